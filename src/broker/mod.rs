@@ -1,0 +1,256 @@
+//! The contract between the queue and its store: who may have a job, and where
+//! it goes next. Two stores keep it, Redis and this process; one suite of named
+//! cases (`tests/broker_contract.rs`) runs against both.
+
+pub mod memory;
+pub mod redis;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::job::{JobId, JobRecord, JobState, NewJob, QueueName, Transition};
+use crate::time::Timestamp;
+
+/// How long a worker owns a job it has taken, unless it extends.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// How far the clock of a Go worker's host may run behind before its expired
+/// lease is believed. Asynq's own margin.
+pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
+
+/// How long an idempotency key is kept.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(86_400);
+
+/// What an operation of a store returns.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// The right to end a job: its queue, its id, and a token that changes with
+/// every owner and every extension. A stale one settles, extends and writes
+/// nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The job's queue.
+    pub queue: QueueName,
+    /// The job.
+    pub id: JobId,
+    /// The instant the lease ends, made unique: microseconds of store time.
+    pub token: i64,
+}
+
+/// A job and the lease it is held under.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The job as it is stored.
+    pub job: JobRecord,
+    /// The right to end it.
+    pub lease: Lease,
+    /// How often a worker vanished with it.
+    pub losses: u32,
+}
+
+/// How the store took a new job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Enqueued {
+    /// Stored.
+    Created {
+        /// Pending, or scheduled where it is due later.
+        state: JobState,
+        /// When it is due, in store time.
+        due: Timestamp,
+    },
+    /// A job with the same unique lock is waiting or running.
+    Duplicate {
+        /// The job that holds the lock.
+        holder: JobId,
+    },
+    /// The queue has a job with this id.
+    IdConflict,
+    /// The idempotency key was used before for the same request.
+    Replayed {
+        /// The job that was stored then.
+        id: JobId,
+    },
+    /// The idempotency key was used before for another request.
+    KeyReused,
+}
+
+/// What a worker got.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// The jobs, in the order they are to start.
+    pub deliveries: Vec<Delivery>,
+    /// Whether one of the queues asked is paused: a wait on it would not block.
+    pub paused: bool,
+}
+
+/// How a settlement went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Carried out.
+    Done,
+    /// The lease is not ours any more; nothing was changed.
+    Lost,
+}
+
+/// What moving due jobs on found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Jobs that became pending.
+    pub moved: usize,
+    /// How long until the next one is due; `None` where none waits.
+    pub next: Option<Duration>,
+    /// Whether jobs are pending and the queue is not paused.
+    pub ready: bool,
+}
+
+/// What a worker process tells about itself; read by Asynq's tools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Announcement {
+    /// Host name.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Random for each start.
+    pub server_id: String,
+    /// Most jobs at a time.
+    pub concurrency: u32,
+    /// Queue → priority as configured.
+    pub queues: BTreeMap<QueueName, u32>,
+    /// Whether priorities are strict.
+    pub strict_priority: bool,
+    /// `active`, `stopped` or `closed`.
+    pub status: &'static str,
+    /// When the worker started.
+    pub started: Timestamp,
+    /// What it runs at the moment.
+    pub running: Vec<Running>,
+}
+
+/// One job in progress.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// The job.
+    pub job: Arc<JobRecord>,
+    /// When the worker took it.
+    pub started: Timestamp,
+    /// When the attempt is ended as failed.
+    pub deadline: Timestamp,
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+pub(crate) use sealed::Sealed;
+
+/// The hot path of a store. Sealed: this crate has both implementations.
+///
+/// Every operation is atomic per job: it happens as a whole or not at all.
+pub trait Broker: Inspect + Send + Sync + Sealed + 'static {
+    /// Stores new jobs; one outcome for each, in order. An error means that the
+    /// outcome of at least one is unknown or that none was stored.
+    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>>;
+
+    /// Takes up to `most` jobs, trying the queues in the order given, each under
+    /// a lease of [`LEASE`]. Paused queues give nothing.
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken>;
+
+    /// Carries out what was decided, for each job whose lease still holds.
+    /// Repeating a settlement whose answer was lost is safe.
+    fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>>;
+
+    /// Extends leases to [`LEASE`] from now; `None` for those that were lost.
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Option<Lease>>>;
+
+    /// Makes due jobs pending, at most `limit` of them.
+    fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
+
+    /// Jobs whose lease has run out, at most `limit`, with the lease as found:
+    /// settle them to recover them. Nothing is changed by asking.
+    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>>;
+
+    /// Removes completed jobs whose retention is over, at most `limit`; how many.
+    fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
+
+    /// Returns when one of the queues may hold a pending job, or `at_most` is
+    /// over. A look, not a take: the jobs stay where they are.
+    fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()>;
+
+    /// Returns when a job may have become due earlier than was known, from this
+    /// process or another.
+    fn due_changed(&self) -> Answer<'_, ()>;
+
+    /// Tells the world about a worker process; to be repeated every 5 s.
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
+
+    /// Takes the announcement back.
+    fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
+
+    /// Answers when the store serves.
+    fn ping(&self) -> Answer<'_, ()>;
+
+    /// The store's time, as well as it is known.
+    fn now(&self) -> Timestamp;
+
+    /// The same store through connections of its own, for a thread whose
+    /// runtime is not the one that made this.
+    fn detached(&self) -> Arc<dyn Broker>;
+
+    /// What the operator should know at launch, in one line.
+    fn describe(&self) -> String;
+}
+
+/// One stored job and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobInfo {
+    /// The job.
+    pub job: JobRecord,
+    /// Its state.
+    pub state: JobState,
+    /// When it is due (scheduled, retry); to the microsecond where known.
+    pub due: Option<Timestamp>,
+    /// What its handler returned, while it is retained.
+    pub result: Option<Vec<u8>>,
+    /// How often a worker vanished with it.
+    pub losses: u32,
+}
+
+/// The sizes of one queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Jobs per state; states without jobs are there with 0.
+    pub sizes: BTreeMap<&'static str, u64>,
+    /// Whether the queue is paused.
+    pub paused: bool,
+    /// Attempts that ended, ever.
+    pub processed: u64,
+    /// Attempts that failed, ever.
+    pub failed: u64,
+    /// The same for the current UTC day.
+    pub processed_today: u64,
+    /// The same for the current UTC day.
+    pub failed_today: u64,
+}
+
+/// The looking-glass: questions and rare actions, off the hot path.
+pub trait Inspect: Send + Sync {
+    /// Names of all queues. One command, O(queues).
+    fn queues(&self) -> Answer<'_, Vec<QueueName>>;
+
+    /// Sizes and counters of a queue. One script, O(1).
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such queue.
+    fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo>;
+
+    /// One job, or `None`. One script, O(log n).
+    fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>>;
+
+    /// Stops (or resumes) taking jobs from a queue; enqueueing and running jobs
+    /// are not affected. Whether anything changed.
+    fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool>;
+}

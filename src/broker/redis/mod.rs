@@ -1,0 +1,1 @@
+//! The store in Redis, with Asynq's data.

@@ -1,0 +1,170 @@
+//! One error type for the whole crate, which answers questions instead of
+//! showing its parts. What a store said verbatim stays inside, for the log.
+
+use std::fmt;
+
+/// What went wrong, in one line, with predicates to ask about it.
+///
+/// The message names the thing, what was expected and what was found, and is
+/// safe to show: it never holds an address, a credential, a payload or a
+/// sentence of Redis. What the store said is the [`source`](std::error::Error::source),
+/// for logs.
+///
+/// ```
+/// use rocket_jobqueue::QueueName;
+///
+/// let error = QueueName::new("no spaces").unwrap_err();
+/// assert!(error.is_invalid());
+/// ```
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Unavailable,
+    OutcomeUnknown,
+    Refused,
+    Duplicate,
+    IdConflict,
+    IdempotencyMismatch,
+    Invalid,
+    Config,
+    NotFound,
+    Closed,
+}
+
+impl Error {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The store cannot be reached or does not serve at the moment.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    /// The store did not answer in time: the operation may have happened.
+    pub(crate) fn outcome_unknown(message: impl Into<String>) -> Self {
+        Self::new(Kind::OutcomeUnknown, message)
+    }
+
+    /// The store answered and refused: full, not permitted, damaged.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    pub(crate) fn duplicate(message: impl Into<String>) -> Self {
+        Self::new(Kind::Duplicate, message)
+    }
+
+    pub(crate) fn id_conflict(message: impl Into<String>) -> Self {
+        Self::new(Kind::IdConflict, message)
+    }
+
+    pub(crate) fn idempotency_mismatch(message: impl Into<String>) -> Self {
+        Self::new(Kind::IdempotencyMismatch, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(Kind::Config, message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    pub(crate) fn closed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Closed, message)
+    }
+
+    /// Keeps the cause for logs; it is never part of the message.
+    pub(crate) fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The store cannot be reached, does not serve now, or did not answer in
+    /// time. Trying again later is right. Includes [`Error::is_outcome_unknown`].
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::OutcomeUnknown)
+    }
+
+    /// The request left and no answer came: it may have been carried out.
+    /// Trying again is safe with the same id or idempotency key.
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.kind == Kind::OutcomeUnknown
+    }
+
+    /// The store answered and refused: it is full, it does not permit the
+    /// operation, or its data has an unexpected type.
+    pub fn is_refused(&self) -> bool {
+        self.kind == Kind::Refused
+    }
+
+    /// A job with the same unique lock is waiting or running.
+    pub fn is_duplicate(&self) -> bool {
+        self.kind == Kind::Duplicate
+    }
+
+    /// The queue holds a job with this id already.
+    pub fn is_id_conflict(&self) -> bool {
+        self.kind == Kind::IdConflict
+    }
+
+    /// The idempotency key was used before with another body.
+    pub fn is_idempotency_mismatch(&self) -> bool {
+        self.kind == Kind::IdempotencyMismatch
+    }
+
+    /// A value the caller gave is out of its domain.
+    pub fn is_invalid(&self) -> bool {
+        self.kind == Kind::Invalid
+    }
+
+    /// The configuration is wrong; the message has the key's full path.
+    pub fn is_config(&self) -> bool {
+        self.kind == Kind::Config
+    }
+
+    /// The queue or job does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
+    /// The queue has been closed or shut down.
+    pub fn is_closed(&self) -> bool {
+        self.kind == Kind::Closed
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)?;
+        match &self.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

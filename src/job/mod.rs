@@ -1,0 +1,66 @@
+//! The vocabulary of jobs: what an author writes, what the queue stores, and
+//! what is decided about it. No I/O here.
+
+mod backoff;
+mod context;
+mod error;
+mod id;
+mod options;
+mod record;
+mod state;
+mod verdict;
+
+pub use backoff::{RetryPolicy, asynq_delay};
+pub use context::JobContext;
+pub use error::JobError;
+pub use id::{JobId, QueueName};
+pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
+pub use record::{Idempotency, JobRecord, NewJob};
+pub use state::JobState;
+pub(crate) use verdict::{LEASE_EXPIRED, decide};
+pub use verdict::{Outcome, Transition};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A job type: the data of one kind of work, and how it is queued by default.
+///
+/// Any serializable structure becomes a job type by naming its `TYPE`, the word
+/// under which jobs are stored and by which Go peers know them. What is done
+/// with it is a function, the *handler*, attached with the fairing; a process
+/// that only enqueues needs none.
+///
+/// The payload is JSON on one line, as Asynq's tools like to show it.
+///
+/// ```
+/// use rocket_jobqueue::{Job, JobOptions};
+/// use serde::{Deserialize, Serialize};
+/// use std::time::Duration;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Welcome {
+///     user: u64,
+/// }
+///
+/// impl Job for Welcome {
+///     const TYPE: &'static str = "mail:welcome";
+///
+///     fn options() -> JobOptions {
+///         JobOptions::new().queue("mail").timeout(Duration::from_secs(30))
+///     }
+/// }
+/// ```
+pub trait Job: Serialize + DeserializeOwned + Send + 'static {
+    /// The stored name of this job type, customarily `area:verb`. Not blank.
+    const TYPE: &'static str;
+
+    /// How jobs of this type are queued where the caller says nothing else.
+    fn options() -> JobOptions {
+        JobOptions::new()
+    }
+
+    /// The payload's JSON Schema, for documentation, forms and validation.
+    fn schema() -> Option<serde_json::Value> {
+        None
+    }
+}

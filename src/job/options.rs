@@ -1,0 +1,123 @@
+//! How a job is queued: the options a job type carries and a caller overrides.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// The queue of jobs that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// How often a failed job is tried again where nothing else is said. Asynq's
+/// own default is 25; this project's design decided for 10.
+pub const DEFAULT_MAX_RETRY: u32 = 10;
+
+/// How long one attempt may run where nothing else is said: 30 minutes, as in
+/// Asynq.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// When a job becomes due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// At once.
+    #[default]
+    Now,
+    /// This long after the store takes it. Zero is at once.
+    After(Duration),
+    /// At an instant. One that has passed is at once.
+    At(Timestamp),
+}
+
+/// Options of a job type. Every one has a default; a caller's word at enqueue
+/// overrides them.
+///
+/// ```
+/// use rocket_jobqueue::JobOptions;
+/// use std::time::Duration;
+///
+/// let nightly = JobOptions::new()
+///     .queue("reports")
+///     .max_retry(3)
+///     .timeout(Duration::from_secs(600))
+///     .retention(Duration::from_secs(86_400));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobOptions {
+    pub(crate) queue: Cow<'static, str>,
+    pub(crate) placement: Placement,
+    pub(crate) max_retry: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) retention: Duration,
+    pub(crate) unique_for: Option<Duration>,
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl JobOptions {
+    /// Queue `default`, at once, 10 retries, 30 minutes an attempt, not kept
+    /// after success, not unique.
+    pub const fn new() -> Self {
+        Self {
+            queue: Cow::Borrowed(DEFAULT_QUEUE),
+            placement: Placement::Now,
+            max_retry: DEFAULT_MAX_RETRY,
+            timeout: None,
+            deadline: None,
+            retention: Duration::ZERO,
+            unique_for: None,
+        }
+    }
+
+    /// The queue; see [`QueueName`](crate::QueueName) for the allowed form.
+    pub fn queue(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.queue = name.into();
+        self
+    }
+
+    /// Runs no earlier than `delay` after it was enqueued, to the millisecond.
+    /// Zero is at once.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.placement = Placement::After(delay);
+        self
+    }
+
+    /// How often a failed job is tried again; 0 means a single attempt.
+    pub fn max_retry(mut self, retries: u32) -> Self {
+        self.max_retry = retries;
+        self
+    }
+
+    /// How long one attempt may run. Stored in whole seconds, rounded up.
+    /// Without it, and without a deadline, 30 minutes.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The instant by which the job must have ended. Stored in whole seconds.
+    /// An attempt that would begin later fails without running.
+    pub fn deadline(mut self, deadline: impl Into<Timestamp>) -> Self {
+        self.deadline = Some(deadline.into());
+        self
+    }
+
+    /// How long a completed job and its result are kept, in whole seconds,
+    /// rounded up. Zero (the default) removes it at success.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Refuses another job of the same queue, type and payload for this long,
+    /// or until this one succeeds. At least one second; for a delayed job the
+    /// time counts from its due time.
+    pub fn unique_for(mut self, lock: Duration) -> Self {
+        self.unique_for = Some(lock);
+        self
+    }
+}

@@ -1,0 +1,144 @@
+//! A job as it is stored, free of any store's encoding.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::job::{JobId, Placement, QueueName};
+use crate::time::Timestamp;
+
+/// One stored job: the fields of Asynq's message.
+///
+/// `Debug` leaves out payload, headers and what a peer added, so that no secret
+/// reaches a log by accident.
+#[derive(Clone, PartialEq)]
+pub struct JobRecord {
+    /// The job type's stored name.
+    pub job_type: String,
+    /// The payload's bytes; JSON for typed jobs. `None` and empty are the same
+    /// once stored; they differ in the unique lock only.
+    pub payload: Option<Vec<u8>>,
+    /// The id, unique within the queue.
+    pub id: JobId,
+    /// The queue it is in.
+    pub queue: QueueName,
+    /// Most retries after the first attempt.
+    pub max_retry: u32,
+    /// Retries counted so far.
+    pub retried: u32,
+    /// The last failure's text; empty if there was none.
+    pub last_error: String,
+    /// When it failed last.
+    pub last_failed_at: Option<Timestamp>,
+    /// Time limit of one attempt, whole seconds; zero if none was given.
+    pub timeout: Duration,
+    /// Instant by which it must have ended, whole seconds.
+    pub deadline: Option<Timestamp>,
+    /// How long it is kept after success, whole seconds.
+    pub retention: Duration,
+    /// When it succeeded.
+    pub completed_at: Option<Timestamp>,
+    /// The unique lock it holds, in the store's own words; empty if none.
+    pub unique_key: String,
+    /// The group it waits in; empty if none.
+    pub group: String,
+    /// The caller's headers.
+    pub headers: BTreeMap<String, String>,
+    /// Fields a newer peer wrote and this version does not know, byte for byte.
+    pub(crate) unknown: Vec<u8>,
+}
+
+impl JobRecord {
+    /// A new record with a random id and nothing optional set.
+    pub fn new(job_type: impl Into<String>, payload: Option<Vec<u8>>, queue: QueueName) -> Self {
+        Self {
+            job_type: job_type.into(),
+            payload,
+            id: JobId::random(),
+            queue,
+            max_retry: 0,
+            retried: 0,
+            last_error: String::new(),
+            last_failed_at: None,
+            timeout: Duration::ZERO,
+            deadline: None,
+            retention: Duration::ZERO,
+            completed_at: None,
+            unique_key: String::new(),
+            group: String::new(),
+            headers: BTreeMap::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    /// The payload's bytes, empty if there is none.
+    pub fn payload_bytes(&self) -> &[u8] {
+        self.payload.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for JobRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRecord")
+            .field("job_type", &self.job_type)
+            .field("id", &self.id)
+            .field("queue", &self.queue)
+            .field("max_retry", &self.max_retry)
+            .field("retried", &self.retried)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A repeated enqueue with the same key is answered with the first job's id.
+///
+/// The store keeps key, digest and id for a day, written together with the job,
+/// also when the answer to the first call was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Scope and key as one digest, so that its length and characters are ours.
+    pub(crate) key: String,
+    /// The digest of what was asked for; another one under the same key is refused.
+    pub(crate) body: String,
+}
+
+impl Idempotency {
+    /// A key within a scope (for REST, the route) for a request with this body.
+    pub fn new(scope: &str, key: &str, body: &[u8]) -> Self {
+        use sha2::{Digest, Sha256};
+        let mut scoped = Sha256::new();
+        scoped.update((scope.len() as u64).to_be_bytes());
+        scoped.update(scope);
+        scoped.update(key);
+        Self { key: hex(&scoped.finalize()), body: hex(&Sha256::digest(body)) }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A job on its way into a store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// What is stored.
+    pub record: JobRecord,
+    /// When it becomes due.
+    pub placement: Placement,
+    /// How long its unique lock holds, if it takes one.
+    pub unique_for: Option<Duration>,
+    /// The repeat guard, if the caller gave one.
+    pub idempotency: Option<Idempotency>,
+}
+
+impl NewJob {
+    /// A job that is due at once, without lock or repeat guard.
+    pub fn now(record: JobRecord) -> Self {
+        Self { record, placement: Placement::Now, unique_for: None, idempotency: None }
+    }
+
+    /// The same job, due according to `placement`.
+    pub fn placed(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+}

@@ -1,0 +1,63 @@
+//! The states a stored job can be in.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Where a stored job stands. The words are Asynq's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum JobState {
+    /// Waits for a free worker.
+    Pending,
+    /// Runs.
+    Active,
+    /// Waits for its due time.
+    Scheduled,
+    /// Failed, and waits for its next attempt.
+    Retry,
+    /// Failed for good, and kept for a person to look at.
+    Archived,
+    /// Succeeded, and kept for its retention.
+    Completed,
+    /// Waits in a group to be aggregated.
+    Aggregating,
+}
+
+impl JobState {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [JobState; 7] = [
+        JobState::Pending,
+        JobState::Active,
+        JobState::Scheduled,
+        JobState::Retry,
+        JobState::Archived,
+        JobState::Completed,
+        JobState::Aggregating,
+    ];
+
+    /// The word that is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            JobState::Pending => "pending",
+            JobState::Active => "active",
+            JobState::Scheduled => "scheduled",
+            JobState::Retry => "retry",
+            JobState::Archived => "archived",
+            JobState::Completed => "completed",
+            JobState::Aggregating => "aggregating",
+        }
+    }
+
+    /// The state a stored word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

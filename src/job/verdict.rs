@@ -1,0 +1,174 @@
+//! What the queue will do about what happened. A pure function: the table of
+//! its tests is the policy.
+
+use std::time::Duration;
+
+use crate::job::error::Reason;
+use crate::job::{JobError, JobRecord, RetryPolicy};
+
+/// The words Asynq records for a job whose worker vanished.
+pub(crate) const LEASE_EXPIRED: &str = "asynq: task lease expired";
+
+/// Losses of its worker after which a job is taken for the cause.
+const POISON_LOSSES: u32 = 3;
+
+/// What happened to an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler succeeded, perhaps with a result to keep.
+    Done(Option<Vec<u8>>),
+    /// The handler said why it did not succeed.
+    Failed(JobError),
+    /// The handler panicked with this message.
+    Panicked(String),
+    /// The time limit of the attempt passed.
+    TimedOut,
+    /// The job's absolute deadline had passed, before or while it ran.
+    DeadlinePassed,
+    /// No handler is registered for its type here.
+    Unknown,
+    /// The application stops, and the attempt was not given the time to end.
+    Interrupted,
+    /// The worker that had it vanished; this is its n-th loss, from 1.
+    LeaseLost(u32),
+}
+
+/// What the queue does about an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transition {
+    /// Counted as processed; kept for its retention with the result, or removed.
+    Complete {
+        /// What the handler returned, if anything.
+        result: Option<Vec<u8>>,
+    },
+    /// Removed and counted as processed; retention is ignored.
+    Revoke,
+    /// Waits for another attempt.
+    Retry {
+        /// How long.
+        after: Duration,
+        /// What is recorded as the last error.
+        error: String,
+        /// Whether it counts as a retry and a failure.
+        counted: bool,
+    },
+    /// Kept for a person to look at.
+    Archive {
+        /// What is recorded as the last error.
+        error: String,
+    },
+    /// Next in line again, as if it had not been taken.
+    Requeue,
+    /// Next in line again, with the loss of its worker recorded.
+    Reclaim {
+        /// What is recorded as the last error.
+        error: String,
+    },
+}
+
+/// Decides what becomes of `job` after `outcome`.
+pub(crate) fn decide(job: &JobRecord, outcome: Outcome, policy: &RetryPolicy) -> Transition {
+    let failed = |error: String, after: Option<Duration>| {
+        if job.retried >= job.max_retry {
+            Transition::Archive { error }
+        } else {
+            let after = after.unwrap_or_else(|| policy.delay(job.retried));
+            Transition::Retry { after, error, counted: true }
+        }
+    };
+    match outcome {
+        Outcome::Done(result) => Transition::Complete { result },
+        Outcome::Failed(JobError(reason)) => match reason {
+            Reason::Failed(error) => failed(error, None),
+            Reason::RetryIn(delay, error) => failed(error, Some(delay)),
+            Reason::GiveUp(error) => Transition::Archive { error },
+            Reason::Revoke => Transition::Revoke,
+            Reason::Snooze(after) => {
+                Transition::Retry { after, error: String::new(), counted: false }
+            }
+        },
+        Outcome::Panicked(message) => failed(format!("panic: {message}"), None),
+        Outcome::TimedOut => failed("context deadline exceeded".to_owned(), None),
+        // Another attempt could only find the deadline passed again.
+        Outcome::DeadlinePassed => Transition::Archive { error: "deadline passed".to_owned() },
+        // A rolling deploy: another process, or the next version, knows the type.
+        Outcome::Unknown => Transition::Retry {
+            after: Duration::from_secs(15),
+            error: format!("no handler for job type {:?} in this worker", job.job_type),
+            counted: false,
+        },
+        Outcome::Interrupted => Transition::Requeue,
+        Outcome::LeaseLost(losses) if losses >= POISON_LOSSES => Transition::Archive {
+            error: format!("{LEASE_EXPIRED}: its worker vanished {losses} times"),
+        },
+        Outcome::LeaseLost(_) => Transition::Reclaim { error: LEASE_EXPIRED.to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::QueueName;
+
+    fn job(retried: u32, max_retry: u32) -> JobRecord {
+        let mut job = JobRecord::new("t", None, QueueName::new("default").unwrap());
+        job.retried = retried;
+        job.max_retry = max_retry;
+        job
+    }
+
+    fn failed(text: &str) -> Outcome {
+        Outcome::Failed(JobError::failed(text))
+    }
+
+    fn archive(text: &str) -> Transition {
+        Transition::Archive { error: text.to_owned() }
+    }
+
+    fn retry(secs: u64, text: &str, counted: bool) -> Transition {
+        Transition::Retry { after: Duration::from_secs(secs), error: text.to_owned(), counted }
+    }
+
+    #[test]
+    fn every_outcome_has_its_transition() {
+        let policy = RetryPolicy::new(|retried| Duration::from_secs(100 + u64::from(retried)));
+        let snooze = Outcome::Failed(JobError::snooze(Duration::from_secs(7)));
+        let hinted = || Outcome::Failed(JobError::retry_in(Duration::from_secs(9), "later"));
+        let table = [
+            // outcome, retried, max, expected
+            (Outcome::Done(None), 0, 25, Transition::Complete { result: None }),
+            (failed("smtp is down"), 3, 25, retry(103, "smtp is down", true)),
+            (failed("smtp is down"), 25, 25, archive("smtp is down")),
+            (failed("smtp is down"), 0, 0, archive("smtp is down")),
+            (hinted(), 0, 1, retry(9, "later", true)),
+            (hinted(), 1, 1, archive("later")),
+            (Outcome::Failed(JobError::give_up("bad address")), 0, 25, archive("bad address")),
+            (Outcome::Failed(JobError::revoke()), 0, 25, Transition::Revoke),
+            (snooze, 25, 25, retry(7, "", false)),
+            (Outcome::Panicked("oh".into()), 0, 1, retry(100, "panic: oh", true)),
+            (Outcome::Panicked("oh".into()), 1, 1, archive("panic: oh")),
+            (Outcome::TimedOut, 0, 1, retry(100, "context deadline exceeded", true)),
+            (Outcome::DeadlinePassed, 0, 25, archive("deadline passed")),
+            (Outcome::Interrupted, 25, 25, Transition::Requeue),
+            (Outcome::LeaseLost(1), 0, 0, Transition::Reclaim { error: LEASE_EXPIRED.into() }),
+            (
+                Outcome::LeaseLost(3),
+                0,
+                25,
+                archive("asynq: task lease expired: its worker vanished 3 times"),
+            ),
+            (
+                Outcome::Unknown,
+                25,
+                25,
+                retry(15, "no handler for job type \"t\" in this worker", false),
+            ),
+        ];
+        for (outcome, retried, max, expected) in table {
+            let label = format!("{outcome:?} at {retried} of {max}");
+            assert_eq!(decide(&job(retried, max), outcome, &policy), expected, "{label}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! A production-grade job queue for [Rocket](https://rocket.rs), speaking
+//! Asynq's Redis protocol.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod broker;
+mod error;
+mod job;
+mod pool;
+mod registry;
+mod time;
+
+pub use error::Error;
+pub use job::*;
+pub use time::{Clock, Timestamp};

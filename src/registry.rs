@@ -1,0 +1,229 @@
+//! Job type → handler. The one door where types end: below it jobs are bytes,
+//! above it they are values.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::job::{Job, JobContext, JobError, JobOptions, QueueName};
+
+/// What an attempt yields: the encoded result, if any, or the handler's word.
+pub(crate) type Attempt = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, JobError>> + Send>>;
+
+type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
+
+/// Values that handlers name in their signature, cloned out of the application
+/// at launch.
+#[derive(Default)]
+pub struct State(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl State {
+    pub(crate) fn insert(&mut self, need: &Need, value: Box<dyn Any + Send + Sync>) {
+        self.0.insert(need.id, value);
+    }
+
+    /// The value of this type. The launch has checked that it is there.
+    pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
+    }
+}
+
+/// One value that a handler needs: its name for messages, and how to copy it out
+/// of whatever the application is.
+#[derive(Clone, Copy)]
+pub struct Need {
+    pub(crate) name: &'static str,
+    id: TypeId,
+    pub(crate) load: fn(&dyn Any) -> Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Need {
+    pub(crate) fn of<T: 'static>(load: fn(&dyn Any) -> Option<Box<dyn Any + Send + Sync>>) -> Self {
+        Self { name: type_name::<T>(), id: TypeId::of::<T>(), load }
+    }
+}
+
+impl fmt::Debug for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A handler's parameter after the job: [`JobContext`], or
+/// [`Managed<T>`](crate::Managed) for state the application manages.
+#[diagnostic::on_unimplemented(
+    message = "a job handler cannot receive `{Self}`",
+    note = "after the job, a handler may name `JobContext` and `Managed<T>` for any `T: Clone` that the application manages"
+)]
+pub trait FromContext: Sized + Send + 'static {
+    /// Names what must be there at launch.
+    fn needs(_needs: &mut Vec<Need>) {}
+
+    /// Makes the parameter.
+    fn from_context(context: &JobContext, state: &State) -> Result<Self, JobError>;
+}
+
+impl FromContext for JobContext {
+    fn from_context(context: &JobContext, _: &State) -> Result<Self, JobError> {
+        Ok(context.clone())
+    }
+}
+
+/// What stands for one job type: how it runs, and what is known of it.
+#[derive(Clone)]
+pub struct Entry {
+    pub(crate) job_type: String,
+    pub(crate) options: JobOptions,
+    pub(crate) schema: Option<serde_json::Value>,
+    pub(crate) needs: Vec<Need>,
+    run: Run,
+}
+
+impl Entry {
+    pub(crate) fn run(&self, context: JobContext, state: &State) -> Attempt {
+        (self.run)(context, state)
+    }
+}
+
+/// A function that runs jobs of one type: `async fn(job, extractors…) ->
+/// Result<T, E>`, where `E` is anything that can be displayed, or [`JobError`].
+///
+/// What it returns is kept as JSON where the job is retained; `()` is nothing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a job handler",
+    note = "a handler is `async fn(job: J, extractors..) -> Result<T, E>` with `J: Job`, `T: Serialize` and `E: Display` (or `JobError`)"
+)]
+pub trait JobHandler<Marker>: Send + Sync + 'static {
+    /// Erases the types.
+    fn entry(self) -> Entry;
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) if bytes == b"null" => Ok(None),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => Err(JobError::give_up(format!("failed to marshal result: {error}"))),
+    }
+}
+
+fn decode<J: Job>(context: &JobContext) -> Result<J, JobError> {
+    serde_json::from_slice(context.payload())
+        .map_err(|error| JobError::failed(format!("failed to unmarshal payload: {error}")))
+}
+
+macro_rules! handlers {
+    ($($part:ident)*) => {
+        impl<F, Fut, J, T, E, $($part,)*> JobHandler<fn(J, $($part,)*) -> (T, E)> for F
+        where
+            F: Fn(J, $($part,)*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<T, E>> + Send + 'static,
+            J: Job,
+            T: Serialize,
+            E: Into<JobError>,
+            $($part: FromContext,)*
+        {
+            fn entry(self) -> Entry {
+                let handler = Arc::new(self);
+                #[allow(unused_mut)]
+                let mut needs = Vec::new();
+                $($part::needs(&mut needs);)*
+                Entry {
+                    job_type: J::TYPE.to_owned(),
+                    options: J::options(),
+                    schema: J::schema(),
+                    needs,
+                    run: Arc::new(move |context, _state| {
+                        #[allow(non_snake_case)]
+                        let ready = (|| {
+                            let job = decode::<J>(&context)?;
+                            $(let $part = $part::from_context(&context, _state)?;)*
+                            Ok::<_, JobError>((job, $($part,)*))
+                        })();
+                        let handler = Arc::clone(&handler);
+                        Box::pin(async move {
+                            #[allow(non_snake_case)]
+                            let (job, $($part,)*) = ready?;
+                            match handler(job, $($part,)*).await {
+                                Ok(value) => encode(&value),
+                                Err(error) => Err(error.into()),
+                            }
+                        })
+                    }),
+                }
+            }
+        }
+    };
+}
+
+handlers!();
+handlers!(A);
+handlers!(A B);
+handlers!(A B C);
+handlers!(A B C D);
+handlers!(A B C D G);
+handlers!(A B C D G H);
+
+/// The handlers of one process.
+#[derive(Clone, Default)]
+pub struct Registry(HashMap<String, Entry>);
+
+impl Registry {
+    /// Adds a handler.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a blank type, a second handler of one type, or
+    /// a default queue whose name is not allowed.
+    pub fn add(&mut self, entry: Entry) -> Result<(), Error> {
+        let name = &entry.job_type;
+        if name.trim().is_empty() {
+            return Err(Error::invalid("job type: expected a name, found a blank"));
+        }
+        QueueName::new(&entry.options.queue)
+            .map_err(|error| Error::invalid(format!("job type {name:?}: {error}")))?;
+        if self.0.contains_key(name) {
+            return Err(Error::invalid(format!("job type {name:?} has two handlers")));
+        }
+        self.0.insert(name.clone(), entry);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, job_type: &str) -> Option<&Entry> {
+        self.0.get(job_type)
+    }
+
+    /// All entries, by name.
+    pub(crate) fn entries(&self) -> Vec<&Entry> {
+        let mut entries: Vec<_> = self.0.values().collect();
+        entries.sort_by(|a, b| a.job_type.cmp(&b.job_type));
+        entries
+    }
+}
+
+/// A handler for a job type without a Rust type: bytes in, bytes out.
+pub(crate) fn raw_entry<F, Fut, E>(job_type: String, options: JobOptions, handler: F) -> Entry
+where
+    F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
+    E: Into<JobError>,
+{
+    let handler = Arc::new(handler);
+    Entry {
+        job_type,
+        options,
+        schema: None,
+        needs: Vec::new(),
+        run: Arc::new(move |context, _| {
+            let handler = Arc::clone(&handler);
+            Box::pin(async move {
+                let payload = context.payload().to_vec();
+                handler(payload, context).await.map_err(Into::into)
+            })
+        }),
+    }
+}
