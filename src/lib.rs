@@ -13,3 +13,11 @@ mod time;
 pub use error::Error;
 pub use job::*;
 pub use time::{Clock, Timestamp};
+
+/// What the crate's own tests use of its private modules. No promises.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::broker::*;
+    pub use crate::pool::*;
+    pub use crate::registry::*;
+}

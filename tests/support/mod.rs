@@ -1,0 +1,189 @@
+//! A Redis server of the test's own: on a free port, in a temporary folder,
+//! gone when dropped.
+#![allow(dead_code)]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A `redis-server` that the test starts, kills, freezes and starts again.
+pub struct RedisServer {
+    port: u16,
+    tls: bool,
+    args: Vec<String>,
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts a server without persistence, with `args` added to its command
+    /// line, and waits until it answers.
+    pub fn start<S: AsRef<str>>(args: &[S]) -> Self {
+        let server = Self::prepare(args);
+        server.started()
+    }
+
+    /// As [`RedisServer::start`], but the server is not running yet: only its
+    /// port is chosen. [`RedisServer::restart`] starts it.
+    pub fn prepare<S: AsRef<str>>(args: &[S]) -> Self {
+        Self {
+            port: free_port(),
+            tls: false,
+            args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            dir: TempDir::new().expect("a temporary folder"),
+            child: None,
+        }
+    }
+
+    /// The server speaks TLS only, on [`RedisServer::port`].
+    pub fn with_tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Starts the prepared server.
+    pub fn started(mut self) -> Self {
+        self.restart();
+        self
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// As `127.0.0.1:port`.
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its folder, which is its working directory.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Starts it on the same port as before; kills a running one first.
+    pub fn restart(&mut self) {
+        self.stop();
+        let port = self.port.to_string();
+        let (plain, tls) = if self.tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
+        let log = std::fs::File::create(self.dir.path().join("redis.log")).expect("a log file");
+        let mut command = Command::new("redis-server");
+        // A first argument that ends in ".conf" is a configuration file.
+        let (file, rest): (&[String], &[String]) = match self.args.first() {
+            Some(first) if first.ends_with(".conf") => self.args.split_at(1),
+            _ => (&[], &self.args),
+        };
+        command.args(file).args(["--port", plain]);
+        if self.tls {
+            command.args(["--tls-port", tls]);
+        }
+        command
+            .args(["--bind", "127.0.0.1", "--dir"])
+            .arg(self.dir.path())
+            .args(rest)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null());
+        if !self.args.iter().any(|arg| arg == "--sentinel") {
+            command.args(["--save", "", "--appendonly", "no"]);
+        }
+        self.child = Some(command.spawn().expect("redis-server is installed"));
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !self.answers() {
+            assert!(Instant::now() < patience, "redis-server did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn answers(&self) -> bool {
+        if self.tls {
+            return TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        }
+        use std::io::{Read, Write};
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
+        let mut reply = [0; 64];
+        let read = stream.write_all(b"PING\r\n").and_then(|()| stream.read(&mut reply));
+        matches!(read, Ok(n) if reply[..n].starts_with(b"+PONG") || reply[..n].starts_with(b"-NOAUTH"))
+    }
+
+    /// Kills it with SIGKILL. Its port stays its own.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops it with SIGSTOP: connections stay open and nothing answers.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on with SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("the server runs");
+        let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// What `redis-cli` prints for this command, without the line's end.
+    pub fn cli<S: AsRef<str>>(&self, args: &[S]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--no-auth-warning"])
+            .args(args.iter().map(AsRef::as_ref))
+            .output()
+            .expect("redis-cli is installed");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// What the server wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A port that nobody listens on now. Kept under 32768, where the system hands
+/// out none by itself, and with room for a cluster bus at +10000.
+pub fn free_port() -> u16 {
+    loop {
+        let seed = std::collections::hash_map::RandomState::new();
+        let random = std::hash::BuildHasher::hash_one(&seed, Instant::now());
+        let port = 11_000 + (random % 20_000) as u16;
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return port;
+        }
+    }
+}
+
+/// Waits until `condition` holds, asking each 20 ms, at most `patience` long.
+pub async fn eventually<F, R>(patience: Duration, mut condition: F) -> bool
+where
+    F: FnMut() -> R,
+    R: Future<Output = bool>,
+{
+    let end = Instant::now() + patience;
+    loop {
+        if condition().await {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
