@@ -17,6 +17,7 @@ pub use time::{Clock, Timestamp};
 /// What the crate's own tests use of its private modules. No promises.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::broker::memory::MemoryBroker;
     pub use crate::broker::*;
     pub use crate::pool::*;
     pub use crate::registry::*;

@@ -1,1 +1,229 @@
-//! The store in this process.
+//! The store in this process: the contract's executable specification, and what
+//! tests and the first minute with this crate run on. It keeps nothing across a
+//! restart; that is what Redis is for.
+
+mod expiring;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::{
+    Announcement, Answer, Broker, Delivery, Enqueued, Forwarded, Inspect, JobInfo, Lease,
+    QueueInfo, Sealed, Settled, Taken,
+};
+use crate::error::Error;
+use crate::job::{JobId, NewJob, QueueName, Transition};
+use crate::time::{Clock, Timestamp};
+use expiring::Expiring;
+use queue::Queue;
+
+/// How long an announcement stands; a worker repeats it every 5 s.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
+
+/// A store that lives as long as its handles. Cloning shares it.
+#[derive(Clone)]
+pub struct MemoryBroker {
+    clock: Clock,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Never held over an await.
+    state: Mutex<State>,
+    /// A queue has more to give than before.
+    arrived: Notify,
+    /// A queue has a job that is due earlier than all that were known.
+    due: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queues: BTreeMap<QueueName, Queue>,
+    announced: Expiring<Announcement>,
+}
+
+impl MemoryBroker {
+    /// An empty store that tells time by `clock`.
+    pub fn new(clock: Clock) -> MemoryBroker {
+        Self { clock, shared: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave a queue half changed that a later call trips over.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Acts on a queue at this instant, and wakes those whom the change concerns.
+    fn act<T>(&self, name: &QueueName, act: impl FnOnce(&mut Queue, Timestamp) -> T) -> T {
+        let mut state = self.state();
+        let now = self.clock.now();
+        let queue = state.queues.entry(name.clone()).or_default();
+        let (available, due) = (queue.available(), queue.next_due());
+        let answer = act(queue, now);
+        if queue.available() > available {
+            self.shared.arrived.notify_waiters();
+        }
+        if queue.next_due().is_some_and(|new| due.is_none_or(|old| new < old)) {
+            // All who wait now, and one who is about to.
+            self.shared.due.notify_waiters();
+            self.shared.due.notify_one();
+        }
+        answer
+    }
+
+    /// Looks at a queue; `None` where it was never used.
+    fn look<T>(&self, name: &QueueName, look: impl FnOnce(&Queue, Timestamp) -> T) -> Option<T> {
+        let state = self.state();
+        state.queues.get(name).filter(|queue| queue.used()).map(|q| look(q, self.clock.now()))
+    }
+
+    fn any_available(&self, queues: &[QueueName]) -> bool {
+        let state = self.state();
+        queues.iter().any(|name| state.queues.get(name).is_some_and(|q| q.available() > 0))
+    }
+}
+
+impl Sealed for MemoryBroker {}
+
+impl Broker for MemoryBroker {
+    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {
+        Box::pin(async move {
+            let store = |job: &NewJob| self.act(&job.record.queue, |q, now| q.enqueue(job, now));
+            Ok(jobs.iter().map(store).collect())
+        })
+    }
+
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken> {
+        Box::pin(async move {
+            let mut taken = Taken::default();
+            for name in queues {
+                self.act(name, |queue, now| {
+                    taken.paused |= queue.paused();
+                    while taken.deliveries.len() < most {
+                        let Some(delivery) = queue.dequeue(now) else { break };
+                        taken.deliveries.push(delivery);
+                    }
+                });
+            }
+            Ok(taken)
+        })
+    }
+
+    fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>> {
+        Box::pin(async move {
+            let settle = |(Delivery { lease, .. }, transition): &(Delivery, Transition)| {
+                self.act(&lease.queue, |queue, now| queue.settle(lease, transition, now))
+            };
+            Ok(what.iter().map(settle).collect())
+        })
+    }
+
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Option<Lease>>> {
+        Box::pin(async move {
+            let extend = |lease: &Lease| self.act(&lease.queue, |q, now| q.extend(lease, now));
+            Ok(leases.iter().map(extend).collect())
+        })
+    }
+
+    fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded> {
+        Box::pin(async move { Ok(self.act(queue, |q, now| q.forward(limit, now))) })
+    }
+
+    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
+        Box::pin(
+            async move { Ok(self.look(queue, |q, now| q.lapsed(limit, now)).unwrap_or_default()) },
+        )
+    }
+
+    fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
+        Box::pin(async move { Ok(self.act(queue, |q, now| q.expire(limit, now))) })
+    }
+
+    fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let available = async {
+                loop {
+                    let mut arrived = std::pin::pin!(self.shared.arrived.notified());
+                    // Listen before looking, so that nothing arrives in between.
+                    arrived.as_mut().enable();
+                    if self.any_available(queues) {
+                        return;
+                    }
+                    arrived.await;
+                }
+            };
+            // Both ends of the wait mean the same to the caller: look again.
+            let _ = tokio::time::timeout(at_most, available).await;
+            Ok(())
+        })
+    }
+
+    fn due_changed(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.shared.due.notified().await;
+            Ok(())
+        })
+    }
+
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let until = now + ANNOUNCED_FOR;
+            self.state().announced.insert(who.server_id.clone(), who.clone(), until, now);
+            Ok(())
+        })
+    }
+
+    fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.state().announced.remove(&who.server_id);
+            Ok(())
+        })
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn detached(&self) -> Arc<dyn Broker> {
+        Arc::new(self.clone())
+    }
+
+    fn describe(&self) -> String {
+        "in this process's memory".to_owned()
+    }
+}
+
+impl Inspect for MemoryBroker {
+    fn queues(&self) -> Answer<'_, Vec<QueueName>> {
+        Box::pin(async move {
+            let state = self.state();
+            let used = state.queues.iter().filter(|(_, queue)| queue.used());
+            Ok(used.map(|(name, _)| name.clone()).collect())
+        })
+    }
+
+    fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo> {
+        Box::pin(async move {
+            let missing = || Error::not_found(format!("queue {queue:?} does not exist"));
+            self.look(queue, Queue::info).ok_or_else(missing)
+        })
+    }
+
+    fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
+        Box::pin(async move { Ok(self.look(queue, |q, _| q.job(id)).flatten()) })
+    }
+
+    fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
+        Box::pin(async move { Ok(self.act(queue, |q, _| q.pause(paused))) })
+    }
+}

@@ -1,0 +1,386 @@
+//! One queue and its rules, as plain data: no clock, no waiting, no waking.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::expiring::Expiring;
+use crate::broker::{
+    Delivery, Enqueued, Forwarded, IDEMPOTENCY_TTL, JobInfo, LEASE, Lease, QueueInfo, Settled,
+};
+use crate::job::{JobId, JobRecord, JobState, NewJob, Placement, Transition};
+use crate::time::Timestamp;
+
+/// Asynq's limits of the archive, and how long it keeps the daily counters.
+const ARCHIVE_MOST: usize = 9_999;
+const ARCHIVE_AGE: Duration = Duration::from_secs(90 * 86_400);
+const DAYS_KEPT: i64 = 90;
+
+/// Jobs in the order of an instant, equal ones by id.
+type Timeline = BTreeSet<(Timestamp, JobId)>;
+
+/// One queue.
+#[derive(Default)]
+pub(super) struct Queue {
+    used: bool,
+    paused: bool,
+    jobs: HashMap<JobId, Stored>,
+    /// The next one is in front.
+    pending: VecDeque<JobId>,
+    /// Active jobs, by the token they are held under.
+    leases: BTreeMap<i64, JobId>,
+    last_token: i64,
+    scheduled: Timeline,
+    retry: Timeline,
+    /// By the end of their retention.
+    completed: Timeline,
+    /// By the time of their archiving.
+    archived: Timeline,
+    locks: Expiring<JobId>,
+    requests: Expiring<Request>,
+    total: Tally,
+    days: BTreeMap<i64, Tally>,
+}
+
+struct Stored {
+    job: JobRecord,
+    state: JobState,
+    due: Option<Timestamp>,
+    result: Option<Vec<u8>>,
+    losses: u32,
+}
+
+/// What an idempotency key was used for.
+struct Request {
+    body: String,
+    id: JobId,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    processed: u64,
+    failed: u64,
+}
+
+impl Queue {
+    /// Whether a job was ever handed in.
+    pub(super) fn used(&self) -> bool {
+        self.used
+    }
+
+    pub(super) fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How many jobs a worker could take now.
+    pub(super) fn available(&self) -> usize {
+        if self.paused { 0 } else { self.pending.len() }
+    }
+
+    /// When the next scheduled or retried job is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let first = |line: &Timeline| line.first().map(|(due, _)| *due);
+        first(&self.scheduled).into_iter().chain(first(&self.retry)).min()
+    }
+
+    pub(super) fn enqueue(&mut self, new: &NewJob, now: Timestamp) -> Enqueued {
+        self.used = true;
+        // The repeat guard comes first: a repeated request would otherwise meet
+        // the lock and the id of the job it made itself.
+        if let Some(guard) = &new.idempotency
+            && let Some(first) = self.requests.get(&guard.key, now)
+        {
+            return if first.body == guard.body {
+                Enqueued::Replayed { id: first.id.clone() }
+            } else {
+                Enqueued::KeyReused
+            };
+        }
+        let lock = new.unique_for.map(|lasts| (unique_key(&new.record), lasts));
+        if let Some((key, _)) = &lock
+            && let Some(holder) = self.locks.get(key, now)
+        {
+            return Enqueued::Duplicate { holder: holder.clone() };
+        }
+        let id = new.record.id.clone();
+        if self.jobs.contains_key(&id) {
+            return Enqueued::IdConflict;
+        }
+
+        let due = match new.placement {
+            Placement::Now => now,
+            Placement::After(delay) => now + delay,
+            Placement::At(when) => when.max(now),
+        };
+        let mut job = new.record.clone();
+        if let Some((key, lasts)) = lock {
+            job.unique_key.clone_from(&key);
+            self.locks.insert(key, id.clone(), due + lasts, now);
+        }
+        if let Some(guard) = &new.idempotency {
+            let request = Request { body: guard.body.clone(), id: id.clone() };
+            self.requests.insert(guard.key.clone(), request, now + IDEMPOTENCY_TTL, now);
+        }
+        let stored = Stored { job, state: JobState::Pending, due: None, result: None, losses: 0 };
+        if due > now {
+            self.wait(stored, JobState::Scheduled, due);
+            return Enqueued::Created { state: JobState::Scheduled, due };
+        }
+        self.pending.push_back(id.clone());
+        self.jobs.insert(id, stored);
+        Enqueued::Created { state: JobState::Pending, due }
+    }
+
+    /// Takes the next job, unless the queue is paused.
+    pub(super) fn dequeue(&mut self, now: Timestamp) -> Option<Delivery> {
+        if self.paused {
+            return None;
+        }
+        let id = self.pending.pop_front()?;
+        let token = self.next_token(now);
+        let stored = self.jobs.get_mut(&id)?;
+        stored.state = JobState::Active;
+        let delivery = stored.delivery(token);
+        self.leases.insert(token, id);
+        Some(delivery)
+    }
+
+    pub(super) fn settle(&mut self, lease: &Lease, what: &Transition, now: Timestamp) -> Settled {
+        if !self.holds(lease) {
+            return Settled::Lost;
+        }
+        self.leases.remove(&lease.token);
+        let Some(mut stored) = self.jobs.remove(&lease.id) else {
+            return Settled::Lost;
+        };
+        if !matches!(what, Transition::Reclaim { .. }) {
+            stored.losses = 0;
+        }
+        match what {
+            Transition::Complete { result } => {
+                self.count(now, false);
+                self.unlock(&stored.job, now);
+                self.complete(stored, result.clone(), now);
+            }
+            Transition::Revoke => {
+                self.count(now, false);
+                self.unlock(&stored.job, now);
+            }
+            Transition::Retry { after, error, counted } => {
+                if *counted {
+                    stored.job.retried = stored.job.retried.saturating_add(1);
+                    self.count(now, true);
+                }
+                if *counted || !error.is_empty() {
+                    stored.failed(error, now);
+                }
+                self.wait(stored, JobState::Retry, now + *after);
+            }
+            Transition::Archive { error } => {
+                self.count(now, true);
+                stored.failed(error, now);
+                self.archive(stored, now);
+            }
+            Transition::Requeue => self.next_in_line(stored),
+            Transition::Reclaim { error } => {
+                stored.losses = stored.losses.saturating_add(1);
+                stored.failed(error, now);
+                self.next_in_line(stored);
+            }
+        }
+        Settled::Done
+    }
+
+    pub(super) fn extend(&mut self, lease: &Lease, now: Timestamp) -> Option<Lease> {
+        if !self.holds(lease) {
+            return None;
+        }
+        self.leases.remove(&lease.token);
+        let token = self.next_token(now);
+        self.leases.insert(token, lease.id.clone());
+        Some(Lease { token, ..lease.clone() })
+    }
+
+    pub(super) fn forward(&mut self, limit: usize, now: Timestamp) -> Forwarded {
+        let mut moved = 0;
+        while moved < limit && self.next_due().is_some_and(|due| due <= now) {
+            let scheduled_is_next = match (self.scheduled.first(), self.retry.first()) {
+                (Some(scheduled), Some(retry)) => scheduled < retry,
+                (scheduled, _) => scheduled.is_some(),
+            };
+            let line = if scheduled_is_next { &mut self.scheduled } else { &mut self.retry };
+            let Some((_, id)) = line.pop_first() else { break };
+            if let Some(stored) = self.jobs.get_mut(&id) {
+                stored.state = JobState::Pending;
+                stored.due = None;
+            }
+            self.pending.push_back(id);
+            moved += 1;
+        }
+        let next = self.next_due().map(|due| due.since(now));
+        Forwarded { moved, next, ready: self.available() > 0 }
+    }
+
+    pub(super) fn lapsed(&self, limit: usize, now: Timestamp) -> Vec<Delivery> {
+        let ended = self.leases.range(..=now.as_micros()).take(limit);
+        ended.filter_map(|(token, id)| Some(self.jobs.get(id)?.delivery(*token))).collect()
+    }
+
+    pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
+        let mut removed = 0;
+        while removed < limit && self.completed.first().is_some_and(|(end, _)| *end <= now) {
+            if let Some((_, id)) = self.completed.pop_first() {
+                self.jobs.remove(&id);
+            }
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Whether anything changed.
+    pub(super) fn pause(&mut self, paused: bool) -> bool {
+        std::mem::replace(&mut self.paused, paused) != paused
+    }
+
+    pub(super) fn info(&self, now: Timestamp) -> QueueInfo {
+        let size = |state| match state {
+            JobState::Pending => self.pending.len(),
+            JobState::Active => self.leases.len(),
+            JobState::Scheduled => self.scheduled.len(),
+            JobState::Retry => self.retry.len(),
+            JobState::Archived => self.archived.len(),
+            JobState::Completed => self.completed.len(),
+            JobState::Aggregating => 0,
+        };
+        let today = self.days.get(&day(now)).copied().unwrap_or_default();
+        QueueInfo {
+            sizes: JobState::ALL.map(|state| (state.as_str(), size(state) as u64)).into(),
+            paused: self.paused,
+            processed: self.total.processed,
+            failed: self.total.failed,
+            processed_today: today.processed,
+            failed_today: today.failed,
+        }
+    }
+
+    pub(super) fn job(&self, id: &JobId) -> Option<JobInfo> {
+        self.jobs.get(id).map(|stored| JobInfo {
+            job: stored.job.clone(),
+            state: stored.state,
+            due: stored.due,
+            result: stored.result.clone(),
+            losses: stored.losses,
+        })
+    }
+
+    fn holds(&self, lease: &Lease) -> bool {
+        self.leases.get(&lease.token) == Some(&lease.id)
+    }
+
+    /// The end of a lease that begins now, moved on until no other has it. Never
+    /// a whole second: those are Asynq's own leases.
+    fn next_token(&mut self, now: Timestamp) -> i64 {
+        let mut token = (now + LEASE).as_micros().max(self.last_token.saturating_add(1));
+        if token % 1_000_000 == 0 {
+            token = token.saturating_add(1);
+        }
+        self.last_token = token;
+        token
+    }
+
+    fn next_in_line(&mut self, mut stored: Stored) {
+        let id = stored.job.id.clone();
+        stored.state = JobState::Pending;
+        self.pending.push_front(id.clone());
+        self.jobs.insert(id, stored);
+    }
+
+    fn wait(&mut self, mut stored: Stored, state: JobState, due: Timestamp) {
+        let id = stored.job.id.clone();
+        let retries = state == JobState::Retry;
+        let line = if retries { &mut self.retry } else { &mut self.scheduled };
+        line.insert((due, id.clone()));
+        stored.state = state;
+        stored.due = Some(due);
+        self.jobs.insert(id, stored);
+    }
+
+    /// Keeps a job for its retention, which may be none.
+    fn complete(&mut self, mut stored: Stored, result: Option<Vec<u8>>, now: Timestamp) {
+        if stored.job.retention.is_zero() {
+            return;
+        }
+        let id = stored.job.id.clone();
+        let completed_at = whole_second(now);
+        stored.state = JobState::Completed;
+        stored.result = result;
+        stored.job.completed_at = Some(completed_at);
+        self.completed.insert((completed_at + stored.job.retention, id.clone()));
+        self.jobs.insert(id, stored);
+    }
+
+    /// Keeps a job for a person to look at. Makes room first, so that the
+    /// archive never holds more than its limit.
+    fn archive(&mut self, mut stored: Stored, now: Timestamp) {
+        let at = whole_second(now);
+        let oldest = at - ARCHIVE_AGE;
+        while self.archived.len() >= ARCHIVE_MOST
+            || self.archived.first().is_some_and(|(at, _)| *at <= oldest)
+        {
+            let Some((_, id)) = self.archived.pop_first() else { break };
+            self.jobs.remove(&id);
+        }
+        let id = stored.job.id.clone();
+        stored.state = JobState::Archived;
+        self.archived.insert((at, id.clone()));
+        self.jobs.insert(id, stored);
+    }
+
+    /// Releases the job's lock, unless it has ended and another job took it.
+    fn unlock(&mut self, job: &JobRecord, now: Timestamp) {
+        if self.locks.get(&job.unique_key, now) == Some(&job.id) {
+            self.locks.remove(&job.unique_key);
+        }
+    }
+
+    fn count(&mut self, now: Timestamp, failed: bool) {
+        let today = day(now);
+        self.days.retain(|day, _| *day > today - DAYS_KEPT);
+        for tally in [&mut self.total, self.days.entry(today).or_default()] {
+            tally.processed += 1;
+            tally.failed += u64::from(failed);
+        }
+    }
+}
+
+impl Stored {
+    fn delivery(&self, token: i64) -> Delivery {
+        let lease = Lease { queue: self.job.queue.clone(), id: self.job.id.clone(), token };
+        Delivery { job: self.job.clone(), lease, losses: self.losses }
+    }
+
+    fn failed(&mut self, error: &str, now: Timestamp) {
+        error.clone_into(&mut self.job.last_error);
+        self.job.last_failed_at = Some(whole_second(now));
+    }
+}
+
+/// Asynq's message holds whole seconds, and both stores answer alike.
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_secs(time.as_secs())
+}
+
+/// Days of UTC since the epoch.
+fn day(time: Timestamp) -> i64 {
+    time.as_secs().div_euclid(86_400)
+}
+
+/// What the lock is on: type and payload, where none and empty differ.
+fn unique_key(job: &JobRecord) -> String {
+    let digest = |payload: &Vec<u8>| {
+        Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let payload = job.payload.as_ref().map(digest).unwrap_or_default();
+    format!("{}:{payload}", job.job_type)
+}
