@@ -4,12 +4,18 @@
 #![deny(missing_docs)]
 
 mod broker;
+mod client;
+pub mod demo;
 mod error;
 mod job;
 mod pool;
 mod registry;
+mod runtime;
+mod scheduler;
 mod time;
+mod worker;
 
+pub use client::{Client, Enqueue, MAX_PAYLOAD, Receipt};
 pub use error::Error;
 pub use job::*;
 pub use time::{Clock, Timestamp};

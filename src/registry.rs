@@ -197,6 +197,14 @@ impl Registry {
         self.0.get(job_type)
     }
 
+    /// What the handlers need from the application, each once.
+    pub(crate) fn needs(&self) -> Vec<Need> {
+        let mut needs: Vec<Need> = self.0.values().flat_map(|entry| entry.needs.clone()).collect();
+        needs.sort_by_key(|need| need.name);
+        needs.dedup_by_key(|need| need.id);
+        needs
+    }
+
     /// All entries, by name.
     pub(crate) fn entries(&self) -> Vec<&Entry> {
         let mut entries: Vec<_> = self.0.values().collect();

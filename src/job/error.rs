@@ -65,3 +65,12 @@ impl<E: Display> From<E> for JobError {
         Self::failed(error)
     }
 }
+
+/// The recorded text of a failure, for tests of handlers inside the crate.
+#[cfg(test)]
+pub(crate) fn text(error: JobError) -> String {
+    match error.0 {
+        Reason::Failed(text) | Reason::RetryIn(_, text) | Reason::GiveUp(text) => text,
+        Reason::Revoke | Reason::Snooze(_) => String::new(),
+    }
+}

@@ -7,17 +7,21 @@ mod error;
 mod id;
 mod options;
 mod record;
+mod report;
 mod state;
 mod verdict;
 
 pub use backoff::{RetryPolicy, asynq_delay};
 pub use context::JobContext;
 pub use error::JobError;
+#[cfg(test)]
+pub(crate) use error::text as error_text;
 pub use id::{JobId, QueueName};
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
 pub use record::{Idempotency, JobRecord, NewJob};
+pub(crate) use report::report;
 pub use state::JobState;
-pub(crate) use verdict::{LEASE_EXPIRED, decide};
+pub(crate) use verdict::decide;
 pub use verdict::{Outcome, Transition};
 
 use serde::Serialize;

@@ -1,0 +1,128 @@
+//! The reference job `demo:delay_print`: prints a line after a delay. It shows
+//! how a job type is written, and its names never collide with an application's.
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::job::{Job, JobError, JobOptions};
+use crate::time::Clock;
+
+/// The reference job's stored type.
+pub const TYPE: &str = "demo:delay_print";
+
+/// How long the reference job waits where the caller says nothing: 3 minutes.
+pub const DEFAULT_DELAY: Duration = Duration::from_secs(180);
+
+/// What is printed where the caller gives no message.
+pub const DEFAULT_MESSAGE: &str = "Job executed successfully";
+
+/// The payload of the reference job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DelayPrint {
+    /// The text to print; [`DEFAULT_MESSAGE`] where it is absent or empty.
+    pub message: Option<String>,
+}
+
+impl Job for DelayPrint {
+    const TYPE: &'static str = TYPE;
+
+    fn options() -> JobOptions {
+        JobOptions::new().delay(DEFAULT_DELAY)
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(serde_json::json!({
+            "type": "object",
+            "properties": { "message": { "type": ["string", "null"] } }
+        }))
+    }
+}
+
+/// Only a JSON object will do: serde's derived form would take an array too.
+impl<'de> Deserialize<'de> for DelayPrint {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut object = serde_json::Map::deserialize(from)?;
+        match object.remove("message") {
+            None | Some(serde_json::Value::Null) => Ok(Self { message: None }),
+            Some(serde_json::Value::String(text)) => Ok(Self { message: Some(text) }),
+            Some(_) => Err(D::Error::custom("message: expected a string")),
+        }
+    }
+}
+
+impl DelayPrint {
+    /// A job that prints this text.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: Some(message.into()) }
+    }
+
+    fn text(&self) -> &str {
+        self.message.as_deref().filter(|text| !text.is_empty()).unwrap_or(DEFAULT_MESSAGE)
+    }
+}
+
+/// The reference job's handler: prints `[YYYY-MM-DD HH:MM:SS] message` in local
+/// time on standard output.
+///
+/// The payload comes as bytes, because a Go producer may send none at all.
+pub(crate) async fn delay_print(payload: Vec<u8>) -> Result<Option<Vec<u8>>, JobError> {
+    let job = parse(&payload)?;
+    let line = line(&Clock::system().now().local_text(), job.text());
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush())?;
+    Ok(None)
+}
+
+fn parse(payload: &[u8]) -> Result<DelayPrint, JobError> {
+    if payload.is_empty() {
+        return Ok(DelayPrint::default());
+    }
+    serde_json::from_slice(payload)
+        .map_err(|error| JobError::failed(format!("failed to unmarshal payload: {error}")))
+}
+
+/// One line whatever the text holds: a job must not forge a second line or speak
+/// to the terminal.
+fn line(time: &str, text: &str) -> String {
+    let mut line = format!("[{time}] ");
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::error_text;
+
+    #[test]
+    fn a_line_stays_one_line() {
+        assert_eq!(line("T", "a\r\nb\u{1b}[31m\u{2028}"), "[T] a\\r\\nb\\u{1b}[31m\\u{2028}\n");
+        assert_eq!(line("T", "日本語 \"ok\""), "[T] 日本語 \"ok\"\n");
+    }
+
+    #[test]
+    fn without_a_message_the_default_text_is_printed() {
+        for payload in ["", "{}", r#"{"message":null}"#, r#"{"message":""}"#] {
+            assert_eq!(parse(payload.as_bytes()).unwrap().text(), DEFAULT_MESSAGE, "{payload}");
+        }
+        assert_eq!(parse(br#"{"message":"hi","more":1}"#).unwrap().text(), "hi");
+    }
+
+    #[test]
+    fn a_payload_that_is_no_object_fails_in_the_words_of_the_design() {
+        for payload in ["[]", "1", "null", "{", r#"{"message":1}"#, "\"x\""] {
+            let error = error_text(parse(payload.as_bytes()).unwrap_err());
+            assert!(error.starts_with("failed to unmarshal payload"), "{payload}: {error}");
+        }
+    }
+}

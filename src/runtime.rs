@@ -1,0 +1,200 @@
+//! One queue at work in one process: start and drain, without any web server.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Broker, Inspect};
+use crate::client::Client;
+use crate::error::Error;
+use crate::registry::{Registry, State};
+use crate::scheduler::Scheduler;
+use crate::worker::{Worker, WorkerSettings};
+
+/// How long after its last answer the store still counts as ready.
+const READY: Duration = Duration::from_secs(3);
+
+/// How often the store is asked whether it serves.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// The parts of a running queue. All operations may be repeated.
+pub(crate) struct Runtime {
+    broker: Arc<dyn Broker>,
+    client: Client,
+    registry: Registry,
+    /// `None` in a process that only enqueues.
+    settings: Option<WorkerSettings>,
+    running: Mutex<Option<Running>>,
+    /// What handlers need, from the first start on.
+    state: OnceLock<Arc<State>>,
+    health: Arc<Health>,
+}
+
+/// What was started, to be stopped.
+struct Running {
+    worker: Option<(Worker, Scheduler)>,
+    probe: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.probe.cancel();
+    }
+}
+
+impl Runtime {
+    pub(crate) fn new(
+        broker: Arc<dyn Broker>,
+        registry: Registry,
+        settings: Option<WorkerSettings>,
+    ) -> Self {
+        Self {
+            client: Client::new(Arc::clone(&broker)),
+            broker,
+            registry,
+            settings,
+            running: Mutex::new(None),
+            state: OnceLock::new(),
+            health: Arc::new(Health { began: Instant::now(), last_answer: AtomicU64::new(0) }),
+        }
+    }
+
+    pub(crate) fn inspect(&self) -> &dyn Inspect {
+        &*self.broker
+    }
+
+    /// Where jobs are kept, for the line at liftoff.
+    pub(crate) fn describe(&self) -> String {
+        self.broker.describe()
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Starts the worker and its scheduler, where this process has one. The
+    /// store need not be there yet. Must be called within a Tokio runtime.
+    pub(crate) fn start(&self, state: State) {
+        let state = self.state.get_or_init(|| Arc::new(state));
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_some() || self.client.is_closed() {
+            return;
+        }
+        let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(watch(Arc::clone(&self.broker), Arc::clone(&self.health), probe.clone()));
+        tasks.close();
+        let worker = self.settings.as_ref().map(|settings| {
+            let queues: Vec<_> = settings.queues.keys().cloned().collect();
+            let scheduler = Scheduler::start(&self.broker, &queues);
+            let worker = Worker::start(
+                Arc::clone(&self.broker),
+                self.registry.clone(),
+                Arc::clone(state),
+                settings.clone(),
+            );
+            (worker, scheduler)
+        });
+        *running = Some(Running { worker, probe, tasks });
+    }
+
+    /// Whether the store has answered within the last 3 s. Asks it where nothing
+    /// has asked yet.
+    pub(crate) async fn ready(&self) -> bool {
+        if self.health.is_fresh() {
+            return true;
+        }
+        if self.health.last_answer.load(Ordering::Relaxed) == 0 {
+            // The answer is in the record; a failure says "not ready".
+            let _ = self.health.probe(&*self.broker).await;
+        }
+        self.health.is_fresh()
+    }
+
+    /// Drains the worker: no more fetching, running jobs finish within the
+    /// shutdown timeout, the rest is requeued. Enqueueing still works.
+    pub(crate) async fn shutdown(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(running) = running else { return };
+        if let Some((worker, scheduler)) = &running.worker {
+            // Due jobs are left to the others from now on.
+            let ((), interrupted) = tokio::join!(scheduler.stop(), worker.drain());
+            match interrupted {
+                0 => tracing::info!("job queue drained"),
+                n => tracing::warn!("job queue stopped: {n} running jobs went back in line"),
+            }
+        }
+        running.probe.cancel();
+        running.tasks.wait().await;
+    }
+
+    /// Starts again what was started before.
+    pub(crate) fn restart(&self) -> Result<(), Error> {
+        if self.state.get().is_none() {
+            return Err(Error::invalid("the job queue starts at liftoff, which has not been yet"));
+        }
+        self.start(State::default());
+        Ok(())
+    }
+
+    /// Lets go of everything without waiting, as when the application is dropped.
+    pub(crate) fn abandon(&self) {
+        drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Shuts down and refuses further enqueues.
+    pub(crate) async fn close(&self) {
+        self.client.close();
+        self.shutdown().await;
+    }
+}
+
+/// When the store answered last, in milliseconds since the beginning; 0 = never.
+struct Health {
+    began: Instant,
+    last_answer: AtomicU64,
+}
+
+impl Health {
+    fn is_fresh(&self) -> bool {
+        let last = self.last_answer.load(Ordering::Relaxed);
+        last > 0 && self.began.elapsed() < Duration::from_millis(last) + READY
+    }
+
+    async fn probe(&self, broker: &dyn Broker) -> Result<(), Error> {
+        let answer = broker.ping().await;
+        if answer.is_ok() {
+            let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.last_answer.store(millis.max(1), Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, stop: CancellationToken) {
+    let look = async {
+        if let Err(error) = health.probe(&*broker).await {
+            tracing::warn!(
+                "{error} ({}): jobs are neither taken nor run until it is. Start it with \
+                 `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded",
+                broker.describe()
+            );
+        }
+        loop {
+            tokio::time::sleep(PROBE).await;
+            // The pool logs losses and reconnections, once each.
+            let _ = health.probe(&*broker).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = look => {}
+    }
+}

@@ -1,0 +1,69 @@
+//! Puts the jobs of vanished workers back in line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Service;
+use crate::broker::{Broker, Settled};
+use crate::error::Error;
+use crate::job::{Outcome, QueueName, RetryPolicy, decide, report};
+
+/// How often leases are looked at. A worker's death is noticed at most this long
+/// after its lease of 30 s.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Most jobs recovered by one script.
+const BATCH: usize = 100;
+
+pub(crate) struct Recoverer {
+    broker: Arc<dyn Broker>,
+    queues: Vec<QueueName>,
+}
+
+impl Recoverer {
+    pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
+        Self { broker, queues }
+    }
+
+    async fn recover(&self, queue: &QueueName) -> Result<(), Error> {
+        loop {
+            let lapsed = self.broker.lapsed(queue, BATCH).await?;
+            let full = lapsed.len() == BATCH;
+            let settlements: Vec<_> = lapsed
+                .into_iter()
+                .map(|delivery| {
+                    let lost = Outcome::LeaseLost(delivery.losses.saturating_add(1));
+                    let transition = decide(&delivery.job, lost, &RetryPolicy::default());
+                    (delivery, transition)
+                })
+                .collect();
+            if settlements.is_empty() {
+                return Ok(());
+            }
+            let settled = self.broker.settle(&settlements).await?;
+            let mut recovered = 0;
+            for ((delivery, transition), settled) in settlements.iter().zip(settled) {
+                // Lost: another process recovered it first.
+                if settled == Settled::Done {
+                    recovered += 1;
+                    report(&delivery.job, transition, Duration::ZERO, self.broker.now());
+                }
+            }
+            if !full || recovered == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Service for Recoverer {
+    const NAME: &'static str = "recovering lost leases";
+
+    async fn tick(&self) -> Result<Duration, Error> {
+        for queue in &self.queues {
+            self.recover(queue).await?;
+        }
+        // Spread, so that many processes do not look at the same instant.
+        Ok(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2))
+    }
+}

@@ -1,0 +1,310 @@
+//! One `.attach()`: reads the configuration, manages the queue, mounts the
+//! routes, starts the worker at liftoff and drains it at shutdown.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rocket::fairing::{self, Fairing, Info, Kind};
+use rocket::figment::Figment;
+use rocket::request::FromRequest;
+use rocket::{Build, Orbit, Rocket};
+
+use super::guards::{ErasedGuard, Hooks, erase};
+use super::{JobQueue, log};
+use crate::broker::Broker;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::redis::RedisBroker;
+use crate::config::{Config, JobQueueConfig, Store, process_env};
+use crate::demo;
+use crate::error::Error;
+use crate::job::{JobContext, JobError, JobOptions, RetryPolicy};
+use crate::pool::RedisPool;
+use crate::registry::{Entry, JobHandler, Need, Registry, State, raw_entry};
+use crate::runtime::Runtime;
+use crate::time::Clock;
+use crate::worker::WorkerSettings;
+
+/// How often leases of 30 s are extended: Asynq's own interval.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Builds the queue of an application: handlers, guards and settings, then
+/// `.attach()`.
+///
+/// Settings made here are stronger than every file and variable. Attached
+/// twice, the last one counts.
+#[must_use = "a fairing does nothing until it is attached"]
+pub struct JobQueueFairing {
+    parts: Mutex<Parts>,
+}
+
+struct Parts {
+    entries: Vec<Entry>,
+    hooks: Hooks,
+    overrides: Figment,
+    environment: Option<String>,
+    retry: RetryPolicy,
+    worker_only: bool,
+}
+
+impl JobQueueFairing {
+    pub(super) fn new() -> Self {
+        Self {
+            parts: Mutex::new(Parts {
+                entries: Vec::new(),
+                hooks: Hooks::default(),
+                overrides: Figment::new(),
+                environment: None,
+                retry: RetryPolicy::default(),
+                worker_only: false,
+            }),
+        }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
+        change(self.parts.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self
+    }
+
+    /// Runs jobs of a type with this function: `async fn(job, extractors…) ->
+    /// Result<T, E>`. See [`JobHandler`].
+    pub fn handle<M>(self, handler: impl JobHandler<M>) -> Self {
+        self.with(|parts| parts.entries.push(handler.entry()))
+    }
+
+    /// Runs jobs of a type that has no Rust type here: the payload's bytes come
+    /// in, the result's bytes go out.
+    pub fn handle_raw<F, Fut, E>(self, job_type: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
+        E: Into<JobError>,
+    {
+        let entry = raw_entry(job_type.into(), JobOptions::new(), handler);
+        self.with(|parts| parts.entries.push(entry))
+    }
+
+    /// Asks this guard of the application's before it shows or changes queues
+    /// and jobs. Without one these routes are open in debug and closed in release.
+    pub fn admin_guard<G>(self) -> Self
+    where
+        G: for<'r> FromRequest<'r> + Send + 'static,
+    {
+        self.with(|parts| parts.hooks.admin = Some(erase::<G>()))
+    }
+
+    /// Asks this guard of the application's before it registers the reference
+    /// job. Without one the route is public; `jobqueue.register_route = false`
+    /// switches it off.
+    pub fn register_guard<G>(self) -> Self
+    where
+        G: for<'r> FromRequest<'r> + Send + 'static,
+    {
+        self.with(|parts| parts.hooks.register = Some(erase::<G>()))
+    }
+
+    /// How long failed jobs wait. Default: Asynq's formula.
+    pub fn retry_policy(self, policy: RetryPolicy) -> Self {
+        self.with(|parts| parts.retry = policy)
+    }
+
+    /// Sets one value of the configuration by its full path, stronger than every
+    /// file and variable: `.set("jobqueue.concurrency", 50)`. Wrong values stop
+    /// the launch.
+    pub fn set(self, key: &str, value: impl serde::Serialize) -> Self {
+        self.with(|parts| {
+            parts.overrides = std::mem::take(&mut parts.overrides).merge((key, value));
+        })
+    }
+
+    /// Keeps jobs in this process, gone when it ends: for development, tests and
+    /// trying out.
+    pub fn memory(self) -> Self {
+        self.set("jobqueue.store", "memory")
+    }
+
+    /// Uses this environment in place of the variable `APP_ENV`.
+    pub fn environment(self, name: impl Into<String>) -> Self {
+        self.with(|parts| parts.environment = Some(name.into()))
+    }
+
+    /// Makes the application a worker: it listens on `jobqueue.port` (default
+    /// 8082), and of our routes it has only those of health.
+    pub fn worker_only(self) -> Self {
+        self.with(|parts| parts.worker_only = true)
+    }
+
+    fn take(&self) -> Parts {
+        let parts = Self::new().parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner), parts)
+    }
+}
+
+#[rocket::async_trait]
+impl Fairing for JobQueueFairing {
+    fn info(&self) -> Info {
+        Info { name: "Job queue", kind: Kind::Ignite | Kind::Liftoff | Kind::Shutdown | Kind::Singleton }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        let parts = self.take();
+        match ignite(parts, &rocket) {
+            Ok(ready) => Ok(ready.attach_to(rocket)),
+            Err(error) => {
+                log::to_stderr_unless_taken();
+                tracing::error!("the job queue cannot start: {error}");
+                Err(rocket)
+            }
+        }
+    }
+
+    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        let Some(queue) = rocket.state::<JobQueue>() else { return };
+        let runtime = queue.runtime();
+        let mut state = State::default();
+        for need in runtime.registry().needs() {
+            if let Some(value) = (need.load)(rocket as &dyn Any) {
+                state.insert(&need, value);
+            }
+        }
+        runtime.start(state);
+        let config = queue.config();
+        let store = runtime.describe();
+        if config.worker {
+            let queues: Vec<_> =
+                config.queues.iter().map(|(queue, weight)| format!("{queue}={weight}")).collect();
+            tracing::info!(
+                "job queue at {}: {store}, {} jobs at a time from {}",
+                config.base,
+                config.concurrency,
+                queues.join(" ")
+            );
+        } else {
+            tracing::info!("job queue at {}: {store}, enqueueing only", config.base);
+        }
+    }
+
+    async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
+        if let Some(queue) = rocket.state::<JobQueue>() {
+            queue.shutdown().await;
+        }
+    }
+}
+
+/// What ignition has made of the parts.
+struct Ready {
+    queue: JobQueue,
+    hooks: Hooks,
+    config: Config,
+    worker_only: bool,
+}
+
+fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
+    let environment = parts.environment;
+    let env = |name: &str| match (&environment, name) {
+        (Some(word), "APP_ENV") => Some(word.clone()),
+        _ => process_env(name),
+    };
+    let cwd = std::env::current_dir()
+        .map_err(|error| Error::config(format!("the current folder cannot be read: {error}")))?;
+    let config = Config::load(rocket.figment(), &parts.overrides, &env, &cwd)?;
+    if config.jobqueue.log_to_stderr {
+        log::to_stderr_unless_taken();
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let broker: Arc<dyn Broker> = match config.jobqueue.store {
+        Store::Memory => {
+            tracing::warn!("jobs are kept in this process's memory and are gone when it ends");
+            Arc::new(MemoryBroker::new(Clock::system()))
+        }
+        Store::Redis => {
+            Arc::new(RedisBroker::new(RedisPool::new(config.redis.clone())?, Clock::system()))
+        }
+    };
+    let mut registry = Registry::default();
+    registry.add(raw_entry(
+        demo::TYPE.to_owned(),
+        JobOptions::new().delay(demo::DEFAULT_DELAY),
+        |payload, _| demo::delay_print(payload),
+    ))?;
+    for entry in parts.entries {
+        registry.add(entry)?;
+    }
+    let mut hooks = parts.hooks;
+    if hooks.admin.is_none() && !parts.worker_only {
+        hooks.open_without_admin = !config.release;
+        if config.release {
+            tracing::warn!("no admin_guard is set: the dashboard and the inspector answer 403");
+        } else {
+            tracing::warn!(
+                "no admin_guard is set: the dashboard and the inspector are open to everybody \
+                 (in the release profile they would answer 403)"
+            );
+        }
+    }
+    let settings = config.jobqueue.worker.then(|| worker_settings(&config.jobqueue, parts.retry));
+    let queue = JobQueue::new(Runtime::new(broker, registry, settings), config.jobqueue.clone());
+    Ok(Ready { queue, hooks, config, worker_only: parts.worker_only })
+}
+
+fn worker_settings(config: &JobQueueConfig, retry: RetryPolicy) -> WorkerSettings {
+    WorkerSettings {
+        concurrency: config.concurrency,
+        queues: config.queues.clone(),
+        strict_priority: config.strict_priority,
+        shutdown_timeout: config.shutdown_timeout,
+        heartbeat: HEARTBEAT,
+        retry,
+    }
+}
+
+impl Ready {
+    fn attach_to(self, mut rocket: Rocket<Build>) -> Rocket<Build> {
+        if self.worker_only {
+            let port = self.config.jobqueue.port;
+            let figment = rocket.figment().clone().merge(("port", port));
+            rocket = rocket.configure(figment);
+        }
+        let needs = self.queue.runtime().registry().needs();
+        rocket
+            .manage(StopOnDrop(self.queue.clone()))
+            .manage(self.queue)
+            .manage(self.hooks)
+            .attach(StateCheck(needs))
+    }
+}
+
+/// A dropped application leaves no worker behind: Rocket runs no shutdown
+/// fairing then.
+struct StopOnDrop(JobQueue);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.runtime().abandon();
+    }
+}
+
+/// Runs after the fairings that manage state, and stops the launch where a
+/// handler names state that nobody manages.
+struct StateCheck(Vec<Need>);
+
+#[rocket::async_trait]
+impl Fairing for StateCheck {
+    fn info(&self) -> Info {
+        Info { name: "Job queue: state of handlers", kind: Kind::Ignite | Kind::Singleton }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        let missing = self.0.iter().find(|need| (need.load)(&rocket as &dyn Any).is_none());
+        let Some(need) = missing else { return Ok(rocket) };
+        log::to_stderr_unless_taken();
+        tracing::error!(
+            "the job queue cannot start: a handler names `Managed<{name}>`, but the application \
+             does not manage a `{name}`: add `.manage(…)` with one",
+            name = need.name
+        );
+        Err(rocket)
+    }
+}

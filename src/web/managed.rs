@@ -1,0 +1,67 @@
+//! State of the application in a handler's signature.
+
+use std::any::{Any, type_name};
+use std::ops::Deref;
+
+use rocket::{Build, Orbit, Rocket};
+
+use crate::job::{JobContext, JobError};
+use crate::registry::{FromContext, Need, State};
+
+/// State that the application manages, as a parameter of a handler.
+///
+/// `T` is cloned once at launch and once for each attempt, so it should be
+/// something cheap to clone: a pool, a client, an `Arc`. A handler whose state
+/// nobody manages stops the launch, by name.
+///
+/// ```
+/// use rocket_jobqueue::{Job, Managed};
+/// use std::sync::Arc;
+///
+/// #[derive(Clone)]
+/// struct Mailer(Arc<str>);
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome;
+/// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
+///
+/// async fn send_welcome(_job: Welcome, mailer: Managed<Mailer>) -> Result<(), std::io::Error> {
+///     println!("by way of {}", mailer.0);
+///     Ok(())
+/// }
+/// ```
+pub struct Managed<T>(T);
+
+impl<T> Managed<T> {
+    /// The value itself.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Managed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A copy of the application's `T`, whichever phase the application is in.
+fn load<T: Clone + Send + Sync + 'static>(from: &dyn Any) -> Option<Box<dyn Any + Send + Sync>> {
+    let state = match from.downcast_ref::<Rocket<Orbit>>() {
+        Some(rocket) => rocket.state::<T>(),
+        None => from.downcast_ref::<Rocket<Build>>()?.state::<T>(),
+    };
+    Some(Box::new(state?.clone()))
+}
+
+impl<T: Clone + Send + Sync + 'static> FromContext for Managed<T> {
+    fn needs(needs: &mut Vec<Need>) {
+        needs.push(Need::of::<T>(load::<T>));
+    }
+
+    fn from_context(_: &JobContext, state: &State) -> Result<Self, JobError> {
+        // The launch has made sure that it is there.
+        let missing = || JobError::failed(format!("no managed state `{}`", type_name::<T>()));
+        state.get().map(Managed).ok_or_else(missing)
+    }
+}

@@ -1,0 +1,141 @@
+//! What a Rocket application sees of the queue: one fairing to attach, one
+//! handle to enqueue with, and the routes. The only place that knows Rocket.
+
+mod fairing;
+mod guards;
+mod log;
+mod managed;
+
+use std::sync::Arc;
+
+use crate::broker::Inspect;
+use crate::client::{Client, Enqueue};
+use crate::config::JobQueueConfig;
+use crate::error::Error;
+use crate::job::Job;
+use crate::runtime::Runtime;
+
+pub use fairing::JobQueueFairing;
+pub use managed::Managed;
+
+/// The job queue of this application: a request guard, a piece of managed
+/// state, and a handle that can be cloned and kept.
+///
+/// Routes name it as a parameter, handlers as `Managed<JobQueue>`. A route that
+/// names it in an application without [`JobQueue::fairing`] stops the launch.
+///
+/// ```no_run
+/// use rocket::serde::{Deserialize, Serialize};
+/// use rocket::{get, launch, routes};
+/// use rocket_jobqueue::{Job, JobQueue};
+/// use std::time::Duration;
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(crate = "rocket::serde")]
+/// struct Welcome {
+///     user: u64,
+/// }
+///
+/// impl Job for Welcome {
+///     const TYPE: &'static str = "mail:welcome";
+/// }
+///
+/// async fn send_welcome(job: Welcome) -> Result<(), std::io::Error> {
+///     println!("welcome, user {}", job.user);
+///     Ok(())
+/// }
+///
+/// #[get("/sign-up/<user>")]
+/// async fn sign_up(user: u64, queue: &JobQueue) -> Result<String, rocket_jobqueue::Error> {
+///     let receipt = queue.enqueue(Welcome { user }).delay(Duration::from_secs(60)).await?;
+///     Ok(format!("job {}\n", receipt.id))
+/// }
+///
+/// #[launch]
+/// fn rocket() -> _ {
+///     rocket::build()
+///         .attach(JobQueue::fairing().handle(send_welcome))
+///         .mount("/", routes![sign_up])
+/// }
+/// ```
+#[derive(Clone)]
+pub struct JobQueue(Arc<Inner>);
+
+struct Inner {
+    runtime: Runtime,
+    config: JobQueueConfig,
+}
+
+impl JobQueue {
+    /// The fairing that gives an application its queue.
+    pub fn fairing() -> JobQueueFairing {
+        JobQueueFairing::new()
+    }
+
+    pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {
+        Self(Arc::new(Inner { runtime, config }))
+    }
+
+    /// Prepares a job; await it to store it. See [`Enqueue`] for the options.
+    pub fn enqueue<J: Job>(&self, job: J) -> Enqueue {
+        self.0.runtime.client().enqueue(job)
+    }
+
+    /// Prepares a job by type and bytes, for types this process has no Rust type
+    /// of: those of a Go worker, for example.
+    pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
+        self.0.runtime.client().enqueue_raw(job_type, payload)
+    }
+
+    /// The producer alone, for code that should not know of Rocket.
+    pub fn client(&self) -> Client {
+        self.0.runtime.client().clone()
+    }
+
+    /// Whether the store has answered within the last 3 s.
+    pub async fn ready(&self) -> bool {
+        self.0.runtime.ready().await
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &JobQueueConfig {
+        &self.0.config
+    }
+
+    /// Stops fetching, lets running jobs finish within `shutdown_timeout`, and
+    /// puts the rest back in line without counting an attempt. Enqueueing still
+    /// works. The fairing does it at shutdown; repeating it is harmless.
+    pub async fn shutdown(&self) {
+        self.0.runtime.shutdown().await;
+    }
+
+    /// [`JobQueue::shutdown`], after which enqueueing answers
+    /// [`Error::is_closed`] too.
+    pub async fn close(&self) {
+        self.0.runtime.close().await;
+    }
+
+    /// Starts the worker again after a [`JobQueue::shutdown`]; the fairing has
+    /// started it at liftoff. Does nothing while it runs, in a process without
+    /// worker, and after [`JobQueue::close`].
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] before liftoff, when handlers have no state yet.
+    pub fn start(&self) -> Result<(), Error> {
+        self.0.runtime.restart()
+    }
+
+    pub(crate) fn inspect(&self) -> &dyn Inspect {
+        self.0.runtime.inspect()
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+}
+
+impl std::fmt::Debug for JobQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "JobQueue({:?})", self.0.runtime.client())
+    }
+}

@@ -1,0 +1,182 @@
+//! The jobs this process holds, each with its lease, which the heartbeat renews
+//! while a settlement wants to use it: the two take turns here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Delivery, LEASE, Lease, Running};
+use crate::job::{JobId, JobRecord, QueueName};
+use crate::time::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Turn {
+    Free,
+    Extending,
+    Settling,
+}
+
+/// One job in hand.
+pub(super) struct Hand {
+    pub(super) job: Arc<JobRecord>,
+    pub(super) started: Timestamp,
+    pub(super) deadline: Timestamp,
+    /// Fires when the lease was lost: the attempt ends and writes nothing.
+    pub(super) lost: CancellationToken,
+    lease: Mutex<(Lease, Turn, Instant)>,
+    turn_over: Notify,
+}
+
+impl Hand {
+    pub(super) fn new(delivery: &Delivery, started: Timestamp, deadline: Timestamp) -> Self {
+        Self {
+            job: Arc::new(delivery.job.clone()),
+            started,
+            deadline,
+            lost: CancellationToken::new(),
+            lease: Mutex::new((delivery.lease.clone(), Turn::Free, Instant::now() + LEASE)),
+            turn_over: Notify::new(),
+        }
+    }
+
+    fn lease(&self) -> MutexGuard<'_, (Lease, Turn, Instant)> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease, for a settlement; waits while an extension is under way.
+    pub(super) async fn begin_settling(&self) -> Lease {
+        loop {
+            let over = self.turn_over.notified();
+            {
+                let mut lease = self.lease();
+                if lease.1 == Turn::Free {
+                    lease.1 = Turn::Settling;
+                    return lease.0.clone();
+                }
+            }
+            over.await;
+        }
+    }
+
+    /// Gives the turn back after a settlement that has to be tried again.
+    pub(super) fn pause_settling(&self) {
+        self.lease().1 = Turn::Free;
+    }
+
+    /// The lease, for an extension, unless a settlement has the turn. A lease
+    /// whose time is over here is lost: another worker may have the job.
+    fn begin_extending(&self) -> Option<Lease> {
+        let mut lease = self.lease();
+        if lease.1 != Turn::Free {
+            return None;
+        }
+        if lease.2 <= Instant::now() {
+            self.lost.cancel();
+            return None;
+        }
+        lease.1 = Turn::Extending;
+        Some(lease.0.clone())
+    }
+
+    fn end_extending(&self, extended: Option<Option<Lease>>, asked: Instant) {
+        {
+            let mut lease = self.lease();
+            lease.1 = Turn::Free;
+            match extended {
+                Some(Some(renewed)) => {
+                    lease.0 = renewed;
+                    lease.2 = asked + LEASE;
+                }
+                Some(None) => self.lost.cancel(),
+                None => {}
+            }
+        }
+        self.turn_over.notify_one();
+    }
+}
+
+type Key = (QueueName, JobId);
+
+/// All jobs in hand, by queue and id: ids are unique within a queue only.
+#[derive(Default)]
+pub(super) struct Hands(Mutex<HashMap<Key, Arc<Hand>>>);
+
+impl Hands {
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<Hand>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a job in hand until the guard is dropped.
+    pub(super) fn take(&self, hand: Arc<Hand>) -> InHand<'_> {
+        let key = (hand.job.queue.clone(), hand.job.id.clone());
+        self.all().insert(key.clone(), hand);
+        InHand { hands: self, key }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    pub(super) fn running(&self) -> Vec<Running> {
+        let all = self.all();
+        all.values()
+            .map(|hand| Running {
+                job: Arc::clone(&hand.job),
+                started: hand.started,
+                deadline: hand.deadline,
+            })
+            .collect()
+    }
+
+    /// Begins an extension of every lease that is not being settled.
+    pub(super) fn begin_extending(&self) -> Extension {
+        let asked = Instant::now();
+        let (mut hands, mut leases) = (Vec::new(), Vec::new());
+        for hand in self.all().values() {
+            if let Some(lease) = hand.begin_extending() {
+                hands.push(Arc::clone(hand));
+                leases.push(lease);
+            }
+        }
+        Extension { hands, leases, asked }
+    }
+}
+
+/// A job in hand; dropping it lets it go.
+pub(super) struct InHand<'a> {
+    hands: &'a Hands,
+    key: Key,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.hands.all().remove(&self.key);
+    }
+}
+
+/// An extension under way; dropping it unanswered leaves the leases as they were.
+pub(super) struct Extension {
+    hands: Vec<Arc<Hand>>,
+    pub(super) leases: Vec<Lease>,
+    asked: Instant,
+}
+
+impl Extension {
+    /// Takes in what the store said, one answer for each lease.
+    pub(super) fn end(mut self, extended: Vec<Option<Lease>>) {
+        for (hand, lease) in self.hands.drain(..).zip(extended) {
+            hand.end_extending(Some(lease), self.asked);
+        }
+    }
+}
+
+impl Drop for Extension {
+    fn drop(&mut self) {
+        for hand in self.hands.drain(..) {
+            hand.end_extending(None, self.asked);
+        }
+    }
+}

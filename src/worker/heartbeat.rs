@@ -1,0 +1,102 @@
+//! Extends the leases of all jobs in hand and announces the worker, on a thread
+//! of its own: handlers that keep every runtime thread busy lose no lease.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use crate::broker::{Announcement, Broker};
+
+/// How often a stopping worker looks whether its last job has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the farewell may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Starts the thread. Without one (the system is out of threads) the beat runs
+/// as a task instead.
+pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
+    let for_thread = Arc::clone(&shared);
+    let spawned = std::thread::Builder::new().name("jobqueue-heartbeat".into()).spawn(move || {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(beat(for_thread)),
+            Err(error) => tracing::error!("the heartbeat has no runtime: {error}"),
+        }
+    });
+    match spawned {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            tracing::warn!("no thread for the heartbeat, it shares the runtime: {error}");
+            let tasks = shared.tasks.clone();
+            tasks.spawn(beat(shared));
+            None
+        }
+    }
+}
+
+async fn beat(shared: Arc<Shared>) {
+    let broker = shared.broker.detached();
+    let settings = &shared.settings;
+    let mut who = Announcement {
+        host: host_name(),
+        pid: std::process::id(),
+        server_id: uuid::Uuid::new_v4().to_string(),
+        concurrency: u32::try_from(settings.concurrency).unwrap_or(u32::MAX),
+        queues: settings.queues.clone(),
+        strict_priority: settings.strict_priority,
+        status: "active",
+        started: broker.now(),
+        running: Vec::new(),
+    };
+    let mut was_stopping = false;
+    let mut next_beat = Instant::now();
+    loop {
+        let stopping = shared.stop.is_cancelled();
+        if stopping && (shared.hands.len() == 0 || shared.give_up.is_cancelled()) {
+            break;
+        }
+        if next_beat <= Instant::now() || stopping != was_stopping {
+            was_stopping = stopping;
+            next_beat = Instant::now() + settings.heartbeat;
+            who.status = if stopping { "stopped" } else { "active" };
+            who.running = shared.hands.running();
+            extend(&shared, &*broker).await;
+            if let Err(error) = broker.announce(&who).await {
+                tracing::debug!("announcing the worker failed: {error:?}");
+            }
+        }
+        // A stopping worker is waited for: look often whether the last job ended.
+        let pause = if stopping { LOOK } else { settings.heartbeat };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.stop.cancelled(), if !stopping => {}
+        }
+    }
+    who.status = "closed";
+    who.running.clear();
+    if tokio::time::timeout(FAREWELL, broker.retire(&who)).await.is_err() {
+        tracing::debug!("the announcement was left to expire");
+    }
+}
+
+async fn extend(shared: &Shared, broker: &dyn Broker) {
+    let extension = shared.hands.begin_extending();
+    if extension.leases.is_empty() {
+        return;
+    }
+    match broker.extend(&extension.leases).await {
+        Ok(extended) => extension.end(extended),
+        Err(error) => tracing::debug!("extending leases failed: {error:?}"),
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown-host".to_owned())
+}

@@ -1,0 +1,126 @@
+//! Runs jobs: takes them, executes their handlers, settles what came of it, and
+//! keeps the leases alive. When jobs become due is the scheduler's affair.
+
+mod execute;
+mod fetch;
+mod hands;
+mod heartbeat;
+mod settle;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use crate::job::{QueueName, RetryPolicy};
+use crate::registry::{Registry, State};
+use hands::Hands;
+
+/// How long settling may take after the running jobs were interrupted.
+const LAST_WORDS: Duration = Duration::from_millis(900);
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Most jobs at a time.
+    pub concurrency: usize,
+    /// Queue → priority.
+    pub queues: BTreeMap<QueueName, u32>,
+    /// Whether a queue is served only while those of higher priority are empty.
+    pub strict_priority: bool,
+    /// How long running jobs may go on at shutdown.
+    pub shutdown_timeout: Duration,
+    /// How often leases are extended and the worker is announced.
+    pub heartbeat: Duration,
+    /// How long failed jobs wait.
+    pub retry: RetryPolicy,
+}
+
+/// What the parts of a worker share.
+struct Shared {
+    broker: Arc<dyn Broker>,
+    registry: Registry,
+    state: Arc<State>,
+    settings: WorkerSettings,
+    hands: Hands,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// No more fetching.
+    stop: CancellationToken,
+    /// Running handlers end now.
+    interrupt: CancellationToken,
+    /// Settlements that still fail are left to the lease.
+    give_up: CancellationToken,
+}
+
+/// A worker at work. Stopping it is [`Worker::drain`]; dropping it stops the
+/// fetching and leaves running jobs to the runtime.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    heartbeat: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// Starts fetching and the heartbeat.
+    pub(crate) fn start(
+        broker: Arc<dyn Broker>,
+        registry: Registry,
+        state: Arc<State>,
+        settings: WorkerSettings,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            hands: Hands::default(),
+            permits: Arc::new(Semaphore::new(settings.concurrency)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            interrupt: CancellationToken::new(),
+            give_up: CancellationToken::new(),
+            broker,
+            registry,
+            state,
+            settings,
+        });
+        let heartbeat = heartbeat::start(Arc::clone(&shared));
+        shared.tasks.spawn(fetch::run(Arc::clone(&shared)));
+        Self { shared, heartbeat: Mutex::new(heartbeat) }
+    }
+
+    /// Stops fetching, lets running jobs finish within the shutdown timeout,
+    /// requeues the rest without counting an attempt, and takes the
+    /// announcement back. Returns how many jobs had to be interrupted.
+    pub(crate) async fn drain(&self) -> usize {
+        let shared = &self.shared;
+        shared.stop.cancel();
+        shared.tasks.close();
+        let timeout = shared.settings.shutdown_timeout;
+        let mut interrupted = 0;
+        if tokio::time::timeout(timeout, shared.tasks.wait()).await.is_err() {
+            interrupted = shared.hands.len();
+            shared.interrupt.cancel();
+            if tokio::time::timeout(LAST_WORDS, shared.tasks.wait()).await.is_err() {
+                shared.give_up.cancel();
+            }
+        }
+        shared.give_up.cancel();
+        let thread = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // The thread ends within its own bound; waiting for it is blocking.
+            let joined = tokio::task::spawn_blocking(move || thread.join());
+            if tokio::time::timeout(LAST_WORDS, joined).await.is_err() {
+                tracing::debug!("the heartbeat did not end in time");
+            }
+        }
+        interrupted
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        self.shared.give_up.cancel();
+    }
+}

@@ -1,0 +1,51 @@
+//! Carries out what was decided, and does not let go while the store is away:
+//! an acknowledgement that is given up means that the job runs twice.
+
+use std::time::Duration;
+
+use super::Shared;
+use super::hands::Hand;
+use crate::broker::{Delivery, Settled};
+use crate::job::{Transition, report};
+use crate::time::Backoff;
+
+pub(super) async fn run(
+    shared: &Shared,
+    mut delivery: Delivery,
+    transition: Transition,
+    hand: &Hand,
+    took: Duration,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    loop {
+        delivery.lease = hand.begin_settling().await;
+        let settlement = [(delivery.clone(), transition.clone())];
+        let error = match shared.broker.settle(&settlement).await {
+            Ok(settled) => {
+                let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
+                match settled.first() {
+                    Some(Settled::Done) => {
+                        report(&delivery.job, &transition, took, shared.broker.now());
+                    }
+                    Some(Settled::Lost) | None => tracing::warn!(
+                        "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
+                    ),
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        // The heartbeat extends the lease between two tries.
+        hand.pause_settling();
+        let pause = backoff.next();
+        let id = &delivery.job.id;
+        tracing::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.give_up.cancelled() => {
+                tracing::warn!("job left to its lease: id={id:?}, settling failed: {error}");
+                return;
+            }
+        }
+    }
+}
