@@ -5,6 +5,7 @@
 
 mod broker;
 mod client;
+mod config;
 pub mod demo;
 mod error;
 mod job;
@@ -25,6 +26,7 @@ pub use time::{Clock, Timestamp};
 pub mod internals {
     pub use crate::broker::memory::MemoryBroker;
     pub use crate::broker::*;
+    pub use crate::config::*;
     pub use crate::pool::*;
     pub use crate::registry::*;
 }

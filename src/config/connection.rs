@@ -1,0 +1,305 @@
+//! The connection options, the same for every Redis: from keys and URL to
+//! [`PoolSettings`]. It parses; the pool connects.
+
+use figment::value::Value;
+
+use super::value::{Leaf, Table, kind, quoted};
+use crate::error::Error;
+use crate::pool::{PoolSettings, Topology};
+
+/// Keys of `databases.jobqueue` and `redis.jobqueue`.
+pub(super) const KEYS: &[&str] = &[
+    "url",
+    "addr",
+    "sentinel.master",
+    "sentinel.addrs",
+    "cluster.addrs",
+    "username",
+    "password",
+    "db",
+    "tls",
+    "max_retries",
+    "min_retry_backoff",
+    "max_retry_backoff",
+    "dial_timeout",
+    "read_timeout",
+    "write_timeout",
+    "pool_size",
+    "pool_timeout",
+];
+
+/// Keys of `redis.default.cluster`: a list of addresses instead of one.
+pub(super) const DEFAULT_KEYS: &[&str] = &[
+    "url",
+    "addrs",
+    "sentinel.master",
+    "sentinel.addrs",
+    "cluster.addrs",
+    "username",
+    "password",
+    "db",
+    "tls",
+    "max_retries",
+    "min_retry_backoff",
+    "max_retry_backoff",
+    "dial_timeout",
+    "read_timeout",
+    "write_timeout",
+    "pool_size",
+    "pool_timeout",
+];
+
+const REDIS_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// The job queue's Redis.
+pub(super) fn read(table: &Table) -> Result<PoolSettings, Error> {
+    let url = read_url(table)?;
+    let topology = topology(table, url.as_ref())?.unwrap_or(PoolSettings::default().topology);
+    settings(table, url.as_ref(), topology)
+}
+
+/// The Redis of everything else; `None` where no address is given.
+pub(super) fn read_default(table: &Table) -> Result<Option<PoolSettings>, Error> {
+    let url = read_url(table)?;
+    let topology = topology(table, url.as_ref())?;
+    // Without an address the other keys are still checked.
+    let is_given = topology.is_some();
+    let topology = topology.unwrap_or(PoolSettings::default().topology);
+    Ok(Some(settings(table, url.as_ref(), topology)?).filter(|_| is_given))
+}
+
+/// What a URL says, and where it stands.
+struct Url<'a> {
+    leaf: &'a Leaf,
+    addr: String,
+    username: Option<String>,
+    password: Option<String>,
+    db: Option<u32>,
+    tls: bool,
+}
+
+fn topology(table: &Table, url: Option<&Url<'_>>) -> Result<Option<Topology>, Error> {
+    let addr = table.get("addr");
+    let addrs = table.get("addrs");
+    let master = table.get("sentinel.master");
+    let sentinels = table.get("sentinel.addrs");
+    let cluster = table.get("cluster.addrs");
+
+    let single = url.map(|url| url.leaf).or(addr).or(addrs);
+    let given: Vec<_> = [single, master.or(sentinels), cluster].into_iter().flatten().collect();
+    if let [first, second, ..] = given[..] {
+        return Err(second.error(
+            "one of a single address, sentinel and cluster",
+            &format!("{} as well", first.place()),
+        ));
+    }
+    if let (Some(url), Some(addrs)) = (url, addrs) {
+        return Err(addrs.error("either url or addrs", &format!("{} as well", url.leaf.place())));
+    }
+    if let Some(cluster) = cluster {
+        return Ok(Some(Topology::Cluster(addresses(cluster, REDIS_PORT)?)));
+    }
+    match (master, sentinels) {
+        (Some(master), Some(sentinels)) => {
+            return Ok(Some(Topology::Sentinel {
+                master: master.text("the master's name")?.trim().to_owned(),
+                addrs: addresses(sentinels, SENTINEL_PORT)?,
+            }));
+        }
+        (Some(leaf), None) => {
+            return Err(leaf.error("sentinel.addrs beside sentinel.master", "none"));
+        }
+        (None, Some(leaf)) => {
+            return Err(leaf.error("sentinel.master beside sentinel.addrs", "none"));
+        }
+        (None, None) => {}
+    }
+    if let Some(addrs) = addrs {
+        let mut addrs = addresses(addrs, REDIS_PORT)?;
+        // A lone server is no Cluster, and would refuse a Cluster's commands.
+        return Ok(Some(match addrs.len() {
+            1 => Topology::Single(addrs.remove(0)),
+            _ => Topology::Cluster(addrs),
+        }));
+    }
+    match (addr, url) {
+        (Some(addr), Some(url)) if addr.rank < url.leaf.rank => {
+            Ok(Some(Topology::Single(url.addr.clone())))
+        }
+        (Some(addr), _) => Ok(Some(Topology::Single(address(addr, &addr.value, REDIS_PORT)?))),
+        (None, Some(url)) => Ok(Some(Topology::Single(url.addr.clone()))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn settings(
+    table: &Table,
+    url: Option<&Url<'_>>,
+    topology: Topology,
+) -> Result<PoolSettings, Error> {
+    let default = PoolSettings::default();
+    // A key of the same layer as the URL is the more particular statement.
+    let key = |key: &str, in_url: bool| {
+        let is_weaker = |leaf: &Leaf| url.is_some_and(|url| in_url && leaf.rank < url.leaf.rank);
+        table.get(key).filter(|leaf| !is_weaker(leaf))
+    };
+    let from_url = |part: fn(&Url<'_>) -> Option<String>| url.and_then(part);
+
+    let username = from_url(|url| url.username.clone());
+    let username = match key("username", username.is_some()) {
+        Some(leaf) => Some(leaf.text("text")?.to_owned()),
+        None => username,
+    };
+    let password = from_url(|url| url.password.clone());
+    let password = match key("password", password.is_some()) {
+        Some(leaf) => Some(leaf.text("text (a number needs quotes)")?.to_owned()),
+        None => password,
+    };
+    let url_db = url.and_then(|url| url.db);
+    let db_key = key("db", url_db.is_some());
+    let db = match db_key.map(|leaf| leaf.number(0, u32::MAX)).transpose()? {
+        None | Some(0) => url_db.unwrap_or(0),
+        Some(db) => db,
+    };
+    if db != 0 && matches!(topology, Topology::Cluster(_)) {
+        if let Some(leaf) = db_key {
+            return Err(leaf.error("0, a Cluster's only database", &db.to_string()));
+        }
+    }
+
+    let settings = PoolSettings {
+        topology,
+        username,
+        password,
+        db: i64::from(db),
+        tls: tls(table, url)?,
+        max_retries: table.number("max_retries", default.max_retries)?,
+        min_retry_backoff: table.duration("min_retry_backoff", default.min_retry_backoff)?,
+        max_retry_backoff: table.duration("max_retry_backoff", default.max_retry_backoff)?,
+        dial_timeout: table.duration("dial_timeout", default.dial_timeout)?,
+        read_timeout: table.duration("read_timeout", default.read_timeout)?,
+        write_timeout: table.duration("write_timeout", default.write_timeout)?,
+        pool_size: table.number("pool_size", default.pool_size)?,
+        pool_timeout: table.duration("pool_timeout", default.pool_timeout)?,
+        request_limit: default.request_limit,
+    };
+    let pauses = table.get("min_retry_backoff").or(table.get("max_retry_backoff"));
+    if let Some(leaf) = pauses.filter(|_| settings.min_retry_backoff > settings.max_retry_backoff) {
+        return Err(leaf.error(
+            "min_retry_backoff of at most max_retry_backoff",
+            &format!("{:?} and {:?}", settings.min_retry_backoff, settings.max_retry_backoff),
+        ));
+    }
+    Ok(settings)
+}
+
+fn tls(table: &Table, url: Option<&Url<'_>>) -> Result<bool, Error> {
+    let secure = url.filter(|url| url.tls);
+    match (table.get("tls"), secure) {
+        (None, secure) => Ok(secure.is_some()),
+        (Some(leaf), None) => leaf.bool(),
+        // Never leave TLS by accident: a layer may say `false` without knowing the URL.
+        (Some(leaf), Some(url)) if !leaf.bool()? => {
+            let found = format!("false, and rediss:// in {}", url.leaf.place());
+            Err(leaf.error("true, or a redis:// URL", &found))
+        }
+        (Some(_), Some(_)) => Ok(true),
+    }
+}
+
+fn read_url(table: &Table) -> Result<Option<Url<'_>>, Error> {
+    const EXPECTED: &str = "redis:// or rediss://[user[:password]@]host[:port][/db]";
+    let Some(leaf) = table.get("url") else { return Ok(None) };
+    let text = leaf.text(EXPECTED)?;
+    parse_url(leaf, text.trim())
+        .map(Some)
+        // A URL may hold a password, so what was found is not repeated.
+        .ok_or_else(|| leaf.error(EXPECTED, "something else (not shown)"))
+}
+
+fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
+    let (scheme, rest) = text.split_once("://")?;
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        _ => return None,
+    };
+    if rest.contains(['?', '#']) {
+        return None;
+    }
+    // A password may hold a slash or an `@` unescaped: the last `@` ends it.
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((user, rest)) => (user, rest),
+        None => ("", rest),
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (username, password) = user.split_once(':').unwrap_or((user, ""));
+    let db = if path.is_empty() { None } else { Some(path.parse().ok()?) };
+    let given = |text: &str| decoded(text).map(|text| Some(text).filter(|text| !text.is_empty()));
+    Some(Url {
+        leaf,
+        addr: host_and_port(host, REDIS_PORT)?,
+        username: given(username)?,
+        password: given(password)?,
+        db,
+        tls,
+    })
+}
+
+/// Text without its percent escapes.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'%' {
+            let hex = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn addresses(leaf: &Leaf, port: u16) -> Result<Vec<String>, Error> {
+    let items = leaf.list("a list of addresses, each as host:port")?;
+    items.iter().map(|item| address(leaf, item, port)).collect()
+}
+
+fn address(leaf: &Leaf, value: &Value, port: u16) -> Result<String, Error> {
+    const EXPECTED: &str = "an address as host:port";
+    match value {
+        Value::String(_, text) => {
+            host_and_port(text.trim(), port).ok_or_else(|| leaf.error(EXPECTED, &quoted(text)))
+        }
+        other => Err(leaf.error(EXPECTED, kind(other))),
+    }
+}
+
+/// `host:port`, with the default port where none is given.
+fn host_and_port(text: &str, default: u16) -> Option<String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(v6) => {
+            let (host, rest) = v6.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            let port = if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) };
+            (format!("[{host}]"), port)
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host.to_owned(), Some(port)),
+            None => (text.to_owned(), None),
+        },
+    };
+    let name = host.trim_matches(['[', ']']);
+    let is_host =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:".contains(c));
+    let port = match port {
+        Some(port) if port.chars().all(|c| c.is_ascii_digit()) => port.parse().ok()?,
+        Some(_) => return None,
+        None => default,
+    };
+    (is_host && port != 0).then(|| format!("{host}:{port}"))
+}

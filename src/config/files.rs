@@ -1,0 +1,116 @@
+//! Where the YAML files are, and what they hold as plain values. Which keys
+//! count is the layers' matter.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Yaml};
+use figment::value::{Dict, Value};
+use figment::{Figment, Metadata, Source};
+
+use super::value::{kind, quoted};
+use crate::error::Error;
+
+const KNOWN: [&str; 4] = ["develop", "staging", "production", "embedded"];
+
+/// The shipped file, so that `APP_ENV=embedded` works in every application.
+const EMBEDDED: &str = include_str!("../../config/embedded/config.yaml");
+
+/// Rocket's own file, `Rocket.toml` or what `ROCKET_CONFIG` names.
+pub(super) struct RocketToml(PathBuf);
+
+impl RocketToml {
+    pub(super) fn new(env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let named = env("ROCKET_CONFIG").filter(|path| !path.is_empty());
+        Self(PathBuf::from(named.unwrap_or_else(|| "Rocket.toml".to_owned())))
+    }
+
+    /// Whether these values come from it.
+    pub(super) fn is(&self, metadata: &Metadata) -> bool {
+        self.path_in(metadata).is_some()
+    }
+
+    fn path_in<'a>(&self, metadata: &'a Metadata) -> Option<&'a Path> {
+        let path = metadata.source.as_ref().and_then(Source::file_path)?;
+        let is_toml = metadata.name.starts_with("TOML");
+        (is_toml && path.file_name() == self.0.file_name()).then_some(path)
+    }
+
+    /// The folders in which `config/` may lie: the file's own, or all in which
+    /// Rocket looked for it.
+    fn folders(&self, rocket: &Figment, cwd: &Path) -> Vec<PathBuf> {
+        let found = rocket.metadata().find_map(|metadata| self.path_in(metadata));
+        let parent = |path: &Path| path.parent().map(Path::to_path_buf);
+        match found {
+            Some(path) => parent(path).into_iter().collect(),
+            // An absolute path replaces the folder it is joined to.
+            None => cwd.ancestors().filter_map(|folder| parent(&folder.join(&self.0))).collect(),
+        }
+    }
+}
+
+/// The environment the process runs in, and its folder.
+pub(super) struct AppEnv {
+    pub(super) word: String,
+    folder: Option<PathBuf>,
+}
+
+impl AppEnv {
+    pub(super) fn find(
+        rocket: &Figment,
+        env: &dyn Fn(&str) -> Option<String>,
+        cwd: &Path,
+    ) -> Result<Self, Error> {
+        let given = env("APP_ENV").map(|word| word.trim().to_owned());
+        let word = given.filter(|word| !word.is_empty()).unwrap_or_else(|| "develop".to_owned());
+        // It becomes a part of a path.
+        let is_word = word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        let mut folders = RocketToml::new(env).folders(rocket, cwd).into_iter();
+        let folder = folders
+            .find_map(|folder| Some(folder.join("config").join(&word)).filter(|dir| dir.is_dir()))
+            .filter(|_| is_word);
+        if folder.is_none() && !KNOWN.contains(&word.as_str()) {
+            return Err(Error::config(format!(
+                "environment variable: APP_ENV: expected {} or a folder below config, found {}",
+                KNOWN.join(", "),
+                quoted(&word),
+            )));
+        }
+        Ok(Self { word, folder })
+    }
+
+    /// What holds where the application has no folder for the environment.
+    pub(super) fn built_in(&self) -> Option<&'static str> {
+        (self.word == "embedded" && self.folder.is_none()).then_some(EMBEDDED)
+    }
+
+    /// The two files, weaker first, whether or not they exist.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let names = ["cacheserver.yaml", "config.yaml"];
+        self.folder.iter().flat_map(|folder| names.map(|name| folder.join(name))).collect()
+    }
+}
+
+/// The file's text, `None` where there is none.
+pub(super) fn read(file: &Path, origin: &str) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(Error::config(format!("{origin}: expected a readable file, found {error}")))
+        }
+    }
+}
+
+/// The file's table; without any value it is empty.
+pub(super) fn parse(text: &str, origin: &str) -> Result<Dict, Error> {
+    let value = Yaml::from_str::<Option<Value>>(text)
+        .map_err(|error| Error::config(format!("{origin}: expected YAML, found: {error}")))?;
+    match value {
+        None | Some(Value::Empty(..)) => Ok(Dict::new()),
+        Some(Value::Dict(_, dict)) => Ok(dict),
+        Some(other) => {
+            Err(Error::config(format!("{origin}: expected a table, found {}", kind(&other))))
+        }
+    }
+}

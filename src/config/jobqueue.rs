@@ -1,0 +1,165 @@
+//! The `jobqueue` section: what this process does with the queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::value::{Leaf, Table, quoted};
+use crate::error::Error;
+use crate::job::QueueName;
+
+/// Keys of the section; `queues` holds names of the user's own.
+pub(super) const KEYS: &[&str] = &[
+    "base",
+    "store",
+    "allow_memory_in_release",
+    "worker",
+    "concurrency",
+    "queues",
+    "strict_priority",
+    "shutdown_timeout",
+    "register_route",
+    "port",
+    "openapi",
+    "docs",
+    "log_to_stderr",
+];
+
+/// Where jobs are kept: `jobqueue.store`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Store {
+    /// In Redis, for all processes, and kept.
+    #[default]
+    Redis,
+    /// In this process, gone when it ends: for development, tests and trying out.
+    Memory,
+}
+
+/// The `jobqueue` section: `[<profile>.jobqueue]` in `Rocket.toml`, `jobqueue.*`
+/// in `config.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobQueueConfig {
+    /// Path below which all routes lie, without a slash at the end. Default
+    /// `/api/dm-jobqueue`, which collides with no route of an application.
+    pub base: String,
+    /// Where jobs are kept. Default [`Store::Redis`]; the library never changes
+    /// it by itself.
+    pub store: Store,
+    /// Whether [`Store::Memory`] may serve Rocket's release profile. Default
+    /// `false`: jobs in memory are lost with the process.
+    pub allow_memory_in_release: bool,
+    /// Whether this process also runs jobs. Default `true`; `false` for one that
+    /// only enqueues.
+    pub worker: bool,
+    /// How many jobs run at once. Default 10, also for 0: jobs mostly wait for
+    /// others, so more than the cores is right.
+    pub concurrency: usize,
+    /// The queues to serve, each with its share of the attention. Default
+    /// `{default = 10}`. All layers together make the table; a share of 0 takes
+    /// a queue out of it.
+    pub queues: BTreeMap<QueueName, u32>,
+    /// Whether a queue waits until all with a greater share are empty. Default
+    /// `false`, so that no queue starves.
+    pub strict_priority: bool,
+    /// How long running jobs may take to end at shutdown. Default 8 s, also for
+    /// 0: what is left then starts again elsewhere, and supervisors commonly
+    /// kill after 10 s.
+    pub shutdown_timeout: Duration,
+    /// Whether `POST {base}/register` exists. Default `true`.
+    pub register_route: bool,
+    /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
+    /// 8000; 0 takes a free one.
+    pub port: u16,
+    /// Whether `{base}/openapi.json` exists. Default `true`.
+    pub openapi: bool,
+    /// Whether `{base}/docs` (Swagger UI) exists. Default `true`; needs `openapi`.
+    pub docs: bool,
+    /// Whether our log lines go to standard error where the application has no
+    /// `tracing` subscriber. Default `true`: otherwise nobody would see them.
+    pub log_to_stderr: bool,
+}
+
+impl Default for JobQueueConfig {
+    fn default() -> Self {
+        Self {
+            base: "/api/dm-jobqueue".to_owned(),
+            store: Store::Redis,
+            allow_memory_in_release: false,
+            worker: true,
+            concurrency: 10,
+            queues: BTreeMap::from([(QueueName::stored("default"), 10)]),
+            strict_priority: false,
+            shutdown_timeout: Duration::from_secs(8),
+            register_route: true,
+            port: 8082,
+            openapi: true,
+            docs: true,
+            log_to_stderr: true,
+        }
+    }
+}
+
+impl JobQueueConfig {
+    pub(super) fn read(table: &Table) -> Result<Self, Error> {
+        let default = Self::default();
+        let concurrency = table.number("concurrency", 10)?;
+        let store = match table.get("store") {
+            Some(leaf) => [Store::Redis, Store::Memory][leaf.word(&["redis", "memory"])?],
+            None => default.store,
+        };
+        let port = match table.get("port") {
+            Some(leaf) => u16::try_from(leaf.number(0, u32::from(u16::MAX))?).unwrap_or(u16::MAX),
+            None => default.port,
+        };
+        Ok(Self {
+            base: table.get("base").map_or(Ok(default.base), base)?,
+            store,
+            allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
+            worker: table.bool("worker", true)?,
+            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+            queues: queues(table)?.unwrap_or(default.queues),
+            strict_priority: table.bool("strict_priority", false)?,
+            shutdown_timeout: table.duration("shutdown_timeout", default.shutdown_timeout)?,
+            register_route: table.bool("register_route", true)?,
+            port,
+            openapi: table.bool("openapi", true)?,
+            docs: table.bool("docs", true)?,
+            log_to_stderr: table.bool("log_to_stderr", true)?,
+        })
+    }
+}
+
+/// `None` where no layer names a queue.
+fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
+    let mut queues = BTreeMap::new();
+    let mut last = None;
+    for (key, leaf) in &table.0 {
+        let Some(name) = key.strip_prefix("queues.") else { continue };
+        let name = QueueName::new(name).map_err(|_| {
+            leaf.error("a queue name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(name))
+        })?;
+        let share = leaf.number(0, u32::MAX)?;
+        if share > 0 {
+            queues.insert(name, share);
+        }
+        last = Some(leaf);
+    }
+    match last {
+        Some(leaf) if queues.is_empty() => {
+            Err(leaf.error("a share of 1 or more for at least one queue", "none"))
+        }
+        last => Ok(last.map(|_| queues)),
+    }
+}
+
+/// A path that Rocket can mount, normalised to end without a slash.
+fn base(leaf: &Leaf) -> Result<String, Error> {
+    let expected = "a path such as /api/dm-jobqueue, without query";
+    let text = leaf.text(expected)?;
+    let path = text.trim().trim_end_matches('/');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@".contains(c);
+    let segments = path.strip_prefix('/').map(|path| path.split('/'));
+    let is_path = segments.is_some_and(|mut segments| {
+        segments.all(|s| !s.is_empty() && s != "." && s != ".." && s.chars().all(allowed))
+    });
+    if is_path { Ok(path.to_owned()) } else { Err(leaf.error(expected, &quoted(text))) }
+}

@@ -1,0 +1,372 @@
+//! The layers: takes our tables out of every source, says of each key whether it
+//! is known, and lays the stronger over the weaker. What the values mean is the
+//! sections' matter.
+
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+
+use super::files::{self, AppEnv, RocketToml};
+use super::value::{Leaf, Table, kind};
+use super::{connection, jobqueue, rate_limit};
+use crate::error::Error;
+
+/// A table of ours, wherever it is written.
+#[derive(Clone, Copy)]
+pub(super) enum Section {
+    /// The job queue's Redis.
+    Connection,
+    /// The Redis of everything else.
+    Default,
+    JobQueue,
+    RateLimit,
+}
+
+impl Section {
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Section::Connection => connection::KEYS,
+            Section::Default => connection::DEFAULT_KEYS,
+            Section::JobQueue => jobqueue::KEYS,
+            Section::RateLimit => rate_limit::KEYS,
+        }
+    }
+}
+
+type Roots = [(&'static [&'static str], Section); 4];
+
+const IN_ROCKET: Roots = [
+    (&["databases", "jobqueue"], Section::Connection),
+    (&["redis", "default", "cluster"], Section::Default),
+    (&["jobqueue"], Section::JobQueue),
+    (&["rate_limit"], Section::RateLimit),
+];
+
+const IN_YAML: Roots = [
+    (&["redis", "jobqueue"], Section::Connection),
+    (&["redis", "default", "cluster"], Section::Default),
+    (&["jobqueue"], Section::JobQueue),
+    (&["api", "rate_limit"], Section::RateLimit),
+];
+
+/// Everything may also stand below this key in YAML.
+const NEST: &str = "cache_server";
+
+/// What all layers so far make together.
+pub(super) struct Layers<'a> {
+    tables: [Table; 4],
+    pub(super) warnings: Vec<String>,
+    cwd: &'a Path,
+    rank: usize,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(cwd: &'a Path) -> Self {
+        Self { tables: Default::default(), warnings: Vec::new(), cwd, rank: 0 }
+    }
+
+    pub(super) fn table(&self, section: Section) -> &Table {
+        &self.tables[section as usize]
+    }
+
+    /// `APP_ENV=embedded` also works where no folder is shipped for it.
+    pub(super) fn add_built_in(&mut self, app_env: &AppEnv) -> Result<(), Error> {
+        match app_env.built_in() {
+            Some(text) => self.add_yaml("built-in config/embedded/config.yaml", text),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the two YAML files, where present, and returns which were.
+    pub(super) fn add_folder(&mut self, app_env: &AppEnv) -> Result<Vec<PathBuf>, Error> {
+        let mut found = Vec::new();
+        for file in app_env.files() {
+            let origin = relative(&file, self.cwd);
+            if let Some(text) = files::read(&file, &origin)? {
+                self.add_yaml(&origin, &text)?;
+                found.push(file);
+            }
+        }
+        Ok(found)
+    }
+
+    fn add_yaml(&mut self, origin: &str, text: &str) -> Result<(), Error> {
+        let dict = files::parse(text, origin)?;
+        let of = |_: &Value| origin.to_owned();
+        if let Some(Value::Dict(_, nested)) = dict.get(NEST) {
+            self.add(&IN_YAML, nested, "cache_server.", &of)?;
+            self.warn_of_slips(nested, "cache_server.", origin);
+        }
+        self.warn_of_slips(&dict, "", origin);
+        self.add(&IN_YAML, &dict, "", &of)
+    }
+
+    /// Adds what Rocket's figment holds of one sort of source.
+    pub(super) fn add_rocket(&mut self, values: Vec<RocketValues<'_>>) -> Result<(), Error> {
+        for values in values {
+            let cwd = self.cwd;
+            let of = |value: &Value| origin(values.figment.get_metadata(value.tag()), cwd);
+            self.add(&IN_ROCKET, &values.dict, &values.prefix, &of)?;
+        }
+        Ok(())
+    }
+
+    /// `REDIS_JOBQUEUE_ADDR`: the address and nothing else. Empty is absent.
+    pub(super) fn add_address(
+        &mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), Error> {
+        const NAME: &str = "REDIS_JOBQUEUE_ADDR";
+        self.rank += 1;
+        let Some(addr) = env(NAME).filter(|addr| !addr.trim().is_empty()) else { return Ok(()) };
+        let leaf = Leaf {
+            value: Value::from(addr),
+            origin: "environment variable".to_owned(),
+            path: NAME.to_owned(),
+            rank: self.rank,
+        };
+        self.tables[Section::Connection as usize].0.insert("addr".to_owned(), leaf);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        roots: &Roots,
+        dict: &Dict,
+        prefix: &str,
+        origin: &dyn Fn(&Value) -> String,
+    ) -> Result<(), Error> {
+        self.rank += 1;
+        for (root, section) in roots {
+            let Some(value) = find(dict, root, prefix, origin)? else { continue };
+            let mut walk = Walk {
+                section: *section,
+                root: format!("{prefix}{}", root.join(".")),
+                origin,
+                rank: self.rank,
+                table: Table::default(),
+                warnings: &mut self.warnings,
+            };
+            walk.table_at("", value)?;
+            let table = walk.table;
+            self.tables[*section as usize].overlay(table);
+        }
+        Ok(())
+    }
+
+    /// Above our tables the files are the application's: only a key that is
+    /// nearly one of ours is worth a warning.
+    fn warn_of_slips(&mut self, dict: &Dict, prefix: &str, origin: &str) {
+        let mut check = |dict: &Dict, prefix: &str, known: &[&str]| {
+            for key in dict.keys().filter(|key| !known.contains(&key.as_str())) {
+                let Some(near) = nearest(key, known) else { continue };
+                if strsim::damerau_levenshtein(key, near) <= 2 {
+                    self.warnings.push(unknown(origin, prefix, key, near));
+                }
+            }
+        };
+        check(dict, prefix, &["redis", "jobqueue", "api", NEST]);
+        for (key, known) in [("redis", &["jobqueue", "default"][..]), ("api", &["rate_limit"])] {
+            if let Some(Value::Dict(_, dict)) = dict.get(key) {
+                check(dict, &format!("{prefix}{key}."), known);
+                if let Some(Value::Dict(_, dict)) = dict.get("default") {
+                    check(dict, &format!("{prefix}{key}.default."), &["cluster"]);
+                }
+            }
+        }
+    }
+}
+
+/// The table at `root`, or whatever stands there. In `cacheserver.yaml`, which is
+/// ours, the way must be tables; elsewhere a foreign value is none of our business.
+fn find<'a>(
+    dict: &'a Dict,
+    root: &[&str],
+    prefix: &str,
+    origin: &dyn Fn(&Value) -> String,
+) -> Result<Option<&'a Value>, Error> {
+    let mut at = dict;
+    for (depth, key) in root.iter().enumerate() {
+        match at.get(*key) {
+            Some(value) if depth + 1 == root.len() => return Ok(Some(value)),
+            Some(Value::Dict(_, dict)) => at = dict,
+            Some(Value::Empty(..)) | None => return Ok(None),
+            Some(other) => {
+                let origin = origin(other);
+                if !origin.ends_with("cacheserver.yaml") {
+                    return Ok(None);
+                }
+                let path = format!("{prefix}{}", root[..=depth].join("."));
+                return Err(Error::config(format!(
+                    "{origin}: {path}: expected a table, found {}",
+                    kind(other)
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The way through one of our tables.
+struct Walk<'a> {
+    section: Section,
+    root: String,
+    origin: &'a dyn Fn(&Value) -> String,
+    rank: usize,
+    table: Table,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Walk<'_> {
+    /// `at` is the way so far: empty, or with a dot at its end.
+    fn table_at(&mut self, at: &str, value: &Value) -> Result<(), Error> {
+        let dict = match value {
+            Value::Dict(_, dict) => dict,
+            // A key whose lines are all comments.
+            Value::Empty(..) => return Ok(()),
+            other => {
+                let leaf = self.leaf(at.trim_end_matches('.'), other);
+                return Err(leaf.error("a table", kind(other)));
+            }
+        };
+        for (key, value) in dict {
+            self.key(&format!("{at}{key}"), at, value)?;
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, key: &str, at: &str, value: &Value) -> Result<(), Error> {
+        let known = self.section.keys();
+        let is_queue = matches!(self.section, Section::JobQueue) && at == "queues.";
+        if key == "queues" && known.contains(&key) {
+            return self.table_at("queues.", value);
+        }
+        if known.contains(&key) || is_queue {
+            if !matches!(value, Value::Empty(..)) {
+                self.table.0.insert(key.to_owned(), self.leaf(key, value));
+            }
+            return Ok(());
+        }
+        let group = format!("{key}.");
+        if known.iter().any(|known| known.starts_with(&group)) {
+            return self.table_at(&group, value);
+        }
+        if let Some(near) = nearest(key, known) {
+            let origin = (self.origin)(value);
+            self.warnings.push(unknown(&origin, &format!("{}.", self.root), key, near));
+        }
+        Ok(())
+    }
+
+    fn leaf(&self, key: &str, value: &Value) -> Leaf {
+        let path = [self.root.as_str(), key].join(".");
+        Leaf {
+            value: value.clone(),
+            origin: (self.origin)(value),
+            path: path.trim_end_matches('.').to_owned(),
+            rank: self.rank,
+        }
+    }
+}
+
+fn unknown(origin: &str, prefix: &str, key: &str, near: &str) -> String {
+    format!(
+        "{origin}: {prefix}{key} is unknown and ignored; the nearest known key is {prefix}{near}"
+    )
+}
+
+fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(key, known);
+    known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+/// What one profile of a figment holds of one sort of source.
+pub(super) struct RocketValues<'a> {
+    figment: &'a Figment,
+    /// What stands before the key in the source: the profile, in a file.
+    prefix: String,
+    dict: Dict,
+}
+
+/// Rocket's values by source, each from the weakest profile to the strongest.
+pub(super) struct Split<'a> {
+    pub(super) toml: Vec<RocketValues<'a>>,
+    pub(super) env: Vec<RocketValues<'a>>,
+    pub(super) code: Vec<RocketValues<'a>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Sort {
+    Toml,
+    Env,
+    Code,
+}
+
+/// Sorts Rocket's values by where they come from. Whatever is neither
+/// `Rocket.toml` nor `ROCKET_*` was put there by code.
+pub(super) fn split<'a>(
+    figment: &'a Figment,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Split<'a>, Error> {
+    let toml = RocketToml::new(env);
+    let sort = |value: &Value| match figment.get_metadata(value.tag()) {
+        Some(metadata) if toml.is(metadata) => Sort::Toml,
+        Some(metadata) if metadata.name.starts_with("`ROCKET_`") => Sort::Env,
+        _ => Sort::Code,
+    };
+    let of = |wanted: Sort| values(figment, wanted == Sort::Toml, &|leaf| sort(leaf) == wanted);
+    Ok(Split { toml: of(Sort::Toml)?, env: of(Sort::Env)?, code: of(Sort::Code)? })
+}
+
+/// All values of the figment, as set in code.
+pub(super) fn all_code(figment: &Figment) -> Result<Vec<RocketValues<'_>>, Error> {
+    values(figment, false, &|_| true)
+}
+
+fn values<'a>(
+    figment: &'a Figment,
+    is_file: bool,
+    pick: &dyn Fn(&Value) -> bool,
+) -> Result<Vec<RocketValues<'a>>, Error> {
+    // Figment's message may quote lines of the file, hence credentials.
+    let data = figment.data().map_err(|_| {
+        Error::config("Rocket's configuration cannot be read: see Rocket's message")
+    })?;
+    let mut profiles = vec![Profile::Default, figment.profile().clone(), Profile::Global];
+    profiles.dedup();
+    let values = profiles.into_iter().filter_map(|profile| {
+        let dict = picked(data.get(&profile)?, pick);
+        let prefix = if is_file { format!("{profile}.") } else { String::new() };
+        Some(RocketValues { figment, prefix, dict })
+    });
+    Ok(values.collect())
+}
+
+fn picked(dict: &Dict, pick: &dyn Fn(&Value) -> bool) -> Dict {
+    let keep = |(key, value): (&String, &Value)| {
+        let value = match value {
+            Value::Dict(tag, dict) => {
+                let dict = picked(dict, pick);
+                (!dict.is_empty()).then_some(Value::Dict(*tag, dict))
+            }
+            leaf => pick(leaf).then(|| leaf.clone()),
+        };
+        value.map(|value| (key.clone(), value))
+    };
+    dict.iter().filter_map(keep).collect()
+}
+
+fn origin(metadata: Option<&Metadata>, cwd: &Path) -> String {
+    match metadata {
+        Some(Metadata { source: Some(Source::File(path)), .. }) => relative(path, cwd),
+        Some(Metadata { source: Some(Source::Code(at)), .. }) => format!("code ({at})"),
+        Some(metadata) if metadata.name.starts_with('`') => metadata.name.replace('`', ""),
+        _ => "code".to_owned(),
+    }
+}
+
+/// The path as seen from `cwd`, where it lies below.
+fn relative(path: &Path, cwd: &Path) -> String {
+    path.strip_prefix(cwd).unwrap_or(path).display().to_string()
+}

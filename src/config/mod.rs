@@ -1,0 +1,120 @@
+//! The configuration: defaults, files, variables and code in one documented
+//! tree. It reads and judges; it connects to nothing and prints nothing.
+
+mod connection;
+mod files;
+mod jobqueue;
+mod layer;
+mod rate_limit;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+
+pub use self::jobqueue::{JobQueueConfig, Store};
+pub use self::rate_limit::{RateLimitConfig, StorageType};
+
+use self::layer::{Layers, Section};
+use crate::error::Error;
+use crate::pool::PoolSettings;
+
+/// Everything that can be configured, after all layers and checked.
+///
+/// The layers, weakest first: defaults, `Rocket.toml`, `cacheserver.yaml` and
+/// `config.yaml` in `config/{APP_ENV}`, `ROCKET_*`, `REDIS_JOBQUEUE_ADDR`, values
+/// that code put into Rocket's figment, the fairing's builder.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What this process does with the queue.
+    pub jobqueue: JobQueueConfig,
+    /// The job queue's Redis: `databases.jobqueue` or `redis.jobqueue`. Ignored
+    /// with [`Store::Memory`].
+    pub redis: PoolSettings,
+    /// The Redis of everything else: `redis.default.cluster`. `None` without an
+    /// address. One address is one server, several are a Cluster.
+    pub redis_default: Option<PoolSettings>,
+    /// How many requests the API answers.
+    pub rate_limit: RateLimitConfig,
+    /// The word of `APP_ENV`. Default `develop`.
+    pub app_env: String,
+    /// The YAML files that were read, in order.
+    pub files: Vec<PathBuf>,
+    /// Whether Rocket's profile is `release`.
+    pub release: bool,
+    /// Lines to log at launch: unknown keys, each with the nearest known one.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads all layers and checks them.
+    ///
+    /// `rocket` is Rocket's figment, `code` what the fairing's builder was told,
+    /// under the same keys (`jobqueue.concurrency`, `databases.jobqueue.url` …).
+    /// `env` answers for environment variables, see [`process_env`]; `cwd` is the
+    /// folder in which the search for `config/` begins, as Rocket's for
+    /// `Rocket.toml` does.
+    ///
+    /// # Errors
+    /// [`Error::is_config`] with the file or variable, the key's full path, what
+    /// was expected and what was found.
+    pub fn load(
+        rocket: &Figment,
+        code: &Figment,
+        env: &dyn Fn(&str) -> Option<String>,
+        cwd: &Path,
+    ) -> Result<Self, Error> {
+        let app_env = files::AppEnv::find(rocket, env, cwd)?;
+        let mut layers = Layers::new(cwd);
+        layers.add_built_in(&app_env)?;
+        let rocket_values = layer::split(rocket, env)?;
+        layers.add_rocket(rocket_values.toml)?;
+        let files = layers.add_folder(&app_env)?;
+        layers.add_rocket(rocket_values.env)?;
+        layers.add_address(env)?;
+        layers.add_rocket(rocket_values.code)?;
+        layers.add_rocket(layer::all_code(code)?)?;
+
+        let redis_default = connection::read_default(layers.table(Section::Default))?;
+        let rate_limit =
+            RateLimitConfig::read(layers.table(Section::RateLimit), redis_default.is_some())?;
+        let config = Self {
+            jobqueue: JobQueueConfig::read(layers.table(Section::JobQueue))?,
+            redis: connection::read(layers.table(Section::Connection))?,
+            redis_default,
+            rate_limit,
+            app_env: app_env.word,
+            files,
+            release: rocket.profile() == "release",
+            warnings: layers.warnings,
+        };
+        config.refuse_memory_in_release()?;
+        Ok(config)
+    }
+
+    /// The Redis that counts requests; `None` means: in memory.
+    pub fn rate_limit_redis(&self) -> Option<&PoolSettings> {
+        match self.rate_limit.storage_type {
+            StorageType::Memory => None,
+            StorageType::Auto | StorageType::Redis => self.redis_default.as_ref(),
+        }
+    }
+
+    fn refuse_memory_in_release(&self) -> Result<(), Error> {
+        let memory = self.jobqueue.store == Store::Memory;
+        if memory && self.release && !self.jobqueue.allow_memory_in_release {
+            return Err(Error::config(
+                "jobqueue.store: expected redis in Rocket's release profile, found memory, \
+                 which loses all jobs with the process; jobqueue.allow_memory_in_release = true \
+                 permits it",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The process's own environment variable, for [`Config::load`].
+pub fn process_env(name: &str) -> Option<String> {
+    // Lossy, so that a value that is no UTF-8 is refused rather than overlooked.
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}

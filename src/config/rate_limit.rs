@@ -1,0 +1,74 @@
+//! The `rate_limit` section: how many requests the API answers. Counting them
+//! is another module's work.
+
+use super::value::Table;
+use crate::error::Error;
+
+/// Keys of the section.
+pub(super) const KEYS: &[&str] =
+    &["enabled", "requests_per_minute", "requests_per_hour", "storage_type"];
+
+/// Where requests are counted: `rate_limit.storage_type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StorageType {
+    /// In Redis where `redis.default.cluster` names one, in memory otherwise.
+    #[default]
+    Auto,
+    /// In Redis, for all processes together.
+    Redis,
+    /// In this process alone.
+    Memory,
+}
+
+/// The `rate_limit` section: `[<profile>.rate_limit]` in `Rocket.toml`,
+/// `api.rate_limit.*` in `config.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitConfig {
+    /// Whether requests are limited at all. Default `false`: an application says
+    /// itself how much it bears.
+    pub enabled: bool,
+    /// Requests a client may make in a minute. Default 60, also for 0.
+    pub requests_per_minute: u32,
+    /// Requests a client may make in an hour. Default 0: no limit by the hour.
+    pub requests_per_hour: u32,
+    /// Where requests are counted. Default [`StorageType::Auto`], also for an
+    /// empty text.
+    pub storage_type: StorageType,
+}
+
+impl Default for RateLimitConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            requests_per_minute: 60,
+            requests_per_hour: 0,
+            storage_type: StorageType::Auto,
+        }
+    }
+}
+
+impl RateLimitConfig {
+    /// `has_addresses`: whether `redis.default.cluster` names any server.
+    pub(super) fn read(table: &Table, has_addresses: bool) -> Result<Self, Error> {
+        use StorageType::{Auto, Memory, Redis};
+        let storage_type = match table.get("storage_type") {
+            Some(leaf) => {
+                let chosen = [Auto, Redis, Memory][leaf.word(&["auto", "redis", "memory"])?];
+                if chosen == Redis && !has_addresses {
+                    return Err(leaf.error(
+                        "addresses in redis.default.cluster.addrs for storage_type redis",
+                        "none",
+                    ));
+                }
+                chosen
+            }
+            None => Auto,
+        };
+        Ok(Self {
+            enabled: table.bool("enabled", false)?,
+            requests_per_minute: table.number("requests_per_minute", 60)?,
+            requests_per_hour: table.number("requests_per_hour", 0)?,
+            storage_type,
+        })
+    }
+}

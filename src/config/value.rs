@@ -1,0 +1,217 @@
+//! One configured value that remembers where it was written, and how text and
+//! numbers become what the sections ask for. Which keys exist is their matter.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use figment::value::{Num, Value};
+
+use crate::error::Error;
+
+/// A value with its place: `origin` is a file, variable or line of code,
+/// `path` the key in full as it stands there.
+#[derive(Clone)]
+pub(super) struct Leaf {
+    pub(super) value: Value,
+    pub(super) origin: String,
+    pub(super) path: String,
+    /// Higher is stronger.
+    pub(super) rank: usize,
+}
+
+impl Leaf {
+    /// *Expected … found …*, with the place. `found` must hold no secret.
+    pub(super) fn error(&self, expected: &str, found: &str) -> Error {
+        Error::config(format!("{}: {}: expected {expected}, found {found}", self.origin, self.path))
+    }
+
+    /// `path` in `origin`, for messages about two values at once.
+    pub(super) fn place(&self) -> String {
+        format!("{} ({})", self.path, self.origin)
+    }
+
+    /// Whether the value is an empty text or an empty list: the same as not given.
+    pub(super) fn is_blank(&self) -> bool {
+        match &self.value {
+            Value::String(_, text) => text.trim().is_empty(),
+            Value::Array(_, items) => items.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The value as text. An error tells its kind only, so secrets may be read with it.
+    pub(super) fn text(&self, expected: &str) -> Result<&str, Error> {
+        match &self.value {
+            Value::String(_, text) => Ok(text),
+            other => Err(self.error(expected, kind(other))),
+        }
+    }
+
+    pub(super) fn list(&self, expected: &str) -> Result<&[Value], Error> {
+        match &self.value {
+            Value::Array(_, items) => Ok(items),
+            other => Err(self.error(expected, kind(other))),
+        }
+    }
+
+    pub(super) fn bool(&self) -> Result<bool, Error> {
+        match &self.value {
+            Value::Bool(_, yes) => Ok(*yes),
+            other => Err(self.error("true or false", &shown(other))),
+        }
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn number(&self, least: u32, most: u32) -> Result<u32, Error> {
+        let number = match &self.value {
+            Value::Num(_, number) => number.to_i128().or(number.to_u128().map(|_| i128::MAX)),
+            _ => None,
+        };
+        number
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| {
+                let expected = match most {
+                    u32::MAX => format!("a whole number of {least} or more"),
+                    most => format!("a whole number from {least} to {most}"),
+                };
+                self.error(&expected, &shown(&self.value))
+            })
+    }
+
+    /// A duration with its unit, or a plain 0.
+    pub(super) fn duration(&self) -> Result<Duration, Error> {
+        let duration = match &self.value {
+            Value::String(_, text) => duration(text.trim()),
+            Value::Num(_, number) if is_zero(number) => Some(Duration::ZERO),
+            _ => None,
+        };
+        duration.ok_or_else(|| {
+            let expected = "a duration of 0 or more with its unit, such as 8ms, 3s, 2m or 1h";
+            self.error(expected, &shown(&self.value))
+        })
+    }
+
+    /// One of the words, as the index in `words`.
+    pub(super) fn word(&self, words: &[&str]) -> Result<usize, Error> {
+        let expected = words.join(" or ");
+        match &self.value {
+            Value::String(_, text) => words
+                .iter()
+                .position(|word| *word == text.trim())
+                .ok_or_else(|| self.error(&expected, &shown(&self.value))),
+            other => Err(self.error(&expected, &shown(other))),
+        }
+    }
+}
+
+/// The values of one section after all layers, by key.
+#[derive(Default)]
+pub(super) struct Table(pub(super) BTreeMap<String, Leaf>);
+
+impl Table {
+    /// Takes over what a stronger layer gives.
+    pub(super) fn overlay(&mut self, stronger: Table) {
+        self.0.extend(stronger.0);
+    }
+
+    /// The value of `key`, unless absent or blank.
+    pub(super) fn get(&self, key: &str) -> Option<&Leaf> {
+        self.0.get(key).filter(|leaf| !leaf.is_blank())
+    }
+
+    pub(super) fn bool(&self, key: &str, default: bool) -> Result<bool, Error> {
+        self.get(key).map_or(Ok(default), Leaf::bool)
+    }
+
+    /// A whole number; 0 and absent mean the default.
+    pub(super) fn number(&self, key: &str, default: u32) -> Result<u32, Error> {
+        let number = self.get(key).map_or(Ok(0), |leaf| leaf.number(0, u32::MAX))?;
+        Ok(if number == 0 { default } else { number })
+    }
+
+    /// A duration; 0 and absent mean the default.
+    pub(super) fn duration(&self, key: &str, default: Duration) -> Result<Duration, Error> {
+        let duration = self.get(key).map_or(Ok(Duration::ZERO), Leaf::duration)?;
+        Ok(if duration.is_zero() { default } else { duration })
+    }
+}
+
+/// `8ms`, `3s`, `1m30s`, `1.5h`; `None` where it is none.
+fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut nanos: u128 = 0;
+    while !rest.is_empty() {
+        let (number, tail) = split(rest, |c| !c.is_ascii_digit() && c != '.');
+        let (unit, tail) = split(tail, |c| c.is_ascii_digit() || c == '.');
+        let unit: u128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        // Nine digits are a nanosecond of a second; more would be noise.
+        if fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+            return None;
+        }
+        let whole = u128::from(whole.parse::<u64>().ok()?);
+        let part: u128 = fraction.parse().ok()?;
+        let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+        nanos += whole * unit + part * unit / scale;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(())?;
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+fn split(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(end).unwrap_or(text.len()))
+}
+
+fn is_zero(number: &Num) -> bool {
+    number.to_i128() == Some(0) || number.to_u128() == Some(0)
+}
+
+/// What sort of value this is, without the value.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(..) => "text",
+        Value::Char(..) => "a character",
+        Value::Bool(..) => "a boolean",
+        Value::Num(..) => "a number",
+        Value::Empty(..) => "nothing",
+        Value::Dict(..) => "a table",
+        Value::Array(..) => "a list",
+    }
+}
+
+/// The value itself where it is short and plain. Never for secrets.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => quoted(text),
+        Value::Bool(_, yes) => yes.to_string(),
+        Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
+            (Some(number), ..) => number.to_string(),
+            (_, Some(number), _) => number.to_string(),
+            (_, _, Some(number)) => number.to_string(),
+            _ => kind(value).to_owned(),
+        },
+        other => kind(other).to_owned(),
+    }
+}
+
+/// The text in quotes, cut to one readable line; what may hold a password is left out.
+pub(super) fn quoted(text: &str) -> String {
+    if text.contains('@') || text.contains("://") {
+        return "text that may hold credentials (not shown)".to_owned();
+    }
+    let cut: String = text.chars().take(60).collect();
+    format!("{cut:?}")
+}
