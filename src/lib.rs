@@ -14,12 +14,17 @@ mod registry;
 mod runtime;
 mod scheduler;
 mod time;
+mod web;
 mod worker;
 
+pub use broker::{JobInfo, QueueInfo};
 pub use client::{Client, Enqueue, MAX_PAYLOAD, Receipt};
+pub use config::{JobQueueConfig, Store};
 pub use error::Error;
 pub use job::*;
+pub use registry::{Entry, FromContext, JobHandler, Need, State};
 pub use time::{Clock, Timestamp};
+pub use web::{JobQueue, JobQueueFairing, Managed};
 
 /// What the crate's own tests use of its private modules. No promises.
 #[doc(hidden)]

@@ -8,11 +8,11 @@ mod managed;
 
 use std::sync::Arc;
 
-use crate::broker::Inspect;
+use crate::broker::{Inspect, JobInfo};
 use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
-use crate::job::Job;
+use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 
 pub use fairing::JobQueueFairing;
@@ -24,7 +24,7 @@ pub use managed::Managed;
 /// Routes name it as a parameter, handlers as `Managed<JobQueue>`. A route that
 /// names it in an application without [`JobQueue::fairing`] stops the launch.
 ///
-/// ```no_run
+/// ```ignore
 /// use rocket::serde::{Deserialize, Serialize};
 /// use rocket::{get, launch, routes};
 /// use rocket_jobqueue::{Job, JobQueue};
@@ -123,6 +123,16 @@ impl JobQueue {
     /// [`Error::is_invalid`] before liftoff, when handlers have no state yet.
     pub fn start(&self) -> Result<(), Error> {
         self.0.runtime.restart()
+    }
+
+    /// One stored job and where it stands; `None` where there is none, as after
+    /// the success of a job that is not retained.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a queue name that cannot be, and those of the
+    /// store.
+    pub async fn job(&self, queue: &str, id: &JobId) -> Result<Option<JobInfo>, Error> {
+        self.inspect().job(&QueueName::new(queue)?, id).await
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {
