@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+#
+# Runs every test and check of the project, as CI does. Nothing is skipped: what
+# a test needs and the machine lacks is installed through apt-get where that is
+# allowed (as root, or with sudo that asks for no password), and named otherwise.
+#
+# Usage: scripts/test.sh
+#
+# Ends with a line `N passed, N failed`; the exit status is 0 when every step
+# succeeded. The quick part is scripts/check.sh.
+
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+# What is needed, as `program=Debian package`.
+TOOLS=(
+  cc=gcc
+  redis-server=redis-server
+  redis-cli=redis-tools
+  chromium=chromium
+  chromedriver=chromium-driver
+  docker-compose=docker-compose
+  shellcheck=shellcheck
+  curl=curl
+  awk=mawk
+)
+
+# rustup puts cargo where a shell without a login does not look.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+OUTPUT=$(mktemp) || exit 1
+trap 'rm -f "$OUTPUT"' EXIT
+FAILED=()
+
+missing_packages() {
+  local entry
+  for entry in "${TOOLS[@]}"; do
+    command -v "${entry%%=*}" >/dev/null 2>&1 || printf '%s ' "${entry#*=}"
+  done
+  # The C library's headers, which a compiler alone does not bring.
+  [ -e /usr/include/stdlib.h ] || printf 'libc6-dev '
+}
+
+install_tools() {
+  local packages by=()
+  read -ra packages <<<"$(missing_packages)"
+  [ "${#packages[@]}" -gt 0 ] || return 0
+
+  echo "Missing Debian packages: ${packages[*]}"
+  [ "$(id -u)" -eq 0 ] || by=(sudo -n)
+  if command -v apt-get >/dev/null 2>&1 && "${by[@]}" true 2>/dev/null; then
+    # Nobody is asked. Services the packages start do no harm: every test
+    # starts servers of its own on free ports.
+    "${by[@]}" apt-get update -qq &&
+      "${by[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null
+    read -ra packages <<<"$(missing_packages)"
+    [ "${#packages[@]}" -gt 0 ] || return 0
+  fi
+  echo "Please run: sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
+  return 1
+}
+
+need_rust() {
+  if ! cargo --version; then
+    echo "cargo is missing. Install Rust 1.89 or newer with:" >&2
+    echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+    return 1
+  fi
+  if ! cargo fmt --version || ! cargo clippy --version; then
+    echo "Please run: rustup component add rustfmt clippy" >&2
+    return 1
+  fi
+}
+
+# Runs one step under a heading; its output is kept for the sum at the end.
+step() {
+  local title=$1 begin=$SECONDS status
+  shift
+  printf '\n== %s\n' "$title"
+  "$@" 2>&1 | tee -a "$OUTPUT"
+  status=${PIPESTATUS[0]}
+  if [ "$status" -eq 0 ]; then
+    printf -- '-- %s: ok, %s s\n' "$title" "$((SECONDS - begin))"
+  else
+    printf -- '-- %s: FAILED with status %s, %s s\n' "$title" "$status" "$((SECONDS - begin))"
+    FAILED+=("$title")
+  fi
+  return "$status"
+}
+
+docs() {
+  RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features --locked
+}
+
+# Rocket 0.5.2, with a lock of its own.
+host() {
+  (cd tests/host && cargo build --locked)
+}
+
+# Adds up cargo's `test result: ok. 3 passed; 1 failed; …`.
+sum() {
+  awk '/^test result: / {
+         for (i = 1; i <= NF; i++) {
+           if ($i == "passed;") passed += $(i - 1)
+           if ($i == "failed;") failed += $(i - 1)
+         }
+       }
+       END { printf "%d passed, %d failed\n", passed, failed }' "$OUTPUT"
+}
+
+step "Tools" install_tools && step "Rust" need_rust || exit 1
+
+step "Shell scripts" shellcheck scripts/*.sh .ci/run
+step "Format" cargo fmt --check
+step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
+step "Tests" cargo test --all-features --locked --no-fail-fast
+step "Without default features" cargo check --no-default-features --locked
+step "Documentation" docs
+step "Host application on Rocket 0.5.2" host
+
+echo
+if [ "${#FAILED[@]}" -gt 0 ]; then
+  printf 'Failed: %s\n' "${FAILED[@]}"
+fi
+sum
+[ "${#FAILED[@]}" -eq 0 ]
