@@ -1,8 +1,8 @@
 //! The smallest application that carries the job queue.
 
-use rocket_jobqueue::JobOptions;
+use rocket_jobqueue::JobQueue;
 
 #[rocket::launch]
 fn rocket() -> _ {
-    rocket::build().manage(JobOptions::default())
+    rocket::build().attach(JobQueue::fairing())
 }
