@@ -1,5 +1,4 @@
-//! Connections to Redis: one server, Sentinel or Cluster, lazily made, failing
-//! fast, healing by themselves. The only place that dials.
+//! Where Redis is and how patient to be with it.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,0 +1,424 @@
+//! Dialling: from settings to a connection that has been greeted and answers.
+//! Knows single servers, Sentinel, Cluster and TLS; remembers nothing.
+
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsMode, Value,
+};
+
+use super::failure::{self, Meaning, timed_out};
+use super::settings::{PoolSettings, Topology};
+use crate::error::Error;
+
+/// How long one Sentinel may take before it no longer counts.
+const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// An open connection. Clones share it; it closes with the last of them.
+#[derive(Clone)]
+pub(super) enum Link {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Link::Server(connection) => connection.req_packed_command(cmd),
+            Link::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Link::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Link::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Link::Server(connection) => connection.get_db(),
+            Link::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+type HostPort = (String, u16);
+
+enum Target {
+    Single(HostPort),
+    Sentinel { master: String, sentinels: Vec<HostPort> },
+    Cluster { nodes: Vec<HostPort>, client: Box<ClusterClient> },
+}
+
+/// The parsed settings: all that is needed to dial.
+pub(super) struct Dialer {
+    target: Target,
+    username: Option<String>,
+    password: Option<String>,
+    db: i64,
+    tls: bool,
+    write_timeout: Duration,
+}
+
+impl Dialer {
+    /// Parses the addresses; `answer` bounds what a Cluster waits for a node.
+    pub fn new(settings: &PoolSettings, answer: Duration) -> Result<Self, Error> {
+        let mut dialer = Self {
+            target: Target::Single((String::new(), 0)),
+            username: settings.username.clone(),
+            password: settings.password.clone(),
+            db: settings.db,
+            tls: settings.tls,
+            write_timeout: settings.write_timeout,
+        };
+        if settings.db < 0 {
+            return Err(Error::config(format!(
+                "db: expected a database number from 0, got {}",
+                settings.db
+            )));
+        }
+        dialer.target = match &settings.topology {
+            Topology::Single(addr) => Target::Single(host_and_port("addr", addr)?),
+            Topology::Sentinel { master, addrs } => {
+                if master.is_empty() {
+                    return Err(Error::config("sentinel.master: expected a name, got nothing"));
+                }
+                let sentinels = hosts_and_ports("sentinel.addrs", addrs)?;
+                Target::Sentinel { master: master.clone(), sentinels }
+            }
+            Topology::Cluster(addrs) => {
+                if settings.db != 0 {
+                    return Err(Error::config(format!(
+                        "db: expected 0 with a cluster, got {}",
+                        settings.db
+                    )));
+                }
+                let nodes = hosts_and_ports("cluster.addrs", addrs)?;
+                let client = Box::new(dialer.cluster_client(&nodes, settings, answer)?);
+                Target::Cluster { nodes, client }
+            }
+        };
+        Ok(dialer)
+    }
+
+    fn cluster_client(
+        &self,
+        nodes: &[HostPort],
+        settings: &PoolSettings,
+        answer: Duration,
+    ) -> Result<ClusterClient, Error> {
+        let infos: Result<Vec<_>, _> = nodes.iter().map(|node| self.info(node, false)).collect();
+        // No repetition by the library: it does not know which commands allow it.
+        let mut builder = ClusterClientBuilder::new(infos.map_err(unusable)?)
+            .retries(0)
+            .connection_timeout(settings.dial_timeout.min(settings.request_limit))
+            .response_timeout(answer)
+            .overall_response_timeout(None)
+            .tcp_settings(self.tcp());
+        if self.tls {
+            builder = builder.tls(TlsMode::Secure);
+        }
+        if let Some(username) = &self.username {
+            builder = builder.username(username);
+        }
+        if let Some(password) = &self.password {
+            builder = builder.password(password);
+        }
+        builder.build().map_err(unusable)
+    }
+
+    /// Where it dials, for people: no credentials.
+    pub fn describe(&self) -> String {
+        match &self.target {
+            Target::Single(addr) => format!("{}/{}", shown(addr), self.db),
+            Target::Sentinel { master, .. } => format!("sentinel {master}"),
+            Target::Cluster { nodes, .. } => {
+                let nodes: Vec<_> = nodes.iter().map(shown).collect();
+                format!("cluster {}", nodes.join(","))
+            }
+        }
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster { .. })
+    }
+
+    pub fn is_sentinel(&self) -> bool {
+        matches!(self.target, Target::Sentinel { .. })
+    }
+
+    /// A connection that has answered. The caller bounds the time.
+    pub async fn dial(&self) -> RedisResult<Link> {
+        self.provide_tls();
+        match &self.target {
+            Target::Single(addr) => self.server(addr).await.map(Link::Server),
+            Target::Sentinel { master, sentinels } => {
+                let (_, connection) = self.master(master, sentinels).await?;
+                Ok(Link::Server(connection))
+            }
+            Target::Cluster { nodes, client } => match client.get_async_connection().await {
+                Ok(connection) => Ok(Link::Cluster(connection)),
+                Err(error) => Err(self.cluster_refusal(nodes).await.unwrap_or(error)),
+            },
+        }
+    }
+
+    /// The Cluster's own error hides a refused password: a node is asked.
+    async fn cluster_refusal(&self, nodes: &[HostPort]) -> Option<RedisError> {
+        let error = self.server(nodes.first()?).await.err()?;
+        matches!(failure::meaning(&error), Meaning::Refused(_)).then_some(error)
+    }
+
+    /// A connection that only listens, to a server that hears all messages:
+    /// the master, or the `turn`th node of a Cluster.
+    pub async fn listen(&self, turn: usize) -> RedisResult<PubSub> {
+        self.provide_tls();
+        let addr = match &self.target {
+            Target::Single(addr) => addr.clone(),
+            Target::Sentinel { master, sentinels } => self.master(master, sentinels).await?.0,
+            Target::Cluster { nodes, .. } => nodes[turn % nodes.len()].clone(),
+        };
+        Client::open(self.info(&addr, true)?)?.get_async_pubsub().await
+    }
+
+    /// Dials one server and greets it: credentials, database, a sign of life.
+    async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self.open(addr).await?;
+        // Not left to the library: its RESP2 greeting turns every refusal, such
+        // as "max number of clients reached", into a wrong password.
+        if self.username.is_some() || self.password.is_some() {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(username) = &self.username {
+                auth.arg(username);
+            }
+            auth.arg(self.password.as_deref().unwrap_or_default());
+            auth.query_async::<()>(&mut connection).await?;
+        }
+        if self.db != 0 {
+            redis::cmd("SELECT").arg(self.db).query_async::<()>(&mut connection).await?;
+        }
+        alive(redis::cmd("PING").query_async::<Value>(&mut connection).await)?;
+        Ok(connection)
+    }
+
+    /// Opens a connection without a word of greeting and without timeouts.
+    async fn open(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let client = Client::open(self.info(addr, false)?)?;
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// The master that the Sentinels name, dialled. All are asked at once; the
+    /// first whose word proves true wins, for one of them may be behind.
+    async fn master(
+        &self,
+        name: &str,
+        sentinels: &[HostPort],
+    ) -> RedisResult<(HostPort, MultiplexedConnection)> {
+        let mut answers: FuturesUnordered<_> = sentinels
+            .iter()
+            .map(|sentinel| async move {
+                let asking = self.ask_sentinel(sentinel, name);
+                tokio::time::timeout(SENTINEL_PATIENCE, asking).await.unwrap_or(Err(timed_out()))
+            })
+            .collect();
+        let mut tried = Vec::new();
+        let mut worst = unavailable_master("no sentinel answered");
+        while let Some(answer) = answers.next().await {
+            let addr = match answer {
+                Ok(addr) if tried.contains(&addr) => continue,
+                Ok(addr) => addr,
+                Err(error) => {
+                    worst = error;
+                    continue;
+                }
+            };
+            let dialled = async {
+                let mut connection = self.server(&addr).await?;
+                check_master(role(&mut connection).await)?;
+                Ok(connection)
+            };
+            let patience = SENTINEL_PATIENCE;
+            match tokio::time::timeout(patience, dialled).await.unwrap_or(Err(timed_out())) {
+                Ok(connection) => return Ok((addr, connection)),
+                Err(error) => worst = error,
+            }
+            tried.push(addr);
+        }
+        Err(worst)
+    }
+
+    async fn ask_sentinel(&self, sentinel: &HostPort, name: &str) -> RedisResult<HostPort> {
+        let mut connection = self.open(sentinel).await?;
+        let named: Option<(String, u16)> = redis::cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(name)
+            .query_async(&mut connection)
+            .await?;
+        named.ok_or_else(|| unavailable_master("the sentinels do not know this master"))
+    }
+
+    fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {
+        let addr = if self.tls {
+            let host = host.clone();
+            ConnectionAddr::TcpTls { host, port: *port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host.clone(), *port)
+        };
+        let mut greeting = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if with_credentials {
+            if let Some(username) = &self.username {
+                greeting = greeting.set_username(username);
+            }
+            if let Some(password) = &self.password {
+                greeting = greeting.set_password(password);
+            }
+        }
+        let info = addr.into_connection_info()?;
+        Ok(info.set_redis_settings(greeting).set_tcp_settings(self.tcp()))
+    }
+
+    fn tcp(&self) -> TcpSettings {
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(5))
+            .with_interval(Duration::from_secs(2));
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        // Sent and not even acknowledged by the peer's kernel: the link is cut.
+        #[cfg(target_os = "linux")]
+        let tcp = if self.write_timeout.is_zero() {
+            tcp
+        } else {
+            tcp.set_user_timeout(self.write_timeout)
+        };
+        tcp
+    }
+
+    /// rustls wants one provider for the process; an application's own stays.
+    fn provide_tls(&self) {
+        if self.tls && rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Losing a race against another installer is as good as winning it.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+    }
+}
+
+/// Asks a server what it is: `master`, `slave` or `sentinel`.
+pub(super) async fn role(connection: &mut impl ConnectionLike) -> RedisResult<String> {
+    let answer: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
+    match answer.first() {
+        Some(Value::BulkString(role)) => Ok(String::from_utf8_lossy(role).into_owned()),
+        _ => Err(unavailable_master("the server does not tell its role")),
+    }
+}
+
+/// Whether that was a master; a user who may not ask is believed.
+pub(super) fn check_master(role: RedisResult<String>) -> RedisResult<()> {
+    match role {
+        Ok(role) if role == "master" => Ok(()),
+        Ok(_) => Err(unavailable_master("the server is no master any more")),
+        Err(error) => alive::<()>(Err(error)),
+    }
+}
+
+/// Whether that answer to a PING or ROLE is a sign of a server that serves.
+/// A user who may not send it gets an answer all the same.
+pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some("NOPERM") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn unavailable_master(why: &'static str) -> RedisError {
+    (redis::ErrorKind::MasterNameNotFoundBySentinel, why).into()
+}
+
+fn unusable(error: RedisError) -> Error {
+    Error::config("addr: expected an address of Redis, got one that cannot be used")
+        .caused_by(error)
+}
+
+fn shown((host, port): &HostPort) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn hosts_and_ports(key: &str, addrs: &[String]) -> Result<Vec<HostPort>, Error> {
+    if addrs.is_empty() {
+        return Err(Error::config(format!("{key}: expected at least one host:port, got none")));
+    }
+    addrs.iter().map(|addr| host_and_port(key, addr)).collect()
+}
+
+/// The address is not repeated: somebody may have put a password into it.
+fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
+    let wrong = |got: &str| Error::config(format!("{key}: expected host:port, got {got}"));
+    if addr.contains("://") {
+        return Err(wrong("a URL"));
+    }
+    if addr.contains(['@', '/', ' ']) {
+        return Err(wrong("something with more than a host and a port"));
+    }
+    let (host, port) = addr.rsplit_once(':').ok_or_else(|| wrong("no port"))?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
+        Some(_) => return Err(wrong("brackets around what is no IPv6 address")),
+        None if host.contains(':') => return Err(wrong("an IPv6 address without brackets")),
+        None => host,
+    };
+    if host.is_empty() {
+        return Err(wrong("no host"));
+    }
+    match port.parse() {
+        Ok(0) | Err(_) => Err(wrong("a port that is not from 1 to 65535")),
+        Ok(port) => Ok((host.to_owned(), port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        let ok = |addr: &str| host_and_port("addr", addr).unwrap();
+        assert_eq!(ok("localhost:6379"), ("localhost".to_owned(), 6379));
+        assert_eq!(ok("[::1]:6379"), ("::1".to_owned(), 6379));
+    }
+
+    #[test]
+    fn a_wrong_address_is_told_apart_and_never_repeated() {
+        let table = [
+            ("localhost", "no port"),
+            (":6379", "no host"),
+            ("localhost:0", "a port that is not from 1 to 65535"),
+            ("localhost:99999", "a port that is not from 1 to 65535"),
+            ("redis://:secret@localhost:6379", "a URL"),
+            ("user:secret@localhost:6379", "something with more than a host and a port"),
+            ("::1:6379", "an IPv6 address without brackets"),
+        ];
+        for (addr, got) in table {
+            let error = host_and_port("redis.jobqueue.addr", addr).unwrap_err();
+            assert!(error.is_config());
+            assert_eq!(
+                error.to_string(),
+                format!("redis.jobqueue.addr: expected host:port, got {got}")
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Connections to Redis: one server, Sentinel or Cluster, lazily made, failing
+//! fast, healing by themselves. The only place that dials.
+//!
+//! What a command means and which may be repeated is the caller's knowledge;
+//! here is only how often, how long, and what came of it. Answers are RESP2.
+
+mod dial;
+mod failure;
+mod request;
+mod settings;
+mod slot;
+mod subscribe;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use dial::Dialer;
+use failure::{Failure, Meaning, told};
+use request::Request;
+use slot::Core;
+
+pub(crate) use failure::classify;
+pub use request::{LuaScript, ScriptCall};
+pub use settings::{PoolSettings, Topology};
+
+/// Whether a command may be sent again although it may have been carried out.
+///
+/// A command that certainly did not run (no connection, a server that loads its
+/// data or is no master any more) is repeated either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Sent once: repeating could do it twice.
+    Never,
+    /// May be sent again after an unknown outcome.
+    Safe,
+}
+
+/// The connections to one Redis. Clones share them.
+///
+/// Nothing is dialled before the first command; from then on one connection is
+/// kept, asked for a sign of life once a second and replaced when it is lost.
+/// While Redis is down every command fails at once; when it is back, commands
+/// succeed again within a second or two, without anybody's doing.
+#[derive(Clone)]
+pub struct RedisPool(Arc<Handle>);
+
+/// Ends the watch with the last clone of the pool.
+struct Handle {
+    core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.core.end_watch();
+    }
+}
+
+impl RedisPool {
+    /// Parses the settings. Nothing is dialled, and no runtime is needed yet.
+    ///
+    /// A wrong address is an [`Error`] that [`is_config`](Error::is_config).
+    pub fn new(settings: PoolSettings) -> Result<Self, Error> {
+        let dialer = Arc::new(Dialer::new(&settings, settings.read_timeout)?);
+        Ok(Self::of(Core::new(settings, dialer, None, false)))
+    }
+
+    fn of(core: Core) -> Self {
+        Self(Arc::new(Handle { core: Arc::new(core) }))
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
+    /// Sends a command and returns its answer.
+    ///
+    /// `build` makes it anew for each attempt and is given the attempt's number,
+    /// from 0, so that a repetition can say that it is one. All attempts, the
+    /// pauses between them and dialling end within [`PoolSettings::request_limit`].
+    pub async fn run(
+        &self,
+        repeat: Repeat,
+        mut build: impl FnMut(u32) -> Cmd + Send,
+    ) -> Result<Value, Error> {
+        self.request(repeat, |attempt| Request::One(build(attempt))).await.map(only)
+    }
+
+    /// As [`RedisPool::run`] with several commands at once; the first error
+    /// among the answers is the error of all.
+    ///
+    /// On a Cluster all keys must belong to one slot.
+    pub async fn run_pipeline(
+        &self,
+        repeat: Repeat,
+        mut build: impl FnMut(u32) -> Pipeline + Send,
+    ) -> Result<Vec<Value>, Error> {
+        self.request(repeat, |attempt| Request::Many(build(attempt))).await
+    }
+
+    /// As [`RedisPool::run`] with a script, which need not be loaded before: a
+    /// server that does not know it is told it within the same attempt.
+    pub async fn eval(
+        &self,
+        script: &LuaScript,
+        repeat: Repeat,
+        mut build: impl FnMut(u32) -> ScriptCall + Send,
+    ) -> Result<Value, Error> {
+        let request = |attempt| Request::Script(script.clone(), build(attempt));
+        self.request(repeat, request).await.map(only)
+    }
+
+    async fn request(
+        &self,
+        repeat: Repeat,
+        mut build: impl FnMut(u32) -> Request + Send,
+    ) -> Result<Vec<Value>, Error> {
+        let core = self.core();
+        let deadline = Instant::now() + core.limit;
+        let mut may_have_run = false;
+        let mut attempt = 0;
+        loop {
+            let request = build(attempt);
+            let failure = match core.attempt(deadline, &request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let meaning = failure.meaning();
+            may_have_run |= meaning == Meaning::Unknown;
+            let again = repeatable(&failure, meaning, repeat, &request)
+                && attempt < core.settings.max_retries;
+            let next = Instant::now() + self.pause(attempt);
+            if !again || next >= deadline {
+                let meaning = if may_have_run { Meaning::Unknown } else { meaning };
+                return Err(told(meaning, &failure.error));
+            }
+            tokio::time::sleep_until(next).await;
+            attempt += 1;
+        }
+    }
+
+    /// Doubles from the shortest to the longest pause, with as much again of chance.
+    fn pause(&self, attempt: u32) -> Duration {
+        let settings = &self.core().settings;
+        let longest = settings.max_retry_backoff;
+        let least = settings.min_retry_backoff.saturating_mul(1 << attempt.min(20)).min(longest);
+        least.mul_f64(1.0 + fastrand::f64()).min(longest)
+    }
+
+    /// The same settings with connections of its own, for work that must not
+    /// wait behind other work, or that lives on another runtime.
+    pub fn detached(&self) -> RedisPool {
+        let core = self.core();
+        Self::of(Core::new(core.settings.clone(), core.dialer.clone(), None, true))
+    }
+
+    /// A connection of its own for blocking commands, such as `BLMOVE`, that
+    /// block the server's side for `longest` at most: one at a time.
+    ///
+    /// Dropping such a call before its answer closes the connection, so that
+    /// the server does not go on waiting for a caller who is gone.
+    pub fn blocking(&self, longest: Duration) -> RedisPool {
+        let core = self.core();
+        let answer = core.settings.read_timeout.saturating_add(longest);
+        // These settings have been parsed before, so they will be once more.
+        let dialer = Dialer::new(&core.settings, answer).map(Arc::new);
+        let dialer = dialer.unwrap_or_else(|_| core.dialer.clone());
+        Self::of(Core::new(core.settings.clone(), dialer, Some(longest), true))
+    }
+
+    /// Hands every message of these channels to `on_message` until `stop`.
+    ///
+    /// It has a connection of its own and finds its way back by itself, within a
+    /// second of Redis being back; messages of the meantime are lost.
+    pub fn subscribe(
+        &self,
+        channels: Vec<String>,
+        on_message: Arc<dyn Fn(String, Vec<u8>) + Send + Sync>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        subscribe::listen(self.core().dialer.clone(), channels, on_message, stop)
+    }
+
+    /// Whether Redis is a Cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.core().dialer.is_cluster()
+    }
+
+    /// Where Redis is, for people: `localhost:6379/0`, `sentinel mymaster`. No
+    /// credentials.
+    pub fn describe(&self) -> String {
+        self.core().dialer.describe()
+    }
+
+    /// Asks Redis for a sign of life; of a Cluster, every master.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.run(Repeat::Safe, |_| redis::cmd("PING")).await.map(drop)
+    }
+
+    /// Whether there is a connection right now. It may be a second out of date.
+    pub fn is_connected(&self) -> bool {
+        self.core().is_connected()
+    }
+
+    /// A handle on which the `redis` crate's own commands run.
+    pub fn connection(&self) -> Connection {
+        Connection(self.clone())
+    }
+}
+
+impl fmt::Debug for RedisPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisPool").field(&self.describe()).finish()
+    }
+}
+
+/// Whether this attempt may be followed by another one. A failure to connect is
+/// not: it would be the same remembered failure again.
+fn repeatable(failure: &Failure, meaning: Meaning, repeat: Repeat, request: &Request) -> bool {
+    match meaning {
+        _ if !failure.sent => false,
+        Meaning::Refused(_) => false,
+        Meaning::Unknown => repeat == Repeat::Safe,
+        Meaning::Away => repeat == Repeat::Safe || !request.is_divisible(),
+    }
+}
+
+fn only(mut answers: Vec<Value>) -> Value {
+    answers.pop().unwrap_or(Value::Nil)
+}
+
+/// A handle on a [`RedisPool`] for the `redis` crate's own commands, cheap to
+/// clone. Commands are sent once and never repeated.
+///
+/// Blocking commands do not belong here: the connection is shared.
+#[derive(Clone, Debug)]
+pub struct Connection(RedisPool);
+
+impl Connection {
+    async fn once(&self, request: Request) -> RedisResult<Vec<Value>> {
+        let core = self.0.core();
+        let deadline = Instant::now() + core.limit;
+        core.attempt(deadline, &request).await.map_err(|failure| failure.error)
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move { self.once(Request::RawOne(cmd.clone())).await.map(only) })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        let pipeline = pipeline.clone();
+        Box::pin(async move { self.once(Request::RawMany { pipeline, offset, count }).await })
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.core().settings.db
+    }
+}

@@ -1,0 +1,122 @@
+//! What is sent to Redis: a command, a pipeline, or a script by its digest.
+
+use std::sync::Arc;
+
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisResult, ToRedisArgs, Value};
+
+use super::dial::Link;
+use super::failure;
+
+/// A Lua script, known to Redis by the digest of its code.
+///
+/// Clones share the code; the digest is computed once.
+#[derive(Clone, Debug)]
+pub struct LuaScript {
+    name: &'static str,
+    code: Arc<str>,
+    sha: Arc<str>,
+}
+
+impl LuaScript {
+    /// A script of this name, which is for logs only.
+    pub fn new(name: &'static str, code: impl Into<String>) -> Self {
+        let code = code.into();
+        let sha = redis::Script::new(&code).get_hash().into();
+        Self { name, code: code.into(), sha }
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The SHA-1 of its code, in hexadecimal digits.
+    pub fn sha(&self) -> &str {
+        &self.sha
+    }
+}
+
+/// The keys and arguments of one call of a [`LuaScript`].
+#[derive(Clone, Debug, Default)]
+pub struct ScriptCall {
+    keys: Vec<Vec<u8>>,
+    args: Vec<Vec<u8>>,
+}
+
+impl ScriptCall {
+    /// A call without keys and arguments.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a key: `KEYS[n]` of the script.
+    #[must_use]
+    pub fn key(mut self, key: impl ToRedisArgs) -> Self {
+        key.write_redis_args(&mut self.keys);
+        self
+    }
+
+    /// Adds an argument: `ARGV[n]` of the script.
+    #[must_use]
+    pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {
+        arg.write_redis_args(&mut self.args);
+        self
+    }
+
+    fn command(&self, name: &str, body: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(body).arg(self.keys.len()).arg(&self.keys).arg(&self.args);
+        command
+    }
+}
+
+/// One request in the form in which it is sent.
+pub(super) enum Request {
+    One(Cmd),
+    Many(Pipeline),
+    Script(LuaScript, ScriptCall),
+    /// As the library's traits ask for it: errors stay in the values.
+    RawOne(Cmd),
+    RawMany {
+        pipeline: Pipeline,
+        offset: usize,
+        count: usize,
+    },
+}
+
+impl Request {
+    /// Sends it and waits for the answer, however long that takes.
+    pub async fn send(&self, mut link: Link) -> RedisResult<Vec<Value>> {
+        let link = &mut link;
+        match self {
+            Request::One(command) => Ok(vec![command.query_async(link).await?]),
+            Request::Many(pipeline) => pipeline.query_async(link).await,
+            Request::Script(script, call) => {
+                let known = call.command("EVALSHA", &script.sha).query_async(link).await;
+                match known {
+                    // Forgotten by a restart, a failover or SCRIPT FLUSH. It did
+                    // not run, and EVAL both runs it and makes it known again.
+                    Err(error) if failure::is_noscript(&error) => {
+                        Ok(vec![call.command("EVAL", &script.code).query_async(link).await?])
+                    }
+                    known => Ok(vec![known?]),
+                }
+            }
+            Request::RawOne(command) => Ok(vec![link.req_packed_command(command).await?]),
+            Request::RawMany { pipeline, offset, count } => {
+                link.req_packed_commands(pipeline, *offset, *count).await
+            }
+        }
+    }
+
+    /// Several commands of which some may have run where another was refused.
+    pub fn is_divisible(&self) -> bool {
+        match self {
+            Request::One(_) | Request::Script(..) | Request::RawOne(_) => false,
+            Request::Many(pipeline) | Request::RawMany { pipeline, .. } => {
+                !pipeline.is_transaction() && pipeline.len() > 1
+            }
+        }
+    }
+}

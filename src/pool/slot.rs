@@ -1,0 +1,318 @@
+//! The connections of one pool: made when first needed, shared, given up when
+//! they no longer serve, watched once a second.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, RedisResult, Value};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::dial::{self, Dialer, Link};
+use super::failure::{self, Failure, Meaning, timed_out};
+use super::request::Request;
+use super::settings::PoolSettings;
+
+/// How long a failure to connect is given to everyone who asks.
+const REMEMBERED: Duration = Duration::from_millis(100);
+/// How often a connection is asked for a sign of life, or dialled anew.
+const WATCH: Duration = Duration::from_secs(1);
+/// So many timeouts in a row and the link counts as half open.
+const TIMEOUTS: u32 = 2;
+/// The library mends a Cluster's links itself and is given more time for it.
+const CLUSTER_FAILURES: u32 = 3;
+
+/// What all clones of a pool share.
+pub(super) struct Core {
+    pub settings: PoolSettings,
+    pub dialer: Arc<Dialer>,
+    /// How long an answer may take.
+    pub answer: Duration,
+    /// How long a request may take in all.
+    pub limit: Duration,
+    /// One blocking command at a time, on a connection of its own.
+    pub blocking: bool,
+    slots: Vec<Slot>,
+    turn: AtomicUsize,
+    health: Health,
+    watch: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Core {
+    pub fn new(
+        settings: PoolSettings,
+        dialer: Arc<Dialer>,
+        longest: Option<Duration>,
+        quiet: bool,
+    ) -> Self {
+        let limit = settings.request_limit;
+        let read = if settings.read_timeout.is_zero() { limit } else { settings.read_timeout };
+        let extra = longest.unwrap_or_default();
+        let size = if longest.is_some() { 1 } else { settings.pool_size.max(1) };
+        Self {
+            answer: read.saturating_add(extra),
+            limit: limit.saturating_add(extra),
+            blocking: longest.is_some(),
+            slots: (0..size).map(|_| Slot::default()).collect(),
+            turn: AtomicUsize::new(0),
+            health: Health::new(quiet),
+            watch: Mutex::new(None),
+            settings,
+            dialer,
+        }
+    }
+
+    /// Dialling ends before the request does, so that its failure can be told.
+    fn dial_limit(&self) -> Duration {
+        let limit = self.settings.request_limit.mul_f32(0.85);
+        if self.settings.dial_timeout.is_zero() {
+            limit
+        } else {
+            limit.min(self.settings.dial_timeout)
+        }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.slots.iter().any(|slot| slot.live().is_some())
+    }
+
+    /// Sends a request once, on a connection that is made if there is none.
+    pub async fn attempt(
+        self: &Arc<Self>,
+        deadline: Instant,
+        request: &Request,
+    ) -> Result<Vec<Value>, Failure> {
+        let slot = &self.slots[self.turn.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
+        let patience = deadline.min(Instant::now() + self.settings.pool_timeout);
+        let connected = timeout_at(patience, self.connection(slot)).await;
+        let (generation, link) =
+            connected.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
+        let mut in_flight = InFlight::new(self, slot, generation);
+        let patience = deadline.min(Instant::now() + self.answer);
+        let answer = timeout_at(patience, request.send(link)).await;
+        in_flight.answered = true;
+        let answer = answer.unwrap_or_else(|_| Err(timed_out()));
+        self.note(slot, generation, answer.as_ref().err());
+        answer.map_err(Failure::sent)
+    }
+
+    /// The slot's connection. One caller dials, the others wait for it, and a
+    /// fresh failure is everybody's.
+    async fn connection(self: &Arc<Self>, slot: &Slot) -> RedisResult<(u64, Link)> {
+        if let Some(live) = slot.live() {
+            return Ok(live);
+        }
+        let mut failed = slot.dialing.lock().await;
+        if let Some(live) = slot.live() {
+            return Ok(live);
+        }
+        if let Some((when, error)) = &*failed
+            && when.elapsed() < REMEMBERED
+        {
+            return Err(error.clone());
+        }
+        self.keep_watch();
+        let dialled = timeout(self.dial_limit(), self.dialer.dial()).await;
+        match dialled.unwrap_or_else(|_| Err(timed_out())) {
+            Ok(link) => {
+                *failed = None;
+                let live = slot.put(link);
+                self.health.up(&self.dialer);
+                Ok(live)
+            }
+            Err(error) => {
+                tracing::debug!(redis = %self.dialer.describe(), %error, "cannot connect to Redis");
+                *failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Draws the conclusion for the connection from how a command went.
+    fn note(&self, slot: &Slot, generation: u64, error: Option<&RedisError>) {
+        let Some(error) = error else {
+            slot.failures.store(0, Ordering::Relaxed);
+            return;
+        };
+        if self.is_lost(slot, error) && slot.give_up(generation) {
+            self.health.down(&self.dialer, error);
+        }
+    }
+
+    fn is_lost(&self, slot: &Slot, error: &RedisError) -> bool {
+        let in_a_row = |limit: u32| slot.failures.fetch_add(1, Ordering::Relaxed) + 1 >= limit;
+        if self.dialer.is_cluster() {
+            return match failure::meaning(error) {
+                _ if error.kind() == ErrorKind::ClusterConnectionNotFound => true,
+                Meaning::Unknown => in_a_row(CLUSTER_FAILURES),
+                _ => false,
+            };
+        }
+        if error.is_timeout() {
+            return in_a_row(if self.blocking { 1 } else { TIMEOUTS });
+        }
+        error.is_io_error()
+            || error.is_unrecoverable_error()
+            || failure::is_demoted(error)
+            || matches!(error.code(), Some("NOAUTH"))
+    }
+
+    /// Starts the watch, unless it runs: its runtime may have ended since.
+    fn keep_watch(self: &Arc<Self>) {
+        let mut watch = lock(&self.watch);
+        if watch.as_ref().is_none_or(JoinHandle::is_finished) {
+            *watch = Some(tokio::spawn(self.clone().watch()));
+        }
+    }
+
+    /// Ends the watch; called when the last handle of the pool is gone.
+    pub fn end_watch(&self) {
+        if let Some(watch) = lock(&self.watch).take() {
+            watch.abort();
+        }
+    }
+
+    async fn watch(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(WATCH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            futures_util::future::join_all(self.slots.iter().map(|slot| self.look_after(slot)))
+                .await;
+        }
+    }
+
+    async fn look_after(self: &Arc<Self>, slot: &Slot) {
+        let Some((generation, mut link)) = slot.live() else {
+            // What came of it is remembered and logged where it is found out.
+            let _ = self.connection(slot).await;
+            return;
+        };
+        // A PING would wait behind the blocking command, which is its own watch.
+        if self.blocking && slot.in_flight.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        let sign_of_life = async {
+            if self.dialer.is_sentinel() {
+                dial::check_master(dial::role(&mut link).await)
+            } else {
+                dial::alive(redis::cmd("PING").query_async::<Value>(&mut link).await)
+            }
+        };
+        let answer = timeout(WATCH, sign_of_life).await.unwrap_or_else(|_| Err(timed_out()));
+        // A server whose role has changed still answers, but no longer serves.
+        let changed = matches!(&answer, Err(error)
+            if error.kind() == ErrorKind::MasterNameNotFoundBySentinel);
+        if let (true, Err(error)) = (changed, &answer) {
+            if slot.give_up(generation) {
+                self.health.down(&self.dialer, error);
+            }
+            return;
+        }
+        self.note(slot, generation, answer.as_ref().err());
+    }
+}
+
+/// Room for one connection.
+#[derive(Default)]
+struct Slot {
+    live: Mutex<Option<(u64, Link)>>,
+    generation: AtomicU64,
+    dialing: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
+    failures: AtomicU32,
+    in_flight: AtomicUsize,
+}
+
+impl Slot {
+    fn live(&self) -> Option<(u64, Link)> {
+        lock(&self.live).clone()
+    }
+
+    fn put(&self, link: Link) -> (u64, Link) {
+        let live = (self.generation.fetch_add(1, Ordering::Relaxed), link);
+        self.failures.store(0, Ordering::Relaxed);
+        *lock(&self.live) = Some(live.clone());
+        live
+    }
+
+    /// Gives the connection up, unless it has been replaced already. Commands
+    /// that are on their way keep it open until they end.
+    fn give_up(&self, generation: u64) -> bool {
+        lock(&self.live).take_if(|live| live.0 == generation).is_some()
+    }
+}
+
+/// A command on its way. Dropped before its answer, on a blocking connection,
+/// it takes the connection along: the server would go on blocking on it.
+struct InFlight<'a> {
+    core: &'a Core,
+    slot: &'a Slot,
+    generation: u64,
+    answered: bool,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(core: &'a Core, slot: &'a Slot, generation: u64) -> Self {
+        slot.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { core, slot, generation, answered: false }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.slot.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.core.blocking && !self.answered {
+            self.slot.give_up(self.generation);
+        }
+    }
+}
+
+/// Tells the log about each transition once.
+struct Health {
+    state: Mutex<State>,
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    Up,
+    Down,
+}
+
+impl Health {
+    /// Pools made from another one are quiet: that one tells.
+    fn new(quiet: bool) -> Self {
+        Self { state: Mutex::new(State::New), quiet }
+    }
+
+    fn up(&self, dialer: &Dialer) {
+        let before = std::mem::replace(&mut *lock(&self.state), State::Up);
+        let redis = dialer.describe();
+        match before {
+            State::Up => {}
+            State::New | State::Down if self.quiet => tracing::debug!(%redis, "connected to Redis"),
+            State::New => tracing::info!(%redis, "connected to Redis"),
+            State::Down => tracing::info!(%redis, "connected to Redis again"),
+        }
+    }
+
+    fn down(&self, dialer: &Dialer, error: &RedisError) {
+        let before = std::mem::replace(&mut *lock(&self.state), State::Down);
+        let redis = dialer.describe();
+        match before {
+            State::Down => {}
+            State::New | State::Up if self.quiet => {
+                tracing::debug!(%redis, %error, "connection to Redis lost");
+            }
+            State::New | State::Up => tracing::warn!(%redis, %error, "connection to Redis lost"),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one; a value is whole at all times anyway.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,82 @@
+//! Listening to channels on a connection of its own that is made again
+//! whenever it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use redis::{RedisResult, Value};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::Dialer;
+use super::failure::timed_out;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long dialling, subscribing or a sign of life may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn listen(
+    dialer: Arc<Dialer>,
+    channels: Vec<String>,
+    on_message: Arc<dyn Fn(String, Vec<u8>) + Send + Sync>,
+    stop: CancellationToken,
+) {
+    let mut pause = SHORTEST_PAUSE;
+    let mut turn = 0;
+    let rounds = async {
+        loop {
+            let mut heard = false;
+            let lost = round(&dialer, turn, &channels, &*on_message, &mut heard).await;
+            if let Err(error) = lost {
+                let redis = dialer.describe();
+                tracing::debug!(%redis, %error, "subscription lost, subscribing again");
+            }
+            turn += 1;
+            pause = if heard { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    };
+    // Only ever ended by the token.
+    let _: Option<()> = stop.run_until_cancelled(rounds).await;
+}
+
+/// Subscribes and listens until the connection is lost.
+async fn round(
+    dialer: &Dialer,
+    turn: usize,
+    channels: &[String],
+    on_message: &(dyn Fn(String, Vec<u8>) + Send + Sync),
+    subscribed: &mut bool,
+) -> RedisResult<()> {
+    let connected = timeout(PATIENCE, async {
+        let (mut sink, stream) = dialer.listen(turn).await?.split();
+        sink.subscribe(channels).await?;
+        RedisResult::Ok((sink, stream))
+    });
+    let (mut sink, mut stream) = connected.await.unwrap_or_else(|_| Err(timed_out()))?;
+    *subscribed = true;
+    let watch = async {
+        loop {
+            sleep(LONGEST_PAUSE).await;
+            let alive = timeout(PATIENCE, sink.ping::<Value>()).await;
+            if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
+                return error;
+            }
+        }
+    };
+    tokio::pin!(watch);
+    loop {
+        tokio::select! {
+            error = &mut watch => return Err(error),
+            message = stream.next() => match message {
+                Some(message) => {
+                    let body = message.get_payload_bytes().to_vec();
+                    on_message(message.get_channel_name().to_owned(), body);
+                }
+                None => return Ok(()),
+            },
+        }
+    }
+}
