@@ -24,7 +24,7 @@ pub use error::Error;
 pub use job::*;
 pub use registry::{Entry, FromContext, JobHandler, Need, State};
 pub use time::{Clock, Timestamp};
-pub use web::{JobQueue, JobQueueFairing, Managed};
+pub use web::{FieldProblem, JobQueue, JobQueueFairing, Managed, ProblemDetails};
 
 /// What the crate's own tests use of its private modules. No promises.
 #[doc(hidden)]

@@ -11,7 +11,7 @@ use rocket::request::FromRequest;
 use rocket::{Build, Orbit, Rocket};
 
 use super::guards::{Hooks, erase};
-use super::{JobQueue, log};
+use super::{JobQueue, log, routes};
 use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, JobQueueConfig, Store, process_env};
@@ -269,7 +269,7 @@ impl Ready {
             rocket = rocket.configure(figment);
         }
         let needs = self.queue.runtime().registry().needs();
-        rocket
+        routes::mount(rocket, &self.config.jobqueue, self.worker_only)
             .manage(StopOnDrop(self.queue.clone()))
             .manage(self.queue)
             .manage(self.hooks)

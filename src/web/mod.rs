@@ -1,10 +1,17 @@
 //! What a Rocket application sees of the queue: one fairing to attach, one
 //! handle to enqueue with, and the routes. The only place that knows Rocket.
 
+mod api;
+#[cfg(feature = "dashboard")]
+mod dashboard;
+mod error;
 mod fairing;
 mod guards;
 mod log;
 mod managed;
+#[cfg(feature = "openapi")]
+mod openapi;
+mod routes;
 
 use std::sync::Arc;
 
@@ -15,6 +22,7 @@ use crate::error::Error;
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 
+pub use error::{FieldProblem, ProblemDetails};
 pub use fairing::JobQueueFairing;
 pub use managed::Managed;
 
@@ -70,6 +78,13 @@ impl JobQueue {
     /// The fairing that gives an application its queue.
     pub fn fairing() -> JobQueueFairing {
         JobQueueFairing::new()
+    }
+
+    /// What the routes below the base take and answer: an OpenAPI 3.0 document
+    /// with paths relative to the base, to merge into the application's own.
+    #[cfg(feature = "openapi")]
+    pub fn openapi() -> rocket_okapi::okapi::openapi3::OpenApi {
+        openapi::document(true)
     }
 
     pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {

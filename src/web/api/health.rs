@@ -1,0 +1,104 @@
+//! `GET {base}/health`: whether this process lives and whether its store
+//! answers. A look at what is known, so that a probe never waits for Redis.
+
+use rocket::http::{Accept, Header, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::Json;
+use rocket::{Request, get};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::Serialize;
+
+use crate::web::JobQueue;
+use crate::web::error::{ProblemDetails, UNAVAILABLE};
+
+/// How this process is.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueHealth"))]
+pub(crate) struct Health {
+    /// The process answers.
+    live: bool,
+    /// The store answered within the last 3 seconds.
+    ready: bool,
+}
+
+/// Health as 200: JSON, or `OK` where plain text is preferred.
+pub(crate) struct Healthy(Health);
+
+impl<'r> Responder<'r, 'static> for Healthy {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let response = match prefers_text(request) {
+            true => "OK".respond_to(request)?,
+            false => Json(self.0).respond_to(request)?,
+        };
+        unstored(response)
+    }
+}
+
+/// 503: a problem that also says `live` and `ready`.
+pub(crate) struct NotReady;
+
+impl<'r> Responder<'r, 'static> for NotReady {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let response = match prefers_text(request) {
+            true => (Status::ServiceUnavailable, UNAVAILABLE).respond_to(request)?,
+            false => ProblemDetails::new(Status::ServiceUnavailable, UNAVAILABLE)
+                .with("live", true)
+                .with("ready", false)
+                .respond_to(request)?,
+        };
+        unstored(response)
+    }
+}
+
+fn prefers_text(request: &Request<'_>) -> bool {
+    request.accept().map(Accept::preferred).is_some_and(|best| best.is_plain())
+}
+
+fn unstored(response: Response<'static>) -> response::Result<'static> {
+    let headers = [Header::new("Cache-Control", "no-store"), Header::new("Vary", "Accept")];
+    let mut response = response;
+    headers.into_iter().for_each(|header| _ = response.set_header(header));
+    Ok(response)
+}
+
+/// # Health
+///
+/// Whether the process lives and whether its store answers. Always 200 while the
+/// process answers; `OK` for `Accept: text/plain`.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-health", operation_id = "jobqueue-health"))]
+#[get("/health")]
+pub(crate) async fn health(queue: &JobQueue) -> Healthy {
+    Healthy(Health { live: true, ready: queue.ready().await })
+}
+
+/// # Liveness
+///
+/// Always 200 while the process answers, whatever the store does.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-live")
+)]
+#[get("/health/live")]
+pub(crate) async fn live(queue: &JobQueue) -> Healthy {
+    health(queue).await
+}
+
+/// # Readiness
+///
+/// 200 while the store answers (within the last 3 seconds), else 503.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-ready")
+)]
+#[get("/health/ready")]
+pub(crate) async fn ready(queue: &JobQueue) -> Result<Healthy, NotReady> {
+    let health = Health { live: true, ready: queue.ready().await };
+    if health.ready { Ok(Healthy(health)) } else { Err(NotReady) }
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<rocket::Route> {
+    rocket::routes![health, live, ready]
+}

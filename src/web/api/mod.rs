@@ -1,0 +1,166 @@
+//! The REST interface: what every route of it shares. A body is read once, by
+//! hand, because each way of being wrong has its own status; what a body means
+//! is left to the routes.
+
+pub(crate) mod health;
+pub(crate) mod register;
+pub(crate) mod registration;
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+use rocket::data::{self, Data, FromData};
+use rocket::http::{ContentType, Status};
+use rocket::request::{self, FromRequest, Request};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::Json;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::job::Idempotency;
+use crate::web::error::ProblemDetails;
+
+/// Longest `Idempotency-Key`, in characters.
+const LONGEST_KEY: usize = 255;
+
+/// Rocket's own default for its `json` limit: 1 MiB.
+const JSON_LIMIT: u64 = 1 << 20;
+
+/// A JSON body: its bytes and what they say.
+pub(crate) struct Read {
+    pub bytes: Vec<u8>,
+    pub value: Value,
+}
+
+/// A JSON body, or why it is none. Never fails as a guard, so that the route
+/// itself answers. `T` is what the body is documented as.
+pub(crate) struct JsonBody<T> {
+    pub read: Result<Read, ProblemDetails>,
+    documented: PhantomData<fn() -> T>,
+}
+
+#[rocket::async_trait]
+impl<'r, T> FromData<'r> for JsonBody<T> {
+    type Error = Infallible;
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
+        let read = read_json(request, data).await;
+        data::Outcome::Success(Self { read, documented: PhantomData })
+    }
+}
+
+async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, ProblemDetails> {
+    if !request.content_type().is_some_and(is_json) {
+        let detail = "expected content type application/json";
+        return Err(ProblemDetails::new(Status::UnsupportedMediaType, detail));
+    }
+    let limit = request.limits().get("json").unwrap_or(JSON_LIMIT.into());
+    let bytes = read_bytes(data, limit).await?;
+    let value = serde_json::from_slice(&bytes).map_err(|error| {
+        // JSON's grammar knows no largest number; ours do.
+        let status = match error.to_string().starts_with("number out of range") {
+            true => Status::UnprocessableEntity,
+            false => Status::BadRequest,
+        };
+        ProblemDetails::new(status, format!("the body is not JSON: {error}"))
+    })?;
+    Ok(Read { bytes, value })
+}
+
+/// The body's bytes, or 413 where there are more than `limit`.
+pub(crate) async fn read_bytes(
+    data: Data<'_>,
+    limit: rocket::data::ByteUnit,
+) -> Result<Vec<u8>, ProblemDetails> {
+    match data.open(limit).into_bytes().await {
+        Ok(bytes) if bytes.is_complete() => Ok(bytes.into_inner()),
+        Ok(_) => Err(ProblemDetails::new(
+            Status::PayloadTooLarge,
+            format!("the body is larger than {limit}"),
+        )),
+        Err(_) => Err(ProblemDetails::new(Status::BadRequest, "the body could not be read")),
+    }
+}
+
+/// `application/json` or a structured syntax built on it, whatever the parameters.
+fn is_json(content: &ContentType) -> bool {
+    let subtype = content.sub().as_str().to_ascii_lowercase();
+    (content.top() == "application" && subtype == "json") || subtype.ends_with("+json")
+}
+
+/// The `Idempotency-Key` header, if there is one, or why it is refused.
+pub(crate) struct IdempotencyKey<'r>(Result<Option<&'r str>, ProblemDetails>);
+
+impl IdempotencyKey<'_> {
+    /// The repeat guard for this route and body.
+    pub fn guard(self, scope: &str, body: &[u8]) -> Result<Option<Idempotency>, ProblemDetails> {
+        Ok(self.0?.map(|key| Idempotency::new(scope, key, body)))
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for IdempotencyKey<'r> {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
+        let mut keys = request.headers().get("Idempotency-Key");
+        let refused = |detail: &str| {
+            let detail = format!("header Idempotency-Key: {detail}");
+            Err(ProblemDetails::new(Status::UnprocessableEntity, detail))
+        };
+        let key = match (keys.next(), keys.next()) {
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => refused("expected one, got several"),
+            (Some(key), None) => match key.chars().count() {
+                0 => refused("expected 1 to 255 characters, got none"),
+                1..=LONGEST_KEY => Ok(Some(key)),
+                length => refused(&format!("expected 1 to {LONGEST_KEY} characters, got {length}")),
+            },
+        };
+        request::Outcome::Success(Self(key))
+    }
+}
+
+/// What scopes an idempotency key: the method and the path of the route as it
+/// is mounted, not as it was asked for.
+pub(crate) struct RouteScope(pub String);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for RouteScope {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
+        let path = request.route().map_or("", |route| route.uri.path());
+        request::Outcome::Success(Self(format!("{} {path}", request.method())))
+    }
+}
+
+/// 201 with a JSON body.
+pub(crate) struct Created<T>(pub T);
+
+impl<'r, T: Serialize> Responder<'r, 'static> for Created<T> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        Response::build_from(Json(self.0).respond_to(request)?).status(Status::Created).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_known_by_its_type_or_its_suffix() {
+        for (text, expected) in [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("Application/JSON", true),
+            ("application/vnd.api+json", true),
+            ("application/jsonp", false),
+            ("text/json", false),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+        ] {
+            assert_eq!(is_json(&text.parse().unwrap()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `POST {base}/register`: the reference route, which puts the reference job on
+//! the queue. What may be wrong with a request is `registration`'s matter.
+
+use rocket::post;
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::Serialize;
+
+use crate::demo::DelayPrint;
+use crate::job::{Idempotency, JobId};
+use crate::web::JobQueue;
+use crate::web::api::registration::Registration;
+use crate::web::api::{Created, IdempotencyKey, JsonBody, RouteScope};
+use crate::web::error::ProblemDetails;
+use crate::web::guards::RegisterAccess;
+
+/// The answer to a registration.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueRegistered"))]
+pub(crate) struct Registered {
+    /// The job's id.
+    job_id: String,
+    /// Always `registered`.
+    status: &'static str,
+}
+
+/// Why a job was not registered.
+#[derive(Debug)]
+pub(crate) struct NotRegistered(pub ProblemDetails);
+
+impl From<ProblemDetails> for NotRegistered {
+    fn from(problem: ProblemDetails) -> Self {
+        Self(problem)
+    }
+}
+
+impl<'r> rocket::response::Responder<'r, 'static> for NotRegistered {
+    fn respond_to(self, request: &'r rocket::Request<'_>) -> rocket::response::Result<'static> {
+        self.0.respond_to(request)
+    }
+}
+
+/// # ジョブを登録（参考コード）
+///
+/// **参考コード** / **Reference route**: registers one `demo:delay_print` job, which prints its
+/// message after a delay. All fields are optional; absent, null and 0 mean the default.
+/// A repeated request with the same `Idempotency-Key` is answered with the first job's id.
+/// Applications have routes of their own; production switches this one off with
+/// `jobqueue.register_route = false`.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-demo", operation_id = "register-demo-job", ignore = "scope")
+)]
+#[post("/register", data = "<body>")]
+pub(crate) async fn register(
+    _access: RegisterAccess,
+    queue: &JobQueue,
+    scope: RouteScope,
+    key: IdempotencyKey<'_>,
+    body: JsonBody<Registration>,
+) -> Result<Created<Registered>, NotRegistered> {
+    let body = body.read?;
+    let registration = Registration::from_json(&body.value)?;
+    let repeat_guard = key.guard(&scope.0, &body.bytes)?;
+    let (id, _) = enqueue(queue, registration, repeat_guard).await?;
+    Ok(Created(Registered { job_id: id.to_string(), status: "registered" }))
+}
+
+/// Puts the reference job on the queue; its id, and whether it had been
+/// registered before by the same request.
+pub(crate) async fn enqueue(
+    queue: &JobQueue,
+    registration: Registration,
+    repeat_guard: Option<Idempotency>,
+) -> Result<(JobId, bool), ProblemDetails> {
+    let (delay, retries) = (registration.delay(), registration.max_retry);
+    let mut enqueue = queue.enqueue(DelayPrint { message: registration.message });
+    if let Some(delay) = delay {
+        enqueue = enqueue.delay(delay);
+    }
+    if let Some(retries) = retries {
+        enqueue = enqueue.max_retry(retries);
+    }
+    if let Some(repeat_guard) = repeat_guard {
+        enqueue = enqueue.idempotency(repeat_guard);
+    }
+    let receipt = enqueue.await?;
+    Ok((receipt.id, receipt.replayed))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<rocket::Route> {
+    rocket::routes![register]
+}

@@ -1,0 +1,247 @@
+//! What a request to register the reference job says, and everything that can
+//! be wrong with it. Pure: REST and the page ask the same rules, each in its
+//! own words.
+
+use std::fmt;
+use std::time::Duration;
+
+use rocket::http::Status;
+use serde_json::{Map, Value};
+
+use crate::web::error::{FieldProblem, ProblemDetails};
+
+/// Longest delay: one year.
+pub(crate) const MOST_DELAY_SECONDS: u64 = 365 * 86_400;
+/// Most retries.
+pub(crate) const MOST_RETRIES: u64 = 1000;
+/// Longest message, in bytes of UTF-8.
+pub(crate) const LONGEST_MESSAGE: usize = 64 * 1024;
+
+/// Most wrong fields named in one answer; a body can hold any number of them.
+const MOST_FAULTS: usize = 50;
+/// Unknown fields with longer names than this resemble none of ours.
+const LONGEST_NAME: usize = 64;
+
+/// What is to be registered; what is `None` has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueRegisterRequest", deny_unknown_fields))]
+pub(crate) struct Registration {
+    /// The line that the job prints; without it `Job executed successfully`.
+    /// At most 64 KiB of UTF-8.
+    #[cfg_attr(feature = "openapi", schemars(length(max = 65_536)))]
+    pub message: Option<String>,
+    /// How many seconds from now the job runs. Absent, null or 0: 180.
+    #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 31_536_000)))]
+    pub delay_seconds: Option<u64>,
+    /// How often the job is tried again when it fails. Absent, null or 0: 10.
+    #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 1000)))]
+    pub max_retry: Option<u32>,
+}
+
+/// The fields there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Message,
+    DelaySeconds,
+    MaxRetry,
+}
+
+impl Field {
+    pub const ALL: [Field; 3] = [Field::Message, Field::DelaySeconds, Field::MaxRetry];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Field::Message => "message",
+            Field::DelaySeconds => "delay_seconds",
+            Field::MaxRetry => "max_retry",
+        }
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Text was expected; found is a word for what was there.
+    NotText(&'static str),
+    /// A whole number was expected.
+    NotWhole(&'static str),
+    /// The number is below zero.
+    Negative,
+    /// The number is above the largest allowed.
+    TooLarge(u64),
+    /// The text has more bytes than this.
+    TooLong(usize),
+    /// There is no such field; the nearest that there is.
+    Unknown(&'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::NotText(found) => write!(f, "expected a string, got {found}"),
+            Fault::NotWhole(found) => write!(f, "expected a whole number, got {found}"),
+            Fault::Negative => write!(f, "expected 0 or more, got a negative number"),
+            Fault::TooLarge(most) => write!(f, "expected at most {most}, got more"),
+            Fault::TooLong(most) => write!(f, "expected at most {most} bytes, got more"),
+            Fault::Unknown(nearest) => write!(f, "unknown field; the nearest known is {nearest:?}"),
+        }
+    }
+}
+
+/// Everything that is wrong: field names as they were given, and why.
+pub(crate) type Faults = Vec<(String, Fault)>;
+
+impl Registration {
+    /// Reads a JSON body.
+    pub fn from_json(value: &Value) -> Result<Self, ProblemDetails> {
+        let Value::Object(fields) = value else {
+            let detail = format!("expected a JSON object, got {}", kind(value));
+            return Err(ProblemDetails::new(Status::UnprocessableEntity, detail));
+        };
+        Self::from_fields(fields).map_err(|faults| {
+            let problem = |(name, fault): (String, Fault)| FieldProblem {
+                pointer: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+                detail: fault.to_string(),
+            };
+            ProblemDetails::fields(faults.into_iter().map(problem).collect())
+        })
+    }
+
+    /// Checks all fields and tells everything that is wrong at once.
+    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, Faults> {
+        let mut read = Self::default();
+        let mut faults = Vec::new();
+        for (name, value) in fields {
+            let known = Field::ALL.into_iter().find(|field| field.name() == name);
+            let outcome = match known {
+                Some(Field::Message) => text(value).map(|message| read.message = message),
+                Some(Field::DelaySeconds) => {
+                    whole(value, MOST_DELAY_SECONDS).map(|delay| read.delay_seconds = delay)
+                }
+                Some(Field::MaxRetry) => whole(value, MOST_RETRIES)
+                    .map(|retries| read.max_retry = retries.and_then(|n| u32::try_from(n).ok())),
+                None => Err(Fault::Unknown(nearest(name))),
+            };
+            if let Err(fault) = outcome
+                && faults.len() < MOST_FAULTS
+            {
+                faults.push((name.clone(), fault));
+            }
+        }
+        if faults.is_empty() { Ok(read) } else { Err(faults) }
+    }
+
+    /// The delay asked for, if any.
+    pub fn delay(&self) -> Option<Duration> {
+        self.delay_seconds.map(Duration::from_secs)
+    }
+}
+
+/// Absent, null and empty are the same.
+fn text(value: &Value) -> Result<Option<String>, Fault> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if text.len() > LONGEST_MESSAGE => Err(Fault::TooLong(LONGEST_MESSAGE)),
+        Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        other => Err(Fault::NotText(kind(other))),
+    }
+}
+
+/// Absent, null and zero are the same.
+fn whole(value: &Value, most: u64) -> Result<Option<u64>, Fault> {
+    let number = match value {
+        Value::Null => return Ok(None),
+        Value::Number(number) => number,
+        other => return Err(Fault::NotWhole(kind(other))),
+    };
+    match (number.as_u64(), number.as_f64()) {
+        (Some(0), _) => Ok(None),
+        (Some(n), _) if n <= most => Ok(Some(n)),
+        (Some(_), _) => Err(Fault::TooLarge(most)),
+        (None, _) if number.is_i64() => Err(Fault::Negative),
+        // Whole numbers beyond 64 bits arrive as floats.
+        (None, Some(huge)) if huge >= u64::MAX as f64 => Err(Fault::TooLarge(most)),
+        (None, Some(huge)) if huge <= i64::MIN as f64 => Err(Fault::Negative),
+        (None, _) => Err(Fault::NotWhole("a number with a fraction or exponent")),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn nearest(name: &str) -> &'static str {
+    let given = if name.len() <= LONGEST_NAME { name } else { "" };
+    let names = Field::ALL.map(Field::name);
+    let likeness = |known: &str| strsim::jaro_winkler(&given.to_lowercase(), known);
+    names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or(names[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults(value: Value) -> Faults {
+        Registration::from_fields(value.as_object().unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn null_absent_zero_and_empty_mean_the_default() {
+        for value in [
+            json!({}),
+            json!({"message": null, "delay_seconds": null, "max_retry": null}),
+            json!({"message": "", "delay_seconds": 0, "max_retry": 0}),
+        ] {
+            assert_eq!(Registration::from_json(&value), Ok(Registration::default()), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_largest_values_are_taken_and_larger_ones_are_not() {
+        let most = json!({
+            "message": "x".repeat(LONGEST_MESSAGE), "delay_seconds": 31_536_000, "max_retry": 1000,
+        });
+        assert!(Registration::from_json(&most).is_ok());
+        let table = [
+            ("message", json!("x".repeat(LONGEST_MESSAGE + 1)), Fault::TooLong(LONGEST_MESSAGE)),
+            ("delay_seconds", json!(31_536_001), Fault::TooLarge(MOST_DELAY_SECONDS)),
+            ("delay_seconds", json!(1e30), Fault::TooLarge(MOST_DELAY_SECONDS)),
+            ("max_retry", json!(1001), Fault::TooLarge(MOST_RETRIES)),
+            ("max_retry", json!(u64::MAX), Fault::TooLarge(MOST_RETRIES)),
+            ("max_retry", json!(-1), Fault::Negative),
+            ("max_retry", json!(2.5), Fault::NotWhole("a number with a fraction or exponent")),
+            ("max_retry", json!("3"), Fault::NotWhole("a string")),
+            ("message", json!(3), Fault::NotText("a number")),
+            ("mesage", json!("x"), Fault::Unknown("message")),
+            ("delaySeconds", json!(1), Fault::Unknown("delay_seconds")),
+            ("maxretry", json!(1), Fault::Unknown("max_retry")),
+        ];
+        for (name, value, fault) in table {
+            assert_eq!(faults(json!({ name: value })), [(name.to_owned(), fault)]);
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_reported_at_once() {
+        let value = json!({"message": 1, "delay_seconds": -1, "max_retry": [], "a/b~": 1});
+        assert_eq!(faults(value.clone()).len(), 4);
+        let problem = serde_json::to_value(Registration::from_json(&value).unwrap_err()).unwrap();
+        assert!(problem["errors"].as_array().unwrap().iter().any(|e| e["pointer"] == "/a~1b~0"));
+    }
+
+    #[test]
+    fn what_is_no_object_says_what_it_is() {
+        let problem = Registration::from_json(&json!([1])).unwrap_err();
+        assert_eq!(problem.detail(), "expected a JSON object, got an array");
+    }
+}

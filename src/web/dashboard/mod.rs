@@ -1,0 +1,183 @@
+//! Pages under `{base}/ui`: links and forms that work without scripts, in
+//! Japanese and English. What may run in a page is settled by one header here;
+//! what a page shows is `view`'s matter.
+
+pub(crate) mod register;
+pub(crate) mod view;
+
+use std::convert::Infallible;
+
+use maud::Markup;
+use rocket::http::{ContentType, Header, Status};
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::response::{self, Responder, Response};
+use rocket::{Route, get, routes};
+
+/// No scripts, nothing from elsewhere, no framing; styles, icon and forms from
+/// this origin.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
+     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// A page and the status it is sent with.
+pub(crate) struct Page(pub Status, pub Markup);
+
+impl<'r> Responder<'r, 'static> for Page {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        Response::build_from(self.1.into_string().respond_to(request)?)
+            .status(self.0)
+            .header(ContentType::HTML)
+            .header(Header::new("Content-Security-Policy", CONTENT_SECURITY_POLICY))
+            // Not `no-referrer`: browsers would send forms with `Origin: null`.
+            .header(Header::new("Referrer-Policy", "same-origin"))
+            .header(Header::new("Cache-Control", "no-store"))
+            .header(Header::new("Vary", "Accept-Language"))
+            .ok()
+    }
+}
+
+/// A file of the crate's own.
+struct Asset(ContentType, &'static str);
+
+impl<'r> Responder<'r, 'static> for Asset {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        Response::build_from(self.1.respond_to(request)?)
+            .header(self.0)
+            // Links carry the crate's version, so that an update is seen at once.
+            .header(Header::new("Cache-Control", "public, max-age=86400"))
+            .ok()
+    }
+}
+
+#[get("/ui/style.css")]
+fn style() -> Asset {
+    Asset(ContentType::CSS, include_str!("assets/style.css"))
+}
+
+#[get("/ui/icon.svg")]
+fn icon() -> Asset {
+    Asset(ContentType::SVG, include_str!("assets/icon.svg"))
+}
+
+/// The pages and the files they refer to, to mount at the base.
+pub(crate) fn routes(with_register: bool) -> Vec<Route> {
+    let mut routes = routes![style, icon];
+    if with_register {
+        routes.extend(register::routes());
+    }
+    routes
+}
+
+/// Where and in which language a page is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    /// The path the crate is mounted at, without a slash at its end.
+    pub base: String,
+    /// The language of the page.
+    pub language: Language,
+}
+
+/// The languages there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    Japanese,
+    English,
+}
+
+impl Language {
+    /// The one of ours that the header prefers. Japanese, the language of the
+    /// page's first readers, where nothing is asked for; English for readers of
+    /// other languages.
+    fn preferred(header: Option<&str>) -> Self {
+        let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+            return Language::Japanese;
+        };
+        let (mut japanese, mut english, mut any) = (0.0_f32, 0.0_f32, 0.0_f32);
+        for range in header.split(',') {
+            let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));
+            let quality = match parameters.trim().strip_prefix("q=") {
+                Some(quality) => quality.trim().parse().unwrap_or(0.0),
+                None => 1.0,
+            };
+            let tag = tag.trim().to_ascii_lowercase();
+            match tag.split('-').next() {
+                Some("ja") => japanese = japanese.max(quality),
+                Some("en") => english = english.max(quality),
+                Some("*") => any = quality,
+                _ => {}
+            }
+        }
+        match japanese > 0.0 || english > 0.0 {
+            true if japanese >= english => Language::Japanese,
+            false if any > 0.0 => Language::Japanese,
+            _ => Language::English,
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Reader {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let base = request.route().map_or("", |route| route.uri.base());
+        Outcome::Success(Reader {
+            base: base.trim_end_matches('/').to_owned(),
+            language: Language::preferred(request.headers().get_one("Accept-Language")),
+        })
+    }
+}
+
+/// Proof that a form was sent from a page of this origin; anything else is
+/// refused with 403, also a request that does not say where it comes from.
+pub(crate) struct SameOrigin;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for SameOrigin {
+    type Error = &'static str;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, &'static str> {
+        match is_same_origin(request) {
+            Some(true) => Outcome::Success(SameOrigin),
+            _ => Outcome::Error((Status::Forbidden, "forms are taken from the same origin only")),
+        }
+    }
+}
+
+/// Whether a browser says that the request comes from a page of this origin;
+/// `None` where nothing is said.
+pub(crate) fn is_same_origin(request: &Request<'_>) -> Option<bool> {
+    let header = |name| request.headers().get_one(name);
+    // What the browser itself judged holds also behind a proxy that changes `Host`.
+    if let Some(site) = header("Sec-Fetch-Site") {
+        return Some(site == "same-origin");
+    }
+    let origin = header("Origin")?;
+    let host = origin.split_once("://").map(|(_, host)| host);
+    Some(
+        host.is_some()
+            && host.map(str::to_ascii_lowercase) == header("Host").map(str::to_ascii_lowercase),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_the_one_preferred_of_ours() {
+        use Language::{English, Japanese};
+        for (header, expected) in [
+            (None, Japanese),
+            (Some(""), Japanese),
+            (Some("*"), Japanese),
+            (Some("ja"), Japanese),
+            (Some("en-US,en;q=0.9"), English),
+            (Some("en;q=0.8, ja;q=0.9"), Japanese),
+            (Some("fr-FR, en;q=0.5, ja;q=0.4"), English),
+            (Some("fr"), English),
+            (Some("ja;q=0, en;q=0.1"), English),
+        ] {
+            assert_eq!(Language::preferred(header), expected, "{header:?}");
+        }
+    }
+}

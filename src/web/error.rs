@@ -1,0 +1,251 @@
+//! What a client reads when something did not work: problem details (RFC 9457)
+//! for every path below the base, also for paths and methods that do not exist.
+//! Which error is whose fault is decided here and nowhere else.
+
+use std::collections::BTreeMap;
+
+use rocket::http::{ContentType, Header, Method, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::route::{Handler, Outcome};
+use rocket::{Catcher, Data, Request, Route};
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// The words of a 503, whatever made the store unavailable.
+pub(crate) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
+
+/// Within how many seconds everything works again once Redis is back.
+const RETRY_AFTER_SECONDS: &str = "3";
+
+/// An error as clients of the REST interface read it: RFC 9457 problem details,
+/// sent as `application/problem+json` with the status it names.
+///
+/// It never holds an address, a credential or a sentence of Redis.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueProblem"))]
+pub struct ProblemDetails {
+    /// What kind of problem; `about:blank` where the status says it all.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong with this request.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    /// One entry for each wrong field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(default))]
+    errors: Vec<FieldProblem>,
+    /// Members that a particular problem adds.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schemars(skip))]
+    more: BTreeMap<&'static str, serde_json::Value>,
+}
+
+/// What is wrong with one field of a request's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFieldProblem"))]
+pub struct FieldProblem {
+    /// The field, as a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What was expected and what was found.
+    pub detail: String,
+}
+
+impl ProblemDetails {
+    /// A problem with this status and a sentence about this request.
+    pub fn new(status: Status, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.reason().unwrap_or("Error"),
+            status: status.code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            more: BTreeMap::new(),
+        }
+    }
+
+    /// A body whose fields are wrong: 422 with all of them at once.
+    pub fn fields(errors: Vec<FieldProblem>) -> Self {
+        let detail = match errors.len() {
+            1 => "1 field is wrong".to_owned(),
+            wrong => format!("{wrong} fields are wrong"),
+        };
+        Self { errors, ..Self::new(Status::UnprocessableEntity, detail) }
+    }
+
+    /// What an error of the queue means to a client. `action` begins the detail
+    /// where the fault is the server's, such as `Failed to enqueue job`.
+    pub fn of(error: &Error, action: &str) -> Self {
+        if error.is_unavailable() {
+            Self::new(Status::ServiceUnavailable, UNAVAILABLE)
+        } else if error.is_idempotency_mismatch() || error.is_invalid() {
+            Self::new(Status::UnprocessableEntity, error.to_string())
+        } else if error.is_not_found() {
+            Self::new(Status::NotFound, error.to_string())
+        } else if error.is_duplicate() || error.is_id_conflict() {
+            Self::new(Status::Conflict, error.to_string())
+        } else {
+            Self::new(Status::InternalServerError, format!("{action}: {error}"))
+        }
+    }
+
+    /// The same problem with a member of its own.
+    pub(crate) fn with(
+        mut self,
+        member: &'static str,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.more.insert(member, value.into());
+        self
+    }
+
+    /// The status it is sent with.
+    pub fn status(&self) -> Status {
+        Status::new(self.status)
+    }
+
+    /// The sentence about this request.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl From<Error> for ProblemDetails {
+    fn from(error: Error) -> Self {
+        let problem = Self::of(&error, "Failed to enqueue job");
+        if problem.status() == Status::InternalServerError {
+            tracing::error!(?error, "a job could not be enqueued");
+        }
+        problem
+    }
+}
+
+impl<'r> Responder<'r, 'static> for ProblemDetails {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let body = serde_json::to_string(&self).map_err(|_| Status::InternalServerError)?;
+        let mut response = Response::build_from(body.respond_to(request)?);
+        response
+            .status(self.status())
+            .header(ContentType::new("application", "problem+json"))
+            .header(Header::new("Cache-Control", "no-store"));
+        if self.status() == Status::ServiceUnavailable {
+            response.header(Header::new("Retry-After", RETRY_AFTER_SECONDS));
+        }
+        response.ok()
+    }
+}
+
+/// The catchers to register at the base: they hold below it only, the
+/// application's own pages keep theirs.
+pub(crate) fn catchers() -> Vec<Catcher> {
+    rocket::catchers![any_status]
+}
+
+#[rocket::catch(default)]
+fn any_status(status: Status, request: &Request<'_>) -> ProblemDetails {
+    let detail = match status.code {
+        404 => format!("nothing is at {}", request.uri().path()),
+        503 => UNAVAILABLE.to_owned(),
+        401 => "credentials are missing or wrong".to_owned(),
+        403 => "access is not allowed".to_owned(),
+        429 => "too many requests".to_owned(),
+        _ => String::new(),
+    };
+    ProblemDetails::new(status, detail)
+}
+
+/// For every path of `routes`, routes of the lowest rank that answer the methods
+/// it does not have with 405 and `Allow`. Rocket itself would answer 404.
+pub(crate) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
+    let mut paths: BTreeMap<String, Vec<Method>> = BTreeMap::new();
+    for route in routes {
+        let methods = paths.entry(route.uri.path().to_owned()).or_default();
+        methods.push(route.method);
+        if route.method == Method::Get {
+            // Rocket answers HEAD wherever there is GET.
+            methods.push(Method::Head);
+        }
+    }
+    let mut fallbacks = Vec::new();
+    for (index, (path, methods)) in paths.into_iter().enumerate() {
+        let allow = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+        // Ranks differ, so that overlapping paths never collide; those with
+        // fewer parameters come first.
+        let rank = 1000 * (1 + path.matches('<').count()) + index;
+        for method in ALL_METHODS.into_iter().filter(|method| !methods.contains(method)) {
+            let handler = WrongMethod { allow: allow.clone() };
+            fallbacks.push(Route::ranked(rank as isize, method, &path, handler));
+        }
+    }
+    fallbacks
+}
+
+const ALL_METHODS: [Method; 9] = [
+    Method::Get,
+    Method::Put,
+    Method::Post,
+    Method::Delete,
+    Method::Options,
+    Method::Head,
+    Method::Trace,
+    Method::Connect,
+    Method::Patch,
+];
+
+#[derive(Clone)]
+struct WrongMethod {
+    allow: String,
+}
+
+#[rocket::async_trait]
+impl Handler for WrongMethod {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+        let detail = format!("{} takes {}", request.uri().path(), self.allow);
+        let problem = ProblemDetails::new(Status::MethodNotAllowed, detail);
+        match problem.respond_to(request) {
+            Ok(mut response) => {
+                response.set_header(Header::new("Allow", self.allow.clone()));
+                Outcome::Success(response)
+            }
+            Err(status) => Outcome::Error(status),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_error_has_its_status() {
+        let table = [
+            (Error::unavailable("no connection"), 503, UNAVAILABLE),
+            (Error::outcome_unknown("no answer"), 503, UNAVAILABLE),
+            (Error::idempotency_mismatch("used before"), 422, "used before"),
+            (Error::invalid("too long"), 422, "too long"),
+            (Error::refused("storage is full"), 500, "Failed to enqueue job: storage is full"),
+            (Error::closed("shut down"), 500, "Failed to enqueue job: shut down"),
+            (Error::not_found("queue \"q\" does not exist"), 404, "queue \"q\" does not exist"),
+            (Error::duplicate("held"), 409, "held"),
+        ];
+        for (error, status, detail) in table {
+            let problem = ProblemDetails::from(error);
+            assert_eq!((problem.status().code, problem.detail()), (status, detail));
+        }
+    }
+
+    #[test]
+    fn members_that_are_empty_are_left_out() {
+        let problem = ProblemDetails::new(Status::NotFound, "");
+        assert_eq!(
+            serde_json::to_string(&problem).unwrap(),
+            r#"{"type":"about:blank","title":"Not Found","status":404}"#
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! Which routes an application gets, by configuration. Each module knows its
+//! own; here they become one tree below the base.
+
+use rocket::{Build, Rocket, Route};
+
+use super::api::{health, register};
+#[cfg(feature = "dashboard")]
+use super::dashboard;
+use super::error;
+#[cfg(feature = "openapi")]
+use super::openapi;
+use crate::config::JobQueueConfig;
+
+/// Mounts the routes and the catchers of the base; a process that only works
+/// has those of health.
+pub(super) fn mount(
+    rocket: Rocket<Build>,
+    config: &JobQueueConfig,
+    worker_only: bool,
+) -> Rocket<Build> {
+    let mut routes = health::routes();
+    if !worker_only {
+        routes.extend(routes_for_people(config));
+    }
+    let base = if config.base.is_empty() { "/" } else { &config.base };
+    let wrong_methods = error::wrong_methods(&routes);
+    rocket.mount(base, routes).mount(base, wrong_methods).register(base, error::catchers())
+}
+
+fn routes_for_people(config: &JobQueueConfig) -> Vec<Route> {
+    let mut routes = Vec::new();
+    if config.register_route {
+        routes.extend(register::routes());
+    }
+    #[cfg(feature = "dashboard")]
+    routes.extend(dashboard::routes(config.register_route));
+    #[cfg(feature = "openapi")]
+    if config.openapi {
+        routes.push(openapi::document_route(openapi::document(config.register_route)));
+        if config.docs {
+            routes.extend(openapi::docs_routes(&config.base));
+        }
+    }
+    routes
+}
