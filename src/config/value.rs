@@ -64,7 +64,9 @@ impl Leaf {
     /// A whole number from `least` to `most`.
     pub(super) fn number(&self, least: u32, most: u32) -> Result<u32, Error> {
         let number = match &self.value {
-            Value::Num(_, number) => number.to_i128().or(number.to_u128().and_then(|number| i128::try_from(number).ok())),
+            Value::Num(_, number) => {
+                number.to_i128().or(number.to_u128().and_then(|number| i128::try_from(number).ok()))
+            }
             _ => None,
         };
         number

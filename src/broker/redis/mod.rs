@@ -1,1 +1,497 @@
-//! The store in Redis, with Asynq's data.
+//! The store in Redis, with Asynq's data: Go producers, workers and tools see
+//! their own protocol, and what they write is served like our own.
+//!
+//! Where this store promises more than Asynq (exact due times, fenced leases,
+//! recovery without a margin), the rest lies beside Asynq's data, in keys named
+//! `asynq:{<queue>}:x:…` and hash fields named `x_…` that Go leaves alone.
+
+mod clock;
+mod inspect;
+pub mod keys;
+mod peek;
+mod presence;
+mod reply;
+mod scripts;
+mod settlement;
+mod wake;
+pub mod wire;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ::redis::Value;
+
+use crate::broker::{
+    Announcement, Answer, Broker, Delivery, Enqueued, Forwarded, IDEMPOTENCY_TTL, Lease, Sealed,
+    Settled, Taken,
+};
+use crate::error::Error;
+use crate::job::{JobState, NewJob, Placement, QueueName, Transition};
+use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
+use crate::time::{Clock, Timestamp};
+use clock::StoreClock;
+use peek::Peeks;
+use reply::Reply;
+use scripts::SCRIPTS;
+use settlement::Step;
+use wake::Wake;
+
+/// Most jobs of one script call: the server does nothing else meanwhile.
+const BATCH: usize = 100;
+
+/// A process that looks at more queues at once looks by script instead: every
+/// blocking look takes a connection of its own.
+const MOST_PEEKS: usize = 16;
+
+/// How often a process looks that cannot block.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How often a queue's name is written again, in case it was removed.
+const REMEMBER_QUEUE: Duration = Duration::from_secs(60);
+
+/// The longest lock, delay and retention: a century, which every date can hold.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// Jobs in Redis. Made from a pool, which it owns.
+pub struct RedisBroker {
+    pool: Arc<RedisPool>,
+    clock: StoreClock,
+    peeks: Peeks,
+    wake: Wake,
+    published: Mutex<HashMap<QueueName, Instant>>,
+    /// Leases whose extension was sent and not answered.
+    unheard: Mutex<HashSet<(QueueName, i64, String)>>,
+    warned: AtomicBool,
+}
+
+impl RedisBroker {
+    /// A store that uses these connections. With a system clock, Redis' own
+    /// time rules; a manual clock rules where a test passes one.
+    pub fn new(pool: RedisPool, clock: Clock) -> Self {
+        Self {
+            pool: Arc::new(pool),
+            clock: StoreClock::new(clock),
+            peeks: Peeks::default(),
+            wake: Wake::default(),
+            published: Mutex::default(),
+            unheard: Mutex::default(),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// Runs a queue's script and takes the store's time from its answer.
+    async fn ask(
+        &self,
+        script: &LuaScript,
+        queue: &QueueName,
+        repeat: Repeat,
+        mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
+    ) -> Result<Reply, Error> {
+        let asked = self.clock.host();
+        let call = |attempt| {
+            let begin = ScriptCall::new().key(keys::pending(queue)).arg(self.clock.argument());
+            arguments(attempt, begin)
+        };
+        let mut reply = Reply::new(self.pool.eval(script, repeat, call).await?)?;
+        self.clock.learn(asked, Timestamp::from_micros(reply.int()?));
+        Ok(reply)
+    }
+
+    async fn command(&self, repeat: Repeat, name: &str, args: &[Vec<u8>]) -> Result<Value, Error> {
+        let command = |_| {
+            let mut command = ::redis::cmd(name);
+            command.arg(args);
+            command
+        };
+        self.pool.run(repeat, command).await
+    }
+
+    /// Makes the queue known to Asynq's tools, unless that was done just now.
+    async fn publish(&self, queue: &QueueName) -> Result<(), Error> {
+        let fresh = |at: &Instant| at.elapsed() < REMEMBER_QUEUE;
+        if locked(&self.published).get(queue).is_some_and(fresh) {
+            return Ok(());
+        }
+        self.command(Repeat::Safe, "SADD", &[keys::QUEUES.into(), queue.as_str().into()]).await?;
+        locked(&self.published).insert(queue.clone(), Instant::now());
+        Ok(())
+    }
+
+    async fn enqueue_some(
+        &self,
+        queue: &QueueName,
+        jobs: &[&NewJob],
+    ) -> Result<Vec<Enqueued>, Error> {
+        let messages: Vec<(String, Vec<u8>)> = jobs
+            .iter()
+            .map(|new| {
+                let mut record = new.record.clone();
+                let lock = match new.unique_for {
+                    Some(_) => keys::unique(queue, &record.job_type, record.payload.as_deref()),
+                    None => String::new(),
+                };
+                if !lock.is_empty() {
+                    record.unique_key.clone_from(&lock);
+                }
+                (lock, wire::encode(&record))
+            })
+            .collect();
+        let mut reply = self
+            .ask(&SCRIPTS.enqueue, queue, Repeat::Safe, |attempt, mut call| {
+                call = call.arg(attempt);
+                for (new, (lock, message)) in jobs.iter().zip(&messages) {
+                    let (placement, time) = match new.placement {
+                        Placement::Now => ("now", 0),
+                        Placement::After(delay) => ("after", micros(delay)),
+                        Placement::At(due) => ("at", due.as_micros()),
+                    };
+                    let guard = new.idempotency.as_ref();
+                    call = call
+                        .arg(new.record.id.as_str())
+                        .arg(message.as_slice())
+                        .arg(placement)
+                        .arg(time)
+                        .arg(lock.as_str())
+                        .arg(micros(new.unique_for.unwrap_or_default()))
+                        .arg(guard.map_or(String::new(), |g| keys::idempotency(queue, &g.key)))
+                        .arg(guard.map_or("", |g| g.body.as_str()))
+                        .arg(micros(IDEMPOTENCY_TTL));
+                }
+                call
+            })
+            .await?;
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for _ in jobs {
+            let (code, id, due) = (reply.int()?, reply.id()?, reply.int()?);
+            let due = Timestamp::from_micros(due);
+            outcomes.push(match code {
+                1 => Enqueued::Created { state: JobState::Pending, due },
+                2 => {
+                    self.wake.due_at(queue, due);
+                    Enqueued::Created { state: JobState::Scheduled, due }
+                }
+                0 => Enqueued::IdConflict,
+                -1 => Enqueued::Duplicate { holder: id },
+                3 => Enqueued::Replayed { id },
+                _ => Enqueued::KeyReused,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Reads jobs with their leases. A message that nobody can read is archived
+    /// with its bytes kept: it would stop every reader of the queue.
+    async fn deliveries(
+        &self,
+        queue: &QueueName,
+        reply: &mut Reply,
+    ) -> Result<Vec<Delivery>, Error> {
+        let mut readable = Vec::new();
+        let mut unreadable = Vec::new();
+        while !reply.is_empty() {
+            let id = reply.id()?;
+            let message = reply.bytes()?;
+            let losses = u32::try_from(reply.int()?).unwrap_or(0);
+            let lease = Lease { queue: queue.clone(), id, token: reply.int()? };
+            match wire::decode(queue, &lease.id, &message) {
+                Some(job) => readable.push(Delivery { job, lease, losses }),
+                None => unreadable.push(Step::quarantine(lease)),
+            }
+        }
+        for step in unreadable {
+            tracing::warn!(%queue, id = %step.lease.id, "archived a job whose message is unreadable");
+            if let Err(error) = self.settle_some(queue, &[&step]).await {
+                tracing::warn!(%queue, id = %step.lease.id, ?error, "could not archive it; its lease will run out");
+            }
+        }
+        Ok(readable)
+    }
+
+    async fn settle_some(&self, queue: &QueueName, steps: &[&Step]) -> Result<Vec<Settled>, Error> {
+        let mut reply = self
+            .ask(&SCRIPTS.settle, queue, Repeat::Safe, |attempt, mut call| {
+                call = call.arg(attempt);
+                for step in steps {
+                    call = call
+                        .arg(step.lease.id.as_str())
+                        .arg(step.lease.token)
+                        .arg(u32::from(self.is_unheard(&step.lease)))
+                        .arg(step.kind)
+                        .arg(step.msg.as_slice())
+                        .arg(micros(step.time))
+                        .arg(u32::from(step.result.is_some()))
+                        .arg(step.result.as_deref().unwrap_or_default())
+                        .arg(step.lock.as_str());
+                }
+                call
+            })
+            .await?;
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            outcomes.push(if reply.int()? == 1 { Settled::Done } else { Settled::Lost });
+            self.set_unheard(&step.lease, false);
+            if let Some(after) = step.waits() {
+                self.wake.due_at(queue, self.clock.now() + after);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn extend_some(
+        &self,
+        queue: &QueueName,
+        leases: &[&Lease],
+    ) -> Result<Vec<Option<Lease>>, Error> {
+        let asked = self
+            .ask(&SCRIPTS.extend, queue, Repeat::Safe, |attempt, mut call| {
+                call = call.arg(attempt);
+                for lease in leases {
+                    call = call
+                        .arg(lease.id.as_str())
+                        .arg(lease.token)
+                        .arg(u32::from(self.is_unheard(lease)));
+                }
+                call
+            })
+            .await;
+        let mut reply = match asked {
+            Ok(reply) => reply,
+            Err(error) => {
+                if error.is_outcome_unknown() {
+                    leases.iter().for_each(|lease| self.set_unheard(lease, true));
+                }
+                return Err(error);
+            }
+        };
+        let mut extended = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let token = reply.int()?;
+            self.set_unheard(lease, false);
+            extended.push((token != 0).then(|| Lease { token, ..(*lease).clone() }));
+        }
+        Ok(extended)
+    }
+
+    fn is_unheard(&self, lease: &Lease) -> bool {
+        let unheard = locked(&self.unheard);
+        !unheard.is_empty() && unheard.contains(&unheard_key(lease))
+    }
+
+    fn set_unheard(&self, lease: &Lease, is: bool) {
+        let mut unheard = locked(&self.unheard);
+        if is {
+            unheard.insert(unheard_key(lease));
+        } else if !unheard.is_empty() {
+            unheard.remove(&unheard_key(lease));
+        }
+    }
+}
+
+impl Sealed for RedisBroker {}
+
+impl Broker for RedisBroker {
+    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {
+        Box::pin(async move {
+            let mut outcomes = vec![None; jobs.len()];
+            for (queue, places) in by_queue(jobs.iter().map(|new| &new.record.queue)) {
+                self.publish(queue).await?;
+                for places in places.chunks(BATCH) {
+                    let some: Vec<&NewJob> = places.iter().map(|&at| &jobs[at]).collect();
+                    fill(&mut outcomes, places, self.enqueue_some(queue, &some).await?);
+                }
+            }
+            complete(outcomes)
+        })
+    }
+
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken> {
+        Box::pin(async move {
+            let mut taken = Taken::default();
+            for queue in queues {
+                loop {
+                    let room = (most - taken.deliveries.len().min(most)).min(BATCH);
+                    if room == 0 {
+                        return Ok(taken);
+                    }
+                    // Never repeated: the jobs of a lost answer are leased, and come
+                    // back when the lease is over.
+                    let asked = self
+                        .ask(&SCRIPTS.dequeue, queue, Repeat::Never, |_, call| call.arg(room))
+                        .await;
+                    let mut reply = match asked {
+                        Ok(reply) => reply,
+                        Err(error) if taken.deliveries.is_empty() => return Err(error),
+                        // What was taken before must reach its worker.
+                        Err(error) => {
+                            tracing::warn!(%queue, ?error, "could not take jobs");
+                            return Ok(taken);
+                        }
+                    };
+                    taken.paused |= reply.int()? == 1;
+                    let broken = reply.int()?;
+                    if broken > 0 {
+                        tracing::warn!(%queue, broken, "dropped pending entries without a job");
+                    }
+                    let before = taken.deliveries.len();
+                    taken.deliveries.extend(self.deliveries(queue, &mut reply).await?);
+                    // A full batch, or one with gaps, may not have been all.
+                    if broken == 0 && taken.deliveries.len() - before < room {
+                        break;
+                    }
+                }
+            }
+            Ok(taken)
+        })
+    }
+
+    fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>> {
+        Box::pin(async move {
+            let now = self.now();
+            let mut outcomes = vec![None; what.len()];
+            for (queue, places) in by_queue(what.iter().map(|(delivery, _)| &delivery.lease.queue))
+            {
+                for places in places.chunks(BATCH) {
+                    let steps: Vec<Step> =
+                        places.iter().map(|&at| Step::new(&what[at].0, &what[at].1, now)).collect();
+                    let steps: Vec<&Step> = steps.iter().collect();
+                    fill(&mut outcomes, places, self.settle_some(queue, &steps).await?);
+                }
+            }
+            complete(outcomes)
+        })
+    }
+
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Option<Lease>>> {
+        Box::pin(async move {
+            let mut outcomes = vec![None; leases.len()];
+            for (queue, places) in by_queue(leases.iter().map(|lease| &lease.queue)) {
+                for places in places.chunks(BATCH) {
+                    let some: Vec<&Lease> = places.iter().map(|&at| &leases[at]).collect();
+                    fill(&mut outcomes, places, self.extend_some(queue, &some).await?);
+                }
+            }
+            complete(outcomes)
+        })
+    }
+
+    fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded> {
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.forward, queue, Repeat::Safe, |_, call| {
+                    call.arg(limit.clamp(1, 1000))
+                })
+                .await?;
+            let moved = reply.size()? as usize;
+            let next = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
+            let ready = reply.int()? == 1;
+            self.wake.next_is(queue, next.map(|next| self.clock.now() + next));
+            Ok(Forwarded { moved, next, ready })
+        })
+    }
+
+    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.lapsed, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 1000)))
+                .await?;
+            self.deliveries(queue, &mut reply).await
+        })
+    }
+
+    fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.expire, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 1000)))
+                .await?;
+            Ok(reply.size()? as usize)
+        })
+    }
+
+    fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if queues.is_empty() || queues.len() > MOST_PEEKS {
+                tokio::time::sleep(at_most.min(POLL)).await;
+                return Ok(());
+            }
+            match tokio::time::timeout(at_most, self.peeks.any(&self.pool, queues)).await {
+                Ok(Ok(())) | Err(_) => {}
+                // Not permitted, out of memory, read-only, too old, or not there:
+                // the dequeue that follows will say so where it matters.
+                Ok(Err(error)) => {
+                    if !self.warned.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(?error, "cannot block on the queues; looking every 250 ms");
+                    }
+                    tokio::time::sleep(at_most.min(POLL)).await;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn due_changed(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.wake.changed(&self.pool).await;
+            Ok(())
+        })
+    }
+
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+        Box::pin(self.announce_presence(who))
+    }
+
+    fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+        Box::pin(self.retire_presence(who))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(self.pool.ping())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn detached(&self) -> Arc<dyn Broker> {
+        Arc::new(Self::new(self.pool.detached(), self.clock.source()))
+    }
+
+    fn describe(&self) -> String {
+        self.pool.describe()
+    }
+}
+
+/// The places of each queue's items, queues and places in the order they came.
+fn by_queue<'a>(names: impl Iterator<Item = &'a QueueName>) -> Vec<(&'a QueueName, Vec<usize>)> {
+    let mut groups: Vec<(&QueueName, Vec<usize>)> = Vec::new();
+    for (at, name) in names.enumerate() {
+        match groups.iter_mut().find(|(queue, _)| *queue == name) {
+            Some((_, places)) => places.push(at),
+            None => groups.push((name, vec![at])),
+        }
+    }
+    groups
+}
+
+fn fill<T>(all: &mut [Option<T>], places: &[usize], some: Vec<T>) {
+    for (&at, value) in places.iter().zip(some) {
+        all[at] = Some(value);
+    }
+}
+
+fn complete<T>(all: Vec<Option<T>>) -> Result<Vec<T>, Error> {
+    all.into_iter().map(|one| one.ok_or_else(reply::unexpected)).collect()
+}
+
+fn unheard_key(lease: &Lease) -> (QueueName, i64, String) {
+    (lease.queue.clone(), lease.token, lease.id.as_str().to_owned())
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

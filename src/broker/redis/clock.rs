@@ -1,0 +1,76 @@
+//! The store's time as this host knows it: learned from every answer.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::time::{Clock, Timestamp};
+
+/// An answer that took longer says little about the time between.
+const PROMPT: Duration = Duration::from_millis(50);
+
+const UNKNOWN: i64 = i64::MIN;
+
+pub(super) struct StoreClock {
+    source: Clock,
+    /// Microseconds the store is ahead of this host.
+    ahead: AtomicI64,
+}
+
+impl StoreClock {
+    pub fn new(source: Clock) -> Self {
+        Self { source, ahead: AtomicI64::new(UNKNOWN) }
+    }
+
+    pub fn source(&self) -> Clock {
+        self.source.clone()
+    }
+
+    /// What scripts get as their time: nothing where the server's rules.
+    pub fn argument(&self) -> String {
+        self.source.fixed().map_or(String::new(), |now| now.as_micros().to_string())
+    }
+
+    /// This host's time.
+    pub fn host(&self) -> Timestamp {
+        self.source.now()
+    }
+
+    /// The store's time, as well as it is known.
+    pub fn now(&self) -> Timestamp {
+        let host = self.source.now();
+        match self.ahead.load(Ordering::Relaxed) {
+            UNKNOWN => host,
+            _ if self.source.fixed().is_some() => host,
+            ahead => Timestamp::from_micros(host.as_micros().saturating_add(ahead)),
+        }
+    }
+
+    /// The store said that it was `theirs` at some instant since `asked`.
+    pub fn learn(&self, asked: Timestamp, theirs: Timestamp) {
+        let took = self.source.now().since(asked);
+        if took > PROMPT && self.ahead.load(Ordering::Relaxed) != UNKNOWN {
+            return;
+        }
+        let then = asked + took / 2;
+        self.ahead.store(theirs.as_micros().saturating_sub(then.as_micros()), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_is_not_corrected() {
+        let clock = StoreClock::new(Clock::manual(Timestamp::from_secs(10)));
+        clock.learn(clock.host(), Timestamp::from_secs(99));
+        assert_eq!(clock.now(), Timestamp::from_secs(10));
+    }
+
+    #[test]
+    fn a_store_ahead_of_this_host_is_followed() {
+        let clock = StoreClock::new(Clock::system());
+        clock.learn(clock.host(), clock.host() + Duration::from_secs(3600));
+        assert!(clock.now().since(clock.host()) > Duration::from_secs(3599));
+    }
+}

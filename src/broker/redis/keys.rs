@@ -1,0 +1,62 @@
+//! The names of Asynq's keys, and of our own beside them. Every key of a queue
+//! carries its hash tag, hence lies in one Cluster slot.
+
+use md5::{Digest, Md5};
+
+use crate::broker::Announcement;
+use crate::job::{JobId, QueueName};
+
+/// Names of all queues, a set.
+pub const QUEUES: &str = "asynq:queues";
+/// Keys of all worker processes, scored by the second they expire.
+pub const SERVERS: &str = "asynq:servers";
+/// Keys of what they run, scored alike.
+pub const WORKERS: &str = "asynq:workers";
+/// Ours: the channel that tells of jobs due earlier than any was before.
+pub const WAKE: &str = "asynq:x:wake";
+
+/// What every key of the queue begins with.
+pub fn prefix(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:")
+}
+
+/// The list of pending jobs; the tail is the next one.
+pub fn pending(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:pending")
+}
+
+/// Exists while the queue is paused.
+pub fn paused(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:paused")
+}
+
+/// One job's hash.
+pub fn task(queue: &QueueName, id: &JobId) -> String {
+    format!("asynq:{{{queue}}}:t:{id}")
+}
+
+/// Ours: what an idempotency key stands for.
+pub fn idempotency(queue: &QueueName, key: &str) -> String {
+    format!("asynq:{{{queue}}}:x:idem:{key}")
+}
+
+/// The unique lock of a job: no payload and an empty one are different here.
+pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
+    let mut key = format!("asynq:{{{queue}}}:unique:{job_type}:");
+    if let Some(payload) = payload {
+        for byte in Md5::digest(payload) {
+            key.push_str(&format!("{byte:02x}"));
+        }
+    }
+    key
+}
+
+/// A worker process's own key.
+pub fn server(who: &Announcement) -> String {
+    format!("asynq:servers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
+}
+
+/// The key of what it runs, in the same slot.
+pub fn workers(who: &Announcement) -> String {
+    format!("asynq:workers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
+}

@@ -1,0 +1,160 @@
+-- Purpose: what every queue script begins with. The other files are appended to it.
+--
+-- KEYS[1]  Q:pending; it names the slot. Every other key a script touches is
+--          built from its prefix Q = asynq:{<queue>}: and lies in the same slot.
+-- ARGV[1]  now in microseconds, or empty: the time of this server.
+--
+-- Unlike Asynq, whose scripts take the time of the client's host: leases and due
+-- times must not depend on it.
+
+local Q = string.sub(KEYS[1], 1, -8)
+local SECOND = 1000000
+local LEASE = 30 * SECOND
+local DAYS_90 = 90 * 86400
+-- The end of the year 9999 in seconds: what every reader's calendar can hold.
+local LATEST = 253402300799
+
+local now
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * SECOND + tonumber(time[2])
+else
+  now = tonumber(ARGV[1])
+end
+local now_s = math.floor(now / SECOND)
+
+-- A whole number as text, never with an exponent.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Microseconds as seconds with six decimals.
+local function seconds(micros)
+  return string.format('%.0f.%06.0f', math.floor(micros / SECOND), micros % SECOND)
+end
+
+-- A score in seconds as microseconds; the inverse of seconds().
+local function micros(score)
+  return math.floor(tonumber(score) * SECOND + 0.5)
+end
+
+-- The whole second a due time is shown as: never earlier than it is.
+local function shown(due)
+  return math.ceil(due / SECOND)
+end
+
+-- Scores beside the calendar would not survive the way into an integer.
+local function bounded(due)
+  return math.max(0, math.min(due, LATEST * SECOND))
+end
+
+-- The current instant as Asynq's pending_since: nanoseconds.
+local function now_ns()
+  return whole(now) .. '000'
+end
+
+-- The first token that no lease of this queue has: ours are in the last digits of
+-- the same instant only where the clock stands still or two calls meet.
+local function first_token()
+  local token = now + LEASE
+  local top = redis.call('ZREVRANGE', Q .. 'lease', 0, 0, 'WITHSCORES')[2]
+  local last = top and micros(top) or 0
+  if last >= token and last < token + SECOND then token = last + 1 end
+  return token
+end
+
+-- A token is never a whole second: that is how a Go worker's lease is known.
+local function fractional(token)
+  if token % SECOND == 0 then return token + 1 end
+  return token
+end
+
+-- Keys that expire. The server's clock ends them; under a manual clock, which it
+-- does not know, Q:x:ends does as well.
+local MANUAL = ARGV[1] ~= ''
+local function set_until(key, value, ends)
+  local ttl = math.max(1, math.ceil((ends - now) / SECOND))
+  redis.call('SET', key, value, 'EX', whole(ttl))
+  if MANUAL then redis.call('ZADD', Q .. 'x:ends', whole(ends), key) end
+end
+local function get_until(key)
+  local value = redis.call('GET', key)
+  if value and MANUAL then
+    local ends = redis.call('ZSCORE', Q .. 'x:ends', key)
+    if ends and tonumber(ends) <= now then return false end
+  end
+  return value
+end
+
+-- A write that changes nothing. Redis refuses growing commands under memory
+-- pressure only while a script has not written yet; what a worker needs to
+-- finish and drain must not be refused.
+local function before_growth()
+  redis.call('DEL', Q .. 'x:nothing')
+end
+
+-- Fail, before the first write, where a key has another type than the protocol's.
+local function expect_lists(...)
+  for _, name in ipairs({...}) do redis.call('LLEN', Q .. name) end
+end
+local function expect_zsets(...)
+  for _, name in ipairs({...}) do redis.call('ZCARD', Q .. name) end
+end
+
+-- Tells all processes that a job is due earlier than any was before.
+local function wake_if_first(id)
+  if redis.call('ZRANGE', Q .. 'x:due', 0, 0)[1] == id then
+    redis.pcall('PUBLISH', 'asynq:x:wake', string.sub(Q, 8, -3))
+  end
+end
+
+-- YYYY-MM-DD in UTC (days to civil, Howard Hinnant).
+local function utc_day(secs)
+  local z = math.floor(secs / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400
+  if month <= 2 then year = year + 1 end
+  return string.format('%04d-%02d-%02d', year, month, day)
+end
+
+-- Fails, before the first write, where a counter cannot be counted up.
+local function expect_counters()
+  local day = utc_day(now_s)
+  for _, name in ipairs({'processed', 'failed'}) do
+    for _, key in ipairs({Q .. name, Q .. name .. ':' .. day}) do
+      local value = redis.call('GET', key)
+      if value and not string.match(value, '^%-?%d+$') then
+        error('a counter of the queue is not a number')
+      end
+    end
+  end
+end
+
+-- Counts attempts that ended, as Asynq does, several at a time.
+local function count(processed, failed)
+  local day = utc_day(now_s)
+  local function today(name, by)
+    local key = Q .. name .. ':' .. day
+    if by > 0 and redis.call('INCRBY', key, by) == by then
+      redis.call('EXPIREAT', key, now_s + DAYS_90)
+    end
+  end
+  today('processed', processed)
+  today('failed', failed)
+  if processed == 0 then return end
+  if tonumber(redis.call('GET', Q .. 'processed') or '0') >= 9223372036854775807 then
+    redis.call('SET', Q .. 'processed', processed)
+    if failed > 0 then redis.call('SET', Q .. 'failed', failed) end
+  else
+    redis.call('INCRBY', Q .. 'processed', processed)
+    if failed > 0 then redis.call('INCRBY', Q .. 'failed', failed) end
+  end
+end
+

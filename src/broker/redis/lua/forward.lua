@@ -1,0 +1,97 @@
+-- Purpose: makes due jobs of one queue pending.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now
+-- ARGV[2]  how many at most
+--
+-- Returns  now, how many were moved, microseconds until the next is due or -1,
+--          1 if jobs are pending and the queue is not paused
+--
+-- Differs from Asynq:
+-- * jobs of ours are due at the exact time in Q:x:due. An entry there counts only
+--   while Q:scheduled or Q:retry has the same time, rounded up: a Go forwarder,
+--   an inspector or a deletion may have come first, and leaves it stale;
+-- * an id without message is dropped with its stub;
+-- * a job of a group adds the group's name to Q:groups, which may have lost it.
+
+local T, DUE = Q .. 't:', Q .. 'x:due'
+local SOURCES = {Q .. 'scheduled', Q .. 'retry'}
+local limit = tonumber(ARGV[2])
+expect_lists('pending')
+expect_zsets('scheduled', 'retry', 'x:due')
+
+local due_jobs, stale, seen = {}, {}, {}
+local function add(id, due, source)
+  if seen[id] then return end
+  seen[id] = true
+  local task = redis.call('HMGET', T .. id, 'msg', 'group')
+  local group = task[1] and task[2] and task[2] ~= '' and task[2]
+  if group then
+    redis.call('ZCARD', Q .. 'g:' .. group)
+    redis.call('SCARD', Q .. 'groups')
+  end
+  due_jobs[#due_jobs + 1] =
+    {id = id, due = due, source = source, whole = task[1], group = group, nth = #due_jobs}
+end
+
+local exact = redis.call('ZRANGEBYSCORE', DUE, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, limit)
+for at = 1, #exact, 2 do
+  local id, due = exact[at], tonumber(exact[at + 1])
+  local source
+  for _, candidate in ipairs(SOURCES) do
+    if tonumber(redis.call('ZSCORE', candidate, id) or -1) == shown(due) then
+      source = candidate
+      break
+    end
+  end
+  if source then add(id, due, source) else stale[#stale + 1] = id end
+end
+for _, source in ipairs(SOURCES) do
+  local room = limit - #due_jobs
+  if room > 0 then
+    local found = redis.call('ZRANGEBYSCORE', source, '-inf', whole(now_s), 'WITHSCORES',
+      'LIMIT', 0, limit)
+    for at = 1, #found, 2 do
+      if #due_jobs < limit then add(found[at], tonumber(found[at + 1]) * SECOND, source) end
+    end
+  end
+end
+table.sort(due_jobs, function(a, b)
+  if a.due ~= b.due then return a.due < b.due end
+  return a.nth < b.nth
+end)
+
+-- Writes from here on; the first of each job does not grow memory.
+for _, id in ipairs(stale) do redis.call('ZREM', DUE, id) end
+local moved = 0
+for _, job in ipairs(due_jobs) do
+  local task = T .. job.id
+  redis.call('ZREM', DUE, job.id)
+  redis.call('ZREM', job.source, job.id)
+  if not job.whole then
+    redis.call('DEL', task)
+  elseif job.group then
+    redis.call('ZADD', Q .. 'g:' .. job.group, whole(now_s), job.id)
+    redis.call('SADD', Q .. 'groups', job.group)
+    redis.call('HSET', task, 'state', 'aggregating')
+  else
+    redis.call('LPUSH', KEYS[1], job.id)
+    redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns())
+    moved = moved + 1
+  end
+end
+
+local next_due
+local function sooner(due)
+  if not next_due or due < next_due then next_due = due end
+end
+local first = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')
+if first[2] then sooner(tonumber(first[2])) end
+for _, source in ipairs(SOURCES) do
+  local lowest = redis.call('ZRANGE', source, 0, 0, 'WITHSCORES')
+  if lowest[2] then sooner(tonumber(lowest[2]) * SECOND) end
+end
+local wait = -1
+if next_due then wait = math.max(0, math.min(next_due, LATEST * SECOND) - now) end
+local ready = redis.call('LLEN', KEYS[1]) > 0 and redis.call('EXISTS', Q .. 'paused') == 0
+return {now, moved, wait, ready and 1 or 0}

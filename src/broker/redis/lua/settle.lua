@@ -1,0 +1,140 @@
+-- Purpose: carries out what was decided about active jobs of one queue, each
+-- only if its lease is still the one the caller holds.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now
+-- ARGV[2]  0, or how often this very call was sent before without an answer
+-- ARGV[3…] per job nine values:
+--          id, token, 1 if the answer to an extension of this token was lost,
+--          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
+--          new message or empty to keep it, microseconds (delay of retry and
+--          snooze, retention of complete), 1 if there is a result, the result,
+--          key of the unique lock to release or empty
+--
+-- Returns  now, then per job 1 (done) or 0 (lost, nothing changed). A job lost in
+--          a repetition counts as done: the earlier sending did it.
+--
+-- Differs from Asynq:
+-- * everything is tested before the first write, and the first write does not
+--   grow memory;
+-- * a lease of another owner is refused; a missing lease is not, while the job
+--   is active: keys can get lost, work should not;
+-- * the archive is trimmed before a job is added, in chunks, so that no number
+--   of old jobs makes it fail and the new one is not trimmed itself;
+-- * requeue sets pending_since, and Q:retry's score is rounded up, with the exact
+--   due time in Q:x:due;
+-- * reclaim (the worker vanished) makes the job the next one and counts the loss
+--   in x_lost, where Asynq's recoverer counts a retry and waits.
+
+local T, ACTIVE, LEASES, DUE = Q .. 't:', Q .. 'active', Q .. 'lease', Q .. 'x:due'
+local ARCHIVED = Q .. 'archived'
+local MOST_ARCHIVED, CHUNK = 9999, 1000
+local repeated = tonumber(ARGV[2]) > 0
+expect_lists('pending', 'active')
+expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due')
+expect_counters()
+
+local function held(id, token, extended)
+  local task = redis.call('HMGET', T .. id, 'state', 'x_was', 'x_lost')
+  local score = redis.call('ZSCORE', LEASES, id)
+  if task[1] ~= 'active' then return false end
+  if not score then return redis.call('LPOS', ACTIVE, id) and task end
+  if micros(score) == token then return task end
+  return extended and tonumber(task[2] or -1) == token and task
+end
+
+local jobs, answer, seen = {}, {now}, {}
+local processed, failed, archiving = 0, 0, 0
+for at = 3, #ARGV, 9 do
+  local job = {
+    id = ARGV[at], token = tonumber(ARGV[at + 1]), kind = ARGV[at + 3], msg = ARGV[at + 4],
+    time = tonumber(ARGV[at + 5]), result = ARGV[at + 6] == '1' and ARGV[at + 7],
+    lock = ARGV[at + 8],
+  }
+  local task = not seen[job.id] and held(job.id, job.token, ARGV[at + 2] == '1')
+  if task then
+    seen[job.id] = true
+    job.losses = tonumber(task[3]) or 0
+    job.unlock = job.lock ~= '' and redis.call('GET', job.lock) == job.id
+    jobs[#jobs + 1] = job
+    if job.kind == 'delete' or job.kind == 'complete' then processed = processed + 1 end
+    if job.kind == 'retry' or job.kind == 'archive' then
+      processed, failed = processed + 1, failed + 1
+    end
+    if job.kind == 'archive' then archiving = archiving + 1 end
+    answer[#answer + 1] = 1
+  else
+    answer[#answer + 1] = repeated and 1 or 0
+  end
+end
+if #jobs == 0 then return answer end
+
+-- Writes from here on.
+for _, job in ipairs(jobs) do
+  redis.call('ZREM', LEASES, job.id)
+  if redis.call('LREM', ACTIVE, job.kind == 'reclaim' and -1 or 1, job.id) == 0 then
+    redis.call('LREM', ACTIVE, 0, job.id)
+  end
+end
+
+local function trim(ids)
+  for _, id in ipairs(ids) do
+    redis.call('DEL', T .. id)
+    redis.call('ZREM', ARCHIVED, id)
+  end
+  return #ids
+end
+if archiving > 0 then
+  repeat
+    local old = redis.call('ZRANGEBYSCORE', ARCHIVED, '-inf', now_s - DAYS_90, 'LIMIT', 0, CHUNK)
+  until trim(old) < CHUNK
+  local excess = redis.call('ZCARD', ARCHIVED) + archiving - MOST_ARCHIVED
+  while excess > 0 do
+    local removed = trim(redis.call('ZRANGE', ARCHIVED, 0, math.min(excess, CHUNK) - 1))
+    if removed == 0 then break end
+    excess = excess - removed
+  end
+end
+
+for _, job in ipairs(jobs) do
+  local id, task = job.id, T .. job.id
+  local fields = {}
+  local function set(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if job.msg ~= '' then set('msg', job.msg) end
+
+  if job.kind == 'delete' then
+    redis.call('DEL', task)
+  elseif job.kind == 'complete' then
+    redis.call('ZADD', Q .. 'completed', whole(now_s + math.ceil(job.time / SECOND)), id)
+    set('state', 'completed')
+    if job.result then set('result', job.result) end
+  elseif job.kind == 'retry' or job.kind == 'snooze' then
+    local due = bounded(now + job.time)
+    redis.call('ZADD', Q .. 'retry', whole(shown(due)), id)
+    redis.call('ZADD', DUE, whole(due), id)
+    wake_if_first(id)
+    set('state', 'retry')
+  elseif job.kind == 'archive' then
+    redis.call('ZADD', ARCHIVED, whole(now_s), id)
+    set('state', 'archived')
+  else
+    redis.call('RPUSH', KEYS[1], id)
+    set('state', 'pending')
+    set('pending_since', now_ns())
+    if job.kind == 'reclaim' then set('x_lost', job.losses + 1) end
+  end
+
+  if job.kind ~= 'delete' then
+    -- A token may not come back where the next owner takes the job at once.
+    if job.token >= now + LEASE then set('x_lease', whole(job.token)) end
+    redis.call('HSET', task, unpack(fields))
+    redis.call('HDEL', task, 'x_was')
+    if job.kind ~= 'reclaim' then redis.call('HDEL', task, 'x_lost') end
+  end
+  if job.unlock then redis.call('DEL', job.lock) end
+end
+count(processed, failed)
+return answer

@@ -1,0 +1,56 @@
+//! What worker processes tell about themselves, for Asynq's tools.
+
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, wire};
+use crate::broker::{Announcement, Broker};
+use crate::error::Error;
+use crate::pool::{Repeat, ScriptCall};
+
+/// How long an announcement is believed, in seconds: twice the interval.
+const TTL: i64 = 10;
+
+impl RedisBroker {
+    /// Asynq's heartbeat. Also drops processes that vanished, and writes the
+    /// queues' names again, which a restored or emptied server may lack.
+    pub(super) async fn announce_presence(&self, who: &Announcement) -> Result<(), Error> {
+        let now = self.now().as_secs();
+        let (server, workers) = (keys::server(who), keys::workers(who));
+        let running: Vec<(&str, Vec<u8>)> = who
+            .running
+            .iter()
+            .map(|one| (one.job.id.as_str(), wire::worker_info(who, one)))
+            .collect();
+        let info = wire::server_info(who);
+        for (all, own) in [(keys::SERVERS, &server), (keys::WORKERS, &workers)] {
+            let expired = [all.into(), "-inf".into(), format!("({now}").into()];
+            self.command(Repeat::Safe, "ZREMRANGEBYSCORE", &expired).await?;
+            let member = [all.into(), (now + TTL).to_string().into(), own.as_str().into()];
+            self.command(Repeat::Safe, "ZADD", &member).await?;
+        }
+        let tell = |_| {
+            let mut call =
+                ScriptCall::new().key(&*server).key(&*workers).arg(TTL).arg(info.as_slice());
+            for (id, info) in &running {
+                call = call.arg(*id).arg(info.as_slice());
+            }
+            call
+        };
+        self.pool.eval(&SCRIPTS.announce, Repeat::Safe, tell).await?;
+        let mut names: Vec<Vec<u8>> = vec![keys::QUEUES.into()];
+        names.extend(who.queues.keys().map(|queue| queue.as_str().into()));
+        if names.len() > 1 {
+            self.command(Repeat::Safe, "SADD", &names).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes it back, as Asynq does at shutdown.
+    pub(super) async fn retire_presence(&self, who: &Announcement) -> Result<(), Error> {
+        let (server, workers) = (keys::server(who), keys::workers(who));
+        for (all, own) in [(keys::SERVERS, &server), (keys::WORKERS, &workers)] {
+            self.command(Repeat::Safe, "ZREM", &[all.into(), own.as_str().into()]).await?;
+            self.command(Repeat::Safe, "DEL", &[own.as_str().into()]).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! The Lua scripts, each with the common beginning.
+
+use std::sync::LazyLock;
+
+use crate::pool::LuaScript;
+
+/// All scripts; the text of each is sent to a server at most once.
+pub(super) struct Scripts {
+    pub enqueue: LuaScript,
+    pub dequeue: LuaScript,
+    pub settle: LuaScript,
+    pub extend: LuaScript,
+    pub forward: LuaScript,
+    pub lapsed: LuaScript,
+    pub expire: LuaScript,
+    pub queue: LuaScript,
+    pub job: LuaScript,
+    pub announce: LuaScript,
+}
+
+/// The file `lua/<name>.lua` after `lua/common.lua`.
+macro_rules! script {
+    ($name:literal) => {
+        LuaScript::new(
+            $name,
+            concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))),
+        )
+    };
+}
+
+pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    enqueue: script!("enqueue"),
+    dequeue: script!("dequeue"),
+    settle: script!("settle"),
+    extend: script!("extend"),
+    forward: script!("forward"),
+    lapsed: script!("lapsed"),
+    expire: script!("expire"),
+    queue: script!("queue"),
+    job: script!("job"),
+    announce: LuaScript::new("announce", include_str!("lua/announce.lua")),
+});

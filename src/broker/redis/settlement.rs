@@ -1,0 +1,106 @@
+//! What the settle script is told about one job: a pure function of the delivery
+//! and the decision.
+
+use std::time::Duration;
+
+use super::{keys, wire};
+use crate::broker::{Delivery, Lease};
+use crate::job::{JobRecord, Transition};
+use crate::time::Timestamp;
+
+/// One job's part of a settle call.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Step {
+    pub lease: Lease,
+    pub kind: &'static str,
+    /// The new message; empty to keep the old one.
+    pub msg: Vec<u8>,
+    /// The delay or the retention.
+    pub time: Duration,
+    pub result: Option<Vec<u8>>,
+    /// The unique lock to release; empty if none.
+    pub lock: String,
+}
+
+impl Step {
+    /// The step that carries out `transition`, with `now` in the message.
+    pub fn new(delivery: &Delivery, transition: &Transition, now: Timestamp) -> Self {
+        let job = &delivery.job;
+        let step = |kind| Self {
+            lease: delivery.lease.clone(),
+            kind,
+            msg: Vec::new(),
+            time: Duration::ZERO,
+            result: None,
+            lock: String::new(),
+        };
+        let failed = |error: &str| {
+            let mut job = job.clone();
+            job.last_error = error.to_owned();
+            job.last_failed_at = Some(now);
+            job
+        };
+        match transition {
+            Transition::Complete { result } if job.retention > Duration::ZERO => {
+                let mut done = job.clone();
+                done.completed_at = Some(now);
+                Self {
+                    msg: wire::encode(&done),
+                    time: job.retention,
+                    result: result.clone(),
+                    lock: own_lock(delivery),
+                    ..step("complete")
+                }
+            }
+            Transition::Complete { .. } | Transition::Revoke => {
+                Self { lock: own_lock(delivery), ..step("delete") }
+            }
+            Transition::Retry { after, error, counted: true } => {
+                let mut job = failed(error);
+                job.retried = job.retried.saturating_add(1);
+                Self { msg: wire::encode(&job), time: *after, ..step("retry") }
+            }
+            // A snooze is no failure: what is known of the last one stays.
+            Transition::Retry { after, error, counted: false } if error.is_empty() => {
+                Self { time: *after, ..step("snooze") }
+            }
+            Transition::Retry { after, error, counted: false } => {
+                Self { msg: encoded(failed(error)), time: *after, ..step("snooze") }
+            }
+            Transition::Archive { error } => {
+                Self { msg: encoded(failed(error)), ..step("archive") }
+            }
+            Transition::Requeue => step("requeue"),
+            Transition::Reclaim { error } => {
+                Self { msg: encoded(failed(error)), ..step("reclaim") }
+            }
+        }
+    }
+
+    /// Archives a job whose message cannot be read, with its bytes as they are.
+    pub fn quarantine(lease: Lease) -> Self {
+        Self {
+            lease,
+            kind: "archive",
+            msg: Vec::new(),
+            time: Duration::ZERO,
+            result: None,
+            lock: String::new(),
+        }
+    }
+
+    /// When it waits for another attempt: how long.
+    pub fn waits(&self) -> Option<Duration> {
+        matches!(self.kind, "retry" | "snooze").then_some(self.time)
+    }
+}
+
+fn encoded(job: JobRecord) -> Vec<u8> {
+    wire::encode(&job)
+}
+
+/// The job's lock, if it lies in the queue's own slot: no script may touch another.
+fn own_lock(delivery: &Delivery) -> String {
+    let key = &delivery.job.unique_key;
+    if key.starts_with(&keys::prefix(&delivery.lease.queue)) { key.clone() } else { String::new() }
+}

@@ -1,0 +1,274 @@
+//! Asynq's protobuf messages, byte for byte. What a newer peer wrote and this
+//! version does not know is kept and written back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+
+use crate::broker::{Announcement, Running};
+use crate::job::{JobId, JobRecord, QueueName};
+use crate::time::Timestamp;
+
+/// The highest field number of a task message that this version knows.
+const LAST_KNOWN: u32 = 15;
+
+/// How much of a running job's payload is shown to Asynq's tools.
+const SHOWN_PAYLOAD: usize = 4096;
+
+/// A stored job, as it is in the `msg` field.
+#[derive(Clone, PartialEq, Message)]
+pub struct TaskMessage {
+    /// The job type.
+    #[prost(string, tag = "1")]
+    pub r#type: String,
+    /// Opaque bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
+    /// The id; the same as in the key.
+    #[prost(string, tag = "3")]
+    pub id: String,
+    /// The queue; the same as in the key.
+    #[prost(string, tag = "4")]
+    pub queue: String,
+    /// Most retries.
+    #[prost(int32, tag = "5")]
+    pub retry: i32,
+    /// Retries counted so far.
+    #[prost(int32, tag = "6")]
+    pub retried: i32,
+    /// The last failure's text.
+    #[prost(string, tag = "7")]
+    pub error_msg: String,
+    /// Seconds; 0 = none given.
+    #[prost(int64, tag = "8")]
+    pub timeout: i64,
+    /// Unix seconds; 0 = none.
+    #[prost(int64, tag = "9")]
+    pub deadline: i64,
+    /// Key of the unique lock.
+    #[prost(string, tag = "10")]
+    pub unique_key: String,
+    /// Unix seconds; 0 = never failed.
+    #[prost(int64, tag = "11")]
+    pub last_failed_at: i64,
+    /// Seconds.
+    #[prost(int64, tag = "12")]
+    pub retention: i64,
+    /// Unix seconds; 0 = not completed.
+    #[prost(int64, tag = "13")]
+    pub completed_at: i64,
+    /// The group.
+    #[prost(string, tag = "14")]
+    pub group_key: String,
+    /// Headers.
+    #[prost(btree_map = "string, string", tag = "15")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Instant {
+    /// Seconds since the Unix epoch.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// 0 to 999 999 999.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// What a worker process tells about itself.
+#[derive(Clone, PartialEq, Message)]
+pub struct ServerInfo {
+    /// Host name.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// Process id.
+    #[prost(int32, tag = "2")]
+    pub pid: i32,
+    /// Random for each start.
+    #[prost(string, tag = "3")]
+    pub server_id: String,
+    /// Most jobs at a time.
+    #[prost(int32, tag = "4")]
+    pub concurrency: i32,
+    /// Queue → priority as configured.
+    #[prost(btree_map = "string, int32", tag = "5")]
+    pub queues: BTreeMap<String, i32>,
+    /// Whether priorities are strict.
+    #[prost(bool, tag = "6")]
+    pub strict_priority: bool,
+    /// `active`, `stopped` or `closed`.
+    #[prost(string, tag = "7")]
+    pub status: String,
+    /// Always written: old readers drop a record without it.
+    #[prost(message, optional, tag = "8")]
+    pub start_time: Option<Instant>,
+    /// Jobs in progress.
+    #[prost(int32, tag = "9")]
+    pub active_worker_count: i32,
+}
+
+/// One job in progress.
+#[derive(Clone, PartialEq, Message)]
+pub struct WorkerInfo {
+    /// Host name.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// Process id.
+    #[prost(int32, tag = "2")]
+    pub pid: i32,
+    /// The process's [`ServerInfo::server_id`].
+    #[prost(string, tag = "3")]
+    pub server_id: String,
+    /// The job.
+    #[prost(string, tag = "4")]
+    pub task_id: String,
+    /// Its type.
+    #[prost(string, tag = "5")]
+    pub task_type: String,
+    /// The beginning of its payload.
+    #[prost(bytes = "vec", tag = "6")]
+    pub task_payload: Vec<u8>,
+    /// Its queue.
+    #[prost(string, tag = "7")]
+    pub queue: String,
+    /// Always written.
+    #[prost(message, optional, tag = "8")]
+    pub start_time: Option<Instant>,
+    /// Always written.
+    #[prost(message, optional, tag = "9")]
+    pub deadline: Option<Instant>,
+}
+
+/// The message of a job.
+pub fn encode(job: &JobRecord) -> Vec<u8> {
+    let mut bytes = TaskMessage {
+        r#type: job.job_type.clone(),
+        payload: job.payload_bytes().to_vec(),
+        id: job.id.as_str().to_owned(),
+        queue: job.queue.as_str().to_owned(),
+        retry: int32(job.max_retry),
+        retried: int32(job.retried),
+        error_msg: job.last_error.clone(),
+        timeout: whole_seconds(job.timeout),
+        deadline: unix_seconds(job.deadline),
+        unique_key: job.unique_key.clone(),
+        last_failed_at: unix_seconds(job.last_failed_at),
+        retention: whole_seconds(job.retention),
+        completed_at: unix_seconds(job.completed_at),
+        group_key: job.group.clone(),
+        headers: job.headers.clone(),
+    }
+    .encode_to_vec();
+    bytes.extend_from_slice(&job.unknown);
+    bytes
+}
+
+/// The job a message stands for, or `None` where Go would not read it either.
+///
+/// Queue and id are those of the key: a peer builds all keys from the message,
+/// so one that differs is corrected at the next write.
+pub fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> {
+    let message = TaskMessage::decode(bytes).ok()?;
+    Some(JobRecord {
+        job_type: message.r#type,
+        payload: Some(message.payload).filter(|payload| !payload.is_empty()),
+        id: id.clone(),
+        queue: queue.clone(),
+        max_retry: u32::try_from(message.retry).unwrap_or(0),
+        retried: u32::try_from(message.retried).unwrap_or(0),
+        last_error: message.error_msg,
+        last_failed_at: instant(message.last_failed_at),
+        timeout: duration(message.timeout),
+        deadline: instant(message.deadline),
+        retention: duration(message.retention),
+        completed_at: instant(message.completed_at),
+        unique_key: message.unique_key,
+        group: message.group_key,
+        headers: message.headers,
+        unknown: unknown_fields(bytes)?,
+    })
+}
+
+/// Fields with numbers this version does not know, as they came.
+fn unknown_fields(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut unknown = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let begin = rest;
+        let (number, wire_type) = decode_key(&mut rest).ok()?;
+        skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
+        if number > LAST_KNOWN {
+            unknown.extend_from_slice(&begin[..begin.len() - rest.len()]);
+        }
+    }
+    Some(unknown)
+}
+
+/// The value of a worker process's key.
+pub fn server_info(who: &Announcement) -> Vec<u8> {
+    ServerInfo {
+        host: who.host.clone(),
+        pid: int32(who.pid),
+        server_id: who.server_id.clone(),
+        concurrency: int32(who.concurrency),
+        queues: who
+            .queues
+            .iter()
+            .map(|(queue, priority)| (queue.as_str().to_owned(), int32(*priority)))
+            .collect(),
+        strict_priority: who.strict_priority,
+        status: who.status.to_owned(),
+        start_time: Some(who.started.into()),
+        active_worker_count: i32::try_from(who.running.len()).unwrap_or(i32::MAX),
+    }
+    .encode_to_vec()
+}
+
+/// The value of one job in progress.
+pub fn worker_info(who: &Announcement, running: &Running) -> Vec<u8> {
+    let payload = running.job.payload_bytes();
+    WorkerInfo {
+        host: who.host.clone(),
+        pid: int32(who.pid),
+        server_id: who.server_id.clone(),
+        task_id: running.job.id.as_str().to_owned(),
+        task_type: running.job.job_type.clone(),
+        task_payload: payload[..payload.len().min(SHOWN_PAYLOAD)].to_vec(),
+        queue: running.job.queue.as_str().to_owned(),
+        start_time: Some(running.started.into()),
+        deadline: Some(running.deadline.into()),
+    }
+    .encode_to_vec()
+}
+
+impl From<Timestamp> for Instant {
+    fn from(time: Timestamp) -> Self {
+        let micros = time.as_micros().rem_euclid(1_000_000) as i32;
+        Self { seconds: time.as_secs(), nanos: micros * 1000 }
+    }
+}
+
+fn int32(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+/// Rounded up: a limit may be longer than was asked for, never shorter.
+fn whole_seconds(duration: Duration) -> i64 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    i64::try_from(duration.as_secs().saturating_add(up)).unwrap_or(i64::MAX)
+}
+
+fn duration(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+fn unix_seconds(time: Option<Timestamp>) -> i64 {
+    time.map_or(0, Timestamp::as_secs)
+}
+
+fn instant(seconds: i64) -> Option<Timestamp> {
+    (seconds != 0).then(|| Timestamp::from_secs(seconds))
+}

@@ -1,0 +1,198 @@
+//! Asynq's bytes, against vectors made by the official protobuf runtime.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use rocket_jobqueue::internals::redis::keys;
+use rocket_jobqueue::internals::redis::wire::{self, ServerInfo, TaskMessage, WorkerInfo};
+use rocket_jobqueue::internals::{Announcement, Running};
+use rocket_jobqueue::{JobId, JobRecord, QueueName, Timestamp};
+use serde_json::Value;
+
+fn vectors(file: &str) -> Vec<Value> {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn message(case: &Value) -> TaskMessage {
+    let text = |name: &str| case[name].as_str().unwrap().to_owned();
+    let number = |name: &str| case[name].as_i64().unwrap();
+    TaskMessage {
+        r#type: text("type"),
+        payload: bytes(&text("payload_hex")),
+        id: text("id"),
+        queue: text("queue"),
+        retry: number("retry").try_into().unwrap(),
+        retried: number("retried").try_into().unwrap(),
+        error_msg: text("error_msg"),
+        timeout: number("timeout"),
+        deadline: number("deadline"),
+        unique_key: text("unique_key"),
+        last_failed_at: number("last_failed_at"),
+        retention: number("retention"),
+        completed_at: number("completed_at"),
+        group_key: text("group_key"),
+        headers: serde_json::from_value::<BTreeMap<_, _>>(case["headers"].clone()).unwrap(),
+    }
+}
+
+/// Queue and id as a key has them, whatever they are.
+fn names(case: &Value) -> Option<(QueueName, JobId)> {
+    let queue = QueueName::new(case["queue"].as_str().unwrap()).ok()?;
+    Some((queue, JobId::new(case["id"].as_str().unwrap()).ok()?))
+}
+
+#[test]
+fn every_task_message_reads_and_writes_as_the_official_runtime_does() {
+    for case in vectors("task_messages.json") {
+        let name = &case["name"];
+        let golden = case["hex"].as_str().unwrap();
+        let expected = message(&case);
+        assert_eq!(TaskMessage::decode(&*bytes(golden)).unwrap(), expected, "{name}");
+        if case["mode"] == "roundtrip" {
+            if case["exact"] == true {
+                assert_eq!(hex(&expected.encode_to_vec()), golden, "{name}");
+            }
+            assert_eq!(TaskMessage::decode(&*expected.encode_to_vec()).unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_read_and_written_again_keeps_every_byte() {
+    // Numbers that no calendar holds and negative ones are brought into range.
+    let bounded = ["int64_and_int32_maxima", "negative_numbers_ten_byte_varints"];
+    let mut seen = 0;
+    for case in vectors("task_messages.json") {
+        let name = case["name"].as_str().unwrap();
+        let golden = bytes(case["hex"].as_str().unwrap());
+        let Some((queue, id)) = names(&case) else { continue };
+        let job = wire::decode(&queue, &id, &golden).unwrap();
+        if case["exact"] == true && !bounded.contains(&name) {
+            assert_eq!(hex(&wire::encode(&job)), hex(&golden), "{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 12, "{seen}");
+}
+
+#[test]
+fn numbers_out_of_range_are_bounded_and_not_an_error() {
+    for case in vectors("task_messages.json") {
+        let golden = bytes(case["hex"].as_str().unwrap());
+        let Some((queue, id)) = names(&case) else { continue };
+        let job = wire::decode(&queue, &id, &golden).unwrap();
+        match case["name"].as_str().unwrap() {
+            "int64_and_int32_maxima" => {
+                assert_eq!((job.max_retry, job.retried), (i32::MAX as u32, i32::MAX as u32));
+                assert_eq!(job.timeout.as_secs(), i64::MAX as u64);
+            }
+            "negative_numbers_ten_byte_varints" => {
+                assert_eq!((job.max_retry, job.retried), (0, 0));
+                assert!(job.timeout.is_zero());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn fields_of_a_newer_peer_are_written_back() {
+    let (queue, id) = (QueueName::new("default").unwrap(), JobId::new("unk-1").unwrap());
+    let case = vectors("task_messages.json")
+        .into_iter()
+        .find(|case| case["name"] == "decode_unknown_fields_ignored")
+        .unwrap();
+    let golden = bytes(case["hex"].as_str().unwrap());
+    let mut job = wire::decode(&queue, &id, &golden).unwrap();
+    job.retried = 7;
+
+    let written = wire::encode(&job);
+
+    let known = TaskMessage::decode(&*written).unwrap().encode_to_vec();
+    let unknown = &written[known.len()..];
+    assert!(!unknown.is_empty());
+    assert!(golden.windows(unknown.len()).any(|part| part == unknown), "byte for byte");
+}
+
+#[test]
+fn bytes_that_go_would_not_read_are_not_read() {
+    let (queue, id) = (QueueName::new("default").unwrap(), JobId::new("a").unwrap());
+    for bad in ["ff", "0a02ff", "0a02fffe", "0a", "28"] {
+        assert!(wire::decode(&queue, &id, &bytes(bad)).is_none(), "{bad}");
+    }
+    assert!(wire::decode(&queue, &id, b"").is_some(), "an empty message is all zeros");
+}
+
+#[test]
+fn every_unique_key_is_asynqs() {
+    for case in vectors("unique_keys.json") {
+        let Ok(queue) = QueueName::new(case["queue"].as_str().unwrap()) else { continue };
+        let payload = case["payload_hex"].as_str().map(bytes);
+        let key = keys::unique(&queue, case["type"].as_str().unwrap(), payload.as_deref());
+        assert_eq!(key, case["key"].as_str().unwrap());
+    }
+}
+
+fn announcement() -> Announcement {
+    let queue = QueueName::new("default").unwrap();
+    let mut job = JobRecord::new("email:deliver", Some(b"{}".to_vec()), queue.clone());
+    job.id = JobId::new("t-1").unwrap();
+    Announcement {
+        host: "web-1".to_owned(),
+        pid: 4242,
+        server_id: "5a1d6a0e-2f3b-4c1d-9e8f-70a1b2c3d4e5".to_owned(),
+        concurrency: 10,
+        queues: [(queue, 3)].into(),
+        strict_priority: false,
+        status: "active",
+        started: Timestamp::from_micros(1_770_000_000_500_000),
+        running: vec![Running {
+            job: job.into(),
+            started: Timestamp::from_secs(1_770_000_001),
+            deadline: Timestamp::from_secs(1_770_001_801),
+        }],
+    }
+}
+
+#[test]
+fn an_announcement_has_the_bytes_of_the_specification() {
+    let who = announcement();
+    assert_eq!(
+        hex(&wire::server_info(&who)),
+        "0a057765622d311092211a2435613164366130652d326633622d346331642d396538662d373061316232633364\
+         346535200a2a0b0a0764656661756c7410033a06616374697665420c08809d80cc061080cab5ee014801"
+            .replace(' ', "")
+    );
+    assert_eq!(
+        hex(&wire::worker_info(&who, &who.running[0])),
+        "0a057765622d311092211a2435613164366130652d326633622d346331642d396538662d373061316232633364\
+         3465352203742d312a0d656d61696c3a64656c6976657232027b7d3a0764656661756c74420608819d80cc064a\
+         060889ab80cc06"
+            .replace(' ', "")
+    );
+}
+
+#[test]
+fn times_are_written_also_when_they_are_zero_and_a_long_payload_is_cut() {
+    let mut who = announcement();
+    who.started = Timestamp::default();
+    let mut job = (*who.running[0].job).clone();
+    job.payload = Some(vec![b'x'; 100_000]);
+    who.running[0].job = job.into();
+    who.running[0].deadline = Timestamp::default();
+
+    let server = ServerInfo::decode(&*wire::server_info(&who)).unwrap();
+    let worker = WorkerInfo::decode(&*wire::worker_info(&who, &who.running[0])).unwrap();
+
+    assert!(server.start_time.is_some() && worker.deadline.is_some());
+    assert_eq!(worker.task_payload.len(), 4096);
+}
