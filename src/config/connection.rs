@@ -162,10 +162,8 @@ fn settings(
         None | Some(0) => url_db.unwrap_or(0),
         Some(db) => db,
     };
-    if db != 0 && matches!(topology, Topology::Cluster(_)) {
-        if let Some(leaf) = db_key {
-            return Err(leaf.error("0, a Cluster's only database", &db.to_string()));
-        }
+    if let Some(leaf) = db_key.filter(|_| db != 0 && matches!(topology, Topology::Cluster(_))) {
+        return Err(leaf.error("0, a Cluster's only database", &db.to_string()));
     }
 
     let settings = PoolSettings {

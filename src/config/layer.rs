@@ -34,6 +34,9 @@ impl Section {
     }
 }
 
+/// Where a value stands, given the key of its table.
+type Origin<'a> = dyn Fn(&Value, &str) -> String + 'a;
+
 type Roots = [(&'static [&'static str], Section); 4];
 
 const IN_ROCKET: Roots = [
@@ -52,6 +55,9 @@ const IN_YAML: Roots = [
 
 /// Everything may also stand below this key in YAML.
 const NEST: &str = "cache_server";
+
+/// How figment names Rocket's variables.
+const ROCKET_ENV: &str = "`ROCKET_`";
 
 /// What all layers so far make together.
 pub(super) struct Layers<'a> {
@@ -93,7 +99,7 @@ impl<'a> Layers<'a> {
 
     fn add_yaml(&mut self, origin: &str, text: &str) -> Result<(), Error> {
         let dict = files::parse(text, origin)?;
-        let of = |_: &Value| origin.to_owned();
+        let of = |_: &Value, _: &str| origin.to_owned();
         if let Some(Value::Dict(_, nested)) = dict.get(NEST) {
             self.add(&IN_YAML, nested, "cache_server.", &of)?;
             self.warn_of_slips(nested, "cache_server.", origin);
@@ -106,7 +112,9 @@ impl<'a> Layers<'a> {
     pub(super) fn add_rocket(&mut self, values: Vec<RocketValues<'_>>) -> Result<(), Error> {
         for values in values {
             let cwd = self.cwd;
-            let of = |value: &Value| origin(values.figment.get_metadata(value.tag()), cwd);
+            let of = |value: &Value, root: &str| {
+                origin(values.figment.get_metadata(value.tag()), root, cwd)
+            };
             self.add(&IN_ROCKET, &values.dict, &values.prefix, &of)?;
         }
         Ok(())
@@ -135,7 +143,7 @@ impl<'a> Layers<'a> {
         roots: &Roots,
         dict: &Dict,
         prefix: &str,
-        origin: &dyn Fn(&Value) -> String,
+        origin: &Origin<'_>,
     ) -> Result<(), Error> {
         self.rank += 1;
         for (root, section) in roots {
@@ -178,13 +186,14 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// The table at `root`, or whatever stands there. In `cacheserver.yaml`, which is
-/// ours, the way must be tables; elsewhere a foreign value is none of our business.
+/// The table at `root`, or whatever stands there. In `databases`, Rocket's word,
+/// and in `cacheserver.yaml`, which is ours, the way must be tables; elsewhere a
+/// foreign value is none of our business.
 fn find<'a>(
     dict: &'a Dict,
     root: &[&str],
     prefix: &str,
-    origin: &dyn Fn(&Value) -> String,
+    origin: &Origin<'_>,
 ) -> Result<Option<&'a Value>, Error> {
     let mut at = dict;
     for (depth, key) in root.iter().enumerate() {
@@ -193,11 +202,11 @@ fn find<'a>(
             Some(Value::Dict(_, dict)) => at = dict,
             Some(Value::Empty(..)) | None => return Ok(None),
             Some(other) => {
-                let origin = origin(other);
-                if !origin.ends_with("cacheserver.yaml") {
+                let path = format!("{prefix}{}", root[..=depth].join("."));
+                let origin = origin(other, &path);
+                if *key != "databases" && !origin.ends_with("cacheserver.yaml") {
                     return Ok(None);
                 }
-                let path = format!("{prefix}{}", root[..=depth].join("."));
                 return Err(Error::config(format!(
                     "{origin}: {path}: expected a table, found {}",
                     kind(other)
@@ -212,7 +221,7 @@ fn find<'a>(
 struct Walk<'a> {
     section: Section,
     root: String,
-    origin: &'a dyn Fn(&Value) -> String,
+    origin: &'a Origin<'a>,
     rank: usize,
     table: Table,
     warnings: &'a mut Vec<String>,
@@ -253,7 +262,7 @@ impl Walk<'_> {
             return self.table_at(&group, value);
         }
         if let Some(near) = nearest(key, known) {
-            let origin = (self.origin)(value);
+            let origin = (self.origin)(value, &self.root);
             self.warnings.push(unknown(&origin, &format!("{}.", self.root), key, near));
         }
         Ok(())
@@ -263,7 +272,7 @@ impl Walk<'_> {
         let path = [self.root.as_str(), key].join(".");
         Leaf {
             value: value.clone(),
-            origin: (self.origin)(value),
+            origin: (self.origin)(value, &self.root),
             path: path.trim_end_matches('.').to_owned(),
             rank: self.rank,
         }
@@ -312,7 +321,7 @@ pub(super) fn split<'a>(
     let toml = RocketToml::new(env);
     let sort = |value: &Value| match figment.get_metadata(value.tag()) {
         Some(metadata) if toml.is(metadata) => Sort::Toml,
-        Some(metadata) if metadata.name.starts_with("`ROCKET_`") => Sort::Env,
+        Some(metadata) if metadata.name.starts_with(ROCKET_ENV) => Sort::Env,
         _ => Sort::Code,
     };
     let of = |wanted: Sort| values(figment, wanted == Sort::Toml, &|leaf| sort(leaf) == wanted);
@@ -357,11 +366,14 @@ fn picked(dict: &Dict, pick: &dyn Fn(&Value) -> bool) -> Dict {
     dict.iter().filter_map(keep).collect()
 }
 
-fn origin(metadata: Option<&Metadata>, cwd: &Path) -> String {
+fn origin(metadata: Option<&Metadata>, root: &str, cwd: &Path) -> String {
     match metadata {
         Some(Metadata { source: Some(Source::File(path)), .. }) => relative(path, cwd),
-        Some(Metadata { source: Some(Source::Code(at)), .. }) => format!("code ({at})"),
-        Some(metadata) if metadata.name.starts_with('`') => metadata.name.replace('`', ""),
+        Some(metadata) if metadata.name.starts_with(ROCKET_ENV) => {
+            let variable = root.split('.').next().unwrap_or(root).to_ascii_uppercase();
+            format!("environment variable ROCKET_{variable}")
+        }
+        Some(Metadata { provide_location: Some(at), .. }) => format!("code ({at})"),
         _ => "code".to_owned(),
     }
 }

@@ -64,21 +64,19 @@ impl Leaf {
     /// A whole number from `least` to `most`.
     pub(super) fn number(&self, least: u32, most: u32) -> Result<u32, Error> {
         let number = match &self.value {
-            Value::Num(_, number) => {
-                number.to_i128().or(number.to_u128().and_then(|number| i128::try_from(number).ok()))
-            }
+            Value::Num(_, number) => match number.to_u128() {
+                Some(number) => u32::try_from(number).ok(),
+                None => number.to_i128().and_then(|number| u32::try_from(number).ok()),
+            },
             _ => None,
         };
-        number
-            .and_then(|number| u32::try_from(number).ok())
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| {
-                let expected = match most {
-                    u32::MAX => format!("a whole number of {least} or more"),
-                    most => format!("a whole number from {least} to {most}"),
-                };
-                self.error(&expected, &shown(&self.value))
-            })
+        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+            let expected = match most {
+                u32::MAX => format!("a whole number of {least} or more"),
+                most => format!("a whole number from {least} to {most}"),
+            };
+            self.error(&expected, &shown(&self.value))
+        })
     }
 
     /// A duration with its unit, or a plain 0.

@@ -1,0 +1,632 @@
+//! The configuration, read from real files in folders of their own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use rocket_jobqueue::Error;
+use rocket_jobqueue::internals::{Config, PoolSettings, StorageType, Store, Topology};
+use rstest::rstest;
+use tempfile::TempDir;
+
+/// `ROCKET_*` as Rocket's figment holds them, without touching the process.
+struct RocketEnv(Vec<(String, String)>);
+
+impl Provider for RocketEnv {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("`ROCKET_` environment variable(s)")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let value = |(key, value): &(String, String)| {
+            (key.clone(), value.parse::<Value>().expect("figment parses any text"))
+        };
+        Ok(Profile::Global.collect(self.0.iter().map(value).collect()))
+    }
+}
+
+struct Project {
+    dir: TempDir,
+    profile: &'static str,
+    env: BTreeMap<&'static str, String>,
+    rocket_env: Vec<(String, String)>,
+    custom: Figment,
+    builder: Figment,
+}
+
+impl Project {
+    fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+            profile: "debug",
+            env: BTreeMap::new(),
+            rocket_env: Vec::new(),
+            custom: Figment::new(),
+            builder: Figment::new(),
+        }
+    }
+
+    fn file(self, path: &str, text: &str) -> Self {
+        let path = self.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn toml(self, text: &str) -> Self {
+        self.file("Rocket.toml", text)
+    }
+
+    fn cacheserver(self, text: &str) -> Self {
+        self.file("config/develop/cacheserver.yaml", text)
+    }
+
+    fn yaml(self, text: &str) -> Self {
+        self.file("config/develop/config.yaml", text)
+    }
+
+    fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.insert(name, value.to_owned());
+        self
+    }
+
+    fn rocket_env(mut self, key: &str, value: &str) -> Self {
+        self.rocket_env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn profile(mut self, profile: &'static str) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    fn custom<T: serde::Serialize>(mut self, key: &str, value: T) -> Self {
+        self.custom = self.custom.merge((key, value));
+        self
+    }
+
+    fn builder<T: serde::Serialize>(mut self, key: &str, value: T) -> Self {
+        self.builder = self.builder.merge((key, value));
+        self
+    }
+
+    fn load_in(&self, cwd: &Path) -> Result<Config, Error> {
+        let rocket = Figment::from(rocket::Config::default())
+            .merge(Toml::file(self.dir.path().join("Rocket.toml")).nested())
+            .merge(RocketEnv(self.rocket_env.clone()))
+            .merge(self.custom.clone())
+            .select(self.profile);
+        Config::load(&rocket, &self.builder, &|name| self.env.get(name).cloned(), cwd)
+    }
+
+    fn try_load(&self) -> Result<Config, Error> {
+        self.load_in(self.dir.path())
+    }
+
+    fn load(&self) -> Config {
+        self.try_load().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn error(&self) -> String {
+        let error = self.try_load().map(|_| ()).expect_err("the launch stops");
+        assert!(error.is_config());
+        error.to_string()
+    }
+}
+
+fn single(addr: &str) -> Topology {
+    Topology::Single(addr.to_owned())
+}
+
+#[test]
+fn a_project_without_any_file_runs_with_the_defaults() {
+    let config = Project::new().load();
+    let jobqueue = &config.jobqueue;
+
+    assert_eq!(config.redis, PoolSettings::default());
+    assert_eq!(config.redis.topology, single("localhost:6379"));
+    assert_eq!(config.redis_default, None);
+    assert_eq!(config.app_env, "develop");
+    assert_eq!(jobqueue.base, "/api/dm-jobqueue");
+    assert_eq!(jobqueue.store, Store::Redis);
+    assert_eq!((jobqueue.concurrency, jobqueue.port), (10, 8082));
+    assert_eq!(jobqueue.shutdown_timeout, Duration::from_secs(8));
+    assert_eq!(format!("{:?}", jobqueue.queues), r#"{"default": 10}"#);
+    assert!(jobqueue.worker && jobqueue.register_route && jobqueue.openapi && jobqueue.docs);
+    assert!(jobqueue.log_to_stderr && !jobqueue.strict_priority);
+    assert!(!jobqueue.allow_memory_in_release && !config.rate_limit.enabled);
+    assert_eq!(config.rate_limit.storage_type, StorageType::Auto);
+    assert!(config.warnings.is_empty() && config.files.is_empty());
+}
+
+/// Gives the project the value `n` in one layer.
+type Set = fn(Project, u32) -> Project;
+
+const CONCURRENCY: &[Set] = &[
+    |p, n| p.toml(&format!("[default.jobqueue]\nconcurrency = {n}")),
+    |p, n| p.cacheserver(&format!("jobqueue: {{concurrency: {n}}}")),
+    |p, n| p.yaml(&format!("jobqueue:\n  concurrency: {n}")),
+    |p, n| p.rocket_env("jobqueue", &format!("{{concurrency={n}}}")),
+    |p, n| p.custom("jobqueue.concurrency", n),
+    |p, n| p.builder("jobqueue.concurrency", n),
+];
+
+const RATE: &[Set] = &[
+    |p, n| p.toml(&format!("[default.rate_limit]\nrequests_per_minute = {n}")),
+    |p, n| p.yaml(&format!("api: {{rate_limit: {{requests_per_minute: {n}}}}}")),
+    |p, n| p.rocket_env("rate_limit", &format!("{{requests_per_minute={n}}}")),
+    |p, n| p.custom("rate_limit.requests_per_minute", n),
+    |p, n| p.builder("rate_limit.requests_per_minute", n),
+];
+
+const ADDRESS: &[Set] = &[
+    |p, n| p.toml(&format!("[default.databases.jobqueue]\nurl = 'redis://h:{n}'")),
+    |p, n| p.cacheserver(&format!("redis: {{jobqueue: {{addr: 'h:{n}'}}}}")),
+    |p, n| p.rocket_env("databases", &format!("{{jobqueue={{url=\"redis://h:{n}\"}}}}")),
+    |p, n| p.env("REDIS_JOBQUEUE_ADDR", &format!("h:{n}")),
+    |p, n| p.custom("databases.jobqueue.url", format!("redis://h:{n}")),
+    |p, n| p.builder("databases.jobqueue.addr", format!("h:{n}")),
+];
+
+#[rstest]
+#[case::concurrency(CONCURRENCY, 10, |c: &Config| c.jobqueue.concurrency as u32)]
+#[case::requests_per_minute(RATE, 60, |c: &Config| c.rate_limit.requests_per_minute)]
+#[case::address(ADDRESS, 6379, |c: &Config| match &c.redis.topology {
+    Topology::Single(addr) => addr.rsplit_once(':').unwrap().1.parse().unwrap(),
+    other => panic!("{other:?}"),
+})]
+fn of_any_two_layers_the_stronger_wins(
+    #[case] layers: &[Set],
+    #[case] default: u32,
+    #[case] read: fn(&Config) -> u32,
+) {
+    assert_eq!(read(&Project::new().load()), default);
+    for (weak, set_weak) in layers.iter().enumerate() {
+        assert_eq!(read(&set_weak(Project::new(), 7).load()), 7, "layer {weak} over the default");
+        for (strong, set_strong) in layers.iter().enumerate().skip(weak + 1) {
+            let config = set_strong(set_weak(Project::new(), 100), 200).load();
+            assert_eq!(read(&config), 200, "layer {strong} over layer {weak}");
+        }
+    }
+}
+
+#[test]
+fn within_rocket_toml_the_profile_beats_default_and_yaml_beats_the_profile() {
+    let project = Project::new()
+        .toml("[default.jobqueue]\nconcurrency=1\nport=1\n[debug.jobqueue]\nconcurrency=2\nport=2")
+        .yaml("jobqueue: {port: 3}");
+    let config = project.load();
+    assert_eq!((config.jobqueue.concurrency, config.jobqueue.port), (2, 3));
+}
+
+#[test]
+fn code_in_the_default_profile_beats_the_environment() {
+    let project = Project::new()
+        .toml("[debug.jobqueue]\nconcurrency = 2")
+        .rocket_env("jobqueue", "{concurrency=3}")
+        .custom("jobqueue.concurrency", 4);
+    assert_eq!(project.load().jobqueue.concurrency, 4);
+}
+
+#[test]
+fn real_rocket_variables_are_told_from_code_and_files() {
+    // A process of its own, because variables belong to the whole process.
+    if std::env::var_os("ROCKET_JOBQUEUE").is_some() {
+        let project = Project::new()
+            .toml("[default.jobqueue]\nconcurrency = 2\nport = 2")
+            .yaml("jobqueue: {concurrency: 3, base: /three}");
+        let rocket = Figment::from(rocket::Config::default())
+            .merge(Toml::file(project.dir.path().join("Rocket.toml")).nested())
+            .merge(figment::providers::Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
+            .merge(("jobqueue.base", "/five"));
+        let load = || Config::load(&rocket, &Figment::new(), &|_| None, project.dir.path());
+        let config = load().unwrap();
+        assert_eq!((config.jobqueue.concurrency, config.jobqueue.port), (4, 2));
+        assert_eq!(config.jobqueue.base, "/five");
+        assert!(config.warnings[0].starts_with("environment variable ROCKET_JOBQUEUE: "));
+        return;
+    }
+    let name = "real_rocket_variables_are_told_from_code_and_files";
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env("ROCKET_JOBQUEUE", r#"{concurrency=4, base="/four", bass=1}"#)
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[rstest]
+#[case::plain("redis://h1:1/2", "h2:3", "h2:3", None, 2)]
+#[case::credentials("redis://joe:p%40ss@h1:1/2", "h2:3", "h2:3", Some("p@ss"), 2)]
+#[case::without_port("redis://:pw@h1/2", "h2", "h2:6379", Some("pw"), 2)]
+#[case::v6("redis://h1", "[::1]:7", "[::1]:7", None, 0)]
+#[case::empty("redis://h1:1/2", "", "h1:1", None, 2)]
+fn an_address_replaces_host_and_port_of_a_url_and_nothing_else(
+    #[case] url: &str,
+    #[case] addr: &str,
+    #[case] expected: &str,
+    #[case] password: Option<&str>,
+    #[case] db: i64,
+) {
+    let toml = format!("[default.databases.jobqueue]\nurl = '{url}'");
+    let redis = Project::new().toml(&toml).env("REDIS_JOBQUEUE_ADDR", addr).load().redis;
+    assert_eq!(redis.topology, single(expected));
+    assert_eq!((redis.password.as_deref(), redis.db), (password, db));
+}
+
+#[test]
+fn a_rediss_url_means_tls_also_at_another_address() {
+    let project = Project::new()
+        .toml("[default.databases.jobqueue]\nurl = 'rediss://joe@h1:1'")
+        .cacheserver("redis: {jobqueue: {addr: 'h2:2', username: ann}}");
+    let redis = project.load().redis;
+    assert!(redis.tls);
+    assert_eq!((redis.topology, redis.username.as_deref()), (single("h2:2"), Some("ann")));
+
+    let error = project.cacheserver("redis: {jobqueue: {tls: false}}").error();
+    assert!(error.contains("redis.jobqueue.tls: expected true"), "{error}");
+}
+
+#[test]
+fn every_connection_option_is_read_and_0_means_its_default() {
+    let options = "max_retries: 5, min_retry_backoff: 9ms, max_retry_backoff: 1s, \
+        dial_timeout: 1m30s, read_timeout: 1.5s, write_timeout: 250us, pool_size: 4, \
+        pool_timeout: 1h, username: u, password: p, db: 3, tls: true";
+    let redis =
+        Project::new().cacheserver(&format!("redis: {{jobqueue: {{{options}}}}}")).load().redis;
+    let expected = PoolSettings {
+        username: Some("u".to_owned()),
+        password: Some("p".to_owned()),
+        db: 3,
+        tls: true,
+        max_retries: 5,
+        min_retry_backoff: Duration::from_millis(9),
+        max_retry_backoff: Duration::from_secs(1),
+        dial_timeout: Duration::from_secs(90),
+        read_timeout: Duration::from_millis(1500),
+        write_timeout: Duration::from_micros(250),
+        pool_size: 4,
+        pool_timeout: Duration::from_secs(3600),
+        ..PoolSettings::default()
+    };
+    assert!(redis == expected);
+
+    let zeros = "max_retries: 0, min_retry_backoff: 0, max_retry_backoff: 0s, dial_timeout: '0', \
+        read_timeout: 0ms, write_timeout: 0, pool_size: 0, pool_timeout: , db: 0, addr: ''";
+    let redis =
+        Project::new().cacheserver(&format!("redis: {{jobqueue: {{{zeros}}}}}")).load().redis;
+    assert!(redis == PoolSettings::default());
+}
+
+#[rstest]
+#[case::one("addrs: ['h']", single("h:6379"))]
+#[case::several("addrs: ['h:1', 'i:2']", Topology::Cluster(vec!["h:1".into(), "i:2".into()]))]
+#[case::cluster("cluster: {addrs: ['h:1']}", Topology::Cluster(vec!["h:1".into()]))]
+#[case::sentinel(
+    "sentinel: {master: m, addrs: [h]}",
+    Topology::Sentinel { master: "m".into(), addrs: vec!["h:26379".into()] }
+)]
+fn the_default_redis_takes_any_topology(#[case] keys: &str, #[case] expected: Topology) {
+    let yaml = format!("redis: {{default: {{cluster: {{{keys}}}}}}}");
+    let config = Project::new().cacheserver(&yaml).load();
+    assert_eq!(config.redis_default.as_ref().map(|redis| &redis.topology), Some(&expected));
+    assert!(config.rate_limit_redis().is_some());
+}
+
+#[rstest]
+#[case::sentinel(
+    "sentinel: {master: m, addrs: ['h:1', i]}",
+    Topology::Sentinel { master: "m".into(), addrs: vec!["h:1".into(), "i:26379".into()] }
+)]
+#[case::cluster("cluster: {addrs: ['h:1', i]}", Topology::Cluster(vec!["h:1".into(), "i:6379".into()]))]
+fn the_job_queues_redis_may_be_sentinel_or_cluster(#[case] keys: &str, #[case] expected: Topology) {
+    let yaml = format!("redis: {{jobqueue: {{{keys}}}}}");
+    assert_eq!(Project::new().cacheserver(&yaml).load().redis.topology, expected);
+}
+
+#[rstest]
+#[case("addr: 'h:1', sentinel: {master: m, addrs: [h]}", "redis.jobqueue.sentinel.master")]
+#[case("addr: 'h:1', cluster: {addrs: [h]}", "redis.jobqueue.cluster.addrs")]
+#[case("url: 'redis://h', cluster: {addrs: [h]}", "redis.jobqueue.cluster.addrs")]
+#[case("sentinel: {master: m, addrs: [h]}, cluster: {addrs: [h]}", "redis.jobqueue.cluster.addrs")]
+#[case("sentinel: {master: m}", "expected sentinel.addrs beside")]
+#[case("sentinel: {addrs: [h]}", "expected sentinel.master beside")]
+#[case("cluster: {addrs: [h]}, db: 1", "redis.jobqueue.db: expected 0")]
+fn contradicting_topologies_stop_the_launch(#[case] keys: &str, #[case] message: &str) {
+    let error = Project::new().cacheserver(&format!("redis: {{jobqueue: {{{keys}}}}}")).error();
+    assert!(error.contains(message), "{error}");
+}
+
+#[rstest]
+#[case(
+    "redis: {jobqueue: {addr: 5}}",
+    "redis.jobqueue.addr: expected an address as host:port, found a number"
+)]
+#[case(
+    "redis: {jobqueue: {addr: 'h:99999'}}",
+    r#"redis.jobqueue.addr: expected an address as host:port, found "h:99999""#
+)]
+#[case(
+    "redis: {jobqueue: {db: -1}}",
+    "redis.jobqueue.db: expected a whole number of 0 or more, found -1"
+)]
+#[case(
+    "redis: {jobqueue: {db: x}}",
+    r#"redis.jobqueue.db: expected a whole number of 0 or more, found "x""#
+)]
+#[case(
+    "redis: {jobqueue: {tls: yes}}",
+    r#"redis.jobqueue.tls: expected true or false, found "yes""#
+)]
+#[case(
+    "redis: {jobqueue: {max_retries: -1}}",
+    "redis.jobqueue.max_retries: expected a whole number"
+)]
+#[case("redis: {jobqueue: {max_retries: 1.5}}", "found 1.5")]
+#[case("redis: {jobqueue: {pool_size: -3}}", "redis.jobqueue.pool_size: expected")]
+#[case(
+    "redis: {jobqueue: {dial_timeout: -5s}}",
+    r#"redis.jobqueue.dial_timeout: expected a duration"#
+)]
+#[case("redis: {jobqueue: {read_timeout: 3}}", "found 3")]
+#[case("redis: {jobqueue: {write_timeout: '3 parsecs'}}", r#"found "3 parsecs""#)]
+#[case("redis: {jobqueue: {pool_timeout: [1]}}", "found a list")]
+#[case("redis: {jobqueue: {min_retry_backoff: 1s}}", "expected min_retry_backoff of at most")]
+#[case("redis: {jobqueue: {sentinel: x}}", "redis.jobqueue.sentinel: expected a table, found text")]
+#[case(
+    "redis: {jobqueue: {cluster: {addrs: 'h:1'}}}",
+    "redis.jobqueue.cluster.addrs: expected a list"
+)]
+#[case("redis: {jobqueue: {cluster: {addrs: [1]}}}", "found a number")]
+#[case("redis: {jobqueue: 1}", "redis.jobqueue: expected a table, found a number")]
+#[case("redis: 1", "redis: expected a table, found a number")]
+#[case("redis: {default: {cluster: {addrs: [':1']}}}", "redis.default.cluster.addrs: expected")]
+#[case(
+    "redis: {default: {cluster: {dial_timeout: x}}}",
+    "redis.default.cluster.dial_timeout: expected"
+)]
+#[case("cache_server: {redis: {jobqueue: {db: x}}}", "cache_server.redis.jobqueue.db: expected")]
+#[case("redis: [", "expected YAML")]
+#[case("just text", "expected a table, found text")]
+fn a_wrong_connection_value_stops_the_launch(#[case] yaml: &str, #[case] message: &str) {
+    let error = Project::new().cacheserver(yaml).error();
+    assert!(error.starts_with("config/develop/cacheserver.yaml: "), "{error}");
+    assert!(error.contains(message), "{error}");
+}
+
+#[rstest]
+#[case("jobqueue: {store: disk}", r#"jobqueue.store: expected redis or memory, found "disk""#)]
+#[case("jobqueue: {store: 1}", "jobqueue.store: expected redis or memory, found 1")]
+#[case("jobqueue: {worker: 1}", "jobqueue.worker: expected true or false, found 1")]
+#[case("jobqueue: {concurrency: -1}", "jobqueue.concurrency: expected")]
+#[case("jobqueue: {concurrency: many}", r#"found "many""#)]
+#[case("jobqueue: {shutdown_timeout: -8s}", "jobqueue.shutdown_timeout: expected a duration")]
+#[case(
+    "jobqueue: {port: 65536}",
+    "jobqueue.port: expected a whole number from 0 to 65535, found 65536"
+)]
+#[case("jobqueue: {base: api}", r#"jobqueue.base: expected a path such as /api/dm-jobqueue"#)]
+#[case("jobqueue: {base: '/a?b'}", r#"found "/a?b""#)]
+#[case("jobqueue: {base: '/a//b'}", "jobqueue.base: expected")]
+#[case("jobqueue: {base: '/<a>'}", "jobqueue.base: expected")]
+#[case("jobqueue: {base: '/'}", "jobqueue.base: expected")]
+#[case("jobqueue: {queues: {mail: -1}}", "jobqueue.queues.mail: expected")]
+#[case("jobqueue: {queues: {'a b': 1}}", "expected a queue name")]
+#[case("jobqueue: {queues: {mail: 0}}", "at least one queue")]
+#[case("jobqueue: {queues: [mail]}", "jobqueue.queues: expected a table, found a list")]
+#[case("jobqueue: nothing", "jobqueue: expected a table, found text")]
+#[case("api: {rate_limit: {enabled: 'on'}}", "api.rate_limit.enabled: expected true or false")]
+#[case(
+    "api: {rate_limit: {requests_per_minute: -1}}",
+    "api.rate_limit.requests_per_minute: expected"
+)]
+#[case("api: {rate_limit: {requests_per_hour: x}}", "api.rate_limit.requests_per_hour: expected")]
+#[case(
+    "api: {rate_limit: {storage_type: disk}}",
+    r#"expected auto or redis or memory, found "disk""#
+)]
+#[case(
+    "api: {rate_limit: {storage_type: redis}}",
+    "expected addresses in redis.default.cluster.addrs"
+)]
+fn a_wrong_value_stops_the_launch(#[case] yaml: &str, #[case] message: &str) {
+    let error = Project::new().yaml(yaml).error();
+    assert!(error.starts_with("config/develop/config.yaml: "), "{error}");
+    assert!(error.contains(message), "{error}");
+}
+
+#[rstest]
+#[case::toml(Project::new().toml("[debug.jobqueue]\nport = 'x'"), "Rocket.toml: debug.jobqueue.port: expected")]
+#[case::env(Project::new().rocket_env("jobqueue", "{port=x}"), "environment variable ROCKET_JOBQUEUE: jobqueue.port: expected")]
+#[case::address(Project::new().env("REDIS_JOBQUEUE_ADDR", "a b"), "environment variable: REDIS_JOBQUEUE_ADDR: expected")]
+#[case::env_table(Project::new().rocket_env("databases", "{jobqueue="), "environment variable ROCKET_DATABASES: databases: expected a table, found text")]
+#[case::custom(Project::new().custom("jobqueue.port", "x"), "code (tests/config.rs:")]
+#[case::builder(Project::new().builder("jobqueue.port", "x"), "code (tests/config.rs:")]
+#[case::app_env(Project::new().env("APP_ENV", "prod"), "APP_ENV: expected develop, staging, production, embedded")]
+#[case::app_env_path(Project::new().env("APP_ENV", "../.."), "APP_ENV: expected")]
+fn an_error_names_its_source(#[case] project: Project, #[case] message: &str) {
+    let error = project.error();
+    assert!(error.contains(message), "{error}");
+}
+
+#[rstest]
+#[case("redis: {jobqueue: {password: 123456}}")]
+#[case("redis: {jobqueue: {password: [s3cret123456]}}")]
+#[case("redis: {jobqueue: {url: 'http://u:123456@h'}}")]
+#[case("redis: {jobqueue: {url: 'redis://u:123456@h:x'}}")]
+#[case("redis: {jobqueue: {url: 'redis://u:123456@h/x'}}")]
+#[case("redis: {jobqueue: {url: 'redis://u:123456@h?a=b'}}")]
+#[case("redis: {jobqueue: {url: 'redis://u:%zz123456@h'}}")]
+#[case("redis: {jobqueue: {addr: 'redis://u:123456@h'}}")]
+#[case("redis: {jobqueue: {addr: ':123456@h'}}")]
+#[case("redis: {jobqueue: {password: '123456', db: -1}}")]
+fn no_message_shows_a_password(#[case] yaml: &str) {
+    let project = Project::new().cacheserver(yaml);
+    let error = project.try_load().unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("123456"), "{error}");
+}
+
+#[rstest]
+#[case("jobqueue: {concurency: 5}", "jobqueue.concurency", "jobqueue.concurrency")]
+#[case("jobqueue: {qeues: {a: 1}}", "jobqueue.qeues", "jobqueue.queues")]
+#[case("redis: {jobqueue: {adr: x}}", "redis.jobqueue.adr", "redis.jobqueue.addr")]
+#[case(
+    "redis: {jobqueue: {sentinel: {mster: x}}}",
+    "redis.jobqueue.sentinel.mster",
+    "redis.jobqueue.sentinel.master"
+)]
+#[case(
+    "redis: {default: {cluster: {addr: x}}}",
+    "redis.default.cluster.addr",
+    "redis.default.cluster.addrs"
+)]
+#[case(
+    "api: {rate_limit: {storage: redis}}",
+    "api.rate_limit.storage",
+    "api.rate_limit.storage_type"
+)]
+#[case(
+    "cache_server: {jobqueue: {prot: 1}}",
+    "cache_server.jobqueue.prot",
+    "cache_server.jobqueue.port"
+)]
+#[case("api: {rate_limits: {enabled: true}}", "api.rate_limits", "api.rate_limit")]
+#[case("jobqueu: {port: 1}", "jobqueu", "jobqueue")]
+fn an_unknown_key_is_warned_of_with_the_nearest(
+    #[case] yaml: &str,
+    #[case] key: &str,
+    #[case] nearest: &str,
+) {
+    let warnings = Project::new().yaml(yaml).load().warnings;
+    let expected = format!(
+        "config/develop/config.yaml: {key} is unknown and ignored; the nearest known key is {nearest}"
+    );
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn the_applications_own_keys_are_none_of_our_business() {
+    let project = Project::new()
+        .toml("[default]\nport = 1\n[default.databases.main]\nurl = 'x'\n[default.redis]\na = 1")
+        .yaml("server: {port: 1}\napi: {version: 1}\nredis: 'elsewhere'")
+        .cacheserver("redis: {session: {addr: x}}\nmemcached: 1");
+    assert_eq!(project.load().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn everything_may_be_nested_under_cache_server() {
+    let config = Project::new()
+        .cacheserver(
+            "cache_server:\n  redis:\n    jobqueue: {addr: 'h:1'}\n    default: {cluster: {addrs: ['h:2']}}",
+        )
+        .yaml("cache_server:\n  jobqueue: {port: 5}\n  api: {rate_limit: {storage_type: redis}}")
+        .load();
+    assert_eq!(config.redis.topology, single("h:1"));
+    assert_eq!(config.redis_default.unwrap().topology, single("h:2"));
+    assert_eq!(config.jobqueue.port, 5);
+    assert_eq!(config.rate_limit.storage_type, StorageType::Redis);
+    assert!(config.warnings.is_empty());
+}
+
+#[rstest]
+#[case("", StorageType::Auto, false)]
+#[case("storage_type: ''", StorageType::Auto, false)]
+#[case("storage_type: memory", StorageType::Memory, false)]
+fn the_storage_type_is_auto_unless_given(
+    #[case] keys: &str,
+    #[case] expected: StorageType,
+    #[case] in_redis: bool,
+) {
+    let config = Project::new().yaml(&format!("api: {{rate_limit: {{{keys}}}}}")).load();
+    assert_eq!(config.rate_limit.storage_type, expected);
+    assert_eq!(config.rate_limit_redis().is_some(), in_redis);
+}
+
+#[test]
+fn memory_is_refused_in_release_unless_allowed() {
+    let memory = || Project::new().yaml("jobqueue: {store: memory}");
+    assert_eq!(memory().load().jobqueue.store, Store::Memory);
+    let error = memory().profile("release").error();
+    assert!(error.contains("jobqueue.allow_memory_in_release = true permits it"), "{error}");
+    let allowed = memory().profile("release").builder("jobqueue.allow_memory_in_release", true);
+    assert_eq!(allowed.load().jobqueue.store, Store::Memory);
+}
+
+#[test]
+fn embedded_works_without_a_folder_in_both_profiles() {
+    for profile in ["debug", "release"] {
+        let config = Project::new().profile(profile).env("APP_ENV", "embedded").load();
+        assert_eq!(config.jobqueue.store, Store::Memory);
+    }
+}
+
+#[test]
+fn queues_of_all_layers_make_one_table() {
+    let config = Project::new()
+        .toml("[default.jobqueue.queues]\nmail = 1\nslow = 1\n'a.b' = 7")
+        .yaml("jobqueue: {queues: {mail: 3, slow: 0}}")
+        .load();
+    assert_eq!(format!("{:?}", config.jobqueue.queues), r#"{"a.b": 7, "mail": 3}"#);
+}
+
+#[rstest]
+#[case("/jobs", "/jobs")]
+#[case("/a/b/", "/a/b")]
+fn the_base_has_no_slash_at_its_end(#[case] base: &str, #[case] expected: &str) {
+    assert_eq!(Project::new().builder("jobqueue.base", base).load().jobqueue.base, expected);
+}
+
+#[test]
+fn config_is_looked_for_where_rocket_looks_for_its_file() {
+    let port = |n: u32| format!("jobqueue: {{port: {n}}}");
+    let above = Project::new().yaml(&port(1)).file("a/b/note", "");
+    let deep = above.dir.path().join("a/b");
+    assert_eq!(above.load_in(&deep).unwrap().jobqueue.port, 1, "a parent, without Rocket.toml");
+
+    // Beside Rocket.toml, also when another config/ is nearer.
+    let beside = above.file("a/config/develop/config.yaml", &port(2)).toml("");
+    assert_eq!(beside.load_in(&deep).unwrap().jobqueue.port, 1);
+
+    // No climbing for single files.
+    let alone = Project::new()
+        .cacheserver("jobqueue: {port: 1}")
+        .file("a/config/develop/config.yaml", "jobqueue: {worker: false}");
+    let config = alone.load_in(&alone.dir.path().join("a")).unwrap();
+    assert_eq!((config.jobqueue.port, config.jobqueue.worker), (8082, false));
+
+    let elsewhere = TempDir::new().unwrap();
+    let path = alone.dir.path().join("Rocket.toml").display().to_string();
+    let named = alone.env("ROCKET_CONFIG", &path);
+    assert_eq!(named.load_in(elsewhere.path()).unwrap().jobqueue.port, 1);
+}
+
+#[test]
+fn an_environment_of_the_applications_own_needs_a_folder() {
+    let project =
+        Project::new().file("config/qa/config.yaml", "jobqueue: {port: 1}").env("APP_ENV", "qa");
+    assert_eq!(project.load().jobqueue.port, 1);
+}
+
+#[rstest]
+fn every_shipped_file_loads_without_a_warning(
+    #[values("embedded", "develop", "staging", "production")] app_env: &'static str,
+    #[values("debug", "release")] profile: &'static str,
+) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rocket = Figment::from(rocket::Config::default())
+        .merge(Toml::file(root.join("Rocket.toml")).nested())
+        .select(profile);
+    let env = |name: &str| (name == "APP_ENV").then(|| app_env.to_owned());
+    let config = Config::load(&rocket, &Figment::new(), &env, root).unwrap();
+
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(config.files.len(), 2);
+    assert_eq!(config.app_env, app_env);
+    assert_eq!(config.jobqueue.store == Store::Memory, app_env == "embedded");
+    assert_eq!(config.redis, PoolSettings::default());
+    assert_eq!(config.redis_default.is_some(), app_env == "develop");
+    assert!(config.rate_limit.enabled);
+}
