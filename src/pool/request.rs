@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisResult, ToRedisArgs, Value};
+use redis::cluster_routing::SingleNodeRoutingInfo;
+use redis::{
+    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value,
+};
 
 use super::dial::Link;
 use super::failure;
@@ -90,15 +93,14 @@ impl Request {
     pub async fn send(&self, mut link: Link) -> RedisResult<Vec<Value>> {
         let link = &mut link;
         match self {
-            Request::One(command) => Ok(vec![command.query_async(link).await?]),
+            Request::One(command) => Ok(vec![one(link, command).await?]),
             Request::Many(pipeline) => pipeline.query_async(link).await,
             Request::Script(script, call) => {
-                let known = call.command("EVALSHA", &script.sha).query_async(link).await;
-                match known {
+                match one(link, &call.command("EVALSHA", &script.sha)).await {
                     // Forgotten by a restart, a failover or SCRIPT FLUSH. It did
                     // not run, and EVAL both runs it and makes it known again.
                     Err(error) if failure::is_noscript(&error) => {
-                        Ok(vec![call.command("EVAL", &script.code).query_async(link).await?])
+                        Ok(vec![one(link, &call.command("EVAL", &script.code)).await?])
                     }
                     known => Ok(vec![known?]),
                 }
@@ -118,5 +120,39 @@ impl Request {
                 !pipeline.is_transaction() && pipeline.len() > 1
             }
         }
+    }
+}
+
+/// Sends one command; where a Cluster names another node for its keys, to that.
+///
+/// The library would follow too, but only together with repetitions of its own.
+async fn one(link: &mut Link, command: &Cmd) -> RedisResult<Value> {
+    let error = match command.query_async(link).await {
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    match link {
+        Link::Cluster(_) => follow(link, command, error).await,
+        Link::Server(_) => Err(error),
+    }
+}
+
+async fn follow(link: &mut Link, command: &Cmd, error: RedisError) -> RedisResult<Value> {
+    let asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+    let node = error.redirect_node().and_then(|(addr, _)| addr.rsplit_once(':'));
+    let (Link::Cluster(cluster), Some((host, port))) = (link, node) else { return Err(error) };
+    let (host, Ok(port)) = (host.to_owned(), port.parse()) else { return Err(error) };
+    // In one go, so that no other command comes between the two.
+    let mut pipeline = Pipeline::new();
+    if asking {
+        pipeline.cmd("ASKING");
+    }
+    pipeline.add_command(command.clone());
+    let route = SingleNodeRoutingInfo::ByAddress { host, port };
+    match cluster.route_pipeline(pipeline, usize::from(asking), 1, route).await {
+        Ok(mut answers) => answers.pop().unwrap_or(Value::Nil).extract_error(),
+        // Not met yet: by the next attempt the library may have.
+        Err(unknown) if unknown.kind() == ErrorKind::ClusterConnectionNotFound => Err(error),
+        Err(other) => Err(other),
     }
 }

@@ -37,6 +37,12 @@ impl RedisServer {
         }
     }
 
+    /// Adds to its command line, before it is started.
+    pub fn with_args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
+        self.args.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
     /// The server speaks TLS only, on [`RedisServer::port`].
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
