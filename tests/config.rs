@@ -508,6 +508,12 @@ fn an_unknown_key_is_warned_of_with_the_nearest(
 }
 
 #[test]
+fn a_key_given_to_the_builder_outside_our_tables_is_warned_of() {
+    let warnings = Project::new().builder("jobqeue.port", 1).load().warnings;
+    assert!(warnings[0].ends_with("nearest known key is jobqueue"), "{warnings:?}");
+}
+
+#[test]
 fn the_applications_own_keys_are_none_of_our_business() {
     let project = Project::new()
         .toml("[default]\nport = 1\n[default.databases.main]\nurl = 'x'\n[default.redis]\na = 1")

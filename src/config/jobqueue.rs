@@ -26,6 +26,7 @@ pub(super) const KEYS: &[&str] = &[
 
 /// Where jobs are kept: `jobqueue.store`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Store {
     /// In Redis, for all processes, and kept.
     #[default]
@@ -37,6 +38,7 @@ pub enum Store {
 /// The `jobqueue` section: `[<profile>.jobqueue]` in `Rocket.toml`, `jobqueue.*`
 /// in `config.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JobQueueConfig {
     /// Path below which all routes lie, without a slash at the end. Default
     /// `/api/dm-jobqueue`, which collides with no route of an application.

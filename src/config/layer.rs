@@ -120,6 +120,20 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
+    /// Adds what the fairing's builder was told. All of it is meant for us.
+    pub(super) fn add_builder(&mut self, values: Vec<RocketValues<'_>>) -> Result<(), Error> {
+        let known = IN_ROCKET.map(|(root, _)| root[0]);
+        for values in &values {
+            for (key, value) in values.dict.iter().filter(|(key, _)| !known.contains(&key.as_str()))
+            {
+                let Some(near) = nearest(key, &known) else { continue };
+                let origin = origin(values.figment.get_metadata(value.tag()), key, self.cwd);
+                self.warnings.push(unknown(&origin, "", key, near));
+            }
+        }
+        self.add_rocket(values)
+    }
+
     /// `REDIS_JOBQUEUE_ADDR`: the address and nothing else. Empty is absent.
     pub(super) fn add_address(
         &mut self,

@@ -25,6 +25,7 @@ use crate::pool::PoolSettings;
 /// `config.yaml` in `config/{APP_ENV}`, `ROCKET_*`, `REDIS_JOBQUEUE_ADDR`, values
 /// that code put into Rocket's figment, the fairing's builder.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// What this process does with the queue.
     pub jobqueue: JobQueueConfig,
@@ -73,7 +74,7 @@ impl Config {
         layers.add_rocket(rocket_values.env)?;
         layers.add_address(env)?;
         layers.add_rocket(rocket_values.code)?;
-        layers.add_rocket(layer::all_code(code)?)?;
+        layers.add_builder(layer::all_code(code)?)?;
 
         let redis_default = connection::read_default(layers.table(Section::Default))?;
         let rate_limit =

@@ -10,6 +10,7 @@ pub(super) const KEYS: &[&str] =
 
 /// Where requests are counted: `rate_limit.storage_type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StorageType {
     /// In Redis where `redis.default.cluster` names one, in memory otherwise.
     #[default]
@@ -23,6 +24,7 @@ pub enum StorageType {
 /// The `rate_limit` section: `[<profile>.rate_limit]` in `Rocket.toml`,
 /// `api.rate_limit.*` in `config.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RateLimitConfig {
     /// Whether requests are limited at all. Default `false`: an application says
     /// itself how much it bears.
