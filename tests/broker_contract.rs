@@ -4,24 +4,26 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rocket_jobqueue::internals::{
     Announcement, Broker, Delivery, Enqueued, Forwarded, JobInfo, LEASE, Lease, MemoryBroker,
-    QueueInfo, Settled,
+    PoolSettings, QueueInfo, RedisPool, Settled, Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
     Transition,
 };
 use rstest::rstest;
+use support::RedisServer;
 
 /// The stores under contract.
 #[derive(Clone, Copy, Debug)]
 enum Store {
     Memory,
+    Redis,
 }
 
 /// A whole second, at 08:00 UTC. Far ahead, because Redis ends the daily counters
@@ -37,17 +39,49 @@ struct Bench {
     broker: Arc<dyn Broker>,
     clock: Clock,
     queue: QueueName,
+    server: Option<Arc<RedisServer>>,
 }
 
 impl Store {
     async fn open(self) -> Bench {
         let clock = Clock::manual(START);
-        let broker: Arc<dyn Broker> = match self {
-            Store::Memory => Arc::new(MemoryBroker::new(clock.clone())),
-        };
-        Bench { broker, clock, queue: fresh_queue() }
+        let queue = fresh_queue();
+        match self {
+            Store::Memory => {
+                let broker = Arc::new(MemoryBroker::new(clock.clone()));
+                Bench { broker, clock, queue, server: None }
+            }
+            Store::Redis => {
+                let server = shared_server();
+                let topology = Topology::Single(server.addr());
+                let settings = PoolSettings { topology, ..PoolSettings::default() };
+                let pool = RedisPool::new(settings).unwrap();
+                let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
+                Bench { broker, clock, queue, server: Some(server) }
+            }
+        }
     }
 }
+
+/// One server for the cases that run at a time; it ends with the last of them.
+fn shared_server() -> Arc<RedisServer> {
+    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    let mut shared = SERVER.lock().unwrap();
+    shared.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(RedisServer::start::<&str>(&[]));
+        *shared = Arc::downgrade(&started);
+        started
+    })
+}
+
+/// Brings the end of each key of a queue closer: locks and repeat guards end by
+/// the server's own clock.
+const AGE_KEYS: &str = "
+    for _, key in ipairs(redis.call('KEYS', 'asynq:{' .. ARGV[1] .. '}:*')) do
+        local left = redis.call('PTTL', key)
+        if left >= 0 then redis.call('PEXPIRE', key, left - tonumber(ARGV[2])) end
+    end
+    return 'aged'";
 
 fn fresh_queue() -> QueueName {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -194,6 +228,11 @@ impl Bench {
     /// Moves the clock on, also for what ends by the store's own clock.
     fn age(&self, by: Duration) {
         self.clock.advance(by);
+        if let Some(server) = &self.server {
+            let millis = by.as_millis().to_string();
+            let aged = server.cli(&["EVAL", AGE_KEYS, "0", self.queue.as_str(), &millis]);
+            assert_eq!(aged, "aged");
+        }
     }
 
     /// Moves the clock to the end of this lease.
@@ -206,7 +245,9 @@ impl Bench {
 
 #[rstest]
 #[tokio::test]
-async fn a_new_job_is_pending_and_its_queue_exists(#[values(Store::Memory)] store: Store) {
+async fn a_new_job_is_pending_and_its_queue_exists(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
 
     let outcome = on.put(on.job("a")).await;
@@ -218,7 +259,9 @@ async fn a_new_job_is_pending_and_its_queue_exists(#[values(Store::Memory)] stor
 
 #[rstest]
 #[tokio::test]
-async fn jobs_are_taken_in_the_order_they_came(#[values(Store::Memory)] store: Store) {
+async fn jobs_are_taken_in_the_order_they_came(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["c", "a"]).await;
     on.fill(&["b"]).await;
@@ -229,7 +272,9 @@ async fn jobs_are_taken_in_the_order_they_came(#[values(Store::Memory)] store: S
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_answers_for_each_job_in_order(#[values(Store::Memory)] store: Store) {
+async fn a_batch_answers_for_each_job_in_order(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let lock = |name| unique(on.job(name), secs(60));
     let later = on.job("d").placed(Placement::After(secs(5)));
@@ -250,7 +295,7 @@ async fn a_batch_answers_for_each_job_in_order(#[values(Store::Memory)] store: S
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_may_be_for_several_queues(#[values(Store::Memory)] store: Store) {
+async fn a_batch_may_be_for_several_queues(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     let other = on.beside();
 
@@ -263,7 +308,7 @@ async fn a_batch_may_be_for_several_queues(#[values(Store::Memory)] store: Store
 #[rstest]
 #[tokio::test]
 async fn an_id_is_refused_while_a_job_has_it_in_whatever_state(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let conflict = async || on.put(on.job("a")).await == Enqueued::IdConflict;
@@ -288,7 +333,9 @@ async fn an_id_is_refused_while_a_job_has_it_in_whatever_state(
 
 #[rstest]
 #[tokio::test]
-async fn every_byte_of_a_payload_and_every_field_come_back(#[values(Store::Memory)] store: Store) {
+async fn every_byte_of_a_payload_and_every_field_come_back(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let mut job = on.job("a");
     job.record.payload = Some((0..=255).collect());
@@ -309,7 +356,7 @@ async fn every_byte_of_a_payload_and_every_field_come_back(#[values(Store::Memor
 #[rstest]
 #[tokio::test]
 async fn an_empty_payload_and_none_are_both_empty_once_stored(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(None, Some(vec![]))] payload: Option<Vec<u8>>,
 ) {
     let on = store.open().await;
@@ -323,7 +370,7 @@ async fn an_empty_payload_and_none_are_both_empty_once_stored(
 #[rstest]
 #[tokio::test]
 async fn a_due_time_that_is_not_ahead_means_at_once(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(
         Placement::After(Duration::ZERO),
         Placement::At(START),
@@ -343,7 +390,7 @@ async fn a_due_time_that_is_not_ahead_means_at_once(
 #[rstest]
 #[tokio::test]
 async fn a_delayed_job_is_scheduled_to_the_microsecond(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(true, false)] relative: bool,
 ) {
     let on = store.open().await;
@@ -364,7 +411,7 @@ async fn a_delayed_job_is_scheduled_to_the_microsecond(
 #[rstest]
 #[tokio::test]
 async fn a_second_job_under_a_lock_is_refused_and_told_the_holder(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert!(created(&on.put(unique(on.job("a"), secs(60))).await));
@@ -379,7 +426,9 @@ async fn a_second_job_under_a_lock_is_refused_and_told_the_holder(
 
 #[rstest]
 #[tokio::test]
-async fn locks_differ_by_queue_type_and_payload(#[values(Store::Memory)] store: Store) {
+async fn locks_differ_by_queue_type_and_payload(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let other = on.beside();
     let with = |name: &str, job_type: &str, payload: Option<&[u8]>| {
@@ -406,7 +455,7 @@ async fn locks_differ_by_queue_type_and_payload(#[values(Store::Memory)] store: 
 #[rstest]
 #[tokio::test]
 async fn a_lock_is_released_when_the_job_ends_well(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(done(), Transition::Revoke)] end: Transition,
     #[values(0, 60)] retention: u64,
 ) {
@@ -421,7 +470,7 @@ async fn a_lock_is_released_when_the_job_ends_well(
 #[rstest]
 #[tokio::test]
 async fn a_lock_is_kept_when_the_job_has_not_ended_well(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(retry(secs(1)), archive(), Transition::Requeue, reclaim())] end: Transition,
 ) {
     let on = store.open().await;
@@ -435,7 +484,7 @@ async fn a_lock_is_kept_when_the_job_has_not_ended_well(
 
 #[rstest]
 #[tokio::test]
-async fn a_lock_ends_by_the_clock(#[values(Store::Memory)] store: Store) {
+async fn a_lock_ends_by_the_clock(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
     let refused =
@@ -450,7 +499,7 @@ async fn a_lock_ends_by_the_clock(#[values(Store::Memory)] store: Store) {
 #[rstest]
 #[tokio::test]
 async fn the_lock_of_a_scheduled_job_counts_from_its_due_time(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60)).placed(Placement::After(secs(100)))).await;
@@ -466,7 +515,7 @@ async fn the_lock_of_a_scheduled_job_counts_from_its_due_time(
 #[rstest]
 #[tokio::test]
 async fn a_lock_that_passed_to_another_job_is_not_released_by_the_first(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
@@ -481,7 +530,9 @@ async fn a_lock_that_passed_to_another_job_is_not_released_by_the_first(
 
 #[rstest]
 #[tokio::test]
-async fn a_duplicate_is_reported_before_an_id_conflict(#[values(Store::Memory)] store: Store) {
+async fn a_duplicate_is_reported_before_an_id_conflict(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
 
@@ -492,7 +543,7 @@ async fn a_duplicate_is_reported_before_an_id_conflict(#[values(Store::Memory)] 
 
 #[rstest]
 #[tokio::test]
-async fn an_id_conflict_takes_no_lock(#[values(Store::Memory)] store: Store) {
+async fn an_id_conflict_takes_no_lock(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.fill(&["a"]).await;
 
@@ -505,7 +556,9 @@ async fn an_id_conflict_takes_no_lock(#[values(Store::Memory)] store: Store) {
 
 #[rstest]
 #[tokio::test]
-async fn a_repeated_request_is_answered_with_the_first_id(#[values(Store::Memory)] store: Store) {
+async fn a_repeated_request_is_answered_with_the_first_id(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     assert!(created(&on.put(guarded(on.job("a"), "k", "body")).await));
 
@@ -521,7 +574,7 @@ async fn a_repeated_request_is_answered_with_the_first_id(#[values(Store::Memory
 #[rstest]
 #[tokio::test]
 async fn a_request_is_remembered_for_a_day_though_its_job_has_ended(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(guarded(on.job("a"), "k", "body")).await;
@@ -540,7 +593,7 @@ async fn a_request_is_remembered_for_a_day_though_its_job_has_ended(
 #[rstest]
 #[tokio::test]
 async fn a_repeated_request_does_not_meet_its_own_lock_and_id(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let request = || guarded(unique(on.job("a"), secs(60)), "k", "body");
@@ -551,7 +604,7 @@ async fn a_repeated_request_does_not_meet_its_own_lock_and_id(
 
 #[rstest]
 #[tokio::test]
-async fn a_refused_request_is_not_remembered(#[values(Store::Memory)] store: Store) {
+async fn a_refused_request_is_not_remembered(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
     let duplicate = on.put(guarded(unique(on.job("b"), secs(60)), "k", "body")).await;
@@ -568,7 +621,7 @@ async fn a_refused_request_is_not_remembered(#[values(Store::Memory)] store: Sto
 
 #[rstest]
 #[tokio::test]
-async fn queues_are_tried_in_the_order_given(#[values(Store::Memory)] store: Store) {
+async fn queues_are_tried_in_the_order_given(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     let other = on.beside();
     on.fill(&["a", "b", "c"]).await;
@@ -584,7 +637,9 @@ async fn queues_are_tried_in_the_order_given(#[values(Store::Memory)] store: Sto
 
 #[rstest]
 #[tokio::test]
-async fn no_more_jobs_are_taken_than_asked_for(#[values(Store::Memory)] store: Store) {
+async fn no_more_jobs_are_taken_than_asked_for(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
 
@@ -596,7 +651,9 @@ async fn no_more_jobs_are_taken_than_asked_for(#[values(Store::Memory)] store: S
 
 #[rstest]
 #[tokio::test]
-async fn a_paused_queue_gives_nothing_and_says_so(#[values(Store::Memory)] store: Store) {
+async fn a_paused_queue_gives_nothing_and_says_so(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let other = on.beside();
     on.fill(&["a", "b"]).await;
@@ -622,7 +679,7 @@ async fn a_paused_queue_gives_nothing_and_says_so(#[values(Store::Memory)] store
 #[rstest]
 #[tokio::test]
 async fn every_owner_and_every_extension_has_a_token_that_tells_the_end(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -652,7 +709,7 @@ async fn every_owner_and_every_extension_has_a_token_that_tells_the_end(
 #[rstest]
 #[tokio::test]
 async fn a_completed_job_without_retention_is_gone_and_counted(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -667,7 +724,7 @@ async fn a_completed_job_without_retention_is_gone_and_counted(
 #[rstest]
 #[tokio::test]
 async fn a_completed_job_is_kept_with_its_result_until_its_retention_is_over(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(None, Some(vec![]), Some((0..=255).collect()))] result: Option<Vec<u8>>,
 ) {
     let on = store.open().await;
@@ -691,7 +748,7 @@ async fn a_completed_job_is_kept_with_its_result_until_its_retention_is_over(
 #[rstest]
 #[tokio::test]
 async fn completed_jobs_expire_in_order_and_within_the_limit(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for (name, retention) in [("a", 30), ("b", 10), ("c", 20)] {
@@ -709,7 +766,9 @@ async fn completed_jobs_expire_in_order_and_within_the_limit(
 
 #[rstest]
 #[tokio::test]
-async fn a_revoked_job_is_gone_whatever_its_retention(#[values(Store::Memory)] store: Store) {
+async fn a_revoked_job_is_gone_whatever_its_retention(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.put(on.kept("a", secs(60))).await;
 
@@ -721,7 +780,9 @@ async fn a_revoked_job_is_gone_whatever_its_retention(#[values(Store::Memory)] s
 
 #[rstest]
 #[tokio::test]
-async fn a_failure_is_counted_and_waits_to_the_microsecond(#[values(Store::Memory)] store: Store) {
+async fn a_failure_is_counted_and_waits_to_the_microsecond(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a"]).await;
     let after = Duration::from_micros(1_000_001);
@@ -742,7 +803,9 @@ async fn a_failure_is_counted_and_waits_to_the_microsecond(#[values(Store::Memor
 
 #[rstest]
 #[tokio::test]
-async fn a_snoozed_job_waits_and_nothing_is_counted(#[values(Store::Memory)] store: Store) {
+async fn a_snoozed_job_waits_and_nothing_is_counted(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a"]).await;
     on.run(retry(secs(1))).await;
@@ -767,7 +830,9 @@ async fn a_snoozed_job_waits_and_nothing_is_counted(#[values(Store::Memory)] sto
 
 #[rstest]
 #[tokio::test]
-async fn an_archived_job_is_kept_with_its_error(#[values(Store::Memory)] store: Store) {
+async fn an_archived_job_is_kept_with_its_error(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a"]).await;
     on.clock.advance(secs(3));
@@ -783,7 +848,9 @@ async fn an_archived_job_is_kept_with_its_error(#[values(Store::Memory)] store: 
 
 #[rstest]
 #[tokio::test]
-async fn what_was_archived_ninety_days_ago_makes_room(#[values(Store::Memory)] store: Store) {
+async fn what_was_archived_ninety_days_ago_makes_room(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
     on.run(archive()).await;
@@ -800,7 +867,9 @@ async fn what_was_archived_ninety_days_ago_makes_room(#[values(Store::Memory)] s
 
 #[rstest]
 #[tokio::test]
-async fn the_archive_holds_no_more_than_its_limit(#[values(Store::Memory)] store: Store) {
+async fn the_archive_holds_no_more_than_its_limit(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     for batch in 0..101 {
         let jobs: Vec<_> =
@@ -821,7 +890,7 @@ async fn the_archive_holds_no_more_than_its_limit(#[values(Store::Memory)] store
 #[rstest]
 #[tokio::test]
 async fn a_requeued_job_is_next_in_line_as_if_it_had_not_been_taken(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -837,7 +906,7 @@ async fn a_requeued_job_is_next_in_line_as_if_it_had_not_been_taken(
 #[rstest]
 #[tokio::test]
 async fn a_reclaimed_job_is_next_in_line_with_the_loss_recorded(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -855,7 +924,9 @@ async fn a_reclaimed_job_is_next_in_line_with_the_loss_recorded(
 
 #[rstest]
 #[tokio::test]
-async fn losses_in_a_row_are_seen_by_those_who_find_the_job(#[values(Store::Memory)] store: Store) {
+async fn losses_in_a_row_are_seen_by_those_who_find_the_job(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a"]).await;
     for losses in 0..3 {
@@ -872,7 +943,7 @@ async fn losses_in_a_row_are_seen_by_those_who_find_the_job(#[values(Store::Memo
 #[rstest]
 #[tokio::test]
 async fn any_other_end_of_an_attempt_forgets_the_losses(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(retry(secs(1)), archive(), Transition::Requeue, done())] end: Transition,
 ) {
     let on = store.open().await;
@@ -886,7 +957,9 @@ async fn any_other_end_of_an_attempt_forgets_the_losses(
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_settles_each_job_in_its_own_way(#[values(Store::Memory)] store: Store) {
+async fn a_batch_settles_each_job_in_its_own_way(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let other = on.beside();
     on.fill(&["a", "b", "c", "d", "e", "f"]).await;
@@ -921,7 +994,7 @@ async fn a_batch_settles_each_job_in_its_own_way(#[values(Store::Memory)] store:
 #[rstest]
 #[tokio::test]
 async fn a_settlement_is_carried_out_once(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(
         done(),
         Transition::Revoke,
@@ -947,7 +1020,7 @@ async fn a_settlement_is_carried_out_once(
 #[rstest]
 #[tokio::test]
 async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(
         done(),
         Transition::Revoke,
@@ -977,7 +1050,7 @@ async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
 
 #[rstest]
 #[tokio::test]
-async fn an_extension_replaces_the_lease(#[values(Store::Memory)] store: Store) {
+async fn an_extension_replaces_the_lease(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
     let [first, second] = on.take_many(2).await.try_into().unwrap();
@@ -999,7 +1072,7 @@ async fn an_extension_replaces_the_lease(#[values(Store::Memory)] store: Store) 
 #[rstest]
 #[tokio::test]
 async fn an_overdue_owner_whose_job_nobody_recovered_still_settles(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -1014,7 +1087,7 @@ async fn an_overdue_owner_whose_job_nobody_recovered_still_settles(
 
 #[rstest]
 #[tokio::test]
-async fn a_lease_that_never_was_is_lost(#[values(Store::Memory)] store: Store) {
+async fn a_lease_that_never_was_is_lost(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
     let taken = on.take().await;
@@ -1033,7 +1106,7 @@ async fn a_lease_that_never_was_is_lost(#[values(Store::Memory)] store: Store) {
 #[rstest]
 #[tokio::test]
 async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -1052,7 +1125,7 @@ async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
 #[rstest]
 #[tokio::test]
 async fn lapsed_leases_come_oldest_first_and_within_the_limit(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["c", "b", "a"]).await;
@@ -1073,7 +1146,7 @@ async fn lapsed_leases_come_oldest_first_and_within_the_limit(
 #[rstest]
 #[tokio::test]
 async fn a_job_is_never_forwarded_a_microsecond_early(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(1, 999_999, 1_000_000, 1_000_001, 86_400_000_123)] delay: u64,
 ) {
     let on = store.open().await;
@@ -1091,7 +1164,9 @@ async fn a_job_is_never_forwarded_a_microsecond_early(
 
 #[rstest]
 #[tokio::test]
-async fn jobs_due_within_one_second_keep_their_order(#[values(Store::Memory)] store: Store) {
+async fn jobs_due_within_one_second_keep_their_order(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     for (name, micros) in [("a", 500_002), ("b", 500_001), ("c", 999_999), ("d", 1)] {
         on.put(on.job(name).placed(Placement::After(Duration::from_micros(micros)))).await;
@@ -1105,7 +1180,9 @@ async fn jobs_due_within_one_second_keep_their_order(#[values(Store::Memory)] st
 
 #[rstest]
 #[tokio::test]
-async fn scheduled_and_retried_jobs_share_one_order(#[values(Store::Memory)] store: Store) {
+async fn scheduled_and_retried_jobs_share_one_order(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["r1", "r2"]).await;
     on.run(retry(secs(2))).await;
@@ -1122,7 +1199,9 @@ async fn scheduled_and_retried_jobs_share_one_order(#[values(Store::Memory)] sto
 
 #[rstest]
 #[tokio::test]
-async fn many_due_jobs_move_in_batches_and_keep_their_order(#[values(Store::Memory)] store: Store) {
+async fn many_due_jobs_move_in_batches_and_keep_their_order(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let jobs: Vec<_> = (0..250u64)
         .rev()
@@ -1144,7 +1223,7 @@ async fn many_due_jobs_move_in_batches_and_keep_their_order(#[values(Store::Memo
 #[rstest]
 #[tokio::test]
 async fn a_forwarded_job_waits_behind_those_that_are_pending(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.job("due").placed(Placement::After(secs(1)))).await;
@@ -1158,7 +1237,9 @@ async fn a_forwarded_job_waits_behind_those_that_are_pending(
 
 #[rstest]
 #[tokio::test]
-async fn forwarding_tells_when_the_next_job_is_due(#[values(Store::Memory)] store: Store) {
+async fn forwarding_tells_when_the_next_job_is_due(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     assert_eq!(on.forward().await, Forwarded::default());
     on.put(on.job("a").placed(Placement::After(secs(5)))).await;
@@ -1174,7 +1255,9 @@ async fn forwarding_tells_when_the_next_job_is_due(#[values(Store::Memory)] stor
 
 #[rstest]
 #[tokio::test]
-async fn a_paused_queue_forwards_but_is_not_ready(#[values(Store::Memory)] store: Store) {
+async fn a_paused_queue_forwards_but_is_not_ready(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.put(on.job("a").placed(Placement::After(secs(1)))).await;
     on.pause(true).await;
@@ -1190,7 +1273,9 @@ async fn a_paused_queue_forwards_but_is_not_ready(#[values(Store::Memory)] store
 
 #[rstest]
 #[tokio::test]
-async fn the_sizes_of_a_queue_have_every_state(#[values(Store::Memory)] store: Store) {
+async fn the_sizes_of_a_queue_have_every_state(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let later = |name| on.job(name).placed(Placement::After(secs(60)));
     on.broker.enqueue(&[later("s1"), later("s2"), later("s3")]).await.unwrap();
@@ -1220,7 +1305,9 @@ async fn the_sizes_of_a_queue_have_every_state(#[values(Store::Memory)] store: S
 
 #[rstest]
 #[tokio::test]
-async fn counters_of_the_day_begin_anew_at_midnight_utc(#[values(Store::Memory)] store: Store) {
+async fn counters_of_the_day_begin_anew_at_midnight_utc(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
     let counters = async || {
@@ -1241,7 +1328,9 @@ async fn counters_of_the_day_begin_anew_at_midnight_utc(#[values(Store::Memory)]
 
 #[rstest]
 #[tokio::test]
-async fn a_queue_that_was_never_used_does_not_exist(#[values(Store::Memory)] store: Store) {
+async fn a_queue_that_was_never_used_does_not_exist(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     assert!(on.take_many(1).await.is_empty());
 
@@ -1257,7 +1346,9 @@ async fn a_queue_that_was_never_used_does_not_exist(#[values(Store::Memory)] sto
 
 #[rstest]
 #[tokio::test]
-async fn what_happens_in_one_queue_leaves_another_alone(#[values(Store::Memory)] store: Store) {
+async fn what_happens_in_one_queue_leaves_another_alone(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let other = on.beside();
     assert!(created(&on.put(unique(on.kept("a", secs(9)), secs(60))).await));
@@ -1281,7 +1372,9 @@ async fn what_happens_in_one_queue_leaves_another_alone(#[values(Store::Memory)]
 
 #[rstest]
 #[tokio::test]
-async fn a_wait_ends_at_once_where_a_job_is_pending(#[values(Store::Memory)] store: Store) {
+async fn a_wait_ends_at_once_where_a_job_is_pending(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a"]).await;
     let began = Instant::now();
@@ -1295,7 +1388,7 @@ async fn a_wait_ends_at_once_where_a_job_is_pending(#[values(Store::Memory)] sto
 #[rstest]
 #[tokio::test]
 async fn a_wait_ends_when_a_job_becomes_pending(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
     #[values("enqueue", "forward", "requeue")] how: &str,
 ) {
     let on = store.open().await;
@@ -1330,7 +1423,7 @@ async fn a_wait_ends_when_a_job_becomes_pending(
 
 #[rstest]
 #[tokio::test]
-async fn a_wait_is_over_after_its_time(#[values(Store::Memory)] store: Store) {
+async fn a_wait_is_over_after_its_time(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     let (began, at_most) = (Instant::now(), Duration::from_millis(100));
 
@@ -1342,7 +1435,7 @@ async fn a_wait_is_over_after_its_time(#[values(Store::Memory)] store: Store) {
 #[rstest]
 #[tokio::test]
 async fn an_earlier_due_time_is_heard_of_from_another_handle(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let listener = on.broker.clone();
@@ -1364,7 +1457,7 @@ async fn an_earlier_due_time_is_heard_of_from_another_handle(
 
 #[rstest]
 #[tokio::test]
-async fn a_detached_handle_is_the_same_store(#[values(Store::Memory)] store: Store) {
+async fn a_detached_handle_is_the_same_store(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.fill(&["a"]).await;
 
@@ -1379,7 +1472,7 @@ async fn a_detached_handle_is_the_same_store(#[values(Store::Memory)] store: Sto
 #[rstest]
 #[tokio::test]
 async fn a_store_answers_tells_its_time_and_describes_itself(
-    #[values(Store::Memory)] store: Store,
+    #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.broker.ping().await.unwrap();
@@ -1391,7 +1484,9 @@ async fn a_store_answers_tells_its_time_and_describes_itself(
 
 #[rstest]
 #[tokio::test]
-async fn a_worker_is_announced_repeatedly_and_retired(#[values(Store::Memory)] store: Store) {
+async fn a_worker_is_announced_repeatedly_and_retired(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let mut worker = Announcement {
         host: "host".to_owned(),
