@@ -1,0 +1,620 @@
+//! What lies in Redis after each operation, read as any other client would, and
+//! what happens where that is not what the protocol says.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
+use rocket_jobqueue::internals::{
+    Announcement, Broker, Delivery, Enqueued, Inspect, PoolSettings, RedisPool, Running, Settled,
+    Topology,
+};
+use rocket_jobqueue::{
+    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Transition,
+};
+use support::RedisServer;
+
+/// Ahead of the server's clock, so that nothing that expires is gone at once.
+const START: i64 = 4_000_000_000;
+
+struct Bench {
+    server: RedisServer,
+    broker: Arc<RedisBroker>,
+    clock: Clock,
+    queue: QueueName,
+}
+
+fn broker(server: &RedisServer, clock: &Clock) -> Arc<RedisBroker> {
+    let settings =
+        PoolSettings { topology: Topology::Single(server.addr()), ..PoolSettings::default() };
+    Arc::new(RedisBroker::new(RedisPool::new(settings).unwrap(), clock.clone()))
+}
+
+fn open(clock: Clock) -> Bench {
+    let server = RedisServer::start(&["--enable-debug-command", "yes"]);
+    let broker = broker(&server, &clock);
+    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
+}
+
+/// A store whose time stands at a whole second.
+fn still() -> Bench {
+    open(Clock::manual(Timestamp::from_secs(START)))
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn done() -> Transition {
+    Transition::Complete { result: Some(b"42".to_vec()) }
+}
+
+fn retry(after: Duration) -> Transition {
+    Transition::Retry { after, error: "boom".to_owned(), counted: true }
+}
+
+fn archive() -> Transition {
+    Transition::Archive { error: "boom".to_owned() }
+}
+
+fn reclaim() -> Transition {
+    Transition::Reclaim { error: "gone".to_owned() }
+}
+
+impl Bench {
+    fn job(&self, name: &str) -> NewJob {
+        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
+        record.id = JobId::new(name).unwrap();
+        record.max_retry = 5;
+        NewJob::now(record)
+    }
+
+    async fn put(&self, job: NewJob) -> Enqueued {
+        self.broker.enqueue(&[job]).await.unwrap().remove(0)
+    }
+
+    async fn take(&self) -> Delivery {
+        let queues = [self.queue.clone()];
+        self.broker.dequeue(&queues, 1).await.unwrap().deliveries.pop().expect("a pending job")
+    }
+
+    async fn settle(&self, delivery: &Delivery, transition: Transition) -> Settled {
+        self.broker.settle(&[(delivery.clone(), transition)]).await.unwrap()[0]
+    }
+
+    fn cli(&self, command: &str) -> String {
+        self.server.cli(&command.split(' ').collect::<Vec<_>>())
+    }
+
+    /// The command with `Q:` for the queue's prefix.
+    fn q(&self, command: &str) -> String {
+        self.cli(&command.replace("Q:", "asynq:{default}:"))
+    }
+
+    fn digest(&self) -> String {
+        self.cli("DEBUG DIGEST")
+    }
+
+    fn message(&self, name: &str) -> JobRecord {
+        let id = JobId::new(name).unwrap();
+        let path = format!("asynq:{{default}}:t:{name}");
+        let hex = self.server.cli(&[
+            "EVAL",
+            "return (string.gsub(redis.call('HGET', KEYS[1], 'msg'), '.', function(c) \
+             return string.format('%02x', string.byte(c)) end))",
+            "1",
+            &path,
+        ]);
+        let bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        wire::decode(&self.queue, &id, &bytes).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_enqueued_job_lies_where_asynq_looks_for_it() {
+    let on = still();
+
+    on.put(on.job("a")).await;
+    on.put(on.job("b")).await;
+
+    assert_eq!(on.cli("SMEMBERS asynq:queues"), "default");
+    assert_eq!(on.q("LRANGE Q:pending 0 -1"), "b\na", "the tail is next");
+    assert_eq!(on.q("HGET Q:t:a state"), "pending");
+    assert_eq!(on.q("HGET Q:t:a pending_since"), format!("{START}000000000"));
+    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate\npending_since");
+    assert_eq!(on.q("TTL Q:t:a"), "-1");
+    assert_eq!(on.message("a"), on.job("a").record);
+}
+
+#[tokio::test]
+async fn a_scheduled_job_has_a_whole_second_for_asynq_and_the_instant_for_us() {
+    let on = still();
+
+    on.put(on.job("a").placed(Placement::After(Duration::from_micros(1_500_000)))).await;
+
+    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate");
+    assert_eq!(on.q("HGET Q:t:a state"), "scheduled");
+    assert_eq!(on.q("ZSCORE Q:scheduled a"), format!("{}", START + 2));
+    assert_eq!(on.q("ZSCORE Q:x:due a"), format!("{}", START * 1_000_000 + 1_500_000));
+    assert_eq!(on.q("EXISTS Q:pending"), "0");
+}
+
+#[tokio::test]
+async fn a_lock_names_its_holder_and_lasts_from_the_due_time() {
+    let on = still();
+    let mut job = on.job("a").placed(Placement::After(secs(100)));
+    job.unique_for = Some(secs(60));
+
+    on.put(job).await;
+
+    let key = keys::unique(&on.queue, "mail", Some(b"{}"));
+    assert_eq!(on.cli(&format!("GET {key}")), "a");
+    assert_eq!(on.cli(&format!("TTL {key}")), "160");
+    assert_eq!(on.q("HGET Q:t:a unique_key"), key);
+    assert_eq!(on.message("a").unique_key, key);
+}
+
+#[tokio::test]
+async fn a_taken_job_is_active_under_a_fractional_lease() {
+    let on = still();
+    on.put(on.job("a")).await;
+
+    let delivery = on.take().await;
+
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "a");
+    assert_eq!(on.q("EXISTS Q:pending"), "0");
+    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate", "pending_since is gone");
+    assert_eq!(on.q("HGET Q:t:a state"), "active");
+    assert_eq!(delivery.lease.token, (START + 30) * 1_000_000 + 1);
+    let score: f64 = on.q("ZSCORE Q:lease a").parse().unwrap();
+    assert!((score - (START + 30) as f64 - 1e-6).abs() < 5e-7 && score.fract() > 0.0, "{score}");
+}
+
+#[tokio::test]
+async fn a_done_job_leaves_nothing_but_counters() {
+    let on = still();
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+
+    let day = "2096-10-02";
+    assert_eq!(
+        on.cli("KEYS asynq:{*").lines().collect::<std::collections::BTreeSet<_>>(),
+        ["asynq:{default}:processed".to_owned(), format!("asynq:{{default}}:processed:{day}")]
+            .iter()
+            .map(String::as_str)
+            .collect()
+    );
+    assert_eq!(on.q("GET Q:processed"), "1");
+    assert_eq!(on.q(&format!("EXPIRETIME Q:processed:{day}")), (START + 90 * 86_400).to_string());
+}
+
+#[tokio::test]
+async fn a_retained_job_is_completed_with_its_result() {
+    let on = still();
+    let mut job = on.job("a");
+    job.record.retention = secs(60);
+    job.unique_for = Some(secs(600));
+    on.put(job).await;
+    let delivery = on.take().await;
+
+    on.settle(&delivery, done()).await;
+
+    assert_eq!(on.q("ZSCORE Q:completed a"), (START + 60).to_string());
+    assert_eq!(on.q("HGET Q:t:a state"), "completed");
+    assert_eq!(on.q("HGET Q:t:a result"), "42");
+    assert_eq!(on.message("a").completed_at, Some(Timestamp::from_secs(START)));
+    assert_eq!(on.cli(&format!("EXISTS {}", keys::unique(&on.queue, "mail", Some(b"{}")))), "0");
+    assert_eq!(on.q("EXISTS Q:active"), "0");
+    assert_eq!(on.q("EXISTS Q:lease"), "0");
+}
+
+#[tokio::test]
+async fn a_failed_job_waits_in_retry_and_is_counted_twice() {
+    let on = still();
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+
+    on.settle(&delivery, retry(Duration::from_micros(1_000_001))).await;
+
+    assert_eq!(on.q("ZSCORE Q:retry a"), (START + 2).to_string());
+    assert_eq!(on.q("HGET Q:t:a state"), "retry");
+    let message = on.message("a");
+    assert_eq!((message.retried, message.last_error.as_str()), (1, "boom"));
+    assert_eq!(message.last_failed_at, Some(Timestamp::from_secs(START)));
+    assert_eq!(on.q("MGET Q:processed Q:failed"), "1\n1");
+}
+
+#[tokio::test]
+async fn an_archived_job_has_the_second_it_was_archived() {
+    let on = still();
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+    on.clock.advance(Duration::from_millis(2_900));
+
+    on.settle(&delivery, archive()).await;
+
+    assert_eq!(on.q("ZSCORE Q:archived a"), (START + 2).to_string());
+    assert_eq!(on.q("HGET Q:t:a state"), "archived");
+    assert_eq!(on.message("a").retried, 0);
+    assert_eq!(on.q("MGET Q:processed Q:failed"), "1\n1");
+}
+
+#[tokio::test]
+async fn a_requeued_job_is_at_the_tail_with_its_time() {
+    let on = still();
+    on.put(on.job("a")).await;
+    on.put(on.job("b")).await;
+    let delivery = on.take().await;
+
+    on.settle(&delivery, Transition::Requeue).await;
+
+    assert_eq!(on.q("LRANGE Q:pending 0 -1"), "b\na");
+    assert_eq!(on.q("HGET Q:t:a pending_since"), format!("{START}000000000"));
+}
+
+#[tokio::test]
+async fn without_a_manual_clock_the_servers_time_rules() {
+    let on = open(Clock::system());
+    on.put(on.job("a").placed(Placement::After(Duration::from_millis(60)))).await;
+    let begin = Instant::now();
+    loop {
+        let found = on.broker.forward(&on.queue, 10).await.unwrap();
+        if found.moved == 1 {
+            break;
+        }
+        let next = found.next.expect("it waits");
+        assert!(next <= Duration::from_millis(60), "{next:?}");
+        tokio::time::sleep(next).await;
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(50), "{:?}", begin.elapsed());
+    let delivery = on.take().await;
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn a_go_workers_lease_is_believed_thirty_seconds_longer() {
+    let on = still();
+    on.put(on.job("a")).await;
+    on.take().await;
+    on.q(&format!("ZADD Q:lease {} a", START + 30));
+    let lapsed = async || on.broker.lapsed(&on.queue, 10).await.unwrap();
+
+    on.clock.advance(secs(59));
+    assert!(lapsed().await.is_empty());
+    on.clock.advance(secs(1));
+    let found = lapsed().await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(on.settle(&found[0], reclaim()).await, Settled::Done);
+    assert_eq!(on.q("LRANGE Q:pending 0 -1"), "a");
+    assert_eq!(on.q("HGET Q:t:a x_lost"), "1");
+}
+
+#[tokio::test]
+async fn a_job_that_another_worker_leased_cannot_be_settled_or_extended() {
+    let on = still();
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+    on.q(&format!("ZADD Q:lease {} a", START + 99));
+    let before = on.digest();
+
+    for transition in [done(), retry(secs(1)), archive(), Transition::Requeue, reclaim()] {
+        assert_eq!(on.settle(&delivery, transition).await, Settled::Lost);
+    }
+    assert_eq!(on.broker.extend(&[delivery.lease.clone()]).await.unwrap(), [None]);
+    assert_eq!(on.digest(), before);
+}
+
+#[tokio::test]
+async fn a_job_whose_lease_entry_is_lost_can_still_be_ended() {
+    let on = still();
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+    on.q("DEL Q:lease");
+
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+    assert_eq!(on.q("EXISTS Q:active Q:t:a"), "0");
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Lost);
+}
+
+#[tokio::test]
+async fn an_active_job_without_a_lease_is_recovered_after_the_margin() {
+    let on = still();
+    on.put(on.job("a")).await;
+    on.take().await;
+    on.q("DEL Q:lease");
+
+    assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
+    assert_eq!(on.q("ZSCORE Q:lease a"), START.to_string());
+    on.clock.advance(secs(30));
+    assert_eq!(on.broker.lapsed(&on.queue, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn ghosts_are_removed_where_they_are_met() {
+    let on = still();
+    on.put(on.job("real")).await;
+    on.q("RPUSH Q:pending ghost");
+    on.q("ZADD Q:scheduled 1 ghost2");
+    on.q("ZADD Q:retry 1 ghost3");
+    on.q("ZADD Q:lease 1 ghost4 2.5 real");
+    on.q("LPUSH Q:active ghost5");
+    on.q("HSET Q:t:ghost5 state active");
+    on.q("ZADD Q:lease 3.5 ghost5");
+
+    let moved = on.broker.forward(&on.queue, 10).await.unwrap();
+    let lapsed = on.broker.lapsed(&on.queue, 10).await.unwrap();
+    let delivery = on.take().await;
+
+    assert_eq!((moved.moved, lapsed.len(), delivery.job.id.as_str()), (0, 0, "real"));
+    assert_eq!(on.q("EXISTS Q:scheduled Q:retry Q:t:ghost Q:t:ghost2 Q:t:ghost5"), "0");
+    assert_eq!(on.q("ZRANGE Q:lease 0 -1"), "real");
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "real");
+}
+
+#[tokio::test]
+async fn an_unreadable_message_is_archived_as_it_is() {
+    let on = still();
+    on.put(on.job("good")).await;
+    on.q("HSET Q:t:bad msg garbage! state pending");
+    on.q("RPUSH Q:pending bad");
+
+    let queues = [on.queue.clone()];
+    let taken = on.broker.dequeue(&queues, 5).await.unwrap();
+
+    assert_eq!(taken.deliveries.len(), 1);
+    assert_eq!(on.q("ZSCORE Q:archived bad"), START.to_string());
+    assert_eq!(on.q("HMGET Q:t:bad msg state"), "garbage!\narchived");
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "good");
+}
+
+#[tokio::test]
+async fn what_a_go_forwarder_or_a_tool_did_first_is_not_done_again() {
+    let on = still();
+    on.put(on.job("a").placed(Placement::After(secs(5)))).await;
+    on.put(on.job("b").placed(Placement::After(secs(5)))).await;
+    // Run at once, by a tool; and put off, by a tool.
+    on.q("ZREM Q:scheduled a");
+    on.q("LPUSH Q:pending a");
+    on.q("HSET Q:t:a state pending");
+    on.q(&format!("ZADD Q:scheduled {} b", START + 50));
+    on.clock.advance(secs(5));
+
+    assert_eq!(on.broker.forward(&on.queue, 10).await.unwrap().moved, 0);
+    assert_eq!(on.q("LRANGE Q:pending 0 -1"), "a");
+    assert_eq!(on.q("EXISTS Q:x:due"), "0");
+    let info = on.broker.queue(&on.queue).await.unwrap();
+    assert_eq!(info.sizes["scheduled"], 1);
+    on.clock.advance(secs(45));
+    assert_eq!(on.broker.forward(&on.queue, 10).await.unwrap().moved, 1);
+}
+
+#[tokio::test]
+async fn what_go_scheduled_is_forwarded_into_pending_or_its_group() {
+    let on = still();
+    on.put(on.job("a").placed(Placement::After(secs(5)))).await;
+    on.put(on.job("b").placed(Placement::After(secs(5)))).await;
+    on.q("DEL Q:x:due");
+    on.q("HSET Q:t:b group digest");
+    assert_eq!(on.broker.forward(&on.queue, 9).await.unwrap().next, Some(secs(5)));
+    on.clock.advance(secs(5));
+
+    assert_eq!(on.broker.forward(&on.queue, 9).await.unwrap().moved, 1);
+
+    assert_eq!(on.q("ZSCORE Q:g:digest b"), (START + 5).to_string());
+    assert_eq!(on.q("SMEMBERS Q:groups"), "digest");
+    assert_eq!(on.q("HGET Q:t:b state"), "aggregating");
+    let info = on.broker.job(&on.queue, &JobId::new("b").unwrap()).await.unwrap().unwrap();
+    assert_eq!(info.state, JobState::Aggregating);
+}
+
+/// Everything in place for each operation, then one key of another type.
+#[tokio::test]
+async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
+    let on = still();
+    let day = "2096-10-02";
+    let every = [
+        "pending",
+        "active",
+        "lease",
+        "scheduled",
+        "retry",
+        "archived",
+        "completed",
+        "x:due",
+        "t:next",
+        "t:held",
+        "t:new",
+        "processed",
+        "failed",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([format!("processed:{day}"), format!("failed:{day}")]);
+    let mut refused = 0;
+    for key in every {
+        for operation in 0..11 {
+            on.cli("FLUSHALL");
+            let mut kept = on.job("held");
+            kept.record.retention = secs(60);
+            kept.unique_for = Some(secs(60));
+            on.put(kept).await;
+            let held = on.take().await;
+            on.put(on.job("due").placed(Placement::After(secs(1)))).await;
+            on.put(on.job("next")).await;
+            let wrong = format!("asynq:{{default}}:{key}");
+            on.cli(&format!("DEL {wrong}"));
+            let spoil = if key.starts_with(['p', 'f']) && key != "pending" {
+                format!("SET {wrong} many")
+            } else {
+                format!("SETRANGE {wrong} 0 text")
+            };
+            on.cli(&spoil);
+            on.clock.advance(secs(2));
+            let before = on.digest();
+
+            let queues = [on.queue.clone()];
+            let settle = async |transition| {
+                on.broker.settle(&[(held.clone(), transition)]).await.map(|settled| settled[0])
+            };
+            let error = match operation {
+                0 => on.broker.enqueue(&[on.job("new")]).await.err(),
+                1 => {
+                    let later = on.job("new").placed(Placement::After(secs(9)));
+                    on.broker.enqueue(&[later]).await.err()
+                }
+                2 => on.broker.dequeue(&queues, 9).await.err(),
+                3 => settle(done()).await.err(),
+                4 => settle(Transition::Revoke).await.err(),
+                5 => settle(retry(secs(1))).await.err(),
+                6 => settle(archive()).await.err(),
+                7 => settle(Transition::Requeue).await.err(),
+                8 => on.broker.extend(&[held.lease.clone()]).await.err(),
+                9 => on.broker.forward(&on.queue, 9).await.err(),
+                _ => on.broker.lapsed(&on.queue, 9).await.err(),
+            };
+            if let Some(error) = error {
+                refused += 1;
+                assert!(error.is_refused(), "{key}, operation {operation}: {error:?}");
+                assert_eq!(on.digest(), before, "{key}, operation {operation}");
+            }
+        }
+    }
+    assert!(refused > 40, "{refused}");
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_sent_again() {
+    let on = still();
+    on.put(on.job("a")).await;
+    for _ in 0..3 {
+        on.cli("SCRIPT FLUSH");
+        let delivery = on.take().await;
+        on.cli("SCRIPT FLUSH");
+        on.settle(&delivery, Transition::Requeue).await;
+    }
+    assert_eq!(on.q("LLEN Q:pending"), "1");
+}
+
+#[tokio::test]
+async fn a_full_server_still_lets_workers_drain_it() {
+    let on = still();
+    let mut jobs = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let mut job = on.job(name);
+        job.record.retention = secs(60);
+        jobs.push(job);
+    }
+    jobs.push(on.job("later").placed(Placement::After(secs(1))));
+    on.broker.enqueue(&jobs).await.unwrap();
+    on.clock.advance(secs(1));
+    on.cli("CONFIG SET maxmemory 1");
+
+    let error = on.broker.enqueue(&[on.job("x")]).await.unwrap_err();
+    assert!(error.is_refused(), "{error:?}");
+    assert_eq!(on.broker.forward(&on.queue, 9).await.unwrap().moved, 1);
+    for transition in [done(), retry(secs(1)), archive(), Transition::Requeue, reclaim()] {
+        let mut delivery = on.take().await;
+        let extended = on.broker.extend(&[delivery.lease.clone()]).await.unwrap();
+        delivery.lease = extended[0].clone().expect("the lease holds");
+        assert_eq!(on.settle(&delivery, transition).await, Settled::Done);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_remembered_beside_the_queue() {
+    let on = still();
+    let mut job = on.job("a");
+    job.idempotency = Some(Idempotency::new("/jobs", "k", b"body"));
+    on.put(job).await;
+
+    let key = on.cli("KEYS asynq:{default}:x:idem:*");
+    assert!(on.cli(&format!("GET {key}")).ends_with(":a"));
+    assert_eq!(on.cli(&format!("TTL {key}")), "86400");
+}
+
+#[tokio::test]
+async fn a_wait_ends_at_a_push_by_anybody_and_takes_nothing() {
+    let on = open(Clock::system());
+    let queues = [QueueName::new("other").unwrap(), on.queue.clone()];
+    let begin = Instant::now();
+    on.broker.wait(&queues, Duration::from_millis(100)).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(90));
+
+    for round in 0..5 {
+        let waiting = on.broker.clone();
+        let names = queues.clone();
+        let wait = tokio::spawn(async move { waiting.wait(&names, secs(5)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let begin = Instant::now();
+        on.put(on.job("a")).await;
+        wait.await.unwrap().unwrap();
+        assert!(begin.elapsed() < Duration::from_millis(500), "round {round}");
+        let delivery = on.take().await;
+        on.settle(&delivery, done()).await;
+        // A look that was parked may end once more, for the job that is gone.
+        on.broker.wait(&queues, Duration::from_millis(50)).await.unwrap();
+    }
+    assert!(on.cli("CLIENT LIST").lines().count() < 8, "one connection for each queue");
+}
+
+#[tokio::test]
+async fn an_earlier_due_time_is_told_to_every_process() {
+    let on = open(Clock::system());
+    let other = broker(&on.server, &on.clock);
+    let listening = tokio::spawn(async move { other.due_changed().await });
+    let subscribed = || async { on.cli("PUBSUB NUMSUB asynq:x:wake").ends_with('1') };
+    assert!(support::eventually(secs(5), subscribed).await);
+
+    on.put(on.job("a").placed(Placement::After(secs(60)))).await;
+
+    tokio::time::timeout(secs(3), listening).await.expect("it was told").unwrap().unwrap();
+    tokio::time::timeout(secs(3), on.broker.due_changed()).await.expect("this one too").unwrap();
+    let gone = || async { on.cli("PUBSUB NUMSUB asynq:x:wake").ends_with('1') };
+    assert!(support::eventually(secs(5), gone).await, "who is dropped listens no more");
+}
+
+#[tokio::test]
+async fn an_announcement_is_where_asynqs_tools_look_and_goes_when_taken_back() {
+    let on = still();
+    let mut who = Announcement {
+        host: "web-1".to_owned(),
+        pid: 42,
+        server_id: "id".to_owned(),
+        concurrency: 10,
+        queues: [(on.queue.clone(), 3)].into(),
+        strict_priority: false,
+        status: "active",
+        started: Timestamp::from_secs(START),
+        running: vec![Running {
+            job: on.job("a").record.into(),
+            started: Timestamp::from_secs(START),
+            deadline: Timestamp::from_secs(START + 60),
+        }],
+    };
+    on.cli("ZADD asynq:servers 5 vanished");
+
+    on.broker.announce(&who).await.unwrap();
+
+    let (server, workers) = (keys::server(&who), keys::workers(&who));
+    assert_eq!(server, "asynq:servers:{web-1:42:id}");
+    assert_eq!(on.cli("ZRANGE asynq:servers 0 -1 WITHSCORES"), format!("{server}\n{}", START + 10));
+    assert_eq!(on.cli("ZRANGE asynq:workers 0 -1"), workers);
+    assert_eq!(on.cli(&format!("TTL {server}")), "10");
+    assert_eq!(on.cli(&format!("TTL {workers}")), "10");
+    assert_eq!(on.cli(&format!("HKEYS {workers}")), "a");
+    assert_eq!(on.cli("SMEMBERS asynq:queues"), "default");
+
+    who.running.clear();
+    on.broker.announce(&who).await.unwrap();
+    assert_eq!(on.cli(&format!("EXISTS {workers}")), "0");
+    on.broker.retire(&who).await.unwrap();
+    assert_eq!(on.cli(&format!("EXISTS {server} asynq:servers asynq:workers")), "0");
+}
