@@ -651,6 +651,40 @@ async fn no_more_jobs_are_taken_than_asked_for(
 
 #[rstest]
 #[tokio::test]
+async fn workers_that_take_at_the_same_time_share_no_job(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let names: Vec<_> = (0..200).map(|n| format!("{n:03}")).collect();
+    let jobs: Vec<_> = names.iter().map(|name| on.job(name)).collect();
+    on.broker.enqueue(&jobs).await.unwrap();
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let worker = Bench { broker: on.broker.detached(), ..on.clone() };
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                loop {
+                    let taken = worker.take_many(7).await;
+                    if taken.is_empty() {
+                        return mine;
+                    }
+                    mine.extend(taken.into_iter().map(|delivery| delivery.job.id.to_string()));
+                }
+            })
+        })
+        .collect();
+
+    let mut taken = Vec::new();
+    for worker in workers {
+        taken.extend(worker.await.unwrap());
+    }
+
+    taken.sort();
+    assert_eq!(taken, names);
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_paused_queue_gives_nothing_and_says_so(
     #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
