@@ -22,9 +22,10 @@ pub use client::{Client, Enqueue, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;
 pub use job::*;
+pub use pool::Connection as JobQueueConnection;
 pub use registry::{Entry, FromContext, JobHandler, Need, State};
 pub use time::{Clock, Timestamp};
-pub use web::{FieldProblem, JobQueue, JobQueueFairing, Managed, ProblemDetails};
+pub use web::{FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails};
 
 /// What the crate's own tests use of its private modules. No promises.
 #[doc(hidden)]

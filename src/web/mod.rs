@@ -4,6 +4,7 @@
 mod api;
 #[cfg(feature = "dashboard")]
 mod dashboard;
+mod database;
 mod error;
 mod fairing;
 mod guards;
@@ -22,6 +23,7 @@ use crate::error::Error;
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 
+pub use database::JobQueuePool;
 pub use error::{FieldProblem, ProblemDetails};
 pub use fairing::JobQueueFairing;
 pub use managed::Managed;
