@@ -224,7 +224,7 @@ impl Words {
                 "10",
             ),
             (Field::MaxRetry, false) => (
-                "Most retries",
+                "Retries at most",
                 format!("Optional; empty or 0 means 10. Up to {MOST_RETRIES}."),
                 "10",
             ),
