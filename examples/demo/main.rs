@@ -1,0 +1,162 @@
+//! An application with a job queue, as a user would write it.
+//!
+//! ```sh
+//! cargo run --example demo                       # in memory, nothing installed
+//! cargo run --example demo -- --redis localhost:6379
+//! APP_ENV=develop cargo run --example demo       # as config/develop says
+//! ```
+//!
+//! `--no-greeting` registers no job at start, `--worker` is a process that only
+//! runs jobs and answers health checks on port 8082.
+
+mod greeting;
+mod jobs;
+mod routes;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use rocket::fairing::AdHoc;
+use rocket::{Build, Orbit, Rocket};
+use rocket_jobqueue::{JobQueue, Store};
+
+use routes::{Admin, Token};
+
+const USAGE: &str = "usage: demo [--redis HOST:PORT] [--no-greeting] [--worker]";
+
+#[derive(Default)]
+struct Options {
+    redis: Option<String>,
+    no_greeting: bool,
+    worker: bool,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--redis" => {
+                    let address = words.next().ok_or("--redis: expected HOST:PORT, found nothing")?;
+                    options.redis = Some(address);
+                }
+                "--no-greeting" => options.no_greeting = true,
+                "--worker" => options.worker = true,
+                other => return Err(format!("unknown argument {other:?}")),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether nobody said where jobs are to be kept.
+    fn nothing_said(&self) -> bool {
+        let said = |name: &str| {
+            name == "APP_ENV"
+                || name == "REDIS_JOBQUEUE_ADDR"
+                || name.starts_with("ROCKET_DATABASES")
+                || name.starts_with("ROCKET_JOBQUEUE")
+        };
+        self.redis.is_none() && !std::env::vars_os().any(|(name, _)| said(&name.to_string_lossy()))
+    }
+}
+
+fn build(options: Options) -> Rocket<Build> {
+    let mut figment = rocket::Config::figment();
+    if std::env::var_os("ROCKET_LOG_LEVEL").is_none() {
+        // Standard output belongs to the reference job's lines.
+        figment = figment.merge(("log_level", "off"));
+    }
+    let mut queue = JobQueue::fairing()
+        .handle(jobs::count_visit)
+        .handle(jobs::send_order)
+        .handle(jobs::nap)
+        .admin_guard::<Admin>();
+    if options.nothing_said() {
+        queue = queue.environment("embedded");
+        say("running embedded: jobs live in this process, no Redis needed");
+        say("with Redis: cargo run --example demo -- --redis localhost:6379");
+    }
+    if let Some(address) = &options.redis {
+        queue = queue.set("databases.jobqueue.url", format!("redis://{address}"));
+    }
+    let rocket = rocket::custom(figment).manage(jobs::Visits::default());
+    if options.worker {
+        return rocket
+            .attach(queue.worker_only())
+            .attach(AdHoc::on_liftoff("Welcome", |rocket| Box::pin(async { welcome_worker(rocket) })));
+    }
+    rocket
+        .manage(Token(uuid::Uuid::new_v4().simple().to_string()))
+        .attach(queue)
+        .mount("/", routes::all())
+        .attach(AdHoc::on_liftoff("Welcome", move |rocket| {
+            Box::pin(async move {
+                welcome(rocket);
+                if !options.no_greeting {
+                    greeting::spawn(rocket);
+                }
+            })
+        }))
+}
+
+/// One line for a person, on standard error.
+fn say(line: &str) {
+    // Nobody to tell it to is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "  {line}");
+}
+
+/// The address a person on this machine would type.
+fn origin(rocket: &Rocket<Orbit>) -> String {
+    let config = rocket.config();
+    let host = match config.address {
+        any if any.is_unspecified() => "localhost".to_owned(),
+        std::net::IpAddr::V6(address) => format!("[{address}]"),
+        address => address.to_string(),
+    };
+    format!("http://{host}:{}", config.port)
+}
+
+fn welcome(rocket: &Rocket<Orbit>) {
+    let (Some(queue), Some(Token(token))) = (rocket.state::<JobQueue>(), rocket.state::<Token>())
+    else {
+        return;
+    };
+    let (origin, config) = (origin(rocket), queue.config());
+    let base = format!("{origin}{}", config.base);
+    let store = match config.store {
+        Store::Memory => "this process's memory",
+        Store::Redis => "Redis",
+    };
+    say("");
+    say(&format!("listening    {origin}"));
+    say(&format!("register     {base}/ui/register"));
+    say(&format!("API docs     {base}/docs"));
+    say(&format!("dashboard    {base}/ui?token={token}"));
+    say(&format!("queue        {store}, base {}", config.base));
+    say("");
+}
+
+fn welcome_worker(rocket: &Rocket<Orbit>) {
+    if let Some(queue) = rocket.state::<JobQueue>() {
+        say(&format!("worker only, health at {}{}/health", origin(rocket), queue.config().base));
+    }
+}
+
+#[rocket::main]
+async fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            say(&format!("demo: {error}"));
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match build(options).launch().await {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("demo: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The README's first command and the example programs, as real processes.
+
+mod support;
+#[path = "support/program.rs"]
+mod program;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use program::{BUILD, Program, curl};
+use support::RedisServer;
+
+const PROMPT: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_first_command_of_the_readme_runs_a_job_with_nothing_installed() {
+    let program = Program::start("demo", &[], &[]);
+    program.said("running embedded", BUILD);
+    program.said("--redis localhost:6379", PROMPT);
+    program.origin();
+    let listening = Instant::now();
+    let line = program.printed("Hello from the job queue", PROMPT);
+    assert!(listening.elapsed() < PROMPT);
+    let stamp = line.strip_prefix('[').and_then(|line| line.split_once("] ")).unwrap().0;
+    assert!(chrono::NaiveDateTime::parse_from_str(stamp, "%Y-%m-%d %H:%M:%S").is_ok(), "{line}");
+    program.said("registered job", PROMPT);
+    program.said("done", PROMPT);
+}
+
+#[test]
+fn the_readmes_curl_registers_a_job_that_prints_its_line() {
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let curl = readme.lines().find(|line| line.starts_with("curl ")).expect("a curl command");
+    let program = Program::start("demo", &["--no-greeting"], &[]);
+    let origin = program.origin();
+    let command = curl.replace("http://localhost:8000", &origin);
+    let began = Instant::now();
+    let answer = Command::new("sh").args(["-c", &command]).output().unwrap();
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(text.contains(r#""status":"registered""#), "{text}");
+    program.printed("from curl", PROMPT);
+    assert!(began.elapsed() >= Duration::from_secs(2));
+}
+
+#[test]
+fn the_same_application_uses_redis_when_it_is_given_one() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let program = Program::start("demo", &["--redis", &redis.addr()], &[]);
+    program.origin();
+    program.said("registered job", PROMPT);
+    let scheduled = redis.cli(&["zcard", "asynq:{default}:scheduled"]);
+    assert_eq!(scheduled.trim(), "1");
+    program.printed("Hello from the job queue", PROMPT);
+    program.said("done", PROMPT);
+    assert_eq!(redis.cli(&["keys", "asynq:{default}:t:*"]).trim(), "");
+}
+
+#[test]
+fn failed_attempts_archives_and_completions_leave_their_lines() {
+    let program = Program::start("demo", &["--no-greeting"], &[]);
+    let origin = program.origin();
+    let post = |path: &str| {
+        assert_eq!(curl(&["-X", "POST", &format!("{origin}{path}")]).0, 200, "{path}");
+    };
+    post("/orders/7?closed_for=1");
+    let failed = program.said("job attempt failed", PROMPT);
+    for part in ["WARN", "type=shop:send_order", "id=", "attempt=1 of 4", "shop is closed", "next try in"] {
+        assert!(failed.contains(part), "{part:?} is missing in {failed:?}");
+    }
+    let completed = program.said("job completed", PROMPT);
+    assert!(completed.contains("INFO") && completed.contains("shop:send_order"), "{completed}");
+    post("/visits/%20");
+    let archived = program.said("job archived", PROMPT);
+    assert!(archived.contains("ERROR") && archived.contains("needs a name"), "{archived}");
+}
+
+#[test]
+fn a_worker_only_process_answers_health_and_has_no_other_route() {
+    let port = support::free_port().to_string();
+    let program = Program::start(
+        "demo",
+        &["--worker"],
+        &[("APP_ENV", "embedded"), ("ROCKET_JOBQUEUE", &format!("{{port={port}}}"))],
+    );
+    program.said("worker only", BUILD);
+    let status = |path: &str| {
+        let url = format!("http://127.0.0.1:{port}/api/dm-jobqueue{path}");
+        curl(&[&url]).0
+    };
+    assert_eq!(status("/health"), 200);
+    assert_eq!(status("/ui/register"), 404);
+}
+
+#[test]
+fn the_quickstart_runs_its_job() {
+    let port = support::free_port().to_string();
+    let program = Program::start("quickstart", &[], &[("ROCKET_PORT", &port)]);
+    program.printed("launched", BUILD);
+    let url = format!("http://127.0.0.1:{port}/sign-up/7");
+    assert!(curl(&["-X", "POST", &url]).1.starts_with("job "));
+    program.printed("welcome, user 7", PROMPT);
+}
+
+#[test]
+fn a_wrong_argument_is_answered_with_the_usage() {
+    let mut program = Program::start("demo", &["--port"], &[]);
+    program.said("unknown argument \"--port\"", BUILD);
+    program.said("usage:", PROMPT);
+    assert_eq!(program.child.wait().unwrap().code(), Some(2));
+}

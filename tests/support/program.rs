@@ -1,0 +1,122 @@
+//! Example programs as processes of their own, and `curl` to talk to them.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Building an example may be part of starting it.
+pub const BUILD: Duration = Duration::from_secs(600);
+
+/// An example program, its lines on both outputs, killed when dropped.
+pub struct Program {
+    pub child: Child,
+    out: Receiver<String>,
+    pub err: Receiver<String>,
+}
+
+fn lines(of: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(of).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+impl Program {
+    pub fn start(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["run", "--quiet", "--example", name]);
+        if !arguments.is_empty() {
+            command.arg("--").args(arguments);
+        }
+        Self::spawn(command, variables)
+    }
+
+    fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("ROCKET_") || name == "APP_ENV" || name == "REDIS_JOBQUEUE_ADDR" {
+                command.env_remove(name);
+            }
+        }
+        command.env("ROCKET_PORT", "0").envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("cargo starts");
+        let out = lines(child.stdout.take().unwrap());
+        let err = lines(child.stderr.take().unwrap());
+        Self { child, out, err }
+    }
+
+    /// The first line on standard error that holds this text.
+    pub fn said(&self, text: &str, within: Duration) -> String {
+        find(&self.err, text, within)
+    }
+
+    pub fn printed(&self, text: &str, within: Duration) -> String {
+        find(&self.out, text, within)
+    }
+
+    /// Sends a signal: `TERM`, `KILL`, `STOP` …
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// All lines of standard output so far that hold this text.
+    pub fn printed_so_far(&self, text: &str) -> Vec<String> {
+        self.out.try_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// The address it listens on, as its welcome shows it.
+    pub fn origin(&self) -> String {
+        let line = self.said("listening", BUILD);
+        line.split_whitespace().last().unwrap().to_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // `cargo run` has been replaced by the program: the process is the same.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn find(lines: &Receiver<String>, text: &str, within: Duration) -> String {
+    let end = Instant::now() + within;
+    let mut seen = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok(line) if line.contains(text) => return line,
+            Ok(line) => seen.push(line),
+            Err(_) => panic!("no line with {text:?} within {within:?}; seen: {seen:#?}"),
+        }
+    }
+}
+
+/// What `curl` got: status and body.
+pub fn curl(arguments: &[&str]) -> (u16, String) {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-m", "20", "-w", "\n%{http_code}"]).args(arguments);
+    let output = command.output().expect("curl runs (Debian package curl)");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').unwrap_or(("", "0"));
+    (status.parse().unwrap_or(0), body.to_owned())
+}
+
+/// Posts JSON.
+pub fn post_json(url: &str, body: &str, headers: &[&str]) -> (u16, String) {
+    let mut arguments = vec!["-X", "POST", url, "-H", "Content-Type: application/json", "-d", body];
+    for header in headers {
+        arguments.extend(["-H", header]);
+    }
+    curl(&arguments)
+}
