@@ -23,6 +23,7 @@ TOOLS=(
   shellcheck=shellcheck
   curl=curl
   awk=mawk
+  kill=procps
 )
 
 # rustup puts cargo where a shell without a login does not look.

@@ -1,8 +1,8 @@
 //! The README's first command and the example programs, as real processes.
 
-mod support;
 #[path = "support/program.rs"]
 mod program;
+mod support;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -64,7 +64,9 @@ fn failed_attempts_archives_and_completions_leave_their_lines() {
     };
     post("/orders/7?closed_for=1");
     let failed = program.said("job attempt failed", PROMPT);
-    for part in ["WARN", "type=shop:send_order", "id=", "attempt=1 of 4", "shop is closed", "next try in"] {
+    for part in
+        ["WARN", "type=shop:send_order", "id=", "attempt=1 of 4", "shop is closed", "next try in"]
+    {
         assert!(failed.contains(part), "{part:?} is missing in {failed:?}");
     }
     let completed = program.said("job completed", PROMPT);

@@ -1,9 +1,9 @@
 //! Redis absent, stopped, frozen; workers killed in the middle of a job. Real
 //! processes on both sides.
 
-mod support;
 #[path = "support/program.rs"]
 mod program;
+mod support;
 
 use std::time::{Duration, Instant};
 

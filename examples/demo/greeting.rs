@@ -25,7 +25,10 @@ pub fn spawn(rocket: &Rocket<Orbit>) {
     });
 }
 
-async fn greet(queue: &JobQueue, url: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn greet(
+    queue: &JobQueue,
+    url: &str,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let body = json!({ "message": "Hello from the job queue", "delay_seconds": DELAY.as_secs() });
     let began = Instant::now();
     let response = reqwest::Client::new().post(url).json(&body).send().await?;

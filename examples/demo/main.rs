@@ -37,7 +37,8 @@ impl Options {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--redis" => {
-                    let address = words.next().ok_or("--redis: expected HOST:PORT, found nothing")?;
+                    let address =
+                        words.next().ok_or("--redis: expected HOST:PORT, found nothing")?;
                     options.redis = Some(address);
                 }
                 "--no-greeting" => options.no_greeting = true,
@@ -81,9 +82,9 @@ fn build(options: Options) -> Rocket<Build> {
     }
     let rocket = rocket::custom(figment).manage(jobs::Visits::default());
     if options.worker {
-        return rocket
-            .attach(queue.worker_only())
-            .attach(AdHoc::on_liftoff("Welcome", |rocket| Box::pin(async { welcome_worker(rocket) })));
+        return rocket.attach(queue.worker_only()).attach(AdHoc::on_liftoff("Welcome", |rocket| {
+            Box::pin(async { welcome_worker(rocket) })
+        }));
     }
     rocket
         .manage(Token(uuid::Uuid::new_v4().simple().to_string()))

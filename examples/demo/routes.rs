@@ -65,7 +65,11 @@ async fn visit(visitor: &str, queue: &JobQueue) -> Result<Json<Value>, Error> {
 }
 
 #[post("/orders/<order>?<closed_for>")]
-async fn order(order: u64, closed_for: Option<u32>, queue: &JobQueue) -> Result<Json<Value>, Error> {
+async fn order(
+    order: u64,
+    closed_for: Option<u32>,
+    queue: &JobQueue,
+) -> Result<Json<Value>, Error> {
     let closed_for = closed_for.unwrap_or(1);
     let receipt = queue.enqueue(SendOrder { order, closed_for }).await?;
     Ok(Json(json!({ "job_id": receipt.id })))

@@ -218,6 +218,13 @@ impl Handler for WrongMethod {
     }
 }
 
+/// An error of the queue as an answer: problem details with the status it means.
+impl<'r> Responder<'r, 'static> for Error {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        ProblemDetails::from(self).respond_to(request)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,7 @@ pub use managed::Managed;
 /// Routes name it as a parameter, handlers as `Managed<JobQueue>`. A route that
 /// names it in an application without [`JobQueue::fairing`] stops the launch.
 ///
-/// ```ignore
+/// ```no_run
 /// use rocket::serde::{Deserialize, Serialize};
 /// use rocket::{get, launch, routes};
 /// use rocket_jobqueue::{Job, JobQueue};
