@@ -14,10 +14,12 @@ use super::guards::{Hooks, erase};
 use super::{JobQueue, log, routes};
 use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
+use crate::broker::redis::RedisBroker;
 use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
 use crate::job::{JobContext, JobError, JobOptions, RetryPolicy};
+use crate::pool::RedisPool;
 use crate::registry::{Entry, JobHandler, Need, Registry, State, raw_entry};
 use crate::runtime::Runtime;
 use crate::time::Clock;
@@ -221,7 +223,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
             Arc::new(MemoryBroker::new(Clock::system()))
         }
         Store::Redis => {
-            return Err(Error::config("jobqueue.store: the Redis store has not landed yet"));
+            Arc::new(RedisBroker::new(RedisPool::new(config.redis.clone())?, Clock::system()))
         }
     };
     let mut registry = Registry::default();
