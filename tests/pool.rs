@@ -485,9 +485,12 @@ async fn connection_loss_and_reconnection_are_logged_once_each() {
 }
 
 /// A master, its replica and the Sentinel that watches both.
-fn watched_pair() -> (RedisServer, RedisServer, RedisServer) {
+async fn watched_pair() -> (RedisServer, RedisServer, RedisServer) {
     let master = RedisServer::start(&NO_ARGS);
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
+    // A Sentinel looks again only after ten seconds: it shall find them in sync.
+    let synced = || async { replica.cli(&["INFO", "replication"]).contains("link_status:up") };
+    assert!(eventually(Duration::from_secs(10), synced).await);
     let sentinel = RedisServer::prepare(&NO_ARGS);
     let file = sentinel.dir().join("sentinel.conf");
     let monitor = format!("sentinel monitor mymaster 127.0.0.1 {} 1\n", master.port());
@@ -521,7 +524,7 @@ fn sentinel_pool(sentinel: &RedisServer) -> RedisPool {
 
 #[tokio::test]
 async fn a_failover_by_sentinel_is_followed() {
-    let (mut master, replica, sentinel) = watched_pair();
+    let (mut master, replica, sentinel) = watched_pair().await;
     let pool = sentinel_pool(&sentinel);
     assert_eq!(pool.describe(), "sentinel mymaster");
     let stop = CancellationToken::new();
@@ -539,7 +542,7 @@ async fn a_failover_by_sentinel_is_followed() {
 
 #[tokio::test]
 async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
-    let (master, replica, sentinel) = watched_pair();
+    let (master, replica, sentinel) = watched_pair().await;
     let pool = sentinel_pool(&sentinel);
     pool.ping().await.unwrap();
     knows_replica(&sentinel, &replica).await;

@@ -334,13 +334,17 @@ pub(super) fn check_master(role: RedisResult<String>) -> RedisResult<()> {
     }
 }
 
-/// Whether that answer to a PING or ROLE is a sign of a server that serves.
-/// A user who may not send it gets an answer all the same.
+/// Whether that answer to a PING or ROLE is a sign of a server that serves. One
+/// that refuses the command to this user, or because it cannot write to its
+/// disk, has answered all the same.
 pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
     match answer {
         Ok(_) => Ok(()),
-        Err(error) if error.code() == Some("NOPERM") => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if failure::is_shut_out(&error) => Err(error),
+        Err(error) => match failure::meaning(&error) {
+            Meaning::Refused(_) => Ok(()),
+            Meaning::Away | Meaning::Unknown => Err(error),
+        },
     }
 }
 
@@ -393,6 +397,24 @@ fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_answers_and_lets_us_in_is_alive() {
+        let table = [
+            ("+PONG", true),
+            ("-NOPERM this user has no permissions to run the 'ping' command", true),
+            ("-MISCONF Redis is configured to save RDB snapshots", true),
+            ("-NOAUTH Authentication required.", false),
+            ("-DENIED Redis is running in protected mode", false),
+            ("-LOADING Redis is loading the dataset in memory", false),
+            ("-ERR max number of clients reached", false),
+        ];
+        for (line, expected) in table {
+            let reply = redis::parse_redis_value(format!("{line}\r\n").as_bytes());
+            let answer = reply.and_then(Value::extract_error);
+            assert_eq!(alive(answer).is_ok(), expected, "{line}");
+        }
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port() {

@@ -64,6 +64,13 @@ fn server_words(error: &RedisError) -> (String, String) {
     (code.to_owned(), error.detail().unwrap_or_default().to_owned())
 }
 
+/// The server lets nobody in without other credentials, or from elsewhere.
+pub(super) fn is_shut_out(error: &RedisError) -> bool {
+    let (code, _) = server_words(error);
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(code.as_str(), "NOAUTH" | "WRONGPASS" | "DENIED")
+}
+
 /// The script is not in the server's cache.
 pub(super) fn is_noscript(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
@@ -101,7 +108,7 @@ impl Failure {
 }
 
 /// The crate's error for what Redis said about a command that was sent.
-pub(crate) fn classify(error: &RedisError) -> Error {
+pub fn classify(error: &RedisError) -> Error {
     told(meaning(error), error)
 }
 

@@ -27,7 +27,7 @@ use failure::{Failure, Meaning, told};
 use request::Request;
 use slot::Core;
 
-pub(crate) use failure::classify;
+pub use failure::classify;
 pub use request::{LuaScript, ScriptCall};
 pub use settings::{PoolSettings, Topology};
 
@@ -151,7 +151,7 @@ impl RedisPool {
         let settings = &self.core().settings;
         let longest = settings.max_retry_backoff;
         let least = settings.min_retry_backoff.saturating_mul(1 << attempt.min(20)).min(longest);
-        least.mul_f64(1.0 + fastrand::f64()).min(longest)
+        (least + least.mul_f64(fastrand::f64())).min(longest)
     }
 
     /// The same settings with connections of its own, for work that must not

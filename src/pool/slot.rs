@@ -23,6 +23,24 @@ const TIMEOUTS: u32 = 2;
 /// The library mends a Cluster's links itself and is given more time for it.
 const CLUSTER_FAILURES: u32 = 3;
 
+/// Longer than anybody waits, and short enough to add to any instant.
+const AGES: Duration = Duration::from_secs(365 * 86_400);
+
+/// A timeout of zero stands for none, which leaves the limit of the request.
+fn within_reason(mut settings: PoolSettings) -> PoolSettings {
+    settings.request_limit = settings.request_limit.min(AGES);
+    let limit = settings.request_limit;
+    let timeouts =
+        [&mut settings.dial_timeout, &mut settings.read_timeout, &mut settings.pool_timeout];
+    for timeout in timeouts {
+        *timeout = if timeout.is_zero() { limit } else { (*timeout).min(AGES) };
+    }
+    for pause in [&mut settings.min_retry_backoff, &mut settings.max_retry_backoff] {
+        *pause = (*pause).min(AGES);
+    }
+    settings
+}
+
 /// What all clones of a pool share.
 pub(super) struct Core {
     pub settings: PoolSettings,
@@ -46,9 +64,9 @@ impl Core {
         longest: Option<Duration>,
         quiet: bool,
     ) -> Self {
-        let limit = settings.request_limit;
-        let read = if settings.read_timeout.is_zero() { limit } else { settings.read_timeout };
-        let extra = longest.unwrap_or_default();
+        let settings = within_reason(settings);
+        let (limit, read) = (settings.request_limit, settings.read_timeout);
+        let extra = longest.unwrap_or_default().min(AGES);
         let size = if longest.is_some() { 1 } else { settings.pool_size.max(1) };
         Self {
             answer: read.saturating_add(extra),
@@ -65,12 +83,7 @@ impl Core {
 
     /// Dialling ends before the request does, so that its failure can be told.
     fn dial_limit(&self) -> Duration {
-        let limit = self.settings.request_limit.mul_f32(0.85);
-        if self.settings.dial_timeout.is_zero() {
-            limit
-        } else {
-            limit.min(self.settings.dial_timeout)
-        }
+        self.settings.request_limit.mul_f32(0.85).min(self.settings.dial_timeout)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -155,7 +168,7 @@ impl Core {
         error.is_io_error()
             || error.is_unrecoverable_error()
             || failure::is_demoted(error)
-            || matches!(error.code(), Some("NOAUTH"))
+            || failure::is_shut_out(error)
     }
 
     /// Starts the watch, unless it runs: its runtime may have ended since.
