@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
-    Announcement, Broker, Delivery, Enqueued, Inspect, PoolSettings, RedisPool, Running, Settled,
-    Topology,
+    Announcement, Broker, Delivery, Enqueued, Inspect, Lease, PoolSettings, RedisPool, Running,
+    Settled, Topology,
 };
 use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
@@ -83,6 +83,11 @@ impl Bench {
 
     async fn settle(&self, delivery: &Delivery, transition: Transition) -> Settled {
         self.broker.settle(&[(delivery.clone(), transition)]).await.unwrap()[0]
+    }
+
+    async fn extend(&self, delivery: &Delivery) -> Option<Lease> {
+        let leases = std::slice::from_ref(&delivery.lease);
+        self.broker.extend(leases).await.unwrap().remove(0)
     }
 
     fn cli(&self, command: &str) -> String {
@@ -308,7 +313,7 @@ async fn a_job_that_another_worker_leased_cannot_be_settled_or_extended() {
     for transition in [done(), retry(secs(1)), archive(), Transition::Requeue, reclaim()] {
         assert_eq!(on.settle(&delivery, transition).await, Settled::Lost);
     }
-    assert_eq!(on.broker.extend(&[delivery.lease.clone()]).await.unwrap(), [None]);
+    assert_eq!(on.extend(&delivery).await, None);
     assert_eq!(on.digest(), before);
 }
 
@@ -476,7 +481,7 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
                 5 => settle(retry(secs(1))).await.err(),
                 6 => settle(archive()).await.err(),
                 7 => settle(Transition::Requeue).await.err(),
-                8 => on.broker.extend(&[held.lease.clone()]).await.err(),
+                8 => on.broker.extend(std::slice::from_ref(&held.lease)).await.err(),
                 9 => on.broker.forward(&on.queue, 9).await.err(),
                 _ => on.broker.lapsed(&on.queue, 9).await.err(),
             };
@@ -522,8 +527,7 @@ async fn a_full_server_still_lets_workers_drain_it() {
     assert_eq!(on.broker.forward(&on.queue, 9).await.unwrap().moved, 1);
     for transition in [done(), retry(secs(1)), archive(), Transition::Requeue, reclaim()] {
         let mut delivery = on.take().await;
-        let extended = on.broker.extend(&[delivery.lease.clone()]).await.unwrap();
-        delivery.lease = extended[0].clone().expect("the lease holds");
+        delivery.lease = on.extend(&delivery).await.expect("the lease holds");
         assert_eq!(on.settle(&delivery, transition).await, Settled::Done);
     }
 }
@@ -617,4 +621,76 @@ async fn an_announcement_is_where_asynqs_tools_look_and_goes_when_taken_back() {
     assert_eq!(on.cli(&format!("EXISTS {workers}")), "0");
     on.broker.retire(&who).await.unwrap();
     assert_eq!(on.cli(&format!("EXISTS {server} asynq:servers asynq:workers")), "0");
+}
+
+#[tokio::test]
+async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
+    let on = open(Clock::system());
+    for name in ["a", "b"] {
+        on.put(on.job(name)).await;
+    }
+    let (settled, extended) = (on.take().await, on.take().await);
+    let stranger = Lease { id: JobId::new("x").unwrap(), ..settled.lease.clone() };
+    on.broker.extend(&[stranger]).await.unwrap(); // the server knows the script now
+    let leases = [settled.lease.clone(), extended.lease.clone()];
+
+    on.server.freeze();
+    let error = on.broker.extend(&leases).await.unwrap_err();
+    on.server.thaw();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let carried_out = || async { on.q("HEXISTS Q:t:a x_was") == "1" };
+    assert!(support::eventually(secs(5), carried_out).await, "the server read it when it woke");
+    let back = || async { on.broker.ping().await.is_ok() };
+    assert!(support::eventually(secs(5), back).await);
+
+    let newer = on.extend(&extended).await.expect("it is still ours");
+    assert_eq!(on.settle(&extended, done()).await, Settled::Lost, "the old token is replaced");
+    let extended = Delivery { lease: newer, ..extended };
+    assert_eq!(on.settle(&extended, done()).await, Settled::Done);
+    assert_eq!(on.settle(&settled, done()).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn every_operation_stays_in_one_slot_of_a_cluster() {
+    let server =
+        RedisServer::start(&["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]);
+    server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let ready = || async { server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") };
+    assert!(support::eventually(secs(10), ready).await);
+    let clock = Clock::manual(Timestamp::from_secs(START));
+    let topology = Topology::Cluster(vec![server.addr()]);
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
+    let queue = QueueName::new("critical").unwrap();
+    let on = Bench { server, broker, clock, queue };
+    let other = QueueName::new("low").unwrap();
+
+    for transition in
+        [done(), retry(secs(1)), archive(), Transition::Requeue, reclaim(), Transition::Revoke]
+    {
+        let mut job = on.job("a");
+        job.record.id = JobId::random();
+        job.record.payload = Some(format!("{transition:?}").into_bytes());
+        job.unique_for = Some(secs(60));
+        job.idempotency = Some(Idempotency::new("/jobs", &format!("{transition:?}"), b""));
+        let mut elsewhere = on.job("a").placed(Placement::After(secs(1)));
+        elsewhere.record.id = JobId::random();
+        elsewhere.record.queue = other.clone();
+        on.broker.enqueue(&[job, elsewhere]).await.unwrap();
+        on.clock.advance(secs(2));
+        for queue in [&on.queue, &other] {
+            on.broker.forward(queue, 9).await.unwrap();
+            on.broker.lapsed(queue, 9).await.unwrap();
+            on.broker.expire(queue, 9).await.unwrap();
+            on.broker.queue(queue).await.unwrap();
+        }
+        let queues = [on.queue.clone(), other.clone()];
+        on.broker.wait(&queues, secs(1)).await.unwrap();
+        for delivery in on.broker.dequeue(&queues, 9).await.unwrap().deliveries {
+            let lease = on.extend(&delivery).await.expect("the lease holds");
+            let delivery = Delivery { lease, ..delivery };
+            assert_eq!(on.settle(&delivery, transition.clone()).await, Settled::Done);
+        }
+    }
+    assert!(on.broker.queue(&other).await.unwrap().processed > 4);
 }

@@ -5,6 +5,7 @@
 //! recovery without a margin), the rest lies beside Asynq's data, in keys named
 //! `asynq:{<queue>}:x:…` and hash fields named `x_…` that Go leaves alone.
 
+mod calls;
 mod clock;
 mod inspect;
 pub mod keys;
@@ -24,11 +25,10 @@ use std::time::{Duration, Instant};
 use ::redis::Value;
 
 use crate::broker::{
-    Announcement, Answer, Broker, Delivery, Enqueued, Forwarded, IDEMPOTENCY_TTL, Lease, Sealed,
-    Settled, Taken,
+    Announcement, Answer, Broker, Delivery, Enqueued, Forwarded, Lease, Sealed, Settled, Taken,
 };
 use crate::error::Error;
-use crate::job::{JobState, NewJob, Placement, QueueName, Transition};
+use crate::job::{NewJob, QueueName, Transition};
 use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
 use crate::time::{Clock, Timestamp};
 use clock::StoreClock;
@@ -117,161 +117,6 @@ impl RedisBroker {
         self.command(Repeat::Safe, "SADD", &[keys::QUEUES.into(), queue.as_str().into()]).await?;
         locked(&self.published).insert(queue.clone(), Instant::now());
         Ok(())
-    }
-
-    async fn enqueue_some(
-        &self,
-        queue: &QueueName,
-        jobs: &[&NewJob],
-    ) -> Result<Vec<Enqueued>, Error> {
-        let messages: Vec<(String, Vec<u8>)> = jobs
-            .iter()
-            .map(|new| {
-                let mut record = new.record.clone();
-                let lock = match new.unique_for {
-                    Some(_) => keys::unique(queue, &record.job_type, record.payload.as_deref()),
-                    None => String::new(),
-                };
-                if !lock.is_empty() {
-                    record.unique_key.clone_from(&lock);
-                }
-                (lock, wire::encode(&record))
-            })
-            .collect();
-        let mut reply = self
-            .ask(&SCRIPTS.enqueue, queue, Repeat::Safe, |attempt, mut call| {
-                call = call.arg(attempt);
-                for (new, (lock, message)) in jobs.iter().zip(&messages) {
-                    let (placement, time) = match new.placement {
-                        Placement::Now => ("now", 0),
-                        Placement::After(delay) => ("after", micros(delay)),
-                        Placement::At(due) => ("at", due.as_micros()),
-                    };
-                    let guard = new.idempotency.as_ref();
-                    call = call
-                        .arg(new.record.id.as_str())
-                        .arg(message.as_slice())
-                        .arg(placement)
-                        .arg(time)
-                        .arg(lock.as_str())
-                        .arg(micros(new.unique_for.unwrap_or_default()))
-                        .arg(guard.map_or(String::new(), |g| keys::idempotency(queue, &g.key)))
-                        .arg(guard.map_or("", |g| g.body.as_str()))
-                        .arg(micros(IDEMPOTENCY_TTL));
-                }
-                call
-            })
-            .await?;
-        let mut outcomes = Vec::with_capacity(jobs.len());
-        for _ in jobs {
-            let (code, id, due) = (reply.int()?, reply.id()?, reply.int()?);
-            let due = Timestamp::from_micros(due);
-            outcomes.push(match code {
-                1 => Enqueued::Created { state: JobState::Pending, due },
-                2 => {
-                    self.wake.due_at(queue, due);
-                    Enqueued::Created { state: JobState::Scheduled, due }
-                }
-                0 => Enqueued::IdConflict,
-                -1 => Enqueued::Duplicate { holder: id },
-                3 => Enqueued::Replayed { id },
-                _ => Enqueued::KeyReused,
-            });
-        }
-        Ok(outcomes)
-    }
-
-    /// Reads jobs with their leases. A message that nobody can read is archived
-    /// with its bytes kept: it would stop every reader of the queue.
-    async fn deliveries(
-        &self,
-        queue: &QueueName,
-        reply: &mut Reply,
-    ) -> Result<Vec<Delivery>, Error> {
-        let mut readable = Vec::new();
-        let mut unreadable = Vec::new();
-        while !reply.is_empty() {
-            let id = reply.id()?;
-            let message = reply.bytes()?;
-            let losses = u32::try_from(reply.int()?).unwrap_or(0);
-            let lease = Lease { queue: queue.clone(), id, token: reply.int()? };
-            match wire::decode(queue, &lease.id, &message) {
-                Some(job) => readable.push(Delivery { job, lease, losses }),
-                None => unreadable.push(Step::quarantine(lease)),
-            }
-        }
-        for step in unreadable {
-            tracing::warn!(%queue, id = %step.lease.id, "archived a job whose message is unreadable");
-            if let Err(error) = self.settle_some(queue, &[&step]).await {
-                tracing::warn!(%queue, id = %step.lease.id, ?error, "could not archive it; its lease will run out");
-            }
-        }
-        Ok(readable)
-    }
-
-    async fn settle_some(&self, queue: &QueueName, steps: &[&Step]) -> Result<Vec<Settled>, Error> {
-        let mut reply = self
-            .ask(&SCRIPTS.settle, queue, Repeat::Safe, |attempt, mut call| {
-                call = call.arg(attempt);
-                for step in steps {
-                    call = call
-                        .arg(step.lease.id.as_str())
-                        .arg(step.lease.token)
-                        .arg(u32::from(self.is_unheard(&step.lease)))
-                        .arg(step.kind)
-                        .arg(step.msg.as_slice())
-                        .arg(micros(step.time))
-                        .arg(u32::from(step.result.is_some()))
-                        .arg(step.result.as_deref().unwrap_or_default())
-                        .arg(step.lock.as_str());
-                }
-                call
-            })
-            .await?;
-        let mut outcomes = Vec::with_capacity(steps.len());
-        for step in steps {
-            outcomes.push(if reply.int()? == 1 { Settled::Done } else { Settled::Lost });
-            self.set_unheard(&step.lease, false);
-            if let Some(after) = step.waits() {
-                self.wake.due_at(queue, self.clock.now() + after);
-            }
-        }
-        Ok(outcomes)
-    }
-
-    async fn extend_some(
-        &self,
-        queue: &QueueName,
-        leases: &[&Lease],
-    ) -> Result<Vec<Option<Lease>>, Error> {
-        let asked = self
-            .ask(&SCRIPTS.extend, queue, Repeat::Safe, |attempt, mut call| {
-                call = call.arg(attempt);
-                for lease in leases {
-                    call = call
-                        .arg(lease.id.as_str())
-                        .arg(lease.token)
-                        .arg(u32::from(self.is_unheard(lease)));
-                }
-                call
-            })
-            .await;
-        let mut reply = match asked {
-            Ok(reply) => reply,
-            Err(error) => {
-                if error.is_outcome_unknown() {
-                    leases.iter().for_each(|lease| self.set_unheard(lease, true));
-                }
-                return Err(error);
-            }
-        };
-        let mut extended = Vec::with_capacity(leases.len());
-        for lease in leases {
-            let token = reply.int()?;
-            self.set_unheard(lease, false);
-            extended.push((token != 0).then(|| Lease { token, ..(*lease).clone() }));
-        }
-        Ok(extended)
     }
 
     fn is_unheard(&self, lease: &Lease) -> bool {
@@ -420,7 +265,7 @@ impl Broker for RedisBroker {
                 // Not permitted, out of memory, read-only, too old, or not there:
                 // the dequeue that follows will say so where it matters.
                 Ok(Err(error)) => {
-                    if !self.warned.swap(true, Ordering::Relaxed) {
+                    if error.is_refused() && !self.warned.swap(true, Ordering::Relaxed) {
                         tracing::warn!(?error, "cannot block on the queues; looking every 250 ms");
                     }
                     tokio::time::sleep(at_most.min(POLL)).await;

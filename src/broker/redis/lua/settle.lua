@@ -131,8 +131,7 @@ for _, job in ipairs(jobs) do
     -- A token may not come back where the next owner takes the job at once.
     if job.token >= now + LEASE then set('x_lease', whole(job.token)) end
     redis.call('HSET', task, unpack(fields))
-    redis.call('HDEL', task, 'x_was')
-    if job.kind ~= 'reclaim' then redis.call('HDEL', task, 'x_lost') end
+    redis.call('HDEL', task, 'x_was', job.kind ~= 'reclaim' and 'x_lost' or 'x_was')
   end
   if job.unlock then redis.call('DEL', job.lock) end
 end

@@ -1,0 +1,172 @@
+//! The script calls of the hot path, each for some jobs of one queue.
+
+use super::reply::Reply;
+use super::scripts::SCRIPTS;
+use super::settlement::Step;
+use super::{RedisBroker, keys, micros, wire};
+use crate::broker::{Delivery, Enqueued, IDEMPOTENCY_TTL, Lease, Settled};
+use crate::error::Error;
+use crate::job::{JobState, NewJob, Placement, QueueName};
+use crate::pool::Repeat;
+use crate::time::Timestamp;
+
+impl RedisBroker {
+    pub(super) async fn enqueue_some(
+        &self,
+        queue: &QueueName,
+        jobs: &[&NewJob],
+    ) -> Result<Vec<Enqueued>, Error> {
+        let messages: Vec<(String, Vec<u8>)> = jobs
+            .iter()
+            .map(|new| {
+                let mut record = new.record.clone();
+                let lock = match new.unique_for {
+                    Some(_) => keys::unique(queue, &record.job_type, record.payload.as_deref()),
+                    None => String::new(),
+                };
+                if !lock.is_empty() {
+                    record.unique_key.clone_from(&lock);
+                }
+                (lock, wire::encode(&record))
+            })
+            .collect();
+        let mut reply = self
+            .ask(&SCRIPTS.enqueue, queue, Repeat::Safe, |attempt, mut call| {
+                call = call.arg(attempt);
+                for (new, (lock, message)) in jobs.iter().zip(&messages) {
+                    let (placement, time) = match new.placement {
+                        Placement::Now => ("now", 0),
+                        Placement::After(delay) => ("after", micros(delay)),
+                        Placement::At(due) => ("at", due.as_micros()),
+                    };
+                    let guard = new.idempotency.as_ref();
+                    call = call
+                        .arg(new.record.id.as_str())
+                        .arg(message.as_slice())
+                        .arg(placement)
+                        .arg(time)
+                        .arg(lock.as_str())
+                        .arg(micros(new.unique_for.unwrap_or_default()))
+                        .arg(guard.map_or(String::new(), |g| keys::idempotency(queue, &g.key)))
+                        .arg(guard.map_or("", |g| g.body.as_str()))
+                        .arg(micros(IDEMPOTENCY_TTL));
+                }
+                call
+            })
+            .await?;
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for _ in jobs {
+            let (code, id, due) = (reply.int()?, reply.id()?, reply.int()?);
+            let due = Timestamp::from_micros(due);
+            outcomes.push(match code {
+                1 => Enqueued::Created { state: JobState::Pending, due },
+                2 => {
+                    self.wake.due_at(queue, due);
+                    Enqueued::Created { state: JobState::Scheduled, due }
+                }
+                0 => Enqueued::IdConflict,
+                -1 => Enqueued::Duplicate { holder: id },
+                3 => Enqueued::Replayed { id },
+                _ => Enqueued::KeyReused,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Reads jobs with their leases. A message that nobody can read is archived
+    /// with its bytes kept: it would stop every reader of the queue.
+    pub(super) async fn deliveries(
+        &self,
+        queue: &QueueName,
+        reply: &mut Reply,
+    ) -> Result<Vec<Delivery>, Error> {
+        let mut readable = Vec::new();
+        let mut unreadable = Vec::new();
+        while !reply.is_empty() {
+            let id = reply.id()?;
+            let message = reply.bytes()?;
+            let losses = u32::try_from(reply.int()?).unwrap_or(0);
+            let lease = Lease { queue: queue.clone(), id, token: reply.int()? };
+            match wire::decode(queue, &lease.id, &message) {
+                Some(job) => readable.push(Delivery { job, lease, losses }),
+                None => unreadable.push(Step::quarantine(lease)),
+            }
+        }
+        for step in unreadable {
+            tracing::warn!(%queue, id = %step.lease.id, "archived a job whose message is unreadable");
+            if let Err(error) = self.settle_some(queue, &[&step]).await {
+                tracing::warn!(%queue, id = %step.lease.id, ?error, "could not archive it; its lease will run out");
+            }
+        }
+        Ok(readable)
+    }
+
+    pub(super) async fn settle_some(
+        &self,
+        queue: &QueueName,
+        steps: &[&Step],
+    ) -> Result<Vec<Settled>, Error> {
+        let mut reply = self
+            .ask(&SCRIPTS.settle, queue, Repeat::Safe, |attempt, mut call| {
+                call = call.arg(attempt);
+                for step in steps {
+                    call = call
+                        .arg(step.lease.id.as_str())
+                        .arg(step.lease.token)
+                        .arg(u32::from(self.is_unheard(&step.lease)))
+                        .arg(step.kind)
+                        .arg(step.msg.as_slice())
+                        .arg(micros(step.time))
+                        .arg(u32::from(step.result.is_some()))
+                        .arg(step.result.as_deref().unwrap_or_default())
+                        .arg(step.lock.as_str());
+                }
+                call
+            })
+            .await?;
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            outcomes.push(if reply.int()? == 1 { Settled::Done } else { Settled::Lost });
+            self.set_unheard(&step.lease, false);
+            if let Some(after) = step.waits() {
+                self.wake.due_at(queue, self.clock.now() + after);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    pub(super) async fn extend_some(
+        &self,
+        queue: &QueueName,
+        leases: &[&Lease],
+    ) -> Result<Vec<Option<Lease>>, Error> {
+        let asked = self
+            .ask(&SCRIPTS.extend, queue, Repeat::Safe, |attempt, mut call| {
+                call = call.arg(attempt);
+                for lease in leases {
+                    call = call
+                        .arg(lease.id.as_str())
+                        .arg(lease.token)
+                        .arg(u32::from(self.is_unheard(lease)));
+                }
+                call
+            })
+            .await;
+        let mut reply = match asked {
+            Ok(reply) => reply,
+            Err(error) => {
+                if error.is_outcome_unknown() {
+                    leases.iter().for_each(|lease| self.set_unheard(lease, true));
+                }
+                return Err(error);
+            }
+        };
+        let mut extended = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let token = reply.int()?;
+            self.set_unheard(lease, false);
+            extended.push((token != 0).then(|| Lease { token, ..(*lease).clone() }));
+        }
+        Ok(extended)
+    }
+}
