@@ -547,8 +547,10 @@ async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
     pool.ping().await.unwrap();
     knows_replica(&sentinel, &replica).await;
     sentinel.cli(&["SENTINEL", "FAILOVER", "mymaster"]);
-    let demoted = || async { master.cli(&["INFO", "replication"]).contains("role:slave") };
-    assert!(eventually(Duration::from_secs(20), demoted).await, "{}", sentinel.log());
+    let promoted = || async { replica.cli(&["INFO", "replication"]).contains("role:master") };
+    assert!(eventually(Duration::from_secs(20), promoted).await, "{}", sentinel.log());
+    // As the Sentinel would, eight seconds later.
+    master.cli(&["REPLICAOF", "127.0.0.1", &replica.port().to_string()]);
     tokio::time::sleep(Duration::from_millis(2500)).await;
     // Once and never repeated, and it arrives.
     increment(&pool, Repeat::Never).await.unwrap();
