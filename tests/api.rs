@@ -11,7 +11,11 @@ const BASE: &str = "/api/dm-jobqueue";
 
 /// An application with the queue, and these settings on top of the defaults.
 async fn client(settings: &[(&str, Value)]) -> Client {
+    let release = settings.contains(&("profile", json!("release")));
+    let profile =
+        if release { rocket::Config::RELEASE_PROFILE } else { rocket::Config::DEBUG_PROFILE };
     let mut figment = rocket::Config::figment()
+        .select(profile)
         .merge(("log_level", "off"))
         .merge(("jobqueue.store", "memory"))
         .merge(("jobqueue.allow_memory_in_release", true));
@@ -411,6 +415,19 @@ mod page {
         assert_eq!(response.status(), Status::MethodNotAllowed);
         let style = client.get(format!("{BASE}/ui/style.css")).dispatch().await;
         assert_eq!(style.content_type(), Some(ContentType::CSS));
+    }
+
+    #[tokio::test]
+    async fn the_overview_names_the_queues_and_is_closed_in_release() {
+        let client = client(&[]).await;
+        post(&client, "{}").await;
+        let overview = client.get(format!("{BASE}/ui")).dispatch().await;
+        assert_eq!(overview.status(), Status::Ok);
+        assert!(overview.into_string().await.unwrap().contains("default"));
+
+        let closed = super::client(&[("profile", json!("release"))]).await;
+        let answer = read(closed.get(format!("{BASE}/ui")).dispatch().await).await;
+        assert_eq!(answer.0, Status::Forbidden);
     }
 
     #[tokio::test]

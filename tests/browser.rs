@@ -18,8 +18,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-/// An application on a free port; the page's address.
-async fn page() -> String {
+/// An application on a free port; the address of its pages.
+async fn pages() -> String {
     let figment = rocket::Config::figment()
         .merge(("log_level", "off"))
         .merge(("address", "127.0.0.1"))
@@ -34,7 +34,7 @@ async fn page() -> String {
             }));
     tokio::spawn(rocket.launch());
     let port = told.recv().await.expect("the application listens");
-    format!("http://127.0.0.1:{port}/api/dm-jobqueue/ui/register")
+    format!("http://127.0.0.1:{port}/api/dm-jobqueue/ui")
 }
 
 /// How a person's browser is set.
@@ -156,9 +156,9 @@ fn capabilities(settings: Settings, profile: &Path) -> serde_json::Map<String, V
 #[case::japanese("register-ja", Settings { language: "ja", ..PLAIN })]
 #[tokio::test]
 async fn a_job_is_registered_by_keyboard(#[case] name: &str, #[case] settings: Settings) {
-    let page = page().await;
+    let pages = pages().await;
     let browser = Browser::open(settings).await;
-    browser.client.goto(&page).await.expect("the page opens");
+    browser.client.goto(&format!("{pages}/register")).await.expect("the page opens");
     let japanese = settings.language == "ja";
     let title = browser.client.title().await.expect("a title");
     assert_eq!(title == "ジョブキュー（参考コード）", japanese, "{title}");
@@ -195,9 +195,9 @@ async fn a_job_is_registered_by_keyboard(#[case] name: &str, #[case] settings: S
 )]
 #[tokio::test]
 async fn what_is_wrong_is_said_where_it_is_wrong(#[case] name: &str, #[case] settings: Settings) {
-    let page = page().await;
+    let pages = pages().await;
     let browser = Browser::open(settings).await;
-    browser.client.goto(&page).await.expect("the page opens");
+    browser.client.goto(&format!("{pages}/register")).await.expect("the page opens");
     for typed in ["keep me", "-1", "many"] {
         browser.tab().await;
         browser.keys(typed).await;
@@ -214,6 +214,32 @@ async fn what_is_wrong_is_said_where_it_is_wrong(#[case] name: &str, #[case] set
     }
     let focused = browser.client.active_element().await.expect("something has the focus");
     assert_eq!(focused.attr("id").await.expect("an attribute").as_deref(), Some("delay_seconds"));
+    browser.shoot(name).await;
+    browser.close().await;
+}
+
+#[rstest]
+#[case::light("overview-light", PLAIN)]
+#[case::dark_phone("overview-dark-phone", Settings { dark: true, phone: true, ..PLAIN })]
+#[tokio::test]
+async fn the_overview_counts_what_the_form_registered(
+    #[case] name: &str,
+    #[case] settings: Settings,
+) {
+    let pages = pages().await;
+    let browser = Browser::open(settings).await;
+    browser.client.goto(&pages).await.expect("the page opens");
+    let to_form = browser.client.find(Locator::Css("nav a[href$='/register']")).await;
+    to_form.expect("a link to the form").click().await.expect("a click");
+    browser.see("form").await;
+    for key in [Key::Tab, Key::Enter] {
+        browser.keys(&key.to_string()).await;
+    }
+    browser.see("#job-id").await;
+
+    browser.client.goto(&pages).await.expect("the page opens");
+    assert_eq!(browser.see("tbody th").await, "default");
+    assert_eq!(browser.see("tbody td:nth-of-type(3)").await, "1", "scheduled");
     browser.shoot(name).await;
     browser.close().await;
 }

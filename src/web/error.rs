@@ -35,6 +35,7 @@ pub struct ProblemDetails {
     status: u16,
     /// What is wrong with this request.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(feature = "openapi", schemars(default))]
     detail: String,
     /// One entry for each wrong field.
     #[serde(skip_serializing_if = "Vec::is_empty")]

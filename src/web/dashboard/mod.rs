@@ -2,6 +2,7 @@
 //! Japanese and English. What may run in a page is settled by one header here;
 //! what a page shows is `view`'s matter.
 
+mod overview;
 pub(crate) mod register;
 pub(crate) mod view;
 
@@ -61,6 +62,7 @@ fn icon() -> Asset {
 /// The pages and the files they refer to, to mount at the base.
 pub(crate) fn routes(with_register: bool) -> Vec<Route> {
     let mut routes = routes![style, icon];
+    routes.extend(overview::routes());
     if with_register {
         routes.extend(register::routes());
     }

@@ -8,10 +8,10 @@ use crate::web::api::registration::{
 };
 use crate::web::dashboard::register::{Notice, TICKET, Values, fault_of};
 use crate::web::dashboard::{Language, Reader};
-use crate::web::error::UNAVAILABLE;
+use crate::web::error::{ProblemDetails, UNAVAILABLE};
 
 /// Everything around a page's content.
-fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
+pub(crate) fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
     let base = &reader.base;
     let version = env!("CARGO_PKG_VERSION");
     html! {
@@ -26,7 +26,7 @@ fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
                 link rel="icon" type="image/svg+xml" href={ (base) "/ui/icon.svg?v=" (version) };
             }
             body {
-                main { (content) }
+                (content)
             }
         }
     }
@@ -36,12 +36,7 @@ fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
 pub(crate) fn register(reader: &Reader, values: &Values, notice: &Notice) -> Markup {
     let words = words(reader.language);
     let first_wrong = Field::ALL.into_iter().find(|field| fault_of(notice, *field).is_some());
-    let content = html! {
-        header {
-            h1 { (words.title) }
-            p { (words.intro) }
-        }
-        (announcement(reader.language, notice))
+    let form = html! {
         // The server's own messages are in the page's language and read aloud;
         // the browser's would come before them.
         form method="post" action={ (reader.base) "/ui/register" } novalidate autocomplete="off" {
@@ -56,6 +51,16 @@ pub(crate) fn register(reader: &Reader, values: &Values, notice: &Notice) -> Mar
                 ))
             }
             button type="submit" { (words.button) }
+        }
+    };
+    let content = html! {
+        main {
+            header {
+                h1 { (words.title) }
+                p { (words.intro) }
+            }
+            (announcement(reader.language, notice))
+            (form)
         }
     };
     frame(reader, words.title, content)
@@ -84,9 +89,21 @@ fn announcement(language: Language, notice: &Notice) -> Markup {
         Notice::Problem(problem) => html! {
             div.notice.bad role="alert" {
                 p { (words.refused) }
-                p { @if problem.detail() == UNAVAILABLE { (words.unavailable) } @else { (problem.detail()) } }
+                (reason(language, problem))
             }
         },
+    }
+}
+
+/// A problem where there is nothing else to show.
+pub(crate) fn trouble(language: Language, problem: &ProblemDetails) -> Markup {
+    html! { div.notice.bad role="alert" { (reason(language, problem)) } }
+}
+
+fn reason(language: Language, problem: &ProblemDetails) -> Markup {
+    let unavailable = problem.detail() == UNAVAILABLE;
+    html! {
+        p { @if unavailable { (words(language).unavailable) } @else { (problem.detail()) } }
     }
 }
 
