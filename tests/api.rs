@@ -8,6 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 const BASE: &str = "/api/dm-jobqueue";
+const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
 
 /// An application with the queue, and these settings on top of the defaults.
 async fn client(settings: &[(&str, Value)]) -> Client {
@@ -219,6 +220,23 @@ async fn health_is_json_unless_plain_text_is_preferred() {
         let response = client.get(&uri).header(Accept::Plain).dispatch().await;
         assert_eq!(response.into_string().await.as_deref(), Some("OK"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn without_redis_the_application_starts_and_says_503() {
+    let client = client(&[
+        ("jobqueue.store", json!("redis")),
+        ("databases.jobqueue.url", json!("redis://127.0.0.1:1/")),
+    ])
+    .await;
+    let (status, problem) = post(&client, "{}").await;
+    assert_eq!((status, &problem["detail"]), (Status::ServiceUnavailable, &json!(UNAVAILABLE)));
+
+    let get = async |path: &str| read(client.get(format!("{BASE}{path}")).dispatch().await).await;
+    assert_eq!(get("/health").await, (Status::Ok, json!({"live": true, "ready": false})));
+    assert_eq!(get("/health/live").await.0, Status::Ok);
+    let (status, problem) = get("/health/ready").await;
+    assert_eq!((status, &problem["ready"]), (Status::ServiceUnavailable, &json!(false)));
 }
 
 #[cfg(feature = "openapi")]
