@@ -89,13 +89,14 @@ impl RedisServer {
         command
             .args(["--bind", "127.0.0.1", "--dir"])
             .arg(self.dir.path())
-            .args(rest)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null());
         if !self.args.iter().any(|arg| arg == "--sentinel") {
             command.args(["--save", "", "--appendonly", "no"]);
         }
+        // Last, so that a test's own word counts.
+        command.args(rest);
         self.child = Some(command.spawn().expect("redis-server is installed"));
         let patience = Instant::now() + Duration::from_secs(10);
         while !self.answers() {
