@@ -86,6 +86,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The stored name of the job type.
+    pub fn job_type(&self) -> &str {
+        &self.job_type
+    }
+
+    /// The payload's JSON Schema, where the job type gives one.
+    pub fn schema(&self) -> Option<&serde_json::Value> {
+        self.schema.as_ref()
+    }
+
     pub(crate) fn run(&self, context: JobContext, state: &State) -> Attempt {
         (self.run)(context, state)
     }
@@ -203,13 +213,6 @@ impl Registry {
         needs.sort_by_key(|need| need.name);
         needs.dedup_by_key(|need| need.id);
         needs
-    }
-
-    /// All entries, by name.
-    pub(crate) fn entries(&self) -> Vec<&Entry> {
-        let mut entries: Vec<_> = self.0.values().collect();
-        entries.sort_by(|a, b| a.job_type.cmp(&b.job_type));
-        entries
     }
 }
 

@@ -181,11 +181,15 @@ impl Health {
 async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, stop: CancellationToken) {
     let look = async {
         if let Err(error) = health.probe(&*broker).await {
-            tracing::warn!(
-                "{error} ({}): jobs are neither taken nor run until it is. Start it with \
-                 `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded",
-                broker.describe()
-            );
+            let store = broker.describe();
+            if error.is_unavailable() {
+                tracing::warn!(
+                    "{error} ({store}): jobs are neither taken nor run until it is. Start it with \
+                     `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
+                );
+            } else {
+                tracing::warn!("{store} refuses to serve: {error}. No job is taken until it does");
+            }
         }
         loop {
             tokio::time::sleep(PROBE).await;

@@ -124,10 +124,8 @@ fn welcome(rocket: &Rocket<Orbit>) {
     };
     let (origin, config) = (origin(rocket), queue.config());
     let base = format!("{origin}{}", config.base);
-    let store = match config.store {
-        Store::Memory => "this process's memory",
-        Store::Redis => "Redis",
-    };
+    let memory = config.store == Store::Memory;
+    let store = if memory { "this process's memory" } else { "Redis" };
     say("");
     say(&format!("listening    {origin}"));
     say(&format!("register     {base}/ui/register"));

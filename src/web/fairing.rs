@@ -111,14 +111,19 @@ impl JobQueueFairing {
     /// Sets one value of the configuration by its full path, stronger than every
     /// file and variable: `.set("jobqueue.concurrency", 50)`. Wrong values stop
     /// the launch.
+    #[track_caller]
     pub fn set(self, key: &str, value: impl serde::Serialize) -> Self {
-        self.with(|parts| {
-            parts.overrides = std::mem::take(&mut parts.overrides).merge((key, value));
-        })
+        let overrides = self.overrides().merge((key, value));
+        self.with(|parts| parts.overrides = overrides)
+    }
+
+    fn overrides(&self) -> Figment {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).overrides.clone()
     }
 
     /// Keeps jobs in this process, gone when it ends: for development, tests and
     /// trying out.
+    #[track_caller]
     pub fn memory(self) -> Self {
         self.set("jobqueue.store", "memory")
     }
