@@ -694,3 +694,40 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
     }
     assert!(on.broker.queue(&other).await.unwrap().processed > 4);
 }
+
+#[tokio::test]
+async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
+    let on = open(Clock::system());
+    for name in ["known", "a"] {
+        on.put(on.job(name)).await;
+    }
+    let known = on.take().await;
+    on.settle(&known, done()).await; // the server knows the script now
+    let delivery = on.take().await;
+
+    on.server.freeze();
+    let error = on.broker.settle(&[(delivery.clone(), done())]).await.unwrap_err();
+    on.server.thaw();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let carried_out = || async { on.q("EXISTS Q:t:a") == "0" };
+    assert!(support::eventually(secs(5), carried_out).await);
+    let back = || async { on.broker.ping().await.is_ok() };
+    assert!(support::eventually(secs(5), back).await);
+
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Lost, "it was asked and answered");
+    assert_eq!(on.q("GET Q:processed"), "2");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_block_looks_four_times_a_second() {
+    let server = RedisServer::start(&["--maxclients", "100"]);
+    server.cli(&["ACL", "SETUSER", "default", "-blmove"]);
+    let broker = broker(&server, &Clock::system());
+    let begin = Instant::now();
+
+    broker.wait(&[QueueName::new("default").unwrap()], secs(5)).await.unwrap();
+
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(240) && took < secs(2), "{took:?}");
+}

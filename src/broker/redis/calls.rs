@@ -106,14 +106,14 @@ impl RedisBroker {
         queue: &QueueName,
         steps: &[&Step],
     ) -> Result<Vec<Settled>, Error> {
-        let mut reply = self
+        let asked = self
             .ask(&SCRIPTS.settle, queue, Repeat::Safe, |attempt, mut call| {
                 call = call.arg(attempt);
                 for step in steps {
                     call = call
                         .arg(step.lease.id.as_str())
                         .arg(step.lease.token)
-                        .arg(u32::from(self.is_unheard(&step.lease)))
+                        .arg(u32::from(self.extending.has(&step.lease)))
                         .arg(step.kind)
                         .arg(step.msg.as_slice())
                         .arg(micros(step.time))
@@ -123,11 +123,22 @@ impl RedisBroker {
                 }
                 call
             })
-            .await?;
+            .await;
+        let mut reply = match asked {
+            Ok(reply) => reply,
+            Err(error) => {
+                if error.is_outcome_unknown() {
+                    self.settling.add(steps.iter().map(|step| &step.lease), self.clock.now());
+                }
+                return Err(error);
+            }
+        };
         let mut outcomes = Vec::with_capacity(steps.len());
         for step in steps {
-            outcomes.push(if reply.int()? == 1 { Settled::Done } else { Settled::Lost });
-            self.set_unheard(&step.lease, false);
+            // Lost to an earlier sending of the same settlement: that one did it.
+            let done = (reply.int()? == 1) | self.settling.remove(&step.lease);
+            outcomes.push(if done { Settled::Done } else { Settled::Lost });
+            self.extending.remove(&step.lease);
             if let Some(after) = step.waits() {
                 self.wake.due_at(queue, self.clock.now() + after);
             }
@@ -147,7 +158,7 @@ impl RedisBroker {
                     call = call
                         .arg(lease.id.as_str())
                         .arg(lease.token)
-                        .arg(u32::from(self.is_unheard(lease)));
+                        .arg(u32::from(self.extending.has(lease)));
                 }
                 call
             })
@@ -156,7 +167,7 @@ impl RedisBroker {
             Ok(reply) => reply,
             Err(error) => {
                 if error.is_outcome_unknown() {
-                    leases.iter().for_each(|lease| self.set_unheard(lease, true));
+                    self.extending.add(leases.iter().copied(), self.clock.now());
                 }
                 return Err(error);
             }
@@ -164,7 +175,7 @@ impl RedisBroker {
         let mut extended = Vec::with_capacity(leases.len());
         for lease in leases {
             let token = reply.int()?;
-            self.set_unheard(lease, false);
+            self.extending.remove(lease);
             extended.push((token != 0).then(|| Lease { token, ..(*lease).clone() }));
         }
         Ok(extended)

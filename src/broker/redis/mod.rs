@@ -14,10 +14,11 @@ mod presence;
 mod reply;
 mod scripts;
 mod settlement;
+mod unheard;
 mod wake;
 pub mod wire;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
 use settlement::Step;
+use unheard::Unheard;
 use wake::Wake;
 
 /// Most jobs of one script call: the server does nothing else meanwhile.
@@ -62,7 +64,9 @@ pub struct RedisBroker {
     wake: Wake,
     published: Mutex<HashMap<QueueName, Instant>>,
     /// Leases whose extension was sent and not answered.
-    unheard: Mutex<HashSet<(QueueName, i64, String)>>,
+    extending: Unheard,
+    /// Leases whose job's settlement was sent and not answered.
+    settling: Unheard,
     warned: AtomicBool,
 }
 
@@ -76,7 +80,8 @@ impl RedisBroker {
             peeks: Peeks::default(),
             wake: Wake::default(),
             published: Mutex::default(),
-            unheard: Mutex::default(),
+            extending: Unheard::default(),
+            settling: Unheard::default(),
             warned: AtomicBool::new(false),
         }
     }
@@ -117,20 +122,6 @@ impl RedisBroker {
         self.command(Repeat::Safe, "SADD", &[keys::QUEUES.into(), queue.as_str().into()]).await?;
         locked(&self.published).insert(queue.clone(), Instant::now());
         Ok(())
-    }
-
-    fn is_unheard(&self, lease: &Lease) -> bool {
-        let unheard = locked(&self.unheard);
-        !unheard.is_empty() && unheard.contains(&unheard_key(lease))
-    }
-
-    fn set_unheard(&self, lease: &Lease, is: bool) {
-        let mut unheard = locked(&self.unheard);
-        if is {
-            unheard.insert(unheard_key(lease));
-        } else if !unheard.is_empty() {
-            unheard.remove(&unheard_key(lease));
-        }
     }
 }
 
@@ -327,10 +318,6 @@ fn fill<T>(all: &mut [Option<T>], places: &[usize], some: Vec<T>) {
 
 fn complete<T>(all: Vec<Option<T>>) -> Result<Vec<T>, Error> {
     all.into_iter().map(|one| one.ok_or_else(reply::unexpected)).collect()
-}
-
-fn unheard_key(lease: &Lease) -> (QueueName, i64, String) {
-    (lease.queue.clone(), lease.token, lease.id.as_str().to_owned())
 }
 
 fn micros(duration: Duration) -> i64 {
