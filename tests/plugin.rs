@@ -391,3 +391,74 @@ async fn a_handler_can_enqueue_more_jobs() {
     assert_eq!(told.recv().await.unwrap().0, "child");
     client.terminate().await;
 }
+
+struct Nobody;
+
+#[rocket::async_trait]
+impl<'r> rocket::request::FromRequest<'r> for Nobody {
+    type Error = ();
+
+    async fn from_request(
+        request: &'r rocket::Request<'_>,
+    ) -> rocket::request::Outcome<Self, Self::Error> {
+        match request.headers().get_one("X-Key") {
+            Some("open") => rocket::request::Outcome::Success(Nobody),
+            _ => rocket::request::Outcome::Error((rocket::http::Status::Unauthorized, ())),
+        }
+    }
+}
+
+#[cfg(feature = "metrics")]
+#[rocket::async_test]
+async fn pages_for_operators_ask_the_applications_own_guard() {
+    let (tell, mut told) = told();
+    let client = client(app(queue().admin_guard::<Nobody>(), tell)).await;
+    handle(&client).enqueue(work("counted")).await.unwrap();
+    told.recv().await.unwrap();
+    let path = "/api/dm-jobqueue/metrics";
+    assert_eq!(client.get(path).dispatch().await.status().code, 401);
+    let header = rocket::http::Header::new("X-Key", "open");
+    let text = until(|| async {
+        let answer = client.get(path).header(header.clone()).dispatch().await;
+        assert_eq!(answer.status().code, 200);
+        let text = answer.into_string().await.unwrap();
+        text.contains(r#"asynq_tasks_processed_total{queue="default"} 1"#).then_some(text)
+    })
+    .await;
+    assert!(text.contains("asynq_queue_size"), "{text}");
+    client.terminate().await;
+}
+
+#[cfg(feature = "metrics")]
+#[rocket::async_test]
+async fn without_a_guard_operators_pages_are_open_in_debug_and_closed_in_release() {
+    for (profile, expected) in [("debug", 200), ("release", 403)] {
+        let (tell, _told) = told();
+        let fairing = queue().set("jobqueue.allow_memory_in_release", true);
+        let figment = rocket::Config::figment().merge(("log_level", "off")).select(profile);
+        let client = client(rocket::custom(figment).manage(tell).attach(fairing)).await;
+        let status = client.get("/api/dm-jobqueue/metrics").dispatch().await.status();
+        assert_eq!(status.code, expected, "{profile}");
+        client.terminate().await;
+    }
+}
+
+#[rocket::async_test]
+async fn the_reference_route_asks_the_register_guard_and_can_be_switched_off() {
+    async fn post(client: &Client, key: Option<&'static str>) -> u16 {
+        let path = "/api/dm-jobqueue/register";
+        let mut request = client.post(path).header(rocket::http::ContentType::JSON).body("{}");
+        if let Some(key) = key {
+            request = request.header(rocket::http::Header::new("X-Key", key));
+        }
+        request.dispatch().await.status().code
+    }
+    let (tell, _told) = told();
+    let guarded = client(app(queue().register_guard::<Nobody>(), tell.clone())).await;
+    assert_eq!(post(&guarded, None).await, 401);
+    assert_eq!(post(&guarded, Some("open")).await, 201);
+    guarded.terminate().await;
+    let off = client(app(queue().set("jobqueue.register_route", false), tell)).await;
+    assert_eq!(post(&off, None).await, 404);
+    off.terminate().await;
+}

@@ -105,6 +105,10 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
 
 /// The right to look at queues and jobs: the application's `admin_guard`. Without
 /// one, everybody in debug and nobody in release.
+#[cfg_attr(
+    not(any(feature = "dashboard", feature = "metrics")),
+    expect(dead_code, reason = "nothing to guard without pages and metrics")
+)]
 pub(crate) struct AdminAccess(());
 
 #[rocket::async_trait]

@@ -16,6 +16,8 @@ mod routes;
 
 use std::sync::Arc;
 
+#[cfg(any(feature = "dashboard", feature = "metrics"))]
+use crate::broker::QueueInfo;
 use crate::broker::{Inspect, JobInfo};
 use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
@@ -150,6 +152,24 @@ impl JobQueue {
     /// store.
     pub async fn job(&self, queue: &str, id: &JobId) -> Result<Option<JobInfo>, Error> {
         self.inspect().job(&QueueName::new(queue)?, id).await
+    }
+
+    /// All queues by name. One that vanishes in between is left out.
+    #[cfg(any(feature = "dashboard", feature = "metrics"))]
+    pub(crate) async fn all_queues(&self) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
+        let mut names = self.inspect().queues().await?;
+        names.sort();
+        let questions = names.iter().map(|name| self.inspect().queue(name));
+        let answers = futures_util::future::join_all(questions).await;
+        let mut queues = Vec::new();
+        for (name, answer) in names.into_iter().zip(answers) {
+            match answer {
+                Ok(info) => queues.push((name, info)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(queues)
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {

@@ -3,6 +3,8 @@
 
 use rocket::{Build, Rocket, Route};
 
+#[cfg(feature = "metrics")]
+use super::api::metrics;
 use super::api::{health, register};
 #[cfg(feature = "dashboard")]
 use super::dashboard;
@@ -34,6 +36,8 @@ fn routes_for_people(config: &JobQueueConfig) -> Vec<Route> {
     }
     #[cfg(feature = "dashboard")]
     routes.extend(dashboard::routes(config.register_route));
+    #[cfg(feature = "metrics")]
+    routes.extend(metrics::routes());
     #[cfg(feature = "openapi")]
     if config.openapi {
         routes.push(openapi::document_route(openapi::document(config.register_route)));

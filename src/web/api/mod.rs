@@ -3,6 +3,8 @@
 //! is left to the routes.
 
 pub(crate) mod health;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
 pub(crate) mod register;
 pub(crate) mod registration;
 

@@ -1,13 +1,11 @@
 //! The overview: every queue with its jobs by state, and the way to the other
 //! pages. It asks the store and shows; it changes nothing.
 
-use futures_util::future::join_all;
 use maud::{Markup, html};
 use rocket::http::Status;
 use rocket::{Route, get, routes};
 
 use crate::broker::QueueInfo;
-use crate::error::Error;
 use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
 use crate::web::dashboard::{Language, Page, Reader, view};
@@ -16,7 +14,7 @@ use crate::web::guards::AdminAccess;
 
 #[get("/ui")]
 async fn show(_access: AdminAccess, queue: &JobQueue, reader: Reader) -> Page {
-    let (status, content) = match queues(queue).await {
+    let (status, content) = match queue.all_queues().await {
         Ok(queues) => (Status::Ok, table(reader.language, &queues)),
         Err(error) => {
             let problem = ProblemDetails::of(&error, "Failed to read the job queue");
@@ -24,22 +22,6 @@ async fn show(_access: AdminAccess, queue: &JobQueue, reader: Reader) -> Page {
         }
     };
     Page(status, view::frame(&reader, words(reader.language).title, page(&reader, queue, content)))
-}
-
-/// All queues by name. One that vanishes in between is left out.
-async fn queues(queue: &JobQueue) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
-    let mut names = queue.inspect().queues().await?;
-    names.sort();
-    let answers = join_all(names.iter().map(|name| queue.inspect().queue(name))).await;
-    let mut queues = Vec::new();
-    for (name, answer) in names.into_iter().zip(answers) {
-        match answer {
-            Ok(info) => queues.push((name, info)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(queues)
 }
 
 fn page(reader: &Reader, queue: &JobQueue, content: Markup) -> Markup {

@@ -1,0 +1,103 @@
+//! `GET {base}/metrics`: the sizes and counters of all queues for Prometheus,
+//! under the names of Asynq's own exporter. Source: `asynq-protocol.md` 13.3.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use rocket::http::{ContentType, Status};
+use rocket::{Route, get, routes};
+
+use crate::broker::QueueInfo;
+use crate::job::QueueName;
+use crate::web::JobQueue;
+use crate::web::error::ProblemDetails;
+use crate::web::guards::AdminAccess;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Queue {
+    queue: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueState {
+    queue: String,
+    state: &'static str,
+}
+
+type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
+
+/// One scrape costs one script a queue, each O(1).
+#[get("/metrics")]
+async fn metrics(
+    _access: AdminAccess,
+    queue: &JobQueue,
+) -> Result<(ContentType, String), ProblemDetails> {
+    let failed = |error| ProblemDetails::of(&error, "Failed to read the job queue");
+    let queues = queue.all_queues().await.map_err(failed)?;
+    let text = render(&queues).map_err(|_| {
+        ProblemDetails::new(Status::InternalServerError, "the metrics could not be written")
+    })?;
+    let format = ContentType::new("application", "openmetrics-text")
+        .with_params([("version", "1.0.0"), ("charset", "utf-8")]);
+    Ok((format, text))
+}
+
+/// A registry of its own for each scrape: the store keeps the numbers.
+fn render(queues: &[(QueueName, QueueInfo)]) -> Result<String, std::fmt::Error> {
+    let by_state = Size::<QueueState>::default();
+    let (size, paused) = (Size::<Queue>::default(), Size::<Queue>::default());
+    let processed = Family::<Queue, Counter>::default();
+    let failed = Family::<Queue, Counter>::default();
+    for (name, info) in queues {
+        let queue = name.to_string();
+        let label = Queue { queue: queue.clone() };
+        for (state, jobs) in &info.sizes {
+            by_state.get_or_create(&QueueState { queue: queue.clone(), state }).set(*jobs);
+        }
+        size.get_or_create(&label).set(info.sizes.values().sum());
+        paused.get_or_create(&label).set(u64::from(info.paused));
+        processed.get_or_create(&label).inc_by(info.processed);
+        failed.get_or_create(&label).inc_by(info.failed);
+    }
+    let mut registry = Registry::with_prefix("asynq");
+    registry.register("tasks_enqueued_total", "Jobs by state", by_state);
+    registry.register("queue_size", "Jobs in the queue", size);
+    registry.register("queue_paused_total", "1 while the queue is paused", paused);
+    registry.register("tasks_processed", "Attempts that ended", processed);
+    registry.register("tasks_failed", "Attempts that failed", failed);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![metrics]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_has_the_names_of_asynqs_exporter() {
+        let mut info = QueueInfo { processed: 7, failed: 2, paused: true, ..QueueInfo::default() };
+        info.sizes.insert("pending", 3);
+        info.sizes.insert("scheduled", 1);
+        let text = render(&[(QueueName::new("mail").unwrap(), info)]).unwrap();
+        for line in [
+            r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
+            r#"asynq_queue_size{queue="mail"} 4"#,
+            r#"asynq_queue_paused_total{queue="mail"} 1"#,
+            r#"asynq_tasks_processed_total{queue="mail"} 7"#,
+            r#"asynq_tasks_failed_total{queue="mail"} 2"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+    }
+}
