@@ -1,5 +1,7 @@
 //! The script calls of the hot path, each for some jobs of one queue.
 
+use std::time::Duration;
+
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::settlement::Step;
@@ -30,8 +32,10 @@ impl RedisBroker {
                 (lock, wire::encode(&record))
             })
             .collect();
+        let safe = jobs.iter().all(|new| leaves_a_trace(new));
+        let repeat = if safe { Repeat::Safe } else { Repeat::Never };
         let mut reply = self
-            .ask(&SCRIPTS.enqueue, queue, Repeat::Safe, |attempt, mut call| {
+            .ask(&SCRIPTS.enqueue, queue, repeat, |attempt, mut call| {
                 call = call.arg(attempt);
                 for (new, (lock, message)) in jobs.iter().zip(&messages) {
                     let (placement, time) = match new.placement {
@@ -180,4 +184,13 @@ impl RedisBroker {
         }
         Ok(extended)
     }
+}
+
+/// Whether a repetition after a lost answer would find the first call's work. A
+/// job that is due soon may have run and vanished by then: stored again, it would
+/// run twice.
+fn leaves_a_trace(new: &NewJob) -> bool {
+    /// Well beyond the time that all repetitions of one request take.
+    const SOON: Duration = Duration::from_secs(10);
+    new.idempotency.is_some() || matches!(new.placement, Placement::After(delay) if delay > SOON)
 }
