@@ -43,6 +43,12 @@ impl RedisServer {
         self
     }
 
+    /// Listens on this port instead of a free one.
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// The server speaks TLS only, on [`RedisServer::port`].
     pub fn with_tls(mut self) -> Self {
         self.tls = true;

@@ -38,10 +38,12 @@ impl Program {
         Self::spawn(command, variables)
     }
 
-    fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
+    /// Starts a program with these variables and none else that configure it.
+    pub fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("ROCKET_") || name == "APP_ENV" || name == "REDIS_JOBQUEUE_ADDR" {
+            let configures = ["ROCKET_", "REDIS_"].iter().any(|prefix| name.starts_with(prefix));
+            if configures || name == "APP_ENV" {
                 command.env_remove(name);
             }
         }
