@@ -36,3 +36,8 @@ pub mod internals {
     pub use crate::pool::*;
     pub use crate::registry::*;
 }
+
+/// Compiles the README's example with the other examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
