@@ -651,6 +651,27 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
 }
 
 #[tokio::test]
+async fn a_worker_settles_what_its_heartbeat_extended_unheard() {
+    let on = open(Clock::system());
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+    let heartbeat = on.broker.detached();
+    let stranger = Lease { id: JobId::new("x").unwrap(), ..delivery.lease.clone() };
+    heartbeat.extend(&[stranger]).await.unwrap(); // the server knows the script now
+
+    on.server.freeze();
+    let extended = heartbeat.extend(std::slice::from_ref(&delivery.lease)).await;
+    on.server.thaw();
+    assert!(extended.unwrap_err().is_outcome_unknown());
+    let carried_out = || async { on.q("HEXISTS Q:t:a x_was") == "1" };
+    assert!(support::eventually(secs(5), carried_out).await);
+    let back = || async { on.broker.ping().await.is_ok() };
+    assert!(support::eventually(secs(5), back).await);
+
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+}
+
+#[tokio::test]
 async fn every_operation_stays_in_one_slot_of_a_cluster() {
     let server =
         RedisServer::start(&["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]);

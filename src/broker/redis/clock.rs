@@ -21,10 +21,6 @@ impl StoreClock {
         Self { source, ahead: AtomicI64::new(UNKNOWN) }
     }
 
-    pub fn source(&self) -> Clock {
-        self.source.clone()
-    }
-
     /// What scripts get as their time: nothing where the server's rules.
     pub fn argument(&self) -> String {
         self.source.fixed().map_or(String::new(), |now| now.as_micros().to_string())

@@ -59,14 +59,14 @@ const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// Jobs in Redis. Made from a pool, which it owns.
 pub struct RedisBroker {
     pool: Arc<RedisPool>,
-    clock: StoreClock,
+    clock: Arc<StoreClock>,
     peeks: Peeks,
     wake: Wake,
     published: Mutex<HashMap<QueueName, Instant>>,
     /// Leases whose extension was sent and not answered.
-    extending: Unheard,
+    extending: Arc<Unheard>,
     /// Leases whose job's settlement was sent and not answered.
-    settling: Unheard,
+    settling: Arc<Unheard>,
     warned: AtomicBool,
 }
 
@@ -76,12 +76,12 @@ impl RedisBroker {
     pub fn new(pool: RedisPool, clock: Clock) -> Self {
         Self {
             pool: Arc::new(pool),
-            clock: StoreClock::new(clock),
+            clock: Arc::new(StoreClock::new(clock)),
             peeks: Peeks::default(),
             wake: Wake::default(),
             published: Mutex::default(),
-            extending: Unheard::default(),
-            settling: Unheard::default(),
+            extending: Arc::default(),
+            settling: Arc::default(),
             warned: AtomicBool::new(false),
         }
     }
@@ -290,7 +290,13 @@ impl Broker for RedisBroker {
     }
 
     fn detached(&self) -> Arc<dyn Broker> {
-        Arc::new(Self::new(self.pool.detached(), self.clock.source()))
+        // What one of them did not hear of is what the other asks about next.
+        Arc::new(Self {
+            clock: Arc::clone(&self.clock),
+            extending: Arc::clone(&self.extending),
+            settling: Arc::clone(&self.settling),
+            ..Self::new(self.pool.detached(), Clock::system())
+        })
     }
 
     fn describe(&self) -> String {
