@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
-    Announcement, Broker, Delivery, Enqueued, Inspect, Lease, PoolSettings, RedisPool, Running,
-    Settled, Topology,
+    Announcement, Broker, Delivery, Enqueued, Extended, Inspect, Lease, PoolSettings, RedisPool,
+    Running, Settled, Topology,
 };
 use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
@@ -87,7 +87,11 @@ impl Bench {
 
     async fn extend(&self, delivery: &Delivery) -> Option<Lease> {
         let leases = std::slice::from_ref(&delivery.lease);
-        self.broker.extend(leases).await.unwrap().remove(0)
+        match self.broker.extend(leases).await.unwrap().remove(0) {
+            Extended::Renewed(lease) => Some(lease),
+            Extended::Lost => None,
+            Extended::Unknown => panic!("it answered"),
+        }
     }
 
     fn cli(&self, command: &str) -> String {
@@ -648,6 +652,31 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
     let extended = Delivery { lease: newer, ..extended };
     assert_eq!(on.settle(&extended, done()).await, Settled::Done);
     assert_eq!(on.settle(&settled, done()).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_extended_costs_the_others_nothing() {
+    let on = open(Clock::system());
+    let names = ["first", "broken", "last"].map(|name| QueueName::new(name).unwrap());
+    for name in &names {
+        let mut job = on.job("a");
+        job.record.queue = name.clone();
+        on.put(job).await;
+    }
+    let held = on.broker.dequeue(&names, 3).await.unwrap().deliveries;
+    let leases: Vec<Lease> = held.iter().map(|delivery| delivery.lease.clone()).collect();
+    on.cli("SET asynq:{broken}:lease x");
+
+    let extended = on.broker.extend(&leases).await.unwrap();
+
+    assert_eq!(extended[1], Extended::Unknown);
+    for at in [0, 2] {
+        let Extended::Renewed(lease) = extended[at].clone() else { panic!("{extended:?}") };
+        let delivery = Delivery { lease, ..held[at].clone() };
+        assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+    }
+    let error = on.broker.extend(&leases[1..2]).await.unwrap_err();
+    assert!(error.is_refused(), "nothing is known of any: {error:?}");
 }
 
 #[tokio::test]

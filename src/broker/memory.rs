@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    Announcement, Answer, Broker, Delivery, Enqueued, Forwarded, Inspect, JobInfo, Lease,
+    Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Inspect, JobInfo, Lease,
     QueueInfo, Sealed, Settled, Taken,
 };
 use crate::error::Error;
@@ -123,7 +123,7 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Option<Lease>>> {
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>> {
         Box::pin(async move {
             let extend = |lease: &Lease| self.act(&lease.queue, |q, now| q.extend(lease, now));
             Ok(leases.iter().map(extend).collect())

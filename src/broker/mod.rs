@@ -97,6 +97,19 @@ pub enum Settled {
     Lost,
 }
 
+/// How the extension of one lease went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// The lease that replaces it.
+    Renewed(Lease),
+    /// The lease is not ours any more.
+    Lost,
+    /// The store did not say. The lease goes on being used as it was, for the
+    /// next extension or a settlement: both stay possible where it was renewed
+    /// after all.
+    Unknown,
+}
+
 /// What moving due jobs on found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
@@ -163,8 +176,9 @@ pub trait Broker: Inspect + Send + Sync + Sealed + 'static {
     /// Repeating a settlement whose answer was lost is safe.
     fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>>;
 
-    /// Extends leases to [`LEASE`] from now; `None` for those that were lost.
-    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Option<Lease>>>;
+    /// Extends leases to [`LEASE`] from now; one outcome for each, in order. An
+    /// error means that nothing is known of any of them.
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>>;
 
     /// Makes due jobs pending, at most `limit` of them.
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;

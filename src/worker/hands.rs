@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Delivery, LEASE, Lease, Running};
+use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
 use crate::job::{JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
@@ -81,17 +81,17 @@ impl Hand {
         Some(lease.0.clone())
     }
 
-    fn end_extending(&self, extended: Option<Option<Lease>>, asked: Instant) {
+    fn end_extending(&self, extended: Extended, asked: Instant) {
         {
             let mut lease = self.lease();
             lease.1 = Turn::Free;
             match extended {
-                Some(Some(renewed)) => {
+                Extended::Renewed(renewed) => {
                     lease.0 = renewed;
                     lease.2 = asked + LEASE;
                 }
-                Some(None) => self.lost.cancel(),
-                None => {}
+                Extended::Lost => self.lost.cancel(),
+                Extended::Unknown => {}
             }
         }
         self.turn_over.notify_one();
@@ -166,9 +166,9 @@ pub(super) struct Extension {
 
 impl Extension {
     /// Takes in what the store said, one answer for each lease.
-    pub(super) fn end(mut self, extended: Vec<Option<Lease>>) {
+    pub(super) fn end(mut self, extended: Vec<Extended>) {
         for (hand, lease) in self.hands.drain(..).zip(extended) {
-            hand.end_extending(Some(lease), self.asked);
+            hand.end_extending(lease, self.asked);
         }
     }
 }
@@ -176,7 +176,7 @@ impl Extension {
 impl Drop for Extension {
     fn drop(&mut self) {
         for hand in self.hands.drain(..) {
-            hand.end_extending(None, self.asked);
+            hand.end_extending(Extended::Unknown, self.asked);
         }
     }
 }

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::expiring::Expiring;
 use crate::broker::{
-    Delivery, Enqueued, Forwarded, IDEMPOTENCY_TTL, JobInfo, LEASE, Lease, QueueInfo, Settled,
+    Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, JobInfo, LEASE, Lease, QueueInfo,
+    Settled,
 };
 use crate::job::{JobId, JobRecord, JobState, NewJob, Placement, Transition};
 use crate::time::Timestamp;
@@ -192,14 +193,14 @@ impl Queue {
         Settled::Done
     }
 
-    pub(super) fn extend(&mut self, lease: &Lease, now: Timestamp) -> Option<Lease> {
+    pub(super) fn extend(&mut self, lease: &Lease, now: Timestamp) -> Extended {
         if !self.holds(lease) {
-            return None;
+            return Extended::Lost;
         }
         self.leases.remove(&lease.token);
         let token = self.next_token(now);
         self.leases.insert(token, lease.id.clone());
-        Some(Lease { token, ..lease.clone() })
+        Extended::Renewed(Lease { token, ..lease.clone() })
     }
 
     pub(super) fn forward(&mut self, limit: usize, now: Timestamp) -> Forwarded {

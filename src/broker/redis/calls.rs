@@ -6,7 +6,7 @@ use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::settlement::Step;
 use super::{RedisBroker, keys, micros, wire};
-use crate::broker::{Delivery, Enqueued, IDEMPOTENCY_TTL, Lease, Settled};
+use crate::broker::{Delivery, Enqueued, Extended, IDEMPOTENCY_TTL, Lease, Settled};
 use crate::error::Error;
 use crate::job::{JobState, NewJob, Placement, QueueName};
 use crate::pool::Repeat;
@@ -154,7 +154,7 @@ impl RedisBroker {
         &self,
         queue: &QueueName,
         leases: &[&Lease],
-    ) -> Result<Vec<Option<Lease>>, Error> {
+    ) -> Result<Vec<Extended>, Error> {
         let asked = self
             .ask(&SCRIPTS.extend, queue, Repeat::Safe, |attempt, mut call| {
                 call = call.arg(attempt);
@@ -180,7 +180,10 @@ impl RedisBroker {
         for lease in leases {
             let token = reply.int()?;
             self.extending.remove(lease);
-            extended.push((token != 0).then(|| Lease { token, ..(*lease).clone() }));
+            extended.push(match token {
+                0 => Extended::Lost,
+                token => Extended::Renewed(Lease { token, ..(*lease).clone() }),
+            });
         }
         Ok(extended)
     }

@@ -24,9 +24,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
+use futures_util::future::join_all;
 
 use crate::broker::{
-    Announcement, Answer, Broker, Delivery, Enqueued, Forwarded, Lease, Sealed, Settled, Taken,
+    Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Lease, Sealed, Settled,
+    Taken,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
@@ -199,16 +201,36 @@ impl Broker for RedisBroker {
         })
     }
 
-    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Option<Lease>>> {
+    fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>> {
         Box::pin(async move {
-            let mut outcomes = vec![None; leases.len()];
-            for (queue, places) in by_queue(leases.iter().map(|lease| &lease.queue)) {
-                for places in places.chunks(BATCH) {
+            let groups = by_queue(leases.iter().map(|lease| &lease.queue));
+            // All at once: where one is not answered, the others do not wait for it.
+            let calls = groups.iter().flat_map(|(queue, places)| {
+                places.chunks(BATCH).map(move |places| async move {
                     let some: Vec<&Lease> = places.iter().map(|&at| &leases[at]).collect();
-                    fill(&mut outcomes, places, self.extend_some(queue, &some).await?);
+                    (*queue, places, self.extend_some(queue, &some).await)
+                })
+            });
+            let mut outcomes = vec![Extended::Unknown; leases.len()];
+            let (mut any, mut failure) = (false, None);
+            for (queue, places, asked) in join_all(calls).await {
+                match asked {
+                    Ok(some) => {
+                        any = true;
+                        for (&at, one) in places.iter().zip(some) {
+                            outcomes[at] = one;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%queue, ?error, "could not extend leases");
+                        failure = Some(error);
+                    }
                 }
             }
-            complete(outcomes)
+            match failure {
+                Some(error) if !any => Err(error),
+                _ => Ok(outcomes),
+            }
         })
     }
 
