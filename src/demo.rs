@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::job::{Job, JobError, JobOptions};
+use crate::registry::unmarshal_text;
 use crate::time::Clock;
 
 /// The reference job's stored type.
@@ -71,8 +72,12 @@ impl DelayPrint {
 pub(crate) async fn delay_print(payload: Vec<u8>) -> Result<Option<Vec<u8>>, JobError> {
     let job = parse(&payload)?;
     let line = line(&Clock::system().now().local_text(), job.text());
-    let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush())?;
+    // Whoever reads may be slow, and the runtime's threads are for others too.
+    let printed = tokio::task::spawn_blocking(move || {
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush())
+    });
+    printed.await??;
     Ok(None)
 }
 
@@ -80,8 +85,7 @@ fn parse(payload: &[u8]) -> Result<DelayPrint, JobError> {
     if payload.is_empty() {
         return Ok(DelayPrint::default());
     }
-    serde_json::from_slice(payload)
-        .map_err(|error| JobError::failed(format!("failed to unmarshal payload: {error}")))
+    serde_json::from_slice(payload).map_err(|error| JobError::failed(unmarshal_text(&error)))
 }
 
 /// One line whatever the text holds: a job must not forge a second line or speak

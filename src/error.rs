@@ -168,3 +168,20 @@ impl std::error::Error for Error {
         self.source.as_deref().map(|source| source as _)
     }
 }
+
+/// Tells once that a store refuses, until it has served again: an outage is told
+/// by the connection, a refusal by nobody else.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(bool);
+
+impl Refusals {
+    pub(crate) fn note(&mut self, what: &str, error: &Error) {
+        if error.is_refused() && !std::mem::replace(&mut self.0, true) {
+            tracing::warn!("{what} does not work: {error:?}; it is tried again until it does");
+        }
+    }
+
+    pub(crate) fn over(&mut self) {
+        self.0 = false;
+    }
+}

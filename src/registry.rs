@@ -124,7 +124,21 @@ fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
 
 fn decode<J: Job>(context: &JobContext) -> Result<J, JobError> {
     serde_json::from_slice(context.payload())
-        .map_err(|error| JobError::failed(format!("failed to unmarshal payload: {error}")))
+        .map_err(|error| JobError::failed(unmarshal_text(&error)))
+}
+
+/// What is recorded of a payload that cannot be read: what was expected and
+/// where, without the values that serde quotes. It ends up in logs.
+pub(crate) fn unmarshal_text(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quotes = ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "];
+    let plain = match text.split_once(", expected ") {
+        Some((_, expected)) if quotes.iter().any(|quote| text.starts_with(quote)) => {
+            format!("expected {expected}")
+        }
+        _ => text,
+    };
+    format!("failed to unmarshal payload: {plain}")
 }
 
 macro_rules! handlers {
@@ -236,5 +250,19 @@ where
                 handler(payload, context).await.map_err(Into::into)
             })
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_cannot_be_read_is_not_quoted() {
+        let error = serde_json::from_str::<u32>(r#""s3cr3t""#).unwrap_err();
+        let text = unmarshal_text(&error);
+        assert!(!text.contains("s3cr3t") && text.contains("expected u32"), "{text}");
+        let error = serde_json::from_str::<u32>("{").unwrap_err();
+        assert!(unmarshal_text(&error).starts_with("failed to unmarshal payload: "));
     }
 }

@@ -1,7 +1,7 @@
 //! One queue at work in one process: start and drain, without any web server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,9 @@ use crate::worker::{Worker, WorkerSettings};
 /// How long after its last answer the store still counts as ready.
 const READY: Duration = Duration::from_secs(3);
 
+/// How long the first question about readiness may wait for the store.
+const FIRST: Duration = Duration::from_millis(200);
+
 /// How often the store is asked whether it serves.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -29,7 +32,8 @@ pub(crate) struct Runtime {
     settings: Option<WorkerSettings>,
     running: Mutex<Option<Running>>,
     /// What handlers need, from the first start on.
-    state: OnceLock<Arc<State>>,
+    state: Mutex<Option<Arc<State>>>,
+    draining: tokio::sync::Mutex<()>,
     health: Arc<Health>,
 }
 
@@ -58,7 +62,8 @@ impl Runtime {
             registry,
             settings,
             running: Mutex::new(None),
-            state: OnceLock::new(),
+            state: Mutex::new(None),
+            draining: tokio::sync::Mutex::new(()),
             health: Arc::new(Health { began: Instant::now(), last_answer: AtomicU64::new(0) }),
         }
     }
@@ -83,7 +88,7 @@ impl Runtime {
     /// Starts the worker and its scheduler, where this process has one. The
     /// store need not be there yet. Must be called within a Tokio runtime.
     pub(crate) fn start(&self, state: State) {
-        let state = self.state.get_or_init(|| Arc::new(state));
+        let state = Arc::clone(self.state().get_or_insert_with(|| Arc::new(state)));
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() || self.client.is_closed() {
             return;
@@ -97,7 +102,7 @@ impl Runtime {
             let worker = Worker::start(
                 Arc::clone(&self.broker),
                 self.registry.clone(),
-                Arc::clone(state),
+                state,
                 settings.clone(),
             );
             (worker, scheduler)
@@ -112,8 +117,9 @@ impl Runtime {
             return true;
         }
         if self.health.last_answer.load(Ordering::Relaxed) == 0 {
-            // The answer is in the record; a failure says "not ready".
-            let _ = self.health.probe(&*self.broker).await;
+            // The answer is in the record; a failure says "not ready", and a
+            // probe of ours must not wait for a store that hangs.
+            let _ = tokio::time::timeout(FIRST, self.health.probe(&*self.broker)).await;
         }
         self.health.is_fresh()
     }
@@ -121,6 +127,8 @@ impl Runtime {
     /// Drains the worker: no more fetching, running jobs finish within the
     /// shutdown timeout, the rest is requeued. Enqueueing still works.
     pub(crate) async fn shutdown(&self) {
+        // Whoever comes second waits for the first: a return means drained.
+        let _turn = self.draining.lock().await;
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
         if let Some((worker, scheduler)) = &running.worker {
@@ -135,9 +143,13 @@ impl Runtime {
         running.tasks.wait().await;
     }
 
+    fn state(&self) -> MutexGuard<'_, Option<Arc<State>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts again what was started before.
     pub(crate) fn restart(&self) -> Result<(), Error> {
-        if self.state.get().is_none() {
+        if self.state().is_none() {
             return Err(Error::invalid("the job queue starts at liftoff, which has not been yet"));
         }
         self.start(State::default());
@@ -147,6 +159,8 @@ impl Runtime {
     /// Lets go of everything without waiting, as when the application is dropped.
     pub(crate) fn abandon(&self) {
         drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // It may hold a handle of ours, which would keep us for ever.
+        drop(self.state().take());
     }
 
     /// Shuts down and refuses further enqueues.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Service;
+use super::{Round, Service};
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::job::QueueName;
@@ -21,6 +21,16 @@ impl Forwarder {
         Self { broker, queues }
     }
 
+    /// Moves all that is due; how long until the next job is.
+    async fn forward(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
+        loop {
+            let forwarded = self.broker.forward(queue, BATCH).await?;
+            if forwarded.moved < BATCH {
+                return Ok(forwarded.next);
+            }
+        }
+    }
+
     /// Go producers do not wake us, and their times are whole seconds: a look
     /// just after each whole second finds what they scheduled.
     fn next_whole_second(&self) -> Duration {
@@ -34,16 +44,13 @@ impl Service for Forwarder {
 
     async fn tick(&self) -> Result<Duration, Error> {
         let mut next = self.next_whole_second();
+        let mut round = Round::default();
         for queue in &self.queues {
-            let forwarded = loop {
-                let forwarded = self.broker.forward(queue, BATCH).await?;
-                if forwarded.moved < BATCH {
-                    break forwarded;
-                }
-            };
-            next = next.min(forwarded.next.unwrap_or(next));
+            if let Some(due) = round.note(self.forward(queue).await) {
+                next = next.min(due.unwrap_or(next));
+            }
         }
-        Ok(next)
+        round.end(next)
     }
 
     async fn woken(&self) {

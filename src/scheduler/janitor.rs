@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Service;
+use super::{Round, Service};
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::job::QueueName;
@@ -23,15 +23,21 @@ impl Janitor {
     pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
         Self { broker, queues }
     }
+
+    async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
+        while self.broker.expire(queue, BATCH).await? == BATCH {}
+        Ok(())
+    }
 }
 
 impl Service for Janitor {
     const NAME: &'static str = "removing completed jobs";
 
     async fn tick(&self) -> Result<Duration, Error> {
+        let mut round = Round::default();
         for queue in &self.queues {
-            while self.broker.expire(queue, BATCH).await? == BATCH {}
+            round.note(self.clean(queue).await);
         }
-        Ok(INTERVAL)
+        round.end(INTERVAL)
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
 use crate::error::Error;
+use crate::error::Refusals;
 use crate::job::QueueName;
 use crate::time::Backoff;
 use alarm::Alarm;
@@ -35,6 +36,40 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Returns when it is due earlier than it said.
     fn woken(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
+    }
+}
+
+/// One look at all queues: a queue that fails does not keep the others waiting.
+#[derive(Default)]
+struct Round {
+    served: bool,
+    failed: Option<Error>,
+}
+
+impl Round {
+    fn note<T>(&mut self, answer: Result<T, Error>) -> Option<T> {
+        match answer {
+            Ok(value) => {
+                self.served = true;
+                Some(value)
+            }
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Failed only where no queue was served.
+    fn end(self, next: Duration) -> Result<Duration, Error> {
+        match self.failed {
+            Some(error) if !self.served => Err(error),
+            Some(error) => {
+                tracing::debug!("a queue was left out: {error:?}");
+                Ok(next)
+            }
+            None => Ok(next),
+        }
     }
 }
 
@@ -75,14 +110,22 @@ impl Drop for Scheduler {
 /// The loop of every service: tick, wait, and back off while the store is away.
 async fn run<S: Service>(service: S, alarm: Arc<Alarm>, stop: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let mut refused = Refusals::default();
     loop {
-        let pause = match service.tick().await {
+        // Every operation is atomic: to be dropped half-way does no harm.
+        let ticked = tokio::select! {
+            () = stop.cancelled() => return,
+            ticked = service.tick() => ticked,
+        };
+        let pause = match ticked {
             Ok(next) => {
                 backoff.reset();
+                refused.over();
                 next
             }
             Err(error) => {
                 let pause = backoff.next();
+                refused.note(S::NAME, &error);
                 tracing::debug!("{} failed, next try in {pause:?}: {error:?}", S::NAME);
                 // Not to be cut short: a wake-up does not bring the store back.
                 tokio::select! {

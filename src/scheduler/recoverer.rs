@@ -1,9 +1,10 @@
 //! Puts the jobs of vanished workers back in line.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::Service;
+use super::{Round, Service};
 use crate::broker::{Broker, Settled};
 use crate::error::Error;
 use crate::job::{Outcome, QueueName, RetryPolicy, decide, report};
@@ -18,11 +19,14 @@ const BATCH: usize = 100;
 pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
+    /// The store has failed us: when it is back, the owners of jobs come first,
+    /// who could neither extend nor settle meanwhile.
+    was_away: AtomicBool,
 }
 
 impl Recoverer {
     pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
-        Self { broker, queues }
+        Self { broker, queues, was_away: AtomicBool::new(false) }
     }
 
     async fn recover(&self, queue: &QueueName) -> Result<(), Error> {
@@ -60,10 +64,18 @@ impl Service for Recoverer {
     const NAME: &'static str = "recovering lost leases";
 
     async fn tick(&self) -> Result<Duration, Error> {
+        if self.was_away.load(Ordering::Relaxed) {
+            self.broker.ping().await?;
+            self.was_away.store(false, Ordering::Relaxed);
+            return Ok(INTERVAL);
+        }
+        let mut round = Round::default();
         for queue in &self.queues {
-            self.recover(queue).await?;
+            round.note(self.recover(queue).await);
         }
         // Spread, so that many processes do not look at the same instant.
-        Ok(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2))
+        let ended = round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2));
+        self.was_away.store(ended.is_err(), Ordering::Relaxed);
+        ended
     }
 }

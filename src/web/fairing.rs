@@ -270,6 +270,15 @@ fn worker_settings(config: &JobQueueConfig, retry: RetryPolicy) -> WorkerSetting
 
 impl Ready {
     fn attach_to(self, mut rocket: Rocket<Build>) -> Rocket<Build> {
+        // Rocket counts its grace from the signal on, the drain included: a
+        // connection that is open after a long drain would fail the shutdown.
+        let drain = self.config.jobqueue.shutdown_timeout.as_secs().saturating_add(2);
+        let drain = u32::try_from(drain).unwrap_or(u32::MAX);
+        let grace = rocket.figment().extract_inner::<u32>("shutdown.grace").unwrap_or(2);
+        if self.config.jobqueue.worker && grace < drain {
+            let figment = rocket.figment().clone().merge(("shutdown.grace", drain));
+            rocket = rocket.configure(figment);
+        }
         if self.worker_only {
             let port = self.config.jobqueue.port;
             let figment = rocket.figment().clone().merge(("port", port));

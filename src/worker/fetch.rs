@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Shared, execute};
+use crate::error::Refusals;
 use crate::job::QueueName;
 use crate::time::Backoff;
 
@@ -22,6 +23,7 @@ const PAUSED: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    let mut refused = Refusals::default();
     while let Some(mut permits) = free_permits(&shared).await {
         let order = order(&shared.settings.queues, shared.settings.strict_priority);
         // Never dropped half-way: jobs in a lost reply would wait for their lease.
@@ -30,12 +32,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Err(error) => {
                 drop(permits);
                 let pause = backoff.next();
+                refused.note("fetching jobs", &error);
                 tracing::debug!("fetching failed, next try in {pause:?}: {error:?}");
                 stopped_within(&shared, tokio::time::sleep(pause)).await;
                 continue;
             }
         };
         backoff.reset();
+        refused.over();
         let idle = taken.deliveries.is_empty();
         for delivery in taken.deliveries {
             let permit = permits.pop().expect("a store gives no more than was asked for");

@@ -112,8 +112,8 @@ impl Hands {
     /// Takes a job in hand until the guard is dropped.
     pub(super) fn take(&self, hand: Arc<Hand>) -> InHand<'_> {
         let key = (hand.job.queue.clone(), hand.job.id.clone());
-        self.all().insert(key.clone(), hand);
-        InHand { hands: self, key }
+        self.all().insert(key, Arc::clone(&hand));
+        InHand { hands: self, hand }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -148,12 +148,17 @@ impl Hands {
 /// A job in hand; dropping it lets it go.
 pub(super) struct InHand<'a> {
     hands: &'a Hands,
-    key: Key,
+    hand: Arc<Hand>,
 }
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.hands.all().remove(&self.key);
+        let key = (self.hand.job.queue.clone(), self.hand.job.id.clone());
+        let mut all = self.hands.all();
+        // A job that was lost may have been taken anew: the new hand is not ours.
+        if all.get(&key).is_some_and(|held| Arc::ptr_eq(held, &self.hand)) {
+            all.remove(&key);
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::broker::{Announcement, Broker};
 /// How often a stopping worker looks whether its last job has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How soon a failed extension is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How long the farewell may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -58,16 +61,17 @@ async fn beat(shared: Arc<Shared>) {
         }
         if next_beat <= Instant::now() || stopping != was_stopping {
             was_stopping = stopping;
-            next_beat = Instant::now() + settings.heartbeat;
             who.status = if stopping { "stopped" } else { "active" };
             who.running = shared.hands.running();
-            extend(&shared, &*broker).await;
-            if let Err(error) = broker.announce(&who).await {
+            let extended = extend(&shared, &*broker).await;
+            if extended && let Err(error) = broker.announce(&who).await {
                 tracing::debug!("announcing the worker failed: {error:?}");
             }
+            // Leases do not wait: a failed extension is tried again soon.
+            next_beat = Instant::now() + if extended { settings.heartbeat } else { AGAIN };
         }
         // A stopping worker is waited for: look often whether the last job ended.
-        let pause = if stopping { LOOK } else { settings.heartbeat };
+        let pause = if stopping { LOOK } else { next_beat.duration_since(Instant::now()) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.stop.cancelled(), if !stopping => {}
@@ -80,14 +84,21 @@ async fn beat(shared: Arc<Shared>) {
     }
 }
 
-async fn extend(shared: &Shared, broker: &dyn Broker) {
+/// Whether it went well.
+async fn extend(shared: &Shared, broker: &dyn Broker) -> bool {
     let extension = shared.hands.begin_extending();
     if extension.leases.is_empty() {
-        return;
+        return true;
     }
     match broker.extend(&extension.leases).await {
-        Ok(extended) => extension.end(extended),
-        Err(error) => tracing::debug!("extending leases failed: {error:?}"),
+        Ok(extended) => {
+            extension.end(extended);
+            true
+        }
+        Err(error) => {
+            tracing::debug!("extending leases failed: {error:?}");
+            false
+        }
     }
 }
 

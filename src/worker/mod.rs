@@ -57,8 +57,8 @@ struct Shared {
     give_up: CancellationToken,
 }
 
-/// A worker at work. Stopping it is [`Worker::drain`]; dropping it stops the
-/// fetching and leaves running jobs to the runtime.
+/// A worker at work. Stopping it is [`Worker::drain`]; dropping it interrupts
+/// what runs and puts it back in line, without waiting.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     heartbeat: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -120,7 +120,9 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        // Without a heartbeat a running job would lose its lease and run twice.
         self.shared.stop.cancel();
+        self.shared.interrupt.cancel();
         self.shared.give_up.cancel();
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Shared;
 use super::hands::Hand;
 use crate::broker::{Delivery, Settled};
+use crate::error::Refusals;
 use crate::job::{Transition, report};
 use crate::time::Backoff;
 
@@ -17,6 +18,7 @@ pub(super) async fn run(
     took: Duration,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let mut refused = Refusals::default();
     loop {
         delivery.lease = hand.begin_settling().await;
         let settlement = [(delivery.clone(), transition.clone())];
@@ -39,6 +41,7 @@ pub(super) async fn run(
         hand.pause_settling();
         let pause = backoff.next();
         let id = &delivery.job.id;
+        refused.note("settling a job", &error);
         tracing::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
