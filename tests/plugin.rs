@@ -266,7 +266,8 @@ async fn a_dropped_application_leaves_no_worker_behind() {
     drop(client);
     queue.enqueue(work("orphan")).await.unwrap();
     let ran = tokio::time::timeout(Duration::from_millis(500), told.recv()).await;
-    assert!(ran.is_err(), "a worker outlived its application: {ran:?}");
+    // The channel has ended: nobody holds the state of the handlers any more.
+    assert!(matches!(ran, Ok(None)), "a worker outlived its application: {ran:?}");
 }
 
 #[rocket::async_test]
