@@ -96,10 +96,36 @@ async fn until_state(queue: &JobQueue, id: &rocket_jobqueue::JobId, state: JobSt
         .await
 }
 
-async fn refused(rocket: Rocket<Build>) -> String {
-    match rocket.ignite().await {
-        Ok(_) => panic!("the launch was not stopped"),
-        Err(error) => error.to_string(),
+/// Set in the child process in which a test's own application is refused.
+const CHILD: &str = "JOBQUEUE_TEST_REFUSED";
+
+/// What an operator reads on standard error when this application is refused.
+///
+/// The application runs in a process of its own, which is this very test once
+/// more: there nobody has set a subscriber, so the line goes where it goes for
+/// an application. `test` is the calling test's name.
+async fn refused(test: &str, rocket: Rocket<Build>) -> String {
+    if std::env::var_os(CHILD).is_some() {
+        // Rocket's error panics when it is dropped unread.
+        let error = rocket.ignite().await.err().map(|error| error.to_string());
+        std::process::exit(if error.is_some() { 0 } else { 1 });
+    }
+    let itself = std::env::current_exe().expect("the test knows its own file");
+    let child = std::process::Command::new(itself)
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .expect("the test runs once more");
+    let said = String::from_utf8_lossy(&child.stderr).into_owned();
+    assert!(child.status.success(), "the launch was not stopped: {said}");
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(lines.len(), 1, "one line says what is wrong: {said}");
+    lines[0].to_owned()
+}
+
+fn assert_says(line: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(line.contains(part), "{part:?} is missing in {line:?}");
     }
 }
 
@@ -219,6 +245,57 @@ async fn no_more_jobs_run_at_a_time_than_the_concurrency_allows() {
     client.terminate().await;
 }
 
+/// The queues in the order in which a worker with one hand takes `each` jobs of
+/// each of them, all waiting before it starts.
+async fn order_taken(
+    fairing: JobQueueFairing,
+    queues: &[&'static str],
+    each: usize,
+) -> Vec<String> {
+    let (tell, mut told) = told();
+    let client = client(app(fairing.set("jobqueue.concurrency", 1), tell)).await;
+    let queue = handle(&client);
+    queue.shutdown().await;
+    for _ in 0..each {
+        for name in queues {
+            queue.enqueue(work(name)).queue(*name).await.unwrap();
+        }
+    }
+    queue.start().unwrap();
+    let mut order = Vec::new();
+    while order.len() < each * queues.len() {
+        let next = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+        order.push(next.expect("the next job starts").unwrap().0);
+    }
+    client.terminate().await;
+    order
+}
+
+/// Weights in which neither the order of names nor that of enqueueing helps.
+fn weighted() -> JobQueueFairing {
+    let mut weights = std::collections::BTreeMap::new();
+    weights.extend([("low", 2), ("high", 8), ("middle", 3)]);
+    queue().set("jobqueue.queues", weights)
+}
+
+#[rocket::async_test]
+async fn strict_priority_serves_a_queue_only_while_weightier_ones_are_empty() {
+    let fairing = weighted().set("jobqueue.strict_priority", true);
+    let order = order_taken(fairing, &["low", "middle", "high"], 20).await;
+    let expected = ["high", "middle", "low"].map(|name| vec![name; 20]).concat();
+    assert_eq!(order, expected);
+}
+
+#[rocket::async_test]
+async fn weights_give_each_queue_a_share_and_the_heavier_more() {
+    // Of the first 200 takes 123 are expected of `high` and 31 of `low`, with
+    // standard deviations of 7 and 5; equal shares would be 67 each.
+    let order = order_taken(weighted(), &["low", "middle", "high"], 200).await;
+    let share = |name: &str| order[..200].iter().filter(|taken| *taken == name).count();
+    let (high, middle, low) = (share("high"), share("middle"), share("low"));
+    assert!(high > 95 && middle > 10 && low > 8, "{high} high, {middle} middle, {low} low");
+}
+
 #[rocket::async_test]
 async fn shutdown_lets_short_jobs_finish_and_puts_long_ones_back_uncounted() {
     let (tell, mut told) = told();
@@ -336,7 +413,9 @@ async fn names_the_guard(_queue: &JobQueue) {}
 async fn a_route_that_names_the_guard_without_the_fairing_stops_the_launch() {
     let figment = rocket::Config::figment().merge(("log_level", "off"));
     let rocket = rocket::custom(figment).mount("/", routes![names_the_guard]);
-    assert!(refused(rocket).await.contains("sentinel"));
+    let test = "a_route_that_names_the_guard_without_the_fairing_stops_the_launch";
+    let line = refused(test, rocket).await;
+    assert_says(&line, &["`JobQueue`", "add `.attach(JobQueue::fairing())`"]);
 }
 
 #[rocket::async_test]
@@ -346,7 +425,8 @@ async fn a_handler_whose_state_nobody_manages_stops_the_launch() {
     }
     let (tell, _told) = told();
     let rocket = app(JobQueue::fairing().memory().handle(needy), tell);
-    assert!(refused(rocket).await.contains("fairing"));
+    let line = refused("a_handler_whose_state_nobody_manages_stops_the_launch", rocket).await;
+    assert_says(&line, &["`Managed<", "Arc<u128>", "add `.manage("]);
 }
 
 #[rocket::async_test]
@@ -368,11 +448,19 @@ async fn state_managed_by_a_later_fairing_is_found() {
 }
 
 #[rocket::async_test]
-async fn two_handlers_of_one_type_and_wrong_settings_stop_the_launch() {
+async fn two_handlers_of_one_type_stop_the_launch() {
     let (tell, _told) = told();
-    assert!(refused(app(queue().handle(do_work), tell.clone())).await.contains("fairing"));
-    let wrong = queue().set("jobqueue.concurrency", "many");
-    assert!(refused(app(wrong, tell)).await.contains("fairing"));
+    let twice = app(queue().handle(do_work), tell);
+    let line = refused("two_handlers_of_one_type_stop_the_launch", twice).await;
+    assert_says(&line, &["\"test:work\"", "two handlers"]);
+}
+
+#[rocket::async_test]
+async fn a_wrong_setting_stops_the_launch() {
+    let (tell, _told) = told();
+    let wrong = app(queue().set("jobqueue.concurrency", "many"), tell);
+    let line = refused("a_wrong_setting_stops_the_launch", wrong).await;
+    assert_says(&line, &["tests/plugin.rs", "jobqueue.concurrency: expected", "found \"many\""]);
 }
 
 #[rocket::async_test]
