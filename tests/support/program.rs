@@ -1,6 +1,7 @@
 //! Example programs as processes of their own, and `curl` to talk to them.
 #![allow(dead_code)]
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -14,6 +15,9 @@ pub struct Program {
     pub child: Child,
     out: Receiver<String>,
     pub err: Receiver<String>,
+    /// Lines of standard error that were read and not asked for yet: the order
+    /// of lines from different tasks is nobody's promise.
+    passed_over: RefCell<Vec<String>>,
 }
 
 fn lines(of: impl std::io::Read + Send + 'static) -> Receiver<String> {
@@ -52,16 +56,21 @@ impl Program {
         let mut child = command.spawn().expect("cargo starts");
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
-        Self { child, out, err }
+        Self { child, out, err, passed_over: RefCell::default() }
     }
 
-    /// The first line on standard error that holds this text.
+    /// The next line on standard error that holds this text, also if it came
+    /// before the last one asked for.
     pub fn said(&self, text: &str, within: Duration) -> String {
-        find(&self.err, text, within)
+        let mut passed_over = self.passed_over.borrow_mut();
+        if let Some(at) = passed_over.iter().position(|line| line.contains(text)) {
+            return passed_over.remove(at);
+        }
+        find(&self.err, text, within, &mut passed_over)
     }
 
     pub fn printed(&self, text: &str, within: Duration) -> String {
-        find(&self.out, text, within)
+        find(&self.out, text, within, &mut Vec::new())
     }
 
     /// Sends a signal: `TERM`, `KILL`, `STOP` …
@@ -91,9 +100,8 @@ impl Drop for Program {
     }
 }
 
-fn find(lines: &Receiver<String>, text: &str, within: Duration) -> String {
+fn find(lines: &Receiver<String>, text: &str, within: Duration, seen: &mut Vec<String>) -> String {
     let end = Instant::now() + within;
-    let mut seen = Vec::new();
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match lines.recv_timeout(left) {
