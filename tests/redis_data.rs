@@ -647,11 +647,36 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
     let back = || async { on.broker.ping().await.is_ok() };
     assert!(support::eventually(secs(5), back).await);
 
+    assert!(on.cli("INFO commandstats").contains("evalsha:calls=1,"), "it was sent once");
+
     let newer = on.extend(&extended).await.expect("it is still ours");
     assert_eq!(on.settle(&extended, done()).await, Settled::Lost, "the old token is replaced");
     let extended = Delivery { lease: newer, ..extended };
     assert_eq!(on.settle(&extended, done()).await, Settled::Done);
     assert_eq!(on.settle(&settled, done()).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn a_dequeue_that_runs_when_its_caller_is_gone_takes_nothing() {
+    let on = open(Clock::system());
+    on.put(on.job("known")).await;
+    on.take().await; // the server knows the script now, and its time is known
+    on.put(on.job("a")).await;
+    let queues = [on.queue.clone()];
+    on.cli("CONFIG RESETSTAT");
+
+    let frozen = Instant::now();
+    on.server.freeze();
+    let error = on.broker.dequeue(&queues, 1).await.unwrap_err();
+    tokio::time::sleep(secs(5).saturating_sub(frozen.elapsed())).await;
+    on.server.thaw();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let ran = || async { on.cli("INFO commandstats").contains("evalsha:calls=1,") };
+    assert!(support::eventually(secs(5), ran).await);
+    let back = || async { on.broker.ping().await.is_ok() };
+    assert!(support::eventually(secs(5), back).await);
+
+    assert_eq!(on.take().await.job.id.as_str(), "a");
 }
 
 #[tokio::test]

@@ -155,9 +155,10 @@ impl RedisBroker {
         queue: &QueueName,
         leases: &[&Lease],
     ) -> Result<Vec<Extended>, Error> {
+        // Never repeated: a repetition that a slow server runs after the next
+        // extension would take the token away that the owner then has.
         let asked = self
-            .ask(&SCRIPTS.extend, queue, Repeat::Safe, |attempt, mut call| {
-                call = call.arg(attempt);
+            .ask(&SCRIPTS.extend, queue, Repeat::Never, |_, mut call| {
                 for lease in leases {
                     call = call
                         .arg(lease.id.as_str())

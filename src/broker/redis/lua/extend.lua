@@ -3,8 +3,7 @@
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
--- ARGV[2]  0, or how often this very call was sent before without an answer
--- ARGV[3…] per lease three values: id, token, 1 if the answer to an earlier
+-- ARGV[2…] per lease three values: id, token, 1 if the answer to an earlier
 --          extension of this token was lost
 --
 -- Returns  now, then per lease the new token, or 0 if it was lost
@@ -14,19 +13,18 @@
 -- that an owner who did not hear the answer is still known.
 
 local T, LEASES = Q .. 't:', Q .. 'lease'
-local repeated = tonumber(ARGV[2]) > 0
 expect_zsets('lease')
 
 local answer, extended = {now}, {}
 local next_token = first_token()
-for at = 3, #ARGV, 3 do
+for at = 2, #ARGV, 3 do
   local id, token = ARGV[at], tonumber(ARGV[at + 1])
   local score = redis.call('ZSCORE', LEASES, id)
   local task = redis.call('HMGET', T .. id, 'state', 'x_was')
   local new = 0
   if score and task[1] == 'active' then
     local present = micros(score)
-    local unheard = (repeated or ARGV[at + 2] == '1') and tonumber(task[2] or -1) == token
+    local unheard = ARGV[at + 2] == '1' and tonumber(task[2] or -1) == token
     if present == token or unheard then
       new = fractional(math.max(next_token, present + 1))
       next_token = new + 1
