@@ -638,6 +638,7 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
     on.broker.extend(&[stranger]).await.unwrap(); // the server knows the script now
     let leases = [settled.lease.clone(), extended.lease.clone()];
 
+    on.cli("CONFIG RESETSTAT");
     on.server.freeze();
     let error = on.broker.extend(&leases).await.unwrap_err();
     on.server.thaw();

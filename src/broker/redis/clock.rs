@@ -41,6 +41,18 @@ impl StoreClock {
         }
     }
 
+    /// The store's time, once one of its answers has told; not where a manual
+    /// clock rules.
+    pub fn told(&self) -> Option<Timestamp> {
+        let told = self.ahead.load(Ordering::Relaxed) != UNKNOWN;
+        (told && self.source.fixed().is_none()).then(|| self.now())
+    }
+
+    /// What was learned is wrong: this host's clock was set, or the store's.
+    pub fn forget(&self) {
+        self.ahead.store(UNKNOWN, Ordering::Relaxed);
+    }
+
     /// The store said that it was `theirs` at some instant since `asked`.
     pub fn learn(&self, asked: Timestamp, theirs: Timestamp) {
         let took = self.source.now().since(asked);
@@ -61,6 +73,7 @@ mod tests {
         let clock = StoreClock::new(Clock::manual(Timestamp::from_secs(10)));
         clock.learn(clock.host(), Timestamp::from_secs(99));
         assert_eq!(clock.now(), Timestamp::from_secs(10));
+        assert_eq!(clock.told(), None);
     }
 
     #[test]
@@ -68,5 +81,8 @@ mod tests {
         let clock = StoreClock::new(Clock::system());
         clock.learn(clock.host(), clock.host() + Duration::from_secs(3600));
         assert!(clock.now().since(clock.host()) > Duration::from_secs(3599));
+        assert!(clock.told().is_some());
+        clock.forget();
+        assert_eq!(clock.told(), None);
     }
 }

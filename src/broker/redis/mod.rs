@@ -45,6 +45,10 @@ use wake::Wake;
 /// Most jobs of one script call: the server does nothing else meanwhile.
 const BATCH: usize = 100;
 
+/// How long a dequeue may wait to be run: a little longer than its caller waits
+/// for the answer, for what the two clocks differ.
+const HEARD: Duration = Duration::from_secs(4);
+
 /// A process that looks at more queues at once looks by script instead: every
 /// blocking look takes a connection of its own.
 const MOST_PEEKS: usize = 16;
@@ -155,8 +159,12 @@ impl Broker for RedisBroker {
                     }
                     // Never repeated: the jobs of a lost answer are leased, and come
                     // back when the lease is over.
+                    let until = self.clock.told().map(|now| (now + HEARD).as_micros().to_string());
+                    let until = until.unwrap_or_default();
                     let asked = self
-                        .ask(&SCRIPTS.dequeue, queue, Repeat::Never, |_, call| call.arg(room))
+                        .ask(&SCRIPTS.dequeue, queue, Repeat::Never, |_, call| {
+                            call.arg(room).arg(until.as_str())
+                        })
                         .await;
                     let mut reply = match asked {
                         Ok(reply) => reply,
@@ -167,7 +175,14 @@ impl Broker for RedisBroker {
                             return Ok(taken);
                         }
                     };
-                    taken.paused |= reply.int()? == 1;
+                    match reply.int()? {
+                        // Too late, and yet here we are: the clock is wrong.
+                        2 if !until.is_empty() => {
+                            self.clock.forget();
+                            continue;
+                        }
+                        paused => taken.paused |= paused == 1,
+                    }
                     let broken = reply.int()?;
                     if broken > 0 {
                         tracing::warn!(%queue, broken, "dropped pending entries without a job");

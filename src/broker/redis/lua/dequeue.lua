@@ -3,8 +3,9 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 -- ARGV[2]  how many at most
+-- ARGV[3]  until when the caller waits for the answer, or empty
 --
--- Returns  now, 1 if the queue is paused, how many broken entries were dropped,
+-- Returns  now, 1 if the queue is paused or 2 if it is too late, how many broken entries were dropped,
 --          then per job four values: id, message, losses, token
 --
 -- Differs from Asynq:
@@ -12,9 +13,12 @@
 -- * pops before it pushes, so that workers drain a full server;
 -- * the lease's score has six decimals and is never a whole second: it is the
 --   token of its owner, and a whole second is how a Go worker's is known;
+-- * takes nothing for a caller who is gone, where the server could not run this
+--   in time: the jobs would wait for a lease that nobody holds;
 -- * an id without message is dropped with its stub instead of staying active.
 
 local T, LEASES = Q .. 't:', Q .. 'lease'
+if ARGV[3] ~= '' and now > tonumber(ARGV[3]) then return {now, 2, 0} end
 if redis.call('EXISTS', Q .. 'paused') == 1 then return {now, 1, 0} end
 expect_lists('pending', 'active')
 expect_zsets('lease')
