@@ -108,7 +108,8 @@ async fn a_frozen_redis_costs_a_request_no_more_than_its_limit() {
     let one = async |repeat| {
         let start = Instant::now();
         let error = increment(&pool, repeat).await.unwrap_err();
-        assert!(start.elapsed() < Duration::from_millis(3600), "took {:?}", start.elapsed());
+        // The limit is 3 s; the rest is room for a busy machine.
+        assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
         error
     };
     let (never, safe) = tokio::join!(one(Repeat::Never), one(Repeat::Safe));
@@ -364,7 +365,8 @@ async fn only_what_is_safe_or_did_not_run_is_repeated_and_with_pauses() {
         assert_eq!(seen.len(), expected as usize, "{line:?} {repeat:?}");
         for gap in seen.windows(2).map(|pair| pair[1] - pair[0]) {
             assert!(gap >= Duration::from_millis(58), "{gap:?}");
-            assert!(gap <= Duration::from_millis(400), "{gap:?}");
+            // The wait is 100 ms at most; the rest is room for a busy machine.
+            assert!(gap <= Duration::from_secs(1), "{gap:?}");
         }
     }
 }
@@ -619,7 +621,7 @@ async fn a_cluster_of_three_works_moves_slots_and_comes_back() {
     }
     let start = Instant::now();
     assert!(add(Repeat::Safe).await.unwrap_err().is_unavailable());
-    assert!(start.elapsed() < Duration::from_millis(3600));
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
     for node in &mut nodes {
         node.restart();
     }
