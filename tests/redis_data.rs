@@ -796,6 +796,36 @@ async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
 }
 
 #[tokio::test]
+async fn a_job_is_stored_where_its_queue_cannot_be_made_known() {
+    let on = open(Clock::system());
+    on.cli("SET asynq:queues x");
+
+    assert!(matches!(on.put(on.job("a")).await, Enqueued::Created { .. }));
+
+    on.cli("DEL asynq:queues");
+    on.put(on.job("b")).await;
+    assert_eq!(on.cli("SMEMBERS asynq:queues"), "default", "the next job tried again");
+    assert_eq!(on.take().await.job.id.as_str(), "a");
+}
+
+#[tokio::test]
+async fn a_frozen_server_costs_an_enqueue_one_deadline() {
+    let on = open(Clock::system());
+    on.put(on.job("known")).await;
+    let mut job = on.job("a").placed(Placement::After(secs(60)));
+    job.record.queue = QueueName::new("new").unwrap();
+
+    on.server.freeze();
+    let begin = Instant::now();
+    let error = on.broker.enqueue(&[job]).await.unwrap_err();
+    let took = begin.elapsed();
+    on.server.thaw();
+
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    assert!(took < secs(4), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_user_who_may_not_block_looks_four_times_a_second() {
     let server = RedisServer::start(&["--maxclients", "100"]);
     server.cli(&["ACL", "SETUSER", "default", "-blmove"]);

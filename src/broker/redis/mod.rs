@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use crate::broker::{
     Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Lease, Sealed, Settled,
@@ -120,14 +120,22 @@ impl RedisBroker {
     }
 
     /// Makes the queue known to Asynq's tools, unless that was done just now.
-    async fn publish(&self, queue: &QueueName) -> Result<(), Error> {
+    /// Where it fails, the next job of the queue tries again.
+    async fn publish(&self, queue: &QueueName) {
         let fresh = |at: &Instant| at.elapsed() < REMEMBER_QUEUE;
         if locked(&self.published).get(queue).is_some_and(fresh) {
-            return Ok(());
+            return;
         }
-        self.command(Repeat::Safe, "SADD", &[keys::QUEUES.into(), queue.as_str().into()]).await?;
-        locked(&self.published).insert(queue.clone(), Instant::now());
-        Ok(())
+        let member = [keys::QUEUES.into(), queue.as_str().into()];
+        match self.command(Repeat::Safe, "SADD", &member).await {
+            Ok(_) => {
+                locked(&self.published).insert(queue.clone(), Instant::now());
+            }
+            Err(error) if error.is_unavailable() => {
+                tracing::debug!(%queue, ?error, "could not make the queue known");
+            }
+            Err(error) => tracing::warn!(%queue, ?error, "could not make the queue known"),
+        }
     }
 }
 
@@ -138,11 +146,16 @@ impl Broker for RedisBroker {
         Box::pin(async move {
             let mut outcomes = vec![None; jobs.len()];
             for (queue, places) in by_queue(jobs.iter().map(|new| &new.record.queue)) {
-                self.publish(queue).await?;
-                for places in places.chunks(BATCH) {
-                    let some: Vec<&NewJob> = places.iter().map(|&at| &jobs[at]).collect();
-                    fill(&mut outcomes, places, self.enqueue_some(queue, &some).await?);
-                }
+                let store = async {
+                    for places in places.chunks(BATCH) {
+                        let some: Vec<&NewJob> = places.iter().map(|&at| &jobs[at]).collect();
+                        fill(&mut outcomes, places, self.enqueue_some(queue, &some).await?);
+                    }
+                    Ok::<_, Error>(())
+                };
+                // Side by side: the jobs' outcome is the answer, within one deadline.
+                let ((), stored) = join(self.publish(queue), store).await;
+                stored?;
             }
             complete(outcomes)
         })
