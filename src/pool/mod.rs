@@ -82,8 +82,8 @@ impl RedisPool {
 
     /// Sends a command and returns its answer.
     ///
-    /// `build` makes it anew for each attempt and is given the attempt's number,
-    /// from 0, so that a repetition can say that it is one. All attempts, the
+    /// `build` makes it anew for each attempt and is told how many before may have
+    /// been carried out, so that a repetition can say that it is one. All attempts, the
     /// pauses between them and dialling end within [`PoolSettings::request_limit`].
     pub async fn run(
         &self,
@@ -124,21 +124,21 @@ impl RedisPool {
     ) -> Result<Vec<Value>, Error> {
         let core = self.core();
         let deadline = Instant::now() + core.limit;
-        let mut may_have_run = false;
+        let mut may_have_run = 0;
         let mut attempt = 0;
         loop {
-            let request = build(attempt);
+            let request = build(may_have_run);
             let failure = match core.attempt(deadline, &request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let meaning = failure.meaning();
-            may_have_run |= meaning == Meaning::Unknown;
+            may_have_run += u32::from(meaning == Meaning::Unknown);
             let again = repeatable(&failure, meaning, repeat, &request)
                 && attempt < core.settings.max_retries;
             let next = Instant::now() + self.pause(attempt);
             if !again || next >= deadline {
-                let meaning = if may_have_run { Meaning::Unknown } else { meaning };
+                let meaning = if may_have_run > 0 { Meaning::Unknown } else { meaning };
                 return Err(told(meaning, &failure.error));
             }
             tokio::time::sleep_until(next).await;
