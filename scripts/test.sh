@@ -23,7 +23,8 @@ TOOLS=(
   shellcheck=shellcheck
   curl=curl
   awk=mawk
-  kill=procps
+  ps=procps # for its kill, which shells hide behind a builtin
+  openssl=openssl
 )
 
 # rustup puts cargo where a shell without a login does not look.
