@@ -103,7 +103,9 @@ impl Broker for MemoryBroker {
             let mut taken = Taken::default();
             for name in queues {
                 self.act(name, |queue, now| {
-                    taken.paused |= queue.paused();
+                    if queue.paused() {
+                        taken.paused.push(name.clone());
+                    }
                     while taken.deliveries.len() < most {
                         let Some(delivery) = queue.dequeue(now) else { break };
                         taken.deliveries.push(delivery);

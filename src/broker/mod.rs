@@ -84,8 +84,8 @@ pub enum Enqueued {
 pub struct Taken {
     /// The jobs, in the order they are to start.
     pub deliveries: Vec<Delivery>,
-    /// Whether one of the queues asked is paused: a wait on it would not block.
-    pub paused: bool,
+    /// Those of the queues asked that are paused: a wait on them would not block.
+    pub paused: Vec<QueueName>,
 }
 
 /// How a settlement went.

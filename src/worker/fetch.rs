@@ -19,6 +19,7 @@ const LARGEST_TAKE: usize = 100;
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How soon a paused queue is looked at again; waiting on it would not block.
+/// The others are waited on meanwhile.
 const PAUSED: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -49,16 +50,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
         if !idle {
             continue;
         }
-        if taken.paused {
-            stopped_within(&shared, tokio::time::sleep(PAUSED)).await;
-        } else {
-            let look = async {
-                if shared.broker.wait(&order, LOOK).await.is_err() {
-                    tokio::time::sleep(PAUSED).await;
-                }
-            };
-            stopped_within(&shared, look).await;
+        let (mut open, mut longest) = (order, LOOK);
+        if !taken.paused.is_empty() {
+            open.retain(|queue| !taken.paused.contains(queue));
+            longest = PAUSED;
         }
+        let look = async {
+            if open.is_empty() || shared.broker.wait(&open, longest).await.is_err() {
+                tokio::time::sleep(PAUSED).await;
+            }
+        };
+        stopped_within(&shared, look).await;
     }
 }
 

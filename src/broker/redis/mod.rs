@@ -194,7 +194,8 @@ impl Broker for RedisBroker {
                             self.clock.forget();
                             continue;
                         }
-                        paused => taken.paused |= paused == 1,
+                        1 => taken.paused.push(queue.clone()),
+                        _ => {}
                     }
                     let broken = reply.int()?;
                     if broken > 0 {
