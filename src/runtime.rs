@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, Inspect};
 use crate::client::Client;
 use crate::error::Error;
+use crate::inspector::Inspector;
 use crate::registry::{Registry, State};
 use crate::scheduler::Scheduler;
 use crate::worker::{Worker, WorkerSettings};
@@ -70,6 +71,10 @@ impl Runtime {
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {
         &*self.broker
+    }
+
+    pub(crate) fn inspector(&self) -> Inspector {
+        Inspector::new(Arc::clone(&self.broker))
     }
 
     /// Where jobs are kept, for the line at liftoff.

@@ -22,6 +22,7 @@ use crate::broker::{Inspect, JobInfo};
 use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
+use crate::inspector::Inspector;
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 
@@ -104,6 +105,11 @@ impl JobQueue {
     /// of: those of a Go worker, for example.
     pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
         self.0.runtime.client().enqueue_raw(job_type, payload)
+    }
+
+    /// Looks at queues and jobs and acts on them, as an operator does.
+    pub fn inspector(&self) -> Inspector {
+        self.0.runtime.inspector()
     }
 
     /// The producer alone, for code that should not know of Rocket.

@@ -58,6 +58,10 @@ async fn attempt(
     if limit.is_deadline && limit.at <= now {
         return Some(Outcome::DeadlinePassed);
     }
+    // Taken while the worker was being dropped: nobody is there for a handler.
+    if shared.interrupt.is_cancelled() {
+        return Some(Outcome::Interrupted);
+    }
     let Some(entry) = shared.registry.get(&delivery.job.job_type) else {
         return Some(Outcome::Unknown);
     };
@@ -95,8 +99,61 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::hands::Hands;
     use super::*;
-    use crate::job::QueueName;
+    use crate::broker::Broker;
+    use crate::broker::memory::MemoryBroker;
+    use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy};
+    use crate::registry::{Registry, State, raw_entry};
+    use crate::time::Clock;
+    use crate::worker::WorkerSettings;
+
+    #[tokio::test]
+    async fn a_job_taken_while_its_worker_is_dropped_goes_back_in_line_without_running() {
+        let broker = Arc::new(MemoryBroker::new(Clock::system()));
+        let queue = QueueName::new("default").unwrap();
+        let job = JobRecord::new("t", None, queue.clone());
+        let id = job.id.clone();
+        broker.enqueue(&[NewJob::now(job)]).await.unwrap();
+        let mut registry = Registry::default();
+        let handler = raw_entry("t".to_owned(), JobOptions::new(), |_, _| async {
+            Err::<Option<Vec<u8>>, _>(JobError::give_up("the handler ran"))
+        });
+        registry.add(handler).unwrap();
+        let interrupt = CancellationToken::new();
+        interrupt.cancel();
+        let shared = Arc::new(Shared {
+            broker: broker.clone(),
+            registry,
+            state: Arc::new(State::default()),
+            settings: WorkerSettings {
+                concurrency: 1,
+                queues: [(queue.clone(), 1)].into(),
+                strict_priority: false,
+                shutdown_timeout: Duration::ZERO,
+                heartbeat: Duration::from_secs(5),
+                retry: RetryPolicy::default(),
+            },
+            hands: Hands::default(),
+            permits: Arc::new(Semaphore::new(1)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            interrupt,
+            give_up: CancellationToken::new(),
+        });
+        let queues = [queue.clone()];
+        let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
+        let permit = Arc::clone(&shared.permits).acquire_owned().await.unwrap();
+
+        run(shared, delivery, permit).await;
+
+        let info = crate::broker::Inspect::job(&*broker, &queue, &id).await.unwrap().unwrap();
+        assert_eq!((info.state, info.job.retried), (JobState::Pending, 0));
+    }
 
     #[test]
     fn the_earlier_of_timeout_and_deadline_ends_an_attempt() {

@@ -1,0 +1,71 @@
+//! What an operator asks and does: the verbs that REST, the dashboard and an
+//! application's own code share. Leaves storing and running jobs to others.
+
+use std::sync::Arc;
+
+use crate::broker::{Broker, JobInfo, QueueInfo};
+use crate::error::Error;
+use crate::job::{JobId, QueueName};
+
+/// Looks at queues and jobs, and acts on them from outside their handlers.
+///
+/// Obtained from [`JobQueue::inspector`](crate::JobQueue::inspector). Cloning is
+/// cheap; all clones share the store. Every verb says what it costs the store.
+#[derive(Clone)]
+pub struct Inspector {
+    broker: Arc<dyn Broker>,
+}
+
+impl Inspector {
+    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
+        Self { broker }
+    }
+
+    /// Names of all queues, in order. One command, O(queues).
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn queues(&self) -> Result<Vec<QueueName>, Error> {
+        self.broker.queues().await
+    }
+
+    /// Sizes and counters of a queue. One script, O(1).
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such queue.
+    pub async fn queue(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
+        self.broker.queue(queue).await
+    }
+
+    /// One job and where it stands; `None` where there is none, as after the
+    /// success of a job that is not retained. One script, O(log n).
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn job(&self, queue: &QueueName, id: &JobId) -> Result<Option<JobInfo>, Error> {
+        self.broker.job(queue, id).await
+    }
+
+    /// Stops taking jobs from a queue; enqueueing and running jobs are not
+    /// affected. Whether it was not paused before. One command.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn pause(&self, queue: &QueueName) -> Result<bool, Error> {
+        self.broker.pause(queue, true).await
+    }
+
+    /// Takes jobs from a paused queue again. Whether it was paused. One command.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn resume(&self, queue: &QueueName) -> Result<bool, Error> {
+        self.broker.pause(queue, false).await
+    }
+}
+
+impl std::fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Inspector({})", self.broker.describe())
+    }
+}

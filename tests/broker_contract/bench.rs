@@ -1,0 +1,243 @@
+//! What every case has: a store, its clock, and short words for what it does.
+
+pub use std::collections::BTreeSet;
+pub use std::sync::atomic::{AtomicU32, Ordering};
+pub use std::sync::{Arc, Mutex, Weak};
+pub use std::time::{Duration, Instant};
+
+use crate::support::RedisServer;
+pub use rocket_jobqueue::internals::{
+    Announcement, Broker, Delivery, Enqueued, Extended, Forwarded, JobInfo, LEASE, Lease,
+    MemoryBroker, PoolSettings, QueueInfo, RedisPool, Settled, Topology, redis::RedisBroker,
+};
+pub use rocket_jobqueue::{
+    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Transition,
+};
+pub use rstest::rstest;
+
+/// The stores under contract.
+#[derive(Clone, Copy, Debug)]
+pub enum Store {
+    Memory,
+    Redis,
+}
+
+/// A whole second, at 08:00 UTC. Far ahead, because Redis ends the daily counters
+/// by its own clock.
+pub const START: Timestamp = Timestamp::from_secs(4_000_003_200);
+pub const MICRO: Duration = Duration::from_micros(1);
+/// More than any store needs; reached only by a case that fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A store, its clock, and a queue that no other case uses.
+#[derive(Clone)]
+pub struct Bench {
+    pub broker: Arc<dyn Broker>,
+    pub clock: Clock,
+    pub queue: QueueName,
+    pub server: Option<Arc<RedisServer>>,
+}
+
+impl Store {
+    pub async fn open(self) -> Bench {
+        let clock = Clock::manual(START);
+        let queue = fresh_queue();
+        match self {
+            Store::Memory => {
+                let broker = Arc::new(MemoryBroker::new(clock.clone()));
+                Bench { broker, clock, queue, server: None }
+            }
+            Store::Redis => {
+                let server = shared_server();
+                let topology = Topology::Single(server.addr());
+                let settings = PoolSettings { topology, ..PoolSettings::default() };
+                let pool = RedisPool::new(settings).unwrap();
+                let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
+                Bench { broker, clock, queue, server: Some(server) }
+            }
+        }
+    }
+}
+
+/// One server for the cases that run at a time; it ends with the last of them.
+pub fn shared_server() -> Arc<RedisServer> {
+    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    let mut shared = SERVER.lock().unwrap();
+    shared.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(RedisServer::start::<&str>(&[]));
+        *shared = Arc::downgrade(&started);
+        started
+    })
+}
+
+/// Brings the end of each key of a queue closer: locks and repeat guards end by
+/// the server's own clock.
+pub const AGE_KEYS: &str = "
+    for _, key in ipairs(redis.call('KEYS', 'asynq:{' .. ARGV[1] .. '}:*')) do
+        local left = redis.call('PTTL', key)
+        if left >= 0 then redis.call('PEXPIRE', key, left - tonumber(ARGV[2])) end
+    end
+    return 'aged'";
+
+pub fn fresh_queue() -> QueueName {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    QueueName::new(format!("contract-{}", NEXT.fetch_add(1, Ordering::Relaxed))).unwrap()
+}
+
+pub fn id(text: &str) -> JobId {
+    JobId::new(text).unwrap()
+}
+
+pub fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub fn done() -> Transition {
+    Transition::Complete { result: None }
+}
+
+pub fn retry(after: Duration) -> Transition {
+    Transition::Retry { after, error: "smtp is down".to_owned(), counted: true }
+}
+
+pub fn archive() -> Transition {
+    Transition::Archive { error: "bad address".to_owned() }
+}
+
+pub fn reclaim() -> Transition {
+    Transition::Reclaim { error: "its worker vanished".to_owned() }
+}
+
+pub fn ids(deliveries: &[Delivery]) -> Vec<&str> {
+    deliveries.iter().map(|delivery| delivery.job.id.as_str()).collect()
+}
+
+pub fn created(outcome: &Enqueued) -> bool {
+    matches!(outcome, Enqueued::Created { .. })
+}
+
+pub fn unique(mut job: NewJob, lasts: Duration) -> NewJob {
+    job.unique_for = Some(lasts);
+    job
+}
+
+pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
+    job.idempotency = Some(Idempotency::new("/jobs", key, body.as_bytes()));
+    job
+}
+
+impl Bench {
+    /// The same store and clock with another queue.
+    pub fn beside(&self) -> Bench {
+        Bench { queue: fresh_queue(), ..self.clone() }
+    }
+
+    pub fn job(&self, name: &str) -> NewJob {
+        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
+        record.id = id(name);
+        record.max_retry = 10;
+        NewJob::now(record)
+    }
+
+    pub fn kept(&self, name: &str, retention: Duration) -> NewJob {
+        let mut job = self.job(name);
+        job.record.retention = retention;
+        job
+    }
+
+    pub async fn put(&self, job: NewJob) -> Enqueued {
+        self.broker.enqueue(&[job]).await.unwrap().remove(0)
+    }
+
+    /// Stores a pending job for each name.
+    pub async fn fill(&self, names: &[&str]) {
+        let jobs: Vec<_> = names.iter().map(|name| self.job(name)).collect();
+        let outcomes = self.broker.enqueue(&jobs).await.unwrap();
+        assert!(outcomes.iter().all(created), "{outcomes:?}");
+    }
+
+    pub async fn take_from(&self, queues: &[QueueName], most: usize) -> Vec<Delivery> {
+        self.broker.dequeue(queues, most).await.unwrap().deliveries
+    }
+
+    pub async fn take_many(&self, most: usize) -> Vec<Delivery> {
+        self.take_from(std::slice::from_ref(&self.queue), most).await
+    }
+
+    pub async fn take(&self) -> Delivery {
+        self.take_many(1).await.pop().expect("a pending job")
+    }
+
+    pub async fn settle(&self, delivery: &Delivery, transition: Transition) -> Settled {
+        self.broker.settle(&[(delivery.clone(), transition)]).await.unwrap()[0]
+    }
+
+    pub async fn extend(&self, lease: &Lease) -> Option<Lease> {
+        match self.broker.extend(std::slice::from_ref(lease)).await.unwrap().remove(0) {
+            Extended::Renewed(lease) => Some(lease),
+            Extended::Lost => None,
+            Extended::Unknown => panic!("the store answered"),
+        }
+    }
+
+    /// Takes the job that is next and settles it.
+    pub async fn run(&self, transition: Transition) -> Delivery {
+        let delivery = self.take().await;
+        assert_eq!(self.settle(&delivery, transition).await, Settled::Done);
+        delivery
+    }
+
+    pub async fn lapsed(&self, limit: usize) -> Vec<Delivery> {
+        self.broker.lapsed(&self.queue, limit).await.unwrap()
+    }
+
+    pub async fn forward(&self) -> Forwarded {
+        self.broker.forward(&self.queue, 100).await.unwrap()
+    }
+
+    pub async fn expire(&self) -> usize {
+        self.broker.expire(&self.queue, 100).await.unwrap()
+    }
+
+    pub async fn pause(&self, paused: bool) -> bool {
+        self.broker.pause(&self.queue, paused).await.unwrap()
+    }
+
+    pub async fn find(&self, name: &str) -> Option<JobInfo> {
+        self.broker.job(&self.queue, &id(name)).await.unwrap()
+    }
+
+    pub async fn see(&self, name: &str) -> JobInfo {
+        self.find(name).await.expect("the job is stored")
+    }
+
+    pub async fn state(&self, name: &str) -> Option<JobState> {
+        self.find(name).await.map(|info| info.state)
+    }
+
+    pub async fn info(&self) -> QueueInfo {
+        self.broker.queue(&self.queue).await.unwrap()
+    }
+
+    /// Processed and failed, ever.
+    pub async fn counters(&self) -> (u64, u64) {
+        let info = self.info().await;
+        (info.processed, info.failed)
+    }
+
+    /// Moves the clock on, also for what ends by the store's own clock.
+    pub fn age(&self, by: Duration) {
+        self.clock.advance(by);
+        if let Some(server) = &self.server {
+            let millis = by.as_millis().to_string();
+            let aged = server.cli(&["EVAL", AGE_KEYS, "0", self.queue.as_str(), &millis]);
+            assert_eq!(aged, "aged");
+        }
+    }
+
+    /// Moves the clock to the end of this lease.
+    pub fn pass(&self, lease: &Lease) {
+        self.clock.advance(Timestamp::from_micros(lease.token).since(self.clock.now()));
+    }
+}

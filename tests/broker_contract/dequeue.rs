@@ -1,0 +1,123 @@
+//! Taking jobs.
+
+use crate::bench::*;
+
+#[rstest]
+#[tokio::test]
+async fn queues_are_tried_in_the_order_given(#[values(Store::Memory, Store::Redis)] store: Store) {
+    let on = store.open().await;
+    let other = on.beside();
+    on.fill(&["a", "b", "c"]).await;
+    other.fill(&["x", "y"]).await;
+
+    let first = on.take_from(&[other.queue.clone(), on.queue.clone()], 3).await;
+    let then = on.take_from(&[on.queue.clone(), other.queue.clone()], 1).await;
+
+    assert_eq!(ids(&first), ["x", "y", "a"]);
+    assert_eq!(first[0].lease.queue, other.queue);
+    assert_eq!(ids(&then), ["b"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn no_more_jobs_are_taken_than_asked_for(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a", "b", "c"]).await;
+
+    assert!(on.take_many(0).await.is_empty());
+    assert_eq!(on.take_many(2).await.len(), 2);
+    assert_eq!(on.take_many(2).await.len(), 1);
+    assert!(on.take_many(2).await.is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn workers_that_take_at_the_same_time_share_no_job(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let names: Vec<_> = (0..200).map(|n| format!("{n:03}")).collect();
+    let jobs: Vec<_> = names.iter().map(|name| on.job(name)).collect();
+    on.broker.enqueue(&jobs).await.unwrap();
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let worker = Bench { broker: on.broker.detached(), ..on.clone() };
+            tokio::spawn(async move {
+                let mut mine = Vec::new();
+                loop {
+                    let taken = worker.take_many(7).await;
+                    if taken.is_empty() {
+                        return mine;
+                    }
+                    mine.extend(taken.into_iter().map(|delivery| delivery.job.id.to_string()));
+                }
+            })
+        })
+        .collect();
+
+    let mut taken = Vec::new();
+    for worker in workers {
+        taken.extend(worker.await.unwrap());
+    }
+
+    taken.sort();
+    assert_eq!(taken, names);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_paused_queue_gives_nothing_and_says_so(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let other = on.beside();
+    on.fill(&["a", "b"]).await;
+    other.fill(&["x"]).await;
+    let running = on.take().await;
+
+    assert!(on.pause(true).await);
+    assert!(!on.pause(true).await, "nothing changed");
+    on.fill(&["c"]).await;
+    let queues = [on.queue.clone(), other.queue.clone()];
+    let taken = on.broker.dequeue(&queues, 9).await.unwrap();
+    assert_eq!(ids(&taken.deliveries), ["x"]);
+    assert_eq!(taken.paused, std::slice::from_ref(&on.queue));
+    assert!(on.info().await.paused);
+    assert_eq!(on.settle(&running, done()).await, Settled::Done, "running jobs end as ever");
+
+    assert!(on.pause(false).await);
+    assert!(!on.pause(false).await);
+    let taken = on.broker.dequeue(&queues, 9).await.unwrap();
+    assert_eq!(ids(&taken.deliveries), ["b", "c"]);
+    assert!(taken.paused.is_empty() && !on.info().await.paused);
+}
+
+#[rstest]
+#[tokio::test]
+async fn every_owner_and_every_extension_has_a_token_that_tells_the_end(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a", "b", "c"]).await;
+    on.take_many(2).await;
+
+    // The clock stands still, and yet no token comes twice.
+    let mut delivery = on.take().await;
+    let mut tokens = vec![delivery.lease.token];
+    for _ in 0..3 {
+        delivery.lease = on.extend(&delivery.lease).await.unwrap();
+        tokens.push(delivery.lease.token);
+        on.settle(&delivery, Transition::Requeue).await;
+        delivery = on.take().await;
+        tokens.push(delivery.lease.token);
+    }
+
+    let end = (START + LEASE).as_micros();
+    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
+    for token in tokens {
+        assert!((end..end + 1_000).contains(&token), "{token}");
+        assert_ne!(token % 1_000_000, 0, "whole seconds are Asynq's");
+    }
+}

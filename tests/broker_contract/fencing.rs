@@ -1,0 +1,155 @@
+//! Fencing.
+
+use crate::bench::*;
+
+#[rstest]
+#[tokio::test]
+async fn a_settlement_is_carried_out_once(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(
+        done(),
+        Transition::Revoke,
+        retry(secs(1)),
+        archive(),
+        Transition::Requeue,
+        reclaim()
+    )]
+    way: Transition,
+) {
+    let on = store.open().await;
+    on.put(on.kept("a", secs(60))).await;
+    let delivery = on.run(way.clone()).await;
+    let (info, counters) = (on.find("a").await, on.counters().await);
+
+    assert_eq!(on.settle(&delivery, way).await, Settled::Lost);
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Lost);
+
+    assert_eq!(on.find("a").await, info);
+    assert_eq!(on.counters().await, counters);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(
+        done(),
+        Transition::Revoke,
+        retry(secs(1)),
+        archive(),
+        Transition::Requeue,
+        reclaim()
+    )]
+    way: Transition,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let stale = on.take().await;
+    on.pass(&stale.lease);
+    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    let owner = on.take().await;
+    let before = (on.see("a").await, on.info().await);
+
+    assert_eq!(on.settle(&stale, way).await, Settled::Lost);
+    assert_eq!(on.extend(&stale.lease).await, None);
+
+    assert_eq!((on.see("a").await, on.info().await), before);
+    assert!(on.lapsed(9).await.is_empty(), "the owner's lease is as it was");
+    assert_eq!(on.settle(&owner, done()).await, Settled::Done);
+    assert_eq!(on.counters().await, (1, 0));
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_extension_replaces_the_lease(#[values(Store::Memory, Store::Redis)] store: Store) {
+    let on = store.open().await;
+    on.fill(&["a", "b"]).await;
+    let [first, second] = on.take_many(2).await.try_into().unwrap();
+    on.clock.advance(secs(20));
+
+    let leases = [first.lease.clone(), second.lease.clone()];
+    let extended = on.broker.extend(&leases).await.unwrap();
+
+    let [Extended::Renewed(renewed), Extended::Renewed(_)] = &extended[..] else {
+        panic!("{extended:?}");
+    };
+    assert_eq!(on.extend(&first.lease).await, None);
+    on.clock.advance(secs(20));
+    assert!(on.lapsed(9).await.is_empty());
+    assert_eq!(on.settle(&first, done()).await, Settled::Lost, "the old lease is no right");
+    let renewed = Delivery { lease: renewed.clone(), ..first };
+    assert_eq!(on.settle(&renewed, done()).await, Settled::Done);
+    assert_eq!(on.extend(&renewed.lease).await, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_overdue_owner_whose_job_nobody_recovered_still_settles(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let delivery = on.take().await;
+    on.clock.advance(secs(300));
+
+    let lease = on.extend(&delivery.lease).await.expect("nobody else has it");
+
+    assert!(on.lapsed(9).await.is_empty());
+    assert_eq!(on.settle(&Delivery { lease, ..delivery }, done()).await, Settled::Done);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lease_that_never_was_is_lost(#[values(Store::Memory, Store::Redis)] store: Store) {
+    let on = store.open().await;
+    on.fill(&["a", "b"]).await;
+    let taken = on.take().await;
+    let swapped = Lease { id: id("b"), ..taken.lease.clone() };
+    let later = Lease { token: taken.lease.token + 1, ..taken.lease.clone() };
+    let nobody = Lease { queue: fresh_queue(), ..taken.lease.clone() };
+
+    for lease in [swapped, later, nobody] {
+        assert_eq!(on.extend(&lease).await, None, "{lease:?}");
+        let delivery = Delivery { lease, ..taken.clone() };
+        assert_eq!(on.settle(&delivery, done()).await, Settled::Lost, "{delivery:?}");
+    }
+    assert_eq!(on.counters().await, (0, 0));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let taken = on.take().await;
+    on.pass(&Lease { token: taken.lease.token - 1, ..taken.lease.clone() });
+    assert!(on.lapsed(9).await.is_empty());
+
+    on.clock.advance(MICRO);
+
+    let found = on.lapsed(9).await;
+    assert_eq!(found, [taken]);
+    assert_eq!(on.lapsed(9).await, found, "found again as it was");
+    assert_eq!(on.state("a").await, Some(JobState::Active));
+}
+
+#[rstest]
+#[tokio::test]
+async fn lapsed_leases_come_oldest_first_and_within_the_limit(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["c", "b", "a"]).await;
+    let first = on.take_many(2).await.remove(0);
+    on.clock.advance(secs(1));
+    on.take().await;
+    on.clock.advance(secs(1));
+    on.extend(&first.lease).await.unwrap();
+    on.clock.advance(secs(60));
+
+    assert_eq!(ids(&on.lapsed(2).await), ["b", "a"]);
+    assert_eq!(ids(&on.lapsed(9).await), ["b", "a", "c"]);
+    assert!(on.broker.lapsed(&fresh_queue(), 9).await.unwrap().is_empty());
+}
