@@ -3,6 +3,7 @@
 //! restart; that is what Redis is for.
 
 mod expiring;
+mod inspect;
 mod queue;
 
 use std::collections::BTreeMap;
@@ -12,11 +13,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Inspect, JobInfo, Lease,
-    QueueInfo, Sealed, Settled, Taken,
+    Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Lease, Sealed, Settled,
+    Taken,
 };
-use crate::error::Error;
-use crate::job::{JobId, NewJob, QueueName, Transition};
+use crate::job::{NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
 use expiring::Expiring;
 use queue::Queue;
@@ -202,30 +202,5 @@ impl Broker for MemoryBroker {
 
     fn describe(&self) -> String {
         "in this process's memory".to_owned()
-    }
-}
-
-impl Inspect for MemoryBroker {
-    fn queues(&self) -> Answer<'_, Vec<QueueName>> {
-        Box::pin(async move {
-            let state = self.state();
-            let used = state.queues.iter().filter(|(_, queue)| queue.used());
-            Ok(used.map(|(name, _)| name.clone()).collect())
-        })
-    }
-
-    fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo> {
-        Box::pin(async move {
-            let missing = || Error::not_found(format!("queue {queue:?} does not exist"));
-            self.look(queue, Queue::info).ok_or_else(missing)
-        })
-    }
-
-    fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
-        Box::pin(async move { Ok(self.look(queue, |q, _| q.job(id)).flatten()) })
-    }
-
-    fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
-        Box::pin(async move { Ok(self.act(queue, |q, _| q.pause(paused))) })
     }
 }
