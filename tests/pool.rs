@@ -11,7 +11,8 @@ use rocket_jobqueue::Error;
 use rocket_jobqueue::internals::{
     LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology,
 };
-use support::{RedisServer, eventually, free_port};
+use support::fleet::{Cluster, WatchedPair};
+use support::{RedisServer, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -488,95 +489,46 @@ async fn connection_loss_and_reconnection_are_logged_once_each() {
     assert_eq!(lines, [(false, false, false), (true, true, false), (false, false, true)], "{text}");
 }
 
-/// A master, its replica and the Sentinel that watches both.
-async fn watched_pair() -> (RedisServer, RedisServer, RedisServer) {
-    let master = RedisServer::start(&NO_ARGS);
-    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
-    // A Sentinel looks again only after ten seconds: it shall find them in sync.
-    let synced = || async { replica.cli(&["INFO", "replication"]).contains("link_status:up") };
-    assert!(eventually(Duration::from_secs(10), synced).await);
-    let sentinel = RedisServer::prepare(&NO_ARGS);
-    let file = sentinel.dir().join("sentinel.conf");
-    let monitor = format!("sentinel monitor mymaster 127.0.0.1 {} 1\n", master.port());
-    let rest = "sentinel down-after-milliseconds mymaster 500\n\
-                sentinel failover-timeout mymaster 3000\n";
-    std::fs::write(&file, monitor + rest).unwrap();
-    let file = file.display().to_string();
-    let sentinel = sentinel.with_args(&[file.as_str(), "--sentinel"]).started();
-    (master, replica, sentinel)
-}
-
-async fn knows_replica(sentinel: &RedisServer, replica: &RedisServer) {
-    let port = replica.port().to_string();
-    let synced = || async {
-        let text = sentinel.cli(&["SENTINEL", "REPLICAS", "mymaster"]);
-        text.contains(&port)
-            && text.contains("master-link-status\nok")
-            && replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
-    };
-    assert!(eventually(Duration::from_secs(25), synced).await);
-}
-
-fn sentinel_pool(sentinel: &RedisServer) -> RedisPool {
-    let topology = Topology::Sentinel {
-        master: "mymaster".into(),
-        // One of the two is not there.
-        addrs: vec![format!("127.0.0.1:{}", free_port()), sentinel.addr()],
-    };
-    RedisPool::new(PoolSettings { topology, ..Default::default() }).unwrap()
+fn sentinel_pool(pair: &WatchedPair) -> RedisPool {
+    RedisPool::new(PoolSettings { topology: pair.topology(), ..Default::default() }).unwrap()
 }
 
 #[tokio::test]
 async fn a_failover_by_sentinel_is_followed() {
-    let (mut master, replica, sentinel) = watched_pair().await;
-    let pool = sentinel_pool(&sentinel);
+    let mut pair = WatchedPair::start().await;
+    let pool = sentinel_pool(&pair);
     assert_eq!(pool.describe(), "sentinel mymaster");
     let stop = CancellationToken::new();
     let (heard, _task) = listen(&pool, &stop);
     increment(&pool, Repeat::Never).await.unwrap();
-    assert!(hears(&master, &heard).await);
-    knows_replica(&sentinel, &replica).await;
-    master.stop();
+    assert!(hears(&pair.master, &heard).await);
+    assert!(pair.is_in_sync().await);
+    pair.master.stop();
     let written = || async { increment(&pool, Repeat::Safe).await.is_ok() };
-    assert!(eventually(Duration::from_secs(20), written).await, "{}", sentinel.log());
-    assert!(replica.cli(&["INFO", "replication"]).contains("role:master"));
-    assert!(hears(&replica, &heard).await);
+    assert!(eventually(Duration::from_secs(20), written).await, "{}", pair.sentinel.log());
+    assert!(pair.replica.cli(&["INFO", "replication"]).contains("role:master"));
+    assert!(hears(&pair.replica, &heard).await);
     stop.cancel();
 }
 
 #[tokio::test]
 async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
-    let (master, replica, sentinel) = watched_pair().await;
-    let pool = sentinel_pool(&sentinel);
+    let pair = WatchedPair::start().await;
+    let pool = sentinel_pool(&pair);
     pool.ping().await.unwrap();
-    knows_replica(&sentinel, &replica).await;
-    sentinel.cli(&["SENTINEL", "FAILOVER", "mymaster"]);
-    let promoted = || async { replica.cli(&["INFO", "replication"]).contains("role:master") };
-    assert!(eventually(Duration::from_secs(20), promoted).await, "{}", sentinel.log());
-    // As the Sentinel would, eight seconds later.
-    master.cli(&["REPLICAOF", "127.0.0.1", &replica.port().to_string()]);
+    pair.fail_over().await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     // Once and never repeated, and it arrives.
     increment(&pool, Repeat::Never).await.unwrap();
-    assert_eq!(replica.cli(&["GET", "n"]), "1");
+    assert_eq!(pair.replica.cli(&["GET", "n"]), "1");
 }
 
 #[tokio::test]
 async fn a_cluster_of_three_works_moves_slots_and_comes_back() {
-    let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-    let mut nodes: Vec<_> = (0..3).map(|_| RedisServer::start(&args)).collect();
-    let addrs: Vec<_> = nodes.iter().map(RedisServer::addr).collect();
-    let mut create = vec!["--cluster", "create"];
-    create.extend(addrs.iter().map(String::as_str));
-    create.extend(["--cluster-replicas", "0", "--cluster-yes"]);
-    let created = nodes[0].cli(&create);
-    assert!(created.contains("All 16384 slots covered"), "{created}");
-    let topology = Topology::Cluster(addrs[..2].to_vec());
+    let Cluster { mut nodes, .. } = Cluster::start(3, 0, "1000").await;
+    let topology = Topology::Cluster(nodes[..2].iter().map(RedisServer::addr).collect());
     let pool = RedisPool::new(PoolSettings { topology, ..Default::default() }).unwrap();
     assert!(pool.is_cluster());
-    let serves = |node: &RedisServer| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
-    let all_serve = || async { nodes.iter().all(serves) };
-    assert!(eventually(Duration::from_secs(10), all_serve).await);
     pool.ping().await.unwrap();
 
     let set = async |key: String| pool.run(Repeat::Never, |_| redis::Cmd::set(&key, 1)).await;

@@ -1,14 +1,14 @@
 //! What every case has: a store, its clock, and short words for what it does.
 
 pub use std::collections::BTreeSet;
+pub use std::sync::Arc;
 pub use std::sync::atomic::{AtomicU32, Ordering};
-pub use std::sync::{Arc, Mutex, Weak};
 pub use std::time::{Duration, Instant};
 
-use crate::support::RedisServer;
+use super::site::{Site, Turn, slot};
 pub use rocket_jobqueue::internals::{
     Announcement, Broker, Delivery, Enqueued, Extended, Forwarded, JobInfo, LEASE, Lease,
-    MemoryBroker, PoolSettings, QueueInfo, RedisPool, Settled, Topology, redis::RedisBroker,
+    MemoryBroker, QueueInfo, RedisPool, Settled, redis::RedisBroker,
 };
 pub use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
@@ -16,7 +16,8 @@ pub use rocket_jobqueue::{
 };
 pub use rstest::rstest;
 
-/// The stores under contract.
+/// The stores under contract. What Redis is, one server or several, is up to
+/// the test binary: see `Site`.
 #[derive(Clone, Copy, Debug)]
 pub enum Store {
     Memory,
@@ -36,7 +37,9 @@ pub struct Bench {
     pub broker: Arc<dyn Broker>,
     pub clock: Clock,
     pub queue: QueueName,
-    pub server: Option<Arc<RedisServer>>,
+    pub server: Option<Arc<Site>>,
+    /// The Redis pair stays as it is while this case runs.
+    pub turn: Option<Turn>,
 }
 
 impl Store {
@@ -46,37 +49,25 @@ impl Store {
         match self {
             Store::Memory => {
                 let broker = Arc::new(MemoryBroker::new(clock.clone()));
-                Bench { broker, clock, queue, server: None }
+                Bench { broker, clock, queue, server: None, turn: None }
             }
             Store::Redis => {
-                let server = shared_server();
-                let topology = Topology::Single(server.addr());
-                let settings = PoolSettings { topology, ..PoolSettings::default() };
-                let pool = RedisPool::new(settings).unwrap();
+                let server = Site::open().await;
+                let pool = RedisPool::new(server.settings()).unwrap();
+                let turn = server.turn(&pool).await;
                 let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-                Bench { broker, clock, queue, server: Some(server) }
+                Bench { broker, clock, queue, server: Some(server), turn }
             }
         }
     }
 }
 
-/// One server for the cases that run at a time; it ends with the last of them.
-pub fn shared_server() -> Arc<RedisServer> {
-    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
-    let mut shared = SERVER.lock().unwrap();
-    shared.upgrade().unwrap_or_else(|| {
-        let started = Arc::new(RedisServer::start::<&str>(&[]));
-        *shared = Arc::downgrade(&started);
-        started
-    })
-}
-
 /// Brings the end of each key of a queue closer: locks and repeat guards end by
 /// the server's own clock.
 pub const AGE_KEYS: &str = "
-    for _, key in ipairs(redis.call('KEYS', 'asynq:{' .. ARGV[1] .. '}:*')) do
+    for _, key in ipairs(redis.call('KEYS', KEYS[1])) do
         local left = redis.call('PTTL', key)
-        if left >= 0 then redis.call('PEXPIRE', key, left - tonumber(ARGV[2])) end
+        if left >= 0 then redis.call('PEXPIRE', key, left - tonumber(ARGV[1])) end
     end
     return 'aged'";
 
@@ -128,9 +119,13 @@ pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
 }
 
 impl Bench {
-    /// The same store and clock with another queue.
+    /// The same store and clock with another queue, which in a cluster lies on
+    /// another node.
     pub fn beside(&self) -> Bench {
-        Bench { queue: fresh_queue(), ..self.clone() }
+        let third = |queue: &QueueName| slot(queue.as_str()) / (16_384 / 3);
+        let elsewhere = |queue: &QueueName| third(queue) != third(&self.queue);
+        let queue = std::iter::repeat_with(fresh_queue).find(elsewhere).expect("there is no end");
+        Bench { queue, ..self.clone() }
     }
 
     pub fn job(&self, name: &str) -> NewJob {
@@ -226,12 +221,19 @@ impl Bench {
         (info.processed, info.failed)
     }
 
+    /// Lets master and replica change places while this store is used.
+    #[allow(dead_code)]
+    pub fn give_up_turn(&mut self) {
+        drop(self.turn.take());
+    }
+
     /// Moves the clock on, also for what ends by the store's own clock.
     pub fn age(&self, by: Duration) {
         self.clock.advance(by);
         if let Some(server) = &self.server {
             let millis = by.as_millis().to_string();
-            let aged = server.cli(&["EVAL", AGE_KEYS, "0", self.queue.as_str(), &millis]);
+            let keys = format!("asynq:{{{}}}:*", self.queue);
+            let aged = server.cli(&["EVAL", AGE_KEYS, "1", &keys, &millis]);
             assert_eq!(aged, "aged");
         }
     }

@@ -1,9 +1,15 @@
 //! The contract of a store, case by case, against each store there is. Time is
 //! a hand that the cases move; what they wait for is the store alone.
 
-mod bench;
+pub mod bench;
+pub mod site;
 #[path = "../support/mod.rs"]
-mod support;
+pub mod support;
+
+/// The same cases run on a cluster and under Sentinel in binaries of their own,
+/// which include this file.
+#[allow(dead_code)]
+const REDIS: site::Kind = site::Kind::Single;
 
 mod dequeue;
 mod due;

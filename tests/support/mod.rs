@@ -2,6 +2,8 @@
 //! gone when dropped.
 #![allow(dead_code)]
 
+pub mod fleet;
+
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -69,6 +71,11 @@ impl RedisServer {
     /// As `127.0.0.1:port`.
     pub fn addr(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The process that runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
     }
 
     /// Its folder, which is its working directory.

@@ -1,0 +1,142 @@
+//! Redis servers that belong together: a pair under Sentinel, and a cluster.
+
+use std::process::{ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use rocket_jobqueue::internals::Topology;
+
+use super::{RedisServer, eventually, free_port};
+
+/// More than a busy machine needs; reached only where something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A master, its replica and the Sentinel that watches both.
+pub struct WatchedPair {
+    pub master: RedisServer,
+    pub replica: RedisServer,
+    pub sentinel: RedisServer,
+}
+
+impl WatchedPair {
+    /// Starts the three; the replica is in sync.
+    pub async fn start() -> Self {
+        let master = RedisServer::start::<&str>(&[]);
+        let port = master.port().to_string();
+        let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+        // A Sentinel looks again only after ten seconds: it shall find them in sync.
+        let synced = || async { replica.cli(&["INFO", "replication"]).contains("link_status:up") };
+        assert!(eventually(PATIENCE, synced).await, "{}", replica.log());
+        let sentinel = RedisServer::prepare::<&str>(&[]);
+        let file = sentinel.dir().join("sentinel.conf");
+        let monitor = format!("sentinel monitor mymaster 127.0.0.1 {port} 1\n");
+        let rest = "sentinel down-after-milliseconds mymaster 500\n\
+                    sentinel failover-timeout mymaster 3000\n";
+        std::fs::write(&file, monitor + rest).expect("Sentinel's folder is writable");
+        let file = file.display().to_string();
+        let sentinel = sentinel.with_args(&[file.as_str(), "--sentinel"]).started();
+        Self { master, replica, sentinel }
+    }
+
+    /// The pair as a pool finds it: one of the two Sentinels named is not there.
+    pub fn topology(&self) -> Topology {
+        Topology::Sentinel {
+            master: "mymaster".into(),
+            addrs: vec![format!("127.0.0.1:{}", free_port()), self.sentinel.addr()],
+        }
+    }
+
+    /// Whoever is master now, and the other one.
+    pub fn roles(&self) -> (&RedisServer, &RedisServer) {
+        let serves = self.sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
+        if serves.ends_with(&self.master.port().to_string()) {
+            (&self.master, &self.replica)
+        } else {
+            (&self.replica, &self.master)
+        }
+    }
+
+    /// Waits until Sentinel would promote the replica.
+    pub async fn is_in_sync(&self) -> bool {
+        let (_, replica) = self.roles();
+        let port = replica.port().to_string();
+        let synced = || async {
+            let text = self.sentinel.cli(&["SENTINEL", "REPLICAS", "mymaster"]);
+            text.contains(&port)
+                && text.contains("master-link-status\nok")
+                && replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
+        };
+        eventually(PATIENCE, synced).await
+    }
+
+    /// Makes the replica the master and the master its replica.
+    pub async fn fail_over(&self) {
+        assert!(self.is_in_sync().await, "{}", self.sentinel.log());
+        let (old, new) = self.roles();
+        let asked = || async { self.sentinel.cli(&["SENTINEL", "FAILOVER", "mymaster"]) == "OK" };
+        assert!(eventually(PATIENCE, asked).await, "{}", self.sentinel.log());
+        let promoted = || async { new.cli(&["INFO", "replication"]).contains("role:master") };
+        assert!(eventually(PATIENCE, promoted).await, "{}", self.sentinel.log());
+        // As the Sentinel would, eight seconds later.
+        old.cli(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]);
+        let named = || async { self.roles().0.port() == new.port() };
+        assert!(eventually(PATIENCE, named).await, "{}", self.sentinel.log());
+    }
+
+    /// All three.
+    pub fn servers(&self) -> [&RedisServer; 3] {
+        [&self.master, &self.replica, &self.sentinel]
+    }
+}
+
+/// A Redis Cluster.
+pub struct Cluster {
+    pub nodes: Vec<RedisServer>,
+}
+
+impl Cluster {
+    /// Starts `masters` nodes with all slots between them, and `replicas` more
+    /// for each of them; all serve.
+    pub async fn start(masters: usize, replicas: usize, node_timeout: &str) -> Self {
+        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout];
+        let count = masters * (1 + replicas);
+        let nodes: Vec<_> = (0..count).map(|_| RedisServer::start(&args)).collect();
+        let addrs: Vec<_> = nodes.iter().map(RedisServer::addr).collect();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(addrs.iter().map(String::as_str));
+        let replicas = replicas.to_string();
+        create.extend(["--cluster-replicas", &replicas, "--cluster-yes"]);
+        let created = nodes[0].cli(&create);
+        assert!(created.contains("All 16384 slots covered"), "{created}");
+        let serves = |node: &RedisServer| {
+            let role = node.cli(&["INFO", "replication"]);
+            node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+                && (role.contains("role:master") || role.contains("master_link_status:up"))
+        };
+        let all_serve = || async { nodes.iter().all(serves) };
+        assert!(eventually(PATIENCE, all_serve).await, "{}", nodes[0].log());
+        Self { nodes }
+    }
+
+    /// The cluster as a pool finds it: by two of its nodes.
+    pub fn topology(&self) -> Topology {
+        Topology::Cluster(self.nodes[..2].iter().map(RedisServer::addr).collect())
+    }
+}
+
+/// Kills these servers and removes their folders when this process ends, in
+/// whichever way: what a static holds is never dropped. Keep what it returns.
+#[must_use]
+// It outlives this process on purpose.
+#[allow(clippy::zombie_processes)]
+pub fn end_with_this_process(servers: &[&RedisServer]) -> ChildStdin {
+    const WATCH: &str =
+        "cat >/dev/null; while [ $# -gt 0 ]; do kill -9 \"$1\"; rm -rf \"$2\"; shift 2; done";
+    let mut watch = Command::new("sh");
+    watch.args(["-c", WATCH, "sh"]);
+    for server in servers {
+        watch.arg(server.pid().to_string()).arg(server.dir());
+    }
+    watch.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut watch = watch.spawn().expect("a shell");
+    watch.stdin.take().expect("its standard input is a pipe")
+}
