@@ -178,9 +178,10 @@ async fn a_taken_job_is_active_under_a_fractional_lease() {
 
     assert_eq!(on.q("LRANGE Q:active 0 -1"), "a");
     assert_eq!(on.q("EXISTS Q:pending"), "0");
-    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate", "pending_since is gone");
+    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate\nx_owner", "pending_since is gone");
     assert_eq!(on.q("HGET Q:t:a state"), "active");
-    assert_eq!(delivery.lease.token, (START + 30) * 1_000_000 + 1);
+    assert_eq!(on.q("HGET Q:t:a x_owner"), delivery.lease.owner.unwrap().to_string());
+    assert_eq!(delivery.lease.ends, (START + 30) * 1_000_000 + 1);
     let score: f64 = on.q("ZSCORE Q:lease a").parse().unwrap();
     assert!((score - (START + 30) as f64 - 1e-6).abs() < 5e-7 && score.fract() > 0.0, "{score}");
 }
@@ -338,11 +339,27 @@ async fn an_active_job_without_a_lease_is_recovered_after_the_margin() {
     let on = still();
     on.put(on.job("a")).await;
     on.take().await;
+    on.q("HDEL Q:t:a x_owner"); // as a Go worker would have taken it
     on.q("DEL Q:lease");
 
     assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
     assert_eq!(on.q("ZSCORE Q:lease a"), START.to_string());
     on.clock.advance(secs(30));
+    assert_eq!(on.broker.lapsed(&on.queue, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_owner_of_a_job_whose_lease_entry_is_lost_gets_it_back_or_loses_it_in_time() {
+    let on = still();
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+    on.q("DEL Q:lease");
+
+    assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
+    assert!(on.extend(&delivery).await.is_some());
+    on.q("DEL Q:lease");
+    assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
+    on.clock.advance(secs(30) + Duration::from_millis(1));
     assert_eq!(on.broker.lapsed(&on.queue, 10).await.unwrap().len(), 1);
 }
 
@@ -627,31 +644,63 @@ async fn an_announcement_is_where_asynqs_tools_look_and_goes_when_taken_back() {
     assert_eq!(on.cli(&format!("EXISTS {server} asynq:servers asynq:workers")), "0");
 }
 
+/// Freezes the server over this request, and lets it run what it got when it wakes.
+async fn unheard<T>(
+    on: &Bench,
+    request: impl Future<Output = Result<T, rocket_jobqueue::Error>>,
+    carried_out: impl Fn() -> bool,
+) {
+    on.server.freeze();
+    let error = request.await.err().expect("a frozen server does not answer");
+    on.server.thaw();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let carried_out = || async { carried_out() };
+    assert!(support::eventually(secs(20), carried_out).await, "the server read it when it woke");
+    let back = || async { on.broker.ping().await.is_ok() };
+    assert!(support::eventually(secs(20), back).await);
+}
+
 #[tokio::test]
 async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
     let on = open(Clock::system());
-    for name in ["a", "b"] {
+    on.put(on.job("a")).await;
+    let delivery = on.take().await;
+    let stranger = Lease { id: JobId::new("x").unwrap(), ..delivery.lease.clone() };
+    on.broker.extend(&[stranger]).await.unwrap(); // the server knows the script now
+    let leases = [delivery.lease.clone()];
+
+    let before = on.q("ZSCORE Q:lease a");
+    unheard(&on, on.broker.extend(&leases), || on.q("ZSCORE Q:lease a") != before).await;
+
+    assert!(on.extend(&delivery).await.is_some());
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+}
+
+/// As its own process would have it, with nothing but the lost answer between.
+#[tokio::test]
+async fn jobs_whose_delivery_was_not_heard_are_delivered_again_at_once_and_only_once() {
+    let on = open(Clock::system());
+    for name in ["known", "a", "b", "c"] {
         on.put(on.job(name)).await;
     }
-    let (settled, extended) = (on.take().await, on.take().await);
-    let stranger = Lease { id: JobId::new("x").unwrap(), ..settled.lease.clone() };
-    on.broker.extend(&[stranger]).await.unwrap(); // the server knows the script now
-    let leases = [settled.lease.clone(), extended.lease.clone()];
+    on.settle(&on.take().await, done()).await; // the server knows the script and its time
+    let queues = [on.queue.clone()];
 
-    on.server.freeze();
-    let error = on.broker.extend(&leases).await.unwrap_err();
-    on.server.thaw();
-    assert!(error.is_outcome_unknown(), "{error:?}");
-    let carried_out = || async { on.q("HEXISTS Q:t:a x_was") == "1" };
-    assert!(support::eventually(secs(5), carried_out).await, "the server read it when it woke");
-    let back = || async { on.broker.ping().await.is_ok() };
-    assert!(support::eventually(secs(5), back).await);
+    unheard(&on, on.broker.dequeue(&queues, 2), || on.q("LLEN Q:active") == "2").await;
 
-    let newer = on.extend(&extended).await.expect("it is still ours");
-    assert_eq!(on.settle(&extended, done()).await, Settled::Lost, "the old token is replaced");
-    let extended = Delivery { lease: newer, ..extended };
-    assert_eq!(on.settle(&extended, done()).await, Settled::Done);
-    assert_eq!(on.settle(&settled, done()).await, Settled::Done);
+    let stranger = broker(&on.server, &on.clock);
+    let other = stranger.dequeue(&queues, 1).await.unwrap().deliveries;
+    assert_eq!(other[0].job.id.as_str(), "c", "what another took is its own");
+    let again = on.broker.dequeue(&queues, 9).await.unwrap().deliveries;
+    let ids: std::collections::BTreeSet<_> = again.iter().map(|d| d.job.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b"].into());
+    assert!(again.iter().all(|delivery| delivery.losses == 0));
+    // Asked about until the server cannot run the lost call any more; in hand, they
+    // belong to who has them.
+    assert!(on.broker.dequeue(&queues, 9).await.unwrap().deliveries.is_empty());
+    for delivery in again {
+        assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+    }
 }
 
 #[tokio::test]
@@ -729,24 +778,27 @@ async fn a_queue_that_cannot_be_extended_costs_the_others_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_settles_what_its_heartbeat_extended_unheard() {
-    let on = open(Clock::system());
-    on.put(on.job("a")).await;
-    let delivery = on.take().await;
-    let heartbeat = on.broker.detached();
-    let stranger = Lease { id: JobId::new("x").unwrap(), ..delivery.lease.clone() };
-    heartbeat.extend(&[stranger]).await.unwrap(); // the server knows the script now
+async fn a_queue_that_refuses_keeps_no_other_waiting() {
+    let on = still();
+    let names = ["first", "broken", "last"].map(|name| QueueName::new(name).unwrap());
+    for name in &names {
+        let mut job = on.job("a");
+        job.record.queue = name.clone();
+        on.put(job).await;
+    }
+    on.cli("SET asynq:{broken}:active x");
 
-    on.server.freeze();
-    let extended = heartbeat.extend(std::slice::from_ref(&delivery.lease)).await;
-    on.server.thaw();
-    assert!(extended.unwrap_err().is_outcome_unknown());
-    let carried_out = || async { on.q("HEXISTS Q:t:a x_was") == "1" };
-    assert!(support::eventually(secs(5), carried_out).await);
-    let back = || async { on.broker.ping().await.is_ok() };
-    assert!(support::eventually(secs(5), back).await);
+    let taken = on.broker.dequeue(&names, 9).await.unwrap();
+    let from: Vec<_> = taken.deliveries.iter().map(|d| d.job.queue.as_str()).collect();
+    assert_eq!(from, ["first", "last"]);
+    assert_eq!(taken.paused, [names[1].clone()], "a wait on it would not block");
 
-    assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
+    let rest = on.broker.dequeue(&names, 9).await.unwrap();
+    assert!(rest.deliveries.is_empty(), "two were served and had nothing");
+    let error = on.broker.dequeue(&names[1..2], 9).await.unwrap_err();
+    assert!(error.is_refused(), "nothing was served: {error:?}");
+    on.cli("DEL asynq:{broken}:active");
+    assert_eq!(on.broker.dequeue(&names, 9).await.unwrap().deliveries.len(), 1);
 }
 
 #[tokio::test]

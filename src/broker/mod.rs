@@ -31,17 +31,21 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(86_400);
 /// What an operation of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// The right to end a job: its queue, its id, and a token that changes with
-/// every owner and every extension. A stale one settles, extends and writes
-/// nothing.
+/// The right to end a job: which one, whose it is, and until when. A stale owner
+/// settles, extends and writes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The job's queue.
     pub queue: QueueName,
     /// The job.
     pub id: JobId,
-    /// The instant the lease ends, made unique: microseconds of store time.
-    pub token: i64,
+    /// Whose it is: another number for each taking of the job, the same through
+    /// all extensions, so that none which arrives late takes the job away.
+    /// `None` where the lease was found by [`Broker::lapsed`]: then it is a right
+    /// until its owner extends it.
+    pub owner: Option<u64>,
+    /// The instant the lease ends: microseconds of store time.
+    pub ends: i64,
 }
 
 /// A job and the lease it is held under.
@@ -87,7 +91,8 @@ pub enum Enqueued {
 pub struct Taken {
     /// The jobs, in the order they are to start.
     pub deliveries: Vec<Delivery>,
-    /// Those of the queues asked that are paused: a wait on them would not block.
+    /// Those of the queues asked that give nothing although they may hold jobs,
+    /// because they are paused or refuse to: a wait on them would not block.
     pub paused: Vec<QueueName>,
 }
 
@@ -103,13 +108,12 @@ pub enum Settled {
 /// How the extension of one lease went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Extended {
-    /// The lease that replaces it.
+    /// The same right, until later.
     Renewed(Lease),
     /// The lease is not ours any more.
     Lost,
-    /// The store did not say. The lease goes on being used as it was, for the
-    /// next extension or a settlement: both stay possible where it was renewed
-    /// after all.
+    /// The store did not say. The lease goes on being used as it was: whose it is
+    /// does not change with its end.
     Unknown,
 }
 
@@ -172,7 +176,9 @@ pub trait Broker: Inspect + Send + Sync + Sealed + 'static {
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>>;
 
     /// Takes up to `most` jobs, trying the queues in the order given, each under
-    /// a lease of [`LEASE`]. Paused queues give nothing.
+    /// a lease of [`LEASE`]. Paused queues give nothing, and a queue that fails
+    /// keeps those after it waiting no longer than that takes: an error means that
+    /// none was served. Jobs of an answer that was lost come with a later one.
     fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken>;
 
     /// Carries out what was decided, for each job whose lease still holds.

@@ -240,6 +240,6 @@ impl Bench {
 
     /// Moves the clock to the end of this lease.
     pub fn pass(&self, lease: &Lease) {
-        self.clock.advance(Timestamp::from_micros(lease.token).since(self.clock.now()));
+        self.clock.advance(Timestamp::from_micros(lease.ends).since(self.clock.now()));
     }
 }

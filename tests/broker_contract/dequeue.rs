@@ -96,28 +96,32 @@ async fn a_paused_queue_gives_nothing_and_says_so(
 
 #[rstest]
 #[tokio::test]
-async fn every_owner_and_every_extension_has_a_token_that_tells_the_end(
+async fn every_taking_has_an_owner_of_its_own_and_every_lease_tells_its_end(
     #[values(Store::Memory, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
-    on.take_many(2).await;
+    let others = on.take_many(2).await;
 
-    // The clock stands still, and yet no token comes twice.
+    // The clock stands still, and yet no owner comes twice.
     let mut delivery = on.take().await;
-    let mut tokens = vec![delivery.lease.token];
+    let mut owners = vec![others[0].lease.owner.unwrap(), delivery.lease.owner.unwrap()];
+    let mut ends = vec![others[0].lease.ends, others[1].lease.ends, delivery.lease.ends];
     for _ in 0..3 {
         delivery.lease = on.extend(&delivery.lease).await.unwrap();
-        tokens.push(delivery.lease.token);
+        ends.push(delivery.lease.ends);
         on.settle(&delivery, Transition::Requeue).await;
         delivery = on.take().await;
-        tokens.push(delivery.lease.token);
+        owners.push(delivery.lease.owner.unwrap());
+        ends.push(delivery.lease.ends);
     }
 
+    let distinct: BTreeSet<_> = owners.iter().collect();
+    assert_eq!(distinct.len(), owners.len(), "{owners:?}");
+    assert!(ends[..4].windows(2).all(|pair| pair[0] < pair[1]), "in order: {ends:?}");
     let end = (START + LEASE).as_micros();
-    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
-    for token in tokens {
-        assert!((end..end + 1_000).contains(&token), "{token}");
-        assert_ne!(token % 1_000_000, 0, "whole seconds are Asynq's");
+    for ends in ends {
+        assert!((end..end + 1_000).contains(&ends), "{ends}");
+        assert_ne!(ends % 1_000_000, 0, "whole seconds are Asynq's");
     }
 }

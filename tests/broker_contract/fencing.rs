@@ -61,7 +61,9 @@ async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
 
 #[rstest]
 #[tokio::test]
-async fn an_extension_replaces_the_lease(#[values(Store::Memory, Store::Redis)] store: Store) {
+async fn an_extension_moves_the_end_and_leaves_the_right(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
     let [first, second] = on.take_many(2).await.try_into().unwrap();
@@ -73,13 +75,80 @@ async fn an_extension_replaces_the_lease(#[values(Store::Memory, Store::Redis)] 
     let [Extended::Renewed(renewed), Extended::Renewed(_)] = &extended[..] else {
         panic!("{extended:?}");
     };
-    assert_eq!(on.extend(&first.lease).await, None);
+    assert!(renewed.ends > first.lease.ends && renewed.owner == first.lease.owner);
     on.clock.advance(secs(20));
     assert!(on.lapsed(9).await.is_empty());
-    assert_eq!(on.settle(&first, done()).await, Settled::Lost, "the old lease is no right");
     let renewed = Delivery { lease: renewed.clone(), ..first };
     assert_eq!(on.settle(&renewed, done()).await, Settled::Done);
     assert_eq!(on.extend(&renewed.lease).await, None);
+}
+
+/// Two heartbeats hear nothing, a third does, and then the server gets round to the
+/// second: the owner is the same throughout.
+#[rstest]
+#[tokio::test]
+async fn an_extension_that_arrives_late_takes_the_job_from_nobody(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(done(), retry(secs(1)), archive(), Transition::Requeue)] way: Transition,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let taken = on.take().await;
+    let unheard = || async { on.extend(&taken.lease).await };
+    on.clock.advance(secs(5));
+    unheard().await;
+    on.clock.advance(secs(6));
+    let heard = on.extend(&taken.lease).await.expect("still its own");
+    on.clock.advance(secs(1));
+    unheard().await;
+
+    assert!(on.extend(&heard).await.is_some());
+    let held = Delivery { lease: heard, ..taken.clone() };
+    assert_eq!(on.settle(&held, way).await, Settled::Done);
+
+    let before = (on.find("a").await, on.info().await);
+    assert_eq!(on.extend(&taken.lease).await, None, "nor does one that comes after the end");
+    assert_eq!((on.find("a").await, on.info().await), before);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lapsed_lease_that_its_owner_extended_is_no_right_to_recover(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let taken = on.take().await;
+    on.pass(&taken.lease);
+    let found = on.lapsed(1).await.remove(0);
+
+    assert!(on.extend(&taken.lease).await.is_some());
+
+    assert_eq!(on.settle(&found, reclaim()).await, Settled::Lost);
+    assert_eq!(on.settle(&taken, done()).await, Settled::Done);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lease_that_is_named_twice_in_one_call_is_renewed_twice(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let taken = on.take().await;
+    let twice = [taken.lease.clone(), taken.lease.clone()];
+
+    let extended = on.broker.extend(&twice).await.unwrap();
+
+    let [Extended::Renewed(first), Extended::Renewed(second)] = &extended[..] else {
+        panic!("{extended:?}");
+    };
+    assert!(first.ends < second.ends);
+    on.pass(first);
+    assert!(on.lapsed(9).await.is_empty(), "the later end counts");
+    on.pass(second);
+    assert_eq!(on.lapsed(9).await.len(), 1);
+    assert_eq!(on.settle(&taken, done()).await, Settled::Done);
 }
 
 #[rstest]
@@ -105,10 +174,11 @@ async fn a_lease_that_never_was_is_lost(#[values(Store::Memory, Store::Redis)] s
     on.fill(&["a", "b"]).await;
     let taken = on.take().await;
     let swapped = Lease { id: id("b"), ..taken.lease.clone() };
-    let later = Lease { token: taken.lease.token + 1, ..taken.lease.clone() };
+    let another = Lease { owner: taken.lease.owner.map(|owner| owner ^ 1), ..taken.lease.clone() };
+    let found = Lease { owner: None, ends: taken.lease.ends + 1, ..taken.lease.clone() };
     let nobody = Lease { queue: fresh_queue(), ..taken.lease.clone() };
 
-    for lease in [swapped, later, nobody] {
+    for lease in [swapped, another, found, nobody] {
         assert_eq!(on.extend(&lease).await, None, "{lease:?}");
         let delivery = Delivery { lease, ..taken.clone() };
         assert_eq!(on.settle(&delivery, done()).await, Settled::Lost, "{delivery:?}");
@@ -124,13 +194,14 @@ async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
     let on = store.open().await;
     on.fill(&["a"]).await;
     let taken = on.take().await;
-    on.pass(&Lease { token: taken.lease.token - 1, ..taken.lease.clone() });
+    on.pass(&Lease { ends: taken.lease.ends - 1, ..taken.lease.clone() });
     assert!(on.lapsed(9).await.is_empty());
 
     on.clock.advance(MICRO);
 
     let found = on.lapsed(9).await;
-    assert_eq!(found, [taken]);
+    let lease = Lease { owner: None, ..taken.lease.clone() };
+    assert_eq!(found, [Delivery { lease, ..taken }]);
     assert_eq!(on.lapsed(9).await, found, "found again as it was");
     assert_eq!(on.state("a").await, Some(JobState::Active));
 }

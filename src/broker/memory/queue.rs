@@ -29,9 +29,10 @@ pub(super) struct Queue {
     jobs: HashMap<JobId, Stored>,
     /// The next one is in front.
     pending: VecDeque<JobId>,
-    /// Active jobs, by the token they are held under.
+    /// Active jobs, by the end of their lease, which no two have in common.
     leases: BTreeMap<i64, JobId>,
-    last_token: i64,
+    last_end: i64,
+    last_owner: u64,
     scheduled: Timeline,
     retry: Timeline,
     /// By the end of their retention.
@@ -50,6 +51,8 @@ struct Stored {
     due: Option<Timestamp>,
     result: Option<Vec<u8>>,
     losses: u32,
+    /// While it is active: whose it is, and until when.
+    held: (u64, i64),
 }
 
 /// What an idempotency key was used for.
@@ -123,7 +126,14 @@ impl Queue {
             let request = Request { body: guard.body.clone(), id: id.clone() };
             self.requests.insert(guard.key.clone(), request, now + IDEMPOTENCY_TTL, now);
         }
-        let stored = Stored { job, state: JobState::Pending, due: None, result: None, losses: 0 };
+        let stored = Stored {
+            job,
+            state: JobState::Pending,
+            due: None,
+            result: None,
+            losses: 0,
+            held: (0, 0),
+        };
         if due > now {
             self.wait(stored, JobState::Scheduled, due);
             return Enqueued::Created { state: JobState::Scheduled, due };
@@ -139,11 +149,13 @@ impl Queue {
             return None;
         }
         let id = self.pending.pop_front()?;
-        let token = self.next_token(now);
+        let ends = self.next_end(now);
+        self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
         stored.state = JobState::Active;
-        let delivery = stored.delivery(token);
-        self.leases.insert(token, id);
+        stored.held = (self.last_owner, ends);
+        let delivery = stored.delivery(Some(self.last_owner));
+        self.leases.insert(ends, id);
         Some(delivery)
     }
 
@@ -151,10 +163,10 @@ impl Queue {
         if !self.holds(lease) {
             return Settled::Lost;
         }
-        self.leases.remove(&lease.token);
         let Some(mut stored) = self.jobs.remove(&lease.id) else {
             return Settled::Lost;
         };
+        self.leases.remove(&stored.held.1);
         if !matches!(what, Transition::Reclaim { .. }) {
             stored.losses = 0;
         }
@@ -197,10 +209,14 @@ impl Queue {
         if !self.holds(lease) {
             return Extended::Lost;
         }
-        self.leases.remove(&lease.token);
-        let token = self.next_token(now);
-        self.leases.insert(token, lease.id.clone());
-        Extended::Renewed(Lease { token, ..lease.clone() })
+        let ends = self.next_end(now);
+        let Some(stored) = self.jobs.get_mut(&lease.id) else {
+            return Extended::Lost;
+        };
+        self.leases.remove(&stored.held.1);
+        stored.held.1 = ends;
+        self.leases.insert(ends, lease.id.clone());
+        Extended::Renewed(Lease { ends, ..lease.clone() })
     }
 
     pub(super) fn forward(&mut self, limit: usize, now: Timestamp) -> Forwarded {
@@ -225,7 +241,7 @@ impl Queue {
 
     pub(super) fn lapsed(&self, limit: usize, now: Timestamp) -> Vec<Delivery> {
         let ended = self.leases.range(..=now.as_micros()).take(limit);
-        ended.filter_map(|(token, id)| Some(self.jobs.get(id)?.delivery(*token))).collect()
+        ended.filter_map(|(_, id)| Some(self.jobs.get(id)?.delivery(None))).collect()
     }
 
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
@@ -276,18 +292,22 @@ impl Queue {
     }
 
     fn holds(&self, lease: &Lease) -> bool {
-        self.leases.get(&lease.token) == Some(&lease.id)
+        let active = |job: &&Stored| job.state == JobState::Active;
+        self.jobs.get(&lease.id).filter(active).is_some_and(|job| match lease.owner {
+            Some(owner) => job.held.0 == owner,
+            None => job.held.1 == lease.ends,
+        })
     }
 
     /// The end of a lease that begins now, moved on until no other has it. Never
     /// a whole second: those are Asynq's own leases.
-    fn next_token(&mut self, now: Timestamp) -> i64 {
-        let mut token = (now + LEASE).as_micros().max(self.last_token.saturating_add(1));
-        if token % 1_000_000 == 0 {
-            token = token.saturating_add(1);
+    fn next_end(&mut self, now: Timestamp) -> i64 {
+        let mut ends = (now + LEASE).as_micros().max(self.last_end.saturating_add(1));
+        if ends % 1_000_000 == 0 {
+            ends = ends.saturating_add(1);
         }
-        self.last_token = token;
-        token
+        self.last_end = ends;
+        ends
     }
 
     fn next_in_line(&mut self, mut stored: Stored) {
@@ -356,8 +376,9 @@ impl Queue {
 }
 
 impl Stored {
-    fn delivery(&self, token: i64) -> Delivery {
-        let lease = Lease { queue: self.job.queue.clone(), id: self.job.id.clone(), token };
+    fn delivery(&self, owner: Option<u64>) -> Delivery {
+        let (queue, id) = (self.job.queue.clone(), self.job.id.clone());
+        let lease = Lease { queue, id, owner, ends: self.held.1 };
         Delivery { job: self.job.clone(), lease, losses: self.losses }
     }
 

@@ -1,16 +1,24 @@
 //! The script calls of the hot path, each for some jobs of one queue.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::settlement::Step;
-use super::{RedisBroker, keys, micros, wire};
+use super::{HEARD, RedisBroker, keys, micros, wire};
 use crate::broker::{Delivery, Enqueued, Extended, IDEMPOTENCY_TTL, Lease, Settled};
 use crate::error::Error;
 use crate::job::{JobState, NewJob, Placement, QueueName};
-use crate::pool::Repeat;
+use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
+
+/// What one call took of one queue.
+pub(super) struct Take {
+    pub deliveries: Vec<Delivery>,
+    pub paused: bool,
+    /// Whether the queue has no more at the moment.
+    pub all: bool,
+}
 
 impl RedisBroker {
     pub(super) async fn enqueue_some(
@@ -77,11 +85,56 @@ impl RedisBroker {
         Ok(outcomes)
     }
 
+    /// Takes up to `room` jobs of one queue.
+    pub(super) async fn take_some(&self, queue: &QueueName, room: usize) -> Result<Take, Error> {
+        loop {
+            let owner = fastrand::u64(1..);
+            let unheard = self.untaken.earlier(queue);
+            let until = self.clock.told().map(|now| (now + HEARD).as_micros().to_string());
+            let until = until.unwrap_or_default();
+            let asked = Instant::now();
+            // Never repeated as it is: the next call asks for the jobs of a lost
+            // answer, also where the server runs this one late.
+            let answer = self
+                .ask(&SCRIPTS.dequeue, queue, Repeat::Never, |_, call| {
+                    call.arg(room).arg(until.as_str()).arg(owner.to_string()).arg(unheard.as_str())
+                })
+                .await;
+            let mut reply = match answer {
+                Ok(reply) => reply,
+                Err(error) => {
+                    if error.is_outcome_unknown() {
+                        self.untaken.add(queue, owner);
+                    }
+                    return Err(error);
+                }
+            };
+            let state = reply.int()?;
+            let broken = reply.int()?;
+            // Too late, and yet here we are: the clock is wrong.
+            if state == 2 && !until.is_empty() {
+                self.clock.forget();
+                continue;
+            }
+            if broken > 0 {
+                tracing::warn!(%queue, broken, "dropped pending entries without a job");
+            }
+            let deliveries = self.deliveries(queue, Some(owner), &mut reply).await?;
+            let short = deliveries.len() < room;
+            if short && !unheard.is_empty() {
+                self.untaken.answered(queue, asked);
+            }
+            // A full batch, or one with gaps, may not have been all.
+            return Ok(Take { paused: state == 1, all: short && broken == 0, deliveries });
+        }
+    }
+
     /// Reads jobs with their leases. A message that nobody can read is archived
     /// with its bytes kept: it would stop every reader of the queue.
     pub(super) async fn deliveries(
         &self,
         queue: &QueueName,
+        owner: Option<u64>,
         reply: &mut Reply,
     ) -> Result<Vec<Delivery>, Error> {
         let mut readable = Vec::new();
@@ -90,7 +143,7 @@ impl RedisBroker {
             let id = reply.id()?;
             let message = reply.bytes()?;
             let losses = u32::try_from(reply.int()?).unwrap_or(0);
-            let lease = Lease { queue: queue.clone(), id, token: reply.int()? };
+            let lease = Lease { queue: queue.clone(), id, owner, ends: reply.int()? };
             match wire::decode(queue, &lease.id, &message) {
                 Some(job) => readable.push(Delivery { job, lease, losses }),
                 None => unreadable.push(Step::quarantine(lease)),
@@ -114,10 +167,7 @@ impl RedisBroker {
             .ask(&SCRIPTS.settle, queue, Repeat::Safe, |attempt, mut call| {
                 call = call.arg(attempt);
                 for step in steps {
-                    call = call
-                        .arg(step.lease.id.as_str())
-                        .arg(step.lease.token)
-                        .arg(u32::from(self.extending.has(&step.lease)))
+                    call = lease_args(call, &step.lease)
                         .arg(step.kind)
                         .arg(step.msg.as_slice())
                         .arg(micros(step.time))
@@ -142,7 +192,6 @@ impl RedisBroker {
             // Lost to an earlier sending of the same settlement: that one did it.
             let done = (reply.int()? == 1) | self.settling.remove(&step.lease);
             outcomes.push(if done { Settled::Done } else { Settled::Lost });
-            self.extending.remove(&step.lease);
             if let Some(after) = step.waits() {
                 self.wake.due_at(queue, self.clock.now() + after);
             }
@@ -155,39 +204,31 @@ impl RedisBroker {
         queue: &QueueName,
         leases: &[&Lease],
     ) -> Result<Vec<Extended>, Error> {
-        // Never repeated: a repetition that a slow server runs after the next
-        // extension would take the token away that the owner then has.
-        let asked = self
+        // Never repeated: the next heartbeat asks again, and one that arrives late
+        // would keep a job longer than its owner knows.
+        let mut reply = self
             .ask(&SCRIPTS.extend, queue, Repeat::Never, |_, mut call| {
                 for lease in leases {
-                    call = call
-                        .arg(lease.id.as_str())
-                        .arg(lease.token)
-                        .arg(u32::from(self.extending.has(lease)));
+                    call = lease_args(call, lease);
                 }
                 call
             })
-            .await;
-        let mut reply = match asked {
-            Ok(reply) => reply,
-            Err(error) => {
-                if error.is_outcome_unknown() {
-                    self.extending.add(leases.iter().copied(), self.clock.now());
-                }
-                return Err(error);
-            }
-        };
+            .await?;
         let mut extended = Vec::with_capacity(leases.len());
         for lease in leases {
-            let token = reply.int()?;
-            self.extending.remove(lease);
-            extended.push(match token {
+            extended.push(match reply.int()? {
                 0 => Extended::Lost,
-                token => Extended::Renewed(Lease { token, ..(*lease).clone() }),
+                ends => Extended::Renewed(Lease { ends, ..(*lease).clone() }),
             });
         }
         Ok(extended)
     }
+}
+
+/// Id, owner and end, as scripts take a lease.
+fn lease_args(call: ScriptCall, lease: &Lease) -> ScriptCall {
+    let owner = lease.owner.map_or(String::new(), |owner| owner.to_string());
+    call.arg(lease.id.as_str()).arg(owner).arg(lease.ends)
 }
 
 /// Whether a repetition after a lost answer would find the first call's work. A

@@ -39,7 +39,7 @@ use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
 use settlement::Step;
-use unheard::Unheard;
+use unheard::{Failing, Unheard, Untaken};
 use wake::Wake;
 
 /// Most jobs of one script call: the server does nothing else meanwhile.
@@ -48,6 +48,9 @@ const BATCH: usize = 100;
 /// How long a dequeue may wait to be run: a little longer than its caller waits
 /// for the answer, for what the two clocks differ.
 const HEARD: Duration = Duration::from_secs(4);
+
+/// How long a look at the queues goes on after one of them failed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A process that looks at more queues at once looks by script instead: every
 /// blocking look takes a connection of its own.
@@ -69,8 +72,10 @@ pub struct RedisBroker {
     peeks: Peeks,
     wake: Wake,
     published: Mutex<HashMap<QueueName, Instant>>,
-    /// Leases whose extension was sent and not answered.
-    extending: Arc<Unheard>,
+    /// Takings of jobs that were sent and not answered.
+    untaken: Arc<Untaken>,
+    /// Queues whose jobs could not be taken.
+    failing: Failing,
     /// Leases whose job's settlement was sent and not answered.
     settling: Arc<Unheard>,
     warned: AtomicBool,
@@ -86,7 +91,8 @@ impl RedisBroker {
             peeks: Peeks::default(),
             wake: Wake::default(),
             published: Mutex::default(),
-            extending: Arc::default(),
+            untaken: Arc::default(),
+            failing: Failing::default(),
             settling: Arc::default(),
             warned: AtomicBool::new(false),
         }
@@ -164,52 +170,41 @@ impl Broker for RedisBroker {
     fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken> {
         Box::pin(async move {
             let mut taken = Taken::default();
-            for queue in queues {
+            let (began, mut served, mut failed) = (Instant::now(), false, None);
+            'queues: for queue in queues {
                 loop {
-                    let room = (most - taken.deliveries.len().min(most)).min(BATCH);
-                    if room == 0 {
-                        return Ok(taken);
+                    let room = most.saturating_sub(taken.deliveries.len()).min(BATCH);
+                    // A server that does not answer is waited for once.
+                    if room == 0 || failed.is_some() && began.elapsed() > PATIENCE {
+                        break 'queues;
                     }
-                    // Never repeated: the jobs of a lost answer are leased, and come
-                    // back when the lease is over.
-                    let until = self.clock.told().map(|now| (now + HEARD).as_micros().to_string());
-                    let until = until.unwrap_or_default();
-                    let asked = self
-                        .ask(&SCRIPTS.dequeue, queue, Repeat::Never, |_, call| {
-                            call.arg(room).arg(until.as_str())
-                        })
-                        .await;
-                    let mut reply = match asked {
-                        Ok(reply) => reply,
-                        Err(error) if taken.deliveries.is_empty() => return Err(error),
-                        // What was taken before must reach its worker.
+                    match self.take_some(queue, room).await {
+                        Ok(take) => {
+                            served = true;
+                            self.failing.over(queue);
+                            taken.deliveries.extend(take.deliveries);
+                            if take.paused {
+                                taken.paused.push(queue.clone());
+                            }
+                            if take.all {
+                                break;
+                            }
+                        }
                         Err(error) => {
-                            tracing::warn!(%queue, ?error, "could not take jobs");
-                            return Ok(taken);
+                            // The others do not wait for it, and what was taken before
+                            // must reach its worker.
+                            self.failing.note(queue, &error);
+                            taken.paused.push(queue.clone());
+                            failed = Some(error);
+                            break;
                         }
-                    };
-                    match reply.int()? {
-                        // Too late, and yet here we are: the clock is wrong.
-                        2 if !until.is_empty() => {
-                            self.clock.forget();
-                            continue;
-                        }
-                        1 => taken.paused.push(queue.clone()),
-                        _ => {}
-                    }
-                    let broken = reply.int()?;
-                    if broken > 0 {
-                        tracing::warn!(%queue, broken, "dropped pending entries without a job");
-                    }
-                    let before = taken.deliveries.len();
-                    taken.deliveries.extend(self.deliveries(queue, &mut reply).await?);
-                    // A full batch, or one with gaps, may not have been all.
-                    if broken == 0 && taken.deliveries.len() - before < room {
-                        break;
                     }
                 }
             }
-            Ok(taken)
+            match failed {
+                Some(error) if !served => Err(error),
+                _ => Ok(taken),
+            }
         })
     }
 
@@ -283,7 +278,7 @@ impl Broker for RedisBroker {
             let mut reply = self
                 .ask(&SCRIPTS.lapsed, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 1000)))
                 .await?;
-            self.deliveries(queue, &mut reply).await
+            self.deliveries(queue, None, &mut reply).await
         })
     }
 
@@ -344,7 +339,7 @@ impl Broker for RedisBroker {
         // What one of them did not hear of is what the other asks about next.
         Arc::new(Self {
             clock: Arc::clone(&self.clock),
-            extending: Arc::clone(&self.extending),
+            untaken: Arc::clone(&self.untaken),
             settling: Arc::clone(&self.settling),
             ..Self::new(self.pool.detached(), Clock::system())
         })

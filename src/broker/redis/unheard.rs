@@ -1,11 +1,13 @@
-//! Leases about which something was sent and no answer came: it may have been
-//! carried out, and whoever asks again is not to be treated as a stranger.
+//! What was sent and not answered: it may have been carried out, and whoever asks
+//! again is not to be treated as a stranger.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::HEARD;
 use crate::broker::{LEASE, Lease};
+use crate::error::Error;
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
@@ -13,37 +15,103 @@ use crate::time::Timestamp;
 /// [`LEASE`] more, and a settlement is repeated no longer than that.
 const REMEMBERED: Duration = Duration::from_secs(2 * LEASE.as_secs());
 
+/// A server runs no taking later than this after it was sent: the limit that goes
+/// with it, and what the two clocks differ.
+const RUN_BY: Duration = Duration::from_secs(HEARD.as_secs() + 1);
+
+/// Most takings that are asked about at once.
+const MOST_UNTAKEN: usize = 8;
+
+/// Leases whose job's settlement was sent and not answered.
 #[derive(Default)]
-pub(super) struct Unheard(Mutex<HashSet<(QueueName, JobId, i64)>>);
+pub(super) struct Unheard(Mutex<HashMap<Right, i64>>);
+
+/// Whose lease of which job; the end as well where it is nobody's.
+type Right = (QueueName, JobId, Result<u64, i64>);
 
 impl Unheard {
     /// Nothing was heard of these. Forgets those that ended long before `now`.
     pub fn add<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>, now: Timestamp) {
         let oldest = (now - REMEMBERED).as_micros();
-        let mut unheard = self.lock();
-        unheard.retain(|(_, _, token)| *token >= oldest);
-        unheard.extend(leases.into_iter().map(key));
-    }
-
-    /// Whether this is one of them.
-    pub fn has(&self, lease: &Lease) -> bool {
-        let unheard = self.lock();
-        !unheard.is_empty() && unheard.contains(&key(lease))
+        let mut unheard = locked(&self.0);
+        unheard.retain(|_, ends| *ends >= oldest);
+        unheard.extend(leases.into_iter().map(|lease| (right(lease), lease.ends)));
     }
 
     /// An answer came. Whether it was one of them.
     pub fn remove(&self, lease: &Lease) -> bool {
-        let mut unheard = self.lock();
-        !unheard.is_empty() && unheard.remove(&key(lease))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<(QueueName, JobId, i64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut unheard = locked(&self.0);
+        !unheard.is_empty() && unheard.remove(&right(lease)).is_some()
     }
 }
 
-fn key(lease: &Lease) -> (QueueName, JobId, i64) {
-    (lease.queue.clone(), lease.id.clone(), lease.token)
+fn right(lease: &Lease) -> Right {
+    (lease.queue.clone(), lease.id.clone(), lease.owner.ok_or(lease.ends))
+}
+
+/// Takings of jobs without an answer, by queue: their owners, and when each was
+/// asked.
+#[derive(Default)]
+pub(super) struct Untaken(Mutex<HashMap<QueueName, Vec<(u64, Instant)>>>);
+
+impl Untaken {
+    /// Nothing was heard of this taking.
+    pub fn add(&self, queue: &QueueName, owner: u64) {
+        let mut untaken = locked(&self.0);
+        let of_queue = untaken.entry(queue.clone()).or_default();
+        if of_queue.len() == MOST_UNTAKEN {
+            of_queue.remove(0);
+        }
+        of_queue.push((owner, Instant::now()));
+    }
+
+    /// The owners to ask about, between spaces. Whom the lease has left already
+    /// is the recoverer's.
+    pub fn earlier(&self, queue: &QueueName) -> String {
+        let mut untaken = locked(&self.0);
+        let Some(of_queue) = untaken.get_mut(queue) else { return String::new() };
+        of_queue.retain(|(_, since)| since.elapsed() < LEASE);
+        if of_queue.is_empty() {
+            untaken.remove(queue);
+            return String::new();
+        }
+        let owners: Vec<String> = of_queue.iter().map(|(owner, _)| owner.to_string()).collect();
+        owners.join(" ")
+    }
+
+    /// All their jobs were given to a call of `asked`, and nothing is given for
+    /// those which the server cannot run any more.
+    pub fn answered(&self, queue: &QueueName, asked: Instant) {
+        if let Some(of_queue) = locked(&self.0).get_mut(queue) {
+            of_queue.retain(|(_, since)| *since + RUN_BY > asked);
+        }
+    }
+}
+
+/// Queues that fail, each told of once until it serves again.
+#[derive(Default)]
+pub(super) struct Failing(Mutex<HashSet<QueueName>>);
+
+impl Failing {
+    /// Jobs of this queue could not be taken.
+    pub fn note(&self, queue: &QueueName, error: &Error) {
+        // That the store is away is said where its connections are kept.
+        if error.is_refused() && locked(&self.0).insert(queue.clone()) {
+            tracing::warn!(%queue, ?error, "a queue gives no jobs; the others are served");
+        }
+    }
+
+    /// This queue serves.
+    pub fn over(&self, queue: &QueueName) {
+        let mut failing = locked(&self.0);
+        if !failing.is_empty() && failing.remove(queue) {
+            tracing::info!(%queue, "the queue gives jobs again");
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -55,12 +123,27 @@ mod tests {
         let lease = |secs| Lease {
             queue: QueueName::stored("q"),
             id: JobId::stored("a"),
-            token: Timestamp::from_secs(secs).as_micros(),
+            owner: None,
+            ends: Timestamp::from_secs(secs).as_micros(),
         };
         let unheard = Unheard::default();
         unheard.add(&[lease(100), lease(170)], Timestamp::from_secs(150));
         unheard.add(&[], Timestamp::from_secs(200));
-        assert!(!unheard.has(&lease(100)) && unheard.has(&lease(170)));
+        assert!(!unheard.remove(&lease(100)));
         assert!(unheard.remove(&lease(170)) && !unheard.remove(&lease(170)));
+    }
+
+    #[test]
+    fn a_taking_is_asked_about_until_the_server_cannot_run_it_any_more() {
+        let queue = QueueName::stored("q");
+        let untaken = Untaken::default();
+        untaken.add(&queue, 7);
+        untaken.add(&queue, 8);
+        let now = Instant::now();
+        assert_eq!(untaken.earlier(&queue), "7 8");
+        untaken.answered(&queue, now);
+        assert_eq!(untaken.earlier(&queue), "7 8", "it may still be run");
+        untaken.answered(&queue, now + RUN_BY + RUN_BY);
+        assert_eq!(untaken.earlier(&queue), "");
     }
 }

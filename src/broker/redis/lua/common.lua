@@ -53,20 +53,34 @@ local function now_ns()
   return whole(now) .. '000'
 end
 
--- The first token that no lease of this queue has: ours are in the last digits of
--- the same instant only where the clock stands still or two calls meet.
-local function first_token()
-  local token = now + LEASE
+-- The first end of a lease of this queue that no other has: they differ in the
+-- last digits, so that leases run out in the order they were given.
+local function first_end()
+  local ends = now + LEASE
   local top = redis.call('ZREVRANGE', Q .. 'lease', 0, 0, 'WITHSCORES')[2]
   local last = top and micros(top) or 0
-  if last >= token and last < token + SECOND then token = last + 1 end
-  return token
+  if last >= ends and last < ends + SECOND then ends = last + 1 end
+  return ends
 end
 
--- A token is never a whole second: that is how a Go worker's lease is known.
-local function fractional(token)
-  if token % SECOND == 0 then return token + 1 end
-  return token
+-- Never a whole second: that is how a Go worker's lease is known.
+local function fractional(ends)
+  if ends % SECOND == 0 then return ends + 1 end
+  return ends
+end
+
+-- Whether the caller may end, extend or write to this job, whose state and
+-- x_owner these are. An owner is known by the number it took the job under,
+-- whatever its lease's score is by now; a whole second there means that a Go
+-- worker has the job. Without a number, as for who found the lease run out, it has
+-- to be that very lease. A lease entry can get lost; the work should not.
+local function held(id, owner, ends, state, x_owner)
+  if state ~= 'active' then return false end
+  local score = redis.call('ZSCORE', Q .. 'lease', id)
+  if owner == '' then return score and micros(score) == ends end
+  if x_owner ~= owner then return false end
+  if score then return micros(score) % SECOND ~= 0 end
+  return redis.call('LPOS', Q .. 'active', id) ~= false
 end
 
 -- Keys that expire. The server's clock ends them; under a manual clock, which it

@@ -4,33 +4,68 @@
 -- ARGV[1]  now
 -- ARGV[2]  how many at most
 -- ARGV[3]  until when the caller waits for the answer, or empty
+-- ARGV[4]  the owner: a number that no other call has
+-- ARGV[5]  owners of earlier calls whose answers the caller did not hear, between
+--          spaces, or empty
 --
 -- Returns  now, 1 if the queue is paused or 2 if it is too late, how many broken entries were dropped,
---          then per job four values: id, message, losses, token
+--          then per job four values: id, message, losses, end of the lease
 --
 -- Differs from Asynq:
 -- * takes several, and reads all of them before it writes;
 -- * pops before it pushes, so that workers drain a full server;
--- * the lease's score has six decimals and is never a whole second: it is the
---   token of its owner, and a whole second is how a Go worker's is known;
+-- * remembers in x_owner who has the job. The lease's score has six decimals and is
+--   never a whole second: that is how a Go worker's lease is known;
 -- * takes nothing for a caller who is gone, where the server could not run this
---   in time: the jobs would wait for a lease that nobody holds;
+--   in time: the jobs would wait for a lease that nobody holds. What was taken for
+--   a caller who did not hear of it is given again, before anything new;
 -- * an id without message is dropped with its stub instead of staying active.
 
-local T, LEASES = Q .. 't:', Q .. 'lease'
+local T, LEASES, ACTIVE = Q .. 't:', Q .. 'lease', Q .. 'active'
+-- The newest active jobs are in front: what was taken just now is among these.
+local NEWEST = 500
+local most, owner = tonumber(ARGV[2]), ARGV[4]
 if ARGV[3] ~= '' and now > tonumber(ARGV[3]) then return {now, 2, 0} end
-if redis.call('EXISTS', Q .. 'paused') == 1 then return {now, 1, 0} end
 expect_lists('pending', 'active')
 expect_zsets('lease')
+local paused = redis.call('EXISTS', Q .. 'paused') == 1
 
-local ids = redis.call('LRANGE', KEYS[1], -tonumber(ARGV[2]), -1)
+local given = {}
+if ARGV[5] ~= '' then
+  local unheard = {}
+  for earlier in string.gmatch(ARGV[5], '%S+') do unheard[earlier] = true end
+  for _, id in ipairs(redis.call('LRANGE', ACTIVE, 0, NEWEST - 1)) do
+    if #given == most then break end
+    local task = redis.call('HMGET', T .. id, 'msg', 'x_lost', 'state', 'x_owner')
+    if task[1] and unheard[task[4]] and held(id, task[4], 0, task[3], task[4]) then
+      given[#given + 1] = {id, task}
+    end
+  end
+end
+local room = paused and 0 or most - #given
+local ids = room > 0 and redis.call('LRANGE', KEYS[1], -room, -1) or {}
 local tasks = {}
 for at = #ids, 1, -1 do
-  tasks[at] = redis.call('HMGET', T .. ids[at], 'msg', 'x_lost', 'x_lease')
+  tasks[at] = redis.call('HMGET', T .. ids[at], 'msg', 'x_lost')
 end
 
-local answer, broken, seen = {now, 0, 0}, 0, {}
-local next_token = first_token()
+local answer, broken, seen = {now, paused and 1 or 0, 0}, 0, {}
+local next_end = first_end()
+local function lease(id, task)
+  local ends = fractional(next_end)
+  next_end = ends + 1
+  redis.call('HSET', T .. id, 'state', 'active', 'x_owner', owner)
+  redis.call('ZADD', LEASES, seconds(ends), id)
+  answer[#answer + 1] = id
+  answer[#answer + 1] = task[1]
+  answer[#answer + 1] = tonumber(task[2]) or 0
+  answer[#answer + 1] = ends
+end
+if #given > 0 then before_growth() end
+for _, one in ipairs(given) do
+  lease(one[1], one[2])
+  seen[one[1]] = true
+end
 for at = #ids, 1, -1 do
   local id, task = ids[at], tasks[at]
   redis.call('RPOP', KEYS[1])
@@ -40,17 +75,9 @@ for at = #ids, 1, -1 do
     redis.call('DEL', T .. id)
     broken = broken + 1
   else
-    -- Later than any token this job had before, also where the clock stands still.
-    local token = fractional(math.max(next_token, tonumber(task[3] or 0) + 1))
-    next_token = token + 1
-    redis.call('LPUSH', Q .. 'active', id)
-    redis.call('HSET', T .. id, 'state', 'active')
-    redis.call('HDEL', T .. id, 'pending_since', 'x_lease', 'x_was')
-    redis.call('ZADD', LEASES, seconds(token), id)
-    answer[#answer + 1] = id
-    answer[#answer + 1] = task[1]
-    answer[#answer + 1] = tonumber(task[2]) or 0
-    answer[#answer + 1] = token
+    redis.call('LPUSH', ACTIVE, id)
+    redis.call('HDEL', T .. id, 'pending_since')
+    lease(id, task)
   end
   seen[id] = true
 end

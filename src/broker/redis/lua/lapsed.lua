@@ -5,15 +5,16 @@
 -- ARGV[1]  now
 -- ARGV[2]  how many at most
 --
--- Returns  now, then per job four values: id, message, losses, token as found
+-- Returns  now, then per job four values: id, message, losses, end of its lease
 --
 -- Differs from Asynq:
 -- * a score with decimals is ours and by the server's clock: out when it is over.
 --   A whole second is a Go worker's, by its host's clock: out 30 s later;
 -- * lease entries of jobs that are not active, and ids without message, are
 --   removed instead of being tried for ever;
--- * an active job without lease gets one that ends now, by Go's margin: without
---   it no server would ever recover the job.
+-- * an active job without lease gets one: without it no server would ever recover
+--   the job. Where it is ours, one of 30 s, which its owner may still extend; else
+--   one that ends now, by Go's margin.
 
 local T, ACTIVE, LEASES = Q .. 't:', Q .. 'active', Q .. 'lease'
 local PAGE, MOST_PAGES, MOST_SWEPT = 200, 10, 10000
@@ -84,7 +85,8 @@ if #orphans > 0 then
     if elsewhere(id) then
       redis.call('LREM', ACTIVE, 0, id)
     else
-      redis.call('ZADD', LEASES, whole(now_s), id)
+      local ours = redis.call('HEXISTS', T .. id, 'x_owner') == 1
+      redis.call('ZADD', LEASES, ours and seconds(fractional(now + LEASE)) or whole(now_s), id)
       redis.call('HSET', T .. id, 'state', 'active')
     end
   end

@@ -1,11 +1,11 @@
 -- Purpose: carries out what was decided about active jobs of one queue, each
--- only if its lease is still the one the caller holds.
+-- only if it is still the caller's.
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 -- ARGV[2]  0, or how often this very call was sent before without an answer
 -- ARGV[3…] per job nine values:
---          id, token, 1 if the answer to an extension of this token was lost,
+--          id, owner or empty, end of the lease as the caller knows it,
 --          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
 --          new message or empty to keep it, microseconds (delay of retry and
 --          snooze, retention of complete), 1 if there is a result, the result,
@@ -34,25 +34,16 @@ expect_lists('pending', 'active')
 expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due')
 expect_counters()
 
-local function held(id, token, extended)
-  local task = redis.call('HMGET', T .. id, 'state', 'x_was', 'x_lost')
-  local score = redis.call('ZSCORE', LEASES, id)
-  if task[1] ~= 'active' then return false end
-  if not score then return redis.call('LPOS', ACTIVE, id) and task end
-  if micros(score) == token then return task end
-  return extended and tonumber(task[2] or -1) == token and task
-end
-
 local jobs, answer, seen = {}, {now}, {}
 local processed, failed, archiving = 0, 0, 0
 for at = 3, #ARGV, 9 do
   local job = {
-    id = ARGV[at], token = tonumber(ARGV[at + 1]), kind = ARGV[at + 3], msg = ARGV[at + 4],
+    id = ARGV[at], kind = ARGV[at + 3], msg = ARGV[at + 4],
     time = tonumber(ARGV[at + 5]), result = ARGV[at + 6] == '1' and ARGV[at + 7],
     lock = ARGV[at + 8],
   }
-  local task = not seen[job.id] and held(job.id, job.token, ARGV[at + 2] == '1')
-  if task then
+  local task = redis.call('HMGET', T .. job.id, 'state', 'x_owner', 'x_lost')
+  if not seen[job.id] and held(job.id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
     seen[job.id] = true
     job.losses = tonumber(task[3]) or 0
     job.unlock = job.lock ~= '' and redis.call('GET', job.lock) == job.id
@@ -128,10 +119,8 @@ for _, job in ipairs(jobs) do
   end
 
   if job.kind ~= 'delete' then
-    -- A token may not come back where the next owner takes the job at once.
-    if job.token >= now + LEASE then set('x_lease', whole(job.token)) end
     redis.call('HSET', task, unpack(fields))
-    redis.call('HDEL', task, 'x_was', job.kind ~= 'reclaim' and 'x_lost' or 'x_was')
+    redis.call('HDEL', task, 'x_owner', job.kind ~= 'reclaim' and 'x_lost' or 'x_owner')
   end
   if job.unlock then redis.call('DEL', job.lock) end
 end
