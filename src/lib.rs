@@ -25,7 +25,9 @@ pub use error::Error;
 pub use inspector::Inspector;
 pub use job::*;
 pub use pool::Connection as JobQueueConnection;
-pub use registry::{Entry, FromContext, JobHandler, Need, State};
+pub use registry::{
+    Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
+};
 pub use time::{Clock, Timestamp};
 pub use web::{FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails};
 

@@ -1,6 +1,8 @@
 //! Job type → handler. The one door where types end: below it jobs are bytes,
 //! above it they are values.
 
+mod middleware;
+
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -11,10 +13,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::job::{Job, JobContext, JobError, JobOptions, QueueName};
+use crate::job::{Job, JobContext, JobError, JobOptions, QueueName, RetryPolicy};
+pub use middleware::{JobMiddleware, JobResult, Layer, Next};
 
-/// What an attempt yields: the encoded result, if any, or the handler's word.
-pub(crate) type Attempt = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, JobError>> + Send>>;
+/// An attempt under way.
+pub(crate) type Attempt = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
 
@@ -82,10 +85,36 @@ pub struct Entry {
     pub(crate) options: JobOptions,
     pub(crate) schema: Option<serde_json::Value>,
     pub(crate) needs: Vec<Need>,
+    /// `None` leaves it to the application's policy.
+    pub(crate) retry: Option<RetryPolicy>,
+    /// Around this handler, the outermost first.
+    layers: Arc<[Layer]>,
     run: Run,
 }
 
 impl Entry {
+    /// A handler for a job type without a Rust type: the payload's bytes come in,
+    /// the result's bytes go out.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Entry, JobContext, JobError, JobHandler, JobQueue, RetryPolicy};
+    /// # use std::time::Duration;
+    /// let resize = Entry::raw("image:resize", async |payload: Vec<u8>, _: JobContext| {
+    ///     println!("{} bytes", payload.len());
+    ///     Ok::<_, JobError>(None)
+    /// });
+    /// let policy = RetryPolicy::fixed(Duration::from_secs(30));
+    /// let queue = JobQueue::fairing().handle(resize.retry_policy(policy));
+    /// ```
+    pub fn raw<F, Fut, E>(job_type: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
+        E: Into<JobError>,
+    {
+        raw_entry(job_type.into(), JobOptions::new(), handler)
+    }
+
     /// The stored name of the job type.
     pub fn job_type(&self) -> &str {
         &self.job_type
@@ -96,8 +125,14 @@ impl Entry {
         self.schema.as_ref()
     }
 
-    pub(crate) fn run(&self, context: JobContext, state: &State) -> Attempt {
-        (self.run)(context, state)
+    pub(crate) fn retry_policy_or<'a>(&'a self, default: &'a RetryPolicy) -> &'a RetryPolicy {
+        self.retry.as_ref().unwrap_or(default)
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("job_type", &self.job_type).finish_non_exhaustive()
     }
 }
 
@@ -112,6 +147,47 @@ impl Entry {
 pub trait JobHandler<Marker>: Send + Sync + 'static {
     /// Erases the types.
     fn entry(self) -> Entry;
+
+    /// Runs this function around the handler; see [`JobMiddleware`]. Of several,
+    /// the one that was added first is the outermost.
+    fn middleware<M>(self, middleware: impl JobMiddleware<M>) -> Entry
+    where
+        Self: Sized,
+    {
+        let mut entry = self.entry();
+        let layer = middleware.layer();
+        entry.needs.extend_from_slice(&layer.needs);
+        entry.layers = entry.layers.iter().cloned().chain([layer]).collect();
+        entry
+    }
+
+    /// How long failed jobs of this type wait, in place of what the type and the
+    /// application say.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Job, JobHandler, JobQueue, RetryPolicy};
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome;
+    /// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
+    /// # async fn send_welcome(_job: Welcome) -> Result<(), std::io::Error> { Ok(()) }
+    /// let (first, longest) = (Duration::from_secs(1), Duration::from_secs(600));
+    /// let policy = RetryPolicy::exponential(first, longest).jitter(0.2);
+    /// let queue = JobQueue::fairing().handle(send_welcome.retry_policy(policy));
+    /// ```
+    fn retry_policy(self, policy: RetryPolicy) -> Entry
+    where
+        Self: Sized,
+    {
+        let mut entry = self.entry();
+        entry.retry = Some(policy);
+        entry
+    }
+}
+
+impl JobHandler<Entry> for Entry {
+    fn entry(self) -> Entry {
+        self
+    }
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
@@ -162,6 +238,8 @@ macro_rules! handlers {
                     options: J::options(),
                     schema: J::schema(),
                     needs,
+                    retry: J::retry_policy(),
+                    layers: Arc::from([]),
                     run: Arc::new(move |context, _state| {
                         #[allow(non_snake_case)]
                         let ready = (|| {
@@ -193,9 +271,19 @@ handlers!(A B C D);
 handlers!(A B C D G);
 handlers!(A B C D G H);
 
-/// The handlers of one process.
-#[derive(Clone, Default)]
-pub struct Registry(HashMap<String, Entry>);
+/// The handlers of one process, and what runs around all of them.
+#[derive(Clone)]
+pub struct Registry {
+    entries: HashMap<String, Entry>,
+    /// The outermost first.
+    layers: Arc<[Layer]>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), layers: Arc::from([]) }
+    }
+}
 
 impl Registry {
     /// Adds a handler.
@@ -210,20 +298,39 @@ impl Registry {
         }
         QueueName::new(&entry.options.queue)
             .map_err(|error| Error::invalid(format!("job type {name:?}: {error}")))?;
-        if self.0.contains_key(name) {
+        if self.entries.contains_key(name) {
             return Err(Error::invalid(format!("job type {name:?} has two handlers")));
         }
-        self.0.insert(name.clone(), entry);
+        self.entries.insert(name.clone(), entry);
         Ok(())
     }
 
+    /// Runs these around all handlers, the outermost first.
+    pub(crate) fn surround(&mut self, layers: Vec<Layer>) {
+        self.layers = layers.into();
+    }
+
     pub(crate) fn get(&self, job_type: &str) -> Option<&Entry> {
-        self.0.get(job_type)
+        self.entries.get(job_type)
+    }
+
+    /// An attempt of the entry's handler with all that is around it.
+    pub(crate) fn run(&self, entry: &Entry, context: JobContext, state: &Arc<State>) -> Attempt {
+        let next = Next {
+            layers: [Arc::clone(&self.layers), Arc::clone(&entry.layers)],
+            entered: 0,
+            run: Arc::clone(&entry.run),
+            context,
+            state: Arc::clone(state),
+        };
+        next.attempt()
     }
 
     /// What the handlers need from the application, each once.
     pub(crate) fn needs(&self) -> Vec<Need> {
-        let mut needs: Vec<Need> = self.0.values().flat_map(|entry| entry.needs.clone()).collect();
+        let of_all = self.layers.iter().flat_map(|layer| layer.needs.clone());
+        let of_each = self.entries.values().flat_map(|entry| entry.needs.clone());
+        let mut needs: Vec<Need> = of_all.chain(of_each).collect();
         needs.sort_by_key(|need| need.name);
         needs.dedup_by_key(|need| need.id);
         needs
@@ -243,6 +350,8 @@ where
         options,
         schema: None,
         needs: Vec::new(),
+        retry: None,
+        layers: Arc::from([]),
         run: Arc::new(move |context, _| {
             let handler = Arc::clone(&handler);
             Box::pin(async move {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::value::{Leaf, Table, quoted};
 use crate::error::Error;
-use crate::job::QueueName;
+use crate::job::{QueueName, UnknownJobs};
 
 /// Keys of the section; `queues` holds names of the user's own.
 pub(super) const KEYS: &[&str] = &[
@@ -17,6 +17,7 @@ pub(super) const KEYS: &[&str] = &[
     "queues",
     "strict_priority",
     "shutdown_timeout",
+    "unknown_jobs",
     "register_route",
     "port",
     "openapi",
@@ -66,6 +67,9 @@ pub struct JobQueueConfig {
     /// 0: what is left then starts again elsewhere, and supervisors commonly
     /// kill after 10 s.
     pub shutdown_timeout: Duration,
+    /// What becomes of jobs that no handler here takes. Default
+    /// [`UnknownJobs::Park`].
+    pub unknown_jobs: UnknownJobs,
     /// Whether `POST {base}/register` exists. Default `true`.
     pub register_route: bool,
     /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
@@ -91,6 +95,7 @@ impl Default for JobQueueConfig {
             queues: BTreeMap::from([(QueueName::stored("default"), 10)]),
             strict_priority: false,
             shutdown_timeout: Duration::from_secs(8),
+            unknown_jobs: UnknownJobs::Park,
             register_route: true,
             port: 8082,
             openapi: true,
@@ -108,6 +113,13 @@ impl JobQueueConfig {
             Some(leaf) => [Store::Redis, Store::Memory][leaf.word(&["redis", "memory"])?],
             None => default.store,
         };
+        let unknown_jobs = match table.get("unknown_jobs") {
+            Some(leaf) => {
+                let words = [UnknownJobs::Park, UnknownJobs::Archive];
+                words[leaf.word(&["park", "archive"])?]
+            }
+            None => default.unknown_jobs,
+        };
         let port = match table.get("port") {
             Some(leaf) => u16::try_from(leaf.number(0, u32::from(u16::MAX))?).unwrap_or(u16::MAX),
             None => default.port,
@@ -121,6 +133,7 @@ impl JobQueueConfig {
             queues: queues(table)?.unwrap_or(default.queues),
             strict_priority: table.bool("strict_priority", false)?,
             shutdown_timeout: table.duration("shutdown_timeout", default.shutdown_timeout)?,
+            unknown_jobs,
             register_route: table.bool("register_route", true)?,
             port,
             openapi: table.bool("openapi", true)?,

@@ -28,34 +28,125 @@ pub fn asynq_delay(retried: u32, r: u32) -> Duration {
 
 /// Decides how long a failed job waits, from the retries counted so far.
 ///
-/// The default is [`asynq_delay`] with a random `r`.
+/// The default is [`asynq_delay`] with a random `r`. One policy for a whole
+/// application is [`JobQueueFairing::retry_policy`](crate::JobQueueFairing::retry_policy),
+/// one for a job type [`Job::retry_policy`](crate::Job::retry_policy) or
+/// [`JobHandler::retry_policy`](crate::JobHandler::retry_policy); a handler's own
+/// [`JobError::retry_in`](crate::JobError::retry_in) is stronger than all.
+///
+/// ```
+/// use rocket_jobqueue::RetryPolicy;
+/// use std::time::Duration;
+///
+/// let secs = Duration::from_secs;
+/// let policy = RetryPolicy::exponential(secs(2), secs(300));
+/// assert_eq!(policy.delay(0), secs(2));
+/// assert_eq!(policy.delay(3), secs(16));
+/// assert_eq!(policy.delay(30), secs(300));
+///
+/// let spread = policy.jitter(0.5).delay(3);
+/// assert!(spread >= secs(8) && spread <= secs(16));
+/// ```
 #[derive(Clone, Default)]
-pub struct RetryPolicy(Option<Arc<dyn Fn(u32) -> Duration + Send + Sync>>);
+pub struct RetryPolicy {
+    shape: Shape,
+    /// The share of the delay that chance may take away, 0 to 1.
+    jitter: f64,
+}
+
+#[derive(Clone, Default)]
+enum Shape {
+    #[default]
+    Asynq,
+    Fixed(Duration),
+    Exponential {
+        first: Duration,
+        longest: Duration,
+    },
+    Own(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+}
 
 impl RetryPolicy {
     /// A policy of the application's own: retries counted so far → delay.
     pub fn new(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(delay)))
+        Self::of(Shape::Own(Arc::new(delay)))
+    }
+
+    /// The same delay before every retry.
+    pub fn fixed(delay: Duration) -> Self {
+        Self::of(Shape::Fixed(delay))
+    }
+
+    /// `first · 2ⁿ` before the retry after `n` counted ones, at most `longest`.
+    pub fn exponential(first: Duration, longest: Duration) -> Self {
+        Self::of(Shape::Exponential { first, longest })
+    }
+
+    fn of(shape: Shape) -> Self {
+        Self { shape, jitter: 0.0 }
+    }
+
+    /// Takes a random part of each delay away, up to this share of it (0 to 1), so
+    /// that jobs which failed together are not tried again together:
+    /// `delay · (1 − share · random)`. Default 0; Asynq's formula has its own.
+    #[must_use = "the policy is changed and returned"]
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.jitter = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+        self
     }
 
     /// The delay before the next attempt.
     pub fn delay(&self, retried: u32) -> Duration {
-        match &self.0 {
-            Some(own) => own(retried),
-            None => asynq_delay(retried, fastrand::u32(0..30)),
-        }
+        let delay = match &self.shape {
+            Shape::Asynq => asynq_delay(retried, fastrand::u32(0..30)),
+            Shape::Fixed(delay) => *delay,
+            Shape::Exponential { first, longest } => {
+                let factor = 1_u32.checked_shl(retried).unwrap_or(u32::MAX);
+                first.saturating_mul(factor).min(*longest)
+            }
+            Shape::Own(own) => own(retried),
+        };
+        if self.jitter > 0.0 { delay.mul_f64(1.0 - self.jitter * fastrand::f64()) } else { delay }
     }
 }
 
 impl std::fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "RetryPolicy(own)" } else { "RetryPolicy(asynq)" })
+        match &self.shape {
+            Shape::Asynq => write!(f, "RetryPolicy(asynq"),
+            Shape::Fixed(delay) => write!(f, "RetryPolicy({delay:?}"),
+            Shape::Exponential { first, longest } => {
+                write!(f, "RetryPolicy({first:?} · 2ⁿ ≤ {longest:?}")
+            }
+            Shape::Own(_) => write!(f, "RetryPolicy(own"),
+        }?;
+        if self.jitter > 0.0 { write!(f, ", jitter {})", self.jitter) } else { f.write_str(")") }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exponential_delay_doubles_until_it_is_the_longest() {
+        let (first, longest) = (Duration::from_millis(300), Duration::from_secs(60));
+        let policy = RetryPolicy::exponential(first, longest);
+        let millis: Vec<_> = [0, 1, 2, 7, 8, 31, 32, 33, u32::MAX]
+            .map(|retried| policy.delay(retried).as_millis())
+            .into();
+        assert_eq!(millis, [300, 600, 1200, 38_400, 60_000, 60_000, 60_000, 60_000, 60_000]);
+    }
+
+    #[test]
+    fn jitter_only_shortens_and_no_more_than_its_share() {
+        let policy = RetryPolicy::fixed(Duration::from_secs(100)).jitter(0.25);
+        let delays: Vec<_> = (0..200).map(|_| policy.delay(0).as_secs_f64()).collect();
+        assert!(delays.iter().all(|delay| (75.0..=100.0).contains(delay)), "{delays:?}");
+        assert!(delays.iter().any(|delay| *delay < 90.0) && delays.iter().any(|d| *d > 85.0));
+        let whole = RetryPolicy::fixed(Duration::from_secs(1)).jitter(f64::NAN);
+        assert_eq!(whole.delay(0), Duration::from_secs(1));
+    }
 
     #[test]
     fn delays_stand_in_the_ranges_the_protocol_states() {

@@ -3,11 +3,30 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::time::Timestamp;
+
+/// The longest text that is recorded of a failure. It is stored with the job and
+/// read by every list that shows it.
+const LONGEST_TEXT: usize = 8 * 1024;
+
 /// A handler's word about a job that did not succeed.
 ///
 /// Anything that can be displayed becomes an ordinary failure through `?` or
 /// `.into()`; the constructors say more. Like `anyhow::Error`, it does not
 /// implement `Display` itself, so that the conversion can be general.
+///
+/// | word | what happens | an attempt is counted |
+/// | --- | --- | --- |
+/// | [`failed`](Self::failed), `?` | tried again by the retry policy | yes |
+/// | [`retry_in`](Self::retry_in), [`retry_at`](Self::retry_at) | tried again then | yes |
+/// | one of these, [`uncounted`](Self::uncounted) | the same, however often | no |
+/// | [`give_up`](Self::give_up) | archived at once | yes, as failed |
+/// | [`revoke`](Self::revoke) | removed | yes, as processed |
+/// | [`snooze`](Self::snooze), [`snooze_until`](Self::snooze_until) | runs again then | no |
+///
+/// A counted failure of a job whose retries are used up archives it. The text is
+/// stored with the job and shown to operators: keep payloads and secrets out of
+/// it. It is cut after 8 KiB.
 ///
 /// ```
 /// use rocket_jobqueue::JobError;
@@ -26,27 +45,78 @@ pub struct JobError(pub(crate) Reason);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    Failed(String),
-    RetryIn(Duration, String),
+    Failed {
+        text: String,
+        /// `None` asks the retry policy.
+        again: Option<When>,
+        counted: bool,
+    },
     GiveUp(String),
     Revoke,
-    Snooze(Duration),
+    Snooze(When),
+}
+
+/// When a job is to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    After(Duration),
+    At(Timestamp),
+}
+
+impl When {
+    /// How long that is from now; an instant that has passed is at once.
+    pub(crate) fn after(self, now: Timestamp) -> Duration {
+        match self {
+            When::After(delay) => delay,
+            When::At(instant) => instant.since(now),
+        }
+    }
 }
 
 impl JobError {
     /// An ordinary failure: counted, and tried again by the retry policy.
     pub fn failed(error: impl Display) -> Self {
-        Self(Reason::Failed(error.to_string()))
+        Self(Reason::Failed { text: recorded(error), again: None, counted: true })
     }
 
     /// A failure, counted, that is tried again after `delay`.
     pub fn retry_in(delay: Duration, error: impl Display) -> Self {
-        Self(Reason::RetryIn(delay, error.to_string()))
+        let again = Some(When::After(delay));
+        Self(Reason::Failed { text: recorded(error), again, counted: true })
+    }
+
+    /// A failure, counted, that is tried again at an instant; at once where it has
+    /// passed. What an API answers with in `Retry-After`, for example.
+    pub fn retry_at(instant: impl Into<Timestamp>, error: impl Display) -> Self {
+        let again = Some(When::At(instant.into()));
+        Self(Reason::Failed { text: recorded(error), again, counted: true })
+    }
+
+    /// The same failure without counting an attempt: the job is tried again
+    /// however many retries it had, and its text is recorded. For what is nobody's
+    /// fault and passes, such as a service under maintenance; a job that should
+    /// not wait for ever has a deadline.
+    ///
+    /// What is no failure to be tried again stays as it is.
+    ///
+    /// ```
+    /// use rocket_jobqueue::JobError;
+    ///
+    /// let busy = JobError::failed("the printer is busy").uncounted();
+    /// assert!(!busy.is_counted());
+    /// assert_eq!(busy.text(), Some("the printer is busy"));
+    /// ```
+    #[must_use = "the error is changed and returned"]
+    pub fn uncounted(mut self) -> Self {
+        if let Reason::Failed { counted, .. } = &mut self.0 {
+            *counted = false;
+        }
+        self
     }
 
     /// No further attempt makes sense: archived at once.
     pub fn give_up(error: impl Display) -> Self {
-        Self(Reason::GiveUp(error.to_string()))
+        Self(Reason::GiveUp(recorded(error)))
     }
 
     /// The job has become pointless: removed, neither failed nor kept.
@@ -56,7 +126,35 @@ impl JobError {
 
     /// Not now: runs again after `delay`, and no attempt is counted.
     pub fn snooze(delay: Duration) -> Self {
-        Self(Reason::Snooze(delay))
+        Self(Reason::Snooze(When::After(delay)))
+    }
+
+    /// Not now: runs again at an instant, and no attempt is counted.
+    pub fn snooze_until(instant: impl Into<Timestamp>) -> Self {
+        Self(Reason::Snooze(When::At(instant.into())))
+    }
+
+    /// What is recorded of the failure; `None` for a snooze and a revocation.
+    pub fn text(&self) -> Option<&str> {
+        match &self.0 {
+            Reason::Failed { text, .. } | Reason::GiveUp(text) => Some(text),
+            Reason::Revoke | Reason::Snooze(_) => None,
+        }
+    }
+
+    /// Whether it counts as a failed attempt.
+    pub fn is_counted(&self) -> bool {
+        matches!(self.0, Reason::Failed { counted: true, .. } | Reason::GiveUp(_))
+    }
+
+    /// Whether no further attempt is wanted: given up or revoked.
+    pub fn is_final(&self) -> bool {
+        matches!(self.0, Reason::GiveUp(_) | Reason::Revoke)
+    }
+
+    /// Whether the job is only put off: snoozed.
+    pub fn is_snooze(&self) -> bool {
+        matches!(self.0, Reason::Snooze(_))
     }
 }
 
@@ -66,11 +164,37 @@ impl<E: Display> From<E> for JobError {
     }
 }
 
+fn recorded(error: impl Display) -> String {
+    let mut text = error.to_string();
+    if text.len() > LONGEST_TEXT {
+        let whole = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(whole.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
 /// The recorded text of a failure, for tests of handlers inside the crate.
 #[cfg(test)]
 pub(crate) fn text(error: JobError) -> String {
-    match error.0 {
-        Reason::Failed(text) | Reason::RetryIn(_, text) | Reason::GiveUp(text) => text,
-        Reason::Revoke | Reason::Snooze(_) => String::new(),
+    error.text().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_text_is_cut_between_two_characters() {
+        let error = JobError::failed("é".repeat(LONGEST_TEXT));
+        assert_eq!(error.text().unwrap().chars().count(), LONGEST_TEXT / 2 + 1);
+    }
+
+    #[test]
+    fn only_a_failure_can_be_left_uncounted() {
+        let delay = Duration::from_secs(1);
+        assert!(!JobError::retry_in(delay, "x").uncounted().is_counted());
+        assert_eq!(JobError::give_up("x").uncounted(), JobError::give_up("x"));
+        assert_eq!(JobError::snooze(delay).uncounted(), JobError::snooze(delay));
     }
 }

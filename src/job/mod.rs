@@ -12,7 +12,8 @@ mod state;
 mod verdict;
 
 pub use backoff::{RetryPolicy, asynq_delay};
-pub use context::JobContext;
+pub(crate) use context::Cancellation;
+pub use context::{CancelReason, JobContext};
 pub use error::JobError;
 #[cfg(test)]
 pub(crate) use error::text as error_text;
@@ -22,7 +23,7 @@ pub use record::{Idempotency, JobRecord, NewJob};
 pub(crate) use report::report;
 pub use state::JobState;
 pub(crate) use verdict::decide;
-pub use verdict::{Outcome, Transition};
+pub use verdict::{Outcome, Transition, UnknownJobs};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,6 +62,12 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// How jobs of this type are queued where the caller says nothing else.
     fn options() -> JobOptions {
         JobOptions::new()
+    }
+
+    /// How long a failed job of this type waits for its next attempt; `None` (the
+    /// default) leaves it to the application's policy.
+    fn retry_policy() -> Option<RetryPolicy> {
+        None
     }
 
     /// The payload's JSON Schema, for documentation, forms and validation.

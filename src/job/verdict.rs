@@ -5,12 +5,26 @@ use std::time::Duration;
 
 use crate::job::error::Reason;
 use crate::job::{JobError, JobRecord, RetryPolicy};
+use crate::time::Timestamp;
 
 /// The words Asynq records for a job whose worker vanished.
 pub(crate) const LEASE_EXPIRED: &str = "asynq: task lease expired";
 
 /// Losses of its worker after which a job is taken for the cause.
 const POISON_LOSSES: u32 = 3;
+
+/// What becomes of a job whose type has no handler in the process that took it;
+/// configured as `jobqueue.unknown_jobs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnknownJobs {
+    /// It waits 15 s and is offered again, without counting an attempt: while a new
+    /// version is rolled out, some process knows the type.
+    #[default]
+    Park,
+    /// It is archived at once, for a person to look at.
+    Archive,
+}
 
 /// What happened to an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +41,7 @@ pub enum Outcome {
     /// The job's absolute deadline had passed, before or while it ran.
     DeadlinePassed,
     /// No handler is registered for its type here.
-    Unknown,
+    Unknown(UnknownJobs),
     /// The application stops, and the attempt was not given the time to end.
     Interrupted,
     /// The worker that had it vanished; this is its n-th loss, from 1.
@@ -68,8 +82,25 @@ pub enum Transition {
     },
 }
 
-/// Decides what becomes of `job` after `outcome`.
-pub(crate) fn decide(job: &JobRecord, outcome: Outcome, policy: &RetryPolicy) -> Transition {
+impl Transition {
+    /// What is recorded as the last error; `None` where nothing failed.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Retry { error, .. } | Self::Archive { error } | Self::Reclaim { error } => {
+                Some(error.as_str()).filter(|error| !error.is_empty())
+            }
+            Self::Complete { .. } | Self::Revoke | Self::Requeue => None,
+        }
+    }
+}
+
+/// Decides what becomes of `job` after `outcome` at the instant `now`.
+pub(crate) fn decide(
+    job: &JobRecord,
+    outcome: Outcome,
+    policy: &RetryPolicy,
+    now: Timestamp,
+) -> Transition {
     let failed = |error: String, after: Option<Duration>| {
         if job.retried >= job.max_retry {
             Transition::Archive { error }
@@ -81,12 +112,18 @@ pub(crate) fn decide(job: &JobRecord, outcome: Outcome, policy: &RetryPolicy) ->
     match outcome {
         Outcome::Done(result) => Transition::Complete { result },
         Outcome::Failed(JobError(reason)) => match reason {
-            Reason::Failed(error) => failed(error, None),
-            Reason::RetryIn(delay, error) => failed(error, Some(delay)),
+            Reason::Failed { text, again, counted: true } => {
+                failed(text, again.map(|when| when.after(now)))
+            }
+            Reason::Failed { text, again, counted: false } => {
+                let after = again.map(|when| when.after(now));
+                let after = after.unwrap_or_else(|| policy.delay(job.retried));
+                Transition::Retry { after, error: text, counted: false }
+            }
             Reason::GiveUp(error) => Transition::Archive { error },
             Reason::Revoke => Transition::Revoke,
-            Reason::Snooze(after) => {
-                Transition::Retry { after, error: String::new(), counted: false }
+            Reason::Snooze(when) => {
+                Transition::Retry { after: when.after(now), error: String::new(), counted: false }
             }
         },
         Outcome::Panicked(message) => failed(format!("panic: {message}"), None),
@@ -94,9 +131,10 @@ pub(crate) fn decide(job: &JobRecord, outcome: Outcome, policy: &RetryPolicy) ->
         // Another attempt could only find the deadline passed again.
         Outcome::DeadlinePassed => Transition::Archive { error: "deadline passed".to_owned() },
         // A rolling deploy: another process, or the next version, knows the type.
-        Outcome::Unknown => Transition::Retry {
+        Outcome::Unknown(UnknownJobs::Archive) => Transition::Archive { error: no_handler(job) },
+        Outcome::Unknown(UnknownJobs::Park) => Transition::Retry {
             after: Duration::from_secs(15),
-            error: format!("no handler for job type {:?} in this worker", job.job_type),
+            error: no_handler(job),
             counted: false,
         },
         Outcome::Interrupted => Transition::Requeue,
@@ -105,6 +143,11 @@ pub(crate) fn decide(job: &JobRecord, outcome: Outcome, policy: &RetryPolicy) ->
         },
         Outcome::LeaseLost(_) => Transition::Reclaim { error: LEASE_EXPIRED.to_owned() },
     }
+}
+
+/// What is recorded of a job that no handler here takes.
+fn no_handler(job: &JobRecord) -> String {
+    format!("no handler for job type {:?} in this worker", job.job_type)
 }
 
 #[cfg(test)]
@@ -135,7 +178,11 @@ mod tests {
     fn every_outcome_has_its_transition() {
         let policy = RetryPolicy::new(|retried| Duration::from_secs(100 + u64::from(retried)));
         let snooze = Outcome::Failed(JobError::snooze(Duration::from_secs(7)));
+        let now = Timestamp::from_secs(1_000);
         let hinted = || Outcome::Failed(JobError::retry_in(Duration::from_secs(9), "later"));
+        let at = |secs| Outcome::Failed(JobError::retry_at(Timestamp::from_secs(secs), "then"));
+        let until = |secs| Outcome::Failed(JobError::snooze_until(Timestamp::from_secs(secs)));
+        let uncounted = |error: JobError| Outcome::Failed(error.uncounted());
         let table = [
             // outcome, retried, max, expected
             (Outcome::Done(None), 0, 25, Transition::Complete { result: None }),
@@ -144,6 +191,19 @@ mod tests {
             (failed("smtp is down"), 0, 0, archive("smtp is down")),
             (hinted(), 0, 1, retry(9, "later", true)),
             (hinted(), 1, 1, archive("later")),
+            (at(1_060), 0, 1, retry(60, "then", true)),
+            (at(900), 0, 1, retry(0, "then", true)),
+            (at(1_060), 1, 1, archive("then")),
+            (uncounted(JobError::failed("busy")), 25, 25, retry(125, "busy", false)),
+            (
+                uncounted(JobError::retry_in(Duration::from_secs(9), "x")),
+                0,
+                0,
+                retry(9, "x", false),
+            ),
+            (uncounted(JobError::give_up("bad")), 0, 25, archive("bad")),
+            (until(1_030), 25, 25, retry(30, "", false)),
+            (until(1), 25, 25, retry(0, "", false)),
             (Outcome::Failed(JobError::give_up("bad address")), 0, 25, archive("bad address")),
             (Outcome::Failed(JobError::revoke()), 0, 25, Transition::Revoke),
             (snooze, 25, 25, retry(7, "", false)),
@@ -160,15 +220,21 @@ mod tests {
                 archive("asynq: task lease expired: its worker vanished 3 times"),
             ),
             (
-                Outcome::Unknown,
+                Outcome::Unknown(UnknownJobs::Park),
                 25,
                 25,
                 retry(15, "no handler for job type \"t\" in this worker", false),
             ),
+            (
+                Outcome::Unknown(UnknownJobs::Archive),
+                0,
+                25,
+                archive("no handler for job type \"t\" in this worker"),
+            ),
         ];
         for (outcome, retried, max, expected) in table {
             let label = format!("{outcome:?} at {retried} of {max}");
-            assert_eq!(decide(&job(retried, max), outcome, &policy), expected, "{label}");
+            assert_eq!(decide(&job(retried, max), outcome, &policy, now), expected, "{label}");
         }
     }
 }

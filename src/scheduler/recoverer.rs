@@ -37,7 +37,8 @@ impl Recoverer {
                 .into_iter()
                 .map(|delivery| {
                     let lost = Outcome::LeaseLost(delivery.losses.saturating_add(1));
-                    let transition = decide(&delivery.job, lost, &RetryPolicy::default());
+                    let transition =
+                        decide(&delivery.job, lost, &RetryPolicy::default(), self.broker.now());
                     (delivery, transition)
                 })
                 .collect();

@@ -18,12 +18,12 @@ use crate::broker::redis::RedisBroker;
 use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
-use crate::job::{JobContext, JobError, JobOptions, RetryPolicy};
+use crate::job::{JobContext, JobError, JobOptions, RetryPolicy, Transition, UnknownJobs};
 use crate::pool::RedisPool;
-use crate::registry::{Entry, JobHandler, Need, Registry, State, raw_entry};
+use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, Need, Registry, State, raw_entry};
 use crate::runtime::Runtime;
 use crate::time::Clock;
-use crate::worker::WorkerSettings;
+use crate::worker::{SettledHook, WorkerSettings};
 
 /// How often leases of 30 s are extended: Asynq's own interval.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub struct JobQueueFairing {
 
 struct Parts {
     entries: Vec<Entry>,
+    layers: Vec<Layer>,
+    settled: Vec<SettledHook>,
     hooks: Hooks,
     overrides: Figment,
     environment: Option<String>,
@@ -52,6 +54,8 @@ impl JobQueueFairing {
         Self {
             parts: Mutex::new(Parts {
                 entries: Vec::new(),
+                layers: Vec::new(),
+                settled: Vec::new(),
                 hooks: Hooks::default(),
                 overrides: Figment::new(),
                 environment: None,
@@ -80,8 +84,38 @@ impl JobQueueFairing {
         Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
         E: Into<JobError>,
     {
-        let entry = raw_entry(job_type.into(), JobOptions::new(), handler);
+        let entry = Entry::raw(job_type, handler);
         self.with(|parts| parts.entries.push(entry))
+    }
+
+    /// Runs this function around every handler; see [`JobMiddleware`]. Of several,
+    /// the one that was added first is the outermost.
+    pub fn middleware<M>(self, middleware: impl JobMiddleware<M>) -> Self {
+        self.with(|parts| parts.layers.push(middleware.layer()))
+    }
+
+    /// Tells this function of every attempt that ended and what became of the job,
+    /// after the store has carried it out: what an error tracker needs. Called also
+    /// for panics, time limits and cancellations, which no middleware sees; not for
+    /// attempts whose lease was lost.
+    ///
+    /// It runs on the worker's own task: hand slow work to another one. A panic in
+    /// it is logged.
+    ///
+    /// ```
+    /// use rocket_jobqueue::{JobQueue, Transition};
+    ///
+    /// let queue = JobQueue::fairing().on_settled(|context, what| {
+    ///     if let Transition::Archive { error } = what {
+    ///         eprintln!("{} {} needs a look: {error}", context.job_type(), context.id());
+    ///     }
+    /// });
+    /// ```
+    pub fn on_settled(
+        self,
+        hook: impl Fn(&JobContext, &Transition) + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|parts| parts.settled.push(Arc::new(hook)))
     }
 
     /// Asks this guard of the application's before it shows or changes queues
@@ -106,6 +140,17 @@ impl JobQueueFairing {
     /// How long failed jobs wait. Default: Asynq's formula.
     pub fn retry_policy(self, policy: RetryPolicy) -> Self {
         self.with(|parts| parts.retry = policy)
+    }
+
+    /// What becomes of jobs that no handler here takes. Default
+    /// [`UnknownJobs::Park`].
+    #[track_caller]
+    pub fn unknown_jobs(self, what: UnknownJobs) -> Self {
+        let word = match what {
+            UnknownJobs::Archive => "archive",
+            UnknownJobs::Park => "park",
+        };
+        self.set("jobqueue.unknown_jobs", word)
     }
 
     /// Sets one value of the configuration by its full path, stronger than every
@@ -240,6 +285,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     for entry in parts.entries {
         registry.add(entry)?;
     }
+    registry.surround(parts.layers);
     let mut hooks = parts.hooks;
     if hooks.admin.is_none() && !parts.worker_only {
         hooks.open_without_admin = !config.release;
@@ -252,19 +298,26 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
             );
         }
     }
-    let settings = config.jobqueue.worker.then(|| worker_settings(&config.jobqueue, parts.retry));
+    let (retry, settled) = (parts.retry, parts.settled);
+    let settings = config.jobqueue.worker.then(|| WorkerSettings {
+        retry,
+        settled,
+        ..worker_settings(&config.jobqueue)
+    });
     let queue = JobQueue::new(Runtime::new(broker, registry, settings), config.jobqueue.clone());
     Ok(Ready { queue, hooks, config, worker_only: parts.worker_only })
 }
 
-fn worker_settings(config: &JobQueueConfig, retry: RetryPolicy) -> WorkerSettings {
+fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
     WorkerSettings {
         concurrency: config.concurrency,
         queues: config.queues.clone(),
         strict_priority: config.strict_priority,
         shutdown_timeout: config.shutdown_timeout,
         heartbeat: HEARTBEAT,
-        retry,
+        retry: RetryPolicy::default(),
+        unknown: config.unknown_jobs,
+        settled: Vec::new(),
     }
 }
 

@@ -10,18 +10,26 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::hands::Hand;
 use super::{Shared, settle};
 use crate::broker::Delivery;
-use crate::job::{DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome, decide};
+use crate::job::{
+    CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome, decide,
+};
+use crate::registry::Entry;
 use crate::time::Timestamp;
 
 pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSemaphorePermit) {
     let now = shared.broker.now();
     let limit = Limit::of(&delivery.job, now);
-    let hand = Arc::new(Hand::new(&delivery, now, limit.at));
+    let cancellation = Arc::new(Cancellation::below(&shared.interrupt));
+    let hand = Arc::new(Hand::new(&delivery, now, limit.at, Arc::clone(&cancellation)));
     let _in_hand = shared.hands.take(Arc::clone(&hand));
+    let context = JobContext::new(delivery.job.clone(), limit.at, cancellation);
+    let entry = shared.registry.get(&delivery.job.job_type);
     let began = Instant::now();
-    if let Some(outcome) = attempt(&shared, &delivery, &hand, limit, now).await {
-        let transition = decide(&delivery.job, outcome, &shared.settings.retry);
-        settle::run(&shared, delivery, transition, &hand, began.elapsed()).await;
+    if let Some(outcome) = attempt(&shared, entry, &context, &hand, limit, now).await {
+        let policy = &shared.settings.retry;
+        let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
+        let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
+        settle::run(&shared, delivery, transition, &context, &hand, began.elapsed()).await;
     }
     drop(permit);
 }
@@ -48,9 +56,13 @@ impl Limit {
 }
 
 /// Runs the handler; `None` when the lease was lost and nothing may be written.
+///
+/// The handler's future is dropped before this returns, so its place is not given
+/// to another job while it may still do something.
 async fn attempt(
     shared: &Shared,
-    delivery: &Delivery,
+    entry: Option<&Entry>,
+    context: &JobContext,
     hand: &Hand,
     limit: Limit,
     now: Timestamp,
@@ -62,30 +74,45 @@ async fn attempt(
     if shared.interrupt.is_cancelled() {
         return Some(Outcome::Interrupted);
     }
-    let Some(entry) = shared.registry.get(&delivery.job.job_type) else {
-        return Some(Outcome::Unknown);
+    let Some(entry) = entry else {
+        return Some(Outcome::Unknown(shared.settings.unknown));
     };
-    let cancelled = shared.interrupt.child_token();
     // Whoever holds a copy of the token learns that the attempt is over.
-    let _over = cancelled.clone().drop_guard();
-    let context = JobContext::new(delivery.job.clone(), limit.at, cancelled);
-    let handler = AssertUnwindSafe(async { entry.run(context, &shared.state).await });
-    tokio::select! {
+    let _over = End(&hand.cancellation);
+    let running = async { shared.registry.run(entry, context.clone(), &shared.state).await };
+    let reason = tokio::select! {
         biased;
-        ended = handler.catch_unwind() => Some(match ended {
+        ended = AssertUnwindSafe(running).catch_unwind() => return Some(match ended {
             Ok(Ok(result)) => Outcome::Done(result),
             Ok(Err(error)) => Outcome::Failed(error),
             Err(panic) => Outcome::Panicked(panic_text(&*panic)),
         }),
-        () = hand.lost.cancelled() => {
-            let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
-            tracing::warn!("lease lost while running: type={job_type:?} id={id:?}; left to its next owner");
+        reason = hand.cancellation.cancelled() => reason,
+        () = tokio::time::sleep(limit.at.since(now)) => {
+            hand.cancellation.cancel(CancelReason::TimedOut);
+            CancelReason::TimedOut
+        }
+    };
+    match reason {
+        CancelReason::TimedOut if limit.is_deadline => Some(Outcome::DeadlinePassed),
+        CancelReason::TimedOut => Some(Outcome::TimedOut),
+        CancelReason::Shutdown => Some(Outcome::Interrupted),
+        CancelReason::Operator => Some(Outcome::Interrupted),
+        CancelReason::LeaseLost => {
+            let (job_type, id) = (&hand.job.job_type, &hand.job.id);
+            tracing::warn!(
+                "lease lost while running: type={job_type:?} id={id:?}; left to its next owner"
+            );
             None
         }
-        () = shared.interrupt.cancelled() => Some(Outcome::Interrupted),
-        () = tokio::time::sleep(limit.at.since(now)) => Some(
-            if limit.is_deadline { Outcome::DeadlinePassed } else { Outcome::TimedOut },
-        ),
+    }
+}
+
+struct End<'a>(&'a Cancellation);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -107,7 +134,7 @@ mod tests {
     use super::*;
     use crate::broker::Broker;
     use crate::broker::memory::MemoryBroker;
-    use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy};
+    use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
     use crate::registry::{Registry, State, raw_entry};
     use crate::time::Clock;
     use crate::worker::WorkerSettings;
@@ -137,6 +164,8 @@ mod tests {
                 shutdown_timeout: Duration::ZERO,
                 heartbeat: Duration::from_secs(5),
                 retry: RetryPolicy::default(),
+                unknown: UnknownJobs::Park,
+                settled: Vec::new(),
             },
             hands: Hands::default(),
             permits: Arc::new(Semaphore::new(1)),

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
-use crate::job::{JobId, JobRecord, QueueName};
+use crate::job::{CancelReason, Cancellation, JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,19 +23,24 @@ pub(super) struct Hand {
     pub(super) job: Arc<JobRecord>,
     pub(super) started: Timestamp,
     pub(super) deadline: Timestamp,
-    /// Fires when the lease was lost: the attempt ends and writes nothing.
-    pub(super) lost: CancellationToken,
+    /// How the attempt learns that it is to end.
+    pub(super) cancellation: Arc<Cancellation>,
     lease: Mutex<(Lease, Turn, Instant)>,
     turn_over: Notify,
 }
 
 impl Hand {
-    pub(super) fn new(delivery: &Delivery, started: Timestamp, deadline: Timestamp) -> Self {
+    pub(super) fn new(
+        delivery: &Delivery,
+        started: Timestamp,
+        deadline: Timestamp,
+        cancellation: Arc<Cancellation>,
+    ) -> Self {
         Self {
             job: Arc::new(delivery.job.clone()),
             started,
             deadline,
-            lost: CancellationToken::new(),
+            cancellation,
             lease: Mutex::new((delivery.lease.clone(), Turn::Free, Instant::now() + LEASE)),
             turn_over: Notify::new(),
         }
@@ -74,7 +78,7 @@ impl Hand {
             return None;
         }
         if lease.2 <= Instant::now() {
-            self.lost.cancel();
+            self.cancellation.cancel(CancelReason::LeaseLost);
             return None;
         }
         lease.1 = Turn::Extending;
@@ -90,7 +94,7 @@ impl Hand {
                     lease.0 = renewed;
                     lease.2 = asked + LEASE;
                 }
-                Extended::Lost => self.lost.cancel(),
+                Extended::Lost => self.cancellation.cancel(CancelReason::LeaseLost),
                 Extended::Unknown => {}
             }
         }

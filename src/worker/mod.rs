@@ -16,16 +16,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
-use crate::job::{QueueName, RetryPolicy};
+use crate::job::{JobContext, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
 use hands::Hands;
 
 /// How long settling may take after the running jobs were interrupted.
 const LAST_WORDS: Duration = Duration::from_millis(900);
 
+/// What is told of every attempt that was settled.
+pub(crate) type SettledHook = Arc<dyn Fn(&JobContext, &Transition) + Send + Sync>;
+
 /// How a worker works.
-#[derive(Clone, Debug)]
-pub struct WorkerSettings {
+#[derive(Clone)]
+pub(crate) struct WorkerSettings {
     /// Most jobs at a time.
     pub concurrency: usize,
     /// Queue → priority.
@@ -36,8 +39,12 @@ pub struct WorkerSettings {
     pub shutdown_timeout: Duration,
     /// How often leases are extended and the worker is announced.
     pub heartbeat: Duration,
-    /// How long failed jobs wait.
+    /// How long failed jobs wait whose type says nothing else.
     pub retry: RetryPolicy,
+    /// What becomes of jobs that no handler takes.
+    pub unknown: UnknownJobs,
+    /// Called in this order.
+    pub settled: Vec<SettledHook>,
 }
 
 /// What the parts of a worker share.

@@ -1,19 +1,21 @@
 //! Carries out what was decided, and does not let go while the store is away:
 //! an acknowledgement that is given up means that the job runs twice.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Shared;
 use super::hands::Hand;
 use crate::broker::{Delivery, Settled};
 use crate::error::Refusals;
-use crate::job::{Transition, report};
+use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
 
 pub(super) async fn run(
     shared: &Shared,
     mut delivery: Delivery,
     transition: Transition,
+    context: &JobContext,
     hand: &Hand,
     took: Duration,
 ) {
@@ -28,6 +30,7 @@ pub(super) async fn run(
                 match settled.first() {
                     Some(Settled::Done) => {
                         report(&delivery.job, &transition, took, shared.broker.now());
+                        tell(shared, context, &transition);
                     }
                     Some(Settled::Lost) | None => tracing::warn!(
                         "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
@@ -49,6 +52,16 @@ pub(super) async fn run(
                 tracing::warn!("job left to its lease: id={id:?}, settling failed: {error}");
                 return;
             }
+        }
+    }
+}
+
+/// Tells the application's own hooks. One that panics harms nobody else.
+fn tell(shared: &Shared, context: &JobContext, transition: &Transition) {
+    for hook in &shared.settings.settled {
+        if catch_unwind(AssertUnwindSafe(|| hook(context, transition))).is_err() {
+            let id = context.id();
+            tracing::error!("a hook panicked after job {id:?} was settled");
         }
     }
 }

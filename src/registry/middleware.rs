@@ -1,0 +1,167 @@
+//! What runs around handlers: functions that see each attempt and its outcome.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use super::{Attempt, FromContext, Need, Run, State};
+use crate::job::{JobContext, JobError};
+
+/// What an attempt comes to: the encoded result, if any, or the handler's word.
+pub type JobResult = Result<Option<Vec<u8>>, JobError>;
+
+/// A function around handlers: `async fn(JobContext, Next, extractors…) ->
+/// Result<Option<Vec<u8>>, E>`, where `E` is [`JobError`] or anything that can be
+/// displayed.
+///
+/// It runs for each attempt, after the deadline was looked at and before the
+/// payload is decoded. It may look at the [`JobContext`], let the attempt go on by
+/// `next.run().await`, look at what came of it and answer something else, or answer
+/// at once without running the handler. A panic in it is the attempt's panic; time
+/// limit, cancellation and shutdown end it together with the handler, by dropping
+/// it, so what must happen in any case belongs into a `Drop`. A process that has
+/// no handler for a job type runs no middleware for it.
+///
+/// Those of the fairing ([`JobQueueFairing::middleware`](crate::JobQueueFairing::middleware))
+/// are around those of the job type ([`JobHandler::middleware`](crate::JobHandler::middleware));
+/// of each, the one that was added first is the outermost.
+///
+/// ```
+/// # use rocket_jobqueue::{Job, JobContext, JobError, JobHandler, JobQueue, JobResult, Next};
+/// # use std::time::{Duration, Instant};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome;
+/// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
+/// # async fn send_welcome(_job: Welcome) -> Result<(), std::io::Error> { Ok(()) }
+/// async fn timed(context: JobContext, next: Next) -> JobResult {
+///     let began = Instant::now();
+///     let result = next.run().await;
+///     println!("{} took {:?}", context.job_type(), began.elapsed());
+///     result
+/// }
+///
+/// async fn not_at_night(_: JobContext, next: Next) -> JobResult {
+/// #   let night = false;
+///     if night {
+///         return Err(JobError::snooze(Duration::from_secs(3600))); // the handler does not run
+///     }
+///     next.run().await
+/// }
+///
+/// let queue = JobQueue::fairing()
+///     .middleware(timed) // around all handlers
+///     .handle(send_welcome.middleware(not_at_night)); // around this one
+/// ```
+///
+/// Around every attempt a `tracing` span:
+///
+/// ```
+/// # use rocket_jobqueue::{JobContext, JobQueue, Next};
+/// use tracing::Instrument;
+///
+/// let queue = JobQueue::fairing().middleware(|context: JobContext, next: Next| {
+///     let span = tracing::info_span!("job", kind = context.job_type(), id = %context.id());
+///     next.run().instrument(span)
+/// });
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a job middleware",
+    note = "a middleware is `async fn(context: JobContext, next: Next, extractors..) -> Result<Option<Vec<u8>>, E>` with `E: Display` (or `JobError`)"
+)]
+pub trait JobMiddleware<Marker>: Send + Sync + 'static {
+    /// Erases the types.
+    fn layer(self) -> Layer;
+}
+
+type Wrap = Arc<dyn Fn(JobContext, Next, &State) -> Attempt + Send + Sync>;
+
+/// One middleware, ready to run around handlers.
+#[derive(Clone)]
+pub struct Layer {
+    pub(super) needs: Vec<Need>,
+    wrap: Wrap,
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layer").field("needs", &self.needs).finish_non_exhaustive()
+    }
+}
+
+/// The rest of an attempt: the middleware further in, then the handler. Dropped
+/// without being run, the handler does not run.
+#[must_use = "without `next.run()` the handler does not run"]
+pub struct Next {
+    /// Those of all handlers, then those of this one.
+    pub(super) layers: [Arc<[Layer]>; 2],
+    /// How many of them have been entered.
+    pub(super) entered: usize,
+    pub(super) run: Run,
+    pub(super) context: JobContext,
+    pub(super) state: Arc<State>,
+}
+
+impl Next {
+    /// Lets the attempt go on; returns what came of it.
+    pub async fn run(self) -> JobResult {
+        self.attempt().await
+    }
+
+    pub(super) fn attempt(mut self) -> Attempt {
+        let [all, own] = &self.layers;
+        let layer = all.get(self.entered).or_else(|| own.get(self.entered - all.len()));
+        match layer.cloned() {
+            Some(layer) => {
+                self.entered += 1;
+                let (context, state) = (self.context.clone(), Arc::clone(&self.state));
+                (layer.wrap)(context, self, &state)
+            }
+            None => (self.run)(self.context, &self.state),
+        }
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+macro_rules! middleware {
+    ($($part:ident)*) => {
+        impl<F, Fut, E, $($part,)*> JobMiddleware<fn($($part,)*) -> E> for F
+        where
+            F: Fn(JobContext, Next, $($part,)*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
+            E: Into<JobError>,
+            $($part: FromContext,)*
+        {
+            fn layer(self) -> Layer {
+                let middleware = Arc::new(self);
+                #[allow(unused_mut)]
+                let mut needs = Vec::new();
+                $($part::needs(&mut needs);)*
+                Layer {
+                    needs,
+                    wrap: Arc::new(move |context, next, _state| {
+                        let extract = || {
+                            Ok::<_, JobError>(($($part::from_context(&context, _state)?,)*))
+                        };
+                        let ready = extract();
+                        let middleware = Arc::clone(&middleware);
+                        Box::pin(async move {
+                            #[allow(non_snake_case)]
+                            let ($($part,)*) = ready?;
+                            middleware(context, next, $($part,)*).await.map_err(Into::into)
+                        })
+                    }),
+                }
+            }
+        }
+    };
+}
+
+middleware!();
+middleware!(A);
+middleware!(A B);
+middleware!(A B C);
+middleware!(A B C D);

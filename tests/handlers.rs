@@ -1,0 +1,318 @@
+//! Handlers and what is around them: middleware, words about failures, retry
+//! policies, job types that nobody knows.
+
+mod support;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rocket::local::asynchronous::Client;
+use rocket::tokio;
+use rocket_jobqueue::{
+    Entry, Job, JobContext, JobError, JobHandler, JobId, JobInfo, JobOptions, JobQueue,
+    JobQueueFairing, JobResult, JobState, Managed, Next, RetryPolicy, Transition, UnknownJobs,
+};
+use serde::{Deserialize, Serialize};
+use support::RedisServer;
+
+/// More than a loaded machine needs; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Serialize, Deserialize)]
+struct Work {
+    word: String,
+}
+
+impl Job for Work {
+    const TYPE: &'static str = "test:work";
+
+    fn options() -> JobOptions {
+        JobOptions::new().retention(Duration::from_secs(60))
+    }
+}
+
+fn work(word: &str) -> Work {
+    Work { word: word.to_owned() }
+}
+
+/// What happened, in order.
+#[derive(Clone, Default)]
+struct Diary(Arc<Mutex<Vec<String>>>);
+
+impl Diary {
+    fn write(&self, line: impl Into<String>) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn read(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+async fn do_work(job: Work, context: JobContext, diary: Managed<Diary>) -> JobResult {
+    diary.write(format!("handler {}", job.word));
+    let later = || rocket_jobqueue::Timestamp::from(std::time::SystemTime::now());
+    match job.word.as_str() {
+        "fail" => Err(JobError::failed("no luck")),
+        "busy" if context.attempt() == 1 && context.last_error().is_none() => {
+            Err(JobError::retry_in(Duration::ZERO, "the printer is busy").uncounted())
+        }
+        "at" => Err(JobError::retry_at(later() + Duration::from_secs(3600), "later")),
+        "until" => Err(JobError::snooze_until(later() + Duration::from_secs(3600))),
+        "revoke" => Err(JobError::revoke()),
+        "panic" => panic!("boom"),
+        word => Ok(Some(format!("\"{word}\"").into_bytes())),
+    }
+}
+
+fn memory() -> JobQueueFairing {
+    JobQueue::fairing().memory()
+}
+
+/// The queue of an application that runs it, with its diary.
+struct App {
+    client: Client,
+    queue: JobQueue,
+    diary: Diary,
+}
+
+impl App {
+    async fn launch(queue: JobQueueFairing) -> App {
+        let diary = Diary::default();
+        let figment = rocket::Config::figment().merge(("log_level", "off"));
+        let rocket = rocket::custom(figment).manage(diary.clone()).attach(queue);
+        let client = Client::untracked(rocket).await.expect("the application launches");
+        let queue = client.rocket().state::<JobQueue>().expect("it manages the handle").clone();
+        App { client, queue, diary }
+    }
+
+    async fn put(&self, job: Work) -> JobId {
+        self.queue.enqueue(job).await.unwrap().id
+    }
+
+    async fn until(&self, id: &JobId, state: JobState) -> JobInfo {
+        until(|| async {
+            let found = self.queue.job("default", id).await.unwrap();
+            found.filter(|info| info.state == state)
+        })
+        .await
+    }
+}
+
+/// Waits until the question has an answer.
+async fn until<T, F: Future<Output = Option<T>>>(mut question: impl FnMut() -> F) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = question().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "it did not happen within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A middleware that writes down when it is entered and left.
+fn noting(
+    name: &'static str,
+) -> impl Fn(JobContext, Next, Managed<Diary>) -> rocket::futures::future::BoxFuture<'static, JobResult>
++ Send
++ Sync
++ 'static {
+    move |_, next, diary| {
+        Box::pin(async move {
+            diary.write(format!("{name} in"));
+            let result = next.run().await;
+            diary.write(format!("{name} out {}", if result.is_ok() { "ok" } else { "error" }));
+            result
+        })
+    }
+}
+
+#[rocket::async_test]
+async fn middleware_runs_outermost_first_around_all_handlers_and_then_around_one() {
+    let handler = do_work.middleware(noting("own one")).middleware(noting("own two"));
+    let queue = memory().middleware(noting("all one")).middleware(noting("all two"));
+    let app = App::launch(queue.handle(handler)).await;
+
+    let id = app.put(work("x")).await;
+
+    app.until(&id, JobState::Completed).await;
+    let into = ["all one in", "all two in", "own one in", "own two in", "handler x"];
+    let out = ["own two out ok", "own one out ok", "all two out ok", "all one out ok"];
+    assert_eq!(app.diary.read(), [&into[..], &out[..]].concat());
+}
+
+#[rocket::async_test]
+async fn middleware_sees_the_failure_of_a_payload_that_cannot_be_read() {
+    let app = App::launch(memory().middleware(noting("all")).handle(do_work)).await;
+
+    let receipt = app.queue.enqueue_raw(Work::TYPE, Some(b"[]".to_vec())).max_retry(0).await;
+
+    app.until(&receipt.unwrap().id, JobState::Archived).await;
+    assert_eq!(app.diary.read(), ["all in", "all out error"]);
+}
+
+#[rocket::async_test]
+async fn middleware_can_answer_in_place_of_the_handler() {
+    let instead = async |_: JobContext, _: Next| Ok::<_, JobError>(Some(b"7".to_vec()));
+    let app = App::launch(memory().handle(do_work.middleware(instead))).await;
+
+    let id = app.put(work("x")).await;
+
+    assert_eq!(app.until(&id, JobState::Completed).await.result.as_deref(), Some(&b"7"[..]));
+    assert!(app.diary.read().is_empty(), "the handler did not run");
+}
+
+#[rocket::async_test]
+async fn middleware_can_say_something_else_about_a_failure() {
+    async fn hopeless(context: JobContext, next: Next) -> JobResult {
+        next.run().await.map_err(|error| {
+            let text = error.text().unwrap_or_default();
+            JobError::give_up(format!("{} at attempt {}", text, context.attempt()))
+        })
+    }
+    let app = App::launch(memory().middleware(hopeless).handle(do_work)).await;
+
+    let id = app.put(work("fail")).await;
+
+    let info = app.until(&id, JobState::Archived).await;
+    assert_eq!(info.job.last_error, "no luck at attempt 1");
+}
+
+#[rocket::async_test]
+async fn a_panic_in_middleware_is_the_attempts_panic() {
+    async fn faulty(_: JobContext, next: Next) -> JobResult {
+        let _ = next.run().await;
+        panic!("in the middleware");
+    }
+    let app = App::launch(memory().handle(do_work.middleware(faulty))).await;
+
+    let id = app.queue.enqueue(work("x")).max_retry(0).await.unwrap().id;
+
+    let info = app.until(&id, JobState::Archived).await;
+    assert_eq!(info.job.last_error, "panic: in the middleware");
+}
+
+#[rocket::async_test]
+async fn state_that_middleware_names_and_nobody_manages_stops_the_launch() {
+    async fn needy(_: JobContext, next: Next, _: Managed<Arc<u128>>) -> JobResult {
+        next.run().await
+    }
+    for queue in [memory().middleware(needy), memory().handle(do_work.middleware(needy))] {
+        let figment = rocket::Config::figment().merge(("log_level", "off"));
+        let rocket = rocket::custom(figment).manage(Diary::default()).attach(queue);
+        // Rocket's error panics when it is dropped unread.
+        assert!(rocket.ignite().await.err().map(|error| error.to_string()).is_some());
+    }
+}
+
+#[rocket::async_test]
+async fn a_job_that_names_its_next_attempts_instant_waits_for_it() {
+    let app = App::launch(memory().handle(do_work)).await;
+    for (word, retried, text) in [("at", 1, "later"), ("until", 0, "")] {
+        let id = app.put(work(word)).await;
+
+        let info = app.until(&id, JobState::Retry).await;
+
+        assert_eq!((info.job.retried, info.job.last_error.as_str()), (retried, text), "{word}");
+        let wait = info.due.unwrap().since(std::time::SystemTime::now().into());
+        assert!(wait > Duration::from_secs(3500) && wait <= Duration::from_secs(3600), "{wait:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn an_uncounted_failure_leaves_its_text_and_every_retry() {
+    let app = App::launch(memory().handle(do_work)).await;
+
+    let id = app.queue.enqueue(work("busy")).max_retry(0).await.unwrap().id;
+
+    let info = app.until(&id, JobState::Completed).await;
+    assert_eq!((info.job.retried, info.job.last_error.as_str()), (0, "the printer is busy"));
+    assert_eq!(app.diary.read().len(), 2);
+}
+
+#[rocket::async_test]
+async fn a_job_types_own_retry_policy_is_stronger_than_the_applications() {
+    let hour = Duration::from_secs(3600);
+    let raw = Entry::raw("raw", async |_: Vec<u8>, _: JobContext| {
+        Err::<Option<Vec<u8>>, _>(JobError::failed("no"))
+    });
+    let queue = memory()
+        .retry_policy(RetryPolicy::fixed(2 * hour))
+        .handle(do_work.retry_policy(RetryPolicy::fixed(hour)))
+        .handle(raw);
+    let app = App::launch(queue).await;
+
+    let typed = app.put(work("fail")).await;
+    let raw = app.queue.enqueue_raw("raw", None).await.unwrap().id;
+
+    for (id, expected) in [(typed, hour), (raw, 2 * hour)] {
+        let info = app.until(&id, JobState::Retry).await;
+        let wait = info.due.unwrap().since(std::time::SystemTime::now().into());
+        assert!(wait <= expected && wait > expected - Duration::from_secs(100), "{wait:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn the_application_is_told_what_became_of_each_attempt_also_where_a_hook_panics() {
+    let told = Diary::default();
+    let tell = told.clone();
+    let queue = memory()
+        .on_settled(|_, _| panic!("in a hook"))
+        .on_settled(move |context: &JobContext, what: &Transition| {
+            let (word, attempt) = (context.job_type(), context.attempt());
+            tell.write(format!("{word} {attempt} {}", what.error().unwrap_or("-")));
+        })
+        .handle(do_work);
+    let app = App::launch(queue).await;
+
+    for word in ["x", "panic", "revoke"] {
+        let known = told.read().len();
+        app.queue.enqueue(work(word)).max_retry(0).await.unwrap();
+        until(|| async { (told.read().len() > known).then_some(()) }).await;
+    }
+
+    assert_eq!(told.read(), ["test:work 1 -", "test:work 1 panic: boom", "test:work 1 -"]);
+}
+
+#[rocket::async_test]
+async fn a_job_type_nobody_knows_is_archived_where_that_is_asked_for() {
+    let app = App::launch(memory().unknown_jobs(UnknownJobs::Archive)).await;
+
+    let id = app.put(work("x")).await;
+
+    let info = app.until(&id, JobState::Archived).await;
+    assert!(info.job.last_error.contains("no handler for job type \"test:work\""));
+}
+
+#[rocket::async_test]
+async fn in_a_fleet_of_which_one_process_knows_the_type_no_attempt_is_burnt() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let on_redis = || JobQueue::fairing().set("databases.jobqueue.addr", redis.addr());
+    let old = App::launch(on_redis().set("jobqueue.concurrency", 2)).await;
+    let parked = old.queue.enqueue(work("parked")).max_retry(0).await.unwrap().id;
+    let info = old.until(&parked, JobState::Retry).await;
+    assert_eq!(info.job.retried, 0);
+    let new = App::launch(on_redis().handle(do_work).set("jobqueue.concurrency", 20)).await;
+    let mut ids = vec![parked];
+    for n in 0..4 {
+        ids.push(new.queue.enqueue(work(&n.to_string())).max_retry(0).await.unwrap().id);
+    }
+
+    // Each time the old process takes a job, the job waits 15 s.
+    let end = Instant::now() + Duration::from_secs(180);
+    for id in &ids {
+        loop {
+            let info = new.queue.job("default", id).await.unwrap().expect("it is kept");
+            assert_eq!(info.job.retried, 0);
+            assert_ne!(info.state, JobState::Archived, "{}", info.job.last_error);
+            if info.state == JobState::Completed {
+                break;
+            }
+            assert!(Instant::now() < end, "{info:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    drop((old.client, new.client));
+}
