@@ -2,6 +2,7 @@
 //! showing its parts. What a store said verbatim stays inside, for the log.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What went wrong, in one line, with predicates to ask about it.
 ///
@@ -16,10 +17,11 @@ use std::fmt;
 /// let error = QueueName::new("no spaces").unwrap_err();
 /// assert!(error.is_invalid());
 /// ```
+#[derive(Clone)]
 pub struct Error {
     kind: Kind,
     message: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,7 @@ impl Error {
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

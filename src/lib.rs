@@ -19,7 +19,7 @@ mod web;
 mod worker;
 
 pub use broker::{JobInfo, QueueInfo};
-pub use client::{Client, Enqueue, MAX_PAYLOAD, Receipt};
+pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;
 pub use inspector::Inspector;

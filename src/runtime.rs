@@ -56,9 +56,10 @@ impl Runtime {
         broker: Arc<dyn Broker>,
         registry: Registry,
         settings: Option<WorkerSettings>,
+        max_payload: usize,
     ) -> Self {
         Self {
-            client: Client::new(Arc::clone(&broker)),
+            client: Client::new(Arc::clone(&broker), max_payload),
             broker,
             registry,
             settings,

@@ -3,6 +3,7 @@
 //! restart; that is what Redis is for.
 
 mod expiring;
+mod groups;
 mod inspect;
 mod queue;
 
@@ -13,8 +14,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Lease, Sealed, Settled,
-    Taken,
+    Announcement, Answer, Broker, Delivery, Each, Enqueued, Extended, Forwarded, Lease, Sealed,
+    Settled, Taken,
 };
 use crate::job::{NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
@@ -91,10 +92,10 @@ impl MemoryBroker {
 impl Sealed for MemoryBroker {}
 
 impl Broker for MemoryBroker {
-    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {
+    fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
             let store = |job: &NewJob| self.act(&job.record.queue, |q, now| q.enqueue(job, now));
-            Ok(jobs.iter().map(store).collect())
+            jobs.iter().map(|job| Ok(store(job))).collect()
         })
     }
 

@@ -31,6 +31,9 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(86_400);
 /// What an operation of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
+/// What an operation returns that can go differently for each of its items.
+pub type Each<'a, T> = Pin<Box<dyn Future<Output = Vec<Result<T, Error>>> + Send + 'a>>;
+
 /// The right to end a job: which one, whose it is, and until when. A stale owner
 /// settles, extends and writes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub struct Delivery {
 pub enum Enqueued {
     /// Stored.
     Created {
-        /// Pending, or scheduled where it is due later.
+        /// Pending, scheduled where it is due later, or aggregating in its group.
         state: JobState,
         /// When it is due, in store time.
         due: Timestamp,
@@ -173,7 +176,14 @@ pub(crate) use sealed::Sealed;
 pub trait Broker: Inspect + Send + Sync + Sealed + 'static {
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.
-    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>>;
+    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {
+        Box::pin(async move { self.enqueue_each(jobs).await.into_iter().collect() })
+    }
+
+    /// Stores new jobs; one outcome for each, in order. What cannot be stored
+    /// does not keep the others from it. Jobs of one queue are taken in the
+    /// order they came, unless a part of them had to be sent again.
+    fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued>;
 
     /// Takes up to `most` jobs, trying the queues in the order given, each under
     /// a lease of [`LEASE`]. Paused queues give nothing, and a queue that fails

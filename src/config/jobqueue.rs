@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::value::{Leaf, Table, quoted};
+use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
 use crate::job::{QueueName, UnknownJobs};
+
+/// Half of what Redis takes in one value.
+const MOST_PAYLOAD: u32 = 256 * 1024 * 1024;
 
 /// Keys of the section; `queues` holds names of the user's own.
 pub(super) const KEYS: &[&str] = &[
@@ -18,6 +22,7 @@ pub(super) const KEYS: &[&str] = &[
     "strict_priority",
     "shutdown_timeout",
     "unknown_jobs",
+    "max_payload",
     "register_route",
     "port",
     "openapi",
@@ -70,6 +75,10 @@ pub struct JobQueueConfig {
     /// What becomes of jobs that no handler here takes. Default
     /// [`UnknownJobs::Park`].
     pub unknown_jobs: UnknownJobs,
+    /// The largest payload of a job, bytes. Default 1 MiB, also for 0; at most
+    /// 256 MiB. Redis takes more, but holds all of it in memory, and every worker
+    /// fetches it: a large thing is better stored elsewhere and named in the job.
+    pub max_payload: usize,
     /// Whether `POST {base}/register` exists. Default `true`.
     pub register_route: bool,
     /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
@@ -96,6 +105,7 @@ impl Default for JobQueueConfig {
             strict_priority: false,
             shutdown_timeout: Duration::from_secs(8),
             unknown_jobs: UnknownJobs::Park,
+            max_payload: MAX_PAYLOAD,
             register_route: true,
             port: 8082,
             openapi: true,
@@ -134,6 +144,7 @@ impl JobQueueConfig {
             strict_priority: table.bool("strict_priority", false)?,
             shutdown_timeout: table.duration("shutdown_timeout", default.shutdown_timeout)?,
             unknown_jobs,
+            max_payload: size(table, "max_payload", default.max_payload)?,
             register_route: table.bool("register_route", true)?,
             port,
             openapi: table.bool("openapi", true)?,
@@ -141,6 +152,12 @@ impl JobQueueConfig {
             log_to_stderr: table.bool("log_to_stderr", true)?,
         })
     }
+}
+
+/// A number of bytes; 0 and absent mean the default.
+fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
+    let size = table.get(key).map_or(Ok(0), |leaf| leaf.number(0, MOST_PAYLOAD))?;
+    Ok(if size == 0 { default } else { size as usize })
 }
 
 /// `None` where no layer names a queue.

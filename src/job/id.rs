@@ -8,6 +8,45 @@ use crate::error::Error;
 const MAX_ID: usize = 512;
 const MAX_QUEUE: usize = 128;
 
+/// Text that every reader, key and log line can hold.
+fn plain_text(what: &str, text: &str) -> Result<(), Error> {
+    if text.trim().is_empty() {
+        return Err(Error::invalid(format!("{what}: expected text, found a blank")));
+    }
+    if text.len() > MAX_ID {
+        let found = text.len();
+        return Err(Error::invalid(format!(
+            "{what}: expected at most {MAX_ID} bytes, found {found}"
+        )));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("{what}: expected no control characters, found one")));
+    }
+    Ok(())
+}
+
+/// Checks the name of a group: the same rules as for an id.
+pub(crate) fn check_group(name: &str) -> Result<(), Error> {
+    plain_text("group", name)
+}
+
+/// The job that stands in the way of another; the source of that error.
+#[derive(Debug, thiserror::Error)]
+#[error("held by job {0}")]
+struct Holder(JobId);
+
+impl Error {
+    /// The job that has the unique lock, where [`Error::is_duplicate`].
+    pub fn holder(&self) -> Option<&JobId> {
+        std::error::Error::source(self)?.downcast_ref::<Holder>().map(|holder| &holder.0)
+    }
+
+    /// Names the job that has the lock.
+    pub(crate) fn held_by(self, holder: JobId) -> Self {
+        self.caused_by(Holder(holder))
+    }
+}
+
 /// A job's id, unique within its queue. By default a random UUID (version 4),
 /// as Asynq makes them; an application may give its own.
 ///
@@ -29,18 +68,7 @@ impl JobId {
     /// [`Error::is_invalid`] that says which rule is broken.
     pub fn new(id: impl AsRef<str>) -> Result<Self, Error> {
         let id = id.as_ref();
-        if id.trim().is_empty() {
-            return Err(Error::invalid("job id: expected text, found a blank"));
-        }
-        if id.len() > MAX_ID {
-            let found = id.len();
-            return Err(Error::invalid(format!(
-                "job id: expected at most {MAX_ID} bytes, found {found}"
-            )));
-        }
-        if id.chars().any(char::is_control) {
-            return Err(Error::invalid("job id: expected no control characters, found one"));
-        }
+        plain_text("job id", id)?;
         Ok(Self(Arc::from(id)))
     }
 

@@ -17,6 +17,7 @@ pub use context::{CancelReason, JobContext};
 pub use error::JobError;
 #[cfg(test)]
 pub(crate) use error::text as error_text;
+pub(crate) use id::check_group;
 pub use id::{JobId, QueueName};
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
 pub use record::{Idempotency, JobRecord, NewJob};

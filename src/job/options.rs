@@ -50,6 +50,7 @@ pub struct JobOptions {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) retention: Duration,
     pub(crate) unique_for: Option<Duration>,
+    pub(crate) group: Option<Cow<'static, str>>,
 }
 
 impl Default for JobOptions {
@@ -60,7 +61,7 @@ impl Default for JobOptions {
 
 impl JobOptions {
     /// Queue `default`, at once, 10 retries, 30 minutes an attempt, not kept
-    /// after success, not unique.
+    /// after success, not unique, in no group.
     pub const fn new() -> Self {
         Self {
             queue: Cow::Borrowed(DEFAULT_QUEUE),
@@ -70,6 +71,7 @@ impl JobOptions {
             deadline: None,
             retention: Duration::ZERO,
             unique_for: None,
+            group: None,
         }
     }
 
@@ -83,6 +85,12 @@ impl JobOptions {
     /// Zero is at once.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.placement = Placement::After(delay);
+        self
+    }
+
+    /// Runs no earlier than `at`. An instant that has passed is at once.
+    pub fn at(mut self, at: impl Into<Timestamp>) -> Self {
+        self.placement = Placement::At(at.into());
         self
     }
 
@@ -118,6 +126,18 @@ impl JobOptions {
     /// time counts from its due time.
     pub fn unique_for(mut self, lock: Duration) -> Self {
         self.unique_for = Some(lock);
+        self
+    }
+
+    /// Collects the job in this group of its queue instead of running it: a
+    /// worker with an aggregate function makes one job of what came together.
+    /// A job with a delay joins the group when it is due. Not blank, at most 512
+    /// bytes, no control characters.
+    ///
+    /// Where no worker of the queue has an aggregate function, the job waits for
+    /// ever; see [`JobQueueFairing::aggregate`](crate::JobQueueFairing::aggregate).
+    pub fn group(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.group = Some(name.into());
         self
     }
 }

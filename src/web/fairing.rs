@@ -304,7 +304,8 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         settled,
         ..worker_settings(&config.jobqueue)
     });
-    let queue = JobQueue::new(Runtime::new(broker, registry, settings), config.jobqueue.clone());
+    let runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload);
+    let queue = JobQueue::new(runtime, config.jobqueue.clone());
     Ok(Ready { queue, hooks, config, worker_only: parts.worker_only })
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[cfg(any(feature = "dashboard", feature = "metrics"))]
 use crate::broker::QueueInfo;
 use crate::broker::{Inspect, JobInfo};
-use crate::client::{Client, Enqueue};
+use crate::client::{Client, Draft, Enqueue, EnqueueAll};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
 use crate::inspector::Inspector;
@@ -105,6 +105,16 @@ impl JobQueue {
     /// of: those of a Go worker, for example.
     pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
         self.0.runtime.client().enqueue_raw(job_type, payload)
+    }
+
+    /// Prepares many jobs of any types, queues and options; await it to store
+    /// them, each with an answer of its own. See [`EnqueueAll`].
+    pub fn enqueue_all<I>(&self, jobs: I) -> EnqueueAll
+    where
+        I: IntoIterator,
+        I::Item: Into<Draft>,
+    {
+        self.0.runtime.client().enqueue_all(jobs)
     }
 
     /// Looks at queues and jobs and acts on them, as an operator does.

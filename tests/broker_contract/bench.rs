@@ -113,6 +113,11 @@ pub fn unique(mut job: NewJob, lasts: Duration) -> NewJob {
     job
 }
 
+pub fn grouped(mut job: NewJob, group: &str) -> NewJob {
+    job.record.group = group.to_owned();
+    job
+}
+
 pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
     job.idempotency = Some(Idempotency::new("/jobs", key, body.as_bytes()));
     job

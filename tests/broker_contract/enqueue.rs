@@ -164,3 +164,66 @@ async fn a_delayed_job_is_scheduled_to_the_microsecond(
     assert_eq!((info.state, info.due), (JobState::Scheduled, Some(due)));
     assert!(on.take_many(1).await.is_empty());
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_bulk_of_many_jobs_for_several_queues_keeps_their_order_and_options(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let others = [on.beside(), on.beside()];
+    let mut jobs = Vec::new();
+    for n in 0..350u64 {
+        jobs.push(on.job(&format!("{n:03}")));
+        jobs.push(
+            others[(n % 2) as usize].job(&format!("{n:03}")).placed(Placement::After(secs(n))),
+        );
+    }
+    jobs[0].record.headers = [("trace".to_owned(), "1".to_owned())].into();
+    jobs.push(unique(on.job("lock"), secs(60)));
+    jobs.push(unique(on.job("second"), secs(60)));
+    jobs.push(grouped(on.job("grouped"), "digest"));
+    jobs.push(guarded(on.job("guarded"), "k", "body"));
+    jobs.push(guarded(on.job("again"), "k", "body"));
+    jobs.push(on.job("007"));
+
+    let outcomes: Vec<_> =
+        on.broker.enqueue_each(&jobs).await.into_iter().map(|one| one.unwrap()).collect();
+
+    assert!(outcomes[..701].iter().all(created));
+    assert_eq!(
+        outcomes[701..],
+        [
+            Enqueued::Duplicate { holder: id("lock") },
+            Enqueued::Created { state: JobState::Aggregating, due: START },
+            Enqueued::Created { state: JobState::Pending, due: START },
+            Enqueued::Replayed { id: id("guarded") },
+            Enqueued::IdConflict,
+        ]
+    );
+    assert_eq!(on.see("000").await.job.headers["trace"], "1");
+    let expected: Vec<_> = (0..350).map(|n| format!("{n:03}")).collect();
+    assert_eq!(ids(&on.take_many(350).await), expected);
+    let sizes: Vec<_> = [others[0].info().await.sizes, others[1].info().await.sizes].into();
+    assert_eq!((sizes[0]["scheduled"], sizes[0]["pending"]), (174, 1), "0 s is at once");
+    assert_eq!(sizes[1]["scheduled"], 175);
+}
+
+#[rstest]
+#[tokio::test]
+async fn jobs_with_large_payloads_go_in_parts_of_their_own(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let jobs: Vec<_> = ["a", "b", "c", "d"]
+        .map(|name| {
+            let mut job = on.job(name);
+            job.record.payload = Some(vec![b'x'; if name == "c" { 10 } else { 700_000 }]);
+            job
+        })
+        .into();
+
+    assert!(on.broker.enqueue(&jobs).await.unwrap().iter().all(created));
+
+    assert_eq!(ids(&on.take_many(9).await), ["a", "b", "c", "d"]);
+}

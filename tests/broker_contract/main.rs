@@ -15,6 +15,7 @@ mod dequeue;
 mod due;
 mod enqueue;
 mod fencing;
+mod groups;
 mod idempotency;
 mod look;
 mod settle;

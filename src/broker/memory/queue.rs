@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::expiring::Expiring;
+use super::groups::Grouping;
 use crate::broker::{
     Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, JobInfo, LEASE, Lease, QueueInfo,
     Settled,
@@ -19,14 +20,14 @@ const ARCHIVE_AGE: Duration = Duration::from_secs(90 * 86_400);
 const DAYS_KEPT: i64 = 90;
 
 /// Jobs in the order of an instant, equal ones by id.
-type Timeline = BTreeSet<(Timestamp, JobId)>;
+pub(super) type Timeline = BTreeSet<(Timestamp, JobId)>;
 
 /// One queue.
 #[derive(Default)]
 pub(super) struct Queue {
     used: bool,
     paused: bool,
-    jobs: HashMap<JobId, Stored>,
+    pub(super) jobs: HashMap<JobId, Stored>,
     /// The next one is in front.
     pending: VecDeque<JobId>,
     /// Active jobs, by the end of their lease, which no two have in common.
@@ -39,20 +40,24 @@ pub(super) struct Queue {
     completed: Timeline,
     /// By the time of their archiving.
     archived: Timeline,
+    pub(super) grouping: Grouping,
     locks: Expiring<JobId>,
     requests: Expiring<Request>,
     total: Tally,
     days: BTreeMap<i64, Tally>,
 }
 
-struct Stored {
-    job: JobRecord,
-    state: JobState,
-    due: Option<Timestamp>,
-    result: Option<Vec<u8>>,
-    losses: u32,
+pub(super) struct Stored {
+    pub(super) job: JobRecord,
+    pub(super) state: JobState,
+    pub(super) due: Option<Timestamp>,
+    pub(super) result: Option<Vec<u8>>,
+    pub(super) losses: u32,
     /// While it is active: whose it is, and until when.
-    held: (u64, i64),
+    pub(super) held: (u64, i64),
+    /// Whether it goes to its group when it is due. Not any more once it was
+    /// made to run by itself.
+    pub(super) grouped: bool,
 }
 
 /// What an idempotency key was used for.
@@ -126,6 +131,7 @@ impl Queue {
             let request = Request { body: guard.body.clone(), id: id.clone() };
             self.requests.insert(guard.key.clone(), request, now + IDEMPOTENCY_TTL, now);
         }
+        let grouped = !job.group.is_empty();
         let stored = Stored {
             job,
             state: JobState::Pending,
@@ -133,10 +139,15 @@ impl Queue {
             result: None,
             losses: 0,
             held: (0, 0),
+            grouped,
         };
         if due > now {
             self.wait(stored, JobState::Scheduled, due);
             return Enqueued::Created { state: JobState::Scheduled, due };
+        }
+        if grouped {
+            self.join_group(stored, now);
+            return Enqueued::Created { state: JobState::Aggregating, due };
         }
         self.pending.push_back(id.clone());
         self.jobs.insert(id, stored);
@@ -221,17 +232,24 @@ impl Queue {
 
     pub(super) fn forward(&mut self, limit: usize, now: Timestamp) -> Forwarded {
         let mut moved = 0;
-        while moved < limit && self.next_due().is_some_and(|due| due <= now) {
+        for _ in 0..limit {
+            if self.next_due().is_none_or(|due| due > now) {
+                break;
+            }
             let scheduled_is_next = match (self.scheduled.first(), self.retry.first()) {
                 (Some(scheduled), Some(retry)) => scheduled < retry,
                 (scheduled, _) => scheduled.is_some(),
             };
             let line = if scheduled_is_next { &mut self.scheduled } else { &mut self.retry };
             let Some((_, id)) = line.pop_first() else { break };
-            if let Some(stored) = self.jobs.get_mut(&id) {
-                stored.state = JobState::Pending;
-                stored.due = None;
+            let Some(mut stored) = self.jobs.remove(&id) else { continue };
+            if stored.grouped {
+                self.join_group(stored, now);
+                continue;
             }
+            stored.state = JobState::Pending;
+            stored.due = None;
+            self.jobs.insert(id.clone(), stored);
             self.pending.push_back(id);
             moved += 1;
         }
@@ -268,7 +286,7 @@ impl Queue {
             JobState::Retry => self.retry.len(),
             JobState::Archived => self.archived.len(),
             JobState::Completed => self.completed.len(),
-            JobState::Aggregating => 0,
+            JobState::Aggregating => self.grouping.len(),
         };
         let today = self.days.get(&day(now)).copied().unwrap_or_default();
         QueueInfo {
@@ -389,7 +407,7 @@ impl Stored {
 }
 
 /// Asynq's message holds whole seconds, and both stores answer alike.
-fn whole_second(time: Timestamp) -> Timestamp {
+pub(super) fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_secs(time.as_secs())
 }
 

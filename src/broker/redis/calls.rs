@@ -21,6 +21,17 @@ pub(super) struct Take {
 }
 
 impl RedisBroker {
+    /// Stores the jobs of a queue that are at these places.
+    pub(super) async fn enqueue_part(
+        &self,
+        queue: &QueueName,
+        jobs: &[NewJob],
+        places: &[usize],
+    ) -> Result<Vec<Enqueued>, Error> {
+        let some: Vec<&NewJob> = places.iter().map(|&at| &jobs[at]).collect();
+        self.enqueue_some(queue, &some).await
+    }
+
     pub(super) async fn enqueue_some(
         &self,
         queue: &QueueName,
@@ -61,7 +72,8 @@ impl RedisBroker {
                         .arg(micros(new.unique_for.unwrap_or_default()))
                         .arg(guard.map_or(String::new(), |g| keys::idempotency(queue, &g.key)))
                         .arg(guard.map_or("", |g| g.body.as_str()))
-                        .arg(micros(IDEMPOTENCY_TTL));
+                        .arg(micros(IDEMPOTENCY_TTL))
+                        .arg(new.record.group.as_str());
                 }
                 call
             })
@@ -76,6 +88,7 @@ impl RedisBroker {
                     self.wake.due_at(queue, due);
                     Enqueued::Created { state: JobState::Scheduled, due }
                 }
+                5 => Enqueued::Created { state: JobState::Aggregating, due },
                 0 => Enqueued::IdConflict,
                 -1 => Enqueued::Duplicate { holder: id },
                 3 => Enqueued::Replayed { id },

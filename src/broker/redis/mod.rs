@@ -25,10 +25,11 @@ use std::time::{Duration, Instant};
 
 use ::redis::Value;
 use futures_util::future::{join, join_all};
+use futures_util::stream::{self, StreamExt};
 
 use crate::broker::{
-    Announcement, Answer, Broker, Delivery, Enqueued, Extended, Forwarded, Lease, Sealed, Settled,
-    Taken,
+    Announcement, Answer, Broker, Delivery, Each, Enqueued, Extended, Forwarded, Lease, Sealed,
+    Settled, Taken,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
@@ -44,6 +45,12 @@ use wake::Wake;
 
 /// Most jobs of one script call: the server does nothing else meanwhile.
 const BATCH: usize = 100;
+
+/// Most payload bytes of one script call, unless a single job has more.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Most script calls of one bulk enqueue that wait for their answer at a time.
+const SIDE_BY_SIDE: usize = 16;
 
 /// How long a dequeue may wait to be run: a little longer than its caller waits
 /// for the answer, for what the two clocks differ.
@@ -148,22 +155,38 @@ impl RedisBroker {
 impl Sealed for RedisBroker {}
 
 impl Broker for RedisBroker {
-    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {
+    fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
-            let mut outcomes = vec![None; jobs.len()];
-            for (queue, places) in by_queue(jobs.iter().map(|new| &new.record.queue)) {
-                let store = async {
-                    for places in places.chunks(BATCH) {
-                        let some: Vec<&NewJob> = places.iter().map(|&at| &jobs[at]).collect();
-                        fill(&mut outcomes, places, self.enqueue_some(queue, &some).await?);
-                    }
-                    Ok::<_, Error>(())
-                };
-                // Side by side: the jobs' outcome is the answer, within one deadline.
-                let ((), stored) = join(self.publish(queue), store).await;
-                stored?;
+            let queues = by_queue(jobs.iter().map(|new| &new.record.queue));
+            let (mut publish, mut parts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+            for (queue, places) in &queues {
+                publish.push(self.publish(queue));
+                for part in batches(places, |at| jobs[at].record.payload_bytes().len()) {
+                    parts.push(part);
+                    calls.push(self.enqueue_part(queue, jobs, part));
+                }
             }
-            complete(outcomes)
+            // They leave in their order on one connection; the answers are waited
+            // for together.
+            let store = stream::iter(calls).buffered(SIDE_BY_SIDE).collect::<Vec<_>>();
+            // Side by side: the jobs' outcome is the answer, within one deadline.
+            let (_, stored) = join(join_all(publish), store).await;
+            let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
+            for (places, answer) in parts.into_iter().zip(stored) {
+                match answer {
+                    Ok(some) => {
+                        for (&at, one) in places.iter().zip(some) {
+                            outcomes[at] = Ok(one);
+                        }
+                    }
+                    Err(error) => {
+                        for &at in places {
+                            outcomes[at] = Err(error.clone());
+                        }
+                    }
+                }
+            }
+            outcomes
         })
     }
 
@@ -360,6 +383,24 @@ fn by_queue<'a>(names: impl Iterator<Item = &'a QueueName>) -> Vec<(&'a QueueNam
         }
     }
     groups
+}
+
+/// The places in parts that one script call takes, by number and size.
+fn batches(places: &[usize], size: impl Fn(usize) -> usize) -> Vec<&[usize]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (at, &place) in places.iter().enumerate() {
+        let size = size(place);
+        if at > begin && (at - begin == BATCH || bytes + size > BATCH_BYTES) {
+            parts.push(&places[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += size;
+    }
+    if begin < places.len() {
+        parts.push(&places[begin..]);
+    }
+    parts
 }
 
 fn fill<T>(all: &mut [Option<T>], places: &[usize], some: Vec<T>) {

@@ -18,7 +18,8 @@ pub(super) struct Scripts {
     pub announce: LuaScript,
 }
 
-/// The file `lua/<name>.lua` after `lua/common.lua`.
+/// The file `lua/<name>.lua` after `lua/common.lua` and, where one is named
+/// first, what it shares with others.
 macro_rules! script {
     ($name:literal) => {
         LuaScript::new(
@@ -26,10 +27,20 @@ macro_rules! script {
             concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))),
         )
     };
+    ($shared:literal, $name:literal) => {
+        LuaScript::new(
+            $name,
+            concat!(
+                include_str!("lua/common.lua"),
+                include_str!(concat!("lua/", $shared, ".lua")),
+                include_str!(concat!("lua/", $name, ".lua"))
+            ),
+        )
+    };
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    enqueue: script!("enqueue"),
+    enqueue: script!("store", "enqueue"),
     dequeue: script!("dequeue"),
     settle: script!("settle"),
     extend: script!("extend"),

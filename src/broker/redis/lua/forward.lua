@@ -18,7 +18,7 @@ local T, DUE = Q .. 't:', Q .. 'x:due'
 local SOURCES = {Q .. 'scheduled', Q .. 'retry'}
 local limit = tonumber(ARGV[2])
 expect_lists('pending')
-expect_zsets('scheduled', 'retry', 'x:due')
+expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
 
 local due_jobs, stale, seen = {}, {}, {}
 local function add(id, due, source)
@@ -71,6 +71,7 @@ for _, job in ipairs(due_jobs) do
   if not job.whole then
     redis.call('DEL', task)
   elseif job.group then
+    redis.call('ZREM', Q .. 'x:grouped', job.id)
     redis.call('ZADD', Q .. 'g:' .. job.group, whole(now_s), job.id)
     redis.call('SADD', Q .. 'groups', job.group)
     redis.call('HSET', task, 'state', 'aggregating')

@@ -31,7 +31,7 @@ local ARCHIVED = Q .. 'archived'
 local MOST_ARCHIVED, CHUNK = 9999, 1000
 local repeated = tonumber(ARGV[2]) > 0
 expect_lists('pending', 'active')
-expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due')
+expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due', 'x:grouped')
 expect_counters()
 
 local jobs, answer, seen = {}, {now}, {}
@@ -42,10 +42,11 @@ for at = 3, #ARGV, 9 do
     time = tonumber(ARGV[at + 5]), result = ARGV[at + 6] == '1' and ARGV[at + 7],
     lock = ARGV[at + 8],
   }
-  local task = redis.call('HMGET', T .. job.id, 'state', 'x_owner', 'x_lost')
+  local task = redis.call('HMGET', T .. job.id, 'state', 'x_owner', 'x_lost', 'group')
   if not seen[job.id] and held(job.id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
     seen[job.id] = true
     job.losses = tonumber(task[3]) or 0
+    job.grouped = task[4] and task[4] ~= ''
     job.unlock = job.lock ~= '' and redis.call('GET', job.lock) == job.id
     jobs[#jobs + 1] = job
     if job.kind == 'delete' or job.kind == 'complete' then processed = processed + 1 end
@@ -106,6 +107,8 @@ for _, job in ipairs(jobs) do
     local due = bounded(now + job.time)
     redis.call('ZADD', Q .. 'retry', whole(shown(due)), id)
     redis.call('ZADD', DUE, whole(due), id)
+    -- Whoever forwards it puts it into its group, and a Go forwarder tells nobody.
+    if job.grouped then redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id) end
     wake_if_first(id)
     set('state', 'retry')
   elseif job.kind == 'archive' then

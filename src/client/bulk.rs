@@ -1,0 +1,96 @@
+//! Many jobs at once.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use super::{Client, Draft, Receipt};
+use crate::error::Error;
+
+/// Many jobs about to be stored. Await it; dropped, nothing happens.
+///
+/// The answer has an outcome for each job, in the order they were given:
+///
+/// * `Ok`: stored, with its [`Receipt`];
+/// * [`Error::is_duplicate`] (with [`Error::holder`]), [`Error::is_id_conflict`],
+///   [`Error::is_idempotency_mismatch`]: another job stands in its way;
+/// * [`Error::is_invalid`]: a value is out of its domain; it was not sent;
+/// * [`Error::is_outcome_unknown`]: no answer came for its part of the jobs: it
+///   may be stored. Enqueue it again with the same id (or idempotency key): what
+///   is there already is an id conflict then;
+/// * [`Error::is_unavailable`], [`Error::is_refused`], [`Error::is_closed`]: it
+///   was not stored.
+///
+/// Every option counts as with a single [`Enqueue`](crate::Enqueue). It is not a
+/// transaction: a job is stored or not by itself. Jobs of one queue run in the
+/// order given here, as far as they are due alike.
+///
+/// Costs one script call for each 100 jobs (or 1 MiB) of a queue, up to 16 of
+/// them at a time. All jobs are in memory meanwhile: give a million in parts.
+///
+/// ```no_run
+/// # use rocket_jobqueue::{Job, JobQueue};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::time::Duration;
+/// # #[derive(Serialize, Deserialize)] struct Welcome { user: u64 }
+/// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
+/// # async fn welcome(queue: &JobQueue, users: Vec<u64>) {
+/// use rocket_jobqueue::Draft;
+///
+/// let jobs = users.iter().map(|&user| {
+///     Draft::new(Welcome { user }).unique_for(Duration::from_secs(3600)).or_existing()
+/// });
+/// let outcomes = queue.enqueue_all(jobs).await;
+/// for (user, outcome) in users.iter().zip(outcomes) {
+///     match outcome {
+///         Ok(receipt) => println!("user {user}: job {}", receipt.id),
+///         Err(error) => println!("user {user}: {error}"),
+///     }
+/// }
+/// # }
+/// ```
+#[must_use = "jobs are stored when this is awaited"]
+pub struct EnqueueAll {
+    client: Client,
+    drafts: Vec<Draft>,
+}
+
+impl EnqueueAll {
+    pub(super) fn new(client: Client, drafts: Vec<Draft>) -> Self {
+        Self { client, drafts }
+    }
+
+    async fn store(self) -> Vec<Result<Receipt, Error>> {
+        let Self { client, drafts } = self;
+        if let Err(error) = client.expect_open() {
+            return drafts.iter().map(|_| Err(error.clone())).collect();
+        }
+        let (mut jobs, mut answers, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+        for draft in drafts {
+            let or_existing = draft.wants_existing();
+            match draft.build(client.max_payload) {
+                Ok(job) => {
+                    sent.push((answers.len(), or_existing));
+                    jobs.push(job);
+                    answers.push(Err(Error::refused("the store gave no answer for this job")));
+                }
+                Err(error) => answers.push(Err(error)),
+            }
+        }
+        let outcomes = client.broker.enqueue_each(&jobs).await;
+        let now = client.broker.now();
+        for ((job, (at, or_existing)), outcome) in jobs.iter().zip(sent).zip(outcomes) {
+            answers[at] =
+                outcome.and_then(|outcome| Receipt::of(&job.record, outcome, or_existing, now));
+        }
+        answers
+    }
+}
+
+impl IntoFuture for EnqueueAll {
+    type Output = Vec<Result<Receipt, Error>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.store())
+    }
+}

@@ -1,0 +1,255 @@
+//! One job about to be stored, option by option.
+
+use std::borrow::Cow;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::{Client, Receipt};
+use crate::error::Error;
+use crate::job::{
+    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName, check_group,
+};
+use crate::time::Timestamp;
+
+/// A job about to be stored. Await it; dropped, nothing happens.
+///
+/// Options given here override those of the job type.
+///
+/// # Errors
+/// [`Error::is_invalid`] for a value out of its domain, before anything is
+/// stored; [`Error::is_duplicate`], [`Error::is_id_conflict`] and
+/// [`Error::is_idempotency_mismatch`] where another job stands in the way;
+/// [`Error::is_unavailable`] and [`Error::is_refused`] where the store does.
+#[must_use = "a job is stored when this is awaited"]
+pub struct Enqueue<Q = Client> {
+    client: Q,
+    job_type: String,
+    payload: Result<Option<Vec<u8>>, Error>,
+    options: JobOptions,
+    id: Option<String>,
+    headers: Vec<(String, String)>,
+    idempotency: Option<Idempotency>,
+    or_existing: bool,
+}
+
+/// A job with its options that no queue has yet: what
+/// [`JobQueue::enqueue_all`](crate::JobQueue::enqueue_all) takes and an aggregate
+/// function returns. It has the options of [`Enqueue`].
+///
+/// ```
+/// use rocket_jobqueue::Draft;
+/// use std::time::Duration;
+///
+/// let job = Draft::raw("mail:welcome", Some(br#"{"user":1}"#.to_vec()))
+///     .queue("mail")
+///     .delay(Duration::from_secs(60))
+///     .header("trace", "00-ff");
+/// ```
+pub type Draft = Enqueue<()>;
+
+impl Draft {
+    /// A job of a type, with the type's options.
+    pub fn new<J: Job>(job: J) -> Self {
+        let payload = serde_json::to_vec(&job)
+            .map_err(|error| Error::invalid(format!("payload of {:?}: {error}", J::TYPE)));
+        Self::begin(J::TYPE, payload.map(Some), J::options())
+    }
+
+    /// A job by type and bytes. `None` and empty bytes differ in the unique lock
+    /// only, as in Go.
+    pub fn raw(job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Self {
+        Self::begin(job_type, Ok(payload), JobOptions::new())
+    }
+
+    fn begin(
+        job_type: impl Into<String>,
+        payload: Result<Option<Vec<u8>>, Error>,
+        options: JobOptions,
+    ) -> Self {
+        Self {
+            client: (),
+            job_type: job_type.into(),
+            payload,
+            options,
+            id: None,
+            headers: Vec::new(),
+            idempotency: None,
+            or_existing: false,
+        }
+    }
+
+    pub(super) fn by(self, client: Client) -> Enqueue {
+        self.within(client).0
+    }
+
+    pub(super) fn wants_existing(&self) -> bool {
+        self.or_existing
+    }
+
+    /// Checks all values, before anything is sent.
+    pub(crate) fn build(self, max_payload: usize) -> Result<NewJob, Error> {
+        if self.job_type.trim().is_empty() {
+            return Err(Error::invalid("job type: expected a name, found a blank"));
+        }
+        let payload = self.payload?;
+        let size = payload.as_ref().map_or(0, Vec::len);
+        if size > max_payload {
+            return Err(Error::invalid(format!(
+                "payload of {:?}: expected at most {max_payload} bytes, found {size}",
+                self.job_type
+            )));
+        }
+        let options = self.options;
+        if let Some(lock) = options.unique_for.filter(|lock| *lock < Duration::from_secs(1)) {
+            return Err(Error::invalid(format!(
+                "unique lock: expected at least 1s, found {lock:?}"
+            )));
+        }
+        let mut record = JobRecord::new(self.job_type, payload, QueueName::new(&options.queue)?);
+        if let Some(group) = options.group {
+            check_group(&group)?;
+            record.group = group.into_owned();
+        }
+        if let Some(id) = self.id {
+            record.id = JobId::new(id)?;
+        }
+        record.max_retry = options.max_retry.min(i32::MAX as u32);
+        record.deadline = options.deadline.map(|at| Timestamp::from_secs(at.as_secs_ceil()));
+        record.timeout = match (options.timeout, options.deadline) {
+            (None | Some(Duration::ZERO), Some(_)) => Duration::ZERO,
+            (None | Some(Duration::ZERO), None) => DEFAULT_TIMEOUT,
+            (Some(timeout), _) => whole_seconds(timeout),
+        };
+        record.retention = whole_seconds(options.retention);
+        record.headers = self.headers.into_iter().collect();
+        Ok(NewJob {
+            record,
+            placement: options.placement,
+            unique_for: options.unique_for,
+            idempotency: self.idempotency,
+        })
+    }
+}
+
+impl From<Enqueue> for Draft {
+    fn from(enqueue: Enqueue) -> Self {
+        enqueue.within(()).0
+    }
+}
+
+impl<Q> Enqueue<Q> {
+    /// The same job with another queue handle, and the one it had.
+    fn within<P>(self, client: P) -> (Enqueue<P>, Q) {
+        let Self { client: before, job_type, payload, options, id, headers, .. } = self;
+        let (idempotency, or_existing) = (self.idempotency, self.or_existing);
+        let moved =
+            Enqueue { client, job_type, payload, options, id, headers, idempotency, or_existing };
+        (moved, before)
+    }
+
+    fn with(mut self, change: impl FnOnce(JobOptions) -> JobOptions) -> Self {
+        self.options = change(self.options);
+        self
+    }
+
+    /// All options at once, in place of the job type's.
+    pub fn options(mut self, options: JobOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The queue; see [`QueueName`] for the allowed form.
+    pub fn queue(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|options| options.queue(name))
+    }
+
+    /// Runs no earlier than `delay` from now, to the millisecond. Zero is now.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.with(|options| options.delay(delay))
+    }
+
+    /// Runs no earlier than `at`. An instant that has passed is now.
+    pub fn at(self, at: impl Into<Timestamp>) -> Self {
+        self.with(|options| options.at(at))
+    }
+
+    /// How often it is tried again; 0 means a single attempt.
+    pub fn max_retry(self, retries: u32) -> Self {
+        self.with(|options| options.max_retry(retries))
+    }
+
+    /// How long one attempt may run, in whole seconds, rounded up.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.with(|options| options.timeout(timeout))
+    }
+
+    /// The instant by which the job must have ended.
+    pub fn deadline(self, deadline: impl Into<Timestamp>) -> Self {
+        self.with(|options| options.deadline(deadline))
+    }
+
+    /// How long it is kept after success, in whole seconds, rounded up.
+    pub fn retention(self, retention: Duration) -> Self {
+        self.with(|options| options.retention(retention))
+    }
+
+    /// Refuses another of the same queue, type and payload for this long.
+    pub fn unique_for(self, lock: Duration) -> Self {
+        self.with(|options| options.unique_for(lock))
+    }
+
+    /// Collects the job in this group of its queue: a worker with an aggregate
+    /// function makes one job of what came together. See [`JobOptions::group`].
+    pub fn group(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|options| options.group(name))
+    }
+
+    /// An id of the application's own; see [`JobId::new`].
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Adds a header. Go peers since Asynq 0.26 see it.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Makes a repeated enqueue with the same key answer with the first id.
+    pub fn idempotency(mut self, key: Idempotency) -> Self {
+        self.idempotency = Some(key);
+        self
+    }
+
+    /// Answers with the job that holds the unique lock, where there is one, in
+    /// place of [`Error::is_duplicate`]; [`Receipt::existing`] tells.
+    pub fn or_existing(mut self) -> Self {
+        self.or_existing = true;
+        self
+    }
+}
+
+impl IntoFuture for Enqueue {
+    type Output = Result<Receipt, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (draft, client) = self.within(());
+            client.expect_open()?;
+            let or_existing = draft.or_existing;
+            let jobs = [draft.build(client.max_payload)?];
+            let mut outcomes = client.broker.enqueue(&jobs).await?;
+            let outcome = outcomes.pop().expect("a store answers once for each job");
+            Receipt::of(&jobs[0].record, outcome, or_existing, client.broker.now())
+        })
+    }
+}
+
+/// Asynq stores whole seconds; rounding up never shortens what was asked for.
+fn whole_seconds(duration: Duration) -> Duration {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    Duration::from_secs(duration.as_secs().saturating_add(up).min(i64::MAX as u64 / 1_000_000))
+}

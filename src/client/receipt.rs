@@ -1,0 +1,67 @@
+//! What comes back of an enqueue.
+
+use crate::broker::Enqueued;
+use crate::error::Error;
+use crate::job::{JobId, JobRecord, JobState, QueueName};
+use crate::time::Timestamp;
+
+/// What the store answered to an enqueue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The job's id.
+    pub id: JobId,
+    /// The queue it is in.
+    pub queue: QueueName,
+    /// Pending, scheduled where it is due later, or aggregating in its group.
+    pub state: JobState,
+    /// When it is due, in store time.
+    pub due: Timestamp,
+    /// Whether an idempotency key brought the receipt of an earlier enqueue;
+    /// state and due time are then those of this request, not of that job.
+    pub replayed: bool,
+    /// Whether the job was there before: it holds the unique lock, and
+    /// [`Enqueue::or_existing`](crate::Enqueue::or_existing) asked for it.
+    /// Nothing was stored; state and due time are unknown and say pending, now.
+    pub existing: bool,
+}
+
+impl Receipt {
+    /// The receipt for a job, or what stood in its way.
+    pub(super) fn of(
+        record: &JobRecord,
+        outcome: Enqueued,
+        or_existing: bool,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let receipt = |id, state, due| Self {
+            id,
+            queue: record.queue.clone(),
+            state,
+            due,
+            replayed: false,
+            existing: false,
+        };
+        match outcome {
+            Enqueued::Created { state, due } => Ok(receipt(record.id.clone(), state, due)),
+            Enqueued::Replayed { id } => {
+                Ok(Self { replayed: true, ..receipt(id, JobState::Pending, now) })
+            }
+            Enqueued::Duplicate { holder } if or_existing => {
+                Ok(Self { existing: true, ..receipt(holder, JobState::Pending, now) })
+            }
+            Enqueued::Duplicate { holder } => Err(Error::duplicate(format!(
+                "a job of type {:?} with this payload is in queue {:?} already: {holder}",
+                record.job_type, record.queue
+            ))
+            .held_by(holder)),
+            Enqueued::IdConflict => Err(Error::id_conflict(format!(
+                "queue {:?} has a job {:?} already",
+                record.queue, record.id
+            ))),
+            Enqueued::KeyReused => Err(Error::idempotency_mismatch(
+                "the idempotency key was used before with another body",
+            )),
+        }
+    }
+}
