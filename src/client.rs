@@ -6,7 +6,7 @@ mod enqueue;
 mod receipt;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::broker::Broker;
 use crate::error::Error;
@@ -25,11 +25,19 @@ pub struct Client {
     broker: Arc<dyn Broker>,
     closed: Arc<AtomicBool>,
     max_payload: usize,
+    /// The number of the last id, where ids are numbers.
+    numbered: Option<Arc<AtomicU64>>,
 }
 
 impl Client {
     pub(crate) fn new(broker: Arc<dyn Broker>, max_payload: usize) -> Self {
-        Self { broker, closed: Arc::default(), max_payload }
+        Self { broker, closed: Arc::default(), max_payload, numbered: None }
+    }
+
+    /// Gives ids in order in place of random ones.
+    pub(crate) fn with_numbered_ids(mut self) -> Self {
+        self.numbered = Some(Arc::default());
+        self
     }
 
     /// Refuses every enqueue from now on, by all clones.

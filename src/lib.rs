@@ -14,6 +14,7 @@ mod pool;
 mod registry;
 mod runtime;
 mod scheduler;
+pub mod testing;
 mod time;
 mod web;
 mod worker;

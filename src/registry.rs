@@ -31,6 +31,15 @@ impl State {
         self.0.insert(need.id, value);
     }
 
+    /// Adds a value of a type that handlers may name.
+    pub(crate) fn put<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(value));
+    }
+
+    pub(crate) fn has(&self, need: &Need) -> bool {
+        self.0.contains_key(&need.id)
+    }
+
     /// The value of this type. The launch has checked that it is there.
     pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
         self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()

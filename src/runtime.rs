@@ -11,6 +11,7 @@ use crate::broker::{Broker, Inspect};
 use crate::client::Client;
 use crate::error::Error;
 use crate::inspector::Inspector;
+use crate::job::QueueName;
 use crate::registry::{Registry, State};
 use crate::scheduler::Scheduler;
 use crate::worker::{Worker, WorkerSettings};
@@ -36,6 +37,34 @@ pub(crate) struct Runtime {
     state: Mutex<Option<Arc<State>>>,
     draining: tokio::sync::Mutex<()>,
     health: Arc<Health>,
+    /// A test runs the jobs.
+    by_hand: Option<Arc<ByHand>>,
+}
+
+/// Where a test finds what it drives in the worker's place, between the start
+/// of the queue and the end of the application.
+#[derive(Default)]
+pub(crate) struct ByHand(Mutex<Option<Arc<Driven>>>);
+
+/// A queue whose worker and scheduler are a test.
+pub(crate) struct Driven {
+    pub(crate) client: Client,
+    /// `None` in a process that only enqueues.
+    pub(crate) worker: Option<Worker>,
+    /// Those to serve, the most important first; none means all.
+    pub(crate) queues: Vec<QueueName>,
+    /// The application's own runtime.
+    pub(crate) tokio: Option<tokio::runtime::Handle>,
+}
+
+impl ByHand {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Driven>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn driven(&self) -> Option<Arc<Driven>> {
+        self.slot().clone()
+    }
 }
 
 /// What was started, to be stopped.
@@ -67,7 +96,16 @@ impl Runtime {
             state: Mutex::new(None),
             draining: tokio::sync::Mutex::new(()),
             health: Arc::new(Health { began: Instant::now(), last_answer: AtomicU64::new(0) }),
+            by_hand: None,
         }
+    }
+
+    /// The same queue without worker and scheduler of its own: whoever has the
+    /// slot drives it. Ids are numbers in order, so that each run is the same.
+    pub(crate) fn by_hand(mut self, slot: Arc<ByHand>) -> Self {
+        self.client = self.client.with_numbered_ids();
+        self.by_hand = Some(slot);
+        self
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {
@@ -99,6 +137,10 @@ impl Runtime {
         if running.is_some() || self.client.is_closed() {
             return;
         }
+        if let Some(by_hand) = &self.by_hand {
+            by_hand.slot().get_or_insert_with(|| Arc::new(self.driven(state)));
+            return;
+        }
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(watch(Arc::clone(&self.broker), Arc::clone(&self.health), probe.clone()));
         tasks.close();
@@ -116,10 +158,27 @@ impl Runtime {
         *running = Some(Running { worker, probe, tasks });
     }
 
+    fn driven(&self, state: Arc<State>) -> Driven {
+        let mut queues: Vec<_> =
+            self.settings.iter().flat_map(|settings| settings.queues.clone()).collect();
+        queues.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+        let worker = self.settings.as_ref().map(|settings| {
+            let (broker, registry) = (Arc::clone(&self.broker), self.registry.clone());
+            Worker::by_hand(broker, registry, state, settings.clone())
+        });
+        Driven {
+            client: self.client.clone(),
+            worker,
+            queues: queues.into_iter().map(|(queue, _)| queue).collect(),
+            tokio: tokio::runtime::Handle::try_current().ok(),
+        }
+    }
+
     /// Whether the store has answered within the last 3 s. Asks it where nothing
     /// has asked yet.
     pub(crate) async fn ready(&self) -> bool {
-        if self.health.is_fresh() {
+        // Nobody asks again and again then, and the store is in this process.
+        if self.by_hand.is_some() || self.health.is_fresh() {
             return true;
         }
         if self.health.last_answer.load(Ordering::Relaxed) == 0 {
@@ -167,6 +226,7 @@ impl Runtime {
         drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
         // It may hold a handle of ours, which would keep us for ever.
         drop(self.state().take());
+        drop(self.by_hand.as_ref().map(|by_hand| by_hand.slot().take()));
     }
 
     /// Shuts down and refuses further enqueues.

@@ -40,6 +40,19 @@ struct Shared {
     arrived: Notify,
     /// A queue has a job that is due earlier than all that were known.
     due: Notify,
+    /// What was stored, where somebody wants to know.
+    record: Mutex<Option<Vec<Recorded>>>,
+}
+
+/// A job that was stored.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// As it was handed in.
+    pub job: NewJob,
+    /// When that was.
+    pub at: Timestamp,
+    /// When it is due.
+    pub due: Timestamp,
 }
 
 #[derive(Default)]
@@ -52,6 +65,20 @@ impl MemoryBroker {
     /// An empty store that tells time by `clock`.
     pub fn new(clock: Clock) -> MemoryBroker {
         Self { clock, shared: Arc::default() }
+    }
+
+    /// Keeps a record of all jobs stored from now on.
+    pub fn keep_record(&self) {
+        self.record().get_or_insert_default();
+    }
+
+    /// All jobs stored since the record was begun, in order.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.record().clone().unwrap_or_default()
+    }
+
+    fn record(&self) -> MutexGuard<'_, Option<Vec<Recorded>>> {
+        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,7 +121,17 @@ impl Sealed for MemoryBroker {}
 impl Broker for MemoryBroker {
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
-            let store = |job: &NewJob| self.act(&job.record.queue, |q, now| q.enqueue(job, now));
+            let store = |job: &NewJob| {
+                self.act(&job.record.queue, |q, now| {
+                    let enqueued = q.enqueue(job, now);
+                    if let Enqueued::Created { due, .. } = enqueued
+                        && let Some(record) = &mut *self.record()
+                    {
+                        record.push(Recorded { job: job.clone(), at: now, due });
+                    }
+                    enqueued
+                })
+            };
             jobs.iter().map(|job| Ok(store(job))).collect()
         })
     }

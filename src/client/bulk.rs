@@ -67,7 +67,7 @@ impl EnqueueAll {
         let (mut jobs, mut answers, mut sent) = (Vec::new(), Vec::new(), Vec::new());
         for draft in drafts {
             let or_existing = draft.wants_existing();
-            match draft.build(client.max_payload) {
+            match client.build(draft) {
                 Ok(job) => {
                     sent.push((answers.len(), or_existing));
                     jobs.push(job);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Client, Receipt};
@@ -15,6 +16,31 @@ use crate::time::Timestamp;
 /// A job about to be stored. Await it; dropped, nothing happens.
 ///
 /// Options given here override those of the job type.
+///
+/// ```
+/// # use rocket_jobqueue::{Job, testing::TestQueue};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome { user: u64 }
+/// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
+/// # #[rocket::main]
+/// # async fn main() -> Result<(), rocket_jobqueue::Error> {
+/// # let tests = TestQueue::new();
+/// # let queue = tests.queue();
+/// use std::time::Duration;
+///
+/// let receipt = queue
+///     .enqueue(Welcome { user: 7 })
+///     .queue("mail")
+///     .delay(Duration::from_secs(60))
+///     .max_retry(3)
+///     .unique_for(Duration::from_secs(3600))
+///     .await?;
+/// assert_eq!(receipt.queue.as_str(), "mail");
+///
+/// let again = queue.enqueue(Welcome { user: 7 }).queue("mail").unique_for(Duration::from_secs(60));
+/// assert!(again.await.unwrap_err().is_duplicate());
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`Error::is_invalid`] for a value out of its domain, before anything is
@@ -231,6 +257,17 @@ impl<Q> Enqueue<Q> {
     }
 }
 
+impl Client {
+    /// Checks a job, and numbers it where ids are numbers.
+    pub(super) fn build(&self, mut draft: Draft) -> Result<NewJob, Error> {
+        if let (None, Some(last)) = (&draft.id, &self.numbered) {
+            let number = last.fetch_add(1, Ordering::SeqCst) + 1;
+            draft.id = Some(format!("00000000-0000-4000-8000-{number:012}"));
+        }
+        draft.build(self.max_payload)
+    }
+}
+
 impl IntoFuture for Enqueue {
     type Output = Result<Receipt, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -240,7 +277,7 @@ impl IntoFuture for Enqueue {
             let (draft, client) = self.within(());
             client.expect_open()?;
             let or_existing = draft.or_existing;
-            let jobs = [draft.build(client.max_payload)?];
+            let jobs = [client.build(draft)?];
             let mut outcomes = client.broker.enqueue(&jobs).await?;
             let outcome = outcomes.pop().expect("a store answers once for each job");
             Receipt::of(&jobs[0].record, outcome, or_existing, client.broker.now())

@@ -68,13 +68,21 @@ impl Cancellation {
 /// Name it as a parameter of the handler to receive it:
 ///
 /// ```
-/// # use rocket_jobqueue::{Job, JobContext};
+/// # use rocket_jobqueue::{Job, JobContext, testing::TestQueue};
 /// # #[derive(serde::Serialize, serde::Deserialize)] struct Report;
 /// # impl Job for Report { const TYPE: &'static str = "report"; }
-/// async fn build_report(_job: Report, context: JobContext) -> Result<(), std::io::Error> {
-///     println!("attempt {} of {}", context.attempt(), context.max_attempts());
-///     Ok(())
+/// async fn build_report(_job: Report, context: JobContext) -> Result<String, std::io::Error> {
+///     Ok(format!("attempt {} of {}", context.attempt(), context.max_attempts()))
 /// }
+/// # #[rocket::main]
+/// # async fn main() -> Result<(), rocket_jobqueue::Error> {
+///
+/// let tests = TestQueue::new().handle(build_report);
+/// let receipt = tests.enqueue(Report).max_retry(2).await?;
+/// let result = tests.run_due().await.result::<String>(&receipt.id);
+/// assert_eq!(result.as_deref(), Some("attempt 1 of 3"));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct JobContext(Arc<Inner>);

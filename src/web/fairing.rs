@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::job::{JobContext, JobError, JobOptions, RetryPolicy, Transition, UnknownJobs};
 use crate::pool::RedisPool;
 use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, Need, Registry, State, raw_entry};
-use crate::runtime::Runtime;
+use crate::runtime::{ByHand, Runtime};
 use crate::time::Clock;
 use crate::worker::{SettledHook, WorkerSettings};
 
@@ -47,6 +47,7 @@ struct Parts {
     environment: Option<String>,
     retry: RetryPolicy,
     worker_only: bool,
+    by_hand: Option<(Arc<dyn Broker>, Arc<ByHand>)>,
 }
 
 impl JobQueueFairing {
@@ -61,6 +62,7 @@ impl JobQueueFairing {
                 environment: None,
                 retry: RetryPolicy::default(),
                 worker_only: false,
+                by_hand: None,
             }),
         }
     }
@@ -184,6 +186,11 @@ impl JobQueueFairing {
         self.with(|parts| parts.worker_only = true)
     }
 
+    /// Keeps jobs in this store and leaves running them to a test.
+    pub(crate) fn by_hand(self, broker: Arc<dyn Broker>, slot: Arc<ByHand>) -> Self {
+        self.with(|parts| parts.by_hand = Some((broker, slot)))
+    }
+
     fn take(&self) -> Parts {
         let parts = Self::new().parts.into_inner().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner), parts)
@@ -267,12 +274,14 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let broker: Arc<dyn Broker> = match config.jobqueue.store {
-        Store::Memory => {
+    let by_hand = parts.by_hand;
+    let broker: Arc<dyn Broker> = match (&by_hand, config.jobqueue.store) {
+        (Some((broker, _)), _) => Arc::clone(broker),
+        (None, Store::Memory) => {
             tracing::warn!("jobs are kept in this process's memory and are gone when it ends");
             Arc::new(MemoryBroker::new(Clock::system()))
         }
-        Store::Redis => {
+        (None, Store::Redis) => {
             Arc::new(RedisBroker::new(RedisPool::new(config.redis.clone())?, Clock::system()))
         }
     };
@@ -304,7 +313,10 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         settled,
         ..worker_settings(&config.jobqueue)
     });
-    let runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload);
+    let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload);
+    if let Some((_, slot)) = by_hand {
+        runtime = runtime.by_hand(slot);
+    }
     let queue = JobQueue::new(runtime, config.jobqueue.clone());
     Ok(Ready { queue, hooks, config, worker_only: parts.worker_only })
 }

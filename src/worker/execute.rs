@@ -11,12 +11,23 @@ use super::hands::Hand;
 use super::{Shared, settle};
 use crate::broker::Delivery;
 use crate::job::{
-    CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome, decide,
+    CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome, Transition, decide,
 };
 use crate::registry::Entry;
 use crate::time::Timestamp;
 
 pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSemaphorePermit) {
+    to_its_end(&shared, delivery, None).await;
+    drop(permit);
+}
+
+/// Runs and settles a job; what became of it, unless its lease was lost. An
+/// outcome that is given takes the place of the handler.
+pub(super) async fn to_its_end(
+    shared: &Shared,
+    delivery: Delivery,
+    given: Option<Outcome>,
+) -> Option<Transition> {
     let now = shared.broker.now();
     let limit = Limit::of(&delivery.job, now);
     let cancellation = Arc::new(Cancellation::below(&shared.interrupt));
@@ -25,13 +36,17 @@ pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSe
     let context = JobContext::new(delivery.job.clone(), limit.at, cancellation);
     let entry = shared.registry.get(&delivery.job.job_type);
     let began = Instant::now();
-    if let Some(outcome) = attempt(&shared, entry, &context, &hand, limit, now).await {
-        let policy = &shared.settings.retry;
-        let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
-        let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
-        settle::run(&shared, delivery, transition, &context, &hand, began.elapsed()).await;
-    }
-    drop(permit);
+    let outcome = match given {
+        Some(outcome) => outcome,
+        None => attempt(shared, entry, &context, &hand, limit, now).await?,
+    };
+    let policy = &shared.settings.retry;
+    let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
+    let certain = shared.by_hand.then(|| policy.without_chance());
+    let policy = certain.as_ref().unwrap_or(policy);
+    let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
+    settle::run(shared, delivery, &transition, &context, &hand, began.elapsed()).await;
+    Some(transition)
 }
 
 /// When the attempt has to end, and why.
@@ -173,6 +188,7 @@ mod tests {
             stop: CancellationToken::new(),
             interrupt,
             give_up: CancellationToken::new(),
+            by_hand: false,
         });
         let queues = [queue.clone()];
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);

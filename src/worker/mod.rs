@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::Broker;
-use crate::job::{JobContext, QueueName, RetryPolicy, Transition, UnknownJobs};
+use crate::broker::{Broker, Delivery};
+use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
 use hands::Hands;
 
@@ -62,6 +62,8 @@ struct Shared {
     interrupt: CancellationToken,
     /// Settlements that still fail are left to the lease.
     give_up: CancellationToken,
+    /// A test runs the jobs, and each run is to be the same.
+    by_hand: bool,
 }
 
 /// A worker at work. Stopping it is [`Worker::drain`]; dropping it interrupts
@@ -79,6 +81,32 @@ impl Worker {
         state: Arc<State>,
         settings: WorkerSettings,
     ) -> Self {
+        let worker = Self::idle(broker, registry, state, settings, false);
+        let shared = &worker.shared;
+        *worker.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) =
+            heartbeat::start(Arc::clone(shared));
+        shared.tasks.spawn(fetch::run(Arc::clone(shared)));
+        worker
+    }
+
+    /// A worker that does nothing by itself, see [`Worker::run`], and nothing by
+    /// chance.
+    pub(crate) fn by_hand(
+        broker: Arc<dyn Broker>,
+        registry: Registry,
+        state: Arc<State>,
+        settings: WorkerSettings,
+    ) -> Self {
+        Self::idle(broker, registry, state, settings, true)
+    }
+
+    fn idle(
+        broker: Arc<dyn Broker>,
+        registry: Registry,
+        state: Arc<State>,
+        settings: WorkerSettings,
+        by_hand: bool,
+    ) -> Self {
         let shared = Arc::new(Shared {
             hands: Hands::default(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
@@ -86,14 +114,23 @@ impl Worker {
             stop: CancellationToken::new(),
             interrupt: CancellationToken::new(),
             give_up: CancellationToken::new(),
+            by_hand,
             broker,
             registry,
             state,
             settings,
         });
-        let heartbeat = heartbeat::start(Arc::clone(&shared));
-        shared.tasks.spawn(fetch::run(Arc::clone(&shared)));
-        Self { shared, heartbeat: Mutex::new(heartbeat) }
+        Self { shared, heartbeat: Mutex::new(None) }
+    }
+
+    /// Runs one job to its end and settles it; what became of it, unless its
+    /// lease was lost. An outcome that is given takes the place of the handler.
+    pub(crate) async fn run(
+        &self,
+        delivery: Delivery,
+        given: Option<Outcome>,
+    ) -> Option<Transition> {
+        execute::to_its_end(&self.shared, delivery, given).await
     }
 
     /// Stops fetching, lets running jobs finish within the shutdown timeout,

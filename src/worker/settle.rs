@@ -14,7 +14,7 @@ use crate::time::Backoff;
 pub(super) async fn run(
     shared: &Shared,
     mut delivery: Delivery,
-    transition: Transition,
+    transition: &Transition,
     context: &JobContext,
     hand: &Hand,
     took: Duration,
@@ -29,8 +29,8 @@ pub(super) async fn run(
                 let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
                 match settled.first() {
                     Some(Settled::Done) => {
-                        report(&delivery.job, &transition, took, shared.broker.now());
-                        tell(shared, context, &transition);
+                        report(&delivery.job, transition, took, shared.broker.now());
+                        tell(shared, context, transition);
                     }
                     Some(Settled::Lost) | None => tracing::warn!(
                         "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"

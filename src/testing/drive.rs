@@ -1,0 +1,112 @@
+//! The worker and the scheduler of a test: what they would do by themselves, in
+//! one fixed order.
+
+use std::time::Duration;
+
+use super::report::{Ended, Ran, Report};
+use super::{TestQueue, at_once, locked};
+use crate::broker::{Broker, Inspect};
+use crate::job::{JobState, Outcome, QueueName};
+use crate::runtime::Driven;
+use crate::scheduler::{Recoverer, Service};
+use crate::time::Timestamp;
+
+/// More attempts at one instant than a test means to have.
+const MOST_AT_ONCE: usize = 10_000;
+
+/// Most jobs moved by one call of the store.
+const BATCH: usize = 100;
+
+pub(super) async fn advance(tests: &TestQueue, by: Duration) -> Report {
+    let _turn = tests.0.driving.lock().await;
+    let driven = tests.driven();
+    let mut report = Report::default();
+    let end = tests.now() + by;
+    loop {
+        let next = run_due(tests, &driven, &mut report).await;
+        let now = tests.now();
+        match next.filter(|next| *next <= end) {
+            Some(next) => tests.0.clock.advance(next.since(now)),
+            None if now < end => tests.0.clock.advance(end.since(now)),
+            None => break,
+        }
+    }
+    report.unserved = unserved(tests, &driven);
+    report
+}
+
+/// Runs what is due at this instant; when there is something to do next.
+async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Option<Timestamp> {
+    let mut attempts = 0;
+    loop {
+        let queues = served(tests, driven);
+        let next = tend(tests, &queues).await;
+        let Some(worker) = &driven.worker else { return next };
+        let taken = at_once(tests.0.broker.dequeue(&queues, 1)).deliveries.pop();
+        let Some(delivery) = taken else { return next };
+        attempts += 1;
+        let (job, at) = (delivery.job.clone(), tests.now());
+        assert!(
+            attempts <= MOST_AT_ONCE,
+            "{MOST_AT_ONCE} attempts at one instant, the last of {:?}: do its jobs enqueue \
+             themselves without a delay?",
+            job.job_type
+        );
+        let fault = tests.take_fault(&job.job_type);
+        let ended = if let Some(Outcome::LeaseLost(_)) = fault {
+            locked(&tests.0.vanished).push(Timestamp::from_micros(delivery.lease.ends));
+            Ended::WorkerLost
+        } else {
+            Ended::of(worker.run(delivery, fault).await, tests.now())
+        };
+        report.ran.push(Ran { job, at, ended });
+    }
+}
+
+/// Does what the scheduler does; when it has something to do next.
+async fn tend(tests: &TestQueue, queues: &[QueueName]) -> Option<Timestamp> {
+    let (broker, now) = (&tests.0.broker, tests.now());
+    let vanished = {
+        let mut vanished = locked(&tests.0.vanished);
+        let before = vanished.len();
+        vanished.retain(|end| *end > now);
+        vanished.len() < before
+    };
+    if vanished {
+        let recoverer = Recoverer::new(broker.detached(), queues.to_vec());
+        recoverer.tick().await.expect("the store in this process does not fail");
+    }
+    let mut next = locked(&tests.0.vanished).iter().min().copied();
+    for queue in queues {
+        while at_once(broker.expire(queue, BATCH)) == BATCH {}
+        let due = loop {
+            let forwarded = at_once(broker.forward(queue, BATCH));
+            if forwarded.moved < BATCH {
+                break forwarded.next.map(|wait| now + wait);
+            }
+        };
+        next = next.into_iter().chain(due).min();
+    }
+    next
+}
+
+fn served(tests: &TestQueue, driven: &Driven) -> Vec<QueueName> {
+    match (&driven.worker, driven.queues.is_empty()) {
+        (None, _) => Vec::new(),
+        (Some(_), true) => at_once(tests.0.broker.queues()),
+        (Some(_), false) => driven.queues.clone(),
+    }
+}
+
+/// Queues whose jobs wait for a worker that this application does not have.
+fn unserved(tests: &TestQueue, driven: &Driven) -> Vec<QueueName> {
+    let served = served(tests, driven);
+    let waits = |queue: &QueueName| {
+        let sizes = at_once(tests.0.broker.queue(queue)).sizes;
+        let waiting = [JobState::Pending, JobState::Scheduled, JobState::Retry];
+        waiting.iter().any(|state| sizes.get(state.as_str()).is_some_and(|size| *size > 0))
+    };
+    let mut names = at_once(tests.0.broker.queues());
+    names.retain(|queue| !served.contains(queue) && waits(queue));
+    names
+}

@@ -1,0 +1,477 @@
+//! For an application's tests: a queue without Redis whose clock the test moves.
+//!
+//! Nothing runs by itself. A test enqueues through the application's own code,
+//! looks at what was enqueued, and moves the clock; moving it runs what becomes
+//! due on the way, to the end, one job at a time and in the order of due times,
+//! with all retries and their delays. What takes three minutes, or three weeks,
+//! takes milliseconds, and goes the same way each time: ids are numbers in order
+//! and retries wait Asynq's shortest delay, unless there is a policy of the
+//! application's own.
+//!
+//! With a Rocket application, [`queue`] takes the fairing that the application
+//! attaches and gives it back with the [`TestQueue`] that drives it. It works
+//! with Rocket's local clients, the asynchronous and the blocking one:
+//!
+//! ```
+//! use rocket::local::blocking::Client;
+//! use rocket::{Build, Rocket, post, routes};
+//! use rocket_jobqueue::{Job, JobQueue, JobQueueFairing, testing};
+//! use std::time::Duration;
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Welcome {
+//!     user: u64,
+//! }
+//!
+//! impl Job for Welcome {
+//!     const TYPE: &'static str = "mail:welcome";
+//! }
+//!
+//! async fn send_welcome(job: Welcome) -> Result<String, std::io::Error> {
+//!     Ok(format!("welcome, user {}", job.user))
+//! }
+//!
+//! #[post("/users/<user>")]
+//! async fn sign_up(user: u64, queue: &JobQueue) -> Result<(), rocket_jobqueue::Error> {
+//!     queue.enqueue(Welcome { user }).delay(Duration::from_secs(180)).await?;
+//!     Ok(())
+//! }
+//!
+//! fn jobs() -> JobQueueFairing {
+//!     JobQueue::fairing().handle(send_welcome)
+//! }
+//!
+//! fn app(jobs: JobQueueFairing) -> Rocket<Build> {
+//!     rocket::build().attach(jobs).mount("/", routes![sign_up])
+//! }
+//!
+//! // The test:
+//! let (jobs, tests) = testing::queue(jobs());
+//! let client = Client::tracked(app(jobs)).unwrap();
+//! client.post("/users/7").dispatch();
+//!
+//! let welcome = tests.assert_enqueued::<Welcome>(|job| job.user == 7);
+//! assert_eq!(welcome.delay(), Duration::from_secs(180));
+//!
+//! assert!(tests.blocking_advance(Duration::from_secs(179)).is_empty());
+//! let report = tests.blocking_advance(Duration::from_secs(1));
+//! assert_eq!(report.result::<String>(&welcome.id).as_deref(), Some("welcome, user 7"));
+//! ```
+//!
+//! Without an application, [`TestQueue::new`] takes the handlers itself.
+
+mod drive;
+mod enqueued;
+mod report;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{Answer, Inspect, JobInfo};
+use crate::client::{Client, Enqueue};
+use crate::config::JobQueueConfig;
+use crate::inspector::Inspector;
+use crate::job::{Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UnknownJobs};
+use crate::registry::{JobHandler, Registry, State, raw_entry};
+use crate::runtime::{ByHand, Driven, Runtime};
+use crate::time::{Clock, Timestamp};
+use crate::web::{JobQueue, JobQueueFairing};
+use crate::worker::WorkerSettings;
+
+pub use enqueued::EnqueuedJob;
+pub use report::{Ended, Ran, Report};
+
+/// Puts a test in the place of Redis, the worker and the clock of the queue that
+/// this fairing makes. Attach the fairing, launch by a local client, and drive
+/// the queue with the [`TestQueue`].
+///
+/// Configuration is read as always, except that the store's is ignored: queues
+/// the application does not serve are not served here either.
+pub fn queue(fairing: JobQueueFairing) -> (JobQueueFairing, TestQueue) {
+    let tests = TestQueue::made(Clock::manual(Clock::system().now()), None);
+    let broker = Arc::new(tests.0.broker.clone());
+    (fairing.by_hand(broker, Arc::clone(&tests.0.slot)), tests)
+}
+
+/// A queue in the hands of a test. Cloning shares it.
+///
+/// ```
+/// use rocket_jobqueue::testing::TestQueue;
+/// use rocket_jobqueue::{Job, JobContext, JobError};
+/// use std::time::Duration;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Report;
+///
+/// impl Job for Report {
+///     const TYPE: &'static str = "report";
+/// }
+///
+/// async fn build_report(_job: Report, context: JobContext) -> Result<u32, JobError> {
+///     if context.attempt() < 3 {
+///         return Err(JobError::failed("the warehouse is closed"));
+///     }
+///     Ok(context.attempt())
+/// }
+///
+/// # #[rocket::main]
+/// # async fn main() -> Result<(), rocket_jobqueue::Error> {
+/// let tests = TestQueue::new().handle(build_report);
+/// let receipt = tests.enqueue(Report).await?;
+///
+/// // Two failures, 15 s and 16 s of waiting, and a success.
+/// let report = tests.advance(Duration::from_secs(60)).await;
+/// assert_eq!(report.len(), 3);
+/// assert_eq!(report.result::<u32>(&receipt.id), Some(3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TestQueue(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    broker: MemoryBroker,
+    slot: Arc<ByHand>,
+    /// What there is without a Rocket application.
+    plain: Option<Mutex<Plain>>,
+    /// What the next attempts of a job type end with.
+    faults: Mutex<HashMap<&'static str, VecDeque<Outcome>>>,
+    /// When the leases of vanished workers end.
+    vanished: Mutex<Vec<Timestamp>>,
+    /// One drives at a time.
+    driving: tokio::sync::Mutex<()>,
+}
+
+enum Plain {
+    Building { registry: Registry, state: State, retry: RetryPolicy },
+    Started(JobQueue),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let plain = self.plain.as_mut().map(|plain| plain.get_mut());
+        if let Some(Plain::Started(queue)) =
+            plain.map(|plain| plain.unwrap_or_else(PoisonError::into_inner))
+        {
+            queue.runtime().abandon();
+        }
+    }
+}
+
+impl Default for TestQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestQueue {
+    /// A queue without application, whose clock stands at the system's time.
+    /// It serves all queues.
+    pub fn new() -> Self {
+        Self::starting_at(Clock::system().now())
+    }
+
+    /// The same with the clock at an instant: for what depends on the calendar.
+    pub fn starting_at(start: impl Into<Timestamp>) -> Self {
+        let building = Plain::Building {
+            registry: Registry::default(),
+            state: State::default(),
+            retry: RetryPolicy::default(),
+        };
+        Self::made(Clock::manual(start.into()), Some(Mutex::new(building)))
+    }
+
+    fn made(clock: Clock, plain: Option<Mutex<Plain>>) -> Self {
+        let broker = MemoryBroker::new(clock.clone());
+        broker.keep_record();
+        Self(Arc::new(Inner {
+            clock,
+            broker,
+            slot: Arc::default(),
+            plain,
+            faults: Mutex::default(),
+            vanished: Mutex::default(),
+            driving: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Runs jobs of a type with this function, as
+    /// [`JobQueueFairing::handle`] does.
+    ///
+    /// # Panics
+    /// Where the type has a handler, or the queue is in use already.
+    #[track_caller]
+    pub fn handle<M>(self, handler: impl JobHandler<M>) -> Self {
+        self.building(|registry, _, _| {
+            if let Err(error) = registry.add(handler.entry()) {
+                panic!("{error}");
+            }
+        })
+    }
+
+    /// Runs jobs of a type without a Rust type, as
+    /// [`JobQueueFairing::handle_raw`] does.
+    ///
+    /// # Panics
+    /// Where the type has a handler, or the queue is in use already.
+    #[track_caller]
+    pub fn handle_raw<F, Fut, E>(self, job_type: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
+        E: Into<JobError>,
+    {
+        let entry = raw_entry(job_type.into(), JobOptions::new(), handler);
+        self.building(|registry, _, _| {
+            if let Err(error) = registry.add(entry) {
+                panic!("{error}");
+            }
+        })
+    }
+
+    /// A value that handlers name as [`Managed<T>`](crate::Managed). The
+    /// [`JobQueue`] itself is there without it.
+    ///
+    /// # Panics
+    /// Where the queue is in use already.
+    #[track_caller]
+    pub fn manage<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
+        self.building(|_, state, _| state.put(value))
+    }
+
+    /// How long failed jobs wait. Default: Asynq's formula at its shortest.
+    ///
+    /// # Panics
+    /// Where the queue is in use already.
+    #[track_caller]
+    pub fn retry_policy(self, policy: RetryPolicy) -> Self {
+        self.building(|_, _, retry| *retry = policy)
+    }
+
+    #[track_caller]
+    fn building(self, change: impl FnOnce(&mut Registry, &mut State, &mut RetryPolicy)) -> Self {
+        match self.plain().as_deref_mut() {
+            Some(Plain::Building { registry, state, retry }) => change(registry, state, retry),
+            Some(Plain::Started(_)) => panic!("the test queue is in use: set it up before"),
+            None => panic!("the application's fairing has the handlers and settings"),
+        }
+        self
+    }
+
+    fn plain(&self) -> Option<MutexGuard<'_, Plain>> {
+        self.0.plain.as_ref().map(locked)
+    }
+
+    /// The handle for code that takes a [`JobQueue`], where there is no
+    /// application.
+    ///
+    /// # Panics
+    /// With an application: `rocket.state::<JobQueue>()` has its handle. And
+    /// where a handler names state that nobody manages.
+    #[track_caller]
+    pub fn queue(&self) -> JobQueue {
+        let Some(mut plain) = self.plain() else {
+            panic!("the application has the handle: `rocket.state::<JobQueue>()`");
+        };
+        let (registry, mut state, retry) = match &mut *plain {
+            Plain::Started(queue) => return queue.clone(),
+            Plain::Building { registry, state, retry } => {
+                (std::mem::take(registry), std::mem::take(state), std::mem::take(retry))
+            }
+        };
+        let needs = registry.needs();
+        let settings = WorkerSettings {
+            concurrency: 1,
+            queues: [].into(),
+            strict_priority: true,
+            shutdown_timeout: Duration::ZERO,
+            heartbeat: Duration::MAX,
+            retry,
+            unknown: UnknownJobs::default(),
+            settled: Vec::new(),
+        };
+        let config = JobQueueConfig::default();
+        let broker = Arc::new(self.0.broker.clone());
+        let runtime = Runtime::new(broker, registry, Some(settings), config.max_payload)
+            .by_hand(Arc::clone(&self.0.slot));
+        let queue = JobQueue::new(runtime, config);
+        state.put(queue.clone());
+        if let Some(need) = needs.iter().find(|need| !state.has(need)) {
+            panic!("a handler names `Managed<{need:?}>`: add `.manage(…)` with one");
+        }
+        queue.runtime().start(state);
+        *plain = Plain::Started(queue.clone());
+        queue
+    }
+
+    /// What is driven: there from the launch to the end of the application.
+    #[track_caller]
+    fn driven(&self) -> Arc<Driven> {
+        if self.0.plain.is_some() {
+            self.queue();
+        }
+        self.0.slot.driven().expect(
+            "the application runs: attach the fairing that `testing::queue` gave back, launch \
+             with a local client, and keep the client",
+        )
+    }
+
+    /// The producer, for code that should not know of Rocket.
+    ///
+    /// # Panics
+    /// Where the application was not launched yet, or has ended.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.driven().client.clone()
+    }
+
+    /// Prepares a job; await it to store it. See [`Enqueue`] for the options.
+    ///
+    /// # Panics
+    /// Where the application was not launched yet, or has ended.
+    #[track_caller]
+    pub fn enqueue<J: Job>(&self, job: J) -> Enqueue {
+        self.client().enqueue(job)
+    }
+
+    /// Looks at queues and jobs and acts on them, as an operator does.
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(Arc::new(self.0.broker.clone()))
+    }
+
+    /// The time in this queue.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Runs what is due now, and what these jobs enqueue for now, to the end.
+    ///
+    /// # Panics
+    /// Where the application was not launched yet, or has ended, and where jobs
+    /// enqueue each other without end.
+    pub async fn run_due(&self) -> Report {
+        self.advance(Duration::ZERO).await
+    }
+
+    /// Moves the clock on, and runs all that becomes due on the way, to the end:
+    /// one job at a time in the order of due times, each at its own time, with
+    /// retries, and with what the jobs themselves enqueue.
+    ///
+    /// Handlers run in real time while the clock stands still.
+    ///
+    /// # Panics
+    /// As [`TestQueue::run_due`].
+    pub async fn advance(&self, by: Duration) -> Report {
+        drive::advance(self, by).await
+    }
+
+    /// [`TestQueue::run_due`] for a test that is not async, as with Rocket's
+    /// blocking client. The jobs run on that client's runtime.
+    ///
+    /// # Panics
+    /// In an async test, and as [`TestQueue::run_due`].
+    #[track_caller]
+    pub fn blocking_run_due(&self) -> Report {
+        self.blocking_advance(Duration::ZERO)
+    }
+
+    /// [`TestQueue::advance`] for a test that is not async, as with Rocket's
+    /// blocking client. The jobs run on that client's runtime.
+    ///
+    /// # Panics
+    /// In an async test, and as [`TestQueue::run_due`].
+    #[track_caller]
+    pub fn blocking_advance(&self, by: Duration) -> Report {
+        assert!(
+            tokio::runtime::Handle::try_current().is_err(),
+            "this test is async: await `run_due` or `advance`"
+        );
+        let jobs = self.advance(by);
+        match &self.driven().tokio {
+            Some(runtime) => runtime.block_on(jobs),
+            None => tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a test has threads and files left for a runtime")
+                .block_on(jobs),
+        }
+    }
+
+    /// All jobs stored so far that have a state, in the order they were enqueued.
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        let stored = self.0.broker.recorded();
+        let find = |one: &crate::broker::memory::Recorded| {
+            let record = &one.job.record;
+            at_once(self.0.broker.job(&record.queue, &record.id))
+        };
+        let mut seen = std::collections::HashSet::new();
+        stored
+            .iter()
+            .filter(|one| seen.insert((one.job.record.queue.clone(), one.job.record.id.clone())))
+            .filter_map(find)
+            .collect()
+    }
+
+    /// The job with this id, in whichever queue; `None` where it has ended and is
+    /// not kept.
+    pub fn job(&self, id: &JobId) -> Option<JobInfo> {
+        self.jobs().into_iter().find(|info| info.job.id == *id)
+    }
+
+    /// Ends the next attempt of this job type with an error in place of its
+    /// handler. Called twice, the next two.
+    pub fn fail_next<J: Job>(&self, error: impl Into<JobError>) {
+        self.fault(J::TYPE, Outcome::Failed(error.into()));
+    }
+
+    /// Ends the next attempt of this job type as a panic with this message does:
+    /// an ordinary failure.
+    pub fn panic_next<J: Job>(&self, message: impl Into<String>) {
+        self.fault(J::TYPE, Outcome::Panicked(message.into()));
+    }
+
+    /// Ends the next attempt of this job type as if its time limit had passed.
+    pub fn time_out_next<J: Job>(&self) {
+        self.fault(J::TYPE, Outcome::TimedOut);
+    }
+
+    /// Lets the worker vanish at the next attempt of this job type, as at a power
+    /// cut. The job starts again when the lease is over, 30 s later; at the third
+    /// loss in a row it is archived.
+    pub fn lose_worker_at_next<J: Job>(&self) {
+        self.fault(J::TYPE, Outcome::LeaseLost(1));
+    }
+
+    fn fault(&self, job_type: &'static str, outcome: Outcome) {
+        locked(&self.0.faults).entry(job_type).or_default().push_back(outcome);
+    }
+
+    fn take_fault(&self, job_type: &str) -> Option<Outcome> {
+        locked(&self.0.faults).get_mut(job_type)?.pop_front()
+    }
+}
+
+impl fmt::Debug for TestQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestQueue({})", self.now())
+    }
+}
+
+/// The answer of the store in this process, which lets nobody wait.
+fn at_once<T>(answer: Answer<'_, T>) -> T {
+    answer
+        .now_or_never()
+        .expect("the store in this process answers at once")
+        .expect("the store in this process does not fail")
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

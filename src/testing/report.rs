@@ -1,0 +1,176 @@
+//! What ran, and how it ended.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+use crate::job::{Job, JobId, JobRecord, QueueName, Transition};
+use crate::time::Timestamp;
+
+/// What ran while a test moved the clock, in order. Each attempt is an entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The attempts.
+    pub ran: Vec<Ran>,
+    /// Queues with waiting jobs that this application does not serve: they wait
+    /// for ever, unless another process does (`jobqueue.queues`,
+    /// `jobqueue.worker`).
+    pub unserved: Vec<QueueName>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Ran {
+    /// The job as it was before.
+    pub job: JobRecord,
+    /// When it ran, by the test's clock.
+    pub at: Timestamp,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// How an attempt ended, and what became of the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It succeeded.
+    Completed {
+        /// What the handler returned, as JSON, unless it was nothing.
+        result: Option<Vec<u8>>,
+    },
+    /// Its handler dropped it as pointless.
+    Revoked,
+    /// It failed and waits for another attempt.
+    Retry {
+        /// When that is due.
+        at: Timestamp,
+        /// Why.
+        error: String,
+    },
+    /// It was put off without counting an attempt.
+    Postponed {
+        /// When it is due again.
+        at: Timestamp,
+        /// Why; empty where the handler asked for it.
+        error: String,
+    },
+    /// It failed for good and is kept for a person to look at.
+    Archived {
+        /// Why.
+        error: String,
+    },
+    /// It went back in line.
+    Requeued,
+    /// Its worker vanished with it, as the test had asked for, or its lease was
+    /// taken away while it ran.
+    WorkerLost,
+}
+
+impl Ended {
+    /// `None`: the lease was lost and nothing was written.
+    pub(super) fn of(transition: Option<Transition>, now: Timestamp) -> Self {
+        match transition {
+            None => Self::WorkerLost,
+            Some(Transition::Complete { result }) => Self::Completed { result },
+            Some(Transition::Revoke) => Self::Revoked,
+            Some(Transition::Retry { after, error, counted: true }) => {
+                Self::Retry { at: now + after, error }
+            }
+            Some(Transition::Retry { after, error, counted: false }) => {
+                Self::Postponed { at: now + after, error }
+            }
+            Some(Transition::Archive { error }) => Self::Archived { error },
+            Some(Transition::Requeue | Transition::Reclaim { .. }) => Self::Requeued,
+        }
+    }
+
+    /// Whether it succeeded.
+    pub fn is_completed(&self) -> bool {
+        matches!(self, Self::Completed { .. })
+    }
+
+    /// Why it failed, where it did.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Retry { error, .. } | Self::Archived { error } => Some(error),
+            Self::Completed { .. }
+            | Self::Revoked
+            | Self::Postponed { .. }
+            | Self::Requeued
+            | Self::WorkerLost => None,
+        }
+    }
+}
+
+impl Report {
+    /// How many attempts there were.
+    pub fn len(&self) -> usize {
+        self.ran.len()
+    }
+
+    /// Whether nothing ran.
+    pub fn is_empty(&self) -> bool {
+        self.ran.is_empty()
+    }
+
+    /// The attempts at jobs of one type.
+    pub fn of<J: Job>(&self) -> impl Iterator<Item = &Ran> {
+        self.ran.iter().filter(|ran| ran.job.job_type == J::TYPE)
+    }
+
+    /// What the handler returned for this job; `None` where it did not complete
+    /// here or returned nothing.
+    ///
+    /// # Panics
+    /// Where that is no `T`.
+    #[track_caller]
+    pub fn result<T: DeserializeOwned>(&self, id: &JobId) -> Option<T> {
+        let result = self.ran.iter().find_map(|ran| match &ran.ended {
+            Ended::Completed { result } if ran.job.id == *id => result.as_deref(),
+            _ => None,
+        })?;
+        match serde_json::from_slice(result) {
+            Ok(value) => Some(value),
+            Err(error) => panic!("the result of job {id} is of another type: {error}"),
+        }
+    }
+
+    /// Fails the test unless all attempts succeeded.
+    ///
+    /// # Panics
+    /// With a line for each attempt, if one did not.
+    #[track_caller]
+    pub fn assert_completed(&self) {
+        assert!(
+            self.ran.iter().all(|ran| ran.ended.is_completed()),
+            "not all jobs completed:\n{self}"
+        );
+    }
+}
+
+/// A line for each attempt.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Ran { job, at, ended } in &self.ran {
+            let JobRecord { job_type, id, queue, .. } = job;
+            let attempt = job.retried.saturating_add(1);
+            let end = match ended {
+                Ended::Completed { .. } => "completed".to_owned(),
+                Ended::Revoked => "revoked".to_owned(),
+                Ended::Retry { at, error } => format!("failed, again at {at}: {error}"),
+                Ended::Postponed { at, error } if error.is_empty() => format!("postponed to {at}"),
+                Ended::Postponed { at, error } => format!("postponed to {at}: {error}"),
+                Ended::Archived { error } => format!("archived: {error}"),
+                Ended::Requeued => "went back in line".to_owned(),
+                Ended::WorkerLost => "lost its worker".to_owned(),
+            };
+            writeln!(f, "{at} {job_type} {id} in {queue}, attempt {attempt}: {end}")?;
+        }
+        for queue in &self.unserved {
+            writeln!(f, "jobs wait in queue {queue}, which this application does not serve")?;
+        }
+        Ok(())
+    }
+}
