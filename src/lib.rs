@@ -19,7 +19,11 @@ mod time;
 mod web;
 mod worker;
 
-pub use broker::{JobInfo, QueueInfo};
+pub use broker::{
+    AggregationSet, BrokenJob, ClusterPlace, Cursor, DayStats, Defect, GroupInfo, GroupPage,
+    JobInfo, JobPage, JobRow, JobWorker, Page, QueueInfo, QueueMemory, QueueSummary, ServerInfo,
+    Servers, StoreInfo, StoreNode, WorkerInfo,
+};
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;

@@ -69,6 +69,11 @@ impl Timestamp {
         chrono::DateTime::from_timestamp_micros(self.0)
     }
 
+    /// `YYYY-MM-DD` in UTC; the displayed form outside the calendar.
+    pub(crate) fn date(self) -> String {
+        self.to_utc().map_or_else(|| self.to_string(), |utc| utc.format("%Y-%m-%d").to_string())
+    }
+
     /// `YYYY-MM-DD HH:MM:SS` in the host's local time zone.
     pub(crate) fn local_text(self) -> String {
         match self.to_utc() {
@@ -85,6 +90,13 @@ impl fmt::Display for Timestamp {
             Some(utc) => f.write_str(&utc.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
             None => write!(f, "{}us", self.0),
         }
+    }
+}
+
+/// As it is displayed: RFC 3339 in UTC with microseconds.
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

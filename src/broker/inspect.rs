@@ -2,57 +2,76 @@
 //! Questions off the hot path, each with its cost; the answers are plain values
 //! that both stores give alike.
 
-use std::collections::BTreeMap;
-
 use super::Answer;
-use crate::job::{JobId, JobRecord, JobState, QueueName};
-use crate::time::Timestamp;
+use super::page::Page;
+use super::view::{
+    AggregationSet, ClusterPlace, DayStats, GroupPage, JobInfo, JobPage, QueueInfo, QueueMemory,
+    QueueSummary, Servers, StoreInfo,
+};
+use crate::job::{JobId, JobState, QueueName};
 
-/// One stored job and where it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobInfo {
-    /// The job.
-    pub job: JobRecord,
-    /// Its state.
-    pub state: JobState,
-    /// When it is due (scheduled, retry); to the microsecond where known.
-    pub due: Option<Timestamp>,
-    /// What its handler returned, while it is retained.
-    pub result: Option<Vec<u8>>,
-    /// How often a worker vanished with it.
-    pub losses: u32,
-}
-
-/// The sizes of one queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QueueInfo {
-    /// Jobs per state; states without jobs are there with 0.
-    pub sizes: BTreeMap<&'static str, u64>,
-    /// Whether the queue is paused.
-    pub paused: bool,
-    /// Attempts that ended, ever.
-    pub processed: u64,
-    /// Attempts that failed, ever.
-    pub failed: u64,
-    /// The same for the current UTC day.
-    pub processed_today: u64,
-    /// The same for the current UTC day.
-    pub failed_today: u64,
+/// Which list of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shelf<'a> {
+    /// All of a state; not aggregating, whose jobs are in groups.
+    State(JobState),
+    /// The waiting jobs of a group.
+    Group(&'a str),
 }
 
 /// The looking-glass: questions and rare actions, off the hot path.
+///
+/// Where a queue does not exist, its lists, sizes and history are an
+/// [`Error::is_not_found`](crate::Error::is_not_found). No call of a store works
+/// on more than a few hundred entries, however many there are.
 pub trait Inspect: Send + Sync {
-    /// Names of all queues. One command, O(queues).
+    /// Names of all queues, in order. One command per 1,000 queues.
     fn queues(&self) -> Answer<'_, Vec<QueueName>>;
 
-    /// Sizes and counters of a queue. One script, O(1).
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue.
+    /// Sizes and counters of a queue. A command and a script, O(1); one more
+    /// script per 1,000 groups.
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo>;
 
-    /// One job, or `None`. One script, O(log n).
+    /// As [`Inspect::queue`] of all, side by side. A queue that cannot be read
+    /// says so for itself alone.
+    fn summaries(&self) -> Answer<'_, Vec<QueueSummary>>;
+
+    /// About how much memory a queue takes. One script that measures at most 160
+    /// jobs and 13 lists.
+    fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory>;
+
+    /// What happened on the last days, today first. One script, O(days).
+    fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>>;
+
+    /// One job, or `None`. One script, O(log n); for one that is active, one
+    /// more command per worker process.
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>>;
+
+    /// Some jobs of a list, in Asynq's order: pending and active ones as they
+    /// were or will be taken, the others by their time. One script and another
+    /// where locks are held, O(rows · log n); a long list's middle is O(n / 100).
+    fn jobs<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        shelf: Shelf<'a>,
+        page: &'a Page,
+    ) -> Answer<'a, JobPage>;
+
+    /// Some groups of a queue. One script, O(rows).
+    fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage>;
+
+    /// The aggregations in progress that end first, at most 100. One script.
+    fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>>;
+
+    /// The worker processes there are, at most 1,000, and what they run. A
+    /// command and two more per process.
+    fn servers(&self) -> Answer<'_, Servers>;
+
+    /// Where in a Cluster a queue lives; `None` where there is none. Two commands.
+    fn place<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Option<ClusterPlace>>;
+
+    /// What keeps the jobs. One command to each server.
+    fn store(&self) -> Answer<'_, StoreInfo>;
 
     /// Stops (or resumes) taking jobs from a queue; enqueueing and running jobs
     /// are not affected. Whether anything changed.

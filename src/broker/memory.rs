@@ -5,6 +5,7 @@
 mod expiring;
 mod groups;
 mod inspect;
+mod list;
 mod queue;
 
 use std::collections::BTreeMap;

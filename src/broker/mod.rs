@@ -4,9 +4,18 @@
 
 mod inspect;
 pub mod memory;
+mod page;
 pub mod redis;
+mod view;
 
-pub use inspect::{Inspect, JobInfo, QueueInfo};
+pub use inspect::{Inspect, Shelf};
+pub(crate) use page::{Begin, Mark};
+pub use page::{Cursor, Page};
+pub use view::{
+    AggregationSet, BrokenJob, ClusterPlace, DayStats, Defect, GroupInfo, GroupPage, JobInfo,
+    JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary, ServerInfo, Servers,
+    StoreInfo, StoreNode, WorkerInfo,
+};
 
 use std::collections::BTreeMap;
 use std::future::Future;

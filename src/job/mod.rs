@@ -8,6 +8,7 @@ mod id;
 mod options;
 mod record;
 mod report;
+pub(crate) mod serial;
 mod state;
 mod verdict;
 

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::job::{JobId, Placement, QueueName};
+use serde::Serialize;
+
+use crate::job::{JobId, Placement, QueueName, serial};
 use crate::time::Timestamp;
 
 /// One stored job: the fields of Asynq's message.
 ///
 /// `Debug` leaves out payload, headers and what a peer added, so that no secret
-/// reaches a log by accident.
-#[derive(Clone, PartialEq)]
+/// reaches a log by accident. Serialized, it has the payload, as text where it is
+/// UTF-8 and else as `{"hex": "…"}`; lengths of time are seconds.
+#[derive(Clone, PartialEq, Serialize)]
 pub struct JobRecord {
     /// The job type's stored name.
     pub job_type: String,
     /// The payload's bytes; JSON for typed jobs. `None` and empty are the same
     /// once stored; they differ in the unique lock only.
+    #[serde(serialize_with = "serial::some_bytes")]
     pub payload: Option<Vec<u8>>,
     /// The id, unique within the queue.
     pub id: JobId,
@@ -31,10 +35,12 @@ pub struct JobRecord {
     /// When it failed last.
     pub last_failed_at: Option<Timestamp>,
     /// Time limit of one attempt, whole seconds; zero if none was given.
+    #[serde(rename = "timeout_seconds", serialize_with = "serial::seconds")]
     pub timeout: Duration,
     /// Instant by which it must have ended, whole seconds.
     pub deadline: Option<Timestamp>,
     /// How long it is kept after success, whole seconds.
+    #[serde(rename = "retention_seconds", serialize_with = "serial::seconds")]
     pub retention: Duration,
     /// When it succeeded.
     pub completed_at: Option<Timestamp>,
@@ -45,6 +51,7 @@ pub struct JobRecord {
     /// The caller's headers.
     pub headers: BTreeMap<String, String>,
     /// Fields a newer peer wrote and this version does not know, byte for byte.
+    #[serde(skip)]
     pub(crate) unknown: Vec<u8>,
 }
 
@@ -113,7 +120,7 @@ impl Idempotency {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -16,9 +16,9 @@ mod routes;
 
 use std::sync::Arc;
 
-#[cfg(any(feature = "dashboard", feature = "metrics"))]
-use crate::broker::QueueInfo;
 use crate::broker::{Inspect, JobInfo};
+#[cfg(any(feature = "dashboard", feature = "metrics"))]
+use crate::broker::{QueueInfo, QueueSummary};
 use crate::client::{Client, Draft, Enqueue, EnqueueAll};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
@@ -170,22 +170,17 @@ impl JobQueue {
         self.inspect().job(&QueueName::new(queue)?, id).await
     }
 
-    /// All queues by name. One that vanishes in between is left out.
+    /// All queues that can be read, by name.
     #[cfg(any(feature = "dashboard", feature = "metrics"))]
     pub(crate) async fn all_queues(&self) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
-        let mut names = self.inspect().queues().await?;
-        names.sort();
-        let questions = names.iter().map(|name| self.inspect().queue(name));
-        let answers = futures_util::future::join_all(questions).await;
-        let mut queues = Vec::new();
-        for (name, answer) in names.into_iter().zip(answers) {
-            match answer {
-                Ok(info) => queues.push((name, info)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+        let all = self.inspect().summaries().await?;
+        let read = |summary: QueueSummary| {
+            if let Some(problem) = &summary.problem {
+                tracing::warn!(queue = %summary.queue, problem, "could not read a queue");
             }
-        }
-        Ok(queues)
+            Some((summary.queue, summary.info?))
+        };
+        Ok(all.into_iter().filter_map(read).collect())
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {

@@ -1,5 +1,8 @@
 //! Looking.
 
+use rocket_jobqueue::Page;
+use rocket_jobqueue::internals::Shelf;
+
 use crate::bench::*;
 
 #[rstest]
@@ -94,7 +97,139 @@ async fn what_happens_in_one_queue_leaves_another_alone(
     on.expire().await;
 
     assert_eq!(on.find("a").await, None);
-    assert_eq!((other.see("a").await, other.info().await), before);
+    let mut now = (other.see("a").await, other.info().await);
+    // It waits, and nothing else.
+    assert_eq!(std::mem::replace(&mut now.1.latency, before.1.latency), secs(9));
+    assert_eq!(now, before);
     let queues: BTreeSet<_> = on.broker.queues().await.unwrap().into_iter().collect();
     assert!(queues.contains(&on.queue) && queues.contains(&other.queue));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_latency_is_how_long_the_next_job_has_been_pending(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    on.clock.advance(Duration::from_millis(1500));
+    on.fill(&["b"]).await;
+    let latency = async || {
+        let info = on.info().await;
+        (info.pending_since, info.latency)
+    };
+    assert_eq!(latency().await, (Some(START), Duration::from_millis(1500)));
+
+    on.take().await;
+    assert_eq!(latency().await, (Some(START + Duration::from_millis(1500)), Duration::ZERO));
+    on.run(retry(secs(10))).await;
+    assert_eq!(latency().await, (None, Duration::ZERO));
+    on.clock.advance(secs(20));
+    on.forward().await;
+    on.clock.advance(secs(1));
+
+    assert_eq!(latency().await, (Some(on.clock.now() - secs(1)), secs(1)));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_paused_queue_says_since_when(#[values(Store::Memory, Store::Redis)] store: Store) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    on.clock.advance(secs(5) + MICRO);
+    assert!(on.pause(true).await);
+    on.clock.advance(secs(5));
+    assert!(!on.pause(true).await);
+
+    let info = on.info().await;
+    assert_eq!((info.paused, info.paused_since), (true, Some(START + secs(5))));
+
+    on.pause(false).await;
+    let info = on.info().await;
+    assert_eq!((info.paused, info.paused_since), (false, None));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_history_has_every_day_newest_first(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a", "b", "c"]).await;
+    on.run(done()).await;
+    on.run(archive()).await;
+    on.clock.advance(secs(2 * 86_400));
+    on.run(done()).await;
+
+    let history = on.broker.history(&on.queue, 90).await.unwrap();
+
+    let days: Vec<_> =
+        history.iter().take(4).map(|day| (day.date.as_str(), day.processed, day.failed)).collect();
+    let none = |date| (date, 0, 0);
+    assert_eq!(
+        days,
+        [("2096-10-04", 1, 0), none("2096-10-03"), ("2096-10-02", 2, 1), none("2096-10-01")]
+    );
+    assert_eq!(history.len(), 90);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_memory_of_a_queue_grows_with_its_jobs(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    on.run(done()).await;
+    let empty = on.broker.memory(&on.queue).await.unwrap();
+    assert_eq!((empty.sampled, empty.jobs), (0, 0));
+    assert!(empty.bytes < 1000, "{empty:?}");
+
+    let heavy = |n: usize| {
+        let mut job = on.job(&format!("h{n}"));
+        job.record.payload = Some(vec![b'x'; 10_000]);
+        if n % 2 == 0 { job.placed(Placement::After(secs(60))) } else { job }
+    };
+    let jobs: Vec<_> = (0..200).map(heavy).collect();
+    on.broker.enqueue(&jobs).await.unwrap();
+
+    let memory = on.broker.memory(&on.queue).await.unwrap();
+    assert_eq!((memory.sampled, memory.jobs), (40, 200));
+    assert!((2_000_000..4_000_000).contains(&memory.bytes), "{memory:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_queue_that_does_not_exist_is_not_found_by_any_question(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let (queue, page) = (&on.queue, Page::default());
+    let shelf = Shelf::State(JobState::Pending);
+
+    assert!(on.broker.jobs(queue, shelf, &page).await.unwrap_err().is_not_found());
+    assert!(on.broker.history(queue, 1).await.unwrap_err().is_not_found());
+    assert!(on.broker.memory(queue).await.unwrap_err().is_not_found());
+    assert!(on.broker.groups(queue, &page).await.unwrap_err().is_not_found());
+    assert!(on.broker.aggregations(queue).await.unwrap_err().is_not_found());
+}
+
+#[rstest]
+#[tokio::test]
+async fn all_queues_are_summed_up_as_each_alone(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let other = on.beside();
+    on.fill(&["a", "b"]).await;
+    other.fill(&["c"]).await;
+    other.pause(true).await;
+
+    let all = on.broker.summaries().await.unwrap();
+
+    let of = |bench: &Bench| all.iter().find(|one| one.queue == bench.queue).unwrap().info.clone();
+    assert_eq!(of(&on), Some(on.info().await));
+    assert_eq!(of(&other), Some(other.info().await));
+    assert!(all.iter().all(|one| one.problem.is_none()));
+    assert!(all.is_sorted_by(|one, next| one.queue < next.queue));
 }

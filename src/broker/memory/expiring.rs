@@ -25,6 +25,11 @@ impl<V> Expiring<V> {
         self.entries.get(key).filter(|(_, until)| *until > now).map(|(value, _)| value)
     }
 
+    /// All entries that have not ended, in no order.
+    pub(super) fn values(&self, now: Timestamp) -> impl Iterator<Item = &V> {
+        self.entries.values().filter(move |(_, until)| *until > now).map(|(value, _)| value)
+    }
+
     /// Adds or replaces an entry that ends at `until`.
     pub(super) fn insert(&mut self, key: String, value: V, until: Timestamp, now: Timestamp) {
         if self.entries.len() >= self.sweep_at {

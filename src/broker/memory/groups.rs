@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 #[derive(Default)]
 pub(super) struct Grouping {
     /// By the second they joined.
-    waiting: BTreeMap<String, Timeline>,
+    pub(super) waiting: BTreeMap<String, Timeline>,
 }
 
 impl Grouping {

@@ -1,10 +1,28 @@
-//! Looking at what this process holds.
+//! Looking at what this process holds: what a queue answers, and the stored
+//! announcements beside it.
 
-use super::MemoryBroker;
 use super::queue::Queue;
-use crate::broker::{Answer, Inspect, JobInfo, QueueInfo};
+use super::{MemoryBroker, State};
+use crate::broker::{
+    AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, GroupPage, Inspect,
+    JobInfo, JobPage, JobRow, JobWorker, Page, QueueInfo, QueueMemory, QueueSummary, Running,
+    ServerInfo, Servers, Shelf, StoreInfo, WorkerInfo,
+};
 use crate::error::Error;
-use crate::job::{JobId, QueueName};
+use crate::job::{JobId, JobState, QueueName};
+use crate::time::Timestamp;
+
+impl MemoryBroker {
+    /// Looks at a queue that exists.
+    fn known<T>(
+        &self,
+        name: &QueueName,
+        look: impl FnOnce(&Queue, Timestamp) -> T,
+    ) -> Result<T, Error> {
+        let missing = || Error::not_found(format!("queue {name:?} does not exist"));
+        self.look(name, look).ok_or_else(missing)
+    }
+}
 
 impl Inspect for MemoryBroker {
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
@@ -16,17 +34,129 @@ impl Inspect for MemoryBroker {
     }
 
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo> {
+        Box::pin(async move { self.known(queue, Queue::info) })
+    }
+
+    fn summaries(&self) -> Answer<'_, Vec<QueueSummary>> {
         Box::pin(async move {
-            let missing = || Error::not_found(format!("queue {queue:?} does not exist"));
-            self.look(queue, Queue::info).ok_or_else(missing)
+            let (state, now) = (self.state(), self.clock.now());
+            let used = state.queues.iter().filter(|(_, queue)| queue.used());
+            let summary = |(name, queue): (&QueueName, &Queue)| QueueSummary {
+                queue: name.clone(),
+                info: Some(queue.info(now)),
+                problem: None,
+            };
+            Ok(used.map(summary).collect())
         })
     }
 
+    fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory> {
+        Box::pin(async move { self.known(queue, |queue, _| queue.memory()) })
+    }
+
+    fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>> {
+        Box::pin(async move { self.known(queue, |queue, now| queue.history(days, now)) })
+    }
+
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
-        Box::pin(async move { Ok(self.look(queue, |q, _| q.job(id)).flatten()) })
+        Box::pin(async move {
+            let found = self.look(queue, |queue, now| queue.job(id, now)).flatten();
+            Ok(found.map(|mut info| {
+                add_worker(&self.state(), &mut info, self.clock.now());
+                info
+            }))
+        })
+    }
+
+    fn jobs<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        shelf: Shelf<'a>,
+        page: &'a Page,
+    ) -> Answer<'a, JobPage> {
+        Box::pin(async move {
+            let mut page = self.known(queue, |queue, now| queue.page(shelf, page, now))??;
+            let (state, now) = (self.state(), self.clock.now());
+            for row in &mut page.rows {
+                if let JobRow::Job(info) = row {
+                    add_worker(&state, info, now);
+                }
+            }
+            Ok(page)
+        })
+    }
+
+    fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage> {
+        Box::pin(async move { self.known(queue, |queue, _| queue.groups(page))? })
+    }
+
+    fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>> {
+        Box::pin(async move { self.known(queue, |_, _| Vec::new()) })
+    }
+
+    fn servers(&self) -> Answer<'_, Servers> {
+        Box::pin(async move {
+            let (state, now) = (self.state(), self.clock.now());
+            let servers = state.announced.values(now).map(server).collect();
+            let mut all = Servers { servers, unreadable: 0 };
+            all.sort();
+            Ok(all)
+        })
+    }
+
+    fn place<'a>(&'a self, _: &'a QueueName) -> Answer<'a, Option<ClusterPlace>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn store(&self) -> Answer<'_, StoreInfo> {
+        let description = self.describe();
+        Box::pin(async move { Ok(StoreInfo { description, cluster: false, nodes: Vec::new() }) })
     }
 
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
-        Box::pin(async move { Ok(self.act(queue, |q, _| q.pause(paused))) })
+        Box::pin(async move { Ok(self.act(queue, |queue, now| queue.pause(paused, now))) })
     }
+}
+
+fn server(who: &Announcement) -> ServerInfo {
+    let running = who.running.iter().map(|one| WorkerInfo {
+        queue: one.job.queue.clone(),
+        id: one.job.id.clone(),
+        job_type: one.job.job_type.clone(),
+        payload: one.job.payload_bytes().to_vec(),
+        started: Some(one.started),
+        deadline: Some(one.deadline),
+    });
+    ServerInfo {
+        host: who.host.clone(),
+        pid: i64::from(who.pid),
+        server_id: who.server_id.clone(),
+        concurrency: i64::from(who.concurrency),
+        queues: who
+            .queues
+            .iter()
+            .map(|(name, &priority)| (name.clone(), priority.into()))
+            .collect(),
+        strict_priority: who.strict_priority,
+        status: who.status.to_owned(),
+        started: Some(who.started),
+        running: running.collect(),
+    }
+}
+
+/// Who announced that it runs this job.
+fn add_worker(state: &State, info: &mut JobInfo, now: Timestamp) {
+    if info.state != JobState::Active {
+        return;
+    }
+    info.worker = state.announced.values(now).find_map(|who| {
+        let runs = |one: &&Running| one.job.id == info.job.id && one.job.queue == info.job.queue;
+        who.running.iter().find(runs).map(|one| JobWorker {
+            host: who.host.clone(),
+            pid: i64::from(who.pid),
+            server_id: who.server_id.clone(),
+            started: Some(one.started),
+            deadline: Some(one.deadline),
+        })
+    });
 }

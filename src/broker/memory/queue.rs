@@ -8,8 +8,7 @@ use sha2::{Digest, Sha256};
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
-    Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, JobInfo, LEASE, Lease, QueueInfo,
-    Settled,
+    Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, LEASE, Lease, Settled,
 };
 use crate::job::{JobId, JobRecord, JobState, NewJob, Placement, Transition};
 use crate::time::Timestamp;
@@ -26,31 +25,33 @@ pub(super) type Timeline = BTreeSet<(Timestamp, JobId)>;
 #[derive(Default)]
 pub(super) struct Queue {
     used: bool,
-    paused: bool,
+    /// Since when.
+    pub(super) paused: Option<Timestamp>,
     pub(super) jobs: HashMap<JobId, Stored>,
     /// The next one is in front.
-    pending: VecDeque<JobId>,
+    pub(super) pending: VecDeque<JobId>,
     /// Active jobs, by the end of their lease, which no two have in common.
-    leases: BTreeMap<i64, JobId>,
+    pub(super) leases: BTreeMap<i64, JobId>,
     last_end: i64,
     last_owner: u64,
-    scheduled: Timeline,
-    retry: Timeline,
+    pub(super) scheduled: Timeline,
+    pub(super) retry: Timeline,
     /// By the end of their retention.
-    completed: Timeline,
+    pub(super) completed: Timeline,
     /// By the time of their archiving.
-    archived: Timeline,
+    pub(super) archived: Timeline,
     pub(super) grouping: Grouping,
-    locks: Expiring<JobId>,
+    pub(super) locks: Expiring<JobId>,
     requests: Expiring<Request>,
-    total: Tally,
-    days: BTreeMap<i64, Tally>,
+    pub(super) total: Tally,
+    pub(super) days: BTreeMap<i64, Tally>,
 }
 
 pub(super) struct Stored {
     pub(super) job: JobRecord,
     pub(super) state: JobState,
     pub(super) due: Option<Timestamp>,
+    pub(super) pending_since: Option<Timestamp>,
     pub(super) result: Option<Vec<u8>>,
     pub(super) losses: u32,
     /// While it is active: whose it is, and until when.
@@ -67,9 +68,9 @@ struct Request {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Tally {
-    processed: u64,
-    failed: u64,
+pub(super) struct Tally {
+    pub(super) processed: u64,
+    pub(super) failed: u64,
 }
 
 impl Queue {
@@ -79,12 +80,12 @@ impl Queue {
     }
 
     pub(super) fn paused(&self) -> bool {
-        self.paused
+        self.paused.is_some()
     }
 
     /// How many jobs a worker could take now.
     pub(super) fn available(&self) -> usize {
-        if self.paused { 0 } else { self.pending.len() }
+        if self.paused() { 0 } else { self.pending.len() }
     }
 
     /// When the next scheduled or retried job is due.
@@ -132,10 +133,11 @@ impl Queue {
             self.requests.insert(guard.key.clone(), request, now + IDEMPOTENCY_TTL, now);
         }
         let grouped = !job.group.is_empty();
-        let stored = Stored {
+        let mut stored = Stored {
             job,
             state: JobState::Pending,
             due: None,
+            pending_since: None,
             result: None,
             losses: 0,
             held: (0, 0),
@@ -149,6 +151,7 @@ impl Queue {
             self.join_group(stored, now);
             return Enqueued::Created { state: JobState::Aggregating, due };
         }
+        stored.pending_since = Some(now);
         self.pending.push_back(id.clone());
         self.jobs.insert(id, stored);
         Enqueued::Created { state: JobState::Pending, due }
@@ -156,7 +159,7 @@ impl Queue {
 
     /// Takes the next job, unless the queue is paused.
     pub(super) fn dequeue(&mut self, now: Timestamp) -> Option<Delivery> {
-        if self.paused {
+        if self.paused() {
             return None;
         }
         let id = self.pending.pop_front()?;
@@ -164,6 +167,7 @@ impl Queue {
         self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
         stored.state = JobState::Active;
+        stored.pending_since = None;
         stored.held = (self.last_owner, ends);
         let delivery = stored.delivery(Some(self.last_owner));
         self.leases.insert(ends, id);
@@ -206,11 +210,11 @@ impl Queue {
                 stored.failed(error, now);
                 self.archive(stored, now);
             }
-            Transition::Requeue => self.next_in_line(stored),
+            Transition::Requeue => self.next_in_line(stored, now),
             Transition::Reclaim { error } => {
                 stored.losses = stored.losses.saturating_add(1);
                 stored.failed(error, now);
-                self.next_in_line(stored);
+                self.next_in_line(stored, now);
             }
         }
         Settled::Done
@@ -249,6 +253,7 @@ impl Queue {
             }
             stored.state = JobState::Pending;
             stored.due = None;
+            stored.pending_since = Some(now);
             self.jobs.insert(id.clone(), stored);
             self.pending.push_back(id);
             moved += 1;
@@ -274,39 +279,12 @@ impl Queue {
     }
 
     /// Whether anything changed.
-    pub(super) fn pause(&mut self, paused: bool) -> bool {
-        std::mem::replace(&mut self.paused, paused) != paused
-    }
-
-    pub(super) fn info(&self, now: Timestamp) -> QueueInfo {
-        let size = |state| match state {
-            JobState::Pending => self.pending.len(),
-            JobState::Active => self.leases.len(),
-            JobState::Scheduled => self.scheduled.len(),
-            JobState::Retry => self.retry.len(),
-            JobState::Archived => self.archived.len(),
-            JobState::Completed => self.completed.len(),
-            JobState::Aggregating => self.grouping.len(),
-        };
-        let today = self.days.get(&day(now)).copied().unwrap_or_default();
-        QueueInfo {
-            sizes: JobState::ALL.map(|state| (state.as_str(), size(state) as u64)).into(),
-            paused: self.paused,
-            processed: self.total.processed,
-            failed: self.total.failed,
-            processed_today: today.processed,
-            failed_today: today.failed,
+    pub(super) fn pause(&mut self, paused: bool, now: Timestamp) -> bool {
+        if paused == self.paused() {
+            return false;
         }
-    }
-
-    pub(super) fn job(&self, id: &JobId) -> Option<JobInfo> {
-        self.jobs.get(id).map(|stored| JobInfo {
-            job: stored.job.clone(),
-            state: stored.state,
-            due: stored.due,
-            result: stored.result.clone(),
-            losses: stored.losses,
-        })
+        self.paused = paused.then(|| whole_second(now));
+        true
     }
 
     fn holds(&self, lease: &Lease) -> bool {
@@ -328,9 +306,10 @@ impl Queue {
         ends
     }
 
-    fn next_in_line(&mut self, mut stored: Stored) {
+    fn next_in_line(&mut self, mut stored: Stored, now: Timestamp) {
         let id = stored.job.id.clone();
         stored.state = JobState::Pending;
+        stored.pending_since = Some(now);
         self.pending.push_front(id.clone());
         self.jobs.insert(id, stored);
     }
@@ -412,7 +391,7 @@ pub(super) fn whole_second(time: Timestamp) -> Timestamp {
 }
 
 /// Days of UTC since the epoch.
-fn day(time: Timestamp) -> i64 {
+pub(super) fn day(time: Timestamp) -> i64 {
     time.as_secs().div_euclid(86_400)
 }
 

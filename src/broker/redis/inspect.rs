@@ -1,96 +1,183 @@
-//! Questions and rare actions, off the hot path.
+//! Questions about queues: sizes, counters, memory, groups, and pausing one.
+//! Lists of jobs are in `rows`, processes and servers in `servers`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ::redis::Value;
+use futures_util::future::{join, join_all};
 
+use super::reply::Reply;
 use super::scripts::SCRIPTS;
-use super::{RedisBroker, keys, reply, wire};
-use crate::broker::{Answer, Inspect, JobInfo, QueueInfo};
+use super::{RedisBroker, keys};
+use crate::broker::{
+    AggregationSet, Answer, Begin, Broker, ClusterPlace, Cursor, DayStats, GroupInfo, GroupPage,
+    Inspect, JobInfo, JobPage, Mark, Page, QueueInfo, QueueMemory, QueueSummary, Servers, Shelf,
+    StoreInfo,
+};
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 use crate::pool::Repeat;
 use crate::time::Timestamp;
 
+/// Names asked for at a time.
+const NAMES: &str = "1000";
+
+/// Queues asked side by side.
+const ABREAST: usize = 100;
+
+/// Groups beyond about this many times 1,000 are not counted.
+const MOST_COUNTS: usize = 50;
+
+/// Aggregations shown.
+const MOST_AGGREGATIONS: usize = 100;
+
 impl Inspect for RedisBroker {
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move {
-            let names = self.command(Repeat::Safe, "SMEMBERS", &[keys::QUEUES.into()]).await?;
-            let members: Vec<Value> = match names {
-                Value::Array(members) | Value::Set(members) => members,
-                _ => return Err(reply::unexpected()),
-            };
-            let mut queues: Vec<QueueName> = members
-                .into_iter()
-                .filter_map(|member| match member {
-                    Value::BulkString(name) => String::from_utf8(name).ok(),
-                    _ => None,
-                })
-                .map(|name| QueueName::stored(&name))
-                .collect();
-            queues.sort();
-            Ok(queues)
+            let mut names = BTreeSet::new();
+            let mut cursor: Vec<u8> = b"0".into();
+            loop {
+                let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES.into()];
+                let mut page = Reply::new(self.command(Repeat::Safe, "SSCAN", &args).await?)?;
+                cursor = page.bytes()?;
+                let mut some = page.array()?;
+                while !some.is_empty() {
+                    // One that is no text cannot be named in a request either.
+                    if let Ok(name) = String::from_utf8(some.bytes()?) {
+                        names.insert(QueueName::stored(&name));
+                    }
+                }
+                if cursor == b"0" {
+                    return Ok(names.into_iter().collect());
+                }
+            }
         })
     }
 
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo> {
+        Box::pin(self.known(queue, self.sizes(queue)))
+    }
+
+    fn summaries(&self) -> Answer<'_, Vec<QueueSummary>> {
         Box::pin(async move {
-            let member: Vec<Vec<u8>> = vec![keys::QUEUES.into(), queue.as_str().into()];
-            if self.command(Repeat::Safe, "SISMEMBER", &member).await? != Value::Int(1) {
-                return Err(Error::not_found(format!("queue \"{queue}\" does not exist")));
+            let mut summaries = Vec::new();
+            for names in self.queues().await?.chunks(ABREAST) {
+                let answers = join_all(names.iter().map(|name| self.sizes(name))).await;
+                for (queue, answer) in names.iter().zip(answers) {
+                    let (info, problem) = match answer {
+                        Ok(info) => (Some(info), None),
+                        Err(error) if error.is_unavailable() => return Err(error),
+                        Err(error) => (None, Some(error.to_string())),
+                    };
+                    summaries.push(QueueSummary { queue: queue.clone(), info, problem });
+                }
             }
-            let mut found = self.ask(&SCRIPTS.queue, queue, Repeat::Safe, |_, call| call).await?;
-            let mut sizes = BTreeMap::new();
-            for state in [
-                JobState::Pending,
-                JobState::Active,
-                JobState::Scheduled,
-                JobState::Retry,
-                JobState::Archived,
-                JobState::Completed,
-                JobState::Aggregating,
-            ] {
-                sizes.insert(state.as_str(), found.size()?);
-            }
-            Ok(QueueInfo {
-                sizes,
-                paused: found.int()? == 1,
-                processed: found.counter()?,
-                failed: found.counter()?,
-                processed_today: found.counter()?,
-                failed_today: found.counter()?,
-            })
+            Ok(summaries)
         })
     }
 
-    fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
-        Box::pin(async move {
-            let mut found = self
-                .ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id.as_str()))
-                .await?;
-            if found.is_empty() {
-                return Ok(None);
+    fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory> {
+        let measure = async move {
+            let (_, grouped) = self.group_sizes(queue).await?;
+            let mut found =
+                self.ask(&SCRIPTS.memory, queue, Repeat::Safe, |_, call| call.arg(grouped)).await?;
+            let (bytes, sampled) = (found.size()?, found.size()?);
+            Ok(QueueMemory { bytes, sampled, jobs: found.size()? })
+        };
+        Box::pin(self.known(queue, measure))
+    }
+
+    fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>> {
+        let read = async move {
+            let mut found =
+                self.ask(&SCRIPTS.history, queue, Repeat::Safe, |_, call| call.arg(days)).await?;
+            let mut history = Vec::new();
+            while !found.is_empty() {
+                let date = found.text()?;
+                let (processed, failed) = (found.counter()?, found.counter()?);
+                history.push(DayStats { date, processed, failed });
             }
-            let message = found.bytes()?;
-            let state = found.text()?;
-            let due = found.int()?;
-            let losses = u32::try_from(found.int()?).unwrap_or(0);
-            let result = if found.is_empty() { None } else { Some(found.bytes()?) };
-            let unreadable =
-                |what| Error::refused(format!("job \"{id}\": its {what} is unreadable"));
-            Ok(Some(JobInfo {
-                job: wire::decode(queue, id, &message).ok_or_else(|| unreadable("message"))?,
-                state: JobState::parse(&state).ok_or_else(|| unreadable("state"))?,
-                due: (due >= 0).then(|| Timestamp::from_micros(due)),
-                result,
-                losses,
-            }))
-        })
+            Ok(history)
+        };
+        Box::pin(self.known(queue, read))
+    }
+
+    fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
+        Box::pin(self.one_job(queue, id))
+    }
+
+    fn jobs<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        shelf: Shelf<'a>,
+        page: &'a Page,
+    ) -> Answer<'a, JobPage> {
+        Box::pin(self.known(queue, self.page_of(queue, shelf, page)))
+    }
+
+    fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage> {
+        let read = async move {
+            let from: &[u8] = match page.begin()? {
+                Begin::At(0) => b"0",
+                Begin::At(_) => return Err(Cursor::by_cursor()),
+                Begin::After(Mark::Scanned(cursor)) if is_number(cursor) => cursor,
+                Begin::After(_) => return Err(Cursor::foreign()),
+            };
+            let mut found = self
+                .ask(&SCRIPTS.groups, queue, Repeat::Safe, |_, call| {
+                    call.arg(page.rows()).arg(from)
+                })
+                .await?;
+            let total = found.size()?;
+            let cursor = found.bytes()?;
+            let next = (cursor != b"0").then(|| Cursor::new(Mark::Scanned(cursor)));
+            let mut groups = Vec::new();
+            while !found.is_empty() {
+                let (group, size) = (found.text()?, found.size()?);
+                let (oldest, newest) = (found.instant()?, found.instant()?);
+                groups.push(GroupInfo { group, size, oldest, newest });
+            }
+            Ok(GroupPage { groups, total, next })
+        };
+        Box::pin(self.known(queue, read))
+    }
+
+    fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>> {
+        let read = async move {
+            let mut found = self
+                .ask(&SCRIPTS.aggregations, queue, Repeat::Safe, |_, call| {
+                    call.arg(MOST_AGGREGATIONS)
+                })
+                .await?;
+            let mut sets = Vec::new();
+            while !found.is_empty() {
+                let name = found.text()?;
+                let (size, expires) = (found.size()?, Timestamp::from_micros(found.int()?));
+                // A group's name may have colons, a set's id has none.
+                let (group, id) = name.rsplit_once(':').unwrap_or((&name, ""));
+                let (group, id) = (group.to_owned(), id.to_owned());
+                sets.push(AggregationSet { group, id, size, expires });
+            }
+            Ok(sets)
+        };
+        Box::pin(self.known(queue, read))
+    }
+
+    fn servers(&self) -> Answer<'_, Servers> {
+        Box::pin(self.all_servers())
+    }
+
+    fn place<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Option<ClusterPlace>> {
+        Box::pin(self.place_of(queue))
+    }
+
+    fn store(&self) -> Answer<'_, StoreInfo> {
+        Box::pin(self.store_info())
     }
 
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
         Box::pin(async move {
-            use crate::broker::Broker;
             let key: Vec<u8> = keys::paused(queue).into();
             let answer = if paused {
                 let since = self.now().as_secs().to_string();
@@ -101,4 +188,84 @@ impl Inspect for RedisBroker {
             Ok(answer == Value::Int(1))
         })
     }
+}
+
+impl RedisBroker {
+    /// What `read` answers, where the queue exists. Both are asked side by side.
+    async fn known<T>(
+        &self,
+        queue: &QueueName,
+        read: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let member: [Vec<u8>; 2] = [keys::QUEUES.into(), queue.as_str().into()];
+        let (known, answer) = join(self.command(Repeat::Safe, "SISMEMBER", &member), read).await;
+        if known? != Value::Int(1) {
+            return Err(Error::not_found(format!("queue \"{queue}\" does not exist")));
+        }
+        answer
+    }
+
+    async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
+        let asked = self.ask(&SCRIPTS.queue, queue, Repeat::Safe, |_, call| call);
+        let (asked, grouped) = join(asked, self.group_sizes(queue)).await;
+        let (mut found, (groups, grouped)) = (asked?, grouped?);
+        let mut sizes = BTreeMap::new();
+        for state in [
+            JobState::Pending,
+            JobState::Active,
+            JobState::Scheduled,
+            JobState::Retry,
+            JobState::Archived,
+            JobState::Completed,
+        ] {
+            sizes.insert(state.as_str(), found.size()?);
+        }
+        sizes.insert(JobState::Aggregating.as_str(), grouped);
+        let pending_since = nanos(&found.text()?);
+        let now = self.now();
+        let paused = found.int()? == 1;
+        let paused_since = found.text()?.parse().ok().map(Timestamp::from_secs);
+        Ok(QueueInfo {
+            size: sizes.values().sum(),
+            sizes,
+            groups,
+            pending_since,
+            latency: pending_since.map_or(Duration::ZERO, |since| now.since(since)),
+            paused,
+            paused_since: paused_since.filter(|_| paused),
+            processed: found.counter()?,
+            failed: found.counter()?,
+            processed_today: found.counter()?,
+            failed_today: found.counter()?,
+        })
+    }
+
+    /// How many groups, and how many jobs wait in them.
+    async fn group_sizes(&self, queue: &QueueName) -> Result<(u64, u64), Error> {
+        let (mut groups, mut jobs) = (0, 0);
+        let mut cursor: Vec<u8> = b"0".into();
+        for _ in 0..MOST_COUNTS {
+            let mut found = self
+                .ask(&SCRIPTS.group_sizes, queue, Repeat::Safe, |_, call| {
+                    call.arg(cursor.as_slice())
+                })
+                .await?;
+            groups = found.size()?;
+            jobs += found.size()?;
+            cursor = found.bytes()?;
+            if cursor == b"0" {
+                break;
+            }
+        }
+        Ok((groups, jobs))
+    }
+}
+
+/// Asynq's `pending_since`: nanoseconds.
+pub(super) fn nanos(text: &str) -> Option<Timestamp> {
+    text.parse::<i64>().ok().map(|nanos| Timestamp::from_micros(nanos.div_euclid(1000)))
+}
+
+fn is_number(cursor: &[u8]) -> bool {
+    (1..=20).contains(&cursor.len()) && cursor.iter().all(u8::is_ascii_digit)
 }

@@ -4,6 +4,7 @@ use ::redis::Value;
 
 use crate::error::Error;
 use crate::job::JobId;
+use crate::time::Timestamp;
 
 /// The values of an answer that are still to be read.
 pub(super) struct Reply(std::vec::IntoIter<Value>);
@@ -12,7 +13,7 @@ impl Reply {
     /// The answer of a script that returns an array.
     pub fn new(value: Value) -> Result<Self, Error> {
         match value {
-            Value::Array(values) => Ok(Self(values.into_iter())),
+            Value::Array(values) | Value::Set(values) => Ok(Self(values.into_iter())),
             _ => Err(unexpected()),
         }
     }
@@ -20,6 +21,16 @@ impl Reply {
     /// Whether everything is read.
     pub fn is_empty(&self) -> bool {
         self.0.len() == 0
+    }
+
+    /// The next value, whatever it is.
+    pub fn value(&mut self) -> Option<Value> {
+        self.0.next()
+    }
+
+    /// The next value, an array.
+    pub fn array(&mut self) -> Result<Reply, Error> {
+        self.value().ok_or_else(unexpected).and_then(Reply::new)
     }
 
     /// The next value, a whole number.
@@ -52,6 +63,12 @@ impl Reply {
     /// The next value, a counter: text, because it may exceed a double.
     pub fn counter(&mut self) -> Result<u64, Error> {
         self.text()?.parse::<i64>().map(|n| n.max(0) as u64).map_err(|_| unexpected())
+    }
+
+    /// The next value, an instant in microseconds; -1 is none.
+    pub fn instant(&mut self) -> Result<Option<Timestamp>, Error> {
+        let micros = self.int()?;
+        Ok((micros >= 0).then(|| Timestamp::from_micros(micros)))
     }
 
     /// The next value, a size.

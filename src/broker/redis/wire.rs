@@ -7,7 +7,7 @@ use std::time::Duration;
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
-use crate::broker::{Announcement, Running};
+use crate::broker::{self, Announcement, Running};
 use crate::job::{JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
@@ -242,6 +242,46 @@ pub fn worker_info(who: &Announcement, running: &Running) -> Vec<u8> {
         deadline: Some(running.deadline.into()),
     }
     .encode_to_vec()
+}
+
+/// The process that a worker process's key tells of, without what it runs.
+pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
+    let info = ServerInfo::decode(bytes).ok()?;
+    let queues = info.queues.into_iter();
+    Some(broker::ServerInfo {
+        host: info.host,
+        pid: i64::from(info.pid),
+        server_id: info.server_id,
+        concurrency: i64::from(info.concurrency),
+        queues: queues
+            .map(|(name, priority)| (QueueName::stored(&name), priority.into()))
+            .collect(),
+        strict_priority: info.strict_priority,
+        status: info.status,
+        started: info.start_time.map(Timestamp::from),
+        running: Vec::new(),
+    })
+}
+
+/// A job in progress, and what says who runs it.
+pub fn worker(bytes: &[u8]) -> Option<(broker::WorkerInfo, WorkerInfo)> {
+    let mut by = WorkerInfo::decode(bytes).ok()?;
+    let job = broker::WorkerInfo {
+        queue: QueueName::stored(&by.queue),
+        id: JobId::stored(&by.task_id),
+        job_type: std::mem::take(&mut by.task_type),
+        payload: std::mem::take(&mut by.task_payload),
+        started: by.start_time.take().map(Timestamp::from),
+        deadline: by.deadline.take().map(Timestamp::from),
+    };
+    Some((job, by))
+}
+
+impl From<Instant> for Timestamp {
+    fn from(time: Instant) -> Self {
+        let micros = i64::from(time.nanos) / 1000;
+        Timestamp::from_micros(time.seconds.saturating_mul(1_000_000).saturating_add(micros))
+    }
 }
 
 impl From<Timestamp> for Instant {

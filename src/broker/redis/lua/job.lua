@@ -4,22 +4,17 @@
 -- ARGV[1]  now
 -- ARGV[2]  id
 --
--- Returns  now; where there is such a job, then message, state, due in microseconds
---          or -1, losses, and the result if there is one
---
--- Differs from Asynq: the due time is the exact one where Q:x:due belongs to the
--- score that Asynq's tools see.
+-- Returns  now, and where there is such a job its row
 
 local id = ARGV[2]
-local task = redis.call('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_lost', 'result')
+local task = redis.call('HMGET', Q .. 't:' .. id, 'msg', 'state', 'group')
 if not task[1] or not task[2] then return {now} end
-local due = -1
-if task[2] == 'scheduled' or task[2] == 'retry' then
-  local score = tonumber(redis.call('ZSCORE', Q .. task[2], id) or -1)
-  local exact = tonumber(redis.call('ZSCORE', Q .. 'x:due', id) or -1)
-  if score >= 0 then due = score * SECOND end
-  if exact >= 0 and shown(exact) == score then due = exact end
+local state, score = task[2], false
+if state == 'scheduled' or state == 'retry' or state == 'archived' or state == 'completed' then
+  score = redis.call('ZSCORE', Q .. state, id)
+elseif state == 'aggregating' and task[3] then
+  score = redis.call('ZSCORE', Q .. 'g:' .. task[3], id)
 end
-local answer = {now, task[1], task[2], due, tonumber(task[3]) or 0}
-if task[4] then answer[6] = task[4] end
+local answer = {now}
+add_row(answer, id, state, score)
 return answer

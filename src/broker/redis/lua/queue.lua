@@ -3,29 +3,28 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 --
--- Returns  now, pending, active, scheduled, retry, archived, completed, aggregating,
---          1 if paused, processed, failed, processed today, failed today (the
---          last four as text, because they may exceed a double)
+-- Returns  now, pending, active, scheduled, retry, archived, completed,
+--          pending_since of the next pending job or empty, 1 if paused, what
+--          Q:paused holds or empty, processed, failed, processed today, failed
+--          today (the last five as text, because they may exceed a double)
 --
--- Differs from Asynq: no memory figures and no latency; at most 1000 groups are
--- counted, so that the number of groups cannot block the server.
+-- Differs from Asynq: no memory figures; the jobs in groups are counted by
+-- group_sizes, so that the number of groups cannot block the server.
 
 local function counter(name)
   return redis.call('GET', Q .. name) or '0'
 end
-local aggregating = 0
-if redis.call('SCARD', Q .. 'groups') > 0 then
-  for _, group in ipairs(redis.call('SSCAN', Q .. 'groups', 0, 'COUNT', 1000)[2]) do
-    aggregating = aggregating + redis.call('ZCARD', Q .. 'g:' .. group)
-  end
-end
+local next_id = redis.call('LINDEX', KEYS[1], -1)
+local since = next_id and redis.pcall('HGET', Q .. 't:' .. next_id, 'pending_since')
+local paused = redis.pcall('GET', Q .. 'paused')
 local day = utc_day(now_s)
 return {
   now,
   redis.call('LLEN', KEYS[1]), redis.call('LLEN', Q .. 'active'),
   redis.call('ZCARD', Q .. 'scheduled'), redis.call('ZCARD', Q .. 'retry'),
   redis.call('ZCARD', Q .. 'archived'), redis.call('ZCARD', Q .. 'completed'),
-  aggregating, redis.call('EXISTS', Q .. 'paused'),
+  type(since) == 'string' and since or '',
+  redis.call('EXISTS', Q .. 'paused'), type(paused) == 'string' and paused or '',
   counter('processed'), counter('failed'),
   counter('processed:' .. day), counter('failed:' .. day),
 }

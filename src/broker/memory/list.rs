@@ -1,0 +1,282 @@
+//! What one queue answers about itself and its jobs, in Asynq's order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::queue::{Queue, Stored, Timeline, day};
+use crate::broker::{
+    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, Mark, Page, QueueInfo,
+    QueueMemory, Shelf,
+};
+use crate::error::Error;
+use crate::job::{JobId, JobState};
+use crate::time::Timestamp;
+
+/// Jobs measured at either end of a list, and some of some groups, as in Redis.
+const ENDS: usize = 10;
+const GROUPS: usize = 5;
+const OF_GROUP: usize = 4;
+
+/// Some ids of a list and where the next ones are.
+struct Slice {
+    ids: Vec<JobId>,
+    total: usize,
+    next: Option<Cursor>,
+}
+
+impl Queue {
+    pub(super) fn info(&self, now: Timestamp) -> QueueInfo {
+        let sizes: BTreeMap<_, _> =
+            JobState::ALL.map(|state| (state.as_str(), self.size(state) as u64)).into();
+        let next = self.pending.front().and_then(|id| self.jobs.get(id));
+        let pending_since = next.and_then(|stored| stored.pending_since);
+        let today = self.days.get(&day(now)).copied().unwrap_or_default();
+        QueueInfo {
+            size: sizes.values().sum(),
+            sizes,
+            groups: self.grouping.waiting.len() as u64,
+            pending_since,
+            latency: pending_since.map_or(Duration::ZERO, |since| now.since(since)),
+            paused: self.paused(),
+            paused_since: self.paused,
+            processed: self.total.processed,
+            failed: self.total.failed,
+            processed_today: today.processed,
+            failed_today: today.failed,
+        }
+    }
+
+    fn size(&self, state: JobState) -> usize {
+        match state {
+            JobState::Pending => self.pending.len(),
+            JobState::Active => self.leases.len(),
+            JobState::Scheduled => self.scheduled.len(),
+            JobState::Retry => self.retry.len(),
+            JobState::Archived => self.archived.len(),
+            JobState::Completed => self.completed.len(),
+            JobState::Aggregating => self.grouping.len(),
+        }
+    }
+
+    pub(super) fn history(&self, days: u32, now: Timestamp) -> Vec<DayStats> {
+        let today = day(now);
+        let of = |ago: u32| {
+            let day = today - i64::from(ago);
+            let tally = self.days.get(&day).copied().unwrap_or_default();
+            let date = Timestamp::from_secs(day * 86_400).date();
+            DayStats { date, processed: tally.processed, failed: tally.failed }
+        };
+        (0..days).map(of).collect()
+    }
+
+    /// An estimate as in Redis: a sample of each list stands for all of it.
+    pub(super) fn memory(&self) -> QueueMemory {
+        let mut memory = QueueMemory::default();
+        let mut sample = |ids: Vec<&JobId>, jobs: usize| {
+            let sizes: Vec<u64> =
+                ids.iter().filter_map(|id| self.jobs.get(*id)).map(Stored::bytes).collect();
+            let some = sizes.len().max(1) as u64;
+            memory.bytes += sizes.iter().sum::<u64>() * jobs as u64 / some;
+            memory.sampled += sizes.len() as u64;
+            memory.jobs += jobs as u64;
+        };
+        fn both_ends<'a>(
+            ids: impl DoubleEndedIterator<Item = &'a JobId> + Clone,
+            jobs: usize,
+        ) -> Vec<&'a JobId> {
+            let rest = jobs.saturating_sub(ENDS).min(ENDS);
+            ids.clone().take(ENDS).chain(ids.rev().take(rest)).collect()
+        }
+        sample(both_ends(self.pending.iter(), self.pending.len()), self.pending.len());
+        sample(both_ends(self.leases.values(), self.leases.len()), self.leases.len());
+        for line in [&self.scheduled, &self.retry, &self.archived, &self.completed] {
+            sample(both_ends(line.iter().map(|(_, id)| id), line.len()), line.len());
+        }
+        let groups = self.grouping.waiting.values().take(GROUPS);
+        let grouped = groups.flat_map(|line| line.iter().take(OF_GROUP).map(|(_, id)| id));
+        sample(grouped.collect(), self.grouping.len());
+        memory
+    }
+
+    pub(super) fn job(&self, id: &JobId, now: Timestamp) -> Option<JobInfo> {
+        let stored = self.jobs.get(id)?;
+        let mut info = JobInfo::new(stored.job.clone(), stored.state);
+        match stored.state {
+            JobState::Pending => info.pending_since = stored.pending_since,
+            JobState::Active => {
+                let ends = Timestamp::from_micros(stored.held.1);
+                info.lease_ends = Some(ends);
+                info.orphaned = ends <= now;
+            }
+            JobState::Scheduled | JobState::Retry => info.due = stored.due,
+            JobState::Archived => {
+                let entry = self.archived.iter().find(|(_, archived)| archived == id);
+                info.archived_at = entry.map(|(at, _)| *at);
+            }
+            JobState::Completed => {
+                info.expires = stored.job.completed_at.map(|at| at + stored.job.retention);
+            }
+            JobState::Aggregating => {
+                let group = self.grouping.waiting.get(&stored.job.group);
+                let entry = group.and_then(|line| line.iter().find(|(_, grouped)| grouped == id));
+                info.grouped_since = entry.map(|(at, _)| *at);
+            }
+        }
+        info.locked = self.locks.get(&stored.job.unique_key, now) == Some(id);
+        info.result.clone_from(&stored.result);
+        info.losses = stored.losses;
+        Some(info)
+    }
+
+    pub(super) fn page(
+        &self,
+        shelf: Shelf<'_>,
+        page: &Page,
+        now: Timestamp,
+    ) -> Result<JobPage, Error> {
+        let (begin, most) = (page.begin()?, page.rows());
+        let slice = match shelf {
+            Shelf::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
+            Shelf::State(JobState::Active) => {
+                let mut active: Vec<&JobId> = self.leases.values().collect();
+                active.sort_by_key(|id| self.jobs.get(*id).map(|stored| stored.held.0));
+                in_line(&active.into_iter(), begin, most)?
+            }
+            Shelf::State(JobState::Scheduled) => by_second(&self.scheduled, begin, most)?,
+            Shelf::State(JobState::Retry) => by_second(&self.retry, begin, most)?,
+            Shelf::State(JobState::Archived) => by_second(&self.archived, begin, most)?,
+            Shelf::State(JobState::Completed) => by_second(&self.completed, begin, most)?,
+            Shelf::Group(group) => match self.grouping.waiting.get(group) {
+                Some(line) => by_second(line, begin, most)?,
+                None => by_second(&Timeline::new(), begin, most)?,
+            },
+            Shelf::State(JobState::Aggregating) => by_second(&Timeline::new(), begin, most)?,
+        };
+        let row = |id: &JobId| self.job(id, now).map(|info| JobRow::Job(Box::new(info)));
+        let rows = slice.ids.iter().filter_map(row).collect();
+        Ok(JobPage { rows, total: slice.total as u64, next: slice.next })
+    }
+}
+
+impl Queue {
+    /// Groups in the order of their names; in Redis there is none.
+    pub(super) fn groups(&self, page: &Page) -> Result<GroupPage, Error> {
+        let after = match page.begin()? {
+            Begin::At(0) => None,
+            Begin::At(_) => return Err(Cursor::by_cursor()),
+            Begin::After(Mark::Scanned(name)) => Some(name.as_slice()),
+            Begin::After(_) => return Err(Cursor::foreign()),
+        };
+        let is_later = |name: &String| after.is_none_or(|after| name.as_bytes() > after);
+        let mut rest = self.grouping.waiting.iter().filter(|(name, _)| is_later(name)).peekable();
+        let mut groups = Vec::new();
+        while groups.len() < page.rows()
+            && let Some((name, line)) = rest.next()
+        {
+            groups.push(GroupInfo {
+                group: name.clone(),
+                size: line.len() as u64,
+                oldest: line.first().map(|(at, _)| *at),
+                newest: line.last().map(|(at, _)| *at),
+            });
+        }
+        let next = groups.last().filter(|_| rest.peek().is_some());
+        let next = next.map(|last| Cursor::new(Mark::Scanned(last.group.as_bytes().to_vec())));
+        Ok(GroupPage { groups, total: self.grouping.waiting.len() as u64, next })
+    }
+}
+
+/// A page of a list that moves: after a row, wherever that is by now; where it
+/// and the first one of its page are gone, from the front.
+fn in_line<'a>(
+    ids: &(impl ExactSizeIterator<Item = &'a JobId> + Clone),
+    begin: Begin<'_>,
+    most: usize,
+) -> Result<Slice, Error> {
+    let total = ids.len();
+    let place_of = |wanted: &[u8]| ids.clone().position(|id| id.as_str().as_bytes() == wanted);
+    let skip = match begin {
+        Begin::At(skip) => skip as usize,
+        Begin::After(Mark::Listed { last, first, .. }) => {
+            place_of(last).or_else(|| place_of(first)).map_or(0, |place| place + 1)
+        }
+        Begin::After(_) => return Err(Cursor::foreign()),
+    };
+    let ids: Vec<JobId> = ids.clone().skip(skip).take(most).cloned().collect();
+    let end = skip + ids.len();
+    let next = match (ids.first(), ids.last()) {
+        (Some(first), Some(last)) if end < total => Some(Cursor::new(Mark::Listed {
+            place: end as u64 - 1,
+            last: last.as_str().into(),
+            first: first.as_str().into(),
+        })),
+        _ => None,
+    };
+    Ok(Slice { ids, total, next })
+}
+
+/// A page in the order of whole seconds and ids, which is the one that Asynq's
+/// tools see, whatever the exact instants are.
+fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<Slice, Error> {
+    let (mut skip, after) = match begin {
+        Begin::At(skip) => (skip, None),
+        Begin::After(Mark::Scored { score, id }) => {
+            let second = score.parse::<f64>().map_err(|_| Cursor::foreign())? as i64;
+            (0, Some((second, id.as_slice())))
+        }
+        Begin::After(_) => return Err(Cursor::foreign()),
+    };
+    // The first instant that is shown as this second.
+    let first = after.map_or(i64::MIN, |(second, _)| {
+        second.saturating_sub(1).saturating_mul(1_000_000).saturating_add(1)
+    });
+    let mut rest = line.range((Timestamp::from_micros(first), JobId::stored(""))..).peekable();
+    // One more than asked for tells whether there are more.
+    let mut found: Vec<(i64, &JobId)> = Vec::new();
+    while found.len() <= most
+        && let Some((at, _)) = rest.peek()
+    {
+        let second = at.as_secs_ceil();
+        let mut same = Vec::new();
+        while let Some((_, id)) = rest.next_if(|(at, _)| at.as_secs_ceil() == second) {
+            same.push(id);
+        }
+        same.sort();
+        for id in same {
+            if after.is_some_and(|after| (second, id.as_str().as_bytes()) <= after) {
+                continue;
+            }
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            found.push((second, id));
+        }
+    }
+    let more = found.len() > most;
+    found.truncate(most);
+    let next = found.last().filter(|_| more).map(|(second, id)| {
+        Cursor::new(Mark::Scored { score: second.to_string(), id: id.as_str().into() })
+    });
+    let ids = found.into_iter().map(|(_, id)| id.clone()).collect();
+    Ok(Slice { ids, total: line.len(), next })
+}
+
+impl Stored {
+    /// About what it takes.
+    fn bytes(&self) -> u64 {
+        let headers: usize =
+            self.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let texts = [
+            self.job.job_type.len(),
+            self.job.last_error.len(),
+            self.job.unique_key.len(),
+            // In the map and in its list.
+            self.job.id.as_str().len() * 2,
+            self.job.payload_bytes().len(),
+            self.result.as_ref().map_or(0, Vec::len),
+            headers,
+        ];
+        (size_of::<Self>() + texts.iter().sum::<usize>()) as u64
+    }
+}

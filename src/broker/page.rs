@@ -1,0 +1,266 @@
+//! Which part of a list is asked for: by number near the beginning, from there
+//! on by a cursor, so that no page costs more than another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use crate::error::Error;
+
+/// The most rows of one page.
+const MOST: u32 = 100;
+
+/// The farthest a page can begin by its number.
+const FARTHEST: u32 = 10_000;
+
+/// A part of a list: a page by its number, or what follows a page before.
+///
+/// By default the first page with 30 rows. Numbers reach 10,000 rows far;
+/// [`JobPage::next`](crate::JobPage::next) goes on from any page to the end.
+///
+/// ```
+/// use rocket_jobqueue::Page;
+///
+/// let second = Page::number(2)?.size(50)?;
+/// assert!(Page::number(0).unwrap_err().is_invalid());
+/// assert!(second.size(101).unwrap_err().is_invalid());
+/// # Ok::<_, rocket_jobqueue::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    size: u32,
+    from: From,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum From {
+    Number(u32),
+    Cursor(Cursor),
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { size: 30, from: From::Number(1) }
+    }
+}
+
+impl Page {
+    /// The page with this number, counted from 1.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for 0.
+    pub fn number(number: u32) -> Result<Self, Error> {
+        if number == 0 {
+            return Err(Error::invalid("page: expected a number from 1, found 0"));
+        }
+        Ok(Self { from: From::Number(number), ..Self::default() })
+    }
+
+    /// What follows the page that gave this cursor.
+    pub fn after(cursor: Cursor) -> Self {
+        Self { from: From::Cursor(cursor), ..Self::default() }
+    }
+
+    /// With this many rows instead of 30.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] outside 1 to 100.
+    pub fn size(mut self, size: u32) -> Result<Self, Error> {
+        if !(1..=MOST).contains(&size) {
+            return Err(Error::invalid(format!(
+                "page size: expected 1 to {MOST} rows, found {size}"
+            )));
+        }
+        self.size = size;
+        Ok(self)
+    }
+
+    /// How many rows are asked for.
+    pub(crate) fn rows(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Where it begins.
+    pub(crate) fn begin(&self) -> Result<Begin<'_>, Error> {
+        let number = match &self.from {
+            From::Cursor(cursor) => return Ok(Begin::After(&cursor.0)),
+            From::Number(number) => *number,
+        };
+        let offset = (number - 1).saturating_mul(self.size);
+        if offset > FARTHEST {
+            return Err(Error::invalid(format!(
+                "page: expected one that begins within the first {FARTHEST} rows, found row \
+                 {offset}; go on with the cursor of the page before"
+            )));
+        }
+        Ok(Begin::At(u64::from(offset)))
+    }
+}
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Begin<'a> {
+    /// After so many rows.
+    At(u64),
+    /// After these rows.
+    After(&'a Mark),
+}
+
+/// Where a page ended, for the next one. Text without meaning to anybody but the
+/// store: it survives the way through a URL, and a change of the list.
+///
+/// ```
+/// use rocket_jobqueue::Cursor;
+///
+/// assert!("anything".parse::<Cursor>().unwrap_err().is_invalid());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(Mark);
+
+/// What a cursor remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The last row of a page in the order of scores.
+    Scored {
+        /// The score as the store wrote it.
+        score: String,
+        /// The id.
+        id: Vec<u8>,
+    },
+    /// The last and the first row of a page in a list that moves.
+    Listed {
+        /// The place of the last one, from 0.
+        place: u64,
+        /// Its id.
+        last: Vec<u8>,
+        /// The id of the first one.
+        first: Vec<u8>,
+    },
+    /// How far a set was scanned, in the store's own words.
+    Scanned(Vec<u8>),
+}
+
+impl Cursor {
+    pub(crate) fn new(mark: Mark) -> Self {
+        Self(mark)
+    }
+
+    /// What has no order has no page numbers.
+    pub(crate) fn by_cursor() -> Error {
+        Error::invalid(
+            "page: expected the first one of groups or one by its cursor, found a number",
+        )
+    }
+
+    /// It belongs to another kind of list.
+    pub(crate) fn foreign() -> Error {
+        Error::invalid("cursor: expected one of the same list, found another")
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Mark::Scored { score, id } => write!(f, "z~{}~{}", hex(score.as_bytes()), hex(id)),
+            Mark::Listed { place, last, first } => {
+                write!(f, "l~{place}~{}~{}", hex(last), hex(first))
+            }
+            Mark::Scanned(words) => write!(f, "s~{}", hex(words)),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parts: Vec<&str> = text.split('~').collect();
+        let mark = match *parts {
+            ["z", score, id] => scored(score, id),
+            ["l", place, last, first] => listed(place, last, first),
+            ["s", words] => unhex(words).map(Mark::Scanned),
+            _ => None,
+        };
+        mark.map(Cursor).ok_or_else(|| {
+            Error::invalid("cursor: expected the text that came with a page, found another")
+        })
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+fn scored(score: &str, id: &str) -> Option<Mark> {
+    let score = String::from_utf8(unhex(score)?).ok()?;
+    let number: f64 = score.parse().ok()?;
+    (!number.is_nan()).then_some(Mark::Scored { score, id: unhex(id)? })
+}
+
+fn listed(place: &str, last: &str, first: &str) -> Option<Mark> {
+    // Beyond this the store's numbers are not exact any more.
+    let place = place.parse().ok().filter(|place| *place < 1 << 48)?;
+    Some(Mark::Listed { place, last: unhex(last)?, first: unhex(first)? })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    /// Longer than any id of ours, and what a request may well carry.
+    const LONGEST: usize = 8192;
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || digits.len() > LONGEST {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    digits.chunks(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_the_way_through_text() {
+        for mark in [
+            Mark::Scored { score: "1.5e+18".into(), id: b"a~\xff".to_vec() },
+            Mark::Listed { place: 77, last: b"l".to_vec(), first: Vec::new() },
+            Mark::Scanned(b"1024".to_vec()),
+        ] {
+            let cursor = Cursor::new(mark);
+            let text = cursor.to_string();
+            assert_eq!(text.parse::<Cursor>().unwrap(), cursor);
+            assert!(text.chars().all(|c| c.is_ascii_alphanumeric() || c == '~'), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_forged_cursor_is_refused() {
+        let nan = hex(b"nan");
+        for text in
+            ["", "z", "z~", "z~31", "l~-1~~", "l~9e99~~", "l~999999999999999999~~", "s~0g", "s~0"]
+                .into_iter()
+                .chain([format!("z~{nan}~61").as_str()])
+        {
+            assert!(text.parse::<Cursor>().is_err(), "{text:?}");
+        }
+        assert!(format!("s~{}", "00".repeat(5000)).parse::<Cursor>().is_err());
+    }
+
+    #[test]
+    fn a_page_begins_where_its_number_says_and_not_too_far() {
+        let page = |number, size| Page::number(number).unwrap().size(size).unwrap();
+        assert_eq!(Page::default().begin().unwrap(), Begin::At(0));
+        assert_eq!(page(3, 20).begin().unwrap(), Begin::At(40));
+        assert_eq!(page(101, 100).begin().unwrap(), Begin::At(10_000));
+        for (number, size) in [(102, 100), (10_002, 1), (u32::MAX, 100)] {
+            let error = page(number, size).begin().unwrap_err();
+            assert!(error.is_invalid() && error.to_string().contains("cursor"), "{error}");
+        }
+    }
+}

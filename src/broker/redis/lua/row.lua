@@ -1,0 +1,53 @@
+-- Purpose: how scripts answer one job of a list. Stands between the common
+-- beginning and the scripts that show jobs.
+--
+-- A row is nine values: id; what was found (0 a job, 1 nothing, 2 another type,
+-- 3 a hash without message, 4 not read, because the answer is large already);
+-- message; state or empty; its instant in microseconds or -1; losses;
+-- pending_since or empty; 1 if there is a result; the result.
+--
+-- The instant is the exact due time of scheduled and retry, where Q:x:due belongs
+-- to the score that Asynq's tools see; the end of the lease of active; of the
+-- others the score.
+
+-- What one answer may hold, in bytes: the server does nothing else meanwhile.
+local ROOM = 1048576
+local spent = 0
+
+local function instant(state, id, score)
+  if state == 'active' then score = redis.call('ZSCORE', Q .. 'lease', id) end
+  if not score then return -1 end
+  local at = math.floor(bounded(tonumber(score) * SECOND) + 0.5)
+  if state ~= 'scheduled' and state ~= 'retry' then return at end
+  local exact = tonumber(redis.call('ZSCORE', Q .. 'x:due', id) or -1)
+  if exact >= 0 and shown(exact) == tonumber(score) then return exact end
+  return at
+end
+
+-- `state` is that of the list, `score` the one it has there.
+local function add_row(answer, id, state, score)
+  local task, found = {}, 4
+  if spent < ROOM then
+    task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_lost', 'pending_since', 'result')
+    if task.err then
+      task, found = {}, 2
+    elseif task[1] then
+      found = 0
+    else
+      found = redis.call('EXISTS', Q .. 't:' .. id) == 1 and 3 or 1
+    end
+  end
+  local message, result = task[1] or '', task[5] or ''
+  spent = spent + #message + #result
+  local at = #answer
+  answer[at + 1] = id
+  answer[at + 2] = found
+  answer[at + 3] = message
+  answer[at + 4] = task[2] or ''
+  answer[at + 5] = instant(state, id, score)
+  answer[at + 6] = tonumber(task[3]) or 0
+  answer[at + 7] = task[4] or ''
+  answer[at + 8] = task[5] and 1 or 0
+  answer[at + 9] = result
+end
+

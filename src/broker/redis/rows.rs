@@ -1,0 +1,285 @@
+//! Reading jobs: one, or some of a list. What is no whole job becomes a row that
+//! says so, and stops nobody.
+
+use std::collections::HashMap;
+
+use ::redis::Value;
+use futures_util::future::join_all;
+
+use super::inspect::nanos;
+use super::reply::Reply;
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, wire};
+use crate::broker::{
+    Begin, BrokenJob, Broker, Cursor, Defect, JobInfo, JobPage, JobRow, JobWorker, Mark, Page,
+    Shelf,
+};
+use crate::error::Error;
+use crate::job::{JobId, JobState, QueueName};
+use crate::pool::Repeat;
+use crate::time::Timestamp;
+
+/// One entry of a list, as the scripts answer it.
+struct Row {
+    /// As stored: it may be no text.
+    id: Vec<u8>,
+    found: i64,
+    message: Vec<u8>,
+    state: String,
+    at: Option<Timestamp>,
+    losses: u32,
+    pending_since: String,
+    result: Option<Vec<u8>>,
+}
+
+impl Row {
+    fn read(reply: &mut Reply) -> Result<Self, Error> {
+        let (id, found, message) = (reply.bytes()?, reply.int()?, reply.bytes()?);
+        let (state, at) = (reply.text()?, reply.instant()?);
+        let losses = u32::try_from(reply.int()?).unwrap_or(0);
+        let pending_since = reply.text()?;
+        let (has_result, result) = (reply.int()? == 1, reply.bytes()?);
+        let result = has_result.then_some(result);
+        Ok(Self { id, found, message, state, at, losses, pending_since, result })
+    }
+
+    fn id(&self) -> JobId {
+        JobId::stored(&String::from_utf8_lossy(&self.id))
+    }
+
+    /// The job, or what is wrong with it. `listed` is the state of the list.
+    fn understand(
+        self,
+        queue: &QueueName,
+        listed: Option<JobState>,
+        now: Timestamp,
+    ) -> Result<JobInfo, BrokenJob> {
+        let id = self.id();
+        let broken = |defect| BrokenJob {
+            queue: queue.clone(),
+            id: id.clone(),
+            defect,
+            message_bytes: self.message.len() as u64,
+        };
+        match self.found {
+            0 => {}
+            2 => return Err(broken(Defect::WrongType)),
+            3 => return Err(broken(Defect::NoMessage)),
+            _ => return Err(broken(Defect::Missing)),
+        }
+        let Some(job) = wire::decode(queue, &id, &self.message) else {
+            return Err(broken(Defect::UnreadableMessage));
+        };
+        if self.state.is_empty() {
+            return Err(broken(Defect::NoState));
+        }
+        let Some(state) = JobState::parse(&self.state) else {
+            return Err(broken(Defect::UnknownState(self.state.clone())));
+        };
+        if listed.is_some_and(|listed| listed != state) {
+            return Err(broken(Defect::OtherState(state)));
+        }
+        let mut info = JobInfo::new(job, state);
+        match state {
+            JobState::Pending => info.pending_since = nanos(&self.pending_since),
+            JobState::Active => {
+                info.lease_ends = self.at;
+                info.orphaned = self.at.is_none_or(|ends| ends <= now);
+            }
+            JobState::Scheduled | JobState::Retry => info.due = self.at,
+            JobState::Archived => info.archived_at = self.at,
+            JobState::Completed => info.expires = self.at,
+            JobState::Aggregating => info.grouped_since = self.at,
+        }
+        info.losses = self.losses;
+        info.result = self.result;
+        Ok(info)
+    }
+}
+
+impl RedisBroker {
+    pub(super) async fn one_job(
+        &self,
+        queue: &QueueName,
+        id: &JobId,
+    ) -> Result<Option<JobInfo>, Error> {
+        let mut found =
+            self.ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id.as_str())).await?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let row = Row::read(&mut found)?;
+        let info = row.understand(queue, None, self.now()).map_err(|broken| {
+            let what = match broken.defect {
+                Defect::NoState | Defect::UnknownState(_) => "state",
+                _ => "message",
+            };
+            Error::refused(format!("job \"{id}\": its {what} is unreadable"))
+        })?;
+        let mut rows = [JobRow::Job(Box::new(info))];
+        self.add_locks_and_workers(queue, &mut rows).await?;
+        let [JobRow::Job(info)] = rows else { return Ok(None) };
+        Ok(Some(*info))
+    }
+
+    pub(super) async fn page_of(
+        &self,
+        queue: &QueueName,
+        shelf: Shelf<'_>,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        let (state, key) = match shelf {
+            Shelf::State(state) => (state, state.as_str().to_owned()),
+            Shelf::Group(group) => (JobState::Aggregating, format!("g:{group}")),
+        };
+        let in_list = matches!(state, JobState::Pending | JobState::Active);
+        let begin = page.begin()?;
+        let from: (&str, Vec<u8>, &[u8], &[u8]) = match begin {
+            Begin::At(skip) => ("at", skip.to_string().into(), b"", b""),
+            Begin::After(Mark::Scored { score, id }) if !in_list => {
+                ("after", score.as_bytes().to_vec(), id, b"")
+            }
+            Begin::After(Mark::Listed { place, last, first }) if in_list => {
+                ("after", place.to_string().into(), last, first)
+            }
+            Begin::After(_) => return Err(Cursor::foreign()),
+        };
+        let mut found = self
+            .ask(&SCRIPTS.list, queue, Repeat::Safe, |_, call| {
+                let call = call.arg(state.as_str()).arg(key.as_str()).arg(page.rows());
+                call.arg(from.0).arg(from.1.as_slice()).arg(from.2).arg(from.3)
+            })
+            .await?;
+        let (total, before, last_score) = (found.size()?, found.size()?, found.text()?);
+        let mut rows = Vec::new();
+        while !found.is_empty() {
+            rows.push(Row::read(&mut found)?);
+        }
+        let end = before + rows.len() as u64;
+        let next = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) if end < total => Some(Cursor::new(if in_list {
+                Mark::Listed { place: end - 1, last: last.id.clone(), first: first.id.clone() }
+            } else {
+                Mark::Scored { score: last_score, id: last.id.clone() }
+            })),
+            _ => None,
+        };
+        let mut rows = self.understand(queue, state, rows).await?;
+        self.add_locks_and_workers(queue, &mut rows).await?;
+        Ok(JobPage { rows, total, next })
+    }
+
+    /// Rows as jobs; what did not fit into the script's answer is asked for one
+    /// by one, and left out where it has moved on meanwhile.
+    async fn understand(
+        &self,
+        queue: &QueueName,
+        state: JobState,
+        rows: Vec<Row>,
+    ) -> Result<Vec<JobRow>, Error> {
+        /// The row was not read.
+        const LATER: i64 = 4;
+        let now = self.now();
+        let whole = rows.into_iter().map(|row| async move {
+            if row.found != LATER {
+                return Ok(Some(row));
+            }
+            let id = row.id.as_slice();
+            let mut found =
+                self.ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id)).await?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            Row::read(&mut found).map(|row| Some(row).filter(|row| row.state == state.as_str()))
+        });
+        let mut understood = Vec::new();
+        for row in join_all(whole).await {
+            let Some(row) = row? else { continue };
+            understood.push(match row.understand(queue, Some(state), now) {
+                Ok(info) => JobRow::Job(Box::new(info)),
+                Err(broken) => JobRow::Broken(broken),
+            });
+        }
+        Ok(understood)
+    }
+
+    async fn add_locks_and_workers(
+        &self,
+        queue: &QueueName,
+        rows: &mut [JobRow],
+    ) -> Result<(), Error> {
+        let mut jobs: Vec<&mut JobInfo> = rows
+            .iter_mut()
+            .filter_map(|row| match row {
+                JobRow::Job(info) => Some(&mut **info),
+                JobRow::Broken(_) => None,
+            })
+            .collect();
+        self.add_locks(queue, &mut jobs).await?;
+        if jobs.iter().any(|info| info.state == JobState::Active) {
+            self.add_workers(queue, &mut jobs).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_locks(&self, queue: &QueueName, jobs: &mut [&mut JobInfo]) -> Result<(), Error> {
+        let mut unique: Vec<_> =
+            jobs.iter_mut().filter(|info| !info.job.unique_key.is_empty()).collect();
+        if unique.is_empty() {
+            return Ok(());
+        }
+        let mut held = self
+            .ask(&SCRIPTS.locks, queue, Repeat::Safe, |_, mut call| {
+                for info in &unique {
+                    call = call.arg(info.job.id.as_str()).arg(info.job.unique_key.as_str());
+                }
+                call
+            })
+            .await?;
+        for info in &mut unique {
+            info.locked = held.int()? == 1;
+        }
+        Ok(())
+    }
+
+    /// Who announced that it runs these jobs. Where nobody may know, as by an
+    /// ACL, nobody does.
+    async fn add_workers(&self, queue: &QueueName, jobs: &mut [&mut JobInfo]) -> Result<(), Error> {
+        let processes = match self.live(keys::WORKERS).await {
+            Ok(processes) => processes,
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(_) => return Ok(()),
+        };
+        let asked = processes.into_iter().map(|process| {
+            let mut args = vec![process];
+            args.extend(jobs.iter().map(|info| info.job.id.as_str().into()));
+            async move { self.command(Repeat::Safe, "HMGET", &args).await }
+        });
+        let mut workers = HashMap::new();
+        for answer in join_all(asked).await {
+            let values = match answer {
+                Ok(Value::Array(values)) => values,
+                Err(error) if error.is_unavailable() => return Err(error),
+                _ => continue,
+            };
+            for value in values {
+                let Value::BulkString(bytes) = value else { continue };
+                let Some((info, by)) = wire::worker(&bytes) else { continue };
+                if info.queue == *queue {
+                    let worker = JobWorker {
+                        host: by.host,
+                        pid: i64::from(by.pid),
+                        server_id: by.server_id,
+                        started: info.started,
+                        deadline: info.deadline,
+                    };
+                    workers.insert(info.id, worker);
+                }
+            }
+        }
+        for info in jobs {
+            info.worker = workers.remove(&info.job.id);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Who works: the announcements of Go and Rust processes; and where the data is:
+//! the servers behind the store.
+
+use std::collections::HashMap;
+
+use ::redis::Value;
+use futures_util::future::{join, join_all};
+
+use super::reply::{Reply, unexpected};
+use super::{RedisBroker, keys, wire};
+use crate::broker::{Broker, ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode};
+use crate::error::Error;
+use crate::job::QueueName;
+use crate::pool::Repeat;
+
+/// Most processes looked at.
+const MOST: &str = "1000";
+
+/// Processes asked side by side.
+const ABREAST: usize = 50;
+
+/// Most jobs shown of one process.
+const MOST_RUNNING: usize = 1000;
+
+impl RedisBroker {
+    /// The keys in this registry whose time is not over. Nothing is removed: that
+    /// is for the heartbeats.
+    pub(super) async fn live(&self, registry: &str) -> Result<Vec<Vec<u8>>, Error> {
+        let now = self.now().as_secs().to_string();
+        let args: Vec<Vec<u8>> = vec![
+            registry.into(),
+            now.into(),
+            b"+inf".into(),
+            b"LIMIT".into(),
+            b"0".into(),
+            MOST.into(),
+        ];
+        let mut found = Reply::new(self.command(Repeat::Safe, "ZRANGEBYSCORE", &args).await?)?;
+        let mut keys = Vec::new();
+        while !found.is_empty() {
+            keys.push(found.bytes()?);
+        }
+        Ok(keys)
+    }
+
+    pub(super) async fn all_servers(&self) -> Result<Servers, Error> {
+        let mut all = Servers::default();
+        for keys in self.live(keys::SERVERS).await?.chunks(ABREAST) {
+            for answer in join_all(keys.iter().map(|key| self.server(key))).await {
+                match answer {
+                    Ok(Announced::Gone) => {}
+                    Ok(Announced::Unreadable) => all.unreadable += 1,
+                    Ok(Announced::Server(server, unreadable)) => {
+                        all.servers.push(server);
+                        all.unreadable += unreadable;
+                    }
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    // Of another type: nobody can read it.
+                    Err(_) => all.unreadable += 1,
+                }
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    async fn server(&self, key: &[u8]) -> Result<Announced, Error> {
+        let Some(who) = key.strip_prefix(keys::SERVERS.as_bytes()) else {
+            return Ok(Announced::Unreadable);
+        };
+        let workers = [keys::WORKERS.as_bytes(), who].concat();
+        let (server, running) = join(
+            self.command(Repeat::Safe, "GET", &[key.into()]),
+            self.command(Repeat::Safe, "HVALS", &[workers]),
+        )
+        .await;
+        let Value::BulkString(server) = server? else { return Ok(Announced::Gone) };
+        let Some(mut server) = wire::server(&server) else { return Ok(Announced::Unreadable) };
+        let mut unreadable = 0;
+        match running {
+            Ok(running) => {
+                let mut running = Reply::new(running)?;
+                while !running.is_empty() && server.running.len() < MOST_RUNNING {
+                    match wire::worker(&running.bytes()?) {
+                        // As in Asynq: a job of somebody else's is no job of this one's.
+                        Some((_, by)) if by.server_id != server.server_id => {}
+                        Some((job, _)) => server.running.push(job),
+                        None => unreadable += 1,
+                    }
+                }
+            }
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(_) => unreadable += 1,
+        }
+        Ok(Announced::Server(server, unreadable))
+    }
+
+    pub(super) async fn place_of(&self, queue: &QueueName) -> Result<Option<ClusterPlace>, Error> {
+        if !self.pool.is_cluster() {
+            return Ok(None);
+        }
+        let slot = [b"KEYSLOT".to_vec(), keys::pending(queue).into()];
+        let (slot, ranges) = join(
+            self.command(Repeat::Safe, "CLUSTER", &slot),
+            self.command(Repeat::Safe, "CLUSTER", &[b"SLOTS".into()]),
+        )
+        .await;
+        let Value::Int(slot) = slot? else { return Err(unexpected()) };
+        let mut nodes = Vec::new();
+        let mut ranges = Reply::new(ranges?)?;
+        while !ranges.is_empty() {
+            let mut range = ranges.array()?;
+            if !(range.int()?..=range.int()?).contains(&slot) {
+                continue;
+            }
+            while !range.is_empty() {
+                let mut node = range.array()?;
+                nodes.push(format!("{}:{}", node.text()?, node.int()?));
+            }
+        }
+        Ok(Some(ClusterPlace { slot: u16::try_from(slot).map_err(|_| unexpected())?, nodes }))
+    }
+
+    pub(super) async fn store_info(&self) -> Result<StoreInfo, Error> {
+        let nodes = match self.command(Repeat::Safe, "INFO", &[]).await {
+            // A Cluster's masters, each with its address.
+            Ok(Value::Map(nodes)) => nodes
+                .into_iter()
+                .map(|(address, text)| StoreNode { address: Some(plain(address)), ..node(text) })
+                .collect(),
+            Ok(text) => vec![node(text)],
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(_) => vec![StoreNode::default()],
+        };
+        let (description, cluster) = (self.describe(), self.pool.is_cluster());
+        Ok(StoreInfo { description, cluster, nodes })
+    }
+}
+
+enum Announced {
+    /// Its time was over in between.
+    Gone,
+    Unreadable,
+    /// One process, and how many of its jobs are unreadable.
+    Server(ServerInfo, u64),
+}
+
+fn plain(value: Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
+    }
+}
+
+/// What a server's `INFO` says that an operator of a queue wants to know.
+fn node(info: Value) -> StoreNode {
+    let info = plain(info);
+    let fields: HashMap<&str, &str> =
+        info.lines().filter_map(|line| line.split_once(':')).collect();
+    let text = |name| fields.get(name).map(|value| value.trim().to_owned());
+    let number = |name| fields.get(name).and_then(|value| value.trim().parse().ok());
+    StoreNode {
+        address: None,
+        version: text("redis_version"),
+        role: text("role"),
+        uptime_seconds: number("uptime_in_seconds"),
+        used_memory: number("used_memory"),
+        max_memory: number("maxmemory"),
+        eviction_policy: text("maxmemory_policy"),
+        clients: number("connected_clients"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_does_not_say_is_missing() {
+        let text = "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nused_memory:x\r\n";
+        let node = node(Value::BulkString(text.into()));
+        assert_eq!(node.version.as_deref(), Some("7.0.15"));
+        assert_eq!(node.role.as_deref(), Some("master"));
+        assert_eq!((node.used_memory, node.eviction_policy), (None, None));
+    }
+}

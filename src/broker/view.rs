@@ -1,0 +1,408 @@
+//! What a store answers about itself: plain values, alike from both stores,
+//! that serialize to what REST shows. `Debug` leaves payloads and results out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::job::{JobId, JobRecord, JobState, QueueName, serial};
+use crate::time::Timestamp;
+
+/// One stored job and where it stands.
+#[derive(Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct JobInfo {
+    /// The job; its fields are this object's own when serialized.
+    #[serde(flatten)]
+    pub job: JobRecord,
+    /// Its state.
+    pub state: JobState,
+    /// When it is due (scheduled, retry); to the microsecond where known.
+    pub due: Option<Timestamp>,
+    /// Since when it is pending. Missing where a Go worker or tool put it back.
+    pub pending_since: Option<Timestamp>,
+    /// Until when its worker has it (active), unless it extends.
+    pub lease_ends: Option<Timestamp>,
+    /// Active, and its lease is over or missing: it waits to be recovered.
+    pub orphaned: bool,
+    /// Who runs it (active), as far as that was announced: up to 5 s late.
+    pub worker: Option<JobWorker>,
+    /// When it was archived (archived).
+    pub archived_at: Option<Timestamp>,
+    /// When it is removed for good (completed).
+    pub expires: Option<Timestamp>,
+    /// Since when it waits in its group (aggregating).
+    pub grouped_since: Option<Timestamp>,
+    /// Whether it holds its unique lock; false also where it takes none.
+    pub locked: bool,
+    /// What its handler returned, while it is retained.
+    #[serde(serialize_with = "serial::some_bytes")]
+    pub result: Option<Vec<u8>>,
+    /// How often a worker vanished with it.
+    pub losses: u32,
+}
+
+impl JobInfo {
+    /// A job in a state, with nothing else known.
+    pub(crate) fn new(job: JobRecord, state: JobState) -> Self {
+        Self {
+            job,
+            state,
+            due: None,
+            pending_since: None,
+            lease_ends: None,
+            orphaned: false,
+            worker: None,
+            archived_at: None,
+            expires: None,
+            grouped_since: None,
+            locked: false,
+            result: None,
+            losses: 0,
+        }
+    }
+}
+
+impl fmt::Debug for JobInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobInfo")
+            .field("job", &self.job)
+            .field("state", &self.state)
+            .field("due", &self.due)
+            .field("pending_since", &self.pending_since)
+            .field("lease_ends", &self.lease_ends)
+            .field("orphaned", &self.orphaned)
+            .field("worker", &self.worker)
+            .field("archived_at", &self.archived_at)
+            .field("expires", &self.expires)
+            .field("grouped_since", &self.grouped_since)
+            .field("locked", &self.locked)
+            .field("losses", &self.losses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The process that runs a job.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct JobWorker {
+    /// Its host's name.
+    pub host: String,
+    /// Its process id.
+    pub pid: i64,
+    /// The id of its start; see [`ServerInfo::server_id`].
+    pub server_id: String,
+    /// When it took the job.
+    pub started: Option<Timestamp>,
+    /// When the attempt is ended as failed.
+    pub deadline: Option<Timestamp>,
+}
+
+/// An entry of a list that is no whole job, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct BrokenJob {
+    /// The queue whose list has it.
+    pub queue: QueueName,
+    /// The id that the list has.
+    pub id: JobId,
+    /// What is wrong.
+    pub defect: Defect,
+    /// How many bytes its message has.
+    pub message_bytes: u64,
+}
+
+/// What is wrong with an entry of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Defect {
+    /// There is no job with this id: removed behind the list's back, or evicted.
+    Missing,
+    /// Something else is stored where the job should be.
+    WrongType,
+    /// The job has no message.
+    NoMessage,
+    /// Nobody can read its message.
+    UnreadableMessage,
+    /// The job has no state.
+    NoState,
+    /// The job has a state that nobody knows.
+    UnknownState(String),
+    /// The job says it is in another state than that of this list.
+    OtherState(JobState),
+}
+
+/// One row of a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "row", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JobRow {
+    /// A job.
+    Job(Box<JobInfo>),
+    /// An entry that is no whole job.
+    Broken(BrokenJob),
+}
+
+impl JobRow {
+    /// The id of the entry.
+    pub fn id(&self) -> &JobId {
+        match self {
+            JobRow::Job(info) => &info.job.id,
+            JobRow::Broken(broken) => &broken.id,
+        }
+    }
+
+    /// The job, if it is one.
+    pub fn job(&self) -> Option<&JobInfo> {
+        match self {
+            JobRow::Job(info) => Some(info),
+            JobRow::Broken(_) => None,
+        }
+    }
+}
+
+/// Some rows of a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct JobPage {
+    /// The rows, in the list's order.
+    pub rows: Vec<JobRow>,
+    /// How many entries the whole list has.
+    pub total: u64,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<super::Cursor>,
+}
+
+/// The sizes of one queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct QueueInfo {
+    /// Jobs per state; states without jobs are there with 0. Jobs that are just
+    /// being aggregated are not counted, as in Asynq.
+    pub sizes: BTreeMap<&'static str, u64>,
+    /// Jobs in all states.
+    pub size: u64,
+    /// Groups with waiting jobs. Of more than 50,000, `sizes` counts about that many.
+    pub groups: u64,
+    /// Since when the next job is pending; `None` where none is, or nobody knows.
+    pub pending_since: Option<Timestamp>,
+    /// How long the next job has been pending; zero where none is, or nobody
+    /// knows since when.
+    #[serde(rename = "latency_seconds", serialize_with = "serial::seconds")]
+    pub latency: Duration,
+    /// Whether the queue is paused.
+    pub paused: bool,
+    /// Since when, where that was noted.
+    pub paused_since: Option<Timestamp>,
+    /// Attempts that ended, ever.
+    pub processed: u64,
+    /// Attempts that failed, ever.
+    pub failed: u64,
+    /// The same for the current UTC day.
+    pub processed_today: u64,
+    /// The same for the current UTC day.
+    pub failed_today: u64,
+}
+
+/// One of all queues: its sizes, or why they cannot be read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct QueueSummary {
+    /// Its name.
+    pub queue: QueueName,
+    /// Its sizes and counters.
+    pub info: Option<QueueInfo>,
+    /// In one line, why there are none: its keys have unexpected types.
+    pub problem: Option<String>,
+}
+
+/// How much memory a queue takes, estimated from a sample of its jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct QueueMemory {
+    /// Bytes, about.
+    pub bytes: u64,
+    /// Jobs whose size was measured, at most 160.
+    pub sampled: u64,
+    /// Jobs the estimate stands for.
+    pub jobs: u64,
+}
+
+/// What happened in a queue on one UTC day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DayStats {
+    /// The day, as `YYYY-MM-DD`.
+    pub date: String,
+    /// Attempts that ended.
+    pub processed: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+}
+
+/// Some groups of a queue.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GroupPage {
+    /// The groups, in no order.
+    pub groups: Vec<GroupInfo>,
+    /// How many groups the queue has.
+    pub total: u64,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<super::Cursor>,
+}
+
+/// A group of jobs that wait to be aggregated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct GroupInfo {
+    /// Its name.
+    pub group: String,
+    /// How many jobs wait in it.
+    pub size: u64,
+    /// When the first of them joined.
+    pub oldest: Option<Timestamp>,
+    /// When the last of them joined.
+    pub newest: Option<Timestamp>,
+}
+
+/// The jobs that some worker is just making into one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AggregationSet {
+    /// The group they come from.
+    pub group: String,
+    /// The set's id.
+    pub id: String,
+    /// How many jobs it has.
+    pub size: u64,
+    /// When it is given back to its group if it has not ended.
+    pub expires: Timestamp,
+}
+
+/// The worker processes there are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Servers {
+    /// Ours and Go's, by host, process and start.
+    pub servers: Vec<ServerInfo>,
+    /// Announcements that nobody can read.
+    pub unreadable: u64,
+}
+
+impl Servers {
+    /// Into the order in which they are shown.
+    pub(crate) fn sort(&mut self) {
+        let order =
+            |server: &ServerInfo| (server.host.clone(), server.pid, server.server_id.clone());
+        self.servers.sort_by_cached_key(order);
+        for server in &mut self.servers {
+            server
+                .running
+                .sort_by(|a, b| (a.started, &a.queue, &a.id).cmp(&(b.started, &b.queue, &b.id)));
+        }
+    }
+}
+
+/// What a worker process tells about itself, at least every 5 s.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// Its host's name.
+    pub host: String,
+    /// Its process id.
+    pub pid: i64,
+    /// Random for each start.
+    pub server_id: String,
+    /// Most jobs at a time.
+    pub concurrency: i64,
+    /// Queue → priority as configured.
+    pub queues: BTreeMap<QueueName, i64>,
+    /// Whether priorities are strict.
+    pub strict_priority: bool,
+    /// `active`, `stopped` or `closed`; a Go process may say `new`.
+    pub status: String,
+    /// When it started; missing where it did not say.
+    pub started: Option<Timestamp>,
+    /// What it runs, oldest first; at most 1,000 jobs.
+    pub running: Vec<WorkerInfo>,
+}
+
+/// One job that a process runs.
+#[derive(Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct WorkerInfo {
+    /// The job's queue.
+    pub queue: QueueName,
+    /// The job.
+    pub id: JobId,
+    /// Its type.
+    pub job_type: String,
+    /// The beginning of its payload, where it is long.
+    #[serde(serialize_with = "serial::bytes")]
+    pub payload: Vec<u8>,
+    /// When the process took it.
+    pub started: Option<Timestamp>,
+    /// When the attempt is ended as failed.
+    pub deadline: Option<Timestamp>,
+}
+
+impl fmt::Debug for WorkerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerInfo")
+            .field("queue", &self.queue)
+            .field("id", &self.id)
+            .field("job_type", &self.job_type)
+            .field("started", &self.started)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a queue lives in a Redis Cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ClusterPlace {
+    /// The slot of all the queue's keys.
+    pub slot: u16,
+    /// The nodes that have it, as `host:port`, the master first.
+    pub nodes: Vec<String>,
+}
+
+/// What keeps the jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StoreInfo {
+    /// In one line, without credentials.
+    pub description: String,
+    /// Whether it is a Redis Cluster.
+    pub cluster: bool,
+    /// Its servers: one, or the masters of a Cluster; none in process.
+    pub nodes: Vec<StoreNode>,
+}
+
+/// One Redis server. What it did not tell, as where `INFO` is not permitted, is
+/// missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StoreNode {
+    /// Its address in a Cluster.
+    pub address: Option<String>,
+    /// The version of Redis.
+    pub version: Option<String>,
+    /// `master` or `slave`.
+    pub role: Option<String>,
+    /// How long it has run.
+    pub uptime_seconds: Option<u64>,
+    /// Bytes of memory in use.
+    pub used_memory: Option<u64>,
+    /// Most bytes it may use; 0 is no limit.
+    pub max_memory: Option<u64>,
+    /// What it does when memory is full; anything but `noeviction` loses jobs.
+    pub eviction_policy: Option<String>,
+    /// Connected clients.
+    pub clients: Option<u64>,
+}

@@ -1,0 +1,210 @@
+//! Lists: the jobs of a state or a group, page by page, and one wherever it is.
+
+use futures_util::future::join_all;
+
+use super::Inspector;
+use crate::broker::{
+    AggregationSet, Cursor, DayStats, GroupPage, JobInfo, JobPage, JobRow, Page, QueueMemory,
+    QueueSummary, Shelf,
+};
+use crate::error::Error;
+use crate::job::{JobId, JobState, QueueName};
+
+/// Daily counters are kept this long.
+const MOST_DAYS: u32 = 90;
+
+/// Queues asked side by side.
+const ABREAST: usize = 100;
+
+/// Pages of the whole list that one page of a job type may cost.
+const MOST_PAGES: usize = 10;
+
+impl Inspector {
+    /// Sizes and counters of all queues, in order of their names. One command per
+    /// 1,000 queues, and one script per queue (one more per 1,000 of its groups),
+    /// 100 of them side by side.
+    ///
+    /// A queue whose keys have unexpected types says so for itself alone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn all_queues(&self) -> Result<Vec<QueueSummary>, Error> {
+        self.broker.summaries().await
+    }
+
+    /// About how much memory a queue takes: at most 20 jobs of each state are
+    /// measured and stand for the others. One script of at most 170 measurements
+    /// (in Redis, `MEMORY USAGE`); not for a page that is loaded often.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such queue, [`Error::is_refused`]
+    /// where Redis does not permit `MEMORY`, and those of the store.
+    pub async fn memory(&self, queue: &QueueName) -> Result<QueueMemory, Error> {
+        self.broker.memory(queue).await
+    }
+
+    /// What happened in a queue on the last 1 to 90 UTC days, today first. One
+    /// script, O(days).
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Error, Inspector, QueueName};
+    /// async fn failed_this_week(inspector: &Inspector) -> Result<u64, Error> {
+    ///     let days = inspector.history(&QueueName::new("mail")?, 7).await?;
+    ///     Ok(days.iter().map(|day| day.failed).sum())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for another number of days, [`Error::is_not_found`]
+    /// where there is no such queue, and those of the store.
+    pub async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DayStats>, Error> {
+        if !(1..=MOST_DAYS).contains(&days) {
+            return Err(Error::invalid(format!(
+                "history: expected 1 to {MOST_DAYS} days, found {days}"
+            )));
+        }
+        self.broker.history(queue, days).await
+    }
+
+    /// A page of the jobs in one state, in Asynq's order: pending ones as they
+    /// will be taken, active ones as they were taken, and the others by their
+    /// time: when they are due, were archived or will be removed, whole seconds
+    /// first and then ids. Nothing in between is missing: an entry that is no
+    /// whole job is a row that says what is wrong.
+    ///
+    /// A page by [`JobPage::next`] begins after the last row of the page before,
+    /// wherever that is by now. In the moving lists of pending and active jobs,
+    /// rows may come twice; beyond 50,000 rows some may be skipped.
+    ///
+    /// One script, O(rows · log n); another one where rows have unique locks; for
+    /// active jobs one more command and one per worker process. Where the jobs of
+    /// a page have more than 1 MiB together, one script for each of the rest.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Error, Inspector, JobState, Page, QueueName};
+    /// async fn archived_errors(inspector: &Inspector) -> Result<Vec<String>, Error> {
+    ///     let (queue, mut page) = (QueueName::new("mail")?, Page::default());
+    ///     let mut errors = Vec::new();
+    ///     loop {
+    ///         let found = inspector.jobs(&queue, JobState::Archived, &page).await?;
+    ///         errors.extend(found.rows.iter().filter_map(|row| Some(row.job()?.job.last_error.clone())));
+    ///         let Some(next) = found.next else { return Ok(errors) };
+    ///         page = Page::after(next).size(100)?;
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a page too far and for aggregating jobs, which
+    /// are listed by [`Inspector::group_jobs`]; [`Error::is_not_found`] where there
+    /// is no such queue; and those of the store.
+    pub async fn jobs(
+        &self,
+        queue: &QueueName,
+        state: JobState,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        if state == JobState::Aggregating {
+            return Err(Error::invalid(
+                "state: expected one with a list of its own, found aggregating; its jobs are \
+                 listed by group",
+            ));
+        }
+        self.broker.jobs(queue, Shelf::State(state), page).await
+    }
+
+    /// As [`Inspector::jobs`], but only those of one job type. A page looks at up
+    /// to ten times its size of the list: it may have fewer rows than asked for, or
+    /// none, and yet a next page. Rows that are no whole job are left out;
+    /// `total` is that of the whole list.
+    ///
+    /// Up to ten times the cost of [`Inspector::jobs`].
+    ///
+    /// # Errors
+    /// As [`Inspector::jobs`].
+    pub async fn jobs_of_type(
+        &self,
+        queue: &QueueName,
+        state: JobState,
+        job_type: &str,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        let wanted = page.rows();
+        let mut rows = Vec::new();
+        let mut next: Option<Cursor> = None;
+        for look in 0..MOST_PAGES {
+            let page = match &next {
+                None => page.clone(),
+                Some(cursor) => {
+                    // Never more than still fit, so that the cursor is right.
+                    Page::after(cursor.clone()).size((wanted - rows.len()) as u32)?
+                }
+            };
+            let found = self.jobs(queue, state, &page).await?;
+            let is_wanted =
+                |row: &JobRow| row.job().is_some_and(|info| info.job.job_type == job_type);
+            rows.extend(found.rows.into_iter().filter(is_wanted));
+            let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES;
+            if found.next.is_none() || is_full {
+                return Ok(JobPage { rows, total: found.total, next: found.next });
+            }
+            next = found.next;
+        }
+        unreachable!("the last look returns")
+    }
+
+    /// A page of the jobs that wait in a group, by when they joined it. Cost and
+    /// errors as [`Inspector::jobs`]; an unknown group has no jobs.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such queue, and those of the store.
+    pub async fn group_jobs(
+        &self,
+        queue: &QueueName,
+        group: &str,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        self.broker.jobs(queue, Shelf::Group(group), page).await
+    }
+
+    /// Some groups of a queue, about as many as the page asks for, in no order.
+    /// The next ones come by the cursor alone; numbers other than 1 are refused.
+    /// One script, O(rows).
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a numbered page, [`Error::is_not_found`] where
+    /// there is no such queue, and those of the store.
+    pub async fn groups(&self, queue: &QueueName, page: &Page) -> Result<GroupPage, Error> {
+        self.broker.groups(queue, page).await
+    }
+
+    /// The aggregations in progress, those that end first first, at most 100. One
+    /// script.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such queue, and those of the store.
+    pub async fn aggregations(&self, queue: &QueueName) -> Result<Vec<AggregationSet>, Error> {
+        self.broker.aggregations(queue).await
+    }
+
+    /// The jobs with this id in all queues, usually one. One command per 1,000
+    /// queues and one script per queue, 100 of them side by side. A job that
+    /// cannot be read is left out.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn find(&self, id: &JobId) -> Result<Vec<JobInfo>, Error> {
+        let mut found = Vec::new();
+        for queues in self.broker.queues().await?.chunks(ABREAST) {
+            for answer in join_all(queues.iter().map(|queue| self.broker.job(queue, id))).await {
+                match answer {
+                    Ok(info) => found.extend(info),
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    // One damaged queue must not hide what another has.
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(found)
+    }
+}
