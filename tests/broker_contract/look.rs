@@ -188,7 +188,7 @@ async fn the_memory_of_a_queue_grows_with_its_jobs(
     let heavy = |n: usize| {
         let mut job = on.job(&format!("h{n}"));
         job.record.payload = Some(vec![b'x'; 10_000]);
-        if n % 2 == 0 { job.placed(Placement::After(secs(60))) } else { job }
+        if n.is_multiple_of(2) { job.placed(Placement::After(secs(60))) } else { job }
     };
     let jobs: Vec<_> = (0..200).map(heavy).collect();
     on.broker.enqueue(&jobs).await.unwrap();

@@ -71,7 +71,7 @@ async fn an_active_job_names_its_worker(#[values(Store::Memory, Store::Redis)] s
     let taken = on.take().await;
     // The same id in another queue is another job.
     let elsewhere = other.take().await;
-    let running = vec![other.running(&elsewhere), on.running(&taken)];
+    let running = [other.running(&elsewhere), on.running(&taken)];
     let who = worker(&on, "1", vec![running[1].clone()]);
     on.broker
         .announce(&Announcement { running: vec![running[0].clone()], ..worker(&on, "0", vec![]) })
