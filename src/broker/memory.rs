@@ -2,6 +2,7 @@
 //! tests and the first minute with this crate run on. It keeps nothing across a
 //! restart; that is what Redis is for.
 
+mod doctor;
 mod expiring;
 mod groups;
 mod inspect;

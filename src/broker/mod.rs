@@ -2,12 +2,14 @@
 //! it goes next. Two stores keep it, Redis and this process; one suite of named
 //! cases (`tests/broker_contract/`) runs against both.
 
+mod doctor;
 mod inspect;
 pub mod memory;
 mod page;
 pub mod redis;
 mod view;
 
+pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
 pub use inspect::{Inspect, Shelf};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, Page};
@@ -182,7 +184,7 @@ pub(crate) use sealed::Sealed;
 /// The hot path of a store. Sealed: this crate has both implementations.
 ///
 /// Every operation is atomic per job: it happens as a whole or not at all.
-pub trait Broker: Inspect + Send + Sync + Sealed + 'static {
+pub trait Broker: Inspect + Doctor + Send + Sync + Sealed + 'static {
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {

@@ -1,6 +1,7 @@
 //! What an operator asks and does: the verbs that REST, the dashboard and an
 //! application's own code share. Leaves storing and running jobs to others.
 
+mod doctor;
 mod lists;
 mod servers;
 
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use crate::broker::{Broker, JobInfo, QueueInfo};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
+
+pub use doctor::{CheckUp, Report};
 
 /// Looks at queues and jobs, and acts on them from outside their handlers.
 ///

@@ -5,6 +5,7 @@
 mod alarm;
 mod forwarder;
 mod janitor;
+mod reconciler;
 mod recoverer;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use alarm::Alarm;
 
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
+pub(crate) use reconciler::Reconciler;
 pub(crate) use recoverer::Recoverer;
 
 /// Something to be done again and again.
@@ -89,7 +91,9 @@ impl Scheduler {
         let (b, q) = of();
         tasks.spawn(run(Recoverer::new(b, q), Arc::clone(&alarm), stop.clone()));
         let (b, q) = of();
-        tasks.spawn(run(Janitor::new(b, q), alarm, stop.clone()));
+        tasks.spawn(run(Janitor::new(b, q), Arc::clone(&alarm), stop.clone()));
+        let (b, q) = of();
+        tasks.spawn(run(Reconciler::new(b, q), alarm, stop.clone()));
         tasks.close();
         Self { stop, tasks }
     }

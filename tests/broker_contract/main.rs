@@ -12,6 +12,7 @@ pub mod support;
 const REDIS: site::Kind = site::Kind::Single;
 
 mod dequeue;
+mod doctor;
 mod due;
 mod enqueue;
 mod fencing;

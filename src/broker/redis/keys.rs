@@ -40,6 +40,16 @@ pub fn idempotency(queue: &QueueName, key: &str) -> String {
     format!("asynq:{{{queue}}}:x:idem:{key}")
 }
 
+/// Ours: exists while one of the processes has its turn at mending the queue.
+pub fn reconciling(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:x:reconciling")
+}
+
+/// Ours: how far the mending of the queue has come.
+pub fn reconciled(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:x:reconciled")
+}
+
 /// The unique lock of a job: no payload and an empty one are different here.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{queue}}}:unique:{job_type}:");

@@ -7,6 +7,7 @@
 
 mod calls;
 mod clock;
+mod doctor;
 mod inspect;
 pub mod keys;
 mod peek;

@@ -23,6 +23,7 @@ pub(super) struct Scripts {
     pub list: LuaScript,
     pub locks: LuaScript,
     pub announce: LuaScript,
+    pub doctor: LuaScript,
 }
 
 /// The file `lua/<name>.lua` after `lua/common.lua` and, where one is named
@@ -63,5 +64,6 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     job: script!("row", "job"),
     list: script!("row", "list"),
     locks: script!("locks"),
+    doctor: script!("doctor"),
     announce: LuaScript::new("announce", include_str!("lua/announce.lua")),
 });

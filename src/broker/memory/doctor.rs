@@ -1,0 +1,74 @@
+//! The check-up of what this process holds: its invariants, which only a defect
+//! of this crate can break. There is nothing to mend.
+
+use std::collections::HashSet;
+
+use super::MemoryBroker;
+use super::queue::{Queue, Timeline};
+use crate::broker::Answer;
+use crate::broker::doctor::{
+    Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend,
+};
+use crate::job::{JobId, JobState, QueueName};
+
+impl Doctor for MemoryBroker {
+    fn examine(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn check<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        _: Option<Checkpoint>,
+        _: Mend,
+    ) -> Answer<'a, Checked> {
+        Box::pin(async move {
+            let mut findings = Findings::default();
+            let (looked, broken) = self.look(queue, |queue, _| queue.check()).unwrap_or_default();
+            for (kind, place, id) in broken {
+                let found =
+                    Finding::new(kind, Some(queue), place.as_str(), id.as_str(), Fate::Reported);
+                findings.add(found);
+            }
+            Ok(Checked { findings: findings.into_vec(), looked, next: None })
+        })
+    }
+
+    fn reconcile<'a>(&'a self, _: &'a QueueName) -> Answer<'a, Vec<Finding>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+impl Queue {
+    /// How many entries there are, and which of them break an invariant: each job
+    /// is in the one container that its state names, and the reverse.
+    pub(super) fn check(&self) -> (u64, Vec<(FindingKind, JobState, JobId)>) {
+        let line = |line: &Timeline| line.iter().map(|(_, id)| id.clone()).collect();
+        let containers: [(JobState, Vec<JobId>); 6] = [
+            (JobState::Pending, self.pending.iter().cloned().collect()),
+            (JobState::Active, self.leases.values().cloned().collect()),
+            (JobState::Scheduled, line(&self.scheduled)),
+            (JobState::Retry, line(&self.retry)),
+            (JobState::Archived, line(&self.archived)),
+            (JobState::Completed, line(&self.completed)),
+        ];
+        let mut broken = Vec::new();
+        let mut seen = HashSet::new();
+        for (state, ids) in containers {
+            for id in ids {
+                let kind = match self.jobs.get(&id) {
+                    None => Some(FindingKind::Ghost),
+                    Some(job) if job.state != state => Some(FindingKind::Stray),
+                    Some(_) => (!seen.insert(id.clone())).then_some(FindingKind::Duplicate),
+                };
+                broken.extend(kind.map(|kind| (kind, state, id)));
+            }
+        }
+        for (id, job) in &self.jobs {
+            if job.state != JobState::Aggregating && !seen.contains(id) {
+                broken.push((FindingKind::Orphan, job.state, id.clone()));
+            }
+        }
+        (self.jobs.len() as u64, broken)
+    }
+}

@@ -1,0 +1,270 @@
+//! The check-up of what lies in Redis, page by page.
+
+use std::time::Duration;
+
+use ::redis::Value;
+
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, reply, wire};
+use crate::broker::doctor::{
+    Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend,
+};
+use crate::broker::{Answer, Inspect};
+use crate::error::Error;
+use crate::job::QueueName;
+use crate::pool::Repeat;
+
+/// What is looked at, in this order: a job's place before its lease, and what
+/// needs a walk through the keys last.
+const PARTS: [&str; 11] = [
+    "types",
+    "active",
+    "lease",
+    "pending",
+    "scheduled",
+    "retry",
+    "archived",
+    "completed",
+    "x:due",
+    "aggregation_sets",
+    "keys",
+];
+
+/// Entries per script: a millisecond or two.
+const PAGE: usize = 100;
+
+/// Scripts per turn of the reconciler.
+const PAGES_A_TURN: usize = 25;
+
+/// How long one process's turn keeps the others from theirs.
+const TURN: Duration = Duration::from_secs(50);
+
+/// How long a reconciler remembers where it was.
+const PLACE_KEPT: Duration = Duration::from_secs(86_400);
+
+/// Longer messages are not fetched to see whether they can be decoded.
+const LONGEST_SHOWN: usize = 8 * 1024;
+
+/// The clocks of Asynq's processes may differ by this much before it matters.
+const SKEW: Duration = Duration::from_secs(1);
+
+impl Doctor for RedisBroker {
+    fn examine(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async move {
+            let mut found = Findings::default();
+            let mut note = |kind, place: &str, sample: String| {
+                found.add(Finding::new(kind, None, place, sample, Fate::Reported));
+            };
+            let info = self.info().await?;
+            let field = |name: &str| {
+                info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+            };
+            if let Some(version) = field("redis_version").filter(|version| is_old(version)) {
+                note(FindingKind::OldServer, "redis_version", version.to_owned());
+            }
+            if let Some(policy) = field("maxmemory_policy").filter(|policy| *policy != "noeviction")
+            {
+                note(FindingKind::EvictionPolicy, "maxmemory_policy", policy.to_owned());
+            }
+            if field("aof_enabled") == Some("0") && !self.takes_snapshots().await {
+                note(FindingKind::NoPersistence, "appendonly", "no".to_owned());
+            }
+            for queue in self.queues().await? {
+                if QueueName::new(queue.as_str()).is_err() {
+                    note(FindingKind::ForeignQueueName, "queues", queue.to_string());
+                }
+            }
+            self.ping_time().await?;
+            let (ours, theirs) = (self.clock.host(), self.clock.now());
+            let skew = theirs.since(ours).max(ours.since(theirs));
+            if skew > SKEW {
+                note(FindingKind::ClockSkew, "time", format!("{:.1} s", skew.as_secs_f64()));
+            }
+            Ok(found.into_vec())
+        })
+    }
+
+    fn check<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        page: Option<Checkpoint>,
+        mend: Mend,
+    ) -> Answer<'a, Checked> {
+        Box::pin(async move {
+            let (part, cursor) = match &page {
+                Some(Checkpoint(page)) => page.split_once(' ').ok_or_else(reply::unexpected)?,
+                None => (PARTS[0], "0"),
+            };
+            let level = match mend {
+                Mend::Nothing => 0,
+                Mend::Provable => 1,
+                Mend::All => 2,
+            };
+            let mut found = self
+                .ask(&SCRIPTS.doctor, queue, Repeat::Safe, |_, call| {
+                    call.arg(part).arg(cursor).arg(PAGE).arg(level).arg(LONGEST_SHOWN)
+                })
+                .await?;
+            let looked = found.size()?;
+            let cursor = found.text()?;
+            let mut findings = Findings::default();
+            for _ in 0..found.size()? {
+                let (id, message) = (found.id()?, found.bytes()?);
+                if wire::decode(queue, &id, &message).is_none() {
+                    let kind = FindingKind::UnreadableMessage;
+                    let sample = id.as_str();
+                    findings.add(Finding::new(kind, Some(queue), part, sample, Fate::Reported));
+                }
+            }
+            while !found.is_empty() {
+                let kind = kind(&found.text()?).ok_or_else(reply::unexpected)?;
+                let (place, sample) = (found.text()?, found.text()?);
+                let fate = match found.int()? {
+                    0 => Fate::Reported,
+                    1 => Fate::Repairable,
+                    _ => Fate::Repaired,
+                };
+                findings.add(Finding::new(kind, Some(queue), place, sample, fate));
+            }
+            let next = match cursor.as_str() {
+                "0" => {
+                    let at = PARTS.iter().position(|known| *known == part);
+                    at.and_then(|at| PARTS.get(at + 1)).map(|next| Checkpoint(format!("{next} 0")))
+                }
+                cursor => Some(Checkpoint(format!("{part} {cursor}"))),
+            };
+            Ok(Checked { findings: findings.into_vec(), looked, next })
+        })
+    }
+
+    fn reconcile<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>> {
+        Box::pin(async move {
+            let turn: Vec<Vec<u8>> = vec![
+                keys::reconciling(queue).into(),
+                "1".into(),
+                "NX".into(),
+                "EX".into(),
+                TURN.as_secs().to_string().into(),
+            ];
+            if self.command(Repeat::Never, "SET", &turn).await? == Value::Nil {
+                return Ok(Vec::new());
+            }
+            let place: Vec<u8> = keys::reconciled(queue).into();
+            let kept = self.command(Repeat::Safe, "GET", std::slice::from_ref(&place)).await?;
+            let known =
+                |page: &String| page.split_once(' ').is_some_and(|(part, _)| PARTS.contains(&part));
+            let mut page = match kept {
+                Value::BulkString(page) => {
+                    String::from_utf8(page).ok().filter(known).map(Checkpoint)
+                }
+                _ => None,
+            };
+            let mut findings = Findings::default();
+            for _ in 0..PAGES_A_TURN {
+                let checked = self.check(queue, page.take(), Mend::Provable).await?;
+                checked.findings.into_iter().for_each(|finding| findings.add(finding));
+                page = checked.next;
+                if page.is_none() {
+                    break;
+                }
+            }
+            match page {
+                Some(Checkpoint(page)) => {
+                    let seconds = PLACE_KEPT.as_secs().to_string();
+                    let keep = [place, page.into(), "EX".into(), seconds.into()];
+                    self.command(Repeat::Safe, "SET", &keep).await?;
+                }
+                None => {
+                    self.command(Repeat::Safe, "DEL", &[place]).await?;
+                }
+            }
+            Ok(findings.into_vec())
+        })
+    }
+}
+
+impl RedisBroker {
+    /// What the server tells about itself; nothing where it may not.
+    async fn info(&self) -> Result<String, Error> {
+        match self.command(Repeat::Safe, "INFO", &[]).await {
+            Ok(Value::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ok(Value::VerbatimString { text, .. }) => Ok(text),
+            // Of a cluster each node has its own; the first stands for all.
+            Ok(Value::Map(nodes)) => Ok(nodes
+                .into_iter()
+                .find_map(|(_, info)| match info {
+                    Value::BulkString(text) => Some(String::from_utf8_lossy(&text).into_owned()),
+                    Value::VerbatimString { text, .. } => Some(text),
+                    _ => None,
+                })
+                .unwrap_or_default()),
+            Ok(_) => Ok(String::new()),
+            Err(error) if error.is_refused() => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it saves snapshots; a server that does not say counts as one that does.
+    async fn takes_snapshots(&self) -> bool {
+        let asked = self.command(Repeat::Safe, "CONFIG", &["GET".into(), "save".into()]).await;
+        let empty = |value: &Value| matches!(value, Value::BulkString(text) if text.is_empty());
+        match asked {
+            Ok(Value::Array(pair)) => !pair.get(1).is_some_and(empty),
+            Ok(Value::Map(pairs)) => !pairs.first().is_some_and(|(_, value)| empty(value)),
+            _ => true,
+        }
+    }
+
+    /// Learns the server's time, as every script does.
+    async fn ping_time(&self) -> Result<(), Error> {
+        let any = QueueName::stored("default");
+        self.ask(&SCRIPTS.queue, &any, Repeat::Safe, |_, call| call).await.map(|_| ()).or_else(
+            // A queue that cannot be read is a finding of its own.
+            |error| if error.is_refused() { Ok(()) } else { Err(error) },
+        )
+    }
+}
+
+fn is_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 2)
+}
+
+/// The script's words.
+fn kind(word: &str) -> Option<FindingKind> {
+    use FindingKind as K;
+    Some(match word {
+        "ghost" => K::Ghost,
+        "stray" => K::Stray,
+        "wrong_state" => K::WrongState,
+        "duplicate" => K::Duplicate,
+        "active_without_lease" => K::ActiveWithoutLease,
+        "lease_without_active" => K::LeaseWithoutActive,
+        "stale_due_time" => K::StaleDueTime,
+        "stub" => K::Stub,
+        "orphan" => K::Orphan,
+        "lock_without_holder" => K::LockWithoutHolder,
+        "unlisted_group" => K::UnlistedGroup,
+        "unlisted_set" => K::UnlistedSet,
+        "dead_set" => K::DeadSet,
+        "overdue_set" => K::OverdueSet,
+        "wrong_type" => K::WrongType,
+        "unknown_key" => K::UnknownKey,
+        "bad_counter" => K::BadCounter,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_old;
+
+    #[test]
+    fn versions_before_6_2_are_old() {
+        for (version, old) in
+            [("6.0.16", true), ("5.0", true), ("6.2.0", false), ("7.0.15", false), ("10.1", false)]
+        {
+            assert_eq!(is_old(version), old, "{version}");
+        }
+    }
+}

@@ -1,0 +1,376 @@
+-- Purpose: looks at one page of a queue's data for what no operation leaves
+-- behind, and mends what is provable.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now
+-- ARGV[2]  what to look at: types | active | lease | pending | scheduled | retry |
+--          archived | completed | x:due | aggregation_sets | keys
+-- ARGV[3]  where to go on, 0 at the beginning
+-- ARGV[4]  entries per page, roughly
+-- ARGV[5]  what to mend: 0 nothing, 1 what cannot lose a job, 2 all that can be
+-- ARGV[6]  longest message to return, in bytes
+--
+-- Returns  now, how many entries were looked at, where to go on (0: the end),
+--          how many messages follow, those as id and message, then per finding
+--          four values: kind, place, the entry, 0 only reported, 1 can be mended,
+--          2 was mended
+--
+-- Has no counterpart in Asynq. Everything about an entry is tested where it is
+-- mended, in this one script. Searching a list is bounded: what would take too
+-- long to find out is reported and left alone.
+
+local T, ACTIVE, LEASES = Q .. 't:', Q .. 'active', Q .. 'lease'
+local what, cursor, page = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local level, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
+-- Elements of lists that one call compares: a few milliseconds.
+local budget = 200000
+local TYPES = {
+  pending = 'list', active = 'list', lease = 'zset', scheduled = 'zset', retry = 'zset',
+  archived = 'zset', completed = 'zset', ['x:due'] = 'zset', groups = 'set',
+  aggregation_sets = 'zset', processed = 'string', failed = 'string', paused = 'string',
+}
+local STATES = {
+  pending = 'list', active = 'list', scheduled = 'zset', retry = 'zset', archived = 'zset',
+  completed = 'zset', aggregating = 'group',
+}
+
+local looked, next_cursor, messages, findings = 0, '0', {}, {}
+local function add(kind, place, entry, fate)
+  for _, value in ipairs({kind, place, entry, fate}) do findings[#findings + 1] = value end
+end
+-- Does it, where this call may; says which fate to report.
+local function mend(needed, act)
+  if level < needed then return 1 end
+  before_growth()
+  act()
+  return 2
+end
+
+-- Where a key has another type, nothing is mended: no step could be sure of the others.
+for name, expected in pairs(TYPES) do
+  local found = redis.call('TYPE', Q .. name).ok
+  if found ~= expected and found ~= 'none' then
+    level = 0
+    TYPES[name] = false
+    if what == 'types' then add('wrong_type', name, found, 0) end
+  end
+end
+
+local function task_of(id)
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'group', 'x_owner')
+  if task.err then
+    add('wrong_type', 't', id, 0)
+    return nil
+  end
+  return {msg = task[1], state = task[2], group = task[3] ~= '' and task[3], owner = task[4]}
+end
+
+-- Whether a list holds the id; nil where it would take too long to find out.
+local function listed(name, id)
+  local size = TYPES[name] and redis.call('LLEN', Q .. name)
+  if not size or size > budget then return nil end
+  budget = budget - size
+  return redis.call('LPOS', Q .. name, id) ~= false
+end
+
+local function in_group(group, id)
+  if not group then return false end
+  local score = redis.pcall('ZSCORE', Q .. 'g:' .. group, id)
+  if type(score) == 'string' then return true end
+  local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, 99)
+  if #sets == 100 then return nil end
+  for _, set in ipairs(sets) do
+    if string.sub(set, 1, #Q) == Q and type(redis.pcall('ZSCORE', set, id)) == 'string' then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether the container that this state names holds the job; nil where unknown.
+local function holds(state, id, task)
+  local kind = STATES[state]
+  if not kind then return false end
+  if kind == 'group' then return in_group(task.group, id) end
+  if not TYPES[state] then return nil end
+  if kind == 'list' then return listed(state, id) end
+  return redis.call('ZSCORE', Q .. state, id) ~= false
+end
+
+-- One entry of a container, whose jobs have this state. Returns whether it is sound.
+local function check(place, expected, id, remove)
+  local task = task_of(id)
+  if not task then return false end
+  if not task.msg then
+    add('ghost', place, id, mend(1, function()
+      remove()
+      redis.call('DEL', T .. id)
+    end))
+    return false
+  end
+  if task.state == expected then return true, task end
+  local elsewhere = holds(task.state, id, task)
+  if elsewhere then
+    add('stray', place, id, mend(1, remove))
+  elseif elsewhere == false then
+    add('wrong_state', place, id, mend(1, function()
+      redis.call('HSET', T .. id, 'state', expected)
+    end))
+  else
+    add('stray', place, id, 0)
+  end
+  return false
+end
+
+-- The message as well, so that the caller can try to read it.
+local function show(id)
+  local size = redis.call('HSTRLEN', T .. id, 'msg')
+  if size > longest then return end
+  messages[#messages + 1] = id
+  messages[#messages + 1] = redis.call('HGET', T .. id, 'msg')
+end
+
+local function look_at_list(name, sound)
+  local from, removed, seen = tonumber(cursor), 0, {}
+  local ids = redis.call('LRANGE', Q .. name, from, from + page - 1)
+  for at, id in ipairs(ids) do
+    local index = from + at - 1 - removed
+    local function remove()
+      local size = redis.call('LLEN', Q .. name)
+      local front = index < size / 2
+      removed = removed + redis.call('LREM', Q .. name, front and 1 or -1, id)
+    end
+    -- Before this place in the same page, or among the first of the list.
+    local twice = seen[id]
+    if not twice and from > 0 and index < 2000 and budget > index then
+      budget = budget - index
+      twice = redis.call('LPOS', Q .. name, id, 'MAXLEN', index) ~= false
+    end
+    seen[id] = true
+    if twice then
+      add('duplicate', name, id, mend(1, function()
+        removed = removed + redis.call('LREM', Q .. name, 1, id)
+      end))
+    else
+      -- Removing walks from the nearer end.
+      local distance = math.min(index, math.abs(redis.call('LLEN', Q .. name) - index))
+      local was = level
+      if distance > budget then level = 0 end
+      local size = removed
+      local ok, task = check(name, name, id, remove)
+      if removed > size then budget = budget - distance end
+      if ok then
+        show(id)
+        sound(id, task)
+      end
+      level = was
+    end
+  end
+  looked = #ids
+  if #ids == page then next_cursor = whole(from + #ids - removed) end
+end
+
+local function look_at_zset(name, each)
+  local found = redis.call('ZSCAN', Q .. name, cursor, 'COUNT', page)
+  next_cursor = found[1]
+  for at = 1, #found[2], 2 do
+    looked = looked + 1
+    each(found[2][at], found[2][at + 1])
+  end
+end
+
+local function is_number(value)
+  return not value or string.match(value, '^%-?%d+$') ~= nil
+end
+
+local look = {}
+
+look.types = function()
+  local day = utc_day(now_s)
+  for _, name in ipairs({'processed', 'failed', 'processed:' .. day, 'failed:' .. day}) do
+    looked = looked + 1
+    local value = redis.pcall('GET', Q .. name)
+    if type(value) ~= 'table' and not is_number(value) then add('bad_counter', name, name, 0) end
+  end
+end
+
+look.active = function()
+  look_at_list('active', function(id, task)
+    if TYPES.lease and not redis.call('ZSCORE', LEASES, id) then
+      add('active_without_lease', 'active', id, mend(1, function()
+        redis.call('ZADD', LEASES, task.owner and seconds(fractional(now + LEASE)) or whole(now_s), id)
+      end))
+    end
+  end)
+end
+
+look.pending = function()
+  look_at_list('pending', function() end)
+end
+
+look.lease = function()
+  look_at_zset('lease', function(id)
+    local function remove() redis.call('ZREM', LEASES, id) end
+    local task = task_of(id)
+    if not task then return end
+    if not task.msg then
+      add('ghost', 'lease', id, mend(1, function()
+        remove()
+        redis.call('DEL', T .. id)
+      end))
+    elseif task.state ~= 'active' then
+      add('lease_without_active', 'lease', id, mend(1, remove))
+    elseif listed('active', id) == false then
+      add('lease_without_active', 'lease', id, mend(1, function()
+        redis.call('LPUSH', ACTIVE, id)
+      end))
+    end
+  end)
+end
+
+for _, name in ipairs({'scheduled', 'retry', 'archived', 'completed'}) do
+  look[name] = function()
+    look_at_zset(name, function(id)
+      local ok = check(name, name, id, function() redis.call('ZREM', Q .. name, id) end)
+      if ok and name ~= 'archived' then show(id) end
+    end)
+  end
+end
+
+look['x:due'] = function()
+  look_at_zset('x:due', function(id)
+    if not TYPES.scheduled or not TYPES.retry then return end
+    if redis.call('ZSCORE', Q .. 'scheduled', id) or redis.call('ZSCORE', Q .. 'retry', id) then
+      return
+    end
+    add('stale_due_time', 'x:due', id, mend(1, function() redis.call('ZREM', Q .. 'x:due', id) end))
+  end)
+end
+
+look.aggregation_sets = function()
+  look_at_zset('aggregation_sets', function(set, deadline)
+    if string.sub(set, 1, #Q) ~= Q then
+      add('dead_set', 'aggregation_sets', set, 0)
+    elseif redis.call('EXISTS', set) == 0 then
+      add('dead_set', 'aggregation_sets', set, mend(1, function()
+        redis.call('ZREM', Q .. 'aggregation_sets', set)
+      end))
+    elseif tonumber(deadline) < now_s - 300 then
+      add('overdue_set', 'aggregation_sets', set, 0)
+    end
+  end)
+end
+
+-- Back where it belongs, or in line where its time is not known any more.
+local function put_back(id, task)
+  if task.state == 'archived' or task.state == 'completed' then
+    redis.call('ZADD', Q .. task.state, whole(now_s), id)
+  elseif task.state == 'aggregating' and task.group then
+    redis.call('ZADD', Q .. 'g:' .. task.group, whole(now_s), id)
+    redis.call('SADD', Q .. 'groups', task.group)
+  else
+    redis.call('RPUSH', KEYS[1], id)
+    redis.call('HSET', T .. id, 'state', 'pending', 'pending_since', now_ns())
+    redis.call('HDEL', T .. id, 'x_owner')
+  end
+end
+
+-- In a long pending list only those are searched for that should have been taken
+-- before the one that is next.
+local oldest_pending
+local function may_be_lost(id)
+  local size = redis.call('LLEN', KEYS[1])
+  if size <= 1000 then return true end
+  if not oldest_pending then
+    local next_id = redis.call('LINDEX', KEYS[1], -1)
+    local since = next_id and redis.pcall('HGET', T .. next_id, 'pending_since')
+    oldest_pending = type(since) == 'string' and tonumber(since) or 0
+  end
+  local since = redis.call('HGET', T .. id, 'pending_since')
+  return since and (tonumber(since) or 0) < oldest_pending
+end
+
+local function look_at_hash(id)
+  local task = task_of(id)
+  if not task then return end
+  if not task.msg then
+    add('stub', 't', id, mend(1, function() redis.call('DEL', T .. id) end))
+    return
+  end
+  if task.state == 'pending' and TYPES.pending and not may_be_lost(id) then return end
+  local held
+  if task.state == 'active' then
+    held = not TYPES.lease or redis.call('ZSCORE', LEASES, id) or listed('active', id)
+  else
+    held = holds(task.state, id, task)
+  end
+  if held == false then
+    add('orphan', tostring(task.state), id, mend(2, function() put_back(id, task) end))
+  end
+end
+
+local function look_at_lock(key)
+  local holder = redis.pcall('GET', key)
+  if type(holder) ~= 'string' then return end
+  local task = redis.pcall('HMGET', T .. holder, 'msg', 'state', 'unique_key')
+  if task.err then return end
+  local other = task[3] and task[3] ~= '' and task[3] ~= key
+  if not task[1] or task[2] == 'completed' or other then
+    add('lock_without_holder', 'unique', holder, mend(1, function() redis.call('DEL', key) end))
+  end
+end
+
+local function look_at_group(key, name)
+  if redis.call('TYPE', key).ok ~= 'zset' then
+    add('wrong_type', 'g', name, 0)
+    return
+  end
+  local members = redis.call('ZRANGE', key, 0, 99)
+  for _, id in ipairs(members) do
+    looked = looked + 1
+    check('g:' .. name, 'aggregating', id, function() redis.call('ZREM', key, id) end)
+  end
+  if not TYPES.groups or not TYPES.aggregation_sets or redis.call('EXISTS', key) == 0 then return end
+  if redis.call('ZSCORE', Q .. 'aggregation_sets', key) then return end
+  if redis.call('SISMEMBER', Q .. 'groups', name) == 1 then return end
+  local first = redis.call('ZRANGE', key, 0, 0)[1]
+  local task = task_of(first)
+  if not task or not task.group then return end
+  if task.group == name then
+    add('unlisted_group', 'groups', name, mend(1, function()
+      redis.call('SADD', Q .. 'groups', name)
+    end))
+  elseif string.sub(name, 1, #task.group + 1) == task.group .. ':' then
+    -- A set that was being aggregated, which nobody knows of: its time is over.
+    add('unlisted_set', 'aggregation_sets', name, mend(1, function()
+      redis.call('ZADD', Q .. 'aggregation_sets', whole(now_s), key)
+    end))
+  end
+end
+
+look.keys = function()
+  local pattern = string.gsub(Q, '[%*%?%[%]\\]', '\\%0') .. '*'
+  local found = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', page)
+  next_cursor = found[1]
+  for _, key in ipairs(found[2]) do
+    looked = looked + 1
+    local name = string.sub(key, #Q + 1)
+    if string.sub(name, 1, 2) == 't:' then
+      look_at_hash(string.sub(name, 3))
+    elseif string.sub(name, 1, 7) == 'unique:' then
+      look_at_lock(key)
+    elseif string.sub(name, 1, 2) == 'g:' then
+      look_at_group(key, string.sub(name, 3))
+    elseif TYPES[name] == nil and string.sub(name, 1, 2) ~= 'x:'
+      and not string.match(name, '^processed:%d') and not string.match(name, '^failed:%d') then
+      add('unknown_key', 'keys', name, 0)
+    end
+  end
+end
+
+if TYPES[what] ~= false and look[what] then look[what]() end
+
+local answer = {now, looked, next_cursor, #messages / 2}
+for _, value in ipairs(messages) do answer[#answer + 1] = value end
+for _, value in ipairs(findings) do answer[#answer + 1] = value end
+return answer
