@@ -36,6 +36,7 @@ enum Kind {
     Config,
     NotFound,
     Closed,
+    LeaseLost,
 }
 
 impl Error {
@@ -84,6 +85,10 @@ impl Error {
 
     pub(crate) fn closed(message: impl Into<String>) -> Self {
         Self::new(Kind::Closed, message)
+    }
+
+    pub(crate) fn lease_lost(message: impl Into<String>) -> Self {
+        Self::new(Kind::LeaseLost, message)
     }
 
     /// Keeps the cause for logs; it is never part of the message.
@@ -141,6 +146,12 @@ impl Error {
     /// The queue or job does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind == Kind::NotFound
+    }
+
+    /// The attempt that wanted to write is over: it ended, or its lease was lost and
+    /// another worker may have the job. Nothing was written.
+    pub fn is_lease_lost(&self) -> bool {
+        self.kind == Kind::LeaseLost
     }
 
     /// The queue has been closed or shut down.

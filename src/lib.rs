@@ -27,7 +27,7 @@ pub use broker::{
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;
-pub use inspector::{CheckUp, Inspector, Report};
+pub use inspector::{Cancelled, CheckUp, Inspector, Report};
 pub use job::*;
 pub use pool::Connection as JobQueueConnection;
 pub use registry::{

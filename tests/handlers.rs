@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocket::local::asynchronous::Client;
-use rocket::tokio;
 use rocket_jobqueue::{
-    Entry, Job, JobContext, JobError, JobHandler, JobId, JobInfo, JobOptions, JobQueue,
-    JobQueueFairing, JobResult, JobState, Managed, Next, RetryPolicy, Transition, UnknownJobs,
+    AfterCancel, Cancelled, Entry, Job, JobContext, JobError, JobHandler, JobId, JobInfo,
+    JobOptions, JobQueue, JobQueueFairing, JobResult, JobState, MAX_RESULT, Managed, Next,
+    Progress, QueueName, RetryPolicy, Transition, UnknownJobs,
 };
+use rstest::rstest;
 use serde::{Deserialize, Serialize};
 use support::RedisServer;
 
@@ -54,6 +55,33 @@ async fn do_work(job: Work, context: JobContext, diary: Managed<Diary>) -> JobRe
     diary.write(format!("handler {}", job.word));
     let later = || rocket_jobqueue::Timestamp::from(std::time::SystemTime::now());
     match job.word.as_str() {
+        // Until it is dropped, which it writes down.
+        "wait" | "wait here" => {
+            struct Dropped(Diary, JobContext);
+            impl Drop for Dropped {
+                fn drop(&mut self) {
+                    self.0.write(format!("dropped: {:?}", self.1.cancel_reason()));
+                }
+            }
+            let _dropped = Dropped(diary.into_inner(), context);
+            std::future::pending().await
+        }
+        "fail when cancelled" => {
+            context.cancelled().cancelled().await;
+            Err(JobError::give_up("as you wish"))
+        }
+        "report" => {
+            context.progress((1, 4));
+            for n in 0..1000 {
+                context.progress(Progress::new(3, 4).message(format!("{n}")));
+            }
+            context.write_result(&["half"]).await?;
+            context.write_result_bytes(&vec![b'x'; MAX_RESULT + 1]).await.unwrap_err();
+            context.cancelled().cancelled().await;
+            let late = context.write_result(&["late"]).await;
+            diary.write(format!("late: {:?}", late.map_err(|error| error.is_lease_lost())));
+            Err(JobError::give_up("enough"))
+        }
         "fail" => Err(JobError::failed("no luck")),
         "busy" if context.attempt() == 1 && context.last_error().is_none() => {
             Err(JobError::retry_in(Duration::ZERO, "the printer is busy").uncounted())
@@ -89,6 +117,20 @@ impl App {
 
     async fn put(&self, job: Work) -> JobId {
         self.queue.enqueue(job).await.unwrap().id
+    }
+
+    async fn cancel(&self, id: &JobId, after: AfterCancel) -> Cancelled {
+        let queue = QueueName::new("default").unwrap();
+        self.queue.inspector().cancel(&queue, id, after).await.unwrap()
+    }
+
+    async fn until_written(&self, line: &str) {
+        until(|| async { self.diary.read().iter().any(|one| one == line).then_some(()) }).await;
+    }
+
+    async fn until_gone(&self, id: &JobId) {
+        until(|| async { self.queue.job("default", id).await.unwrap().is_none().then_some(()) })
+            .await;
     }
 
     async fn until(&self, id: &JobId, state: JobState) -> JobInfo {
@@ -315,4 +357,170 @@ async fn in_a_fleet_of_which_one_process_knows_the_type_no_attempt_is_burnt() {
         }
     }
     drop((old.client, new.client));
+}
+
+/// The stores in which jobs are cancelled.
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    Memory,
+    Redis,
+}
+
+impl Store {
+    fn open(self) -> (JobQueueFairing, Option<RedisServer>) {
+        match self {
+            Store::Memory => (memory(), None),
+            Store::Redis => {
+                let redis = RedisServer::start::<&str>(&[]);
+                let address = redis.addr();
+                (JobQueue::fairing().set("databases.jobqueue.addr", address), Some(redis))
+            }
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_is_cancelled_at_once_and_becomes_what_was_wanted(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(AfterCancel::Retry, AfterCancel::Archive, AfterCancel::Delete)] after: AfterCancel,
+    #[values("wait", "fail when cancelled")] word: &str,
+) {
+    let (queue, _redis) = store.open();
+    let app = App::launch(queue.handle(do_work)).await;
+    let id = app.put(work(word)).await;
+    app.until_written(&format!("handler {word}")).await;
+
+    assert_eq!(app.cancel(&id, after).await, Cancelled::Requested);
+
+    match after {
+        // The handler's own word counts where nothing else is wanted.
+        AfterCancel::Retry if word == "fail when cancelled" => {
+            let info = app.until(&id, JobState::Archived).await;
+            assert_eq!(info.job.last_error, "as you wish");
+        }
+        AfterCancel::Retry => {
+            let info = app.until(&id, JobState::Retry).await;
+            let told = (info.job.retried, info.job.last_error.as_str(), info.cancelling);
+            assert_eq!(told, (1, "context canceled", None));
+        }
+        AfterCancel::Archive => {
+            let info = app.until(&id, JobState::Archived).await;
+            assert_eq!((info.job.last_error.as_str(), info.cancelling), ("context canceled", None));
+        }
+        _ => app.until_gone(&id).await,
+    }
+    let dropped = app.diary.read().iter().any(|line| line == "dropped: Some(Operator)");
+    assert_eq!(dropped, word == "wait");
+    app.client.terminate().await;
+}
+
+#[rocket::async_test]
+async fn a_cancelled_jobs_place_is_free_when_its_handler_is_gone_and_not_before() {
+    let app = App::launch(memory().set("jobqueue.concurrency", 1).handle(do_work)).await;
+    let first = app.put(work("wait")).await;
+    app.until_written("handler wait").await;
+    let second = app.put(work("x")).await;
+
+    app.cancel(&first, AfterCancel::Delete).await;
+
+    app.until(&second, JobState::Completed).await;
+    assert_eq!(app.diary.read(), ["handler wait", "dropped: Some(Operator)", "handler x"]);
+}
+
+#[rocket::async_test]
+async fn an_id_that_asynqs_tools_call_out_is_a_failed_attempt_in_every_queue() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let queue = JobQueue::fairing()
+        .set("databases.jobqueue.addr", redis.addr())
+        .set("jobqueue.queues.other", 1);
+    let app = App::launch(queue.handle(do_work)).await;
+    for queue in ["default", "other"] {
+        app.queue.enqueue(work("wait")).queue(queue).id("one").await.unwrap();
+    }
+    let spared = app.queue.enqueue(work("wait here")).id("two").await.unwrap().id;
+    until(|| async { (app.diary.read().len() == 3).then_some(()) }).await;
+
+    // Until the worker listens, nobody hears.
+    until(|| async { (redis.cli(&["PUBLISH", "asynq:cancel", "one"]) == "1").then_some(()) }).await;
+
+    let one = JobId::new("one").unwrap();
+    for queue in ["default", "other"] {
+        let job = until(|| async {
+            let info = app.queue.job(queue, &one).await.unwrap();
+            info.filter(|info| info.state == JobState::Retry)
+        });
+        let job = job.await.job;
+        assert_eq!((job.retried, job.last_error.as_str()), (1, "context canceled"), "{queue}");
+    }
+    app.until(&spared, JobState::Active).await;
+    app.client.terminate().await;
+}
+
+#[rocket::async_test]
+async fn a_wish_whose_message_was_lost_is_carried_out_with_the_next_heartbeat() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let queue = JobQueue::fairing().set("databases.jobqueue.addr", redis.addr());
+    let app = App::launch(queue.handle(do_work)).await;
+    let id = app.put(work("wait")).await;
+    app.until_written("handler wait").await;
+    let task = format!("asynq:{{default}}:t:{id}");
+
+    // What the script writes, without what it publishes.
+    redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let began = Instant::now();
+    redis.cli(&["HSET", &task, "x_cancel", "archive"]);
+
+    app.until(&id, JobState::Archived).await;
+    // 5 s and what a loaded machine takes.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    app.client.terminate().await;
+}
+
+#[rocket::async_test]
+async fn a_cancelled_job_that_went_back_in_line_ends_without_running() {
+    use rocket_jobqueue::internals::{Broker, PoolSettings, RedisPool, Topology};
+    let redis = RedisServer::start::<&str>(&[]);
+    let topology = Topology::Single(redis.addr());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    let clock = rocket_jobqueue::Clock::system();
+    let other = rocket_jobqueue::internals::redis::RedisBroker::new(pool, clock);
+    let fairing = || JobQueue::fairing().set("databases.jobqueue.addr", redis.addr());
+    let app = App::launch(fairing().set("jobqueue.worker", false)).await;
+    let id = app.put(work("x")).await;
+    let queues = [QueueName::new("default").unwrap()];
+    let taken = other.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
+    assert_eq!(app.cancel(&id, AfterCancel::Archive).await, Cancelled::Requested);
+    other.settle(&[(taken, Transition::Requeue)]).await.unwrap();
+
+    let worker = App::launch(fairing().handle(do_work)).await;
+
+    assert_eq!(worker.until(&id, JobState::Archived).await.job.last_error, "context canceled");
+    assert!(worker.diary.read().is_empty(), "the handler did not run");
+    worker.client.terminate().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_and_result_are_seen_while_the_job_runs_and_kept_when_it_failed(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let (queue, _redis) = store.open();
+    let app = App::launch(queue.handle(do_work)).await;
+    let id = app.put(work("report")).await;
+
+    let wanted = Progress::new(3, 4).message("999");
+    let seen = until(|| async {
+        let info = app.queue.job("default", &id).await.unwrap()?;
+        (info.progress.as_ref() == Some(&wanted) && info.result.is_some()).then_some(info)
+    });
+    let seen = seen.await;
+
+    assert_eq!(seen.state, JobState::Active);
+    assert_eq!(seen.result.as_deref(), Some(&b"[\"half\"]"[..]));
+    app.cancel(&id, AfterCancel::Archive).await;
+    let info = app.until(&id, JobState::Archived).await;
+    assert_eq!((info.progress, info.result), (seen.progress, seen.result));
+    assert!(app.diary.read().contains(&"late: Err(true)".to_owned()), "{:?}", app.diary.read());
+    app.client.terminate().await;
 }

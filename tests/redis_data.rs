@@ -89,6 +89,7 @@ impl Bench {
         let leases = std::slice::from_ref(&delivery.lease);
         match self.broker.extend(leases).await.unwrap().remove(0) {
             Extended::Renewed(lease) => Some(lease),
+            Extended::Cancelled(..) => panic!("nobody cancelled it"),
             Extended::Lost => None,
             Extended::Unknown => panic!("it answered"),
         }

@@ -2,6 +2,7 @@
 //! tests and the first minute with this crate run on. It keeps nothing across a
 //! restart; that is what Redis is for.
 
+mod control;
 mod doctor;
 mod expiring;
 mod groups;
@@ -13,13 +14,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::{
     Announcement, Answer, Broker, Delivery, Each, Enqueued, Extended, Forwarded, Lease, Sealed,
     Settled, Taken,
 };
-use crate::job::{NewJob, QueueName, Transition};
+use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
 use expiring::Expiring;
 use queue::Queue;
@@ -34,7 +35,6 @@ pub struct MemoryBroker {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     /// Never held over an await.
     state: Mutex<State>,
@@ -44,6 +44,20 @@ struct Shared {
     due: Notify,
     /// What was stored, where somebody wants to know.
     record: Mutex<Option<Vec<Recorded>>>,
+    /// Jobs that somebody wants cancelled.
+    cancelled: broadcast::Sender<JobId>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            due: Notify::new(),
+            record: Mutex::default(),
+            cancelled: broadcast::Sender::new(64),
+        }
+    }
 }
 
 /// A job that was stored.

@@ -2,6 +2,7 @@
 //! it goes next. Two stores keep it, Redis and this process; one suite of named
 //! cases (`tests/broker_contract/`) runs against both.
 
+mod control;
 mod doctor;
 mod inspect;
 pub mod memory;
@@ -9,6 +10,7 @@ mod page;
 pub mod redis;
 mod view;
 
+pub use control::{CancelAnswer, Control, Heard, Note};
 pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
 pub use inspect::{Inspect, Shelf};
 pub(crate) use page::{Begin, Mark};
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::job::{JobId, JobRecord, JobState, NewJob, QueueName, Transition};
+use crate::job::{AfterCancel, JobId, JobRecord, JobState, NewJob, QueueName, Transition};
 use crate::time::Timestamp;
 
 /// How long a worker owns a job it has taken, unless it extends.
@@ -71,6 +73,8 @@ pub struct Delivery {
     pub lease: Lease,
     /// How often a worker vanished with it.
     pub losses: u32,
+    /// What an operator wants to become of it, in place of running it.
+    pub cancel: Option<AfterCancel>,
 }
 
 /// How the store took a new job.
@@ -124,6 +128,8 @@ pub enum Settled {
 pub enum Extended {
     /// The same right, until later.
     Renewed(Lease),
+    /// The same, and an operator wants the job's attempt to end.
+    Cancelled(Lease, AfterCancel),
     /// The lease is not ours any more.
     Lost,
     /// The store did not say. The lease goes on being used as it was: whose it is
@@ -184,7 +190,7 @@ pub(crate) use sealed::Sealed;
 /// The hot path of a store. Sealed: this crate has both implementations.
 ///
 /// Every operation is atomic per job: it happens as a whole or not at all.
-pub trait Broker: Inspect + Doctor + Send + Sync + Sealed + 'static {
+pub trait Broker: Inspect + Control + Doctor + Send + Sync + Sealed + 'static {
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::{JobId, JobRecord, JobState, QueueName, serial};
+use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName, serial};
 use crate::time::Timestamp;
 
 /// One stored job and where it stands.
@@ -37,9 +37,13 @@ pub struct JobInfo {
     pub grouped_since: Option<Timestamp>,
     /// Whether it holds its unique lock; false also where it takes none.
     pub locked: bool,
-    /// What its handler returned, while it is retained.
+    /// What its handler returned, or wrote while it ran.
     #[serde(serialize_with = "serial::some_bytes")]
     pub result: Option<Vec<u8>>,
+    /// How far it said it is: in this attempt or, while it does not run, in the last.
+    pub progress: Option<Progress>,
+    /// What an operator wants to become of it, once its attempt is asked to end.
+    pub cancelling: Option<AfterCancel>,
     /// How often a worker vanished with it.
     pub losses: u32,
 }
@@ -60,6 +64,8 @@ impl JobInfo {
             grouped_since: None,
             locked: false,
             result: None,
+            progress: None,
+            cancelling: None,
             losses: 0,
         }
     }
@@ -79,6 +85,8 @@ impl fmt::Debug for JobInfo {
             .field("expires", &self.expires)
             .field("grouped_since", &self.grouped_since)
             .field("locked", &self.locked)
+            .field("progress", &self.progress)
+            .field("cancelling", &self.cancelling)
             .field("losses", &self.losses)
             .finish_non_exhaustive()
     }

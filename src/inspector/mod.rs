@@ -1,6 +1,7 @@
 //! What an operator asks and does: the verbs that REST, the dashboard and an
 //! application's own code share. Leaves storing and running jobs to others.
 
+mod control;
 mod doctor;
 mod lists;
 mod servers;
@@ -11,6 +12,7 @@ use crate::broker::{Broker, JobInfo, QueueInfo};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 
+pub use control::Cancelled;
 pub use doctor::{CheckUp, Report};
 
 /// Looks at queues and jobs, and acts on them from outside their handlers.

@@ -1,11 +1,16 @@
 //! What a running handler can know about its job.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::job::{JobId, JobRecord, QueueName};
+use crate::error::Error;
+use crate::job::{JobId, JobRecord, Progress, QueueName};
 use crate::time::Timestamp;
 
 /// Why an attempt is ended from outside.
@@ -51,6 +56,10 @@ impl Cancellation {
         self.token.cancel();
     }
 
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     /// Returns when the attempt is to end.
     pub(crate) async fn cancelled(&self) -> CancelReason {
         self.token.cancelled().await;
@@ -61,6 +70,21 @@ impl Cancellation {
         let shutdown = self.shutdown.is_cancelled().then_some(CancelReason::Shutdown);
         self.reason.get().copied().or(shutdown)
     }
+}
+
+/// The largest result that is stored, in bytes.
+pub const MAX_RESULT: usize = 1024 * 1024;
+
+/// Takes what a running job says of itself.
+pub(crate) trait Reporter: Send + Sync {
+    /// Returns at once.
+    fn progress(&self, progress: Progress);
+
+    /// Returns when it is stored.
+    fn result<'a>(
+        &'a self,
+        result: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 }
 
 /// What a handler can ask about the attempt it runs in. Cloning is cheap.
@@ -84,14 +108,25 @@ impl Cancellation {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct JobContext(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     record: JobRecord,
     deadline: Timestamp,
     cancellation: Arc<Cancellation>,
+    reporter: Arc<dyn Reporter>,
+}
+
+impl fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { record, deadline, .. } = &*self.0;
+        f.debug_struct("JobContext")
+            .field("job", record)
+            .field("deadline", deadline)
+            .field("cancel_reason", &self.cancel_reason())
+            .finish_non_exhaustive()
+    }
 }
 
 impl JobContext {
@@ -99,8 +134,9 @@ impl JobContext {
         record: JobRecord,
         deadline: Timestamp,
         cancellation: Arc<Cancellation>,
+        reporter: Arc<dyn Reporter>,
     ) -> Self {
-        Self(Arc::new(Inner { record, deadline, cancellation }))
+        Self(Arc::new(Inner { record, deadline, cancellation, reporter }))
     }
 
     /// The job's id.
@@ -174,6 +210,62 @@ impl JobContext {
     /// ```
     pub fn cancelled(&self) -> &CancellationToken {
         &self.0.cancellation.token
+    }
+
+    /// Says how far the job is: so many of so many, a sentence, or both, for
+    /// whoever looks at it ([`JobInfo::progress`](crate::JobInfo)). It stays with the
+    /// job, also when it has ended, until the job is taken the next time.
+    ///
+    /// Cheap: it returns at once, the latest word is stored within a quarter of a
+    /// second, and of what is said in between nothing is. A store that is away is
+    /// no error, and a word that comes after the attempt is not written.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{JobContext, Progress};
+    /// # fn import(context: JobContext) {
+    /// context.progress((3, 10));
+    /// context.progress("uploading");
+    /// context.progress(Progress::new(4, 10).message("four of ten files"));
+    /// # }
+    /// ```
+    pub fn progress(&self, progress: impl Into<Progress>) {
+        if !self.0.cancellation.is_cancelled() {
+            self.0.reporter.progress(progress.into());
+        }
+    }
+
+    /// Stores a result as JSON while the job runs. It stays with the job when the
+    /// attempt fails; what a handler returns at its end replaces it, `()` does not.
+    /// With the job's own retention it goes. One script.
+    ///
+    /// # Errors
+    /// [`Error::is_lease_lost`] where the attempt is over, in which case nothing was
+    /// written and this attempt should end; [`Error::is_invalid`] where it cannot be
+    /// JSON or is larger than [`MAX_RESULT`]; those of the store.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Error, JobContext};
+    /// # async fn import(context: JobContext) -> Result<(), Error> {
+    /// context.write_result(&serde_json::json!({ "imported": 1000 })).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn write_result<T: Serialize + ?Sized>(&self, result: &T) -> Result<(), Error> {
+        let unfit = |error| Error::invalid("the result is no JSON").caused_by(error);
+        self.write_result_bytes(&serde_json::to_vec(result).map_err(unfit)?).await
+    }
+
+    /// As [`JobContext::write_result`], with bytes of the application's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn write_result_bytes(&self, result: &[u8]) -> Result<(), Error> {
+        if result.len() > MAX_RESULT {
+            let found = result.len();
+            return Err(Error::invalid(format!(
+                "result: expected at most {MAX_RESULT} bytes, found {found}"
+            )));
+        }
+        self.0.reporter.result(result).await
     }
 
     /// Why the attempt is ended from outside; `None` while it is not, and when it

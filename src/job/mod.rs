@@ -6,6 +6,7 @@ mod context;
 mod error;
 mod id;
 mod options;
+mod progress;
 mod record;
 mod report;
 pub(crate) mod serial;
@@ -13,19 +14,21 @@ mod state;
 mod verdict;
 
 pub use backoff::{RetryPolicy, asynq_delay};
-pub(crate) use context::Cancellation;
+pub use context::MAX_RESULT;
 pub use context::{CancelReason, JobContext};
+pub(crate) use context::{Cancellation, Reporter};
 pub use error::JobError;
 #[cfg(test)]
 pub(crate) use error::text as error_text;
 pub(crate) use id::check_group;
 pub use id::{JobId, QueueName};
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
+pub use progress::Progress;
 pub use record::{Idempotency, JobRecord, NewJob};
 pub(crate) use report::report;
 pub use state::JobState;
 pub(crate) use verdict::decide;
-pub use verdict::{Outcome, Transition, UnknownJobs};
+pub use verdict::{AfterCancel, Outcome, Transition, UnknownJobs};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

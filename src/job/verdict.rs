@@ -10,6 +10,9 @@ use crate::time::Timestamp;
 /// The words Asynq records for a job whose worker vanished.
 pub(crate) const LEASE_EXPIRED: &str = "asynq: task lease expired";
 
+/// And for one that was cancelled.
+const CANCELLED: &str = "context canceled";
+
 /// Losses of its worker after which a job is taken for the cause.
 const POISON_LOSSES: u32 = 3;
 
@@ -24,6 +27,35 @@ pub enum UnknownJobs {
     Park,
     /// It is archived at once, for a person to look at.
     Archive,
+}
+
+/// What becomes of a job whose attempt an operator ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AfterCancel {
+    /// A failed attempt, counted, as every cancellation is in Asynq: tried again by
+    /// the retry policy, archived where the retries are used up.
+    Retry,
+    /// Archived, for a person to look at.
+    Archive,
+    /// Removed.
+    Delete,
+}
+
+impl AfterCancel {
+    /// The word it is stored as.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Archive => "archive",
+            Self::Delete => "delete",
+        }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        [Self::Retry, Self::Archive, Self::Delete].into_iter().find(|one| one.as_str() == word)
+    }
 }
 
 /// What happened to an attempt.
@@ -44,6 +76,8 @@ pub enum Outcome {
     Unknown(UnknownJobs),
     /// The application stops, and the attempt was not given the time to end.
     Interrupted,
+    /// An operator wanted it to end.
+    Cancelled(AfterCancel),
     /// The worker that had it vanished; this is its n-th loss, from 1.
     LeaseLost(u32),
 }
@@ -138,6 +172,11 @@ pub(crate) fn decide(
             counted: false,
         },
         Outcome::Interrupted => Transition::Requeue,
+        Outcome::Cancelled(AfterCancel::Retry) => failed(CANCELLED.to_owned(), None),
+        Outcome::Cancelled(AfterCancel::Archive) => {
+            Transition::Archive { error: CANCELLED.to_owned() }
+        }
+        Outcome::Cancelled(AfterCancel::Delete) => Transition::Revoke,
         Outcome::LeaseLost(losses) if losses >= POISON_LOSSES => Transition::Archive {
             error: format!("{LEASE_EXPIRED}: its worker vanished {losses} times"),
         },
@@ -212,6 +251,10 @@ mod tests {
             (Outcome::TimedOut, 0, 1, retry(100, "context deadline exceeded", true)),
             (Outcome::DeadlinePassed, 0, 25, archive("deadline passed")),
             (Outcome::Interrupted, 25, 25, Transition::Requeue),
+            (Outcome::Cancelled(AfterCancel::Retry), 0, 1, retry(100, "context canceled", true)),
+            (Outcome::Cancelled(AfterCancel::Retry), 1, 1, archive("context canceled")),
+            (Outcome::Cancelled(AfterCancel::Archive), 0, 25, archive("context canceled")),
+            (Outcome::Cancelled(AfterCancel::Delete), 0, 25, Transition::Revoke),
             (Outcome::LeaseLost(1), 0, 0, Transition::Reclaim { error: LEASE_EXPIRED.into() }),
             (
                 Outcome::LeaseLost(3),

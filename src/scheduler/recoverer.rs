@@ -36,7 +36,11 @@ impl Recoverer {
             let settlements: Vec<_> = lapsed
                 .into_iter()
                 .map(|delivery| {
-                    let lost = Outcome::LeaseLost(delivery.losses.saturating_add(1));
+                    let lost = match delivery.cancel {
+                        // Its worker was to end it, and has ended.
+                        Some(after) => Outcome::Cancelled(after),
+                        None => Outcome::LeaseLost(delivery.losses.saturating_add(1)),
+                    };
                     let transition =
                         decide(&delivery.job, lost, &RetryPolicy::default(), self.broker.now());
                     (delivery, transition)

@@ -8,10 +8,12 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::hands::Hand;
+use super::notes::Notes;
 use super::{Shared, settle};
 use crate::broker::Delivery;
 use crate::job::{
-    CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome, Transition, decide,
+    AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
+    Reporter, Transition, decide,
 };
 use crate::registry::Entry;
 use crate::time::Timestamp;
@@ -33,13 +35,17 @@ pub(super) async fn to_its_end(
     let cancellation = Arc::new(Cancellation::below(&shared.interrupt));
     let hand = Arc::new(Hand::new(&delivery, now, limit.at, Arc::clone(&cancellation)));
     let _in_hand = shared.hands.take(Arc::clone(&hand));
-    let context = JobContext::new(delivery.job.clone(), limit.at, cancellation);
+    let notes = Arc::new(Notes::new(Arc::clone(&shared.broker), Arc::clone(&hand)));
+    let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
+    let context = JobContext::new(delivery.job.clone(), limit.at, cancellation, reporter);
     let entry = shared.registry.get(&delivery.job.job_type);
     let began = Instant::now();
-    let outcome = match given {
-        Some(outcome) => outcome,
-        None => attempt(shared, entry, &context, &hand, limit, now).await?,
+    let outcome = match (given, delivery.cancel) {
+        (Some(outcome), _) => outcome,
+        (None, Some(after)) => Outcome::Cancelled(after),
+        (None, None) => attempt(shared, entry, &context, &hand, &notes, limit, now).await?,
     };
+    notes.write_latest().await;
     let policy = &shared.settings.retry;
     let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
     let certain = shared.by_hand.then(|| policy.without_chance());
@@ -79,6 +85,7 @@ async fn attempt(
     entry: Option<&Entry>,
     context: &JobContext,
     hand: &Hand,
+    notes: &Notes,
     limit: Limit,
     now: Timestamp,
 ) -> Option<Outcome> {
@@ -99,10 +106,11 @@ async fn attempt(
         biased;
         ended = AssertUnwindSafe(running).catch_unwind() => return Some(match ended {
             Ok(Ok(result)) => Outcome::Done(result),
-            Ok(Err(error)) => Outcome::Failed(error),
-            Err(panic) => Outcome::Panicked(panic_text(&*panic)),
+            Ok(Err(error)) => own_end(hand, Outcome::Failed(error)),
+            Err(panic) => own_end(hand, Outcome::Panicked(panic_text(&*panic))),
         }),
         reason = hand.cancellation.cancelled() => reason,
+        never = notes.keep_writing() => match never {},
         () = tokio::time::sleep(limit.at.since(now)) => {
             hand.cancellation.cancel(CancelReason::TimedOut);
             CancelReason::TimedOut
@@ -112,7 +120,9 @@ async fn attempt(
         CancelReason::TimedOut if limit.is_deadline => Some(Outcome::DeadlinePassed),
         CancelReason::TimedOut => Some(Outcome::TimedOut),
         CancelReason::Shutdown => Some(Outcome::Interrupted),
-        CancelReason::Operator => Some(Outcome::Interrupted),
+        CancelReason::Operator => {
+            Some(Outcome::Cancelled(hand.wish().unwrap_or(AfterCancel::Retry)))
+        }
         CancelReason::LeaseLost => {
             let (job_type, id) = (&hand.job.job_type, &hand.job.id);
             tracing::warn!(
@@ -120,6 +130,16 @@ async fn attempt(
             );
             None
         }
+    }
+}
+
+/// A handler that noticed its cancellation and failed for it: what the operator
+/// wants of the job counts. Where that is only another attempt, the handler's own
+/// word does, which may be that there should be none.
+fn own_end(hand: &Hand, failed: Outcome) -> Outcome {
+    match hand.wish() {
+        None | Some(AfterCancel::Retry) => failed,
+        Some(after) => Outcome::Cancelled(after),
     }
 }
 

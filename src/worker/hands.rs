@@ -2,13 +2,14 @@
 //! while a settlement wants to use it: the two take turns here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
-use crate::job::{CancelReason, Cancellation, JobId, JobRecord, QueueName};
+use crate::job::{AfterCancel, CancelReason, Cancellation, JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +26,10 @@ pub(super) struct Hand {
     pub(super) deadline: Timestamp,
     /// How the attempt learns that it is to end.
     pub(super) cancellation: Arc<Cancellation>,
+    /// What an operator wants to become of the job, once one wants its end.
+    wish: OnceLock<AfterCancel>,
+    /// Its id was called out; what is wanted of it comes with the next extension.
+    called: AtomicBool,
     lease: Mutex<(Lease, Turn, Instant)>,
     turn_over: Notify,
 }
@@ -41,6 +46,8 @@ impl Hand {
             started,
             deadline,
             cancellation,
+            wish: OnceLock::new(),
+            called: AtomicBool::new(false),
             lease: Mutex::new((delivery.lease.clone(), Turn::Free, Instant::now() + LEASE)),
             turn_over: Notify::new(),
         }
@@ -48,6 +55,22 @@ impl Hand {
 
     fn lease(&self) -> MutexGuard<'_, (Lease, Turn, Instant)> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease as it is known now, for words that need no turn.
+    pub(super) fn current(&self) -> Lease {
+        self.lease().0.clone()
+    }
+
+    /// What an operator wants to become of the job.
+    pub(super) fn wish(&self) -> Option<AfterCancel> {
+        self.wish.get().copied()
+    }
+
+    fn end_as(&self, after: AfterCancel) {
+        // The first wish stays: the attempt is ending already.
+        let _ = self.wish.set(after);
+        self.cancellation.cancel(CancelReason::Operator);
     }
 
     /// The lease, for a settlement; waits while an extension is under way.
@@ -93,6 +116,15 @@ impl Hand {
                 Extended::Renewed(renewed) => {
                     lease.0 = renewed;
                     lease.2 = asked + LEASE;
+                    // Called out and no wish with the job: Asynq's own tools.
+                    if self.called.load(Ordering::Relaxed) {
+                        self.end_as(AfterCancel::Retry);
+                    }
+                }
+                Extended::Cancelled(renewed, after) => {
+                    lease.0 = renewed;
+                    lease.2 = asked + LEASE;
+                    self.end_as(after);
                 }
                 Extended::Lost => self.cancellation.cancel(CancelReason::LeaseLost),
                 Extended::Unknown => {}
@@ -118,6 +150,16 @@ impl Hands {
         let key = (hand.job.queue.clone(), hand.job.id.clone());
         self.all().insert(key, Arc::clone(&hand));
         InHand { hands: self, hand }
+    }
+
+    /// Somebody wants the jobs with this id cancelled. Whether there is any.
+    pub(super) fn call(&self, id: &str) -> bool {
+        let mut any = false;
+        for hand in self.all().values().filter(|hand| hand.job.id.as_str() == id) {
+            hand.called.store(true, Ordering::Relaxed);
+            any = true;
+        }
+        any
     }
 
     pub(super) fn len(&self) -> usize {

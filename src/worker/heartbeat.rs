@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::Shared;
 use crate::broker::{Announcement, Broker};
 
@@ -40,6 +42,22 @@ pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
 
 async fn beat(shared: Arc<Shared>) {
     let broker = shared.broker.detached();
+    let called = Arc::new(Notify::new());
+    let (hears, calls) = (Arc::clone(&shared), Arc::clone(&called));
+    let hearing = broker.hear_cancels(Arc::new(move |id| {
+        if hears.hands.call(id) {
+            calls.notify_one();
+        }
+    }));
+    tokio::select! {
+        () = beat_on(&shared, &*broker, &called) => {}
+        () = async { hearing.await; std::future::pending().await } => {}
+    }
+}
+
+/// Until the worker has stopped. What is wanted of jobs that were called out comes
+/// with the extension of their leases.
+async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
     let settings = &shared.settings;
     let mut who = Announcement {
         host: host_name(),
@@ -63,7 +81,7 @@ async fn beat(shared: Arc<Shared>) {
             was_stopping = stopping;
             who.status = if stopping { "stopped" } else { "active" };
             who.running = shared.hands.running();
-            let extended = extend(&shared, &*broker).await;
+            let extended = extend(shared, broker).await;
             if extended && let Err(error) = broker.announce(&who).await {
                 tracing::debug!("announcing the worker failed: {error:?}");
             }
@@ -75,6 +93,7 @@ async fn beat(shared: Arc<Shared>) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.stop.cancelled(), if !stopping => {}
+            () = called.notified() => next_beat = Instant::now(),
         }
     }
     who.status = "closed";

@@ -5,6 +5,7 @@ mod execute;
 mod fetch;
 mod hands;
 mod heartbeat;
+mod notes;
 mod settle;
 
 use std::collections::BTreeMap;

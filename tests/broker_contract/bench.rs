@@ -176,6 +176,7 @@ impl Bench {
     pub async fn extend(&self, lease: &Lease) -> Option<Lease> {
         match self.broker.extend(std::slice::from_ref(lease)).await.unwrap().remove(0) {
             Extended::Renewed(lease) => Some(lease),
+            Extended::Cancelled(..) => panic!("nobody cancelled it"),
             Extended::Lost => None,
             Extended::Unknown => panic!("the store answered"),
         }

@@ -11,6 +11,7 @@ pub mod support;
 #[allow(dead_code)]
 const REDIS: site::Kind = site::Kind::Single;
 
+mod control;
 mod dequeue;
 mod doctor;
 mod due;

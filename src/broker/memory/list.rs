@@ -125,6 +125,8 @@ impl Queue {
         info.locked = self.locks.get(&stored.job.unique_key, now) == Some(id);
         info.result.clone_from(&stored.result);
         info.losses = stored.losses;
+        info.progress = stored.progress.clone();
+        info.cancelling = stored.cancel;
         Some(info)
     }
 

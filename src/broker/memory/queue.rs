@@ -10,7 +10,9 @@ use super::groups::Grouping;
 use crate::broker::{
     Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, LEASE, Lease, Settled,
 };
-use crate::job::{JobId, JobRecord, JobState, NewJob, Placement, Transition};
+use crate::job::{
+    AfterCancel, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
+};
 use crate::time::Timestamp;
 
 /// Asynq's limits of the archive, and how long it keeps the daily counters.
@@ -53,6 +55,9 @@ pub(super) struct Stored {
     pub(super) due: Option<Timestamp>,
     pub(super) pending_since: Option<Timestamp>,
     pub(super) result: Option<Vec<u8>>,
+    pub(super) progress: Option<Progress>,
+    /// What an operator wants to become of it.
+    pub(super) cancel: Option<AfterCancel>,
     pub(super) losses: u32,
     /// While it is active: whose it is, and until when.
     pub(super) held: (u64, i64),
@@ -139,6 +144,8 @@ impl Queue {
             due: None,
             pending_since: None,
             result: None,
+            progress: None,
+            cancel: None,
             losses: 0,
             held: (0, 0),
             grouped,
@@ -169,6 +176,9 @@ impl Queue {
         stored.state = JobState::Active;
         stored.pending_since = None;
         stored.held = (self.last_owner, ends);
+        stored.progress = None;
+        // A Go worker's attempt ended as this one asks, and the wish with it.
+        stored.cancel = stored.cancel.filter(|wish| *wish != AfterCancel::Retry);
         let delivery = stored.delivery(Some(self.last_owner));
         self.leases.insert(ends, id);
         Some(delivery)
@@ -185,6 +195,8 @@ impl Queue {
         if !matches!(what, Transition::Reclaim { .. }) {
             stored.losses = 0;
         }
+        let ended = matches!(what, Transition::Complete { .. } | Transition::Archive { .. });
+        stored.cancel = stored.cancel.filter(|wish| !ended && *wish != AfterCancel::Retry);
         match what {
             Transition::Complete { result } => {
                 self.count(now, false);
@@ -230,8 +242,13 @@ impl Queue {
         };
         self.leases.remove(&stored.held.1);
         stored.held.1 = ends;
+        let wish = stored.cancel;
         self.leases.insert(ends, lease.id.clone());
-        Extended::Renewed(Lease { ends, ..lease.clone() })
+        let lease = Lease { ends, ..lease.clone() };
+        match wish {
+            Some(after) => Extended::Cancelled(lease, after),
+            None => Extended::Renewed(lease),
+        }
     }
 
     pub(super) fn forward(&mut self, limit: usize, now: Timestamp) -> Forwarded {
@@ -287,7 +304,7 @@ impl Queue {
         true
     }
 
-    fn holds(&self, lease: &Lease) -> bool {
+    pub(super) fn holds(&self, lease: &Lease) -> bool {
         let active = |job: &&Stored| job.state == JobState::Active;
         self.jobs.get(&lease.id).filter(active).is_some_and(|job| match lease.owner {
             Some(owner) => job.held.0 == owner,
@@ -332,7 +349,8 @@ impl Queue {
         let id = stored.job.id.clone();
         let completed_at = whole_second(now);
         stored.state = JobState::Completed;
-        stored.result = result;
+        // What it wrote while it ran stays where it returned nothing.
+        stored.result = result.or(stored.result);
         stored.job.completed_at = Some(completed_at);
         self.completed.insert((completed_at + stored.job.retention, id.clone()));
         self.jobs.insert(id, stored);
@@ -376,7 +394,7 @@ impl Stored {
     fn delivery(&self, owner: Option<u64>) -> Delivery {
         let (queue, id) = (self.job.queue.clone(), self.job.id.clone());
         let lease = Lease { queue, id, owner, ends: self.held.1 };
-        Delivery { job: self.job.clone(), lease, losses: self.losses }
+        Delivery { job: self.job.clone(), lease, losses: self.losses, cancel: self.cancel }
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {

@@ -8,7 +8,7 @@ use super::settlement::Step;
 use super::{HEARD, RedisBroker, keys, micros, wire};
 use crate::broker::{Delivery, Enqueued, Extended, IDEMPOTENCY_TTL, Lease, Settled};
 use crate::error::Error;
-use crate::job::{JobState, NewJob, Placement, QueueName};
+use crate::job::{AfterCancel, JobState, NewJob, Placement, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
@@ -157,8 +157,9 @@ impl RedisBroker {
             let message = reply.bytes()?;
             let losses = u32::try_from(reply.int()?).unwrap_or(0);
             let lease = Lease { queue: queue.clone(), id, owner, ends: reply.int()? };
+            let cancel = AfterCancel::parse(&reply.text()?);
             match wire::decode(queue, &lease.id, &message) {
-                Some(job) => readable.push(Delivery { job, lease, losses }),
+                Some(job) => readable.push(Delivery { job, lease, losses, cancel }),
                 None => unreadable.push(Step::quarantine(lease)),
             }
         }
@@ -229,9 +230,12 @@ impl RedisBroker {
             .await?;
         let mut extended = Vec::with_capacity(leases.len());
         for lease in leases {
-            extended.push(match reply.int()? {
-                0 => Extended::Lost,
-                ends => Extended::Renewed(Lease { ends, ..(*lease).clone() }),
+            let (ends, wish) = (reply.int()?, AfterCancel::parse(&reply.text()?));
+            let renewed = Lease { ends, ..(*lease).clone() };
+            extended.push(match (ends, wish) {
+                (0, _) => Extended::Lost,
+                (_, None) => Extended::Renewed(renewed),
+                (_, Some(after)) => Extended::Cancelled(renewed, after),
             });
         }
         Ok(extended)
@@ -239,7 +243,7 @@ impl RedisBroker {
 }
 
 /// Id, owner and end, as scripts take a lease.
-fn lease_args(call: ScriptCall, lease: &Lease) -> ScriptCall {
+pub(super) fn lease_args(call: ScriptCall, lease: &Lease) -> ScriptCall {
     let owner = lease.owner.map_or(String::new(), |owner| owner.to_string());
     call.arg(lease.id.as_str()).arg(owner).arg(lease.ends)
 }

@@ -15,6 +15,9 @@ pub const WORKERS: &str = "asynq:workers";
 /// Ours: the channel that tells of jobs due earlier than any was before.
 pub const WAKE: &str = "asynq:x:wake";
 
+/// The channel of ids that somebody wants cancelled.
+pub const CANCEL: &str = "asynq:cancel";
+
 /// What every key of the queue begins with.
 pub fn prefix(queue: &QueueName) -> String {
     format!("asynq:{{{queue}}}:")

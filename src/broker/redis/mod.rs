@@ -7,6 +7,7 @@
 
 mod calls;
 mod clock;
+mod control;
 mod doctor;
 mod inspect;
 pub mod keys;

@@ -15,7 +15,7 @@ use crate::broker::{
     Shelf,
 };
 use crate::error::Error;
-use crate::job::{JobId, JobState, QueueName};
+use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
 use crate::pool::Repeat;
 use crate::time::Timestamp;
 
@@ -30,6 +30,8 @@ struct Row {
     losses: u32,
     pending_since: String,
     result: Option<Vec<u8>>,
+    progress: Option<Progress>,
+    cancelling: Option<AfterCancel>,
 }
 
 impl Row {
@@ -40,7 +42,20 @@ impl Row {
         let pending_since = reply.text()?;
         let (has_result, result) = (reply.int()? == 1, reply.bytes()?);
         let result = has_result.then_some(result);
-        Ok(Self { id, found, message, state, at, losses, pending_since, result })
+        let progress = serde_json::from_slice(&reply.bytes()?).ok();
+        let cancelling = AfterCancel::parse(&reply.text()?);
+        Ok(Self {
+            id,
+            found,
+            message,
+            state,
+            at,
+            losses,
+            pending_since,
+            result,
+            progress,
+            cancelling,
+        })
     }
 
     fn id(&self) -> JobId {
@@ -93,6 +108,8 @@ impl Row {
         }
         info.losses = self.losses;
         info.result = self.result;
+        info.progress = self.progress;
+        info.cancelling = self.cancelling;
         Ok(info)
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Scripts {
     pub job: LuaScript,
     pub list: LuaScript,
     pub locks: LuaScript,
+    pub note: LuaScript,
+    pub cancel: LuaScript,
     pub announce: LuaScript,
     pub doctor: LuaScript,
 }
@@ -65,5 +67,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     list: script!("row", "list"),
     locks: script!("locks"),
     doctor: script!("doctor"),
+    note: script!("note"),
+    cancel: script!("cancel"),
     announce: LuaScript::new("announce", include_str!("lua/announce.lua")),
 });

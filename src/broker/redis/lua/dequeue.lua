@@ -9,7 +9,8 @@
 --          spaces, or empty
 --
 -- Returns  now, 1 if the queue is paused or 2 if it is too late, how many broken entries were dropped,
---          then per job four values: id, message, losses, end of the lease
+--          then per job five values: id, message, losses, end of the lease,
+--          what an operator wants to become of it or empty
 --
 -- Differs from Asynq:
 -- * takes several, and reads all of them before it writes;
@@ -36,8 +37,8 @@ if ARGV[5] ~= '' then
   for earlier in string.gmatch(ARGV[5], '%S+') do unheard[earlier] = true end
   for _, id in ipairs(redis.call('LRANGE', ACTIVE, 0, NEWEST - 1)) do
     if #given == most then break end
-    local task = redis.call('HMGET', T .. id, 'msg', 'x_lost', 'state', 'x_owner')
-    if task[1] and unheard[task[4]] and held(id, task[4], 0, task[3], task[4]) then
+    local task = redis.call('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'state', 'x_owner')
+    if task[1] and unheard[task[5]] and held(id, task[5], 0, task[4], task[5]) then
       given[#given + 1] = {id, task}
     end
   end
@@ -46,7 +47,7 @@ local room = paused and 0 or most - #given
 local ids = room > 0 and redis.call('LRANGE', KEYS[1], -room, -1) or {}
 local tasks = {}
 for at = #ids, 1, -1 do
-  tasks[at] = redis.call('HMGET', T .. ids[at], 'msg', 'x_lost')
+  tasks[at] = redis.call('HMGET', T .. ids[at], 'msg', 'x_lost', 'x_cancel')
 end
 
 local answer, broken, seen = {now, paused and 1 or 0, 0}, 0, {}
@@ -60,6 +61,7 @@ local function lease(id, task)
   answer[#answer + 1] = task[1]
   answer[#answer + 1] = tonumber(task[2]) or 0
   answer[#answer + 1] = ends
+  answer[#answer + 1] = task[3] or ''
 end
 if #given > 0 then before_growth() end
 for _, one in ipairs(given) do
@@ -76,7 +78,12 @@ for at = #ids, 1, -1 do
     broken = broken + 1
   else
     redis.call('LPUSH', ACTIVE, id)
-    redis.call('HDEL', T .. id, 'pending_since')
+    redis.call('HDEL', T .. id, 'pending_since', 'x_progress')
+    -- The attempt of a Go worker that it was about has ended as it asks.
+    if task[3] == 'retry' then
+      redis.call('HDEL', T .. id, 'x_cancel')
+      task[3] = nil
+    end
     lease(id, task)
   end
   seen[id] = true

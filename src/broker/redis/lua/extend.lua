@@ -5,7 +5,8 @@
 -- ARGV[1]  now
 -- ARGV[2…] per lease three values: id, owner or empty, its end as the caller knows it
 --
--- Returns  now, then per lease its new end, or 0 if it was lost
+-- Returns  now, then per lease two values: its new end, or 0 if it was lost; what
+--          an operator wants to become of its job or empty
 --
 -- Differs from Asynq, whose extension prolongs whatever lease there is: another
 -- owner's is left alone.
@@ -18,7 +19,7 @@ local answer, extended = {now}, {}
 local next_end = first_end()
 for at = 2, #ARGV, 3 do
   local id = ARGV[at]
-  local task = redis.call('HMGET', T .. id, 'state', 'x_owner')
+  local task = redis.call('HMGET', T .. id, 'state', 'x_owner', 'x_cancel')
   local new = 0
   if held(id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
     new = fractional(next_end)
@@ -26,6 +27,7 @@ for at = 2, #ARGV, 3 do
     extended[#extended + 1] = {id, new}
   end
   answer[#answer + 1] = new
+  answer[#answer + 1] = task[3] or ''
 end
 if #extended == 0 then return answer end
 

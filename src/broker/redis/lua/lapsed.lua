@@ -5,7 +5,8 @@
 -- ARGV[1]  now
 -- ARGV[2]  how many at most
 --
--- Returns  now, then per job four values: id, message, losses, end of its lease
+-- Returns  now, then per job five values: id, message, losses, end of its lease,
+--          what an operator wants to become of it or empty
 --
 -- Differs from Asynq:
 -- * a score with decimals is ours and by the server's clock: out when it is over.
@@ -23,7 +24,7 @@ expect_zsets('lease')
 
 local answer, found, ghosts, orphans, broken = {now}, 0, {}, {}, {}
 local function look(id, score)
-  local task = redis.call('HMGET', T .. id, 'msg', 'state', 'x_lost')
+  local task = redis.call('HMGET', T .. id, 'msg', 'state', 'x_lost', 'x_cancel')
   if not task[1] then
     broken[#broken + 1] = id
   elseif task[2] ~= 'active' then
@@ -33,6 +34,7 @@ local function look(id, score)
     answer[#answer + 1] = task[1]
     answer[#answer + 1] = tonumber(task[3]) or 0
     answer[#answer + 1] = micros(score)
+    answer[#answer + 1] = task[4] or ''
     found = found + 1
   end
 end

@@ -1,10 +1,11 @@
 -- Purpose: how scripts answer one job of a list. Stands between the common
 -- beginning and the scripts that show jobs.
 --
--- A row is nine values: id; what was found (0 a job, 1 nothing, 2 another type,
+-- A row is eleven values: id; what was found (0 a job, 1 nothing, 2 another type,
 -- 3 a hash without message, 4 not read, because the answer is large already);
 -- message; state or empty; its instant in microseconds or -1; losses;
--- pending_since or empty; 1 if there is a result; the result.
+-- pending_since or empty; 1 if there is a result; the result; progress or empty;
+-- what an operator wants to become of it or empty.
 --
 -- The instant is the exact due time of scheduled and retry, where Q:x:due belongs
 -- to the score that Asynq's tools see; the end of the lease of active; of the
@@ -28,7 +29,8 @@ end
 local function add_row(answer, id, state, score)
   local task, found = {}, 4
   if spent < ROOM then
-    task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_lost', 'pending_since', 'result')
+    task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_lost', 'pending_since', 'result',
+      'x_progress', 'x_cancel')
     if task.err then
       task, found = {}, 2
     elseif task[1] then
@@ -49,5 +51,7 @@ local function add_row(answer, id, state, score)
   answer[at + 7] = task[4] or ''
   answer[at + 8] = task[5] and 1 or 0
   answer[at + 9] = result
+  answer[at + 10] = task[6] or ''
+  answer[at + 11] = task[7] or ''
 end
 

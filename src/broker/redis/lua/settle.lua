@@ -42,11 +42,13 @@ for at = 3, #ARGV, 9 do
     time = tonumber(ARGV[at + 5]), result = ARGV[at + 6] == '1' and ARGV[at + 7],
     lock = ARGV[at + 8],
   }
-  local task = redis.call('HMGET', T .. job.id, 'state', 'x_owner', 'x_lost', 'group')
+  local task =
+    redis.call('HMGET', T .. job.id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
   if not seen[job.id] and held(job.id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
     seen[job.id] = true
     job.losses = tonumber(task[3]) or 0
     job.grouped = task[4] and task[4] ~= ''
+    job.wish = task[5]
     job.unlock = job.lock ~= '' and redis.call('GET', job.lock) == job.id
     jobs[#jobs + 1] = job
     if job.kind == 'delete' or job.kind == 'complete' then processed = processed + 1 end
@@ -124,6 +126,10 @@ for _, job in ipairs(jobs) do
   if job.kind ~= 'delete' then
     redis.call('HSET', task, unpack(fields))
     redis.call('HDEL', task, 'x_owner', job.kind ~= 'reclaim' and 'x_lost' or 'x_owner')
+    -- A wish that the job end waits until it is taken again, unless it has ended.
+    if job.wish == 'retry' or job.kind == 'complete' or job.kind == 'archive' then
+      redis.call('HDEL', task, 'x_cancel')
+    end
   end
   if job.unlock then redis.call('DEL', job.lock) end
 end

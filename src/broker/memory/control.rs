@@ -1,0 +1,74 @@
+//! Words to and from running jobs, within this process.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::broadcast::error::RecvError;
+
+use super::MemoryBroker;
+use super::queue::Queue;
+use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Note, Settled};
+use crate::job::{AfterCancel, JobId, JobState, QueueName};
+
+impl Control for MemoryBroker {
+    fn note<'a>(&'a self, lease: &'a Lease, note: Note<'a>) -> Answer<'a, Settled> {
+        Box::pin(async move { Ok(self.act(&lease.queue, |queue, _| queue.note(lease, note))) })
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        id: &'a JobId,
+        after: AfterCancel,
+    ) -> Answer<'a, CancelAnswer> {
+        Box::pin(async move {
+            let answer = self.act(queue, |queue, _| queue.cancel(id, after));
+            if answer == CancelAnswer::Requested {
+                // Nobody may be listening.
+                let _ = self.shared.cancelled.send(id.clone());
+            }
+            Ok(answer)
+        })
+    }
+
+    fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut ids = self.shared.cancelled.subscribe();
+        Box::pin(async move {
+            loop {
+                match ids.recv().await {
+                    Ok(id) => heard(id.as_str()),
+                    // The wishes themselves are with the jobs.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        })
+    }
+}
+
+impl Queue {
+    fn note(&mut self, lease: &Lease, note: Note<'_>) -> Settled {
+        if !self.holds(lease) {
+            return Settled::Lost;
+        }
+        let Some(stored) = self.jobs.get_mut(&lease.id) else {
+            return Settled::Lost;
+        };
+        match note {
+            Note::Result(result) => stored.result = Some(result.to_vec()),
+            Note::Progress(progress) => stored.progress = Some(progress.clone()),
+        }
+        Settled::Done
+    }
+
+    fn cancel(&mut self, id: &JobId, after: AfterCancel) -> CancelAnswer {
+        match self.jobs.get_mut(id) {
+            None => CancelAnswer::Missing,
+            Some(stored) if stored.state == JobState::Active => {
+                stored.cancel = Some(after);
+                CancelAnswer::Requested
+            }
+            Some(stored) => CancelAnswer::NotRunning(stored.state),
+        }
+    }
+}

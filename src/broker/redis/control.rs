@@ -1,0 +1,67 @@
+//! Words to and from running jobs: fields of our own in the job's hash, and
+//! Asynq's channel.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::calls::lease_args;
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, reply};
+use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Note, Settled};
+use crate::job::{AfterCancel, JobId, JobState, QueueName};
+use crate::pool::Repeat;
+
+impl Control for RedisBroker {
+    fn note<'a>(&'a self, lease: &'a Lease, note: Note<'a>) -> Answer<'a, Settled> {
+        Box::pin(async move {
+            let (field, value) = match note {
+                Note::Result(result) => ("result", result.to_vec()),
+                Note::Progress(progress) => {
+                    let json = serde_json::to_vec(progress);
+                    ("x_progress", json.expect("two numbers and a text are JSON"))
+                }
+            };
+            let mut reply = self
+                .ask(&SCRIPTS.note, &lease.queue, Repeat::Safe, |_, call| {
+                    lease_args(call, lease).arg(field).arg(value.as_slice())
+                })
+                .await?;
+            Ok(if reply.int()? == 1 { Settled::Done } else { Settled::Lost })
+        })
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        id: &'a JobId,
+        after: AfterCancel,
+    ) -> Answer<'a, CancelAnswer> {
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.cancel, queue, Repeat::Safe, |_, call| {
+                    call.arg(id.as_str()).arg(after.as_str())
+                })
+                .await?;
+            Ok(match (reply.int()?, reply.text()?) {
+                (1, _) => CancelAnswer::Requested,
+                (0, _) => CancelAnswer::Missing,
+                (_, state) => {
+                    CancelAnswer::NotRunning(JobState::parse(&state).ok_or_else(reply::unexpected)?)
+                }
+            })
+        })
+    }
+
+    fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let on_message = Arc::new(move |_: String, id: Vec<u8>| {
+            if let Ok(id) = std::str::from_utf8(&id) {
+                heard(id);
+            }
+        });
+        let channels = vec![keys::CANCEL.to_owned()];
+        Box::pin(self.pool.subscribe(channels, on_message, CancellationToken::new()))
+    }
+}

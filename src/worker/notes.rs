@@ -1,0 +1,81 @@
+//! What a running job writes of itself: its result so far, at once; its progress
+//! a few times a second, however often it says something.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::hands::Hand;
+use crate::broker::{Broker, Note, Settled};
+use crate::error::Error;
+use crate::job::{CancelReason, Progress, Reporter};
+
+/// How long the words of progress that follow one are gathered.
+const GATHERED: Duration = Duration::from_millis(250);
+
+pub(super) struct Notes {
+    broker: Arc<dyn Broker>,
+    hand: Arc<Hand>,
+    /// Said and not yet written.
+    latest: Mutex<Option<Progress>>,
+    said: Notify,
+}
+
+impl Notes {
+    pub(super) fn new(broker: Arc<dyn Broker>, hand: Arc<Hand>) -> Self {
+        Self { broker, hand, latest: Mutex::default(), said: Notify::new() }
+    }
+
+    /// Writes progress as it is said, for as long as it is polled.
+    pub(super) async fn keep_writing(&self) -> std::convert::Infallible {
+        loop {
+            self.said.notified().await;
+            self.write_latest().await;
+            tokio::time::sleep(GATHERED).await;
+        }
+    }
+
+    /// Writes what was said last, unless that was done.
+    pub(super) async fn write_latest(&self) {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(progress) = latest else { return };
+        let id = &self.hand.job.id;
+        match self.broker.note(&self.hand.current(), Note::Progress(&progress)).await {
+            Ok(Settled::Done) => {}
+            Ok(Settled::Lost) => self.hand.cancellation.cancel(CancelReason::LeaseLost),
+            Err(error) => tracing::debug!("progress of {id:?} was not written: {error:?}"),
+        }
+    }
+}
+
+impl Reporter for Notes {
+    fn progress(&self, progress: Progress) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        self.said.notify_one();
+    }
+
+    fn result<'a>(
+        &'a self,
+        result: &'a [u8],
+    ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let over = || {
+                let id = &self.hand.job.id;
+                Error::lease_lost(format!("the attempt at job {id:?} is over: nothing was written"))
+            };
+            if self.hand.cancellation.is_cancelled() {
+                return Err(over());
+            }
+            match self.broker.note(&self.hand.current(), Note::Result(result)).await? {
+                Settled::Done => Ok(()),
+                Settled::Lost => {
+                    self.hand.cancellation.cancel(CancelReason::LeaseLost);
+                    Err(over())
+                }
+            }
+        })
+    }
+}
