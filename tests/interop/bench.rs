@@ -89,6 +89,43 @@ impl Process {
     }
 }
 
+/// asynqmon's HTTP API.
+pub struct Monitor {
+    _process: Process,
+    api: String,
+    http: reqwest::Client,
+}
+
+impl Monitor {
+    /// `GET`, `POST` or `DELETE` of a path below `/api`: status and body, which
+    /// is null where there is none.
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let method = method.parse().expect("a method");
+        let mut request = self.http.request(method, format!("{}{path}", self.api));
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        let response = request.send().await.expect("asynqmon answers");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a body");
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(if text.is_empty() {
+                Value::Null
+            } else {
+                json!(text)
+            }),
+        )
+    }
+
+    /// What a `GET` answers.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call("GET", path, &Value::Null).await;
+        assert_eq!(status, 200, "GET {path}: {body}");
+        body
+    }
+}
+
 impl Bench {
     pub async fn new(programs: &Path, dir: &Path) -> Self {
         let redis = RedisServer::start::<&str>(&[]);
@@ -139,6 +176,27 @@ impl Bench {
     pub async fn put(&self, side: Side, order: &Order) -> String {
         let answer = self.produce(side, order).await.expect("the job is taken");
         answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// What Asynq's command line prints for these words.
+    pub async fn cli(&self, words: &str) -> String {
+        let mut command = self.program("asynq");
+        command.args(words.split(' ')).args(["--uri", &self.redis.addr()]);
+        let output = command.stdin(Stdio::null()).output().await.expect("the command line starts");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Starts asynqmon on this case's Redis.
+    pub async fn monitor(&self) -> Monitor {
+        self.monitor_with("").await
+    }
+
+    /// Starts asynqmon with a Prometheus.
+    pub async fn monitor_with(&self, prometheus: &str) -> Monitor {
+        let mut command = self.program("asynqmon");
+        let (process, addr) = Process::start(command.args([&self.redis.addr(), prometheus])).await;
+        let api = format!("http://{addr}/api");
+        Monitor { _process: process, api, http: reqwest::Client::new() }
     }
 
     /// Asks Asynq's Inspector.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cases;
+mod prometheus;
 mod run;
 mod rust_peer;
 mod settings;

@@ -128,6 +128,11 @@ impl RustPeer {
         self.queue().inspector()
     }
 
+    /// What one of our own routes answers.
+    pub async fn get(&self, path: &str) -> String {
+        self.client.get(path).dispatch().await.into_string().await.expect("a body")
+    }
+
     /// Stops as at SIGTERM: with a drain.
     pub async fn stop(self) {
         self.client.terminate().await;
@@ -181,6 +186,9 @@ fn prepare(queue: &JobQueue, order: &Order) -> Enqueue {
     }
     if order.unique > 0 {
         job = job.unique_for(secs(order.unique));
+    }
+    if !order.group.is_empty() {
+        job = job.group(order.group.clone());
     }
     if order.r#in > 0 {
         job = job.delay(secs(order.r#in));

@@ -51,6 +51,7 @@ async fn metrics(
 fn render(queues: &[(QueueName, QueueInfo)]) -> Result<String, std::fmt::Error> {
     let by_state = Size::<QueueState>::default();
     let (size, paused) = (Size::<Queue>::default(), Size::<Queue>::default());
+    let latency = Family::<Queue, Gauge<f64, AtomicU64>>::default();
     let processed = Family::<Queue, Counter>::default();
     let failed = Family::<Queue, Counter>::default();
     for (name, info) in queues {
@@ -60,6 +61,7 @@ fn render(queues: &[(QueueName, QueueInfo)]) -> Result<String, std::fmt::Error> 
             by_state.get_or_create(&QueueState { queue: queue.clone(), state }).set(*jobs);
         }
         size.get_or_create(&label).set(info.sizes.values().sum());
+        latency.get_or_create(&label).set(info.latency.as_secs_f64());
         paused.get_or_create(&label).set(u64::from(info.paused));
         processed.get_or_create(&label).inc_by(info.processed);
         failed.get_or_create(&label).inc_by(info.failed);
@@ -67,6 +69,7 @@ fn render(queues: &[(QueueName, QueueInfo)]) -> Result<String, std::fmt::Error> 
     let mut registry = Registry::with_prefix("asynq");
     registry.register("tasks_enqueued_total", "Jobs by state", by_state);
     registry.register("queue_size", "Jobs in the queue", size);
+    registry.register("queue_latency_seconds", "Age of the next pending job", latency);
     registry.register("queue_paused_total", "1 while the queue is paused", paused);
     registry.register("tasks_processed", "Attempts that ended", processed);
     registry.register("tasks_failed", "Attempts that failed", failed);
@@ -89,10 +92,12 @@ mod tests {
         let mut info = QueueInfo { processed: 7, failed: 2, paused: true, ..QueueInfo::default() };
         info.sizes.insert("pending", 3);
         info.sizes.insert("scheduled", 1);
+        info.latency = std::time::Duration::from_millis(1500);
         let text = render(&[(QueueName::new("mail").unwrap(), info)]).unwrap();
         for line in [
             r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
             r#"asynq_queue_size{queue="mail"} 4"#,
+            r#"asynq_queue_latency_seconds{queue="mail"} 1.5"#,
             r#"asynq_queue_paused_total{queue="mail"} 1"#,
             r#"asynq_tasks_processed_total{queue="mail"} 7"#,
             r#"asynq_tasks_failed_total{queue="mail"} 2"#,

@@ -13,12 +13,13 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: asynqmon <redis address>")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: asynqmon <redis address> <Prometheus address or nothing>")
 		os.Exit(1)
 	}
 	handler := asynqmon.New(asynqmon.Options{
-		RedisConnOpt: asynq.RedisClientOpt{Addr: os.Args[1]},
+		RedisConnOpt:      asynq.RedisClientOpt{Addr: os.Args[1]},
+		PrometheusAddress: os.Args[2],
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

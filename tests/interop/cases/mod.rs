@@ -1,8 +1,12 @@
 //! The cases, by area. A name is a sentence that holds when the case passes.
 
+mod actions;
+mod asynqmon;
+mod cli;
 mod fleet;
 mod options;
 mod outcomes;
+mod scene;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +34,6 @@ impl Case {
 pub struct Cases(Vec<Case>);
 
 impl Cases {
-    #[expect(dead_code)]
     pub fn one<F, R>(&mut self, area: &'static str, name: &str, run: F)
     where
         F: FnOnce(Bench) -> R + Send + 'static,
@@ -77,6 +80,8 @@ pub fn all() -> Vec<Case> {
     options::add(&mut cases);
     outcomes::add(&mut cases);
     fleet::add(&mut cases);
+    cli::add(&mut cases);
+    asynqmon::add(&mut cases);
     // An area's cases stand together.
     let mut areas: Vec<&'static str> = Vec::new();
     for case in &cases.0 {
