@@ -44,6 +44,11 @@ pub mod internals {
     pub use crate::config::*;
     pub use crate::pool::*;
     pub use crate::registry::*;
+
+    /// An inspector of a store, without an application around it.
+    pub fn inspector(broker: std::sync::Arc<dyn Broker>) -> crate::Inspector {
+        crate::Inspector::new(broker)
+    }
 }
 
 /// Compiles the README's example with the other examples of the documentation.
