@@ -368,7 +368,7 @@ async fn jobs_of_one_type_are_found_among_many_others() {
     let on = open();
     let job = |n: usize| {
         let mut job = on.job(&format!("j{n:04}"));
-        if n % 150 == 0 {
+        if n.is_multiple_of(150) {
             job.record.job_type = "rare".to_owned();
         }
         job
