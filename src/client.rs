@@ -41,6 +41,10 @@ impl Client {
     }
 
     /// Refuses every enqueue from now on, by all clones.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }

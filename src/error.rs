@@ -35,6 +35,7 @@ enum Kind {
     Invalid,
     Config,
     NotFound,
+    WrongState,
     Closed,
     LeaseLost,
 }
@@ -81,6 +82,10 @@ impl Error {
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, message)
+    }
+
+    pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
+        Self::new(Kind::WrongState, message)
     }
 
     pub(crate) fn closed(message: impl Into<String>) -> Self {
@@ -152,6 +157,12 @@ impl Error {
     /// another worker may have the job. Nothing was written.
     pub fn is_lease_lost(&self) -> bool {
         self.kind == Kind::LeaseLost
+    }
+
+    /// The job or queue exists, and its state does not permit what was asked: the
+    /// message names the state.
+    pub fn is_wrong_state(&self) -> bool {
+        self.kind == Kind::WrongState
     }
 
     /// The queue has been closed or shut down.

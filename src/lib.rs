@@ -20,14 +20,15 @@ mod web;
 mod worker;
 
 pub use broker::{
-    AggregationSet, BrokenJob, ClusterPlace, Cursor, DayStats, Defect, Fate, Finding, FindingKind,
-    GroupInfo, GroupPage, JobInfo, JobPage, JobRow, JobWorker, Page, QueueInfo, QueueMemory,
-    QueueSummary, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
+    AggregationSet, ArchiveLimit, ArchiveSettings, BrokenJob, ClusterPlace, Cursor, DayStats,
+    Defect, Fate, Finding, FindingKind, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, JobWorker,
+    Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo,
+    StoreNode, WorkerInfo,
 };
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;
-pub use inspector::{Cancelled, CheckUp, Inspector, Report};
+pub use inspector::{Bulk, BulkProgress, Cancelled, CheckUp, Inspector, Report};
 pub use job::*;
 pub use pool::Connection as JobQueueConnection;
 pub use registry::{

@@ -636,3 +636,48 @@ fn every_shipped_file_loads_without_a_warning(
     assert_eq!(config.redis_default.is_some(), app_env == "develop");
     assert!(config.rate_limit.enabled);
 }
+
+#[test]
+fn each_queue_may_have_limits_of_its_archive_and_takes_the_rest_from_all() {
+    let config = Project::new()
+        .toml(
+            "[default.jobqueue]
+archive_max = 500
+release_lock_on_archive = true
+[default.jobqueue.archive.mail]
+max = 20
+[default.jobqueue.archive.'a.b']
+age = '1h'",
+        )
+        .yaml("jobqueue: {archive_age: 48h, archive: {mail: {max: 30}}}")
+        .load();
+
+    let archive = &config.jobqueue.archive;
+    let limit = |queue: &str| archive.of(&rocket_jobqueue::QueueName::new(queue).unwrap());
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    assert_eq!((limit("other").max, limit("other").age), (500, hours(48)));
+    assert_eq!((limit("mail").max, limit("mail").age), (30, hours(48)), "the stronger layer");
+    assert_eq!((limit("a.b").max, limit("a.b").age), (500, hours(1)));
+    assert!(archive.release_lock && config.warnings.is_empty(), "{:?}", config.warnings);
+    let default = Project::new().load().jobqueue.archive;
+    assert_eq!((default.limit.max, default.limit.age), (9_999, hours(90 * 24)));
+    assert!(!default.release_lock && default.queues.is_empty());
+}
+
+#[rstest]
+#[case("archive_max: 0", "archive_max: expected a whole number from 1 to 10000000, found 0")]
+#[case("archive: {mail: {max: many}}", "archive.mail.max: expected a whole number")]
+#[case("archive: {mail: {age: 3}}", "archive.mail.age: expected a duration")]
+#[case("archive: {'no spaces': {max: 3}}", "archive.no spaces.max: expected a queue name")]
+#[case("archive: {mail: 3}", "archive.mail: expected a table")]
+fn a_wrong_limit_of_an_archive_is_named_with_its_place(#[case] line: &str, #[case] found: &str) {
+    let error = Project::new().yaml(&format!("jobqueue: {{{line}}}")).error();
+    assert!(error.contains(found), "{error}");
+}
+
+#[test]
+fn an_unknown_key_of_a_queues_archive_is_warned_of() {
+    let config = Project::new().yaml("jobqueue: {archive: {mail: {most: 3}}}").load();
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("archive.mail.most is unknown"), "{:?}", config.warnings);
+}

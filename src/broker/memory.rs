@@ -2,6 +2,7 @@
 //! tests and the first minute with this crate run on. It keeps nothing across a
 //! restart; that is what Redis is for.
 
+mod actions;
 mod control;
 mod doctor;
 mod expiring;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Announcement, Answer, Broker, Delivery, Each, Enqueued, Extended, Forwarded, Lease, Sealed,
-    Settled, Taken,
+    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Extended, Forwarded,
+    Lease, Sealed, Settled, Taken,
 };
 use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
@@ -32,6 +33,7 @@ const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct MemoryBroker {
     clock: Clock,
+    archive: Arc<ArchiveSettings>,
     shared: Arc<Shared>,
 }
 
@@ -80,7 +82,12 @@ struct State {
 impl MemoryBroker {
     /// An empty store that tells time by `clock`.
     pub fn new(clock: Clock) -> MemoryBroker {
-        Self { clock, shared: Arc::default() }
+        Self { clock, archive: Arc::default(), shared: Arc::default() }
+    }
+
+    /// The same store with other limits of what is kept of archived jobs.
+    pub fn with_archive(self, archive: ArchiveSettings) -> MemoryBroker {
+        Self { archive: Arc::new(archive), ..self }
     }
 
     /// Keeps a record of all jobs stored from now on.
@@ -106,7 +113,8 @@ impl MemoryBroker {
     fn act<T>(&self, name: &QueueName, act: impl FnOnce(&mut Queue, Timestamp) -> T) -> T {
         let mut state = self.state();
         let now = self.clock.now();
-        let queue = state.queues.entry(name.clone()).or_default();
+        let new = || Queue::keeping(self.archive.of(name), self.archive.release_lock);
+        let queue = state.queues.entry(name.clone()).or_insert_with(new);
         let (available, due) = (queue.available(), queue.next_due());
         let answer = act(queue, now);
         if queue.available() > available {

@@ -2,6 +2,7 @@
 //! it goes next. Two stores keep it, Redis and this process; one suite of named
 //! cases (`tests/broker_contract/`) runs against both.
 
+mod actions;
 mod control;
 mod doctor;
 mod inspect;
@@ -10,6 +11,10 @@ mod page;
 pub mod redis;
 mod view;
 
+pub use actions::{
+    Acted, Action, Actions, ArchiveLimit, ArchiveSettings, Removal, STEP, Selection, Step, Stepped,
+    Sweep, Walked,
+};
 pub use control::{CancelAnswer, Control, Heard, Note};
 pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
 pub use inspect::{Inspect, Shelf};
@@ -190,7 +195,7 @@ pub(crate) use sealed::Sealed;
 /// The hot path of a store. Sealed: this crate has both implementations.
 ///
 /// Every operation is atomic per job: it happens as a whole or not at all.
-pub trait Broker: Inspect + Control + Doctor + Send + Sync + Sealed + 'static {
+pub trait Broker: Inspect + Control + Doctor + Actions + Send + Sync + Sealed + 'static {
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {

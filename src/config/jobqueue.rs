@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::value::{Leaf, Table, quoted};
+use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
 use crate::job::{QueueName, UnknownJobs};
@@ -11,7 +12,7 @@ use crate::job::{QueueName, UnknownJobs};
 /// Half of what Redis takes in one value.
 const MOST_PAYLOAD: u32 = 256 * 1024 * 1024;
 
-/// Keys of the section; `queues` holds names of the user's own.
+/// Keys of the section; `queues` and `archive` hold names of the user's own.
 pub(super) const KEYS: &[&str] = &[
     "base",
     "store",
@@ -28,7 +29,14 @@ pub(super) const KEYS: &[&str] = &[
     "openapi",
     "docs",
     "log_to_stderr",
+    "archive_max",
+    "archive_age",
+    "archive",
+    "release_lock_on_archive",
 ];
+
+/// More would be a place to keep things, which an archive is not.
+const MOST_ARCHIVED: u32 = 10_000_000;
 
 /// Where jobs are kept: `jobqueue.store`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +99,9 @@ pub struct JobQueueConfig {
     /// Whether our log lines go to standard error where the application has no
     /// `tracing` subscriber. Default `true`: otherwise nobody would see them.
     pub log_to_stderr: bool,
+    /// How many archived jobs are kept, and how long. Default 9,999 for 90 days in
+    /// every queue, which is what Asynq keeps.
+    pub archive: ArchiveSettings,
 }
 
 impl Default for JobQueueConfig {
@@ -111,6 +122,7 @@ impl Default for JobQueueConfig {
             openapi: true,
             docs: true,
             log_to_stderr: true,
+            archive: ArchiveSettings::default(),
         }
     }
 }
@@ -150,6 +162,7 @@ impl JobQueueConfig {
             openapi: table.bool("openapi", true)?,
             docs: table.bool("docs", true)?,
             log_to_stderr: table.bool("log_to_stderr", true)?,
+            archive: archive(table)?,
         })
     }
 }
@@ -160,15 +173,56 @@ fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
     Ok(if size == 0 { default } else { size as usize })
 }
 
+/// Limits for all queues, and beside them those of single ones, of which a part may
+/// be left to the others.
+fn archive(table: &Table) -> Result<ArchiveSettings, Error> {
+    let limit = archive_limit(table, "archive_max", "archive_age", ArchiveLimit::default())?;
+    let mut settings = ArchiveSettings {
+        limit,
+        release_lock: table.bool("release_lock_on_archive", false)?,
+        ..ArchiveSettings::default()
+    };
+    for (key, leaf) in &table.0 {
+        let Some((name, _)) = key.strip_prefix("archive.").and_then(|key| key.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let queue = queue_name(leaf, name)?;
+        let (max, age) = (format!("archive.{name}.max"), format!("archive.{name}.age"));
+        settings.queues.insert(queue, archive_limit(table, &max, &age, limit)?);
+    }
+    Ok(settings)
+}
+
+fn archive_limit(
+    table: &Table,
+    max: &str,
+    age: &str,
+    default: ArchiveLimit,
+) -> Result<ArchiveLimit, Error> {
+    let max = match table.get(max) {
+        Some(leaf) => u64::from(leaf.number(1, MOST_ARCHIVED)?),
+        None => default.max,
+    };
+    let age = table.duration(age, default.age)?;
+    // Asynq's archive knows whole seconds.
+    let up = u64::from(age.subsec_nanos() > 0);
+    Ok(ArchiveLimit { max, age: Duration::from_secs(age.as_secs().saturating_add(up)) })
+}
+
+fn queue_name(leaf: &Leaf, name: &str) -> Result<QueueName, Error> {
+    QueueName::new(name).map_err(|_| {
+        leaf.error("a queue name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(name))
+    })
+}
+
 /// `None` where no layer names a queue.
 fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
     let mut queues = BTreeMap::new();
     let mut last = None;
     for (key, leaf) in &table.0 {
         let Some(name) = key.strip_prefix("queues.") else { continue };
-        let name = QueueName::new(name).map_err(|_| {
-            leaf.error("a queue name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(name))
-        })?;
+        let name = queue_name(leaf, name)?;
         let share = leaf.number(0, u32::MAX)?;
         if share > 0 {
             queues.insert(name, share);

@@ -265,7 +265,18 @@ impl Walk<'_> {
         if key == "queues" && known.contains(&key) {
             return self.table_at("queues.", value);
         }
-        if known.contains(&key) || is_queue {
+        // A table for each queue.
+        let in_archive = matches!(self.section, Section::JobQueue) && at.starts_with("archive.");
+        if key == "archive" && known.contains(&key) || in_archive && at == "archive." {
+            return self.table_at(&format!("{key}."), value);
+        }
+        if in_archive && !["max", "age"].contains(&&key[at.len()..]) {
+            let origin = (self.origin)(value, &self.root);
+            let max = format!("{at}max");
+            self.warnings.push(unknown(&origin, &format!("{}.", self.root), key, &max));
+            return Ok(());
+        }
+        if known.contains(&key) || is_queue || in_archive {
             if !matches!(value, Value::Empty(..)) {
                 self.table.0.insert(key.to_owned(), self.leaf(key, value));
             }

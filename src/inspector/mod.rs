@@ -1,6 +1,7 @@
 //! What an operator asks and does: the verbs that REST, the dashboard and an
 //! application's own code share. Leaves storing and running jobs to others.
 
+mod actions;
 mod control;
 mod doctor;
 mod lists;
@@ -12,6 +13,7 @@ use crate::broker::{Broker, JobInfo, QueueInfo};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 
+pub use actions::{Bulk, BulkProgress};
 pub use control::Cancelled;
 pub use doctor::{CheckUp, Report};
 
@@ -22,11 +24,12 @@ pub use doctor::{CheckUp, Report};
 #[derive(Clone)]
 pub struct Inspector {
     broker: Arc<dyn Broker>,
+    max_payload: usize,
 }
 
 impl Inspector {
-    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker }
+    pub(crate) fn new(broker: Arc<dyn Broker>, max_payload: usize) -> Self {
+        Self { broker, max_payload }
     }
 
     /// Names of all queues, in order. One command per 1,000 queues.

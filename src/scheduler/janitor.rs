@@ -1,4 +1,5 @@
-//! Removes completed jobs whose retention is over.
+//! Removes completed jobs whose retention is over, and archived ones beyond the
+//! archive's limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +27,13 @@ impl Janitor {
 
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
         while self.broker.expire(queue, BATCH).await? == BATCH {}
+        while self.broker.trim(queue, BATCH).await? == BATCH {}
         Ok(())
     }
 }
 
 impl Service for Janitor {
-    const NAME: &'static str = "removing completed jobs";
+    const NAME: &'static str = "removing completed and old archived jobs";
 
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();

@@ -274,15 +274,17 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let archive = config.jobqueue.archive.clone();
     let by_hand = parts.by_hand;
     let broker: Arc<dyn Broker> = match (&by_hand, config.jobqueue.store) {
         (Some((broker, _)), _) => Arc::clone(broker),
         (None, Store::Memory) => {
             tracing::warn!("jobs are kept in this process's memory and are gone when it ends");
-            Arc::new(MemoryBroker::new(Clock::system()))
+            Arc::new(MemoryBroker::new(Clock::system()).with_archive(archive))
         }
         (None, Store::Redis) => {
-            Arc::new(RedisBroker::new(RedisPool::new(config.redis.clone())?, Clock::system()))
+            let pool = RedisPool::new(config.redis.clone())?;
+            Arc::new(RedisBroker::new(pool, Clock::system()).with_archive(archive))
         }
     };
     let mut registry = Registry::default();

@@ -7,8 +7,8 @@ pub use std::time::{Duration, Instant};
 
 use super::site::{Site, Turn, slot};
 pub use rocket_jobqueue::internals::{
-    Announcement, Broker, Delivery, Enqueued, Extended, Forwarded, JobInfo, LEASE, Lease,
-    MemoryBroker, QueueInfo, RedisPool, Settled, redis::RedisBroker,
+    Announcement, ArchiveSettings, Broker, Delivery, Enqueued, Extended, Forwarded, JobInfo, LEASE,
+    Lease, MemoryBroker, QueueInfo, RedisPool, Settled, redis::RedisBroker,
 };
 pub use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
@@ -124,6 +124,20 @@ pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
 }
 
 impl Bench {
+    /// The same queue through a store with other limits of its archive. Nothing may
+    /// have been stored before: a store in memory begins anew.
+    pub fn with_archive(self, archive: ArchiveSettings) -> Bench {
+        let clock = self.clock.clone();
+        let broker: Arc<dyn Broker> = match &self.server {
+            None => Arc::new(MemoryBroker::new(clock).with_archive(archive)),
+            Some(server) => {
+                let pool = RedisPool::new(server.settings()).unwrap();
+                Arc::new(RedisBroker::new(pool, clock).with_archive(archive))
+            }
+        };
+        Bench { broker, ..self }
+    }
+
     /// The same store and clock with another queue, which in a cluster lies on
     /// another node.
     pub fn beside(&self) -> Bench {

@@ -11,6 +11,7 @@ pub mod support;
 #[allow(dead_code)]
 const REDIS: site::Kind = site::Kind::Single;
 
+mod actions;
 mod control;
 mod dequeue;
 mod doctor;

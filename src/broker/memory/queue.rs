@@ -1,23 +1,20 @@
 //! One queue and its rules, as plain data: no clock, no waiting, no waking.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
-    Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, LEASE, Lease, Settled,
+    ArchiveLimit, Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, LEASE, Lease, Settled,
 };
 use crate::job::{
     AfterCancel, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
 };
 use crate::time::Timestamp;
 
-/// Asynq's limits of the archive, and how long it keeps the daily counters.
-const ARCHIVE_MOST: usize = 9_999;
-const ARCHIVE_AGE: Duration = Duration::from_secs(90 * 86_400);
+/// How long Asynq keeps the daily counters.
 const DAYS_KEPT: i64 = 90;
 
 /// Jobs in the order of an instant, equal ones by id.
@@ -42,6 +39,8 @@ pub(super) struct Queue {
     pub(super) completed: Timeline,
     /// By the time of their archiving.
     pub(super) archived: Timeline,
+    pub(super) keep: ArchiveLimit,
+    release_on_archive: bool,
     pub(super) grouping: Grouping,
     pub(super) locks: Expiring<JobId>,
     requests: Expiring<Request>,
@@ -79,6 +78,11 @@ pub(super) struct Tally {
 }
 
 impl Queue {
+    /// An empty queue with these limits of its archive.
+    pub(super) fn keeping(keep: ArchiveLimit, release_on_archive: bool) -> Self {
+        Self { keep, release_on_archive, ..Self::default() }
+    }
+
     /// Whether a job was ever handed in.
     pub(super) fn used(&self) -> bool {
         self.used
@@ -331,7 +335,7 @@ impl Queue {
         self.jobs.insert(id, stored);
     }
 
-    fn wait(&mut self, mut stored: Stored, state: JobState, due: Timestamp) {
+    pub(super) fn wait(&mut self, mut stored: Stored, state: JobState, due: Timestamp) {
         let id = stored.job.id.clone();
         let retries = state == JobState::Retry;
         let line = if retries { &mut self.retry } else { &mut self.scheduled };
@@ -358,14 +362,11 @@ impl Queue {
 
     /// Keeps a job for a person to look at. Makes room first, so that the
     /// archive never holds more than its limit.
-    fn archive(&mut self, mut stored: Stored, now: Timestamp) {
+    pub(super) fn archive(&mut self, mut stored: Stored, now: Timestamp) {
         let at = whole_second(now);
-        let oldest = at - ARCHIVE_AGE;
-        while self.archived.len() >= ARCHIVE_MOST
-            || self.archived.first().is_some_and(|(at, _)| *at <= oldest)
-        {
-            let Some((_, id)) = self.archived.pop_first() else { break };
-            self.jobs.remove(&id);
+        self.make_room(1, usize::MAX, now);
+        if self.release_on_archive {
+            self.unlock(&stored.job, now);
         }
         let id = stored.job.id.clone();
         stored.state = JobState::Archived;
@@ -374,7 +375,7 @@ impl Queue {
     }
 
     /// Releases the job's lock, unless it has ended and another job took it.
-    fn unlock(&mut self, job: &JobRecord, now: Timestamp) {
+    pub(super) fn unlock(&mut self, job: &JobRecord, now: Timestamp) {
         if self.locks.get(&job.unique_key, now) == Some(&job.id) {
             self.locks.remove(&job.unique_key);
         }

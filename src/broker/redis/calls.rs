@@ -177,9 +177,10 @@ impl RedisBroker {
         queue: &QueueName,
         steps: &[&Step],
     ) -> Result<Vec<Settled>, Error> {
+        let keep = self.archive.of(queue);
         let asked = self
             .ask(&SCRIPTS.settle, queue, Repeat::Safe, |attempt, mut call| {
-                call = call.arg(attempt);
+                call = call.arg(attempt).arg(keep.max).arg(keep.age.as_secs());
                 for step in steps {
                     call = lease_args(call, &step.lease)
                         .arg(step.kind)

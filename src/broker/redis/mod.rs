@@ -5,6 +5,7 @@
 //! recovery without a margin), the rest lies beside Asynq's data, in keys named
 //! `asynq:{<queue>}:x:…` and hash fields named `x_…` that Go leaves alone.
 
+mod actions;
 mod calls;
 mod clock;
 mod control;
@@ -32,8 +33,8 @@ use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt};
 
 use crate::broker::{
-    Announcement, Answer, Broker, Delivery, Each, Enqueued, Extended, Forwarded, Lease, Sealed,
-    Settled, Taken,
+    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Extended, Forwarded,
+    Lease, Sealed, Settled, Taken,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
@@ -89,6 +90,7 @@ pub struct RedisBroker {
     failing: Failing,
     /// Leases whose job's settlement was sent and not answered.
     settling: Arc<Unheard>,
+    archive: Arc<ArchiveSettings>,
     warned: AtomicBool,
 }
 
@@ -105,8 +107,14 @@ impl RedisBroker {
             untaken: Arc::default(),
             failing: Failing::default(),
             settling: Arc::default(),
+            archive: Arc::default(),
             warned: AtomicBool::new(false),
         }
+    }
+
+    /// The same store with other limits of what is kept of archived jobs.
+    pub fn with_archive(self, archive: ArchiveSettings) -> Self {
+        Self { archive: Arc::new(archive), ..self }
     }
 
     /// Runs a queue's script and takes the store's time from its answer.
@@ -153,6 +161,13 @@ impl RedisBroker {
             }
             Err(error) => tracing::warn!(%queue, ?error, "could not make the queue known"),
         }
+    }
+}
+
+impl RedisBroker {
+    /// The queue's name has been removed: the next job makes it known again.
+    fn unpublish(&self, queue: &QueueName) {
+        locked(&self.published).remove(queue);
     }
 }
 
@@ -242,8 +257,11 @@ impl Broker for RedisBroker {
             for (queue, places) in by_queue(what.iter().map(|(delivery, _)| &delivery.lease.queue))
             {
                 for places in places.chunks(BATCH) {
-                    let steps: Vec<Step> =
-                        places.iter().map(|&at| Step::new(&what[at].0, &what[at].1, now)).collect();
+                    let release = self.archive.release_lock;
+                    let steps: Vec<Step> = places
+                        .iter()
+                        .map(|&at| Step::new(&what[at].0, &what[at].1, now, release))
+                        .collect();
                     let steps: Vec<&Step> = steps.iter().collect();
                     fill(&mut outcomes, places, self.settle_some(queue, &steps).await?);
                 }
@@ -368,6 +386,7 @@ impl Broker for RedisBroker {
             clock: Arc::clone(&self.clock),
             untaken: Arc::clone(&self.untaken),
             settling: Arc::clone(&self.settling),
+            archive: Arc::clone(&self.archive),
             ..Self::new(self.pool.detached(), Clock::system())
         })
     }

@@ -60,6 +60,11 @@ impl Reply {
         Ok(JobId::stored(&self.text()?))
     }
 
+    /// The values of the next value, an array.
+    pub fn rest(&mut self) -> Result<Reply, Error> {
+        Reply::new(self.0.next().ok_or_else(unexpected)?)
+    }
+
     /// The next value, a counter: text, because it may exceed a double.
     pub fn counter(&mut self) -> Result<u64, Error> {
         self.text()?.parse::<i64>().map(|n| n.max(0) as u64).map_err(|_| unexpected())

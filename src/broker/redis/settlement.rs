@@ -24,7 +24,13 @@ pub(super) struct Step {
 
 impl Step {
     /// The step that carries out `transition`, with `now` in the message.
-    pub fn new(delivery: &Delivery, transition: &Transition, now: Timestamp) -> Self {
+    /// `release` is whether archiving releases the unique lock.
+    pub fn new(
+        delivery: &Delivery,
+        transition: &Transition,
+        now: Timestamp,
+        release: bool,
+    ) -> Self {
         let job = &delivery.job;
         let step = |kind| Self {
             lease: delivery.lease.clone(),
@@ -68,7 +74,8 @@ impl Step {
                 Self { msg: encoded(failed(error)), time: *after, ..step("snooze") }
             }
             Transition::Archive { error } => {
-                Self { msg: encoded(failed(error)), ..step("archive") }
+                let lock = if release { own_lock(delivery) } else { String::new() };
+                Self { msg: encoded(failed(error)), lock, ..step("archive") }
             }
             Transition::Requeue => step("requeue"),
             Transition::Reclaim { error } => {

@@ -172,3 +172,40 @@ local function count(processed, failed)
   end
 end
 
+-- Releases the unique lock of a job, where it is still this job's. Nothing here
+-- may fail: it runs between writes.
+local function release(id)
+  local lock = redis.pcall('HGET', Q .. 't:' .. id, 'unique_key')
+  if type(lock) == 'string' and string.sub(lock, 1, #Q) == Q
+    and redis.pcall('GET', lock) == id then
+    redis.call('DEL', lock)
+  end
+end
+
+-- Deletes a job and its lock.
+local function forget(id)
+  release(id)
+  redis.call('DEL', Q .. 't:' .. id)
+end
+
+-- How many archived jobs one call may delete: it must not block the server. What
+-- is left over is the janitor's.
+local trim_left = 300
+
+-- Deletes archived jobs that are too old, or too many where one more is to come.
+-- To be called before that one is added, so that it cannot be the one to go.
+local function make_room(most, age)
+  local archived = Q .. 'archived'
+  local old = redis.call('ZCOUNT', archived, '-inf', whole(now_s - age))
+  local excess = math.max(old, redis.call('ZCARD', archived) + 1 - most)
+  excess = math.min(excess, trim_left)
+  if excess < 1 then return 0 end
+  local ids = redis.call('ZRANGE', archived, 0, excess - 1)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', archived, id)
+    forget(id)
+  end
+  trim_left = trim_left - #ids
+  return #ids
+end
+

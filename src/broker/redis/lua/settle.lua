@@ -4,7 +4,9 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 -- ARGV[2]  0, or how often this very call was sent before without an answer
--- ARGV[3…] per job nine values:
+-- ARGV[3]  most archived jobs
+-- ARGV[4]  seconds they are kept
+-- ARGV[5…] per job nine values:
 --          id, owner or empty, end of the lease as the caller knows it,
 --          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
 --          new message or empty to keep it, microseconds (delay of retry and
@@ -19,8 +21,9 @@
 --   grow memory;
 -- * a lease of another owner is refused; a missing lease is not, while the job
 --   is active: keys can get lost, work should not;
--- * the archive is trimmed before a job is added, in chunks, so that no number
---   of old jobs makes it fail and the new one is not trimmed itself;
+-- * the archive is trimmed before a job is added, by a bounded number, so that no
+--   number of old jobs makes it fail and the new one is not trimmed itself; hashes
+--   and unique locks go with the ids;
 -- * requeue sets pending_since, and Q:retry's score is rounded up, with the exact
 --   due time in Q:x:due;
 -- * reclaim (the worker vanished) makes the job the next one and counts the loss
@@ -28,15 +31,15 @@
 
 local T, ACTIVE, LEASES, DUE = Q .. 't:', Q .. 'active', Q .. 'lease', Q .. 'x:due'
 local ARCHIVED = Q .. 'archived'
-local MOST_ARCHIVED, CHUNK = 9999, 1000
+local MOST_ARCHIVED, ARCHIVE_AGE = tonumber(ARGV[3]), tonumber(ARGV[4])
 local repeated = tonumber(ARGV[2]) > 0
 expect_lists('pending', 'active')
 expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due', 'x:grouped')
 expect_counters()
 
 local jobs, answer, seen = {}, {now}, {}
-local processed, failed, archiving = 0, 0, 0
-for at = 3, #ARGV, 9 do
+local processed, failed = 0, 0
+for at = 5, #ARGV, 9 do
   local job = {
     id = ARGV[at], kind = ARGV[at + 3], msg = ARGV[at + 4],
     time = tonumber(ARGV[at + 5]), result = ARGV[at + 6] == '1' and ARGV[at + 7],
@@ -55,7 +58,6 @@ for at = 3, #ARGV, 9 do
     if job.kind == 'retry' or job.kind == 'archive' then
       processed, failed = processed + 1, failed + 1
     end
-    if job.kind == 'archive' then archiving = archiving + 1 end
     answer[#answer + 1] = 1
   else
     answer[#answer + 1] = repeated and 1 or 0
@@ -68,25 +70,6 @@ for _, job in ipairs(jobs) do
   redis.call('ZREM', LEASES, job.id)
   if redis.call('LREM', ACTIVE, job.kind == 'reclaim' and -1 or 1, job.id) == 0 then
     redis.call('LREM', ACTIVE, 0, job.id)
-  end
-end
-
-local function trim(ids)
-  for _, id in ipairs(ids) do
-    redis.call('DEL', T .. id)
-    redis.call('ZREM', ARCHIVED, id)
-  end
-  return #ids
-end
-if archiving > 0 then
-  repeat
-    local old = redis.call('ZRANGEBYSCORE', ARCHIVED, '-inf', now_s - DAYS_90, 'LIMIT', 0, CHUNK)
-  until trim(old) < CHUNK
-  local excess = redis.call('ZCARD', ARCHIVED) + archiving - MOST_ARCHIVED
-  while excess > 0 do
-    local removed = trim(redis.call('ZRANGE', ARCHIVED, 0, math.min(excess, CHUNK) - 1))
-    if removed == 0 then break end
-    excess = excess - removed
   end
 end
 
@@ -114,6 +97,7 @@ for _, job in ipairs(jobs) do
     wake_if_first(id)
     set('state', 'retry')
   elseif job.kind == 'archive' then
+    make_room(MOST_ARCHIVED, ARCHIVE_AGE)
     redis.call('ZADD', ARCHIVED, whole(now_s), id)
     set('state', 'archived')
   else

@@ -1,0 +1,263 @@
+//! Actions on jobs that are not running.
+
+use super::MemoryBroker;
+use super::queue::{Queue, Timeline};
+use crate::broker::Answer;
+use crate::broker::actions::{
+    Acted, Action, Actions, ArchiveLimit, Removal, Step, Stepped, Walked,
+};
+use crate::error::Error;
+use crate::job::{JobId, JobState, Placement, QueueName};
+use crate::time::Timestamp;
+
+impl Actions for MemoryBroker {
+    fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted> {
+        Box::pin(async move {
+            self.must_exist(queue)?;
+            Ok(self.act(queue, |q, now| q.act_on(id, action, now)))
+        })
+    }
+
+    fn edit<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        id: &'a JobId,
+        payload: &'a [u8],
+    ) -> Answer<'a, Acted> {
+        Box::pin(async move {
+            self.must_exist(queue)?;
+            Ok(self.act(queue, |q, _| q.edit(id, payload)))
+        })
+    }
+
+    fn step<'a>(&'a self, step: &'a Step<'a>) -> Answer<'a, Stepped> {
+        Box::pin(async move { Ok(self.act(step.queue, |q, now| q.step(step, now))) })
+    }
+
+    fn waiting_groups<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<String>> {
+        Box::pin(async move {
+            let names = |q: &Queue| q.grouping.waiting.keys().rev().cloned().collect();
+            Ok(self.look(queue, |q, _| names(q)).unwrap_or_default())
+        })
+    }
+
+    fn remove_queue<'a>(&'a self, queue: &'a QueueName, force: bool) -> Answer<'a, Removal> {
+        Box::pin(async move {
+            self.must_exist(queue)?;
+            let mut state = self.state();
+            let Some(found) = state.queues.get(queue) else { return Ok(Removal::Gone) };
+            if found.has_active() {
+                return Ok(Removal::Running);
+            }
+            if !force && found.has_jobs() {
+                return Ok(Removal::NotEmpty);
+            }
+            state.queues.remove(queue);
+            Ok(Removal::Gone)
+        })
+    }
+
+    fn trim<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
+        Box::pin(async move { Ok(self.act(queue, |q, now| q.trim(limit, now))) })
+    }
+}
+
+impl MemoryBroker {
+    fn must_exist(&self, queue: &QueueName) -> Result<(), Error> {
+        self.look(queue, |_, _| ())
+            .ok_or_else(|| Error::not_found(format!("queue \"{queue}\" does not exist")))
+    }
+}
+
+impl Queue {
+    fn act_on(&mut self, id: &JobId, action: Action, now: Timestamp) -> Acted {
+        let Some(stored) = self.jobs.get(id) else { return Acted::NotFound };
+        let state = stored.state;
+        if !action.permits(state) {
+            return Acted::WrongState(state);
+        }
+        let due = due(action, now);
+        if state == JobState::Pending && matches!(action, Action::Reschedule(_)) && due <= now {
+            // A due time that has come is what it has.
+            return Acted::Done;
+        }
+        if !self.leave(id, state) {
+            return Acted::Elsewhere(state);
+        }
+        self.enter(id, action, due, now);
+        Acted::Done
+    }
+
+    fn edit(&mut self, id: &JobId, payload: &[u8]) -> Acted {
+        match self.jobs.get_mut(id) {
+            None => Acted::NotFound,
+            Some(stored) if stored.state == JobState::Active => Acted::WrongState(stored.state),
+            Some(stored) => {
+                stored.job.payload = Some(payload.to_vec()).filter(|payload| !payload.is_empty());
+                Acted::Done
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step<'_>, now: Timestamp) -> Stepped {
+        let size = self.length(step);
+        let left = step.walked.left.unwrap_or(size);
+        let limit = usize::try_from(step.limit.min(left)).unwrap_or(usize::MAX);
+        let mut skip = step.walked.skip;
+        let some = self.some(step, usize::try_from(skip).unwrap_or(usize::MAX), limit);
+        let due = due(step.action, now);
+        let in_place = matches!(step.action, Action::Reschedule(_))
+            && due > now
+            && matches!(step.state, JobState::Scheduled | JobState::Retry);
+        let (mut spent, mut done) = (0, 0);
+        if some.is_empty() {
+            spent = left;
+        }
+        for (at, id) in some {
+            let Some(stored) = self.jobs.get(&id) else { continue };
+            if step.job_type.is_some_and(|wanted| wanted != stored.job.job_type) {
+                skip += 1;
+                spent += 1;
+            } else if in_place && at == due {
+                // Has been moved here, by an earlier step perhaps: that one counted it.
+                skip += 1;
+            } else {
+                self.leave(&id, step.state);
+                self.enter(&id, step.action, due, now);
+                skip += u64::from(in_place && at > due);
+                spent += 1;
+                done += 1;
+            }
+        }
+        Stepped { walked: Walked { left: Some(left - spent), skip }, done, size, due }
+    }
+
+    /// The next jobs of a state with their instant, if they have one there.
+    fn some(&self, step: &Step<'_>, skip: usize, limit: usize) -> Vec<(Timestamp, JobId)> {
+        let of = |line: &Timeline| line.iter().skip(skip).take(limit).cloned().collect();
+        match step.state {
+            JobState::Pending => {
+                let ids = self.pending.iter().skip(skip).take(limit);
+                ids.map(|id| (Timestamp::from_micros(0), id.clone())).collect()
+            }
+            JobState::Scheduled => of(&self.scheduled),
+            JobState::Retry => of(&self.retry),
+            JobState::Archived => of(&self.archived),
+            JobState::Completed => of(&self.completed),
+            JobState::Aggregating => {
+                self.grouping.waiting.get(step.group).map(of).unwrap_or_default()
+            }
+            JobState::Active => Vec::new(),
+        }
+    }
+
+    fn length(&self, step: &Step<'_>) -> u64 {
+        let size = match step.state {
+            JobState::Pending => self.pending.len(),
+            JobState::Scheduled => self.scheduled.len(),
+            JobState::Retry => self.retry.len(),
+            JobState::Archived => self.archived.len(),
+            JobState::Completed => self.completed.len(),
+            JobState::Aggregating => self.grouping.waiting.get(step.group).map_or(0, Timeline::len),
+            JobState::Active => 0,
+        };
+        size as u64
+    }
+
+    /// Takes a job out of the container of its state; whether it was there.
+    fn leave(&mut self, id: &JobId, state: JobState) -> bool {
+        let line = match state {
+            JobState::Pending => {
+                let place = self.pending.iter().position(|one| one == id);
+                return place.is_some_and(|place| self.pending.remove(place).is_some());
+            }
+            JobState::Scheduled => &mut self.scheduled,
+            JobState::Retry => &mut self.retry,
+            JobState::Archived => &mut self.archived,
+            JobState::Completed => &mut self.completed,
+            JobState::Aggregating => return self.leave_group(id),
+            JobState::Active => return false,
+        };
+        // The beginning first: that is where an action on many takes its jobs.
+        let Some(entry) = line.iter().find(|(_, one)| one == id).cloned() else { return false };
+        line.remove(&entry)
+    }
+
+    /// Readers are told of groups that have jobs only.
+    fn leave_group(&mut self, id: &JobId) -> bool {
+        let Some(name) = self.jobs.get(id).map(|stored| stored.job.group.clone()) else {
+            return false;
+        };
+        let Some(line) = self.grouping.waiting.get_mut(&name) else { return false };
+        let Some(entry) = line.iter().find(|(_, one)| one == id).cloned() else { return false };
+        line.remove(&entry);
+        if line.is_empty() {
+            self.grouping.waiting.remove(&name);
+        }
+        true
+    }
+
+    /// What happens to a job that has just left its container.
+    fn enter(&mut self, id: &JobId, action: Action, due: Timestamp, now: Timestamp) {
+        let Some(mut stored) = self.jobs.remove(id) else { return };
+        let waits =
+            if stored.state == JobState::Retry { stored.state } else { JobState::Scheduled };
+        stored.due = None;
+        stored.pending_since = None;
+        match action {
+            Action::Delete => self.unlock(&stored.job, now),
+            Action::Archive => self.archive(stored, now),
+            Action::Reschedule(_) if due > now => self.wait(stored, waits, due),
+            Action::Run | Action::Reschedule(_) => {
+                stored.state = JobState::Pending;
+                // After a failure it would wait there instead of being tried again.
+                stored.grouped = false;
+                stored.pending_since = Some(now);
+                self.pending.push_back(id.clone());
+                self.jobs.insert(id.clone(), stored);
+            }
+        }
+    }
+
+    fn has_active(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
+    fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    fn trim(&mut self, limit: usize, now: Timestamp) -> usize {
+        let before = self.archived.len();
+        self.make_room(0, limit, now);
+        before - self.archived.len()
+    }
+
+    /// Deletes archived jobs that are too old, or too many where `more` are to
+    /// come; at most `limit` of them.
+    pub(super) fn make_room(&mut self, more: usize, limit: usize, now: Timestamp) {
+        let ArchiveLimit { max, age } = self.keep;
+        let most = usize::try_from(max).unwrap_or(usize::MAX);
+        let oldest = Timestamp::from_secs(now.as_secs()) - age;
+        for _ in 0..limit {
+            let too_many = self.archived.len() + more > most;
+            let too_old = self.archived.first().is_some_and(|(at, _)| *at <= oldest);
+            if !too_many && !too_old {
+                return;
+            }
+            let Some((_, id)) = self.archived.pop_first() else { return };
+            if let Some(stored) = self.jobs.remove(&id) {
+                self.unlock(&stored.job, now);
+            }
+        }
+    }
+}
+
+/// The due time of a rescheduling; now for any other action.
+fn due(action: Action, now: Timestamp) -> Timestamp {
+    match action {
+        Action::Reschedule(Placement::After(delay)) => now + delay,
+        Action::Reschedule(Placement::At(when)) => when.max(now),
+        Action::Reschedule(Placement::Now) | Action::Run | Action::Archive | Action::Delete => now,
+    }
+}

@@ -1,0 +1,92 @@
+-- Purpose: moves or changes one job that is not active.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now
+-- ARGV[2…7] as in moves.lua
+-- ARGV[8]  the states it may be in, each between commas
+-- ARGV[9]  id
+-- ARGV[10] 0, or how often this very call was sent before without an answer
+-- ARGV[11] pending: about how many jobs run before this one, or empty
+-- ARGV[12] edit: the message that was read
+-- ARGV[13] edit: the new one
+--
+-- Returns  now, code, then the job's state, its due time, and the number of pending jobs
+--           1  done                        0  no such job
+--          -1  not in such a state        -2  not where its state says: in an
+--          -3  the message has changed         aggregation under way, or damaged
+--          -4  pending, and neither among the first nor the last, nor near the
+--              place given: to be looked for page by page
+--
+-- Differs from Asynq:
+-- * the long list of pending jobs is not searched in one go, nor is all of it
+--   moved together. From the middle of a list of more than 500,000 a job is taken
+--   by putting the newest one in its place;
+-- * a new payload replaces that very message which was read, in any state.
+
+local PENDING = KEYS[1]
+local NEAR, BESIDE, MOVED = 5000, 1000, 250000
+local id, repeated = ARGV[9], tonumber(ARGV[10]) > 0
+
+local task = redis.call('HMGET', T .. id, 'msg', 'state', 'group')
+local state, group = task[2], task[3]
+if not task[1] or not state then
+  local gone = repeated and (ACTION == 'delete' or ACTION == 'run')
+  return {now, gone and 1 or 0, '', 0, 0}
+end
+local function answer(code)
+  return {now, code, state, due, redis.call('LLEN', PENDING)}
+end
+if repeated then
+  if ACTION == 'run' and state == 'pending' then return answer(1) end
+  if ACTION == 'archive' and state == 'archived' then return answer(1) end
+  if ACTION == 'edit' and task[1] == ARGV[13] then return answer(1) end
+end
+if not string.find(ARGV[8], ',' .. state .. ',', 1, true) then return answer(-1) end
+
+local from
+if state ~= 'pending' then
+  if state == 'aggregating' and not group then return answer(-2) end
+  from = container(state, group)
+  if not redis.call('ZSCORE', from, id) then return answer(-2) end
+end
+if ACTION == 'edit' then
+  if task[1] ~= ARGV[12] then return answer(-3) end
+  redis.call('HSET', T .. id, 'msg', ARGV[13])
+  return answer(1)
+end
+
+if state == 'pending' then
+  -- A due time that has come is what it has.
+  if ACTION == 'reschedule' and due <= now then return answer(1) end
+  local size = redis.call('LLEN', PENDING)
+  -- Places from the tail, where the next one is: what arrives does not move them.
+  local place
+  local function near(rank)
+    local at = redis.call('LPOS', PENDING, id, 'RANK', rank, 'MAXLEN', NEAR)
+    if at then place = size - 1 - at end
+  end
+  near(-1)
+  if not place then near(1) end
+  if not place and ARGV[11] ~= '' then
+    local guess = tonumber(ARGV[11])
+    local low = math.max(0, guess - BESIDE)
+    local some = redis.call('LRANGE', PENDING, -(guess + BESIDE + 1), -(low + 1))
+    for at, other in ipairs(some) do
+      if other == id then place = low + #some - at end
+    end
+  end
+  if not place then return answer(-4) end
+  if place < MOVED then
+    redis.call('LREM', PENDING, -1, id)
+  elseif size - 1 - place < MOVED then
+    redis.call('LREM', PENDING, 1, id)
+  else
+    redis.call('LSET', PENDING, -(place + 1), redis.call('LPOP', PENDING))
+  end
+else
+  leave(id, state, from)
+  group_may_be_over(state, group, from)
+end
+enter(id, state)
+if ACTION == 'reschedule' and due > now then wake_if_first(id) end
+return answer(1)

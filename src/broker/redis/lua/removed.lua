@@ -1,0 +1,16 @@
+-- Purpose: ends the removal of a queue.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now
+--
+-- Returns  now, 1 if it is gone, 0 if jobs have arrived meanwhile: then it is a
+--          new queue with these
+--
+-- No part of Asynq.
+
+local live = redis.call('EXISTS', KEYS[1], Q .. 'active', Q .. 'scheduled', Q .. 'retry',
+  Q .. 'archived', Q .. 'completed', Q .. 'groups', Q .. 'aggregation_sets')
+redis.call('DEL', Q .. 'paused')
+if live > 0 then return {now, 0} end
+redis.call('UNLINK', Q .. 'lease', Q .. 'x:due', Q .. 'x:grouped', Q .. 'x:ends')
+return {now, 1}
