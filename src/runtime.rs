@@ -113,7 +113,7 @@ impl Runtime {
     }
 
     pub(crate) fn inspector(&self) -> Inspector {
-        Inspector::new(Arc::clone(&self.broker), self.client.max_payload())
+        Inspector::new(Arc::clone(&self.broker)).with_max_payload(self.client.max_payload())
     }
 
     /// Where jobs are kept, for the line at liftoff.

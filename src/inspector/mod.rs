@@ -28,8 +28,13 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    pub(crate) fn new(broker: Arc<dyn Broker>, max_payload: usize) -> Self {
-        Self { broker, max_payload }
+    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
+        Self { broker, max_payload: usize::MAX }
+    }
+
+    /// The same inspector, which writes payloads of at most this many bytes.
+    pub(crate) fn with_max_payload(self, max_payload: usize) -> Self {
+        Self { max_payload, ..self }
     }
 
     /// Names of all queues, in order. One command per 1,000 queues.

@@ -343,7 +343,7 @@ impl TestQueue {
 
     /// Looks at queues and jobs and acts on them, as an operator does.
     pub fn inspector(&self) -> Inspector {
-        Inspector::new(Arc::new(self.0.broker.clone()), crate::MAX_PAYLOAD)
+        Inspector::new(Arc::new(self.0.broker.clone()))
     }
 
     /// The time in this queue.
