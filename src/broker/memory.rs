@@ -238,7 +238,12 @@ impl Broker for MemoryBroker {
         Box::pin(async move {
             let now = self.clock.now();
             let until = now + ANNOUNCED_FOR;
-            self.state().announced.insert(who.server_id.clone(), who.clone(), until, now);
+            let mut state = self.state();
+            // As in Redis, where an operator sees a worker's queues before its first job.
+            for name in who.queues.keys() {
+                state.queues.entry(name.clone()).or_default().publish();
+            }
+            state.announced.insert(who.server_id.clone(), who.clone(), until, now);
             Ok(())
         })
     }

@@ -107,3 +107,16 @@ async fn a_process_that_went_silent_or_said_goodbye_is_not_seen(
     assert_eq!(on.servers().await, []);
     assert_eq!(on.see("a").await.worker, None);
 }
+
+#[rstest]
+#[tokio::test]
+async fn the_queues_of_a_process_exist_before_their_first_job(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+
+    on.broker.announce(&worker(&on, "1", Vec::new())).await.unwrap();
+
+    assert_eq!(on.info().await.size, 0);
+    assert!(on.broker.queues().await.unwrap().contains(&on.queue));
+}

@@ -83,7 +83,12 @@ impl Queue {
         Self { keep, release_on_archive, ..Self::default() }
     }
 
-    /// Whether a job was ever handed in.
+    /// It exists, whether or not it ever had a job.
+    pub(super) fn publish(&mut self) {
+        self.used = true;
+    }
+
+    /// Whether it exists: a job was handed in, or a worker announced it.
     pub(super) fn used(&self) -> bool {
         self.used
     }
