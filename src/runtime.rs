@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::QueueName;
 use crate::registry::{Registry, State};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Aggregation, Scheduler};
 use crate::worker::{Worker, WorkerSettings};
 
 /// How long after its last answer the store still counts as ready.
@@ -32,6 +32,8 @@ pub(crate) struct Runtime {
     registry: Registry,
     /// `None` in a process that only enqueues.
     settings: Option<WorkerSettings>,
+    /// `None` where groups are left alone.
+    aggregation: Option<Aggregation>,
     running: Mutex<Option<Running>>,
     /// What handlers need, from the first start on.
     state: Mutex<Option<Arc<State>>>,
@@ -92,6 +94,7 @@ impl Runtime {
             broker,
             registry,
             settings,
+            aggregation: None,
             running: Mutex::new(None),
             state: Mutex::new(None),
             draining: tokio::sync::Mutex::new(()),
@@ -105,6 +108,12 @@ impl Runtime {
     pub(crate) fn by_hand(mut self, slot: Arc<ByHand>) -> Self {
         self.client = self.client.with_numbered_ids();
         self.by_hand = Some(slot);
+        self
+    }
+
+    /// Aggregates groups too, where this process works.
+    pub(crate) fn aggregating(mut self, aggregation: Option<Aggregation>) -> Self {
+        self.aggregation = aggregation;
         self
     }
 
@@ -146,7 +155,7 @@ impl Runtime {
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {
             let queues: Vec<_> = settings.queues.keys().cloned().collect();
-            let scheduler = Scheduler::start(&self.broker, &queues);
+            let scheduler = Scheduler::start(&self.broker, &queues, self.aggregation.clone());
             let worker = Worker::start(
                 Arc::clone(&self.broker),
                 self.registry.clone(),

@@ -135,6 +135,9 @@ fn a_project_without_any_file_runs_with_the_defaults() {
     assert_eq!(jobqueue.store, Store::Redis);
     assert_eq!((jobqueue.concurrency, jobqueue.port), (10, 8082));
     assert_eq!(jobqueue.shutdown_timeout, Duration::from_secs(8));
+    assert_eq!(jobqueue.max_payload, 1024 * 1024);
+    assert_eq!(jobqueue.group_grace, Duration::from_secs(60));
+    assert_eq!((jobqueue.group_max_delay, jobqueue.group_max_size), (Duration::ZERO, 0));
     assert_eq!(format!("{:?}", jobqueue.queues), r#"{"default": 10}"#);
     assert!(jobqueue.worker && jobqueue.register_route && jobqueue.openapi && jobqueue.docs);
     assert!(jobqueue.log_to_stderr && !jobqueue.strict_priority);
@@ -404,6 +407,9 @@ fn a_wrong_connection_value_stops_the_launch(#[case] yaml: &str, #[case] message
 #[case("jobqueue: {concurrency: -1}", "jobqueue.concurrency: expected")]
 #[case("jobqueue: {concurrency: many}", r#"found "many""#)]
 #[case("jobqueue: {shutdown_timeout: -8s}", "jobqueue.shutdown_timeout: expected a duration")]
+#[case("jobqueue: {group_grace: 500ms}", "jobqueue.group_grace: expected a duration of 1s or more")]
+#[case("jobqueue: {group_max_size: -1}", "jobqueue.group_max_size: expected a whole number")]
+#[case("jobqueue: {max_payload: 1GiB}", "jobqueue.max_payload: expected a whole number from 0 to")]
 #[case(
     "jobqueue: {port: 65536}",
     "jobqueue.port: expected a whole number from 0 to 65535, found 65536"

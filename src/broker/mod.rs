@@ -5,6 +5,7 @@
 mod actions;
 mod control;
 mod doctor;
+mod groups;
 mod inspect;
 pub mod memory;
 mod page;
@@ -17,6 +18,7 @@ pub use actions::{
 };
 pub use control::{CancelAnswer, Control, Heard, Note};
 pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
+pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY};
 pub use inspect::{Inspect, Shelf};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, Page};
@@ -195,7 +197,9 @@ pub(crate) use sealed::Sealed;
 /// The hot path of a store. Sealed: this crate has both implementations.
 ///
 /// Every operation is atomic per job: it happens as a whole or not at all.
-pub trait Broker: Inspect + Control + Doctor + Actions + Send + Sync + Sealed + 'static {
+pub trait Broker:
+    Inspect + Control + Doctor + Actions + Groups + Send + Sync + Sealed + 'static
+{
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {

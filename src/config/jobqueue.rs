@@ -24,6 +24,9 @@ pub(super) const KEYS: &[&str] = &[
     "shutdown_timeout",
     "unknown_jobs",
     "max_payload",
+    "group_grace",
+    "group_max_delay",
+    "group_max_size",
     "register_route",
     "port",
     "openapi",
@@ -87,6 +90,16 @@ pub struct JobQueueConfig {
     /// 256 MiB. Redis takes more, but holds all of it in memory, and every worker
     /// fetches it: a large thing is better stored elsewhere and named in the job.
     pub max_payload: usize,
+    /// How long no job may have joined a group before it is aggregated. Default
+    /// 60 s, also for 0; at least 1 s, in whole seconds, rounded up: Asynq's times
+    /// are whole seconds.
+    pub group_grace: Duration,
+    /// How long a job may wait in a group although others join. Default 0: for
+    /// ever.
+    pub group_max_delay: Duration,
+    /// How many jobs of a group are aggregated at once, and enough to do so.
+    /// Default 0: any number.
+    pub group_max_size: usize,
     /// Whether `POST {base}/register` exists. Default `true`.
     pub register_route: bool,
     /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
@@ -117,6 +130,9 @@ impl Default for JobQueueConfig {
             shutdown_timeout: Duration::from_secs(8),
             unknown_jobs: UnknownJobs::Park,
             max_payload: MAX_PAYLOAD,
+            group_grace: Duration::from_secs(60),
+            group_max_delay: Duration::ZERO,
+            group_max_size: 0,
             register_route: true,
             port: 8082,
             openapi: true,
@@ -157,6 +173,9 @@ impl JobQueueConfig {
             shutdown_timeout: table.duration("shutdown_timeout", default.shutdown_timeout)?,
             unknown_jobs,
             max_payload: size(table, "max_payload", default.max_payload)?,
+            group_grace: grace(table, default.group_grace)?,
+            group_max_delay: table.duration("group_max_delay", default.group_max_delay)?,
+            group_max_size: table.number("group_max_size", 0)? as usize,
             register_route: table.bool("register_route", true)?,
             port,
             openapi: table.bool("openapi", true)?,
@@ -214,6 +233,17 @@ fn queue_name(leaf: &Leaf, name: &str) -> Result<QueueName, Error> {
     QueueName::new(name).map_err(|_| {
         leaf.error("a queue name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(name))
     })
+}
+
+/// At least a second; 0 and absent mean the default.
+fn grace(table: &Table, default: Duration) -> Result<Duration, Error> {
+    let grace = table.duration("group_grace", default)?;
+    match table.get("group_grace") {
+        Some(leaf) if grace < Duration::from_secs(1) => {
+            Err(leaf.error("a duration of 1s or more", &format!("{grace:?}")))
+        }
+        _ => Ok(grace),
+    }
 }
 
 /// `None` where no layer names a queue.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::{JobId, Placement, QueueName, serial};
+use crate::error::Error;
+use crate::job::{Job, JobId, Placement, QueueName, serial};
 use crate::time::Timestamp;
 
 /// One stored job: the fields of Asynq's message.
@@ -76,6 +77,35 @@ impl JobRecord {
             headers: BTreeMap::new(),
             unknown: Vec::new(),
         }
+    }
+
+    /// The job's data, where it is of this type and its payload is JSON, as that
+    /// of typed jobs is.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] otherwise; the message quotes nothing of the payload.
+    pub fn decode<J: Job>(&self) -> Result<J, Error> {
+        if self.job_type != J::TYPE {
+            return Err(Error::invalid(format!(
+                "job type: expected {:?}, found {:?}",
+                J::TYPE,
+                self.job_type
+            )));
+        }
+        serde_json::from_slice(self.payload_bytes()).map_err(|error| {
+            let place = (error.line(), error.column());
+            let text = format!("payload of {:?}: it cannot be read at {place:?}", J::TYPE);
+            Error::invalid(text)
+        })
+    }
+
+    /// Which job it is and what it holds, and nothing else of it.
+    pub(crate) fn bare(&self) -> Self {
+        let mut bare = Self::new(self.job_type.clone(), None, self.queue.clone());
+        bare.id = self.id.clone();
+        bare.unique_key.clone_from(&self.unique_key);
+        bare.group.clone_from(&self.group);
+        bare
     }
 
     /// The payload's bytes, empty if there is none.

@@ -2,6 +2,7 @@
 //! vanished workers back in line, completed ones out. Each service is a `tick`;
 //! the loop around it exists once.
 
+mod aggregator;
 mod alarm;
 mod forwarder;
 mod janitor;
@@ -22,6 +23,7 @@ use crate::job::QueueName;
 use crate::time::Backoff;
 use alarm::Alarm;
 
+pub(crate) use aggregator::{Aggregation, Aggregator};
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
 pub(crate) use reconciler::Reconciler;
@@ -82,7 +84,11 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(crate) fn start(broker: &Arc<dyn Broker>, queues: &[QueueName]) -> Self {
+    pub(crate) fn start(
+        broker: &Arc<dyn Broker>,
+        queues: &[QueueName],
+        aggregation: Option<Aggregation>,
+    ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let alarm = Arc::new(Alarm::start());
         let of = || (Arc::clone(broker), queues.to_vec());
@@ -90,6 +96,11 @@ impl Scheduler {
         tasks.spawn(run(Forwarder::new(b, q), Arc::clone(&alarm), stop.clone()));
         let (b, q) = of();
         tasks.spawn(run(Recoverer::new(b, q), Arc::clone(&alarm), stop.clone()));
+        if let Some(aggregation) = aggregation {
+            let (b, q) = of();
+            let aggregator = Aggregator::new(b, q, aggregation, tasks.clone(), stop.clone());
+            tasks.spawn(run(aggregator, Arc::clone(&alarm), stop.clone()));
+        }
         let (b, q) = of();
         tasks.spawn(run(Janitor::new(b, q), Arc::clone(&alarm), stop.clone()));
         let (b, q) = of();

@@ -65,6 +65,22 @@ impl Recoverer {
     }
 }
 
+impl Recoverer {
+    /// Brings jobs whose aggregation did not end back into their groups.
+    async fn return_groups(&self, queue: &QueueName) -> Result<(), Error> {
+        loop {
+            let mended = self.broker.mend_groups(queue, BATCH).await?;
+            if mended.returned > 0 {
+                let sets = mended.returned;
+                tracing::warn!(%queue, sets, "aggregations did not end; their jobs are back in their groups");
+            }
+            if !mended.more {
+                return Ok(());
+            }
+        }
+    }
+}
+
 impl Service for Recoverer {
     const NAME: &'static str = "recovering lost leases";
 
@@ -77,6 +93,8 @@ impl Service for Recoverer {
         let mut round = Round::default();
         for queue in &self.queues {
             round.note(self.recover(queue).await);
+            // Also where this process aggregates nothing, as in Asynq.
+            round.note(self.return_groups(queue).await);
         }
         // Spread, so that many processes do not look at the same instant.
         let ended = round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2));

@@ -10,15 +10,19 @@ use rocket::figment::Figment;
 use rocket::request::FromRequest;
 use rocket::{Build, Orbit, Rocket};
 
+use super::aggregate::{self, Aggregate};
 use super::guards::{Hooks, erase};
 use super::{JobQueue, log, routes};
 use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
+use crate::client::Draft;
 use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
-use crate::job::{JobContext, JobError, JobOptions, RetryPolicy, Transition, UnknownJobs};
+use crate::job::{
+    JobContext, JobError, JobOptions, JobRecord, RetryPolicy, Transition, UnknownJobs,
+};
 use crate::pool::RedisPool;
 use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, Need, Registry, State, raw_entry};
 use crate::runtime::{ByHand, Runtime};
@@ -46,6 +50,7 @@ struct Parts {
     overrides: Figment,
     environment: Option<String>,
     retry: RetryPolicy,
+    aggregate: Option<Aggregate>,
     worker_only: bool,
     by_hand: Option<(Arc<dyn Broker>, Arc<ByHand>)>,
 }
@@ -61,6 +66,7 @@ impl JobQueueFairing {
                 overrides: Figment::new(),
                 environment: None,
                 retry: RetryPolicy::default(),
+                aggregate: None,
                 worker_only: false,
                 by_hand: None,
             }),
@@ -118,6 +124,51 @@ impl JobQueueFairing {
         hook: impl Fn(&JobContext, &Transition) + Send + Sync + 'static,
     ) -> Self {
         self.with(|parts| parts.settled.push(Arc::new(hook)))
+    }
+
+    /// Makes one job of the jobs that wait in a group: the function gets the
+    /// group's name and its jobs, the one that joined first in front, and returns
+    /// the job to be stored in their place, in the same queue. Jobs join a group
+    /// by [`Enqueue::group`](crate::Enqueue::group).
+    ///
+    /// A group is aggregated when no job has joined it for `jobqueue.group_grace`
+    /// (60 s), when its oldest job has waited for `jobqueue.group_max_delay`, or
+    /// when it has `jobqueue.group_max_size` jobs; at most three at a time in one
+    /// process. Storing the job and removing the others is one step: no jobs are
+    /// aggregated twice or lost, whenever a process dies.
+    ///
+    /// Where the function fails, panics or is not done within two minutes, nothing
+    /// happened: the jobs are back in their group after that time, and are tried
+    /// again. So it must bear a repetition, and should leave the work to the job
+    /// it makes. Without a function groups are left to other processes.
+    ///
+    /// ```
+    /// use rocket_jobqueue::{Draft, Error, Job, JobQueue, JobRecord};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Notify { text: String }
+    /// impl Job for Notify { const TYPE: &'static str = "mail:notify"; }
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Digest { user: String, texts: Vec<String> }
+    /// impl Job for Digest { const TYPE: &'static str = "mail:digest"; }
+    ///
+    /// async fn digest(user: String, jobs: Vec<JobRecord>) -> Result<Draft, Error> {
+    ///     let texts = jobs.iter().map(|job| Ok(job.decode::<Notify>()?.text));
+    ///     Ok(Draft::new(Digest { user, texts: texts.collect::<Result<_, Error>>()? }))
+    /// }
+    ///
+    /// let queue = JobQueue::fairing().aggregate(digest).set("jobqueue.group_grace", "10s");
+    /// ```
+    pub fn aggregate<F, Fut, D, E>(self, function: F) -> Self
+    where
+        F: Fn(String, Vec<JobRecord>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<D, E>> + Send + 'static,
+        D: Into<Draft>,
+        E: Into<JobError>,
+    {
+        self.with(|parts| parts.aggregate = Some(aggregate::erase(function)))
     }
 
     /// Asks this guard of the application's before it shows or changes queues
@@ -315,7 +366,9 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         settled,
         ..worker_settings(&config.jobqueue)
     });
-    let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload);
+    let aggregation = parts.aggregate.map(|f| aggregate::aggregation(&config.jobqueue, f));
+    let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
+        .aggregating(aggregation);
     if let Some((_, slot)) = by_hand {
         runtime = runtime.by_hand(slot);
     }

@@ -7,8 +7,9 @@ pub use std::time::{Duration, Instant};
 
 use super::site::{Site, Turn, slot};
 pub use rocket_jobqueue::internals::{
-    Announcement, ArchiveSettings, Broker, Delivery, Enqueued, Extended, Forwarded, JobInfo, LEASE,
-    Lease, MemoryBroker, QueueInfo, RedisPool, Settled, redis::RedisBroker,
+    Announcement, ArchiveSettings, Broker, Delivery, Enqueued, Extended, Forwarded, GroupLimits,
+    GroupSet, GroupsSeen, JobInfo, LEASE, Lease, MemoryBroker, QueueInfo, RedisPool, Settled,
+    redis::RedisBroker,
 };
 pub use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,

@@ -91,7 +91,7 @@ impl Inspect for MemoryBroker {
     }
 
     fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>> {
-        Box::pin(async move { self.known(queue, |_, _| Vec::new()) })
+        Box::pin(async move { self.known(queue, |queue, _| queue.aggregations()) })
     }
 
     fn servers(&self) -> Answer<'_, Servers> {

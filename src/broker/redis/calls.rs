@@ -37,65 +37,32 @@ impl RedisBroker {
         queue: &QueueName,
         jobs: &[&NewJob],
     ) -> Result<Vec<Enqueued>, Error> {
-        let messages: Vec<(String, Vec<u8>)> = jobs
-            .iter()
-            .map(|new| {
-                let mut record = new.record.clone();
-                let lock = match new.unique_for {
-                    Some(_) => keys::unique(queue, &record.job_type, record.payload.as_deref()),
-                    None => String::new(),
-                };
-                if !lock.is_empty() {
-                    record.unique_key.clone_from(&lock);
-                }
-                (lock, wire::encode(&record))
-            })
-            .collect();
+        let stored: Vec<Storing> = jobs.iter().map(|new| Storing::of(queue, new)).collect();
         let safe = jobs.iter().all(|new| leaves_a_trace(new));
         let repeat = if safe { Repeat::Safe } else { Repeat::Never };
         let mut reply = self
-            .ask(&SCRIPTS.enqueue, queue, repeat, |attempt, mut call| {
-                call = call.arg(attempt);
-                for (new, (lock, message)) in jobs.iter().zip(&messages) {
-                    let (placement, time) = match new.placement {
-                        Placement::Now => ("now", 0),
-                        Placement::After(delay) => ("after", micros(delay)),
-                        Placement::At(due) => ("at", due.as_micros()),
-                    };
-                    let guard = new.idempotency.as_ref();
-                    call = call
-                        .arg(new.record.id.as_str())
-                        .arg(message.as_slice())
-                        .arg(placement)
-                        .arg(time)
-                        .arg(lock.as_str())
-                        .arg(micros(new.unique_for.unwrap_or_default()))
-                        .arg(guard.map_or(String::new(), |g| keys::idempotency(queue, &g.key)))
-                        .arg(guard.map_or("", |g| g.body.as_str()))
-                        .arg(micros(IDEMPOTENCY_TTL))
-                        .arg(new.record.group.as_str());
-                }
-                call
+            .ask(&SCRIPTS.enqueue, queue, repeat, |attempt, call| {
+                stored.iter().fold(call.arg(attempt), |call, job| job.add_to(call))
             })
             .await?;
-        let mut outcomes = Vec::with_capacity(jobs.len());
-        for _ in jobs {
-            let (code, id, due) = (reply.int()?, reply.id()?, reply.int()?);
-            let due = Timestamp::from_micros(due);
-            outcomes.push(match code {
-                1 => Enqueued::Created { state: JobState::Pending, due },
-                2 => {
-                    self.wake.due_at(queue, due);
-                    Enqueued::Created { state: JobState::Scheduled, due }
-                }
-                5 => Enqueued::Created { state: JobState::Aggregating, due },
-                0 => Enqueued::IdConflict,
-                -1 => Enqueued::Duplicate { holder: id },
-                3 => Enqueued::Replayed { id },
-                _ => Enqueued::KeyReused,
-            });
-        }
-        Ok(outcomes)
+        jobs.iter().map(|_| self.stored(queue, &mut reply)).collect()
+    }
+
+    /// What a script that stores jobs says about the next one.
+    pub(super) fn stored(&self, queue: &QueueName, reply: &mut Reply) -> Result<Enqueued, Error> {
+        let (code, id, due) = (reply.int()?, reply.id()?, Timestamp::from_micros(reply.int()?));
+        Ok(match code {
+            1 => Enqueued::Created { state: JobState::Pending, due },
+            2 => {
+                self.wake.due_at(queue, due);
+                Enqueued::Created { state: JobState::Scheduled, due }
+            }
+            5 => Enqueued::Created { state: JobState::Aggregating, due },
+            0 => Enqueued::IdConflict,
+            -1 => Enqueued::Duplicate { holder: id },
+            3 => Enqueued::Replayed { id },
+            _ => Enqueued::KeyReused,
+        })
     }
 
     /// Takes up to `room` jobs of one queue.
@@ -247,6 +214,46 @@ impl RedisBroker {
 pub(super) fn lease_args(call: ScriptCall, lease: &Lease) -> ScriptCall {
     let owner = lease.owner.map_or(String::new(), |owner| owner.to_string());
     call.arg(lease.id.as_str()).arg(owner).arg(lease.ends)
+}
+
+/// What the scripts that store jobs are told about one.
+pub(super) struct Storing<'a> {
+    new: &'a NewJob,
+    lock: String,
+    guard: String,
+    message: Vec<u8>,
+}
+
+impl<'a> Storing<'a> {
+    pub fn of(queue: &QueueName, new: &'a NewJob) -> Self {
+        let mut record = new.record.clone();
+        if new.unique_for.is_some() {
+            record.unique_key = keys::unique(queue, &record.job_type, record.payload.as_deref());
+        }
+        let lock = new.unique_for.map_or(String::new(), |_| record.unique_key.clone());
+        let guard = new.idempotency.as_ref();
+        let guard = guard.map_or(String::new(), |guard| keys::idempotency(queue, &guard.key));
+        Self { new, lock, guard, message: wire::encode(&record) }
+    }
+
+    /// Its ten values, as in `store.lua`.
+    pub fn add_to(&self, call: ScriptCall) -> ScriptCall {
+        let (placement, time) = match self.new.placement {
+            Placement::Now => ("now", 0),
+            Placement::After(delay) => ("after", micros(delay)),
+            Placement::At(due) => ("at", due.as_micros()),
+        };
+        call.arg(self.new.record.id.as_str())
+            .arg(self.message.as_slice())
+            .arg(placement)
+            .arg(time)
+            .arg(self.lock.as_str())
+            .arg(micros(self.new.unique_for.unwrap_or_default()))
+            .arg(self.guard.as_str())
+            .arg(self.new.idempotency.as_ref().map_or("", |guard| guard.body.as_str()))
+            .arg(micros(IDEMPOTENCY_TTL))
+            .arg(self.new.record.group.as_str())
+    }
 }
 
 /// Whether a repetition after a lost answer would find the first call's work. A

@@ -38,6 +38,16 @@ pub fn task(queue: &QueueName, id: &JobId) -> String {
     format!("asynq:{{{queue}}}:t:{id}")
 }
 
+/// The sets that are being aggregated, by the second their time is over.
+pub fn aggregation_sets(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:aggregation_sets")
+}
+
+/// One of them: jobs taken out of their group.
+pub fn aggregation_set(queue: &QueueName, group: &str, id: &str) -> String {
+    format!("asynq:{{{queue}}}:g:{group}:{id}")
+}
+
 /// Ours: what an idempotency key stands for.
 pub fn idempotency(queue: &QueueName, key: &str) -> String {
     format!("asynq:{{{queue}}}:x:idem:{key}")

@@ -10,6 +10,7 @@ mod calls;
 mod clock;
 mod control;
 mod doctor;
+mod groups;
 mod inspect;
 pub mod keys;
 mod peek;

@@ -41,6 +41,14 @@ impl Reply {
         }
     }
 
+    /// The next value, if it is a whole number; it is still to be read.
+    pub fn peek(&self) -> Option<i64> {
+        match self.0.as_slice().first() {
+            Some(Value::Int(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// The next value, bytes.
     pub fn bytes(&mut self) -> Result<Vec<u8>, Error> {
         match self.0.next() {

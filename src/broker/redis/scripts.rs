@@ -32,6 +32,12 @@ pub(super) struct Scripts {
     pub removed: LuaScript,
     pub announce: LuaScript,
     pub doctor: LuaScript,
+    pub ready: LuaScript,
+    pub take: LuaScript,
+    pub set: LuaScript,
+    pub unfit: LuaScript,
+    pub aggregate: LuaScript,
+    pub mend: LuaScript,
 }
 
 /// The file `lua/<name>.lua` after `lua/common.lua` and, where one is named
@@ -43,15 +49,18 @@ macro_rules! script {
             concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))),
         )
     };
-    ($shared:literal, $name:literal) => {
+    ($($shared:literal),+ => $name:literal) => {
         LuaScript::new(
             $name,
             concat!(
                 include_str!("lua/common.lua"),
-                include_str!(concat!("lua/", $shared, ".lua")),
+                $(include_str!(concat!("lua/", $shared, ".lua")),)+
                 include_str!(concat!("lua/", $name, ".lua"))
             ),
         )
+    };
+    ($shared:literal, $name:literal) => {
+        script!($shared => $name)
     };
 }
 
@@ -81,5 +90,11 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     remove: script!("remove"),
     scavenge: script!("scavenge"),
     removed: script!("removed"),
+    ready: script!("group", "ready"),
+    take: script!("group", "take"),
+    set: script!("group", "set"),
+    unfit: script!("group", "unfit"),
+    aggregate: script!("store", "group" => "aggregate"),
+    mend: script!("group", "mend"),
     announce: LuaScript::new("announce", include_str!("lua/announce.lua")),
 });

@@ -84,6 +84,10 @@ local function in_group(group, id)
       return true
     end
   end
+  -- Aggregated already; removed in parts.
+  for _, gone in ipairs(redis.call('ZRANGE', Q .. 'x:gone', 0, 99)) do
+    if type(redis.pcall('ZSCORE', gone, id)) == 'string' then return true end
+  end
   return false
 end
 

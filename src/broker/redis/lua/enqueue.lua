@@ -8,7 +8,7 @@
 -- Returns  now, then per job three values: code, text, due in microseconds; see
 --          store.lua, also for what differs from Asynq.
 
-may_store(3)
+may_store(3, #ARGV)
 local answer = {now}
 for at = 3, #ARGV, JOB do
   local code, text, due = store_at(at, tonumber(ARGV[2]) > 0)

@@ -26,10 +26,11 @@
 local JOB = 10
 
 -- Fails, before the first write, where a key has another type than the protocol's.
-local function may_store(first)
+-- The jobs' values are in these arguments.
+local function may_store(first, last)
   expect_lists('pending')
   expect_zsets('scheduled', 'x:due')
-  for at = first, #ARGV, JOB do
+  for at = first, last, JOB do
     redis.call('HLEN', Q .. 't:' .. ARGV[at])
     for _, key in ipairs({ARGV[at + 4], ARGV[at + 6]}) do
       if key ~= '' then redis.call('STRLEN', key) end

@@ -1,0 +1,173 @@
+//! Groups, where Asynq has them.
+
+use std::time::Duration;
+
+use super::calls::Storing;
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, reply, wire};
+use crate::broker::groups::ceil_secs;
+use crate::broker::{
+    Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY,
+};
+use crate::error::Error;
+use crate::job::{JobId, NewJob, QueueName};
+use crate::pool::{Repeat, ScriptCall};
+use crate::time::Timestamp;
+
+/// Groups looked at by one script, and jobs read by one.
+const PAGE: usize = 100;
+
+impl Groups for RedisBroker {
+    fn ready_groups<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limits: &'a GroupLimits,
+        cursor: u64,
+    ) -> Answer<'a, GroupsSeen> {
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.ready, queue, Repeat::Safe, |_, call| {
+                    with_limits(call.arg(cursor).arg(PAGE), limits)
+                })
+                .await?;
+            let cursor = reply.text()?.parse().map_err(|_| reply::unexpected())?;
+            let next = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
+            let mut ready = Vec::new();
+            while !reply.is_empty() {
+                // A name that is no text can be in no message either.
+                if let Ok(name) = String::from_utf8(reply.bytes()?) {
+                    ready.push(name);
+                }
+            }
+            Ok(GroupsSeen { ready, next, cursor })
+        })
+    }
+
+    fn take_group<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        group: &'a str,
+        limits: &'a GroupLimits,
+    ) -> Answer<'a, Option<GroupSet>> {
+        Box::pin(async move {
+            let id = JobId::random().to_string();
+            let mut taken = self
+                .ask(&SCRIPTS.take, queue, Repeat::Safe, |_, call| {
+                    let call = with_limits(call.arg(group).arg(id.as_str()), limits);
+                    call.arg(SET_EXPIRY.as_secs())
+                })
+                .await?;
+            if taken.is_empty() {
+                return Ok(None);
+            }
+            let (expires, size) = (Timestamp::from_secs(taken.int()?), taken.size()? as usize);
+            let (queue, group) = (queue.clone(), group.to_owned());
+            let mut set = GroupSet { queue, group, id, expires, jobs: Vec::with_capacity(size) };
+            let mut unfit = Vec::new();
+            for from in (0..size).step_by(PAGE) {
+                self.read_page(&mut set, &mut unfit, from).await?;
+            }
+            for unfit in unfit.chunks(PAGE) {
+                self.remove_unfit(&set, unfit).await?;
+            }
+            Ok(Some(set).filter(|set| !set.jobs.is_empty()))
+        })
+    }
+
+    fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
+        Box::pin(async move {
+            let storing = Storing::of(&set.queue, job);
+            // Go keeps the lock of a grouped job in its message only.
+            let own = keys::prefix(&set.queue);
+            let locks: Vec<_> = set
+                .jobs
+                .iter()
+                .take(AT_ONCE)
+                .filter(|job| job.unique_key.starts_with(&own))
+                .map(|job| (job.id.as_str(), job.unique_key.as_str()))
+                .collect();
+            let mut reply = self
+                .ask(&SCRIPTS.aggregate, &set.queue, Repeat::Safe, |attempt, call| {
+                    let call = call.arg(attempt).arg(set.group.as_str()).arg(set.id.as_str());
+                    let call = storing.add_to(call);
+                    locks.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
+                })
+                .await?;
+            if reply.peek() == Some(LOST) {
+                return Ok(None);
+            }
+            Ok(Some(self.stored(&set.queue, &mut reply)?))
+        })
+    }
+
+    fn return_set<'a>(&'a self, set: &'a GroupSet) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let now = self.clock.now().as_secs().to_string();
+            let args = [
+                keys::aggregation_sets(&set.queue),
+                "XX".to_owned(),
+                now,
+                keys::aggregation_set(&set.queue, &set.group, &set.id),
+            ];
+            self.command(Repeat::Safe, "ZADD", &args.map(String::into_bytes)).await?;
+            self.mend_groups(&set.queue, PAGE).await.map(|_| ())
+        })
+    }
+
+    fn mend_groups<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Mended> {
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.mend, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 500)))
+                .await?;
+            Ok(Mended { returned: reply.size()? as usize, more: reply.int()? == 1 })
+        })
+    }
+}
+
+/// The code of a set that is not the caller's any more, in `aggregate.lua`.
+const LOST: i64 = 6;
+
+/// How many jobs of a set one script removes, in `aggregate.lua`.
+const AT_ONCE: usize = 1000;
+
+impl RedisBroker {
+    async fn read_page(
+        &self,
+        set: &mut GroupSet,
+        unfit: &mut Vec<JobId>,
+        from: usize,
+    ) -> Result<(), Error> {
+        let mut page = self
+            .ask(&SCRIPTS.set, &set.queue, Repeat::Safe, |_, call| {
+                call.arg(set.group.as_str()).arg(set.id.as_str()).arg(from).arg(PAGE)
+            })
+            .await?;
+        while !page.is_empty() {
+            let (id, message) = (page.id()?, page.bytes()?);
+            match wire::decode(&set.queue, &id, &message).filter(|_| !message.is_empty()) {
+                Some(job) => set.jobs.push(job),
+                None => unfit.push(id),
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_unfit(&self, set: &GroupSet, ids: &[JobId]) -> Result<(), Error> {
+        let mut reply = self
+            .ask(&SCRIPTS.unfit, &set.queue, Repeat::Safe, |_, call| {
+                let call = call.arg(set.group.as_str()).arg(set.id.as_str());
+                ids.iter().fold(call, |call, id| call.arg(id.as_str()))
+            })
+            .await?;
+        let archived = reply.int()?;
+        tracing::warn!(
+            queue = %set.queue, group = ?set.group, archived, missing = ids.len() as i64 - archived,
+            "took jobs out of a group that cannot be aggregated"
+        );
+        Ok(())
+    }
+}
+
+fn with_limits(call: ScriptCall, limits: &GroupLimits) -> ScriptCall {
+    call.arg(limits.max_size).arg(ceil_secs(limits.max_delay)).arg(ceil_secs(limits.grace).max(1))
+}

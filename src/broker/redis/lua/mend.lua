@@ -1,0 +1,115 @@
+-- Purpose: brings the jobs of sets whose aggregation did not end back into their
+-- groups, makes groups known again that somebody filled and told nobody of, and
+-- removes what large aggregated sets left.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now
+-- ARGV[2]  how many of each at most
+--
+-- Returns  now, how many sets were brought back, 1 if there may be more to do
+--
+-- Differs from Asynq:
+-- * the group's name is added to Q:groups, without which nobody finds it again;
+-- * the same for sets that a Go server brought back (Q:x:sets) and for jobs that a
+--   Go forwarder sent into their group (Q:x:grouped);
+-- * of the group and the set the smaller one is moved; mostly there is no group;
+-- * a set that cannot be is left out and keeps no other waiting.
+
+local PART = 500
+local limit = tonumber(ARGV[2])
+local GROUPED, GONE = Q .. 'x:grouped', Q .. 'x:gone'
+expect_zsets('aggregation_sets', 'x:sets', 'x:grouped', 'x:gone')
+redis.call('SCARD', GROUPS)
+local till = whole(now_s)
+local function ended(key)
+  return redis.call('ZRANGEBYSCORE', key, '-inf', till, 'LIMIT', 0, limit)
+end
+
+local function move(from, to)
+  while true do
+    local some = redis.call('ZRANGE', from, 0, PART - 1, 'WITHSCORES')
+    if #some == 0 then return end
+    local pairs_of = {}
+    for at = 1, #some, 2 do
+      pairs_of[at] = some[at + 1]
+      pairs_of[at + 1] = some[at]
+    end
+    redis.call('ZADD', to, unpack(pairs_of))
+    redis.call('ZREMRANGEBYRANK', from, 0, #some / 2 - 1)
+  end
+end
+
+local stale, own, jobs = ended(SETS), ended(OWN_SETS), ended(GROUPED)
+local more = #own == limit or #jobs == limit
+local brought = 0
+if #stale + #own + #jobs > 0 then before_growth() end
+
+for _, set in ipairs(stale) do
+  local group = group_of(set)
+  local key = group and GROUP .. group
+  if group and is_zset(set) and is_zset(key) then
+    local size, waiting = redis.call('ZCARD', set), redis.call('ZCARD', key)
+    if size > 0 then
+      if waiting == 0 then
+        redis.call('RENAME', set, key)
+      elseif waiting < size then
+        move(key, set)
+        redis.call('RENAME', set, key)
+      else
+        move(set, key)
+      end
+      redis.call('SADD', GROUPS, group)
+      brought = brought + 1
+    end
+    redis.call('ZREM', SETS, set)
+  end
+end
+
+more = more or #stale == limit and brought > 0
+
+-- Makes the group known if it has jobs.
+local function known(group)
+  if group and redis.pcall('EXISTS', GROUP .. group) == 1 then redis.call('SADD', GROUPS, group) end
+end
+for _, set in ipairs(own) do
+  known(group_of(set))
+  redis.call('ZREM', OWN_SETS, set)
+end
+for _, id in ipairs(jobs) do
+  local task = redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'group')
+  local state = task[1]
+  if state == 'aggregating' then known(task[2]) end
+  if state == 'scheduled' or state == 'retry' then
+    -- Late, or put off: to be looked at again.
+    redis.call('ZADD', GROUPED, whole(now_s + 5), id)
+  else
+    redis.call('ZREM', GROUPED, id)
+  end
+end
+
+-- Sets of Go servers are followed like ours.
+for _, set in ipairs(redis.call('ZRANGE', SETS, 0, limit - 1)) do
+  if group_of(set) then redis.call('ZADD', OWN_SETS, 'NX', redis.call('ZSCORE', SETS, set), set) end
+end
+
+local gone = redis.call('ZRANGE', GONE, 0, 0)[1]
+if gone then
+  local ids = is_zset(gone) and redis.call('ZRANGE', gone, 0, PART - 1) or {}
+  for _, id in ipairs(ids) do
+    local lock = redis.pcall('HGET', Q .. 't:' .. id, 'unique_key')
+    if type(lock) == 'string' and string.sub(lock, 1, #Q) == Q
+      and redis.pcall('GET', lock) == id then
+      redis.call('DEL', lock)
+    end
+    redis.call('DEL', Q .. 't:' .. id)
+  end
+  if #ids == PART then
+    redis.call('ZREMRANGEBYRANK', gone, 0, PART - 1)
+    more = true
+  else
+    redis.call('DEL', gone)
+    redis.call('ZREM', GONE, gone)
+    more = more or redis.call('ZCARD', GONE) > 0
+  end
+end
+return {now, brought, more and 1 or 0}

@@ -1,0 +1,218 @@
+//! Makes one job of those that waited together in a group. What the one job is,
+//! a function of the application's says.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Round, Service};
+use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet};
+use crate::error::Error;
+use crate::job::{JobRecord, NewJob, QueueName};
+
+/// How often groups are looked at, at least: Asynq's own interval.
+const INTERVAL: Duration = Duration::from_secs(7);
+
+/// Most aggregations of one process at a time.
+const AT_A_TIME: usize = 3;
+
+/// How long before others may take the jobs back the function has to be done.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Most sets and jobs mended by one script.
+const BATCH: usize = 100;
+
+/// What the application's function makes: the one job, or the reason why not.
+pub(crate) type Made = Pin<Box<dyn Future<Output = Result<NewJob, String>> + Send>>;
+
+/// How one process aggregates.
+#[derive(Clone)]
+pub(crate) struct Aggregation {
+    /// When a group is aggregated.
+    pub(crate) limits: GroupLimits,
+    /// Makes one job of a queue's group.
+    pub(crate) make: Arc<dyn Fn(QueueName, String, Vec<JobRecord>) -> Made + Send + Sync>,
+    /// How long a function may go on at shutdown.
+    pub(crate) patience: Duration,
+}
+
+pub(crate) struct Aggregator {
+    queues: Vec<QueueName>,
+    /// The queue that is looked at first, another one each time.
+    first: AtomicUsize,
+    work: Arc<Work>,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// What one aggregation needs.
+struct Work {
+    broker: Arc<dyn Broker>,
+    aggregation: Aggregation,
+    stop: CancellationToken,
+    /// A group had to wait for another aggregation to end.
+    crowded: AtomicBool,
+    ended: Notify,
+}
+
+impl Aggregator {
+    /// Aggregations run as tasks of this tracker, until a while after `stop`.
+    pub(crate) fn new(
+        broker: Arc<dyn Broker>,
+        queues: Vec<QueueName>,
+        aggregation: Aggregation,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let work = Work {
+            broker,
+            aggregation,
+            stop,
+            crowded: AtomicBool::new(false),
+            ended: Notify::new(),
+        };
+        Self {
+            queues,
+            first: AtomicUsize::new(0),
+            work: Arc::new(work),
+            permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            tasks,
+        }
+    }
+
+    /// Starts what is ready in a queue; how long until the next group is.
+    async fn look(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
+        let Work { broker, aggregation, .. } = &*self.work;
+        broker.mend_groups(queue, BATCH).await?;
+        let mut next: Option<Duration> = None;
+        let mut cursor = 0;
+        loop {
+            let seen = broker.ready_groups(queue, &aggregation.limits, cursor).await?;
+            next = next.into_iter().chain(seen.next).min();
+            for group in seen.ready {
+                let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                    self.work.crowded.store(true, Ordering::SeqCst);
+                    return Ok(next);
+                };
+                let work = Arc::clone(&self.work);
+                self.tasks.spawn(work.run(queue.clone(), group, permit));
+            }
+            cursor = seen.cursor;
+            if cursor == 0 {
+                return Ok(next);
+            }
+        }
+    }
+}
+
+impl Service for Aggregator {
+    const NAME: &'static str = "aggregating groups";
+
+    async fn tick(&self) -> Result<Duration, Error> {
+        let mut next = interval(&self.work.aggregation.limits);
+        self.work.crowded.store(false, Ordering::SeqCst);
+        let mut round = Round::default();
+        let first = self.first.fetch_add(1, Ordering::Relaxed) % self.queues.len().max(1);
+        let (last, begin) = self.queues.split_at(first);
+        for queue in begin.iter().chain(last) {
+            if let Some(due) = round.note(self.look(queue).await) {
+                next = next.min(due.unwrap_or(next));
+            }
+        }
+        round.end(next)
+    }
+
+    async fn woken(&self) {
+        self.work.ended.notified().await;
+    }
+}
+
+/// How long nothing can become ready that a look has not seen coming.
+fn interval(limits: &GroupLimits) -> Duration {
+    let second = Duration::from_secs(1);
+    let mut interval = INTERVAL.min(limits.grace.max(second));
+    if !limits.max_delay.is_zero() {
+        interval = interval.min(limits.max_delay.max(second));
+    }
+    // Nobody tells that a group is full.
+    if limits.max_size > 0 { second } else { interval }
+}
+
+impl Work {
+    async fn run(self: Arc<Self>, queue: QueueName, group: String, permit: OwnedSemaphorePermit) {
+        match self.broker.take_group(&queue, &group, &self.aggregation.limits).await {
+            Ok(Some(set)) => self.aggregate(set).await,
+            // Another process was faster.
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%queue, ?group, ?error, "could not take a group"),
+        }
+        drop(permit);
+        if self.crowded.swap(false, Ordering::SeqCst) {
+            self.ended.notify_one();
+        }
+    }
+
+    async fn aggregate(&self, mut set: GroupSet) {
+        let size = set.jobs.len();
+        let jobs = std::mem::take(&mut set.jobs);
+        // Payloads go to the function and are not kept twice.
+        let locked = jobs.iter().filter(|job| !job.unique_key.is_empty());
+        set.jobs = locked.map(JobRecord::bare).collect();
+        let left = set.expires.since(self.broker.now()).saturating_sub(MARGIN);
+        let (queue, group) = (set.queue.clone(), set.group.clone());
+        let made = AssertUnwindSafe(async { (self.aggregation.make)(queue, group, jobs).await });
+        let stopped = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(self.aggregation.patience).await;
+        };
+        let failed = tokio::select! {
+            made = made.catch_unwind() => match made {
+                Ok(Ok(job)) => return self.store(&set, size, &job).await,
+                Ok(Err(error)) => error,
+                Err(_) => "the function panicked".to_owned(),
+            },
+            () = tokio::time::sleep(left) => "the function took too long".to_owned(),
+            () = stopped => return self.give_back(&set).await,
+        };
+        tracing::error!(
+            queue = %set.queue, group = ?set.group, jobs = size,
+            "could not aggregate a group, its jobs go back into it in 2 minutes: {failed}"
+        );
+    }
+
+    async fn give_back(&self, set: &GroupSet) {
+        if let Err(error) = self.broker.return_set(set).await {
+            let (queue, group) = (&set.queue, &set.group);
+            tracing::debug!(%queue, ?group, ?error, "could not give a group's jobs back");
+        }
+    }
+
+    async fn store(&self, set: &GroupSet, jobs: usize, job: &NewJob) {
+        let (queue, group) = (&set.queue, &set.group);
+        let (job_type, id) = (&job.record.job_type, &job.record.id);
+        match self.broker.aggregate(set, job).await {
+            Ok(Some(Enqueued::Created { .. } | Enqueued::Replayed { .. })) => {
+                tracing::info!(%queue, ?group, jobs, "aggregated: type={job_type:?} id={id:?}");
+            }
+            Ok(Some(outcome)) => tracing::error!(
+                %queue, ?group, jobs,
+                "could not store the job of a group, its jobs go back into it in 2 minutes: {outcome:?}"
+            ),
+            Ok(None) => tracing::warn!(
+                %queue, ?group, jobs,
+                "an aggregation took too long, its jobs went back into their group"
+            ),
+            Err(error) => tracing::error!(
+                %queue, ?group, jobs,
+                "could not store the job of a group; unless it was, its jobs go back into it: {error:?}"
+            ),
+        }
+    }
+}
