@@ -78,6 +78,13 @@ async fn act(
             end("panicked");
             panic!("panicked on purpose");
         }
+        "report" => {
+            context.write_result_bytes(wish.result.as_bytes()).await?;
+            note(ledger, context, "reported", "");
+            tokio::time::sleep(Duration::from_millis(wish.ms)).await;
+            end("done");
+            return Ok(None);
+        }
         "sleep" => tokio::time::sleep(Duration::from_millis(wish.ms)).await,
         _ => {}
     }

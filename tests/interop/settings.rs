@@ -67,7 +67,8 @@ impl Order {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Behaviour {
-    /// `fail`, `skip`, `revoke`, `panic`, `sleep`; anything else succeeds.
+    /// `fail`, `skip`, `revoke`, `panic`, `sleep`, `report` (writes the result, then
+    /// sleeps); anything else succeeds.
     pub r#do: String,
     /// How many attempts fail.
     pub times: u32,

@@ -135,7 +135,13 @@ func handle(ctx context.Context, t *asynq.Task, ledger *os.File) error {
 	case "panic":
 		note("end", "panicked")
 		panic("panicked on purpose")
-	case "sleep":
+	case "report", "sleep":
+		if wish.Do == "report" {
+			if _, err := t.ResultWriter().Write([]byte(wish.Result)); err != nil {
+				return errors.Join(errors.New("result"), err)
+			}
+			note("reported", "")
+		}
 		select {
 		case <-time.After(time.Duration(wish.Ms) * time.Millisecond):
 		case <-ctx.Done():
@@ -143,7 +149,7 @@ func handle(ctx context.Context, t *asynq.Task, ledger *os.File) error {
 			return ctx.Err()
 		}
 	}
-	if wish.Result != "" {
+	if wish.Result != "" && wish.Do != "report" {
 		if _, err := t.ResultWriter().Write([]byte(wish.Result)); err != nil {
 			return errors.Join(errors.New("result"), err)
 		}

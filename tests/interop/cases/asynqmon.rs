@@ -26,6 +26,17 @@ const ACTIONS: [(Action, &[&str]); 3] = [
     (Action::Archive, &["pending", "scheduled", "retry", "aggregating"]),
 ];
 
+/// Paths below the queue's, with body and answer.
+const CANCELS: [(&str, &str, &str); 3] = [
+    ("active_tasks/active-1:cancel", "null", "null"),
+    ("active_tasks:cancel_all", "null", "null"),
+    (
+        "active_tasks:batch_cancel",
+        r#"{"task_ids":["active-1"]}"#,
+        r#"{"canceled_ids":["active-1"],"error_ids":[]}"#,
+    ),
+];
+
 pub fn add(cases: &mut Cases) {
     cases.one(AREA, "GET /queues", queues);
     cases.one(AREA, "GET /queues/{queue}", queue);
@@ -48,6 +59,10 @@ pub fn add(cases: &mut Cases) {
                 cases.one(AREA, &name, move |bench| act(bench, action, state, form));
             }
         }
+    }
+    for (path, body, answer) in CANCELS {
+        let name = format!("POST …/{}", path.replace(ACTIVE, "{id}"));
+        cases.one(AREA, &name, move |bench| cancel(bench, path, body, answer));
     }
     cases.one(AREA, "GET …/tasks/{id}", task);
     cases.one(AREA, "GET …/groups", groups);
@@ -254,6 +269,16 @@ async fn act(bench: Bench, action: Action, state: &'static str, form: Form) {
     };
     assert_eq!((status, said), expected);
     scene.moved(state, moved, action).await;
+}
+
+async fn cancel(bench: Bench, path: &'static str, body: &'static str, answer: &'static str) {
+    let scene = Scene::quick(bench).await;
+    let monitor = scene.bench.monitor().await;
+    let body = serde_json::from_str(body).unwrap();
+    let (status, said) = monitor.call("POST", &format!("/queues/default/{path}"), &body).await;
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    assert_eq!((status, &said), (if answer.is_null() { 204 } else { 200 }, &answer));
+    scene.cancelled().await;
 }
 
 async fn task(bench: Bench) {

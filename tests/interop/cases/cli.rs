@@ -45,6 +45,7 @@ pub fn add(cases: &mut Cases) {
             cases.one(AREA, &name, move |bench| task_action_all(bench, action, state));
         }
     }
+    cases.one(AREA, "task cancel", task_cancel);
     cases.one(AREA, "server ls", server_ls);
     cases.one(AREA, "group ls", group_ls);
     cases.one(AREA, "stats, stats --json", stats);
@@ -278,6 +279,13 @@ async fn task_action_all(bench: Bench, action: Action, state: &'static str) {
     };
     assert_eq!(said, expected);
     scene.moved(state, 3, action).await;
+}
+
+async fn task_cancel(bench: Bench) {
+    let scene = Scene::quick(bench).await;
+    let said = scene.bench.cli(&format!("task cancel {ACTIVE}")).await;
+    assert!(said.contains(&format!("Sent cancelation signal for task {ACTIVE}")), "{said}");
+    scene.cancelled().await;
 }
 
 async fn server_ls(bench: Bench) {

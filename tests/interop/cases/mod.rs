@@ -3,7 +3,9 @@
 mod actions;
 mod asynqmon;
 mod cli;
+mod control;
 mod fleet;
+mod inspector;
 mod options;
 mod outcomes;
 mod scene;
@@ -79,6 +81,8 @@ pub fn all() -> Vec<Case> {
     let mut cases = Cases::default();
     options::add(&mut cases);
     outcomes::add(&mut cases);
+    control::add(&mut cases);
+    inspector::add(&mut cases);
     fleet::add(&mut cases);
     cli::add(&mut cases);
     asynqmon::add(&mut cases);

@@ -107,6 +107,15 @@ impl Scene {
         theirs
     }
 
+    /// The worker has given up its job at an operator's word: a failed attempt, as
+    /// in Asynq, and the worker is free for the next one.
+    pub async fn cancelled(&self) {
+        let job = self.bench.reached("default", ACTIVE, "retry").await;
+        assert_eq!(job["last_error"], "context canceled");
+        assert_eq!(job["retried"], 1);
+        self.bench.noted(PENDING[0], "end", 1).await;
+    }
+
     /// What our own inspector says of the queue.
     pub async fn info(&self) -> QueueInfo {
         let name = QueueName::new("default").unwrap();
