@@ -66,6 +66,17 @@ async fn do_work(job: Work, context: JobContext, diary: Managed<Diary>) -> JobRe
             let _dropped = Dropped(diary.into_inner(), context);
             std::future::pending().await
         }
+        "keep the thread" => {
+            let end = Instant::now() + PATIENCE;
+            while !context.cancelled().is_cancelled() {
+                assert!(Instant::now() < end, "nobody said that the time is up");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let reason = context.cancel_reason();
+            std::thread::sleep(Duration::from_millis(500));
+            diary.write(format!("thread given back: {reason:?}"));
+            Ok(None)
+        }
         "fail when cancelled" => {
             context.cancelled().cancelled().await;
             Err(JobError::give_up("as you wish"))
@@ -426,6 +437,20 @@ async fn a_cancelled_jobs_place_is_free_when_its_handler_is_gone_and_not_before(
 
     app.until(&second, JobState::Completed).await;
     assert_eq!(app.diary.read(), ["handler wait", "dropped: Some(Operator)", "handler x"]);
+}
+
+#[rocket::async_test]
+async fn a_handler_that_keeps_its_thread_learns_that_its_time_is_up_and_keeps_its_place() {
+    let app = App::launch(memory().set("jobqueue.concurrency", 1).handle(do_work)).await;
+    let limit = Duration::from_secs(1);
+    app.queue.enqueue(work("keep the thread")).timeout(limit).await.unwrap();
+    app.until_written("handler keep the thread").await;
+
+    let second = app.put(work("x")).await;
+
+    app.until(&second, JobState::Completed).await;
+    let kept = "thread given back: Some(TimedOut)";
+    assert_eq!(app.diary.read(), ["handler keep the thread", kept, "handler x"]);
 }
 
 #[rocket::async_test]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
-    Announcement, Broker, Delivery, Enqueued, Extended, Inspect, Lease, PoolSettings, RedisPool,
-    Running, Settled, Topology,
+    Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Inspect, Lease,
+    Note, PoolSettings, RedisPool, Running, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
-    Transition,
+    AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
+    QueueName, Timestamp, Transition,
 };
 use support::RedisServer;
 
@@ -109,7 +109,11 @@ impl Bench {
     }
 
     fn message(&self, name: &str) -> JobRecord {
-        let id = JobId::new(name).unwrap();
+        wire::decode(&self.queue, &JobId::new(name).unwrap(), &self.bytes(name)).unwrap()
+    }
+
+    /// The message as it is stored.
+    fn bytes(&self, name: &str) -> Vec<u8> {
         let path = format!("asynq:{{default}}:t:{name}");
         let hex = self.server.cli(&[
             "EVAL",
@@ -118,11 +122,10 @@ impl Bench {
             "1",
             &path,
         ]);
-        let bytes: Vec<u8> = (0..hex.len())
+        (0..hex.len())
             .step_by(2)
             .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect();
-        wire::decode(&self.queue, &id, &bytes).unwrap()
+            .collect()
     }
 }
 
@@ -442,6 +445,78 @@ async fn what_go_scheduled_is_forwarded_into_pending_or_its_group() {
     assert_eq!(info.state, JobState::Aggregating);
 }
 
+/// A message of a newer peer: fields that this version does not know, of every
+/// wire type, before, between and after those that it does.
+const NEWER: &[(&str, bool)] = &[
+    ("8001ac02", true),             // 16, varint 300
+    ("0a046d61696c", false),        // type "mail"
+    ("8d0101020304", true),         // 17, 32 bits
+    ("12027b7d", false),            // payload "{}"
+    ("91010102030405060708", true), // 18, 64 bits
+    ("1a0161", false),              // id "a"
+    ("9a0103ff00fe", true),         // 19, three bytes that are no text
+    ("220764656661756c74", false),  // queue "default"
+    ("a301280ba401", true),         // 20, a group with a field 5 in it
+    ("2805", false),                // retry 5
+    ("800107", true),               // 16 once more
+    ("603c", false),                // retention 60
+    ("faffffff0f0178", true),       // 536870911, the highest number
+];
+
+#[tokio::test]
+async fn what_a_newer_peer_wrote_is_kept_byte_for_byte_by_every_rewrite() {
+    let snooze = || Transition::Retry { after: secs(1), error: "busy".to_owned(), counted: false };
+    let ways = [
+        ("retry", retry(secs(1))),
+        ("snooze", snooze()),
+        ("archive", archive()),
+        ("reclaim", reclaim()),
+        ("complete", done()),
+    ];
+    let whole: String = NEWER.iter().map(|(hex, _)| *hex).collect();
+    let unknown: String =
+        NEWER.iter().filter(|(_, unknown)| *unknown).map(|(hex, _)| *hex).collect();
+    for (name, way) in ways {
+        let on = still();
+        // Three digits each: `\8` before a digit would be another byte.
+        let escaped: String = (0..whole.len())
+            .step_by(2)
+            .map(|at| format!("\\{:03}", u8::from_str_radix(&whole[at..at + 2], 16).unwrap()))
+            .collect();
+        let script = format!(
+            "redis.call('HSET', KEYS[1], 'msg', \"{escaped}\", 'state', 'pending') \
+             return redis.call('LPUSH', KEYS[2], 'a')"
+        );
+        let keys = ["asynq:{default}:t:a", "asynq:{default}:pending"];
+        assert_eq!(on.server.cli(&["EVAL", &script, "2", keys[0], keys[1]]), "1");
+        let delivery = on.take().await;
+        on.broker.note(&delivery.lease, Note::Progress(&Progress::new(1, 2))).await.unwrap();
+        assert_eq!(hex(&on.bytes("a")), whole, "taking it and writing beside it changes nothing");
+
+        assert_eq!(on.settle(&delivery, way).await, Settled::Done, "{name}");
+
+        let written = hex(&on.bytes("a"));
+        assert_ne!(written, whole, "{name}");
+        assert!(written.ends_with(&unknown), "{name}: {written}");
+        let job = on.message("a");
+        assert_eq!((job.job_type.as_str(), job.payload_bytes()), ("mail", &b"{}"[..]), "{name}");
+        assert_eq!((job.max_retry, job.retention), (5, secs(60)), "{name}");
+        assert_eq!(job.retried, u32::from(name == "retry"), "{name}");
+        assert_eq!(job.completed_at.is_some(), name == "complete", "{name}");
+        // And once more, by whoever reads what was written.
+        if ["retry", "snooze", "reclaim"].contains(&name) {
+            on.clock.advance(secs(2));
+            on.broker.forward(&on.queue, 9).await.unwrap();
+            on.settle(&on.take().await, archive()).await;
+            assert!(hex(&on.bytes("a")).ends_with(&unknown), "{name}");
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Everything in place for each operation, then one key of another type.
 #[tokio::test]
 async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
@@ -467,7 +542,7 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
     .chain([format!("processed:{day}"), format!("failed:{day}")]);
     let mut refused = 0;
     for key in every {
-        for operation in 0..11 {
+        for operation in 0..13 {
             on.cli("FLUSHALL");
             let mut kept = on.job("held");
             kept.record.retention = secs(60);
@@ -505,6 +580,11 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
                 7 => settle(Transition::Requeue).await.err(),
                 8 => on.broker.extend(std::slice::from_ref(&held.lease)).await.err(),
                 9 => on.broker.forward(&on.queue, 9).await.err(),
+                10 => on.broker.note(&held.lease, Note::Result(b"half")).await.err(),
+                11 => {
+                    let after = AfterCancel::Archive;
+                    on.broker.cancel(&on.queue, &held.lease.id, after).await.err()
+                }
                 _ => on.broker.lapsed(&on.queue, 9).await.err(),
             };
             if let Some(error) = error {
@@ -841,6 +921,11 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
         for delivery in on.broker.dequeue(&queues, 9).await.unwrap().deliveries {
             let lease = on.extend(&delivery).await.expect("the lease holds");
             let delivery = Delivery { lease, ..delivery };
+            let written = on.broker.note(&delivery.lease, Note::Result(b"half")).await;
+            assert_eq!(written.unwrap(), Settled::Done);
+            let (queue, id) = (&delivery.lease.queue, &delivery.lease.id);
+            let asked = on.broker.cancel(queue, id, AfterCancel::Retry).await;
+            assert_eq!(asked.unwrap(), CancelAnswer::Requested);
             assert_eq!(on.settle(&delivery, transition.clone()).await, Settled::Done);
         }
     }

@@ -102,3 +102,38 @@ impl Service for Recoverer {
         ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::memory::MemoryBroker;
+    use crate::broker::{CancelAnswer, Control, Inspect, LEASE};
+    use crate::job::{AfterCancel, JobRecord, JobState, NewJob};
+    use crate::time::{Clock, Timestamp};
+
+    #[tokio::test]
+    async fn a_cancelled_job_of_a_vanished_worker_becomes_what_was_wanted() {
+        for (after, expected) in [
+            (AfterCancel::Retry, Some((JobState::Retry, 1))),
+            (AfterCancel::Archive, Some((JobState::Archived, 0))),
+            (AfterCancel::Delete, None),
+        ] {
+            let clock = Clock::manual(Timestamp::from_secs(1_000));
+            let broker = Arc::new(MemoryBroker::new(clock.clone()));
+            let queue = QueueName::new("default").unwrap();
+            let mut job = JobRecord::new("t", None, queue.clone());
+            job.max_retry = 1;
+            let id = job.id.clone();
+            broker.enqueue(&[NewJob::now(job)]).await.unwrap();
+            broker.dequeue(std::slice::from_ref(&queue), 1).await.unwrap();
+            let asked = broker.cancel(&queue, &id, after).await.unwrap();
+            assert_eq!(asked, CancelAnswer::Requested);
+            clock.advance(LEASE * 2);
+
+            Recoverer::new(broker.clone(), vec![queue.clone()]).tick().await.unwrap();
+
+            let info = broker.job(&queue, &id).await.unwrap();
+            assert_eq!(info.map(|info| (info.state, info.job.retried)), expected, "{after:?}");
+        }
+    }
+}

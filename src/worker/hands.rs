@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
 use crate::job::{AfterCancel, CancelReason, Cancellation, JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
+
+/// How long after its end an attempt may go on before it is warned of.
+const STUCK: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Turn {
@@ -30,6 +33,12 @@ pub(super) struct Hand {
     wish: OnceLock<AfterCancel>,
     /// Its id was called out; what is wanted of it comes with the next extension.
     called: AtomicBool,
+    /// Since when the heartbeat sees that the attempt is to end.
+    ending: OnceLock<Instant>,
+    /// The handler is gone, and its word is on its way.
+    settling: AtomicBool,
+    /// It was warned of.
+    stuck: AtomicBool,
     lease: Mutex<(Lease, Turn, Instant)>,
     turn_over: Notify,
 }
@@ -48,6 +57,9 @@ impl Hand {
             cancellation,
             wish: OnceLock::new(),
             called: AtomicBool::new(false),
+            ending: OnceLock::new(),
+            settling: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             lease: Mutex::new((delivery.lease.clone(), Turn::Free, Instant::now() + LEASE)),
             turn_over: Notify::new(),
         }
@@ -75,6 +87,7 @@ impl Hand {
 
     /// The lease, for a settlement; waits while an extension is under way.
     pub(super) async fn begin_settling(&self) -> Lease {
+        self.settling.store(true, Ordering::Relaxed);
         loop {
             let over = self.turn_over.notified();
             {
@@ -152,12 +165,12 @@ impl Hands {
         InHand { hands: self, hand }
     }
 
-    /// Somebody wants the jobs with this id cancelled. Whether there is any.
+    /// Somebody wants the jobs with this id cancelled. Whether that is news.
     pub(super) fn call(&self, id: &str) -> bool {
         let mut any = false;
         for hand in self.all().values().filter(|hand| hand.job.id.as_str() == id) {
-            hand.called.store(true, Ordering::Relaxed);
-            any = true;
+            // Once is enough, however often it is called out.
+            any |= !hand.called.swap(true, Ordering::Relaxed);
         }
         any
     }
@@ -175,6 +188,26 @@ impl Hands {
                 deadline: hand.deadline,
             })
             .collect()
+    }
+
+    /// Tells attempts that their time is over. Their own tasks do so to the moment,
+    /// but not while a handler keeps its thread. Warns of those that go on for long.
+    pub(super) fn end_overdue(&self, now: Timestamp) {
+        for hand in self.all().values() {
+            if hand.deadline < now {
+                hand.cancellation.cancel(CancelReason::TimedOut);
+            }
+            let Some(reason) = hand.cancellation.reason() else { continue };
+            let ending = hand.ending.get_or_init(Instant::now).elapsed();
+            let settling = hand.settling.load(Ordering::Relaxed);
+            if ending >= STUCK && !settling && !hand.stuck.swap(true, Ordering::Relaxed) {
+                let (job_type, id) = (&hand.job.job_type, &hand.job.id);
+                tracing::warn!(
+                    "job does not end: type={job_type:?} id={id:?} was to end ({reason:?}) more \
+                     than {STUCK:?} ago; its handler blocks its thread, and its place stays taken"
+                );
+            }
+        }
     }
 
     /// Begins an extension of every lease that is not being settled.
