@@ -60,6 +60,7 @@
 //!
 //! Without an application, [`TestQueue::new`] takes the handlers itself.
 
+mod context;
 mod drive;
 mod enqueued;
 mod report;
@@ -84,6 +85,7 @@ use crate::time::{Clock, Timestamp};
 use crate::web::{JobQueue, JobQueueFairing};
 use crate::worker::WorkerSettings;
 
+pub use context::{TestAttempt, context};
 pub use enqueued::EnqueuedJob;
 pub use report::{Ended, Ran, Report};
 
