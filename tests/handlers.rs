@@ -453,6 +453,30 @@ async fn a_handler_that_keeps_its_thread_learns_that_its_time_is_up_and_keeps_it
     assert_eq!(app.diary.read(), ["handler keep the thread", kept, "handler x"]);
 }
 
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_is_archived_or_deleted_at_once_and_otherwise_left_alone(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let (queue, _redis) = store.open();
+    let app = App::launch(queue.set("jobqueue.worker", false)).await;
+    let soon = app.put(work("x")).await;
+    let later = app.queue.enqueue(work("y")).delay(Duration::from_secs(60)).await.unwrap().id;
+
+    let left = app.cancel(&later, AfterCancel::Retry).await;
+    assert_eq!(left, Cancelled::NotRunning(JobState::Scheduled));
+    assert_eq!(app.cancel(&later, AfterCancel::Archive).await, Cancelled::Done);
+    app.until(&later, JobState::Archived).await;
+    let ended = app.cancel(&later, AfterCancel::Delete).await;
+    assert_eq!(ended, Cancelled::NotRunning(JobState::Archived));
+    assert_eq!(app.cancel(&soon, AfterCancel::Delete).await, Cancelled::Done);
+    app.until_gone(&soon).await;
+
+    let queue = QueueName::new("default").unwrap();
+    let error = app.queue.inspector().cancel(&queue, &soon, AfterCancel::Delete).await;
+    assert!(error.unwrap_err().is_not_found());
+}
+
 #[rocket::async_test]
 async fn an_id_that_asynqs_tools_call_out_is_a_failed_attempt_in_every_queue() {
     let redis = RedisServer::start::<&str>(&[]);

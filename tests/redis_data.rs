@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
-    Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Inspect, Lease,
-    Note, PoolSettings, RedisPool, Running, Settled, Topology,
+    Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Inspect,
+    Lease, Note, PoolSettings, RedisPool, Running, Settled, Topology,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
@@ -503,6 +503,12 @@ async fn what_a_newer_peer_wrote_is_kept_byte_for_byte_by_every_rewrite() {
         assert_eq!((job.max_retry, job.retention), (5, secs(60)), "{name}");
         assert_eq!(job.retried, u32::from(name == "retry"), "{name}");
         assert_eq!(job.completed_at.is_some(), name == "complete", "{name}");
+        if name == "archive" {
+            let id = JobId::new("a").unwrap();
+            on.broker.edit(&on.queue, &id, b"[7]").await.unwrap();
+            assert!(hex(&on.bytes("a")).contains(&unknown), "after an edit");
+            assert_eq!(on.message("a").payload_bytes(), b"[7]");
+        }
         // And once more, by whoever reads what was written.
         if ["retry", "snooze", "reclaim"].contains(&name) {
             on.clock.advance(secs(2));

@@ -1,6 +1,6 @@
 //! Words to and from running jobs.
 
-use rocket_jobqueue::internals::{CancelAnswer, Note};
+use rocket_jobqueue::internals::{Acted, Action, CancelAnswer, Note};
 use rocket_jobqueue::{AfterCancel, Progress};
 
 use super::bench::*;
@@ -248,6 +248,25 @@ async fn a_job_that_was_to_be_tried_again_is(
     on.forward().await;
 
     assert_eq!(on.take().await.cancel, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_operators_later_word_takes_the_place_of_a_wish(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(Action::Run, Action::Reschedule(Placement::After(secs(9))), Action::Archive)]
+    word: Action,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let taken = on.take().await;
+    on.cancel("a", AfterCancel::Archive).await;
+    on.settle(&taken, retry(secs(60))).await;
+    assert_eq!(on.see("a").await.cancelling, Some(AfterCancel::Archive));
+
+    assert_eq!(on.broker.act(&on.queue, &id("a"), word).await.unwrap(), Acted::Done);
+
+    assert_eq!(on.see("a").await.cancelling, None);
 }
 
 #[rstest]
