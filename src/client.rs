@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::broker::Broker;
 use crate::error::Error;
-use crate::job::Job;
+use crate::job::{Job, NewJob, Periodic};
 
 pub use bulk::EnqueueAll;
 pub use enqueue::{Draft, Enqueue};
@@ -69,6 +69,14 @@ impl Client {
     /// type of. `None` and empty bytes differ in the unique lock only, as in Go.
     pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
         Draft::raw(job_type, payload).by(self.clone())
+    }
+
+    /// What a periodic entry enqueues at each tick.
+    pub(crate) fn template(&self, periodic: &Periodic) -> Result<NewJob, Error> {
+        let draft = Draft::raw(periodic.job_type(), periodic.payload()?);
+        let draft = draft.options(periodic.all_options());
+        let with = |draft: Draft, (name, value): &(String, String)| draft.header(name, value);
+        periodic.headers().iter().fold(draft, with).build(self.max_payload)
     }
 
     /// Prepares many jobs of any types, queues and options; await it to store

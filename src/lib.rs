@@ -21,9 +21,9 @@ mod worker;
 
 pub use broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, BrokenJob, ClusterPlace, Cursor, DayStats,
-    Defect, Fate, Finding, FindingKind, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, JobWorker,
-    Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo,
-    StoreNode, WorkerInfo,
+    Defect, EntryInfo, EntryRun, Fate, Finding, FindingKind, GroupInfo, GroupPage, JobInfo,
+    JobPage, JobRow, JobWorker, Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo,
+    Servers, StoreInfo, StoreNode, WorkerInfo,
 };
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
@@ -34,6 +34,7 @@ pub use pool::Connection as JobQueueConnection;
 pub use registry::{
     Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
 };
+pub use scheduler::{PeriodicInfo, PeriodicJobs};
 pub use time::{Clock, Timestamp};
 pub use web::{FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails};
 

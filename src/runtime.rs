@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::QueueName;
 use crate::registry::{Registry, State};
-use crate::scheduler::{Aggregation, Scheduler};
+use crate::scheduler::{Aggregation, PeriodicJobs, Periodicals, Scheduler};
 use crate::worker::{Worker, WorkerSettings};
 
 /// How long after its last answer the store still counts as ready.
@@ -34,6 +34,9 @@ pub(crate) struct Runtime {
     settings: Option<WorkerSettings>,
     /// `None` where groups are left alone.
     aggregation: Option<Aggregation>,
+    periodic: PeriodicJobs,
+    /// Whether this process fires its periodic entries.
+    fires: bool,
     running: Mutex<Option<Running>>,
     /// What handlers need, from the first start on.
     state: Mutex<Option<Arc<State>>>,
@@ -72,6 +75,7 @@ impl ByHand {
 /// What was started, to be stopped.
 struct Running {
     worker: Option<(Worker, Scheduler)>,
+    periodicals: Option<Periodicals>,
     probe: CancellationToken,
     tasks: TaskTracker,
 }
@@ -89,8 +93,12 @@ impl Runtime {
         settings: Option<WorkerSettings>,
         max_payload: usize,
     ) -> Self {
+        let client = Client::new(Arc::clone(&broker), max_payload);
+        let checks = client.clone();
         Self {
-            client: Client::new(Arc::clone(&broker), max_payload),
+            periodic: PeriodicJobs::new(Arc::new(move |periodic| checks.template(periodic))),
+            fires: settings.is_some(),
+            client,
             broker,
             registry,
             settings,
@@ -115,6 +123,17 @@ impl Runtime {
     pub(crate) fn aggregating(mut self, aggregation: Option<Aggregation>) -> Self {
         self.aggregation = aggregation;
         self
+    }
+
+    /// Fires periodic entries, or leaves that to other processes. By default a
+    /// process with a worker does.
+    pub(crate) fn firing(mut self, fires: bool) -> Self {
+        self.fires = fires;
+        self
+    }
+
+    pub(crate) fn periodic(&self) -> &PeriodicJobs {
+        &self.periodic
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {
@@ -164,7 +183,8 @@ impl Runtime {
             );
             (worker, scheduler)
         });
-        *running = Some(Running { worker, probe, tasks });
+        let periodicals = self.fires.then(|| Periodicals::start(&self.broker, &self.periodic));
+        *running = Some(Running { worker, periodicals, probe, tasks });
     }
 
     fn driven(&self, state: Arc<State>) -> Driven {
@@ -205,6 +225,9 @@ impl Runtime {
         let _turn = self.draining.lock().await;
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
+        if let Some(periodicals) = &running.periodicals {
+            periodicals.stop().await;
+        }
         if let Some((worker, scheduler)) = &running.worker {
             // Due jobs are left to the others from now on.
             let ((), interrupted) = tokio::join!(scheduler.stop(), worker.drain());

@@ -8,8 +8,8 @@ use std::time::Duration;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use rocket_jobqueue::Error;
 use rocket_jobqueue::internals::{Config, PoolSettings, StorageType, Store, Topology};
+use rocket_jobqueue::{Error, Periodic};
 use rstest::rstest;
 use tempfile::TempDir;
 
@@ -424,6 +424,34 @@ fn a_wrong_connection_value_stops_the_launch(#[case] yaml: &str, #[case] message
 #[case("jobqueue: {queues: {mail: 0}}", "at least one queue")]
 #[case("jobqueue: {queues: [mail]}", "jobqueue.queues: expected a table, found a list")]
 #[case("jobqueue: nothing", "jobqueue: expected a table, found text")]
+#[case("jobqueue: {periodic: [a]}", "jobqueue.periodic: expected a table, found a list")]
+#[case("jobqueue: {periodic: {a: x}}", "jobqueue.periodic.a: expected a table, found text")]
+#[case("jobqueue: {periodic: {a: {type: t}}}", "jobqueue.periodic.a.spec: expected a schedule")]
+#[case(
+    "jobqueue: {periodic: {a: {spec: '@daily'}}}",
+    "jobqueue.periodic.a.type: expected the type"
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '61 * * * *'}}}",
+    r#"jobqueue.periodic.a.spec: expected values within the bounds in the field minute (0-59), found "61""#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', time_zone: Berlin}}}",
+    r#"jobqueue.periodic.a.time_zone: expected a time zone of the IANA database such as Europe/Berlin, found "Berlin""#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', payload: '{'}}}",
+    "jobqueue.periodic.a.payload: expected a table, or a text that is JSON, found another text"
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', missed: never}}}",
+    r#"jobqueue.periodic.a.missed: expected skip, once or a duration such as 30m, found "never""#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@daily', unique_for: 10ms}}}",
+    "jobqueue.periodic.a.unique_for: expected a duration of 1s or more"
+)]
+#[case("jobqueue: {periodic: {'a b': {type: t, spec: '@daily'}}}", "expected an entry name")]
 #[case("api: {rate_limit: {enabled: 'on'}}", "api.rate_limit.enabled: expected true or false")]
 #[case(
     "api: {rate_limit: {requests_per_minute: -1}}",
@@ -686,4 +714,30 @@ fn an_unknown_key_of_a_queues_archive_is_warned_of() {
     let config = Project::new().yaml("jobqueue: {archive: {mail: {most: 3}}}").load();
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     assert!(config.warnings[0].contains("archive.mail.most is unknown"), "{:?}", config.warnings);
+}
+
+#[test]
+fn all_layers_together_make_a_periodic_entry_and_an_empty_spec_takes_it_out() {
+    let project = Project::new()
+        .toml(
+            "[default.jobqueue.periodic.a]\nspec = '@daily'\ntype = 'weak'\nqueue = 'low'\n\
+             [default.jobqueue.periodic.b]\nspec = '@daily'\ntype = 'gone'",
+        )
+        .yaml("jobqueue: {periodic: {a: {type: strong, payload: {n: 1}}, b: {spec: ''}}}");
+
+    let periodic = project.load().jobqueue.periodic;
+
+    let strong = Periodic::raw("@daily", "strong", Some(br#"{"n":1}"#.to_vec()));
+    assert_eq!(periodic, [("a".to_owned(), strong.name("a").queue("low"))].into());
+}
+
+#[test]
+fn an_unknown_key_of_a_periodic_entry_is_warned_of_with_the_nearest() {
+    let project =
+        Project::new().yaml("jobqueue: {periodic: {a: {type: t, spec: '@daily', timezone: UTC}}}");
+    let warnings = project.load().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let line = &warnings[0];
+    assert!(line.contains("jobqueue.periodic.a.timezone is unknown"), "{line}");
+    assert!(line.ends_with("jobqueue.periodic.a.time_zone"), "{line}");
 }

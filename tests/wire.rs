@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use rocket_jobqueue::internals::redis::keys;
-use rocket_jobqueue::internals::redis::wire::{self, ServerInfo, TaskMessage, WorkerInfo};
-use rocket_jobqueue::internals::{Announcement, Running};
-use rocket_jobqueue::{JobId, JobRecord, QueueName, Timestamp};
+use rocket_jobqueue::internals::redis::wire::{
+    self, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskMessage, WorkerInfo,
+};
+use rocket_jobqueue::internals::{AnnouncedEntry, Announcement, Running};
+use rocket_jobqueue::{EntryRun, JobId, JobRecord, NewJob, QueueName, Timestamp};
 use serde_json::Value;
 
 fn vectors(file: &str) -> Vec<Value> {
@@ -195,4 +197,50 @@ fn times_are_written_also_when_they_are_zero_and_a_long_payload_is_cut() {
 
     assert!(server.start_time.is_some() && worker.deadline.is_some());
     assert_eq!(worker.task_payload.len(), 4096);
+}
+
+#[test]
+fn a_periodic_entry_is_written_as_asynqs_schedulers_write_it() {
+    let golden = "0a03652d31120a406576657279203330731a047469636b2a0c517565756528226c6f7722292a0b4d\
+                  617852657472792833293206089e9d80cc063a0b088092b8c398feffffff01";
+    let mut job = NewJob::now(JobRecord::new("tick", None, QueueName::new("low").unwrap()));
+    job.record.max_retry = 3;
+    let entry = AnnouncedEntry {
+        id: "e-1".to_owned(),
+        spec: "@every 30s".to_owned(),
+        job,
+        next: Some(Timestamp::from_secs(1_770_000_030)),
+        prev: None,
+    };
+
+    assert_eq!(hex(&wire::scheduler_entry(&entry)), golden);
+    let read = wire::entry_info(&bytes(golden), "host:1:x").unwrap();
+
+    assert_eq!((read.id.as_str(), read.spec.as_str()), ("e-1", "@every 30s"));
+    assert_eq!((read.job_type.as_str(), read.payload.len()), ("tick", 0));
+    assert_eq!(read.options, ["Queue(\"low\")", "MaxRetry(3)"]);
+    assert_eq!(read.queue.as_str(), "low");
+    assert_eq!((read.next, read.prev), (entry.next, None));
+    assert_eq!(read.schedulers, ["host:1:x"]);
+}
+
+#[test]
+fn a_run_of_a_periodic_entry_is_written_as_asynqs_schedulers_write_it() {
+    let golden = "0a03742d39120a089e9d80cc0610c0843d";
+    let at = Timestamp::from_micros(1_770_000_030_001_000);
+    let run = EntryRun::new(JobId::new("t-9").unwrap(), at);
+
+    assert_eq!(hex(&wire::scheduler_event(&run)), golden);
+    assert_eq!(wire::entry_run(&bytes(golden)), Some(run));
+}
+
+#[test]
+fn what_is_damaged_or_has_no_time_is_read_as_far_as_it_goes() {
+    assert_eq!(wire::entry_info(&[0xff], "x"), None);
+    assert_eq!(wire::entry_run(&[0xff],), None);
+    let event = SchedulerEnqueueEvent { task_id: "t".to_owned(), enqueue_time: None };
+    assert_eq!(wire::entry_run(&event.encode_to_vec()), None);
+    let bare = SchedulerEntry { spec: "@daily".to_owned(), ..SchedulerEntry::default() };
+    let read = wire::entry_info(&bare.encode_to_vec(), "x").unwrap();
+    assert_eq!((read.next, read.prev, read.queue.as_str()), (None, None, "default"));
 }

@@ -5,6 +5,7 @@
 mod actions;
 mod control;
 mod doctor;
+mod entries;
 mod expiring;
 mod groups;
 mod inspect;
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
+use entries::EntryBook;
 use expiring::Expiring;
 use queue::Queue;
 
@@ -77,6 +79,7 @@ pub struct Recorded {
 struct State {
     queues: BTreeMap<QueueName, Queue>,
     announced: Expiring<Announcement>,
+    entries: EntryBook,
 }
 
 impl MemoryBroker {

@@ -5,9 +5,11 @@
 mod actions;
 mod control;
 mod doctor;
+mod entries;
 mod groups;
 mod inspect;
 pub mod memory;
+mod option_text;
 mod page;
 pub mod redis;
 mod view;
@@ -18,6 +20,10 @@ pub use actions::{
 };
 pub use control::{CancelAnswer, Control, Heard, Note};
 pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
+pub use entries::{
+    AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, HISTORY,
+    Tick,
+};
 pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY};
 pub use inspect::{Inspect, Shelf};
 pub(crate) use page::{Begin, Mark};
@@ -189,6 +195,17 @@ pub struct Running {
     pub deadline: Timestamp,
 }
 
+/// The name of this host, as announcements show it.
+pub(crate) fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown-host".to_owned())
+}
+
 mod sealed {
     pub trait Sealed {}
 }
@@ -198,7 +215,7 @@ pub(crate) use sealed::Sealed;
 ///
 /// Every operation is atomic per job: it happens as a whole or not at all.
 pub trait Broker:
-    Inspect + Control + Doctor + Actions + Groups + Send + Sync + Sealed + 'static
+    Inspect + Entries + Control + Doctor + Actions + Groups + Send + Sync + Sealed + 'static
 {
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.

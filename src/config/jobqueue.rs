@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::periodic;
 use super::value::{Leaf, Table, quoted};
 use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
-use crate::job::{QueueName, UnknownJobs};
+use crate::job::{Periodic, QueueName, UnknownJobs};
 
 /// Half of what Redis takes in one value.
 const MOST_PAYLOAD: u32 = 256 * 1024 * 1024;
@@ -36,6 +37,8 @@ pub(super) const KEYS: &[&str] = &[
     "archive_age",
     "archive",
     "release_lock_on_archive",
+    "fire_periodic",
+    "periodic",
 ];
 
 /// More would be a place to keep things, which an archive is not.
@@ -115,6 +118,15 @@ pub struct JobQueueConfig {
     /// How many archived jobs are kept, and how long. Default 9,999 for 90 days in
     /// every queue, which is what Asynq keeps.
     pub archive: ArchiveSettings,
+    /// Whether this process fires periodic entries. Default: as
+    /// [`JobQueueConfig::worker`].
+    pub fire_periodic: bool,
+    /// Periodic entries by name: `spec` and `type`, and where wanted `time_zone`,
+    /// `payload` (a table, or a text that is JSON), `queue`, `delay`, `max_retry`,
+    /// `timeout`, `retention`, `unique_for`, `group` and `missed` (`skip`, `once`,
+    /// or a duration; default `1h`). All layers together make an entry; an empty
+    /// `spec` takes it out. Default none.
+    pub periodic: BTreeMap<String, Periodic>,
 }
 
 impl Default for JobQueueConfig {
@@ -139,6 +151,8 @@ impl Default for JobQueueConfig {
             docs: true,
             log_to_stderr: true,
             archive: ArchiveSettings::default(),
+            fire_periodic: true,
+            periodic: BTreeMap::new(),
         }
     }
 }
@@ -182,6 +196,8 @@ impl JobQueueConfig {
             docs: table.bool("docs", true)?,
             log_to_stderr: table.bool("log_to_stderr", true)?,
             archive: archive(table)?,
+            fire_periodic: table.bool("fire_periodic", table.bool("worker", true)?)?,
+            periodic: periodic::read(table)?,
         })
     }
 }

@@ -9,7 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use super::files::{self, AppEnv, RocketToml};
 use super::value::{Leaf, Table, kind};
-use super::{connection, jobqueue, rate_limit};
+use super::{connection, jobqueue, periodic, rate_limit};
 use crate::error::Error;
 
 /// A table of ours, wherever it is written.
@@ -260,6 +260,21 @@ impl Walk<'_> {
     }
 
     fn key(&mut self, key: &str, at: &str, value: &Value) -> Result<(), Error> {
+        if matches!(self.section, Section::JobQueue) && key == "periodic" {
+            return self.table_at("periodic.", value);
+        }
+        if matches!(self.section, Section::JobQueue) && at == "periodic." {
+            return self.table_at(&format!("{key}."), value);
+        }
+        let in_entry = matches!(self.section, Section::JobQueue) && at.starts_with("periodic.");
+        if in_entry && !periodic::KEYS.contains(&&key[at.len()..]) {
+            if let Some(near) = nearest(&key[at.len()..], periodic::KEYS) {
+                let origin = (self.origin)(value, &self.root);
+                let prefix = format!("{}.{at}", self.root);
+                self.warnings.push(unknown(&origin, &prefix, &key[at.len()..], near));
+            }
+            return Ok(());
+        }
         let known = self.section.keys();
         let is_queue = matches!(self.section, Section::JobQueue) && at == "queues.";
         if key == "queues" && known.contains(&key) {
@@ -276,7 +291,7 @@ impl Walk<'_> {
             self.warnings.push(unknown(&origin, &format!("{}.", self.root), key, &max));
             return Ok(());
         }
-        if known.contains(&key) || is_queue || in_archive {
+        if known.contains(&key) || is_queue || in_archive || in_entry {
             if !matches!(value, Value::Empty(..)) {
                 self.table.0.insert(key.to_owned(), self.leaf(key, value));
             }

@@ -5,6 +5,7 @@ mod connection;
 mod files;
 mod jobqueue;
 mod layer;
+mod periodic;
 mod rate_limit;
 mod value;
 

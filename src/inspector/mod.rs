@@ -4,6 +4,7 @@
 mod actions;
 mod control;
 mod doctor;
+mod entries;
 mod lists;
 mod servers;
 

@@ -4,10 +4,13 @@
 
 mod aggregator;
 mod alarm;
+mod cron;
 mod forwarder;
+mod herald;
 mod janitor;
 mod reconciler;
 mod recoverer;
+mod timetable;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,12 +25,15 @@ use crate::error::Refusals;
 use crate::job::QueueName;
 use crate::time::Backoff;
 use alarm::Alarm;
+use cron::Cron;
+use herald::{Farewell, Herald};
 
 pub(crate) use aggregator::{Aggregation, Aggregator};
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
 pub(crate) use reconciler::Reconciler;
 pub(crate) use recoverer::Recoverer;
+pub use timetable::{PeriodicInfo, PeriodicJobs};
 
 /// Something to be done again and again.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -119,6 +125,33 @@ impl Scheduler {
 impl Drop for Scheduler {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The running services for periodic entries of one process.
+pub(crate) struct Periodicals {
+    scheduler: Scheduler,
+    farewell: Farewell,
+}
+
+impl Periodicals {
+    /// Fires and announces these entries, also those that are added later.
+    pub(crate) fn start(broker: &Arc<dyn Broker>, entries: &PeriodicJobs) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let alarm = Arc::new(Alarm::start());
+        let herald = Herald::new(Arc::clone(broker), entries.clone());
+        let farewell = herald.farewell();
+        tasks.spawn(run(herald, Arc::clone(&alarm), stop.clone()));
+        let cron = Cron::new(Arc::clone(broker), entries.clone());
+        tasks.spawn(run(cron, alarm, stop.clone()));
+        tasks.close();
+        Self { scheduler: Scheduler { stop, tasks }, farewell }
+    }
+
+    /// Ends firing, and takes the announcement back.
+    pub(crate) async fn stop(&self) {
+        self.scheduler.stop().await;
+        self.farewell.say().await;
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
 use crate::job::{
-    JobContext, JobError, JobOptions, JobRecord, RetryPolicy, Transition, UnknownJobs,
+    JobContext, JobError, JobOptions, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs,
 };
 use crate::pool::RedisPool;
 use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, Need, Registry, State, raw_entry};
@@ -46,6 +46,7 @@ struct Parts {
     entries: Vec<Entry>,
     layers: Vec<Layer>,
     settled: Vec<SettledHook>,
+    periodic: Vec<Periodic>,
     hooks: Hooks,
     overrides: Figment,
     environment: Option<String>,
@@ -62,6 +63,7 @@ impl JobQueueFairing {
                 entries: Vec::new(),
                 layers: Vec::new(),
                 settled: Vec::new(),
+                periodic: Vec::new(),
                 hooks: Hooks::default(),
                 overrides: Figment::new(),
                 environment: None,
@@ -169,6 +171,14 @@ impl JobQueueFairing {
         E: Into<JobError>,
     {
         self.with(|parts| parts.aggregate = Some(aggregate::erase(function)))
+    }
+
+    /// Enqueues a job again and again; see [`Periodic`]. Entries may also be
+    /// configured (`jobqueue.periodic.<name>`), and added while the application
+    /// runs ([`JobQueue::periodic`]). They are fired by processes with a worker, or
+    /// as `jobqueue.fire_periodic` says.
+    pub fn periodic(self, entry: Periodic) -> Self {
+        self.with(|parts| parts.periodic.push(entry))
     }
 
     /// Asks this guard of the application's before it shows or changes queues
@@ -368,9 +378,21 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     });
     let aggregation = parts.aggregate.map(|f| aggregate::aggregation(&config.jobqueue, f));
     let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
-        .aggregating(aggregation);
+        .aggregating(aggregation)
+        .firing(config.jobqueue.fire_periodic);
     if let Some((_, slot)) = by_hand {
         runtime = runtime.by_hand(slot);
+    }
+    for entry in &parts.periodic {
+        let wrong = |error| Error::config(format!("periodic entry {entry:?}: {error}"));
+        runtime.periodic().add_first(entry).map_err(wrong)?;
+    }
+    for (name, entry) in &config.jobqueue.periodic {
+        let wrong = |error| Error::config(format!("jobqueue.periodic.{name}: {error}"));
+        runtime.periodic().add_first(entry).map_err(wrong)?;
+    }
+    if !config.jobqueue.fire_periodic && !runtime.periodic().list().is_empty() {
+        tracing::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
     }
     let queue = JobQueue::new(runtime, config.jobqueue.clone());
     Ok(Ready { queue, hooks, config, worker_only: parts.worker_only })

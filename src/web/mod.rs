@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
+use crate::scheduler::PeriodicJobs;
 
 pub use database::JobQueuePool;
 pub use error::{FieldProblem, ProblemDetails};
@@ -116,6 +117,11 @@ impl JobQueue {
         I::Item: Into<Draft>,
     {
         self.0.runtime.client().enqueue_all(jobs)
+    }
+
+    /// The periodic entries of this process, to add, remove and list them.
+    pub fn periodic(&self) -> PeriodicJobs {
+        self.0.runtime.periodic().clone()
     }
 
     /// Looks at queues and jobs and acts on them, as an operator does.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Shared;
-use crate::broker::{Announcement, Broker};
+use crate::broker::{Announcement, Broker, host_name};
 
 /// How often a stopping worker looks whether its last job has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -120,14 +120,4 @@ async fn extend(shared: &Shared, broker: &dyn Broker) -> bool {
             false
         }
     }
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .or_else(|| std::env::var("HOSTNAME").ok())
-        .or_else(|| std::env::var("COMPUTERNAME").ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "unknown-host".to_owned())
 }

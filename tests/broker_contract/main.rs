@@ -17,6 +17,7 @@ mod dequeue;
 mod doctor;
 mod due;
 mod enqueue;
+mod entries;
 mod fencing;
 mod groups;
 mod idempotency;

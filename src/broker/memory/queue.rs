@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 
+use super::entries::Claim;
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
@@ -44,6 +45,8 @@ pub(super) struct Queue {
     pub(super) grouping: Grouping,
     pub(super) locks: Expiring<JobId>,
     requests: Expiring<Request>,
+    /// Of periodic entries, by their name.
+    pub(super) claims: HashMap<String, Claim>,
     pub(super) total: Tally,
     pub(super) days: BTreeMap<i64, Tally>,
 }

@@ -12,6 +12,8 @@ pub const QUEUES: &str = "asynq:queues";
 pub const SERVERS: &str = "asynq:servers";
 /// Keys of what they run, scored alike.
 pub const WORKERS: &str = "asynq:workers";
+/// Keys of all processes with periodic entries, scored alike.
+pub const SCHEDULERS: &str = "asynq:schedulers";
 /// Ours: the channel that tells of jobs due earlier than any was before.
 pub const WAKE: &str = "asynq:x:wake";
 
@@ -82,4 +84,20 @@ pub fn server(who: &Announcement) -> String {
 /// The key of what it runs, in the same slot.
 pub fn workers(who: &Announcement) -> String {
     format!("asynq:workers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
+}
+
+/// The key of a process's periodic entries.
+pub fn scheduler(id: &str) -> String {
+    format!("asynq:schedulers:{{{id}}}")
+}
+
+/// The process whose key this is.
+pub fn scheduler_of(key: &str) -> &str {
+    let id = key.strip_prefix("asynq:schedulers:{").and_then(|rest| rest.strip_suffix('}'));
+    id.unwrap_or(key)
+}
+
+/// The runs of a periodic entry.
+pub fn scheduler_history(entry_id: &str) -> String {
+    format!("asynq:scheduler_history:{entry_id}")
 }

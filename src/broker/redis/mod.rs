@@ -10,6 +10,7 @@ mod calls;
 mod clock;
 mod control;
 mod doctor;
+mod entries;
 mod groups;
 mod inspect;
 pub mod keys;

@@ -38,6 +38,9 @@ pub(super) struct Scripts {
     pub unfit: LuaScript,
     pub aggregate: LuaScript,
     pub mend: LuaScript,
+    pub fire: LuaScript,
+    pub entries: LuaScript,
+    pub run: LuaScript,
 }
 
 /// The file `lua/<name>.lua` after `lua/common.lua` and, where one is named
@@ -97,4 +100,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     aggregate: script!("store", "group" => "aggregate"),
     mend: script!("group", "mend"),
     announce: LuaScript::new("announce", include_str!("lua/announce.lua")),
+    fire: script!("store", "fire"),
+    entries: LuaScript::new("entries", include_str!("lua/entries.lua")),
+    run: LuaScript::new("run", include_str!("lua/run.lua")),
 });

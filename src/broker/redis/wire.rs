@@ -7,7 +7,9 @@ use std::time::Duration;
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
-use crate::broker::{self, Announcement, Running};
+use crate::broker::{
+    self, AnnouncedEntry, Announcement, EntryInfo, EntryRun, Running, option_text,
+};
 use crate::job::{JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
@@ -140,6 +142,101 @@ pub struct WorkerInfo {
     /// Always written.
     #[prost(message, optional, tag = "9")]
     pub deadline: Option<Instant>,
+}
+
+/// A periodic entry, as a process tells of it.
+#[derive(Clone, PartialEq, Message)]
+pub struct SchedulerEntry {
+    /// The entry's id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The specification.
+    #[prost(string, tag = "2")]
+    pub spec: String,
+    /// The type of its jobs.
+    #[prost(string, tag = "3")]
+    pub task_type: String,
+    /// Their payload.
+    #[prost(bytes = "vec", tag = "4")]
+    pub task_payload: Vec<u8>,
+    /// Their options, as texts.
+    #[prost(string, repeated, tag = "5")]
+    pub enqueue_options: Vec<String>,
+    /// Always written; [`NEVER`] where there is none.
+    #[prost(message, optional, tag = "6")]
+    pub next_enqueue_time: Option<Instant>,
+    /// Always written; [`NEVER`] where there is none.
+    #[prost(message, optional, tag = "7")]
+    pub prev_enqueue_time: Option<Instant>,
+}
+
+/// One run of a periodic entry.
+#[derive(Clone, PartialEq, Message)]
+pub struct SchedulerEnqueueEvent {
+    /// The job.
+    #[prost(string, tag = "1")]
+    pub task_id: String,
+    /// Always written: old readers fail a whole listing without it.
+    #[prost(message, optional, tag = "2")]
+    pub enqueue_time: Option<Instant>,
+}
+
+/// Go's zero time, the first instant of year 1: how "never" is written.
+pub const NEVER: Instant = Instant { seconds: -62_135_596_800, nanos: 0 };
+
+/// The record of a periodic entry.
+pub fn scheduler_entry(entry: &AnnouncedEntry) -> Vec<u8> {
+    let seen = entry.seen("");
+    SchedulerEntry {
+        id: seen.id,
+        spec: seen.spec,
+        task_type: seen.job_type,
+        task_payload: seen.payload,
+        enqueue_options: seen.options,
+        next_enqueue_time: Some(seen.next.map_or(NEVER, Instant::from)),
+        prev_enqueue_time: Some(seen.prev.map_or(NEVER, Instant::from)),
+    }
+    .encode_to_vec()
+}
+
+/// The entry that a record stands for; `None` where Go would not read it either.
+pub fn entry_info(bytes: &[u8], scheduler: &str) -> Option<EntryInfo> {
+    let entry = SchedulerEntry::decode(bytes).ok()?;
+    Some(EntryInfo {
+        id: entry.id,
+        spec: entry.spec,
+        job_type: entry.task_type,
+        payload: entry.task_payload,
+        queue: option_text::queue(&entry.enqueue_options),
+        options: entry.enqueue_options,
+        next: entry.next_enqueue_time.and_then(|at| at.time()),
+        prev: entry.prev_enqueue_time.and_then(|at| at.time()),
+        schedulers: vec![scheduler.to_owned()],
+    })
+}
+
+/// The record of a run.
+pub fn scheduler_event(run: &EntryRun) -> Vec<u8> {
+    SchedulerEnqueueEvent {
+        task_id: run.job.as_str().to_owned(),
+        enqueue_time: Some(run.at.into()),
+    }
+    .encode_to_vec()
+}
+
+/// The run that a record stands for; `None` where it cannot be read.
+pub fn entry_run(bytes: &[u8]) -> Option<EntryRun> {
+    let event = SchedulerEnqueueEvent::decode(bytes).ok()?;
+    Some(EntryRun::new(JobId::stored(&event.task_id), event.enqueue_time?.time()?))
+}
+
+impl Instant {
+    /// `None` for never.
+    fn time(&self) -> Option<Timestamp> {
+        let part = i64::from(self.nanos.clamp(0, 999_999_999) / 1000);
+        let micros = self.seconds.checked_mul(1_000_000)?.checked_add(part)?;
+        (*self != NEVER).then(|| Timestamp::from_micros(micros))
+    }
 }
 
 /// The message of a job.

@@ -1,0 +1,191 @@
+//! Periodic entries, as Asynq's schedulers write them and its tools read them.
+
+use std::time::Duration;
+
+use ::redis::Value;
+use futures_util::future::join;
+
+use super::calls::Storing;
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, reply, wire};
+use crate::broker::entries::{
+    AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, Tick,
+    merged,
+};
+use crate::broker::{Answer, Broker};
+use crate::error::Error;
+use crate::job::Placement;
+use crate::pool::{Repeat, ScriptCall};
+use crate::time::Timestamp;
+
+/// Most processes, and most entries of each, that one answer shows.
+const SHOWN: i64 = 1000;
+
+impl Entries for RedisBroker {
+    fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired> {
+        Box::pin(async move {
+            let publish = async {
+                if !what.ticks.is_empty() {
+                    self.publish(&what.queue).await;
+                }
+            };
+            join(publish, self.fire_ticks(what)).await.1
+        })
+    }
+
+    fn record_run<'a>(
+        &'a self,
+        entry_id: &'a str,
+        run: &'a EntryRun,
+        keep: Duration,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let key = keys::scheduler_history(entry_id);
+            let event = wire::scheduler_event(run);
+            let add = |_| {
+                ScriptCall::new()
+                    .key(&*key)
+                    .arg(run.at.as_secs())
+                    .arg(event.as_slice())
+                    .arg(keep.as_secs())
+            };
+            self.pool.eval(&SCRIPTS.run, Repeat::Safe, add).await?;
+            Ok(())
+        })
+    }
+
+    fn announce_entries<'a>(
+        &'a self,
+        scheduler: &'a str,
+        entries: &'a [AnnouncedEntry],
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (now, ttl) = (self.now().as_secs(), ENTRIES_ANNOUNCED_FOR.as_secs());
+            let key = keys::scheduler(scheduler);
+            let expired = [keys::SCHEDULERS.into(), "-inf".into(), format!("({now}").into()];
+            self.command(Repeat::Safe, "ZREMRANGEBYSCORE", &expired).await?;
+            let until = (now + ttl as i64).to_string();
+            let member = [keys::SCHEDULERS.into(), until.into(), key.as_str().into()];
+            self.command(Repeat::Safe, "ZADD", &member).await?;
+            let records: Vec<Vec<u8>> = entries.iter().map(wire::scheduler_entry).collect();
+            let tell = |_| {
+                let call = ScriptCall::new().key(&*key).arg(ttl);
+                records.iter().fold(call, |call, record| call.arg(record.as_slice()))
+            };
+            self.pool.eval(&SCRIPTS.entries, Repeat::Safe, tell).await?;
+            Ok(())
+        })
+    }
+
+    fn retire_entries<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let key = keys::scheduler(scheduler);
+            let member = [keys::SCHEDULERS.into(), key.as_str().into()];
+            self.command(Repeat::Safe, "ZREM", &member).await?;
+            self.command(Repeat::Safe, "DEL", &[key.into()]).await?;
+            Ok(())
+        })
+    }
+
+    fn entries(&self) -> Answer<'_, Vec<EntryInfo>> {
+        Box::pin(async move {
+            let now = self.now().as_secs().to_string();
+            let shown = SHOWN.to_string();
+            let alive: Vec<Vec<u8>> = [keys::SCHEDULERS, &now, "+inf", "LIMIT", "0", &shown]
+                .map(|part| part.as_bytes().to_vec())
+                .into();
+            let mut told = Vec::new();
+            for key in array(self.command(Repeat::Safe, "ZRANGEBYSCORE", &alive).await?)? {
+                let last = (SHOWN - 1).to_string();
+                let range = [key.clone(), "0".into(), last.into()];
+                let records = match self.command(Repeat::Safe, "LRANGE", &range).await {
+                    Ok(records) => array(records)?,
+                    // A key of another type is not a scheduler's.
+                    Err(error) if error.is_refused() => continue,
+                    Err(error) => return Err(error),
+                };
+                let name = String::from_utf8_lossy(&key).into_owned();
+                let scheduler = keys::scheduler_of(&name);
+                told.extend(records.iter().filter_map(|bytes| wire::entry_info(bytes, scheduler)));
+            }
+            Ok(merged(told))
+        })
+    }
+
+    fn entry_history<'a>(
+        &'a self,
+        entry_id: &'a str,
+        skip: usize,
+        most: usize,
+    ) -> Answer<'a, Vec<EntryRun>> {
+        Box::pin(async move {
+            if most == 0 {
+                return Ok(Vec::new());
+            }
+            let last = skip.saturating_add(most - 1).to_string();
+            let range = [keys::scheduler_history(entry_id), skip.to_string(), last];
+            let range = range.map(String::into_bytes);
+            let events = array(self.command(Repeat::Safe, "ZREVRANGE", &range).await?)?;
+            Ok(events.iter().filter_map(|bytes| wire::entry_run(bytes)).collect())
+        })
+    }
+}
+
+impl RedisBroker {
+    async fn fire_ticks(&self, what: &Firing) -> Result<Fired, Error> {
+        let jobs: Vec<_> =
+            what.ticks.iter().map(|(_, new)| Storing::of(&what.queue, new)).collect();
+        // A claimed tick is not fired again: repeating is safe.
+        let mut reply = self
+            .ask(&SCRIPTS.fire, &what.queue, Repeat::Safe, |attempt, mut call| {
+                let known = what.known.map(|known| known.as_micros().max(0).to_string());
+                call = call
+                    .arg(attempt)
+                    .arg(what.entry.as_str())
+                    .arg(known.unwrap_or_default())
+                    .arg(what.keep.as_secs().max(1))
+                    .arg(what.ticks.len());
+                for (tick, _) in &what.ticks {
+                    call = call.arg(tick.as_micros());
+                }
+                jobs.iter().fold(call, |call, job| job.add_to(call))
+            })
+            .await?;
+        let claimed = Timestamp::from_micros(reply.int()?);
+        let last_run = reply.int()?;
+        let mut ticks = Vec::with_capacity(what.ticks.len());
+        for (_, new) in &what.ticks {
+            let (code, holder, number) = (reply.int()?, reply.id()?, reply.int()?);
+            ticks.push(match code {
+                1 => {
+                    let at = Timestamp::from_micros(number);
+                    match new.placement {
+                        Placement::Now => {}
+                        Placement::After(delay) => self.wake.due_at(&what.queue, at + delay),
+                        Placement::At(due) => self.wake.due_at(&what.queue, due),
+                    }
+                    Tick::Fired { at }
+                }
+                0 => Tick::Claimed,
+                -1 => Tick::Locked { holder },
+                -2 => Tick::IdConflict,
+                _ => Tick::Early(Duration::from_micros(number.unsigned_abs())),
+            });
+        }
+        let last_run = (last_run >= 0).then(|| Timestamp::from_micros(last_run));
+        Ok(Fired { claimed, last_run, ticks })
+    }
+}
+
+fn array(value: Value) -> Result<Vec<Vec<u8>>, Error> {
+    match value {
+        Value::Array(values) => values
+            .into_iter()
+            .map(|value| match value {
+                Value::BulkString(bytes) => Ok(bytes),
+                _ => Err(reply::unexpected()),
+            })
+            .collect(),
+        _ => Err(reply::unexpected()),
+    }
+}

@@ -1,0 +1,150 @@
+//! The entries of `jobqueue.periodic`, each under a name of the user's own.
+
+use std::collections::BTreeMap;
+
+use figment::value::Value;
+
+use super::value::{Leaf, Table, kind, quoted};
+use crate::error::Error;
+use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong};
+
+/// Keys of one entry.
+pub(super) const KEYS: &[&str] = &[
+    "spec",
+    "time_zone",
+    "type",
+    "payload",
+    "queue",
+    "delay",
+    "max_retry",
+    "timeout",
+    "retention",
+    "unique_for",
+    "group",
+    "missed",
+];
+
+pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
+    let mut entries: BTreeMap<&str, BTreeMap<&str, &Leaf>> = BTreeMap::new();
+    for (key, leaf) in &table.0 {
+        let Some((name, key)) = key.strip_prefix("periodic.").and_then(|it| it.rsplit_once('.'))
+        else {
+            continue;
+        };
+        entries.entry(name).or_default().insert(key, leaf);
+    }
+    let mut periodic = BTreeMap::new();
+    for (name, leaves) in entries {
+        if let Some(found) = (Entry { name, leaves }).read()? {
+            periodic.insert(name.to_owned(), found);
+        }
+    }
+    Ok(periodic)
+}
+
+struct Entry<'a> {
+    name: &'a str,
+    /// At least one.
+    leaves: BTreeMap<&'a str, &'a Leaf>,
+}
+
+impl Entry<'_> {
+    /// `None` where a stronger layer took the entry out.
+    fn read(&self) -> Result<Option<Periodic>, Error> {
+        if self.leaves.get("spec").is_some_and(|spec| spec.is_blank()) {
+            return Ok(None);
+        }
+        let (spec_leaf, spec) = self.text("spec", "a schedule such as 0 3 * * *")?;
+        let (type_leaf, job_type) = self.text("type", "the type of the job to enqueue")?;
+        let schedule = Schedule::read(spec.clone()).map_err(|wrong| refused(spec_leaf, &wrong))?;
+        let mut entry = Periodic::raw(spec, job_type, self.payload()?).name(self.name);
+        entry.identity().map_err(|_| {
+            type_leaf
+                .error("an entry name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(self.name))
+        })?;
+        if let Some(leaf) = self.get("time_zone") {
+            let zone = leaf.text("the name of a time zone")?;
+            schedule.within(zone).map_err(|wrong| refused(leaf, &wrong))?;
+            entry = entry.time_zone(zone);
+        }
+        if let Some(leaf) = self.get("queue") {
+            let expected = "a queue name of A-Z a-z 0-9 _ . : -, at most 128 long";
+            let queue = leaf.text(expected)?.to_owned();
+            QueueName::new(&queue).map_err(|_| leaf.error(expected, &quoted(&queue)))?;
+            entry = entry.queue(queue);
+        }
+        if let Some(leaf) = self.get("group") {
+            entry = entry.group(leaf.text("the name of a group")?.to_owned());
+        }
+        if let Some(leaf) = self.get("max_retry") {
+            entry = entry.max_retry(leaf.number(0, i32::MAX.unsigned_abs())?);
+        }
+        if let Some(leaf) = self.get("delay") {
+            entry = entry.delay(leaf.duration()?);
+        }
+        if let Some(leaf) = self.get("timeout") {
+            entry = entry.timeout(leaf.duration()?);
+        }
+        if let Some(leaf) = self.get("retention") {
+            entry = entry.retention(leaf.duration()?);
+        }
+        if let Some(leaf) = self.get("unique_for") {
+            let lock = leaf.duration()?;
+            if lock.as_secs() == 0 {
+                return Err(leaf.error("a duration of 1s or more", &format!("{lock:?}")));
+            }
+            entry = entry.unique_for(lock);
+        }
+        if let Some(leaf) = self.get("missed") {
+            entry = entry.missed(missed(leaf)?);
+        }
+        Ok(Some(entry))
+    }
+
+    fn get(&self, key: &str) -> Option<&Leaf> {
+        self.leaves.get(key).copied().filter(|leaf| !leaf.is_blank())
+    }
+
+    /// A text that must be there.
+    fn text(&self, key: &str, expected: &str) -> Result<(&Leaf, String), Error> {
+        let any = self.leaves.values().next().expect("an entry has at least one key");
+        let Some(leaf) = self.get(key) else {
+            let table = any.path.rsplit_once('.').map_or("", |(table, _)| table);
+            let missing = Leaf { path: format!("{table}.{key}"), ..(*any).clone() };
+            return Err(missing.error(expected, "nothing"));
+        };
+        Ok((leaf, leaf.text(expected)?.to_owned()))
+    }
+
+    /// JSON: written as a text, or as a table of the file's own language.
+    fn payload(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(leaf) = self.leaves.get("payload") else { return Ok(None) };
+        let expected = "a table, or a text that is JSON";
+        match &leaf.value {
+            Value::String(_, text) if text.is_empty() => Ok(None),
+            Value::String(_, text) => match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+                Ok(_) => Ok(Some(text.trim().as_bytes().to_vec())),
+                Err(_) => Err(leaf.error(expected, "another text")),
+            },
+            value => {
+                serde_json::to_vec(value).map(Some).map_err(|_| leaf.error(expected, kind(value)))
+            }
+        }
+    }
+}
+
+fn missed(leaf: &Leaf) -> Result<Missed, Error> {
+    let expected = "skip, once or a duration such as 30m";
+    match &leaf.value {
+        Value::String(_, word) if word.trim() == "skip" => Ok(Missed::Skip),
+        Value::String(_, word) if word.trim() == "once" => Ok(Missed::Once),
+        other => leaf
+            .duration()
+            .map(Missed::Within)
+            .map_err(|_| leaf.error(expected, &super::value::shown(other))),
+    }
+}
+
+fn refused(leaf: &Leaf, wrong: &Wrong) -> Error {
+    leaf.error(&wrong.expected, &wrong.found)
+}

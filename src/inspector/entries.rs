@@ -1,0 +1,76 @@
+//! Periodic entries: who has them, what became of them, and one more run.
+
+use std::time::Duration;
+
+use super::Inspector;
+use crate::broker::{Begin, Cursor, Enqueued, EntryInfo, EntryRun, Page};
+use crate::error::Error;
+use crate::job::JobId;
+
+/// How long a history lives at least.
+const KEPT: Duration = Duration::from_secs(90 * 86_400);
+
+impl Inspector {
+    /// The periodic entries that processes tell of, each once, with their next and
+    /// last run and the processes that have them; those of Go schedulers too. An
+    /// entry of a process that was killed is shown for up to 20 s more. O(entries
+    /// of all processes); what cannot be read is left out.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn entries(&self) -> Result<Vec<EntryInfo>, Error> {
+        self.broker.entries().await
+    }
+
+    /// A page of the runs of a periodic entry, the newest first. Up to 1000 runs are
+    /// kept, so pages go by number. One command, O(log n + rows).
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Error, Inspector, Page};
+    /// async fn last_run_of_each(inspector: &Inspector) -> Result<(), Error> {
+    ///     let newest = Page::default().size(1)?;
+    ///     for entry in inspector.entries().await? {
+    ///         let runs = inspector.entry_history(&entry.id, &newest).await?;
+    ///         println!("{} {}: {:?}", entry.spec, entry.job_type, runs.first());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a page by cursor; those of the store.
+    pub async fn entry_history(&self, entry_id: &str, page: &Page) -> Result<Vec<EntryRun>, Error> {
+        let Begin::At(skip) = page.begin()? else { return Err(Cursor::foreign()) };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        self.broker.entry_history(entry_id, skip, page.rows()).await
+    }
+
+    /// Enqueues the job of a periodic entry now, whether a tick is due or not, with
+    /// a random id; the run appears in the entry's history. No tick is claimed.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where no process has such an entry;
+    /// [`Error::is_duplicate`] where a job holds its unique lock; those of the store.
+    pub async fn fire(&self, entry_id: &str) -> Result<JobId, Error> {
+        let entries = self.broker.entries().await?;
+        let missing = || Error::not_found(format!("no process has a periodic entry {entry_id:?}"));
+        let entry = entries.into_iter().find(|entry| entry.id == entry_id).ok_or_else(missing)?;
+        let job = entry.job()?;
+        let id = job.record.id.clone();
+        match self.broker.enqueue(&[job]).await?.pop() {
+            Some(Enqueued::Created { .. }) => {}
+            Some(Enqueued::Duplicate { holder }) => {
+                return Err(Error::duplicate(format!(
+                    "a job of this periodic entry waits or runs already: {holder}"
+                ))
+                .held_by(holder));
+            }
+            _ => return Err(Error::id_conflict(format!("there is a job {id} already"))),
+        }
+        let run = EntryRun::new(id.clone(), self.broker.now());
+        if let Err(error) = self.broker.record_run(entry_id, &run, KEPT).await {
+            tracing::warn!("the history of periodic entry {entry_id} lacks a run: {error:?}");
+        }
+        Ok(id)
+    }
+}

@@ -1,0 +1,294 @@
+//! A job that comes again and again: what is enqueued, and when.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::{Job, JobId, JobOptions, Schedule};
+use crate::error::Error;
+use crate::time::Timestamp;
+
+const MAX_NAME: usize = 128;
+
+/// What happens to ticks at which no process could fire, because none ran or the
+/// store was away. A tick counts as missed 5 s after its time; until then it is
+/// merely late, and fired.
+///
+/// However many ticks were missed, at most one job makes up for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missed {
+    /// Nothing: the next tick is the next job, as in Asynq.
+    Skip,
+    /// One job at once for the last missed tick, however long ago it was.
+    Once,
+    /// One job at once for the last missed tick, unless it is longer ago than this.
+    Within(Duration),
+}
+
+impl Default for Missed {
+    /// Within an hour: a deployment or a restart costs no run, and last night's
+    /// work does not start at noon.
+    fn default() -> Self {
+        Self::Within(Duration::from_secs(3600))
+    }
+}
+
+/// A periodic entry: a job, enqueued at each tick of a [`Schedule`].
+///
+/// Any number of processes may have the same entry; each tick makes one job,
+/// without election and also when processes are killed. The entry's name says
+/// which entries are the same. Without [`Periodic::name`] it is a digest of
+/// specification, type, payload and queue; give a name to entries whose schedule
+/// may change, so that their history goes on.
+///
+/// The job's id is `periodic:<name>:<Unix seconds of the tick>`, for which Go
+/// peers see a conflict rather than a second job.
+///
+/// Where a tick must not enqueue while the job of an earlier one waits or runs,
+/// say so with [`Periodic::unique_for`]: the tick is then skipped.
+///
+/// ```
+/// use rocket_jobqueue::{Job, JobQueue, Missed, Periodic};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct NightlyReport {
+///     region: String,
+/// }
+///
+/// impl Job for NightlyReport {
+///     const TYPE: &'static str = "report:nightly";
+/// }
+///
+/// let nightly = Periodic::new("0 3 * * *", NightlyReport { region: "eu".to_owned() })
+///     .name("nightly-report")
+///     .time_zone("Europe/Berlin")
+///     .max_retry(3)
+///     .missed(Missed::Once);
+/// let fairing = JobQueue::fairing()
+///     .periodic(nightly)
+///     .periodic(Periodic::raw("@every 30s", "cache:refresh", None).queue("low"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Periodic {
+    name: Option<String>,
+    spec: String,
+    time_zone: Option<String>,
+    job_type: String,
+    payload: Result<Option<Vec<u8>>, String>,
+    options: JobOptions,
+    headers: Vec<(String, String)>,
+    missed: Missed,
+}
+
+impl Periodic {
+    /// An entry that enqueues this job at each tick, with the options of its type.
+    ///
+    /// What is wrong with the specification is said where the entry is added: at
+    /// launch, or by [`PeriodicJobs::add`](crate::PeriodicJobs::add).
+    pub fn new<J: Job>(spec: impl Into<String>, job: J) -> Self {
+        let payload = serde_json::to_vec(&job).map(Some).map_err(|error| error.to_string());
+        Self::with(spec.into(), J::TYPE.to_owned(), payload, J::options())
+    }
+
+    /// An entry by job type and payload, for types this process has no Rust type
+    /// of: those of a Go worker, for example.
+    pub fn raw(
+        spec: impl Into<String>,
+        job_type: impl Into<String>,
+        payload: Option<Vec<u8>>,
+    ) -> Self {
+        Self::with(spec.into(), job_type.into(), Ok(payload), JobOptions::new())
+    }
+
+    fn with(
+        spec: String,
+        job_type: String,
+        payload: Result<Option<Vec<u8>>, String>,
+        options: JobOptions,
+    ) -> Self {
+        Self {
+            name: None,
+            spec,
+            time_zone: None,
+            job_type,
+            payload,
+            options,
+            headers: Vec::new(),
+            missed: Missed::default(),
+        }
+    }
+
+    /// What makes it the same entry in all processes and across restarts: 1 to 128
+    /// of `A-Z a-z 0-9 _ . : -`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The zone of the fields, by its name in the IANA database. Default UTC.
+    /// Without meaning for `@every`.
+    pub fn time_zone(mut self, zone: impl Into<String>) -> Self {
+        self.time_zone = Some(zone.into());
+        self
+    }
+
+    /// What happens to ticks at which no process could fire. Default: one job, if
+    /// the last of them was within the hour.
+    pub fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    fn set(mut self, change: impl FnOnce(JobOptions) -> JobOptions) -> Self {
+        self.options = change(self.options);
+        self
+    }
+
+    /// All options at once, in place of the job type's.
+    pub fn options(mut self, options: JobOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The queue; see [`QueueName`](crate::QueueName) for the allowed form. A tick
+    /// is claimed within its queue: while some processes have the entry in one
+    /// queue and some in another, each queue gets a job.
+    pub fn queue(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.set(|options| options.queue(name))
+    }
+
+    /// Runs no earlier than this long after the tick.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.set(|options| options.delay(delay))
+    }
+
+    /// How often a failed job is tried again; 0 means a single attempt.
+    pub fn max_retry(self, retries: u32) -> Self {
+        self.set(|options| options.max_retry(retries))
+    }
+
+    /// How long one attempt may run, in whole seconds, rounded up.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.set(|options| options.timeout(timeout))
+    }
+
+    /// How long a job is kept after success, in whole seconds, rounded up.
+    pub fn retention(self, retention: Duration) -> Self {
+        self.set(|options| options.retention(retention))
+    }
+
+    /// Skips ticks while a job of the same queue, type and payload waits or runs,
+    /// for at most this long.
+    pub fn unique_for(self, lock: Duration) -> Self {
+        self.set(|options| options.unique_for(lock))
+    }
+
+    /// Collects the jobs in this group of their queue; see [`JobOptions::group`].
+    pub fn group(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.set(|options| options.group(name))
+    }
+
+    /// Adds a header to the jobs.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The name it was given, or the digest.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a name that is not allowed.
+    pub(crate) fn identity(&self) -> Result<String, Error> {
+        let Some(name) = &self.name else {
+            let mut digest = Sha256::new();
+            let payload = self.payload.as_ref().ok().and_then(Option::as_deref);
+            let zone = self.time_zone.as_deref().unwrap_or_default();
+            for part in [
+                self.spec.as_bytes(),
+                zone.as_bytes(),
+                self.job_type.as_bytes(),
+                payload.unwrap_or_default(),
+                self.options.queue.as_bytes(),
+            ] {
+                digest.update((part.len() as u64).to_be_bytes());
+                digest.update(part);
+            }
+            let hex: String =
+                digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            return Ok(format!("unnamed-{hex}"));
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+            let shown: String = name.chars().take(60).collect();
+            return Err(Error::invalid(format!(
+                "name of a periodic entry: expected 1 to {MAX_NAME} of A-Z a-z 0-9 _ . : -, \
+                 found {shown:?}"
+            )));
+        }
+        Ok(name.clone())
+    }
+
+    /// # Errors
+    /// [`Error::is_invalid`] with what was expected and what was found.
+    pub(crate) fn schedule(&self) -> Result<Schedule, Error> {
+        let schedule = Schedule::new(self.spec.as_str())?;
+        match &self.time_zone {
+            Some(zone) => schedule.time_zone(zone),
+            None => Ok(schedule),
+        }
+    }
+
+    pub(crate) fn job_type(&self) -> &str {
+        &self.job_type
+    }
+
+    /// # Errors
+    /// [`Error::is_invalid`] where the job cannot be written as JSON.
+    pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>, Error> {
+        let wrong = |error| Error::invalid(format!("payload of {:?}: {error}", self.job_type));
+        self.payload.clone().map_err(wrong)
+    }
+
+    pub(crate) fn all_options(&self) -> JobOptions {
+        self.options.clone()
+    }
+
+    pub(crate) fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    pub(crate) fn on_missed(&self) -> Missed {
+        self.missed
+    }
+}
+
+/// Leaves out payload and headers, so that no secret reaches a log by accident.
+impl fmt::Debug for Periodic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Periodic")
+            .field("name", &self.name)
+            .field("spec", &self.spec)
+            .field("time_zone", &self.time_zone)
+            .field("job_type", &self.job_type)
+            .field("missed", &self.missed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The id under which Asynq's tools know an entry: the same in all processes and
+/// after every restart, in the form of the UUIDs that Asynq makes.
+pub(crate) fn entry_id(name: &str) -> String {
+    let digest = Sha256::new().chain_update("periodic entry:").chain_update(name).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+/// The id of the job of a tick.
+pub(crate) fn tick_id(name: &str, tick: Timestamp) -> JobId {
+    JobId::stored(&format!("periodic:{name}:{}", tick.as_secs()))
+}
