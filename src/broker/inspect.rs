@@ -36,8 +36,8 @@ pub trait Inspect: Send + Sync {
     /// says so for itself alone.
     fn summaries(&self) -> Answer<'_, Vec<QueueSummary>>;
 
-    /// About how much memory a queue takes. One script that measures at most 160
-    /// jobs and 13 lists.
+    /// About how much memory a queue takes. One script that measures at most 140
+    /// jobs and 10 lists; one more per 1,000 groups.
     fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory>;
 
     /// What happened on the last days, today first. One script, O(days).

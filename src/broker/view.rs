@@ -233,7 +233,7 @@ pub struct QueueSummary {
 pub struct QueueMemory {
     /// Bytes, about.
     pub bytes: u64,
-    /// Jobs whose size was measured, at most 160.
+    /// Jobs whose size was measured, at most 140.
     pub sampled: u64,
     /// Jobs the estimate stands for.
     pub jobs: u64,

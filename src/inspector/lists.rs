@@ -33,8 +33,9 @@ impl Inspector {
     }
 
     /// About how much memory a queue takes: at most 20 jobs of each state are
-    /// measured and stand for the others. One script of at most 170 measurements
-    /// (in Redis, `MEMORY USAGE`); not for a page that is loaded often.
+    /// measured and stand for the others. One script of at most 150 measurements
+    /// (in Redis, `MEMORY USAGE`), and one more per 1,000 groups; not for a page
+    /// that is loaded often.
     ///
     /// # Errors
     /// [`Error::is_not_found`] where there is no such queue, [`Error::is_refused`]

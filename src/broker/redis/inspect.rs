@@ -79,7 +79,7 @@ impl Inspect for RedisBroker {
 
     fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory> {
         let measure = async move {
-            let (_, grouped) = self.group_sizes(queue).await?;
+            let grouped = self.grouped(queue).await?;
             let mut found =
                 self.ask(&SCRIPTS.memory, queue, Repeat::Safe, |_, call| call.arg(grouped)).await?;
             let (bytes, sampled) = (found.size()?, found.size()?);
@@ -206,9 +206,7 @@ impl RedisBroker {
     }
 
     async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
-        let asked = self.ask(&SCRIPTS.queue, queue, Repeat::Safe, |_, call| call);
-        let (asked, grouped) = join(asked, self.group_sizes(queue)).await;
-        let (mut found, (groups, grouped)) = (asked?, grouped?);
+        let mut found = self.ask(&SCRIPTS.queue, queue, Repeat::Safe, |_, call| call).await?;
         let mut sizes = BTreeMap::new();
         for state in [
             JobState::Pending,
@@ -220,6 +218,8 @@ impl RedisBroker {
         ] {
             sizes.insert(state.as_str(), found.size()?);
         }
+        let groups = found.size()?;
+        let grouped = if groups > 0 { self.grouped(queue).await? } else { 0 };
         sizes.insert(JobState::Aggregating.as_str(), grouped);
         let pending_since = nanos(&found.text()?);
         let now = self.now();
@@ -240,9 +240,9 @@ impl RedisBroker {
         })
     }
 
-    /// How many groups, and how many jobs wait in them.
-    async fn group_sizes(&self, queue: &QueueName) -> Result<(u64, u64), Error> {
-        let (mut groups, mut jobs) = (0, 0);
+    /// How many jobs wait in groups.
+    async fn grouped(&self, queue: &QueueName) -> Result<u64, Error> {
+        let mut jobs = 0;
         let mut cursor: Vec<u8> = b"0".into();
         for _ in 0..MOST_COUNTS {
             let mut found = self
@@ -250,14 +250,13 @@ impl RedisBroker {
                     call.arg(cursor.as_slice())
                 })
                 .await?;
-            groups = found.size()?;
             jobs += found.size()?;
             cursor = found.bytes()?;
             if cursor == b"0" {
                 break;
             }
         }
-        Ok((groups, jobs))
+        Ok(jobs)
     }
 }
 

@@ -4,7 +4,7 @@
 -- ARGV[1]  now
 --
 -- Returns  now, pending, active, scheduled, retry, archived, completed,
---          pending_since of the next pending job or empty, 1 if paused, what
+--          number of groups, pending_since of the next pending job or empty, 1 if paused, what
 --          Q:paused holds or empty, processed, failed, processed today, failed
 --          today (the last five as text, because they may exceed a double)
 --
@@ -23,6 +23,7 @@ return {
   redis.call('LLEN', KEYS[1]), redis.call('LLEN', Q .. 'active'),
   redis.call('ZCARD', Q .. 'scheduled'), redis.call('ZCARD', Q .. 'retry'),
   redis.call('ZCARD', Q .. 'archived'), redis.call('ZCARD', Q .. 'completed'),
+  redis.call('SCARD', Q .. 'groups'),
   type(since) == 'string' and since or '',
   redis.call('EXISTS', Q .. 'paused'), type(paused) == 'string' and paused or '',
   counter('processed'), counter('failed'),
