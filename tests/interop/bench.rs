@@ -285,6 +285,11 @@ impl Bench {
         process
     }
 
+    /// What the Go programs have said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join(LOG)).unwrap_or_default()
+    }
+
     /// All lines of the ledger so far.
     pub fn ledger(&self) -> Vec<Line> {
         let text = std::fs::read_to_string(self.dir.join("ledger")).unwrap_or_default();

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
-    Enqueue, Inspector, JobContext, JobError, JobId, JobInfo, JobQueue, JobQueueFairing, QueueName,
-    RetryPolicy, Timestamp,
+    Draft, Enqueue, Inspector, JobContext, JobError, JobId, JobInfo, JobQueue, JobQueueFairing,
+    JobRecord, QueueName, RetryPolicy, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -40,13 +41,32 @@ fn fairing(redis: &str, setup: Option<&Setup>) -> JobQueueFairing {
     // Queues of all layers of the configuration make one table, and `default`
     // stands in the repository's Rocket.toml.
     queues.entry("default".to_owned()).or_insert(0);
-    fairing
+    let fairing = fairing
         .set("jobqueue.concurrency", setup.concurrency)
         .set("jobqueue.strict_priority", setup.strict)
         .set("jobqueue.queues", queues)
         .retry_policy(RetryPolicy::new(move |_| delay))
         .handle_raw(WORK, handler.clone())
-        .handle_raw(BATCH, handler)
+        .handle_raw(BATCH, handler);
+    if !setup.aggregate {
+        return fairing;
+    }
+    fairing
+        .set("jobqueue.group_grace", format!("{}s", setup.group_grace))
+        .set("jobqueue.group_max_delay", format!("{}s", setup.group_max_delay))
+        .set("jobqueue.group_max_size", setup.group_max_size)
+        .aggregate(one_of_many)
+}
+
+/// What a group becomes: its name and its members' payloads, in order.
+async fn one_of_many(group: String, jobs: Vec<JobRecord>) -> Result<Draft, JobError> {
+    static BATCHES: AtomicUsize = AtomicUsize::new(1);
+    let members: Vec<_> =
+        jobs.iter().map(|job| String::from_utf8_lossy(job.payload_bytes())).collect();
+    let payload = json!({"group": group, "members": members}).to_string();
+    let number = BATCHES.fetch_add(1, Ordering::Relaxed);
+    let id = format!("batch-rust-{group}-{number}");
+    Ok(Draft::raw(BATCH, Some(payload.into_bytes())).id(id))
 }
 
 async fn act(
@@ -147,7 +167,8 @@ impl RustPeer {
 
     /// Enqueues, and says as the Go client does what came of it.
     pub async fn produce(&self, order: &Order) -> Result<Value, String> {
-        match prepare(self.queue(), order).await {
+        let job = self.queue().enqueue_raw(&order.r#type, order.bytes());
+        match with_options(job, order).await {
             Ok(receipt) => Ok(json!({
                 "id": receipt.id.as_str(), "queue": receipt.queue.as_str(),
                 "state": receipt.state.as_str(),
@@ -160,6 +181,15 @@ impl RustPeer {
         }
     }
 
+    /// Enqueues many at once, which must all be taken; their ids.
+    pub async fn produce_all(&self, orders: &[Order]) -> Vec<String> {
+        let drafts = orders
+            .iter()
+            .map(|order| with_options(Draft::raw(&order.r#type, order.bytes()), order));
+        let outcomes = self.queue().enqueue_all(drafts).await;
+        outcomes.into_iter().map(|outcome| outcome.expect("it is taken").id.to_string()).collect()
+    }
+
     /// One job in the words of the Go inspector.
     pub async fn look(&self, queue: &str, id: &str) -> Option<Value> {
         let (queue, id) = (QueueName::new(queue).unwrap(), JobId::new(id).unwrap());
@@ -167,9 +197,9 @@ impl RustPeer {
     }
 }
 
-fn prepare(queue: &JobQueue, order: &Order) -> Enqueue {
+/// Every option of the order on a job, to be stored alone or with others.
+fn with_options<C>(mut job: Enqueue<C>, order: &Order) -> Enqueue<C> {
     let secs = Duration::from_secs;
-    let mut job = queue.enqueue_raw(&order.r#type, order.bytes());
     for (name, value) in order.headers.iter().flatten() {
         job = job.header(name, value);
     }

@@ -108,6 +108,13 @@ impl Setup {
         }
     }
 
+    /// Makes one job of a group's jobs, after this many seconds without a new one
+    /// or when there are `size` of them, if that is not zero.
+    pub fn aggregate(mut self, grace: u64, size: usize) -> Self {
+        (self.aggregate, self.group_grace, self.group_max_size) = (true, grace, size);
+        self
+    }
+
     pub fn queues(mut self, queues: &[(&str, u32)]) -> Self {
         self.queues = queues.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
         self

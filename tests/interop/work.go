@@ -84,6 +84,11 @@ func work(redis asynq.RedisConnOpt, raw []byte) error {
 			members := []string{}
 			for _, t := range list {
 				members = append(members, string(t.Payload()))
+				if string(t.Payload()) == "hang" {
+					// To be killed in.
+					fmt.Fprintln(os.Stderr, "hangs while it aggregates")
+					select {}
+				}
 			}
 			payload, _ := json.Marshal(map[string]any{"group": group, "members": members})
 			return asynq.NewTask("interop:batch", payload,

@@ -5,8 +5,10 @@ mod asynqmon;
 mod cli;
 mod control;
 mod fleet;
+mod groups;
 mod inspector;
 mod options;
+mod our_inspector;
 mod outcomes;
 mod scene;
 
@@ -82,7 +84,9 @@ pub fn all() -> Vec<Case> {
     options::add(&mut cases);
     outcomes::add(&mut cases);
     control::add(&mut cases);
+    groups::add(&mut cases);
     inspector::add(&mut cases);
+    our_inspector::add(&mut cases);
     fleet::add(&mut cases);
     cli::add(&mut cases);
     asynqmon::add(&mut cases);

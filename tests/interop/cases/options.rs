@@ -26,6 +26,7 @@ pub fn add(cases: &mut Cases) {
     cases.both(BOTH, "a retained job keeps its result, and goes when its time is over", retention);
     cases.both(BOTH, "a result of all bytes is readable on the other side", result);
     cases.both(BOTH, "an id in use is refused on either side, also after completion", own_id);
+    cases.one(BOTH[1], "jobs enqueued many at once arrive with all their options", many);
     cases.both(
         BOTH,
         "the defaults of a job without options are what the client promises",
@@ -231,6 +232,30 @@ async fn own_id(bench: Bench, side: Side) {
     assert_eq!(answer.unwrap_err(), "task ID conflicts with another task");
     // Ids are unique in their queue only.
     bench.put(side.other(), &order.queue("elsewhere")).await;
+    worker.stop().await;
+}
+
+async fn many(bench: Bench) {
+    let headers = BTreeMap::from([("trace".to_owned(), "77".to_owned())]);
+    let orders: Vec<Order> = (0..50)
+        .map(|n| Order {
+            max_retry: Some(n),
+            headers: Some(headers.clone()),
+            retention: 100,
+            queue: if n % 2 == 0 { "default" } else { "low" }.into(),
+            ..Order::that(&json!({"result": n.to_string()}).to_string())
+        })
+        .collect();
+    let ids = bench.rust.produce_all(&orders).await;
+    let setup = bench.setup().queues(&[("default", 2), ("low", 1)]);
+    let worker = bench.worker(Side::Go, &setup).await;
+    for (n, (order, id)) in orders.iter().zip(&ids).enumerate() {
+        let line = bench.noted(id, "end", 1).await;
+        assert_eq!((line.max_retry as usize, &line.queue), (n, &order.queue));
+        assert_eq!(line.headers.as_ref(), Some(&headers));
+        let seen = bench.reached(&order.queue, id, "completed").await;
+        assert_eq!(seen["result"], hex(n.to_string().as_bytes()));
+    }
     worker.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! A queue with jobs in every state, all written by Rust, for Asynq's tools to
-//! look at and to act on.
+//! A queue with jobs in every state, all written by one side, for the other side's
+//! tools to look at and to act on.
 
 use std::time::Duration;
 
@@ -49,11 +49,16 @@ impl Scene {
 
     /// The jobs; what the worker says of itself may still be to come.
     pub async fn quick(bench: Bench) -> Self {
+        Self::by(Side::Rust, bench).await
+    }
+
+    /// The same, written and worked on by this side.
+    pub async fn by(writer: Side, bench: Bench) -> Self {
         let mut setup = bench.setup().retry_delay(3_600_000);
         setup.concurrency = 1;
-        let worker = bench.worker(Side::Rust, &setup).await;
+        let worker = bench.worker(writer, &setup).await;
         let put = async |order: Order, id: &str| {
-            assert_eq!(bench.put(Side::Rust, &order.id(id)).await, id);
+            assert_eq!(bench.put(writer, &order.id(id)).await, id);
         };
         for n in 0..3 {
             put(Order::that(r#"{"do":"fail","times":9}"#), RETRY[n]).await;
