@@ -144,32 +144,39 @@ local function expect_counters()
   for _, name in ipairs({'processed', 'failed'}) do
     for _, key in ipairs({Q .. name, Q .. name .. ':' .. day}) do
       local value = redis.call('GET', key)
-      if value and not string.match(value, '^%-?%d+$') then
+      if value and value ~= '0' and not string.match(value, '^%-?[1-9]%d*$') then
         error('a counter of the queue is not a number')
       end
     end
   end
 end
 
+-- Beyond this a counter begins anew, as Asynq's do at the end of an integer.
+local FULL = 9223372036854000000
+
 -- Counts attempts that ended, as Asynq does, several at a time.
 local function count(processed, failed)
   local day = utc_day(now_s)
+  local function add(key, by)
+    local before = tonumber(redis.call('GET', key) or '0')
+    if math.abs(before) < FULL then return redis.call('INCRBY', key, by) end
+    redis.call('SET', key, by)
+    return by
+  end
   local function today(name, by)
     local key = Q .. name .. ':' .. day
-    if by > 0 and redis.call('INCRBY', key, by) == by then
+    if by > 0 and add(key, by) == by then
       redis.call('EXPIREAT', key, now_s + DAYS_90)
     end
   end
   today('processed', processed)
   today('failed', failed)
   if processed == 0 then return end
-  if tonumber(redis.call('GET', Q .. 'processed') or '0') >= 9223372036854775807 then
-    redis.call('SET', Q .. 'processed', processed)
-    if failed > 0 then redis.call('SET', Q .. 'failed', failed) end
-  else
-    redis.call('INCRBY', Q .. 'processed', processed)
-    if failed > 0 then redis.call('INCRBY', Q .. 'failed', failed) end
+  if math.abs(tonumber(redis.call('GET', Q .. 'processed') or '0')) >= FULL then
+    redis.call('SET', Q .. 'failed', '0')
   end
+  add(Q .. 'processed', processed)
+  if failed > 0 then add(Q .. 'failed', failed) end
 end
 
 -- Releases the unique lock of a job, where it is still this job's. Nothing here

@@ -77,6 +77,7 @@ local function in_group(group, id)
   if not group then return false end
   local score = redis.pcall('ZSCORE', Q .. 'g:' .. group, id)
   if type(score) == 'string' then return true end
+  if score or not TYPES.aggregation_sets then return nil end
   local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, 99)
   if #sets == 100 then return nil end
   for _, set in ipairs(sets) do
@@ -84,9 +85,10 @@ local function in_group(group, id)
       return true
     end
   end
-  -- Aggregated already; removed in parts.
-  for _, gone in ipairs(redis.call('ZRANGE', Q .. 'x:gone', 0, 99)) do
-    if type(redis.pcall('ZSCORE', gone, id)) == 'string' then return true end
+  -- Another group than its hash says may have it.
+  if not TYPES.groups or redis.call('SCARD', Q .. 'groups') > 100 then return nil end
+  for _, other in ipairs(redis.call('SMEMBERS', Q .. 'groups')) do
+    if type(redis.pcall('ZSCORE', Q .. 'g:' .. other, id)) == 'string' then return true end
   end
   return false
 end
@@ -235,7 +237,10 @@ end
 for _, name in ipairs({'scheduled', 'retry', 'archived', 'completed'}) do
   look[name] = function()
     look_at_zset(name, function(id)
-      local ok = check(name, name, id, function() redis.call('ZREM', Q .. name, id) end)
+      local ok = check(name, name, id, function()
+        redis.call('ZREM', Q .. name, id)
+        if redis.call('HEXISTS', T .. id, 'msg') == 0 then redis.call('ZREM', Q .. 'x:due', id) end
+      end)
       if ok and name ~= 'archived' then show(id) end
     end)
   end
@@ -302,13 +307,14 @@ local function look_at_hash(id)
     return
   end
   if task.state == 'pending' and TYPES.pending and not may_be_lost(id) then return end
-  local held
-  if task.state == 'active' then
-    held = not TYPES.lease or redis.call('ZSCORE', LEASES, id) or listed('active', id)
-  else
-    held = holds(task.state, id, task)
+  if task.state == 'active' and TYPES.lease and redis.call('ZSCORE', LEASES, id) then return end
+  local known = holds(task.state, id, task)
+  -- Where its state does not lead to it, another place may have it.
+  for state in pairs(STATES) do
+    if known ~= false then break end
+    if state ~= task.state then known = holds(state, id, task) end
   end
-  if held == false then
+  if known == false then
     add('orphan', tostring(task.state), id, mend(2, function() put_back(id, task) end))
   end
 end
@@ -332,7 +338,11 @@ local function look_at_group(key, name)
   local members = redis.call('ZRANGE', key, 0, 99)
   for _, id in ipairs(members) do
     looked = looked + 1
-    check('g:' .. name, 'aggregating', id, function() redis.call('ZREM', key, id) end)
+    check('g:' .. name, 'aggregating', id, function()
+      redis.call('ZREM', key, id)
+      -- Of an aggregation nothing is left then.
+      if redis.call('EXISTS', key) == 0 then redis.call('ZREM', Q .. 'aggregation_sets', key) end
+    end)
   end
   if not TYPES.groups or not TYPES.aggregation_sets or redis.call('EXISTS', key) == 0 then return end
   if redis.call('ZSCORE', Q .. 'aggregation_sets', key) then return end

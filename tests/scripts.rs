@@ -1,0 +1,334 @@
+//! Every script against every key of a queue that is not what the protocol says:
+//! of another type, missing, without its fields, with text for a number. A script
+//! either refuses and changes nothing, or does its work and breaks nothing more.
+//!
+//! A new script needs a line in `calls`; without one this test fails.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use redis::{Commands, Connection, RedisResult, Value};
+use rocket_jobqueue::internals::redis::RedisBroker;
+use rocket_jobqueue::internals::{Doctor, Mend, PoolSettings, RedisPool, Topology};
+use rocket_jobqueue::{Clock, FindingKind, QueueName, Timestamp};
+use support::RedisServer;
+
+const NOW: i64 = 4_000_000_000;
+/// Of that second.
+const DAY: &str = "2096-10-02";
+const Q: &str = "asynq:{q}:";
+
+/// The ways to call a script: arguments after the time, between bars. `Q:` stands
+/// for the queue's prefix, `NOW` for the time in seconds. `None` for a script that
+/// has no line yet.
+fn calls(script: &str) -> Option<&'static [&'static str]> {
+    // A new job: id, message, placement, microseconds, lock, its microseconds,
+    // guard, digest, its microseconds, group.
+    Some(match script {
+        "enqueue" => &[
+            "0|new|m|now|0||0||||0|",
+            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000|",
+            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest",
+            "1|p|m|after|5000000||0||||0|new",
+        ],
+        "dequeue" => &["9||77|", "9||77|7 8", "1|4000000009000000|77|7"],
+        "settle" => &[
+            "0|a|7|0|delete||0|0||Q:unique:mail:a",
+            "0|a|7|0|complete|m2|60000000|1|42|Q:unique:mail:a",
+            "0|a|7|0|retry|m2|60000000|0||",
+            "0|a|7|0|snooze||60000000|0||",
+            "0|a|7|0|archive|m2|0|0||",
+            "0|a|7|0|requeue||0|0||",
+            "0|l||3999999000500000|reclaim|m2|0|0||",
+        ],
+        "extend" => &["a|7|0", "a|8|0|l|7|0"],
+        "forward" => &["9", "1"],
+        "lapsed" => &["9"],
+        "expire" => &["9"],
+        "queue" => &[""],
+        "group_sizes" => &["0"],
+        "groups" => &["9|0"],
+        "aggregations" => &["9"],
+        "history" => &["3"],
+        "memory" => &["1"],
+        "job" => &["a", "s", "g", "gone"],
+        "list" => &[
+            "pending|pending|9|at|0||",
+            "active|active|9|after|0|a|a",
+            "scheduled|scheduled|9|at|0||",
+            "archived|archived|9|after|1|ar|",
+            "aggregating|g:digest|9|at|0||",
+        ],
+        "locks" => &["a|Q:unique:mail:a"],
+        "doctor" => &[
+            "types|0|100|2|9999",
+            "active|0|100|2|9999",
+            "lease|0|100|2|9999",
+            "pending|0|100|2|9999",
+            "scheduled|0|100|2|9999",
+            "retry|0|100|2|9999",
+            "archived|0|100|2|9999",
+            "completed|0|100|2|9999",
+            "x:due|0|100|2|9999",
+            "aggregation_sets|0|100|2|9999",
+            "keys|0|1000|2|9999",
+        ],
+        _ => return None,
+    })
+}
+
+/// Scripts that touch no queue.
+const WITHOUT_QUEUE: [&str; 1] = ["announce"];
+
+/// A job in each state, and all that lies beside the jobs.
+const WORLD: &str = "
+    HSET Q:t:p msg m state pending pending_since 1
+    LPUSH Q:pending p
+    HSET Q:t:a msg m state active x_owner 7 x_lost 1 unique_key Q:unique:mail:a
+    HSET Q:t:l msg m state active x_owner 9
+    RPUSH Q:active a l
+    ZADD Q:lease 4000000020.5 a 3999999000.5 l
+    SET Q:unique:mail:a a EX 1000
+    HSET Q:t:s msg m state scheduled
+    ZADD Q:scheduled 3999999999 s
+    HSET Q:t:sg msg m state scheduled group digest
+    ZADD Q:scheduled 3999999998 sg
+    ZADD Q:x:grouped 3999999998 digest
+    ZADD Q:x:due 3999999999000000 s
+    HSET Q:t:r msg m state retry
+    ZADD Q:retry 3999999999 r
+    HSET Q:t:ar msg m state archived
+    ZADD Q:archived 3999999999 ar
+    HSET Q:t:old msg m state archived
+    ZADD Q:archived 1 old
+    HSET Q:t:c msg m state completed result 42
+    ZADD Q:completed 3999999999 c
+    HSET Q:t:g msg m state aggregating group digest
+    ZADD Q:g:digest 3999999999 g
+    SADD Q:groups digest
+    HSET Q:t:ag msg m state aggregating group digest
+    ZADD Q:g:digest:set-1 3999999999 ag
+    ZADD Q:aggregation_sets 3999999999 Q:g:digest:set-1
+    SET Q:x:idem:k d:p EX 1000
+    SET Q:processed 5
+    SET Q:failed 2
+    SET Q:processed:DAY 5
+    SET Q:failed:DAY 2";
+
+/// Keys that are not there and might be met in another type.
+const ABSENT: [&str; 5] = ["t:new", "g:new", "unique:mail:new", "x:idem:new", "paused"];
+
+struct Bench {
+    connection: Connection,
+    broker: Arc<RedisBroker>,
+    runtime: tokio::runtime::Runtime,
+    queue: QueueName,
+}
+
+fn written(text: &str) -> String {
+    text.replace("Q:", Q).replace("DAY", DAY)
+}
+
+impl Bench {
+    fn run(&mut self, line: &str) -> RedisResult<Value> {
+        let line = written(line);
+        let mut words = line.split_whitespace();
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.query(&mut self.connection)
+    }
+
+    fn world(&mut self) {
+        let _: Value = redis::cmd("FLUSHALL").query(&mut self.connection).unwrap();
+        let mut all = redis::pipe();
+        for line in written(WORLD).lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let mut words = line.split_whitespace();
+            all.cmd(words.next().unwrap());
+            words.for_each(|word| {
+                all.arg(word);
+            });
+        }
+        all.query::<Value>(&mut self.connection).unwrap();
+    }
+
+    /// The world with this done to it.
+    fn spoilt(&mut self, spoil: &str) -> Value {
+        self.world();
+        for command in spoil.split(';') {
+            self.run(command).unwrap();
+        }
+        self.digest()
+    }
+
+    fn digest(&mut self) -> Value {
+        redis::cmd("DEBUG").arg("DIGEST").query(&mut self.connection).unwrap()
+    }
+
+    /// Which entries of the queue something is wrong with. What it is may change: an
+    /// id that is in another place too is there twice once it is moved to that.
+    fn wrong(&self) -> BTreeSet<String> {
+        self.runtime.block_on(async {
+            let (mut wrong, mut page) = (BTreeSet::new(), None);
+            loop {
+                let checked =
+                    self.broker.check(&self.queue, page.take(), Mend::Nothing).await.unwrap();
+                for finding in checked.findings {
+                    // "m" is no message of Asynq's, which no script can tell.
+                    if finding.kind == FindingKind::UnreadableMessage {
+                        continue;
+                    }
+                    wrong.extend(finding.samples);
+                }
+                page = checked.next;
+                if page.is_none() {
+                    return wrong;
+                }
+            }
+        })
+    }
+}
+
+/// The text of each script by its name, as the table in the source puts it together.
+fn scripts() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/broker/redis");
+    let table = std::fs::read_to_string(folder.join("scripts.rs")).unwrap();
+    let file = |name: &str| {
+        std::fs::read_to_string(folder.join(format!("lua/{name}.lua"))).expect("the script's file")
+    };
+    let begin = table.find("static SCRIPTS").expect("the table");
+    let mut scripts = BTreeMap::new();
+    for line in table[begin..].split(';').next().unwrap().split("\n    ").skip(1) {
+        let Some((name, made)) = line.split_once(": ") else { continue };
+        let mut text = if made.starts_with("script!") { file("common") } else { String::new() };
+        let mut quoted: Vec<&str> = made.split('"').skip(1).step_by(2).collect();
+        quoted.retain(|part| !part.contains('/') && !part.is_empty());
+        for part in &quoted {
+            text += &file(part);
+        }
+        scripts.insert(name.trim().to_owned(), text);
+    }
+    scripts
+}
+
+/// A way to spoil a key that has this type in the world.
+fn spoils(key: &str, kind: &str) -> Vec<String> {
+    let mut spoils = Vec::new();
+    for (other, command) in [
+        ("string", "SET KEY text"),
+        ("list", "RPUSH KEY x"),
+        ("set", "SADD KEY x"),
+        ("hash", "HSET KEY x y"),
+        ("zset", "ZADD KEY 1 x"),
+    ] {
+        // All other types are refused alike; two of them stand for the rest.
+        let stands = ["string", if kind == "list" { "zset" } else { "list" }].contains(&other);
+        if other != kind && (stands || kind == "string") {
+            spoils.push(format!("DEL KEY;{command}"));
+        }
+    }
+    if kind != "none" {
+        spoils.push("DEL KEY".to_owned());
+    }
+    match kind {
+        "hash" => spoils.extend(
+            ["HDEL KEY msg", "HDEL KEY state", "HSET KEY state gone", "HSET KEY state pending"]
+                .into_iter()
+                .chain(["HSET KEY x_lost many", "HSET KEY x_owner ?", "HSET KEY group other"])
+                .map(str::to_owned),
+        ),
+        "string" => spoils.extend(
+            ["SET KEY 9223372036854775807", "SET KEY 99999999999999999999", "SET KEY 007"]
+                .map(str::to_owned),
+        ),
+        "zset" => spoils.extend(["ZADD KEY 1 ghost", "ZADD KEY inf ghost"].map(str::to_owned)),
+        "list" => spoils.extend(["RPUSH KEY ghost", "RPUSH KEY p"].map(str::to_owned)),
+        "set" => spoils.push("SADD KEY ghost".to_owned()),
+        _ => {}
+    }
+    spoils.iter().map(|spoil| spoil.replace("KEY", key)).collect()
+}
+
+#[test]
+fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
+    let server = RedisServer::start(&["--enable-debug-command", "yes"]);
+    let client = redis::Client::open(format!("redis://{}", server.addr())).unwrap();
+    let clock = Clock::manual(Timestamp::from_secs(NOW));
+    let topology = Topology::Single(server.addr());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    let mut on = Bench {
+        connection: client.get_connection().unwrap(),
+        runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+        broker: Arc::new(RedisBroker::new(pool, clock)),
+        queue: QueueName::new("q").unwrap(),
+    };
+    let scripts = scripts();
+    assert!(scripts.len() > 10, "{:?}", scripts.keys());
+    let missing: Vec<_> = scripts
+        .keys()
+        .filter(|name| calls(name).is_none() && !WITHOUT_QUEUE.contains(&name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "scripts without a line in `calls`: {missing:?}");
+
+    on.world();
+    assert_eq!(on.wrong(), BTreeSet::new(), "the world is sound");
+    let mut keys: Vec<String> = on.connection.keys(format!("{Q}*")).unwrap();
+    keys.extend(ABSENT.map(|name| format!("{Q}{name}")));
+    keys.sort();
+
+    let (mut runs, mut refused, mut failures) = (0, 0, Vec::new());
+    for key in &keys {
+        on.world();
+        let kind: String = redis::cmd("TYPE").arg(key).query(&mut on.connection).unwrap();
+        for spoil in spoils(key, &kind) {
+            let mut wrong_before = None;
+            let mut spoilt = None;
+            for (name, text) in &scripts {
+                for call in calls(name).unwrap_or_default() {
+                    // Most scripts refuse or only look: then it is as it was.
+                    let before = match spoilt.take() {
+                        Some(digest) => digest,
+                        None => on.spoilt(&spoil),
+                    };
+                    let script = redis::Script::new(text);
+                    let mut invocation = script.key(format!("{Q}pending"));
+                    invocation.arg(format!("{NOW}000000"));
+                    for argument in written(call).split('|') {
+                        invocation.arg(argument);
+                    }
+                    let answer: RedisResult<Value> = invocation.invoke(&mut on.connection);
+                    runs += 1;
+                    let after = on.digest();
+                    spoilt = (after == before).then(|| after.clone());
+                    match answer {
+                        Err(error) if after != before => {
+                            failures.push(format!(
+                                "{name} {call:?} after {spoil:?} left half: {error}"
+                            ));
+                        }
+                        Err(_) => refused += 1,
+                        Ok(_) if after == before => {}
+                        Ok(_) => {
+                            let wrong = on.wrong();
+                            let before = wrong_before.get_or_insert_with(|| {
+                                on.spoilt(&spoil);
+                                on.wrong()
+                            });
+                            let new: Vec<_> = wrong.difference(before).collect();
+                            if !new.is_empty() {
+                                failures.push(format!("{name} {call:?} after {spoil:?}: {new:?}"));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("{runs} runs, {refused} refused, {} failures", failures.len());
+    assert!(refused > 100, "{refused} of {runs}");
+    assert!(failures.is_empty(), "{} of {runs}:\n{}", failures.len(), failures.join("\n"));
+}
