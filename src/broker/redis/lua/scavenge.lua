@@ -21,6 +21,10 @@ local KEPT = {
   ['x:grouped'] = true, ['x:ends'] = true,
 }
 
+-- A step that fails half-way would be begun again for ever.
+redis.call('SCARD', Q .. 'groups')
+expect_zsets('aggregation_sets')
+
 local arrived, many = {}, redis.call('LLEN', KEYS[1]) > MOST_ARRIVED
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, MOST_ARRIVED - 1)) do arrived[id] = true end
 local function in_use(id)
