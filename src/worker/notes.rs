@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -29,6 +29,10 @@ impl Notes {
         Self { broker, hand, latest: Mutex::default(), said: Notify::new() }
     }
 
+    fn latest(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes progress as it is said, for as long as it is polled.
     pub(super) async fn keep_writing(&self) -> std::convert::Infallible {
         loop {
@@ -40,11 +44,11 @@ impl Notes {
 
     /// Writes what was said last, unless that was done.
     pub(super) async fn write_latest(&self) {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(progress) = latest else { return };
+        let Some(progress) = self.latest().clone() else { return };
         let id = &self.hand.job.id;
         match self.broker.note(&self.hand.current(), Note::Progress(&progress)).await {
-            Ok(Settled::Done) => {}
+            // Only now: where this is dropped half-way, the last call writes it.
+            Ok(Settled::Done) => drop(self.latest().take_if(|latest| *latest == progress)),
             Ok(Settled::Lost) => self.hand.cancellation.cancel(CancelReason::LeaseLost),
             Err(error) => tracing::debug!("progress of {id:?} was not written: {error:?}"),
         }
@@ -53,7 +57,7 @@ impl Notes {
 
 impl Reporter for Notes {
     fn progress(&self, progress: Progress) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        *self.latest() = Some(progress);
         self.said.notify_one();
     }
 
