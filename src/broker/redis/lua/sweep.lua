@@ -15,10 +15,13 @@
 --          were before, the due time of a rescheduling
 --
 -- Differs from Asynq, which does all in one go and blocks the server meanwhile. The
--- order is the same: what is due, or was archived, first is first.
+-- order is the same: what is due, or was archived, first is first. Only where some
+-- of a list of more than 500,000 pending jobs are taken out of its middle, which
+-- would move the half of it, the newest ones take their places.
 
 local STATE, GROUP, TYPE = ARGV[8], ARGV[9], ARGV[13]
 local PENDING = KEYS[1]
+local MOVED = 250000
 local listed = STATE == 'pending'
 local from = listed and PENDING or container(STATE, GROUP)
 local size = redis.call(listed and 'LLEN' or 'ZCARD', from)
@@ -78,11 +81,17 @@ if #ids == 0 then return {now, 0, skip, 0, size, due} end
 local in_place = ACTION == 'reschedule' and due > now and (STATE == 'scheduled' or STATE == 'retry')
 
 local chosen, ghosts, passed, free = {}, {}, 0, 0
-for at, id in ipairs(ids) do
+-- Whether the job is one of those meant; nil where there is none.
+local function meant(id)
   local task = redis.call('HMGET', T .. id, TYPE ~= '' and 'msg' or 'state', 'state')
-  if not task[1] and ACTION == 'delete' then
+  if not task[1] then return nil end
+  return task[2] == STATE and (TYPE == '' or type_of(task[1]) == TYPE)
+end
+for at, id in ipairs(ids) do
+  local is = meant(id)
+  if is == nil and ACTION == 'delete' then
     ghosts[#ghosts + 1] = at
-  elseif task[2] ~= STATE or TYPE ~= '' and type_of(task[1]) ~= TYPE then
+  elseif not is then
     passed = passed + 1
   elseif in_place and scores[at] == shown(due)
     and tonumber(redis.call('ZSCORE', DUE, id) or -1) == due then
@@ -99,6 +108,44 @@ if listed then
   local out = #chosen + #ghosts
   if skip == 0 and out == #ids then
     redis.call('RPOP', PENDING, out)
+  elseif out > 0 and math.min(skip, size - skip - #ids) >= MOVED then
+    -- Each place is taken by the newest job that is not meant itself; those that are
+    -- meet the same end. A place for which none is found in time ends the step.
+    local pops, newest, places = 2 * limit, {}, {}
+    for _, at in ipairs(chosen) do places[at] = true end
+    for _, at in ipairs(ghosts) do places[at] = true end
+    local function filler()
+      while pops > 0 do
+        pops = pops - 1
+        local id = redis.call('LPOP', PENDING)
+        local is = meant(id)
+        if is == false then return id end
+        if is then newest[#newest + 1] = id end
+      end
+    end
+    local reached = 0
+    for at = 1, #ids do
+      if places[at] then
+        local id = filler()
+        if not id then break end
+        redis.call('LSET', PENDING, -(skip + at), id)
+      end
+      reached = at
+    end
+    local function only_reached(all)
+      local some = {}
+      for _, at in ipairs(all) do
+        if at <= reached then some[#some + 1] = at end
+      end
+      return some
+    end
+    chosen, ghosts = only_reached(chosen), only_reached(ghosts)
+    for _, id in ipairs(newest) do
+      ids[#ids + 1] = id
+      chosen[#chosen + 1] = #ids
+    end
+    next_skip = skip + reached
+    passed = reached + 2 * limit - pops - #chosen - #ghosts
   elseif out > 0 then
     -- No id is blank: what is to go is marked, and taken out in one way through
     -- from the nearer end.
@@ -125,4 +172,4 @@ if ACTION == 'reschedule' and due > now then
   local first = redis.call('ZRANGE', DUE, 0, 0)[1]
   if first and moved[first] then wake_if_first(first) end
 end
-return {now, left - passed - #chosen - #ghosts, next_skip, #chosen, size, due}
+return {now, math.max(0, left - passed - #chosen - #ghosts), next_skip, #chosen, size, due}
