@@ -285,6 +285,14 @@ impl Bench {
         process
     }
 
+    /// A Go scheduler, or a periodic task manager, with these settings.
+    pub async fn scheduler(&self, settings: &Value) -> Process {
+        let mut command = self.go("schedule");
+        let (process, line) = Process::start(command.arg(settings.to_string())).await;
+        assert_eq!(line, "ready");
+        process
+    }
+
     /// What the Go programs have said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join(LOG)).unwrap_or_default()

@@ -57,7 +57,7 @@ fn possible(action: Action, state: &str) -> bool {
 }
 
 /// The rows of the first table after this line: header → cell.
-fn table(text: &str, after: &str) -> Vec<BTreeMap<String, String>> {
+pub fn table(text: &str, after: &str) -> Vec<BTreeMap<String, String>> {
     let text = text.split_once(after).unwrap_or_else(|| panic!("no {after:?} in:\n{text}")).1;
     // What is left of the title's own line is no part of the table.
     let text =

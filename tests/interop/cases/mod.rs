@@ -10,6 +10,7 @@ mod inspector;
 mod options;
 mod our_inspector;
 mod outcomes;
+mod periodic;
 mod scene;
 
 use std::future::Future;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Case> {
     outcomes::add(&mut cases);
     control::add(&mut cases);
     groups::add(&mut cases);
+    periodic::add(&mut cases);
     inspector::add(&mut cases);
     our_inspector::add(&mut cases);
     fleet::add(&mut cases);
