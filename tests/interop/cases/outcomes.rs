@@ -23,6 +23,12 @@ pub fn add(cases: &mut Cases) {
     cases.both(BOTH, "counters of the day and in all are right for both inspectors", counters);
     cases.both(BOTH, "a queue paused by one side is not served by the other", pause);
     cases.both(BOTH, "headers and payload outlive retries by the other side", kept);
+    cases.one(BOTH[0], "a field of a newer Asynq outlives retry and completion", unknown_field);
+    cases.one(
+        BOTH[0],
+        "a job type that Rust has no handler for waits for Go unharmed",
+        unknown_type,
+    );
     cases.both(BOTH, "a job that failed on one side is finished by the other", handed_over);
     cases.both(BOTH, "jobs running at a stop go back in line and run on the other side", drained);
 }
@@ -228,4 +234,50 @@ async fn drained(bench: Bench, side: Side) {
     bench.noted(&id, "start", 2).await;
     bench.gone("default", &id).await;
     worker.stop().await;
+}
+
+async fn unknown_field(bench: Bench) {
+    let order = Order { retention: 100, ..Order::that(r#"{"do":"fail","times":1}"#) };
+    let id = bench.put(Side::Go, &order).await;
+    let client = redis::Client::open(format!("redis://{}", bench.redis.addr())).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let key = format!("asynq:{{default}}:t:{id}");
+    let mut message = async |set: Option<&[u8]>| -> Vec<u8> {
+        if let Some(bytes) = set {
+            let set = redis::Cmd::hset(&key, "msg", bytes);
+            set.exec_async(&mut redis).await.unwrap();
+        }
+        redis::Cmd::hget(&key, "msg").query_async(&mut redis).await.unwrap()
+    };
+    // Field 16, which Asynq does not use yet: a text of three letters.
+    let field = b"\x82\x01\x03new";
+    let newer = [message(None).await, field.to_vec()].concat();
+    message(Some(&newer)).await;
+    let worker = bench.worker(Side::Rust, &bench.setup().retry_delay(2000)).await;
+    let holds = |bytes: Vec<u8>| bytes.windows(field.len()).any(|part| part == field);
+    bench.reached("default", &id, "retry").await;
+    assert!(holds(message(None).await), "lost by the retry");
+    bench.reached("default", &id, "completed").await;
+    assert!(holds(message(None).await), "lost by the completion");
+    worker.stop().await;
+}
+
+async fn unknown_type(bench: Bench) {
+    let rust = bench.worker(Side::Rust, &bench.setup()).await;
+    let order = Order { r#type: "interop:go-only".into(), ..Order::plain() };
+    let id = bench.put(Side::Go, &order).await;
+    let parked = async || {
+        let job = bench.rust.look("default", &id).await;
+        job.is_some_and(|job| !matches!(job["state"].as_str(), Some("pending" | "active")))
+    };
+    bench.until("Rust has put it aside", parked).await;
+    let seen = bench.agreed("default", &id).await;
+    assert_eq!(seen["retried"], 0, "an attempt was counted");
+    rust.stop().await;
+    let go = bench.worker(Side::Go, &bench.setup()).await;
+    let run = json!({"call": "RunTask", "queue": "default", "id": id});
+    bench.ask(run).await.unwrap();
+    let line = bench.noted(&id, "end", 1).await;
+    assert_eq!((line.retried, line.peer.as_str()), (0, "go"));
+    go.stop().await;
 }
