@@ -1,8 +1,8 @@
 //! The check-up.
 
 use crate::bench::*;
-use rocket_jobqueue::Finding;
 use rocket_jobqueue::internals::Mend;
+use rocket_jobqueue::{Finding, FindingKind};
 
 async fn findings(on: &Bench) -> (u64, Vec<Finding>) {
     let (mut looked, mut findings, mut page) = (0, Vec::new(), None);
@@ -73,4 +73,18 @@ async fn a_turn_at_mending_a_sound_queue_changes_nothing(
 
     assert_eq!((on.info().await, on.see("a").await), before);
     assert_eq!(on.settle(&taken, done()).await, Settled::Done);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_store_itself_can_be_examined(#[values(Store::Memory, Store::Redis)] store: Store) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+
+    let found = on.broker.examine().await.unwrap();
+
+    // The test's own server keeps nothing on disk.
+    let harmless = [FindingKind::NoPersistence, FindingKind::ClockSkew];
+    let others: Vec<_> = found.iter().filter(|one| !harmless.contains(&one.kind)).collect();
+    assert!(others.is_empty(), "{others:?}");
 }

@@ -44,13 +44,14 @@ impl Queue {
     /// is in the one container that its state names, and the reverse.
     pub(super) fn check(&self) -> (u64, Vec<(FindingKind, JobState, JobId)>) {
         let line = |line: &Timeline| line.iter().map(|(_, id)| id.clone()).collect();
-        let containers: [(JobState, Vec<JobId>); 6] = [
+        let containers: [(JobState, Vec<JobId>); 7] = [
             (JobState::Pending, self.pending.iter().cloned().collect()),
             (JobState::Active, self.leases.values().cloned().collect()),
             (JobState::Scheduled, line(&self.scheduled)),
             (JobState::Retry, line(&self.retry)),
             (JobState::Archived, line(&self.archived)),
             (JobState::Completed, line(&self.completed)),
+            (JobState::Aggregating, self.grouping.all().cloned().collect()),
         ];
         let mut broken = Vec::new();
         let mut seen = HashSet::new();
@@ -65,10 +66,43 @@ impl Queue {
             }
         }
         for (id, job) in &self.jobs {
-            if job.state != JobState::Aggregating && !seen.contains(id) {
+            if !seen.contains(id) {
                 broken.push((FindingKind::Orphan, job.state, id.clone()));
             }
         }
         (self.jobs.len() as u64, broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobRecord, NewJob};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_broken_invariant_is_told() {
+        let id = JobId::stored;
+        let mut queue = Queue::default();
+        for name in ["sound", "nowhere", "twice", "elsewhere"] {
+            let mut job = JobRecord::new("t", None, QueueName::stored("q"));
+            job.id = id(name);
+            queue.enqueue(&NewJob::now(job), Timestamp::from_secs(1));
+        }
+        assert_eq!(queue.check().1, []);
+        queue.pending.retain(|of| of.as_str() != "nowhere");
+        queue.pending.push_back(id("twice"));
+        queue.pending.push_back(id("ghost"));
+        queue.archived.insert((Timestamp::from_secs(1), id("elsewhere")));
+
+        let (looked, broken) = queue.check();
+
+        let expected = [
+            (FindingKind::Duplicate, JobState::Pending, id("twice")),
+            (FindingKind::Ghost, JobState::Pending, id("ghost")),
+            (FindingKind::Stray, JobState::Archived, id("elsewhere")),
+            (FindingKind::Orphan, JobState::Pending, id("nowhere")),
+        ];
+        assert_eq!((looked, broken), (4, expected.into()));
     }
 }

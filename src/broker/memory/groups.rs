@@ -35,6 +35,12 @@ impl Grouping {
         self.waiting.values().map(Timeline::len).sum()
     }
 
+    /// All jobs of groups and of sets.
+    pub(super) fn all(&self) -> impl Iterator<Item = &JobId> {
+        let sets = self.taken.values().flat_map(|set| &set.jobs);
+        self.waiting.values().flatten().chain(sets).map(|(_, id)| id)
+    }
+
     /// The jobs of sets whose time is over wait in their groups again.
     fn return_stale(&mut self, limit: usize, now: Timestamp) -> usize {
         let stale = self.taken.iter().filter(|(_, set)| set.expires <= whole_second(now));
