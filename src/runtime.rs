@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::QueueName;
 use crate::registry::{Registry, State};
-use crate::scheduler::{Aggregation, PeriodicJobs, Periodicals, Scheduler};
+use crate::scheduler::{Aggregation, Cron, PeriodicJobs, Periodicals, Scheduler};
 use crate::worker::{Worker, WorkerSettings};
 
 /// How long after its last answer the store still counts as ready.
@@ -56,6 +56,8 @@ pub(crate) struct Driven {
     pub(crate) client: Client,
     /// `None` in a process that only enqueues.
     pub(crate) worker: Option<Worker>,
+    /// `None` in a process that does not fire periodic entries.
+    pub(crate) cron: Option<Cron>,
     /// Those to serve, the most important first; none means all.
     pub(crate) queues: Vec<QueueName>,
     /// The application's own runtime.
@@ -195,9 +197,11 @@ impl Runtime {
             let (broker, registry) = (Arc::clone(&self.broker), self.registry.clone());
             Worker::by_hand(broker, registry, state, settings.clone())
         });
+        let cron = || Cron::new(Arc::clone(&self.broker), self.periodic.clone());
         Driven {
             client: self.client.clone(),
             worker,
+            cron: self.fires.then(cron),
             queues: queues.into_iter().map(|(queue, _)| queue).collect(),
             tokio: tokio::runtime::Handle::try_current().ok(),
         }

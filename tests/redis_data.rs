@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
-    Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Inspect,
-    Lease, Note, PoolSettings, RedisPool, Running, Settled, Topology,
+    Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Entries, Extended,
+    Firing, Inspect, Lease, Note, PoolSettings, RedisPool, Running, Settled, Topology,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
@@ -102,6 +102,18 @@ impl Bench {
     /// The command with `Q:` for the queue's prefix.
     fn q(&self, command: &str) -> String {
         self.cli(&command.replace("Q:", "asynq:{default}:"))
+    }
+
+    /// A tick that is due, whose job has this id.
+    fn firing(&self, name: &str) -> Firing {
+        let tick = self.clock.now();
+        Firing {
+            entry: "e".to_owned(),
+            queue: self.queue.clone(),
+            known: Some(Timestamp::from_secs(0)),
+            keep: secs(60),
+            ticks: vec![(tick, self.job(name))],
+        }
     }
 
     fn digest(&self) -> String {
@@ -548,7 +560,7 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
     .chain([format!("processed:{day}"), format!("failed:{day}")]);
     let mut refused = 0;
     for key in every {
-        for operation in 0..13 {
+        for operation in 0..14 {
             on.cli("FLUSHALL");
             let mut kept = on.job("held");
             kept.record.retention = secs(60);
@@ -591,6 +603,7 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
                     let after = AfterCancel::Archive;
                     on.broker.cancel(&on.queue, &held.lease.id, after).await.err()
                 }
+                12 => on.broker.fire(&on.firing("new")).await.err(),
                 _ => on.broker.lapsed(&on.queue, 9).await.err(),
             };
             if let Some(error) = error {
@@ -921,6 +934,8 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
             on.broker.lapsed(queue, 9).await.unwrap();
             on.broker.expire(queue, 9).await.unwrap();
             on.broker.queue(queue).await.unwrap();
+            let fired = Firing { queue: queue.clone(), ticks: vec![], ..on.firing("none") };
+            on.broker.fire(&fired).await.unwrap();
         }
         let queues = [on.queue.clone(), other.clone()];
         on.broker.wait(&queues, secs(1)).await.unwrap();

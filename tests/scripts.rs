@@ -95,7 +95,11 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "remove" => &["0", "1"],
         "scavenge" => &["0|1000"],
         "removed" => &[""],
-        "fire" => &["0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|"],
+        "fire" => &[
+            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|",
+            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0|",
+            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest",
+        ],
         "ready" => &["0|100|1|60|10"],
         "take" => &["digest|set-2|1|60|10|100"],
         "set" => &["digest|set-1|0|100"],

@@ -9,7 +9,7 @@ use rocket::local::{asynchronous, blocking};
 use rocket::{Build, Rocket, State, get, post, routes};
 use rocket_jobqueue::testing::{self, Ended, Report, TestQueue};
 use rocket_jobqueue::{
-    Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed,
+    Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed, Periodic,
     RetryPolicy, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,26 @@ async fn a_delayed_job_of_an_application_runs_when_the_clock_says_so() {
     assert_eq!(report.result::<u64>(&report.ran[0].job.id), Some(7));
     assert_eq!(client.get("/journal").dispatch().await.into_string().await.unwrap(), "welcome 7");
     assert!(began.elapsed() < secs(20));
+}
+
+#[rocket::async_test]
+async fn periodic_entries_fire_when_the_clock_reaches_their_ticks() {
+    let hourly = Periodic::new("@every 1h", Welcome { user: 3 }).name("hourly");
+    let (jobs, tests) = testing::queue(fairing().periodic(hourly));
+    let client = asynchronous::Client::tracked(app(jobs)).await.unwrap();
+    assert!(tests.run_due().await.is_empty());
+
+    let report = tests.advance(secs(3 * 3600)).await;
+
+    report.assert_completed();
+    assert_eq!(users(&report), [3, 3, 3]);
+    for ran in &report.ran {
+        assert_eq!(ran.at.as_secs() % 3600, 0, "to the second: {}", ran.at);
+        assert_eq!(ran.job.id.as_str(), format!("periodic:hourly:{}", ran.at.as_secs()));
+    }
+    let entries = client.rocket().state::<JobQueue>().unwrap().periodic();
+    assert!(entries.remove("hourly"));
+    assert!(tests.advance(secs(2 * 3600)).await.is_empty());
 }
 
 #[test]

@@ -37,6 +37,21 @@ impl Cron {
         Self { broker, entries }
     }
 
+    /// Fires what is due; how long until the next tick of all entries.
+    pub(crate) async fn fire_due(&self) -> (Round, Option<Duration>) {
+        let entries = self.entries.all();
+        let mut round = Round::default();
+        // Side by side: all are due on the hour, and none should wait for others.
+        let served = entries.iter().map(|entry| self.serve(entry));
+        let mut next: Option<Duration> = None;
+        for answer in futures_util::future::join_all(served).await {
+            // The others' next tick may be too late for one that was not served.
+            let wait = round.note(answer).unwrap_or(Some(AGAIN));
+            next = next.into_iter().chain(wait).min();
+        }
+        (round, next)
+    }
+
     /// Fires what is due of an entry; how long until its next tick, if there is one.
     async fn serve(&self, entry: &Entry) -> Result<Option<Duration>, Error> {
         let claimed = match entry.seen().claimed {
@@ -98,21 +113,10 @@ impl Service for Cron {
     const NAME: &'static str = "firing periodic entries";
 
     async fn tick(&self) -> Result<Duration, Error> {
-        let entries = self.entries.all();
-        let mut round = Round::default();
-        // Side by side: all are due on the hour, and none should wait for others.
-        let served = entries.iter().map(|entry| self.serve(entry));
-        let mut next = LOOK;
-        for answer in futures_util::future::join_all(served).await {
-            match round.note(answer) {
-                Some(wait) => next = next.min(wait.unwrap_or(LOOK)),
-                // The others' next tick may be too late for this one.
-                None => next = next.min(AGAIN),
-            }
-        }
-        let next =
-            if next > LAST_STRETCH + Duration::from_secs(1) { next - LAST_STRETCH } else { next };
-        round.end(next)
+        let (round, next) = self.fire_due().await;
+        let next = next.unwrap_or(LOOK).min(LOOK);
+        let long = next > LAST_STRETCH + Duration::from_secs(1);
+        round.end(if long { next - LAST_STRETCH } else { next })
     }
 
     async fn woken(&self) {

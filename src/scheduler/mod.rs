@@ -25,10 +25,10 @@ use crate::error::Refusals;
 use crate::job::QueueName;
 use crate::time::Backoff;
 use alarm::Alarm;
-use cron::Cron;
 use herald::{Farewell, Herald};
 
 pub(crate) use aggregator::{Aggregation, Aggregator};
+pub(crate) use cron::Cron;
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
 pub(crate) use reconciler::Reconciler;
@@ -51,7 +51,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 
 /// One look at all queues: a queue that fails does not keep the others waiting.
 #[derive(Default)]
-struct Round {
+pub(crate) struct Round {
     served: bool,
     failed: Option<Error>,
 }

@@ -40,7 +40,7 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
     let mut attempts = 0;
     loop {
         let queues = served(tests, driven);
-        let next = tend(tests, &queues).await;
+        let next = tend(tests, driven, &queues).await;
         let Some(worker) = &driven.worker else { return next };
         let taken = at_once(tests.0.broker.dequeue(&queues, 1)).deliveries.pop();
         let Some(delivery) = taken else { return next };
@@ -64,7 +64,7 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
 }
 
 /// Does what the scheduler does; when it has something to do next.
-async fn tend(tests: &TestQueue, queues: &[QueueName]) -> Option<Timestamp> {
+async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Option<Timestamp> {
     let (broker, now) = (&tests.0.broker, tests.now());
     let vanished = {
         let mut vanished = locked(&tests.0.vanished);
@@ -77,6 +77,10 @@ async fn tend(tests: &TestQueue, queues: &[QueueName]) -> Option<Timestamp> {
         recoverer.tick().await.expect("the store in this process does not fail");
     }
     let mut next = locked(&tests.0.vanished).iter().min().copied();
+    if let Some(cron) = &driven.cron {
+        let (_, tick) = cron.fire_due().await;
+        next = next.into_iter().chain(tick.map(|wait| now + wait)).min();
+    }
     for queue in queues {
         while at_once(broker.expire(queue, BATCH)) == BATCH {}
         let due = loop {
