@@ -656,3 +656,47 @@ async fn no_action_on_a_million_jobs_blocks_redis() {
     assert!(calls > 1_000 && each < MOST / 2, "{calls} calls, {each:?} each");
     assert_eq!(on.q("DBSIZE"), "0");
 }
+
+#[tokio::test]
+async fn an_inspectors_refusal_names_the_job_and_its_state() {
+    let on = open();
+    let inspector = rocket_jobqueue::internals::inspector(on.broker.clone());
+    let queue = &on.queue;
+    let refusal = inspector.run(queue, &id("a")).await.unwrap_err();
+    assert!(refusal.is_not_found());
+    assert_eq!(refusal.to_string(), "queue \"default\" does not exist");
+
+    on.put(on.job("a")).await;
+    let refusal = inspector.delete(queue, &id("b")).await.unwrap_err();
+    assert!(refusal.is_not_found());
+    assert_eq!(refusal.to_string(), "job \"b\" does not exist");
+    let refusal = inspector.run(queue, &id("a")).await.unwrap_err();
+    assert!(refusal.is_wrong_state());
+    assert_eq!(refusal.to_string(), "job \"a\" is pending: it cannot be run now");
+    let refusal = inspector.delete_queue(queue, false).await.unwrap_err();
+    assert!(refusal.is_wrong_state());
+    assert_eq!(refusal.to_string(), "queue \"default\" has jobs");
+    let refusal = inspector.archive_all(queue, JobState::Active).await.unwrap_err();
+    assert!(refusal.is_invalid());
+    assert_eq!(refusal.to_string(), "active jobs cannot be archived");
+}
+
+#[tokio::test]
+async fn an_action_on_many_jobs_tells_step_by_step_how_far_it_is() {
+    let on = open();
+    let inspector = rocket_jobqueue::internals::inspector(on.broker.clone());
+    let jobs: Vec<_> = (0..500).map(|n| on.job(&format!("{n:03}"))).collect();
+    on.broker.enqueue(&jobs).await.unwrap();
+
+    let mut bulk = inspector.archive_all(&on.queue, JobState::Pending);
+    let mut seen = Vec::new();
+    while let Some(progress) = bulk.step().await.unwrap() {
+        seen.push((progress.done, progress.total));
+    }
+
+    assert_eq!(seen, [(200, 500), (400, 500), (500, 500)]);
+    let all = inspector.delete_all(&on.queue, JobState::Archived).await.unwrap();
+    assert_eq!((all.done, all.total), (500, 500));
+    let nobody = QueueName::new("nobody").unwrap();
+    assert!(inspector.run_all(&nobody, JobState::Retry).await.unwrap_err().is_not_found());
+}

@@ -1,7 +1,9 @@
 //! What an operator does to jobs that are not running.
 
 use crate::bench::*;
-use rocket_jobqueue::internals::{Acted, Action, ArchiveLimit, ArchiveSettings, Removal, Sweep};
+use rocket_jobqueue::internals::{
+    Acted, Action, ArchiveLimit, ArchiveSettings, GroupLimits, Removal, Sweep,
+};
 use rocket_jobqueue::{Error, Selection};
 
 const LATER: Duration = Duration::from_secs(3600);
@@ -416,6 +418,30 @@ async fn a_scheduled_job_of_a_group_still_goes_there_when_it_is_rescheduled(
     on.clock.advance(secs(1));
     on.forward().await;
     assert_eq!(on.state("a").await, Some(JobState::Aggregating));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_job_that_is_being_aggregated_is_left_alone_until_it_is_back(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(Action::Run, Action::Archive, Action::Delete)] action: Action,
+) {
+    let on = store.open().await;
+    on.bring("a", JobState::Aggregating).await;
+    on.clock.advance(secs(60));
+    let limits = GroupLimits { grace: secs(10), max_delay: Duration::ZERO, max_size: 0 };
+    let set = on.broker.take_group(&on.queue, "group", &limits).await.unwrap().unwrap();
+    let before = on.see("a").await;
+
+    let busy = Acted::Elsewhere(JobState::Aggregating);
+    assert_eq!(on.act("a", action).await, busy);
+    assert_eq!(on.broker.edit(&on.queue, &id("a"), b"new").await.unwrap(), busy);
+    assert_eq!(on.all(action, JobState::Aggregating).await.unwrap().0, 0);
+    assert_eq!(on.broker.remove_queue(&on.queue, false).await.unwrap(), Removal::NotEmpty);
+
+    assert_eq!(on.see("a").await, before);
+    on.broker.return_set(&set).await.unwrap();
+    assert_eq!(on.act("a", action).await, Acted::Done);
 }
 
 #[rstest]

@@ -89,14 +89,17 @@ impl Queue {
     }
 
     fn edit(&mut self, id: &JobId, payload: &[u8]) -> Acted {
-        match self.jobs.get_mut(id) {
-            None => Acted::NotFound,
-            Some(stored) if stored.state == JobState::Active => Acted::WrongState(stored.state),
-            Some(stored) => {
-                stored.job.payload = Some(payload.to_vec()).filter(|payload| !payload.is_empty());
-                Acted::Done
+        let Some(stored) = self.jobs.get_mut(id) else { return Acted::NotFound };
+        match stored.state {
+            JobState::Active => return Acted::WrongState(stored.state),
+            // Whoever aggregates it has read it.
+            JobState::Aggregating if !self.grouping.holds(&stored.job) => {
+                return Acted::Elsewhere(stored.state);
             }
+            _ => {}
         }
+        stored.job.payload = Some(payload.to_vec()).filter(|payload| !payload.is_empty());
+        Acted::Done
     }
 
     fn step(&mut self, step: &Step<'_>, now: Timestamp) -> Stepped {

@@ -8,7 +8,7 @@ use crate::broker::groups::ceil_secs;
 use crate::broker::{
     AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY,
 };
-use crate::job::{JobId, JobState, NewJob, QueueName};
+use crate::job::{JobId, JobRecord, JobState, NewJob, QueueName};
 use crate::time::Timestamp;
 
 /// As many as the inspector shows.
@@ -39,6 +39,12 @@ impl Grouping {
     pub(super) fn all(&self) -> impl Iterator<Item = &JobId> {
         let sets = self.taken.values().flat_map(|set| &set.jobs);
         self.waiting.values().flatten().chain(sets).map(|(_, id)| id)
+    }
+
+    /// Whether the job waits in its group, and is not being aggregated.
+    pub(super) fn holds(&self, job: &JobRecord) -> bool {
+        let line = self.waiting.get(&job.group);
+        line.is_some_and(|line| line.iter().any(|(_, id)| *id == job.id))
     }
 
     /// The jobs of sets whose time is over wait in their groups again.
