@@ -13,7 +13,8 @@ use rocket_jobqueue::internals::{
     Announcement, Broker, Delivery, PoolSettings, RedisPool, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Job, JobId, JobQueue, JobRecord, NewJob, Placement, QueueName, Timestamp, Transition,
+    Clock, Fate, Finding, FindingKind, Job, JobId, JobQueue, JobRecord, NewJob, Placement,
+    QueueName, Timestamp, Transition,
 };
 use serde::{Deserialize, Serialize};
 use support::{RedisServer, eventually};
@@ -271,5 +272,33 @@ async fn a_queue_that_refuses_is_not_asked_without_a_pause() {
     // All services together; a loop without a pause makes thousands.
     let per_second = calls / began.elapsed().as_secs_f64();
     assert!(calls > 0.0 && per_second < 40.0, "{per_second} scripts a second: {stats}");
+    client.terminate().await;
+}
+
+#[tokio::test]
+async fn a_worker_mends_its_queues_and_the_inspector_tells_the_rest() {
+    let server = RedisServer::start::<&str>(&[]);
+    server.cli(&["SADD", "asynq:queues", "default"]);
+    server.cli(&["ZADD", "asynq:{default}:archived", "4000000000", "ghost"]);
+    // A job of a type that nobody here knows, in no place at all.
+    server.cli(&["HSET", "asynq:{default}:t:lost", "msg", "", "state", "archived"]);
+    let client = application(&server, Arc::default(), Duration::ZERO).await;
+
+    let mended = || async { server.cli(&["EXISTS", "asynq:{default}:archived"]) == "0" };
+    assert!(eventually(PATIENCE, mended).await, "the ghost is removed by itself");
+    let inspector = client.rocket().state::<JobQueue>().unwrap().inspector();
+    let report = inspector.doctor().await.unwrap();
+    let found = |fate| {
+        let here = |one: &&Finding| one.kind == FindingKind::Orphan && one.fate == fate;
+        report.findings.iter().find(here).map(|one| one.samples.clone())
+    };
+    assert_eq!(found(Fate::Repairable), Some(vec!["lost".to_owned()]), "{report}");
+
+    let report = inspector.doctor().repair().await.unwrap();
+
+    assert_eq!(report.repaired(), 1, "{report}");
+    assert!(!server.cli(&["ZSCORE", "asynq:{default}:archived", "lost"]).is_empty());
+    let json = serde_json::to_value(&report).unwrap();
+    assert!(json["findings"].as_array().unwrap().iter().any(|one| one["kind"] == "orphan"));
     client.terminate().await;
 }
