@@ -69,21 +69,22 @@ install_go() {
   scripts/interop.sh --go && return 0
   echo "Missing: a Go that Asynq can be built with"
 
-  local by=() uri extra options
+  local by=() extra uri options=()
   [ "$(id -u)" -eq 0 ] || by=(sudo -n)
   if command -v apt-get >/dev/null 2>&1 && "${by[@]}" true 2>/dev/null; then
+    extra=$(mktemp -d) || return 1
     # shellcheck disable=SC2016 # the names are apt's
     uri=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' |
       awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')
-    extra=$(mktemp -d) || return 1
-    cp -r /etc/apt/sources.list.d/. "$extra"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri bookworm-backports main" \
-      >"$extra/interop-backports.list"
-    options=(-o "Dir::Etc::SourceParts=$extra")
+    if [ -n "$uri" ]; then
+      cp -r /etc/apt/sources.list.d/. "$extra"
+      echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri bookworm-backports main" \
+        >"$extra/interop-backports.list"
+      options=(-o "Dir::Etc::SourceParts=$extra" -t bookworm-backports)
+    fi
     "${by[@]}" apt-get "${options[@]}" update -qq &&
       "${by[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get "${options[@]}" install -y -qq --no-install-recommends \
-        -t bookworm-backports golang-go </dev/null
+        apt-get "${options[@]}" install -y -qq --no-install-recommends golang-go </dev/null
     rm -rf "$extra"
   fi
   scripts/interop.sh --go && return 0
