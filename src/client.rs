@@ -1,6 +1,7 @@
 //! The producer's side: a value becomes a stored job. Leaves running it to the
 //! worker and everything about HTTP to the web layer.
 
+mod aggregate;
 mod bulk;
 mod enqueue;
 mod receipt;
@@ -12,6 +13,7 @@ use crate::broker::Broker;
 use crate::error::Error;
 use crate::job::{Job, NewJob, Periodic};
 
+pub(crate) use aggregate::Aggregate;
 pub use bulk::EnqueueAll;
 pub use enqueue::{Draft, Enqueue};
 pub use receipt::Receipt;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, Inspect};
-use crate::client::Client;
+use crate::broker::{Broker, GroupLimits, Inspect};
+use crate::client::{Aggregate, Client};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::QueueName;
@@ -32,11 +32,11 @@ pub(crate) struct Runtime {
     registry: Registry,
     /// `None` in a process that only enqueues.
     settings: Option<WorkerSettings>,
-    /// `None` where groups are left alone.
-    aggregation: Option<Aggregation>,
     periodic: PeriodicJobs,
     /// Whether this process fires its periodic entries.
     fires: bool,
+    /// `None` where groups are left alone.
+    aggregate: Option<(Aggregate, GroupLimits)>,
     running: Mutex<Option<Running>>,
     /// What handlers need, from the first start on.
     state: Mutex<Option<Arc<State>>>,
@@ -58,6 +58,8 @@ pub(crate) struct Driven {
     pub(crate) worker: Option<Worker>,
     /// `None` in a process that does not fire periodic entries.
     pub(crate) cron: Option<Cron>,
+    /// `None` where groups are left alone.
+    pub(crate) aggregation: Option<Aggregation>,
     /// Those to serve, the most important first; none means all.
     pub(crate) queues: Vec<QueueName>,
     /// The application's own runtime.
@@ -104,7 +106,7 @@ impl Runtime {
             broker,
             registry,
             settings,
-            aggregation: None,
+            aggregate: None,
             running: Mutex::new(None),
             state: Mutex::new(None),
             draining: tokio::sync::Mutex::new(()),
@@ -122,8 +124,8 @@ impl Runtime {
     }
 
     /// Aggregates groups too, where this process works.
-    pub(crate) fn aggregating(mut self, aggregation: Option<Aggregation>) -> Self {
-        self.aggregation = aggregation;
+    pub(crate) fn aggregating(mut self, function: Aggregate, limits: GroupLimits) -> Self {
+        self.aggregate = Some((function, limits));
         self
     }
 
@@ -132,6 +134,18 @@ impl Runtime {
     pub(crate) fn firing(mut self, fires: bool) -> Self {
         self.fires = fires;
         self
+    }
+
+    fn aggregation(&self) -> Option<Aggregation> {
+        let ((function, limits), settings) = (self.aggregate.clone()?, self.settings.as_ref()?);
+        let client = self.client.clone();
+        Some(Aggregation {
+            limits,
+            patience: settings.shutdown_timeout,
+            make: Arc::new(move |queue, group, jobs| {
+                Box::pin(function.clone().make(client.clone(), queue, group, jobs))
+            }),
+        })
     }
 
     pub(crate) fn periodic(&self) -> &PeriodicJobs {
@@ -176,7 +190,7 @@ impl Runtime {
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {
             let queues: Vec<_> = settings.queues.keys().cloned().collect();
-            let scheduler = Scheduler::start(&self.broker, &queues, self.aggregation.clone());
+            let scheduler = Scheduler::start(&self.broker, &queues, self.aggregation());
             let worker = Worker::start(
                 Arc::clone(&self.broker),
                 self.registry.clone(),
@@ -202,6 +216,7 @@ impl Runtime {
             client: self.client.clone(),
             worker,
             cron: self.fires.then(cron),
+            aggregation: self.aggregation(),
             queues: queues.into_iter().map(|(queue, _)| queue).collect(),
             tokio: tokio::runtime::Handle::try_current().ok(),
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
     Draft, Error, Job, JobId, JobQueue, JobQueueFairing, JobRecord, JobState, Managed, QueueName,
+    testing,
 };
 use serde::{Deserialize, Serialize};
 use support::eventually;
@@ -177,6 +178,65 @@ async fn no_job_waits_longer_than_the_greatest_delay() {
 
     sent.eventually("ann", &[&["a"]]).await;
     app.terminate().await;
+}
+
+#[rocket::async_test]
+async fn no_more_than_three_functions_run_at_a_time() {
+    let sent = Sent::default();
+    let running = Arc::new(Mutex::new((0, 0)));
+    let count = Arc::clone(&running);
+    let fairing = memory().aggregate(move |group, jobs: Vec<JobRecord>| {
+        let count = Arc::clone(&count);
+        async move {
+            {
+                let (now, most) = &mut *count.lock().unwrap();
+                *now += 1;
+                *most = (*now).max(*most);
+            }
+            rocket::tokio::time::sleep(Duration::from_millis(50)).await;
+            count.lock().unwrap().0 -= 1;
+            digest(group, jobs).await
+        }
+    });
+    let (app, queue) = app(fairing, &sent).await;
+
+    put(&queue, (0..10).map(|n| notify("x").group(format!("group {n}")))).await;
+
+    for n in 0..10 {
+        sent.eventually(&format!("group {n}"), &[&["x"]]).await;
+    }
+    assert_eq!(running.lock().unwrap().1, 3);
+    app.terminate().await;
+}
+
+#[test]
+fn a_test_that_moves_the_clock_aggregates_too() {
+    let sent = Sent::default();
+    let fairing = JobQueue::fairing().set("jobqueue.group_grace", "60s").aggregate(digest);
+    let (jobs, tests) = testing::queue(fairing.handle(send));
+    let rocket = rocket::custom(rocket::Config::figment().merge(("log_level", "off")));
+    let client =
+        rocket::local::blocking::Client::untracked(rocket.manage(sent.clone()).attach(jobs));
+    let client = client.expect("the application launches");
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    rocket::execute(put(
+        queue,
+        [
+            notify("a").group("ann"),
+            notify("b").group("ann").delay(Duration::from_secs(30)),
+            notify("c").group("fail"),
+        ],
+    ));
+
+    assert!(tests.blocking_advance(Duration::from_secs(89)).is_empty());
+    let report = tests.blocking_advance(Duration::from_secs(1));
+
+    assert_eq!(report.len(), 1);
+    assert_eq!(sent.of("ann"), [["a", "b"]]);
+    let made = tests.assert_enqueued::<Digest>(|job| job.group == "ann");
+    assert!(made.id.as_str().ends_with("000000000004"), "{}", made.id);
+    // The function fails again and again, each time after two minutes.
+    assert!(tests.blocking_advance(Duration::from_secs(3600)).is_empty());
 }
 
 #[rocket::async_test]

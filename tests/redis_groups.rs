@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
-    Broker, Enqueued, GroupLimits, GroupSet, Groups, PoolSettings, RedisPool, Topology,
+    Broker, Doctor, Enqueued, GroupLimits, GroupSet, Groups, Mend, PoolSettings, RedisPool,
+    Topology,
 };
 use rocket_jobqueue::{
     Clock, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp, Transition,
@@ -393,4 +394,29 @@ async fn a_full_server_still_lets_groups_be_aggregated() {
     assert!(on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().is_some());
 
     assert!(on.broker.enqueue(&[on.job("new", "")]).await.is_err_and(|error| error.is_refused()));
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_large_set_is_not_taken_for_lost_jobs() {
+    let on = open();
+    let jobs: Vec<_> = (0..1500).map(|n| on.job(&format!("{n:04}"), "digest")).collect();
+    on.broker.enqueue(&jobs).await.unwrap();
+    let set = on.take().await.unwrap();
+    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    assert_eq!(on.q("EXISTS Q:t:0999 Q:t:1000"), "1", "the first thousand went at once");
+
+    let mut page = None;
+    loop {
+        let checked = on.broker.check(&on.queue, page, Mend::All).await.unwrap();
+        assert_eq!(checked.findings, []);
+        page = checked.next;
+        if page.is_none() {
+            break;
+        }
+    }
+
+    assert_eq!(on.q("EXISTS Q:g:digest Q:groups"), "0");
+    assert_eq!(on.q("HGET Q:t:1499 state"), "aggregating");
+    while on.broker.mend_groups(&on.queue, 100).await.unwrap().more {}
+    assert_eq!(on.q("EXISTS Q:t:1000 Q:t:1499 Q:x:gone"), "0");
 }

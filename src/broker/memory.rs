@@ -103,6 +103,15 @@ impl MemoryBroker {
         self.record().clone().unwrap_or_default()
     }
 
+    /// Adds a job that was stored to the record, if one is kept.
+    fn note(&self, job: &NewJob, enqueued: &Enqueued, at: Timestamp) {
+        if let Enqueued::Created { due, .. } = *enqueued
+            && let Some(record) = &mut *self.record()
+        {
+            record.push(Recorded { job: job.clone(), at, due });
+        }
+    }
+
     fn record(&self) -> MutexGuard<'_, Option<Vec<Recorded>>> {
         self.shared.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,11 +160,7 @@ impl Broker for MemoryBroker {
             let store = |job: &NewJob| {
                 self.act(&job.record.queue, |q, now| {
                     let enqueued = q.enqueue(job, now);
-                    if let Enqueued::Created { due, .. } = enqueued
-                        && let Some(record) = &mut *self.record()
-                    {
-                        record.push(Recorded { job: job.clone(), at: now, due });
-                    }
+                    self.note(job, &enqueued, now);
                     enqueued
                 })
             };

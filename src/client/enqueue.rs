@@ -114,7 +114,7 @@ impl Draft {
     }
 
     /// Checks all values, before anything is sent.
-    pub(crate) fn build(self, max_payload: usize) -> Result<NewJob, Error> {
+    pub(super) fn build(self, max_payload: usize) -> Result<NewJob, Error> {
         if self.job_type.trim().is_empty() {
             return Err(Error::invalid("job type: expected a name, found a blank"));
         }

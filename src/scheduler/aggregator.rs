@@ -71,17 +71,10 @@ impl Aggregator {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let work = Work {
-            broker,
-            aggregation,
-            stop,
-            crowded: AtomicBool::new(false),
-            ended: Notify::new(),
-        };
         Self {
             queues,
             first: AtomicUsize::new(0),
-            work: Arc::new(work),
+            work: Arc::new(Work::new(broker, aggregation, stop)),
             permits: Arc::new(Semaphore::new(AT_A_TIME)),
             tasks,
         }
@@ -134,6 +127,29 @@ impl Service for Aggregator {
     }
 }
 
+/// What an aggregator does in a queue at this instant, one group after another;
+/// how long until the next group is ready. For a test that drives the queue.
+pub(crate) async fn aggregate_now(
+    broker: &Arc<dyn Broker>,
+    aggregation: &Aggregation,
+    queue: &QueueName,
+) -> Result<Option<Duration>, Error> {
+    let work = Work::new(Arc::clone(broker), aggregation.clone(), CancellationToken::new());
+    broker.mend_groups(queue, BATCH).await?;
+    loop {
+        let seen = broker.ready_groups(queue, &aggregation.limits, 0).await?;
+        if seen.ready.is_empty() {
+            let now = broker.now();
+            let sets = broker.aggregations(queue).await?;
+            let returned = sets.first().map(|set| set.expires.since(now));
+            return Ok(seen.next.into_iter().chain(returned).min());
+        }
+        for group in seen.ready {
+            work.turn(queue.clone(), group).await;
+        }
+    }
+}
+
 /// How long nothing can become ready that a look has not seen coming.
 fn interval(limits: &GroupLimits) -> Duration {
     let second = Duration::from_secs(1);
@@ -146,16 +162,25 @@ fn interval(limits: &GroupLimits) -> Duration {
 }
 
 impl Work {
+    fn new(broker: Arc<dyn Broker>, aggregation: Aggregation, stop: CancellationToken) -> Self {
+        let (crowded, ended) = (AtomicBool::new(false), Notify::new());
+        Self { broker, aggregation, stop, crowded, ended }
+    }
+
     async fn run(self: Arc<Self>, queue: QueueName, group: String, permit: OwnedSemaphorePermit) {
+        self.turn(queue, group).await;
+        drop(permit);
+        if self.crowded.swap(false, Ordering::SeqCst) {
+            self.ended.notify_one();
+        }
+    }
+
+    async fn turn(&self, queue: QueueName, group: String) {
         match self.broker.take_group(&queue, &group, &self.aggregation.limits).await {
             Ok(Some(set)) => self.aggregate(set).await,
             // Another process was faster.
             Ok(None) => {}
             Err(error) => tracing::debug!(%queue, ?group, ?error, "could not take a group"),
-        }
-        drop(permit);
-        if self.crowded.swap(false, Ordering::SeqCst) {
-            self.ended.notify_one();
         }
     }
 

@@ -27,7 +27,7 @@ use crate::time::Backoff;
 use alarm::Alarm;
 use herald::{Farewell, Herald};
 
-pub(crate) use aggregator::{Aggregation, Aggregator};
+pub(crate) use aggregator::{Aggregation, Aggregator, aggregate_now};
 pub(crate) use cron::Cron;
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;

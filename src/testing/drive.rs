@@ -8,7 +8,7 @@ use super::{TestQueue, at_once, locked};
 use crate::broker::{Broker, Inspect};
 use crate::job::{JobState, Outcome, QueueName};
 use crate::runtime::Driven;
-use crate::scheduler::{Recoverer, Service};
+use crate::scheduler::{Recoverer, Service, aggregate_now};
 use crate::time::Timestamp;
 
 /// More attempts at one instant than a test means to have.
@@ -90,6 +90,11 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
             }
         };
         next = next.into_iter().chain(due).min();
+        if let Some(aggregation) = &driven.aggregation {
+            let ready = aggregate_now(&broker.detached(), aggregation, queue).await;
+            let ready = ready.expect("the store in this process does not fail");
+            next = next.into_iter().chain(ready.map(|wait| now + wait)).min();
+        }
     }
     next
 }

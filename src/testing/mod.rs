@@ -58,6 +58,8 @@
 //! assert_eq!(report.result::<String>(&welcome.id).as_deref(), Some("welcome, user 7"));
 //! ```
 //!
+//! The fairing's aggregate function is called by the same clock.
+//!
 //! Without an application, [`TestQueue::new`] takes the handlers itself.
 
 mod context;

@@ -10,13 +10,12 @@ use rocket::figment::Figment;
 use rocket::request::FromRequest;
 use rocket::{Build, Orbit, Rocket};
 
-use super::aggregate::{self, Aggregate};
 use super::guards::{Hooks, erase};
 use super::{JobQueue, log, routes};
-use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
-use crate::client::Draft;
+use crate::broker::{Broker, GroupLimits};
+use crate::client::{Aggregate, Draft};
 use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
@@ -170,7 +169,7 @@ impl JobQueueFairing {
         D: Into<Draft>,
         E: Into<JobError>,
     {
-        self.with(|parts| parts.aggregate = Some(aggregate::erase(function)))
+        self.with(|parts| parts.aggregate = Some(Aggregate::new(function)))
     }
 
     /// Enqueues a job again and again; see [`Periodic`]. Entries may also be
@@ -376,10 +375,16 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         settled,
         ..worker_settings(&config.jobqueue)
     });
-    let aggregation = parts.aggregate.map(|f| aggregate::aggregation(&config.jobqueue, f));
     let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
-        .aggregating(aggregation)
         .firing(config.jobqueue.fire_periodic);
+    if let Some(function) = parts.aggregate {
+        let limits = GroupLimits {
+            grace: config.jobqueue.group_grace,
+            max_delay: config.jobqueue.group_max_delay,
+            max_size: config.jobqueue.group_max_size,
+        };
+        runtime = runtime.aggregating(function, limits);
+    }
     if let Some((_, slot)) = by_hand {
         runtime = runtime.by_hand(slot);
     }

@@ -1,7 +1,6 @@
 //! What a Rocket application sees of the queue: one fairing to attach, one
 //! handle to enqueue with, and the routes. The only place that knows Rocket.
 
-mod aggregate;
 mod api;
 #[cfg(feature = "dashboard")]
 mod dashboard;

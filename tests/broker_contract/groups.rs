@@ -425,3 +425,71 @@ async fn large_sets_go_back_into_large_groups_whole(
     assert_eq!(set.jobs.len(), sizes.0 + sizes.1);
     assert!(set.jobs.is_sorted_by_key(|job| job.id.clone()), "each kept the second it joined");
 }
+
+/// Faults F34 of the reliability notes: an aggregator dies at any step, or does
+/// its step late.
+#[rstest]
+#[tokio::test]
+async fn wherever_aggregators_die_each_job_is_aggregated_once(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let mut late: Vec<(GroupSet, NewJob)> = Vec::new();
+    let made = |set: &GroupSet, round: usize| {
+        let mut job = on.job(&format!("made {round}"));
+        job.record.payload = Some(names(set).join(" ").into_bytes());
+        job
+    };
+    for round in 0..60 {
+        on.gather(&[&format!("{round}"), &format!("{round}b")]).await;
+        on.clock.advance(secs(10));
+        if round % 7 == 0 {
+            on.clock.advance(secs(120));
+        }
+        on.mend().await;
+        let Some(set) = on.take_group(&calm()).await else { continue };
+        let job = made(&set, round);
+        match round % 5 {
+            // Dies with the set in its hands.
+            0 => {}
+            1 => drop(on.broker.aggregate(&set, &job).await.unwrap()),
+            // Does not hear the answer, and says it again much later.
+            2 => {
+                on.broker.aggregate(&set, &job).await.unwrap();
+                late.push((set, job));
+            }
+            // Is frozen before it stores the job.
+            3 => late.push((set, job)),
+            _ => {
+                on.broker.return_set(&set).await.unwrap();
+                late.push((set, job));
+            }
+        }
+        if round % 3 == 0 {
+            for (set, job) in late.drain(..) {
+                on.broker.aggregate(&set, &job).await.unwrap();
+            }
+        }
+    }
+    for round in 60.. {
+        on.clock.advance(secs(130));
+        on.mend().await;
+        for (set, job) in late.drain(..) {
+            on.broker.aggregate(&set, &job).await.unwrap();
+        }
+        let Some(set) = on.take_group(&calm()).await else { break };
+        on.broker.aggregate(&set, &made(&set, round)).await.unwrap().unwrap();
+    }
+
+    let jobs = on.take_many(1000).await;
+    let payloads = jobs.iter().map(|taken| taken.job.payload_bytes().to_vec());
+    let payloads = payloads.map(|payload| String::from_utf8(payload).unwrap());
+    let mut all: Vec<_> =
+        payloads.flat_map(|p| p.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+    all.sort();
+    let mut expected: Vec<_> = (0..60).flat_map(|n| [format!("{n}"), format!("{n}b")]).collect();
+    expected.sort();
+    assert_eq!(all, expected);
+    assert_eq!(on.aggregating().await, 0);
+    assert!(on.broker.aggregations(&on.queue).await.unwrap().is_empty());
+}

@@ -186,7 +186,12 @@ impl Groups for MemoryBroker {
     }
 
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
-        Box::pin(async move { Ok(self.act(&set.queue, |q, now| q.aggregate(set, job, now))) })
+        Box::pin(async move {
+            Ok(self.act(&set.queue, |q, now| {
+                let outcome = q.aggregate(set, job, now);
+                outcome.inspect(|enqueued| self.note(job, enqueued, now))
+            }))
+        })
     }
 
     fn return_set<'a>(&'a self, set: &'a GroupSet) -> Answer<'a, ()> {

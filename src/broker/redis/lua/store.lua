@@ -30,10 +30,12 @@ local JOB = 10
 local function may_store(first, last)
   expect_lists('pending')
   expect_zsets('scheduled', 'x:due')
+  -- A job by itself is looked at before it is written.
+  local several = last - first > JOB
   for at = first, last, JOB do
-    redis.call('HLEN', Q .. 't:' .. ARGV[at])
+    if several then redis.call('HLEN', Q .. 't:' .. ARGV[at]) end
     for _, key in ipairs({ARGV[at + 4], ARGV[at + 6]}) do
-      if key ~= '' then redis.call('STRLEN', key) end
+      if several and key ~= '' then redis.call('STRLEN', key) end
     end
     local group = ARGV[at + 9]
     if group ~= '' then

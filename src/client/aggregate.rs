@@ -1,0 +1,43 @@
+//! The application's aggregate function, with its types erased.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::{Client, Draft};
+use crate::job::{JobError, JobRecord, NewJob, QueueName};
+
+type Drafted = Pin<Box<dyn Future<Output = Result<Draft, JobError>> + Send>>;
+
+/// Makes one job of a group's jobs.
+#[derive(Clone)]
+pub(crate) struct Aggregate(Arc<dyn Fn(String, Vec<JobRecord>) -> Drafted + Send + Sync>);
+
+impl Aggregate {
+    pub(crate) fn new<F, Fut, D, E>(function: F) -> Self
+    where
+        F: Fn(String, Vec<JobRecord>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<D, E>> + Send + 'static,
+        D: Into<Draft>,
+        E: Into<JobError>,
+    {
+        Self(Arc::new(move |group, jobs| {
+            let made = function(group, jobs);
+            Box::pin(async move { made.await.map(Into::into).map_err(Into::into) })
+        }))
+    }
+
+    /// The one job, checked, or the reason why there is none. It goes into the
+    /// group's own queue, whatever it says itself.
+    pub(crate) async fn make(
+        self,
+        client: Client,
+        queue: QueueName,
+        group: String,
+        jobs: Vec<JobRecord>,
+    ) -> Result<NewJob, String> {
+        let text = |error: JobError| error.text().unwrap_or("it gave none").to_owned();
+        let draft = (self.0)(group, jobs).await.map_err(text)?;
+        client.build(draft.queue(queue.as_str().to_owned())).map_err(|error| error.to_string())
+    }
+}
