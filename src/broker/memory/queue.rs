@@ -32,7 +32,6 @@ pub(super) struct Queue {
     pub(super) pending: VecDeque<JobId>,
     /// Active jobs, by the end of their lease, which no two have in common.
     pub(super) leases: BTreeMap<i64, JobId>,
-    last_end: i64,
     last_owner: u64,
     pub(super) scheduled: Timeline,
     pub(super) retry: Timeline,
@@ -326,12 +325,14 @@ impl Queue {
 
     /// The end of a lease that begins now, moved on until no other has it. Never
     /// a whole second: those are Asynq's own leases.
-    fn next_end(&mut self, now: Timestamp) -> i64 {
-        let mut ends = (now + LEASE).as_micros().max(self.last_end.saturating_add(1));
+    fn next_end(&self, now: Timestamp) -> i64 {
+        let mut ends = (now + LEASE).as_micros();
+        if let Some((last, _)) = self.leases.last_key_value() {
+            ends = ends.max(last.saturating_add(1));
+        }
         if ends % 1_000_000 == 0 {
             ends = ends.saturating_add(1);
         }
-        self.last_end = ends;
         ends
     }
 
