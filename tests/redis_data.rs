@@ -157,6 +157,24 @@ async fn an_enqueued_job_lies_where_asynq_looks_for_it() {
     assert_eq!(on.message("a"), on.job("a").record);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_take_several_calls_keep_their_order() {
+    let on = still();
+    let jobs: Vec<_> = (0..2_500).map(|n| on.job(&format!("job-{n:04}"))).collect();
+    let sent: Vec<_> = jobs.iter().map(|job| job.record.id.as_str()).collect();
+    for trouble in ["PING", "SCRIPT FLUSH"] {
+        on.cli(trouble);
+
+        on.broker.enqueue(&jobs).await.unwrap();
+
+        let stored = on.q("LRANGE Q:pending 0 -1");
+        let mut names: Vec<_> = stored.lines().collect();
+        names.reverse();
+        assert_eq!(names, sent, "after {trouble}");
+        on.cli("FLUSHALL");
+    }
+}
+
 #[tokio::test]
 async fn a_scheduled_job_has_a_whole_second_for_asynq_and_the_instant_for_us() {
     let on = still();

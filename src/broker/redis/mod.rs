@@ -179,21 +179,29 @@ impl Broker for RedisBroker {
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
             let queues = by_queue(jobs.iter().map(|new| &new.record.queue));
-            let (mut publish, mut parts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut publish, mut leading, mut following) = (Vec::new(), Vec::new(), Vec::new());
             for (queue, places) in &queues {
                 publish.push(self.publish(queue));
-                for part in batches(places, |at| jobs[at].record.payload_bytes().len()) {
-                    parts.push(part);
-                    calls.push(self.enqueue_part(queue, jobs, part));
+                let parts = batches(places, |at| jobs[at].record.payload_bytes().len());
+                for (nth, part) in parts.into_iter().enumerate() {
+                    let call = async move { (part, self.enqueue_part(queue, jobs, part).await) };
+                    if nth == 0 { leading.push(call) } else { following.push(call) }
                 }
             }
-            // They leave in their order on one connection; the answers are waited
-            // for together.
-            let store = stream::iter(calls).buffered(SIDE_BY_SIDE).collect::<Vec<_>>();
+            // They leave in their order on one connection, and the answers are waited
+            // for together. Only a queue's first call goes ahead: a server that does
+            // not know the script yet asks for it, and would run that call last.
+            let store = async {
+                let mut stored: Vec<_> =
+                    stream::iter(leading).buffered(SIDE_BY_SIDE).collect().await;
+                let calls = stream::iter(following).buffered(SIDE_BY_SIDE);
+                stored.extend(calls.collect::<Vec<_>>().await);
+                stored
+            };
             // Side by side: the jobs' outcome is the answer, within one deadline.
             let (_, stored) = join(join_all(publish), store).await;
             let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
-            for (places, answer) in parts.into_iter().zip(stored) {
+            for (places, answer) in stored {
                 match answer {
                     Ok(some) => {
                         for (&at, one) in places.iter().zip(some) {
