@@ -42,11 +42,11 @@ impl Client {
         self
     }
 
-    /// Refuses every enqueue from now on, by all clones.
     pub(crate) fn max_payload(&self) -> usize {
         self.max_payload
     }
 
+    /// Refuses every enqueue from now on, by all clones.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }

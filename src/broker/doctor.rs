@@ -77,6 +77,7 @@ pub enum FindingKind {
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Fate {
     /// Nothing: there is no repair, or it could not be proved right within the
     /// time that a look may take.

@@ -39,7 +39,8 @@ impl Inspector {
     /// Not counted as a failure. It keeps its unique lock, unless
     /// `jobqueue.release_lock_on_archive` says otherwise. O(log n); for a pending
     /// job in the middle of a long line O(n) in pages, none of which holds up the
-    /// store.
+    /// store. From the middle of more than 500,000 pending jobs it is taken by
+    /// letting the newest of them take its place in line.
     ///
     /// # Errors
     /// As [`run`](Self::run); the states refused are archived and active.
@@ -122,13 +123,15 @@ impl Inspector {
     }
 
     /// Archives all jobs of a state, or of a group: [`archive`](Self::archive) for
-    /// each. Beyond the archive's limit the oldest go. See [`Bulk`].
+    /// each. Beyond the archive's limit the oldest go. See [`Bulk`], also for lists
+    /// of more than 500,000 pending jobs and for selections by type.
     pub fn archive_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Archive, of)
     }
 
     /// Deletes all jobs of a state, or of a group: [`delete`](Self::delete) for
-    /// each. See [`Bulk`].
+    /// each. See [`Bulk`], also for lists of more than 500,000 pending jobs and for
+    /// selections by type.
     pub fn delete_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Delete, of)
     }
@@ -214,6 +217,15 @@ pub struct BulkProgress {
 /// were at the beginning: jobs that arrive meanwhile do not keep it going. Where
 /// they come to stand before others, they are acted upon in the place of as many
 /// that are then left.
+///
+/// Two things to know of long lists:
+///
+/// * [Of a type](Selection::of_type), jobs are found by walking along a list that
+///   workers and other callers shorten and shift meanwhile: some may be skipped.
+///   Do it again for the rest.
+/// * Where some of more than 500,000 pending jobs are taken out of the middle of
+///   their line, the newest ones may take their places, and run earlier: moving half
+///   of such a list together would hold up the store.
 ///
 /// Dropped, it stops between two steps. Nothing happens before the first one.
 #[must_use = "nothing happens until it is awaited or stepped"]

@@ -18,7 +18,7 @@ use crate::job::QueueName;
 /// `Display` gives one line for each finding, and one if there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Report {
+pub struct Diagnosis {
     /// The queues that were looked at.
     pub queues: Vec<QueueName>,
     /// How many entries were looked at.
@@ -27,7 +27,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-impl Report {
+impl Diagnosis {
     /// Whether nothing was found.
     pub fn is_healthy(&self) -> bool {
         self.findings.is_empty()
@@ -40,7 +40,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_healthy() {
             let (looked, queues) = (self.looked, self.queues.len());
@@ -80,7 +80,7 @@ impl CheckUp {
         self
     }
 
-    async fn run(self) -> Result<Report, Error> {
+    async fn run(self) -> Result<Diagnosis, Error> {
         let Self { broker, mut queues, mend } = self;
         if queues.is_empty() {
             queues = broker.queues().await?;
@@ -108,12 +108,12 @@ impl CheckUp {
                 }
             }
         }
-        Ok(Report { queues, looked, findings: findings.into_vec() })
+        Ok(Diagnosis { queues, looked, findings: findings.into_vec() })
     }
 }
 
 impl IntoFuture for CheckUp {
-    type Output = Result<Report, Error>;
+    type Output = Result<Diagnosis, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {

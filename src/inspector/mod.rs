@@ -16,7 +16,7 @@ use crate::job::{JobId, QueueName};
 
 pub use actions::{Bulk, BulkProgress};
 pub use control::Cancelled;
-pub use doctor::{CheckUp, Report};
+pub use doctor::{CheckUp, Diagnosis};
 
 /// Looks at queues and jobs, and acts on them from outside their handlers.
 ///

@@ -1,4 +1,4 @@
-//! The table of `docs/interop.md`, made from the cases, so that the document says
+//! The lists of `docs/interop.md`, made from the cases, so that the document says
 //! what is checked and nothing else.
 
 use std::fmt::Write;
@@ -9,7 +9,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/interop.md");
 const BEGIN: &str = "<!-- cases: made by scripts/interop.sh --table -->\n";
 const END: &str = "<!-- end of cases -->";
 
-/// The cases by area, with their number.
+/// The cases by area, after a table of their numbers.
 pub fn of(cases: &[Case]) -> String {
     let mut text = String::new();
     let mut areas: Vec<&str> = Vec::new();
@@ -19,11 +19,16 @@ pub fn of(cases: &[Case]) -> String {
         }
     }
     let _ = writeln!(text, "{} cases in {} areas.\n", cases.len(), areas.len());
-    let _ = writeln!(text, "| area | cases | what is checked |\n| --- | --- | --- |");
+    let _ = writeln!(text, "| area | cases |\n| --- | --- |");
+    for area in &areas {
+        let number = cases.iter().filter(|case| case.area == *area).count();
+        let _ = writeln!(text, "| {area} | {number} |");
+    }
     for area in areas {
-        let names: Vec<&str> =
-            cases.iter().filter(|case| case.area == area).map(|case| case.name.as_str()).collect();
-        let _ = writeln!(text, "| {area} | {} | {} |", names.len(), names.join("<br>"));
+        let _ = writeln!(text, "\n### {area}\n");
+        for case in cases.iter().filter(|case| case.area == area) {
+            let _ = writeln!(text, "* {}", case.name);
+        }
     }
     text
 }

@@ -45,7 +45,7 @@ pub fn add(cases: &mut Cases) {
     cases.one(AREA, "GET /queue_stats", queue_stats);
     cases.one(AREA, "GET …/active_tasks", active);
     for (state, _) in STATES {
-        let name = format!("GET …/{}", folder(state).replace(GROUP, "{group}"));
+        let name = format!("GET …/{}", any_group(&folder(state)));
         cases.one(AREA, &name, move |bench| list(bench, state));
     }
     cases.one(AREA, "GET …/scheduled_tasks?page=&size=", pages);
@@ -53,8 +53,7 @@ pub fn add(cases: &mut Cases) {
         for state in states {
             for form in [Form::One, Form::Batch, Form::All] {
                 let (method, path, _) = endpoint(action, state, form);
-                let name =
-                    format!("{method} …/{}", path.replace(&format!("/{GROUP}/"), "/{group}/"));
+                let name = format!("{method} …/{}", any_group(&path));
                 let name = name.replace(ids(state)[0], "{id}");
                 cases.one(AREA, &name, move |bench| act(bench, action, state, form));
             }
@@ -69,6 +68,11 @@ pub fn add(cases: &mut Cases) {
     cases.one(AREA, "GET /servers", servers);
     cases.one(AREA, "GET /redis_info", redis_info);
     cases.one(AREA, "GET /metrics", metrics);
+}
+
+/// A path with the group's place in place of its name.
+fn any_group(path: &str) -> String {
+    path.replace(&format!("/{GROUP}/"), "/{group}/")
 }
 
 /// Below a queue's path.
