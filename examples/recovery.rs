@@ -2,7 +2,7 @@
 //! with SIGKILL in the middle of a job, another worker goes on. About a minute.
 //!
 //! ```sh
-//! cargo run --release --example recovery -- localhost:6379
+//! cargo run --example recovery -- localhost:6379 20
 //! ```
 //!
 //! Uses a queue of its own, `recovery-<process id>`, and leaves nothing behind.
@@ -17,7 +17,11 @@ use rocket_jobqueue::{Job, JobContext, JobError, JobQueue, Managed};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+/// How many are killed where nothing is said.
 const VICTIMS: usize = 20;
+
+/// The second argument of a victim, in place of a number; the third is its queue.
+const VICTIM: &str = "victim";
 
 /// The victims die at different times after their last heartbeat, which comes
 /// every 5 s.
@@ -75,7 +79,7 @@ impl Victim {
     /// Starts one and waits until it has a job.
     fn start(address: &str, queue: &str) -> Result<(Self, String), Box<dyn std::error::Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([address, queue]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args([address, VICTIM, queue]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut victim = Self(command.spawn()?);
         let out = victim.0.stdout.take().ok_or("its output")?;
         let job = BufReader::new(out).lines().next().ok_or("it ended before it had a job")??;
@@ -95,10 +99,15 @@ impl Drop for Victim {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let address = arguments.first().cloned().unwrap_or_else(|| "localhost:6379".to_owned());
-    if let Some(queue) = arguments.get(1) {
-        let _client = start(Role::Victim, &address, queue, 1).await?;
-        return std::future::pending().await;
-    }
+    let count = match arguments.get(1).map(String::as_str) {
+        Some(VICTIM) => {
+            let queue = arguments.get(2).ok_or("a victim is told its queue")?;
+            let _client = start(Role::Victim, &address, queue, 1).await?;
+            return std::future::pending().await;
+        }
+        Some(number) => number.parse()?,
+        None => VICTIMS,
+    };
 
     let queue = format!("recovery-{}", std::process::id());
     let (began, mut reruns) = mpsc::unbounded_channel();
@@ -111,16 +120,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let figment = rocket::Config::figment().merge(("log_level", "off"));
         let client = Client::untracked(rocket::custom(figment).attach(producer)).await?;
         let jobs = client.rocket().state::<JobQueue>().ok_or("the fairing is attached")?;
-        for _ in 0..VICTIMS {
+        for _ in 0..count {
             jobs.enqueue(Work).queue(queue.clone()).await?;
         }
         client.terminate().await;
     }
-    for _ in 0..VICTIMS {
+    for _ in 0..count {
         victims.push(Victim::start(&address, &queue)?);
     }
-    println!("{VICTIMS} workers, each in the middle of a job, are killed with SIGKILL …");
-    let rescuer = start(Role::Rescuer(began), &address, &queue, VICTIMS).await?;
+    println!("{count} workers, each in the middle of a job, are killed with SIGKILL …");
+    let rescuer = start(Role::Rescuer(began), &address, &queue, count).await?;
     let mut killed = HashMap::new();
     for (victim, job) in victims {
         tokio::time::sleep(BETWEEN_KILLS).await;
@@ -128,17 +137,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         killed.insert(job, Instant::now());
     }
     let mut took = Vec::new();
-    while took.len() < VICTIMS {
+    while took.len() < count {
         let (job, began) = reruns.recv().await.ok_or("the rescuer has gone")?;
         let killed = killed.get(&job).ok_or("a job ran that nobody had")?;
         took.push(began.duration_since(*killed).as_secs_f64());
     }
     took.sort_unstable_by(f64::total_cmp);
     println!(
-        "kill -9 to rerun, {VICTIMS} of {VICTIMS} jobs: min {:.1} s, p50 {:.1} s, max {:.1} s",
+        "kill -9 to rerun, {count} of {count} jobs: min {:.1} s, p50 {:.1} s, max {:.1} s",
         took[0],
-        took[VICTIMS / 2],
-        took[VICTIMS - 1]
+        took[count / 2],
+        took[count - 1]
     );
     rescuer.terminate().await;
     Ok(())

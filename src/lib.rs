@@ -118,7 +118,9 @@ pub use registry::{
     Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
 };
 pub use scheduler::{PeriodicInfo, PeriodicJobs};
-pub use time::{Clock, Timestamp};
+#[doc(hidden)] // The same: an application's tests move the clock of `testing::TestQueue`.
+pub use time::Clock;
+pub use time::Timestamp;
 pub use web::{FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails};
 
 /// What the crate's own tests use of its private modules. No promises.

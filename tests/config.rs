@@ -741,3 +741,52 @@ fn an_unknown_key_of_a_periodic_entry_is_warned_of_with_the_nearest() {
     assert!(line.contains("jobqueue.periodic.a.timezone is unknown"), "{line}");
     assert!(line.ends_with("jobqueue.periodic.a.time_zone"), "{line}");
 }
+
+#[test]
+fn the_periodic_job_of_the_readme_loads_without_a_warning() {
+    let readme = include_str!("../README.md");
+    let entry = readme.split("```toml\n[default.jobqueue.periodic.").nth(1).expect("an example");
+    let entry = entry.split("```").next().unwrap();
+    let config = Project::new().toml(&format!("[default.jobqueue.periodic.{entry}")).load();
+
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert!(config.jobqueue.periodic.contains_key("nightly-report"));
+}
+
+/// The lines of a file, those in comments too that read like a key and its value.
+fn uncommented(text: &str, is_key: impl Fn(&str) -> bool) -> String {
+    let lines = text.lines().map(|line| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        match line.trim_start().strip_prefix("# ") {
+            Some(key) if is_key(key) => format!("{indent}{key}\n"),
+            _ => format!("{line}\n"),
+        }
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_keys_in_comments_of_the_shipped_files_load_and_hold_the_defaults() {
+    let toml = uncommented(include_str!("../Rocket.toml"), |line| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    });
+    let yaml = include_str!("../config/develop/config.yaml");
+    let (before, more) = yaml.split_once("  # More keys").expect("the keys in comments");
+    let (more, after) = more.split_once("\n\n").unwrap();
+    let (_, more) = more.split_once('\n').unwrap();
+    let yaml = format!("{before}{}\n{after}", uncommented(more, |_| true));
+
+    for (name, project) in
+        [("Rocket.toml", Project::new().toml(&toml)), ("config.yaml", Project::new().yaml(&yaml))]
+    {
+        let config = project.load();
+        assert_eq!(config.warnings, Vec::<String>::new(), "{name}");
+        let mut jobqueue = config.jobqueue;
+        assert_eq!(jobqueue.periodic.len(), 1, "{name}");
+        assert_eq!(jobqueue.archive.queues.len(), 1, "{name}");
+        jobqueue.periodic.clear();
+        jobqueue.archive.queues.clear();
+        assert_eq!(jobqueue, Project::new().load().jobqueue, "{name}");
+        assert_eq!(config.redis, PoolSettings::default(), "{name}");
+    }
+}

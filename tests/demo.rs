@@ -104,6 +104,16 @@ fn the_quickstart_runs_its_job() {
 }
 
 #[test]
+fn the_recovery_example_tells_how_soon_a_killed_workers_job_runs_again() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let program = Program::start("recovery", &[&redis.addr(), "2"], &[]);
+    program.printed("2 workers, each in the middle of a job", BUILD);
+    let line = program.printed("kill -9 to rerun, 2 of 2 jobs", Duration::from_secs(90));
+    let longest = line.rsplit_once("max ").unwrap().1.trim_end_matches(" s");
+    assert!(longest.parse::<f64>().unwrap() < 45.0, "{line}");
+}
+
+#[test]
 fn a_wrong_argument_is_answered_with_the_usage() {
     let mut program = Program::start("demo", &["--port"], &[]);
     program.said("unknown argument \"--port\"", BUILD);
