@@ -212,8 +212,8 @@ pub trait Actions: Send + Sync {
         payload: &'a [u8],
     ) -> Answer<'a, Acted>;
 
-    /// Acts on the next jobs of a container. One script, O(limit · log n). An
-    /// error may mean that the step was made and its count lost.
+    /// Acts on the next jobs of a container, in the order of its list. One script,
+    /// O(limit · log n). An error may mean that the step was made and its count lost.
     fn step<'a>(&'a self, step: &'a Step<'a>) -> Answer<'a, Stepped>;
 
     /// Names of the groups in which jobs wait. O(groups), in pages.

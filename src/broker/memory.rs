@@ -249,7 +249,8 @@ impl Broker for MemoryBroker {
             let mut state = self.state();
             // As in Redis, where an operator sees a worker's queues before its first job.
             for name in who.queues.keys() {
-                state.queues.entry(name.clone()).or_default().publish();
+                let new = || Queue::keeping(self.archive.of(name), self.archive.release_lock);
+                state.queues.entry(name.clone()).or_insert_with(new).publish();
             }
             state.announced.insert(who.server_id.clone(), who.clone(), until, now);
             Ok(())

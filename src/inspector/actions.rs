@@ -101,7 +101,8 @@ impl Inspector {
     }
 
     /// Runs all jobs of a state, or of a group, now: [`run`](Self::run) for each,
-    /// those that were due (or archived) first being first in line.
+    /// those that were due (or archived) first being first in line. Seconds count,
+    /// as in lists: jobs of the same one stand in the order of their ids.
     ///
     /// Await it, or go step by step to show how far it is: see [`Bulk`].
     ///

@@ -689,3 +689,68 @@ async fn every_transition_counts_what_ended_and_nothing_else(
     assert_eq!((info.processed, info.failed), (1 + 2 * processed, 1 + 2 * failed));
     assert_eq!((info.processed_today, info.failed_today), (processed, failed), "of the new day");
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_lease_of_a_removed_queue_fits_no_job_of_the_next_one(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let stale = on.run(done()).await;
+    assert_eq!(on.broker.remove_queue(&on.queue, true).await.unwrap(), Removal::Gone);
+    on.fill(&["a"]).await;
+    let owner = on.take().await;
+
+    assert_eq!(on.settle(&stale, archive()).await, Settled::Lost);
+    assert_eq!(on.extend(&stale.lease).await, None);
+
+    assert_eq!(on.settle(&owner, done()).await, Settled::Done);
+    assert_eq!(on.counters().await, (1, 0));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_queue_that_a_worker_announced_first_has_its_own_archive_limits(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let mut on = store.open().await;
+    let limits = small_archive(&on.queue, true);
+    on = on.with_archive(limits);
+    let worker = Announcement {
+        host: "host".to_owned(),
+        pid: 42,
+        server_id: "1b671a64-40d5-491e-99b0-da01ff1f3341".to_owned(),
+        concurrency: 10,
+        queues: [(on.queue.clone(), 1)].into(),
+        strict_priority: false,
+        status: "active",
+        started: START,
+        running: Vec::new(),
+    };
+    on.broker.announce(&worker).await.unwrap();
+
+    for name in ["a", "b", "c", "d"] {
+        assert!(created(&on.put(unique(on.job(name), LATER)).await), "archiving released the lock");
+        on.run(archive()).await;
+    }
+
+    assert_eq!(on.size(JobState::Archived).await, 3);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_action_on_all_takes_jobs_in_the_order_of_their_list(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    // Of one second, as lists have it; the other of the next.
+    for (name, micros) in [("b", 1), ("c", 400_000), ("a", 1_000_000), ("0", 1_000_001)] {
+        let due = Placement::After(secs(60) + Duration::from_micros(micros));
+        on.put(on.job(name).placed(due)).await;
+    }
+
+    on.all(Action::Run, JobState::Scheduled).await.unwrap();
+
+    assert_eq!(ids(&on.take_many(9).await), ["a", "b", "c", "0"]);
+}

@@ -52,7 +52,8 @@ impl Actions for MemoryBroker {
             if !force && found.has_jobs() {
                 return Ok(Removal::NotEmpty);
             }
-            state.queues.remove(queue);
+            let successor = found.successor();
+            state.queues.insert(queue.clone(), successor);
             Ok(Removal::Gone)
         })
     }
@@ -127,7 +128,7 @@ impl Queue {
             } else {
                 self.leave(&id, step.state);
                 self.enter(&id, step.action, due, now);
-                skip += u64::from(in_place && at > due);
+                skip += u64::from(in_place && at.as_secs_ceil() > due.as_secs_ceil());
                 spent += 1;
                 done += 1;
             }
@@ -137,7 +138,7 @@ impl Queue {
 
     /// The next jobs of a state with their instant, if they have one there.
     fn some(&self, step: &Step<'_>, skip: usize, limit: usize) -> Vec<(Timestamp, JobId)> {
-        let of = |line: &Timeline| line.iter().skip(skip).take(limit).cloned().collect();
+        let of = |line: &Timeline| shown(line).skip(skip).take(limit).cloned().collect();
         match step.state {
             JobState::Pending => {
                 let ids = self.pending.iter().skip(skip).take(limit);
@@ -256,6 +257,28 @@ impl Queue {
             }
         }
     }
+}
+
+/// The entries in the order of whole seconds and ids, which is that of lists.
+fn shown(line: &Timeline) -> impl Iterator<Item = &(Timestamp, JobId)> {
+    let from = |at: Timestamp| (at, JobId::stored(""));
+    let mut next = line.first();
+    let seconds = std::iter::from_fn(move || {
+        let (at, _) = next?;
+        let end = from(Timestamp::from_micros(at.as_secs_ceil() * 1_000_000 + 1));
+        let second = line.range(from(*at)..end.clone());
+        next = line.range(end..).next();
+        Some(second)
+    });
+    seconds.flat_map(|second| -> Box<dyn Iterator<Item = _>> {
+        let at = |entry: Option<&(Timestamp, JobId)>| entry.map(|(at, _)| *at);
+        if at(second.clone().next()) == at(second.clone().next_back()) {
+            return Box::new(second);
+        }
+        let mut second: Vec<_> = second.collect();
+        second.sort_by_key(|(_, id)| id);
+        Box::new(second.into_iter())
+    })
 }
 
 /// The due time of a rescheduling; now for any other action.

@@ -85,6 +85,13 @@ impl Queue {
         Self { keep, release_on_archive, ..Self::default() }
     }
 
+    /// What a queue of this name begins with once this one is removed. No lease of
+    /// the old one may fit a job of the new one.
+    pub(super) fn successor(&self) -> Self {
+        let new = Self::keeping(self.keep, self.release_on_archive);
+        Self { last_owner: self.last_owner, ..new }
+    }
+
     /// It exists, whether or not it ever had a job.
     pub(super) fn publish(&mut self) {
         self.used = true;
