@@ -1,27 +1,39 @@
 //! Both stores in the hands of the same actors: does everything twice and
 //! compares what came of it.
 
+mod operator;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rocket_jobqueue::internals::{
-    Broker, Control, Delivery, Enqueued, Extended, Inspect, JobInfo, LEASE, Lease, MemoryBroker,
-    Note, PoolSettings, QueueInfo, RedisPool, Repeat, Settled, Shelf, Topology, redis::RedisBroker,
+    ArchiveLimit, ArchiveSettings, Broker, Control, Delivery, Enqueued, Extended, Inspect, JobInfo,
+    LEASE, Lease, MemoryBroker, Note, PoolSettings, QueueInfo, RedisPool, Repeat, Settled,
+    Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
-    AfterCancel, Clock, Idempotency, JobId, JobRecord, JobRow, JobState, NewJob, Page, Placement,
-    Progress, QueueName, Timestamp, Transition,
+    AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName,
+    Timestamp, Transition,
 };
 
-use crate::operation::{Due, How, NAMES, New, Operation, Step, micros};
+use crate::operation::{GROUPS, How, NAMES, New, Operation, Step, micros};
 use crate::raw::Raw;
 use crate::support::RedisServer;
+use operator::{Gone, Reading, Walk};
 
 /// A whole second, at 08:00 UTC, far ahead: Redis ends daily counters by its own
 /// clock.
 const START: Timestamp = Timestamp::from_secs(4_000_003_200);
+
+/// The job types.
+const TYPES: [&str; 2] = ["mail", "letter"];
+
+const PAYLOADS: [&[u8]; 3] = [b"", b"{}", b"[1]"];
+
+/// What the second queue keeps of archived jobs; the first has Asynq's limits.
+const FEW: ArchiveLimit = ArchiveLimit { max: 2, age: Duration::from_secs(3_600) };
 
 /// The same job as each store gave it.
 type Twice<T> = (T, T);
@@ -33,6 +45,12 @@ type Key = (usize, JobId);
 struct Seen {
     info: Option<QueueInfo>,
     jobs: Vec<Option<JobInfo>>,
+}
+
+impl Seen {
+    fn size(&self, state: JobState) -> u64 {
+        self.info.as_ref().map_or(0, |info| info.sizes[state.as_str()])
+    }
 }
 
 pub struct Actors {
@@ -53,6 +71,9 @@ pub struct Actors {
     seen: [Seen; 2],
     /// What an operation may have changed.
     touched: [bool; 2],
+    walk: Option<Walk>,
+    reading: Option<Reading>,
+    gone: Gone,
     pub looks: usize,
 }
 
@@ -96,12 +117,15 @@ impl Actors {
         let run = NEXT.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::manual(START);
         let nothing = Seen { info: None, jobs: vec![None; NAMES] };
+        let queues = ["a", "b"].map(|q| QueueName::new(format!("{q}{run}")).expect("a name"));
+        let mut keep = ArchiveSettings::default();
+        keep.queues.insert(queues[1].clone(), FEW);
         Actors {
-            memory: MemoryBroker::new(clock.clone()),
-            redis: RedisBroker::new(connect(server), clock.clone()),
+            memory: MemoryBroker::new(clock.clone()).with_archive(keep.clone()),
+            redis: RedisBroker::new(connect(server), clock.clone()).with_archive(keep),
             pool,
             clock,
-            queues: ["a", "b"].map(|q| QueueName::new(format!("{q}{run}")).expect("a name")),
+            queues,
             names: (0..NAMES).map(|n| JobId::new(format!("job{n}")).expect("an id")).collect(),
             hands: [Vec::new(), Vec::new()],
             old: Vec::new(),
@@ -109,6 +133,9 @@ impl Actors {
             ends: [(0, 0); 2],
             seen: [nothing.clone(), nothing],
             touched: [true; 2],
+            walk: None,
+            reading: None,
+            gone: Gone::default(),
             looks: 0,
         }
     }
@@ -164,7 +191,20 @@ impl Actors {
                     self.write(&delivery, *pick, *progress).await?;
                 }
             }
-            Operation::List { queue, state } => self.list(*queue, *state).await?,
+            Operation::Act { queue, name, what } => self.act_on(*queue, *name, *what).await?,
+            Operation::Edit { queue, name, payload } => {
+                self.edit(*queue, *name, PAYLOADS[*payload]).await?;
+            }
+            Operation::Sweep { queue, what, of, limit, steps } => {
+                self.sweep(*queue, *what, *of, *limit, *steps).await?;
+            }
+            Operation::SweepOn { steps } => self.sweep_on(*steps).await.map(drop)?,
+            Operation::Trim { queue, limit } => self.trim(*queue, *limit).await?,
+            Operation::DeleteQueue { queue, force } => self.delete_queue(*queue, *force).await?,
+            Operation::List { queue, of, size, pages } => {
+                self.list(*queue, *of, *size, *pages).await?;
+            }
+            Operation::ReadOn { pages } => self.read_on(*pages).await?,
             Operation::Wait(step) => self.wait(*step),
         }
         self.look().await
@@ -186,24 +226,16 @@ impl Actors {
     }
 
     fn job(&self, new: &New) -> NewJob {
-        let payload = [None, Some(vec![]), Some(b"{}".to_vec()), Some(b"[1]".to_vec())];
-        let payload = payload[usize::from(new.payload)].clone();
-        let mut record = JobRecord::new("mail", payload, self.queues[new.queue].clone());
+        let payload = new.payload.map(|payload| PAYLOADS[payload].to_vec());
+        let mut record =
+            JobRecord::new(TYPES[new.job_type], payload, self.queues[new.queue].clone());
         record.id = self.names[new.name].clone();
         record.max_retry = new.max_retry;
         record.retention = Duration::from_secs(new.retention);
         if let Some(group) = new.group {
-            record.group = format!("group{group}");
+            record.group = GROUPS[group].to_owned();
         }
-        let placement = match new.placement {
-            Due::Now => Placement::Now,
-            Due::After(after) => Placement::After(micros(after)),
-            Due::At(from_now) => {
-                let at = self.clock.now().as_micros() + from_now;
-                Placement::At(Timestamp::from_micros(at))
-            }
-        };
-        let mut job = NewJob::now(record).placed(placement);
+        let mut job = NewJob::now(record).placed(self.placement(new.placement));
         job.unique_for = new.unique.map(Duration::from_secs);
         job.idempotency =
             new.guard.map(|(key, body)| Idempotency::new("/jobs", &key.to_string(), &[body]));
@@ -269,6 +301,7 @@ impl Actors {
         if ended {
             self.alive.remove(&(queue, delivery.lease.id.clone()));
         }
+        self.gone.archived += u64::from(matches!(transition, Transition::Archive { .. }));
         self.ends[queue].0 += u64::from(counts);
         self.ends[queue].1 += u64::from(failed);
     }
@@ -371,26 +404,6 @@ impl Actors {
         alike("whether a note was taken", &memory, &redis)
     }
 
-    async fn list(&self, queue: usize, state: JobState) -> Result<(), String> {
-        let seen = async |store: &dyn Broker| -> Result<(u64, Vec<String>), String> {
-            let page = Page::default();
-            let asked = store.jobs(&self.queues[queue], Shelf::State(state), &page).await;
-            let page = match asked {
-                Ok(page) => page,
-                Err(error) if error.is_not_found() || error.is_invalid() => {
-                    return Ok((0, vec![error.to_string()]));
-                }
-                Err(error) => return Err(format!("{error:?}")),
-            };
-            let ids = page.rows.iter().map(|row| match row {
-                JobRow::Job(info) => info.job.id.to_string(),
-                other => format!("{other:?}"),
-            });
-            Ok((page.total, ids.collect()))
-        };
-        alike("lists", &seen(&self.memory).await?, &seen(&self.redis).await?)
-    }
-
     fn wait(&mut self, step: Step) {
         self.touched = [true; 2];
         let now = self.clock.now();
@@ -422,6 +435,7 @@ impl Actors {
                 self.look_at(queue).await?;
             }
         }
+        self.gone = Gone::default();
         Ok(())
     }
 
@@ -475,17 +489,37 @@ impl Actors {
 
     /// I1: what has not ended is there. I5: counters are what we counted.
     fn check_books(&mut self, queue: usize, seen: &Seen) -> Result<(), String> {
+        let Gone { deleted, mut archived } = self.gone;
+        let deleted = deleted.filter(|(of, ..)| *of == queue);
+        let mut were_deleted = 0;
         for (at, id) in self.names.iter().enumerate() {
             let key = (queue, id.clone());
             if seen.jobs[at].is_some() || !self.alive.contains(&key) {
                 continue;
             }
-            // Those two are kept for a time only.
-            let was = self.seen[queue].jobs[at].as_ref().map(|info| info.state);
-            if !matches!(was, Some(JobState::Completed | JobState::Archived)) {
-                return Err(format!("job {id} of queue {queue} is lost; it was {was:?}"));
-            }
             self.alive.remove(&key);
+            let Some(was) = &self.seen[queue].jobs[at] else {
+                return Err(format!("job {id} of queue {queue} is lost at once"));
+            };
+            if deleted.is_some_and(|(_, of, _)| of.means(was)) {
+                were_deleted += 1;
+                continue;
+            }
+            // Those two are kept for a time only.
+            if matches!(was.state, JobState::Completed | JobState::Archived) {
+                continue;
+            }
+            // Into the archive, and out of it when another came: never the last one.
+            if queue == 1 && archived > 1 && seen.size(JobState::Archived) == FEW.max {
+                archived -= 1;
+                continue;
+            }
+            return Err(format!("job {id} of queue {queue} is lost; it was {:?}", was.state));
+        }
+        if let Some((.., count)) = deleted
+            && were_deleted != count
+        {
+            return Err(format!("{were_deleted} jobs are gone, and {count} were deleted"));
         }
         let counted = seen.info.as_ref().map_or((0, 0), |info| (info.processed, info.failed));
         let ends = self.ends[queue];

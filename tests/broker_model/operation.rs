@@ -9,6 +9,9 @@ use rocket_jobqueue::{AfterCancel, JobState};
 /// How many ids there are in each of the two queues.
 pub const NAMES: usize = 6;
 
+/// The groups; a name may have a colon, by which Asynq divides it from a set's.
+pub const GROUPS: [&str; 2] = ["group", "group:1"];
+
 /// One step of a sequence.
 #[derive(Clone, Debug)]
 pub enum Operation {
@@ -67,10 +70,48 @@ pub enum Operation {
         pick: usize,
         progress: bool,
     },
-    /// The operator looks at a list.
+    /// The operator acts on a job, wherever it is.
+    Act {
+        queue: usize,
+        name: usize,
+        what: Do,
+    },
+    Edit {
+        queue: usize,
+        name: usize,
+        payload: usize,
+    },
+    /// The operator begins an action on many, `limit` at a time, and makes some
+    /// steps of it.
+    Sweep {
+        queue: usize,
+        what: Do,
+        of: Of,
+        limit: u64,
+        steps: usize,
+    },
+    /// Goes on with it, whatever has happened since.
+    SweepOn {
+        steps: usize,
+    },
+    Trim {
+        queue: usize,
+        limit: usize,
+    },
+    DeleteQueue {
+        queue: usize,
+        force: bool,
+    },
+    /// The operator reads some pages of a list from its beginning.
     List {
         queue: usize,
-        state: JobState,
+        of: Of,
+        size: u32,
+        pages: usize,
+    },
+    /// Reads on where the last page ended, whatever has happened since.
+    ReadOn {
+        pages: usize,
     },
     Wait(Step),
 }
@@ -80,13 +121,14 @@ pub enum Operation {
 pub struct New {
     pub queue: usize,
     pub name: usize,
+    pub job_type: usize,
     pub placement: Due,
-    pub payload: u8,
+    pub payload: Option<usize>,
     /// Seconds.
     pub unique: Option<u64>,
     /// Key and body.
     pub guard: Option<(u8, u8)>,
-    pub group: Option<u8>,
+    pub group: Option<usize>,
     /// Seconds.
     pub retention: u64,
     pub max_retry: u32,
@@ -99,6 +141,23 @@ pub enum Due {
     After(u64),
     /// Microseconds from now as an instant, perhaps past.
     At(i64),
+}
+
+/// What is done to jobs that do not run.
+#[derive(Clone, Copy, Debug)]
+pub enum Do {
+    Run,
+    Archive,
+    Delete,
+    Reschedule(Due),
+}
+
+/// Which jobs: of a state or of a group, all or of a type.
+#[derive(Clone, Copy, Debug)]
+pub struct Of {
+    pub state: JobState,
+    pub group: Option<usize>,
+    pub job_type: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,59 +201,104 @@ impl Operation {
     fn random(rng: &mut Rng) -> Operation {
         let (queue, worker) = (rng.usize(0..2), rng.usize(0..2));
         match rng.u32(0..100) {
-            0..22 => {
+            0..19 => {
                 let count = [1, 1, 1, 2, 4][rng.usize(0..5)];
                 Self::Enqueue((0..count).map(|_| New::random(rng)).collect())
             }
-            22..40 => {
+            19..34 => {
                 let queues = [vec![0], vec![1], vec![0, 1], vec![1, 0]][rng.usize(0..4)].clone();
                 Self::Take { worker, queues, most: rng.usize(1..4) }
             }
-            40..56 => {
+            34..47 => {
                 let picks = (0..rng.usize(1..4)).map(|_| rng.usize(0..64)).collect();
                 Self::Settle { worker, picks, how: How::random(rng) }
             }
-            56..60 => Self::SettleAgain { pick: rng.usize(0..64), how: How::random(rng) },
-            60..64 => Self::Extend { worker },
-            64..66 => Self::ExtendAgain { pick: rng.usize(0..64) },
-            66..74 => Self::Forward { queue, limit: [1, 2, 100][rng.usize(0..3)] },
-            74..80 => Self::Recover { queue, limit: rng.usize(1..4), archive: rng.u32(0..5) == 0 },
-            80..83 => Self::Expire { queue, limit: rng.usize(1..4) },
-            83..85 => Self::Pause { queue, paused: rng.bool() },
-            85 | 86 => {
+            47..50 => Self::SettleAgain { pick: rng.usize(0..64), how: How::random(rng) },
+            50..53 => Self::Extend { worker },
+            53 => Self::ExtendAgain { pick: rng.usize(0..64) },
+            54..60 => Self::Forward { queue, limit: [1, 2, 100][rng.usize(0..3)] },
+            60..64 => Self::Recover { queue, limit: rng.usize(1..4), archive: rng.u32(0..5) == 0 },
+            64 | 65 => Self::Expire { queue, limit: rng.usize(1..4) },
+            66 => Self::Pause { queue, paused: rng.bool() },
+            67 | 68 => {
                 let after = [AfterCancel::Retry, AfterCancel::Archive, AfterCancel::Delete];
                 Self::Cancel { queue, name: rng.usize(0..NAMES), after: after[rng.usize(0..3)] }
             }
-            87 => Self::Note { worker, pick: rng.usize(0..64), progress: rng.bool() },
-            88 | 89 => {
-                let states = JobState::ALL;
-                Self::List { queue, state: states[rng.usize(0..states.len())] }
-            }
+            69 => Self::Note { worker, pick: rng.usize(0..64), progress: rng.bool() },
+            70 => Self::List {
+                queue,
+                of: Of::random(rng),
+                size: rng.u32(1..4),
+                pages: [1, 100][rng.usize(0..2)],
+            },
+            71 => Self::ReadOn { pages: rng.usize(1..3) },
+            72..79 => Self::Act { queue, name: rng.usize(0..NAMES), what: Do::random(rng) },
+            79 | 80 => Self::Edit { queue, name: rng.usize(0..NAMES), payload: rng.usize(0..3) },
+            81..86 => Self::Sweep {
+                queue,
+                what: Do::random(rng),
+                of: Of::random(rng),
+                limit: [1, 2, 200][rng.usize(0..3)],
+                steps: [1, 2, 100][rng.usize(0..3)],
+            },
+            86 => Self::SweepOn { steps: rng.usize(1..3) },
+            87 => Self::Trim { queue, limit: rng.usize(1..4) },
+            88 | 89 => Self::DeleteQueue { queue, force: rng.u32(0..4) > 0 },
             _ => Self::Wait(Step::random(rng)),
         }
     }
 }
 
 impl New {
-    fn random(rng: &mut Rng) -> New {
-        let micros = [1, 999_999, 1_000_000, 1_500_000, 30_000_000, 3_600_000_000];
-        let some = micros[rng.usize(0..micros.len())];
+    pub fn random(rng: &mut Rng) -> New {
         New {
             queue: rng.usize(0..2),
             name: rng.usize(0..NAMES),
-            placement: match rng.u32(0..10) {
-                0..6 => Due::Now,
-                6..8 => Due::After(some),
-                8 => Due::At(some.cast_signed()),
-                _ => Due::At(-some.cast_signed()),
-            },
-            payload: rng.u8(0..4),
+            job_type: rng.usize(0..2),
+            placement: if rng.u32(0..10) < 6 { Due::Now } else { Due::random(rng) },
+            payload: (rng.u32(0..4) > 0).then(|| rng.usize(0..3)),
             unique: (rng.u32(0..4) == 0).then(|| [30, 61, 3_600][rng.usize(0..3)]),
             guard: (rng.u32(0..6) == 0).then(|| (rng.u8(0..2), rng.u8(0..2))),
-            group: (rng.u32(0..10) == 0).then(|| rng.u8(0..2)),
+            group: (rng.u32(0..5) == 0).then(|| rng.usize(0..GROUPS.len())),
             retention: [0, 0, 1, 60, 90_000][rng.usize(0..5)],
             max_retry: rng.u32(0..3),
         }
+    }
+}
+
+impl Due {
+    fn random(rng: &mut Rng) -> Due {
+        let micros = [1, 400_000, 999_999, 1_000_000, 1_500_000, 30_000_000, 3_600_000_000];
+        let some: u64 = micros[rng.usize(0..micros.len())];
+        match rng.u32(0..4) {
+            0 | 1 => Self::After(some),
+            2 => Self::At(some.cast_signed()),
+            _ => Self::At(-some.cast_signed()),
+        }
+    }
+}
+
+impl Do {
+    fn random(rng: &mut Rng) -> Do {
+        match rng.u32(0..8) {
+            0..2 => Self::Run,
+            2..4 => Self::Archive,
+            4 => Self::Delete,
+            5 => Self::Reschedule(Due::Now),
+            _ => Self::Reschedule(Due::random(rng)),
+        }
+    }
+}
+
+impl Of {
+    fn random(rng: &mut Rng) -> Of {
+        let states = JobState::ALL;
+        let mut of = Of { state: states[rng.usize(0..states.len())], group: None, job_type: None };
+        if of.state == JobState::Aggregating {
+            of.group = Some(rng.usize(0..GROUPS.len()));
+        }
+        of.job_type = (rng.u32(0..3) == 0).then(|| rng.usize(0..2));
+        of
     }
 }
 

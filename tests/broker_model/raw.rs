@@ -138,6 +138,14 @@ impl Raw {
         }
     }
 
+    /// I6 of a queue that was removed: nothing is left.
+    pub fn check_gone(&self) -> Result<(), String> {
+        match self.keys.keys().next() {
+            Some(name) => Err(format!("{name} is left of a removed queue: {:?}", self.list(name))),
+            None => Ok(()),
+        }
+    }
+
     /// I6: after everything has ended and all that expires has expired, only
     /// counters are left, and what was archived for a person to look at.
     pub fn check_drained(&self, now: f64) -> Result<(), String> {
