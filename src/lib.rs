@@ -118,7 +118,7 @@ pub use registry::{
     Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
 };
 pub use scheduler::{PeriodicInfo, PeriodicJobs};
-#[doc(hidden)] // The same: an application's tests move the clock of `testing::TestQueue`.
+#[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.
 pub use time::Clock;
 pub use time::Timestamp;
 pub use web::{FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails};
