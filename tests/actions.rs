@@ -105,6 +105,15 @@ impl Bench {
         self.server.cli(&["EVAL", &format!("{begin}{script}"), "0"])
     }
 
+    /// One of the store's own scripts, at the time of the clock.
+    fn script(&self, file: &str, arguments: &[&str]) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/broker/redis/lua/");
+        let read = |name| std::fs::read_to_string(format!("{folder}{name}.lua")).unwrap();
+        let (text, now) = (read("common") + &read(file), self.clock.now().as_micros().to_string());
+        let begin = ["EVAL", &text, "1", "asynq:{default}:pending", &now];
+        self.server.cli(&[&begin, arguments].concat())
+    }
+
     fn keys(&self) -> BTreeSet<String> {
         self.q("KEYS asynq:*").lines().map(str::to_owned).collect()
     }
@@ -304,6 +313,82 @@ async fn a_removed_queue_takes_along_what_asynq_leaves_behind_and_nothing_else()
 
     assert_eq!(on.keys(), before);
     assert_eq!(on.q("SMEMBERS asynq:queues"), "default2");
+}
+
+/// With more groups than one call looks at, it takes several.
+#[rstest]
+#[tokio::test]
+async fn a_job_that_arrives_between_the_calls_of_a_removal_stays(
+    #[values(false, true)] force: bool,
+    #[values(false, true)] paused: bool,
+) {
+    let on = open();
+    on.eval(
+        "redis.call('SADD', 'asynq:queues', 'default')
+         for n = 1, 1000 do redis.call('SADD', Q .. 'groups', 'group-' .. n) end",
+    );
+    if paused {
+        assert!(on.broker.pause(&on.queue, true).await.unwrap());
+    }
+    let client = redis::Client::open(format!("redis://{}", on.server.addr())).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut groups =
+        || redis::cmd("SCARD").arg("asynq:{default}:groups").query::<u32>(&mut connection).unwrap();
+    let arrivals = async {
+        while groups() == 1000 {
+            tokio::task::yield_now().await;
+        }
+        let jobs = [on.job("p"), on.grouped("g", "group-7"), on.grouped("h", "new")];
+        on.broker.enqueue(&jobs).await.unwrap();
+    };
+
+    let (removal, ()) = tokio::join!(on.broker.remove_queue(&on.queue, force), arrivals);
+
+    assert_eq!(removal.unwrap(), Removal::Gone);
+    assert_eq!(on.q("LRANGE Q:pending 0 -1"), "p");
+    assert_eq!(on.q("ZRANGE Q:g:group-7 0 -1"), "g");
+    assert_eq!(on.q("ZRANGE Q:g:new 0 -1"), "h");
+    assert_eq!(on.q("SCARD Q:groups"), "2");
+    assert_eq!(on.q("EXISTS Q:t:p Q:t:g Q:t:h"), "3");
+    assert_eq!(on.q("EXISTS Q:paused"), u32::from(paused).to_string(), "as the operator left it");
+    assert_eq!(on.q("EXISTS Q:x:removing"), "0");
+}
+
+#[tokio::test]
+async fn a_removal_is_to_be_seen_while_it_lasts() {
+    let on = open();
+    on.put(on.job("a")).await;
+    for (script, arguments) in [("remove", vec!["1"]), ("scavenge", vec!["0", "100"])] {
+        on.q("DEL Q:x:removing");
+        on.script(script, &arguments);
+        let ends: i64 = on.q("TTL Q:x:removing").parse().unwrap();
+        assert!((1..=60).contains(&ends), "{script}: {ends}");
+    }
+    on.script("removed", &[]);
+    assert_eq!(on.q("KEYS Q:*"), "");
+}
+
+#[rstest]
+#[case::one(0)]
+#[case::too_many_to_look_at(200)]
+#[tokio::test]
+async fn what_an_aggregator_took_while_a_queue_is_removed_stays(#[case] others: u32) {
+    let on = open();
+    for n in 0..others {
+        on.q(&format!("ZADD Q:aggregation_sets 1 Q:g:other:{n}"));
+    }
+    on.put(on.grouped("a", "digest")).await;
+    on.put(on.grouped("b", "digest")).await;
+    on.q("HSET Q:t:old msg m state aggregating group lost");
+    on.q("RENAME Q:g:digest Q:g:digest:9b1d");
+    on.q("SREM Q:groups digest");
+    on.q(&format!("ZADD Q:aggregation_sets {} Q:g:digest:9b1d", START + 120));
+
+    on.script("scavenge", &["0", "10000"]);
+
+    assert_eq!(on.q("ZRANGE Q:g:digest:9b1d 0 -1"), "a\nb");
+    assert_eq!(on.q("EXISTS Q:t:a Q:t:b"), "2");
+    assert_eq!(on.q("EXISTS Q:t:old"), u32::from(others > 0).to_string());
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "reschedule|9999|7776000|0|after|5000000|scheduled||-1|0|100|",
         ],
         "trim" => &["100|9999|7776000", "100|1|7776000"],
-        "remove" => &["0", "1"],
+        "remove" => &["0", "1", "2"],
         "scavenge" => &["0|1000"],
         "removed" => &[""],
         "fire" => &[

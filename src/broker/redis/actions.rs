@@ -137,11 +137,10 @@ impl Actions for RedisBroker {
     fn remove_queue<'a>(&'a self, queue: &'a QueueName, force: bool) -> Answer<'a, Removal> {
         Box::pin(async move {
             self.must_exist(queue).await?;
-            let mut force = force;
+            let mut stage = u32::from(force);
             loop {
-                let flag = u32::from(force);
                 let mut reply = self
-                    .ask(&SCRIPTS.remove, queue, Repeat::Safe, |_, call| call.arg(flag))
+                    .ask(&SCRIPTS.remove, queue, Repeat::Safe, |_, call| call.arg(stage))
                     .await?;
                 match reply.int()? {
                     1 => {}
@@ -151,8 +150,8 @@ impl Actions for RedisBroker {
                 if reply.int()? == 0 {
                     break;
                 }
-                // It has been decided.
-                force = true;
+                // It has been decided; what arrives from now on is not meant.
+                stage = 2;
             }
             let mut cursor = "0".to_owned();
             loop {

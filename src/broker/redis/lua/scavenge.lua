@@ -12,13 +12,14 @@
 -- among all keys of the server, a part at a time. What has arrived in the queue
 -- since its removal began is left alone.
 
-local MOST_ARRIVED = 1000
+local MOST_ARRIVED, MOST_SETS = 1000, 100
 local T = Q .. 't:'
 -- What has to stay: containers hold what has arrived, if they exist.
 local KEPT = {
   pending = true, active = true, lease = true, scheduled = true, retry = true, archived = true,
   completed = true, groups = true, aggregation_sets = true, paused = true, ['x:due'] = true,
-  ['x:grouped'] = true, ['x:ends'] = true,
+  ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true,
+  ['x:removing'] = true,
 }
 
 -- A step that fails half-way would be begun again for ever.
@@ -27,15 +28,31 @@ expect_zsets('aggregation_sets')
 
 local arrived, many = {}, redis.call('LLEN', KEYS[1]) > MOST_ARRIVED
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, MOST_ARRIVED - 1)) do arrived[id] = true end
+local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, MOST_SETS)
+-- Whether a group that exists holds the job, or a set that was taken out of it.
+local function aggregating(id, group)
+  local key = Q .. 'g:' .. group
+  if redis.call('SISMEMBER', Q .. 'groups', group) == 1
+    and type(redis.pcall('ZSCORE', key, id)) == 'string' then
+    return true
+  end
+  if #sets > MOST_SETS then return true end
+  for _, set in ipairs(sets) do
+    if string.sub(set, 1, #key + 1) == key .. ':'
+      and type(redis.pcall('ZSCORE', set, id)) == 'string' then
+      return true
+    end
+  end
+  return false
+end
 local function in_use(id)
   local task = redis.pcall('HMGET', T .. id, 'state', 'group')
   local state = task[1]
   if task.err or not state then return false end
   if state == 'pending' then return arrived[id] or many end
   if state == 'active' then return redis.call('EXISTS', Q .. 'active') == 1 end
-  local key = Q .. state
-  if state == 'aggregating' then key = Q .. 'g:' .. (task[2] or '') end
-  return type(redis.pcall('ZSCORE', key, id)) == 'string'
+  if state == 'aggregating' then return aggregating(id, task[2] or '') end
+  return type(redis.pcall('ZSCORE', Q .. state, id)) == 'string'
 end
 local function kept(key)
   local rest = string.sub(key, #Q + 1)
@@ -54,6 +71,8 @@ local function kept(key)
   return false
 end
 
+before_growth()
+redis.call('SET', Q .. 'x:removing', '1', 'EX', 60)
 local pattern = string.gsub(Q, '[%*%?%[%]\\]', '\\%0') .. '*'
 local page = redis.call('SCAN', ARGV[2], 'MATCH', pattern, 'COUNT', tonumber(ARGV[3]))
 for _, key in ipairs(page[2]) do
