@@ -544,6 +544,45 @@ async fn damaged_data_is_refused_and_nothing_is_changed() {
     assert!(refused > 100 && untouched > 50, "{refused} and {untouched}");
 }
 
+/// Where the newest jobs take the places of those that go.
+#[tokio::test]
+async fn a_step_in_the_middle_of_a_long_line_does_all_or_nothing() {
+    let on = open();
+    on.eval(
+        "redis.call('SADD', 'asynq:queues', 'default')
+         for n = 1, 510000 do
+             redis.call('LPUSH', Q .. 'pending', n)
+             if n > 255000 and n <= 255100 or n > 509000 then
+                 local type = n <= 255100 and 'rare' or 'mail'
+                 redis.call('HSET', Q .. 't:' .. n, 'msg', M(type, tostring(n)), 'state', 'pending')
+             end
+         end
+         redis.call('DEL', Q .. 't:509999')
+         redis.call('SET', Q .. 't:509999', 'text')",
+    );
+    let before = on.q("DEBUG DIGEST");
+    let walked = Walked { left: Some(100), skip: 255_000 };
+    let (queue, state) = (&on.queue, JobState::Pending);
+    let (group, job_type) = ("", Some("rare"));
+    let step = Step { queue, action: Action::Delete, state, group, job_type, walked, limit: 100 };
+
+    assert!(on.broker.step(&step).await.unwrap_err().is_refused());
+    assert_eq!(on.q("DEBUG DIGEST"), before);
+
+    on.q("DEL Q:t:509999");
+    assert_eq!(on.broker.step(&step).await.unwrap().done, 100);
+    let left = "local seen, twice = {}, 0
+        for _, id in ipairs(redis.call('LRANGE', Q .. 'pending', 0, -1)) do
+            if seen[id] then twice = twice + 1 end
+            seen[id] = true
+        end
+        return redis.call('LLEN', Q .. 'pending') .. ' ' .. twice .. ' ' ..
+            redis.call('LINDEX', Q .. 'pending', -255001) .. ' ' ..
+            redis.call('LINDEX', Q .. 'pending', 0)";
+    // The one without a hash is in the line no more either.
+    assert_eq!(on.eval(left), "509899 0 510000 509899");
+}
+
 /// 30,000 is beyond what one script can unpack, and what Asynq's own archiving bears.
 #[tokio::test]
 async fn an_archive_of_any_size_is_brought_down_with_its_hashes_and_locks() {

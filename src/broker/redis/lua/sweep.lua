@@ -111,13 +111,15 @@ if listed then
   elseif out > 0 and math.min(skip, size - skip - #ids) >= MOVED then
     -- Each place is taken by the newest job that is not meant itself; those that are
     -- meet the same end. A place for which none is found in time ends the step.
-    local pops, newest, places = 2 * limit, {}, {}
+    -- All is read before the first write, because reading may fail.
+    local newest_ids = redis.call('LRANGE', PENDING, 0, 2 * limit - 1)
+    local pops, newest, places, fillers = 0, {}, {}, {}
     for _, at in ipairs(chosen) do places[at] = true end
     for _, at in ipairs(ghosts) do places[at] = true end
     local function filler()
-      while pops > 0 do
-        pops = pops - 1
-        local id = redis.call('LPOP', PENDING)
+      while pops < #newest_ids do
+        pops = pops + 1
+        local id = newest_ids[pops]
         local is = meant(id)
         if is == false then return id end
         if is then newest[#newest + 1] = id end
@@ -126,12 +128,13 @@ if listed then
     local reached = 0
     for at = 1, #ids do
       if places[at] then
-        local id = filler()
-        if not id then break end
-        redis.call('LSET', PENDING, -(skip + at), id)
+        fillers[at] = filler()
+        if not fillers[at] then break end
       end
       reached = at
     end
+    redis.call('LPOP', PENDING, pops)
+    for at, id in pairs(fillers) do redis.call('LSET', PENDING, -(skip + at), id) end
     local function only_reached(all)
       local some = {}
       for _, at in ipairs(all) do
@@ -145,7 +148,7 @@ if listed then
       chosen[#chosen + 1] = #ids
     end
     next_skip = skip + reached
-    passed = reached + 2 * limit - pops - #chosen - #ghosts
+    passed = reached + pops - #chosen - #ghosts
   elseif out > 0 then
     -- No id is blank: what is to go is marked, and taken out in one way through
     -- from the nearer end.
