@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::redis::{RedisBroker, keys};
 use rocket_jobqueue::internals::{
-    Broker, Delivery, Doctor, Mend, PoolSettings, RedisPool, Settled, Topology,
+    Broker, Delivery, Doctor, Groups, Mend, PoolSettings, RedisPool, Settled, Topology,
 };
 use rocket_jobqueue::{
     Clock, Fate, Finding, FindingKind, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp,
@@ -494,4 +494,37 @@ async fn pages_of_a_long_queue_are_all_looked_at_and_none_takes_long() {
     // some 1500 may have been interrupted; one that is long by itself is so each time.
     let slow: usize = on.q("SLOWLOG LEN").parse().unwrap();
     assert!(slow <= 10, "{slow}: {}", on.q("SLOWLOG GET 3"));
+}
+
+#[tokio::test]
+async fn the_rest_of_a_large_aggregated_set_is_no_finding_and_is_not_put_back() {
+    let on = open(&[]);
+    // As `aggregate` leaves a set of 1500: the hashes go in parts.
+    let script = "for n = 1, 500 do \
+        redis.call('HSET', 'asynq:{default}:t:' .. n, 'msg', '', 'state', 'aggregating', 'group', 'digest') \
+        redis.call('ZADD', 'asynq:{default}:x:gone:set', n, n) end \
+        redis.call('ZADD', 'asynq:{default}:x:gone', 1, 'asynq:{default}:x:gone:set') return 'ok'";
+    assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
+    let before = on.digest();
+
+    assert_eq!(on.check(Mend::All).await, []);
+
+    assert_eq!(on.digest(), before);
+    on.broker.mend_groups(&on.queue, 100).await.unwrap();
+    on.broker.mend_groups(&on.queue, 100).await.unwrap();
+    assert_eq!(on.q("KEYS Q:*"), "");
+}
+
+#[tokio::test]
+async fn nothing_is_put_back_into_a_queue_that_is_being_removed() {
+    let on = open(&[]);
+    on.fill().await;
+    // As the removal begins: the containers first, the hashes in parts.
+    on.q("SET Q:x:removing 1");
+    on.q("UNLINK Q:pending Q:scheduled Q:retry Q:archived Q:completed Q:lease Q:active");
+    let before = on.digest();
+
+    let found = on.check(Mend::All).await;
+
+    assert_eq!(on.digest(), before, "{found:?}");
 }

@@ -56,6 +56,9 @@ for name, expected in pairs(TYPES) do
   end
 end
 
+-- While the queue is removed its jobs are in no place, and go.
+if redis.call('EXISTS', Q .. 'x:removing') == 1 then level = 0 end
+
 local function task_of(id)
   local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'group', 'x_owner')
   if task.err then
@@ -73,7 +76,23 @@ local function listed(name, id)
   return redis.call('LPOS', Q .. name, id) ~= false
 end
 
+-- Whether it is of a large set that was aggregated: its jobs are in no group any
+-- more and go in parts.
+local function aggregated(id)
+  local sets = redis.pcall('ZRANGE', Q .. 'x:gone', 0, 99)
+  if sets.err then return nil end
+  for _, set in ipairs(sets) do
+    if string.sub(set, 1, #Q) == Q and type(redis.pcall('ZSCORE', set, id)) == 'string' then
+      return true
+    end
+  end
+  if #sets == 100 then return nil end
+  return false
+end
+
 local function in_group(group, id)
+  local over = aggregated(id)
+  if over ~= false then return over end
   if not group then return false end
   local score = redis.pcall('ZSCORE', Q .. 'g:' .. group, id)
   if type(score) == 'string' then return true end
