@@ -302,3 +302,95 @@ async fn a_worker_mends_its_queues_and_the_inspector_tells_the_rest() {
     assert!(json["findings"].as_array().unwrap().iter().any(|one| one["kind"] == "orphan"));
     client.terminate().await;
 }
+
+/// Each call's part is bounded, whatever was lost; the next one goes on.
+async fn lapses_in_parts(on: &Bench, most: i64, is_over: impl Fn(&Bench) -> bool) {
+    let size =
+        |key: &str| on.q(&format!("{} Q:{key}", if key == "lease" { "ZCARD" } else { "LLEN" }));
+    let sizes = || ["active", "lease"].map(|key| size(key).parse::<i64>().unwrap());
+    let mut before = sizes();
+    for _ in 0..10_000 / most * 3 {
+        on.broker.lapsed(&on.queue, 100).await.unwrap();
+        let after = sizes();
+        for (before, after) in before.iter().zip(after) {
+            assert!((before - after).abs() <= most, "{before} became {after} in one call");
+        }
+        before = after;
+        if is_over(on) {
+            return;
+        }
+    }
+    panic!("it comes to no end: {before:?}");
+}
+
+#[tokio::test]
+async fn ten_thousand_ids_without_a_job_go_in_parts() {
+    let on = still();
+    let script = "for n = 1, 10000 do \
+        redis.call('LPUSH', 'asynq:{default}:active', n) \
+        redis.call('ZADD', 'asynq:{default}:lease', 3000000000 + n, n) end return 'ok'";
+    assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
+    on.put("sound").await;
+    on.take().await;
+
+    lapses_in_parts(&on, 200, |on| on.q("LLEN Q:active") == "1").await;
+
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "sound");
+    assert_eq!(on.q("ZRANGE Q:lease 0 -1"), "sound");
+    on.broker.lapsed(&on.queue, 100).await.unwrap();
+    assert_eq!(on.q("EXISTS Q:x:swept"), "0");
+}
+
+#[tokio::test]
+async fn ten_thousand_running_jobs_without_a_lease_get_theirs_in_parts() {
+    let on = still();
+    let script = "for n = 1, 10000 do \
+        redis.call('HSET', 'asynq:{default}:t:' .. n, 'msg', '', 'state', 'active', 'x_owner', n) \
+        redis.call('LPUSH', 'asynq:{default}:active', n) end \
+        redis.call('LSET', 'asynq:{default}:active', 5000, 'ghost') return 'ok'";
+    assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
+
+    lapses_in_parts(&on, 200, |on| on.q("ZCARD Q:lease") == "9999").await;
+
+    lapses_in_parts(&on, 200, |on| on.q("LLEN Q:active") == "9999").await;
+    assert_eq!(on.q("ZSCORE Q:lease 9999"), format!("{}.000001", START + 30));
+}
+
+/// Of what waits in a long line, a call searches a bounded part.
+#[tokio::test]
+async fn what_is_in_line_as_well_leaves_the_running_ones() {
+    let on = still();
+    let script = "for n = 1, 100000 do redis.call('LPUSH', 'asynq:{default}:pending', 'p' .. n) end \
+        for _, n in ipairs({'p1', 'p50000', 'p100000', 'nowhere'}) do \
+        redis.call('HSET', 'asynq:{default}:t:' .. n, 'msg', '', 'state', 'pending') \
+        redis.call('LPUSH', 'asynq:{default}:active', n) end return 'ok'";
+    assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
+
+    on.broker.lapsed(&on.queue, 100).await.unwrap();
+
+    // Where it cannot be known within the time, nothing is done.
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "nowhere\np50000");
+    assert_eq!(on.q("ZCARD Q:lease"), "0");
+    on.q("LTRIM Q:pending 0 1");
+    on.broker.lapsed(&on.queue, 100).await.unwrap();
+    assert_eq!(on.q("ZCARD Q:lease"), "2", "now it is known");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_in_a_jobs_place_keeps_no_other_from_recovery() {
+    let on = still();
+    on.put("job").await;
+    on.take().await;
+    on.q("SET Q:t:odd x");
+    on.q("SET Q:t:unleased x");
+    on.q("LPUSH Q:active odd unleased");
+    on.q("ZADD Q:lease 1 odd");
+    on.clock.advance(Duration::from_secs(31));
+
+    let found = on.broker.lapsed(&on.queue, 9).await.unwrap();
+
+    assert_eq!(found.len(), 1);
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "job");
+    assert_eq!(on.q("ZRANGE Q:lease 0 -1"), "job");
+    assert_eq!(on.q("MGET Q:t:odd Q:t:unleased"), "x\nx", "they are somebody else's");
+}

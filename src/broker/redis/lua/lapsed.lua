@@ -16,17 +16,32 @@
 -- * an active job without lease gets one: without it no server would ever recover
 --   the job. Where it is ours, one of 30 s, which its owner may still extend; else
 --   one that ends now, by Go's margin.
+--
+-- What one call looks at and mends is bounded, however much was lost; Q:x:swept
+-- says where in a long active list the next one goes on.
 
-local T, ACTIVE, LEASES = Q .. 't:', Q .. 'active', Q .. 'lease'
-local PAGE, MOST_PAGES, MOST_SWEPT = 200, 10, 10000
+local T, ACTIVE, LEASES, SWEPT = Q .. 't:', Q .. 'active', Q .. 'lease', Q .. 'x:swept'
+local PAGE, MOST_PAGES = 200, 10
+-- Entries of active that one call looks at, and how many of a kind it mends.
+local MOST_SWEPT, MOST_MENDED = 1000, 200
 local limit = tonumber(ARGV[2])
 expect_zsets('lease')
 
-local answer, found, ghosts, orphans, broken = {now}, 0, {}, {}, {}
+-- A hash that is none counts as one without message, but is not ours to delete.
+local foreign = {}
+local function task_of(id)
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'x_lost', 'x_cancel', 'x_owner')
+  if not task.err then return task end
+  foreign[id] = true
+  return {false}
+end
+
+local answer, found, ghosts, orphans, broken, dropped = {now}, 0, {}, {}, {}, {}
 local function look(id, score)
-  local task = redis.call('HMGET', T .. id, 'msg', 'state', 'x_lost', 'x_cancel')
+  local task = task_of(id)
   if not task[1] then
     broken[#broken + 1] = id
+    dropped[id] = true
   elseif task[2] ~= 'active' then
     ghosts[#ghosts + 1] = id
   else
@@ -45,7 +60,7 @@ local all = redis.call('ZRANGEBYSCORE', LEASES, 0, margin, 'WITHSCORES', 'LIMIT'
 for at = 1, #all, 2 do look(all[at], all[at + 1]) end
 -- Between the margin and now, only ours are.
 for page = 0, MOST_PAGES - 1 do
-  if found >= limit then break end
+  if found >= limit or #ghosts + #broken >= MOST_MENDED then break end
   local some = redis.call('ZRANGEBYSCORE', LEASES, '(' .. margin, seconds(now), 'WITHSCORES',
     'LIMIT', page * PAGE, PAGE)
   for at = 1, #some, 2 do
@@ -53,44 +68,72 @@ for page = 0, MOST_PAGES - 1 do
   end
   if #some < 2 * PAGE then break end
 end
--- More active than leased: someone lost a lease.
-if redis.call('LLEN', ACTIVE) > redis.call('ZCARD', LEASES) - #ghosts then
-  for _, id in ipairs(redis.call('LRANGE', ACTIVE, -MOST_SWEPT, -1)) do
-    if not redis.call('ZSCORE', LEASES, id) then
-      if redis.call('HEXISTS', T .. id, 'msg') == 1 then
-        orphans[#orphans + 1] = id
-      else
-        broken[#broken + 1] = id
+
+-- Whether the container its state names holds the job: then its place in active
+-- is left over and nothing else. Nil where that would take too long to find out.
+local budget = 100000
+local function elsewhere(id, state)
+  if state == 'active' then return false end
+  if state ~= 'pending' then
+    return state and type(redis.pcall('ZSCORE', Q .. state, id)) == 'string'
+  end
+  local size = redis.call('LLEN', KEYS[1])
+  local near = math.min(size, 1000)
+  if budget < 2 * near then return nil end
+  budget = budget - 2 * near
+  if redis.call('LPOS', KEYS[1], id, 'MAXLEN', near) then return true end
+  if redis.call('LPOS', KEYS[1], id, 'RANK', -1, 'MAXLEN', near) then return true end
+  if size > 2 * near then return nil end
+  return false
+end
+
+-- More active than leased: someone lost a lease. From the end, where the oldest
+-- are; the places of what is to go, counted from there.
+local size, places, next_place = redis.call('LLEN', ACTIVE), {}, nil
+if #broken > 0 or size > redis.call('ZCARD', LEASES) - #ghosts then
+  local from = redis.pcall('GET', SWEPT)
+  from = type(from) == 'string' and tonumber(from) or 0
+  if from >= size then from = 0 end
+  local ids = redis.call('LRANGE', ACTIVE, -(from + MOST_SWEPT), -(from + 1))
+  local place = from
+  for at = #ids, 1, -1 do
+    if #orphans + #places >= MOST_MENDED then break end
+    local id = ids[at]
+    place = place + 1
+    if dropped[id] then
+      places[#places + 1] = place
+    elseif not redis.call('ZSCORE', LEASES, id) then
+      local task = task_of(id)
+      local left_over = not task[1]
+      if left_over then broken[#broken + 1] = id else left_over = elsewhere(id, task[2]) end
+      if left_over then
+        places[#places + 1] = place
+      elseif left_over == false then
+        orphans[#orphans + 1] = {id, task[5]}
       end
     end
   end
-end
-
--- Whether the container its state names holds the job: then its place in active
--- is left over and nothing else.
-local function elsewhere(id)
-  local state = redis.call('HGET', T .. id, 'state')
-  if state == 'active' then return false end
-  if state == 'pending' then return redis.call('LPOS', KEYS[1], id) ~= false end
-  return state and type(redis.pcall('ZSCORE', Q .. state, id)) == 'string'
+  next_place = place < size and place - #places
 end
 
 for _, id in ipairs(broken) do
-  redis.call('LREM', ACTIVE, 0, id)
   redis.call('ZREM', LEASES, id)
-  redis.call('DEL', T .. id)
+  if not foreign[id] then redis.call('DEL', T .. id) end
 end
 for _, id in ipairs(ghosts) do redis.call('ZREM', LEASES, id) end
-if #orphans > 0 then
-  before_growth()
-  for _, id in ipairs(orphans) do
-    if elsewhere(id) then
-      redis.call('LREM', ACTIVE, 0, id)
-    else
-      local ours = redis.call('HEXISTS', T .. id, 'x_owner') == 1
-      redis.call('ZADD', LEASES, ours and seconds(fractional(now + LEASE)) or whole(now_s), id)
-      redis.call('HSET', T .. id, 'state', 'active')
-    end
-  end
+if next_place == nil then return answer end
+before_growth()
+-- One walk for all of them: no id is empty.
+for _, place in ipairs(places) do redis.call('LSET', ACTIVE, -place, '') end
+if #places > 0 then redis.call('LREM', ACTIVE, -#places, '') end
+for _, orphan in ipairs(orphans) do
+  local id, ours = orphan[1], orphan[2]
+  redis.call('ZADD', LEASES, ours and seconds(fractional(now + LEASE)) or whole(now_s), id)
+  redis.call('HSET', T .. id, 'state', 'active')
+end
+if next_place then
+  redis.call('SET', SWEPT, whole(next_place), 'EX', 600)
+else
+  redis.call('DEL', SWEPT)
 end
 return answer
