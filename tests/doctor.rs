@@ -528,3 +528,66 @@ async fn nothing_is_put_back_into_a_queue_that_is_being_removed() {
 
     assert_eq!(on.digest(), before, "{found:?}");
 }
+
+#[tokio::test]
+async fn a_page_with_many_full_groups_is_looked_at_in_parts() {
+    let on = open(&[]);
+    // 100 groups of 100, and in each somebody who is not there.
+    let script = "for g = 1, 100 do for n = 1, 99 do \
+        local id = g .. '-' .. n \
+        redis.call('HSET', 'asynq:{default}:t:' .. id, 'msg', '', 'state', 'aggregating', 'group', g) \
+        redis.call('ZADD', 'asynq:{default}:g:' .. g, n, id) end \
+        redis.call('ZADD', 'asynq:{default}:g:' .. g, 99, 'ghost' .. g) \
+        redis.call('SADD', 'asynq:{default}:groups', g) end return 'ok'";
+    assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
+
+    let (mut looked, mut ghosts, mut page) = (0, 0, None);
+    loop {
+        let checked = on.broker.check(&on.queue, page.take(), Mend::Provable).await.unwrap();
+        assert!(checked.looked <= 600, "{}", checked.looked);
+        looked += checked.looked;
+        for finding in checked.findings {
+            assert_eq!((finding.kind, finding.place.as_str()), (FindingKind::Ghost, "g"));
+            assert!(finding.samples[0].starts_with("ghost"), "{finding:?}");
+            ghosts += finding.count;
+        }
+        page = checked.next;
+        if page.is_none() {
+            break;
+        }
+    }
+
+    assert_eq!(ghosts, 100);
+    assert!((20_000..21_000).contains(&looked), "{looked}");
+}
+
+#[tokio::test]
+async fn a_line_that_grows_faster_than_it_is_walked_keeps_nothing_else_from_the_check_up() {
+    let on = open(&[]);
+    let grow = |part: u32| {
+        let script = format!(
+            "for n = {part} * 200, {part} * 200 + 199 do \
+             redis.call('HSET', 'asynq:{{default}}:t:' .. n, 'msg', '', 'state', 'pending') \
+             redis.call('LPUSH', 'asynq:{{default}}:pending', n) end return 'ok'"
+        );
+        assert_eq!(on.server.cli(&["EVAL", &script, "0"]), "ok");
+    };
+    grow(0);
+    on.q("RPUSH Q:pending ghost");
+    let (mut found, mut page) = (BTreeSet::new(), None);
+
+    // By twice a page with each page.
+    for part in 1..=25 {
+        let checked = on.broker.check(&on.queue, page.take(), Mend::Provable).await.unwrap();
+        found.extend(kinds(&checked.findings));
+        page = checked.next;
+        if format!("{page:?}").contains("keys") {
+            break;
+        }
+        grow(part);
+    }
+
+    assert!(format!("{page:?}").contains("keys"), "it is still at {page:?}");
+    assert_eq!(found, [FindingKind::Ghost].into());
+    assert_eq!(on.q("LINDEX Q:pending -1"), "0");
+}

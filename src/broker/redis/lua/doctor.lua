@@ -155,26 +155,32 @@ local function show(id)
   messages[#messages + 1] = redis.call('HGET', T .. id, 'msg')
 end
 
+-- From the end, where jobs are taken: what is added meanwhile moves nothing there.
+-- It ends where the list ended when this part began, also if that grows faster than
+-- it is walked. Places are counted from the end.
 local function look_at_list(name, sound)
-  local from, removed, seen = tonumber(cursor), 0, {}
-  local ids = redis.call('LRANGE', Q .. name, from, from + page - 1)
-  for at, id in ipairs(ids) do
+  local from, stop = string.match(cursor, '^(%d+):?(%d*)$')
+  from, stop = tonumber(from) or 0, tonumber(stop) or redis.call('LLEN', Q .. name)
+  local removed, seen = 0, {}
+  local ids = redis.call('LRANGE', Q .. name, -(from + page), -(from + 1))
+  for at = 1, #ids do
+    local id = ids[#ids + 1 - at]
     local index = from + at - 1 - removed
     local function remove()
       local size = redis.call('LLEN', Q .. name)
-      local front = index < size / 2
-      removed = removed + redis.call('LREM', Q .. name, front and 1 or -1, id)
+      local near = index < size / 2
+      removed = removed + redis.call('LREM', Q .. name, near and -1 or 1, id)
     end
-    -- Before this place in the same page, or among the first of the list.
+    -- Before this place in the same page, or among the first that were looked at.
     local twice = seen[id]
     if not twice and from > 0 and index < 2000 and budget > index then
       budget = budget - index
-      twice = redis.call('LPOS', Q .. name, id, 'MAXLEN', index) ~= false
+      twice = redis.call('LPOS', Q .. name, id, 'RANK', -1, 'MAXLEN', index) ~= false
     end
     seen[id] = true
     if twice then
       add('duplicate', name, id, mend(1, function()
-        removed = removed + redis.call('LREM', Q .. name, 1, id)
+        removed = removed + redis.call('LREM', Q .. name, -1, id)
       end))
     else
       -- Removing walks from the nearer end.
@@ -192,7 +198,8 @@ local function look_at_list(name, sound)
     end
   end
   looked = #ids
-  if #ids == page then next_cursor = whole(from + #ids - removed) end
+  from, stop = from + #ids - removed, stop - removed
+  if #ids == page and from < stop then next_cursor = whole(from) .. ':' .. whole(stop) end
 end
 
 local function look_at_zset(name, each)
@@ -334,7 +341,7 @@ local function look_at_hash(id)
     if state ~= task.state then known = holds(state, id, task) end
   end
   if known == false then
-    add('orphan', tostring(task.state), id, mend(2, function() put_back(id, task) end))
+    add('orphan', STATES[task.state] and task.state or 't', id, mend(2, function() put_back(id, task) end))
   end
 end
 
@@ -357,7 +364,7 @@ local function look_at_group(key, name)
   local members = redis.call('ZRANGE', key, 0, 99)
   for _, id in ipairs(members) do
     looked = looked + 1
-    check('g:' .. name, 'aggregating', id, function()
+    check('g', 'aggregating', id, function()
       redis.call('ZREM', key, id)
       -- Of an aggregation nothing is left then.
       if redis.call('EXISTS', key) == 0 then redis.call('ZREM', Q .. 'aggregation_sets', key) end
@@ -381,11 +388,25 @@ local function look_at_group(key, name)
   end
 end
 
+-- A page of keys with many groups goes on with the keys of the same page that are
+-- left: their number is the cursor's second part.
+local MOST_LOOKED = 500
+
 look.keys = function()
   local pattern = string.gsub(Q, '[%*%?%[%]\\]', '\\%0') .. '*'
-  local found = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', page)
+  local from, skip = string.match(cursor, '^(%d+):?(%d*)$')
+  skip = tonumber(skip) or 0
+  local found = redis.call('SCAN', from, 'MATCH', pattern, 'COUNT', page)
   next_cursor = found[1]
-  for _, key in ipairs(found[2]) do
+  for at = skip + 1, #found[2] do
+    local key = found[2][at]
+    if looked >= MOST_LOOKED then
+      -- Without those that this call removed.
+      local left = skip
+      for before = skip + 1, at - 1 do left = left + redis.call('EXISTS', found[2][before]) end
+      next_cursor = from .. ':' .. whole(left)
+      break
+    end
     looked = looked + 1
     local name = string.sub(key, #Q + 1)
     if string.sub(name, 1, 2) == 't:' then
