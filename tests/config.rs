@@ -409,6 +409,10 @@ fn a_wrong_connection_value_stops_the_launch(#[case] yaml: &str, #[case] message
 #[case("jobqueue: {shutdown_timeout: -8s}", "jobqueue.shutdown_timeout: expected a duration")]
 #[case("jobqueue: {group_grace: 500ms}", "jobqueue.group_grace: expected a duration of 1s or more")]
 #[case("jobqueue: {group_max_size: -1}", "jobqueue.group_max_size: expected a whole number")]
+#[case(
+    "jobqueue: {group_max_size: 5001}",
+    "jobqueue.group_max_size: expected a whole number from 0 to 5000, found 5001"
+)]
 #[case("jobqueue: {max_payload: 1GiB}", "jobqueue.max_payload: expected a whole number from 0 to")]
 #[case(
     "jobqueue: {port: 65536}",

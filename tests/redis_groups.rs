@@ -420,3 +420,112 @@ async fn what_is_left_of_a_large_set_is_not_taken_for_lost_jobs() {
     while on.broker.mend_groups(&on.queue, 100).await.unwrap().more {}
     assert_eq!(on.q("EXISTS Q:t:1000 Q:t:1499 Q:x:gone"), "0");
 }
+
+#[tokio::test]
+async fn one_call_brings_back_so_many_jobs_and_no_more() {
+    let on = open();
+    let names = |prefix: &str, count: usize| -> Vec<_> {
+        (0..count).map(|n| on.job(&format!("{prefix}{n}"), "digest")).collect()
+    };
+    for jobs in [names("a", 700), names("b", 700)] {
+        on.broker.enqueue(&jobs).await.unwrap();
+        on.take().await.unwrap();
+    }
+    on.broker.enqueue(&names("c", 1000)).await.unwrap();
+    on.clock.advance(secs(120));
+
+    let mut waiting = 1000;
+    let mut calls = 0;
+    loop {
+        let mended = on.broker.mend_groups(&on.queue, 100).await.unwrap();
+        let now: i64 = on.q("ZCARD Q:g:digest").parse().unwrap();
+        assert!((now - waiting).abs() <= 500, "{waiting} became {now}");
+        waiting = now;
+        calls += 1;
+        if !mended.more {
+            break;
+        }
+    }
+
+    assert_eq!((waiting, calls), (2400, 3));
+    assert_eq!(on.q("EXISTS Q:aggregation_sets"), "0");
+    on.mend().await;
+    assert_eq!(on.q("EXISTS Q:x:sets"), "0");
+}
+
+/// A script as it is sent, called once more.
+macro_rules! eval {
+    ($on:expr, [$($file:literal),+], $args:expr) => {{
+        let text = concat!($(include_str!(concat!("../src/broker/redis/lua/", $file, ".lua"))),+);
+        let now = $on.clock.now().as_micros().to_string();
+        let mut all = vec!["EVAL", text, "1", "asynq:{default}:pending", now.as_str()];
+        all.extend($args);
+        $on.server.cli(&all)
+    }};
+}
+
+#[tokio::test]
+async fn a_repetition_says_stored_only_where_the_job_is() {
+    let on = open();
+    on.put(on.job("a", "digest")).await;
+    let set = on.take().await.unwrap();
+    let again = || {
+        let job = ["one", "m", "now", "0", "", "0", "", "", "0", ""];
+        let args = ["1", "digest", set.id.as_str()].into_iter().chain(job);
+        let answer = eval!(on, ["common", "store", "group", "aggregate"], args);
+        answer.lines().nth(1).unwrap_or_default().to_owned()
+    };
+    on.clock.advance(secs(120));
+    on.mend().await;
+
+    assert_eq!(again(), "6", "the first sending never ran, and the set went back");
+    on.q("HSET Q:t:one msg another state pending");
+    assert_eq!(again(), "6", "it is another job");
+    on.q("HSET Q:t:one msg m");
+    assert_eq!(again(), "1");
+    assert_eq!(on.q("ZCARD Q:g:digest"), "1");
+}
+
+#[tokio::test]
+async fn locks_that_only_messages_name_are_released_in_a_set_of_thousands_too() {
+    let on = open();
+    let jobs: Vec<_> = (0..1300)
+        .map(|n| {
+            let mut job = on.job(&format!("{n:04}"), "digest");
+            job.record.payload = Some(n.to_string().into_bytes());
+            job.unique_for = Some(secs(600));
+            job
+        })
+        .collect();
+    on.broker.enqueue(&jobs).await.unwrap();
+    let forget = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
+                  redis.call('HDEL', key, 'unique_key') end";
+    on.server.cli(&["EVAL", forget, "0", "asynq:{default}:t:*"]);
+    let set = on.take().await.unwrap();
+
+    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    while on.broker.mend_groups(&on.queue, 100).await.unwrap().more {}
+
+    assert_eq!(on.q("KEYS Q:unique:*"), "");
+    assert_eq!(on.q("KEYS Q:t:*"), "asynq:{default}:t:one");
+}
+
+#[tokio::test]
+async fn one_answer_holds_about_a_mebibyte_of_a_set_or_one_job() {
+    let on = open();
+    for (name, size) in [("a", 400_000), ("b", 400_000), ("c", 400_000), ("d", 3_000_000)] {
+        let mut job = on.job(name, "digest");
+        job.record.payload = Some(vec![b'x'; size]);
+        on.put(job).await;
+    }
+    let set = on.take().await.unwrap();
+    let page = |from: &str| {
+        let args = ["digest", set.id.as_str(), from, "100"];
+        let answer = eval!(on, ["common", "group", "set"], args);
+        answer.lines().filter(|line| line.len() == 1).map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    assert_eq!(page("0"), ["a", "b"]);
+    assert_eq!(page("2"), ["c"]);
+    assert_eq!(page("3"), ["d"]);
+}

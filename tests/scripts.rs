@@ -101,10 +101,11 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest",
         ],
         "ready" => &["0|100|1|60|10"],
-        "take" => &["digest|set-2|1|60|10|100"],
+        "take" => &["digest|set-2|1|60|10|100|9"],
         "set" => &["digest|set-1|0|100"],
         "unfit" => &["digest|set-1|ag"],
         "aggregate" => &["0|digest|set-1|new|m|now|0||0|||0|"],
+        "keep_locks" => &["digest|set-1|ag|Q:unique:mail:ag"],
         "mend" => &["100"],
         _ => return None,
     })

@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 /// How long the taker of a set has to make it into a job: Asynq's own limit.
 pub const SET_EXPIRY: Duration = Duration::from_secs(120);
 
+/// Most jobs of one set: its taker holds them all in memory.
+pub const MOST_IN_SET: usize = 5_000;
+
 /// When a group is aggregated. Whole seconds count, rounded up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
@@ -17,7 +20,8 @@ pub struct GroupLimits {
     /// How long a job may wait in it, whatever joins; zero for ever.
     pub max_delay: Duration,
     /// How many jobs are enough at once, and the most of one aggregation; 0 for
-    /// any number.
+    /// no number that is enough. Never more than [`MOST_IN_SET`] are taken at once:
+    /// the others stay in the group, and are as ready as they were.
     pub max_size: usize,
 }
 
@@ -69,7 +73,7 @@ pub trait Groups: Send + Sync {
     ) -> Answer<'a, GroupsSeen>;
 
     /// Takes the jobs of a group, if it is to be aggregated; `None` where it is
-    /// not. A script for each 100 jobs.
+    /// not. A script for each 100 jobs, or for about a MiB of them.
     fn take_group<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -79,7 +83,7 @@ pub trait Groups: Send + Sync {
 
     /// Stores the job a set was made into and removes the set's jobs and their
     /// locks, all or nothing. `None` where the set is not the caller's any more;
-    /// where the new job is not created nor was before, the set stays. One script.
+    /// where this call does not create the new job, the set stays. One script.
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>>;
 
     /// Ends the caller's time with a set: its jobs go back into their group.
@@ -87,8 +91,20 @@ pub trait Groups: Send + Sync {
 
     /// Brings the jobs of sets whose time is over back into their groups, and
     /// makes groups known again that a Go server filled and told nobody of. One
-    /// script, at most `limit` of each.
+    /// script, at most `limit` of each, that moves a few hundred jobs at most.
     fn mend_groups<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Mended>;
+}
+
+impl GroupLimits {
+    /// The same with a size that a set may have.
+    pub(super) fn bounded(&self) -> Self {
+        Self { max_size: self.max_size.min(MOST_IN_SET), ..*self }
+    }
+
+    /// Most jobs taken at once.
+    pub(super) fn most(&self) -> usize {
+        if self.max_size == 0 { MOST_IN_SET } else { self.max_size.min(MOST_IN_SET) }
+    }
 }
 
 /// In whole seconds, rounded up.

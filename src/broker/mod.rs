@@ -24,7 +24,7 @@ pub use entries::{
     AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, HISTORY,
     Tick,
 };
-pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY};
+pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, Mended, SET_EXPIRY};
 pub use inspect::{Inspect, Shelf};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, Page};

@@ -13,6 +13,9 @@ use crate::job::{Periodic, QueueName, UnknownJobs};
 /// Half of what Redis takes in one value.
 const MOST_PAYLOAD: u32 = 256 * 1024 * 1024;
 
+/// The aggregate function gets all these jobs at once.
+const MOST_IN_SET: u32 = crate::broker::MOST_IN_SET as u32;
+
 /// Keys of the section; `queues` and `archive` hold names of the user's own.
 pub(super) const KEYS: &[&str] = &[
     "base",
@@ -100,8 +103,9 @@ pub struct JobQueueConfig {
     /// How long a job may wait in a group although others join. Default 0: for
     /// ever.
     pub group_max_delay: Duration,
-    /// How many jobs of a group are aggregated at once, and enough to do so.
-    /// Default 0: any number.
+    /// How many jobs of a group are aggregated at once, and enough to do so. At
+    /// most 5,000. Default 0: no number is enough, and 5,000 at once are the most;
+    /// what a group has beyond that is aggregated next.
     pub group_max_size: usize,
     /// Whether `POST {base}/register` exists. Default `true`.
     pub register_route: bool,
@@ -189,7 +193,7 @@ impl JobQueueConfig {
             max_payload: size(table, "max_payload", default.max_payload)?,
             group_grace: grace(table, default.group_grace)?,
             group_max_delay: table.duration("group_max_delay", default.group_max_delay)?,
-            group_max_size: table.number("group_max_size", 0)? as usize,
+            group_max_size: group_size(table)?,
             register_route: table.bool("register_route", true)?,
             port,
             openapi: table.bool("openapi", true)?,
@@ -206,6 +210,11 @@ impl JobQueueConfig {
 fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
     let size = table.get(key).map_or(Ok(0), |leaf| leaf.number(0, MOST_PAYLOAD))?;
     Ok(if size == 0 { default } else { size as usize })
+}
+
+fn group_size(table: &Table) -> Result<usize, Error> {
+    let size = table.get("group_max_size").map_or(Ok(0), |leaf| leaf.number(0, MOST_IN_SET))?;
+    Ok(size as usize)
 }
 
 /// Limits for all queues, and beside them those of single ones, of which a part may

@@ -113,6 +113,18 @@ impl Bench {
         self.broker.mend_groups(&self.queue, 100).await.unwrap().returned
     }
 
+    /// Until there is no more to do.
+    async fn mend_all(&self) -> usize {
+        let mut returned = 0;
+        loop {
+            let mended = self.broker.mend_groups(&self.queue, 100).await.unwrap();
+            returned += mended.returned;
+            if !mended.more {
+                return returned;
+            }
+        }
+    }
+
     /// Jobs in groups, without those that are being aggregated.
     async fn aggregating(&self) -> u64 {
         self.info().await.sizes["aggregating"]
@@ -418,12 +430,96 @@ async fn large_sets_go_back_into_large_groups_whole(
     add("b", sizes.1).await;
     on.clock.advance(secs(120));
 
-    assert_eq!(on.mend().await, 1);
+    assert_eq!(on.mend_all().await, 1);
 
     assert_eq!(on.aggregating().await, (sizes.0 + sizes.1) as u64);
     let set = on.take_group(&calm()).await.unwrap();
     assert_eq!(set.jobs.len(), sizes.0 + sizes.1);
     assert!(set.jobs.is_sorted_by_key(|job| job.id.clone()), "each kept the second it joined");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_part_of_a_large_set_or_more_than_it_had_is_nobodys_to_aggregate(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values((1300, 1200), (1200, 1300))] sizes: (usize, usize),
+) {
+    let on = store.open().await;
+    let add = async |prefix: &str, count: usize| {
+        let jobs: Vec<_> =
+            (0..count).map(|n| grouped(on.job(&format!("{prefix}{n:04}")), "digest")).collect();
+        assert!(on.broker.enqueue(&jobs).await.unwrap().iter().all(created));
+    };
+    add("a", sizes.0).await;
+    let late = on.grab_when_calm().await;
+    add("b", sizes.1).await;
+    on.clock.advance(secs(120));
+    let first = on.broker.mend_groups(&on.queue, 100).await.unwrap();
+    assert!(first.returned == 1 || first.more);
+
+    assert_eq!(on.aggregate(&late, "one").await, None);
+    on.mend_all().await;
+
+    let set = on.take_group(&calm()).await.unwrap();
+    assert_eq!(set.jobs.len(), 2500);
+    assert!(set.jobs.is_sorted_by_key(|job| job.id.clone()));
+    assert!(on.broker.aggregations(&on.queue).await.unwrap().len() == 1, "only that set");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_set_has_a_bound_where_its_group_has_none_and_the_rest_is_as_ready(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(0, 6_000)] max_size: usize,
+) {
+    let on = store.open().await;
+    let jobs: Vec<_> = (0..5_003).map(|n| grouped(on.job(&format!("{n:04}")), "digest")).collect();
+    assert!(on.broker.enqueue(&jobs).await.unwrap().iter().all(created));
+    on.clock.advance(secs(10));
+
+    let first = on.take_group(&at_most(max_size)).await.unwrap();
+    assert_eq!(first.jobs.len(), 5_000);
+    assert_eq!(on.ready(&calm()).await, digest_ready());
+    let second = on.take_group(&at_most(max_size)).await.unwrap();
+    assert_eq!(names(&second), ["5000", "5001", "5002"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_earlier_requests_job_takes_no_sets_place(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.put(guarded(on.job("earlier"), "key", "body")).await;
+    on.gather(&["a"]).await;
+    on.clock.advance(secs(10));
+    let set = on.take_group(&calm()).await.unwrap();
+
+    let outcome = on.broker.aggregate(&set, &guarded(on.job("one"), "key", "body")).await.unwrap();
+
+    assert!(matches!(outcome, Some(Enqueued::Replayed { .. })), "{outcome:?}");
+    assert_eq!(on.state("a").await, Some(JobState::Aggregating));
+    assert!(created(&on.aggregate(&set, "two").await.unwrap()), "the set is still there");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_group_of_large_jobs_is_taken_whole_and_in_order(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let size = |n: usize| [10, 700_000, 1_500_000][n % 3];
+    for n in 0..9 {
+        let mut job = grouped(on.job(&n.to_string()), "digest");
+        job.record.payload = Some(vec![b'x'; size(n)]);
+        on.put(job).await;
+    }
+
+    let set = on.grab_when_calm().await;
+
+    assert_eq!(names(&set), ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let sizes = set.jobs.iter().map(|job| job.payload_bytes().len());
+    assert_eq!(sizes.collect::<Vec<_>>(), (0..9).map(size).collect::<Vec<_>>());
 }
 
 /// Faults F34 of the reliability notes: an aggregator dies at any step, or does

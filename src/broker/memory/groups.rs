@@ -60,6 +60,7 @@ impl Grouping {
 
 /// The instant from which on the group is to be aggregated, now included.
 fn ready_at(jobs: &Timeline, limits: &GroupLimits, now: Timestamp) -> Option<Timestamp> {
+    let limits = limits.bounded();
     let ((oldest, _), (newest, _)) = (jobs.first()?, jobs.last()?);
     if limits.max_size > 0 && jobs.len() >= limits.max_size {
         return Some(now);
@@ -122,9 +123,7 @@ impl Queue {
         let waiting = self.grouping.waiting.get_mut(group)?;
         ready_at(waiting, limits, now).filter(|at| *at <= now)?;
         let mut jobs = std::mem::take(waiting);
-        if limits.max_size > 0
-            && let Some(rest) = jobs.iter().nth(limits.max_size).cloned()
-        {
+        if let Some(rest) = jobs.iter().nth(limits.most()).cloned() {
             *waiting = jobs.split_off(&rest);
         } else {
             self.grouping.waiting.remove(group);
@@ -144,7 +143,7 @@ impl Queue {
     fn aggregate(&mut self, set: &GroupSet, job: &NewJob, now: Timestamp) -> Option<Enqueued> {
         self.grouping.taken.get(&set.id)?;
         let outcome = self.enqueue(job, now);
-        if let Enqueued::Created { .. } | Enqueued::Replayed { .. } = outcome {
+        if let Enqueued::Created { .. } = outcome {
             let jobs = self.grouping.taken.remove(&set.id).map(|set| set.jobs).unwrap_or_default();
             for stored in jobs.iter().filter_map(|(_, id)| self.jobs.remove(id)).collect::<Vec<_>>()
             {

@@ -7,7 +7,7 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::groups::ceil_secs;
 use crate::broker::{
-    Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY,
+    Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, Mended, SET_EXPIRY,
 };
 use crate::error::Error;
 use crate::job::{JobId, NewJob, QueueName};
@@ -54,7 +54,7 @@ impl Groups for RedisBroker {
             let mut taken = self
                 .ask(&SCRIPTS.take, queue, Repeat::Safe, |_, call| {
                     let call = with_limits(call.arg(group).arg(id.as_str()), limits);
-                    call.arg(SET_EXPIRY.as_secs())
+                    call.arg(SET_EXPIRY.as_secs()).arg(MOST_IN_SET)
                 })
                 .await?;
             if taken.is_empty() {
@@ -64,8 +64,13 @@ impl Groups for RedisBroker {
             let (queue, group) = (queue.clone(), group.to_owned());
             let mut set = GroupSet { queue, group, id, expires, jobs: Vec::with_capacity(size) };
             let mut unfit = Vec::new();
-            for from in (0..size).step_by(PAGE) {
-                self.read_page(&mut set, &mut unfit, from).await?;
+            let mut from = 0;
+            while from < size {
+                let read = self.read_page(&mut set, &mut unfit, from).await?;
+                if read == 0 {
+                    break;
+                }
+                from += read;
             }
             for unfit in unfit.chunks(PAGE) {
                 self.remove_unfit(&set, unfit).await?;
@@ -82,10 +87,17 @@ impl Groups for RedisBroker {
             let locks: Vec<_> = set
                 .jobs
                 .iter()
-                .take(AT_ONCE)
                 .filter(|job| job.unique_key.starts_with(&own))
                 .map(|job| (job.id.as_str(), job.unique_key.as_str()))
                 .collect();
+            let (locks, more) = locks.split_at(locks.len().min(AT_ONCE));
+            for some in more.chunks(PAGE) {
+                self.ask(&SCRIPTS.keep_locks, &set.queue, Repeat::Safe, |_, call| {
+                    let call = call.arg(set.group.as_str()).arg(set.id.as_str());
+                    some.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
+                })
+                .await?;
+            }
             let mut reply = self
                 .ask(&SCRIPTS.aggregate, &set.queue, Repeat::Safe, |attempt, call| {
                     let call = call.arg(attempt).arg(set.group.as_str()).arg(set.id.as_str());
@@ -110,7 +122,13 @@ impl Groups for RedisBroker {
                 keys::aggregation_set(&set.queue, &set.group, &set.id),
             ];
             self.command(Repeat::Safe, "ZADD", &args.map(String::into_bytes)).await?;
-            self.mend_groups(&set.queue, PAGE).await.map(|_| ())
+            // What is left then, others bring back.
+            for _ in 0..MOST_IN_SET / PAGE {
+                if !self.mend_groups(&set.queue, PAGE).await?.more {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -127,29 +145,33 @@ impl Groups for RedisBroker {
 /// The code of a set that is not the caller's any more, in `aggregate.lua`.
 const LOST: i64 = 6;
 
-/// How many jobs of a set one script removes, in `aggregate.lua`.
+/// How many jobs of a set one script removes, in `aggregate.lua`, and how many
+/// locks it is told.
 const AT_ONCE: usize = 1000;
 
 impl RedisBroker {
+    /// How many jobs it read.
     async fn read_page(
         &self,
         set: &mut GroupSet,
         unfit: &mut Vec<JobId>,
         from: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let mut page = self
             .ask(&SCRIPTS.set, &set.queue, Repeat::Safe, |_, call| {
                 call.arg(set.group.as_str()).arg(set.id.as_str()).arg(from).arg(PAGE)
             })
             .await?;
+        let mut read = 0;
         while !page.is_empty() {
+            read += 1;
             let (id, message) = (page.id()?, page.bytes()?);
             match wire::decode(&set.queue, &id, &message).filter(|_| !message.is_empty()) {
                 Some(job) => set.jobs.push(job),
                 None => unfit.push(id),
             }
         }
-        Ok(())
+        Ok(read)
     }
 
     async fn remove_unfit(&self, set: &GroupSet, ids: &[JobId]) -> Result<(), Error> {
@@ -169,5 +191,7 @@ impl RedisBroker {
 }
 
 fn with_limits(call: ScriptCall, limits: &GroupLimits) -> ScriptCall {
-    call.arg(limits.max_size).arg(ceil_secs(limits.max_delay)).arg(ceil_secs(limits.grace).max(1))
+    call.arg(limits.bounded().max_size)
+        .arg(ceil_secs(limits.max_delay))
+        .arg(ceil_secs(limits.grace).max(1))
 }

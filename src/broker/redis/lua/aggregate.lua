@@ -11,8 +11,8 @@
 --
 -- Returns  now, code, text, due in microseconds; see store.lua, and
 --          6  the set is not the caller's any more; nothing was changed
---          A set that is gone in a repetition was made into its job by the
---          earlier sending.
+--          Where the set is gone and the job is there, in a repetition, the
+--          earlier sending made it.
 --
 -- Differs from Asynq, which does it in two steps, so that a set whose server dies
 -- between them is aggregated twice; and releases no lock. The jobs of a large set
@@ -24,7 +24,9 @@ local set, repeated = GROUP .. name, tonumber(ARGV[2]) > 0
 may_store(5, 14)
 expect_zsets('aggregation_sets', 'x:sets', 'x:gone', 'g:' .. name)
 if redis.call('EXISTS', set) == 0 or not redis.call('ZSCORE', SETS, set) then
-  if repeated then return {now, 1, '', now} end
+  if repeated and redis.pcall('HGET', Q .. 't:' .. ARGV[5], 'msg') == ARGV[6] then
+    return {now, 1, '', now}
+  end
   return {now, 6, '', 0}
 end
 
@@ -40,7 +42,8 @@ for at = 15, #ARGV, 2 do held_by(ARGV[at], ARGV[at + 1]) end
 -- What this frees is more than it takes.
 before_growth()
 local code, text, due = store_at(5, repeated)
-if code < 1 or code == 4 then return {now, code, text, due} end
+-- An earlier request's job (3) was not made of this set.
+if code < 1 or code == 3 or code == 4 then return {now, code, text, due} end
 redis.call('ZREM', SETS, set)
 redis.call('ZREM', OWN_SETS, set)
 for _, lock in ipairs(locks) do redis.call('DEL', lock) end

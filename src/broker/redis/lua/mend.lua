@@ -13,9 +13,12 @@
 -- * the same for sets that a Go server brought back (Q:x:sets) and for jobs that a
 --   Go forwarder sent into their group (Q:x:grouped);
 -- * of the group and the set the smaller one is moved; mostly there is no group;
+-- * a call moves so many jobs at most. A set of which a part is left goes on, over
+--   as before, under a name of its own: whoever had it is not to make a job of a
+--   part of it, nor of jobs that joined it;
 -- * a set that cannot be is left out and keeps no other waiting.
 
-local PART = 500
+local PART, PARTLY = 500, '.back'
 local limit = tonumber(ARGV[2])
 local GROUPED, GONE = Q .. 'x:grouped', Q .. 'x:gone'
 expect_zsets('aggregation_sets', 'x:sets', 'x:grouped', 'x:gone')
@@ -25,18 +28,32 @@ local function ended(key)
   return redis.call('ZRANGEBYSCORE', key, '-inf', till, 'LIMIT', 0, limit)
 end
 
+-- How many jobs this call may still move.
+local left = PART
 local function move(from, to)
-  while true do
-    local some = redis.call('ZRANGE', from, 0, PART - 1, 'WITHSCORES')
-    if #some == 0 then return end
-    local pairs_of = {}
-    for at = 1, #some, 2 do
-      pairs_of[at] = some[at + 1]
-      pairs_of[at + 1] = some[at]
-    end
-    redis.call('ZADD', to, unpack(pairs_of))
-    redis.call('ZREMRANGEBYRANK', from, 0, #some / 2 - 1)
+  local some = redis.call('ZRANGE', from, 0, left - 1, 'WITHSCORES')
+  local pairs_of = {}
+  for at = 1, #some, 2 do
+    pairs_of[at] = some[at + 1]
+    pairs_of[at + 1] = some[at]
   end
+  redis.call('ZADD', to, unpack(pairs_of))
+  redis.call('ZREMRANGEBYRANK', from, 0, #some / 2 - 1)
+  left = left - #some / 2
+end
+
+-- Gives a set a name that nobody has it by.
+local function disown(set)
+  if string.sub(set, -#PARTLY) == PARTLY then return set end
+  redis.call('RENAME', set, set .. PARTLY)
+  for _, sets in ipairs({SETS, OWN_SETS}) do
+    local ends = redis.call('ZSCORE', sets, set)
+    if ends then
+      redis.call('ZADD', sets, ends, set .. PARTLY)
+      redis.call('ZREM', sets, set)
+    end
+  end
+  return set .. PARTLY
 end
 
 local stale, own, jobs = ended(SETS), ended(OWN_SETS), ended(GROUPED)
@@ -49,19 +66,25 @@ for _, set in ipairs(stale) do
   local key = group and GROUP .. group
   if group and is_zset(set) and is_zset(key) then
     local size, waiting = redis.call('ZCARD', set), redis.call('ZCARD', key)
+    local part = math.min(size, waiting) > left
+    if part then
+      more = true
+      if left == 0 then break end
+      set = disown(set)
+    end
     if size > 0 then
-      if waiting == 0 then
-        redis.call('RENAME', set, key)
-      elseif waiting < size then
+      if waiting > 0 and waiting < size then
         move(key, set)
-        redis.call('RENAME', set, key)
-      else
+      elseif waiting > 0 then
         move(set, key)
       end
+      if not part and waiting < size then redis.call('RENAME', set, key) end
       redis.call('SADD', GROUPS, group)
-      brought = brought + 1
     end
-    redis.call('ZREM', SETS, set)
+    if not part then
+      if size > 0 then brought = brought + 1 end
+      redis.call('ZREM', SETS, set)
+    end
   end
 end
 

@@ -7,12 +7,14 @@
 -- ARGV[4]  greatest size or 0, greatest delay in seconds or 0, time of peace in
 -- … [6]    seconds
 -- ARGV[7]  for how many seconds the set is the caller's
+-- ARGV[8]  most jobs of a set, whatever the greatest size
 --
 -- Returns  now; where it was ready, then the second in which the set ends, and its
 --          size. The same again for the same set.
 --
 -- Differs from Asynq:
--- * a whole group is renamed instead of copied, however large it is;
+-- * a whole group is renamed instead of copied;
+-- * a set has a bound where the group has none: its taker holds it in memory;
 -- * the set is noted in Q:x:sets too: a Go server that brings its jobs back tells
 --   nobody of the group.
 
@@ -27,10 +29,12 @@ if not at or at > now_s then return {now} end
 
 before_growth()
 local size, ends = redis.call('ZCARD', key), now_s + tonumber(ARGV[7])
-if most > 0 and size > most then
-  size = most
-  redis.call('ZRANGESTORE', set, key, 0, most - 1)
-  redis.call('ZREMRANGEBYRANK', key, 0, most - 1)
+local bound = tonumber(ARGV[8])
+if most > 0 then bound = math.min(bound, most) end
+if size > bound then
+  size = bound
+  redis.call('ZRANGESTORE', set, key, 0, bound - 1)
+  redis.call('ZREMRANGEBYRANK', key, 0, bound - 1)
 else
   redis.call('RENAME', key, set)
   redis.call('SREM', GROUPS, group)
