@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
-    Draft, Error, Job, JobId, JobQueue, JobQueueFairing, JobRecord, JobState, Managed, QueueName,
-    testing,
+    Draft, Error, Idempotency, Job, JobId, JobQueue, JobQueueFairing, JobRecord, JobState, Managed,
+    QueueName, testing,
 };
 use serde::{Deserialize, Serialize};
 use support::eventually;
@@ -317,4 +317,50 @@ async fn two_processes_aggregate_each_job_once() {
     assert_eq!(server.cli(&["EXISTS", "asynq:{default}:aggregation_sets"]), "0");
     one.terminate().await;
     two.terminate().await;
+}
+
+#[rocket::async_test]
+async fn a_redis_that_hangs_makes_no_shutdown_longer() {
+    let server = support::RedisServer::start::<&str>(&[]);
+    let began = Arc::new(rocket::tokio::sync::Notify::new());
+    let tell = Arc::clone(&began);
+    let fairing = JobQueue::fairing()
+        .set("databases.jobqueue.addr", server.addr())
+        .set("jobqueue.group_grace", "1s")
+        .set("jobqueue.shutdown_timeout", "1s")
+        .aggregate(move |_, _: Vec<JobRecord>| {
+            tell.notify_one();
+            std::future::pending::<Result<Draft, Error>>()
+        });
+    let (app, queue) = app(fairing, &Sent::default()).await;
+    put(&queue, [notify("a").group("ann")]).await;
+    began.notified().await;
+
+    server.freeze();
+    let stopping = std::time::Instant::now();
+    queue.shutdown().await;
+    let took = stopping.elapsed();
+    server.thaw();
+
+    assert!(took < Duration::from_millis(2900), "{took:?}");
+    drop(app);
+}
+
+#[rocket::async_test]
+async fn a_job_with_an_idempotency_key_is_not_made_of_a_group() {
+    let sent = Sent::default();
+    let fairing = memory().aggregate(|group, jobs| async move {
+        let key = Idempotency::new("/digest", "key", b"");
+        let keyed = group == "keyed";
+        let draft = digest(group, jobs).await?;
+        Ok::<_, Error>(if keyed { draft.idempotency(key) } else { draft })
+    });
+    let (app, queue) = app(fairing, &sent).await;
+
+    put(&queue, ["keyed", "plain"].map(|group| notify("a").id(group).group(group))).await;
+
+    sent.eventually("plain", &[&["a"]]).await;
+    assert!(queue.job("default", &JobId::new("keyed").unwrap()).await.unwrap().is_some());
+    assert!(sent.of("keyed").is_empty());
+    app.terminate().await;
 }

@@ -38,6 +38,12 @@ impl Aggregate {
     ) -> Result<NewJob, String> {
         let text = |error: JobError| error.text().unwrap_or("it gave none").to_owned();
         let draft = (self.0)(group, jobs).await.map_err(text)?;
-        client.build(draft.queue(queue.as_str().to_owned())).map_err(|error| error.to_string())
+        let job = client.build(draft.queue(queue.as_str().to_owned()));
+        let job = job.map_err(|error| error.to_string())?;
+        if job.idempotency.is_some() {
+            // An earlier job in its place would be none of these.
+            return Err("the job of a group can have no idempotency key".to_owned());
+        }
+        Ok(job)
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Round, Service};
-use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet};
+use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MOST_IN_SET};
 use crate::error::Error;
 use crate::job::{JobRecord, NewJob, QueueName};
 
@@ -28,6 +28,10 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// Most sets and jobs mended by one script.
 const BATCH: usize = 100;
+
+/// How long after a function was given up at shutdown its jobs may take to go
+/// back; a store that hangs is not waited for. They are back in time anyway.
+const LAST_WORDS: Duration = Duration::from_millis(900);
 
 /// What the application's function makes: the one job, or the reason why not.
 pub(crate) type Made = Pin<Box<dyn Future<Output = Result<NewJob, String>> + Send>>;
@@ -57,7 +61,7 @@ struct Work {
     broker: Arc<dyn Broker>,
     aggregation: Aggregation,
     stop: CancellationToken,
-    /// A group had to wait for another aggregation to end.
+    /// A group, or the rest of one, had to wait for another aggregation to end.
     crowded: AtomicBool,
     ended: Notify,
 }
@@ -83,7 +87,7 @@ impl Aggregator {
     /// Starts what is ready in a queue; how long until the next group is.
     async fn look(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         let Work { broker, aggregation, .. } = &*self.work;
-        broker.mend_groups(queue, BATCH).await?;
+        while broker.mend_groups(queue, BATCH).await?.more {}
         let mut next: Option<Duration> = None;
         let mut cursor = 0;
         loop {
@@ -135,7 +139,7 @@ pub(crate) async fn aggregate_now(
     queue: &QueueName,
 ) -> Result<Option<Duration>, Error> {
     let work = Work::new(Arc::clone(broker), aggregation.clone(), CancellationToken::new());
-    broker.mend_groups(queue, BATCH).await?;
+    while broker.mend_groups(queue, BATCH).await?.more {}
     loop {
         let seen = broker.ready_groups(queue, &aggregation.limits, 0).await?;
         if seen.ready.is_empty() {
@@ -168,7 +172,18 @@ impl Work {
     }
 
     async fn run(self: Arc<Self>, queue: QueueName, group: String, permit: OwnedSemaphorePermit) {
-        self.turn(queue, group).await;
+        let over = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(self.aggregation.patience + LAST_WORDS).await;
+        };
+        // Every operation is atomic: to be dropped half-way does no harm.
+        tokio::select! {
+            () = self.turn(queue.clone(), group.clone()) => {}
+            () = over => tracing::warn!(
+                %queue, ?group,
+                "shut down in the middle of an aggregation; unless it is done, the jobs go back into their group in 2 minutes"
+            ),
+        }
         drop(permit);
         if self.crowded.swap(false, Ordering::SeqCst) {
             self.ended.notify_one();
@@ -176,7 +191,11 @@ impl Work {
     }
 
     async fn turn(&self, queue: QueueName, group: String) {
+        if self.stop.is_cancelled() {
+            return;
+        }
         match self.broker.take_group(&queue, &group, &self.aggregation.limits).await {
+            Ok(Some(set)) if self.stop.is_cancelled() => self.give_back(&set).await,
             Ok(Some(set)) => self.aggregate(set).await,
             // Another process was faster.
             Ok(None) => {}
@@ -186,6 +205,10 @@ impl Work {
 
     async fn aggregate(&self, mut set: GroupSet) {
         let size = set.jobs.len();
+        if size >= MOST_IN_SET {
+            // The group may have more.
+            self.crowded.store(true, Ordering::SeqCst);
+        }
         let jobs = std::mem::take(&mut set.jobs);
         // Payloads go to the function and are not kept twice.
         let locked = jobs.iter().filter(|job| !job.unique_key.is_empty());
@@ -223,7 +246,7 @@ impl Work {
         let (queue, group) = (&set.queue, &set.group);
         let (job_type, id) = (&job.record.job_type, &job.record.id);
         match self.broker.aggregate(set, job).await {
-            Ok(Some(Enqueued::Created { .. } | Enqueued::Replayed { .. })) => {
+            Ok(Some(Enqueued::Created { .. })) => {
                 tracing::info!(%queue, ?group, jobs, "aggregated: type={job_type:?} id={id:?}");
             }
             Ok(Some(outcome)) => tracing::error!(

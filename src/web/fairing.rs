@@ -135,13 +135,14 @@ impl JobQueueFairing {
     /// A group is aggregated when no job has joined it for `jobqueue.group_grace`
     /// (60 s), when its oldest job has waited for `jobqueue.group_max_delay`, or
     /// when it has `jobqueue.group_max_size` jobs; at most three at a time in one
-    /// process. Storing the job and removing the others is one step: no jobs are
+    /// process, of at most 5,000 jobs each: the others of a group are next. Storing the job and removing the others is one step: no jobs are
     /// aggregated twice or lost, whenever a process dies.
     ///
     /// Where the function fails, panics or is not done within two minutes, nothing
     /// happened: the jobs are back in their group after that time, and are tried
     /// again. So it must bear a repetition, and should leave the work to the job
-    /// it makes. Without a function groups are left to other processes.
+    /// it makes, which can have no idempotency key: the jobs are made into one job
+    /// once anyway, and an earlier job in its place would lose them. Without a function groups are left to other processes.
     ///
     /// ```
     /// use rocket_jobqueue::{Draft, Error, Job, JobQueue, JobRecord};
