@@ -1,7 +1,11 @@
 //! How long a failed job waits for its next attempt.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Longer than anybody waits, and short enough to be multiplied.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Asynq's default: `n⁴ + 15 + r · (n + 1)` seconds, where `n` is the number of
 /// retries counted before this failure and `r` a whole number in 0…29.
@@ -67,7 +71,8 @@ enum Shape {
 }
 
 impl RetryPolicy {
-    /// A policy of the application's own: retries counted so far → delay.
+    /// A policy of the application's own: retries counted so far → delay. Where it
+    /// panics, [`asynq_delay`] takes its place, with a warning.
     pub fn new(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self::of(Shape::Own(Arc::new(delay)))
     }
@@ -103,17 +108,27 @@ impl RetryPolicy {
         }
     }
 
-    /// The delay before the next attempt.
+    /// The delay before the next attempt, at most 100 years.
     pub fn delay(&self, retried: u32) -> Duration {
+        let asynq = || asynq_delay(retried, fastrand::u32(0..30));
         let delay = match &self.shape {
-            Shape::Asynq => asynq_delay(retried, fastrand::u32(0..30)),
+            Shape::Asynq => asynq(),
             Shape::Fixed(delay) => *delay,
             Shape::Exponential { first, longest } => {
                 let factor = 1_u32.checked_shl(retried).unwrap_or(u32::MAX);
                 first.saturating_mul(factor).min(*longest)
             }
-            Shape::Own(own) => own(retried),
+            // The job has to be settled, whatever happens in there.
+            Shape::Own(own) => {
+                catch_unwind(AssertUnwindSafe(|| own(retried))).unwrap_or_else(|_| {
+                    tracing::warn!(
+                        "a retry policy panicked at {retried} retries; Asynq's delay is used"
+                    );
+                    asynq()
+                })
+            }
         };
+        let delay = delay.min(LONGEST);
         if self.jitter > 0.0 { delay.mul_f64(1.0 - self.jitter * fastrand::f64()) } else { delay }
     }
 }
@@ -167,6 +182,23 @@ mod tests {
                 let delay = RetryPolicy::default().delay(retried).as_secs();
                 assert!((low..=high).contains(&delay), "n = {retried}: {delay}");
             }
+        }
+    }
+
+    #[test]
+    fn a_policy_that_panics_waits_as_long_as_asynq() {
+        let policy = RetryPolicy::new(|retried| panic!("no delay for {retried}"));
+        let delay = policy.delay(5).as_secs();
+        assert!((640..=814).contains(&delay), "{delay}");
+    }
+
+    #[test]
+    fn a_delay_without_end_is_cut_also_with_jitter() {
+        let endless = [RetryPolicy::fixed(Duration::MAX), RetryPolicy::new(|_| Duration::MAX)];
+        for policy in endless {
+            assert_eq!(policy.delay(0), LONGEST);
+            let delay = policy.jitter(0.5).delay(0);
+            assert!(delay >= LONGEST / 2 && delay <= LONGEST, "{delay:?}");
         }
     }
 
