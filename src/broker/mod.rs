@@ -132,6 +132,9 @@ pub struct Taken {
 pub enum Settled {
     /// Carried out.
     Done,
+    /// The job would have waited to be taken again, but an operator had asked for
+    /// its end: archived or deleted in place of that.
+    Cancelled(AfterCancel),
     /// The lease is not ours any more; nothing was changed.
     Lost,
 }

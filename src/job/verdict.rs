@@ -44,6 +44,17 @@ pub enum AfterCancel {
 }
 
 impl AfterCancel {
+    /// What is done to a job whose attempt would have ended as `instead`.
+    pub(crate) fn carried_out(self, instead: &Transition) -> Transition {
+        match self {
+            Self::Retry => instead.clone(),
+            Self::Archive => {
+                Transition::Archive { error: instead.error().unwrap_or(CANCELLED).to_owned() }
+            }
+            Self::Delete => Transition::Revoke,
+        }
+    }
+
     /// The word it is stored as.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

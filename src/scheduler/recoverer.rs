@@ -53,10 +53,13 @@ impl Recoverer {
             let mut recovered = 0;
             for ((delivery, transition), settled) in settlements.iter().zip(settled) {
                 // Lost: another process recovered it first.
-                if settled == Settled::Done {
-                    recovered += 1;
-                    report(&delivery.job, transition, Duration::ZERO, self.broker.now());
-                }
+                let done = match settled {
+                    Settled::Done => transition.clone(),
+                    Settled::Cancelled(after) => after.carried_out(transition),
+                    Settled::Lost => continue,
+                };
+                recovered += 1;
+                report(&delivery.job, &done, Duration::ZERO, self.broker.now());
             }
             if !full || recovered == 0 {
                 return Ok(());

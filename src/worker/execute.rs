@@ -51,8 +51,7 @@ pub(super) async fn to_its_end(
     let certain = shared.by_hand.then(|| policy.without_chance());
     let policy = certain.as_ref().unwrap_or(policy);
     let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
-    settle::run(shared, delivery, &transition, &context, &hand, began.elapsed()).await;
-    Some(transition)
+    Some(settle::run(shared, delivery, transition, &context, &hand, began.elapsed()).await)
 }
 
 /// When the attempt has to end, and why.

@@ -107,8 +107,9 @@ impl Hand {
     }
 
     /// The lease, for an extension, unless a settlement has the turn. A lease
-    /// whose time is over here is lost: another worker may have the job.
-    fn begin_extending(&self) -> Option<Lease> {
+    /// whose time is over here is lost: another worker may have the job. With
+    /// whether the job was called out before: its wish comes with this answer.
+    fn begin_extending(&self) -> Option<(Lease, bool)> {
         let mut lease = self.lease();
         if lease.1 != Turn::Free {
             return None;
@@ -118,10 +119,10 @@ impl Hand {
             return None;
         }
         lease.1 = Turn::Extending;
-        Some(lease.0.clone())
+        Some((lease.0.clone(), self.called.load(Ordering::Relaxed)))
     }
 
-    fn end_extending(&self, extended: Extended, asked: Instant) {
+    fn end_extending(&self, extended: Extended, asked: Instant, called: bool) {
         {
             let mut lease = self.lease();
             lease.1 = Turn::Free;
@@ -130,7 +131,7 @@ impl Hand {
                     lease.0 = renewed;
                     lease.2 = asked + LEASE;
                     // Called out and no wish with the job: Asynq's own tools.
-                    if self.called.load(Ordering::Relaxed) {
+                    if called {
                         self.end_as(AfterCancel::Retry);
                     }
                 }
@@ -215,8 +216,8 @@ impl Hands {
         let asked = Instant::now();
         let (mut hands, mut leases) = (Vec::new(), Vec::new());
         for hand in self.all().values() {
-            if let Some(lease) = hand.begin_extending() {
-                hands.push(Arc::clone(hand));
+            if let Some((lease, called)) = hand.begin_extending() {
+                hands.push((Arc::clone(hand), called));
                 leases.push(lease);
             }
         }
@@ -243,7 +244,8 @@ impl Drop for InHand<'_> {
 
 /// An extension under way; dropping it unanswered leaves the leases as they were.
 pub(super) struct Extension {
-    hands: Vec<Arc<Hand>>,
+    /// Each with whether it was called out before the store was asked.
+    hands: Vec<(Arc<Hand>, bool)>,
     pub(super) leases: Vec<Lease>,
     asked: Instant,
 }
@@ -251,16 +253,49 @@ pub(super) struct Extension {
 impl Extension {
     /// Takes in what the store said, one answer for each lease.
     pub(super) fn end(mut self, extended: Vec<Extended>) {
-        for (hand, lease) in self.hands.drain(..).zip(extended) {
-            hand.end_extending(lease, self.asked);
+        for ((hand, called), lease) in self.hands.drain(..).zip(extended) {
+            hand.end_extending(lease, self.asked, called);
         }
     }
 }
 
 impl Drop for Extension {
     fn drop(&mut self) {
-        for hand in self.hands.drain(..) {
-            hand.end_extending(Extended::Unknown, self.asked);
+        for (hand, called) in self.hands.drain(..) {
+            hand.end_extending(Extended::Unknown, self.asked, called);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hand() -> Arc<Hand> {
+        let job = JobRecord::new("t", None, QueueName::new("default").unwrap());
+        let (queue, id) = (job.queue.clone(), job.id.clone());
+        let lease = Lease { queue, id, owner: Some(1), ends: 1 };
+        let delivery = Delivery { job, lease, losses: 0, cancel: None };
+        let at = Timestamp::from_secs(1_000);
+        let cancellation = Cancellation::below(&tokio_util::sync::CancellationToken::new());
+        Arc::new(Hand::new(&delivery, at, at, Arc::new(cancellation)))
+    }
+
+    #[test]
+    fn a_job_called_out_while_the_store_is_asked_ends_with_the_next_answer() {
+        let (hands, hand) = (Hands::default(), hand());
+        let _in_hand = hands.take(Arc::clone(&hand));
+        let renewed = |extension: Extension| {
+            let answer = extension.leases.iter().cloned().map(Extended::Renewed).collect();
+            extension.end(answer);
+        };
+
+        let asked = hands.begin_extending();
+        assert!(hands.call(hand.job.id.as_str()));
+        renewed(asked);
+        assert_eq!(hand.wish(), None, "its wish may have come after the answer");
+
+        renewed(hands.begin_extending());
+        assert_eq!(hand.wish(), Some(AfterCancel::Retry));
     }
 }

@@ -48,7 +48,9 @@ impl Notes {
         let id = &self.hand.job.id;
         match self.broker.note(&self.hand.current(), Note::Progress(&progress)).await {
             // Only now: where this is dropped half-way, the last call writes it.
-            Ok(Settled::Done) => drop(self.latest().take_if(|latest| *latest == progress)),
+            Ok(Settled::Done | Settled::Cancelled(_)) => {
+                drop(self.latest().take_if(|latest| *latest == progress))
+            }
             Ok(Settled::Lost) => self.hand.cancellation.cancel(CancelReason::LeaseLost),
             Err(error) => tracing::debug!("progress of {id:?} was not written: {error:?}"),
         }
@@ -74,7 +76,7 @@ impl Reporter for Notes {
                 return Err(over());
             }
             match self.broker.note(&self.hand.current(), Note::Result(result)).await? {
-                Settled::Done => Ok(()),
+                Settled::Done | Settled::Cancelled(_) => Ok(()),
                 Settled::Lost => {
                     self.hand.cancellation.cancel(CancelReason::LeaseLost);
                     Err(over())

@@ -11,14 +11,15 @@ use crate::error::Refusals;
 use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
 
+/// What became of the job, which an operator may have wanted otherwise.
 pub(super) async fn run(
     shared: &Shared,
     mut delivery: Delivery,
-    transition: &Transition,
+    mut transition: Transition,
     context: &JobContext,
     hand: &Hand,
     took: Duration,
-) {
+) -> Transition {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut refused = Refusals::default();
     loop {
@@ -28,15 +29,18 @@ pub(super) async fn run(
             Ok(settled) => {
                 let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
                 match settled.first() {
-                    Some(Settled::Done) => {
-                        report(&delivery.job, transition, took, shared.broker.now());
-                        tell(shared, context, transition);
+                    Some(settled @ (Settled::Done | Settled::Cancelled(_))) => {
+                        if let Settled::Cancelled(after) = settled {
+                            transition = after.carried_out(&transition);
+                        }
+                        report(&delivery.job, &transition, took, shared.broker.now());
+                        tell(shared, context, &transition);
                     }
                     Some(Settled::Lost) | None => tracing::warn!(
                         "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
                     ),
                 }
-                return;
+                return transition;
             }
             Err(error) => error,
         };
@@ -50,7 +54,7 @@ pub(super) async fn run(
             () = tokio::time::sleep(pause) => {}
             () = shared.give_up.cancelled() => {
                 tracing::warn!("job left to its lease: id={id:?}, settling failed: {error}");
-                return;
+                return transition;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Words to and from running jobs.
 
-use rocket_jobqueue::internals::{Acted, Action, CancelAnswer, Note};
+use rocket_jobqueue::internals::{CancelAnswer, Note};
 use rocket_jobqueue::{AfterCancel, Progress};
 
 use super::bench::*;
@@ -209,27 +209,46 @@ async fn whoever_finds_a_cancelled_job_of_a_lost_worker_learns_the_wish(
     assert_eq!(on.lapsed(1).await[0].cancel, Some(after));
 }
 
+fn snooze(after: Duration) -> Transition {
+    Transition::Retry { after, error: String::new(), counted: false }
+}
+
+/// The attempt ended before its worker heard of the wish.
 #[rstest]
 #[tokio::test]
-async fn a_job_whose_worker_stopped_is_given_out_with_the_wish_that_it_end(
+async fn a_wish_does_not_wait_until_the_job_is_tried_again(
     #[values(Store::Memory, Store::Redis)] store: Store,
     #[values(AfterCancel::Archive, AfterCancel::Delete)] after: AfterCancel,
-    #[values(Transition::Requeue, reclaim(), retry(secs(1)))] end: Transition,
+    #[values(Transition::Requeue, reclaim(), retry(secs(900)), snooze(secs(900)))] end: Transition,
+    #[values(false, true)] release: bool,
 ) {
-    let on = store.open().await;
-    on.fill(&["a"]).await;
+    let mut settings = ArchiveSettings::default();
+    settings.release_lock = release;
+    let on = store.open().await.with_archive(settings);
+    on.put(unique(on.job("a"), secs(9_000))).await;
+    let mut twin = on.job("a");
+    twin.record.id = id("b");
     let taken = on.take().await;
-    assert_eq!(taken.cancel, None);
     on.cancel("a", after).await;
-    on.settle(&taken, end).await;
-    on.clock.advance(secs(1));
+    let what = (taken.clone(), end.clone());
+
+    let settled = on.broker.settle(std::slice::from_ref(&what)).await.unwrap();
+
+    assert_eq!(settled, [Settled::Cancelled(after)]);
+    let left = on.broker.job(&on.queue, &id("a")).await.unwrap();
+    let archived = after == AfterCancel::Archive;
+    assert_eq!(left.is_some(), archived);
+    if let Some(left) = left {
+        assert_eq!((left.state, left.cancelling), (JobState::Archived, None));
+        assert_eq!(left.job.last_error, end.error().unwrap_or_default());
+    }
+    assert_eq!(on.counters().await, (1, u64::from(archived)));
+    let again = on.put(unique(twin, secs(9))).await;
+    assert_eq!(created(&again), !archived || release, "{again:?}");
+    on.clock.advance(secs(901));
     on.forward().await;
-
-    let next = on.take().await;
-
-    assert_eq!(next.cancel, Some(after));
-    on.settle(&next, archive()).await;
-    assert_eq!(on.see("a").await.cancelling, None, "the wish is fulfilled");
+    let next = on.take_many(9).await;
+    assert!(next.iter().all(|next| next.job.id.as_str() == "b"), "{next:?}");
 }
 
 #[rstest]
@@ -248,25 +267,6 @@ async fn a_job_that_was_to_be_tried_again_is(
     on.forward().await;
 
     assert_eq!(on.take().await.cancel, None);
-}
-
-#[rstest]
-#[tokio::test]
-async fn an_operators_later_word_takes_the_place_of_a_wish(
-    #[values(Store::Memory, Store::Redis)] store: Store,
-    #[values(Action::Run, Action::Reschedule(Placement::After(secs(9))), Action::Archive)]
-    word: Action,
-) {
-    let on = store.open().await;
-    on.fill(&["a"]).await;
-    let taken = on.take().await;
-    on.cancel("a", AfterCancel::Archive).await;
-    on.settle(&taken, retry(secs(60))).await;
-    assert_eq!(on.see("a").await.cancelling, Some(AfterCancel::Archive));
-
-    assert_eq!(on.broker.act(&on.queue, &id("a"), word).await.unwrap(), Acted::Done);
-
-    assert_eq!(on.see("a").await.cancelling, None);
 }
 
 #[rstest]

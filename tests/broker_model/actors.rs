@@ -281,8 +281,15 @@ impl Actors {
         alike("settlements", &settled, &too)?;
         for ((delivery, transition), settled) in memory.iter().zip(settled) {
             self.touched[self.index(&delivery.lease.queue)] = true;
-            if settled == Settled::Done {
-                self.note(delivery, transition);
+            match settled {
+                Settled::Done => self.note(delivery, transition),
+                Settled::Cancelled(AfterCancel::Delete) => {
+                    self.note(delivery, &Transition::Revoke);
+                }
+                Settled::Cancelled(_) => {
+                    self.note(delivery, &Transition::Archive { error: String::new() });
+                }
+                Settled::Lost => {}
             }
         }
         Ok(())

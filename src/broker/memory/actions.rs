@@ -208,8 +208,6 @@ impl Queue {
             if stored.state == JobState::Retry { stored.state } else { JobState::Scheduled };
         stored.due = None;
         stored.pending_since = None;
-        // The operator's later word counts.
-        stored.cancel = None;
         match action {
             Action::Delete => self.unlock(&stored.job, now),
             Action::Archive => self.archive(stored, now),

@@ -195,8 +195,6 @@ impl Queue {
         stored.pending_since = None;
         stored.held = (self.last_owner, ends);
         stored.progress = None;
-        // A Go worker's attempt ended as this one asks, and the wish with it.
-        stored.cancel = stored.cancel.filter(|wish| *wish != AfterCancel::Retry);
         let delivery = stored.delivery(Some(self.last_owner));
         self.leases.insert(ends, id);
         Some(delivery)
@@ -213,8 +211,8 @@ impl Queue {
         if !matches!(what, Transition::Reclaim { .. }) {
             stored.losses = 0;
         }
-        let ended = matches!(what, Transition::Complete { .. } | Transition::Archive { .. });
-        stored.cancel = stored.cancel.filter(|wish| !ended && *wish != AfterCancel::Retry);
+        // What an operator wants of a job that would wait is done to it here.
+        let wish = stored.cancel.take().filter(|wish| *wish != AfterCancel::Retry);
         match what {
             Transition::Complete { result } => {
                 self.count(now, false);
@@ -228,10 +226,15 @@ impl Queue {
             Transition::Retry { after, error, counted } => {
                 if *counted {
                     stored.job.retried = stored.job.retried.saturating_add(1);
-                    self.count(now, true);
                 }
                 if *counted || !error.is_empty() {
                     stored.failed(error, now);
+                }
+                if let Some(after) = wish {
+                    return self.end_as_wished(stored, after, now);
+                }
+                if *counted {
+                    self.count(now, true);
                 }
                 self.wait(stored, JobState::Retry, now + *after);
             }
@@ -240,14 +243,33 @@ impl Queue {
                 stored.failed(error, now);
                 self.archive(stored, now);
             }
-            Transition::Requeue => self.next_in_line(stored, now),
+            Transition::Requeue => match wish {
+                Some(after) => return self.end_as_wished(stored, after, now),
+                None => self.next_in_line(stored, now),
+            },
             Transition::Reclaim { error } => {
-                stored.losses = stored.losses.saturating_add(1);
                 stored.failed(error, now);
+                if let Some(after) = wish {
+                    stored.losses = 0;
+                    return self.end_as_wished(stored, after, now);
+                }
+                stored.losses = stored.losses.saturating_add(1);
                 self.next_in_line(stored, now);
             }
         }
         Settled::Done
+    }
+
+    /// Archives or deletes a job whose attempt has ended, as an operator wanted.
+    fn end_as_wished(&mut self, stored: Stored, after: AfterCancel, now: Timestamp) -> Settled {
+        let deleted = after == AfterCancel::Delete;
+        self.count(now, !deleted);
+        if deleted {
+            self.unlock(&stored.job, now);
+        } else {
+            self.archive(stored, now);
+        }
+        Settled::Cancelled(after)
     }
 
     pub(super) fn extend(&mut self, lease: &Lease, now: Timestamp) -> Extended {

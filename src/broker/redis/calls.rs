@@ -172,9 +172,16 @@ impl RedisBroker {
         let mut outcomes = Vec::with_capacity(steps.len());
         for step in steps {
             // Lost to an earlier sending of the same settlement: that one did it.
-            let done = (reply.int()? == 1) | self.settling.remove(&step.lease);
-            outcomes.push(if done { Settled::Done } else { Settled::Lost });
-            if let Some(after) = step.waits() {
+            let before = self.settling.remove(&step.lease);
+            let settled = match reply.int()? {
+                1 => Settled::Done,
+                2 => Settled::Cancelled(AfterCancel::Archive),
+                3 => Settled::Cancelled(AfterCancel::Delete),
+                _ if before => Settled::Done,
+                _ => Settled::Lost,
+            };
+            outcomes.push(settled);
+            if let (Settled::Done, Some(after)) = (settled, step.waits()) {
                 self.wake.due_at(queue, self.clock.now() + after);
             }
         }

@@ -18,7 +18,8 @@ pub(super) struct Step {
     /// The delay or the retention.
     pub time: Duration,
     pub result: Option<Vec<u8>>,
-    /// The unique lock to release; empty if none.
+    /// The unique lock to release; empty if none. Where the job would wait: the one
+    /// that archiving it, as an operator may want meanwhile, releases.
     pub lock: String,
 }
 
@@ -40,6 +41,8 @@ impl Step {
             result: None,
             lock: String::new(),
         };
+        let archived = || if release { own_lock(delivery) } else { String::new() };
+        let waits = |kind| Self { lock: archived(), ..step(kind) };
         let failed = |error: &str| {
             let mut job = job.clone();
             job.last_error = error.to_owned();
@@ -64,22 +67,21 @@ impl Step {
             Transition::Retry { after, error, counted: true } => {
                 let mut job = failed(error);
                 job.retried = job.retried.saturating_add(1);
-                Self { msg: wire::encode(&job), time: *after, ..step("retry") }
+                Self { msg: wire::encode(&job), time: *after, ..waits("retry") }
             }
             // A snooze is no failure: what is known of the last one stays.
             Transition::Retry { after, error, counted: false } if error.is_empty() => {
-                Self { time: *after, ..step("snooze") }
+                Self { time: *after, ..waits("snooze") }
             }
             Transition::Retry { after, error, counted: false } => {
-                Self { msg: encoded(failed(error)), time: *after, ..step("snooze") }
+                Self { msg: encoded(failed(error)), time: *after, ..waits("snooze") }
             }
             Transition::Archive { error } => {
-                let lock = if release { own_lock(delivery) } else { String::new() };
-                Self { msg: encoded(failed(error)), lock, ..step("archive") }
+                Self { msg: encoded(failed(error)), lock: archived(), ..step("archive") }
             }
-            Transition::Requeue => step("requeue"),
+            Transition::Requeue => waits("requeue"),
             Transition::Reclaim { error } => {
-                Self { msg: encoded(failed(error)), ..step("reclaim") }
+                Self { msg: encoded(failed(error)), ..waits("reclaim") }
             }
         }
     }

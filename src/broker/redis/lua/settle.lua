@@ -11,10 +11,12 @@
 --          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
 --          new message or empty to keep it, microseconds (delay of retry and
 --          snooze, retention of complete), 1 if there is a result, the result,
---          key of the unique lock to release or empty
+--          key of the unique lock to release or empty: where the job would wait,
+--          the one that archiving it releases
 --
--- Returns  now, then per job 1 (done) or 0 (lost, nothing changed). A job lost in
---          a repetition counts as done: the earlier sending did it.
+-- Returns  now, then per job 1 (done), 2 (archived or 3 deleted instead, as an
+--          operator wanted) or 0 (lost, nothing changed). A job lost in a
+--          repetition counts as done: the earlier sending did it.
 --
 -- Differs from Asynq:
 -- * everything is tested before the first write, and the first write does not
@@ -26,6 +28,8 @@
 --   and unique locks go with the ids;
 -- * requeue sets pending_since, and Q:retry's score is rounded up, with the exact
 --   due time in Q:x:due;
+-- * what an operator wants of a job (x_cancel) is done to it here where its attempt
+--   ended before it was told: nobody is to wait for it as long as a retry does;
 -- * reclaim (the worker vanished) makes the job the next one and counts the loss
 --   in x_lost, where Asynq's recoverer counts a retry and waits.
 
@@ -36,6 +40,10 @@ local repeated = tonumber(ARGV[2]) > 0
 expect_lists('pending', 'active')
 expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due', 'x:grouped')
 expect_counters()
+
+-- An attempt that ends as one of these leaves the job to be taken again.
+local WAITS = {retry = true, snooze = true, requeue = true, reclaim = true}
+local WISHES = {archive = 2, delete = 3}
 
 local jobs, answer, seen = {}, {now}, {}
 local processed, failed = 0, 0
@@ -52,13 +60,19 @@ for at = 5, #ARGV, 9 do
     job.losses = tonumber(task[3]) or 0
     job.grouped = task[4] and task[4] ~= ''
     job.wish = task[5]
+    job.left = job.kind == 'reclaim' and -1 or 1
+    local done = 1
+    if WAITS[job.kind] then
+      done = WISHES[job.wish] or done
+      if done == 1 then job.lock = '' else job.kind = job.wish end
+    end
     job.unlock = job.lock ~= '' and redis.call('GET', job.lock) == job.id
     jobs[#jobs + 1] = job
     if job.kind == 'delete' or job.kind == 'complete' then processed = processed + 1 end
     if job.kind == 'retry' or job.kind == 'archive' then
       processed, failed = processed + 1, failed + 1
     end
-    answer[#answer + 1] = 1
+    answer[#answer + 1] = done
   else
     answer[#answer + 1] = repeated and 1 or 0
   end
@@ -68,7 +82,7 @@ if #jobs == 0 then return answer end
 -- Writes from here on.
 for _, job in ipairs(jobs) do
   redis.call('ZREM', LEASES, job.id)
-  if redis.call('LREM', ACTIVE, job.kind == 'reclaim' and -1 or 1, job.id) == 0 then
+  if redis.call('LREM', ACTIVE, job.left, job.id) == 0 then
     redis.call('LREM', ACTIVE, 0, job.id)
   end
 end
@@ -83,6 +97,7 @@ for _, job in ipairs(jobs) do
   if job.msg ~= '' then set('msg', job.msg) end
 
   if job.kind == 'delete' then
+    if job.wish == 'delete' then release(id) end
     redis.call('DEL', task)
   elseif job.kind == 'complete' then
     redis.call('ZADD', Q .. 'completed', whole(now_s + math.ceil(job.time / SECOND)), id)
@@ -109,11 +124,8 @@ for _, job in ipairs(jobs) do
 
   if job.kind ~= 'delete' then
     redis.call('HSET', task, unpack(fields))
-    redis.call('HDEL', task, 'x_owner', job.kind ~= 'reclaim' and 'x_lost' or 'x_owner')
-    -- A wish that the job end waits until it is taken again, unless it has ended.
-    if job.wish == 'retry' or job.kind == 'complete' or job.kind == 'archive' then
-      redis.call('HDEL', task, 'x_cancel')
-    end
+    -- Whatever was wanted has been done.
+    redis.call('HDEL', task, 'x_owner', 'x_cancel', job.kind ~= 'reclaim' and 'x_lost' or 'x_owner')
   end
   if job.unlock then redis.call('DEL', job.lock) end
 end
