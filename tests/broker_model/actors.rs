@@ -1,6 +1,7 @@
 //! Both stores in the hands of the same actors: does everything twice and
 //! compares what came of it.
 
+mod groups;
 mod operator;
 
 use std::collections::BTreeSet;
@@ -9,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rocket_jobqueue::internals::{
-    ArchiveLimit, ArchiveSettings, Broker, Control, Delivery, Enqueued, Extended, Inspect, JobInfo,
-    LEASE, Lease, MemoryBroker, Note, PoolSettings, QueueInfo, RedisPool, Repeat, Settled,
-    Topology, redis::RedisBroker,
+    ArchiveLimit, ArchiveSettings, Broker, Control, Delivery, Enqueued, Extended, GroupSet,
+    Inspect, JobInfo, LEASE, Lease, MemoryBroker, Note, PoolSettings, QueueInfo, RedisPool, Repeat,
+    Settled, Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName,
@@ -21,6 +22,7 @@ use rocket_jobqueue::{
 use crate::operation::{GROUPS, How, NAMES, New, Operation, Step, micros};
 use crate::raw::Raw;
 use crate::support::RedisServer;
+use groups::{Grouped, groups_of};
 use operator::{Gone, Reading, Walk};
 
 /// A whole second, at 08:00 UTC, far ahead: Redis ends daily counters by its own
@@ -45,6 +47,8 @@ type Key = (usize, JobId);
 struct Seen {
     info: Option<QueueInfo>,
     jobs: Vec<Option<JobInfo>>,
+    /// Where a job is of a group.
+    groups: Option<Grouped>,
 }
 
 impl Seen {
@@ -71,6 +75,8 @@ pub struct Actors {
     seen: [Seen; 2],
     /// What an operation may have changed.
     touched: [bool; 2],
+    /// What aggregators took, or had long ago.
+    sets: Vec<Twice<GroupSet>>,
     walk: Option<Walk>,
     reading: Option<Reading>,
     gone: Gone,
@@ -116,7 +122,7 @@ impl Actors {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let run = NEXT.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::manual(START);
-        let nothing = Seen { info: None, jobs: vec![None; NAMES] };
+        let nothing = Seen { info: None, jobs: vec![None; NAMES], groups: None };
         let queues = ["a", "b"].map(|q| QueueName::new(format!("{q}{run}")).expect("a name"));
         let mut keep = ArchiveSettings::default();
         keep.queues.insert(queues[1].clone(), FEW);
@@ -133,6 +139,7 @@ impl Actors {
             ends: [(0, 0); 2],
             seen: [nothing.clone(), nothing],
             touched: [true; 2],
+            sets: Vec::new(),
             walk: None,
             reading: None,
             gone: Gone::default(),
@@ -199,6 +206,13 @@ impl Actors {
                 self.sweep(*queue, *what, *of, *limit, *steps).await?;
             }
             Operation::SweepOn { steps } => self.sweep_on(*steps).await.map(drop)?,
+            Operation::Ready { queue, limits } => self.ready(*queue, limits).await?,
+            Operation::TakeGroup { queue, group, limits } => {
+                self.take_group(*queue, *group, limits).await?;
+            }
+            Operation::Aggregate { pick, job } => self.aggregate(*pick, job).await?,
+            Operation::ReturnSet { pick } => self.return_set(*pick).await?,
+            Operation::MendGroups { queue } => self.mend_groups(*queue).await?,
             Operation::Trim { queue, limit } => self.trim(*queue, *limit).await?,
             Operation::DeleteQueue { queue, force } => self.delete_queue(*queue, *force).await?,
             Operation::List { queue, of, size, pages } => {
@@ -459,6 +473,7 @@ impl Actors {
         alike("queues", &memory.info, &redis.info)?;
         let jobs: Vec<_> = memory.jobs.iter().flatten().cloned().map(Some).collect();
         alike("jobs", &jobs, &redis.jobs)?;
+        alike("groups", &memory.groups, &redis.groups)?;
         alike("ids", &known.iter().map(JobId::as_str).collect(), &raw.ids())?;
         raw.check()?;
         self.check_books(queue, &memory)?;
@@ -491,7 +506,12 @@ impl Actors {
             }
             seen.push(job);
         }
-        Ok(Seen { info, jobs: seen })
+        let is_grouped = |info: &JobInfo| info.state == JobState::Aggregating;
+        let groups = match seen.iter().flatten().any(is_grouped) {
+            true => Some(groups_of(store, name).await?),
+            false => None,
+        };
+        Ok(Seen { info, jobs: seen, groups })
     }
 
     /// I1: what has not ended is there. I5: counters are what we counted.
@@ -564,6 +584,7 @@ impl Actors {
         self.clock.advance(Duration::from_secs(200 * 86_400));
         for queue in 0..2 {
             self.expire(queue, 100).await?;
+            self.mend_groups(queue).await?;
         }
         self.touched = [true; 2];
         self.look().await?;

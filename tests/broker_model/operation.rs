@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use rocket_jobqueue::internals::GroupLimits;
 use rocket_jobqueue::{AfterCancel, JobState};
 
 /// How many ids there are in each of the two queues.
@@ -93,6 +94,27 @@ pub enum Operation {
     /// Goes on with it, whatever has happened since.
     SweepOn {
         steps: usize,
+    },
+    /// An aggregator looks for groups, takes one as a set, and makes one job of a
+    /// set it has or had, or gives it back.
+    Ready {
+        queue: usize,
+        limits: GroupLimits,
+    },
+    TakeGroup {
+        queue: usize,
+        group: usize,
+        limits: GroupLimits,
+    },
+    Aggregate {
+        pick: usize,
+        job: New,
+    },
+    ReturnSet {
+        pick: usize,
+    },
+    MendGroups {
+        queue: usize,
     },
     Trim {
         queue: usize,
@@ -201,51 +223,66 @@ impl Operation {
     fn random(rng: &mut Rng) -> Operation {
         let (queue, worker) = (rng.usize(0..2), rng.usize(0..2));
         match rng.u32(0..100) {
-            0..19 => {
+            0..18 => {
                 let count = [1, 1, 1, 2, 4][rng.usize(0..5)];
                 Self::Enqueue((0..count).map(|_| New::random(rng)).collect())
             }
-            19..34 => {
+            18..31 => {
                 let queues = [vec![0], vec![1], vec![0, 1], vec![1, 0]][rng.usize(0..4)].clone();
                 Self::Take { worker, queues, most: rng.usize(1..4) }
             }
-            34..47 => {
+            31..42 => {
                 let picks = (0..rng.usize(1..4)).map(|_| rng.usize(0..64)).collect();
                 Self::Settle { worker, picks, how: How::random(rng) }
             }
-            47..50 => Self::SettleAgain { pick: rng.usize(0..64), how: How::random(rng) },
-            50..53 => Self::Extend { worker },
-            53 => Self::ExtendAgain { pick: rng.usize(0..64) },
-            54..60 => Self::Forward { queue, limit: [1, 2, 100][rng.usize(0..3)] },
-            60..64 => Self::Recover { queue, limit: rng.usize(1..4), archive: rng.u32(0..5) == 0 },
-            64 | 65 => Self::Expire { queue, limit: rng.usize(1..4) },
-            66 => Self::Pause { queue, paused: rng.bool() },
-            67 | 68 => {
+            42..44 => Self::SettleAgain { pick: rng.usize(0..64), how: How::random(rng) },
+            44..47 => Self::Extend { worker },
+            47 => Self::ExtendAgain { pick: rng.usize(0..64) },
+            48..54 => Self::Forward { queue, limit: [1, 2, 100][rng.usize(0..3)] },
+            54..58 => Self::Recover { queue, limit: rng.usize(1..4), archive: rng.u32(0..5) == 0 },
+            58 | 59 => Self::Expire { queue, limit: rng.usize(1..4) },
+            60 => Self::Pause { queue, paused: rng.bool() },
+            61 | 62 => {
                 let after = [AfterCancel::Retry, AfterCancel::Archive, AfterCancel::Delete];
                 Self::Cancel { queue, name: rng.usize(0..NAMES), after: after[rng.usize(0..3)] }
             }
-            69 => Self::Note { worker, pick: rng.usize(0..64), progress: rng.bool() },
-            70 => Self::List {
+            63 => Self::Note { worker, pick: rng.usize(0..64), progress: rng.bool() },
+            64 => Self::Ready { queue, limits: limits(rng) },
+            65..69 => {
+                Self::TakeGroup { queue, group: rng.usize(0..GROUPS.len()), limits: limits(rng) }
+            }
+            69..72 => Self::Aggregate { pick: rng.usize(0..8), job: New::random(rng) },
+            72 => Self::ReturnSet { pick: rng.usize(0..8) },
+            73 => Self::MendGroups { queue },
+            74 => Self::List {
                 queue,
                 of: Of::random(rng),
                 size: rng.u32(1..4),
                 pages: [1, 100][rng.usize(0..2)],
             },
-            71 => Self::ReadOn { pages: rng.usize(1..3) },
-            72..79 => Self::Act { queue, name: rng.usize(0..NAMES), what: Do::random(rng) },
-            79 | 80 => Self::Edit { queue, name: rng.usize(0..NAMES), payload: rng.usize(0..3) },
-            81..86 => Self::Sweep {
+            75 => Self::ReadOn { pages: rng.usize(1..3) },
+            76..82 => Self::Act { queue, name: rng.usize(0..NAMES), what: Do::random(rng) },
+            82 => Self::Edit { queue, name: rng.usize(0..NAMES), payload: rng.usize(0..3) },
+            83..87 => Self::Sweep {
                 queue,
                 what: Do::random(rng),
                 of: Of::random(rng),
                 limit: [1, 2, 200][rng.usize(0..3)],
                 steps: [1, 2, 100][rng.usize(0..3)],
             },
-            86 => Self::SweepOn { steps: rng.usize(1..3) },
-            87 => Self::Trim { queue, limit: rng.usize(1..4) },
-            88 | 89 => Self::DeleteQueue { queue, force: rng.u32(0..4) > 0 },
+            87 => Self::SweepOn { steps: rng.usize(1..3) },
+            88 => Self::Trim { queue, limit: rng.usize(1..4) },
+            89 => Self::DeleteQueue { queue, force: rng.u32(0..4) > 0 },
             _ => Self::Wait(Step::random(rng)),
         }
+    }
+}
+
+fn limits(rng: &mut Rng) -> GroupLimits {
+    GroupLimits {
+        grace: Duration::from_millis([500, 1_000, 60_000][rng.usize(0..3)]),
+        max_delay: Duration::from_secs([0, 0, 2][rng.usize(0..3)]),
+        max_size: [0, 1, 1, 2][rng.usize(0..4)],
     }
 }
 
@@ -259,7 +296,7 @@ impl New {
             payload: (rng.u32(0..4) > 0).then(|| rng.usize(0..3)),
             unique: (rng.u32(0..4) == 0).then(|| [30, 61, 3_600][rng.usize(0..3)]),
             guard: (rng.u32(0..6) == 0).then(|| (rng.u8(0..2), rng.u8(0..2))),
-            group: (rng.u32(0..5) == 0).then(|| rng.usize(0..GROUPS.len())),
+            group: (rng.u32(0..4) == 0).then(|| rng.usize(0..GROUPS.len())),
             retention: [0, 0, 1, 60, 90_000][rng.usize(0..5)],
             max_retry: rng.u32(0..3),
         }

@@ -49,6 +49,12 @@ impl Raw {
         held.map(|pair| (pair[0].as_str(), pair[1].parse().expect("a score"))).collect()
     }
 
+    /// The sets of aggregations under way, which are listed with the queue's prefix.
+    fn sets(&self) -> impl Iterator<Item = &str> {
+        let sets = self.scores("aggregation_sets").into_keys();
+        sets.map(|set| set.split_once("}:").map_or(set, |(_, name)| name))
+    }
+
     /// The jobs that have a hash, in order.
     pub fn ids(&self) -> Vec<&str> {
         self.keys.keys().filter_map(|name| name.strip_prefix("t:")).collect()
@@ -85,6 +91,15 @@ impl Raw {
                 put(id, "aggregating")?;
             }
         }
+        for set in self.sets() {
+            let members = self.scores(set);
+            if members.is_empty() {
+                return Err(format!("set {set} has no jobs"));
+            }
+            for (id, _) in members {
+                put(id, "aggregating")?;
+            }
+        }
         Ok(holds)
     }
 
@@ -109,6 +124,7 @@ impl Raw {
             }
             if let Some(group) = name.strip_prefix("g:")
                 && !self.list("groups").iter().any(|known| known == group)
+                && !self.sets().any(|set| set == name)
             {
                 return Err(format!("group {group} is not listed"));
             }
