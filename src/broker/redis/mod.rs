@@ -180,20 +180,35 @@ impl Broker for RedisBroker {
         Box::pin(async move {
             let queues = by_queue(jobs.iter().map(|new| &new.record.queue));
             let (mut publish, mut leading, mut following) = (Vec::new(), Vec::new(), Vec::new());
-            for (queue, places) in &queues {
+            for (of_queue, (queue, places)) in queues.iter().enumerate() {
                 publish.push(self.publish(queue));
                 let parts = batches(places, |at| jobs[at].record.payload_bytes().len());
                 for (nth, part) in parts.into_iter().enumerate() {
                     let call = async move { (part, self.enqueue_part(queue, jobs, part).await) };
-                    if nth == 0 { leading.push(call) } else { following.push(call) }
+                    if nth == 0 {
+                        leading.push(call)
+                    } else {
+                        following.push((of_queue, part, call))
+                    }
                 }
             }
             // They leave in their order on one connection, and the answers are waited
             // for together. Only a queue's first call goes ahead: a server that does
-            // not know the script yet asks for it, and would run that call last.
+            // not know the script yet asks for it, and would run that call last. Where
+            // it fails, the others are not sent: nothing is waited for twice.
             let store = async {
-                let mut stored: Vec<_> =
-                    stream::iter(leading).buffered(SIDE_BY_SIDE).collect().await;
+                let leading = stream::iter(leading).buffered(SIDE_BY_SIDE);
+                let mut stored: Vec<_> = leading.collect().await;
+                let following = following.into_iter().map(|(nth, part, call)| {
+                    let failed = stored[nth].1.as_ref().err().map(not_sent);
+                    async move {
+                        match failed {
+                            Some(error) => (part, Err(error)),
+                            None => call.await,
+                        }
+                    }
+                });
+                let following: Vec<_> = following.collect();
                 let calls = stream::iter(following).buffered(SIDE_BY_SIDE);
                 stored.extend(calls.collect::<Vec<_>>().await);
                 stored
@@ -416,6 +431,14 @@ fn by_queue<'a>(names: impl Iterator<Item = &'a QueueName>) -> Vec<(&'a QueueNam
         }
     }
     groups
+}
+
+/// What is said of jobs that stayed here because those before them failed so.
+fn not_sent(before: &Error) -> Error {
+    if before.is_outcome_unknown() {
+        return Error::unavailable("not sent: the store did not answer to the jobs before");
+    }
+    before.clone()
 }
 
 /// The places in parts that one script call takes, by number and size.
