@@ -343,6 +343,27 @@ async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_mi
 
 #[rstest]
 #[tokio::test]
+async fn whoever_gives_a_set_back_that_has_ended_brings_back_those_whose_time_is_over(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.gather(&["a"]).await;
+    on.clock.advance(secs(10));
+    let ended = on.take_group(&calm()).await.unwrap();
+    on.gather(&["b"]).await;
+    on.clock.advance(secs(10));
+    on.take_group(&calm()).await.unwrap();
+    on.aggregate(&ended, "one").await.unwrap();
+    on.clock.advance(secs(121));
+    assert_eq!(on.aggregating().await, 0);
+
+    on.broker.return_set(&ended).await.unwrap();
+
+    assert_eq!(on.aggregating().await, 1);
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_set_can_be_given_back_at_once(#[values(Store::Memory, Store::Redis)] store: Store) {
     let on = store.open().await;
     on.gather(&["a"]).await;

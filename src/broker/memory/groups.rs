@@ -156,8 +156,9 @@ impl Queue {
     fn return_set(&mut self, id: &str, now: Timestamp) {
         if let Some(set) = self.grouping.taken.get_mut(id) {
             set.expires = whole_second(now);
-            self.grouping.return_stale(usize::MAX, now);
         }
+        // With it come those whose time is over, also where it has ended itself.
+        self.grouping.return_stale(usize::MAX, now);
     }
 }
 
