@@ -538,7 +538,7 @@ async fn a_wish_whose_message_was_lost_is_carried_out_with_the_next_heartbeat() 
 }
 
 #[rocket::async_test]
-async fn a_cancelled_job_that_went_back_in_line_ends_without_running() {
+async fn a_cancelled_job_that_a_go_worker_put_back_in_line_ends_without_running() {
     use rocket_jobqueue::internals::{Broker, PoolSettings, RedisPool, Topology};
     let redis = RedisServer::start::<&str>(&[]);
     let topology = Topology::Single(redis.addr());
@@ -549,9 +549,14 @@ async fn a_cancelled_job_that_went_back_in_line_ends_without_running() {
     let app = App::launch(fairing().set("jobqueue.worker", false)).await;
     let id = app.put(work("x")).await;
     let queues = [QueueName::new("default").unwrap()];
-    let taken = other.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
+    other.dequeue(&queues, 1).await.unwrap();
     assert_eq!(app.cancel(&id, AfterCancel::Archive).await, Cancelled::Requested);
-    other.settle(&[(taken, Transition::Requeue)]).await.unwrap();
+    // As a Go worker does at its shutdown, which knows nothing of the wish.
+    let (key, id_text) = (format!("asynq:{{default}}:t:{id}"), id.as_str());
+    redis.cli(&["LREM", "asynq:{default}:active", "0", id_text]);
+    redis.cli(&["ZREM", "asynq:{default}:lease", id_text]);
+    redis.cli(&["RPUSH", "asynq:{default}:pending", id_text]);
+    redis.cli(&["HSET", &key, "state", "pending"]);
 
     let worker = App::launch(fairing().handle(do_work)).await;
 
