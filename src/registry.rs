@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Serialize;
 
@@ -87,6 +88,29 @@ impl FromContext for JobContext {
     }
 }
 
+/// How many jobs of a type start alone after one of them kept its thread.
+const STARTS_ALONE: u32 = 1000;
+
+/// Whether a type's jobs come to their first wait soon.
+#[derive(Default)]
+pub(crate) struct Pace(AtomicU32);
+
+impl Pace {
+    /// Whether the next one should keep no other from starting. Counts it.
+    pub(crate) fn starts_alone(&self) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        if left > 0 {
+            self.0.store(left - 1, Ordering::Relaxed);
+        }
+        left > 0
+    }
+
+    /// One of them kept its thread.
+    pub(crate) fn was_slow(&self) {
+        self.0.store(STARTS_ALONE, Ordering::Relaxed);
+    }
+}
+
 /// What stands for one job type: how it runs, and what is known of it.
 #[derive(Clone)]
 pub struct Entry {
@@ -96,6 +120,7 @@ pub struct Entry {
     pub(crate) needs: Vec<Need>,
     /// `None` leaves it to the application's policy.
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) pace: Arc<Pace>,
     /// Around this handler, the outermost first.
     layers: Arc<[Layer]>,
     run: Run,
@@ -248,6 +273,7 @@ macro_rules! handlers {
                     schema: J::schema(),
                     needs,
                     retry: J::retry_policy(),
+                    pace: Arc::default(),
                     layers: Arc::from([]),
                     run: Arc::new(move |context, _state| {
                         #[allow(non_snake_case)]
@@ -360,6 +386,7 @@ where
         schema: None,
         needs: Vec::new(),
         retry: None,
+        pace: Arc::default(),
         layers: Arc::from([]),
         run: Arc::new(move |context, _| {
             let handler = Arc::clone(&handler);

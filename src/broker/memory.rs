@@ -13,14 +13,15 @@ mod list;
 mod queue;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Extended, Forwarded,
-    Lease, Sealed, Settled, Taken,
+    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Exchanged, Extended,
+    Forwarded, Lease, Sealed, Settled, Taken,
 };
 use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
@@ -173,7 +174,7 @@ impl Broker for MemoryBroker {
             let mut taken = Taken::default();
             for name in queues {
                 self.act(name, |queue, now| {
-                    if queue.paused() {
+                    if queue.withholds() {
                         taken.paused.push(name.clone());
                     }
                     while taken.deliveries.len() < most {
@@ -192,6 +193,21 @@ impl Broker for MemoryBroker {
                 self.act(&lease.queue, |queue, now| queue.settle(lease, transition, now))
             };
             Ok(what.iter().map(settle).collect())
+        })
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        ended: &'a [(Delivery, Transition)],
+        queues: &'a [QueueName],
+        most: usize,
+    ) -> Pin<Box<dyn Future<Output = Exchanged> + Send + 'a>> {
+        Box::pin(async move {
+            let settled = match self.settle(ended).await {
+                Ok(settled) => settled.into_iter().map(Ok).collect(),
+                Err(error) => ended.iter().map(|_| Err(error.clone())).collect(),
+            };
+            Exchanged { settled, taken: self.dequeue(queues, most).await }
         })
     }
 

@@ -51,6 +51,14 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// lease is believed. Asynq's own margin.
 pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
 
+/// So many pending jobs are enough for now: of what else is due, a limited number is
+/// added each [`CROWDED_PAUSE`], so that fresh jobs do not wait behind all of it. A
+/// worker that runs more than these by then gets more.
+pub const CROWDED: usize = 1000;
+
+/// How often due jobs are added to a crowd.
+pub const CROWDED_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long an idempotency key is kept.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(86_400);
 
@@ -122,7 +130,7 @@ pub enum Enqueued {
 pub struct Taken {
     /// The jobs, in the order they are to start.
     pub deliveries: Vec<Delivery>,
-    /// Those of the queues asked that give nothing although they may hold jobs,
+    /// Those of the queues asked that give nothing although they hold jobs, or may,
     /// because they are paused or refuse to: a wait on them would not block.
     pub paused: Vec<QueueName>,
 }
@@ -137,6 +145,16 @@ pub enum Settled {
     Cancelled(AfterCancel),
     /// The lease is not ours any more; nothing was changed.
     Lost,
+}
+
+/// What came of handing jobs back and taking others.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// One for each settlement, in order. An error means that it may have been
+    /// carried out; to repeat it is safe.
+    pub settled: Vec<Result<Settled, Error>>,
+    /// What was taken, or why no queue was served.
+    pub taken: Result<Taken, Error>,
 }
 
 /// How the extension of one lease went.
@@ -158,7 +176,8 @@ pub enum Extended {
 pub struct Forwarded {
     /// Jobs that became pending.
     pub moved: usize,
-    /// How long until the next one is due; `None` where none waits.
+    /// How long until the next one is due, or should be asked for; `None` where none
+    /// waits.
     pub next: Option<Duration>,
     /// Whether jobs are pending and the queue is not paused.
     pub ready: bool,
@@ -241,11 +260,22 @@ pub trait Broker:
     /// Repeating a settlement whose answer was lost is safe.
     fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>>;
 
+    /// [Settles](Broker::settle) and [takes](Broker::dequeue), in as few round trips
+    /// as the store can. `most` counts the places of the jobs handed back too: one
+    /// that cannot be settled makes no room.
+    fn exchange<'a>(
+        &'a self,
+        ended: &'a [(Delivery, Transition)],
+        queues: &'a [QueueName],
+        most: usize,
+    ) -> Pin<Box<dyn Future<Output = Exchanged> + Send + 'a>>;
+
     /// Extends leases to [`LEASE`] from now; one outcome for each, in order. An
     /// error means that nothing is known of any of them.
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>>;
 
-    /// Makes due jobs pending, at most `limit` of them.
+    /// Makes due jobs pending, at most `limit` of them. While [`CROWDED`] or more are
+    /// pending, more are not asked for at once: see [`Forwarded::next`].
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
 
     /// Jobs whose lease has run out, at most `limit`, with the lease as found:

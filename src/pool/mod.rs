@@ -188,6 +188,11 @@ impl RedisPool {
         subscribe::listen(self.core().dialer.clone(), channels, on_message, stop)
     }
 
+    /// How long one request may take in all.
+    pub fn request_limit(&self) -> Duration {
+        self.core().limit
+    }
+
     /// Whether Redis is a Cluster.
     pub fn is_cluster(&self) -> bool {
         self.core().dialer.is_cluster()

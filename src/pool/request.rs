@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::aio::ConnectionLike;
 use redis::cluster_routing::SingleNodeRoutingInfo;
 use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value,
+    Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value,
 };
 
 use super::dial::Link;
@@ -43,8 +43,9 @@ impl LuaScript {
 /// The keys and arguments of one call of a [`LuaScript`].
 #[derive(Clone, Debug, Default)]
 pub struct ScriptCall {
-    keys: Vec<Vec<u8>>,
-    args: Vec<Vec<u8>>,
+    // Commands hold their arguments in one piece of memory.
+    keys: Cmd,
+    args: Cmd,
 }
 
 impl ScriptCall {
@@ -68,8 +69,18 @@ impl ScriptCall {
     }
 
     fn command(&self, name: &str, body: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(body).arg(self.keys.len()).arg(&self.keys).arg(&self.args);
+        let (keys, args) = (self.keys.args_iter(), self.args.args_iter());
+        let plain = |arg| match arg {
+            Arg::Simple(bytes) => Some(bytes),
+            _ => None,
+        };
+        let size: usize = keys.clone().chain(args.clone()).filter_map(plain).map(<[u8]>::len).sum();
+        let count = 3 + keys.len() + args.len();
+        let mut command = Cmd::with_capacity(count, size + name.len() + body.len() + 8);
+        command.arg(name).arg(body).arg(keys.len());
+        for bytes in keys.chain(args).filter_map(plain) {
+            command.arg(bytes);
+        }
         command
     }
 }

@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 /// Waits longer than this need no thread.
 const PRECISE: Duration = Duration::from_secs(10);
 
+/// A thread that slept wakes this much late at worst, mostly: the rest it waits awake.
+const AWAKE: Duration = Duration::from_micros(150);
+
 struct Entry {
     at: Instant,
     ring: oneshot::Sender<()>,
@@ -102,8 +105,15 @@ fn keep_watch(shared: &Shared) {
         }
         let next = book.waiting.peek().map(|Reverse(next)| next.at);
         book = match next {
+            Some(at) if at.saturating_duration_since(Instant::now()) <= AWAKE => {
+                drop(book);
+                while Instant::now() < at {
+                    std::hint::spin_loop();
+                }
+                shared.book()
+            }
             Some(at) => {
-                let pause = at.saturating_duration_since(Instant::now());
+                let pause = at.saturating_duration_since(Instant::now()).saturating_sub(AWAKE);
                 shared.changed.wait_timeout(book, pause).unwrap_or_else(PoisonError::into_inner).0
             }
             None => shared.changed.wait(book).unwrap_or_else(PoisonError::into_inner),

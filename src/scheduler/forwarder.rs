@@ -21,11 +21,11 @@ impl Forwarder {
         Self { broker, queues }
     }
 
-    /// Moves all that is due; how long until the next job is.
+    /// Moves what is due, unless that is too much at once; how long until the next look.
     async fn forward(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         loop {
             let forwarded = self.broker.forward(queue, BATCH).await?;
-            if forwarded.moved < BATCH {
+            if forwarded.moved < BATCH || forwarded.next != Some(Duration::ZERO) {
                 return Ok(forwarded.next);
             }
         }

@@ -7,34 +7,45 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Shared;
 use super::hands::Hand;
 use super::notes::Notes;
-use super::{Shared, settle};
+use super::settle::{Ended, Settling};
 use crate::broker::Delivery;
 use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
-    Reporter, Transition, decide,
+    Reporter, decide,
 };
 use crate::registry::Entry;
 use crate::time::Timestamp;
 
+/// Runs a job and hands it back, with its permit.
 pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSemaphorePermit) {
-    to_its_end(&shared, delivery, None).await;
-    drop(permit);
+    match to_its_end(&shared, delivery, None).await {
+        Some(mut ended) => {
+            ended.settling.permit = Some(permit);
+            ended.begin().await;
+            shared.outbox.put(ended);
+        }
+        None => {
+            drop(permit);
+            shared.outbox.call();
+        }
+    }
 }
 
-/// Runs and settles a job; what became of it, unless its lease was lost. An
-/// outcome that is given takes the place of the handler.
+/// Runs a job, and decides what becomes of it, unless its lease was lost. An outcome
+/// that is given takes the place of the handler.
 pub(super) async fn to_its_end(
     shared: &Shared,
     delivery: Delivery,
     given: Option<Outcome>,
-) -> Option<Transition> {
+) -> Option<Ended> {
     let now = shared.broker.now();
     let limit = Limit::of(&delivery.job, now);
     let cancellation = Arc::new(Cancellation::below(&shared.interrupt));
     let hand = Arc::new(Hand::new(&delivery, now, limit.at, Arc::clone(&cancellation)));
-    let _in_hand = shared.hands.take(Arc::clone(&hand));
+    let in_hand = shared.hands.take(Arc::clone(&hand));
     let notes = Arc::new(Notes::new(Arc::clone(&shared.broker), Arc::clone(&hand)));
     let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
     let context = JobContext::new(delivery.job.clone(), limit.at, cancellation, reporter);
@@ -51,7 +62,8 @@ pub(super) async fn to_its_end(
     let certain = shared.by_hand.then(|| policy.without_chance());
     let policy = certain.as_ref().unwrap_or(policy);
     let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
-    Some(settle::run(shared, delivery, transition, &context, &hand, began.elapsed()).await)
+    let settling = Settling { in_hand, context, took: began.elapsed(), permit: None };
+    Some(Ended { delivery, transition, settling })
 }
 
 /// When the attempt has to end, and why.
@@ -164,7 +176,9 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
+    use super::super::exchange::Outbox;
     use super::super::hands::Hands;
+    use super::super::start::Starting;
     use super::*;
     use crate::broker::Broker;
     use crate::broker::memory::MemoryBroker;
@@ -187,6 +201,8 @@ mod tests {
         registry.add(handler).unwrap();
         let interrupt = CancellationToken::new();
         interrupt.cancel();
+        let stop = CancellationToken::new();
+        stop.cancel();
         let shared = Arc::new(Shared {
             broker: broker.clone(),
             registry,
@@ -202,9 +218,11 @@ mod tests {
                 settled: Vec::new(),
             },
             hands: Hands::default(),
+            outbox: Outbox::default(),
+            starting: Starting::default(),
             permits: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            stop,
             interrupt,
             give_up: CancellationToken::new(),
             by_hand: false,
@@ -213,7 +231,8 @@ mod tests {
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
         let permit = Arc::clone(&shared.permits).acquire_owned().await.unwrap();
 
-        run(shared, delivery, permit).await;
+        run(Arc::clone(&shared), delivery, permit).await;
+        super::super::exchange::run(shared).await;
 
         let info = crate::broker::Inspect::job(&*broker, &queue, &id).await.unwrap().unwrap();
         assert_eq!((info.state, info.job.retried), (JobState::Pending, 0));

@@ -151,8 +151,8 @@ impl Hand {
 type Key = (QueueName, JobId);
 
 /// All jobs in hand, by queue and id: ids are unique within a queue only.
-#[derive(Default)]
-pub(super) struct Hands(Mutex<HashMap<Key, Arc<Hand>>>);
+#[derive(Clone, Default)]
+pub(super) struct Hands(Arc<Mutex<HashMap<Key, Arc<Hand>>>>);
 
 impl Hands {
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<Hand>>> {
@@ -160,10 +160,10 @@ impl Hands {
     }
 
     /// Takes a job in hand until the guard is dropped.
-    pub(super) fn take(&self, hand: Arc<Hand>) -> InHand<'_> {
+    pub(super) fn take(&self, hand: Arc<Hand>) -> InHand {
         let key = (hand.job.queue.clone(), hand.job.id.clone());
         self.all().insert(key, Arc::clone(&hand));
-        InHand { hands: self, hand }
+        InHand { hands: self.clone(), hand }
     }
 
     /// Somebody wants the jobs with this id cancelled. Whether that is news.
@@ -226,12 +226,18 @@ impl Hands {
 }
 
 /// A job in hand; dropping it lets it go.
-pub(super) struct InHand<'a> {
-    hands: &'a Hands,
+pub(super) struct InHand {
+    hands: Hands,
     hand: Arc<Hand>,
 }
 
-impl Drop for InHand<'_> {
+impl InHand {
+    pub(super) fn hand(&self) -> &Arc<Hand> {
+        &self.hand
+    }
+}
+
+impl Drop for InHand {
     fn drop(&mut self) {
         let key = (self.hand.job.queue.clone(), self.hand.job.id.clone());
         let mut all = self.hands.all();

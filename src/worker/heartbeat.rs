@@ -1,10 +1,12 @@
-//! Extends the leases of all jobs in hand and announces the worker, on a thread
-//! of its own: handlers that keep every runtime thread busy lose no lease.
+//! Extends the leases of all jobs in hand, announces the worker and minds that jobs
+//! start, on a thread of its own: handlers that keep every runtime thread busy lose no
+//! lease.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
@@ -22,10 +24,11 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// Starts the thread. Without one (the system is out of threads) the beat runs
 /// as a task instead.
 pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
-    let for_thread = Arc::clone(&shared);
+    let (for_thread, runtime) = (Arc::clone(&shared), Handle::current());
+    let of_thread = runtime.clone();
     let spawned = std::thread::Builder::new().name("jobqueue-heartbeat".into()).spawn(move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(beat(for_thread)),
+            Ok(own) => own.block_on(beat(for_thread, of_thread)),
             Err(error) => tracing::error!("the heartbeat has no runtime: {error}"),
         }
     });
@@ -34,13 +37,13 @@ pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
         Err(error) => {
             tracing::warn!("no thread for the heartbeat, it shares the runtime: {error}");
             let tasks = shared.tasks.clone();
-            tasks.spawn(beat(shared));
+            tasks.spawn(beat(shared, runtime));
             None
         }
     }
 }
 
-async fn beat(shared: Arc<Shared>) {
+async fn beat(shared: Arc<Shared>, runtime: Handle) {
     let broker = shared.broker.detached();
     let called = Arc::new(Notify::new());
     let (hears, calls) = (Arc::clone(&shared), Arc::clone(&called));
@@ -52,6 +55,7 @@ async fn beat(shared: Arc<Shared>) {
     tokio::select! {
         () = beat_on(&shared, &*broker, &called) => {}
         () = async { hearing.await; std::future::pending().await } => {}
+        () = shared.starting.mind(&shared, &runtime) => {}
     }
 }
 

@@ -1,12 +1,14 @@
 //! Runs jobs: takes them, executes their handlers, settles what came of it, and
 //! keeps the leases alive. When jobs become due is the scheduler's affair.
 
+mod exchange;
 mod execute;
-mod fetch;
 mod hands;
 mod heartbeat;
 mod notes;
+mod order;
 mod settle;
+mod start;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +21,9 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, Delivery};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
+use exchange::Outbox;
 use hands::Hands;
+use start::Starting;
 
 /// How long settling may take after the running jobs were interrupted.
 const LAST_WORDS: Duration = Duration::from_millis(900);
@@ -55,6 +59,8 @@ struct Shared {
     state: Arc<State>,
     settings: WorkerSettings,
     hands: Hands,
+    outbox: Outbox,
+    starting: Starting,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
     /// No more fetching.
@@ -86,7 +92,7 @@ impl Worker {
         let shared = &worker.shared;
         *worker.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) =
             heartbeat::start(Arc::clone(shared));
-        shared.tasks.spawn(fetch::run(Arc::clone(shared)));
+        shared.tasks.spawn(exchange::run(Arc::clone(shared)));
         worker
     }
 
@@ -110,6 +116,8 @@ impl Worker {
     ) -> Self {
         let shared = Arc::new(Shared {
             hands: Hands::default(),
+            outbox: Outbox::default(),
+            starting: Starting::default(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -131,7 +139,8 @@ impl Worker {
         delivery: Delivery,
         given: Option<Outcome>,
     ) -> Option<Transition> {
-        execute::to_its_end(&self.shared, delivery, given).await
+        let ended = execute::to_its_end(&self.shared, delivery, given).await?;
+        Some(ended.alone(&self.shared).await)
     }
 
     /// Stops fetching, lets running jobs finish within the shutdown timeout,

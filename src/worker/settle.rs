@@ -2,70 +2,149 @@
 //! an acknowledgement that is given up means that the job runs twice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Shared;
-use super::hands::Hand;
+use super::hands::InHand;
 use crate::broker::{Delivery, Settled};
-use crate::error::Refusals;
+use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
 
-/// What became of the job, which an operator may have wanted otherwise.
-pub(super) async fn run(
-    shared: &Shared,
-    mut delivery: Delivery,
-    mut transition: Transition,
-    context: &JobContext,
-    hand: &Hand,
-    took: Duration,
-) -> Transition {
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-    let mut refused = Refusals::default();
-    loop {
-        delivery.lease = hand.begin_settling().await;
-        let settlement = [(delivery.clone(), transition.clone())];
-        let error = match shared.broker.settle(&settlement).await {
-            Ok(settled) => {
-                let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
-                match settled.first() {
-                    Some(settled @ (Settled::Done | Settled::Cancelled(_))) => {
-                        if let Settled::Cancelled(after) = settled {
-                            transition = after.carried_out(&transition);
-                        }
-                        report(&delivery.job, &transition, took, shared.broker.now());
-                        tell(shared, context, &transition);
-                    }
-                    Some(Settled::Lost) | None => tracing::warn!(
-                        "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
-                    ),
-                }
-                return transition;
-            }
-            Err(error) => error,
-        };
-        // The heartbeat extends the lease between two tries.
-        hand.pause_settling();
-        let pause = backoff.next();
-        let id = &delivery.job.id;
-        refused.note("settling a job", &error);
-        tracing::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shared.give_up.cancelled() => {
-                tracing::warn!("job left to its lease: id={id:?}, settling failed: {error}");
-                return transition;
-            }
-        }
+/// A job whose attempt is over, with what was decided about it.
+pub(super) struct Ended {
+    pub(super) delivery: Delivery,
+    pub(super) transition: Transition,
+    pub(super) settling: Settling,
+}
+
+/// What belongs to a job until it is settled.
+pub(super) struct Settling {
+    pub(super) in_hand: InHand,
+    pub(super) context: JobContext,
+    /// How long the attempt took.
+    pub(super) took: Duration,
+    /// Its place in the worker; `None` where a test runs it.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Ended {
+    /// Takes the turn at the lease, so that the heartbeat leaves it alone until the
+    /// settlement has been tried.
+    pub(super) async fn begin(&mut self) {
+        self.delivery.lease = self.settling.in_hand.hand().begin_settling().await;
+    }
+
+    pub(super) fn parts(self) -> ((Delivery, Transition), Settling) {
+        ((self.delivery, self.transition), self.settling)
+    }
+
+    /// Settles it by itself; what became of the job, which an operator may have wanted
+    /// otherwise.
+    pub(super) async fn alone(self, shared: &Shared) -> Transition {
+        let Self { delivery, transition, settling } = self;
+        settling.keep_trying(shared, delivery, transition, None).await
     }
 }
 
-/// Tells the application's own hooks. One that panics harms nobody else.
-fn tell(shared: &Shared, context: &JobContext, transition: &Transition) {
-    for hook in &shared.settings.settled {
-        if catch_unwind(AssertUnwindSafe(|| hook(context, transition))).is_err() {
-            let id = context.id();
-            tracing::error!("a hook panicked after job {id:?} was settled");
+impl Settling {
+    /// Settles a job by itself whose settlement failed.
+    pub(super) async fn again(
+        mut self,
+        shared: Arc<Shared>,
+        delivery: Delivery,
+        transition: Transition,
+        error: Error,
+    ) {
+        let permit = self.permit.take();
+        self.keep_trying(&shared, delivery, transition, Some(error)).await;
+        drop(permit);
+        shared.outbox.call();
+    }
+
+    async fn keep_trying(
+        &self,
+        shared: &Shared,
+        delivery: Delivery,
+        transition: Transition,
+        mut failed: Option<Error>,
+    ) -> Transition {
+        let hand = self.in_hand.hand();
+        let mut settlement = [(delivery, transition)];
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut refused = Refusals::default();
+        loop {
+            if let Some(error) = failed {
+                // The heartbeat extends the lease between two tries.
+                hand.pause_settling();
+                let pause = backoff.next();
+                let id = &hand.job.id;
+                refused.note("settling a job", &error);
+                tracing::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = shared.give_up.cancelled() => {
+                        tracing::warn!("job left to its lease: id={id:?}, settling failed: {error}");
+                        let [(_, transition)] = settlement;
+                        return transition;
+                    }
+                }
+            }
+            settlement[0].0.lease = hand.begin_settling().await;
+            match shared.broker.settle(&settlement).await {
+                Ok(settled) => {
+                    let [(delivery, transition)] = settlement;
+                    return match settled.first() {
+                        Some(&settled @ (Settled::Done | Settled::Cancelled(_))) => {
+                            let transition = self.done(shared, &delivery, transition, settled);
+                            self.tell(shared, &transition);
+                            transition
+                        }
+                        Some(Settled::Lost) | None => {
+                            self.lost(&delivery);
+                            transition
+                        }
+                    };
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+    }
+
+    /// The store has carried it out; what became of the job.
+    pub(super) fn done(
+        &self,
+        shared: &Shared,
+        delivery: &Delivery,
+        transition: Transition,
+        settled: Settled,
+    ) -> Transition {
+        let transition = match settled {
+            Settled::Cancelled(after) => after.carried_out(&transition),
+            Settled::Done | Settled::Lost => transition,
+        };
+        report(&delivery.job, &transition, self.took, shared.broker.now());
+        transition
+    }
+
+    /// Another one has the job by now.
+    pub(super) fn lost(&self, delivery: &Delivery) {
+        let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
+        tracing::warn!(
+            "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
+        );
+    }
+
+    /// Tells the application's own hooks. One that panics harms nobody else.
+    pub(super) fn tell(&self, shared: &Shared, transition: &Transition) {
+        for hook in &shared.settings.settled {
+            if catch_unwind(AssertUnwindSafe(|| hook(&self.context, transition))).is_err() {
+                let id = self.context.id();
+                tracing::error!("a hook panicked after job {id:?} was settled");
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One queue and its rules, as plain data: no clock, no waiting, no waking.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -8,7 +9,8 @@ use super::entries::Claim;
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
-    ArchiveLimit, Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL, LEASE, Lease, Settled,
+    ArchiveLimit, CROWDED, CROWDED_PAUSE, Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL,
+    LEASE, Lease, Settled,
 };
 use crate::job::{
     AfterCancel, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
@@ -104,6 +106,11 @@ impl Queue {
 
     pub(super) fn paused(&self) -> bool {
         self.paused.is_some()
+    }
+
+    /// Whether it has jobs that nobody is to take.
+    pub(super) fn withholds(&self) -> bool {
+        self.paused() && !self.pending.is_empty()
     }
 
     /// How many jobs a worker could take now.
@@ -315,7 +322,9 @@ impl Queue {
             self.pending.push_back(id);
             moved += 1;
         }
-        let next = self.next_due().map(|due| due.since(now));
+        let crowded = moved == limit && self.pending.len() >= CROWDED;
+        let least = if crowded { CROWDED_PAUSE } else { Duration::ZERO };
+        let next = self.next_due().map(|due| due.since(now).max(least));
         Forwarded { moved, next, ready: self.available() > 0 }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ::redis::Value;
 use futures_util::future::join;
 
-use super::calls::Storing;
 use super::scripts::SCRIPTS;
+use super::storing::Storing;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::entries::{
     AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, Tick,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::calls::Storing;
 use super::scripts::SCRIPTS;
+use super::storing::Storing;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::groups::ceil_secs;
 use crate::broker::{

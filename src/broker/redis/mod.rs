@@ -8,9 +8,11 @@
 mod actions;
 mod calls;
 mod clock;
+mod commit;
 mod control;
 mod doctor;
 mod entries;
+mod exchange;
 mod groups;
 mod inspect;
 pub mod keys;
@@ -21,32 +23,38 @@ mod rows;
 mod scripts;
 mod servers;
 mod settlement;
+mod storing;
 mod unheard;
 mod wake;
 pub mod wire;
 
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
+use futures_util::poll;
 use futures_util::stream::{self, StreamExt};
+use tokio::sync::Notify;
 
 use crate::broker::{
-    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Extended, Forwarded,
-    Lease, Sealed, Settled, Taken,
+    Announcement, Answer, ArchiveSettings, Broker, CROWDED, CROWDED_PAUSE, Delivery, Each,
+    Enqueued, Exchanged, Extended, Forwarded, Lease, Sealed, Settled, Taken,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
 use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
 use crate::time::{Clock, Timestamp};
 use clock::StoreClock;
+use commit::Line;
 use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
-use settlement::Step;
+use storing::Storing;
 use unheard::{Failing, Unheard, Untaken};
 use wake::Wake;
 
@@ -70,6 +78,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// blocking look takes a connection of its own.
 const MOST_PEEKS: usize = 16;
 
+/// What is due by then counts as due: the two clocks are not known to the microsecond.
+const SOON: Duration = Duration::from_millis(1);
+
 /// How often a process looks that cannot block.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -79,21 +90,26 @@ const REMEMBER_QUEUE: Duration = Duration::from_secs(60);
 /// The longest lock, delay and retention: a century, which every date can hold.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// Jobs in Redis. Made from a pool, which it owns.
+/// Jobs in Redis. Made from a pool, which it owns. Clones share everything.
+#[derive(Clone)]
 pub struct RedisBroker {
     pool: Arc<RedisPool>,
     clock: Arc<StoreClock>,
-    peeks: Peeks,
-    wake: Wake,
-    published: Mutex<HashMap<QueueName, Instant>>,
+    peeks: Arc<Peeks>,
+    wake: Arc<Wake>,
+    published: Arc<Mutex<HashMap<QueueName, Instant>>>,
+    /// Jobs are being made pending by this process.
+    arrived: Arc<Notify>,
+    /// Single enqueues that wait for each other's answers.
+    line: Arc<Line>,
     /// Takings of jobs that were sent and not answered.
     untaken: Arc<Untaken>,
     /// Queues whose jobs could not be taken.
-    failing: Failing,
+    failing: Arc<Failing>,
     /// Leases whose job's settlement was sent and not answered.
     settling: Arc<Unheard>,
     archive: Arc<ArchiveSettings>,
-    warned: AtomicBool,
+    warned: Arc<AtomicBool>,
 }
 
 impl RedisBroker {
@@ -103,14 +119,16 @@ impl RedisBroker {
         Self {
             pool: Arc::new(pool),
             clock: Arc::new(StoreClock::new(clock)),
-            peeks: Peeks::default(),
-            wake: Wake::default(),
-            published: Mutex::default(),
+            peeks: Arc::default(),
+            wake: Arc::default(),
+            published: Arc::default(),
+            arrived: Arc::default(),
+            line: Arc::default(),
             untaken: Arc::default(),
-            failing: Failing::default(),
+            failing: Arc::default(),
             settling: Arc::default(),
             archive: Arc::default(),
-            warned: AtomicBool::new(false),
+            warned: Arc::default(),
         }
     }
 
@@ -125,15 +143,27 @@ impl RedisBroker {
         script: &LuaScript,
         queue: &QueueName,
         repeat: Repeat,
+        arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
+    ) -> Result<Reply, Error> {
+        self.ask_all(script, [queue].into_iter(), repeat, arguments).await
+    }
+
+    /// Runs a script of several queues, which a Cluster has not in one place.
+    async fn ask_all<'a>(
+        &self,
+        script: &LuaScript,
+        queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
+        repeat: Repeat,
         mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
     ) -> Result<Reply, Error> {
         let asked = self.clock.host();
         let call = |attempt| {
-            let begin = ScriptCall::new().key(keys::pending(queue)).arg(self.clock.argument());
-            arguments(attempt, begin)
+            let begin = ScriptCall::new();
+            let begin = queues.clone().fold(begin, |call, queue| call.key(keys::pending(queue)));
+            arguments(attempt, begin.arg(self.clock.argument()))
         };
-        let mut reply = Reply::new(self.pool.eval(script, repeat, call).await?)?;
-        self.clock.learn(asked, Timestamp::from_micros(reply.int()?));
+        let reply = Reply::timed(self.pool.eval(script, repeat, call).await?)?;
+        self.clock.learn(asked, reply.now());
         Ok(reply)
     }
 
@@ -178,13 +208,20 @@ impl Sealed for RedisBroker {}
 impl Broker for RedisBroker {
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
+            if let [new] = jobs {
+                return vec![self.commit(Storing::of(&new.record.queue, new)).await];
+            }
+            let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
             let queues = by_queue(jobs.iter().map(|new| &new.record.queue));
-            let (mut publish, mut leading, mut following) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut leading, mut following) = (Vec::new(), Vec::new());
             for (of_queue, (queue, places)) in queues.iter().enumerate() {
-                publish.push(self.publish(queue));
                 let parts = batches(places, |at| jobs[at].record.payload_bytes().len());
                 for (nth, part) in parts.into_iter().enumerate() {
-                    let call = async move { (part, self.enqueue_part(queue, jobs, part).await) };
+                    let call = async move {
+                        let some = part.iter().map(|&at| Storing::of(queue, &jobs[at]));
+                        let some: Vec<_> = some.collect();
+                        (part, self.store_batch(&some).await)
+                    };
                     if nth == 0 {
                         leading.push(call)
                     } else {
@@ -196,26 +233,20 @@ impl Broker for RedisBroker {
             // for together. Only a queue's first call goes ahead: a server that does
             // not know the script yet asks for it, and would run that call last. Where
             // it fails, the others are not sent: nothing is waited for twice.
-            let store = async {
-                let leading = stream::iter(leading).buffered(SIDE_BY_SIDE);
-                let mut stored: Vec<_> = leading.collect().await;
-                let following = following.into_iter().map(|(nth, part, call)| {
-                    let failed = stored[nth].1.as_ref().err().map(not_sent);
-                    async move {
-                        match failed {
-                            Some(error) => (part, Err(error)),
-                            None => call.await,
-                        }
+            let leading = stream::iter(leading).buffered(SIDE_BY_SIDE);
+            let mut stored: Vec<_> = leading.collect().await;
+            let following = following.into_iter().map(|(nth, part, call)| {
+                let failed = stored[nth].1.as_ref().err().map(not_sent);
+                async move {
+                    match failed {
+                        Some(error) => (part, Err(error)),
+                        None => call.await,
                     }
-                });
-                let following: Vec<_> = following.collect();
-                let calls = stream::iter(following).buffered(SIDE_BY_SIDE);
-                stored.extend(calls.collect::<Vec<_>>().await);
-                stored
-            };
-            // Side by side: the jobs' outcome is the answer, within one deadline.
-            let (_, stored) = join(join_all(publish), store).await;
-            let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
+                }
+            });
+            let following: Vec<_> = following.collect();
+            let calls = stream::iter(following).buffered(SIDE_BY_SIDE);
+            stored.extend(calls.collect::<Vec<_>>().await);
             for (places, answer) in stored {
                 match answer {
                     Ok(some) => {
@@ -235,64 +266,20 @@ impl Broker for RedisBroker {
     }
 
     fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken> {
-        Box::pin(async move {
-            let mut taken = Taken::default();
-            let (began, mut served, mut failed) = (Instant::now(), false, None);
-            'queues: for queue in queues {
-                loop {
-                    let room = most.saturating_sub(taken.deliveries.len()).min(BATCH);
-                    // A server that does not answer is waited for once.
-                    if room == 0 || failed.is_some() && began.elapsed() > PATIENCE {
-                        break 'queues;
-                    }
-                    match self.take_some(queue, room).await {
-                        Ok(take) => {
-                            served = true;
-                            self.failing.over(queue);
-                            taken.deliveries.extend(take.deliveries);
-                            if take.paused {
-                                taken.paused.push(queue.clone());
-                            }
-                            if take.all {
-                                break;
-                            }
-                        }
-                        Err(error) => {
-                            // The others do not wait for it, and what was taken before
-                            // must reach its worker.
-                            self.failing.note(queue, &error);
-                            taken.paused.push(queue.clone());
-                            failed = Some(error);
-                            break;
-                        }
-                    }
-                }
-            }
-            match failed {
-                Some(error) if !served => Err(error),
-                _ => Ok(taken),
-            }
-        })
+        Box::pin(async move { self.exchange_all(&[], queues, most).await.taken })
     }
 
     fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>> {
-        Box::pin(async move {
-            let now = self.now();
-            let mut outcomes = vec![None; what.len()];
-            for (queue, places) in by_queue(what.iter().map(|(delivery, _)| &delivery.lease.queue))
-            {
-                for places in places.chunks(BATCH) {
-                    let release = self.archive.release_lock;
-                    let steps: Vec<Step> = places
-                        .iter()
-                        .map(|&at| Step::new(&what[at].0, &what[at].1, now, release))
-                        .collect();
-                    let steps: Vec<&Step> = steps.iter().collect();
-                    fill(&mut outcomes, places, self.settle_some(queue, &steps).await?);
-                }
-            }
-            complete(outcomes)
-        })
+        Box::pin(async move { self.exchange_all(what, &[], 0).await.settled.into_iter().collect() })
+    }
+
+    fn exchange<'a>(
+        &'a self,
+        ended: &'a [(Delivery, Transition)],
+        queues: &'a [QueueName],
+        most: usize,
+    ) -> Pin<Box<dyn Future<Output = Exchanged> + Send + 'a>> {
+        Box::pin(self.exchange_all(ended, queues, most))
     }
 
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>> {
@@ -330,15 +317,28 @@ impl Broker for RedisBroker {
 
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded> {
         Box::pin(async move {
-            let mut reply = self
-                .ask(&SCRIPTS.forward, queue, Repeat::Safe, |_, call| {
-                    call.arg(limit.clamp(1, 1000))
-                })
-                .await?;
+            let limit = limit.clamp(1, 1000);
+            let add = |_, call: ScriptCall| call.arg(limit).arg(CROWDED).arg(micros(CROWDED_PAUSE));
+            let mut asked = pin!(self.ask(&SCRIPTS.forward, queue, Repeat::Safe, add));
+            // Where jobs are known to be due, whoever waits for some asks right behind
+            // this, on the same connection, and need not hear of it from Redis first.
+            let due = self.wake.is_due(queue, self.clock.now() + SOON);
+            let mut reply = match poll!(asked.as_mut()) {
+                Poll::Ready(reply) => reply?,
+                Poll::Pending => {
+                    if due {
+                        self.arrived.notify_waiters();
+                    }
+                    asked.await?
+                }
+            };
             let moved = reply.size()? as usize;
-            let next = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
+            let wait = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
             let ready = reply.int()? == 1;
-            self.wake.next_is(queue, next.map(|next| self.clock.now() + next));
+            // Counted from when the script ran, not from when its answer came.
+            let due = wait.map(|wait| reply.now() + wait);
+            let next = due.map(|due| due.since(self.clock.now()));
+            self.wake.next_is(queue, due);
             Ok(Forwarded { moved, next, ready })
         })
     }
@@ -348,7 +348,7 @@ impl Broker for RedisBroker {
             let mut reply = self
                 .ask(&SCRIPTS.lapsed, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 1000)))
                 .await?;
-            self.deliveries(queue, None, &mut reply).await
+            Ok(self.deliveries(queue, exchange::lapsed(queue, &mut reply)?).await)
         })
     }
 
@@ -364,10 +364,18 @@ impl Broker for RedisBroker {
     fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()> {
         Box::pin(async move {
             if queues.is_empty() || queues.len() > MOST_PEEKS {
-                tokio::time::sleep(at_most.min(POLL)).await;
+                let arrived = self.arrived.notified();
+                // Both ends of the wait mean the same to the caller: look again.
+                let _ = tokio::time::timeout(at_most.min(POLL), arrived).await;
                 return Ok(());
             }
-            match tokio::time::timeout(at_most, self.peeks.any(&self.pool, queues)).await {
+            let found = async {
+                tokio::select! {
+                    found = self.peeks.any(&self.pool, queues) => found,
+                    () = self.arrived.notified() => Ok(()),
+                }
+            };
+            match tokio::time::timeout(at_most, found).await {
                 Ok(Ok(())) | Err(_) => {}
                 // Not permitted, out of memory, read-only, too old, or not there:
                 // the dequeue that follows will say so where it matters.
@@ -457,16 +465,6 @@ fn batches(places: &[usize], size: impl Fn(usize) -> usize) -> Vec<&[usize]> {
         parts.push(&places[begin..]);
     }
     parts
-}
-
-fn fill<T>(all: &mut [Option<T>], places: &[usize], some: Vec<T>) {
-    for (&at, value) in places.iter().zip(some) {
-        all[at] = Some(value);
-    }
-}
-
-fn complete<T>(all: Vec<Option<T>>) -> Result<Vec<T>, Error> {
-    all.into_iter().map(|one| one.ok_or_else(reply::unexpected)).collect()
 }
 
 fn micros(duration: Duration) -> i64 {

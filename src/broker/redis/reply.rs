@@ -7,25 +7,47 @@ use crate::job::JobId;
 use crate::time::Timestamp;
 
 /// The values of an answer that are still to be read.
-pub(super) struct Reply(std::vec::IntoIter<Value>);
+pub(super) struct Reply {
+    values: std::vec::IntoIter<Value>,
+    now: Timestamp,
+}
 
 impl Reply {
+    /// The answer of a queue's script, which begins with the time when it ran.
+    pub fn timed(value: Value) -> Result<Self, Error> {
+        let mut reply = Self::new(value)?;
+        // A number, or the text of one where a script had it as such.
+        let now = match reply.peek() {
+            Some(_) => reply.int()?,
+            None => reply.text()?.parse().map_err(|_| unexpected())?,
+        };
+        reply.now = Timestamp::from_micros(now);
+        Ok(reply)
+    }
+
+    /// When the script ran, in store time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The answer of a script that returns an array.
     pub fn new(value: Value) -> Result<Self, Error> {
         match value {
-            Value::Array(values) | Value::Set(values) => Ok(Self(values.into_iter())),
+            Value::Array(values) | Value::Set(values) => {
+                Ok(Self { values: values.into_iter(), now: Timestamp::from_micros(0) })
+            }
             _ => Err(unexpected()),
         }
     }
 
     /// Whether everything is read.
     pub fn is_empty(&self) -> bool {
-        self.0.len() == 0
+        self.values.len() == 0
     }
 
     /// The next value, whatever it is.
     pub fn value(&mut self) -> Option<Value> {
-        self.0.next()
+        self.values.next()
     }
 
     /// The next value, an array.
@@ -35,7 +57,7 @@ impl Reply {
 
     /// The next value, a whole number.
     pub fn int(&mut self) -> Result<i64, Error> {
-        match self.0.next() {
+        match self.values.next() {
             Some(Value::Int(number)) => Ok(number),
             _ => Err(unexpected()),
         }
@@ -43,7 +65,7 @@ impl Reply {
 
     /// The next value, if it is a whole number; it is still to be read.
     pub fn peek(&self) -> Option<i64> {
-        match self.0.as_slice().first() {
+        match self.values.as_slice().first() {
             Some(Value::Int(number)) => Some(*number),
             _ => None,
         }
@@ -51,7 +73,7 @@ impl Reply {
 
     /// The next value, bytes.
     pub fn bytes(&mut self) -> Result<Vec<u8>, Error> {
-        match self.0.next() {
+        match self.values.next() {
             Some(Value::BulkString(bytes)) => Ok(bytes),
             Some(Value::SimpleString(text)) => Ok(text.into_bytes()),
             _ => Err(unexpected()),
@@ -70,7 +92,7 @@ impl Reply {
 
     /// The values of the next value, an array.
     pub fn rest(&mut self) -> Result<Reply, Error> {
-        Reply::new(self.0.next().ok_or_else(unexpected)?)
+        Reply::new(self.values.next().ok_or_else(unexpected)?)
     }
 
     /// The next value, a counter: text, because it may exceed a double.

@@ -6,9 +6,11 @@ use crate::pool::LuaScript;
 
 /// All scripts; the text of each is sent to a server at most once.
 pub(super) struct Scripts {
+    pub push: LuaScript,
+    pub schedule: LuaScript,
     pub enqueue: LuaScript,
-    pub dequeue: LuaScript,
-    pub settle: LuaScript,
+    pub exchange: LuaScript,
+    pub swap: LuaScript,
     pub extend: LuaScript,
     pub forward: LuaScript,
     pub lapsed: LuaScript,
@@ -69,9 +71,11 @@ macro_rules! script {
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    push: LuaScript::new("push", include_str!("lua/push.lua")),
+    schedule: LuaScript::new("schedule", include_str!("lua/schedule.lua")),
     enqueue: script!("store", "enqueue"),
-    dequeue: script!("dequeue"),
-    settle: script!("settle"),
+    exchange: script!("settle", "deliver" => "exchange"),
+    swap: LuaScript::new("swap", include_str!("lua/swap.lua")),
     extend: script!("extend"),
     forward: script!("forward"),
     lapsed: script!("lapsed"),

@@ -98,6 +98,11 @@ impl Step {
         }
     }
 
+    /// Whether nothing is to be done but to remove the job, whose owner is known.
+    pub fn is_simple(&self) -> bool {
+        self.kind == "delete" && self.lock.is_empty() && self.lease.owner.is_some()
+    }
+
     /// When it waits for another attempt: how long.
     pub fn waits(&self) -> Option<Duration> {
         matches!(self.kind, "retry" | "snooze").then_some(self.time)

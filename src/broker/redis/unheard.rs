@@ -93,6 +93,11 @@ impl Untaken {
 pub(super) struct Failing(Mutex<HashSet<QueueName>>);
 
 impl Failing {
+    /// Whether all queues serve.
+    pub fn is_empty(&self) -> bool {
+        locked(&self.0).is_empty()
+    }
+
     /// Jobs of this queue could not be taken.
     pub fn note(&self, queue: &QueueName, error: &Error) {
         // That the store is away is said where its connections are kept.

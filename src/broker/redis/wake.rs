@@ -37,6 +37,12 @@ impl Wake {
         self.next.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.clone(), due);
     }
 
+    /// Whether a job of the queue is due, as far as is known.
+    pub fn is_due(&self, queue: &QueueName, now: Timestamp) -> bool {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.get(queue).is_some_and(|next| next.is_some_and(|due| due <= now))
+    }
+
     /// Returns at the next word; one that came before is not missed.
     pub async fn changed(&self, pool: &Arc<RedisPool>) {
         self.subscribe(pool);

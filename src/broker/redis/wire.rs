@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prost::Message;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{self, DecodeContext, WireType, decode_key, skip_field};
 
 use crate::broker::{
     self, AnnouncedEntry, Announcement, EntryInfo, EntryRun, Running, option_text,
@@ -239,28 +239,55 @@ impl Instant {
     }
 }
 
-/// The message of a job.
+/// The message of a job: what [`TaskMessage`] would encode, without a copy of it.
 pub fn encode(job: &JobRecord) -> Vec<u8> {
-    let mut bytes = TaskMessage {
-        r#type: job.job_type.clone(),
-        payload: job.payload_bytes().to_vec(),
-        id: job.id.as_str().to_owned(),
-        queue: job.queue.as_str().to_owned(),
-        retry: int32(job.max_retry),
-        retried: int32(job.retried),
-        error_msg: job.last_error.clone(),
-        timeout: whole_seconds(job.timeout),
-        deadline: unix_seconds(job.deadline),
-        unique_key: job.unique_key.clone(),
-        last_failed_at: unix_seconds(job.last_failed_at),
-        retention: whole_seconds(job.retention),
-        completed_at: unix_seconds(job.completed_at),
-        group_key: job.group.clone(),
-        headers: job.headers.clone(),
-    }
-    .encode_to_vec();
+    let texts = [&job.job_type, &job.last_error, &job.unique_key, &job.group];
+    let size: usize = texts.iter().map(|text| text.len()).sum();
+    let size = size + job.payload_bytes().len() + job.id.as_str().len() + job.unknown.len() + 96;
+    let mut bytes = Vec::with_capacity(size);
+    let to = &mut bytes;
+    put_bytes(1, job.job_type.as_bytes(), to);
+    put_bytes(2, job.payload_bytes(), to);
+    put_bytes(3, job.id.as_str().as_bytes(), to);
+    put_bytes(4, job.queue.as_str().as_bytes(), to);
+    put_number(5, int32(job.max_retry).into(), to);
+    put_number(6, int32(job.retried).into(), to);
+    put_bytes(7, job.last_error.as_bytes(), to);
+    put_number(8, whole_seconds(job.timeout), to);
+    put_number(9, unix_seconds(job.deadline), to);
+    put_bytes(10, job.unique_key.as_bytes(), to);
+    put_number(11, unix_seconds(job.last_failed_at), to);
+    put_number(12, whole_seconds(job.retention), to);
+    put_number(13, unix_seconds(job.completed_at), to);
+    put_bytes(14, job.group.as_bytes(), to);
+    encoding::btree_map::encode(
+        encoding::string::encode,
+        encoding::string::encoded_len,
+        encoding::string::encode,
+        encoding::string::encoded_len,
+        LAST_KNOWN,
+        &job.headers,
+        to,
+    );
     bytes.extend_from_slice(&job.unknown);
     bytes
+}
+
+/// A field of text or bytes; protobuf leaves empty ones out.
+fn put_bytes(tag: u32, value: &[u8], to: &mut Vec<u8>) {
+    if !value.is_empty() {
+        encoding::encode_key(tag, WireType::LengthDelimited, to);
+        encoding::encode_varint(value.len() as u64, to);
+        to.extend_from_slice(value);
+    }
+}
+
+/// A field of a whole number; protobuf leaves zero out.
+fn put_number(tag: u32, value: i64, to: &mut Vec<u8>) {
+    if value != 0 {
+        encoding::encode_key(tag, WireType::Varint, to);
+        encoding::encode_varint(value.cast_unsigned(), to);
+    }
 }
 
 /// The job a message stands for, or `None` where Go would not read it either.

@@ -25,12 +25,12 @@ local now_s = math.floor(now / SECOND)
 
 -- A whole number as text, never with an exponent.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- Microseconds as seconds with six decimals.
 local function seconds(micros)
-  return string.format('%.0f.%06.0f', math.floor(micros / SECOND), micros % SECOND)
+  return string.format('%d.%06d', math.floor(micros / SECOND), micros % SECOND)
 end
 
 -- A score in seconds as microseconds; the inverse of seconds().
@@ -73,10 +73,11 @@ end
 -- x_owner these are. An owner is known by the number it took the job under,
 -- whatever its lease's score is by now; a whole second there means that a Go
 -- worker has the job. Without a number, as for who found the lease run out, it has
--- to be that very lease. A lease entry can get lost; the work should not.
-local function held(id, owner, ends, state, x_owner)
+-- to be that very lease. A lease entry can get lost; the work should not. The
+-- lease's score may be given, false where there is none.
+local function held(id, owner, ends, state, x_owner, score)
   if state ~= 'active' then return false end
-  local score = redis.call('ZSCORE', Q .. 'lease', id)
+  if score == nil then score = redis.call('ZSCORE', Q .. 'lease', id) end
   if owner == '' then return score and micros(score) == ends end
   if x_owner ~= owner then return false end
   if score then return micros(score) % SECOND ~= 0 end
@@ -136,47 +137,6 @@ local function utc_day(secs)
   local year = yoe + era * 400
   if month <= 2 then year = year + 1 end
   return string.format('%04d-%02d-%02d', year, month, day)
-end
-
--- Fails, before the first write, where a counter cannot be counted up.
-local function expect_counters()
-  local day = utc_day(now_s)
-  for _, name in ipairs({'processed', 'failed'}) do
-    for _, key in ipairs({Q .. name, Q .. name .. ':' .. day}) do
-      local value = redis.call('GET', key)
-      if value and value ~= '0' and not string.match(value, '^%-?[1-9]%d*$') then
-        error('a counter of the queue is not a number')
-      end
-    end
-  end
-end
-
--- Beyond this a counter begins anew, as Asynq's do at the end of an integer.
-local FULL = 9223372036854000000
-
--- Counts attempts that ended, as Asynq does, several at a time.
-local function count(processed, failed)
-  local day = utc_day(now_s)
-  local function add(key, by)
-    local before = tonumber(redis.call('GET', key) or '0')
-    if math.abs(before) < FULL then return redis.call('INCRBY', key, by) end
-    redis.call('SET', key, by)
-    return by
-  end
-  local function today(name, by)
-    local key = Q .. name .. ':' .. day
-    if by > 0 and add(key, by) == by then
-      redis.call('EXPIREAT', key, now_s + DAYS_90)
-    end
-  end
-  today('processed', processed)
-  today('failed', failed)
-  if processed == 0 then return end
-  if math.abs(tonumber(redis.call('GET', Q .. 'processed') or '0')) >= FULL then
-    redis.call('SET', Q .. 'failed', '0')
-  end
-  add(Q .. 'processed', processed)
-  if failed > 0 then add(Q .. 'failed', failed) end
 end
 
 -- Releases the unique lock of a job, where it is still this job's. Nothing here

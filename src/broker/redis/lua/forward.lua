@@ -3,8 +3,10 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 -- ARGV[2]  how many at most
+-- ARGV[3]  so many pending jobs are a crowd, and microseconds until more are added
+-- … [4]    to one
 --
--- Returns  now, how many were moved, microseconds until the next is due or -1,
+-- Returns  now, how many were moved, microseconds until the next look or -1,
 --          1 if jobs are pending and the queue is not paused
 --
 -- Differs from Asynq:
@@ -94,5 +96,10 @@ for _, source in ipairs(SOURCES) do
 end
 local wait = -1
 if next_due then wait = math.max(0, math.min(next_due, LATEST * SECOND) - now) end
-local ready = redis.call('LLEN', KEYS[1]) > 0 and redis.call('EXISTS', Q .. 'paused') == 0
+local pending = redis.call('LLEN', KEYS[1])
+-- Fresh jobs are not to wait behind all that is due.
+if wait >= 0 and moved == limit and pending >= tonumber(ARGV[3]) then
+  wait = math.max(wait, tonumber(ARGV[4]))
+end
+local ready = pending > 0 and redis.call('EXISTS', Q .. 'paused') == 0
 return {now, moved, wait, ready and 1 or 0}

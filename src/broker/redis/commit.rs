@@ -1,0 +1,179 @@
+//! Group commit: enqueues that come while others are under way leave together, in
+//! one script. Nobody waits for company: who comes alone is sent at once.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::storing::Storing;
+use super::{BATCH, BATCH_BYTES, RedisBroker};
+use crate::broker::Enqueued;
+use crate::error::Error;
+
+/// Scripts under way at a time: while the server runs one, the next one is on its
+/// way.
+const FLIGHTS: usize = 2;
+
+/// Single enqueues of this process on their way to the store.
+#[derive(Default)]
+pub(super) struct Line(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Passenger>,
+    flights: usize,
+    tickets: u64,
+}
+
+struct Passenger {
+    ticket: u64,
+    job: Storing,
+    answer: oneshot::Sender<Result<Enqueued, Error>>,
+}
+
+enum Joined {
+    /// Nobody is in the way: it leaves now.
+    First(Storing),
+    Waits {
+        ticket: u64,
+        answer: oneshot::Receiver<Result<Enqueued, Error>>,
+    },
+}
+
+impl Line {
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place among the flights, or one in line.
+    fn join(&self, job: Storing) -> Joined {
+        let mut waiting = self.locked();
+        if waiting.flights < FLIGHTS {
+            waiting.flights += 1;
+            return Joined::First(job);
+        }
+        let (sender, answer) = oneshot::channel();
+        waiting.tickets += 1;
+        let ticket = waiting.tickets;
+        waiting.jobs.push_back(Passenger { ticket, job, answer: sender });
+        Joined::Waits { ticket, answer }
+    }
+
+    /// Whether the job was still in line; it is not any more.
+    fn leave(&self, ticket: u64) -> bool {
+        let mut waiting = self.locked();
+        let place = waiting.jobs.iter().position(|one| one.ticket == ticket);
+        place.and_then(|at| waiting.jobs.remove(at)).is_some()
+    }
+
+    /// The first in line and those that go with it in one script.
+    fn next(&self) -> Vec<Passenger> {
+        let mut waiting = self.locked();
+        // Dropped by its caller before it was sent: then nothing happens.
+        waiting.jobs.retain(|one| !one.answer.is_closed());
+        let Some(first) = waiting.jobs.front() else { return Vec::new() };
+        let kind = first.job.kind();
+        if waiting.jobs.len() <= BATCH && waiting.jobs.iter().all(|one| one.job.kind() == kind) {
+            let size: usize = waiting.jobs.iter().map(|one| one.job.size()).sum();
+            if size <= BATCH_BYTES {
+                return waiting.jobs.drain(..).collect();
+            }
+        }
+        let (mut batch, mut others, mut bytes) = (Vec::new(), VecDeque::new(), 0);
+        let mut full = false;
+        while let Some(one) = waiting.jobs.pop_front() {
+            if one.job.kind() != kind || full {
+                others.push_back(one);
+                continue;
+            }
+            bytes += one.job.size();
+            full = !batch.is_empty() && (batch.len() == BATCH || bytes > BATCH_BYTES);
+            if full { others.push_back(one) } else { batch.push(one) }
+        }
+        waiting.jobs = others;
+        batch
+    }
+}
+
+impl RedisBroker {
+    /// Stores one job, together with others that wait. As every request it ends
+    /// within the pool's limit, however long those before it take.
+    pub(super) async fn commit(&self, job: Storing) -> Result<Enqueued, Error> {
+        let (ticket, answer) = match self.line.join(job) {
+            Joined::First(job) => {
+                let _flight = Flight(self);
+                let mut stored = self.store_batch(&[job]).await?;
+                return Ok(stored.pop().expect("one answer for each job"));
+            }
+            Joined::Waits { ticket, answer } => (ticket, answer),
+        };
+        match tokio::time::timeout(self.pool.request_limit(), answer).await {
+            Ok(Ok(stored)) => stored,
+            // The runtime of the flight has ended.
+            Ok(Err(_)) => Err(Error::outcome_unknown("the store's answer was lost")),
+            Err(_) if self.line.leave(ticket) => {
+                Err(Error::unavailable("not sent: the store did not answer to the jobs before"))
+            }
+            Err(_) => Err(Error::outcome_unknown("the store did not answer in time")),
+        }
+    }
+
+    /// Sends what waits until nothing does.
+    async fn fly(self) {
+        let flight = Flight(&self);
+        loop {
+            let batch = self.line.next();
+            if batch.is_empty() {
+                break;
+            }
+            let (jobs, answers): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|one| (one.job, one.answer)).unzip();
+            match self.store_batch(&jobs).await {
+                Ok(stored) => {
+                    for (answer, one) in answers.into_iter().zip(stored) {
+                        // Nobody waits any more where an enqueue was dropped.
+                        let _ = answer.send(Ok(one));
+                    }
+                }
+                // It did not run: perhaps for one job's sake, which is to stop no other.
+                Err(error) if error.is_refused() && jobs.len() > 1 => {
+                    let each = jobs.iter().map(|job| self.store_batch(std::slice::from_ref(job)));
+                    let each = futures_util::future::join_all(each).await;
+                    for (answer, one) in answers.into_iter().zip(each) {
+                        let one = one.map(|mut one| one.pop().expect("one answer for each job"));
+                        let _ = answer.send(one);
+                    }
+                }
+                Err(error) => {
+                    for answer in answers {
+                        let _ = answer.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        drop(flight);
+    }
+}
+
+/// A script under way. When it has landed, another one takes off if any job waits.
+struct Flight<'a>(&'a RedisBroker);
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.line.locked();
+        if waiting.jobs.is_empty() {
+            waiting.flights -= 1;
+            return;
+        }
+        match Handle::try_current() {
+            // The place among the flights goes over to it.
+            Ok(runtime) => drop(runtime.spawn(self.0.clone().fly())),
+            Err(_) => {
+                waiting.flights -= 1;
+                waiting.jobs.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Handing back and taking jobs: one script for both, so that a worker needs one
+//! round trip where Asynq's needs two for each job.
+
+use std::time::Instant;
+
+use super::calls::lease_args;
+use super::reply::{self, Reply};
+use super::scripts::SCRIPTS;
+use super::settlement::Step;
+use super::{BATCH, HEARD, PATIENCE, RedisBroker, by_queue, micros, wire};
+use crate::broker::{Delivery, Exchanged, Lease, Settled, Taken};
+use crate::error::Error;
+use crate::job::{AfterCancel, QueueName, Transition};
+use crate::pool::{Repeat, ScriptCall};
+
+/// Most queues of one script call: each costs the server a look.
+const MOST_QUEUES: usize = 200;
+
+/// What one script call does for a queue.
+struct Part<'a> {
+    queue: &'a QueueName,
+    /// The places of its settlements among all, and what is to be done.
+    ended: Vec<(usize, Step)>,
+    /// Whether jobs are taken from it.
+    gives: bool,
+}
+
+impl Part<'_> {
+    /// The places of the settlements as `settle.lua` has them: simply done jobs first.
+    fn in_order(&self) -> impl Iterator<Item = &(usize, Step)> {
+        self.done().chain(self.others())
+    }
+
+    fn done(&self) -> impl Iterator<Item = &(usize, Step)> + Clone {
+        self.ended.iter().filter(|(_, step)| step.is_simple())
+    }
+
+    fn others(&self) -> impl Iterator<Item = &(usize, Step)> + Clone {
+        self.ended.iter().filter(|(_, step)| !step.is_simple())
+    }
+
+    fn add_done_to(&self, call: ScriptCall) -> ScriptCall {
+        let call = call.arg(self.done().count());
+        let call = self.done().fold(call, |call, (_, step)| call.arg(step.lease.id.as_str()));
+        self.done().fold(call, |call, (_, step)| call.arg(step.lease.owner))
+    }
+
+    fn add_to(&self, call: ScriptCall) -> ScriptCall {
+        let call = self.add_done_to(call).arg(self.others().count());
+        self.others().fold(call, |call, (_, step)| {
+            lease_args(call, &step.lease)
+                .arg(step.kind)
+                .arg(step.msg.as_slice())
+                .arg(micros(step.time))
+                .arg(u32::from(step.result.is_some()))
+                .arg(step.result.as_deref().unwrap_or_default())
+                .arg(step.lock.as_str())
+        })
+    }
+}
+
+/// What one script call took.
+#[derive(Default)]
+struct Call {
+    taken: Taken,
+    /// Queues that had broken entries in place of jobs: they may have more.
+    gaps: bool,
+}
+
+impl RedisBroker {
+    /// Settles in one go with taking jobs. Where one queue refuses, each is asked by
+    /// itself, so that it stops no other.
+    pub(super) async fn exchange_all(
+        &self,
+        ended: &[(Delivery, Transition)],
+        queues: &[QueueName],
+        most: usize,
+    ) -> Exchanged {
+        let mut settled: Vec<_> = ended.iter().map(|_| Err(reply::unexpected())).collect();
+        let mut taken = Taken::default();
+        let (began, mut served, mut failed) = (Instant::now(), false, None);
+        let mut unsettled = ended.len();
+        let mut parts = self.parts(ended, queues, most);
+        let together = !self.pool.is_cluster() && self.failing.is_empty();
+        let mut at_once = if together { MOST_QUEUES } else { 1 };
+        while !parts.is_empty() {
+            let next: Vec<Part> = parts.drain(..at_once.min(parts.len())).collect();
+            // What could not be settled makes no room.
+            let own: usize = next.iter().map(|part| part.ended.len()).sum();
+            let used = taken.deliveries.len() + unsettled - own;
+            let room = most.saturating_sub(used).min(BATCH);
+            let gave_up = failed.is_some() && began.elapsed() > PATIENCE;
+            let mut call: Vec<Part> = Vec::new();
+            for mut part in next {
+                // A server that does not answer is waited for once.
+                part.gives &= room > 0 && !gave_up;
+                if part.gives || !part.ended.is_empty() {
+                    call.push(part);
+                }
+            }
+            // The script wants those that give in front.
+            call.sort_by_key(|part| !part.gives);
+            if call.is_empty() {
+                continue;
+            }
+            match self.exchange_some(&call, room, &mut settled).await {
+                Ok(Call { taken: some, gaps }) => {
+                    served = true;
+                    unsettled -= own;
+                    let full = some.deliveries.len() == room;
+                    taken.deliveries.extend(some.deliveries);
+                    taken.paused.extend(some.paused);
+                    for part in &call {
+                        self.failing.over(part.queue);
+                    }
+                    // A full batch, or one with gaps, may not have been all.
+                    if full && taken.deliveries.len() < most || gaps {
+                        let again = call.into_iter().filter(|part| part.gives);
+                        let again = again.map(|part| Part { ended: Vec::new(), ..part });
+                        parts.splice(..0, again);
+                    }
+                }
+                Err(error) if call.len() > 1 && error.is_refused() => {
+                    at_once = 1;
+                    parts.splice(..0, call);
+                }
+                Err(error) => {
+                    // The others do not wait for it, and what was taken before must
+                    // reach its worker.
+                    for part in call {
+                        for (at, _) in part.ended {
+                            settled[at] = Err(error.clone());
+                        }
+                        if part.gives {
+                            self.failing.note(part.queue, &error);
+                            taken.paused.push(part.queue.clone());
+                        }
+                    }
+                    failed = Some(error);
+                }
+            }
+        }
+        let taken = match failed {
+            Some(error) if !served => Err(error),
+            _ => Ok(taken),
+        };
+        Exchanged { settled, taken }
+    }
+
+    /// The queues to take from, in their order, each with its settlements; then
+    /// those with settlements alone. At most [`BATCH`] of them in one part.
+    fn parts<'a>(
+        &self,
+        ended: &'a [(Delivery, Transition)],
+        queues: &'a [QueueName],
+        most: usize,
+    ) -> Vec<Part<'a>> {
+        let now = self.clock.now();
+        let release = self.archive.release_lock;
+        let mut steps = by_queue(ended.iter().map(|(delivery, _)| &delivery.lease.queue));
+        let mut parts = Vec::with_capacity(queues.len());
+        let mut step = |at: usize| (at, Step::new(&ended[at].0, &ended[at].1, now, release));
+        for queue in queues.iter().filter(|_| most > 0) {
+            let own = steps.iter().position(|(name, _)| *name == queue);
+            let mut places = own.map(|own| steps.remove(own).1).unwrap_or_default();
+            let more = places.split_off(places.len().min(BATCH));
+            let ended = places.into_iter().map(&mut step).collect();
+            parts.push(Part { queue, ended, gives: true });
+            if !more.is_empty() {
+                steps.push((queue, more));
+            }
+        }
+        for (queue, places) in steps {
+            for places in places.chunks(BATCH) {
+                let ended = places.iter().copied().map(&mut step).collect();
+                parts.push(Part { queue, ended, gives: false });
+            }
+        }
+        parts
+    }
+
+    /// One script call.
+    async fn exchange_some(
+        &self,
+        parts: &[Part<'_>],
+        room: usize,
+        settled: &mut [Result<Settled, Error>],
+    ) -> Result<Call, Error> {
+        let gives = parts.iter().filter(|part| part.gives);
+        let (owner, asked) = (fastrand::u64(1..), Instant::now());
+        let until = self.clock.told().map(|now| (now + HEARD).as_micros().to_string());
+        let until = until.filter(|_| gives.clone().next().is_some()).unwrap_or_default();
+        let unheard: Vec<String> = parts
+            .iter()
+            .map(|part| if part.gives { self.untaken.earlier(part.queue) } else { String::new() })
+            .collect();
+        // Never repeated as it is where it takes jobs: the next call asks for those of
+        // a lost answer, also where the server runs this one late.
+        let taking = gives.clone().count();
+        let repeat = if taking > 0 { Repeat::Never } else { Repeat::Safe };
+        let swaps = match parts {
+            [part] => part.gives && unheard[0].is_empty() && part.others().next().is_none(),
+            _ => false,
+        };
+        let answer = if swaps {
+            let add = |_, call: ScriptCall| {
+                parts[0].add_done_to(call.arg(room).arg(until.as_str()).arg(owner))
+            };
+            self.ask(&SCRIPTS.swap, parts[0].queue, repeat, add).await
+        } else {
+            self.ask_all(
+                &SCRIPTS.exchange,
+                parts.iter().map(|part| part.queue),
+                repeat,
+                |sent, call| {
+                    let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
+                    parts.iter().zip(&unheard).fold(call, |call, (part, unheard)| {
+                        let keep = self.archive.of(part.queue);
+                        let call = call.arg(unheard.as_str()).arg(keep.max).arg(keep.age.as_secs());
+                        part.add_to(call)
+                    })
+                },
+            )
+            .await
+        };
+        let mut reply = match answer {
+            Ok(reply) => reply,
+            Err(error) => {
+                if error.is_outcome_unknown() {
+                    gives.for_each(|part| self.untaken.add(part.queue, owner));
+                    let ended = parts.iter().flat_map(|part| &part.ended);
+                    let leases = ended.map(|(_, step)| &step.lease);
+                    self.settling.add(leases, self.clock.now());
+                }
+                return Err(error);
+            }
+        };
+        // Too late, and yet here we are: the clock is wrong.
+        let late = reply.int()? == 1;
+        if late {
+            self.clock.forget();
+        }
+        if swaps {
+            let lost = (0..reply.size()?).map(|_| reply.size()).collect::<Result<Vec<_>, _>>()?;
+            for (nth, (at, step)) in (1..).zip(&parts[0].ended) {
+                let code = i64::from(!lost.contains(&nth));
+                settled[*at] = Ok(self.settled(parts[0].queue, step, code));
+            }
+        } else {
+            for part in parts {
+                for (at, step) in part.in_order() {
+                    settled[*at] = Ok(self.settled(part.queue, step, reply.int()?));
+                }
+            }
+        }
+        let mut call = Call { gaps: late, ..Call::default() };
+        let mut short = !late;
+        let lines = if swaps { 1 } else { reply.size()? };
+        for _ in 0..lines {
+            let nth = if swaps { 1 } else { reply.size()? as usize };
+            let part = nth.checked_sub(1).and_then(|nth| parts.get(nth));
+            let queue = part.ok_or_else(reply::unexpected)?.queue;
+            if reply.int()? == 1 {
+                call.taken.paused.push(queue.clone());
+            }
+            let broken = reply.size()?;
+            if broken > 0 {
+                tracing::warn!(%queue, broken, "dropped pending entries without a job");
+                call.gaps = true;
+            }
+            let found = given(queue, owner, &mut reply)?;
+            call.taken.deliveries.extend(self.deliveries(queue, found).await);
+        }
+        short &= call.taken.deliveries.len() < room;
+        for (part, unheard) in parts.iter().zip(&unheard) {
+            if short && !unheard.is_empty() {
+                self.untaken.answered(part.queue, asked);
+            }
+        }
+        Ok(call)
+    }
+
+    /// What a script's word says about a settlement.
+    fn settled(&self, queue: &QueueName, step: &Step, code: i64) -> Settled {
+        // Lost to an earlier sending of the same settlement: that one did it.
+        let before = self.settling.remove(&step.lease);
+        let settled = match code {
+            1 => Settled::Done,
+            2 => Settled::Cancelled(AfterCancel::Archive),
+            3 => Settled::Cancelled(AfterCancel::Delete),
+            _ if before => Settled::Done,
+            _ => Settled::Lost,
+        };
+        if let (Settled::Done, Some(after)) = (settled, step.waits()) {
+            self.wake.due_at(queue, self.clock.now() + after);
+        }
+        settled
+    }
+
+    /// The jobs that were found. A message that nobody can read is archived with its
+    /// bytes kept: it would stop every reader of the queue.
+    pub(super) async fn deliveries(&self, queue: &QueueName, found: Vec<Found>) -> Vec<Delivery> {
+        let mut readable = Vec::with_capacity(found.len());
+        for Found { lease, message, losses, cancel } in found {
+            match wire::decode(queue, &lease.id, &message) {
+                Some(job) => readable.push(Delivery { job, lease, losses, cancel }),
+                None => self.quarantine(queue, lease).await,
+            }
+        }
+        readable
+    }
+
+    async fn quarantine(&self, queue: &QueueName, lease: Lease) {
+        let id = lease.id.clone();
+        tracing::warn!(%queue, %id, "archived a job whose message is unreadable");
+        let part = Part { queue, ended: vec![(0, Step::quarantine(lease))], gives: false };
+        let mut settled = [Ok(Settled::Lost)];
+        if let Err(error) = Box::pin(self.exchange_some(&[part], 0, &mut settled)).await {
+            tracing::warn!(%queue, %id, ?error, "could not archive it; its lease will run out");
+        }
+    }
+}
+
+/// A job as a script found it.
+pub(super) struct Found {
+    pub lease: Lease,
+    pub message: Vec<u8>,
+    pub losses: u32,
+    pub cancel: Option<AfterCancel>,
+}
+
+/// Reads what `deliver.lua` says about the jobs of a queue.
+fn given(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Found>, Error> {
+    let number = reply.size()?;
+    if number == 0 {
+        return Ok(Vec::new());
+    }
+    let mut ends = reply.int()?;
+    let mut found = Vec::with_capacity(number as usize);
+    for _ in 0..number {
+        // A whole second would be a Go worker's.
+        ends += i64::from(ends % 1_000_000 == 0);
+        let lease = Lease { queue: queue.clone(), id: reply.id()?, owner: Some(owner), ends };
+        found.push(Found { lease, message: reply.bytes()?, losses: 0, cancel: None });
+        ends += 1;
+    }
+    for _ in 0..reply.size()? {
+        let nth = reply.size()? as usize;
+        let one = nth.checked_sub(1).and_then(|nth| found.get_mut(nth));
+        let one = one.ok_or_else(reply::unexpected)?;
+        one.losses = u32::try_from(reply.int()?).unwrap_or(0);
+        one.cancel = AfterCancel::parse(&reply.text()?);
+    }
+    Ok(found)
+}
+
+/// Reads what `lapsed.lua` says about jobs of a queue.
+pub(super) fn lapsed(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::new();
+    while !reply.is_empty() {
+        let (id, message) = (reply.id()?, reply.bytes()?);
+        let losses = u32::try_from(reply.int()?).unwrap_or(0);
+        let lease = Lease { queue: queue.clone(), id, owner: None, ends: reply.int()? };
+        let cancel = AfterCancel::parse(&reply.text()?);
+        found.push(Found { lease, message, losses, cancel });
+    }
+    Ok(found)
+}

@@ -1,0 +1,67 @@
+-- Purpose: stores new jobs of one queue that are due later and have no lock, repeat
+-- guard or group.
+--
+-- KEYS[1]  Q:pending
+-- ARGV[1]  now in microseconds, or empty: the time of this server
+-- ARGV[2]  0, or how often this very call was sent before without an answer
+-- ARGV[3…] per job four values: id, message, after | at, microseconds
+--
+-- Returns  now, then per job two values: 2 (scheduled), 1 (pending, it is due already)
+--          or 0 (the id is in use); and when it is due in microseconds
+--
+-- It does without common.lua, as push.lua does; store.lua says what differs from Asynq.
+
+local call, format, SECOND = redis.call, string.format, 1000000
+-- The end of the year 9999: what every reader's calendar can hold.
+local LATEST = 253402300799 * SECOND
+local now = tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = tonumber(time[1]) * SECOND + tonumber(time[2])
+end
+local Q, repeated = string.sub(KEYS[1], 1, -8), tonumber(ARGV[2]) > 0
+local T, EXACT, SCHEDULED = Q .. 't:', Q .. 'x:due', Q .. 'scheduled'
+
+-- All is tested before the first write.
+call('LLEN', KEYS[1])
+call('ZCARD', SCHEDULED)
+local first = call('ZRANGE', EXACT, 0, 0, 'WITHSCORES')[2]
+local answer, jobs, seen, last = {now}, {}, {}, 1
+for at = 3, #ARGV, 4 do
+  local id, due, code = ARGV[at], tonumber(ARGV[at + 3]), 0
+  if ARGV[at + 2] == 'after' then due = now + due end
+  due = math.max(math.min(due, LATEST), now)
+  local found = not seen[id] and call('EXISTS', T .. id) == 0
+  if found then
+    seen[id] = true
+    code = due > now and 2 or 1
+    jobs[#jobs + 1] = {id, ARGV[at + 1], due}
+  elseif repeated and redis.pcall('HGET', T .. id, 'msg') == ARGV[at + 1] then
+    -- The earlier sending stored it.
+    code, due = 2, tonumber(call('ZSCORE', EXACT, id) or due)
+    if call('HGET', T .. id, 'state') ~= 'scheduled' then code = 1 end
+  end
+  answer[last + 1], answer[last + 2] = code, due
+  last = last + 2
+end
+
+local earliest
+for _, job in ipairs(jobs) do
+  local id, due = job[1], job[3]
+  if due > now then
+    -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
+    call('ZADD', SCHEDULED, format('%d', math.ceil(due / SECOND)), id)
+    call('ZADD', EXACT, format('%d', due), id)
+    call('HSET', T .. id, 'msg', job[2], 'state', 'scheduled')
+    if not earliest or due < earliest then earliest = due end
+  else
+    call('LPUSH', KEYS[1], id)
+    call('HSET', T .. id, 'msg', job[2], 'state', 'pending', 'pending_since',
+      format('%d000', now))
+  end
+end
+-- Tells all processes that a job is due earlier than any was before.
+if earliest and (not first or earliest < tonumber(first)) then
+  redis.pcall('PUBLISH', 'asynq:x:wake', string.sub(Q, 8, -3))
+end
+return answer

@@ -1,0 +1,133 @@
+//! What the scripts that store jobs are told about one: made where the job comes
+//! from, so that whoever sends it has nothing to do but send.
+
+use std::time::Duration;
+
+use super::{keys, micros, wire};
+use crate::broker::IDEMPOTENCY_TTL;
+use crate::job::{JobId, NewJob, Placement, QueueName};
+use crate::pool::ScriptCall;
+
+/// Well beyond the time that all repetitions of one request take.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A new job in the store's own words.
+pub(super) struct Storing {
+    queue: QueueName,
+    id: JobId,
+    message: Vec<u8>,
+    placement: Placement,
+    /// What most jobs do not have.
+    special: Option<Box<Special>>,
+}
+
+/// Which script stores a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// `push.lua`: it is due now, and has nothing special.
+    Push,
+    /// `schedule.lua`: it is due later, and has nothing special.
+    Schedule,
+    /// `enqueue.lua`, which knows all.
+    Enqueue,
+}
+
+struct Special {
+    /// The key of the unique lock, and how long it holds; empty if none.
+    lock: String,
+    lock_for: Duration,
+    /// The key of the repeat guard and the request's digest; empty if none.
+    guard: String,
+    digest: String,
+    group: String,
+}
+
+impl Storing {
+    pub fn of(queue: &QueueName, new: &NewJob) -> Self {
+        let record = &new.record;
+        let id = record.id.clone();
+        let (unique, guard) = (new.unique_for, new.idempotency.as_ref());
+        let (own, placement) = (queue.clone(), new.placement);
+        if unique.is_none() && guard.is_none() && record.group.is_empty() {
+            let message = wire::encode(record);
+            return Self { queue: own, id, message, placement, special: None };
+        }
+        let lock = unique.map(|_| keys::unique(queue, &record.job_type, record.payload.as_deref()));
+        let message = match &lock {
+            Some(lock) => {
+                let mut record = record.clone();
+                record.unique_key.clone_from(lock);
+                wire::encode(&record)
+            }
+            None => wire::encode(record),
+        };
+        let special = Special {
+            lock: lock.unwrap_or_default(),
+            lock_for: unique.unwrap_or_default(),
+            guard: guard.map_or(String::new(), |guard| keys::idempotency(queue, &guard.key)),
+            digest: guard.map_or(String::new(), |guard| guard.body.clone()),
+            group: record.group.clone(),
+        };
+        Self { queue: own, id, message, placement, special: Some(Box::new(special)) }
+    }
+
+    pub fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    /// About how many bytes it takes in a script call.
+    pub fn size(&self) -> usize {
+        self.message.len() + self.id.as_str().len()
+    }
+
+    /// The script that stores it with the least effort.
+    pub fn by(&self) -> By {
+        match (&self.special, self.placement) {
+            (Some(_), _) => By::Enqueue,
+            (None, Placement::Now) => By::Push,
+            (None, Placement::After(_) | Placement::At(_)) => By::Schedule,
+        }
+    }
+
+    /// What must be the same for jobs that go together.
+    pub fn kind(&self) -> (QueueName, By, bool) {
+        (self.queue.clone(), self.by(), self.leaves_a_trace())
+    }
+
+    /// Whether a repetition after a lost answer would find the first call's work. A
+    /// job that is due soon may have run and vanished by then: stored again, it
+    /// would run twice.
+    pub fn leaves_a_trace(&self) -> bool {
+        let late = matches!(self.placement, Placement::After(delay) if delay > SOON);
+        late || self.special.as_ref().is_some_and(|special| !special.guard.is_empty())
+    }
+
+    /// Its two values, as in `push.lua`.
+    pub fn add_plain_to(&self, call: ScriptCall) -> ScriptCall {
+        call.arg(self.id.as_str()).arg(self.message.as_slice())
+    }
+
+    /// Its four values, as in `schedule.lua`.
+    pub fn add_later_to(&self, call: ScriptCall) -> ScriptCall {
+        let (placement, time) = match self.placement {
+            Placement::Now => ("now", 0),
+            Placement::After(delay) => ("after", micros(delay)),
+            Placement::At(due) => ("at", due.as_micros()),
+        };
+        self.add_plain_to(call).arg(placement).arg(time)
+    }
+
+    /// Its ten values, as in `store.lua`.
+    pub fn add_to(&self, call: ScriptCall) -> ScriptCall {
+        let call = self.add_later_to(call);
+        let Some(special) = &self.special else {
+            return call.arg("").arg(0).arg("").arg("").arg(0).arg("");
+        };
+        call.arg(special.lock.as_str())
+            .arg(micros(special.lock_for))
+            .arg(special.guard.as_str())
+            .arg(special.digest.as_str())
+            .arg(micros(IDEMPOTENCY_TTL))
+            .arg(special.group.as_str())
+    }
+}

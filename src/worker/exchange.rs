@@ -1,0 +1,302 @@
+//! The one loop that talks to the store for a worker: it hands back what ended and
+//! takes as many jobs as there are free permits, and waits without polling when
+//! there is none.
+
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, poll};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::Shared;
+use super::order::order;
+use super::settle::{Ended, Settling};
+use super::start::start;
+use crate::broker::{Delivery, Exchanged, Settled, Taken};
+use crate::error::{Error, Refusals};
+use crate::job::{QueueName, Transition};
+use crate::time::Backoff;
+
+/// Most jobs one script takes, and most that it settles: more would hold Redis up.
+const LARGEST: usize = 100;
+
+/// Round trips under way at a time, each for half of the places: while the store
+/// works on one, the answer of the other is read and its jobs run.
+const FLIGHTS: usize = 2;
+
+/// How long a look at the queues waits before it looks anew.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How soon a paused queue is looked at again; waiting on it would not block.
+/// The others are waited on meanwhile.
+const PAUSED: Duration = Duration::from_millis(250);
+
+/// How often a stopping worker looks whether its last job has ended.
+const STOPPING: Duration = Duration::from_millis(50);
+
+/// Jobs whose attempt is over, to be handed back with the next round trip.
+#[derive(Default)]
+pub(super) struct Outbox {
+    ended: Mutex<VecDeque<Ended>>,
+    called: Notify,
+}
+
+impl Outbox {
+    fn ended(&self) -> MutexGuard<'_, VecDeque<Ended>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a job back; its permit goes with it.
+    pub(super) fn put(&self, ended: Ended) {
+        self.ended().push_back(ended);
+        self.called.notify_one();
+    }
+
+    /// A permit was given back without a job.
+    pub(super) fn call(&self) {
+        self.called.notify_one();
+    }
+
+    fn take(&self, most: usize) -> Vec<Ended> {
+        let mut ended = self.ended();
+        let some = ended.len().min(most);
+        ended.drain(..some).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ended().is_empty()
+    }
+}
+
+/// Runs until the worker has stopped and its last job is settled.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut exchange = Exchange {
+        shared: &shared,
+        flights: FuturesUnordered::new(),
+        look: None,
+        empty: false,
+        paused: Vec::new(),
+        backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
+        refused: Refusals::default(),
+        resume: None,
+    };
+    loop {
+        exchange.launch().await;
+        let stopping = shared.stop.is_cancelled();
+        if stopping && exchange.is_over() {
+            return;
+        }
+        exchange.look_around();
+        tokio::select! {
+            biased;
+            Some(landed) = exchange.flights.next() => {
+                exchange.land(landed);
+                // So that quick jobs have ended before the next script leaves.
+                tokio::task::yield_now().await;
+            }
+            () = shared.outbox.called.notified(), if exchange.flights.len() < FLIGHTS => {
+                // Jobs that are about to end leave in the same script.
+                tokio::task::yield_now().await;
+            }
+            () = shared.stop.cancelled(), if !stopping => exchange.look = None,
+            () = over(&mut exchange.look) => {
+                exchange.look = None;
+                exchange.empty = false;
+            }
+            () = resumed(exchange.resume) => exchange.resume = None,
+            () = tokio::time::sleep(STOPPING), if stopping => {}
+        }
+    }
+}
+
+type Look = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn over(look: &mut Option<Look>) {
+    match look {
+        Some(look) => look.await,
+        None => pending().await,
+    }
+}
+
+async fn resumed(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+/// What came back of a round trip.
+struct Landed {
+    settlements: Vec<(Delivery, Transition)>,
+    rest: Vec<Settling>,
+    /// Free ones, beside those of the jobs handed back.
+    permits: Vec<OwnedSemaphorePermit>,
+    /// Whether jobs were asked for, and how many.
+    asked: usize,
+    exchanged: Exchanged,
+}
+
+type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+
+struct Exchange<'a> {
+    shared: &'a Arc<Shared>,
+    flights: FuturesUnordered<Flight>,
+    /// Under way while the queues are empty.
+    look: Option<Look>,
+    /// Whether the queues gave less than was asked for, and nothing came since.
+    empty: bool,
+    /// Queues that were paused the last time.
+    paused: Vec<QueueName>,
+    backoff: Backoff,
+    refused: Refusals,
+    /// Until when no job is asked for, because the store failed.
+    resume: Option<Instant>,
+}
+
+impl Exchange<'_> {
+    /// Starts what round trips there is work for.
+    async fn launch(&mut self) {
+        while self.flights.len() < FLIGHTS {
+            let lane = self.shared.settings.concurrency.div_ceil(FLIGHTS).min(LARGEST);
+            let ended = self.shared.outbox.take(lane);
+            let takes = !self.shared.stop.is_cancelled() && self.resume.is_none();
+            let permits = match takes && (!self.empty || !ended.is_empty()) {
+                true => self.free_permits(lane - ended.len()),
+                false => Vec::new(),
+            };
+            if ended.is_empty() && permits.is_empty() {
+                return;
+            }
+            let asked = if takes { ended.len() + permits.len() } else { 0 };
+            let mut flight: Flight = Box::pin(fly(Arc::clone(self.shared), ended, permits, asked));
+            if let Poll::Ready(landed) = poll!(&mut flight) {
+                flight = Box::pin(std::future::ready(landed));
+            }
+            self.flights.push(flight);
+            // On its way before the other one's answer is read: else both would be
+            // answered together from then on, and the store idle in between.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn free_permits(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        let permits = &self.shared.permits;
+        let free = || Arc::clone(permits).try_acquire_owned().ok();
+        std::iter::from_fn(free).take(most).collect()
+    }
+
+    /// Waits for jobs, where there is a permit for one and none is there.
+    fn look_around(&mut self) {
+        let shared = self.shared;
+        let free = shared.permits.available_permits() > 0;
+        if !self.empty || !free || self.resume.is_some() || shared.stop.is_cancelled() {
+            self.look = None;
+        } else if self.look.is_none() {
+            let shared = Arc::clone(shared);
+            let mut open = order(&shared.settings.queues, shared.settings.strict_priority);
+            open.retain(|queue| !self.paused.contains(queue));
+            let longest = if self.paused.is_empty() { LOOK } else { PAUSED };
+            self.look = Some(Box::pin(async move {
+                if open.is_empty() || shared.broker.wait(&open, longest).await.is_err() {
+                    tokio::time::sleep(PAUSED).await;
+                }
+            }));
+        }
+    }
+
+    fn land(&mut self, landed: Landed) {
+        let Landed { settlements, rest, mut permits, asked, exchanged } = landed;
+        let mut told = Vec::new();
+        let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
+        for (((delivery, transition), mut rest), settled) in each {
+            match settled {
+                Ok(settled) => {
+                    permits.extend(rest.permit.take());
+                    if settled == Settled::Lost {
+                        rest.lost(&delivery);
+                    } else {
+                        let transition = rest.done(self.shared, &delivery, transition, settled);
+                        told.push((rest, transition));
+                    }
+                }
+                // Not with the others again, which it may have stopped. Its permit
+                // stays with it.
+                Err(error) => {
+                    let shared = Arc::clone(self.shared);
+                    let again = rest.again(shared, delivery, transition, error);
+                    self.shared.tasks.spawn(again);
+                }
+            }
+        }
+        if !self.shared.settings.settled.is_empty() && !told.is_empty() {
+            // The application's hooks may take their time.
+            let shared = Arc::clone(self.shared);
+            self.shared.tasks.spawn(async move {
+                for (rest, transition) in &told {
+                    rest.tell(&shared, transition);
+                }
+            });
+        }
+        if asked > 0 {
+            self.take(exchanged.taken, permits, asked);
+        }
+    }
+
+    fn take(
+        &mut self,
+        taken: Result<Taken, Error>,
+        mut permits: Vec<OwnedSemaphorePermit>,
+        asked: usize,
+    ) {
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                let pause = self.backoff.next();
+                self.refused.note("fetching jobs", &error);
+                tracing::debug!("fetching failed, next try in {pause:?}: {error:?}");
+                self.resume = Some(Instant::now() + pause);
+                return;
+            }
+        };
+        self.backoff.reset();
+        self.refused.over();
+        self.empty = taken.deliveries.len() < asked;
+        self.paused = taken.paused;
+        let mut jobs = Vec::with_capacity(taken.deliveries.len());
+        for delivery in taken.deliveries {
+            let permit = permits.pop().expect("a store gives no more than was asked for");
+            jobs.push((delivery, permit));
+        }
+        start(self.shared, jobs);
+    }
+
+    /// Whether nothing runs, waits to be handed back, or is under way.
+    fn is_over(&self) -> bool {
+        let shared = self.shared;
+        let all = shared.settings.concurrency;
+        self.flights.is_empty()
+            && shared.permits.available_permits() == all
+            && shared.outbox.is_empty()
+    }
+}
+
+async fn fly(
+    shared: Arc<Shared>,
+    ended: Vec<Ended>,
+    permits: Vec<OwnedSemaphorePermit>,
+    asked: usize,
+) -> Landed {
+    let order = match asked {
+        0 => Vec::new(),
+        _ => order(&shared.settings.queues, shared.settings.strict_priority),
+    };
+    let (settlements, rest): (Vec<_>, Vec<_>) = ended.into_iter().map(Ended::parts).unzip();
+    // Never dropped half-way: jobs in a lost reply would wait for their lease.
+    let exchanged = shared.broker.exchange(&settlements, &order, asked).await;
+    Landed { settlements, rest, permits, asked, exchanged }
+}
