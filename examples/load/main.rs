@@ -1,0 +1,223 @@
+//! How fast, how exact, how flat: the load driver. It brings its own Redis unless it
+//! is told of one, and prints a table, or one JSON line with `--json`.
+//!
+//! ```sh
+//! cargo run --release --example load -- enqueue-one --jobs 20000
+//! cargo run --release --example load -- enqueue-concurrent --concurrency 64
+//! cargo run --release --example load -- enqueue-bulk --concurrency 2 --batch 1000
+//! cargo run --release --example load -- drain --concurrency 100 --redis redis://localhost:6379
+//! cargo run --release --example load -- drain --no-fill --redis redis://localhost:6379
+//! cargo run --release --example load -- drain --sleep-ms 10 --concurrency 1000
+//! cargo run --release --example load -- latency
+//! cargo run --release --example load -- delay --others 100000 --split
+//! cargo run --release --example load -- delay --retry
+//! cargo run --release --example load -- http --concurrency 32
+//! cargo run --release --example load -- mixed --concurrency 50
+//! cargo run --release --example load -- growth --kind waiting
+//! cargo run --release --example load -- soak --jobs 5000000
+//! ```
+//!
+//! It uses the queue `default`, in which nothing may be, and leaves nothing behind.
+
+mod app;
+mod delay;
+mod drain;
+mod enqueue;
+mod fill;
+mod growth;
+mod http;
+mod latency;
+mod meter;
+mod mixed;
+mod proxy;
+mod report;
+mod site;
+mod soak;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use site::Site;
+
+/// What every part may fail with: a sentence for whoever runs the driver.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Drives load against the job queue and measures it.
+#[derive(Parser)]
+#[command(name = "load", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// One caller enqueues, one await after another.
+    EnqueueOne(Common),
+    /// Many callers, each with a single job at a time.
+    EnqueueConcurrent(Common),
+    /// Batches of jobs, a few producers at a time.
+    EnqueueBulk {
+        #[command(flatten)]
+        common: Common,
+        /// Jobs of one call.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+        batch: u64,
+    },
+    /// A worker runs all jobs of a queue.
+    Drain {
+        #[command(flatten)]
+        common: Common,
+        /// Run what is in the queue (type `noop`, payload `{"n":i}`) instead of filling it.
+        #[arg(long)]
+        no_fill: bool,
+        /// Milliseconds that each handler sleeps.
+        #[arg(long, default_value_t = 0.0, conflicts_with = "spin_us")]
+        sleep_ms: f64,
+        /// Microseconds that each handler keeps its core busy.
+        #[arg(long, default_value_t = 0)]
+        spin_us: u64,
+    },
+    /// One job every 50 ms to an idle worker: enqueue returned → handler started.
+    Latency {
+        #[command(flatten)]
+        common: Common,
+        /// Enqueue from a process of its own.
+        #[arg(long)]
+        split: bool,
+    },
+    /// Jobs due at random instants 1 to 6 s ahead: started − due.
+    Delay {
+        #[command(flatten)]
+        common: Common,
+        /// Enqueue from a process of its own.
+        #[arg(long, conflicts_with = "retry")]
+        split: bool,
+        /// So many other jobs are scheduled for tomorrow.
+        #[arg(long, default_value_t = 0)]
+        others: u64,
+        /// Measure when failed jobs are tried again instead.
+        #[arg(long)]
+        retry: bool,
+    },
+    /// `POST /register` against a server of its own process.
+    Http {
+        #[command(flatten)]
+        common: Common,
+        /// A bare Rocket route that runs one script, to compare with.
+        #[arg(long)]
+        bare: bool,
+    },
+    /// Producers and a worker together; 5 % of the jobs fail once.
+    Mixed(Common),
+    /// The same work beside 1,000 and 1,000,000 other jobs, on a Redis of its own.
+    Growth(growth::Options),
+    /// Enqueues and runs jobs for long, and watches the memory of the process.
+    Soak(Common),
+    #[command(hide = true)]
+    Proxy(proxy::Alone),
+    #[command(hide = true)]
+    Serve(http::Serve),
+    #[command(hide = true)]
+    Produce(latency::Produce),
+}
+
+/// Where, how much, and how to tell.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// `redis://host:port[/db]`; without it the driver starts a `redis-server` of its own.
+    #[arg(long)]
+    redis: Option<String>,
+    /// How many jobs [default: 50000; 200 for latency and delay]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: Option<u64>,
+    /// Callers, or jobs that run at a time [default: 10; 2 for enqueue-bulk]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    concurrency: Option<u64>,
+    /// One JSON line on standard output, and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// The driver's own Redis writes an append-only file, synced every second.
+    #[arg(long, conflicts_with = "redis")]
+    aof: bool,
+    /// Milliseconds of round trip that are added on the way to Redis.
+    #[arg(long, default_value_t = 0.0)]
+    rtt_ms: f64,
+}
+
+impl Common {
+    fn jobs(&self, default: u64) -> u64 {
+        self.jobs.unwrap_or(default)
+    }
+
+    fn concurrency(&self, default: u64) -> usize {
+        self.concurrency.unwrap_or(default) as usize
+    }
+
+    /// Redis, with whatever is in it.
+    async fn full_site(&self) -> Outcome<Site> {
+        Site::open(self.redis.as_deref(), self.aof, self.rtt_ms).await
+    }
+
+    /// Redis, without a job in the queue.
+    async fn site(&self) -> Outcome<Site> {
+        let mut site = self.full_site().await?;
+        site.expect_empty().await?;
+        Ok(site)
+    }
+}
+
+async fn run(scenario: Scenario) -> Outcome<()> {
+    let json = |common: &Common| common.json;
+    let (report, json) = match scenario {
+        Scenario::EnqueueOne(common) => (enqueue::one(&common).await?, json(&common)),
+        Scenario::EnqueueConcurrent(common) => (enqueue::concurrent(&common).await?, json(&common)),
+        Scenario::EnqueueBulk { common, batch } => {
+            (enqueue::bulk(&common, batch).await?, json(&common))
+        }
+        Scenario::Drain { common, no_fill, sleep_ms, spin_us } => {
+            let work = match spin_us {
+                0 => app::Work::sleep(sleep_ms)?,
+                spin => app::Work::Spin(Duration::from_micros(spin)),
+            };
+            (drain::drain(&common, no_fill, work).await?, json(&common))
+        }
+        Scenario::Latency { common, split } => {
+            (latency::latency(&common, split).await?, json(&common))
+        }
+        Scenario::Delay { common, split, others, retry } => {
+            (delay::delay(&common, split, others, retry).await?, json(&common))
+        }
+        Scenario::Http { common, bare } => (http::http(&common, bare).await?, json(&common)),
+        Scenario::Mixed(common) => (mixed::mixed(&common).await?, json(&common)),
+        Scenario::Soak(common) => (soak::soak(&common).await?, json(&common)),
+        Scenario::Growth(options) => return growth::growth(&options).await,
+        Scenario::Proxy(options) => return proxy::alone(&options),
+        Scenario::Serve(serve) => return http::serve(&serve).await,
+        Scenario::Produce(produce) => return latency::produce(&produce).await,
+    };
+    report.print(json)
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("load: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // In a task, as an application's code is: the thread that waits for it is none of
+    // the runtime's, and each await there would go from one thread to another.
+    let outcome = runtime.block_on(runtime.spawn(run(cli.scenario)));
+    match outcome.unwrap_or_else(|error| Err(error.into())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A longer way to Redis: every answer arrives later by a fixed time, in order, and
+//! as many at a time as come. Threads, because a runtime's timer is too coarse.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::Outcome;
+
+/// A proxy by itself, so that peers may take the same way; it prints its port and
+/// ends with its input.
+#[derive(Args)]
+pub struct Alone {
+    #[arg(long)]
+    redis: String,
+    #[arg(long)]
+    rtt_ms: f64,
+}
+
+/// Runs it until its input ends.
+pub fn alone(options: &Alone) -> Outcome<()> {
+    let target = options.redis.trim_start_matches("redis://");
+    let proxy = Proxy::start(target, Duration::from_secs_f64(options.rtt_ms / 1e3))?;
+    println!("{}", proxy.port);
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
+pub struct Proxy {
+    pub port: u16,
+}
+
+impl Proxy {
+    /// Listens on a free port until the process ends.
+    pub fn start(target: &str, delay: Duration) -> Outcome<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let port = listener.local_addr()?.port();
+        let target = target.to_owned();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // Redis has gone: so has the way to it.
+                let Ok(server) = TcpStream::connect(&target) else { continue };
+                if let Err(error) = join(client, server, delay) {
+                    eprintln!("load: the proxy lost a connection: {error}");
+                }
+            }
+        });
+        Ok(Self { port })
+    }
+}
+
+fn join(client: TcpStream, server: TcpStream, delay: Duration) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || {
+        // Either end hung up.
+        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = to_server.shutdown(Shutdown::Both);
+    });
+    let (late, due) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let (mut from_server, mut to_client) = (server, client);
+    std::thread::spawn(move || {
+        let mut chunk = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_server.read(&mut chunk) {
+            if late.send((Instant::now() + delay, chunk[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        for (at, bytes) in due {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if to_client.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    Ok(())
+}
