@@ -129,6 +129,11 @@ host() {
   (cd tests/host && cargo build --locked)
 }
 
+# What the load driver is compared with still builds.
+peers() {
+  (cd benches/peers/go && [ -z "$(gofmt -l .)" ] && go vet ./...)
+}
+
 # Adds up cargo's `test result: ok. 3 passed; 1 failed; …` and what came of the
 # cases with Go, `interop: 3 of 4 passed, 0 skipped`.
 sum() {
@@ -149,6 +154,7 @@ step "Format" cargo fmt --check
 step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Tests" cargo test --all-features --locked --no-fail-fast
 step "Interoperation with Go Asynq" scripts/interop.sh
+step "Peers of the benchmarks" peers
 step "Without default features" cargo check --no-default-features --locked
 step "Documentation" docs
 step "Host application on Rocket 0.5.2" host

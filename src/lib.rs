@@ -129,6 +129,7 @@ pub mod internals {
     pub use crate::broker::memory::MemoryBroker;
     pub use crate::broker::*;
     pub use crate::config::*;
+    pub use crate::job::decide;
     pub use crate::pool::*;
     pub use crate::registry::*;
 

@@ -74,7 +74,14 @@ fn count(cell: &str) -> usize {
 
 #[test]
 fn what_documents_link_to_is_there() {
-    for document in ["README.md", "CHANGELOG.md", "docs/interop.md", "docs/defects.md"] {
+    for document in [
+        "README.md",
+        "CHANGELOG.md",
+        "docs/interop.md",
+        "docs/defects.md",
+        "docs/performance.md",
+        "benches/peers/README.md",
+    ] {
         let text = read(document);
         let folder = Path::new(document).parent().unwrap();
         let headings: BTreeSet<String> = text

@@ -10,8 +10,8 @@ use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{Job, JobContext, JobError, JobQueue, JobQueueFairing, Managed, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::Outcome;
 use crate::site::Site;
+use crate::{Outcome, nap};
 
 /// What Go peers know as the task type `noop`.
 #[derive(Serialize, Deserialize)]
@@ -183,7 +183,7 @@ async fn noop(job: Noop, context: JobContext, notes: Managed<Notes>) -> Result<(
     }
     match notes.work {
         Work::Nothing => {}
-        Work::Sleep(time) => tokio::time::sleep(time).await,
+        Work::Sleep(time) => nap::nap(time).await,
         Work::Spin(time) => {
             let end = Instant::now() + time;
             while Instant::now() < end {
@@ -191,7 +191,7 @@ async fn noop(job: Noop, context: JobContext, notes: Managed<Notes>) -> Result<(
             }
         }
         Work::FailSome(after) => {
-            if job.n % 20 == 0 && context.attempt() == 1 {
+            if job.n.is_multiple_of(20) && context.attempt() == 1 {
                 return Err(JobError::retry_in(after, "the first attempt fails"));
             }
         }

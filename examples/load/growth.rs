@@ -351,11 +351,10 @@ async fn due(size: u64, json: bool) -> Outcome<()> {
 async fn bytes_per_job(json: bool) -> Outcome<()> {
     const JOBS: u64 = 100_000;
     // {"n":1000000000000}: 19 bytes, and one more from 10^13 on.
-    let now = |n| Draft::new(Noop::new(10_000_000_000_000 + n));
+    let now = |n: u64| Draft::new(Noop::new(10_000_000_000_000 + n));
     let later =
         |n| Draft::new(Noop::new(10_000_000_000_000 + n)).delay(Duration::from_secs(86_400));
-    let kinds: [(&str, fn(u64) -> Draft); 2] = [("pending", now), ("scheduled", later)];
-    for (state, draft) in kinds {
+    for (state, draft) in [("pending", now as fn(u64) -> Draft), ("scheduled", later)] {
         let mut site = Site::open(None, false, 0.0).await?;
         let producer = app::producer(&site).await?;
         let before = site.info("memory", "used_memory").await?;

@@ -29,6 +29,7 @@ mod http;
 mod latency;
 mod meter;
 mod mixed;
+mod nap;
 mod proxy;
 mod report;
 mod site;

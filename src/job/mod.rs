@@ -33,7 +33,7 @@ pub(crate) use report::report;
 pub use schedule::Schedule;
 pub(crate) use schedule::{Wrong, duration_text, parse_duration};
 pub use state::JobState;
-pub(crate) use verdict::decide;
+pub use verdict::decide;
 pub use verdict::{AfterCancel, Outcome, Transition, UnknownJobs};
 
 use serde::Serialize;

@@ -140,7 +140,7 @@ impl Transition {
 }
 
 /// Decides what becomes of `job` after `outcome` at the instant `now`.
-pub(crate) fn decide(
+pub fn decide(
     job: &JobRecord,
     outcome: Outcome,
     policy: &RetryPolicy,

@@ -1,7 +1,7 @@
 //! The connections of one pool: made when first needed, shared, given up when
 //! they no longer serve, watched once a second.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +16,12 @@ use super::settings::PoolSettings;
 
 /// How long a failure to connect is given to everyone who asks.
 const REMEMBERED: Duration = Duration::from_millis(100);
-/// How often a connection is asked for a sign of life, or dialled anew.
+/// How often a connection that has said nothing since is asked for a sign of life, or
+/// a lost one dialled anew.
 const WATCH: Duration = Duration::from_secs(1);
+/// A pool beside another one is asked at each n-th of these times: the other one
+/// notices first that Redis has gone.
+const QUIET: u32 = 3;
 /// So many timeouts in a row and the link counts as half open.
 const TIMEOUTS: u32 = 2;
 /// The library mends a Cluster's links itself and is given more time for it.
@@ -146,6 +150,7 @@ impl Core {
     fn note(&self, slot: &Slot, generation: u64, error: Option<&RedisError>) {
         let Some(error) = error else {
             slot.failures.store(0, Ordering::Relaxed);
+            slot.heard.store(true, Ordering::Relaxed);
             return;
         };
         if self.is_lost(slot, error) && slot.give_up(generation) {
@@ -190,14 +195,15 @@ impl Core {
         let mut ticks = tokio::time::interval(WATCH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await;
-        loop {
+        for nth in (0_u32..).cycle() {
             ticks.tick().await;
-            futures_util::future::join_all(self.slots.iter().map(|slot| self.look_after(slot)))
-                .await;
+            let asks = !self.health.quiet || nth % QUIET == 0;
+            let slots = self.slots.iter().map(|slot| self.look_after(slot, asks));
+            futures_util::future::join_all(slots).await;
         }
     }
 
-    async fn look_after(self: &Arc<Self>, slot: &Slot) {
+    async fn look_after(self: &Arc<Self>, slot: &Slot, asks: bool) {
         let Some((generation, mut link)) = slot.live() else {
             // What came of it is remembered and logged where it is found out.
             let _ = self.connection(slot).await;
@@ -205,6 +211,11 @@ impl Core {
         };
         // A PING would wait behind the blocking command, which is its own watch.
         if self.blocking && slot.in_flight.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        // A server may answer, and be the master no more.
+        let heard = slot.heard.swap(false, Ordering::Relaxed);
+        if (heard || !asks) && !self.dialer.is_sentinel() {
             return;
         }
         let sign_of_life = async {
@@ -235,6 +246,8 @@ struct Slot {
     generation: AtomicU64,
     dialing: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
     failures: AtomicU32,
+    /// An answer came since the watch looked last.
+    heard: AtomicBool,
     in_flight: AtomicUsize,
 }
 

@@ -14,6 +14,8 @@ use super::failure::timed_out;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often the connection is asked for a sign of life.
+const WATCH: Duration = Duration::from_secs(3);
 /// How long dialling, subscribing or a sign of life may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -59,7 +61,7 @@ async fn round(
     *subscribed = true;
     let watch = async {
         loop {
-            sleep(LONGEST_PAUSE).await;
+            sleep(WATCH).await;
             let alive = timeout(PATIENCE, sink.ping::<Value>()).await;
             if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
                 return error;

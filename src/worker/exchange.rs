@@ -25,9 +25,10 @@ use crate::time::Backoff;
 /// Most jobs one script takes, and most that it settles: more would hold Redis up.
 const LARGEST: usize = 100;
 
-/// Round trips under way at a time, each for half of the places: while the store
-/// works on one, the answer of the other is read and its jobs run.
-const FLIGHTS: usize = 2;
+/// Round trips under way at a time, each for at most half of the places: while the store
+/// works on one, the answer of another is read and its jobs run. Two carry the load
+/// where jobs are many; where they end one by one, each leaves at once.
+const FLIGHTS: usize = 4;
 
 /// How long a look at the queues waits before it looks anew.
 const LOOK: Duration = Duration::from_secs(5);
@@ -162,7 +163,7 @@ impl Exchange<'_> {
     /// Starts what round trips there is work for.
     async fn launch(&mut self) {
         while self.flights.len() < FLIGHTS {
-            let lane = self.shared.settings.concurrency.div_ceil(FLIGHTS).min(LARGEST);
+            let lane = self.shared.settings.concurrency.div_ceil(2).min(LARGEST);
             let ended = self.shared.outbox.take(lane);
             let takes = !self.shared.stop.is_cancelled() && self.resume.is_none();
             let permits = match takes && (!self.empty || !ended.is_empty()) {

@@ -1,6 +1,6 @@
 module peers/asynq
 
-go 1.25
+go 1.24.0
 
 require (
 	github.com/google/uuid v1.6.0

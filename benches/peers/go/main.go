@@ -149,7 +149,9 @@ func (b *bench) enqueue(callers int) time.Duration {
 	b.begin()
 	began := time.Now()
 	for range callers {
-		wait.Go(func() {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= b.jobs {
@@ -158,7 +160,7 @@ func (b *bench) enqueue(callers int) time.Duration {
 				_, err := client.Enqueue(task(n))
 				check(err)
 			}
-		})
+		}()
 	}
 	wait.Wait()
 	return time.Since(began)
@@ -196,7 +198,9 @@ func (b *bench) bulk(batch int) time.Duration {
 	b.begin()
 	began := time.Now()
 	for range b.concurrency {
-		wait.Go(func() {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
 			for {
 				first := int(next.Add(int64(batch))) - batch
 				if first >= b.jobs {
@@ -213,7 +217,7 @@ func (b *bench) bulk(batch int) time.Duration {
 				_, err := pipe.Exec(ctx)
 				check(err)
 			}
-		})
+		}()
 	}
 	wait.Wait()
 	return time.Since(began)

@@ -1,9 +1,11 @@
 //! The script calls of the hot path, each for some jobs of one queue.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::future::join;
 
 use super::RedisBroker;
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use super::storing::{By, Storing};
 use crate::broker::{Enqueued, Extended, Lease};
@@ -31,11 +33,14 @@ impl RedisBroker {
             let add = |_, call| jobs.iter().fold(call, |call, job| job.add_plain_to(call));
             let mut reply = self.ask(&SCRIPTS.push, queue, Repeat::Never, add).await?;
             let due = reply.now();
-            let stored = |_: &Storing| match reply.int()? {
-                1 => Ok(Enqueued::Created { state: JobState::Pending, due }),
-                _ => Ok(Enqueued::IdConflict),
-            };
-            return jobs.iter().map(stored).collect();
+            self.loaded.store(true, Ordering::Relaxed);
+            let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];
+            while !reply.is_empty() {
+                let nth = (reply.size()? as usize).checked_sub(1);
+                let one = nth.and_then(|nth| stored.get_mut(nth));
+                *one.ok_or_else(reply::unexpected)? = Enqueued::IdConflict;
+            }
+            return Ok(stored);
         }
         if alike && by == By::Schedule {
             let add = |attempt, call: ScriptCall| {

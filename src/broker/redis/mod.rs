@@ -31,7 +31,7 @@ pub mod wire;
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,8 @@ pub struct RedisBroker {
     settling: Arc<Unheard>,
     archive: Arc<ArchiveSettings>,
     warned: Arc<AtomicBool>,
+    /// The server knows the script that stores most jobs.
+    loaded: Arc<AtomicBool>,
 }
 
 impl RedisBroker {
@@ -129,6 +131,7 @@ impl RedisBroker {
             settling: Arc::default(),
             archive: Arc::default(),
             warned: Arc::default(),
+            loaded: Arc::default(),
         }
     }
 
@@ -213,39 +216,38 @@ impl Broker for RedisBroker {
             }
             let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
             let queues = by_queue(jobs.iter().map(|new| &new.record.queue));
+            let failed: Vec<OnceLock<Error>> = queues.iter().map(|_| OnceLock::new()).collect();
             let (mut leading, mut following) = (Vec::new(), Vec::new());
-            for (of_queue, (queue, places)) in queues.iter().enumerate() {
+            for ((queue, places), failed) in queues.iter().zip(&failed) {
                 let parts = batches(places, |at| jobs[at].record.payload_bytes().len());
                 for (nth, part) in parts.into_iter().enumerate() {
                     let call = async move {
+                        // Nothing is waited for twice.
+                        if let Some(error) = failed.get() {
+                            return (part, Err(not_sent(error)));
+                        }
                         let some = part.iter().map(|&at| Storing::of(queue, &jobs[at]));
                         let some: Vec<_> = some.collect();
-                        (part, self.store_batch(&some).await)
+                        let stored = self.store_batch(&some).await;
+                        if let Err(error) = &stored {
+                            // The first error stays.
+                            let _ = failed.set(error.clone());
+                        }
+                        (part, stored)
                     };
-                    if nth == 0 {
-                        leading.push(call)
-                    } else {
-                        following.push((of_queue, part, call))
-                    }
+                    if nth == 0 { leading.push(call) } else { following.push(call) }
                 }
             }
             // They leave in their order on one connection, and the answers are waited
-            // for together. Only a queue's first call goes ahead: a server that does
-            // not know the script yet asks for it, and would run that call last. Where
-            // it fails, the others are not sent: nothing is waited for twice.
-            let leading = stream::iter(leading).buffered(SIDE_BY_SIDE);
-            let mut stored: Vec<_> = leading.collect().await;
-            let following = following.into_iter().map(|(nth, part, call)| {
-                let failed = stored[nth].1.as_ref().err().map(not_sent);
-                async move {
-                    match failed {
-                        Some(error) => (part, Err(error)),
-                        None => call.await,
-                    }
-                }
-            });
-            let following: Vec<_> = following.collect();
-            let calls = stream::iter(following).buffered(SIDE_BY_SIDE);
+            // for together. A server that does not know the script yet asks for it, and
+            // would run that call last: then a queue's first call goes ahead.
+            let mut stored = Vec::new();
+            if !self.loaded.load(Ordering::Relaxed) {
+                let first = stream::iter(leading.drain(..)).buffered(SIDE_BY_SIDE);
+                stored = first.collect().await;
+            }
+            let calls = leading.into_iter().chain(following).collect::<Vec<_>>();
+            let calls = stream::iter(calls).buffered(SIDE_BY_SIDE);
             stored.extend(calls.collect::<Vec<_>>().await);
             for (places, answer) in stored {
                 match answer {

@@ -5,7 +5,7 @@
 -- ARGV[1]  now in microseconds, or empty: the time of this server
 -- ARGV[2…] per job two values: id, message
 --
--- Returns  now, then per job 1 (pending) or 0 (the id is in use)
+-- Returns  now, then the numbers of the jobs whose id is in use; the others are pending
 --
 -- It does without common.lua, whose functions cost more than the work here.
 
@@ -17,31 +17,29 @@ if now == '' then
 end
 local task = string.sub(KEYS[1], 1, -8) .. 't:'
 
--- In what is written below, the list comes first, unlike in Asynq: that fails where the
--- key is none, and nothing is left half done. Three zeros make it nanoseconds.
 if #ARGV == 3 then
   local id = ARGV[2]
   task = task .. id
-  if call('EXISTS', task) == 1 then return {now, 0} end
+  if call('EXISTS', task) == 1 then return {now, 1} end
+  -- Unlike in Asynq the list first: that fails where the key is none, and nothing is
+  -- left half done. Three zeros make it nanoseconds.
   call('LPUSH', KEYS[1], id)
   call('HSET', task, 'msg', ARGV[3], 'state', 'pending', 'pending_since', now .. '000')
-  return {now, 1}
+  return {now}
 end
 
-local answer, fresh, ids, since = {now}, {}, {}, now .. '000'
+call('LLEN', KEYS[1])
+local answer, ids, number, since = {now}, {}, 0, now .. '000'
 for at = 2, #ARGV, 2 do
   local id = ARGV[at]
-  if fresh[id] or call('EXISTS', task .. id) == 1 then
-    answer[#answer + 1] = 0
+  local key = task .. id
+  if call('EXISTS', key) == 1 then
+    answer[#answer + 1] = at / 2
   else
-    fresh[id] = ARGV[at + 1]
-    ids[#ids + 1] = id
-    answer[#answer + 1] = 1
+    call('HSET', key, 'msg', ARGV[at + 1], 'state', 'pending', 'pending_since', since)
+    number = number + 1
+    ids[number] = id
   end
 end
-if #ids == 0 then return answer end
-call('LPUSH', KEYS[1], unpack(ids))
-for _, id in ipairs(ids) do
-  call('HSET', task .. id, 'msg', fresh[id], 'state', 'pending', 'pending_since', since)
-end
+if number > 0 then call('LPUSH', KEYS[1], unpack(ids)) end
 return answer
