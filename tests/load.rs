@@ -135,6 +135,7 @@ fn growth_compares_two_sizes() {
 #[case("drian", "drian")]
 #[case("drain --jobs many", "many")]
 #[case("drain --jobs 0", "0")]
+#[case("growth --sizes 10", "found 1")]
 #[case("drain --sleep-ms -1", "-1")]
 #[case("drain --redis nonsense://x", "nonsense")]
 #[case("drain --redis 127.0.0.1:1 --no-fill", "does not answer")]

@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, value_enum)]
     kind: Vec<Kind>,
     /// How few and how many [default: 1000,1000000; for queues 1,1000; for groups 1000,100000]
-    #[arg(long, value_delimiter = ',', num_args = 2)]
+    #[arg(long, value_delimiter = ',')]
     sizes: Vec<u64>,
     /// One JSON line for each measurement.
     #[arg(long)]
@@ -71,6 +71,10 @@ pub async fn growth(options: &Options) -> Outcome<()> {
         Kind::Due,
         Kind::Memory,
     ];
+    if !matches!(options.sizes.len(), 0 | 2) {
+        let found = options.sizes.len();
+        return Err(format!("--sizes: expected two numbers, found {found}").into());
+    }
     let kinds = if options.kind.is_empty() { &all[..] } else { &options.kind[..] };
     for &kind in kinds {
         let sizes = match (&options.sizes[..], kind) {
@@ -214,7 +218,7 @@ async fn prepare(kind: Kind, size: u64, site: &mut Site, queue: &JobQueue) -> Ou
             fill::bulk(queue, size, fill::BATCH, 2, draft).await?;
         }
         Kind::Retrying => put(&mut site.connection, "retry", size, 86_400).await?,
-        Kind::Archived => put(&mut site.connection, "archived", size.min(9_000), 0).await?,
+        Kind::Archived => put(&mut site.connection, "archived", size, 0).await?,
         Kind::Completed => put(&mut site.connection, "completed", size, 86_400).await?,
         Kind::Queues | Kind::Due | Kind::Memory => {}
     }

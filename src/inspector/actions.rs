@@ -39,7 +39,7 @@ impl Inspector {
     /// Not counted as a failure. It keeps its unique lock, unless
     /// `jobqueue.release_lock_on_archive` says otherwise. O(log n); for a pending
     /// job in the middle of a long line O(n) in pages, none of which holds up the
-    /// store. From the middle of more than 500,000 pending jobs it is taken by
+    /// store. From the middle of more than 300,000 pending jobs it is taken by
     /// letting the newest of them take its place in line.
     ///
     /// # Errors
@@ -125,13 +125,13 @@ impl Inspector {
 
     /// Archives all jobs of a state, or of a group: [`archive`](Self::archive) for
     /// each. Beyond the archive's limit the oldest go. See [`Bulk`], also for lists
-    /// of more than 500,000 pending jobs and for selections by type.
+    /// of more than 300,000 pending jobs and for selections by type.
     pub fn archive_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Archive, of)
     }
 
     /// Deletes all jobs of a state, or of a group: [`delete`](Self::delete) for
-    /// each. See [`Bulk`], also for lists of more than 500,000 pending jobs and for
+    /// each. See [`Bulk`], also for lists of more than 300,000 pending jobs and for
     /// selections by type.
     pub fn delete_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Delete, of)
@@ -224,7 +224,7 @@ pub struct BulkProgress {
 /// * [Of a type](Selection::of_type), jobs are found by walking along a list that
 ///   workers and other callers shorten and shift meanwhile: some may be skipped.
 ///   Do it again for the rest.
-/// * Where some of more than 500,000 pending jobs are taken out of the middle of
+/// * Where some of more than 300,000 pending jobs are taken out of the middle of
 ///   their line, the newest ones may take their places, and run earlier: moving half
 ///   of such a list together would hold up the store.
 ///

@@ -85,6 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
         refused: Refusals::default(),
         resume: None,
+        several: false,
     };
     loop {
         exchange.launch().await;
@@ -98,11 +99,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Some(landed) = exchange.flights.next() => {
                 exchange.land(landed);
                 // So that quick jobs have ended before the next script leaves.
-                tokio::task::yield_now().await;
+                give_way(&shared, exchange.several).await;
             }
             () = shared.outbox.called.notified(), if exchange.flights.len() < FLIGHTS => {
                 // Jobs that are about to end leave in the same script.
-                tokio::task::yield_now().await;
+                give_way(&shared, exchange.several).await;
             }
             () = shared.stop.cancelled(), if !stopping => exchange.look = None,
             () = over(&mut exchange.look) => {
@@ -112,6 +113,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = resumed(exchange.resume) => exchange.resume = None,
             () = tokio::time::sleep(STOPPING), if stopping => {}
         }
+    }
+}
+
+/// Lets jobs go first, where there are several.
+async fn give_way(shared: &Shared, several: bool) {
+    if several {
+        shared.starting.give_way().await;
     }
 }
 
@@ -157,6 +165,8 @@ struct Exchange<'a> {
     refused: Refusals,
     /// Until when no job is asked for, because the store failed.
     resume: Option<Instant>,
+    /// Whether several jobs came with the last answer.
+    several: bool,
 }
 
 impl Exchange<'_> {
@@ -181,7 +191,7 @@ impl Exchange<'_> {
             self.flights.push(flight);
             // On its way before the other one's answer is read: else both would be
             // answered together from then on, and the store idle in between.
-            tokio::task::yield_now().await;
+            give_way(self.shared, self.several).await;
         }
     }
 
@@ -273,7 +283,7 @@ impl Exchange<'_> {
             let permit = permits.pop().expect("a store gives no more than was asked for");
             jobs.push((delivery, permit));
         }
-        start(self.shared, jobs);
+        self.several = start(self.shared, jobs);
     }
 
     /// Whether nothing runs, waits to be handed back, or is under way.

@@ -32,10 +32,12 @@ pub(super) type Taken = (Delivery, OwnedSemaphorePermit);
 #[derive(Default)]
 pub(super) struct Starting {
     line: Mutex<VecDeque<Taken>>,
-    /// How many were started.
-    started: AtomicU64,
+    /// How many starts began, and how many came to their end or first wait.
+    begun: AtomicU64,
+    past: AtomicU64,
     asleep: AtomicBool,
     wake: Notify,
+    nudge: Notify,
 }
 
 impl Starting {
@@ -43,15 +45,27 @@ impl Starting {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Taken> {
-        self.started.fetch_add(1, Ordering::Relaxed);
-        self.line().pop_front()
+    /// Lets jobs start before the caller goes on. The runtime runs the caller again
+    /// when this thread has nothing else to do; a job that keeps it would hold the
+    /// caller up, unless the minder sees it.
+    pub(super) async fn give_way(&self) {
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now() => {}
+            () = self.nudge.notified() => {}
+        }
     }
 
-    /// Sees to it that none waits for another one's start. For ever; on a thread that
-    /// runs no handlers.
+    fn wake_minder(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sees to it that nothing waits for a job that keeps its thread. For ever; on a
+    /// thread that runs no handlers.
     pub(super) async fn mind(&self, shared: &Arc<Shared>, runtime: &Handle) {
-        let (mut before, mut quiet) = (0, 0);
+        let (mut before, mut quiet) = ((0, 0), 0);
         loop {
             if quiet == QUIET {
                 self.asleep.store(true, Ordering::SeqCst);
@@ -61,19 +75,29 @@ impl Starting {
                 quiet = 0;
             }
             tokio::time::sleep(MIND).await;
-            let started = self.started.load(Ordering::Relaxed);
+            let past = self.past.load(Ordering::Relaxed);
+            let now = (self.begun.load(Ordering::Relaxed), past);
             let waiting = !self.line().is_empty();
-            if waiting && started == before {
-                shared.tasks.spawn_on(start_all(Arc::clone(shared)), runtime);
+            let busy = waiting || now.0 > now.1;
+            if busy && now == before {
+                self.nudge.notify_one();
+                if waiting {
+                    shared.tasks.spawn_on(start_all(Arc::clone(shared)), runtime);
+                }
             }
-            quiet = if waiting { 0 } else { quiet + 1 };
-            before = started;
+            quiet = if busy { 0 } else { quiet + 1 };
+            before = now;
         }
     }
 }
 
-/// Starts these jobs, in their order.
-pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) {
+/// Starts these jobs, in their order. Whether they are several: then the caller should
+/// [give way](Starting::give_way), so that quick ones have ended when it goes on.
+pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) -> bool {
+    let several = jobs.len() > 1;
+    if several {
+        shared.starting.wake_minder();
+    }
     let starts_alone = |job: &Taken| {
         let entry = shared.registry.get(&job.0.job.job_type);
         entry.is_some_and(|entry| entry.pace.starts_alone())
@@ -83,15 +107,11 @@ pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) {
     for job in alone.into_iter().chain(single) {
         shared.tasks.spawn(start_alone(Arc::clone(shared), job));
     }
-    if together.is_empty() {
-        return;
+    if !together.is_empty() {
+        shared.starting.line().extend(together);
+        shared.tasks.spawn(start_all(Arc::clone(shared)));
     }
-    let starting = &shared.starting;
-    starting.line().extend(together);
-    shared.tasks.spawn(start_all(Arc::clone(shared)));
-    if starting.asleep.swap(false, Ordering::SeqCst) {
-        starting.wake.notify_one();
-    }
+    several
 }
 
 async fn start_alone(shared: Arc<Shared>, job: Taken) {
@@ -101,10 +121,21 @@ async fn start_alone(shared: Arc<Shared>, job: Taken) {
 }
 
 async fn start_all(shared: Arc<Shared>) {
-    while let Some(job) = shared.starting.next() {
+    loop {
+        let next = shared.starting.line().pop_front();
+        let Some(job) = next else { return };
         if let Some(waits) = begin(&shared, job).await {
             shared.tasks.spawn(waits);
         }
+    }
+}
+
+/// A start that is over when this is dropped, however it ended.
+struct Past<'a>(&'a AtomicU64);
+
+impl Drop for Past<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -115,8 +146,11 @@ async fn begin(
 ) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
     let pace = shared.registry.get(&delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
     let mut job = Box::pin(execute::run(Arc::clone(shared), delivery, permit));
-    let began = Instant::now();
+    let (starting, began) = (&shared.starting, Instant::now());
+    starting.begun.fetch_add(1, Ordering::Relaxed);
+    let over = Past(&starting.past);
     let waits = poll!(&mut job).is_pending();
+    drop(over);
     if let Some(pace) = pace
         && began.elapsed() > QUICK
     {

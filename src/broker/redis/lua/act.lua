@@ -19,12 +19,12 @@
 --
 -- Differs from Asynq:
 -- * the long list of pending jobs is not searched in one go, nor is all of it
---   moved together. From the middle of a list of more than 500,000 a job is taken
+--   moved together. From the middle of a list of more than 300,000 a job is taken
 --   by putting the newest one in its place;
 -- * a new payload replaces that very message which was read, in any state.
 
 local PENDING = KEYS[1]
-local NEAR, BESIDE, MOVED = 5000, 1000, 250000
+local NEAR, BESIDE, MOVED = 5000, 1000, 150000
 local id, repeated = ARGV[9], tonumber(ARGV[10]) > 0
 
 local task = redis.call('HMGET', T .. id, 'msg', 'state', 'group')

@@ -16,12 +16,12 @@
 --
 -- Differs from Asynq, which does all in one go and blocks the server meanwhile. The
 -- order is the same: what is due, or was archived, first is first. Only where some
--- of a list of more than 500,000 pending jobs are taken out of its middle, which
+-- of a list of more than 300,000 pending jobs are taken out of its middle, which
 -- would move the half of it, the newest ones take their places.
 
 local STATE, GROUP, TYPE = ARGV[8], ARGV[9], ARGV[13]
 local PENDING = KEYS[1]
-local MOVED = 250000
+local MOVED = 150000
 local listed = STATE == 'pending'
 local from = listed and PENDING or container(STATE, GROUP)
 local size = redis.call(listed and 'LLEN' or 'ZCARD', from)
