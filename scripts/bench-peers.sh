@@ -76,6 +76,7 @@ start_redis() {
     PORT=$((11000 + RANDOM % 20000))
     redis-cli -p "$PORT" ping >/dev/null 2>&1 || break
   done
+  rm -rf "$DIR/appendonlydir"
   redis-server --port "$PORT" --bind 127.0.0.1 --save '' --dir "$DIR" --appendonly "$1" \
     --appendfsync everysec >/dev/null 2>&1 &
   REDIS=$!
