@@ -50,9 +50,11 @@ OUT=target/bench-peers
 mkdir -p "$OUT"
 LOAD=target/release/examples/load
 ASYNQ=$OUT/asynq
+RUST=$OUT/rust/release/peer
 echo "Building …" >&2
 cargo build --release --locked --example load >&2 || exit 1
 (cd benches/peers/go && go build -o "../../../$ASYNQ" .) || exit 1
+(cd benches/peers/rust && CARGO_TARGET_DIR="../../../$OUT/rust" cargo build --release --locked --quiet) || exit 1
 (cd benches/peers/bullmq && npm ci --no-audit --no-fund --silent >/dev/null) || exit 1
 
 DIR=$(mktemp -d) || exit 1
@@ -111,17 +113,20 @@ compare() {
   run "$line" ours "$url" "$LOAD" "$@" --json
   [[ $peers != *asynq* ]] || run "$line" asynq "$url" "$ASYNQ" "$@"
   [[ $peers != *bullmq* ]] || run "$line" bullmq "$url" node benches/peers/bullmq/peer.js "$@"
+  [[ $peers != *bare* ]] || run "$line" bare-lua "$url" "$RUST" bare "$@"
+  # It drains no more than 7,000: see benches/peers/README.md.
+  [[ $peers != *apalis* ]] || run "$line" apalis "$url" "$RUST" apalis "$@" --jobs "$((JOBS < 7000 ? JOBS : 7000))"
 }
 
 measure() {
   local line=$1 ms at
   case $line in
-    enqueue-one) compare "$line" "asynq bullmq" enqueue-one --jobs $((JOBS * 2 / 5)) --concurrency 1 ;;
-    enqueue-64) compare "$line" "asynq bullmq" enqueue-concurrent --jobs "$JOBS" --concurrency 64 ;;
-    enqueue-256) compare "$line" "asynq bullmq" enqueue-concurrent --jobs "$JOBS" --concurrency 256 ;;
-    enqueue-bulk) compare "$line" "asynq bullmq" enqueue-bulk --jobs $((JOBS * 2)) --concurrency 2 --batch 1000 ;;
-    drain-10) compare "$line" "asynq bullmq" drain --jobs "$JOBS" --concurrency 10 ;;
-    drain-100) compare "$line" "asynq bullmq" drain --jobs "$JOBS" --concurrency 100 ;;
+    enqueue-one) compare "$line" "asynq bullmq bare apalis" enqueue-one --jobs $((JOBS * 2 / 5)) --concurrency 1 ;;
+    enqueue-64) compare "$line" "asynq bullmq bare" enqueue-concurrent --jobs "$JOBS" --concurrency 64 ;;
+    enqueue-256) compare "$line" "asynq bullmq bare" enqueue-concurrent --jobs "$JOBS" --concurrency 256 ;;
+    enqueue-bulk) compare "$line" "asynq bullmq bare apalis" enqueue-bulk --jobs $((JOBS * 2)) --concurrency 2 --batch 1000 ;;
+    drain-10) compare "$line" "asynq bullmq bare apalis" drain --jobs "$JOBS" --concurrency 10 ;;
+    drain-100) compare "$line" "asynq bullmq bare apalis" drain --jobs "$JOBS" --concurrency 100 ;;
     drain-100-aof) compare "$line" "asynq bullmq" drain --jobs "$JOBS" --concurrency 100 ;;
     drain-100-rtt)
       # All take the same longer way.
@@ -144,7 +149,7 @@ measure() {
     sleep-*)
       ms=${line#sleep-} ms=${ms%%ms*} at=${line##*-}
       # Two seconds of work.
-      compare "$line" "" drain --sleep-ms "$ms" --jobs $((2000 * at / ms)) --concurrency "$at"
+      compare "$line" "asynq bullmq" drain --sleep-ms "$ms" --jobs $((2000 * at / ms)) --concurrency "$at"
       ;;
   esac
 }

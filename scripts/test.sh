@@ -131,7 +131,9 @@ host() {
 
 # What the load driver is compared with still builds.
 peers() {
-  (cd benches/peers/go && [ -z "$(gofmt -l .)" ] && go vet ./...)
+  (cd benches/peers/go && [ -z "$(gofmt -l .)" ] && go vet ./...) &&
+    (cd benches/peers/rust && cargo fmt --check &&
+      CARGO_TARGET_DIR=../../../target/bench-peers/rust cargo check --locked)
 }
 
 # Adds up cargo's `test result: ok. 3 passed; 1 failed; …` and what came of the

@@ -178,8 +178,17 @@ async fn watch(site: &mut Site) -> Outcome<()> {
     Ok(())
 }
 
+/// How many commands were slow; each is named on standard error.
 async fn slow(site: &mut Site) -> Outcome<u64> {
-    Ok(redis::cmd("SLOWLOG").arg("LEN").query_async(&mut site.connection).await?)
+    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    let found: Vec<Entry> =
+        redis::cmd("SLOWLOG").arg(&["GET", "128"]).query_async(&mut site.connection).await?;
+    for (.., micros, words, _, _) in &found {
+        let words: Vec<String> =
+            words.iter().take(4).map(|w| w.chars().take(60).collect()).collect();
+        eprintln!("{:.1} ms: {}", *micros as f64 / 1e3, words.join(" "));
+    }
+    Ok(found.len() as u64)
 }
 
 /// Jobs spread over many queues.

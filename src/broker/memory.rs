@@ -251,10 +251,10 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn due_changed(&self) -> Answer<'_, ()> {
+    fn due_changed(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move {
             self.shared.due.notified().await;
-            Ok(())
+            Ok(Vec::new())
         })
     }
 

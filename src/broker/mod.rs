@@ -290,8 +290,8 @@ pub trait Broker:
     fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()>;
 
     /// Returns when a job may have become due earlier than was known, from this
-    /// process or another.
-    fn due_changed(&self) -> Answer<'_, ()>;
+    /// process or another: the queues in which, or none where it may be any.
+    fn due_changed(&self) -> Answer<'_, Vec<QueueName>>;
 
     /// Tells the world about a worker process; to be repeated every 5 s.
     fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;

@@ -1,7 +1,9 @@
 //! Moves due jobs to the workers, sleeping exactly until the next one is due.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
 
 use super::{Round, Service};
 use crate::broker::Broker;
@@ -11,14 +13,25 @@ use crate::job::QueueName;
 /// Most jobs moved by one script.
 const BATCH: usize = 100;
 
+/// How many queues are asked at a time: on a way of a millisecond, a thousand asked one
+/// after another would take longer than until the next look.
+const SIDE_BY_SIDE: usize = 32;
+
 pub(crate) struct Forwarder {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
+    /// When each of them is to be looked at again.
+    looks: Mutex<Vec<Instant>>,
 }
 
 impl Forwarder {
     pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
-        Self { broker, queues }
+        let looks = Mutex::new(vec![Instant::now(); queues.len()]);
+        Self { broker, queues, looks }
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves what is due, unless that is too much at once; how long until the next look.
@@ -43,19 +56,40 @@ impl Service for Forwarder {
     const NAME: &'static str = "forwarding due jobs";
 
     async fn tick(&self) -> Result<Duration, Error> {
-        let mut next = self.next_whole_second();
+        let now = Instant::now();
+        let due: Vec<usize> =
+            self.looks().iter().enumerate().filter(|(_, at)| **at <= now).map(|(n, _)| n).collect();
+        let latest = now + self.next_whole_second();
+        let ask = |at: usize| async move {
+            let next = self.forward(&self.queues[at]).await;
+            (at, next, Instant::now())
+        };
+        let mut asked = stream::iter(due.iter().copied()).map(ask).buffer_unordered(SIDE_BY_SIDE);
         let mut round = Round::default();
-        for queue in &self.queues {
-            if let Some(due) = round.note(self.forward(queue).await) {
-                next = next.min(due.unwrap_or(next));
-            }
+        while let Some((at, next, then)) = asked.next().await {
+            let next = round.note(next).flatten();
+            // Also where it failed: the others do not wait for it.
+            self.looks()[at] = next.map_or(latest, |next| latest.min(then + next));
         }
-        round.end(next)
+        let mut looks = self.looks();
+        if round.failed_at_all() {
+            // The store is away: how long until they are tried again is the loop's to say.
+            due.iter().for_each(|at| looks[*at] = now);
+        }
+        let next = looks.iter().min().copied().unwrap_or(latest);
+        round.end(next.saturating_duration_since(Instant::now()))
     }
 
     async fn woken(&self) {
-        if self.broker.due_changed().await.is_err() {
-            std::future::pending().await
+        let Ok(changed) = self.broker.due_changed().await else {
+            return std::future::pending().await;
+        };
+        let now = Instant::now();
+        let mut looks = self.looks();
+        for (queue, at) in self.queues.iter().zip(looks.iter_mut()) {
+            if changed.is_empty() || changed.contains(queue) {
+                *at = now;
+            }
         }
     }
 }

@@ -70,6 +70,11 @@ impl Round {
         }
     }
 
+    /// Whether no queue was served, and some should have been.
+    fn failed_at_all(&self) -> bool {
+        self.failed.is_some() && !self.served
+    }
+
     /// Failed only where no queue was served.
     fn end(self, next: Duration) -> Result<Duration, Error> {
         match self.failed {

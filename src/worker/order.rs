@@ -7,27 +7,19 @@ use crate::job::QueueName;
 /// The order in which the queues are asked this time: by priority where it is
 /// strict; else drawn, each queue's chance to be next being its weight.
 pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<QueueName> {
-    let mut left: Vec<(&QueueName, u32)> =
-        queues.iter().filter(|(_, weight)| **weight > 0).map(|(q, w)| (q, *w)).collect();
-    if strict {
-        left.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
-        return left.into_iter().map(|(queue, _)| queue.clone()).collect();
-    }
-    let mut order = Vec::with_capacity(left.len());
-    while !left.is_empty() {
-        let total: u64 = left.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut drawn = fastrand::u64(0..total);
-        let next = left
-            .iter()
-            .position(|(_, weight)| {
-                let hit = drawn < u64::from(*weight);
-                drawn = drawn.saturating_sub(u64::from(*weight));
-                hit
-            })
-            .expect("the draw is below the sum of the weights");
-        order.push(left.swap_remove(next).0.clone());
-    }
-    order
+    let serving = queues.iter().filter(|(_, weight)| **weight > 0);
+    let mut drawn: Vec<(f64, &QueueName)> = serving
+        .map(|(queue, weight)| {
+            let weight = f64::from(*weight);
+            // Who waits for an event of a rate as its weight has that chance to be first,
+            // and among those left again (Efraimidis and Spirakis, 2006): one draw for each
+            // queue, where there may be thousands.
+            let key = if strict { -weight } else { -(1.0 - fastrand::f64()).ln() / weight };
+            (key, queue)
+        })
+        .collect();
+    drawn.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    drawn.into_iter().map(|(_, queue)| queue.clone()).collect()
 }
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ async fn an_earlier_due_time_is_heard_of_from_another_handle(
         let due = Placement::After(secs(1000 - n));
         other.enqueue(&[on.job(&format!("job-{n}")).placed(due)]).await.unwrap();
         if let Ok(answer) = tokio::time::timeout(PATIENCE / 100, &mut heard).await {
-            return answer.unwrap().unwrap();
+            answer.unwrap().unwrap();
+            return;
         }
     }
     panic!("nothing was heard");

@@ -30,8 +30,8 @@ impl RedisBroker {
         let safe = jobs.iter().all(Storing::leaves_a_trace);
         let repeat = if safe { Repeat::Safe } else { Repeat::Never };
         if alike && by == By::Push {
-            let add = |_, call| jobs.iter().fold(call, |call, job| job.add_plain_to(call));
-            let mut reply = self.ask(&SCRIPTS.push, queue, Repeat::Never, add).await?;
+            let add = |call| jobs.iter().fold(call, |call, job| job.add_plain_to(call));
+            let mut reply = self.tell(&SCRIPTS.push, queue, add).await?;
             let due = reply.now();
             self.loaded.store(true, Ordering::Relaxed);
             let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];

@@ -8,17 +8,23 @@ use crate::time::{Clock, Timestamp};
 /// An answer that took longer says little about the time between.
 const PROMPT: Duration = Duration::from_millis(50);
 
+/// How long the store's time is known well enough to be told back to it.
+const LATELY: Duration = Duration::from_secs(1);
+
 const UNKNOWN: i64 = i64::MIN;
 
 pub(super) struct StoreClock {
     source: Clock,
     /// Microseconds the store is ahead of this host.
     ahead: AtomicI64,
+    /// When that was learned, in microseconds of this host.
+    learned: AtomicI64,
 }
 
 impl StoreClock {
     pub fn new(source: Clock) -> Self {
-        Self { source, ahead: AtomicI64::new(UNKNOWN) }
+        let unknown = || AtomicI64::new(UNKNOWN);
+        Self { source, ahead: unknown(), learned: unknown() }
     }
 
     /// What scripts get as their time: nothing where the server's rules.
@@ -48,6 +54,14 @@ impl StoreClock {
         (told && self.source.fixed().is_none()).then(|| self.now())
     }
 
+    /// The store's time, where one of its answers told it just now. What happens at this
+    /// very moment can be given that time, which spares the store a look at its clock.
+    pub fn told_lately(&self) -> Option<Timestamp> {
+        let told = self.told()?;
+        let age = self.source.now().as_micros().abs_diff(self.learned.load(Ordering::Relaxed));
+        (u128::from(age) < LATELY.as_micros()).then_some(told)
+    }
+
     /// What was learned is wrong: this host's clock was set, or the store's.
     pub fn forget(&self) {
         self.ahead.store(UNKNOWN, Ordering::Relaxed);
@@ -60,6 +74,7 @@ impl StoreClock {
             return;
         }
         let then = asked + took / 2;
+        self.learned.store(asked.as_micros(), Ordering::Relaxed);
         self.ahead.store(theirs.as_micros().saturating_sub(then.as_micros()), Ordering::Relaxed);
     }
 }
@@ -82,7 +97,19 @@ mod tests {
         clock.learn(clock.host(), clock.host() + Duration::from_secs(3600));
         assert!(clock.now().since(clock.host()) > Duration::from_secs(3599));
         assert!(clock.told().is_some());
+        assert!(clock.told_lately().is_some());
         clock.forget();
         assert_eq!(clock.told(), None);
+        assert_eq!(clock.told_lately(), None);
+    }
+
+    #[test]
+    fn what_was_learned_long_ago_is_not_told_back() {
+        let clock = StoreClock::new(Clock::system());
+        let now = clock.host();
+        clock.learn(now, now);
+        clock.learned.store(now.as_micros() - 1_000_001, Ordering::Relaxed);
+        assert!(clock.told().is_some());
+        assert_eq!(clock.told_lately(), None);
     }
 }

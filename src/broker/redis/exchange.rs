@@ -16,6 +16,9 @@ use crate::pool::{Repeat, ScriptCall};
 /// Most queues of one script call: each costs the server a look.
 const MOST_QUEUES: usize = 200;
 
+/// How many of the queues are looked at first: where jobs are many, these have some.
+const FIRST_QUEUES: usize = 16;
+
 /// What one script call does for a queue.
 struct Part<'a> {
     queue: &'a QueueName,
@@ -82,9 +85,14 @@ impl RedisBroker {
         let mut unsettled = ended.len();
         let mut parts = self.parts(ended, queues, most);
         let together = !self.pool.is_cluster() && self.failing.is_empty();
-        let mut at_once = if together { MOST_QUEUES } else { 1 };
+        // Those behind the first are looked at where the first have nothing to give.
+        let first = parts.iter().rposition(|part| !part.ended.is_empty()).map_or(0, |at| at + 1);
+        let mut at_once = if together { first.clamp(FIRST_QUEUES, MOST_QUEUES) } else { 1 };
         while !parts.is_empty() {
             let next: Vec<Part> = parts.drain(..at_once.min(parts.len())).collect();
+            if together && at_once > 1 {
+                at_once = MOST_QUEUES;
+            }
             // What could not be settled makes no room.
             let own: usize = next.iter().map(|part| part.ended.len()).sum();
             let used = taken.deliveries.len() + unsettled - own;
@@ -147,8 +155,9 @@ impl RedisBroker {
         Exchanged { settled, taken }
     }
 
-    /// The queues to take from, in their order, each with its settlements; then
-    /// those with settlements alone. At most [`BATCH`] of them in one part.
+    /// The first queues to take from, each with its settlements; then the other
+    /// settlements, then the other queues to take from. At most [`BATCH`] settlements
+    /// in one part.
     fn parts<'a>(
         &self,
         ended: &'a [(Delivery, Transition)],
@@ -160,7 +169,9 @@ impl RedisBroker {
         let mut steps = by_queue(ended.iter().map(|(delivery, _)| &delivery.lease.queue));
         let mut parts = Vec::with_capacity(queues.len());
         let mut step = |at: usize| (at, Step::new(&ended[at].0, &ended[at].1, now, release));
-        for queue in queues.iter().filter(|_| most > 0) {
+        let queues = if most > 0 { queues } else { &[] };
+        let (first, others) = queues.split_at(queues.len().min(FIRST_QUEUES));
+        for queue in first {
             let own = steps.iter().position(|(name, _)| *name == queue);
             let mut places = own.map(|own| steps.remove(own).1).unwrap_or_default();
             let more = places.split_off(places.len().min(BATCH));
@@ -176,6 +187,8 @@ impl RedisBroker {
                 parts.push(Part { queue, ended, gives: false });
             }
         }
+        let look = |queue| Part { queue, ended: Vec::new(), gives: true };
+        parts.extend(others.iter().map(look));
         parts
     }
 
@@ -204,7 +217,8 @@ impl RedisBroker {
         };
         let answer = if swaps {
             let add = |_, call: ScriptCall| {
-                parts[0].add_done_to(call.arg(room).arg(until.as_str()).arg(owner))
+                let call = parts[0].add_done_to(call.arg(room).arg(until.as_str()).arg(owner));
+                parts[0].done().fold(call, |call, (_, step)| call.arg(step.lease.ends))
             };
             self.ask(&SCRIPTS.swap, parts[0].queue, repeat, add).await
         } else {

@@ -151,6 +151,21 @@ impl RedisBroker {
         self.ask_all(script, [queue].into_iter(), repeat, arguments).await
     }
 
+    /// Runs a queue's script once, with the store's time as it is known here: for what
+    /// happens now, and is compared with nothing.
+    async fn tell(
+        &self,
+        script: &LuaScript,
+        queue: &QueueName,
+        arguments: impl Fn(ScriptCall) -> ScriptCall + Send + Sync,
+    ) -> Result<Reply, Error> {
+        let Some(now) = self.clock.told_lately() else {
+            return self.ask(script, queue, Repeat::Never, |_, call| arguments(call)).await;
+        };
+        let call = |_| arguments(ScriptCall::new().key(keys::pending(queue)).arg(now.as_micros()));
+        Reply::timed(self.pool.eval(script, Repeat::Never, call).await?)
+    }
+
     /// Runs a script of several queues, which a Cluster has not in one place.
     async fn ask_all<'a>(
         &self,
@@ -392,11 +407,8 @@ impl Broker for RedisBroker {
         })
     }
 
-    fn due_changed(&self) -> Answer<'_, ()> {
-        Box::pin(async move {
-            self.wake.changed(&self.pool).await;
-            Ok(())
-        })
+    fn due_changed(&self) -> Answer<'_, Vec<QueueName>> {
+        Box::pin(async move { Ok(self.wake.changed(&self.pool).await) })
     }
 
     fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {

@@ -1,7 +1,7 @@
 //! Word that a job may have become due earlier than was known: from this
 //! process, and from others through a channel of our own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -13,9 +13,23 @@ use crate::job::QueueName;
 use crate::pool::RedisPool;
 use crate::time::Timestamp;
 
+/// The queues of which there was word, until somebody asks.
+#[derive(Default)]
+struct Heard {
+    queues: Mutex<HashSet<QueueName>>,
+    changed: Notify,
+}
+
+impl Heard {
+    fn note(&self, queue: QueueName) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue);
+        self.changed.notify_one();
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Wake {
-    changed: Arc<Notify>,
+    heard: Arc<Heard>,
     /// The next due time of each queue that was forwarded here.
     next: Mutex<HashMap<QueueName, Option<Timestamp>>>,
     subscription: Mutex<Option<Subscription>>,
@@ -28,7 +42,7 @@ impl Wake {
         let known = next.entry(queue.clone()).or_default();
         if known.is_none_or(|known| due < known) {
             *known = Some(due);
-            self.changed.notify_one();
+            self.heard.note(queue.clone());
         }
     }
 
@@ -43,10 +57,17 @@ impl Wake {
         next.get(queue).is_some_and(|next| next.is_some_and(|due| due <= now))
     }
 
-    /// Returns at the next word; one that came before is not missed.
-    pub async fn changed(&self, pool: &Arc<RedisPool>) {
+    /// Returns at the next word, with the queues that it is about; what came before is
+    /// not missed.
+    pub async fn changed(&self, pool: &Arc<RedisPool>) -> Vec<QueueName> {
         self.subscribe(pool);
-        self.changed.notified().await;
+        loop {
+            self.heard.changed.notified().await;
+            let mut queues = self.heard.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            if !queues.is_empty() {
+                return queues.drain().collect();
+            }
+        }
     }
 
     fn subscribe(&self, pool: &Arc<RedisPool>) {
@@ -54,12 +75,18 @@ impl Wake {
         if subscription.as_ref().is_some_and(|running| !running.task.is_finished()) {
             return;
         }
-        let (pool, changed, stop) =
-            (Arc::clone(pool), Arc::clone(&self.changed), CancellationToken::new());
-        let heard = stop.clone();
+        let (pool, heard, stop) =
+            (Arc::clone(pool), Arc::clone(&self.heard), CancellationToken::new());
+        let until = stop.clone();
         let task = tokio::spawn(async move {
-            let on_message = Arc::new(move |_: String, _: Vec<u8>| changed.notify_one());
-            pool.subscribe(vec![keys::WAKE.to_owned()], on_message, heard).await;
+            let on_message = Arc::new(move |_: String, name: Vec<u8>| {
+                // Whatever else anybody publishes there names no queue of ours.
+                if let Some(queue) = str::from_utf8(&name).ok().and_then(|n| QueueName::new(n).ok())
+                {
+                    heard.note(queue);
+                }
+            });
+            pool.subscribe(vec![keys::WAKE.to_owned()], on_message, until).await;
         });
         *subscription = Some(Subscription { stop, task });
     }

@@ -32,7 +32,7 @@ end
 local LONG = string.rep('-', 65)
 local function add_leases(leases)
   local key = Q .. 'lease'
-  if #leases > 8 and redis.call('ZCARD', key) <= 128 then
+  if #leases > 6 and redis.call('OBJECT', 'ENCODING', key) ~= 'skiplist' then
     redis.call('ZADD', key, 0, LONG)
     redis.call('ZADD', key, unpack(leases))
     redis.call('ZREM', key, LONG)

@@ -7,7 +7,8 @@
 -- ARGV[2]  how many jobs to take at most
 -- ARGV[3]  until when the caller waits for the answer, or empty
 -- ARGV[4]  the owner: a number that no other call has
--- ARGV[5]  how many jobs are done; then their ids, then their owners
+-- ARGV[5]  how many jobs are done; then their ids, then their owners, then the ends of
+--          their leases in microseconds
 --
 -- Returns  now, 1 if it was too late to take jobs, how many were not the caller's any
 --          more, the numbers of these, 1 if the queue is paused, and what deliver.lua
@@ -36,8 +37,11 @@ if done > 0 then
     local id, score = ARGV[5 + nth], scores[nth]
     local task, ours = T .. id, false
     if score then
-      -- A whole second is a Go worker's.
-      ours = string.find(score, '.', 1, true) and call('HGET', task, 'x_owner') == ARGV[5 + done + nth]
+      -- No two leases of a job end at the same time; another end may be ours as well,
+      -- extended meanwhile. A whole second is a Go worker's.
+      local ends = math.floor(tonumber(score) * SECOND + 0.5)
+      ours = ends % SECOND ~= 0 and (ends == tonumber(ARGV[5 + 2 * done + nth])
+        or call('HGET', task, 'x_owner') == ARGV[5 + done + nth])
     else
       local found = call('HMGET', task, 'state', 'x_owner')
       ours = found[1] == 'active' and found[2] == ARGV[5 + done + nth] and call('LPOS', ACTIVE, id)
@@ -58,16 +62,27 @@ local paused = size > 0 and call('EXISTS', Q .. 'paused') == 1
 
 if number > 0 then
   call('ZREM', LEASES, unpack(ids))
-  -- Those that were taken first are at the end and mostly end first; in a long list,
-  -- that is found out by a look at its end.
-  local looks = running > 128 and 3 or -1
-  for nth = 1, number do
-    local from_end = looks < 0
-    if looks > 0 then
-      from_end = call('LPOS', ACTIVE, ids[nth], 'RANK', -1, 'MAXLEN', 64)
-      looks = from_end and 3 or looks - 1
+  -- Those that were taken first are at the end and mostly end first: often these very
+  -- jobs, which then leave at once.
+  local oldest, others = number > 1 and call('LRANGE', ACTIVE, -number, -1) or {}, 0
+  local there = {}
+  for _, id in ipairs(oldest) do
+    if not seen[id] or there[id] then others = others + 1 end
+    there[id] = true
+  end
+  if #oldest == number and others == 0 then
+    call('RPOP', ACTIVE, number)
+  else
+    -- In a long list, a look at its end tells where a job is.
+    local looks = running > 128 and 3 or -1
+    for nth = 1, number do
+      local from_end = looks < 0 or there[ids[nth]]
+      if looks > 0 and not from_end then
+        from_end = call('LPOS', ACTIVE, ids[nth], 'RANK', -1, 'MAXLEN', 64)
+        looks = from_end and 3 or looks - 1
+      end
+      call('LREM', ACTIVE, from_end and -1 or 1, ids[nth])
     end
-    call('LREM', ACTIVE, from_end and -1 or 1, ids[nth])
   end
   call('DEL', unpack(gone))
   -- The days since the epoch as a date (Howard Hinnant).
@@ -145,7 +160,7 @@ for nth = 1, number do
 end
 call('LPUSH', ACTIVE, unpack(fresh))
 -- See add_leases() in deliver.lua.
-if others + number > 16 and others <= 128 then
+if others + number > 3 and call('OBJECT', 'ENCODING', LEASES) ~= 'skiplist' then
   local long = string.rep('-', 65)
   call('ZADD', LEASES, 0, long, unpack(leases))
   call('ZREM', LEASES, long)
