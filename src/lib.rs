@@ -71,6 +71,9 @@
 //!
 //! **Test.** [`testing`] has a queue without Redis whose clock the test moves.
 //!
+//! **Limit.** [`RateLimit::fairing`] bounds what one client may ask of any Rocket
+//! application, with or without a queue.
+//!
 //! **Errors.** One [`Error`] with questions such as [`Error::is_duplicate`] and
 //! [`Error::is_unavailable`]; as a route's answer it is a [`ProblemDetails`].
 //!
@@ -88,6 +91,7 @@ mod error;
 mod inspector;
 mod job;
 mod pool;
+mod rate_limit;
 mod registry;
 mod runtime;
 mod scheduler;
@@ -121,7 +125,10 @@ pub use scheduler::{PeriodicInfo, PeriodicJobs};
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.
 pub use time::Clock;
 pub use time::Timestamp;
-pub use web::{FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails};
+pub use web::{
+    FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails, RateLimit,
+    RateLimitFairing,
+};
 
 /// What the crate's own tests use of its private modules. No promises.
 #[doc(hidden)]

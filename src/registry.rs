@@ -121,6 +121,8 @@ pub struct Entry {
     /// `None` leaves it to the application's policy.
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) pace: Arc<Pace>,
+    /// Reads a payload as the handler will; what is wrong with it.
+    check: fn(&[u8]) -> Result<(), String>,
     /// Around this handler, the outermost first.
     layers: Arc<[Layer]>,
     run: Run,
@@ -157,6 +159,14 @@ impl Entry {
     /// The payload's JSON Schema, where the job type gives one.
     pub fn schema(&self) -> Option<&serde_json::Value> {
         self.schema.as_ref()
+    }
+
+    /// Reads a payload as the handler will.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] where it cannot be read; the message quotes none of it.
+    pub(crate) fn check(&self, payload: &[u8]) -> Result<(), Error> {
+        (self.check)(payload).map_err(Error::invalid)
     }
 
     pub(crate) fn retry_policy_or<'a>(&'a self, default: &'a RetryPolicy) -> &'a RetryPolicy {
@@ -274,6 +284,10 @@ macro_rules! handlers {
                     needs,
                     retry: J::retry_policy(),
                     pace: Arc::default(),
+                    check: |payload| match serde_json::from_slice::<J>(payload) {
+                        Ok(_) => Ok(()),
+                        Err(error) => Err(unmarshal_text(&error)),
+                    },
                     layers: Arc::from([]),
                     run: Arc::new(move |context, _state| {
                         #[allow(non_snake_case)]
@@ -345,6 +359,13 @@ impl Registry {
         self.layers = layers.into();
     }
 
+    /// All handlers, by job type.
+    pub(crate) fn entries(&self) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> = self.entries.values().collect();
+        entries.sort_by_key(|entry| &entry.job_type);
+        entries
+    }
+
     pub(crate) fn get(&self, job_type: &str) -> Option<&Entry> {
         self.entries.get(job_type)
     }
@@ -387,6 +408,7 @@ where
         needs: Vec::new(),
         retry: None,
         pace: Arc::default(),
+        check: |_| Ok(()),
         layers: Arc::from([]),
         run: Arc::new(move |context, _| {
             let handler = Arc::clone(&handler);

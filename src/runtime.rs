@@ -14,6 +14,7 @@ use crate::inspector::Inspector;
 use crate::job::QueueName;
 use crate::registry::{Registry, State};
 use crate::scheduler::{Aggregation, Cron, PeriodicJobs, Periodicals, Scheduler};
+use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
 
 /// How long after its last answer the store still counts as ready.
@@ -158,6 +159,11 @@ impl Runtime {
 
     pub(crate) fn inspector(&self) -> Inspector {
         Inspector::new(Arc::clone(&self.broker)).with_max_payload(self.client.max_payload())
+    }
+
+    /// The store's time, as well as it is known.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.broker.now()
     }
 
     /// Where jobs are kept, for the line at liftoff.

@@ -1,5 +1,5 @@
-//! The registration page as a person meets it: headless Chromium against a
-//! Rocket that listens. Screenshots go to `target/screenshots/`.
+//! The pages as a person meets them: headless Chromium against a Rocket that
+//! listens. Screenshots go to `target/screenshots/`.
 #![cfg(feature = "dashboard")]
 
 use std::path::Path;
@@ -10,8 +10,11 @@ use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rocket::fairing::AdHoc;
-use rocket_jobqueue::JobQueue;
+use rocket_jobqueue::{
+    Draft, Job, JobError, JobQueue, JobQueueFairing, JobState, Page, Periodic, QueueName,
+};
 use rstest::rstest;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -20,6 +23,11 @@ use tokio::sync::mpsc;
 
 /// An application on a free port; the address of its pages.
 async fn pages() -> String {
+    pages_of(JobQueue::fairing().memory()).await.0
+}
+
+/// The same with this queue, and its handle.
+async fn pages_of(fairing: JobQueueFairing) -> (String, JobQueue) {
     let figment = rocket::Config::figment()
         .merge(("log_level", "off"))
         .merge(("address", "127.0.0.1"))
@@ -27,14 +35,13 @@ async fn pages() -> String {
         .merge(("jobqueue.allow_memory_in_release", true));
     let (tell, mut told) = mpsc::unbounded_channel();
     let rocket =
-        rocket::custom(figment)
-            .attach(JobQueue::fairing().memory())
-            .attach(AdHoc::on_liftoff("port", |rocket| {
-                Box::pin(async move { tell.send(rocket.config().port).unwrap() })
-            }));
+        rocket::custom(figment).attach(fairing).attach(AdHoc::on_liftoff("port", |rocket| {
+            let queue = rocket.state::<JobQueue>().unwrap().clone();
+            Box::pin(async move { tell.send((rocket.config().port, queue)).unwrap() })
+        }));
     tokio::spawn(rocket.launch());
-    let port = told.recv().await.expect("the application listens");
-    format!("http://127.0.0.1:{port}/api/dm-jobqueue/ui")
+    let (port, queue) = told.recv().await.expect("the application listens");
+    (format!("http://127.0.0.1:{port}/api/dm-jobqueue/ui"), queue)
 }
 
 /// How a person's browser is set.
@@ -241,5 +248,224 @@ async fn the_overview_counts_what_the_form_registered(
     assert_eq!(browser.see("tbody th").await, "default");
     assert_eq!(browser.see("tbody td:nth-of-type(3)").await, "1", "scheduled");
     browser.shoot(name).await;
+    browser.close().await;
+}
+
+/// What people may write into a job, and a page must not believe.
+const HOSTILE: &str = "\"><script>document.title='taken'</script><img src=x onerror=alert(1)>";
+
+#[derive(Serialize, Deserialize)]
+struct Mail {
+    to: String,
+}
+
+impl Job for Mail {
+    const TYPE: &'static str = "mail:send";
+}
+
+async fn mail(job: Mail) -> Result<(), JobError> {
+    Err(JobError::give_up(format!("no such address: {}", job.to)))
+}
+
+/// Jobs of every kind that a person looks for.
+async fn operated() -> (String, JobQueue) {
+    let weekly = Periodic::new("0 3 * * 1", Mail { to: "everybody".to_owned() });
+    let (pages, queue) = pages_of(JobQueue::fairing().memory().handle(mail).periodic(weekly)).await;
+    for n in 0..3 {
+        queue.enqueue(Mail { to: format!("nobody-{n}") }).await.unwrap();
+    }
+    queue.enqueue(Mail { to: HOSTILE.to_owned() }).await.unwrap();
+    let later = Duration::from_secs(3600);
+    let drafts = (0..40).map(|n| Draft::new(Mail { to: format!("later-{n}") }).delay(later));
+    queue.enqueue_all(drafts).await.into_iter().for_each(|stored| drop(stored.unwrap()));
+    let name = QueueName::new("default").unwrap();
+    loop {
+        let info = queue.inspector().queue(&name).await.unwrap();
+        if info.sizes.get("archived").copied() == Some(4) {
+            return (pages, queue);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Browser {
+    async fn open_page(&self, address: &str) {
+        self.client.goto(address).await.expect("the page opens");
+    }
+
+    async fn click(&self, css: &str) {
+        self.see(css).await;
+        let element = self.client.find(Locator::Css(css)).await.unwrap();
+        element.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
+    }
+
+    async fn count(&self, css: &str) -> usize {
+        self.client.find_all(Locator::Css(css)).await.unwrap().len()
+    }
+
+    /// Waits for the page that a click leads to: until this element has this text.
+    async fn until(&self, css: &str, text: &str) {
+        let mut found = String::new();
+        for _ in 0..500 {
+            // It may vanish between two questions.
+            if let Ok(element) = self.client.find(Locator::Css(css)).await {
+                found = element.text().await.unwrap_or_default();
+            }
+            if found.contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{css}: expected {text:?}, found {found:?}");
+    }
+
+    /// The same for so many of them.
+    async fn until_count(&self, css: &str, expected: usize) {
+        for _ in 0..500 {
+            if self.count(css).await == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{css}: expected {expected}, found {}", self.count(css).await);
+    }
+}
+
+#[rstest]
+#[case::light("operate-light", PLAIN)]
+#[case::dark("operate-dark", Settings { dark: true, ..PLAIN })]
+#[case::dark_phone("operate-phone", Settings { phone: true, dark: true, ..PLAIN })]
+#[tokio::test]
+async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] settings: Settings) {
+    let (pages, queue) = operated().await;
+    let browser = Browser::open(settings).await;
+    browser.open_page(&pages).await;
+    browser.shoot(&format!("{name}-overview")).await;
+    browser.click("tbody th a").await;
+    browser.until("h1", "Queue default").await;
+    browser.click(".tabs a[href$='state=archived']").await;
+    browser.until_count("tbody tr", 4).await;
+    browser.shoot(&format!("{name}-archived")).await;
+
+    // One of them, by its text.
+    browser
+        .client
+        .find(Locator::Css("#search"))
+        .await
+        .unwrap()
+        .send_keys("NOBODY-1")
+        .await
+        .unwrap();
+    browser.click(".search button").await;
+    browser.see("#search[value='NOBODY-1']").await;
+    browser.until_count("tbody tr", 1).await;
+    browser.click("tbody th a").await;
+    browser.until("h1", "Job mail:send").await;
+    browser.until("pre.bad", "no such address: nobody-1").await;
+    browser.shoot(&format!("{name}-job")).await;
+
+    // Its payload is changed, and it runs again, and fails again.
+    browser.click("section .sure summary").await;
+    let payload = browser.client.find(Locator::Css("#payload")).await.unwrap();
+    payload.clear().await.unwrap();
+    payload.send_keys("{\"to\":\"somebody\"}").await.unwrap();
+    browser.click("form[action$='/edit'] button").await;
+    browser.until("[role=status]", "The payload is changed.").await;
+    browser.click("form[action$='/run'] button").await;
+    browser.until("[role=status]", "The job runs now.").await;
+    for _ in 0..100 {
+        browser.client.refresh().await.unwrap();
+        browser.until("h1", "Job mail:send").await;
+        let error = browser.client.find(Locator::Css("pre.bad")).await;
+        if let Ok(error) = error
+            && error.text().await.is_ok_and(|text| text.contains("somebody"))
+        {
+            break;
+        }
+    }
+    browser.until("pre.bad", "no such address: somebody").await;
+    browser.click("details:has(form[action$='/delete']) summary").await;
+    browser.click("form[action$='/delete'] button").await;
+    browser.until("[role=status]", "The job is deleted.").await;
+
+    // All that are left, after being told how many.
+    browser.click(".tabs a[href$='state=scheduled']").await;
+    browser.until_count("tbody tr", 30).await;
+    browser.click(".more a").await;
+    browser.see("tbody").await;
+    browser.until_count("tbody tr", 10).await;
+    browser.click("details:has(input[value='archive']) summary").await;
+    browser.until("details[open] p", "All 40 scheduled jobs.").await;
+    browser.click("details[open] button").await;
+    browser.until("[role=status]", "40 jobs done.").await;
+    let found = queue.inspector().queue(&QueueName::new("default").unwrap()).await.unwrap();
+    assert_eq!(found.sizes["archived"], 43);
+
+    browser.click("form[action$='/pause'] button").await;
+    browser.until("[role=status]", "The queue is paused.").await;
+    browser.click("form[action$='/resume'] button").await;
+    browser.until("[role=status]", "The queue is resumed.").await;
+
+    browser.click("nav a[href$='/ui/schedules']").await;
+    browser.until("tbody code", "0 3 * * 1").await;
+    browser.click("tbody button").await;
+    browser.until("[role=status]", "A job is enqueued.").await;
+    browser.shoot(&format!("{name}-schedules")).await;
+    browser.click("nav a[href$='/ui/servers']").await;
+    browser.until("h1", "Workers").await;
+    browser.shoot(&format!("{name}-servers")).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn everything_can_be_read_without_scripts_and_in_japanese() {
+    let (pages, queue) = operated().await;
+    let browser = Browser::open(Settings { scripts: false, language: "ja", ..PLAIN }).await;
+    for (path, title) in [
+        ("", "ジョブキュー"),
+        ("/queues/default?state=archived", "キュー default"),
+        ("/schedules", "定期実行"),
+        ("/servers", "ワーカー"),
+        ("/queues/none", "ジョブキュー"),
+    ] {
+        browser.open_page(&format!("{pages}{path}")).await;
+        browser.until("h1", title).await;
+    }
+    let name = QueueName::new("default").unwrap();
+    let found = queue.inspector().jobs(&name, JobState::Scheduled, &Page::default()).await.unwrap();
+    let id = found.rows[0].id();
+    browser.open_page(&format!("{pages}/jobs/default/{id}")).await;
+    browser.until("h1", "ジョブ mail:send").await;
+    assert!(browser.see("pre").await.contains("later-"));
+    browser.shoot("operate-ja-job").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
+    let (pages, queue) = operated().await;
+    let name = QueueName::new("default").unwrap();
+    let page = Page::default().size(100).unwrap();
+    let found = queue.inspector().jobs(&name, JobState::Archived, &page).await.unwrap();
+    let is_hostile = |info: &&rocket_jobqueue::JobInfo| info.job.last_error.contains("<script>");
+    let id = found.rows.iter().filter_map(|row| row.job()).find(is_hostile).unwrap().job.id.clone();
+
+    let browser = Browser::open(PLAIN).await;
+    browser.open_page(&pages).await;
+    browser.client.find(Locator::Css("#find")).await.unwrap().send_keys(id.as_str()).await.unwrap();
+    browser.click(".find button").await;
+    browser.until("h1", "Job mail:send").await;
+    assert!(browser.see("pre.bad").await.contains(HOSTILE));
+    assert!(browser.see("section pre:not(.bad)").await.contains("<script>"));
+    assert_eq!(browser.client.title().await.unwrap(), "Job mail:send");
+    browser.until_count("img, script", 0).await;
+
+    browser.open_page(&format!("{pages}/queues/default?state=archived&search=%3Cscript%3E")).await;
+    assert_eq!(browser.value("#search").await, "<script>");
+    browser.until_count("tbody tr", 1).await;
+    browser.until_count("img, script", 0).await;
+
+    browser.open_page(&format!("{pages}/find?id=nobody")).await;
+    browser.until("main .card", "No job has this id.").await;
     browser.close().await;
 }

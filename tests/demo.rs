@@ -77,6 +77,30 @@ fn failed_attempts_archives_and_completions_leave_their_lines() {
 }
 
 #[test]
+fn the_demo_limits_requests_and_a_variable_overrides_its_files() {
+    let limits = |variables: &[(&str, &str)]| {
+        let program = Program::start("demo", &["--no-greeting"], variables);
+        let url = format!("{}/api/dm-jobqueue/register", program.origin());
+        let json = "Content-Type: application/json";
+        let post = || curl(&["-i", "-X", "POST", "-H", json, "-d", "{}", &url]);
+        (0..6).map(|_| post()).collect::<Vec<_>>()
+    };
+    let answers = limits(&[]);
+    let first = answers[0].1.to_lowercase();
+    assert!(first.contains("x-ratelimit-limit: 60"), "{first}");
+    assert!(first.contains("x-ratelimit-hour-limit: 1000"), "{first}");
+    assert!(answers.iter().all(|(status, _)| *status == 201));
+
+    let answers = limits(&[("ROCKET_RATE_LIMIT", "{requests_per_minute=5}")]);
+    assert_eq!(
+        answers.iter().map(|(status, _)| *status).collect::<Vec<_>>(),
+        [201, 201, 201, 201, 201, 429]
+    );
+    let refused = answers[5].1.to_lowercase();
+    assert!(refused.contains("retry-after: ") && refused.contains("\"code\":429"), "{refused}");
+}
+
+#[test]
 fn a_worker_only_process_answers_health_and_has_no_other_route() {
     let port = support::free_port().to_string();
     let program = Program::start(

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use rocket::fairing::AdHoc;
 use rocket::{Build, Orbit, Rocket};
-use rocket_jobqueue::{JobQueue, Store};
+use rocket_jobqueue::{JobQueue, RateLimit, Store};
 
 use routes::{Admin, Token};
 
@@ -72,13 +72,16 @@ fn build(options: Options) -> Rocket<Build> {
         .handle(jobs::send_order)
         .handle(jobs::nap)
         .admin_guard::<Admin>();
+    let mut limit = RateLimit::fairing();
     if options.nothing_said() {
         queue = queue.environment("embedded");
+        limit = limit.environment("embedded");
         say("running embedded: jobs live in this process, no Redis needed");
         say("with Redis: cargo run --example demo -- --redis localhost:6379");
     }
     if let Some(address) = &options.redis {
         queue = queue.set("databases.jobqueue.url", format!("redis://{address}"));
+        limit = limit.set("redis.default.cluster.addrs", [address]);
     }
     let rocket = rocket::custom(figment).manage(jobs::Visits::default());
     if options.worker {
@@ -89,6 +92,7 @@ fn build(options: Options) -> Rocket<Build> {
     rocket
         .manage(Token(uuid::Uuid::new_v4().simple().to_string()))
         .attach(queue)
+        .attach(limit)
         .mount("/", routes::all())
         .attach(AdHoc::on_liftoff("Welcome", move |rocket| {
             Box::pin(async move {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::{Answer, option_text};
 use crate::error::Error;
-use crate::job::{JobId, NewJob, QueueName};
+use crate::job::{JobId, NewJob, QueueName, serial};
 use crate::time::Timestamp;
 
 /// How long an announcement of entries stands; it is repeated every 10 s.
@@ -84,7 +86,9 @@ pub struct AnnouncedEntry {
 }
 
 /// A periodic entry as the processes tell of it, Go schedulers included.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEntry"))]
 #[non_exhaustive]
 pub struct EntryInfo {
     /// Its id. Ours is the same in all processes and after restarts, Go's is
@@ -95,6 +99,8 @@ pub struct EntryInfo {
     /// The type of its jobs.
     pub job_type: String,
     /// Their payload.
+    #[serde(serialize_with = "serial::bytes")]
+    #[cfg_attr(feature = "openapi", schemars(with = "serial::Bytes"))]
     pub payload: Vec<u8>,
     /// Their options, in Asynq's words: `Queue("low")`, `MaxRetry(3)`.
     pub options: Vec<String>,
@@ -124,7 +130,9 @@ impl std::fmt::Debug for EntryInfo {
 }
 
 /// One run of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEntryRun"))]
 #[non_exhaustive]
 pub struct EntryRun {
     /// The job that was stored.

@@ -188,6 +188,14 @@ impl FromStr for Cursor {
     }
 }
 
+#[cfg(feature = "openapi")]
+crate::job::serial::text_schema!(
+    Cursor,
+    "JobQueueCursor",
+    None,
+    "Where the next page begins; to be given back as it is."
+);
+
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)

@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 
 /// One stored job and where it stands.
 #[derive(Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobInfo"))]
 #[non_exhaustive]
 pub struct JobInfo {
     /// The job; its fields are this object's own when serialized.
@@ -39,6 +41,7 @@ pub struct JobInfo {
     pub locked: bool,
     /// What its handler returned, or wrote while it ran.
     #[serde(serialize_with = "serial::some_bytes")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<serial::Bytes>"))]
     pub result: Option<Vec<u8>>,
     /// How far it said it is: in this attempt or, while it does not run, in the last.
     pub progress: Option<Progress>,
@@ -94,6 +97,8 @@ impl fmt::Debug for JobInfo {
 
 /// The process that runs a job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobWorker"))]
 #[non_exhaustive]
 pub struct JobWorker {
     /// Its host's name.
@@ -110,6 +115,8 @@ pub struct JobWorker {
 
 /// An entry of a list that is no whole job, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBrokenJob"))]
 #[non_exhaustive]
 pub struct BrokenJob {
     /// The queue whose list has it.
@@ -124,6 +131,8 @@ pub struct BrokenJob {
 
 /// What is wrong with an entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDefect"))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Defect {
@@ -145,6 +154,8 @@ pub enum Defect {
 
 /// One row of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobRow"))]
 #[serde(tag = "row", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum JobRow {
@@ -174,6 +185,8 @@ impl JobRow {
 
 /// Some rows of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobPage"))]
 #[non_exhaustive]
 pub struct JobPage {
     /// The rows, in the list's order.
@@ -186,6 +199,8 @@ pub struct JobPage {
 
 /// The sizes of one queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueQueueInfo"))]
 #[non_exhaustive]
 pub struct QueueInfo {
     /// Jobs per state; states without jobs are there with 0. Jobs that are just
@@ -200,6 +215,7 @@ pub struct QueueInfo {
     /// How long the next job has been pending; zero where none is, or nobody
     /// knows since when.
     #[serde(rename = "latency_seconds", serialize_with = "serial::seconds")]
+    #[cfg_attr(feature = "openapi", schemars(with = "f64"))]
     pub latency: Duration,
     /// Whether the queue is paused.
     pub paused: bool,
@@ -217,6 +233,8 @@ pub struct QueueInfo {
 
 /// One of all queues: its sizes, or why they cannot be read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueQueueSummary"))]
 #[non_exhaustive]
 pub struct QueueSummary {
     /// Its name.
@@ -229,6 +247,8 @@ pub struct QueueSummary {
 
 /// How much memory a queue takes, estimated from a sample of its jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueQueueMemory"))]
 #[non_exhaustive]
 pub struct QueueMemory {
     /// Bytes, about.
@@ -241,6 +261,8 @@ pub struct QueueMemory {
 
 /// What happened in a queue on one UTC day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDayStats"))]
 #[non_exhaustive]
 pub struct DayStats {
     /// The day, as `YYYY-MM-DD`.
@@ -253,6 +275,8 @@ pub struct DayStats {
 
 /// Some groups of a queue.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueGroupPage"))]
 #[non_exhaustive]
 pub struct GroupPage {
     /// The groups, in no order.
@@ -265,6 +289,8 @@ pub struct GroupPage {
 
 /// A group of jobs that wait to be aggregated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueGroupInfo"))]
 #[non_exhaustive]
 pub struct GroupInfo {
     /// Its name.
@@ -279,6 +305,8 @@ pub struct GroupInfo {
 
 /// The jobs that some worker is just making into one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAggregationSet"))]
 #[non_exhaustive]
 pub struct AggregationSet {
     /// The group they come from.
@@ -293,6 +321,8 @@ pub struct AggregationSet {
 
 /// The worker processes there are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueServers"))]
 #[non_exhaustive]
 pub struct Servers {
     /// Ours and Go's, by host, process and start.
@@ -317,6 +347,8 @@ impl Servers {
 
 /// What a worker process tells about itself, at least every 5 s.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueServerInfo"))]
 #[non_exhaustive]
 pub struct ServerInfo {
     /// Its host's name.
@@ -341,6 +373,8 @@ pub struct ServerInfo {
 
 /// One job that a process runs.
 #[derive(Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueWorkerInfo"))]
 #[non_exhaustive]
 pub struct WorkerInfo {
     /// The job's queue.
@@ -351,6 +385,7 @@ pub struct WorkerInfo {
     pub job_type: String,
     /// The beginning of its payload, where it is long.
     #[serde(serialize_with = "serial::bytes")]
+    #[cfg_attr(feature = "openapi", schemars(with = "serial::Bytes"))]
     pub payload: Vec<u8>,
     /// When the process took it.
     pub started: Option<Timestamp>,
@@ -372,6 +407,8 @@ impl fmt::Debug for WorkerInfo {
 
 /// Where a queue lives in a Redis Cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueClusterPlace"))]
 #[non_exhaustive]
 pub struct ClusterPlace {
     /// The slot of all the queue's keys.
@@ -382,6 +419,8 @@ pub struct ClusterPlace {
 
 /// What keeps the jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStoreInfo"))]
 #[non_exhaustive]
 pub struct StoreInfo {
     /// In one line, without credentials.
@@ -395,6 +434,8 @@ pub struct StoreInfo {
 /// One Redis server. What it did not tell, as where `INFO` is not permitted, is
 /// missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStoreNode"))]
 #[non_exhaustive]
 pub struct StoreNode {
     /// Its address in a Cluster.

@@ -31,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "group_grace",
     "group_max_delay",
     "group_max_size",
+    "read_only",
     "register_route",
     "port",
     "openapi",
@@ -109,6 +110,8 @@ pub struct JobQueueConfig {
     pub group_max_size: usize,
     /// Whether `POST {base}/register` exists. Default `true`.
     pub register_route: bool,
+    /// Whether REST and the pages only show and change nothing. Default `false`.
+    pub read_only: bool,
     /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
     /// 8000; 0 takes a free one.
     pub port: u16,
@@ -150,6 +153,7 @@ impl Default for JobQueueConfig {
             group_max_delay: Duration::ZERO,
             group_max_size: 0,
             register_route: true,
+            read_only: false,
             port: 8082,
             openapi: true,
             docs: true,
@@ -195,6 +199,7 @@ impl JobQueueConfig {
             group_max_delay: table.duration("group_max_delay", default.group_max_delay)?,
             group_max_size: group_size(table)?,
             register_route: table.bool("register_route", true)?,
+            read_only: table.bool("read_only", false)?,
             port,
             openapi: table.bool("openapi", true)?,
             docs: table.bool("docs", true)?,

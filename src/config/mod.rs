@@ -34,7 +34,8 @@ pub struct Config {
     /// with [`Store::Memory`].
     pub redis: PoolSettings,
     /// The Redis of everything else: `redis.default.cluster`. `None` without an
-    /// address. One address is one server, several are a Cluster.
+    /// address. One address is taken for one server, several for a Cluster; whoever
+    /// uses it may ask the servers.
     pub redis_default: Option<PoolSettings>,
     /// How many requests the API answers.
     pub rate_limit: RateLimitConfig,

@@ -1,12 +1,22 @@
 //! The `rate_limit` section: how many requests the API answers. Counting them
 //! is another module's work.
 
-use super::value::Table;
+use figment::value::Value;
+use ipnet::IpNet;
+
+use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
 
 /// Keys of the section.
-pub(super) const KEYS: &[&str] =
-    &["enabled", "requests_per_minute", "requests_per_hour", "storage_type"];
+pub(super) const KEYS: &[&str] = &[
+    "enabled",
+    "requests_per_minute",
+    "requests_per_hour",
+    "storage_type",
+    "paths",
+    "exempt",
+    "trusted_proxies",
+];
 
 /// Where requests are counted: `rate_limit.storage_type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +46,15 @@ pub struct RateLimitConfig {
     /// Where requests are counted. Default [`StorageType::Auto`], also for an
     /// empty text.
     pub storage_type: StorageType,
+    /// Requests below these paths are counted. Default `/api`; `/` is every path.
+    pub paths: Vec<String>,
+    /// Requests below these are not, where they are below the others. `None`, the
+    /// default: the job queue's own `health`, `metrics`, `ui`, `docs` and
+    /// `openapi.json`, wherever its base is.
+    pub exempt: Option<Vec<String>>,
+    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed. Default
+    /// none: a client is the address that the connection comes from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for RateLimitConfig {
@@ -45,6 +64,9 @@ impl Default for RateLimitConfig {
             requests_per_minute: 60,
             requests_per_hour: 0,
             storage_type: StorageType::Auto,
+            paths: vec!["/api".to_owned()],
+            exempt: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -66,11 +88,44 @@ impl RateLimitConfig {
             }
             None => Auto,
         };
+        let default = Self::default();
         Ok(Self {
+            paths: table.get("paths").map(paths).transpose()?.unwrap_or(default.paths),
+            exempt: table.get("exempt").map(paths).transpose()?,
+            trusted_proxies: table
+                .get("trusted_proxies")
+                .map(networks)
+                .transpose()?
+                .unwrap_or_default(),
             enabled: table.bool("enabled", false)?,
             requests_per_minute: table.number("requests_per_minute", 60)?,
             requests_per_hour: table.number("requests_per_hour", 0)?,
             storage_type,
         })
     }
+}
+
+/// A list of texts, each made into something else.
+fn list<T>(leaf: &Leaf, expected: &str, read: fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
+    let items = leaf.list(&format!("a list, each item {expected}"))?;
+    let item = |item: &Value| match item {
+        Value::String(_, text) => {
+            read(text.trim()).ok_or_else(|| leaf.error(expected, &quoted(text)))
+        }
+        other => Err(leaf.error(expected, kind(other))),
+    };
+    items.iter().map(item).collect()
+}
+
+fn paths(leaf: &Leaf) -> Result<Vec<String>, Error> {
+    list(leaf, "a path that begins with /", |text| {
+        (text.starts_with('/') && !text.contains(['?', '#'])).then(|| text.to_owned())
+    })
+}
+
+fn networks(leaf: &Leaf) -> Result<Vec<IpNet>, Error> {
+    list(leaf, "an IP address or a network such as 10.0.0.0/8", |text| {
+        let network = text.parse::<IpNet>().ok();
+        network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+    })
 }

@@ -17,6 +17,8 @@ use crate::job::QueueName;
 ///
 /// `Display` gives one line for each finding, and one if there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDiagnosis"))]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// The queues that were looked at.

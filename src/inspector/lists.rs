@@ -19,6 +19,34 @@ const ABREAST: usize = 100;
 /// Pages of the whole list that one page of a job type may cost.
 const MOST_PAGES: usize = 10;
 
+/// Which rows of a list are wanted: all that match each of these.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// The job type.
+    pub job_type: Option<String>,
+    /// Text in id, type, payload, group or last error, whatever its case.
+    pub text: Option<String>,
+}
+
+impl Filter {
+    fn is_empty(&self) -> bool {
+        self.job_type.is_none() && self.text.is_none()
+    }
+
+    /// Rows that are no whole job match nothing.
+    fn lets_pass(&self, row: &JobRow) -> bool {
+        let Some(job) = row.job().map(|info| &info.job) else { return false };
+        let has = |text: &String| {
+            let text = text.to_lowercase();
+            let payload = String::from_utf8_lossy(job.payload_bytes());
+            let places = [job.id.as_str(), &job.job_type, &payload, &job.group, &job.last_error];
+            places.iter().any(|place| place.to_lowercase().contains(&text))
+        };
+        self.job_type.as_ref().is_none_or(|wanted| *wanted == job.job_type)
+            && self.text.as_ref().is_none_or(has)
+    }
+}
+
 impl Inspector {
     /// Sizes and counters of all queues, in order of their names. One command per
     /// 1,000 queues, and one script per queue (one more per 1,000 of its groups),
@@ -130,6 +158,45 @@ impl Inspector {
         job_type: &str,
         page: &Page,
     ) -> Result<JobPage, Error> {
+        let filter = Filter { job_type: Some(job_type.to_owned()), text: None };
+        self.jobs_where(queue, state, &filter, page).await
+    }
+
+    /// As [`Inspector::jobs`], but only those that the filter lets pass.
+    pub(crate) async fn jobs_where(
+        &self,
+        queue: &QueueName,
+        state: JobState,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        if state == JobState::Aggregating {
+            return self.jobs(queue, state, page).await;
+        }
+        self.filtered(queue, Shelf::State(state), filter, page).await
+    }
+
+    /// As [`Inspector::group_jobs`], but only those that the filter lets pass.
+    pub(crate) async fn group_jobs_where(
+        &self,
+        queue: &QueueName,
+        group: &str,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        self.filtered(queue, Shelf::Group(group), filter, page).await
+    }
+
+    async fn filtered(
+        &self,
+        queue: &QueueName,
+        shelf: Shelf<'_>,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<JobPage, Error> {
+        if filter.is_empty() {
+            return self.broker.jobs(queue, shelf, page).await;
+        }
         let wanted = page.rows();
         let mut rows = Vec::new();
         let mut next: Option<Cursor> = None;
@@ -141,10 +208,8 @@ impl Inspector {
                     Page::after(cursor.clone()).size((wanted - rows.len()) as u32)?
                 }
             };
-            let found = self.jobs(queue, state, &page).await?;
-            let is_wanted =
-                |row: &JobRow| row.job().is_some_and(|info| info.job.job_type == job_type);
-            rows.extend(found.rows.into_iter().filter(is_wanted));
+            let found = self.broker.jobs(queue, shelf, &page).await?;
+            rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
             let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES;
             if found.next.is_none() || is_full {
                 return Ok(JobPage { rows, total: found.total, next: found.next });

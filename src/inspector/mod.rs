@@ -17,6 +17,7 @@ use crate::job::{JobId, QueueName};
 pub use actions::{Bulk, BulkProgress};
 pub use control::Cancelled;
 pub use doctor::{CheckUp, Diagnosis};
+pub(crate) use lists::Filter;
 
 /// Looks at queues and jobs, and acts on them from outside their handlers.
 ///

@@ -16,6 +16,8 @@ const LONGEST_MESSAGE: usize = 1024;
 /// assert_eq!(Progress::from("uploading").percent(), None);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueProgress"))]
 #[non_exhaustive]
 pub struct Progress {
     /// How much is done.

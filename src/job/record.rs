@@ -16,12 +16,15 @@ use crate::time::Timestamp;
 /// reaches a log by accident. Serialized, it has the payload, as text where it is
 /// UTF-8 and else as `{"hex": "…"}`; lengths of time are seconds.
 #[derive(Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobRecord"))]
 pub struct JobRecord {
     /// The job type's stored name.
     pub job_type: String,
     /// The payload's bytes; JSON for typed jobs. `None` and empty are the same
     /// once stored; they differ in the unique lock only.
     #[serde(serialize_with = "serial::some_bytes")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<serial::Bytes>"))]
     pub payload: Option<Vec<u8>>,
     /// The id, unique within the queue.
     pub id: JobId,
@@ -37,11 +40,13 @@ pub struct JobRecord {
     pub last_failed_at: Option<Timestamp>,
     /// Time limit of one attempt, whole seconds; zero if none was given.
     #[serde(rename = "timeout_seconds", serialize_with = "serial::seconds")]
+    #[cfg_attr(feature = "openapi", schemars(with = "f64"))]
     pub timeout: Duration,
     /// Instant by which it must have ended, whole seconds.
     pub deadline: Option<Timestamp>,
     /// How long it is kept after success, whole seconds.
     #[serde(rename = "retention_seconds", serialize_with = "serial::seconds")]
+    #[cfg_attr(feature = "openapi", schemars(with = "f64"))]
     pub retention: Duration,
     /// When it succeeded.
     pub completed_at: Option<Timestamp>,

@@ -30,3 +30,58 @@ pub(crate) fn seconds<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, 
     }
     to.serialize_f64(length.as_secs_f64())
 }
+
+/// How [`bytes`] is documented.
+#[cfg(feature = "openapi")]
+#[derive(schemars::JsonSchema)]
+#[schemars(rename = "JobQueueBytes", untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub(crate) enum Bytes {
+    /// UTF-8.
+    Text(String),
+    /// Bytes that are no text.
+    Hex {
+        /// Two hexadecimal digits for each byte.
+        hex: String,
+    },
+}
+
+/// A type that is written as a text, in a schema of its own.
+#[cfg(feature = "openapi")]
+macro_rules! text_schema {
+    ($type:ty, $name:literal, $format:expr, $about:literal) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> String {
+                $name.to_owned()
+            }
+
+            fn json_schema(_: &mut schemars::r#gen::SchemaGenerator) -> schemars::schema::Schema {
+                let metadata = schemars::schema::Metadata {
+                    description: Some($about.to_owned()),
+                    ..Default::default()
+                };
+                schemars::schema::SchemaObject {
+                    instance_type: Some(schemars::schema::InstanceType::String.into()),
+                    format: $format,
+                    metadata: Some(Box::new(metadata)),
+                    ..Default::default()
+                }
+                .into()
+            }
+        }
+    };
+}
+
+#[cfg(feature = "openapi")]
+text_schema!(super::JobId, "JobQueueJobId", None, "A job's id, unique within its queue.");
+#[cfg(feature = "openapi")]
+text_schema!(super::QueueName, "JobQueueQueueName", None, "A queue's name.");
+#[cfg(feature = "openapi")]
+text_schema!(
+    crate::time::Timestamp,
+    "JobQueueTimestamp",
+    Some("date-time".to_owned()),
+    "An instant in UTC with microseconds."
+);
+#[cfg(feature = "openapi")]
+pub(crate) use text_schema;

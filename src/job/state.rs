@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// Where a stored job stands. The words are Asynq's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobState"))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum JobState {

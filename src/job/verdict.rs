@@ -31,6 +31,8 @@ pub enum UnknownJobs {
 
 /// What becomes of a job whose attempt an operator ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAfterCancel"))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum AfterCancel {

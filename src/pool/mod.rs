@@ -68,8 +68,17 @@ impl RedisPool {
     ///
     /// A wrong address is an [`Error`] that [`is_config`](Error::is_config).
     pub fn new(settings: PoolSettings) -> Result<Self, Error> {
+        Self::with(settings, false)
+    }
+
+    /// The same, for an owner who tells of lost connections in words of its own.
+    pub(crate) fn quiet(settings: PoolSettings) -> Result<Self, Error> {
+        Self::with(settings, true)
+    }
+
+    fn with(settings: PoolSettings, quiet: bool) -> Result<Self, Error> {
         let dialer = Arc::new(Dialer::new(&settings, settings.read_timeout)?);
-        Ok(Self::of(Core::new(settings, dialer, None, false)))
+        Ok(Self::of(Core::new(settings, dialer, None, quiet)))
     }
 
     fn of(core: Core) -> Self {

@@ -89,7 +89,7 @@ impl ProblemDetails {
             Self::new(Status::UnprocessableEntity, error.to_string())
         } else if error.is_not_found() {
             Self::new(Status::NotFound, error.to_string())
-        } else if error.is_duplicate() || error.is_id_conflict() {
+        } else if error.is_duplicate() || error.is_id_conflict() || error.is_wrong_state() {
             Self::new(Status::Conflict, error.to_string())
         } else {
             Self::new(Status::InternalServerError, format!("{action}: {error}"))

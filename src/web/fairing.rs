@@ -10,6 +10,7 @@ use rocket::figment::Figment;
 use rocket::request::FromRequest;
 use rocket::{Build, Orbit, Rocket};
 
+use super::api::enqueue::Schemas;
 use super::guards::{Hooks, erase};
 use super::{JobQueue, log, routes};
 use crate::broker::memory::MemoryBroker;
@@ -183,11 +184,22 @@ impl JobQueueFairing {
 
     /// Asks this guard of the application's before it shows or changes queues
     /// and jobs. Without one these routes are open in debug and closed in release.
+    /// `jobqueue.read_only = true` lets nobody change anything.
     pub fn admin_guard<G>(self) -> Self
     where
         G: for<'r> FromRequest<'r> + Send + 'static,
     {
         self.with(|parts| parts.hooks.admin = Some(erase::<G>()))
+    }
+
+    /// Asks this guard of the application's before it shows queues and jobs to
+    /// somebody who may not change them. Who passes the
+    /// [`admin_guard`](Self::admin_guard) may look as well.
+    pub fn view_guard<G>(self) -> Self
+    where
+        G: for<'r> FromRequest<'r> + Send + 'static,
+    {
+        self.with(|parts| parts.hooks.view = Some(erase::<G>()))
     }
 
     /// Asks this guard of the application's before it registers the reference
@@ -316,6 +328,7 @@ impl Fairing for JobQueueFairing {
 struct Ready {
     queue: JobQueue,
     hooks: Hooks,
+    schemas: Schemas,
     config: Config,
     worker_only: bool,
 }
@@ -358,8 +371,10 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         registry.add(entry)?;
     }
     registry.surround(parts.layers);
+    let schemas = Schemas::of(&registry)?;
     let mut hooks = parts.hooks;
-    if hooks.admin.is_none() && !parts.worker_only {
+    hooks.read_only = config.jobqueue.read_only;
+    if hooks.admin.is_none() && hooks.view.is_none() && !parts.worker_only {
         hooks.open_without_admin = !config.release;
         if config.release {
             tracing::warn!("no admin_guard is set: the dashboard and the inspector answer 403");
@@ -401,7 +416,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         tracing::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
     }
     let queue = JobQueue::new(runtime, config.jobqueue.clone());
-    Ok(Ready { queue, hooks, config, worker_only: parts.worker_only })
+    Ok(Ready { queue, hooks, schemas, config, worker_only: parts.worker_only })
 }
 
 fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
@@ -434,7 +449,9 @@ impl Ready {
             rocket = rocket.configure(figment);
         }
         let needs = self.queue.runtime().registry().needs();
-        routes::mount(rocket, &self.config.jobqueue, self.worker_only)
+        let registry = self.queue.runtime().registry().clone();
+        routes::mount(rocket, &self.config.jobqueue, &registry, self.worker_only)
+            .manage(self.schemas)
             .manage(StopOnDrop(self.queue.clone()))
             .manage(self.queue)
             .manage(self.hooks)

@@ -10,6 +10,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Ignite, Rocket, Sentinel};
 
 use super::JobQueue;
+use super::origin::may_change;
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for JobQueue {
@@ -90,9 +91,12 @@ where
 #[derive(Default)]
 pub(super) struct Hooks {
     pub(super) admin: Option<Box<dyn ErasedGuard>>,
+    pub(super) view: Option<Box<dyn ErasedGuard>>,
     pub(super) register: Option<Box<dyn ErasedGuard>>,
     /// Whether admin routes are open where no guard is set: in debug only.
     pub(super) open_without_admin: bool,
+    /// Whether nobody may change anything.
+    pub(super) read_only: bool,
 }
 
 async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), Status> {
@@ -103,27 +107,58 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
     })
 }
 
-/// The right to look at queues and jobs: the application's `admin_guard`. Without
-/// one, everybody in debug and nobody in release.
-#[cfg_attr(
-    not(any(feature = "dashboard", feature = "metrics")),
-    expect(dead_code, reason = "nothing to guard without pages and metrics")
-)]
-pub(crate) struct AdminAccess(());
+/// The right to look at queues and jobs: the application's `view_guard` or its
+/// `admin_guard`. Without either, everybody in debug and nobody in release.
+pub(crate) struct ViewAccess(());
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for AdminAccess {
+impl<'r> FromRequest<'r> for ViewAccess {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let allowed = match request.rocket().state::<Hooks>() {
-            None => Err(Status::Forbidden),
-            Some(Hooks { admin: Some(guard), .. }) => passes(&**guard, request).await,
-            Some(Hooks { open_without_admin: true, .. }) => Ok(()),
-            Some(_) => Err(Status::Forbidden),
+        let Some(hooks) = request.rocket().state::<Hooks>() else {
+            return Outcome::Error((Status::Forbidden, ()));
+        };
+        let allowed = match (&hooks.view, &hooks.admin) {
+            (None, None) if hooks.open_without_admin => Ok(()),
+            (None, None) => Err(Status::Forbidden),
+            (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
+            (Some(view), Some(admin)) => match passes(&**view, request).await {
+                Ok(()) => Ok(()),
+                // Who may act may look; else it is the viewer's guard that says why not.
+                Err(status) => passes(&**admin, request).await.map_err(|_| status),
+            },
         };
         match allowed {
-            Ok(()) => Outcome::Success(AdminAccess(())),
+            Ok(()) => Outcome::Success(ViewAccess(())),
+            Err(status) => Outcome::Error((status, ())),
+        }
+    }
+}
+
+/// The right to change queues and jobs: the application's `admin_guard`, from this
+/// origin, unless `jobqueue.read_only` is set. Without a guard, everybody in debug,
+/// unless there is one for viewers, and nobody in release.
+pub(crate) struct ActAccess(());
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for ActAccess {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let Some(hooks) = request.rocket().state::<Hooks>() else {
+            return Outcome::Error((Status::Forbidden, ()));
+        };
+        let allowed = match &hooks.admin {
+            Some(guard) => passes(&**guard, request).await,
+            None if hooks.open_without_admin && hooks.view.is_none() => Ok(()),
+            None => Err(Status::Forbidden),
+        };
+        match allowed {
+            Ok(()) if hooks.read_only || !may_change(request) => {
+                Outcome::Error((Status::Forbidden, ()))
+            }
+            Ok(()) => Outcome::Success(ActAccess(())),
             Err(status) => Outcome::Error((status, ())),
         }
     }
@@ -148,29 +183,4 @@ impl<'r> FromRequest<'r> for RegisterAccess {
             Err(status) => Outcome::Error((status, ())),
         }
     }
-}
-
-#[cfg(feature = "openapi")]
-mod documented {
-    use rocket_okapi::r#gen::OpenApiGenerator;
-    use rocket_okapi::request::{OpenApiFromRequest, RequestHeaderInput};
-
-    use super::{AdminAccess, JobQueue, RegisterAccess};
-
-    /// Guards without an input of their own that a document could name.
-    macro_rules! silent {
-        ($($guard:ty),*) => {$(
-            impl<'r> OpenApiFromRequest<'r> for $guard {
-                fn from_request_input(
-                    _: &mut OpenApiGenerator,
-                    _: String,
-                    _: bool,
-                ) -> rocket_okapi::Result<RequestHeaderInput> {
-                    Ok(RequestHeaderInput::None)
-                }
-            }
-        )*};
-    }
-
-    silent!(JobQueue, &'r JobQueue, AdminAccess, RegisterAccess);
 }

@@ -12,12 +12,14 @@ mod log;
 mod managed;
 #[cfg(feature = "openapi")]
 mod openapi;
+mod origin;
+mod rate_limit;
 mod routes;
 
 use std::sync::Arc;
 
 use crate::broker::{Inspect, JobInfo};
-#[cfg(any(feature = "dashboard", feature = "metrics"))]
+#[cfg(feature = "metrics")]
 use crate::broker::{QueueInfo, QueueSummary};
 use crate::client::{Client, Draft, Enqueue, EnqueueAll};
 use crate::config::JobQueueConfig;
@@ -26,11 +28,13 @@ use crate::inspector::Inspector;
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 use crate::scheduler::PeriodicJobs;
+use crate::time::Timestamp;
 
 pub use database::JobQueuePool;
 pub use error::{FieldProblem, ProblemDetails};
 pub use fairing::JobQueueFairing;
 pub use managed::Managed;
+pub use rate_limit::{RateLimit, RateLimitFairing};
 
 /// The job queue of this application: a request guard, a piece of managed
 /// state, and a handle that can be cloned and kept.
@@ -90,7 +94,7 @@ impl JobQueue {
     /// with paths relative to the base, to merge into the application's own.
     #[cfg(feature = "openapi")]
     pub fn openapi() -> rocket_okapi::okapi::openapi3::OpenApi {
-        openapi::document(true)
+        openapi::document(true, &[])
     }
 
     pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {
@@ -177,7 +181,7 @@ impl JobQueue {
     }
 
     /// All queues that can be read, by name.
-    #[cfg(any(feature = "dashboard", feature = "metrics"))]
+    #[cfg(feature = "metrics")]
     pub(crate) async fn all_queues(&self) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
         let all = self.inspect().summaries().await?;
         let read = |summary: QueueSummary| {
@@ -187,6 +191,11 @@ impl JobQueue {
             Some((summary.queue, summary.info?))
         };
         Ok(all.into_iter().filter_map(read).collect())
+    }
+
+    /// The store's time, as well as it is known.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.runtime.now()
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {

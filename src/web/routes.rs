@@ -5,32 +5,45 @@ use rocket::{Build, Rocket, Route};
 
 #[cfg(feature = "metrics")]
 use super::api::metrics;
-use super::api::{health, register};
+use super::api::{bulk, enqueue, health, jobs, queues, register, schedules, store};
 #[cfg(feature = "dashboard")]
 use super::dashboard;
 use super::error;
 #[cfg(feature = "openapi")]
 use super::openapi;
 use crate::config::JobQueueConfig;
+use crate::registry::Registry;
 
 /// Mounts the routes and the catchers of the base; a process that only works
 /// has those of health.
 pub(super) fn mount(
     rocket: Rocket<Build>,
     config: &JobQueueConfig,
+    registry: &Registry,
     worker_only: bool,
 ) -> Rocket<Build> {
     let mut routes = health::routes();
     if !worker_only {
-        routes.extend(routes_for_people(config));
+        routes.extend(routes_for_people(config, registry));
     }
     let base = if config.base.is_empty() { "/" } else { &config.base };
     let wrong_methods = error::wrong_methods(&routes);
     rocket.mount(base, routes).mount(base, wrong_methods).register(base, error::catchers())
 }
 
-fn routes_for_people(config: &JobQueueConfig) -> Vec<Route> {
+#[cfg_attr(not(feature = "openapi"), expect(unused_variables, reason = "for the document alone"))]
+fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route> {
     let mut routes = Vec::new();
+    for more in [
+        queues::routes,
+        jobs::routes,
+        bulk::routes,
+        enqueue::routes,
+        schedules::routes,
+        store::routes,
+    ] {
+        routes.extend(more());
+    }
     if config.register_route {
         routes.extend(register::routes());
     }
@@ -40,7 +53,10 @@ fn routes_for_people(config: &JobQueueConfig) -> Vec<Route> {
     routes.extend(metrics::routes());
     #[cfg(feature = "openapi")]
     if config.openapi {
-        routes.push(openapi::document_route(openapi::document(config.register_route)));
+        routes.push(openapi::document_route(openapi::document(
+            config.register_route,
+            &registry.entries(),
+        )));
         if config.docs {
             routes.extend(openapi::docs_routes(&config.base));
         }

@@ -16,7 +16,7 @@ use crate::broker::QueueInfo;
 use crate::job::QueueName;
 use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
-use crate::web::guards::AdminAccess;
+use crate::web::guards::ViewAccess;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Queue {
@@ -34,7 +34,7 @@ type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
 /// One scrape costs one script a queue, each O(1).
 #[get("/metrics")]
 async fn metrics(
-    _access: AdminAccess,
+    _access: ViewAccess,
     queue: &JobQueue,
 ) -> Result<(ContentType, String), ProblemDetails> {
     let failed = |error| ProblemDetails::of(&error, "Failed to read the job queue");

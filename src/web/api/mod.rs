@@ -2,11 +2,17 @@
 //! hand, because each way of being wrong has its own status; what a body means
 //! is left to the routes.
 
+pub(crate) mod bulk;
+pub(crate) mod enqueue;
 pub(crate) mod health;
+pub(crate) mod jobs;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
+pub(crate) mod queues;
 pub(crate) mod register;
 pub(crate) mod registration;
+pub(crate) mod schedules;
+pub(crate) mod store;
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -17,9 +23,12 @@ use rocket::request::{self, FromRequest, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::job::Idempotency;
+use crate::broker::Page;
+use crate::error::Error;
+use crate::job::{Idempotency, JobId, QueueName};
 use crate::web::error::ProblemDetails;
 
 /// Longest `Idempotency-Key`, in characters.
@@ -48,6 +57,14 @@ impl<'r, T> FromData<'r> for JsonBody<T> {
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
         let read = read_json(request, data).await;
         data::Outcome::Success(Self { read, documented: PhantomData })
+    }
+}
+
+impl<T: DeserializeOwned> JsonBody<T> {
+    /// What the body says, or 422 with what is wrong.
+    pub fn parsed(self) -> Result<T, ProblemDetails> {
+        serde_json::from_value(self.read?.value)
+            .map_err(|error| ProblemDetails::new(Status::UnprocessableEntity, error.to_string()))
     }
 }
 
@@ -85,7 +102,7 @@ pub(crate) async fn read_bytes(
 }
 
 /// `application/json` or a structured syntax built on it, whatever the parameters.
-fn is_json(content: &ContentType) -> bool {
+pub(crate) fn is_json(content: &ContentType) -> bool {
     let subtype = content.sub().as_str().to_ascii_lowercase();
     (content.top() == "application" && subtype == "json") || subtype.ends_with("+json")
 }
@@ -134,6 +151,117 @@ impl<'r> FromRequest<'r> for RouteScope {
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
         let path = request.route().map_or("", |route| route.uri.path());
         request::Outcome::Success(Self(format!("{} {path}", request.method())))
+    }
+}
+
+/// Why a request about queues and jobs was not carried out.
+#[derive(Debug)]
+pub(crate) struct Refused(pub ProblemDetails);
+
+impl From<ProblemDetails> for Refused {
+    fn from(problem: ProblemDetails) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        let problem = ProblemDetails::of(&error, "The job queue could not do it");
+        if problem.status() == Status::InternalServerError {
+            tracing::error!(?error, "a request about the job queue failed");
+        }
+        Self(problem)
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Refused {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        self.0.respond_to(request)
+    }
+}
+
+/// What is asked for, as JSON, or why not.
+pub(crate) type Answer<T> = Result<Json<T>, Refused>;
+
+/// 204: it is done, and there is nothing to say.
+pub(crate) type Done = Result<NoContent, Refused>;
+
+/// 204.
+pub(crate) struct NoContent;
+
+impl<'r> Responder<'r, 'static> for NoContent {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        Response::build().status(Status::NoContent).ok()
+    }
+}
+
+/// The queue of this name, which need not exist.
+pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
+    Ok(QueueName::new(name)?)
+}
+
+/// The job that a path names.
+pub(crate) fn place(queue: &str, id: &str) -> Result<(QueueName, JobId), Refused> {
+    Ok((queue_name(queue)?, JobId::new(id)?))
+}
+
+/// A whole number of a query, within these bounds; `None` where it is absent or empty.
+pub(crate) fn number(
+    name: &str,
+    value: Option<&str>,
+    least: u64,
+    most: u64,
+) -> Result<Option<u64>, Refused> {
+    let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(None) };
+    match text.parse::<u64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+        _ => {
+            let shown: String = text.chars().take(40).collect();
+            Err(Error::invalid(format!(
+                "{name}: expected a whole number from {least} to {most}, found {shown:?}"
+            ))
+            .into())
+        }
+    }
+}
+
+/// The page that a query asks for: by number or by cursor.
+pub(crate) fn page(
+    number: Option<&str>,
+    size: Option<&str>,
+    cursor: Option<&str>,
+) -> Result<Page, Refused> {
+    let given = |text: &Option<&str>| text.is_some_and(|text| !text.is_empty());
+    if given(&number) && given(&cursor) {
+        return Err(Error::invalid("page: expected a number or a cursor, found both").into());
+    }
+    let page = match cursor.filter(|text| !text.is_empty()) {
+        Some(cursor) => Page::after(cursor.parse()?),
+        None => {
+            let number = self::number("page", number, 1, u64::from(u32::MAX))?.unwrap_or(1);
+            Page::number(u32::try_from(number).unwrap_or(u32::MAX))?
+        }
+    };
+    let size = self::number("size", size, 1, 100)?.unwrap_or(30);
+    Ok(page.size(u32::try_from(size).unwrap_or(u32::MAX))?)
+}
+
+/// One line in the log for each change, whoever asked for it.
+pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
+    tracing::info!(target: "rocket_jobqueue::audit", from = %request.0, queue, what, "{action}");
+}
+
+/// Who asks, for the log: the address that the connection comes from.
+pub(crate) struct Asked(String);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Asked {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
+        let from =
+            request.remote().map_or_else(|| "local".to_owned(), |peer| peer.ip().to_string());
+        request::Outcome::Success(Self(from))
     }
 }
 

@@ -48,10 +48,7 @@ impl<'r> rocket::response::Responder<'r, 'static> for NotRegistered {
 /// A repeated request with the same `Idempotency-Key` is answered with the first job's id.
 /// Applications have routes of their own; production switches this one off with
 /// `jobqueue.register_route = false`.
-#[cfg_attr(
-    feature = "openapi",
-    openapi(tag = "jobqueue-demo", operation_id = "register-demo-job", ignore = "scope")
-)]
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-demo", operation_id = "register-demo-job"))]
 #[post("/register", data = "<body>")]
 pub(crate) async fn register(
     _access: RegisterAccess,

@@ -2,8 +2,12 @@
 //! Japanese and English. What may run in a page is settled by one header here;
 //! what a page shows is `view`'s matter.
 
+mod job;
+mod layout;
 mod overview;
+mod queue;
 pub(crate) mod register;
+mod system;
 pub(crate) mod view;
 
 use std::convert::Infallible;
@@ -62,7 +66,9 @@ fn icon() -> Asset {
 /// The pages and the files they refer to, to mount at the base.
 pub(crate) fn routes(with_register: bool) -> Vec<Route> {
     let mut routes = routes![style, icon];
-    routes.extend(overview::routes());
+    for more in [overview::routes, queue::routes, job::routes, system::routes] {
+        routes.extend(more());
+    }
     if with_register {
         routes.extend(register::routes());
     }
@@ -127,38 +133,6 @@ impl<'r> FromRequest<'r> for Reader {
             language: Language::preferred(request.headers().get_one("Accept-Language")),
         })
     }
-}
-
-/// Proof that a form was sent from a page of this origin; anything else is
-/// refused with 403, also a request that does not say where it comes from.
-pub(crate) struct SameOrigin;
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for SameOrigin {
-    type Error = &'static str;
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, &'static str> {
-        match is_same_origin(request) {
-            Some(true) => Outcome::Success(SameOrigin),
-            _ => Outcome::Error((Status::Forbidden, "forms are taken from the same origin only")),
-        }
-    }
-}
-
-/// Whether a browser says that the request comes from a page of this origin;
-/// `None` where nothing is said.
-pub(crate) fn is_same_origin(request: &Request<'_>) -> Option<bool> {
-    let header = |name| request.headers().get_one(name);
-    // What the browser itself judged holds also behind a proxy that changes `Host`.
-    if let Some(site) = header("Sec-Fetch-Site") {
-        return Some(site == "same-origin");
-    }
-    let origin = header("Origin")?;
-    let host = origin.split_once("://").map(|(_, host)| host);
-    Some(
-        host.is_some()
-            && host.map(str::to_ascii_lowercase) == header("Host").map(str::to_ascii_lowercase),
-    )
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::{Fault, Faults, Field, LONGEST_MESSAGE, Registration};
 use crate::web::api::{RouteScope, read_bytes, register};
-use crate::web::dashboard::{Page, Reader, SameOrigin, view};
+use crate::web::dashboard::{Page, Reader, view};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
+use crate::web::origin::SameOrigin;
 
 /// The name of the hidden field that tells one form from the next.
 pub(crate) const TICKET: &str = "ticket";

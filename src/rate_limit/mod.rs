@@ -1,0 +1,162 @@
+//! Counts requests of clients in fixed windows, in this process or in Redis. What a
+//! request, a client or a refusal is, is the web's matter.
+
+mod memory;
+mod redis;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+pub(crate) use self::memory::MemoryCounter;
+pub(crate) use self::redis::RedisCounter;
+
+/// How long a counter that failed is left alone: requests pass meanwhile, at once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How many requests a client may make. A window begins with the client's first
+/// request in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// In a minute, at least 1.
+    pub minute: u32,
+    /// In an hour, at least 1; `None`: no limit.
+    pub hour: Option<u32>,
+}
+
+/// One window of a client, after the request that was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// How many requests it may hold.
+    pub limit: u32,
+    /// How many more it has room for.
+    pub remaining: u32,
+    /// How long until it ends; where it has not begun, its whole length.
+    pub ends_in: Duration,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Whether it may pass. One that may not is not counted.
+    pub passes: bool,
+    pub minute: Window,
+    pub hour: Option<Window>,
+}
+
+impl Counted {
+    fn of(limits: Limits, passes: bool, minute: (u32, Duration), hour: (u32, Duration)) -> Self {
+        let window = |limit: u32, (count, ends_in): (u32, Duration)| Window {
+            limit,
+            remaining: limit.saturating_sub(count),
+            ends_in,
+        };
+        let hour = limits.hour.map(|limit| window(limit, hour));
+        Self { passes, minute: window(limits.minute, minute), hour }
+    }
+
+    /// After how long a refused request would pass: when each window that is full ends.
+    pub fn wait(&self) -> Duration {
+        let full = [Some(self.minute), self.hour].into_iter().flatten();
+        let full = full.filter(|window| window.remaining == 0);
+        full.map(|window| window.ends_in).max().unwrap_or_default()
+    }
+}
+
+/// Where requests are counted.
+pub(crate) enum Counter {
+    Memory(MemoryCounter),
+    Redis(Box<RedisCounter>),
+}
+
+/// Limits requests as long as its counter works, and lets them pass while it does not.
+pub(crate) struct Limiter {
+    limits: Limits,
+    counter: Counter,
+    /// Since when the counter has failed, and until when it is left alone.
+    failing: Mutex<Option<Instant>>,
+}
+
+impl Limiter {
+    pub fn new(limits: Limits, counter: Counter) -> Self {
+        Self { limits, counter, failing: Mutex::new(None) }
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request of this client; `None` where that is not possible now.
+    pub async fn count(&self, client: &str) -> Option<Counted> {
+        let asked = Instant::now();
+        if self.failing().is_some_and(|until| asked < until) {
+            return None;
+        }
+        let counted = match &self.counter {
+            Counter::Memory(counter) => Ok(counter.count(client, self.limits)),
+            Counter::Redis(counter) => counter.count(client, self.limits).await,
+        };
+        self.note(&counted);
+        counted.ok()
+    }
+
+    /// One line when counting begins to fail, and one when it works again.
+    fn note(&self, counted: &Result<Counted, Error>) {
+        let mut failing = self.failing();
+        match counted {
+            Ok(_) => {
+                if failing.take().is_some() {
+                    tracing::info!("requests are limited again");
+                }
+            }
+            Err(error) => {
+                if failing.replace(Instant::now() + PAUSE).is_none() {
+                    tracing::warn!(
+                        ?error,
+                        "requests cannot be counted, so all of them pass until that works again"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::PoolSettings;
+
+    #[tokio::test]
+    async fn a_counter_that_fails_lets_requests_pass_and_is_left_alone_for_a_while() {
+        // Nobody listens on port 1.
+        let topology = crate::pool::Topology::Single("127.0.0.1:1".to_owned());
+        let settings = PoolSettings { topology, ..PoolSettings::default() };
+        let limits = Limits { minute: 1, hour: None };
+        let limiter =
+            Limiter::new(limits, Counter::Redis(Box::new(RedisCounter::new(settings).unwrap())));
+        for _ in 0..3 {
+            assert_eq!(limiter.count("a").await, None);
+        }
+        let began = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(limiter.count("a").await, None);
+        }
+        assert!(began.elapsed() < PAUSE, "each asked anew: {:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_refused_request_waits_for_the_last_full_window() {
+        let limits = Limits { minute: 2, hour: Some(3) };
+        let secs = Duration::from_secs;
+        let wait = |minute, hour| Counted::of(limits, false, minute, hour).wait();
+        assert_eq!(wait((2, secs(9)), (2, secs(99))), secs(9));
+        assert_eq!(wait((1, secs(9)), (3, secs(99))), secs(99));
+        assert_eq!(wait((2, secs(9)), (3, secs(99))), secs(99));
+        // Limits that were lowered while a window was open.
+        assert_eq!(wait((7, secs(9)), (0, secs(99))), secs(9));
+    }
+}

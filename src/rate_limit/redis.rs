@@ -1,0 +1,133 @@
+//! Counts in Redis, for all processes together: one script for both windows, whose
+//! keys lie in one Cluster slot.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use futures_util::future::select_ok;
+use redis::{FromRedisValue, Value};
+use tokio::sync::OnceCell;
+
+use super::{Counted, HOUR, Limits, MINUTE};
+use crate::error::Error;
+use crate::pool::{LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology};
+
+/// A request waits no longer than this for being counted.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// KEYS[1], KEYS[2]  the windows of a minute and of an hour
+/// ARGV[1], ARGV[2]  how many requests each may hold; 0: the hour has no limit
+/// ARGV[3], ARGV[4]  their lengths in milliseconds
+///
+/// Returns 1 if the request passes, then of each window its requests and the
+/// milliseconds until it ends. A key without an end would lock its client out for ever:
+/// such a window begins anew, and so does one that holds no number.
+static COUNT: LazyLock<LuaScript> = LazyLock::new(|| {
+    LuaScript::new(
+        "count a request",
+        "
+local windows, passes = {}, true
+for nth = 1, 2 do
+  local limit = tonumber(ARGV[nth])
+  local count = limit > 0 and tonumber(redis.call('GET', KEYS[nth]))
+  local left = count and redis.call('PTTL', KEYS[nth]) or 0
+  if left < 1 then count, left = 0, tonumber(ARGV[nth + 2]) end
+  windows[nth] = {count, left}
+  if limit > 0 and count >= limit then passes = false end
+end
+for nth = 1, passes and 2 or 0 do
+  if tonumber(ARGV[nth]) > 0 then
+    local window = windows[nth]
+    window[1] = window[1] + 1
+    redis.call('SET', KEYS[nth], string.format('%d', window[1]), 'PX', window[2])
+  end
+end
+return {passes and 1 or 0, windows[1][1], windows[1][2], windows[2][1], windows[2][2]}",
+    )
+});
+
+pub(crate) struct RedisCounter {
+    settings: PoolSettings,
+    /// Made when the servers have said what they are.
+    pool: OnceCell<RedisPool>,
+}
+
+impl RedisCounter {
+    /// # Errors
+    /// [`Error::is_config`] for addresses that cannot be.
+    pub fn new(settings: PoolSettings) -> Result<Self, Error> {
+        let settings = PoolSettings {
+            read_timeout: settings.read_timeout.min(PATIENCE),
+            dial_timeout: settings.dial_timeout.min(PATIENCE),
+            request_limit: PATIENCE,
+            ..settings
+        };
+        RedisPool::quiet(settings.clone())?;
+        Ok(Self { settings, pool: OnceCell::new() })
+    }
+
+    pub async fn count(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
+        let counted = tokio::time::timeout(PATIENCE, self.ask(client, limits)).await;
+        counted.unwrap_or_else(|_| Err(Error::unavailable("no answer in time")))
+    }
+
+    async fn ask(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
+        let pool = self.pool.get_or_try_init(|| self.connect()).await?;
+        let call = |_| {
+            // The braces bring both keys into one slot.
+            ScriptCall::new()
+                .key(format!("ratelimit:{{{client}}}"))
+                .key(format!("ratelimit_hour:{{{client}}}"))
+                .arg(limits.minute)
+                .arg(limits.hour.unwrap_or(0))
+                .arg(MINUTE.as_millis() as u64)
+                .arg(HOUR.as_millis() as u64)
+        };
+        let answer = pool.eval(&COUNT, Repeat::Never, call).await?;
+        let [passes, minute, minute_left, hour, hour_left] = numbers(answer)?;
+        let window = |count: u64, left: u64| {
+            (u32::try_from(count).unwrap_or(u32::MAX), Duration::from_millis(left))
+        };
+        let (minute, hour) = (window(minute, minute_left), window(hour, hour_left));
+        Ok(Counted::of(limits, passes == 1, minute, hour))
+    }
+
+    /// Asks the servers whether they are a Cluster. The configuration cannot know: one
+    /// address may be a Cluster's, and a list may name a single server.
+    async fn connect(&self) -> Result<RedisPool, Error> {
+        let addrs = match &self.settings.topology {
+            Topology::Sentinel { .. } => return RedisPool::quiet(self.settings.clone()),
+            Topology::Single(addr) => std::slice::from_ref(addr),
+            Topology::Cluster(addrs) => addrs.as_slice(),
+        };
+        // All at once: who is not there is waited for by nobody.
+        let asked = addrs.iter().map(|addr| {
+            let topology = Topology::Single(addr.clone());
+            let settings = PoolSettings { topology, ..self.settings.clone() };
+            Box::pin(async move {
+                let pool = RedisPool::quiet(settings)?;
+                let info = |_| {
+                    let mut info = redis::cmd("INFO");
+                    info.arg("cluster");
+                    info
+                };
+                let answer = pool.run(Repeat::Safe, info).await?;
+                let text = String::from_redis_value(answer).unwrap_or_default();
+                Ok::<_, Error>((pool, text.contains("cluster_enabled:1")))
+            })
+        });
+        let ((pool, is_cluster), _) = select_ok(asked).await?;
+        if !is_cluster {
+            return Ok(pool);
+        }
+        let topology = Topology::Cluster(addrs.to_vec());
+        RedisPool::quiet(PoolSettings { topology, ..self.settings.clone() })
+    }
+}
+
+fn numbers(answer: Value) -> Result<[u64; 5], Error> {
+    let numbers = Vec::<u64>::from_redis_value(answer).ok();
+    numbers
+        .and_then(|numbers| numbers.try_into().ok())
+        .ok_or_else(|| Error::refused("the store gave an answer that is none"))
+}

@@ -1,0 +1,181 @@
+//! Actions on many jobs at once, in batches, with their progress.
+
+use std::convert::Infallible;
+
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::stream::{Event, EventStream};
+use rocket::response::{self, Responder};
+use rocket::serde::json::Json;
+use rocket::{Request, Route, post, routes};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::{Deserialize, Serialize};
+
+use crate::broker::Selection;
+use crate::error::Error;
+use crate::inspector::Bulk;
+use crate::job::JobState;
+use crate::web::JobQueue;
+use crate::web::api::queues::state_of;
+use crate::web::api::{Asked, JsonBody, Refused, audit, jobs, queue_name};
+use crate::web::guards::ActAccess;
+
+/// What is done to which jobs.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulk", example = "run_archived"))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    /// What is done.
+    action: Verb,
+    /// The state of the jobs; with a group it may be left out.
+    #[serde(default)]
+    state: Option<String>,
+    /// Only jobs of this type.
+    #[serde(default, rename = "type")]
+    job_type: Option<String>,
+    /// Only jobs of this group.
+    #[serde(default)]
+    group: Option<String>,
+    /// For `reschedule`: so many seconds from now; at most a year.
+    #[serde(default)]
+    delay_seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulkAction"))]
+#[serde(rename_all = "lowercase")]
+enum Verb {
+    Run,
+    Archive,
+    Delete,
+    Reschedule,
+}
+
+#[cfg(feature = "openapi")]
+fn run_archived() -> serde_json::Value {
+    serde_json::json!({ "action": "run", "state": "archived", "type": "mail:welcome" })
+}
+
+/// How far an action on many jobs is.
+#[derive(Clone, Copy, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulkProgress"))]
+pub(crate) struct Counts {
+    /// Jobs that were acted upon.
+    done: u64,
+    /// Jobs there were when it began, or more where some came.
+    total: u64,
+}
+
+/// The counts at the end, or an event for each batch.
+pub(crate) enum Counted {
+    Json(Counts),
+    Events(Bulk),
+}
+
+impl<'r> Responder<'r, 'r> for Counted {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
+        let mut bulk = match self {
+            Counted::Json(counts) => return Json(counts).respond_to(request),
+            Counted::Events(bulk) => bulk,
+        };
+        let mut last = Counts { done: 0, total: 0 };
+        let events = EventStream! {
+            loop {
+                match bulk.step().await {
+                    Ok(Some(progress)) => {
+                        last = Counts { done: progress.done, total: progress.total };
+                        yield Event::json(&last).event("progress");
+                    }
+                    Ok(None) => {
+                        yield Event::json(&last).event("end");
+                        break;
+                    }
+                    Err(error) => {
+                        yield Event::json(&Refused::from(error).0).event("problem");
+                        break;
+                    }
+                }
+            }
+        };
+        events.respond_to(request)
+    }
+}
+
+/// Whether the client wants to hear how far it is.
+pub(crate) struct WantsEvents(bool);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for WantsEvents {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let accept = request.headers().get_one("Accept").unwrap_or_default();
+        Outcome::Success(Self(accept.contains("text/event-stream")))
+    }
+}
+
+/// # Act on many jobs
+///
+/// Runs, archives, deletes or reschedules the jobs of a state or group, as many as there
+/// are when it begins, in batches of at most 200. Answers with the counts; with
+/// `Accept: text/event-stream` it sends an event `progress` for each batch, then `end`,
+/// or `problem`. A client that goes away ends it after the batch under way.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "act-on-jobs"))]
+#[post("/queues/<name>/actions", data = "<body>")]
+pub(crate) async fn act(
+    _access: ActAccess,
+    asked: Asked,
+    events: WantsEvents,
+    queue: &JobQueue,
+    name: &str,
+    body: JsonBody<Wanted>,
+) -> Result<Counted, Refused> {
+    let known = queue_name(name)?;
+    let wanted = body.parsed()?;
+    let state = wanted.state.as_deref().map(state_of).transpose()?;
+    let mut selection = match (&wanted.group, state) {
+        (Some(group), None | Some(JobState::Aggregating)) => Selection::group(group),
+        (None, Some(state)) => Selection::from(state),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("group: expected it without a state, found both").into());
+        }
+        (None, None) => {
+            return Err(Error::invalid("state: expected one, or a group, found neither").into());
+        }
+    };
+    if let Some(job_type) = &wanted.job_type {
+        selection = selection.of_type(job_type);
+    }
+    let inspector = queue.inspector();
+    let (bulk, done) = match (wanted.action, wanted.delay_seconds) {
+        (Verb::Reschedule, Some(seconds)) => {
+            let placement = jobs::delay(seconds)?;
+            (inspector.reschedule_all(&known, selection, placement), "jobs rescheduled")
+        }
+        (Verb::Reschedule, None) => {
+            return Err(Error::invalid("delay_seconds: expected seconds, found nothing").into());
+        }
+        (_, Some(_)) => {
+            let wrong = "delay_seconds: expected only with the action reschedule";
+            return Err(Error::invalid(wrong).into());
+        }
+        (Verb::Run, None) => (inspector.run_all(&known, selection), "jobs run now"),
+        (Verb::Archive, None) => (inspector.archive_all(&known, selection), "jobs archived"),
+        (Verb::Delete, None) => (inspector.delete_all(&known, selection), "jobs deleted"),
+    };
+    let what = wanted.state.or(wanted.group).unwrap_or_default();
+    audit(&asked, done, name, &what);
+    if events.0 {
+        return Ok(Counted::Events(bulk));
+    }
+    let progress = bulk.await?;
+    Ok(Counted::Json(Counts { done: progress.done, total: progress.total }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![act]
+}

@@ -1,0 +1,137 @@
+//! `POST {base}/jobs/{type}`: puts a job of a registered type on the queue. The body is
+//! its payload, checked against the type's JSON Schema, where it gives one, and by
+//! reading it as its handler will.
+
+use std::collections::HashMap;
+
+use jsonschema::Validator;
+use rocket::{Route, State, post, routes};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::job::{JobId, JobState, QueueName};
+use crate::registry::Registry;
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::api::registration::{MOST_DELAY_SECONDS, MOST_RETRIES};
+use crate::web::api::{Asked, RouteScope};
+use crate::web::api::{Created, IdempotencyKey, JsonBody, Refused, audit, number};
+use crate::web::error::{FieldProblem, ProblemDetails};
+use crate::web::guards::ActAccess;
+
+/// Most wrong places named in one answer.
+const MOST_FAULTS: usize = 50;
+
+/// What the payloads of job types have to be, for those that say so.
+pub(crate) struct Schemas(HashMap<String, Validator>);
+
+impl Schemas {
+    /// # Errors
+    /// [`Error::is_config`] for a schema that is none.
+    pub fn of(registry: &Registry) -> Result<Self, Error> {
+        let mut schemas = HashMap::new();
+        for entry in registry.entries() {
+            let Some(schema) = entry.schema() else { continue };
+            let name = entry.job_type();
+            let validator = jsonschema::validator_for(schema).map_err(|error| {
+                Error::config(format!("job type {name:?}: its schema is none: {error}"))
+            })?;
+            schemas.insert(name.to_owned(), validator);
+        }
+        Ok(Self(schemas))
+    }
+
+    fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
+        let Some(validator) = self.0.get(job_type) else { return Ok(()) };
+        let faults: Vec<FieldProblem> = validator
+            .iter_errors(payload)
+            .take(MOST_FAULTS)
+            .map(|fault| FieldProblem {
+                pointer: fault.instance_path().to_string(),
+                detail: fault.to_string(),
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(ProblemDetails::fields(faults)) }
+    }
+}
+
+/// A job that was enqueued.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEnqueued"))]
+pub(crate) struct Enqueued {
+    /// Its id.
+    job_id: JobId,
+    /// Its queue.
+    queue: QueueName,
+    /// `pending`, or `scheduled` where it is due later.
+    state: JobState,
+    /// When it is due.
+    due: Timestamp,
+    /// Whether the same request was answered before, and this is that job's id.
+    replayed: bool,
+}
+
+/// # Enqueue a job
+///
+/// The body is the payload. `queue`, `delay_seconds` and `max_retry` take the place of
+/// what the job type says; 0 and absent leave it.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-enqueue", operation_id = "enqueue-job", ignore = "schemas")
+)]
+#[post("/jobs/<type>?<queue>&<delay_seconds>&<max_retry>", data = "<body>")]
+#[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
+pub(crate) async fn enqueue(
+    _access: ActAccess,
+    asked: Asked,
+    jobs: &JobQueue,
+    schemas: &State<Schemas>,
+    scope: RouteScope,
+    key: IdempotencyKey<'_>,
+    r#type: &str,
+    queue: Option<&str>,
+    delay_seconds: Option<&str>,
+    max_retry: Option<&str>,
+    body: JsonBody<Value>,
+) -> Result<Created<Enqueued>, Refused> {
+    let body = body.read?;
+    let entry = jobs.runtime().registry().get(r#type).ok_or_else(|| {
+        Error::not_found(format!("no handler here takes jobs of type {:?}", r#type))
+    })?;
+    schemas.check(r#type, &body.value)?;
+    entry.check(&body.bytes)?;
+    let guard = key.guard(&scope.0.replace("<type>", r#type), &body.bytes)?;
+    let mut draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());
+    if let Some(name) = queue.filter(|name| !name.is_empty()) {
+        draft = draft.queue(name.to_owned());
+    }
+    let seconds = number("delay_seconds", delay_seconds, 0, MOST_DELAY_SECONDS)?;
+    if let Some(seconds) = seconds.filter(|seconds| *seconds > 0) {
+        draft = draft.delay(std::time::Duration::from_secs(seconds));
+    }
+    let retries = number("max_retry", max_retry, 0, MOST_RETRIES)?;
+    if let Some(retries) = retries.filter(|retries| *retries > 0) {
+        draft = draft.max_retry(u32::try_from(retries).unwrap_or(u32::MAX));
+    }
+    if let Some(guard) = guard {
+        draft = draft.idempotency(guard);
+    }
+    let receipt = draft.await?;
+    audit(&asked, "job enqueued", receipt.queue.as_str(), receipt.id.as_str());
+    Ok(Created(Enqueued {
+        job_id: receipt.id,
+        queue: receipt.queue,
+        state: receipt.state,
+        due: receipt.due,
+        replayed: receipt.replayed,
+    }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![enqueue]
+}

@@ -1,0 +1,308 @@
+//! One job: where it stands, and what is done to it.
+
+use std::time::Duration;
+
+use rocket::response::{self, Responder};
+use rocket::serde::json::Json;
+use rocket::{Request, Route, Shutdown, delete, get, post, put, routes};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::{Deserialize, Serialize};
+
+use crate::broker::JobInfo;
+use crate::error::Error;
+use crate::inspector::Cancelled;
+use crate::job::{AfterCancel, JobState, Placement};
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::api::{Answer, Asked, Done, JsonBody, NoContent, Refused, audit, number, place};
+use crate::web::guards::{ActAccess, ViewAccess};
+
+/// The first and the longest pause between two looks at a job that is waited for.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Longest time to wait for a job's end, in seconds.
+pub(crate) const LONGEST_WAIT: u64 = 60;
+
+/// A job, or that it has ended and left nothing.
+pub(crate) enum Found {
+    Job(Box<JobInfo>),
+    Gone,
+}
+
+impl<'r> Responder<'r, 'static> for Found {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match self {
+            Found::Job(info) => Json(info).respond_to(request),
+            Found::Gone => NoContent.respond_to(request),
+        }
+    }
+}
+
+fn missing(queue: &str, id: &str) -> Refused {
+    Error::not_found(format!("queue {queue:?} has no job {id:?}")).into()
+}
+
+/// # One job
+///
+/// With `wait`, the answer comes when the job has ended (archived or completed), or
+/// after so many seconds, at most 60, as it stands then. A job that ends while it is
+/// waited for and leaves nothing, as the success of a job without retention does, is 204.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-jobs", operation_id = "get-job", ignore = "shutdown")
+)]
+#[get("/jobs/<name>/<id>?<wait>")]
+pub(crate) async fn one(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    shutdown: Shutdown,
+    name: &str,
+    id: &str,
+    wait: Option<&str>,
+) -> Result<Found, Refused> {
+    let (known, job) = place(name, id)?;
+    let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
+    let inspector = queue.inspector();
+    let Some(mut info) = inspector.job(&known, &job).await? else {
+        return Err(missing(name, id));
+    };
+    let over = tokio::time::Instant::now() + Duration::from_secs(wait);
+    let (mut pause, longest) = PAUSES;
+    let mut shutdown = shutdown;
+    while !matches!(info.state, JobState::Archived | JobState::Completed) {
+        let next = tokio::time::Instant::now() + pause;
+        if next > over {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = &mut shutdown => break,
+        }
+        pause = (pause * 3 / 2).min(longest);
+        match inspector.job(&known, &job).await? {
+            Some(now) => info = now,
+            None => return Ok(Found::Gone),
+        }
+    }
+    Ok(Found::Job(Box::new(info)))
+}
+
+/// Jobs of one id.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFoundJobs"))]
+pub(crate) struct FoundJobs {
+    /// One for each queue that has it.
+    jobs: Vec<JobInfo>,
+}
+
+/// # Find a job
+///
+/// A job of this id, in whichever queue it is.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "find-job"))]
+#[get("/jobs?<id>")]
+pub(crate) async fn find(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    id: Option<&str>,
+) -> Answer<FoundJobs> {
+    let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
+    let id = crate::job::JobId::new(id)?;
+    Ok(Json(FoundJobs { jobs: queue.inspector().find(&id).await? }))
+}
+
+/// # Run a job now
+///
+/// One that is scheduled, waits for a retry, is archived, completed or in a group.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "run-job"))]
+#[post("/jobs/<name>/<id>/run")]
+pub(crate) async fn run(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+) -> Done {
+    let (known, job) = place(name, id)?;
+    queue.inspector().run(&known, &job).await?;
+    audit(&asked, "job run now", name, id);
+    Ok(NoContent)
+}
+
+/// # Archive a job
+///
+/// Any that is not running.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "archive-job"))]
+#[post("/jobs/<name>/<id>/archive")]
+pub(crate) async fn archive(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+) -> Done {
+    let (known, job) = place(name, id)?;
+    queue.inspector().archive(&known, &job).await?;
+    audit(&asked, "job archived", name, id);
+    Ok(NoContent)
+}
+
+/// # Delete a job
+///
+/// Any that is not running, with its unique lock.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "delete-job"))]
+#[delete("/jobs/<name>/<id>")]
+pub(crate) async fn remove(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+) -> Done {
+    let (known, job) = place(name, id)?;
+    queue.inspector().delete(&known, &job).await?;
+    audit(&asked, "job deleted", name, id);
+    Ok(NoContent)
+}
+
+/// When a job is to run.
+#[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueReschedule", example = "in_an_hour"))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reschedule {
+    /// So many seconds from now; at most a year.
+    #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 31_536_000)))]
+    delay_seconds: u64,
+}
+
+#[cfg(feature = "openapi")]
+fn in_an_hour() -> serde_json::Value {
+    serde_json::json!({ "delay_seconds": 3600 })
+}
+
+/// A delay of at most a year.
+pub(crate) fn delay(seconds: u64) -> Result<Placement, Refused> {
+    use crate::web::api::registration::MOST_DELAY_SECONDS;
+    if seconds > MOST_DELAY_SECONDS {
+        let wrong =
+            format!("delay_seconds: expected at most {MOST_DELAY_SECONDS}, found {seconds}");
+        return Err(Error::invalid(wrong).into());
+    }
+    Ok(Placement::After(Duration::from_secs(seconds)))
+}
+
+/// # Reschedule a job
+///
+/// One that is pending, scheduled, waits for a retry or is archived.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "reschedule-job"))]
+#[post("/jobs/<name>/<id>/reschedule", data = "<body>")]
+pub(crate) async fn reschedule(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+    body: JsonBody<Reschedule>,
+) -> Done {
+    let (known, job) = place(name, id)?;
+    let body = body.parsed()?;
+    queue.inspector().reschedule(&known, &job, delay(body.delay_seconds)?).await?;
+    audit(&asked, "job rescheduled", name, id);
+    Ok(NoContent)
+}
+
+/// # Change a job's payload
+///
+/// Of one that is not running. The body is the new payload. A unique lock stays the one
+/// of the old payload.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "edit-job"))]
+#[put("/jobs/<name>/<id>/payload", data = "<body>")]
+pub(crate) async fn edit(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+    body: JsonBody<serde_json::Value>,
+) -> Done {
+    let (known, job) = place(name, id)?;
+    let body = body.read?;
+    queue.inspector().edit_payload(&known, &job, body.bytes).await?;
+    audit(&asked, "payload changed", name, id);
+    Ok(NoContent)
+}
+
+/// What becomes of a job whose attempt is ended.
+#[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancel", example = "and_archive"))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cancel {
+    /// `retry` counts as a failed attempt; `archive`; `delete`.
+    then: Then,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancelThen"))]
+#[serde(rename_all = "lowercase")]
+enum Then {
+    Retry,
+    Archive,
+    Delete,
+}
+
+#[cfg(feature = "openapi")]
+fn and_archive() -> serde_json::Value {
+    serde_json::json!({ "then": "archive" })
+}
+
+/// How a cancellation went.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancelled"))]
+pub(crate) struct Cancellation {
+    /// `requested`: its worker is asked to end the attempt; `done`: it did not run, and
+    /// was archived or deleted.
+    outcome: &'static str,
+    /// When.
+    at: Timestamp,
+}
+
+/// # Cancel a job
+///
+/// Ends the attempt of a running job; archives or deletes one that does not run.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "cancel-job"))]
+#[post("/jobs/<name>/<id>/cancel", data = "<body>")]
+pub(crate) async fn cancel(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+    body: JsonBody<Cancel>,
+) -> Answer<Cancellation> {
+    let (known, job) = place(name, id)?;
+    let after = match body.parsed()?.then {
+        Then::Retry => AfterCancel::Retry,
+        Then::Archive => AfterCancel::Archive,
+        Then::Delete => AfterCancel::Delete,
+    };
+    let outcome = match queue.inspector().cancel(&known, &job, after).await? {
+        Cancelled::Requested => "requested",
+        Cancelled::Done => "done",
+        Cancelled::NotRunning(state) => {
+            let wrong = format!("job {id:?} is {state}: there is no attempt to end");
+            return Err(Error::wrong_state(wrong).into());
+        }
+    };
+    audit(&asked, "job cancelled", name, id);
+    Ok(Json(Cancellation { outcome, at: queue.now() }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![one, find, run, archive, remove, reschedule, edit, cancel]
+}

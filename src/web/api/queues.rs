@@ -1,0 +1,228 @@
+//! Queues: what they hold, pausing and removing them.
+
+use rocket::serde::json::Json;
+use rocket::{Route, delete, get, post, routes};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::Serialize;
+
+use crate::broker::{
+    AggregationSet, DayStats, GroupPage, JobPage, QueueInfo, QueueMemory, QueueSummary,
+};
+use crate::error::Error;
+use crate::inspector::Filter;
+use crate::job::JobState;
+use crate::web::JobQueue;
+use crate::web::api::{Answer, Asked, Done, NoContent, Refused, audit, number, page, queue_name};
+use crate::web::guards::{ActAccess, ViewAccess};
+
+/// All queues.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueQueues"))]
+pub(crate) struct Queues {
+    /// By name.
+    queues: Vec<QueueSummary>,
+}
+
+/// # All queues
+///
+/// Sizes by state, counters, and how long the next job of each has waited.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "list-queues"))]
+#[get("/queues")]
+pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<Queues> {
+    Ok(Json(Queues { queues: queue.inspector().all_queues().await? }))
+}
+
+/// # One queue
+///
+/// Its sizes by state and counters.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-queue"))]
+#[get("/queues/<name>")]
+pub(crate) async fn one(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<QueueInfo> {
+    Ok(Json(queue.inspector().queue(&queue_name(name)?).await?))
+}
+
+/// # Remove a queue
+///
+/// An empty one; with `force=true` also one with jobs, which are gone with it. Never one
+/// with running jobs.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "delete-queue"))]
+#[delete("/queues/<name>?<force>")]
+pub(crate) async fn remove(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    force: Option<&str>,
+) -> Done {
+    let force = match force {
+        None | Some("false" | "") => false,
+        Some("true") => true,
+        Some(_) => return Err(Error::invalid("force: expected true or false").into()),
+    };
+    queue.inspector().delete_queue(&queue_name(name)?, force).await?;
+    audit(&asked, "queue removed", name, if force { "with its jobs" } else { "empty" });
+    Ok(NoContent)
+}
+
+/// # Pause a queue
+///
+/// Workers take none of its jobs until it is resumed; enqueueing goes on.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "pause-queue"))]
+#[post("/queues/<name>/pause")]
+pub(crate) async fn pause(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
+    let inspector = queue.inspector();
+    let known = queue_name(name)?;
+    inspector.queue(&known).await?;
+    inspector.pause(&known).await?;
+    audit(&asked, "queue paused", name, "");
+    Ok(NoContent)
+}
+
+/// # Resume a queue
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "resume-queue"))]
+#[post("/queues/<name>/resume")]
+pub(crate) async fn resume(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
+    let inspector = queue.inspector();
+    let known = queue_name(name)?;
+    inspector.queue(&known).await?;
+    inspector.resume(&known).await?;
+    audit(&asked, "queue resumed", name, "");
+    Ok(NoContent)
+}
+
+/// What happened in a queue.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueHistory"))]
+pub(crate) struct History {
+    /// By day, today first.
+    days: Vec<DayStats>,
+}
+
+/// # A queue's history
+///
+/// Attempts that ended and failed, by UTC day, for at most 90 days.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-history"))]
+#[get("/queues/<name>/history?<days>")]
+pub(crate) async fn history(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+    days: Option<&str>,
+) -> Answer<History> {
+    let days = number("days", days, 1, 90)?.unwrap_or(7);
+    let days = u32::try_from(days).unwrap_or(u32::MAX);
+    Ok(Json(History { days: queue.inspector().history(&queue_name(name)?, days).await? }))
+}
+
+/// # A queue's memory
+///
+/// About how many bytes of Redis it takes, estimated from a sample.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-memory"))]
+#[get("/queues/<name>/memory")]
+pub(crate) async fn memory(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+) -> Answer<QueueMemory> {
+    Ok(Json(queue.inspector().memory(&queue_name(name)?).await?))
+}
+
+/// # A queue's jobs
+///
+/// Those of a state (`pending` where none is given) or of a group, at most 100 a page.
+/// `type` keeps only jobs of that type, `search` only those with this text in id, type,
+/// payload, group or last error, whatever its case; both look through ten pages at most
+/// before they answer, so that a page may be short or empty: `next` goes on. Beyond row
+/// 10,000 pages are had by `cursor`, the `next` of the page before.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "list-jobs"))]
+#[get("/queues/<name>/jobs?<state>&<group>&<type>&<search>&<page>&<size>&<cursor>")]
+#[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
+pub(crate) async fn jobs(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+    state: Option<&str>,
+    group: Option<&str>,
+    r#type: Option<&str>,
+    search: Option<&str>,
+    page: Option<&str>,
+    size: Option<&str>,
+    cursor: Option<&str>,
+) -> Answer<JobPage> {
+    let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
+    let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let filter = Filter { job_type: given(r#type), text: given(search) };
+    let inspector = queue.inspector();
+    let found = match (given(group), given(state)) {
+        (Some(group), None) => inspector.group_jobs_where(&known, &group, &filter, &page).await?,
+        (Some(group), Some(word)) if word == "aggregating" => {
+            inspector.group_jobs_where(&known, &group, &filter, &page).await?
+        }
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("group: expected it without a state, found both").into());
+        }
+        (None, word) => {
+            let state = state_of(word.as_deref().unwrap_or("pending"))?;
+            inspector.jobs_where(&known, state, &filter, &page).await?
+        }
+    };
+    Ok(Json(found))
+}
+
+/// The state of this name.
+pub(crate) fn state_of(word: &str) -> Result<JobState, Refused> {
+    let states = || JobState::ALL.map(JobState::as_str).join(", ");
+    let shown = || word.chars().take(40).collect::<String>();
+    JobState::parse(word).ok_or_else(|| {
+        Error::invalid(format!("state: expected one of {}, found {:?}", states(), shown())).into()
+    })
+}
+
+/// # A queue's groups
+///
+/// Groups of jobs that wait to be aggregated, in no order, page by page by `cursor`.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "list-groups"))]
+#[get("/queues/<name>/groups?<size>&<cursor>")]
+pub(crate) async fn groups(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+    size: Option<&str>,
+    cursor: Option<&str>,
+) -> Answer<GroupPage> {
+    let (known, page) = (queue_name(name)?, self::page(None, size, cursor)?);
+    Ok(Json(queue.inspector().groups(&known, &page).await?))
+}
+
+/// Sets that are being aggregated.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAggregations"))]
+pub(crate) struct Aggregations {
+    /// The sets.
+    sets: Vec<AggregationSet>,
+}
+
+/// # A queue's aggregations
+///
+/// The sets of jobs that workers are just making into one.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-queues", operation_id = "list-aggregations")
+)]
+#[get("/queues/<name>/aggregations")]
+pub(crate) async fn aggregations(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+) -> Answer<Aggregations> {
+    Ok(Json(Aggregations { sets: queue.inspector().aggregations(&queue_name(name)?).await? }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![list, one, remove, pause, resume, history, memory, jobs, groups, aggregations]
+}

@@ -1,0 +1,296 @@
+//! One job: everything that is known of it, and what can be done to it.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+use rocket::form::Form;
+use rocket::http::Status;
+use rocket::response::Redirect;
+use rocket::{FromForm, Route, get, post, routes};
+
+use super::layout::{self, Place, escaped, instant, say, state_word};
+use super::{Language, Page, Reader};
+use crate::broker::JobInfo;
+use crate::error::Error;
+use crate::inspector::Cancelled;
+use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::api::registration::MOST_DELAY_SECONDS;
+use crate::web::api::{Asked, audit};
+use crate::web::guards::{ActAccess, ViewAccess};
+use crate::web::origin::SameOrigin;
+
+#[get("/ui/jobs/<name>/<id>?<done>")]
+async fn show(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    reader: Reader,
+    name: &str,
+    id: &str,
+    done: Option<&str>,
+) -> Page {
+    let found = async {
+        let (known, id) = (QueueName::new(name)?, JobId::new(id)?);
+        queue.inspector().job(&known, &id).await
+    };
+    let language = reader.language;
+    match found.await {
+        Ok(Some(info)) => {
+            let title = format!("{} {}", say(language, "ジョブ", "Job"), info.job.job_type);
+            let content = html! {
+                (layout::notice(language, done))
+                (detail(&reader, queue.now(), &info))
+            };
+            Page(Status::Ok, layout::page(&reader, queue, Place::Elsewhere, &title, content))
+        }
+        Ok(None) => {
+            let gone = say(
+                language,
+                "このジョブは存在しません。保持期間のないジョブは成功すると消えます。",
+                "There is no such job. One that is not retained is gone once it succeeds.",
+            );
+            layout::missing(&reader, queue, gone)
+        }
+        Err(error) => layout::trouble(&reader, queue, &error),
+    }
+}
+
+fn detail(reader: &Reader, now: Timestamp, info: &JobInfo) -> Markup {
+    let (language, job) = (reader.language, &info.job);
+    let here = format!(
+        "{}/ui/jobs/{}/{}",
+        reader.base,
+        escaped(job.queue.as_str()),
+        escaped(job.id.as_str())
+    );
+    let fact = |label: &str, value: Markup| html! { div { dt { (label) } dd { (value) } } };
+    let time = |at: Option<Timestamp>| instant(language, now, at);
+    html! {
+        div.card.facts {
+            dl {
+                (fact(say(language, "ジョブID", "Job id"), html! { code { (job.id) } }))
+                (fact(say(language, "キュー", "Queue"), html! {
+                    a href={ (reader.base) "/ui/queues/" (escaped(job.queue.as_str())) } { (job.queue) }
+                }))
+                (fact(say(language, "状態", "State"), html! {
+                    span.tag { (state_word(language, info.state)) }
+                    @if info.orphaned { " " span.tag { (say(language, "ワーカー不明", "worker lost")) } }
+                    @if let Some(after) = info.cancelling {
+                        " " span.tag { (say(language, "キャンセル中", "cancelling")) " (" (format!("{after:?}").to_lowercase()) ")" }
+                    }
+                }))
+                (fact(say(language, "試行", "Attempts"), html! { (job.retried) " / " (job.max_retry) }))
+                @if info.due.is_some() { (fact(say(language, "実行予定", "Due"), time(info.due))) }
+                @if info.pending_since.is_some() { (fact(say(language, "待機開始", "Pending since"), time(info.pending_since))) }
+                @if let Some(worker) = &info.worker {
+                    (fact(say(language, "ワーカー", "Worker"), html! { (worker.host) ":" (worker.pid) ", " (time(worker.started)) }))
+                }
+                @if info.lease_ends.is_some() { (fact(say(language, "リース期限", "Lease ends"), time(info.lease_ends))) }
+                @if job.last_failed_at.is_some() { (fact(say(language, "最後の失敗", "Failed last"), time(job.last_failed_at))) }
+                @if info.archived_at.is_some() { (fact(say(language, "アーカイブ日時", "Archived"), time(info.archived_at))) }
+                @if job.completed_at.is_some() { (fact(say(language, "完了日時", "Completed"), time(job.completed_at))) }
+                @if info.expires.is_some() { (fact(say(language, "削除予定", "Removed"), time(info.expires))) }
+                @if !job.timeout.is_zero() { (fact(say(language, "時間制限", "Time limit"), html! { (layout::span(job.timeout)) })) }
+                @if job.deadline.is_some() { (fact(say(language, "期限", "Deadline"), time(job.deadline))) }
+                @if !job.group.is_empty() { (fact(say(language, "グループ", "Group"), html! { (job.group) })) }
+                @if info.losses > 0 { (fact(say(language, "ワーカー消失", "Workers lost"), html! { (info.losses) })) }
+                @if let Some(progress) = &info.progress {
+                    (fact(say(language, "進捗", "Progress"), html! {
+                        @if let Some(percent) = progress.percent() {
+                            progress max="100" value=(percent) { (percent) "%" } " " (percent) "% "
+                        }
+                        (progress.message)
+                    }))
+                }
+            }
+            div.actions { (actions(language, &here, info.state)) }
+        }
+        @if !job.last_error.is_empty() {
+            section { h2 { (say(language, "最後のエラー", "Last error")) } pre.bad { (job.last_error) } }
+        }
+        section {
+            h2 { (say(language, "ペイロード", "Payload")) }
+            pre { (pretty(job.payload_bytes())) }
+            @if editable(info.state) { (edit(language, &here, job.payload_bytes())) }
+        }
+        @if let Some(result) = &info.result {
+            section { h2 { (say(language, "結果", "Result")) } pre { (pretty(result)) } }
+        }
+        @if !job.headers.is_empty() {
+            section {
+                h2 { (say(language, "ヘッダー", "Headers")) }
+                div.card.facts { dl { @for (name, value) in &job.headers { (fact(name, html! { code { (value) } })) } } }
+            }
+        }
+    }
+}
+
+fn editable(state: JobState) -> bool {
+    matches!(state, JobState::Pending | JobState::Scheduled | JobState::Retry | JobState::Archived)
+}
+
+fn actions(language: Language, here: &str, state: JobState) -> Markup {
+    use JobState::{Active, Aggregating, Archived, Completed, Pending, Retry, Scheduled};
+    let to = |verb: &str| format!("{here}/{verb}");
+    html! {
+        @if matches!(state, Scheduled | Retry | Archived | Completed | Aggregating) {
+            (layout::button(&to("run"), say(language, "今すぐ実行", "Run now"), None))
+        }
+        @if state == Active {
+            (layout::button(&to("cancel"), say(language, "キャンセル", "Cancel"), Some(say(
+                language,
+                "この試行を終了し、ジョブをアーカイブします。",
+                "Ends this attempt and archives the job.",
+            ))))
+        }
+        @if matches!(state, Pending | Scheduled | Retry | Archived) {
+            details.sure {
+                summary.small { (say(language, "予定を変更", "Reschedule")) }
+                div {
+                    form.action method="post" action=(to("reschedule")) {
+                        label for="delay" { (say(language, "今から（秒）", "Seconds from now")) }
+                        input #delay name="delay_seconds" inputmode="numeric" value="60" required;
+                        button.small type="submit" { (say(language, "予定を変更", "Reschedule")) }
+                    }
+                }
+            }
+        }
+        @if matches!(state, Pending | Scheduled | Retry | Completed | Aggregating) {
+            (layout::button(&to("archive"), say(language, "アーカイブ", "Archive"), None))
+        }
+        @if state != Active {
+            (layout::button(&to("delete"), say(language, "削除", "Delete"), Some(say(
+                language,
+                "削除したジョブは元に戻せません。",
+                "A deleted job cannot be brought back.",
+            ))))
+        }
+    }
+}
+
+fn edit(language: Language, here: &str, payload: &[u8]) -> Markup {
+    let Ok(text) = std::str::from_utf8(payload) else { return html! {} };
+    html! {
+        details.sure {
+            summary.small { (say(language, "ペイロードを編集", "Edit payload")) }
+            form.action method="post" action={ (here) "/edit" } {
+                label for="payload" { "JSON" }
+                textarea #payload name="payload" rows="8" spellcheck="false" { (text) }
+                button.small type="submit" { (say(language, "保存", "Save")) }
+            }
+        }
+    }
+}
+
+/// JSON with its structure, other text as it is, other bytes in hexadecimal digits.
+fn pretty(bytes: &[u8]) -> String {
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) {
+        return serde_json::to_string_pretty(&value).unwrap_or_default();
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x} ")).collect(),
+    }
+}
+
+#[get("/ui/find?<id>")]
+async fn find(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    reader: Reader,
+    id: Option<&str>,
+) -> Result<Redirect, Page> {
+    let found = async {
+        let id = JobId::new(id.unwrap_or_default().trim())?;
+        queue.inspector().find(&id).await
+    };
+    match found.await {
+        Ok(jobs) => match jobs.first() {
+            Some(info) => {
+                let (name, id) = (escaped(info.job.queue.as_str()), escaped(info.job.id.as_str()));
+                Ok(layout::back(format!("{}/ui/jobs/{name}/{id}", reader.base)))
+            }
+            None => {
+                let none =
+                    say(reader.language, "このIDのジョブはありません。", "No job has this id.");
+                Err(layout::missing(&reader, queue, none))
+            }
+        },
+        Err(error) => Err(layout::trouble(&reader, queue, &error)),
+    }
+}
+
+#[derive(FromForm)]
+struct Details<'r> {
+    delay_seconds: Option<&'r str>,
+    payload: Option<&'r str>,
+}
+
+#[post("/ui/jobs/<name>/<id>/<verb>", data = "<form>")]
+#[expect(clippy::too_many_arguments, reason = "a route's guards are its arguments")]
+async fn act(
+    _access: ActAccess,
+    _origin: SameOrigin,
+    asked: Asked,
+    queue: &JobQueue,
+    reader: Reader,
+    name: &str,
+    id: &str,
+    verb: &str,
+    form: Option<Form<Details<'_>>>,
+) -> Result<Redirect, Page> {
+    let base = &reader.base;
+    let done = async {
+        let (inspector, known, job) = (queue.inspector(), QueueName::new(name)?, JobId::new(id)?);
+        match verb {
+            "run" => inspector.run(&known, &job).await,
+            "archive" => inspector.archive(&known, &job).await,
+            "delete" => inspector.delete(&known, &job).await,
+            "cancel" => match inspector.cancel(&known, &job, AfterCancel::Archive).await? {
+                Cancelled::NotRunning(state) => Err(Error::wrong_state(format!(
+                    "job {job:?} is {state}: there is no attempt to end"
+                ))),
+                Cancelled::Requested | Cancelled::Done => Ok(()),
+            },
+            "reschedule" => {
+                let text = form.as_ref().and_then(|form| form.delay_seconds).unwrap_or_default();
+                let seconds = text.trim().parse::<u64>().ok();
+                let seconds = seconds.filter(|seconds| *seconds <= MOST_DELAY_SECONDS);
+                let seconds = seconds.ok_or_else(|| {
+                    Error::invalid(format!(
+                        "delay_seconds: expected a whole number from 0 to {MOST_DELAY_SECONDS}"
+                    ))
+                })?;
+                let placement = Placement::After(Duration::from_secs(seconds));
+                inspector.reschedule(&known, &job, placement).await
+            }
+            "edit" => {
+                let payload = form.as_ref().and_then(|form| form.payload).unwrap_or_default();
+                // A form's lines end as those of the oldest terminals did.
+                let payload = payload.replace("\r\n", "\n");
+                if let Err(error) = serde_json::from_str::<serde_json::Value>(&payload) {
+                    return Err(Error::invalid(format!("payload: expected JSON: {error}")));
+                }
+                inspector.edit_payload(&known, &job, payload).await
+            }
+            _ => Err(Error::not_found("there is no such action")),
+        }
+    };
+    match done.await {
+        Ok(()) => {
+            audit(&asked, verb, name, id);
+            let (name, id) = (escaped(name), escaped(id));
+            Ok(layout::back(match verb {
+                "delete" => format!("{base}/ui/queues/{name}?done=delete"),
+                _ => format!("{base}/ui/jobs/{name}/{id}?done={}", escaped(verb)),
+            }))
+        }
+        Err(error) => Err(layout::trouble(&reader, queue, &error)),
+    }
+}
+
+/// The routes to mount at the base.
+pub(super) fn routes() -> Vec<Route> {
+    routes![show, find, act]
+}

@@ -1,0 +1,195 @@
+//! What all operator pages share: the way between them, small parts, and how times and
+//! lengths of time read.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+use rocket::http::{RawStr, Status};
+
+use super::{Language, Page, Reader, view};
+use crate::error::Error;
+use crate::job::JobState;
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::error::ProblemDetails;
+
+/// The pages that the navigation names.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Place {
+    Overview,
+    Schedules,
+    Servers,
+    /// A page below one of these.
+    Elsewhere,
+}
+
+/// The one of two wordings in the reader's language.
+pub(super) fn say(
+    language: Language,
+    japanese: &'static str,
+    english: &'static str,
+) -> &'static str {
+    match language {
+        Language::Japanese => japanese,
+        Language::English => english,
+    }
+}
+
+/// A page for operators.
+pub(super) fn page(
+    reader: &Reader,
+    queue: &JobQueue,
+    place: Place,
+    title: &str,
+    content: Markup,
+) -> Markup {
+    let (base, language, config) = (&reader.base, reader.language, queue.config());
+    let docs = cfg!(feature = "openapi") && config.openapi && config.docs;
+    let link = |to: Place, path: &str, words: &str| {
+        html! { a href={ (base) (path) } aria-current=[(to == place).then_some("page")] { (words) } }
+    };
+    let body = html! {
+        main.broad {
+            nav aria-label=(say(language, "ページ", "Pages")) {
+                (link(Place::Overview, "/ui", say(language, "概要", "Overview")))
+                (link(Place::Schedules, "/ui/schedules", say(language, "定期実行", "Periodic")))
+                (link(Place::Servers, "/ui/servers", say(language, "ワーカー", "Workers")))
+                @if config.register_route {
+                    a href={ (base) "/ui/register" } { (say(language, "ジョブを登録（参考コード）", "Register a job (reference code)")) }
+                }
+                @if docs { a href={ (base) "/docs" } { "API" } }
+                form.find method="get" action={ (base) "/ui/find" } role="search" {
+                    label.hidden for="find" { (say(language, "ジョブID", "Job id")) }
+                    input #find name="id" type="search" placeholder=(say(language, "ジョブID", "Job id"));
+                    button.small type="submit" { (say(language, "検索", "Find")) }
+                }
+            }
+            header { h1 { (title) } }
+            (content)
+        }
+    };
+    view::frame(reader, title, body)
+}
+
+/// A page that says what went wrong, with the status that it means.
+pub(super) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page {
+    let problem = ProblemDetails::of(error, "Failed to read the job queue");
+    let title = say(reader.language, "ジョブキュー", "Job queue");
+    let content = view::trouble(reader.language, &problem);
+    Page(problem.status(), page(reader, queue, Place::Elsewhere, title, content))
+}
+
+/// What an operator did, as the page after it says; any other word says nothing.
+pub(super) fn notice(language: Language, done: Option<&str>) -> Markup {
+    let words = match done {
+        Some("run") => ("ジョブを実行待ちに移しました。", "The job runs now."),
+        Some("archive") => ("ジョブをアーカイブしました。", "The job is archived."),
+        Some("delete") => ("ジョブを削除しました。", "The job is deleted."),
+        Some("cancel") => ("キャンセルを要求しました。", "The job is asked to end."),
+        Some("reschedule") => ("予定を変更しました。", "The job is rescheduled."),
+        Some("edit") => ("ペイロードを変更しました。", "The payload is changed."),
+        Some("pause") => ("キューを停止しました。", "The queue is paused."),
+        Some("resume") => ("キューを再開しました。", "The queue is resumed."),
+        Some("fire") => ("ジョブを登録しました。", "A job is enqueued."),
+        _ => return html! {},
+    };
+    html! { div.notice.good role="status" { p { (say(language, words.0, words.1)) } } }
+}
+
+/// A button that does something. What cannot be undone opens first and asks again.
+pub(super) fn button(action: &str, label: &str, sure: Option<&str>) -> Markup {
+    let form = |words: &str, class: &str| {
+        html! { form.action method="post" action=(action) { button.small class=(class) type="submit" { (words) } } }
+    };
+    match sure {
+        None => form(label, "plain"),
+        Some(question) => html! {
+            details.sure {
+                summary.small { (label) }
+                div { p { (question) } (form(label, "grave")) }
+            }
+        },
+    }
+}
+
+/// An instant: in words how far away, and in full for whoever points at it.
+pub(super) fn instant(language: Language, now: Timestamp, at: Option<Timestamp>) -> Markup {
+    let Some(at) = at else { return html! { "–" } };
+    let text = if at > now {
+        let length = span(at.since(now));
+        match language {
+            Language::Japanese => format!("{length}後"),
+            Language::English => format!("in {length}"),
+        }
+    } else {
+        let length = span(now.since(at));
+        match language {
+            Language::Japanese => format!("{length}前"),
+            Language::English => format!("{length} ago"),
+        }
+    };
+    html! { time datetime=(at) title=(at) { (text) } }
+}
+
+/// A length of time, short: two units at most.
+pub(super) fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0 => format!("{} ms", length.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+pub(super) fn state_word(language: Language, state: JobState) -> &'static str {
+    if language == Language::English {
+        return state.as_str();
+    }
+    match state {
+        JobState::Pending => "待機中",
+        JobState::Active => "実行中",
+        JobState::Scheduled => "予約",
+        JobState::Retry => "再試行待ち",
+        JobState::Archived => "アーカイブ",
+        JobState::Completed => "完了",
+        JobState::Aggregating => "集約待ち",
+    }
+}
+
+/// A text as one segment of a path or one value of a query.
+pub(super) fn escaped(text: &str) -> String {
+    RawStr::new(text).percent_encode().to_string()
+}
+
+/// After a form: the page to go to.
+pub(super) fn back(to: String) -> rocket::response::Redirect {
+    rocket::response::Redirect::to(to)
+}
+
+/// Where nothing is.
+pub(super) fn missing(reader: &Reader, queue: &JobQueue, what: &str) -> Page {
+    let title = say(reader.language, "見つかりません", "Not found");
+    let content = html! { div.card { p { (what) } } };
+    Page(Status::NotFound, page(reader, queue, Place::Elsewhere, title, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_have_two_units_at_most() {
+        for (millis, expected) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_000, "1 s"),
+            (61_000, "1 min 1 s"),
+            (3_600_000, "1 h 0 min"),
+            (90_000_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), expected);
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The rate limit as a fairing: who a client is, which requests count, and what is said
+//! about it. Counting itself is `rate_limit`'s work.
+//!
+//! A fairing cannot answer a request. A refused one is sent to a route of ours, which
+//! answers to nobody else.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rocket::fairing::{self, Fairing, Info, Kind};
+use rocket::figment::Figment;
+use rocket::http::uri::Origin;
+use rocket::http::{Header, Method, Status};
+use rocket::response::Responder;
+use rocket::route::{Handler, Outcome};
+use rocket::{Build, Data, Request, Response, Rocket, Route};
+
+use super::error::ProblemDetails;
+use super::{JobQueue, log};
+use crate::config::{Config, RateLimitConfig, process_env};
+use crate::error::Error;
+use crate::rate_limit::{Counted, Counter, Limiter, Limits, MemoryCounter, RedisCounter, Window};
+use crate::time::Clock;
+
+/// Where refused requests are answered. No application has such a path.
+const REFUSED: &str = "/.rocket_jobqueue/too-many-requests";
+
+/// Before every other route, also one that takes all paths.
+const FIRST: isize = -1_000_000;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How many requests a client may make: for any Rocket application, with or without a
+/// job queue.
+///
+/// It is configured by `rate_limit` (in `Rocket.toml` and `ROCKET_RATE_LIMIT`) or
+/// `api.rate_limit` (in `config/{APP_ENV}/config.yaml`); the README lists the keys. With
+/// `enabled = false`, the default, nothing is counted and no header is sent.
+///
+/// A client's window begins with its first request and lasts a minute, another one an
+/// hour. Who makes more requests gets 429 with `Retry-After` and [`ProblemDetails`], and
+/// such requests are not counted. Every counted answer tells where the client stands:
+/// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds), `X-RateLimit-Hour-*`
+/// where the hour has a limit, and the IETF's `RateLimit-Policy` and `RateLimit`
+/// (draft-ietf-httpapi-ratelimit-headers-10).
+///
+/// Requests are counted in this process or in Redis (`storage_type`), there for all
+/// processes together. While Redis is away all requests pass.
+///
+/// A client is the address that its connection comes from, of IPv6 the first 64 bits;
+/// behind a proxy, that is the proxy: name it in `trusted_proxies`, and the last address
+/// in `X-Forwarded-For` that is none of these is the client.
+///
+/// ```no_run
+/// use rocket::{get, launch, routes};
+/// use rocket_jobqueue::RateLimit;
+///
+/// #[get("/time")]
+/// fn time() -> &'static str { "now" }
+///
+/// #[launch]
+/// fn rocket() -> _ {
+///     rocket::build()
+///         .attach(RateLimit::fairing().set("rate_limit.enabled", true))
+///         .mount("/api", routes![time])
+/// }
+/// ```
+#[derive(Debug)]
+pub struct RateLimit(());
+
+impl RateLimit {
+    /// The fairing to attach.
+    pub fn fairing() -> RateLimitFairing {
+        RateLimitFairing { code: Mutex::default(), ready: OnceLock::new() }
+    }
+}
+
+/// Limits requests once it is attached; see [`RateLimit`].
+#[must_use = "a fairing does nothing until it is attached"]
+pub struct RateLimitFairing {
+    code: Mutex<(Figment, Option<String>)>,
+    ready: OnceLock<Ready>,
+}
+
+/// What ignition has made of the configuration.
+struct Ready {
+    limiter: Limiter,
+    paths: Vec<Vec<String>>,
+    exempt: Vec<Vec<String>>,
+    proxies: Vec<IpNet>,
+}
+
+impl RateLimitFairing {
+    /// Sets one value of the configuration by its full path, stronger than every file
+    /// and variable: `.set("rate_limit.requests_per_minute", 5)`. Wrong values stop the
+    /// launch.
+    #[track_caller]
+    pub fn set(self, key: &str, value: impl serde::Serialize) -> Self {
+        {
+            let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+            code.0 = code.0.clone().merge((key, value));
+        }
+        self
+    }
+
+    /// Uses this environment in place of the variable `APP_ENV`.
+    pub fn environment(self, name: impl Into<String>) -> Self {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(name.into());
+        self
+    }
+
+    fn ignite(&self, rocket: &Rocket<Build>) -> Result<Option<Ready>, Error> {
+        let (code, environment) = self.code.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let env = |name: &str| match (&environment, name) {
+            (Some(word), "APP_ENV") => Some(word.clone()),
+            _ => process_env(name),
+        };
+        let cwd = std::env::current_dir().map_err(|error| {
+            Error::config(format!("the current folder cannot be read: {error}"))
+        })?;
+        let config = Config::load(rocket.figment(), &code, &env, &cwd)?;
+        if rocket.state::<JobQueue>().is_none() {
+            // A job queue tells of its own.
+            let ours = |warning: &&String| warning.contains("rate_limit");
+            config.warnings.iter().filter(ours).for_each(|warning| tracing::warn!("{warning}"));
+        }
+        let settings = &config.rate_limit;
+        if !settings.enabled {
+            return Ok(None);
+        }
+        let counter = match config.rate_limit_redis() {
+            Some(redis) => Counter::Redis(Box::new(RedisCounter::new(redis.clone())?)),
+            None => Counter::Memory(MemoryCounter::new(Clock::system())),
+        };
+        let place = match counter {
+            Counter::Redis(_) => "in Redis, for all processes together",
+            Counter::Memory(_) => "in this process",
+        };
+        let limits = Limits {
+            minute: settings.requests_per_minute,
+            hour: Some(settings.requests_per_hour).filter(|limit| *limit > 0),
+        };
+        let hour = limits.hour.map_or(String::new(), |limit| format!(" and {limit} an hour"));
+        tracing::info!(
+            "a client may make {} requests a minute{hour} below {}, counted {place}",
+            limits.minute,
+            settings.paths.join(", ")
+        );
+        let exempt = exempt(settings, &config.jobqueue.base);
+        Ok(Some(Ready {
+            limiter: Limiter::new(limits, counter),
+            paths: settings.paths.iter().map(|path| segments(path)).collect(),
+            exempt: exempt.iter().map(|path| segments(path)).collect(),
+            proxies: settings.trusted_proxies.clone(),
+        }))
+    }
+}
+
+fn exempt(settings: &RateLimitConfig, base: &str) -> Vec<String> {
+    let default = || {
+        let own = ["health", "metrics", "ui", "docs", "openapi.json"];
+        own.iter().map(|name| format!("{base}/{name}")).collect()
+    };
+    settings.exempt.clone().unwrap_or_else(default)
+}
+
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+impl Ready {
+    /// Whether a request for this path is counted. Compared are decoded segments, as
+    /// Rocket compares them with routes: no spelling of a path evades the limit.
+    fn covers(&self, uri: &Origin<'_>) -> bool {
+        let path: Vec<&str> = uri.path().segments().collect();
+        let below = |prefix: &Vec<String>| {
+            path.len() >= prefix.len() && prefix.iter().zip(&path).all(|(a, b)| a == b)
+        };
+        self.paths.iter().any(below) && !self.exempt.iter().any(below)
+    }
+
+    fn client(&self, request: &Request<'_>) -> String {
+        // Without an address there is one client: whoever comes by a local socket.
+        let Some(peer) = request.remote() else { return "local".to_owned() };
+        let forwarded: Vec<&str> = request.headers().get("X-Forwarded-For").collect();
+        name(client(peer.ip(), &forwarded, &self.proxies))
+    }
+}
+
+/// The address of the client: the peer's, unless that is a trusted proxy. Then it is the
+/// last one in `X-Forwarded-For` that is none; what stands before it the client may have
+/// written itself.
+fn client(peer: IpAddr, forwarded: &[&str], proxies: &[IpNet]) -> IpAddr {
+    let trusted = |ip: &IpAddr| proxies.iter().any(|network| network.contains(ip));
+    let mut client = peer.to_canonical();
+    let hops = forwarded.iter().flat_map(|line| line.split(',')).collect::<Vec<_>>();
+    for hop in hops.into_iter().rev() {
+        if !trusted(&client) {
+            break;
+        }
+        let Some(before) = address(hop.trim()) else { break };
+        client = before;
+    }
+    client
+}
+
+/// An address as proxies write it, perhaps with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let ip = text.parse::<IpAddr>().ok();
+    let ip = ip.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()));
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
+    ip.or_else(bare).map(|ip| ip.to_canonical())
+}
+
+/// What the client is counted as. A household or a server has 64 bits of IPv6 to choose
+/// addresses from.
+fn name(client: IpAddr) -> String {
+    match client {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) if ip.is_loopback() => ip.to_string(),
+        IpAddr::V6(ip) => {
+            let network = Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64);
+            format!("{network}/64")
+        }
+    }
+}
+
+/// What was found about a request, for whoever answers it.
+struct Seen(Option<Counted>);
+
+fn seen<'r>(request: &'r Request<'_>) -> Option<&'r Counted> {
+    request.local_cache(|| Seen(None)).0.as_ref()
+}
+
+#[rocket::async_trait]
+impl Fairing for RateLimitFairing {
+    fn info(&self) -> Info {
+        Info {
+            name: "Rate limit",
+            kind: Kind::Ignite | Kind::Request | Kind::Response | Kind::Singleton,
+        }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        match self.ignite(&rocket) {
+            Ok(None) => Ok(rocket),
+            Ok(Some(ready)) => {
+                // Ignited once; Rocket keeps no fairing for a second time.
+                let _ = self.ready.set(ready);
+                let methods = [
+                    Method::Get,
+                    Method::Put,
+                    Method::Post,
+                    Method::Delete,
+                    Method::Options,
+                    Method::Head,
+                    Method::Trace,
+                    Method::Connect,
+                    Method::Patch,
+                ];
+                let routes = methods.map(|method| Route::ranked(FIRST, method, REFUSED, Refuse));
+                Ok(rocket.mount("/", routes))
+            }
+            Err(error) => {
+                log::to_stderr_unless_taken();
+                tracing::error!("requests cannot be limited: {error}");
+                Err(rocket)
+            }
+        }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        let Some(ready) = self.ready.get() else { return };
+        if !ready.covers(request.uri()) {
+            return;
+        }
+        let client = ready.client(request);
+        let Some(counted) = ready.limiter.count(&client).await else { return };
+        request.local_cache(|| Seen(Some(counted)));
+        if !counted.passes {
+            let uri = Origin::parse(REFUSED).expect("a path of our own is one");
+            request.set_uri(uri);
+        }
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        if self.ready.get().is_some()
+            && let Some(counted) = seen(request)
+        {
+            tell(counted, response);
+        }
+    }
+}
+
+/// Answers refused requests.
+#[derive(Clone)]
+struct Refuse;
+
+#[rocket::async_trait]
+impl Handler for Refuse {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let Some(counted) = seen(request).filter(|counted| !counted.passes) else {
+            return Outcome::Forward((data, Status::NotFound));
+        };
+        let wait = whole_seconds(counted.wait()).max(1);
+        let problem = ProblemDetails::new(
+            Status::TooManyRequests,
+            format!("too many requests: the next one is welcome in {wait} s"),
+        )
+        .with("code", 429)
+        .with("message", "Too Many Requests");
+        match problem.respond_to(request) {
+            Ok(mut response) => {
+                response.set_header(Header::new("Retry-After", wait.to_string()));
+                Outcome::Success(response)
+            }
+            Err(status) => Outcome::Error(status),
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// Where the client stands, in the common fields and in those of the IETF's draft.
+fn tell(counted: &Counted, response: &mut Response<'_>) {
+    let now = Clock::system().now();
+    let mut set = |name: String, value: String| response.set_header(Header::new(name, value));
+    let (mut policy, mut standing) = (Vec::new(), Vec::new());
+    let windows =
+        [("minute", "", MINUTE, Some(counted.minute)), ("hour", "Hour-", HOUR, counted.hour)];
+    for (name, infix, length, window) in windows {
+        let Some(Window { limit, remaining, ends_in }) = window else { continue };
+        let reset = (now + ends_in).as_secs_ceil();
+        set(format!("X-RateLimit-{infix}Limit"), limit.to_string());
+        set(format!("X-RateLimit-{infix}Remaining"), remaining.to_string());
+        set(format!("X-RateLimit-{infix}Reset"), reset.to_string());
+        policy.push(format!("\"{name}\";q={limit};w={}", length.as_secs()));
+        standing.push(format!("\"{name}\";r={remaining};t={}", whole_seconds(ends_in)));
+    }
+    set("RateLimit-Policy".to_owned(), policy.join(", "));
+    set("RateLimit".to_owned(), standing.join(", "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn nets(all: &[&str]) -> Vec<IpNet> {
+        all.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
+        let proxies = nets(&["10.0.0.0/8", "fd00::/8"]);
+        let table: &[(&str, &[&str], &str)] = &[
+            // Nobody else may say who it is.
+            ("8.8.8.8", &["1.1.1.1"], "8.8.8.8"),
+            ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
+            // What the client wrote itself stands in front.
+            ("10.0.0.1", &["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6", "1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["6.6.6.6, unknown"], "10.0.0.1"),
+            ("::ffff:10.0.0.1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            ("fd00::1", &["1.1.1.1:80"], "1.1.1.1"),
+        ];
+        for (peer, forwarded, expected) in table {
+            assert_eq!(client(ip(peer), forwarded, &proxies), ip(expected), "{peer} {forwarded:?}");
+        }
+        assert_eq!(client(ip("10.0.0.1"), &["1.1.1.1"], &[]), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn ipv6_addresses_of_one_network_are_one_client() {
+        assert_eq!(name(ip("2001:db8:1:2:3:4:5:6")), "2001:db8:1:2::/64");
+        assert_eq!(name(ip("2001:db8:1:2:ffff::")), "2001:db8:1:2::/64");
+        assert_eq!(name(ip("::1")), "::1");
+        assert_eq!(name(ip("192.0.2.1")), "192.0.2.1");
+    }
+
+    #[test]
+    fn no_spelling_of_a_path_evades_the_limit() {
+        let settings = RateLimitConfig::default();
+        let exempt = exempt(&settings, "/api/dm-jobqueue");
+        let ready = Ready {
+            limiter: Limiter::new(
+                Limits { minute: 1, hour: None },
+                Counter::Memory(MemoryCounter::new(Clock::system())),
+            ),
+            paths: settings.paths.iter().map(|path| segments(path)).collect(),
+            exempt: exempt.iter().map(|path| segments(path)).collect(),
+            proxies: Vec::new(),
+        };
+        let covers = |path: &str| ready.covers(&Origin::parse_owned(path.to_owned()).unwrap());
+        for path in [
+            "/api",
+            "/api/",
+            "/api/x?q",
+            "//api//x",
+            "/%61pi/x",
+            "/api/dm-jobqueue/register",
+            "/api/dm-jobqueue/healthy",
+            "/api/dm-jobqueue/openapi.jsonx",
+        ] {
+            assert!(covers(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/apis",
+            "/other/api",
+            "/api/dm-jobqueue/health/live",
+            "/api/dm-jobqueue/ui",
+            "/api/dm-jobqueue/ui/style.css",
+            "/api/dm-jobqueue/docs/",
+        ] {
+            assert!(!covers(path), "{path}");
+        }
+    }
+}

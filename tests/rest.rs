@@ -1,0 +1,683 @@
+//! The inspector by REST: every verb, who may use it, and what is said of wrong requests.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rocket::http::{Accept, ContentType, Header, Method, Status};
+use rocket::local::asynchronous::Client;
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket_jobqueue::{Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, Periodic};
+use rstest::rstest;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+const BASE: &str = "/api/dm-jobqueue";
+
+#[derive(Serialize, Deserialize)]
+struct Welcome {
+    user: u64,
+}
+
+impl Job for Welcome {
+    const TYPE: &'static str = "mail:welcome";
+
+    fn options() -> JobOptions {
+        JobOptions::new().queue("mail").max_retry(4)
+    }
+
+    fn schema() -> Option<Value> {
+        Some(json!({
+            "type": "object",
+            "required": ["user"],
+            "properties": { "user": { "type": "integer", "minimum": 1 } },
+            "additionalProperties": false
+        }))
+    }
+}
+
+async fn welcome(job: Welcome) -> Result<String, JobError> {
+    if job.user == 13 {
+        return Err(JobError::give_up("nobody is number 13"));
+    }
+    Ok(format!("welcome, {}", job.user))
+}
+
+/// Runs until it is told to stop.
+#[derive(Serialize, Deserialize)]
+struct Long;
+
+impl Job for Long {
+    const TYPE: &'static str = "long";
+}
+
+async fn long(_job: Long, context: JobContext) -> Result<(), JobError> {
+    context.cancelled().cancelled().await;
+    Err(JobError::failed("stopped"))
+}
+
+/// Whoever names a role has it.
+struct Role(&'static str);
+
+impl Role {
+    fn of(request: &Request<'_>) -> Result<&'static str, Status> {
+        match request.headers().get_one("Role") {
+            Some("operator") => Ok("operator"),
+            Some("viewer") => Ok("viewer"),
+            _ => Err(Status::Unauthorized),
+        }
+    }
+}
+
+struct Viewer;
+struct Operator;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Viewer {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match Role::of(request) {
+            Ok(_) => Outcome::Success(Viewer),
+            Err(status) => Outcome::Error((status, ())),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Operator {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match Role::of(request).map(Role) {
+            Ok(Role("operator")) => Outcome::Success(Operator),
+            Ok(_) => Outcome::Error((Status::Forbidden, ())),
+            Err(status) => Outcome::Error((status, ())),
+        }
+    }
+}
+
+fn fairing() -> JobQueueFairing {
+    JobQueue::fairing()
+        .environment("embedded")
+        .memory()
+        .handle(welcome)
+        .handle(long)
+        .set("jobqueue.queues", json!({ "mail": 1, "default": 1 }))
+        .view_guard::<Viewer>()
+        .admin_guard::<Operator>()
+}
+
+async fn start(fairing: JobQueueFairing) -> Client {
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    Client::untracked(rocket::custom(figment).attach(fairing)).await.expect("it starts")
+}
+
+/// An application whose jobs stay where they are.
+async fn still() -> Client {
+    start(fairing().set("jobqueue.worker", false)).await
+}
+
+struct Answer {
+    status: u16,
+    body: Value,
+    text: String,
+}
+
+async fn ask(client: &Client, method: Method, path: &str, body: Option<Value>) -> Answer {
+    ask_as(client, "operator", method, path, body).await
+}
+
+async fn ask_as(
+    client: &Client,
+    role: &str,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Answer {
+    let mut request = client.req(method, format!("{BASE}{path}"));
+    request.add_header(ContentType::JSON);
+    request.add_header(Header::new("Role", role.to_owned()));
+    if let Some(body) = body {
+        request.set_body(body.to_string());
+    }
+    let response = request.dispatch().await;
+    let status = response.status().code;
+    let problem = response.content_type() == Some(ContentType::new("application", "problem+json"));
+    let text = response.into_string().await.unwrap_or_default();
+    assert_eq!(problem, status >= 400, "{method} {path}: {status} {text}");
+    Answer { status, body: serde_json::from_str(&text).unwrap_or_default(), text }
+}
+
+async fn get(client: &Client, path: &str) -> Value {
+    let answer = ask(client, Method::Get, path, None).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+    answer.body
+}
+
+async fn done(client: &Client, method: Method, path: &str, body: Option<Value>) {
+    let answer = ask(client, method, path, body).await;
+    assert_eq!((answer.status, answer.text.as_str()), (204, ""), "{method} {path}");
+}
+
+/// Enqueues a welcome; its id.
+async fn enqueue(client: &Client, user: u64, query: &str) -> String {
+    let path = format!("/jobs/mail:welcome{query}");
+    let answer = ask(client, Method::Post, &path, Some(json!({ "user": user }))).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    answer.body["job_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_job_of_a_registered_type_is_enqueued_with_its_types_options() {
+    let client = still().await;
+    let path = "/jobs/mail:welcome";
+    let answer = ask(&client, Method::Post, path, Some(json!({ "user": 7 }))).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!((&answer.body["queue"], &answer.body["state"]), (&json!("mail"), &json!("pending")));
+    let id = answer.body["job_id"].as_str().unwrap();
+    let job = get(&client, &format!("/jobs/mail/{id}")).await;
+    assert_eq!(job["job_type"], "mail:welcome");
+    assert_eq!((&job["payload"], &job["max_retry"]), (&json!("{\"user\":7}"), &json!(4)));
+
+    let later = format!("{path}?queue=default&delay_seconds=60&max_retry=2");
+    let answer = ask(&client, Method::Post, &later, Some(json!({ "user": 8 }))).await;
+    assert_eq!(
+        (&answer.body["queue"], &answer.body["state"]),
+        (&json!("default"), &json!("scheduled"))
+    );
+    let id = answer.body["job_id"].as_str().unwrap();
+    assert_eq!(get(&client, &format!("/jobs/default/{id}")).await["max_retry"], 2);
+}
+
+#[rstest]
+#[case::unknown_type("/jobs/mail:unknown", json!({}), 404, "no handler here takes jobs of type")]
+#[case::schema("/jobs/mail:welcome", json!({ "user": 0 }), 422, "1 field is wrong")]
+#[case::missing("/jobs/mail:welcome", json!({}), 422, "1 field is wrong")]
+#[case::decoding("/jobs/long", json!([1]), 422, "failed to unmarshal payload")]
+#[case::queue("/jobs/mail:welcome?queue=a%20b", json!({ "user": 1 }), 422, "queue name: expected")]
+#[case::delay("/jobs/mail:welcome?delay_seconds=-1", json!({ "user": 1 }), 422, "delay_seconds: expected a whole number from 0 to 31536000, found \"-1\"")]
+#[case::retries("/jobs/mail:welcome?max_retry=1001", json!({ "user": 1 }), 422, "max_retry: expected")]
+#[tokio::test]
+async fn what_cannot_be_enqueued_is_told(
+    #[case] path: &str,
+    #[case] body: Value,
+    #[case] status: u16,
+    #[case] detail: &str,
+) {
+    let client = still().await;
+    let answer = ask(&client, Method::Post, path, Some(body)).await;
+    assert_eq!(answer.status, status, "{}", answer.text);
+    assert!(answer.body["detail"].as_str().unwrap().contains(detail), "{}", answer.text);
+    assert_eq!(get(&client, "/queues").await["queues"], json!([]));
+}
+
+#[tokio::test]
+async fn each_wrong_place_of_a_payload_is_named_by_a_pointer() {
+    let client = still().await;
+    let body = Some(json!({ "user": 0, "more": 1 }));
+    let answer = ask(&client, Method::Post, "/jobs/mail:welcome", body).await;
+    let errors = answer.body["errors"].as_array().unwrap();
+    let pointers: Vec<_> = errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect();
+    assert_eq!(errors.len(), 2, "{}", answer.text);
+    assert!(pointers.contains(&"/user"), "{pointers:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_answered_with_the_first_job() {
+    let client = still().await;
+    let post = async |path: &str, user: u64| {
+        let request = client
+            .post(format!("{BASE}{path}"))
+            .header(ContentType::JSON)
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Idempotency-Key", "once"))
+            .body(json!({ "user": user }).to_string());
+        let response = request.dispatch().await;
+        let status = response.status().code;
+        (status, response.into_json::<Value>().await.unwrap())
+    };
+    let (first, one) = post("/jobs/mail:welcome", 1).await;
+    let (second, two) = post("/jobs/mail:welcome", 1).await;
+    assert_eq!((first, second), (201, 201));
+    assert_eq!(one["job_id"], two["job_id"]);
+    assert_eq!((&one["replayed"], &two["replayed"]), (&json!(false), &json!(true)));
+    assert_eq!(post("/jobs/mail:welcome", 2).await.0, 422);
+    assert_eq!(get(&client, "/queues/mail").await["sizes"]["pending"], 1);
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_state_type_and_text_page_by_page() {
+    let client = still().await;
+    for user in 1..=25 {
+        enqueue(&client, user, "").await;
+    }
+    enqueue(&client, 99, "?delay_seconds=600").await;
+    let first = get(&client, "/queues/mail/jobs?size=10").await;
+    assert_eq!((first["rows"].as_array().unwrap().len(), &first["total"]), (10, &json!(25)));
+    let next = first["next"].as_str().unwrap();
+    let second = get(&client, &format!("/queues/mail/jobs?size=10&cursor={next}")).await;
+    let by_number = get(&client, "/queues/mail/jobs?size=10&page=2").await;
+    assert_eq!(second["rows"], by_number["rows"]);
+    assert_ne!(first["rows"], second["rows"]);
+
+    let scheduled = get(&client, "/queues/mail/jobs?state=scheduled").await;
+    assert_eq!(scheduled["rows"][0]["payload"], "{\"user\":99}");
+    let found = get(&client, "/queues/mail/jobs?search=%22USER%22:17").await;
+    assert_eq!(found["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(get(&client, "/queues/mail/jobs?type=long").await["rows"], json!([]));
+    let typed = get(&client, "/queues/mail/jobs?type=mail:welcome&size=100").await;
+    assert_eq!(typed["rows"].as_array().unwrap().len(), 25);
+}
+
+#[rstest]
+#[case("/queues/none", 404, "queue")]
+#[case("/queues/none/jobs", 404, "queue")]
+#[case("/queues/a%20b", 422, "queue name: expected")]
+#[case("/queues/mail/jobs?state=asleep", 422, "state: expected one of pending, active")]
+#[case(
+    "/queues/mail/jobs?size=101",
+    422,
+    "size: expected a whole number from 1 to 100, found \"101\""
+)]
+#[case("/queues/mail/jobs?page=0", 422, "page: expected")]
+#[case("/queues/mail/jobs?page=200&size=100", 422, "cursor of the page before")]
+#[case("/queues/mail/jobs?cursor=forged", 422, "cursor: expected")]
+#[case("/queues/mail/jobs?page=1&cursor=s~00", 422, "page: expected a number or a cursor")]
+#[case("/queues/mail/jobs?state=retry&group=g", 422, "group: expected it without a state")]
+#[case("/queues/mail/history?days=91", 422, "days: expected a whole number from 1 to 90")]
+#[case("/jobs/mail/none", 404, "no job")]
+#[case("/jobs/mail/none?wait=61", 422, "wait: expected")]
+#[case("/jobs", 422, "id: expected")]
+#[case("/nothing", 404, "nothing is at")]
+#[tokio::test]
+async fn what_cannot_be_shown_is_told(
+    #[case] path: &str,
+    #[case] status: u16,
+    #[case] detail: &str,
+) {
+    let client = still().await;
+    enqueue(&client, 1, "").await;
+    let answer = ask(&client, Method::Get, path, None).await;
+    assert_eq!(answer.status, status, "{}", answer.text);
+    assert!(answer.body["detail"].as_str().unwrap().contains(detail), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_job_is_edited_moved_and_removed() {
+    let client = still().await;
+    let id = enqueue(&client, 1, "?delay_seconds=600").await;
+    let job = format!("/jobs/mail/{id}");
+    done(&client, Method::Put, &format!("{job}/payload"), Some(json!({ "user": 2 }))).await;
+    assert_eq!(get(&client, &job).await["payload"], "{\"user\":2}");
+    done(&client, Method::Post, &format!("{job}/reschedule"), Some(json!({ "delay_seconds": 5 })))
+        .await;
+    assert_eq!(get(&client, &job).await["state"], "scheduled");
+    done(&client, Method::Post, &format!("{job}/run"), None).await;
+    assert_eq!(get(&client, &job).await["state"], "pending");
+    done(&client, Method::Post, &format!("{job}/archive"), None).await;
+    assert_eq!(get(&client, &job).await["state"], "archived");
+    let again = ask(&client, Method::Post, &format!("{job}/archive"), None).await;
+    assert_eq!(again.status, 409, "{}", again.text);
+    assert_eq!(get(&client, &format!("/jobs?id={id}")).await["jobs"][0]["queue"], "mail");
+    let wrong = Some(json!({ "then": "explode" }));
+    assert_eq!(ask(&client, Method::Post, &format!("{job}/cancel"), wrong).await.status, 422);
+    let wrong = Some(json!({ "delay_seconds": 31_536_001_u64 }));
+    assert_eq!(ask(&client, Method::Post, &format!("{job}/reschedule"), wrong).await.status, 422);
+    done(&client, Method::Delete, &job, None).await;
+    assert_eq!(ask(&client, Method::Delete, &job, None).await.status, 404);
+    assert_eq!(get(&client, &format!("/jobs?id={id}")).await["jobs"], json!([]));
+}
+
+#[tokio::test]
+async fn queues_are_paused_resumed_and_removed() {
+    let client = still().await;
+    enqueue(&client, 1, "").await;
+    done(&client, Method::Post, "/queues/mail/pause", None).await;
+    assert_eq!(get(&client, "/queues/mail").await["paused"], true);
+    done(&client, Method::Post, "/queues/mail/resume", None).await;
+    assert_eq!(get(&client, "/queues").await["queues"][0]["info"]["paused"], false);
+    assert_eq!(ask(&client, Method::Post, "/queues/typo/pause", None).await.status, 404);
+    assert_eq!(ask(&client, Method::Delete, "/queues/mail", None).await.status, 409);
+    assert_eq!(ask(&client, Method::Delete, "/queues/mail?force=yes", None).await.status, 422);
+    done(&client, Method::Delete, "/queues/mail?force=true", None).await;
+    assert_eq!(ask(&client, Method::Get, "/queues/mail", None).await.status, 404);
+}
+
+#[tokio::test]
+async fn many_jobs_are_acted_upon_with_counts_and_with_progress() {
+    let client = still().await;
+    for user in 1..=450 {
+        enqueue(&client, user, "").await;
+    }
+    let act =
+        async |body: Value| ask(&client, Method::Post, "/queues/mail/actions", Some(body)).await;
+    let archived = act(json!({ "action": "archive", "state": "pending" })).await;
+    assert_eq!(archived.body, json!({ "done": 450, "total": 450 }));
+    let none = act(json!({ "action": "run", "state": "archived", "type": "long" })).await;
+    assert_eq!(none.body["done"], 0);
+
+    let request = client
+        .post(format!("{BASE}/queues/mail/actions"))
+        .header(ContentType::JSON)
+        .header(Accept::EventStream)
+        .header(Header::new("Role", "operator"))
+        .body(json!({ "action": "run", "state": "archived" }).to_string());
+    let events = request.dispatch().await.into_string().await.unwrap();
+    assert!(events.matches("event:progress").count() >= 3, "{events}");
+    assert!(events.contains("event:end\ndata:{\"done\":450,\"total\":450}"), "{events}");
+    assert_eq!(get(&client, "/queues/mail").await["sizes"]["pending"], 450);
+
+    for (wrong, detail) in [
+        (json!({ "action": "run" }), "state: expected one"),
+        (json!({ "action": "dance", "state": "retry" }), "unknown variant"),
+        (json!({ "action": "run", "state": "active" }), ""),
+        (json!({ "action": "reschedule", "state": "retry" }), "delay_seconds: expected"),
+        (json!({ "action": "run", "state": "retry", "delay_seconds": 1 }), "only with"),
+        (json!({ "action": "run", "state": "retry", "all": true }), "unknown field"),
+    ] {
+        let answer = act(wrong.clone()).await;
+        assert_eq!(answer.status, 422, "{wrong}: {}", answer.text);
+        assert!(answer.text.contains(detail), "{wrong}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_can_be_waited_for() {
+    let client = start(fairing()).await;
+    let began = Instant::now();
+    // A success without retention leaves nothing.
+    let id = enqueue(&client, 1, "?delay_seconds=1").await;
+    let answer = ask(&client, Method::Get, &format!("/jobs/mail/{id}?wait=30"), None).await;
+    assert_eq!(answer.status, 204, "{}", answer.text);
+    assert!(began.elapsed() < Duration::from_secs(5));
+
+    let id = enqueue(&client, 13, "?delay_seconds=1").await;
+    let job = get(&client, &format!("/jobs/mail/{id}?wait=30")).await;
+    assert_eq!(
+        (&job["state"], &job["last_error"]),
+        (&json!("archived"), &json!("nobody is number 13"))
+    );
+
+    let id = enqueue(&client, 2, "?delay_seconds=600").await;
+    let began = Instant::now();
+    let job = get(&client, &format!("/jobs/mail/{id}?wait=1")).await;
+    assert_eq!(job["state"], "scheduled");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_running_job_is_cancelled() {
+    let client = start(fairing()).await;
+    let answer = ask(&client, Method::Post, "/jobs/long", Some(json!(null))).await;
+    let id = answer.body["job_id"].as_str().unwrap();
+    let job = format!("/jobs/default/{id}");
+    let began = Instant::now();
+    while get(&client, &job).await["state"] != "active" {
+        assert!(began.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let wish = Some(json!({ "then": "archive" }));
+    let answer = ask(&client, Method::Post, &format!("{job}/cancel"), wish.clone()).await;
+    assert_eq!(
+        (answer.status, &answer.body["outcome"]),
+        (200, &json!("requested")),
+        "{}",
+        answer.text
+    );
+    assert_eq!(get(&client, &format!("{job}?wait=30")).await["state"], "archived");
+    assert_eq!(ask(&client, Method::Post, &format!("{job}/cancel"), wish).await.status, 409);
+}
+
+#[tokio::test]
+async fn entries_servers_and_the_store_are_shown() {
+    let nightly = Periodic::new("0 3 * * *", Welcome { user: 3 }).name("nightly");
+    let client = start(fairing().periodic(nightly)).await;
+    let began = Instant::now();
+    let entry = loop {
+        let found = get(&client, "/schedules").await;
+        if let Some(entry) = found["entries"].as_array().unwrap().first() {
+            break entry.clone();
+        }
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&entry["spec"], &entry["payload"]), (&json!("0 3 * * *"), &json!("{\"user\":3}")));
+    let path = format!("/schedules/{}", entry["id"].as_str().unwrap());
+    let fired = ask(&client, Method::Post, &format!("{path}/run"), None).await;
+    assert_eq!(fired.status, 201, "{}", fired.text);
+    assert_eq!(get(&client, &format!("{path}/runs")).await["runs"][0]["job"], fired.body["job_id"]);
+    assert_eq!(ask(&client, Method::Post, "/schedules/none/run", None).await.status, 404);
+
+    assert!(
+        get(&client, "/store").await["description"].as_str().is_some_and(|text| !text.is_empty())
+    );
+    assert!(get(&client, "/servers").await["servers"].is_array());
+    assert_eq!(get(&client, "/doctor").await["findings"], json!([]));
+    assert_eq!(
+        get(&client, "/queues/mail/history?days=3").await["days"].as_array().unwrap().len(),
+        3
+    );
+    assert!(get(&client, "/queues/mail/memory").await["bytes"].is_u64());
+    assert_eq!(get(&client, "/queues/mail/groups").await["total"], 0);
+    assert_eq!(get(&client, "/queues/mail/aggregations").await["sets"], json!([]));
+    assert_eq!(ask(&client, Method::Post, "/doctor/repair", None).await.status, 200);
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum For {
+    All,
+    Viewers,
+    Operators,
+}
+
+/// Every route. One that is new has to be added here.
+fn routes() -> BTreeMap<(String, &'static str), For> {
+    use For::{All, Operators, Viewers};
+    [
+        ("POST", "/register", All),
+        ("GET", "/ui/register", All),
+        ("POST", "/ui/register", All),
+        ("GET", "/ui", Viewers),
+        ("GET", "/ui/queues/<name>?<shown..>", Viewers),
+        ("POST", "/ui/queues/<name>/actions", Operators),
+        ("POST", "/ui/queues/<name>/pause", Operators),
+        ("POST", "/ui/queues/<name>/resume", Operators),
+        ("GET", "/ui/jobs/<name>/<id>?<done>", Viewers),
+        ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
+        ("GET", "/ui/find?<id>", Viewers),
+        ("GET", "/ui/servers", Viewers),
+        ("GET", "/ui/schedules?<done>", Viewers),
+        ("POST", "/ui/schedules/<id>/run", Operators),
+        ("GET", "/ui/style.css", All),
+        ("GET", "/ui/icon.svg", All),
+        ("GET", "/health", All),
+        ("GET", "/health/live", All),
+        ("GET", "/health/ready", All),
+        ("GET", "/openapi.json", All),
+        ("GET", "/metrics", Viewers),
+        ("GET", "/queues", Viewers),
+        ("GET", "/queues/<name>", Viewers),
+        ("DELETE", "/queues/<name>?<force>", Operators),
+        ("POST", "/queues/<name>/pause", Operators),
+        ("POST", "/queues/<name>/resume", Operators),
+        ("GET", "/queues/<name>/history?<days>", Viewers),
+        ("GET", "/queues/<name>/memory", Viewers),
+        (
+            "GET",
+            "/queues/<name>/jobs?<state>&<group>&<type>&<search>&<page>&<size>&<cursor>",
+            Viewers,
+        ),
+        ("GET", "/queues/<name>/groups?<size>&<cursor>", Viewers),
+        ("GET", "/queues/<name>/aggregations", Viewers),
+        ("POST", "/queues/<name>/actions", Operators),
+        ("GET", "/jobs?<id>", Viewers),
+        ("GET", "/jobs/<name>/<id>?<wait>", Viewers),
+        ("DELETE", "/jobs/<name>/<id>", Operators),
+        ("POST", "/jobs/<name>/<id>/run", Operators),
+        ("POST", "/jobs/<name>/<id>/archive", Operators),
+        ("POST", "/jobs/<name>/<id>/reschedule", Operators),
+        ("POST", "/jobs/<name>/<id>/cancel", Operators),
+        ("PUT", "/jobs/<name>/<id>/payload", Operators),
+        ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>", Operators),
+        ("GET", "/schedules", Viewers),
+        ("GET", "/schedules/<id>/runs?<page>&<size>", Viewers),
+        ("POST", "/schedules/<id>/run", Operators),
+        ("GET", "/servers", Viewers),
+        ("GET", "/store", Viewers),
+        ("GET", "/doctor", Viewers),
+        ("POST", "/doctor/repair", Operators),
+    ]
+    .into_iter()
+    .map(|(method, path, who)| ((method.to_owned(), path), who))
+    .collect()
+}
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
+    let client = still().await;
+    let table = routes();
+    let mut seen = 0;
+    // Answers to wrong methods have the highest ranks.
+    for route in client.rocket().routes().filter(|route| route.rank < 1000) {
+        let Some(path) = route.uri.as_str().strip_prefix(BASE) else { continue };
+        if path.starts_with("/docs") {
+            continue;
+        }
+        let method = route.method;
+        let key = (method.as_str().to_owned(), path);
+        let found = table.iter().find(|((m, p), _)| (m, *p) == (&key.0, key.1));
+        let who = *found.unwrap_or_else(|| panic!("who may use {method} {path}?")).1;
+        seen += 1;
+        let address = path.split('?').next().unwrap();
+        let address = address
+            .replace("<name>", "mail")
+            .replace("<id>", "x")
+            .replace("<type>", "mail:welcome");
+        let address = address.replace("<verb>", "run");
+        let page = address.starts_with("/ui");
+        let status = async |role: &str| {
+            let mut request = client.req(method, format!("{BASE}{address}"));
+            request.add_header(if page { ContentType::Form } else { ContentType::JSON });
+            if page && address != "/ui/register" {
+                request.add_header(Header::new("Sec-Fetch-Site", "same-origin"));
+            }
+            if !role.is_empty() {
+                request.add_header(Header::new("Role", role.to_owned()));
+            }
+            request.dispatch().await.status().code
+        };
+        let open = |code: u16| code != 401 && code != 403;
+        let nobody = status("").await;
+        let viewer = status("viewer").await;
+        let operator = status("operator").await;
+        let form = address == "/ui/register" && method == Method::Post;
+        match who {
+            _ if form => assert_eq!(nobody, 403, "a form from nowhere"),
+            For::All => assert!(open(nobody), "{method} {address}: {nobody}"),
+            For::Viewers => {
+                assert_eq!(nobody, 401, "{method} {address}");
+                assert!(open(viewer) && open(operator), "{method} {address}: {viewer} {operator}");
+            }
+            For::Operators => {
+                assert_eq!((nobody, viewer), (401, 403), "{method} {address}");
+                assert!(open(operator), "{method} {address}: {operator}");
+            }
+        }
+    }
+    assert_eq!(seen, table.len());
+}
+
+#[tokio::test]
+async fn a_change_that_comes_from_elsewhere_is_refused() {
+    let client = still().await;
+    enqueue(&client, 1, "").await;
+    let pause = async |headers: &[(&'static str, &'static str)]| {
+        let mut request = client.post(format!("{BASE}/queues/mail/pause"));
+        request.add_header(Header::new("Role", "operator"));
+        request.add_header(Header::new("Host", "jobs.example.com"));
+        for (name, value) in headers {
+            request.add_header(Header::new(*name, *value));
+        }
+        request.dispatch().await.status().code
+    };
+    let json = ("Content-Type", "application/json");
+    assert_eq!(pause(&[json]).await, 204, "a program");
+    assert_eq!(pause(&[]).await, 403, "perhaps another site's form");
+    assert_eq!(pause(&[("Content-Type", "text/plain")]).await, 403);
+    assert_eq!(pause(&[("Sec-Fetch-Site", "same-origin")]).await, 204);
+    assert_eq!(pause(&[("Sec-Fetch-Site", "cross-site"), json]).await, 403);
+    assert_eq!(pause(&[("Origin", "http://jobs.example.com")]).await, 204);
+    assert_eq!(pause(&[("Origin", "http://evil.example.com"), json]).await, 403);
+}
+
+#[tokio::test]
+async fn where_it_is_read_only_nobody_changes_anything() {
+    let client =
+        start(fairing().set("jobqueue.worker", false).set("jobqueue.read_only", true)).await;
+    for (method, path) in [
+        (Method::Post, "/jobs/mail:welcome"),
+        (Method::Post, "/queues/mail/pause"),
+        (Method::Delete, "/queues/mail"),
+        (Method::Post, "/doctor/repair"),
+    ] {
+        let answer = ask(&client, method, path, Some(json!({ "user": 1 }))).await;
+        assert_eq!(answer.status, 403, "{method} {path}");
+    }
+    assert_eq!(get(&client, "/queues").await["queues"], json!([]));
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_answered_with_those_there_are() {
+    let client = still().await;
+    for (method, path, allow) in [
+        (Method::Patch, "/queues/mail", "GET, HEAD, DELETE"),
+        (Method::Get, "/queues/mail/pause", "POST"),
+        (Method::Put, "/jobs/mail/x", "GET, HEAD, DELETE"),
+        (Method::Delete, "/schedules", "GET, HEAD"),
+    ] {
+        let request =
+            client.req(method, format!("{BASE}{path}")).header(Header::new("Role", "operator"));
+        let response = request.dispatch().await;
+        assert_eq!(response.status(), Status::MethodNotAllowed, "{method} {path}");
+        let mut found: Vec<_> = response.headers().get_one("Allow").unwrap().split(", ").collect();
+        let mut expected: Vec<_> = allow.split(", ").collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{method} {path}");
+    }
+}
+
+#[cfg(feature = "openapi")]
+#[tokio::test]
+async fn the_document_has_every_route_and_every_job_type_with_its_schema() {
+    let client = still().await;
+    let response = client.get(format!("{BASE}/openapi.json")).dispatch().await;
+    let document: Value = response.into_json().await.unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    for (method, path) in routes().into_keys() {
+        let path = path.split('?').next().unwrap().replace('<', "{").replace('>', "}");
+        if path.starts_with("/ui") || path == "/openapi.json" || path == "/metrics" {
+            continue;
+        }
+        if path == "/jobs/{type}" {
+            continue;
+        }
+        let operation = &paths[&path][method.to_lowercase()];
+        assert!(operation.is_object(), "{method} {path}");
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(answers.keys().any(|code| code.starts_with('2')), "{method} {path}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(parameter["description"].is_string(), "{method} {path} {}", parameter["name"]);
+        }
+    }
+    let welcome = &paths["/jobs/mail:welcome"]["post"];
+    let schema = &welcome["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["properties"]["user"]["minimum"], 1.0);
+    assert!(welcome["responses"]["422"].is_object());
+    assert!(paths.contains_key("/jobs/demo:delay_print"));
+    assert_eq!(
+        paths["/queues/{name}/jobs"]["get"]["parameters"][1]["schema"]["enum"][0],
+        "pending"
+    );
+}
