@@ -41,6 +41,7 @@ missing_packages() {
   done
   # The C library's headers, which a compiler alone does not bring.
   [ -e /usr/include/stdlib.h ] || printf 'libc6-dev '
+  python3 -c 'import ensurepip' >/dev/null 2>&1 || printf 'python3-venv '
 }
 
 install_tools() {
@@ -157,6 +158,7 @@ step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Tests" cargo test --all-features --locked --no-fail-fast
 step "Interoperation with Go Asynq" scripts/interop.sh
 step "Peers of the benchmarks" peers
+step "The API against its document" scripts/check-api.sh
 step "Without default features" cargo check --no-default-features --locked
 step "Documentation" docs
 step "Host application on Rocket 0.5.2" host

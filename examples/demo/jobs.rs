@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rocket_jobqueue::{Job, JobContext, JobError, JobOptions, Managed};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// State of the application that a handler uses.
 #[derive(Clone, Default)]
@@ -29,6 +30,14 @@ impl Job for CountVisit {
 
     fn options() -> JobOptions {
         JobOptions::new().timeout(Duration::from_secs(10)).retention(Duration::from_secs(600))
+    }
+
+    fn schema() -> Option<Value> {
+        Some(json!({
+            "type": "object",
+            "required": ["visitor"],
+            "properties": { "visitor": { "type": "string", "description": "Who came." } }
+        }))
     }
 }
 
@@ -54,6 +63,18 @@ impl Job for SendOrder {
     fn options() -> JobOptions {
         JobOptions::new().max_retry(3)
     }
+
+    fn schema() -> Option<Value> {
+        let number = |most: u64, what| json!({ "type": "integer", "minimum": 0, "maximum": most, "description": what });
+        Some(json!({
+            "type": "object",
+            "required": ["order", "closed_for"],
+            "properties": {
+                "order": number(1 << 53, "The order."),
+                "closed_for": number(1000, "How many attempts find the shop closed.")
+            }
+        }))
+    }
 }
 
 pub async fn send_order(job: SendOrder, context: JobContext) -> Result<(), JobError> {
@@ -72,6 +93,13 @@ pub struct Nap {
 
 impl Job for Nap {
     const TYPE: &'static str = "shop:nap";
+
+    fn schema() -> Option<Value> {
+        let seconds = json!({ "type": "integer", "minimum": 0, "maximum": 3600 });
+        Some(json!({
+            "type": "object", "required": ["seconds"], "properties": { "seconds": seconds }
+        }))
+    }
 }
 
 pub async fn nap(job: Nap) -> Result<(), JobError> {

@@ -9,7 +9,9 @@ use rocket_okapi::okapi::openapi3::{
     Info, License, MediaType, OpenApi, Operation, Parameter, ParameterValue, PathItem, RefOr,
     RequestBody, Response, Responses, Tag,
 };
-use rocket_okapi::request::{OpenApiFromData, OpenApiFromRequest, RequestHeaderInput};
+use rocket_okapi::request::{
+    OpenApiFromData, OpenApiFromForm, OpenApiFromRequest, RequestHeaderInput,
+};
 use rocket_okapi::response::OpenApiResponderInner;
 use rocket_okapi::swagger_ui::{SwaggerUIConfig, make_swagger_ui};
 use rocket_okapi::{Result, openapi_get_spec};
@@ -24,7 +26,9 @@ use crate::web::api::bulk::{self, Counted, Counts, WantsEvents};
 use crate::web::api::health::{self, Health, Healthy, NotReady};
 use crate::web::api::jobs::{self, Found};
 use crate::web::api::register::{self, NotRegistered};
-use crate::web::api::{Asked, Created, IdempotencyKey, JsonBody, NoContent, Refused, RouteScope};
+use crate::web::api::{
+    Asked, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
+};
 use crate::web::api::{enqueue, queues, schedules, store};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::{ActAccess, RegisterAccess, ViewAccess};
@@ -132,21 +136,31 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// because the routes read it themselves, to say what is wrong with it.
 fn describe_parameters(operation: &mut Operation) {
     for parameter in &mut operation.parameters {
-        let RefOr::Object(Parameter { name, description, value, .. }) = parameter else {
+        let RefOr::Object(Parameter { name, location, description, value, required, .. }) =
+            parameter
+        else {
             continue;
         };
         let ParameterValue::Schema { schema, .. } = value else { continue };
         let whole =
             |least: u32, most: u32| json!({ "type": "integer", "minimum": least, "maximum": most });
-        let states = JobState::ALL.map(JobState::as_str);
+        let states: Vec<&str> = JobState::ALL.map(JobState::as_str).into();
+        // Jobs of groups are listed by their group.
+        let states = &states[..states.len() - 1];
+        let in_path = location == "path";
+        // In a query an empty text is none.
+        let queue = "^([A-Za-z0-9_.:-]{1,128})?$";
         let (what, shape) = match name.as_str() {
-            "name" => ("The queue.", json!({ "type": "string", "minLength": 1, "maxLength": 255 })),
+            "name" => {
+                ("The queue.", json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$" }))
+            }
             "queue" => (
                 "The queue, in place of the job type's.",
-                json!({ "type": "string", "maxLength": 255 }),
+                json!({ "type": "string", "pattern": queue }),
             ),
             "id" => ("The id.", json!({ "type": "string", "minLength": 1 })),
-            "type" => ("The job type.", json!({ "type": "string", "minLength": 1 })),
+            "type" if in_path => ("The job type.", json!({ "type": "string", "minLength": 1 })),
+            "type" => ("The job type.", json!({ "type": "string" })),
             "wait" => ("How many seconds to wait for the job's end.", whole(0, 60)),
             "state" => ("The state.", json!({ "type": "string", "enum": states })),
             "group" => ("The group.", json!({ "type": "string" })),
@@ -154,7 +168,10 @@ fn describe_parameters(operation: &mut Operation) {
                 "Text in id, type, payload, group or last error, whatever its case.",
                 json!({ "type": "string" }),
             ),
-            "page" => ("The page, from 1, within the first 10,000 rows.", whole(1, 10_000)),
+            "page" => (
+                "The page, from 1; it has to begin within the first 10,000 rows.",
+                json!({ "type": "integer", "minimum": 1 }),
+            ),
             "size" => ("How many rows at most. Default 30.", whole(1, 100)),
             "cursor" => ("The `next` of the page before.", json!({ "type": "string" })),
             "days" => ("How many days. Default 7.", whole(1, 90)),
@@ -167,6 +184,8 @@ fn describe_parameters(operation: &mut Operation) {
             _ => continue,
         };
         description.get_or_insert_with(|| what.to_owned());
+        // A job cannot be found without one.
+        *required |= name == "id";
         if let Ok(shape) = serde_json::from_value(shape) {
             *schema = shape;
         }
@@ -378,6 +397,32 @@ silent!(
     WantsEvents,
     RouteScope
 );
+
+impl<'r> OpenApiFromForm<'r> for Param<'r> {
+    fn form_multi_parameter(
+        generator: &mut OpenApiGenerator,
+        name: String,
+        _required: bool,
+    ) -> Result<Vec<Parameter>> {
+        Ok(vec![Parameter {
+            name,
+            location: "query".to_owned(),
+            description: None,
+            required: false,
+            deprecated: false,
+            allow_empty_value: false,
+            value: ParameterValue::Schema {
+                style: None,
+                explode: None,
+                allow_reserved: false,
+                schema: generator.json_schema::<String>(),
+                example: None,
+                examples: None,
+            },
+            extensions: Default::default(),
+        }])
+    }
+}
 
 impl<'r> OpenApiFromRequest<'r> for IdempotencyKey<'r> {
     fn from_request_input(

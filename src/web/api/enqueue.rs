@@ -17,7 +17,7 @@ use crate::registry::Registry;
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::{MOST_DELAY_SECONDS, MOST_RETRIES};
-use crate::web::api::{Asked, RouteScope};
+use crate::web::api::{Asked, Param, RouteScope};
 use crate::web::api::{Created, IdempotencyKey, JsonBody, Refused, audit, number};
 use crate::web::error::{FieldProblem, ProblemDetails};
 use crate::web::guards::ActAccess;
@@ -93,11 +93,14 @@ pub(crate) async fn enqueue(
     scope: RouteScope,
     key: IdempotencyKey<'_>,
     r#type: &str,
-    queue: Option<&str>,
-    delay_seconds: Option<&str>,
-    max_retry: Option<&str>,
+    queue: Param<'_>,
+    delay_seconds: Param<'_>,
+    max_retry: Param<'_>,
     body: JsonBody<Value>,
 ) -> Result<Created<Enqueued>, Refused> {
+    let queue = queue.once("queue")?;
+    let delay_seconds = delay_seconds.once("delay_seconds")?;
+    let max_retry = max_retry.once("max_retry")?;
     let body = body.read?;
     let entry = jobs.runtime().registry().get(r#type).ok_or_else(|| {
         Error::not_found(format!("no handler here takes jobs of type {:?}", r#type))

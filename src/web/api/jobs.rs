@@ -15,7 +15,9 @@ use crate::inspector::Cancelled;
 use crate::job::{AfterCancel, JobState, Placement};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
-use crate::web::api::{Answer, Asked, Done, JsonBody, NoContent, Refused, audit, number, place};
+use crate::web::api::{
+    Answer, Asked, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
+};
 use crate::web::guards::{ActAccess, ViewAccess};
 
 /// The first and the longest pause between two looks at a job that is waited for.
@@ -59,8 +61,9 @@ pub(crate) async fn one(
     shutdown: Shutdown,
     name: &str,
     id: &str,
-    wait: Option<&str>,
+    wait: Param<'_>,
 ) -> Result<Found, Refused> {
+    let wait = wait.once("wait")?;
     let (known, job) = place(name, id)?;
     let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
     let inspector = queue.inspector();
@@ -105,8 +108,9 @@ pub(crate) struct FoundJobs {
 pub(crate) async fn find(
     _access: ViewAccess,
     queue: &JobQueue,
-    id: Option<&str>,
+    id: Param<'_>,
 ) -> Answer<FoundJobs> {
+    let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
     let id = crate::job::JobId::new(id)?;
     Ok(Json(FoundJobs { jobs: queue.inspector().find(&id).await? }))

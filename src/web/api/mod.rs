@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use rocket::data::{self, Data, FromData};
+use rocket::form::{self, DataField, FromForm, Options, ValueField};
 use rocket::http::{ContentType, Status};
 use rocket::request::{self, FromRequest, Request};
 use rocket::response::{self, Responder, Response};
@@ -203,6 +204,43 @@ pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
 /// The job that a path names.
 pub(crate) fn place(queue: &str, id: &str) -> Result<(QueueName, JobId), Refused> {
     Ok((queue_name(queue)?, JobId::new(id)?))
+}
+
+/// A parameter of a query as it came, however often: the route says what is wrong with
+/// it.
+pub(crate) struct Param<'r>(Vec<&'r str>);
+
+impl<'r> Param<'r> {
+    /// Its text; `None` where it is absent or empty.
+    pub fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
+        match self.0[..] {
+            [] | [""] => Ok(None),
+            [text] => Ok(Some(text)),
+            _ => {
+                let times = self.0.len();
+                Err(Error::invalid(format!("{name}: expected once, found {times} times")).into())
+            }
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromForm<'r> for Param<'r> {
+    type Context = Self;
+
+    fn init(_: Options) -> Self {
+        Self(Vec::new())
+    }
+
+    fn push_value(context: &mut Self, field: ValueField<'r>) {
+        context.0.push(field.value);
+    }
+
+    async fn push_data(_: &mut Self, _: DataField<'r, '_>) {}
+
+    fn finalize(context: Self) -> form::Result<'r, Self> {
+        Ok(context)
+    }
 }
 
 /// A whole number of a query, within these bounds; `None` where it is absent or empty.

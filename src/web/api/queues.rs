@@ -13,7 +13,9 @@ use crate::error::Error;
 use crate::inspector::Filter;
 use crate::job::JobState;
 use crate::web::JobQueue;
-use crate::web::api::{Answer, Asked, Done, NoContent, Refused, audit, number, page, queue_name};
+use crate::web::api::{
+    Answer, Asked, Done, NoContent, Param, Refused, audit, number, page, queue_name,
+};
 use crate::web::guards::{ActAccess, ViewAccess};
 
 /// All queues.
@@ -54,8 +56,9 @@ pub(crate) async fn remove(
     asked: Asked,
     queue: &JobQueue,
     name: &str,
-    force: Option<&str>,
+    force: Param<'_>,
 ) -> Done {
+    let force = force.once("force")?;
     let force = match force {
         None | Some("false" | "") => false,
         Some("true") => true,
@@ -110,8 +113,9 @@ pub(crate) async fn history(
     _access: ViewAccess,
     queue: &JobQueue,
     name: &str,
-    days: Option<&str>,
+    days: Param<'_>,
 ) -> Answer<History> {
+    let days = days.once("days")?;
     let days = number("days", days, 1, 90)?.unwrap_or(7);
     let days = u32::try_from(days).unwrap_or(u32::MAX);
     Ok(Json(History { days: queue.inspector().history(&queue_name(name)?, days).await? }))
@@ -144,14 +148,21 @@ pub(crate) async fn jobs(
     _access: ViewAccess,
     queue: &JobQueue,
     name: &str,
-    state: Option<&str>,
-    group: Option<&str>,
-    r#type: Option<&str>,
-    search: Option<&str>,
-    page: Option<&str>,
-    size: Option<&str>,
-    cursor: Option<&str>,
+    state: Param<'_>,
+    group: Param<'_>,
+    r#type: Param<'_>,
+    search: Param<'_>,
+    page: Param<'_>,
+    size: Param<'_>,
+    cursor: Param<'_>,
 ) -> Answer<JobPage> {
+    let state = state.once("state")?;
+    let group = group.once("group")?;
+    let r#type = r#type.once("type")?;
+    let search = search.once("search")?;
+    let page = page.once("page")?;
+    let size = size.once("size")?;
+    let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let filter = Filter { job_type: given(r#type), text: given(search) };
@@ -190,9 +201,11 @@ pub(crate) async fn groups(
     _access: ViewAccess,
     queue: &JobQueue,
     name: &str,
-    size: Option<&str>,
-    cursor: Option<&str>,
+    size: Param<'_>,
+    cursor: Param<'_>,
 ) -> Answer<GroupPage> {
+    let size = size.once("size")?;
+    let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(None, size, cursor)?);
     Ok(Json(queue.inspector().groups(&known, &page).await?))
 }

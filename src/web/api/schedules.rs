@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::broker::{EntryInfo, EntryRun};
 use crate::job::JobId;
 use crate::web::JobQueue;
-use crate::web::api::{Answer, Asked, Created, Refused, audit, page};
+use crate::web::api::{Answer, Asked, Created, Param, Refused, audit, page};
 use crate::web::guards::{ActAccess, ViewAccess};
 
 /// All periodic entries.
@@ -54,9 +54,11 @@ pub(crate) async fn runs(
     _access: ViewAccess,
     queue: &JobQueue,
     id: &str,
-    page: Option<&str>,
-    size: Option<&str>,
+    page: Param<'_>,
+    size: Param<'_>,
 ) -> Answer<Runs> {
+    let page = page.once("page")?;
+    let size = size.once("size")?;
     let page = self::page(page, size, None)?;
     Ok(Json(Runs { runs: queue.inspector().entry_history(id, &page).await? }))
 }
