@@ -90,6 +90,8 @@ pub mod demo;
 mod error;
 mod inspector;
 mod job;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod pool;
 mod rate_limit;
 mod registry;

@@ -121,6 +121,9 @@ pub struct Entry {
     /// `None` leaves it to the application's policy.
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) pace: Arc<Pace>,
+    /// Where its attempts are counted, once it is in a registry.
+    #[cfg(feature = "metrics")]
+    pub(crate) stopwatch: Option<crate::metrics::Stopwatch>,
     /// Reads a payload as the handler will; what is wrong with it.
     check: fn(&[u8]) -> Result<(), String>,
     /// Around this handler, the outermost first.
@@ -284,6 +287,8 @@ macro_rules! handlers {
                     needs,
                     retry: J::retry_policy(),
                     pace: Arc::default(),
+                    #[cfg(feature = "metrics")]
+                    stopwatch: None,
                     check: |payload| match serde_json::from_slice::<J>(payload) {
                         Ok(_) => Ok(()),
                         Err(error) => Err(unmarshal_text(&error)),
@@ -326,11 +331,18 @@ pub struct Registry {
     entries: HashMap<String, Entry>,
     /// The outermost first.
     layers: Arc<[Layer]>,
+    #[cfg(feature = "metrics")]
+    attempts: crate::metrics::Attempts,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { entries: HashMap::new(), layers: Arc::from([]) }
+        Self {
+            entries: HashMap::new(),
+            layers: Arc::from([]),
+            #[cfg(feature = "metrics")]
+            attempts: Default::default(),
+        }
     }
 }
 
@@ -350,8 +362,17 @@ impl Registry {
         if self.entries.contains_key(name) {
             return Err(Error::invalid(format!("job type {name:?} has two handlers")));
         }
-        self.entries.insert(name.clone(), entry);
+        let name = name.clone();
+        #[cfg(feature = "metrics")]
+        let entry = Entry { stopwatch: Some(self.attempts.of(&name)), ..entry };
+        self.entries.insert(name, entry);
         Ok(())
+    }
+
+    /// How long the attempts of all types took.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn attempts(&self) -> &crate::metrics::Attempts {
+        &self.attempts
     }
 
     /// Runs these around all handlers, the outermost first.
@@ -408,6 +429,8 @@ where
         needs: Vec::new(),
         retry: None,
         pace: Arc::default(),
+        #[cfg(feature = "metrics")]
+        stopwatch: None,
         check: |_| Ok(()),
         layers: Arc::from([]),
         run: Arc::new(move |context, _| {

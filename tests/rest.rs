@@ -406,6 +406,32 @@ async fn the_end_of_a_job_can_be_waited_for() {
 }
 
 #[tokio::test]
+async fn a_job_is_watched_to_its_end() {
+    let client = start(fairing()).await;
+    let events = async |path: String| {
+        let request =
+            client.get(format!("{BASE}{path}/events")).header(Header::new("Role", "viewer"));
+        request.dispatch().await.into_string().await.unwrap()
+    };
+    let id = enqueue(&client, 13, "?delay_seconds=1").await;
+    let told = events(format!("/jobs/mail/{id}")).await;
+    let states: Vec<Value> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("data:"))
+        .filter_map(|data| serde_json::from_str::<Value>(data).ok())
+        .map(|job| job["state"].clone())
+        .collect();
+    assert_eq!(
+        (states.first(), states.last()),
+        (Some(&json!("scheduled")), Some(&json!("archived")))
+    );
+    assert!(told.trim_end().ends_with("event:end\ndata:"), "{told}");
+    let id = enqueue(&client, 1, "?delay_seconds=1").await;
+    let told = events(format!("/jobs/mail/{id}")).await;
+    assert!(told.contains("event:gone"), "{told}");
+}
+
+#[tokio::test]
 async fn a_running_job_is_cancelled() {
     let client = start(fairing()).await;
     let answer = ask(&client, Method::Post, "/jobs/long", Some(json!(null))).await;
@@ -486,6 +512,13 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/jobs/<name>/<id>?<done>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
         ("GET", "/ui/find?<id>", Viewers),
+        ("GET", "/ui/jobs?<q>", Viewers),
+        ("GET", "/ui/failures", Viewers),
+        ("GET", "/ui/enqueue", Viewers),
+        ("GET", "/ui/enqueue/<type>", Viewers),
+        ("POST", "/ui/enqueue/<type>", Operators),
+        ("GET", "/ui/events", Viewers),
+        ("GET", "/ui/live.js", All),
         ("GET", "/ui/servers", Viewers),
         ("GET", "/ui/schedules?<done>", Viewers),
         ("POST", "/ui/schedules/<id>/run", Operators),
@@ -513,6 +546,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/queues/<name>/actions", Operators),
         ("GET", "/jobs?<id>", Viewers),
         ("GET", "/jobs/<name>/<id>?<wait>", Viewers),
+        ("GET", "/jobs/<name>/<id>/events", Viewers),
         ("DELETE", "/jobs/<name>/<id>", Operators),
         ("POST", "/jobs/<name>/<id>/run", Operators),
         ("POST", "/jobs/<name>/<id>/archive", Operators),

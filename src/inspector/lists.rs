@@ -19,31 +19,41 @@ const ABREAST: usize = 100;
 /// Pages of the whole list that one page of a job type may cost.
 const MOST_PAGES: usize = 10;
 
-/// Which rows of a list are wanted: all that match each of these.
-#[derive(Clone, Debug, Default)]
+/// Which rows of a list are wanted: all that match each of these. Texts match whatever
+/// their case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// The job type.
     pub job_type: Option<String>,
-    /// Text in id, type, payload, group or last error, whatever its case.
+    /// Text in the id.
+    pub id: Option<String>,
+    /// Text in the last error.
+    pub error: Option<String>,
+    /// Text in id, type, payload, group or last error.
     pub text: Option<String>,
 }
 
 impl Filter {
     fn is_empty(&self) -> bool {
-        self.job_type.is_none() && self.text.is_none()
+        *self == Self::default()
     }
 
     /// Rows that are no whole job match nothing.
     fn lets_pass(&self, row: &JobRow) -> bool {
         let Some(job) = row.job().map(|info| &info.job) else { return false };
-        let has = |text: &String| {
-            let text = text.to_lowercase();
-            let payload = String::from_utf8_lossy(job.payload_bytes());
-            let places = [job.id.as_str(), &job.job_type, &payload, &job.group, &job.last_error];
-            places.iter().any(|place| place.to_lowercase().contains(&text))
+        let within = |wanted: &Option<String>, places: &[&str]| {
+            let has = |text: &String| {
+                let text = text.to_lowercase();
+                places.iter().any(|place| place.to_lowercase().contains(&text))
+            };
+            wanted.as_ref().is_none_or(has)
         };
+        let payload = String::from_utf8_lossy(job.payload_bytes());
+        let all = [job.id.as_str(), &job.job_type, &payload, &job.group, &job.last_error];
         self.job_type.as_ref().is_none_or(|wanted| *wanted == job.job_type)
-            && self.text.as_ref().is_none_or(has)
+            && within(&self.id, &[job.id.as_str()])
+            && within(&self.error, &[&job.last_error])
+            && within(&self.text, &all)
     }
 }
 
@@ -158,7 +168,7 @@ impl Inspector {
         job_type: &str,
         page: &Page,
     ) -> Result<JobPage, Error> {
-        let filter = Filter { job_type: Some(job_type.to_owned()), text: None };
+        let filter = Filter { job_type: Some(job_type.to_owned()), ..Filter::default() };
         self.jobs_where(queue, state, &filter, page).await
     }
 

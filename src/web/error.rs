@@ -111,6 +111,11 @@ impl ProblemDetails {
         Status::new(self.status)
     }
 
+    /// What is wrong with each field, if that is known.
+    pub fn errors(&self) -> &[FieldProblem] {
+        &self.errors
+    }
+
     /// The sentence about this request.
     pub fn detail(&self) -> &str {
         &self.detail

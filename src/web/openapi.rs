@@ -24,7 +24,7 @@ use crate::registry::Entry;
 use crate::web::JobQueue;
 use crate::web::api::bulk::{self, Counted, Counts, WantsEvents};
 use crate::web::api::health::{self, Health, Healthy, NotReady};
-use crate::web::api::jobs::{self, Found};
+use crate::web::api::jobs::{self, Found, Watched};
 use crate::web::api::register::{self, NotRegistered};
 use crate::web::api::{
     Asked, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
@@ -43,6 +43,7 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
         register::register,
         enqueue::enqueue,
         jobs::one,
+        jobs::watch,
         jobs::find,
         jobs::run,
         jobs::archive,
@@ -316,6 +317,15 @@ impl OpenApiResponderInner for Found {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = nothing("It ended while it was waited for, and left nothing");
         answer::<JobInfo>(generator, &mut responses, JSON, (200, "The job as it stands"));
+        Ok(responses)
+    }
+}
+
+impl OpenApiResponderInner for Watched {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        let mut responses = Responses::default();
+        let events = (200, "Events, each with the job as JSON");
+        answer::<String>(generator, &mut responses, "text/event-stream", events);
         Ok(responses)
     }
 }

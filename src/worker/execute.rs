@@ -14,7 +14,7 @@ use super::settle::{Ended, Settling};
 use crate::broker::Delivery;
 use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
-    Reporter, decide,
+    Reporter, Transition, decide,
 };
 use crate::registry::Entry;
 use crate::time::Timestamp;
@@ -62,7 +62,12 @@ pub(super) async fn to_its_end(
     let certain = shared.by_hand.then(|| policy.without_chance());
     let policy = certain.as_ref().unwrap_or(policy);
     let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
-    let settling = Settling { in_hand, context, took: began.elapsed(), permit: None };
+    let took = began.elapsed();
+    #[cfg(feature = "metrics")]
+    if let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) {
+        stopwatch.record(took, matches!(transition, Transition::Complete { .. }));
+    }
+    let settling = Settling { in_hand, context, took, permit: None };
     Some(Ended { delivery, transition, settling })
 }
 

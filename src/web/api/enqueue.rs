@@ -44,7 +44,8 @@ impl Schemas {
         Ok(Self(schemas))
     }
 
-    fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
+    /// What is wrong with a payload, by its type's schema.
+    pub fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
         let Some(validator) = self.0.get(job_type) else { return Ok(()) };
         let faults: Vec<FieldProblem> = validator
             .iter_errors(payload)

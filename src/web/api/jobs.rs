@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rocket::response::stream::{Event, EventStream};
 use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
 use rocket::{Request, Route, Shutdown, delete, get, post, put, routes};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Cancelled;
-use crate::job::{AfterCancel, JobState, Placement};
+use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::{
@@ -22,6 +23,9 @@ use crate::web::guards::{ActAccess, ViewAccess};
 
 /// The first and the longest pause between two looks at a job that is waited for.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// How often a job that is watched is looked at.
+const WATCH: Duration = Duration::from_millis(200);
 
 /// Longest time to wait for a job's end, in seconds.
 pub(crate) const LONGEST_WAIT: u64 = 60;
@@ -73,7 +77,7 @@ pub(crate) async fn one(
     let over = tokio::time::Instant::now() + Duration::from_secs(wait);
     let (mut pause, longest) = PAUSES;
     let mut shutdown = shutdown;
-    while !matches!(info.state, JobState::Archived | JobState::Completed) {
+    while !has_ended(&info) {
         let next = tokio::time::Instant::now() + pause;
         if next > over {
             break;
@@ -89,6 +93,76 @@ pub(crate) async fn one(
         }
     }
     Ok(Found::Job(Box::new(info)))
+}
+
+/// A job that is watched until it has ended.
+pub(crate) struct Watched {
+    queue: JobQueue,
+    place: (QueueName, JobId),
+    first: JobInfo,
+    shutdown: Shutdown,
+}
+
+impl<'r> Responder<'r, 'r> for Watched {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
+        let Self { queue, place: (name, id), first, mut shutdown } = self;
+        let events = EventStream! {
+            let mut last = first;
+            yield Event::json(&last).event("job");
+            while !has_ended(&last) {
+                tokio::select! {
+                    () = tokio::time::sleep(WATCH) => {}
+                    () = &mut shutdown => return,
+                }
+                match queue.inspector().job(&name, &id).await {
+                    Ok(Some(now)) if now != last => {
+                        last = now;
+                        yield Event::json(&last).event("job");
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        yield Event::data("").event("gone");
+                        return;
+                    }
+                    // The store may come back.
+                    Err(error) if error.is_unavailable() => {}
+                    Err(error) => {
+                        yield Event::json(&Refused::from(error).0).event("problem");
+                        return;
+                    }
+                }
+            }
+            yield Event::data("").event("end");
+        };
+        events.respond_to(request)
+    }
+}
+
+fn has_ended(info: &JobInfo) -> bool {
+    matches!(info.state, JobState::Archived | JobState::Completed)
+}
+
+/// # Watch a job
+///
+/// Server-sent events: `job` with the job at first and whenever it has changed, its progress
+/// included; then `end` once it is archived or completed, `gone` where it ended and left
+/// nothing, or `problem`.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-jobs", operation_id = "watch-job", ignore = "shutdown")
+)]
+#[get("/jobs/<name>/<id>/events")]
+pub(crate) async fn watch(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    shutdown: Shutdown,
+    name: &str,
+    id: &str,
+) -> Result<Watched, Refused> {
+    let place = place(name, id)?;
+    let found = queue.inspector().job(&place.0, &place.1).await?;
+    let first = found.ok_or_else(|| missing(name, id))?;
+    Ok(Watched { queue: queue.clone(), place, first, shutdown })
 }
 
 /// Jobs of one id.
@@ -112,7 +186,7 @@ pub(crate) async fn find(
 ) -> Answer<FoundJobs> {
     let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
-    let id = crate::job::JobId::new(id)?;
+    let id = JobId::new(id)?;
     Ok(Json(FoundJobs { jobs: queue.inspector().find(&id).await? }))
 }
 
@@ -308,5 +382,5 @@ pub(crate) async fn cancel(
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![one, find, run, archive, remove, reschedule, edit, cancel]
+    routes![one, watch, find, run, archive, remove, reschedule, edit, cancel]
 }

@@ -1,5 +1,5 @@
 //! `GET {base}/metrics`: the sizes and counters of all queues for Prometheus,
-//! under the names of Asynq's own exporter. Source: `asynq-protocol.md` 13.3.
+//! under the names of Asynq's own exporter, and how long attempts took here. Source: `asynq-protocol.md` 13.3.
 
 use std::sync::atomic::AtomicU64;
 
@@ -14,6 +14,7 @@ use rocket::{Route, get, routes};
 
 use crate::broker::QueueInfo;
 use crate::job::QueueName;
+use crate::metrics::Attempts;
 use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
 use crate::web::guards::ViewAccess;
@@ -39,7 +40,8 @@ async fn metrics(
 ) -> Result<(ContentType, String), ProblemDetails> {
     let failed = |error| ProblemDetails::of(&error, "Failed to read the job queue");
     let queues = queue.all_queues().await.map_err(failed)?;
-    let text = render(&queues).map_err(|_| {
+    let attempts = queue.runtime().registry().attempts();
+    let text = render(&queues, attempts).map_err(|_| {
         ProblemDetails::new(Status::InternalServerError, "the metrics could not be written")
     })?;
     let format = ContentType::new("application", "openmetrics-text")
@@ -48,7 +50,10 @@ async fn metrics(
 }
 
 /// A registry of its own for each scrape: the store keeps the numbers.
-fn render(queues: &[(QueueName, QueueInfo)]) -> Result<String, std::fmt::Error> {
+fn render(
+    queues: &[(QueueName, QueueInfo)],
+    attempts: &Attempts,
+) -> Result<String, std::fmt::Error> {
     let by_state = Size::<QueueState>::default();
     let (size, paused) = (Size::<Queue>::default(), Size::<Queue>::default());
     let latency = Family::<Queue, Gauge<f64, AtomicU64>>::default();
@@ -66,15 +71,21 @@ fn render(queues: &[(QueueName, QueueInfo)]) -> Result<String, std::fmt::Error> 
         processed.get_or_create(&label).inc_by(info.processed);
         failed.get_or_create(&label).inc_by(info.failed);
     }
-    let mut registry = Registry::with_prefix("asynq");
+    let mut all = Registry::default();
+    let registry = all.sub_registry_with_prefix("asynq");
     registry.register("tasks_enqueued_total", "Jobs by state", by_state);
     registry.register("queue_size", "Jobs in the queue", size);
     registry.register("queue_latency_seconds", "Age of the next pending job", latency);
     registry.register("queue_paused_total", "1 while the queue is paused", paused);
     registry.register("tasks_processed", "Attempts that ended", processed);
     registry.register("tasks_failed", "Attempts that failed", failed);
+    all.register(
+        "jobqueue_attempt_duration_seconds",
+        "How long attempts took in this process",
+        attempts.histograms(),
+    );
     let mut text = String::new();
-    encode(&mut text, &registry)?;
+    encode(&mut text, &all)?;
     Ok(text)
 }
 
@@ -93,7 +104,9 @@ mod tests {
         info.sizes.insert("pending", 3);
         info.sizes.insert("scheduled", 1);
         info.latency = std::time::Duration::from_millis(1500);
-        let text = render(&[(QueueName::new("mail").unwrap(), info)]).unwrap();
+        let attempts = Attempts::default();
+        attempts.of("mail:send").record(std::time::Duration::from_millis(30), true);
+        let text = render(&[(QueueName::new("mail").unwrap(), info)], &attempts).unwrap();
         for line in [
             r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
             r#"asynq_queue_size{queue="mail"} 4"#,
@@ -101,6 +114,8 @@ mod tests {
             r#"asynq_queue_paused_total{queue="mail"} 1"#,
             r#"asynq_tasks_processed_total{queue="mail"} 7"#,
             r#"asynq_tasks_failed_total{queue="mail"} 2"#,
+            r#"jobqueue_attempt_duration_seconds_count{type="mail:send",outcome="succeeded"} 1"#,
+            r#"jobqueue_attempt_duration_seconds_bucket{le="0.05",type="mail:send",outcome="succeeded"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }

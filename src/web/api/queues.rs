@@ -165,7 +165,7 @@ pub(crate) async fn jobs(
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    let filter = Filter { job_type: given(r#type), text: given(search) };
+    let filter = Filter { job_type: given(r#type), text: given(search), ..Filter::default() };
     let inspector = queue.inspector();
     let found = match (given(group), given(state)) {
         (Some(group), None) => inspector.group_jobs_where(&known, &group, &filter, &page).await?,

@@ -17,6 +17,9 @@ use crate::web::error::ProblemDetails;
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Place {
     Overview,
+    Jobs,
+    Failures,
+    Enqueue,
     Schedules,
     Servers,
     /// A page below one of these.
@@ -52,6 +55,9 @@ pub(super) fn page(
         main.broad {
             nav aria-label=(say(language, "ページ", "Pages")) {
                 (link(Place::Overview, "/ui", say(language, "概要", "Overview")))
+                (link(Place::Jobs, "/ui/jobs", say(language, "ジョブ検索", "Jobs")))
+                (link(Place::Failures, "/ui/failures", say(language, "失敗", "Failures")))
+                (link(Place::Enqueue, "/ui/enqueue", say(language, "登録", "Enqueue")))
                 (link(Place::Schedules, "/ui/schedules", say(language, "定期実行", "Periodic")))
                 (link(Place::Servers, "/ui/servers", say(language, "ワーカー", "Workers")))
                 @if config.register_route {
@@ -65,7 +71,11 @@ pub(super) fn page(
                 }
             }
             header { h1 { (title) } }
-            (content)
+            button.small.live type="button" hidden data-events={ (base) "/ui/events" }
+                data-live=(say(language, "自動更新中", "Live"))
+                data-paused=(say(language, "一時停止中", "Paused")) {}
+            div data-content { (content) }
+            script src={ (base) "/ui/live.js?v=" (env!("CARGO_PKG_VERSION")) } defer {}
         }
     };
     view::frame(reader, title, body)

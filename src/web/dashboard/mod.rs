@@ -1,12 +1,16 @@
 //! Pages under `{base}/ui`: links and forms that work without scripts, in
-//! Japanese and English. What may run in a page is settled by one header here;
+//! Japanese and English; with scripts they follow what happens. What may run in a page is settled by one header here;
 //! what a page shows is `view`'s matter.
 
+mod enqueue;
+mod explorer;
 mod job;
 mod layout;
+mod live;
 mod overview;
 mod queue;
 pub(crate) mod register;
+mod rows;
 mod system;
 pub(crate) mod view;
 
@@ -18,10 +22,11 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::{Route, get, routes};
 
-/// No scripts, nothing from elsewhere, no framing; styles, icon and forms from
-/// this origin.
+/// Nothing from elsewhere, nothing written into a page, no framing; one script, styles,
+/// icon and forms from this origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
-     form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+     script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; \
+     base-uri 'none'";
 
 /// A page and the status it is sent with.
 pub(crate) struct Page(pub Status, pub Markup);
@@ -58,6 +63,11 @@ fn style() -> Asset {
     Asset(ContentType::CSS, include_str!("assets/style.css"))
 }
 
+#[get("/ui/live.js")]
+fn script() -> Asset {
+    Asset(ContentType::JavaScript, include_str!("assets/live.js"))
+}
+
 #[get("/ui/icon.svg")]
 fn icon() -> Asset {
     Asset(ContentType::SVG, include_str!("assets/icon.svg"))
@@ -65,8 +75,16 @@ fn icon() -> Asset {
 
 /// The pages and the files they refer to, to mount at the base.
 pub(crate) fn routes(with_register: bool) -> Vec<Route> {
-    let mut routes = routes![style, icon];
-    for more in [overview::routes, queue::routes, job::routes, system::routes] {
+    let mut routes = routes![style, icon, script];
+    for more in [
+        overview::routes,
+        explorer::routes,
+        queue::routes,
+        job::routes,
+        enqueue::routes,
+        system::routes,
+        live::routes,
+    ] {
         routes.extend(more());
     }
     if with_register {

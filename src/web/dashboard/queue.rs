@@ -8,8 +8,8 @@ use rocket::response::Redirect;
 use rocket::{FromForm, Route, get, post, routes};
 
 use super::layout::{self, Place, escaped, instant, say, state_word};
-use super::{Language, Page, Reader};
-use crate::broker::{JobPage, JobRow, QueueInfo, Selection};
+use super::{Language, Page, Reader, rows};
+use crate::broker::{DayStats, JobPage, QueueInfo, Selection};
 use crate::error::Error;
 use crate::inspector::Filter;
 use crate::job::{JobState, QueueName};
@@ -52,9 +52,11 @@ async fn look(
 ) -> Result<Page, Error> {
     let (inspector, known) = (queue.inspector(), QueueName::new(name)?);
     let info = inspector.queue(&known).await?;
+    let days = inspector.history(&known, 30).await?;
     let state = shown.state.and_then(JobState::parse).unwrap_or_else(|| fullest(&info));
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    let filter = Filter { job_type: given(shown.r#type), text: given(shown.search) };
+    let filter =
+        Filter { job_type: given(shown.r#type), text: given(shown.search), ..Filter::default() };
     let page = page_of(None, None, shown.cursor);
     let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
     let jobs = match state {
@@ -74,6 +76,7 @@ async fn look(
             div.notice.good role="status" { p { (count) " " (say(language, "件のジョブを処理しました。", "jobs done.")) } }
         }
         (summary(language, &here, &info))
+        (chart(language, &days))
         nav.tabs aria-label=(say(language, "状態", "States")) {
             @for one in JobState::ALL {
                 a href={ (here) "?state=" (one.as_str()) } aria-current=[(one == state).then_some("page")] {
@@ -86,7 +89,7 @@ async fn look(
             (group_table(language, now, groups))
         } @else {
             (search(language, &here, state, &filter))
-            (table(reader, now, state, &jobs))
+            (rows::table(reader, now, Some(state), &jobs.rows))
             @if let Some(next) = &jobs.next {
                 p.more {
                     a href={ (here) "?state=" (state.as_str()) "&cursor=" (next)
@@ -135,6 +138,35 @@ fn summary(language: Language, here: &str, info: &QueueInfo) -> Markup {
     }
 }
 
+/// Attempts by day, today at the right: what ended above, what failed within.
+fn chart(language: Language, days: &[DayStats]) -> Markup {
+    const WIDTH: usize = 20;
+    const HEIGHT: u64 = 80;
+    let most = days.iter().map(|day| day.processed).max().unwrap_or_default();
+    if most == 0 {
+        return html! {};
+    }
+    let high = |count: u64| (count * HEIGHT).div_ceil(most).min(HEIGHT);
+    let title = say(language, "直近30日の処理数", "Attempts in the last 30 days");
+    html! {
+        figure.card.chart {
+            figcaption { (title) }
+            svg viewBox={ "0 0 " (days.len() * WIDTH) " " (HEIGHT) } role="img" aria-label=(title)
+                preserveAspectRatio="none" {
+                @for (nth, day) in days.iter().rev().enumerate() {
+                    g {
+                        title { (day.date) ": " (day.processed) ", " (say(language, "失敗", "failed")) " " (day.failed) }
+                        rect.ended x=(nth * WIDTH + 2) width=(WIDTH - 4)
+                            y=(HEIGHT - high(day.processed)) height=(high(day.processed));
+                        rect.failed x=(nth * WIDTH + 2) width=(WIDTH - 4)
+                            y=(HEIGHT - high(day.failed)) height=(high(day.failed));
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn search(language: Language, here: &str, state: JobState, filter: &Filter) -> Markup {
     html! {
         form.search method="get" action=(here) role="search" {
@@ -150,84 +182,6 @@ fn search(language: Language, here: &str, state: JobState, filter: &Filter) -> M
             }
             button.small type="submit" { (say(language, "絞り込む", "Filter")) }
         }
-    }
-}
-
-fn table(reader: &Reader, now: Timestamp, state: JobState, jobs: &JobPage) -> Markup {
-    let language = reader.language;
-    if jobs.rows.is_empty() {
-        return html! { div.card { p { (say(language, "該当するジョブはありません。", "No job here.")) } } };
-    }
-    let when = match state {
-        JobState::Scheduled | JobState::Retry => say(language, "実行予定", "Due"),
-        JobState::Pending => say(language, "待機開始", "Pending since"),
-        JobState::Active => say(language, "開始", "Started"),
-        JobState::Archived => say(language, "アーカイブ日時", "Archived"),
-        JobState::Completed => say(language, "完了日時", "Completed"),
-        JobState::Aggregating => "",
-    };
-    let labels = [
-        say(language, "ジョブID", "Job id"),
-        say(language, "タイプ", "Type"),
-        say(language, "試行", "Attempts"),
-        when,
-        say(language, "エラー", "Error"),
-    ];
-    html! {
-        div.card.wide tabindex="0" role="region" aria-label=(say(language, "ジョブ", "Jobs")) {
-            table.jobs {
-                thead { tr { @for label in labels { th scope="col" { (label) } } } }
-                tbody {
-                    @for row in &jobs.rows {
-                        tr {
-                            th scope="row" {
-                                a href={ (reader.base) "/ui/jobs/" (escaped(queue_of(row))) "/" (escaped(row.id().as_str())) } {
-                                    code { (row.id()) }
-                                }
-                            }
-                            @match row {
-                                JobRow::Job(info) => {
-                                    td data-label=(labels[1]) { (info.job.job_type) }
-                                    td data-label=(labels[2]) { (info.job.retried) " / " (info.job.max_retry) }
-                                    td data-label=(labels[3]) { (instant(language, now, moment(info))) }
-                                    td.error data-label=(labels[4]) { (short(&info.job.last_error)) }
-                                }
-                                JobRow::Broken(broken) => {
-                                    td.error colspan="4" data-label=(labels[4]) { (format!("{:?}", broken.defect)) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn queue_of(row: &JobRow) -> &str {
-    match row {
-        JobRow::Job(info) => info.job.queue.as_str(),
-        JobRow::Broken(broken) => broken.queue.as_str(),
-    }
-}
-
-/// The instant that matters in the job's state.
-fn moment(info: &crate::broker::JobInfo) -> Option<Timestamp> {
-    match info.state {
-        JobState::Scheduled | JobState::Retry => info.due,
-        JobState::Pending => info.pending_since,
-        JobState::Active => info.worker.as_ref().and_then(|worker| worker.started),
-        JobState::Archived => info.archived_at,
-        JobState::Completed => info.job.completed_at,
-        JobState::Aggregating => info.grouped_since,
-    }
-}
-
-fn short(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(100) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
     }
 }
 

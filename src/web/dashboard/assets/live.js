@@ -1,0 +1,48 @@
+// Fetches the page anew when something has changed. Whoever reads a form, has opened
+// something, selected text or looks elsewhere is left in peace.
+(() => {
+  const button = document.querySelector('[data-live]');
+  if (!button) return;
+  let paused = sessionStorage.getItem('jobqueue-paused') === 'true';
+  let due = false;
+  const show = () => {
+    button.textContent = paused ? button.dataset.paused : button.dataset.live;
+    button.setAttribute('aria-pressed', String(paused));
+  };
+  const busy = () =>
+    paused || document.hidden || document.querySelector('main details[open]') ||
+    // A form, or what became of one, which no fetching brings back.
+    document.querySelector('[data-content] form[method="post"]:not(.action)') ||
+    /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? '') ||
+    String(document.getSelection()) !== '';
+  const refresh = async () => {
+    if (!due || busy()) return;
+    due = false;
+    const url = new URL(location.href);
+    // What was done just now need not be said again.
+    url.searchParams.delete('done');
+    url.searchParams.delete('count');
+    const answer = await fetch(url, { headers: { Accept: 'text/html' } }).catch(() => null);
+    if (!answer?.ok || busy()) return;
+    const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    const fresh = page.querySelector('[data-content]');
+    const old = document.querySelector('[data-content]');
+    if (fresh && old) old.replaceWith(fresh);
+  };
+  button.hidden = false;
+  button.addEventListener('click', () => {
+    paused = !paused;
+    sessionStorage.setItem('jobqueue-paused', String(paused));
+    show();
+    refresh();
+  });
+  show();
+  // A page is loaded first: an open stream is nothing to wait for.
+  const follow = () => {
+    const source = new EventSource(button.dataset.events);
+    source.addEventListener('changed', () => { due = true; refresh(); });
+    addEventListener('pagehide', () => source.close());
+    setInterval(refresh, 1000);
+  };
+  addEventListener('load', () => setTimeout(follow, 500));
+})();

@@ -1,0 +1,339 @@
+//! Jobs of all queues and states, found by words: `state:archived type:mail:send
+//! error:timeout queue:mail id:4e37 anything`. And failures, put together by what went
+//! wrong.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use rocket::http::Status;
+use rocket::{Route, get, routes};
+
+use super::layout::{self, Place, escaped, instant, say, state_word};
+use super::rows;
+use super::{Language, Page, Reader};
+use crate::broker::{JobRow, Page as ListPage};
+use crate::error::Error;
+use crate::inspector::Filter;
+use crate::job::{JobState, QueueName};
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::guards::ViewAccess;
+
+/// Most rows of one page of results.
+const MOST_ROWS: usize = 100;
+
+/// Most lists that are looked through for one page.
+const MOST_LISTS: usize = 200;
+
+/// States in the order in which an operator looks for a job.
+const STATES: [JobState; 6] = [
+    JobState::Archived,
+    JobState::Retry,
+    JobState::Active,
+    JobState::Pending,
+    JobState::Scheduled,
+    JobState::Completed,
+];
+
+/// What is looked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Query {
+    queues: Vec<String>,
+    states: Vec<JobState>,
+    filter: Filter,
+    /// Words that mean nothing, as they were written.
+    strange: Vec<String>,
+}
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        let mut query = Self::default();
+        let mut free: Vec<&str> = Vec::new();
+        for word in text.split_whitespace() {
+            match word.split_once(':') {
+                Some(("queue", name)) => query.queues.push(name.to_owned()),
+                Some(("state", name)) => match JobState::parse(name) {
+                    Some(state) => query.states.push(state),
+                    None => query.strange.push(word.to_owned()),
+                },
+                Some(("type", name)) => query.filter.job_type = Some(name.to_owned()),
+                Some(("id", id)) => query.filter.id = Some(id.to_owned()),
+                Some(("error", text)) => query.filter.error = Some(text.to_owned()),
+                _ => free.push(word),
+            }
+        }
+        if !free.is_empty() {
+            query.filter.text = Some(free.join(" "));
+        }
+        query
+    }
+}
+
+/// What was found: rows, and the lists that may have more.
+struct Found {
+    rows: Vec<JobRow>,
+    more: Vec<(QueueName, JobState)>,
+}
+
+async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
+    let inspector = queue.inspector();
+    let mut names = inspector.queues().await?;
+    if !query.queues.is_empty() {
+        names.retain(|name| query.queues.iter().any(|wanted| wanted == name.as_str()));
+    }
+    let states = if query.states.is_empty() { &STATES[..] } else { &query.states[..] };
+    let mut found = Found { rows: Vec::new(), more: Vec::new() };
+    let mut lists = Vec::new();
+    for state in states {
+        lists.extend(names.iter().map(|name| (name, *state)));
+    }
+    for (nth, (name, state)) in lists.into_iter().enumerate() {
+        let room = MOST_ROWS - found.rows.len();
+        if state == JobState::Aggregating {
+            continue;
+        }
+        if room == 0 || nth >= MOST_LISTS {
+            found.more.push((name.clone(), state));
+            break;
+        }
+        let page = ListPage::default().size(u32::try_from(room).unwrap_or(1))?;
+        match inspector.jobs_where(name, state, &query.filter, &page).await {
+            Ok(page) => {
+                found.rows.extend(page.rows);
+                if page.next.is_some() {
+                    found.more.push((name.clone(), state));
+                }
+            }
+            Err(error) if error.is_unavailable() => return Err(error),
+            // One damaged queue must not hide what another has.
+            Err(error) => tracing::warn!(queue = %name, ?error, "could not list its jobs"),
+        }
+    }
+    Ok(found)
+}
+
+#[get("/ui/jobs?<q>")]
+async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader, q: Option<&str>) -> Page {
+    let text = q.unwrap_or_default().trim();
+    let query = Query::parse(text);
+    match search(queue, &query).await {
+        Ok(found) => {
+            let language = reader.language;
+            let content = html! {
+                (form(&reader, text))
+                @for word in &query.strange {
+                    div.notice.bad role="alert" {
+                        p { code { (word) } " " (say(language, "という状態はありません。", "names no state.")) }
+                    }
+                }
+                (rows::table(&reader, queue.now(), None, &found.rows))
+                (more(&reader, &query.filter, &found))
+            };
+            let title = say(language, "ジョブ検索", "Jobs");
+            Page(Status::Ok, layout::page(&reader, queue, Place::Jobs, title, content))
+        }
+        Err(error) => layout::trouble(&reader, queue, &error),
+    }
+}
+
+fn form(reader: &Reader, text: &str) -> Markup {
+    let language = reader.language;
+    html! {
+        form.search method="get" action={ (reader.base) "/ui/jobs" } role="search" {
+            div {
+                label for="q" { (say(language, "検索語", "Words")) }
+                input #q name="q" type="search" value=(text) aria-describedby="q-hint"
+                    placeholder="state:archived type:mail:send error:timeout";
+                p.hint #q-hint {
+                    (say(
+                        language,
+                        "queue: state: type: id: error: と、ID・タイプ・ペイロード・エラーに含まれるテキスト。",
+                        "queue: state: type: id: error: and text in id, type, payload or error.",
+                    ))
+                }
+            }
+            button.small type="submit" { (say(language, "検索", "Search")) }
+        }
+    }
+}
+
+fn more(reader: &Reader, filter: &Filter, found: &Found) -> Markup {
+    let language = reader.language;
+    let text = filter.text.as_ref().or(filter.error.as_ref()).or(filter.id.as_ref());
+    html! {
+        @if !found.more.is_empty() {
+            p.more {
+                (say(language, "続き: ", "More in ")) " "
+                @for (nth, (name, state)) in found.more.iter().enumerate() {
+                    @if nth > 0 { ", " }
+                    a href={ (reader.base) "/ui/queues/" (escaped(name.as_str())) "?state=" (state.as_str())
+                        "&type=" (escaped(filter.job_type.as_deref().unwrap_or_default()))
+                        "&search=" (escaped(text.map_or("", String::as_str))) } {
+                        (name) " (" (state_word(language, *state)) ")"
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Failures that look alike.
+struct Failure {
+    count: usize,
+    queue: QueueName,
+    state: JobState,
+    sample: String,
+    last: Option<Timestamp>,
+}
+
+/// An error without what differs from job to job: numbers, ids and quoted words.
+fn fingerprint(error: &str) -> String {
+    let mut print = String::new();
+    let mut quote = None;
+    for word in error.split_inclusive(|c: char| c.is_whitespace() || "\"'`".contains(c)) {
+        let ends = word.chars().last().filter(|c| "\"'`".contains(*c));
+        match (quote, ends) {
+            (Some(open), Some(close)) if open == close => {
+                quote = None;
+                print.push_str("…");
+                continue;
+            }
+            (Some(_), _) => continue,
+            (None, Some(open)) => quote = Some(open),
+            (None, None) => {}
+        }
+        if word.chars().any(|c| c.is_ascii_digit()) {
+            print.push_str("# ")
+        } else {
+            print.push_str(word)
+        }
+    }
+    print.chars().take(200).collect()
+}
+
+#[get("/ui/failures")]
+async fn failures(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
+    match collect(queue).await {
+        Ok((failures, looked)) => {
+            let language = reader.language;
+            let content = html! {
+                p.hint { (say(language, "調べたジョブ数: ", "Newest failed jobs that were looked at: ")) (looked) }
+                (table(&reader, queue.now(), &failures))
+            };
+            let title = say(language, "失敗", "Failures");
+            Page(Status::Ok, layout::page(&reader, queue, Place::Failures, title, content))
+        }
+        Err(error) => layout::trouble(&reader, queue, &error),
+    }
+}
+
+/// The newest archived jobs of each queue and those that wait for a retry, by type and
+/// fingerprint; how many were looked at.
+async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Error> {
+    let (inspector, mut looked) = (queue.inspector(), 0);
+    let mut groups: BTreeMap<(String, String), Failure> = BTreeMap::new();
+    for name in inspector.queues().await?.into_iter().take(MOST_LISTS) {
+        for state in [JobState::Archived, JobState::Retry] {
+            let mut page = ListPage::default().size(100)?;
+            // Enough to see a pattern, and bounded.
+            for _ in 0..5 {
+                let found = match inspector.jobs(&name, state, &page).await {
+                    Ok(found) => found,
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    Err(_) => break,
+                };
+                for info in found.rows.iter().filter_map(JobRow::job) {
+                    looked += 1;
+                    let error = &info.job.last_error;
+                    let key = (info.job.job_type.clone(), fingerprint(error));
+                    let failure = groups.entry(key).or_insert_with(|| Failure {
+                        count: 0,
+                        queue: name.clone(),
+                        state,
+                        sample: rows::short(error),
+                        last: None,
+                    });
+                    failure.count += 1;
+                    failure.last = failure.last.max(info.job.last_failed_at);
+                }
+                let Some(next) = found.next else { break };
+                page = ListPage::after(next).size(100)?;
+            }
+        }
+    }
+    let mut failures: Vec<(String, Failure)> =
+        groups.into_iter().map(|((job_type, _), failure)| (job_type, failure)).collect();
+    failures.sort_by_key(|(_, failure)| std::cmp::Reverse(failure.count));
+    failures.truncate(MOST_ROWS);
+    Ok((failures, looked))
+}
+
+fn table(reader: &Reader, now: Timestamp, failures: &[(String, Failure)]) -> Markup {
+    let language: Language = reader.language;
+    if failures.is_empty() {
+        return html! { div.card { p { (say(language, "失敗したジョブはありません。", "No job has failed.")) } } };
+    }
+    let labels = [
+        say(language, "エラー", "Error"),
+        say(language, "タイプ", "Type"),
+        say(language, "件数", "Jobs"),
+        say(language, "最後の失敗", "Failed last"),
+    ];
+    html! {
+        div.card.wide tabindex="0" role="region" aria-label=(labels[0]) {
+            table.jobs {
+                thead { tr { @for label in labels { th scope="col" { (label) } } } }
+                tbody {
+                    @for (job_type, failure) in failures {
+                        tr {
+                            th.error scope="row" {
+                                a href={ (reader.base) "/ui/queues/" (escaped(failure.queue.as_str()))
+                                    "?state=" (failure.state.as_str()) "&type=" (escaped(job_type)) } {
+                                    (if failure.sample.is_empty() { "–" } else { &failure.sample })
+                                }
+                            }
+                            td data-label=(labels[1]) { (job_type) }
+                            td data-label=(labels[2]) { (failure.count) }
+                            td data-label=(labels[3]) { (instant(language, now, failure.last)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The routes to mount at the base.
+pub(super) fn routes() -> Vec<Route> {
+    routes![show, failures]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_qualifiers_or_text() {
+        let query = Query::parse(
+            "  state:archived queue:mail type:mail:send hello  error:no state:x world",
+        );
+        assert_eq!(query.states, [JobState::Archived]);
+        assert_eq!(query.queues, ["mail"]);
+        assert_eq!(query.filter.job_type.as_deref(), Some("mail:send"));
+        assert_eq!(query.filter.error.as_deref(), Some("no"));
+        assert_eq!(query.filter.text.as_deref(), Some("hello world"));
+        assert_eq!(query.strange, ["state:x"]);
+        assert_eq!(Query::parse(" "), Query::default());
+    }
+
+    #[test]
+    fn errors_that_differ_in_numbers_and_names_are_alike() {
+        let alike = |a: &str, b: &str| assert_eq!(fingerprint(a), fingerprint(b));
+        alike("order 7: the shop is closed", "order 8123: the shop is closed");
+        alike("no user \"a b\" here", "no user \"c\" here");
+        assert_ne!(fingerprint("timed out"), fingerprint("refused"));
+        // An open quote swallows the rest, and nothing panics.
+        fingerprint("it's \"");
+        fingerprint("日本語 7 エラー");
+    }
+}
