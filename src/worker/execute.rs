@@ -14,7 +14,7 @@ use super::settle::{Ended, Settling};
 use crate::broker::Delivery;
 use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
-    Reporter, Transition, decide,
+    Reporter, decide,
 };
 use crate::registry::Entry;
 use crate::time::Timestamp;
@@ -65,7 +65,7 @@ pub(super) async fn to_its_end(
     let took = began.elapsed();
     #[cfg(feature = "metrics")]
     if let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) {
-        stopwatch.record(took, matches!(transition, Transition::Complete { .. }));
+        stopwatch.record(took, matches!(transition, crate::job::Transition::Complete { .. }));
     }
     let settling = Settling { in_hand, context, took, permit: None };
     Some(Ended { delivery, transition, settling })

@@ -195,7 +195,7 @@ fn fingerprint(error: &str) -> String {
         match (quote, ends) {
             (Some(open), Some(close)) if open == close => {
                 quote = None;
-                print.push_str("…");
+                print.push('…');
                 continue;
             }
             (Some(_), _) => continue,

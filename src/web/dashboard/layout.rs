@@ -61,7 +61,7 @@ pub(super) fn page(
                 (link(Place::Schedules, "/ui/schedules", say(language, "定期実行", "Periodic")))
                 (link(Place::Servers, "/ui/servers", say(language, "ワーカー", "Workers")))
                 @if config.register_route {
-                    a href={ (base) "/ui/register" } { (say(language, "ジョブを登録（参考コード）", "Register a job (reference code)")) }
+                    a href={ (base) "/ui/register" } { (say(language, "参考コード", "Reference job")) }
                 }
                 @if docs { a href={ (base) "/docs" } { "API" } }
                 form.find method="get" action={ (base) "/ui/find" } role="search" {

@@ -157,9 +157,9 @@ fn chart(language: Language, days: &[DayStats]) -> Markup {
                     g {
                         title { (day.date) ": " (day.processed) ", " (say(language, "失敗", "failed")) " " (day.failed) }
                         rect.ended x=(nth * WIDTH + 2) width=(WIDTH - 4)
-                            y=(HEIGHT - high(day.processed)) height=(high(day.processed));
+                            y=(HEIGHT - high(day.processed)) height=(high(day.processed)) {}
                         rect.failed x=(nth * WIDTH + 2) width=(WIDTH - 4)
-                            y=(HEIGHT - high(day.failed)) height=(high(day.failed));
+                            y=(HEIGHT - high(day.failed)) height=(high(day.failed)) {}
                     }
                 }
             }
