@@ -128,8 +128,8 @@ pub use scheduler::{PeriodicInfo, PeriodicJobs};
 pub use time::Clock;
 pub use time::Timestamp;
 pub use web::{
-    FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails, RateLimit,
-    RateLimitFairing,
+    Accepted, FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails,
+    RateLimit, RateLimitFairing,
 };
 
 /// What the crate's own tests use of its private modules. No promises.

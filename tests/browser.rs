@@ -301,6 +301,13 @@ impl Browser {
         self.client.goto(address).await.expect("the page opens");
     }
 
+    /// Pages stay as they are from here on: whoever fills in a form has its focus, but a
+    /// driver's words come between two looks.
+    async fn hold_still(&self) {
+        self.click("[data-live]").await;
+        self.until("[data-live]", "Paused").await;
+    }
+
     async fn click(&self, css: &str) {
         let mut last = None;
         for _ in 0..200 {
@@ -372,6 +379,7 @@ async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] set
     let browser = Browser::open(settings).await;
     browser.open_page(&pages).await;
     browser.shoot(&format!("{name}-overview")).await;
+    browser.hold_still().await;
     browser.click("tbody th a").await;
     browser.until("h1", "Queue default").await;
     browser.click(".tabs a[href$='state=archived']").await;
@@ -460,6 +468,7 @@ async fn an_operator_looks_for_what_failed_and_enqueues_by_hand(
     let (pages, _queue) = operated().await;
     let browser = Browser::open(settings).await;
     browser.open_page(&format!("{pages}/failures")).await;
+    browser.hold_still().await;
     browser.until("tbody tr:first-child td", "mail:send").await;
     browser.shoot(&format!("{name}-failures")).await;
 
@@ -563,6 +572,7 @@ async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
 
     let browser = Browser::open(PLAIN).await;
     browser.open_page(&pages).await;
+    browser.hold_still().await;
     browser.client.find(Locator::Css("#find")).await.unwrap().send_keys(id.as_str()).await.unwrap();
     browser.click(".find button").await;
     browser.until("h1", "Job mail:send").await;

@@ -553,6 +553,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/jobs/<name>/<id>/reschedule", Operators),
         ("POST", "/jobs/<name>/<id>/cancel", Operators),
         ("PUT", "/jobs/<name>/<id>/payload", Operators),
+        ("GET", "/status/<token>?<wait>", All),
         ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>", Operators),
         ("GET", "/schedules", Viewers),
         ("GET", "/schedules/<id>/runs?<page>&<size>", Viewers),
@@ -588,7 +589,7 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
             .replace("<name>", "mail")
             .replace("<id>", "x")
             .replace("<type>", "mail:welcome");
-        let address = address.replace("<verb>", "run");
+        let address = address.replace("<verb>", "run").replace("<token>", "x.y");
         let page = address.starts_with("/ui");
         let status = async |role: &str| {
             let mut request = client.req(method, format!("{BASE}{address}"));
@@ -620,6 +621,100 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
         }
     }
     assert_eq!(seen, table.len());
+}
+
+#[tokio::test]
+async fn whoever_has_the_link_sees_how_one_job_is() {
+    let client = start(fairing()).await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    let read = async |path: &str| {
+        let response = client.get(path.to_owned()).dispatch().await;
+        let status = response.status().code;
+        (status, response.into_json::<Value>().await.unwrap())
+    };
+    let kept = queue.enqueue(Welcome { user: 1 }).retention(Duration::from_secs(60));
+    let kept = kept.delay(Duration::from_millis(300)).await.unwrap();
+    let link = queue.status_link(&kept.queue, &kept.id, Duration::from_secs(60));
+    assert!(link.starts_with("/api/dm-jobqueue/status/"), "{link}");
+    let (status, answer) = read(&link).await;
+    assert_eq!((status, &answer["status"]), (200, &json!("waiting")), "{answer}");
+    let (_, answer) = read(&format!("{link}?wait=20")).await;
+    assert_eq!((&answer["status"], &answer["result"]), (&json!("succeeded"), &json!("welcome, 1")));
+    assert!(!answer.to_string().contains("payload"), "{answer}");
+
+    let failed = queue.enqueue(Welcome { user: 13 }).await.unwrap();
+    let link = queue.status_link(&failed.queue, &failed.id, Duration::from_secs(60));
+    let (_, answer) = read(&format!("{link}?wait=20")).await;
+    assert_eq!(answer["status"], "failed");
+    assert!(!answer.to_string().contains("nobody is number 13"), "{answer}");
+
+    let forgotten = queue.enqueue(Welcome { user: 2 }).await.unwrap();
+    let link = queue.status_link(&forgotten.queue, &forgotten.id, Duration::from_secs(60));
+    assert_eq!(read(&format!("{link}?wait=20")).await.1["status"], "gone");
+
+    // Forged, for another job, and expired.
+    let (what, signature) = link.rsplit_once('.').unwrap();
+    let other = queue.status_link(&failed.queue, &failed.id, Duration::from_secs(60));
+    let expired = queue.status_link(&failed.queue, &failed.id, Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for wrong in [
+        format!("{what}.{}", signature.replace(['1', '2', '3'], "0")),
+        format!("{}.{signature}", other.rsplit_once('.').unwrap().0),
+        what.to_owned(),
+        format!("{what}."),
+        expired,
+    ] {
+        assert_eq!(read(&wrong).await.0, 404, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_key_signs_for_all_processes_and_is_never_shown() {
+    let key = "a key that is long enough to be one";
+    let keyed = |key: &str| fairing().set("jobqueue.worker", false).set("jobqueue.status_key", key);
+    let (one, two) = (start(keyed(key)).await, start(keyed(key)).await);
+    let third = start(fairing().set("jobqueue.worker", false)).await;
+    let queue = |client: &Client| client.rocket().state::<JobQueue>().unwrap().clone();
+    let receipt = queue(&one).enqueue(Welcome { user: 1 }).await.unwrap();
+    let link = queue(&one).status_link(&receipt.queue, &receipt.id, Duration::from_secs(60));
+    // Each has a store of its own here; who knows the link says that the job is gone.
+    assert_eq!(two.get(link.clone()).dispatch().await.status(), Status::Ok);
+    assert_eq!(third.get(link).dispatch().await.status(), Status::NotFound);
+    assert!(!format!("{:?}", queue(&one).config()).contains(key));
+
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    let short = rocket::custom(figment).attach(keyed("short"));
+    let Err(error) = Client::untracked(short).await else { panic!("it starts") };
+    let _ = error.kind();
+}
+
+#[tokio::test]
+async fn what_is_redacted_is_neither_shown_nor_found() {
+    let hide = |info: &mut rocket_jobqueue::JobInfo| {
+        info.job.payload = Some(br#""hidden""#.to_vec());
+    };
+    let weekly = Periodic::new("0 3 * * 1", Welcome { user: 4711 });
+    let client = start(fairing().set("jobqueue.worker", false).periodic(weekly).redact(hide)).await;
+    let id = enqueue(&client, 4711, "").await;
+    for path in [
+        format!("/jobs/mail/{id}"),
+        format!("/jobs?id={id}"),
+        "/queues/mail/jobs".to_owned(),
+        "/schedules".to_owned(),
+        "/servers".to_owned(),
+    ] {
+        let answer = ask(&client, Method::Get, &path, None).await;
+        assert!(answer.status == 200 && !answer.text.contains("4711"), "{path}: {}", answer.text);
+    }
+    assert_eq!(get(&client, "/queues/mail/jobs?search=4711").await["rows"], json!([]));
+    let request =
+        client.get(format!("{BASE}/ui/jobs/mail/{id}")).header(Header::new("Role", "operator"));
+    let page = request.dispatch().await.into_string().await.unwrap();
+    assert!(page.contains("hidden") && !page.contains("4711") && !page.contains("/edit"), "{page}");
+    // The job itself is as it was.
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    let job = queue.job("mail", &rocket_jobqueue::JobId::new(&id).unwrap()).await.unwrap().unwrap();
+    assert_eq!(job.job.payload_bytes(), br#"{"user":4711}"#);
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ pub(super) const KEYS: &[&str] = &[
     "group_max_size",
     "read_only",
     "register_route",
+    "status_key",
     "port",
     "openapi",
     "docs",
@@ -112,6 +113,10 @@ pub struct JobQueueConfig {
     pub register_route: bool,
     /// Whether REST and the pages only show and change nothing. Default `false`.
     pub read_only: bool,
+    /// What status links are signed with; see
+    /// [`JobQueue::status_link`](crate::JobQueue::status_link). Default: random for each
+    /// process, so that links of another one, or from before a restart, are unknown.
+    pub(crate) status_key: Option<Secret>,
     /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
     /// 8000; 0 takes a free one.
     pub port: u16,
@@ -154,6 +159,7 @@ impl Default for JobQueueConfig {
             group_max_size: 0,
             register_route: true,
             read_only: false,
+            status_key: None,
             port: 8082,
             openapi: true,
             docs: true,
@@ -200,6 +206,7 @@ impl JobQueueConfig {
             group_max_size: group_size(table)?,
             register_route: table.bool("register_route", true)?,
             read_only: table.bool("read_only", false)?,
+            status_key: table.get("status_key").map(status_key).transpose()?,
             port,
             openapi: table.bool("openapi", true)?,
             docs: table.bool("docs", true)?,
@@ -209,6 +216,33 @@ impl JobQueueConfig {
             periodic: periodic::read(table)?,
         })
     }
+}
+
+/// A text that nobody is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+/// The shortest key that is worth the name, in bytes.
+const SHORTEST_KEY: usize = 32;
+
+fn status_key(leaf: &Leaf) -> Result<Secret, Error> {
+    let text = leaf.text("text of 32 characters or more")?;
+    if text.len() < SHORTEST_KEY {
+        return Err(leaf.error("text of 32 characters or more", "a shorter one (not shown)"));
+    }
+    Ok(Secret(text.to_owned()))
 }
 
 /// A number of bytes; 0 and absent mean the default.

@@ -10,7 +10,7 @@ mod servers;
 
 use std::sync::Arc;
 
-use crate::broker::{Broker, JobInfo, QueueInfo};
+use crate::broker::{Broker, JobInfo, JobPage, JobRow, QueueInfo};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 
@@ -27,16 +27,43 @@ pub(crate) use lists::Filter;
 pub struct Inspector {
     broker: Arc<dyn Broker>,
     max_payload: usize,
+    redact: Option<Redact>,
 }
+
+/// Changes what is shown of a job.
+pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
 
 impl Inspector {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, max_payload: usize::MAX }
+        Self { broker, max_payload: usize::MAX, redact: None }
     }
 
     /// The same inspector, which writes payloads of at most this many bytes.
     pub(crate) fn with_max_payload(self, max_payload: usize) -> Self {
         Self { max_payload, ..self }
+    }
+
+    /// The same inspector, which shows jobs as this function leaves them.
+    pub(crate) fn redacted_by(self, redact: Option<Redact>) -> Self {
+        Self { redact, ..self }
+    }
+
+    fn shown(&self, mut info: JobInfo) -> JobInfo {
+        if let Some(redact) = &self.redact {
+            redact(&mut info);
+        }
+        info
+    }
+
+    fn shown_page(&self, mut page: JobPage) -> JobPage {
+        if let Some(redact) = &self.redact {
+            for row in &mut page.rows {
+                if let JobRow::Job(info) = row {
+                    redact(info);
+                }
+            }
+        }
+        page
     }
 
     /// Names of all queues, in order. One command per 1,000 queues.
@@ -64,7 +91,7 @@ impl Inspector {
     /// [`Error::is_refused`] where its message or state cannot be read, and those
     /// of the store.
     pub async fn job(&self, queue: &QueueName, id: &JobId) -> Result<Option<JobInfo>, Error> {
-        self.broker.job(queue, id).await
+        Ok(self.broker.job(queue, id).await?.map(|info| self.shown(info)))
     }
 
     /// Stops taking jobs from a queue; enqueueing and running jobs are not

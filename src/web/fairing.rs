@@ -15,11 +15,12 @@ use super::guards::{Hooks, erase};
 use super::{JobQueue, log, routes};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
-use crate::broker::{Broker, GroupLimits};
+use crate::broker::{Broker, GroupLimits, JobInfo};
 use crate::client::{Aggregate, Draft};
 use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
+use crate::inspector::Redact;
 use crate::job::{
     JobContext, JobError, JobOptions, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs,
 };
@@ -53,6 +54,7 @@ struct Parts {
     retry: RetryPolicy,
     aggregate: Option<Aggregate>,
     worker_only: bool,
+    redact: Option<Redact>,
     by_hand: Option<(Arc<dyn Broker>, Arc<ByHand>)>,
 }
 
@@ -70,6 +72,7 @@ impl JobQueueFairing {
                 retry: RetryPolicy::default(),
                 aggregate: None,
                 worker_only: false,
+                redact: None,
                 by_hand: None,
             }),
         }
@@ -210,6 +213,24 @@ impl JobQueueFairing {
         G: for<'r> FromRequest<'r> + Send + 'static,
     {
         self.with(|parts| parts.hooks.register = Some(erase::<G>()))
+    }
+
+    /// Changes what REST and the pages show of a job, before it is shown or searched:
+    /// payload, result, headers and errors may hold what operators need not see. Of
+    /// periodic entries and of what workers run no payload is shown then, and pages do
+    /// not edit payloads. [`JobQueue::inspector`] shows everything, as before.
+    ///
+    /// ```
+    /// use rocket_jobqueue::JobQueue;
+    ///
+    /// let queue = JobQueue::fairing().redact(|info| {
+    ///     if info.job.job_type == "mail:password_reset" {
+    ///         info.job.payload = Some(br#""hidden""#.to_vec());
+    ///     }
+    /// });
+    /// ```
+    pub fn redact(self, redact: impl Fn(&mut JobInfo) + Send + Sync + 'static) -> Self {
+        self.with(|parts| parts.redact = Some(Arc::new(redact)))
     }
 
     /// How long failed jobs wait. Default: Asynq's formula.
@@ -415,7 +436,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     if !config.jobqueue.fire_periodic && !runtime.periodic().list().is_empty() {
         tracing::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
     }
-    let queue = JobQueue::new(runtime, config.jobqueue.clone());
+    let queue = JobQueue::redacting(runtime, config.jobqueue.clone(), parts.redact);
     Ok(Ready { queue, hooks, schemas, config, worker_only: parts.worker_only })
 }
 

@@ -17,19 +17,23 @@ mod rate_limit;
 mod routes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::{Inspect, JobInfo};
 #[cfg(feature = "metrics")]
 use crate::broker::{QueueInfo, QueueSummary};
-use crate::client::{Client, Draft, Enqueue, EnqueueAll};
+use crate::client::{Client, Draft, Enqueue, EnqueueAll, Receipt};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
-use crate::inspector::Inspector;
+use crate::inspector::{Inspector, Redact};
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 use crate::scheduler::PeriodicJobs;
 use crate::time::Timestamp;
 
+use api::status;
+
+pub use api::status::Accepted;
 pub use database::JobQueuePool;
 pub use error::{FieldProblem, ProblemDetails};
 pub use fairing::JobQueueFairing;
@@ -82,6 +86,7 @@ pub struct JobQueue(Arc<Inner>);
 struct Inner {
     runtime: Runtime,
     config: JobQueueConfig,
+    redact: Option<Redact>,
 }
 
 impl JobQueue {
@@ -98,7 +103,26 @@ impl JobQueue {
     }
 
     pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {
-        Self(Arc::new(Inner { runtime, config }))
+        Self::redacting(runtime, config, None)
+    }
+
+    pub(crate) fn redacting(
+        runtime: Runtime,
+        config: JobQueueConfig,
+        redact: Option<Redact>,
+    ) -> Self {
+        Self(Arc::new(Inner { runtime, config, redact }))
+    }
+
+    /// What REST and the pages show of it.
+    pub(crate) fn shown(&self) -> Inspector {
+        self.inspector().redacted_by(self.0.redact.clone())
+    }
+
+    /// Whether something of a job may be left out there.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn redacts(&self) -> bool {
+        self.0.redact.is_some()
     }
 
     /// Prepares a job; await it to store it. See [`Enqueue`] for the options.
@@ -140,6 +164,39 @@ impl JobQueue {
     /// Whether the store has answered within the last 3 s.
     pub async fn ready(&self) -> bool {
         self.0.runtime.ready().await
+    }
+
+    /// A path, `{base}/status/…`, at which whoever has it may see how this job is: what an
+    /// application gives its own users, who may look at nothing else. It is good for so
+    /// long, to the second, rounded up.
+    ///
+    /// Links are signed with `jobqueue.status_key`; set it where there are several
+    /// processes, or links are to outlive one. The answer tells whether the job waits, runs,
+    /// succeeded or failed, its progress, and the result of one that is retained; never its
+    /// payload or error.
+    pub fn status_link(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
+        let token = status::token(self, queue, id, self.now() + good_for);
+        format!("{}/status/{token}", self.0.config.base)
+    }
+
+    /// 202 with the job's id and a status link that is good for a day: what a route answers
+    /// whose work goes on in a job. See [`JobQueue::status_link`].
+    ///
+    /// ```
+    /// use rocket::post;
+    /// use rocket_jobqueue::{Accepted, Error, Job, JobQueue};
+    ///
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Import { file: u64 }
+    /// # impl Job for Import { const TYPE: &'static str = "import"; }
+    /// #[post("/imports/<file>")]
+    /// async fn import(file: u64, queue: &JobQueue) -> Result<Accepted, Error> {
+    ///     let receipt = queue.enqueue(Import { file }).await?;
+    ///     Ok(queue.accepted(&receipt))
+    /// }
+    /// ```
+    pub fn accepted(&self, receipt: &Receipt) -> Accepted {
+        let link = self.status_link(&receipt.queue, &receipt.id, status::USUAL);
+        Accepted::new(receipt.id.clone(), link)
     }
 
     /// The configuration in force.

@@ -29,7 +29,7 @@ use crate::web::api::register::{self, NotRegistered};
 use crate::web::api::{
     Asked, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
 };
-use crate::web::api::{enqueue, queues, schedules, store};
+use crate::web::api::{enqueue, queues, schedules, status, store};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::{ActAccess, RegisterAccess, ViewAccess};
 
@@ -42,6 +42,7 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
     let mut document = openapi_get_spec![
         register::register,
         enqueue::enqueue,
+        status::status,
         jobs::one,
         jobs::watch,
         jobs::find,
@@ -162,6 +163,7 @@ fn describe_parameters(operation: &mut Operation) {
             "id" => ("The id.", json!({ "type": "string", "minLength": 1 })),
             "type" if in_path => ("The job type.", json!({ "type": "string", "minLength": 1 })),
             "type" => ("The job type.", json!({ "type": "string" })),
+            "token" => ("What the link ends with.", json!({ "type": "string", "minLength": 1 })),
             "wait" => ("How many seconds to wait for the job's end.", whole(0, 60)),
             "state" => ("The state.", json!({ "type": "string", "enum": states })),
             "group" => ("The group.", json!({ "type": "string" })),

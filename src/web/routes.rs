@@ -5,7 +5,7 @@ use rocket::{Build, Rocket, Route};
 
 #[cfg(feature = "metrics")]
 use super::api::metrics;
-use super::api::{bulk, enqueue, health, jobs, queues, register, schedules, store};
+use super::api::{bulk, enqueue, health, jobs, queues, register, schedules, status, store};
 #[cfg(feature = "dashboard")]
 use super::dashboard;
 use super::error;
@@ -41,6 +41,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
         enqueue::routes,
         schedules::routes,
         store::routes,
+        status::routes,
     ] {
         routes.extend(more());
     }

@@ -149,7 +149,7 @@ pub(crate) async fn act(
     if let Some(job_type) = &wanted.job_type {
         selection = selection.of_type(job_type);
     }
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let (bulk, done) = match (wanted.action, wanted.delay_seconds) {
         (Verb::Reschedule, Some(seconds)) => {
             let placement = jobs::delay(seconds)?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::JobInfo;
 use crate::error::Error;
-use crate::inspector::Cancelled;
+use crate::inspector::{Cancelled, Inspector};
 use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
@@ -70,13 +70,26 @@ pub(crate) async fn one(
     let wait = wait.once("wait")?;
     let (known, job) = place(name, id)?;
     let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
-    let inspector = queue.inspector();
-    let Some(mut info) = inspector.job(&known, &job).await? else {
+    let inspector = queue.shown();
+    let Some(info) = inspector.job(&known, &job).await? else {
         return Err(missing(name, id));
     };
+    let info = settled(&inspector, &known, &job, info, wait, shutdown).await?;
+    Ok(info.map_or(Found::Gone, |info| Found::Job(Box::new(info))))
+}
+
+/// The job once it has ended, or as it stands after so many seconds; `None` where it is gone
+/// by then.
+pub(super) async fn settled(
+    inspector: &Inspector,
+    name: &QueueName,
+    id: &JobId,
+    mut info: JobInfo,
+    wait: u64,
+    mut shutdown: Shutdown,
+) -> Result<Option<JobInfo>, Refused> {
     let over = tokio::time::Instant::now() + Duration::from_secs(wait);
     let (mut pause, longest) = PAUSES;
-    let mut shutdown = shutdown;
     while !has_ended(&info) {
         let next = tokio::time::Instant::now() + pause;
         if next > over {
@@ -87,12 +100,12 @@ pub(crate) async fn one(
             () = &mut shutdown => break,
         }
         pause = (pause * 3 / 2).min(longest);
-        match inspector.job(&known, &job).await? {
+        match inspector.job(name, id).await? {
             Some(now) => info = now,
-            None => return Ok(Found::Gone),
+            None => return Ok(None),
         }
     }
-    Ok(Found::Job(Box::new(info)))
+    Ok(Some(info))
 }
 
 /// A job that is watched until it has ended.
@@ -114,7 +127,7 @@ impl<'r> Responder<'r, 'r> for Watched {
                     () = tokio::time::sleep(WATCH) => {}
                     () = &mut shutdown => return,
                 }
-                match queue.inspector().job(&name, &id).await {
+                match queue.shown().job(&name, &id).await {
                     Ok(Some(now)) if now != last => {
                         last = now;
                         yield Event::json(&last).event("job");
@@ -138,7 +151,7 @@ impl<'r> Responder<'r, 'r> for Watched {
     }
 }
 
-fn has_ended(info: &JobInfo) -> bool {
+pub(super) fn has_ended(info: &JobInfo) -> bool {
     matches!(info.state, JobState::Archived | JobState::Completed)
 }
 
@@ -160,7 +173,7 @@ pub(crate) async fn watch(
     id: &str,
 ) -> Result<Watched, Refused> {
     let place = place(name, id)?;
-    let found = queue.inspector().job(&place.0, &place.1).await?;
+    let found = queue.shown().job(&place.0, &place.1).await?;
     let first = found.ok_or_else(|| missing(name, id))?;
     Ok(Watched { queue: queue.clone(), place, first, shutdown })
 }
@@ -187,7 +200,7 @@ pub(crate) async fn find(
     let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
     let id = JobId::new(id)?;
-    Ok(Json(FoundJobs { jobs: queue.inspector().find(&id).await? }))
+    Ok(Json(FoundJobs { jobs: queue.shown().find(&id).await? }))
 }
 
 /// # Run a job now
@@ -203,7 +216,7 @@ pub(crate) async fn run(
     id: &str,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    queue.inspector().run(&known, &job).await?;
+    queue.shown().run(&known, &job).await?;
     audit(&asked, "job run now", name, id);
     Ok(NoContent)
 }
@@ -221,7 +234,7 @@ pub(crate) async fn archive(
     id: &str,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    queue.inspector().archive(&known, &job).await?;
+    queue.shown().archive(&known, &job).await?;
     audit(&asked, "job archived", name, id);
     Ok(NoContent)
 }
@@ -239,7 +252,7 @@ pub(crate) async fn remove(
     id: &str,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    queue.inspector().delete(&known, &job).await?;
+    queue.shown().delete(&known, &job).await?;
     audit(&asked, "job deleted", name, id);
     Ok(NoContent)
 }
@@ -286,7 +299,7 @@ pub(crate) async fn reschedule(
 ) -> Done {
     let (known, job) = place(name, id)?;
     let body = body.parsed()?;
-    queue.inspector().reschedule(&known, &job, delay(body.delay_seconds)?).await?;
+    queue.shown().reschedule(&known, &job, delay(body.delay_seconds)?).await?;
     audit(&asked, "job rescheduled", name, id);
     Ok(NoContent)
 }
@@ -307,7 +320,7 @@ pub(crate) async fn edit(
 ) -> Done {
     let (known, job) = place(name, id)?;
     let body = body.read?;
-    queue.inspector().edit_payload(&known, &job, body.bytes).await?;
+    queue.shown().edit_payload(&known, &job, body.bytes).await?;
     audit(&asked, "payload changed", name, id);
     Ok(NoContent)
 }
@@ -368,7 +381,7 @@ pub(crate) async fn cancel(
         Then::Archive => AfterCancel::Archive,
         Then::Delete => AfterCancel::Delete,
     };
-    let outcome = match queue.inspector().cancel(&known, &job, after).await? {
+    let outcome = match queue.shown().cancel(&known, &job, after).await? {
         Cancelled::Requested => "requested",
         Cancelled::Done => "done",
         Cancelled::NotRunning(state) => {

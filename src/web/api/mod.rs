@@ -12,6 +12,7 @@ pub(crate) mod queues;
 pub(crate) mod register;
 pub(crate) mod registration;
 pub(crate) mod schedules;
+pub(crate) mod status;
 pub(crate) mod store;
 
 use std::convert::Infallible;

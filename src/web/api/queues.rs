@@ -33,7 +33,7 @@ pub(crate) struct Queues {
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "list-queues"))]
 #[get("/queues")]
 pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<Queues> {
-    Ok(Json(Queues { queues: queue.inspector().all_queues().await? }))
+    Ok(Json(Queues { queues: queue.shown().all_queues().await? }))
 }
 
 /// # One queue
@@ -42,7 +42,7 @@ pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<Queues
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-queue"))]
 #[get("/queues/<name>")]
 pub(crate) async fn one(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<QueueInfo> {
-    Ok(Json(queue.inspector().queue(&queue_name(name)?).await?))
+    Ok(Json(queue.shown().queue(&queue_name(name)?).await?))
 }
 
 /// # Remove a queue
@@ -64,7 +64,7 @@ pub(crate) async fn remove(
         Some("true") => true,
         Some(_) => return Err(Error::invalid("force: expected true or false").into()),
     };
-    queue.inspector().delete_queue(&queue_name(name)?, force).await?;
+    queue.shown().delete_queue(&queue_name(name)?, force).await?;
     audit(&asked, "queue removed", name, if force { "with its jobs" } else { "empty" });
     Ok(NoContent)
 }
@@ -75,7 +75,7 @@ pub(crate) async fn remove(
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "pause-queue"))]
 #[post("/queues/<name>/pause")]
 pub(crate) async fn pause(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let known = queue_name(name)?;
     inspector.queue(&known).await?;
     inspector.pause(&known).await?;
@@ -87,7 +87,7 @@ pub(crate) async fn pause(_access: ActAccess, asked: Asked, queue: &JobQueue, na
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "resume-queue"))]
 #[post("/queues/<name>/resume")]
 pub(crate) async fn resume(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let known = queue_name(name)?;
     inspector.queue(&known).await?;
     inspector.resume(&known).await?;
@@ -118,7 +118,7 @@ pub(crate) async fn history(
     let days = days.once("days")?;
     let days = number("days", days, 1, 90)?.unwrap_or(7);
     let days = u32::try_from(days).unwrap_or(u32::MAX);
-    Ok(Json(History { days: queue.inspector().history(&queue_name(name)?, days).await? }))
+    Ok(Json(History { days: queue.shown().history(&queue_name(name)?, days).await? }))
 }
 
 /// # A queue's memory
@@ -131,7 +131,7 @@ pub(crate) async fn memory(
     queue: &JobQueue,
     name: &str,
 ) -> Answer<QueueMemory> {
-    Ok(Json(queue.inspector().memory(&queue_name(name)?).await?))
+    Ok(Json(queue.shown().memory(&queue_name(name)?).await?))
 }
 
 /// # A queue's jobs
@@ -166,7 +166,7 @@ pub(crate) async fn jobs(
     let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let filter = Filter { job_type: given(r#type), text: given(search), ..Filter::default() };
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let found = match (given(group), given(state)) {
         (Some(group), None) => inspector.group_jobs_where(&known, &group, &filter, &page).await?,
         (Some(group), Some(word)) if word == "aggregating" => {
@@ -207,7 +207,7 @@ pub(crate) async fn groups(
     let size = size.once("size")?;
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(None, size, cursor)?);
-    Ok(Json(queue.inspector().groups(&known, &page).await?))
+    Ok(Json(queue.shown().groups(&known, &page).await?))
 }
 
 /// Sets that are being aggregated.
@@ -232,7 +232,7 @@ pub(crate) async fn aggregations(
     queue: &JobQueue,
     name: &str,
 ) -> Answer<Aggregations> {
-    Ok(Json(Aggregations { sets: queue.inspector().aggregations(&queue_name(name)?).await? }))
+    Ok(Json(Aggregations { sets: queue.shown().aggregations(&queue_name(name)?).await? }))
 }
 
 /// The routes to mount at the base.

@@ -30,7 +30,7 @@ pub(crate) struct Schedules {
 )]
 #[get("/schedules")]
 pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<Schedules> {
-    Ok(Json(Schedules { entries: queue.inspector().entries().await? }))
+    Ok(Json(Schedules { entries: queue.shown().entries().await? }))
 }
 
 /// Runs of an entry.
@@ -60,7 +60,7 @@ pub(crate) async fn runs(
     let page = page.once("page")?;
     let size = size.once("size")?;
     let page = self::page(page, size, None)?;
-    Ok(Json(Runs { runs: queue.inspector().entry_history(id, &page).await? }))
+    Ok(Json(Runs { runs: queue.shown().entry_history(id, &page).await? }))
 }
 
 /// A job that was enqueued.
@@ -83,7 +83,7 @@ pub(crate) async fn run(
     queue: &JobQueue,
     id: &str,
 ) -> Result<Created<Fired>, Refused> {
-    let job_id = queue.inspector().fire(id).await?;
+    let job_id = queue.shown().fire(id).await?;
     audit(&asked, "periodic entry run now", id, job_id.as_str());
     Ok(Created(Fired { job_id }))
 }

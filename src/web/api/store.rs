@@ -17,7 +17,7 @@ use crate::web::guards::{ActAccess, ViewAccess};
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "list-servers"))]
 #[get("/servers")]
 pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Servers> {
-    Ok(Json(queue.inspector().servers().await?))
+    Ok(Json(queue.shown().servers().await?))
 }
 
 /// # The store
@@ -26,7 +26,7 @@ pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Ser
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "get-store"))]
 #[get("/store")]
 pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<StoreInfo> {
-    Ok(Json(queue.inspector().store().await?))
+    Ok(Json(queue.shown().store().await?))
 }
 
 /// # Check the store
@@ -36,7 +36,7 @@ pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<Store
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
 pub(crate) async fn check(_access: ViewAccess, queue: &JobQueue) -> Answer<Diagnosis> {
-    Ok(Json(queue.inspector().doctor().await?))
+    Ok(Json(queue.shown().doctor().await?))
 }
 
 /// # Mend the store
@@ -46,7 +46,7 @@ pub(crate) async fn check(_access: ViewAccess, queue: &JobQueue) -> Answer<Diagn
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "mend-store"))]
 #[post("/doctor/repair")]
 pub(crate) async fn mend(_access: ActAccess, asked: Asked, queue: &JobQueue) -> Answer<Diagnosis> {
-    let found = queue.inspector().doctor().repair().await?;
+    let found = queue.shown().doctor().repair().await?;
     audit(&asked, "store mended", "", &found.repaired().to_string());
     Ok(Json(found))
 }

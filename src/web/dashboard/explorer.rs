@@ -3,6 +3,7 @@
 //! wrong.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 use rocket::http::Status;
@@ -24,6 +25,9 @@ const MOST_ROWS: usize = 100;
 
 /// Most lists that are looked through for one page.
 const MOST_LISTS: usize = 200;
+
+/// How long a page looks for jobs: what it has found by then is shown.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// States in the order in which an operator looks for a job.
 const STATES: [JobState; 6] = [
@@ -76,14 +80,14 @@ struct Found {
 }
 
 async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let mut names = inspector.queues().await?;
     if !query.queues.is_empty() {
         names.retain(|name| query.queues.iter().any(|wanted| wanted == name.as_str()));
     }
     let states = if query.states.is_empty() { &STATES[..] } else { &query.states[..] };
     let mut found = Found { rows: Vec::new(), more: Vec::new() };
-    let mut lists = Vec::new();
+    let (began, mut lists) = (Instant::now(), Vec::new());
     for state in states {
         lists.extend(names.iter().map(|name| (name, *state)));
     }
@@ -92,7 +96,7 @@ async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
         if state == JobState::Aggregating {
             continue;
         }
-        if room == 0 || nth >= MOST_LISTS {
+        if room == 0 || nth >= MOST_LISTS || began.elapsed() > PATIENCE {
             found.more.push((name.clone(), state));
             break;
         }
@@ -230,13 +234,16 @@ async fn failures(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page
 /// The newest archived jobs of each queue and those that wait for a retry, by type and
 /// fingerprint; how many were looked at.
 async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Error> {
-    let (inspector, mut looked) = (queue.inspector(), 0);
+    let (inspector, mut looked, began) = (queue.shown(), 0, Instant::now());
     let mut groups: BTreeMap<(String, String), Failure> = BTreeMap::new();
     for name in inspector.queues().await?.into_iter().take(MOST_LISTS) {
         for state in [JobState::Archived, JobState::Retry] {
             let mut page = ListPage::default().size(100)?;
             // Enough to see a pattern, and bounded.
             for _ in 0..5 {
+                if began.elapsed() > PATIENCE {
+                    break;
+                }
                 let found = match inspector.jobs(&name, state, &page).await {
                     Ok(found) => found,
                     Err(error) if error.is_unavailable() => return Err(error),

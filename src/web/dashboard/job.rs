@@ -32,7 +32,7 @@ async fn show(
 ) -> Page {
     let found = async {
         let (known, id) = (QueueName::new(name)?, JobId::new(id)?);
-        queue.inspector().job(&known, &id).await
+        queue.shown().job(&known, &id).await
     };
     let language = reader.language;
     match found.await {
@@ -40,7 +40,7 @@ async fn show(
             let title = format!("{} {}", say(language, "ジョブ", "Job"), info.job.job_type);
             let content = html! {
                 (layout::notice(language, done))
-                (detail(&reader, queue.now(), &info))
+                (detail(&reader, queue, &info))
             };
             Page(Status::Ok, layout::page(&reader, queue, Place::Elsewhere, &title, content))
         }
@@ -56,8 +56,8 @@ async fn show(
     }
 }
 
-fn detail(reader: &Reader, now: Timestamp, info: &JobInfo) -> Markup {
-    let (language, job) = (reader.language, &info.job);
+fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
+    let (language, job, now) = (reader.language, &info.job, queue.now());
     let here = format!(
         "{}/ui/jobs/{}/{}",
         reader.base,
@@ -112,7 +112,8 @@ fn detail(reader: &Reader, now: Timestamp, info: &JobInfo) -> Markup {
         section {
             h2 { (say(language, "ペイロード", "Payload")) }
             pre { (pretty(job.payload_bytes())) }
-            @if editable(info.state) { (edit(language, &here, job.payload_bytes())) }
+            // Who edits what is not whole would lose the rest.
+            @if editable(info.state) && !queue.redacts() { (edit(language, &here, job.payload_bytes())) }
         }
         @if let Some(result) = &info.result {
             section { h2 { (say(language, "結果", "Result")) } pre { (pretty(result)) } }
@@ -203,7 +204,7 @@ async fn find(
 ) -> Result<Redirect, Page> {
     let found = async {
         let id = JobId::new(id.unwrap_or_default().trim())?;
-        queue.inspector().find(&id).await
+        queue.shown().find(&id).await
     };
     match found.await {
         Ok(jobs) => match jobs.first() {
@@ -242,7 +243,7 @@ async fn act(
 ) -> Result<Redirect, Page> {
     let base = &reader.base;
     let done = async {
-        let (inspector, known, job) = (queue.inspector(), QueueName::new(name)?, JobId::new(id)?);
+        let (inspector, known, job) = (queue.shown(), QueueName::new(name)?, JobId::new(id)?);
         match verb {
             "run" => inspector.run(&known, &job).await,
             "archive" => inspector.archive(&known, &job).await,

@@ -15,7 +15,7 @@ use crate::web::guards::ViewAccess;
 #[get("/ui")]
 async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
     let language = reader.language;
-    match queue.inspector().all_queues().await {
+    match queue.shown().all_queues().await {
         Ok(queues) => {
             let title = say(language, "ジョブキュー", "Job queue");
             let content = table(&reader, &queues);

@@ -50,7 +50,7 @@ async fn look(
     name: &str,
     shown: &Shown<'_>,
 ) -> Result<Page, Error> {
-    let (inspector, known) = (queue.inspector(), QueueName::new(name)?);
+    let (inspector, known) = (queue.shown(), QueueName::new(name)?);
     let info = inspector.queue(&known).await?;
     let days = inspector.history(&known, 30).await?;
     let state = shown.state.and_then(JobState::parse).unwrap_or_else(|| fullest(&info));
@@ -279,7 +279,7 @@ async fn act(
     form: Form<Wanted<'_>>,
 ) -> Result<Redirect, Page> {
     let done = async {
-        let (inspector, known) = (queue.inspector(), QueueName::new(name)?);
+        let (inspector, known) = (queue.shown(), QueueName::new(name)?);
         let wrong = || Error::invalid("state: expected one of those there are, found another");
         let state = JobState::parse(form.state).ok_or_else(wrong)?;
         let mut selection = Selection::from(state);
@@ -337,7 +337,7 @@ async fn set_paused(
     paused: bool,
 ) -> Result<Redirect, Page> {
     let done = async {
-        let (inspector, known) = (queue.inspector(), QueueName::new(name)?);
+        let (inspector, known) = (queue.shown(), QueueName::new(name)?);
         inspector.queue(&known).await?;
         match paused {
             true => inspector.pause(&known).await,

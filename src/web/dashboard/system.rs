@@ -16,7 +16,7 @@ use crate::web::origin::SameOrigin;
 
 #[get("/ui/servers")]
 async fn servers(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let found = async { Ok((inspector.servers().await?, inspector.store().await?)) };
     match found.await {
         Ok((servers, store)) => {
@@ -114,7 +114,7 @@ async fn schedules(
     done: Option<&str>,
 ) -> Page {
     let language = reader.language;
-    match queue.inspector().entries().await {
+    match queue.shown().entries().await {
         Ok(entries) => {
             let content = html! {
                 (layout::notice(language, done))
@@ -176,7 +176,7 @@ async fn fire(
     reader: Reader,
     id: &str,
 ) -> Result<Redirect, Page> {
-    match queue.inspector().fire(id).await {
+    match queue.shown().fire(id).await {
         Ok(job) => {
             audit(&asked, "periodic entry run now", id, job.as_str());
             Ok(layout::back(format!("{}/ui/schedules?done=fire", reader.base)))

@@ -1,0 +1,189 @@
+//! Status links: what an application's own user may know of one job, without a right to
+//! look at any other. A link names the job and when it expires, and is signed.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rocket::http::{Header, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::Json;
+use rocket::{Request, Route, Shutdown, get, routes};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::Serialize;
+use sha2::Sha256;
+
+use crate::broker::JobInfo;
+use crate::error::Error;
+use crate::job::{JobId, JobState, Progress, QueueName};
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::api::jobs::{LONGEST_WAIT, has_ended, settled};
+use crate::web::api::{Answer, Param, Refused, number};
+
+/// What a key signs begins with it: a signature made for something else is none here.
+const PURPOSE: &str = "rocket_jobqueue status 1";
+
+/// The key of this process, where none is configured.
+fn own_key() -> &'static [u8] {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(one.as_bytes());
+        key[16..].copy_from_slice(two.as_bytes());
+        key
+    })
+}
+
+fn mac(queue: &JobQueue, what: &[u8]) -> Hmac<Sha256> {
+    let key = match &queue.config().status_key {
+        Some(secret) => secret.bytes(),
+        None => own_key(),
+    };
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
+    mac.update(PURPOSE.as_bytes());
+    mac.update(&[0]);
+    mac.update(what);
+    mac
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    if !digits.len().is_multiple_of(2) || digits.len() > 4096 {
+        return None;
+    }
+    digits.chunks(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
+}
+
+/// The last part of a link: what it is about, and the signature.
+pub(crate) fn token(queue: &JobQueue, name: &QueueName, id: &JobId, until: Timestamp) -> String {
+    let what = format!("{}\n{name}\n{id}", until.as_secs_ceil()).into_bytes();
+    let signature = mac(queue, &what).finalize().into_bytes();
+    format!("{}.{}", hex(&what), hex(&signature))
+}
+
+/// The job of a link, unless it was forged or has expired.
+fn read(queue: &JobQueue, token: &str) -> Option<(QueueName, JobId)> {
+    let (what, signature) = token.split_once('.')?;
+    let (what, signature) = (unhex(what)?, unhex(signature)?);
+    mac(queue, &what).verify_slice(&signature).ok()?;
+    let text = String::from_utf8(what).ok()?;
+    let mut parts = text.splitn(3, '\n');
+    let until: i64 = parts.next()?.parse().ok()?;
+    let (name, id) = (parts.next()?, parts.next()?);
+    if queue.now() > Timestamp::from_secs(until) {
+        return None;
+    }
+    Some((QueueName::new(name).ok()?, JobId::new(id).ok()?))
+}
+
+/// What the user of an application may know of a job of theirs.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStatus"))]
+pub(crate) struct JobStatus {
+    /// The job's id.
+    job_id: JobId,
+    /// `waiting`, `running`, `succeeded`, `failed`, or `gone`: it has ended and left nothing, as
+    /// the success of a job without retention does.
+    status: &'static str,
+    /// When it is due, while it waits for that.
+    due: Option<Timestamp>,
+    /// How far it said it is.
+    progress: Option<Progress>,
+    /// What its handler returned, where it is JSON and the job is retained.
+    result: Option<serde_json::Value>,
+}
+
+impl JobStatus {
+    fn of(info: &JobInfo) -> Self {
+        let status = match info.state {
+            JobState::Active => "running",
+            JobState::Completed => "succeeded",
+            JobState::Archived => "failed",
+            JobState::Pending | JobState::Scheduled | JobState::Retry | JobState::Aggregating => {
+                "waiting"
+            }
+        };
+        let result = info.result.as_deref().filter(|_| info.state == JobState::Completed);
+        Self {
+            job_id: info.job.id.clone(),
+            status,
+            due: info.due,
+            progress: info.progress.clone(),
+            result: result.and_then(|bytes| serde_json::from_slice(bytes).ok()),
+        }
+    }
+
+    fn gone(id: JobId) -> Self {
+        Self { job_id: id, status: "gone", due: None, progress: None, result: None }
+    }
+}
+
+/// # The status of a job
+///
+/// For whoever was given the link: no other right is asked for. With `wait`, the answer comes
+/// when the job has ended, or after so many seconds, at most 60.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-enqueue", operation_id = "get-status", ignore = "shutdown")
+)]
+#[get("/status/<token>?<wait>")]
+pub(crate) async fn status(
+    queue: &JobQueue,
+    shutdown: Shutdown,
+    token: &str,
+    wait: Param<'_>,
+) -> Answer<JobStatus> {
+    let wait = number("wait", wait.once("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
+    let (name, id) = read(queue, token)
+        .ok_or_else(|| Refused::from(Error::not_found("the link is unknown or has expired")))?;
+    let inspector = queue.inspector();
+    let Some(info) = inspector.job(&name, &id).await? else {
+        return Ok(Json(JobStatus::gone(id)));
+    };
+    let info = match has_ended(&info) {
+        true => Some(info),
+        false => settled(&inspector, &name, &id, info, wait, shutdown).await?,
+    };
+    Ok(Json(info.as_ref().map_or_else(|| JobStatus::gone(id), JobStatus::of)))
+}
+
+/// 202 for a job that was enqueued, with a link to its status: what a route answers whose
+/// work goes on. Made by [`JobQueue::accepted`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Accepted {
+    job_id: JobId,
+    status_url: String,
+}
+
+impl Accepted {
+    pub(crate) fn new(job_id: JobId, status_url: String) -> Self {
+        Self { job_id, status_url }
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Accepted {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let location = Header::new("Location", self.status_url.clone());
+        Response::build_from(Json(self).respond_to(request)?)
+            .status(Status::Accepted)
+            .header(location)
+            .ok()
+    }
+}
+
+/// How long a link is good where nothing else is said.
+pub(crate) const USUAL: Duration = Duration::from_secs(86_400);
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![status]
+}
