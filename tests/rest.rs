@@ -321,8 +321,13 @@ async fn a_job_is_edited_moved_and_removed() {
     assert_eq!(get(&client, &format!("/jobs?id={id}")).await["jobs"][0]["queue"], "mail");
     let wrong = Some(json!({ "then": "explode" }));
     assert_eq!(ask(&client, Method::Post, &format!("{job}/cancel"), wrong).await.status, 422);
-    let wrong = Some(json!({ "delay_seconds": 31_536_001_u64 }));
-    assert_eq!(ask(&client, Method::Post, &format!("{job}/reschedule"), wrong).await.status, 422);
+    for wrong in [json!(31_536_001_u64), json!(-5), json!("60")] {
+        let body = Some(json!({ "delay_seconds": wrong }));
+        let answer = ask(&client, Method::Post, &format!("{job}/reschedule"), body).await;
+        let detail =
+            format!("delay_seconds: expected a whole number from 0 to 31536000, found {wrong}");
+        assert_eq!((answer.status, &answer.body["detail"]), (422, &json!(detail)));
+    }
     done(&client, Method::Delete, &job, None).await;
     assert_eq!(ask(&client, Method::Delete, &job, None).await.status, 404);
     assert_eq!(get(&client, &format!("/jobs?id={id}")).await["jobs"], json!([]));

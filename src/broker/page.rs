@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
+use crate::job::serial::{hex, unhex};
 
 /// The most rows of one page.
 const MOST: u32 = 100;
@@ -212,21 +213,6 @@ fn listed(place: &str, last: &str, first: &str) -> Option<Mark> {
     // Beyond this the store's numbers are not exact any more.
     let place = place.parse().ok().filter(|place| *place < 1 << 48)?;
     Some(Mark::Listed { place, last: unhex(last)?, first: unhex(first)? })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    /// Longer than any id of ours, and what a request may well carry.
-    const LONGEST: usize = 8192;
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) || digits.len() > LONGEST {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    digits.chunks(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
 }
 
 #[cfg(test)]

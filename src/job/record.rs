@@ -151,12 +151,8 @@ impl Idempotency {
         scoped.update((scope.len() as u64).to_be_bytes());
         scoped.update(scope);
         scoped.update(key);
-        Self { key: hex(&scoped.finalize()), body: hex(&Sha256::digest(body)) }
+        Self { key: serial::hex(&scoped.finalize()), body: serial::hex(&Sha256::digest(body)) }
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A job on its way into a store.

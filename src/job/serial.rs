@@ -11,8 +11,25 @@ pub(crate) fn bytes<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Erro
         return to.serialize_str(text);
     }
     let mut map = to.serialize_map(Some(1))?;
-    map.serialize_entry("hex", &super::record::hex(bytes))?;
+    map.serialize_entry("hex", &hex(bytes))?;
     map.end()
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The inverse of [`hex`]; `None` where it is none, or too long to be one of ours.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    /// Longer than any id of ours, and what a request may well carry.
+    const LONGEST: usize = 8192;
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || digits.len() > LONGEST {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    digits.chunks(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
 }
 
 /// As [`bytes`], or null.

@@ -15,8 +15,9 @@ pub(crate) use self::redis::RedisCounter;
 /// How long a counter that failed is left alone: requests pass meanwhile, at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+/// The windows.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// How many requests a client may make. A window begins with the client's first
 /// request in it.

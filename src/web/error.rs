@@ -192,7 +192,8 @@ pub(crate) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
     fallbacks
 }
 
-const ALL_METHODS: [Method; 9] = [
+/// The methods that Rocket knows.
+pub(crate) const ALL_METHODS: [Method; 9] = [
     Method::Get,
     Method::Put,
     Method::Post,

@@ -12,16 +12,18 @@ use ipnet::IpNet;
 use rocket::fairing::{self, Fairing, Info, Kind};
 use rocket::figment::Figment;
 use rocket::http::uri::Origin;
-use rocket::http::{Header, Method, Status};
+use rocket::http::{Header, Status};
 use rocket::response::Responder;
 use rocket::route::{Handler, Outcome};
 use rocket::{Build, Data, Request, Response, Rocket, Route};
 
-use super::error::ProblemDetails;
+use super::error::{ALL_METHODS, ProblemDetails};
 use super::{JobQueue, log};
 use crate::config::{Config, RateLimitConfig, process_env};
 use crate::error::Error;
-use crate::rate_limit::{Counted, Counter, Limiter, Limits, MemoryCounter, RedisCounter, Window};
+use crate::rate_limit::{
+    Counted, Counter, HOUR, Limiter, Limits, MINUTE, MemoryCounter, RedisCounter, Window,
+};
 use crate::time::Clock;
 
 /// Where refused requests are answered. No application has such a path.
@@ -29,9 +31,6 @@ const REFUSED: &str = "/.rocket_jobqueue/too-many-requests";
 
 /// Before every other route, also one that takes all paths.
 const FIRST: isize = -1_000_000;
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// How many requests a client may make: for any Rocket application, with or without a
 /// job queue.
@@ -250,18 +249,8 @@ impl Fairing for RateLimitFairing {
             Ok(Some(ready)) => {
                 // Ignited once; Rocket keeps no fairing for a second time.
                 let _ = self.ready.set(ready);
-                let methods = [
-                    Method::Get,
-                    Method::Put,
-                    Method::Post,
-                    Method::Delete,
-                    Method::Options,
-                    Method::Head,
-                    Method::Trace,
-                    Method::Connect,
-                    Method::Patch,
-                ];
-                let routes = methods.map(|method| Route::ranked(FIRST, method, REFUSED, Refuse));
+                let routes =
+                    ALL_METHODS.map(|method| Route::ranked(FIRST, method, REFUSED, Refuse));
                 Ok(rocket.mount("/", routes))
             }
             Err(error) => {

@@ -12,6 +12,8 @@ use super::hands::Hand;
 use super::notes::Notes;
 use super::settle::{Ended, Settling};
 use crate::broker::Delivery;
+#[cfg(feature = "metrics")]
+use crate::job::Transition;
 use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
     Reporter, decide,
@@ -65,7 +67,14 @@ pub(super) async fn to_its_end(
     let took = began.elapsed();
     #[cfg(feature = "metrics")]
     if let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) {
-        stopwatch.record(took, matches!(transition, crate::job::Transition::Complete { .. }));
+        match &transition {
+            Transition::Complete { .. } => stopwatch.record(took, true),
+            Transition::Archive { .. } | Transition::Retry { counted: true, .. } => {
+                stopwatch.record(took, false);
+            }
+            // Put off, revoked or given back: neither.
+            _ => {}
+        }
     }
     let settling = Settling { in_hand, context, took, permit: None };
     Some(Ended { delivery, transition, settling })

@@ -85,6 +85,10 @@ impl RedisBroker {
         let mut unsettled = ended.len();
         let mut parts = self.parts(ended, queues, most);
         let together = !self.pool.is_cluster() && self.failing.is_empty();
+        if !together {
+            // One after another: what is handed back makes room for all that follow.
+            parts.sort_by_key(|part| part.gives);
+        }
         // Those behind the first are looked at where the first have nothing to give.
         let first = parts.iter().rposition(|part| !part.ended.is_empty()).map_or(0, |at| at + 1);
         let mut at_once = if together { first.clamp(FIRST_QUEUES, MOST_QUEUES) } else { 1 };

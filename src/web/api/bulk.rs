@@ -1,6 +1,7 @@
 //! Actions on many jobs at once, in batches, with their progress.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::stream::{Event, EventStream};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::broker::Selection;
 use crate::error::Error;
 use crate::inspector::Bulk;
-use crate::job::JobState;
+use crate::job::{JobState, Placement};
 use crate::web::JobQueue;
 use crate::web::api::queues::state_of;
 use crate::web::api::{Asked, JsonBody, Refused, audit, jobs, queue_name};
@@ -38,7 +39,7 @@ pub(crate) struct Wanted {
     #[serde(default)]
     group: Option<String>,
     /// For `reschedule`: so many seconds from now; at most a year.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "jobs::some_delay_seconds")]
     delay_seconds: Option<u64>,
 }
 
@@ -152,7 +153,7 @@ pub(crate) async fn act(
     let inspector = queue.shown();
     let (bulk, done) = match (wanted.action, wanted.delay_seconds) {
         (Verb::Reschedule, Some(seconds)) => {
-            let placement = jobs::delay(seconds)?;
+            let placement = Placement::After(Duration::from_secs(seconds));
             (inspector.reschedule_all(&known, selection, placement), "jobs rescheduled")
         }
         (Verb::Reschedule, None) => {
@@ -167,11 +168,14 @@ pub(crate) async fn act(
         (Verb::Delete, None) => (inspector.delete_all(&known, selection), "jobs deleted"),
     };
     let what = wanted.state.or(wanted.group).unwrap_or_default();
-    audit(&asked, done, name, &what);
+    // Also of one whose client goes away there is a line.
+    audit(&asked, "action on many jobs begins", name, &format!("{done}: {what}"));
     if events.0 {
         return Ok(Counted::Events(bulk));
     }
     let progress = bulk.await?;
+    let counts = format!("{} of {}", progress.done, progress.total);
+    audit(&asked, done, name, &counts);
     Ok(Counted::Json(Counts { done: progress.done, total: progress.total }))
 }
 

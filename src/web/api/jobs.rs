@@ -8,7 +8,7 @@ use rocket::serde::json::Json;
 use rocket::{Request, Route, Shutdown, delete, get, post, put, routes};
 #[cfg(feature = "openapi")]
 use rocket_okapi::openapi;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::broker::JobInfo;
 use crate::error::Error;
@@ -16,6 +16,7 @@ use crate::inspector::{Cancelled, Inspector};
 use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
+use crate::web::api::registration::MOST_DELAY_SECONDS;
 use crate::web::api::{
     Answer, Asked, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
 };
@@ -265,23 +266,36 @@ pub(crate) async fn remove(
 pub(crate) struct Reschedule {
     /// So many seconds from now; at most a year.
     #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 31_536_000)))]
+    #[serde(deserialize_with = "delay_seconds")]
     delay_seconds: u64,
+}
+
+/// Reads the field of this name; serde itself would name neither it nor its bounds.
+fn delay_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    let seconds = value.as_u64().filter(|seconds| *seconds <= MOST_DELAY_SECONDS);
+    seconds.ok_or_else(|| {
+        let shown: String = value.to_string().chars().take(40).collect();
+        serde::de::Error::custom(format!(
+            "delay_seconds: expected a whole number from 0 to {MOST_DELAY_SECONDS}, found {shown}"
+        ))
+    })
+}
+
+/// The same where it may be absent or null.
+pub(super) fn some_delay_seconds<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<u64>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    delay_seconds(value).map(Some).map_err(serde::de::Error::custom)
 }
 
 #[cfg(feature = "openapi")]
 fn in_an_hour() -> serde_json::Value {
     serde_json::json!({ "delay_seconds": 3600 })
-}
-
-/// A delay of at most a year.
-pub(crate) fn delay(seconds: u64) -> Result<Placement, Refused> {
-    use crate::web::api::registration::MOST_DELAY_SECONDS;
-    if seconds > MOST_DELAY_SECONDS {
-        let wrong =
-            format!("delay_seconds: expected at most {MOST_DELAY_SECONDS}, found {seconds}");
-        return Err(Error::invalid(wrong).into());
-    }
-    Ok(Placement::After(Duration::from_secs(seconds)))
 }
 
 /// # Reschedule a job
@@ -298,8 +312,8 @@ pub(crate) async fn reschedule(
     body: JsonBody<Reschedule>,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    let body = body.parsed()?;
-    queue.shown().reschedule(&known, &job, delay(body.delay_seconds)?).await?;
+    let after = Placement::After(Duration::from_secs(body.parsed()?.delay_seconds));
+    queue.shown().reschedule(&known, &job, after).await?;
     audit(&asked, "job rescheduled", name, id);
     Ok(NoContent)
 }

@@ -16,6 +16,7 @@ use sha2::Sha256;
 
 use crate::broker::JobInfo;
 use crate::error::Error;
+use crate::job::serial::{hex, unhex};
 use crate::job::{JobId, JobState, Progress, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
@@ -47,19 +48,6 @@ fn mac(queue: &JobQueue, what: &[u8]) -> Hmac<Sha256> {
     mac.update(&[0]);
     mac.update(what);
     mac
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    if !digits.len().is_multiple_of(2) || digits.len() > 4096 {
-        return None;
-    }
-    digits.chunks(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
 }
 
 /// The last part of a link: what it is about, and the signature.

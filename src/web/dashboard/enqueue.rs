@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
-use rocket::http::{RawStr, Status};
+use rocket::http::Status;
 use rocket::{Data, Route, State, get, post, routes};
 use serde_json::{Map, Value};
 
 use super::layout::{self, Place, escaped, say};
-use super::{Language, Page, Reader};
+use super::{Language, Page, Reader, form_pairs};
 use crate::error::Error;
 use crate::job::JobId;
 use crate::registry::Entry;
@@ -166,7 +166,7 @@ async fn submit(
         return unknown(queue, &reader);
     };
     let form = match read_bytes(body, LARGEST.into()).await {
-        Ok(bytes) => fields(&String::from_utf8_lossy(&bytes)),
+        Ok(bytes) => form_pairs(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>(),
         Err(problem) => return form_page(queue, &reader, entry, &[], Notice::Wrong(problem)),
     };
     let done = async {
@@ -199,18 +199,6 @@ fn delay(form: &[(String, String)]) -> Result<Option<u64>, Error> {
         let most = MOST_DELAY_SECONDS;
         Error::invalid(format!("delay_seconds: expected a whole number from 0 to {most}"))
     })
-}
-
-/// The pairs of an urlencoded form.
-fn fields(body: &str) -> Vec<(String, String)> {
-    let decode = |text: &str| RawStr::new(text).url_decode_lossy().into_owned();
-    body.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        })
-        .collect()
 }
 
 fn form_page(

@@ -17,7 +17,7 @@ pub(crate) mod view;
 use std::convert::Infallible;
 
 use maud::Markup;
-use rocket::http::{ContentType, Header, Status};
+use rocket::http::{ContentType, Header, RawStr, Status};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::{Route, get, routes};
@@ -91,6 +91,15 @@ pub(crate) fn routes(with_register: bool) -> Vec<Route> {
         routes.extend(register::routes());
     }
     routes
+}
+
+/// The pairs of an urlencoded form.
+fn form_pairs(body: &str) -> impl Iterator<Item = (String, String)> {
+    let decode = |text: &str| RawStr::new(text).url_decode_lossy().into_owned();
+    body.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(move |(name, value)| (decode(name), decode(value)))
 }
 
 /// Where and in which language a page is read.

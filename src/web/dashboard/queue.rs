@@ -87,6 +87,13 @@ async fn look(
         }
         @if let Some(groups) = &groups {
             (group_table(language, now, groups))
+            @if let Some(next) = &groups.next {
+                p.more {
+                    a href={ (here) "?state=aggregating&cursor=" (next) } {
+                        (say(language, "次のページ", "Next page"))
+                    }
+                }
+            }
         } @else {
             (search(language, &here, state, &filter))
             (rows::table(reader, now, Some(state), &jobs.rows))

@@ -2,7 +2,7 @@
 //! same rules as the REST route and answers with itself.
 
 use rocket::data::{Data, ToByteUnit};
-use rocket::http::{ContentType, RawStr, Status};
+use rocket::http::{ContentType, Status};
 use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::{Fault, Faults, Field, LONGEST_MESSAGE, Registration};
 use crate::web::api::{RouteScope, read_bytes, register};
-use crate::web::dashboard::{Page, Reader, view};
+use crate::web::dashboard::{Page, Reader, form_pairs, view};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
 use crate::web::origin::SameOrigin;
@@ -107,11 +107,7 @@ fn refused(reader: &Reader, values: &Values, problem: ProblemDetails) -> Page {
 
 /// The pairs of an urlencoded form as the JSON fields they stand for.
 fn read_form(body: &str) -> Map<String, Value> {
-    let decode = |text: &str| RawStr::new(text).url_decode_lossy().into_owned();
-    body.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name), decode(value)))
+    form_pairs(body)
         .filter(|(name, _)| name != TICKET)
         .map(|(name, value)| {
             let number = [Field::DelaySeconds, Field::MaxRetry].map(Field::name);
