@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::job::{Job, NewJob, Periodic};
+use crate::trace::Trace;
 
 pub(crate) use aggregate::Aggregate;
 pub use bulk::EnqueueAll;
@@ -27,19 +28,26 @@ pub struct Client {
     broker: Arc<dyn Broker>,
     closed: Arc<AtomicBool>,
     max_payload: usize,
+    /// What new jobs belong to, in place of the trace of the job that enqueues them.
+    trace: Option<Trace>,
     /// The number of the last id, where ids are numbers.
     numbered: Option<Arc<AtomicU64>>,
 }
 
 impl Client {
     pub(crate) fn new(broker: Arc<dyn Broker>, max_payload: usize) -> Self {
-        Self { broker, closed: Arc::default(), max_payload, numbered: None }
+        Self { broker, closed: Arc::default(), max_payload, trace: None, numbered: None }
     }
 
     /// Gives ids in order in place of random ones.
     pub(crate) fn with_numbered_ids(mut self) -> Self {
         self.numbered = Some(Arc::default());
         self
+    }
+
+    /// The same producer, whose jobs belong to this trace.
+    pub(crate) fn in_trace(&self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self.clone() }
     }
 
     pub(crate) fn max_payload(&self) -> usize {

@@ -99,6 +99,7 @@ mod runtime;
 mod scheduler;
 pub mod testing;
 mod time;
+mod trace;
 mod web;
 mod worker;
 

@@ -1,4 +1,4 @@
-//! How long attempts take in this process, by job type: what Prometheus reads.
+//! How long jobs wait and attempts take in this process, by job type: what Prometheus reads.
 
 use std::time::Duration;
 
@@ -10,39 +10,53 @@ use prometheus_client::metrics::histogram::Histogram;
 const ENDS: [f64; 14] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
 
-/// Which attempts a histogram counts.
+/// Whose attempts a histogram counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct Labels {
+pub(crate) struct Type {
+    r#type: String,
+}
+
+/// Whose attempts of which end a histogram counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TypeOutcome {
     r#type: String,
     outcome: &'static str,
 }
 
-/// All histograms.
-pub(crate) type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+/// Histograms that share their ends.
+pub(crate) type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn histograms<L: Clone + Eq + std::hash::Hash>() -> Histograms<L> {
+    Family::new_with_constructor(|| Histogram::new(ENDS))
+}
 
 /// The attempts of all job types of a process. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Attempts(Histograms);
+pub(crate) struct Attempts {
+    /// How long they took.
+    pub durations: Histograms<TypeOutcome>,
+    /// How long after their jobs were ready they began.
+    pub lateness: Histograms<Type>,
+}
 
 impl Default for Attempts {
     fn default() -> Self {
-        Self(Family::new_with_constructor(|| Histogram::new(ENDS)))
+        Self { durations: histograms(), lateness: histograms() }
     }
 }
 
 impl Attempts {
     /// Where the attempts of one job type are counted.
     pub fn of(&self, job_type: &str) -> Stopwatch {
+        let of_type = || job_type.to_owned();
         let one = |outcome| {
-            let labels = Labels { r#type: job_type.to_owned(), outcome };
-            self.0.get_or_create(&labels).clone()
+            self.durations.get_or_create(&TypeOutcome { r#type: of_type(), outcome }).clone()
         };
-        Stopwatch { succeeded: one("succeeded"), failed: one("failed") }
-    }
-
-    /// All of them, to be written out.
-    pub fn histograms(&self) -> Histograms {
-        self.0.clone()
+        Stopwatch {
+            succeeded: one("succeeded"),
+            failed: one("failed"),
+            late: self.lateness.get_or_create(&Type { r#type: of_type() }).clone(),
+        }
     }
 }
 
@@ -51,11 +65,17 @@ impl Attempts {
 pub(crate) struct Stopwatch {
     succeeded: Histogram,
     failed: Histogram,
+    late: Histogram,
 }
 
 impl Stopwatch {
+    /// Counts an attempt that begins so long after its job was ready.
+    pub fn began(&self, late: Duration) {
+        self.late.observe(late.as_secs_f64());
+    }
+
     /// Counts an attempt that has ended.
-    pub fn record(&self, took: Duration, succeeded: bool) {
+    pub fn ended(&self, took: Duration, succeeded: bool) {
         let histogram = if succeeded { &self.succeeded } else { &self.failed };
         histogram.observe(took.as_secs_f64());
     }

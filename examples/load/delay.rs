@@ -1,5 +1,6 @@
 //! How late delayed jobs start, and whether any is early.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rocket_jobqueue::{JobQueue, Timestamp};
@@ -18,12 +19,47 @@ pub async fn enqueue_later(queue: &JobQueue, n: u64) -> Outcome<()> {
     Ok(())
 }
 
-pub async fn delay(common: &Common, split: bool, others: u64, retry: bool) -> Outcome<Report> {
+/// Who enqueues the jobs.
+pub enum From<'a> {
+    /// The process that runs them.
+    Here,
+    /// Another of ours.
+    Apart,
+    /// A program of somebody else's.
+    Program(&'a Path),
+    /// Nobody: jobs that failed are tried again.
+    Failure,
+}
+
+impl From<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            From::Here => "here",
+            From::Apart => "another process",
+            From::Program(_) => "another program",
+            From::Failure => "retry",
+        }
+    }
+}
+
+async fn by_program(program: &Path, url: &str, jobs: u64) -> Outcome<()> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(["schedule", "--redis", url, "--jobs", &jobs.to_string()]);
+    let answer = command.kill_on_drop(true).output().await;
+    let answer = answer.map_err(|error| format!("--by {}: {error}", program.display()))?;
+    if !answer.status.success() {
+        let said = String::from_utf8_lossy(&answer.stderr);
+        return Err(format!("--by {}: {}", program.display(), said.trim()).into());
+    }
+    Ok(())
+}
+
+pub async fn delay(common: &Common, from: From<'_>, others: u64) -> Outcome<Report> {
     let mut site = common.site().await?;
     let (jobs, concurrency) = (common.jobs(200), common.concurrency(50));
-    let work = match retry {
-        true => Work::FailOnce(Duration::from_micros(fastrand::u64(1_000_000..2_000_000))),
-        false => Work::Nothing,
+    let work = match from {
+        From::Failure => Work::FailOnce(Duration::from_micros(fastrand::u64(1_000_000..2_000_000))),
+        _ => Work::Nothing,
     };
     let notes = Notes::of(jobs, work);
     let worker = app::worker(&site, concurrency, &notes).await?;
@@ -33,16 +69,21 @@ pub async fn delay(common: &Common, split: bool, others: u64, retry: bool) -> Ou
     }
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let meter = Meter::begin(&mut site).await?;
-    if split {
-        produce_apart(&site, jobs, true).await?;
-    } else if retry {
-        for n in 0..jobs {
-            queue.enqueue(Noop::new(n)).await?;
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    match from {
+        From::Apart => {
+            produce_apart(&site, jobs, true).await?;
         }
-    } else {
-        for n in 0..jobs {
-            enqueue_later(&queue, n).await?;
+        From::Program(program) => by_program(program, &site.url, jobs).await?,
+        From::Failure => {
+            for n in 0..jobs {
+                queue.enqueue(Noop::new(n)).await?;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        From::Here => {
+            for n in 0..jobs {
+                enqueue_later(&queue, n).await?;
+            }
         }
     }
     notes.wait_for(jobs, "delay").await?;
@@ -56,6 +97,5 @@ pub async fn delay(common: &Common, split: bool, others: u64, retry: bool) -> Ou
         .spread(lateness)
         .with("early", early)
         .with("others", others)
-        .with("split", split)
-        .with("retry", retry))
+        .with("from", from.name()))
 }

@@ -94,8 +94,12 @@ enum Scenario {
         #[command(flatten)]
         common: Common,
         /// Enqueue from a process of its own.
-        #[arg(long, conflicts_with = "retry")]
+        #[arg(long, conflicts_with_all = ["retry", "by"])]
         split: bool,
+        /// Another program enqueues them, called as `PROGRAM schedule --redis URL --jobs N`:
+        /// that of benches/peers/go, by Asynq's client.
+        #[arg(long, value_name = "PROGRAM", conflicts_with = "retry")]
+        by: Option<std::path::PathBuf>,
         /// So many other jobs are scheduled for tomorrow.
         #[arg(long, default_value_t = 0)]
         others: u64,
@@ -188,8 +192,14 @@ async fn run(scenario: Scenario) -> Outcome<()> {
         Scenario::Latency { common, split } => {
             (latency::latency(&common, split).await?, json(&common))
         }
-        Scenario::Delay { common, split, others, retry } => {
-            (delay::delay(&common, split, others, retry).await?, json(&common))
+        Scenario::Delay { common, split, by, others, retry } => {
+            let from = match &by {
+                Some(program) => delay::From::Program(program),
+                None if split => delay::From::Apart,
+                None if retry => delay::From::Failure,
+                None => delay::From::Here,
+            };
+            (delay::delay(&common, from, others).await?, json(&common))
         }
         Scenario::Http { common, bare } => (http::http(&common, bare).await?, json(&common)),
         Scenario::Mixed(common) => (mixed::mixed(&common).await?, json(&common)),

@@ -92,6 +92,9 @@ pub struct Delivery {
     pub job: JobRecord,
     /// The right to end it.
     pub lease: Lease,
+    /// Since when it was ready to run, where that is known: its due time, or when it came
+    /// into line.
+    pub ready: Option<Timestamp>,
     /// How often a worker vanished with it.
     pub losses: u32,
     /// What an operator wants to become of it, in place of running it.

@@ -3,6 +3,8 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use tracing::Instrument;
+
 use super::{Client, Draft, Receipt};
 use crate::error::Error;
 
@@ -76,7 +78,12 @@ impl EnqueueAll {
                 Err(error) => answers.push(Err(error)),
             }
         }
-        let outcomes = client.broker.enqueue_each(&jobs).await;
+        let span = tracing::info_span!(
+            target: "rocket_jobqueue::enqueue",
+            "enqueue_all",
+            jobs = jobs.len()
+        );
+        let outcomes = client.broker.enqueue_each(&jobs).instrument(span).await;
         let now = client.broker.now();
         for ((job, (at, or_existing)), outcome) in jobs.iter().zip(sent).zip(outcomes) {
             answers[at] =

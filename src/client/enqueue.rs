@@ -6,12 +6,16 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tracing::Instrument;
+use tracing::field::Empty;
+
 use super::{Client, Receipt};
 use crate::error::Error;
 use crate::job::{
     DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName, check_group,
 };
 use crate::time::Timestamp;
+use crate::trace::Trace;
 
 /// A job about to be stored. Await it; dropped, nothing happens.
 ///
@@ -238,6 +242,11 @@ impl<Q> Enqueue<Q> {
     }
 
     /// Adds a header. Go peers since Asynq 0.26 see it.
+    ///
+    /// `traceparent` and `tracestate` (W3C Trace Context) are there by themselves where the
+    /// job is enqueued by way of the request guard [`JobQueue`](crate::JobQueue) in a
+    /// request that has them, or by the handler of a job that has them; those given here
+    /// take their place.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -258,13 +267,17 @@ impl<Q> Enqueue<Q> {
 }
 
 impl Client {
-    /// Checks a job, and numbers it where ids are numbers.
+    /// Checks a job, numbers it where ids are numbers, and names the trace it belongs to.
     pub(super) fn build(&self, mut draft: Draft) -> Result<NewJob, Error> {
         if let (None, Some(last)) = (&draft.id, &self.numbered) {
             let number = last.fetch_add(1, Ordering::SeqCst) + 1;
             draft.id = Some(format!("00000000-0000-4000-8000-{number:012}"));
         }
-        draft.build(self.max_payload)
+        let mut job = draft.build(self.max_payload)?;
+        if let Some(trace) = self.trace.clone().or_else(Trace::current) {
+            trace.add_to(&mut job.record.headers);
+        }
+        Ok(job)
     }
 }
 
@@ -278,9 +291,21 @@ impl IntoFuture for Enqueue {
             client.expect_open()?;
             let or_existing = draft.or_existing;
             let jobs = [client.build(draft)?];
-            let mut outcomes = client.broker.enqueue(&jobs).await?;
+            let record = &jobs[0].record;
+            let span = tracing::info_span!(
+                target: "rocket_jobqueue::enqueue",
+                "enqueue",
+                job_type = record.job_type,
+                queue = record.queue.as_str(),
+                id = record.id.as_str(),
+                trace_id = Empty
+            );
+            if let (false, Some(trace)) = (span.is_disabled(), Trace::of(&record.headers)) {
+                span.record("trace_id", trace.id());
+            }
+            let mut outcomes = client.broker.enqueue(&jobs).instrument(span).await?;
             let outcome = outcomes.pop().expect("a store answers once for each job");
-            Receipt::of(&jobs[0].record, outcome, or_existing, client.broker.now())
+            Receipt::of(record, outcome, or_existing, client.broker.now())
         })
     }
 }

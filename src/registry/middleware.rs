@@ -52,15 +52,17 @@ pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 ///     .handle(send_welcome.middleware(not_at_night)); // around this one
 /// ```
 ///
-/// Around every attempt a `tracing` span:
+/// Around every attempt, middleware included, is a `tracing` span `run` (target
+/// `rocket_jobqueue::run`) with `job_type`, `queue`, `id`, `attempt` and, for a job with
+/// the W3C header `traceparent`, `trace_id`. A span of the application's own within it:
 ///
 /// ```
 /// # use rocket_jobqueue::{JobContext, JobQueue, Next};
 /// use tracing::Instrument;
 ///
 /// let queue = JobQueue::fairing().middleware(|context: JobContext, next: Next| {
-///     let span = tracing::info_span!("job", kind = context.job_type(), id = %context.id());
-///     next.run().instrument(span)
+///     let tenant = context.headers().get("tenant").cloned().unwrap_or_default();
+///     next.run().instrument(tracing::info_span!("tenant", tenant))
 /// });
 /// ```
 #[diagnostic::on_unimplemented(

@@ -11,6 +11,7 @@ use rocket::{Ignite, Rocket, Sentinel};
 
 use super::JobQueue;
 use super::origin::may_change;
+use crate::trace::{self, Trace};
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for JobQueue {
@@ -27,10 +28,21 @@ impl<'r> FromRequest<'r> for &'r JobQueue {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match request.rocket().state::<JobQueue>() {
-            Some(queue) => Outcome::Success(queue),
+            Some(queue) => Outcome::Success(match trace_of(request) {
+                Some(trace) => request.local_cache(|| queue.in_trace(trace)),
+                None => queue,
+            }),
             None => Outcome::Error((Status::InternalServerError, ())),
         }
     }
+}
+
+/// The trace that a request belongs to: jobs that it enqueues do as well.
+fn trace_of(request: &Request<'_>) -> Option<Trace> {
+    let mut parents = request.headers().get(trace::PARENT);
+    let (parent, None) = (parents.next()?, parents.next()) else { return None };
+    let state: Vec<&str> = request.headers().get(trace::STATE).collect();
+    Trace::parse(parent, &state.join(","))
 }
 
 fn is_missing(rocket: &Rocket<Ignite>) -> bool {

@@ -30,6 +30,7 @@ use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 use crate::scheduler::PeriodicJobs;
 use crate::time::Timestamp;
+use crate::trace::Trace;
 
 use api::status;
 
@@ -81,7 +82,11 @@ pub use rate_limit::{RateLimit, RateLimitFairing};
 /// }
 /// ```
 #[derive(Clone)]
-pub struct JobQueue(Arc<Inner>);
+pub struct JobQueue {
+    inner: Arc<Inner>,
+    /// The trace of the request that this handle serves.
+    trace: Option<Trace>,
+}
 
 struct Inner {
     runtime: Runtime,
@@ -111,29 +116,34 @@ impl JobQueue {
         config: JobQueueConfig,
         redact: Option<Redact>,
     ) -> Self {
-        Self(Arc::new(Inner { runtime, config, redact }))
+        Self { inner: Arc::new(Inner { runtime, config, redact }), trace: None }
+    }
+
+    /// The same queue for a request of this trace.
+    pub(crate) fn in_trace(&self, trace: Trace) -> Self {
+        Self { inner: Arc::clone(&self.inner), trace: Some(trace) }
     }
 
     /// What REST and the pages show of it.
     pub(crate) fn shown(&self) -> Inspector {
-        self.inspector().redacted_by(self.0.redact.clone())
+        self.inspector().redacted_by(self.inner.redact.clone())
     }
 
     /// Whether something of a job may be left out there.
     #[cfg(feature = "dashboard")]
     pub(crate) fn redacts(&self) -> bool {
-        self.0.redact.is_some()
+        self.inner.redact.is_some()
     }
 
     /// Prepares a job; await it to store it. See [`Enqueue`] for the options.
     pub fn enqueue<J: Job>(&self, job: J) -> Enqueue {
-        self.0.runtime.client().enqueue(job)
+        self.client().enqueue(job)
     }
 
     /// Prepares a job by type and bytes, for types this process has no Rust type
     /// of: those of a Go worker, for example.
     pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
-        self.0.runtime.client().enqueue_raw(job_type, payload)
+        self.client().enqueue_raw(job_type, payload)
     }
 
     /// Prepares many jobs of any types, queues and options; await it to store
@@ -143,27 +153,27 @@ impl JobQueue {
         I: IntoIterator,
         I::Item: Into<Draft>,
     {
-        self.0.runtime.client().enqueue_all(jobs)
+        self.client().enqueue_all(jobs)
     }
 
     /// The periodic entries of this process, to add, remove and list them.
     pub fn periodic(&self) -> PeriodicJobs {
-        self.0.runtime.periodic().clone()
+        self.inner.runtime.periodic().clone()
     }
 
     /// Looks at queues and jobs and acts on them, as an operator does.
     pub fn inspector(&self) -> Inspector {
-        self.0.runtime.inspector()
+        self.inner.runtime.inspector()
     }
 
     /// The producer alone, for code that should not know of Rocket.
     pub fn client(&self) -> Client {
-        self.0.runtime.client().clone()
+        self.inner.runtime.client().in_trace(self.trace.clone())
     }
 
     /// Whether the store has answered within the last 3 s.
     pub async fn ready(&self) -> bool {
-        self.0.runtime.ready().await
+        self.inner.runtime.ready().await
     }
 
     /// A path, `{base}/status/…`, at which whoever has it may see how this job is: what an
@@ -176,7 +186,7 @@ impl JobQueue {
     /// payload or error.
     pub fn status_link(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
         let token = status::token(self, queue, id, self.now() + good_for);
-        format!("{}/status/{token}", self.0.config.base)
+        format!("{}/status/{token}", self.inner.config.base)
     }
 
     /// 202 with the job's id and a status link that is good for a day: what a route answers
@@ -201,20 +211,20 @@ impl JobQueue {
 
     /// The configuration in force.
     pub fn config(&self) -> &JobQueueConfig {
-        &self.0.config
+        &self.inner.config
     }
 
     /// Stops fetching, lets running jobs finish within `shutdown_timeout`, and
     /// puts the rest back in line without counting an attempt. Enqueueing still
     /// works. The fairing does it at shutdown; repeating it is harmless.
     pub async fn shutdown(&self) {
-        self.0.runtime.shutdown().await;
+        self.inner.runtime.shutdown().await;
     }
 
     /// [`JobQueue::shutdown`], after which enqueueing answers
     /// [`Error::is_closed`] too.
     pub async fn close(&self) {
-        self.0.runtime.close().await;
+        self.inner.runtime.close().await;
     }
 
     /// Starts the worker again after a [`JobQueue::shutdown`]; the fairing has
@@ -224,7 +234,7 @@ impl JobQueue {
     /// # Errors
     /// [`Error::is_invalid`] before liftoff, when handlers have no state yet.
     pub fn start(&self) -> Result<(), Error> {
-        self.0.runtime.restart()
+        self.inner.runtime.restart()
     }
 
     /// One stored job and where it stands; `None` where there is none, as after
@@ -252,20 +262,20 @@ impl JobQueue {
 
     /// The store's time, as well as it is known.
     pub(crate) fn now(&self) -> Timestamp {
-        self.0.runtime.now()
+        self.inner.runtime.now()
     }
 
     pub(crate) fn inspect(&self) -> &dyn Inspect {
-        self.0.runtime.inspect()
+        self.inner.runtime.inspect()
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
-        &self.0.runtime
+        &self.inner.runtime
     }
 }
 
 impl std::fmt::Debug for JobQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "JobQueue({:?})", self.0.runtime.client())
+        write!(f, "JobQueue({:?})", self.inner.runtime.client())
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::Shared;
 use super::hands::Hand;
@@ -20,6 +22,7 @@ use crate::job::{
 };
 use crate::registry::Entry;
 use crate::time::Timestamp;
+use crate::trace::{self, Trace};
 
 /// Runs a job and hands it back, with its permit.
 pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSemaphorePermit) {
@@ -52,6 +55,12 @@ pub(super) async fn to_its_end(
     let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
     let context = JobContext::new(delivery.job.clone(), limit.at, cancellation, reporter);
     let entry = shared.registry.get(&delivery.job.job_type);
+    #[cfg(feature = "metrics")]
+    if let (Some(ready), Some(stopwatch)) =
+        (delivery.ready, entry.and_then(|entry| entry.stopwatch.as_ref()))
+    {
+        stopwatch.began(now.since(ready));
+    }
     let began = Instant::now();
     let outcome = match (given, delivery.cancel) {
         (Some(outcome), _) => outcome,
@@ -68,9 +77,9 @@ pub(super) async fn to_its_end(
     #[cfg(feature = "metrics")]
     if let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) {
         match &transition {
-            Transition::Complete { .. } => stopwatch.record(took, true),
+            Transition::Complete { .. } => stopwatch.ended(took, true),
             Transition::Archive { .. } | Transition::Retry { counted: true, .. } => {
-                stopwatch.record(took, false);
+                stopwatch.ended(took, false);
             }
             // Put off, revoked or given back: neither.
             _ => {}
@@ -127,6 +136,9 @@ async fn attempt(
     // Whoever holds a copy of the token learns that the attempt is over.
     let _over = End(&hand.cancellation);
     let running = async { shared.registry.run(entry, context.clone(), &shared.state).await };
+    let trace = Trace::of(&hand.job.headers);
+    let span = run_span(context, trace.as_ref());
+    let running = trace::within(trace, running).instrument(span);
     let reason = tokio::select! {
         biased;
         ended = AssertUnwindSafe(running).catch_unwind() => return Some(match ended {
@@ -156,6 +168,24 @@ async fn attempt(
             None
         }
     }
+}
+
+/// The span around a handler: whatever it logs says which job it was for.
+fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
+    let span = tracing::info_span!(
+        target: "rocket_jobqueue::run",
+        parent: None,
+        "run",
+        job_type = context.job_type(),
+        queue = context.queue().as_str(),
+        id = context.id().as_str(),
+        attempt = context.attempt(),
+        trace_id = Empty
+    );
+    if let Some(trace) = trace {
+        span.record("trace_id", trace.id());
+    }
+    span
 }
 
 /// A handler that noticed its cancellation and failed for it: what the operator

@@ -281,7 +281,7 @@ mod tests {
         let job = JobRecord::new("t", None, QueueName::new("default").unwrap());
         let (queue, id) = (job.queue.clone(), job.id.clone());
         let lease = Lease { queue, id, owner: Some(1), ends: 1 };
-        let delivery = Delivery { job, lease, losses: 0, cancel: None };
+        let delivery = Delivery { job, lease, ready: None, losses: 0, cancel: None };
         let at = Timestamp::from_secs(1_000);
         let cancellation = Cancellation::below(&tokio_util::sync::CancellationToken::new());
         Arc::new(Hand::new(&delivery, at, at, Arc::new(cancellation)))

@@ -127,3 +127,27 @@ async fn a_paused_queue_forwards_but_is_not_ready(
     on.pause(false).await;
     assert!(on.forward().await.ready);
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_delivery_says_since_when_its_job_was_ready(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.put(on.job("late").placed(Placement::After(secs(2)))).await;
+    on.fill(&["a", "b"]).await;
+    on.clock.advance(secs(1));
+    assert_eq!(on.take().await.ready, Some(START));
+    let queues = [on.beside().queue, on.queue.clone()];
+    let taken = on.take_from(&queues, 1).await;
+    assert_eq!(taken[0].ready, Some(START), "also where queues are several");
+    // Nobody looked in time: it is late since it was due.
+    on.clock.advance(secs(9));
+    on.forward().await;
+    assert_eq!(on.see("late").await.pending_since, Some(START + secs(2)));
+    let late = on.take().await;
+    assert_eq!(late.ready, Some(START + secs(2)));
+    // Given back, it is ready anew.
+    on.settle(&late, Transition::Requeue).await;
+    assert_eq!(on.take().await.ready, Some(START + secs(10)));
+}

@@ -201,7 +201,7 @@ async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
 
     let found = on.lapsed(9).await;
     let lease = Lease { owner: None, ..taken.lease.clone() };
-    assert_eq!(found, [Delivery { lease, ..taken }]);
+    assert_eq!(found, [Delivery { lease, ready: None, ..taken }]);
     assert_eq!(on.lapsed(9).await, found, "found again as it was");
     assert_eq!(on.state("a").await, Some(JobState::Active));
 }

@@ -104,7 +104,7 @@ fn plain(job: &JobRecord) -> JobRecord {
 /// What can be compared of deliveries: owners are numbers of each store's own.
 fn comparable(deliveries: &[Delivery]) -> Vec<(JobRecord, JobId, i64, u32, Option<AfterCancel>)> {
     let one = |delivery: &Delivery| {
-        let Delivery { job, lease, losses, cancel } = delivery;
+        let Delivery { job, lease, losses, cancel, .. } = delivery;
         (plain(job), lease.id.clone(), lease.ends, *losses, *cancel)
     };
     deliveries.iter().map(one).collect()

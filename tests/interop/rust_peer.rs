@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
     Draft, Enqueue, Inspector, JobContext, JobError, JobId, JobInfo, JobQueue, JobQueueFairing,
-    JobRecord, QueueName, RetryPolicy, Timestamp,
+    JobRecord, JobResult, Managed, Next, QueueName, RetryPolicy, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +46,7 @@ fn fairing(redis: &str, setup: Option<&Setup>) -> JobQueueFairing {
         .set("jobqueue.strict_priority", setup.strict)
         .set("jobqueue.queues", queues)
         .retry_policy(RetryPolicy::new(move |_| delay))
+        .middleware(with_child)
         .handle_raw(WORK, handler.clone())
         .handle_raw(BATCH, handler);
     if !setup.aggregate {
@@ -67,6 +68,16 @@ async fn one_of_many(group: String, jobs: Vec<JobRecord>) -> Result<Draft, JobEr
     let number = BATCHES.fetch_add(1, Ordering::Relaxed);
     let id = format!("batch-rust-{group}-{number}");
     Ok(Draft::raw(BATCH, Some(payload.into_bytes())).id(id))
+}
+
+/// Where a payload asks for it, its handler's job enqueues another for the other side.
+async fn with_child(context: JobContext, next: Next, queue: Managed<JobQueue>) -> JobResult {
+    let wish: Behaviour = serde_json::from_slice(context.payload()).unwrap_or_default();
+    if wish.r#do == "child" {
+        let child = queue.enqueue_raw(WORK, Some(b"{}".to_vec()));
+        child.queue("children").id(format!("child-of-{}", context.id())).await?;
+    }
+    next.run().await
 }
 
 async fn act(

@@ -68,7 +68,7 @@ impl Order {
 #[serde(default)]
 pub struct Behaviour {
     /// `fail`, `skip`, `revoke`, `panic`, `sleep`, `report` (writes the result, then
-    /// sleeps); anything else succeeds.
+    /// sleeps), `child` (of ours: enqueues another into `children`); anything else succeeds.
     pub r#do: String,
     /// How many attempts fail.
     pub times: u32,

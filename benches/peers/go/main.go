@@ -332,6 +332,25 @@ func (b *bench) delay() Result {
 	return result
 }
 
+// Enqueues only, for whoever runs it: each job says at which whole second Asynq has it due.
+func (b *bench) schedule() Result {
+	client := b.client()
+	defer client.Close()
+	b.begin()
+	for n := range b.jobs {
+		due := time.Now().Add(time.Duration(1e9 + rand.Int63n(5e9)))
+		stored := due.Unix()
+		if stored <= time.Now().Unix() {
+			stored++ // It has begun: the job is to start by the next one.
+		}
+		bytes, err := json.Marshal(payload{N: n, Due: stored * 1e6})
+		check(err)
+		_, err = client.Enqueue(asynq.NewTask("noop", bytes), asynq.ProcessAt(due))
+		check(err)
+	}
+	return b.spread("schedule", make([]float64, b.jobs))
+}
+
 func main() {
 	if len(os.Args) < 2 {
 		check(fmt.Errorf("usage: asynq-peer SCENARIO --redis URL --jobs N --concurrency C"))
@@ -365,8 +384,10 @@ func main() {
 		result = b.latency()
 	case "delay":
 		result = b.delay()
+	case "schedule":
+		result = b.schedule()
 	default:
-		check(fmt.Errorf("scenario: expected enqueue-one, enqueue-concurrent, enqueue-bulk, fill, drain, latency or delay, found %q", os.Args[1]))
+		check(fmt.Errorf("scenario: expected enqueue-one, enqueue-concurrent, enqueue-bulk, fill, drain, latency, delay or schedule, found %q", os.Args[1]))
 	}
 	check(json.NewEncoder(os.Stdout).Encode(result))
 }

@@ -199,10 +199,10 @@ impl Queue {
         self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
         stored.state = JobState::Active;
-        stored.pending_since = None;
+        let ready = stored.pending_since.take();
         stored.held = (self.last_owner, ends);
         stored.progress = None;
-        let delivery = stored.delivery(Some(self.last_owner));
+        let delivery = Delivery { ready, ..stored.delivery(Some(self.last_owner)) };
         self.leases.insert(ends, id);
         Some(delivery)
     }
@@ -316,8 +316,7 @@ impl Queue {
                 continue;
             }
             stored.state = JobState::Pending;
-            stored.due = None;
-            stored.pending_since = Some(now);
+            stored.pending_since = Some(stored.due.take().unwrap_or(now).min(now));
             self.jobs.insert(id.clone(), stored);
             self.pending.push_back(id);
             moved += 1;
@@ -442,7 +441,8 @@ impl Stored {
     fn delivery(&self, owner: Option<u64>) -> Delivery {
         let (queue, id) = (self.job.queue.clone(), self.job.id.clone());
         let lease = Lease { queue, id, owner, ends: self.held.1 };
-        Delivery { job: self.job.clone(), lease, losses: self.losses, cancel: self.cancel }
+        let (job, losses, cancel) = (self.job.clone(), self.losses, self.cancel);
+        Delivery { job, lease, ready: None, losses, cancel }
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::calls::lease_args;
+use super::inspect::nanos;
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use super::settlement::Step;
@@ -12,6 +13,7 @@ use crate::broker::{Delivery, Exchanged, Lease, Settled, Taken};
 use crate::error::Error;
 use crate::job::{AfterCancel, QueueName, Transition};
 use crate::pool::{Repeat, ScriptCall};
+use crate::time::Timestamp;
 
 /// Most queues of one script call: each costs the server a look.
 const MOST_QUEUES: usize = 200;
@@ -319,9 +321,9 @@ impl RedisBroker {
     /// bytes kept: it would stop every reader of the queue.
     pub(super) async fn deliveries(&self, queue: &QueueName, found: Vec<Found>) -> Vec<Delivery> {
         let mut readable = Vec::with_capacity(found.len());
-        for Found { lease, message, losses, cancel } in found {
+        for Found { lease, message, ready, losses, cancel } in found {
             match wire::decode(queue, &lease.id, &message) {
-                Some(job) => readable.push(Delivery { job, lease, losses, cancel }),
+                Some(job) => readable.push(Delivery { job, lease, ready, losses, cancel }),
                 None => self.quarantine(queue, lease).await,
             }
         }
@@ -343,6 +345,8 @@ impl RedisBroker {
 pub(super) struct Found {
     pub lease: Lease,
     pub message: Vec<u8>,
+    /// Since when it was pending, where that is known.
+    pub ready: Option<Timestamp>,
     pub losses: u32,
     pub cancel: Option<AfterCancel>,
 }
@@ -359,7 +363,8 @@ fn given(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Found>,
         // A whole second would be a Go worker's.
         ends += i64::from(ends % 1_000_000 == 0);
         let lease = Lease { queue: queue.clone(), id: reply.id()?, owner: Some(owner), ends };
-        found.push(Found { lease, message: reply.bytes()?, losses: 0, cancel: None });
+        let (message, ready) = (reply.bytes()?, nanos(&reply.text()?));
+        found.push(Found { lease, message, ready, losses: 0, cancel: None });
         ends += 1;
     }
     for _ in 0..reply.size()? {
@@ -380,7 +385,7 @@ pub(super) fn lapsed(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>,
         let losses = u32::try_from(reply.int()?).unwrap_or(0);
         let lease = Lease { queue: queue.clone(), id, owner: None, ends: reply.int()? };
         let cancel = AfterCancel::parse(&reply.text()?);
-        found.push(Found { lease, message, losses, cancel });
+        found.push(Found { lease, message, ready: None, losses, cancel });
     }
     Ok(found)
 }

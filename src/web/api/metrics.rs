@@ -82,7 +82,12 @@ fn render(
     all.register(
         "jobqueue_attempt_duration_seconds",
         "How long attempts took in this process",
-        attempts.histograms(),
+        attempts.durations.clone(),
+    );
+    all.register(
+        "jobqueue_lateness_seconds",
+        "From when jobs were ready (due, or back in line) until their attempts began in this process",
+        attempts.lateness.clone(),
     );
     let mut text = String::new();
     encode(&mut text, &all)?;
@@ -105,7 +110,9 @@ mod tests {
         info.sizes.insert("scheduled", 1);
         info.latency = std::time::Duration::from_millis(1500);
         let attempts = Attempts::default();
-        attempts.of("mail:send").record(std::time::Duration::from_millis(30), true);
+        let stopwatch = attempts.of("mail:send");
+        stopwatch.began(std::time::Duration::from_millis(3));
+        stopwatch.ended(std::time::Duration::from_millis(30), true);
         let text = render(&[(QueueName::new("mail").unwrap(), info)], &attempts).unwrap();
         for line in [
             r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
@@ -116,6 +123,8 @@ mod tests {
             r#"asynq_tasks_failed_total{queue="mail"} 2"#,
             r#"jobqueue_attempt_duration_seconds_count{type="mail:send",outcome="succeeded"} 1"#,
             r#"jobqueue_attempt_duration_seconds_bucket{le="0.05",type="mail:send",outcome="succeeded"} 1"#,
+            r#"jobqueue_lateness_seconds_count{type="mail:send"} 1"#,
+            r#"jobqueue_lateness_seconds_bucket{le="0.005",type="mail:send"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }

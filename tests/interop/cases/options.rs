@@ -15,6 +15,11 @@ pub fn add(cases: &mut Cases) {
     cases.both(BOTH, "type, payload and id arrive, and nothing stays behind", plain);
     cases.both(BOTH, "an absent payload, an empty one and one of all bytes arrive", payloads);
     cases.both(BOTH, "headers arrive, Unicode and empty values among them", headers);
+    cases.one(
+        BOTH[0],
+        "a trace goes from a job to the job it enqueues, and across to the other side",
+        trace,
+    );
     cases.both(BOTH, "jobs in several queues go to the queue they name", queues);
     cases.both(BOTH, "the retry limit arrives, zero included", max_retry);
     cases.both(BOTH, "a timeout becomes the attempt's deadline and ends it", timeout);
@@ -87,6 +92,24 @@ async fn headers(bench: Bench, side: Side) {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let line = ran(&bench, side, Order { headers: Some(headers.clone()), ..Order::plain() }).await;
     assert_eq!(line.headers, Some(headers));
+}
+
+async fn trace(bench: Bench) {
+    let pairs = [
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("tracestate", "congo=t61rcWkgMzE"),
+    ];
+    let headers: BTreeMap<String, String> =
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let order = Order { headers: Some(headers.clone()), ..Order::that(r#"{"do":"child"}"#) };
+    let id = bench.put(Side::Go, &order).await;
+    let ours = bench.worker(Side::Rust, &bench.setup()).await;
+    let theirs = bench.worker(Side::Go, &bench.setup().queues(&[("children", 1)])).await;
+    assert_eq!(bench.noted(&id, "end", 1).await.peer, "rust");
+    let child = bench.noted(&format!("child-of-{id}"), "end", 1).await;
+    assert_eq!((child.peer.as_str(), child.headers), ("go", Some(headers)));
+    ours.stop().await;
+    theirs.stop().await;
 }
 
 async fn queues(bench: Bench, side: Side) {

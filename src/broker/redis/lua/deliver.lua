@@ -43,7 +43,8 @@ end
 
 -- Takes so many at most; how many it took. Appends: how many broken entries were
 -- dropped, how many jobs follow, the first end of their leases, of which each ends a
--- microsecond after the one before and none with a second, and of each its id and message; then how many of
+-- microsecond after the one before and none with a second, and of each its id, message
+-- and pending_since or empty; then how many of
 -- them have a past, and of each of these its number, losses, and what an operator
 -- wants to become of it or empty.
 local function deliver(most, paused, owner, unheard, answer)
@@ -66,7 +67,7 @@ local function deliver(most, paused, owner, unheard, answer)
   local line = room > 0 and redis.call('LRANGE', PENDING, -room, -1) or {}
   for at = #line, 1, -1 do
     local id = line[at]
-    local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel')
+    local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since')
     if seen[id] or task.err then
       broken = broken + 1
     elseif not task[1] then
@@ -105,7 +106,8 @@ local function deliver(most, paused, owner, unheard, answer)
     ends = ends + 1
     leases[2 * nth] = id
     answer[last + 1], answer[last + 2] = id, task[1]
-    last = last + 2
+    answer[last + 3] = nth > again and task[4] or ''
+    last = last + 3
     if losses or wish then past[#past + 1] = {nth, tonumber(losses) or 0, wish or ''} end
   end
   if number > again then redis.call('LPUSH', Q .. 'active', unpack(ids, again + 1)) end

@@ -79,7 +79,8 @@ for _, job in ipairs(due_jobs) do
     redis.call('HSET', task, 'state', 'aggregating')
   else
     redis.call('LPUSH', KEYS[1], job.id)
-    redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns())
+    -- Since it was due, as exactly as that is known.
+    redis.call('HSET', task, 'state', 'pending', 'pending_since', whole(bounded(math.min(job.due, now))) .. '000')
     moved = moved + 1
   end
 end

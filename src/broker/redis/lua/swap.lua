@@ -115,11 +115,11 @@ end
 last = last + 1
 answer[last] = paused and 1 or 0
 local line = not (late or paused) and size > 0 and room > 0 and call('RPOP', PENDING, room) or {}
-local fresh, messages, past, broken = {}, {}, {}, 0
+local fresh, messages, since, past, broken = {}, {}, {}, {}, 0
 number = 0
 for nth = 1, #line do
   local id = line[nth]
-  local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel')
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since')
   if task.err or seen[id] then
     broken = broken + 1
   elseif not task[1] then
@@ -127,7 +127,7 @@ for nth = 1, #line do
     broken = broken + 1
   else
     number = number + 1
-    fresh[number], messages[number] = id, task[1]
+    fresh[number], messages[number], since[number] = id, task[1], task[4] or ''
     if task[2] or task[3] then past[#past + 1] = {number, tonumber(task[2]) or 0, task[3] or ''} end
     seen[id] = true
   end
@@ -155,8 +155,8 @@ for nth = 1, number do
   call('HSET', task, 'state', 'active', 'x_owner', owner)
   leases[2 * nth - 1], leases[2 * nth] = seconds .. format('%06d', part), id
   part = part + 1
-  answer[last + 1], answer[last + 2] = id, messages[nth]
-  last = last + 2
+  answer[last + 1], answer[last + 2], answer[last + 3] = id, messages[nth], since[nth]
+  last = last + 3
 end
 call('LPUSH', ACTIVE, unpack(fresh))
 -- See add_leases() in deliver.lua.
