@@ -105,9 +105,9 @@ mod worker;
 
 pub use broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, BrokenJob, ClusterPlace, Cursor, DayStats,
-    Defect, EntryInfo, EntryRun, Fate, Finding, FindingKind, GroupInfo, GroupPage, JobInfo,
-    JobPage, JobRow, JobWorker, Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo,
-    Servers, StoreInfo, StoreNode, WorkerInfo,
+    Defect, EntryInfo, EntryRun, Fate, Finding, FindingKind, GroupInfo, GroupPage, JobFailure,
+    JobInfo, JobPage, JobRow, JobWorker, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
+    Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
 };
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};

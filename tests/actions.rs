@@ -680,17 +680,21 @@ impl Bench {
         skip: u64,
     ) -> u64 {
         let mut walked = Walked { left: Some(1_000_000), skip };
-        let mut total = 0;
-        for n in 0..10 {
+        let (mut total, mut efforts) = (0, Vec::new());
+        for _ in 0..10 {
             let queue = &self.queue;
             let step = Step { queue, action, state, group: "", job_type, walked, limit: 200 };
             let before = effort.now();
             let Stepped { walked: next, done, .. } = self.broker.step(&step).await.unwrap();
             let took = effort.now() - before;
-            assert!(took < MOST, "{action:?} of {state} {job_type:?} from {skip}, {n}: {took:?}");
+            efforts.push(took);
             walked = next;
             total += done;
         }
+        // One of them may have met a machine that had other work.
+        efforts.sort_unstable();
+        let middle = efforts[efforts.len() / 2];
+        assert!(middle < MOST, "{action:?} of {state} {job_type:?} from {skip}: {efforts:?}");
         total
     }
 

@@ -303,6 +303,37 @@ async fn what_cannot_be_shown_is_told(
 }
 
 #[tokio::test]
+async fn a_job_is_duplicated() {
+    let client = still().await;
+    let id = enqueue(&client, 1, "?delay_seconds=600&max_retry=2").await;
+    let due = get(&client, "/queues/mail").await["next_due"].clone();
+    assert_eq!(due, get(&client, &format!("/jobs/mail/{id}")).await["due"]);
+    let answer = ask(&client, Method::Post, &format!("/jobs/mail/{id}/duplicate"), None).await;
+    assert_eq!((answer.status, &answer.body["queue"]), (201, &json!("mail")), "{}", answer.text);
+    let copy = answer.body["job_id"].as_str().unwrap();
+    assert_ne!(copy, id);
+    let copy = get(&client, &format!("/jobs/mail/{copy}")).await;
+    assert_eq!((&copy["state"], &copy["max_retry"]), (&json!("pending"), &json!(2)));
+    assert_eq!(copy["payload"], "{\"user\":1}");
+    assert_eq!(get(&client, &format!("/jobs/mail/{id}")).await["state"], "scheduled");
+    let none = ask(&client, Method::Post, "/jobs/mail/none/duplicate", None).await;
+    assert_eq!(none.status, 404, "{}", none.text);
+    assert!(get(&client, "/queues/mail/minutes").await["minutes"].is_array());
+}
+
+#[tokio::test]
+async fn a_request_may_ask_for_a_unique_lock() {
+    let client = still().await;
+    enqueue(&client, 1, "?unique_seconds=60").await;
+    let path = "/jobs/mail:welcome?unique_seconds=60";
+    let again = ask(&client, Method::Post, path, Some(json!({ "user": 1 }))).await;
+    assert_eq!(again.status, 409, "{}", again.text);
+    let wrong = "/jobs/mail:welcome?unique_seconds=x";
+    let wrong = ask(&client, Method::Post, wrong, Some(json!({ "user": 1 }))).await;
+    assert_eq!(wrong.status, 422, "{}", wrong.text);
+}
+
+#[tokio::test]
 async fn a_job_is_edited_moved_and_removed() {
     let client = still().await;
     let id = enqueue(&client, 1, "?delay_seconds=600").await;
@@ -517,7 +548,14 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/jobs/<name>/<id>?<done>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
         ("GET", "/ui/find?<id>", Viewers),
-        ("GET", "/ui/jobs?<q>", Viewers),
+        ("GET", "/ui/jobs?<q>&<count>&<left>", Viewers),
+        ("POST", "/ui/jobs/act", Operators),
+        ("GET", "/ui/scheduled", Viewers),
+        ("GET", "/ui/groups", Viewers),
+        ("GET", "/ui/queues/<name>/group?<group>&<cursor>&<count>", Viewers),
+        ("GET", "/ui/store", Viewers),
+        ("GET", "/ui/doctor?<done>", Viewers),
+        ("POST", "/ui/doctor", Operators),
         ("GET", "/ui/failures", Viewers),
         ("GET", "/ui/enqueue", Viewers),
         ("GET", "/ui/enqueue/<type>", Viewers),
@@ -540,6 +578,8 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/queues/<name>/pause", Operators),
         ("POST", "/queues/<name>/resume", Operators),
         ("GET", "/queues/<name>/history?<days>", Viewers),
+        ("GET", "/queues/<name>/minutes", Viewers),
+        ("POST", "/jobs/<name>/<id>/duplicate", Operators),
         ("GET", "/queues/<name>/memory", Viewers),
         (
             "GET",
@@ -559,7 +599,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/jobs/<name>/<id>/cancel", Operators),
         ("PUT", "/jobs/<name>/<id>/payload", Operators),
         ("GET", "/status/<token>?<wait>", All),
-        ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>", Operators),
+        ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>", Operators),
         ("GET", "/schedules", Viewers),
         ("GET", "/schedules/<id>/runs?<page>&<size>", Viewers),
         ("POST", "/schedules/<id>/run", Operators),

@@ -3,12 +3,14 @@
 //! that both stores give alike.
 
 use super::Answer;
+use super::minutes::MinuteStats;
 use super::page::Page;
 use super::view::{
     AggregationSet, ClusterPlace, DayStats, GroupPage, JobInfo, JobPage, QueueInfo, QueueMemory,
     QueueSummary, Servers, StoreInfo,
 };
 use crate::job::{JobId, JobState, QueueName};
+use crate::time::Timestamp;
 
 /// Which list of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,13 @@ pub trait Inspect: Send + Sync {
 
     /// What happened on the last days, today first. One script, O(days).
     fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>>;
+
+    /// What happened in the last hour, minute by minute, the oldest first. One script.
+    fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>>;
+
+    /// How many scheduled and retried jobs are due until the first of these whole
+    /// seconds, from there until the second, and so on. One script, two commands each.
+    fn upcoming<'a>(&'a self, queue: &'a QueueName, ends: &'a [Timestamp]) -> Answer<'a, Vec<u64>>;
 
     /// One job, or `None`. One script, O(log n); for one that is active, one
     /// more command per worker process.

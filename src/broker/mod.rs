@@ -9,6 +9,7 @@ mod entries;
 mod groups;
 mod inspect;
 pub mod memory;
+mod minutes;
 mod option_text;
 mod page;
 pub mod redis;
@@ -26,11 +27,14 @@ pub use entries::{
 };
 pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, Mended, SET_EXPIRY};
 pub use inspect::{Inspect, Shelf};
+pub use minutes::MinuteStats;
+pub(crate) use minutes::{Level, Levels};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, Page};
+pub(crate) use view::FAILURES_KEPT;
 pub use view::{
-    AggregationSet, BrokenJob, ClusterPlace, DayStats, Defect, GroupInfo, GroupPage, JobInfo,
-    JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary, ServerInfo, Servers,
+    AggregationSet, BrokenJob, ClusterPlace, DayStats, Defect, GroupInfo, GroupPage, JobFailure,
+    JobInfo, JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary, ServerInfo, Servers,
     StoreInfo, StoreNode, WorkerInfo,
 };
 

@@ -10,6 +10,12 @@ use serde::Serialize;
 use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName, serial};
 use crate::time::Timestamp;
 
+/// What is kept of an error beside the job's last one, in bytes.
+const LONGEST_ERROR: usize = 1000;
+
+/// So many failures of a job are kept.
+pub(crate) const FAILURES_KEPT: usize = 10;
+
 /// One stored job and where it stands.
 #[derive(Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -49,6 +55,9 @@ pub struct JobInfo {
     pub cancelling: Option<AfterCancel>,
     /// How often a worker vanished with it.
     pub losses: u32,
+    /// How its last attempts failed, the oldest first: at most ten, of workers of ours.
+    /// Told of a job that is asked for by itself; in lists it is empty.
+    pub failures: Vec<JobFailure>,
 }
 
 impl JobInfo {
@@ -70,6 +79,7 @@ impl JobInfo {
             progress: None,
             cancelling: None,
             losses: 0,
+            failures: Vec::new(),
         }
     }
 }
@@ -91,7 +101,42 @@ impl fmt::Debug for JobInfo {
             .field("progress", &self.progress)
             .field("cancelling", &self.cancelling)
             .field("losses", &self.losses)
+            .field("failures", &self.failures)
             .finish_non_exhaustive()
+    }
+}
+
+/// How one attempt of a job failed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobFailure"))]
+#[non_exhaustive]
+pub struct JobFailure {
+    /// When it was settled.
+    pub at: Timestamp,
+    /// Which attempt it was, from 1. One that did not count has the number of the next.
+    pub attempt: u32,
+    /// What it failed with: the first 1,000 bytes.
+    pub error: String,
+}
+
+impl JobFailure {
+    pub(crate) fn of(job: &JobRecord, error: &str, at: Timestamp) -> Self {
+        let longest = error.len().min(LONGEST_ERROR);
+        let end = (0..=longest).rev().find(|at| error.is_char_boundary(*at)).unwrap_or_default();
+        let attempt = job.retried.saturating_add(1);
+        Self { at, attempt, error: error[..end].to_owned() }
+    }
+
+    /// As it is stored with a job: JSON without line breaks.
+    pub(crate) fn to_line(&self) -> Vec<u8> {
+        let line = (self.at.as_micros(), self.attempt, &self.error);
+        serde_json::to_vec(&line).expect("two numbers and a text are JSON")
+    }
+
+    pub(crate) fn from_line(line: &[u8]) -> Option<Self> {
+        let (at, attempt, error) = serde_json::from_slice(line).ok()?;
+        Some(Self { at: Timestamp::from_micros(at), attempt, error })
     }
 }
 
@@ -229,6 +274,8 @@ pub struct QueueInfo {
     pub processed_today: u64,
     /// The same for the current UTC day.
     pub failed_today: u64,
+    /// When the next scheduled or retried job is due; `None` where none waits.
+    pub next_due: Option<Timestamp>,
 }
 
 /// One of all queues: its sizes, or why they cannot be read.
@@ -418,7 +465,7 @@ pub struct ClusterPlace {
 }
 
 /// What keeps the jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStoreInfo"))]
 #[non_exhaustive]
@@ -433,7 +480,7 @@ pub struct StoreInfo {
 
 /// One Redis server. What it did not tell, as where `INFO` is not permitted, is
 /// missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStoreNode"))]
 #[non_exhaustive]
@@ -454,4 +501,15 @@ pub struct StoreNode {
     pub eviction_policy: Option<String>,
     /// Connected clients.
     pub clients: Option<u64>,
+    /// Commands in the last second.
+    pub commands_per_second: Option<u64>,
+    /// Keys that were thrown away because memory was full, since it started.
+    pub evicted_keys: Option<u64>,
+    /// Memory that the system gave for each byte in use; far above 1 it is scattered.
+    pub fragmentation: Option<f64>,
+    /// The append-only file (`aof`, where it is on) and the last snapshot (`rdb`), each with
+    /// how its last write went.
+    pub persistence: Option<String>,
+    /// Connected replicas.
+    pub replicas: Option<u64>,
 }

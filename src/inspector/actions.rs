@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::Inspector;
-use crate::broker::{Acted, Action, Broker, Removal, Selection, Sweep};
+use crate::broker::{Acted, Action, Broker, Enqueued, Removal, Selection, Sweep};
 use crate::error::Error;
-use crate::job::{JobId, Placement, QueueName};
+use crate::job::{JobId, JobRecord, NewJob, Placement, QueueName};
 
 /// One job, then all of a state. None of them touches a job that runs.
 impl Inspector {
@@ -98,6 +98,33 @@ impl Inspector {
             )));
         }
         answer(id, self.broker.edit(queue, id, payload).await?, "edited")
+    }
+
+    /// Enqueues a job like this one again, whatever its state: with its type, payload,
+    /// headers, retry limit, time limit and retention, and a deadline that has not passed;
+    /// without its unique lock and group. It has an id of its own, which is returned, and is
+    /// due at once. Two scripts, O(log n).
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such job, [`Error::is_refused`] where it
+    /// cannot be read, and those of the store.
+    pub async fn duplicate(&self, queue: &QueueName, id: &JobId) -> Result<JobId, Error> {
+        // Not as it is shown: what was redacted would be lost.
+        let Some(info) = self.broker.job(queue, id).await? else {
+            return Err(Error::not_found(format!("queue \"{queue}\" has no job \"{id}\"")));
+        };
+        let now = self.broker.now();
+        let job = info.job;
+        let mut record = JobRecord::new(job.job_type, job.payload, job.queue);
+        record.headers = job.headers;
+        (record.max_retry, record.timeout) = (job.max_retry, job.timeout);
+        record.retention = job.retention;
+        record.deadline = job.deadline.filter(|deadline| *deadline > now);
+        let new = record.id.clone();
+        match self.broker.enqueue(&[NewJob::now(record)]).await?.pop() {
+            Some(Enqueued::Created { .. }) => Ok(new),
+            _ => Err(Error::refused(format!("the copy of job \"{id}\" was not stored"))),
+        }
     }
 
     /// Runs all jobs of a state, or of a group, now: [`run`](Self::run) for each,

@@ -66,6 +66,14 @@ pub struct CheckUp {
     mend: Mend,
 }
 
+#[cfg(feature = "dashboard")]
+impl Inspector {
+    /// What is wrong with the store itself, without its queues: a few commands.
+    pub(crate) async fn examine(&self) -> Result<Vec<Finding>, Error> {
+        self.broker.examine().await
+    }
+}
+
 impl CheckUp {
     /// Looks at this queue only, or at this one too. The store itself is looked at
     /// in any case.

@@ -4,11 +4,13 @@ use futures_util::future::join_all;
 
 use super::Inspector;
 use crate::broker::{
-    AggregationSet, Cursor, DayStats, GroupPage, JobInfo, JobPage, JobRow, Page, QueueMemory,
-    QueueSummary, Shelf,
+    AggregationSet, Cursor, DayStats, GroupPage, JobInfo, JobPage, JobRow, MinuteStats, Page,
+    QueueMemory, QueueSummary, Shelf,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
+#[cfg(feature = "dashboard")]
+use crate::time::Timestamp;
 
 /// Daily counters are kept this long.
 const MOST_DAYS: u32 = 90;
@@ -103,6 +105,27 @@ impl Inspector {
             )));
         }
         self.broker.history(queue, days).await
+    }
+
+    /// What happened in a queue in the last hour, minute by minute, the oldest first; the
+    /// last one is not over. Workers of ours note the counters of their queues once a
+    /// minute: before the first time there is nothing. One script.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] where there is no such queue, and those of the store.
+    pub async fn last_hour(&self, queue: &QueueName) -> Result<Vec<MinuteStats>, Error> {
+        self.broker.minutes(queue).await
+    }
+
+    /// How many scheduled and retried jobs of a queue are due until each of these whole
+    /// seconds, from the one before on.
+    #[cfg(feature = "dashboard")]
+    pub(crate) async fn upcoming(
+        &self,
+        queue: &QueueName,
+        ends: &[Timestamp],
+    ) -> Result<Vec<u64>, Error> {
+        self.broker.upcoming(queue, ends).await
     }
 
     /// A page of the jobs in one state, in Asynq's order: pending ones as they

@@ -51,10 +51,12 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
         jobs::reschedule,
         jobs::cancel,
         jobs::edit,
+        jobs::duplicate,
         jobs::remove,
         queues::list,
         queues::one,
         queues::history,
+        queues::minutes,
         queues::memory,
         queues::jobs,
         queues::groups,
@@ -183,6 +185,10 @@ fn describe_parameters(operation: &mut Operation) {
                 json!({ "type": "boolean", "default": false }),
             ),
             "delay_seconds" => ("How many seconds from now it is due.", whole(0, 31_536_000)),
+            "unique_seconds" => (
+                "How many seconds no other job of this type and payload is taken.",
+                whole(0, 31_536_000),
+            ),
             "max_retry" => ("How often it is tried again.", whole(0, 1000)),
             _ => continue,
         };

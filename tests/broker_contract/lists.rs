@@ -134,7 +134,10 @@ async fn a_row_says_what_the_job_alone_says(#[values(Store::Memory, Store::Redis
         ("p", JobState::Pending),
     ] {
         let page = on.list(state, &Page::default()).await;
-        assert_eq!(page.rows, [JobRow::Job(Box::new(on.see(name).await))], "{name}");
+        // How attempts failed is told of a single job alone.
+        let mut info = on.see(name).await;
+        info.failures.clear();
+        assert_eq!(page.rows, [JobRow::Job(Box::new(info))], "{name}");
     }
     let group = on.broker.jobs(&on.queue, Shelf::Group("digest"), &Page::default()).await.unwrap();
     assert_eq!(group.rows, [JobRow::Job(Box::new(on.see("g").await))]);

@@ -234,3 +234,51 @@ async fn all_queues_are_summed_up_as_each_alone(
     assert!(all.iter().all(|one| one.problem.is_none()));
     assert!(all.is_sorted_by(|one, next| one.queue < next.queue));
 }
+
+#[rstest]
+#[tokio::test]
+async fn the_last_hour_is_told_by_the_minute(#[values(Store::Memory, Store::Redis)] store: Store) {
+    let on = store.open().await;
+    let told = async || {
+        let minutes = on.broker.minutes(&on.queue).await.unwrap();
+        minutes.iter().map(|m| (m.processed, m.failed, m.waiting)).collect::<Vec<_>>()
+    };
+    on.fill(&["a", "b", "c", "d"]).await;
+    assert_eq!(told().await, [], "nobody has noted anything");
+    on.expire().await;
+    on.run(done()).await;
+    on.run(retry(secs(500))).await;
+    assert_eq!(told().await, [(2, 1, 4)]);
+    on.clock.advance(secs(60));
+    on.expire().await;
+    // Noted once a minute.
+    on.run(done()).await;
+    on.expire().await;
+    assert_eq!(told().await, [(2, 1, 4), (1, 0, 2)]);
+    on.clock.advance(secs(3600));
+    on.expire().await;
+    assert_eq!(told().await.len(), 60);
+    on.clock.advance(secs(3 * 3600));
+    assert_eq!(told().await, []);
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_is_due_when_is_counted_and_the_next_one_named(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["now"]).await;
+    assert_eq!(on.info().await.next_due, None);
+    on.run(retry(secs(30))).await;
+    assert_eq!(on.info().await.next_due, Some(START + secs(30)));
+    let exact = Duration::from_micros(10_000_001);
+    for (name, after) in [("a", exact), ("b", secs(10)), ("c", secs(60)), ("d", secs(999))] {
+        on.put(on.job(name).placed(Placement::After(after))).await;
+    }
+    assert_eq!(on.info().await.next_due, Some(START + secs(10)));
+    let ends = [10, 30, 60, 120].map(|after| START + secs(after));
+    let found = on.broker.upcoming(&on.queue, &ends).await.unwrap();
+    assert_eq!(found, [1, 2, 1, 0]);
+    assert!(on.broker.upcoming(&on.queue, &[]).await.unwrap().is_empty());
+}

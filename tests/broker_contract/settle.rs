@@ -1,6 +1,8 @@
 //! Settling.
 
 use crate::bench::*;
+use rocket_jobqueue::Page;
+use rocket_jobqueue::internals::Shelf;
 
 #[rstest]
 #[tokio::test]
@@ -283,4 +285,64 @@ async fn a_batch_settles_each_job_in_its_own_way(
     assert_eq!(ids(&on.take_many(9).await), ["f", "d"], "who came last is next");
     assert_eq!(on.counters().await, (4, 2));
     assert_eq!(other.counters().await, (1, 1));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_last_ten_failures_of_a_job_stay_with_it(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.put(on.kept("a", secs(100))).await;
+    let error = |text: &str| Transition::Retry {
+        after: Duration::ZERO,
+        error: text.to_owned(),
+        counted: true,
+    };
+    let told = async || {
+        let failures = on.see("a").await.failures;
+        failures.into_iter().map(|one| (one.at, one.attempt, one.error)).collect::<Vec<_>>()
+    };
+    assert_eq!(told().await, []);
+    let long = "é".repeat(600);
+    for text in ["first\nof two lines", &long] {
+        on.run(error(text)).await;
+        on.clock.advance(secs(2));
+        on.forward().await;
+    }
+    let expected =
+        [(START, 1, "first\nof two lines".to_owned()), (START + secs(2), 2, "é".repeat(500))];
+    assert_eq!(told().await, expected);
+    for n in 3..=13 {
+        on.run(error(&format!("failure {n}"))).await;
+        on.clock.advance(secs(2));
+        on.forward().await;
+    }
+    let kept = told().await;
+    let attempts: Vec<u32> = kept.iter().map(|(_, attempt, _)| *attempt).collect();
+    assert_eq!(attempts, (4..=13).collect::<Vec<_>>());
+    assert_eq!(kept[9].2, "failure 13");
+    // What is no failure adds nothing; an archive and a success keep what there is.
+    on.run(Transition::Requeue).await;
+    assert_eq!(told().await, kept);
+    on.run(done()).await;
+    assert_eq!((on.state("a").await, told().await), (Some(JobState::Completed), kept));
+    let (shelf, page) = (Shelf::State(JobState::Completed), Page::default());
+    let page = on.broker.jobs(&on.queue, shelf, &page).await.unwrap();
+    assert!(page.rows[0].job().unwrap().failures.is_empty(), "not in lists");
+    assert!(page.rows[0].job().unwrap().job.last_error == "failure 13");
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_failure_that_archives_a_job_and_a_vanished_worker_are_told_too(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    on.run(reclaim()).await;
+    on.run(archive()).await;
+    let failures = on.see("a").await.failures;
+    assert_eq!(failures.iter().map(|one| one.attempt).collect::<Vec<_>>(), [1, 1]);
+    assert!(failures.iter().all(|one| !one.error.is_empty()));
 }

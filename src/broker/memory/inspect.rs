@@ -5,8 +5,8 @@ use super::queue::Queue;
 use super::{MemoryBroker, State};
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, GroupPage, Inspect,
-    JobInfo, JobPage, JobRow, JobWorker, Page, QueueInfo, QueueMemory, QueueSummary, Running,
-    ServerInfo, Servers, Shelf, StoreInfo, WorkerInfo,
+    JobInfo, JobPage, JobRow, JobWorker, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
+    Running, ServerInfo, Servers, Shelf, StoreInfo, WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -56,6 +56,14 @@ impl Inspect for MemoryBroker {
 
     fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>> {
         Box::pin(async move { self.known(queue, |queue, now| queue.history(days, now)) })
+    }
+
+    fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>> {
+        Box::pin(async move { self.known(queue, Queue::minutes) })
+    }
+
+    fn upcoming<'a>(&'a self, queue: &'a QueueName, ends: &'a [Timestamp]) -> Answer<'a, Vec<u64>> {
+        Box::pin(async move { self.known(queue, |queue, _| queue.upcoming(ends)) })
     }
 
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {

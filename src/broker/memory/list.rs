@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::queue::{Queue, Stored, Timeline, day};
 use crate::broker::{
-    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, Mark, Page, QueueInfo,
-    QueueMemory, Shelf,
+    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, Mark, MinuteStats,
+    Page, QueueInfo, QueueMemory, Shelf,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState};
@@ -43,6 +43,7 @@ impl Queue {
             failed: self.total.failed,
             processed_today: today.processed,
             failed_today: today.failed,
+            next_due: self.next_due(),
         }
     }
 
@@ -67,6 +68,21 @@ impl Queue {
             DayStats { date, processed: tally.processed, failed: tally.failed }
         };
         (0..days).map(of).collect()
+    }
+
+    pub(super) fn minutes(&self, now: Timestamp) -> Vec<MinuteStats> {
+        MinuteStats::between(&self.levels, self.level(), now)
+    }
+
+    pub(super) fn upcoming(&self, ends: &[Timestamp]) -> Vec<u64> {
+        let until = |end: Timestamp| {
+            // A due time within a second is shown as the next one.
+            let until = |line: &Timeline| line.iter().take_while(|(due, _)| *due <= end).count();
+            (until(&self.scheduled) + until(&self.retry)) as u64
+        };
+        let sums: Vec<u64> = ends.iter().map(|end| until(*end)).collect();
+        let before = [0].into_iter().chain(sums.iter().copied());
+        sums.iter().zip(before).map(|(sum, before)| sum - before).collect()
     }
 
     /// An estimate as in Redis: a sample of each list stands for all of it.
@@ -125,6 +141,7 @@ impl Queue {
         info.locked = self.locks.get(&stored.job.unique_key, now) == Some(id);
         info.result.clone_from(&stored.result);
         info.losses = stored.losses;
+        info.failures.clone_from(&stored.failures);
         info.progress = stored.progress.clone();
         info.cancelling = stored.cancel;
         Some(info)
@@ -154,7 +171,10 @@ impl Queue {
             },
             Shelf::State(JobState::Aggregating) => by_second(&Timeline::new(), begin, most)?,
         };
-        let row = |id: &JobId| self.job(id, now).map(|info| JobRow::Job(Box::new(info)));
+        let row = |id: &JobId| {
+            let info = self.job(id, now)?;
+            Some(JobRow::Job(Box::new(JobInfo { failures: Vec::new(), ..info })))
+        };
         let rows = slice.ids.iter().filter_map(row).collect();
         Ok(JobPage { rows, total: slice.total as u64, next: slice.next })
     }

@@ -9,8 +9,8 @@ use super::entries::Claim;
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
-    ArchiveLimit, CROWDED, CROWDED_PAUSE, Delivery, Enqueued, Extended, Forwarded, IDEMPOTENCY_TTL,
-    LEASE, Lease, Settled,
+    ArchiveLimit, CROWDED, CROWDED_PAUSE, Delivery, Enqueued, Extended, FAILURES_KEPT, Forwarded,
+    IDEMPOTENCY_TTL, JobFailure, LEASE, Lease, Level, Levels, MinuteStats, Settled,
 };
 use crate::job::{
     AfterCancel, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
@@ -19,6 +19,9 @@ use crate::time::Timestamp;
 
 /// How long Asynq keeps the daily counters.
 const DAYS_KEPT: i64 = 90;
+
+/// How many minutes the levels of counters are kept.
+const LEVELS_KEPT: i64 = 90;
 
 /// Jobs in the order of an instant, equal ones by id.
 pub(super) type Timeline = BTreeSet<(Timestamp, JobId)>;
@@ -49,6 +52,8 @@ pub(super) struct Queue {
     /// Of periodic entries, by their name.
     pub(super) claims: HashMap<String, Claim>,
     pub(super) total: Tally,
+    /// The counters at the beginning of minutes.
+    pub(super) levels: Levels,
     pub(super) days: BTreeMap<i64, Tally>,
 }
 
@@ -62,6 +67,8 @@ pub(super) struct Stored {
     /// What an operator wants to become of it.
     pub(super) cancel: Option<AfterCancel>,
     pub(super) losses: u32,
+    /// How its last attempts failed, the oldest first.
+    pub(super) failures: Vec<JobFailure>,
     /// While it is active: whose it is, and until when.
     pub(super) held: (u64, i64),
     /// Whether it goes to its group when it is due. Not any more once it was
@@ -172,6 +179,7 @@ impl Queue {
             progress: None,
             cancel: None,
             losses: 0,
+            failures: Vec::new(),
             held: (0, 0),
             grouped,
         };
@@ -231,11 +239,11 @@ impl Queue {
                 self.unlock(&stored.job, now);
             }
             Transition::Retry { after, error, counted } => {
-                if *counted {
-                    stored.job.retried = stored.job.retried.saturating_add(1);
-                }
                 if *counted || !error.is_empty() {
                     stored.failed(error, now);
+                }
+                if *counted {
+                    stored.job.retried = stored.job.retried.saturating_add(1);
                 }
                 if let Some(after) = wish {
                     return self.end_as_wished(stored, after, now);
@@ -333,6 +341,9 @@ impl Queue {
     }
 
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
+        let (level, minute) = (self.level(), MinuteStats::minute_of(now));
+        self.levels.entry(minute).or_insert(level);
+        self.levels.retain(|noted, _| *noted > minute - LEVELS_KEPT);
         let mut removed = 0;
         while removed < limit && self.completed.first().is_some_and(|(end, _)| *end <= now) {
             if let Some((_, id)) = self.completed.pop_first() {
@@ -341,6 +352,12 @@ impl Queue {
             removed += 1;
         }
         removed
+    }
+
+    /// How far its counters are.
+    pub(super) fn level(&self) -> Level {
+        let Tally { processed, failed } = self.total;
+        Level { processed, failed, waiting: self.pending.len() as u64 }
     }
 
     /// Whether anything changed.
@@ -446,6 +463,10 @@ impl Stored {
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {
+        if self.failures.len() == FAILURES_KEPT {
+            self.failures.remove(0);
+        }
+        self.failures.push(JobFailure::of(&self.job, error, now));
         error.clone_into(&mut self.job.last_error);
         self.job.last_failed_at = Some(whole_second(now));
     }

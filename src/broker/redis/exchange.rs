@@ -60,6 +60,7 @@ impl Part<'_> {
                 .arg(u32::from(step.result.is_some()))
                 .arg(step.result.as_deref().unwrap_or_default())
                 .arg(step.lock.as_str())
+                .arg(step.failure.as_slice())
         })
     }
 }

@@ -12,12 +12,12 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, Cursor, DayStats, GroupInfo, GroupPage,
-    Inspect, JobInfo, JobPage, Mark, Page, QueueInfo, QueueMemory, QueueSummary, Servers, Shelf,
-    StoreInfo,
+    Inspect, JobInfo, JobPage, Level, Mark, MinuteStats, Page, QueueInfo, QueueMemory,
+    QueueSummary, Servers, Shelf, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
-use crate::pool::Repeat;
+use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 /// Names asked for at a time.
@@ -99,6 +99,35 @@ impl Inspect for RedisBroker {
                 history.push(DayStats { date, processed, failed });
             }
             Ok(history)
+        };
+        Box::pin(self.known(queue, read))
+    }
+
+    fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>> {
+        let read = async move {
+            let mut found = self.ask(&SCRIPTS.minutes, queue, Repeat::Safe, |_, call| call).await?;
+            let now = found.now();
+            let latest = Level {
+                processed: found.counter()?,
+                failed: found.counter()?,
+                waiting: found.size()?,
+            };
+            let mut levels = BTreeMap::new();
+            while !found.is_empty() {
+                levels.extend(Level::parse(&found.text()?));
+            }
+            Ok(MinuteStats::between(&levels, latest, now))
+        };
+        Box::pin(self.known(queue, read))
+    }
+
+    fn upcoming<'a>(&'a self, queue: &'a QueueName, ends: &'a [Timestamp]) -> Answer<'a, Vec<u64>> {
+        let read = async move {
+            let add =
+                |call| ends.iter().fold(call, |call: ScriptCall, end| call.arg(end.as_secs()));
+            let mut found =
+                self.ask(&SCRIPTS.upcoming, queue, Repeat::Safe, |_, call| add(call)).await?;
+            ends.iter().map(|_| found.size()).collect()
         };
         Box::pin(self.known(queue, read))
     }
@@ -237,6 +266,7 @@ impl RedisBroker {
             failed: found.counter()?,
             processed_today: found.counter()?,
             failed_today: found.counter()?,
+            next_due: found.instant()?,
         })
     }
 

@@ -11,8 +11,8 @@ use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{
-    Begin, BrokenJob, Broker, Cursor, Defect, JobInfo, JobPage, JobRow, JobWorker, Mark, Page,
-    Shelf,
+    Begin, BrokenJob, Broker, Cursor, Defect, JobFailure, JobInfo, JobPage, JobRow, JobWorker,
+    Mark, Page, Shelf,
 };
 use crate::error::Error;
 use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
@@ -126,13 +126,15 @@ impl RedisBroker {
             return Ok(None);
         }
         let row = Row::read(&mut found)?;
-        let info = row.understand(queue, None, self.now()).map_err(|broken| {
+        let failures = found.bytes()?;
+        let mut info = row.understand(queue, None, self.now()).map_err(|broken| {
             let what = match broken.defect {
                 Defect::NoState | Defect::UnknownState(_) => "state",
                 _ => "message",
             };
             Error::refused(format!("job \"{id}\": its {what} is unreadable"))
         })?;
+        info.failures = failures.split(|b| *b == b'\n').filter_map(JobFailure::from_line).collect();
         let mut rows = [JobRow::Job(Box::new(info))];
         self.add_locks_and_workers(queue, &mut rows).await?;
         let [JobRow::Job(info)] = rows else { return Ok(None) };

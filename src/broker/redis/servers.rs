@@ -169,7 +169,29 @@ fn node(info: Value) -> StoreNode {
         max_memory: number("maxmemory"),
         eviction_policy: text("maxmemory_policy"),
         clients: number("connected_clients"),
+        commands_per_second: number("instantaneous_ops_per_sec"),
+        evicted_keys: number("evicted_keys"),
+        fragmentation: text("mem_fragmentation_ratio").and_then(|ratio| ratio.parse().ok()),
+        persistence: persistence(&fields),
+        replicas: number("connected_slaves"),
     }
+}
+
+/// How a server's data outlives its restart, as far as `INFO` tells: snapshots are seen by
+/// what has changed since the last one.
+fn persistence(fields: &HashMap<&str, &str>) -> Option<String> {
+    let field = |name| fields.get(name).map(|value| value.trim());
+    let log = match (field("aof_enabled")?, field("aof_last_write_status")) {
+        ("1", Some("ok") | None) => Some("aof".to_owned()),
+        ("1", Some(status)) => Some(format!("aof: {status}")),
+        _ => None,
+    };
+    let snapshot = match (field("rdb_last_bgsave_status"), field("rdb_changes_since_last_save")) {
+        (Some("ok"), Some(changes)) => format!("rdb: ok, {changes} changes since the last one"),
+        (Some(status), _) => format!("rdb: {status}"),
+        (None, _) => return log,
+    };
+    Some(log.map_or(snapshot.clone(), |log| format!("{log}; {snapshot}")))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{keys, wire};
-use crate::broker::{Delivery, Lease};
+use crate::broker::{Delivery, JobFailure, Lease};
 use crate::job::{JobRecord, Transition};
 use crate::time::Timestamp;
 
@@ -21,6 +21,8 @@ pub(super) struct Step {
     /// The unique lock to release; empty if none. Where the job would wait: the one
     /// that archiving it, as an operator may want meanwhile, releases.
     pub lock: String,
+    /// How the attempt failed, as a line for the job's log; empty where it did not.
+    pub failure: Vec<u8>,
 }
 
 impl Step {
@@ -40,9 +42,11 @@ impl Step {
             time: Duration::ZERO,
             result: None,
             lock: String::new(),
+            failure: Vec::new(),
         };
         let archived = || if release { own_lock(delivery) } else { String::new() };
         let waits = |kind| Self { lock: archived(), ..step(kind) };
+        let line = |error: &str| JobFailure::of(job, error, now).to_line();
         let failed = |error: &str| {
             let mut job = job.clone();
             job.last_error = error.to_owned();
@@ -67,21 +71,24 @@ impl Step {
             Transition::Retry { after, error, counted: true } => {
                 let mut job = failed(error);
                 job.retried = job.retried.saturating_add(1);
-                Self { msg: wire::encode(&job), time: *after, ..waits("retry") }
+                let failure = line(error);
+                Self { msg: wire::encode(&job), time: *after, failure, ..waits("retry") }
             }
             // A snooze is no failure: what is known of the last one stays.
             Transition::Retry { after, error, counted: false } if error.is_empty() => {
                 Self { time: *after, ..waits("snooze") }
             }
             Transition::Retry { after, error, counted: false } => {
-                Self { msg: encoded(failed(error)), time: *after, ..waits("snooze") }
+                let failure = line(error);
+                Self { msg: encoded(failed(error)), time: *after, failure, ..waits("snooze") }
             }
             Transition::Archive { error } => {
-                Self { msg: encoded(failed(error)), lock: archived(), ..step("archive") }
+                let (lock, failure) = (archived(), line(error));
+                Self { msg: encoded(failed(error)), lock, failure, ..step("archive") }
             }
             Transition::Requeue => waits("requeue"),
             Transition::Reclaim { error } => {
-                Self { msg: encoded(failed(error)), ..waits("reclaim") }
+                Self { msg: encoded(failed(error)), failure: line(error), ..waits("reclaim") }
             }
         }
     }
@@ -95,6 +102,7 @@ impl Step {
             time: Duration::ZERO,
             result: None,
             lock: String::new(),
+            failure: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! reading it as its handler will.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jsonschema::Validator;
 use rocket::{Route, State, post, routes};
@@ -11,6 +12,7 @@ use rocket_okapi::openapi;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::client::Enqueue;
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 use crate::registry::Registry;
@@ -59,6 +61,38 @@ impl Schemas {
     }
 }
 
+/// What a request says in place of the job type's own options, as it came.
+#[derive(Default)]
+pub(crate) struct Overrides<'r> {
+    pub queue: Option<&'r str>,
+    pub delay_seconds: Option<&'r str>,
+    pub max_retry: Option<&'r str>,
+    pub unique_seconds: Option<&'r str>,
+}
+
+impl Overrides<'_> {
+    /// The job with these options; absent, empty and 0 leave what it has.
+    pub fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
+        let above_zero = |name, text, most| {
+            Ok::<_, Refused>(number(name, text, 0, most)?.filter(|number| *number > 0))
+        };
+        if let Some(name) = self.queue.filter(|name| !name.is_empty()) {
+            draft = draft.queue(name.to_owned());
+        }
+        if let Some(seconds) = above_zero("delay_seconds", self.delay_seconds, MOST_DELAY_SECONDS)?
+        {
+            draft = draft.delay(Duration::from_secs(seconds));
+        }
+        if let Some(retries) = above_zero("max_retry", self.max_retry, MOST_RETRIES)? {
+            draft = draft.max_retry(u32::try_from(retries).unwrap_or(u32::MAX));
+        }
+        if let Some(lock) = above_zero("unique_seconds", self.unique_seconds, MOST_DELAY_SECONDS)? {
+            draft = draft.unique_for(Duration::from_secs(lock));
+        }
+        Ok(draft)
+    }
+}
+
 /// A job that was enqueued.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -78,13 +112,14 @@ pub(crate) struct Enqueued {
 
 /// # Enqueue a job
 ///
-/// The body is the payload. `queue`, `delay_seconds` and `max_retry` take the place of
-/// what the job type says; 0 and absent leave it.
+/// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (no
+/// other job of this type and payload in the queue for so long) take the place of what the
+/// job type says; 0 and absent leave it.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "enqueue-job", ignore = "schemas")
 )]
-#[post("/jobs/<type>?<queue>&<delay_seconds>&<max_retry>", data = "<body>")]
+#[post("/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>", data = "<body>")]
 #[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
 pub(crate) async fn enqueue(
     _access: ActAccess,
@@ -97,11 +132,15 @@ pub(crate) async fn enqueue(
     queue: Param<'_>,
     delay_seconds: Param<'_>,
     max_retry: Param<'_>,
+    unique_seconds: Param<'_>,
     body: JsonBody<Value>,
 ) -> Result<Created<Enqueued>, Refused> {
-    let queue = queue.once("queue")?;
-    let delay_seconds = delay_seconds.once("delay_seconds")?;
-    let max_retry = max_retry.once("max_retry")?;
+    let options = Overrides {
+        queue: queue.once("queue")?,
+        delay_seconds: delay_seconds.once("delay_seconds")?,
+        max_retry: max_retry.once("max_retry")?,
+        unique_seconds: unique_seconds.once("unique_seconds")?,
+    };
     let body = body.read?;
     let entry = jobs.runtime().registry().get(r#type).ok_or_else(|| {
         Error::not_found(format!("no handler here takes jobs of type {:?}", r#type))
@@ -109,18 +148,8 @@ pub(crate) async fn enqueue(
     schemas.check(r#type, &body.value)?;
     entry.check(&body.bytes)?;
     let guard = key.guard(&scope.0.replace("<type>", r#type), &body.bytes)?;
-    let mut draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());
-    if let Some(name) = queue.filter(|name| !name.is_empty()) {
-        draft = draft.queue(name.to_owned());
-    }
-    let seconds = number("delay_seconds", delay_seconds, 0, MOST_DELAY_SECONDS)?;
-    if let Some(seconds) = seconds.filter(|seconds| *seconds > 0) {
-        draft = draft.delay(std::time::Duration::from_secs(seconds));
-    }
-    let retries = number("max_retry", max_retry, 0, MOST_RETRIES)?;
-    if let Some(retries) = retries.filter(|retries| *retries > 0) {
-        draft = draft.max_retry(u32::try_from(retries).unwrap_or(u32::MAX));
-    }
+    let draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());
+    let mut draft = options.over(draft)?;
     if let Some(guard) = guard {
         draft = draft.idempotency(guard);
     }

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::MOST_DELAY_SECONDS;
 use crate::web::api::{
-    Answer, Asked, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
+    Answer, Asked, Created, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
 
@@ -339,6 +339,36 @@ pub(crate) async fn edit(
     Ok(NoContent)
 }
 
+/// A job that was made of another.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDuplicate"))]
+pub(crate) struct Duplicate {
+    /// Its id.
+    job_id: JobId,
+    /// Its queue.
+    queue: QueueName,
+}
+
+/// # Duplicate a job
+///
+/// Enqueues a job of the same type, payload, headers and limits, which is due at once, has an
+/// id of its own and takes no unique lock.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "duplicate-job"))]
+#[post("/jobs/<name>/<id>/duplicate")]
+pub(crate) async fn duplicate(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+) -> Result<Created<Duplicate>, Refused> {
+    let (known, job) = place(name, id)?;
+    let job_id = queue.shown().duplicate(&known, &job).await?;
+    audit(&asked, "job duplicated", name, &format!("{id} as {job_id}"));
+    Ok(Created(Duplicate { job_id, queue: known }))
+}
+
 /// What becomes of a job whose attempt is ended.
 #[derive(Clone, Copy, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -409,5 +439,5 @@ pub(crate) async fn cancel(
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![one, watch, find, run, archive, remove, reschedule, edit, cancel]
+    routes![one, watch, find, run, archive, remove, reschedule, edit, duplicate, cancel]
 }

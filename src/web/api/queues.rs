@@ -7,7 +7,7 @@ use rocket_okapi::openapi;
 use serde::Serialize;
 
 use crate::broker::{
-    AggregationSet, DayStats, GroupPage, JobPage, QueueInfo, QueueMemory, QueueSummary,
+    AggregationSet, DayStats, GroupPage, JobPage, MinuteStats, QueueInfo, QueueMemory, QueueSummary,
 };
 use crate::error::Error;
 use crate::inspector::Filter;
@@ -119,6 +119,25 @@ pub(crate) async fn history(
     let days = number("days", days, 1, 90)?.unwrap_or(7);
     let days = u32::try_from(days).unwrap_or(u32::MAX);
     Ok(Json(History { days: queue.shown().history(&queue_name(name)?, days).await? }))
+}
+
+/// What happened in a queue lately.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLastHour"))]
+pub(crate) struct LastHour {
+    /// By minute, the oldest first; the last one is not over.
+    minutes: Vec<MinuteStats>,
+}
+
+/// # A queue's last hour
+///
+/// Attempts that ended and failed, and how many jobs were pending, by the minute. Workers of
+/// this crate note it: there is nothing before the first of them has.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-last-hour"))]
+#[get("/queues/<name>/minutes")]
+pub(crate) async fn minutes(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<LastHour> {
+    Ok(Json(LastHour { minutes: queue.shown().last_hour(&queue_name(name)?).await? }))
 }
 
 /// # A queue's memory
@@ -237,5 +256,5 @@ pub(crate) async fn aggregations(
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![list, one, remove, pause, resume, history, memory, jobs, groups, aggregations]
+    routes![list, one, remove, pause, resume, history, minutes, memory, jobs, groups, aggregations]
 }

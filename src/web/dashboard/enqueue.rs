@@ -1,8 +1,6 @@
 //! Enqueueing by hand: a form made from the job type's JSON Schema, or a field for JSON
 //! where it gives none, and the request that a program would send.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 use rocket::http::Status;
 use rocket::{Data, Route, State, get, post, routes};
@@ -14,8 +12,7 @@ use crate::error::Error;
 use crate::job::JobId;
 use crate::registry::Entry;
 use crate::web::JobQueue;
-use crate::web::api::enqueue::Schemas;
-use crate::web::api::registration::MOST_DELAY_SECONDS;
+use crate::web::api::enqueue::{Overrides, Schemas};
 use crate::web::api::{Asked, audit, read_bytes};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::{ActAccess, ViewAccess};
@@ -175,10 +172,8 @@ async fn submit(
         schemas.check(r#type, &value)?;
         let bytes = value.to_string().into_bytes();
         entry.check(&bytes).map_err(problem)?;
-        let mut draft = queue.enqueue_raw(r#type, Some(bytes)).options(entry.options.clone());
-        if let Some(seconds) = delay(&form).map_err(problem)? {
-            draft = draft.delay(Duration::from_secs(seconds));
-        }
+        let draft = queue.enqueue_raw(r#type, Some(bytes)).options(entry.options.clone());
+        let draft = overrides(&form).over(draft).map_err(|refused| refused.0)?;
         draft.await.map_err(problem)
     };
     let notice = match done.await {
@@ -191,14 +186,22 @@ async fn submit(
     form_page(queue, &reader, entry, &form, notice)
 }
 
-fn delay(form: &[(String, String)]) -> Result<Option<u64>, Error> {
-    let text = form.iter().find(|(name, _)| name == "delay_seconds").map(|(_, text)| text.trim());
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let seconds = text.parse::<u64>().ok().filter(|seconds| *seconds <= MOST_DELAY_SECONDS);
-    seconds.map(Some).ok_or_else(|| {
-        let most = MOST_DELAY_SECONDS;
-        Error::invalid(format!("delay_seconds: expected a whole number from 0 to {most}"))
-    })
+/// The fields that take the place of the job type's options, with their words.
+const OPTIONS: [(&str, &str, &str); 4] = [
+    ("queue", "キュー", "Queue"),
+    ("delay_seconds", "遅延時間（秒）", "Delay in seconds"),
+    ("max_retry", "最大リトライ回数", "Retries at most"),
+    ("unique_seconds", "一意ロック（秒）", "Unique for seconds"),
+];
+
+fn overrides(form: &[(String, String)]) -> Overrides<'_> {
+    let text = |name| Some(value_of(form, name).trim());
+    Overrides {
+        queue: text("queue"),
+        delay_seconds: text("delay_seconds"),
+        max_retry: text("max_retry"),
+        unique_seconds: text("unique_seconds"),
+    }
 }
 
 fn form_page(
@@ -218,10 +221,19 @@ fn form_page(
         (said(reader, &notice))
         form method="post" action={ (base) "/ui/enqueue/" (escaped(name)) } autocomplete="off" {
             (payload_fields(language, entry, form))
-            div.field {
-                label for="delay_seconds" { (say(language, "遅延時間（秒）", "Delay in seconds")) }
-                input #delay_seconds name="delay_seconds" inputmode="numeric" value=(value_of(form, "delay_seconds"));
-                p.hint { (say(language, "任意。空欄はジョブタイプの既定値。", "Optional; empty is the job type's own.")) }
+            fieldset {
+                legend { (say(language, "オプション", "Options")) }
+                p.hint { (say(language, "空欄はジョブタイプの既定値。", "Empty is the job type's own.")) }
+                div.options {
+                    @for (name, japanese, english) in OPTIONS {
+                        div.field {
+                            label for=(name) { (say(language, japanese, english)) }
+                            input #(name) name=(name) inputmode=[(name != "queue").then_some("numeric")]
+                                value=(value_of(form, name))
+                                placeholder=[(name == "queue").then_some(&entry.options.queue)];
+                        }
+                    }
+                }
             }
             button type="submit" { (say(language, "登録", "Enqueue")) }
         }
@@ -302,9 +314,14 @@ fn curl(base: &str, entry: &Entry, form: &[(String, String)]) -> String {
     let payload = payload(entry, form).map_or_else(|_| "{ … }".to_owned(), |json| json.to_string());
     let quoted = payload.replace('\'', "'\\''");
     let name = escaped(entry.job_type());
+    let given = OPTIONS.iter().map(|(option, _, _)| (option, value_of(form, option).trim()));
+    let given = given.filter(|(_, value)| !value.is_empty());
+    let query: Vec<String> =
+        given.map(|(option, value)| format!("{option}={}", escaped(value))).collect();
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     format!(
         "curl -X POST -H 'Content-Type: application/json' \\\n  -d '{quoted}' \\\n  \
-         \"$ORIGIN{base}/jobs/{name}\""
+         \"$ORIGIN{base}/jobs/{name}{query}\""
     )
 }
 

@@ -10,11 +10,10 @@ use rocket::http::Status;
 use rocket::{Route, get, routes};
 
 use super::layout::{self, Place, escaped, instant, say, state_word};
-use super::rows;
-use super::{Language, Page, Reader};
+use super::{Language, Page, Reader, rows, selected};
 use crate::broker::{JobRow, Page as ListPage};
 use crate::error::Error;
-use crate::inspector::Filter;
+use crate::inspector::{Filter, Inspector};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
@@ -41,16 +40,16 @@ const STATES: [JobState; 6] = [
 
 /// What is looked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Query {
+pub(super) struct Query {
     queues: Vec<String>,
     states: Vec<JobState>,
-    filter: Filter,
+    pub(super) filter: Filter,
     /// Words that mean nothing, as they were written.
     strange: Vec<String>,
 }
 
 impl Query {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut query = Self::default();
         let mut free: Vec<&str> = Vec::new();
         for word in text.split_whitespace() {
@@ -79,33 +78,36 @@ struct Found {
     more: Vec<(QueueName, JobState)>,
 }
 
-async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
-    let inspector = queue.shown();
+/// The lists of jobs that a search goes through, in its order. Jobs in groups have lists of
+/// their own.
+pub(super) async fn lists(
+    inspector: &Inspector,
+    query: &Query,
+) -> Result<Vec<(QueueName, JobState)>, Error> {
     let mut names = inspector.queues().await?;
     if !query.queues.is_empty() {
         names.retain(|name| query.queues.iter().any(|wanted| wanted == name.as_str()));
     }
     let states = if query.states.is_empty() { &STATES[..] } else { &query.states[..] };
+    let states = states.iter().filter(|state| **state != JobState::Aggregating);
+    Ok(states.flat_map(|state| names.iter().map(|name| (name.clone(), *state))).collect())
+}
+
+async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
+    let (inspector, began) = (queue.shown(), Instant::now());
     let mut found = Found { rows: Vec::new(), more: Vec::new() };
-    let (began, mut lists) = (Instant::now(), Vec::new());
-    for state in states {
-        lists.extend(names.iter().map(|name| (name, *state)));
-    }
-    for (nth, (name, state)) in lists.into_iter().enumerate() {
+    for (nth, (name, state)) in lists(&inspector, query).await?.into_iter().enumerate() {
         let room = MOST_ROWS - found.rows.len();
-        if state == JobState::Aggregating {
-            continue;
-        }
         if room == 0 || nth >= MOST_LISTS || began.elapsed() > PATIENCE {
-            found.more.push((name.clone(), state));
+            found.more.push((name, state));
             break;
         }
         let page = ListPage::default().size(u32::try_from(room).unwrap_or(1))?;
-        match inspector.jobs_where(name, state, &query.filter, &page).await {
+        match inspector.jobs_where(&name, state, &query.filter, &page).await {
             Ok(page) => {
                 found.rows.extend(page.rows);
                 if page.next.is_some() {
-                    found.more.push((name.clone(), state));
+                    found.more.push((name, state));
                 }
             }
             Err(error) if error.is_unavailable() => return Err(error),
@@ -116,21 +118,35 @@ async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
     Ok(found)
 }
 
-#[get("/ui/jobs?<q>")]
-async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader, q: Option<&str>) -> Page {
+#[get("/ui/jobs?<q>&<count>&<left>")]
+async fn show(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    reader: Reader,
+    q: Option<&str>,
+    count: Option<u64>,
+    left: Option<u64>,
+) -> Page {
     let text = q.unwrap_or_default().trim();
     let query = Query::parse(text);
     match search(queue, &query).await {
         Ok(found) => {
             let language = reader.language;
             let content = html! {
+                (layout::counted(language, count))
+                @if let Some(left) = left.filter(|left| *left > 0) {
+                    div.notice.bad role="status" {
+                        p { (left) " " (say(language, "件は状態が変わったため、そのままです。", "are left as they are: their state does not allow it.")) }
+                    }
+                }
                 (form(&reader, text))
                 @for word in &query.strange {
                     div.notice.bad role="alert" {
                         p { code { (word) } " " (say(language, "という状態はありません。", "names no state.")) }
                     }
                 }
-                (rows::table(&reader, queue.now(), None, &found.rows))
+                (rows::choice(&reader, queue.now(), &found.rows, selected::FORM))
+                @if !found.rows.is_empty() { (selected::buttons(&reader, text)) }
                 (more(&reader, &query.filter, &found))
             };
             let title = say(language, "ジョブ検索", "Jobs");

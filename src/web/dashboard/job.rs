@@ -8,8 +8,8 @@ use rocket::http::Status;
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, get, post, routes};
 
-use super::layout::{self, Place, escaped, instant, say, state_word};
-use super::{Language, Page, Reader};
+use super::layout::{self, Place, escaped, fact, instant, say, state_word};
+use super::{Language, Page, Reader, rows};
 use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Cancelled;
@@ -64,7 +64,6 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
         escaped(job.queue.as_str()),
         escaped(job.id.as_str())
     );
-    let fact = |label: &str, value: Markup| html! { div { dt { (label) } dd { (value) } } };
     let time = |at: Option<Timestamp>| instant(language, now, at);
     html! {
         div.card.facts {
@@ -109,6 +108,7 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
         @if !job.last_error.is_empty() {
             section { h2 { (say(language, "最後のエラー", "Last error")) } pre.bad { (job.last_error) } }
         }
+        (timeline(language, now, info))
         section {
             h2 { (say(language, "ペイロード", "Payload")) }
             pre { (pretty(job.payload_bytes())) }
@@ -122,6 +122,57 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
             section {
                 h2 { (say(language, "ヘッダー", "Headers")) }
                 div.card.facts { dl { @for (name, value) in &job.headers { (fact(name, html! { code { (value) } })) } } }
+            }
+        }
+    }
+}
+
+/// What happened to it and what will, the oldest first, as far as that is kept.
+fn timeline(language: Language, now: Timestamp, info: &JobInfo) -> Markup {
+    let job = &info.job;
+    let mut events: Vec<(Timestamp, Markup)> = Vec::new();
+    for failure in &info.failures {
+        events.push((
+            failure.at,
+            html! {
+                @match language {
+                    Language::Japanese => { (failure.attempt) "回目の試行が失敗" }
+                    Language::English => { "Attempt " (failure.attempt) " failed" }
+                }
+                @let line = rows::short(&failure.error);
+                @if line == failure.error { ": " code { (line) } } @else {
+                    details { summary { code { (line) } } pre.bad { (failure.error) } }
+                }
+            },
+        ));
+    }
+    // Of a worker that keeps no list, the last one is known.
+    if let (true, Some(at)) = (info.failures.is_empty(), job.last_failed_at) {
+        events.push((at, html! { (say(language, "試行が失敗", "An attempt failed")) }));
+    }
+    let mut note = |at: Option<Timestamp>, japanese, english| {
+        if let Some(at) = at {
+            events.push((at, html! { (say(language, japanese, english)) }));
+        }
+    };
+    note(info.pending_since, "待機開始", "In line");
+    note(info.worker.as_ref().and_then(|worker| worker.started), "試行を開始", "Attempt began");
+    note(info.grouped_since, "グループに参加", "Joined its group");
+    note(info.archived_at, "アーカイブ", "Archived");
+    note(job.completed_at, "完了", "Completed");
+    note(info.due, "次の試行", "Due");
+    note(job.deadline, "期限", "Deadline");
+    note(info.expires, "削除予定", "Removed");
+    events.sort_by_key(|(at, _)| *at);
+    html! {
+        @if events.len() > 1 || !info.failures.is_empty() {
+            section {
+                h2 { (say(language, "経過", "Timeline")) }
+                ol.timeline {
+                    @for (at, what) in &events {
+                        li class=[(*at > now).then_some("later")] { (instant(language, now, Some(*at))) div { (what) } }
+                    }
+                }
             }
         }
     }
@@ -160,6 +211,7 @@ fn actions(language: Language, here: &str, state: JobState) -> Markup {
         @if matches!(state, Pending | Scheduled | Retry | Completed | Aggregating) {
             (layout::button(&to("archive"), say(language, "アーカイブ", "Archive"), None))
         }
+        (layout::button(&to("duplicate"), say(language, "複製", "Duplicate"), None))
         @if state != Active {
             (layout::button(&to("delete"), say(language, "削除", "Delete"), Some(say(
                 language,
@@ -242,9 +294,15 @@ async fn act(
     form: Option<Form<Details<'_>>>,
 ) -> Result<Redirect, Page> {
     let base = &reader.base;
+    // Where a job was made of it: that one.
+    let mut made = None;
     let done = async {
         let (inspector, known, job) = (queue.shown(), QueueName::new(name)?, JobId::new(id)?);
         match verb {
+            "duplicate" => {
+                made = Some(inspector.duplicate(&known, &job).await?);
+                Ok(())
+            }
             "run" => inspector.run(&known, &job).await,
             "archive" => inspector.archive(&known, &job).await,
             "delete" => inspector.delete(&known, &job).await,
@@ -281,6 +339,7 @@ async fn act(
     match done.await {
         Ok(()) => {
             audit(&asked, verb, name, id);
+            let id = made.as_ref().map_or(id, JobId::as_str);
             let (name, id) = (escaped(name), escaped(id));
             Ok(layout::back(match verb {
                 "delete" => format!("{base}/ui/queues/{name}?done=delete"),

@@ -19,9 +19,12 @@ pub(super) enum Place {
     Overview,
     Jobs,
     Failures,
-    Enqueue,
+    Scheduled,
     Schedules,
+    Groups,
     Servers,
+    Store,
+    Enqueue,
     /// A page below one of these.
     Elsewhere,
 }
@@ -57,9 +60,12 @@ pub(super) fn page(
                 (link(Place::Overview, "/ui", say(language, "概要", "Overview")))
                 (link(Place::Jobs, "/ui/jobs", say(language, "ジョブ検索", "Jobs")))
                 (link(Place::Failures, "/ui/failures", say(language, "失敗", "Failures")))
-                (link(Place::Enqueue, "/ui/enqueue", say(language, "登録", "Enqueue")))
+                (link(Place::Scheduled, "/ui/scheduled", say(language, "予定", "Scheduled")))
                 (link(Place::Schedules, "/ui/schedules", say(language, "定期実行", "Periodic")))
+                (link(Place::Groups, "/ui/groups", say(language, "グループ", "Groups")))
                 (link(Place::Servers, "/ui/servers", say(language, "ワーカー", "Workers")))
+                (link(Place::Store, "/ui/store", say(language, "ストア", "Store")))
+                (link(Place::Enqueue, "/ui/enqueue", say(language, "登録", "Enqueue")))
                 @if config.register_route {
                     a href={ (base) "/ui/register" } { (say(language, "参考コード", "Reference job")) }
                 }
@@ -100,10 +106,28 @@ pub(super) fn notice(language: Language, done: Option<&str>) -> Markup {
         Some("edit") => ("ペイロードを変更しました。", "The payload is changed."),
         Some("pause") => ("キューを停止しました。", "The queue is paused."),
         Some("resume") => ("キューを再開しました。", "The queue is resumed."),
+        Some("duplicate") => ("このジョブを複製しました。", "This is the duplicate."),
+        Some("repair") => ("修復しました。", "What could be mended is mended."),
         Some("fire") => ("ジョブを登録しました。", "A job is enqueued."),
         _ => return html! {},
     };
     html! { div.notice.good role="status" { p { (say(language, words.0, words.1)) } } }
+}
+
+/// How many jobs an action was carried out on.
+pub(super) fn counted(language: Language, count: Option<u64>) -> Markup {
+    html! {
+        @if let Some(count) = count {
+            div.notice.good role="status" {
+                p { (count) " " (say(language, "件のジョブを処理しました。", "jobs done.")) }
+            }
+        }
+    }
+}
+
+/// A name and a value, within a `dl`.
+pub(super) fn fact(label: &str, value: Markup) -> Markup {
+    html! { div { dt { (label) } dd { (value) } } }
 }
 
 /// A button that does something. What cannot be undone opens first and asks again.

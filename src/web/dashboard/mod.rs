@@ -2,8 +2,11 @@
 //! Japanese and English; with scripts they follow what happens. What may run in a page is settled by one header here;
 //! what a page shows is `view`'s matter.
 
+mod bulk;
+mod charts;
 mod enqueue;
 mod explorer;
+mod groups;
 mod job;
 mod layout;
 mod live;
@@ -11,6 +14,9 @@ mod overview;
 mod queue;
 pub(crate) mod register;
 mod rows;
+mod scheduled;
+mod selected;
+mod store;
 mod system;
 pub(crate) mod view;
 
@@ -33,16 +39,21 @@ pub(crate) struct Page(pub Status, pub Markup);
 
 impl<'r> Responder<'r, 'static> for Page {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        Response::build_from(self.1.into_string().respond_to(request)?)
-            .status(self.0)
-            .header(ContentType::HTML)
-            .header(Header::new("Content-Security-Policy", CONTENT_SECURITY_POLICY))
-            // Not `no-referrer`: browsers would send forms with `Origin: null`.
-            .header(Header::new("Referrer-Policy", "same-origin"))
-            .header(Header::new("Cache-Control", "no-store"))
-            .header(Header::new("Vary", "Accept-Language"))
-            .ok()
+        let page = sent_as_page(self.1.into_string().respond_to(request)?)?;
+        Response::build_from(page).status(self.0).ok()
     }
+}
+
+/// The answer with what all pages are sent with.
+fn sent_as_page(answer: Response<'_>) -> response::Result<'_> {
+    Response::build_from(answer)
+        .header(ContentType::HTML)
+        .header(Header::new("Content-Security-Policy", CONTENT_SECURITY_POLICY))
+        // Not `no-referrer`: browsers would send forms with `Origin: null`.
+        .header(Header::new("Referrer-Policy", "same-origin"))
+        .header(Header::new("Cache-Control", "no-store"))
+        .header(Header::new("Vary", "Accept-Language"))
+        .ok()
 }
 
 /// A file of the crate's own.
@@ -79,10 +90,15 @@ pub(crate) fn routes(with_register: bool) -> Vec<Route> {
     for more in [
         overview::routes,
         explorer::routes,
+        selected::routes,
+        scheduled::routes,
         queue::routes,
+        bulk::routes,
+        groups::routes,
         job::routes,
         enqueue::routes,
         system::routes,
+        store::routes,
         live::routes,
     ] {
         routes.extend(more());

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::Reader;
 use super::layout::{escaped, instant, say, state_word};
+use super::selected::place_of;
 use crate::broker::{JobInfo, JobRow};
 use crate::job::JobState;
 use crate::time::Timestamp;
@@ -14,6 +15,21 @@ pub(super) fn table(
     now: Timestamp,
     state: Option<JobState>,
     rows: &[JobRow],
+) -> Markup {
+    draw(reader, now, state, rows, None)
+}
+
+/// The same, with a box in each row for this form.
+pub(super) fn choice(reader: &Reader, now: Timestamp, rows: &[JobRow], form: &str) -> Markup {
+    draw(reader, now, None, rows, Some(form))
+}
+
+fn draw(
+    reader: &Reader,
+    now: Timestamp,
+    state: Option<JobState>,
+    rows: &[JobRow],
+    form: Option<&str>,
 ) -> Markup {
     let language = reader.language;
     if rows.is_empty() {
@@ -42,6 +58,12 @@ pub(super) fn table(
                     @for row in rows {
                         tr {
                             th scope="row" {
+                                @if let Some(form) = form {
+                                    input.choice type="checkbox" name="job" form=(form)
+                                        value=(place_of(queue_of(row), row.id().as_str()))
+                                        aria-label={ (say(language, "選択", "Select")) " " (row.id()) };
+                                    " "
+                                }
                                 a href={ (reader.base) "/ui/jobs/" (escaped(queue_of(row))) "/" (escaped(row.id().as_str())) } {
                                     code { (row.id()) }
                                 }

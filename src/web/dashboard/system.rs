@@ -6,8 +6,8 @@ use rocket::response::Redirect;
 use rocket::{Route, get, post, routes};
 
 use super::layout::{self, Place, escaped, instant, say};
-use super::{Language, Page, Reader};
-use crate::broker::{EntryInfo, Servers, StoreInfo};
+use super::{Page, Reader};
+use crate::broker::{EntryInfo, Servers};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::{Asked, audit};
@@ -16,17 +16,10 @@ use crate::web::origin::SameOrigin;
 
 #[get("/ui/servers")]
 async fn servers(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
-    let inspector = queue.shown();
-    let found = async { Ok((inspector.servers().await?, inspector.store().await?)) };
-    match found.await {
-        Ok((servers, store)) => {
-            let language = reader.language;
-            let content = html! {
-                (workers(&reader, queue.now(), &servers))
-                h2 { (say(language, "ストア", "Store")) }
-                (health(language, &store))
-            };
-            let title = say(language, "ワーカー", "Workers");
+    match queue.shown().servers().await {
+        Ok(servers) => {
+            let content = workers(&reader, queue.now(), &servers);
+            let title = say(reader.language, "ワーカー", "Workers");
             Page(Status::Ok, layout::page(&reader, queue, Place::Servers, title, content))
         }
         Err(error) => layout::trouble(&reader, queue, &error),
@@ -77,29 +70,6 @@ fn workers(reader: &Reader, now: Timestamp, servers: &Servers) -> Markup {
                         }
                         " " (instant(language, now, job.started))
                     }
-                }
-            }
-        }
-    }
-}
-
-fn health(language: Language, store: &StoreInfo) -> Markup {
-    let fact = |label: &str, value: Option<String>| {
-        html! { @if let Some(value) = value { div { dt { (label) } dd { (value) } } } }
-    };
-    let megabytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    html! {
-        div.card.facts {
-            p { (store.description) }
-            @for node in &store.nodes {
-                dl {
-                    (fact(say(language, "アドレス", "Address"), node.address.clone()))
-                    (fact("Redis", node.version.clone()))
-                    (fact(say(language, "役割", "Role"), node.role.clone()))
-                    (fact(say(language, "使用メモリー", "Memory"), node.used_memory.map(megabytes)))
-                    (fact(say(language, "上限", "At most"), node.max_memory.filter(|bytes| *bytes > 0).map(megabytes)))
-                    (fact(say(language, "退去ポリシー", "Eviction"), node.eviction_policy.clone()))
-                    (fact(say(language, "接続数", "Clients"), node.clients.map(|clients| clients.to_string())))
                 }
             }
         }

@@ -1,4 +1,5 @@
--- Purpose: removes completed jobs whose retention is over.
+-- Purpose: removes completed jobs whose retention is over, and notes once a minute how
+-- far the counters are.
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
@@ -6,7 +7,11 @@
 --
 -- Returns  now, how many were removed
 --
--- The same as Asynq's, with the number as an argument.
+-- Differs from Asynq:
+-- * the number is an argument;
+-- * Q:x:minutes has for each of the last minutes what was processed and failed until it
+--   began, as far as a worker was there, and how many jobs were pending. It goes two hours
+--   after the last worker.
 
 local COMPLETED = Q .. 'completed'
 local ids = redis.call('ZRANGEBYSCORE', COMPLETED, '-inf', whole(now_s), 'LIMIT', 0,
@@ -14,5 +19,21 @@ local ids = redis.call('ZRANGEBYSCORE', COMPLETED, '-inf', whole(now_s), 'LIMIT'
 for _, id in ipairs(ids) do
   redis.call('DEL', Q .. 't:' .. id)
   redis.call('ZREM', COMPLETED, id)
+end
+
+local MINUTES = Q .. 'x:minutes'
+local minute = math.floor(now_s / 60)
+local field = whole(minute % 90)
+local known = redis.pcall('HGET', MINUTES, field)
+local prefix = whole(minute) .. ' '
+if known == false or type(known) == 'string' and string.sub(known, 1, #prefix) ~= prefix then
+  local function counter(name)
+    local value = redis.pcall('GET', Q .. name)
+    return type(value) == 'string' and string.match(value, '^%d+$') or '0'
+  end
+  local waiting = redis.pcall('LLEN', KEYS[1])
+  redis.call('HSET', MINUTES, field, prefix .. counter('processed') .. ' ' .. counter('failed')
+    .. ' ' .. (type(waiting) == 'number' and waiting or 0))
+  redis.call('EXPIRE', MINUTES, 7200)
 end
 return {now, #ids}

@@ -4,7 +4,7 @@
 -- ARGV[1]  now
 -- ARGV[2]  id
 --
--- Returns  now, and where there is such a job its row
+-- Returns  now, and where there is such a job its row and x_failures or empty
 
 local id = ARGV[2]
 local task = redis.call('HMGET', Q .. 't:' .. id, 'msg', 'state', 'group')
@@ -17,4 +17,5 @@ elseif state == 'aggregating' and task[3] then
 end
 local answer = {now}
 add_row(answer, id, state, score)
+answer[#answer + 1] = redis.call('HGET', Q .. 't:' .. id, 'x_failures') or ''
 return answer

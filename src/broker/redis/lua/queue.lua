@@ -6,7 +6,8 @@
 -- Returns  now, pending, active, scheduled, retry, archived, completed,
 --          number of groups, pending_since of the next pending job or empty, 1 if paused, what
 --          Q:paused holds or empty, processed, failed, processed today, failed
---          today (the last five as text, because they may exceed a double)
+--          today (the last five as text, because they may exceed a double), when the
+--          next scheduled or retried job is due in microseconds or -1
 --
 -- Differs from Asynq: no memory figures; the jobs in groups are counted by
 -- group_sizes, so that the number of groups cannot block the server.
@@ -18,6 +19,17 @@ local next_id = redis.call('LINDEX', KEYS[1], -1)
 local since = next_id and redis.pcall('HGET', Q .. 't:' .. next_id, 'pending_since')
 local paused = redis.pcall('GET', Q .. 'paused')
 local day = utc_day(now_s)
+-- The exact time is another job's only where one of Go's is due in the same second.
+local due = -1
+local exact = tonumber(redis.call('ZRANGE', Q .. 'x:due', 0, 0, 'WITHSCORES')[2])
+for _, state in ipairs({'scheduled', 'retry'}) do
+  local score = tonumber(redis.call('ZRANGE', Q .. state, 0, 0, 'WITHSCORES')[2])
+  if score then
+    local at = bounded(score * SECOND)
+    if exact and shown(exact) == score then at = exact end
+    if due < 0 or at < due then due = at end
+  end
+end
 return {
   now,
   redis.call('LLEN', KEYS[1]), redis.call('LLEN', Q .. 'active'),
@@ -28,4 +40,5 @@ return {
   redis.call('EXISTS', Q .. 'paused'), type(paused) == 'string' and paused or '',
   counter('processed'), counter('failed'),
   counter('processed:' .. day), counter('failed:' .. day),
+  due,
 }

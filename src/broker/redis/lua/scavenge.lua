@@ -18,7 +18,7 @@ local T = Q .. 't:'
 local KEPT = {
   pending = true, active = true, lease = true, scheduled = true, retry = true, archived = true,
   completed = true, groups = true, aggregation_sets = true, paused = true, ['x:due'] = true,
-  ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true,
+  ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true, ['x:minutes'] = true,
   ['x:removing'] = true,
 }
 

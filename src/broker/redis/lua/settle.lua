@@ -3,13 +3,14 @@
 --
 -- What is said of a queue's jobs is
 --   how many are done: they are removed, have no lock, and count as processed; their
---   ids; their owners; how many others there are, and of each nine values:
+--   ids; their owners; how many others there are, and of each ten values:
 --          id, owner or empty, end of the lease as the caller knows it,
 --          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
 --          new message or empty to keep it, microseconds (delay of retry and
 --          snooze, retention of complete), 1 if there is a result, the result,
 --          key of the unique lock to release or empty: where the job would wait,
---          the one that archiving it releases
+--          the one that archiving it releases,
+--          how the attempt failed as a line for x_failures, or empty
 --
 -- Answers for each, the done ones first,
 --          1 (done), 2 (archived or 3 deleted instead, as an operator wanted) or
@@ -31,11 +32,15 @@
 -- * what an operator wants of a job (x_cancel) is done to it here where its attempt
 --   ended before it was told: nobody is to wait for it as long as a retry does;
 -- * reclaim (the worker vanished) makes the job the next one and counts the loss
---   in x_lost, where Asynq's recoverer counts a retry and waits.
+--   in x_lost, where Asynq's recoverer counts a retry and waits;
+-- * x_failures keeps how the last attempts failed, a line each.
 
 -- An attempt that ends as one of these leaves the job to be taken again.
 local WAITS = {retry = true, snooze = true, requeue = true, reclaim = true}
 local WISHES = {archive = 2, delete = 3}
+
+-- So many failures of a job are kept.
+local FAILURES = 10
 
 -- Beyond this a counter begins anew, as Asynq's do at the end of an integer.
 local FULL = 9223372036854000000
@@ -112,6 +117,7 @@ local function read_other(plan, at, otherwise, answer)
   local job = {
     id = ARGV[at], kind = ARGV[at + 3], msg = ARGV[at + 4], time = tonumber(ARGV[at + 5]),
     result = ARGV[at + 6] == '1' and ARGV[at + 7], lock = ARGV[at + 8],
+    failure = ARGV[at + 9],
   }
   local id, done = job.id, otherwise
   local task =
@@ -155,7 +161,7 @@ local function read_settlements(at, otherwise, answer)
     expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due', 'x:grouped')
     for _ = 1, number do
       read_other(plan, at, otherwise, answer)
-      at = at + 9
+      at = at + 10
     end
   end
   if plan.processed > 0 then plan.counters = read_counters(plan.failed > 0) end
@@ -210,6 +216,12 @@ local function settle_other(job, most_archived, archive_age, gone)
     set('state', 'pending')
     set('pending_since', now_ns())
     if kind == 'reclaim' then set('x_lost', job.losses + 1) end
+  end
+  if job.failure ~= '' then
+    local failures = (redis.call('HGET', task, 'x_failures') or '') .. job.failure .. '\n'
+    local _, lines = string.gsub(failures, '\n', '')
+    for _ = FAILURES + 1, lines do failures = string.match(failures, '\n(.*)$') end
+    set('x_failures', failures)
   end
   redis.call('HSET', task, unpack(fields))
   -- Whatever was wanted has been done.

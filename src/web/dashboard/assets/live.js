@@ -13,6 +13,7 @@
     paused || document.hidden || document.querySelector('main details[open]') ||
     // A form, or what became of one, which no fetching brings back.
     document.querySelector('[data-content] form[method="post"]:not(.action)') ||
+    document.querySelector('[data-content] input.choice:checked') ||
     /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? '') ||
     String(document.getSelection()) !== '';
   const refresh = async () => {

@@ -1,0 +1,115 @@
+//! Numbers over time as bars: drawn on the server, read without colour and scripts.
+
+use maud::{Markup, html};
+
+use super::Language;
+use super::layout::say;
+use crate::broker::{DayStats, MinuteStats};
+use crate::time::Timestamp;
+
+const WIDTH: usize = 20;
+const HEIGHT: u64 = 80;
+
+/// One bar: when, how much, and what part of it is bad.
+pub(super) struct Bar {
+    pub when: String,
+    pub all: u64,
+    pub bad: u64,
+}
+
+/// Bars from left to right below a caption; nothing where all are empty. The numbers are
+/// there in words too, for whoever cannot see them.
+pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
+    let most = bars.iter().map(|bar| bar.all).max().unwrap_or_default();
+    let (Some(first), Some(last), true) = (bars.first(), bars.last(), most > 0) else {
+        return html! {};
+    };
+    let high = |count: u64| (u128::from(count) * u128::from(HEIGHT)).div_ceil(u128::from(most));
+    let sum = |of: fn(&Bar) -> u64| bars.iter().map(of).fold(0_u64, u64::saturating_add);
+    let (all, bad) = (sum(|bar| bar.all), sum(|bar| bar.bad));
+    let total = match (language, bad) {
+        (Language::Japanese, 0) => format!("合計 {all}、最大 {most}"),
+        (Language::Japanese, _) => format!("合計 {all}（失敗 {bad}）、最大 {most}"),
+        (Language::English, 0) => format!("{all} in all, {most} at most"),
+        (Language::English, _) => format!("{all} in all, {bad} failed, {most} at most"),
+    };
+    html! {
+        figure.card.chart {
+            figcaption { span { (caption) } span { (total) } }
+            svg viewBox={ "0 0 " (bars.len() * WIDTH) " " (HEIGHT) } role="img"
+                aria-label={ (caption) ": " (total) } preserveAspectRatio="none" {
+                @for (nth, bar) in bars.iter().enumerate() {
+                    @if bar.all > 0 {
+                        g {
+                            title {
+                                (bar.when) ": " (bar.all)
+                                @if bar.bad > 0 { ", " (say(language, "失敗", "failed")) " " (bar.bad) }
+                            }
+                            rect.ended x=(nth * WIDTH + 2) width=(WIDTH - 4)
+                                y=(u128::from(HEIGHT) - high(bar.all)) height=(high(bar.all)) {}
+                            @if bar.bad > 0 {
+                                rect.failed x=(nth * WIDTH + 2) width=(WIDTH - 4)
+                                    y=(u128::from(HEIGHT) - high(bar.bad)) height=(high(bar.bad)) {}
+                            }
+                        }
+                    }
+                }
+            }
+            div.ends { span { (first.when) } span { (last.when) } }
+        }
+    }
+}
+
+/// An instant as the time of day in UTC.
+pub(super) fn clock(at: Timestamp) -> String {
+    let minute = at.as_secs().div_euclid(60).rem_euclid(1440);
+    format!("{:02}:{:02} UTC", minute / 60, minute % 60)
+}
+
+/// Attempts of the last hour, by the minute, this one at the right.
+pub(super) fn hour(language: Language, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
+    let this = now.as_secs().div_euclid(60);
+    let bar = |ago: i64| {
+        let at = Timestamp::from_secs((this - ago) * 60);
+        let found = minutes.iter().find(|minute| minute.at == at);
+        let (all, bad) = found.map_or((0, 0), |minute| (minute.processed, minute.failed));
+        Bar { when: clock(at), all, bad }
+    };
+    let caption = say(language, "直近1時間の処理数", "Attempts in the last hour");
+    bars(language, caption, &(0..60).rev().map(bar).collect::<Vec<_>>())
+}
+
+/// Attempts by UTC day, today at the right.
+pub(super) fn days(language: Language, days: &[DayStats]) -> Markup {
+    let bar = |day: &DayStats| Bar { when: day.date.clone(), all: day.processed, bad: day.failed };
+    let caption = match language {
+        Language::Japanese => format!("直近{}日の処理数", days.len()),
+        Language::English => format!("Attempts in the last {} days", days.len()),
+    };
+    bars(language, &caption, &days.iter().rev().map(bar).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(all: u64, bad: u64) -> Bar {
+        Bar { when: "now".into(), all, bad }
+    }
+
+    #[test]
+    fn empty_charts_are_left_out_and_others_say_their_sums() {
+        assert_eq!(bars(Language::English, "c", &[bar(0, 0)]).into_string(), "");
+        assert_eq!(bars(Language::English, "c", &[]).into_string(), "");
+        let drawn = bars(Language::English, "c", &[bar(2, 1), bar(4, 0)]).into_string();
+        assert!(drawn.contains("6 in all, 1 failed, 4 at most"), "{drawn}");
+        // Neither does a small number vanish nor a large one overflow.
+        let drawn = bars(Language::English, "c", &[bar(u64::MAX, 1)]).into_string();
+        assert!(drawn.contains(r#"height="80""#) && drawn.contains(r#"height="1""#), "{drawn}");
+    }
+
+    #[test]
+    fn a_time_of_day_is_told_in_utc() {
+        assert_eq!(clock(Timestamp::from_secs(86_400 + 3 * 3600 + 7 * 60 + 59)), "03:07 UTC");
+    }
+}
