@@ -2,157 +2,26 @@
 //! listens. Screenshots go to `target/screenshots/`.
 #![cfg(feature = "dashboard")]
 
-use std::path::Path;
-use std::process::Stdio;
+#[path = "support/browser.rs"]
+mod browser;
+mod support;
+
 use std::time::Duration;
 
+use browser::{Browser, PLAIN, Settings, pages_of};
+use fantoccini::Locator;
 use fantoccini::key::Key;
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
-use rocket::fairing::AdHoc;
 use rocket_jobqueue::{
-    Draft, Job, JobError, JobQueue, JobQueueFairing, JobState, Page, Periodic, QueueName,
+    Draft, Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobRecord, JobState, Page,
+    Periodic, QueueName, RetryPolicy,
 };
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 
 /// An application on a free port; the address of its pages.
 async fn pages() -> String {
     pages_of(JobQueue::fairing().memory()).await.0
-}
-
-/// The same with this queue, and its handle.
-async fn pages_of(fairing: JobQueueFairing) -> (String, JobQueue) {
-    let figment = rocket::Config::figment()
-        .merge(("log_level", "off"))
-        .merge(("address", "127.0.0.1"))
-        .merge(("port", 0))
-        .merge(("jobqueue.allow_memory_in_release", true));
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let rocket =
-        rocket::custom(figment).attach(fairing).attach(AdHoc::on_liftoff("port", |rocket| {
-            let queue = rocket.state::<JobQueue>().unwrap().clone();
-            Box::pin(async move { tell.send((rocket.config().port, queue)).unwrap() })
-        }));
-    tokio::spawn(rocket.launch());
-    let (port, queue) = told.recv().await.expect("the application listens");
-    (format!("http://127.0.0.1:{port}/api/dm-jobqueue/ui"), queue)
-}
-
-/// How a person's browser is set.
-#[derive(Clone, Copy)]
-struct Settings {
-    language: &'static str,
-    dark: bool,
-    phone: bool,
-    scripts: bool,
-}
-
-const PLAIN: Settings = Settings { language: "en", dark: false, phone: false, scripts: true };
-
-struct Browser {
-    client: Client,
-    // Killed when dropped; the session is closed before.
-    _driver: Child,
-    _profile: TempDir,
-}
-
-impl Browser {
-    async fn open(settings: Settings) -> Self {
-        let (driver, port) = start_driver().await;
-        let profile = TempDir::new().expect("a temporary folder");
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities(settings, profile.path()))
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .expect("Chromium starts: these tests need Debian's package `chromium`");
-        Self { client, _driver: driver, _profile: profile }
-    }
-
-    async fn close(self) {
-        self.client.close().await.expect("the browser closes");
-    }
-
-    async fn see(&self, css: &str) -> String {
-        let found =
-            self.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::Css(css));
-        let element = found.await.unwrap_or_else(|error| panic!("{css}: {error}"));
-        element.text().await.expect("an element has text")
-    }
-
-    async fn value(&self, css: &str) -> String {
-        let element = self.client.find(Locator::Css(css)).await.expect("an input");
-        element.prop("value").await.expect("a property").unwrap_or_default()
-    }
-
-    /// Types where the focus is, as a person without a mouse does.
-    async fn keys(&self, keys: &str) {
-        let focused = self.client.active_element().await.expect("something has the focus");
-        focused.send_keys(keys).await.expect("keys are taken");
-    }
-
-    async fn tab(&self) {
-        self.keys(&Key::Tab.to_string()).await;
-    }
-
-    async fn shoot(&self, name: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
-        std::fs::create_dir_all(&folder).expect("a folder for screenshots");
-        let image = self.client.screenshot().await.expect("a screenshot");
-        std::fs::write(folder.join(format!("{name}.png")), image).expect("the screenshot is kept");
-    }
-}
-
-/// chromedriver on a free port of its own choice.
-async fn start_driver() -> (Child, u16) {
-    let mut driver = Command::new("chromedriver")
-        .arg("--port=0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("chromedriver starts: these tests need Debian's package `chromium-driver`");
-    let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
-    while let Some(line) = lines.next_line().await.expect("chromedriver speaks") {
-        if let Some((_, port)) = line.split_once("successfully on port ") {
-            let port = port.trim_end_matches('.').parse().expect("a port");
-            return (driver, port);
-        }
-    }
-    panic!("chromedriver ended without a port");
-}
-
-fn capabilities(settings: Settings, profile: &Path) -> serde_json::Map<String, Value> {
-    let scheme = if settings.dark { 0 } else { 1 };
-    let args = [
-        "--headless".to_owned(),
-        "--no-sandbox".to_owned(),
-        "--disable-gpu".to_owned(),
-        "--disable-dev-shm-usage".to_owned(),
-        "--no-first-run".to_owned(),
-        "--disable-background-networking".to_owned(),
-        "--disable-component-update".to_owned(),
-        "--disable-sync".to_owned(),
-        "--window-size=1100,950".to_owned(),
-        format!("--user-data-dir={}", profile.display()),
-        format!("--accept-lang={}", settings.language),
-        format!("--blink-settings=preferredColorScheme={scheme}"),
-    ];
-    let mut prefs = json!({ "intl.accept_languages": settings.language });
-    if !settings.scripts {
-        prefs["profile.managed_default_content_settings.javascript"] = json!(2);
-    }
-    let mut options = json!({ "args": args, "prefs": prefs });
-    if settings.phone {
-        let metrics = json!({ "width": 390, "height": 844, "pixelRatio": 2 });
-        options["mobileEmulation"] = json!({ "deviceMetrics": metrics });
-    }
-    json!({ "goog:chromeOptions": options }).as_object().cloned().expect("an object")
 }
 
 #[rstest]
@@ -293,79 +162,6 @@ async fn operated() -> (String, JobQueue) {
             return (pages, queue);
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-impl Browser {
-    async fn open_page(&self, address: &str) {
-        self.client.goto(address).await.expect("the page opens");
-    }
-
-    /// Pages stay as they are from here on: whoever fills in a form has its focus, but a
-    /// driver's words come between two looks.
-    async fn hold_still(&self) {
-        self.click("[data-live]").await;
-        self.until("[data-live]", "Paused").await;
-    }
-
-    async fn click(&self, css: &str) {
-        let mut last = None;
-        for _ in 0..200 {
-            // A page that follows may take it away in between.
-            match self.client.find(Locator::Css(css)).await {
-                Ok(element) => match element.click().await {
-                    Ok(()) => return,
-                    Err(error) => last = Some(error),
-                },
-                Err(error) => last = Some(error),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{css}: {last:?}");
-    }
-
-    /// Opens what is folded until this is seen in it: the page may be made anew meanwhile.
-    async fn unfold(&self, summary: &str, inner: &str) {
-        for _ in 0..20 {
-            self.click(summary).await;
-            if let Ok(element) = self.client.find(Locator::Css(inner)).await
-                && element.is_displayed().await.unwrap_or(false)
-            {
-                return;
-            }
-        }
-        panic!("{inner} stays hidden in {summary}");
-    }
-
-    async fn count(&self, css: &str) -> usize {
-        self.client.find_all(Locator::Css(css)).await.unwrap().len()
-    }
-
-    /// Waits for the page that a click leads to: until this element has this text.
-    async fn until(&self, css: &str, text: &str) {
-        let mut found = String::new();
-        for _ in 0..500 {
-            // It may vanish between two questions.
-            if let Ok(element) = self.client.find(Locator::Css(css)).await {
-                found = element.text().await.unwrap_or_default();
-            }
-            if found.contains(text) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("{css}: expected {text:?}, found {found:?}");
-    }
-
-    /// The same for so many of them.
-    async fn until_count(&self, css: &str, expected: usize) {
-        for _ in 0..500 {
-            if self.count(css).await == expected {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("{css}: expected {expected}, found {}", self.count(css).await);
     }
 }
 
@@ -588,5 +384,250 @@ async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
 
     browser.open_page(&format!("{pages}/find?id=nobody")).await;
     browser.until("main .card", "No job has this id.").await;
+    browser.close().await;
+}
+
+/// Fails twice, then succeeds and is kept.
+#[derive(Serialize, Deserialize)]
+struct Flaky;
+
+impl Job for Flaky {
+    const TYPE: &'static str = "report:build";
+
+    fn options() -> JobOptions {
+        JobOptions::new().retention(Duration::from_secs(3600))
+    }
+
+    fn retry_policy() -> Option<RetryPolicy> {
+        Some(RetryPolicy::new(|_| Duration::from_millis(1)))
+    }
+}
+
+async fn flaky(_job: Flaky, context: JobContext) -> Result<Value, JobError> {
+    match context.attempt() {
+        1 => Err(JobError::failed("the database is away\nconnection refused (os error 111)")),
+        2 => Err(JobError::failed("timed out")),
+        _ => Ok(json!({ "pages": 12 })),
+    }
+}
+
+/// Jobs in all states and what a person has to look after.
+async fn busy() -> (String, JobQueue) {
+    let fairing = JobQueue::fairing()
+        .memory()
+        .handle(mail)
+        .handle(flaky)
+        .aggregate(async |_group: String, _jobs: Vec<JobRecord>| {
+            Ok::<_, JobError>(Draft::raw("digest", None))
+        })
+        .set("jobqueue.group_grace", "600s");
+    let (pages, queue) = pages_of(fairing).await;
+    queue.enqueue(Flaky).id("flaky").await.unwrap();
+    for n in 0..20_u64 {
+        let mail = Mail { to: format!("later-{n}") };
+        queue.enqueue(mail).id(format!("later-{n}")).delay(minutes(1 + 4 * n)).await.unwrap();
+    }
+    for n in 0..12 {
+        queue.enqueue(Mail { to: format!("nobody-{n}") }).await.unwrap();
+    }
+    for (n, group) in ["daily", "daily", "weekly"].iter().enumerate() {
+        let job = queue.enqueue_raw("news", Some(format!("{n}").into_bytes()));
+        job.group(*group).await.unwrap();
+    }
+    // Nobody works there.
+    queue.enqueue_raw("mail:go", None).queue("forgotten").await.unwrap();
+    let (name, id) = (QueueName::new("default").unwrap(), JobId::new("flaky").unwrap());
+    loop {
+        let archived = queue.inspector().queue(&name).await.unwrap().sizes["archived"];
+        let report = queue.inspector().job(&name, &id).await.unwrap().unwrap();
+        if archived == 12 && report.state == JobState::Completed {
+            return (pages, queue);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+#[rstest]
+#[case::light("busy-light", PLAIN)]
+#[case::dark_phone("busy-phone", Settings { phone: true, dark: true, ..PLAIN })]
+#[case::japanese("busy-ja", Settings { language: "ja", ..PLAIN })]
+#[tokio::test]
+async fn the_overview_says_what_needs_a_look_and_leads_to_the_rest(
+    #[case] name: &str,
+    #[case] settings: Settings,
+) {
+    let (pages, _queue) = busy().await;
+    let english = settings.language == "en";
+    let say = |japanese: &'static str, english_words: &'static str| match english {
+        true => english_words,
+        false => japanese,
+    };
+    let browser = Browser::open(settings).await;
+    browser.open_page(&pages).await;
+    browser.hold_still_in(say("一時停止中", "Paused")).await;
+    let needs = say("処理するワーカーがありません", "no worker takes its jobs");
+    browser.until("section.notice li", needs).await;
+    browser.until("dl", say("次の予定", "Next due")).await;
+    browser.shoot(&format!("{name}-overview")).await;
+
+    browser.click("nav a[href$='/ui/scheduled']").await;
+    browser.until("h1", say("予定", "Scheduled")).await;
+    browser.until_count("figure.chart", 2).await;
+    browser.until_count("tbody tr", 20).await;
+    browser.until("tbody tr:first-child th", "later-0").await;
+    browser.shoot(&format!("{name}-scheduled")).await;
+
+    browser.click("nav a[href$='/ui/groups']").await;
+    browser.until("h1", say("グループ", "Groups")).await;
+    browser.until_count("tbody tr", 2).await;
+    browser.shoot(&format!("{name}-groups")).await;
+    browser.click("tbody a[href$='group?group=daily']").await;
+    browser.until("h1", "daily").await;
+    browser.until_count("tbody tr", 2).await;
+    let archive = "details:has(input[value='archive'])";
+    browser.unfold(&format!("{archive} summary"), &format!("{archive} button")).await;
+    browser.click(&format!("{archive} button")).await;
+    browser.until("[role=status]", "2").await;
+    browser.until_count("tbody tr", 0).await;
+
+    browser.click("nav a[href$='/ui/store']").await;
+    browser.until("h1", say("ストア", "Store")).await;
+    browser.click(".more a").await;
+    browser.until("h1", say("データの検査", "Check-up")).await;
+    browser.until("main .card", say("問題はありません", "Everything is in order")).await;
+
+    browser.open_page(&format!("{pages}/jobs/default/flaky")).await;
+    browser.until("h1", "report:build").await;
+    browser.until_count(".timeline li", 4).await;
+    browser.until(".timeline li:nth-child(1)", "the database is away").await;
+    browser.until(".timeline li:nth-child(2)", "timed out").await;
+    browser.until("section pre", "").await;
+    browser.shoot(&format!("{name}-attempts")).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn jobs_are_selected_and_acted_upon_after_a_question() {
+    let (pages, queue) = busy().await;
+    let name = QueueName::new("default").unwrap();
+    let sizes = async || queue.inspector().queue(&name).await.unwrap().sizes;
+    let browser = Browser::open(PLAIN).await;
+    browser.open_page(&format!("{pages}/jobs?q=state:scheduled")).await;
+    browser.hold_still().await;
+    browser.until_count("tbody tr", 20).await;
+    for n in [3, 7] {
+        browser.click(&format!("input[value='default/later-{n}']")).await;
+    }
+    browser.shoot("select-jobs").await;
+    browser.click("fieldset:nth-of-type(1) button[value='archive']").await;
+    browser.until("main form p", "Archive: 2 jobs.").await;
+    assert_eq!(sizes().await["scheduled"], 20, "nothing has happened yet");
+    browser.shoot("select-question").await;
+    browser.click("main form:not(.find) button").await;
+    browser.until("[role=status]", "2 jobs done.").await;
+    assert_eq!(browser.value("#q").await, "state:scheduled");
+    assert_eq!((sizes().await["scheduled"], sizes().await["archived"]), (18, 14));
+
+    // All that match: text too, in whatever queue.
+    browser.open_page(&format!("{pages}/jobs?q=state:scheduled+later-1")).await;
+    browser.until_count("tbody tr", 11).await;
+    browser.click("fieldset:nth-of-type(2) button[value='delete']").await;
+    browser.until("main form p", "Delete: 11 jobs.").await;
+    browser.click("main form:not(.find) button").await;
+    browser.until("[role=status]", "11 jobs done.").await;
+    assert_eq!(sizes().await["scheduled"], 7);
+
+    // Without a selection nothing happens; what cannot be acted upon is left.
+    browser.open_page(&format!("{pages}/jobs?q=state:completed")).await;
+    browser.click("fieldset:nth-of-type(1) button[value='delete']").await;
+    browser.until("main .card", "No job is selected.").await;
+    browser.open_page(&format!("{pages}/jobs?q=state:archived")).await;
+    browser.click("fieldset:nth-of-type(2) button[value='archive']").await;
+    browser.click("main form:not(.find) button").await;
+    browser.until("[role=status].bad", "14 are left as they are").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_job_is_duplicated_and_enqueued_with_options() {
+    let (pages, queue) = busy().await;
+    let browser = Browser::open(PLAIN).await;
+    browser.open_page(&format!("{pages}/jobs/default/later-5")).await;
+    browser.hold_still().await;
+    browser.click("form[action$='/duplicate'] button").await;
+    browser.until("[role=status]", "This is the duplicate.").await;
+    browser.until("section pre", "").await;
+    let at = browser.client.current_url().await.unwrap().to_string();
+    assert!(!at.contains("later-5"), "{at}");
+    assert!(browser.see("main").await.contains("later-5"), "its payload");
+
+    browser.open_page(&format!("{pages}/enqueue/mail:send")).await;
+    for (field, text) in
+        [("[name='field.to']", "them"), ("#queue", "other"), ("#unique_seconds", "60")]
+    {
+        let input = browser.client.find(Locator::Css(field)).await.unwrap();
+        input.send_keys(text).await.unwrap();
+    }
+    browser.click("main form[method=post] button").await;
+    browser.until("[role=status]", "The job is enqueued.").await;
+    browser.until("main > div pre", "?queue=other&unique_seconds=60").await;
+    let other = QueueName::new("other").unwrap();
+    assert_eq!(queue.inspector().queue(&other).await.unwrap().sizes["pending"], 1);
+    browser.click("main form[method=post] button").await;
+    browser.until("[role=alert]", "is in queue").await;
+    browser.close().await;
+}
+
+#[rstest]
+#[case::light("long-light", PLAIN)]
+#[case::without_scripts("long-without-scripts", Settings { scripts: false, ..PLAIN })]
+#[tokio::test]
+async fn an_action_that_takes_long_shows_how_far_it_is(
+    #[case] name: &str,
+    #[case] settings: Settings,
+) {
+    const JOBS: u64 = 60_000;
+    let redis = support::RedisServer::start::<&str>(&[]);
+    let fairing = JobQueue::fairing()
+        .set("databases.jobqueue.url", format!("redis://{}", redis.addr()))
+        .set("jobqueue.worker", false);
+    let (pages, queue) = pages_of(fairing).await;
+    for _ in 0..JOBS / 10_000 {
+        let drafts = (0..10_000).map(|_| Draft::raw("mail", None).delay(minutes(60)));
+        for stored in queue.enqueue_all(drafts).await {
+            stored.unwrap();
+        }
+    }
+    let browser = Browser::open(settings).await;
+    // What a click does where it may: a driver's clicks hang without scripts.
+    let form = [("state", "scheduled"), ("action", "delete")];
+    let answer = reqwest::Client::new()
+        .post(format!("{pages}/queues/default/actions"))
+        .header("Origin", pages.split("/api").next().unwrap())
+        .header("Accept-Language", "en")
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(form.map(|(key, value)| format!("{key}={value}")).join("&"));
+    let mut answer = answer.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers()["content-security-policy"].to_str().unwrap().contains("default-src"));
+    let (mut text, mut parts) = (String::new(), 0);
+    while let Some(part) = answer.chunk().await.unwrap() {
+        text.push_str(&String::from_utf8_lossy(&part));
+        parts += 1;
+    }
+    assert!(parts > 2, "it comes bit by bit: {parts}");
+    assert!(text.contains("<progress max=\"60000\"") && text.ends_with("</html>"), "{text}");
+    let file = tempfile::NamedTempFile::with_suffix(".html").unwrap();
+    std::fs::write(file.path(), text.replace("http-equiv=\"refresh\"", "")).unwrap();
+    browser.open_page(&format!("file://{}", file.path().display())).await;
+    browser.until("h1", "Delete all: default").await;
+    browser.until(".steps > :last-child", "60000 / 60000 jobs done.").await;
+    browser.shoot(name).await;
+    let name = QueueName::new("default").unwrap();
+    assert_eq!(queue.inspector().queue(&name).await.unwrap().size, 0);
     browser.close().await;
 }

@@ -4,6 +4,8 @@
 //! compared with the cases there are.
 
 mod bench;
+#[path = "../support/browser.rs"]
+mod browser;
 mod cases;
 mod prometheus;
 mod run;

@@ -23,7 +23,7 @@ pub struct RustPeer {
     client: Client,
 }
 
-fn fairing(redis: &str, setup: Option<&Setup>) -> JobQueueFairing {
+pub fn fairing(redis: &str, setup: Option<&Setup>) -> JobQueueFairing {
     let fairing = JobQueue::fairing()
         .environment("embedded")
         .set("jobqueue.store", "redis")

@@ -164,15 +164,15 @@ fn form(reader: &Reader, text: &str) -> Markup {
                 label for="q" { (say(language, "検索語", "Words")) }
                 input #q name="q" type="search" value=(text) aria-describedby="q-hint"
                     placeholder="state:archived type:mail:send error:timeout";
-                p.hint #q-hint {
-                    (say(
-                        language,
-                        "queue: state: type: id: error: と、ID・タイプ・ペイロード・エラーに含まれるテキスト。",
-                        "queue: state: type: id: error: and text in id, type, payload or error.",
-                    ))
-                }
             }
             button.small type="submit" { (say(language, "検索", "Search")) }
+            p.hint #q-hint {
+                (say(
+                    language,
+                    "queue: state: type: id: error: と、ID・タイプ・ペイロード・エラーに含まれるテキスト。",
+                    "queue: state: type: id: error: and text in id, type, payload or error.",
+                ))
+            }
         }
     }
 }

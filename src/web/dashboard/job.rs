@@ -90,7 +90,7 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
                 @if info.archived_at.is_some() { (fact(say(language, "アーカイブ日時", "Archived"), time(info.archived_at))) }
                 @if job.completed_at.is_some() { (fact(say(language, "完了日時", "Completed"), time(job.completed_at))) }
                 @if info.expires.is_some() { (fact(say(language, "削除予定", "Removed"), time(info.expires))) }
-                @if !job.timeout.is_zero() { (fact(say(language, "時間制限", "Time limit"), html! { (layout::span(job.timeout)) })) }
+                @if !job.timeout.is_zero() { (fact(say(language, "時間制限", "Time limit"), html! { (layout::span(language, job.timeout)) })) }
                 @if job.deadline.is_some() { (fact(say(language, "期限", "Deadline"), time(job.deadline))) }
                 @if !job.group.is_empty() { (fact(say(language, "グループ", "Group"), html! { (job.group) })) }
                 @if info.losses > 0 { (fact(say(language, "ワーカー消失", "Workers lost"), html! { (info.losses) })) }
@@ -160,10 +160,11 @@ fn timeline(language: Language, now: Timestamp, info: &JobInfo) -> Markup {
     note(info.grouped_since, "グループに参加", "Joined its group");
     note(info.archived_at, "アーカイブ", "Archived");
     note(job.completed_at, "完了", "Completed");
-    note(info.due, "次の試行", "Due");
+    note(info.due, "次の試行の予定", "Next attempt due");
     note(job.deadline, "期限", "Deadline");
-    note(info.expires, "削除予定", "Removed");
-    events.sort_by_key(|(at, _)| *at);
+    note(info.expires, "削除予定", "To be removed");
+    // Some instants are whole seconds: within one, what was noted first comes first.
+    events.sort_by_key(|(at, _)| at.as_secs());
     html! {
         @if events.len() > 1 || !info.failures.is_empty() {
             section {

@@ -66,10 +66,6 @@ pub(super) fn page(
                 (link(Place::Servers, "/ui/servers", say(language, "ワーカー", "Workers")))
                 (link(Place::Store, "/ui/store", say(language, "ストア", "Store")))
                 (link(Place::Enqueue, "/ui/enqueue", say(language, "登録", "Enqueue")))
-                @if config.register_route {
-                    a href={ (base) "/ui/register" } { (say(language, "参考コード", "Reference job")) }
-                }
-                @if docs { a href={ (base) "/docs" } { "API" } }
                 form.find method="get" action={ (base) "/ui/find" } role="search" {
                     label.hidden for="find" { (say(language, "ジョブID", "Job id")) }
                     input #find name="id" type="search" placeholder=(say(language, "ジョブID", "Job id"));
@@ -81,6 +77,16 @@ pub(super) fn page(
                 data-live=(say(language, "自動更新中", "Live"))
                 data-paused=(say(language, "一時停止中", "Paused")) {}
             div data-content { (content) }
+            @if docs || config.register_route {
+                footer {
+                    nav aria-label=(say(language, "その他", "More")) {
+                        @if config.register_route {
+                            a href={ (base) "/ui/register" } { (say(language, "参考コード", "Reference job")) }
+                        }
+                        @if docs { a href={ (base) "/docs" } { "API" } }
+                    }
+                }
+            }
             script src={ (base) "/ui/live.js?v=" (env!("CARGO_PKG_VERSION")) } defer {}
         }
     };
@@ -150,13 +156,13 @@ pub(super) fn button(action: &str, label: &str, sure: Option<&str>) -> Markup {
 pub(super) fn instant(language: Language, now: Timestamp, at: Option<Timestamp>) -> Markup {
     let Some(at) = at else { return html! { "–" } };
     let text = if at > now {
-        let length = span(at.since(now));
+        let length = span(language, at.since(now));
         match language {
             Language::Japanese => format!("{length}後"),
             Language::English => format!("in {length}"),
         }
     } else {
-        let length = span(now.since(at));
+        let length = span(language, now.since(at));
         match language {
             Language::Japanese => format!("{length}前"),
             Language::English => format!("{length} ago"),
@@ -166,14 +172,20 @@ pub(super) fn instant(language: Language, now: Timestamp, at: Option<Timestamp>)
 }
 
 /// A length of time, short: two units at most.
-pub(super) fn span(length: Duration) -> String {
+pub(super) fn span(language: Language, length: Duration) -> String {
     let seconds = length.as_secs();
-    match seconds {
-        0 => format!("{} ms", length.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    let (day, hour, minute) = (seconds / 86_400, seconds / 3600, seconds / 60);
+    match (language, seconds) {
+        (Language::Japanese, 0) => format!("{}ミリ秒", length.as_millis()),
+        (Language::Japanese, 1..60) => format!("{seconds}秒"),
+        (Language::Japanese, 60..3600) => format!("{minute}分{}秒", seconds % 60),
+        (Language::Japanese, 3600..86_400) => format!("{hour}時間{}分", minute % 60),
+        (Language::Japanese, _) => format!("{day}日{}時間", hour % 24),
+        (Language::English, 0) => format!("{} ms", length.as_millis()),
+        (Language::English, 1..60) => format!("{seconds} s"),
+        (Language::English, 60..3600) => format!("{minute} min {} s", seconds % 60),
+        (Language::English, 3600..86_400) => format!("{hour} h {} min", minute % 60),
+        (Language::English, _) => format!("{day} d {} h", hour % 24),
     }
 }
 
@@ -215,15 +227,17 @@ mod tests {
 
     #[test]
     fn lengths_of_time_have_two_units_at_most() {
-        for (millis, expected) in [
-            (0, "0 ms"),
-            (999, "999 ms"),
-            (1_000, "1 s"),
-            (61_000, "1 min 1 s"),
-            (3_600_000, "1 h 0 min"),
-            (90_000_000, "1 d 1 h"),
+        for (millis, english, japanese) in [
+            (0, "0 ms", "0ミリ秒"),
+            (999, "999 ms", "999ミリ秒"),
+            (1_000, "1 s", "1秒"),
+            (61_000, "1 min 1 s", "1分1秒"),
+            (3_600_000, "1 h 0 min", "1時間0分"),
+            (90_000_000, "1 d 1 h", "1日1時間"),
         ] {
-            assert_eq!(span(Duration::from_millis(millis)), expected);
+            let length = Duration::from_millis(millis);
+            assert_eq!(span(Language::English, length), english);
+            assert_eq!(span(Language::Japanese, length), japanese);
         }
     }
 }

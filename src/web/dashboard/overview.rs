@@ -122,7 +122,7 @@ fn warnings(reader: &Reader, told: &Told) -> Markup {
         if pending == 0 {
             continue;
         }
-        let waits = layout::span(info.latency);
+        let waits = layout::span(language, info.latency);
         if info.paused {
             lines.push(html! {
                 (link(summary)) ": "
@@ -162,11 +162,11 @@ fn sums(language: Language, now: Timestamp, queues: &[QueueSummary]) -> Markup {
     let processed: u64 = infos.iter().map(|info| info.processed_today).sum();
     let failed: u64 = infos.iter().map(|info| info.failed_today).sum();
     html! {
-        div.card.facts {
+        div.card.facts.sums {
             dl {
                 (fact(state_word(language, JobState::Pending), html! { (state(JobState::Pending)) }))
                 (fact(state_word(language, JobState::Active), html! { (state(JobState::Active)) }))
-                (fact(say(language, "最長待ち時間", "Longest wait"), html! { (layout::span(waited)) }))
+                (fact(say(language, "最長待ち時間", "Longest wait"), html! { (layout::span(language, waited)) }))
                 (fact(say(language, "次の予定", "Next due"), instant(language, now, due)))
                 (fact(say(language, "本日の処理数", "Processed today"), html! { (processed) }))
                 (fact(say(language, "本日の失敗数", "Failed today"), html! { (failed) }))
@@ -219,10 +219,10 @@ fn table(reader: &Reader, now: Timestamp, queues: &[QueueSummary]) -> Markup {
                                         } @else { "0" }
                                     }
                                 }
-                                td data-label=(waited) { (layout::span(info.latency)) }
+                                td data-label=(waited) { (layout::span(language, info.latency)) }
                                 td data-label=(due) { (instant(language, now, info.next_due)) }
-                                (cell(processed, info.processed_today))
-                                (cell(failed, info.failed_today))
+                                td data-label=(processed) { (info.processed_today) }
+                                td data-label=(failed) { (info.failed_today) }
                             } @else {
                                 td.error colspan="11" { (problem.as_deref().unwrap_or_default()) }
                             }
@@ -232,11 +232,6 @@ fn table(reader: &Reader, now: Timestamp, queues: &[QueueSummary]) -> Markup {
             }
         }
     }
-}
-
-/// A number that carries its column's name, for screens without room for columns.
-fn cell(label: &str, number: u64) -> Markup {
-    html! { td data-label=(label) { (number) } }
 }
 
 /// The routes to mount at the base.

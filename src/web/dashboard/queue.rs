@@ -127,7 +127,7 @@ fn summary(language: Language, here: &str, now: Timestamp, info: &QueueInfo) -> 
     html! {
         div.card.facts {
             dl {
-                (fact(say(language, "最長待ち時間", "Next has waited"), html! { (layout::span(info.latency)) }))
+                (fact(say(language, "最長待ち時間", "Next has waited"), html! { (layout::span(language, info.latency)) }))
                 (fact(say(language, "次の予定", "Next due"), instant(language, now, info.next_due)))
                 (fact(say(language, "本日の処理数", "Processed today"), html! { (info.processed_today) }))
                 (fact(say(language, "本日の失敗数", "Failed today"), html! { (info.failed_today) }))

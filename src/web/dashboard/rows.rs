@@ -74,7 +74,8 @@ fn draw(
                                     td data-label=(labels[2]) { (info.job.retried) " / " (info.job.max_retry) }
                                     td data-label=(labels[3]) {
                                         @if state.is_none() {
-                                            (state_word(language, info.state)) " " (info.job.queue) " "
+                                            span.tag { (state_word(language, info.state)) } " "
+                                            a href={ (reader.base) "/ui/queues/" (escaped(info.job.queue.as_str())) } { (info.job.queue) } " "
                                         }
                                         (instant(language, now, moment(info)))
                                     }

@@ -62,7 +62,7 @@ fn server(language: Language, node: &StoreNode) -> Markup {
     };
     let megabytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let number = |number: Option<u64>| number.map(|number| number.to_string());
-    let seconds = |seconds: u64| layout::span(std::time::Duration::from_secs(seconds));
+    let seconds = |seconds: u64| layout::span(language, std::time::Duration::from_secs(seconds));
     let used = match (node.used_memory, node.max_memory.filter(|most| *most > 0)) {
         (Some(used), Some(most)) => Some(format!("{} / {}", megabytes(used), megabytes(most))),
         (used, _) => used.map(megabytes),

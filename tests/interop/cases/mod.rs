@@ -10,6 +10,7 @@ mod inspector;
 mod options;
 mod our_inspector;
 mod outcomes;
+mod pages;
 mod periodic;
 mod scene;
 
@@ -92,6 +93,7 @@ pub fn all() -> Vec<Case> {
     fleet::add(&mut cases);
     cli::add(&mut cases);
     asynqmon::add(&mut cases);
+    pages::add(&mut cases);
     // An area's cases stand together.
     let mut areas: Vec<&'static str> = Vec::new();
     for case in &cases.0 {

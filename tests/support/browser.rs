@@ -1,0 +1,226 @@
+//! Headless Chromium as a person uses it, and an application that it meets. Screenshots go to
+//! `target/screenshots/`.
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rocket::fairing::AdHoc;
+use rocket_jobqueue::{JobQueue, JobQueueFairing};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+/// An application with this queue on a free port; the address of its pages, and its handle.
+pub async fn pages_of(fairing: JobQueueFairing) -> (String, JobQueue) {
+    let figment = rocket::Config::figment()
+        .merge(("log_level", "off"))
+        .merge(("address", "127.0.0.1"))
+        .merge(("port", 0))
+        .merge(("jobqueue.allow_memory_in_release", true));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let rocket =
+        rocket::custom(figment).attach(fairing).attach(AdHoc::on_liftoff("port", |rocket| {
+            let queue = rocket.state::<JobQueue>().unwrap().clone();
+            Box::pin(async move { tell.send((rocket.config().port, queue)).unwrap() })
+        }));
+    tokio::spawn(rocket.launch());
+    let (port, queue) = told.recv().await.expect("the application listens");
+    (format!("http://127.0.0.1:{port}/api/dm-jobqueue/ui"), queue)
+}
+
+/// How a person's browser is set.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    pub language: &'static str,
+    pub dark: bool,
+    pub phone: bool,
+    pub scripts: bool,
+}
+
+/// As most are.
+pub const PLAIN: Settings = Settings { language: "en", dark: false, phone: false, scripts: true };
+
+pub struct Browser {
+    pub client: Client,
+    // Killed when dropped; the session is closed before.
+    _driver: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    pub async fn open(settings: Settings) -> Self {
+        let (driver, port) = start_driver().await;
+        let profile = TempDir::new().expect("a temporary folder");
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities(settings, profile.path()))
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("Chromium starts: these tests need Debian's package `chromium`");
+        Self { client, _driver: driver, _profile: profile }
+    }
+
+    pub async fn close(self) {
+        self.client.close().await.expect("the browser closes");
+    }
+
+    pub async fn see(&self, css: &str) -> String {
+        let found =
+            self.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::Css(css));
+        let element = found.await.unwrap_or_else(|error| panic!("{css}: {error}"));
+        element.text().await.expect("an element has text")
+    }
+
+    pub async fn value(&self, css: &str) -> String {
+        let element = self.client.find(Locator::Css(css)).await.expect("an input");
+        element.prop("value").await.expect("a property").unwrap_or_default()
+    }
+
+    /// Types where the focus is, as a person without a mouse does.
+    pub async fn keys(&self, keys: &str) {
+        let focused = self.client.active_element().await.expect("something has the focus");
+        focused.send_keys(keys).await.expect("keys are taken");
+    }
+
+    pub async fn tab(&self) {
+        self.keys(&Key::Tab.to_string()).await;
+    }
+
+    pub async fn shoot(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+        std::fs::create_dir_all(&folder).expect("a folder for screenshots");
+        let image = self.client.screenshot().await.expect("a screenshot");
+        std::fs::write(folder.join(format!("{name}.png")), image).expect("the screenshot is kept");
+    }
+}
+
+/// chromedriver on a free port of its own choice.
+pub async fn start_driver() -> (Child, u16) {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("chromedriver starts: these tests need Debian's package `chromium-driver`");
+    let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
+    while let Some(line) = lines.next_line().await.expect("chromedriver speaks") {
+        if let Some((_, port)) = line.split_once("successfully on port ") {
+            let port = port.trim_end_matches('.').parse().expect("a port");
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver ended without a port");
+}
+
+pub fn capabilities(settings: Settings, profile: &Path) -> serde_json::Map<String, Value> {
+    let scheme = if settings.dark { 0 } else { 1 };
+    let args = [
+        "--headless".to_owned(),
+        "--no-sandbox".to_owned(),
+        "--disable-gpu".to_owned(),
+        "--disable-dev-shm-usage".to_owned(),
+        "--no-first-run".to_owned(),
+        "--disable-background-networking".to_owned(),
+        "--disable-component-update".to_owned(),
+        "--disable-sync".to_owned(),
+        "--window-size=1100,950".to_owned(),
+        format!("--user-data-dir={}", profile.display()),
+        format!("--accept-lang={}", settings.language),
+        format!("--blink-settings=preferredColorScheme={scheme}"),
+    ];
+    let mut prefs = json!({ "intl.accept_languages": settings.language });
+    if !settings.scripts {
+        prefs["profile.managed_default_content_settings.javascript"] = json!(2);
+    }
+    let mut options = json!({ "args": args, "prefs": prefs });
+    if settings.phone {
+        let metrics = json!({ "width": 390, "height": 844, "pixelRatio": 2 });
+        options["mobileEmulation"] = json!({ "deviceMetrics": metrics });
+    }
+    json!({ "goog:chromeOptions": options }).as_object().cloned().expect("an object")
+}
+
+impl Browser {
+    pub async fn open_page(&self, address: &str) {
+        self.client.goto(address).await.expect("the page opens");
+    }
+
+    /// Pages stay as they are from here on: whoever fills in a form has its focus, but a
+    /// driver's words come between two looks.
+    pub async fn hold_still(&self) {
+        self.hold_still_in("Paused").await;
+    }
+
+    /// The same in another language.
+    pub async fn hold_still_in(&self, paused: &str) {
+        self.click("[data-live]").await;
+        self.until("[data-live]", paused).await;
+    }
+
+    pub async fn click(&self, css: &str) {
+        let mut last = None;
+        for _ in 0..200 {
+            // A page that follows may take it away in between.
+            match self.client.find(Locator::Css(css)).await {
+                Ok(element) => match element.click().await {
+                    Ok(()) => return,
+                    Err(error) => last = Some(error),
+                },
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{css}: {last:?}");
+    }
+
+    /// Opens what is folded until this is seen in it: the page may be made anew meanwhile.
+    pub async fn unfold(&self, summary: &str, inner: &str) {
+        for _ in 0..20 {
+            self.click(summary).await;
+            if let Ok(element) = self.client.find(Locator::Css(inner)).await
+                && element.is_displayed().await.unwrap_or(false)
+            {
+                return;
+            }
+        }
+        panic!("{inner} stays hidden in {summary}");
+    }
+
+    pub async fn count(&self, css: &str) -> usize {
+        self.client.find_all(Locator::Css(css)).await.unwrap().len()
+    }
+
+    /// Waits for the page that a click leads to: until this element has this text.
+    pub async fn until(&self, css: &str, text: &str) {
+        let mut found = String::new();
+        for _ in 0..500 {
+            // It may vanish between two questions.
+            if let Ok(element) = self.client.find(Locator::Css(css)).await {
+                found = element.text().await.unwrap_or_default();
+            }
+            if found.contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{css}: expected {text:?}, found {found:?}");
+    }
+
+    /// The same for so many of them.
+    pub async fn until_count(&self, css: &str, expected: usize) {
+        for _ in 0..500 {
+            if self.count(css).await == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{css}: expected {expected}, found {}", self.count(css).await);
+    }
+}
