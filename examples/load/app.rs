@@ -10,6 +10,7 @@ use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{Job, JobContext, JobError, JobQueue, JobQueueFairing, Managed, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::pages::Anybody;
 use crate::site::Site;
 use crate::{Outcome, nap};
 
@@ -228,6 +229,12 @@ pub async fn producer(site: &Site) -> Outcome<Client> {
     // Connected before anything is measured.
     queue(&client)?.inspector().queues().await?;
     Ok(client)
+}
+
+/// The same, with its pages and routes for everybody.
+pub async fn open_to_anybody(site: &Site) -> Outcome<Client> {
+    let fairing = fairing(site).set("jobqueue.worker", false).admin_guard::<Anybody>();
+    launch(fairing, Notes::of(0, Work::Nothing)).await
 }
 
 /// An application that runs the jobs of the queue `default`.

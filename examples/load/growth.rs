@@ -168,7 +168,7 @@ async fn measure(kind: Kind, size: u64) -> Outcome<Row> {
 }
 
 /// Slow commands are counted from here on.
-async fn watch(site: &mut Site) -> Outcome<()> {
+pub async fn watch(site: &mut Site) -> Outcome<()> {
     let connection = &mut site.connection;
     redis::cmd("CONFIG")
         .arg(&["SET", "slowlog-log-slower-than", SLOW])
@@ -179,7 +179,7 @@ async fn watch(site: &mut Site) -> Outcome<()> {
 }
 
 /// How many commands were slow; each is named on standard error.
-async fn slow(site: &mut Site) -> Outcome<u64> {
+pub async fn slow(site: &mut Site) -> Outcome<u64> {
     type Entry = (u64, u64, u64, Vec<String>, String, String);
     let found: Vec<Entry> =
         redis::cmd("SLOWLOG").arg(&["GET", "128"]).query_async(&mut site.connection).await?;
@@ -235,7 +235,7 @@ async fn prepare(kind: Kind, size: u64, site: &mut Site, queue: &JobQueue) -> Ou
 }
 
 /// Writes jobs of a state as Asynq has them: no call of ours makes so many of these.
-async fn put(
+pub async fn put(
     connection: &mut MultiplexedConnection,
     state: &str,
     size: u64,

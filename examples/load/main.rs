@@ -30,6 +30,7 @@ mod latency;
 mod meter;
 mod mixed;
 mod nap;
+mod pages;
 mod proxy;
 mod report;
 mod site;
@@ -119,6 +120,8 @@ enum Scenario {
     Mixed(Common),
     /// The same work beside 1,000 and 1,000,000 other jobs, on a Redis of its own.
     Growth(growth::Options),
+    /// How long the dashboard's pages take beside a million jobs, on a Redis of its own.
+    Pages(pages::Options),
     /// Enqueues and runs jobs for long, and watches the memory of the process.
     Soak(Common),
     #[command(hide = true)]
@@ -205,6 +208,7 @@ async fn run(scenario: Scenario) -> Outcome<()> {
         Scenario::Mixed(common) => (mixed::mixed(&common).await?, json(&common)),
         Scenario::Soak(common) => (soak::soak(&common).await?, json(&common)),
         Scenario::Growth(options) => return growth::growth(&options).await,
+        Scenario::Pages(options) => return pages::pages(&options).await,
         Scenario::Proxy(options) => return proxy::alone(&options),
         Scenario::Serve(serve) => return http::serve(&serve).await,
         Scenario::Produce(produce) => return latency::produce(&produce).await,
