@@ -639,6 +639,20 @@ async fn no_question_about_ten_thousand_groups_blocks_redis() {
 }
 
 #[tokio::test]
+async fn of_very_many_groups_some_stand_for_the_others() {
+    let on = open();
+    on.eval(
+        "redis.call('SADD', 'asynq:queues', 'default')
+         for n = 1, 40000 do
+             redis.call('SADD', Q .. 'groups', 'g' .. n)
+             redis.call('ZADD', Q .. 'g:g' .. n, 5, 'j' .. n, 6, 'k' .. n)
+         end",
+    );
+    let info = on.inspector.queue(&on.queue).await.unwrap();
+    assert_eq!((info.groups, info.sizes["aggregating"]), (40_000, 80_000));
+}
+
+#[tokio::test]
 async fn no_question_about_ten_thousand_queues_blocks_redis() {
     let on = open_with(RedisServer::start(&["--slowlog-log-slower-than", "10000"]), |_| {});
     on.eval(

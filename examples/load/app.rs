@@ -73,6 +73,8 @@ struct Inner {
     ended: AtomicU64,
     strays: AtomicU64,
     first: AtomicI64,
+    /// How long all handlers slept, in microseconds: no sleep ends on the dot.
+    slept: AtomicU64,
 }
 
 impl Notes {
@@ -86,6 +88,7 @@ impl Notes {
             ended: AtomicU64::new(0),
             strays: AtomicU64::new(0),
             first: AtomicI64::new(0),
+            slept: AtomicU64::new(0),
         }))
     }
 
@@ -98,6 +101,12 @@ impl Notes {
     pub fn since_first(&self) -> Duration {
         let micros = now() - self.0.first.load(Ordering::Relaxed);
         Duration::from_micros(micros.unsigned_abs())
+    }
+
+    /// How long the handlers slept on average.
+    pub fn slept(&self) -> Duration {
+        let all = self.0.slept.load(Ordering::Relaxed);
+        Duration::from_nanos(all * 1000 / self.ended().max(1))
     }
 
     /// When a job began, in microseconds since the epoch.
@@ -184,7 +193,12 @@ async fn noop(job: Noop, context: JobContext, notes: Managed<Notes>) -> Result<(
     }
     match notes.work {
         Work::Nothing => {}
-        Work::Sleep(time) => nap::nap(time).await,
+        Work::Sleep(time) => {
+            let began = Instant::now();
+            nap::nap(time).await;
+            let slept = began.elapsed().as_micros() as u64;
+            notes.slept.fetch_add(slept, Ordering::Relaxed);
+        }
         Work::Spin(time) => {
             let end = Instant::now() + time;
             while Instant::now() < end {

@@ -46,6 +46,12 @@ pub async fn drain(common: &Common, no_fill: bool, work: Work) -> Outcome<Report
         let part = report.jobs_per_s() / ideal;
         report = report.with("ideal_per_s", ideal).with("of_ideal", part);
     }
+    if let Work::Sleep(_) = work {
+        // What the store and we cost beside what the handlers really slept.
+        let slept = notes.slept().as_secs_f64();
+        let part = report.jobs_per_s() * slept / concurrency as f64;
+        report = report.with("slept_ms", slept * 1e3).with("of_slept", part);
+    }
     worker.terminate().await;
     notes.check()?;
     let mut left = 0;

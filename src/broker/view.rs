@@ -253,7 +253,8 @@ pub struct QueueInfo {
     pub sizes: BTreeMap<&'static str, u64>,
     /// Jobs in all states.
     pub size: u64,
-    /// Groups with waiting jobs. Of more than 50,000, `sizes` counts about that many.
+    /// Groups with waiting jobs. Of more than about 12,000, some are counted for `sizes`,
+    /// which stand for the others.
     pub groups: u64,
     /// Since when the next job is pending; `None` where none is, or nobody knows.
     pub pending_since: Option<Timestamp>,

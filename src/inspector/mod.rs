@@ -75,7 +75,7 @@ impl Inspector {
     }
 
     /// Sizes and counters of a queue, and how long its next job has waited. A
-    /// command and a script side by side, O(1); one more script per 1,000 groups.
+    /// command and a script side by side, O(1); one more script per 1,000 groups, at most 12.
     ///
     /// # Errors
     /// [`Error::is_not_found`] where there is no such queue.

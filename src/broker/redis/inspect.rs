@@ -26,8 +26,9 @@ const NAMES: &str = "1000";
 /// Queues asked side by side.
 const ABREAST: usize = 100;
 
-/// Groups beyond about this many times 1,000 are not counted.
-const MOST_COUNTS: usize = 50;
+/// Of groups beyond about this many times 1,000, those that were counted tell how many jobs
+/// they have.
+const MOST_COUNTS: usize = 12;
 
 /// Aggregations shown.
 const MOST_AGGREGATIONS: usize = 100;
@@ -272,7 +273,7 @@ impl RedisBroker {
 
     /// How many jobs wait in groups.
     async fn grouped(&self, queue: &QueueName) -> Result<u64, Error> {
-        let mut jobs = 0;
+        let (mut jobs, mut counted, mut groups) = (0_u64, 0_u64, 0_u64);
         let mut cursor: Vec<u8> = b"0".into();
         for _ in 0..MOST_COUNTS {
             let mut found = self
@@ -282,11 +283,13 @@ impl RedisBroker {
                 .await?;
             jobs += found.size()?;
             cursor = found.bytes()?;
+            (counted, groups) = (counted + found.size()?, found.size()?);
             if cursor == b"0" {
-                break;
+                return Ok(jobs);
             }
         }
-        Ok(jobs)
+        let all = u128::from(jobs) * u128::from(groups) / u128::from(counted.max(1));
+        Ok(u64::try_from(all).unwrap_or(u64::MAX))
     }
 }
 
