@@ -268,8 +268,14 @@ async fn an_operator_looks_for_what_failed_and_enqueues_by_hand(
     browser.until("tbody tr:first-child td", "mail:send").await;
     browser.shoot(&format!("{name}-failures")).await;
 
-    browser.click("nav a[href$='/ui/jobs']").await;
+    // All that failed alike are found, to be acted upon.
+    browser.click("tbody tr:first-child th a").await;
     browser.until("h1", "Jobs").await;
+    assert!(browser.value("#q").await.contains(r#"error:"no such address:""#));
+    browser.until_count("tbody tr", 4).await;
+
+    browser.click("nav a[href$='/ui/jobs']").await;
+    browser.until_count("tbody tr", 44).await;
     let words = browser.client.find(Locator::Css("#q")).await.unwrap();
     words.send_keys("state:archived error:NOBODY-2 type:mail:send").await.unwrap();
     browser.click(".search button").await;
@@ -579,6 +585,14 @@ async fn a_job_is_duplicated_and_enqueued_with_options() {
     assert_eq!(queue.inspector().queue(&other).await.unwrap().sizes["pending"], 1);
     browser.click("main form[method=post] button").await;
     browser.until("[role=alert]", "is in queue").await;
+
+    browser.open_page(&format!("{pages}/queues/other")).await;
+    let delete = "form[action$='/delete'] button";
+    browser.unfold(&format!("details:has({delete}) summary"), delete).await;
+    browser.until("details[open] p", "The queue and its 1 jobs are deleted").await;
+    browser.click(delete).await;
+    browser.until("[role=status]", "The queue is deleted.").await;
+    assert!(queue.inspector().queue(&other).await.unwrap_err().is_not_found());
     browser.close().await;
 }
 
@@ -590,7 +604,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
     #[case] name: &str,
     #[case] settings: Settings,
 ) {
-    const JOBS: u64 = 60_000;
+    const JOBS: u64 = 200_000;
     let redis = support::RedisServer::start::<&str>(&[]);
     let fairing = JobQueue::fairing()
         .set("databases.jobqueue.url", format!("redis://{}", redis.addr()))
@@ -620,12 +634,12 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
         parts += 1;
     }
     assert!(parts > 2, "it comes bit by bit: {parts}");
-    assert!(text.contains("<progress max=\"60000\"") && text.ends_with("</html>"), "{text}");
+    assert!(text.contains("<progress max=\"200000\"") && text.ends_with("</html>"), "{text}");
     let file = tempfile::NamedTempFile::with_suffix(".html").unwrap();
     std::fs::write(file.path(), text.replace("http-equiv=\"refresh\"", "")).unwrap();
     browser.open_page(&format!("file://{}", file.path().display())).await;
     browser.until("h1", "Delete all: default").await;
-    browser.until(".steps > :last-child", "60000 / 60000 jobs done.").await;
+    browser.until(".steps > :last-child", "200000 / 200000 jobs done.").await;
     browser.shoot(name).await;
     let name = QueueName::new("default").unwrap();
     assert_eq!(queue.inspector().queue(&name).await.unwrap().size, 0);

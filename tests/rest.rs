@@ -540,11 +540,12 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/register", All),
         ("GET", "/ui/register", All),
         ("POST", "/ui/register", All),
-        ("GET", "/ui", Viewers),
+        ("GET", "/ui?<done>", Viewers),
         ("GET", "/ui/queues/<name>?<shown..>", Viewers),
         ("POST", "/ui/queues/<name>/actions", Operators),
         ("POST", "/ui/queues/<name>/pause", Operators),
         ("POST", "/ui/queues/<name>/resume", Operators),
+        ("POST", "/ui/queues/<name>/delete", Operators),
         ("GET", "/ui/jobs/<name>/<id>?<done>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
         ("GET", "/ui/find?<id>", Viewers),
@@ -617,7 +618,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
 async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
     let client = still().await;
     let table = routes();
-    let mut seen = 0;
+    let mut rows = Vec::new();
     // Answers to wrong methods have the highest ranks.
     for route in client.rocket().routes().filter(|route| route.rank < 1000) {
         let Some(path) = route.uri.as_str().strip_prefix(BASE) else { continue };
@@ -628,7 +629,6 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
         let key = (method.as_str().to_owned(), path);
         let found = table.iter().find(|((m, p), _)| (m, *p) == (&key.0, key.1));
         let who = *found.unwrap_or_else(|| panic!("who may use {method} {path}?")).1;
-        seen += 1;
         let address = path.split('?').next().unwrap();
         let address = address
             .replace("<name>", "mail")
@@ -652,6 +652,16 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
         let viewer = status("viewer").await;
         let operator = status("operator").await;
         let form = address == "/ui/register" && method == Method::Post;
+        let shown = |code: u16| if open(code) { "yes".to_owned() } else { code.to_string() };
+        let [nobody_may, viewer_may, operator_may] = match form {
+            // With a page of ours around it.
+            true => ["yes".to_owned(), "yes".to_owned(), "yes".to_owned()],
+            false => [nobody, viewer, operator].map(shown),
+        };
+        let bare = path.split('?').next().unwrap();
+        rows.push(format!(
+            "| `{method} {bare}` | {nobody_may} | {viewer_may} | {operator_may} |\n"
+        ));
         match who {
             _ if form => assert_eq!(nobody, 403, "a form from nowhere"),
             For::All => assert!(open(nobody), "{method} {address}: {nobody}"),
@@ -665,7 +675,11 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
             }
         }
     }
-    assert_eq!(seen, table.len());
+    assert_eq!(rows.len(), table.len());
+    rows.sort();
+    let written = std::fs::read_to_string("docs/roles.md").unwrap();
+    let rows: String = rows.concat();
+    assert!(written.ends_with(&rows), "docs/roles.md: expected it to end with\n{rows}");
 }
 
 #[tokio::test]

@@ -49,14 +49,14 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|9|3999999999000000|77|1||9999|7776000|1|l|9|0",
             "0|0||77|0||9999|7776000|1|l|9|0",
             "0|2||77|1||9999|7776000|2|l|l|9|9|0",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|delete||0|0||Q:unique:mail:a",
-            "0|2||77|1||9999|7776000|0|1|a|7|0|complete|m2|60000000|1|42|Q:unique:mail:a",
-            "0|2||77|1||9999|7776000|1|l|9|1|a|7|0|retry|m2|60000000|0||",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|retry|m2|60000000|0||",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|snooze||60000000|0||",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|archive|m2|0|0||",
-            "0|2||77|1||9999|7776000|0|1|a|7|0|requeue||0|0||",
-            "1|0||77|0||9999|7776000|0|1|l||3999999000500000|reclaim|m2|0|0||",
+            "0|0||77|0||9999|7776000|0|1|a|7|0|delete||0|0||Q:unique:mail:a|",
+            "0|2||77|1||9999|7776000|0|1|a|7|0|complete|m2|60000000|1|42|Q:unique:mail:a|",
+            "0|2||77|1||9999|7776000|1|l|9|1|a|7|0|retry|m2|60000000|0|||[1]",
+            "0|0||77|0||9999|7776000|0|1|a|7|0|retry|m2|60000000|0|||[1]",
+            "0|0||77|0||9999|7776000|0|1|a|7|0|snooze||60000000|0|||",
+            "0|0||77|0||9999|7776000|0|1|a|7|0|archive|m2|0|0|||[1]",
+            "0|2||77|1||9999|7776000|0|1|a|7|0|requeue||0|0|||",
+            "1|0||77|0||9999|7776000|0|1|l||3999999000500000|reclaim|m2|0|0|||[1]",
         ],
         "swap" => &[
             "9||77|0",
@@ -73,6 +73,8 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "groups" => &["9|0"],
         "aggregations" => &["9"],
         "history" => &["3"],
+        "minutes" => &[""],
+        "upcoming" => &["3999999999|4000000100"],
         "memory" => &["1"],
         "job" => &["a", "s", "g", "gone"],
         "list" => &[
@@ -167,6 +169,7 @@ const WORLD: &str = "
     ZADD Q:g:digest:set-1 3999999999 ag
     ZADD Q:aggregation_sets 3999999999 Q:g:digest:set-1
     SET Q:x:idem:k d:p EX 1000
+    HSET Q:x:minutes 7 66666600
     SET Q:processed 5
     SET Q:failed 2
     SET Q:processed:DAY 5
@@ -303,6 +306,7 @@ fn spoils(key: &str, kind: &str) -> Vec<String> {
             ["HDEL KEY msg", "HDEL KEY state", "HSET KEY state gone", "HSET KEY state pending"]
                 .into_iter()
                 .chain(["HSET KEY x_lost many", "HSET KEY x_owner ?", "HSET KEY group other"])
+                .chain(["HSET KEY x_failures ?"])
                 .map(str::to_owned),
         ),
         "string" => spoils.extend(

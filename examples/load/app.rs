@@ -234,6 +234,8 @@ fn fairing(site: &Site) -> JobQueueFairing {
         .handle(noop)
         .set("databases.jobqueue.url", site.url.as_str())
         .set("jobqueue.log_to_stderr", false)
+        // What lies there is to stay: to remove it would be work of its own.
+        .set("jobqueue.archive_max", 10_000_000)
 }
 
 /// An application that only enqueues.

@@ -300,7 +300,9 @@ impl IntoFuture for Enqueue {
                 id = record.id.as_str(),
                 trace_id = Empty
             );
-            if let (false, Some(trace)) = (span.is_disabled(), Trace::of(&record.headers)) {
+            if !span.is_disabled()
+                && let Some(trace) = Trace::of(&record.headers)
+            {
                 span.record("trace_id", trace.id());
             }
             let mut outcomes = client.broker.enqueue(&jobs).instrument(span).await?;

@@ -19,9 +19,12 @@ mod routes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{Inspect, JobInfo};
 #[cfg(feature = "metrics")]
-use crate::broker::{QueueInfo, QueueSummary};
+use futures_util::future::join_all;
+
+#[cfg(feature = "metrics")]
+use crate::broker::QueueInfo;
+use crate::broker::{Inspect, JobInfo};
 use crate::client::{Client, Draft, Enqueue, EnqueueAll, Receipt};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
@@ -247,17 +250,31 @@ impl JobQueue {
         self.inspect().job(&QueueName::new(queue)?, id).await
     }
 
-    /// All queues that can be read, by name.
+    /// The queues that can be read, by name, at most so many of the first.
     #[cfg(feature = "metrics")]
-    pub(crate) async fn all_queues(&self) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
-        let all = self.inspect().summaries().await?;
-        let read = |summary: QueueSummary| {
-            if let Some(problem) = &summary.problem {
-                tracing::warn!(queue = %summary.queue, problem, "could not read a queue");
+    pub(crate) async fn some_queues(
+        &self,
+        most: usize,
+    ) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
+        const ABREAST: usize = 100;
+        let (inspect, mut found) = (self.inspect(), Vec::new());
+        let mut names = inspect.queues().await?;
+        if names.len() > most {
+            tracing::debug!(queues = names.len(), most, "of more queues, the first are told");
+            names.truncate(most);
+        }
+        for names in names.chunks(ABREAST) {
+            let asked = names.iter().map(|name| inspect.queue(name));
+            for (name, answer) in names.iter().zip(join_all(asked).await) {
+                match answer {
+                    Ok(info) => found.push((name.clone(), info)),
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    // Removed meanwhile, or damaged.
+                    Err(error) => tracing::warn!(queue = %name, %error, "could not read a queue"),
+                }
             }
-            Some((summary.queue, summary.info?))
-        };
-        Ok(all.into_iter().filter_map(read).collect())
+        }
+        Ok(found)
     }
 
     /// The store's time, as well as it is known.

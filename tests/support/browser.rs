@@ -101,7 +101,17 @@ impl Browser {
 }
 
 /// chromedriver on a free port of its own choice.
-pub async fn start_driver() -> (Child, u16) {
+async fn start_driver() -> (Child, u16) {
+    // It wants the same port of both kinds of addresses, of which one may be in use.
+    for _ in 0..5 {
+        if let Some(started) = try_driver().await {
+            return started;
+        }
+    }
+    panic!("chromedriver ended without a port");
+}
+
+async fn try_driver() -> Option<(Child, u16)> {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
         .stdout(Stdio::piped())
@@ -113,10 +123,10 @@ pub async fn start_driver() -> (Child, u16) {
     while let Some(line) = lines.next_line().await.expect("chromedriver speaks") {
         if let Some((_, port)) = line.split_once("successfully on port ") {
             let port = port.trim_end_matches('.').parse().expect("a port");
-            return (driver, port);
+            return Some((driver, port));
         }
     }
-    panic!("chromedriver ended without a port");
+    None
 }
 
 pub fn capabilities(settings: Settings, profile: &Path) -> serde_json::Map<String, Value> {

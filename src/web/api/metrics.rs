@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use rocket::http::{ContentType, Status};
 use rocket::{Route, get, routes};
 
-use crate::broker::QueueInfo;
+use crate::broker::{QueueInfo, ServerInfo};
 use crate::job::QueueName;
 use crate::metrics::Attempts;
 use crate::web::JobQueue;
@@ -32,16 +32,21 @@ struct QueueState {
 
 type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
 
-/// One scrape costs one script a queue, each O(1).
+/// Of more queues than this, the first in order are told, so that a scrape stays bounded.
+const MOST_QUEUES: usize = 1000;
+
+/// One scrape costs one script a queue, each O(1), and two commands a worker process.
 #[get("/metrics")]
 async fn metrics(
     _access: ViewAccess,
     queue: &JobQueue,
 ) -> Result<(ContentType, String), ProblemDetails> {
     let failed = |error| ProblemDetails::of(&error, "Failed to read the job queue");
-    let queues = queue.all_queues().await.map_err(failed)?;
+    let queues = queue.some_queues(MOST_QUEUES).await.map_err(failed)?;
+    // Without them the rest is worth telling.
+    let servers = queue.shown().servers().await.map(|found| found.servers).unwrap_or_default();
     let attempts = queue.runtime().registry().attempts();
-    let text = render(&queues, attempts).map_err(|_| {
+    let text = render(&queues, &servers, attempts).map_err(|_| {
         ProblemDetails::new(Status::InternalServerError, "the metrics could not be written")
     })?;
     let format = ContentType::new("application", "openmetrics-text")
@@ -52,6 +57,7 @@ async fn metrics(
 /// A registry of its own for each scrape: the store keeps the numbers.
 fn render(
     queues: &[(QueueName, QueueInfo)],
+    servers: &[ServerInfo],
     attempts: &Attempts,
 ) -> Result<String, std::fmt::Error> {
     let by_state = Size::<QueueState>::default();
@@ -89,6 +95,16 @@ fn render(
         "From when jobs were ready (due, or back in line) until their attempts began in this process",
         attempts.lateness.clone(),
     );
+    let gauge = |value: usize| {
+        let gauge = Gauge::<u64, AtomicU64>::default();
+        gauge.set(value as u64);
+        gauge
+    };
+    let places = servers.iter().map(|server| usize::try_from(server.concurrency).unwrap_or(0));
+    let running = servers.iter().map(|server| server.running.len());
+    all.register("jobqueue_servers", "Worker processes, Go's too", gauge(servers.len()));
+    all.register("jobqueue_places", "Jobs that they may run at a time", gauge(places.sum()));
+    all.register("jobqueue_running", "Jobs that they run", gauge(running.sum()));
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)
@@ -113,7 +129,7 @@ mod tests {
         let stopwatch = attempts.of("mail:send");
         stopwatch.began(std::time::Duration::from_millis(3));
         stopwatch.ended(std::time::Duration::from_millis(30), true);
-        let text = render(&[(QueueName::new("mail").unwrap(), info)], &attempts).unwrap();
+        let text = render(&[(QueueName::new("mail").unwrap(), info)], &[], &attempts).unwrap();
         for line in [
             r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
             r#"asynq_queue_size{queue="mail"} 4"#,
@@ -123,6 +139,7 @@ mod tests {
             r#"asynq_tasks_failed_total{queue="mail"} 2"#,
             r#"jobqueue_attempt_duration_seconds_count{type="mail:send",outcome="succeeded"} 1"#,
             r#"jobqueue_attempt_duration_seconds_bucket{le="0.05",type="mail:send",outcome="succeeded"} 1"#,
+            "jobqueue_servers 0",
             r#"jobqueue_lateness_seconds_count{type="mail:send"} 1"#,
             r#"jobqueue_lateness_seconds_bucket{le="0.005",type="mail:send"} 1"#,
         ] {

@@ -1,5 +1,5 @@
 //! Jobs of all queues and states, found by words: `state:archived type:mail:send
-//! error:timeout queue:mail id:4e37 anything`. And failures, put together by what went
+//! error:"timed out" queue:mail id:4e37 anything`. And failures, put together by what went
 //! wrong.
 
 use std::collections::BTreeMap;
@@ -52,24 +52,48 @@ impl Query {
     pub(super) fn parse(text: &str) -> Self {
         let mut query = Self::default();
         let mut free: Vec<&str> = Vec::new();
-        for word in text.split_whitespace() {
+        for word in words(text) {
             match word.split_once(':') {
-                Some(("queue", name)) => query.queues.push(name.to_owned()),
-                Some(("state", name)) => match JobState::parse(name) {
+                Some(("queue", name)) => query.queues.push(unquoted(name)),
+                Some(("state", name)) => match JobState::parse(&unquoted(name)) {
                     Some(state) => query.states.push(state),
                     None => query.strange.push(word.to_owned()),
                 },
-                Some(("type", name)) => query.filter.job_type = Some(name.to_owned()),
-                Some(("id", id)) => query.filter.id = Some(id.to_owned()),
-                Some(("error", text)) => query.filter.error = Some(text.to_owned()),
+                Some(("type", name)) => query.filter.job_type = Some(unquoted(name)),
+                Some(("id", id)) => query.filter.id = Some(unquoted(id)),
+                Some(("error", text)) => query.filter.error = Some(unquoted(text)),
                 _ => free.push(word),
             }
         }
         if !free.is_empty() {
-            query.filter.text = Some(free.join(" "));
+            query.filter.text = Some(unquoted(&free.join(" ")));
         }
         query
     }
+}
+
+/// What stands between spaces, of which some may be within `"…"` after a colon.
+fn words(text: &str) -> Vec<&str> {
+    let (mut words, mut begin, mut quoted) = (Vec::new(), None, false);
+    let mut before = None;
+    for (at, c) in text.char_indices() {
+        if c.is_whitespace() && !quoted {
+            words.extend(begin.take().map(|from| &text[from..at]));
+        } else {
+            begin = begin.or(Some(at));
+            if c == '"' {
+                quoted = !quoted && before == Some(':');
+            }
+        }
+        before = Some(c);
+    }
+    words.extend(begin.map(|from| &text[from..]));
+    words
+}
+
+fn unquoted(text: &str) -> String {
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inner.unwrap_or(text).to_owned()
 }
 
 /// What was found: rows, and the lists that may have more.
@@ -200,8 +224,8 @@ fn more(reader: &Reader, filter: &Filter, found: &Found) -> Markup {
 /// Failures that look alike.
 struct Failure {
     count: usize,
-    queue: QueueName,
-    state: JobState,
+    /// What all of them say, as far as one can look for it.
+    common: String,
     sample: String,
     last: Option<Timestamp>,
 }
@@ -229,6 +253,12 @@ fn fingerprint(error: &str) -> String {
         }
     }
     print.chars().take(200).collect()
+}
+
+/// The longest part of a fingerprint that stands in the error as it is.
+fn common(print: &str) -> String {
+    let parts = print.split(['#', '…', '"', '\n', '\r']).map(str::trim);
+    parts.max_by_key(|part| part.len()).unwrap_or_default().to_owned()
 }
 
 #[get("/ui/failures")]
@@ -271,8 +301,7 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
                     let key = (info.job.job_type.clone(), fingerprint(error));
                     let failure = groups.entry(key).or_insert_with(|| Failure {
                         count: 0,
-                        queue: name.clone(),
-                        state,
+                        common: common(&fingerprint(error)),
                         sample: rows::short(error),
                         last: None,
                     });
@@ -289,6 +318,14 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
     failures.sort_by_key(|(_, failure)| std::cmp::Reverse(failure.count));
     failures.truncate(MOST_ROWS);
     Ok((failures, looked))
+}
+
+impl Failure {
+    /// The search that finds them, to be acted upon.
+    fn query(&self, job_type: &str) -> String {
+        let words = format!("state:archived state:retry type:\"{job_type}\"");
+        if self.common.is_empty() { words } else { format!("{words} error:\"{}\"", self.common) }
+    }
 }
 
 fn table(reader: &Reader, now: Timestamp, failures: &[(String, Failure)]) -> Markup {
@@ -310,8 +347,7 @@ fn table(reader: &Reader, now: Timestamp, failures: &[(String, Failure)]) -> Mar
                     @for (job_type, failure) in failures {
                         tr {
                             th.error scope="row" {
-                                a href={ (reader.base) "/ui/queues/" (escaped(failure.queue.as_str()))
-                                    "?state=" (failure.state.as_str()) "&type=" (escaped(job_type)) } {
+                                a href={ (reader.base) "/ui/jobs?q=" (escaped(&failure.query(job_type))) } {
                                     (if failure.sample.is_empty() { "–" } else { &failure.sample })
                                 }
                             }
@@ -347,6 +383,12 @@ mod tests {
         assert_eq!(query.filter.text.as_deref(), Some("hello world"));
         assert_eq!(query.strange, ["state:x"]);
         assert_eq!(Query::parse(" "), Query::default());
+        let quoted = Query::parse("error:\"timed out\" type:\"a b\" say \"hello\" it");
+        assert_eq!(quoted.filter.error.as_deref(), Some("timed out"));
+        assert_eq!(quoted.filter.job_type.as_deref(), Some("a b"));
+        assert_eq!(quoted.filter.text.as_deref(), Some("say \"hello\" it"));
+        // An open quote is a word, and nothing panics.
+        assert_eq!(Query::parse("error:\"日本 x").filter.error.as_deref(), Some("\"日本 x"));
     }
 
     #[test]
@@ -358,5 +400,7 @@ mod tests {
         // An open quote swallows the rest, and nothing panics.
         fingerprint("it's \"");
         fingerprint("日本語 7 エラー");
+        assert_eq!(common(&fingerprint("order 7: the shop is closed")), "the shop is closed");
+        assert_eq!(common("# …"), "");
     }
 }

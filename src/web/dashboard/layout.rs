@@ -113,6 +113,7 @@ pub(super) fn notice(language: Language, done: Option<&str>) -> Markup {
         Some("pause") => ("キューを停止しました。", "The queue is paused."),
         Some("resume") => ("キューを再開しました。", "The queue is resumed."),
         Some("duplicate") => ("このジョブを複製しました。", "This is the duplicate."),
+        Some("remove") => ("キューを削除しました。", "The queue is deleted."),
         Some("repair") => ("修復しました。", "What could be mended is mended."),
         Some("fire") => ("ジョブを登録しました。", "A job is enqueued."),
         _ => return html! {},

@@ -36,14 +36,15 @@ struct Told {
     days: Vec<DayStats>,
 }
 
-#[get("/ui")]
-async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
+#[get("/ui?<done>")]
+async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader, done: Option<&str>) -> Page {
     let language = reader.language;
     match ask(&queue.shown()).await {
         Ok(told) => {
             let title = say(language, "ジョブキュー", "Job queue");
             let now = queue.now();
             let content = html! {
+                (layout::notice(language, done))
                 (warnings(&reader, &told))
                 (sums(language, now, &told.queues))
                 (charts::hour(language, now, &told.minutes))

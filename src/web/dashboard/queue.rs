@@ -142,6 +142,17 @@ fn summary(language: Language, here: &str, now: Timestamp, info: &QueueInfo) -> 
                 } @else {
                     (layout::button(&format!("{here}/pause"), say(language, "停止", "Pause"), None))
                 }
+                (layout::button(
+                    &format!("{here}/delete"),
+                    say(language, "キューを削除", "Delete queue"),
+                    Some(&match language {
+                        Language::Japanese => format!("キューとジョブ{}件を削除します。元に戻せません。", info.size),
+                        Language::English => format!(
+                            "The queue and its {} jobs are deleted, and cannot be brought back.",
+                            info.size
+                        ),
+                    }),
+                ))
             }
         }
     }
@@ -189,6 +200,25 @@ async fn resume(
     set_paused(queue, &reader, &asked, name, false).await
 }
 
+#[post("/ui/queues/<name>/delete")]
+async fn remove(
+    _access: ActAccess,
+    _origin: SameOrigin,
+    asked: Asked,
+    queue: &JobQueue,
+    reader: Reader,
+    name: &str,
+) -> Result<Redirect, Page> {
+    let done = async { queue.shown().delete_queue(&QueueName::new(name)?, true).await };
+    match done.await {
+        Ok(()) => {
+            audit(&asked, "queue removed", name, "with its jobs");
+            Ok(layout::back(format!("{}/ui?done=remove", reader.base)))
+        }
+        Err(error) => Err(layout::trouble(&reader, queue, &error)),
+    }
+}
+
 async fn set_paused(
     queue: &JobQueue,
     reader: &Reader,
@@ -219,5 +249,5 @@ async fn set_paused(
 
 /// The routes to mount at the base.
 pub(super) fn routes() -> Vec<Route> {
-    routes![show, pause, resume]
+    routes![show, pause, resume, remove]
 }

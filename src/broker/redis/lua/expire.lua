@@ -32,8 +32,9 @@ if known == false or type(known) == 'string' and string.sub(known, 1, #prefix) ~
     return type(value) == 'string' and string.match(value, '^%d+$') or '0'
   end
   local waiting = redis.pcall('LLEN', KEYS[1])
-  redis.call('HSET', MINUTES, field, prefix .. counter('processed') .. ' ' .. counter('failed')
+  -- A full server refuses it, which is no reason not to make room.
+  redis.pcall('HSET', MINUTES, field, prefix .. counter('processed') .. ' ' .. counter('failed')
     .. ' ' .. (type(waiting) == 'number' and waiting or 0))
-  redis.call('EXPIRE', MINUTES, 7200)
+  redis.pcall('EXPIRE', MINUTES, 7200)
 end
 return {now, #ids}
