@@ -148,7 +148,7 @@ fn summary(language: Language, here: &str, now: Timestamp, info: &QueueInfo) -> 
                     Some(&match language {
                         Language::Japanese => format!("キューとジョブ{}件を削除します。元に戻せません。", info.size),
                         Language::English => format!(
-                            "The queue and its {} jobs are deleted, and cannot be brought back.",
+                            "Deletes the queue with its jobs ({}). They cannot be brought back.",
                             info.size
                         ),
                     }),
