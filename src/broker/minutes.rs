@@ -66,14 +66,15 @@ impl MinuteStats {
             .collect();
         for pair in known.windows(2) {
             let [(from, before), (until, after)] = pair else { continue };
-            let minutes = u64::try_from(until - from).unwrap_or(1);
+            let minutes = u128::try_from(until - from).unwrap_or(1).max(1);
             // A counter that began anew says nothing of what was before.
-            let part = |before: u64, after: u64, nth: u64| {
-                let sum = after.checked_sub(before).unwrap_or(after);
-                sum * (nth + 1) / minutes - sum * nth / minutes
+            let part = |before: u64, after: u64, nth: u128| {
+                let sum = u128::from(after.checked_sub(before).unwrap_or(after));
+                let part = sum * (nth + 1) / minutes - sum * nth / minutes;
+                u64::try_from(part).unwrap_or(u64::MAX)
             };
-            all.extend((0..minutes).map(|nth| Self {
-                at: Timestamp::from_secs((from + nth as i64) * 60),
+            all.extend((0..minutes).zip(*from..).map(|(nth, minute)| Self {
+                at: Timestamp::from_secs(minute * 60),
                 processed: part(before.processed, after.processed, nth),
                 failed: part(before.failed, after.failed, nth),
                 waiting: before.waiting,
@@ -114,6 +115,14 @@ mod tests {
         let levels = Levels::from([(100, level(50, 9, 0)), (101, level(3, 0, 0))]);
         let found = MinuteStats::between(&levels, level(3, 0, 0), Timestamp::from_secs(101 * 60));
         assert_eq!(found.iter().map(|m| m.processed).collect::<Vec<_>>(), [3, 0]);
+        // Nor does a large one overflow.
+        let levels = Levels::from([(100, level(0, 0, 0))]);
+        let full = level(u64::MAX, 0, 0);
+        let found = MinuteStats::between(&levels, full, Timestamp::from_secs(159 * 60));
+        assert_eq!(
+            found.iter().map(|m| u128::from(m.processed)).sum::<u128>(),
+            u128::from(u64::MAX)
+        );
     }
 
     #[test]

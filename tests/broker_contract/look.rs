@@ -282,3 +282,14 @@ async fn what_is_due_when_is_counted_and_the_next_one_named(
     assert_eq!(found, [1, 2, 1, 0]);
     assert!(on.broker.upcoming(&on.queue, &[]).await.unwrap().is_empty());
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_queue_without_jobs_and_counters_is_not_noted(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.put(on.job("a").placed(Placement::After(secs(600)))).await;
+    on.expire().await;
+    assert_eq!(on.broker.minutes(&on.queue).await.unwrap(), []);
+}

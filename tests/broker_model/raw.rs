@@ -173,7 +173,8 @@ impl Raw {
             .collect();
         let archived = self.scores("archived");
         for name in self.keys.keys() {
-            let counter = name.split(':').next().is_some_and(|n| n == "processed" || n == "failed");
+            let counter = name == "x:minutes"
+                || name.split(':').next().is_some_and(|n| n == "processed" || n == "failed");
             // Only a manual clock, which Redis does not know, needs these.
             let expired =
                 name == "x:ends" || ended.iter().any(|key| key.ends_with(&format!("}}:{name}")));

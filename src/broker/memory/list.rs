@@ -75,14 +75,18 @@ impl Queue {
     }
 
     pub(super) fn upcoming(&self, ends: &[Timestamp]) -> Vec<u64> {
-        let until = |end: Timestamp| {
-            // A due time within a second is shown as the next one.
-            let until = |line: &Timeline| line.iter().take_while(|(due, _)| *due <= end).count();
-            (until(&self.scheduled) + until(&self.retry)) as u64
-        };
-        let sums: Vec<u64> = ends.iter().map(|end| until(*end)).collect();
-        let before = [0].into_iter().chain(sums.iter().copied());
-        sums.iter().zip(before).map(|(sum, before)| sum - before).collect()
+        let mut counts = vec![0; ends.len()];
+        for line in [&self.scheduled, &self.retry] {
+            let mut at = 0;
+            for (due, _) in line {
+                while ends.get(at).is_some_and(|end| due > end) {
+                    at += 1;
+                }
+                let Some(count) = counts.get_mut(at) else { break };
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// An estimate as in Redis: a sample of each list stands for all of it.

@@ -342,7 +342,10 @@ impl Queue {
 
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
         let (level, minute) = (self.level(), MinuteStats::minute_of(now));
-        self.levels.entry(minute).or_insert(level);
+        // As in Redis, where one that was removed leaves nothing.
+        if level.processed > 0 || level.waiting > 0 {
+            self.levels.entry(minute).or_insert(level);
+        }
         self.levels.retain(|noted, _| *noted > minute - LEVELS_KEPT);
         let mut removed = 0;
         while removed < limit && self.completed.first().is_some_and(|(end, _)| *end <= now) {

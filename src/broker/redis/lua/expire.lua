@@ -24,9 +24,11 @@ end
 local MINUTES = Q .. 'x:minutes'
 local minute = math.floor(now_s / 60)
 local field = whole(minute % 90)
-local known = redis.pcall('HGET', MINUTES, field)
+-- A queue that was removed stays so.
+local lives = redis.call('EXISTS', Q .. 'processed', KEYS[1]) > 0
+local known = lives and redis.pcall('HGET', MINUTES, field)
 local prefix = whole(minute) .. ' '
-if known == false or type(known) == 'string' and string.sub(known, 1, #prefix) ~= prefix then
+if lives and known == false or type(known) == 'string' and string.sub(known, 1, #prefix) ~= prefix then
   local function counter(name)
     local value = redis.pcall('GET', Q .. name)
     return type(value) == 'string' and string.match(value, '^%d+$') or '0'
