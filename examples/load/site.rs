@@ -46,8 +46,10 @@ impl Site {
         let client = redis::Client::open(url.as_str()).map_err(|error| {
             format!("--redis: expected redis://host:port[/db], found {url:?}: {error}")
         })?;
+        // To remove a million jobs takes its time.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let connection = client
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
             .map_err(|error| format!("Redis at {url} does not answer: {error}"))?;
         let mut proxy = None;
