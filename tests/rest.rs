@@ -870,6 +870,39 @@ async fn the_document_has_every_route_and_every_job_type_with_its_schema() {
     );
 }
 
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn no_more_jobs_are_acted_upon_than_the_question_named() {
+    let client = still().await;
+    for user in 1..=3 {
+        enqueue(&client, user, "?delay_seconds=600").await;
+    }
+    let post = async |body: &str| {
+        let request = client
+            .post(format!("{BASE}/ui/jobs/act"))
+            .header(ContentType::Form)
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Accept-Language", "en"))
+            .header(Header::new("Sec-Fetch-Site", "same-origin"));
+        let response = request.body(body).dispatch().await;
+        (response.status().code, response.into_string().await.unwrap_or_default())
+    };
+    let (status, page) = post("q=state:scheduled&all=delete").await;
+    assert_eq!(status, 200);
+    assert!(page.contains(r#"name="sure" value="3""#), "{page}");
+    for user in 4..=6 {
+        enqueue(&client, user, "?delay_seconds=600").await;
+    }
+    let (status, _) = post("q=state:scheduled&all=delete&sure=3").await;
+    assert_eq!(status, 303);
+    assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 3);
+    for wrong in ["", "action=explode", "q=x&all=delete&sure=yes", "action=run&job=nowhere"] {
+        let (status, page) = post(wrong).await;
+        assert_eq!(status, 422, "{wrong}: {page}");
+        assert!(page.contains("expected"), "{wrong}: {page}");
+    }
+}
+
 /// What people may write into anything that a page shows.
 const HOSTILE: [&str; 12] = [
     "<script>alert(1)</script>",

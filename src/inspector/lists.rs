@@ -69,7 +69,7 @@ impl Inspector {
     /// # Errors
     /// Those of the store.
     pub async fn all_queues(&self) -> Result<Vec<QueueSummary>, Error> {
-        self.broker.summaries().await
+        self.broker.summaries(usize::MAX).await
     }
 
     /// About how much memory a queue takes: at most 20 jobs of each state are

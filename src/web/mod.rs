@@ -19,12 +19,9 @@ mod routes;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "metrics")]
-use futures_util::future::join_all;
-
-#[cfg(feature = "metrics")]
-use crate::broker::QueueInfo;
 use crate::broker::{Inspect, JobInfo};
+#[cfg(feature = "metrics")]
+use crate::broker::{QueueInfo, QueueSummary};
 use crate::client::{Client, Draft, Enqueue, EnqueueAll, Receipt};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
@@ -256,25 +253,13 @@ impl JobQueue {
         &self,
         most: usize,
     ) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
-        const ABREAST: usize = 100;
-        let (inspect, mut found) = (self.inspect(), Vec::new());
-        let mut names = inspect.queues().await?;
-        if names.len() > most {
-            tracing::debug!(queues = names.len(), most, "of more queues, the first are told");
-            names.truncate(most);
-        }
-        for names in names.chunks(ABREAST) {
-            let asked = names.iter().map(|name| inspect.queue(name));
-            for (name, answer) in names.iter().zip(join_all(asked).await) {
-                match answer {
-                    Ok(info) => found.push((name.clone(), info)),
-                    Err(error) if error.is_unavailable() => return Err(error),
-                    // Removed meanwhile, or damaged.
-                    Err(error) => tracing::warn!(queue = %name, %error, "could not read a queue"),
-                }
+        let read = |summary: QueueSummary| {
+            if let Some(problem) = &summary.problem {
+                tracing::warn!(queue = %summary.queue, problem, "could not read a queue");
             }
-        }
-        Ok(found)
+            Some((summary.queue, summary.info?))
+        };
+        Ok(self.inspect().summaries(most).await?.into_iter().filter_map(read).collect())
     }
 
     /// The store's time, as well as it is known.

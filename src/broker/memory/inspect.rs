@@ -37,7 +37,7 @@ impl Inspect for MemoryBroker {
         Box::pin(async move { self.known(queue, Queue::info) })
     }
 
-    fn summaries(&self) -> Answer<'_, Vec<QueueSummary>> {
+    fn summaries(&self, most: usize) -> Answer<'_, Vec<QueueSummary>> {
         Box::pin(async move {
             let (state, now) = (self.state(), self.clock.now());
             let used = state.queues.iter().filter(|(_, queue)| queue.used());
@@ -46,7 +46,7 @@ impl Inspect for MemoryBroker {
                 info: Some(queue.info(now)),
                 problem: None,
             };
-            Ok(used.map(summary).collect())
+            Ok(used.take(most).map(summary).collect())
         })
     }
 

@@ -60,10 +60,11 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, self.sizes(queue)))
     }
 
-    fn summaries(&self) -> Answer<'_, Vec<QueueSummary>> {
+    fn summaries(&self, most: usize) -> Answer<'_, Vec<QueueSummary>> {
         Box::pin(async move {
-            let mut summaries = Vec::new();
-            for names in self.queues().await?.chunks(ABREAST) {
+            let (mut summaries, mut names) = (Vec::new(), self.queues().await?);
+            names.truncate(most);
+            for names in names.chunks(ABREAST) {
                 let answers = join_all(names.iter().map(|name| self.sizes(name))).await;
                 for (queue, answer) in names.iter().zip(answers) {
                     let (info, problem) = match answer {

@@ -258,6 +258,10 @@ async fn act(
             }
         };
         let done = tell.borrow().done;
+        // Nobody may be looking at the page any more.
+        if let Err(error) = &over {
+            tracing::warn!(queue = %place, action = %verb, done, %error, "an action on many jobs ended early");
+        }
         audit(&asked, &verb, &place, &format!("{done} {what} jobs"));
         tell.send_modify(|state| state.over = Some(over));
     });

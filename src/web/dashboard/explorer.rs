@@ -160,7 +160,7 @@ async fn show(
                 (layout::counted(language, count))
                 @if let Some(left) = left.filter(|left| *left > 0) {
                     div.notice.bad role="status" {
-                        p { (left) " " (say(language, "件は状態が変わったため、そのままです。", "are left as they are: their state does not allow it.")) }
+                        p { (left) " " (say(language, "件はそのままです（すでに移動したか、状態が操作を許しません）。", "are left as they are: they have moved on, or their state does not allow it.")) }
                     }
                 }
                 (form(&reader, text))

@@ -111,7 +111,8 @@ struct Wanted {
     /// Or all that match.
     jobs: Option<Vec<(QueueName, JobId)>>,
     query: String,
-    sure: bool,
+    /// The number of jobs that the question named, once it was answered with yes.
+    sure: Option<usize>,
 }
 
 impl Wanted {
@@ -127,7 +128,12 @@ impl Wanted {
             true => None,
             false => Some(chosen.collect::<Result<Vec<_>, _>>()?),
         };
-        let sure = !text("sure").is_empty();
+        let sure = match text("sure") {
+            "" => None,
+            count => Some(count.parse().map_err(|_| {
+                Error::invalid("sure: expected the number of jobs, found another text")
+            })?),
+        };
         Ok(Self { verb, jobs, query: text("q").to_owned(), sure })
     }
 }
@@ -175,23 +181,29 @@ async fn act(
     let trouble = |error: Error| layout::trouble(&reader, queue, &error);
     let wanted = Wanted::of(&form).map_err(trouble)?;
     let inspector = queue.shown();
-    let (jobs, more) = match &wanted.jobs {
+    let (mut jobs, more) = match &wanted.jobs {
         Some(jobs) => (jobs.clone(), false),
         None => matching(&inspector, &Query::parse(&wanted.query)).await.map_err(trouble)?,
     };
-    if jobs.is_empty() || !wanted.sure {
+    let Some(agreed) = wanted.sure.filter(|_| !jobs.is_empty()) else {
         return Err(question(queue, &reader, &wanted, jobs.len(), more));
-    }
+    };
+    // More may match by now: nobody agreed to these.
+    jobs.truncate(agreed);
     let verb = wanted.verb;
     let outcomes = stream::iter(jobs)
         .map(|(name, id)| {
-            let inspector = &inspector;
+            let (inspector, asked) = (&inspector, &asked);
             async move {
-                match verb {
+                let acted = match verb {
                     Verb::Run => inspector.run(&name, &id).await,
                     Verb::Archive => inspector.archive(&name, &id).await,
                     Verb::Delete => inspector.delete(&name, &id).await,
+                };
+                if acted.is_ok() {
+                    audit(asked, verb.name(), name.as_str(), id.as_str());
                 }
+                acted
             }
         })
         .buffer_unordered(ABREAST)
@@ -200,7 +212,6 @@ async fn act(
     // What has moved on meanwhile, or cannot be acted upon so, is left as it is.
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let left = outcomes.len() - done;
-    audit(&asked, verb.name(), "", &format!("{done} jobs, {left} left: {}", wanted.query));
     if let Some(Err(error)) =
         outcomes.into_iter().find(|outcome| outcome.as_ref().is_err_and(Error::is_unavailable))
     {
@@ -242,7 +253,7 @@ fn question(queue: &JobQueue, reader: &Reader, wanted: &Wanted, count: usize, mo
                     }
                 }
                 input type="hidden" name="q" value=(wanted.query);
-                input type="hidden" name="sure" value="yes";
+                input type="hidden" name="sure" value=(count);
                 @match &wanted.jobs {
                     Some(jobs) => {
                         input type="hidden" name="action" value=(verb.name());
@@ -285,11 +296,12 @@ mod tests {
     fn a_form_is_for_the_selected_jobs_or_for_all_that_match() {
         let wanted = Wanted::of(&form(&[("action", "run"), ("job", "q/1"), ("job", "q/2")]));
         let wanted = wanted.unwrap();
-        assert!(wanted.verb == Verb::Run && !wanted.sure);
+        assert!(wanted.verb == Verb::Run && wanted.sure.is_none());
         assert_eq!(wanted.jobs.map(|jobs| jobs.len()), Some(2));
-        let all = form(&[("all", "delete"), ("q", "x"), ("job", "q/1"), ("sure", "yes")]);
+        let all = form(&[("all", "delete"), ("q", "x"), ("job", "q/1"), ("sure", "7")]);
         let wanted = Wanted::of(&all).unwrap();
-        assert!(wanted.verb == Verb::Delete && wanted.sure && wanted.jobs.is_none());
+        assert!(wanted.verb == Verb::Delete && wanted.sure == Some(7) && wanted.jobs.is_none());
+        assert!(Wanted::of(&form(&[("all", "delete"), ("sure", "yes")])).is_err());
         assert!(Wanted::of(&form(&[("action", "explode")])).is_err());
     }
 }
