@@ -20,10 +20,11 @@ const NOW: i64 = 4_000_000_000;
 /// Of that second.
 const DAY: &str = "2096-10-02";
 const Q: &str = "asynq:{q}:";
+const OTHER: &str = "asynq:{o}:";
 
 /// The ways to call a script: arguments after the time, between bars. `Q:` stands
-/// for the queue's prefix, `NOW` for the time in seconds. `None` for a script that
-/// has no line yet.
+/// for the queue's prefix, `NOW` for the time in seconds. After a plus the script has
+/// another queue first. `None` for a script that has no line yet.
 fn calls(script: &str) -> Option<&'static [&'static str]> {
     // A new job: id, message, placement, microseconds, lock, its microseconds,
     // guard, digest, its microseconds, group.
@@ -39,7 +40,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|new|m|at|1|p|m|at|4100000000000000",
             "1|p|m|after|5|s|m|after|5",
         ],
-        "push" => &["new|m", "new|m|p|m"],
+        "push" => &["1|new|m", "2|new|m|p|m", "+1|new|m|1|new|m", "+1|x|m|2|p|m|new|m"],
         // Per queue: what was not heard, archived at most, for how long, how many are
         // done, how many others ended.
         "exchange" => &[
@@ -59,10 +60,12 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "1|0||77|0||9999|7776000|0|1|l||3999999000500000|reclaim|m2|0|0|||[1]",
         ],
         "swap" => &[
-            "9||77|0",
-            "9|3999999999000000|77|1|l|9|5",
-            "0||77|1|l|9|5",
-            "2||77|3|l|l|p|9|9|9|5|5|5",
+            "9||77|1|0",
+            "9|3999999999000000|77|1|1|l|9|5",
+            "0||77|1|1|l|9|5",
+            "2||77|1|3|l|l|p|9|9|9|5|5|5",
+            "+9||77|2|1|b|7|5|1|l|9|5",
+            "+1||77|1|0|1|l|9|5",
         ],
         "extend" => &["a|7|0", "a|8|0|l|7|0"],
         "forward" => &["9|1000|100000", "1|1|100000"],
@@ -173,7 +176,12 @@ const WORLD: &str = "
     SET Q:processed 5
     SET Q:failed 2
     SET Q:processed:DAY 5
-    SET Q:failed:DAY 2";
+    SET Q:failed:DAY 2
+    HSET O:t:x msg m state pending pending_since 1
+    LPUSH O:pending x
+    HSET O:t:b msg m state active x_owner 7
+    LPUSH O:active b
+    ZADD O:lease 4000000020.5 b";
 
 /// Keys that are not there and might be met in another type.
 const ABSENT: [&str; 5] = ["t:new", "g:new", "unique:mail:new", "x:idem:new", "paused"];
@@ -186,7 +194,7 @@ struct Bench {
 }
 
 fn written(text: &str) -> String {
-    text.replace("Q:", Q).replace("DAY", DAY)
+    text.replace("Q:", Q).replace("O:", OTHER).replace("DAY", DAY)
 }
 
 impl Bench {
@@ -215,7 +223,12 @@ impl Bench {
 
     fn call(&mut self, text: &str, arguments: &str) -> RedisResult<Value> {
         let script = redis::Script::new(text);
-        let mut invocation = script.key(format!("{Q}pending"));
+        let (arguments, other) = match arguments.strip_prefix('+') {
+            Some(arguments) => (arguments, Some(format!("{OTHER}pending"))),
+            None => (arguments, None),
+        };
+        let mut invocation = script.prepare_invoke();
+        invocation.key(other).key(format!("{Q}pending"));
         invocation.arg(format!("{NOW}000000"));
         for argument in written(arguments).split('|') {
             invocation.arg(argument);

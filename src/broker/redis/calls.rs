@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join;
 
-use super::RedisBroker;
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use super::storing::{By, Storing};
+use super::{RedisBroker, by_queue};
 use crate::broker::{Enqueued, Extended, Lease};
 use crate::error::Error;
 use crate::job::{AfterCancel, JobState, QueueName};
@@ -15,29 +15,72 @@ use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 impl RedisBroker {
-    /// Stores jobs of one queue, in their order. All have a [`Storing::kind`] alike,
-    /// or none is to be repeated.
-    pub(super) async fn store_batch(&self, jobs: &[Storing]) -> Result<Vec<Enqueued>, Error> {
-        let Some(first) = jobs.first() else { return Ok(Vec::new()) };
+    /// Stores jobs in one call, those of a queue in their order. All have a
+    /// [`Storing::kind`] alike, or are of one queue and none is to be repeated.
+    pub(super) async fn store_batch(&self, jobs: &[&Storing]) -> Result<Vec<Enqueued>, Error> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let queues = by_queue(jobs.iter().map(|job| job.queue()));
         // Side by side: the jobs' outcome is the answer, within one deadline.
-        let (_, stored) = join(self.publish(first.queue()), self.store_some(jobs)).await;
+        let names = queues.iter().map(|(queue, _)| *queue);
+        let (_, stored) = join(self.publish(names), self.store_some(&queues, jobs)).await;
         stored
     }
 
-    async fn store_some(&self, jobs: &[Storing]) -> Result<Vec<Enqueued>, Error> {
-        let (queue, by) = (jobs[0].queue(), jobs[0].by());
+    /// Stores jobs in one call; where one queue refuses, each is asked by itself, so that
+    /// it stops no other.
+    pub(super) async fn store_by_queue(&self, jobs: &[Storing]) -> Vec<Result<Enqueued, Error>> {
+        let all: Vec<&Storing> = jobs.iter().collect();
+        let error = match self.store_batch(&all).await {
+            Ok(stored) => return stored.into_iter().map(Ok).collect(),
+            Err(error) => error,
+        };
+        let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(error.clone())).collect();
+        let queues = by_queue(jobs.iter().map(Storing::queue));
+        if queues.len() > 1 && error.is_refused() {
+            for (_, places) in queues {
+                let own: Vec<&Storing> = places.iter().map(|&at| &jobs[at]).collect();
+                match self.store_batch(&own).await {
+                    Ok(stored) => {
+                        for (at, one) in places.into_iter().zip(stored) {
+                            outcomes[at] = Ok(one);
+                        }
+                    }
+                    Err(error) => {
+                        places.into_iter().for_each(|at| outcomes[at] = Err(error.clone()))
+                    }
+                }
+            }
+        }
+        outcomes
+    }
+
+    async fn store_some(
+        &self,
+        queues: &[(&QueueName, Vec<usize>)],
+        jobs: &[&Storing],
+    ) -> Result<Vec<Enqueued>, Error> {
+        let (queue, by) = (queues[0].0, jobs[0].by());
         let alike = jobs.iter().all(|job| job.by() == by);
-        let safe = jobs.iter().all(Storing::leaves_a_trace);
+        let safe = jobs.iter().all(|job| job.leaves_a_trace());
         let repeat = if safe { Repeat::Safe } else { Repeat::Never };
         if alike && by == By::Push {
-            let add = |call| jobs.iter().fold(call, |call, job| job.add_plain_to(call));
-            let mut reply = self.tell(&SCRIPTS.push, queue, add).await?;
+            let add = |call: ScriptCall| {
+                queues.iter().fold(call, |call, (_, places)| {
+                    let call = call.arg(places.len());
+                    places.iter().fold(call, |call, &at| jobs[at].add_plain_to(call))
+                })
+            };
+            let names = queues.iter().map(|(queue, _)| *queue);
+            let mut reply = self.tell(&SCRIPTS.push, names, add).await?;
             let due = reply.now();
             self.loaded.store(true, Ordering::Relaxed);
             let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];
             while !reply.is_empty() {
                 let nth = (reply.size()? as usize).checked_sub(1);
-                let one = nth.and_then(|nth| stored.get_mut(nth));
+                let at = nth.and_then(|nth| queues.iter().flat_map(|(_, places)| places).nth(nth));
+                let one = at.and_then(|&at| stored.get_mut(at));
                 *one.ok_or_else(reply::unexpected)? = Enqueued::IdConflict;
             }
             return Ok(stored);
@@ -47,7 +90,7 @@ impl RedisBroker {
                 jobs.iter().fold(call.arg(attempt), |call, job| job.add_later_to(call))
             };
             let mut reply = self.ask(&SCRIPTS.schedule, queue, repeat, add).await?;
-            let stored = |_: &Storing| {
+            let stored = |_: &&Storing| {
                 let (code, due) = (reply.int()?, Timestamp::from_micros(reply.int()?));
                 Ok(self.created(queue, code, due).unwrap_or(Enqueued::IdConflict))
             };

@@ -69,13 +69,14 @@ impl Line {
     }
 
     /// The first in line and those that go with it in one script.
-    fn next(&self) -> Vec<Passenger> {
+    fn next(&self, one_place: bool) -> Vec<Passenger> {
         let mut waiting = self.locked();
         // Dropped by its caller before it was sent: then nothing happens.
         waiting.jobs.retain(|one| !one.answer.is_closed());
         let Some(first) = waiting.jobs.front() else { return Vec::new() };
-        let kind = first.job.kind();
-        if waiting.jobs.len() <= BATCH && waiting.jobs.iter().all(|one| one.job.kind() == kind) {
+        let kind = first.job.kind(one_place);
+        let goes = |one: &Passenger| one.job.kind(one_place) == kind;
+        if waiting.jobs.len() <= BATCH && waiting.jobs.iter().all(goes) {
             let size: usize = waiting.jobs.iter().map(|one| one.job.size()).sum();
             if size <= BATCH_BYTES {
                 return waiting.jobs.drain(..).collect();
@@ -84,7 +85,7 @@ impl Line {
         let (mut batch, mut others, mut bytes) = (Vec::new(), VecDeque::new(), 0);
         let mut full = false;
         while let Some(one) = waiting.jobs.pop_front() {
-            if one.job.kind() != kind || full {
+            if full || one.job.kind(one_place) != kind {
                 others.push_back(one);
                 continue;
             }
@@ -104,7 +105,7 @@ impl RedisBroker {
         let (ticket, answer) = match self.line.join(job) {
             Joined::First(job) => {
                 let _flight = Flight(self);
-                let mut stored = self.store_batch(&[job]).await?;
+                let mut stored = self.store_batch(&[&job]).await?;
                 return Ok(stored.pop().expect("one answer for each job"));
             }
             Joined::Waits { ticket, answer } => (ticket, answer),
@@ -123,14 +124,15 @@ impl RedisBroker {
     /// Sends what waits until nothing does.
     async fn fly(self) {
         let flight = Flight(&self);
+        let one_place = !self.pool.is_cluster();
         loop {
-            let batch = self.line.next();
+            let batch = self.line.next(one_place);
             if batch.is_empty() {
                 break;
             }
             let (jobs, answers): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|one| (one.job, one.answer)).unzip();
-            match self.store_batch(&jobs).await {
+            match self.store_batch(&jobs.iter().collect::<Vec<_>>()).await {
                 Ok(stored) => {
                     for (answer, one) in answers.into_iter().zip(stored) {
                         // Nobody waits any more where an enqueue was dropped.
@@ -139,7 +141,7 @@ impl RedisBroker {
                 }
                 // It did not run: perhaps for one job's sake, which is to stop no other.
                 Err(error) if error.is_refused() && jobs.len() > 1 => {
-                    let each = jobs.iter().map(|job| self.store_batch(std::slice::from_ref(job)));
+                    let each = jobs.iter().map(async |job| self.store_batch(&[job]).await);
                     let each = futures_util::future::join_all(each).await;
                     for (answer, one) in answers.into_iter().zip(each) {
                         let one = one.map(|mut one| one.pop().expect("one answer for each job"));

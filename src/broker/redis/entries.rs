@@ -1,5 +1,6 @@
 //! Periodic entries, as Asynq's schedulers write them and its tools read them.
 
+use std::iter;
 use std::time::Duration;
 
 use ::redis::Value;
@@ -26,7 +27,7 @@ impl Entries for RedisBroker {
         Box::pin(async move {
             let publish = async {
                 if !what.ticks.is_empty() {
-                    self.publish(&what.queue).await;
+                    self.publish(iter::once(&what.queue)).await;
                 }
             };
             join(publish, self.fire_ticks(what)).await.1

@@ -218,31 +218,30 @@ impl RedisBroker {
         // a lost answer, also where the server runs this one late.
         let taking = gives.clone().count();
         let repeat = if taking > 0 { Repeat::Never } else { Repeat::Safe };
-        let swaps = match parts {
-            [part] => part.gives && unheard[0].is_empty() && part.others().next().is_none(),
-            _ => false,
-        };
+        // The ordinary case has a script that does nothing else.
+        let swaps = taking > 0
+            && unheard.iter().all(String::is_empty)
+            && parts.iter().all(|part| part.others().next().is_none());
+        let queues = parts.iter().map(|part| part.queue);
         let answer = if swaps {
             let add = |_, call: ScriptCall| {
-                let call = parts[0].add_done_to(call.arg(room).arg(until.as_str()).arg(owner));
-                parts[0].done().fold(call, |call, (_, step)| call.arg(step.lease.ends))
+                let call = call.arg(room).arg(until.as_str()).arg(owner).arg(taking);
+                parts.iter().fold(call, |call, part| {
+                    let call = part.add_done_to(call);
+                    part.done().fold(call, |call, (_, step)| call.arg(step.lease.ends))
+                })
             };
-            self.ask(&SCRIPTS.swap, parts[0].queue, repeat, add).await
+            self.ask_all(&SCRIPTS.swap, queues, repeat, add).await
         } else {
-            self.ask_all(
-                &SCRIPTS.exchange,
-                parts.iter().map(|part| part.queue),
-                repeat,
-                |sent, call| {
-                    let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
-                    parts.iter().zip(&unheard).fold(call, |call, (part, unheard)| {
-                        let keep = self.archive.of(part.queue);
-                        let call = call.arg(unheard.as_str()).arg(keep.max).arg(keep.age.as_secs());
-                        part.add_to(call)
-                    })
-                },
-            )
-            .await
+            let add = |sent, call: ScriptCall| {
+                let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
+                parts.iter().zip(&unheard).fold(call, |call, (part, unheard)| {
+                    let keep = self.archive.of(part.queue);
+                    let call = call.arg(unheard.as_str()).arg(keep.max).arg(keep.age.as_secs());
+                    part.add_to(call)
+                })
+            };
+            self.ask_all(&SCRIPTS.exchange, queues, repeat, add).await
         };
         let mut reply = match answer {
             Ok(reply) => reply,
@@ -263,9 +262,10 @@ impl RedisBroker {
         }
         if swaps {
             let lost = (0..reply.size()?).map(|_| reply.size()).collect::<Result<Vec<_>, _>>()?;
-            for (nth, (at, step)) in (1..).zip(&parts[0].ended) {
+            let ended = parts.iter().flat_map(|part| part.done().map(|ended| (part.queue, ended)));
+            for (nth, (queue, (at, step))) in (1..).zip(ended) {
                 let code = i64::from(!lost.contains(&nth));
-                settled[*at] = Ok(self.settled(parts[0].queue, step, code));
+                settled[*at] = Ok(self.settled(queue, step, code));
             }
         } else {
             for part in parts {
@@ -276,9 +276,8 @@ impl RedisBroker {
         }
         let mut call = Call { gaps: late, ..Call::default() };
         let mut short = !late;
-        let lines = if swaps { 1 } else { reply.size()? };
-        for _ in 0..lines {
-            let nth = if swaps { 1 } else { reply.size()? as usize };
+        for _ in 0..reply.size()? {
+            let nth = reply.size()? as usize;
             let part = nth.checked_sub(1).and_then(|nth| parts.get(nth));
             let queue = part.ok_or_else(reply::unexpected)?.queue;
             if reply.int()? == 1 {

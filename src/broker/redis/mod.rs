@@ -29,6 +29,7 @@ mod wake;
 pub mod wire;
 
 use std::collections::HashMap;
+use std::iter;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -151,18 +152,19 @@ impl RedisBroker {
         self.ask_all(script, [queue].into_iter(), repeat, arguments).await
     }
 
-    /// Runs a queue's script once, with the store's time as it is known here: for what
-    /// happens now, and is compared with nothing.
-    async fn tell(
+    /// Runs a script of several queues, as [`ask_all`](Self::ask_all) does, but once and
+    /// with the store's time as it is known here: for what happens now, and is compared
+    /// with nothing.
+    async fn tell<'a>(
         &self,
         script: &LuaScript,
-        queue: &QueueName,
+        queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
         arguments: impl Fn(ScriptCall) -> ScriptCall + Send + Sync,
     ) -> Result<Reply, Error> {
         let Some(now) = self.clock.told_lately() else {
-            return self.ask(script, queue, Repeat::Never, |_, call| arguments(call)).await;
+            return self.ask_all(script, queues, Repeat::Never, |_, call| arguments(call)).await;
         };
-        let call = |_| arguments(ScriptCall::new().key(keys::pending(queue)).arg(now.as_micros()));
+        let call = |_| arguments(with_keys(queues.clone()).arg(now.as_micros()));
         Reply::timed(self.pool.eval(script, Repeat::Never, call).await?)
     }
 
@@ -175,11 +177,8 @@ impl RedisBroker {
         mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
     ) -> Result<Reply, Error> {
         let asked = self.clock.host();
-        let call = |attempt| {
-            let begin = ScriptCall::new();
-            let begin = queues.clone().fold(begin, |call, queue| call.key(keys::pending(queue)));
-            arguments(attempt, begin.arg(self.clock.argument()))
-        };
+        let call =
+            |attempt| arguments(attempt, with_keys(queues.clone()).arg(self.clock.argument()));
         let reply = Reply::timed(self.pool.eval(script, repeat, call).await?)?;
         self.clock.learn(asked, reply.now());
         Ok(reply)
@@ -194,22 +193,28 @@ impl RedisBroker {
         self.pool.run(repeat, command).await
     }
 
-    /// Makes the queue known to Asynq's tools, unless that was done just now.
+    /// Makes queues known to Asynq's tools, unless that was done just now.
     /// Where it fails, the next job of the queue tries again.
-    async fn publish(&self, queue: &QueueName) {
+    async fn publish(&self, queues: impl Iterator<Item = &QueueName>) {
         let fresh = |at: &Instant| at.elapsed() < REMEMBER_QUEUE;
-        if locked(&self.published).get(queue).is_some_and(fresh) {
+        let new: Vec<&QueueName> = {
+            let published = locked(&self.published);
+            queues.filter(|queue| !published.get(*queue).is_some_and(fresh)).collect()
+        };
+        if new.is_empty() {
             return;
         }
-        let member = [keys::QUEUES.into(), queue.as_str().into()];
-        match self.command(Repeat::Safe, "SADD", &member).await {
+        let names = new.iter().map(|queue| queue.as_str());
+        let args: Vec<_> = iter::once(keys::QUEUES).chain(names).map(Vec::from).collect();
+        match self.command(Repeat::Safe, "SADD", &args).await {
             Ok(_) => {
-                locked(&self.published).insert(queue.clone(), Instant::now());
+                let now = Instant::now();
+                locked(&self.published).extend(new.into_iter().map(|queue| (queue.clone(), now)));
             }
             Err(error) if error.is_unavailable() => {
-                tracing::debug!(%queue, ?error, "could not make the queue known");
+                tracing::debug!(queues = ?new, ?error, "could not make queues known");
             }
-            Err(error) => tracing::warn!(%queue, ?error, "could not make the queue known"),
+            Err(error) => tracing::warn!(queues = ?new, ?error, "could not make queues known"),
         }
     }
 }
@@ -230,22 +235,32 @@ impl Broker for RedisBroker {
                 return vec![self.commit(Storing::of(&new.record.queue, new)).await];
             }
             let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
-            let queues = by_queue(jobs.iter().map(|new| &new.record.queue));
+            // One server takes plain jobs of several queues in one call.
+            let together = !self.pool.is_cluster() && jobs.iter().all(storing::is_plain);
+            let queues = match together {
+                true => vec![(0..jobs.len()).collect()],
+                false => by_queue(jobs.iter().map(|new| &new.record.queue))
+                    .into_iter()
+                    .map(|(_, places)| places)
+                    .collect::<Vec<Vec<usize>>>(),
+            };
             let failed: Vec<OnceLock<Error>> = queues.iter().map(|_| OnceLock::new()).collect();
             let (mut leading, mut following) = (Vec::new(), Vec::new());
-            for ((queue, places), failed) in queues.iter().zip(&failed) {
+            for (places, failed) in queues.iter().zip(&failed) {
                 let parts = batches(places, |at| jobs[at].record.payload_bytes().len());
                 for (nth, part) in parts.into_iter().enumerate() {
                     let call = async move {
                         // Nothing is waited for twice.
                         if let Some(error) = failed.get() {
-                            return (part, Err(not_sent(error)));
+                            return (part, vec![Err(not_sent(error)); part.len()]);
                         }
-                        let some = part.iter().map(|&at| Storing::of(queue, &jobs[at]));
-                        let some: Vec<_> = some.collect();
-                        let stored = self.store_batch(&some).await;
-                        if let Err(error) = &stored {
-                            // The first error stays.
+                        let of = |new: &NewJob| Storing::of(&new.record.queue, new);
+                        let some: Vec<_> = part.iter().map(|&at| of(&jobs[at])).collect();
+                        let stored = self.store_by_queue(&some).await;
+                        // The first error stays. What one queue is refused stops no other.
+                        let stops = |error: &&Error| !together || !error.is_refused();
+                        let error = stored.iter().filter_map(|one| one.as_ref().err()).find(stops);
+                        if let Some(error) = error {
                             let _ = failed.set(error.clone());
                         }
                         (part, stored)
@@ -264,18 +279,9 @@ impl Broker for RedisBroker {
             let calls = leading.into_iter().chain(following).collect::<Vec<_>>();
             let calls = stream::iter(calls).buffered(SIDE_BY_SIDE);
             stored.extend(calls.collect::<Vec<_>>().await);
-            for (places, answer) in stored {
-                match answer {
-                    Ok(some) => {
-                        for (&at, one) in places.iter().zip(some) {
-                            outcomes[at] = Ok(one);
-                        }
-                    }
-                    Err(error) => {
-                        for &at in places {
-                            outcomes[at] = Err(error.clone());
-                        }
-                    }
+            for (places, stored) in stored {
+                for (&at, one) in places.iter().zip(stored) {
+                    outcomes[at] = one;
                 }
             }
             outcomes
@@ -446,13 +452,26 @@ impl Broker for RedisBroker {
 /// The places of each queue's items, queues and places in the order they came.
 fn by_queue<'a>(names: impl Iterator<Item = &'a QueueName>) -> Vec<(&'a QueueName, Vec<usize>)> {
     let mut groups: Vec<(&QueueName, Vec<usize>)> = Vec::new();
+    let mut known = HashMap::new();
     for (at, name) in names.enumerate() {
-        match groups.iter_mut().find(|(queue, _)| *queue == name) {
-            Some((_, places)) => places.push(at),
-            None => groups.push((name, vec![at])),
+        match groups.last_mut() {
+            // Neighbours are mostly alike.
+            Some((queue, places)) if *queue == name => places.push(at),
+            _ => {
+                let group = *known.entry(name).or_insert(groups.len());
+                match groups.get_mut(group) {
+                    Some((_, places)) => places.push(at),
+                    None => groups.push((name, vec![at])),
+                }
+            }
         }
     }
     groups
+}
+
+/// A call with the keys of these queues.
+fn with_keys<'a>(queues: impl Iterator<Item = &'a QueueName>) -> ScriptCall {
+    queues.fold(ScriptCall::new(), |call, queue| call.key(keys::pending(queue)))
 }
 
 /// What is said of jobs that stayed here because those before them failed so.

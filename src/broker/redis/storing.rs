@@ -48,7 +48,7 @@ impl Storing {
         let id = record.id.clone();
         let (unique, guard) = (new.unique_for, new.idempotency.as_ref());
         let (own, placement) = (queue.clone(), new.placement);
-        if unique.is_none() && guard.is_none() && record.group.is_empty() {
+        if is_ordinary(new) {
             let message = wire::encode(record);
             return Self { queue: own, id, message, placement, special: None };
         }
@@ -89,9 +89,12 @@ impl Storing {
         }
     }
 
-    /// What must be the same for jobs that go together.
-    pub fn kind(&self) -> (QueueName, By, bool) {
-        (self.queue.clone(), self.by(), self.leaves_a_trace())
+    /// What must be the same for jobs that go together; their queue too, unless the
+    /// script serves several and these are in one place.
+    pub fn kind(&self, one_place: bool) -> (Option<QueueName>, By, bool) {
+        let by = self.by();
+        let queue = (by != By::Push || !one_place).then(|| self.queue.clone());
+        (queue, by, self.leaves_a_trace())
     }
 
     /// Whether a repetition after a lost answer would find the first call's work. A
@@ -130,4 +133,14 @@ impl Storing {
             .arg(micros(IDEMPOTENCY_TTL))
             .arg(special.group.as_str())
     }
+}
+
+/// Whether the job has nothing special: no lock, repeat guard or group.
+fn is_ordinary(new: &NewJob) -> bool {
+    new.unique_for.is_none() && new.idempotency.is_none() && new.record.group.is_empty()
+}
+
+/// Whether `push.lua` stores the job.
+pub(super) fn is_plain(new: &NewJob) -> bool {
+    is_ordinary(new) && new.placement == Placement::Now
 }

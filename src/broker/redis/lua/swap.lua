@@ -1,180 +1,247 @@
--- Purpose: removes jobs of one queue that are done, and takes others in their place:
--- what a worker does nearly always, with what that needs alone. exchange.lua does the
--- same and all else; its files say what differs from Asynq.
+-- Purpose: removes jobs that are done, and takes others in their place: what a worker
+-- does nearly always, with what that needs alone. exchange.lua does the same and all
+-- else; its files say what differs from Asynq.
 --
--- KEYS[1]  Q:pending
+-- KEYS[n]  Q:pending of each queue; on a Cluster there is one
 -- ARGV[1]  now in microseconds, or empty: the time of this server
 -- ARGV[2]  how many jobs to take at most
 -- ARGV[3]  until when the caller waits for the answer, or empty
 -- ARGV[4]  the owner: a number that no other call has
--- ARGV[5]  how many jobs are done; then their ids, then their owners, then the ends of
---          their leases in microseconds
+-- ARGV[5]  how many of the queues to take from; they come first, in the order in
+--          which they are to give
+-- ARGV[6…] per queue: how many jobs are done; then their ids, then their owners, then
+--          the ends of their leases in microseconds
 --
 -- Returns  now, 1 if it was too late to take jobs, how many were not the caller's any
---          more, the numbers of these, 1 if the queue is paused, and what deliver.lua
---          appends
+--          more, the numbers of these among all that are done, then how many queues
+--          gave something or are paused, and for each of these its number, 1 if it is
+--          paused, and what deliver.lua appends
 --
--- It does without common.lua, whose functions cost more than the work here.
+-- It does without common.lua, whose functions cost more than the work here. So do
+-- numbers as arguments of commands, which are printed as decimals, and lists that grow.
 
-local call, format, SECOND = redis.call, string.format, 1000000
+local call, pcall, format, floor = redis.call, redis.pcall, string.format, math.floor
+local SECOND = 1000000
 local now = tonumber(ARGV[1])
 if not now then
   local time = call('TIME')
-  now = tonumber(time[1]) * SECOND + tonumber(time[2])
+  now = time[1] * SECOND + time[2]
 end
-local PENDING, Q = KEYS[1], string.sub(KEYS[1], 1, -8)
-local T, ACTIVE, LEASES = Q .. 't:', Q .. 'active', Q .. 'lease'
-local room, owner, done = tonumber(ARGV[2]), ARGV[4], tonumber(ARGV[5])
 local late = ARGV[3] ~= '' and now > tonumber(ARGV[3])
+local left, owner, givers = tonumber(ARGV[2]), ARGV[4], late and 0 or tonumber(ARGV[5])
 
 -- All is tested before the first write.
-local size, running = call('LLEN', PENDING), call('LLEN', ACTIVE)
-local answer, last = {now, late and 1 or 0, 0}, 3
-local ids, gone, seen, number = {}, {}, {}, 0
-if done > 0 then
-  local scores = call('ZMSCORE', LEASES, unpack(ARGV, 6, 5 + done))
-  for nth = 1, done do
-    local id, score = ARGV[5 + nth], scores[nth]
-    local task, ours = T .. id, false
-    if score then
-      -- No two leases of a job end at the same time; another end may be ours as well,
-      -- extended meanwhile. A whole second is a Go worker's.
-      local ends = math.floor(tonumber(score) * SECOND + 0.5)
-      ours = ends % SECOND ~= 0 and (ends == tonumber(ARGV[5 + 2 * done + nth])
-        or call('HGET', task, 'x_owner') == ARGV[5 + done + nth])
-    else
-      local found = call('HMGET', task, 'state', 'x_owner')
-      ours = found[1] == 'active' and found[2] == ARGV[5 + done + nth] and call('LPOS', ACTIVE, id)
-    end
-    if ours and not seen[id] then
-      seen[id] = true
-      number = number + 1
-      ids[number], gone[number] = id, task
-    else
-      last = last + 1
-      answer[3], answer[last] = answer[3] + 1, nth
-    end
-  end
-else
-  call('ZCARD', LEASES)
-end
-local paused = size > 0 and call('EXISTS', Q .. 'paused') == 1
-
-if number > 0 then
-  call('ZREM', LEASES, unpack(ids))
-  -- Those that were taken first are at the end and mostly end first: often these very
-  -- jobs, which then leave at once.
-  local oldest, others = number > 1 and call('LRANGE', ACTIVE, -number, -1) or {}, 0
-  local there = {}
-  for _, id in ipairs(oldest) do
-    if not seen[id] or there[id] then others = others + 1 end
-    there[id] = true
-  end
-  if #oldest == number and others == 0 then
-    call('RPOP', ACTIVE, number)
-  else
-    -- In a long list, a look at its end tells where a job is.
-    local looks = running > 128 and 3 or -1
-    for nth = 1, number do
-      local from_end = looks < 0 or there[ids[nth]]
-      if looks > 0 and not from_end then
-        from_end = call('LPOS', ACTIVE, ids[nth], 'RANK', -1, 'MAXLEN', 64)
-        looks = from_end and 3 or looks - 1
+local answer = {now, late and 1 or 0, 0, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+  nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
+local last, plans, lines, at, before = 3, {}, 0, 6, 0
+for nth = 1, #KEYS do
+  local pending, done = KEYS[nth], tonumber(ARGV[at])
+  local size = nth <= givers and left > 0 and call('LLEN', pending) or 0
+  if size > 0 or done > 0 then
+    local Q = string.sub(pending, 1, -8)
+    local active, leases, T = Q .. 'active', Q .. 'lease', Q .. 't:'
+    local oldest, ids, gone, number
+    if done > 0 then
+      local to, seen = at + done, {}
+      number = 0
+      oldest = call('LRANGE', active, '-' .. ARGV[at], '-1')
+      ids = {unpack(ARGV, at + 1, to)}
+      local scores = call('ZMSCORE', leases, unpack(ids))
+      gone = {unpack(ids)}
+      for place = 1, done do
+        local id, score = ids[place], scores[place]
+        local task, ours, ends = T .. id, false, ARGV[to + done + place] + 0
+        if score then
+          -- No two leases of a job end at the same time; another end may be ours as
+          -- well, extended meanwhile. A whole second is a Go worker's.
+          local away = score * SECOND - ends
+          if away < 0.5 and away > -0.5 then
+            ours = ends % SECOND ~= 0
+          else
+            ours = floor(score * SECOND + 0.5) % SECOND ~= 0
+              and call('HGET', task, 'x_owner') == ARGV[to + place]
+          end
+        else
+          local found = call('HMGET', task, 'state', 'x_owner')
+          ours = found[1] == 'active' and found[2] == ARGV[to + place] and call('LPOS', active, id)
+        end
+        if ours and not seen[id] then
+          seen[id] = true
+          number = number + 1
+          ids[number], gone[number] = id, task
+        else
+          last = last + 1
+          answer[3], answer[last] = answer[3] + 1, before + place
+        end
       end
-      call('LREM', ACTIVE, from_end and -1 or 1, ids[nth])
+      for place = done, number + 1, -1 do ids[place], gone[place] = nil, nil end
+      before = before + done
+    else
+      call('LLEN', active)
+      call('ZCARD', leases)
     end
+    local paused = size > 0 and call('EXISTS', Q .. 'paused') == 1
+    if size > 0 then
+      lines = lines + 1
+      if not paused then left = left - size end
+    end
+    plans[nth] = {Q, T, active, leases, oldest, size, paused, number, ids, gone}
   end
-  call('DEL', unpack(gone))
-  -- The days since the epoch as a date (Howard Hinnant).
-  local z = math.floor(now / 86400 / SECOND) + 719468
-  local era = math.floor(z / 146097)
+  at = at + 1 + 3 * done
+end
+
+-- A counter that is full, or none, begins anew.
+local function count(key, number)
+  local sum = pcall('INCRBY', key, number)
+  if type(sum) == 'number' then return sum end
+  call('SET', key, number)
+  return tonumber(number)
+end
+
+-- The days since the epoch as a date (Howard Hinnant).
+local function today()
+  local z = floor(now / 86400 / SECOND) + 719468
+  local era = floor(z / 146097)
   local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
-    - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local mp = math.floor((5 * doy + 2) / 153)
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  local today = format('%sprocessed:%04d-%02d-%02d', Q, year, month,
-    doy - math.floor((153 * mp + 2) / 5) + 1)
-  -- A counter that is full, or none, begins anew.
-  local function count(key)
-    local sum = redis.pcall('INCRBY', key, number)
-    if type(sum) ~= 'number' then
-      call('SET', key, number)
-      sum = number
+  return format('processed:%04d-%02d-%02d', year, month, doy - floor((153 * mp + 2) / 5) + 1)
+end
+
+-- Removes jobs from the list of the active ones.
+local function leave(active, oldest, ids, number)
+  -- Those that were taken first are at the end and mostly end first: often these very
+  -- jobs, which then leave at once.
+  local there, others = {}, #oldest - number
+  for nth = 1, number do
+    if oldest[nth] ~= ids[number + 1 - nth] then others = 1 end
+  end
+  if others ~= 0 then
+    local mine = {}
+    for nth = 1, number do mine[ids[nth]] = true end
+    others = #oldest - number
+    for nth = 1, #oldest do
+      local id = oldest[nth]
+      if not mine[id] or there[id] then others = 1 end
+      there[id] = true
     end
-    return sum
   end
-  if count(today) == number then
-    call('EXPIREAT', today, format('%d', now / SECOND + 90 * 86400))
+  if others == 0 then return call('RPOP', active, format('%d', number)) end
+  -- In a long list, a look at its end tells where a job is.
+  local looks = call('LLEN', active) > 128 and 3 or -1
+  for nth = 1, number do
+    local id = ids[nth]
+    local from_end = looks < 0 or there[id]
+    if looks > 0 and not from_end then
+      from_end = call('LPOS', active, id, 'RANK', '-1', 'MAXLEN', '64')
+      looks = from_end and 3 or looks - 1
+    end
+    call('LREM', active, from_end and '-1' or '1', id)
   end
-  count(Q .. 'processed')
 end
 
-last = last + 1
-answer[last] = paused and 1 or 0
-local line = not (late or paused) and size > 0 and room > 0 and call('RPOP', PENDING, room) or {}
-local fresh, messages, since, past, broken = {}, {}, {}, {}, 0
-number = 0
-for nth = 1, #line do
-  local id = line[nth]
-  local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since')
-  if task.err or seen[id] then
-    broken = broken + 1
-  elseif not task[1] then
-    call('DEL', T .. id)
-    broken = broken + 1
+local day
+for nth = 1, #KEYS do
+  local plan = plans[nth]
+  local number = plan and plan[8] or 0
+  if number > 0 then
+    local Q, ids = plan[1], plan[9]
+    call('ZREM', plan[4], unpack(ids))
+    leave(plan[3], plan[5], ids, number)
+    call('DEL', unpack(plan[10]))
+    day = day or today()
+    local key, sum = Q .. day, format('%d', number)
+    if count(key, sum) == number then
+      call('EXPIREAT', key, format('%d', now / SECOND + 90 * 86400))
+    end
+    count(Q .. 'processed', sum)
+  end
+end
+
+-- Takes jobs of the queue; how many.
+local function take(nth, plan, room)
+  local T, active, leases, paused = plan[2], plan[3], plan[4], plan[7]
+  answer[last + 1], answer[last + 2] = nth, paused and 1 or 0
+  local line = not paused and room > 0 and call('RPOP', KEYS[nth], format('%d', room)) or {}
+  local ids, tasks, seen, number = line, {unpack(line)}, {}, 0
+  local size = #line
+  for place = 1, size do
+    local id = line[place]
+    local key = T .. id
+    local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since')
+    if not seen[id] and not task.err then
+      if task[1] then
+        number = number + 1
+        ids[number], tasks[number] = id, task
+        task[5] = key
+        seen[id] = true
+      else
+        call('DEL', key)
+      end
+    end
+  end
+  for place = size, number + 1, -1 do ids[place] = nil end
+  answer[last + 3], answer[last + 4] = size - number, number
+  last = last + 4
+  if number == 0 then return 0 end
+
+  -- The first end of a lease that no other has, and none of them a whole second.
+  local ends = now + 30 * SECOND
+  local others = call('LPUSH', active, unpack(ids)) - number
+  local top = others > 0 and call('ZREVRANGE', leases, '0', '0', 'WITHSCORES')[2]
+  top = top and floor(top * SECOND + 0.5) or 0
+  if top >= ends and top < ends + SECOND then ends = top + 1 end
+  if ends % SECOND == 0 then ends = ends + 1 end
+  last = last + 1
+  answer[last] = ends
+  local second, part, scored = floor(ends / SECOND), ends % SECOND, {unpack(ids)}
+  local seconds, past = format('%d.', second), {}
+  for place = 1, number do
+    if part == SECOND then seconds, part = format('%d.', second + 1), 1 end
+    local id, task = ids[place], tasks[place]
+    local key = task[5]
+    call('HDEL', key, 'pending_since', 'x_progress')
+    call('HSET', key, 'state', 'active', 'x_owner', owner)
+    scored[2 * place - 1], scored[2 * place] = seconds .. format('%06d', part), id
+    part = part + 1
+    answer[last + 1], answer[last + 2], answer[last + 3] = id, task[1], task[4] or ''
+    last = last + 3
+    if task[2] or task[3] then
+      past[#past + 1] = {place, tonumber(task[2]) or 0, task[3] or '', key}
+    end
+  end
+  -- See add_leases() in deliver.lua. A few were added as a list, and many may be one.
+  local tree = others > 3 and others < 32
+  if others + number > 3 and not tree and (others == 0 or call('OBJECT', 'ENCODING', leases) ~= 'skiplist') then
+    local long = string.rep('-', 65)
+    call('ZADD', leases, '0', long, unpack(scored))
+    call('ZREM', leases, long)
   else
-    number = number + 1
-    fresh[number], messages[number], since[number] = id, task[1], task[4] or ''
-    if task[2] or task[3] then past[#past + 1] = {number, tonumber(task[2]) or 0, task[3] or ''} end
-    seen[id] = true
+    call('ZADD', leases, unpack(scored))
   end
+  last = last + 1
+  answer[last] = #past
+  for place = 1, #past do
+    local one = past[place]
+    if one[3] == 'retry' then
+      -- The attempt of a Go worker that it was about has ended as it asks.
+      call('HDEL', one[4], 'x_cancel')
+      one[3] = ''
+    end
+    answer[last + 1], answer[last + 2], answer[last + 3] = one[1], one[2], one[3]
+    last = last + 3
+  end
+  return number
 end
-answer[last + 1], answer[last + 2] = broken, number
-last = last + 2
-if number == 0 then return answer end
 
--- The first end of a lease that no other has, and none of them a whole second.
-local ends = now + 30 * SECOND
-local others = running - #gone
-local top = others > 0 and call('ZREVRANGE', LEASES, 0, 0, 'WITHSCORES')[2]
-top = top and math.floor(tonumber(top) * SECOND + 0.5) or 0
-if top >= ends and top < ends + SECOND then ends = top + 1 end
-if ends % SECOND == 0 then ends = ends + 1 end
 last = last + 1
-answer[last] = ends
-local second, part, leases = math.floor(ends / SECOND), ends % SECOND, {}
-local seconds = format('%d.', second)
-for nth = 1, number do
-  if part == SECOND then seconds, part = format('%d.', second + 1), 1 end
-  local id = fresh[nth]
-  local task = T .. id
-  call('HDEL', task, 'pending_since', 'x_progress')
-  call('HSET', task, 'state', 'active', 'x_owner', owner)
-  leases[2 * nth - 1], leases[2 * nth] = seconds .. format('%06d', part), id
-  part = part + 1
-  answer[last + 1], answer[last + 2], answer[last + 3] = id, messages[nth], since[nth]
-  last = last + 3
-end
-call('LPUSH', ACTIVE, unpack(fresh))
--- See add_leases() in deliver.lua.
-if others + number > 3 and call('OBJECT', 'ENCODING', LEASES) ~= 'skiplist' then
-  local long = string.rep('-', 65)
-  call('ZADD', LEASES, 0, long, unpack(leases))
-  call('ZREM', LEASES, long)
-else
-  call('ZADD', LEASES, unpack(leases))
-end
-answer[last + 1] = #past
-for nth, one in ipairs(past) do
-  local at = last + 3 * nth - 1
-  if one[3] == 'retry' then
-    -- The attempt of a Go worker that it was about has ended as it asks.
-    call('HDEL', T .. fresh[one[1]], 'x_cancel')
-    one[3] = ''
-  end
-  answer[at], answer[at + 1], answer[at + 2] = one[1], one[2], one[3]
+answer[last] = lines
+local room = tonumber(ARGV[2])
+for nth = 1, givers do
+  local plan = plans[nth]
+  if plan and plan[6] > 0 then room = room - take(nth, plan, room) end
 end
 return answer
