@@ -68,6 +68,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "+1||77|1|0|1|l|9|5",
         ],
         "extend" => &["a|7|0", "a|8|0|l|7|0"],
+        "due" => &["", "+"],
         "forward" => &["9|1000|100000", "1|1|100000"],
         "lapsed" => &["9"],
         "expire" => &["9"],

@@ -218,6 +218,11 @@ impl Broker for MemoryBroker {
         })
     }
 
+    fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>> {
+        let next = |queue| self.look(queue, |q, now| q.next_due().map(|due| due.since(now)));
+        Box::pin(async move { Ok(queues.iter().map(|queue| next(queue).flatten()).collect()) })
+    }
+
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded> {
         Box::pin(async move { Ok(self.act(queue, |q, now| q.forward(limit, now))) })
     }

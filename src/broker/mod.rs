@@ -281,6 +281,11 @@ pub trait Broker:
     /// error means that nothing is known of any of them.
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>>;
 
+    /// How long until the next job of each queue is due, in the order of the queues:
+    /// zero where one is due or only [`forward`](Self::forward) can tell, `None` where
+    /// none waits. Cheaper than to forward where queues are many.
+    fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>>;
+
     /// Makes due jobs pending, at most `limit` of them. While [`CROWDED`] or more are
     /// pending, more are not asked for at once: see [`Forwarded::next`].
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;

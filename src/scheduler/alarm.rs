@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 const PRECISE: Duration = Duration::from_secs(10);
 
 /// A thread that slept wakes this much late at worst, mostly: the rest it waits awake.
-const AWAKE: Duration = Duration::from_micros(150);
+const AWAKE: Duration = Duration::from_micros(400);
 
 struct Entry {
     at: Instant,
@@ -79,10 +79,15 @@ impl Alarm {
             return tokio::time::sleep(pause).await;
         }
         let (ring, rung) = oneshot::channel();
-        self.shared.book().waiting.push(Reverse(Entry { at: Instant::now() + pause, ring }));
+        let due = Instant::now() + pause;
+        let at = due.checked_sub(AWAKE).unwrap_or(due);
+        self.shared.book().waiting.push(Reverse(Entry { at, ring }));
         self.shared.changed.notify_one();
         // The sender is dropped unsent only when the alarm is: the wait is over then.
         let _ = rung.await;
+        while Instant::now() < due {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -105,15 +110,8 @@ fn keep_watch(shared: &Shared) {
         }
         let next = book.waiting.peek().map(|Reverse(next)| next.at);
         book = match next {
-            Some(at) if at.saturating_duration_since(Instant::now()) <= AWAKE => {
-                drop(book);
-                while Instant::now() < at {
-                    std::hint::spin_loop();
-                }
-                shared.book()
-            }
             Some(at) => {
-                let pause = at.saturating_duration_since(Instant::now()).saturating_sub(AWAKE);
+                let pause = at.saturating_duration_since(Instant::now());
                 shared.changed.wait_timeout(book, pause).unwrap_or_else(PoisonError::into_inner).0
             }
             None => shared.changed.wait(book).unwrap_or_else(PoisonError::into_inner),

@@ -44,6 +44,29 @@ impl Forwarder {
         }
     }
 
+    /// Which of these queues, given by their places, have something to move or cannot
+    /// tell otherwise. The next look of the others is noted.
+    async fn with_due(&self, places: Vec<usize>, latest: Instant) -> Vec<usize> {
+        // A single one is forwarded at once.
+        if places.len() < 2 {
+            return places;
+        }
+        let queues: Vec<_> = places.iter().map(|at| self.queues[*at].clone()).collect();
+        let Ok(next) = self.broker.next_due(&queues).await else {
+            // Each will say for itself what is wrong.
+            return places;
+        };
+        let (then, mut looks) = (Instant::now(), self.looks());
+        let mut due = Vec::new();
+        for (at, next) in places.into_iter().zip(next) {
+            match next {
+                Some(Duration::ZERO) => due.push(at),
+                next => looks[at] = next.map_or(latest, |next| latest.min(then + next)),
+            }
+        }
+        due
+    }
+
     /// Go producers do not wake us, and their times are whole seconds: a look
     /// just after each whole second finds what they scheduled.
     fn next_whole_second(&self) -> Duration {
@@ -60,6 +83,7 @@ impl Service for Forwarder {
         let due: Vec<usize> =
             self.looks().iter().enumerate().filter(|(_, at)| **at <= now).map(|(n, _)| n).collect();
         let latest = now + self.next_whole_second();
+        let due = self.with_due(due, latest).await;
         let ask = |at: usize| async move {
             let next = self.forward(&self.queues[at]).await;
             (at, next, Instant::now())

@@ -23,6 +23,7 @@ mod groups;
 mod idempotency;
 mod lists;
 mod look;
+mod queues;
 mod servers;
 mod settle;
 mod store;

@@ -79,6 +79,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// blocking look takes a connection of its own.
 const MOST_PEEKS: usize = 16;
 
+/// Most queues of one look for what is due next.
+const MOST_LOOKS: usize = 100;
+
 /// What is due by then counts as due: the two clocks are not known to the microsecond.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -335,6 +338,27 @@ impl Broker for RedisBroker {
                 Some(error) if !any => Err(error),
                 _ => Ok(outcomes),
             }
+        })
+    }
+
+    fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>> {
+        Box::pin(async move {
+            if self.pool.is_cluster() {
+                // They are in many places.
+                return Ok(vec![Some(Duration::ZERO); queues.len()]);
+            }
+            let mut all = Vec::with_capacity(queues.len());
+            for some in queues.chunks(MOST_LOOKS) {
+                let mut reply =
+                    self.ask_all(&SCRIPTS.due, some.iter(), Repeat::Safe, |_, call| call).await?;
+                for queue in some {
+                    let wait = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
+                    let due = wait.map(|wait| reply.now() + wait);
+                    self.wake.next_is(queue, due);
+                    all.push(due.map(|due| due.since(self.clock.now())));
+                }
+            }
+            Ok(all)
         })
     }
 

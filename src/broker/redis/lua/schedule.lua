@@ -25,39 +25,49 @@ local T, EXACT, SCHEDULED = Q .. 't:', Q .. 'x:due', Q .. 'scheduled'
 -- All is tested before the first write.
 call('LLEN', KEYS[1])
 call('ZCARD', SCHEDULED)
-local first = call('ZRANGE', EXACT, 0, 0, 'WITHSCORES')[2]
-local answer, jobs, seen, last = {now}, {}, {}, 1
+local first = call('ZRANGE', EXACT, '0', '0', 'WITHSCORES')[2]
+local answer, seen, last, earliest = {now}, {}, 1, nil
+local later, exact, tasks, ready, messages = {}, {}, {}, {}, {}
 for at = 3, #ARGV, 4 do
   local id, due, code = ARGV[at], tonumber(ARGV[at + 3]), 0
   if ARGV[at + 2] == 'after' then due = now + due end
-  due = math.max(math.min(due, LATEST), now)
-  local found = not seen[id] and call('EXISTS', T .. id) == 0
-  if found then
+  if due > LATEST then due = LATEST elseif due < now then due = now end
+  local task = T .. id
+  if not seen[id] and call('EXISTS', task) == 0 then
     seen[id] = true
-    code = due > now and 2 or 1
-    jobs[#jobs + 1] = {id, ARGV[at + 1], due}
-  elseif repeated and redis.pcall('HGET', T .. id, 'msg') == ARGV[at + 1] then
+    if due > now then
+      code = 2
+      local size = #later
+      -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
+      later[size + 1], later[size + 2] = format('%d', math.ceil(due / SECOND)), id
+      exact[size + 1], exact[size + 2] = format('%d', due), id
+      tasks[size + 1], tasks[size + 2] = task, ARGV[at + 1]
+      if not earliest or due < earliest then earliest = due end
+    else
+      code = 1
+      ready[#ready + 1], messages[#messages + 1] = id, ARGV[at + 1]
+    end
+  elseif repeated and redis.pcall('HGET', task, 'msg') == ARGV[at + 1] then
     -- The earlier sending stored it.
     code, due = 2, tonumber(call('ZSCORE', EXACT, id) or due)
-    if call('HGET', T .. id, 'state') ~= 'scheduled' then code = 1 end
+    if call('HGET', task, 'state') ~= 'scheduled' then code = 1 end
   end
   answer[last + 1], answer[last + 2] = code, due
   last = last + 2
 end
 
-local earliest
-for _, job in ipairs(jobs) do
-  local id, due = job[1], job[3]
-  if due > now then
-    -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
-    call('ZADD', SCHEDULED, format('%d', math.ceil(due / SECOND)), id)
-    call('ZADD', EXACT, format('%d', due), id)
-    call('HSET', T .. id, 'msg', job[2], 'state', 'scheduled')
-    if not earliest or due < earliest then earliest = due end
-  else
-    call('LPUSH', KEYS[1], id)
-    call('HSET', T .. id, 'msg', job[2], 'state', 'pending', 'pending_since',
-      format('%d000', now))
+if earliest then
+  call('ZADD', SCHEDULED, unpack(later))
+  call('ZADD', EXACT, unpack(exact))
+  for at = 1, #tasks, 2 do
+    call('HSET', tasks[at], 'msg', tasks[at + 1], 'state', 'scheduled')
+  end
+end
+if #ready > 0 then
+  call('LPUSH', KEYS[1], unpack(ready))
+  local since = format('%d000', now)
+  for nth, id in ipairs(ready) do
+    call('HSET', T .. id, 'msg', messages[nth], 'state', 'pending', 'pending_since', since)
   end
 end
 -- Tells all processes that a job is due earlier than any was before.
