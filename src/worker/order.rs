@@ -8,6 +8,12 @@ use crate::job::QueueName;
 /// strict; else drawn, each queue's chance to be next being its weight.
 pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<QueueName> {
     let serving = queues.iter().filter(|(_, weight)| **weight > 0);
+    let first = serving.clone().next().map(|(_, weight)| weight);
+    if serving.clone().all(|(_, weight)| Some(weight) == first) && !strict {
+        let mut all: Vec<QueueName> = serving.map(|(queue, _)| queue.clone()).collect();
+        fastrand::shuffle(&mut all);
+        return all;
+    }
     let mut drawn: Vec<(f64, &QueueName)> = serving
         .map(|(queue, weight)| {
             let weight = f64::from(*weight);
@@ -34,6 +40,18 @@ mod tests {
     fn strict_order_is_by_priority() {
         let order = order(&queues(&[("a", 1), ("b", 9), ("c", 3), ("off", 0)]), true);
         assert_eq!(order.iter().map(QueueName::as_str).collect::<Vec<_>>(), ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn queues_alike_are_first_equally_often() {
+        let queues = queues(&[("a", 2), ("b", 2), ("off", 0), ("c", 2)]);
+        let mut first = BTreeMap::<String, u32>::new();
+        for _ in 0..9_000 {
+            let order = order(&queues, false);
+            assert_eq!(order.len(), 3);
+            *first.entry(order[0].to_string()).or_default() += 1;
+        }
+        assert!(first.values().all(|times| times.abs_diff(3000) < 270), "{first:?}");
     }
 
     #[test]

@@ -86,7 +86,10 @@ impl RedisBroker {
         let mut taken = Taken::default();
         let (began, mut served, mut failed) = (Instant::now(), false, None);
         let mut unsettled = ended.len();
-        let mut parts = self.parts(ended, queues, most);
+        let queues = if most > 0 { queues } else { &[] };
+        let (first, others) = queues.split_at(queues.len().min(FIRST_QUEUES));
+        let mut parts = self.parts(ended, first);
+        let mut others = others.chunks(MOST_QUEUES);
         let together = !self.pool.is_cluster() && self.failing.is_empty();
         if !together {
             // One after another: what is handed back makes room for all that follow.
@@ -95,7 +98,14 @@ impl RedisBroker {
         // Those behind the first are looked at where the first have nothing to give.
         let first = parts.iter().rposition(|part| !part.ended.is_empty()).map_or(0, |at| at + 1);
         let mut at_once = if together { first.clamp(FIRST_QUEUES, MOST_QUEUES) } else { 1 };
-        while !parts.is_empty() {
+        loop {
+            if parts.is_empty() && taken.deliveries.len() + unsettled < most {
+                let look = |queue| Part { queue, ended: Vec::new(), gives: true };
+                parts.extend(others.next().unwrap_or_default().iter().map(look));
+            }
+            if parts.is_empty() {
+                break;
+            }
             let next: Vec<Part> = parts.drain(..at_once.min(parts.len())).collect();
             if together && at_once > 1 {
                 at_once = MOST_QUEUES;
@@ -162,23 +172,19 @@ impl RedisBroker {
         Exchanged { settled, taken }
     }
 
-    /// The first queues to take from, each with its settlements; then the other
-    /// settlements, then the other queues to take from. At most [`BATCH`] settlements
-    /// in one part.
+    /// The queues to take from, each with its settlements; then the other settlements.
+    /// At most [`BATCH`] settlements in one part.
     fn parts<'a>(
         &self,
         ended: &'a [(Delivery, Transition)],
         queues: &'a [QueueName],
-        most: usize,
     ) -> Vec<Part<'a>> {
         let now = self.clock.now();
         let release = self.archive.release_lock;
         let mut steps = by_queue(ended.iter().map(|(delivery, _)| &delivery.lease.queue));
         let mut parts = Vec::with_capacity(queues.len());
         let mut step = |at: usize| (at, Step::new(&ended[at].0, &ended[at].1, now, release));
-        let queues = if most > 0 { queues } else { &[] };
-        let (first, others) = queues.split_at(queues.len().min(FIRST_QUEUES));
-        for queue in first {
+        for queue in queues {
             let own = steps.iter().position(|(name, _)| *name == queue);
             let mut places = own.map(|own| steps.remove(own).1).unwrap_or_default();
             let more = places.split_off(places.len().min(BATCH));
@@ -194,8 +200,6 @@ impl RedisBroker {
                 parts.push(Part { queue, ended, gives: false });
             }
         }
-        let look = |queue| Part { queue, ended: Vec::new(), gives: true };
-        parts.extend(others.iter().map(look));
         parts
     }
 
