@@ -50,6 +50,27 @@ impl Part<'_> {
         self.done().fold(call, |call, (_, step)| call.arg(step.lease.owner))
     }
 
+    /// What `swap.lua` takes: jobs whose leases end one microsecond after another go as
+    /// a run, of which only the two ends are told.
+    fn add_runs_to(&self, call: ScriptCall) -> ScriptCall {
+        let leases: Vec<&Lease> = self.done().map(|(_, step)| &step.lease).collect();
+        let follows = |before: &&Lease, after: &&Lease| {
+            before.owner == after.owner && before.ends + 1 == after.ends
+        };
+        let runs = leases.chunk_by(follows);
+        let call = call.arg(leases.len());
+        let call = leases.iter().fold(call, |call, lease| call.arg(lease.id.as_str()));
+        let call = call.arg(runs.clone().count());
+        runs.fold(call, |call, run| {
+            let [first, .., last] = run else {
+                let [only] = run else { return call };
+                let ends = seconds(only.ends);
+                return call.arg(1).arg(only.owner).arg(ends.as_str()).arg(ends.as_str());
+            };
+            call.arg(run.len()).arg(first.owner).arg(seconds(first.ends)).arg(seconds(last.ends))
+        })
+    }
+
     fn add_to(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_done_to(call).arg(self.others().count());
         self.others().fold(call, |call, (_, step)| {
@@ -63,6 +84,20 @@ impl Part<'_> {
                 .arg(step.failure.as_slice())
         })
     }
+}
+
+/// Jobs that are simply done in the order of their leases; where anything else becomes
+/// of some, the order in which they ended is theirs.
+fn in_runs(mut ended: Vec<(usize, Step)>) -> Vec<(usize, Step)> {
+    if ended.iter().all(|(_, step)| step.is_simple()) {
+        ended.sort_by_key(|(_, step)| step.lease.ends);
+    }
+    ended
+}
+
+/// The end of a lease as its score is written.
+fn seconds(ends: i64) -> String {
+    format!("{}.{:06}", ends.div_euclid(1_000_000), ends.rem_euclid(1_000_000))
 }
 
 /// What one script call took.
@@ -188,7 +223,7 @@ impl RedisBroker {
             let own = steps.iter().position(|(name, _)| *name == queue);
             let mut places = own.map(|own| steps.remove(own).1).unwrap_or_default();
             let more = places.split_off(places.len().min(BATCH));
-            let ended = places.into_iter().map(&mut step).collect();
+            let ended = in_runs(places.into_iter().map(&mut step).collect());
             parts.push(Part { queue, ended, gives: true });
             if !more.is_empty() {
                 steps.push((queue, more));
@@ -196,7 +231,7 @@ impl RedisBroker {
         }
         for (queue, places) in steps {
             for places in places.chunks(BATCH) {
-                let ended = places.iter().copied().map(&mut step).collect();
+                let ended = in_runs(places.iter().copied().map(&mut step).collect());
                 parts.push(Part { queue, ended, gives: false });
             }
         }
@@ -230,10 +265,7 @@ impl RedisBroker {
         let answer = if swaps {
             let add = |_, call: ScriptCall| {
                 let call = call.arg(room).arg(until.as_str()).arg(owner).arg(taking);
-                parts.iter().fold(call, |call, part| {
-                    let call = part.add_done_to(call);
-                    part.done().fold(call, |call, (_, step)| call.arg(step.lease.ends))
-                })
+                parts.iter().fold(call, |call, part| part.add_runs_to(call))
             };
             self.ask_all(&SCRIPTS.swap, queues, repeat, add).await
         } else {

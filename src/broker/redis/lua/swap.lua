@@ -9,16 +9,18 @@
 -- ARGV[4]  the owner: a number that no other call has
 -- ARGV[5]  how many of the queues to take from; they come first, in the order in
 --          which they are to give
--- ARGV[6…] per queue: how many jobs are done; then their ids, then their owners, then
---          the ends of their leases in microseconds
+-- ARGV[6…] per queue: how many jobs are done, their ids, and how many runs these are.
+--          A run are jobs whose leases end one microsecond after another, in this order;
+--          of each: how many jobs, their owner, the first and the last end as scores
 --
 -- Returns  now, 1 if it was too late to take jobs, how many were not the caller's any
 --          more, the numbers of these among all that are done, then how many queues
 --          gave something or are paused, and for each of these its number, 1 if it is
 --          paused, and what deliver.lua appends
 --
--- It does without common.lua, whose functions cost more than the work here. So do
--- numbers as arguments of commands, which are printed as decimals, and lists that grow.
+-- It does without common.lua, whose functions cost more than the work here. What else
+-- costs: to print a score (as much as three commands) or a number that is given to a
+-- command, to read one, and tables that grow.
 
 local call, pcall, format, floor = redis.call, redis.pcall, string.format, math.floor
 local SECOND = 1000000
@@ -37,46 +39,56 @@ local last, plans, lines, at, before = 3, {}, 0, 6, 0
 for nth = 1, #KEYS do
   local pending, done = KEYS[nth], tonumber(ARGV[at])
   local size = nth <= givers and left > 0 and call('LLEN', pending) or 0
+  at = at + 1
   if size > 0 or done > 0 then
     local Q = string.sub(pending, 1, -8)
     local active, leases, T = Q .. 'active', Q .. 'lease', Q .. 't:'
     local oldest, ids, gone, number
     if done > 0 then
-      local to, seen = at + done, {}
-      number = 0
-      oldest = call('LRANGE', active, '-' .. ARGV[at], '-1')
-      ids = {unpack(ARGV, at + 1, to)}
-      local scores = call('ZMSCORE', leases, unpack(ids))
+      oldest = call('LRANGE', active, '-' .. done, '-1')
+      ids = {unpack(ARGV, at, at + done - 1)}
       gone = {unpack(ids)}
-      for place = 1, done do
-        local id, score = ids[place], scores[place]
-        local task, ours, ends = T .. id, false, ARGV[to + done + place] + 0
-        if score then
-          -- No two leases of a job end at the same time; another end may be ours as
-          -- well, extended meanwhile. A whole second is a Go worker's.
-          local away = score * SECOND - ends
-          if away < 0.5 and away > -0.5 then
-            ours = ends % SECOND ~= 0
-          else
-            ours = floor(score * SECOND + 0.5) % SECOND ~= 0
-              and call('HGET', task, 'x_owner') == ARGV[to + place]
+      at, number = at + done, 0
+      local place, runs = 0, tonumber(ARGV[at])
+      at = at + 1
+      for run = 1, runs do
+        local count, from = tonumber(ARGV[at]), place
+        -- Leases of one queue end at different times: these jobs, if nothing else ends
+        -- in between. No Go worker's does, which is a whole second.
+        local held = call('ZRANGEBYSCORE', leases, ARGV[at + 2], ARGV[at + 3])
+        local ours = #held == count
+        for one = 1, count do
+          if held[one] ~= ids[from + one] then ours = false end
+        end
+        for one = 1, count do
+          place = place + 1
+          local id = ids[place]
+          local task, mine = T .. id, ours
+          if not mine then
+            -- Perhaps extended meanwhile.
+            local score, found = call('ZSCORE', leases, id), call('HMGET', task, 'state', 'x_owner')
+            mine = found[2] == ARGV[at + 1]
+            if score then
+              mine = mine and floor(score * SECOND + 0.5) % SECOND ~= 0
+            else
+              mine = mine and found[1] == 'active' and call('LPOS', active, id)
+            end
+            for other = 1, number do mine = mine and ids[other] ~= id end
           end
-        else
-          local found = call('HMGET', task, 'state', 'x_owner')
-          ours = found[1] == 'active' and found[2] == ARGV[to + place] and call('LPOS', active, id)
+          if mine then
+            number = number + 1
+            ids[number], gone[number] = id, task
+          else
+            last = last + 1
+            answer[3], answer[last] = answer[3] + 1, before + place
+          end
         end
-        if ours and not seen[id] then
-          seen[id] = true
-          number = number + 1
-          ids[number], gone[number] = id, task
-        else
-          last = last + 1
-          answer[3], answer[last] = answer[3] + 1, before + place
-        end
+        at = at + 4
       end
       for place = done, number + 1, -1 do ids[place], gone[place] = nil, nil end
       before = before + done
     else
+      at = at + 1
       call('LLEN', active)
       call('ZCARD', leases)
     end
@@ -86,10 +98,10 @@ for nth = 1, #KEYS do
       if not paused then left = left - size end
     end
     plans[nth] = {Q, T, active, leases, oldest, size, paused, number, ids, gone}
+  else
+    at = at + 1
   end
-  at = at + 1 + 3 * done
 end
-
 -- A counter that is full, or none, begins anew.
 local function count(key, number)
   local sum = pcall('INCRBY', key, number)
@@ -129,7 +141,7 @@ local function leave(active, oldest, ids, number)
       there[id] = true
     end
   end
-  if others == 0 then return call('RPOP', active, format('%d', number)) end
+  if others == 0 then return call('LTRIM', active, '0', format('-%d', number + 1)) end
   -- In a long list, a look at its end tells where a job is.
   local looks = call('LLEN', active) > 128 and 3 or -1
   for nth = 1, number do
@@ -165,62 +177,85 @@ end
 local function take(nth, plan, room)
   local T, active, leases, paused = plan[2], plan[3], plan[4], plan[7]
   answer[last + 1], answer[last + 2] = nth, paused and 1 or 0
-  local line = not paused and room > 0 and call('RPOP', KEYS[nth], format('%d', room)) or {}
-  local ids, tasks, seen, number = line, {unpack(line)}, {}, 0
-  local size = #line
+  local ids = not paused and room > 0 and call('RPOP', KEYS[nth], format('%d', room)) or {}
+  local size, number = #ids, 0
+  local tasks, keys = {unpack(ids)}, {unpack(ids)}
   for place = 1, size do
-    local id = line[place]
+    local id = ids[place]
     local key = T .. id
     local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since')
-    if not seen[id] and not task.err then
-      if task[1] then
-        number = number + 1
-        ids[number], tasks[number] = id, task
-        task[5] = key
-        seen[id] = true
-      else
-        call('DEL', key)
-      end
+    if task[1] then
+      number = number + 1
+      ids[number], keys[number], tasks[number] = id, key, task
+    elseif not task.err then
+      call('DEL', key)
     end
   end
   for place = size, number + 1, -1 do ids[place] = nil end
-  answer[last + 3], answer[last + 4] = size - number, number
-  last = last + 4
-  if number == 0 then return 0 end
+  if number == 0 then
+    answer[last + 3], answer[last + 4] = size, 0
+    last = last + 4
+    return 0
+  end
 
   -- The first end of a lease that no other has, and none of them a whole second.
-  local ends = now + 30 * SECOND
   local others = call('LPUSH', active, unpack(ids)) - number
-  local top = others > 0 and call('ZREVRANGE', leases, '0', '0', 'WITHSCORES')[2]
-  top = top and floor(top * SECOND + 0.5) or 0
-  if top >= ends and top < ends + SECOND then ends = top + 1 end
+  local ends = now + 30 * SECOND
   if ends % SECOND == 0 then ends = ends + 1 end
-  last = last + 1
-  answer[last] = ends
-  local second, part, scored = floor(ends / SECOND), ends % SECOND, {unpack(ids)}
-  local seconds, past = format('%d.', second), {}
+  local second, part = floor(ends / SECOND), ends % SECOND
+  if others > 0 and call('ZCOUNT', leases, format('%d.%06d', second, part), '+inf') > 0 then
+    local top = floor(call('ZREVRANGE', leases, '0', '0', 'WITHSCORES')[2] * SECOND + 0.5)
+    if top < ends + SECOND then ends = top + 1 end
+    if ends % SECOND == 0 then ends = ends + 1 end
+    second, part = floor(ends / SECOND), ends % SECOND
+  end
+  -- Lists of the right length from the start.
+  local seconds, scored = format('%d.', second), {unpack(ARGV, 1, 2 * number)}
   for place = 1, number do
     if part == SECOND then seconds, part = format('%d.', second + 1), 1 end
-    local id, task = ids[place], tasks[place]
-    local key = task[5]
+    scored[2 * place - 1], scored[2 * place] = seconds .. format('%06d', part), ids[place]
+    part = part + 1
+  end
+  -- See add_leases() in deliver.lua. A few were added as a list, and many may be one.
+  local tree, added = others > 3 and others < 32, nil
+  if others + number > 3 and not tree
+    and (others == 0 or call('OBJECT', 'ENCODING', leases) ~= 'skiplist') then
+    local long = string.rep('-', 65)
+    added = call('ZADD', leases, '0', long, unpack(scored)) - 1
+    call('ZREM', leases, long)
+  else
+    added = call('ZADD', leases, unpack(scored))
+  end
+  if added < number then
+    -- An id was in line twice, or there was a lease left over: each is taken once.
+    local seen, all = {}, number
+    number = 0
+    for place = 1, all do
+      local id = ids[place]
+      if seen[id] then
+        call('LREM', active, '1', id)
+      else
+        seen[id] = true
+        number = number + 1
+        ids[number], keys[number], tasks[number] = id, keys[place], tasks[place]
+        scored[2 * number] = id
+      end
+    end
+    call('ZADD', leases, unpack(scored, 1, 2 * number))
+  end
+
+  answer[last + 3], answer[last + 4], answer[last + 5] = size - number, number, ends
+  last = last + 5
+  local past = {}
+  for place = 1, number do
+    local task, key = tasks[place], keys[place]
     call('HDEL', key, 'pending_since', 'x_progress')
     call('HSET', key, 'state', 'active', 'x_owner', owner)
-    scored[2 * place - 1], scored[2 * place] = seconds .. format('%06d', part), id
-    part = part + 1
-    answer[last + 1], answer[last + 2], answer[last + 3] = id, task[1], task[4] or ''
+    answer[last + 1], answer[last + 2], answer[last + 3] = ids[place], task[1], task[4] or ''
     last = last + 3
     if task[2] or task[3] then
       past[#past + 1] = {place, tonumber(task[2]) or 0, task[3] or '', key}
     end
-  end
-  -- See add_leases() in deliver.lua. A few were added as a list, and many may be one.
-  local tree = others > 3 and others < 32
-  if others + number > 3 and not tree and (others == 0 or call('OBJECT', 'ENCODING', leases) ~= 'skiplist') then
-    local long = string.rep('-', 65)
-    call('ZADD', leases, '0', long, unpack(scored))
-    call('ZREM', leases, long)
-  else
-    call('ZADD', leases, unpack(scored))
   end
   last = last + 1
   answer[last] = #past
