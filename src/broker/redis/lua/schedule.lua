@@ -19,33 +19,61 @@ if not now then
   local time = call('TIME')
   now = tonumber(time[1]) * SECOND + tonumber(time[2])
 end
-local Q, repeated = string.sub(KEYS[1], 1, -8), tonumber(ARGV[2]) > 0
+local Q, repeated = string.sub(KEYS[1], 1, -8), ARGV[2] ~= '0'
 local T, EXACT, SCHEDULED = Q .. 't:', Q .. 'x:due', Q .. 'scheduled'
+
+if #ARGV == 6 and not repeated then
+  -- A single one, as nearly always: the first write fails where the key is not what it
+  -- should be, and nothing is left half done.
+  local id, due = ARGV[3], tonumber(ARGV[6])
+  if ARGV[5] == 'after' then due = now + due end
+  if due > LATEST then due = LATEST elseif due < now then due = now end
+  local task = T .. id
+  if call('EXISTS', task) == 1 then return {now, 0, due} end
+  if due == now then
+    call('LPUSH', KEYS[1], id)
+    call('HSET', task, 'msg', ARGV[4], 'state', 'pending', 'pending_since', format('%d000', now))
+    return {now, 1, due}
+  end
+  local exact = format('%d', due)
+  local earlier = call('ZCOUNT', EXACT, '-inf', exact)
+  -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
+  call('ZADD', SCHEDULED, format('%d', math.ceil(due / SECOND)), id)
+  call('ZADD', EXACT, exact, id)
+  call('HSET', task, 'msg', ARGV[4], 'state', 'scheduled')
+  if earlier == 0 then
+    redis.pcall('PUBLISH', 'asynq:x:wake', string.sub(Q, 8, -3))
+  end
+  return {now, 2, due}
+end
 
 -- All is tested before the first write.
 call('LLEN', KEYS[1])
 call('ZCARD', SCHEDULED)
 local first = call('ZRANGE', EXACT, '0', '0', 'WITHSCORES')[2]
-local answer, seen, last, earliest = {now}, {}, 1, nil
-local later, exact, tasks, ready, messages = {}, {}, {}, {}, {}
+-- Lists that are long enough from the start: to let them grow costs more.
+local answer = {now, unpack(ARGV, 3, 2 + (#ARGV - 2) / 2)}
+local later, exact = {unpack(ARGV, 3)}, {unpack(ARGV, 3)}
+local last, size, ready, earliest = 1, 0, {}, nil
 for at = 3, #ARGV, 4 do
   local id, due, code = ARGV[at], tonumber(ARGV[at + 3]), 0
   if ARGV[at + 2] == 'after' then due = now + due end
   if due > LATEST then due = LATEST elseif due < now then due = now end
   local task = T .. id
-  if not seen[id] and call('EXISTS', task) == 0 then
-    seen[id] = true
+  if call('EXISTS', task) == 0 then
     if due > now then
       code = 2
-      local size = #later
+      call('HSET', task, 'msg', ARGV[at + 1], 'state', 'scheduled')
       -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
       later[size + 1], later[size + 2] = format('%d', math.ceil(due / SECOND)), id
       exact[size + 1], exact[size + 2] = format('%d', due), id
-      tasks[size + 1], tasks[size + 2] = task, ARGV[at + 1]
+      size = size + 2
       if not earliest or due < earliest then earliest = due end
     else
       code = 1
-      ready[#ready + 1], messages[#messages + 1] = id, ARGV[at + 1]
+      call('HSET', task, 'msg', ARGV[at + 1], 'state', 'pending', 'pending_since',
+        format('%d000', now))
+      ready[#ready + 1] = id
     end
   elseif repeated and redis.pcall('HGET', task, 'msg') == ARGV[at + 1] then
     -- The earlier sending stored it.
@@ -57,19 +85,10 @@ for at = 3, #ARGV, 4 do
 end
 
 if earliest then
-  call('ZADD', SCHEDULED, unpack(later))
-  call('ZADD', EXACT, unpack(exact))
-  for at = 1, #tasks, 2 do
-    call('HSET', tasks[at], 'msg', tasks[at + 1], 'state', 'scheduled')
-  end
+  call('ZADD', SCHEDULED, unpack(later, 1, size))
+  call('ZADD', EXACT, unpack(exact, 1, size))
 end
-if #ready > 0 then
-  call('LPUSH', KEYS[1], unpack(ready))
-  local since = format('%d000', now)
-  for nth, id in ipairs(ready) do
-    call('HSET', T .. id, 'msg', messages[nth], 'state', 'pending', 'pending_since', since)
-  end
-end
+if #ready > 0 then call('LPUSH', KEYS[1], unpack(ready)) end
 -- Tells all processes that a job is due earlier than any was before.
 if earliest and (not first or earliest < tonumber(first)) then
   redis.pcall('PUBLISH', 'asynq:x:wake', string.sub(Q, 8, -3))
