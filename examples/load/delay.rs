@@ -1,14 +1,14 @@
 //! How late delayed jobs start, and whether any is early.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rocket_jobqueue::{JobQueue, Timestamp};
 
 use crate::app::{self, Noop, Notes, Work};
 use crate::latency::produce_apart;
 use crate::meter::Meter;
-use crate::report::Report;
+use crate::report::{Report, part};
 use crate::{Common, Outcome, fill};
 
 /// Enqueues a job that is due at a random instant 1 to 6 s ahead and says when.
@@ -54,6 +54,21 @@ async fn by_program(program: &Path, url: &str, jobs: u64) -> Outcome<()> {
     Ok(())
 }
 
+/// How late a thread is that sleeps until an instant and then asks Redis once: what this
+/// machine leaves to whoever starts a job on time, at this very minute. Milliseconds.
+fn bare(url: &str, times: usize) -> Outcome<Vec<f64>> {
+    let mut connection = redis::Client::open(url)?.get_connection()?;
+    let mut late = Vec::with_capacity(times);
+    for _ in 0..times {
+        let due = Instant::now() + Duration::from_micros(fastrand::u64(5_000..35_000));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        redis::cmd("PING").query::<()>(&mut connection)?;
+        late.push(due.elapsed().as_secs_f64() * 1e3);
+    }
+    late.sort_unstable_by(f64::total_cmp);
+    Ok(late)
+}
+
 pub async fn delay(common: &Common, from: From<'_>, others: u64) -> Outcome<Report> {
     let mut site = common.site().await?;
     let (jobs, concurrency) = (common.jobs(200), common.concurrency(50));
@@ -90,11 +105,15 @@ pub async fn delay(common: &Common, from: From<'_>, others: u64) -> Outcome<Repo
     let report = meter.end(&mut site, "delay", jobs, concurrency).await?;
     worker.terminate().await;
     notes.check()?;
+    let (url, times) = (site.url.clone(), jobs.min(200) as usize);
+    let bare = tokio::task::spawn_blocking(move || bare(&url, times)).await??;
     site.clean().await?;
     let lateness = notes.lateness();
     let early = lateness.iter().filter(|ms| **ms < 0.0).count();
     Ok(report
         .spread(lateness)
+        .with("bare_p50_ms", part(&bare, 0.5))
+        .with("bare_p99_ms", part(&bare, 0.99))
         .with("early", early)
         .with("others", others)
         .with("from", from.name()))

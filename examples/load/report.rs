@@ -53,11 +53,8 @@ impl Report {
     /// Milliseconds of each.
     pub fn spread(mut self, mut each: Vec<f64>) -> Self {
         each.sort_unstable_by(f64::total_cmp);
-        let at = |part: f64| each.get(((each.len() as f64 * part) as usize).min(each.len() - 1));
-        if !each.is_empty() {
-            (self.min_ms, self.max_ms) = (each.first().copied(), each.last().copied());
-            (self.p50_ms, self.p99_ms) = (at(0.5).copied(), at(0.99).copied());
-        }
+        (self.min_ms, self.max_ms) = (each.first().copied(), each.last().copied());
+        (self.p50_ms, self.p99_ms) = (part(&each, 0.5), part(&each, 0.99));
         self
     }
 
@@ -102,4 +99,10 @@ impl Report {
         }
         Ok(out.flush()?)
     }
+}
+
+/// The value below which this part of them lies; they are sorted.
+pub fn part(sorted: &[f64], part: f64) -> Option<f64> {
+    let at = (sorted.len() as f64 * part) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied()
 }

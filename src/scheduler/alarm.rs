@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::future::{Future, pending};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use tokio::sync::oneshot;
 /// Waits longer than this need no thread.
 const PRECISE: Duration = Duration::from_secs(10);
 
-/// A thread that slept wakes this much late at worst, mostly: the rest it waits awake.
+/// A thread that slept wakes late by less than this, mostly, and so does the one that it
+/// wakes: it rings so much earlier, and the rest is waited awake.
 const AWAKE: Duration = Duration::from_micros(400);
 
 struct Entry {
@@ -73,8 +75,9 @@ impl Alarm {
         Self { shared, precise: spawned.is_ok() }
     }
 
-    /// Returns when `pause` is over, never before.
-    pub(super) async fn after(&self, pause: Duration) {
+    /// Returns when `pause` is over, never before. Does `before` a moment earlier, as far
+    /// as it comes.
+    pub(super) async fn after(&self, pause: Duration, before: impl Future<Output = ()>) {
         if !self.precise || pause > PRECISE {
             return tokio::time::sleep(pause).await;
         }
@@ -85,8 +88,10 @@ impl Alarm {
         self.shared.changed.notify_one();
         // The sender is dropped unsent only when the alarm is: the wait is over then.
         let _ = rung.await;
-        while Instant::now() < due {
-            tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            () = awake_until(due) => {}
+            () = async { before.await; pending().await } => {}
         }
     }
 }
@@ -95,6 +100,13 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         self.shared.book().closed = true;
         self.shared.changed.notify_one();
+    }
+}
+
+/// Keeps its thread from sleeping, but no other task from running.
+async fn awake_until(due: Instant) {
+    while Instant::now() < due {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -130,7 +142,10 @@ mod tests {
         let wait = |ms| {
             let alarm = &alarm;
             async move {
-                alarm.after(Duration::from_millis(ms)).await;
+                let mut early = None;
+                let before = async { early = Some(began.elapsed()) };
+                alarm.after(Duration::from_millis(ms), before).await;
+                assert!(early.is_some_and(|early| early < Duration::from_millis(ms)));
                 began.elapsed()
             }
         };

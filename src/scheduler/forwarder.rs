@@ -1,5 +1,6 @@
 //! Moves due jobs to the workers, sleeping exactly until the next one is due.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,17 +18,22 @@ const BATCH: usize = 100;
 /// after another would take longer than until the next look.
 const SIDE_BY_SIDE: usize = 32;
 
+/// After so long without work a server may sleep.
+const PEACE: Duration = Duration::from_millis(2);
+
 pub(crate) struct Forwarder {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
     /// When each of them is to be looked at again.
     looks: Mutex<Vec<Instant>>,
+    /// The next look is at a job that will be due, after a while of peace.
+    expects: AtomicBool,
 }
 
 impl Forwarder {
     pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
         let looks = Mutex::new(vec![Instant::now(); queues.len()]);
-        Self { broker, queues, looks }
+        Self { broker, queues, looks, expects: AtomicBool::new(false) }
     }
 
     fn looks(&self) -> MutexGuard<'_, Vec<Instant>> {
@@ -101,7 +107,17 @@ impl Service for Forwarder {
             due.iter().for_each(|at| looks[*at] = now);
         }
         let next = looks.iter().min().copied().unwrap_or(latest);
-        round.end(next.saturating_duration_since(Instant::now()))
+        let pause = next.saturating_duration_since(Instant::now());
+        self.expects.store(next < latest && pause > PEACE, Ordering::Relaxed);
+        round.end(pause)
+    }
+
+    /// A server, and the processor below it, that sleep take longer to answer.
+    async fn knock(&self) {
+        if self.expects.load(Ordering::Relaxed) {
+            // Who does not answer will be asked again at once.
+            let _ = self.broker.ping().await;
+        }
     }
 
     async fn woken(&self) {

@@ -43,6 +43,11 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Does it once; says how long until it is due again.
     fn tick(&self) -> impl Future<Output = Result<Duration, Error>> + Send;
 
+    /// Called a moment before it is due: wakes what it will need, if that may be asleep.
+    fn knock(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Returns when it is due earlier than it said.
     fn woken(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
@@ -189,7 +194,7 @@ async fn run<S: Service>(service: S, alarm: Arc<Alarm>, stop: CancellationToken)
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = alarm.after(pause) => {}
+            () = alarm.after(pause, service.knock()) => {}
             () = service.woken() => {}
         }
     }

@@ -25,10 +25,13 @@ use crate::time::Backoff;
 /// Most jobs one script takes, and most that it settles: more would hold Redis up.
 const LARGEST: usize = 100;
 
-/// Round trips under way at a time, each for at most half of the places: while the store
-/// works on one, the answer of another is read and its jobs run. Two carry the load
-/// where jobs are many; where they end one by one, each leaves at once.
+/// Round trips under way at a time: while the store works on one, the answer of another
+/// is read and its jobs run. Where jobs end one by one, each leaves at once.
 const FLIGHTS: usize = 4;
+
+/// Each is for at most this part of the places. With two halves, each end has to wait for
+/// the other whenever it is the faster one, and a processor that waits goes to sleep.
+const PART: usize = 3;
 
 /// How long a look at the queues waits before it looks anew.
 const LOOK: Duration = Duration::from_secs(5);
@@ -173,7 +176,7 @@ impl Exchange<'_> {
     /// Starts what round trips there is work for.
     async fn launch(&mut self) {
         while self.flights.len() < FLIGHTS {
-            let lane = self.shared.settings.concurrency.div_ceil(2).min(LARGEST);
+            let lane = self.shared.settings.concurrency.div_ceil(PART).min(LARGEST);
             let ended = self.shared.outbox.take(lane);
             let takes = !self.shared.stop.is_cancelled() && self.resume.is_none();
             let permits = match takes && (!self.empty || !ended.is_empty()) {
