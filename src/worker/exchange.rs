@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::Shared;
 use super::order::order;
 use super::settle::{Ended, Settling};
-use super::start::start;
+use super::start::{Begun, start};
 use crate::broker::{Delivery, Exchanged, Settled, Taken};
 use crate::error::{Error, Refusals};
 use crate::job::{QueueName, Transition};
@@ -25,13 +25,10 @@ use crate::time::Backoff;
 /// Most jobs one script takes, and most that it settles: more would hold Redis up.
 const LARGEST: usize = 100;
 
-/// Round trips under way at a time: while the store works on one, the answer of another
-/// is read and its jobs run. Where jobs end one by one, each leaves at once.
+/// Round trips under way at a time, each for at most half of the places: while the store
+/// works on one, the answer of another is read and its jobs run. Two carry the load
+/// where jobs are many; where they end one by one, each leaves at once.
 const FLIGHTS: usize = 4;
-
-/// Each is for at most this part of the places. With two halves, each end has to wait for
-/// the other whenever it is the faster one, and a processor that waits goes to sleep.
-const PART: usize = 3;
 
 /// How long a look at the queues waits before it looks anew.
 const LOOK: Duration = Duration::from_secs(5);
@@ -88,7 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
         refused: Refusals::default(),
         resume: None,
-        several: false,
+        begun: Begun::default(),
     };
     loop {
         exchange.launch().await;
@@ -102,12 +99,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Some(landed) = exchange.flights.next() => {
                 exchange.land(landed);
                 // So that quick jobs have ended before the next script leaves.
-                give_way(&shared, exchange.several).await;
+                if exchange.begun.in_line {
+                    shared.starting.started().await;
+                }
             }
-            () = shared.outbox.called.notified(), if exchange.flights.len() < FLIGHTS => {
-                // Jobs that are about to end leave in the same script.
-                give_way(&shared, exchange.several).await;
-            }
+            () = shared.outbox.called.notified(), if exchange.flights.len() < FLIGHTS => {}
             () = shared.stop.cancelled(), if !stopping => exchange.look = None,
             () = over(&mut exchange.look) => {
                 exchange.look = None;
@@ -116,13 +112,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = resumed(exchange.resume) => exchange.resume = None,
             () = tokio::time::sleep(STOPPING), if stopping => {}
         }
-    }
-}
-
-/// Lets jobs go first, where there are several.
-async fn give_way(shared: &Shared, several: bool) {
-    if several {
-        shared.starting.give_way().await;
     }
 }
 
@@ -168,15 +157,15 @@ struct Exchange<'a> {
     refused: Refusals,
     /// Until when no job is asked for, because the store failed.
     resume: Option<Instant>,
-    /// Whether several jobs came with the last answer.
-    several: bool,
+    /// How the jobs of the last answer were started.
+    begun: Begun,
 }
 
 impl Exchange<'_> {
     /// Starts what round trips there is work for.
     async fn launch(&mut self) {
         while self.flights.len() < FLIGHTS {
-            let lane = self.shared.settings.concurrency.div_ceil(PART).min(LARGEST);
+            let lane = self.shared.settings.concurrency.div_ceil(2).min(LARGEST);
             let ended = self.shared.outbox.take(lane);
             let takes = !self.shared.stop.is_cancelled() && self.resume.is_none();
             let permits = match takes && (!self.empty || !ended.is_empty()) {
@@ -194,7 +183,9 @@ impl Exchange<'_> {
             self.flights.push(flight);
             // On its way before the other one's answer is read: else both would be
             // answered together from then on, and the store idle in between.
-            give_way(self.shared, self.several).await;
+            if self.begun.several {
+                self.shared.starting.give_way().await;
+            }
         }
     }
 
@@ -224,6 +215,7 @@ impl Exchange<'_> {
     }
 
     fn land(&mut self, landed: Landed) {
+        self.begun.in_line = false;
         let Landed { settlements, rest, mut permits, asked, exchanged } = landed;
         let mut told = Vec::new();
         let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
@@ -286,7 +278,7 @@ impl Exchange<'_> {
             let permit = permits.pop().expect("a store gives no more than was asked for");
             jobs.push((delivery, permit));
         }
-        self.several = start(self.shared, jobs);
+        self.begun = start(self.shared, jobs);
     }
 
     /// Whether nothing runs, waits to be handed back, or is under way.

@@ -38,6 +38,8 @@ pub(super) struct Starting {
     asleep: AtomicBool,
     wake: Notify,
     nudge: Notify,
+    /// Some have been started.
+    started: Notify,
 }
 
 impl Starting {
@@ -52,6 +54,18 @@ impl Starting {
         tokio::select! {
             biased;
             () = tokio::task::yield_now() => {}
+            () = self.nudge.notified() => {}
+        }
+    }
+
+    /// Waits until jobs that [`start`] has put in line have been started. One that keeps
+    /// its thread ends the wait too: the minder sees it. Unlike to
+    /// [give way](Self::give_way), this looks for no other work meanwhile, for which the
+    /// runtime would wake another thread.
+    pub(super) async fn started(&self) {
+        tokio::select! {
+            biased;
+            () = self.started.notified() => {}
             () = self.nudge.notified() => {}
         }
     }
@@ -91,9 +105,18 @@ impl Starting {
     }
 }
 
-/// Starts these jobs, in their order. Whether they are several: then the caller should
-/// [give way](Starting::give_way), so that quick ones have ended when it goes on.
-pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) -> bool {
+/// How jobs were started.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Begun {
+    /// They are more than one.
+    pub several: bool,
+    /// Some were put in line: the caller should wait until these have
+    /// [started](Starting::started), so that quick ones have ended when it goes on.
+    pub in_line: bool,
+}
+
+/// Starts these jobs, in their order.
+pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) -> Begun {
     let several = jobs.len() > 1;
     if several {
         shared.starting.wake_minder();
@@ -107,11 +130,12 @@ pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) -> bool {
     for job in alone.into_iter().chain(single) {
         shared.tasks.spawn(start_alone(Arc::clone(shared), job));
     }
-    if !together.is_empty() {
+    let in_line = !together.is_empty();
+    if in_line {
         shared.starting.line().extend(together);
         shared.tasks.spawn(start_all(Arc::clone(shared)));
     }
-    several
+    Begun { several, in_line }
 }
 
 async fn start_alone(shared: Arc<Shared>, job: Taken) {
@@ -121,12 +145,23 @@ async fn start_alone(shared: Arc<Shared>, job: Taken) {
 }
 
 async fn start_all(shared: Arc<Shared>) {
+    // Told however it ends.
+    let _told = Told(&shared.starting.started);
     loop {
         let next = shared.starting.line().pop_front();
         let Some(job) = next else { return };
         if let Some(waits) = begin(&shared, job).await {
             shared.tasks.spawn(waits);
         }
+    }
+}
+
+/// Tells whoever waits when this is dropped.
+struct Told<'a>(&'a Notify);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
