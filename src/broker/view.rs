@@ -29,7 +29,8 @@ pub struct JobInfo {
     pub state: JobState,
     /// When it is due (scheduled, retry); to the microsecond where known.
     pub due: Option<Timestamp>,
-    /// Since when it is pending; one that was due, since it was. Missing where a Go worker or tool put it back.
+    /// Since when it is pending; one that was due, since it was. Missing where a Go
+    /// worker or tool put it back.
     pub pending_since: Option<Timestamp>,
     /// Until when its worker has it (active), unless it extends.
     pub lease_ends: Option<Timestamp>,

@@ -78,6 +78,23 @@ async fn one_call_settles_jobs_of_several_queues_and_takes_others(
 
 #[rstest]
 #[tokio::test]
+async fn a_job_named_twice_in_a_call_is_done_once(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let three = three(store).await;
+    let on = &three[0];
+    let twice = vec![(on.take().await, done()); 2];
+
+    let exchanged = on.broker.exchange(&twice, std::slice::from_ref(&on.queue), 2).await;
+
+    let settled: Vec<_> = exchanged.settled.into_iter().map(Result::unwrap).collect();
+    assert_eq!(settled, [Settled::Done, Settled::Lost]);
+    assert_eq!(on.info().await.processed, 1);
+    assert_eq!(ids(&exchanged.taken.unwrap().deliveries), ["b", "c"]);
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_call_gives_no_more_than_was_asked_for_and_the_first_queues_go_first(
     #[values(Store::Memory, Store::Redis)] store: Store,
 ) {

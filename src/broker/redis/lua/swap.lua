@@ -56,7 +56,8 @@ for nth = 1, #KEYS do
         -- Leases of one queue end at different times: these jobs, if nothing else ends
         -- in between. No Go worker's does, which is a whole second.
         local held = call('ZRANGEBYSCORE', leases, ARGV[at + 2], ARGV[at + 3])
-        local ours = #held == count
+        -- One that was named before is not there twice: runs come in their order.
+        local ours = #held == count and (run == 1 or ARGV[at + 2] ~= ARGV[at - 1])
         for one = 1, count do
           if held[one] ~= ids[from + one] then ours = false end
         end
@@ -102,6 +103,7 @@ for nth = 1, #KEYS do
     at = at + 1
   end
 end
+
 -- A counter that is full, or none, begins anew.
 local function count(key, number)
   local sum = pcall('INCRBY', key, number)
