@@ -159,7 +159,7 @@ async fn what_is_damaged_is_a_row_that_says_how() {
             one("e", Defect::OtherState(JobState::Archived)),
             one("f", Defect::NoMessage),
             one("g", Defect::WrongType),
-            one("\u{fffd}", Defect::Missing),
+            one("%FF", Defect::Missing),
             one("", Defect::Missing),
         ]
     );

@@ -30,7 +30,7 @@ pub enum CancelAnswer {
     Missing,
 }
 
-/// Called with the id of each job that somebody wants cancelled.
+/// Called with the id of each job that somebody wants cancelled, in its printable form.
 pub type Heard = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Words to and from running jobs.

@@ -1,11 +1,17 @@
 //! Names that are checked once, where they enter.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 
+use super::printable::{from_printable, printable};
 use crate::error::Error;
 
 const MAX_ID: usize = 512;
+/// Of an id that another program may have stored.
+const MAX_STORED_ID: usize = 4096;
 const MAX_QUEUE: usize = 128;
 
 /// Text that every reader, key and log line can hold.
@@ -50,36 +56,132 @@ impl Error {
 /// A job's id, unique within its queue. By default a random UUID (version 4),
 /// as Asynq makes them; an application may give its own.
 ///
-/// Cloning is cheap.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId(Arc<str>);
+/// An id is bytes: what other programs put into the store need not be text. It has
+/// one printable form, which REST, pages and logs show and take: text as it is,
+/// except that bytes that are not UTF-8, control characters and `%` are written as
+/// `%` and two hexadecimal digits. Cloning is cheap.
+///
+/// ```
+/// use rocket_jobqueue::JobId;
+///
+/// assert_eq!(JobId::new("order/17").unwrap().to_string(), "order/17");
+/// let foreign: JobId = "%FF%0A-17".parse().unwrap();
+/// assert_eq!(foreign.as_bytes(), b"\xff\n-17");
+/// assert_eq!(foreign.to_string(), "%FF%0A-17");
+/// ```
+#[derive(Clone)]
+pub struct JobId(Form);
+
+#[derive(Clone)]
+enum Form {
+    /// The bytes are their own printable form.
+    Text(Arc<str>),
+    Bytes(Arc<Unprintable>),
+}
+
+struct Unprintable {
+    bytes: Box<[u8]>,
+    printable: Box<str>,
+}
 
 impl JobId {
     /// A new random id.
     pub fn random() -> Self {
         let mut text = uuid::Uuid::encode_buffer();
-        Self(Arc::from(&*uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text)))
+        let text: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        Self(Form::Text(Arc::from(text)))
     }
 
-    /// An id of the application's own: not blank, at most 512 bytes, no
-    /// control characters.
+    /// An id of the application's own, taken literally: not blank, at most 512
+    /// bytes, no control characters. A `%` is one like any other character; the
+    /// printable form shows it as `%25`.
     ///
     /// # Errors
     /// [`Error::is_invalid`] that says which rule is broken.
     pub fn new(id: impl AsRef<str>) -> Result<Self, Error> {
         let id = id.as_ref();
         plain_text("job id", id)?;
-        Ok(Self(Arc::from(id)))
+        Ok(Self::stored(id))
     }
 
     /// An id that a store gave us: taken as it is.
-    pub(crate) fn stored(id: &str) -> Self {
-        Self(Arc::from(id))
+    pub(crate) fn stored(id: impl AsRef<[u8]>) -> Self {
+        let id = id.as_ref();
+        match (printable(id), std::str::from_utf8(id)) {
+            (None, Ok(text)) => Self(Form::Text(Arc::from(text))),
+            (form, _) => Self(Form::Bytes(Arc::new(Unprintable {
+                bytes: id.into(),
+                printable: form.unwrap_or_default().into(),
+            }))),
+        }
     }
 
-    /// The id as text.
+    /// The printable form.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Form::Text(text) => text,
+            Form::Bytes(id) => &id.printable,
+        }
+    }
+
+    /// The id itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Form::Text(text) => text.as_bytes(),
+            Form::Bytes(id) => &id.bytes,
+        }
+    }
+}
+
+/// Reads the printable form.
+///
+/// # Errors
+/// [`Error::is_invalid`] if it is blank, longer than 4096 bytes or has control
+/// characters.
+impl FromStr for JobId {
+    type Err = Error;
+
+    fn from_str(form: &str) -> Result<Self, Error> {
+        if form.trim().is_empty() {
+            return Err(Error::invalid("job id: expected text, found a blank"));
+        }
+        if form.chars().any(char::is_control) {
+            return Err(Error::invalid("job id: expected no control characters, found one"));
+        }
+        let bytes = from_printable(form);
+        if bytes.len() > MAX_STORED_ID {
+            let found = bytes.len();
+            return Err(Error::invalid(format!(
+                "job id: expected at most {MAX_STORED_ID} bytes, found {found}"
+            )));
+        }
+        Ok(Self::stored(bytes))
+    }
+}
+
+impl PartialEq for JobId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for JobId {}
+
+impl Hash for JobId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Ord for JobId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for JobId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -129,25 +231,25 @@ macro_rules! text_like {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*self.0, f)
+                fmt::Debug::fmt(self.as_str(), f)
             }
         }
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(&self.0)
+                to.serialize_str(self.as_str())
             }
         }
     };
@@ -166,6 +268,24 @@ mod tests {
         assert_eq!(id.as_str().len(), 36);
         assert_eq!(id.as_str().split('-').count(), 5);
         assert_eq!(id.as_str(), id.as_str().to_lowercase());
+    }
+
+    #[test]
+    fn an_id_is_its_bytes_whatever_its_printable_form() {
+        let (literal, escaped) = (JobId::new("%41").unwrap(), "%2541".parse().unwrap());
+        assert_eq!(literal, escaped);
+        assert_eq!((literal.as_bytes(), literal.as_str()), (&b"%41"[..], "%2541"));
+        assert_ne!(literal, JobId::new("A").unwrap());
+        let mut ids = [b"b".as_slice(), b"\xff", b"%", b"", b" ", b"a"].map(JobId::stored);
+        ids.sort();
+        let sorted: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+        assert_eq!(sorted, ["", "%20", "%25", "a", "b", "%FF"]);
+        for id in &ids[1..] {
+            assert_eq!(id.as_str().parse::<JobId>().unwrap(), *id);
+        }
+        for bad in ["", " ", "a\nb", &"%FF".repeat(4097)] {
+            assert!(bad.parse::<JobId>().unwrap_err().is_invalid(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod error;
 mod id;
 mod options;
 mod periodic;
+pub(crate) mod printable;
 mod progress;
 mod record;
 mod report;

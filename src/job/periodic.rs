@@ -290,5 +290,5 @@ pub(crate) fn entry_id(name: &str) -> String {
 
 /// The id of the job of a tick.
 pub(crate) fn tick_id(name: &str, tick: Timestamp) -> JobId {
-    JobId::stored(&format!("periodic:{name}:{}", tick.as_secs()))
+    JobId::stored(format!("periodic:{name}:{}", tick.as_secs()))
 }

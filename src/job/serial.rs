@@ -90,7 +90,13 @@ macro_rules! text_schema {
 }
 
 #[cfg(feature = "openapi")]
-text_schema!(super::JobId, "JobQueueJobId", None, "A job's id, unique within its queue.");
+text_schema!(
+    super::JobId,
+    "JobQueueJobId",
+    None,
+    "A job's id, unique within its queue: bytes that are not UTF-8, control characters and `%` are \
+     written as `%` and two hexadecimal digits."
+);
 #[cfg(feature = "openapi")]
 text_schema!(super::QueueName, "JobQueueQueueName", None, "A queue's name.");
 #[cfg(feature = "openapi")]

@@ -220,7 +220,7 @@ fn in_line<'a>(
     most: usize,
 ) -> Result<Slice, Error> {
     let total = ids.len();
-    let place_of = |wanted: &[u8]| ids.clone().position(|id| id.as_str().as_bytes() == wanted);
+    let place_of = |wanted: &[u8]| ids.clone().position(|id| id.as_bytes() == wanted);
     let skip = match begin {
         Begin::At(skip) => skip as usize,
         Begin::After(Mark::Listed { last, first, .. }) => {
@@ -269,7 +269,7 @@ fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<Slice, Er
         }
         same.sort();
         for id in same {
-            if after.is_some_and(|after| (second, id.as_str().as_bytes()) <= after) {
+            if after.is_some_and(|after| (second, id.as_bytes()) <= after) {
                 continue;
             }
             if skip > 0 {
@@ -282,7 +282,7 @@ fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<Slice, Er
     let more = found.len() > most;
     found.truncate(most);
     let next = found.last().filter(|_| more).map(|(second, id)| {
-        Cursor::new(Mark::Scored { score: second.to_string(), id: id.as_str().into() })
+        Cursor::new(Mark::Scored { score: second.to_string(), id: id.as_bytes().into() })
     });
     let ids = found.into_iter().map(|(_, id)| id.clone()).collect();
     Ok(Slice { ids, total: line.len(), next })
@@ -298,7 +298,7 @@ impl Stored {
             self.job.last_error.len(),
             self.job.unique_key.len(),
             // In the map and in its list.
-            self.job.id.as_str().len() * 2,
+            self.job.id.as_bytes().len() * 2,
             self.job.payload_bytes().len(),
             self.result.as_ref().map_or(0, Vec::len),
             headers,

@@ -60,7 +60,7 @@ impl Actions for RedisBroker {
     ) -> Answer<'a, Acted> {
         Box::pin(async move {
             for _ in 0..TRIES {
-                let fields: Vec<Vec<u8>> = vec![keys::task(queue, id).into(), b"msg".to_vec()];
+                let fields: Vec<Vec<u8>> = vec![keys::task(queue, id), b"msg".to_vec()];
                 let old = match self.command(Repeat::Safe, "HGET", &fields).await? {
                     Value::BulkString(old) => old,
                     Value::Nil => return self.not_found(queue).await,
@@ -234,7 +234,7 @@ impl RedisBroker {
             .ask(&SCRIPTS.act, queue, Repeat::Safe, |attempt, call| {
                 self.action(call, queue, action)
                     .arg(states.as_str())
-                    .arg(id.as_str())
+                    .arg(id.as_bytes())
                     .arg(attempt)
                     .arg(place.map_or(String::new(), |place| place.to_string()))
                     .arg(old)
@@ -283,8 +283,7 @@ impl RedisBroker {
             let Value::Array(page) = self.command(Repeat::Safe, "LRANGE", &range).await? else {
                 return Err(reply::unexpected());
             };
-            let is_it =
-                |one: &Value| matches!(one, Value::BulkString(b) if b == id.as_str().as_bytes());
+            let is_it = |one: &Value| matches!(one, Value::BulkString(b) if b == id.as_bytes());
             if let Some(at) = page.iter().rev().position(is_it) {
                 return Ok(Some(first + i64::try_from(at).unwrap_or(0)));
             }

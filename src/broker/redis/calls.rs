@@ -163,5 +163,5 @@ impl RedisBroker {
 /// Id, owner and end, as scripts take a lease.
 pub(super) fn lease_args(call: ScriptCall, lease: &Lease) -> ScriptCall {
     let owner = lease.owner.map_or(String::new(), |owner| owner.to_string());
-    call.arg(lease.id.as_str()).arg(owner).arg(lease.ends)
+    call.arg(lease.id.as_bytes()).arg(owner).arg(lease.ends)
 }

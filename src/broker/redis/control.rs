@@ -42,7 +42,7 @@ impl Control for RedisBroker {
         Box::pin(async move {
             let mut reply = self
                 .ask(&SCRIPTS.cancel, queue, Repeat::Safe, |_, call| {
-                    call.arg(id.as_str()).arg(after.as_str())
+                    call.arg(id.as_bytes()).arg(after.as_str())
                 })
                 .await?;
             Ok(match (reply.int()?, reply.text()?) {
@@ -57,9 +57,7 @@ impl Control for RedisBroker {
 
     fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let on_message = Arc::new(move |_: String, id: Vec<u8>| {
-            if let Ok(id) = std::str::from_utf8(&id) {
-                heard(id);
-            }
+            heard(JobId::stored(id).as_str());
         });
         let channels = vec![keys::CANCEL.to_owned()];
         Box::pin(self.pool.subscribe(channels, on_message, CancellationToken::new()))

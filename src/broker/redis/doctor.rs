@@ -118,7 +118,7 @@ impl Doctor for RedisBroker {
             }
             while !found.is_empty() {
                 let kind = kind(&found.text()?).ok_or_else(reply::unexpected)?;
-                let (place, sample) = (found.text()?, found.text()?);
+                let (place, sample) = (found.text()?, found.printable()?);
                 let fate = match found.int()? {
                     0 => Fate::Reported,
                     1 => Fate::Repairable,

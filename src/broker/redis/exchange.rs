@@ -46,7 +46,7 @@ impl Part<'_> {
 
     fn add_done_to(&self, call: ScriptCall) -> ScriptCall {
         let call = call.arg(self.done().count());
-        let call = self.done().fold(call, |call, (_, step)| call.arg(step.lease.id.as_str()));
+        let call = self.done().fold(call, |call, (_, step)| call.arg(step.lease.id.as_bytes()));
         self.done().fold(call, |call, (_, step)| call.arg(step.lease.owner))
     }
 
@@ -59,7 +59,7 @@ impl Part<'_> {
         };
         let runs = leases.chunk_by(follows);
         let call = call.arg(leases.len());
-        let call = leases.iter().fold(call, |call, lease| call.arg(lease.id.as_str()));
+        let call = leases.iter().fold(call, |call, lease| call.arg(lease.id.as_bytes()));
         let call = call.arg(runs.clone().count());
         runs.fold(call, |call, run| {
             let [first, .., last] = run else {

@@ -88,7 +88,7 @@ impl Groups for RedisBroker {
                 .jobs
                 .iter()
                 .filter(|job| job.unique_key.starts_with(&own))
-                .map(|job| (job.id.as_str(), job.unique_key.as_str()))
+                .map(|job| (job.id.as_bytes(), job.unique_key.as_str()))
                 .collect();
             let (locks, more) = locks.split_at(locks.len().min(AT_ONCE));
             for some in more.chunks(PAGE) {
@@ -178,7 +178,7 @@ impl RedisBroker {
         let mut reply = self
             .ask(&SCRIPTS.unfit, &set.queue, Repeat::Safe, |_, call| {
                 let call = call.arg(set.group.as_str()).arg(set.id.as_str());
-                ids.iter().fold(call, |call, id| call.arg(id.as_str()))
+                ids.iter().fold(call, |call, id| call.arg(id.as_bytes()))
             })
             .await?;
         let archived = reply.int()?;

@@ -36,8 +36,8 @@ pub fn paused(queue: &QueueName) -> String {
 }
 
 /// One job's hash.
-pub fn task(queue: &QueueName, id: &JobId) -> String {
-    format!("asynq:{{{queue}}}:t:{id}")
+pub fn task(queue: &QueueName, id: &JobId) -> Vec<u8> {
+    [prefix(queue).as_bytes(), b"t:", id.as_bytes()].concat()
 }
 
 /// The sets that are being aggregated, by the second their time is over.

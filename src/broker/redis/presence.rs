@@ -15,10 +15,10 @@ impl RedisBroker {
     pub(super) async fn announce_presence(&self, who: &Announcement) -> Result<(), Error> {
         let now = self.now().as_secs();
         let (server, workers) = (keys::server(who), keys::workers(who));
-        let running: Vec<(&str, Vec<u8>)> = who
+        let running: Vec<(&[u8], Vec<u8>)> = who
             .running
             .iter()
-            .map(|one| (one.job.id.as_str(), wire::worker_info(who, one)))
+            .map(|one| (one.job.id.as_bytes(), wire::worker_info(who, one)))
             .collect();
         let info = wire::server_info(who);
         for (all, own) in [(keys::SERVERS, &server), (keys::WORKERS, &workers)] {

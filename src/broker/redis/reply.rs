@@ -40,6 +40,16 @@ impl Reply {
         }
     }
 
+    /// The fields and values of a hash, one after another.
+    pub fn pairs(value: Value) -> Result<Self, Error> {
+        match value {
+            Value::Map(pairs) => Self::new(Value::Array(
+                pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+            )),
+            other => Self::new(other),
+        }
+    }
+
     /// Whether everything is read.
     pub fn is_empty(&self) -> bool {
         self.values.len() == 0
@@ -87,7 +97,12 @@ impl Reply {
 
     /// The next value, a job's id.
     pub fn id(&mut self) -> Result<JobId, Error> {
-        Ok(JobId::stored(&self.text()?))
+        Ok(JobId::stored(self.bytes()?))
+    }
+
+    /// The next value, in the printable form of an id.
+    pub fn printable(&mut self) -> Result<String, Error> {
+        Ok(self.id()?.to_string())
     }
 
     /// The values of the next value, an array.

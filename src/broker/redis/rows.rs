@@ -59,7 +59,7 @@ impl Row {
     }
 
     fn id(&self) -> JobId {
-        JobId::stored(&String::from_utf8_lossy(&self.id))
+        JobId::stored(self.id.as_slice())
     }
 
     /// The job, or what is wrong with it. `listed` is the state of the list.
@@ -121,7 +121,7 @@ impl RedisBroker {
         id: &JobId,
     ) -> Result<Option<JobInfo>, Error> {
         let mut found =
-            self.ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id.as_str())).await?;
+            self.ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id.as_bytes())).await?;
         if found.is_empty() {
             return Ok(None);
         }
@@ -250,7 +250,7 @@ impl RedisBroker {
         let mut held = self
             .ask(&SCRIPTS.locks, queue, Repeat::Safe, |_, mut call| {
                 for info in &unique {
-                    call = call.arg(info.job.id.as_str()).arg(info.job.unique_key.as_str());
+                    call = call.arg(info.job.id.as_bytes()).arg(info.job.unique_key.as_str());
                 }
                 call
             })
@@ -271,7 +271,7 @@ impl RedisBroker {
         };
         let asked = processes.into_iter().map(|process| {
             let mut args = vec![process];
-            args.extend(jobs.iter().map(|info| info.job.id.as_str().into()));
+            args.extend(jobs.iter().map(|info| info.job.id.as_bytes().to_vec()));
             async move { self.command(Repeat::Safe, "HMGET", &args).await }
         });
         let mut workers = HashMap::new();
@@ -281,9 +281,10 @@ impl RedisBroker {
                 Err(error) if error.is_unavailable() => return Err(error),
                 _ => continue,
             };
-            for value in values {
+            for (job, value) in jobs.iter().zip(values) {
                 let Value::BulkString(bytes) = value else { continue };
-                let Some((info, by)) = wire::worker(&bytes) else { continue };
+                let id = job.job.id.as_bytes();
+                let Some((info, by)) = wire::worker(id, &bytes) else { continue };
                 if info.queue == *queue {
                     let worker = JobWorker {
                         host: by.host,

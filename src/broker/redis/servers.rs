@@ -71,7 +71,7 @@ impl RedisBroker {
         let workers = [keys::WORKERS.as_bytes(), who].concat();
         let (server, running) = join(
             self.command(Repeat::Safe, "GET", &[key.into()]),
-            self.command(Repeat::Safe, "HVALS", &[workers]),
+            self.command(Repeat::Safe, "HGETALL", &[workers]),
         )
         .await;
         let Value::BulkString(server) = server? else { return Ok(Announced::Gone) };
@@ -79,9 +79,9 @@ impl RedisBroker {
         let mut unreadable = 0;
         match running {
             Ok(running) => {
-                let mut running = Reply::new(running)?;
+                let mut running = Reply::pairs(running)?;
                 while !running.is_empty() && server.running.len() < MOST_RUNNING {
-                    match wire::worker(&running.bytes()?) {
+                    match wire::worker(&running.bytes()?, &running.bytes()?) {
                         // As in Asynq: a job of somebody else's is no job of this one's.
                         Some((_, by)) if by.server_id != server.server_id => {}
                         Some((job, _)) => server.running.push(job),

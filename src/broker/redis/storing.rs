@@ -77,7 +77,7 @@ impl Storing {
 
     /// About how many bytes it takes in a script call.
     pub fn size(&self) -> usize {
-        self.message.len() + self.id.as_str().len()
+        self.message.len() + self.id.as_bytes().len()
     }
 
     /// The script that stores it with the least effort.
@@ -107,7 +107,7 @@ impl Storing {
 
     /// Its two values, as in `push.lua`.
     pub fn add_plain_to(&self, call: ScriptCall) -> ScriptCall {
-        call.arg(self.id.as_str()).arg(self.message.as_slice())
+        call.arg(self.id.as_bytes()).arg(self.message.as_slice())
     }
 
     /// Its four values, as in `schedule.lua`.

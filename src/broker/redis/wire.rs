@@ -124,7 +124,7 @@ pub struct WorkerInfo {
     /// The process's [`ServerInfo::server_id`].
     #[prost(string, tag = "3")]
     pub server_id: String,
-    /// The job.
+    /// The job, by its printable form.
     #[prost(string, tag = "4")]
     pub task_id: String,
     /// Its type.
@@ -243,12 +243,12 @@ impl Instant {
 pub fn encode(job: &JobRecord) -> Vec<u8> {
     let texts = [&job.job_type, &job.last_error, &job.unique_key, &job.group];
     let size: usize = texts.iter().map(|text| text.len()).sum();
-    let size = size + job.payload_bytes().len() + job.id.as_str().len() + job.unknown.len() + 96;
+    let size = size + job.payload_bytes().len() + job.id.as_bytes().len() + job.unknown.len() + 96;
     let mut bytes = Vec::with_capacity(size);
     let to = &mut bytes;
     put_bytes(1, job.job_type.as_bytes(), to);
     put_bytes(2, job.payload_bytes(), to);
-    put_bytes(3, job.id.as_str().as_bytes(), to);
+    put_bytes(3, job.id.as_bytes(), to);
     put_bytes(4, job.queue.as_str().as_bytes(), to);
     put_number(5, int32(job.max_retry).into(), to);
     put_number(6, int32(job.retried).into(), to);
@@ -387,12 +387,13 @@ pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
     })
 }
 
-/// A job in progress, and what says who runs it.
-pub fn worker(bytes: &[u8]) -> Option<(broker::WorkerInfo, WorkerInfo)> {
+/// A job in progress, and what says who runs it. The id is the one it is stored
+/// under: text in a message is UTF-8.
+pub fn worker(id: &[u8], bytes: &[u8]) -> Option<(broker::WorkerInfo, WorkerInfo)> {
     let mut by = WorkerInfo::decode(bytes).ok()?;
     let job = broker::WorkerInfo {
         queue: QueueName::stored(&by.queue),
-        id: JobId::stored(&by.task_id),
+        id: JobId::stored(id),
         job_type: std::mem::take(&mut by.task_type),
         payload: std::mem::take(&mut by.task_payload),
         started: by.start_time.take().map(Timestamp::from),

@@ -200,7 +200,7 @@ pub(crate) async fn find(
 ) -> Answer<FoundJobs> {
     let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
-    let id = JobId::new(id)?;
+    let id: JobId = id.parse()?;
     Ok(Json(FoundJobs { jobs: queue.shown().find(&id).await? }))
 }
 

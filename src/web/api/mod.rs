@@ -202,9 +202,9 @@ pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
     Ok(QueueName::new(name)?)
 }
 
-/// The job that a path names.
+/// The job that a path names: its id in its printable form.
 pub(crate) fn place(queue: &str, id: &str) -> Result<(QueueName, JobId), Refused> {
-    Ok((queue_name(queue)?, JobId::new(id)?))
+    Ok((queue_name(queue)?, id.parse()?))
 }
 
 /// A parameter of a query as it came, however often: the route says what is wrong with

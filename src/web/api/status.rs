@@ -52,7 +52,8 @@ fn mac(queue: &JobQueue, what: &[u8]) -> Hmac<Sha256> {
 
 /// The last part of a link: what it is about, and the signature.
 pub(crate) fn token(queue: &JobQueue, name: &QueueName, id: &JobId, until: Timestamp) -> String {
-    let what = format!("{}\n{name}\n{id}", until.as_secs_ceil()).into_bytes();
+    let what = format!("{}\n{name}\n", until.as_secs_ceil());
+    let what = [what.as_bytes(), id.as_bytes()].concat();
     let signature = mac(queue, &what).finalize().into_bytes();
     format!("{}.{}", hex(&what), hex(&signature))
 }
@@ -62,14 +63,13 @@ fn read(queue: &JobQueue, token: &str) -> Option<(QueueName, JobId)> {
     let (what, signature) = token.split_once('.')?;
     let (what, signature) = (unhex(what)?, unhex(signature)?);
     mac(queue, &what).verify_slice(&signature).ok()?;
-    let text = String::from_utf8(what).ok()?;
-    let mut parts = text.splitn(3, '\n');
-    let until: i64 = parts.next()?.parse().ok()?;
-    let (name, id) = (parts.next()?, parts.next()?);
+    let mut parts = what.splitn(3, |byte| *byte == b'\n');
+    let until: i64 = str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    let (name, id) = (str::from_utf8(parts.next()?).ok()?, parts.next()?);
     if queue.now() > Timestamp::from_secs(until) {
         return None;
     }
-    Some((QueueName::new(name).ok()?, JobId::new(id).ok()?))
+    Some((QueueName::new(name).ok()?, JobId::stored(id)))
 }
 
 /// What the user of an application may know of a job of theirs.

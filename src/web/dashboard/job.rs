@@ -31,7 +31,7 @@ async fn show(
     done: Option<&str>,
 ) -> Page {
     let found = async {
-        let (known, id) = (QueueName::new(name)?, JobId::new(id)?);
+        let (known, id) = (QueueName::new(name)?, id.parse()?);
         queue.shown().job(&known, &id).await
     };
     let language = reader.language;
@@ -256,7 +256,7 @@ async fn find(
     id: Option<&str>,
 ) -> Result<Redirect, Page> {
     let found = async {
-        let id = JobId::new(id.unwrap_or_default().trim())?;
+        let id: JobId = id.unwrap_or_default().trim().parse()?;
         queue.shown().find(&id).await
     };
     match found.await {
@@ -298,7 +298,7 @@ async fn act(
     // Where a job was made of it: that one.
     let mut made = None;
     let done = async {
-        let (inspector, known, job) = (queue.shown(), QueueName::new(name)?, JobId::new(id)?);
+        let (inspector, known, job) = (queue.shown(), QueueName::new(name)?, id.parse()?);
         match verb {
             "duplicate" => {
                 made = Some(inspector.duplicate(&known, &job).await?);

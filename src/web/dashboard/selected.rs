@@ -80,7 +80,7 @@ fn place(text: &str) -> Result<(QueueName, JobId), Error> {
         .split_once('/')
         .ok_or_else(|| Error::invalid("job: expected a queue and an id, found another text"))?;
     let decode = |text: &str| RawStr::new(text).url_decode_lossy().into_owned();
-    Ok((QueueName::new(decode(queue))?, JobId::new(decode(id))?))
+    Ok((QueueName::new(decode(queue))?, decode(id).parse()?))
 }
 
 /// The buttons below rows with boxes; `query` is the search that found them.
@@ -286,8 +286,11 @@ mod tests {
 
     #[test]
     fn a_box_names_its_job_whatever_its_id_is_like() {
-        let (queue, id) = place(&place_of("mail", "a/b c%20日")).unwrap();
-        assert_eq!((queue.as_str(), id.as_str()), ("mail", "a/b c%20日"));
+        for named in [&b"a/b c%20\xe6\x97\xa5"[..], b"\xff%\n/ "] {
+            let named = JobId::stored(named);
+            let (queue, id) = place(&place_of("mail", named.as_str())).unwrap();
+            assert_eq!((queue.as_str(), id), ("mail", named));
+        }
         assert!(place("mail").is_err());
         assert!(place("a b/c").is_err());
     }
