@@ -59,6 +59,10 @@ pub struct JobRecord {
     /// Fields a newer peer wrote and this version does not know, byte for byte.
     #[serde(skip)]
     pub(crate) unknown: Vec<u8>,
+    /// Numbers of a peer that the fields above cannot hold, such as a negative timeout,
+    /// by the store's number for the field. Written back while the field is unchanged.
+    #[serde(skip)]
+    pub(crate) odd_numbers: Vec<(u32, i64)>,
 }
 
 impl JobRecord {
@@ -81,6 +85,7 @@ impl JobRecord {
             group: String::new(),
             headers: BTreeMap::new(),
             unknown: Vec::new(),
+            odd_numbers: Vec::new(),
         }
     }
 

@@ -1,0 +1,214 @@
+//! Asynq's message of one job. What a newer peer wrote and this version does not
+//! know, or cannot hold, is kept and written back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost::Message;
+use prost::encoding::{self, DecodeContext, WireType, decode_key, skip_field};
+
+use super::int32;
+use crate::job::{JobId, JobRecord, QueueName};
+use crate::time::Timestamp;
+
+/// The highest field number of a task message that this version knows.
+const LAST_KNOWN: u32 = 15;
+
+/// A stored job, as it is in the `msg` field.
+#[derive(Clone, PartialEq, Message)]
+pub struct TaskMessage {
+    /// The job type.
+    #[prost(string, tag = "1")]
+    pub r#type: String,
+    /// Opaque bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
+    /// The id; the same as in the key, which need not be UTF-8.
+    #[prost(bytes = "vec", tag = "3")]
+    pub id: Vec<u8>,
+    /// The queue; the same as in the key.
+    #[prost(string, tag = "4")]
+    pub queue: String,
+    /// Most retries.
+    #[prost(int32, tag = "5")]
+    pub retry: i32,
+    /// Retries counted so far.
+    #[prost(int32, tag = "6")]
+    pub retried: i32,
+    /// The last failure's text.
+    #[prost(string, tag = "7")]
+    pub error_msg: String,
+    /// Seconds; 0 = none given.
+    #[prost(int64, tag = "8")]
+    pub timeout: i64,
+    /// Unix seconds; 0 = none.
+    #[prost(int64, tag = "9")]
+    pub deadline: i64,
+    /// Key of the unique lock.
+    #[prost(string, tag = "10")]
+    pub unique_key: String,
+    /// Unix seconds; 0 = never failed.
+    #[prost(int64, tag = "11")]
+    pub last_failed_at: i64,
+    /// Seconds.
+    #[prost(int64, tag = "12")]
+    pub retention: i64,
+    /// Unix seconds; 0 = not completed.
+    #[prost(int64, tag = "13")]
+    pub completed_at: i64,
+    /// The group.
+    #[prost(string, tag = "14")]
+    pub group_key: String,
+    /// Headers.
+    #[prost(btree_map = "string, string", tag = "15")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// The message of a job: what [`TaskMessage`] would encode, without a copy of it.
+pub fn encode(job: &JobRecord) -> Vec<u8> {
+    let texts = [&job.job_type, &job.last_error, &job.unique_key, &job.group];
+    let size: usize = texts.iter().map(|text| text.len()).sum();
+    let size = size + job.payload_bytes().len() + job.id.as_bytes().len() + job.unknown.len() + 96;
+    let mut bytes = Vec::with_capacity(size);
+    let to = &mut bytes;
+    put_bytes(1, job.job_type.as_bytes(), to);
+    put_bytes(2, job.payload_bytes(), to);
+    put_bytes(3, job.id.as_bytes(), to);
+    put_bytes(4, job.queue.as_str().as_bytes(), to);
+    let number = |tag, value| unless_changed(&job.odd_numbers, tag, value);
+    put_number(5, number(5, int32(job.max_retry).into()), to);
+    put_number(6, number(6, int32(job.retried).into()), to);
+    put_bytes(7, job.last_error.as_bytes(), to);
+    put_number(8, number(8, whole_seconds(job.timeout)), to);
+    put_number(9, number(9, unix_seconds(job.deadline)), to);
+    put_bytes(10, job.unique_key.as_bytes(), to);
+    put_number(11, number(11, unix_seconds(job.last_failed_at)), to);
+    put_number(12, number(12, whole_seconds(job.retention)), to);
+    put_number(13, number(13, unix_seconds(job.completed_at)), to);
+    put_bytes(14, job.group.as_bytes(), to);
+    encoding::btree_map::encode(
+        encoding::string::encode,
+        encoding::string::encoded_len,
+        encoding::string::encode,
+        encoding::string::encoded_len,
+        LAST_KNOWN,
+        &job.headers,
+        to,
+    );
+    bytes.extend_from_slice(&job.unknown);
+    bytes
+}
+
+/// A field of text or bytes; protobuf leaves empty ones out.
+fn put_bytes(tag: u32, value: &[u8], to: &mut Vec<u8>) {
+    if !value.is_empty() {
+        encoding::encode_key(tag, WireType::LengthDelimited, to);
+        encoding::encode_varint(value.len() as u64, to);
+        to.extend_from_slice(value);
+    }
+}
+
+/// A field of a whole number; protobuf leaves zero out.
+fn put_number(tag: u32, value: i64, to: &mut Vec<u8>) {
+    if value != 0 {
+        encoding::encode_key(tag, WireType::Varint, to);
+        encoding::encode_varint(value.cast_unsigned(), to);
+    }
+}
+
+/// What encoding writes in a field after this number was read from it; `None` if the
+/// field holds no number.
+fn bounded(tag: u32, number: i64) -> Option<i64> {
+    match tag {
+        // Retries, and lengths of time.
+        5 | 6 | 8 | 12 => Some(number.max(0)),
+        // Instants.
+        9 | 11 | 13 => Some(unix_seconds(instant(number))),
+        _ => None,
+    }
+}
+
+/// The number as a peer wrote it, which a record cannot hold, while the record still
+/// has what was made of it.
+fn unless_changed(odd: &[(u32, i64)], tag: u32, value: i64) -> i64 {
+    let found = odd.iter().find(|(at, _)| *at == tag).map(|(_, number)| *number);
+    found.filter(|number| bounded(tag, *number) == Some(value)).unwrap_or(value)
+}
+
+/// The job a message stands for, or `None` where Go would not read it either; except
+/// that the id need not be UTF-8.
+///
+/// Queue and id are those of the key: a peer builds all keys from the message,
+/// so one that differs is corrected at the next write.
+pub fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> {
+    let (message, unknown) = read(bytes)?;
+    let numbers = [
+        (5, message.retry.into()),
+        (6, message.retried.into()),
+        (8, message.timeout),
+        (9, message.deadline),
+        (11, message.last_failed_at),
+        (12, message.retention),
+        (13, message.completed_at),
+    ];
+    let is_odd = |(tag, number): &(u32, i64)| bounded(*tag, *number) != Some(*number);
+    Some(JobRecord {
+        job_type: message.r#type,
+        payload: Some(message.payload).filter(|payload| !payload.is_empty()),
+        id: id.clone(),
+        queue: queue.clone(),
+        max_retry: u32::try_from(message.retry).unwrap_or(0),
+        retried: u32::try_from(message.retried).unwrap_or(0),
+        last_error: message.error_msg,
+        last_failed_at: instant(message.last_failed_at),
+        timeout: duration(message.timeout),
+        deadline: instant(message.deadline),
+        retention: duration(message.retention),
+        completed_at: instant(message.completed_at),
+        unique_key: message.unique_key,
+        group: message.group_key,
+        headers: message.headers,
+        odd_numbers: numbers.into_iter().filter(is_odd).collect(),
+        unknown,
+    })
+}
+
+/// The fields that this version knows, and the others as they came. As to Go, a field
+/// of a known number and another type is one of the others.
+fn read(bytes: &[u8]) -> Option<(TaskMessage, Vec<u8>)> {
+    let (mut message, mut unknown) = (TaskMessage::default(), Vec::new());
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let begin = rest;
+        let (tag, wire_type) = decode_key(&mut rest).ok()?;
+        let known = match bounded(tag, 0) {
+            Some(_) => wire_type == WireType::Varint,
+            None => tag <= LAST_KNOWN && wire_type == WireType::LengthDelimited,
+        };
+        if known {
+            message.merge_field(tag, wire_type, &mut rest, DecodeContext::default()).ok()?;
+        } else {
+            skip_field(wire_type, tag, &mut rest, DecodeContext::default()).ok()?;
+            unknown.extend_from_slice(&begin[..begin.len() - rest.len()]);
+        }
+    }
+    Some((message, unknown))
+}
+
+/// Rounded up: a limit may be longer than was asked for, never shorter.
+fn whole_seconds(duration: Duration) -> i64 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    i64::try_from(duration.as_secs().saturating_add(up)).unwrap_or(i64::MAX)
+}
+
+fn duration(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+fn unix_seconds(time: Option<Timestamp>) -> i64 {
+    time.map_or(0, Timestamp::as_secs)
+}
+
+fn instant(seconds: i64) -> Option<Timestamp> {
+    (seconds != 0).then(|| Timestamp::from_secs(seconds))
+}
