@@ -156,6 +156,7 @@ step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Format" cargo fmt --check
 step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Tests" cargo test --all-features --locked --no-fail-fast
+step "Tests on other servers" scripts/servers.sh gate
 step "Interoperation with Go Asynq" scripts/interop.sh
 step "Peers of the benchmarks" peers
 step "The API against its document" scripts/check-api.sh

@@ -371,7 +371,9 @@ fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
     keys.sort();
 
     let (mut runs, mut refused, mut failures) = (0, 0, Vec::new());
-    for key in &keys {
+    // The gate looks at a part of the keys on servers that are not the machine's own.
+    let sample = std::env::var("JOBQUEUE_TEST_SAMPLE").map_or(1, |n| n.parse().unwrap());
+    for key in keys.iter().step_by(sample) {
         on.world();
         let kind: String = redis::cmd("TYPE").arg(key).query(&mut on.connection).unwrap();
         for spoil in spoils(key, &kind) {

@@ -1,14 +1,41 @@
 //! A Redis server of the test's own: on a free port, in a temporary folder,
-//! gone when dropped.
+//! gone when dropped. Which program that is, `JOBQUEUE_TEST_SERVER` says; see
+//! `scripts/servers.sh`.
 #![allow(dead_code)]
 
 pub mod fleet;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// The server program that tests start: `$JOBQUEUE_TEST_SERVER`, by default the
+/// machine's own `redis-server`.
+pub fn server_program() -> String {
+    std::env::var("JOBQUEUE_TEST_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+/// Major and minor version of that program, as in `Redis server v=6.2.14 sha=…`.
+pub fn server_version() -> (u32, u32) {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let program = server_program();
+        let output = Command::new(&program).arg("--version").output();
+        let output = output.unwrap_or_else(|error| panic!("{program} does not start: {error}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let numbers = text.split_once("v=").map(|(_, rest)| rest.splitn(3, '.'));
+        let mut numbers = numbers.unwrap_or_else(|| panic!("{program} has no version: {text:?}"));
+        let mut number = || numbers.next().and_then(|part| part.parse().ok()).unwrap_or(0);
+        (number(), number())
+    })
+}
+
+/// Options of Redis 7.0 that permit what earlier servers always permit, and stop
+/// those from starting.
+const SINCE_7: [&str; 1] = ["--enable-debug-command"];
 
 /// A `redis-server` that the test starts, kills, freezes and starts again.
 pub struct RedisServer {
@@ -33,7 +60,7 @@ impl RedisServer {
         Self {
             port: free_port(),
             tls: false,
-            args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            args: known_args(args),
             dir: TempDir::new().expect("a temporary folder"),
             child: None,
         }
@@ -41,7 +68,7 @@ impl RedisServer {
 
     /// Adds to its command line, before it is started.
     pub fn with_args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
-        self.args.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(known_args(args));
         self
     }
 
@@ -89,7 +116,7 @@ impl RedisServer {
         let port = self.port.to_string();
         let (plain, tls) = if self.tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
         let log = std::fs::File::create(self.dir.path().join("redis.log")).expect("a log file");
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(server_program());
         // A first argument that ends in ".conf" is a configuration file.
         let (file, rest): (&[String], &[String]) = match self.args.first() {
             Some(first) if first.ends_with(".conf") => self.args.split_at(1),
@@ -110,7 +137,7 @@ impl RedisServer {
         }
         // Last, so that a test's own word counts.
         command.args(rest);
-        self.child = Some(command.spawn().expect("redis-server is installed"));
+        self.child = Some(command.spawn().expect("the server program is there"));
         let patience = Instant::now() + Duration::from_secs(10);
         while !self.answers() {
             assert!(Instant::now() < patience, "redis-server did not start: {}", self.log());
@@ -164,6 +191,14 @@ impl RedisServer {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// Gives all slots to this node, in the command that Redis 6.2 knows too.
+    pub fn own_all_slots(&self) {
+        let slots = (0..16_384).map(|slot: u32| slot.to_string());
+        let command: Vec<String> =
+            ["CLUSTER", "ADDSLOTS"].map(str::to_owned).into_iter().chain(slots).collect();
+        assert_eq!(self.cli(&command), "OK");
+    }
+
     /// What the server wrote to its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default()
@@ -174,6 +209,20 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// These options without those, and their values, that the server is too old for.
+fn known_args<S: AsRef<str>>(args: &[S]) -> Vec<String> {
+    let mut known = Vec::new();
+    let mut args = args.iter().map(AsRef::as_ref);
+    while let Some(arg) = args.next() {
+        if SINCE_7.contains(&arg) && server_version().0 < 7 {
+            args.next();
+        } else {
+            known.push(arg.to_owned());
+        }
+    }
+    known
 }
 
 /// A port that nobody listens on now. Kept under 32768, where the system hands
