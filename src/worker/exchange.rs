@@ -14,10 +14,11 @@ use futures_util::{StreamExt, poll};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Shared;
+use super::hands::Accepted;
 use super::order::order;
 use super::settle::{Ended, Settling};
 use super::start::{Begun, start};
-use crate::broker::{Delivery, Exchanged, Settled, Taken};
+use crate::broker::{Delivery, Exchanged, LEASE, Settled, Taken};
 use crate::error::{Error, Refusals};
 use crate::job::{QueueName, Transition};
 use crate::time::Backoff;
@@ -139,6 +140,8 @@ struct Landed {
     permits: Vec<OwnedSemaphorePermit>,
     /// Whether jobs were asked for, and how many.
     asked: usize,
+    /// Until when their leases hold, at least.
+    hold_until: Instant,
     exchanged: Exchanged,
 }
 
@@ -216,25 +219,26 @@ impl Exchange<'_> {
 
     fn land(&mut self, landed: Landed) {
         self.begun.in_line = false;
-        let Landed { settlements, rest, mut permits, asked, exchanged } = landed;
-        let mut told = Vec::new();
+        let Landed { settlements, rest, mut permits, asked, hold_until, exchanged } = landed;
+        let (mut told, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
         for (((delivery, transition), mut rest), settled) in each {
             match settled {
+                Ok(Settled::Lost) => {
+                    permits.extend(rest.permit.take());
+                    lost.push((rest, delivery, transition));
+                }
                 Ok(settled) => {
                     permits.extend(rest.permit.take());
-                    if settled == Settled::Lost {
-                        rest.lost(&delivery);
-                    } else {
-                        let transition = rest.done(self.shared, &delivery, transition, settled);
-                        told.push((rest, transition));
-                    }
+                    let transition = rest.done(self.shared, &delivery, transition, settled);
+                    jobs.extend(rest.next());
+                    told.push((rest, transition));
                 }
                 // Not with the others again, which it may have stopped. Its permit
                 // stays with it.
                 Err(error) => {
                     let shared = Arc::clone(self.shared);
-                    let again = rest.again(shared, delivery, transition, error);
+                    let again = rest.again(shared, delivery, transition, Some(error));
                     self.shared.tasks.spawn(again);
                 }
             }
@@ -249,16 +253,26 @@ impl Exchange<'_> {
             });
         }
         if asked > 0 {
-            self.take(exchanged.taken, permits, asked);
+            jobs.extend(self.accept(exchanged.taken, permits, hold_until, asked));
         }
+        // Once it is known which of them this process has again.
+        for (rest, delivery, transition) in lost {
+            if let Some(again) = rest.lost(&delivery) {
+                let shared = Arc::clone(self.shared);
+                self.shared.tasks.spawn(again.again(shared, delivery, transition, None));
+            }
+        }
+        self.begun = start(self.shared, jobs);
     }
 
-    fn take(
+    /// The jobs that are to be started.
+    fn accept(
         &mut self,
         taken: Result<Taken, Error>,
         mut permits: Vec<OwnedSemaphorePermit>,
+        hold_until: Instant,
         asked: usize,
-    ) {
+    ) -> Vec<Accepted> {
         let taken = match taken {
             Ok(taken) => taken,
             Err(error) => {
@@ -266,19 +280,19 @@ impl Exchange<'_> {
                 self.refused.note("fetching jobs", &error);
                 tracing::debug!("fetching failed, next try in {pause:?}: {error:?}");
                 self.resume = Some(Instant::now() + pause);
-                return;
+                return Vec::new();
             }
         };
         self.backoff.reset();
         self.refused.over();
         self.empty = taken.deliveries.len() < asked;
         self.paused = taken.paused;
-        let mut jobs = Vec::with_capacity(taken.deliveries.len());
+        let (shared, mut jobs) = (self.shared, Vec::with_capacity(taken.deliveries.len()));
         for delivery in taken.deliveries {
             let permit = permits.pop().expect("a store gives no more than was asked for");
-            jobs.push((delivery, permit));
+            jobs.extend(shared.hands.accept(delivery, hold_until, permit, &shared.interrupt));
         }
-        self.begun = start(self.shared, jobs);
+        jobs
     }
 
     /// Whether nothing runs, waits to be handed back, or is under way.
@@ -303,6 +317,7 @@ async fn fly(
     };
     let (settlements, rest): (Vec<_>, Vec<_>) = ended.into_iter().map(Ended::parts).unzip();
     // Never dropped half-way: jobs in a lost reply would wait for their lease.
+    let hold_until = Instant::now() + LEASE;
     let exchanged = shared.broker.exchange(&settlements, &order, asked).await;
-    Landed { settlements, rest, permits, asked, exchanged }
+    Landed { settlements, rest, permits, asked, hold_until, exchanged }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::Shared;
-use super::hands::Hand;
+use super::hand::{Attempt, Hand, NotBegun};
+use super::hands::{Accepted, InHand};
 use super::notes::Notes;
 use super::settle::{Ended, Settling};
 use crate::broker::Delivery;
@@ -25,8 +25,9 @@ use crate::time::Timestamp;
 use crate::trace::{self, Trace};
 
 /// Runs a job and hands it back, with its permit.
-pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSemaphorePermit) {
-    match to_its_end(&shared, delivery, None).await {
+pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
+    let Accepted { delivery, in_hand, permit } = job;
+    match to_its_end(&shared, delivery, in_hand, None).await {
         Some(mut ended) => {
             ended.settling.permit = Some(permit);
             ended.begin().await;
@@ -39,18 +40,31 @@ pub(super) async fn run(shared: Arc<Shared>, delivery: Delivery, permit: OwnedSe
     }
 }
 
-/// Runs a job, and decides what becomes of it, unless its lease was lost. An outcome
-/// that is given takes the place of the handler.
+/// Runs a job, and decides what becomes of it, unless its lease was lost or it was given
+/// back before it began. An outcome that is given takes the place of the handler.
 pub(super) async fn to_its_end(
     shared: &Shared,
     delivery: Delivery,
+    in_hand: InHand,
     given: Option<Outcome>,
 ) -> Option<Ended> {
+    let began = Instant::now();
     let now = shared.broker.now();
     let limit = Limit::of(&delivery.job, now);
-    let cancellation = Arc::new(Cancellation::below(&shared.interrupt));
-    let hand = Arc::new(Hand::new(&delivery, now, limit.at, Arc::clone(&cancellation)));
-    let in_hand = shared.hands.take(Arc::clone(&hand));
+    let hand = Arc::clone(in_hand.hand());
+    let ends = began + limit.at.since(now);
+    match hand.begin(Attempt { started: now, deadline: limit.at, ends }) {
+        Ok(()) => {}
+        Err(NotBegun::GivenBack) => return None,
+        Err(NotBegun::LeaseLost) => {
+            let (job_type, id) = (&hand.job.job_type, &hand.job.id);
+            tracing::warn!(
+                "lease lost before the start: type={job_type:?} id={id:?}; left to its next owner"
+            );
+            return None;
+        }
+    }
+    let cancellation = Arc::clone(&hand.cancellation);
     let notes = Arc::new(Notes::new(Arc::clone(&shared.broker), Arc::clone(&hand)));
     let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
     let context = JobContext::new(delivery.job.clone(), limit.at, cancellation, reporter);
@@ -61,11 +75,10 @@ pub(super) async fn to_its_end(
     {
         stopwatch.began(now.since(ready));
     }
-    let began = Instant::now();
     let outcome = match (given, delivery.cancel) {
         (Some(outcome), _) => outcome,
         (None, Some(after)) => Outcome::Cancelled(after),
-        (None, None) => attempt(shared, entry, &context, &hand, &notes, limit, now).await?,
+        (None, None) => attempt(shared, entry, &context, &hand, &notes, limit, ends).await?,
     };
     notes.write_latest().await;
     let policy = &shared.settings.retry;
@@ -121,14 +134,17 @@ async fn attempt(
     hand: &Hand,
     notes: &Notes,
     limit: Limit,
-    now: Timestamp,
+    ends: Instant,
 ) -> Option<Outcome> {
-    if limit.is_deadline && limit.at <= now {
+    if limit.is_deadline && ends <= Instant::now() {
         return Some(Outcome::DeadlinePassed);
     }
-    // Taken while the worker was being dropped: nobody is there for a handler.
-    if shared.interrupt.is_cancelled() {
+    // Delivered and not started when the worker stops: the others have more time for it.
+    if shared.stop.is_cancelled() {
         return Some(Outcome::Interrupted);
+    }
+    if let Some(reason) = hand.cancellation.reason() {
+        return cancelled(hand, limit, reason);
     }
     let Some(entry) = entry else {
         return Some(Outcome::Unknown(shared.settings.unknown));
@@ -148,11 +164,16 @@ async fn attempt(
         }),
         reason = hand.cancellation.cancelled() => reason,
         never = notes.keep_writing() => match never {},
-        () = tokio::time::sleep(limit.at.since(now)) => {
+        () = tokio::time::sleep_until(ends.into()) => {
             hand.cancellation.cancel(CancelReason::TimedOut);
             CancelReason::TimedOut
         }
     };
+    cancelled(hand, limit, reason)
+}
+
+/// What is to be said of an attempt that was cancelled; `None` when the lease was lost.
+fn cancelled(hand: &Hand, limit: Limit, reason: CancelReason) -> Option<Outcome> {
     match reason {
         CancelReason::TimedOut if limit.is_deadline => Some(Outcome::DeadlinePassed),
         CancelReason::TimedOut => Some(Outcome::TimedOut),
@@ -160,6 +181,9 @@ async fn attempt(
         CancelReason::Operator => {
             Some(Outcome::Cancelled(hand.wish().unwrap_or(AfterCancel::Retry)))
         }
+        // Delivered to this process again while the attempt was ending: the next
+        // attempt begins after this one.
+        CancelReason::LeaseLost if !hand.is_lost() => Some(Outcome::Interrupted),
         CancelReason::LeaseLost => {
             let (job_type, id) = (&hand.job.job_type, &hand.job.id);
             tracing::warn!(
@@ -224,8 +248,8 @@ mod tests {
     use super::super::hands::Hands;
     use super::super::start::Starting;
     use super::*;
-    use crate::broker::Broker;
     use crate::broker::memory::MemoryBroker;
+    use crate::broker::{Broker, LEASE};
     use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
     use crate::registry::{Registry, State, raw_entry};
     use crate::time::Clock;
@@ -274,8 +298,10 @@ mod tests {
         let queues = [queue.clone()];
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
         let permit = Arc::clone(&shared.permits).acquire_owned().await.unwrap();
+        let holds_until = Instant::now() + LEASE;
+        let job = shared.hands.accept(delivery, holds_until, permit, &shared.interrupt).unwrap();
 
-        run(Arc::clone(&shared), delivery, permit).await;
+        run(Arc::clone(&shared), job).await;
         super::super::exchange::run(shared).await;
 
         let info = crate::broker::Inspect::job(&*broker, &queue, &id).await.unwrap().unwrap();

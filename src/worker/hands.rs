@@ -1,217 +1,130 @@
-//! The jobs this process holds, each with its lease, which the heartbeat renews
-//! while a settlement wants to use it: the two take turns here.
+//! The jobs in flight in this process, by queue and id.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
-use crate::job::{AfterCancel, CancelReason, Cancellation, JobId, JobRecord, QueueName};
-use crate::time::Timestamp;
-
-/// How long after its end an attempt may go on before it is warned of.
-const STUCK: Duration = Duration::from_secs(5);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Turn {
-    Free,
-    Extending,
-    Settling,
-}
-
-/// One job in hand.
-pub(super) struct Hand {
-    pub(super) job: Arc<JobRecord>,
-    pub(super) started: Timestamp,
-    pub(super) deadline: Timestamp,
-    /// How the attempt learns that it is to end.
-    pub(super) cancellation: Arc<Cancellation>,
-    /// What an operator wants to become of the job, once one wants its end.
-    wish: OnceLock<AfterCancel>,
-    /// Its id was called out; what is wanted of it comes with the next extension.
-    called: AtomicBool,
-    /// Since when the heartbeat sees that the attempt is to end.
-    ending: OnceLock<Instant>,
-    /// The handler is gone, and its word is on its way.
-    settling: AtomicBool,
-    /// It was warned of.
-    stuck: AtomicBool,
-    lease: Mutex<(Lease, Turn, Instant)>,
-    turn_over: Notify,
-}
-
-impl Hand {
-    pub(super) fn new(
-        delivery: &Delivery,
-        started: Timestamp,
-        deadline: Timestamp,
-        cancellation: Arc<Cancellation>,
-    ) -> Self {
-        Self {
-            job: Arc::new(delivery.job.clone()),
-            started,
-            deadline,
-            cancellation,
-            wish: OnceLock::new(),
-            called: AtomicBool::new(false),
-            ending: OnceLock::new(),
-            settling: AtomicBool::new(false),
-            stuck: AtomicBool::new(false),
-            lease: Mutex::new((delivery.lease.clone(), Turn::Free, Instant::now() + LEASE)),
-            turn_over: Notify::new(),
-        }
-    }
-
-    fn lease(&self) -> MutexGuard<'_, (Lease, Turn, Instant)> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The lease as it is known now, for words that need no turn.
-    pub(super) fn current(&self) -> Lease {
-        self.lease().0.clone()
-    }
-
-    /// What an operator wants to become of the job.
-    pub(super) fn wish(&self) -> Option<AfterCancel> {
-        self.wish.get().copied()
-    }
-
-    fn end_as(&self, after: AfterCancel) {
-        // The first wish stays: the attempt is ending already.
-        let _ = self.wish.set(after);
-        self.cancellation.cancel(CancelReason::Operator);
-    }
-
-    /// The lease, for a settlement; waits while an extension is under way.
-    pub(super) async fn begin_settling(&self) -> Lease {
-        self.settling.store(true, Ordering::Relaxed);
-        loop {
-            let over = self.turn_over.notified();
-            {
-                let mut lease = self.lease();
-                if lease.1 == Turn::Free {
-                    lease.1 = Turn::Settling;
-                    return lease.0.clone();
-                }
-            }
-            over.await;
-        }
-    }
-
-    /// Gives the turn back after a settlement that has to be tried again.
-    pub(super) fn pause_settling(&self) {
-        self.lease().1 = Turn::Free;
-    }
-
-    /// The lease, for an extension, unless a settlement has the turn. A lease
-    /// whose time is over here is lost: another worker may have the job. With
-    /// whether the job was called out before: its wish comes with this answer.
-    fn begin_extending(&self) -> Option<(Lease, bool)> {
-        let mut lease = self.lease();
-        if lease.1 != Turn::Free {
-            return None;
-        }
-        if lease.2 <= Instant::now() {
-            self.cancellation.cancel(CancelReason::LeaseLost);
-            return None;
-        }
-        lease.1 = Turn::Extending;
-        Some((lease.0.clone(), self.called.load(Ordering::Relaxed)))
-    }
-
-    fn end_extending(&self, extended: Extended, asked: Instant, called: bool) {
-        {
-            let mut lease = self.lease();
-            lease.1 = Turn::Free;
-            match extended {
-                Extended::Renewed(renewed) => {
-                    lease.0 = renewed;
-                    lease.2 = asked + LEASE;
-                    // Called out and no wish with the job: Asynq's own tools.
-                    if called {
-                        self.end_as(AfterCancel::Retry);
-                    }
-                }
-                Extended::Cancelled(renewed, after) => {
-                    lease.0 = renewed;
-                    lease.2 = asked + LEASE;
-                    self.end_as(after);
-                }
-                Extended::Lost => self.cancellation.cancel(CancelReason::LeaseLost),
-                Extended::Unknown => {}
-            }
-        }
-        self.turn_over.notify_one();
-    }
-}
+use super::hand::{Again, Hand};
+use crate::broker::{Delivery, Extended, Lease, Running};
+use crate::job::{JobId, QueueName};
 
 type Key = (QueueName, JobId);
 
-/// All jobs in hand, by queue and id: ids are unique within a queue only.
+/// All jobs in flight: ids are unique within a queue only.
 #[derive(Clone, Default)]
 pub(super) struct Hands(Arc<Mutex<HashMap<Key, Arc<Hand>>>>);
+
+/// A delivery in flight here, with its slot.
+pub(super) struct Accepted {
+    pub(super) delivery: Delivery,
+    pub(super) in_hand: InHand,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    /// Nothing is waited for any more before it starts.
+    pub(super) fn ready(self) -> Self {
+        self.in_hand.hand().ready();
+        self
+    }
+}
 
 impl Hands {
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<Hand>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a job in hand until the guard is dropped.
-    pub(super) fn take(&self, hand: Arc<Hand>) -> InHand {
+    /// Takes in a delivery, whose lease holds until then. Nothing where the job was in
+    /// flight already and goes on under the new lease, or will be started when it is
+    /// known how its last attempt was settled; a slot that is not needed is given back.
+    pub(super) fn accept(
+        &self,
+        delivery: Delivery,
+        holds_until: Instant,
+        permit: OwnedSemaphorePermit,
+        interrupt: &CancellationToken,
+    ) -> Option<Accepted> {
+        let (in_hand, before) = self.insert(&delivery, holds_until, interrupt)?;
+        let accepted = Accepted { delivery, in_hand, permit };
+        match before {
+            Some(before) => before.keep_next(accepted),
+            None => Some(accepted),
+        }
+    }
+
+    /// As [`accept`](Self::accept), for who runs one job after another.
+    pub(super) fn accept_alone(
+        &self,
+        delivery: &Delivery,
+        holds_until: Instant,
+        interrupt: &CancellationToken,
+    ) -> Option<InHand> {
+        self.insert(delivery, holds_until, interrupt).map(|(in_hand, _)| in_hand)
+    }
+
+    /// With the same job whose settlement is under way.
+    fn insert(
+        &self,
+        delivery: &Delivery,
+        holds_until: Instant,
+        interrupt: &CancellationToken,
+    ) -> Option<(InHand, Option<Arc<Hand>>)> {
+        let hand = Arc::new(Hand::new(delivery, holds_until, interrupt));
         let key = (hand.job.queue.clone(), hand.job.id.clone());
-        self.all().insert(key, Arc::clone(&hand));
-        InHand { hands: self.clone(), hand }
+        let mut all = self.all();
+        let mut before = None;
+        if let Some(known) = all.get(&key) {
+            match known.deliver_again(delivery, holds_until) {
+                Again::TakenOver => {
+                    let id = &hand.job.id;
+                    tracing::info!("lease was lost and is ours again: id={id:?} goes on");
+                    return None;
+                }
+                Again::Behind => before = Some(Arc::clone(known)),
+                Again::New => {}
+            }
+        }
+        all.insert(key, Arc::clone(&hand));
+        Some((InHand { hands: self.clone(), hand }, before))
+    }
+
+    fn remove(&self, hand: &Arc<Hand>) {
+        let key = (hand.job.queue.clone(), hand.job.id.clone());
+        let mut all = self.all();
+        // A job that was lost may have been delivered again: the new hand is not ours.
+        if all.get(&key).is_some_and(|held| Arc::ptr_eq(held, hand)) {
+            all.remove(&key);
+        }
     }
 
     /// Somebody wants the jobs with this id cancelled. Whether that is news.
     pub(super) fn call(&self, id: &str) -> bool {
-        let mut any = false;
-        for hand in self.all().values().filter(|hand| hand.job.id.as_str() == id) {
-            // Once is enough, however often it is called out.
-            any |= !hand.called.swap(true, Ordering::Relaxed);
-        }
-        any
+        let all = self.all();
+        all.values().filter(|hand| hand.job.id.as_str() == id).fold(false, |any, hand| {
+            let new = hand.call();
+            any | new
+        })
     }
 
     pub(super) fn len(&self) -> usize {
         self.all().len()
     }
 
+    /// The jobs whose attempt has begun; a delivery that waits for its start is not
+    /// among them.
     pub(super) fn running(&self) -> Vec<Running> {
-        let all = self.all();
-        all.values()
-            .map(|hand| Running {
-                job: Arc::clone(&hand.job),
-                started: hand.started,
-                deadline: hand.deadline,
-            })
-            .collect()
+        self.all().values().filter_map(|hand| hand.running()).collect()
     }
 
-    /// Tells attempts that their time is over. Their own tasks do so to the moment,
-    /// but not while a handler keeps its thread. Warns of those that go on for long.
-    pub(super) fn end_overdue(&self, now: Timestamp) {
-        for hand in self.all().values() {
-            if hand.deadline < now {
-                hand.cancellation.cancel(CancelReason::TimedOut);
-            }
-            let Some(reason) = hand.cancellation.reason() else { continue };
-            let ending = hand.ending.get_or_init(Instant::now).elapsed();
-            let settling = hand.settling.load(Ordering::Relaxed);
-            if ending >= STUCK && !settling && !hand.stuck.swap(true, Ordering::Relaxed) {
-                let (job_type, id) = (&hand.job.job_type, &hand.job.id);
-                tracing::warn!(
-                    "job does not end: type={job_type:?} id={id:?} was to end ({reason:?}) more \
-                     than {STUCK:?} ago; its handler blocks its thread, and its place stays taken"
-                );
-            }
-        }
+    /// Tells attempts that their time is over.
+    pub(super) fn end_overdue(&self) {
+        self.all().values().for_each(|hand| hand.end_overdue());
     }
 
-    /// Begins an extension of every lease that is not being settled.
+    /// Begins an extension of every lease, except of those that a settlement uses.
     pub(super) fn begin_extending(&self) -> Extension {
         let asked = Instant::now();
         let (mut hands, mut leases) = (Vec::new(), Vec::new());
@@ -225,7 +138,7 @@ impl Hands {
     }
 }
 
-/// A job in hand; dropping it lets it go.
+/// A job in flight; dropping it lets it go.
 pub(super) struct InHand {
     hands: Hands,
     hand: Arc<Hand>,
@@ -239,12 +152,9 @@ impl InHand {
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let key = (self.hand.job.queue.clone(), self.hand.job.id.clone());
-        let mut all = self.hands.all();
-        // A job that was lost may have been taken anew: the new hand is not ours.
-        if all.get(&key).is_some_and(|held| Arc::ptr_eq(held, &self.hand)) {
-            all.remove(&key);
-        }
+        self.hands.remove(&self.hand);
+        // What waited for it is left to its lease: whoever can start it has taken it.
+        drop(self.hand.over());
     }
 }
 
@@ -259,49 +169,145 @@ pub(super) struct Extension {
 impl Extension {
     /// Takes in what the store said, one answer for each lease.
     pub(super) fn end(mut self, extended: Vec<Extended>) {
-        for ((hand, called), lease) in self.hands.drain(..).zip(extended) {
-            hand.end_extending(lease, self.asked, called);
+        let each = self.hands.drain(..).zip(&self.leases).zip(extended);
+        for (((hand, called), lease), extended) in each {
+            hand.end_extending(lease, extended, self.asked, called);
         }
     }
 }
 
 impl Drop for Extension {
     fn drop(&mut self) {
-        for (hand, called) in self.hands.drain(..) {
-            hand.end_extending(Extended::Unknown, self.asked, called);
+        for ((hand, called), lease) in self.hands.drain(..).zip(&self.leases) {
+            hand.end_extending(lease, Extended::Unknown, self.asked, called);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tokio::sync::Semaphore;
 
-    fn hand() -> Arc<Hand> {
-        let job = JobRecord::new("t", None, QueueName::new("default").unwrap());
+    use super::super::hand::{Attempt, NotBegun};
+    use super::*;
+    use crate::broker::LEASE;
+    use crate::job::{AfterCancel, CancelReason, JobRecord};
+    use crate::time::Timestamp;
+
+    fn delivery(owner: u64) -> Delivery {
+        let mut job = JobRecord::new("t", None, QueueName::new("default").unwrap());
+        job.id = JobId::new("a").unwrap();
         let (queue, id) = (job.queue.clone(), job.id.clone());
-        let lease = Lease { queue, id, owner: Some(1), ends: 1 };
-        let delivery = Delivery { job, lease, ready: None, losses: 0, cancel: None };
+        let lease = Lease { queue, id, owner: Some(owner), ends: 1 };
+        Delivery { job, lease, ready: None, losses: 0, cancel: None }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + LEASE
+    }
+
+    fn attempt() -> Attempt {
         let at = Timestamp::from_secs(1_000);
-        let cancellation = Cancellation::below(&tokio_util::sync::CancellationToken::new());
-        Arc::new(Hand::new(&delivery, at, at, Arc::new(cancellation)))
+        Attempt { started: at, deadline: at, ends: soon() }
+    }
+
+    /// Delivered to these hands, with a slot.
+    fn accept(hands: &Hands, owner: u64, holds_until: Instant) -> Option<Accepted> {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        hands.accept(delivery(owner), holds_until, permit, &CancellationToken::new())
+    }
+
+    fn renew(extension: Extension) {
+        let answer = extension.leases.iter().cloned().map(Extended::Renewed).collect();
+        extension.end(answer);
     }
 
     #[test]
     fn a_job_called_out_while_the_store_is_asked_ends_with_the_next_answer() {
-        let (hands, hand) = (Hands::default(), hand());
-        let _in_hand = hands.take(Arc::clone(&hand));
-        let renewed = |extension: Extension| {
-            let answer = extension.leases.iter().cloned().map(Extended::Renewed).collect();
-            extension.end(answer);
-        };
+        let hands = Hands::default();
+        let accepted = accept(&hands, 1, soon()).unwrap();
+        let hand = accepted.in_hand.hand();
 
         let asked = hands.begin_extending();
         assert!(hands.call(hand.job.id.as_str()));
-        renewed(asked);
+        renew(asked);
         assert_eq!(hand.wish(), None, "its wish may have come after the answer");
 
-        renewed(hands.begin_extending());
+        renew(hands.begin_extending());
         assert_eq!(hand.wish(), Some(AfterCancel::Retry));
+    }
+
+    #[test]
+    fn a_delivery_is_renewed_from_the_beginning_and_is_no_attempt_yet() {
+        let hands = Hands::default();
+        let accepted = accept(&hands, 1, soon()).unwrap();
+        assert_eq!(hands.begin_extending().leases, [delivery(1).lease]);
+        assert!(hands.running().is_empty());
+
+        accepted.in_hand.hand().begin(attempt()).unwrap();
+        assert_eq!(hands.running().len(), 1);
+        drop(accepted);
+        assert_eq!(hands.len(), 0);
+    }
+
+    #[test]
+    fn nothing_begins_after_its_lease() {
+        let hands = Hands::default();
+        let late = accept(&hands, 1, Instant::now()).unwrap();
+        assert_eq!(late.in_hand.hand().begin(attempt()), Err(NotBegun::LeaseLost));
+
+        let lost = accept(&hands, 2, soon()).unwrap();
+        let extension = hands.begin_extending();
+        extension.end(vec![Extended::Lost]);
+        assert_eq!(lost.in_hand.hand().begin(attempt()), Err(NotBegun::LeaseLost));
+    }
+
+    #[test]
+    fn a_running_job_that_is_delivered_again_goes_on_under_the_new_lease() {
+        let hands = Hands::default();
+        let running = accept(&hands, 1, soon()).unwrap();
+        let hand = running.in_hand.hand();
+        hand.begin(attempt()).unwrap();
+        let old = hands.begin_extending();
+
+        assert!(accept(&hands, 2, soon()).is_none(), "it is not to be started");
+
+        old.end(vec![Extended::Lost]);
+        assert_eq!(hand.cancellation.reason(), None, "that lease is not the one it has");
+        assert_eq!(hand.current().owner, Some(2));
+        assert_eq!(hands.begin_extending().leases[0].owner, Some(2));
+    }
+
+    #[test]
+    fn an_attempt_whose_lease_came_back_while_it_was_ending_is_made_again_after_it() {
+        let hands = Hands::default();
+        let running = accept(&hands, 1, soon()).unwrap();
+        let hand = running.in_hand.hand();
+        hand.begin(attempt()).unwrap();
+        hands.begin_extending().end(vec![Extended::Lost]);
+        assert_eq!(hand.cancellation.reason(), Some(CancelReason::LeaseLost));
+        assert!(accept(&hands, 2, soon()).is_none());
+        assert!(!hand.is_lost());
+
+        hands.begin_extending().end(vec![Extended::Lost]);
+        assert!(hand.is_lost());
+        assert!(accept(&hands, 3, soon()).is_some(), "nothing runs any more");
+    }
+
+    #[tokio::test]
+    async fn a_job_delivered_again_while_it_is_settled_waits_for_the_answer() {
+        let hands = Hands::default();
+        let ended = accept(&hands, 1, soon()).unwrap();
+        let hand = ended.in_hand.hand();
+        hand.begin(attempt()).unwrap();
+        hand.begin_settling().await;
+
+        assert!(accept(&hands, 2, soon()).is_none());
+        assert_eq!(hands.begin_extending().leases[0].owner, Some(2), "it is in flight");
+
+        let next = hand.over().unwrap().ready();
+        assert_eq!(next.in_hand.hand().begin(attempt()), Ok(()));
+        drop(ended);
+        assert_eq!(hands.len(), 1);
     }
 }

@@ -84,7 +84,7 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
         if next_beat <= Instant::now() || stopping != was_stopping {
             was_stopping = stopping;
             who.status = if stopping { "stopped" } else { "active" };
-            shared.hands.end_overdue(broker.now());
+            shared.hands.end_overdue();
             who.running = shared.hands.running();
             let extended = extend(shared, broker).await;
             if extended && let Err(error) = broker.announce(&who).await {

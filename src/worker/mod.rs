@@ -3,6 +3,7 @@
 
 mod exchange;
 mod execute;
+mod hand;
 mod hands;
 mod heartbeat;
 mod notes;
@@ -12,13 +13,13 @@ mod start;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, Delivery};
+use crate::broker::{Broker, Delivery, LEASE};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
 use exchange::Outbox;
@@ -139,7 +140,9 @@ impl Worker {
         delivery: Delivery,
         given: Option<Outcome>,
     ) -> Option<Transition> {
-        let ended = execute::to_its_end(&self.shared, delivery, given).await?;
+        let (shared, holds_until) = (&self.shared, Instant::now() + LEASE);
+        let in_hand = shared.hands.accept_alone(&delivery, holds_until, &shared.interrupt)?;
+        let ended = execute::to_its_end(shared, delivery, in_hand, given).await?;
         Some(ended.alone(&self.shared).await)
     }
 

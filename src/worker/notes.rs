@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::hands::Hand;
+use super::hand::Hand;
 use crate::broker::{Broker, Note, Settled};
 use crate::error::Error;
-use crate::job::{CancelReason, Progress, Reporter};
+use crate::job::{Progress, Reporter};
 
 /// How long the words of progress that follow one are gathered.
 const GATHERED: Duration = Duration::from_millis(250);
@@ -45,13 +45,13 @@ impl Notes {
     /// Writes what was said last, unless that was done.
     pub(super) async fn write_latest(&self) {
         let Some(progress) = self.latest().clone() else { return };
-        let id = &self.hand.job.id;
-        match self.broker.note(&self.hand.current(), Note::Progress(&progress)).await {
+        let (id, lease) = (&self.hand.job.id, self.hand.current());
+        match self.broker.note(&lease, Note::Progress(&progress)).await {
             // Only now: where this is dropped half-way, the last call writes it.
             Ok(Settled::Done | Settled::Cancelled(_)) => {
                 drop(self.latest().take_if(|latest| *latest == progress))
             }
-            Ok(Settled::Lost) => self.hand.cancellation.cancel(CancelReason::LeaseLost),
+            Ok(Settled::Lost) => self.hand.lose(&lease),
             Err(error) => tracing::debug!("progress of {id:?} was not written: {error:?}"),
         }
     }
@@ -75,10 +75,11 @@ impl Reporter for Notes {
             if self.hand.cancellation.is_cancelled() {
                 return Err(over());
             }
-            match self.broker.note(&self.hand.current(), Note::Result(result)).await? {
+            let lease = self.hand.current();
+            match self.broker.note(&lease, Note::Result(result)).await? {
                 Settled::Done | Settled::Cancelled(_) => Ok(()),
                 Settled::Lost => {
-                    self.hand.cancellation.cancel(CancelReason::LeaseLost);
+                    self.hand.lose(&lease);
                     Err(over())
                 }
             }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
-use super::hands::InHand;
+use super::hands::{Accepted, InHand};
+use super::start::start;
 use crate::broker::{Delivery, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
@@ -44,7 +45,7 @@ impl Ended {
 
     /// Settles it by itself; what became of the job, which an operator may have wanted
     /// otherwise.
-    pub(super) async fn alone(self, shared: &Shared) -> Transition {
+    pub(super) async fn alone(self, shared: &Arc<Shared>) -> Transition {
         let Self { delivery, transition, settling } = self;
         settling.keep_trying(shared, delivery, transition, None).await
     }
@@ -53,30 +54,28 @@ impl Ended {
 impl Settling {
     /// Settles a job by itself whose settlement failed.
     pub(super) async fn again(
-        mut self,
+        self,
         shared: Arc<Shared>,
         delivery: Delivery,
         transition: Transition,
-        error: Error,
+        error: Option<Error>,
     ) {
-        let permit = self.permit.take();
-        self.keep_trying(&shared, delivery, transition, Some(error)).await;
-        drop(permit);
+        self.keep_trying(&shared, delivery, transition, error).await;
         shared.outbox.call();
     }
 
     async fn keep_trying(
-        &self,
-        shared: &Shared,
+        mut self,
+        shared: &Arc<Shared>,
         delivery: Delivery,
         transition: Transition,
         mut failed: Option<Error>,
     ) -> Transition {
-        let hand = self.in_hand.hand();
         let mut settlement = [(delivery, transition)];
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut refused = Refusals::default();
         loop {
+            let hand = Arc::clone(self.in_hand.hand());
             if let Some(error) = failed {
                 // The heartbeat extends the lease between two tries.
                 hand.pause_settling();
@@ -96,18 +95,22 @@ impl Settling {
             settlement[0].0.lease = hand.begin_settling().await;
             match shared.broker.settle(&settlement).await {
                 Ok(settled) => {
-                    let [(delivery, transition)] = settlement;
-                    return match settled.first() {
+                    let [(delivery, transition)] = &settlement;
+                    match settled.first() {
                         Some(&settled @ (Settled::Done | Settled::Cancelled(_))) => {
-                            let transition = self.done(shared, &delivery, transition, settled);
-                            self.tell(shared, &transition);
-                            transition
+                            let done = self.done(shared, delivery, transition.clone(), settled);
+                            self.tell(shared, &done);
+                            start(shared, self.next().into_iter().collect());
+                            return done;
                         }
-                        Some(Settled::Lost) | None => {
-                            self.lost(&delivery);
-                            transition
-                        }
-                    };
+                        Some(Settled::Lost) | None => match self.lost(delivery) {
+                            Some(again) => (self, failed) = (again, None),
+                            None => {
+                                let [(_, transition)] = settlement;
+                                return transition;
+                            }
+                        },
+                    }
                 }
                 Err(error) => failed = Some(error),
             }
@@ -130,12 +133,24 @@ impl Settling {
         transition
     }
 
-    /// Another one has the job by now.
-    pub(super) fn lost(&self, delivery: &Delivery) {
+    /// What was delivered of the job while its settlement was under way, which is
+    /// answered.
+    pub(super) fn next(&self) -> Option<Accepted> {
+        self.in_hand.hand().over().map(Accepted::ready)
+    }
+
+    /// The lease was lost. If the job has been delivered to this process again, it is
+    /// settled under the new lease: the attempt is not to be made twice.
+    pub(super) fn lost(self, delivery: &Delivery) -> Option<Self> {
+        if let Some(next) = self.in_hand.hand().over() {
+            let Accepted { in_hand, permit, .. } = next;
+            return Some(Self { in_hand, permit: Some(permit), ..self });
+        }
         let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
         tracing::warn!(
             "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
         );
+        None
     }
 
     /// Tells the application's own hooks. One that panics harms nobody else.

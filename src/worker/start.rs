@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::poll;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
+use super::hands::Accepted;
 use super::{Shared, execute};
-use crate::broker::Delivery;
 
 /// A start that takes longer marks its job type as slow.
 const QUICK: Duration = Duration::from_micros(500);
@@ -25,13 +25,10 @@ const MIND: Duration = Duration::from_millis(1);
 /// After how many looks without a job to start it sleeps.
 const QUIET: u32 = 100;
 
-/// A job with its place in the worker.
-pub(super) type Taken = (Delivery, OwnedSemaphorePermit);
-
 /// Jobs that were taken and not started yet.
 #[derive(Default)]
 pub(super) struct Starting {
-    line: Mutex<VecDeque<Taken>>,
+    line: Mutex<VecDeque<Accepted>>,
     /// How many starts began, and how many came to their end or first wait.
     begun: AtomicU64,
     past: AtomicU64,
@@ -43,7 +40,7 @@ pub(super) struct Starting {
 }
 
 impl Starting {
-    fn line(&self) -> MutexGuard<'_, VecDeque<Taken>> {
+    fn line(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,13 +113,13 @@ pub(super) struct Begun {
 }
 
 /// Starts these jobs, in their order.
-pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) -> Begun {
+pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Begun {
     let several = jobs.len() > 1;
     if several {
         shared.starting.wake_minder();
     }
-    let starts_alone = |job: &Taken| {
-        let entry = shared.registry.get(&job.0.job.job_type);
+    let starts_alone = |job: &Accepted| {
+        let entry = shared.registry.get(&job.delivery.job.job_type);
         entry.is_some_and(|entry| entry.pace.starts_alone())
     };
     let (alone, mut together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(starts_alone);
@@ -138,7 +135,7 @@ pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Taken>) -> Begun {
     Begun { several, in_line }
 }
 
-async fn start_alone(shared: Arc<Shared>, job: Taken) {
+async fn start_alone(shared: Arc<Shared>, job: Accepted) {
     if let Some(waits) = begin(&shared, job).await {
         waits.await;
     }
@@ -177,10 +174,10 @@ impl Drop for Past<'_> {
 /// Runs a job until it waits; what is left of it, unless that was all.
 async fn begin(
     shared: &Arc<Shared>,
-    (delivery, permit): Taken,
+    job: Accepted,
 ) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
-    let pace = shared.registry.get(&delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
-    let mut job = Box::pin(execute::run(Arc::clone(shared), delivery, permit));
+    let pace = shared.registry.get(&job.delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
+    let mut job = Box::pin(execute::run(Arc::clone(shared), job));
     let (starting, began) = (&shared.starting, Instant::now());
     starting.begun.fetch_add(1, Ordering::Relaxed);
     let over = Past(&starting.past);

@@ -1,0 +1,359 @@
+//! One job in flight and its lease, from its delivery until it is settled.
+//!
+//! The lease counts from the delivery: the heartbeat renews it while the job waits for
+//! its start, runs and is settled, and an attempt begins only under a lease that is
+//! known to hold. Heartbeat and settlement each need the lease to themselves; they take
+//! turns here.
+//!
+//! A lease can be lost although the attempt goes on: the process was stopped for long,
+//! or a clock was set. If the store then delivers the same job to this process again,
+//! the new lease goes to the attempt that runs ([`Again::TakenOver`]), so that the job
+//! neither runs beside itself nor loses what was done. If the attempt has ended already
+//! and its settlement is on its way, the new delivery waits for the answer
+//! ([`Again::Behind`]): a settlement that was carried out leaves the job to be run, one
+//! that came too late is repeated under the new lease.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::hands::Accepted;
+use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
+use crate::job::{AfterCancel, CancelReason, Cancellation, JobRecord};
+use crate::time::Timestamp;
+
+/// How long after its end an attempt may go on before it is warned of.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// A settlement that takes so long that less is left of the lease needs more of it.
+const LEFT_FOR_SETTLING: Duration = Duration::from_secs(LEASE.as_secs() / 2);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Turn {
+    Free,
+    Extending,
+    Settling,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Delivered; its attempt has not begun.
+    Waiting,
+    /// Delivered while the settlement of the attempt before is under way.
+    Behind,
+    Running,
+    /// The handler is gone, and its outcome is on its way to the store.
+    Settling,
+    /// Nothing happens to it here any more.
+    Over,
+}
+
+/// What changes while a job is in flight.
+struct Changing {
+    phase: Phase,
+    lease: Lease,
+    /// Until when the lease holds, as this process knows it: counted from before the
+    /// store was asked for it.
+    holds_until: Instant,
+    turn: Turn,
+    /// A second delivery of the same job.
+    next: Option<Box<Accepted>>,
+}
+
+/// When an attempt began and has to end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    /// In store time, as it is shown.
+    pub(super) started: Timestamp,
+    /// In store time, as it is shown.
+    pub(super) deadline: Timestamp,
+    /// What rules: no clock that is set moves it.
+    pub(super) ends: Instant,
+}
+
+/// Why an attempt may not begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum NotBegun {
+    /// The lease has run out or was lost: another worker may have the job.
+    LeaseLost,
+    /// It was given back meanwhile, because it could not start soon.
+    GivenBack,
+}
+
+/// How a second delivery of a job in flight was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Again {
+    /// The job goes on under the new lease.
+    TakenOver,
+    /// The settlement of its last attempt is to be answered first.
+    Behind,
+    /// It is not in flight any more.
+    New,
+}
+
+/// One job in flight.
+pub(super) struct Hand {
+    pub(super) job: Arc<JobRecord>,
+    attempt: OnceLock<Attempt>,
+    /// How the attempt learns that it is to end.
+    pub(super) cancellation: Arc<Cancellation>,
+    /// What an operator wants to become of the job, once one wants its end.
+    wish: OnceLock<AfterCancel>,
+    /// Its id was called out; what is wanted of it comes with the next extension.
+    called: AtomicBool,
+    /// Since when the heartbeat sees that the attempt is to end.
+    ending: OnceLock<Instant>,
+    /// It was warned of.
+    stuck: AtomicBool,
+    changing: Mutex<Changing>,
+    turn_over: Notify,
+}
+
+impl Hand {
+    /// A job just delivered, whose lease holds until then.
+    pub(super) fn new(
+        delivery: &Delivery,
+        holds_until: Instant,
+        interrupt: &CancellationToken,
+    ) -> Self {
+        Self {
+            job: Arc::new(delivery.job.clone()),
+            attempt: OnceLock::new(),
+            cancellation: Arc::new(Cancellation::below(interrupt)),
+            wish: OnceLock::new(),
+            called: AtomicBool::new(false),
+            ending: OnceLock::new(),
+            stuck: AtomicBool::new(false),
+            changing: Mutex::new(Changing {
+                phase: Phase::Waiting,
+                lease: delivery.lease.clone(),
+                holds_until,
+                turn: Turn::Free,
+                next: None,
+            }),
+            turn_over: Notify::new(),
+        }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, Changing> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease as it is known now, for words that need no turn.
+    pub(super) fn current(&self) -> Lease {
+        self.changing().lease.clone()
+    }
+
+    /// Begins the attempt, unless the job is not ours to run.
+    pub(super) fn begin(&self, attempt: Attempt) -> Result<(), NotBegun> {
+        let mut changing = self.changing();
+        if changing.phase != Phase::Waiting {
+            return Err(NotBegun::GivenBack);
+        }
+        if changing.holds_until <= Instant::now() {
+            changing.phase = Phase::Over;
+            return Err(NotBegun::LeaseLost);
+        }
+        changing.phase = Phase::Running;
+        // Waiting comes once.
+        let _ = self.attempt.set(attempt);
+        Ok(())
+    }
+
+    /// The attempt, once it has begun: what the process is charged with if it dies.
+    pub(super) fn running(&self) -> Option<Running> {
+        let attempt = self.attempt.get()?;
+        let (started, deadline) = (attempt.started, attempt.deadline);
+        Some(Running { job: Arc::clone(&self.job), started, deadline })
+    }
+
+    /// The store has delivered the job once more.
+    pub(super) fn deliver_again(&self, delivery: &Delivery, holds_until: Instant) -> Again {
+        {
+            let mut changing = self.changing();
+            match changing.phase {
+                Phase::Over => return Again::New,
+                // It may have been carried out, and this be the attempt after it.
+                Phase::Settling => return Again::Behind,
+                Phase::Waiting | Phase::Behind | Phase::Running => {}
+            }
+            changing.lease = delivery.lease.clone();
+            changing.holds_until = holds_until;
+        }
+        if let Some(after) = delivery.cancel {
+            self.end_as(after);
+        }
+        Again::TakenOver
+    }
+
+    /// Keeps a second delivery until the settlement of this one is answered; gives it
+    /// back if it was meanwhile.
+    pub(super) fn keep_next(&self, next: Accepted) -> Option<Accepted> {
+        next.in_hand.hand().changing().phase = Phase::Behind;
+        let mut changing = self.changing();
+        if changing.phase != Phase::Over {
+            changing.next = Some(Box::new(next));
+            return None;
+        }
+        drop(changing);
+        Some(next.ready())
+    }
+
+    /// It waits for its start, after it was [kept](Self::keep_next).
+    pub(super) fn ready(&self) {
+        let mut changing = self.changing();
+        if changing.phase == Phase::Behind {
+            changing.phase = Phase::Waiting;
+        }
+    }
+
+    /// The job is not ours any more, or was settled: what was delivered meanwhile.
+    pub(super) fn over(&self) -> Option<Accepted> {
+        let mut changing = self.changing();
+        changing.phase = Phase::Over;
+        changing.next.take().map(|next| *next)
+    }
+
+    /// Whether an attempt that was told of the loss of its lease has none by now. Then
+    /// it is over, and a new delivery is another attempt.
+    pub(super) fn is_lost(&self) -> bool {
+        let mut changing = self.changing();
+        let lost = changing.holds_until <= Instant::now();
+        if lost {
+            changing.phase = Phase::Over;
+        }
+        lost
+    }
+
+    /// The store says that this lease is not ours any more.
+    pub(super) fn lose(&self, lease: &Lease) {
+        let mut changing = self.changing();
+        // A newer lease is not meant, and a settlement hears of it by itself.
+        if changing.lease.owner != lease.owner || changing.phase == Phase::Settling {
+            return;
+        }
+        changing.holds_until = Instant::now();
+        if changing.phase == Phase::Running {
+            self.cancellation.cancel(CancelReason::LeaseLost);
+        }
+    }
+
+    /// What an operator wants to become of the job.
+    pub(super) fn wish(&self) -> Option<AfterCancel> {
+        self.wish.get().copied()
+    }
+
+    /// Somebody wants its end. Whether that is news.
+    pub(super) fn call(&self) -> bool {
+        // Once is enough, however often it is called out.
+        !self.called.swap(true, Ordering::Relaxed)
+    }
+
+    fn end_as(&self, after: AfterCancel) {
+        // The first wish stays: the attempt is ending already.
+        let _ = self.wish.set(after);
+        self.cancellation.cancel(CancelReason::Operator);
+    }
+
+    /// The lease, for a settlement; waits while an extension is under way.
+    pub(super) async fn begin_settling(&self) -> Lease {
+        loop {
+            let over = self.turn_over.notified();
+            {
+                let mut changing = self.changing();
+                if changing.phase == Phase::Running {
+                    changing.phase = Phase::Settling;
+                }
+                if changing.turn == Turn::Free {
+                    changing.turn = Turn::Settling;
+                    return changing.lease.clone();
+                }
+            }
+            over.await;
+        }
+    }
+
+    /// Gives the turn back after a settlement that has to be tried again.
+    pub(super) fn pause_settling(&self) {
+        self.changing().turn = Turn::Free;
+    }
+
+    /// The lease, for an extension, unless a settlement has the turn and will be quick.
+    /// A lease whose time is over here is lost: another worker may have the job. With
+    /// whether the job was called out before: its wish comes with this answer.
+    pub(super) fn begin_extending(&self) -> Option<(Lease, bool)> {
+        let mut changing = self.changing();
+        let now = Instant::now();
+        let left = changing.holds_until.saturating_duration_since(now);
+        match (changing.phase, changing.turn) {
+            (Phase::Over, _) | (_, Turn::Extending) => return None,
+            // Beside the settlement: whose the lease is does not change by it.
+            (_, Turn::Settling) => {
+                let late = !left.is_zero() && left <= LEFT_FOR_SETTLING;
+                return late.then(|| (changing.lease.clone(), false));
+            }
+            (phase, Turn::Free) if left.is_zero() => {
+                if phase == Phase::Running {
+                    self.cancellation.cancel(CancelReason::LeaseLost);
+                }
+                return None;
+            }
+            (_, Turn::Free) => {}
+        }
+        changing.turn = Turn::Extending;
+        Some((changing.lease.clone(), self.called.load(Ordering::Relaxed)))
+    }
+
+    /// Takes in what the store said about this lease when it was asked then.
+    pub(super) fn end_extending(
+        &self,
+        lease: &Lease,
+        extended: Extended,
+        asked: Instant,
+        called: bool,
+    ) {
+        {
+            let mut changing = self.changing();
+            if changing.turn == Turn::Extending {
+                changing.turn = Turn::Free;
+            }
+            // It may have been delivered again meanwhile: then another lease counts.
+            if let Extended::Renewed(renewed) | Extended::Cancelled(renewed, _) = &extended
+                && renewed.owner == changing.lease.owner
+            {
+                changing.lease = renewed.clone();
+                changing.holds_until = asked + LEASE;
+            }
+        }
+        match extended {
+            // Called out and no wish with the job: Asynq's own tools.
+            Extended::Renewed(_) if called => self.end_as(AfterCancel::Retry),
+            Extended::Cancelled(_, after) => self.end_as(after),
+            Extended::Lost => self.lose(lease),
+            Extended::Renewed(_) | Extended::Unknown => {}
+        }
+        self.turn_over.notify_one();
+    }
+
+    /// Tells the attempt that its time is over. Its own task does so to the moment, but
+    /// not while a handler keeps its thread. Warns of one that goes on for long.
+    pub(super) fn end_overdue(&self) {
+        let overdue = |attempt: &Attempt| attempt.ends < Instant::now();
+        if self.attempt.get().is_some_and(overdue) {
+            self.cancellation.cancel(CancelReason::TimedOut);
+        }
+        let Some(reason) = self.cancellation.reason() else { return };
+        let ending = self.ending.get_or_init(Instant::now).elapsed();
+        let runs = self.changing().phase == Phase::Running;
+        if ending >= STUCK && runs && !self.stuck.swap(true, Ordering::Relaxed) {
+            let (job_type, id) = (&self.job.job_type, &self.job.id);
+            tracing::warn!(
+                "job ignores cancellation ({reason:?}): type={job_type:?} id={id:?} cancelled \
+                 more than {STUCK:?} ago; the handler blocks its thread and still holds a slot"
+            );
+        }
+    }
+}
