@@ -27,6 +27,7 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Unavailable,
+    Moving,
     OutcomeUnknown,
     Refused,
     Duplicate,
@@ -48,6 +49,11 @@ impl Error {
     /// The store cannot be reached or does not serve at the moment.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, message)
+    }
+
+    /// The queue is on its way from one server of a Redis Cluster to another.
+    pub(crate) fn moving() -> Self {
+        Self::new(Kind::Moving, "the queue is being moved")
     }
 
     /// The store did not answer in time: the operation may have happened.
@@ -108,7 +114,14 @@ impl Error {
     /// The store cannot be reached, does not serve now, or did not answer in
     /// time. Trying again later is right. Includes [`Error::is_outcome_unknown`].
     pub fn is_unavailable(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable | Kind::OutcomeUnknown)
+        matches!(self.kind, Kind::Unavailable | Kind::Moving | Kind::OutcomeUnknown)
+    }
+
+    /// The queue moves between two servers of a Redis Cluster, neither of which serves
+    /// it meanwhile: nobody can take its jobs, and nothing was done. Trying again later
+    /// is right.
+    pub fn is_moving(&self) -> bool {
+        self.kind == Kind::Moving
     }
 
     /// The request left and no answer came: it may have been carried out.

@@ -1,6 +1,7 @@
 //! Dialling: from settings to a connection that has been greeted and answers.
 //! Knows single servers, Sentinel, Cluster and TLS; remembers nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -15,6 +16,7 @@ use redis::{
 
 use super::failure::{self, Meaning, timed_out};
 use super::settings::{PoolSettings, Topology};
+use super::topology::ClusterTopology;
 use crate::error::Error;
 
 /// How long one Sentinel may take before it no longer counts.
@@ -55,12 +57,12 @@ impl ConnectionLike for Link {
     }
 }
 
-type HostPort = (String, u16);
+pub(super) type HostPort = (String, u16);
 
 enum Target {
     Single(HostPort),
     Sentinel { master: String, sentinels: Vec<HostPort> },
-    Cluster { nodes: Vec<HostPort>, client: Box<ClusterClient> },
+    Cluster { nodes: Vec<HostPort>, client: Box<ClusterClient>, topology: Arc<ClusterTopology> },
 }
 
 /// The parsed settings: all that is needed to dial.
@@ -108,7 +110,7 @@ impl Dialer {
                 }
                 let nodes = hosts_and_ports("cluster.addrs", addrs)?;
                 let client = Box::new(dialer.cluster_client(&nodes, settings, answer)?);
-                Target::Cluster { nodes, client }
+                Target::Cluster { nodes, client, topology: Arc::default() }
             }
         };
         Ok(dialer)
@@ -156,6 +158,44 @@ impl Dialer {
         matches!(self.target, Target::Cluster { .. })
     }
 
+    /// What is known of the Cluster, if it is one.
+    pub fn topology(&self) -> Option<&Arc<ClusterTopology>> {
+        match &self.target {
+            Target::Cluster { topology, .. } => Some(topology),
+            Target::Single(_) | Target::Sentinel { .. } => None,
+        }
+    }
+
+    /// The same servers as another dialer's, with what that one knows of them.
+    pub fn sharing(mut self, other: &Self) -> Self {
+        if let (Target::Cluster { topology, .. }, Some(known)) =
+            (&mut self.target, other.topology())
+        {
+            *topology = Arc::clone(known);
+        }
+        self
+    }
+
+    /// The servers through which a Cluster is found; of others none.
+    pub fn seeds(&self) -> &[HostPort] {
+        match &self.target {
+            Target::Cluster { nodes, .. } => nodes,
+            Target::Single(_) | Target::Sentinel { .. } => &[],
+        }
+    }
+
+    /// The same credentials for one server of a Cluster.
+    pub fn of_node(&self, addr: HostPort) -> Self {
+        Self {
+            target: Target::Single(addr),
+            username: self.username.clone(),
+            password: self.password.clone(),
+            db: self.db,
+            tls: self.tls,
+            write_timeout: self.write_timeout,
+        }
+    }
+
     pub fn is_sentinel(&self) -> bool {
         matches!(self.target, Target::Sentinel { .. })
     }
@@ -169,7 +209,7 @@ impl Dialer {
                 let (_, connection) = self.master(master, sentinels).await?;
                 Ok(Link::Server(connection))
             }
-            Target::Cluster { nodes, client } => match client.get_async_connection().await {
+            Target::Cluster { nodes, client, .. } => match client.get_async_connection().await {
                 Ok(connection) => Ok(Link::Cluster(connection)),
                 Err(error) => Err(self.cluster_refusal(nodes).await.unwrap_or(error)),
             },
@@ -189,13 +229,18 @@ impl Dialer {
         let addr = match &self.target {
             Target::Single(addr) => addr.clone(),
             Target::Sentinel { master, sentinels } => self.master(master, sentinels).await?.0,
-            Target::Cluster { nodes, .. } => nodes[turn % nodes.len()].clone(),
+            Target::Cluster { nodes, topology, .. } => {
+                // Those that serve, rather than those that were configured long ago.
+                let map = topology.map();
+                let nodes = if map.masters().is_empty() { nodes } else { map.masters() };
+                nodes[turn % nodes.len()].clone()
+            }
         };
         Client::open(self.info(&addr, true)?)?.get_async_pubsub().await
     }
 
     /// Dials one server and greets it: credentials, database, a sign of life.
-    async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
+    pub async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
         let mut connection = self.open(addr).await?;
         // Not left to the library: its RESP2 greeting turns every refusal, such
         // as "max number of clients reached", into a wrong password.
@@ -343,7 +388,7 @@ pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
         Err(error) if failure::is_shut_out(&error) => Err(error),
         Err(error) => match failure::meaning(&error) {
             Meaning::Refused(_) => Ok(()),
-            Meaning::Away | Meaning::Unknown => Err(error),
+            Meaning::Away | Meaning::Moving | Meaning::Unknown => Err(error),
         },
     }
 }
@@ -369,7 +414,7 @@ fn hosts_and_ports(key: &str, addrs: &[String]) -> Result<Vec<HostPort>, Error> 
 }
 
 /// The address is not repeated: somebody may have put a password into it.
-fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
+pub(super) fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
     let wrong = |got: &str| Error::config(format!("{key}: expected host:port, got {got}"));
     if addr.contains("://") {
         return Err(wrong("a URL"));

@@ -10,6 +10,9 @@ use crate::error::Error;
 pub(super) enum Meaning {
     /// Redis does not serve now; the command did not run.
     Away,
+    /// The slot of its keys moves between two servers of a Cluster, and neither serves
+    /// it before the other one is done; the command did not run.
+    Moving,
     /// No answer came: the command may have run.
     Unknown,
     /// Redis answered and refused, in these words of ours.
@@ -33,8 +36,9 @@ pub(super) fn meaning(error: &RedisError) -> Meaning {
     }
     let (code, detail) = server_words(error);
     match code.as_str() {
-        "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY"
-        | "NOREPLICAS" | "MOVED" | "ASK" | "UNBLOCKED" => Meaning::Away,
+        "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY" | "NOREPLICAS" | "MOVED"
+        | "UNBLOCKED" => Meaning::Away,
+        "TRYAGAIN" | "ASK" => Meaning::Moving,
         "ERR" if detail.contains("max number of clients") => Meaning::Away,
         "OOM" => Meaning::Refused("storage is full"),
         "MISCONF" => Meaning::Refused("storage cannot be written"),
@@ -74,6 +78,12 @@ pub(super) fn is_shut_out(error: &RedisError) -> bool {
 /// The script is not in the server's cache.
 pub(super) fn is_noscript(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// The server serves again by itself within moments, once its Cluster has agreed.
+pub(super) fn is_passing(error: &RedisError) -> bool {
+    let (code, _) = server_words(error);
+    matches!(code.as_str(), "TRYAGAIN" | "ASK" | "MOVED" | "CLUSTERDOWN")
 }
 
 /// The server answered and is not the master it was.
@@ -116,6 +126,7 @@ pub fn classify(error: &RedisError) -> Error {
 pub(super) fn told(meaning: Meaning, error: &RedisError) -> Error {
     match meaning {
         Meaning::Away => Error::unavailable("Redis is not connected"),
+        Meaning::Moving => Error::moving(),
         Meaning::Unknown => Error::outcome_unknown("Redis did not answer in time"),
         Meaning::Refused(words) => Error::refused(words),
     }
@@ -143,7 +154,8 @@ mod tests {
             ("READONLY You can't write against a read only replica.", Meaning::Away),
             ("MASTERDOWN Link with MASTER is down", Meaning::Away),
             ("CLUSTERDOWN The cluster is down", Meaning::Away),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", Meaning::Away),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Meaning::Moving),
+            ("ASK 5 127.0.0.1:7001", Meaning::Moving),
             ("BUSY Redis is busy running a script.", Meaning::Away),
             ("NOREPLICAS Not enough good replicas to write.", Meaning::Away),
             ("ERR max number of clients reached", Meaning::Away),

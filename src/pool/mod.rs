@@ -4,12 +4,14 @@
 //! What a command means and which may be repeated is the caller's knowledge;
 //! here is only how often, how long, and what came of it. Answers are RESP2.
 
+mod cluster;
 mod dial;
 mod failure;
 mod request;
 mod settings;
 mod slot;
 mod subscribe;
+mod topology;
 
 use std::fmt;
 use std::future::Future;
@@ -22,9 +24,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use cluster::Cluster;
 use dial::Dialer;
 use failure::{Failure, Meaning, told};
-use request::Request;
+use request::{Manner, Request};
 use slot::Core;
 
 pub use failure::classify;
@@ -43,6 +46,15 @@ pub enum Repeat {
     Safe,
 }
 
+/// How long a request waits for a server that does not serve it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// As long as a request may take.
+    Patient,
+    /// Not at all: whoever sends it has other queues to serve, and comes back.
+    Prompt,
+}
+
 /// The connections to one Redis. Clones share them.
 ///
 /// Nothing is dialled before the first command; from then on one connection is
@@ -50,16 +62,77 @@ pub enum Repeat {
 /// While Redis is down every command fails at once; when it is back, commands
 /// succeed again within a second or two, without anybody's doing.
 #[derive(Clone)]
-pub struct RedisPool(Arc<Handle>);
+pub struct RedisPool {
+    handle: Arc<Handle>,
+    haste: Haste,
+}
 
 /// Ends the watch with the last clone of the pool.
 struct Handle {
-    core: Arc<Core>,
+    backend: Backend,
+}
+
+enum Backend {
+    /// One server at a time, which Sentinel may name.
+    Server(Arc<Core>),
+    Cluster(Arc<Cluster>),
+}
+
+impl Backend {
+    fn new(
+        settings: PoolSettings,
+        dialer: Arc<Dialer>,
+        longest: Option<Duration>,
+        quiet: bool,
+    ) -> Self {
+        match dialer.topology().cloned() {
+            Some(known) => {
+                Self::Cluster(Arc::new(Cluster::new(settings, dialer, known, longest, quiet)))
+            }
+            None => Self::Server(Arc::new(Core::new(settings, dialer, longest, quiet))),
+        }
+    }
+
+    fn settings(&self) -> &PoolSettings {
+        match self {
+            Self::Server(core) => &core.settings,
+            Self::Cluster(cluster) => &cluster.settings,
+        }
+    }
+
+    fn dialer(&self) -> &Arc<Dialer> {
+        match self {
+            Self::Server(core) => &core.dialer,
+            Self::Cluster(cluster) => &cluster.dialer,
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        match self {
+            Self::Server(core) => core.limit,
+            Self::Cluster(cluster) => cluster.limit,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        deadline: Instant,
+        request: &Request,
+        haste: Haste,
+    ) -> Result<Vec<Value>, Failure> {
+        match self {
+            Self::Server(core) => core.attempt(deadline, request, &Manner::default()).await,
+            Self::Cluster(cluster) => cluster.attempt(deadline, request, haste).await,
+        }
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.core.end_watch();
+        match &self.backend {
+            Backend::Server(core) => core.end_watch(),
+            Backend::Cluster(cluster) => cluster.end_watch(),
+        }
     }
 }
 
@@ -78,15 +151,24 @@ impl RedisPool {
 
     fn with(settings: PoolSettings, quiet: bool) -> Result<Self, Error> {
         let dialer = Arc::new(Dialer::new(&settings, settings.read_timeout)?);
-        Ok(Self::of(Core::new(settings, dialer, None, quiet)))
+        Ok(Self::of(Backend::new(settings, dialer, None, quiet)))
     }
 
-    fn of(core: Core) -> Self {
-        Self(Arc::new(Handle { core: Arc::new(core) }))
+    fn of(backend: Backend) -> Self {
+        Self { handle: Arc::new(Handle { backend }), haste: Haste::Patient }
     }
 
-    fn core(&self) -> &Arc<Core> {
-        &self.0.core
+    fn backend(&self) -> &Backend {
+        &self.handle.backend
+    }
+
+    /// The same connections for loops that serve several queues: on a Cluster a
+    /// request is not sent to a server that hangs, or given up with an unknown outcome
+    /// once it does, and fails at once while its queue is being moved. Elsewhere, where
+    /// one server has all queues, nothing is different.
+    #[must_use]
+    pub fn prompt(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), haste: Haste::Prompt }
     }
 
     /// Sends a command and returns its answer.
@@ -131,20 +213,26 @@ impl RedisPool {
         repeat: Repeat,
         mut build: impl FnMut(u32) -> Request + Send,
     ) -> Result<Vec<Value>, Error> {
-        let core = self.core();
-        let deadline = Instant::now() + core.limit;
+        let backend = self.backend();
+        let deadline = Instant::now() + backend.limit();
         let mut may_have_run = 0;
         let mut attempt = 0;
         loop {
             let request = build(may_have_run);
-            let failure = match core.attempt(deadline, &request).await {
+            let failure = match backend.attempt(deadline, &request, self.haste).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let meaning = failure.meaning();
             may_have_run += u32::from(meaning == Meaning::Unknown);
-            let again = repeatable(&failure, meaning, repeat, &request)
-                && attempt < core.settings.max_retries;
+            let more = match self.haste {
+                _ if !(self.is_cluster() && failure::is_passing(&failure.error)) => {
+                    attempt < backend.settings().max_retries
+                }
+                Haste::Patient => true,
+                Haste::Prompt => false,
+            };
+            let again = more && repeatable(&failure, meaning, repeat, &request);
             let next = Instant::now() + self.pause(attempt);
             if !again || next >= deadline {
                 let meaning = if may_have_run > 0 { Meaning::Unknown } else { meaning };
@@ -157,7 +245,7 @@ impl RedisPool {
 
     /// Doubles from the shortest to the longest pause, with as much again of chance.
     fn pause(&self, attempt: u32) -> Duration {
-        let settings = &self.core().settings;
+        let settings = self.backend().settings();
         let longest = settings.max_retry_backoff;
         let least = settings.min_retry_backoff.saturating_mul(1 << attempt.min(20)).min(longest);
         (least + least.mul_f64(fastrand::f64())).min(longest)
@@ -166,8 +254,8 @@ impl RedisPool {
     /// The same settings with connections of its own, for work that must not
     /// wait behind other work, or that lives on another runtime.
     pub fn detached(&self) -> RedisPool {
-        let core = self.core();
-        Self::of(Core::new(core.settings.clone(), core.dialer.clone(), None, true))
+        let backend = self.backend();
+        Self::of(Backend::new(backend.settings().clone(), backend.dialer().clone(), None, true))
     }
 
     /// A connection of its own for blocking commands, such as `BLMOVE`, that
@@ -176,12 +264,12 @@ impl RedisPool {
     /// Dropping such a call before its answer closes the connection, so that
     /// the server does not go on waiting for a caller who is gone.
     pub fn blocking(&self, longest: Duration) -> RedisPool {
-        let core = self.core();
-        let answer = core.settings.read_timeout.saturating_add(longest);
+        let (settings, known) = (self.backend().settings(), self.backend().dialer());
+        let answer = settings.read_timeout.saturating_add(longest);
         // These settings have been parsed before, so they will be once more.
-        let dialer = Dialer::new(&core.settings, answer).map(Arc::new);
-        let dialer = dialer.unwrap_or_else(|_| core.dialer.clone());
-        Self::of(Core::new(core.settings.clone(), dialer, Some(longest), true))
+        let dialer = Dialer::new(settings, answer).map(|dialer| Arc::new(dialer.sharing(known)));
+        let dialer = dialer.unwrap_or_else(|_| Arc::clone(known));
+        Self::of(Backend::new(settings.clone(), dialer, Some(longest), true))
     }
 
     /// Hands every message of these channels to `on_message` until `stop`.
@@ -194,33 +282,42 @@ impl RedisPool {
         on_message: Arc<dyn Fn(String, Vec<u8>) + Send + Sync>,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        subscribe::listen(self.core().dialer.clone(), channels, on_message, stop)
+        subscribe::listen(self.backend().dialer().clone(), channels, on_message, stop)
     }
 
     /// How long one request may take in all.
     pub fn request_limit(&self) -> Duration {
-        self.core().limit
+        self.backend().limit()
     }
 
     /// Whether Redis is a Cluster.
     pub fn is_cluster(&self) -> bool {
-        self.core().dialer.is_cluster()
+        self.backend().dialer().is_cluster()
     }
 
     /// Where Redis is, for people: `localhost:6379/0`, `sentinel mymaster`. No
     /// credentials.
     pub fn describe(&self) -> String {
-        self.core().dialer.describe()
+        self.backend().dialer().describe()
     }
 
-    /// Asks Redis for a sign of life; of a Cluster, every master.
+    /// Asks Redis for a sign of life; of a Cluster, all masters, of which the majority
+    /// has to answer.
     pub async fn ping(&self) -> Result<(), Error> {
+        if let Backend::Cluster(cluster) = self.backend() {
+            let ping = Request::One(redis::cmd("PING"));
+            let answer = cluster.ping(&ping).await;
+            return answer.map_err(|failure| told(failure.meaning(), &failure.error));
+        }
         self.run(Repeat::Safe, |_| redis::cmd("PING")).await.map(drop)
     }
 
     /// Whether there is a connection right now. It may be a second out of date.
     pub fn is_connected(&self) -> bool {
-        self.core().is_connected()
+        match self.backend() {
+            Backend::Server(core) => core.is_connected(),
+            Backend::Cluster(cluster) => cluster.is_connected(),
+        }
     }
 
     /// A handle on which the `redis` crate's own commands run.
@@ -242,7 +339,7 @@ fn repeatable(failure: &Failure, meaning: Meaning, repeat: Repeat, request: &Req
         _ if !failure.sent => false,
         Meaning::Refused(_) => false,
         Meaning::Unknown => repeat == Repeat::Safe,
-        Meaning::Away => repeat == Repeat::Safe || !request.is_divisible(),
+        Meaning::Away | Meaning::Moving => repeat == Repeat::Safe || !request.is_divisible(),
     }
 }
 
@@ -259,9 +356,10 @@ pub struct Connection(RedisPool);
 
 impl Connection {
     async fn once(&self, request: Request) -> RedisResult<Vec<Value>> {
-        let core = self.0.core();
-        let deadline = Instant::now() + core.limit;
-        core.attempt(deadline, &request).await.map_err(|failure| failure.error)
+        let backend = self.0.backend();
+        let deadline = Instant::now() + backend.limit();
+        let answer = backend.attempt(deadline, &request, Haste::Patient).await;
+        answer.map_err(|failure| failure.error)
     }
 }
 
@@ -281,6 +379,6 @@ impl ConnectionLike for Connection {
     }
 
     fn get_db(&self) -> i64 {
-        self.0.core().settings.db
+        self.0.backend().settings().db
     }
 }

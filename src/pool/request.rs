@@ -1,15 +1,13 @@
 //! What is sent to Redis: a command, a pipeline, or a script by its digest.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use redis::aio::ConnectionLike;
-use redis::cluster_routing::SingleNodeRoutingInfo;
-use redis::{
-    Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value,
-};
+use redis::{Arg, Cmd, Pipeline, RedisResult, ToRedisArgs, Value};
 
 use super::dial::Link;
 use super::failure;
+use super::topology::never_key;
 
 /// A Lua script, known to Redis by the digest of its code.
 ///
@@ -19,6 +17,14 @@ pub struct LuaScript {
     name: &'static str,
     code: Arc<str>,
     sha: Arc<str>,
+    guarded: Arc<OnceLock<Guarded>>,
+}
+
+/// The script as a Cluster runs it: with one key more, which it does not see.
+#[derive(Debug)]
+struct Guarded {
+    code: String,
+    sha: String,
 }
 
 impl LuaScript {
@@ -26,7 +32,7 @@ impl LuaScript {
     pub fn new(name: &'static str, code: impl Into<String>) -> Self {
         let code = code.into();
         let sha = redis::Script::new(&code).get_hash().into();
-        Self { name, code: code.into(), sha }
+        Self { name, code: code.into(), sha, guarded: Arc::default() }
     }
 
     /// The name it was given.
@@ -38,6 +44,24 @@ impl LuaScript {
     pub fn sha(&self) -> &str {
         &self.sha
     }
+
+    fn guarded(&self) -> &Guarded {
+        self.guarded.get_or_init(|| {
+            // On the first line, so that errors name the line of the file.
+            let code = format!("KEYS[#KEYS] = nil {}", self.code);
+            let sha = redis::Script::new(&code).get_hash().to_owned();
+            Guarded { code, sha }
+        })
+    }
+}
+
+/// How a request is sent to a server of a Cluster; elsewhere as by default.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Manner {
+    /// A key that never exists, declared by a script beside its own.
+    pub guard: Option<Vec<u8>>,
+    /// The server does not have the slot yet, and is asked by way of exception.
+    pub asking: bool,
 }
 
 /// The keys and arguments of one call of a [`LuaScript`].
@@ -68,21 +92,40 @@ impl ScriptCall {
         self
     }
 
-    fn command(&self, name: &str, body: &str) -> Cmd {
+    fn command(&self, name: &str, body: &str, guard: Option<&[u8]>) -> Cmd {
         let (keys, args) = (self.keys.args_iter(), self.args.args_iter());
-        let plain = |arg| match arg {
-            Arg::Simple(bytes) => Some(bytes),
-            _ => None,
-        };
         let size: usize = keys.clone().chain(args.clone()).filter_map(plain).map(<[u8]>::len).sum();
-        let count = 3 + keys.len() + args.len();
-        let mut command = Cmd::with_capacity(count, size + name.len() + body.len() + 8);
-        command.arg(name).arg(body).arg(keys.len());
-        for bytes in keys.chain(args).filter_map(plain) {
+        let (extra, extra_size) = guard.map_or((0, 0), |guard| (1, guard.len()));
+        let count = 3 + keys.len() + extra + args.len();
+        let size = size + name.len() + body.len() + extra_size + 8;
+        let mut command = Cmd::with_capacity(count, size);
+        command.arg(name).arg(body).arg(keys.len() + extra);
+        for bytes in keys.filter_map(plain).chain(guard).chain(args.filter_map(plain)) {
             command.arg(bytes);
         }
         command
     }
+}
+
+fn plain(arg: Arg<&[u8]>) -> Option<&[u8]> {
+    match arg {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// The first key of a command of ours.
+fn key_of(command: &Cmd) -> Option<&[u8]> {
+    const KEYLESS: [&[u8]; 8] =
+        [b"PING", b"INFO", b"CLUSTER", b"CONFIG", b"ROLE", b"TIME", b"SCRIPT", b"WAIT"];
+    let mut args = command.args_iter().filter_map(plain);
+    let name = args.next()?;
+    let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+    if KEYLESS.iter().any(|keyless| is(keyless)) {
+        return None;
+    }
+    let place = if is(b"EVAL") || is(b"EVALSHA") { 2 } else { 0 };
+    args.nth(place)
 }
 
 /// One request in the form in which it is sent.
@@ -101,17 +144,23 @@ pub(super) enum Request {
 
 impl Request {
     /// Sends it and waits for the answer, however long that takes.
-    pub async fn send(&self, mut link: Link) -> RedisResult<Vec<Value>> {
+    pub async fn send(&self, mut link: Link, manner: &Manner) -> RedisResult<Vec<Value>> {
         let link = &mut link;
         match self {
-            Request::One(command) => Ok(vec![one(link, command).await?]),
+            Request::One(command) => Ok(vec![one(link, command, manner).await?]),
             Request::Many(pipeline) => pipeline.query_async(link).await,
             Request::Script(script, call) => {
-                match one(link, &call.command("EVALSHA", &script.sha)).await {
+                let guard = manner.guard.as_deref();
+                let (sha, code) = match guard {
+                    None => (&*script.sha, &*script.code),
+                    Some(_) => (&*script.guarded().sha, &*script.guarded().code),
+                };
+                match one(link, &call.command("EVALSHA", sha, guard), manner).await {
                     // Forgotten by a restart, a failover or SCRIPT FLUSH. It did
                     // not run, and EVAL both runs it and makes it known again.
                     Err(error) if failure::is_noscript(&error) => {
-                        Ok(vec![one(link, &call.command("EVAL", &script.code)).await?])
+                        let command = call.command("EVAL", code, guard);
+                        Ok(vec![one(link, &command, manner).await?])
                     }
                     known => Ok(vec![known?]),
                 }
@@ -121,6 +170,39 @@ impl Request {
                 link.req_packed_commands(pipeline, *offset, *count).await
             }
         }
+    }
+
+    /// The first key, which says where in a Cluster it belongs.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Request::One(command) => key_of(command),
+            Request::Many(pipeline) => pipeline.cmd_iter().find_map(key_of),
+            Request::Script(_, call) => call.keys.args_iter().find_map(plain),
+            Request::RawOne(_) | Request::RawMany { .. } => None,
+        }
+    }
+
+    /// The key that a script declares beside its own on a Cluster.
+    pub fn guard(&self) -> Option<Vec<u8>> {
+        match self {
+            Request::Script(..) => self.key().and_then(never_key),
+            _ => None,
+        }
+    }
+
+    /// Whether every server of a Cluster is asked, because each has its own answer.
+    pub fn is_for_all(&self) -> bool {
+        let name = |command: &Cmd| command.args_iter().find_map(plain).map(<[u8]>::to_vec);
+        match self {
+            Request::One(command) => name(command).is_some_and(|name| {
+                [&b"PING"[..], b"INFO"].iter().any(|one| name.eq_ignore_ascii_case(one))
+            }),
+            _ => false,
+        }
+    }
+
+    pub fn is_raw(&self) -> bool {
+        matches!(self, Request::RawOne(_) | Request::RawMany { .. })
     }
 
     /// Several commands of which some may have run where another was refused.
@@ -134,36 +216,14 @@ impl Request {
     }
 }
 
-/// Sends one command; where a Cluster names another node for its keys, to that.
-///
-/// The library would follow too, but only together with repetitions of its own.
-async fn one(link: &mut Link, command: &Cmd) -> RedisResult<Value> {
-    let error = match command.query_async(link).await {
-        Ok(answer) => return Ok(answer),
-        Err(error) => error,
-    };
-    match link {
-        Link::Cluster(_) => follow(link, command, error).await,
-        Link::Server(_) => Err(error),
+/// Sends one command; with leave, where a server does not have its slot yet.
+async fn one(link: &mut Link, command: &Cmd, manner: &Manner) -> RedisResult<Value> {
+    if !manner.asking {
+        return command.query_async(link).await;
     }
-}
-
-async fn follow(link: &mut Link, command: &Cmd, error: RedisError) -> RedisResult<Value> {
-    let asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
-    let node = error.redirect_node().and_then(|(addr, _)| addr.rsplit_once(':'));
-    let (Link::Cluster(cluster), Some((host, port))) = (link, node) else { return Err(error) };
-    let (host, Ok(port)) = (host.to_owned(), port.parse()) else { return Err(error) };
     // In one go, so that no other command comes between the two.
     let mut pipeline = Pipeline::new();
-    if asking {
-        pipeline.cmd("ASKING");
-    }
-    pipeline.add_command(command.clone());
-    let route = SingleNodeRoutingInfo::ByAddress { host, port };
-    match cluster.route_pipeline(pipeline, usize::from(asking), 1, route).await {
-        Ok(mut answers) => answers.pop().unwrap_or(Value::Nil).extract_error(),
-        // Not met yet: by the next attempt the library may have.
-        Err(unknown) if unknown.kind() == ErrorKind::ClusterConnectionNotFound => Err(error),
-        Err(other) => Err(other),
-    }
+    pipeline.cmd("ASKING").add_command(command.clone());
+    let mut answers = link.req_packed_commands(&pipeline, 1, 1).await?;
+    answers.pop().unwrap_or(Value::Nil).extract_error()
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{self, Dialer, Link};
 use super::failure::{self, Failure, Meaning, timed_out};
-use super::request::Request;
+use super::request::{Manner, Request};
 use super::settings::PoolSettings;
 
 /// How long a failure to connect is given to everyone who asks.
@@ -99,6 +99,7 @@ impl Core {
         self: &Arc<Self>,
         deadline: Instant,
         request: &Request,
+        manner: &Manner,
     ) -> Result<Vec<Value>, Failure> {
         let slot = &self.slots[self.turn.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
         let patience = deadline.min(Instant::now() + self.settings.pool_timeout);
@@ -107,7 +108,7 @@ impl Core {
             connected.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
         let mut in_flight = InFlight::new(self, slot, generation);
         let patience = deadline.min(Instant::now() + self.answer);
-        let answer = timeout_at(patience, request.send(link)).await;
+        let answer = timeout_at(patience, request.send(link, manner)).await;
         in_flight.answered = true;
         let answer = answer.unwrap_or_else(|_| Err(timed_out()));
         self.note(slot, generation, answer.as_ref().err());
@@ -338,7 +339,7 @@ impl Health {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one; a value is whole at all times anyway.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,473 @@
+//! Sends each request to the server of a Cluster that has its keys.
+//!
+//! Every server has a connection of its own, so that one that hangs delays only
+//! requests for its own slots. A redirection is followed once and remembered. While
+//! a slot moves, scripts are refused by both of its servers (see
+//! [`never_key`](super::topology::never_key)), and callers hear that the queue is
+//! being moved.
+//!
+//! A server that has requests and says nothing for a while is *silent*. Then the
+//! topology is asked of the others, requests that wait for a server without the slot
+//! end, and prompt requests (those of loops that serve several queues) are not sent to
+//! it at all. The `redis` crate's own cluster connection is used for an application's
+//! raw commands only: it stops all traffic while it waits for one server.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::dial::{Dialer, HostPort, host_and_port};
+use super::failure::{Failure, Meaning, timed_out};
+use super::request::{Manner, Request};
+use super::settings::{PoolSettings, Topology};
+use super::slot::{Core, lock};
+use super::topology::{ClusterTopology, slot_of};
+use super::{Haste, only};
+
+/// A server that has said nothing for this long, while it had something to answer, is
+/// silent. One that usually takes longer is given a few times its usual.
+const SILENT_AFTER: Duration = Duration::from_millis(250);
+const LONGEST_SILENCE: Duration = Duration::from_secs(2);
+const USUAL_TIMES: u32 = 4;
+
+/// Interval at which a silent server is asked for a sign of life.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long one server may take where all are asked.
+const EACH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The connections to all servers of a Cluster.
+pub(super) struct Cluster {
+    pub settings: PoolSettings,
+    pub dialer: Arc<Dialer>,
+    topology: Arc<ClusterTopology>,
+    pub limit: Duration,
+    longest: Option<Duration>,
+    quiet: bool,
+    nodes: Mutex<HashMap<HostPort, Arc<Node>>>,
+    /// The `redis` crate's own connection, for raw commands.
+    raw: Arc<Core>,
+}
+
+impl Cluster {
+    pub fn new(
+        settings: PoolSettings,
+        dialer: Arc<Dialer>,
+        topology: Arc<ClusterTopology>,
+        longest: Option<Duration>,
+        quiet: bool,
+    ) -> Self {
+        let raw = Core::new(settings, Arc::clone(&dialer), longest, quiet);
+        Self {
+            settings: raw.settings.clone(),
+            dialer,
+            topology,
+            limit: raw.limit,
+            longest,
+            quiet,
+            nodes: Mutex::default(),
+            raw: Arc::new(raw),
+        }
+    }
+
+    /// Whether any server is connected.
+    pub fn is_connected(&self) -> bool {
+        lock(&self.nodes).values().any(|node| node.core.is_connected())
+    }
+
+    /// Ends the watches; called when the last handle of the pool is gone.
+    pub fn end_watch(&self) {
+        self.raw.end_watch();
+        lock(&self.nodes).values().for_each(|node| node.core.end_watch());
+    }
+
+    /// Sends a request once to the server that has its keys, and once more where that
+    /// one names another.
+    pub async fn attempt(
+        self: &Arc<Self>,
+        deadline: Instant,
+        request: &Request,
+        haste: Haste,
+    ) -> Result<Vec<Value>, Failure> {
+        if request.is_raw() {
+            return self.raw.attempt(deadline, request, &Manner::default()).await;
+        }
+        let known = timeout_at(deadline, self.topology.learn(&self.dialer));
+        known.await.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
+        match request.key() {
+            Some(key) => self.at_slot(deadline, request, slot_of(key), haste).await,
+            None if request.is_for_all() => {
+                self.at_all(deadline, request).await.map(|all| vec![Value::Map(all)])
+            }
+            None => self.anywhere(deadline, request, haste).await,
+        }
+    }
+
+    async fn at_slot(
+        self: &Arc<Self>,
+        deadline: Instant,
+        request: &Request,
+        slot: u16,
+        haste: Haste,
+    ) -> Result<Vec<Value>, Failure> {
+        let map = self.topology.map();
+        let Some(owner) = map.owner(slot) else {
+            self.refresh_soon();
+            let none = (ErrorKind::ClusterConnectionNotFound, "no server has this slot");
+            return Err(Failure::unsent(none.into()));
+        };
+        let manner = Manner { guard: request.guard(), asking: false };
+        let failure = match self.send(owner, Some(slot), deadline, request, &manner, haste).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        let Some((other, asking)) = redirection(&failure.error, owner) else {
+            if matches!(failure.meaning(), Meaning::Away | Meaning::Unknown) {
+                self.refresh_soon();
+            }
+            return Err(failure);
+        };
+        if !asking {
+            self.topology.moved(slot, other.clone());
+            self.refresh_soon();
+        }
+        if request.is_divisible() {
+            return Err(failure);
+        }
+        let manner = Manner { asking, ..manner };
+        let of_slot = (!asking).then_some(slot);
+        self.send(&other, of_slot, deadline, request, &manner, haste).await
+    }
+
+    /// Sends a request to one server. `slot` is the one that has to stay there.
+    async fn send(
+        self: &Arc<Self>,
+        addr: &HostPort,
+        slot: Option<u16>,
+        deadline: Instant,
+        request: &Request,
+        manner: &Manner,
+        haste: Haste,
+    ) -> Result<Vec<Value>, Failure> {
+        let node = self.node(addr).map_err(Failure::unsent)?;
+        if haste == Haste::Prompt && node.is_silent() {
+            self.refresh_soon();
+            node.probe(self.settings.read_timeout);
+            return Err(Failure::unsent(timed_out()));
+        }
+        let blocks = self.longest.is_some();
+        let mut changes = blocks.then(|| self.topology.changes());
+        let mut answer = pin!(node.attempt(deadline, request, manner));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = changed(changes.as_mut()) => {}
+                () = sleep(node.until_silent()), if !blocks => {
+                    if !node.is_silent() {
+                        continue;
+                    }
+                    self.refresh_soon();
+                    if haste == Haste::Prompt {
+                        return Err(Failure::sent(timed_out()));
+                    }
+                    changes.get_or_insert_with(|| self.topology.changes());
+                }
+            }
+            let map = self.topology.map();
+            if slot.is_some_and(|slot| map.owner(slot).is_some_and(|owner| owner != addr)) {
+                // Its answer, if any comes, is of a server that has been replaced.
+                return Err(Failure::sent(io::Error::from(io::ErrorKind::BrokenPipe).into()));
+            }
+        }
+    }
+
+    /// Sends it to every master. Those that do not answer in time are left out, unless
+    /// none does.
+    async fn at_all(
+        self: &Arc<Self>,
+        deadline: Instant,
+        request: &Request,
+    ) -> Result<Vec<(Value, Value)>, Failure> {
+        let mut failed = None;
+        let mut all = Vec::new();
+        for (addr, answer) in join_all(self.ask_each(deadline, request)).await {
+            match answer {
+                Ok(answer) => all.push((Value::BulkString(addr.into_bytes()), only(answer))),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        match failed {
+            Some(failure) if all.is_empty() => Err(failure),
+            _ => Ok(all),
+        }
+    }
+
+    fn ask_each(
+        self: &Arc<Self>,
+        deadline: Instant,
+        request: &Request,
+    ) -> Vec<impl Future<Output = (String, Result<Vec<Value>, Failure>)>> {
+        let deadline = deadline.min(Instant::now() + EACH_TIMEOUT);
+        let masters = self.topology.map().masters().to_vec();
+        let ask = |addr: HostPort| async move {
+            let (manner, haste) = (Manner::default(), Haste::Patient);
+            let asked = self.send(&addr, None, deadline, request, &manner, haste);
+            let answer = timeout_at(deadline, asked).await;
+            let answer = answer.unwrap_or_else(|_| Err(Failure::sent(timed_out())));
+            (format!("{}:{}", addr.0, addr.1), answer)
+        };
+        masters.into_iter().map(ask).collect()
+    }
+
+    /// Sends it to any server, preferably one that is not silent.
+    async fn anywhere(
+        self: &Arc<Self>,
+        deadline: Instant,
+        request: &Request,
+        haste: Haste,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut masters = self.topology.map().masters().to_vec();
+        fastrand::shuffle(&mut masters);
+        let lively = |addr: &&HostPort| self.node(addr).is_ok_and(|node| !node.is_silent());
+        let Some(addr) = masters.iter().find(lively).or(masters.first()) else {
+            let none = (ErrorKind::ClusterConnectionNotFound, "no server has slots");
+            return Err(Failure::unsent(none.into()));
+        };
+        self.send(addr, None, deadline, request, &Manner::default(), haste).await
+    }
+
+    /// Asks every master for a sign of life. Like the Cluster itself, this is
+    /// satisfied with the majority: the others serve while one is being replaced.
+    pub async fn ping(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.limit;
+        let known = timeout_at(deadline, self.topology.learn(&self.dialer));
+        known.await.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
+        let mut asked: FuturesUnordered<_> = self.ask_each(deadline, request).into_iter().collect();
+        let (needed, mut answered) = (asked.len() / 2 + 1, 0);
+        let none = (ErrorKind::ClusterConnectionNotFound, "no server has slots");
+        let mut failed = Failure::unsent(none.into());
+        while let Some((_, answer)) = asked.next().await {
+            match answer {
+                Ok(_) => answered += 1,
+                Err(failure) if matches!(failure.meaning(), Meaning::Refused(_)) => answered += 1,
+                Err(failure) => failed = failure,
+            }
+            if answered == needed {
+                return Ok(());
+            }
+        }
+        self.refresh_soon();
+        Err(failed)
+    }
+
+    /// Learns the topology anew in the background, unless that was done just now.
+    fn refresh_soon(&self) {
+        if self.topology.is_fresh() {
+            return;
+        }
+        let (topology, dialer) = (Arc::clone(&self.topology), Arc::clone(&self.dialer));
+        drop(tokio::spawn(async move {
+            if let Err(error) = topology.refresh(&dialer).await {
+                tracing::debug!(redis = %dialer.describe(), %error, "the topology is unknown");
+            }
+        }));
+    }
+
+    fn node(&self, addr: &HostPort) -> RedisResult<Arc<Node>> {
+        let mut nodes = lock(&self.nodes);
+        if let Some(node) = nodes.get(addr) {
+            return Ok(Arc::clone(node));
+        }
+        let map = self.topology.map();
+        // Servers that have left the cluster are let go.
+        nodes.retain(|known, node| {
+            let stays = node.is_awaited() || map.nodes().any(|one| one == known);
+            if !stays {
+                node.core.end_watch();
+            }
+            stays
+        });
+        let settings = PoolSettings {
+            topology: Topology::Single(format!("{}:{}", addr.0, addr.1)),
+            ..self.settings.clone()
+        };
+        let dialer = Arc::new(self.dialer.of_node(addr.clone()));
+        let node = Arc::new(Node::new(Core::new(settings, dialer, self.longest, self.quiet)));
+        nodes.insert(addr.clone(), Arc::clone(&node));
+        Ok(node)
+    }
+}
+
+async fn changed<T>(changes: Option<&mut tokio::sync::watch::Receiver<T>>) {
+    let ended = match changes {
+        Some(changes) => changes.changed().await.is_err(),
+        None => true,
+    };
+    if ended {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The server that this answer names, and whether it has to be asked for the slot.
+fn redirection(error: &RedisError, told_by: &HostPort) -> Option<(HostPort, bool)> {
+    let asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+    let (addr, _) = error.redirect_node()?;
+    // A server that does not know the host's name leaves it out.
+    let addr = match addr.strip_prefix(':') {
+        Some(port) => (told_by.0.clone(), port.parse().ok()?),
+        None => host_and_port("", addr).ok().or_else(|| {
+            let (host, port) = addr.rsplit_once(':')?;
+            Some((host.to_owned(), port.parse().ok()?))
+        })?,
+    };
+    Some((addr, asking))
+}
+
+/// One server and what is known about how it answers.
+struct Node {
+    core: Arc<Core>,
+    began: Instant,
+    /// Since when it has been asked and has said nothing, in milliseconds; 0: never.
+    unheard: AtomicU64,
+    awaited: AtomicUsize,
+    /// Its usual time to answer in microseconds, smoothed.
+    usual: AtomicU64,
+    probed: AtomicU64,
+}
+
+impl Node {
+    fn new(core: Core) -> Self {
+        Self {
+            core: Arc::new(core),
+            began: Instant::now(),
+            unheard: AtomicU64::new(0),
+            awaited: AtomicUsize::new(0),
+            usual: AtomicU64::new(0),
+            probed: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    async fn attempt(
+        &self,
+        deadline: Instant,
+        request: &Request,
+        manner: &Manner,
+    ) -> Result<Vec<Value>, Failure> {
+        let asked = Instant::now();
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        let _awaited = Awaited(self);
+        let _ = self.unheard.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+        let answer = self.core.attempt(deadline, request, manner).await;
+        match &answer {
+            Err(failure) if failure.error.is_timeout() => {}
+            _ => self.heard(asked),
+        }
+        answer
+    }
+
+    fn heard(&self, asked: Instant) {
+        // Those who still wait begin to do so now.
+        let others = self.awaited.load(Ordering::Relaxed) > 1;
+        self.unheard.store(if others { self.now() } else { 0 }, Ordering::Relaxed);
+        let took = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let usual = self.usual.load(Ordering::Relaxed);
+        self.usual.store(usual - usual / 8 + took / 8, Ordering::Relaxed);
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) > 0
+    }
+
+    /// How long it may take to answer before it counts as silent.
+    fn patience(&self) -> Duration {
+        let usual = Duration::from_micros(self.usual.load(Ordering::Relaxed));
+        (usual * USUAL_TIMES).clamp(SILENT_AFTER, LONGEST_SILENCE)
+    }
+
+    fn is_silent(&self) -> bool {
+        match self.unheard.load(Ordering::Relaxed) {
+            0 => false,
+            since => Duration::from_millis(self.now().saturating_sub(since)) >= self.patience(),
+        }
+    }
+
+    /// How long until it counts as silent, or is to be looked at again.
+    fn until_silent(&self) -> Duration {
+        let since = match self.unheard.load(Ordering::Relaxed) {
+            0 => self.now(),
+            since => since,
+        };
+        let passed = Duration::from_millis(self.now().saturating_sub(since));
+        match self.patience().saturating_sub(passed) {
+            Duration::ZERO => SILENT_AFTER,
+            left => left,
+        }
+    }
+
+    /// Asks it for a sign of life, which ends its silence; at most twice a second.
+    fn probe(self: &Arc<Self>, longest: Duration) {
+        let (now, last) = (self.now(), self.probed.load(Ordering::Relaxed));
+        let due = last == 0 || now.saturating_sub(last) >= PROBE_INTERVAL.as_millis() as u64;
+        let turn = |last| {
+            self.probed.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if due && turn(last) {
+            let node = Arc::clone(self);
+            drop(tokio::spawn(async move {
+                let ping = Request::One(redis::cmd("PING"));
+                let deadline = Instant::now() + longest;
+                // An answer of any kind is noted on its way.
+                let _ = node.attempt(deadline, &ping, &Manner::default()).await;
+            }));
+        }
+    }
+}
+
+/// A request that a server has not answered yet.
+struct Awaited<'a>(&'a Node);
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let last = self.0.awaited.fetch_sub(1, Ordering::Relaxed) == 1;
+        // Nobody waits for what it would have said: that is no silence.
+        if last && !self.0.is_silent() {
+            self.0.unheard.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_names_a_server() {
+        let told_by = ("seven".to_owned(), 7);
+        let table = [
+            ("MOVED 5 10.0.0.1:6380", Some((("10.0.0.1".to_owned(), 6380), false))),
+            ("ASK 5 host:6380", Some((("host".to_owned(), 6380), true))),
+            ("ASK 5 fe80::1:6380", Some((("fe80::1".to_owned(), 6380), true))),
+            ("MOVED 5 :6380", Some((("seven".to_owned(), 6380), false))),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", None),
+            ("MOVED 5 nowhere", None),
+        ];
+        for (line, expected) in table {
+            let reply = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+            let error = reply.and_then(Value::extract_error).unwrap_err();
+            assert_eq!(redirection(&error, &told_by), expected, "{line}");
+        }
+    }
+}
