@@ -194,18 +194,16 @@ impl Runtime {
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(watch(Arc::clone(&self.broker), Arc::clone(&self.health), probe.clone()));
         tasks.close();
+        // Their loops serve several queues, and none is to wait for another one's server.
+        let prompt = self.broker.prompt();
         let worker = self.settings.as_ref().map(|settings| {
             let queues: Vec<_> = settings.queues.keys().cloned().collect();
-            let scheduler = Scheduler::start(&self.broker, &queues, self.aggregation());
-            let worker = Worker::start(
-                Arc::clone(&self.broker),
-                self.registry.clone(),
-                state,
-                settings.clone(),
-            );
+            let scheduler = Scheduler::start(&prompt, &queues, self.aggregation());
+            let worker =
+                Worker::start(Arc::clone(&prompt), self.registry.clone(), state, settings.clone());
             (worker, scheduler)
         });
-        let periodicals = self.fires.then(|| Periodicals::start(&self.broker, &self.periodic));
+        let periodicals = self.fires.then(|| Periodicals::start(&prompt, &self.periodic));
         *running = Some(Running { worker, periodicals, probe, tasks });
     }
 

@@ -91,7 +91,7 @@ impl Bench {
             Extended::Renewed(lease) => Some(lease),
             Extended::Cancelled(..) => panic!("nobody cancelled it"),
             Extended::Lost => None,
-            Extended::Unknown => panic!("it answered"),
+            Extended::Unknown | Extended::Moving => panic!("it answered"),
         }
     }
 

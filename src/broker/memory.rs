@@ -297,6 +297,10 @@ impl Broker for MemoryBroker {
         Arc::new(self.clone())
     }
 
+    fn prompt(&self) -> Arc<dyn Broker> {
+        self.detached()
+    }
+
     fn describe(&self) -> String {
         "in this process's memory".to_owned()
     }

@@ -176,6 +176,9 @@ pub enum Extended {
     /// The store did not say. The lease goes on being used as it was: whose it is
     /// does not change with its end.
     Unknown,
+    /// The queue moves to another server. Nobody can take the job meanwhile, and
+    /// recovery waits afterwards until its owner has had time to ask again.
+    Moving,
 }
 
 /// What moving due jobs on found.
@@ -320,6 +323,11 @@ pub trait Broker:
     /// The same store through connections of its own, for a thread whose
     /// runtime is not the one that made this.
     fn detached(&self) -> Arc<dyn Broker>;
+
+    /// The same store for loops that serve several queues: where one queue's server
+    /// hangs or its data moves, a call for that queue fails within a moment, so that
+    /// the others do not wait. The outcome may be unknown then.
+    fn prompt(&self) -> Arc<dyn Broker>;
 
     /// What the operator should know at launch, in one line.
     fn describe(&self) -> String;

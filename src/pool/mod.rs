@@ -255,7 +255,8 @@ impl RedisPool {
     /// wait behind other work, or that lives on another runtime.
     pub fn detached(&self) -> RedisPool {
         let backend = self.backend();
-        Self::of(Backend::new(backend.settings().clone(), backend.dialer().clone(), None, true))
+        let other = Backend::new(backend.settings().clone(), backend.dialer().clone(), None, true);
+        Self { haste: self.haste, ..Self::of(other) }
     }
 
     /// A connection of its own for blocking commands, such as `BLMOVE`, that

@@ -167,7 +167,7 @@ impl Periodicals {
 
 /// The loop of every service: tick, wait, and back off while the store is away.
 async fn run<S: Service>(service: S, alarm: Arc<Alarm>, stop: CancellationToken) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     let mut refused = Refusals::default();
     loop {
         // Every operation is atomic: to be dropped half-way does no harm.

@@ -1,7 +1,7 @@
 //! Puts the jobs of vanished workers back in line.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Round, Service};
@@ -19,19 +19,55 @@ const BATCH: usize = 100;
 pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
-    /// The store has failed us: when it is back, the owners of jobs come first,
-    /// who could neither extend nor settle meanwhile.
-    was_away: AtomicBool,
+    /// Queues that could not be looked at, and how many looks are left to their jobs'
+    /// owners, who could neither extend nor settle meanwhile.
+    owners_first: Mutex<HashMap<QueueName, u32>>,
 }
 
 impl Recoverer {
     pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
-        Self { broker, queues, was_away: AtomicBool::new(false) }
+        Self { broker, queues, owners_first: Mutex::default() }
+    }
+
+    fn owners_first(&self) -> MutexGuard<'_, HashMap<QueueName, u32>> {
+        self.owners_first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue could not be looked at. Where it is being moved, its owners count on
+    /// their leases for two looks more.
+    fn was_away(&self, queue: &QueueName, error: &Error) {
+        if error.is_unavailable() {
+            let looks = if error.is_moving() { 2 } else { 1 };
+            self.owners_first()
+                .entry(queue.clone())
+                .and_modify(|left| *left = looks.max(*left))
+                .or_insert(looks);
+        }
+    }
+
+    /// Whether this look is still for the owners. They ask again every second.
+    fn is_for_owners(&self, queue: &QueueName) -> bool {
+        let mut owners_first = self.owners_first();
+        let Some(left) = owners_first.get_mut(queue) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            owners_first.remove(queue);
+        }
+        true
     }
 
     async fn recover(&self, queue: &QueueName) -> Result<(), Error> {
         loop {
-            let lapsed = self.broker.lapsed(queue, BATCH).await?;
+            let lapsed = match self.broker.lapsed(queue, BATCH).await {
+                Ok(lapsed) => lapsed,
+                Err(error) => {
+                    self.was_away(queue, &error);
+                    return Err(error);
+                }
+            };
+            if self.is_for_owners(queue) {
+                return Ok(());
+            }
             let full = lapsed.len() == BATCH;
             let settlements: Vec<_> = lapsed
                 .into_iter()
@@ -88,11 +124,6 @@ impl Service for Recoverer {
     const NAME: &'static str = "recovering lost leases";
 
     async fn tick(&self) -> Result<Duration, Error> {
-        if self.was_away.load(Ordering::Relaxed) {
-            self.broker.ping().await?;
-            self.was_away.store(false, Ordering::Relaxed);
-            return Ok(INTERVAL);
-        }
         let mut round = Round::default();
         for queue in &self.queues {
             round.note(self.recover(queue).await);
@@ -100,9 +131,7 @@ impl Service for Recoverer {
             round.note(self.return_groups(queue).await);
         }
         // Spread, so that many processes do not look at the same instant.
-        let ended = round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2));
-        self.was_away.store(ended.is_err(), Ordering::Relaxed);
-        ended
+        round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2))
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         look: None,
         empty: false,
         paused: Vec::new(),
-        backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
+        backoff: Backoff::new(Duration::from_millis(50), Duration::from_millis(500)),
         refused: Refusals::default(),
         resume: None,
         begun: Begun::default(),

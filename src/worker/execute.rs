@@ -289,6 +289,7 @@ mod tests {
             outbox: Outbox::default(),
             starting: Starting::default(),
             permits: Arc::new(Semaphore::new(1)),
+            unsettled: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             stop,
             interrupt,

@@ -28,6 +28,10 @@ use crate::time::Timestamp;
 /// How long after its end an attempt may go on before it is warned of.
 const STUCK: Duration = Duration::from_secs(5);
 
+/// How long a lease holds beyond an answer that its queue is being moved. Recovery
+/// waits at least as long once the move is over.
+const MOVING_GRACE: Duration = Duration::from_secs(8);
+
 /// A settlement that takes so long that less is left of the lease needs more of it.
 const LEFT_FOR_SETTLING: Duration = Duration::from_secs(LEASE.as_secs() / 2);
 
@@ -327,13 +331,17 @@ impl Hand {
                 changing.lease = renewed.clone();
                 changing.holds_until = asked + LEASE;
             }
+            // Nobody can take the job, nor before its owner has had time to ask again.
+            if extended == Extended::Moving {
+                changing.holds_until = changing.holds_until.max(asked + MOVING_GRACE);
+            }
         }
         match extended {
             // Called out and no wish with the job: Asynq's own tools.
             Extended::Renewed(_) if called => self.end_as(AfterCancel::Retry),
             Extended::Cancelled(_, after) => self.end_as(after),
             Extended::Lost => self.lose(lease),
-            Extended::Renewed(_) | Extended::Unknown => {}
+            Extended::Renewed(_) | Extended::Unknown | Extended::Moving => {}
         }
         self.turn_over.notify_one();
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
-use crate::broker::{Announcement, Broker, host_name};
+use crate::broker::{Announcement, Broker, Extended, host_name};
 
 /// How often a stopping worker looks whether its last job has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -87,11 +87,14 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
             shared.hands.end_overdue();
             who.running = shared.hands.running();
             let extended = extend(shared, broker).await;
-            if extended && let Err(error) = broker.announce(&who).await {
+            if extended != Renewal::None
+                && let Err(error) = broker.announce(&who).await
+            {
                 tracing::debug!("announcing the worker failed: {error:?}");
             }
             // Leases do not wait: a failed extension is tried again soon.
-            next_beat = Instant::now() + if extended { settings.heartbeat } else { AGAIN };
+            let all = extended == Renewal::All;
+            next_beat = Instant::now() + if all { settings.heartbeat } else { AGAIN };
         }
         // A stopping worker is waited for: look often whether the last job ended.
         let pause = if stopping { LOOK } else { next_beat.duration_since(Instant::now()) };
@@ -108,20 +111,30 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
     }
 }
 
-/// Whether it went well.
-async fn extend(shared: &Shared, broker: &dyn Broker) -> bool {
+/// How many of the leases the store said something about.
+#[derive(Clone, Copy, PartialEq)]
+enum Renewal {
+    All,
+    /// One of the servers of a Cluster hangs, or a queue is being moved.
+    Some,
+    None,
+}
+
+async fn extend(shared: &Shared, broker: &dyn Broker) -> Renewal {
     let extension = shared.hands.begin_extending();
     if extension.leases.is_empty() {
-        return true;
+        return Renewal::All;
     }
     match broker.extend(&extension.leases).await {
         Ok(extended) => {
+            let open = |one: &Extended| matches!(one, Extended::Unknown | Extended::Moving);
+            let open = extended.iter().any(open);
             extension.end(extended);
-            true
+            if open { Renewal::Some } else { Renewal::All }
         }
         Err(error) => {
             tracing::debug!("extending leases failed: {error:?}");
-            false
+            Renewal::None
         }
     }
 }

@@ -63,6 +63,8 @@ struct Shared {
     outbox: Outbox,
     starting: Starting,
     permits: Arc<Semaphore>,
+    /// As many again, for jobs that have ended and cannot be settled for now.
+    unsettled: Arc<Semaphore>,
     tasks: TaskTracker,
     /// No more fetching.
     stop: CancellationToken,
@@ -120,6 +122,7 @@ impl Worker {
             outbox: Outbox::default(),
             starting: Starting::default(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
+            unsettled: Arc::new(Semaphore::new(settings.concurrency)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             interrupt: CancellationToken::new(),

@@ -54,13 +54,24 @@ impl Ended {
 impl Settling {
     /// Settles a job by itself whose settlement failed.
     pub(super) async fn again(
-        self,
+        mut self,
         shared: Arc<Shared>,
         delivery: Delivery,
         transition: Transition,
         error: Option<Error>,
     ) {
+        let mut spare = None;
+        if error.as_ref().is_some_and(Error::is_unavailable) {
+            // Its queue may be the only one that is away: the slot is for the others. Not
+            // for ever more of them, should settling alone fail.
+            spare = Arc::clone(&shared.unsettled).try_acquire_owned().ok();
+            if spare.is_some() {
+                self.permit = None;
+                shared.outbox.call();
+            }
+        }
         self.keep_trying(&shared, delivery, transition, error).await;
+        drop(spare);
         shared.outbox.call();
     }
 

@@ -193,7 +193,7 @@ impl Bench {
             Extended::Renewed(lease) => Some(lease),
             Extended::Cancelled(..) => panic!("nobody cancelled it"),
             Extended::Lost => None,
-            Extended::Unknown => panic!("the store answered"),
+            Extended::Unknown | Extended::Moving => panic!("the store answered"),
         }
     }
 

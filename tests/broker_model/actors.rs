@@ -336,7 +336,7 @@ impl Actors {
             let end = |one: &Extended| match one {
                 Extended::Renewed(lease) => Some((lease.ends, None)),
                 Extended::Cancelled(lease, after) => Some((lease.ends, Some(*after))),
-                Extended::Lost | Extended::Unknown => None,
+                Extended::Lost | Extended::Unknown | Extended::Moving => None,
             };
             extended.iter().map(end).collect()
         };

@@ -1,8 +1,8 @@
 //! Group commit: enqueues that come while others are under way leave together, in
 //! one script. Nobody waits for company: who comes alone is sent at once.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -11,14 +11,35 @@ use super::storing::Storing;
 use super::{BATCH, BATCH_BYTES, RedisBroker};
 use crate::broker::Enqueued;
 use crate::error::Error;
+use crate::job::QueueName;
 
 /// Scripts under way at a time: while the server runs one, the next one is on its
 /// way.
 const FLIGHTS: usize = 2;
 
-/// Single enqueues of this process on their way to the store.
+/// Single enqueues of this process on their way to the store: all in one line, or on a
+/// Cluster in one for each queue, whose servers answer each in its own time.
 #[derive(Default)]
-pub(super) struct Line(Mutex<Waiting>);
+pub(super) struct Lines {
+    all: Arc<Line>,
+    by_queue: Mutex<HashMap<QueueName, Arc<Line>>>,
+}
+
+impl Lines {
+    fn of(&self, queue: &QueueName, one_place: bool) -> Arc<Line> {
+        if one_place {
+            return Arc::clone(&self.all);
+        }
+        let mut lines = self.by_queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(queue) {
+            return Arc::clone(line);
+        }
+        Arc::clone(lines.entry(queue.clone()).or_default())
+    }
+}
+
+#[derive(Default)]
+struct Line(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
@@ -102,9 +123,10 @@ impl RedisBroker {
     /// Stores one job, together with others that wait. As every request it ends
     /// within the pool's limit, however long those before it take.
     pub(super) async fn commit(&self, job: Storing) -> Result<Enqueued, Error> {
-        let (ticket, answer) = match self.line.join(job) {
+        let line = self.lines.of(job.queue(), !self.pool.is_cluster());
+        let (ticket, answer) = match line.join(job) {
             Joined::First(job) => {
-                let _flight = Flight(self);
+                let _flight = Flight { broker: self, line: &line };
                 let mut stored = self.store_batch(&[&job]).await?;
                 return Ok(stored.pop().expect("one answer for each job"));
             }
@@ -114,7 +136,7 @@ impl RedisBroker {
             Ok(Ok(stored)) => stored,
             // The runtime of the flight has ended.
             Ok(Err(_)) => Err(Error::outcome_unknown("the store's answer was lost")),
-            Err(_) if self.line.leave(ticket) => {
+            Err(_) if line.leave(ticket) => {
                 Err(Error::unavailable("not sent: the store did not answer to the jobs before"))
             }
             Err(_) => Err(Error::outcome_unknown("the store did not answer in time")),
@@ -122,11 +144,11 @@ impl RedisBroker {
     }
 
     /// Sends what waits until nothing does.
-    async fn fly(self) {
-        let flight = Flight(&self);
+    async fn fly(self, line: Arc<Line>) {
+        let flight = Flight { broker: &self, line: &line };
         let one_place = !self.pool.is_cluster();
         loop {
-            let batch = self.line.next(one_place);
+            let batch = line.next(one_place);
             if batch.is_empty() {
                 break;
             }
@@ -160,18 +182,21 @@ impl RedisBroker {
 }
 
 /// A script under way. When it has landed, another one takes off if any job waits.
-struct Flight<'a>(&'a RedisBroker);
+struct Flight<'a> {
+    broker: &'a RedisBroker,
+    line: &'a Arc<Line>,
+}
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.0.line.locked();
+        let mut waiting = self.line.locked();
         if waiting.jobs.is_empty() {
             waiting.flights -= 1;
             return;
         }
         match Handle::try_current() {
             // The place among the flights goes over to it.
-            Ok(runtime) => drop(runtime.spawn(self.0.clone().fly())),
+            Ok(runtime) => drop(runtime.spawn(self.broker.clone().fly(Arc::clone(self.line)))),
             Err(_) => {
                 waiting.flights -= 1;
                 waiting.jobs.clear();

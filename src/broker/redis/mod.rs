@@ -51,7 +51,7 @@ use crate::job::{NewJob, QueueName, Transition};
 use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
 use crate::time::{Clock, Timestamp};
 use clock::StoreClock;
-use commit::Line;
+use commit::Lines;
 use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
@@ -91,6 +91,10 @@ const POLL: Duration = Duration::from_millis(250);
 /// How often a queue's name is written again, in case it was removed.
 const REMEMBER_QUEUE: Duration = Duration::from_secs(60);
 
+/// How long a job waits on a Cluster for its queue's name to be written, which another
+/// server may keep.
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// The longest lock, delay and retention: a century, which every date can hold.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
@@ -105,7 +109,7 @@ pub struct RedisBroker {
     /// Jobs are being made pending by this process.
     arrived: Arc<Notify>,
     /// Single enqueues that wait for each other's answers.
-    line: Arc<Line>,
+    lines: Arc<Lines>,
     /// Takings of jobs that were sent and not answered.
     untaken: Arc<Untaken>,
     /// Queues whose jobs could not be taken.
@@ -129,7 +133,7 @@ impl RedisBroker {
             wake: Arc::default(),
             published: Arc::default(),
             arrived: Arc::default(),
-            line: Arc::default(),
+            lines: Arc::default(),
             untaken: Arc::default(),
             failing: Arc::default(),
             settling: Arc::default(),
@@ -207,17 +211,40 @@ impl RedisBroker {
         if new.is_empty() {
             return;
         }
-        let names = new.iter().map(|queue| queue.as_str());
+        let new: Vec<QueueName> = new.into_iter().cloned().collect();
+        if !self.pool.is_cluster() {
+            return self.publish_names(&new).await;
+        }
+        // Their names are on one server, which may hang while the queue's own serves.
+        let is_renewal = {
+            let (mut published, now) = (locked(&self.published), Instant::now());
+            let is_renewal = new.iter().all(|queue| published.contains_key(queue));
+            published.extend(new.iter().map(|queue| (queue.clone(), now)));
+            is_renewal
+        };
+        let broker = self.clone();
+        let publishing = tokio::spawn(async move { broker.publish_names(&new).await });
+        if !is_renewal && tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await.is_err() {
+            tracing::debug!("making a queue known takes long");
+        }
+    }
+
+    async fn publish_names(&self, queues: &[QueueName]) {
+        let names = queues.iter().map(QueueName::as_str);
         let args: Vec<_> = iter::once(keys::QUEUES).chain(names).map(Vec::from).collect();
-        match self.command(Repeat::Safe, "SADD", &args).await {
+        let error = match self.command(Repeat::Safe, "SADD", &args).await {
             Ok(_) => {
                 let now = Instant::now();
-                locked(&self.published).extend(new.into_iter().map(|queue| (queue.clone(), now)));
+                locked(&self.published).extend(queues.iter().map(|queue| (queue.clone(), now)));
+                return;
             }
-            Err(error) if error.is_unavailable() => {
-                tracing::debug!(queues = ?new, ?error, "could not make queues known");
-            }
-            Err(error) => tracing::warn!(queues = ?new, ?error, "could not make queues known"),
+            Err(error) => error,
+        };
+        queues.iter().for_each(|queue| self.unpublish(queue));
+        if error.is_unavailable() {
+            tracing::debug!(?queues, ?error, "could not make queues known");
+        } else {
+            tracing::warn!(?queues, ?error, "could not make queues known");
         }
     }
 }
@@ -327,6 +354,10 @@ impl Broker for RedisBroker {
                         for (&at, one) in places.iter().zip(some) {
                             outcomes[at] = one;
                         }
+                    }
+                    Err(error) if error.is_moving() => {
+                        any = true;
+                        places.iter().for_each(|&at| outcomes[at] = Extended::Moving);
                     }
                     Err(error) => {
                         tracing::debug!(%queue, ?error, "could not extend leases");
@@ -466,6 +497,10 @@ impl Broker for RedisBroker {
             archive: Arc::clone(&self.archive),
             ..Self::new(self.pool.detached(), Clock::system())
         })
+    }
+
+    fn prompt(&self) -> Arc<dyn Broker> {
+        Arc::new(Self { pool: Arc::new(self.pool.prompt()), ..self.clone() })
     }
 
     fn describe(&self) -> String {
