@@ -228,9 +228,12 @@ impl Broker for MemoryBroker {
     }
 
     fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
-        Box::pin(
-            async move { Ok(self.look(queue, |q, now| q.lapsed(limit, now)).unwrap_or_default()) },
-        )
+        Box::pin(async move {
+            if self.look(queue, |_, _| ()).is_none() {
+                return Ok(Vec::new());
+            }
+            Ok(self.act(queue, |q, now| q.lapsed(limit, now)))
+        })
     }
 
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {

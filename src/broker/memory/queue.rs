@@ -335,7 +335,8 @@ impl Queue {
         Forwarded { moved, next, ready: self.available() > 0 }
     }
 
-    pub(super) fn lapsed(&self, limit: usize, now: Timestamp) -> Vec<Delivery> {
+    pub(super) fn lapsed(&mut self, limit: usize, now: Timestamp) -> Vec<Delivery> {
+        self.shorten_leases(now);
         let ended = self.leases.range(..=now.as_micros()).take(limit);
         ended.filter_map(|(_, id)| Some(self.jobs.get(id)?.delivery(None))).collect()
     }
@@ -380,11 +381,26 @@ impl Queue {
         })
     }
 
+    /// Ends leases within [`LEASE`] from now that end more than twice that later: this
+    /// host's clock was set back.
+    fn shorten_leases(&mut self, now: Timestamp) {
+        let far = (now + LEASE * 2).as_micros();
+        while let Some((ends, _)) = self.leases.last_key_value().filter(|(ends, _)| **ends > far) {
+            let (ends, new) = (*ends, self.next_end(now));
+            let Some(id) = self.leases.remove(&ends) else { return };
+            if let Some(stored) = self.jobs.get_mut(&id) {
+                stored.held.1 = new;
+            }
+            self.leases.insert(new, id);
+        }
+    }
+
     /// The end of a lease that begins now, moved on until no other has it. Never
     /// a whole second: those are Asynq's own leases.
     fn next_end(&self, now: Timestamp) -> i64 {
         let mut ends = (now + LEASE).as_micros();
-        if let Some((last, _)) = self.leases.last_key_value() {
+        // Beyond that, they are from before the clock was set back.
+        if let Some((last, _)) = self.leases.range(..=(now + LEASE * 2).as_micros()).next_back() {
             ends = ends.max(last.saturating_add(1));
         }
         if ends % 1_000_000 == 0 {

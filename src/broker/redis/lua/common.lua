@@ -33,9 +33,11 @@ local function seconds(micros)
   return string.format('%d.%06d', math.floor(micros / SECOND), micros % SECOND)
 end
 
--- A score in seconds as microseconds; the inverse of seconds().
+-- A score in seconds as microseconds; the inverse of seconds(). Infinite scores become
+-- the largest ones, because no integer holds them.
 local function micros(score)
-  return math.floor(tonumber(score) * SECOND + 0.5)
+  local exact = math.floor(tonumber(score) * SECOND + 0.5)
+  return math.max(-LATEST * SECOND, math.min(exact, LATEST * SECOND))
 end
 
 -- The whole second a due time is shown as: never earlier than it is.
@@ -69,10 +71,18 @@ local function fractional(ends)
   return ends
 end
 
+-- Whether a lease's score is a Go worker's: a whole second that a host's clock may show.
+-- Go's hosts may be wrong by minutes; what is further ahead, or before 1970, is damage,
+-- which says nothing about who has the job.
+local AHEAD = 3600 * SECOND
+local function of_go(score)
+  local ends = micros(score)
+  return ends % SECOND == 0 and ends > 0 and ends < now + AHEAD
+end
+
 -- Whether the caller may end, extend or write to this job, whose state and
 -- x_owner these are. An owner is known by the number it took the job under,
--- whatever its lease's score is by now; a whole second there means that a Go
--- worker has the job. Without a number, as for who found the lease run out, it has
+-- whatever its lease's score is by now, unless that is a Go worker's. Without a number, as for who found the lease run out, it has
 -- to be that very lease. A lease entry can get lost; the work should not. The
 -- lease's score may be given, false where there is none.
 local function held(id, owner, ends, state, x_owner, score)
@@ -80,7 +90,7 @@ local function held(id, owner, ends, state, x_owner, score)
   if score == nil then score = redis.call('ZSCORE', Q .. 'lease', id) end
   if owner == '' then return score and micros(score) == ends end
   if x_owner ~= owner then return false end
-  if score then return micros(score) % SECOND ~= 0 end
+  if score then return not of_go(score) end
   return redis.call('LPOS', Q .. 'active', id) ~= false
 end
 

@@ -33,6 +33,7 @@ if #extended == 0 then return answer end
 
 before_growth()
 for _, lease in ipairs(extended) do
-  redis.call('ZADD', LEASES, 'GT', seconds(lease[2]), lease[1])
+  -- Also an earlier end counts: this server's clock may have been set back.
+  redis.call('ZADD', LEASES, seconds(lease[2]), lease[1])
 end
 return answer

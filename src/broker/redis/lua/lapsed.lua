@@ -13,6 +13,8 @@
 --   A whole second is a Go worker's, by its host's clock: out 30 s later;
 -- * lease entries of jobs that are not active, and ids without message, are
 --   removed instead of being tried for ever;
+-- * a score below 0 is over. One far ahead (infinite, or the server's clock was set back
+--   since, or it is in milliseconds) becomes that of an active job without a lease;
 -- * an active job without lease gets one: without it no server would ever recover
 --   the job. Where it is ours, one of 30 s, which its owner may still extend; else
 --   one that ends now, by Go's margin.
@@ -56,7 +58,7 @@ end
 
 -- Whoever wrote these, they are over.
 local margin = seconds(now - LEASE)
-local all = redis.call('ZRANGEBYSCORE', LEASES, 0, margin, 'WITHSCORES', 'LIMIT', 0, limit)
+local all = redis.call('ZRANGEBYSCORE', LEASES, '-inf', margin, 'WITHSCORES', 'LIMIT', 0, limit)
 for at = 1, #all, 2 do look(all[at], all[at + 1]) end
 -- Between the margin and now, only ours are.
 for page = 0, MOST_PAGES - 1 do
@@ -67,6 +69,25 @@ for page = 0, MOST_PAGES - 1 do
     if found < limit and tonumber(some[at + 1]) % 1 ~= 0 then look(some[at], some[at + 1]) end
   end
   if #some < 2 * PAGE then break end
+end
+
+-- Ours end within 30 s, so 60 s from now none should; Go's are by their host's clock.
+local far, far_ahead = now + 2 * LEASE, {}
+local latest = redis.call('ZREVRANGEBYSCORE', LEASES, '+inf', '(' .. seconds(far), 'WITHSCORES',
+  'LIMIT', 0, MOST_MENDED)
+for at = 1, #latest, 2 do
+  local id = latest[at]
+  if not of_go(latest[at + 1]) then
+    local task = task_of(id)
+    if not task[1] then
+      broken[#broken + 1] = id
+      dropped[id] = true
+    elseif task[2] ~= 'active' then
+      ghosts[#ghosts + 1] = id
+    else
+      far_ahead[#far_ahead + 1] = {id, task[5]}
+    end
+  end
 end
 
 -- Whether the container its state names holds the job: then its place in active
@@ -121,15 +142,20 @@ for _, id in ipairs(broken) do
   if not foreign[id] then redis.call('DEL', T .. id) end
 end
 for _, id in ipairs(ghosts) do redis.call('ZREM', LEASES, id) end
-if next_place == nil then return answer end
+if next_place == nil and #far_ahead == 0 then return answer end
 before_growth()
+-- A new lease, which its owner may still extend.
+local function lease(id, ours)
+  redis.call('ZADD', LEASES, ours and seconds(fractional(now + LEASE)) or whole(now_s), id)
+end
+for _, one in ipairs(far_ahead) do lease(one[1], one[2]) end
+if next_place == nil then return answer end
 -- One walk for all of them: no id is empty.
 for _, place in ipairs(places) do redis.call('LSET', ACTIVE, -place, '') end
 if #places > 0 then redis.call('LREM', ACTIVE, -#places, '') end
 for _, orphan in ipairs(orphans) do
-  local id, ours = orphan[1], orphan[2]
-  redis.call('ZADD', LEASES, ours and seconds(fractional(now + LEASE)) or whole(now_s), id)
-  redis.call('HSET', T .. id, 'state', 'active')
+  lease(orphan[1], orphan[2])
+  redis.call('HSET', T .. orphan[1], 'state', 'active')
 end
 if next_place then
   redis.call('SET', SWEPT, whole(next_place), 'EX', 600)

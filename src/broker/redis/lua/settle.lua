@@ -98,7 +98,7 @@ local function read_done(plan, at, number, otherwise, answer)
     local ours = found[1] == 'active' and found[2] == ARGV[at + number + nth - 1] and not seen[id]
     if ours then
       if score then
-        ours = string.find(score, '.', 1, true)
+        ours = not of_go(score)
       else
         ours = redis.call('LPOS', Q .. 'active', id)
       end

@@ -70,7 +70,10 @@ for nth = 1, #KEYS do
             local score, found = call('ZSCORE', leases, id), call('HMGET', task, 'state', 'x_owner')
             mine = found[2] == ARGV[at + 1]
             if score then
-              mine = mine and floor(score * SECOND + 0.5) % SECOND ~= 0
+              -- As of_go() in common.lua.
+              local ends = floor(score * SECOND + 0.5)
+              local of_go = ends % SECOND == 0 and ends > 0 and ends < now + 3600 * SECOND
+              mine = mine and not of_go
             else
               mine = mine and found[1] == 'active' and call('LPOS', active, id)
             end
