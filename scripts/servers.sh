@@ -9,8 +9,9 @@
 #        scripts/servers.sh run NAME COMMAND…   the command, with that server for tests
 #
 # A name is a folder below target/servers/, such as redis-6.2; by default all of
-# them, in the gate one of each minor version. A server that cannot be had is a failure. Needs python3 with venv, and for
-# those of Debian's next release apt-get and dpkg; nothing is installed.
+# them, in the gate one of each minor version. A server that cannot be had is a
+# failure. Needs python3 with venv, and for those of Debian's next release apt-get
+# and dpkg; nothing is installed.
 #
 # The last line of `test` and `gate` is `servers: P of T passed`, and the exit
 # status is 0 when all passed.
@@ -177,7 +178,7 @@ case $command in
     exec "$@"
     ;;
   *)
-    sed -n '3,17s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,18s/^# \{0,1\}//p' "$0" >&2
     exit 1
     ;;
 esac

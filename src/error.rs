@@ -30,6 +30,7 @@ enum Kind {
     Moving,
     OutcomeUnknown,
     Refused,
+    Damaged,
     Duplicate,
     IdConflict,
     IdempotencyMismatch,
@@ -61,9 +62,14 @@ impl Error {
         Self::new(Kind::OutcomeUnknown, message)
     }
 
-    /// The store answered and refused: full, not permitted, damaged.
+    /// The store answered and refused: full, not permitted.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
+    }
+
+    /// What is stored is not what it should be: of another type, or unreadable.
+    pub(crate) fn damaged(message: impl Into<String>) -> Self {
+        Self::new(Kind::Damaged, message)
     }
 
     pub(crate) fn duplicate(message: impl Into<String>) -> Self {
@@ -131,9 +137,16 @@ impl Error {
     }
 
     /// The store answered and refused: it is full, it does not permit the
-    /// operation, or its data has an unexpected type.
+    /// operation, or its data is damaged. Includes [`Error::is_damaged`].
     pub fn is_refused(&self) -> bool {
-        self.kind == Kind::Refused
+        matches!(self.kind, Kind::Refused | Kind::Damaged)
+    }
+
+    /// What is stored is not what it should be: a key of another type, or a job whose
+    /// message or state cannot be read. [`Inspector::doctor`](crate::Inspector::doctor)
+    /// says which.
+    pub fn is_damaged(&self) -> bool {
+        self.kind == Kind::Damaged
     }
 
     /// A job with the same unique lock is waiting or running.

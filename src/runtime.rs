@@ -1,5 +1,7 @@
 //! One queue at work in one process: start and drain, without any web server.
 
+mod store_check;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use crate::registry::{Registry, State};
 use crate::scheduler::{Aggregation, Cron, PeriodicJobs, Periodicals, Scheduler};
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
+use store_check::StoreCheck;
 
 /// How long after its last answer the store still counts as ready.
 const READY: Duration = Duration::from_secs(3);
@@ -25,6 +28,9 @@ const FIRST: Duration = Duration::from_millis(200);
 
 /// How often the store is asked whether it serves.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How often the store is asked whether it keeps jobs, in probes.
+const PROBES_PER_LOOK: u32 = 5;
 
 /// The parts of a running queue. All operations may be repeated.
 pub(crate) struct Runtime {
@@ -43,6 +49,7 @@ pub(crate) struct Runtime {
     state: Mutex<Option<Arc<State>>>,
     draining: tokio::sync::Mutex<()>,
     health: Arc<Health>,
+    check: Arc<StoreCheck>,
     /// A test runs the jobs.
     by_hand: Option<Arc<ByHand>>,
 }
@@ -112,6 +119,7 @@ impl Runtime {
             state: Mutex::new(None),
             draining: tokio::sync::Mutex::new(()),
             health: Arc::new(Health { began: Instant::now(), last_answer: AtomicU64::new(0) }),
+            check: Arc::default(),
             by_hand: None,
         }
     }
@@ -135,6 +143,21 @@ impl Runtime {
     pub(crate) fn firing(mut self, fires: bool) -> Self {
         self.fires = fires;
         self
+    }
+
+    /// Lets the store evict jobs when its memory is full.
+    pub(crate) fn allowing_eviction(mut self, allow: bool) -> Self {
+        self.check = Arc::new(StoreCheck::new(allow));
+        self
+    }
+
+    /// Looks at the store before anything runs, on connections that end with it. An error
+    /// stops the launch; a store that cannot be reached is none.
+    pub(crate) async fn check_store(&self) -> Result<(), Error> {
+        if self.by_hand.is_some() {
+            return Ok(());
+        }
+        self.check.at_launch(&*self.broker.detached()).await
     }
 
     fn aggregation(&self) -> Option<Aggregation> {
@@ -192,7 +215,8 @@ impl Runtime {
             return;
         }
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(watch(Arc::clone(&self.broker), Arc::clone(&self.health), probe.clone()));
+        let (broker, health) = (Arc::clone(&self.broker), Arc::clone(&self.health));
+        tasks.spawn(watch(broker, health, Arc::clone(&self.check), probe.clone()));
         tasks.close();
         // Their loops serve several queues, and none is to wait for another one's server.
         let prompt = self.broker.prompt();
@@ -226,9 +250,18 @@ impl Runtime {
         }
     }
 
-    /// Whether the store has answered within the last 3 s. Asks it where nothing
-    /// has asked yet.
+    /// Whether the store has answered within the last 3 s and keeps jobs. Asks it where
+    /// nothing has asked yet.
     pub(crate) async fn ready(&self) -> bool {
+        self.answers().await && self.objection().is_none()
+    }
+
+    /// Why the process is not ready although the store answers, safe to show.
+    pub(crate) fn objection(&self) -> Option<String> {
+        self.check.objection()
+    }
+
+    async fn answers(&self) -> bool {
         // Nobody asks again and again then, and the store is in this process.
         if self.by_hand.is_some() || self.health.is_fresh() {
             return true;
@@ -318,7 +351,12 @@ impl Health {
     }
 }
 
-async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, stop: CancellationToken) {
+async fn watch(
+    broker: Arc<dyn Broker>,
+    health: Arc<Health>,
+    check: Arc<StoreCheck>,
+    stop: CancellationToken,
+) {
     let look = async {
         if let Err(error) = health.probe(&*broker).await {
             let store = broker.describe();
@@ -331,10 +369,17 @@ async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, stop: CancellationT
                 tracing::warn!("{store} refuses to serve: {error}. No job is taken until it does");
             }
         }
+        // A server that has come, or taken another's place, is looked at first of all.
+        let mut until_look = 0;
         loop {
+            if until_look == 0 && health.is_fresh() {
+                check.look(&*broker).await;
+                until_look = PROBES_PER_LOOK;
+            }
             tokio::time::sleep(PROBE).await;
             // The pool logs losses and reconnections, once each.
-            let _ = health.probe(&*broker).await;
+            let answered = health.probe(&*broker).await.is_ok();
+            until_look = if answered { until_look.saturating_sub(1) } else { 0 };
         }
     };
     tokio::select! {

@@ -64,6 +64,9 @@ pub enum FindingKind {
     /// The store may throw jobs away when it is full. Set `maxmemory-policy` to
     /// `noeviction`.
     EvictionPolicy,
+    /// The store may throw unique locks and idempotency keys away when it is full. Set
+    /// `maxmemory-policy` to `noeviction`.
+    LockEviction,
     /// The store forgets all jobs when it restarts. Switch on the append-only
     /// file.
     NoPersistence,

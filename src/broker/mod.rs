@@ -13,6 +13,7 @@ mod minutes;
 mod option_text;
 mod page;
 pub mod redis;
+mod suitability;
 mod view;
 
 pub use actions::{
@@ -31,6 +32,7 @@ pub use minutes::MinuteStats;
 pub(crate) use minutes::{Level, Levels};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, Page};
+pub(crate) use suitability::{Eviction, Support};
 pub(crate) use view::FAILURES_KEPT;
 pub use view::{
     AggregationSet, BrokenJob, ClusterPlace, DayStats, Defect, GroupInfo, GroupPage, JobFailure,

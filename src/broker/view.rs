@@ -489,7 +489,9 @@ pub struct StoreInfo {
 pub struct StoreNode {
     /// Its address in a Cluster.
     pub address: Option<String>,
-    /// The version of Redis.
+    /// Which program it is: `Redis`, `Valkey`, …
+    pub server: Option<String>,
+    /// That program's version.
     pub version: Option<String>,
     /// `master` or `slave`.
     pub role: Option<String>,
@@ -499,7 +501,8 @@ pub struct StoreNode {
     pub used_memory: Option<u64>,
     /// Most bytes it may use; 0 is no limit.
     pub max_memory: Option<u64>,
-    /// What it does when memory is full; anything but `noeviction` loses jobs.
+    /// What it does when memory is full: `noeviction` keeps everything, `volatile-…` loses
+    /// unique locks and idempotency keys, `allkeys-…` loses jobs.
     pub eviction_policy: Option<String>,
     /// Connected clients.
     pub clients: Option<u64>,

@@ -21,6 +21,7 @@ pub(super) const KEYS: &[&str] = &[
     "base",
     "store",
     "allow_memory_in_release",
+    "allow_eviction",
     "worker",
     "concurrency",
     "queues",
@@ -74,6 +75,10 @@ pub struct JobQueueConfig {
     /// Whether [`Store::Memory`] may serve Rocket's release profile. Default
     /// `false`: jobs in memory are lost with the process.
     pub allow_memory_in_release: bool,
+    /// Whether a Redis may keep jobs that throws them away when its memory is full
+    /// (`maxmemory` with an `allkeys-…` policy). Default `false`: the launch stops at such
+    /// a server, because acknowledged jobs would vanish.
+    pub allow_eviction: bool,
     /// Whether this process also runs jobs. Default `true`; `false` for one that
     /// only enqueues.
     pub worker: bool,
@@ -147,6 +152,7 @@ impl Default for JobQueueConfig {
             base: "/api/dm-jobqueue".to_owned(),
             store: Store::Redis,
             allow_memory_in_release: false,
+            allow_eviction: false,
             worker: true,
             concurrency: 10,
             queues: BTreeMap::from([(QueueName::stored("default"), 10)]),
@@ -194,6 +200,7 @@ impl JobQueueConfig {
             base: table.get("base").map_or(Ok(default.base), base)?,
             store,
             allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
+            allow_eviction: table.bool("allow_eviction", false)?,
             worker: table.bool("worker", true)?,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
             queues: queues(table)?.unwrap_or(default.queues),

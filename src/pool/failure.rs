@@ -21,6 +21,7 @@ pub(super) enum Meaning {
 
 const CREDENTIALS: &str = "not permitted by the storage (credentials)";
 const REFUSED: &str = "storage refused the operation";
+const WRONG_TYPE: &str = "stored data has an unexpected type";
 
 /// Reads an error that came back for a command that was sent.
 pub(super) fn meaning(error: &RedisError) -> Meaning {
@@ -44,7 +45,7 @@ pub(super) fn meaning(error: &RedisError) -> Meaning {
         "MISCONF" => Meaning::Refused("storage cannot be written"),
         "NOAUTH" | "WRONGPASS" => Meaning::Refused(CREDENTIALS),
         "NOPERM" | "DENIED" => Meaning::Refused("not permitted by the storage"),
-        "WRONGTYPE" => Meaning::Refused("stored data has an unexpected type"),
+        "WRONGTYPE" => Meaning::Refused(WRONG_TYPE),
         _ => Meaning::Refused(REFUSED),
     }
 }
@@ -128,6 +129,7 @@ pub(super) fn told(meaning: Meaning, error: &RedisError) -> Error {
         Meaning::Away => Error::unavailable("Redis is not connected"),
         Meaning::Moving => Error::moving(),
         Meaning::Unknown => Error::outcome_unknown("Redis did not answer in time"),
+        Meaning::Refused(WRONG_TYPE) => Error::damaged(WRONG_TYPE),
         Meaning::Refused(words) => Error::refused(words),
     }
     .caused_by(error.clone())

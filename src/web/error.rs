@@ -15,6 +15,9 @@ use crate::error::Error;
 /// The words of a 503, whatever made the store unavailable.
 pub(crate) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
 
+/// What to do about damaged data.
+const ASK_THE_DOCTOR: &str = "the doctor (GET /doctor) names the damaged keys and jobs";
+
 /// Within how many seconds everything works again once Redis is back.
 const RETRY_AFTER_SECONDS: &str = "3";
 
@@ -94,6 +97,15 @@ impl ProblemDetails {
         } else {
             Self::new(Status::InternalServerError, format!("{action}: {error}"))
         }
+    }
+
+    /// As [`ProblemDetails::of`] for somebody who looks at the queue or acts on it: damaged
+    /// data is a state of what they named, not a failure of this process.
+    pub(crate) fn of_stored(error: &Error, action: &str) -> Self {
+        if error.is_damaged() {
+            return Self::new(Status::Conflict, format!("{error}; {ASK_THE_DOCTOR}"));
+        }
+        Self::of(error, action)
     }
 
     /// The same problem with a member of its own.

@@ -302,7 +302,12 @@ impl Fairing for JobQueueFairing {
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
         let parts = self.take();
-        match ignite(parts, &rocket) {
+        let ready = async {
+            let ready = ignite(parts, &rocket)?;
+            ready.queue.runtime().check_store().await?;
+            Ok::<_, Error>(ready)
+        };
+        match ready.await {
             Ok(ready) => Ok(ready.attach_to(rocket)),
             Err(error) => {
                 log::to_stderr_unless_taken();
@@ -413,7 +418,8 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         ..worker_settings(&config.jobqueue)
     });
     let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
-        .firing(config.jobqueue.fire_periodic);
+        .firing(config.jobqueue.fire_periodic)
+        .allowing_eviction(config.jobqueue.allow_eviction);
     if let Some(function) = parts.aggregate {
         let limits = GroupLimits {
             grace: config.jobqueue.group_grace,

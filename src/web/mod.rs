@@ -171,7 +171,8 @@ impl JobQueue {
         self.inner.runtime.client().in_trace(self.trace.clone())
     }
 
-    /// Whether the store has answered within the last 3 s.
+    /// Whether the store has answered within the last 3 s, and keeps jobs: one that may evict
+    /// them, as it was set to while this process ran, makes it unready.
     pub async fn ready(&self) -> bool {
         self.inner.runtime.ready().await
     }

@@ -293,7 +293,10 @@ const REFUSED: [(u16, &str); 11] = [
     (401, "The application's guard wants to know who asks"),
     (403, "The application's guard does not let it pass, or the change comes from another site"),
     (404, "There is no such queue, job, entry or job type"),
-    (409, "The job's state does not permit it, or a job is there already"),
+    (
+        409,
+        "The job's state does not permit it, a job is there already, or what is stored cannot be read",
+    ),
     (413, "The body is larger than Rocket's `json` limit (1 MiB)"),
     (415, "The content type is not JSON"),
     (422, "Something about the request is wrong: `detail` and `errors` say what"),

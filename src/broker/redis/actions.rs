@@ -67,7 +67,7 @@ impl Actions for RedisBroker {
                     _ => return Err(reply::unexpected()),
                 };
                 let mut job = wire::decode(queue, id, &old).ok_or_else(|| {
-                    Error::refused(format!("job \"{id}\": its message is unreadable"))
+                    Error::damaged(format!("job \"{id}\": its message is unreadable"))
                 })?;
                 job.payload = Some(payload.to_vec());
                 let new = wire::encode(&job);
@@ -169,7 +169,12 @@ impl Actions for RedisBroker {
                 self.ask(&SCRIPTS.removed, queue, Repeat::Safe, |_, call| call).await?.int()?;
             if gone == 1 {
                 let member: Vec<Vec<u8>> = vec![keys::QUEUES.into(), queue.as_str().into()];
-                self.command(Repeat::Safe, "SREM", &member).await?;
+                let removed = self.command(Repeat::Safe, "SREM", &member).await;
+                if let Err(error) = removed
+                    && !error.is_damaged()
+                {
+                    return Err(error);
+                }
                 self.unpublish(queue);
             }
             Ok(Removal::Gone)
@@ -246,7 +251,7 @@ impl RedisBroker {
         let (due, pending) = (reply.int()?, reply.int()?);
         let state = || {
             JobState::parse(&word)
-                .ok_or_else(|| Error::refused(format!("job \"{id}\": its state is unreadable")))
+                .ok_or_else(|| Error::damaged(format!("job \"{id}\": its state is unreadable")))
         };
         Ok(match code {
             1 => {
@@ -298,8 +303,7 @@ impl RedisBroker {
     }
 
     async fn must_exist(&self, queue: &QueueName) -> Result<(), Error> {
-        let member: Vec<Vec<u8>> = vec![keys::QUEUES.into(), queue.as_str().into()];
-        if self.command(Repeat::Safe, "SISMEMBER", &member).await? == Value::Int(1) {
+        if self.is_known(queue).await? {
             return Ok(());
         }
         Err(Error::not_found(format!("queue \"{queue}\" does not exist")))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ::redis::Value;
+use futures_util::future::join_all;
 
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply, wire};
@@ -55,19 +56,31 @@ impl Doctor for RedisBroker {
             let mut note = |kind, place: &str, sample: String| {
                 found.add(Finding::new(kind, None, place, sample, Fate::Reported));
             };
-            let info = self.info().await?;
-            let field = |name: &str| {
-                info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
-            };
-            if let Some(version) = field("redis_version").filter(|version| is_old(version)) {
-                note(FindingKind::OldServer, "redis_version", version.to_owned());
+            let mut unlogged = false;
+            for info in self.infos().await? {
+                let field = |name: &str| {
+                    info.lines()
+                        .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+                };
+                if let Some(version) = field("redis_version").filter(|version| is_old(version)) {
+                    note(FindingKind::OldServer, "redis_version", version.to_owned());
+                }
+                match field("maxmemory_policy") {
+                    Some(policy) if policy.starts_with("volatile-") => {
+                        note(FindingKind::LockEviction, "maxmemory_policy", policy.to_owned());
+                    }
+                    Some(policy) if policy != "noeviction" => {
+                        note(FindingKind::EvictionPolicy, "maxmemory_policy", policy.to_owned());
+                    }
+                    _ => {}
+                }
+                unlogged |= field("aof_enabled") == Some("0");
             }
-            if let Some(policy) = field("maxmemory_policy").filter(|policy| *policy != "noeviction")
-            {
-                note(FindingKind::EvictionPolicy, "maxmemory_policy", policy.to_owned());
-            }
-            if field("aof_enabled") == Some("0") && !self.takes_snapshots().await {
+            if unlogged && !self.takes_snapshots().await {
                 note(FindingKind::NoPersistence, "appendonly", "no".to_owned());
+            }
+            for (key, found) in self.damaged_registries().await? {
+                note(FindingKind::WrongType, key, found);
             }
             for queue in self.queues().await? {
                 if QueueName::new(queue.as_str()).is_err() {
@@ -184,24 +197,48 @@ impl Doctor for RedisBroker {
 }
 
 impl RedisBroker {
-    /// What the server tells about itself; nothing where it may not.
-    async fn info(&self) -> Result<String, Error> {
+    /// What each server tells about itself; nothing where it may not.
+    async fn infos(&self) -> Result<Vec<String>, Error> {
+        let text = |info| match info {
+            Value::BulkString(text) => Some(String::from_utf8_lossy(&text).into_owned()),
+            Value::VerbatimString { text, .. } => Some(text),
+            _ => None,
+        };
         match self.command(Repeat::Safe, "INFO", &[]).await {
-            Ok(Value::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
-            Ok(Value::VerbatimString { text, .. }) => Ok(text),
-            // Of a cluster each node has its own; the first stands for all.
-            Ok(Value::Map(nodes)) => Ok(nodes
-                .into_iter()
-                .find_map(|(_, info)| match info {
-                    Value::BulkString(text) => Some(String::from_utf8_lossy(&text).into_owned()),
-                    Value::VerbatimString { text, .. } => Some(text),
-                    _ => None,
-                })
-                .unwrap_or_default()),
-            Ok(_) => Ok(String::new()),
-            Err(error) if error.is_refused() => Ok(String::new()),
+            Ok(Value::Map(nodes)) => {
+                Ok(nodes.into_iter().filter_map(|(_, info)| text(info)).collect())
+            }
+            Ok(info) => Ok(text(info).into_iter().collect()),
+            Err(error) if error.is_refused() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Keys that all queues share and that are not what they should be, each with the type
+    /// that it has.
+    async fn damaged_registries(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        let registries = [
+            (keys::QUEUES, "set"),
+            (keys::SERVERS, "zset"),
+            (keys::WORKERS, "zset"),
+            (keys::SCHEDULERS, "zset"),
+        ];
+        let types = join_all(
+            registries
+                .map(async |(key, _)| self.command(Repeat::Safe, "TYPE", &[key.into()]).await),
+        );
+        let mut damaged = Vec::new();
+        for ((key, expected), answer) in registries.into_iter().zip(types.await) {
+            match answer {
+                Ok(Value::SimpleString(found)) if found != expected && found != "none" => {
+                    damaged.push((key, found));
+                }
+                Err(error) if error.is_unavailable() => return Err(error),
+                // Who may not ask does not know.
+                _ => {}
+            }
+        }
+        Ok(damaged)
     }
 
     /// Whether it saves snapshots; a server that does not say counts as one that does.

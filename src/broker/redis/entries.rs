@@ -96,7 +96,15 @@ impl Entries for RedisBroker {
                 .map(|part| part.as_bytes().to_vec())
                 .into();
             let mut told = Vec::new();
-            for key in array(self.command(Repeat::Safe, "ZRANGEBYSCORE", &alive).await?)? {
+            let found = self.command(Repeat::Safe, "ZRANGEBYSCORE", &alive).await;
+            let found = found.map_err(|error| match error.is_damaged() {
+                true => Error::damaged(
+                    "asynq:schedulers is not the sorted set that it should be: rename or delete \
+                     that key, and schedulers write it again within seconds",
+                ),
+                false => error,
+            });
+            for key in array(found?)? {
                 let last = (SHOWN - 1).to_string();
                 let range = [key.clone(), "0".into(), last.into()];
                 let records = match self.command(Repeat::Safe, "LRANGE", &range).await {

@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
-use super::{RedisBroker, keys};
+use super::{RedisBroker, keys, locked};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, Cursor, DayStats, GroupInfo, GroupPage,
     Inspect, JobInfo, JobPage, Level, Mark, MinuteStats, Page, QueueInfo, QueueMemory,
@@ -40,7 +40,11 @@ impl Inspect for RedisBroker {
             let mut cursor: Vec<u8> = b"0".into();
             loop {
                 let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES.into()];
-                let mut page = Reply::new(self.command(Repeat::Safe, "SSCAN", &args).await?)?;
+                let mut page = match self.command(Repeat::Safe, "SSCAN", &args).await {
+                    Ok(page) => Reply::new(page)?,
+                    Err(error) if error.is_damaged() => return self.queues_in_use().await,
+                    Err(error) => return Err(error),
+                };
                 cursor = page.bytes()?;
                 let mut some = page.array()?;
                 while !some.is_empty() {
@@ -228,12 +232,31 @@ impl RedisBroker {
         queue: &QueueName,
         read: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let member: [Vec<u8>; 2] = [keys::QUEUES.into(), queue.as_str().into()];
-        let (known, answer) = join(self.command(Repeat::Safe, "SISMEMBER", &member), read).await;
-        if known? != Value::Int(1) {
+        let (known, answer) = join(self.is_known(queue), read).await;
+        if !known? {
             return Err(Error::not_found(format!("queue \"{queue}\" does not exist")));
         }
         answer
+    }
+
+    /// Whether there is such a queue. Where the list of queues is damaged, any may exist.
+    pub(super) async fn is_known(&self, queue: &QueueName) -> Result<bool, Error> {
+        let member: [Vec<u8>; 2] = [keys::QUEUES.into(), queue.as_str().into()];
+        match self.command(Repeat::Safe, "SISMEMBER", &member).await {
+            Ok(answer) => Ok(answer == Value::Int(1)),
+            Err(error) if error.is_damaged() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The queues in which this process enqueued and those that workers serve: what is
+    /// known where the list of queues is damaged.
+    async fn queues_in_use(&self) -> Result<Vec<QueueName>, Error> {
+        let mut names: BTreeSet<_> = locked(&self.published).keys().cloned().collect();
+        for server in self.all_servers().await?.servers {
+            names.extend(server.queues.into_keys());
+        }
+        Ok(names.into_iter().collect())
     }
 
     async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {

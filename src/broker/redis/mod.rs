@@ -201,7 +201,7 @@ impl RedisBroker {
     }
 
     /// Makes queues known to Asynq's tools, unless that was done just now.
-    /// Where it fails, the next job of the queue tries again.
+    /// Where the store does not answer, the next job of the queue tries again.
     async fn publish(&self, queues: impl Iterator<Item = &QueueName>) {
         let fresh = |at: &Instant| at.elapsed() < REMEMBER_QUEUE;
         let new: Vec<&QueueName> = {
@@ -240,10 +240,13 @@ impl RedisBroker {
             }
             Err(error) => error,
         };
-        queues.iter().for_each(|queue| self.unpublish(queue));
         if error.is_unavailable() {
+            queues.iter().for_each(|queue| self.unpublish(queue));
             tracing::debug!(?queues, ?error, "could not make queues known");
         } else {
+            // Not tried again, and told, with every job.
+            let now = Instant::now();
+            locked(&self.published).extend(queues.iter().map(|queue| (queue.clone(), now)));
             tracing::warn!(?queues, ?error, "could not make queues known");
         }
     }

@@ -21,11 +21,20 @@ impl RedisBroker {
             .map(|one| (one.job.id.as_bytes(), wire::worker_info(who, one)))
             .collect();
         let info = wire::server_info(who);
+        // A damaged registry keeps this process out of no other.
+        let mut damaged = Ok(());
         for (all, own) in [(keys::SERVERS, &server), (keys::WORKERS, &workers)] {
             let expired = [all.into(), "-inf".into(), format!("({now}").into()];
-            self.command(Repeat::Safe, "ZREMRANGEBYSCORE", &expired).await?;
             let member = [all.into(), (now + TTL).to_string().into(), own.as_str().into()];
-            self.command(Repeat::Safe, "ZADD", &member).await?;
+            let join = async {
+                self.command(Repeat::Safe, "ZREMRANGEBYSCORE", &expired).await?;
+                self.command(Repeat::Safe, "ZADD", &member).await
+            };
+            match join.await {
+                Ok(_) => {}
+                Err(error) if error.is_damaged() => damaged = Err(error),
+                Err(error) => return Err(error),
+            }
         }
         let tell = |_| {
             let mut call =
@@ -41,7 +50,7 @@ impl RedisBroker {
         if names.len() > 1 {
             self.command(Repeat::Safe, "SADD", &names).await?;
         }
-        Ok(())
+        damaged
     }
 
     /// Takes it back, as Asynq does at shutdown.

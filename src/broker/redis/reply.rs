@@ -129,5 +129,5 @@ impl Reply {
 
 /// Something other than a script of ours answered, or its data is damaged.
 pub(super) fn unexpected() -> Error {
-    Error::refused("the store answered in an unexpected form")
+    Error::damaged("the store answered in an unexpected form")
 }

@@ -129,10 +129,11 @@ impl RedisBroker {
         let failures = found.bytes()?;
         let mut info = row.understand(queue, None, self.now()).map_err(|broken| {
             let what = match broken.defect {
-                Defect::NoState | Defect::UnknownState(_) => "state",
-                _ => "message",
+                Defect::WrongType => "something else is stored in its place",
+                Defect::NoState | Defect::UnknownState(_) => "its state is unreadable",
+                _ => "its message is unreadable",
             };
-            Error::refused(format!("job \"{id}\": its {what} is unreadable"))
+            Error::damaged(format!("job \"{id}\": {what}"))
         })?;
         info.failures = failures.split(|b| *b == b'\n').filter_map(JobFailure::from_line).collect();
         let mut rows = [JobRow::Job(Box::new(info))];
@@ -209,7 +210,8 @@ impl RedisBroker {
             if found.is_empty() {
                 return Ok(None);
             }
-            Row::read(&mut found).map(|row| Some(row).filter(|row| row.state == state.as_str()))
+            let belongs = |row: &Row| row.found != 0 || row.state == state.as_str();
+            Row::read(&mut found).map(|row| Some(row).filter(belongs))
         });
         let mut understood = Vec::new();
         for row in join_all(whole).await {

@@ -45,7 +45,16 @@ impl RedisBroker {
 
     pub(super) async fn all_servers(&self) -> Result<Servers, Error> {
         let mut all = Servers::default();
-        for keys in self.live(keys::SERVERS).await?.chunks(ABREAST) {
+        let live = match self.live(keys::SERVERS).await {
+            Ok(live) => live,
+            // Nobody can read who announced itself there; the doctor says why.
+            Err(error) if error.is_damaged() => {
+                all.unreadable += 1;
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        for keys in live.chunks(ABREAST) {
             for answer in join_all(keys.iter().map(|key| self.server(key))).await {
                 match answer {
                     Ok(Announced::Gone) => {}
@@ -160,9 +169,11 @@ fn node(info: Value) -> StoreNode {
         info.lines().filter_map(|line| line.split_once(':')).collect();
     let text = |name| fields.get(name).map(|value| value.trim().to_owned());
     let number = |name| fields.get(name).and_then(|value| value.trim().parse().ok());
+    let (server, version) = program(&fields);
     StoreNode {
         address: None,
-        version: text("redis_version"),
+        server,
+        version,
         role: text("role"),
         uptime_seconds: number("uptime_in_seconds"),
         used_memory: number("used_memory"),
@@ -175,6 +186,31 @@ fn node(info: Value) -> StoreNode {
         persistence: persistence(&fields),
         replicas: number("connected_slaves"),
     }
+}
+
+/// Fields by which programs that speak Redis' protocol tell their own version, beside the
+/// one of Redis that they are like.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("valkey_version", "Valkey"),
+    ("dragonfly_version", "Dragonfly"),
+    ("garnet_version", "Garnet"),
+    ("kvrocks_version", "Kvrocks"),
+    ("redict_version", "Redict"),
+    ("upstash_version", "Upstash"),
+    ("redis_version", "Redis"),
+];
+
+/// Which program a server is, and its version, as far as it says.
+fn program(fields: &HashMap<&str, &str>) -> (Option<String>, Option<String>) {
+    let told = |field: &str| fields.get(field).map(|version| version.trim().to_owned());
+    let known = PROGRAMS.iter().find_map(|(field, name)| Some((*name, told(field)?)));
+    let Some((mut name, version)) = known else { return (None, None) };
+    // It has no version of its own.
+    let executable = fields.get("executable").copied().unwrap_or_default();
+    if fields.contains_key("mvcc_depth") || executable.contains("keydb") {
+        name = "KeyDB";
+    }
+    (Some(name.to_owned()), Some(version))
 }
 
 /// How a server's data outlives its restart, as far as `INFO` tells: snapshots are seen by
@@ -205,5 +241,19 @@ mod tests {
         assert_eq!(node.version.as_deref(), Some("7.0.15"));
         assert_eq!(node.role.as_deref(), Some("master"));
         assert_eq!((node.used_memory, node.eviction_policy), (None, None));
+    }
+
+    #[test]
+    fn a_server_is_named_by_the_version_of_its_own() {
+        for (text, server, version) in [
+            ("redis_version:7.0.15\r\n", "Redis", "7.0.15"),
+            ("redis_version:7.2.4\r\nvalkey_version:8.1.1\r\n", "Valkey", "8.1.1"),
+            ("redis_version:7.4.0\r\ndragonfly_version:df-v1.40.1\r\n", "Dragonfly", "df-v1.40.1"),
+            ("redis_version:6.3.4\r\nexecutable:/usr/bin/keydb-server\r\n", "KeyDB", "6.3.4"),
+        ] {
+            let node = node(Value::BulkString(text.into()));
+            let told = (node.server.as_deref(), node.version.as_deref());
+            assert_eq!(told, (Some(server), Some(version)));
+        }
     }
 }

@@ -13,14 +13,25 @@ use crate::web::JobQueue;
 use crate::web::error::{ProblemDetails, UNAVAILABLE};
 
 /// How this process is.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueHealth"))]
 pub(crate) struct Health {
     /// The process answers.
     live: bool,
-    /// The store answered within the last 3 seconds.
+    /// The store answered within the last 3 seconds, and keeps jobs.
     ready: bool,
+    /// Why it is not ready, where the store does answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Health {
+    async fn of(queue: &JobQueue) -> Self {
+        let ready = queue.ready().await;
+        let reason = queue.runtime().objection().filter(|_| !ready);
+        Self { live: true, ready, reason }
+    }
 }
 
 /// Health as 200: JSON, or `OK` where plain text is preferred.
@@ -36,14 +47,16 @@ impl<'r> Responder<'r, 'static> for Healthy {
     }
 }
 
-/// 503: a problem that also says `live` and `ready`.
-pub(crate) struct NotReady;
+/// 503: a problem that also says `live` and `ready`, for a reason other than a store that
+/// does not answer, if there is one.
+pub(crate) struct NotReady(Option<String>);
 
 impl<'r> Responder<'r, 'static> for NotReady {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let reason = self.0.unwrap_or_else(|| UNAVAILABLE.to_owned());
         let response = match prefers_text(request) {
-            true => (Status::ServiceUnavailable, UNAVAILABLE).respond_to(request)?,
-            false => ProblemDetails::new(Status::ServiceUnavailable, UNAVAILABLE)
+            true => (Status::ServiceUnavailable, reason).respond_to(request)?,
+            false => ProblemDetails::new(Status::ServiceUnavailable, reason)
                 .with("live", true)
                 .with("ready", false)
                 .respond_to(request)?,
@@ -70,7 +83,7 @@ fn unstored(response: Response<'static>) -> response::Result<'static> {
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-health", operation_id = "jobqueue-health"))]
 #[get("/health")]
 pub(crate) async fn health(queue: &JobQueue) -> Healthy {
-    Healthy(Health { live: true, ready: queue.ready().await })
+    Healthy(Health::of(queue).await)
 }
 
 /// # Liveness
@@ -87,15 +100,15 @@ pub(crate) async fn live(queue: &JobQueue) -> Healthy {
 
 /// # Readiness
 ///
-/// 200 while the store answers (within the last 3 seconds), else 503.
+/// 200 while the store answers (within the last 3 seconds) and keeps jobs, else 503.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-ready")
 )]
 #[get("/health/ready")]
 pub(crate) async fn ready(queue: &JobQueue) -> Result<Healthy, NotReady> {
-    let health = Health { live: true, ready: queue.ready().await };
-    if health.ready { Ok(Healthy(health)) } else { Err(NotReady) }
+    let health = Health::of(queue).await;
+    if health.ready { Ok(Healthy(health)) } else { Err(NotReady(health.reason)) }
 }
 
 /// The routes to mount at the base.

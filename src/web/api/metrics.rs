@@ -41,7 +41,7 @@ async fn metrics(
     _access: ViewAccess,
     queue: &JobQueue,
 ) -> Result<(ContentType, String), ProblemDetails> {
-    let failed = |error| ProblemDetails::of(&error, "Failed to read the job queue");
+    let failed = |error| ProblemDetails::of_stored(&error, "Failed to read the job queue");
     let queues = queue.some_queues(MOST_QUEUES).await.map_err(failed)?;
     // Without them the rest is worth telling.
     let servers = queue.shown().servers().await.map(|found| found.servers).unwrap_or_default();

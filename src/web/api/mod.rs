@@ -168,7 +168,7 @@ impl From<ProblemDetails> for Refused {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        let problem = ProblemDetails::of(&error, "The job queue could not do it");
+        let problem = ProblemDetails::of_stored(&error, "The request could not be completed");
         if problem.status() == Status::InternalServerError {
             tracing::error!(?error, "a request about the job queue failed");
         }

@@ -222,7 +222,7 @@ fn step(reader: &Reader, state: &State, back: &str) -> Markup {
                     p { a href={ (back) "&count=" (done) } { (say(language, "戻る", "Back")) } }
                 }
                 Some(Err(error)) => {
-                    (view::trouble(language, &ProblemDetails::of(error, "The job queue could not do it")))
+                    (view::trouble(language, &ProblemDetails::of_stored(error, "The request could not be completed")))
                     p { a href=(back) { (say(language, "戻る", "Back")) } }
                 }
             }

@@ -95,9 +95,18 @@ pub(super) fn page(
 
 /// A page that says what went wrong, with the status that it means.
 pub(super) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page {
-    let problem = ProblemDetails::of(error, "Failed to read the job queue");
+    let problem = ProblemDetails::of_stored(error, "Failed to read the job queue");
     let title = say(reader.language, "ジョブキュー", "Job queue");
-    let content = view::trouble(reader.language, &problem);
+    let content = html! {
+        (view::trouble(reader.language, &problem))
+        @if error.is_damaged() {
+            p.more {
+                a href={ (reader.base) "/ui/doctor" } {
+                    (say(reader.language, "データを検査", "Check the data"))
+                }
+            }
+        }
+    };
     Page(problem.status(), page(reader, queue, Place::Elsewhere, title, content))
 }
 

@@ -69,7 +69,7 @@ fn server(language: Language, node: &StoreNode) -> Markup {
     };
     html! {
         (known(say(language, "アドレス", "Address"), node.address.clone()))
-        (known("Redis", node.version.clone()))
+        (known(node.server.as_deref().unwrap_or("Redis"), node.version.clone()))
         (known(say(language, "役割", "Role"), node.role.clone()))
         (known(say(language, "稼働時間", "Up for"), node.uptime_seconds.map(seconds)))
         (known(say(language, "使用メモリー", "Memory"), used))
@@ -212,6 +212,11 @@ pub(super) fn finding_words(language: Language, kind: FindingKind) -> &'static s
         Kind::EvictionPolicy => (
             "メモリーが一杯になるとジョブが失われます（maxmemory-policyをnoevictionに）",
             "The store throws jobs away when it is full: set maxmemory-policy to noeviction",
+        ),
+        Kind::LockEviction => (
+            "メモリーが一杯になると一意ロックと冪等キーが失われます（maxmemory-policyをnoevictionに）",
+            "The store throws unique locks and idempotency keys away when it is full: set \
+             maxmemory-policy to noeviction",
         ),
         Kind::NoPersistence => (
             "再起動でジョブが失われます（appendonlyを有効に）",

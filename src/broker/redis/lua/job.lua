@@ -4,10 +4,17 @@
 -- ARGV[1]  now
 -- ARGV[2]  id
 --
--- Returns  now, and where there is such a job its row and x_failures or empty
+-- Returns  now, and where there is such a job, or something of another type in its
+--          place, its row and x_failures or empty
 
 local id = ARGV[2]
-local task = redis.call('HMGET', Q .. 't:' .. id, 'msg', 'state', 'group')
+local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'group')
+if task.err then
+  local answer = {now}
+  add_row(answer, id, '', false)
+  answer[#answer + 1] = ''
+  return answer
+end
 if not task[1] or not task[2] then return {now} end
 local state, score = task[2], false
 if state == 'scheduled' or state == 'retry' or state == 'archived' or state == 'completed' then

@@ -83,8 +83,9 @@ local in_place = ACTION == 'reschedule' and due > now and (STATE == 'scheduled' 
 local chosen, ghosts, passed, free = {}, {}, 0, 0
 -- Whether the job is one of those meant; nil where there is none.
 local function meant(id)
-  local task = redis.call('HMGET', T .. id, TYPE ~= '' and 'msg' or 'state', 'state')
-  if not task[1] then return nil end
+  -- Of another type it is no job either, and stops no other.
+  local task = redis.pcall('HMGET', T .. id, TYPE ~= '' and 'msg' or 'state', 'state')
+  if task.err or not task[1] then return nil end
   return task[2] == STATE and (TYPE == '' or type_of(task[1]) == TYPE)
 end
 for at, id in ipairs(ids) do

@@ -1,0 +1,166 @@
+//! What a store's servers tell about themselves that decides whether they can keep jobs:
+//! which program they are, and what they do when memory is full. Decided purely.
+
+use super::view::{StoreInfo, StoreNode};
+
+/// Servers the test suites run on, by name and minor versions (`scripts/servers.sh`,
+/// `docs/servers.md`).
+const TESTED: [(&str, &[&str]); 2] =
+    [("Redis", &["6.2", "7.0", "8.0", "8.2"]), ("Valkey", &["8.1", "9.1"])];
+
+/// Servers that refuse, as delivered, scripts like those of Asynq's protocol.
+const REFUSING: [(&str, &str); 1] =
+    [("Dragonfly", "refuses scripts that use keys they do not declare, which all of ours do")];
+
+/// What is known of a server program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Support {
+    /// The test suites run on this minor version.
+    Tested,
+    /// Nobody has tried it, or it does not say what it is.
+    Unknown,
+    /// It cannot work, for this reason.
+    Unsuitable(&'static str),
+}
+
+/// What a store does when its memory is full, the worst of its servers counting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    /// It refuses writes, has no limit, or does not tell.
+    #[default]
+    Nothing,
+    /// It throws keys away that expire anyway: locks and idempotency keys.
+    Expiring(String),
+    /// It throws any key away: jobs.
+    Jobs(String),
+}
+
+impl StoreNode {
+    /// What is known of this server program.
+    pub(crate) fn support(&self) -> Support {
+        let name = self.server.as_deref().unwrap_or_default();
+        if let Some((_, why)) = REFUSING.iter().find(|(refusing, _)| *refusing == name) {
+            return Support::Unsuitable(why);
+        }
+        let version = self.version.as_deref().unwrap_or_default();
+        if is_before_6_2(self) {
+            return Support::Unsuitable("is older than Redis 6.2, whose commands are needed");
+        }
+        let minor: Vec<&str> = version.splitn(3, '.').take(2).collect();
+        let tested = TESTED.iter().find(|(tested, _)| *tested == name);
+        match tested.is_some_and(|(_, minors)| minors.contains(&minor.join(".").as_str())) {
+            true => Support::Tested,
+            false => Support::Unknown,
+        }
+    }
+
+    /// What this server throws away when its memory is full.
+    pub(crate) fn eviction(&self) -> Eviction {
+        let policy = self.eviction_policy.as_deref().unwrap_or_default();
+        match self.max_memory {
+            None | Some(0) => Eviction::Nothing,
+            Some(_) if policy.starts_with("allkeys-") => Eviction::Jobs(policy.to_owned()),
+            Some(_) if policy.starts_with("volatile-") => Eviction::Expiring(policy.to_owned()),
+            Some(_) => Eviction::Nothing,
+        }
+    }
+}
+
+fn is_before_6_2(node: &StoreNode) -> bool {
+    let version = node.version.as_deref().filter(|_| node.server.as_deref() == Some("Redis"));
+    let Some(version) = version else { return false };
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 2)
+}
+
+impl StoreInfo {
+    /// What the store throws away when its memory is full.
+    pub(crate) fn eviction(&self) -> Eviction {
+        let all: Vec<_> = self.nodes.iter().map(StoreNode::eviction).collect();
+        let worst = all.iter().find(|one| matches!(one, Eviction::Jobs(_)));
+        let worst = worst.or_else(|| all.iter().find(|one| matches!(one, Eviction::Expiring(_))));
+        worst.cloned().unwrap_or_default()
+    }
+
+    /// Which programs its servers are, each once: `Redis 7.0.15`, with what is known of it.
+    pub(crate) fn programs(&self) -> Vec<(String, Support)> {
+        let mut programs: Vec<(String, Support)> = Vec::new();
+        for node in &self.nodes {
+            let Some(version) = &node.version else { continue };
+            let name = format!("{} {version}", node.server.as_deref().unwrap_or("Redis"));
+            if !programs.iter().any(|(known, _)| *known == name) {
+                programs.push((name, node.support()));
+            }
+        }
+        programs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(server: &str, version: &str) -> StoreNode {
+        StoreNode {
+            server: Some(server.to_owned()),
+            version: Some(version.to_owned()),
+            ..StoreNode::default()
+        }
+    }
+
+    fn full(max_memory: u64, policy: &str) -> StoreNode {
+        StoreNode {
+            max_memory: Some(max_memory),
+            eviction_policy: Some(policy.to_owned()),
+            ..StoreNode::default()
+        }
+    }
+
+    fn store(nodes: Vec<StoreNode>) -> StoreInfo {
+        StoreInfo { description: String::new(), cluster: true, nodes }
+    }
+
+    #[test]
+    fn a_server_is_tested_by_name_and_minor_version() {
+        for (server, version, tested) in [
+            ("Redis", "7.0.15", true),
+            ("Redis", "6.2.5", true),
+            ("Redis", "7.2.4", false),
+            ("Redis", "70.0", false),
+            ("Valkey", "8.1.1", true),
+            ("Valkey", "7.0.15", false),
+            ("KeyDB", "6.2.0", false),
+        ] {
+            let support = node(server, version).support();
+            assert_eq!(support == Support::Tested, tested, "{server} {version}: {support:?}");
+        }
+        assert_eq!(StoreNode::default().support(), Support::Unknown, "it does not say");
+        for (server, version) in [("Redis", "6.0.16"), ("Dragonfly", "df-v1.40.1")] {
+            assert!(matches!(node(server, version).support(), Support::Unsuitable(_)), "{server}");
+        }
+    }
+
+    #[test]
+    fn only_a_limit_and_a_policy_together_lose_jobs() {
+        for (max_memory, policy, expected) in [
+            (0, "allkeys-lru", Eviction::Nothing),
+            (1, "noeviction", Eviction::Nothing),
+            (1, "allkeys-lru", Eviction::Jobs("allkeys-lru".to_owned())),
+            (1, "allkeys-random", Eviction::Jobs("allkeys-random".to_owned())),
+            (1, "volatile-ttl", Eviction::Expiring("volatile-ttl".to_owned())),
+        ] {
+            assert_eq!(full(max_memory, policy).eviction(), expected, "{max_memory} {policy}");
+        }
+        assert_eq!(StoreNode::default().eviction(), Eviction::Nothing, "it does not say");
+    }
+
+    #[test]
+    fn the_worst_of_all_masters_counts() {
+        let nodes = ["noeviction", "volatile-lru", "allkeys-lfu"].map(|policy| full(1, policy));
+        assert_eq!(store(nodes[..1].to_vec()).eviction(), Eviction::Nothing);
+        let expiring = Eviction::Expiring("volatile-lru".to_owned());
+        assert_eq!(store(nodes[..2].to_vec()).eviction(), expiring);
+        let jobs = Eviction::Jobs("allkeys-lfu".to_owned());
+        assert_eq!(store(nodes.to_vec()).eviction(), jobs);
+    }
+}

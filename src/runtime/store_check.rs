@@ -1,0 +1,117 @@
+//! Whether the store is one that keeps jobs: asked during launch, where a store that may
+//! evict jobs stops it, and from then on every few seconds, where it only warns. A running
+//! worker is never stopped for it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::broker::{Broker, Eviction, StoreInfo, Support};
+use crate::error::Error;
+
+/// How long the launch waits for a store that does not answer. It starts without it.
+const AT_LAUNCH: Duration = Duration::from_secs(2);
+
+/// How to make a store keep jobs, and how to permit one that does not.
+const FIX: &str = "Set maxmemory-policy to noeviction on the server (or its parameter group), or \
+                   permit it: jobqueue.allow_eviction = true";
+
+/// What was seen of the store last, and whether it may evict jobs.
+#[derive(Default)]
+pub(crate) struct StoreCheck {
+    allow_eviction: bool,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    programs: Vec<String>,
+    eviction: Eviction,
+}
+
+impl StoreCheck {
+    /// A check that lets the store evict jobs, or does not.
+    pub(crate) fn new(allow_eviction: bool) -> Self {
+        Self { allow_eviction, seen: Mutex::default() }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks once, before anything runs. An error stops the launch; a store that cannot be
+    /// reached, or does not tell, is none.
+    pub(crate) async fn at_launch(&self, broker: &dyn Broker) -> Result<(), Error> {
+        let Ok(Ok(store)) = tokio::time::timeout(AT_LAUNCH, broker.store()).await else {
+            return Ok(());
+        };
+        if let Eviction::Jobs(policy) = store.eviction()
+            && !self.allow_eviction
+        {
+            return Err(Error::config(format!(
+                "{} evicts jobs when its memory is full (maxmemory is set, maxmemory-policy is \
+                 {policy}): acknowledged jobs vanish. {FIX}",
+                store.description
+            )));
+        }
+        self.note(&store);
+        Ok(())
+    }
+
+    /// Looks again and tells what has changed.
+    pub(crate) async fn look(&self, broker: &dyn Broker) {
+        if let Ok(store) = broker.store().await {
+            self.note(&store);
+        }
+    }
+
+    fn note(&self, store: &StoreInfo) {
+        let (place, programs, eviction) = (&store.description, store.programs(), store.eviction());
+        let mut seen = self.seen();
+        for (program, support) in &programs {
+            if seen.programs.contains(program) {
+                continue;
+            }
+            match support {
+                Support::Tested => tracing::info!("{place} is {program}: tested"),
+                Support::Unknown => {
+                    tracing::info!("{place} is {program}: unknown, the tests do not run on it");
+                }
+                Support::Unsuitable(why) => tracing::warn!("{place} is {program}, which {why}"),
+            }
+        }
+        // One that did not tell this time is no other one.
+        if !programs.is_empty() {
+            seen.programs = programs.into_iter().map(|(program, _)| program).collect();
+        }
+        if seen.eviction == eviction {
+            return;
+        }
+        match &eviction {
+            Eviction::Jobs(policy) if self.allow_eviction => tracing::warn!(
+                "{place} evicts jobs when its memory is full (maxmemory-policy is {policy}), and \
+                 jobqueue.allow_eviction permits it: acknowledged jobs may vanish"
+            ),
+            Eviction::Jobs(policy) => tracing::error!(
+                "{place} evicts jobs when its memory is full (maxmemory-policy is {policy}): \
+                 acknowledged jobs vanish. This process goes on, and is not ready. {FIX}"
+            ),
+            Eviction::Expiring(policy) => tracing::warn!(
+                "{place} evicts keys that expire when its memory is full (maxmemory-policy is \
+                 {policy}): unique locks and idempotency keys may vanish, jobs do not. \
+                 noeviction keeps them"
+            ),
+            Eviction::Nothing => tracing::info!("{place} does not evict keys any more"),
+        }
+        seen.eviction = eviction;
+    }
+
+    /// Why the process is not ready although the store answers, safe to show.
+    pub(crate) fn objection(&self) -> Option<String> {
+        match &self.seen().eviction {
+            Eviction::Jobs(policy) if !self.allow_eviction => Some(format!(
+                "the store may evict jobs (maxmemory-policy is {policy}): see jobqueue.allow_eviction"
+            )),
+            _ => None,
+        }
+    }
+}
