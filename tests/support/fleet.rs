@@ -140,3 +140,148 @@ pub fn end_with_this_process(servers: &[&RedisServer]) -> ChildStdin {
     let mut watch = watch.spawn().expect("a shell");
     watch.stdin.take().expect("its standard input is a pipe")
 }
+
+/// A master, two replicas and three Sentinels that see a dead master after 2 s.
+pub struct SentinelFleet {
+    /// The first one was started as the master.
+    pub nodes: Vec<RedisServer>,
+    pub sentinels: Vec<RedisServer>,
+    /// The ports that the nodes are known under.
+    announced: Vec<u16>,
+}
+
+impl SentinelFleet {
+    /// Starts all six, known by their own ports.
+    pub async fn start() -> Self {
+        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        Self::start_known_as(&ports, &ports, None).await
+    }
+
+    /// Nodes that listen on `ports` and are known to each other, to the Sentinels
+    /// and to clients as `announced`, where somebody forwards to `ports`. Servers
+    /// connect from the address `source`.
+    pub async fn start_known_as(ports: &[u16], announced: &[u16], source: Option<&str>) -> Self {
+        let from: Vec<&str> = source.iter().flat_map(|at| ["--bind-source-addr", at]).collect();
+        let master = announced[0].to_string();
+        let nodes: Vec<_> = ports
+            .iter()
+            .zip(announced)
+            .enumerate()
+            .map(|(at, (port, known))| {
+                let known = known.to_string();
+                let mut args = vec!["--replica-announce-ip", "127.0.0.1"];
+                args.extend(["--replica-announce-port", &known, "--repl-diskless-sync-delay", "0"]);
+                args.extend(&from);
+                if at > 0 {
+                    args.extend(["--replicaof", "127.0.0.1", &master]);
+                }
+                RedisServer::prepare(&args).with_port(*port).started()
+            })
+            .collect();
+        let synced = || async {
+            let up = |node: &RedisServer| {
+                node.cli(&["INFO", "replication"]).contains("master_link_status:up")
+            };
+            nodes[1..].iter().all(up)
+        };
+        assert!(eventually(PATIENCE, synced).await, "{}", nodes[1].log());
+        let sentinels = (0..3).map(|_| start_sentinel(&master, &from)).collect();
+        let fleet = Self { nodes, sentinels, announced: announced.to_vec() };
+        let whole = || async { fleet.is_whole() };
+        assert!(eventually(PATIENCE, whole).await, "{}", fleet.sentinels[0].log());
+        fleet
+    }
+
+    /// Whether every Sentinel that runs knows the others and two replicas in sync.
+    pub fn is_whole(&self) -> bool {
+        self.sentinels.iter().all(|sentinel| {
+            let text = sentinel.cli(&["SENTINEL", "REPLICAS", "mymaster"]);
+            let others = sentinel.cli(&["SENTINEL", "SENTINELS", "mymaster"]);
+            text.matches("master-link-status\nok").count() == 2
+                && others.matches("\nrunid\n").count() == 2
+        })
+    }
+
+    /// The node that this fleet's Sentinels name as master, by its place.
+    pub fn master(&self) -> usize {
+        let asked = self.sentinels.iter().find_map(|sentinel| {
+            let text = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
+            let port: u16 = text.lines().last()?.parse().ok()?;
+            self.announced.iter().position(|known| *known == port)
+        });
+        asked.expect("a Sentinel answers")
+    }
+
+    /// The master's own address, past whoever forwards.
+    pub fn master_addr(&self) -> String {
+        self.nodes[self.master()].addr()
+    }
+
+    /// The Sentinels' addresses.
+    pub fn sentinel_addrs(&self) -> Vec<String> {
+        self.sentinels.iter().map(RedisServer::addr).collect()
+    }
+}
+
+fn start_sentinel(master: &str, from: &[&str]) -> RedisServer {
+    let sentinel = RedisServer::prepare::<&str>(&[]);
+    let file = sentinel.dir().join("sentinel.conf");
+    let text = format!(
+        "sentinel monitor mymaster 127.0.0.1 {master} 2\n\
+         sentinel down-after-milliseconds mymaster 2000\n\
+         sentinel failover-timeout mymaster 10000\n"
+    );
+    std::fs::write(&file, text).expect("Sentinel's folder is writable");
+    let file = file.display().to_string();
+    let mut args = vec![file.as_str(), "--sentinel"];
+    args.extend(from);
+    sentinel.with_args(&args).started()
+}
+
+impl Cluster {
+    /// The nodes that are masters and answer, by their place.
+    pub fn masters(&self) -> Vec<usize> {
+        let is_master = |node: &RedisServer| {
+            let line = "myself,master";
+            node.cli(&["CLUSTER", "NODES"]).lines().any(|text| text.contains(line))
+        };
+        (0..self.nodes.len()).filter(|&at| is_master(&self.nodes[at])).collect()
+    }
+
+    /// Their addresses.
+    pub fn master_addrs(&self) -> Vec<String> {
+        self.masters().into_iter().map(|at| self.nodes[at].addr()).collect()
+    }
+
+    /// The id of a node.
+    pub fn id(&self, node: usize) -> String {
+        self.nodes[node].cli(&["CLUSTER", "MYID"])
+    }
+
+    /// The node that has this queue's slot, asked of the node at `asked`.
+    pub fn owner(&self, queue: &str, asked: usize) -> usize {
+        let key = format!("asynq:{{{queue}}}:pending");
+        let slot: u16 =
+            self.nodes[asked].cli(&["CLUSTER", "KEYSLOT", &key]).parse().expect("a slot");
+        let nodes = self.nodes[asked].cli(&["CLUSTER", "NODES"]);
+        let line = nodes.lines().find(|line| {
+            let ranges = line.split(' ').skip(8).filter(|range| !range.starts_with('['));
+            ranges.into_iter().any(|range| {
+                let (from, to) = range.split_once('-').unwrap_or((range, range));
+                let bound = |text: &str| text.parse::<u16>().ok();
+                bound(from).is_some_and(|from| from <= slot)
+                    && bound(to).is_some_and(|to| slot <= to)
+            })
+        });
+        let addr = line.and_then(|line| line.split(' ').nth(1)).expect("an owner");
+        let port = |addr: &str| addr.split('@').next().map(str::to_owned);
+        let owner = self.nodes.iter().position(|node| port(addr) == Some(node.addr()));
+        owner.expect("a node of this cluster")
+    }
+
+    /// The slot of a queue.
+    pub fn slot(&self, queue: &str) -> String {
+        let key = format!("asynq:{{{queue}}}:pending");
+        self.nodes[0].cli(&["CLUSTER", "KEYSLOT", &key])
+    }
+}

@@ -42,6 +42,7 @@ pub struct RedisServer {
     port: u16,
     tls: bool,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -61,6 +62,7 @@ impl RedisServer {
             port: free_port(),
             tls: false,
             args: known_args(args),
+            variables: Vec::new(),
             dir: TempDir::new().expect("a temporary folder"),
             child: None,
         }
@@ -69,6 +71,12 @@ impl RedisServer {
     /// Adds to its command line, before it is started.
     pub fn with_args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
         self.args.extend(known_args(args));
+        self
+    }
+
+    /// Adds to its environment, before it is started.
+    pub fn with_variables(mut self, variables: &[(String, String)]) -> Self {
+        self.variables.extend_from_slice(variables);
         self
     }
 
@@ -129,6 +137,7 @@ impl RedisServer {
         command
             .args(["--bind", "127.0.0.1", "--dir"])
             .arg(self.dir.path())
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null());
@@ -183,12 +192,18 @@ impl RedisServer {
 
     /// What `redis-cli` prints for this command, without the line's end.
     pub fn cli<S: AsRef<str>>(&self, args: &[S]) -> String {
+        self.cli_status(args).1
+    }
+
+    /// The same, and whether `redis-cli` succeeded.
+    pub fn cli_status<S: AsRef<str>>(&self, args: &[S]) -> (bool, String) {
         let output = Command::new("redis-cli")
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--no-auth-warning"])
             .args(args.iter().map(AsRef::as_ref))
             .output()
             .expect("redis-cli is installed");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        (output.status.success(), text)
     }
 
     /// Gives all slots to this node, in the command that Redis 6.2 knows too.
