@@ -292,6 +292,11 @@ impl Broker for MemoryBroker {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn unknown_format(&self) -> Answer<'_, Option<String>> {
+        // Written by this very process.
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }

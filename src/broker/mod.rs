@@ -319,6 +319,10 @@ pub trait Broker:
     /// Answers when the store serves.
     fn ping(&self) -> Answer<'_, ()>;
 
+    /// The version of the stored data's format, if this crate's version does not know it;
+    /// `None` where it does. Notes its own where the store has none or an older one.
+    fn unknown_format(&self) -> Answer<'_, Option<String>>;
+
     /// The store's time, as well as it is known.
     fn now(&self) -> Timestamp;
 

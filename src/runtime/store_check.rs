@@ -1,6 +1,6 @@
-//! Whether the store is one that keeps jobs: asked during launch, where a store that may
-//! evict jobs stops it, and from then on every few seconds, where it only warns. A running
-//! worker is never stopped for it.
+//! Whether the store is one that keeps jobs, in a format that is known here: asked during
+//! launch, where a store that may evict jobs or is of a newer version stops it, and from
+//! then on every few seconds, where it only warns. A running worker is never stopped for it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) struct StoreCheck {
 struct Seen {
     programs: Vec<String>,
     eviction: Eviction,
+    /// The version of the data's format, where it is not known here.
+    unknown_format: Option<String>,
 }
 
 impl StoreCheck {
@@ -54,6 +56,11 @@ impl StoreCheck {
             )));
         }
         self.note(&store);
+        let format = tokio::time::timeout(AT_LAUNCH, broker.unknown_format()).await;
+        if let Ok(Ok(Some(found))) = format {
+            let place = &store.description;
+            return Err(Error::config(format!("{place} {}", of_another_version(&found))));
+        }
         Ok(())
     }
 
@@ -62,6 +69,25 @@ impl StoreCheck {
         if let Ok(store) = broker.store().await {
             self.note(&store);
         }
+        // A store that refuses says so elsewhere, and was readable before.
+        if let Ok(format) = broker.unknown_format().await {
+            self.note_format(&broker.describe(), format);
+        }
+    }
+
+    fn note_format(&self, place: &str, found: Option<String>) {
+        let mut seen = self.seen();
+        if seen.unknown_format == found {
+            return;
+        }
+        match &found {
+            Some(found) => tracing::error!(
+                "{place} {}. This process goes on, and is not ready",
+                of_another_version(found)
+            ),
+            None => tracing::info!("{place} holds data of a known format again"),
+        }
+        seen.unknown_format = found;
     }
 
     fn note(&self, store: &StoreInfo) {
@@ -107,11 +133,22 @@ impl StoreCheck {
 
     /// Why the process is not ready although the store answers, safe to show.
     pub(crate) fn objection(&self) -> Option<String> {
-        match &self.seen().eviction {
+        let seen = self.seen();
+        if seen.unknown_format.is_some() {
+            return Some("the store holds data of a newer version of this library".to_owned());
+        }
+        match &seen.eviction {
             Eviction::Jobs(policy) if !self.allow_eviction => Some(format!(
                 "the store may evict jobs (maxmemory-policy is {policy}): see jobqueue.allow_eviction"
             )),
             _ => None,
         }
     }
+}
+
+fn of_another_version(format: &str) -> String {
+    format!(
+        "holds data of format {format:?}, which this version of rocket_jobqueue does not know: a \
+         newer one wrote it. Run that version here, or name another Redis"
+    )
 }

@@ -17,6 +17,9 @@ pub const SCHEDULERS: &str = "asynq:schedulers";
 /// Ours: the channel that tells of jobs due earlier than any was before.
 pub const WAKE: &str = "asynq:x:wake";
 
+/// Ours: the version of the data's format.
+pub const FORMAT: &str = "asynq:x:format";
+
 /// The channel of ids that somebody wants cancelled.
 pub const CANCEL: &str = "asynq:cancel";
 

@@ -13,6 +13,7 @@ mod control;
 mod doctor;
 mod entries;
 mod exchange;
+mod format;
 mod groups;
 mod inspect;
 pub mod keys;
@@ -485,6 +486,10 @@ impl Broker for RedisBroker {
 
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(self.pool.ping())
+    }
+
+    fn unknown_format(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.check_format())
     }
 
     fn now(&self) -> Timestamp {
