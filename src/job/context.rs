@@ -112,7 +112,7 @@ pub(crate) trait Reporter: Send + Sync {
 pub struct JobContext(Arc<Inner>);
 
 struct Inner {
-    record: JobRecord,
+    record: Arc<JobRecord>,
     deadline: Timestamp,
     cancellation: Arc<Cancellation>,
     reporter: Arc<dyn Reporter>,
@@ -131,7 +131,7 @@ impl fmt::Debug for JobContext {
 
 impl JobContext {
     pub(crate) fn new(
-        record: JobRecord,
+        record: Arc<JobRecord>,
         deadline: Timestamp,
         cancellation: Arc<Cancellation>,
         reporter: Arc<dyn Reporter>,

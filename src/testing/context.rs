@@ -39,7 +39,7 @@ pub fn context(job: JobRecord) -> (JobContext, TestAttempt) {
     let said = Arc::new(Said { cancellation: Arc::clone(&cancellation), words: Mutex::default() });
     let deadline = Clock::system().now() + DEFAULT_TIMEOUT;
     let reporter = Arc::clone(&said) as Arc<dyn Reporter>;
-    (JobContext::new(job, deadline, cancellation, reporter), TestAttempt(said))
+    (JobContext::new(Arc::new(job), deadline, cancellation, reporter), TestAttempt(said))
 }
 
 /// What a handler said by the context of [`context`], and the hand that ends it.

@@ -5,18 +5,20 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, poll};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Shared;
 use super::hands::Accepted;
 use super::order::order;
-use super::settle::{Ended, Settling};
+use super::settle::{Ended, Settling, tell};
 use super::start::{Begun, start};
 use crate::broker::{Delivery, Exchanged, LEASE, Settled, Taken};
 use crate::error::{Error, Refusals};
@@ -46,6 +48,20 @@ const STOPPING: Duration = Duration::from_millis(50);
 pub(super) struct Outbox {
     ended: Mutex<VecDeque<Ended>>,
     called: Notify,
+    /// How often jobs were taken out.
+    taken: AtomicU64,
+    sent: Mutex<Vec<Arc<OnTheirWay>>>,
+}
+
+/// Settlements of one round trip, until its answer has been read.
+pub(super) struct OnTheirWay {
+    pub(super) settlements: Vec<(Delivery, Transition)>,
+    /// What belongs to them. Held across the wait by who repeats the settlements, so
+    /// that the answer to the first sending is read after that.
+    pub(super) rest: tokio::sync::Mutex<Vec<Settling>>,
+    since: Instant,
+    /// The heartbeat's thread has sent them too.
+    pub(super) sent_again: AtomicBool,
 }
 
 impl Outbox {
@@ -64,14 +80,29 @@ impl Outbox {
         self.called.notify_one();
     }
 
-    fn take(&self, most: usize) -> Vec<Ended> {
+    pub(super) fn take(&self, most: usize) -> Vec<Ended> {
+        self.taken.fetch_add(1, Ordering::Relaxed);
         let mut ended = self.ended();
         let some = ended.len().min(most);
         ended.drain(..some).collect()
     }
 
-    fn is_empty(&self) -> bool {
+    /// How often jobs were taken out: unchanged, nobody does it.
+    pub(super) fn times_taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.ended().is_empty()
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Vec<Arc<OnTheirWay>>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Settlements whose answer has not been read for so long.
+    pub(super) fn late(&self, timeout: Duration) -> Vec<Arc<OnTheirWay>> {
+        self.sent().iter().filter(|sent| sent.since.elapsed() > timeout).cloned().collect()
     }
 }
 
@@ -86,6 +117,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         backoff: Backoff::new(Duration::from_millis(50), Duration::from_millis(500)),
         refused: Refusals::default(),
         resume: None,
+        asked: 0,
         begun: Begun::default(),
     };
     loop {
@@ -160,6 +192,8 @@ struct Exchange<'a> {
     refused: Refusals,
     /// Until when no job is asked for, because the store failed.
     resume: Option<Instant>,
+    /// How many jobs the round trips under way ask for.
+    asked: usize,
     /// How the jobs of the last answer were started.
     begun: Begun,
 }
@@ -170,15 +204,17 @@ impl Exchange<'_> {
         while self.flights.len() < FLIGHTS {
             let lane = self.shared.settings.concurrency.div_ceil(2).min(LARGEST);
             let ended = self.shared.outbox.take(lane);
+            let room = self.room();
             let takes = !self.shared.stop.is_cancelled() && self.resume.is_none();
             let permits = match takes && (!self.empty || !ended.is_empty()) {
-                true => self.free_permits(lane - ended.len()),
+                true => self.free_permits(lane.min(room).saturating_sub(ended.len())),
                 false => Vec::new(),
             };
             if ended.is_empty() && permits.is_empty() {
                 return;
             }
-            let asked = if takes { ended.len() + permits.len() } else { 0 };
+            let asked = if takes { (ended.len() + permits.len()).min(room) } else { 0 };
+            self.asked += asked;
             let mut flight: Flight = Box::pin(fly(Arc::clone(self.shared), ended, permits, asked));
             if let Poll::Ready(landed) = poll!(&mut flight) {
                 flight = Box::pin(std::future::ready(landed));
@@ -190,6 +226,17 @@ impl Exchange<'_> {
                 self.shared.starting.give_way().await;
             }
         }
+    }
+
+    /// How many jobs may be asked for. After a stall no more than can start at once: a
+    /// thread that a handler keeps is a slot that is taken.
+    fn room(&self) -> usize {
+        let shared = self.shared;
+        if !shared.stall.is_cautious() {
+            return usize::MAX;
+        }
+        let threads = Handle::current().metrics().num_workers();
+        threads.saturating_sub(shared.starting.unstarted_or_on_a_thread() + self.asked)
     }
 
     fn free_permits(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
@@ -218,8 +265,8 @@ impl Exchange<'_> {
     }
 
     fn land(&mut self, landed: Landed) {
-        self.begun.in_line = false;
         let Landed { settlements, rest, mut permits, asked, hold_until, exchanged } = landed;
+        self.asked -= asked;
         let (mut told, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
         for (((delivery, transition), mut rest), settled) in each {
@@ -230,9 +277,11 @@ impl Exchange<'_> {
                 }
                 Ok(settled) => {
                     permits.extend(rest.permit.take());
-                    let transition = rest.done(self.shared, &delivery, transition, settled);
-                    jobs.extend(rest.next());
-                    told.push((rest, transition));
+                    let done = rest.done(self.shared, &delivery, transition, settled);
+                    if let Some((transition, next)) = done {
+                        jobs.extend(next);
+                        told.push((rest, transition));
+                    }
                 }
                 // Not with the others again, which it may have stopped. Its permit
                 // stays with it.
@@ -248,7 +297,7 @@ impl Exchange<'_> {
             let shared = Arc::clone(self.shared);
             self.shared.tasks.spawn(async move {
                 for (rest, transition) in &told {
-                    rest.tell(&shared, transition);
+                    tell(&shared, &rest.context, transition);
                 }
             });
         }
@@ -286,6 +335,9 @@ impl Exchange<'_> {
         self.backoff.reset();
         self.refused.over();
         self.empty = taken.deliveries.len() < asked;
+        if !taken.deliveries.is_empty() {
+            self.shared.stall.wake();
+        }
         self.paused = taken.paused;
         let (shared, mut jobs) = (self.shared, Vec::with_capacity(taken.deliveries.len()));
         for delivery in taken.deliveries {
@@ -316,8 +368,21 @@ async fn fly(
         _ => order(&shared.settings.queues, shared.settings.strict_priority),
     };
     let (settlements, rest): (Vec<_>, Vec<_>) = ended.into_iter().map(Ended::parts).unzip();
+    let since = Instant::now();
+    let rest = tokio::sync::Mutex::new(rest);
+    let sent = OnTheirWay { settlements, rest, since, sent_again: AtomicBool::new(false) };
+    let sent = Arc::new(sent);
+    if !sent.settlements.is_empty() {
+        shared.outbox.sent().push(Arc::clone(&sent));
+    }
     // Never dropped half-way: jobs in a lost reply would wait for their lease.
-    let hold_until = Instant::now() + LEASE;
-    let exchanged = shared.broker.exchange(&settlements, &order, asked).await;
-    Landed { settlements, rest, permits, asked, hold_until, exchanged }
+    let exchanged = shared.broker.exchange(&sent.settlements, &order, asked).await;
+    let rest = std::mem::take(&mut *sent.rest.lock().await);
+    shared.outbox.sent().retain(|other| !Arc::ptr_eq(other, &sent));
+    let settlements = match Arc::try_unwrap(sent) {
+        Ok(sent) => sent.settlements,
+        // The heartbeat's thread is about to let go.
+        Err(sent) => sent.settlements.clone(),
+    };
+    Landed { settlements, rest, permits, asked, hold_until: since + LEASE, exchanged }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
     match to_its_end(&shared, delivery, in_hand, None).await {
         Some(mut ended) => {
             ended.settling.permit = Some(permit);
-            ended.begin().await;
+            ended.begin();
             shared.outbox.put(ended);
         }
         None => {
@@ -67,7 +67,7 @@ pub(super) async fn to_its_end(
     let cancellation = Arc::clone(&hand.cancellation);
     let notes = Arc::new(Notes::new(Arc::clone(&shared.broker), Arc::clone(&hand)));
     let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
-    let context = JobContext::new(delivery.job.clone(), limit.at, cancellation, reporter);
+    let context = JobContext::new(Arc::clone(&hand.job), limit.at, cancellation, reporter);
     let entry = shared.registry.get(&delivery.job.job_type);
     #[cfg(feature = "metrics")]
     if let (Some(ready), Some(stopwatch)) =
@@ -246,6 +246,7 @@ mod tests {
 
     use super::super::exchange::Outbox;
     use super::super::hands::Hands;
+    use super::super::stall::Stall;
     use super::super::start::Starting;
     use super::*;
     use crate::broker::memory::MemoryBroker;
@@ -288,6 +289,7 @@ mod tests {
             hands: Hands::default(),
             outbox: Outbox::default(),
             starting: Starting::default(),
+            stall: Stall::default(),
             permits: Arc::new(Semaphore::new(1)),
             unsettled: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),

@@ -2,8 +2,8 @@
 //!
 //! The lease counts from the delivery: the heartbeat renews it while the job waits for
 //! its start, runs and is settled, and an attempt begins only under a lease that is
-//! known to hold. Heartbeat and settlement each need the lease to themselves; they take
-//! turns here.
+//! known to hold. Whose the lease is does not change by an extension, so that one that is
+//! under way harms no settlement.
 //!
 //! A lease can be lost although the attempt goes on: the process was stopped for long,
 //! or a clock was set. If the store then delivers the same job to this process again,
@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::hands::Accepted;
@@ -34,13 +33,6 @@ const MOVING_GRACE: Duration = Duration::from_secs(8);
 
 /// A settlement that takes so long that less is left of the lease needs more of it.
 const LEFT_FOR_SETTLING: Duration = Duration::from_secs(LEASE.as_secs() / 2);
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Turn {
-    Free,
-    Extending,
-    Settling,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
@@ -62,7 +54,8 @@ struct Changing {
     /// Until when the lease holds, as this process knows it: counted from before the
     /// store was asked for it.
     holds_until: Instant,
-    turn: Turn,
+    /// A settlement is under way.
+    settling: bool,
     /// A second delivery of the same job.
     next: Option<Box<Accepted>>,
 }
@@ -98,9 +91,19 @@ pub(super) enum Again {
     New,
 }
 
+/// Whether somebody has seen before that a job is not in flight any more.
+pub(super) enum Over {
+    Already,
+    /// With what was delivered of it meanwhile.
+    Now(Option<Box<Accepted>>),
+}
+
 /// One job in flight.
 pub(super) struct Hand {
     pub(super) job: Arc<JobRecord>,
+    /// When this process had it.
+    delivered: Instant,
+    losses: u32,
     attempt: OnceLock<Attempt>,
     /// How the attempt learns that it is to end.
     pub(super) cancellation: Arc<Cancellation>,
@@ -113,7 +116,6 @@ pub(super) struct Hand {
     /// It was warned of.
     stuck: AtomicBool,
     changing: Mutex<Changing>,
-    turn_over: Notify,
 }
 
 impl Hand {
@@ -125,6 +127,8 @@ impl Hand {
     ) -> Self {
         Self {
             job: Arc::new(delivery.job.clone()),
+            delivered: Instant::now(),
+            losses: delivery.losses,
             attempt: OnceLock::new(),
             cancellation: Arc::new(Cancellation::below(interrupt)),
             wish: OnceLock::new(),
@@ -135,10 +139,9 @@ impl Hand {
                 phase: Phase::Waiting,
                 lease: delivery.lease.clone(),
                 holds_until,
-                turn: Turn::Free,
+                settling: false,
                 next: None,
             }),
-            turn_over: Notify::new(),
         }
     }
 
@@ -146,7 +149,7 @@ impl Hand {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lease as it is known now, for words that need no turn.
+    /// The lease as it is known now.
     pub(super) fn current(&self) -> Lease {
         self.changing().lease.clone()
     }
@@ -172,6 +175,19 @@ impl Hand {
         let attempt = self.attempt.get()?;
         let (started, deadline) = (attempt.started, attempt.deadline);
         Some(Running { job: Arc::clone(&self.job), started, deadline })
+    }
+
+    /// A delivery that has waited for its start since before then, to be given back: it
+    /// does not start here any more. With when it came.
+    pub(super) fn give_back(&self, delivered_before: Instant) -> Option<(Instant, Delivery)> {
+        let mut changing = self.changing();
+        if changing.phase != Phase::Waiting || self.delivered > delivered_before {
+            return None;
+        }
+        changing.phase = Phase::Over;
+        let (job, lease) = ((*self.job).clone(), changing.lease.clone());
+        let delivery = Delivery { job, lease, ready: None, losses: self.losses, cancel: None };
+        Some((self.delivered, delivery))
     }
 
     /// The store has delivered the job once more.
@@ -214,11 +230,14 @@ impl Hand {
         }
     }
 
-    /// The job is not ours any more, or was settled: what was delivered meanwhile.
-    pub(super) fn over(&self) -> Option<Accepted> {
+    /// The job is not ours any more, or was settled.
+    pub(super) fn over(&self) -> Over {
         let mut changing = self.changing();
+        if changing.phase == Phase::Over {
+            return Over::Already;
+        }
         changing.phase = Phase::Over;
-        changing.next.take().map(|next| *next)
+        Over::Now(changing.next.take())
     }
 
     /// Whether an attempt that was told of the loss of its lease has none by now. Then
@@ -262,52 +281,36 @@ impl Hand {
         self.cancellation.cancel(CancelReason::Operator);
     }
 
-    /// The lease, for a settlement; waits while an extension is under way.
-    pub(super) async fn begin_settling(&self) -> Lease {
-        loop {
-            let over = self.turn_over.notified();
-            {
-                let mut changing = self.changing();
-                if changing.phase == Phase::Running {
-                    changing.phase = Phase::Settling;
-                }
-                if changing.turn == Turn::Free {
-                    changing.turn = Turn::Settling;
-                    return changing.lease.clone();
-                }
-            }
-            over.await;
+    /// The lease, for a settlement.
+    pub(super) fn begin_settling(&self) -> Lease {
+        let mut changing = self.changing();
+        if changing.phase != Phase::Over {
+            changing.phase = Phase::Settling;
         }
+        changing.settling = true;
+        changing.lease.clone()
     }
 
-    /// Gives the turn back after a settlement that has to be tried again.
+    /// The settlement has to be tried again.
     pub(super) fn pause_settling(&self) {
-        self.changing().turn = Turn::Free;
+        self.changing().settling = false;
     }
 
-    /// The lease, for an extension, unless a settlement has the turn and will be quick.
+    /// The lease, for an extension, unless a settlement is under way and will be quick.
     /// A lease whose time is over here is lost: another worker may have the job. With
     /// whether the job was called out before: its wish comes with this answer.
     pub(super) fn begin_extending(&self) -> Option<(Lease, bool)> {
-        let mut changing = self.changing();
-        let now = Instant::now();
-        let left = changing.holds_until.saturating_duration_since(now);
-        match (changing.phase, changing.turn) {
-            (Phase::Over, _) | (_, Turn::Extending) => return None,
-            // Beside the settlement: whose the lease is does not change by it.
-            (_, Turn::Settling) => {
-                let late = !left.is_zero() && left <= LEFT_FOR_SETTLING;
-                return late.then(|| (changing.lease.clone(), false));
-            }
-            (phase, Turn::Free) if left.is_zero() => {
-                if phase == Phase::Running {
-                    self.cancellation.cancel(CancelReason::LeaseLost);
-                }
-                return None;
-            }
-            (_, Turn::Free) => {}
+        let changing = self.changing();
+        let left = changing.holds_until.saturating_duration_since(Instant::now());
+        if changing.phase == Phase::Over || changing.settling && left > LEFT_FOR_SETTLING {
+            return None;
         }
-        changing.turn = Turn::Extending;
+        if left.is_zero() {
+            if changing.phase == Phase::Running {
+                self.cancellation.cancel(CancelReason::LeaseLost);
+            }
+            return None;
+        }
         Some((changing.lease.clone(), self.called.load(Ordering::Relaxed)))
     }
 
@@ -321,9 +324,6 @@ impl Hand {
     ) {
         {
             let mut changing = self.changing();
-            if changing.turn == Turn::Extending {
-                changing.turn = Turn::Free;
-            }
             // It may have been delivered again meanwhile: then another lease counts.
             if let Extended::Renewed(renewed) | Extended::Cancelled(renewed, _) = &extended
                 && renewed.owner == changing.lease.owner
@@ -343,7 +343,6 @@ impl Hand {
             Extended::Lost => self.lose(lease),
             Extended::Renewed(_) | Extended::Unknown | Extended::Moving => {}
         }
-        self.turn_over.notify_one();
     }
 
     /// Tells the attempt that its time is over. Its own task does so to the moment, but

@@ -24,6 +24,13 @@ pub(super) struct Accepted {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
+/// A delivery that is not started here.
+pub(super) struct GivenBack {
+    pub(super) hand: Arc<Hand>,
+    delivered: Instant,
+    pub(super) delivery: Delivery,
+}
+
 impl Accepted {
     /// Nothing is waited for any more before it starts.
     pub(super) fn ready(self) -> Self {
@@ -91,7 +98,19 @@ impl Hands {
         Some((InHand { hands: self.clone(), hand }, before))
     }
 
-    fn remove(&self, hand: &Arc<Hand>) {
+    /// Deliveries that have waited for their start since before then, the latest first:
+    /// in this order each goes back in front of those that came after it.
+    pub(super) fn give_back(&self, delivered_before: Instant) -> Vec<GivenBack> {
+        let back = |hand: &Arc<Hand>| {
+            let (delivered, delivery) = hand.give_back(delivered_before)?;
+            Some(GivenBack { hand: Arc::clone(hand), delivered, delivery })
+        };
+        let mut all: Vec<_> = self.all().values().filter_map(back).collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.delivered));
+        all
+    }
+
+    pub(super) fn remove(&self, hand: &Arc<Hand>) {
         let key = (hand.job.queue.clone(), hand.job.id.clone());
         let mut all = self.all();
         // A job that was lost may have been delivered again: the new hand is not ours.
@@ -186,9 +205,11 @@ impl Drop for Extension {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::sync::Semaphore;
 
-    use super::super::hand::{Attempt, NotBegun};
+    use super::super::hand::{Attempt, NotBegun, Over};
     use super::*;
     use crate::broker::LEASE;
     use crate::job::{AfterCancel, CancelReason, JobRecord};
@@ -294,20 +315,47 @@ mod tests {
         assert!(accept(&hands, 3, soon()).is_some(), "nothing runs any more");
     }
 
-    #[tokio::test]
-    async fn a_job_delivered_again_while_it_is_settled_waits_for_the_answer() {
+    #[test]
+    fn a_job_delivered_again_while_it_is_settled_waits_for_the_answer() {
         let hands = Hands::default();
         let ended = accept(&hands, 1, soon()).unwrap();
         let hand = ended.in_hand.hand();
         hand.begin(attempt()).unwrap();
-        hand.begin_settling().await;
+        hand.begin_settling();
 
         assert!(accept(&hands, 2, soon()).is_none());
         assert_eq!(hands.begin_extending().leases[0].owner, Some(2), "it is in flight");
 
-        let next = hand.over().unwrap().ready();
+        let Over::Now(Some(next)) = hand.over() else { panic!("it was kept") };
+        let next = next.ready();
+        assert!(matches!(hand.over(), Over::Already));
         assert_eq!(next.in_hand.hand().begin(attempt()), Ok(()));
         drop(ended);
         assert_eq!(hands.len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_start_soon_is_given_back_and_does_not_start() {
+        let hands = Hands::default();
+        let waiting = accept(&hands, 1, soon()).unwrap();
+        let hand = waiting.in_hand.hand();
+        assert!(hands.give_back(Instant::now() - Duration::from_secs(1)).is_empty());
+        let back = hands.give_back(Instant::now());
+        assert_eq!(back[0].delivery.lease.owner, Some(1));
+        assert_eq!(hand.begin(attempt()), Err(NotBegun::GivenBack));
+        assert!(accept(&hands, 2, soon()).is_some(), "it may come back");
+    }
+
+    #[test]
+    fn a_settlement_that_takes_long_does_not_lose_the_lease() {
+        let hands = Hands::default();
+        let quick = accept(&hands, 1, soon()).unwrap();
+        quick.in_hand.hand().begin_settling();
+        assert!(hands.begin_extending().leases.is_empty());
+        drop(quick);
+
+        let slow = accept(&hands, 2, Instant::now() + LEASE / 3).unwrap();
+        slow.in_hand.hand().begin_settling();
+        assert_eq!(hands.begin_extending().leases.len(), 1);
     }
 }

@@ -56,6 +56,7 @@ async fn beat(shared: Arc<Shared>, runtime: Handle) {
         () = beat_on(&shared, &*broker, &called) => {}
         () = async { hearing.await; std::future::pending().await } => {}
         () = shared.starting.mind(&shared, &runtime) => {}
+        () = shared.stall.watch(&shared, &broker, &runtime) => {}
     }
 }
 

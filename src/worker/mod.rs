@@ -9,6 +9,7 @@ mod heartbeat;
 mod notes;
 mod order;
 mod settle;
+mod stall;
 mod start;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, Unknow
 use crate::registry::{Registry, State};
 use exchange::Outbox;
 use hands::Hands;
+use settle::Road;
+use stall::Stall;
 use start::Starting;
 
 /// How long settling may take after the running jobs were interrupted.
@@ -62,6 +65,7 @@ struct Shared {
     hands: Hands,
     outbox: Outbox,
     starting: Starting,
+    stall: Stall,
     permits: Arc<Semaphore>,
     /// As many again, for jobs that have ended and cannot be settled for now.
     unsettled: Arc<Semaphore>,
@@ -121,6 +125,7 @@ impl Worker {
             hands: Hands::default(),
             outbox: Outbox::default(),
             starting: Starting::default(),
+            stall: Stall::default(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             unsettled: Arc::new(Semaphore::new(settings.concurrency)),
             tasks: TaskTracker::new(),
@@ -146,7 +151,7 @@ impl Worker {
         let (shared, holds_until) = (&self.shared, Instant::now() + LEASE);
         let in_hand = shared.hands.accept_alone(&delivery, holds_until, &shared.interrupt)?;
         let ended = execute::to_its_end(shared, delivery, in_hand, given).await?;
-        Some(ended.alone(&self.shared).await)
+        Some(ended.alone(shared, Road::Own).await)
     }
 
     /// Stops fetching, lets running jobs finish within the shutdown timeout,

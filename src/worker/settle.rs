@@ -5,12 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
+use super::hand::Over;
 use super::hands::{Accepted, InHand};
 use super::start::start;
-use crate::broker::{Delivery, Settled};
+use crate::broker::{Broker, Delivery, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
@@ -33,10 +35,9 @@ pub(super) struct Settling {
 }
 
 impl Ended {
-    /// Takes the turn at the lease, so that the heartbeat leaves it alone until the
-    /// settlement has been tried.
-    pub(super) async fn begin(&mut self) {
-        self.delivery.lease = self.settling.in_hand.hand().begin_settling().await;
+    /// The heartbeat leaves the lease alone from now on, unless the settlement takes long.
+    pub(super) fn begin(&mut self) {
+        self.delivery.lease = self.settling.in_hand.hand().begin_settling();
     }
 
     pub(super) fn parts(self) -> ((Delivery, Transition), Settling) {
@@ -45,14 +46,24 @@ impl Ended {
 
     /// Settles it by itself; what became of the job, which an operator may have wanted
     /// otherwise.
-    pub(super) async fn alone(self, shared: &Arc<Shared>) -> Transition {
+    pub(super) async fn alone(self, shared: &Arc<Shared>, road: Road<'_>) -> Transition {
         let Self { delivery, transition, settling } = self;
-        settling.keep_trying(shared, delivery, transition, None).await
+        settling.keep_trying(shared, road, delivery, transition, None).await
     }
 }
 
+/// How a settlement reaches the store.
+#[derive(Clone, Copy)]
+pub(super) enum Road<'a> {
+    /// From the application's runtime.
+    Own,
+    /// From the heartbeat's thread, through its own connections. The application's hooks
+    /// and jobs do not run there but on this runtime.
+    Detached(&'a dyn Broker, &'a Handle),
+}
+
 impl Settling {
-    /// Settles a job by itself whose settlement failed.
+    /// Settles a job by itself, whose settlement failed.
     pub(super) async fn again(
         mut self,
         shared: Arc<Shared>,
@@ -70,7 +81,7 @@ impl Settling {
                 shared.outbox.call();
             }
         }
-        self.keep_trying(&shared, delivery, transition, error).await;
+        self.keep_trying(&shared, Road::Own, delivery, transition, error).await;
         drop(spare);
         shared.outbox.call();
     }
@@ -78,10 +89,15 @@ impl Settling {
     async fn keep_trying(
         mut self,
         shared: &Arc<Shared>,
+        road: Road<'_>,
         delivery: Delivery,
         transition: Transition,
         mut failed: Option<Error>,
     ) -> Transition {
+        let broker = match road {
+            Road::Own => &*shared.broker,
+            Road::Detached(broker, _) => broker,
+        };
         let mut settlement = [(delivery, transition)];
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut refused = Refusals::default();
@@ -103,74 +119,103 @@ impl Settling {
                     }
                 }
             }
-            settlement[0].0.lease = hand.begin_settling().await;
-            match shared.broker.settle(&settlement).await {
-                Ok(settled) => {
-                    let [(delivery, transition)] = &settlement;
-                    match settled.first() {
-                        Some(&settled @ (Settled::Done | Settled::Cancelled(_))) => {
-                            let done = self.done(shared, delivery, transition.clone(), settled);
-                            self.tell(shared, &done);
-                            start(shared, self.next().into_iter().collect());
-                            return done;
-                        }
-                        Some(Settled::Lost) | None => match self.lost(delivery) {
-                            Some(again) => (self, failed) = (again, None),
-                            None => {
-                                let [(_, transition)] = settlement;
-                                return transition;
-                            }
-                        },
-                    }
+            settlement[0].0.lease = hand.begin_settling();
+            let answer = broker.settle(&settlement).await.map(|settled| settled.first().copied());
+            let (delivery, transition) = &settlement[0];
+            failed = match answer {
+                Ok(Some(settled @ (Settled::Done | Settled::Cancelled(_)))) => {
+                    let done = self.settled(shared, &road, delivery, transition.clone(), settled);
+                    return done.unwrap_or_else(|| transition.clone());
                 }
-                Err(error) => failed = Some(error),
-            }
+                Ok(Some(Settled::Lost) | None) => match self.lost(delivery) {
+                    Some(again) => {
+                        self = again;
+                        None
+                    }
+                    None => return transition.clone(),
+                },
+                Err(error) => Some(error),
+            };
         }
     }
 
-    /// The store has carried it out; what became of the job.
+    /// The store has settled the job: tells the application, and starts what was
+    /// delivered of it meanwhile. What became of the job, unless that was known before.
+    pub(super) fn settled(
+        &self,
+        shared: &Arc<Shared>,
+        road: &Road<'_>,
+        delivery: &Delivery,
+        transition: Transition,
+        settled: Settled,
+    ) -> Option<Transition> {
+        let (done, next) = self.done(shared, delivery, transition, settled)?;
+        match road {
+            Road::Own => {
+                tell(shared, &self.context, &done);
+                start(shared, next.into_iter().collect());
+            }
+            Road::Detached(_, runtime) => {
+                let (shared, context, done) =
+                    (Arc::clone(shared), self.context.clone(), done.clone());
+                let after = Arc::clone(&shared);
+                shared.tasks.spawn_on(
+                    async move {
+                        start(&after, next.into_iter().collect());
+                        tell(&after, &context, &done);
+                    },
+                    runtime,
+                );
+            }
+        }
+        Some(done)
+    }
+
+    /// The store has settled the job: what became of it, and what was delivered of it
+    /// meanwhile. Nothing where another sending was answered before.
     pub(super) fn done(
         &self,
         shared: &Shared,
         delivery: &Delivery,
         transition: Transition,
         settled: Settled,
-    ) -> Transition {
+    ) -> Option<(Transition, Option<Accepted>)> {
+        let Over::Now(next) = self.in_hand.hand().over() else { return None };
         let transition = match settled {
             Settled::Cancelled(after) => after.carried_out(&transition),
             Settled::Done | Settled::Lost => transition,
         };
         report(&delivery.job, &transition, self.took, shared.broker.now());
-        transition
-    }
-
-    /// What was delivered of the job while its settlement was under way, which is
-    /// answered.
-    pub(super) fn next(&self) -> Option<Accepted> {
-        self.in_hand.hand().over().map(Accepted::ready)
+        Some((transition, next.map(|next| next.ready())))
     }
 
     /// The lease was lost. If the job has been delivered to this process again, it is
     /// settled under the new lease: the attempt is not to be made twice.
     pub(super) fn lost(self, delivery: &Delivery) -> Option<Self> {
-        if let Some(next) = self.in_hand.hand().over() {
-            let Accepted { in_hand, permit, .. } = next;
-            return Some(Self { in_hand, permit: Some(permit), ..self });
-        }
-        let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
-        tracing::warn!(
-            "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
-        );
-        None
-    }
-
-    /// Tells the application's own hooks. One that panics harms nobody else.
-    pub(super) fn tell(&self, shared: &Shared, transition: &Transition) {
-        for hook in &shared.settings.settled {
-            if catch_unwind(AssertUnwindSafe(|| hook(&self.context, transition))).is_err() {
-                let id = self.context.id();
-                tracing::error!("a hook panicked after job {id:?} was settled");
+        match self.in_hand.hand().over() {
+            // Settled by another sending.
+            Over::Already => None,
+            Over::Now(Some(next)) => {
+                let Accepted { in_hand, permit, .. } = *next;
+                Some(Self { in_hand, permit: Some(permit), ..self })
             }
+            Over::Now(None) => {
+                let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
+                tracing::warn!(
+                    "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// Tells the application's own hooks. One that panics harms nobody else.
+pub(super) fn tell(shared: &Shared, context: &JobContext, transition: &Transition) {
+    for hook in &shared.settings.settled {
+        if catch_unwind(AssertUnwindSafe(|| hook(context, transition))).is_err() {
+            let id = context.id();
+            tracing::error!("a hook panicked after job {id:?} was settled");
         }
     }
 }

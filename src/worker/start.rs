@@ -5,8 +5,10 @@
 //! started elsewhere within a few milliseconds, and its type starts alone from then on.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::poll;
@@ -32,6 +34,10 @@ pub(super) struct Starting {
     /// How many starts began, and how many came to their end or first wait.
     begun: AtomicU64,
     past: AtomicU64,
+    /// How many were to be started.
+    handed: AtomicU64,
+    /// How many jobs are on a thread after their first wait.
+    resumed: AtomicUsize,
     asleep: AtomicBool,
     wake: Notify,
     nudge: Notify,
@@ -42,6 +48,13 @@ pub(super) struct Starting {
 impl Starting {
     fn line(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job has left its thread: others may be asked for, if that was waited for.
+    fn left_thread(&self, shared: &Shared) {
+        if shared.stall.is_cautious() {
+            shared.outbox.call();
+        }
     }
 
     /// Lets jobs start before the caller goes on. The runtime runs the caller again
@@ -65,6 +78,12 @@ impl Starting {
             () = self.started.notified() => {}
             () = self.nudge.notified() => {}
         }
+    }
+
+    /// How many jobs wait for a thread to start on, or keep one.
+    pub(super) fn unstarted_or_on_a_thread(&self) -> usize {
+        let starts = self.handed.load(Ordering::Relaxed) - self.past.load(Ordering::Relaxed);
+        starts as usize + self.resumed.load(Ordering::Relaxed)
     }
 
     fn wake_minder(&self) {
@@ -115,6 +134,7 @@ pub(super) struct Begun {
 /// Starts these jobs, in their order.
 pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Begun {
     let several = jobs.len() > 1;
+    shared.starting.handed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
     if several {
         shared.starting.wake_minder();
     }
@@ -172,10 +192,7 @@ impl Drop for Past<'_> {
 }
 
 /// Runs a job until it waits; what is left of it, unless that was all.
-async fn begin(
-    shared: &Arc<Shared>,
-    job: Accepted,
-) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
+async fn begin(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
     let pace = shared.registry.get(&job.delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
     let mut job = Box::pin(execute::run(Arc::clone(shared), job));
     let (starting, began) = (&shared.starting, Instant::now());
@@ -183,10 +200,43 @@ async fn begin(
     let over = Past(&starting.past);
     let waits = poll!(&mut job).is_pending();
     drop(over);
+    shared.starting.left_thread(shared);
     if let Some(pace) = pace
         && began.elapsed() > QUICK
     {
         pace.was_slow();
     }
-    if waits { Some(job) } else { None }
+    waits.then(|| Resumed { shared: Arc::clone(shared), job })
+}
+
+/// A job after its first wait; counts while it is on a thread.
+struct Resumed {
+    shared: Arc<Shared>,
+    job: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Future for Resumed {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { shared, job } = self.get_mut();
+        let _on_thread = OnThread::of(shared);
+        job.as_mut().poll(context)
+    }
+}
+
+struct OnThread<'a>(&'a Shared);
+
+impl<'a> OnThread<'a> {
+    fn of(shared: &'a Shared) -> Self {
+        shared.starting.resumed.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for OnThread<'_> {
+    fn drop(&mut self) {
+        self.0.starting.resumed.fetch_sub(1, Ordering::Relaxed);
+        self.0.starting.left_thread(self.0);
+    }
 }

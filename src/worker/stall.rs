@@ -1,0 +1,222 @@
+//! What the heartbeat's thread does for jobs while handlers keep all threads of the
+//! application's runtime busy.
+//!
+//! Nothing else runs there meanwhile: no delivery starts, and the loop that talks to the
+//! store stands still with what it has to say. So this thread, which runs no handlers,
+//! gives back what could not start soon, uncounted, for another process to run; and it
+//! settles what has ended, through connections of its own. From then on the worker
+//! dequeues no more than there are threads without a handler on them, until a minute has
+//! passed without such a stall: otherwise what one stuck worker gives back would go to
+//! the next one and return.
+//!
+//! A settlement may leave both here and there. The store carries out one of them, and
+//! [`Hand::over`](super::hand::Hand::over) lets one of the answers be heard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::exchange::OnTheirWay;
+use super::hands::GivenBack;
+use super::settle::{Ended, Road};
+use crate::broker::{Broker, LEASE, Settled};
+use crate::job::Transition;
+
+/// A delivery that has not started by then is given back.
+const START_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often is looked while jobs are in flight.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Settlements that take longer are sent from here as well, if the runtime stands still.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long after a stall the worker dequeues with caution.
+const CAUTIOUS_FOR: Duration = Duration::from_secs(60);
+
+/// How soon giving back is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Jobs settled at a time.
+const BATCH: usize = 100;
+
+#[derive(Default)]
+pub(super) struct Stall {
+    asleep: AtomicBool,
+    wake: Notify,
+    cautious: AtomicBool,
+}
+
+impl Stall {
+    /// Jobs are in flight.
+    pub(super) fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether handlers have kept all threads lately.
+    pub(super) fn is_cautious(&self) -> bool {
+        self.cautious.load(Ordering::Relaxed)
+    }
+
+    /// For ever; on a thread that runs no handlers.
+    pub(super) async fn watch(
+        &self,
+        shared: &Arc<Shared>,
+        broker: &Arc<dyn Broker>,
+        runtime: &Handle,
+    ) {
+        let mut watch = Watch { shared, broker, runtime, waiting: None, probe: None };
+        let mut stalled: Option<Instant> = None;
+        loop {
+            if shared.hands.len() == 0 {
+                self.asleep.store(true, Ordering::SeqCst);
+                if shared.hands.len() == 0 {
+                    self.wake.notified().await;
+                }
+            }
+            tokio::time::sleep(INTERVAL).await;
+            let stopping = shared.stop.is_cancelled();
+            let timeout = if stopping { Duration::ZERO } else { START_TIMEOUT };
+            if watch.give_back(timeout) && !stopping {
+                if stalled.is_none() {
+                    tracing::warn!(
+                        "handlers block all threads of the runtime: what did not start within \
+                         {START_TIMEOUT:?} goes back, and no more is dequeued than can start; \
+                         use spawn_blocking for blocking work"
+                    );
+                }
+                stalled = Some(Instant::now());
+            }
+            if stalled.is_some_and(|at| at.elapsed() > CAUTIOUS_FOR) {
+                stalled = None;
+                shared.outbox.call();
+            }
+            self.cautious.store(stalled.is_some(), Ordering::Relaxed);
+            watch.settle_ended();
+            watch.settle_on_their_way();
+        }
+    }
+}
+
+struct Watch<'a> {
+    shared: &'a Arc<Shared>,
+    broker: &'a Arc<dyn Broker>,
+    runtime: &'a Handle,
+    /// If jobs were in the outbox at the last look: how often some had been taken out.
+    waiting: Option<u64>,
+    /// Set once the application's runtime runs a task.
+    probe: Option<Arc<AtomicBool>>,
+}
+
+impl Watch<'_> {
+    /// Whether deliveries are given back that have waited for longer.
+    fn give_back(&self, timeout: Duration) -> bool {
+        let Some(before) = Instant::now().checked_sub(timeout) else { return false };
+        let back = self.shared.hands.give_back(before);
+        if back.is_empty() {
+            return false;
+        }
+        let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
+        self.shared.tasks.spawn(requeue(shared, broker, back));
+        true
+    }
+
+    /// Settles what has ended and is not taken by the worker's own loop.
+    fn settle_ended(&mut self) {
+        let outbox = &self.shared.outbox;
+        let waiting = (!outbox.is_empty()).then(|| outbox.times_taken());
+        let before = std::mem::replace(&mut self.waiting, waiting);
+        if waiting.is_none() || waiting != before {
+            return;
+        }
+        let ended = outbox.take(BATCH);
+        for one in ended {
+            let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
+            self.shared.tasks.spawn(settle(shared, broker, self.runtime.clone(), one));
+        }
+    }
+
+    /// Settles what the worker's own loop has sent and the runtime perhaps has not.
+    fn settle_on_their_way(&mut self) {
+        let late = self.shared.outbox.late(SETTLE_TIMEOUT);
+        if late.is_empty() {
+            self.probe = None;
+            return;
+        }
+        match &self.probe {
+            None => {
+                let ran = Arc::new(AtomicBool::new(false));
+                self.probe = Some(Arc::clone(&ran));
+                self.runtime.spawn(async move { ran.store(true, Ordering::Relaxed) });
+            }
+            // The store is slow, not the runtime.
+            Some(ran) if ran.load(Ordering::Relaxed) => self.probe = None,
+            Some(_) => {
+                for one in
+                    late.into_iter().filter(|one| !one.sent_again.swap(true, Ordering::Relaxed))
+                {
+                    let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
+                    let again = settle_again(shared, broker, self.runtime.clone(), one);
+                    self.shared.tasks.spawn(again);
+                }
+            }
+        }
+    }
+}
+
+/// Puts deliveries back to where they came from.
+async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBack>) {
+    let began = Instant::now();
+    let (hands, settlements): (Vec<_>, Vec<_>) =
+        back.into_iter().map(|one| (one.hand, (one.delivery, Transition::Requeue))).unzip();
+    while let Err(error) = broker.settle(&settlements).await {
+        tracing::debug!("giving deliveries back failed: {error:?}");
+        // They do not start here, so that their leases run out.
+        if began.elapsed() > LEASE || shared.give_up.is_cancelled() {
+            break;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    hands.iter().for_each(|hand| shared.hands.remove(hand));
+}
+
+async fn settle(shared: Arc<Shared>, broker: Arc<dyn Broker>, runtime: Handle, ended: Ended) {
+    ended.alone(&shared, Road::Detached(&*broker, &runtime)).await;
+    shared.outbox.call();
+}
+
+async fn settle_again(
+    shared: Arc<Shared>,
+    broker: Arc<dyn Broker>,
+    runtime: Handle,
+    sent: Arc<OnTheirWay>,
+) {
+    // The worker's own loop waits for this where it has its answer already.
+    let rest = sent.rest.lock().await;
+    if rest.is_empty() {
+        return;
+    }
+    match broker.settle(&sent.settlements).await {
+        Ok(settled) => {
+            for ((rest, (delivery, transition)), settled) in
+                rest.iter().zip(&sent.settlements).zip(settled)
+            {
+                // Lost: to the other sending, most likely, whose answer will say so.
+                if settled != Settled::Lost {
+                    let road = Road::Detached(&*broker, &runtime);
+                    rest.settled(&shared, &road, delivery, transition.clone(), settled);
+                }
+            }
+        }
+        Err(error) => {
+            tracing::debug!("settling for a busy runtime failed: {error:?}");
+            sent.sent_again.store(false, Ordering::Relaxed);
+        }
+    }
+}
