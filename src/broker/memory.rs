@@ -20,8 +20,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Exchanged, Extended,
-    Forwarded, Lease, Sealed, Settled, Taken,
+    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Exchanged,
+    ExpiredLeases, Extended, Forwarded, Lease, Sealed, Settled, Taken,
 };
 use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
@@ -227,12 +227,19 @@ impl Broker for MemoryBroker {
         Box::pin(async move { Ok(self.act(queue, |q, now| q.forward(limit, now))) })
     }
 
-    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
+    fn expired_leases<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+        skip: usize,
+    ) -> Answer<'a, ExpiredLeases> {
         Box::pin(async move {
             if self.look(queue, |_, _| ()).is_none() {
-                return Ok(Vec::new());
+                return Ok(ExpiredLeases::default());
             }
-            Ok(self.act(queue, |q, now| q.lapsed(limit, now)))
+            let jobs = self.act(queue, |q, now| q.expired_leases(limit, skip, now));
+            let more = jobs.len() == limit;
+            Ok(ExpiredLeases { jobs, more, ..ExpiredLeases::default() })
         })
     }
 

@@ -195,6 +195,22 @@ pub struct Forwarded {
     pub ready: bool,
 }
 
+/// What a look for leases that have run out found.
+#[derive(Clone, Debug, Default)]
+pub struct ExpiredLeases {
+    /// Jobs to be recovered.
+    pub jobs: Vec<Delivery>,
+    /// Entries of which no attempt can be made, and which are gone: of unreadable jobs,
+    /// which are archived, and of no job.
+    pub removed: usize,
+    /// Unreadable jobs that were not archived: refused, or another process was first.
+    pub stuck: usize,
+    /// Why the store refused to archive some.
+    pub refusal: Option<Error>,
+    /// Whether there may be more: the look ended at its bounds.
+    pub more: bool,
+}
+
 /// What a worker process tells about itself; read by Asynq's tools.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Announcement {
@@ -295,9 +311,21 @@ pub trait Broker:
     /// pending, more are not asked for at once: see [`Forwarded::next`].
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
 
-    /// Jobs whose lease has run out, at most `limit`, with the lease as found:
-    /// settle them to recover them. Nothing is changed by asking.
-    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>>;
+    /// Jobs whose lease has run out, at most `limit`, with the lease as found: settle
+    /// them to recover them. `skip` entries in front of them are passed over: those
+    /// that an earlier look found and that stay where they are. A job that cannot be
+    /// read is archived, and entries of no job are removed.
+    fn expired_leases<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+        skip: usize,
+    ) -> Answer<'a, ExpiredLeases>;
+
+    /// The first [expired leases](Self::expired_leases).
+    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
+        Box::pin(async move { Ok(self.expired_leases(queue, limit, 0).await?.jobs) })
+    }
 
     /// Removes completed jobs whose retention is over, at most `limit`; how many.
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;

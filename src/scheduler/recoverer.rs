@@ -16,6 +16,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Most jobs recovered by one script.
 const BATCH: usize = 100;
 
+/// Most looks at one queue in a row; the next round goes on.
+const MOST_LOOKS: usize = 200;
+
 pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
@@ -57,9 +60,12 @@ impl Recoverer {
     }
 
     async fn recover(&self, queue: &QueueName) -> Result<(), Error> {
-        loop {
-            let lapsed = match self.broker.lapsed(queue, BATCH).await {
-                Ok(lapsed) => lapsed,
+        // Entries that can be neither recovered nor removed: they stay in front of the
+        // others, and those behind them are looked at all the same.
+        let (mut stuck, mut unreadable, mut refusal) = (0, 0, None);
+        for _ in 0..MOST_LOOKS {
+            let found = match self.broker.expired_leases(queue, BATCH, stuck).await {
+                Ok(found) => found,
                 Err(error) => {
                     self.was_away(queue, &error);
                     return Err(error);
@@ -68,8 +74,11 @@ impl Recoverer {
             if self.is_for_owners(queue) {
                 return Ok(());
             }
-            let full = lapsed.len() == BATCH;
-            let settlements: Vec<_> = lapsed
+            let seen = found.jobs.len();
+            unreadable += found.stuck;
+            refusal = found.refusal.or(refusal);
+            let settlements: Vec<_> = found
+                .jobs
                 .into_iter()
                 .map(|delivery| {
                     let lost = match delivery.cancel {
@@ -82,10 +91,10 @@ impl Recoverer {
                     (delivery, transition)
                 })
                 .collect();
-            if settlements.is_empty() {
-                return Ok(());
-            }
-            let settled = self.broker.settle(&settlements).await?;
+            let settled = match settlements.is_empty() {
+                true => Vec::new(),
+                false => self.broker.settle(&settlements).await?,
+            };
             let mut recovered = 0;
             for ((delivery, transition), settled) in settlements.iter().zip(settled) {
                 // Lost: another process recovered it first.
@@ -97,10 +106,23 @@ impl Recoverer {
                 recovered += 1;
                 report(&delivery.job, &done, Duration::ZERO, self.broker.now());
             }
-            if !full || recovered == 0 {
-                return Ok(());
+            stuck += found.stuck;
+            // Most that another process was first with are gone.
+            let moved = recovered + found.removed;
+            if moved == 0 {
+                stuck += seen;
+            }
+            if !found.more || moved + found.stuck + seen == 0 {
+                break;
             }
         }
+        if let Some(error) = refusal {
+            tracing::warn!(
+                %queue, jobs = unreadable, ?error,
+                "could not archive jobs whose messages are unreadable; the others were looked at"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -222,6 +222,17 @@ async fn lapsed_leases_come_oldest_first_and_within_the_limit(
 
     assert_eq!(ids(&on.lapsed(2).await), ["b", "a"]);
     assert_eq!(ids(&on.lapsed(9).await), ["b", "a", "c"]);
+    // Those that stay where they are can be passed over.
+    for (limit, skip, expected, more) in [
+        (2, 0, &["b", "a"][..], true),
+        (2, 1, &["a", "c"], true),
+        (9, 2, &["c"], false),
+        (9, 3, &[], false),
+    ] {
+        let found = on.broker.expired_leases(&on.queue, limit, skip).await.unwrap();
+        assert_eq!((ids(&found.jobs), found.more), (expected.to_vec(), more), "{limit} {skip}");
+        assert_eq!((found.removed, found.stuck), (0, 0));
+    }
     assert!(on.broker.lapsed(&fresh_queue(), 9).await.unwrap().is_empty());
 }
 

@@ -335,9 +335,14 @@ impl Queue {
         Forwarded { moved, next, ready: self.available() > 0 }
     }
 
-    pub(super) fn lapsed(&mut self, limit: usize, now: Timestamp) -> Vec<Delivery> {
+    pub(super) fn expired_leases(
+        &mut self,
+        limit: usize,
+        skip: usize,
+        now: Timestamp,
+    ) -> Vec<Delivery> {
         self.shorten_leases(now);
-        let ended = self.leases.range(..=now.as_micros()).take(limit);
+        let ended = self.leases.range(..=now.as_micros()).skip(skip).take(limit);
         ended.filter_map(|(_, id)| Some(self.jobs.get(id)?.delivery(None))).collect()
     }
 

@@ -8,7 +8,7 @@ use super::inspect::nanos;
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use super::settlement::Step;
-use super::{BATCH, HEARD, PATIENCE, RedisBroker, by_queue, micros, wire};
+use super::{BATCH, HEARD, PATIENCE, RedisBroker, by_queue, micros};
 use crate::broker::{Delivery, Exchanged, Lease, Settled, Taken};
 use crate::error::Error;
 use crate::job::{AfterCancel, QueueName, Transition};
@@ -22,12 +22,12 @@ const MOST_QUEUES: usize = 200;
 const FIRST_QUEUES: usize = 16;
 
 /// What one script call does for a queue.
-struct Part<'a> {
-    queue: &'a QueueName,
+pub(super) struct Part<'a> {
+    pub queue: &'a QueueName,
     /// The places of its settlements among all, and what is to be done.
-    ended: Vec<(usize, Step)>,
+    pub ended: Vec<(usize, Step)>,
     /// Whether jobs are taken from it.
-    gives: bool,
+    pub gives: bool,
 }
 
 impl Part<'_> {
@@ -44,15 +44,9 @@ impl Part<'_> {
         self.ended.iter().filter(|(_, step)| !step.is_simple())
     }
 
-    fn add_done_to(&self, call: ScriptCall) -> ScriptCall {
-        let call = call.arg(self.done().count());
-        let call = self.done().fold(call, |call, (_, step)| call.arg(step.lease.id.as_bytes()));
-        self.done().fold(call, |call, (_, step)| call.arg(step.lease.owner))
-    }
-
-    /// What `swap.lua` takes: jobs whose leases end one microsecond after another go as
+    /// The jobs that are done: those whose leases end one microsecond after another go as
     /// a run, of which only the two ends are told.
-    fn add_runs_to(&self, call: ScriptCall) -> ScriptCall {
+    fn add_done_to(&self, call: ScriptCall) -> ScriptCall {
         let leases: Vec<&Lease> = self.done().map(|(_, step)| &step.lease).collect();
         let follows = |before: &&Lease, after: &&Lease| {
             before.owner == after.owner && before.ends + 1 == after.ends
@@ -102,7 +96,7 @@ fn seconds(ends: i64) -> String {
 
 /// What one script call took.
 #[derive(Default)]
-struct Call {
+pub(super) struct Call {
     taken: Taken,
     /// Queues that had broken entries in place of jobs: they may have more.
     gaps: bool,
@@ -239,7 +233,7 @@ impl RedisBroker {
     }
 
     /// One script call.
-    async fn exchange_some(
+    pub(super) async fn exchange_some(
         &self,
         parts: &[Part<'_>],
         room: usize,
@@ -265,7 +259,7 @@ impl RedisBroker {
         let answer = if swaps {
             let add = |_, call: ScriptCall| {
                 let call = call.arg(room).arg(until.as_str()).arg(owner).arg(taking);
-                parts.iter().fold(call, |call, part| part.add_runs_to(call))
+                parts.iter().fold(call, |call, part| part.add_done_to(call))
             };
             self.ask_all(&SCRIPTS.swap, queues, repeat, add).await
         } else {
@@ -325,7 +319,7 @@ impl RedisBroker {
                 call.gaps = true;
             }
             let found = given(queue, owner, &mut reply)?;
-            call.taken.deliveries.extend(self.deliveries(queue, found).await);
+            call.taken.deliveries.extend(self.readable(queue, found).await);
         }
         short &= call.taken.deliveries.len() < room;
         for (part, unheard) in parts.iter().zip(&unheard) {
@@ -351,29 +345,6 @@ impl RedisBroker {
             self.wake.due_at(queue, self.clock.now() + after);
         }
         settled
-    }
-
-    /// The jobs that were found. A message that nobody can read is archived with its
-    /// bytes kept: it would stop every reader of the queue.
-    pub(super) async fn deliveries(&self, queue: &QueueName, found: Vec<Found>) -> Vec<Delivery> {
-        let mut readable = Vec::with_capacity(found.len());
-        for Found { lease, message, ready, losses, cancel } in found {
-            match wire::decode(queue, &lease.id, &message) {
-                Some(job) => readable.push(Delivery { job, lease, ready, losses, cancel }),
-                None => self.quarantine(queue, lease).await,
-            }
-        }
-        readable
-    }
-
-    async fn quarantine(&self, queue: &QueueName, lease: Lease) {
-        let id = lease.id.clone();
-        tracing::warn!(%queue, %id, "archived a job whose message is unreadable");
-        let part = Part { queue, ended: vec![(0, Step::quarantine(lease))], gives: false };
-        let mut settled = [Ok(Settled::Lost)];
-        if let Err(error) = Box::pin(self.exchange_some(&[part], 0, &mut settled)).await {
-            tracing::warn!(%queue, %id, ?error, "could not archive it; its lease will run out");
-        }
     }
 }
 
@@ -409,19 +380,6 @@ fn given(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Found>,
         let one = one.ok_or_else(reply::unexpected)?;
         one.losses = u32::try_from(reply.int()?).unwrap_or(0);
         one.cancel = AfterCancel::parse(&reply.text()?);
-    }
-    Ok(found)
-}
-
-/// Reads what `lapsed.lua` says about jobs of a queue.
-pub(super) fn lapsed(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>, Error> {
-    let mut found = Vec::new();
-    while !reply.is_empty() {
-        let (id, message) = (reply.id()?, reply.bytes()?);
-        let losses = u32::try_from(reply.int()?).unwrap_or(0);
-        let lease = Lease { queue: queue.clone(), id, owner: None, ends: reply.int()? };
-        let cancel = AfterCancel::parse(&reply.text()?);
-        found.push(Found { lease, message, ready: None, losses, cancel });
     }
     Ok(found)
 }

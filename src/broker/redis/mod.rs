@@ -19,6 +19,7 @@ mod inspect;
 pub mod keys;
 mod peek;
 mod presence;
+mod recovery;
 mod reply;
 mod rows;
 mod scripts;
@@ -45,7 +46,7 @@ use tokio::sync::Notify;
 
 use crate::broker::{
     Announcement, Answer, ArchiveSettings, Broker, CROWDED, CROWDED_PAUSE, Delivery, Each,
-    Enqueued, Exchanged, Extended, Forwarded, Lease, Sealed, Settled, Taken,
+    Enqueued, Exchanged, ExpiredLeases, Extended, Forwarded, Lease, Sealed, Settled, Taken,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
@@ -425,13 +426,13 @@ impl Broker for RedisBroker {
         })
     }
 
-    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
-        Box::pin(async move {
-            let mut reply = self
-                .ask(&SCRIPTS.lapsed, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 1000)))
-                .await?;
-            Ok(self.deliveries(queue, exchange::lapsed(queue, &mut reply)?).await)
-        })
+    fn expired_leases<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+        skip: usize,
+    ) -> Answer<'a, ExpiredLeases> {
+        Box::pin(self.find_expired(queue, limit, skip))
     }
 
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {

@@ -55,19 +55,19 @@ local function now_ns()
   return whole(now) .. '000'
 end
 
--- The first end of a lease of this queue that no other has: they differ in the
--- last digits, so that leases run out in the order they were given.
-local function first_end()
-  local ends = now + LEASE
-  local top = redis.call('ZREVRANGE', Q .. 'lease', 0, 0, 'WITHSCORES')[2]
-  local last = top and micros(top) or 0
-  if last >= ends and last < ends + SECOND then ends = last + 1 end
-  return ends
-end
-
 -- Never a whole second: that is how a Go worker's lease is known.
 local function fractional(ends)
   if ends % SECOND == 0 then return ends + 1 end
+  return ends
+end
+
+-- The first end of a lease of this queue that no other has: they differ in the
+-- last digits, so that leases run out in the order they were given.
+local function first_end()
+  local ends = fractional(now + LEASE)
+  local top = redis.call('ZREVRANGE', Q .. 'lease', 0, 0, 'WITHSCORES')[2]
+  local last = top and micros(top) or 0
+  if last >= ends and last < ends + SECOND then ends = last + 1 end
   return ends
 end
 

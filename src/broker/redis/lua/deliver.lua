@@ -85,7 +85,12 @@ local function deliver(most, paused, owner, unheard, answer)
   local last = #answer + 2
   answer[last - 1], answer[last] = broken, number
   if number == 0 then return 0 end
-  local ends = fractional(first_end())
+  -- Where no other is active, no lease of another can be in the way.
+  local others = again
+  if number > again then
+    others = redis.call('LPUSH', Q .. 'active', unpack(ids, again + 1)) - number + again
+  end
+  local ends = fractional(others > 0 and first_end() or now + LEASE)
   last = last + 1
   answer[last] = ends
   local leases, past = {}, {}
@@ -108,9 +113,8 @@ local function deliver(most, paused, owner, unheard, answer)
     answer[last + 1], answer[last + 2] = id, task[1]
     answer[last + 3] = nth > again and task[4] or ''
     last = last + 3
-    if losses or wish then past[#past + 1] = {nth, tonumber(losses) or 0, wish or ''} end
+    if losses or task[3] then past[#past + 1] = {nth, tonumber(losses) or 0, wish or ''} end
   end
-  if number > again then redis.call('LPUSH', Q .. 'active', unpack(ids, again + 1)) end
   add_leases(leases)
   answer[last + 1] = #past
   for nth, one in ipairs(past) do

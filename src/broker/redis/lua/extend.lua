@@ -19,7 +19,7 @@ local answer, extended = {now}, {}
 local next_end = first_end()
 for at = 2, #ARGV, 3 do
   local id = ARGV[at]
-  local task = redis.call('HMGET', T .. id, 'state', 'x_owner', 'x_cancel')
+  local task = redis.pcall('HMGET', T .. id, 'state', 'x_owner', 'x_cancel')
   local new = 0
   if held(id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
     new = fractional(next_end)

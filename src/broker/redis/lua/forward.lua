@@ -13,7 +13,8 @@
 -- * jobs of ours are due at the exact time in Q:x:due. An entry there counts only
 --   while Q:scheduled or Q:retry has the same time, rounded up: a Go forwarder,
 --   an inspector or a deletion may have come first, and leaves it stale;
--- * an id without message is dropped with its stub;
+-- * an id without message is dropped with its stub, and one whose key is no job's is
+--   dropped alone;
 -- * a job of a group adds the group's name to Q:groups, which may have lost it.
 
 local T, DUE = Q .. 't:', Q .. 'x:due'
@@ -26,14 +27,15 @@ local due_jobs, stale, seen = {}, {}, {}
 local function add(id, due, source)
   if seen[id] then return end
   seen[id] = true
-  local task = redis.call('HMGET', T .. id, 'msg', 'group')
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'group')
   local group = task[1] and task[2] and task[2] ~= '' and task[2]
   if group then
     redis.call('ZCARD', Q .. 'g:' .. group)
     redis.call('SCARD', Q .. 'groups')
   end
   due_jobs[#due_jobs + 1] =
-    {id = id, due = due, source = source, whole = task[1], group = group, nth = #due_jobs}
+    {id = id, due = due, source = source, whole = task[1], group = group, nth = #due_jobs,
+      foreign = task.err}
 end
 
 local exact = redis.call('ZRANGEBYSCORE', DUE, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, limit)
@@ -70,7 +72,9 @@ for _, job in ipairs(due_jobs) do
   local task = T .. job.id
   redis.call('ZREM', DUE, job.id)
   redis.call('ZREM', job.source, job.id)
-  if not job.whole then
+  if job.foreign then
+    -- Of another type: somebody else's, and only the entry is gone.
+  elseif not job.whole then
     redis.call('DEL', task)
   elseif job.group then
     redis.call('ZREM', Q .. 'x:grouped', job.id)

@@ -4,9 +4,11 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 -- ARGV[2]  how many at most
+-- ARGV[3]  how many entries of leases to pass over, those that ended first
 --
--- Returns  now, then per job five values: id, message, losses, end of its lease,
---          what an operator wants to become of it or empty
+-- Returns  now, 1 if the look ended at its bounds, how many entries it removed that
+--          belong to no job, then per job five values: id, message, losses, end of its
+--          lease, what an operator wants to become of it or empty
 --
 -- Differs from Asynq:
 -- * a score with decimals is ours and by the server's clock: out when it is over.
@@ -26,7 +28,7 @@ local T, ACTIVE, LEASES, SWEPT = Q .. 't:', Q .. 'active', Q .. 'lease', Q .. 'x
 local PAGE, MOST_PAGES = 200, 10
 -- Entries of active that one call looks at, and how many of a kind it mends.
 local MOST_SWEPT, MOST_MENDED = 1000, 200
-local limit = tonumber(ARGV[2])
+local limit, skip = tonumber(ARGV[2]), tonumber(ARGV[3])
 expect_zsets('lease')
 
 -- A hash that is none counts as one without message, but is not ours to delete.
@@ -38,7 +40,7 @@ local function task_of(id)
   return {false}
 end
 
-local answer, found, ghosts, orphans, broken, dropped = {now}, 0, {}, {}, {}, {}
+local answer, found, ghosts, orphans, broken, dropped = {now, 0, 0}, 0, {}, {}, {}, {}
 local function look(id, score)
   local task = task_of(id)
   if not task[1] then
@@ -58,18 +60,28 @@ end
 
 -- Whoever wrote these, they are over.
 local margin = seconds(now - LEASE)
-local all = redis.call('ZRANGEBYSCORE', LEASES, '-inf', margin, 'WITHSCORES', 'LIMIT', 0, limit)
+local all = redis.call('ZRANGEBYSCORE', LEASES, '-inf', margin, 'WITHSCORES', 'LIMIT', skip, limit)
 for at = 1, #all, 2 do look(all[at], all[at + 1]) end
+local full = #all == 2 * limit
+if skip > 0 and #all == 0 then
+  skip = skip - redis.call('ZCOUNT', LEASES, '-inf', margin)
+else
+  skip = 0
+end
 -- Between the margin and now, only ours are.
 for page = 0, MOST_PAGES - 1 do
   if found >= limit or #ghosts + #broken >= MOST_MENDED then break end
   local some = redis.call('ZRANGEBYSCORE', LEASES, '(' .. margin, seconds(now), 'WITHSCORES',
     'LIMIT', page * PAGE, PAGE)
   for at = 1, #some, 2 do
-    if found < limit and tonumber(some[at + 1]) % 1 ~= 0 then look(some[at], some[at + 1]) end
+    if found < limit and tonumber(some[at + 1]) % 1 ~= 0 then
+      if skip > 0 then skip = skip - 1 else look(some[at], some[at + 1]) end
+    end
   end
   if #some < 2 * PAGE then break end
 end
+full = full or found >= limit or #ghosts + #broken >= MOST_MENDED
+answer[2], answer[3] = full and 1 or 0, #ghosts + #broken
 
 -- Ours end within 30 s, so 60 s from now none should; Go's are by their host's clock.
 local far, far_ahead = now + 2 * LEASE, {}

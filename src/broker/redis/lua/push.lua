@@ -19,7 +19,10 @@ end
 if #ARGV == 4 then
   local id = ARGV[3]
   local task = string.sub(KEYS[1], 1, -8) .. 't:' .. id
-  if call('EXISTS', task) == 1 then return {now, 1} end
+  if call('EXISTS', task) == 1 then
+    call('LLEN', KEYS[1])
+    return {now, 1}
+  end
   -- Unlike in Asynq the list first: that fails where the key is none, and nothing is
   -- left half done. Three zeros make it nanoseconds.
   call('LPUSH', KEYS[1], id)

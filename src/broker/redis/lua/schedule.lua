@@ -6,8 +6,9 @@
 -- ARGV[2]  0, or how often this very call was sent before without an answer
 -- ARGV[3…] per job four values: id, message, after | at, microseconds
 --
--- Returns  now, then per job two values: 2 (scheduled), 1 (pending, it is due already)
---          or 0 (the id is in use); and when it is due in microseconds
+-- Returns  now, then per job two values: 2 (scheduled), 1 (pending, it is due already),
+--          0 (the id is in use) or, of a repetition, 5 (in its group); and when it is due
+--          in microseconds
 --
 -- It does without common.lua, as push.lua does; store.lua says what differs from Asynq.
 
@@ -29,7 +30,16 @@ if #ARGV == 6 and not repeated then
   if ARGV[5] == 'after' then due = now + due end
   if due > LATEST then due = LATEST elseif due < now then due = now end
   local task = T .. id
-  if call('EXISTS', task) == 1 then return {now, 0, due} end
+  if call('EXISTS', task) == 1 then
+    -- Refused where the others below are.
+    if due == now then
+      call('LLEN', KEYS[1])
+    else
+      call('ZCARD', SCHEDULED)
+      call('ZCARD', EXACT)
+    end
+    return {now, 0, due}
+  end
   if due == now then
     call('LPUSH', KEYS[1], id)
     call('HSET', task, 'msg', ARGV[4], 'state', 'pending', 'pending_since', format('%d000', now))
@@ -47,18 +57,31 @@ if #ARGV == 6 and not repeated then
   return {now, 2, due}
 end
 
--- All is tested before the first write.
-call('LLEN', KEYS[1])
-call('ZCARD', SCHEDULED)
-local first = call('ZRANGE', EXACT, '0', '0', 'WITHSCORES')[2]
+local function due_at(at)
+  local due = tonumber(ARGV[at + 3])
+  if ARGV[at + 2] == 'after' then due = now + due end
+  if due > LATEST then return LATEST elseif due < now then return now end
+  return due
+end
+
+-- All that is needed is tested before the first write.
+local dues, any_now, first, any_later = {}, false, nil, false
+for at = 3, #ARGV, 4 do
+  local due = due_at(at)
+  dues[at] = due
+  if due > now then any_later = true else any_now = true end
+end
+if any_now then call('LLEN', KEYS[1]) end
+if any_later then
+  call('ZCARD', SCHEDULED)
+  first = call('ZRANGE', EXACT, '0', '0', 'WITHSCORES')[2]
+end
 -- Lists that are long enough from the start: to let them grow costs more.
 local answer = {now, unpack(ARGV, 3, 2 + (#ARGV - 2) / 2)}
 local later, exact = {unpack(ARGV, 3)}, {unpack(ARGV, 3)}
 local last, size, ready, earliest = 1, 0, {}, nil
 for at = 3, #ARGV, 4 do
-  local id, due, code = ARGV[at], tonumber(ARGV[at + 3]), 0
-  if ARGV[at + 2] == 'after' then due = now + due end
-  if due > LATEST then due = LATEST elseif due < now then due = now end
+  local id, due, code = ARGV[at], dues[at], 0
   local task = T .. id
   if call('EXISTS', task) == 0 then
     if due > now then
@@ -77,8 +100,9 @@ for at = 3, #ARGV, 4 do
     end
   elseif repeated and redis.pcall('HGET', task, 'msg') == ARGV[at + 1] then
     -- The earlier sending stored it.
-    code, due = 2, tonumber(call('ZSCORE', EXACT, id) or due)
-    if call('HGET', task, 'state') ~= 'scheduled' then code = 1 end
+    local score, state = redis.pcall('ZSCORE', EXACT, id), call('HGET', task, 'state')
+    due = type(score) == 'string' and tonumber(score) or due
+    code = state == 'scheduled' and 2 or state == 'aggregating' and 5 or 1
   end
   answer[last + 1], answer[last + 2] = code, due
   last = last + 2

@@ -3,7 +3,8 @@
 --
 -- What is said of a queue's jobs is
 --   how many are done: they are removed, have no lock, and count as processed; their
---   ids; their owners; how many others there are, and of each ten values:
+--   ids; their leases in runs, see swap.lua; how many others there are, and of each ten
+--   values:
 --          id, owner or empty, end of the lease as the caller knows it,
 --          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
 --          new message or empty to keep it, microseconds (delay of retry and
@@ -20,6 +21,7 @@
 -- Differs from Asynq:
 -- * everything is tested before the first write, and the first write does not
 --   grow memory;
+-- * a counter that cannot be counted up is left alone, and stops no job from ending;
 -- * a lease of another owner is refused; a missing lease is not, while the job
 --   is active: keys can get lost, work should not;
 -- * a job is looked for in `active` from the end where it probably is, and no
@@ -42,73 +44,70 @@ local WISHES = {archive = 2, delete = 3}
 -- So many failures of a job are kept.
 local FAILURES = 10
 
--- Beyond this a counter begins anew, as Asynq's do at the end of an integer.
-local FULL = 9223372036854000000
-
--- The counters that these attempts will be added to, by their keys. Fails, before
--- the first write, where one cannot be counted up.
-local function read_counters(failed)
-  local day = utc_day(now_s)
-  local counters = {day = day}
-  for _, name in ipairs(failed and {'processed', 'failed'} or {'processed'}) do
-    for _, key in ipairs({Q .. name, Q .. name .. ':' .. day}) do
-      local value = redis.call('GET', key) or '0'
-      if value ~= '0' and not string.match(value, '^%-?[1-9]%d*$') then
-        error('a counter of the queue is not a number')
-      end
-      counters[key] = tonumber(value)
-    end
+-- Adds to a counter; its new value. Twin of count() in swap.lua. A counter that is full
+-- begins anew, as Asynq's do at the end of an integer; true is the second value then.
+-- One that is no number, or of another type, is somebody else's: it is left alone.
+local function count_up(key, by)
+  local sum = redis.pcall('INCRBY', key, by)
+  if type(sum) == 'number' then return sum end
+  local value = redis.pcall('GET', key)
+  if type(value) == 'string' and string.match(value, '^%-?%d+$') then
+    redis.call('SET', key, by)
+    return by, true
   end
-  return counters
 end
 
 -- Counts attempts that ended, as Asynq does, several at a time.
-local function count(counters, processed, failed)
-  local function add(key, by)
-    if math.abs(counters[key]) < FULL then return redis.call('INCRBY', key, by) end
-    redis.call('SET', key, by)
-    return by
-  end
+local function count(processed, failed)
+  local day = utc_day(now_s)
   local function today(name, by)
-    local key = Q .. name .. ':' .. counters.day
-    if by > 0 and add(key, by) == by then
-      redis.call('EXPIREAT', key, now_s + DAYS_90)
-    end
+    local key = Q .. name .. ':' .. day
+    if by > 0 and count_up(key, by) == by then redis.call('EXPIREAT', key, now_s + DAYS_90) end
   end
   today('processed', processed)
   today('failed', failed)
   if processed == 0 then return end
-  if math.abs(counters[Q .. 'processed']) >= FULL then
+  local _, anew = count_up(Q .. 'processed', processed)
+  -- Of those that are counted now, none has failed yet.
+  if anew and type(redis.pcall('INCRBY', Q .. 'failed', 0)) == 'number' then
     redis.call('SET', Q .. 'failed', '0')
-    counters[Q .. 'failed'] = 0
   end
-  add(Q .. 'processed', processed)
-  if failed > 0 then add(Q .. 'failed', failed) end
+  if failed > 0 then count_up(Q .. 'failed', failed) end
 end
 
--- What most jobs end as needs least: the ids from this argument on, their owners
--- after them. As held(), where the owner is known.
-local function read_done(plan, at, number, otherwise, answer)
-  local T, seen, done, gone = Q .. 't:', plan.seen, plan.done, plan.gone
-  local scores = redis.call('ZMSCORE', Q .. 'lease', unpack(ARGV, at, at + number - 1))
-  for nth = 1, number do
-    local id = ARGV[at + nth - 1]
-    local task, score = T .. id, scores[nth]
-    local found = redis.call('HMGET', task, 'state', 'x_owner')
-    local ours = found[1] == 'active' and found[2] == ARGV[at + number + nth - 1] and not seen[id]
-    if ours then
-      if score then
-        ours = not of_go(score)
+-- Reads what most jobs end as, which needs least, from this argument on. Twin of the
+-- first part of swap.lua.
+local function read_done(plan, at, otherwise, answer)
+  local T, LEASES, seen, done, gone = Q .. 't:', Q .. 'lease', plan.seen, plan.done, plan.gone
+  local place = at
+  at = at + plan.finished + 1
+  local runs, last_end = tonumber(ARGV[at]), nil
+  at = at + 1
+  for _ = 1, runs do
+    local number, owner = tonumber(ARGV[at]), ARGV[at + 1]
+    local leased = redis.call('ZRANGEBYSCORE', LEASES, ARGV[at + 2], ARGV[at + 3])
+    local exact = #leased == number and ARGV[at + 2] ~= last_end
+    for nth = 1, number do
+      if leased[nth] ~= ARGV[place + nth] then exact = false end
+    end
+    for nth = 1, number do
+      local id = ARGV[place + nth]
+      local task, ours = redis.pcall('HMGET', T .. id, 'state', 'x_owner'), nil
+      if exact then
+        -- Nobody else ever had this end. The hash may be lost.
+        ours = not task[2] or task[2] == owner
       else
-        ours = redis.call('LPOS', Q .. 'active', id)
+        ours = not seen[id] and held(id, owner, 0, task[1], task[2])
       end
+      if ours then
+        seen[id] = true
+        done[#done + 1] = id
+        gone[#gone + 1] = T .. id
+      end
+      answer[#answer + 1] = ours and 1 or otherwise
     end
-    if ours then
-      seen[id] = true
-      done[#done + 1] = id
-      gone[#gone + 1] = task
-    end
-    answer[#answer + 1] = ours and 1 or otherwise
+    place, last_end = place + number, ARGV[at + 3]
+    at = at + 4
   end
 end
 
@@ -120,8 +119,9 @@ local function read_other(plan, at, otherwise, answer)
     failure = ARGV[at + 9],
   }
   local id, done = job.id, otherwise
+  -- What is of another type is nobody's job, and stops no other.
   local task =
-    redis.call('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
+    redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
   if not plan.seen[id] and held(id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
     plan.seen[id] = true
     done = 1
@@ -132,7 +132,7 @@ local function read_other(plan, at, otherwise, answer)
       done = WISHES[job.wish] or done
       if done == 1 then job.lock = '' else job.kind = job.wish end
     end
-    job.unlock = job.lock ~= '' and redis.call('GET', job.lock) == id
+    job.unlock = job.lock ~= '' and redis.pcall('GET', job.lock) == id
     plan.others[#plan.others + 1] = job
     if job.kind == 'delete' or job.kind == 'complete' then
       plan.processed = plan.processed + 1
@@ -147,13 +147,14 @@ end
 -- Appends their answers; returns what to do, or nil, and the argument after them.
 local function read_settlements(at, otherwise, answer)
   local finished = tonumber(ARGV[at])
-  local after = at + 1 + 2 * finished
+  local after = at + finished + 2
+  after = after + 4 * tonumber(ARGV[after - 1])
   local number = tonumber(ARGV[after])
   if finished + number == 0 then return nil, after + 1 end
   local plan =
-    {queue = Q, seen = {}, done = {}, gone = {}, others = {}, processed = 0, failed = 0}
+    {queue = Q, seen = {}, finished = finished, done = {}, gone = {}, others = {}, failed = 0}
   expect_lists('active')
-  if finished > 0 then read_done(plan, at + 1, finished, otherwise, answer) end
+  if finished > 0 then read_done(plan, at, otherwise, answer) end
   plan.processed = #plan.done
   at = after + 1
   if number > 0 then
@@ -164,7 +165,6 @@ local function read_settlements(at, otherwise, answer)
       at = at + 10
     end
   end
-  if plan.processed > 0 then plan.counters = read_counters(plan.failed > 0) end
   return plan, at
 end
 
@@ -232,13 +232,19 @@ end
 local function settle(plan, most_archived, archive_age)
   local done, gone = plan.done, plan.gone
   Q, looks = plan.queue, nil
-  if #done > 0 then redis.call('ZREM', Q .. 'lease', unpack(done)) end
-  for _, id in ipairs(done) do leave_active(id) end
+  if #done > 0 then
+    redis.call('ZREM', Q .. 'lease', unpack(done))
+    local oldest = {}
+    for _, id in ipairs(redis.call('LRANGE', Q .. 'active', -plan.finished, -1)) do
+      oldest[id] = true
+    end
+    for _, id in ipairs(done) do leave_active(id, oldest[id]) end
+  end
   for _, job in ipairs(plan.others) do
     redis.call('ZREM', Q .. 'lease', job.id)
     leave_active(job.id, job.kind == 'reclaim')
   end
   for _, job in ipairs(plan.others) do settle_other(job, most_archived, archive_age, gone) end
   if #gone > 0 then redis.call('DEL', unpack(gone)) end
-  if plan.counters then count(plan.counters, plan.processed, plan.failed) end
+  count(plan.processed, plan.failed)
 end

@@ -25,19 +25,28 @@
 
 local JOB = 10
 
--- Fails, before the first write, where a key has another type than the protocol's.
--- The jobs' values are in these arguments.
+-- When the job is due, at the earliest now.
+local function due_at(placement, value)
+  if placement == 'after' then return math.max(now, bounded(now + value)) end
+  if placement == 'at' then return math.max(now, bounded(value)) end
+  return now
+end
+
+-- Fails, before the first write, where a key that one of the jobs needs has another
+-- type than the protocol's. The jobs' values are in these arguments.
 local function may_store(first, last)
-  expect_lists('pending')
-  expect_zsets('scheduled', 'x:due')
   -- A job by itself is looked at before it is written.
   local several = last - first > JOB
   for at = first, last, JOB do
-    if several then redis.call('HLEN', Q .. 't:' .. ARGV[at]) end
     for _, key in ipairs({ARGV[at + 4], ARGV[at + 6]}) do
       if several and key ~= '' then redis.call('STRLEN', key) end
     end
-    local group = ARGV[at + 9]
+    local group, later = ARGV[at + 9], due_at(ARGV[at + 2], tonumber(ARGV[at + 3])) > now
+    if later then
+      expect_zsets('scheduled', 'x:due')
+    elseif group == '' then
+      expect_lists('pending')
+    end
     if group ~= '' then
       expect_zsets('x:grouped', 'g:' .. group)
       redis.call('SCARD', Q .. 'groups')
@@ -48,15 +57,13 @@ end
 local function store(repeated, id, msg, placement, value, lock, lock_for, guard, digest,
     guard_for, group)
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
-  local due = now
-  if placement == 'after' then due = bounded(now + value) end
-  if placement == 'at' then due = bounded(value) end
+  local due = due_at(placement, value)
   local later = due > now
-  if not later then due = now end
-  local found = redis.call('HMGET', task, 'msg', 'state')
+  local found = redis.pcall('HMGET', task, 'msg', 'state')
 
   if repeated and found[1] == msg then
-    local known = tonumber(redis.call('ZSCORE', exact, id) or due)
+    local score = redis.pcall('ZSCORE', exact, id)
+    local known = type(score) == 'string' and tonumber(score) or due
     local codes = {scheduled = 2, aggregating = 5}
     return codes[found[2]] or 1, '', known
   end

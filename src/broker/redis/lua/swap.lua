@@ -18,6 +18,10 @@
 --          gave something or are paused, and for each of these its number, 1 if it is
 --          paused, and what deliver.lua appends
 --
+-- That a lease with this very end is the caller's is not proved by its job's x_owner, as
+-- in exchange.lua: no two owners have had the same end, and a look at each job would cost
+-- as much as all that is done here.
+--
 -- It does without common.lua, whose functions cost more than the work here. What else
 -- costs: to print a score (as much as three commands) or a number that is given to a
 -- command, to read one, and tables that grow.
@@ -67,15 +71,15 @@ for nth = 1, #KEYS do
           local task, mine = T .. id, ours
           if not mine then
             -- Perhaps extended meanwhile.
-            local score, found = call('ZSCORE', leases, id), call('HMGET', task, 'state', 'x_owner')
-            mine = found[2] == ARGV[at + 1]
+            local score, found = call('ZSCORE', leases, id), pcall('HMGET', task, 'state', 'x_owner')
+            mine = found[1] == 'active' and found[2] == ARGV[at + 1]
             if score then
               -- As of_go() in common.lua.
               local ends = floor(score * SECOND + 0.5)
               local of_go = ends % SECOND == 0 and ends > 0 and ends < now + 3600 * SECOND
               mine = mine and not of_go
             else
-              mine = mine and found[1] == 'active' and call('LPOS', active, id)
+              mine = mine and call('LPOS', active, id)
             end
             for other = 1, number do mine = mine and ids[other] ~= id end
           end
@@ -107,12 +111,15 @@ for nth = 1, #KEYS do
   end
 end
 
--- A counter that is full, or none, begins anew.
+-- As count_up() in settle.lua.
 local function count(key, number)
   local sum = pcall('INCRBY', key, number)
   if type(sum) == 'number' then return sum end
-  call('SET', key, number)
-  return tonumber(number)
+  local value = pcall('GET', key)
+  if type(value) == 'string' and string.match(value, '^%-?%d+$') then
+    call('SET', key, number)
+    return tonumber(number), true
+  end
 end
 
 -- The days since the epoch as a date (Howard Hinnant).
@@ -174,7 +181,10 @@ for nth = 1, #KEYS do
     if count(key, sum) == number then
       call('EXPIREAT', key, format('%d', now / SECOND + 90 * 86400))
     end
-    count(Q .. 'processed', sum)
+    local _, anew = count(Q .. 'processed', sum)
+    if anew and type(pcall('INCRBY', Q .. 'failed', 0)) == 'number' then
+      call('SET', Q .. 'failed', '0')
+    end
   end
 end
 

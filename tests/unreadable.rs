@@ -1,0 +1,331 @@
+//! Jobs that nobody can read, with ids that are not text, as another program or a fault
+//! leaves them: they end in the archive, can be looked at and acted upon, and keep no
+//! other job waiting, however many they are.
+
+mod support;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rocket::http::{Accept, ContentType, Header};
+use rocket::local::asynchronous::Client;
+use rocket_jobqueue::internals::redis::RedisBroker;
+use rocket_jobqueue::internals::{
+    Broker, CancelAnswer, Control, Inspect, PoolSettings, RedisPool, Topology,
+};
+use rocket_jobqueue::{AfterCancel, Clock, Job, JobId, JobQueue, QueueName, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use support::{RedisServer, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BASE: &str = "/api/dm-jobqueue";
+const START: i64 = 4_000_000_000;
+
+#[derive(Serialize, Deserialize)]
+struct Chore;
+
+impl Job for Chore {
+    const TYPE: &'static str = "unreadable:chore";
+}
+
+async fn application(server: &RedisServer, worker: bool, runs: Arc<AtomicUsize>) -> Client {
+    let chore = move |_: Chore| {
+        let runs = runs.clone();
+        async move {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(())
+        }
+    };
+    let queue = JobQueue::fairing()
+        .set("databases.jobqueue.url", format!("redis://{}", server.addr()))
+        .set("jobqueue.worker", worker)
+        .set("jobqueue.log_to_stderr", false)
+        .handle(chore);
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    Client::untracked(rocket::custom(figment).attach(queue)).await.expect("it launches")
+}
+
+/// What the process logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The lines with all of these words.
+    fn lines(&self, words: &[&str]) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let has = |line: &&str| words.iter().all(|word| line.contains(word));
+        text.lines().filter(has).map(str::to_owned).collect()
+    }
+}
+
+fn log() -> Log {
+    static LOG: std::sync::OnceLock<Log> = std::sync::OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        log
+    })
+    .clone()
+}
+
+/// So many running jobs whose leases ended long ago, and a good one whose lease ended
+/// after theirs.
+async fn abandon(server: &RedisServer, entry: &str, number: usize) {
+    let client = application(server, false, Arc::default()).await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    queue.enqueue(Chore).id("good").await.unwrap();
+    client.terminate().await;
+    let script = format!(
+        "local Q = 'asynq:{{default}}:'
+         for n = 1, {number} do
+             local id = '\\255\\254-' .. n
+             redis.call('LPUSH', Q .. 'active', id)
+             redis.call('ZADD', Q .. 'lease', n % 2 == 0 and 1000 + n or 1000.5 + n, id)
+             {entry}
+         end
+         redis.call('DEL', Q .. 'pending')
+         redis.call('LPUSH', Q .. 'active', 'good')
+         redis.call('ZADD', Q .. 'lease', '100000.5', 'good')
+         redis.call('HSET', Q .. 't:good', 'state', 'active', 'x_owner', '7')
+         return 'ok'"
+    );
+    assert_eq!(server.cli(&["EVAL", &script, "0"]), "ok");
+}
+
+#[tokio::test]
+async fn unreadable_jobs_keep_no_other_from_recovery() {
+    let log = log();
+    let server = RedisServer::start::<&str>(&[]);
+    abandon(&server, "redis.call('HSET', Q .. 't:' .. id, 'msg', '\\255', 'state', 'active')", 765)
+        .await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let client = application(&server, true, Arc::clone(&runs)).await;
+
+    let recovered = eventually(PATIENCE, || async { runs.load(Ordering::SeqCst) == 1 }).await;
+    println!("recovered behind 765 unreadable jobs after {:.1?}", began.elapsed());
+    assert!(recovered, "{}", server.cli(&["ZCARD", "asynq:{default}:lease"]));
+
+    let left = || async {
+        server.cli(&["EXISTS", "asynq:{default}:active", "asynq:{default}:lease"]) == "0"
+    };
+    assert!(eventually(PATIENCE, left).await);
+    assert_eq!(server.cli(&["ZCARD", "asynq:{default}:archived"]), "765");
+    // Each was archived once, and said so once.
+    let told = log.lines(&["archived jobs whose messages are unreadable", "%FF%FE-"]);
+    let jobs = |line: &String| {
+        let number = line.split("jobs=").nth(1)?.split(' ').next()?;
+        number.parse::<usize>().ok()
+    };
+    assert_eq!(told.iter().filter_map(jobs).sum::<usize>(), 765, "{told:#?}");
+    assert!(log.lines(&["could not archive", "%FF%FE-"]).is_empty());
+    client.terminate().await;
+}
+
+#[tokio::test]
+async fn entries_without_a_job_keep_no_other_from_recovery() {
+    let server = RedisServer::start::<&str>(&[]);
+    // Half of them have remains without a message, the others are somebody else's.
+    let entry = "if n % 2 == 0 then redis.call('HSET', Q .. 't:' .. id, 'state', 'active')
+                 else redis.call('SET', Q .. 't:' .. id, 'text') end";
+    abandon(&server, entry, 1500).await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let client = application(&server, true, Arc::clone(&runs)).await;
+
+    let recovered = eventually(PATIENCE, || async { runs.load(Ordering::SeqCst) == 1 }).await;
+    println!("recovered behind 1500 entries of no job after {:.1?}", began.elapsed());
+    assert!(recovered, "{}", server.cli(&["ZCARD", "asynq:{default}:lease"]));
+    // The first round comes at once; page by page with a pause it would take minutes.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    client.terminate().await;
+}
+
+struct Site {
+    client: Client,
+}
+
+impl Site {
+    async fn get(&self, path: &str) -> (u16, String) {
+        let request = self.client.get(format!("{BASE}{path}"));
+        let answer = request.header(Accept::JSON).dispatch().await;
+        (answer.status().code, answer.into_string().await.unwrap_or_default())
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn page(&self, path: &str) -> String {
+        let request = self.client.get(format!("{BASE}{path}")).header(Accept::HTML);
+        let answer = request.dispatch().await;
+        assert_eq!(answer.status().code, 200, "{path}");
+        answer.into_string().await.unwrap()
+    }
+
+    async fn post(&self, path: &str) -> u16 {
+        let request = self.client.post(format!("{BASE}{path}")).header(ContentType::JSON);
+        request.body("{}").dispatch().await.status().code
+    }
+}
+
+/// An id with all that makes an id hard: no UTF-8, a line break, a percent sign, a
+/// slash, a space at its end.
+const ODD: &[u8] = b"\xff\n50%41/x ";
+const SHOWN: &str = "%FF%0A50%2541/x%20";
+/// In a URL.
+const PATH: &str = "%25FF%250A50%252541%2Fx%2520";
+
+/// The same id as the text of a Lua literal.
+const IN_LUA: &str = "'\\255\\n50%41/x '";
+
+#[tokio::test]
+async fn a_job_whose_id_is_not_text_is_seen_and_acted_upon_by_its_printable_form() {
+    let server = RedisServer::start::<&str>(&[]);
+    let client = application(&server, false, Arc::default()).await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    queue.enqueue(Chore).id("seed").await.unwrap();
+    let script = format!(
+        "local Q, id = 'asynq:{{default}}:', {IN_LUA}
+         redis.call('HSET', Q .. 't:' .. id, 'msg', redis.call('HGET', Q .. 't:seed', 'msg'),
+             'state', 'archived')
+         redis.call('ZADD', Q .. 'archived', 4000000000, id)
+         redis.call('HSET', Q .. 't:\\254', 'msg', '\\255', 'state', 'archived')
+         redis.call('ZADD', Q .. 'archived', 4000000001, '\\254')
+         return 'ok'"
+    );
+    assert_eq!(server.cli(&["EVAL", &script, "0"]), "ok");
+    let site = Site { client };
+    let state = |id: &str| {
+        let get = format!("return redis.call('HGET', 'asynq:{{default}}:t:' .. {id}, 'state')");
+        server.cli(&["EVAL", &get, "0"])
+    };
+
+    let listed = site.json("/queues/default/jobs?state=archived").await;
+    let rows = listed["rows"].as_array().unwrap();
+    assert_eq!((&rows[0]["id"], &rows[1]["id"]), (&SHOWN.into(), &"%FE".into()), "{listed}");
+    let one = site.json(&format!("/jobs/default/{PATH}")).await;
+    assert_eq!(one["id"], SHOWN);
+    let found = site.json(&format!("/jobs?id={PATH}")).await;
+    assert_eq!(found["jobs"][0]["id"], SHOWN);
+    let found = site.json("/queues/default/jobs?state=archived&search=%25FF%250A50").await;
+    assert_eq!(found["rows"].as_array().unwrap().len(), 1, "{found}");
+    for page in ["/ui/queues/default?state=archived", "/ui/jobs?q=state:archived"] {
+        let page = site.page(page).await;
+        assert!(page.contains(&format!("/ui/jobs/default/{PATH}")), "{page}");
+        assert!(page.contains("/ui/jobs/default/%25FE"), "{page}");
+    }
+    assert!(site.page(&format!("/ui/jobs/default/{PATH}")).await.contains(SHOWN));
+
+    // One by its path, then the same by the box of a page.
+    assert_eq!(site.post(&format!("/jobs/default/{PATH}/run")).await, 204);
+    assert_eq!(state(IN_LUA), "pending");
+    let named: JobId = SHOWN.parse().unwrap();
+    assert_eq!(named.as_bytes(), ODD);
+    let form = format!("action=archive&sure=1&job=default/{PATH}").replace('%', "%25");
+    let request = site
+        .client
+        .post(format!("{BASE}/ui/jobs/act"))
+        .header(ContentType::Form)
+        .header(Header::new("Sec-Fetch-Site", "same-origin"));
+    let status = request.body(form).dispatch().await.status().code;
+    assert!(status < 400, "{status}");
+    assert_eq!(state(IN_LUA), "archived");
+    assert_eq!(site.post(&format!("/jobs/default/{PATH}/duplicate")).await, 201);
+
+    // A link to its status.
+    let queue = site.client.rocket().state::<JobQueue>().unwrap();
+    let default = QueueName::new("default").unwrap();
+    let link = queue.status_link(&default, &named, Duration::from_secs(60));
+    let link = &link[link.find("/status/").unwrap()..];
+    assert_eq!(site.json(link).await["status"], "failed");
+
+    // What nobody can read is deleted all the same.
+    let request =
+        site.client.delete(format!("{BASE}/jobs/default/%25FE")).header(ContentType::JSON);
+    assert_eq!(request.dispatch().await.status().code, 204);
+    assert_eq!(state("'\\254'"), "");
+    let (status, body) = site.get("/jobs/default/%25FE").await;
+    assert!(status == 404 && !body.contains('\u{fffd}'), "{body}");
+    site.client.terminate().await;
+}
+
+/// From its place in line to its end, with all that is asked meanwhile.
+#[tokio::test]
+async fn a_job_whose_id_is_not_text_runs_as_any_other() {
+    let server = RedisServer::start::<&str>(&[]);
+    let clock = Clock::manual(Timestamp::from_secs(START));
+    let topology = Topology::Single(server.addr());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    let broker = RedisBroker::new(pool, clock.clone());
+    let queue = QueueName::new("default").unwrap();
+    let id: JobId = SHOWN.parse().unwrap();
+    // The message has no id, or another one: that of the key counts.
+    let script = format!(
+        "local Q, id = 'asynq:{{default}}:', {IN_LUA}
+         redis.call('HSET', Q .. 't:' .. id, 'msg', '\\10\\4mail\\26\\1x\\64\\226\\255\\255\\255\\255\\255\\255\\255\\255\\1',
+             'state', 'pending')
+         redis.call('LPUSH', Q .. 'pending', id)
+         return 'ok'"
+    );
+    assert_eq!(server.cli(&["EVAL", &script, "0"]), "ok");
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let other = broker.detached();
+    let hearing = tokio::spawn(async move {
+        let heard = move |id: &str| heard.send(id.to_owned()).unwrap_or_default();
+        other.hear_cancels(Arc::new(heard)).await;
+    });
+    let subscribed = || async { server.cli(&["PUBSUB", "NUMSUB", "asynq:cancel"]).ends_with('1') };
+    assert!(eventually(PATIENCE, subscribed).await);
+
+    for retried in 0..3 {
+        let queues = [queue.clone()];
+        let delivery = broker.dequeue(&queues, 9).await.unwrap().deliveries.pop().unwrap();
+        assert_eq!((&delivery.job.id, delivery.job.retried), (&id, retried));
+        let error = "smtp is down".to_owned();
+        let after = Duration::from_secs(1);
+        let retry = rocket_jobqueue::Transition::Retry { after, error, counted: true };
+        broker.settle(&[(delivery, retry)]).await.unwrap();
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(broker.forward(&queue, 9).await.unwrap().moved, 1);
+    }
+    // `timeout` -30, as it came.
+    let hex = format!(
+        "return (string.gsub(redis.call('HGET', 'asynq:{{default}}:t:' .. {IN_LUA}, 'msg'), '.', \
+         function(c) return string.format('%02x', string.byte(c)) end))"
+    );
+    let message = server.cli(&["EVAL", &hex, "0"]);
+    assert!(message.contains("40e2ffffffffffffffff01"), "{message}");
+    assert!(message.contains("1a0aff0a35302534312f7820"), "its id: {message}");
+
+    let queues = [queue.clone()];
+    let delivery = broker.dequeue(&queues, 9).await.unwrap().deliveries.pop().unwrap();
+    let asked = broker.cancel(&queue, &id, AfterCancel::Archive).await.unwrap();
+    assert_eq!(asked, CancelAnswer::Requested);
+    assert_eq!(hears.recv().await.as_deref(), Some(SHOWN));
+    let extended = broker.extend(std::slice::from_ref(&delivery.lease)).await.unwrap();
+    assert!(matches!(
+        extended[..],
+        [rocket_jobqueue::internals::Extended::Cancelled(_, AfterCancel::Archive)]
+    ));
+    assert!(broker.job(&queue, &id).await.unwrap().unwrap().cancelling.is_some());
+    hearing.abort();
+}
