@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod bulk;
+mod confirm;
 mod enqueue;
 mod receipt;
 

@@ -131,7 +131,22 @@ impl Error {
     }
 
     /// The request left and no answer came: it may have been carried out.
-    /// Trying again is safe with the same id or idempotency key.
+    ///
+    /// What asking again does depends on what was asked:
+    ///
+    /// * *Enqueue*: [`Enqueue::confirm_within`](crate::Enqueue::confirm_within) asks again by
+    ///   itself, safely, and so is the same
+    ///   [idempotency key](crate::Enqueue::idempotency) for a day. The same *id* is not
+    ///   enough: it is in use only while the job exists, and a job that has succeeded is gone
+    ///   unless it is retained. Enqueued again it runs a second time.
+    /// * *Pause, resume, archive, delete, reschedule, edit* an entry: safe. Where it was
+    ///   carried out, the answer is the same, or says that the job is
+    ///   [gone](Error::is_not_found) or [in that state already](Error::is_wrong_state).
+    /// * *Run* and *cancel* a job: look at the [job](crate::Inspector::job) first. One that was
+    ///   run, and has failed again since, would be run once more; a job that was tried again
+    ///   meanwhile would be cancelled once more.
+    /// * *Duplicate* a job, *run a periodic job now*: each makes a new job. Look first, or
+    ///   there may be two.
     pub fn is_outcome_unknown(&self) -> bool {
         self.kind == Kind::OutcomeUnknown
     }

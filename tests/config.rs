@@ -142,6 +142,7 @@ fn a_project_without_any_file_runs_with_the_defaults() {
     assert!(jobqueue.worker && jobqueue.register_route && jobqueue.openapi && jobqueue.docs);
     assert!(jobqueue.log_to_stderr && !jobqueue.strict_priority);
     assert!(!jobqueue.allow_memory_in_release && !config.rate_limit.enabled);
+    assert!(!jobqueue.allow_eviction);
     assert_eq!(config.rate_limit.storage_type, StorageType::Auto);
     assert!(config.warnings.is_empty() && config.files.is_empty());
 }
@@ -597,6 +598,25 @@ fn memory_is_refused_in_release_unless_allowed() {
     assert!(error.contains("jobqueue.allow_memory_in_release = true permits it"), "{error}");
     let allowed = memory().profile("release").builder("jobqueue.allow_memory_in_release", true);
     assert_eq!(allowed.load().jobqueue.store, Store::Memory);
+}
+
+#[test]
+fn eviction_is_allowed_by_every_layer_and_by_nothing_but_a_boolean() {
+    let layers = [
+        Project::new().toml("[default.jobqueue]\nallow_eviction = true"),
+        Project::new().cacheserver("jobqueue: {allow_eviction: true}"),
+        Project::new().yaml("jobqueue: {allow_eviction: true}"),
+        Project::new().rocket_env("jobqueue", "{allow_eviction=true}"),
+        Project::new().custom("jobqueue.allow_eviction", true),
+        Project::new().builder("jobqueue.allow_eviction", true),
+    ];
+    for layer in layers {
+        assert!(layer.load().jobqueue.allow_eviction);
+    }
+    let error = Project::new().yaml("jobqueue: {allow_eviction: maybe}").error();
+    assert!(error.contains("jobqueue.allow_eviction"), "{error}");
+    let warned = Project::new().yaml("jobqueue: {allow_evictions: true}").load().warnings;
+    assert!(warned.iter().any(|warning| warning.contains("allow_eviction")), "{warned:?}");
 }
 
 #[test]

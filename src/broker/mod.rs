@@ -65,9 +65,6 @@ pub const CROWDED: usize = 1000;
 /// How often due jobs are added to a crowd.
 pub const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long an idempotency key is kept.
-pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(86_400);
-
 /// What an operation of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 

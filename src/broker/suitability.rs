@@ -141,6 +141,26 @@ mod tests {
     }
 
     #[test]
+    fn the_table_and_the_script_have_every_tested_server() {
+        let read = |path: &str| {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(root.join(path)).unwrap()
+        };
+        let (table, script) = (read("docs/servers.md"), read("scripts/servers.sh"));
+        for (name, minors) in TESTED {
+            let mut rows = table.lines().filter(|row| row.starts_with(&format!("| {name} ")));
+            for minor in minors {
+                let has = rows.clone().any(|row| row.contains(minor) && row.contains("| tested"));
+                assert!(has, "docs/servers.md does not say that {name} {minor} is tested");
+                // The machine's own.
+                let fetched = script.contains(&format!("{}-{minor}", name.to_lowercase()));
+                assert!(fetched || (name, *minor) == ("Redis", "7.0"), "{name} {minor}");
+            }
+            assert!(rows.next().is_some());
+        }
+    }
+
+    #[test]
     fn only_a_limit_and_a_policy_together_lose_jobs() {
         for (max_memory, policy, expected) in [
             (0, "allkeys-lru", Eviction::Nothing),

@@ -2,6 +2,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::time::Duration;
 
 use tracing::Instrument;
 
@@ -17,8 +18,8 @@ use crate::error::Error;
 ///   [`Error::is_idempotency_mismatch`]: another job stands in its way;
 /// * [`Error::is_invalid`]: a value is out of its domain; it was not sent;
 /// * [`Error::is_outcome_unknown`]: no answer came for its part of the jobs: it
-///   may be stored. Enqueue it again with the same id (or idempotency key): what
-///   is there already is an id conflict then;
+///   may be stored, and may have run. [`EnqueueAll::confirm_within`] asks again
+///   safely; so does enqueueing it again with the same idempotency key;
 /// * [`Error::is_unavailable`], [`Error::is_refused`], [`Error::is_closed`]: it
 ///   was not stored.
 ///
@@ -61,18 +62,28 @@ impl EnqueueAll {
         Self { client, drafts }
     }
 
+    /// Asks the store again for each job, for at most `within`, until it has confirmed that
+    /// the job is stored: [`Enqueue::confirm_within`](crate::Enqueue::confirm_within) for all
+    /// of them, each with a key of its own.
+    pub fn confirm_within(mut self, within: Duration) -> Self {
+        self.drafts = self.drafts.into_iter().map(|draft| draft.confirm_within(within)).collect();
+        self
+    }
+
     async fn store(self) -> Vec<Result<Receipt, Error>> {
         let Self { client, drafts } = self;
         if let Err(error) = client.expect_open() {
             return drafts.iter().map(|_| Err(error.clone())).collect();
         }
         let (mut jobs, mut answers, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+        let mut confirm = Vec::new();
         for draft in drafts {
-            let or_existing = draft.wants_existing();
+            let (or_existing, within) = (draft.wants_existing(), draft.confirm());
             match client.build(draft) {
                 Ok(job) => {
                     sent.push((answers.len(), or_existing));
                     jobs.push(job);
+                    confirm.push(within);
                     answers.push(Err(Error::refused("the store gave no answer for this job")));
                 }
                 Err(error) => answers.push(Err(error)),
@@ -83,7 +94,7 @@ impl EnqueueAll {
             "enqueue_all",
             jobs = jobs.len()
         );
-        let outcomes = client.broker.enqueue_each(&jobs).instrument(span).await;
+        let outcomes = client.store(&jobs, &confirm).instrument(span).await;
         let now = client.broker.now();
         for ((job, (at, or_existing)), outcome) in jobs.iter().zip(sent).zip(outcomes) {
             answers[at] =

@@ -61,6 +61,7 @@ pub struct Enqueue<Q = Client> {
     headers: Vec<(String, String)>,
     idempotency: Option<Idempotency>,
     or_existing: bool,
+    confirm: Option<Duration>,
 }
 
 /// A job with its options that no queue has yet: what
@@ -106,6 +107,7 @@ impl Draft {
             headers: Vec::new(),
             idempotency: None,
             or_existing: false,
+            confirm: None,
         }
     }
 
@@ -115,6 +117,11 @@ impl Draft {
 
     pub(super) fn wants_existing(&self) -> bool {
         self.or_existing
+    }
+
+    /// How long it is asked for until it is confirmed.
+    pub(super) fn confirm(&self) -> Option<Duration> {
+        self.confirm
     }
 
     /// Checks all values, before anything is sent.
@@ -153,11 +160,12 @@ impl Draft {
         };
         record.retention = whole_seconds(options.retention);
         record.headers = self.headers.into_iter().collect();
+        let own_key = || self.confirm.map(Idempotency::of_one_call);
         Ok(NewJob {
             record,
             placement: options.placement,
             unique_for: options.unique_for,
-            idempotency: self.idempotency,
+            idempotency: self.idempotency.or_else(own_key),
         })
     }
 }
@@ -172,9 +180,19 @@ impl<Q> Enqueue<Q> {
     /// The same job with another queue handle, and the one it had.
     fn within<P>(self, client: P) -> (Enqueue<P>, Q) {
         let Self { client: before, job_type, payload, options, id, headers, .. } = self;
-        let (idempotency, or_existing) = (self.idempotency, self.or_existing);
-        let moved =
-            Enqueue { client, job_type, payload, options, id, headers, idempotency, or_existing };
+        let (idempotency, or_existing, confirm) =
+            (self.idempotency, self.or_existing, self.confirm);
+        let moved = Enqueue {
+            client,
+            job_type,
+            payload,
+            options,
+            id,
+            headers,
+            idempotency,
+            or_existing,
+            confirm,
+        };
         (moved, before)
     }
 
@@ -258,6 +276,44 @@ impl<Q> Enqueue<Q> {
         self
     }
 
+    /// Asks the store again, for at most `within`, until it has confirmed that the job is
+    /// stored: safely, however often an answer is lost.
+    ///
+    /// Without it an enqueue whose answer does not come within 3 s is an
+    /// [unknown outcome](Error::is_outcome_unknown): the job may be stored, may run, may even
+    /// have ended, and enqueueing it again may run it twice. This gives it an idempotency key
+    /// of its own, unless it [has one](Self::idempotency), and tries again while the store is
+    /// away or leaves the outcome open. What comes of it then:
+    ///
+    /// * `Ok`: it is stored once;
+    /// * [`Error::is_outcome_unknown`]: the time is over, and it may be stored;
+    /// * any other error: it is not stored.
+    ///
+    /// The last try begins within that time and takes at most 3 s more. The key is one more
+    /// key in the store, kept for an hour longer than `within`; nothing else costs anything
+    /// while answers come.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Job, testing::TestQueue};
+    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Charge { order: u64 }
+    /// # impl Job for Charge { const TYPE: &'static str = "charge"; }
+    /// # #[rocket::main]
+    /// # async fn main() -> Result<(), rocket_jobqueue::Error> {
+    /// # let tests = TestQueue::new();
+    /// # let queue = tests.queue();
+    /// use std::time::Duration;
+    ///
+    /// let receipt =
+    ///     queue.enqueue(Charge { order: 7 }).confirm_within(Duration::from_secs(30)).await?;
+    /// # let _ = receipt;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn confirm_within(mut self, within: Duration) -> Self {
+        self.confirm = Some(within);
+        self
+    }
+
     /// Answers with the job that holds the unique lock, where there is one, in
     /// place of [`Error::is_duplicate`]; [`Receipt::existing`] tells.
     pub fn or_existing(mut self) -> Self {
@@ -289,7 +345,7 @@ impl IntoFuture for Enqueue {
         Box::pin(async move {
             let (draft, client) = self.within(());
             client.expect_open()?;
-            let or_existing = draft.or_existing;
+            let (or_existing, confirm) = (draft.or_existing, draft.confirm);
             let jobs = [client.build(draft)?];
             let record = &jobs[0].record;
             let span = tracing::info_span!(
@@ -305,8 +361,8 @@ impl IntoFuture for Enqueue {
             {
                 span.record("trace_id", trace.id());
             }
-            let mut outcomes = client.broker.enqueue(&jobs).instrument(span).await?;
-            let outcome = outcomes.pop().expect("a store answers once for each job");
+            let mut outcomes = client.store(&jobs, &[confirm]).instrument(span).await;
+            let outcome = outcomes.pop().expect("a store answers once for each job")?;
             Receipt::of(record, outcome, or_existing, client.broker.now())
         })
     }

@@ -3,11 +3,15 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Inspector;
 use crate::broker::{Acted, Action, Broker, Enqueued, Removal, Selection, Sweep};
 use crate::error::Error;
-use crate::job::{JobId, JobRecord, NewJob, Placement, QueueName};
+use crate::job::{Idempotency, JobId, JobRecord, NewJob, Placement, QueueName};
+
+/// How long one request to the store takes at most, its repetitions included.
+pub(super) const ONE_CALL: Duration = Duration::from_secs(10);
 
 /// One job, then all of a state. None of them touches a job that runs.
 impl Inspector {
@@ -106,8 +110,10 @@ impl Inspector {
     /// due at once. Two scripts, O(log n).
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such job, [`Error::is_refused`] where it
-    /// cannot be read, and those of the store.
+    /// [`Error::is_not_found`] where there is no such job, [`Error::is_damaged`] where it
+    /// cannot be read, and those of the store. After an
+    /// [unknown outcome](Error::is_outcome_unknown) there may be such a job; asked again, it
+    /// makes another one.
     pub async fn duplicate(&self, queue: &QueueName, id: &JobId) -> Result<JobId, Error> {
         // Not as it is shown: what was redacted would be lost.
         let Some(info) = self.broker.job(queue, id).await? else {
@@ -121,8 +127,11 @@ impl Inspector {
         record.retention = job.retention;
         record.deadline = job.deadline.filter(|deadline| *deadline > now);
         let new = record.id.clone();
-        match self.broker.enqueue(&[NewJob::now(record)]).await?.pop() {
-            Some(Enqueued::Created { .. }) => Ok(new),
+        // So that the store may be asked again where an answer is lost.
+        let job =
+            NewJob { idempotency: Some(Idempotency::of_one_call(ONE_CALL)), ..NewJob::now(record) };
+        match self.broker.enqueue(&[job]).await?.pop() {
+            Some(Enqueued::Created { .. } | Enqueued::Replayed { .. }) => Ok(new),
             _ => Err(Error::refused(format!("the copy of job \"{id}\" was not stored"))),
         }
     }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Inspector;
+use super::actions::ONE_CALL;
 use crate::broker::{Begin, Cursor, Enqueued, EntryInfo, EntryRun, Page};
 use crate::error::Error;
-use crate::job::JobId;
+use crate::job::{Idempotency, JobId};
 
 /// How long a history lives at least.
 const KEPT: Duration = Duration::from_secs(90 * 86_400);
@@ -55,15 +56,19 @@ impl Inspector {
     ///
     /// # Errors
     /// [`Error::is_not_found`] where no process has such an entry;
-    /// [`Error::is_duplicate`] where a job holds its unique lock; those of the store.
+    /// [`Error::is_duplicate`] where a job holds its unique lock; those of the store. After an
+    /// [unknown outcome](Error::is_outcome_unknown) there may be such a job; asked again, it
+    /// makes another one.
     pub async fn fire(&self, entry_id: &str) -> Result<JobId, Error> {
         let entries = self.broker.entries().await?;
         let missing = || Error::not_found(format!("no process has a periodic entry {entry_id:?}"));
         let entry = entries.into_iter().find(|entry| entry.id == entry_id).ok_or_else(missing)?;
-        let job = entry.job()?;
+        let mut job = entry.job()?;
+        // So that the store may be asked again where an answer is lost.
+        job.idempotency = Some(Idempotency::of_one_call(ONE_CALL));
         let id = job.record.id.clone();
         match self.broker.enqueue(&[job]).await?.pop() {
-            Some(Enqueued::Created { .. }) => {}
+            Some(Enqueued::Created { .. } | Enqueued::Replayed { .. }) => {}
             Some(Enqueued::Duplicate { holder }) => {
                 return Err(Error::duplicate(format!(
                     "a job of this periodic entry waits or runs already: {holder}"

@@ -88,7 +88,7 @@ impl Inspector {
     /// for a unique job; for an active one, a command per worker process.
     ///
     /// # Errors
-    /// [`Error::is_refused`] where its message or state cannot be read, and those
+    /// [`Error::is_damaged`] where its message or state cannot be read, and those
     /// of the store.
     pub async fn job(&self, queue: &QueueName, id: &JobId) -> Result<Option<JobInfo>, Error> {
         Ok(self.broker.job(queue, id).await?.map(|info| self.shown(info)))

@@ -139,14 +139,22 @@ impl fmt::Debug for JobRecord {
 /// A repeated enqueue with the same key is answered with the first job's id.
 ///
 /// The store keeps key, digest and id for a day, written together with the job,
-/// also when the answer to the first call was lost.
+/// also when the answer to the first call was lost and when the job has long ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     /// Scope and key as one digest, so that its length and characters are ours.
     pub(crate) key: String,
     /// The digest of what was asked for; another one under the same key is refused.
     pub(crate) body: String,
+    /// How long the store keeps it.
+    pub(crate) kept: Duration,
 }
+
+/// How long an idempotency key is kept.
+const KEPT: Duration = Duration::from_secs(86_400);
+
+/// What a network may still deliver when the last try is over, with ample room.
+const LATE: Duration = Duration::from_secs(3600);
 
 impl Idempotency {
     /// A key within a scope (for REST, the route) for a request with this body.
@@ -156,7 +164,25 @@ impl Idempotency {
         scoped.update((scope.len() as u64).to_be_bytes());
         scoped.update(scope);
         scoped.update(key);
-        Self { key: serial::hex(&scoped.finalize()), body: serial::hex(&Sha256::digest(body)) }
+        Self {
+            key: serial::hex(&scoped.finalize()),
+            body: serial::hex(&Sha256::digest(body)),
+            kept: KEPT,
+        }
+    }
+
+    /// Whether only one call knows this key.
+    pub(crate) fn is_of_one_call(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// A key that only one call knows, which asks again for at most this long.
+    pub(crate) fn of_one_call(within: Duration) -> Self {
+        Self {
+            key: JobId::random().as_str().to_owned(),
+            body: String::new(),
+            kept: within.saturating_add(LATE),
+        }
     }
 }
 

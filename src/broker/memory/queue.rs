@@ -10,7 +10,7 @@ use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
     ArchiveLimit, CROWDED, CROWDED_PAUSE, Delivery, Enqueued, Extended, FAILURES_KEPT, Forwarded,
-    IDEMPOTENCY_TTL, JobFailure, LEASE, Lease, Level, Levels, MinuteStats, Settled,
+    JobFailure, LEASE, Lease, Level, Levels, MinuteStats, Settled,
 };
 use crate::job::{
     AfterCancel, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
@@ -167,7 +167,7 @@ impl Queue {
         }
         if let Some(guard) = &new.idempotency {
             let request = Request { body: guard.body.clone(), id: id.clone() };
-            self.requests.insert(guard.key.clone(), request, now + IDEMPOTENCY_TTL, now);
+            self.requests.insert(guard.key.clone(), request, now + guard.kept, now);
         }
         let grouped = !job.group.is_empty();
         let mut stored = Stored {

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::{keys, micros, wire};
-use crate::broker::IDEMPOTENCY_TTL;
 use crate::job::{JobId, NewJob, Placement, QueueName};
 use crate::pool::ScriptCall;
 
@@ -39,6 +38,7 @@ struct Special {
     /// The key of the repeat guard and the request's digest; empty if none.
     guard: String,
     digest: String,
+    guard_for: Duration,
     group: String,
 }
 
@@ -66,6 +66,7 @@ impl Storing {
             lock_for: unique.unwrap_or_default(),
             guard: guard.map_or(String::new(), |guard| keys::idempotency(queue, &guard.key)),
             digest: guard.map_or(String::new(), |guard| guard.body.clone()),
+            guard_for: guard.map_or(Duration::ZERO, |guard| guard.kept),
             group: record.group.clone(),
         };
         Self { queue: own, id, message, placement, special: Some(Box::new(special)) }
@@ -130,7 +131,7 @@ impl Storing {
             .arg(micros(special.lock_for))
             .arg(special.guard.as_str())
             .arg(special.digest.as_str())
-            .arg(micros(IDEMPOTENCY_TTL))
+            .arg(micros(special.guard_for))
             .arg(special.group.as_str())
     }
 }
