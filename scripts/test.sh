@@ -138,7 +138,8 @@ peers() {
 }
 
 # Adds up cargo's `test result: ok. 3 passed; 1 failed; …` and what came of the
-# cases with Go, `interop: 3 of 4 passed, 0 skipped`.
+# cases with Go, `interop: 3 of 4 passed, 0 skipped`, and of the fault campaign,
+# `chaos: 3 of 4 passed`.
 sum() {
   awk '/^test result: / {
          for (i = 1; i <= NF; i++) {
@@ -146,7 +147,7 @@ sum() {
            if ($i == "failed;") failed += $(i - 1)
          }
        }
-       /^interop: / { passed += $2; failed += $4 - $2 }
+       /^(interop|chaos): / { passed += $2; failed += $4 - $2 }
        END { printf "%d passed, %d failed\n", passed, failed }' "$OUTPUT"
 }
 
@@ -158,6 +159,7 @@ step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Tests" cargo test --all-features --locked --no-fail-fast
 step "Tests on other servers" scripts/servers.sh gate
 step "Interoperation with Go Asynq" scripts/interop.sh
+step "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
 step "The API against its document" scripts/check-api.sh
 step "Without default features" cargo check --no-default-features --locked

@@ -24,6 +24,9 @@ mod versions;
 
 use std::process::ExitCode;
 
+/// Names every scenario.
+const LIST: &str = include_str!("../../docs/chaos.md");
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let all = scenarios::all();
@@ -51,7 +54,12 @@ fn main() -> ExitCode {
             run::run(chosen, width(1))
         }
         _ => {
-            println!("{} scenarios; scripts/chaos.sh runs them", all.len());
+            let listed = |one: &&scenarios::Scenario| LIST.contains(&format!("`{}`", one.name));
+            if let Some(one) = all.iter().find(|one| !listed(one)) {
+                eprintln!("docs/chaos.md does not list the scenario {}", one.name);
+                return ExitCode::FAILURE;
+            }
+            println!("docs/chaos.md lists {} scenarios; scripts/chaos.sh runs them", all.len());
             ExitCode::SUCCESS
         }
     }

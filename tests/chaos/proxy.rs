@@ -1,9 +1,9 @@
 //! A TCP proxy between a peer and Redis, or between two Redis servers, whose mode
 //! can be changed at any time.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,8 +27,8 @@ pub enum Mode {
 struct Shared {
     target: SocketAddr,
     mode: watch::Sender<Mode>,
-    /// Modes of single clients, by their address.
-    of_sources: Mutex<Vec<(IpAddr, watch::Sender<Mode>)>>,
+    /// For connections of replicas and Sentinels, beside the mode of all.
+    servers: watch::Sender<Mode>,
     /// How many replies are still to be swallowed, each with its connection.
     drops: AtomicUsize,
     dropped: AtomicUsize,
@@ -54,7 +54,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target,
             mode: watch::Sender::new(Mode::Pass),
-            of_sources: Mutex::default(),
+            servers: watch::Sender::new(Mode::Pass),
             drops: AtomicUsize::new(0),
             dropped: AtomicUsize::new(0),
         });
@@ -75,9 +75,9 @@ impl Proxy {
         self.shared.mode.send_replace(mode);
     }
 
-    /// Changes the mode of connections that come from this address.
-    pub fn set_for(&self, source: IpAddr, mode: Mode) {
-        self.shared.of_source(source).send_replace(mode);
+    /// Changes the mode of connections of replicas and Sentinels alone.
+    pub fn set_for_servers(&self, mode: Mode) {
+        self.shared.servers.send_replace(mode);
     }
 
     /// The next replies are lost: the request reaches Redis, and the connection is
@@ -100,16 +100,6 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn of_source(&self, source: IpAddr) -> watch::Sender<Mode> {
-        let mut all = self.of_sources.lock().expect("no panic under the lock");
-        if let Some((_, mode)) = all.iter().find(|(known, _)| *known == source) {
-            return mode.clone();
-        }
-        let mode = watch::Sender::new(Mode::Pass);
-        all.push((source, mode.clone()));
-        mode
-    }
-
     /// Whether this reply is one of those to be lost.
     fn is_to_be_dropped(&self) -> bool {
         let less = |left: usize| left.checked_sub(1);
@@ -122,25 +112,37 @@ impl Shared {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((client, source)) = listener.accept().await {
-        tokio::spawn(serve(client, source.ip(), Arc::clone(&shared)));
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(serve(client, Arc::clone(&shared)));
     }
 }
 
-/// The two modes that rule a connection: the proxy's and its client's.
+/// What rules a connection: the mode of all, and that of servers if it is one's.
 #[derive(Clone)]
-struct Modes(watch::Receiver<Mode>, watch::Receiver<Mode>);
+struct Modes {
+    all: watch::Receiver<Mode>,
+    servers: watch::Receiver<Mode>,
+    is_server: Arc<AtomicBool>,
+}
 
 impl Modes {
     fn now(&self) -> Mode {
-        let (all, own) = (*self.0.borrow(), *self.1.borrow());
-        if all == Mode::Pass { own } else { all }
+        let (all, servers) = (*self.all.borrow(), *self.servers.borrow());
+        if all == Mode::Pass && self.is_server.load(Ordering::Relaxed) { servers } else { all }
+    }
+
+    /// Servers say what they are in their first words.
+    fn look_at(&self, request: &[u8]) {
+        let says = |word: &[u8]| request.windows(word.len()).any(|part| part == word);
+        if says(b"REPLCONF") || says(b"PSYNC") || says(b"sentinel-") {
+            self.is_server.store(true, Ordering::Relaxed);
+        }
     }
 
     async fn changed(&mut self) {
         tokio::select! {
-            _ = self.0.changed() => {}
-            _ = self.1.changed() => {}
+            _ = self.all.changed() => {}
+            _ = self.servers.changed() => {}
         }
     }
 
@@ -162,8 +164,12 @@ impl Modes {
     }
 }
 
-async fn serve(client: TcpStream, source: IpAddr, shared: Arc<Shared>) {
-    let mut modes = Modes(shared.mode.subscribe(), shared.of_source(source).subscribe());
+async fn serve(client: TcpStream, shared: Arc<Shared>) {
+    let mut modes = Modes {
+        all: shared.mode.subscribe(),
+        servers: shared.servers.subscribe(),
+        is_server: Arc::default(),
+    };
     let _ = client.set_nodelay(true);
     // A reset, not an orderly end.
     if !modes.pass().await {
@@ -187,6 +193,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: Mo
     let mut bytes = vec![0; 64 << 10];
     loop {
         let Ok(read) = from.read(&mut bytes).await else { return };
+        modes.look_at(&bytes[..read]);
         if read == 0 || !modes.pass().await || to.write_all(&bytes[..read]).await.is_err() {
             return;
         }

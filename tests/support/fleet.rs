@@ -154,14 +154,12 @@ impl SentinelFleet {
     /// Starts all six, known by their own ports.
     pub async fn start() -> Self {
         let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        Self::start_known_as(&ports, &ports, None).await
+        Self::start_known_as(&ports, &ports).await
     }
 
     /// Nodes that listen on `ports` and are known to each other, to the Sentinels
-    /// and to clients as `announced`, where somebody forwards to `ports`. Servers
-    /// connect from the address `source`.
-    pub async fn start_known_as(ports: &[u16], announced: &[u16], source: Option<&str>) -> Self {
-        let from: Vec<&str> = source.iter().flat_map(|at| ["--bind-source-addr", at]).collect();
+    /// and to clients as `announced`, where somebody forwards to `ports`.
+    pub async fn start_known_as(ports: &[u16], announced: &[u16]) -> Self {
         let master = announced[0].to_string();
         let nodes: Vec<_> = ports
             .iter()
@@ -171,7 +169,6 @@ impl SentinelFleet {
                 let known = known.to_string();
                 let mut args = vec!["--replica-announce-ip", "127.0.0.1"];
                 args.extend(["--replica-announce-port", &known, "--repl-diskless-sync-delay", "0"]);
-                args.extend(&from);
                 if at > 0 {
                     args.extend(["--replicaof", "127.0.0.1", &master]);
                 }
@@ -185,7 +182,7 @@ impl SentinelFleet {
             nodes[1..].iter().all(up)
         };
         assert!(eventually(PATIENCE, synced).await, "{}", nodes[1].log());
-        let sentinels = (0..3).map(|_| start_sentinel(&master, &from)).collect();
+        let sentinels = (0..3).map(|_| start_sentinel(&master)).collect();
         let fleet = Self { nodes, sentinels, announced: announced.to_vec() };
         let whole = || async { fleet.is_whole() };
         assert!(eventually(PATIENCE, whole).await, "{}", fleet.sentinels[0].log());
@@ -223,7 +220,7 @@ impl SentinelFleet {
     }
 }
 
-fn start_sentinel(master: &str, from: &[&str]) -> RedisServer {
+fn start_sentinel(master: &str) -> RedisServer {
     let sentinel = RedisServer::prepare::<&str>(&[]);
     let file = sentinel.dir().join("sentinel.conf");
     let text = format!(
@@ -233,9 +230,7 @@ fn start_sentinel(master: &str, from: &[&str]) -> RedisServer {
     );
     std::fs::write(&file, text).expect("Sentinel's folder is writable");
     let file = file.display().to_string();
-    let mut args = vec![file.as_str(), "--sentinel"];
-    args.extend(from);
-    sentinel.with_args(&args).started()
+    sentinel.with_args(&[file.as_str(), "--sentinel"]).started()
 }
 
 impl Cluster {
