@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const MICROS: i64 = 1_000_000;
 
@@ -158,6 +158,17 @@ impl Clock {
             None => SystemTime::now().into(),
             Some(hand) => Timestamp(hand.load(Ordering::SeqCst)),
         }
+    }
+
+    /// The time now by a clock that nobody sets: what lasts for a while is measured by
+    /// it. Begins with the time of the process' first look, and differs from
+    /// [`now`](Self::now) by what the system's clock was set since.
+    pub(crate) fn steady(&self) -> Timestamp {
+        static FIRST: OnceLock<(Timestamp, Instant)> = OnceLock::new();
+        self.fixed().unwrap_or_else(|| {
+            let (wall, monotonic) = FIRST.get_or_init(|| (self.now(), Instant::now()));
+            *wall + monotonic.elapsed()
+        })
     }
 
     /// Moves a manual clock on. A system clock moves by itself: nothing happens.

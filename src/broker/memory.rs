@@ -173,12 +173,13 @@ impl Broker for MemoryBroker {
         Box::pin(async move {
             let mut taken = Taken::default();
             for name in queues {
-                self.act(name, |queue, now| {
+                self.act(name, |queue, _| {
+                    let steady = self.clock.steady();
                     if queue.withholds() {
                         taken.paused.push(name.clone());
                     }
                     while taken.deliveries.len() < most {
-                        let Some(delivery) = queue.dequeue(now) else { break };
+                        let Some(delivery) = queue.dequeue(steady) else { break };
                         taken.deliveries.push(delivery);
                     }
                 });
@@ -213,7 +214,8 @@ impl Broker for MemoryBroker {
 
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>> {
         Box::pin(async move {
-            let extend = |lease: &Lease| self.act(&lease.queue, |q, now| q.extend(lease, now));
+            let extend =
+                |lease: &Lease| self.act(&lease.queue, |q, _| q.extend(lease, self.clock.steady()));
             Ok(leases.iter().map(extend).collect())
         })
     }
@@ -237,7 +239,8 @@ impl Broker for MemoryBroker {
             if self.look(queue, |_, _| ()).is_none() {
                 return Ok(ExpiredLeases::default());
             }
-            let jobs = self.act(queue, |q, now| q.expired_leases(limit, skip, now));
+            let steady = self.clock.steady();
+            let jobs = self.act(queue, |q, _| q.expired_leases(limit, skip, steady));
             let more = jobs.len() == limit;
             Ok(ExpiredLeases { jobs, more, ..ExpiredLeases::default() })
         })

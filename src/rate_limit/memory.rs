@@ -56,7 +56,8 @@ impl MemoryCounter {
     }
 
     pub fn count(&self, client: &str, limits: Limits) -> Counted {
-        let now = self.clock.now();
+        // A window lasts as long as it says, wherever the host's clock is set to.
+        let now = self.clock.steady();
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = Open { count: 0, ends: Timestamp::default() };
         let known = clients.get(client).copied();

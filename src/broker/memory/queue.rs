@@ -197,13 +197,14 @@ impl Queue {
         Enqueued::Created { state: JobState::Pending, due }
     }
 
-    /// Takes the next job, unless the queue is paused.
-    pub(super) fn dequeue(&mut self, now: Timestamp) -> Option<Delivery> {
+    /// Takes the next job, unless the queue is paused. Leases count by the
+    /// [steady](crate::time::Clock::steady) time.
+    pub(super) fn dequeue(&mut self, steady: Timestamp) -> Option<Delivery> {
         if self.paused() {
             return None;
         }
         let id = self.pending.pop_front()?;
-        let ends = self.next_end(now);
+        let ends = self.next_end(steady);
         self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
         stored.state = JobState::Active;
@@ -287,11 +288,11 @@ impl Queue {
         Settled::Cancelled(after)
     }
 
-    pub(super) fn extend(&mut self, lease: &Lease, now: Timestamp) -> Extended {
+    pub(super) fn extend(&mut self, lease: &Lease, steady: Timestamp) -> Extended {
         if !self.holds(lease) {
             return Extended::Lost;
         }
-        let ends = self.next_end(now);
+        let ends = self.next_end(steady);
         let Some(stored) = self.jobs.get_mut(&lease.id) else {
             return Extended::Lost;
         };
@@ -339,10 +340,10 @@ impl Queue {
         &mut self,
         limit: usize,
         skip: usize,
-        now: Timestamp,
+        steady: Timestamp,
     ) -> Vec<Delivery> {
-        self.shorten_leases(now);
-        let ended = self.leases.range(..=now.as_micros()).skip(skip).take(limit);
+        self.shorten_leases(steady);
+        let ended = self.leases.range(..=steady.as_micros()).skip(skip).take(limit);
         ended.filter_map(|(_, id)| Some(self.jobs.get(id)?.delivery(None))).collect()
     }
 
@@ -388,10 +389,10 @@ impl Queue {
 
     /// Ends leases within [`LEASE`] from now that end more than twice that later: this
     /// host's clock was set back.
-    fn shorten_leases(&mut self, now: Timestamp) {
-        let far = (now + LEASE * 2).as_micros();
+    fn shorten_leases(&mut self, steady: Timestamp) {
+        let far = (steady + LEASE * 2).as_micros();
         while let Some((ends, _)) = self.leases.last_key_value().filter(|(ends, _)| **ends > far) {
-            let (ends, new) = (*ends, self.next_end(now));
+            let (ends, new) = (*ends, self.next_end(steady));
             let Some(id) = self.leases.remove(&ends) else { return };
             if let Some(stored) = self.jobs.get_mut(&id) {
                 stored.held.1 = new;
@@ -402,10 +403,11 @@ impl Queue {
 
     /// The end of a lease that begins now, moved on until no other has it. Never
     /// a whole second: those are Asynq's own leases.
-    fn next_end(&self, now: Timestamp) -> i64 {
-        let mut ends = (now + LEASE).as_micros();
+    fn next_end(&self, steady: Timestamp) -> i64 {
+        let mut ends = (steady + LEASE).as_micros();
         // Beyond that, they are from before the clock was set back.
-        if let Some((last, _)) = self.leases.range(..=(now + LEASE * 2).as_micros()).next_back() {
+        if let Some((last, _)) = self.leases.range(..=(steady + LEASE * 2).as_micros()).next_back()
+        {
             ends = ends.max(last.saturating_add(1));
         }
         if ends % 1_000_000 == 0 {

@@ -185,7 +185,7 @@ impl RedisBroker {
         repeat: Repeat,
         mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
     ) -> Result<Reply, Error> {
-        let asked = self.clock.host();
+        let asked = Instant::now();
         let call =
             |attempt| arguments(attempt, with_keys(queues.clone()).arg(self.clock.argument()));
         let reply = Reply::timed(self.pool.eval(script, repeat, call).await?)?;
