@@ -13,9 +13,13 @@ use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
-    Broker, CancelAnswer, Control, Inspect, PoolSettings, RedisPool, Topology,
+    Broker, CancelAnswer, Control, Delivery, Extended, Inspect, PoolSettings, RedisPool, Settled,
+    Topology,
 };
-use rocket_jobqueue::{AfterCancel, Clock, Job, JobId, JobQueue, QueueName, Timestamp};
+use rocket_jobqueue::{
+    AfterCancel, Clock, Job, JobId, JobQueue, JobRecord, NewJob, Placement, QueueName, Timestamp,
+    Transition,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use support::{RedisServer, eventually};
@@ -268,15 +272,140 @@ async fn a_job_whose_id_is_not_text_is_seen_and_acted_upon_by_its_printable_form
     site.client.terminate().await;
 }
 
-/// From its place in line to its end, with all that is asked meanwhile.
-#[tokio::test]
-async fn a_job_whose_id_is_not_text_runs_as_any_other() {
+struct Bench {
+    server: RedisServer,
+    broker: RedisBroker,
+    clock: Clock,
+    queue: QueueName,
+}
+
+fn still() -> Bench {
     let server = RedisServer::start::<&str>(&[]);
     let clock = Clock::manual(Timestamp::from_secs(START));
     let topology = Topology::Single(server.addr());
     let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
     let broker = RedisBroker::new(pool, clock.clone());
-    let queue = QueueName::new("default").unwrap();
+    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
+}
+
+impl Bench {
+    /// The script with `Q` for the queue's prefix.
+    fn eval(&self, script: &str) -> String {
+        let script = format!("local Q = 'asynq:{{default}}:' {script}");
+        self.server.cli(&["EVAL", &script, "0"])
+    }
+
+    fn job(&self, name: &str) -> NewJob {
+        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
+        record.id = JobId::new(name).unwrap();
+        NewJob::now(record)
+    }
+
+    async fn take(&self, most: usize) -> Vec<Delivery> {
+        let queues = [self.queue.clone()];
+        self.broker.dequeue(&queues, most).await.unwrap().deliveries
+    }
+}
+
+fn done() -> Transition {
+    Transition::Complete { result: None }
+}
+
+#[tokio::test]
+async fn a_job_in_line_behind_unreadable_ones_comes_with_the_same_call() {
+    let on = still();
+    on.eval(
+        "for n = 1, 250 do
+             redis.call('HSET', Q .. 't:\\255' .. n, 'msg', '\\255', 'state', 'pending')
+             redis.call('LPUSH', Q .. 'pending', '\\255' .. n)
+         end",
+    );
+    on.broker.enqueue(&[on.job("good")]).await.unwrap();
+
+    let taken = on.take(10).await;
+
+    let ids: Vec<&str> = taken.iter().map(|one| one.job.id.as_str()).collect();
+    assert_eq!(ids, ["good"]);
+    assert_eq!(on.eval("return redis.call('ZCARD', Q .. 'archived')"), "250");
+    assert_eq!(on.eval("return redis.call('LLEN', Q .. 'active')"), "1");
+}
+
+/// Of another type: its hash, and what its message names as its unique lock.
+#[tokio::test]
+async fn a_running_job_that_was_damaged_holds_no_other_up() {
+    let on = still();
+    let names = ["hash", "lock", "good", "kept"];
+    let mut jobs: Vec<NewJob> = names.map(|name| on.job(name)).into();
+    jobs[1].record.unique_key = "asynq:{default}:active".to_owned();
+    jobs[3].record.retention = Duration::from_secs(60);
+    on.broker.enqueue(&jobs).await.unwrap();
+    let taken = on.take(9).await;
+    assert_eq!(taken.len(), 4);
+    on.eval("redis.call('SET', Q .. 't:hash', 'text')");
+
+    let leases: Vec<_> = taken.iter().map(|one| one.lease.clone()).collect();
+    let extended = on.broker.extend(&leases).await.unwrap();
+    assert!(matches!(extended[0], Extended::Lost), "{extended:?}");
+    assert!(extended[1..].iter().all(|one| matches!(one, Extended::Renewed(_))), "{extended:?}");
+    let ended: Vec<_> = taken.into_iter().map(|one| (one, done())).collect();
+    let settled = on.broker.settle(&ended).await.unwrap();
+
+    // The lease is still its worker's, whatever has become of the hash.
+    assert_eq!(settled, [Settled::Done; 4]);
+    assert_eq!(on.eval("return redis.call('GET', Q .. 'processed')"), "4");
+}
+
+#[tokio::test]
+async fn an_entry_of_another_type_holds_no_due_job_up() {
+    let on = still();
+    let later = |name| on.job(name).placed(Placement::After(Duration::from_secs(1)));
+    on.broker.enqueue(&[later("odd"), later("good")]).await.unwrap();
+    on.eval("redis.call('DEL', Q .. 't:odd') redis.call('SET', Q .. 't:odd', 'text')");
+    on.clock.advance(Duration::from_secs(2));
+
+    let forwarded = on.broker.forward(&on.queue, 10).await.unwrap();
+
+    assert_eq!((forwarded.moved, forwarded.next), (1, None));
+    assert_eq!(on.eval("return redis.call('LRANGE', Q .. 'pending', 0, -1)"), "good");
+    assert_eq!(on.eval("return redis.call('GET', Q .. 't:odd')"), "text", "somebody else's");
+}
+
+/// What cannot be counted stops nothing, and is not written over, whichever script it is.
+#[tokio::test]
+async fn a_counter_that_is_none_stops_no_job_from_ending() {
+    for (spoil, left) in [
+        ("redis.call('RPUSH', Q .. 'processed', 'x')", "list"),
+        ("redis.call('SET', Q .. 'processed', 'many')", "many"),
+        ("redis.call('SET', Q .. 'processed', '9223372036854775807')", "1"),
+    ] {
+        for together in [false, true] {
+            let on = still();
+            on.broker.enqueue(&[on.job("a")]).await.unwrap();
+            let ended: Vec<_> = on.take(1).await.into_iter().map(|one| (one, done())).collect();
+            on.eval(spoil);
+
+            // The fast script removes and takes; the general one also only removes.
+            let queues = [on.queue.clone()];
+            let settled = match together {
+                true => on.broker.exchange(&ended, &queues, 1).await.settled.remove(0).unwrap(),
+                false => on.broker.settle(&ended).await.unwrap()[0],
+            };
+
+            assert_eq!(settled, Settled::Done, "{spoil} {together}");
+            let found = on.eval(
+                "local kind = redis.call('TYPE', Q .. 'processed').ok
+                 return kind == 'string' and redis.call('GET', Q .. 'processed') or kind",
+            );
+            assert_eq!(found, left, "{spoil} {together}");
+            assert_eq!(on.eval("return redis.call('EXISTS', Q .. 't:a', Q .. 'active')"), "0");
+        }
+    }
+}
+
+/// From its place in line to its end, with all that is asked meanwhile.
+#[tokio::test]
+async fn a_job_whose_id_is_not_text_runs_as_any_other() {
+    let Bench { server, broker, clock, queue } = still();
     let id: JobId = SHOWN.parse().unwrap();
     // The message has no id, or another one: that of the key counts.
     let script = format!(
@@ -302,7 +431,7 @@ async fn a_job_whose_id_is_not_text_runs_as_any_other() {
         assert_eq!((&delivery.job.id, delivery.job.retried), (&id, retried));
         let error = "smtp is down".to_owned();
         let after = Duration::from_secs(1);
-        let retry = rocket_jobqueue::Transition::Retry { after, error, counted: true };
+        let retry = Transition::Retry { after, error, counted: true };
         broker.settle(&[(delivery, retry)]).await.unwrap();
         clock.advance(Duration::from_secs(2));
         assert_eq!(broker.forward(&queue, 9).await.unwrap().moved, 1);
@@ -322,10 +451,7 @@ async fn a_job_whose_id_is_not_text_runs_as_any_other() {
     assert_eq!(asked, CancelAnswer::Requested);
     assert_eq!(hears.recv().await.as_deref(), Some(SHOWN));
     let extended = broker.extend(std::slice::from_ref(&delivery.lease)).await.unwrap();
-    assert!(matches!(
-        extended[..],
-        [rocket_jobqueue::internals::Extended::Cancelled(_, AfterCancel::Archive)]
-    ));
+    assert!(matches!(extended[..], [Extended::Cancelled(_, AfterCancel::Archive)]));
     assert!(broker.job(&queue, &id).await.unwrap().unwrap().cancelling.is_some());
     hearing.abort();
 }

@@ -98,7 +98,7 @@ fn seconds(ends: i64) -> String {
 #[derive(Default)]
 pub(super) struct Call {
     taken: Taken,
-    /// Queues that had broken entries in place of jobs: they may have more.
+    /// Queues that had broken entries or unreadable jobs: they may have more.
     gaps: bool,
 }
 
@@ -319,7 +319,10 @@ impl RedisBroker {
                 call.gaps = true;
             }
             let found = given(queue, owner, &mut reply)?;
-            call.taken.deliveries.extend(self.readable(queue, found).await);
+            let number = found.len();
+            let readable = self.readable(queue, found).await;
+            call.gaps |= readable.len() < number;
+            call.taken.deliveries.extend(readable);
         }
         short &= call.taken.deliveries.len() < room;
         for (part, unheard) in parts.iter().zip(&unheard) {

@@ -22,7 +22,7 @@ local AT_ONCE = 1000
 local name = ARGV[3] .. ':' .. ARGV[4]
 local set, repeated = GROUP .. name, tonumber(ARGV[2]) > 0
 may_store(5, 14)
-expect_zsets('aggregation_sets', 'x:sets', 'x:gone', 'g:' .. name)
+expect_zsets('aggregation_sets', 'x:sets', 'x:gone', 'scheduled', 'x:due', 'g:' .. name)
 if redis.call('EXISTS', set) == 0 or not redis.call('ZSCORE', SETS, set) then
   if repeated and redis.pcall('HGET', Q .. 't:' .. ARGV[5], 'msg') == ARGV[6] then
     return {now, 1, '', now}

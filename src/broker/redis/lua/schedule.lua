@@ -38,6 +38,7 @@ if #ARGV == 6 and not repeated then
       call('ZCARD', SCHEDULED)
       call('ZCARD', EXACT)
     end
+    call('HLEN', task)
     return {now, 0, due}
   end
   if due == now then
@@ -65,11 +66,14 @@ local function due_at(at)
 end
 
 -- All that is needed is tested before the first write.
-local dues, any_now, first, any_later = {}, false, nil, false
+local dues, free, any_now, first, any_later = {}, {}, false, nil, false
 for at = 3, #ARGV, 4 do
-  local due = due_at(at)
+  local due, id = due_at(at), ARGV[at]
   dues[at] = due
   if due > now then any_later = true else any_now = true end
+  if not free[id] then
+    if call('EXISTS', T .. id) == 0 then free[id] = at else call('HLEN', T .. id) end
+  end
 end
 if any_now then call('LLEN', KEYS[1]) end
 if any_later then
@@ -83,7 +87,7 @@ local last, size, ready, earliest = 1, 0, {}, nil
 for at = 3, #ARGV, 4 do
   local id, due, code = ARGV[at], dues[at], 0
   local task = T .. id
-  if call('EXISTS', task) == 0 then
+  if free[id] == at then
     if due > now then
       code = 2
       call('HSET', task, 'msg', ARGV[at + 1], 'state', 'scheduled')
