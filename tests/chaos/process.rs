@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -48,13 +48,19 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// This version: the test program itself.
+    /// This version: the test program itself, or the commit that `CHAOS_PEERS` names,
+    /// to compare figures.
     pub fn this_version() -> Self {
-        let this = std::env::current_exe().expect("a path of its own");
-        Self {
-            program: vec![this.to_string_lossy().into_owned(), "peer".into()],
-            variables: Vec::new(),
-        }
+        static PROGRAM: OnceLock<Vec<String>> = OnceLock::new();
+        let program = PROGRAM.get_or_init(|| {
+            if let Ok(commit) = std::env::var("CHAOS_PEERS") {
+                let other = crate::versions::build(&commit);
+                return other.expect("the commit's peer can be built").launch.program;
+            }
+            let this = std::env::current_exe().expect("a path of its own");
+            vec![this.to_string_lossy().into_owned(), "peer".into()]
+        });
+        Self { program: program.clone(), variables: Vec::new() }
     }
 
     /// With at most this much address space.

@@ -18,12 +18,18 @@ pub struct Other {
     pub launch: Launch,
 }
 
-/// Builds it; minutes for the first time.
-pub fn build() -> Result<Other, String> {
+/// Builds the one that `two-versions` runs beside this tree.
+pub fn other() -> Result<Other, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let wanted = std::env::var(VARIABLE)
         .or_else(|_| git(root, &["describe", "--tags", "--abbrev=0"]))
         .unwrap_or_else(|_| OLDEST.to_owned());
+    build(&wanted)
+}
+
+/// Builds the peer of a commit; minutes for the first time.
+pub fn build(wanted: &str) -> Result<Other, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let commit = git(root, &["rev-parse", "--short", &format!("{wanted}^{{commit}}")])?;
     let chaos = root.join("target/chaos");
     let home = chaos.join(&commit);

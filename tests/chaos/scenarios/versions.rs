@@ -39,7 +39,7 @@ fn start(stage: &mut Stage, kind: Kind, launch: &Launch, name: &str) -> Peer {
 
 async fn side_by_side(stage: &mut Stage) -> Report {
     let mut report = Report::default();
-    let other = match versions::build() {
+    let other = match versions::other() {
         Ok(other) => other,
         Err(error) => {
             report.fail(format!("the other version cannot be built: {error}"));
@@ -98,7 +98,7 @@ fn expect_understood(stage: &Stage, report: &mut Report) {
 
 async fn rolling(stage: &mut Stage) -> Report {
     let mut report = Report::default();
-    let other = match versions::build() {
+    let other = match versions::other() {
         Ok(other) => other,
         Err(error) => {
             report.fail(format!("the other version cannot be built: {error}"));
