@@ -1,0 +1,171 @@
+//! An application on a cluster, and a steady load that keeps a ledger.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rocket::local::asynchronous::Client;
+use rocket_jobqueue::{Job, JobQueue, Receipt};
+use serde::{Deserialize, Serialize};
+
+use super::support::fleet::Cluster;
+
+/// A job that is worth `millis` of work.
+#[derive(Serialize, Deserialize)]
+pub struct Chore {
+    pub name: String,
+    pub millis: u64,
+}
+
+impl Job for Chore {
+    const TYPE: &'static str = "cluster:chore";
+}
+
+/// What ran: per name how often it began and ended, and when ended last.
+#[derive(Default)]
+pub struct Ledger(Mutex<HashMap<String, Ran>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ran {
+    pub began: usize,
+    pub ended: usize,
+}
+
+impl Ledger {
+    fn note(&self, name: &str, change: impl FnOnce(&mut Ran)) {
+        change(self.0.lock().unwrap().entry(name.to_owned()).or_default());
+    }
+
+    pub fn of(&self, name: &str) -> Ran {
+        self.0.lock().unwrap().get(name).copied().unwrap_or_default()
+    }
+
+    /// How many whose name begins so have ended.
+    pub fn ended_with(&self, prefix: &str) -> usize {
+        let all = self.0.lock().unwrap();
+        all.iter().filter(|(name, ran)| name.starts_with(prefix) && ran.ended > 0).count()
+    }
+
+    pub fn begun(&self) -> usize {
+        self.0.lock().unwrap().values().filter(|ran| ran.began > 0).count()
+    }
+
+    /// Those that began more than once.
+    pub fn doubled(&self) -> Vec<String> {
+        let all = self.0.lock().unwrap();
+        all.iter().filter(|(_, ran)| ran.began > 1).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Launches an application that works on these queues of the cluster.
+pub async fn application(addrs: Vec<String>, queues: &[String], ledger: Arc<Ledger>) -> Client {
+    let chore = move |chore: Chore| {
+        let ledger = Arc::clone(&ledger);
+        async move {
+            ledger.note(&chore.name, |ran| ran.began += 1);
+            tokio::time::sleep(Duration::from_millis(chore.millis)).await;
+            ledger.note(&chore.name, |ran| ran.ended += 1);
+            Ok::<_, std::io::Error>(())
+        }
+    };
+    let weights: HashMap<&str, u32> = queues.iter().map(|queue| (queue.as_str(), 1)).collect();
+    // An environment whose files name no server, which would speak against it.
+    let queue = JobQueue::fairing()
+        .environment("staging")
+        .set("databases.jobqueue.cluster.addrs", addrs)
+        .set("jobqueue.queues", weights)
+        .set("jobqueue.log_to_stderr", false)
+        .handle(chore);
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    Client::untracked(rocket::custom(figment).attach(queue)).await.expect("it launches")
+}
+
+pub fn addrs(cluster: &Cluster) -> Vec<String> {
+    cluster.nodes.iter().map(|node| node.addr()).collect()
+}
+
+pub async fn enqueue(
+    on: &JobQueue,
+    queue: &str,
+    name: String,
+    millis: u64,
+) -> Result<Receipt, rocket_jobqueue::Error> {
+    on.enqueue(Chore { name, millis }).queue(queue.to_owned()).max_retry(0).await
+}
+
+/// What became of the enqueues of one queue.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    pub acknowledged: Vec<String>,
+    /// Refused as to be tried again, and not done.
+    pub refused: usize,
+    pub unknown: usize,
+    /// The longest time between two acknowledgements.
+    pub gap: Duration,
+    pub errors: Vec<String>,
+}
+
+/// Enqueues a short job per interval in each queue until told to stop.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<(String, tokio::task::JoinHandle<Sent>)>,
+}
+
+impl Load {
+    pub fn start(on: &JobQueue, queues: &[String], interval: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = queues.iter().map(|queue| {
+            let (on, own, stop) = (on.clone(), queue.clone(), Arc::clone(&stop));
+            let task = tokio::spawn(async move { produce(on, own, interval, stop).await });
+            (queue.clone(), task)
+        });
+        Self { tasks: tasks.collect(), stop }
+    }
+
+    pub async fn end(self) -> HashMap<String, Sent> {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut all = HashMap::new();
+        for (queue, task) in self.tasks {
+            all.insert(queue, task.await.expect("a producer does not panic"));
+        }
+        all
+    }
+}
+
+async fn produce(on: JobQueue, queue: String, interval: Duration, stop: Arc<AtomicBool>) -> Sent {
+    // Several at a time, as the requests of a web server are.
+    let sent = Arc::new(Mutex::new((Sent::default(), Instant::now())));
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        ticks.tick().await;
+        number += 1;
+        let name = format!("{queue}-{number}");
+        let (on, queue, sent) = (on.clone(), queue.clone(), Arc::clone(&sent));
+        tasks.spawn(async move {
+            let answer = enqueue(&on, &queue, name.clone(), 1).await;
+            let (sent, last) = &mut *sent.lock().unwrap();
+            match answer {
+                Ok(_) => {
+                    sent.gap = sent.gap.max(last.elapsed());
+                    *last = Instant::now();
+                    sent.acknowledged.push(name);
+                }
+                Err(error) if error.is_outcome_unknown() => sent.unknown += 1,
+                Err(error) => {
+                    sent.refused += 1;
+                    sent.errors.push(error.to_string());
+                }
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+    let (mut sent, last) = sent.lock().unwrap().clone();
+    sent.gap = sent.gap.max(last.elapsed());
+    sent.errors.sort_unstable();
+    sent.errors.dedup();
+    sent
+}

@@ -1,0 +1,23 @@
+//! A Redis Cluster whose slots move and whose servers hang, under load: what happens to
+//! one queue's server is no matter of the other queues, and no job is lost or doubled.
+//!
+//! `JOBQUEUE_CLUSTER_LONG=1` runs the same at full length: slots held open for 90 s, a
+//! server that hangs for 40 s, a whole master's slots.
+
+mod hang;
+mod load;
+mod moving;
+mod reshard;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+/// More than a busy machine needs; reached only where something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A duration of the gate, or the one of the long run.
+fn length(gate: u64, long: u64) -> Duration {
+    let is_long = std::env::var_os("JOBQUEUE_CLUSTER_LONG").is_some();
+    Duration::from_secs(if is_long { long } else { gate })
+}
