@@ -84,7 +84,7 @@ pub(super) fn is_noscript(error: &RedisError) -> bool {
 /// The server serves again by itself within moments, once its Cluster has agreed.
 pub(super) fn is_passing(error: &RedisError) -> bool {
     let (code, _) = server_words(error);
-    matches!(code.as_str(), "TRYAGAIN" | "ASK" | "MOVED" | "CLUSTERDOWN")
+    matches!(code.as_str(), "MOVED" | "CLUSTERDOWN")
 }
 
 /// The server answered and is not the master it was.

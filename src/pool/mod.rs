@@ -46,6 +46,9 @@ pub enum Repeat {
     Safe,
 }
 
+/// How long a request is repeated while a Cluster agrees on who has its slot.
+const PASSING_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a request waits for a server that does not serve it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Haste {
@@ -214,7 +217,8 @@ impl RedisPool {
         mut build: impl FnMut(u32) -> Request + Send,
     ) -> Result<Vec<Value>, Error> {
         let backend = self.backend();
-        let deadline = Instant::now() + backend.limit();
+        let began = Instant::now();
+        let deadline = began + backend.limit();
         let mut may_have_run = 0;
         let mut attempt = 0;
         loop {
@@ -226,10 +230,12 @@ impl RedisPool {
             let meaning = failure.meaning();
             may_have_run += u32::from(meaning == Meaning::Unknown);
             let more = match self.haste {
+                // How long that takes, only the one who moves it knows.
+                _ if meaning == Meaning::Moving => false,
                 _ if !(self.is_cluster() && failure::is_passing(&failure.error)) => {
                     attempt < backend.settings().max_retries
                 }
-                Haste::Patient => true,
+                Haste::Patient => began.elapsed() < PASSING_TIMEOUT,
                 Haste::Prompt => false,
             };
             let again = more && repeatable(&failure, meaning, repeat, &request);

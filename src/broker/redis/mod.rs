@@ -51,7 +51,7 @@ use crate::broker::{
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
 use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Backoff, Clock, Timestamp};
 use clock::StoreClock;
 use commit::Lines;
 use peek::Peeks;
@@ -96,6 +96,9 @@ const REMEMBER_QUEUE: Duration = Duration::from_secs(60);
 /// How long a job waits on a Cluster for its queue's name to be written, which another
 /// server may keep.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What a request keeps of its time for the answer to its last repetition.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// The longest lock, delay and retention: a century, which every date can hold.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -261,13 +264,50 @@ impl RedisBroker {
     }
 }
 
+impl RedisBroker {
+    /// For a request that may wait until its queue has been moved.
+    fn moving(&self) -> Moving {
+        let most = self.pool.request_limit().saturating_sub(ANSWER_TIME);
+        let pauses = (Duration::from_millis(20), Duration::from_millis(250));
+        Moving { until: Instant::now() + most, backoff: Backoff::new(pauses.0, pauses.1) }
+    }
+}
+
+/// A request that waits while its queue moves from one server to another: mostly that
+/// takes less than a second.
+struct Moving {
+    until: Instant,
+    backoff: Backoff,
+}
+
+impl Moving {
+    /// Whether that was the error, and the request is to be sent again.
+    async fn passes(&mut self, error: Option<&Error>) -> bool {
+        if !error.is_some_and(Error::is_moving) || Instant::now() >= self.until {
+            return false;
+        }
+        tokio::time::sleep(self.backoff.next()).await;
+        true
+    }
+}
+
+fn first_error<T>(answers: &[Result<T, Error>]) -> Option<&Error> {
+    answers.iter().find_map(|answer| answer.as_ref().err())
+}
+
 impl Sealed for RedisBroker {}
 
 impl Broker for RedisBroker {
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
             if let [new] = jobs {
-                return vec![self.commit(Storing::of(&new.record.queue, new)).await];
+                let mut moving = self.moving();
+                loop {
+                    let stored = self.commit(Storing::of(&new.record.queue, new)).await;
+                    if !moving.passes(stored.as_ref().err()).await {
+                        return vec![stored];
+                    }
+                }
             }
             let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
             // One server takes plain jobs of several queues in one call.
@@ -291,7 +331,11 @@ impl Broker for RedisBroker {
                         }
                         let of = |new: &NewJob| Storing::of(&new.record.queue, new);
                         let some: Vec<_> = part.iter().map(|&at| of(&jobs[at])).collect();
-                        let stored = self.store_by_queue(&some).await;
+                        let mut moving = self.moving();
+                        let mut stored = self.store_by_queue(&some).await;
+                        while moving.passes(first_error(&stored)).await {
+                            stored = self.store_by_queue(&some).await;
+                        }
                         // The first error stays. What one queue is refused stops no other.
                         let stops = |error: &&Error| !together || !error.is_refused();
                         let error = stored.iter().filter_map(|one| one.as_ref().err()).find(stops);
