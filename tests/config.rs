@@ -278,7 +278,7 @@ fn a_rediss_url_means_tls_also_at_another_address() {
 fn every_connection_option_is_read_and_0_means_its_default() {
     let options = "max_retries: 5, min_retry_backoff: 9ms, max_retry_backoff: 1s, \
         dial_timeout: 1m30s, read_timeout: 1.5s, write_timeout: 250us, pool_size: 4, \
-        pool_timeout: 1h, username: u, password: p, db: 3, tls: true";
+        pool_timeout: 1h, username: u, password: p, db: 3, tls: true, wait_replicas: 2";
     let redis =
         Project::new().cacheserver(&format!("redis: {{jobqueue: {{{options}}}}}")).load().redis;
     let expected = PoolSettings {
@@ -294,6 +294,7 @@ fn every_connection_option_is_read_and_0_means_its_default() {
         write_timeout: Duration::from_micros(250),
         pool_size: 4,
         pool_timeout: Duration::from_secs(3600),
+        wait_replicas: 2,
         ..PoolSettings::default()
     };
     assert!(redis == expected);
@@ -303,6 +304,16 @@ fn every_connection_option_is_read_and_0_means_its_default() {
     let redis =
         Project::new().cacheserver(&format!("redis: {{jobqueue: {{{zeros}}}}}")).load().redis;
     assert!(redis == PoolSettings::default());
+}
+
+#[test]
+fn sentinels_have_credentials_of_their_own() {
+    let yaml = "redis: {jobqueue: {password: p, sentinel: {master: m, addrs: [h], username: s, password: hush}}}";
+    let redis = Project::new().cacheserver(yaml).load().redis;
+    let sentinel = (redis.sentinel_username.as_deref(), redis.sentinel_password.as_deref());
+    assert_eq!(sentinel, (Some("s"), Some("hush")));
+    assert_eq!((redis.username.as_deref(), redis.password.as_deref()), (None, Some("p")));
+    assert!(!format!("{redis:?}").contains("hush"));
 }
 
 #[rstest]
@@ -336,6 +347,10 @@ fn the_job_queues_redis_may_be_sentinel_or_cluster(#[case] keys: &str, #[case] e
 #[case("addr: 'h:1', cluster: {addrs: [h]}", "redis.jobqueue.cluster.addrs")]
 #[case("url: 'redis://h', cluster: {addrs: [h]}", "redis.jobqueue.cluster.addrs")]
 #[case("sentinel: {master: m, addrs: [h]}, cluster: {addrs: [h]}", "redis.jobqueue.cluster.addrs")]
+#[case(
+    "addr: 'h:1', sentinel: {password: x}",
+    "redis.jobqueue.sentinel.password: expected sentinel.master"
+)]
 #[case("sentinel: {master: m}", "expected sentinel.addrs beside")]
 #[case("sentinel: {addrs: [h]}", "expected sentinel.master beside")]
 #[case("cluster: {addrs: [h]}, db: 1", "redis.jobqueue.db: expected 0")]

@@ -374,6 +374,71 @@ async fn only_what_is_safe_or_did_not_run_is_repeated_and_with_pauses() {
     }
 }
 
+/// A server behind one address of which the first connection leads to a demoted one, whose
+/// scripts Redis 6.2 answers like that; the others lead to the new master.
+async fn demoted_behind_one_address() -> (String, Arc<Mutex<u32>>) {
+    const WRAPPED: &str = "-ERR Error running script (call to \
+        f_01815836314e46b22a5da0911e651485b9473802): @user_script:25: @user_script: 25: -READONLY \
+        You can't write against a read only replica.\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let connections = Arc::new(Mutex::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            *counted.lock().unwrap() += 1;
+            let demoted = *counted.lock().unwrap() == 1;
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                while let Ok(n @ 1..) = client.read(&mut bytes).await {
+                    let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
+                    let answers = text.split('*').skip(1).map(|command| match command {
+                        _ if command.contains("PING") => "+PONG\r\n",
+                        _ if command.contains("EVALSHA") && demoted => WRAPPED,
+                        _ => ":1\r\n",
+                    });
+                    let answers: String = answers.collect();
+                    client.write_all(answers.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (addr, connections)
+}
+
+/// Issue 12, C14: on Redis 6.2 a failover behind one address stopped every enqueue.
+#[tokio::test]
+async fn a_demotion_that_a_script_met_leads_to_another_connection_whoever_reads_it() {
+    let call = |_| ScriptCall::new().key("k");
+    let script = LuaScript::new("one", "return 1");
+    let evalsha = || {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.sha()).arg(1).arg("k");
+        command
+    };
+    let several = |_| {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("k").add_command(evalsha());
+        pipeline
+    };
+    for way in ["script", "pipeline", "raw", "raw pipeline"] {
+        let (addr, connections) = demoted_behind_one_address().await;
+        let pool = RedisPool::new(settings(addr)).unwrap();
+        let mut raw = pool.connection();
+        let mut works = async || match way {
+            // Nothing was written, so it is sent again at once.
+            "script" => pool.eval(&script, Repeat::Never, call).await.map_err(drop).map(drop),
+            "pipeline" => pool.run_pipeline(Repeat::Safe, several).await.map_err(drop).map(drop),
+            "raw" => evalsha().query_async::<()>(&mut raw.clone()).await.map_err(drop),
+            _ => several(0).query_async::<()>(&mut raw).await.map_err(drop),
+        };
+        let first = works().await;
+        assert_eq!(first.is_ok(), !way.starts_with("raw"), "{way}");
+        assert_eq!(works().await, Ok(()), "{way}");
+        assert_eq!(*connections.lock().unwrap(), 2, "{way}");
+    }
+}
+
 #[tokio::test]
 async fn an_untrusted_certificate_is_not_accepted() {
     let server = RedisServer::prepare(&NO_ARGS).with_tls();

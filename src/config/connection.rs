@@ -13,6 +13,8 @@ pub(super) const KEYS: &[&str] = &[
     "addr",
     "sentinel.master",
     "sentinel.addrs",
+    "sentinel.username",
+    "sentinel.password",
     "cluster.addrs",
     "username",
     "password",
@@ -26,6 +28,7 @@ pub(super) const KEYS: &[&str] = &[
     "write_timeout",
     "pool_size",
     "pool_timeout",
+    "wait_replicas",
 ];
 
 /// Keys of `redis.default.cluster`: a list of addresses instead of one.
@@ -34,6 +37,8 @@ pub(super) const DEFAULT_KEYS: &[&str] = &[
     "addrs",
     "sentinel.master",
     "sentinel.addrs",
+    "sentinel.username",
+    "sentinel.password",
     "cluster.addrs",
     "username",
     "password",
@@ -156,6 +161,15 @@ fn settings(
         Some(leaf) => Some(leaf.text("text (a number needs quotes)")?.to_owned()),
         None => password,
     };
+    let sentinel = |key: &str, expected: &str| -> Result<Option<String>, Error> {
+        let Some(leaf) = table.get(key) else { return Ok(None) };
+        if !matches!(topology, Topology::Sentinel { .. }) {
+            return Err(leaf.error("sentinel.master and sentinel.addrs beside it", "neither"));
+        }
+        Ok(Some(leaf.text(expected)?.to_owned()).filter(|text| !text.is_empty()))
+    };
+    let sentinel_username = sentinel("sentinel.username", "text")?;
+    let sentinel_password = sentinel("sentinel.password", "text (a number needs quotes)")?;
     let url_db = url.and_then(|url| url.db);
     let db_key = key("db", url_db.is_some());
     let db = match db_key.map(|leaf| leaf.number(0, u32::MAX)).transpose()? {
@@ -170,6 +184,8 @@ fn settings(
         topology,
         username,
         password,
+        sentinel_username,
+        sentinel_password,
         db: i64::from(db),
         tls: tls(table, url)?,
         max_retries: table.number("max_retries", default.max_retries)?,
@@ -180,6 +196,7 @@ fn settings(
         write_timeout: table.duration("write_timeout", default.write_timeout)?,
         pool_size: table.number("pool_size", default.pool_size)?,
         pool_timeout: table.duration("pool_timeout", default.pool_timeout)?,
+        wait_replicas: table.number("wait_replicas", default.wait_replicas)?,
         request_limit: default.request_limit,
     };
     let pauses = table.get("min_retry_backoff").or(table.get("max_retry_backoff"));

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
@@ -14,25 +13,27 @@ use redis::{
     Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsMode, Value,
 };
 
-use super::failure::{self, Meaning, timed_out};
+use super::failure::{self, Meaning};
+use super::sentinel::{self, Sentinels};
 use super::settings::{PoolSettings, Topology};
 use super::topology::ClusterTopology;
 use crate::error::Error;
-
-/// How long one Sentinel may take before it no longer counts.
-const SENTINEL_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// An open connection. Clones share it; it closes with the last of them.
 #[derive(Clone)]
 pub(super) enum Link {
     Server(MultiplexedConnection),
+    /// The master of this term, as the Sentinels say.
+    Master(MultiplexedConnection, u64),
     Cluster(ClusterConnection),
 }
 
 impl ConnectionLike for Link {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
-            Link::Server(connection) => connection.req_packed_command(cmd),
+            Link::Server(connection) | Link::Master(connection, _) => {
+                connection.req_packed_command(cmd)
+            }
             Link::Cluster(connection) => connection.req_packed_command(cmd),
         }
     }
@@ -44,14 +45,16 @@ impl ConnectionLike for Link {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
-            Link::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Link::Server(connection) | Link::Master(connection, _) => {
+                connection.req_packed_commands(pipeline, offset, count)
+            }
             Link::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
         }
     }
 
     fn get_db(&self) -> i64 {
         match self {
-            Link::Server(connection) => connection.get_db(),
+            Link::Server(connection) | Link::Master(connection, _) => connection.get_db(),
             Link::Cluster(connection) => connection.get_db(),
         }
     }
@@ -61,7 +64,7 @@ pub(super) type HostPort = (String, u16);
 
 enum Target {
     Single(HostPort),
-    Sentinel { master: String, sentinels: Vec<HostPort> },
+    Sentinel { master: String, sentinels: Arc<Sentinels> },
     Cluster { nodes: Vec<HostPort>, client: Box<ClusterClient>, topology: Arc<ClusterTopology> },
 }
 
@@ -98,7 +101,16 @@ impl Dialer {
                 if master.is_empty() {
                     return Err(Error::config("sentinel.master: expected a name, got nothing"));
                 }
-                let sentinels = hosts_and_ports("sentinel.addrs", addrs)?;
+                let addrs = hosts_and_ports("sentinel.addrs", addrs)?;
+                let to_servers = dialer.of_node((String::new(), 0));
+                let to_sentinels = Self {
+                    username: settings.sentinel_username.clone(),
+                    password: settings.sentinel_password.clone(),
+                    db: 0,
+                    ..dialer.of_node((String::new(), 0))
+                };
+                let sentinels =
+                    Sentinels::of(settings, master.clone(), addrs, to_sentinels, to_servers);
                 Target::Sentinel { master: master.clone(), sentinels }
             }
             Topology::Cluster(addrs) => {
@@ -184,20 +196,22 @@ impl Dialer {
         }
     }
 
-    /// The same credentials for one server of a Cluster.
+    /// The same credentials for one server that is named later.
     pub fn of_node(&self, addr: HostPort) -> Self {
         Self {
             target: Target::Single(addr),
             username: self.username.clone(),
             password: self.password.clone(),
-            db: self.db,
-            tls: self.tls,
-            write_timeout: self.write_timeout,
+            ..*self
         }
     }
 
-    pub fn is_sentinel(&self) -> bool {
-        matches!(self.target, Target::Sentinel { .. })
+    /// The Sentinels that say which server is master, if that is how it is found.
+    pub fn sentinels(&self) -> Option<&Sentinels> {
+        match &self.target {
+            Target::Sentinel { sentinels, .. } => Some(sentinels),
+            Target::Single(_) | Target::Cluster { .. } => None,
+        }
     }
 
     /// A connection that has answered. The caller bounds the time.
@@ -205,9 +219,9 @@ impl Dialer {
         self.provide_tls();
         match &self.target {
             Target::Single(addr) => self.server(addr).await.map(Link::Server),
-            Target::Sentinel { master, sentinels } => {
-                let (_, connection) = self.master(master, sentinels).await?;
-                Ok(Link::Server(connection))
+            Target::Sentinel { sentinels, .. } => {
+                let (term, connection) = sentinel::dial(sentinels, self).await?;
+                Ok(Link::Master(connection, term))
             }
             Target::Cluster { nodes, client, .. } => match client.get_async_connection().await {
                 Ok(connection) => Ok(Link::Cluster(connection)),
@@ -222,21 +236,26 @@ impl Dialer {
         matches!(failure::meaning(&error), Meaning::Refused(_)).then_some(error)
     }
 
-    /// A connection that only listens, to a server that hears all messages:
-    /// the master, or the `turn`th node of a Cluster.
-    pub async fn listen(&self, turn: usize) -> RedisResult<PubSub> {
+    /// A connection that only listens, to a server that hears all messages: the master and
+    /// its term (zero without Sentinels), or the `turn`th node of a Cluster.
+    pub async fn listen(&self, turn: usize) -> RedisResult<(PubSub, u64)> {
         self.provide_tls();
-        let addr = match &self.target {
-            Target::Single(addr) => addr.clone(),
-            Target::Sentinel { master, sentinels } => self.master(master, sentinels).await?.0,
+        let (term, addr) = match &self.target {
+            Target::Single(addr) => (0, addr.clone()),
+            Target::Sentinel { sentinels, .. } => sentinels.master().await?,
             Target::Cluster { nodes, topology, .. } => {
                 // Those that serve, rather than those that were configured long ago.
                 let map = topology.map();
                 let nodes = if map.masters().is_empty() { nodes } else { map.masters() };
-                nodes[turn % nodes.len()].clone()
+                (0, nodes[turn % nodes.len()].clone())
             }
         };
-        Client::open(self.info(&addr, true)?)?.get_async_pubsub().await
+        Ok((self.listen_to(&addr).await?, term))
+    }
+
+    /// A connection to this server that only listens.
+    pub async fn listen_to(&self, addr: &HostPort) -> RedisResult<PubSub> {
+        Client::open(self.info(addr, true)?)?.get_async_pubsub().await
     }
 
     /// Dials one server and greets it: credentials, database, a sign of life.
@@ -265,56 +284,6 @@ impl Dialer {
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = Client::open(self.info(addr, false)?)?;
         client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    /// The master that the Sentinels name, dialled. All are asked at once; the
-    /// first whose word proves true wins, for one of them may be behind.
-    async fn master(
-        &self,
-        name: &str,
-        sentinels: &[HostPort],
-    ) -> RedisResult<(HostPort, MultiplexedConnection)> {
-        let mut answers: FuturesUnordered<_> = sentinels
-            .iter()
-            .map(|sentinel| async move {
-                let asking = self.ask_sentinel(sentinel, name);
-                tokio::time::timeout(SENTINEL_PATIENCE, asking).await.unwrap_or(Err(timed_out()))
-            })
-            .collect();
-        let mut tried = Vec::new();
-        let mut worst = unavailable_master("no sentinel answered");
-        while let Some(answer) = answers.next().await {
-            let addr = match answer {
-                Ok(addr) if tried.contains(&addr) => continue,
-                Ok(addr) => addr,
-                Err(error) => {
-                    worst = error;
-                    continue;
-                }
-            };
-            let dialled = async {
-                let mut connection = self.server(&addr).await?;
-                check_master(role(&mut connection).await)?;
-                Ok(connection)
-            };
-            let patience = SENTINEL_PATIENCE;
-            match tokio::time::timeout(patience, dialled).await.unwrap_or(Err(timed_out())) {
-                Ok(connection) => return Ok((addr, connection)),
-                Err(error) => worst = error,
-            }
-            tried.push(addr);
-        }
-        Err(worst)
-    }
-
-    async fn ask_sentinel(&self, sentinel: &HostPort, name: &str) -> RedisResult<HostPort> {
-        let mut connection = self.open(sentinel).await?;
-        let named: Option<(String, u16)> = redis::cmd("SENTINEL")
-            .arg("GET-MASTER-ADDR-BY-NAME")
-            .arg(name)
-            .query_async(&mut connection)
-            .await?;
-        named.ok_or_else(|| unavailable_master("the sentinels do not know this master"))
     }
 
     fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {
@@ -353,7 +322,7 @@ impl Dialer {
     }
 
     /// rustls wants one provider for the process; an application's own stays.
-    fn provide_tls(&self) {
+    pub fn provide_tls(&self) {
         if self.tls && rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race against another installer is as good as winning it.
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -393,7 +362,7 @@ pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
     }
 }
 
-fn unavailable_master(why: &'static str) -> RedisError {
+pub(super) fn unavailable_master(why: &'static str) -> RedisError {
     (redis::ErrorKind::MasterNameNotFoundBySentinel, why).into()
 }
 

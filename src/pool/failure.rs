@@ -1,7 +1,7 @@
 //! What an error of Redis means for the caller: whether the command ran, and in
 //! which of our own words it is told. Decided purely, by code.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind, Value};
 
 use crate::error::Error;
 
@@ -20,6 +20,8 @@ pub(super) enum Meaning {
 }
 
 const CREDENTIALS: &str = "not permitted by the storage (credentials)";
+/// Our own code for what too few replicas have.
+pub(super) const UNCONFIRMED: &str = "UNCONFIRMED";
 const REFUSED: &str = "storage refused the operation";
 const WRONG_TYPE: &str = "stored data has an unexpected type";
 
@@ -41,6 +43,7 @@ pub(super) fn meaning(error: &RedisError) -> Meaning {
         | "UNBLOCKED" => Meaning::Away,
         "TRYAGAIN" | "ASK" => Meaning::Moving,
         "ERR" if detail.contains("max number of clients") => Meaning::Away,
+        UNCONFIRMED => Meaning::Unknown,
         "OOM" => Meaning::Refused("storage is full"),
         "MISCONF" => Meaning::Refused("storage cannot be written"),
         "NOAUTH" | "WRONGPASS" => Meaning::Refused(CREDENTIALS),
@@ -53,21 +56,76 @@ pub(super) fn meaning(error: &RedisError) -> Meaning {
 /// The code and text of the server's answer; of a pipeline, of its first error.
 fn server_words(error: &RedisError) -> (String, String) {
     if let Some(first) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
-        let (code, detail) = (first.1.code(), first.1.details().unwrap_or_default());
-        // An error inside a script carries the code of the command that failed.
-        if code != "ERR" {
-            return (code.to_owned(), detail.to_owned());
-        }
-        return match detail.split_once(' ').map(|(word, _)| word.trim_start_matches('-')) {
-            Some(inner @ ("OOM" | "MISCONF" | "WRONGTYPE" | "READONLY" | "NOPERM")) => {
-                (inner.to_owned(), detail.to_owned())
-            }
-            _ => (code.to_owned(), detail.to_owned()),
-        };
+        return words_of(first.1.code(), first.1.details());
     }
-    let code = error.code().unwrap_or_default();
-    (code.to_owned(), error.detail().unwrap_or_default().to_owned())
+    words_of(error.code().unwrap_or_default(), error.detail())
 }
+
+fn words_of(code: &str, detail: Option<&str>) -> (String, String) {
+    let detail = detail.unwrap_or_default();
+    let code = match code {
+        "ERR" | "EXECABORT" => inner_code(detail).unwrap_or(code),
+        _ => code,
+    };
+    (code.to_owned(), detail.to_owned())
+}
+
+/// The code of the error that a command met inside a script or transaction.
+///
+/// Redis 7 answers with that code itself. Redis 6.2 wraps it: `ERR Error running script
+/// (call to f_…): @user_script:25: @user_script: 25: -READONLY You can't write …`, with or
+/// without the dash, and so does every server EXEC: `EXECABORT Transaction discarded
+/// because of: OOM …`. What a user's own command is may stand in a text, so only a word
+/// behind the wrapping's last colon counts.
+fn inner_code(detail: &str) -> Option<&str> {
+    const WRAPPINGS: [&str; 4] =
+        ["Error running script", "Error compiling script", "Transaction discarded", "user_script"];
+    if NOT_PERMITTED.iter().any(|words| detail.contains(words)) {
+        return Some("NOPERM");
+    }
+    if CLUSTER_IS_DOWN.iter().any(|words| detail.contains(words)) {
+        return Some("CLUSTERDOWN");
+    }
+    let is_wrapped = WRAPPINGS.iter().any(|wrapping| detail.contains(wrapping));
+    let mut before = ":";
+    detail.split(' ').find_map(|word| {
+        let follows = before.ends_with(':');
+        before = word;
+        let is_first = std::ptr::eq(word.as_ptr(), detail.as_ptr());
+        let code = word.strip_prefix('-').unwrap_or(word);
+        let may_be = if is_first { word.starts_with('-') } else { is_wrapped && follows };
+        (may_be && CODES.contains(&code)).then_some(code)
+    })
+}
+
+/// The codes that have a class of their own.
+const CODES: [&str; 18] = [
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "NOREPLICAS",
+    "MOVED",
+    "ASK",
+    "UNBLOCKED",
+    "OOM",
+    "MISCONF",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "DENIED",
+    "WRONGTYPE",
+    "NOSCRIPT",
+];
+
+/// What scripts of Redis 6.2 and 7.0 meet instead of NOPERM and CLUSTERDOWN.
+const NOT_PERMITTED: [&str; 1] = ["The user executing the script"];
+const CLUSTER_IS_DOWN: [&str; 2] = [
+    "Script attempted to execute a command while the cluster is down",
+    "Script attempted to execute a write command while the cluster is down",
+];
 
 /// The server lets nobody in without other credentials, or from elsewhere.
 pub(super) fn is_shut_out(error: &RedisError) -> bool {
@@ -87,10 +145,34 @@ pub(super) fn is_passing(error: &RedisError) -> bool {
     matches!(code.as_str(), "MOVED" | "CLUSTERDOWN")
 }
 
-/// The server answered and is not the master it was.
+/// It was written, and too few replicas have it.
+pub(super) fn is_unconfirmed(error: &RedisError) -> bool {
+    error.code() == Some(UNCONFIRMED)
+}
+
+/// The server answered and is not the master it was; of a pipeline, any of its answers.
 pub(super) fn is_demoted(error: &RedisError) -> bool {
-    let (code, _) = server_words(error);
-    matches!(code.as_str(), "READONLY" | "MASTERDOWN" | "UNBLOCKED")
+    if let Some(all) = error.clone().into_server_errors() {
+        return all.iter().any(|(_, one)| says_demoted(one));
+    }
+    is_code_of_demoted(&server_words(error).0)
+}
+
+/// Whether one of these answers, in which errors stay, is of a demoted server.
+pub(super) fn has_demoted(answers: &[Value]) -> bool {
+    answers.iter().any(|answer| match answer {
+        Value::ServerError(error) => says_demoted(error),
+        Value::Array(inner) => has_demoted(inner),
+        _ => false,
+    })
+}
+
+fn says_demoted(error: &ServerError) -> bool {
+    is_code_of_demoted(&words_of(error.code(), error.details()).0)
+}
+
+fn is_code_of_demoted(code: &str) -> bool {
+    matches!(code, "READONLY" | "MASTERDOWN" | "UNBLOCKED")
 }
 
 /// What went wrong with one attempt, and whether anything was sent.
@@ -128,6 +210,9 @@ pub(super) fn told(meaning: Meaning, error: &RedisError) -> Error {
     match meaning {
         Meaning::Away => Error::unavailable("Redis is not connected"),
         Meaning::Moving => Error::moving(),
+        Meaning::Unknown if is_unconfirmed(error) => {
+            Error::outcome_unknown("too few replicas confirmed in time")
+        }
         Meaning::Unknown => Error::outcome_unknown("Redis did not answer in time"),
         Meaning::Refused(WRONG_TYPE) => Error::damaged(WRONG_TYPE),
         Meaning::Refused(words) => Error::refused(words),
@@ -183,11 +268,81 @@ mod tests {
                 "ERR -OOM command not allowed, in a script of Redis 6",
                 Meaning::Refused("storage is full"),
             ),
+            (
+                "EXECABORT Transaction discarded because of: OOM command not allowed",
+                Meaning::Refused("storage is full"),
+            ),
             ("ERR unknown command 'NOPE'", Meaning::Refused(REFUSED)),
             ("BUSYGROUP Consumer Group name already exists", Meaning::Refused(REFUSED)),
         ];
         for (line, expected) in table {
             assert_eq!(meaning(&said(line)), expected, "{line}");
+        }
+    }
+
+    /// As Redis 6.2.14 wraps them; see `tests/pool.rs` for what becomes of the connection.
+    #[test]
+    fn an_error_that_a_script_met_has_the_class_of_that_error() {
+        const WRAPPING: &str = "ERR Error running script (call to \
+                                f_01815836314e46b22a5da0911e651485b9473802): @user_script:25: ";
+        let not_permitted = Meaning::Refused("not permitted by the storage");
+        let table = [
+            (
+                "@user_script: 25: -READONLY You can't write against a read only replica.",
+                Meaning::Away,
+            ),
+            ("@user_script: 25: -NOREPLICAS Not enough good replicas to write.", Meaning::Away),
+            (
+                "@user_script: 25: -OOM command not allowed when used memory > 'maxmemory'.",
+                Meaning::Refused("storage is full"),
+            ),
+            (
+                "@user_script: 25: -MISCONF Redis is configured to save RDB snapshots",
+                Meaning::Refused("storage cannot be written"),
+            ),
+            // Without a dash, where the command itself found it.
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                Meaning::Refused("stored data has an unexpected type"),
+            ),
+            (
+                "@user_script: 25: The user executing the script can't run this command or subcommand",
+                not_permitted,
+            ),
+            (
+                "@user_script: 25: Script attempted to execute a command while the cluster is down",
+                Meaning::Away,
+            ),
+            (
+                "@user_script: 25: Unknown Redis command called from Lua script",
+                Meaning::Refused(REFUSED),
+            ),
+            ("user_script:1: the job READONLY is odd", Meaning::Refused(REFUSED)),
+        ];
+        for (inner, expected) in table {
+            let error = said(&format!("{WRAPPING}{inner}"));
+            assert_eq!(meaning(&error), expected, "{inner}");
+            assert_eq!(is_demoted(&error), inner.contains("-READONLY"), "{inner}");
+        }
+        // Redis 7 has the words without the code.
+        let error =
+            said("ERR The user executing the script can't run this command script: a, on b");
+        assert_eq!(meaning(&error), not_permitted);
+    }
+
+    #[test]
+    fn any_answer_of_a_pipeline_may_tell_of_a_demotion() {
+        let values = |lines: &[&str]| -> Vec<Value> {
+            let reply = |line: &&str| redis::parse_redis_value(format!("{line}\r\n").as_bytes());
+            lines.iter().map(reply).collect::<Result<_, _>>().expect("replies")
+        };
+        let wrapped = "-ERR Error running script (call to f_0): @user_script: 2: -READONLY no";
+        for (lines, demoted) in [
+            (vec!["+OK", wrapped, "-OOM full"], true),
+            (vec!["-OOM full", wrapped], true),
+            (vec!["-OOM full", "+OK"], false),
+        ] {
+            assert_eq!(has_demoted(&values(&lines)), demoted, "{lines:?}");
         }
     }
 

@@ -5,9 +5,11 @@
 //! here is only how often, how long, and what came of it. Answers are RESP2.
 
 mod cluster;
+mod confirm;
 mod dial;
 mod failure;
 mod request;
+mod sentinel;
 mod settings;
 mod slot;
 mod subscribe;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use cluster::Cluster;
+use confirm::Confirmation;
 use dial::Dialer;
 use failure::{Failure, Meaning, told};
 use request::{Manner, Request};
@@ -33,6 +36,9 @@ use slot::Core;
 pub use failure::classify;
 pub use request::{LuaScript, ScriptCall};
 pub use settings::{PoolSettings, Topology};
+
+/// One confirmed script keeps a connection from all others meanwhile.
+const CONFIRMING_CONNECTIONS: u32 = 4;
 
 /// Whether a command may be sent again although it may have been carried out.
 ///
@@ -211,6 +217,25 @@ impl RedisPool {
         self.request(repeat, request).await.map(only)
     }
 
+    /// As [`RedisPool::eval`], and waits until [`PoolSettings::wait_replicas`] replicas have
+    /// what was written. If too few confirm in time the outcome is unknown. `witness` is a
+    /// key of the same slot, which is written and expires. Only for a pool that
+    /// [`confirms`](RedisPool::confirming).
+    pub async fn eval_confirmed(
+        &self,
+        script: &LuaScript,
+        repeat: Repeat,
+        witness: &str,
+        mut build: impl FnMut(u32) -> ScriptCall + Send,
+    ) -> Result<Value, Error> {
+        let settings = self.backend().settings();
+        let confirmation =
+            Confirmation::new(witness.to_owned(), settings.wait_replicas, settings.read_timeout);
+        let request =
+            |attempt| Request::Confirmed(script.clone(), build(attempt), confirmation.clone());
+        self.request(repeat, request).await.map(only)
+    }
+
     async fn request(
         &self,
         repeat: Repeat,
@@ -263,6 +288,17 @@ impl RedisPool {
         let backend = self.backend();
         let other = Backend::new(backend.settings().clone(), backend.dialer().clone(), None, true);
         Self { haste: self.haste, ..Self::of(other) }
+    }
+
+    /// Connections of their own for [`RedisPool::eval_confirmed`], if
+    /// [`PoolSettings::wait_replicas`] asks for it.
+    pub fn confirming(&self) -> Option<RedisPool> {
+        let backend = self.backend();
+        (backend.settings().wait_replicas > 0).then(|| {
+            let pool_size = CONFIRMING_CONNECTIONS;
+            let settings = PoolSettings { pool_size, ..backend.settings().clone() };
+            Self::of(Backend::new(settings, backend.dialer().clone(), None, true))
+        })
     }
 
     /// A connection of its own for blocking commands, such as `BLMOVE`, that

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use redis::aio::ConnectionLike;
 use redis::{Arg, Cmd, Pipeline, RedisResult, ToRedisArgs, Value};
 
+use super::confirm::Confirmation;
 use super::dial::Link;
 use super::failure;
 use super::topology::never_key;
@@ -133,6 +134,8 @@ pub(super) enum Request {
     One(Cmd),
     Many(Pipeline),
     Script(LuaScript, ScriptCall),
+    /// A script whose writes replicas must have.
+    Confirmed(LuaScript, ScriptCall, Confirmation),
     /// As the library's traits ask for it: errors stay in the values.
     RawOne(Cmd),
     RawMany {
@@ -149,18 +152,19 @@ impl Request {
         match self {
             Request::One(command) => Ok(vec![one(link, command, manner).await?]),
             Request::Many(pipeline) => pipeline.query_async(link).await,
-            Request::Script(script, call) => {
+            Request::Script(script, call) | Request::Confirmed(script, call, _) => {
                 let guard = manner.guard.as_deref();
                 let (sha, code) = match guard {
                     None => (&*script.sha, &*script.code),
                     Some(_) => (&*script.guarded().sha, &*script.guarded().code),
                 };
-                match one(link, &call.command("EVALSHA", sha, guard), manner).await {
+                let by_sha = call.command("EVALSHA", sha, guard);
+                match self.one(link, &by_sha, manner).await {
                     // Forgotten by a restart, a failover or SCRIPT FLUSH. It did
                     // not run, and EVAL both runs it and makes it known again.
                     Err(error) if failure::is_noscript(&error) => {
                         let command = call.command("EVAL", code, guard);
-                        Ok(vec![one(link, &command, manner).await?])
+                        Ok(vec![self.one(link, &command, manner).await?])
                     }
                     known => Ok(vec![known?]),
                 }
@@ -172,12 +176,23 @@ impl Request {
         }
     }
 
+    async fn one(&self, link: &mut Link, command: &Cmd, manner: &Manner) -> RedisResult<Value> {
+        match self {
+            Request::Confirmed(_, _, confirmation) => {
+                confirmation.run(link, command, manner.asking).await
+            }
+            _ => one(link, command, manner).await,
+        }
+    }
+
     /// The first key, which says where in a Cluster it belongs.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Request::One(command) => key_of(command),
             Request::Many(pipeline) => pipeline.cmd_iter().find_map(key_of),
-            Request::Script(_, call) => call.keys.args_iter().find_map(plain),
+            Request::Script(_, call) | Request::Confirmed(_, call, _) => {
+                call.keys.args_iter().find_map(plain)
+            }
             Request::RawOne(_) | Request::RawMany { .. } => None,
         }
     }
@@ -185,7 +200,7 @@ impl Request {
     /// The key that a script declares beside its own on a Cluster.
     pub fn guard(&self) -> Option<Vec<u8>> {
         match self {
-            Request::Script(..) => self.key().and_then(never_key),
+            Request::Script(..) | Request::Confirmed(..) => self.key().and_then(never_key),
             _ => None,
         }
     }
@@ -201,6 +216,12 @@ impl Request {
         }
     }
 
+    /// Whether it keeps its connection from all others for a while.
+    pub fn occupies(&self) -> bool {
+        matches!(self, Request::Confirmed(..))
+    }
+
+    /// Whether errors come back among the values.
     pub fn is_raw(&self) -> bool {
         matches!(self, Request::RawOne(_) | Request::RawMany { .. })
     }
@@ -208,7 +229,9 @@ impl Request {
     /// Several commands of which some may have run where another was refused.
     pub fn is_divisible(&self) -> bool {
         match self {
-            Request::One(_) | Request::Script(..) | Request::RawOne(_) => false,
+            Request::One(_) | Request::Script(..) | Request::Confirmed(..) | Request::RawOne(_) => {
+                false
+            }
             Request::Many(pipeline) | Request::RawMany { pipeline, .. } => {
                 !pipeline.is_transaction() && pipeline.len() > 1
             }

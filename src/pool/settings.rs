@@ -21,7 +21,7 @@ pub enum Topology {
 
 /// How to connect. The names and defaults are those of the configuration.
 ///
-/// `Debug` leaves the password out.
+/// `Debug` leaves the passwords out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PoolSettings {
     /// Where Redis is. Default: one server at `localhost:6379`.
@@ -30,6 +30,10 @@ pub struct PoolSettings {
     pub username: Option<String>,
     /// The password, if any.
     pub password: Option<String>,
+    /// The ACL user of the Sentinels, if any. Theirs are not those of the servers.
+    pub sentinel_username: Option<String>,
+    /// The password of the Sentinels, if any.
+    pub sentinel_password: Option<String>,
     /// The database number; a Cluster has only 0.
     pub db: i64,
     /// Whether to speak TLS, with certificates verified.
@@ -50,6 +54,9 @@ pub struct PoolSettings {
     pub pool_size: u32,
     /// How long a command may wait for a connection. Default 4 s.
     pub pool_timeout: Duration,
+    /// How many replicas must have a job before its enqueue is acknowledged. Default 0: none
+    /// is waited for.
+    pub wait_replicas: u32,
     /// How long one request may take in all, whatever the retries: 3.5 s.
     pub request_limit: Duration,
 }
@@ -60,6 +67,8 @@ impl Default for PoolSettings {
             topology: Topology::Single("localhost:6379".to_owned()),
             username: None,
             password: None,
+            sentinel_username: None,
+            sentinel_password: None,
             db: 0,
             tls: false,
             max_retries: 2,
@@ -70,6 +79,7 @@ impl Default for PoolSettings {
             write_timeout: Duration::from_secs(3),
             pool_size: 1,
             pool_timeout: Duration::from_secs(4),
+            wait_replicas: 0,
             request_limit: Duration::from_millis(3500),
         }
     }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, RedisResult, Value};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{self, Dialer, Link};
 use super::failure::{self, Failure, Meaning, timed_out};
 use super::request::{Manner, Request};
+use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
 
 /// How long a failure to connect is given to everyone who asks.
@@ -58,6 +59,8 @@ pub(super) struct Core {
     slots: Vec<Slot>,
     turn: AtomicUsize,
     health: Health,
+    /// Too few replicas confirmed the last time.
+    unconfirmed: AtomicBool,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -79,6 +82,7 @@ impl Core {
             slots: (0..size).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             health: Health::new(quiet),
+            unconfirmed: AtomicBool::new(false),
             watch: Mutex::new(None),
             settings,
             dialer,
@@ -101,28 +105,104 @@ impl Core {
         request: &Request,
         manner: &Manner,
     ) -> Result<Vec<Value>, Failure> {
-        let slot = &self.slots[self.turn.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
+        let slot = self.slot_for(request);
         let patience = deadline.min(Instant::now() + self.settings.pool_timeout);
-        let connected = timeout_at(patience, self.connection(slot)).await;
+        let connected = async {
+            if let Some(sentinels) = self.dialer.sentinels() {
+                sentinels.ready().await;
+            }
+            self.connection(slot).await
+        };
+        let connected = timeout_at(patience, connected).await;
         let (generation, link) =
             connected.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
         let mut in_flight = InFlight::new(self, slot, generation);
         let patience = deadline.min(Instant::now() + self.answer);
-        let answer = timeout_at(patience, request.send(link, manner)).await;
+        let left = self.left(&link);
+        let sent = timeout_at(patience, request.send(link, manner));
+        let answer = match left {
+            None => sent.await.unwrap_or_else(|_| Err(timed_out())),
+            // An old master's answer is worth nothing any more.
+            Some(left) => tokio::select! {
+                biased;
+                () = left => Err(sentinel::moved()),
+                answer = sent => answer.unwrap_or_else(|_| Err(timed_out())),
+            },
+        };
         in_flight.answered = true;
-        let answer = answer.unwrap_or_else(|_| Err(timed_out()));
-        self.note(slot, generation, answer.as_ref().err());
+        if request.occupies() {
+            self.note_confirmation(answer.as_ref().err());
+        }
+        match &answer {
+            // Nobody here reads those errors, but the connection is left all the same.
+            Ok(values) if request.is_raw() && failure::has_demoted(values) => {
+                if slot.give_up(generation) {
+                    self.health.down(&self.dialer, &demoted());
+                }
+            }
+            answer => self.note(slot, generation, answer.as_ref().err()),
+        }
         answer.map_err(Failure::sent)
+    }
+
+    /// Tells the log once that replicas are missing, and once that they are there again.
+    fn note_confirmation(&self, error: Option<&RedisError>) {
+        let (redis, replicas) = (self.dialer.describe(), self.settings.wait_replicas);
+        match error {
+            None if self.unconfirmed.swap(false, Ordering::Relaxed) => {
+                tracing::info!(%redis, replicas, "replicas confirm enqueued jobs again");
+            }
+            Some(error)
+                if failure::is_unconfirmed(error)
+                    && !self.unconfirmed.swap(true, Ordering::Relaxed) =>
+            {
+                tracing::warn!(
+                    %redis, replicas,
+                    "fewer replicas than wait_replicas confirm: the outcome of enqueues is unknown"
+                );
+            }
+            None | Some(_) => {}
+        }
+    }
+
+    fn slot_for(&self, request: &Request) -> &Slot {
+        let least = || self.slots.iter().min_by_key(|slot| slot.in_flight.load(Ordering::Relaxed));
+        match request.occupies().then(least).flatten() {
+            Some(slot) => slot,
+            None => &self.slots[self.turn.fetch_add(1, Ordering::Relaxed) % self.slots.len()],
+        }
+    }
+
+    /// With Sentinels: ends when the link's server is master no more.
+    fn left(&self, link: &Link) -> Option<impl Future<Output = ()> + use<'_>> {
+        match (self.dialer.sentinels(), link) {
+            (Some(sentinels), Link::Master(_, term)) => Some(sentinels.left(*term)),
+            _ => None,
+        }
+    }
+
+    /// The slot's connection, unless its server is master no more.
+    fn live(&self, slot: &Slot) -> Option<(u64, Link)> {
+        let (generation, link) = slot.live()?;
+        if let (Some(sentinels), Link::Master(_, term)) = (self.dialer.sentinels(), &link)
+            && !sentinels.is_current(*term)
+        {
+            if slot.give_up(generation) {
+                self.health.down(&self.dialer, &sentinel::moved());
+            }
+            return None;
+        }
+        Some((generation, link))
     }
 
     /// The slot's connection. One caller dials, the others wait for it, and a
     /// fresh failure is everybody's.
     async fn connection(self: &Arc<Self>, slot: &Slot) -> RedisResult<(u64, Link)> {
-        if let Some(live) = slot.live() {
+        if let Some(live) = self.live(slot) {
             return Ok(live);
         }
         let mut failed = slot.dialing.lock().await;
-        if let Some(live) = slot.live() {
+        if let Some(live) = self.live(slot) {
             return Ok(live);
         }
         if let Some((when, error)) = &*failed
@@ -155,6 +235,9 @@ impl Core {
             return;
         };
         if self.is_lost(slot, error) && slot.give_up(generation) {
+            if let Some(sentinels) = self.dialer.sentinels() {
+                sentinels.suspect();
+            }
             self.health.down(&self.dialer, error);
         }
     }
@@ -196,8 +279,16 @@ impl Core {
         let mut ticks = tokio::time::interval(WATCH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await;
+        let mut term = self.dialer.sentinels().map_or(0, Sentinels::term);
         for nth in (0_u32..).cycle() {
-            ticks.tick().await;
+            match self.dialer.sentinels() {
+                None => drop(ticks.tick().await),
+                // Another master is dialled at once, and the old one left, also while idle.
+                Some(sentinels) => tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = sentinels.left(term) => term = sentinels.term(),
+                },
+            }
             let asks = !self.health.quiet || nth % QUIET == 0;
             let slots = self.slots.iter().map(|slot| self.look_after(slot, asks));
             futures_util::future::join_all(slots).await;
@@ -205,7 +296,7 @@ impl Core {
     }
 
     async fn look_after(self: &Arc<Self>, slot: &Slot, asks: bool) {
-        let Some((generation, mut link)) = slot.live() else {
+        let Some((generation, mut link)) = self.live(slot) else {
             // What came of it is remembered and logged where it is found out.
             let _ = self.connection(slot).await;
             return;
@@ -216,11 +307,11 @@ impl Core {
         }
         // A server may answer, and be the master no more.
         let heard = slot.heard.swap(false, Ordering::Relaxed);
-        if (heard || !asks) && !self.dialer.is_sentinel() {
+        if (heard || !asks) && self.dialer.sentinels().is_none() {
             return;
         }
         let sign_of_life = async {
-            if self.dialer.is_sentinel() {
+            if self.dialer.sentinels().is_some() {
                 dial::check_master(dial::role(&mut link).await)
             } else {
                 dial::alive(redis::cmd("PING").query_async::<Value>(&mut link).await)
@@ -337,6 +428,10 @@ impl Health {
             State::New | State::Up => tracing::warn!(%redis, %error, "connection to Redis lost"),
         }
     }
+}
+
+fn demoted() -> RedisError {
+    (ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no master any more").into()
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

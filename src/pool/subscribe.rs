@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::Dialer;
 use super::failure::timed_out;
+use super::sentinel;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -53,11 +54,12 @@ async fn round(
     subscribed: &mut bool,
 ) -> RedisResult<()> {
     let connected = timeout(PATIENCE, async {
-        let (mut sink, stream) = dialer.listen(turn).await?.split();
+        let (connection, term) = dialer.listen(turn).await?;
+        let (mut sink, stream) = connection.split();
         sink.subscribe(channels).await?;
-        RedisResult::Ok((sink, stream))
+        RedisResult::Ok((sink, stream, term))
     });
-    let (mut sink, mut stream) = connected.await.unwrap_or_else(|_| Err(timed_out()))?;
+    let (mut sink, mut stream, term) = connected.await.unwrap_or_else(|_| Err(timed_out()))?;
     *subscribed = true;
     let watch = async {
         loop {
@@ -68,10 +70,17 @@ async fn round(
             }
         }
     };
-    tokio::pin!(watch);
+    let left = async {
+        match dialer.sentinels() {
+            Some(sentinels) => sentinels.left(term).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(watch, left);
     loop {
         tokio::select! {
             error = &mut watch => return Err(error),
+            () = &mut left => return Err(sentinel::moved()),
             message = stream.next() => match message {
                 Some(message) => {
                     let body = message.get_payload_bytes().to_vec();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::Topology;
 
+use super::border::Border;
 use super::{RedisServer, eventually, free_port};
 
 /// More than a busy machine needs; reached only where something is wrong.
@@ -278,5 +279,105 @@ impl Cluster {
     pub fn slot(&self, queue: &str) -> String {
         let key = format!("asynq:{{{queue}}}:pending");
         self.nodes[0].cli(&["CLUSTER", "KEYSLOT", &key])
+    }
+}
+
+/// A master behind a border, two replicas and the three Sentinels that watch them.
+pub struct WatchedTrio {
+    /// The first master; reached through the border.
+    pub master: RedisServer,
+    pub replicas: Vec<RedisServer>,
+    pub sentinels: Vec<RedisServer>,
+    pub border: Border,
+    /// The Sentinels' password.
+    password: Option<String>,
+}
+
+impl WatchedTrio {
+    /// Starts all of them; the replicas are in sync and the Sentinels know of each other.
+    /// `sentinel` are more lines of the Sentinels' configuration.
+    pub async fn start(sentinel: &str) -> Self {
+        let master = RedisServer::prepare(&["--repl-diskless-sync-delay", "0"]);
+        let border = Border::around(master.addr()).await;
+        let port = border.port().to_string();
+        // As a replica, later, it shall have the same address.
+        let master = master.with_args(&["--replica-announce-port", &port]).started();
+        let args = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
+        let replicas: Vec<_> = (0..2).map(|_| RedisServer::start(&args)).collect();
+        let synced = |replica: &RedisServer| {
+            replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
+        };
+        let all = || async { replicas.iter().all(synced) };
+        assert!(eventually(PATIENCE, all).await, "{}", replicas[0].log());
+        let sentinels = (0..3).map(|_| {
+            let server = RedisServer::prepare::<&str>(&[]);
+            let file = server.dir().join("sentinel.conf");
+            let text = format!(
+                "sentinel monitor mymaster 127.0.0.1 {port} 2\n\
+                 sentinel down-after-milliseconds mymaster 2000\n\
+                 sentinel failover-timeout mymaster 6000\n{sentinel}"
+            );
+            std::fs::write(&file, text).expect("Sentinel's folder is writable");
+            let file = file.display().to_string();
+            server.with_args(&[file.as_str(), "--sentinel"]).started()
+        });
+        let sentinels = sentinels.collect();
+        let password = sentinel.strip_prefix("requirepass ").map(|rest| rest.trim().to_owned());
+        let trio = Self { master, replicas, sentinels, border, password };
+        assert!(trio.is_ready().await, "{}", trio.sentinels[0].log());
+        trio
+    }
+
+    fn ask(&self, sentinel: &RedisServer, command: &[&str]) -> String {
+        let password = self.password.iter().flat_map(|password| ["-a", password]);
+        let args: Vec<&str> = password.chain(command.iter().copied()).collect();
+        sentinel.cli(&args)
+    }
+
+    /// Every Sentinel knows the two others and two replicas in sync.
+    pub async fn is_ready(&self) -> bool {
+        let knows = |sentinel: &RedisServer| {
+            let text = self.ask(sentinel, &["SENTINEL", "REPLICAS", "mymaster"]);
+            let master = self.ask(sentinel, &["SENTINEL", "MASTER", "mymaster"]);
+            text.matches("master-link-status\nok").count() == 2
+                && text.matches("flags\nslave\n").count() == 2
+                && master.contains("num-other-sentinels\n2")
+                && !master.contains("failover_in_progress")
+        };
+        eventually(PATIENCE, || async { self.sentinels.iter().all(knows) }).await
+    }
+
+    pub fn topology(&self) -> Topology {
+        let addrs = self.sentinels.iter().map(RedisServer::addr).collect();
+        Topology::Sentinel { master: "mymaster".into(), addrs }
+    }
+
+    /// The server whom all Sentinels call the master.
+    pub async fn serving(&self) -> &RedisServer {
+        let named = || {
+            let command = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"];
+            let ports = self.sentinels.iter().map(|sentinel| {
+                let answer = self.ask(sentinel, &command);
+                answer.lines().nth(1).unwrap_or_default().to_owned()
+            });
+            let mut ports: Vec<_> = ports.collect();
+            ports.dedup();
+            ports
+        };
+        assert!(eventually(PATIENCE, || async { named().len() == 1 }).await);
+        let port = named()[0].parse::<u16>().expect("a port");
+        if port == self.border.port() {
+            return &self.master;
+        }
+        let all = std::iter::once(&self.master).chain(&self.replicas);
+        all.into_iter().find(|server| server.port() == port).expect("one of ours")
+    }
+
+    /// Asks for a planned failover; returns once one of the replicas was told.
+    pub async fn fail_over(&self) {
+        let asked = || async {
+            self.ask(&self.sentinels[0], &["SENTINEL", "FAILOVER", "mymaster"]) == "OK"
+        };
+        assert!(eventually(PATIENCE, asked).await, "{}", self.sentinels[0].log());
     }
 }

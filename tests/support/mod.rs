@@ -3,6 +3,7 @@
 //! `scripts/servers.sh`.
 #![allow(dead_code)]
 
+pub mod border;
 pub mod fleet;
 
 use std::net::{TcpListener, TcpStream};

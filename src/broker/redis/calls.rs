@@ -1,5 +1,6 @@
 //! The script calls of the hot path, each for some jobs of one queue.
 
+use std::iter;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join;
@@ -73,7 +74,7 @@ impl RedisBroker {
                 })
             };
             let names = queues.iter().map(|(queue, _)| *queue);
-            let mut reply = self.tell(&SCRIPTS.push, names, add).await?;
+            let mut reply = self.promise_now(&SCRIPTS.push, names, add).await?;
             let due = reply.now();
             self.loaded.store(true, Ordering::Relaxed);
             let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];
@@ -85,11 +86,13 @@ impl RedisBroker {
             }
             return Ok(stored);
         }
+        let now = self.clock.argument();
         if alike && by == By::Schedule {
             let add = |attempt, call: ScriptCall| {
                 jobs.iter().fold(call.arg(attempt), |call, job| job.add_later_to(call))
             };
-            let mut reply = self.ask(&SCRIPTS.schedule, queue, repeat, add).await?;
+            let mut reply =
+                self.promise(&SCRIPTS.schedule, iter::once(queue), repeat, &now, add).await?;
             let stored = |_: &&Storing| {
                 let (code, due) = (reply.int()?, Timestamp::from_micros(reply.int()?));
                 Ok(self.created(queue, code, due).unwrap_or(Enqueued::IdConflict))
@@ -99,7 +102,8 @@ impl RedisBroker {
         let add = |attempt, call: ScriptCall| {
             jobs.iter().fold(call.arg(attempt), |call, job| job.add_to(call))
         };
-        let mut reply = self.ask(&SCRIPTS.enqueue, queue, repeat, add).await?;
+        let mut reply =
+            self.promise(&SCRIPTS.enqueue, iter::once(queue), repeat, &now, add).await?;
         jobs.iter().map(|_| self.stored(queue, &mut reply)).collect()
     }
 

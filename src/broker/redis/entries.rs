@@ -145,21 +145,27 @@ impl RedisBroker {
         let jobs: Vec<_> =
             what.ticks.iter().map(|(_, new)| Storing::of(&what.queue, new)).collect();
         // A claimed tick is not fired again: repeating is safe.
-        let mut reply = self
-            .ask(&SCRIPTS.fire, &what.queue, Repeat::Safe, |attempt, mut call| {
-                let known = what.known.map(|known| known.as_micros().max(0).to_string());
-                call = call
-                    .arg(attempt)
-                    .arg(what.entry.as_str())
-                    .arg(known.unwrap_or_default())
-                    .arg(what.keep.as_secs().max(1))
-                    .arg(what.ticks.len());
-                for (tick, _) in &what.ticks {
-                    call = call.arg(tick.as_micros());
-                }
-                jobs.iter().fold(call, |call, job| job.add_to(call))
-            })
-            .await?;
+        let add = |attempt, mut call: ScriptCall| {
+            let known = what.known.map(|known| known.as_micros().max(0).to_string());
+            call = call
+                .arg(attempt)
+                .arg(what.entry.as_str())
+                .arg(known.unwrap_or_default())
+                .arg(what.keep.as_secs().max(1))
+                .arg(what.ticks.len());
+            for (tick, _) in &what.ticks {
+                call = call.arg(tick.as_micros());
+            }
+            jobs.iter().fold(call, |call, job| job.add_to(call))
+        };
+        let mut reply = match what.ticks.is_empty() {
+            // It only asks how far ticks are claimed.
+            true => self.ask(&SCRIPTS.fire, &what.queue, Repeat::Safe, add).await?,
+            false => {
+                let (queues, now) = (iter::once(&what.queue), self.clock.argument());
+                self.promise(&SCRIPTS.fire, queues, Repeat::Safe, &now, add).await?
+            }
+        };
         let claimed = Timestamp::from_micros(reply.int()?);
         let last_run = reply.int()?;
         let mut ticks = Vec::with_capacity(what.ticks.len());

@@ -68,6 +68,11 @@ pub fn reconciled(queue: &QueueName) -> String {
     format!("asynq:{{{queue}}}:x:reconciled")
 }
 
+/// Ours: written so that replicas can be waited for, and soon gone.
+pub fn witness(queue: &QueueName) -> String {
+    format!("asynq:{{{queue}}}:x:witness")
+}
+
 /// The unique lock of a job: no payload and an empty one are different here.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{queue}}}:unique:{job_type}:");

@@ -107,6 +107,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 #[derive(Clone)]
 pub struct RedisBroker {
     pool: Arc<RedisPool>,
+    /// For enqueues, if replicas must confirm them.
+    confirming: Option<Arc<RedisPool>>,
     clock: Arc<StoreClock>,
     peeks: Arc<Peeks>,
     wake: Arc<Wake>,
@@ -132,6 +134,7 @@ impl RedisBroker {
     /// time rules; a manual clock rules where a test passes one.
     pub fn new(pool: RedisPool, clock: Clock) -> Self {
         Self {
+            confirming: pool.confirming().map(Arc::new),
             pool: Arc::new(pool),
             clock: Arc::new(StoreClock::new(clock)),
             peeks: Arc::default(),
@@ -164,20 +167,40 @@ impl RedisBroker {
         self.ask_all(script, [queue].into_iter(), repeat, arguments).await
     }
 
-    /// Runs a script of several queues, as [`ask_all`](Self::ask_all) does, but once and
-    /// with the store's time as it is known here: for what happens now, and is compared
-    /// with nothing.
-    async fn tell<'a>(
+    /// Runs a script that stores jobs of these queues, once and with the store's time as it is known
+    /// here: for what happens now, and is compared with nothing.
+    async fn promise_now<'a>(
         &self,
         script: &LuaScript,
         queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
         arguments: impl Fn(ScriptCall) -> ScriptCall + Send + Sync,
     ) -> Result<Reply, Error> {
-        let Some(now) = self.clock.told_lately() else {
-            return self.ask_all(script, queues, Repeat::Never, |_, call| arguments(call)).await;
+        let now = self.clock.told_lately().map(|now| now.as_micros().to_string());
+        let now = now.unwrap_or_else(|| self.clock.argument());
+        self.promise(script, queues, Repeat::Never, &now, |_, call| arguments(call)).await
+    }
+
+    /// Runs a script that promises its caller to keep a job: where `wait_replicas` asks for
+    /// it, that many replicas have what it wrote before it counts as done.
+    async fn promise<'a>(
+        &self,
+        script: &LuaScript,
+        queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
+        repeat: Repeat,
+        now: &str,
+        mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
+    ) -> Result<Reply, Error> {
+        let call = |attempt| arguments(attempt, with_keys(queues.clone()).arg(now));
+        let (Some(pool), Some(first)) = (&self.confirming, queues.clone().next()) else {
+            let asked = Instant::now();
+            let reply = Reply::timed(self.pool.eval(script, repeat, call).await?)?;
+            if now.is_empty() {
+                self.clock.learn(asked, reply.now());
+            }
+            return Ok(reply);
         };
-        let call = |_| arguments(with_keys(queues.clone()).arg(now.as_micros()));
-        Reply::timed(self.pool.eval(script, Repeat::Never, call).await?)
+        // The answer waited for the replicas, so it teaches nothing about the time.
+        Reply::timed(pool.eval_confirmed(script, repeat, &keys::witness(first), call).await?)
     }
 
     /// Runs a script of several queues, which a Cluster has not in one place.
@@ -349,14 +372,16 @@ impl Broker for RedisBroker {
             }
             // They leave in their order on one connection, and the answers are waited
             // for together. A server that does not know the script yet asks for it, and
-            // would run that call last: then a queue's first call goes ahead.
+            // would run that call last: then a queue's first call goes ahead. A confirmed call
+            // has a connection for itself, so the order is kept by sending one at a time.
+            let side_by_side = if self.confirming.is_some() { 1 } else { SIDE_BY_SIDE };
             let mut stored = Vec::new();
             if !self.loaded.load(Ordering::Relaxed) {
-                let first = stream::iter(leading.drain(..)).buffered(SIDE_BY_SIDE);
+                let first = stream::iter(leading.drain(..)).buffered(side_by_side);
                 stored = first.collect().await;
             }
             let calls = leading.into_iter().chain(following).collect::<Vec<_>>();
-            let calls = stream::iter(calls).buffered(SIDE_BY_SIDE);
+            let calls = stream::iter(calls).buffered(side_by_side);
             stored.extend(calls.collect::<Vec<_>>().await);
             for (places, stored) in stored {
                 for (&at, one) in places.iter().zip(stored) {

@@ -1,0 +1,108 @@
+//! Waiting until replicas have what a script wrote.
+//!
+//! `WAIT` blocks its whole connection, so scripts that are confirmed have connections of
+//! their own. It counts the replicas that have reached its connection's own last write, and
+//! on a connection that has not written yet it says yes at once. Therefore a write, the
+//! script and `WAIT` are sent in one pipeline: also a script that found its work done
+//! already, perhaps by a call whose replicas never confirmed, is confirmed only once they
+//! have everything up to now. A pipeline belongs to one connection; if that breaks, the
+//! outcome is unknown.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+
+use super::dial::Link;
+use super::failure::UNCONFIRMED;
+
+/// How long the key of the additional write lives, in milliseconds.
+const WITNESS_TTL: u64 = 1000;
+/// Longest time that replicas are given; shorter where an answer may take less.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// What one call asks of the replicas.
+#[derive(Clone, Debug)]
+pub(super) struct Confirmation {
+    /// A key of the script's slot that is written for the wait's sake.
+    pub witness: String,
+    /// How many replicas must have it.
+    pub replicas: u32,
+    /// How long they are waited for.
+    pub timeout: Duration,
+}
+
+impl Confirmation {
+    /// Leaves a third of the time that an answer may take for the script and the way.
+    pub fn new(witness: String, replicas: u32, answer: Duration) -> Self {
+        Self { witness, replicas, timeout: LONGEST.min(answer * 2 / 3) }
+    }
+
+    /// Runs the script's command and waits; with leave, where a server of a Cluster does not
+    /// have its slot yet.
+    pub async fn run(&self, link: &mut Link, script: &Cmd, asking: bool) -> RedisResult<Value> {
+        let mut write = redis::cmd("SET");
+        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL);
+        let mut wait = redis::cmd("WAIT");
+        // Zero would be for ever.
+        wait.arg(self.replicas).arg((self.timeout.as_millis() as u64).max(1));
+        let mut pipeline = Pipeline::with_capacity(5);
+        for command in [&write, script] {
+            if asking {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(command.clone());
+        }
+        pipeline.add_command(wait);
+        let mut answers = link.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
+        if asking && answers.len() == 5 {
+            answers.remove(2);
+            answers.remove(0);
+        }
+        self.judge(answers)
+    }
+
+    fn judge(&self, answers: Vec<Value>) -> RedisResult<Value> {
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        let (written, script, replicas) = (next(), next().extract_error()?, next());
+        match (written, replicas) {
+            (Value::Okay, Value::Int(reached)) if reached >= i64::from(self.replicas) => Ok(script),
+            _ => Err(unconfirmed()),
+        }
+    }
+}
+
+/// Written, as far as is known, but by fewer replicas than asked.
+fn unconfirmed() -> RedisError {
+    redis::make_extension_error(UNCONFIRMED.to_owned(), Some("by too few replicas".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::classify;
+
+    #[test]
+    fn only_a_written_script_that_enough_replicas_have_is_confirmed() {
+        let confirmation = Confirmation::new("k".to_owned(), 2, Duration::from_secs(3));
+        assert_eq!(confirmation.timeout, Duration::from_secs(2));
+        let error = || {
+            let reply = redis::parse_redis_value(b"-OOM no memory\r\n");
+            reply.expect("an error is a value")
+        };
+        let judged = |answers: [Value; 3]| confirmation.judge(answers.to_vec());
+        let (ok, done) = (Value::Okay, Value::Int(7));
+        assert_eq!(judged([ok.clone(), done.clone(), Value::Int(2)]).unwrap(), done);
+        for answers in [
+            [ok.clone(), done.clone(), Value::Int(1)],
+            [error(), done.clone(), Value::Int(2)],
+            [ok.clone(), done.clone(), error()],
+        ] {
+            let error = judged(answers).unwrap_err();
+            assert!(classify(&error).is_outcome_unknown(), "{error:?}");
+        }
+        let refused = judged([error(), error(), Value::Int(2)]).unwrap_err();
+        assert!(classify(&refused).is_refused(), "{refused:?}");
+    }
+}

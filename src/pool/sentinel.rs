@@ -1,0 +1,671 @@
+//! Which server is master, as the Sentinels say: asked once a second, ten times a second
+//! while anything hints at a failover, and told to every pool of the same settings.
+//!
+//! One watch serves all pools made of the same settings. It has a thread of its own, so a
+//! failover is noticed although the application's runtimes are busy or gone, and it ends
+//! with the last of these pools. It listens on every Sentinel (`+switch-master` and all
+//! that announces a failover) and asks each of them; one that hangs delays no other.
+//!
+//! Sentinels may disagree for seconds: the one that leads a failover knows the new master
+//! first, the others hear of it by gossip, and one that was cut off may name the old master
+//! for as long as it likes. The answer with the highest configuration epoch is believed;
+//! see [`choose`] for what happens when that server proves to be no master.
+//!
+//! In a planned failover the old master goes on accepting writes after the replica has been
+//! promoted, and Sentinel itself notices up to a second late. All of them would be lost.
+//! But it announces which replica it selected just before it promotes it. From then on
+//! requests are held back, the replica is asked whether it is master, and as soon as it
+//! says so the pools move there.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{Dialer, HostPort, check_master, role, unavailable_master};
+use super::failure::timed_out;
+use super::settings::PoolSettings;
+
+/// How often each Sentinel is asked when nothing hints at a failover.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often while something does.
+const HINTED_INTERVAL: Duration = Duration::from_millis(100);
+/// A hint counts for this long. Sentinel's events come at least once a second.
+const HINT: Duration = Duration::from_secs(3);
+/// The least time between two questions to one Sentinel.
+const SPACING: Duration = Duration::from_millis(50);
+/// Timeout of a Sentinel's answer, and of connecting to it.
+const TIMEOUT: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause before a lost Sentinel is connected again.
+const RECONNECT: Duration = Duration::from_millis(250);
+/// An older answer no longer counts: this process was suspended, or the Sentinel is gone.
+const FRESH: Duration = Duration::from_secs(3);
+/// The first decision waits this long for Sentinels beyond the majority.
+const GRACE: Duration = Duration::from_millis(100);
+/// How long a majority must contradict a newer epoch before it is believed: gossip takes
+/// two seconds, and Sentinel waits eight before it demotes a replica that was promoted.
+const CONTRADICTED: Duration = Duration::from_secs(5);
+/// Longest time that requests are held back for a promotion.
+const HOLD: Duration = Duration::from_millis(1500);
+/// Requests are held back at most once in this time.
+const HOLD_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the selected replica is asked whether it is master.
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// One watch for each set of settings that are alike in these.
+#[derive(PartialEq)]
+struct Key(PoolSettings);
+
+static SHARED: Mutex<Vec<(Key, Weak<Sentinels>)>> = Mutex::new(Vec::new());
+
+/// The Sentinels of one master, shared by all pools of the same settings.
+pub(super) struct Sentinels {
+    watch: Arc<Watch>,
+    started: AtomicBool,
+    stop: CancellationToken,
+}
+
+/// What the thread works on.
+struct Watch {
+    /// The master's name.
+    name: String,
+    addrs: Vec<HostPort>,
+    /// Dials Sentinels, with their own credentials.
+    to_sentinels: Dialer,
+    /// Dials the servers that Sentinels name.
+    to_servers: Dialer,
+    state: Mutex<State>,
+    view: watch::Sender<View>,
+    /// When something hinted at a failover last.
+    hint: watch::Sender<Option<Instant>>,
+}
+
+/// What the pools see.
+#[derive(Clone, Debug, Default)]
+struct View {
+    /// Rises with each change of the master.
+    term: u64,
+    master: Option<HostPort>,
+    /// Why no Sentinel can be asked at the moment.
+    error: Option<RedisError>,
+    /// Requests wait until then, or until the term changes.
+    held_until: Option<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    reports: Vec<Heard>,
+    current: Option<Claim>,
+    /// Since when a majority contradicts the current claim.
+    contradicted: Option<Instant>,
+    /// A claim whose server turned out to be no master.
+    disproved: Option<Claim>,
+    began: Option<Instant>,
+    held: Option<Instant>,
+}
+
+/// The latest word of one Sentinel.
+#[derive(Clone, Debug, Default)]
+enum Heard {
+    #[default]
+    Nothing,
+    Claim(Claim, Instant),
+    Error(RedisError),
+}
+
+/// What a Sentinel says: this server is master since this configuration epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    master: HostPort,
+    epoch: u64,
+}
+
+impl Sentinels {
+    /// The watch of these settings; nothing is dialled yet.
+    pub fn of(
+        settings: &PoolSettings,
+        name: String,
+        addrs: Vec<HostPort>,
+        to_sentinels: Dialer,
+        to_servers: Dialer,
+    ) -> Arc<Self> {
+        // What does not matter here is left alike.
+        let key = Key(PoolSettings {
+            topology: settings.topology.clone(),
+            username: settings.username.clone(),
+            password: settings.password.clone(),
+            sentinel_username: settings.sentinel_username.clone(),
+            sentinel_password: settings.sentinel_password.clone(),
+            tls: settings.tls,
+            ..PoolSettings::default()
+        });
+        let mut shared = lock(&SHARED);
+        shared.retain(|(_, sentinels)| sentinels.strong_count() > 0);
+        let same = shared.iter().find(|(other, _)| *other == key);
+        if let Some(sentinels) = same.and_then(|(_, sentinels)| sentinels.upgrade()) {
+            return sentinels;
+        }
+        let state = State { reports: vec![Heard::Nothing; addrs.len()], ..State::default() };
+        let sentinels = Arc::new(Self {
+            watch: Arc::new(Watch {
+                name,
+                addrs,
+                to_sentinels,
+                to_servers,
+                state: Mutex::new(state),
+                view: watch::Sender::new(View::default()),
+                hint: watch::Sender::new(None),
+            }),
+            started: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+        });
+        shared.push((key, Arc::downgrade(&sentinels)));
+        sentinels
+    }
+
+    /// The master and its term. The caller bounds the time.
+    pub async fn master(&self) -> RedisResult<(u64, HostPort)> {
+        self.start()?;
+        let mut view = self.watch.view.subscribe();
+        loop {
+            let is_fresh = self.watch.is_fresh();
+            {
+                let view = view.borrow_and_update();
+                match (&view.error, &view.master) {
+                    (Some(error), _) => return Err(error.clone()),
+                    (None, Some(master)) if is_fresh => {
+                        return Ok((view.term, master.clone()));
+                    }
+                    _ => {}
+                }
+            }
+            // A word that changes nothing is not announced: look again soon.
+            let _ = timeout(SPACING, view.changed()).await;
+        }
+    }
+
+    /// This server, named as master, is none or cannot be reached.
+    pub fn disprove(&self, term: u64, master: &HostPort) {
+        let claim = {
+            let mut state = lock(&self.watch.state);
+            let claim = state.current.clone().filter(|claim| claim.master == *master);
+            if term == self.watch.view.borrow().term {
+                state.disproved.clone_from(&claim);
+            }
+            claim
+        };
+        if claim.is_some() {
+            self.watch.decide();
+        }
+        self.suspect();
+    }
+
+    /// Something is wrong with the master: the Sentinels are asked at once.
+    pub fn suspect(&self) {
+        self.watch.hint();
+    }
+
+    /// Whether this is the term of the present master.
+    pub fn is_current(&self, term: u64) -> bool {
+        self.term() == term
+    }
+
+    /// The number of the present master.
+    pub fn term(&self) -> u64 {
+        self.watch.view.borrow().term
+    }
+
+    /// Returns when another server is master than in this term.
+    pub async fn left(&self, term: u64) {
+        let mut view = self.watch.view.subscribe();
+        if view.wait_for(|view| view.term != term).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns at once, or when requests are no longer held back for a promotion.
+    pub async fn ready(&self) {
+        let held = |view: &View| view.held_until.filter(|until| *until > Instant::now());
+        let Some(until) = held(&self.watch.view.borrow()) else { return };
+        let mut view = self.watch.view.subscribe();
+        let released = view.wait_for(|view| held(view).is_none());
+        // Both ends mean the same: go on.
+        let _ = tokio::time::timeout_at(until, released).await;
+    }
+
+    fn start(&self) -> RedisResult<()> {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let (watch, stop) = (Arc::clone(&self.watch), self.stop.clone());
+        let begin = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new().name("jobqueue-sentinel".to_owned());
+            thread.spawn(move || runtime.block_on(stop.run_until_cancelled(watch.run())))
+        };
+        // Not joined: it ends by itself right after the last pool.
+        match begin() {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.started.store(false, Ordering::Release);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Drop for Sentinels {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Watch {
+    async fn run(self: Arc<Self>) {
+        self.to_servers.provide_tls();
+        lock(&self.state).began = Some(Instant::now());
+        join_all((0..self.addrs.len()).map(|nth| self.attend(nth))).await;
+    }
+
+    /// Keeps connected to one Sentinel.
+    async fn attend(self: &Arc<Self>, nth: usize) {
+        loop {
+            // Where only its events ended, its last word still counts.
+            if let Err(error) = self.session(nth).await {
+                tracing::debug!(master = self.name, nth, %error, "a Sentinel does not answer");
+                self.note(nth, Heard::Error(error));
+            }
+            sleep(RECONNECT).await;
+        }
+    }
+
+    /// Asks and listens until the Sentinel does not answer, or its events end.
+    async fn session(self: &Arc<Self>, nth: usize) -> RedisResult<()> {
+        let addr = &self.addrs[nth];
+        let connected = timeout(CONNECT_TIMEOUT, self.to_sentinels.server(addr)).await;
+        let mut connection = connected.unwrap_or_else(|_| Err(timed_out()))?;
+        // Without events, which a user may not be permitted to hear, it is asked more often.
+        let mut events =
+            timeout(CONNECT_TIMEOUT, self.events(addr)).await.ok().and_then(Result::ok);
+        let mut hints = self.hint.subscribe();
+        let mut next = Instant::now();
+        let mut asked = next;
+        loop {
+            tokio::select! {
+                biased;
+                event = next_event(&mut events) => match event {
+                    Some((channel, text)) => {
+                        self.hear(&channel, &text);
+                        next = next.min(asked + SPACING);
+                    }
+                    None => return Ok(()),
+                },
+                _ = hints.changed() => next = next.min(asked + SPACING),
+                () = sleep_until(next) => {
+                    asked = Instant::now();
+                    let answer = timeout(TIMEOUT, self.ask(&mut connection)).await;
+                    let (claim, fails_over) = answer.unwrap_or_else(|_| Err(timed_out()))?;
+                    if fails_over {
+                        self.hint.send_replace(Some(Instant::now()));
+                        hints.mark_unchanged();
+                    }
+                    self.note(nth, Heard::Claim(claim, Instant::now()));
+                    let interval = if self.is_hinted() { HINTED_INTERVAL } else { INTERVAL };
+                    let interval = if events.is_none() { interval / 4 } else { interval };
+                    next = Instant::now() + interval;
+                }
+            }
+        }
+    }
+
+    async fn events(&self, addr: &HostPort) -> RedisResult<PubSub> {
+        let mut events = self.to_sentinels.listen_to(addr).await?;
+        if events.psubscribe("*").await.is_err() {
+            events.subscribe("+switch-master").await?;
+        }
+        Ok(events)
+    }
+
+    /// Who is master, and whether a failover is under way.
+    async fn ask(&self, connection: &mut MultiplexedConnection) -> RedisResult<(Claim, bool)> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
+        pipeline.cmd("SENTINEL").arg("MASTER").arg(&self.name);
+        let mut answers = connection.req_packed_commands(&pipeline, 0, 2).await?.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil).extract_error();
+        // The leader of a failover names the new master here first.
+        let named: Option<HostPort> = Option::from_redis_value(next()?)?;
+        let master =
+            named.ok_or_else(|| unavailable_master("the sentinels do not know this master"))?;
+        // A user may not be permitted to ask this: then the majority decides.
+        let about: Vec<String> =
+            next().ok().and_then(|about| Vec::from_redis_value(about).ok()).unwrap_or_default();
+        let field = |name: &str| {
+            about.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
+        };
+        let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        let flags = field("flags").unwrap_or_default();
+        let fails_over = flags.contains("o_down") || flags.contains("failover_in_progress");
+        Ok((Claim { master, epoch }, fails_over))
+    }
+
+    fn is_hinted(&self) -> bool {
+        self.hint.borrow().is_some_and(|hint| hint.elapsed() < HINT)
+    }
+
+    fn hint(&self) {
+        self.hint.send_replace(Some(Instant::now()));
+    }
+
+    fn is_fresh(&self) -> bool {
+        let state = lock(&self.state);
+        let fresh = |heard: &Heard| matches!(heard, Heard::Claim(_, at) if at.elapsed() < FRESH);
+        state.reports.iter().any(fresh)
+    }
+
+    fn note(&self, nth: usize, heard: Heard) {
+        lock(&self.state).reports[nth] = heard;
+        self.decide();
+    }
+
+    fn decide(&self) {
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        let chosen = choose(&mut state, now);
+        let error = match &chosen {
+            None => all_failed(&state.reports),
+            Some(_) => None,
+        };
+        if let Some(claim) = chosen {
+            state.current = Some(claim.clone());
+            self.publish(claim.master);
+        } else {
+            self.view.send_if_modified(|view| {
+                let changed = view.error.is_some() != error.is_some();
+                view.error = error;
+                changed
+            });
+        }
+    }
+
+    /// The state's lock is held, so that the order of decisions is kept.
+    fn publish(&self, master: HostPort) {
+        let mut moved = false;
+        self.view.send_if_modified(|view| {
+            let recovered = view.error.take().is_some();
+            if view.master.as_ref() == Some(&master) {
+                return recovered;
+            }
+            moved = view.term > 0;
+            *view = View { term: view.term + 1, master: Some(master), ..View::default() };
+            true
+        });
+        if moved {
+            tracing::info!(master = self.name, "Sentinel: another server is master now");
+        }
+    }
+
+    /// An event of a Sentinel. Each event about this master is a hint.
+    fn hear(self: &Arc<Self>, channel: &str, text: &str) {
+        let words: Vec<&str> = text.split(' ').collect();
+        if !words.contains(&self.name.as_str()) {
+            return;
+        }
+        self.hint.send_replace(Some(Instant::now()));
+        match (channel, &words[..]) {
+            ("+selected-slave", [_, _, host, port, ..]) => {
+                if let Ok(port) = port.parse() {
+                    self.expect_promotion((String::from(*host), port));
+                }
+            }
+            ("+failover-end" | "+failover-end-for-timeout", _) => self.release(),
+            (other, _) if other.starts_with("-failover-abort") => self.release(),
+            _ => {}
+        }
+    }
+
+    fn release(&self) {
+        self.view.send_if_modified(|view| view.held_until.take().is_some());
+    }
+
+    /// This replica is about to be promoted: holds requests back and watches it.
+    fn expect_promotion(self: &Arc<Self>, replica: HostPort) {
+        let now = Instant::now();
+        {
+            let mut state = lock(&self.state);
+            let recently = state.held.is_some_and(|held| held + HOLD_INTERVAL > now);
+            // Another Sentinel's event of the same failover, or its master already.
+            if recently || state.current.as_ref().is_none_or(|claim| claim.master == replica) {
+                return;
+            }
+            state.held = Some(now);
+        }
+        self.view.send_modify(|view| view.held_until = Some(now + HOLD));
+        let watch = Arc::clone(self);
+        // On the watch's own runtime, which outlives no pool; it ends by itself.
+        tokio::spawn(async move {
+            let promoted = timeout(HOLD, watch.promotion(&replica)).await;
+            if promoted.is_ok() {
+                let mut state = lock(&watch.state);
+                // Sentinel's own epoch for it is at least this.
+                let epoch = state.current.as_ref().map_or(0, |claim| claim.epoch) + 1;
+                state.current = Some(Claim { master: replica.clone(), epoch });
+                state.contradicted = None;
+                watch.publish(replica);
+            }
+            watch.release();
+        });
+    }
+
+    /// Returns when this server is a master.
+    async fn promotion(&self, replica: &HostPort) {
+        loop {
+            if let Ok(mut connection) = self.to_servers.server(replica).await {
+                while let Ok(role) = role(&mut connection).await {
+                    if role == "master" {
+                        return;
+                    }
+                    sleep(PROBE_INTERVAL).await;
+                }
+            }
+            sleep(PROBE_INTERVAL).await;
+        }
+    }
+}
+
+/// Which claim to believe now; `None` leaves the decision open.
+///
+/// The highest epoch wins, at once. A majority that contradicts it wins only when it does
+/// so for [`CONTRADICTED`], or when the newer claim's server proved to be no master.
+fn choose(state: &mut State, now: Instant) -> Option<Claim> {
+    let fresh: Vec<&Claim> = state
+        .reports
+        .iter()
+        .filter_map(|heard| match heard {
+            Heard::Claim(claim, at) if *at + FRESH > now => Some(claim),
+            _ => None,
+        })
+        .collect();
+    let majority = state.reports.len() / 2 + 1;
+    let votes = |claim: &Claim| fresh.iter().filter(|other| other.master == claim.master).count();
+    let best = |claims: &mut dyn Iterator<Item = &Claim>| {
+        claims.max_by_key(|claim| (claim.epoch, votes(claim))).cloned()
+    };
+    let newest = best(&mut fresh.iter().copied())?;
+    // Nothing but a majority stands against a server that was named and is no master.
+    if let Some(disproved) = state.disproved.clone() {
+        let mut others = fresh.iter().copied().filter(|claim| claim.master != disproved.master);
+        if newest.master == disproved.master
+            && newest.epoch <= disproved.epoch
+            && let Some(other) = best(&mut others).filter(|other| votes(other) >= majority)
+        {
+            state.contradicted = None;
+            return Some(other);
+        }
+    }
+    let Some(current) = state.current.clone() else {
+        let heard = state.reports.iter().filter(|heard| !matches!(heard, Heard::Nothing)).count();
+        let waited = state.began.is_some_and(|began| began + GRACE <= now);
+        let is_enough = heard == state.reports.len() || fresh.len() >= majority && waited;
+        return is_enough.then_some(newest);
+    };
+    if newest.epoch > current.epoch
+        || newest.master == current.master && newest.epoch == current.epoch
+    {
+        state.contradicted = None;
+        return Some(newest);
+    }
+    // It is older, or as old and another server.
+    if votes(&newest) < majority {
+        state.contradicted = None;
+        return Some(current);
+    }
+    let since = *state.contradicted.get_or_insert(now);
+    Some(if since + CONTRADICTED <= now { newest } else { current })
+}
+
+/// The reason, where every Sentinel failed.
+fn all_failed(reports: &[Heard]) -> Option<RedisError> {
+    let mut worst = None;
+    for heard in reports {
+        match heard {
+            Heard::Error(error) if worst.is_none() || !error.is_io_error() => {
+                worst = Some(error.clone());
+            }
+            Heard::Error(_) => {}
+            Heard::Nothing | Heard::Claim(..) => return None,
+        }
+    }
+    worst
+}
+
+async fn next_event(events: &mut Option<PubSub>) -> Option<(String, String)> {
+    let Some(events) = events else { return std::future::pending().await };
+    let message = events.on_message().next().await?;
+    let text = String::from_utf8_lossy(message.get_payload_bytes()).into_owned();
+    Some((message.get_channel_name().to_owned(), text))
+}
+
+/// What a command gets whose server is master no more: its outcome is unknown.
+pub(super) fn moved() -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "another server is master now")
+        .into()
+}
+
+/// Dials the master that the Sentinels name, and sees that it is one.
+pub(super) async fn dial(
+    sentinels: &Sentinels,
+    dialer: &Dialer,
+) -> RedisResult<(u64, MultiplexedConnection)> {
+    let (term, addr) = sentinels.master().await?;
+    let dialled = async {
+        let mut connection = dialer.server(&addr).await?;
+        check_master(role(&mut connection).await)?;
+        Ok(connection)
+    };
+    let dialled = timeout(CONNECT_TIMEOUT + TIMEOUT, dialled).await;
+    match dialled.unwrap_or_else(|_| Err(timed_out())) {
+        Ok(connection) => Ok((term, connection)),
+        Err(error) => {
+            sentinels.disprove(term, &addr);
+            Err(error)
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(master: u16, epoch: u64) -> Claim {
+        Claim { master: ("redis".to_owned(), master), epoch }
+    }
+
+    /// Each Sentinel's word by the master's port and epoch; `None` does not answer.
+    fn state(current: Option<Claim>, words: &[Option<(u16, u64)>], now: Instant) -> State {
+        let heard = |word: &Option<(u16, u64)>| match *word {
+            Some((master, epoch)) => Heard::Claim(claim(master, epoch), now),
+            None => Heard::Error(timed_out()),
+        };
+        State { reports: words.iter().map(heard).collect(), current, ..State::default() }
+    }
+
+    #[test]
+    fn the_newest_epoch_is_believed_and_an_older_view_is_not() {
+        let now = Instant::now();
+        for (current, words, expected) in [
+            // At first.
+            (None, vec![Some((1, 3)), Some((1, 3)), Some((1, 3))], Some(claim(1, 3))),
+            (None, vec![Some((1, 3)), Some((2, 4)), Some((1, 3))], Some(claim(2, 4))),
+            (None, vec![None, Some((2, 4)), None], Some(claim(2, 4))),
+            (None, vec![None, None], None),
+            // One that knows more.
+            (Some(claim(1, 3)), vec![Some((1, 3)), Some((2, 4)), None], Some(claim(2, 4))),
+            // One that has an old view, alone or with the others silent.
+            (Some(claim(2, 4)), vec![Some((1, 3)), Some((2, 4)), None], Some(claim(2, 4))),
+            (Some(claim(2, 4)), vec![Some((1, 3)), None, None], Some(claim(2, 4))),
+            // Without epochs.
+            (Some(claim(1, 0)), vec![Some((2, 0)), Some((1, 0)), None], Some(claim(1, 0))),
+        ] {
+            assert_eq!(choose(&mut state(current, &words, now), now), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_majority_that_keeps_contradicting_wins() {
+        let began = Instant::now();
+        for words in [[Some((1, 3)), Some((1, 3)), None], [Some((1, 4)), Some((1, 4)), None]] {
+            let mut state = state(Some(claim(2, 4)), &words, began);
+            assert_eq!(choose(&mut state, began), Some(claim(2, 4)));
+            let now = began + CONTRADICTED;
+            for heard in &mut state.reports {
+                if let Heard::Claim(_, at) = heard {
+                    *at = now;
+                }
+            }
+            assert_eq!(choose(&mut state, now).map(|claim| claim.master.1), Some(1));
+        }
+    }
+
+    #[test]
+    fn what_proved_to_be_no_master_is_believed_only_against_a_minority() {
+        let now = Instant::now();
+        let mut liar = state(Some(claim(9, 99)), &[Some((9, 99)), Some((1, 3)), Some((1, 3))], now);
+        liar.disproved = Some(claim(9, 99));
+        assert_eq!(choose(&mut liar, now), Some(claim(1, 3)));
+        liar.current = Some(claim(1, 3));
+        assert_eq!(choose(&mut liar, now), Some(claim(1, 3)), "it stays so");
+        let mut leader = state(Some(claim(2, 4)), &[Some((2, 4)), Some((1, 3)), None], now);
+        leader.disproved = Some(claim(2, 4));
+        assert_eq!(choose(&mut leader, now), Some(claim(2, 4)));
+    }
+
+    #[test]
+    fn a_sentinel_that_has_been_silent_for_seconds_no_longer_counts() {
+        let now = Instant::now();
+        let mut state = state(None, &[Some((1, 3)), Some((2, 4))], now);
+        assert_eq!(choose(&mut state, now + FRESH), None);
+    }
+
+    #[test]
+    fn the_first_decision_waits_for_a_majority_and_a_moment_longer() {
+        let now = Instant::now();
+        let mut state = state(None, &[Some((1, 3)), Some((1, 3))], now);
+        state.reports.push(Heard::Nothing);
+        state.began = Some(now);
+        assert_eq!(choose(&mut state, now), None);
+        assert_eq!(choose(&mut state, now + GRACE), Some(claim(1, 3)));
+    }
+}
