@@ -130,7 +130,8 @@ impl Error {
         self.kind == Kind::Moving
     }
 
-    /// The request left and no answer came: it may have been carried out.
+    /// The request left and no answer came: it may have been carried out. So may an enqueue
+    /// that fewer replicas confirmed than the connection's `wait_replicas` asks for.
     ///
     /// What asking again does depends on what was asked:
     ///

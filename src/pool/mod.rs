@@ -4,6 +4,7 @@
 //! What a command means and which may be repeated is the caller's knowledge;
 //! here is only how often, how long, and what came of it. Answers are RESP2.
 
+mod claim;
 mod cluster;
 mod confirm;
 mod dial;
