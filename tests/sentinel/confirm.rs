@@ -74,6 +74,61 @@ async fn a_job_that_no_replica_has_is_not_confirmed_by_asking_again_on_another_c
     assert!(eventually(PATIENCE, confirmed).await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_enqueues_share_their_waits_and_a_bulk_has_few() {
+    const JOBS: usize = 2000;
+    let master = RedisServer::start::<&str>(&[]);
+    let port = master.port().to_string();
+    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    let synced =
+        || async { replica.cli(&["INFO", "replication"]).contains("master_link_status:up") };
+    assert!(eventually(PATIENCE, synced).await, "{}", replica.log());
+    let waits = || {
+        let stats = master.cli(&["INFO", "commandstats"]);
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_wait:calls="));
+        calls.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    };
+    let job = || {
+        let record = JobRecord::new("t".to_owned(), None, QueueName::new("q").unwrap());
+        NewJob { record, placement: Placement::Now, unique_for: None, idempotency: None }
+    };
+    let confirmed = RedisBroker::new(
+        RedisPool::new(settings(Topology::Single(master.addr()), 1)).unwrap(),
+        Clock::system(),
+    );
+    let plain = RedisBroker::new(
+        RedisPool::new(settings(Topology::Single(master.addr()), 0)).unwrap(),
+        Clock::system(),
+    );
+    let mut took = Vec::new();
+    for broker in [&plain, &confirmed] {
+        let began = std::time::Instant::now();
+        let tasks = (0..100).map(|_| {
+            let broker = broker.clone();
+            let jobs: Vec<_> = (0..JOBS / 100).map(|_| job()).collect();
+            tokio::spawn(async move {
+                for job in jobs {
+                    broker.enqueue(&[job]).await.unwrap();
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        took.push(began.elapsed());
+    }
+    let shared = waits();
+    eprintln!("{JOBS} jobs of 100 callers: {took:?} without and with a replica, {shared} waits");
+    assert!((1..JOBS / 4).contains(&shared), "{shared} waits");
+
+    let jobs: Vec<_> = (0..JOBS).map(|_| job()).collect();
+    assert!(confirmed.enqueue_each(&jobs).await.iter().all(Result::is_ok));
+    assert_eq!(waits() - shared, JOBS / 100);
+    // In their order: the first is at the tail.
+    let first = master.cli(&["LINDEX", "asynq:{q}:pending", &(JOBS - 1).to_string()]);
+    assert_eq!(first, jobs[0].record.id.to_string());
+}
+
 #[tokio::test]
 async fn on_a_cluster_the_replicas_of_the_queues_master_count() {
     let cluster = Cluster::start(3, 1, "2000").await;
