@@ -16,7 +16,7 @@ use super::sentinel;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often the connection is asked for a sign of life.
-const WATCH: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(1);
 /// How long dialling, subscribing or a sign of life may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
