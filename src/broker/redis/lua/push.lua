@@ -22,7 +22,6 @@ if #ARGV == 4 then
   if call('EXISTS', task) == 1 then
     -- Refused where the others below are.
     call('LLEN', KEYS[1])
-    call('HLEN', task)
     return {now, 1}
   end
   -- Unlike in Asynq the list first: that fails where the key is none, and nothing is
@@ -32,37 +31,18 @@ if #ARGV == 4 then
   return {now}
 end
 
--- All is tested before the first write.
-local answer, free, at, job = {now}, {}, 2, 0
-for nth = 1, #KEYS do
-  call('LLEN', KEYS[nth])
-  local task = string.sub(KEYS[nth], 1, -8) .. 't:'
-  local last = at + 2 * ARGV[at]
-  for place = at + 1, last, 2 do
-    local key = task .. ARGV[place]
-    job = job + 1
-    if free[key] then
-      -- Named twice.
-      answer[#answer + 1] = job
-    elseif call('EXISTS', key) == 1 then
-      call('HLEN', key)
-      answer[#answer + 1] = job
-    else
-      free[key] = place
-    end
-  end
-  at = last + 1
-end
-
-local since = now .. '000'
-at = 2
+for nth = 1, #KEYS do call('LLEN', KEYS[nth]) end
+local answer, since, at, job = {now}, now .. '000', 2, 0
 for nth = 1, #KEYS do
   local task, ids, number = string.sub(KEYS[nth], 1, -8) .. 't:', {}, 0
   local last = at + 2 * ARGV[at]
   for place = at + 1, last, 2 do
     local id = ARGV[place]
     local key = task .. id
-    if free[key] == place then
+    job = job + 1
+    if call('EXISTS', key) == 1 then
+      answer[#answer + 1] = job
+    else
       call('HSET', key, 'msg', ARGV[place + 1], 'state', 'pending', 'pending_since', since)
       number = number + 1
       ids[number] = id

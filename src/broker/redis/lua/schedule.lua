@@ -38,7 +38,6 @@ if #ARGV == 6 and not repeated then
       call('ZCARD', SCHEDULED)
       call('ZCARD', EXACT)
     end
-    call('HLEN', task)
     return {now, 0, due}
   end
   if due == now then
@@ -66,14 +65,11 @@ local function due_at(at)
 end
 
 -- All that is needed is tested before the first write.
-local dues, free, any_now, first, any_later = {}, {}, false, nil, false
+local dues, any_now, first, any_later = {}, false, nil, false
 for at = 3, #ARGV, 4 do
-  local due, id = due_at(at), ARGV[at]
+  local due = due_at(at)
   dues[at] = due
   if due > now then any_later = true else any_now = true end
-  if not free[id] then
-    if call('EXISTS', T .. id) == 0 then free[id] = at else call('HLEN', T .. id) end
-  end
 end
 if any_now then call('LLEN', KEYS[1]) end
 if any_later then
@@ -84,10 +80,12 @@ end
 local answer = {now, unpack(ARGV, 3, 2 + (#ARGV - 2) / 2)}
 local later, exact = {unpack(ARGV, 3)}, {unpack(ARGV, 3)}
 local last, size, ready, earliest = 1, 0, {}, nil
+-- When those of this very call are due, where one is named twice.
+local stored = {}
 for at = 3, #ARGV, 4 do
   local id, due, code = ARGV[at], dues[at], 0
   local task = T .. id
-  if free[id] == at then
+  if call('EXISTS', task) == 0 then
     if due > now then
       code = 2
       call('HSET', task, 'msg', ARGV[at + 1], 'state', 'scheduled')
@@ -95,6 +93,7 @@ for at = 3, #ARGV, 4 do
       later[size + 1], later[size + 2] = format('%d', math.ceil(due / SECOND)), id
       exact[size + 1], exact[size + 2] = format('%d', due), id
       size = size + 2
+      if repeated then stored[id] = due end
       if not earliest or due < earliest then earliest = due end
     else
       code = 1
@@ -105,7 +104,7 @@ for at = 3, #ARGV, 4 do
   elseif repeated and redis.pcall('HGET', task, 'msg') == ARGV[at + 1] then
     -- The earlier sending stored it.
     local score, state = redis.pcall('ZSCORE', EXACT, id), call('HGET', task, 'state')
-    due = type(score) == 'string' and tonumber(score) or due
+    due = stored[id] or type(score) == 'string' and tonumber(score) or due
     code = state == 'scheduled' and 2 or state == 'aggregating' and 5 or 1
   end
   answer[last + 1], answer[last + 2] = code, due

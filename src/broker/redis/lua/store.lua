@@ -38,7 +38,8 @@ local function may_store(first, last)
   -- A job by itself is looked at before it is written.
   local several = last - first > JOB
   for at = first, last, JOB do
-    if several then redis.call('HLEN', Q .. 't:' .. ARGV[at]) end
+    local special = ARGV[at + 4] ~= '' or ARGV[at + 6] ~= '' or ARGV[at + 9] ~= ''
+    if several and special then redis.call('HLEN', Q .. 't:' .. ARGV[at]) end
     for _, key in ipairs({ARGV[at + 4], ARGV[at + 6]}) do
       if several and key ~= '' then redis.call('STRLEN', key) end
     end
@@ -60,7 +61,10 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
   local due = due_at(placement, value)
   local later = due > now
-  local found = redis.call('HMGET', task, 'msg', 'state')
+  -- An id in whose place something of another type lies is in use, as push.lua and
+  -- schedule.lua say too; a job with a lock, guard or group is refused.
+  local special = lock ~= '' or guard ~= '' or group ~= ''
+  local found = (special and redis.call or redis.pcall)('HMGET', task, 'msg', 'state')
 
   if repeated and found[1] == msg then
     local score = redis.pcall('ZSCORE', exact, id)
