@@ -125,6 +125,8 @@ pub struct RedisBroker {
     settling: Arc<Unheard>,
     archive: Arc<ArchiveSettings>,
     warned: Arc<AtomicBool>,
+    /// The store refuses to make queues known.
+    unlisted: Arc<AtomicBool>,
     /// The server knows the script that stores most jobs.
     loaded: Arc<AtomicBool>,
 }
@@ -147,6 +149,7 @@ impl RedisBroker {
             settling: Arc::default(),
             archive: Arc::default(),
             warned: Arc::default(),
+            unlisted: Arc::default(),
             loaded: Arc::default(),
         }
     }
@@ -229,7 +232,7 @@ impl RedisBroker {
     }
 
     /// Makes queues known to Asynq's tools, unless that was done just now.
-    /// Where the store does not answer, the next job of the queue tries again.
+    /// Where it fails, the next job of the queue tries again.
     async fn publish(&self, queues: impl Iterator<Item = &QueueName>) {
         let fresh = |at: &Instant| at.elapsed() < REMEMBER_QUEUE;
         let new: Vec<&QueueName> = {
@@ -262,6 +265,7 @@ impl RedisBroker {
         let args: Vec<_> = iter::once(keys::QUEUES).chain(names).map(Vec::from).collect();
         let error = match self.command(Repeat::Safe, "SADD", &args).await {
             Ok(_) => {
+                self.unlisted.store(false, Ordering::Relaxed);
                 let now = Instant::now();
                 locked(&self.published).extend(queues.iter().map(|queue| (queue.clone(), now)));
                 return;
@@ -272,10 +276,15 @@ impl RedisBroker {
             queues.iter().for_each(|queue| self.unpublish(queue));
             tracing::debug!(?queues, ?error, "could not make queues known");
         } else {
-            // Not tried again, and told, with every job.
-            let now = Instant::now();
-            locked(&self.published).extend(queues.iter().map(|queue| (queue.clone(), now)));
-            tracing::warn!(?queues, ?error, "could not make queues known");
+            // They are in use, and the next job tries again. Told once.
+            queues.iter().for_each(|queue| self.unpublish(queue));
+            if let Some(long_ago) = Instant::now().checked_sub(REMEMBER_QUEUE) {
+                let names = queues.iter().map(|queue| (queue.clone(), long_ago));
+                locked(&self.published).extend(names);
+            }
+            if !self.unlisted.swap(true, Ordering::Relaxed) {
+                tracing::warn!(?queues, ?error, "could not make queues known");
+            }
         }
     }
 }
