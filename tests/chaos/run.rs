@@ -37,6 +37,7 @@ pub fn run(scenarios: Vec<Scenario>, width: usize) -> ExitCode {
     for (at, row) in told {
         let word = if row.report.passed() { "ok" } else { "FAILED" };
         eprintln!("{word:<6} {:>5.1} s  {}", row.took.as_secs_f64(), row.name);
+        row.report.failures.iter().for_each(|failure| eprintln!("    ! {failure}"));
         rows.push((at, row));
     }
     rows.sort_by_key(|(at, _)| *at);
