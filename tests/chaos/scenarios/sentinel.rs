@@ -122,8 +122,9 @@ async fn fail_over(stage: &mut Stage, wait: bool) -> Report {
     let bound = if wait { 0.0 } else { 1.5 };
     conclude(stage, &mut producers, &fleet, &faults, bound, &mut report).await;
     let gap = report.gap;
-    // 2 s are promised; the rest is a busy machine.
-    report.at_most("longest gap", gap, 3.0);
+    // 2 s are promised; the rest is a busy machine. Where all replicas must confirm,
+    // none of the enqueues is acknowledged until the old master is a replica, 10 s later.
+    report.at_most("longest gap", gap, if wait { 15.0 } else { 3.0 });
     report
 }
 
