@@ -15,6 +15,7 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::dial::Link;
 use super::failure::UNCONFIRMED;
+use super::topology::never_key;
 
 /// How long the key of the additional write lives, in milliseconds.
 const WITNESS_TTL: u64 = 1000;
@@ -41,8 +42,7 @@ impl Confirmation {
     /// Runs the script's command and waits; with leave, where a server of a Cluster does not
     /// have its slot yet.
     pub async fn run(&self, link: &mut Link, script: &Cmd, asking: bool) -> RedisResult<Value> {
-        let mut write = redis::cmd("SET");
-        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL);
+        let write = self.write(asking);
         let mut wait = redis::cmd("WAIT");
         // Zero would be for ever.
         wait.arg(self.replicas).arg((self.timeout.as_millis() as u64).max(1));
@@ -60,6 +60,19 @@ impl Confirmation {
             answers.remove(0);
         }
         self.judge(answers)
+    }
+
+    /// A write to the witness. Where its slot moves, one that the new server refuses, as it
+    /// does the script: else both servers could have the key, and the move would stop.
+    fn write(&self, asking: bool) -> Cmd {
+        let mut write = redis::cmd("SET");
+        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL);
+        if let (true, Some(never)) = (asking, never_key(self.witness.as_bytes())) {
+            write = redis::cmd("EVAL");
+            write.arg("return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])").arg(2);
+            write.arg(&self.witness).arg(never).arg(WITNESS_TTL);
+        }
+        write
     }
 
     fn judge(&self, answers: Vec<Value>) -> RedisResult<Value> {

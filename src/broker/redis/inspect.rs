@@ -73,7 +73,10 @@ impl Inspect for RedisBroker {
                 for (queue, answer) in names.iter().zip(answers) {
                     let (info, problem) = match answer {
                         Ok(info) => (Some(info), None),
-                        Err(error) if error.is_unavailable() => return Err(error),
+                        // On a Cluster another queue's server may serve.
+                        Err(error) if error.is_unavailable() && !self.pool.is_cluster() => {
+                            return Err(error);
+                        }
                         Err(error) => (None, Some(error.to_string())),
                     };
                     summaries.push(QueueSummary { queue: queue.clone(), info, problem });
