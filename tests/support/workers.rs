@@ -175,11 +175,11 @@ impl Bench {
         self.recoverer = Some(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                let Ok(lapsed) = broker.lapsed(&queue, 100).await else { continue };
+                let Ok(expired) = broker.expired_leases(&queue, 100, 0).await else { continue };
                 let error = "its lease has ended".to_owned();
                 let reclaim = |one| (one, Transition::Reclaim { error: error.clone() });
-                let lapsed: Vec<_> = lapsed.into_iter().map(reclaim).collect();
-                if let Ok(settled) = broker.settle(&lapsed).await {
+                let expired: Vec<_> = expired.jobs.into_iter().map(reclaim).collect();
+                if let Ok(settled) = broker.settle(&expired).await {
                     let done = settled.iter().filter(|one| **one == Settled::Done).count();
                     recovered.fetch_add(done, Ordering::SeqCst);
                 }
