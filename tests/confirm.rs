@@ -156,13 +156,14 @@ async fn jobs_that_are_confirmed_are_neither_lost_nor_run_twice() {
                     if n >= JOBS {
                         return;
                     }
-                    while same_id {
-                        let stored = queue.enqueue(Quick { n }).id(format!("job-{n}")).await;
-                        if !stored.is_err_and(|error| error.is_unavailable()) {
-                            break;
+                    if same_id {
+                        loop {
+                            let stored = queue.enqueue(Quick { n }).id(format!("job-{n}")).await;
+                            if !stored.is_err_and(|error| error.is_unavailable()) {
+                                break;
+                            }
                         }
-                    }
-                    if !same_id {
+                    } else {
                         let job = queue.enqueue(Quick { n }).confirm_within(PATIENCE);
                         let receipt = job.await.unwrap();
                         assert!(!receipt.replayed && receipt.state == JobState::Pending);

@@ -298,9 +298,9 @@ mod tests {
     #[test]
     fn the_key_that_never_exists_is_in_the_same_slot() {
         for (key, never) in [
-            ("asynq:{mail}:pending", Some("asynq:{mail}:x:never")),
-            ("asynq:{a:b}:pending", Some("asynq:{a:b}:x:never")),
-            ("asynq:queues", Some("{asynq:queues}:x:never")),
+            ("app:{mail}:pending", Some("app:{mail}:x:never")),
+            ("app:{a:b}:pending", Some("app:{a:b}:x:never")),
+            ("app:queues", Some("{app:queues}:x:never")),
             ("odd}key", None),
             ("odd{}key", None),
         ] {

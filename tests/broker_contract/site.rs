@@ -30,7 +30,7 @@ pub enum Site {
     Single(RedisServer),
     Cluster(Cluster),
     Sentinel {
-        pair: WatchedPair,
+        pair: Box<WatchedPair>,
         turns: Arc<RwLock<()>>,
         opened: AtomicUsize,
         changes: AtomicUsize,
@@ -69,7 +69,7 @@ impl Site {
                 servers = end_with_this_process(&cluster.nodes.iter().collect::<Vec<_>>());
                 site = Site::Cluster(cluster);
             } else {
-                let pair = WatchedPair::start().await;
+                let pair = Box::new(WatchedPair::start().await);
                 servers = end_with_this_process(&pair.servers());
                 let (opened, changes) = (AtomicUsize::new(0), AtomicUsize::new(0));
                 site = Site::Sentinel { pair, turns: Arc::default(), opened, changes };
