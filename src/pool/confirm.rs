@@ -15,7 +15,6 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::dial::Link;
 use super::failure::UNCONFIRMED;
-use super::topology::never_key;
 
 /// How long the key of the additional write lives, in milliseconds.
 const WITNESS_TTL: u64 = 1000;
@@ -39,40 +38,24 @@ impl Confirmation {
         Self { witness, replicas, timeout: LONGEST.min(answer * 2 / 3) }
     }
 
-    /// Runs the script's command and waits; with leave, where a server of a Cluster does not
-    /// have its slot yet.
+    /// Runs the script's command and waits; not while its slot moves between two servers of
+    /// a Cluster.
     pub async fn run(&self, link: &mut Link, script: &Cmd, asking: bool) -> RedisResult<Value> {
-        let write = self.write(asking);
+        if asking {
+            // The new server would take the write and refuse the script, and both servers
+            // could have the witness then: the move would stop at it.
+            let moving = Some("the slot is being moved".to_owned());
+            return Err(redis::make_extension_error("TRYAGAIN".to_owned(), moving));
+        }
+        let mut write = redis::cmd("SET");
+        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL);
         let mut wait = redis::cmd("WAIT");
         // Zero would be for ever.
         wait.arg(self.replicas).arg((self.timeout.as_millis() as u64).max(1));
-        let mut pipeline = Pipeline::with_capacity(5);
-        for command in [&write, script] {
-            if asking {
-                pipeline.cmd("ASKING");
-            }
-            pipeline.add_command(command.clone());
-        }
-        pipeline.add_command(wait);
-        let mut answers = link.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
-        if asking && answers.len() == 5 {
-            answers.remove(2);
-            answers.remove(0);
-        }
+        let mut pipeline = Pipeline::with_capacity(3);
+        pipeline.add_command(write).add_command(script.clone()).add_command(wait);
+        let answers = link.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
         self.judge(answers)
-    }
-
-    /// A write to the witness. Where its slot moves, one that the new server refuses, as it
-    /// does the script: else both servers could have the key, and the move would stop.
-    fn write(&self, asking: bool) -> Cmd {
-        let mut write = redis::cmd("SET");
-        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL);
-        if let (true, Some(never)) = (asking, never_key(self.witness.as_bytes())) {
-            write = redis::cmd("EVAL");
-            write.arg("return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])").arg(2);
-            write.arg(&self.witness).arg(never).arg(WITNESS_TTL);
-        }
-        write
     }
 
     fn judge(&self, answers: Vec<Value>) -> RedisResult<Value> {
