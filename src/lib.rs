@@ -119,7 +119,7 @@ pub use job::{
     Placement, Progress, QueueName, RetryPolicy, Schedule, Transition, UnknownJobs, asynq_delay,
 };
 #[doc(hidden)] // What stores take and workers report, for the crate's own tests.
-pub use job::{NewJob, Outcome};
+pub use job::{Charge, NewJob, Outcome};
 pub use pool::Connection as JobQueueConnection;
 pub use registry::{
     Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,

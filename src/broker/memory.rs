@@ -80,6 +80,8 @@ pub struct Recorded {
 struct State {
     queues: BTreeMap<QueueName, Queue>,
     announced: Expiring<Announcement>,
+    /// How many suspects run.
+    suspects: usize,
     entries: EntryBook,
 }
 
@@ -236,13 +238,29 @@ impl Broker for MemoryBroker {
         skip: usize,
     ) -> Answer<'a, ExpiredLeases> {
         Box::pin(async move {
+            // Timed by a clock that nobody sets.
+            let at = None;
             if self.look(queue, |_, _| ()).is_none() {
-                return Ok(ExpiredLeases::default());
+                return Ok(ExpiredLeases { at, ..ExpiredLeases::default() });
             }
-            let steady = self.clock.steady();
-            let jobs = self.act(queue, |q, _| q.expired_leases(limit, skip, steady));
+            let (steady, suspects) = (self.clock.steady(), self.state().suspects);
+            let jobs = self.act(queue, |q, _| q.expired_leases(limit, skip, suspects, steady));
             let more = jobs.len() == limit;
-            Ok(ExpiredLeases { jobs, more, ..ExpiredLeases::default() })
+            Ok(ExpiredLeases { jobs, more, at, ..ExpiredLeases::default() })
+        })
+    }
+
+    fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool> {
+        Box::pin(async move {
+            self.state().suspects = running;
+            Ok(self.act(&lease.queue, |q, _| q.begin_suspect(lease)))
+        })
+    }
+
+    fn end_suspect(&self, running: usize) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.state().suspects = running;
+            Ok(())
         })
     }
 

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::job::{AfterCancel, JobId, JobRecord, JobState, NewJob, QueueName, Transition};
+use crate::job::{AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, QueueName, Transition};
 use crate::time::Timestamp;
 
 /// How long a worker owns a job it has taken, unless it extends.
@@ -100,6 +100,8 @@ pub struct Delivery {
     pub ready: Option<Timestamp>,
     /// How often a worker vanished with it.
     pub losses: u32,
+    /// Where its lease has run out: what the loss of its worker says about it.
+    pub charge: Charge,
     /// What an operator wants to become of it, in place of running it.
     pub cancel: Option<AfterCancel>,
 }
@@ -206,6 +208,8 @@ pub struct ExpiredLeases {
     pub refusal: Option<Error>,
     /// Whether there may be more: the look ended at its bounds.
     pub more: bool,
+    /// The store's time when it looked; `None` where its clock cannot be set.
+    pub at: Option<Timestamp>,
 }
 
 /// What a worker process tells about itself; read by Asynq's tools.
@@ -323,6 +327,14 @@ pub trait Broker:
     fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
         Box::pin(async move { Ok(self.expired_leases(queue, limit, 0).await?.jobs) })
     }
+
+    /// Notes that a suspect is about to start; `running` of them run in this process then.
+    /// False where the lease is not ours any more: it must not start.
+    fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool>;
+
+    /// Notes that a suspect has ended and was settled; `running` of them still run in
+    /// this process.
+    fn end_suspect(&self, running: usize) -> Answer<'_, ()>;
 
     /// Removes completed jobs whose retention is over, at most `limit`; how many.
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;

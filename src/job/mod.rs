@@ -35,7 +35,8 @@ pub use schedule::Schedule;
 pub(crate) use schedule::{Wrong, duration_text, parse_duration};
 pub use state::JobState;
 pub use verdict::decide;
-pub use verdict::{AfterCancel, Outcome, Transition, UnknownJobs};
+pub(crate) use verdict::is_suspect;
+pub use verdict::{AfterCancel, Charge, Outcome, Transition, UnknownJobs};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -42,7 +42,10 @@ pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, n
         Transition::Requeue => {
             tracing::info!("job requeued at shutdown: type={kind} id={id} queue={queue}");
         }
-        Transition::Reclaim { error } => {
+        Transition::PutBack { error, .. } if error.is_empty() => {
+            tracing::debug!("suspected job put back: type={kind} id={id} queue={queue}");
+        }
+        Transition::Reclaim { error } | Transition::PutBack { error, .. } => {
             let error = plain(error);
             tracing::warn!(
                 "job recovered: type={kind} id={id} queue={queue} attempt={attempt} of {attempts} \

@@ -13,8 +13,33 @@ pub(crate) const LEASE_EXPIRED: &str = "asynq: task lease expired";
 /// And for one that was cancelled.
 const CANCELLED: &str = "context canceled";
 
-/// Losses of its worker after which a job is taken for the cause.
+/// Losses of its worker from which on a job is a suspect: a process runs one of these at
+/// a time, so that the next death says which job caused it.
+const SUSPECT_LOSSES: u32 = 2;
+
+/// Losses after which a job is taken for the cause, the last one being proven.
 const POISON_LOSSES: u32 = 3;
+
+/// The same where no loss is ever proven: its workers are not ours, or it dies together
+/// with others that have run for long.
+const UNPROVEN_LOSSES: u32 = 2 * POISON_LOSSES;
+
+/// What the death of its worker says about a job in flight there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Charge {
+    /// The job may be the cause, as any other that was in flight there.
+    #[default]
+    Possible,
+    /// It was the one suspect that had started.
+    Proven,
+    /// Nothing: a suspect had started beside it, or it is one that had not started.
+    Cleared,
+}
+
+/// Whether a job with so many losses is a suspect.
+pub(crate) fn is_suspect(losses: u32) -> bool {
+    losses >= SUSPECT_LOSSES
+}
 
 /// What becomes of a job whose type has no handler in the process that took it;
 /// configured as `jobqueue.unknown_jobs`.
@@ -91,8 +116,15 @@ pub enum Outcome {
     Interrupted,
     /// An operator wanted it to end.
     Cancelled(AfterCancel),
-    /// The worker that had it vanished; this is its n-th loss, from 1.
-    LeaseLost(u32),
+    /// The worker that had it vanished.
+    LeaseLost {
+        /// How often that had happened before.
+        losses: u32,
+        /// What it says about the job.
+        charge: Charge,
+    },
+    /// The process that took it did not start it, and offers it again after a while.
+    NotStarted(Duration),
 }
 
 /// What the queue does about an outcome.
@@ -122,6 +154,13 @@ pub enum Transition {
     },
     /// Next in line again, as if it had not been taken.
     Requeue,
+    /// Offered again, with its losses as they were: nothing is known against it.
+    PutBack {
+        /// After how long; zero makes it the next one.
+        after: Duration,
+        /// What is recorded as the last error; empty where it was only not started.
+        error: String,
+    },
     /// Next in line again, with the loss of its worker recorded.
     Reclaim {
         /// What is recorded as the last error.
@@ -133,9 +172,10 @@ impl Transition {
     /// What is recorded as the last error; `None` where nothing failed.
     pub fn error(&self) -> Option<&str> {
         match self {
-            Self::Retry { error, .. } | Self::Archive { error } | Self::Reclaim { error } => {
-                Some(error.as_str()).filter(|error| !error.is_empty())
-            }
+            Self::Retry { error, .. }
+            | Self::Archive { error }
+            | Self::Reclaim { error }
+            | Self::PutBack { error, .. } => Some(error.as_str()).filter(|error| !error.is_empty()),
             Self::Complete { .. } | Self::Revoke | Self::Requeue => None,
         }
     }
@@ -190,11 +230,24 @@ pub fn decide(
             Transition::Archive { error: CANCELLED.to_owned() }
         }
         Outcome::Cancelled(AfterCancel::Delete) => Transition::Revoke,
-        Outcome::LeaseLost(losses) if losses >= POISON_LOSSES => Transition::Archive {
-            error: format!("{LEASE_EXPIRED}: its worker vanished {losses} times"),
-        },
-        Outcome::LeaseLost(_) => Transition::Reclaim { error: LEASE_EXPIRED.to_owned() },
+        Outcome::LeaseLost { losses, charge } => lease_lost(losses.saturating_add(1), charge),
+        Outcome::NotStarted(after) => Transition::PutBack { after, error: String::new() },
     }
+}
+
+/// This is the n-th loss, unless it is not charged with it.
+fn lease_lost(losses: u32, charge: Charge) -> Transition {
+    let most = match charge {
+        Charge::Possible => UNPROVEN_LOSSES,
+        Charge::Proven => POISON_LOSSES,
+        Charge::Cleared => {
+            return Transition::PutBack { after: Duration::ZERO, error: LEASE_EXPIRED.to_owned() };
+        }
+    };
+    if losses < most {
+        return Transition::Reclaim { error: LEASE_EXPIRED.to_owned() };
+    }
+    Transition::Archive { error: format!("{LEASE_EXPIRED}: its worker vanished {losses} times") }
 }
 
 /// What is recorded of a job that no handler here takes.
@@ -224,6 +277,18 @@ mod tests {
 
     fn retry(secs: u64, text: &str, counted: bool) -> Transition {
         Transition::Retry { after: Duration::from_secs(secs), error: text.to_owned(), counted }
+    }
+
+    fn lost(losses: u32, charge: Charge) -> Outcome {
+        Outcome::LeaseLost { losses, charge }
+    }
+
+    fn reclaim() -> Transition {
+        Transition::Reclaim { error: LEASE_EXPIRED.to_owned() }
+    }
+
+    fn put_back(secs: u64, text: &str) -> Transition {
+        Transition::PutBack { after: Duration::from_secs(secs), error: text.to_owned() }
     }
 
     #[test]
@@ -268,13 +333,24 @@ mod tests {
             (Outcome::Cancelled(AfterCancel::Retry), 1, 1, archive("context canceled")),
             (Outcome::Cancelled(AfterCancel::Archive), 0, 25, archive("context canceled")),
             (Outcome::Cancelled(AfterCancel::Delete), 0, 25, Transition::Revoke),
-            (Outcome::LeaseLost(1), 0, 0, Transition::Reclaim { error: LEASE_EXPIRED.into() }),
+            (lost(0, Charge::Possible), 0, 0, reclaim()),
+            (lost(1, Charge::Possible), 0, 0, reclaim()),
+            (lost(2, Charge::Possible), 0, 0, reclaim()),
+            (lost(1, Charge::Proven), 0, 0, reclaim()),
             (
-                Outcome::LeaseLost(3),
+                lost(2, Charge::Proven),
                 0,
                 25,
                 archive("asynq: task lease expired: its worker vanished 3 times"),
             ),
+            (
+                lost(5, Charge::Possible),
+                0,
+                25,
+                archive("asynq: task lease expired: its worker vanished 6 times"),
+            ),
+            (lost(9, Charge::Cleared), 0, 0, put_back(0, LEASE_EXPIRED)),
+            (Outcome::NotStarted(Duration::from_secs(5)), 0, 0, put_back(5, "")),
             (
                 Outcome::Unknown(UnknownJobs::Park),
                 25,

@@ -4,6 +4,7 @@
 
 mod aggregator;
 mod alarm;
+mod clock_watch;
 mod cron;
 mod forwarder;
 mod herald;

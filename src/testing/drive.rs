@@ -53,7 +53,7 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
             job.job_type
         );
         let fault = tests.take_fault(&job.job_type);
-        let ended = if let Some(Outcome::LeaseLost(_)) = fault {
+        let ended = if let Some(Outcome::LeaseLost { .. }) = fault {
             locked(&tests.0.vanished).push(Timestamp::from_micros(delivery.lease.ends));
             Ended::WorkerLost
         } else {

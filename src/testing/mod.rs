@@ -80,7 +80,9 @@ use crate::broker::{Answer, Inspect, JobInfo};
 use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
 use crate::inspector::Inspector;
-use crate::job::{Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UnknownJobs};
+use crate::job::{
+    Charge, Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UnknownJobs,
+};
 use crate::registry::{JobHandler, Registry, State, raw_entry};
 use crate::runtime::{ByHand, Driven, Runtime};
 use crate::time::{Clock, Timestamp};
@@ -450,7 +452,7 @@ impl TestQueue {
     /// cut. The job starts again when the lease is over, 30 s later; at the third
     /// loss in a row it is archived.
     pub fn lose_worker_at_next<J: Job>(&self) {
-        self.fault(J::TYPE, Outcome::LeaseLost(1));
+        self.fault(J::TYPE, Outcome::LeaseLost { losses: 0, charge: Charge::Possible });
     }
 
     fn fault(&self, job_type: &'static str, outcome: Outcome) {

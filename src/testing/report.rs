@@ -82,7 +82,9 @@ impl Ended {
                 Self::Postponed { at: now + after, error }
             }
             Some(Transition::Archive { error }) => Self::Archived { error },
-            Some(Transition::Requeue | Transition::Reclaim { .. }) => Self::Requeued,
+            Some(Transition::Requeue | Transition::Reclaim { .. } | Transition::PutBack { .. }) => {
+                Self::Requeued
+            }
         }
     }
 

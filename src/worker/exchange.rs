@@ -210,10 +210,11 @@ impl Exchange<'_> {
                 true => self.free_permits(lane.min(room).saturating_sub(ended.len())),
                 false => Vec::new(),
             };
-            if ended.is_empty() && permits.is_empty() {
+            let places = if takes { (ended.len() + permits.len()).min(room) } else { 0 };
+            let asked = places.saturating_sub(self.shared.suspects.wanted_slots());
+            if ended.is_empty() && asked == 0 {
                 return;
             }
-            let asked = if takes { (ended.len() + permits.len()).min(room) } else { 0 };
             self.asked += asked;
             let mut flight: Flight = Box::pin(fly(Arc::clone(self.shared), ended, permits, asked));
             if let Poll::Ready(landed) = poll!(&mut flight) {

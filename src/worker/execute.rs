@@ -248,6 +248,7 @@ mod tests {
     use super::super::hands::Hands;
     use super::super::stall::Stall;
     use super::super::start::Starting;
+    use super::super::suspects::Suspects;
     use super::*;
     use crate::broker::memory::MemoryBroker;
     use crate::broker::{Broker, LEASE};
@@ -290,6 +291,7 @@ mod tests {
             outbox: Outbox::default(),
             starting: Starting::default(),
             stall: Stall::default(),
+            suspects: Suspects::default(),
             permits: Arc::new(Semaphore::new(1)),
             unsettled: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),

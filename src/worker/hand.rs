@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hands::Accepted;
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
-use crate::job::{AfterCancel, CancelReason, Cancellation, JobRecord};
+use crate::job::{AfterCancel, CancelReason, Cancellation, Charge, JobRecord, is_suspect};
 use crate::time::Timestamp;
 
 /// How long after its end an attempt may go on before it is warned of.
@@ -181,12 +181,21 @@ impl Hand {
     /// does not start here any more. With when it came.
     pub(super) fn give_back(&self, delivered_before: Instant) -> Option<(Instant, Delivery)> {
         let mut changing = self.changing();
-        if changing.phase != Phase::Waiting || self.delivered > delivered_before {
+        // Suspects wait for their turn, and see to themselves.
+        let waits = changing.phase == Phase::Waiting && !is_suspect(self.losses);
+        if !waits || self.delivered > delivered_before {
             return None;
         }
         changing.phase = Phase::Over;
         let (job, lease) = ((*self.job).clone(), changing.lease.clone());
-        let delivery = Delivery { job, lease, ready: None, losses: self.losses, cancel: None };
+        let delivery = Delivery {
+            job,
+            lease,
+            ready: None,
+            losses: self.losses,
+            charge: Charge::default(),
+            cancel: None,
+        };
         Some((self.delivered, delivery))
     }
 

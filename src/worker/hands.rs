@@ -212,7 +212,7 @@ mod tests {
     use super::super::hand::{Attempt, NotBegun, Over};
     use super::*;
     use crate::broker::LEASE;
-    use crate::job::{AfterCancel, CancelReason, JobRecord};
+    use crate::job::{AfterCancel, CancelReason, Charge, JobRecord};
     use crate::time::Timestamp;
 
     fn delivery(owner: u64) -> Delivery {
@@ -220,7 +220,7 @@ mod tests {
         job.id = JobId::new("a").unwrap();
         let (queue, id) = (job.queue.clone(), job.id.clone());
         let lease = Lease { queue, id, owner: Some(owner), ends: 1 };
-        Delivery { job, lease, ready: None, losses: 0, cancel: None }
+        Delivery { job, lease, ready: None, losses: 0, charge: Charge::default(), cancel: None }
     }
 
     fn soon() -> Instant {

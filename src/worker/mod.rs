@@ -11,6 +11,7 @@ mod order;
 mod settle;
 mod stall;
 mod start;
+mod suspects;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,7 @@ use hands::Hands;
 use settle::Road;
 use stall::Stall;
 use start::Starting;
+use suspects::Suspects;
 
 /// How long settling may take after the running jobs were interrupted.
 const LAST_WORDS: Duration = Duration::from_millis(900);
@@ -66,6 +68,7 @@ struct Shared {
     outbox: Outbox,
     starting: Starting,
     stall: Stall,
+    suspects: Suspects,
     permits: Arc<Semaphore>,
     /// As many again, for jobs that have ended and cannot be settled for now.
     unsettled: Arc<Semaphore>,
@@ -126,6 +129,7 @@ impl Worker {
             outbox: Outbox::default(),
             starting: Starting::default(),
             stall: Stall::default(),
+            suspects: Suspects::default(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             unsettled: Arc::new(Semaphore::new(settings.concurrency)),
             tasks: TaskTracker::new(),

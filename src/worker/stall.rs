@@ -23,7 +23,7 @@ use super::Shared;
 use super::exchange::OnTheirWay;
 use super::hands::GivenBack;
 use super::settle::{Ended, Road};
-use crate::broker::{Broker, LEASE, Settled};
+use crate::broker::{Broker, Delivery, LEASE, Settled};
 use crate::job::Transition;
 
 /// A delivery that has not started by then is given back.
@@ -173,8 +173,16 @@ impl Watch<'_> {
 /// Puts deliveries back to where they came from.
 async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBack>) {
     let began = Instant::now();
+    let next_in_line = |delivery: Delivery| {
+        // It has not started, so that nothing is known of it that was not before.
+        let transition = match delivery.losses {
+            0 => Transition::Requeue,
+            _ => Transition::PutBack { after: Duration::ZERO, error: String::new() },
+        };
+        (delivery, transition)
+    };
     let (hands, settlements): (Vec<_>, Vec<_>) =
-        back.into_iter().map(|one| (one.hand, (one.delivery, Transition::Requeue))).unzip();
+        back.into_iter().map(|one| (one.hand, next_in_line(one.delivery))).unzip();
     while let Err(error) = broker.settle(&settlements).await {
         tracing::debug!("giving deliveries back failed: {error:?}");
         // They do not start here, so that their leases run out.

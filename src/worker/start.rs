@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::hands::Accepted;
-use super::{Shared, execute};
+use super::{Shared, execute, suspects};
 
 /// A start that takes longer marks its job type as slow.
 const QUICK: Duration = Duration::from_micros(500);
@@ -133,6 +133,14 @@ pub(super) struct Begun {
 
 /// Starts these jobs, in their order.
 pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Begun {
+    if jobs.iter().any(|job| suspects::waits(&job.delivery)) {
+        let (waiting, others): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| suspects::waits(&job.delivery));
+        for job in waiting {
+            shared.tasks.spawn(suspects::run(Arc::clone(shared), job));
+        }
+        return start(shared, others);
+    }
     let several = jobs.len() > 1;
     shared.starting.handed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
     if several {

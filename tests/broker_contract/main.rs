@@ -27,5 +27,6 @@ mod queues;
 mod servers;
 mod settle;
 mod store;
+mod suspects;
 mod unique;
 mod wait;

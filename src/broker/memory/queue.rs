@@ -13,7 +13,8 @@ use crate::broker::{
     JobFailure, LEASE, Lease, Level, Levels, MinuteStats, Settled,
 };
 use crate::job::{
-    AfterCancel, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
+    AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
+    is_suspect,
 };
 use crate::time::Timestamp;
 
@@ -71,6 +72,8 @@ pub(super) struct Stored {
     pub(super) failures: Vec<JobFailure>,
     /// While it is active: whose it is, and until when.
     pub(super) held: (u64, i64),
+    /// Whether it was started as a suspect.
+    started: bool,
     /// Whether it goes to its group when it is due. Not any more once it was
     /// made to run by itself.
     pub(super) grouped: bool,
@@ -181,6 +184,7 @@ impl Queue {
             losses: 0,
             failures: Vec::new(),
             held: (0, 0),
+            started: false,
             grouped,
         };
         if due > now {
@@ -209,7 +213,7 @@ impl Queue {
         let stored = self.jobs.get_mut(&id)?;
         stored.state = JobState::Active;
         let ready = stored.pending_since.take();
-        stored.held = (self.last_owner, ends);
+        (stored.held, stored.started) = ((self.last_owner, ends), false);
         stored.progress = None;
         let delivery = Delivery { ready, ..stored.delivery(Some(self.last_owner)) };
         self.leases.insert(ends, id);
@@ -224,7 +228,7 @@ impl Queue {
             return Settled::Lost;
         };
         self.leases.remove(&stored.held.1);
-        if !matches!(what, Transition::Reclaim { .. }) {
+        if !matches!(what, Transition::Reclaim { .. } | Transition::PutBack { .. }) {
             stored.losses = 0;
         }
         // What an operator wants of a job that would wait is done to it here.
@@ -263,6 +267,19 @@ impl Queue {
                 Some(after) => return self.end_as_wished(stored, after, now),
                 None => self.next_in_line(stored, now),
             },
+            Transition::PutBack { after, error } => {
+                if !error.is_empty() {
+                    stored.failed(error, now);
+                }
+                match wish {
+                    Some(wish) => {
+                        stored.losses = 0;
+                        return self.end_as_wished(stored, wish, now);
+                    }
+                    None if after.is_zero() => self.next_in_line(stored, now),
+                    None => self.wait(stored, JobState::Retry, now + *after),
+                }
+            }
             Transition::Reclaim { error } => {
                 stored.failed(error, now);
                 if let Some(after) = wish {
@@ -336,15 +353,34 @@ impl Queue {
         Forwarded { moved, next, ready: self.available() > 0 }
     }
 
+    /// `suspects` of them run.
     pub(super) fn expired_leases(
         &mut self,
         limit: usize,
         skip: usize,
+        suspects: usize,
         steady: Timestamp,
     ) -> Vec<Delivery> {
         self.shorten_leases(steady);
+        let found = |stored: &Stored| {
+            let charge = match (is_suspect(stored.losses), stored.started, suspects) {
+                (true, true, 0 | 1) => Charge::Proven,
+                (true, false, _) | (false, _, 1..) => Charge::Cleared,
+                _ => Charge::Possible,
+            };
+            Delivery { charge, ..stored.delivery(None) }
+        };
         let ended = self.leases.range(..=steady.as_micros()).skip(skip).take(limit);
-        ended.filter_map(|(_, id)| Some(self.jobs.get(id)?.delivery(None))).collect()
+        ended.filter_map(|(_, id)| Some(found(self.jobs.get(id)?))).collect()
+    }
+
+    /// Notes that a suspect starts, unless the lease is not the caller's any more.
+    pub(super) fn begin_suspect(&mut self, lease: &Lease) -> bool {
+        let held = self.holds(lease);
+        if let Some(stored) = self.jobs.get_mut(&lease.id).filter(|_| held) {
+            stored.started = true;
+        }
+        held
     }
 
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
@@ -485,7 +521,7 @@ impl Stored {
         let (queue, id) = (self.job.queue.clone(), self.job.id.clone());
         let lease = Lease { queue, id, owner, ends: self.held.1 };
         let (job, losses, cancel) = (self.job.clone(), self.losses, self.cancel);
-        Delivery { job, lease, ready: None, losses, cancel }
+        Delivery { job, lease, ready: None, losses, charge: Charge::default(), cancel }
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {

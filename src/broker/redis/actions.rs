@@ -186,7 +186,7 @@ impl Actions for RedisBroker {
             let keep = self.archive.of(queue);
             let mut reply = self
                 .ask(&SCRIPTS.trim, queue, Repeat::Safe, |_, call| {
-                    call.arg(limit.clamp(1, 1000)).arg(keep.max).arg(keep.age.as_secs())
+                    call.arg(limit.clamp(1, 1000)).arg(keep.max).arg(self.archive_age(queue))
                 })
                 .await?;
             Ok(reply.size()? as usize)
@@ -212,7 +212,7 @@ impl RedisBroker {
         };
         call.arg(word)
             .arg(keep.max)
-            .arg(keep.age.as_secs())
+            .arg(self.archive_age(queue))
             .arg(u32::from(self.archive.release_lock))
             .arg(kind)
             .arg(time)

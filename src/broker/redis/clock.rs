@@ -22,6 +22,9 @@ const CLOSELY: Duration = Duration::from_millis(25);
 /// How much two clocks drift apart: 200 us in a second, twice what is usual at worst.
 const DRIFT_PER_MILLION: u32 = 200;
 
+/// How far two clocks that are both right may be apart, at the most.
+const DIFFERS: Duration = Duration::from_secs(3600);
+
 const UNKNOWN: i64 = i64::MIN;
 
 pub(super) struct StoreClock {
@@ -65,6 +68,19 @@ impl StoreClock {
     /// What scripts get as their time: nothing where the server's rules.
     pub fn argument(&self) -> String {
         self.source.fixed().map_or(String::new(), |now| now.as_micros().to_string())
+    }
+
+    /// Whether no test's hand moves it.
+    pub fn moves_by_itself(&self) -> bool {
+        self.source.fixed().is_none()
+    }
+
+    /// Whether the store's clock and this host's show about the same date. Where they do
+    /// not, one of them is wrong, and nothing is deleted for its age.
+    pub fn agree(&self) -> bool {
+        let host = self.host().as_micros();
+        let apart = |told: Timestamp| Duration::from_micros(told.as_micros().abs_diff(host));
+        self.told().is_none_or(|told| apart(told) < DIFFERS)
     }
 
     /// This host's time.
@@ -166,6 +182,19 @@ mod tests {
         clock.forget();
         assert_eq!(clock.told(), None);
         assert_eq!(clock.told_lately(), None);
+    }
+
+    #[test]
+    fn clocks_that_show_another_date_do_not_agree() {
+        let clock = StoreClock::new(Clock::system());
+        assert!(clock.agree(), "nothing is known yet");
+        for (minutes, agree) in [(50, true), (70, false)] {
+            let apart = Duration::from_secs(minutes * 60);
+            clock.learn(Instant::now(), clock.host() + apart);
+            assert_eq!(clock.agree(), agree);
+            clock.learn(Instant::now(), clock.host() - apart);
+            assert_eq!(clock.agree(), agree);
+        }
     }
 
     #[test]

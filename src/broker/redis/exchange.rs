@@ -11,7 +11,7 @@ use super::settlement::Step;
 use super::{BATCH, HEARD, PATIENCE, RedisBroker, by_queue, micros};
 use crate::broker::{Delivery, Exchanged, Lease, Settled, Taken};
 use crate::error::Error;
-use crate::job::{AfterCancel, QueueName, Transition};
+use crate::job::{AfterCancel, Charge, QueueName, Transition};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
@@ -240,7 +240,7 @@ impl RedisBroker {
         settled: &mut [Result<Settled, Error>],
     ) -> Result<Call, Error> {
         let gives = parts.iter().filter(|part| part.gives);
-        let (owner, asked) = (fastrand::u64(1..), Instant::now());
+        let (owner, asked) = (self.process.next_owner(), Instant::now());
         let until = self.clock.told().map(|now| (now + HEARD).as_micros().to_string());
         let until = until.filter(|_| gives.clone().next().is_some()).unwrap_or_default();
         let unheard: Vec<String> = parts
@@ -267,7 +267,8 @@ impl RedisBroker {
                 let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
                 parts.iter().zip(&unheard).fold(call, |call, (part, unheard)| {
                     let keep = self.archive.of(part.queue);
-                    let call = call.arg(unheard.as_str()).arg(keep.max).arg(keep.age.as_secs());
+                    let call =
+                        call.arg(unheard.as_str()).arg(keep.max).arg(self.archive_age(part.queue));
                     part.add_to(call)
                 })
             };
@@ -358,7 +359,26 @@ pub(super) struct Found {
     /// Since when it was pending, where that is known.
     pub ready: Option<Timestamp>,
     pub losses: u32,
+    pub charge: Charge,
     pub cancel: Option<AfterCancel>,
+    /// Of a lease that has run out: who had it, and whether it was started as a suspect.
+    pub owner: Option<u64>,
+    pub started: bool,
+}
+
+impl Found {
+    pub fn new(lease: Lease, message: Vec<u8>) -> Self {
+        Self {
+            lease,
+            message,
+            ready: None,
+            losses: 0,
+            charge: Charge::default(),
+            cancel: None,
+            owner: None,
+            started: false,
+        }
+    }
 }
 
 /// Reads what `deliver.lua` says about the jobs of a queue.
@@ -374,7 +394,7 @@ fn given(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Found>,
         ends += i64::from(ends % 1_000_000 == 0);
         let lease = Lease { queue: queue.clone(), id: reply.id()?, owner: Some(owner), ends };
         let (message, ready) = (reply.bytes()?, nanos(&reply.text()?));
-        found.push(Found { lease, message, ready, losses: 0, cancel: None });
+        found.push(Found { ready, ..Found::new(lease, message) });
         ends += 1;
     }
     for _ in 0..reply.size()? {

@@ -20,6 +20,11 @@ pub const WAKE: &str = "asynq:x:wake";
 /// Ours: the version of the data's format.
 pub const FORMAT: &str = "asynq:x:format";
 
+/// Ours: how many suspects a process runs, while it runs any.
+pub fn suspects(process: u64) -> String {
+    format!("asynq:x:suspects:{process:x}")
+}
+
 /// The channel of ids that somebody wants cancelled.
 pub const CANCEL: &str = "asynq:cancel";
 

@@ -26,6 +26,7 @@ mod scripts;
 mod servers;
 mod settlement;
 mod storing;
+mod suspects;
 mod unheard;
 mod wake;
 pub mod wire;
@@ -58,6 +59,7 @@ use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
 use storing::Storing;
+use suspects::Process;
 use unheard::{Failing, Unheard, Untaken};
 use wake::Wake;
 
@@ -117,6 +119,8 @@ pub struct RedisBroker {
     arrived: Arc<Notify>,
     /// Single enqueues that wait for each other's answers.
     lines: Arc<Lines>,
+    /// Under whose numbers jobs are taken.
+    process: Arc<Process>,
     /// Takings of jobs that were sent and not answered.
     untaken: Arc<Untaken>,
     /// Queues whose jobs could not be taken.
@@ -144,6 +148,7 @@ impl RedisBroker {
             published: Arc::default(),
             arrived: Arc::default(),
             lines: Arc::default(),
+            process: Arc::default(),
             untaken: Arc::default(),
             failing: Arc::default(),
             settling: Arc::default(),
@@ -157,6 +162,12 @@ impl RedisBroker {
     /// The same store with other limits of what is kept of archived jobs.
     pub fn with_archive(self, archive: ArchiveSettings) -> Self {
         Self { archive: Arc::new(archive), ..self }
+    }
+
+    /// For how long archived jobs of a queue are kept, in seconds.
+    fn archive_age(&self, queue: &QueueName) -> u64 {
+        let age = self.archive.of(queue).age;
+        if self.clock.agree() { age.as_secs() } else { LONGEST.as_secs() }
     }
 
     /// Runs a queue's script and takes the store's time from its answer.
@@ -513,6 +524,14 @@ impl Broker for RedisBroker {
         Box::pin(self.find_expired(queue, limit, skip))
     }
 
+    fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool> {
+        Box::pin(self.note_suspect(lease, running))
+    }
+
+    fn end_suspect(&self, running: usize) -> Answer<'_, ()> {
+        Box::pin(self.note_suspects(running))
+    }
+
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move {
             let mut reply = self
@@ -579,6 +598,7 @@ impl Broker for RedisBroker {
         // What one of them did not hear of is what the other asks about next.
         Arc::new(Self {
             clock: Arc::clone(&self.clock),
+            process: Arc::clone(&self.process),
             untaken: Arc::clone(&self.untaken),
             settling: Arc::clone(&self.settling),
             archive: Arc::clone(&self.archive),

@@ -38,9 +38,11 @@ impl RedisBroker {
         let add = |_, call: ScriptCall| call.arg(limit.clamp(1, 1000)).arg(skip);
         let mut reply = self.ask(&SCRIPTS.lapsed, queue, Repeat::Safe, add).await?;
         let (more, removed) = (reply.int()? == 1, reply.size()? as usize);
-        let sorted = self.sort(queue, found(queue, &mut reply)?).await;
-        let Sorted { readable: jobs, archived, stuck, refusal } = sorted;
-        Ok(ExpiredLeases { jobs, removed: removed + archived, stuck, refusal, more })
+        let at = self.clock.moves_by_itself().then(|| reply.now());
+        let mut found = found(queue, &mut reply)?;
+        self.charge(&mut found).await;
+        let Sorted { readable: jobs, archived, stuck, refusal } = self.sort(queue, found).await;
+        Ok(ExpiredLeases { jobs, removed: removed + archived, stuck, refusal, more, at })
     }
 
     /// The jobs that were just taken, without those that cannot be read.
@@ -59,9 +61,12 @@ impl RedisBroker {
     async fn sort(&self, queue: &QueueName, found: Vec<Found>) -> Sorted {
         let mut sorted = Sorted { readable: Vec::with_capacity(found.len()), ..Sorted::default() };
         let mut unreadable = Vec::new();
-        for Found { lease, message, ready, losses, cancel } in found {
+        for Found { lease, message, ready, losses, charge, cancel, .. } in found {
             match wire::decode(queue, &lease.id, &message) {
-                Some(job) => sorted.readable.push(Delivery { job, lease, ready, losses, cancel }),
+                Some(job) => {
+                    let delivery = Delivery { job, lease, ready, losses, charge, cancel };
+                    sorted.readable.push(delivery);
+                }
                 None => unreadable.push(lease),
             }
         }
@@ -109,7 +114,9 @@ fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>, Error> {
         let losses = u32::try_from(reply.int()?).unwrap_or(0);
         let lease = Lease { queue: queue.clone(), id, owner: None, ends: reply.int()? };
         let cancel = AfterCancel::parse(&reply.text()?);
-        found.push(Found { lease, message, ready: None, losses, cancel });
+        let (owner, started) = (reply.text()?, reply.text()?);
+        let (owner, started) = (owner.parse().ok(), !owner.is_empty() && started == owner);
+        found.push(Found { losses, cancel, owner, started, ..Found::new(lease, message) });
     }
     Ok(found)
 }

@@ -87,6 +87,15 @@ impl Step {
                 Self { msg: encoded(failed(error)), lock, failure, ..step("archive") }
             }
             Transition::Requeue => waits("requeue"),
+            // The losses stay as they are.
+            Transition::PutBack { after, error } => {
+                let put_back = waits(if after.is_zero() { "restore" } else { "defer" });
+                let put_back = Self { time: *after, ..put_back };
+                match error.is_empty() {
+                    true => put_back,
+                    false => Self { msg: encoded(failed(error)), failure: line(error), ..put_back },
+                }
+            }
             Transition::Reclaim { error } => {
                 Self { msg: encoded(failed(error)), failure: line(error), ..waits("reclaim") }
             }
@@ -113,7 +122,7 @@ impl Step {
 
     /// When it waits for another attempt: how long.
     pub fn waits(&self) -> Option<Duration> {
-        matches!(self.kind, "retry" | "snooze").then_some(self.time)
+        matches!(self.kind, "retry" | "snooze" | "defer").then_some(self.time)
     }
 }
 

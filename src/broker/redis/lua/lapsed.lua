@@ -7,8 +7,9 @@
 -- ARGV[3]  how many entries of leases to pass over, those that ended first
 --
 -- Returns  now, 1 if the look ended at its bounds, how many entries it removed that
---          belong to no job, then per job five values: id, message, losses, end of its
---          lease, what an operator wants to become of it or empty
+--          belong to no job, then per job seven values: id, message, losses, end of its
+--          lease, what an operator wants to become of it or empty, x_owner and
+--          x_started or empty
 --
 -- Differs from Asynq:
 -- * a score with decimals is ours and by the server's clock: out when it is over.
@@ -34,7 +35,8 @@ expect_zsets('lease')
 -- A hash that is none counts as one without message, but is not ours to delete.
 local foreign = {}
 local function task_of(id)
-  local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'x_lost', 'x_cancel', 'x_owner')
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'x_lost', 'x_cancel', 'x_owner',
+    'x_started')
   if not task.err then return task end
   foreign[id] = true
   return {false}
@@ -54,6 +56,8 @@ local function look(id, score)
     answer[#answer + 1] = tonumber(task[3]) or 0
     answer[#answer + 1] = micros(score)
     answer[#answer + 1] = task[4] or ''
+    answer[#answer + 1] = task[5] or ''
+    answer[#answer + 1] = task[6] or ''
     found = found + 1
   end
 end

@@ -6,9 +6,10 @@
 --   ids; their leases in runs, see swap.lua; how many others there are, and of each ten
 --   values:
 --          id, owner or empty, end of the lease as the caller knows it,
---          kind (delete | complete | retry | snooze | archive | requeue | reclaim),
---          new message or empty to keep it, microseconds (delay of retry and
---          snooze, retention of complete), 1 if there is a result, the result,
+--          kind (delete | complete | retry | snooze | defer | archive | requeue |
+--          restore | reclaim),
+--          new message or empty to keep it, microseconds (delay of retry, snooze and
+--          defer, retention of complete), 1 if there is a result, the result,
 --          key of the unique lock to release or empty: where the job would wait,
 --          the one that archiving it releases,
 --          how the attempt failed as a line for x_failures, or empty
@@ -34,11 +35,15 @@
 -- * what an operator wants of a job (x_cancel) is done to it here where its attempt
 --   ended before it was told: nobody is to wait for it as long as a retry does;
 -- * reclaim (the worker vanished) makes the job the next one and counts the loss
---   in x_lost, where Asynq's recoverer counts a retry and waits;
+--   in x_lost, where Asynq's recoverer counts a retry and waits; restore and defer
+--   are requeue and snooze of a job whose losses stay as they are;
 -- * x_failures keeps how the last attempts failed, a line each.
 
 -- An attempt that ends as one of these leaves the job to be taken again.
-local WAITS = {retry = true, snooze = true, requeue = true, reclaim = true}
+local WAITS = {retry = true, snooze = true, defer = true, requeue = true, restore = true,
+  reclaim = true}
+-- These say nothing against the losses before.
+local KEEPS_LOSSES = {defer = true, restore = true, reclaim = true}
 local WISHES = {archive = 2, delete = 3}
 
 -- So many failures of a job are kept.
@@ -199,7 +204,7 @@ local function settle_other(job, most_archived, archive_age, gone)
     redis.call('ZADD', Q .. 'completed', whole(now_s + math.ceil(job.time / SECOND)), id)
     set('state', 'completed')
     if job.result then set('result', job.result) end
-  elseif kind == 'retry' or kind == 'snooze' then
+  elseif kind == 'retry' or kind == 'snooze' or kind == 'defer' then
     local due = bounded(now + job.time)
     redis.call('ZADD', Q .. 'retry', whole(shown(due)), id)
     redis.call('ZADD', Q .. 'x:due', whole(due), id)
@@ -225,7 +230,8 @@ local function settle_other(job, most_archived, archive_age, gone)
   end
   redis.call('HSET', task, unpack(fields))
   -- Whatever was wanted has been done.
-  redis.call('HDEL', task, 'x_owner', 'x_cancel', kind ~= 'reclaim' and 'x_lost' or 'x_owner')
+  redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel',
+    KEEPS_LOSSES[kind] and 'x_owner' or 'x_lost')
 end
 
 -- Writes what read_settlements() found to be done.
@@ -242,7 +248,7 @@ local function settle(plan, most_archived, archive_age)
   end
   for _, job in ipairs(plan.others) do
     redis.call('ZREM', Q .. 'lease', job.id)
-    leave_active(job.id, job.kind == 'reclaim')
+    leave_active(job.id, job.kind == 'reclaim' or job.kind == 'restore')
   end
   for _, job in ipairs(plan.others) do settle_other(job, most_archived, archive_age, gone) end
   if #gone > 0 then redis.call('DEL', unpack(gone)) end

@@ -1,0 +1,152 @@
+//! Which process has a job, and what the death of that process says about it.
+//!
+//! A suspect, a job whose worker vanished twice or more, starts after two writes: how
+//! many suspects run in its process (`asynq:x:suspects:<process>`, read for the jobs of
+//! all queues), and `x_started` in its own hash. The number a job is taken under tells
+//! the process, so ordinary jobs need neither write nor read: only who recovers jobs
+//! asks, once for each process that vanished.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::redis::Value;
+
+use super::calls::lease_args;
+use super::exchange::Found;
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys};
+use crate::broker::Lease;
+use crate::error::Error;
+use crate::job::{Charge, is_suspect};
+use crate::pool::{Repeat, ScriptCall};
+
+/// How long it is known that a process vanished with suspects, in seconds: its jobs are
+/// recovered within that, or their neighbours are charged too.
+const REMEMBERED: u64 = 86_400;
+
+const CALL_BITS: u32 = 22;
+const CHECK_BITS: u32 = 12;
+
+/// This process, as it is known by the numbers under which it takes jobs.
+pub(super) struct Process {
+    number: u64,
+    calls: AtomicU64,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        let number = fastrand::u64(1..1 << (u64::BITS - CALL_BITS - CHECK_BITS));
+        Self { number, calls: AtomicU64::new(fastrand::u64(..)) }
+    }
+}
+
+impl Process {
+    /// A number that no other call has.
+    pub fn next_owner(&self) -> u64 {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) & ((1 << CALL_BITS) - 1);
+        let number = self.number << CALL_BITS | call;
+        number << CHECK_BITS | check(number)
+    }
+}
+
+/// Tells our owners from those of earlier versions, which are random and note no starts.
+fn check(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - CHECK_BITS)
+}
+
+fn process_of(owner: u64) -> Option<u64> {
+    let number = owner >> CHECK_BITS;
+    let ours = owner & ((1 << CHECK_BITS) - 1) == check(number);
+    ours.then_some(number >> CALL_BITS)
+}
+
+impl RedisBroker {
+    pub(super) async fn note_suspect(&self, lease: &Lease, running: usize) -> Result<bool, Error> {
+        // First: whoever finds the job's own note finds this one.
+        self.note_suspects(running).await?;
+        let add = |_, call: ScriptCall| lease_args(call, lease);
+        let mut reply = self.ask(&SCRIPTS.suspect, &lease.queue, Repeat::Safe, add).await?;
+        Ok(reply.int()? == 1)
+    }
+
+    /// So many suspects run in this process.
+    pub(super) async fn note_suspects(&self, running: usize) -> Result<(), Error> {
+        let key = keys::suspects(self.process.number).into_bytes();
+        let (running, ttl) = (running.to_string(), REMEMBERED.to_string());
+        match running.as_str() {
+            "0" => self.command(Repeat::Safe, "DEL", &[key]).await?,
+            _ => {
+                let args = [key, running.into(), "EX".into(), ttl.into()];
+                self.command(Repeat::Safe, "SET", &args).await?
+            }
+        };
+        Ok(())
+    }
+
+    /// Says of each job whose lease ran out what that means for it.
+    pub(super) async fn charge(&self, found: &mut [Found]) {
+        let mut processes = HashMap::new();
+        for one in found {
+            let process = one.owner.and_then(process_of);
+            let suspects = match process {
+                None => 0,
+                Some(process) => match processes.get(&process) {
+                    Some(&suspects) => suspects,
+                    None => {
+                        let suspects = self.suspects_of(process).await;
+                        processes.insert(process, suspects);
+                        suspects
+                    }
+                },
+            };
+            one.charge = match process {
+                None => Charge::Possible,
+                Some(_) if is_suspect(one.losses) => match (one.started, suspects) {
+                    (false, _) => Charge::Cleared,
+                    (true, 0 | 1) => Charge::Proven,
+                    // One of them; which one, a later death will tell.
+                    (true, _) => Charge::Possible,
+                },
+                Some(_) if suspects > 0 => Charge::Cleared,
+                Some(_) => Charge::Possible,
+            };
+        }
+    }
+
+    /// How many suspects ran in a process at the last.
+    async fn suspects_of(&self, process: u64) -> u64 {
+        let key = keys::suspects(process).into_bytes();
+        match self.command(Repeat::Safe, "GET", &[key]).await {
+            Ok(Value::BulkString(text)) => {
+                std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+            }
+            Ok(_) => 0,
+            // Its jobs do not wait for it: they are charged as if there was none.
+            Err(error) => {
+                tracing::debug!("could not ask for a process's suspects: {error:?}");
+                0
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_tells_its_process_and_no_other_call() {
+        let (one, other) = (Process::default(), Process::default());
+        let owners: Vec<u64> = (0..1_000).map(|_| one.next_owner()).collect();
+        assert!(owners.iter().all(|owner| process_of(*owner) == Some(one.number)));
+        assert_eq!(owners.iter().collect::<std::collections::HashSet<_>>().len(), owners.len());
+        assert_ne!(process_of(owners[0]), process_of(other.next_owner()));
+        assert_eq!(process_of(owners[0] ^ 1), None);
+    }
+
+    #[test]
+    fn owners_of_earlier_versions_are_hardly_ever_taken_for_ours() {
+        let random = (0..100_000).filter(|_| process_of(fastrand::u64(1..)).is_some());
+        assert!(random.count() < 100);
+    }
+}

@@ -1,0 +1,121 @@
+//! Watches whether a store's clock goes as this process' monotonic one does. A clock that
+//! was set forward ends leases that living workers are about to renew.
+
+use std::time::{Duration, Instant};
+
+use crate::time::Timestamp;
+
+/// How far the two may differ between two looks: more than any clock is slewed by, and
+/// much less than a lease is renewed ahead of its end.
+const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// What is known of one store's clock.
+#[derive(Default)]
+pub(super) struct ClockWatch {
+    last: Option<Look>,
+    /// When the two clocks began to go alike.
+    since: Option<Instant>,
+}
+
+/// The store told its time at some instant between these two.
+#[derive(Clone, Copy)]
+struct Look {
+    asked: Instant,
+    answered: Instant,
+    told: Timestamp,
+}
+
+impl ClockWatch {
+    /// The store told this time. By how many seconds its clock was set since the last
+    /// look, if it was.
+    pub(super) fn note(
+        &mut self,
+        asked: Instant,
+        answered: Instant,
+        told: Timestamp,
+    ) -> Option<f64> {
+        let look = Look { asked, answered, told };
+        let before = self.last.replace(look);
+        let jumped = before.and_then(|before| jump(before, look));
+        if self.since.is_none() || jumped.is_some() {
+            self.since = Some(answered);
+        }
+        jumped
+    }
+
+    /// The store did not answer: nothing is known of the time since.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether they have gone alike for so long, or the store has never told its time.
+    pub(super) fn is_trusted(&self, long: Duration) -> bool {
+        self.last.is_none() || self.steady() >= long
+    }
+
+    /// How long the two clocks are known to have gone alike.
+    pub(super) fn steady(&self) -> Duration {
+        match (self.since, self.last) {
+            (Some(since), Some(last)) => last.asked.saturating_duration_since(since),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn jump(before: Look, look: Look) -> Option<f64> {
+    let theirs = (look.told.as_micros() - before.told.as_micros()) as f64 / 1e6;
+    let least = look.asked.saturating_duration_since(before.answered).as_secs_f64();
+    let most = look.answered.saturating_duration_since(before.asked).as_secs_f64();
+    let tolerance = TOLERANCE.as_secs_f64();
+    if theirs > most + tolerance {
+        Some(theirs - most)
+    } else if theirs < least - tolerance {
+        Some(theirs - least)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at (second of this process, how long the answer took, the store's second);
+    /// for how many seconds the clock was steady after each.
+    fn steady(looks: &[(u64, u64, i64)]) -> Vec<u64> {
+        let (begin, mut watch) = (Instant::now(), ClockWatch::default());
+        let at = |secs| begin + Duration::from_secs(secs);
+        let note = |(asked, took, told): &(u64, u64, i64)| {
+            watch.note(at(*asked), at(asked + took), Timestamp::from_secs(*told));
+            watch.steady().as_secs()
+        };
+        looks.iter().map(note).collect()
+    }
+
+    #[test]
+    fn a_clock_is_steady_from_the_first_look_or_the_last_jump() {
+        let quiet = [(0, 0, 1000), (5, 0, 1005), (10, 0, 1011), (40, 0, 1041)];
+        assert_eq!(steady(&quiet), [0, 5, 10, 40]);
+        let forward = [(0, 0, 1000), (5, 0, 1065), (10, 0, 1070), (12, 0, 1072)];
+        assert_eq!(steady(&forward), [0, 0, 5, 7]);
+        let back = [(0, 0, 1000), (5, 0, 945), (12, 0, 952), (17, 0, 1017)];
+        assert_eq!(steady(&back), [0, 0, 7, 0]);
+    }
+
+    #[test]
+    fn an_answer_that_took_long_is_no_jump() {
+        // Told at once, or at the last; counted from the answer.
+        assert_eq!(steady(&[(0, 3, 1000), (5, 3, 1008), (10, 3, 1010)]), [0, 2, 7]);
+        assert_eq!(steady(&[(0, 3, 1000), (5, 3, 1010)]), [0, 0]);
+    }
+
+    #[test]
+    fn a_store_that_was_away_is_watched_from_the_beginning() {
+        let (begin, mut watch) = (Instant::now(), ClockWatch::default());
+        watch.note(begin, begin, Timestamp::from_secs(1000));
+        watch.forget();
+        assert_eq!(watch.steady(), Duration::ZERO);
+        let later = begin + Duration::from_secs(60);
+        assert_eq!(watch.note(later, later, Timestamp::from_secs(1)), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! The clock of Redis is set while jobs run: no living worker loses one.
+
+mod support;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rocket::local::asynchronous::Client;
+use rocket_jobqueue::{Job, JobQueue};
+use serde::{Deserialize, Serialize};
+use support::{RedisServer, eventually};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const JOBS: usize = 120;
+
+#[derive(Serialize, Deserialize)]
+struct Long {
+    nth: usize,
+}
+
+impl Job for Long {
+    const TYPE: &'static str = "clocks:long";
+}
+
+/// A Redis whose wall clock a test sets. Needs a C compiler, which Rust needs to link.
+struct Clocked {
+    redis: RedisServer,
+    offset: PathBuf,
+    _dir: TempDir,
+}
+
+impl Clocked {
+    fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let (library, offset) = (dir.path().join("clock.so"), dir.path().join("offset"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clock.c");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
+        assert!(cc.status().expect("a C compiler").success());
+        std::fs::write(&offset, "0").unwrap();
+        let redis = RedisServer::prepare::<&str>(&[])
+            .with_variables(&[
+                ("LD_PRELOAD".to_owned(), library.display().to_string()),
+                ("CLOCK_OFFSET_FILE".to_owned(), offset.display().to_string()),
+            ])
+            .started();
+        Self { redis, offset, _dir: dir }
+    }
+
+    /// Its clock shows so many seconds more than this host's.
+    fn set(&self, ahead: i64) {
+        // As one step: it may be read at any moment.
+        let new = self.offset.with_extension("new");
+        std::fs::write(&new, ahead.to_string()).unwrap();
+        std::fs::rename(new, &self.offset).unwrap();
+        let told: i64 = self.redis.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
+        let here = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+        assert!((told - here - ahead).abs() < 30, "{told}, {here}, {ahead}");
+    }
+}
+
+type Runs = Arc<Mutex<HashMap<usize, usize>>>;
+
+async fn application(redis: &RedisServer, runs: Runs, takes: Duration) -> Client {
+    let long = move |long: Long| {
+        *runs.lock().unwrap().entry(long.nth).or_default() += 1;
+        async move {
+            tokio::time::sleep(takes).await;
+            Ok::<_, std::io::Error>(())
+        }
+    };
+    let queue = JobQueue::fairing()
+        .set("databases.jobqueue.url", format!("redis://{}", redis.addr()))
+        .set("jobqueue.log_to_stderr", false)
+        .set("jobqueue.concurrency", JOBS / 3)
+        .handle(long);
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    Client::untracked(rocket::custom(figment).attach(queue)).await.expect("it launches")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_job_is_taken_from_a_living_worker_when_redis_clock_is_set() {
+    let clocked = Clocked::start();
+    let (redis, runs, takes) = (&clocked.redis, Runs::default(), Duration::from_secs(34));
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(application(redis, Arc::clone(&runs), takes).await);
+    }
+    let queue = clients[0].rocket().state::<JobQueue>().unwrap();
+    for nth in 0..JOBS {
+        queue.enqueue(Long { nth }).await.unwrap();
+    }
+    let all_run = || async { runs.lock().unwrap().len() == JOBS };
+    assert!(eventually(PATIENCE, all_run).await);
+    let began = Instant::now();
+
+    // Three times, each after the clock was steady for longer than a second look takes.
+    for ahead in [60, 7_260, -60] {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        clocked.set(ahead);
+    }
+
+    let processed = || async {
+        let number = redis.cli(&["GET", "asynq:{default}:processed"]);
+        number.parse::<usize>().is_ok_and(|number| number >= JOBS)
+    };
+    assert!(eventually(PATIENCE, processed).await);
+    assert!(began.elapsed() > takes, "{:?}", began.elapsed());
+    let twice = runs.lock().unwrap().values().filter(|times| **times > 1).count();
+    assert_eq!(twice, 0, "of {JOBS} jobs of living workers");
+    assert_eq!(redis.cli(&["GET", "asynq:{default}:processed"]), JOBS.to_string());
+    assert_eq!(redis.cli(&["EXISTS", "asynq:{default}:active", "asynq:{default}:lease"]), "0");
+    for client in clients {
+        client.terminate().await;
+    }
+}
