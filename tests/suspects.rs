@@ -104,8 +104,8 @@ fn end_leases(redis: &RedisServer) {
 }
 
 fn sum(redis: &RedisServer, command: &str, key: &str) -> u64 {
-    let of = |queue: &&str| redis.cli(&[command, &format!("asynq:{{{queue}}}:{key}")]);
-    QUEUES.iter().map(|queue| of(&queue).parse::<u64>().unwrap_or(0)).sum()
+    let of = |queue: &str| redis.cli(&[command, &format!("asynq:{{{queue}}}:{key}")]);
+    QUEUES.iter().map(|queue| of(queue).parse::<u64>().unwrap_or(0)).sum()
 }
 
 /// Runs the jobs in one process after another; how many died.
