@@ -3,14 +3,13 @@
 mod support;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{Job, JobQueue};
 use serde::{Deserialize, Serialize};
+use support::wall_clock::WallClock;
 use support::{RedisServer, eventually};
 use tempfile::TempDir;
 
@@ -26,37 +25,24 @@ impl Job for Long {
     const TYPE: &'static str = "clocks:long";
 }
 
-/// A Redis whose wall clock a test sets. Needs a C compiler, which Rust needs to link.
+/// A Redis whose wall clock a test sets.
 struct Clocked {
     redis: RedisServer,
-    offset: PathBuf,
+    clock: WallClock,
     _dir: TempDir,
 }
 
 impl Clocked {
     fn start() -> Self {
         let dir = TempDir::new().unwrap();
-        let (library, offset) = (dir.path().join("clock.so"), dir.path().join("offset"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/clock.c");
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
-        assert!(cc.status().expect("a C compiler").success());
-        std::fs::write(&offset, "0").unwrap();
-        let redis = RedisServer::prepare::<&str>(&[])
-            .with_variables(&[
-                ("LD_PRELOAD".to_owned(), library.display().to_string()),
-                ("CLOCK_OFFSET_FILE".to_owned(), offset.display().to_string()),
-            ])
-            .started();
-        Self { redis, offset, _dir: dir }
+        let clock = WallClock::new(dir.path());
+        let redis = RedisServer::prepare::<&str>(&[]).with_variables(&clock.variables()).started();
+        Self { redis, clock, _dir: dir }
     }
 
-    /// Its clock shows so many seconds more than this host's.
+    /// Its clock shows this many seconds more than this host's.
     fn set(&self, ahead: i64) {
-        // As one step: it may be read at any moment.
-        let new = self.offset.with_extension("new");
-        std::fs::write(&new, ahead.to_string()).unwrap();
-        std::fs::rename(new, &self.offset).unwrap();
+        self.clock.set(ahead);
         let told: i64 = self.redis.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
         let here = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
         assert!((told - here - ahead).abs() < 30, "{told}, {here}, {ahead}");

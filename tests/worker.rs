@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use rstest::rstest;
 use support::eventually;
-use workers::{Bench, PATIENCE, WallClock, far_away, twice, worker_process};
+use support::wall_clock::WallClock;
+use workers::{Bench, PATIENCE, far_away, twice, worker_process};
 
 #[test]
 fn a_worker_process() {
@@ -137,7 +138,8 @@ async fn a_wall_clock_that_is_set_ends_no_attempt() {
     let mut bench = Bench::start().await;
     bench.recover();
     bench.front = Some(far_away(bench.redis.addr(), Duration::from_millis(32)).await);
-    let clock = WallClock::of(&mut bench);
+    let clock = WallClock::new(bench.folder.path());
+    bench.variables.extend(clock.variables());
     for _ in 0..40 {
         bench.put(16_000, 0).await;
     }

@@ -5,6 +5,7 @@
 
 pub mod border;
 pub mod fleet;
+pub mod wall_clock;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -289,62 +289,6 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, late: Duration) 
     }
 }
 
-/// A library that moves the wall clock of a process that loads it by as many seconds as
-/// stand in a file, and leaves the monotonic clock as it is.
-const WALL_CLOCK: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t clock, struct timespec *time) {
-  static int (*real)(clockid_t, struct timespec *);
-  if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-  int answer = real(clock, time);
-  if (clock != CLOCK_REALTIME) return answer;
-  char text[32] = {0};
-  int file = open(getenv("TEST_WALL_CLOCK"), O_RDONLY);
-  if (file >= 0) {
-    if (read(file, text, sizeof text - 1) > 0) time->tv_sec += atol(text);
-    close(file);
-  }
-  return answer;
-}
-"#;
-
-/// The wall clock of worker processes, which the test moves.
-pub struct WallClock(PathBuf);
-
-impl WallClock {
-    /// Of all workers that are added from now on.
-    pub fn of(bench: &mut Bench) -> Self {
-        let folder = bench.folder.path();
-        let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
-        std::fs::write(&source, WALL_CLOCK).unwrap();
-        // What links Rust's programs compiles this too.
-        let mut compile = Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl");
-        assert!(compile.status().expect("a C compiler is installed").success());
-        let clock = Self(folder.join("clock"));
-        let text = |path: &Path| path.display().to_string();
-        bench.variables.extend([
-            ("LD_PRELOAD".to_owned(), text(&library)),
-            ("TEST_WALL_CLOCK".to_owned(), text(&clock.0)),
-        ]);
-        clock.set(0);
-        clock
-    }
-
-    /// So many seconds ahead of the right time.
-    pub fn set(&self, ahead: i64) {
-        // Replaced as a whole, for it is read all the time.
-        let next = self.0.with_extension("next");
-        std::fs::write(&next, ahead.to_string()).unwrap();
-        std::fs::rename(&next, &self.0).unwrap();
-    }
-}
-
 /// How many jobs ran more than once, and how many beside themselves.
 pub fn twice(runs: &BTreeMap<String, Vec<Run>>) -> (usize, usize) {
     let beside = |runs: &&Vec<Run>| {

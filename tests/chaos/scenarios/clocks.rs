@@ -1,10 +1,6 @@
 //! Wall clocks that jump, of a worker's host and of Redis. Monotonic clocks go
 //! on.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use super::{LONG, Scenario, durable, pause, scenario};
@@ -15,6 +11,7 @@ use crate::proxy::{Mode, Proxy};
 use crate::report::Report;
 use crate::stage::Stage;
 use crate::support::RedisServer;
+use crate::support::wall_clock::WallClock;
 
 pub fn all() -> Vec<Scenario> {
     vec![
@@ -23,50 +20,13 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
-/// A wall clock that the harness moves: a library to preload, and the file with the
-/// seconds that it adds.
-struct Clock {
-    library: PathBuf,
-    offset: PathBuf,
-}
-
-impl Clock {
-    fn new(dir: &Path) -> Self {
-        let clock = Self { library: dir.join("clock.so"), offset: dir.join("clock") };
-        let source = dir.join("clock.c");
-        std::fs::write(&source, include_str!("../clock.c")).expect("the folder is writable");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&clock.library)
-            .arg(source)
-            .status();
-        assert!(compiled.expect("cc is installed").success(), "the clock does not compile");
-        clock.set(0);
-        clock
-    }
-
-    /// By how many seconds it is off. Processes map the file: it is never truncated.
-    fn set(&self, seconds: i64) {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.offset);
-        let written = file.and_then(|mut file| file.write_all(&seconds.to_ne_bytes()));
-        written.expect("the folder is writable");
-    }
-
-    /// What a process needs to live by it.
-    fn variables(&self) -> Vec<(String, String)> {
-        [("LD_PRELOAD", &self.library), ("CHAOS_CLOCK", &self.offset)]
-            .map(|(name, path)| (name.to_owned(), path.display().to_string()))
-            .to_vec()
-    }
-}
-
 async fn host(stage: &mut Stage) -> Report {
     let mut report = Report::default();
     let redis = durable();
     let far = Proxy::to(redis.port()).await;
     far.set(Mode::Delay(Duration::from_millis(64)));
     stage.on_single(&far.addr());
-    let clock = Clock::new(&stage.dir());
+    let clock = WallClock::new(&stage.dir());
     stage.launch = Launch { variables: clock.variables(), ..Launch::this_version() };
     let _workers = stage.workers(2, 20).await;
     stage.launch = Launch::this_version();
@@ -86,7 +46,7 @@ async fn host(stage: &mut Stage) -> Report {
 
 async fn redis(stage: &mut Stage) -> Report {
     let mut report = Report::default();
-    let clock = Clock::new(&stage.dir());
+    let clock = WallClock::new(&stage.dir());
     let redis =
         RedisServer::prepare(&["--appendonly", "yes"]).with_variables(&clock.variables()).started();
     stage.on_single(&redis.addr());

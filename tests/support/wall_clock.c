@@ -1,6 +1,6 @@
 /*
- * A wall clock that the harness moves while a process lives: preloaded, it adds the
- * seconds found in the file $CHAOS_CLOCK (a 64-bit number) to the real time. The
+ * A wall clock that a test moves while a process lives: preloaded, it adds the
+ * seconds found in the file $TEST_WALL_CLOCK (a 64-bit number) to the real time. The
  * monotonic clocks are left alone. It allocates nothing, so that it also serves a
  * redis-server with jemalloc, which libfaketime does not.
  */
@@ -18,7 +18,7 @@ static const volatile int64_t zero;
 static const volatile int64_t *offset = &zero;
 
 __attribute__((constructor)) static void open_clock(void) {
-    const char *path = getenv("CHAOS_CLOCK");
+    const char *path = getenv("TEST_WALL_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0) return;
     void *map = mmap(NULL, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
