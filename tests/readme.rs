@@ -77,9 +77,15 @@ fn what_documents_link_to_is_there() {
     for document in [
         "README.md",
         "CHANGELOG.md",
-        "docs/interop.md",
+        "CONTRIBUTING.md",
+        "docs/chaos.md",
+        "docs/cluster.md",
         "docs/defects.md",
+        "docs/interop.md",
         "docs/performance.md",
+        "docs/reliability.md",
+        "docs/roles.md",
+        "docs/servers.md",
         "benches/peers/README.md",
     ] {
         let text = read(document);
@@ -116,6 +122,58 @@ fn the_files_that_the_readme_names_are_there() {
         let file = folder.join(format!("{name}.rs"));
         assert!(file.exists() || folder.join(name).join("main.rs").exists(), "{name}");
     }
+}
+
+/// The words after each place where a document tells to run this command, up to the end
+/// of the line or the backquote, without comments.
+fn arguments<'d>(text: &'d str, command: &str) -> Vec<Vec<&'d str>> {
+    let ends = |c: char| "`\n#|".contains(c);
+    let rests = text.split(command).skip(1).filter_map(|rest| rest.split(ends).next());
+    rests.map(|rest| rest.split_whitespace().collect()).collect()
+}
+
+/// Commands of documents are those of the scripts, the test programs and the scenarios.
+#[test]
+fn what_documents_tell_to_run_is_there() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let servers = read("scripts/servers.sh");
+    let chaos = read("docs/chaos.md");
+    let mut seen = 0;
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/chaos.md",
+        "docs/cluster.md",
+        "docs/defects.md",
+        "docs/reliability.md",
+        "docs/servers.md",
+    ] {
+        let text = read(document);
+        for words in arguments(&text, "--test ") {
+            let name = words[0];
+            let file = manifest.join(format!("tests/{name}.rs"));
+            let folder = manifest.join(format!("tests/{name}/main.rs"));
+            assert!(file.exists() || folder.exists(), "{document}: no test program {name}");
+            seen += 1;
+        }
+        for words in arguments(&text, "scripts/chaos.sh") {
+            for word in words.iter().filter(|word| **word != "…") {
+                let is_option = word.starts_with("--") && read("scripts/chaos.sh").contains(word);
+                let begins = chaos.contains(&format!("`{word}"));
+                assert!(is_option || begins, "{document}: no scenario {word}");
+                seen += 1;
+            }
+        }
+        for words in arguments(&text, "scripts/servers.sh") {
+            let Some(action) = words.first() else { continue };
+            assert!(servers.contains(&format!("servers.sh {action}")), "{document}: {action}");
+            let mut names = servers.split(|c: char| c.is_whitespace() || "()".contains(c));
+            let server = words.get(1).is_none_or(|name| names.any(|word| word == *name));
+            assert!(server, "{document}: {words:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "{seen}");
 }
 
 #[test]
