@@ -77,12 +77,12 @@ async fn no_job_is_taken_from_a_living_worker_when_redis_clock_is_set() {
         clients.push(application(redis, Arc::clone(&runs), takes).await);
     }
     let queue = clients[0].rocket().state::<JobQueue>().unwrap();
+    let began = Instant::now();
     for nth in 0..JOBS {
         queue.enqueue(Long { nth }).await.unwrap();
     }
     let all_run = || async { runs.lock().unwrap().len() == JOBS };
     assert!(eventually(PATIENCE, all_run).await);
-    let began = Instant::now();
 
     // Three times, each after the clock was steady for longer than a second look takes.
     for ahead in [60, 7_260, -60] {

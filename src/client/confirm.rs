@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 /// The first and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// A longer time counts as this one, which any instant can be added to.
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// One job on its way, and what is known of it.
 struct Try<'a> {
     job: &'a NewJob,
@@ -87,7 +90,7 @@ impl Client {
         }
         let mut tries = Vec::with_capacity(jobs.len());
         for ((job, within), outcome) in jobs.iter().zip(within).zip(outcomes) {
-            let until = within.and_then(|within| start.checked_add(within));
+            let until = within.map(|within| start + within.min(LONGEST));
             let mut one = Try { job, until, unknown: false, outcome: Ok(Enqueued::IdConflict) };
             one.note(outcome, began);
             tries.push(one);
@@ -99,7 +102,10 @@ impl Client {
                 break;
             }
             tracing::debug!(jobs = open.len(), "not confirmed, asking the store again");
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            // The last try begins when the time is over, and not later.
+            let last = open.iter().filter_map(|&at| tries[at].until).max();
+            let left = last.map_or(longest, |last| last.saturating_duration_since(Instant::now()));
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left)).await;
             pause = (pause * 2).min(longest);
             let again: Vec<NewJob> = open.iter().map(|&at| tries[at].job.clone()).collect();
             let outcomes = self.broker.enqueue_each(&again).await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use super::confirm::LONGEST;
 use super::{Client, Receipt};
 use crate::error::Error;
 use crate::job::{
@@ -160,12 +161,16 @@ impl Draft {
         };
         record.retention = whole_seconds(options.retention);
         record.headers = self.headers.into_iter().collect();
-        let own_key = || self.confirm.map(Idempotency::of_one_call);
+        let idempotency = match (self.idempotency, self.confirm) {
+            (Some(key), Some(within)) => Some(key.kept_for(within)),
+            (None, Some(within)) => Some(Idempotency::of_one_call(within)),
+            (key, None) => key,
+        };
         Ok(NewJob {
             record,
             placement: options.placement,
             unique_for: options.unique_for,
-            idempotency: self.idempotency.or_else(own_key),
+            idempotency,
         })
     }
 }
@@ -289,7 +294,8 @@ impl<Q> Enqueue<Q> {
     /// * [`Error::is_outcome_unknown`]: the time is over, and it may be stored;
     /// * any other error: it is not stored.
     ///
-    /// The last try begins within that time and takes at most 3 s more. The key is one more
+    /// The last try begins when that time is over, and takes at most 3.5 s more, or 6 s while
+    /// a Redis Cluster moves the queue. More than a year counts as a year. The key is one more
     /// key in the store, kept for an hour longer than `within`; nothing else costs anything
     /// while answers come.
     ///
@@ -310,7 +316,7 @@ impl<Q> Enqueue<Q> {
     /// # }
     /// ```
     pub fn confirm_within(mut self, within: Duration) -> Self {
-        self.confirm = Some(within);
+        self.confirm = Some(within.min(LONGEST));
         self
     }
 

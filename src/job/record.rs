@@ -184,6 +184,11 @@ impl Idempotency {
             kept: within.saturating_add(LATE),
         }
     }
+
+    /// The same key, kept long enough for a call that asks again for at most this long.
+    pub(crate) fn kept_for(self, within: Duration) -> Self {
+        Self { kept: self.kept.max(within.saturating_add(LATE)), ..self }
+    }
 }
 
 /// A job on its way into a store.
