@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocket::local::asynchronous::Client;
-use rocket_jobqueue::{Job, JobQueue, Receipt};
+use rocket_jobqueue::{Draft, Job, JobQueue, Receipt};
 use serde::{Deserialize, Serialize};
 
 use super::support::fleet::Cluster;
@@ -92,6 +92,14 @@ pub async fn enqueue(
     millis: u64,
 ) -> Result<Receipt, rocket_jobqueue::Error> {
     on.enqueue(Chore { name, millis }).queue(queue.to_owned()).max_retry(0).await
+}
+
+/// Schedules short jobs named `<queue>-<name>-<number>`.
+pub async fn schedule(on: &JobQueue, queue: &str, name: &str, count: usize, delay: Duration) {
+    let chore = |n| Chore { name: format!("{queue}-{name}-{n}"), millis: 1 };
+    let later = |chore| Draft::new(chore).delay(delay).queue(queue.to_owned());
+    let answers = on.enqueue_all((0..count).map(chore).map(later)).await;
+    assert!(answers.iter().all(Result::is_ok), "{queue}");
 }
 
 /// What became of the enqueues of one queue.

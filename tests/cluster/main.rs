@@ -4,6 +4,7 @@
 //! `JOBQUEUE_CLUSTER_LONG=1` runs the same at full length: slots held open for 90 s, a
 //! server that hangs for 40 s, a whole master's slots.
 
+mod atomic;
 mod hang;
 mod load;
 mod moving;

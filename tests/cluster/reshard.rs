@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rocket_jobqueue::{Draft, Finding, JobQueue, QueueName};
+use rocket_jobqueue::{Finding, JobQueue, QueueName};
 
-use super::load::{Chore, Ledger, Load, addrs, application};
+use super::load::{Ledger, Load, addrs, application, schedule};
 use super::support::fleet::Cluster;
 use super::support::{RedisServer, eventually};
 use super::{PATIENCE, length};
@@ -40,10 +40,7 @@ async fn a_reshard_under_load_loses_and_doubles_no_job() {
     let client = application(addrs(&cluster), &queues, Arc::clone(&ledger)).await;
     let on = client.rocket().state::<JobQueue>().unwrap();
     for queue in &queues {
-        let chore = |n| Chore { name: format!("{queue}-later-{n}"), millis: 1 };
-        let later = |chore| Draft::new(chore).delay(Duration::from_secs(3600));
-        let jobs = (0..2000).map(chore).map(|chore| later(chore).queue(queue.clone()));
-        assert!(on.enqueue_all(jobs).await.iter().all(Result::is_ok));
+        schedule(on, queue, "later", 2000, Duration::from_secs(3600)).await;
     }
     let load = Load::start(on, &queues, Duration::from_millis(66));
     tokio::time::sleep(Duration::from_secs(1)).await;
