@@ -6,6 +6,7 @@
 
 mod atomic;
 mod hang;
+mod keys;
 mod load;
 mod moving;
 mod reshard;
