@@ -105,6 +105,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "keys|0|1000|2|9999",
         ],
         "cancel" => &["a|retry", "p|delete", "gone|archive"],
+        "suspect" => &["a|7|0", "a|8|0"],
         "note" => &["a|7|0|result|42", "a|8|0|x_progress|1"],
         "act" => &[
             "run|9999|7776000|0|now|0|,scheduled,retry,archived,completed,aggregating,|s|0|||",

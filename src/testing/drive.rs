@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::{Ended, Ran, Report};
 use super::{TestQueue, at_once, locked};
 use crate::broker::{Broker, Inspect};
-use crate::job::{JobState, Outcome, QueueName};
+use crate::job::{JobState, Outcome, QueueName, is_suspect};
 use crate::runtime::Driven;
 use crate::scheduler::{Recoverer, Service, aggregate_now};
 use crate::time::Timestamp;
@@ -54,6 +54,11 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
         );
         let fault = tests.take_fault(&job.job_type);
         let ended = if let Some(Outcome::LeaseLost { .. }) = fault {
+            if is_suspect(delivery.losses) {
+                // As a worker would have started it: its loss is proven.
+                at_once(tests.0.broker.begin_suspect(&delivery.lease, 1));
+                at_once(tests.0.broker.end_suspect(0));
+            }
             locked(&tests.0.vanished).push(Timestamp::from_micros(delivery.lease.ends));
             Ended::WorkerLost
         } else {
