@@ -21,8 +21,8 @@ pub(super) struct State {
     pub current: Option<Claim>,
     /// Since when a majority contradicts the current claim.
     pub contradicted: Option<Instant>,
-    /// A claim whose server turned out to be no master.
-    pub disproved: Option<Claim>,
+    /// A claim whose server does not serve as master.
+    pub doubt: Option<Doubt>,
     pub began: Option<Instant>,
     pub held: Option<Instant>,
 }
@@ -40,37 +40,71 @@ pub(super) enum Heard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub master: HostPort,
-    pub epoch: u64,
+    /// `None` where this process may not ask for it.
+    pub epoch: Option<u64>,
+}
+
+/// A claim whose server was dialled in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    pub claim: Claim,
+    /// It said that it is no master. One that is merely out of reach may be one.
+    pub is_disproved: bool,
+    /// How many Sentinels made the claim then.
+    pub votes: usize,
+}
+
+impl Doubt {
+    pub fn new(claim: Claim, is_disproved: bool, reports: &[Heard], now: Instant) -> Self {
+        let votes = votes(&fresh(reports, now), &claim.master);
+        Self { claim, is_disproved, votes }
+    }
+}
+
+/// What Sentinels said lately.
+fn fresh(reports: &[Heard], now: Instant) -> Vec<&Claim> {
+    let lately = |heard| match heard {
+        &Heard::Claim(ref claim, at) if at + FRESH > now => Some(claim),
+        _ => None,
+    };
+    reports.iter().filter_map(lately).collect()
+}
+
+/// How many of these name this master.
+fn votes(claims: &[&Claim], master: &HostPort) -> usize {
+    claims.iter().filter(|claim| claim.master == *master).count()
 }
 
 /// Which claim to believe now; `None` leaves the decision open.
 ///
 /// The highest epoch wins, at once. A majority that contradicts it wins only when it does
-/// so for [`CONTRADICTED`], or when the newer claim's server proved to be no master.
+/// so for [`CONTRADICTED`] and nobody repeats the newer claim, or its server cannot be
+/// reached; or at once when that server says that it is no master. Such a claim counts again
+/// when more Sentinels make it, or its server has been found to be master.
+///
+/// Where no epoch is known, the majority wins at once.
 pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
-    let fresh: Vec<&Claim> = state
-        .reports
-        .iter()
-        .filter_map(|heard| match heard {
-            Heard::Claim(claim, at) if *at + FRESH > now => Some(claim),
-            _ => None,
-        })
-        .collect();
+    let fresh = fresh(&state.reports, now);
     let majority = state.reports.len() / 2 + 1;
-    let votes = |claim: &Claim| fresh.iter().filter(|other| other.master == claim.master).count();
+    let votes = |claim: &Claim| votes(&fresh, &claim.master);
     let best = |claims: &mut dyn Iterator<Item = &Claim>| {
         claims.max_by_key(|claim| (claim.epoch, votes(claim))).cloned()
     };
     let newest = best(&mut fresh.iter().copied())?;
-    // Nothing but a majority stands against a server that was named and is no master.
-    if let Some(disproved) = state.disproved.clone() {
-        let mut others = fresh.iter().copied().filter(|claim| claim.master != disproved.master);
-        if newest.master == disproved.master
-            && newest.epoch <= disproved.epoch
-            && let Some(other) = best(&mut others).filter(|other| votes(other) >= majority)
-        {
-            state.contradicted = None;
-            return Some(other);
+    if let Some(doubt) = &mut state.doubt {
+        let is_same = newest.master == doubt.claim.master;
+        let mut others = fresh.iter().copied().filter(|claim| claim.master != newest.master);
+        let other = best(&mut others).filter(|other| votes(other) >= majority);
+        if newest.epoch > doubt.claim.epoch || is_same && votes(&newest) > doubt.votes {
+            state.doubt = None;
+        } else if let Some(other) = other.filter(|_| is_same) {
+            let since = *state.contradicted.get_or_insert(now);
+            if doubt.is_disproved || since + CONTRADICTED <= now {
+                doubt.is_disproved = true;
+                state.contradicted = None;
+                return Some(other);
+            }
+            return Some(newest);
         }
     }
     let Some(current) = state.current.clone() else {
@@ -79,8 +113,11 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
         let is_enough = heard == state.reports.len() || fresh.len() >= majority && waited;
         return is_enough.then_some(newest);
     };
+    let is_same = newest.master == current.master;
+    let is_known = newest.epoch.is_some() || current.epoch.is_some();
     if newest.epoch > current.epoch
-        || newest.master == current.master && newest.epoch == current.epoch
+        || is_same && (newest.epoch == current.epoch || newest.epoch.is_none())
+        || !is_known && votes(&newest) >= majority
     {
         state.contradicted = None;
         return Some(newest);
@@ -115,7 +152,7 @@ mod tests {
     use super::*;
 
     fn claim(master: u16, epoch: u64) -> Claim {
-        Claim { master: ("redis".to_owned(), master), epoch }
+        Claim { master: ("redis".to_owned(), master), epoch: Some(epoch) }
     }
 
     /// Each Sentinel's word by the master's port and epoch; `None` does not answer.
@@ -141,8 +178,9 @@ mod tests {
             // One that has an old view, alone or with the others silent.
             (Some(claim(2, 4)), vec![Some((1, 3)), Some((2, 4)), None], Some(claim(2, 4))),
             (Some(claim(2, 4)), vec![Some((1, 3)), None, None], Some(claim(2, 4))),
-            // Without epochs.
+            // Before the first failover.
             (Some(claim(1, 0)), vec![Some((2, 0)), Some((1, 0)), None], Some(claim(1, 0))),
+            (Some(claim(1, 0)), vec![Some((2, 0)), Some((2, 0)), None], Some(claim(1, 0))),
         ] {
             assert_eq!(choose(&mut state(current, &words, now), now), expected, "{words:?}");
         }
@@ -165,16 +203,62 @@ mod tests {
     }
 
     #[test]
-    fn what_proved_to_be_no_master_is_believed_only_against_a_minority() {
+    fn where_no_epoch_is_known_the_majority_wins_at_once() {
+        let now = Instant::now();
+        let unknown = |master| Claim { epoch: None, ..claim(master, 0) };
+        let promoted = claim(2, 1);
+        for (current, masters, expected) in [
+            (Some(unknown(1)), [2, 1, 1], unknown(1)),
+            (Some(unknown(1)), [2, 2, 1], unknown(2)),
+            (None, [1, 1, 2], unknown(1)),
+            // It was seen to be promoted, which Sentinels have not said yet.
+            (Some(promoted.clone()), [1, 1, 1], promoted.clone()),
+            (Some(promoted), [2, 2, 1], unknown(2)),
+        ] {
+            let reports = masters.map(|master| Heard::Claim(unknown(master), now)).to_vec();
+            let mut state = State { reports, current, ..State::default() };
+            assert_eq!(choose(&mut state, now), Some(expected), "{masters:?}");
+        }
+    }
+
+    fn doubt(state: &mut State, claim: Claim, is_disproved: bool, now: Instant) {
+        state.doubt = Some(Doubt::new(claim, is_disproved, &state.reports, now));
+    }
+
+    #[test]
+    fn what_says_that_it_is_no_master_is_believed_only_against_a_minority() {
         let now = Instant::now();
         let mut liar = state(Some(claim(9, 99)), &[Some((9, 99)), Some((1, 3)), Some((1, 3))], now);
-        liar.disproved = Some(claim(9, 99));
+        doubt(&mut liar, claim(9, 99), true, now);
         assert_eq!(choose(&mut liar, now), Some(claim(1, 3)));
         liar.current = Some(claim(1, 3));
         assert_eq!(choose(&mut liar, now), Some(claim(1, 3)), "it stays so");
+        liar.reports[1] = Heard::Claim(claim(9, 99), now);
+        assert_eq!(choose(&mut liar, now), Some(claim(9, 99)), "more say so");
         let mut leader = state(Some(claim(2, 4)), &[Some((2, 4)), Some((1, 3)), None], now);
-        leader.disproved = Some(claim(2, 4));
+        doubt(&mut leader, claim(2, 4), true, now);
         assert_eq!(choose(&mut leader, now), Some(claim(2, 4)));
+    }
+
+    #[test]
+    fn a_new_master_out_of_reach_is_given_the_time_of_a_contradiction() {
+        let began = Instant::now();
+        let words = [Some((2, 4)), Some((1, 3)), Some((1, 3))];
+        let mut state = state(Some(claim(2, 4)), &words, began);
+        doubt(&mut state, claim(2, 4), false, began);
+        assert_eq!(choose(&mut state, began), Some(claim(2, 4)), "gossip takes its time");
+        let now = began + CONTRADICTED;
+        for heard in &mut state.reports {
+            if let Heard::Claim(_, at) = heard {
+                *at = now;
+            }
+        }
+        assert_eq!(choose(&mut state, now), Some(claim(1, 3)));
+        state.current = Some(claim(1, 3));
+        assert_eq!(choose(&mut state, now), Some(claim(1, 3)), "it stays so");
+        // Found to be master.
+        state.doubt = None;
+        assert_eq!(choose(&mut state, now), Some(claim(2, 4)));
     }
 
     #[test]

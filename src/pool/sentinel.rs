@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{Claim, FRESH, Heard, State, all_failed, choose};
+use super::claim::{Claim, Doubt, FRESH, Heard, State, all_failed, choose};
 use super::dial::{Dialer, HostPort, check_master, role, unavailable_master};
 use super::failure::timed_out;
 use super::settings::PoolSettings;
@@ -51,6 +51,8 @@ const RECONNECT: Duration = Duration::from_millis(250);
 const HOLD: Duration = Duration::from_millis(1500);
 /// Requests are held back at most once in this time.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a server that is doubted is asked whether it is master by now.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the selected replica is asked whether it is master.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -142,7 +144,7 @@ impl Sentinels {
         self.start()?;
         let mut view = self.watch.view.subscribe();
         loop {
-            let is_fresh = self.watch.is_fresh();
+            let (is_fresh, mut is_open) = (self.watch.is_fresh(), false);
             {
                 let view = view.borrow_and_update();
                 match (&view.error, &view.master) {
@@ -150,25 +152,37 @@ impl Sentinels {
                     (None, Some(master)) if is_fresh => {
                         return Ok((view.term, master.clone()));
                     }
+                    (None, None) => is_open = true,
                     _ => {}
                 }
+            }
+            if is_open {
+                // One that hangs may be the last that is waited for.
+                self.watch.decide();
             }
             // A word that changes nothing is not announced: look again soon.
             let _ = timeout(SPACING, view.changed()).await;
         }
     }
 
-    /// This server, named as master, is none or cannot be reached.
-    pub fn disprove(&self, term: u64, master: &HostPort) {
-        let claim = {
+    /// This server, named as master in this term, says that it is none, or cannot be reached.
+    fn doubt(&self, term: u64, master: &HostPort, is_disproved: bool) {
+        let is_new = {
             let mut state = lock(&self.watch.state);
             let claim = state.current.clone().filter(|claim| claim.master == *master);
-            if term == self.watch.view.borrow().term {
-                state.disproved.clone_from(&claim);
+            let known = |doubt: &Doubt| {
+                Some(&doubt.claim) == claim.as_ref() && doubt.is_disproved >= is_disproved
+            };
+            let is_new = claim.is_some()
+                && term == self.watch.view.borrow().term
+                && !state.doubt.as_ref().is_some_and(known);
+            if is_new && let Some(claim) = claim {
+                let now = Instant::now();
+                state.doubt = Some(Doubt::new(claim, is_disproved, &state.reports, now));
             }
-            claim
+            is_new
         };
-        if claim.is_some() {
+        if is_new {
             self.watch.decide();
         }
         self.suspect();
@@ -238,7 +252,32 @@ impl Watch {
     async fn run(self: Arc<Self>) {
         self.to_servers.provide_tls();
         lock(&self.state).began = Some(Instant::now());
-        join_all((0..self.addrs.len()).map(|nth| self.attend(nth))).await;
+        let attended = join_all((0..self.addrs.len()).map(|nth| self.attend(nth)));
+        tokio::join!(attended, self.recheck());
+    }
+
+    /// Asks a server that is doubted again. Nobody else does once another one is believed.
+    async fn recheck(&self) {
+        loop {
+            sleep(DOUBT_INTERVAL).await;
+            let doubted = lock(&self.state).doubt.as_ref().map(|doubt| doubt.claim.master.clone());
+            let Some(master) = doubted else { continue };
+            let asked = async { role(&mut self.to_servers.server(&master).await?).await };
+            if let Ok(Ok(role)) = timeout(CONNECT_TIMEOUT, asked).await
+                && role == "master"
+            {
+                self.trust(&master);
+                self.decide();
+            }
+        }
+    }
+
+    /// This server has been found to be master.
+    fn trust(&self, master: &HostPort) {
+        let mut state = lock(&self.state);
+        if state.doubt.take_if(|doubt| doubt.claim.master == *master).is_some() {
+            state.contradicted = None;
+        }
     }
 
     /// Keeps connected to one Sentinel.
@@ -317,7 +356,7 @@ impl Watch {
         let field = |name: &str| {
             about.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
         };
-        let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok());
         let flags = field("flags").unwrap_or_default();
         let fails_over = flags.contains("o_down") || flags.contains("failover_in_progress");
         Ok((Claim { master, epoch }, fails_over))
@@ -422,8 +461,8 @@ impl Watch {
             if promoted.is_ok() {
                 let mut state = lock(&watch.state);
                 // Sentinel's own epoch for it is at least this.
-                let epoch = state.current.as_ref().map_or(0, |claim| claim.epoch) + 1;
-                state.current = Some(Claim { master: replica.clone(), epoch });
+                let epoch = state.current.as_ref().and_then(|claim| claim.epoch).unwrap_or(0) + 1;
+                state.current = Some(Claim { master: replica.clone(), epoch: Some(epoch) });
                 state.contradicted = None;
                 watch.publish(replica);
             }
@@ -473,9 +512,13 @@ pub(super) async fn dial(
     };
     let dialled = timeout(CONNECT_TIMEOUT + TIMEOUT, dialled).await;
     match dialled.unwrap_or_else(|_| Err(timed_out())) {
-        Ok(connection) => Ok((term, connection)),
+        Ok(connection) => {
+            sentinels.watch.trust(&addr);
+            Ok((term, connection))
+        }
         Err(error) => {
-            sentinels.disprove(term, &addr);
+            let is_no_master = error.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel;
+            sentinels.doubt(term, &addr, is_no_master);
             Err(error)
         }
     }
