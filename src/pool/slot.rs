@@ -19,7 +19,7 @@ use super::settings::PoolSettings;
 const REMEMBERED: Duration = Duration::from_millis(100);
 /// How often a connection that has said nothing since is asked for a sign of life, or
 /// a lost one dialled anew.
-const WATCH: Duration = Duration::from_secs(1);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A pool beside another one is asked at each n-th of these times: the other one
 /// notices first that Redis has gone.
 const QUIET: u32 = 3;
@@ -61,7 +61,7 @@ pub(super) struct Core {
     health: Health,
     /// Too few replicas confirmed the last time.
     unconfirmed: AtomicBool,
-    watch: Mutex<Option<JoinHandle<()>>>,
+    watch: Mutex<Watch>,
 }
 
 impl Core {
@@ -83,7 +83,7 @@ impl Core {
             turn: AtomicUsize::new(0),
             health: Health::new(quiet),
             unconfirmed: AtomicBool::new(false),
-            watch: Mutex::new(None),
+            watch: Mutex::default(),
             settings,
             dialer,
         }
@@ -263,20 +263,22 @@ impl Core {
     /// Starts the watch, unless it runs: its runtime may have ended since.
     fn keep_watch(self: &Arc<Self>) {
         let mut watch = lock(&self.watch);
-        if watch.as_ref().is_none_or(JoinHandle::is_finished) {
-            *watch = Some(tokio::spawn(self.clone().watch()));
+        if !watch.ended && watch.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            watch.task = Some(tokio::spawn(self.clone().watch()));
         }
     }
 
     /// Ends the watch; called when the last handle of the pool is gone.
     pub fn end_watch(&self) {
-        if let Some(watch) = lock(&self.watch).take() {
-            watch.abort();
+        let mut watch = lock(&self.watch);
+        watch.ended = true;
+        if let Some(task) = watch.task.take() {
+            task.abort();
         }
     }
 
     async fn watch(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(WATCH);
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await;
         let mut term = self.dialer.sentinels().map_or(0, Sentinels::term);
@@ -317,7 +319,8 @@ impl Core {
                 dial::alive(redis::cmd("PING").query_async::<Value>(&mut link).await)
             }
         };
-        let answer = timeout(WATCH, sign_of_life).await.unwrap_or_else(|_| Err(timed_out()));
+        let answer =
+            timeout(WATCH_INTERVAL, sign_of_life).await.unwrap_or_else(|_| Err(timed_out()));
         // A server whose role has changed still answers, but no longer serves.
         let changed = matches!(&answer, Err(error)
             if error.kind() == ErrorKind::MasterNameNotFoundBySentinel);
@@ -329,6 +332,14 @@ impl Core {
         }
         self.note(slot, generation, answer.as_ref().err());
     }
+}
+
+/// The task that watches a pool's connections.
+#[derive(Default)]
+struct Watch {
+    task: Option<JoinHandle<()>>,
+    /// For good: whoever still dials starts no other one, which nobody would end.
+    ended: bool,
 }
 
 /// Room for one connection.
@@ -437,4 +448,22 @@ fn demoted() -> RedisError {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one; a value is whole at all times anyway.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_has_been_ended_does_not_begin_again() {
+        let settings = PoolSettings::default();
+        let dialer = Arc::new(Dialer::new(&settings, settings.read_timeout).unwrap());
+        let core = Arc::new(Core::new(settings, dialer, None, true));
+        core.keep_watch();
+        assert!(lock(&core.watch).task.is_some());
+        core.end_watch();
+        // A probe that waited for its connection.
+        core.keep_watch();
+        assert!(lock(&core.watch).task.is_none());
+    }
 }
