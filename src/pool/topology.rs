@@ -4,17 +4,18 @@
 //! A server that does not answer delays nobody: the newest view among those that
 //! answer within a moment counts. Sending is the business of `cluster`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{Dialer, HostPort, Link};
 use super::failure::{self, Meaning, timed_out};
+use super::slot::lock;
 
 /// Number of slots of every Cluster.
 const SLOTS: u16 = 16_384;
@@ -28,6 +29,9 @@ const SECOND_OPINION_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Minimum interval between two refreshes; who asks sooner gets the last result.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A refresh that runs longer is stuck, with the runtime that runs it: another one begins.
+const STUCK_AFTER: Duration = Duration::from_millis(1500);
 
 /// Maximum servers asked in one refresh.
 const MAX_ASKED: usize = 12;
@@ -140,13 +144,56 @@ impl SlotMap {
 /// What is known of the cluster, shared by all who send to it.
 pub(super) struct ClusterTopology {
     map: watch::Sender<Arc<SlotMap>>,
-    /// When the last refresh ended, and how. One runs at a time.
-    refreshed: Mutex<Option<(Instant, RedisResult<()>)>>,
+    refreshes: Mutex<Refreshes>,
+    /// Tells that a refresh has ended.
+    ended: watch::Sender<()>,
+}
+
+/// One refresh runs at a time, unless it is stuck.
+#[derive(Default)]
+struct Refreshes {
+    count: u64,
+    /// Number and begin of the one that runs.
+    running: Option<(u64, Instant)>,
+    /// When the last one ended, and how.
+    last: Option<(Instant, RedisResult<()>)>,
+}
+
+impl Refreshes {
+    fn fresh(&self) -> Option<&RedisResult<()>> {
+        let (ended, result) = self.last.as_ref()?;
+        (ended.elapsed() < MIN_REFRESH_INTERVAL).then_some(result)
+    }
+
+    /// Until when the one that runs is waited for.
+    fn running_until(&self) -> Option<Instant> {
+        let (_, began) = self.running?;
+        Some(began + STUCK_AFTER).filter(|until| *until > Instant::now())
+    }
+}
+
+/// A refresh that runs. Dropped before its end it makes room for another one.
+struct Running<'a> {
+    topology: &'a ClusterTopology,
+    number: u64,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut refreshes = lock(&self.topology.refreshes);
+        refreshes.running.take_if(|running| running.0 == self.number);
+        drop(refreshes);
+        self.topology.ended.send_replace(());
+    }
 }
 
 impl Default for ClusterTopology {
     fn default() -> Self {
-        Self { map: watch::Sender::new(Arc::default()), refreshed: Mutex::new(None) }
+        Self {
+            map: watch::Sender::new(Arc::default()),
+            refreshes: Mutex::default(),
+            ended: watch::Sender::new(()),
+        }
     }
 }
 
@@ -183,25 +230,59 @@ impl ClusterTopology {
 
     /// Asks all known servers again, unless that was done just now.
     pub async fn refresh(&self, dialer: &Dialer) -> RedisResult<()> {
-        let mut refreshed = self.refreshed.lock().await;
-        if let Some((when, result)) = &*refreshed
-            && when.elapsed() < MIN_REFRESH_INTERVAL
+        let mut ended = self.ended.subscribe();
+        let number = loop {
+            let until = {
+                let mut refreshes = lock(&self.refreshes);
+                if let Some(result) = refreshes.fresh() {
+                    return result.clone();
+                }
+                match refreshes.running_until() {
+                    Some(until) => until,
+                    None => {
+                        refreshes.count += 1;
+                        refreshes.running = Some((refreshes.count, Instant::now()));
+                        break refreshes.count;
+                    }
+                }
+            };
+            // It ended, was given up, or is stuck: all is found out above.
+            let _ = timeout_at(until, ended.changed()).await;
+        };
+        let running = Running { topology: self, number };
+        let found = self.ask(dialer).await;
+        let result = found.as_ref().map(drop).map_err(Clone::clone);
         {
-            return result.clone();
+            let mut refreshes = lock(&self.refreshes);
+            // Another one took the place of one that was stuck, and knows better.
+            if refreshes.count == number {
+                refreshes.last = Some((Instant::now(), result.clone()));
+                if let Ok(map) = found {
+                    self.learned(map);
+                }
+            }
         }
-        let result = self.ask(dialer).await;
-        *refreshed = Some((Instant::now(), result.clone()));
+        drop(running);
         result
     }
 
     /// Whether a refresh runs now or has just ended.
     pub fn is_fresh(&self) -> bool {
-        self.refreshed.try_lock().map_or(true, |refreshed| {
-            refreshed.as_ref().is_some_and(|(when, _)| when.elapsed() < MIN_REFRESH_INTERVAL)
-        })
+        let refreshes = lock(&self.refreshes);
+        refreshes.running_until().is_some() || refreshes.fresh().is_some()
     }
 
-    async fn ask(&self, dialer: &Dialer) -> RedisResult<()> {
+    fn learned(&self, map: SlotMap) {
+        self.map.send_if_modified(|current| {
+            if **current == map {
+                return false;
+            }
+            *current = Arc::new(map);
+            true
+        });
+    }
+
+    async fn ask(&self, dialer: &Dialer) -> RedisResult<SlotMap> {
         let known = self.map();
         let mut asked: Vec<HostPort> = known.nodes().cloned().collect();
         fastrand::shuffle(&mut asked);
@@ -242,15 +323,7 @@ impl ClusterTopology {
                 Err(error) => worst = error,
             }
         }
-        let Some(map) = best else { return Err(worst) };
-        self.map.send_if_modified(|current| {
-            if **current == map {
-                return false;
-            }
-            *current = Arc::new(map);
-            true
-        });
-        Ok(())
+        best.ok_or(worst)
     }
 }
 
@@ -275,6 +348,7 @@ async fn describe(dialer: &Dialer, addr: &HostPort) -> RedisResult<SlotMap> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::{PoolSettings, Topology};
     use super::*;
 
     fn text(text: &str) -> Value {
@@ -327,6 +401,28 @@ mod tests {
         assert_eq!(map.owner(10), Some(&("asked".to_owned(), 3)));
         assert_eq!(map.owner(16_383), None);
         assert_eq!(map.nodes().count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_refresh_that_is_stuck_stops_no_other_one() {
+        let settings = PoolSettings {
+            topology: Topology::Cluster(vec!["127.0.0.1:1".to_owned()]),
+            ..PoolSettings::default()
+        };
+        let dialer = Dialer::new(&settings, settings.read_timeout).unwrap();
+        let topology = ClusterTopology::default();
+        let mut stuck = Box::pin(topology.refresh(&dialer));
+        assert!(futures_util::poll!(&mut stuck).is_pending());
+        assert!(topology.is_fresh());
+        let other = timeout(4 * STUCK_AFTER, topology.refresh(&dialer)).await;
+        assert!(other.is_ok_and(|answer| answer.is_err()), "nobody is there, which is told");
+        tokio::time::sleep(MIN_REFRESH_INTERVAL).await;
+        assert!(!topology.is_fresh());
+        // One that is given up makes room at once.
+        let mut given_up = Box::pin(topology.refresh(&dialer));
+        assert!(futures_util::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        assert!(!topology.is_fresh());
     }
 
     #[test]
