@@ -117,33 +117,56 @@ pub struct Sent {
 /// Enqueues a short job per interval in each queue until told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    tasks: Vec<(String, tokio::task::JoinHandle<Sent>)>,
+    tasks: Vec<(String, Progress, tokio::task::JoinHandle<()>)>,
 }
+
+/// What was sent so far, and when the last acknowledgement came.
+type Progress = Arc<Mutex<(Sent, Instant)>>;
 
 impl Load {
     pub fn start(on: &JobQueue, queues: &[String], interval: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = queues.iter().map(|queue| {
             let (on, own, stop) = (on.clone(), queue.clone(), Arc::clone(&stop));
-            let task = tokio::spawn(async move { produce(on, own, interval, stop).await });
-            (queue.clone(), task)
+            let sent = Progress::new(Mutex::new((Sent::default(), Instant::now())));
+            let task = tokio::spawn(produce(on, own, interval, stop, Arc::clone(&sent)));
+            (queue.clone(), sent, task)
         });
         Self { tasks: tasks.collect(), stop }
+    }
+
+    /// The longest gap of any queue until now; from now on they are measured anew.
+    pub fn longest_gap(&self) -> Duration {
+        let gap = |(_, sent, _): &(_, Progress, _)| {
+            let (sent, last) = &mut *sent.lock().unwrap();
+            std::mem::take(&mut sent.gap).max(last.elapsed())
+        };
+        self.tasks.iter().map(gap).max().unwrap()
     }
 
     pub async fn end(self) -> HashMap<String, Sent> {
         self.stop.store(true, Ordering::SeqCst);
         let mut all = HashMap::new();
-        for (queue, task) in self.tasks {
-            all.insert(queue, task.await.expect("a producer does not panic"));
+        for (queue, sent, task) in self.tasks {
+            task.await.expect("a producer does not panic");
+            let (mut sent, last) = sent.lock().unwrap().clone();
+            sent.gap = sent.gap.max(last.elapsed());
+            sent.errors.sort_unstable();
+            sent.errors.dedup();
+            all.insert(queue, sent);
         }
         all
     }
 }
 
-async fn produce(on: JobQueue, queue: String, interval: Duration, stop: Arc<AtomicBool>) -> Sent {
+async fn produce(
+    on: JobQueue,
+    queue: String,
+    interval: Duration,
+    stop: Arc<AtomicBool>,
+    sent: Progress,
+) {
     // Several at a time, as the requests of a web server are.
-    let sent = Arc::new(Mutex::new((Sent::default(), Instant::now())));
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut tasks = tokio::task::JoinSet::new();
@@ -171,9 +194,4 @@ async fn produce(on: JobQueue, queue: String, interval: Duration, stop: Arc<Atom
         });
     }
     while tasks.join_next().await.is_some() {}
-    let (mut sent, last) = sent.lock().unwrap().clone();
-    sent.gap = sent.gap.max(last.elapsed());
-    sent.errors.sort_unstable();
-    sent.errors.dedup();
-    sent
 }

@@ -44,6 +44,10 @@ async fn a_reshard_under_load_loses_and_doubles_no_job() {
     }
     let load = Load::start(on, &queues, Duration::from_millis(66));
     tokio::time::sleep(Duration::from_secs(1)).await;
+    load.longest_gap();
+    // What this machine does anyway, busy as it is.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let usual = load.longest_gap();
 
     let began = Instant::now();
     let [from, to] = [0, 1].map(|n: usize| cluster.nodes[n].cli(&["CLUSTER", "MYID"]));
@@ -64,7 +68,7 @@ async fn a_reshard_under_load_loses_and_doubles_no_job() {
     let all: Vec<_> = sent.values().flat_map(|sent| &sent.acknowledged).collect();
     println!(
         "reshard of {slots} slots in {took:?}: {} acknowledged, {refused} refused, {unknown} \
-         unknown; longest gap {:?} in queues that moved, {:?} in others",
+         unknown; longest gap {:?} in queues that moved, {:?} in others, {usual:?} before",
         all.len(),
         gap(&moving),
         gap(&others)
@@ -75,8 +79,7 @@ async fn a_reshard_under_load_loses_and_doubles_no_job() {
     assert!(complete, "{} lost: {lost:?}", lost.len());
     assert_eq!(ledger.doubled(), [""; 0]);
     assert_eq!(unknown, 0, "both servers refuse, so that it is known what was done");
-    // 0.25 s on a machine of its own.
-    assert!(gap(&others) < Duration::from_secs(2), "{:?}", gap(&others));
+    assert!(gap(&others) < usual + Duration::from_millis(250), "{:?}", gap(&others));
     let inspector = on.inspector();
     for queue in &queues {
         let info = inspector.queue(&QueueName::new(queue.clone()).unwrap()).await.unwrap();
