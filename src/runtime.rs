@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -216,10 +217,16 @@ impl Runtime {
         }
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (broker, health) = (Arc::clone(&self.broker), Arc::clone(&self.health));
-        tasks.spawn(watch(broker, health, Arc::clone(&self.check), probe.clone()));
-        tasks.close();
         // Their loops serve several queues, and none is to wait for another one's server.
         let prompt = self.broker.prompt();
+        let (due, check) = (Arc::new(Notify::new()), Arc::clone(&self.check));
+        tasks.spawn(probe.clone().run_until_cancelled_owned(look(
+            Arc::clone(&prompt),
+            check,
+            Arc::clone(&due),
+        )));
+        tasks.spawn(probe.clone().run_until_cancelled_owned(watch(broker, health, due)));
+        tasks.close();
         let worker = self.settings.as_ref().map(|settings| {
             let queues: Vec<_> = settings.queues.keys().cloned().collect();
             let scheduler = Scheduler::start(&prompt, &queues, self.aggregation());
@@ -351,39 +358,38 @@ impl Health {
     }
 }
 
-async fn watch(
-    broker: Arc<dyn Broker>,
-    health: Arc<Health>,
-    check: Arc<StoreCheck>,
-    stop: CancellationToken,
-) {
-    let look = async {
-        if let Err(error) = health.probe(&*broker).await {
-            let store = broker.describe();
-            if error.is_unavailable() {
-                tracing::warn!(
-                    "{error} ({store}): jobs are neither taken nor run until it is. Start it with \
-                     `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
-                );
-            } else {
-                tracing::warn!("{store} refuses to serve: {error}. No job is taken until it does");
-            }
+/// Looks at the store whenever that is due. Nobody waits for it: the server that has what
+/// it asks for may hang while the others serve.
+async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>) {
+    loop {
+        due.notified().await;
+        check.look(&*broker).await;
+    }
+}
+
+/// Asks the store again and again whether it serves, and says when it is to be looked at.
+async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
+    if let Err(error) = health.probe(&*broker).await {
+        let store = broker.describe();
+        if error.is_unavailable() {
+            tracing::warn!(
+                "{error} ({store}): jobs are neither taken nor run until it is. Start it with \
+                 `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
+            );
+        } else {
+            tracing::warn!("{store} refuses to serve: {error}. No job is taken until it does");
         }
-        // A server that has come, or taken another's place, is looked at first of all.
-        let mut until_look = 0;
-        loop {
-            if until_look == 0 && health.is_fresh() {
-                check.look(&*broker).await;
-                until_look = PROBES_PER_LOOK;
-            }
-            tokio::time::sleep(PROBE).await;
-            // The pool logs losses and reconnections, once each.
-            let answered = health.probe(&*broker).await.is_ok();
-            until_look = if answered { until_look.saturating_sub(1) } else { 0 };
+    }
+    // A server that has come, or taken another's place, is looked at first of all.
+    let mut until_look = 0;
+    loop {
+        if until_look == 0 && health.is_fresh() {
+            due.notify_one();
+            until_look = PROBES_PER_LOOK;
         }
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = look => {}
+        tokio::time::sleep(PROBE).await;
+        // The pool logs losses and reconnections, once each.
+        let answered = health.probe(&*broker).await.is_ok();
+        until_look = if answered { until_look.saturating_sub(1) } else { 0 };
     }
 }

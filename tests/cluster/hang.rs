@@ -166,6 +166,29 @@ impl Completions {
     }
 }
 
+/// The version of the data's format is read every few seconds, from whichever server has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_stays_ready_while_the_server_of_the_formats_key_hangs() {
+    let cluster = Cluster::start(3, 0, "60000").await;
+    let client = application(addrs(&cluster), &["r".to_owned()], Arc::default()).await;
+    let status = || async { client.get("/api/dm-jobqueue/health/ready").dispatch().await.status() };
+    let is_ready = || async { status().await == rocket::http::Status::Ok };
+    assert!(eventually(PATIENCE, is_ready).await);
+    let hung = master_of_key(&cluster, "asynq:x:format");
+    hung.freeze();
+    let began = Instant::now();
+    let mut unready = Vec::new();
+    while began.elapsed() < Duration::from_secs(12) {
+        if !is_ready().await {
+            unready.push(began.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    hung.thaw();
+    assert_eq!(unready, [Duration::ZERO; 0], "two of three masters answer");
+    client.terminate().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_starts_while_a_configured_server_hangs() {
     let cluster = Cluster::start(3, 1, "60000").await;
