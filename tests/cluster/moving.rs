@@ -212,6 +212,34 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
     assert_eq!(never, "0");
 }
 
+/// Its parts are refused, and each waits until the move is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_enqueue_that_waits_for_a_move_keeps_its_order() {
+    let cluster = Cluster::start(3, 0, "5000").await;
+    let broker = broker(&cluster);
+    let queue = QueueName::new(QUEUE).unwrap();
+    let new = || NewJob::now(JobRecord::new("mail", Some(b"{}".to_vec()), queue.clone()));
+    broker.enqueue(&[new()]).await.unwrap();
+    broker.dequeue(std::slice::from_ref(&queue), 1).await.unwrap();
+    let moved = Move::of(&cluster, QUEUE);
+    moved.open();
+    let jobs: Vec<NewJob> = (0..1000).map(|_| new()).collect();
+    let close = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::task::block_in_place(|| moved.close());
+    };
+    let (stored, ()) = tokio::join!(broker.enqueue(&jobs), close);
+    assert_eq!(stored.unwrap().len(), jobs.len());
+    let mut taken = Vec::new();
+    while taken.len() < jobs.len() {
+        let some = broker.dequeue(std::slice::from_ref(&queue), 100).await.unwrap().deliveries;
+        assert!(!some.is_empty(), "{} of them", taken.len());
+        taken.extend(some.into_iter().map(|delivery| delivery.job.id.clone()));
+    }
+    let given: Vec<_> = jobs.iter().map(|new| new.record.id.clone()).collect();
+    assert!(taken == given, "in the order given");
+}
+
 /// Longer than a lease. Nobody can renew it, nor take the job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_job_outlives_a_slot_that_is_held_open() {

@@ -17,6 +17,7 @@ mod format;
 mod groups;
 mod inspect;
 pub mod keys;
+mod order;
 mod peek;
 mod presence;
 mod recovery;
@@ -35,7 +36,7 @@ use std::collections::HashMap;
 use std::iter;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,7 @@ use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
 use crate::time::{Backoff, Clock, Timestamp};
 use clock::StoreClock;
 use commit::Lines;
+use order::Order;
 use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
@@ -94,6 +96,10 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// How often a queue's name is written again, in case it was removed.
 const REMEMBER_QUEUE: Duration = Duration::from_secs(60);
+
+/// Most queues whose name is known to be written: names may come from requests, and there
+/// is no end of them.
+const MOST_PUBLISHED: usize = 10_000;
 
 /// How long a job waits on a Cluster for its queue's name to be written, which another
 /// server may keep.
@@ -261,7 +267,7 @@ impl RedisBroker {
         let is_renewal = {
             let (mut published, now) = (locked(&self.published), Instant::now());
             let is_renewal = new.iter().all(|queue| published.contains_key(queue));
-            published.extend(new.iter().map(|queue| (queue.clone(), now)));
+            note_published(&mut published, &new, now);
             is_renewal
         };
         let broker = self.clone();
@@ -277,8 +283,7 @@ impl RedisBroker {
         let error = match self.command(Repeat::Safe, "SADD", &args).await {
             Ok(_) => {
                 self.unlisted.store(false, Ordering::Relaxed);
-                let now = Instant::now();
-                locked(&self.published).extend(queues.iter().map(|queue| (queue.clone(), now)));
+                note_published(&mut locked(&self.published), queues, Instant::now());
                 return;
             }
             Err(error) => error,
@@ -290,14 +295,25 @@ impl RedisBroker {
             // They are in use, and the next job tries again. Told once.
             queues.iter().for_each(|queue| self.unpublish(queue));
             if let Some(long_ago) = Instant::now().checked_sub(REMEMBER_QUEUE) {
-                let names = queues.iter().map(|queue| (queue.clone(), long_ago));
-                locked(&self.published).extend(names);
+                note_published(&mut locked(&self.published), queues, long_ago);
             }
             if !self.unlisted.swap(true, Ordering::Relaxed) {
                 tracing::warn!(?queues, ?error, "could not make queues known");
             }
         }
     }
+}
+
+/// Remembers when the names of these queues were written.
+fn note_published(published: &mut HashMap<QueueName, Instant>, queues: &[QueueName], at: Instant) {
+    if published.len() >= MOST_PUBLISHED {
+        published.retain(|_, at| at.elapsed() < REMEMBER_QUEUE);
+    }
+    if published.len() >= MOST_PUBLISHED {
+        // Written once more, each with its next job.
+        published.clear();
+    }
+    published.extend(queues.iter().map(|queue| (queue.clone(), at)));
 }
 
 impl RedisBroker {
@@ -362,14 +378,17 @@ impl Broker for RedisBroker {
                     .map(|(_, places)| places)
                     .collect::<Vec<Vec<usize>>>(),
             };
-            let failed: Vec<OnceLock<Error>> = queues.iter().map(|_| OnceLock::new()).collect();
+            let parts = |places| batches(places, |at: usize| jobs[at].record.payload_bytes().len());
+            let parts: Vec<Vec<&[usize]>> = queues.iter().map(|places| parts(places)).collect();
+            let orders: Vec<Order> = parts.iter().map(|parts| Order::of(parts.len())).collect();
             let (mut leading, mut following) = (Vec::new(), Vec::new());
-            for (places, failed) in queues.iter().zip(&failed) {
-                let parts = batches(places, |at| jobs[at].record.payload_bytes().len());
+            for (parts, order) in parts.into_iter().zip(&orders) {
                 for (nth, part) in parts.into_iter().enumerate() {
                     let call = async move {
+                        let _place = order.place(nth);
+                        order.turn(nth).await;
                         // Nothing is waited for twice.
-                        if let Some(error) = failed.get() {
+                        if let Some(error) = order.failed.get() {
                             return (part, vec![Err(not_sent(error)); part.len()]);
                         }
                         let of = |new: &NewJob| Storing::of(&new.record.queue, new);
@@ -377,13 +396,18 @@ impl Broker for RedisBroker {
                         let mut moving = self.moving();
                         let mut stored = self.store_by_queue(&some).await;
                         while moving.passes(first_error(&stored)).await {
+                            order.keep();
+                            order.turn(nth).await;
+                            if let Some(error) = order.failed.get() {
+                                return (part, vec![Err(not_sent(error)); part.len()]);
+                            }
                             stored = self.store_by_queue(&some).await;
                         }
                         // The first error stays. What one queue is refused stops no other.
                         let stops = |error: &&Error| !together || !error.is_refused();
                         let error = stored.iter().filter_map(|one| one.as_ref().err()).find(stops);
                         if let Some(error) = error {
-                            let _ = failed.set(error.clone());
+                            let _ = order.failed.set(error.clone());
                         }
                         (part, stored)
                     };
