@@ -17,6 +17,10 @@ use crate::job::QueueName;
 /// way.
 const FLIGHTS: usize = 2;
 
+/// Lines on a Cluster that are kept although nobody is in them: names of queues may come
+/// from requests, and there is no end of them.
+const MOST_IDLE_LINES: usize = 64;
+
 /// Single enqueues of this process on their way to the store: all in one line, or on a
 /// Cluster in one for each queue, whose servers answer each in its own time.
 #[derive(Default)]
@@ -33,6 +37,10 @@ impl Lines {
         let mut lines = self.by_queue.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(queue) {
             return Arc::clone(line);
+        }
+        if lines.len() >= MOST_IDLE_LINES {
+            // Nobody is in those that nobody else holds: they are given out under this lock.
+            lines.retain(|_, line| Arc::strong_count(line) > 1);
         }
         Arc::clone(lines.entry(queue.clone()).or_default())
     }
@@ -202,5 +210,22 @@ impl Drop for Flight<'_> {
                 waiting.jobs.clear();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_queues_that_nobody_uses_are_forgotten() {
+        let lines = Lines::default();
+        let queue = |n: usize| QueueName::stored(&format!("q{n}"));
+        let used = lines.of(&queue(0), false);
+        for n in 1..10 * MOST_IDLE_LINES {
+            lines.of(&queue(n), false);
+        }
+        assert!(lines.by_queue.lock().unwrap().len() <= MOST_IDLE_LINES + 1);
+        assert!(Arc::ptr_eq(&used, &lines.of(&queue(0), false)));
     }
 }
