@@ -174,6 +174,8 @@ async fn a_process_stays_ready_while_the_server_of_the_formats_key_hangs() {
     let status = || async { client.get("/api/dm-jobqueue/health/ready").dispatch().await.status() };
     let is_ready = || async { status().await == rocket::http::Status::Ok };
     assert!(eventually(PATIENCE, is_ready).await);
+    // Shortly before the next look, whose request is then on its way.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
     let hung = master_of_key(&cluster, "asynq:x:format");
     hung.freeze();
     let began = Instant::now();
