@@ -336,14 +336,16 @@ impl Exchange<'_> {
         self.backoff.reset();
         self.refused.over();
         self.empty = taken.deliveries.len() < asked;
-        if !taken.deliveries.is_empty() {
-            self.shared.stall.wake();
-        }
         self.paused = taken.paused;
-        let (shared, mut jobs) = (self.shared, Vec::with_capacity(taken.deliveries.len()));
+        let (shared, number) = (self.shared, taken.deliveries.len());
+        let mut jobs = Vec::with_capacity(number);
         for delivery in taken.deliveries {
             let permit = permits.pop().expect("a store gives no more than was asked for");
             jobs.extend(shared.hands.accept(delivery, hold_until, permit, &shared.interrupt));
+        }
+        // Not before: it sleeps again where it finds none in flight.
+        if number > 0 {
+            shared.stall.wake();
         }
         jobs
     }

@@ -82,7 +82,9 @@ impl Starting {
 
     /// How many jobs wait for a thread to start on, or keep one.
     pub(super) fn unstarted_or_on_a_thread(&self) -> usize {
-        let starts = self.handed.load(Ordering::Relaxed) - self.past.load(Ordering::Relaxed);
+        // In this order, so that none is past that was not handed.
+        let past = self.past.load(Ordering::Acquire);
+        let starts = self.handed.load(Ordering::Acquire).saturating_sub(past);
         starts as usize + self.resumed.load(Ordering::Relaxed)
     }
 
@@ -96,6 +98,9 @@ impl Starting {
     /// thread that runs no handlers.
     pub(super) async fn mind(&self, shared: &Arc<Shared>, runtime: &Handle) {
         let (mut before, mut quiet) = ((0, 0), 0);
+        // Whether the last task that was to start jobs has come to run. Where handlers
+        // keep all threads, none does, and one is enough.
+        let mut ran = Arc::new(AtomicBool::new(true));
         loop {
             if quiet == QUIET {
                 self.asleep.store(true, Ordering::SeqCst);
@@ -111,8 +116,14 @@ impl Starting {
             let busy = waiting || now.0 > now.1;
             if busy && now == before {
                 self.nudge.notify_one();
-                if waiting {
-                    shared.tasks.spawn_on(start_all(Arc::clone(shared)), runtime);
+                if waiting && ran.load(Ordering::Relaxed) {
+                    ran = Arc::new(AtomicBool::new(false));
+                    let (of_task, runs) = (Arc::clone(shared), Arc::clone(&ran));
+                    let start = async move {
+                        runs.store(true, Ordering::Relaxed);
+                        start_all(of_task).await;
+                    };
+                    shared.tasks.spawn_on(start, runtime);
                 }
             }
             quiet = if busy { 0 } else { quiet + 1 };
