@@ -141,7 +141,18 @@ impl State {
                 _ => "archived",
             };
             match state {
-                "pending" => self.add(&[b"LPUSH", &key(queue, "pending"), id]),
+                "pending" => {
+                    self.add(&[b"LPUSH", &key(queue, "pending"), id]);
+                    if dice.chance(40) {
+                        // Recovered from an owner who does not know of it yet.
+                        ends += 1;
+                        let since = "3999999999000000000";
+                        let mark = format!("{owner} {since}");
+                        self.add(&[b"HSET", &hash, b"x_reclaimed", mark.as_bytes()]);
+                        self.add(&[b"HSET", &hash, b"pending_since", since.as_bytes()]);
+                        self.leases[queue].0.insert(id.to_vec(), (ends, owner.to_owned()));
+                    }
+                }
                 "active" => {
                     if dice.chance(95) {
                         self.add(&[b"LPUSH", &key(queue, "active"), id]);

@@ -133,6 +133,34 @@ async fn a_process_that_is_given_a_job_it_still_runs_does_not_run_it_twice() {
 const HOUR: i64 = 3600;
 
 /// An answer that takes 64 ms used to say nothing of the store's time.
+/// It cannot be given the job again, and hears of it with the next extension, or when it
+/// settles what has ended.
+#[rstest]
+#[case::awaits(12_000, 0)]
+#[case::blocks(0, 12_000)]
+#[case::settles_before_the_heartbeat(0, 1_500)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_process_keeps_the_job_whose_lease_it_lost(
+    #[case] awaits: u64,
+    #[case] blocks: u64,
+) {
+    let mut bench = Bench::start().await;
+    bench.recover();
+    bench.put(awaits, blocks).await;
+    bench.add_worker(2, 1);
+    bench.until_begun(1).await;
+    for id in bench.q("ZRANGE Q:lease 0 -1").lines() {
+        bench.q(&format!("ZADD Q:lease 1000.5 {id}"));
+    }
+    assert!(eventually(PATIENCE, || async { bench.recovered() == 1 }).await);
+
+    bench.until_processed(1, PATIENCE).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let runs = bench.runs();
+    assert_eq!((runs.len(), twice(&runs), bench.processed()), (1, (0, 0), 1), "{runs:#?}");
+    assert_eq!(bench.q("EXISTS Q:active Q:lease Q:pending"), "0");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wall_clock_that_is_set_ends_no_attempt() {
     let mut bench = Bench::start().await;

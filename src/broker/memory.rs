@@ -192,8 +192,10 @@ impl Broker for MemoryBroker {
 
     fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>> {
         Box::pin(async move {
-            let settle = |(Delivery { lease, .. }, transition): &(Delivery, Transition)| {
-                self.act(&lease.queue, |queue, now| queue.settle(lease, transition, now))
+            let settle = |(delivery, transition): &(Delivery, Transition)| {
+                self.act(&delivery.lease.queue, |queue, now| {
+                    queue.settle(delivery, transition, now)
+                })
             };
             Ok(what.iter().map(settle).collect())
         })

@@ -1,6 +1,8 @@
 //! Fencing.
 
 use crate::bench::*;
+use rocket_jobqueue::Progress;
+use rocket_jobqueue::internals::{Action, Note};
 
 #[rstest]
 #[tokio::test]
@@ -57,6 +59,115 @@ async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
     assert!(on.lapsed(9).await.is_empty(), "the owner's lease is as it was");
     assert_eq!(on.settle(&owner, done()).await, Settled::Done);
     assert_eq!(on.counters().await, (1, 0));
+}
+
+/// Its worker may have no slot for it, since it runs there.
+#[rstest]
+#[tokio::test]
+async fn an_owner_takes_a_recovered_job_back_while_it_waits(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(true, false)] paused: bool,
+) {
+    let on = store.open().await;
+    on.fill(&["b", "a"]).await;
+    let [stale, other] = on.take_many(2).await.try_into().unwrap();
+    on.settle(&other, Transition::Requeue).await;
+    if paused {
+        on.broker.pause(&on.queue, true).await.unwrap();
+    }
+    on.pass(&stale.lease);
+    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    assert_eq!(on.state("b").await, Some(JobState::Pending));
+    let note = Note::Progress(&Progress::new(1, 2));
+    assert_eq!(on.broker.note(&stale.lease, note).await.unwrap(), Settled::Done);
+
+    let twice = [stale.lease.clone(), stale.lease.clone()];
+    let extended = on.broker.extend(&twice).await.unwrap();
+
+    let [Extended::Renewed(_), Extended::Renewed(last)] = &extended[..] else {
+        panic!("{extended:?}");
+    };
+    assert_eq!(last.owner, stale.lease.owner);
+    assert_eq!(on.state("b").await, Some(JobState::Active));
+    assert_eq!(on.find("b").await.unwrap().pending_since, None);
+    on.broker.pause(&on.queue, false).await.unwrap();
+    assert_eq!(ids(&on.take_many(9).await), ["a"]);
+    on.pass(last);
+    let found = on.lapsed(9).await.into_iter().find(|one| one.lease.id == id("b")).unwrap();
+    assert_eq!(found.losses, 0, "that was none");
+    assert_eq!(on.settle(&stale, done()).await, Settled::Done);
+    assert_eq!(on.counters().await, (1, 0));
+    assert_eq!(on.extend(&stale.lease).await, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_attempt_that_ended_is_settled_although_its_job_was_recovered(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(
+        done(),
+        Transition::Complete { result: None },
+        retry(secs(1)),
+        archive(),
+        Transition::Requeue
+    )]
+    way: Transition,
+) {
+    let (on, twin) = (store.open().await, store.open().await);
+    for on in [&on, &twin] {
+        on.put(on.kept("a", secs(60))).await;
+    }
+    let (stale, held) = (on.take().await, twin.take().await);
+    on.pass(&stale.lease);
+    twin.pass(&held.lease);
+    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+
+    assert_eq!(on.settle(&stale, way.clone()).await, Settled::Done);
+    assert_eq!(twin.settle(&held, way.clone()).await, Settled::Done);
+
+    assert_eq!(on.state("a").await, twin.state("a").await);
+    assert_eq!(on.counters().await, twin.counters().await);
+    assert_eq!(on.settle(&stale, way).await, Settled::Lost, "once");
+    assert!(on.lapsed(9).await.is_empty());
+    let waits = on.state("a").await == Some(JobState::Pending);
+    assert_eq!(on.take_many(9).await.len(), usize::from(waits));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_recovered_job_that_somebody_had_or_moved_is_not_taken_back(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(0, 1, 2)] how: u32,
+) {
+    let on = store.open().await;
+    on.fill(&["a"]).await;
+    let stale = on.take().await;
+    on.pass(&stale.lease);
+    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    match how {
+        0 => {
+            let next = on.take().await;
+            on.settle(&next, Transition::Requeue).await;
+        }
+        1 => {
+            let next = on.take().await;
+            on.settle(&next, retry(secs(1))).await;
+            on.clock.advance(secs(2));
+            on.broker.forward(&on.queue, 9).await.unwrap();
+        }
+        _ => {
+            for action in [Action::Archive, Action::Run] {
+                on.broker.act(&on.queue, &id("a"), action).await.unwrap();
+            }
+        }
+    }
+    assert_eq!(on.state("a").await, Some(JobState::Pending));
+    let before = (on.see("a").await, on.info().await);
+
+    assert_eq!(on.extend(&stale.lease).await, None);
+    assert_eq!(on.settle(&stale, done()).await, Settled::Lost);
+
+    assert_eq!((on.see("a").await, on.info().await), before);
 }
 
 #[rstest]

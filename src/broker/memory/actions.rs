@@ -208,6 +208,7 @@ impl Queue {
             if stored.state == JobState::Retry { stored.state } else { JobState::Scheduled };
         stored.due = None;
         stored.pending_since = None;
+        stored.reclaimed_from = None;
         match action {
             Action::Delete => self.unlock(&stored.job, now),
             Action::Archive => self.archive(stored, now),

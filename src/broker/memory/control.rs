@@ -48,7 +48,7 @@ impl Control for MemoryBroker {
 
 impl Queue {
     fn note(&mut self, lease: &Lease, note: Note<'_>) -> Settled {
-        if !self.holds(lease) {
+        if !self.holds(lease) && !self.reclaimed(lease) {
             return Settled::Lost;
         }
         let Some(stored) = self.jobs.get_mut(&lease.id) else {

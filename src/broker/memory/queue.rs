@@ -74,6 +74,8 @@ pub(super) struct Stored {
     pub(super) held: (u64, i64),
     /// Whether it was started as a suspect.
     started: bool,
+    /// Under whom its lease ran out, where it is pending since that was found.
+    pub(super) reclaimed_from: Option<u64>,
     /// Whether it goes to its group when it is due. Not any more once it was
     /// made to run by itself.
     pub(super) grouped: bool,
@@ -185,6 +187,7 @@ impl Queue {
             failures: Vec::new(),
             held: (0, 0),
             started: false,
+            reclaimed_from: None,
             grouped,
         };
         if due > now {
@@ -214,20 +217,33 @@ impl Queue {
         stored.state = JobState::Active;
         let ready = stored.pending_since.take();
         (stored.held, stored.started) = ((self.last_owner, ends), false);
-        stored.progress = None;
+        (stored.progress, stored.reclaimed_from) = (None, None);
         let delivery = Delivery { ready, ..stored.delivery(Some(self.last_owner)) };
         self.leases.insert(ends, id);
         Some(delivery)
     }
 
-    pub(super) fn settle(&mut self, lease: &Lease, what: &Transition, now: Timestamp) -> Settled {
-        if !self.holds(lease) {
+    pub(super) fn settle(
+        &mut self,
+        delivery: &Delivery,
+        what: &Transition,
+        now: Timestamp,
+    ) -> Settled {
+        let lease = &delivery.lease;
+        let waits = self.reclaimed(lease);
+        if !waits && !self.holds(lease) {
             return Settled::Lost;
         }
         let Some(mut stored) = self.jobs.remove(&lease.id) else {
             return Settled::Lost;
         };
-        self.leases.remove(&stored.held.1);
+        if waits {
+            // Its attempt has been made, and is not to be made again.
+            self.pending.retain(|id| *id != lease.id);
+            (stored.pending_since, stored.reclaimed_from) = (None, None);
+        } else {
+            self.leases.remove(&stored.held.1);
+        }
         if !matches!(what, Transition::Reclaim { .. } | Transition::PutBack { .. }) {
             stored.losses = 0;
         }
@@ -237,6 +253,9 @@ impl Queue {
             Transition::Complete { result } => {
                 self.count(now, false);
                 self.unlock(&stored.job, now);
+                // A loss that turned out to be none is no failure.
+                stored.job.last_error.clone_from(&delivery.job.last_error);
+                stored.job.last_failed_at = delivery.job.last_failed_at;
                 self.complete(stored, result.clone(), now);
             }
             Transition::Revoke => {
@@ -287,6 +306,8 @@ impl Queue {
                     return self.end_as_wished(stored, after, now);
                 }
                 stored.losses = stored.losses.saturating_add(1);
+                // Found by whoever looked for it; an owner knows what it does.
+                stored.reclaimed_from = lease.owner.is_none().then_some(stored.held.0);
                 self.next_in_line(stored, now);
             }
         }
@@ -306,14 +327,23 @@ impl Queue {
     }
 
     pub(super) fn extend(&mut self, lease: &Lease, steady: Timestamp) -> Extended {
-        if !self.holds(lease) {
+        let waits = self.reclaimed(lease);
+        if !waits && !self.holds(lease) {
             return Extended::Lost;
         }
         let ends = self.next_end(steady);
         let Some(stored) = self.jobs.get_mut(&lease.id) else {
             return Extended::Lost;
         };
-        self.leases.remove(&stored.held.1);
+        if waits {
+            // Nobody has had it since: it goes on, and the loss was none.
+            self.pending.retain(|id| *id != lease.id);
+            stored.state = JobState::Active;
+            stored.losses = stored.losses.saturating_sub(1);
+            (stored.pending_since, stored.reclaimed_from) = (None, None);
+        } else {
+            self.leases.remove(&stored.held.1);
+        }
         stored.held.1 = ends;
         let wish = stored.cancel;
         self.leases.insert(ends, lease.id.clone());
@@ -421,6 +451,14 @@ impl Queue {
             Some(owner) => job.held.0 == owner,
             None => job.held.1 == lease.ends,
         })
+    }
+
+    /// Whether the job waits as it was recovered from the owner of this lease, and nobody
+    /// has had it since.
+    pub(super) fn reclaimed(&self, lease: &Lease) -> bool {
+        let pending = |job: &&Stored| job.state == JobState::Pending;
+        let stored = self.jobs.get(&lease.id).filter(pending);
+        lease.owner.is_some() && stored.is_some_and(|job| job.reclaimed_from == lease.owner)
     }
 
     /// Ends leases within [`LEASE`] from now that end more than twice that later: this

@@ -94,6 +94,18 @@ local function held(id, owner, ends, state, x_owner, score)
   return redis.call('LPOS', Q .. 'active', id) ~= false
 end
 
+-- Whether this job, of this state, waits to be taken as it was recovered from this owner,
+-- whom the lease ran out under: nobody else has had it since, nor moved it. x_reclaimed
+-- says whose it was, and in which pending_since that left it. Recovery makes it the
+-- next in line, hence it is looked for there.
+local NEXT_IN_LINE = 1000
+local function reclaimed(id, owner, state)
+  if state ~= 'pending' or owner == '' then return false end
+  local task = redis.call('HMGET', Q .. 't:' .. id, 'x_reclaimed', 'pending_since')
+  if not task[2] or task[1] ~= owner .. ' ' .. task[2] then return false end
+  return redis.call('LPOS', Q .. 'pending', id, 'RANK', -1, 'MAXLEN', NEXT_IN_LINE) ~= false
+end
+
 -- Keys that expire. The server's clock ends them; under a manual clock, which it
 -- does not know, Q:x:ends does as well.
 local MANUAL = ARGV[1] ~= ''

@@ -74,6 +74,6 @@ local function enter(id, state)
     redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns())
     redis.call('HDEL', task, 'group')
   end
-  -- The operator's later word counts.
-  if ACTION ~= 'delete' then redis.call('HDEL', task, 'x_cancel') end
+  -- The operator's later word counts, also against an attempt whose lease was lost.
+  if ACTION ~= 'delete' then redis.call('HDEL', task, 'x_cancel', 'x_reclaimed') end
 end

@@ -15,7 +15,8 @@ local id = ARGV[2]
 expect_lists('active')
 expect_zsets('lease')
 local task = redis.call('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_owner')
-if not task[1] or not held(id, ARGV[3], tonumber(ARGV[4]), task[2], task[3]) then
+if not task[1] or not held(id, ARGV[3], tonumber(ARGV[4]), task[2], task[3])
+  and not reclaimed(id, ARGV[3], task[2]) then
   return {now, 0}
 end
 redis.call('HSET', Q .. 't:' .. id, ARGV[5], ARGV[6])

@@ -30,6 +30,8 @@
 -- * the archive is trimmed before a job is added, by a bounded number, so that no
 --   number of old jobs makes it fail and the new one is not trimmed itself; hashes
 --   and unique locks go with the ids;
+-- * a job that was recovered from the caller, and that nobody has had since, still ends
+--   as the caller says: its attempt has been made, and is not to be made again;
 -- * requeue sets pending_since, and Q:retry's score is rounded up, with the exact
 --   due time in Q:x:due;
 -- * what an operator wants of a job (x_cancel) is done to it here where its attempt
@@ -103,6 +105,10 @@ local function read_done(plan, at, otherwise, answer)
         ours = not task[2] or task[2] == owner
       else
         ours = not seen[id] and held(id, owner, 0, task[1], task[2])
+        if not ours and not seen[id] and reclaimed(id, owner, task[1]) then
+          ours = true
+          plan.waiting[#plan.waiting + 1] = id
+        end
       end
       if ours then
         seen[id] = true
@@ -127,8 +133,18 @@ local function read_other(plan, at, otherwise, answer)
   -- What is of another type is nobody's job, and stops no other.
   local task =
     redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
-  if not plan.seen[id] and held(id, ARGV[at + 1], tonumber(ARGV[at + 2]), task[1], task[2]) then
+  local owner, ends = ARGV[at + 1], tonumber(ARGV[at + 2])
+  local ours = not plan.seen[id] and held(id, owner, ends, task[1], task[2])
+  if not ours and not plan.seen[id] and reclaimed(id, owner, task[1]) then
+    ours = true
+    plan.waiting[#plan.waiting + 1] = id
+  end
+  if ours then
     plan.seen[id] = true
+    -- Whom the lease ran out under, unless that is a Go worker.
+    if job.kind == 'reclaim' and owner == '' and not of_go(ends / SECOND) then
+      job.from = task[2]
+    end
     done = 1
     job.losses = tonumber(task[3]) or 0
     job.grouped = task[4] and task[4] ~= ''
@@ -157,7 +173,8 @@ local function read_settlements(at, otherwise, answer)
   local number = tonumber(ARGV[after])
   if finished + number == 0 then return nil, after + 1 end
   local plan =
-    {queue = Q, seen = {}, finished = finished, done = {}, gone = {}, others = {}, failed = 0}
+    {queue = Q, seen = {}, finished = finished, done = {}, gone = {}, others = {}, failed = 0,
+      waiting = {}}
   expect_lists('active')
   if finished > 0 then read_done(plan, at, otherwise, answer) end
   plan.processed = #plan.done
@@ -221,6 +238,7 @@ local function settle_other(job, most_archived, archive_age, gone)
     set('state', 'pending')
     set('pending_since', now_ns())
     if kind == 'reclaim' then set('x_lost', job.losses + 1) end
+    if kind == 'reclaim' and job.from then set('x_reclaimed', job.from .. ' ' .. now_ns()) end
   end
   if job.failure ~= '' then
     local failures = (redis.call('HGET', task, 'x_failures') or '') .. job.failure .. '\n'
@@ -231,13 +249,15 @@ local function settle_other(job, most_archived, archive_age, gone)
   redis.call('HSET', task, unpack(fields))
   -- Whatever was wanted has been done.
   redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel',
-    KEEPS_LOSSES[kind] and 'x_owner' or 'x_lost')
+    KEEPS_LOSSES[kind] and 'x_owner' or 'x_lost',
+    kind == 'reclaim' and job.from and 'x_owner' or 'x_reclaimed')
 end
 
 -- Writes what read_settlements() found to be done.
 local function settle(plan, most_archived, archive_age)
   local done, gone = plan.done, plan.gone
   Q, looks = plan.queue, nil
+  for _, id in ipairs(plan.waiting) do redis.call('LREM', Q .. 'pending', -1, id) end
   if #done > 0 then
     redis.call('ZREM', Q .. 'lease', unpack(done))
     local oldest = {}

@@ -47,7 +47,7 @@ for nth = 1, #KEYS do
   if size > 0 or done > 0 then
     local Q = string.sub(pending, 1, -8)
     local active, leases, T = Q .. 'active', Q .. 'lease', Q .. 't:'
-    local oldest, ids, gone, number
+    local oldest, ids, gone, number, waiting
     if done > 0 then
       oldest = call('LRANGE', active, '-' .. done, '-1')
       ids = {unpack(ARGV, at, at + done - 1)}
@@ -81,7 +81,18 @@ for nth = 1, #KEYS do
             else
               mine = mine and call('LPOS', active, id)
             end
-            for other = 1, number do mine = mine and ids[other] ~= id end
+            local named = false
+            for other = 1, number do named = named or ids[other] == id end
+            mine = mine and not named
+            if found[1] == 'pending' and not named then
+              -- As reclaimed() in common.lua.
+              local mark = call('HMGET', task, 'x_reclaimed', 'pending_since')
+              if mark[2] and mark[1] == ARGV[at + 1] .. ' ' .. mark[2]
+                and call('LPOS', pending, id, 'RANK', '-1', 'MAXLEN', '1000') then
+                mine, waiting = true, waiting or {}
+                waiting[#waiting + 1] = id
+              end
+            end
           end
           if mine then
             number = number + 1
@@ -105,7 +116,8 @@ for nth = 1, #KEYS do
       lines = lines + 1
       if not paused then left = left - size end
     end
-    plans[nth] = {Q, T, active, leases, oldest, size, paused, number, ids, gone}
+    plans[nth] = {Q, T, active, leases, oldest, size, paused, number, ids, gone,
+      waiting}
   else
     at = at + 1
   end
@@ -173,6 +185,9 @@ for nth = 1, #KEYS do
   local number = plan and plan[8] or 0
   if number > 0 then
     local Q, ids = plan[1], plan[9]
+    if plan[11] then
+      for _, id in ipairs(plan[11]) do call('LREM', KEYS[nth], '-1', id) end
+    end
     call('ZREM', plan[4], unpack(ids))
     leave(plan[3], plan[5], ids, number)
     call('DEL', unpack(plan[10]))
