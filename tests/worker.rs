@@ -133,6 +133,47 @@ async fn a_process_that_is_given_a_job_it_still_runs_does_not_run_it_twice() {
 const HOUR: i64 = 3600;
 
 /// An answer that takes 64 ms used to say nothing of the store's time.
+/// They wait for their turn, which does not come while the thread is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn suspects_that_a_blocked_worker_cannot_start_go_back_as_suspects() {
+    let mut bench = Bench::start().await;
+    for _ in 0..2 {
+        let id = bench.put(0, 8_000).await;
+        bench.q(&format!("HSET Q:t:{id} x_lost 2"));
+    }
+    bench.add_worker(1, 10);
+    bench.until_begun(1).await;
+    let back = || async { bench.q("LLEN Q:pending") == "1" };
+    assert!(eventually(Duration::from_secs(6), back).await, "{}", bench.log(0));
+    let waits = bench.q("LINDEX Q:pending 0");
+    assert_eq!(bench.q(&format!("HGET Q:t:{waits} x_lost")), "2");
+    bench.until_processed(2, PATIENCE).await;
+    bench.assert_each_ran_once(2);
+}
+
+/// The jobs end one after another while all round trips are under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_far_away_store_is_asked_for_many_jobs_at_a_time() {
+    const JOBS: usize = 300;
+    let mut bench = Bench::start().await;
+    for nth in 0..JOBS as u64 {
+        bench.put(nth * 37 % 700, 0).await;
+    }
+    bench.front = Some(far_away(bench.redis.addr(), Duration::from_millis(150)).await);
+    let calls = |bench: &Bench| {
+        let stats = bench.q("INFO commandstats");
+        let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        calls.filter_map(|line| line.split(',').next()?.parse::<usize>().ok()).sum::<usize>()
+    };
+    let before = calls(&bench);
+    bench.add_worker(2, 100);
+    bench.until_processed(JOBS, PATIENCE).await;
+    let scripts = calls(&bench) - before;
+    println!("{scripts} scripts for {JOBS} jobs");
+    assert!(scripts < JOBS / 2, "{scripts} scripts for {JOBS} jobs");
+    bench.assert_each_ran_once(JOBS);
+}
+
 /// It cannot be given the job again, and hears of it with the next extension, or when it
 /// settles what has ended.
 #[rstest]

@@ -50,6 +50,8 @@ pub(super) struct Outbox {
     called: Notify,
     /// How often jobs were taken out.
     taken: AtomicU64,
+    /// All round trips are under way: nothing is taken before one comes back.
+    full: AtomicBool,
     sent: Mutex<Vec<Arc<OnTheirWay>>>,
 }
 
@@ -92,6 +94,11 @@ impl Outbox {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing is taken because all round trips are under way.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ended().is_empty()
     }
@@ -122,6 +129,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     };
     loop {
         exchange.launch().await;
+        let full = exchange.flights.len() >= FLIGHTS;
+        shared.outbox.full.store(full, Ordering::Relaxed);
         let stopping = shared.stop.is_cancelled();
         if stopping && exchange.is_over() {
             return;

@@ -178,11 +178,14 @@ impl Hand {
     }
 
     /// A delivery that has waited for its start since before then, to be given back: it
-    /// does not start here any more. With when it came.
-    pub(super) fn give_back(&self, delivered_before: Instant) -> Option<(Instant, Delivery)> {
+    /// does not start here any more. With when it came. A suspect only if that is said.
+    pub(super) fn give_back(
+        &self,
+        delivered_before: Instant,
+        suspects: bool,
+    ) -> Option<(Instant, Delivery)> {
         let mut changing = self.changing();
-        // Suspects wait for their turn, and see to themselves.
-        let waits = changing.phase == Phase::Waiting && !is_suspect(self.losses);
+        let waits = changing.phase == Phase::Waiting && (suspects || !is_suspect(self.losses));
         if !waits || self.delivered > delivered_before {
             return None;
         }
@@ -197,6 +200,10 @@ impl Hand {
             cancel: None,
         };
         Some((self.delivered, delivery))
+    }
+
+    pub(super) fn is_waiting_suspect(&self) -> bool {
+        is_suspect(self.losses) && self.changing().phase == Phase::Waiting
     }
 
     /// The store has delivered the job once more.

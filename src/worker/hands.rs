@@ -100,14 +100,20 @@ impl Hands {
 
     /// Deliveries that have waited for their start since before then, the latest first:
     /// in this order each goes back in front of those that came after it.
-    pub(super) fn give_back(&self, delivered_before: Instant) -> Vec<GivenBack> {
+    /// Suspects among them only where this is said.
+    pub(super) fn give_back(&self, delivered_before: Instant, suspects: bool) -> Vec<GivenBack> {
         let back = |hand: &Arc<Hand>| {
-            let (delivered, delivery) = hand.give_back(delivered_before)?;
+            let (delivered, delivery) = hand.give_back(delivered_before, suspects)?;
             Some(GivenBack { hand: Arc::clone(hand), delivered, delivery })
         };
         let mut all: Vec<_> = self.all().values().filter_map(back).collect();
         all.sort_by_key(|one| std::cmp::Reverse(one.delivered));
         all
+    }
+
+    /// Whether suspects wait for their turn.
+    pub(super) fn has_waiting_suspects(&self) -> bool {
+        self.all().values().any(|hand| hand.is_waiting_suspect())
     }
 
     pub(super) fn remove(&self, hand: &Arc<Hand>) {
@@ -339,8 +345,8 @@ mod tests {
         let hands = Hands::default();
         let waiting = accept(&hands, 1, soon()).unwrap();
         let hand = waiting.in_hand.hand();
-        assert!(hands.give_back(Instant::now() - Duration::from_secs(1)).is_empty());
-        let back = hands.give_back(Instant::now());
+        assert!(hands.give_back(Instant::now() - Duration::from_secs(1), true).is_empty());
+        let back = hands.give_back(Instant::now(), false);
         assert_eq!(back[0].delivery.lease.owner, Some(1));
         assert_eq!(hand.begin(attempt()), Err(NotBegun::GivenBack));
         assert!(accept(&hands, 2, soon()).is_some(), "it may come back");

@@ -71,7 +71,8 @@ impl Stall {
         broker: &Arc<dyn Broker>,
         runtime: &Handle,
     ) {
-        let mut watch = Watch { shared, broker, runtime, waiting: None, probe: None };
+        let probe = Probe { runtime, sent: None };
+        let mut watch = Watch { shared, broker, runtime, waiting: None, probe };
         let mut stalled: Option<Instant> = None;
         loop {
             if shared.hands.len() == 0 {
@@ -110,15 +111,43 @@ struct Watch<'a> {
     runtime: &'a Handle,
     /// If jobs were in the outbox at the last look: how often some had been taken out.
     waiting: Option<u64>,
-    /// Set once the application's runtime runs a task.
-    probe: Option<Arc<AtomicBool>>,
+    probe: Probe<'a>,
+}
+
+/// Finds out whether the application's runtime runs anything.
+struct Probe<'a> {
+    runtime: &'a Handle,
+    /// When a task was spawned there, and whether it has run.
+    sent: Option<(Instant, Arc<AtomicBool>)>,
+}
+
+impl Probe<'_> {
+    /// For how long the runtime has run nothing, since this was first asked.
+    fn silence(&mut self) -> Duration {
+        if let Some((at, ran)) = &self.sent
+            && !ran.load(Ordering::Relaxed)
+        {
+            return at.elapsed();
+        }
+        let ran = Arc::new(AtomicBool::new(false));
+        self.sent = Some((Instant::now(), Arc::clone(&ran)));
+        self.runtime.spawn(async move { ran.store(true, Ordering::Relaxed) });
+        Duration::ZERO
+    }
+
+    fn stands_still(&mut self) -> bool {
+        self.silence() >= INTERVAL
+    }
 }
 
 impl Watch<'_> {
     /// Whether deliveries are given back that have waited for longer.
-    fn give_back(&self, timeout: Duration) -> bool {
+    fn give_back(&mut self, timeout: Duration) -> bool {
         let Some(before) = Instant::now().checked_sub(timeout) else { return false };
-        let back = self.shared.hands.give_back(before);
+        // Suspects wait for their turn as well, and see to themselves where they can.
+        let suspects = self.shared.hands.has_waiting_suspects()
+            && self.probe.silence() >= timeout.max(INTERVAL);
+        let back = self.shared.hands.give_back(before, suspects);
         if back.is_empty() {
             return false;
         }
@@ -135,6 +164,11 @@ impl Watch<'_> {
         if waiting.is_none() || waiting != before {
             return;
         }
+        // With all round trips under way, the loop takes nothing either: the store may be
+        // slow, or far away, and not the runtime.
+        if outbox.is_full() && !self.probe.stands_still() {
+            return;
+        }
         let ended = outbox.take(BATCH);
         for one in ended {
             let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
@@ -145,27 +179,14 @@ impl Watch<'_> {
     /// Settles what the worker's own loop has sent and the runtime perhaps has not.
     fn settle_on_their_way(&mut self) {
         let late = self.shared.outbox.late(SETTLE_TIMEOUT);
-        if late.is_empty() {
-            self.probe = None;
+        // Else the store is slow, not the runtime.
+        if late.is_empty() || !self.probe.stands_still() {
             return;
         }
-        match &self.probe {
-            None => {
-                let ran = Arc::new(AtomicBool::new(false));
-                self.probe = Some(Arc::clone(&ran));
-                self.runtime.spawn(async move { ran.store(true, Ordering::Relaxed) });
-            }
-            // The store is slow, not the runtime.
-            Some(ran) if ran.load(Ordering::Relaxed) => self.probe = None,
-            Some(_) => {
-                for one in
-                    late.into_iter().filter(|one| !one.sent_again.swap(true, Ordering::Relaxed))
-                {
-                    let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
-                    let again = settle_again(shared, broker, self.runtime.clone(), one);
-                    self.shared.tasks.spawn(again);
-                }
-            }
+        for one in late.into_iter().filter(|one| !one.sent_again.swap(true, Ordering::Relaxed)) {
+            let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
+            let again = settle_again(shared, broker, self.runtime.clone(), one);
+            self.shared.tasks.spawn(again);
         }
     }
 }
