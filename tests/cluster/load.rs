@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocket::local::asynchronous::Client;
+use rocket_jobqueue::internals::{PoolSettings, RedisPool, Repeat, Topology};
 use rocket_jobqueue::{Draft, Job, JobQueue, Receipt};
 use serde::{Deserialize, Serialize};
 
+use super::support::RedisServer;
 use super::support::fleet::Cluster;
 
 /// A job that is worth `millis` of work.
@@ -194,4 +196,53 @@ async fn produce(
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Somebody with a server and a thread of their own, whom no fault concerns: what they
+/// have to wait for is the machine's doing.
+pub struct Bystander {
+    longest: Arc<Mutex<Duration>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bystander {
+    pub fn start() -> Self {
+        let (longest, stop) = (Arc::new(Mutex::new(Duration::ZERO)), Arc::default());
+        let (gaps, ended) = (Arc::clone(&longest), Arc::<AtomicBool>::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let server = RedisServer::start::<&str>(&[]);
+            let topology = Topology::Single(server.addr());
+            let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() });
+            let (pool, mut last) = (pool.unwrap(), Instant::now());
+            let file = server.dir().join("synced");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                while !ended.load(Ordering::SeqCst) {
+                    // A Cluster's server waits for its disk whenever its view changes.
+                    std::fs::File::create(&file).and_then(|file| file.sync_all()).unwrap();
+                    pool.run(Repeat::Safe, |_| redis::Cmd::set("k", 1)).await.unwrap();
+                    let mut longest = gaps.lock().unwrap();
+                    *longest = last.elapsed().max(*longest);
+                    drop(longest);
+                    last = Instant::now();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        });
+        Self { longest, stop, thread: Some(thread) }
+    }
+
+    /// The longest time between two answers until now; from now on measured anew.
+    pub fn longest_gap(&self) -> Duration {
+        std::mem::take(&mut *self.longest.lock().unwrap())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // It takes its server along.
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
 }
