@@ -130,9 +130,6 @@ async fn a_process_that_is_given_a_job_it_still_runs_does_not_run_it_twice() {
     assert_eq!(bench.q("EXISTS Q:active Q:lease Q:pending"), "0");
 }
 
-const HOUR: i64 = 3600;
-
-/// An answer that takes 64 ms used to say nothing of the store's time.
 /// They wait for their turn, which does not come while the thread is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn suspects_that_a_blocked_worker_cannot_start_go_back_as_suspects() {
@@ -202,6 +199,9 @@ async fn a_full_process_keeps_the_job_whose_lease_it_lost(
     assert_eq!(bench.q("EXISTS Q:active Q:lease Q:pending"), "0");
 }
 
+const HOUR: i64 = 3600;
+
+/// An answer that takes 64 ms used to say nothing of the store's time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wall_clock_that_is_set_ends_no_attempt() {
     let mut bench = Bench::start().await;

@@ -216,16 +216,18 @@ impl Bystander {
             let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() });
             let (pool, mut last) = (pool.unwrap(), Instant::now());
             let file = server.dir().join("synced");
+            let note = |gap: Duration| {
+                let mut longest = gaps.lock().unwrap();
+                *longest = gap.max(*longest);
+            };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 while !ended.load(Ordering::SeqCst) {
                     // A Cluster's server waits for its disk whenever its view changes.
                     std::fs::File::create(&file).and_then(|file| file.sync_all()).unwrap();
                     pool.run(Repeat::Safe, |_| redis::Cmd::set("k", 1)).await.unwrap();
-                    let mut longest = gaps.lock().unwrap();
-                    *longest = last.elapsed().max(*longest);
-                    drop(longest);
-                    last = Instant::now();
+                    let gap = std::mem::replace(&mut last, Instant::now()).elapsed();
+                    note(gap);
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             });

@@ -4,8 +4,9 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -71,10 +72,22 @@ impl Browser {
     }
 
     pub async fn see(&self, css: &str) -> String {
-        let found =
-            self.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::Css(css));
-        let element = found.await.unwrap_or_else(|error| panic!("{css}: {error}"));
-        element.text().await.expect("an element has text")
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.text_of(css).await {
+                Ok(text) => return text,
+                // A page that is being left, or was just now, has nothing to say.
+                Err(error) if is_of_another_page(&error) && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{css}: {error}"),
+            }
+        }
+    }
+
+    async fn text_of(&self, css: &str) -> Result<String, CmdError> {
+        let wait = self.client.wait().at_most(Duration::from_secs(10));
+        wait.for_element(Locator::Css(css)).await?.text().await
     }
 
     pub async fn value(&self, css: &str) -> String {
@@ -233,4 +246,10 @@ impl Browser {
         }
         panic!("{css}: expected {expected}, found {}", self.count(css).await);
     }
+}
+
+/// Whether the browser had turned to another page before it was done.
+fn is_of_another_page(error: &CmdError) -> bool {
+    let text = error.to_string();
+    text.contains("aborted by navigation") || text.contains("stale element")
 }
