@@ -18,6 +18,11 @@ fn replicas() -> u32 {
     std::env::var("SENTINEL_WAIT").ok().and_then(|count| count.parse().ok()).unwrap_or(2)
 }
 
+/// Whether one of the replicas is a master by now.
+async fn has_promoted(trio: &WatchedTrio) -> bool {
+    trio.replicas.iter().any(|replica| replica.cli(&["ROLE"]).starts_with("master"))
+}
+
 async fn nothing_is_lost(trio: &WatchedTrio, producers: Producers, what: &str) {
     producers.advance(50).await;
     let ledger = producers.stop().await;
@@ -146,6 +151,7 @@ async fn with_all_replicas_nothing_is_lost_in_a_planned_failover() {
     let producers = Producers::start(&settings(trio.topology(), replicas()));
     producers.advance(100).await;
     trio.fail_over().await;
+    assert!(eventually(PATIENCE, || has_promoted(&trio)).await, "{}", trio.sentinels[0].log());
     // With the old master only one replica is there, until Sentinel makes it one.
     nothing_is_lost(&trio, producers, "planned failover").await;
 }
@@ -156,10 +162,7 @@ async fn with_all_replicas_nothing_is_lost_with_a_killed_master() {
     let producers = Producers::start(&settings(trio.topology(), replicas()));
     producers.advance(100).await;
     trio.master.stop();
-    let promoted = || async {
-        trio.replicas.iter().any(|replica| replica.cli(&["ROLE"]).starts_with("master"))
-    };
-    assert!(eventually(PATIENCE, promoted).await, "{}", trio.sentinels[0].log());
+    assert!(eventually(PATIENCE, || has_promoted(&trio)).await, "{}", trio.sentinels[0].log());
     trio.master.restart();
     nothing_is_lost(&trio, producers, "killed master").await;
 }
@@ -179,8 +182,7 @@ async fn with_all_replicas_nothing_is_lost_when_the_old_master_is_cut_off_with_i
     trio.border.close_to_peers(true);
     borders.iter().for_each(|border| border.close_to_clients(true));
     tokio::time::sleep(Duration::from_secs(12)).await;
-    let promoted = trio.replicas.iter().any(|replica| replica.cli(&["ROLE"]).starts_with("master"));
-    assert!(promoted, "{}", trio.sentinels[0].log());
+    assert!(has_promoted(&trio).await, "{}", trio.sentinels[0].log());
     assert!(trio.master.cli(&["ROLE"]).starts_with("master"), "both call themselves master");
     trio.border.close_to_peers(false);
     borders.iter().for_each(|border| border.close_to_clients(false));
