@@ -367,7 +367,7 @@ async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>)
     }
 }
 
-/// Asks the store again and again whether it serves, and says when it is to be looked at.
+/// Asks the store at an interval whether it serves, and says when to check its settings.
 async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
     if let Err(error) = health.probe(&*broker).await {
         let store = broker.describe();

@@ -36,7 +36,7 @@ pub enum Charge {
     Cleared,
 }
 
-/// Whether a job with so many losses is a suspect.
+/// Whether a job with this number of losses is a suspect.
 pub(crate) fn is_suspect(losses: u32) -> bool {
     losses >= SUSPECT_LOSSES
 }

@@ -269,7 +269,7 @@ impl Cluster {
         Err(failed)
     }
 
-    /// Learns the topology anew in the background, unless that was done just now.
+    /// Refreshes the topology in the background, unless that was done just now.
     fn refresh_soon(&self) {
         if self.topology.is_fresh() {
             return;
@@ -404,7 +404,7 @@ impl Node {
         }
     }
 
-    /// How long until it counts as silent, or is to be looked at again.
+    /// How long until it counts as silent, or should be looked at again.
     fn until_silent(&self) -> Duration {
         let since = match self.unheard.load(Ordering::Relaxed) {
             0 => self.now(),

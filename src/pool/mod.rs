@@ -61,7 +61,7 @@ const PASSING_TIMEOUT: Duration = Duration::from_secs(1);
 enum Haste {
     /// As long as a request may take.
     Patient,
-    /// Not at all: whoever sends it has other queues to serve, and comes back.
+    /// Not at all: its sender has other queues to serve, and comes back.
     Prompt,
 }
 

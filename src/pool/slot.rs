@@ -338,7 +338,7 @@ impl Core {
 #[derive(Default)]
 struct Watch {
     task: Option<JoinHandle<()>>,
-    /// For good: whoever still dials starts no other one, which nobody would end.
+    /// For good: a dial that is still under way starts no other one, which nobody would end.
     ended: bool,
 }
 

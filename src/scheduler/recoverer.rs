@@ -207,7 +207,7 @@ impl Recoverer {
         confirmed
     }
 
-    /// Puts these jobs back in line; how many were still to be.
+    /// Recovers these jobs; returns how many no other process had recovered first.
     async fn reclaim(&self, lapsed: Vec<Delivery>) -> Result<usize, Error> {
         if lapsed.is_empty() {
             return Ok(0);

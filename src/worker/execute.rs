@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
     }
 }
 
-/// Runs a job, and decides what becomes of it, unless its lease was lost or it was given
+/// Runs a job and decides its transition, unless its lease was lost or it was given
 /// back before it began. An outcome that is given takes the place of the handler.
 pub(super) async fn to_its_end(
     shared: &Shared,
@@ -172,7 +172,7 @@ async fn attempt(
     cancelled(hand, limit, reason)
 }
 
-/// What is to be said of an attempt that was cancelled; `None` when the lease was lost.
+/// The outcome of an attempt that was cancelled; `None` if its lease was lost.
 fn cancelled(hand: &Hand, limit: Limit, reason: CancelReason) -> Option<Outcome> {
     match reason {
         CancelReason::TimedOut if limit.is_deadline => Some(Outcome::DeadlinePassed),

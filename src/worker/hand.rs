@@ -85,7 +85,7 @@ pub(super) enum NotBegun {
 pub(super) enum Again {
     /// The job goes on under the new lease.
     TakenOver,
-    /// The settlement of its last attempt is to be answered first.
+    /// The settlement of its last attempt must be answered first.
     Behind,
     /// It is not in flight any more.
     New,

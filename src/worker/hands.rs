@@ -178,7 +178,7 @@ impl InHand {
 impl Drop for InHand {
     fn drop(&mut self) {
         self.hands.remove(&self.hand);
-        // What waited for it is left to its lease: whoever can start it has taken it.
+        // A job that waited for it is left to its lease: another process may have it by now.
         drop(self.hand.over());
     }
 }

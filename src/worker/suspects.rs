@@ -155,7 +155,7 @@ impl Drop for Wants<'_> {
     }
 }
 
-/// Next in line again, or what an operator wants.
+/// Pending again as the next job, or what an operator requested.
 async fn not_started(shared: &Arc<Shared>, delivery: Delivery, in_hand: InHand) {
     let outcome = match in_hand.hand().wish() {
         Some(after) => Outcome::Cancelled(after),

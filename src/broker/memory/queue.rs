@@ -306,7 +306,7 @@ impl Queue {
                     return self.end_as_wished(stored, after, now);
                 }
                 stored.losses = stored.losses.saturating_add(1);
-                // Found by whoever looked for it; an owner knows what it does.
+                // Only a recoverer has no owner; an owner that gives a job back knows what it does.
                 stored.reclaimed_from = lease.owner.is_none().then_some(stored.held.0);
                 self.next_in_line(stored, now);
             }

@@ -340,7 +340,7 @@ struct Moving {
 }
 
 impl Moving {
-    /// Whether that was the error, and the request is to be sent again.
+    /// Whether that was the error: then the request must be sent again.
     async fn passes(&mut self, error: Option<&Error>) -> bool {
         if !error.is_some_and(Error::is_moving) || Instant::now() >= self.until {
             return false;

@@ -62,14 +62,14 @@ fn process_of(owner: u64) -> Option<u64> {
 
 impl RedisBroker {
     pub(super) async fn note_suspect(&self, lease: &Lease, running: usize) -> Result<bool, Error> {
-        // First: whoever finds the job's own note finds this one.
+        // First: a reader that finds the job's own note must find this one.
         self.note_suspects(running).await?;
         let add = |_, call: ScriptCall| lease_args(call, lease);
         let mut reply = self.ask(&SCRIPTS.suspect, &lease.queue, Repeat::Safe, add).await?;
         Ok(reply.int()? == 1)
     }
 
-    /// So many suspects run in this process.
+    /// The number of suspects that run in this process.
     pub(super) async fn note_suspects(&self, running: usize) -> Result<(), Error> {
         let key = keys::suspects(self.process.number).into_bytes();
         let (running, ttl) = (running.to_string(), REMEMBERED.to_string());
