@@ -180,12 +180,15 @@ pub async fn watch(site: &mut Site) -> Outcome<()> {
 
 /// How many commands were slow; each is named on standard error.
 pub async fn slow(site: &mut Site) -> Outcome<u64> {
-    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    // Arguments are bytes: keys, messages and scripts, some of them cut off.
+    type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
     let found: Vec<Entry> =
         redis::cmd("SLOWLOG").arg(&["GET", "128"]).query_async(&mut site.connection).await?;
     for (.., micros, words, _, _) in &found {
-        let words: Vec<String> =
-            words.iter().take(4).map(|w| w.chars().take(60).collect()).collect();
+        let shown = |word: &Vec<u8>| -> String {
+            String::from_utf8_lossy(word).escape_debug().take(60).collect()
+        };
+        let words: Vec<String> = words.iter().take(4).map(shown).collect();
         eprintln!("{:.1} ms: {}", *micros as f64 / 1e3, words.join(" "));
     }
     Ok(found.len() as u64)
