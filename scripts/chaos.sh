@@ -4,7 +4,7 @@
 # is killed, frozen, failed over and resharded, and ledgers on disk say whether a
 # job was lost or ran beside itself. docs/chaos.md explains the table.
 #
-# Usage: scripts/chaos.sh            all scenarios, about an hour
+# Usage: scripts/chaos.sh            all scenarios, about 75 minutes
 #        scripts/chaos.sh --gate     the short selection, at most 3 minutes
 #        scripts/chaos.sh --list     their names and what they inject
 #        scripts/chaos.sh NAME…      those whose name begins so

@@ -110,7 +110,9 @@ impl JobQueueFairing {
     /// Tells this function of every attempt that ended and what became of the job,
     /// after the store has carried it out: what an error tracker needs. Called also
     /// for panics, time limits and cancellations, which no middleware sees; not for
-    /// attempts whose lease was lost.
+    /// attempts whose lease was lost. Where the store's answer got lost, and the lease
+    /// ran out before it could be asked again, the store may have carried it out or
+    /// given the job to another worker: the hook is called, so that it misses nothing.
     ///
     /// It runs on the worker's own task: hand slow work to another one. A panic in
     /// it is logged.

@@ -49,6 +49,7 @@ impl Run {
 #[derive(Clone, Debug)]
 pub struct Settled {
     pub process: u32,
+    pub at: u64,
     pub transition: String,
 }
 
@@ -130,7 +131,7 @@ impl Story {
                 }
             }
             "S" => {
-                let settled = Settled { process, transition: text() };
+                let settled = Settled { process, at, transition: text() };
                 self.settled.entry(id).or_default().push(settled);
             }
             "G" => {
