@@ -43,23 +43,30 @@ local function task_of(id)
 end
 
 local answer, found, ghosts, orphans, broken, dropped = {now, 0, 0}, 0, {}, {}, {}, {}
-local function look(id, score)
+
+-- The hash of a leased job that is active. Of any other the lease is to go, and nil.
+local function active(id)
   local task = task_of(id)
-  if not task[1] then
-    broken[#broken + 1] = id
-    dropped[id] = true
-  elseif task[2] ~= 'active' then
+  if task[1] and task[2] == 'active' then return task end
+  if task[1] then
     ghosts[#ghosts + 1] = id
   else
-    answer[#answer + 1] = id
-    answer[#answer + 1] = task[1]
-    answer[#answer + 1] = tonumber(task[3]) or 0
-    answer[#answer + 1] = micros(score)
-    answer[#answer + 1] = task[4] or ''
-    answer[#answer + 1] = task[5] or ''
-    answer[#answer + 1] = task[6] or ''
-    found = found + 1
+    broken[#broken + 1] = id
+    dropped[id] = true
   end
+end
+
+local function look(id, score)
+  local task = active(id)
+  if not task then return end
+  answer[#answer + 1] = id
+  answer[#answer + 1] = task[1]
+  answer[#answer + 1] = tonumber(task[3]) or 0
+  answer[#answer + 1] = micros(score)
+  answer[#answer + 1] = task[4] or ''
+  answer[#answer + 1] = task[5] or ''
+  answer[#answer + 1] = task[6] or ''
+  found = found + 1
 end
 
 -- Whoever wrote these, they are over.
@@ -93,17 +100,8 @@ local latest = redis.call('ZREVRANGEBYSCORE', LEASES, '+inf', '(' .. seconds(far
   'LIMIT', 0, MOST_MENDED)
 for at = 1, #latest, 2 do
   local id = latest[at]
-  if not of_go(latest[at + 1]) then
-    local task = task_of(id)
-    if not task[1] then
-      broken[#broken + 1] = id
-      dropped[id] = true
-    elseif task[2] ~= 'active' then
-      ghosts[#ghosts + 1] = id
-    else
-      far_ahead[#far_ahead + 1] = {id, task[5]}
-    end
-  end
+  local task = not of_go(latest[at + 1]) and active(id)
+  if task then far_ahead[#far_ahead + 1] = {id, task[5]} end
 end
 
 -- Whether the container its state names holds the job: then its place in active
