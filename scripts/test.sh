@@ -31,7 +31,7 @@ TOOLS=(
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 OUTPUT=$(mktemp) || exit 1
-trap 'rm -f "$OUTPUT"' EXIT
+trap 'rm -f "$OUTPUT" "$OUTPUT.beside"' EXIT
 FAILED=()
 
 missing_packages() {
@@ -121,6 +121,17 @@ step() {
   return "$status"
 }
 
+# Starts one step beside those that follow, up to `join`: one that mostly waits.
+beside() {
+  OUTPUT=/dev/null step "$@" >"$OUTPUT.beside" 2>&1 &
+}
+
+# Waits for that step, and shows what it printed.
+join() {
+  wait $! || FAILED+=("$1")
+  tee -a "$OUTPUT" <"$OUTPUT.beside"
+}
+
 docs() {
   RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features --locked
 }
@@ -157,8 +168,9 @@ step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Format" cargo fmt --check
 step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Tests" cargo test --all-features --locked --no-fail-fast
+beside "Interoperation with Go Asynq" scripts/interop.sh
 step "Tests on other servers" scripts/servers.sh gate
-step "Interoperation with Go Asynq" scripts/interop.sh
+join "Interoperation with Go Asynq"
 step "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
 step "The API against its document" scripts/check-api.sh

@@ -18,7 +18,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use support::fleet::Cluster;
-use support::{RedisServer, eventually, free_port};
+use support::{RedisServer, closed_port, eventually};
 
 /// How often handlers ran.
 #[derive(Clone, Default)]
@@ -274,7 +274,7 @@ impl Place {
                 let server = RedisServer::start::<&str>(&[]);
                 let mut addrs = vec![server.addr()];
                 if matches!(self, Place::SingleOfTwo) {
-                    addrs.insert(0, format!("127.0.0.1:{}", free_port()));
+                    addrs.insert(0, format!("127.0.0.1:{}", closed_port()));
                 }
                 (vec![server], addrs)
             }

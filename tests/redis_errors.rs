@@ -14,7 +14,7 @@ use rocket_jobqueue::{Job, JobQueue, JobQueueFairing};
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use support::{RedisServer, eventually, free_port};
+use support::{RedisServer, closed_port, eventually};
 
 const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,7 +129,7 @@ async fn until_it_says(redis: &RedisServer, command: &[&str], code: &str) {
 
 #[tokio::test]
 async fn no_connection_is_503() {
-    let client = producer(&format!("redis://127.0.0.1:{}", free_port())).await;
+    let client = producer(&format!("redis://127.0.0.1:{}", closed_port())).await;
     is_unavailable(&client).await;
 }
 
@@ -167,7 +167,7 @@ async fn a_replica_that_lost_its_master_and_serves_nothing_stale_is_503() {
     let redis = RedisServer::start(&["--replica-serve-stale-data", "no"]);
     let client = producer_at(&redis).await;
     is_registered(&client).await;
-    redis.cli(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
+    redis.cli(&["REPLICAOF", "127.0.0.1", &closed_port().to_string()]);
     until_it_says(&redis, &["GET", "x"], "MASTERDOWN").await;
     is_unavailable(&client).await;
     // A process that comes now finds it so.

@@ -188,7 +188,7 @@ async fn a_sentinel_that_names_a_server_that_is_no_master_is_not_believed() {
     let port = master.port().to_string();
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
     let right = says(("127.0.0.1", master.port()), 3).await;
-    for named in [replica.port(), super::support::free_port()] {
+    for named in [replica.port(), super::support::closed_port()] {
         let liar = says(("127.0.0.1", named), 99).await;
         let addrs = vec![liar, right.clone(), right.clone()];
         let pool = RedisPool::new(settings(topology(addrs), 0)).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rocket_jobqueue::internals::Topology;
 
 use super::border::Border;
-use super::{RedisServer, eventually, free_port};
+use super::{RedisServer, closed_port, eventually, free_port};
 
 /// More than a busy machine needs; reached only where something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ impl WatchedPair {
     pub fn topology(&self) -> Topology {
         Topology::Sentinel {
             master: "mymaster".into(),
-            addrs: vec![format!("127.0.0.1:{}", free_port()), self.sentinel.addr()],
+            addrs: vec![format!("127.0.0.1:{}", closed_port()), self.sentinel.addr()],
         }
     }
 

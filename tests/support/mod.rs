@@ -242,18 +242,35 @@ fn known_args<S: AsRef<str>>(args: &[S]) -> Vec<String> {
     known
 }
 
-/// A port that nobody listens on now. Kept under 32768, where the system hands
-/// out none by itself, and with room for a cluster bus at +10000.
+/// A port to listen on. Kept under 32768, where the system hands out none by itself,
+/// with a cluster's bus at +10000, where nobody else listens.
 pub fn free_port() -> u16 {
     loop {
-        let seed = std::collections::hash_map::RandomState::new();
-        let random = std::hash::BuildHasher::hash_one(&seed, Instant::now());
-        let port = 11_000 + (random % 20_000) as u16;
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
+        let port = random_port(11_000..21_000);
+        if is_free(port) && is_free(port + 10_000) {
             return port;
         }
     }
+}
+
+/// A port that nobody listens on, and no test beside this one will.
+pub fn closed_port() -> u16 {
+    loop {
+        let port = random_port(10_000..11_000);
+        if is_free(port) {
+            return port;
+        }
+    }
+}
+
+fn random_port(among: std::ops::Range<u16>) -> u16 {
+    let seed = std::collections::hash_map::RandomState::new();
+    let random = std::hash::BuildHasher::hash_one(&seed, Instant::now());
+    among.start + (random % among.len() as u64) as u16
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// Waits until `condition` holds, asking each 20 ms, at most `patience` long.
