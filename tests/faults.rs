@@ -61,7 +61,7 @@ fn an_absent_redis_is_one_warning_and_everything_works_once_it_is_there() {
 
 #[test]
 fn a_stopped_redis_is_503_at_once_and_jobs_run_after_it_is_back() {
-    let mut redis = RedisServer::start(&["--appendonly", "yes"]);
+    let mut redis = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "no"]);
     let (program, base) = demo(&redis);
     assert_eq!(register(&base, r#"{"message":"survivor","delay_seconds":3}"#).0, 201);
     redis.stop();

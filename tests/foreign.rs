@@ -48,7 +48,8 @@ debug = "line-tables-only"
     std::fs::copy(Path::new(REPOSITORY).join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     std::fs::create_dir(folder.join("src")).unwrap();
     std::fs::write(folder.join("src/main.rs"), MAIN).unwrap();
-    let target = Path::new(REPOSITORY).join("target/foreign");
+    // Beside the tests' own: most dependencies are there already.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
         command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", &target);

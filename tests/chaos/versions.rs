@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::process::Launch;
 
@@ -27,29 +28,48 @@ pub fn other() -> Result<Other, String> {
     build(&wanted)
 }
 
-/// Builds the peer of a commit; minutes for the first time.
+/// The commits whose peer this process has built.
+static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Builds the peer of a commit; minutes for the first time. Once a process: a scenario
+/// beside this one may run the program.
 pub fn build(wanted: &str) -> Result<Other, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let commit = git(root, &["rev-parse", "--short", &format!("{wanted}^{{commit}}")])?;
     let chaos = root.join("target/chaos");
     let home = chaos.join(&commit);
+    let program = home.join("chaos-peer");
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(&commit) {
+        compile(root, &chaos, &commit, &home, &program)?;
+        built.push(commit.clone());
+    }
+    let program = vec![program.display().to_string()];
+    Ok(Other { commit, launch: Launch { program, variables: Vec::new() } })
+}
+
+fn compile(
+    root: &Path,
+    chaos: &Path,
+    commit: &str,
+    home: &Path,
+    program: &Path,
+) -> Result<(), String> {
     let source = home.join("source");
     if !source.join("Cargo.toml").exists() {
         std::fs::create_dir_all(&source).map_err(|error| error.to_string())?;
         let unpack = format!("git archive {commit} | tar -x -C '{}'", source.display());
         run(Command::new("sh").args(["-c", &unpack]).current_dir(root))?;
     }
-    let peer = copy_peer(root, &home, &source).map_err(|error| error.to_string())?;
+    let peer = copy_peer(root, home, &source).map_err(|error| error.to_string())?;
     run(Command::new(env!("CARGO"))
         .args(["build", "--quiet"])
         .current_dir(&peer)
         .env("CARGO_TARGET_DIR", chaos.join("build")))?;
     // Peers of several commits are built in one folder, which has the last one.
-    let program = home.join("chaos-peer");
-    std::fs::copy(chaos.join("build/debug/chaos-peer"), &program)
+    std::fs::copy(chaos.join("build/debug/chaos-peer"), program)
         .map_err(|error| error.to_string())?;
-    let program = vec![program.display().to_string()];
-    Ok(Other { commit, launch: Launch { program, variables: Vec::new() } })
+    Ok(())
 }
 
 /// This tree's peer, with that commit's library and its locked dependencies.
