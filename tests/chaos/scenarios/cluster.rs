@@ -51,6 +51,8 @@ fn addrs(cluster: &Cluster, nodes: impl Iterator<Item = usize>) -> Vec<String> {
 }
 
 async fn at_work(stage: &mut Stage, load: Load) -> (Vec<Peer>, [Peer; 1]) {
+    // The enqueues that wait for one master must not use up the producer's own limit.
+    let load = Load { in_flight: 1_000, ..load };
     let workers = stage.workers(2, 16).await;
     let producers = [stage.producer(load)];
     all_at_work(stage, &workers).await;
@@ -84,6 +86,22 @@ fn expect_undisturbed(stage: &Stage, others: f64, since: u64, most: f64, report:
     report.at_most("gap of other queues", others, most + before);
 }
 
+/// Waits until the others have another master for the queue; how long that took since
+/// the fault, in seconds.
+async fn successor(cluster: &Cluster, master: usize, queue: &str, since: u64) -> f64 {
+    let asked = usize::from(master == 0);
+    let named = || async { cluster.owner(queue, asked) != master };
+    assert!(eventually(LONG, named).await, "the master has no successor");
+    (now() - since) as f64 / 1e6
+}
+
+/// Fails where the queues of the master stood still for longer than promised: 3 s beyond
+/// the node timeout or, where the cluster itself took most of that, 1.5 s beyond its choice.
+fn expect_short(gap: f64, named: f64, report: &mut Report) {
+    report.figure(format!("successor after {named:.1} s"));
+    report.at_most("gap", gap, (NODE_TIMEOUT + 3.0).max(named + 1.5));
+}
+
 /// The queues of the master that has the first one, and that master.
 fn of_one_master(cluster: &Cluster, asked: usize) -> (usize, Vec<String>) {
     let master = cluster.owner(&queues()[0], asked);
@@ -101,10 +119,11 @@ async fn killed(stage: &mut Stage) -> Report {
     let (master, own) = of_one_master(&cluster, 0);
     let since = now();
     cluster.nodes[master].stop();
-    pause(12).await;
+    let named = successor(&cluster, master, &own[0], since).await;
+    pause(8).await;
     cluster.nodes[master].restart();
     let (gap, others) = gaps(stage, &own, since);
-    report.at_most("gap", gap, NODE_TIMEOUT + 3.0);
+    expect_short(gap, named, &mut report);
     expect_undisturbed(stage, others, since, 0.5, &mut report);
     let serves =
         || async { cluster.nodes[0].cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") };
@@ -143,10 +162,11 @@ async fn hung(stage: &mut Stage) -> Report {
     let (master, own) = of_one_master(&cluster, 0);
     let since = now();
     cluster.nodes[master].freeze();
-    pause(40).await;
+    let named = successor(&cluster, master, &own[0], since).await;
+    pause(36).await;
     let (gap, others) = gaps(stage, &own, since);
     cluster.nodes[master].thaw();
-    report.at_most("gap", gap, NODE_TIMEOUT + 3.0);
+    expect_short(gap, named, &mut report);
     expect_undisturbed(stage, others, since, 0.5, &mut report);
     let demoted = || async { !cluster.masters().contains(&master) };
     assert!(eventually(LONG, demoted).await, "the hung master stays one");
