@@ -85,7 +85,8 @@ fn parse(payload: &[u8]) -> Result<DelayPrint, JobError> {
     if payload.is_empty() {
         return Ok(DelayPrint::default());
     }
-    serde_json::from_slice(payload).map_err(|error| JobError::failed(unmarshal_text(&error)))
+    serde_json::from_slice(payload)
+        .map_err(|error| JobError::failed(unmarshal_text::<DelayPrint>(payload, &error)))
 }
 
 /// One line whatever the text holds: a job must not forge a second line or speak

@@ -167,6 +167,7 @@ impl Runtime {
         Some(Aggregation {
             limits,
             patience: settings.shutdown_timeout,
+            viewer: settings.viewer.clone(),
             make: Arc::new(move |queue, group, jobs| {
                 Box::pin(function.clone().make(client.clone(), queue, group, jobs))
             }),

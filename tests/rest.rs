@@ -11,6 +11,9 @@ use rstest::rstest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+#[path = "rest/viewer.rs"]
+mod viewer;
+
 const BASE: &str = "/api/dm-jobqueue";
 
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,7 @@ mod page;
 pub mod redis;
 mod suitability;
 mod view;
+mod viewer;
 
 pub use actions::{
     Acted, Action, Actions, ArchiveLimit, ArchiveSettings, Removal, STEP, Selection, Step, Stepped,
@@ -39,6 +40,7 @@ pub use view::{
     JobInfo, JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary, ServerInfo, Servers,
     StoreInfo, StoreNode, WorkerInfo,
 };
+pub(crate) use viewer::{Redact, Viewer};
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -12,6 +12,7 @@ use tracing::field::Empty;
 use super::confirm::LONGEST;
 use super::{Client, Receipt};
 use crate::error::Error;
+use crate::job::serial::marshal_reason;
 use crate::job::{
     DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName, check_group,
 };
@@ -83,8 +84,10 @@ pub type Draft = Enqueue<()>;
 impl Draft {
     /// A job of a type, with the type's options.
     pub fn new<J: Job>(job: J) -> Self {
-        let payload = serde_json::to_vec(&job)
-            .map_err(|error| Error::invalid(format!("payload of {:?}: {error}", J::TYPE)));
+        let payload = serde_json::to_vec(&job).map_err(|error| {
+            let reason = marshal_reason(&error);
+            Error::invalid(format!("payload of {:?}: {reason}", J::TYPE))
+        });
         Self::begin(J::TYPE, payload.map(Some), J::options())
     }
 

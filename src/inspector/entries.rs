@@ -20,12 +20,7 @@ impl Inspector {
     /// # Errors
     /// Those of the store.
     pub async fn entries(&self) -> Result<Vec<EntryInfo>, Error> {
-        let mut entries = self.broker.entries().await?;
-        if self.redact.is_some() {
-            // It knows jobs; what it would leave of these nobody can say.
-            entries.iter_mut().for_each(|entry| entry.payload.clear());
-        }
-        Ok(entries)
+        Ok(self.viewer.entries(self.broker.entries().await?))
     }
 
     /// A page of the runs of a periodic entry, the newest first. Up to 1000 runs are

@@ -172,7 +172,7 @@ impl Inspector {
                  listed by group",
             ));
         }
-        Ok(self.shown_page(self.broker.jobs(queue, Shelf::State(state), page).await?))
+        Ok(self.viewer.page(self.broker.jobs(queue, Shelf::State(state), page).await?))
     }
 
     /// As [`Inspector::jobs`], but only those of one job type. A page looks at up
@@ -228,7 +228,7 @@ impl Inspector {
         page: &Page,
     ) -> Result<JobPage, Error> {
         if filter.is_empty() {
-            return Ok(self.shown_page(self.broker.jobs(queue, shelf, page).await?));
+            return Ok(self.viewer.page(self.broker.jobs(queue, shelf, page).await?));
         }
         let wanted = page.rows();
         let mut rows = Vec::new();
@@ -242,7 +242,7 @@ impl Inspector {
                 }
             };
             // What is not shown cannot be searched for either.
-            let found = self.shown_page(self.broker.jobs(queue, shelf, &page).await?);
+            let found = self.viewer.page(self.broker.jobs(queue, shelf, &page).await?);
             rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
             let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES;
             if found.next.is_none() || is_full {
@@ -264,7 +264,7 @@ impl Inspector {
         group: &str,
         page: &Page,
     ) -> Result<JobPage, Error> {
-        Ok(self.shown_page(self.broker.jobs(queue, Shelf::Group(group), page).await?))
+        Ok(self.viewer.page(self.broker.jobs(queue, Shelf::Group(group), page).await?))
     }
 
     /// Some groups of a queue, about as many as the page asks for, in no order.
@@ -298,7 +298,7 @@ impl Inspector {
         for queues in self.broker.queues().await?.chunks(ABREAST) {
             for answer in join_all(queues.iter().map(|queue| self.broker.job(queue, id))).await {
                 match answer {
-                    Ok(info) => found.extend(info.map(|info| self.shown(info))),
+                    Ok(info) => found.extend(info.map(|info| self.viewer.job(info))),
                     Err(error) if error.is_unavailable() => return Err(error),
                     // One damaged queue must not hide what another has.
                     Err(_) => {}

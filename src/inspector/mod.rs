@@ -10,7 +10,7 @@ mod servers;
 
 use std::sync::Arc;
 
-use crate::broker::{Broker, JobInfo, JobPage, JobRow, QueueInfo};
+use crate::broker::{Broker, JobInfo, QueueInfo, Viewer};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 
@@ -27,15 +27,12 @@ pub(crate) use lists::Filter;
 pub struct Inspector {
     broker: Arc<dyn Broker>,
     max_payload: usize,
-    redact: Option<Redact>,
+    viewer: Viewer,
 }
-
-/// Changes what is shown of a job.
-pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
 
 impl Inspector {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, max_payload: usize::MAX, redact: None }
+        Self { broker, max_payload: usize::MAX, viewer: Viewer::default() }
     }
 
     /// The same inspector, which writes payloads of at most this many bytes.
@@ -43,27 +40,9 @@ impl Inspector {
         Self { max_payload, ..self }
     }
 
-    /// The same inspector, which shows jobs as this function leaves them.
-    pub(crate) fn redacted_by(self, redact: Option<Redact>) -> Self {
-        Self { redact, ..self }
-    }
-
-    fn shown(&self, mut info: JobInfo) -> JobInfo {
-        if let Some(redact) = &self.redact {
-            redact(&mut info);
-        }
-        info
-    }
-
-    fn shown_page(&self, mut page: JobPage) -> JobPage {
-        if let Some(redact) = &self.redact {
-            for row in &mut page.rows {
-                if let JobRow::Job(info) = row {
-                    redact(info);
-                }
-            }
-        }
-        page
+    /// The same inspector for this viewer.
+    pub(crate) fn shown_to(self, viewer: Viewer) -> Self {
+        Self { viewer, ..self }
     }
 
     /// Names of all queues, in order. One command per 1,000 queues.
@@ -91,7 +70,7 @@ impl Inspector {
     /// [`Error::is_damaged`] where its message or state cannot be read, and those
     /// of the store.
     pub async fn job(&self, queue: &QueueName, id: &JobId) -> Result<Option<JobInfo>, Error> {
-        Ok(self.broker.job(queue, id).await?.map(|info| self.shown(info)))
+        Ok(self.broker.job(queue, id).await?.map(|info| self.viewer.job(info)))
     }
 
     /// Stops taking jobs from a queue; enqueueing and running jobs are not

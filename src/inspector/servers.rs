@@ -15,12 +15,7 @@ impl Inspector {
     /// # Errors
     /// Those of the store.
     pub async fn servers(&self) -> Result<Servers, Error> {
-        let mut servers = self.broker.servers().await?;
-        if self.redact.is_some() {
-            let running = servers.servers.iter_mut().flat_map(|server| &mut server.running);
-            running.for_each(|job| job.payload.clear());
-        }
-        Ok(servers)
+        Ok(self.viewer.servers(self.broker.servers().await?))
     }
 
     /// Where in a Redis Cluster a queue lives; `None` where the store is no

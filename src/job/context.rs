@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::job::serial::marshal_reason;
 use crate::job::{JobId, JobRecord, Progress, QueueName};
 use crate::time::Timestamp;
 
@@ -250,7 +251,10 @@ impl JobContext {
     /// # Ok(()) }
     /// ```
     pub async fn write_result<T: Serialize + ?Sized>(&self, result: &T) -> Result<(), Error> {
-        let unfit = |error| Error::invalid("the result is no JSON").caused_by(error);
+        let unfit = |error| {
+            let reason = marshal_reason(&error);
+            Error::invalid(format!("result: expected what can be written as JSON: {reason}"))
+        };
         self.write_result_bytes(&serde_json::to_vec(result).map_err(unfit)?).await
     }
 

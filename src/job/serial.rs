@@ -48,6 +48,15 @@ pub(crate) fn seconds<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, 
     to.serialize_f64(length.as_secs_f64())
 }
 
+/// Why a value of the application's cannot be written as JSON. Its type's own words are
+/// left out: they may quote it, and the reason reaches logs and stored errors.
+pub(crate) fn marshal_reason(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => "its type refuses to be written".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 /// How [`bytes`] is documented.
 #[cfg(feature = "openapi")]
 #[derive(schemars::JsonSchema)]

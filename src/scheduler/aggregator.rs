@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Round, Service};
-use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MOST_IN_SET};
+use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MOST_IN_SET, Viewer};
 use crate::error::Error;
 use crate::job::{JobRecord, NewJob, QueueName};
 
@@ -45,6 +45,8 @@ pub(crate) struct Aggregation {
     pub(crate) make: Arc<dyn Fn(QueueName, String, Vec<JobRecord>) -> Made + Send + Sync>,
     /// How long a function may go on at shutdown.
     pub(crate) patience: Duration,
+    /// Who reads the log.
+    pub(crate) viewer: Viewer,
 }
 
 pub(crate) struct Aggregator {
@@ -223,7 +225,7 @@ impl Work {
         let failed = tokio::select! {
             made = made.catch_unwind() => match made {
                 Ok(Ok(job)) => return self.store(&set, size, &job).await,
-                Ok(Err(error)) => error,
+                Ok(Err(error)) => self.aggregation.viewer.text(error),
                 Err(_) => "the function panicked".to_owned(),
             },
             () = tokio::time::sleep(left) => "the function took too long".to_owned(),

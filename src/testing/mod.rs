@@ -76,7 +76,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{Answer, Inspect, JobInfo};
+use crate::broker::{Answer, Inspect, JobInfo, Viewer};
 use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
 use crate::inspector::Inspector;
@@ -302,6 +302,7 @@ impl TestQueue {
             retry,
             unknown: UnknownJobs::default(),
             settled: Vec::new(),
+            viewer: Viewer::default(),
         };
         let config = JobQueueConfig::default();
         let broker = Arc::new(self.0.broker.clone());

@@ -15,12 +15,11 @@ use super::guards::{Hooks, erase};
 use super::{JobQueue, log, routes};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
-use crate::broker::{Broker, GroupLimits, JobInfo};
+use crate::broker::{Broker, GroupLimits, JobInfo, Redact, Viewer};
 use crate::client::{Aggregate, Draft};
 use crate::config::{Config, JobQueueConfig, Store, process_env};
 use crate::demo;
 use crate::error::Error;
-use crate::inspector::Redact;
 use crate::job::{
     JobContext, JobError, JobOptions, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs,
 };
@@ -217,10 +216,14 @@ impl JobQueueFairing {
         self.with(|parts| parts.hooks.register = Some(erase::<G>()))
     }
 
-    /// Changes what REST and the pages show of a job, before it is shown or searched:
-    /// payload, result, headers and errors may hold what operators need not see. Of
-    /// periodic entries and of what workers run no payload is shown then, and pages do
-    /// not edit payloads. [`JobQueue::inspector`] shows everything, as before.
+    /// Changes what REST, pages, status links and log lines show of a job, before it is
+    /// shown or searched: payload, result, headers, progress and errors may hold what
+    /// operators need not see. What derives from a hidden payload is hidden as well: the
+    /// name of the unique lock, and each error, progress, header and result that quotes a
+    /// part of the payload which the function took away. Of periodic jobs and of what
+    /// workers run no payload is shown then, and pages do not edit payloads.
+    /// Names (queue, job type, id, group) are always shown.
+    /// [`JobQueue::inspector`] shows everything, as before.
     ///
     /// ```
     /// use rocket_jobqueue::JobQueue;
@@ -414,9 +417,11 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         }
     }
     let (retry, settled) = (parts.retry, parts.settled);
+    let viewer = Viewer::redacted(parts.redact);
     let settings = config.jobqueue.worker.then(|| WorkerSettings {
         retry,
         settled,
+        viewer: viewer.clone(),
         ..worker_settings(&config.jobqueue)
     });
     let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
@@ -444,7 +449,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     if !config.jobqueue.fire_periodic && !runtime.periodic().list().is_empty() {
         tracing::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
     }
-    let queue = JobQueue::redacting(runtime, config.jobqueue.clone(), parts.redact);
+    let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
     Ok(Ready { queue, hooks, schemas, config, worker_only: parts.worker_only })
 }
 
@@ -458,6 +463,7 @@ fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
         retry: RetryPolicy::default(),
         unknown: config.unknown_jobs,
         settled: Vec::new(),
+        viewer: Viewer::default(),
     }
 }
 

@@ -19,13 +19,13 @@ mod routes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{Inspect, JobInfo};
+use crate::broker::{Inspect, JobInfo, Viewer};
 #[cfg(feature = "metrics")]
 use crate::broker::{QueueInfo, QueueSummary};
 use crate::client::{Client, Draft, Enqueue, EnqueueAll, Receipt};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
-use crate::inspector::{Inspector, Redact};
+use crate::inspector::Inspector;
 use crate::job::{Job, JobId, QueueName};
 use crate::runtime::Runtime;
 use crate::scheduler::PeriodicJobs;
@@ -91,7 +91,7 @@ pub struct JobQueue {
 struct Inner {
     runtime: Runtime,
     config: JobQueueConfig,
-    redact: Option<Redact>,
+    viewer: Viewer,
 }
 
 impl JobQueue {
@@ -108,15 +108,11 @@ impl JobQueue {
     }
 
     pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {
-        Self::redacting(runtime, config, None)
+        Self::shown_to(runtime, config, Viewer::default())
     }
 
-    pub(crate) fn redacting(
-        runtime: Runtime,
-        config: JobQueueConfig,
-        redact: Option<Redact>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { runtime, config, redact }), trace: None }
+    pub(crate) fn shown_to(runtime: Runtime, config: JobQueueConfig, viewer: Viewer) -> Self {
+        Self { inner: Arc::new(Inner { runtime, config, viewer }), trace: None }
     }
 
     /// The same queue for a request of this trace.
@@ -126,13 +122,13 @@ impl JobQueue {
 
     /// What REST and the pages show of it.
     pub(crate) fn shown(&self) -> Inspector {
-        self.inspector().redacted_by(self.inner.redact.clone())
+        self.inspector().shown_to(self.inner.viewer.clone())
     }
 
     /// Whether something of a job may be left out there.
     #[cfg(feature = "dashboard")]
     pub(crate) fn redacts(&self) -> bool {
-        self.inner.redact.is_some()
+        self.inner.viewer.is_restricted()
     }
 
     /// Prepares a job; await it to store it. See [`Enqueue`] for the options.

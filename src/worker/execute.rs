@@ -286,6 +286,7 @@ mod tests {
                 retry: RetryPolicy::default(),
                 unknown: UnknownJobs::Park,
                 settled: Vec::new(),
+                viewer: crate::broker::Viewer::default(),
             },
             hands: Hands::default(),
             outbox: Outbox::default(),

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, Delivery, LEASE};
+use crate::broker::{Broker, Delivery, LEASE, Viewer};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
 use exchange::Outbox;
@@ -56,6 +56,8 @@ pub(crate) struct WorkerSettings {
     pub unknown: UnknownJobs,
     /// Called in this order.
     pub settled: Vec<SettledHook>,
+    /// Who reads the log.
+    pub viewer: Viewer,
 }
 
 /// What the parts of a worker share.

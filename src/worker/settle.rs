@@ -185,7 +185,8 @@ impl Settling {
             Settled::Cancelled(after) => after.carried_out(&transition),
             Settled::Done | Settled::Lost => transition,
         };
-        report(&delivery.job, &transition, self.took, shared.broker.now());
+        let shown = shared.settings.viewer.transition(&delivery.job, &transition);
+        report(&delivery.job, &shown, self.took, shared.broker.now());
         Some((transition, next.map(|next| next.ready())))
     }
 

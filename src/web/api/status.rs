@@ -133,7 +133,7 @@ pub(crate) async fn status(
     let wait = number("wait", wait.once("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
     let (name, id) = read(queue, token)
         .ok_or_else(|| Refused::from(Error::not_found("the link is unknown or has expired")))?;
-    let inspector = queue.inspector();
+    let inspector = queue.shown();
     let Some(info) = inspector.job(&name, &id).await? else {
         return Ok(Json(JobStatus::gone(id)));
     };

@@ -1,0 +1,245 @@
+//! What a viewer may see: the one place that decides what REST, pages, streams,
+//! status links and log lines show of a job where the application redacts jobs.
+//!
+//! The application's own function has the first word. Whatever derives from what it
+//! hid is hidden after it: the unique lock, whose name ends in the MD5 of the payload;
+//! and errors, progress, headers and results that quote parts of the payload.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{EntryInfo, JobInfo, JobPage, JobRow, Servers};
+use crate::job::{JobRecord, JobState, Transition};
+
+/// What is shown in place of what is hidden.
+const HIDDEN: &str = "hidden";
+
+/// Shorter parts of a payload occur in any text.
+const SHORTEST_QUOTE: usize = 3;
+
+/// Of a payload with more parts, or more bytes, no text is searched: all are hidden.
+const MAX_PARTS: usize = 2_000;
+const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// The application's function that changes what is shown of a job.
+pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
+
+/// Somebody to whom jobs are shown. By default one who may see everything.
+#[derive(Clone, Default)]
+pub(crate) struct Viewer(Option<Redact>);
+
+impl Viewer {
+    /// One who sees what the function leaves of each job.
+    pub(crate) fn redacted(redact: Option<Redact>) -> Self {
+        Self(redact)
+    }
+
+    /// Whether anything may be hidden.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A job as it may be seen.
+    pub(crate) fn job(&self, mut info: JobInfo) -> JobInfo {
+        self.redact(&mut info);
+        info
+    }
+
+    /// The rows of a list.
+    pub(crate) fn page(&self, mut page: JobPage) -> JobPage {
+        for row in &mut page.rows {
+            match row {
+                JobRow::Job(info) => self.redact(info),
+                // It has no payload, result or error.
+                JobRow::Broken(_) => {}
+            }
+        }
+        page
+    }
+
+    /// Worker processes: of what they run, which job it is.
+    pub(crate) fn servers(&self, mut servers: Servers) -> Servers {
+        if self.is_restricted() {
+            let running = servers.servers.iter_mut().flat_map(|server| &mut server.running);
+            running.for_each(|job| job.payload.clear());
+        }
+        servers
+    }
+
+    /// Periodic jobs. The function knows stored jobs; what it would leave of these nobody
+    /// can say, so neither payload nor headers are shown.
+    pub(crate) fn entries(&self, mut entries: Vec<EntryInfo>) -> Vec<EntryInfo> {
+        if self.is_restricted() {
+            for entry in &mut entries {
+                entry.payload.clear();
+                entry.options.retain(|option| !option.starts_with("Header("));
+            }
+        }
+        entries
+    }
+
+    /// What a log line tells of a job's transition.
+    pub(crate) fn transition<'a>(
+        &self,
+        job: &JobRecord,
+        transition: &'a Transition,
+    ) -> Cow<'a, Transition> {
+        use Transition::{Archive, Complete, PutBack, Reclaim, Requeue, Retry, Revoke};
+        let has_error = match transition {
+            Retry { .. } | Archive { .. } | Reclaim { .. } | PutBack { .. } => true,
+            Complete { .. } | Revoke | Requeue => false,
+        };
+        if !self.is_restricted() || !has_error {
+            return Cow::Borrowed(transition);
+        }
+        let mut shown = transition.clone();
+        if let Retry { error, .. } | Archive { error } | Reclaim { error } | PutBack { error, .. } =
+            &mut shown
+        {
+            let mut info = JobInfo::new(job.clone(), JobState::Active);
+            info.job.last_error = std::mem::take(error);
+            *error = self.job(info).job.last_error;
+        }
+        Cow::Owned(shown)
+    }
+
+    /// A text of somebody who knew the payloads of several jobs.
+    pub(crate) fn text(&self, text: String) -> String {
+        if self.is_restricted() { HIDDEN.to_owned() } else { text }
+    }
+
+    fn redact(&self, info: &mut JobInfo) {
+        let Some(redact) = &self.0 else { return };
+        let whole = info.job.payload.clone().unwrap_or_default();
+        let is_shown = catch_unwind(AssertUnwindSafe(|| redact(info))).is_ok();
+        if !is_shown {
+            // Half-way through, it may not have come to what was to be hidden.
+            info.job.payload = None;
+            hide(info, |_| true);
+        } else if info.job.payload_bytes() != whole {
+            let hidden = Parts::between(&whole, info.job.payload_bytes());
+            hide(info, |text| hidden.are_in(text));
+        }
+        if !info.job.unique_key.is_empty() {
+            info.job.unique_key = HIDDEN.to_owned();
+        }
+    }
+}
+
+/// Hides the texts of a job that somebody wrote who knew its payload.
+fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
+    let hide = |text: &mut String| {
+        if !text.is_empty() && is_secret(text) {
+            *text = HIDDEN.to_owned();
+        }
+    };
+    hide(&mut info.job.last_error);
+    info.failures.iter_mut().for_each(|failure| hide(&mut failure.error));
+    info.job.headers.values_mut().for_each(hide);
+    if let Some(progress) = &mut info.progress {
+        hide(&mut progress.message);
+    }
+    if let Some(result) = &mut info.result
+        && is_secret(&String::from_utf8_lossy(result))
+    {
+        *result = format!("\"{HIDDEN}\"").into();
+    }
+}
+
+/// The parts of a payload that redaction has taken out of it.
+enum Parts {
+    Some(Vec<String>),
+    TooMany,
+}
+
+impl Parts {
+    fn between(whole: &[u8], shown: &[u8]) -> Self {
+        let mut parts = Vec::new();
+        if whole.len() > MAX_PAYLOAD {
+            return Parts::TooMany;
+        }
+        match serde_json::from_slice::<Value>(whole) {
+            Ok(value) => add_parts(&value, &mut parts),
+            Err(_) => {
+                let text = String::from_utf8_lossy(whole);
+                parts.extend(text.split_whitespace().map(str::to_owned));
+                parts.push(text.into_owned());
+            }
+        }
+        let shown = String::from_utf8_lossy(shown);
+        parts.retain(|part| part.len() >= SHORTEST_QUOTE && !shown.contains(part.as_str()));
+        if parts.len() > MAX_PARTS { Parts::TooMany } else { Parts::Some(parts) }
+    }
+
+    fn are_in(&self, text: &str) -> bool {
+        let Parts::Some(parts) = self else { return true };
+        // A quoted text may be written in lower case or with escapes of its own.
+        let lower = text.to_lowercase();
+        parts.iter().any(|part| {
+            text.contains(part)
+                || lower.contains(&part.to_lowercase())
+                || text.contains(part.escape_debug().to_string().as_str())
+        })
+    }
+}
+
+fn add_parts(value: &Value, parts: &mut Vec<String>) {
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::Number(number) => parts.push(number.to_string()),
+        Value::String(text) => parts.push(text.clone()),
+        Value::Array(values) => values.iter().for_each(|value| add_parts(value, parts)),
+        Value::Object(fields) => fields.values().for_each(|value| add_parts(value, parts)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::QueueName;
+
+    fn seen(redact: impl Fn(&mut JobInfo) + Send + Sync + 'static, error: &str) -> JobInfo {
+        let queue = QueueName::new("mail").unwrap();
+        let payload = br#"{"user":"ann","pin":4711,"token":"S3\"cret"}"#.to_vec();
+        let mut job = JobRecord::new("mail:send", Some(payload), queue);
+        job.last_error = error.to_owned();
+        job.unique_key = "asynq:{mail}:unique:mail:send:0cc175b9c0f1b6a831c399e269772661".into();
+        job.headers.insert("tenant".into(), "4711".into());
+        Viewer::redacted(Some(Arc::new(redact))).job(JobInfo::new(job, JobState::Retry))
+    }
+
+    fn hide_payload(info: &mut JobInfo) {
+        info.job.payload = Some(br#"{"user":"ann"}"#.to_vec());
+    }
+
+    #[test]
+    fn what_quotes_a_hidden_part_of_the_payload_is_hidden_too() {
+        for error in ["wrong pin 4711", "no: S3\"cret", "no: \"S3\\\"cret\"", "s3\"CRET"] {
+            assert_eq!(seen(hide_payload, error).job.last_error, HIDDEN, "{error}");
+        }
+        let other = seen(hide_payload, "ann is not there");
+        assert_eq!(other.job.last_error, "ann is not there");
+        assert_eq!(
+            (other.job.headers["tenant"].as_str(), &*other.job.unique_key),
+            (HIDDEN, HIDDEN)
+        );
+    }
+
+    #[test]
+    fn where_the_function_panics_nothing_is_shown_of_what_it_may_hide() {
+        let info = seen(|_| panic!("redact"), "anything");
+        assert_eq!((info.job.payload, info.job.last_error.as_str()), (None, HIDDEN));
+    }
+
+    #[test]
+    fn who_is_not_restricted_sees_everything() {
+        let queue = QueueName::new("mail").unwrap();
+        let mut job = JobRecord::new("t", Some(b"x".to_vec()), queue);
+        job.unique_key = "key".into();
+        let info = JobInfo::new(job, JobState::Pending);
+        assert_eq!(Viewer::default().job(info.clone()), info);
+    }
+}

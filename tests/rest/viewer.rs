@@ -1,0 +1,219 @@
+//! What a viewer learns of a job whose payload is redacted: nothing of the payload, by
+//! whatever road.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use md5::{Digest, Md5};
+use rocket::tokio::io::AsyncReadExt;
+use rocket_jobqueue::Progress;
+
+use super::*;
+
+const CANARY: &str = "kanarie-geel-4711";
+
+/// A PIN: a number, of which there are few.
+const PIN: u64 = 4_711_337;
+
+/// What a job does with what it knows.
+#[derive(Serialize, Deserialize)]
+struct Secret {
+    token: String,
+    pin: u64,
+    then: String,
+}
+
+impl Job for Secret {
+    const TYPE: &'static str = "secret:use";
+
+    fn options() -> JobOptions {
+        JobOptions::new().queue("mail").max_retry(3).retention(Duration::from_secs(600))
+    }
+}
+
+fn secret(then: &str) -> Secret {
+    Secret { token: CANARY.to_owned(), pin: PIN, then: then.to_owned() }
+}
+
+async fn use_it(job: Secret, context: JobContext) -> Result<String, JobError> {
+    context.progress(Progress::new(1, 2).message(format!("with {}", job.token)));
+    match job.then.as_str() {
+        "fail" => Err(JobError::failed(format!("pin {} was refused", job.pin))),
+        "give up" => Err(JobError::give_up(format!("no such token: {:?}", job.token))),
+        "panic" => panic!("{} is wrong", job.token.to_uppercase()),
+        "stay" => {
+            context.cancelled().cancelled().await;
+            Err(JobError::failed("stopped"))
+        }
+        _ => Ok(format!("{} was used", job.token)),
+    }
+}
+
+/// What the application's log has taken.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// Takes everything that is logged on this thread, for as long as the guard lives.
+    pub(super) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The answer's head and what it says within a moment: streams do not end.
+async fn hear(client: &Client, path: &str) -> (u16, String) {
+    let mut request = client.get(path.to_owned());
+    request.add_header(Header::new("Role", "operator"));
+    request.add_header(Header::new("Accept-Language", "en"));
+    let mut response = request.dispatch().await;
+    let mut heard = format!("{:?}\n", response.headers()).into_bytes();
+    let status = response.status().code;
+    let listening = async { response.read_to_end(&mut heard).await };
+    let _ = tokio::time::timeout(Duration::from_millis(400), listening).await;
+    (status, String::from_utf8_lossy(&heard).into_owned())
+}
+
+#[tokio::test]
+async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
+    let (log, _taken) = Log::begin();
+    let hide = |info: &mut rocket_jobqueue::JobInfo| {
+        info.job.payload = Some(br#""redacted""#.to_vec());
+    };
+    let weekly = Periodic::new("0 3 * * 1", secret("be periodic")).header("token", CANARY);
+    let queue = fairing().handle(use_it).periodic(weekly).redact(hide);
+    let client = start(queue.set("jobqueue.queues", json!({ "mail": 1 }))).await;
+    let queue = client.rocket().state::<JobQueue>().unwrap().clone();
+    let mail = rocket_jobqueue::QueueName::new("mail").unwrap();
+
+    let mut secrets = vec![CANARY.to_owned(), CANARY.to_uppercase(), PIN.to_string()];
+    let mut ids = Vec::new();
+    for then in ["succeed", "fail", "give up", "panic", "stay", "wait"] {
+        let payload = serde_json::to_vec(&secret(then)).unwrap();
+        secrets.push(Md5::digest(&payload).iter().map(|byte| format!("{byte:02x}")).collect());
+        let job = queue
+            .enqueue(secret(then))
+            .id(then)
+            .header("token", CANARY)
+            .unique_for(Duration::from_secs(600));
+        let job = if then == "wait" { job.delay(Duration::from_secs(600)) } else { job };
+        ids.push(job.await.unwrap().id.to_string());
+    }
+    // Payloads of which the type's own errors would quote a part.
+    for (nth, payload) in [
+        json!({ "token": "t", "pin": format!("x, expected {CANARY}"), "then": "" }),
+        json!({ "token": { CANARY: PIN }, "pin": 1, "then": "" }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let raw = queue.enqueue_raw("secret:use", Some(payload.to_string().into_bytes()));
+        ids.push(raw.queue("mail").id(format!("unfit-{nth}")).await.unwrap().id.to_string());
+    }
+    queue.enqueue(secret("in a group")).id("grouped").group("g").await.unwrap();
+    let settled = |info: &rocket_jobqueue::JobInfo| match info.job.id.as_str() {
+        "stay" => info.progress.is_some(),
+        "wait" | "grouped" => true,
+        "succeed" => info.job.completed_at.is_some(),
+        _ => !info.job.last_error.is_empty(),
+    };
+    for id in &ids {
+        let id = rocket_jobqueue::JobId::new(id).unwrap();
+        let began = Instant::now();
+        while !settled(&queue.inspector().job(&mail, &id).await.unwrap().unwrap()) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{id} is not settled");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    let links: Vec<String> = ids
+        .iter()
+        .map(|id| {
+            let id = rocket_jobqueue::JobId::new(id).unwrap();
+            queue.status_link(&mail, &id, Duration::from_secs(60))
+        })
+        .collect();
+    let mut paths = links;
+    // Answers to wrong methods have the highest ranks.
+    let reads = |route: &&rocket::Route| route.method == Method::Get && route.rank < 1000;
+    for route in client.rocket().routes().filter(reads) {
+        let Some(path) = route.uri.path().strip_prefix(BASE) else { continue };
+        let path = path
+            .replace("<name>", "mail")
+            .replace("<type>", "secret:use")
+            .replace("<token>", "x")
+            .replace("<file..>", "x");
+        let path = format!("{BASE}{path}");
+        if path.contains("<id>") {
+            paths.extend(ids.iter().map(|id| path.replace("<id>", &id.replace(' ', "%20"))));
+        } else {
+            paths.push(path);
+        }
+    }
+    for query in [
+        "/queues/mail/jobs?state=retry",
+        "/queues/mail/jobs?state=archived",
+        "/queues/mail/jobs?state=completed",
+        "/queues/mail/jobs?state=active",
+        "/queues/mail/jobs?state=scheduled",
+        "/queues/mail/jobs?group=g",
+        "/jobs?id=succeed",
+        "/ui/queues/mail?state=retry",
+        "/ui/queues/mail?state=completed",
+        "/ui/queues/mail/group?group=g",
+        "/ui/jobs?q=state:archived",
+        "/ui/find?id=fail",
+    ] {
+        paths.push(format!("{BASE}{query}"));
+    }
+    let mut seen = 0;
+    for path in &paths {
+        let (status, text) = hear(&client, path).await;
+        assert!(!path.contains('<'), "{path} has a part that the test does not know");
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{path} ({status}) has {secret}: {text}");
+        }
+        seen += usize::from(status == 200);
+    }
+    assert!(seen > 60, "only {seen} of {} pages were seen", paths.len());
+    // What is not shown cannot be searched for.
+    for path in ["/queues/mail/jobs?state=retry&search=", "/ui/jobs?q="] {
+        let (_, text) = hear(&client, &format!("{BASE}{path}{PIN}")).await;
+        assert!(!text.contains("mail/fail"), "{text}");
+    }
+    let link = queue.status_link(&mail, &ids[0].parse().unwrap(), Duration::from_secs(60));
+    let (status, text) = hear(&client, &link).await;
+    assert!(status == 200 && text.contains("succeeded") && text.contains("hidden"), "{text}");
+    // The log has all that ended, by their names.
+    let text = log.text();
+    for id in ids.iter().filter(|id| !["stay", "wait"].contains(&id.as_str())) {
+        assert!(text.contains(id.as_str()), "{id}: {text}");
+    }
+    for secret in &secrets {
+        assert!(!text.contains(secret.as_str()), "the log has {secret}: {text}");
+    }
+    // The application itself sees everything.
+    let whole = queue.inspector().job(&mail, &ids[1].parse().unwrap()).await.unwrap().unwrap();
+    assert!(whole.job.last_error.contains(&PIN.to_string()));
+    assert!(whole.job.unique_key.len() > 32);
+}
