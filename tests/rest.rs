@@ -11,6 +11,8 @@ use rstest::rstest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+#[path = "rest/filters.rs"]
+mod filters;
 #[path = "rest/viewer.rs"]
 mod viewer;
 
@@ -544,7 +546,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/register", All),
         ("POST", "/ui/register", All),
         ("GET", "/ui?<done>", Viewers),
-        ("GET", "/ui/queues/<name>?<shown..>", Viewers),
+        ("GET", "/ui/queues/<name>?<state>&<type>&<search>&<cursor>&<done>&<count>", Viewers),
         ("POST", "/ui/queues/<name>/actions", Operators),
         ("POST", "/ui/queues/<name>/pause", Operators),
         ("POST", "/ui/queues/<name>/resume", Operators),
@@ -975,7 +977,9 @@ async fn strings_from_outside_stay_text_on_every_page() {
             }
         }
         // Asked about and acted upon.
-        let form = format!("q={escaped}&all=archive");
+        let quoted = format!("\"{}\"", hostile.replace('\\', "\\\\").replace('"', "\\\""));
+        let quoted = rocket::http::RawStr::new(&quoted).percent_encode().to_string();
+        let form = format!("q={quoted}&all=archive");
         let request = client
             .post(format!("{BASE}/ui/jobs/act"))
             .header(ContentType::Form)

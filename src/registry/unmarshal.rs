@@ -342,7 +342,7 @@ mod tests {
             (r#"{"seconds":1,"kind":"SECRET"}"#, "expected one of `short`, `long`"),
             (r#"{"seconds":1,"kind":{"long":{"by":4711}}}"#, "expected u8, found an integer"),
             (r#"{"seconds":1,"kind":{"SECRET":1}}"#, "expected one of `short`, `long`"),
-            (r#"{"seconds":1,"of":{"SECRET":[]}}"#, "expected u64, found a string"),
+            (r#"{"seconds":1,"of":{"SECRET":[]}}"#, "invalid value: expected key to be a number"),
             (r#"{"seconds":1,"of":{"7":["SECRET"]}}"#, "a value is not accepted"),
             (r#"{"seconds":1,"of":{"7":["=SECRET"]}}"#, "a value is not accepted"),
             (r#"[]"#, "expected struct Nap with 3 elements, found another number of values"),

@@ -13,6 +13,7 @@ mod managed;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod origin;
+mod query;
 mod rate_limit;
 mod routes;
 

@@ -11,6 +11,7 @@ use super::dashboard;
 use super::error;
 #[cfg(feature = "openapi")]
 use super::openapi;
+use super::query;
 use crate::config::JobQueueConfig;
 use crate::registry::Registry;
 
@@ -28,6 +29,7 @@ pub(super) fn mount(
     }
     let base = if config.base.is_empty() { "/" } else { &config.base };
     let wrong_methods = error::wrong_methods(&routes);
+    let routes = query::strict(routes);
     rocket.mount(base, routes).mount(base, wrong_methods).register(base, error::catchers())
 }
 

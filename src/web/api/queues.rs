@@ -13,9 +13,7 @@ use crate::error::Error;
 use crate::inspector::Filter;
 use crate::job::JobState;
 use crate::web::JobQueue;
-use crate::web::api::{
-    Answer, Asked, Done, NoContent, Param, Refused, audit, number, page, queue_name,
-};
+use crate::web::api::{Answer, Asked, Done, NoContent, Param, audit, number, page, queue_name};
 use crate::web::guards::{ActAccess, ViewAccess};
 
 /// All queues.
@@ -203,11 +201,11 @@ pub(crate) async fn jobs(
 }
 
 /// The state of this name.
-pub(crate) fn state_of(word: &str) -> Result<JobState, Refused> {
+pub(crate) fn state_of(word: &str) -> Result<JobState, Error> {
     let states = || JobState::ALL.map(JobState::as_str).join(", ");
     let shown = || word.chars().take(40).collect::<String>();
     JobState::parse(word).ok_or_else(|| {
-        Error::invalid(format!("state: expected one of {}, found {:?}", states(), shown())).into()
+        Error::invalid(format!("state: expected one of {}, found {:?}", states(), shown()))
     })
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use maud::{Markup, PreEscaped, html};
-use rocket::form::Form;
+use rocket::form::{Form, Strict};
 use rocket::response::stream::TextStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{FromForm, Request, Route, post, routes};
@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::inspector::Bulk;
 use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
+use crate::web::api::queues::state_of;
 use crate::web::api::{Asked, audit};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::ActAccess;
@@ -125,8 +126,7 @@ struct Wanted<'r> {
 
 impl Wanted<'_> {
     fn bulk(&self, queue: &JobQueue, name: &QueueName) -> Result<Bulk, Error> {
-        let wrong = || Error::invalid("state: expected one of those there are, found another");
-        let state = JobState::parse(self.state).ok_or_else(wrong)?;
+        let state = state_of(self.state)?;
         let mut selection = match self.group.filter(|group| !group.is_empty()) {
             Some(group) => Selection::group(group),
             None => Selection::from(state),
@@ -238,7 +238,7 @@ async fn act(
     queue: &JobQueue,
     reader: Reader,
     name: &str,
-    form: Form<Wanted<'_>>,
+    form: Form<Strict<Wanted<'_>>>,
 ) -> Result<Acting, Page> {
     let bulk = QueueName::new(name).and_then(|known| form.bulk(queue, &known));
     let mut bulk = bulk.map_err(|error| layout::trouble(&reader, queue, &error))?;

@@ -17,6 +17,7 @@ use crate::inspector::{Filter, Inspector};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
+use crate::web::api::queues::state_of;
 use crate::web::guards::ViewAccess;
 
 /// Most rows of one page of results.
@@ -44,56 +45,117 @@ pub(super) struct Query {
     queues: Vec<String>,
     states: Vec<JobState>,
     pub(super) filter: Filter,
-    /// Words that mean nothing, as they were written.
-    strange: Vec<String>,
 }
 
+/// The words before a colon.
+const FILTERS: [&str; 5] = ["queue", "state", "type", "id", "error"];
+
 impl Query {
-    pub(super) fn parse(text: &str) -> Self {
+    /// # Errors
+    /// Nothing is guessed: a word that means nothing here would be a wider search than the
+    /// one that was meant, and all that it finds can be acted upon.
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
         let mut query = Self::default();
-        let mut free: Vec<&str> = Vec::new();
-        for word in words(text) {
-            match word.split_once(':') {
-                Some(("queue", name)) => query.queues.push(unquoted(name)),
-                Some(("state", name)) => match JobState::parse(&unquoted(name)) {
-                    Some(state) => query.states.push(state),
-                    None => query.strange.push(word.to_owned()),
-                },
-                Some(("type", name)) => query.filter.job_type = Some(unquoted(name)),
-                Some(("id", id)) => query.filter.id = Some(unquoted(id)),
-                Some(("error", text)) => query.filter.error = Some(unquoted(text)),
-                _ => free.push(word),
+        let mut free: Vec<String> = Vec::new();
+        for Word { filter, text } in words(text)? {
+            if text.is_empty() {
+                let place = filter.as_deref().unwrap_or("quotes");
+                return Err(Error::invalid(format!("{place}: expected text, found nothing")));
+            }
+            let Some(filter) = filter else {
+                free.push(text);
+                continue;
+            };
+            match filter.as_str() {
+                "queue" => query.queues.push(text),
+                "state" => query.states.push(listed_state(&text)?),
+                "type" => once(&filter, &mut query.filter.job_type, text)?,
+                "id" => once(&filter, &mut query.filter.id, text)?,
+                "error" => once(&filter, &mut query.filter.error, text)?,
+                _ => return Err(unknown(&filter)),
             }
         }
         if !free.is_empty() {
-            query.filter.text = Some(unquoted(&free.join(" ")));
+            query.filter.text = Some(free.join(" "));
         }
-        query
+        Ok(query)
     }
 }
 
-/// What stands between spaces, of which some may be within `"…"` after a colon.
-fn words(text: &str) -> Vec<&str> {
-    let (mut words, mut begin, mut quoted) = (Vec::new(), None, false);
-    let mut before = None;
-    for (at, c) in text.char_indices() {
-        if c.is_whitespace() && !quoted {
-            words.extend(begin.take().map(|from| &text[from..at]));
-        } else {
-            begin = begin.or(Some(at));
-            if c == '"' {
-                quoted = !quoted && before == Some(':');
+/// A state whose jobs a search goes through.
+fn listed_state(name: &str) -> Result<JobState, Error> {
+    match state_of(name)? {
+        JobState::Aggregating => Err(Error::invalid(
+            "state: expected one with a list of its own, found aggregating; its jobs are listed \
+             by group",
+        )),
+        state => Ok(state),
+    }
+}
+
+fn once(filter: &str, place: &mut Option<String>, text: String) -> Result<(), Error> {
+    match place.replace(text) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(format!("{filter}: expected once, found twice"))),
+    }
+}
+
+fn unknown(filter: &str) -> Error {
+    let found: String = filter.chars().take(40).collect();
+    let likeness = |known: &&str| strsim::jaro_winkler(&filter.to_lowercase(), known);
+    let nearest = FILTERS.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = nearest.unwrap_or_default();
+    Error::invalid(format!(
+        "filter: expected one of {}, found {found:?}; the nearest is {nearest:?}. Text with a \
+         colon stands in quotes: \"{found}:…\"",
+        FILTERS.join(", ")
+    ))
+}
+
+/// What stands between spaces: text, or a filter and its text.
+#[derive(Debug, PartialEq, Eq)]
+struct Word {
+    filter: Option<String>,
+    text: String,
+}
+
+/// A text may be within `"…"`, where spaces and colons are part of it and `\` stands before
+/// `"` and `\`.
+fn words(text: &str) -> Result<Vec<Word>, Error> {
+    let (mut words, mut rest) = (Vec::new(), text.trim_start().chars().peekable());
+    while rest.peek().is_some() {
+        let mut word = Word { filter: None, text: String::new() };
+        let (mut quoted, mut was_quoted) = (false, false);
+        while let Some(c) = rest.next_if(|c| quoted || !c.is_whitespace()) {
+            match c {
+                '\\' if quoted => {
+                    word.text.extend(rest.next_if(|next| ['"', '\\'].contains(next)).or(Some(c)));
+                }
+                '"' if quoted || word.text.is_empty() && !was_quoted => {
+                    (quoted, was_quoted) = (!quoted, true);
+                }
+                ':' if word.filter.is_none() && !was_quoted => {
+                    word.filter = Some(std::mem::take(&mut word.text));
+                }
+                // As a Japanese keyboard writes it; in other words it is a part of the text.
+                '：' if word.filter.is_none() && FILTERS.contains(&word.text.as_str()) => {
+                    word.filter = Some(std::mem::take(&mut word.text));
+                }
+                c => word.text.push(c),
             }
         }
-        before = Some(c);
+        if quoted {
+            return Err(Error::invalid("quotes: expected a second \", found none"));
+        }
+        words.push(word);
+        while rest.next_if(|c| c.is_whitespace()).is_some() {}
     }
-    words.extend(begin.map(|from| &text[from..]));
-    words
+    Ok(words)
 }
 
-fn unquoted(text: &str) -> String {
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    inner.unwrap_or(text).to_owned()
+/// A text as a filter takes it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// What was found: rows, and the lists that may have more.
@@ -109,12 +171,17 @@ pub(super) async fn lists(
     query: &Query,
 ) -> Result<Vec<(QueueName, JobState)>, Error> {
     let mut names = inspector.queues().await?;
+    if let Some(missing) =
+        query.queues.iter().find(|wanted| !names.iter().any(|name| name.as_str() == **wanted))
+    {
+        let found: String = missing.chars().take(128).collect();
+        return Err(Error::invalid(format!("queue: expected one that there is, found {found:?}")));
+    }
     if !query.queues.is_empty() {
         names.retain(|name| query.queues.iter().any(|wanted| wanted == name.as_str()));
     }
     let states = if query.states.is_empty() { &STATES[..] } else { &query.states[..] };
-    let states = states.iter().filter(|state| **state != JobState::Aggregating);
-    Ok(states.flat_map(|state| names.iter().map(|name| (name.clone(), *state))).collect())
+    Ok(states.iter().flat_map(|state| names.iter().map(|name| (name.clone(), *state))).collect())
 }
 
 async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
@@ -152,10 +219,14 @@ async fn show(
     left: Option<u64>,
 ) -> Page {
     let text = q.unwrap_or_default().trim();
-    let query = Query::parse(text);
-    match search(queue, &query).await {
-        Ok(found) => {
-            let language = reader.language;
+    let language = reader.language;
+    let found = async {
+        let query = Query::parse(text)?;
+        Ok((search(queue, &query).await?, query))
+    };
+    let title = say(language, "ジョブ検索", "Jobs");
+    match found.await {
+        Ok((found, query)) => {
             let content = html! {
                 (layout::counted(language, count))
                 @if let Some(left) = left.filter(|left| *left > 0) {
@@ -164,17 +235,23 @@ async fn show(
                     }
                 }
                 (form(&reader, text))
-                @for word in &query.strange {
-                    div.notice.bad role="alert" {
-                        p { code { (word) } " " (say(language, "という状態はありません。", "names no state.")) }
-                    }
-                }
                 (rows::choice(&reader, queue.now(), &found.rows, selected::FORM))
                 @if !found.rows.is_empty() { (selected::buttons(&reader, text)) }
                 (more(&reader, &query.filter, &found))
             };
-            let title = say(language, "ジョブ検索", "Jobs");
             Page(Status::Ok, layout::page(&reader, queue, Place::Jobs, title, content))
+        }
+        // Nothing is listed, and so nothing can be acted upon.
+        Err(error) if Error::is_invalid(&error) => {
+            let content = html! {
+                (form(&reader, text))
+                div.notice.bad role="alert" {
+                    p { (say(language, "検索語に誤りがあります。", "The search is wrong, and nothing was looked for.")) }
+                    p { (error) }
+                }
+            };
+            let page = layout::page(&reader, queue, Place::Jobs, title, content);
+            Page(Status::UnprocessableEntity, page)
         }
         Err(error) => layout::trouble(&reader, queue, &error),
     }
@@ -323,8 +400,11 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
 impl Failure {
     /// The search that finds them, to be acted upon.
     fn query(&self, job_type: &str) -> String {
-        let words = format!("state:archived state:retry type:\"{job_type}\"");
-        if self.common.is_empty() { words } else { format!("{words} error:\"{}\"", self.common) }
+        let words = format!("state:archived state:retry type:{}", quoted(job_type));
+        match self.common.as_str() {
+            "" => words,
+            common => format!("{words} error:{}", quoted(common)),
+        }
     }
 }
 
@@ -372,23 +452,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_qualifiers_or_text() {
-        let query = Query::parse(
-            "  state:archived queue:mail type:mail:send hello  error:no state:x world",
-        );
-        assert_eq!(query.states, [JobState::Archived]);
+    fn words_are_filters_or_text() {
+        let text = "  state:archived queue:mail type:mail:send hello  error:no state:retry world";
+        let query = Query::parse(text).unwrap();
+        assert_eq!(query.states, [JobState::Archived, JobState::Retry]);
         assert_eq!(query.queues, ["mail"]);
         assert_eq!(query.filter.job_type.as_deref(), Some("mail:send"));
         assert_eq!(query.filter.error.as_deref(), Some("no"));
         assert_eq!(query.filter.text.as_deref(), Some("hello world"));
-        assert_eq!(query.strange, ["state:x"]);
-        assert_eq!(Query::parse(" "), Query::default());
-        let quoted = Query::parse("error:\"timed out\" type:\"a b\" say \"hello\" it");
-        assert_eq!(quoted.filter.error.as_deref(), Some("timed out"));
-        assert_eq!(quoted.filter.job_type.as_deref(), Some("a b"));
-        assert_eq!(quoted.filter.text.as_deref(), Some("say \"hello\" it"));
-        // An open quote is a word, and nothing panics.
-        assert_eq!(Query::parse("error:\"日本 x").filter.error.as_deref(), Some("\"日本 x"));
+        assert_eq!(Query::parse(" ").unwrap(), Query::default());
+        let text = "error:\"timed out\" type：\"a b\" \"mail:send\" it's 5\" \\ 説明：二";
+        let query = Query::parse(text).unwrap();
+        assert_eq!(query.filter.error.as_deref(), Some("timed out"));
+        assert_eq!(query.filter.job_type.as_deref(), Some("a b"));
+        assert_eq!(query.filter.text.as_deref(), Some("mail:send it's 5\" \\ 説明：二"));
+    }
+
+    #[test]
+    fn a_word_that_means_nothing_is_an_error() {
+        for (text, found) in [
+            ("state:archved", "\"archved\""),
+            ("state:Archived", "\"Archived\""),
+            ("state:aggregating state:retry", "aggregating"),
+            ("state:", "state: expected text"),
+            ("sate:archived", "the nearest is \"state\""),
+            ("State:archived", "the nearest is \"state\""),
+            ("-state:archived", "\"-state\""),
+            ("foo:bar", "expected one of queue, state, type, id, error, found \"foo\""),
+            ("mail:send", "in quotes: \"mail:…\""),
+            (":x", "found \"\""),
+            ("type:a type:b", "type: expected once"),
+            ("error:\"日本 x", "expected a second \""),
+            ("\"\"", "expected text"),
+        ] {
+            let error = Query::parse(text).unwrap_err();
+            assert!(error.is_invalid() && error.to_string().contains(found), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_text_is_read_back() {
+        for text in ["a b", "say \"x\"", "\\", "a\\\"", "state:x"] {
+            let query = Query::parse(&format!("error:{0} {0}", quoted(text))).unwrap();
+            assert_eq!(query.filter.error.as_deref(), Some(text));
+            assert_eq!(query.filter.text.as_deref(), Some(text));
+        }
     }
 
     #[test]

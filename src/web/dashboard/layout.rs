@@ -94,7 +94,7 @@ pub(super) fn page(
 }
 
 /// A page that says what went wrong, with the status that it means.
-pub(super) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page {
+pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page {
     let problem = ProblemDetails::of_stored(error, "Failed to read the job queue");
     let title = say(reader.language, "ジョブキュー", "Job queue");
     let content = html! {

@@ -20,6 +20,8 @@ mod store;
 mod system;
 pub(crate) mod view;
 
+pub(crate) use layout::trouble;
+
 use std::convert::Infallible;
 
 use maud::Markup;

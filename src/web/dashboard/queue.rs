@@ -5,7 +5,7 @@ use futures_util::future::join;
 use maud::{Markup, html};
 use rocket::http::Status;
 use rocket::response::Redirect;
-use rocket::{FromForm, Route, get, post, routes};
+use rocket::{Route, get, post, routes};
 
 use super::bulk::{self, Which};
 use super::layout::{self, Place, escaped, fact, instant, say, state_word};
@@ -16,12 +16,12 @@ use crate::inspector::Filter;
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
+use crate::web::api::queues::state_of;
 use crate::web::api::{Asked, audit, page as page_of};
 use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::origin::SameOrigin;
 
 /// What of a queue is shown, as the address says it.
-#[derive(FromForm)]
 struct Shown<'r> {
     state: Option<&'r str>,
     r#type: Option<&'r str>,
@@ -31,14 +31,21 @@ struct Shown<'r> {
     count: Option<u64>,
 }
 
-#[get("/ui/queues/<name>?<shown..>")]
+#[get("/ui/queues/<name>?<state>&<type>&<search>&<cursor>&<done>&<count>")]
+#[expect(clippy::too_many_arguments, reason = "a route's parameters are its arguments")]
 async fn show(
     _access: ViewAccess,
     queue: &JobQueue,
     reader: Reader,
     name: &str,
-    shown: Shown<'_>,
+    state: Option<&str>,
+    r#type: Option<&str>,
+    search: Option<&str>,
+    cursor: Option<&str>,
+    done: Option<&str>,
+    count: Option<u64>,
 ) -> Page {
+    let shown = Shown { state, r#type, search, cursor, done, count };
     match look(queue, &reader, name, &shown).await {
         Ok(page) => page,
         Err(error) => layout::trouble(&reader, queue, &error),
@@ -55,8 +62,11 @@ async fn look(
     let info = inspector.queue(&known).await?;
     let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
     let (days, minutes) = (days?, minutes?);
-    let state = shown.state.and_then(JobState::parse).unwrap_or_else(|| fullest(&info));
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let state = match given(shown.state) {
+        Some(word) => state_of(&word)?,
+        None => fullest(&info),
+    };
     let filter =
         Filter { job_type: given(shown.r#type), text: given(shown.search), ..Filter::default() };
     let page = page_of(None, None, shown.cursor);

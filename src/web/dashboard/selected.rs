@@ -124,6 +124,11 @@ impl Wanted {
         let verb = Verb::parse(if all { text("all") } else { text("action") })
             .ok_or_else(|| Error::invalid("action: expected run, archive or delete"))?;
         let chosen = form.iter().filter(|(name, _)| name == "job").map(|(_, text)| place(text));
+        if all && !form.iter().any(|(name, _)| name == "q") {
+            return Err(Error::invalid(
+                "q: expected the search that found the jobs, found nothing",
+            ));
+        }
         let jobs = match all {
             true => None,
             false => Some(chosen.collect::<Result<Vec<_>, _>>()?),
@@ -183,7 +188,10 @@ async fn act(
     let inspector = queue.shown();
     let (mut jobs, more) = match &wanted.jobs {
         Some(jobs) => (jobs.clone(), false),
-        None => matching(&inspector, &Query::parse(&wanted.query)).await.map_err(trouble)?,
+        None => {
+            let query = Query::parse(&wanted.query).map_err(trouble)?;
+            matching(&inspector, &query).await.map_err(trouble)?
+        }
     };
     let Some(agreed) = wanted.sure.filter(|_| !jobs.is_empty()) else {
         return Err(question(queue, &reader, &wanted, jobs.len(), more));
@@ -304,7 +312,8 @@ mod tests {
         let all = form(&[("all", "delete"), ("q", "x"), ("job", "q/1"), ("sure", "7")]);
         let wanted = Wanted::of(&all).unwrap();
         assert!(wanted.verb == Verb::Delete && wanted.sure == Some(7) && wanted.jobs.is_none());
-        assert!(Wanted::of(&form(&[("all", "delete"), ("sure", "yes")])).is_err());
+        assert!(Wanted::of(&form(&[("all", "delete"), ("q", ""), ("sure", "yes")])).is_err());
+        assert!(Wanted::of(&form(&[("all", "delete"), ("Q", "x")])).is_err());
         assert!(Wanted::of(&form(&[("action", "explode")])).is_err());
     }
 }

@@ -1,0 +1,121 @@
+//! Query parameters that a route does not know are refused: a mistyped filter must not
+//! become no filter.
+
+use rocket::http::RawStr;
+#[cfg(feature = "dashboard")]
+use rocket::request::FromRequest;
+use rocket::response::Responder;
+use rocket::route::{Handler, Outcome};
+use rocket::{Data, Request, Route};
+
+use crate::error::Error;
+use crate::web::api::Refused;
+
+/// The same routes, each with a check of the query in front of it. Files of the crate's
+/// own are left out: their addresses carry a version.
+pub(super) fn strict(routes: Vec<Route>) -> Vec<Route> {
+    let is_file = |route: &Route| {
+        let path = route.uri.path();
+        path.starts_with("/docs") || [".css", ".js", ".svg"].iter().any(|end| path.ends_with(end))
+    };
+    let check = |mut route: Route| {
+        if !is_file(&route) {
+            let inner = route.handler.clone();
+            let known = known(route.uri.query().unwrap_or_default());
+            let is_page = route.uri.path().starts_with("/ui");
+            route.handler = Box::new(Strict { known, is_page, inner });
+        }
+        route
+    };
+    routes.into_iter().map(check).collect()
+}
+
+/// The names in the query of a route's address, such as `<page>&<size>`.
+fn known(query: &str) -> Vec<String> {
+    let names = query.split('&').filter(|name| !name.is_empty());
+    names.map(|name| name.trim_matches(['<', '>']).to_owned()).collect()
+}
+
+#[derive(Clone)]
+struct Strict {
+    known: Vec<String>,
+    /// Whether people read the answer.
+    is_page: bool,
+    inner: Box<dyn Handler>,
+}
+
+#[rocket::async_trait]
+impl Handler for Strict {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let query = request.uri().query().map_or("", |query| query.as_str());
+        let Err(error) = check(query, &self.known) else {
+            return self.inner.handle(request, data).await;
+        };
+        let answer = match answer(request, error, self.is_page).await {
+            Ok(answer) => answer,
+            Err(status) => return Outcome::Error(status),
+        };
+        Outcome::Success(answer)
+    }
+}
+
+async fn answer<'r>(
+    request: &'r Request<'_>,
+    error: Error,
+    is_page: bool,
+) -> rocket::response::Result<'r> {
+    #[cfg(not(feature = "dashboard"))]
+    let _ = is_page;
+    #[cfg(feature = "dashboard")]
+    if is_page
+        && let Some(queue) = request.rocket().state::<super::JobQueue>()
+        && let Some(reader) = super::dashboard::Reader::from_request(request).await.succeeded()
+    {
+        return super::dashboard::trouble(&reader, queue, &error).respond_to(request);
+    }
+    Refused::from(error).respond_to(request)
+}
+
+fn check(query: &str, known: &[String]) -> Result<(), Error> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let name = RawStr::new(name).url_decode_lossy();
+        if known.iter().any(|known| *known == name) {
+            continue;
+        }
+        let found: String = name.chars().take(40).collect();
+        let expected = match known {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        let likeness = |known: &&String| strsim::jaro_winkler(&name.to_lowercase(), known);
+        let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let hint = nearest.map_or_else(String::new, |near| format!("; the nearest is {near:?}"));
+        return Err(Error::invalid(format!(
+            "query parameter: expected {expected}, found {found:?}{hint}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_a_route_does_not_know_is_named_with_the_nearest() {
+        let known = known("<state>&<page>&<size>");
+        for good in ["", "&", "state=x", "page=1&size=2&state", "st%61te=x"] {
+            assert!(check(good, &known).is_ok(), "{good}");
+        }
+        for bad in ["stat=archived", "state=x&Page=2", "page[]=1", "=1", "%ff"] {
+            assert!(check(bad, &known).unwrap_err().is_invalid(), "{bad}");
+        }
+        let error = check("stat=archived", &known).unwrap_err().to_string();
+        assert!(
+            error.contains("\"stat\"") && error.ends_with("the nearest is \"state\""),
+            "{error}"
+        );
+        assert!(check("x", &[]).unwrap_err().to_string().contains("expected none"));
+    }
+}

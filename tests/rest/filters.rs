@@ -1,0 +1,100 @@
+//! A filter that is not understood is an error: it must not become no filter.
+
+use super::*;
+
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
+    let client = still().await;
+    for user in 1..=3 {
+        enqueue(&client, user, "?delay_seconds=600").await;
+    }
+    let look = async |path: &str| {
+        let mut request = client.get(format!("{BASE}{path}"));
+        request.add_header(Header::new("Role", "operator"));
+        request.add_header(Header::new("Accept-Language", "en"));
+        let response = request.dispatch().await;
+        (response.status().code, response.into_string().await.unwrap_or_default())
+    };
+    let act = async |form: String| {
+        let mut request = client.post(format!("{BASE}/ui/jobs/act")).body(form);
+        request.add_header(ContentType::Form);
+        request.add_header(Header::new("Role", "operator"));
+        request.add_header(Header::new("Sec-Fetch-Site", "same-origin"));
+        request.dispatch().await.status().code
+    };
+    for wrong in [
+        "state:archved",
+        "state:Scheduled",
+        "state:",
+        "state:aggregating",
+        "states:scheduled",
+        "foo:bar",
+        "queue:mial",
+        "queue:mail queue:mial",
+        "type:a type:mail:welcome",
+        "error:%22no end",
+    ] {
+        let (status, page) = look(&format!("/ui/jobs?q={}", wrong.replace(' ', "+"))).await;
+        assert_eq!(status, 422, "{wrong}: {page}");
+        assert!(page.contains("expected"), "{wrong}: {page}");
+        assert!(!page.contains("/ui/jobs/mail/") && !page.contains("/ui/jobs/act"), "{page}");
+        for sure in ["", "&sure=3"] {
+            let status = act(format!("q={}&all=delete{sure}", wrong.replace(' ', "+"))).await;
+            assert_eq!(status, 422, "{wrong}");
+        }
+    }
+    for wrong in ["all=delete&sure=3", "Q=state:archived&all=delete&sure=3"] {
+        assert_eq!(act(wrong.to_owned()).await, 422, "{wrong}");
+    }
+    for wrong in [
+        "/ui/jobs?Q=state:archived",
+        "/ui/queues/mail?state=archved",
+        "/ui/queues/mail?stat=archived",
+        "/ui?x=1",
+    ] {
+        let (status, page) = look(wrong).await;
+        assert_eq!(status, 422, "{wrong}");
+        assert!(page.contains("<html") && !page.contains("/actions\""), "{wrong}: {page}");
+    }
+    let request = client
+        .post(format!("{BASE}/ui/queues/mail/actions"))
+        .body("state=scheduld&action=delete")
+        .header(ContentType::Form)
+        .header(Header::new("Role", "operator"))
+        .header(Header::new("Sec-Fetch-Site", "same-origin"));
+    assert_eq!(request.dispatch().await.status().code, 422);
+    assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 3);
+    // Text with a colon stands in quotes.
+    let (status, page) = look("/ui/jobs?q=%22mail:welcome%22").await;
+    assert!(status == 200 && page.contains("/ui/jobs/mail/"), "{page}");
+}
+
+#[tokio::test]
+async fn a_query_parameter_that_a_route_does_not_know_is_422() {
+    let client = still().await;
+    enqueue(&client, 1, "").await;
+    let mut refused = 0;
+    for route in client.rocket().routes().filter(|route| route.rank < 1000) {
+        let Some(path) = route.uri.path().strip_prefix(BASE) else { continue };
+        let is_file = [".css", ".js", ".svg"].iter().any(|end| path.ends_with(end));
+        if is_file || path.starts_with("/docs") || path.starts_with("/ui") {
+            continue;
+        }
+        let path = path
+            .replace("<name>", "mail")
+            .replace("<id>", "x")
+            .replace("<type>", "mail:welcome")
+            .replace("<token>", "x");
+        let body = json!({ "user": 1 });
+        let answer = ask(&client, route.method, &format!("{path}?stat=x"), Some(body)).await;
+        assert_eq!(answer.status, 422, "{} {path}: {}", route.method, answer.text);
+        assert!(answer.text.contains("stat"), "{path}: {}", answer.text);
+        refused += 1;
+    }
+    assert!(refused > 30, "{refused}");
+    // Nothing was done.
+    assert_eq!(get(&client, "/queues/mail").await["size"], 1);
+    let answer = ask(&client, Method::Get, "/queues/mail/jobs?stat=archived", None).await;
+    assert!(answer.text.contains("the nearest is \\\"state\\\""), "{}", answer.text);
+}
