@@ -48,8 +48,9 @@ find_compose() {
 
 # Prints every scalar of a YAML file as `path.to.key=value`, one a line; the
 # elements of lists as `path.0`, `path.1`. Knows what configuration files use:
-# indentation, comments, both kinds of quotes, block lists, and `[a, b]` and
-# `{k: v}`, also over several lines. Text blocks (`|`, `>`) are passed over.
+# indentation, comments, both kinds of quotes, block lists, `[a, b]` and
+# `{k: v}`, also over several lines, anchors, aliases and merge keys (`<<`). Text
+# blocks (`|`, `>`) are passed over.
 flatten_yaml() {
   LC_ALL=C awk '
     function trim(s) { gsub(/^[ \t]+|[ \t]+$/, "", s); return s }
@@ -112,8 +113,23 @@ flatten_yaml() {
 
     function under(path, key) { return path == "" ? key : path "." key }
 
-    function emit(path, s,   first, inner, at, part, n) {
+    function record(path, kind, value) {
+      records++
+      path_at[records] = path; kind_at[records] = kind; value_at[records] = value
+    }
+
+    function emit(path, s,   first, inner, at, part, n, key) {
       s = trim(s)
+      while (s ~ /^[&!]/) {
+        part = s
+        sub(/[ \t].*$/, "", part)
+        if (part ~ /^&/) anchor[substr(part, 2)] = path
+        s = trim(substr(s, length(part) + 1))
+      }
+      if (s ~ /^\*[^ \t]+$/) {
+        if (substr(s, 2) in anchor) record(path, "alias", anchor[substr(s, 2)])
+        return
+      }
       first = substr(s, 1, 1)
       if (first == "[" || first == "{") {
         inner = trim(substr(s, 2, length(s) - 2))
@@ -125,12 +141,67 @@ flatten_yaml() {
           if (part == "") continue
           if (first == "[") { emit(under(path, n++), part); continue }
           at = find(part, ":")
-          if (at) emit(under(path, unquote(substr(part, 1, at - 1))), substr(part, at + 1))
+          if (!at) continue
+          key = under(path, unquote(substr(part, 1, at - 1)))
+          record(key, "key")
+          emit(key, substr(part, at + 1))
         }
         return
       }
       if (s == "" || s == "~" || s == "null") return
-      print path "=" unquote(s)
+      record(path, "value", unquote(s))
+    }
+
+    # Whether the key at the start of `rest` belongs to table `id` in `to`: explicit keys
+    # come first, and a merged table adds only keys that nobody has given.
+    function owns(id, to, rest,   parts, count, i) {
+      count = split(rest, parts, ".")
+      for (i = 1; i <= count; i++) {
+        to = under(to, parts[i])
+        if (!(to in owner)) owner[to] = id
+        else if (i == 1 && owner[to] != id) return 0
+      }
+      return 1
+    }
+
+    # What lies below `from`, or "." where that is not so.
+    function below(from, path) {
+      if (from == "") return path
+      if (path == from) return ""
+      return index(path, from ".") == 1 ? substr(path, length(from) + 2) : "."
+    }
+
+    # Prints what lies below `from` as if it stood at `to`.
+    function show(from, to, depth,   id, i, rest, at, after, merge) {
+      if (depth > 20) return
+      id = ++tables
+      for (i = 1; i <= records; i++) {
+        rest = below(from, path_at[i])
+        if (rest == "." || index("." rest ".", ".<<.") || !owns(id, to, rest)) continue
+        at = rest == "" ? to : under(to, rest)
+        if (kind_at[i] == "value") print at "=" value_at[i]
+        if (kind_at[i] == "alias") show(value_at[i], at, depth + 1)
+      }
+      for (i = 1; i <= records; i++) {
+        rest = below(from, path_at[i])
+        at = rest == "." ? 0 : index("." rest ".", ".<<.")
+        if (!at) continue
+        after = substr(rest, at + 3)
+        rest = substr(rest, 1, at - 2)
+        if (rest != "" && !owns(id, to, rest)) continue
+        merge = under(rest == "" ? from : under(from, rest), "<<")
+        if (match(after, /^[0-9]+/)) {
+          merge = merge "." substr(after, 1, RLENGTH)
+          after = substr(after, RLENGTH + 2)
+        }
+        if (rest != "") rest = under(to, rest); else rest = to
+        if (after == "") {
+          if (kind_at[i] == "alias") show(value_at[i], rest, depth + 1)
+        } else if (!((id, merge) in merged)) {
+          merged[id, merge] = 1
+          show(merge, rest, depth + 1)
+        }
+      }
     }
 
     # Puts the text of a line, found `indent` deep, where it belongs.
@@ -152,8 +223,8 @@ flatten_yaml() {
       while (top && at_indent[top] >= indent) top--
       push(indent, under(path_of[top], unquote(substr(s, 1, at - 1))), 0)
       value = trim(substr(s, at + 1))
+      record(path_of[top], "key")
       if (value ~ /^[|>][-+0-9]*$/) { block = indent; in_block = 1; return }
-      sub(/^[&!][^ \t]*[ \t]*/, "", value)
       emit(path_of[top], value)
     }
 
@@ -183,6 +254,7 @@ flatten_yaml() {
       line = pending; pending = ""
       place(indent, line)
     }
+    END { show("", "", 0) }
   ' "$1"
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use figment::providers::{Format, Yaml};
+use rocket_jobqueue::internals::parse_yaml;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ mod compose_files {
         assert!(output.status.success(), "{file} is refused: {shown}");
         assert!(!shown.contains("obsolete"), "{file}: {shown}");
         let text = String::from_utf8(output.stdout).unwrap();
-        let mut value: Value = Yaml::from_str(&text).unwrap();
+        let mut value: Value = parse_yaml(&text).unwrap().value.deserialize().unwrap();
         // Added by compose itself.
         value.as_object_mut().unwrap().retain(|key, _| key != "version" && key != "name");
         for service in value["services"].as_object_mut().unwrap().values_mut() {
@@ -528,6 +528,23 @@ esac
         "note: |\n  redis:\n    jobqueue:\n      addr: no:1\nredis:\n  jobqueue:\n    addr: cache:6400\n",
         "local:cache:6400"
     )]
+    #[case::merged(
+        "x: &base\n  addr: no:1\n  jobqueue: {addr: 'no:2'}\nmore: &more\n  <<: *base\n  addr: &here \"one:7001\"\nredis:\n  <<: *base\n  jobqueue:\n    db: 3\n    <<: [*more, *base]\n",
+        "local:one:7001"
+    )]
+    #[case::an_explicit_key_before_merged_ones(
+        "x-redis: &base {addr: 'no:1', password: p}\nredis: {jobqueue: {<<: *base, addr: 'cache:6400'}}\n",
+        "local:cache:6400"
+    )]
+    #[case::a_table_of_its_own_replaces_a_merged_one(
+        "x: &base\n  jobqueue:\n    addr: no:1\nredis:\n  <<: *base\n  jobqueue:\n    db: 3\n",
+        "local:redis:6379"
+    )]
+    #[case::merged_list_and_alias(
+        "x:\n  - &a\n    db: 1\n  - &b\n    addr: &addr cache:6400\nredis:\n  jobqueue:\n    <<:\n      - *a\n      - *b\n",
+        "local:cache:6400"
+    )]
+    #[case::alias("host: &addr cache:6400\nredis: {jobqueue: {addr: *addr}}\n", "local:cache:6400")]
     #[case::no_port("redis:\n  jobqueue:\n    addr: cache\n", "local:cache:6379")]
     #[case::version_6("redis:\n  jobqueue:\n    addr: \"[fd00::7]:6400\"\n", "local:fd00::7:6400")]
     #[case::here("redis:\n  jobqueue:\n    addr: localhost:6379\n", "local:redis:6379")]

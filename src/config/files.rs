@@ -4,11 +4,11 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Format, Yaml};
 use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Source};
 
 use super::value::{kind, quoted};
+use super::yaml::parse_yaml;
 use crate::error::Error;
 
 const KNOWN: [&str; 4] = ["develop", "staging", "production", "embedded"];
@@ -102,15 +102,18 @@ pub(super) fn read(file: &Path, origin: &str) -> Result<Option<String>, Error> {
     }
 }
 
-/// The file's table; without any value it is empty.
-pub(super) fn parse(text: &str, origin: &str) -> Result<Dict, Error> {
-    let value = Yaml::from_str::<Option<Value>>(text)
-        .map_err(|error| Error::config(format!("{origin}: expected YAML, found: {error}")))?;
-    match value {
-        None | Some(Value::Empty(..)) => Ok(Dict::new()),
-        Some(Value::Dict(_, dict)) => Ok(dict),
-        Some(other) => {
-            Err(Error::config(format!("{origin}: expected a table, found {}", kind(&other))))
+/// The file's table, and what is to be warned of; without any value it is empty.
+pub(super) fn parse(text: &str, origin: &str) -> Result<(Dict, Vec<String>), Error> {
+    let document = parse_yaml(text)
+        .map_err(|found| Error::config(format!("{origin}: expected YAML, found: {found}")))?;
+    let dict = match document.value {
+        Value::Empty(..) => Dict::new(),
+        Value::Dict(_, dict) => dict,
+        other => {
+            let found = kind(&other);
+            return Err(Error::config(format!("{origin}: expected a table, found {found}")));
         }
-    }
+    };
+    let at_origin = |warning| format!("{origin}: {warning}");
+    Ok((dict, document.warnings.into_iter().map(at_origin).collect()))
 }

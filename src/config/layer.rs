@@ -98,7 +98,8 @@ impl<'a> Layers<'a> {
     }
 
     fn add_yaml(&mut self, origin: &str, text: &str) -> Result<(), Error> {
-        let dict = files::parse(text, origin)?;
+        let (dict, warnings) = files::parse(text, origin)?;
+        self.warnings.extend(warnings);
         let of = |_: &Value, _: &str| origin.to_owned();
         if let Some(Value::Dict(_, nested)) = dict.get(NEST) {
             self.add(&IN_YAML, nested, "cache_server.", &of)?;
@@ -177,11 +178,13 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Above our tables the files are the application's: only a key that is
-    /// nearly one of ours is worth a warning.
+    /// Above our tables the files are the application's: only a key that is nearly one
+    /// of ours is worth a warning. `x-redis` or `.redis` usually holds an anchor.
     fn warn_of_slips(&mut self, dict: &Dict, prefix: &str, origin: &str) {
         let mut check = |dict: &Dict, prefix: &str, known: &[&str]| {
-            for key in dict.keys().filter(|key| !known.contains(&key.as_str())) {
+            let is_anchors = |key: &str| key.starts_with(['.', '_']) || key.starts_with("x-");
+            let is_ours = |key: &str| known.contains(&key);
+            for key in dict.keys().filter(|key| !is_ours(key) && !is_anchors(key)) {
                 let Some(near) = nearest(key, known) else { continue };
                 if strsim::damerau_levenshtein(key, near) <= 2 {
                     self.warnings.push(unknown(origin, prefix, key, near));

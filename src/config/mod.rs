@@ -8,6 +8,7 @@ mod layer;
 mod periodic;
 mod rate_limit;
 mod value;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use figment::Figment;
 
 pub use self::jobqueue::{JobQueueConfig, Store};
 pub use self::rate_limit::{RateLimitConfig, StorageType};
+pub use self::yaml::{Document as YamlDocument, parse_yaml};
 
 use self::layer::{Layers, Section};
 use crate::error::Error;
