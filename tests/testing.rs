@@ -1,6 +1,7 @@
 //! The queue that users' tests drive: with a Rocket application by its local
 //! clients, and without one.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use rocket::local::{asynchronous, blocking};
 use rocket::{Build, Rocket, State, get, post, routes};
 use rocket_jobqueue::testing::{self, Ended, Report, TestQueue};
 use rocket_jobqueue::{
-    Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed, Periodic,
-    RetryPolicy, Timestamp,
+    Draft, Idempotency, Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState,
+    Managed, Periodic, RetryPolicy, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -508,4 +509,42 @@ async fn an_application_that_has_ended_leaves_nothing_behind() {
     plain.enqueue(Welcome { user: 7 }).await.unwrap();
     drop(plain);
     assert_eq!(Arc::strong_count(&plain_journal.0), 1);
+}
+
+/// A job whose maps have another order in each instance.
+#[derive(Serialize, Deserialize)]
+struct Labels {
+    zone: String,
+    labels: HashMap<String, HashMap<u32, String>>,
+    #[serde(flatten)]
+    more: HashMap<String, String>,
+}
+
+impl Job for Labels {
+    const TYPE: &'static str = "labels";
+}
+
+#[tokio::test]
+async fn a_unique_lock_meets_equal_jobs_whatever_the_order_of_their_maps() {
+    let tests = TestQueue::new();
+    let queue = tests.queue();
+    let job = || {
+        let words = || (0..6).map(|n| (format!("k{n}"), n.to_string())).collect();
+        let labels = (0..6).map(|n| (format!("l{n}"), (0..6).map(|n| (n, "x".into())).collect()));
+        Labels { zone: "eu".into(), labels: labels.collect(), more: words() }
+    };
+    let (mut single, mut key) = (0, 0);
+    for _ in 0..20 {
+        let one = queue.enqueue(job()).unique_for(secs(600)).await;
+        single += usize::from(one.map_err(|error| assert!(error.is_duplicate())).is_ok());
+        let guard = Idempotency::of_value("labels", "key", &job()).unwrap();
+        let receipt = queue.enqueue(job()).queue("other").idempotency(guard).await.unwrap();
+        key += usize::from(!receipt.replayed);
+    }
+    let bulk = (0..20).map(|_| Draft::new(job()).queue("bulk").unique_for(secs(600)));
+    let bulk = queue.enqueue_all(bulk).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!((single, key, bulk), (1, 1, 1));
+
+    let payload = |job: Labels| Periodic::new("@daily", job).name("labels");
+    assert!(payload(job()) == payload(job()), "a periodic job has one definition in all processes");
 }

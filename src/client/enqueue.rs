@@ -14,7 +14,8 @@ use super::{Client, Receipt};
 use crate::error::Error;
 use crate::job::serial::marshal_reason;
 use crate::job::{
-    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName, check_group,
+    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName,
+    check_group, payload_bytes,
 };
 use crate::time::Timestamp;
 use crate::trace::Trace;
@@ -84,7 +85,7 @@ pub type Draft = Enqueue<()>;
 impl Draft {
     /// A job of a type, with the type's options.
     pub fn new<J: Job>(job: J) -> Self {
-        let payload = serde_json::to_vec(&job).map_err(|error| {
+        let payload = payload_bytes(&job).map_err(|error| {
             let reason = marshal_reason(&error);
             Error::invalid(format!("payload of {:?}: {reason}", J::TYPE))
         });
@@ -250,7 +251,8 @@ impl<Q> Enqueue<Q> {
         self.with(|options| options.retention(retention))
     }
 
-    /// Refuses another of the same queue, type and payload for this long.
+    /// Refuses another of the same queue, type and payload for this long. Payloads are
+    /// compared by their bytes; see [`Job`] for sets and maps.
     pub fn unique_for(self, lock: Duration) -> Self {
         self.with(|options| options.unique_for(lock))
     }

@@ -6,7 +6,7 @@ use figment::value::Value;
 
 use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
-use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong};
+use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong, payload_bytes};
 
 /// Keys of one entry.
 pub(super) const KEYS: &[&str] = &[
@@ -126,9 +126,7 @@ impl Entry<'_> {
                 Ok(_) => Ok(Some(text.trim().as_bytes().to_vec())),
                 Err(_) => Err(leaf.error(expected, "another text")),
             },
-            value => {
-                serde_json::to_vec(value).map(Some).map_err(|_| leaf.error(expected, kind(value)))
-            }
+            value => payload_bytes(value).map(Some).map_err(|_| leaf.error(expected, kind(value))),
         }
     }
 }

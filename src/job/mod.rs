@@ -6,6 +6,7 @@ mod context;
 mod error;
 mod id;
 mod options;
+mod payload;
 mod periodic;
 pub(crate) mod printable;
 mod progress;
@@ -26,6 +27,7 @@ pub(crate) use error::text as error_text;
 pub(crate) use id::check_group;
 pub use id::{JobId, QueueName};
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
+pub(crate) use payload::payload_bytes;
 pub use periodic::{Missed, Periodic};
 pub(crate) use periodic::{entry_id, tick_id};
 pub use progress::Progress;
@@ -48,7 +50,11 @@ use serde::de::DeserializeOwned;
 /// with it is a function, the *handler*, attached with the fairing; a process
 /// that only enqueues needs none.
 ///
-/// The payload is JSON on one line, as Asynq's tools like to show it.
+/// The payload is JSON on one line, as Asynq's tools like to show it. Maps are written
+/// sorted by key at every depth, and fields in the order of their declaration (with
+/// `#[serde(flatten)]` the structure is a map), so that equal jobs have equal bytes and meet
+/// the same unique lock. A `HashSet` has no order to sort by: use a `BTreeSet` or a sorted
+/// list if jobs of this type are unique.
 ///
 /// ```
 /// use rocket_jobqueue::{Job, JobOptions};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::serial::marshal_reason;
-use super::{Job, JobId, JobOptions, Schedule};
+use super::{Job, JobId, JobOptions, Schedule, payload_bytes};
 use crate::error::Error;
 use crate::time::Timestamp;
 
@@ -91,7 +91,7 @@ impl Periodic {
     /// What is wrong with the specification is said where the entry is added: at
     /// launch, or by [`PeriodicJobs::add`](crate::PeriodicJobs::add).
     pub fn new<J: Job>(spec: impl Into<String>, job: J) -> Self {
-        let payload = serde_json::to_vec(&job).map(Some).map_err(|error| marshal_reason(&error));
+        let payload = payload_bytes(&job).map(Some).map_err(|error| marshal_reason(&error));
         Self::with(spec.into(), J::TYPE.to_owned(), payload, J::options())
     }
 

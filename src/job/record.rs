@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::job::{Job, JobId, Placement, QueueName, serial};
+use crate::job::{Job, JobId, Placement, QueueName, payload_bytes, serial};
 use crate::time::Timestamp;
 
 /// One stored job: the fields of Asynq's message.
@@ -169,6 +169,17 @@ impl Idempotency {
             body: serial::hex(&Sha256::digest(body)),
             kept: KEPT,
         }
+    }
+
+    /// A key for a request whose body is this value, written as a job's payload is: equal
+    /// values are the same body, whatever the order of their maps.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a value that JSON cannot hold.
+    pub fn of_value<T: Serialize>(scope: &str, key: &str, value: &T) -> Result<Self, Error> {
+        let body = payload_bytes(value)
+            .map_err(|error| Error::invalid(format!("body of an idempotency key: {error}")))?;
+        Ok(Self::new(scope, key, &body))
     }
 
     /// Whether only one call knows this key.

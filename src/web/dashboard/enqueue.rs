@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::layout::{self, Place, escaped, say};
 use super::{Language, Page, Reader, form_pairs};
 use crate::error::Error;
-use crate::job::JobId;
+use crate::job::{JobId, payload_bytes};
 use crate::registry::Entry;
 use crate::web::JobQueue;
 use crate::web::api::enqueue::{Overrides, Schemas};
@@ -170,7 +170,7 @@ async fn submit(
         let problem = |error: Error| ProblemDetails::of(&error, "Failed to enqueue job");
         let value = payload(entry, &form).map_err(problem)?;
         schemas.check(r#type, &value)?;
-        let bytes = value.to_string().into_bytes();
+        let bytes = payload_bytes(&value).expect("JSON can be written");
         entry.check(&bytes).map_err(problem)?;
         let draft = queue.enqueue_raw(r#type, Some(bytes)).options(entry.options.clone());
         let draft = overrides(&form).over(draft).map_err(|refused| refused.0)?;
