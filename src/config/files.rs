@@ -13,6 +13,9 @@ use crate::error::Error;
 
 const KNOWN: [&str; 4] = ["develop", "staging", "production", "embedded"];
 
+/// The files of an environment, weaker first.
+const NAMES: [&str; 2] = ["cacheserver.yaml", "config.yaml"];
+
 /// The shipped file, so that `APP_ENV=embedded` works in every application.
 const EMBEDDED: &str = include_str!("../../config/embedded/config.yaml");
 
@@ -86,8 +89,31 @@ impl AppEnv {
 
     /// The two files, weaker first, whether or not they exist.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let names = ["cacheserver.yaml", "config.yaml"];
-        self.folder.iter().flat_map(|folder| names.map(|name| folder.join(name))).collect()
+        self.folder.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).collect()
+    }
+
+    /// Files beside them that were probably meant to be one of them, with its name.
+    pub(super) fn misnamed(&self) -> Vec<(PathBuf, &'static str)> {
+        let entries = self.folder.iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let mut found: Vec<_> = entries
+            .filter_map(|entry| {
+                let path = entry.path();
+                let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+                let (stem, extension) = name.split_once('.')?;
+                if NAMES.contains(&path.file_name()?.to_str()?)
+                    || !["yml", "yaml", "yaml.yaml", "yml.yml", "json", "toml"].contains(&extension)
+                {
+                    return None;
+                }
+                match stem {
+                    "cacheserver" | "cache_server" | "cache-server" => Some((path, NAMES[0])),
+                    "config" => Some((path, NAMES[1])),
+                    _ => None,
+                }
+            })
+            .collect();
+        found.sort();
+        found
     }
 }
 

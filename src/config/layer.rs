@@ -9,7 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use super::files::{self, AppEnv, RocketToml};
 use super::value::{Leaf, Table, kind};
-use super::{connection, jobqueue, periodic, rate_limit};
+use super::{connection, jobqueue, periodic, rate_limit, variables};
 use crate::error::Error;
 
 /// A table of ours, wherever it is written.
@@ -24,7 +24,12 @@ pub(super) enum Section {
 }
 
 impl Section {
-    fn keys(self) -> &'static [&'static str] {
+    /// Where the section stands in Rocket's configuration.
+    pub(super) fn path(self) -> &'static [&'static str] {
+        IN_ROCKET[self as usize].0
+    }
+
+    pub(super) fn keys(self) -> &'static [&'static str] {
         match self {
             Section::Connection => connection::KEYS,
             Section::Default => connection::DEFAULT_KEYS,
@@ -87,6 +92,10 @@ impl<'a> Layers<'a> {
     /// Reads the two YAML files, where present, and returns which were.
     pub(super) fn add_folder(&mut self, app_env: &AppEnv) -> Result<Vec<PathBuf>, Error> {
         let mut found = Vec::new();
+        for (file, name) in app_env.misnamed() {
+            let file = relative(&file, self.cwd);
+            self.warnings.push(format!("{file} is not read; the file's name must be {name}"));
+        }
         for file in app_env.files() {
             let origin = relative(&file, self.cwd);
             if let Some(text) = files::read(&file, &origin)? {
@@ -107,6 +116,12 @@ impl<'a> Layers<'a> {
         }
         self.warn_of_slips(&dict, "", origin);
         self.add(&IN_YAML, &dict, "", &of)
+    }
+
+    /// Warns of `ROCKET_*` variables that look like ours and have no effect.
+    pub(super) fn warn_of_variables(&mut self, values: &[RocketValues<'_>]) {
+        let unused = values.iter().flat_map(|values| variables::unused_rocket(&values.dict));
+        self.warnings.extend(unused);
     }
 
     /// Adds what Rocket's figment holds of one sort of source.

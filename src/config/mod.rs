@@ -8,6 +8,7 @@ mod layer;
 mod periodic;
 mod rate_limit;
 mod value;
+mod variables;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use figment::Figment;
 
 pub use self::jobqueue::{JobQueueConfig, Store};
 pub use self::rate_limit::{RateLimitConfig, StorageType};
+pub use self::variables::unused_variables;
 pub use self::yaml::{Document as YamlDocument, parse_yaml};
 
 use self::layer::{Layers, Section};
@@ -47,7 +49,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// Whether Rocket's profile is `release`.
     pub release: bool,
-    /// Lines to log at launch: unknown keys, each with the nearest known one.
+    /// Lines to log at launch: unknown keys, files and variables, each with what was
+    /// probably meant.
     pub warnings: Vec<String>,
 }
 
@@ -75,6 +78,7 @@ impl Config {
         let rocket_values = layer::split(rocket, env)?;
         layers.add_rocket(rocket_values.toml)?;
         let files = layers.add_folder(&app_env)?;
+        layers.warn_of_variables(&rocket_values.env);
         layers.add_rocket(rocket_values.env)?;
         layers.add_address(env)?;
         layers.add_rocket(rocket_values.code)?;

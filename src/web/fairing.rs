@@ -17,7 +17,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, GroupLimits, JobInfo, Redact, Viewer};
 use crate::client::{Aggregate, Draft};
-use crate::config::{Config, JobQueueConfig, Store, process_env};
+use crate::config::{Config, JobQueueConfig, Store, process_env, unused_variables};
 use crate::demo;
 use crate::error::Error;
 use crate::job::{
@@ -376,7 +376,10 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     if config.jobqueue.log_to_stderr {
         log::to_stderr_unless_taken();
     }
-    for warning in &config.warnings {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    for warning in config.warnings.iter().chain(&unused_variables(variables)) {
         tracing::warn!("{warning}");
     }
     let archive = config.jobqueue.archive.clone();

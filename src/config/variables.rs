@@ -1,0 +1,130 @@
+//! Environment variables that begin like one of ours and are not read, each with the
+//! spelling that is. Nothing here reads a value's meaning, and no value is shown.
+
+use figment::value::{Dict, Value};
+
+use super::layer::Section;
+
+/// What `ROCKET_*` names begin with, lower-case and without underscores, the longest first:
+/// the section that is meant, its variable and the tables between the two.
+const BEGINNINGS: [(&str, Section, &str, &[&str]); 8] = [
+    ("databasesjobqueue", Section::Connection, "ROCKET_DATABASES", &["jobqueue"]),
+    ("databasejobqueue", Section::Connection, "ROCKET_DATABASES", &["jobqueue"]),
+    ("redisdefaultcluster", Section::Default, "ROCKET_REDIS", &["default", "cluster"]),
+    ("redisdefault", Section::Default, "ROCKET_REDIS", &["default", "cluster"]),
+    ("redisjobqueue", Section::Connection, "ROCKET_DATABASES", &["jobqueue"]),
+    ("apiratelimit", Section::RateLimit, "ROCKET_RATE_LIMIT", &[]),
+    ("ratelimit", Section::RateLimit, "ROCKET_RATE_LIMIT", &[]),
+    ("jobqueue", Section::JobQueue, "ROCKET_JOBQUEUE", &[]),
+];
+
+/// The variables that are read whole, as a table.
+const READ: [&str; 4] = ["jobqueue", "databases", "rate_limit", "redis"];
+
+/// Warns of `ROCKET_*`, given as figment holds them: lower-case and without that prefix.
+pub(super) fn unused_rocket(variables: &Dict) -> Vec<String> {
+    let mut warnings: Vec<String> = variables
+        .iter()
+        .filter(|(key, value)| !READ.contains(&key.as_str()) && !is_service(key, value))
+        .filter_map(|(key, _)| {
+            let name = format!("ROCKET_{}", key.to_ascii_uppercase());
+            Some(unused(&name, &spelling(key)?))
+        })
+        .collect();
+    // Tables of the YAML files that have another name in Rocket's configuration.
+    for (variable, table, right) in [
+        ("redis", "jobqueue", "ROCKET_DATABASES='{jobqueue={…}}'"),
+        ("api", "rate_limit", "ROCKET_RATE_LIMIT='{…}'"),
+    ] {
+        if let Some(Value::Dict(_, dict)) = variables.get(variable)
+            && dict.contains_key(table)
+        {
+            let name = format!("ROCKET_{}: {variable}.{table}", variable.to_ascii_uppercase());
+            warnings.push(unused(&name, &format!("it is set with {right}")));
+        }
+    }
+    warnings
+}
+
+/// Warns of variables near `REDIS_JOBQUEUE_ADDR` and `APP_ENV` among the process's own.
+pub fn unused_variables(variables: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
+    let variables: Vec<(String, String)> = variables.into_iter().collect();
+    let has = |wanted: &str| variables.iter().any(|(name, _)| name == wanted);
+    let mut warnings = Vec::new();
+    for (name, value) in &variables {
+        let upper = name.to_ascii_uppercase();
+        if upper == "APP_ENVIRONMENT" && !has("APP_ENV") {
+            warnings.push(unused(name, "the environment is chosen with APP_ENV"));
+        }
+        let key = upper.to_ascii_lowercase();
+        let is_near = letters(&key).starts_with("redisjobqueue");
+        if !is_near || name == "REDIS_JOBQUEUE_ADDR" || is_service(&key, &value.as_str().into()) {
+            continue;
+        }
+        let rest = letters(&key)["redisjobqueue".len()..].to_owned();
+        let right = match rest.as_str() {
+            "" | "addr" | "address" | "addrs" | "addresses" | "host" | "hosts" | "port" => {
+                "host and port are set with REDIS_JOBQUEUE_ADDR".to_owned()
+            }
+            _ => spelling(&key).unwrap_or_default(),
+        };
+        warnings.push(unused(name, &right));
+    }
+    warnings
+}
+
+fn unused(name: &str, right: &str) -> String {
+    format!("environment variable {name} is not used; {right}")
+}
+
+/// Which key is meant and how it is set; `None` for what is not near any of ours.
+fn spelling(key: &str) -> Option<String> {
+    let plain = letters(key);
+    let plain = plain.strip_prefix("cacheserver").unwrap_or(&plain);
+    let (beginning, section, variable, tables) =
+        BEGINNINGS.iter().find(|(beginning, ..)| plain.starts_with(beginning))?;
+    let rest = &plain[beginning.len()..];
+    let path = meant(*section, rest);
+    let root = section.path().join(".");
+    // `{jobqueue={sentinel={master=…}}}`
+    let parts: Vec<&str> = tables.iter().copied().chain(path.split('.')).collect();
+    let inner =
+        parts.iter().rev().fold("…".to_owned(), |inner, part| format!("{{{part}={inner}}}"));
+    Some(format!("{root}.{path} is set with {variable}='{inner}'"))
+}
+
+/// The known key that these letters stand for, or the one that is nearest.
+fn meant(section: Section, rest: &str) -> String {
+    let keys = section.keys();
+    if let Some(key) = keys.iter().find(|key| letters(key) == rest) {
+        return (*key).to_owned();
+    }
+    // Tables with names of the user's own.
+    for table in ["queues", "archive", "periodic"] {
+        let name = rest.strip_prefix(table).filter(|name| !name.is_empty());
+        if let Some(name) = name.filter(|_| keys.contains(&table)) {
+            return match table {
+                "queues" => format!("{table}.{name}"),
+                _ => format!("{table}.<name>.<key>"),
+            };
+        }
+    }
+    let likeness = |key: &str| strsim::normalized_damerau_levenshtein(&letters(key), rest);
+    let nearest = keys.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.filter(|key| likeness(key) > 0.5).map_or("<key>", |key| *key).to_owned()
+}
+
+/// Without what separates words.
+fn letters(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+/// What Kubernetes and Docker add for a service of such a name:
+/// `ROCKET_JOBQUEUE_SERVICE_HOST`, `ROCKET_JOBQUEUE_PORT_80_TCP`.
+fn is_service(key: &str, value: &Value) -> bool {
+    let is_url = value.as_str().is_some_and(|text| text.contains("://"));
+    key.contains("_service_host")
+        || key.contains("_service_port")
+        || key.contains("_port_")
+        || key.ends_with("_port") && is_url
+}
