@@ -40,6 +40,7 @@ enum Kind {
     WrongState,
     Closed,
     LeaseLost,
+    TooMany,
 }
 
 impl Error {
@@ -106,6 +107,11 @@ impl Error {
 
     pub(crate) fn lease_lost(message: impl Into<String>) -> Self {
         Self::new(Kind::LeaseLost, message)
+    }
+
+    /// A bound on how much may wait is reached.
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        Self::new(Kind::TooMany, message)
     }
 
     /// Keeps the cause for logs; it is never part of the message.
@@ -205,6 +211,13 @@ impl Error {
     /// message names the state.
     pub fn is_wrong_state(&self) -> bool {
         self.kind == Kind::WrongState
+    }
+
+    /// As many as may wait do so already: of jobs that the public reference route enqueued
+    /// (`jobqueue.register_max_waiting`), or of requests that wait for a job or follow it.
+    /// Nothing was done; try again later.
+    pub fn is_too_many(&self) -> bool {
+        self.kind == Kind::TooMany
     }
 
     /// The queue has been closed or shut down.

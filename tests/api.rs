@@ -172,6 +172,35 @@ async fn an_idempotency_key_has_1_to_255_characters(#[case] length: usize, #[cas
 }
 
 #[tokio::test]
+async fn no_more_reference_jobs_wait_than_may() {
+    let client = client(&[("jobqueue.register_max_waiting", json!(20))]).await;
+    let bodies: Vec<_> = (0..60).map(|n| json!({ "message": n.to_string() }).to_string()).collect();
+    let answers = bodies.iter().map(|body| post(&client, body));
+    let answers = futures_util::future::join_all(answers).await;
+    let (created, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(status, _)| *status == Status::Created);
+    assert_eq!((created.len(), refused.len()), (20, 40));
+    for (status, body) in refused {
+        assert_eq!(status, Status::TooManyRequests);
+        assert_eq!(body["detail"], "20 jobs of this kind wait already: try again later");
+    }
+    let full = client.post(format!("{BASE}/register")).header(ContentType::JSON).body("{}");
+    let full = full.dispatch().await;
+    assert_eq!(full.headers().get_one("Retry-After"), Some("5"));
+    #[cfg(feature = "dashboard")]
+    {
+        let form = client.post(format!("{BASE}/ui/register")).header(ContentType::Form);
+        let form = form.header(Header::new("Sec-Fetch-Site", "same-origin")).body("message=hi");
+        let page = form.dispatch().await;
+        assert_eq!(page.status(), Status::TooManyRequests);
+        assert_eq!(page.headers().get_one("Retry-After"), Some("5"));
+    }
+    // The application itself is not bound.
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    queue.enqueue(rocket_jobqueue::demo::DelayPrint::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_switched_off_reference_route_is_not_there() {
     let client = client(&[("jobqueue.register_route", json!(false))]).await;
     assert_eq!(post(&client, "{}").await.0, Status::NotFound);

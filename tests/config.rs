@@ -142,6 +142,7 @@ fn a_project_without_any_file_runs_with_the_defaults() {
     assert_eq!((jobqueue.group_max_delay, jobqueue.group_max_size), (Duration::ZERO, 0));
     assert_eq!(format!("{:?}", jobqueue.queues), r#"{"default": 10}"#);
     assert!(jobqueue.worker && jobqueue.register_route && jobqueue.openapi && jobqueue.docs);
+    assert_eq!(jobqueue.register_max_waiting, 1000);
     assert!(jobqueue.log_to_stderr && !jobqueue.strict_priority);
     assert!(!jobqueue.allow_memory_in_release && !config.rate_limit.enabled);
     assert!(!jobqueue.allow_eviction);
@@ -710,6 +711,8 @@ fn every_shipped_file_loads_without_a_warning(
     assert_eq!(config.redis, PoolSettings::default());
     assert_eq!(config.redis_default.is_some(), app_env == "develop");
     assert!(config.rate_limit.enabled);
+    let for_trying_out = matches!(app_env, "embedded" | "develop");
+    assert_eq!(config.jobqueue.register_route, for_trying_out, "open to everybody");
 }
 
 #[test]

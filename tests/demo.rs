@@ -53,6 +53,18 @@ fn the_same_application_uses_redis_when_it_is_given_one() {
     program.printed("Hello from the job queue", PROMPT);
     program.said("done", PROMPT);
     assert_eq!(redis.cli(&["keys", "asynq:{default}:t:*"]).trim(), "");
+
+    // Under the files for production the reference route is off, and the client greets.
+    let variables = [("APP_ENV", "production"), ("REDIS_JOBQUEUE_ADDR", &redis.addr())];
+    let program = Program::start("demo", &[], &variables);
+    program.said("register_route = false", BUILD);
+    let origin = program.origin();
+    program.said("the client enqueued job", PROMPT);
+    program.printed("Hello from the job queue", PROMPT);
+    for (method, path) in [("POST", "register"), ("GET", "ui/register"), ("POST", "ui/register")] {
+        let url = format!("{origin}/api/dm-jobqueue/{path}");
+        assert_eq!(curl(&["-X", method, &url]).0, 404, "{method} {path}");
+    }
 }
 
 #[test]

@@ -533,6 +533,45 @@ async fn without_a_guard_operators_pages_are_open_in_debug_and_closed_in_release
 }
 
 #[rocket::async_test]
+async fn outside_debug_the_launch_says_that_the_reference_route_is_public() {
+    // In a process of its own, which is this very test once more.
+    if let Some(case) = std::env::var_os(CHILD) {
+        let (profile, switch) = case.to_str().unwrap().split_once(' ').unwrap();
+        let (tell, _told) = told();
+        let mut fairing = queue().set("jobqueue.allow_memory_in_release", true);
+        fairing = match switch {
+            "off" => fairing.set("jobqueue.register_route", false),
+            "guarded" => fairing.register_guard::<Nobody>(),
+            _ => fairing,
+        };
+        let figment = rocket::Config::figment().merge(("log_level", "off")).select(profile);
+        let rocket = rocket::custom(figment).manage(tell).attach(fairing);
+        std::process::exit(i32::from(rocket.ignite().await.is_err()));
+    }
+    let test = "outside_debug_the_launch_says_that_the_reference_route_is_public";
+    for (case, says) in [
+        ("debug on", false),
+        ("release on", true),
+        ("staging on", true),
+        ("production off", false),
+        ("release guarded", false),
+    ] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(CHILD, case)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr).into_owned();
+        assert!(child.status.success(), "{case}: {said}");
+        let lines: Vec<_> = said.lines().filter(|line| line.contains("register")).collect();
+        assert_eq!(lines.len(), usize::from(says), "{case}: {said}");
+        if says {
+            assert_says(lines[0], &["WARN", "jobqueue.register_route = false", "everybody"]);
+        }
+    }
+}
+
+#[rocket::async_test]
 async fn the_reference_route_asks_the_register_guard_and_can_be_switched_off() {
     async fn post(client: &Client, key: Option<&'static str>) -> u16 {
         let path = "/api/dm-jobqueue/register";

@@ -1,15 +1,21 @@
 //! Registers one job through the application's own REST route, as any client
-//! would, and tells how it went.
+//! would, or by the queue's client where that route is switched off, and tells how
+//! it went.
 
 use std::time::{Duration, Instant};
 
 use rocket::serde::json::{Value, json};
 use rocket::{Orbit, Rocket, tokio};
+use rocket_jobqueue::demo::DelayPrint;
 use rocket_jobqueue::{JobId, JobQueue, JobState};
 
 use crate::{origin, say};
 
 const DELAY: Duration = Duration::from_secs(3);
+
+const MESSAGE: &str = "Hello from the job queue";
+
+type Anything = Box<dyn std::error::Error + Send + Sync>;
 
 pub fn spawn(rocket: &Rocket<Orbit>) {
     let Some(queue) = rocket.state::<JobQueue>().cloned() else { return };
@@ -25,20 +31,16 @@ pub fn spawn(rocket: &Rocket<Orbit>) {
     });
 }
 
-async fn greet(
-    queue: &JobQueue,
-    url: &str,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let body = json!({ "message": "Hello from the job queue", "delay_seconds": DELAY.as_secs() });
+async fn greet(queue: &JobQueue, url: &str) -> Result<(), Anything> {
     let began = Instant::now();
-    let response = reqwest::Client::new().post(url).json(&body).send().await?;
-    let status = response.status();
-    let answer: Value = response.json().await?;
-    let Some(id) = answer["job_id"].as_str() else {
-        return Err(format!("POST {url} answered {status}: {}", answer["detail"]).into());
+    let (id, how) = match queue.config().register_route {
+        true => (by_route(url).await?, "registered job"),
+        false => {
+            let job = queue.enqueue(DelayPrint::new(MESSAGE)).delay(DELAY);
+            (job.await?.id, "register_route is off, so the client enqueued job")
+        }
     };
-    say(&format!("greeting     registered job {id}, which prints a line in {DELAY:?}"));
-    let id = JobId::new(id)?;
+    say(&format!("greeting     {how} {id}, which prints a line in {DELAY:?}"));
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         // The reference job is not retained: success leaves nothing behind.
@@ -52,4 +54,15 @@ async fn greet(
     }
     say(&format!("greeting     job {id} done {:.2?} after it was registered", began.elapsed()));
     Ok(())
+}
+
+async fn by_route(url: &str) -> Result<JobId, Anything> {
+    let body = json!({ "message": MESSAGE, "delay_seconds": DELAY.as_secs() });
+    let response = reqwest::Client::new().post(url).json(&body).send().await?;
+    let status = response.status();
+    let answer: Value = response.json().await?;
+    match answer["job_id"].as_str() {
+        Some(id) => Ok(JobId::new(id)?),
+        None => Err(format!("POST {url} answered {status}: {}", answer["detail"]).into()),
+    }
 }

@@ -132,7 +132,10 @@ fn welcome(rocket: &Rocket<Orbit>) {
     let store = if memory { "this process's memory" } else { "Redis" };
     say("");
     say(&format!("listening    {origin}"));
-    say(&format!("register     {base}/ui/register"));
+    match config.register_route {
+        true => say(&format!("register     {base}/ui/register")),
+        false => say("register     switched off (jobqueue.register_route = false)"),
+    }
     say(&format!("API docs     {base}/docs"));
     say(&format!("dashboard    {base}/ui?token={token}"));
     say(&format!("queue        {store}, base {}", config.base));

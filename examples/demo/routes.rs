@@ -47,11 +47,15 @@ impl<'r> FromRequest<'r> for Admin {
 fn index(queue: &JobQueue, visits: &State<Visits>) -> RawHtml<String> {
     let base = &queue.config().base;
     let total = visits.total();
+    let register = match queue.config().register_route {
+        true => format!("<li><a href='{base}/ui/register'>Register a job</a>"),
+        false => String::new(),
+    };
     RawHtml(format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\
          <meta name=viewport content='width=device-width'><title>rocket_jobqueue demo</title>\
          <h1>rocket_jobqueue demo</h1><p>Visits counted by jobs: {total}</p><ul>\
-         <li><a href='{base}/ui/register'>Register a job</a>\
+         {register}\
          <li><a href='{base}/docs'>API documentation</a>\
          <li><a href='{base}/ui'>Dashboard</a> (needs the token shown on the terminal)\
          <li><a href='{base}/health'>Health</a></ul>"

@@ -3,6 +3,7 @@
 //! restart; that is what Redis is for.
 
 mod actions;
+mod admission;
 mod control;
 mod doctor;
 mod entries;

@@ -3,6 +3,7 @@
 //! cases (`tests/broker_contract/`) runs against both.
 
 mod actions;
+mod admission;
 mod control;
 mod doctor;
 mod entries;
@@ -21,6 +22,7 @@ pub use actions::{
     Acted, Action, Actions, ArchiveLimit, ArchiveSettings, Removal, STEP, Selection, Step, Stepped,
     Sweep, Walked,
 };
+pub use admission::{ADMISSION_LOOK, Admission};
 pub use control::{CancelAnswer, Control, Heard, Note};
 pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
 pub use entries::{
@@ -268,7 +270,7 @@ pub(crate) use sealed::Sealed;
 ///
 /// Every operation is atomic per job: it happens as a whole or not at all.
 pub trait Broker:
-    Inspect + Entries + Control + Doctor + Actions + Groups + Send + Sync + Sealed + 'static
+    Inspect + Entries + Control + Doctor + Actions + Admission + Groups + Send + Sync + Sealed + 'static
 {
     /// Stores new jobs; one outcome for each, in order. An error means that the
     /// outcome of at least one is unknown or that none was stored.

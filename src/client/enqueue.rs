@@ -65,6 +65,7 @@ pub struct Enqueue<Q = Client> {
     idempotency: Option<Idempotency>,
     or_existing: bool,
     confirm: Option<Duration>,
+    max_waiting: Option<u32>,
 }
 
 /// A job with its options that no queue has yet: what
@@ -113,6 +114,7 @@ impl Draft {
             idempotency: None,
             or_existing: false,
             confirm: None,
+            max_waiting: None,
         }
     }
 
@@ -189,8 +191,8 @@ impl<Q> Enqueue<Q> {
     /// The same job with another queue handle, and the one it had.
     fn within<P>(self, client: P) -> (Enqueue<P>, Q) {
         let Self { client: before, job_type, payload, options, id, headers, .. } = self;
-        let (idempotency, or_existing, confirm) =
-            (self.idempotency, self.or_existing, self.confirm);
+        let (idempotency, or_existing, confirm, max_waiting) =
+            (self.idempotency, self.or_existing, self.confirm, self.max_waiting);
         let moved = Enqueue {
             client,
             job_type,
@@ -201,6 +203,7 @@ impl<Q> Enqueue<Q> {
             idempotency,
             or_existing,
             confirm,
+            max_waiting,
         };
         (moved, before)
     }
@@ -331,6 +334,13 @@ impl<Q> Enqueue<Q> {
         self.or_existing = true;
         self
     }
+
+    /// Refuses the job with [`Error::is_too_many`] while this many that were enqueued so
+    /// wait in its queue.
+    pub(crate) fn max_waiting(mut self, max_waiting: u32) -> Self {
+        self.max_waiting = Some(max_waiting);
+        self
+    }
 }
 
 impl Client {
@@ -348,6 +358,18 @@ impl Client {
     }
 }
 
+impl Client {
+    async fn admit(&self, job: &NewJob, max_waiting: u32) -> Result<(), Error> {
+        let (record, guard) = (&job.record, job.idempotency.as_ref());
+        if self.broker.admit(&record.queue, &record.id, max_waiting, guard).await? {
+            return Ok(());
+        }
+        Err(Error::too_many(format!(
+            "{max_waiting} jobs of this kind wait already: try again later"
+        )))
+    }
+}
+
 impl IntoFuture for Enqueue {
     type Output = Result<Receipt, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -356,9 +378,13 @@ impl IntoFuture for Enqueue {
         Box::pin(async move {
             let (draft, client) = self.within(());
             client.expect_open()?;
-            let (or_existing, confirm) = (draft.or_existing, draft.confirm);
+            let (or_existing, confirm, max_waiting) =
+                (draft.or_existing, draft.confirm, draft.max_waiting);
             let jobs = [client.build(draft)?];
             let record = &jobs[0].record;
+            if let Some(max_waiting) = max_waiting {
+                client.admit(&jobs[0], max_waiting).await?;
+            }
             let span = tracing::info_span!(
                 target: "rocket_jobqueue::enqueue",
                 "enqueue",

@@ -34,6 +34,7 @@ pub(super) const KEYS: &[&str] = &[
     "group_max_size",
     "read_only",
     "register_route",
+    "register_max_waiting",
     "status_key",
     "port",
     "openapi",
@@ -114,8 +115,12 @@ pub struct JobQueueConfig {
     /// most 5,000. Default 0: no number is enough, and 5,000 at once are the most;
     /// what a group has beyond that is aggregated next.
     pub group_max_size: usize,
-    /// Whether `POST {base}/register` exists. Default `true`.
+    /// Whether `POST {base}/register` and its page exist. Default `true`; an application
+    /// that is open to the public sets `false`.
     pub register_route: bool,
+    /// How many jobs of that route and page may wait or run; beyond, they answer 429.
+    /// Default 1,000, also for 0: strangers must not fill the store.
+    pub register_max_waiting: u32,
     /// Whether REST and the pages only show and change nothing. Default `false`.
     pub read_only: bool,
     /// What status links are signed with; see
@@ -164,6 +169,7 @@ impl Default for JobQueueConfig {
             group_max_delay: Duration::ZERO,
             group_max_size: 0,
             register_route: true,
+            register_max_waiting: 1000,
             read_only: false,
             status_key: None,
             port: 8082,
@@ -212,6 +218,8 @@ impl JobQueueConfig {
             group_max_delay: table.duration("group_max_delay", default.group_max_delay)?,
             group_max_size: group_size(table)?,
             register_route: table.bool("register_route", true)?,
+            register_max_waiting: table
+                .number("register_max_waiting", default.register_max_waiting)?,
             read_only: table.bool("read_only", false)?,
             status_key: table.get("status_key").map(status_key).transpose()?,
             port,

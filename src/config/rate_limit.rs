@@ -49,8 +49,9 @@ pub struct RateLimitConfig {
     /// Requests below these paths are counted. Default `/api`; `/` is every path.
     pub paths: Vec<String>,
     /// Requests below these are not, where they are below the others. `None`, the
-    /// default: the job queue's own `health`, `metrics`, `ui`, `docs` and
-    /// `openapi.json`, wherever its base is.
+    /// default: reading (GET and HEAD) the job queue's own `health`, `metrics`, `ui`,
+    /// `docs` and `openapi.json`, wherever its base is. Paths named here are exempt for
+    /// every method.
     pub exempt: Option<Vec<String>>,
     /// Addresses or networks of proxies whose `X-Forwarded-For` is believed. Default
     /// none: a client is the address that the connection comes from.

@@ -21,6 +21,9 @@ const ASK_THE_DOCTOR: &str = "the doctor (GET /doctor) names the damaged keys an
 /// Within how many seconds everything works again once Redis is back.
 const RETRY_AFTER_SECONDS: &str = "3";
 
+/// Within how many seconds of a job's end its place is free again, where places are bounded.
+const PLACE_AFTER_SECONDS: &str = "5";
+
 /// An error as clients of the REST interface read it: RFC 9457 problem details,
 /// sent as `application/problem+json` with the status it names.
 ///
@@ -88,6 +91,8 @@ impl ProblemDetails {
     pub fn of(error: &Error, action: &str) -> Self {
         if error.is_unavailable() {
             Self::new(Status::ServiceUnavailable, UNAVAILABLE)
+        } else if error.is_too_many() {
+            Self::new(Status::TooManyRequests, error.to_string())
         } else if error.is_idempotency_mismatch() || error.is_invalid() {
             Self::new(Status::UnprocessableEntity, error.to_string())
         } else if error.is_not_found() {
@@ -152,11 +157,21 @@ impl<'r> Responder<'r, 'static> for ProblemDetails {
             .status(self.status())
             .header(ContentType::new("application", "problem+json"))
             .header(Header::new("Cache-Control", "no-store"));
-        if self.status() == Status::ServiceUnavailable {
-            response.header(Header::new("Retry-After", RETRY_AFTER_SECONDS));
+        if let Some(header) = retry_after(self.status()) {
+            response.header(header);
         }
         response.ok()
     }
+}
+
+/// When to try again, where a status says that this is right.
+pub(crate) fn retry_after(status: Status) -> Option<Header<'static>> {
+    let seconds = match status.code {
+        503 => RETRY_AFTER_SECONDS,
+        429 => PLACE_AFTER_SECONDS,
+        _ => return None,
+    };
+    Some(Header::new("Retry-After", seconds))
 }
 
 /// The catchers to register at the base: they hold below it only, the

@@ -208,7 +208,7 @@ impl JobQueueFairing {
 
     /// Asks this guard of the application's before it registers the reference
     /// job. Without one the route is public; `jobqueue.register_route = false`
-    /// switches it off.
+    /// switches it off, and `jobqueue.register_max_waiting` bounds it.
     pub fn register_guard<G>(self) -> Self
     where
         G: for<'r> FromRequest<'r> + Send + 'static,
@@ -418,6 +418,15 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
                  (in the release profile they would answer 403)"
             );
         }
+    }
+    let is_public = config.jobqueue.register_route && hooks.register.is_none();
+    if is_public && !parts.worker_only && rocket.figment().profile() != "debug" {
+        tracing::warn!(
+            "everybody may register reference jobs at {}/register, at most {} at a time: switch \
+             it off with jobqueue.register_route = false",
+            config.jobqueue.base,
+            config.jobqueue.register_max_waiting
+        );
     }
     let (retry, settled) = (parts.retry, parts.settled);
     let viewer = Viewer::redacted(parts.redact);

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use rocket::fairing::{self, Fairing, Info, Kind};
 use rocket::figment::Figment;
 use rocket::http::uri::Origin;
-use rocket::http::{Header, Status};
+use rocket::http::{Header, Method, Status};
 use rocket::response::Responder;
 use rocket::route::{Handler, Outcome};
 use rocket::{Build, Data, Request, Response, Rocket, Route};
@@ -89,6 +89,8 @@ struct Ready {
     limiter: Limiter,
     paths: Vec<Vec<String>>,
     exempt: Vec<Vec<String>>,
+    /// Whether exempt paths are so for every method: where the configuration names them.
+    exempts_writes: bool,
     proxies: Vec<IpNet>,
 }
 
@@ -153,6 +155,7 @@ impl RateLimitFairing {
             limiter: Limiter::new(limits, counter),
             paths: settings.paths.iter().map(|path| segments(path)).collect(),
             exempt: exempt.iter().map(|path| segments(path)).collect(),
+            exempts_writes: settings.exempt.is_some(),
             proxies: settings.trusted_proxies.clone(),
         }))
     }
@@ -172,13 +175,15 @@ fn segments(path: &str) -> Vec<String> {
 
 impl Ready {
     /// Whether a request for this path is counted. Compared are decoded segments, as
-    /// Rocket compares them with routes: no spelling of a path evades the limit.
-    fn covers(&self, uri: &Origin<'_>) -> bool {
+    /// Rocket compares them with routes: no spelling of a path evades the limit. Of the
+    /// job queue's own paths only reading is exempt, since forms are sent to pages.
+    fn covers(&self, method: Method, uri: &Origin<'_>) -> bool {
         let path: Vec<&str> = uri.path().segments().collect();
         let below = |prefix: &Vec<String>| {
             path.len() >= prefix.len() && prefix.iter().zip(&path).all(|(a, b)| a == b)
         };
-        self.paths.iter().any(below) && !self.exempt.iter().any(below)
+        let may_be_exempt = self.exempts_writes || matches!(method, Method::Get | Method::Head);
+        self.paths.iter().any(below) && !(may_be_exempt && self.exempt.iter().any(below))
     }
 
     fn client(&self, request: &Request<'_>) -> String {
@@ -263,7 +268,7 @@ impl Fairing for RateLimitFairing {
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         let Some(ready) = self.ready.get() else { return };
-        if !ready.covers(request.uri()) {
+        if !ready.covers(request.method(), request.uri()) {
             return;
         }
         let client = ready.client(request);
@@ -388,9 +393,13 @@ mod tests {
             ),
             paths: settings.paths.iter().map(|path| segments(path)).collect(),
             exempt: exempt.iter().map(|path| segments(path)).collect(),
+            exempts_writes: false,
             proxies: Vec::new(),
         };
-        let covers = |path: &str| ready.covers(&Origin::parse_owned(path.to_owned()).unwrap());
+        let covers_by = |method, path: &str| {
+            ready.covers(method, &Origin::parse_owned(path.to_owned()).unwrap())
+        };
+        let covers = |path: &str| covers_by(Method::Get, path);
         for path in [
             "/api",
             "/api/",
@@ -413,6 +422,13 @@ mod tests {
             "/api/dm-jobqueue/docs/",
         ] {
             assert!(!covers(path), "{path}");
+            assert!(!covers_by(Method::Head, path), "{path}");
+        }
+        for method in [Method::Post, Method::Put, Method::Patch, Method::Delete] {
+            for path in ["/ui/register", "/%75i/register", "/health", "/docs/x", "/metrics"] {
+                let path = format!("/api/dm-jobqueue{path}");
+                assert!(covers_by(method, &path), "{method} {path}");
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod support;
 const REDIS: site::Kind = site::Kind::Single;
 
 mod actions;
+mod admission;
 mod control;
 mod dequeue;
 mod doctor;

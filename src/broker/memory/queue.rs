@@ -13,8 +13,8 @@ use crate::broker::{
     JobFailure, LEASE, Lease, Level, Levels, MinuteStats, Settled,
 };
 use crate::job::{
-    AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, Placement, Progress, Transition,
-    is_suspect,
+    AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
+    Transition, is_suspect,
 };
 use crate::time::Timestamp;
 
@@ -50,6 +50,8 @@ pub(super) struct Queue {
     pub(super) grouping: Grouping,
     pub(super) locks: Expiring<JobId>,
     requests: Expiring<Request>,
+    /// Jobs that strangers enqueue, and since when each has its place.
+    pub(super) admitted: HashMap<JobId, Timestamp>,
     /// Of periodic entries, by their name.
     pub(super) claims: HashMap<String, Claim>,
     pub(super) total: Tally,
@@ -134,6 +136,11 @@ impl Queue {
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let first = |line: &Timeline| line.first().map(|(due, _)| *due);
         first(&self.scheduled).into_iter().chain(first(&self.retry)).min()
+    }
+
+    /// Whether a request with this key was stored before.
+    pub(super) fn knows_request(&self, guard: &Idempotency, now: Timestamp) -> bool {
+        self.requests.get(&guard.key, now).is_some()
     }
 
     pub(super) fn enqueue(&mut self, new: &NewJob, now: Timestamp) -> Enqueued {

@@ -6,6 +6,7 @@
 //! `asynq:{<queue>}:x:…` and hash fields named `x_…` that Go leaves alone.
 
 mod actions;
+mod admission;
 mod calls;
 mod clock;
 mod commit;

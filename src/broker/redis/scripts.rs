@@ -6,6 +6,7 @@ use crate::pool::LuaScript;
 
 /// All scripts; the text of each is sent to a server at most once.
 pub(super) struct Scripts {
+    pub admit: LuaScript,
     pub push: LuaScript,
     pub schedule: LuaScript,
     pub enqueue: LuaScript,
@@ -75,6 +76,7 @@ macro_rules! script {
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    admit: script!("admit"),
     push: LuaScript::new("push", include_str!("lua/push.lua")),
     schedule: LuaScript::new("schedule", include_str!("lua/schedule.lua")),
     enqueue: script!("store", "enqueue"),

@@ -72,7 +72,9 @@ pub(crate) async fn enqueue(
     repeat_guard: Option<Idempotency>,
 ) -> Result<(JobId, bool), ProblemDetails> {
     let (delay, retries) = (registration.delay(), registration.max_retry);
-    let mut enqueue = queue.enqueue(DelayPrint { message: registration.message });
+    let mut enqueue = queue
+        .enqueue(DelayPrint { message: registration.message })
+        .max_waiting(queue.config().register_max_waiting);
     if let Some(delay) = delay {
         enqueue = enqueue.delay(delay);
     }

@@ -30,6 +30,8 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::{Route, get, routes};
 
+use crate::web::error::retry_after;
+
 /// Nothing from elsewhere, nothing written into a page, no framing; one script, styles,
 /// icon and forms from this origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
@@ -41,8 +43,10 @@ pub(crate) struct Page(pub Status, pub Markup);
 
 impl<'r> Responder<'r, 'static> for Page {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let page = sent_as_page(self.1.into_string().respond_to(request)?)?;
-        Response::build_from(page).status(self.0).ok()
+        let mut page = sent_as_page(self.1.into_string().respond_to(request)?)?;
+        page.set_status(self.0);
+        retry_after(self.0).into_iter().for_each(|header| _ = page.set_header(header));
+        Ok(page)
     }
 }
 

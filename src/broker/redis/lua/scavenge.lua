@@ -19,7 +19,7 @@ local KEPT = {
   pending = true, active = true, lease = true, scheduled = true, retry = true, archived = true,
   completed = true, groups = true, aggregation_sets = true, paused = true, ['x:due'] = true,
   ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true, ['x:minutes'] = true,
-  ['x:removing'] = true,
+  ['x:removing'] = true, ['x:admitted'] = true,
 }
 
 -- A step that fails half-way would be begun again for ever.

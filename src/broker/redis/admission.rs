@@ -1,0 +1,31 @@
+//! Places of jobs that strangers enqueue: a sorted set of ids beside the queue's data.
+
+use super::scripts::SCRIPTS;
+use super::{RedisBroker, keys, micros};
+use crate::broker::{ADMISSION_LOOK, Admission, Answer};
+use crate::job::{Idempotency, JobId, QueueName};
+use crate::pool::Repeat;
+
+impl Admission for RedisBroker {
+    fn admit<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        id: &'a JobId,
+        max_waiting: u32,
+        repeat_guard: Option<&'a Idempotency>,
+    ) -> Answer<'a, bool> {
+        let guard =
+            repeat_guard.map_or(String::new(), |guard| keys::idempotency(queue, &guard.key));
+        Box::pin(async move {
+            let mut reply = self
+                .ask(&SCRIPTS.admit, queue, Repeat::Safe, |_, call| {
+                    call.arg(id.as_bytes())
+                        .arg(max_waiting)
+                        .arg(guard.as_str())
+                        .arg(micros(ADMISSION_LOOK))
+                })
+                .await?;
+            Ok(reply.int()? == 1)
+        })
+    }
+}
