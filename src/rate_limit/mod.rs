@@ -8,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::time::Clock;
 
 pub(crate) use self::memory::MemoryCounter;
 pub(crate) use self::redis::RedisCounter;
 
-/// How long a counter that failed is left alone: requests pass meanwhile, at once.
+/// How long a counter that failed is left alone: this process counts by itself meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The windows.
@@ -74,35 +75,42 @@ pub(crate) enum Counter {
     Redis(Box<RedisCounter>),
 }
 
-/// Limits requests as long as its counter works, and lets them pass while it does not.
+/// Limits requests. While its counter fails, it counts in this process: an outage, or a
+/// store that is full, must not open the door.
 pub(crate) struct Limiter {
     limits: Limits,
     counter: Counter,
+    /// Counts while the counter fails.
+    substitute: MemoryCounter,
     /// Since when the counter has failed, and until when it is left alone.
     failing: Mutex<Option<Instant>>,
 }
 
 impl Limiter {
     pub fn new(limits: Limits, counter: Counter) -> Self {
-        Self { limits, counter, failing: Mutex::new(None) }
+        let substitute = MemoryCounter::new(Clock::system());
+        Self { limits, counter, substitute, failing: Mutex::new(None) }
     }
 
     fn failing(&self) -> MutexGuard<'_, Option<Instant>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request of this client; `None` where that is not possible now.
-    pub async fn count(&self, client: &str) -> Option<Counted> {
-        let asked = Instant::now();
-        if self.failing().is_some_and(|until| asked < until) {
-            return None;
-        }
-        let counted = match &self.counter {
-            Counter::Memory(counter) => Ok(counter.count(client, self.limits)),
-            Counter::Redis(counter) => counter.count(client, self.limits).await,
+    /// Counts a request of this client, by the counter or, while that fails, by itself.
+    pub async fn count(&self, client: &str) -> Counted {
+        let counter = match &self.counter {
+            Counter::Memory(counter) => return counter.count(client, self.limits),
+            Counter::Redis(counter) => counter,
         };
-        self.note(&counted);
-        counted.ok()
+        let asked = Instant::now();
+        if !self.failing().is_some_and(|until| asked < until) {
+            let counted = counter.count(client, self.limits).await;
+            self.note(&counted);
+            if let Ok(counted) = counted {
+                return counted;
+            }
+        }
+        self.substitute.count(client, self.limits)
     }
 
     /// One line when counting begins to fail, and one when it works again.
@@ -111,14 +119,17 @@ impl Limiter {
         match counted {
             Ok(_) => {
                 if failing.take().is_some() {
-                    tracing::info!("requests are limited again");
+                    tracing::info!(
+                        "requests are counted in Redis again, for all processes together"
+                    );
                 }
             }
             Err(error) => {
                 if failing.replace(Instant::now() + PAUSE).is_none() {
                     tracing::warn!(
                         ?error,
-                        "requests cannot be counted, so all of them pass until that works again"
+                        "Redis does not count requests: until it does, this process counts by \
+                         itself, and a client may make as many requests to each process"
                     );
                 }
             }
@@ -132,21 +143,21 @@ mod tests {
     use crate::pool::PoolSettings;
 
     #[tokio::test]
-    async fn a_counter_that_fails_lets_requests_pass_and_is_left_alone_for_a_while() {
+    async fn while_its_counter_fails_it_counts_by_itself_and_leaves_that_alone_for_a_while() {
         // Nobody listens on port 1.
         let topology = crate::pool::Topology::Single("127.0.0.1:1".to_owned());
         let settings = PoolSettings { topology, ..PoolSettings::default() };
-        let limits = Limits { minute: 1, hour: None };
+        let limits = Limits { minute: 2, hour: None };
         let limiter =
             Limiter::new(limits, Counter::Redis(Box::new(RedisCounter::new(settings).unwrap())));
-        for _ in 0..3 {
-            assert_eq!(limiter.count("a").await, None);
-        }
         let began = Instant::now();
+        let mut passed = 0;
         for _ in 0..1000 {
-            assert_eq!(limiter.count("a").await, None);
+            passed += u32::from(limiter.count("a").await.passes);
         }
-        assert!(began.elapsed() < PAUSE, "each asked anew: {:?}", began.elapsed());
+        assert_eq!(passed, 2);
+        assert!(limiter.count("b").await.passes, "another client");
+        assert!(began.elapsed() < PAUSE * 5, "each asked again: {:?}", began.elapsed());
     }
 
     #[test]

@@ -47,7 +47,7 @@ const FIRST: isize = -1_000_000;
 /// (draft-ietf-httpapi-ratelimit-headers-10).
 ///
 /// Requests are counted in this process or in Redis (`storage_type`), there for all
-/// processes together. While Redis is away all requests pass.
+/// processes together. While Redis is away, or full, each process counts by itself.
 ///
 /// A client is the address that its connection comes from, of IPv6 the first 64 bits;
 /// behind a proxy, that is the proxy: name it in `trusted_proxies`, and the last address
@@ -272,7 +272,7 @@ impl Fairing for RateLimitFairing {
             return;
         }
         let client = ready.client(request);
-        let Some(counted) = ready.limiter.count(&client).await else { return };
+        let counted = ready.limiter.count(&client).await;
         request.local_cache(|| Seen(Some(counted)));
         if !counted.passes {
             let uri = Origin::parse(REFUSED).expect("a path of our own is one");
