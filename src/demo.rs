@@ -1,11 +1,13 @@
 //! The reference job `demo:delay_print`: prints a line after a delay. It shows
 //! how a job type is written, and its names never collide with an application's.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use tokio::sync::oneshot;
 
 use crate::job::{Job, JobError, JobOptions};
 use crate::registry::unmarshal_text;
@@ -72,13 +74,49 @@ impl DelayPrint {
 pub(crate) async fn delay_print(payload: Vec<u8>) -> Result<Option<Vec<u8>>, JobError> {
     let job = parse(&payload)?;
     let line = line(&Clock::system().now().local_text(), job.text());
-    // Whoever reads may be slow, and the runtime's threads are for others too.
-    let printed = tokio::task::spawn_blocking(move || {
-        let mut out = std::io::stdout().lock();
-        out.write_all(line.as_bytes()).and_then(|()| out.flush())
-    });
-    printed.await??;
+    print(line).await?;
     Ok(None)
+}
+
+/// How long a line may wait for a reader of standard output. Then the attempt fails and is
+/// made again later, so that a pipe that nobody reads does not keep the worker's slots.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A line to print, and who waits until it is printed.
+type Line = (String, oneshot::Sender<io::Result<()>>);
+
+/// Prints a line, flushed. A thread of its own does it: whoever reads may be slow, the
+/// runtime's threads are for others too, and a process that is to end must not wait for it.
+async fn print(line: String) -> io::Result<()> {
+    static PRINTER: OnceLock<Mutex<mpsc::Sender<Line>>> = OnceLock::new();
+    let (done, printed) = oneshot::channel();
+    let printer = PRINTER.get_or_init(|| Mutex::new(start_printer()));
+    let sent = printer.lock().unwrap_or_else(PoisonError::into_inner).send((line, done));
+    if sent.is_err() {
+        return Err(io::Error::other("there is no thread to print with"));
+    }
+    match tokio::time::timeout(PRINT_TIMEOUT, printed).await {
+        Ok(Ok(printed)) => printed,
+        Ok(Err(_)) => Err(io::Error::other("the thread that prints has ended")),
+        Err(_) => Err(io::Error::other("standard output is not read")),
+    }
+}
+
+fn start_printer() -> mpsc::Sender<Line> {
+    let (printer, lines) = mpsc::channel::<Line>();
+    let print_all = move || {
+        for (line, done) in lines {
+            // Nobody waits any more: its attempt is over, and another one prints it.
+            if done.is_closed() {
+                continue;
+            }
+            let mut out = io::stdout().lock();
+            let _ = done.send(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
+        }
+    };
+    // Without a thread the channel is closed, which its users are told.
+    let _ = std::thread::Builder::new().name("jobqueue-print".into()).spawn(print_all);
+    printer
 }
 
 fn parse(payload: &[u8]) -> Result<DelayPrint, JobError> {

@@ -264,6 +264,13 @@ impl Runtime {
         self.answers().await && self.objection().is_none()
     }
 
+    /// Whether this process has a worker whose loops do not come round any more.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let worker = running.as_ref().and_then(|running| running.worker.as_ref());
+        worker.is_some_and(|(worker, _)| worker.is_stuck())
+    }
+
     /// Why the process is not ready although the store answers, safe to show.
     pub(crate) fn objection(&self) -> Option<String> {
         self.check.objection()

@@ -4,7 +4,7 @@
 mod program;
 mod support;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use program::{BUILD, Program, curl};
@@ -110,6 +110,47 @@ fn the_demo_limits_requests_and_a_variable_overrides_its_files() {
     );
     let refused = answers[5].1.to_lowercase();
     assert!(refused.contains("retry-after: ") && refused.contains("\"code\":429"), "{refused}");
+}
+
+#[test]
+fn pipes_that_nobody_reads_stop_neither_the_worker_nor_the_end() {
+    const JOBS: usize = 1500;
+    let port = support::free_port();
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--example", "demo", "--", "--no-greeting"]);
+    command.envs([("APP_ENV", "embedded"), ("ROCKET_PORT", &port.to_string())]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("cargo starts");
+    // Open, and never read; a pipe takes 64 KiB.
+    let _unread = (child.stdout.take(), child.stderr.take());
+    let origin = format!("http://127.0.0.1:{port}");
+    let until = |what: &str, within: Duration, holds: &mut dyn FnMut() -> bool| {
+        let end = Instant::now() + within;
+        while !holds() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let page = |path: &str| Command::new("curl").args(["-sS", &format!("{origin}{path}")]).output();
+    until("it listens", BUILD, &mut || page("/").unwrap().status.success());
+    // Each of these prints a line of 30 KB: two fit into the pipe.
+    let body = format!(r#"{{"message":"{}","delay_seconds":1}}"#, "x".repeat(30_000));
+    for _ in 0..4 {
+        let url = format!("{origin}/api/dm-jobqueue/register");
+        assert_eq!(program::post_json(&url, &body, &[]).0, 201);
+    }
+    // Each of these leaves a line of more than 100 bytes.
+    let visits = format!("{origin}/visits/[1-{JOBS}]");
+    let posts = Command::new("curl").args(["-sS", "-X", "POST", &visits]).output().unwrap();
+    assert!(posts.status.success());
+    let done = format!("counted by jobs: {JOBS}");
+    until("all jobs run", Duration::from_secs(60), &mut || {
+        String::from_utf8_lossy(&page("/").unwrap().stdout).contains(&done)
+    });
+    assert_eq!(curl(&[&format!("{origin}/api/dm-jobqueue/health/live")]).0, 200);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    until("it ends", Duration::from_secs(60), &mut || child.try_wait().unwrap().is_some());
 }
 
 #[test]

@@ -103,8 +103,8 @@ impl Job for Nap {
 }
 
 pub async fn nap(job: Nap) -> Result<(), JobError> {
-    crate::say(&format!("nap begins: {} s", job.seconds));
+    crate::say_aside(format!("nap begins: {} s", job.seconds));
     rocket::tokio::time::sleep(Duration::from_secs(job.seconds)).await;
-    crate::say("nap over");
+    crate::say_aside("nap over".to_owned());
     Ok(())
 }

@@ -110,6 +110,12 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "  {line}");
 }
 
+/// The same for a handler, which must not wait for whoever reads standard error: on a
+/// thread of its own, which ends by itself or with the process.
+fn say_aside(line: String) {
+    std::thread::spawn(move || say(&line));
+}
+
 /// The address a person on this machine would type.
 fn origin(rocket: &Rocket<Orbit>) -> String {
     let config = rocket.config();

@@ -12,7 +12,7 @@ use rocket::{Build, Orbit, Rocket};
 
 use super::api::enqueue::Schemas;
 use super::guards::{Hooks, erase};
-use super::{JobQueue, log, routes};
+use super::{JobQueue, log, routes, stderr};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, GroupLimits, JobInfo, Redact, Viewer};
@@ -313,10 +313,14 @@ impl Fairing for JobQueueFairing {
             Ok::<_, Error>(ready)
         };
         match ready.await {
-            Ok(ready) => Ok(ready.attach_to(rocket)),
+            Ok(ready) => {
+                stderr::flush();
+                Ok(ready.attach_to(rocket))
+            }
             Err(error) => {
                 log::to_stderr_unless_taken();
                 tracing::error!("the job queue cannot start: {error}");
+                stderr::flush();
                 Err(rocket)
             }
         }
@@ -346,11 +350,13 @@ impl Fairing for JobQueueFairing {
         } else {
             tracing::info!("job queue at {}: {store}, enqueueing only", config.base);
         }
+        stderr::flush();
     }
 
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         if let Some(queue) = rocket.state::<JobQueue>() {
             queue.shutdown().await;
+            stderr::flush();
         }
     }
 }
@@ -535,6 +541,7 @@ impl Fairing for StateCheck {
              does not manage a `{name}`: add `.manage(…)` with one",
             name = need.name
         );
+        stderr::flush();
         Err(rocket)
     }
 }

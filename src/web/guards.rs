@@ -53,6 +53,7 @@ fn is_missing(rocket: &Rocket<Ignite>) -> bool {
             "a route names the guard `JobQueue`, but no job queue is attached: \
              add `.attach(JobQueue::fairing())` to the application"
         );
+        super::stderr::flush();
     }
     missing
 }

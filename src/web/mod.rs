@@ -16,6 +16,7 @@ mod origin;
 mod query;
 mod rate_limit;
 mod routes;
+mod stderr;
 
 use std::sync::Arc;
 use std::time::Duration;

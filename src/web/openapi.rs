@@ -23,7 +23,7 @@ use crate::job::JobState;
 use crate::registry::Entry;
 use crate::web::JobQueue;
 use crate::web::api::bulk::{self, Counted, Counts, WantsEvents};
-use crate::web::api::health::{self, Health, Healthy, NotReady};
+use crate::web::api::health::{self, Health, Healthy, Unhealthy};
 use crate::web::api::jobs::{self, Found, Watched};
 use crate::web::api::register::{self, NotRegistered};
 use crate::web::api::{
@@ -354,7 +354,7 @@ impl OpenApiResponderInner for Counted {
     }
 }
 
-impl OpenApiResponderInner for NotReady {
+impl OpenApiResponderInner for Unhealthy {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         Ok(problems(generator, &[(503, "The store does not answer")]))
     }

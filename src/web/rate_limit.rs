@@ -18,7 +18,7 @@ use rocket::route::{Handler, Outcome};
 use rocket::{Build, Data, Request, Response, Rocket, Route};
 
 use super::error::{ALL_METHODS, ProblemDetails};
-use super::{JobQueue, log};
+use super::{JobQueue, log, stderr};
 use crate::config::{Config, RateLimitConfig, process_env};
 use crate::error::Error;
 use crate::rate_limit::{
@@ -261,6 +261,7 @@ impl Fairing for RateLimitFairing {
             Err(error) => {
                 log::to_stderr_unless_taken();
                 tracing::error!("requests cannot be limited: {error}");
+                stderr::flush();
                 Err(rocket)
             }
         }

@@ -128,6 +128,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         begun: Begun::default(),
     };
     loop {
+        shared.pulse.dispatched();
         exchange.launch().await;
         let full = exchange.flights.len() >= FLIGHTS;
         shared.outbox.full.store(full, Ordering::Relaxed);

@@ -78,6 +78,9 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
     let mut was_stopping = false;
     let mut next_beat = Instant::now();
     loop {
+        shared.pulse.beat();
+        // It comes round for this, and so shows that it can.
+        shared.outbox.call();
         let stopping = shared.stop.is_cancelled();
         if stopping && (shared.hands.len() == 0 || shared.give_up.is_cancelled()) {
             break;

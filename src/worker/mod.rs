@@ -8,6 +8,7 @@ mod hands;
 mod heartbeat;
 mod notes;
 mod order;
+mod pulse;
 mod settle;
 mod stall;
 mod start;
@@ -26,6 +27,7 @@ use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, Unknow
 use crate::registry::{Registry, State};
 use exchange::Outbox;
 use hands::Hands;
+use pulse::Pulse;
 use settle::Road;
 use stall::Stall;
 use start::Starting;
@@ -70,6 +72,7 @@ struct Shared {
     outbox: Outbox,
     starting: Starting,
     stall: Stall,
+    pulse: Pulse,
     suspects: Suspects,
     permits: Arc<Semaphore>,
     /// As many again, for jobs that have ended and cannot be settled for now.
@@ -131,6 +134,7 @@ impl Worker {
             outbox: Outbox::default(),
             starting: Starting::default(),
             stall: Stall::default(),
+            pulse: Pulse::default(),
             suspects: Suspects::default(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             unsettled: Arc::new(Semaphore::new(settings.concurrency)),
@@ -158,6 +162,11 @@ impl Worker {
         let in_hand = shared.hands.accept_alone(&delivery, holds_until, &shared.interrupt)?;
         let ended = execute::to_its_end(shared, delivery, in_hand, given).await?;
         Some(ended.alone(shared, Road::Own).await)
+    }
+
+    /// Whether this worker runs no jobs any more, and will not by itself.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.shared.pulse.is_stuck()
     }
 
     /// Stops fetching, lets running jobs finish within the shutdown timeout,

@@ -1,4 +1,4 @@
-//! `GET {base}/health`: whether this process lives and whether its store
+//! `GET {base}/health`: whether this process and its worker live, and whether its store
 //! answers. A look at what is known, so that a probe never waits for Redis.
 
 use rocket::http::{Accept, Header, Status};
@@ -17,7 +17,7 @@ use crate::web::error::{ProblemDetails, UNAVAILABLE};
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueHealth"))]
 pub(crate) struct Health {
-    /// The process answers.
+    /// The process answers, and its worker, where it has one, comes round.
     live: bool,
     /// The store answered within the last 3 seconds, and keeps jobs.
     ready: bool,
@@ -28,9 +28,13 @@ pub(crate) struct Health {
 
 impl Health {
     async fn of(queue: &JobQueue) -> Self {
-        let ready = queue.ready().await;
-        let reason = queue.runtime().objection().filter(|_| !ready);
-        Self { live: true, ready, reason }
+        let live = !queue.runtime().is_stuck();
+        let ready = queue.ready().await && live;
+        let reason = match live {
+            true => queue.runtime().objection().filter(|_| !ready),
+            false => Some(STUCK.to_owned()),
+        };
+        Self { live, ready, reason }
     }
 }
 
@@ -47,17 +51,21 @@ impl<'r> Responder<'r, 'static> for Healthy {
     }
 }
 
+/// Why a process is not live although it answers.
+const STUCK: &str = "the worker is stuck: it has not come round for 30 s, and runs no jobs";
+
 /// 503: a problem that also says `live` and `ready`, for a reason other than a store that
 /// does not answer, if there is one.
-pub(crate) struct NotReady(Option<String>);
+pub(crate) struct Unhealthy(Health);
 
-impl<'r> Responder<'r, 'static> for NotReady {
+impl<'r> Responder<'r, 'static> for Unhealthy {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let reason = self.0.unwrap_or_else(|| UNAVAILABLE.to_owned());
+        let Health { live, reason, .. } = self.0;
+        let reason = reason.unwrap_or_else(|| UNAVAILABLE.to_owned());
         let response = match prefers_text(request) {
             true => (Status::ServiceUnavailable, reason).respond_to(request)?,
             false => ProblemDetails::new(Status::ServiceUnavailable, reason)
-                .with("live", true)
+                .with("live", live)
                 .with("ready", false)
                 .respond_to(request)?,
         };
@@ -78,40 +86,69 @@ fn unstored(response: Response<'static>) -> response::Result<'static> {
 
 /// # Health
 ///
-/// Whether the process lives and whether its store answers. Always 200 while the
-/// process answers; `OK` for `Accept: text/plain`.
+/// Whether the process lives and whether its store answers. 200 while the process answers,
+/// whatever the store does, unless its worker is stuck (503); `OK` for `Accept: text/plain`.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-health", operation_id = "jobqueue-health"))]
 #[get("/health")]
-pub(crate) async fn health(queue: &JobQueue) -> Healthy {
-    Healthy(Health::of(queue).await)
+pub(crate) async fn health(queue: &JobQueue) -> Result<Healthy, Unhealthy> {
+    let health = Health::of(queue).await;
+    if health.live { Ok(Healthy(health)) } else { Err(Unhealthy(health)) }
 }
 
 /// # Liveness
 ///
-/// Always 200 while the process answers, whatever the store does.
+/// 200 while the process answers, whatever the store does, and its worker comes round; 503
+/// where that has not for 30 s: then only a restart helps.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-live")
 )]
 #[get("/health/live")]
-pub(crate) async fn live(queue: &JobQueue) -> Healthy {
+pub(crate) async fn live(queue: &JobQueue) -> Result<Healthy, Unhealthy> {
     health(queue).await
 }
 
 /// # Readiness
 ///
-/// 200 while the store answers (within the last 3 seconds) and keeps jobs, else 503.
+/// 200 while the store answers (within the last 3 seconds) and keeps jobs, and the worker
+/// comes round; else 503.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-ready")
 )]
 #[get("/health/ready")]
-pub(crate) async fn ready(queue: &JobQueue) -> Result<Healthy, NotReady> {
+pub(crate) async fn ready(queue: &JobQueue) -> Result<Healthy, Unhealthy> {
     let health = Health::of(queue).await;
-    if health.ready { Ok(Healthy(health)) } else { Err(NotReady(health.reason)) }
+    if health.ready { Ok(Healthy(health)) } else { Err(Unhealthy(health)) }
 }
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<rocket::Route> {
     rocket::routes![health, live, ready]
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket::local::blocking::Client;
+
+    use super::*;
+
+    #[get("/")]
+    fn stuck() -> Unhealthy {
+        Unhealthy(Health { live: false, ready: false, reason: Some(STUCK.to_owned()) })
+    }
+
+    #[test]
+    fn a_stuck_worker_is_503_and_says_so() {
+        let rocket = rocket::custom(rocket::Config {
+            log_level: rocket::log::LogLevel::Off,
+            ..rocket::Config::debug_default()
+        });
+        let client = Client::untracked(rocket.mount("/", rocket::routes![stuck])).unwrap();
+        let answer = client.get("/").dispatch();
+        assert_eq!(answer.status(), Status::ServiceUnavailable);
+        let body: serde_json::Value = serde_json::from_str(&answer.into_string().unwrap()).unwrap();
+        assert_eq!((&body["live"], &body["ready"]), (&false.into(), &false.into()));
+        assert!(body["detail"].as_str().unwrap().contains("stuck"), "{body}");
+    }
 }
