@@ -609,13 +609,16 @@ fn the_storage_type_is_auto_unless_given(
 }
 
 #[test]
-fn memory_is_refused_in_release_unless_allowed() {
+fn memory_is_refused_outside_of_development_unless_allowed() {
     let memory = || Project::new().yaml("jobqueue: {store: memory}");
     assert_eq!(memory().load().jobqueue.store, Store::Memory);
-    let error = memory().profile("release").error();
-    assert!(error.contains("jobqueue.allow_memory_in_release = true permits it"), "{error}");
-    let allowed = memory().profile("release").builder("jobqueue.allow_memory_in_release", true);
-    assert_eq!(allowed.load().jobqueue.store, Store::Memory);
+    for profile in ["release", "production", "staging", "default"] {
+        let error = memory().profile(profile).error();
+        assert!(error.contains("jobqueue.allow_memory_in_release = true permits it"), "{error}");
+        assert!(error.contains(&format!("profile {profile:?}")), "{error}");
+        let allowed = memory().profile(profile).builder("jobqueue.allow_memory_in_release", true);
+        assert_eq!(allowed.load().jobqueue.store, Store::Memory);
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Global keys and jobs of a wrong type: every route and page still answers, and says
 //! what is wrong.
 
+#[path = "support/anybody.rs"]
+mod anybody;
 mod support;
 
 use std::time::Duration;
 
+use anybody::Anybody;
 use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{JobId, JobQueue, JobState, QueueName};
@@ -36,6 +39,7 @@ const DAMAGED: [(&str, &[&[&str]]); 6] = [
 
 async fn app(redis: &RedisServer, worker: bool) -> Client {
     let queue = JobQueue::fairing()
+        .admin_guard::<Anybody>()
         .set("databases.jobqueue.url", format!("redis://{}", redis.addr()))
         .set("jobqueue.worker", worker)
         .set("jobqueue.periodic.nightly.spec", "@every 1h")

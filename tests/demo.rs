@@ -178,6 +178,46 @@ fn the_quickstart_runs_its_job() {
     let url = format!("http://127.0.0.1:{port}/sign-up/7");
     assert!(curl(&["-X", "POST", &url]).1.starts_with("job "));
     program.printed("welcome, user 7", PROMPT);
+    only_the_printed_link_leads_in(&program, &port);
+}
+
+/// While it is developed, an application without guards asks for a token of its own.
+fn only_the_printed_link_leads_in(program: &Program, port: &str) {
+    let base = format!("http://127.0.0.1:{port}/api/dm-jobqueue");
+    let line = program.said("dashboard of the job queue: ", PROMPT);
+    let link = line.rsplit(' ').next().unwrap();
+    let token = link.rsplit_once("token=").unwrap().1;
+    assert!(token.len() >= 32 && link.starts_with(&base), "{line}");
+    let jar = tempfile::NamedTempFile::new().unwrap();
+    let jar = jar.path().to_str().unwrap();
+    for path in ["/queues", "/ui", "/metrics", "/ui?token=guessed"] {
+        assert_eq!(curl(&[&format!("{base}{path}")]).0, 401, "{path}");
+    }
+    let queue = format!("{base}/queues/default?force=true");
+    let (status, answer) = curl(&["-X", "DELETE", &queue]);
+    assert!(status == 401 && answer.contains("login link"), "{status} {answer}");
+    assert_eq!(curl(&["-c", jar, link]).0, 200);
+    for path in ["/queues", "/ui", "/metrics"] {
+        assert_eq!(curl(&["-b", jar, &format!("{base}{path}")]).0, 200, "{path}");
+    }
+    let bearer = format!("Authorization: Bearer {token}");
+    assert_eq!(curl(&["-H", &bearer, &format!("{base}/queues")]).0, 200);
+}
+
+#[test]
+fn outside_of_development_an_application_without_guards_shows_and_changes_nothing() {
+    let port = support::free_port().to_string();
+    let variables =
+        [("ROCKET_PORT", &*port), ("ROCKET_PROFILE", "production"), ("APP_ENV", "embedded")];
+    let program = Program::start("quickstart", &[], &variables);
+    program.printed("launched", BUILD);
+    program.said("add `.admin_guard::<G>()`", PROMPT);
+    let base = format!("http://127.0.0.1:{port}/api/dm-jobqueue");
+    assert_eq!(curl(&[&format!("{base}/queues")]).0, 403);
+    assert_eq!(curl(&[&format!("{base}/ui")]).0, 403);
+    let queue = format!("{base}/queues/default?force=true");
+    assert_eq!(curl(&["-X", "DELETE", "-H", "Content-Type: application/json", &queue]).0, 403);
+    assert_eq!(curl(&[&format!("{base}/health")]).0, 200);
 }
 
 #[test]

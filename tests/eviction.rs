@@ -1,12 +1,15 @@
 //! A Redis that evicts jobs when its memory is full: it stops the launch, and where it is
 //! seen later the process goes on and says that it is not ready.
 
+#[path = "support/anybody.rs"]
+mod anybody;
 mod support;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use anybody::Anybody;
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::Topology;
 use rocket_jobqueue::{Job, JobQueue, JobQueueFairing};
@@ -70,6 +73,7 @@ fn queue() -> JobQueueFairing {
     Log::of_this_process();
     // An environment whose files name no server, which would speak against it.
     JobQueue::fairing()
+        .admin_guard::<Anybody>()
         .environment("staging")
         .handle(|_: Work| async { Ok::<_, std::io::Error>(()) })
 }

@@ -518,16 +518,35 @@ async fn pages_for_operators_ask_the_applications_own_guard() {
     client.terminate().await;
 }
 
-#[cfg(feature = "metrics")]
 #[rocket::async_test]
-async fn without_a_guard_operators_pages_are_open_in_debug_and_closed_in_release() {
-    for (profile, expected) in [("debug", 200), ("release", 403)] {
+async fn without_a_guard_nothing_is_open_under_any_profile() {
+    use rocket::http::{ContentType, Method};
+    let routes = [
+        (Method::Get, "/queues"),
+        (Method::Get, "/ui"),
+        (Method::Get, "/metrics"),
+        (Method::Delete, "/queues/default?force=true"),
+        (Method::Post, "/queues/default/pause"),
+        (Method::Get, "/ui?token="),
+        (Method::Get, "/ui?token=0"),
+    ];
+    for (profile, expected) in [
+        ("debug", 401),
+        ("release", 403),
+        ("production", 403),
+        ("staging", 403),
+        ("default", 403),
+        ("global", 403),
+    ] {
         let (tell, _told) = told();
         let fairing = queue().set("jobqueue.allow_memory_in_release", true);
         let figment = rocket::Config::figment().merge(("log_level", "off")).select(profile);
         let client = client(rocket::custom(figment).manage(tell).attach(fairing)).await;
-        let status = client.get("/api/dm-jobqueue/metrics").dispatch().await.status();
-        assert_eq!(status.code, expected, "{profile}");
+        for (method, path) in routes {
+            let path = format!("/api/dm-jobqueue{path}");
+            let answer = client.req(method, &path).header(ContentType::JSON).dispatch().await;
+            assert_eq!(answer.status().code, expected, "{profile} {method} {path}");
+        }
         client.terminate().await;
     }
 }
@@ -569,6 +588,15 @@ async fn outside_debug_the_launch_says_that_the_reference_route_is_public() {
             assert_says(lines[0], &["WARN", "jobqueue.register_route = false", "everybody"]);
         }
     }
+}
+
+#[rocket::async_test]
+async fn the_memory_store_is_refused_under_any_profile_but_debug() {
+    let (tell, _told) = told();
+    let figment = rocket::Config::figment().merge(("log_level", "off")).select("production");
+    let rocket = rocket::custom(figment).manage(tell).attach(queue());
+    let line = refused("the_memory_store_is_refused_under_any_profile_but_debug", rocket).await;
+    assert_says(&line, &["profile \"production\"", "found memory", "allow_memory_in_release"]);
 }
 
 #[rocket::async_test]

@@ -1,11 +1,15 @@
 //! A trace goes with its jobs: from the request that enqueues one to those that the job
 //! enqueues, and into the spans around both.
 
+#[path = "support/anybody.rs"]
+mod anybody;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anybody::Anybody;
 use rocket::http::{ContentType, Header};
 use rocket::local::asynchronous::{Client, LocalRequest};
 use rocket::{post, routes};
@@ -78,6 +82,7 @@ async fn start() -> (Client, mpsc::UnboundedReceiver<(String, Headers)>) {
         .mount("/", routes![by_hand, by_owned_guard])
         .attach(
             JobQueue::fairing()
+                .admin_guard::<Anybody>()
                 .environment("embedded")
                 .memory()
                 .set("jobqueue.log_to_stderr", false)

@@ -2,6 +2,8 @@
 //! leaves them: they end in the archive, can be looked at and acted upon, and keep no
 //! other job waiting, however many they are.
 
+#[path = "support/anybody.rs"]
+mod anybody;
 mod support;
 
 use std::io::Write;
@@ -9,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anybody::Anybody;
 use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::redis::RedisBroker;
@@ -44,6 +47,7 @@ async fn application(server: &RedisServer, worker: bool, runs: Arc<AtomicUsize>)
         }
     };
     let queue = JobQueue::fairing()
+        .admin_guard::<Anybody>()
         .set("databases.jobqueue.url", format!("redis://{}", server.addr()))
         .set("jobqueue.worker", worker)
         .set("jobqueue.log_to_stderr", false)

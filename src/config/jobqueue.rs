@@ -73,8 +73,9 @@ pub struct JobQueueConfig {
     /// Where jobs are kept. Default [`Store::Redis`]; the library never changes
     /// it by itself.
     pub store: Store,
-    /// Whether [`Store::Memory`] may serve Rocket's release profile. Default
-    /// `false`: jobs in memory are lost with the process.
+    /// Whether [`Store::Memory`] may serve outside of development, which is Rocket's
+    /// profile `debug` in a build with debug assertions. Default `false`: jobs in memory
+    /// are lost with the process.
     pub allow_memory_in_release: bool,
     /// Whether a Redis may keep jobs that throws them away when its memory is full
     /// (`maxmemory` with an `allkeys-…` policy). Default `false`: the launch stops at such

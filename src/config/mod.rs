@@ -13,7 +13,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
+use figment::{Figment, Profile};
 
 pub use self::jobqueue::{JobQueueConfig, Store};
 pub use self::rate_limit::{RateLimitConfig, StorageType};
@@ -47,8 +47,9 @@ pub struct Config {
     pub app_env: String,
     /// The YAML files that were read, in order.
     pub files: Vec<PathBuf>,
-    /// Whether Rocket's profile is `release`.
-    pub release: bool,
+    /// Whether somebody develops here: Rocket's profile is `debug`, in a build with debug
+    /// assertions. Under every other profile the defaults are those of production.
+    pub development: bool,
     /// Lines to log at launch: unknown keys, files and variables, each with what was
     /// probably meant.
     pub warnings: Vec<String>,
@@ -94,10 +95,10 @@ impl Config {
             rate_limit,
             app_env: app_env.word,
             files,
-            release: rocket.profile() == "release",
+            development: is_development(rocket.profile(), cfg!(debug_assertions)),
             warnings: layers.warnings,
         };
-        config.refuse_memory_in_release()?;
+        config.refuse_memory_in_production(rocket.profile())?;
         Ok(config)
     }
 
@@ -109,21 +110,52 @@ impl Config {
         }
     }
 
-    fn refuse_memory_in_release(&self) -> Result<(), Error> {
+    fn refuse_memory_in_production(&self, profile: &Profile) -> Result<(), Error> {
         let memory = self.jobqueue.store == Store::Memory;
-        if memory && self.release && !self.jobqueue.allow_memory_in_release {
-            return Err(Error::config(
-                "jobqueue.store: expected redis in Rocket's release profile, found memory, \
+        if memory && !self.development && !self.jobqueue.allow_memory_in_release {
+            return Err(Error::config(format!(
+                "jobqueue.store: expected redis in Rocket's profile {:?}{}, found memory, \
                  which loses all jobs with the process; jobqueue.allow_memory_in_release = true \
                  permits it",
-            ));
+                profile.as_str().as_str(),
+                if cfg!(debug_assertions) { "" } else { " of a build without debug assertions" },
+            )));
         }
         Ok(())
     }
+}
+
+/// `debug` alone, and only in a build made for it: `ROCKET_PROFILE` is a word that anybody
+/// may set, and other words than `release` name production too.
+fn is_development(profile: &Profile, debug_assertions: bool) -> bool {
+    profile == "debug" && debug_assertions
 }
 
 /// The process's own environment variable, for [`Config::load`].
 pub fn process_env(name: &str) -> Option<String> {
     // Lossy, so that a value that is no UTF-8 is refused rather than overlooked.
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_debug_profile_of_a_debug_build_is_development() {
+        for (profile, debug_assertions, expected) in [
+            ("debug", true, true),
+            ("Debug", true, true),
+            ("debug", false, false),
+            ("release", true, false),
+            ("production", true, false),
+            ("staging", true, false),
+            ("default", true, false),
+            ("global", true, false),
+            ("debugging", true, false),
+        ] {
+            let found = is_development(&Profile::new(profile), debug_assertions);
+            assert_eq!(found, expected, "{profile} {debug_assertions}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! for every path below the base, also for paths and methods that do not exist.
 //! Which error is whose fault is decided here and nowhere else.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rocket::http::{ContentType, Header, Method, Status};
@@ -180,9 +181,19 @@ pub(crate) fn catchers() -> Vec<Catcher> {
     rocket::catchers![any_status]
 }
 
+/// Why a guard refused a request, for whoever answers it.
+struct Reason(Cow<'static, str>);
+
+/// Says why this request is refused. The first reason counts.
+pub(crate) fn explain(request: &Request<'_>, reason: impl Into<Cow<'static, str>>) {
+    request.local_cache(|| Reason(reason.into()));
+}
+
 #[rocket::catch(default)]
 fn any_status(status: Status, request: &Request<'_>) -> ProblemDetails {
+    let Reason(reason) = request.local_cache(|| Reason("".into()));
     let detail = match status.code {
+        401 | 403 if !reason.is_empty() => reason.to_string(),
         404 => format!("nothing is at {}", request.uri().path()),
         503 => UNAVAILABLE.to_owned(),
         401 => "credentials are missing or wrong".to_owned(),

@@ -12,6 +12,7 @@ use rocket::{Build, Orbit, Rocket};
 
 use super::api::enqueue::Schemas;
 use super::guards::{Hooks, erase};
+use super::login::Login;
 use super::{JobQueue, log, routes, stderr};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
@@ -187,8 +188,12 @@ impl JobQueueFairing {
     }
 
     /// Asks this guard of the application's before it shows or changes queues
-    /// and jobs. Without one these routes are open in debug and closed in release.
-    /// `jobqueue.read_only = true` lets nobody change anything.
+    /// and jobs. `jobqueue.read_only = true` lets nobody change anything.
+    ///
+    /// Without this guard and a [`view_guard`](Self::view_guard) these routes answer 403.
+    /// During development (Rocket's profile `debug` in a build with debug assertions) they
+    /// ask for a token instead, which is made at each launch; its link is printed on
+    /// standard error.
     pub fn admin_guard<G>(self) -> Self
     where
         G: for<'r> FromRequest<'r> + Send + 'static,
@@ -350,6 +355,9 @@ impl Fairing for JobQueueFairing {
         } else {
             tracing::info!("job queue at {}: {store}, enqueueing only", config.base);
         }
+        if let Some(login) = rocket.state::<Login>() {
+            login.show(rocket.config(), &config.base);
+        }
         stderr::flush();
     }
 
@@ -365,6 +373,7 @@ impl Fairing for JobQueueFairing {
 struct Ready {
     queue: JobQueue,
     hooks: Hooks,
+    login: Option<Login>,
     schemas: Schemas,
     config: Config,
     worker_only: bool,
@@ -414,14 +423,16 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     let schemas = Schemas::of(&registry)?;
     let mut hooks = parts.hooks;
     hooks.read_only = config.jobqueue.read_only;
+    let mut login = None;
     if hooks.admin.is_none() && hooks.view.is_none() && !parts.worker_only {
-        hooks.open_without_admin = !config.release;
-        if config.release {
-            tracing::warn!("no admin_guard is set: the dashboard and the inspector answer 403");
+        if config.development {
+            let made = login.insert(Login::new());
+            hooks.admin = Some(Box::new(made.clone()));
         } else {
             tracing::warn!(
-                "no admin_guard is set: the dashboard and the inspector are open to everybody \
-                 (in the release profile they would answer 403)"
+                "no guard is set: the pages and the REST routes about queues and jobs answer \
+                 403; add `.admin_guard::<G>()` with a request guard of the application to \
+                 `JobQueue::fairing()`"
             );
         }
     }
@@ -468,7 +479,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         tracing::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
     }
     let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
-    Ok(Ready { queue, hooks, schemas, config, worker_only: parts.worker_only })
+    Ok(Ready { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
 }
 
 fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
@@ -503,6 +514,9 @@ impl Ready {
         }
         let needs = self.queue.runtime().registry().needs();
         let registry = self.queue.runtime().registry().clone();
+        if let Some(login) = self.login {
+            rocket = rocket.manage(login);
+        }
         routes::mount(rocket, &self.config.jobqueue, &registry, self.worker_only)
             .manage(self.schemas)
             .manage(StopOnDrop(self.queue.clone()))

@@ -70,7 +70,8 @@ impl Sentinel for &JobQueue {
     }
 }
 
-type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
+/// What a guard says of a request.
+pub(super) type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 
 /// A guard of the application's whose type is forgotten.
 pub(super) trait ErasedGuard: Send + Sync {
@@ -103,11 +104,11 @@ where
 /// The application's guards in front of our routes.
 #[derive(Default)]
 pub(super) struct Hooks {
+    /// The application's `admin_guard`; while it is developed without any guard, our own
+    /// [`Login`](super::login::Login).
     pub(super) admin: Option<Box<dyn ErasedGuard>>,
     pub(super) view: Option<Box<dyn ErasedGuard>>,
     pub(super) register: Option<Box<dyn ErasedGuard>>,
-    /// Whether admin routes are open where no guard is set: in debug only.
-    pub(super) open_without_admin: bool,
     /// Whether nobody may change anything.
     pub(super) read_only: bool,
 }
@@ -121,7 +122,7 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
 }
 
 /// The right to look at queues and jobs: the application's `view_guard` or its
-/// `admin_guard`. Without either, everybody in debug and nobody in release.
+/// `admin_guard`. Without either, nobody.
 pub(crate) struct ViewAccess(());
 
 #[rocket::async_trait]
@@ -133,7 +134,6 @@ impl<'r> FromRequest<'r> for ViewAccess {
             return Outcome::Error((Status::Forbidden, ()));
         };
         let allowed = match (&hooks.view, &hooks.admin) {
-            (None, None) if hooks.open_without_admin => Ok(()),
             (None, None) => Err(Status::Forbidden),
             (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
             (Some(view), Some(admin)) => match passes(&**view, request).await {
@@ -150,8 +150,7 @@ impl<'r> FromRequest<'r> for ViewAccess {
 }
 
 /// The right to change queues and jobs: the application's `admin_guard`, from this
-/// origin, unless `jobqueue.read_only` is set. Without a guard, everybody in debug,
-/// unless there is one for viewers, and nobody in release.
+/// origin, unless `jobqueue.read_only` is set. Without a guard, nobody.
 pub(crate) struct ActAccess(());
 
 #[rocket::async_trait]
@@ -164,7 +163,6 @@ impl<'r> FromRequest<'r> for ActAccess {
         };
         let allowed = match &hooks.admin {
             Some(guard) => passes(&**guard, request).await,
-            None if hooks.open_without_admin && hooks.view.is_none() => Ok(()),
             None => Err(Status::Forbidden),
         };
         match allowed {

@@ -9,6 +9,7 @@ mod error;
 mod fairing;
 mod guards;
 mod log;
+mod login;
 mod managed;
 #[cfg(feature = "openapi")]
 mod openapi;

@@ -16,6 +16,7 @@ use rocket_jobqueue::{
 };
 use serde_json::{Value, json};
 
+use crate::anybody::Anybody;
 use crate::settings::{BATCH, Behaviour, Line, Order, Setup, WORK, hex};
 
 /// An application on this Redis; without a set-up it runs no jobs.
@@ -25,6 +26,7 @@ pub struct RustPeer {
 
 pub fn fairing(redis: &str, setup: Option<&Setup>) -> JobQueueFairing {
     let fairing = JobQueue::fairing()
+        .admin_guard::<Anybody>()
         .environment("embedded")
         .set("jobqueue.store", "redis")
         .set("jobqueue.log_to_stderr", false)

@@ -2,10 +2,14 @@
 //! `target/screenshots/`.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+#[path = "anybody.rs"]
+mod anybody;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use anybody::Anybody;
 use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -18,7 +22,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-/// An application with this queue on a free port; the address of its pages, and its handle.
+/// An application with this queue, open to everybody, on a free port; the address of its
+/// pages, and its handle.
 pub async fn pages_of(fairing: JobQueueFairing) -> (String, JobQueue) {
     let figment = rocket::Config::figment()
         .merge(("log_level", "off"))
@@ -26,6 +31,7 @@ pub async fn pages_of(fairing: JobQueueFairing) -> (String, JobQueue) {
         .merge(("port", 0))
         .merge(("jobqueue.allow_memory_in_release", true));
     let (tell, mut told) = mpsc::unbounded_channel();
+    let fairing = fairing.admin_guard::<Anybody>();
     let rocket =
         rocket::custom(figment).attach(fairing).attach(AdHoc::on_liftoff("port", |rocket| {
             let queue = rocket.state::<JobQueue>().unwrap().clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rocket::http::{ContentType, Status};
 use rocket::local::asynchronous::Client;
+use rocket::request::{FromRequest, Outcome, Request};
 
 use super::ledger::Ledger;
 use super::settings::Settings;
@@ -13,10 +14,22 @@ use super::settings::Settings;
 const BETWEEN: Duration = Duration::from_millis(100);
 const STATES: [&str; 6] = ["pending", "active", "scheduled", "retry", "archived", "completed"];
 
+/// Nobody else can ask this application: it listens nowhere.
+struct Operator;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Operator {
+    type Error = ();
+
+    async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> {
+        Outcome::Success(Self)
+    }
+}
+
 /// Until it is killed or the harness ends.
 pub async fn run(settings: &Settings, ledger: &Arc<Ledger>) -> Result<(), String> {
     super::end_with_the_harness();
-    let rocket = super::application(settings, super::fairing(settings));
+    let rocket = super::application(settings, super::fairing(settings).admin_guard::<Operator>());
     let client = Client::untracked(rocket).await.map_err(|error| error.to_string())?;
     ledger.line("U");
     let base = "/api/dm-jobqueue";

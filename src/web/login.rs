@@ -1,0 +1,111 @@
+//! The way in while an application is developed and has no guards yet: a random token, made
+//! at each launch, and a link with it on standard error. Whoever sees the terminal may come
+//! in; an address alone proves nothing, because in a container no peer is local, and a page
+//! of another site can reach local ports under a name of its own (DNS rebinding).
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rocket::http::{Cookie, Method, SameSite, Status};
+use rocket::{Config, Request};
+use sha2::{Digest, Sha256};
+
+use super::error::explain;
+use super::guards::{ErasedGuard, Verdict};
+
+/// The query parameter of the link.
+const PARAMETER: &str = "token";
+
+/// What a request without the token is told.
+const REASON: &str = "open the login link that the application printed on standard error at \
+     its launch, or send its token as `Authorization: Bearer …`; an application with an \
+     admin_guard asks that instead";
+
+/// The guard of an application under development that has set none.
+#[derive(Clone)]
+pub(super) struct Login {
+    token: Arc<str>,
+}
+
+impl Login {
+    /// One with a token of its own, 122 random bits.
+    pub(super) fn new() -> Self {
+        Self { token: uuid::Uuid::new_v4().simple().to_string().into() }
+    }
+
+    /// Prints the link. Not a log line: logs are collected, and whoever reads it may come in.
+    pub(super) fn show(&self, config: &Config, base: &str) {
+        let (origin, token) = (origin(config), &self.token);
+        let way = match cfg!(feature = "dashboard") {
+            true => format!("dashboard of the job queue: {origin}{base}/ui?{PARAMETER}={token}"),
+            false => format!("job queue at {origin}{base}: `Authorization: Bearer {token}`"),
+        };
+        let line = format!(
+            "{way}\n(no guard is set; outside of development add `.admin_guard::<G>()`, \
+             without which everybody gets 403)\n"
+        );
+        // Nobody to tell it to is no reason to stop.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    fn is_token(&self, given: &str) -> bool {
+        // Digests, so that the time taken tells nothing of the token.
+        Sha256::digest(given) == Sha256::digest(&*self.token)
+    }
+
+    fn admits(&self, request: &Request<'_>) -> bool {
+        let header = request.headers().get_one("Authorization");
+        let scheme = header.and_then(|value| value.split_once(' '));
+        if let Some((scheme, token)) = scheme
+            && scheme.eq_ignore_ascii_case("bearer")
+            && self.is_token(token.trim())
+        {
+            return true;
+        }
+        let name = cookie_name(request);
+        if request.cookies().get(&name).is_some_and(|cookie| self.is_token(cookie.value())) {
+            return true;
+        }
+        let linked = matches!(request.method(), Method::Get | Method::Head)
+            && request
+                .query_value::<&str>(PARAMETER)
+                .is_some_and(|given| given.is_ok_and(|given| self.is_token(given)));
+        if linked {
+            // So that the links on the page work without the token in them.
+            let cookie = Cookie::build((name, self.token.to_string()));
+            let cookie = cookie.same_site(SameSite::Strict).http_only(true);
+            request.cookies().add(cookie);
+        }
+        linked
+    }
+}
+
+impl ErasedGuard for Login {
+    fn check<'r>(&self, request: &'r Request<'_>) -> Verdict<'r> {
+        let admitted = self.admits(request);
+        Box::pin(async move {
+            if admitted {
+                return Ok(());
+            }
+            explain(request, REASON);
+            Err(Status::Unauthorized)
+        })
+    }
+}
+
+/// Cookies know hosts, not ports: each application on this machine needs its own.
+fn cookie_name(request: &Request<'_>) -> String {
+    format!("jobqueue_login_{}", request.rocket().config().port)
+}
+
+/// The address that a person on this machine would type.
+fn origin(config: &Config) -> String {
+    let scheme = if config.tls_enabled() { "https" } else { "http" };
+    let host = match config.address {
+        any if any.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V6(address) => format!("[{address}]"),
+        address => address.to_string(),
+    };
+    format!("{scheme}://{host}:{}", config.port)
+}
