@@ -437,7 +437,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         }
     }
     let is_public = config.jobqueue.register_route && hooks.register.is_none();
-    if is_public && !parts.worker_only && rocket.figment().profile() != "debug" {
+    if is_public && !parts.worker_only && !config.development {
         tracing::warn!(
             "everybody may register reference jobs at {}/register, at most {} at a time: switch \
              it off with jobqueue.register_route = false",

@@ -246,6 +246,7 @@ mod tests {
 
     use super::super::exchange::Outbox;
     use super::super::hands::Hands;
+    use super::super::pulse::Pulse;
     use super::super::stall::Stall;
     use super::super::start::Starting;
     use super::super::suspects::Suspects;
@@ -292,6 +293,7 @@ mod tests {
             outbox: Outbox::default(),
             starting: Starting::default(),
             stall: Stall::default(),
+            pulse: Pulse::default(),
             suspects: Suspects::default(),
             permits: Arc::new(Semaphore::new(1)),
             unsettled: Arc::new(Semaphore::new(1)),
