@@ -64,8 +64,11 @@ mod compose_files {
                 }
             };
         each(fields, "ports", |port| match port {
-            Value::String(port) => port.clone(),
-            port => format!("{}:{}", word(&port["published"]), word(&port["target"])),
+            Value::String(port) => port.trim_end_matches("/tcp").to_owned(),
+            port => {
+                let ports = format!("{}:{}", word(&port["published"]), word(&port["target"]));
+                port["host_ip"].as_str().map_or(ports.clone(), |ip| format!("{ip}:{ports}"))
+            }
         });
         each(fields, "volumes", |volume| {
             let volume = match volume {
@@ -114,7 +117,7 @@ mod compose_files {
                 "redis": {
                     "image": "redis:7-alpine",
                     "container_name": "redis",
-                    "ports": ["6379:6379"],
+                    "ports": ["127.0.0.1:6379:6379"],
                     "volumes": ["./redis/data/jobqueue:/data"],
                     "command": ["redis-server", "--appendonly", "yes", "--appendfsync", "everysec"],
                     "restart": "unless-stopped",
@@ -134,7 +137,7 @@ mod compose_files {
                 "redis-insight": {
                     "image": "redis/redisinsight:latest",
                     "container_name": "redis-insight",
-                    "ports": ["8001:5540"],
+                    "ports": ["127.0.0.1:8001:5540"],
                     "environment": {
                         "RI_REDIS_HOST": "redis",
                         "RI_REDIS_PORT": "6379",
