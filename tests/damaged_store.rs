@@ -209,6 +209,36 @@ async fn what_is_damaged_is_named_and_the_rest_is_shown() {
 }
 
 #[tokio::test]
+async fn counters_near_the_end_of_an_integer_are_shown_and_add_up_to_no_less() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let client = app(&redis, false).await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    let most = i64::MAX.to_string();
+    let today = chrono::Utc::now();
+    // It may be midnight in between.
+    let days = [0, 1].map(|n| (today + chrono::Duration::days(n)).format("%Y-%m-%d").to_string());
+    for name in ["a", "b", "c"] {
+        queue.enqueue_raw("mail", None).queue(name).await.unwrap();
+        for counter in ["processed", "failed"] {
+            redis.cli(&["SET", &format!("asynq:{{{name}}}:{counter}"), &most]);
+            for day in &days {
+                redis.cli(&["SET", &format!("asynq:{{{name}}}:{counter}:{day}"), &most]);
+            }
+        }
+        // More failures than attempts.
+        redis.cli(&["SET", &format!("asynq:{{{name}}}:processed:2026-01-01"), "1"]);
+    }
+    for path in ["/ui", "/ui/queues/a", "/queues/a", "/queues/a/history?days=90", "/metrics"] {
+        let (status, text) = get(&client, path).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        let sum = if path == "/ui" { u64::MAX.to_string() } else { most.clone() };
+        assert!(text.contains(&sum), "{path}: {sum} is missing in {text}");
+    }
+    let (status, text) = get(&client, "/queues/a/minutes").await;
+    assert_eq!(status, 200, "{text}");
+}
+
+#[tokio::test]
 async fn a_damaged_list_of_schedulers_is_said_to_be_so() {
     let (redis, client) = prepared().await;
     redis.cli(&["SET", "asynq:schedulers", "text"]);

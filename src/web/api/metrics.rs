@@ -101,9 +101,10 @@ fn render(
         gauge
     };
     let places = servers.iter().map(|server| usize::try_from(server.concurrency).unwrap_or(0));
+    let places = places.fold(0, usize::saturating_add);
     let running = servers.iter().map(|server| server.running.len());
     all.register("jobqueue_servers", "Worker processes, Go's too", gauge(servers.len()));
-    all.register("jobqueue_places", "Jobs that they may run at a time", gauge(places.sum()));
+    all.register("jobqueue_places", "Jobs that they may run at a time", gauge(places));
     all.register("jobqueue_running", "Jobs that they run", gauge(running.sum()));
     let mut text = String::new();
     encode(&mut text, &all)?;

@@ -20,7 +20,7 @@ pub(super) struct Bar {
 /// Bars from left to right below a caption; nothing where all are empty. The numbers are
 /// there in words too, for whoever cannot see them.
 pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
-    let most = bars.iter().map(|bar| bar.all).max().unwrap_or_default();
+    let most = bars.iter().map(|bar| bar.all.max(bar.bad)).max().unwrap_or_default();
     let (Some(first), Some(last), true) = (bars.first(), bars.last(), most > 0) else {
         return html! {};
     };
@@ -39,7 +39,7 @@ pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
             svg viewBox={ "0 0 " (bars.len() * WIDTH) " " (HEIGHT) } role="img"
                 aria-label={ (caption) ": " (total) } preserveAspectRatio="none" {
                 @for (nth, bar) in bars.iter().enumerate() {
-                    @if bar.all > 0 {
+                    @if bar.all > 0 || bar.bad > 0 {
                         g {
                             title {
                                 (bar.when) ": " (bar.all)
@@ -106,6 +106,9 @@ mod tests {
         // Neither does a small number vanish nor a large one overflow.
         let drawn = bars(Language::English, "c", &[bar(u64::MAX, 1)]).into_string();
         assert!(drawn.contains(r#"height="80""#) && drawn.contains(r#"height="1""#), "{drawn}");
+        // Other programs may have counted more failures than attempts.
+        let drawn = bars(Language::English, "c", &[bar(1, u64::MAX)]).into_string();
+        assert!(drawn.contains(r#"height="80""#), "{drawn}");
     }
 
     #[test]

@@ -77,9 +77,10 @@ async fn ask(inspector: &Inspector) -> Result<Told, Error> {
                     waiting: 0,
                     ..minute
                 });
-                sum.processed += minute.processed;
-                sum.failed += minute.failed;
-                sum.waiting += minute.waiting;
+                // Other programs write these counters too: they may be near the end of an integer.
+                sum.processed = sum.processed.saturating_add(minute.processed);
+                sum.failed = sum.failed.saturating_add(minute.failed);
+                sum.waiting = sum.waiting.saturating_add(minute.waiting);
             }
             for day in history.unwrap_or_default() {
                 let sum = days.entry(std::cmp::Reverse(day.date.clone())).or_insert(DayStats {
@@ -87,8 +88,8 @@ async fn ask(inspector: &Inspector) -> Result<Told, Error> {
                     processed: 0,
                     failed: 0,
                 });
-                sum.processed += day.processed;
-                sum.failed += day.failed;
+                sum.processed = sum.processed.saturating_add(day.processed);
+                sum.failed = sum.failed.saturating_add(day.failed);
             }
         }
     }
@@ -155,13 +156,14 @@ fn warnings(reader: &Reader, told: &Told) -> Markup {
 /// All queues together.
 fn sums(language: Language, now: Timestamp, queues: &[QueueSummary]) -> Markup {
     let infos: Vec<_> = queues.iter().filter_map(|summary| summary.info.as_ref()).collect();
+    let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
     let state = |state: JobState| -> u64 {
-        infos.iter().filter_map(|info| info.sizes.get(state.as_str())).sum()
+        sum(&mut infos.iter().filter_map(|info| info.sizes.get(state.as_str()).copied()))
     };
     let waited = infos.iter().map(|info| info.latency).max().unwrap_or_default();
     let due = infos.iter().filter_map(|info| info.next_due).min();
-    let processed: u64 = infos.iter().map(|info| info.processed_today).sum();
-    let failed: u64 = infos.iter().map(|info| info.failed_today).sum();
+    let processed = sum(&mut infos.iter().map(|info| info.processed_today));
+    let failed = sum(&mut infos.iter().map(|info| info.failed_today));
     html! {
         div.card.facts.sums {
             dl {

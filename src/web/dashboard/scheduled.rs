@@ -84,7 +84,10 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
     for (name, found) in shown.iter().zip(join_all(shown.iter().map(of)).await) {
         match found {
             Ok((counts, scheduled, retry)) => {
-                due.counts.iter_mut().zip(counts).for_each(|(sum, some)| *sum += some);
+                due.counts
+                    .iter_mut()
+                    .zip(counts)
+                    .for_each(|(sum, some)| *sum = sum.saturating_add(some));
                 due.next.extend(scheduled.into_iter().chain(retry));
             }
             Err(error) if error.is_unavailable() => return Err(error),
