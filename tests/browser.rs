@@ -4,6 +4,8 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "support/front.rs"]
+mod front;
 mod support;
 
 use std::time::Duration;
@@ -11,9 +13,10 @@ use std::time::Duration;
 use browser::{Browser, PLAIN, Settings, pages_of};
 use fantoccini::Locator;
 use fantoccini::key::Key;
+use front::Front;
 use rocket_jobqueue::{
-    Draft, Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobRecord, JobState, Page,
-    Periodic, QueueName, RetryPolicy,
+    Draft, Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobRecord,
+    JobState, Page, Periodic, QueueName, RetryPolicy,
 };
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
@@ -656,5 +659,71 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
     browser.shoot(name).await;
     let name = QueueName::new("default").unwrap();
     assert_eq!(queue.inspector().queue(&name).await.unwrap().size, 0);
+    browser.close().await;
+}
+
+/// The page at the proxy, for a queue with a job.
+async fn behind(front: Front, fairing: JobQueueFairing) -> String {
+    let (pages, queue) = pages_of(fairing).await;
+    queue.enqueue_raw("mail", None).await.unwrap();
+    let application = pages.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let front_at = front.before(application.parse().unwrap()).await;
+    format!("http://{front_at}{}/api/dm-jobqueue/ui", front.prefix)
+}
+
+#[tokio::test]
+async fn behind_a_reverse_proxy_links_stay_and_buttons_work_or_the_page_says_what_to_set() {
+    let still = || JobQueue::fairing().memory().set("jobqueue.worker", false);
+    let trusting = || still().set("jobqueue.trusted_proxies", ["127.0.0.1"]);
+    let browser = Browser::open(PLAIN).await;
+
+    let pages = behind(Front { prefix: "/ops", tells: true }, trusting()).await;
+    browser.open_page(&pages).await;
+    browser.hold_still().await;
+    let links = browser.client.find_all(Locator::Css("a")).await.unwrap();
+    assert!(links.len() > 10);
+    for link in links {
+        let to = link.prop("href").await.unwrap().unwrap();
+        assert!(to.starts_with(&pages) || to.contains("/ops/api/dm-jobqueue/"), "{to}");
+    }
+    browser.click("tbody th a").await;
+    browser.click("form[action$='/pause'] button").await;
+    browser.until("[role=status]", "The queue is paused.").await;
+    let docs = pages.replace("/ui", "/docs/index.html");
+    browser.open_page(&docs).await;
+    browser.until("#swagger-ui", "/queues/{name}/pause").await;
+
+    let pages = behind(Front { prefix: "/ops", tells: true }, still()).await;
+    browser.open_page(&pages).await;
+    browser.until("[role=status]", "add 127.0.0.1 to jobqueue.trusted_proxies").await;
+
+    let pages = behind(Front { prefix: "", tells: false }, trusting()).await;
+    browser.open_page(&format!("{pages}/queues/default")).await;
+    browser.hold_still().await;
+    browser.click("form[action$='/pause'] button").await;
+    browser.until("[role=alert]", "let it keep the header Host").await;
+    browser.shoot("proxy-refusal").await;
+    browser.close().await;
+}
+
+#[cfg(feature = "openapi")]
+#[tokio::test]
+async fn the_documentation_breaks_no_rule_of_its_own_policy() {
+    let pages = pages().await;
+    let browser = Browser::open(PLAIN).await;
+    browser.open_page(&pages.replace("/ui", "/docs")).await;
+    browser.until("#swagger-ui", "/register").await;
+    browser.click("#operations-jobqueue-demo-register-demo-job button").await;
+    browser.until("#operations-jobqueue-demo-register-demo-job", "delay_seconds").await;
+    browser.click("#operations-jobqueue-demo-register-demo-job .try-out button").await;
+    browser.click("#operations-jobqueue-demo-register-demo-job .execute").await;
+    browser.until("#operations-jobqueue-demo-register-demo-job .live-responses-table", "201").await;
+    browser.shoot("docs").await;
+    assert_eq!(browser.refusals().await, Vec::<String>::new());
+    // Such a thing would be told.
+    let styled = "document.body.insertAdjacentHTML('beforeend', '<p style=\"color:red\">')";
+    browser.client.execute(styled, Vec::new()).await.unwrap();
+    let refusals = browser.refusals().await;
+    assert!(refusals[0].starts_with("style-src"), "{refusals:?}");
     browser.close().await;
 }

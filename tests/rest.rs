@@ -117,6 +117,11 @@ async fn start(fairing: JobQueueFairing) -> Client {
     Client::untracked(rocket::custom(figment).attach(fairing)).await.expect("it starts")
 }
 
+/// A periodic job that is not due while tests run.
+fn nightly() -> Periodic {
+    Periodic::new("0 3 * * *", Welcome { user: 3 }).name("nightly")
+}
+
 /// An application whose jobs stay where they are.
 async fn still() -> Client {
     start(fairing().set("jobqueue.worker", false)).await
@@ -248,6 +253,70 @@ async fn a_repeated_request_is_answered_with_the_first_job() {
     assert_eq!((&one["replayed"], &two["replayed"]), (&json!(false), &json!(true)));
     assert_eq!(post("/jobs/mail:welcome", 2).await.0, 422);
     assert_eq!(get(&client, "/queues/mail").await["sizes"]["pending"], 1);
+    // Other options are another request.
+    for query in ["?delay_seconds=60", "?max_retry=1", "?unique_seconds=60", "?queue=mail"] {
+        let (status, answer) = post(&format!("/jobs/mail:welcome{query}"), 1).await;
+        assert_eq!(status, 422, "{query}: {answer}");
+    }
+    // Those that leave what the job type says are none.
+    let (status, same) = post("/jobs/mail:welcome?delay_seconds=0&queue=&max_retry=", 1).await;
+    assert_eq!((status, &same["job_id"]), (201, &one["job_id"]));
+}
+
+#[tokio::test]
+async fn a_repeated_request_tells_how_the_first_job_is() {
+    let client = still().await;
+    let post = async || {
+        let request = client
+            .post(format!("{BASE}/jobs/mail:welcome?delay_seconds=600"))
+            .header(ContentType::JSON)
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Idempotency-Key", "later"))
+            .body(json!({ "user": 1 }).to_string());
+        request.dispatch().await.into_json::<Value>().await.unwrap()
+    };
+    let (first, again) = (post().await, post().await);
+    assert_eq!((&first["state"], &again["state"]), (&json!("scheduled"), &json!("scheduled")));
+    assert_eq!(first["due"], again["due"]);
+    assert_eq!(again["replayed"], true);
+    let job = format!("/jobs/mail/{}", first["job_id"].as_str().unwrap());
+    done(&client, Method::Post, &format!("{job}/archive"), None).await;
+    assert_eq!(post().await["state"], "archived");
+    done(&client, Method::Delete, &job, None).await;
+    let gone = post().await;
+    assert_eq!((&gone["job_id"], gone.get("state")), (&first["job_id"], None));
+}
+
+#[tokio::test]
+async fn callers_of_the_public_route_have_idempotency_keys_of_their_own() {
+    let client = still().await;
+    let post = async |peer: &str, credential: Option<&'static str>, delay: u64| {
+        let mut request = client
+            .post(format!("{BASE}/register"))
+            .header(ContentType::JSON)
+            .header(Header::new("Idempotency-Key", "1"))
+            .remote(format!("{peer}:4711").parse().unwrap())
+            .body(json!({ "delay_seconds": delay }).to_string());
+        if let Some(credential) = credential {
+            request.add_header(Header::new("Authorization", credential));
+        }
+        let response = request.dispatch().await;
+        let status = response.status().code;
+        (status, response.into_json::<Value>().await.unwrap()["job_id"].clone())
+    };
+    let (one, other) = ("192.0.2.1", "192.0.2.2");
+    let first = post(one, None, 60).await;
+    assert_eq!(first.0, 201);
+    assert_eq!(post(one, None, 60).await, first);
+    assert_eq!(post(one, None, 61).await.0, 422);
+    let second = post(other, None, 61).await;
+    assert_eq!(second.0, 201);
+    assert_ne!(second.1, first.1);
+    // A credential says who it is, wherever it comes from.
+    let third = post(one, Some("Bearer a"), 62).await;
+    assert_eq!(third.0, 201);
+    assert_eq!(post(other, Some("Bearer a"), 62).await, third);
+    assert_ne!(post(other, Some("Bearer b"), 62).await.1, third.1);
 }
 
 #[tokio::test]
@@ -497,8 +566,7 @@ async fn a_running_job_is_cancelled() {
 
 #[tokio::test]
 async fn entries_servers_and_the_store_are_shown() {
-    let nightly = Periodic::new("0 3 * * *", Welcome { user: 3 }).name("nightly");
-    let client = start(fairing().periodic(nightly)).await;
+    let client = start(fairing().periodic(nightly())).await;
     let began = Instant::now();
     let entry = loop {
         let found = get(&client, "/schedules").await;
@@ -817,7 +885,232 @@ async fn where_it_is_read_only_nobody_changes_anything() {
         let answer = ask(&client, method, path, Some(json!({ "user": 1 }))).await;
         assert_eq!(answer.status, 403, "{method} {path}");
     }
+    assert_eq!(register(&client, &[]).await.0, 403);
+    let form = client
+        .post(format!("{BASE}/ui/register"))
+        .header(ContentType::Form)
+        .header(Header::new("Sec-Fetch-Site", "same-origin"))
+        .body("message=x");
+    assert_eq!(form.dispatch().await.status().code, 403);
+    assert_eq!(client.get(format!("{BASE}/ui/register")).dispatch().await.status().code, 200);
     assert_eq!(get(&client, "/queues").await["queues"], json!([]));
+}
+
+/// Registers the reference job without any role; status and answer.
+async fn register(client: &Client, headers: &[(&'static str, &'static str)]) -> (u16, Value) {
+    let mut request = client
+        .post(format!("{BASE}/register"))
+        .header(ContentType::JSON)
+        .header(Header::new("Host", "jobs.example.com"))
+        .body("{}");
+    headers.iter().for_each(|(name, value)| request.add_header(Header::new(*name, *value)));
+    let response = request.dispatch().await;
+    let status = response.status().code;
+    (status, response.into_json().await.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_register_and_change_nothing_unless_their_origin_is_allowed() {
+    let cross = ("Sec-Fetch-Site", "cross-site");
+    let shop = ("Origin", "https://shop.example");
+    let evil = ("Origin", "https://evil.example");
+    let foreign: [&[(&str, &str)]; 6] = [
+        &[cross],
+        &[cross, evil],
+        &[("Sec-Fetch-Site", "same-site")],
+        &[evil],
+        &[("Origin", "null")],
+        &[("Origin", "http://shop.example")],
+    ];
+    let own: [&[(&str, &str)]; 3] =
+        [&[], &[("Sec-Fetch-Site", "same-origin")], &[("Origin", "http://jobs.example.com")]];
+    let closed = still().await;
+    let allowing = ["HTTPS://Shop.example:443", "http://localhost:3000"];
+    let open = fairing().set("jobqueue.worker", false).set("jobqueue.allowed_origins", allowing);
+    let open = start(open).await;
+    for (client, shop_may) in [(&closed, 403), (&open, 201)] {
+        for headers in foreign {
+            assert_eq!(register(client, headers).await.0, 403, "{headers:?}");
+        }
+        for headers in own {
+            assert_eq!(register(client, headers).await.0, 201, "{headers:?}");
+        }
+        assert_eq!(register(client, &[cross, shop]).await.0, shop_may);
+        assert_eq!(register(client, &[shop]).await.0, shop_may);
+        let request = client
+            .post(format!("{BASE}/queues/default/pause"))
+            .header(Header::new("Role", "operator"))
+            .header(Header::new(shop.0, shop.1));
+        let expected = if shop_may == 201 { 204 } else { 403 };
+        assert_eq!(request.dispatch().await.status().code, expected);
+        // Forms are taken from our own pages alone.
+        let request = client
+            .post(format!("{BASE}/ui/queues/default/pause"))
+            .header(ContentType::Form)
+            .header(Header::new("Role", "operator"))
+            .header(Header::new(shop.0, shop.1));
+        assert_eq!(request.dispatch().await.status().code, 403);
+    }
+    let (_, why) = register(&closed, &[cross]).await;
+    assert!(why["detail"].as_str().unwrap().contains("jobqueue.allowed_origins"), "{why}");
+}
+
+#[tokio::test]
+async fn a_client_with_a_credential_of_its_own_needs_no_body_to_change_something() {
+    let fairing = fairing().set("jobqueue.worker", false).set("jobqueue.fire_periodic", true);
+    let client = start(fairing.periodic(nightly())).await;
+    let token = ("Authorization", "Bearer abc");
+    let began = Instant::now();
+    let periodic = loop {
+        let found = get(&client, "/schedules").await;
+        if let Some(id) = found["entries"][0]["id"].as_str() {
+            break format!("/schedules/{id}/run");
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "the periodic job is announced");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let act = async |method: Method, path: &str, headers: &[(&'static str, &'static str)]| {
+        let mut request = client.req(method, format!("{BASE}{path}"));
+        request.add_header(Header::new("Role", "operator"));
+        request.add_header(Header::new("Host", "jobs.example.com"));
+        headers.iter().for_each(|(name, value)| request.add_header(Header::new(*name, *value)));
+        request.dispatch().await.status().code
+    };
+    let id = async || enqueue(&client, 1, "?delay_seconds=600").await;
+    let (run, archive, duplicate, delete) = (id().await, id().await, id().await, id().await);
+    for (method, path, expected) in [
+        (Method::Post, format!("/jobs/mail/{run}/run"), 204),
+        (Method::Post, format!("/jobs/mail/{archive}/archive"), 204),
+        (Method::Post, format!("/jobs/mail/{duplicate}/duplicate"), 201),
+        (Method::Delete, format!("/jobs/mail/{delete}"), 204),
+        (Method::Post, "/queues/mail/pause".to_owned(), 204),
+        (Method::Post, "/queues/mail/resume".to_owned(), 204),
+        (Method::Post, periodic, 201),
+        (Method::Post, "/doctor/repair".to_owned(), 200),
+        (Method::Delete, "/queues/mail?force=true".to_owned(), 204),
+    ] {
+        for headers in [
+            // What no client has by itself, or a browser adds by itself.
+            &[][..],
+            &[("Cookie", "session=abc")],
+            &[("Authorization", "Basic YTpi")],
+            &[("Authorization", "basic YTpi")],
+            &[("Authorization", "Negotiate abc")],
+            &[("Authorization", "NTLM abc")],
+            &[("Authorization", "Digest username=a")],
+            &[("Authorization", "Bearer")],
+            &[("Authorization", "Bearer ")],
+            &[token, ("Authorization", "Basic YTpi")],
+            // What a browser says about another site counts more than any credential.
+            &[token, ("Sec-Fetch-Site", "cross-site")],
+            &[token, ("Sec-Fetch-Site", "none")],
+            &[token, ("Origin", "http://evil.example")],
+            &[token, ("Origin", "null")],
+        ] {
+            assert_eq!(act(method, &path, headers).await, 403, "{method} {path} {headers:?}");
+        }
+        assert_eq!(act(method, &path, &[token]).await, expected, "{method} {path}");
+    }
+    enqueue(&client, 1, "").await;
+    for credential in ["bearer abc", "Token abc", "ApiKey abc", "AWS4-HMAC-SHA256 Credential=a"] {
+        let headers = [("Authorization", credential)];
+        assert_eq!(act(Method::Post, "/queues/mail/pause", &headers).await, 204, "{credential}");
+    }
+}
+
+#[tokio::test]
+async fn links_and_forms_follow_what_a_trusted_proxy_says() {
+    let proxies = ["10.0.0.0/8"];
+    let client =
+        start(fairing().set("jobqueue.worker", false).set("jobqueue.trusted_proxies", proxies))
+            .await;
+    enqueue(&client, 1, "").await;
+    let ask = async |method: Method, path: &str, peer: &str, headers: &[(&'static str, &str)]| {
+        let mut request = client.req(method, format!("{BASE}{path}"));
+        request.set_remote(format!("{peer}:4711").parse().unwrap());
+        request.add_header(Header::new("Role", "operator"));
+        request.add_header(Header::new("Accept", "text/html"));
+        request.add_header(Header::new("Accept-Language", "en"));
+        request.add_header(Header::new("Host", "app:8000"));
+        request.add_header(ContentType::Form);
+        for (name, value) in headers {
+            request.add_header(Header::new(*name, (*value).to_owned()));
+        }
+        let response = request.dispatch().await;
+        let to = response.headers().get_one("Location").unwrap_or_default().to_owned();
+        (response.status().code, to, response.into_string().await.unwrap_or_default())
+    };
+    let (trusted, other) = ("10.1.2.3", "203.0.113.9");
+    // A host that the proxy changed.
+    let pause = "/ui/queues/mail/pause";
+    let origin = ("Origin", "http://ops.example:8080");
+    let host = ("X-Forwarded-Host", "ops.example:8080");
+    let apart: &[(&str, &str)] =
+        &[origin, ("X-Forwarded-Host", "ops.example"), ("X-Forwarded-Port", "8080")];
+    let standard = &[origin, ("Forwarded", "for=1.2.3.4;host=\"ops.example:8080\";proto=http")];
+    for (peer, headers, expected) in [
+        (trusted, &[origin, host][..], 303),
+        (trusted, &[origin, host, ("X-Forwarded-Proto", "http")], 303),
+        (trusted, apart, 303),
+        (trusted, standard, 303),
+        (trusted, &[origin, host, ("X-Forwarded-Proto", "https")], 403),
+        (trusted, &[("Origin", "http://evil.example"), host], 403),
+        (trusted, &[("Origin", "http://app:8000"), host], 403),
+        (trusted, &[origin], 403),
+        (other, &[origin, host], 403),
+        (other, standard, 403),
+        (other, &[("Origin", "http://app:8000")], 303),
+    ] {
+        let (status, _, page) = ask(Method::Post, pause, peer, headers).await;
+        assert_eq!(status, expected, "{peer} {headers:?}");
+        if status == 403 {
+            // A person reads what to do, on a page.
+            assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+            for word in ["jobqueue.trusted_proxies", "X-Forwarded-Host", "header Host"] {
+                assert!(page.contains(word), "{word}: {page}");
+            }
+        }
+    }
+    // A prefix that the proxy took off.
+    let prefix = ("X-Forwarded-Prefix", "/ops");
+    for path in [
+        "/ui",
+        "/ui/jobs",
+        "/ui/failures",
+        "/ui/scheduled",
+        "/ui/schedules",
+        "/ui/groups",
+        "/ui/servers",
+        "/ui/store",
+        "/ui/doctor",
+        "/ui/enqueue",
+        "/ui/enqueue/mail:welcome",
+        "/ui/register",
+        "/ui/queues/mail",
+    ] {
+        let (status, _, page) = ask(Method::Get, path, trusted, &[prefix]).await;
+        assert_eq!(status, 200, "{path}");
+        for attribute in ["href=\"", "src=\"", "action=\"", "data-events=\"", "content=\"0;url="] {
+            for link in page.split(attribute).skip(1) {
+                let link = link.split('"').next().unwrap();
+                let stays = link.starts_with("/ops/api/") || link.starts_with('?');
+                assert!(stays || link.is_empty(), "{path}: {link}");
+            }
+        }
+        let (_, _, page) = ask(Method::Get, path, other, &[prefix]).await;
+        assert!(!page.contains("/ops/"), "{path}");
+        assert!(page.contains("add 203.0.113.9 to jobqueue.trusted_proxies"), "{page}");
+        let (_, _, page) =
+            ask(Method::Get, path, trusted, &[("X-Forwarded-Prefix", "//evil.example")]).await;
+        assert!(!page.contains("evil"), "{path}");
+    }
+    let (_, to, _) = ask(Method::Post, pause, trusted, &[origin, host, prefix]).await;
+    assert!(to.starts_with("/ops/api/dm-jobqueue/ui/queues/mail"), "{to}");
+    let (_, _, document) = ask(Method::Get, "/openapi.json", trusted, &[prefix]).await;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["servers"][0]["url"], "/ops/api/dm-jobqueue");
+    let (_, to, _) = ask(Method::Get, "/docs", trusted, &[prefix]).await;
+    assert_eq!(to, "/ops/api/dm-jobqueue/docs/index.html");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::periodic;
 use super::value::{Leaf, Table, quoted};
 use crate::broker::{ArchiveLimit, ArchiveSettings};
@@ -33,6 +35,8 @@ pub(super) const KEYS: &[&str] = &[
     "group_max_delay",
     "group_max_size",
     "read_only",
+    "allowed_origins",
+    "trusted_proxies",
     "register_route",
     "register_max_waiting",
     "status_key",
@@ -124,6 +128,15 @@ pub struct JobQueueConfig {
     pub register_max_waiting: u32,
     /// Whether REST and the pages only show and change nothing. Default `false`.
     pub read_only: bool,
+    /// Origins whose pages may ask for changes by REST although this application is
+    /// elsewhere: those of its own front ends, such as `https://app.example`. Their browsers
+    /// ask first (CORS), which the application has to answer. Default none.
+    pub allowed_origins: Vec<String>,
+    /// Addresses or networks of reverse proxies whose `X-Forwarded-Host`, `-Proto`, `-Prefix`
+    /// and `-For`, or `Forwarded`, are believed: links begin with the prefix, and forms may
+    /// come from that host. The rate limit uses them where it has none of its own. Default
+    /// none.
+    pub trusted_proxies: Vec<IpNet>,
     /// What status links are signed with; see
     /// [`JobQueue::status_link`](crate::JobQueue::status_link). Default: random for each
     /// process, so that links of another one, or from before a restart, are unknown.
@@ -172,6 +185,8 @@ impl Default for JobQueueConfig {
             register_route: true,
             register_max_waiting: 1000,
             read_only: false,
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             status_key: None,
             port: 8082,
             openapi: true,
@@ -222,6 +237,16 @@ impl JobQueueConfig {
             register_max_waiting: table
                 .number("register_max_waiting", default.register_max_waiting)?,
             read_only: table.bool("read_only", false)?,
+            allowed_origins: table
+                .get("allowed_origins")
+                .map(origins)
+                .transpose()?
+                .unwrap_or_default(),
+            trusted_proxies: table
+                .get("trusted_proxies")
+                .map(Leaf::networks)
+                .transpose()?
+                .unwrap_or_default(),
             status_key: table.get("status_key").map(status_key).transpose()?,
             port,
             openapi: table.bool("openapi", true)?,
@@ -345,6 +370,23 @@ fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
         }
         last => Ok(last.map(|_| queues)),
     }
+}
+
+/// Origins as browsers write them: in lower case, without the port that goes without saying.
+fn origins(leaf: &Leaf) -> Result<Vec<String>, Error> {
+    leaf.list_of("an origin such as https://app.example or http://localhost:3000", |text| {
+        let text = text.to_ascii_lowercase();
+        let (scheme, host) = text.split_once("://")?;
+        let usual = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return None,
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        let host = host.strip_suffix(usual).unwrap_or(host);
+        let is_host = !host.is_empty() && host.chars().all(allowed);
+        is_host.then(|| format!("{scheme}://{host}"))
+    })
 }
 
 /// A path that Rocket can mount, normalised to end without a slash.

@@ -86,10 +86,14 @@ impl Config {
         layers.add_builder(layer::all_code(code)?)?;
 
         let redis_default = connection::read_default(layers.table(Section::Default))?;
-        let rate_limit =
+        let jobqueue = JobQueueConfig::read(layers.table(Section::JobQueue))?;
+        let mut rate_limit =
             RateLimitConfig::read(layers.table(Section::RateLimit), redis_default.is_some())?;
+        if rate_limit.trusted_proxies.is_empty() {
+            rate_limit.trusted_proxies.clone_from(&jobqueue.trusted_proxies);
+        }
         let config = Self {
-            jobqueue: JobQueueConfig::read(layers.table(Section::JobQueue))?,
+            jobqueue,
             redis: connection::read(layers.table(Section::Connection))?,
             redis_default,
             rate_limit,

@@ -1,10 +1,9 @@
 //! The `rate_limit` section: how many requests the API answers. Counting them
 //! is another module's work.
 
-use figment::value::Value;
 use ipnet::IpNet;
 
-use super::value::{Leaf, Table, kind, quoted};
+use super::value::{Leaf, Table};
 use crate::error::Error;
 
 /// Keys of the section.
@@ -54,7 +53,8 @@ pub struct RateLimitConfig {
     /// every method.
     pub exempt: Option<Vec<String>>,
     /// Addresses or networks of proxies whose `X-Forwarded-For` is believed. Default
-    /// none: a client is the address that the connection comes from.
+    /// those of `jobqueue.trusted_proxies`; without either a client is the address that the
+    /// connection comes from.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -95,7 +95,7 @@ impl RateLimitConfig {
             exempt: table.get("exempt").map(paths).transpose()?,
             trusted_proxies: table
                 .get("trusted_proxies")
-                .map(networks)
+                .map(Leaf::networks)
                 .transpose()?
                 .unwrap_or_default(),
             enabled: table.bool("enabled", false)?,
@@ -106,27 +106,8 @@ impl RateLimitConfig {
     }
 }
 
-/// A list of texts, each made into something else.
-fn list<T>(leaf: &Leaf, expected: &str, read: fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
-    let items = leaf.list(&format!("a list, each item {expected}"))?;
-    let item = |item: &Value| match item {
-        Value::String(_, text) => {
-            read(text.trim()).ok_or_else(|| leaf.error(expected, &quoted(text)))
-        }
-        other => Err(leaf.error(expected, kind(other))),
-    };
-    items.iter().map(item).collect()
-}
-
 fn paths(leaf: &Leaf) -> Result<Vec<String>, Error> {
-    list(leaf, "a path that begins with /", |text| {
+    leaf.list_of("a path that begins with /", |text| {
         (text.starts_with('/') && !text.contains(['?', '#'])).then(|| text.to_owned())
-    })
-}
-
-fn networks(leaf: &Leaf) -> Result<Vec<IpNet>, Error> {
-    list(leaf, "an IP address or a network such as 10.0.0.0/8", |text| {
-        let network = text.parse::<IpNet>().ok();
-        network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
     })
 }

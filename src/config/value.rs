@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use figment::value::{Num, Value};
+use ipnet::IpNet;
 
 use crate::error::Error;
 
@@ -52,6 +53,30 @@ impl Leaf {
             Value::Array(_, items) => Ok(items),
             other => Err(self.error(expected, kind(other))),
         }
+    }
+
+    /// A list of texts, each made into something else.
+    pub(super) fn list_of<T>(
+        &self,
+        expected: &str,
+        read: fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let items = self.list(&format!("a list, each item {expected}"))?;
+        let item = |item: &Value| match item {
+            Value::String(_, text) => {
+                read(text.trim()).ok_or_else(|| self.error(expected, &quoted(text)))
+            }
+            other => Err(self.error(expected, kind(other))),
+        };
+        items.iter().map(item).collect()
+    }
+
+    /// Addresses and networks of them.
+    pub(super) fn networks(&self) -> Result<Vec<IpNet>, Error> {
+        self.list_of("an IP address or a network such as 10.0.0.0/8", |text| {
+            let network = text.parse::<IpNet>().ok();
+            network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+        })
     }
 
     pub(super) fn bool(&self) -> Result<bool, Error> {

@@ -189,8 +189,36 @@ pub(crate) fn explain(request: &Request<'_>, reason: impl Into<Cow<'static, str>
     request.local_cache(|| Reason(reason.into()));
 }
 
+/// What a catcher answers: a page where a person sees it, problem details otherwise.
+enum Caught {
+    Problem(ProblemDetails),
+    #[cfg(feature = "dashboard")]
+    Page(super::dashboard::Page),
+}
+
+impl<'r> Responder<'r, 'static> for Caught {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match self {
+            Caught::Problem(problem) => problem.respond_to(request),
+            #[cfg(feature = "dashboard")]
+            Caught::Page(page) => page.respond_to(request),
+        }
+    }
+}
+
 #[rocket::catch(default)]
-fn any_status(status: Status, request: &Request<'_>) -> ProblemDetails {
+fn any_status(status: Status, request: &Request<'_>) -> Caught {
+    let problem = problem_of(status, request);
+    #[cfg(feature = "dashboard")]
+    if matches!(status.code, 401 | 403)
+        && let Some(page) = super::dashboard::refusal(request, &problem)
+    {
+        return Caught::Page(page);
+    }
+    Caught::Problem(problem)
+}
+
+fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
     let Reason(reason) = request.local_cache(|| Reason("".into()));
     let detail = match status.code {
         401 | 403 if !reason.is_empty() => reason.to_string(),

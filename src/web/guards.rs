@@ -5,12 +5,13 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use rocket::http::Status;
+use rocket::http::{Method, Status};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Ignite, Rocket, Sentinel};
 
 use super::JobQueue;
-use super::origin::may_change;
+use super::error::explain;
+use super::origin::{may_change, may_register};
 use crate::trace::{self, Trace};
 
 #[rocket::async_trait]
@@ -166,7 +167,7 @@ impl<'r> FromRequest<'r> for ActAccess {
             None => Err(Status::Forbidden),
         };
         match allowed {
-            Ok(()) if hooks.read_only || !may_change(request) => {
+            Ok(()) if is_read_only(hooks, request) || !may_change(request) => {
                 Outcome::Error((Status::Forbidden, ()))
             }
             Ok(()) => Outcome::Success(ActAccess(())),
@@ -175,8 +176,17 @@ impl<'r> FromRequest<'r> for ActAccess {
     }
 }
 
-/// The right to register the reference job: the application's `register_guard`,
-/// where it has set one.
+/// Whether nobody may change anything; says so.
+fn is_read_only(hooks: &Hooks, request: &Request<'_>) -> bool {
+    if hooks.read_only {
+        explain(request, "nothing can be changed here: jobqueue.read_only is set");
+    }
+    hooks.read_only
+}
+
+/// The right to register the reference job: the application's `register_guard`, where it
+/// has set one. To do it, as opposed to seeing the form, `jobqueue.read_only` must not be
+/// set, and no page of another site may ask for it.
 pub(crate) struct RegisterAccess(());
 
 #[rocket::async_trait]
@@ -184,12 +194,18 @@ impl<'r> FromRequest<'r> for RegisterAccess {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let guard = request.rocket().state::<Hooks>().and_then(|hooks| hooks.register.as_deref());
-        let allowed = match guard {
+        let Some(hooks) = request.rocket().state::<Hooks>() else {
+            return Outcome::Error((Status::Forbidden, ()));
+        };
+        let allowed = match hooks.register.as_deref() {
             None => Ok(()),
             Some(guard) => passes(guard, request).await,
         };
+        let looks = matches!(request.method(), Method::Get | Method::Head);
         match allowed {
+            Ok(()) if !looks && (is_read_only(hooks, request) || !may_register(request)) => {
+                Outcome::Error((Status::Forbidden, ()))
+            }
             Ok(()) => Outcome::Success(RegisterAccess(())),
             Err(status) => Outcome::Error((status, ())),
         }

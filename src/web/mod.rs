@@ -14,6 +14,7 @@ mod managed;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod origin;
+mod proxy;
 mod query;
 mod rate_limit;
 mod routes;

@@ -5,27 +5,129 @@
 pub(crate) use form::SameOrigin;
 use rocket::Request;
 
+use super::JobQueue;
+use super::error::explain;
+use super::proxy::{Forwarded, forwarded};
+
+/// Schemes whose credentials a browser sends by itself, once a person has given them.
+const SENT_BY_BROWSERS: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
+
+/// How much of a foreign header an answer repeats, in characters.
+const LONGEST_SHOWN: usize = 100;
+
 /// Whether a browser says that the request comes from a page of this origin;
 /// `None` where nothing is said.
-pub(crate) fn is_same_origin(request: &Request<'_>) -> Option<bool> {
+fn is_same_origin(request: &Request<'_>) -> Option<bool> {
     let header = |name| request.headers().get_one(name);
     // What the browser itself judged holds also behind a proxy that changes `Host`.
     if let Some(site) = header("Sec-Fetch-Site") {
         return Some(site == "same-origin");
     }
-    let origin = header("Origin")?;
-    let host = origin.split_once("://").map(|(_, host)| host);
-    Some(
-        host.is_some()
-            && host.map(str::to_ascii_lowercase) == header("Host").map(str::to_ascii_lowercase),
-    )
+    Some(is_here(header("Origin")?, header("Host"), forwarded(request)))
 }
 
-/// Whether a change asked for by REST may be carried out: from this origin, or by a
-/// program. No form and no link of another site can send a JSON content type.
+/// Whether this origin is the application's own address, as a person sees it.
+fn is_here(origin: &str, host: Option<&str>, forwarded: &Forwarded) -> bool {
+    let Some((scheme, at)) = origin.split_once("://") else { return false };
+    let (scheme, at) = (scheme.to_ascii_lowercase(), at.to_ascii_lowercase());
+    let protocols = &forwarded.protocols;
+    if !protocols.is_empty() && !protocols.contains(&scheme) {
+        return false;
+    }
+    let is_at = |host: &str| plain(&scheme, &host.to_ascii_lowercase()) == plain(&scheme, &at);
+    match &forwarded.hosts[..] {
+        [] => host.is_some_and(is_at),
+        hosts => hosts.iter().any(|host| is_at(host)),
+    }
+}
+
+/// The host without the port that goes without saying.
+fn plain(scheme: &str, host: &str) -> String {
+    let usual = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    host.strip_suffix(usual).unwrap_or(host).to_owned()
+}
+
+/// Whether the request comes from an origin of `jobqueue.allowed_origins`.
+fn is_allowed(request: &Request<'_>) -> bool {
+    let origin = request.headers().get_one("Origin").map(str::to_ascii_lowercase);
+    let queue = request.rocket().state::<JobQueue>();
+    origin
+        .zip(queue)
+        .is_some_and(|(origin, queue)| queue.config().allowed_origins.contains(&origin))
+}
+
+/// Whether the request carries a credential that no browser adds by itself. Another site's
+/// page cannot make a browser send one unless this application lets it (CORS).
+fn has_credential(request: &Request<'_>) -> bool {
+    let mut headers = request.headers().get("Authorization");
+    let (Some(header), None) = (headers.next(), headers.next()) else { return false };
+    let Some((scheme, credential)) = header.trim().split_once(' ') else { return false };
+    let by_browser = SENT_BY_BROWSERS.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    !by_browser && !credential.trim().is_empty()
+}
+
+/// Whether a change asked for by REST may be carried out: from this origin or an allowed one,
+/// or by a program. No form and no link of another site can send a JSON content type or a
+/// credential of its own. Says why not.
 pub(crate) fn may_change(request: &Request<'_>) -> bool {
-    let json = || request.content_type().is_some_and(super::api::is_json);
-    is_same_origin(request).unwrap_or_else(json)
+    let by_program = || {
+        let passes =
+            request.content_type().is_some_and(super::api::is_json) || has_credential(request);
+        if !passes {
+            explain(request, NO_PROGRAM);
+        }
+        passes
+    };
+    is_same_origin(request).map_or_else(by_program, |same| same || is_allowed_elsewhere(request))
+}
+
+/// Whether the public route may enqueue: anybody may, but no page of another site in
+/// somebody else's browser. Says why not.
+pub(crate) fn may_register(request: &Request<'_>) -> bool {
+    is_same_origin(request).unwrap_or(true) || is_allowed_elsewhere(request)
+}
+
+fn is_allowed_elsewhere(request: &Request<'_>) -> bool {
+    let allowed = is_allowed(request);
+    if !allowed {
+        explain_foreign(request);
+    }
+    allowed
+}
+
+const NO_PROGRAM: &str = "a change needs the content type application/json, or an Authorization \
+     header other than Basic, to prove that no page of another site asks for it";
+
+const OTHER_SITE: &str = "the request comes from a page of another site: changes are taken from \
+     this origin and from those in jobqueue.allowed_origins";
+
+/// Says why a request of a browser's was taken for another site's.
+fn explain_foreign(request: &Request<'_>) {
+    let header = |name| request.headers().get_one(name);
+    if header("Sec-Fetch-Site").is_some() {
+        return explain(request, OTHER_SITE);
+    }
+    let Some(origin) = header("Origin") else { return explain(request, OTHER_SITE) };
+    let shown = |text: &str| text.chars().take(LONGEST_SHOWN).collect::<String>();
+    let forwarded = forwarded(request);
+    let here = match &forwarded.hosts[..] {
+        [] => shown(header("Host").unwrap_or("an unknown host")),
+        hosts => shown(&hosts.join(", ")),
+    };
+    explain(
+        request,
+        format!(
+            "the request comes from a page of {}, but this application was asked as {here}: if \
+             both are its own, a reverse proxy in front of it changes the host; let it keep the \
+             header Host, or name its address in jobqueue.trusted_proxies and let it send \
+             X-Forwarded-Host and X-Forwarded-Proto",
+            shown(origin)
+        ),
+    );
 }
 
 #[cfg(feature = "dashboard")]
@@ -34,7 +136,7 @@ mod form {
     use rocket::http::Status;
     use rocket::request::{FromRequest, Outcome};
 
-    use super::is_same_origin;
+    use super::{explain, explain_foreign, is_same_origin};
 
     /// Proof that a form was sent from a page of this origin; anything else is
     /// refused with 403, also a request that does not say where it comes from.
@@ -45,12 +147,49 @@ mod form {
         type Error = &'static str;
 
         async fn from_request(request: &'r Request<'_>) -> Outcome<Self, &'static str> {
+            const SAME_ORIGIN: &str = "forms are taken from the same origin only";
             match is_same_origin(request) {
-                Some(true) => Outcome::Success(SameOrigin),
-                _ => {
-                    Outcome::Error((Status::Forbidden, "forms are taken from the same origin only"))
-                }
+                Some(true) => return Outcome::Success(SameOrigin),
+                Some(false) => explain_foreign(request),
+                None => explain(request, SAME_ORIGIN),
             }
+            Outcome::Error((Status::Forbidden, SAME_ORIGIN))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxied(hosts: &[&str], protocols: &[&str]) -> Forwarded {
+        let own = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        Forwarded { hosts: own(hosts), protocols: own(protocols), ..Forwarded::default() }
+    }
+
+    #[test]
+    fn an_origin_is_compared_with_the_host_that_a_person_sees() {
+        let nothing = || proxied(&[], &[]);
+        for (origin, host, forwarded, expected) in [
+            ("http://a.example", "a.example", nothing(), true),
+            ("http://A.example:80", "a.EXAMPLE", nothing(), true),
+            ("https://a.example", "a.example:443", nothing(), true),
+            ("http://a.example", "a.example:443", nothing(), false),
+            ("http://a.example:8000", "a.example", nothing(), false),
+            ("http://evil.example", "a.example", nothing(), false),
+            ("null", "a.example", nothing(), false),
+            ("a.example", "a.example", nothing(), false),
+            ("http://a.example", "app:8000", nothing(), false),
+            ("http://a.example", "app:8000", proxied(&["a.example"], &[]), true),
+            ("http://a.example:80", "app:8000", proxied(&["a.example"], &["http"]), true),
+            ("http://a.example", "app:8000", proxied(&["a.example"], &["https"]), false),
+            ("https://a.example", "app:8000", proxied(&["a.example", "inner"], &["https"]), true),
+            // Where the proxies say how they were asked, the host they ask says nothing.
+            ("http://app:8000", "app:8000", proxied(&["a.example"], &[]), false),
+        ] {
+            let found = is_here(origin, Some(host), &forwarded);
+            assert_eq!(found, expected, "{origin} {host} {forwarded:?}");
+        }
+        assert!(!is_here("http://a.example", None, &nothing()));
     }
 }

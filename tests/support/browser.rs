@@ -222,6 +222,20 @@ impl Browser {
         panic!("{inner} stays hidden in {summary}");
     }
 
+    /// What the page's content security policy has kept from it so far.
+    pub async fn refusals(&self) -> Vec<String> {
+        const ASK: &str = "const done = arguments[0]; const seen = [];
+            const watch = new ReportingObserver((found) => seen.push(...found),
+                { types: ['csp-violation'], buffered: true });
+            watch.observe();
+            setTimeout(() => {
+                const all = seen.concat(watch.takeRecords());
+                done(all.map(({ body }) => `${body.effectiveDirective} ${body.blockedURL}`));
+            }, 500);";
+        let found = self.client.execute_async(ASK, Vec::new()).await.expect("a list of reports");
+        serde_json::from_value(found).expect("texts")
+    }
+
     pub async fn count(&self, css: &str) -> usize {
         self.client.find_all(Locator::Css(css)).await.unwrap().len()
     }

@@ -32,6 +32,7 @@ use crate::broker::Page;
 use crate::error::Error;
 use crate::job::{Idempotency, JobId, QueueName};
 use crate::web::error::ProblemDetails;
+use crate::web::proxy::{client_name, client_of};
 
 /// Longest `Idempotency-Key`, in characters.
 const LONGEST_KEY: usize = 255;
@@ -153,6 +154,25 @@ impl<'r> FromRequest<'r> for RouteScope {
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
         let path = request.route().map_or("", |route| route.uri.path());
         request::Outcome::Success(Self(format!("{} {path}", request.method())))
+    }
+}
+
+/// Who calls the public route, as far as that is known: by a credential or an address. Text
+/// that is digested and shown to nobody.
+pub(crate) struct Caller(pub String);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Caller {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
+        let credential = request.headers().get_one("Authorization");
+        let caller = match (credential, client_of(request)) {
+            (Some(credential), _) => format!("credential {credential}"),
+            (None, Some(ip)) => format!("address {}", client_name(ip)),
+            (None, None) => "local".to_owned(),
+        };
+        request::Outcome::Success(Self(caller))
     }
 }
 
@@ -290,7 +310,8 @@ pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
     tracing::info!(target: "rocket_jobqueue::audit", from = %request.0, queue, what, "{action}");
 }
 
-/// Who asks, for the log: the address that the connection comes from.
+/// Who asks, for the log: the address that the connection comes from, or the one that a
+/// trusted proxy names.
 pub(crate) struct Asked(String);
 
 #[rocket::async_trait]
@@ -298,8 +319,7 @@ impl<'r> FromRequest<'r> for Asked {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
-        let from =
-            request.remote().map_or_else(|| "local".to_owned(), |peer| peer.ip().to_string());
+        let from = client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string());
         request::Outcome::Success(Self(from))
     }
 }

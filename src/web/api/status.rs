@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::jobs::{LONGEST_WAIT, has_ended, settled};
 use crate::web::api::{Answer, Param, Refused, number};
+use crate::web::proxy::forwarded;
 
 /// What a key signs begins with it: a signature made for something else is none here.
 const PURPOSE: &str = "rocket_jobqueue status 1";
@@ -160,8 +161,9 @@ impl Accepted {
 
 impl<'r> Responder<'r, 'static> for Accepted {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let location = Header::new("Location", self.status_url.clone());
-        Response::build_from(Json(self).respond_to(request)?)
+        let status_url = format!("{}{}", forwarded(request).prefix, self.status_url);
+        let location = Header::new("Location", status_url.clone());
+        Response::build_from(Json(Self { status_url, ..self }).respond_to(request)?)
             .status(Status::Accepted)
             .header(location)
             .ok()

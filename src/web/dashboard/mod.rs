@@ -23,6 +23,7 @@ pub(crate) mod view;
 pub(crate) use layout::trouble;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use maud::Markup;
 use rocket::http::{ContentType, Header, RawStr, Status};
@@ -30,7 +31,9 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::{Route, get, routes};
 
-use crate::web::error::retry_after;
+use crate::web::JobQueue;
+use crate::web::error::{ProblemDetails, retry_after};
+use crate::web::proxy::forwarded;
 
 /// Nothing from elsewhere, nothing written into a page, no framing; one script, styles,
 /// icon and forms from this origin.
@@ -127,8 +130,11 @@ fn form_pairs(body: &str) -> impl Iterator<Item = (String, String)> {
 /// Where and in which language a page is read.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
-    /// The path the crate is mounted at, without a slash at its end.
+    /// The path below which the reader finds the routes, without a slash at its end: where
+    /// they are mounted, below what a reverse proxy takes off.
     pub base: String,
+    /// A proxy that takes something off and is not trusted to say so.
+    pub untrusted: Option<IpAddr>,
     /// The language of the page.
     pub language: Language,
 }
@@ -177,11 +183,33 @@ impl<'r> FromRequest<'r> for Reader {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
         let base = request.route().map_or("", |route| route.uri.base());
-        Outcome::Success(Reader {
-            base: base.trim_end_matches('/').to_owned(),
-            language: Language::preferred(request.headers().get_one("Accept-Language")),
-        })
+        Outcome::Success(Reader::of(request, base.trim_end_matches('/')))
     }
+}
+
+impl Reader {
+    fn of(request: &Request<'_>, base: &str) -> Self {
+        let forwarded = forwarded(request);
+        Self {
+            base: format!("{}{base}", forwarded.prefix),
+            language: Language::preferred(request.headers().get_one("Accept-Language")),
+            untrusted: forwarded.untrusted,
+        }
+    }
+}
+
+/// Why a request of a page's was refused, as a page: a person pressed a button, or followed a
+/// link. `None` for requests of others, which read problem details.
+pub(crate) fn refusal(request: &Request<'_>, problem: &ProblemDetails) -> Option<Page> {
+    let base = &request.rocket().state::<JobQueue>()?.config().base;
+    let path = request.uri().path().as_str().strip_prefix(base.as_str())?;
+    let is_page = path == "/ui" || path.starts_with("/ui/");
+    let reads_html = request.headers().get("Accept").any(|accept| accept.contains("text/html"));
+    if !is_page || !reads_html {
+        return None;
+    }
+    let reader = Reader::of(request, base);
+    Some(Page(problem.status(), view::refusal(&reader, problem)))
 }
 
 #[cfg(test)]

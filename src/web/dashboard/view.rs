@@ -1,6 +1,8 @@
 //! What pages show. Each function makes markup from values and asks nobody
 //! anything; maud escapes whatever came from outside.
 
+use std::net::IpAddr;
+
 use maud::{DOCTYPE, Markup, html};
 
 use crate::web::api::registration::{
@@ -26,9 +28,51 @@ pub(crate) fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
                 link rel="icon" type="image/svg+xml" href={ (base) "/ui/icon.svg?v=" (version) };
             }
             body {
+                @if let Some(proxy) = reader.untrusted {
+                    div.notice.bad role="status" { p { (untrusted(reader.language, proxy)) } }
+                }
                 (content)
             }
         }
+    }
+}
+
+/// What to do where links would leave the path that a proxy takes off.
+fn untrusted(language: Language, proxy: IpAddr) -> String {
+    match language {
+        Language::Japanese => format!(
+            "リバースプロキシ {proxy} が X-Forwarded-Prefix を送っていますが、信頼されていません。\
+             リンクを正しくするには jobqueue.trusted_proxies に {proxy} を追加してください。"
+        ),
+        Language::English => format!(
+            "The reverse proxy {proxy} sends X-Forwarded-Prefix but is not trusted, so the links \
+             on this page may lead elsewhere: add {proxy} to jobqueue.trusted_proxies."
+        ),
+    }
+}
+
+/// Why somebody may not do or see something.
+pub(crate) fn refusal(reader: &Reader, problem: &ProblemDetails) -> Markup {
+    let title = match (reader.language, problem.status().code) {
+        (Language::Japanese, 401) => "認証が必要です",
+        (Language::Japanese, _) => "許可されていません",
+        (Language::English, 401) => "Authentication required",
+        (Language::English, _) => "Not allowed",
+    };
+    let content = html! {
+        main {
+            header { h1 { (title) } }
+            (trouble(reader.language, problem))
+            p.more { a href={ (reader.base) "/ui" } { (say_back(reader.language)) } }
+        }
+    };
+    frame(reader, title, content)
+}
+
+fn say_back(language: Language) -> &'static str {
+    match language {
+        Language::Japanese => "概要へ戻る",
+        Language::English => "Back to the overview",
     }
 }
 

@@ -1,0 +1,276 @@
+//! How a request looked before reverse proxies changed it: the client's address, and the host,
+//! the protocol and the path prefix that a person sees in the browser. What forwarded headers
+//! say is believed only of `jobqueue.trusted_proxies`: anybody else may write anything there.
+
+#[cfg(feature = "openapi")]
+use std::convert::Infallible;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rocket::Request;
+use rocket::http::HeaderMap;
+#[cfg(feature = "openapi")]
+use rocket::request::{FromRequest, Outcome};
+
+use super::JobQueue;
+
+/// The longest path prefix that is taken, in bytes.
+const LONGEST_PREFIX: usize = 256;
+
+/// What trusted proxies say of a request; nothing where no proxy is trusted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forwarded {
+    /// Hosts, perhaps with ports, one for each proxy that named one, the outermost first.
+    pub hosts: Vec<String>,
+    /// `http` or `https`, likewise.
+    pub protocols: Vec<String>,
+    /// The path below which the proxies show this application: empty, or beginning with a
+    /// slash and ending without one.
+    pub prefix: String,
+    /// A proxy that is not trusted sent a prefix: links would leave it.
+    pub untrusted: Option<IpAddr>,
+}
+
+/// What trusted proxies say of this request.
+pub(crate) fn forwarded<'r>(request: &'r Request<'_>) -> &'r Forwarded {
+    request.local_cache(|| {
+        let peer = request.remote().map(|peer| peer.ip());
+        match peer {
+            Some(peer) if !is_trusted(request, peer) => Forwarded {
+                untrusted: request.headers().contains("X-Forwarded-Prefix").then_some(peer),
+                ..Forwarded::default()
+            },
+            Some(_) => Forwarded::read(request.headers()),
+            None => Forwarded::default(),
+        }
+    })
+}
+
+/// The path at which a person finds the routes: the prefix of the proxies and our base.
+#[cfg(feature = "openapi")]
+pub(crate) struct PublicBase(pub String);
+
+#[cfg(feature = "openapi")]
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for PublicBase {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let base = request.route().map_or("", |route| route.uri.base()).trim_end_matches('/');
+        Outcome::Success(Self(format!("{}{base}", forwarded(request).prefix)))
+    }
+}
+
+fn is_trusted(request: &Request<'_>, peer: IpAddr) -> bool {
+    let queue = request.rocket().state::<JobQueue>();
+    queue.is_some_and(|queue| contains(&queue.config().trusted_proxies, peer))
+}
+
+fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&ip.to_canonical()))
+}
+
+impl Forwarded {
+    fn read(headers: &HeaderMap<'_>) -> Self {
+        let list = |name: &str| -> Vec<String> {
+            let items = headers.get(name).flat_map(|line| line.split(','));
+            items.map(|item| item.trim().to_ascii_lowercase()).filter(|it| !it.is_empty()).collect()
+        };
+        let standard = elements(headers);
+        let or_standard = |name: &str, parameter: &str| {
+            let ours = list(name);
+            if !ours.is_empty() {
+                return ours;
+            }
+            let values = standard.iter().filter(|(key, _)| key == parameter);
+            values.map(|(_, value)| value.to_ascii_lowercase()).collect()
+        };
+        let ports = list("X-Forwarded-Port");
+        let mut hosts = or_standard("X-Forwarded-Host", "host");
+        // Some proxies name the port apart.
+        if let (Some(host), Some(port)) = (hosts.first(), ports.first())
+            && !has_port(host)
+        {
+            hosts.push(format!("{host}:{port}"));
+        }
+        let prefixes = headers.get("X-Forwarded-Prefix").flat_map(|line| line.split(','));
+        let prefix: String = prefixes.map(|part| part.trim().trim_end_matches('/')).collect();
+        Self {
+            hosts,
+            protocols: or_standard("X-Forwarded-Proto", "proto"),
+            prefix: if is_prefix(&prefix) { prefix } else { String::new() },
+            untrusted: None,
+        }
+    }
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether links may begin with it: two slashes in front would lead to another host.
+fn is_prefix(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let segment = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(allowed);
+    text.len() <= LONGEST_PREFIX
+        && text.strip_prefix('/').is_some_and(|path| path.split('/').all(segment))
+}
+
+/// The parameters of all elements of `Forwarded` (RFC 7239), in order, names in lower case.
+fn elements(headers: &HeaderMap<'_>) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for line in headers.get("Forwarded") {
+        let (mut quoted, mut escaped) = (false, false);
+        let mut end = |c: char| {
+            match (escaped, c) {
+                (true, _) => escaped = false,
+                (false, '\\') if quoted => escaped = true,
+                (false, '"') => quoted = !quoted,
+                (false, ',' | ';') => return !quoted,
+                (false, _) => {}
+            }
+            false
+        };
+        for pair in line.split(&mut end) {
+            let Some((name, value)) = pair.split_once('=') else { continue };
+            let value = value.trim();
+            let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            let value = inner.map_or_else(|| value.to_owned(), |inner| inner.replace('\\', ""));
+            pairs.push((name.trim().to_ascii_lowercase(), value));
+        }
+    }
+    pairs
+}
+
+/// The address of the client: the peer's, unless that is a trusted proxy. Then it is the
+/// last one in `X-Forwarded-For` that is none; what stands before it the client may have
+/// written itself.
+pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let lines: Vec<&str> = request.get("X-Forwarded-For").collect();
+    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+        if !contains(proxies, client) {
+            break;
+        }
+        let Some(before) = address(hop.trim()) else { break };
+        client = before;
+    }
+    client
+}
+
+/// The client of a request, as far as the proxies of the job queue tell.
+pub(super) fn client_of(request: &Request<'_>) -> Option<IpAddr> {
+    let peer = request.remote()?.ip();
+    let queue = request.rocket().state::<JobQueue>();
+    let proxies = queue.map_or(&[][..], |queue| &queue.config().trusted_proxies);
+    Some(client(peer, request.headers(), proxies))
+}
+
+/// An address as proxies write it, perhaps with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let ip = text.parse::<IpAddr>().ok();
+    let ip = ip.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()));
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
+    ip.or_else(bare).map(|ip| ip.to_canonical())
+}
+
+/// What a client is counted as. A household or a server has 64 bits of IPv6 to choose
+/// addresses from.
+pub(super) fn client_name(client: IpAddr) -> String {
+    match client {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) if ip.is_loopback() => ip.to_string(),
+        IpAddr::V6(ip) => {
+            let network = std::net::Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64);
+            format!("{network}/64")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket::http::Header;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap<'static> {
+        let mut headers = HeaderMap::new();
+        all.iter().for_each(|(name, value)| headers.add(Header::new(*name, *value)));
+        headers
+    }
+
+    #[test]
+    fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
+        let proxies: Vec<IpNet> =
+            ["10.0.0.0/8", "fd00::/8"].iter().map(|text| text.parse().unwrap()).collect();
+        let table: &[(&str, &[&'static str], &str)] = &[
+            // Nobody else may say who it is.
+            ("8.8.8.8", &["1.1.1.1"], "8.8.8.8"),
+            ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
+            // What the client wrote itself stands in front.
+            ("10.0.0.1", &["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6", "1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["6.6.6.6, unknown"], "10.0.0.1"),
+            ("::ffff:10.0.0.1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            ("fd00::1", &["1.1.1.1:80"], "1.1.1.1"),
+        ];
+        for (peer, forwarded, expected) in table {
+            let lines: Vec<_> = forwarded.iter().map(|line| ("X-Forwarded-For", *line)).collect();
+            let found = client(ip(peer), &headers(&lines), &proxies);
+            assert_eq!(found, ip(expected), "{peer} {forwarded:?}");
+        }
+        let one = headers(&[("X-Forwarded-For", "1.1.1.1")]);
+        assert_eq!(client(ip("10.0.0.1"), &one, &[]), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn ipv6_addresses_of_one_network_are_one_client() {
+        assert_eq!(client_name(ip("2001:db8:1:2:3:4:5:6")), "2001:db8:1:2::/64");
+        assert_eq!(client_name(ip("2001:db8:1:2:ffff::")), "2001:db8:1:2::/64");
+        assert_eq!(client_name(ip("::1")), "::1");
+        assert_eq!(client_name(ip("192.0.2.1")), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_prefix_is_a_plain_path_or_is_not_taken() {
+        for (given, expected) in [
+            (&["/ops"][..], "/ops"),
+            (&["/ops/"], "/ops"),
+            (&["/a, /b"], "/a/b"),
+            (&["/a", "/b"], "/a/b"),
+            (&["/"], ""),
+            (&["ops"], ""),
+            (&["//evil.example"], ""),
+            (&["/a//b"], ""),
+            (&["/a/../b"], ""),
+            (&["/a?b"], ""),
+            (&["/a\"b"], ""),
+            (&["/\\evil.example"], ""),
+            (&["https://evil.example"], ""),
+        ] {
+            let lines: Vec<_> = given.iter().map(|line| ("X-Forwarded-Prefix", *line)).collect();
+            assert_eq!(Forwarded::read(&headers(&lines)).prefix, expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_standard_header_is_read_where_the_others_are_absent() {
+        let read = |all: &[(&'static str, &'static str)]| Forwarded::read(&headers(all));
+        let standard =
+            ("Forwarded", r#"for="[2001:db8::1]";Host="shop.example:8443" ; proto=HTTPS, host=b"#);
+        let found = read(&[standard]);
+        assert_eq!(found.hosts, ["shop.example:8443", "b"]);
+        assert_eq!(found.protocols, ["https"]);
+        let both = read(&[standard, ("X-Forwarded-Host", "Other.example")]);
+        assert_eq!(both.hosts, ["other.example"]);
+        let port = read(&[("X-Forwarded-Host", "a.example"), ("X-Forwarded-Port", "8080")]);
+        assert_eq!(port.hosts, ["a.example", "a.example:8080"]);
+        assert_eq!(read(&[("Forwarded", r#"host="a,b;c"; by="#)]).hosts, ["a,b;c"]);
+    }
+}
