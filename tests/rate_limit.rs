@@ -1,6 +1,8 @@
 //! The rate limit as a client meets it: in memory, on one Redis and on a Cluster, for
 //! an application with and without a job queue.
 
+#[path = "support/anybody.rs"]
+mod anybody;
 mod support;
 
 use std::io::Write;
@@ -9,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anybody::Anybody;
 use futures_util::future::join_all;
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
@@ -172,8 +175,55 @@ async fn without_a_limit_nothing_is_counted_and_no_field_is_sent() {
 #[tokio::test]
 async fn the_route_of_refused_requests_answers_to_nobody_else() {
     let client = client(&[], &Runs::default()).await;
-    let response = get(&client, "/.rocket_jobqueue/too-many-requests").await;
-    assert_eq!(response.status(), Status::NotFound);
+    for path in ["/nothing?too_many_requests", "/nothing?too_many_requests=1", "/nothing"] {
+        assert_eq!(get(&client, path).await.status(), Status::NotFound);
+    }
+}
+
+/// A host's own fairing for CORS, as most write it: it looks at the path.
+fn cors() -> rocket::fairing::AdHoc {
+    rocket::fairing::AdHoc::on_response("CORS", |request, response| {
+        Box::pin(async move {
+            if request.uri().path().starts_with("/api") {
+                response
+                    .set_header(Header::new("Access-Control-Allow-Origin", "https://a.example"));
+            }
+        })
+    })
+}
+
+#[tokio::test]
+async fn preflights_are_free_and_refusals_keep_what_the_hosts_fairings_add() {
+    let runs = Runs::default();
+    let settings = [("rate_limit.requests_per_minute", json!(2))];
+    let client = Client::untracked(application(&settings, &runs).attach(cors())).await.unwrap();
+    let preflight = async |asks: bool| {
+        let mut request = client.options("/api/hit?a=b").remote(from(1));
+        request.add_header(Header::new("Origin", "https://a.example"));
+        if asks {
+            request.add_header(Header::new("Access-Control-Request-Method", "POST"));
+        }
+        let response = request.dispatch().await;
+        (response.status().code, field(&response, "X-RateLimit-Remaining"))
+    };
+    for _ in 0..10 {
+        assert_eq!(preflight(true).await, (404, None));
+    }
+    assert_eq!(get(&client, "/api/hit").await.status(), Status::Ok);
+    // Any other OPTIONS counts.
+    assert_eq!(preflight(false).await, (404, Some("0".to_owned())));
+    assert_eq!(preflight(false).await.0, 429);
+    assert_eq!(preflight(true).await, (404, None));
+    for path in ["/api/hit", "/api/hit?a=b&c", "/api", "/api/", "/api//hit", "/%61pi/hit"] {
+        let response = get(&client, path).await;
+        assert_eq!(response.status(), Status::TooManyRequests, "{path}");
+        assert!(field(&response, "Retry-After").is_some(), "{path}");
+        let origin = field(&response, "Access-Control-Allow-Origin");
+        assert_eq!(origin.is_some(), path.starts_with("/api"), "{path}");
+    }
+    let posted = client.post("/api/hit").remote(from(1)).body("x").dispatch().await;
+    assert_eq!(posted.status(), Status::TooManyRequests);
+    assert_eq!(runs.0.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -194,6 +244,26 @@ async fn a_proxy_that_is_trusted_speaks_for_its_clients() {
     assert_eq!(ask(1, "198.51.100.9, 203.0.113.2").await, 429, "it cannot choose its address");
     assert_eq!(ask(9, "203.0.113.3").await, 200, "nobody that is trusted");
     assert_eq!(ask(9, "203.0.113.4").await, 429);
+}
+
+#[tokio::test]
+async fn the_proxies_of_the_job_queue_are_trusted_unless_the_limit_names_others() {
+    let ask = async |settings: &[(&str, Value)], forwarded: &str| {
+        let client = client(settings, &Runs::default()).await;
+        let mut last = 0;
+        for n in ["1", "2"] {
+            let header = Header::new("X-Forwarded-For", format!("{forwarded}{n}"));
+            let request = client.get("/api/hit").remote(from(1)).header(header);
+            last = request.dispatch().await.status().code;
+        }
+        last
+    };
+    let one = ("rate_limit.requests_per_minute", json!(1));
+    let queue = ("jobqueue.trusted_proxies", json!(["192.0.2.1"]));
+    let own = ("rate_limit.trusted_proxies", json!(["192.0.2.9"]));
+    assert_eq!(ask(&[one.clone(), queue.clone()], "203.0.113.").await, 200);
+    assert_eq!(ask(&[one.clone(), queue, own], "203.0.113.").await, 429);
+    assert_eq!(ask(&[one], "203.0.113.").await, 429);
 }
 
 #[rstest]
@@ -227,7 +297,7 @@ async fn reading_health_metrics_pages_and_documents_of_the_queue_is_not_counted(
         .merge(("rate_limit.storage_type", "memory"))
         .merge(("rate_limit.requests_per_minute", 5));
     let rocket = rocket::custom(figment)
-        .attach(JobQueue::fairing().environment("embedded"))
+        .attach(JobQueue::fairing().environment("embedded").admin_guard::<Anybody>())
         .attach(RateLimit::fairing().environment("embedded"));
     let client = Client::untracked(rocket).await.unwrap();
     const BASE: &str = "/api/dm-jobqueue";

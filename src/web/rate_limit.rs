@@ -1,10 +1,10 @@
 //! The rate limit as a fairing: who a client is, which requests count, and what is said
 //! about it. Counting itself is `rate_limit`'s work.
 //!
-//! A fairing cannot answer a request. A refused one is sent to a route of ours, which
-//! answers to nobody else.
+//! A fairing cannot answer a request. A refused one gets a query parameter that nobody else
+//! knows, and with it a route of ours takes it, whatever its path. The path stays as it is: the
+//! host's own fairings, such as one for CORS, decide by it what they add to the answer.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use rocket::route::{Handler, Outcome};
 use rocket::{Build, Data, Request, Response, Rocket, Route};
 
 use super::error::{ALL_METHODS, ProblemDetails};
-use super::{JobQueue, log, stderr};
+use super::{JobQueue, log, proxy, stderr};
 use crate::config::{Config, RateLimitConfig, process_env};
 use crate::error::Error;
 use crate::rate_limit::{
@@ -26,11 +26,15 @@ use crate::rate_limit::{
 };
 use crate::time::Clock;
 
-/// Where refused requests are answered. No application has such a path.
-const REFUSED: &str = "/.rocket_jobqueue/too-many-requests";
-
 /// Before every other route, also one that takes all paths.
 const FIRST: isize = -1_000_000;
+
+/// Whether the request is a browser's question whether a page of another origin may ask
+/// (CORS). It is free: nobody can leave it out, and it does nothing.
+fn is_preflight(request: &Request<'_>) -> bool {
+    request.method() == Method::Options
+        && request.headers().contains("Access-Control-Request-Method")
+}
 
 /// How many requests a client may make: for any Rocket application, with or without a
 /// job queue.
@@ -92,6 +96,8 @@ struct Ready {
     /// Whether exempt paths are so for every method: where the configuration names them.
     exempts_writes: bool,
     proxies: Vec<IpNet>,
+    /// The query parameter of refused requests.
+    mark: String,
 }
 
 impl RateLimitFairing {
@@ -157,6 +163,7 @@ impl RateLimitFairing {
             exempt: exempt.iter().map(|path| segments(path)).collect(),
             exempts_writes: settings.exempt.is_some(),
             proxies: settings.trusted_proxies.clone(),
+            mark: format!("too_many_requests={}", uuid::Uuid::new_v4().simple()),
         }))
     }
 }
@@ -186,49 +193,19 @@ impl Ready {
         self.paths.iter().any(below) && !(may_be_exempt && self.exempt.iter().any(below))
     }
 
+    /// The URI with the parameter of refused requests. Of one that Rocket itself would not
+    /// read, nothing else is left.
+    fn marked(&self, uri: &Origin<'_>) -> Origin<'static> {
+        let query = uri.query().map_or(String::new(), |query| format!("{query}&"));
+        let marked = Origin::parse_owned(format!("{}?{query}{}", uri.path(), self.mark));
+        let bare = || Origin::parse_owned(format!("/?{}", self.mark));
+        marked.or_else(|_| bare()).expect("a root with a plain parameter is a URI")
+    }
+
     fn client(&self, request: &Request<'_>) -> String {
         // Without an address there is one client: whoever comes by a local socket.
         let Some(peer) = request.remote() else { return "local".to_owned() };
-        let forwarded: Vec<&str> = request.headers().get("X-Forwarded-For").collect();
-        name(client(peer.ip(), &forwarded, &self.proxies))
-    }
-}
-
-/// The address of the client: the peer's, unless that is a trusted proxy. Then it is the
-/// last one in `X-Forwarded-For` that is none; what stands before it the client may have
-/// written itself.
-fn client(peer: IpAddr, forwarded: &[&str], proxies: &[IpNet]) -> IpAddr {
-    let trusted = |ip: &IpAddr| proxies.iter().any(|network| network.contains(ip));
-    let mut client = peer.to_canonical();
-    let hops = forwarded.iter().flat_map(|line| line.split(',')).collect::<Vec<_>>();
-    for hop in hops.into_iter().rev() {
-        if !trusted(&client) {
-            break;
-        }
-        let Some(before) = address(hop.trim()) else { break };
-        client = before;
-    }
-    client
-}
-
-/// An address as proxies write it, perhaps with a port.
-fn address(text: &str) -> Option<IpAddr> {
-    let ip = text.parse::<IpAddr>().ok();
-    let ip = ip.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()));
-    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
-    ip.or_else(bare).map(|ip| ip.to_canonical())
-}
-
-/// What the client is counted as. A household or a server has 64 bits of IPv6 to choose
-/// addresses from.
-fn name(client: IpAddr) -> String {
-    match client {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) if ip.is_loopback() => ip.to_string(),
-        IpAddr::V6(ip) => {
-            let network = Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64);
-            format!("{network}/64")
-        }
+        proxy::client_name(proxy::client(peer.ip(), request.headers(), &self.proxies))
     }
 }
 
@@ -252,10 +229,10 @@ impl Fairing for RateLimitFairing {
         match self.ignite(&rocket) {
             Ok(None) => Ok(rocket),
             Ok(Some(ready)) => {
+                let path = format!("/<_..>?{}", ready.mark);
+                let routes = ALL_METHODS.map(|method| Route::ranked(FIRST, method, &path, Refuse));
                 // Ignited once; Rocket keeps no fairing for a second time.
                 let _ = self.ready.set(ready);
-                let routes =
-                    ALL_METHODS.map(|method| Route::ranked(FIRST, method, REFUSED, Refuse));
                 Ok(rocket.mount("/", routes))
             }
             Err(error) => {
@@ -269,15 +246,14 @@ impl Fairing for RateLimitFairing {
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         let Some(ready) = self.ready.get() else { return };
-        if !ready.covers(request.method(), request.uri()) {
+        if is_preflight(request) || !ready.covers(request.method(), request.uri()) {
             return;
         }
         let client = ready.client(request);
         let counted = ready.limiter.count(&client).await;
         request.local_cache(|| Seen(Some(counted)));
         if !counted.passes {
-            let uri = Origin::parse(REFUSED).expect("a path of our own is one");
-            request.set_uri(uri);
+            request.set_uri(ready.marked(request.uri()));
         }
     }
 
@@ -345,44 +321,6 @@ fn tell(counted: &Counted, response: &mut Response<'_>) {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn nets(all: &[&str]) -> Vec<IpNet> {
-        all.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_forwarded_address_counts_only_behind_a_trusted_proxy() {
-        let proxies = nets(&["10.0.0.0/8", "fd00::/8"]);
-        let table: &[(&str, &[&str], &str)] = &[
-            // Nobody else may say who it is.
-            ("8.8.8.8", &["1.1.1.1"], "8.8.8.8"),
-            ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
-            // What the client wrote itself stands in front.
-            ("10.0.0.1", &["6.6.6.6, 1.1.1.1"], "1.1.1.1"),
-            ("10.0.0.1", &["6.6.6.6", "1.1.1.1, 10.0.0.2"], "1.1.1.1"),
-            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            ("10.0.0.1", &[], "10.0.0.1"),
-            ("10.0.0.1", &["6.6.6.6, unknown"], "10.0.0.1"),
-            ("::ffff:10.0.0.1", &["[2001:db8::7]:4711"], "2001:db8::7"),
-            ("fd00::1", &["1.1.1.1:80"], "1.1.1.1"),
-        ];
-        for (peer, forwarded, expected) in table {
-            assert_eq!(client(ip(peer), forwarded, &proxies), ip(expected), "{peer} {forwarded:?}");
-        }
-        assert_eq!(client(ip("10.0.0.1"), &["1.1.1.1"], &[]), ip("10.0.0.1"));
-    }
-
-    #[test]
-    fn ipv6_addresses_of_one_network_are_one_client() {
-        assert_eq!(name(ip("2001:db8:1:2:3:4:5:6")), "2001:db8:1:2::/64");
-        assert_eq!(name(ip("2001:db8:1:2:ffff::")), "2001:db8:1:2::/64");
-        assert_eq!(name(ip("::1")), "::1");
-        assert_eq!(name(ip("192.0.2.1")), "192.0.2.1");
-    }
-
     #[test]
     fn no_spelling_of_a_path_evades_the_limit() {
         let settings = RateLimitConfig::default();
@@ -396,6 +334,7 @@ mod tests {
             exempt: exempt.iter().map(|path| segments(path)).collect(),
             exempts_writes: false,
             proxies: Vec::new(),
+            mark: String::new(),
         };
         let covers_by = |method, path: &str| {
             ready.covers(method, &Origin::parse_owned(path.to_owned()).unwrap())
