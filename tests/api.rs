@@ -337,6 +337,24 @@ mod openapi {
         assert_eq!(page.content_type(), Some(ContentType::HTML));
         let config = client.get(format!("{BASE}/docs/swagger-ui-config.json")).dispatch().await;
         assert!(config.into_string().await.unwrap().contains("/api/dm-jobqueue/openapi.json"));
+        for file in [
+            "index.html",
+            "swagger-ui-bundle.js",
+            "swagger-ui.css",
+            "initializer.js",
+            "swagger-ui-config.json",
+        ] {
+            let answer = client.get(format!("{BASE}/docs/{file}")).dispatch().await;
+            assert_eq!(answer.status(), Status::Ok, "{file}");
+            let policy = answer.headers().get_one("Content-Security-Policy").unwrap().to_owned();
+            for rule in ["default-src 'none'", "script-src 'self';", "frame-ancestors 'none'"] {
+                assert!(policy.contains(rule), "{file}: {policy}");
+            }
+            assert!(!policy.contains("unsafe-eval"), "{policy}");
+            let text = answer.into_string().await.unwrap();
+            // No later release had a hole in what cleans descriptions of scripts.
+            assert!(file != "swagger-ui-bundle.js" || text.contains("version=\"3.4.17\""));
+        }
     }
 }
 
@@ -465,16 +483,22 @@ mod page {
     }
 
     #[tokio::test]
-    async fn the_overview_names_the_queues_and_is_closed_in_release() {
-        let client = client(&[]).await;
-        post(&client, "{}").await;
-        let overview = client.get(format!("{BASE}/ui")).dispatch().await;
-        assert_eq!(overview.status(), Status::Ok);
-        assert!(overview.into_string().await.unwrap().contains("default"));
+    async fn the_overview_is_closed_without_a_guard_and_programs_read_problem_details() {
+        let developed = client(&[]).await;
+        let answer = read(developed.get(format!("{BASE}/ui")).dispatch().await).await;
+        assert_eq!(answer.0, Status::Unauthorized);
+        let detail = answer.1["detail"].as_str().unwrap();
+        assert!(detail.contains("login link"), "{detail}");
 
-        let closed = super::client(&[("profile", json!("release"))]).await;
+        let closed = client(&[("profile", json!("release"))]).await;
         let answer = read(closed.get(format!("{BASE}/ui")).dispatch().await).await;
         assert_eq!(answer.0, Status::Forbidden);
+        let page = closed.get(format!("{BASE}/ui")).header(Accept::HTML).dispatch().await;
+        assert_eq!(
+            (page.status(), page.content_type()),
+            (Status::Forbidden, Some(ContentType::HTML))
+        );
+        assert!(page.headers().contains("Content-Security-Policy"));
     }
 
     #[tokio::test]

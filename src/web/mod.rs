@@ -5,6 +5,8 @@ mod api;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod database;
+#[cfg(feature = "openapi")]
+mod docs;
 mod error;
 mod fairing;
 mod guards;

@@ -1,19 +1,21 @@
 //! The interface described by itself: an OpenAPI 3.0 document with paths
-//! relative to the base, and Swagger UI served from the crate. What a type is
+//! relative to the base. What a type is
 //! documented as stands here, beside each other; what it does stands elsewhere.
 
-use rocket::Route;
+use rocket::http::{Method, Status};
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::content::RawJson;
+use rocket::route::{self, Handler};
+use rocket::{Data, Request, Route};
 use rocket_okapi::r#gen::OpenApiGenerator;
-use rocket_okapi::handlers::OpenApiHandler;
 use rocket_okapi::okapi::openapi3::{
     Info, License, MediaType, OpenApi, Operation, Parameter, ParameterValue, PathItem, RefOr,
-    RequestBody, Response, Responses, Tag,
+    RequestBody, Response, Responses, Server, Tag,
 };
 use rocket_okapi::request::{
     OpenApiFromData, OpenApiFromForm, OpenApiFromRequest, RequestHeaderInput,
 };
 use rocket_okapi::response::OpenApiResponderInner;
-use rocket_okapi::swagger_ui::{SwaggerUIConfig, make_swagger_ui};
 use rocket_okapi::{Result, openapi_get_spec};
 use schemars::JsonSchema;
 use serde_json::json;
@@ -27,11 +29,12 @@ use crate::web::api::health::{self, Health, Healthy, Unhealthy};
 use crate::web::api::jobs::{self, Found, Watched};
 use crate::web::api::register::{self, NotRegistered};
 use crate::web::api::{
-    Asked, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
+    Asked, Caller, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
 };
 use crate::web::api::{enqueue, queues, schedules, status, store};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::{ActAccess, RegisterAccess, ViewAccess};
+use crate::web::proxy::PublicBase;
 
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
@@ -118,7 +121,7 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
 const ABOUT: &str = "Jobs for a Rocket application, over Asynq's Redis protocol. Errors are \
     problem details (RFC 9457). What looks at queues and jobs asks the application's own guard \
     for viewers, what changes them its guard for administrators; a change has to come from the \
-    same origin or with a JSON content type. Where the application limits requests, each answer \
+    same origin, with a JSON content type, or with an Authorization other than Basic. Where the application limits requests, each answer \
     may be 429.";
 
 const TAGS: [(&str, &str); 7] = [
@@ -223,18 +226,30 @@ fn item_of(general: &PathItem, entry: &Entry) -> PathItem {
 
 /// `{base}/openapi.json`, to mount at the base, which it names as its server.
 pub(crate) fn document_route(document: OpenApi) -> Route {
-    OpenApiHandler::new(document).into_route("/openapi.json")
+    Route::new(Method::Get, "/openapi.json", Document(document))
 }
 
-/// Swagger UI under `{base}/docs`, to mount at the base.
-pub(crate) fn docs_routes(base: &str) -> Vec<Route> {
-    let url = format!("{}/openapi.json", base.trim_end_matches('/'));
-    let config = SwaggerUIConfig { url, ..SwaggerUIConfig::default() };
-    let routes: Vec<Route> = make_swagger_ui(&config).into();
-    let below = |route: Route| {
-        route.map_base(|base| format!("/docs{base}")).expect("a constant prefix makes a valid path")
-    };
-    routes.into_iter().map(below).collect()
+/// Sends the document with the path at which whoever asks finds its routes.
+#[derive(Clone)]
+struct Document(OpenApi);
+
+#[rocket::async_trait]
+impl Handler for Document {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> route::Outcome<'r> {
+        let PublicBase(url) = match PublicBase::from_request(request).await {
+            Outcome::Success(base) => base,
+            Outcome::Error((_, never)) => match never {},
+            Outcome::Forward(status) => return route::Outcome::Error(status),
+        };
+        let mut document = self.0.clone();
+        if !url.is_empty() {
+            document.servers.push(Server { url, ..Server::default() });
+        }
+        match serde_json::to_string_pretty(&document) {
+            Ok(text) => route::Outcome::from(request, RawJson(text)),
+            Err(_) => route::Outcome::Error(Status::InternalServerError),
+        }
+    }
 }
 
 /// One documented answer.
@@ -415,6 +430,7 @@ silent!(
     RegisterAccess,
     ViewAccess,
     Asked,
+    Caller,
     WantsEvents,
     RouteScope
 );

@@ -8,6 +8,8 @@ use super::api::metrics;
 use super::api::{bulk, enqueue, health, jobs, queues, register, schedules, status, store};
 #[cfg(feature = "dashboard")]
 use super::dashboard;
+#[cfg(feature = "openapi")]
+use super::docs;
 use super::error;
 #[cfg(feature = "openapi")]
 use super::openapi;
@@ -61,7 +63,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
             &registry.entries(),
         )));
         if config.docs {
-            routes.extend(openapi::docs_routes(&config.base));
+            routes.extend(docs::routes());
         }
     }
     routes

@@ -1,0 +1,95 @@
+//! `{base}/docs`: the API document as a page, by Swagger UI, served from the crate. Its files
+//! and their licence are in `docs/`; an update replaces them.
+
+use maud::{DOCTYPE, Markup, html};
+use rocket::http::{ContentType, Header};
+use rocket::response::{self, Redirect, Responder, Response};
+use rocket::serde::json::{Json, Value, json};
+use rocket::{Request, Route, get, routes};
+
+use super::JobQueue;
+use super::proxy::PublicBase;
+
+/// Scripts, styles and requests of this origin alone, nothing written into the page, no
+/// framing. Swagger UI keeps its icons in its styles.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+
+/// An answer with what this page and its parts are sent with.
+struct Guarded<R>(R);
+
+impl<'r, 'o: 'r, R: Responder<'r, 'o>> Responder<'r, 'o> for Guarded<R> {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'o> {
+        Response::build_from(self.0.respond_to(request)?)
+            .header(Header::new("Content-Security-Policy", CONTENT_SECURITY_POLICY))
+            .header(Header::new("Referrer-Policy", "same-origin"))
+            .header(Header::new("X-Content-Type-Options", "nosniff"))
+            .ok()
+    }
+}
+
+#[get("/docs")]
+fn entrance(base: PublicBase) -> Redirect {
+    Redirect::to(format!("{}/docs/index.html", base.0))
+}
+
+#[get("/docs/index.html")]
+fn page(queue: &JobQueue) -> Guarded<(ContentType, String)> {
+    let page: Markup = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "API of the job queue at " (queue.config().base) }
+                link rel="stylesheet" href="swagger-ui.css";
+                link rel="icon" href="data:,";
+            }
+            body {
+                div #swagger-ui {}
+                noscript { "This page needs scripts; the document itself is " a href="../openapi.json" { "openapi.json" } "." }
+                script src="swagger-ui-bundle.js" {}
+                script src="initializer.js" {}
+            }
+        }
+    };
+    Guarded((ContentType::HTML, page.into_string()))
+}
+
+#[get("/docs/swagger-ui-config.json")]
+fn config(base: PublicBase) -> Guarded<Json<Value>> {
+    // Swagger UI would ask a server elsewhere whether the document is valid.
+    Guarded(Json(json!({ "url": format!("{}/openapi.json", base.0), "validatorUrl": null })))
+}
+
+/// A file of the crate's own, which changes with the crate alone.
+struct Asset(ContentType, &'static [u8]);
+
+impl<'r> Responder<'r, 'static> for Asset {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        Response::build_from((self.0, self.1).respond_to(request)?)
+            .header(Header::new("Cache-Control", "public, max-age=3600"))
+            .ok()
+    }
+}
+
+#[get("/docs/swagger-ui-bundle.js")]
+fn bundle() -> Guarded<Asset> {
+    Guarded(Asset(ContentType::JavaScript, include_bytes!("docs/swagger-ui-bundle.js")))
+}
+
+#[get("/docs/swagger-ui.css")]
+fn style() -> Guarded<Asset> {
+    Guarded(Asset(ContentType::CSS, include_bytes!("docs/swagger-ui.css")))
+}
+
+#[get("/docs/initializer.js")]
+fn initializer() -> Guarded<Asset> {
+    Guarded(Asset(ContentType::JavaScript, include_bytes!("docs/initializer.js")))
+}
+
+/// The page and its parts, to mount at the base.
+pub(super) fn routes() -> Vec<Route> {
+    routes![entrance, page, config, bundle, style, initializer]
+}
