@@ -98,8 +98,7 @@ impl EnqueueAll {
         let outcomes = client.store(&jobs, &confirm).instrument(span).await;
         let now = client.broker.now();
         for ((job, (at, or_existing)), outcome) in jobs.iter().zip(sent).zip(outcomes) {
-            answers[at] =
-                outcome.and_then(|outcome| Receipt::of(&job.record, outcome, or_existing, now));
+            answers[at] = outcome.and_then(|outcome| Receipt::of(job, outcome, or_existing, now));
         }
         answers
     }

@@ -62,6 +62,12 @@ impl Try<'_> {
 
 /// What the store answered when it stored this job, as far as the request tells.
 fn created(job: &NewJob, began: Timestamp) -> Enqueued {
+    let (state, due) = placed(job, began);
+    Enqueued::Created { state, due }
+}
+
+/// The state and the due time of a job that is enqueued at this instant.
+pub(super) fn placed(job: &NewJob, began: Timestamp) -> (JobState, Timestamp) {
     let due = match job.placement {
         Placement::Now => began,
         Placement::After(delay) => began + delay,
@@ -72,7 +78,7 @@ fn created(job: &NewJob, began: Timestamp) -> Enqueued {
         false if job.record.group.is_empty() => JobState::Pending,
         false => JobState::Aggregating,
     };
-    Enqueued::Created { state, due }
+    (state, due)
 }
 
 impl Client {

@@ -400,7 +400,7 @@ impl IntoFuture for Enqueue {
             }
             let mut outcomes = client.store(&jobs, &[confirm]).instrument(span).await;
             let outcome = outcomes.pop().expect("a store answers once for each job")?;
-            Receipt::of(record, outcome, or_existing, client.broker.now())
+            Receipt::of(&jobs[0], outcome, or_existing, client.broker.now())
         })
     }
 }

@@ -1,8 +1,9 @@
 //! What comes back of an enqueue.
 
+use super::confirm::placed;
 use crate::broker::Enqueued;
 use crate::error::Error;
-use crate::job::{JobId, JobRecord, JobState, QueueName};
+use crate::job::{JobId, JobState, NewJob, QueueName};
 use crate::time::Timestamp;
 
 /// What the store answered to an enqueue.
@@ -29,11 +30,12 @@ pub struct Receipt {
 impl Receipt {
     /// The receipt for a job, or what stood in its way.
     pub(super) fn of(
-        record: &JobRecord,
+        job: &NewJob,
         outcome: Enqueued,
         or_existing: bool,
         now: Timestamp,
     ) -> Result<Self, Error> {
+        let (record, asked) = (&job.record, placed(job, now));
         let receipt = |id, state, due| Self {
             id,
             queue: record.queue.clone(),
@@ -45,7 +47,7 @@ impl Receipt {
         match outcome {
             Enqueued::Created { state, due } => Ok(receipt(record.id.clone(), state, due)),
             Enqueued::Replayed { id } => {
-                Ok(Self { replayed: true, ..receipt(id, JobState::Pending, now) })
+                Ok(Self { replayed: true, ..receipt(id, asked.0, asked.1) })
             }
             Enqueued::Duplicate { holder } if or_existing => {
                 Ok(Self { existing: true, ..receipt(holder, JobState::Pending, now) })

@@ -12,6 +12,7 @@ use rocket_okapi::openapi;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::broker::JobInfo;
 use crate::client::Enqueue;
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -71,6 +72,31 @@ pub(crate) struct Overrides<'r> {
 }
 
 impl Overrides<'_> {
+    /// What tells a request with these options from one without: a repetition asks for the
+    /// same. Empty where all is left as it is, whichever way that is written.
+    fn fingerprint(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in [
+            ("queue", self.queue),
+            ("delay_seconds", self.delay_seconds),
+            ("max_retry", self.max_retry),
+            ("unique_seconds", self.unique_seconds),
+        ] {
+            let plain = match (name, value) {
+                ("queue", value) => value.map(str::to_owned),
+                (_, value) => {
+                    let number = value.and_then(|text| text.parse::<u64>().ok());
+                    number.filter(|number| *number > 0).map(|number| number.to_string())
+                }
+            };
+            if let Some(value) = plain {
+                // Names of queues hold none of these characters, and JSON ends before them.
+                text.push_str(&format!("\n?{name}={value}"));
+            }
+        }
+        text
+    }
+
     /// The job with these options; absent, empty and 0 leave what it has.
     pub fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
         let above_zero = |name, text, most| {
@@ -102,10 +128,15 @@ pub(crate) struct Enqueued {
     job_id: JobId,
     /// Its queue.
     queue: QueueName,
-    /// `pending`, or `scheduled` where it is due later.
-    state: JobState,
-    /// When it is due.
-    due: Timestamp,
+    /// `pending`, or `scheduled` where it is due later. For a repeated request, the state of
+    /// the first job as it stands now; missing where that has ended and left nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "JobState", default))]
+    state: Option<JobState>,
+    /// When it is due, or has been since it waits; missing where it has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Timestamp", default))]
+    due: Option<Timestamp>,
     /// Whether the same request was answered before, and this is that job's id.
     replayed: bool,
 }
@@ -147,21 +178,39 @@ pub(crate) async fn enqueue(
     })?;
     schemas.check(r#type, &body.value)?;
     entry.check(&body.bytes)?;
-    let guard = key.guard(&scope.0.replace("<type>", r#type), &body.bytes)?;
+    let asked_for = [&*body.bytes, options.fingerprint().as_bytes()].concat();
+    let guard = key.guard(&scope.0.replace("<type>", r#type), &asked_for)?;
     let draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());
     let mut draft = options.over(draft)?;
     if let Some(guard) = guard {
         draft = draft.idempotency(guard);
     }
     let receipt = draft.await?;
+    if receipt.replayed {
+        let found = jobs.inspect().job(&receipt.queue, &receipt.id).await?;
+        return Ok(Created(Enqueued::before(receipt.queue, receipt.id, found.as_ref())));
+    }
     audit(&asked, "job enqueued", receipt.queue.as_str(), receipt.id.as_str());
     Ok(Created(Enqueued {
         job_id: receipt.id,
         queue: receipt.queue,
-        state: receipt.state,
-        due: receipt.due,
-        replayed: receipt.replayed,
+        state: Some(receipt.state),
+        due: Some(receipt.due),
+        replayed: false,
     }))
+}
+
+impl Enqueued {
+    /// A job that the same request has enqueued before, as it stands now.
+    fn before(queue: QueueName, job_id: JobId, found: Option<&JobInfo>) -> Self {
+        Self {
+            job_id,
+            queue,
+            state: found.map(|info| info.state),
+            due: found.and_then(|info| info.due.or(info.pending_since)),
+            replayed: true,
+        }
+    }
 }
 
 /// The routes to mount at the base.

@@ -10,7 +10,7 @@ use crate::demo::DelayPrint;
 use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::Registration;
-use crate::web::api::{Created, IdempotencyKey, JsonBody, RouteScope};
+use crate::web::api::{Caller, Created, IdempotencyKey, JsonBody, RouteScope};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
 
@@ -54,12 +54,15 @@ pub(crate) async fn register(
     _access: RegisterAccess,
     queue: &JobQueue,
     scope: RouteScope,
+    caller: Caller,
     key: IdempotencyKey<'_>,
     body: JsonBody<Registration>,
 ) -> Result<Created<Registered>, NotRegistered> {
     let body = body.read?;
     let registration = Registration::from_json(&body.value)?;
-    let repeat_guard = key.guard(&scope.0, &body.bytes)?;
+    // Strangers choose the same keys: each has keys of its own.
+    let scope = format!("{}\n{}", scope.0, caller.0);
+    let repeat_guard = key.guard(&scope, &body.bytes)?;
     let (id, _) = enqueue(queue, registration, repeat_guard).await?;
     Ok(Created(Registered { job_id: id.to_string(), status: "registered" }))
 }
