@@ -4,6 +4,7 @@
 mod program;
 mod support;
 
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,49 @@ fn pipes_that_nobody_reads_stop_neither_the_worker_nor_the_end() {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     until("it ends", Duration::from_secs(60), &mut || child.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn idle_connections_do_not_keep_the_worker_from_redis_and_half_bodies_end() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let mut command = Command::new("sh");
+    let program =
+        format!("ulimit -n 300; exec {} run --quiet --example demo -- \"$@\"", env!("CARGO"));
+    command.args(["-c", &program, "demo", "--redis", &redis.addr(), "--no-greeting"]);
+    let program = Program::spawn(command, &[]);
+    program.said("may open 300 files", BUILD);
+    let origin = program.origin();
+    program.said("connected to Redis", PROMPT);
+    let json = r#"{"message":"still at work","delay_seconds":4}"#;
+    let register = format!("{origin}/api/dm-jobqueue/register");
+    assert_eq!(program::post_json(&register, json, &[]).0, 201);
+    let connect = || std::net::TcpStream::connect(origin.trim_start_matches("http://")).unwrap();
+
+    // Rocket itself waits for the first 14 bytes, without a limit.
+    let mut half = connect();
+    let request = "POST /api/dm-jobqueue/register HTTP/1.1\r\nHost: a\r\n\
+                   Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{\"message\":\"half of";
+    half.write_all(request.as_bytes()).unwrap();
+    // More than may be open: some of them wait for a descriptor.
+    let idle: Vec<_> = (0..330)
+        .map(|_| {
+            let mut idle = connect();
+            idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").unwrap();
+            idle
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    for kind in ["normal", "pubsub"] {
+        redis.cli(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
+    }
+    program.printed("still at work", Duration::from_secs(20));
+
+    half.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("the body did not arrive in time"), "{answer}");
+    drop(idle);
 }
 
 #[test]

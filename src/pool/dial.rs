@@ -16,6 +16,7 @@ use redis::{
 use super::failure::{self, Meaning};
 use super::sentinel::{self, Sentinels};
 use super::settings::{PoolSettings, Topology};
+use super::spare;
 use super::topology::ClusterTopology;
 use crate::error::Error;
 
@@ -223,10 +224,12 @@ impl Dialer {
                 let (term, connection) = sentinel::dial(sentinels, self).await?;
                 Ok(Link::Master(connection, term))
             }
-            Target::Cluster { nodes, client, .. } => match client.get_async_connection().await {
-                Ok(connection) => Ok(Link::Cluster(connection)),
-                Err(error) => Err(self.cluster_refusal(nodes).await.unwrap_or(error)),
-            },
+            Target::Cluster { nodes, client, .. } => {
+                match spare::connect(|| client.get_async_connection()).await {
+                    Ok(connection) => Ok(Link::Cluster(connection)),
+                    Err(error) => Err(self.cluster_refusal(nodes).await.unwrap_or(error)),
+                }
+            }
         }
     }
 
@@ -255,7 +258,8 @@ impl Dialer {
 
     /// A connection to this server that only listens.
     pub async fn listen_to(&self, addr: &HostPort) -> RedisResult<PubSub> {
-        Client::open(self.info(addr, true)?)?.get_async_pubsub().await
+        let client = Client::open(self.info(addr, true)?)?;
+        spare::connect(|| client.get_async_pubsub()).await
     }
 
     /// Dials one server and greets it: credentials, database, a sign of life.
@@ -283,7 +287,7 @@ impl Dialer {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = Client::open(self.info(addr, false)?)?;
-        client.get_multiplexed_async_connection_with_config(&config).await
+        spare::connect(|| client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
     fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {

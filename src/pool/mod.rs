@@ -13,6 +13,7 @@ mod request;
 mod sentinel;
 mod settings;
 mod slot;
+mod spare;
 mod subscribe;
 mod topology;
 

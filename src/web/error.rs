@@ -12,6 +12,7 @@ use rocket::{Catcher, Data, Request, Route};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::web::api::TOO_SLOW;
 
 /// The words of a 503, whatever made the store unavailable.
 pub(crate) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
@@ -226,6 +227,7 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
         503 => UNAVAILABLE.to_owned(),
         401 => "credentials are missing or wrong".to_owned(),
         403 => "access is not allowed".to_owned(),
+        408 => TOO_SLOW.to_owned(),
         429 => "too many requests".to_owned(),
         _ => String::new(),
     };

@@ -13,7 +13,7 @@ use rocket::{Build, Orbit, Rocket};
 use super::api::enqueue::Schemas;
 use super::guards::{Hooks, erase};
 use super::login::Login;
-use super::{JobQueue, log, routes, stderr};
+use super::{JobQueue, log, open_files, routes, stderr};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, GroupLimits, JobInfo, Redact, Viewer};
@@ -397,6 +397,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     for warning in config.warnings.iter().chain(&unused_variables(variables)) {
         tracing::warn!("{warning}");
     }
+    open_files::warn_if_few();
     let archive = config.jobqueue.archive.clone();
     let by_hand = parts.by_hand;
     let broker: Arc<dyn Broker> = match (&by_hand, config.jobqueue.store) {

@@ -13,6 +13,7 @@ mod guards;
 mod log;
 mod login;
 mod managed;
+mod open_files;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod origin;

@@ -2,6 +2,7 @@
 //! hand, because each way of being wrong has its own status; what a body means
 //! is left to the routes.
 
+mod body;
 pub(crate) mod bulk;
 pub(crate) mod enqueue;
 pub(crate) mod health;
@@ -33,6 +34,8 @@ use crate::error::Error;
 use crate::job::{Idempotency, JobId, QueueName};
 use crate::web::error::ProblemDetails;
 use crate::web::proxy::{client_name, client_of};
+
+pub(crate) use body::{TOO_SLOW, Timely, read_bytes};
 
 /// Longest `Idempotency-Key`, in characters.
 const LONGEST_KEY: usize = 255;
@@ -87,21 +90,6 @@ async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, Proble
         ProblemDetails::new(status, format!("the body is not JSON: {error}"))
     })?;
     Ok(Read { bytes, value })
-}
-
-/// The body's bytes, or 413 where there are more than `limit`.
-pub(crate) async fn read_bytes(
-    data: Data<'_>,
-    limit: rocket::data::ByteUnit,
-) -> Result<Vec<u8>, ProblemDetails> {
-    match data.open(limit).into_bytes().await {
-        Ok(bytes) if bytes.is_complete() => Ok(bytes.into_inner()),
-        Ok(_) => Err(ProblemDetails::new(
-            Status::PayloadTooLarge,
-            format!("the body is larger than {limit}"),
-        )),
-        Err(_) => Err(ProblemDetails::new(Status::BadRequest, "the body could not be read")),
-    }
 }
 
 /// `application/json` or a structured syntax built on it, whatever the parameters.

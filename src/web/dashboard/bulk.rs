@@ -18,7 +18,7 @@ use crate::inspector::Bulk;
 use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::queues::state_of;
-use crate::web::api::{Asked, audit};
+use crate::web::api::{Asked, Timely, audit};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::ActAccess;
 use crate::web::origin::SameOrigin;
@@ -238,8 +238,9 @@ async fn act(
     queue: &JobQueue,
     reader: Reader,
     name: &str,
-    form: Form<Strict<Wanted<'_>>>,
+    form: Timely<Form<Strict<Wanted<'_>>>>,
 ) -> Result<Acting, Page> {
+    let form = form.0;
     let bulk = QueueName::new(name).and_then(|known| form.bulk(queue, &known));
     let mut bulk = bulk.map_err(|error| layout::trouble(&reader, queue, &error))?;
     let (verb, what, place) = (form.action.to_owned(), form.state.to_owned(), name.to_owned());

@@ -17,7 +17,7 @@ use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::MOST_DELAY_SECONDS;
-use crate::web::api::{Asked, audit};
+use crate::web::api::{Asked, Timely, audit};
 use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::origin::SameOrigin;
 
@@ -292,8 +292,9 @@ async fn act(
     name: &str,
     id: &str,
     verb: &str,
-    form: Option<Form<Details<'_>>>,
+    form: Timely<Option<Form<Details<'_>>>>,
 ) -> Result<Redirect, Page> {
+    let form = form.0;
     let base = &reader.base;
     // Where a job was made of it: that one.
     let mut made = None;

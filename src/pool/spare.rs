@@ -1,0 +1,116 @@
+//! File descriptors kept for connections to Redis. Clients of the application can take all
+//! that the process may open, with idle connections for example, and go on doing so as soon
+//! as one is closed: a worker that lost its connection would not find its way back, and its
+//! jobs would be given to others. So a few files are held open, to be closed when a
+//! connection is to be made and there is no descriptor left for it.
+
+use std::fs::File;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redis::{RedisError, RedisResult};
+
+/// Descriptors kept. A worker has about six connections to one server, and each that is
+/// made while there is no other descriptor takes one of these.
+const KEPT: usize = 24;
+
+/// Descriptors lent to one attempt: a name has to be looked up as well.
+const LENT: usize = 4;
+
+/// "Too many open files", in this process and in the whole system: the same numbers on
+/// every Unix.
+const OUT_OF_FILES: [i32; 2] = [24, 23];
+
+/// Of this process.
+static SPARE: Spare = Spare(Mutex::new(Vec::new()));
+
+/// Connects, if need be with descriptors that were kept for it.
+pub(super) async fn connect<T, F>(attempt: impl FnMut() -> F) -> RedisResult<T>
+where
+    F: Future<Output = RedisResult<T>>,
+{
+    SPARE.connect(attempt).await
+}
+
+struct Spare(Mutex<Vec<File>>);
+
+impl Spare {
+    fn files(&self) -> MutexGuard<'_, Vec<File>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes as many descriptors as are missing, as far as there are any.
+    fn keep(&self) {
+        let mut files = self.files();
+        while files.len() < KEPT {
+            let Some(file) = open() else { return };
+            files.push(file);
+        }
+    }
+
+    /// Closes some; how many.
+    fn lend(&self) -> usize {
+        let mut files = self.files();
+        let left = files.len().saturating_sub(LENT);
+        files.drain(left..).count()
+    }
+
+    async fn connect<T, F>(&self, mut attempt: impl FnMut() -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        self.keep();
+        loop {
+            match attempt().await {
+                // Right away, before anybody else takes what is given back.
+                Err(error) if is_out_of_files(&error) && self.lend() > 0 => {}
+                connected => {
+                    self.keep();
+                    return connected;
+                }
+            }
+        }
+    }
+}
+
+/// Something that every process may open any number of times.
+fn open() -> Option<File> {
+    File::open(if cfg!(windows) { "NUL" } else { "/dev/null" }).ok()
+}
+
+/// A failed look-up of a name hides why it failed.
+fn is_out_of_files(error: &RedisError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let number = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        if number.is_some_and(|number| OUT_OF_FILES.contains(&number)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    error.is_io_error() && open().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_without_descriptors_gets_some_of_those_kept() {
+        let spare = Spare(Mutex::new(Vec::new()));
+        let error = || RedisError::from(std::io::Error::from_raw_os_error(24));
+        let mut attempts = 0;
+        let connected = spare.connect(|| {
+            attempts += 1;
+            let held = spare.files().len();
+            async move { if held + 2 * LENT <= KEPT { Ok(held) } else { Err(error()) } }
+        });
+        assert_eq!(connected.await.unwrap(), KEPT - 2 * LENT);
+        assert_eq!((attempts, spare.files().len()), (3, KEPT), "and they are taken back");
+        // It ends where nothing is left to give.
+        let refused = spare.connect(|| async { Err::<(), _>(error()) }).await;
+        assert!(is_out_of_files(&refused.unwrap_err()));
+        let other = RedisError::from(std::io::Error::other("the line is dead"));
+        assert!(!is_out_of_files(&other));
+    }
+}
