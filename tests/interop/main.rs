@@ -3,8 +3,6 @@
 //! programs and runs this; without them only the table in `docs/interop.md` is
 //! compared with the cases there are.
 
-#[path = "../support/anybody.rs"]
-mod anybody;
 mod bench;
 #[path = "../support/browser.rs"]
 mod browser;

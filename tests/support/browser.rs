@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 #[path = "anybody.rs"]
-mod anybody;
+pub mod anybody;
 
 use std::path::Path;
 use std::process::Stdio;
