@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anybody::Anybody;
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
 use rocket::{Build, Rocket, State, get, post, routes};
@@ -407,7 +408,8 @@ async fn exactly_as_many_pass_as_may_of_a_thousand_at_once(
         let client = if n.is_multiple_of(2) || !shared { &one } else { &two };
         async move { client.get("/api/hit").remote(from(1)).dispatch().await.status().code }
     };
-    let answers = join_all((0..1000).map(ask)).await;
+    // Not more abreast than a busy machine gets through in the half second that one waits.
+    let answers: Vec<u16> = stream::iter((0..1000).map(ask)).buffer_unordered(50).collect().await;
     let passed = answers.iter().filter(|code| **code == 200).count();
     let refused = answers.iter().filter(|code| **code == 429).count();
     assert_eq!((passed, refused), (300, 700), "{place:?}");

@@ -4,9 +4,10 @@
 //! jobs would be given to others. So a few files are held open, to be closed when a
 //! connection is to be made and there is no descriptor left for it.
 
+use std::error::Error;
 use std::fs::File;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::{RedisError, RedisResult};
 
@@ -80,15 +81,16 @@ fn open() -> Option<File> {
 
 /// A failed look-up of a name hides why it failed.
 fn is_out_of_files(error: &RedisError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let number = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-        if number.is_some_and(|number| OUT_OF_FILES.contains(&number)) {
-            return true;
-        }
-        cause = error.source();
-    }
-    error.is_io_error() && open().is_none()
+    let number = io_error(error).and_then(std::io::Error::raw_os_error);
+    number.is_some_and(|number| OUT_OF_FILES.contains(&number))
+        || error.is_io_error() && open().is_none()
+}
+
+/// The client keeps it shared.
+fn io_error(error: &RedisError) -> Option<&std::io::Error> {
+    let cause = error.source()?;
+    let shared = cause.downcast_ref::<Arc<dyn Error + Send + Sync>>();
+    shared.map_or_else(|| cause.downcast_ref(), |shared| shared.downcast_ref())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::error::explain;
 use super::guards::{ErasedGuard, Verdict};
 
 /// The query parameter of the link.
-const PARAMETER: &str = "token";
+pub(super) const PARAMETER: &str = "token";
 
 /// What a request without the token is told.
 const REASON: &str = "open the login link that the application printed on standard error at \

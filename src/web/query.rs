@@ -8,6 +8,7 @@ use rocket::response::Responder;
 use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
 
+use super::login;
 use crate::error::Error;
 use crate::web::api::Refused;
 
@@ -21,8 +22,11 @@ pub(super) fn strict(routes: Vec<Route>) -> Vec<Route> {
     let check = |mut route: Route| {
         if !is_file(&route) {
             let inner = route.handler.clone();
-            let known = known(route.uri.query().unwrap_or_default());
+            let mut known = known(route.uri.query().unwrap_or_default());
             let is_page = route.uri.path().starts_with("/ui");
+            if is_page {
+                known.push(login::PARAMETER.to_owned());
+            }
             route.handler = Box::new(Strict { known, is_page, inner });
         }
         route
