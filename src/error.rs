@@ -256,7 +256,7 @@ pub(crate) struct Refusals(bool);
 impl Refusals {
     pub(crate) fn note(&mut self, what: &str, error: &Error) {
         if error.is_refused() && !std::mem::replace(&mut self.0, true) {
-            tracing::warn!("{what} does not work: {error:?}; it is tried again until it does");
+            crate::log::warn!("{what} does not work: {error:?}; it is tried again until it does");
         }
     }
 

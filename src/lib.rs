@@ -90,6 +90,7 @@ pub mod demo;
 mod error;
 mod inspector;
 mod job;
+mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pool;
@@ -98,6 +99,7 @@ mod registry;
 mod runtime;
 mod scheduler;
 pub mod testing;
+mod text;
 mod time;
 mod trace;
 mod web;

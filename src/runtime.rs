@@ -306,8 +306,8 @@ impl Runtime {
             // Due jobs are left to the others from now on.
             let ((), interrupted) = tokio::join!(scheduler.stop(), worker.drain());
             match interrupted {
-                0 => tracing::info!("job queue drained"),
-                n => tracing::warn!("job queue stopped: {n} running jobs went back in line"),
+                0 => crate::log::info!("job queue drained"),
+                n => crate::log::warn!("job queue stopped: {n} running jobs went back in line"),
             }
         };
         // Side by side: a farewell that a slow store holds up costs the drain no time.
@@ -380,12 +380,12 @@ async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
     if let Err(error) = health.probe(&*broker).await {
         let store = broker.describe();
         if error.is_unavailable() {
-            tracing::warn!(
+            crate::log::warn!(
                 "{error} ({store}): jobs are neither taken nor run until it is. Start it with \
                  `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
             );
         } else {
-            tracing::warn!("{store} refuses to serve: {error}. No job is taken until it does");
+            crate::log::warn!("{store} refuses to serve: {error}. No job is taken until it does");
         }
     }
     // A server that has come, or taken another's place, is looked at first of all.

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by level. One may import from levels below its own, and from itself.
-const LEVELS: [&[&str]; 7] = [
+const LEVELS: [&[&str]; 9] = [
+    &["text"],
+    &["log"],
     &["error", "time", "trace"],
     &["job", "metrics", "pool"],
     &["registry", "broker", "rate_limit"],
@@ -114,6 +116,18 @@ fn violations(path: &str, source: &str) -> Vec<String> {
                     ),
                 );
             }
+        }
+        // All that is logged passes the one place that escapes it.
+        let logs = ["error", "warn", "info", "debug", "trace", "event"].contains(&word)
+            && text(&tokens, at + 1) == "!"
+            && !(text(&tokens, at.wrapping_sub(1)) == "::"
+                && text(&tokens, at.wrapping_sub(2)) == "log");
+        let prints = ["print", "println", "eprint", "eprintln", "dbg"].contains(&word)
+            && text(&tokens, at + 1) == "!";
+        let spans = word.ends_with("span") && text(&tokens, at + 1) == "!";
+        let may_span = ["client/enqueue.rs", "client/bulk.rs", "worker/execute.rs"].contains(&path);
+        if (logs || prints) && own != "log" || spans && !may_span {
+            report(token.line, format!("`{word}!`: lines are written by `crate::log` only"));
         }
         let reads_clock = ["SystemTime", "Utc", "Local", "OffsetDateTime"].contains(&word)
             && text(&tokens, at + 1) == "::"
@@ -421,6 +435,10 @@ mod checker {
     #[case::lua_in_the_pool("pool.rs", r#"let s = "redis.call('PING')";"#, "Lua belongs")]
     #[case::clock("worker/mod.rs", "let now = SystemTime::now();", "only in `time`")]
     #[case::clock_path("demo.rs", "let now = chrono::Local::now();", "only in `time`")]
+    #[case::log("client.rs", "fn f(id: &str) { tracing::warn!(id, \"no\"); }", "`warn!`")]
+    #[case::log_by_name("client.rs", "use tracing::info; fn f() { info!(\"x\"); }", "`info!`")]
+    #[case::span("client/mod.rs", "fn f() { tracing::info_span!(\"x\"); }", "`info_span!`")]
+    #[case::print("web/log.rs", "fn f() { eprintln!(\"x\"); }", "`eprintln!`")]
     #[case::after_a_lifetime("client.rs", "fn f<'a>(s: &'a str) { crate::web::g(s) }", "`web`")]
     #[case::after_a_quote("client.rs", "let c = '\"'; use crate::web::A;", "`web`")]
     fn catches(#[case] path: &str, #[case] source: &str, #[case] expected: &str) {
@@ -451,6 +469,10 @@ mod checker {
     #[case::redis_in_the_rate_limit("rate_limit/redis.rs", "use redis::Script;")]
     #[case::lease_message("job/verdict.rs", r#"const A: &str = "asynq: task lease expired";"#)]
     #[case::monotonic_clock("worker/mod.rs", "let now = Instant::now();")]
+    #[case::our_log(
+        "client.rs",
+        "use crate::log; fn f() { log::warn!(\"x\"); crate::log::info!(\"y\"); }"
+    )]
     #[case::clock_at_home("time.rs", "SystemTime::now()")]
     fn lets_pass(#[case] path: &str, #[case] source: &str) {
         assert_eq!(violations(path, source), Vec::<String>::new());

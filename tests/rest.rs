@@ -346,7 +346,7 @@ async fn jobs_are_listed_by_state_type_and_text_page_by_page() {
 #[rstest]
 #[case("/queues/none", 404, "queue")]
 #[case("/queues/none/jobs", 404, "queue")]
-#[case("/queues/a%20b", 422, "queue name: expected")]
+#[case("/queues/a%20b", 404, "queue \"a b\" does not exist")]
 #[case("/queues/mail/jobs?state=asleep", 422, "state: expected one of pending, active")]
 #[case(
     "/queues/mail/jobs?size=101",

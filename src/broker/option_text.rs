@@ -17,8 +17,10 @@ const DATE: &str = "%a %b %e %H:%M:%S UTC %Y";
 /// The options of a job.
 pub(super) fn of(job: &NewJob) -> Vec<String> {
     let record = &job.record;
-    let mut texts =
-        vec![format!("Queue(\"{}\")", record.queue), format!("MaxRetry({})", record.max_retry)];
+    let mut texts = vec![
+        format!("Queue({})", quoted(record.queue.as_str())),
+        format!("MaxRetry({})", record.max_retry),
+    ];
     let mut duration = |name: &str, duration: Duration| {
         if !duration.is_zero() {
             texts.push(format!("{name}({})", duration_text(duration)));

@@ -206,7 +206,7 @@ mod tests {
         let payload = br#"{"user":"ann","pin":4711,"token":"S3\"cret"}"#.to_vec();
         let mut job = JobRecord::new("mail:send", Some(payload), queue);
         job.last_error = error.to_owned();
-        job.unique_key = "mail:send:0cc175b9c0f1b6a831c399e269772661".into();
+        job.unique_key = "lock:mail:send:0cc175b9c0f1b6a831c399e269772661".into();
         job.headers.insert("tenant".into(), "4711".into());
         Viewer::redacted(Some(Arc::new(redact))).job(JobInfo::new(job, JobState::Retry))
     }

@@ -38,8 +38,8 @@ impl Aggregate {
     ) -> Result<NewJob, String> {
         let text = |error: JobError| error.text().unwrap_or("it gave none").to_owned();
         let draft = (self.0)(group, jobs).await.map_err(text)?;
-        let job = client.build(draft.queue(queue.as_str().to_owned()));
-        let job = job.map_err(|error| error.to_string())?;
+        let mut job = client.build(draft).map_err(|error| error.to_string())?;
+        job.record.queue = queue;
         if job.idempotency.is_some() {
             // An earlier job in its place would be none of these.
             return Err("the job of a group can have no idempotency key".to_owned());

@@ -107,7 +107,7 @@ impl Client {
             if open.is_empty() || self.is_closed() {
                 break;
             }
-            tracing::debug!(jobs = open.len(), "not confirmed, asking the store again");
+            crate::log::debug!(jobs = open.len(), "not confirmed, asking the store again");
             // The last try begins when the time is over, and not later.
             let last = open.iter().filter_map(|&at| tries[at].until).max();
             let left = last.map_or(longest, |last| last.saturating_duration_since(Instant::now()));

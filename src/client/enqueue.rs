@@ -17,6 +17,7 @@ use crate::job::{
     DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName,
     check_group, payload_bytes,
 };
+use crate::text::line;
 use crate::time::Timestamp;
 use crate::trace::Trace;
 
@@ -388,9 +389,9 @@ impl IntoFuture for Enqueue {
             let span = tracing::info_span!(
                 target: "rocket_jobqueue::enqueue",
                 "enqueue",
-                job_type = record.job_type,
-                queue = record.queue.as_str(),
-                id = record.id.as_str(),
+                job_type = &*line(&record.job_type),
+                queue = &*line(record.queue.as_str()),
+                id = &*line(record.id.as_str()),
                 trace_id = Empty
             );
             if !span.is_disabled()

@@ -335,9 +335,8 @@ fn archive_limit(
 }
 
 fn queue_name(leaf: &Leaf, name: &str) -> Result<QueueName, Error> {
-    QueueName::new(name).map_err(|_| {
-        leaf.error("a queue name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(name))
-    })
+    // Also one that this crate gives no queue: another program may have.
+    name.parse().map_err(|_| leaf.error("a queue's name, as pages show it", &quoted(name)))
 }
 
 /// At least a second; 0 and absent mean the default.

@@ -50,7 +50,7 @@ impl fmt::Display for Diagnosis {
         }
         for finding in &self.findings {
             let Finding { kind, queue, place, count, samples, fate } = finding;
-            let queue = queue.as_ref().map_or("the store", QueueName::as_str);
+            let queue = queue.as_ref().map_or("the store".into(), QueueName::printable);
             writeln!(f, "{kind:?} in {queue}, {place}: {count} ({fate:?}), {samples:?}")?;
         }
         Ok(())

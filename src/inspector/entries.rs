@@ -6,6 +6,7 @@ use super::Inspector;
 use super::actions::ONE_CALL;
 use crate::broker::{Begin, Cursor, Enqueued, EntryInfo, EntryRun, Page};
 use crate::error::Error;
+use crate::job::printable::printable;
 use crate::job::{Idempotency, JobId};
 
 /// How long a history lives at least.
@@ -57,7 +58,11 @@ impl Inspector {
     pub async fn fire(&self, entry_id: &str) -> Result<JobId, Error> {
         let entries = self.broker.entries().await?;
         let missing = || Error::not_found(format!("no process has a periodic entry {entry_id:?}"));
-        let entry = entries.into_iter().find(|entry| entry.id == entry_id).ok_or_else(missing)?;
+        // Pages name it in its printable form.
+        let is_named = |entry: &EntryInfo| {
+            entry.id == entry_id || printable(entry.id.as_bytes()).as_deref() == Some(entry_id)
+        };
+        let entry = entries.into_iter().find(is_named).ok_or_else(missing)?;
         let mut job = entry.job()?;
         // So that the store may be asked again where an answer is lost.
         job.idempotency = Some(Idempotency::of_one_call(ONE_CALL));
@@ -73,8 +78,8 @@ impl Inspector {
             _ => return Err(Error::id_conflict(format!("there is a job {id} already"))),
         }
         let run = EntryRun::new(id.clone(), self.broker.now());
-        if let Err(error) = self.broker.record_run(entry_id, &run, KEPT).await {
-            tracing::warn!("the history of periodic entry {entry_id} lacks a run: {error:?}");
+        if let Err(error) = self.broker.record_run(&entry.id, &run, KEPT).await {
+            crate::log::warn!("the history of periodic entry {entry_id} lacks a run: {error:?}");
         }
         Ok(id)
     }

@@ -121,7 +121,7 @@ impl RetryPolicy {
             // The job has to be settled, whatever happens in there.
             Shape::Own(own) => {
                 catch_unwind(AssertUnwindSafe(|| own(retried))).unwrap_or_else(|_| {
-                    tracing::warn!(
+                    crate::log::warn!(
                         "a retry policy panicked at {retried} retries; Asynq's delay is used"
                     );
                     asynq()

@@ -1,5 +1,6 @@
 //! Names that are checked once, where they enter.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,8 +11,9 @@ use super::printable::{from_printable, printable};
 use crate::error::Error;
 
 const MAX_ID: usize = 512;
-/// Of an id that another program may have stored.
-const MAX_STORED_ID: usize = 4096;
+/// Of an id or a queue's name that another program may have stored: what an address can
+/// carry in its printable form.
+const MAX_STORED: usize = 64 * 1024;
 const MAX_QUEUE: usize = 128;
 
 /// Text that every reader, key and log line can hold.
@@ -124,6 +126,10 @@ impl JobId {
         }
     }
 
+    fn printable(&self) -> &str {
+        self.as_str()
+    }
+
     /// The id itself.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
@@ -133,29 +139,27 @@ impl JobId {
     }
 }
 
+/// The bytes of a printable form. What it shows as an escape may also stand for itself.
+fn stored_bytes(what: &str, form: &str) -> Result<Vec<u8>, Error> {
+    let bytes = from_printable(form);
+    match bytes.len() {
+        0 => Err(Error::invalid(format!("{what}: expected text, found nothing"))),
+        1..=MAX_STORED => Ok(bytes),
+        found => Err(Error::invalid(format!(
+            "{what}: expected at most {MAX_STORED} bytes, found {found}"
+        ))),
+    }
+}
+
 /// Reads the printable form.
 ///
 /// # Errors
-/// [`Error::is_invalid`] if it is blank, longer than 4096 bytes or has control
-/// characters.
+/// [`Error::is_invalid`] if it is empty or longer than 64 KiB.
 impl FromStr for JobId {
     type Err = Error;
 
     fn from_str(form: &str) -> Result<Self, Error> {
-        if form.trim().is_empty() {
-            return Err(Error::invalid("job id: expected text, found a blank"));
-        }
-        if form.chars().any(char::is_control) {
-            return Err(Error::invalid("job id: expected no control characters, found one"));
-        }
-        let bytes = from_printable(form);
-        if bytes.len() > MAX_STORED_ID {
-            let found = bytes.len();
-            return Err(Error::invalid(format!(
-                "job id: expected at most {MAX_STORED_ID} bytes, found {found}"
-            )));
-        }
-        Ok(Self::stored(bytes))
+        Ok(Self::stored(stored_bytes("job id", form)?))
     }
 }
 
@@ -188,13 +192,17 @@ impl PartialOrd for JobId {
 /// The name of a queue: `[A-Za-z0-9_.:-]`, 1 to 128 characters, case-sensitive.
 ///
 /// Asynq takes any text; these characters are those that keep every reader,
-/// URL and Redis Cluster slot working. Cloning is cheap.
+/// URL and Redis Cluster slot working. A queue that another program has named
+/// otherwise can still be looked at, worked on and deleted: such a name is read
+/// from its printable form, which is that of [`JobId`]. Cloning is cheap.
 ///
 /// ```
 /// use rocket_jobqueue::QueueName;
 ///
 /// assert_eq!(QueueName::new("mail").unwrap().as_str(), "mail");
 /// assert!(QueueName::new("a}b").is_err());
+/// let foreign: QueueName = "a}b%0A".parse().unwrap();
+/// assert_eq!((foreign.as_str(), foreign.to_string().as_str()), ("a}b\n", "a}b%0A"));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueName(Arc<str>);
@@ -221,9 +229,31 @@ impl QueueName {
         Self(Arc::from(name))
     }
 
-    /// The name as text.
+    /// The name itself, as it is stored.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The printable form.
+    pub(crate) fn printable(&self) -> Cow<'_, str> {
+        printable(self.0.as_bytes()).map_or(Cow::Borrowed(&self.0), Cow::Owned)
+    }
+}
+
+/// Reads the printable form of any queue's name, also of one that
+/// [`new`](QueueName::new) refuses.
+///
+/// # Errors
+/// [`Error::is_invalid`] if it is empty, longer than 64 KiB or not UTF-8.
+impl FromStr for QueueName {
+    type Err = Error;
+
+    fn from_str(form: &str) -> Result<Self, Error> {
+        let bytes = stored_bytes("queue name", form)?;
+        match String::from_utf8(bytes) {
+            Ok(name) => Ok(Self::stored(&name)),
+            Err(_) => Err(Error::invalid("queue name: expected UTF-8, found other bytes")),
+        }
     }
 }
 
@@ -231,13 +261,13 @@ macro_rules! text_like {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
+                f.write_str(&self.printable())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(self.as_str(), f)
+                fmt::Debug::fmt(&*self.printable(), f)
             }
         }
 
@@ -249,7 +279,7 @@ macro_rules! text_like {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(self.as_str())
+                to.serialize_str(&self.printable())
             }
         }
     };
@@ -283,8 +313,29 @@ mod tests {
         for id in &ids[1..] {
             assert_eq!(id.as_str().parse::<JobId>().unwrap(), *id);
         }
-        for bad in ["", " ", "a\nb", &"%FF".repeat(4097)] {
+        // An address may carry the id itself.
+        assert_eq!("a\nb".parse::<JobId>().unwrap(), "a%0Ab".parse().unwrap());
+        for bad in ["", &"%FF".repeat(64 * 1024 + 1)] {
             assert!(bad.parse::<JobId>().unwrap_err().is_invalid(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn any_queue_that_another_program_named_can_be_named() {
+        for (name, form) in [
+            ("mail", "mail"),
+            ("日本 {x}", "日本 {x}"),
+            ("a\tb\u{202e}", "a%09b%E2%80%AE"),
+            ("50%", "50%25"),
+            ("..", "%2E%2E"),
+            (" ", "%20"),
+        ] {
+            let named: QueueName = form.parse().unwrap();
+            assert_eq!((named.as_str(), named.to_string().as_str()), (name, form));
+            assert_eq!(serde_json::to_value(&named).unwrap(), form);
+        }
+        for bad in ["", "%FF"] {
+            assert!(bad.parse::<QueueName>().unwrap_err().is_invalid(), "{bad:?}");
         }
     }
 

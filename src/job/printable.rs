@@ -1,14 +1,15 @@
 //! Bytes as text that any page, URL and log line can hold, and back.
 //!
 //! Text stays as it is, except for what would not survive being shown and typed
-//! again: bytes that are not UTF-8, control characters, marks that change the
-//! direction or the lines of the text around them, a space at either end, and `%`.
-//! Each of their bytes becomes `%` and two hexadecimal digits.
+//! again: bytes that are not UTF-8, control and other invisible characters, a space at
+//! either end, `%`, and the names `.` and `..`. Each of their bytes becomes `%` and two hexadecimal digits.
+
+use crate::text::is_invisible;
 
 /// The printable form, if it differs from the bytes.
 pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
     let ordinary = |byte: &u8| byte.is_ascii_graphic() && *byte != b'%';
-    if bytes.iter().all(ordinary) {
+    if bytes.iter().all(ordinary) && !matches!(bytes, b"." | b"..") {
         return None;
     }
     let mut form = String::with_capacity(bytes.len() + 16);
@@ -21,6 +22,10 @@ pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
             }
         }
         chunk.invalid().iter().for_each(|byte| escape(*byte, &mut form));
+    }
+    // As a part of a path they would mean another folder.
+    if matches!(form.as_str(), "." | "..") {
+        form = form.replace('.', "%2E");
     }
     // A space at either end would be lost in a page or a form.
     if form.starts_with(' ') {
@@ -53,12 +58,7 @@ pub(crate) fn from_printable(form: &str) -> Vec<u8> {
 }
 
 fn has_form_of_its_own(shown: char) -> bool {
-    let directs = matches!(
-        shown,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    let breaks = matches!(shown, '\u{2028}' | '\u{2029}' | '\u{feff}');
-    shown == '%' || shown.is_control() || directs || breaks
+    shown == '%' || is_invisible(shown)
 }
 
 fn escape(byte: u8, form: &mut String) {
@@ -81,6 +81,10 @@ mod tests {
             ("a\nb\0", "a%0Ab%00"),
             (" ", "%20"),
             (" a ", "%20a%20"),
+            (".", "%2E"),
+            ("..", "%2E%2E"),
+            ("...", "..."),
+            ("\u{200b}\u{2066}\u{ad}", "%E2%80%8B%E2%81%A6%C2%AD"),
             ("\u{202e}x\u{2028}", "%E2%80%AEx%E2%80%A8"),
         ] {
             assert_eq!(printable(bytes.as_bytes()).as_deref().unwrap_or(bytes), form);
@@ -92,7 +96,7 @@ mod tests {
     fn every_bytes_are_read_back_from_their_printable_form() {
         let mut random = fastrand::Rng::with_seed(1);
         for round in 0..20_000 {
-            let choice = b"%%  aF0\n\x7f\xff\xe2\x80\xae\xc3\xa9";
+            let choice = b"%%  ..aF0\n\x7f\xff\xe2\x80\xae\xc3\xa9";
             let length = random.usize(..8);
             let bytes: Vec<u8> = std::iter::repeat_with(|| match round % 2 {
                 0 => random.u8(..),

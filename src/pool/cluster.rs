@@ -277,7 +277,7 @@ impl Cluster {
         let (topology, dialer) = (Arc::clone(&self.topology), Arc::clone(&self.dialer));
         drop(tokio::spawn(async move {
             if let Err(error) = topology.refresh(&dialer).await {
-                tracing::debug!(redis = %dialer.describe(), %error, "the topology is unknown");
+                crate::log::debug!(redis = %dialer.describe(), %error, "the topology is unknown");
             }
         }));
     }

@@ -285,7 +285,7 @@ impl Watch {
         loop {
             // Where only its events ended, its last word still counts.
             if let Err(error) = self.session(nth).await {
-                tracing::debug!(master = self.name, nth, %error, "a Sentinel does not answer");
+                crate::log::debug!(master = %self.name, nth, %error, "a Sentinel does not answer");
                 self.note(nth, Heard::Error(error));
             }
             sleep(RECONNECT).await;
@@ -414,7 +414,7 @@ impl Watch {
             true
         });
         if moved {
-            tracing::info!(master = self.name, "Sentinel: another server is master now");
+            crate::log::info!(master = %self.name, "Sentinel: another server is master now");
         }
     }
 

@@ -150,13 +150,13 @@ impl Core {
         let (redis, replicas) = (self.dialer.describe(), self.settings.wait_replicas);
         match error {
             None if self.unconfirmed.swap(false, Ordering::Relaxed) => {
-                tracing::info!(%redis, replicas, "replicas confirm enqueued jobs again");
+                crate::log::info!(%redis, replicas, "replicas confirm enqueued jobs again");
             }
             Some(error)
                 if failure::is_unconfirmed(error)
                     && !self.unconfirmed.swap(true, Ordering::Relaxed) =>
             {
-                tracing::warn!(
+                crate::log::warn!(
                     %redis, replicas,
                     "fewer replicas than wait_replicas confirm: the outcome of enqueues is unknown"
                 );
@@ -220,7 +220,7 @@ impl Core {
                 Ok(live)
             }
             Err(error) => {
-                tracing::debug!(redis = %self.dialer.describe(), %error, "cannot connect to Redis");
+                crate::log::debug!(redis = %self.dialer.describe(), %error, "cannot connect to Redis");
                 *failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -422,9 +422,11 @@ impl Health {
         let redis = dialer.describe();
         match before {
             State::Up => {}
-            State::New | State::Down if self.quiet => tracing::debug!(%redis, "connected to Redis"),
-            State::New => tracing::info!(%redis, "connected to Redis"),
-            State::Down => tracing::info!(%redis, "connected to Redis again"),
+            State::New | State::Down if self.quiet => {
+                crate::log::debug!(%redis, "connected to Redis")
+            }
+            State::New => crate::log::info!(%redis, "connected to Redis"),
+            State::Down => crate::log::info!(%redis, "connected to Redis again"),
         }
     }
 
@@ -434,9 +436,9 @@ impl Health {
         match before {
             State::Down => {}
             State::New | State::Up if self.quiet => {
-                tracing::debug!(%redis, %error, "connection to Redis lost");
+                crate::log::debug!(%redis, %error, "connection to Redis lost");
             }
-            State::New | State::Up => tracing::warn!(%redis, %error, "connection to Redis lost"),
+            State::New | State::Up => crate::log::warn!(%redis, %error, "connection to Redis lost"),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn listen(
             let lost = round(&dialer, turn, &channels, &*on_message, &mut heard).await;
             if let Err(error) = lost {
                 let redis = dialer.describe();
-                tracing::debug!(%redis, %error, "subscription lost, subscribing again");
+                crate::log::debug!(%redis, %error, "subscription lost, subscribing again");
             }
             turn += 1;
             pause = if heard { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };

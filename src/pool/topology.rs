@@ -318,7 +318,7 @@ impl ClusterTopology {
                 }
                 // A refusal is what the user can do something about.
                 Err(error) if matches!(failure::meaning(&worst), Meaning::Refused(_)) => {
-                    tracing::debug!(%error, "a server did not describe the cluster");
+                    crate::log::debug!(%error, "a server did not describe the cluster");
                 }
                 Err(error) => worst = error,
             }

@@ -119,14 +119,14 @@ impl Limiter {
         match counted {
             Ok(_) => {
                 if failing.take().is_some() {
-                    tracing::info!(
+                    crate::log::info!(
                         "requests are counted in Redis again, for all processes together"
                     );
                 }
             }
             Err(error) => {
                 if failing.replace(Instant::now() + PAUSE).is_none() {
-                    tracing::warn!(
+                    crate::log::warn!(
                         ?error,
                         "Redis does not count requests: until it does, this process counts by \
                          itself, and a client may make as many requests to each process"

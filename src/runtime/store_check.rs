@@ -81,11 +81,11 @@ impl StoreCheck {
             return;
         }
         match &found {
-            Some(found) => tracing::error!(
+            Some(found) => crate::log::error!(
                 "{place} {}. This process goes on, and is not ready",
                 of_another_version(found)
             ),
-            None => tracing::info!("{place} holds data of a known format again"),
+            None => crate::log::info!("{place} holds data of a known format again"),
         }
         seen.unknown_format = found;
     }
@@ -98,11 +98,11 @@ impl StoreCheck {
                 continue;
             }
             match support {
-                Support::Tested => tracing::info!("{place} is {program}: tested"),
+                Support::Tested => crate::log::info!("{place} is {program}: tested"),
                 Support::Unknown => {
-                    tracing::info!("{place} is {program}: unknown, the tests do not run on it");
+                    crate::log::info!("{place} is {program}: unknown, the tests do not run on it");
                 }
-                Support::Unsuitable(why) => tracing::warn!("{place} is {program}, which {why}"),
+                Support::Unsuitable(why) => crate::log::warn!("{place} is {program}, which {why}"),
             }
         }
         // One that did not tell this time is no other one.
@@ -113,20 +113,20 @@ impl StoreCheck {
             return;
         }
         match &eviction {
-            Eviction::Jobs(policy) if self.allow_eviction => tracing::warn!(
+            Eviction::Jobs(policy) if self.allow_eviction => crate::log::warn!(
                 "{place} evicts jobs when its memory is full (maxmemory-policy is {policy}), and \
                  jobqueue.allow_eviction permits it: acknowledged jobs may vanish"
             ),
-            Eviction::Jobs(policy) => tracing::error!(
+            Eviction::Jobs(policy) => crate::log::error!(
                 "{place} evicts jobs when its memory is full (maxmemory-policy is {policy}): \
                  acknowledged jobs vanish. This process goes on, and is not ready. {FIX}"
             ),
-            Eviction::Expiring(policy) => tracing::warn!(
+            Eviction::Expiring(policy) => crate::log::warn!(
                 "{place} evicts keys that expire when its memory is full (maxmemory-policy is \
                  {policy}): unique locks and idempotency keys may vanish, jobs do not. \
                  noeviction keeps them"
             ),
-            Eviction::Nothing => tracing::info!("{place} does not evict keys any more"),
+            Eviction::Nothing => crate::log::info!("{place} does not evict keys any more"),
         }
         seen.eviction = eviction;
     }

@@ -181,7 +181,7 @@ impl Work {
         // Every operation is atomic: to be dropped half-way does no harm.
         tokio::select! {
             () = self.turn(queue.clone(), group.clone()) => {}
-            () = over => tracing::warn!(
+            () = over => crate::log::warn!(
                 %queue, ?group,
                 "shut down in the middle of an aggregation; unless it is done, the jobs go back into their group in 2 minutes"
             ),
@@ -201,7 +201,7 @@ impl Work {
             Ok(Some(set)) => self.aggregate(set).await,
             // Another process was faster.
             Ok(None) => {}
-            Err(error) => tracing::debug!(%queue, ?group, ?error, "could not take a group"),
+            Err(error) => crate::log::debug!(%queue, ?group, ?error, "could not take a group"),
         }
     }
 
@@ -231,7 +231,7 @@ impl Work {
             () = tokio::time::sleep(left) => "the function took too long".to_owned(),
             () = stopped => return self.give_back(&set).await,
         };
-        tracing::error!(
+        crate::log::error!(
             queue = %set.queue, group = ?set.group, jobs = size,
             "could not aggregate a group, its jobs go back into it in 2 minutes: {failed}"
         );
@@ -240,7 +240,7 @@ impl Work {
     async fn give_back(&self, set: &GroupSet) {
         if let Err(error) = self.broker.return_set(set).await {
             let (queue, group) = (&set.queue, &set.group);
-            tracing::debug!(%queue, ?group, ?error, "could not give a group's jobs back");
+            crate::log::debug!(%queue, ?group, ?error, "could not give a group's jobs back");
         }
     }
 
@@ -249,17 +249,17 @@ impl Work {
         let (job_type, id) = (&job.record.job_type, &job.record.id);
         match self.broker.aggregate(set, job).await {
             Ok(Some(Enqueued::Created { .. })) => {
-                tracing::info!(%queue, ?group, jobs, "aggregated: type={job_type:?} id={id:?}");
+                crate::log::info!(%queue, ?group, jobs, "aggregated: type={job_type:?} id={id:?}");
             }
-            Ok(Some(outcome)) => tracing::error!(
+            Ok(Some(outcome)) => crate::log::error!(
                 %queue, ?group, jobs,
                 "could not store the job of a group, its jobs go back into it in 2 minutes: {outcome:?}"
             ),
-            Ok(None) => tracing::warn!(
+            Ok(None) => crate::log::warn!(
                 %queue, ?group, jobs,
                 "an aggregation took too long, its jobs went back into their group"
             ),
-            Err(error) => tracing::error!(
+            Err(error) => crate::log::error!(
                 %queue, ?group, jobs,
                 "could not store the job of a group; unless it was, its jobs go back into it: {error:?}"
             ),

@@ -70,7 +70,7 @@ impl Alarm {
             .name("jobqueue-alarm".into())
             .spawn(move || keep_watch(&for_thread));
         if let Err(error) = &spawned {
-            tracing::warn!("no thread for precise delays, they may be late by 2 ms: {error}");
+            crate::log::warn!("no thread for precise delays, they may be late by 2 ms: {error}");
         }
         Self { shared, precise: spawned.is_ok() }
     }

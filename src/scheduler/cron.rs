@@ -72,7 +72,7 @@ impl Cron {
             Due::Nothing => Vec::new(),
             Due::Ticks(ticks) => ticks,
             Due::PassedOver(tick) => {
-                tracing::info!(
+                crate::log::info!(
                     "periodic entry {:?}: its tick of {tick} was missed and is not made up for",
                     entry.name
                 );
@@ -89,7 +89,10 @@ impl Cron {
                     Tick::Early(left) => return Ok(Some(left)),
                     // Another process was first, or the entry says to skip.
                     skipped => {
-                        tracing::debug!("periodic entry {:?} at {tick}: {skipped:?}", entry.name);
+                        crate::log::debug!(
+                            "periodic entry {:?} at {tick}: {skipped:?}",
+                            entry.name
+                        );
                     }
                 }
             }
@@ -100,11 +103,14 @@ impl Cron {
 
     /// The job is stored; a history without it is no reason to fire again.
     async fn record(&self, entry: &Entry, tick: Timestamp, at: Timestamp) {
-        tracing::debug!("periodic entry {:?} fired for {tick}", entry.name);
+        crate::log::debug!("periodic entry {:?} fired for {tick}", entry.name);
         let run = EntryRun::new(tick_id(&entry.name, tick), at);
         let keep = entry.keep(at);
         if let Err(error) = self.broker.record_run(&entry.id, &run, keep).await {
-            tracing::warn!("the history of periodic entry {:?} lacks a run: {error:?}", entry.name);
+            crate::log::warn!(
+                "the history of periodic entry {:?} lacks a run: {error:?}",
+                entry.name
+            );
         }
     }
 }

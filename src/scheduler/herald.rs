@@ -74,7 +74,7 @@ impl Farewell {
         }
         let retired = self.broker.retire_entries(&self.scheduler);
         if !matches!(tokio::time::timeout(FAREWELL, retired).await, Ok(Ok(()))) {
-            tracing::debug!("the announcement of periodic entries was left to expire");
+            crate::log::debug!("the announcement of periodic entries was left to expire");
         }
     }
 }

@@ -86,7 +86,7 @@ impl Round {
         match self.failed {
             Some(error) if !self.served => Err(error),
             Some(error) => {
-                tracing::debug!("a queue was left out: {error:?}");
+                crate::log::debug!("a queue was left out: {error:?}");
                 Ok(next)
             }
             None => Ok(next),
@@ -185,7 +185,7 @@ async fn run<S: Service>(service: S, alarm: Arc<Alarm>, stop: CancellationToken)
             Err(error) => {
                 let pause = backoff.next();
                 refused.note(S::NAME, &error);
-                tracing::debug!("{} failed, next try in {pause:?}: {error:?}", S::NAME);
+                crate::log::debug!("{} failed, next try in {pause:?}: {error:?}", S::NAME);
                 // Not to be cut short: a wake-up does not bring the store back.
                 tokio::select! {
                     () = stop.cancelled() => return,

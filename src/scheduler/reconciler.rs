@@ -27,11 +27,11 @@ impl Reconciler {
             let (kind, place, count) = (finding.kind, &finding.place, finding.count);
             match finding.fate {
                 Fate::Repaired => {
-                    tracing::warn!(%queue, ?kind, place, count, samples = ?finding.samples, "repaired");
+                    crate::log::warn!(%queue, ?kind, %place, count, samples = ?finding.samples, "repaired");
                 }
                 // Known at each turn again; the doctor tells who asks.
                 Fate::Reported | Fate::Repairable => {
-                    tracing::debug!(%queue, ?kind, place, count, "found");
+                    crate::log::debug!(%queue, ?kind, %place, count, "found");
                 }
             }
         }

@@ -154,7 +154,7 @@ impl Recoverer {
             }
         }
         if let Some(error) = refusal {
-            tracing::warn!(
+            crate::log::warn!(
                 %queue, jobs = unreadable, ?error,
                 "could not archive jobs whose messages are unreadable; the others were looked at"
             );
@@ -175,7 +175,7 @@ impl Recoverer {
         let watched = watched.entry(queue.clone()).or_default();
         if let Some(jumped) = told.and_then(|told| watched.clock.note(asked, now, told)) {
             watched.differs = true;
-            tracing::warn!(
+            crate::log::warn!(
                 %queue,
                 "the store's clock was set by {jumped:+.1} s; leases are looked at twice"
             );
@@ -253,7 +253,7 @@ impl Recoverer {
             let mended = self.broker.mend_groups(queue, BATCH).await?;
             if mended.returned > 0 {
                 let sets = mended.returned;
-                tracing::warn!(%queue, sets, "aggregations did not end; their jobs are back in their groups");
+                crate::log::warn!(%queue, sets, "aggregations did not end; their jobs are back in their groups");
             }
             if !mended.more {
                 return Ok(());

@@ -145,7 +145,7 @@ impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let problem = Self::of(&error, "Failed to enqueue job");
         if problem.status() == Status::InternalServerError {
-            tracing::error!(?error, "a job could not be enqueued");
+            crate::log::error!(?error, "a job could not be enqueued");
         }
         problem
     }

@@ -22,7 +22,8 @@ use crate::config::{Config, JobQueueConfig, Store, process_env, unused_variables
 use crate::demo;
 use crate::error::Error;
 use crate::job::{
-    JobContext, JobError, JobOptions, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs,
+    JobContext, JobError, JobOptions, JobRecord, Periodic, QueueName, RetryPolicy, Transition,
+    UnknownJobs,
 };
 use crate::pool::RedisPool;
 use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, Need, Registry, State, raw_entry};
@@ -324,7 +325,7 @@ impl Fairing for JobQueueFairing {
             }
             Err(error) => {
                 log::to_stderr_unless_taken();
-                tracing::error!("the job queue cannot start: {error}");
+                crate::log::error!("the job queue cannot start: {error}");
                 stderr::flush();
                 Err(rocket)
             }
@@ -346,14 +347,14 @@ impl Fairing for JobQueueFairing {
         if config.worker {
             let queues: Vec<_> =
                 config.queues.iter().map(|(queue, weight)| format!("{queue}={weight}")).collect();
-            tracing::info!(
+            crate::log::info!(
                 "job queue at {}: {store}, {} jobs at a time from {}",
                 config.base,
                 config.concurrency,
                 queues.join(" ")
             );
         } else {
-            tracing::info!("job queue at {}: {store}, enqueueing only", config.base);
+            crate::log::info!("job queue at {}: {store}, enqueueing only", config.base);
         }
         if let Some(login) = rocket.state::<Login>() {
             login.show(rocket.config(), &config.base);
@@ -395,7 +396,14 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     for warning in config.warnings.iter().chain(&unused_variables(variables)) {
-        tracing::warn!("{warning}");
+        crate::log::warn!("{warning}");
+    }
+    for queue in config.jobqueue.queues.keys() {
+        if let Err(error) = QueueName::new(queue.as_str()) {
+            crate::log::warn!(
+                "jobqueue.queues: {queue:?} is served, but nothing can be enqueued there: {error}"
+            );
+        }
     }
     open_files::warn_if_few();
     let archive = config.jobqueue.archive.clone();
@@ -403,7 +411,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     let broker: Arc<dyn Broker> = match (&by_hand, config.jobqueue.store) {
         (Some((broker, _)), _) => Arc::clone(broker),
         (None, Store::Memory) => {
-            tracing::warn!("jobs are kept in this process's memory and are gone when it ends");
+            crate::log::warn!("jobs are kept in this process's memory and are gone when it ends");
             Arc::new(MemoryBroker::new(Clock::system()).with_archive(archive))
         }
         (None, Store::Redis) => {
@@ -430,7 +438,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
             let made = login.insert(Login::new());
             hooks.admin = Some(Box::new(made.clone()));
         } else {
-            tracing::warn!(
+            crate::log::warn!(
                 "no guard is set: the pages and the REST routes about queues and jobs answer \
                  403; add `.admin_guard::<G>()` with a request guard of the application to \
                  `JobQueue::fairing()`"
@@ -477,7 +485,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
         runtime.periodic().add_first(entry).map_err(wrong)?;
     }
     if !config.jobqueue.fire_periodic && !runtime.periodic().list().is_empty() {
-        tracing::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
+        crate::log::info!("periodic entries are left to other processes (jobqueue.fire_periodic)");
     }
     let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
     Ok(Ready { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
@@ -551,7 +559,7 @@ impl Fairing for StateCheck {
         let missing = self.0.iter().find(|need| (need.load)(&rocket as &dyn Any).is_none());
         let Some(need) = missing else { return Ok(rocket) };
         log::to_stderr_unless_taken();
-        tracing::error!(
+        crate::log::error!(
             "the job queue cannot start: a handler names `Managed<{name}>`, but the application \
              does not manage a `{name}`: add `.manage(…)` with one",
             name = need.name

@@ -50,7 +50,7 @@ fn is_missing(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<JobQueue>().is_none();
     if missing {
         super::log::to_stderr_unless_taken();
-        tracing::error!(
+        crate::log::error!(
             "a route names the guard `JobQueue`, but no job queue is attached: \
              add `.attach(JobQueue::fairing())` to the application"
         );

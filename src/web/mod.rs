@@ -248,7 +248,7 @@ impl JobQueue {
     /// [`Error::is_invalid`] for a queue name that cannot be, and those of the
     /// store.
     pub async fn job(&self, queue: &str, id: &JobId) -> Result<Option<JobInfo>, Error> {
-        self.inspect().job(&QueueName::new(queue)?, id).await
+        self.inspect().job(&queue.parse()?, id).await
     }
 
     /// The queues that can be read, by name, at most so many of the first.
@@ -259,7 +259,7 @@ impl JobQueue {
     ) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
         let read = |summary: QueueSummary| {
             if let Some(problem) = &summary.problem {
-                tracing::warn!(queue = %summary.queue, problem, "could not read a queue");
+                crate::log::warn!(queue = %summary.queue, %problem, "could not read a queue");
             }
             Some((summary.queue, summary.info?))
         };

@@ -132,7 +132,7 @@ impl RateLimitFairing {
         if rocket.state::<JobQueue>().is_none() {
             // A job queue tells of its own.
             let ours = |warning: &&String| warning.contains("rate_limit");
-            config.warnings.iter().filter(ours).for_each(|warning| tracing::warn!("{warning}"));
+            config.warnings.iter().filter(ours).for_each(|warning| crate::log::warn!("{warning}"));
         }
         let settings = &config.rate_limit;
         if !settings.enabled {
@@ -151,7 +151,7 @@ impl RateLimitFairing {
             hour: Some(settings.requests_per_hour).filter(|limit| *limit > 0),
         };
         let hour = limits.hour.map_or(String::new(), |limit| format!(" and {limit} an hour"));
-        tracing::info!(
+        crate::log::info!(
             "a client may make {} requests a minute{hour} below {}, counted {place}",
             limits.minute,
             settings.paths.join(", ")
@@ -237,7 +237,7 @@ impl Fairing for RateLimitFairing {
             }
             Err(error) => {
                 log::to_stderr_unless_taken();
-                tracing::error!("requests cannot be limited: {error}");
+                crate::log::error!("requests cannot be limited: {error}");
                 stderr::flush();
                 Err(rocket)
             }

@@ -338,7 +338,7 @@ impl Exchange<'_> {
             Err(error) => {
                 let pause = self.backoff.next();
                 self.refused.note("fetching jobs", &error);
-                tracing::debug!("fetching failed, next try in {pause:?}: {error:?}");
+                crate::log::debug!("fetching failed, next try in {pause:?}: {error:?}");
                 self.resume = Some(Instant::now() + pause);
                 return Vec::new();
             }

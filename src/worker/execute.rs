@@ -21,6 +21,7 @@ use crate::job::{
     Reporter, decide,
 };
 use crate::registry::Entry;
+use crate::text::line;
 use crate::time::Timestamp;
 use crate::trace::{self, Trace};
 
@@ -58,7 +59,7 @@ pub(super) async fn to_its_end(
         Err(NotBegun::GivenBack) => return None,
         Err(NotBegun::LeaseLost) => {
             let (job_type, id) = (&hand.job.job_type, &hand.job.id);
-            tracing::warn!(
+            crate::log::warn!(
                 "lease lost before the start: type={job_type:?} id={id:?}; left to its next owner"
             );
             return None;
@@ -186,7 +187,7 @@ fn cancelled(hand: &Hand, limit: Limit, reason: CancelReason) -> Option<Outcome>
         CancelReason::LeaseLost if !hand.is_lost() => Some(Outcome::Interrupted),
         CancelReason::LeaseLost => {
             let (job_type, id) = (&hand.job.job_type, &hand.job.id);
-            tracing::warn!(
+            crate::log::warn!(
                 "lease lost while running: type={job_type:?} id={id:?}; left to its next owner"
             );
             None
@@ -200,9 +201,9 @@ fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
         target: "rocket_jobqueue::run",
         parent: None,
         "run",
-        job_type = context.job_type(),
-        queue = context.queue().as_str(),
-        id = context.id().as_str(),
+        job_type = &*line(context.job_type()),
+        queue = &*line(context.queue().as_str()),
+        id = &*line(context.id().as_str()),
         attempt = context.attempt(),
         trace_id = Empty
     );

@@ -373,7 +373,7 @@ impl Hand {
         let runs = self.changing().phase == Phase::Running;
         if ending >= STUCK && runs && !self.stuck.swap(true, Ordering::Relaxed) {
             let (job_type, id) = (&self.job.job_type, &self.job.id);
-            tracing::warn!(
+            crate::log::warn!(
                 "job ignores cancellation ({reason:?}): type={job_type:?} id={id:?} cancelled \
                  more than {STUCK:?} ago; the handler blocks its thread and still holds a slot"
             );

@@ -87,7 +87,7 @@ impl Hands {
             match known.deliver_again(delivery, holds_until) {
                 Again::TakenOver => {
                     let id = &hand.job.id;
-                    tracing::info!("lease was lost and is ours again: id={id:?} goes on");
+                    crate::log::info!("lease was lost and is ours again: id={id:?} goes on");
                     return None;
                 }
                 Again::Behind => before = Some(Arc::clone(known)),

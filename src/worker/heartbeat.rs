@@ -29,13 +29,13 @@ pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
     let spawned = std::thread::Builder::new().name("jobqueue-heartbeat".into()).spawn(move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(own) => own.block_on(beat(for_thread, of_thread)),
-            Err(error) => tracing::error!("the heartbeat has no runtime: {error}"),
+            Err(error) => crate::log::error!("the heartbeat has no runtime: {error}"),
         }
     });
     match spawned {
         Ok(thread) => Some(thread),
         Err(error) => {
-            tracing::warn!("no thread for the heartbeat, it shares the runtime: {error}");
+            crate::log::warn!("no thread for the heartbeat, it shares the runtime: {error}");
             let tasks = shared.tasks.clone();
             tasks.spawn(beat(shared, runtime));
             None
@@ -94,7 +94,7 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
             if extended != Renewal::None
                 && let Err(error) = broker.announce(&who).await
             {
-                tracing::debug!("announcing the worker failed: {error:?}");
+                crate::log::debug!("announcing the worker failed: {error:?}");
             }
             // Leases do not wait: a failed extension is tried again soon.
             let all = extended == Renewal::All;
@@ -111,7 +111,7 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
     who.status = "closed";
     who.running.clear();
     if tokio::time::timeout(FAREWELL, broker.retire(&who)).await.is_err() {
-        tracing::debug!("the announcement was left to expire");
+        crate::log::debug!("the announcement was left to expire");
     }
 }
 
@@ -137,7 +137,7 @@ async fn extend(shared: &Shared, broker: &dyn Broker) -> Renewal {
             if open { Renewal::Some } else { Renewal::All }
         }
         Err(error) => {
-            tracing::debug!("extending leases failed: {error:?}");
+            crate::log::debug!("extending leases failed: {error:?}");
             Renewal::None
         }
     }

@@ -191,7 +191,7 @@ impl Worker {
             // The thread ends within its own bound; waiting for it is blocking.
             let joined = tokio::task::spawn_blocking(move || thread.join());
             if tokio::time::timeout(LAST_WORDS, joined).await.is_err() {
-                tracing::debug!("the heartbeat did not end in time");
+                crate::log::debug!("the heartbeat did not end in time");
             }
         }
         interrupted

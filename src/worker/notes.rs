@@ -52,7 +52,7 @@ impl Notes {
                 drop(self.latest().take_if(|latest| *latest == progress))
             }
             Ok(Settled::Lost) => self.hand.lose(&lease),
-            Err(error) => tracing::debug!("progress of {id:?} was not written: {error:?}"),
+            Err(error) => crate::log::debug!("progress of {id:?} was not written: {error:?}"),
         }
     }
 }

@@ -109,11 +109,11 @@ impl Settling {
                 let pause = backoff.next();
                 let id = &hand.job.id;
                 refused.note("settling a job", &error);
-                tracing::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
+                crate::log::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = shared.give_up.cancelled() => {
-                        tracing::warn!("job left to its lease: id={id:?}, settling failed: {error}");
+                        crate::log::warn!("job left to its lease: id={id:?}, settling failed: {error}");
                         let [(_, transition)] = settlement;
                         return transition;
                     }
@@ -202,7 +202,7 @@ impl Settling {
             }
             Over::Now(None) => {
                 let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);
-                tracing::warn!(
+                crate::log::warn!(
                     "lease lost before settling: type={job_type:?} id={id:?}; nothing was written"
                 );
                 None
@@ -216,7 +216,7 @@ pub(super) fn tell(shared: &Shared, context: &JobContext, transition: &Transitio
     for hook in &shared.settings.settled {
         if catch_unwind(AssertUnwindSafe(|| hook(context, transition))).is_err() {
             let id = context.id();
-            tracing::error!("a hook panicked after job {id:?} was settled");
+            crate::log::error!("a hook panicked after job {id:?} was settled");
         }
     }
 }

@@ -86,7 +86,7 @@ impl Stall {
             let timeout = if stopping { Duration::ZERO } else { START_TIMEOUT };
             if watch.give_back(timeout) && !stopping {
                 if stalled.is_none() {
-                    tracing::warn!(
+                    crate::log::warn!(
                         "handlers block all threads of the runtime: what did not start within \
                          {START_TIMEOUT:?} goes back, and no more is dequeued than can start; \
                          use spawn_blocking for blocking work"
@@ -205,7 +205,7 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
     let (hands, settlements): (Vec<_>, Vec<_>) =
         back.into_iter().map(|one| (one.hand, next_in_line(one.delivery))).unzip();
     while let Err(error) = broker.settle(&settlements).await {
-        tracing::debug!("giving deliveries back failed: {error:?}");
+        crate::log::debug!("giving deliveries back failed: {error:?}");
         // They do not start here, so that their leases run out.
         if began.elapsed() > LEASE || shared.give_up.is_cancelled() {
             break;
@@ -244,7 +244,7 @@ async fn settle_again(
             }
         }
         Err(error) => {
-            tracing::debug!("settling for a busy runtime failed: {error:?}");
+            crate::log::debug!("settling for a busy runtime failed: {error:?}");
             sent.sent_again.store(false, Ordering::Relaxed);
         }
     }

@@ -113,7 +113,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
                 ended = Ok(attempt.await);
             }
             if let Ok(Err(error)) = ended {
-                tracing::error!("the task of a suspected job ended: {error}");
+                crate::log::error!("the task of a suspected job ended: {error}");
             }
         }
         // The next owner has it, or the recoverer will.
@@ -202,7 +202,7 @@ async fn end(shared: &Shared) {
     *running -= 1;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     while let Err(error) = shared.broker.end_suspect(*running).await {
-        tracing::debug!("the end of a suspected job was not noted: {error:?}");
+        crate::log::debug!("the end of a suspected job was not noted: {error:?}");
         tokio::select! {
             () = shared.give_up.cancelled() => return,
             () = tokio::time::sleep(backoff.next()) => {}

@@ -316,7 +316,7 @@ impl RedisBroker {
             }
             let broken = reply.size()?;
             if broken > 0 {
-                tracing::warn!(%queue, broken, "dropped pending entries without a job");
+                crate::log::warn!(%queue, broken, "dropped pending entries without a job");
                 call.gaps = true;
             }
             let found = given(queue, owner, &mut reply)?;

@@ -182,7 +182,7 @@ impl RedisBroker {
             })
             .await?;
         let archived = reply.int()?;
-        tracing::warn!(
+        crate::log::warn!(
             queue = %set.queue, group = ?set.group, archived, missing = ids.len() as i64 - archived,
             "took jobs out of a group that cannot be aggregated"
         );

@@ -30,17 +30,17 @@ pub const CANCEL: &str = "asynq:cancel";
 
 /// What every key of the queue begins with.
 pub fn prefix(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:")
+    format!("asynq:{{{}}}:", queue.as_str())
 }
 
 /// The list of pending jobs; the tail is the next one.
 pub fn pending(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:pending")
+    format!("asynq:{{{}}}:pending", queue.as_str())
 }
 
 /// Exists while the queue is paused.
 pub fn paused(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:paused")
+    format!("asynq:{{{}}}:paused", queue.as_str())
 }
 
 /// One job's hash.
@@ -50,37 +50,37 @@ pub fn task(queue: &QueueName, id: &JobId) -> Vec<u8> {
 
 /// The sets that are being aggregated, by the second their time is over.
 pub fn aggregation_sets(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:aggregation_sets")
+    format!("asynq:{{{}}}:aggregation_sets", queue.as_str())
 }
 
 /// One of them: jobs taken out of their group.
 pub fn aggregation_set(queue: &QueueName, group: &str, id: &str) -> String {
-    format!("asynq:{{{queue}}}:g:{group}:{id}")
+    format!("asynq:{{{}}}:g:{group}:{id}", queue.as_str())
 }
 
 /// Ours: what an idempotency key stands for.
 pub fn idempotency(queue: &QueueName, key: &str) -> String {
-    format!("asynq:{{{queue}}}:x:idem:{key}")
+    format!("asynq:{{{}}}:x:idem:{key}", queue.as_str())
 }
 
 /// Ours: exists while one of the processes has its turn at mending the queue.
 pub fn reconciling(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:x:reconciling")
+    format!("asynq:{{{}}}:x:reconciling", queue.as_str())
 }
 
 /// Ours: how far the mending of the queue has come.
 pub fn reconciled(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:x:reconciled")
+    format!("asynq:{{{}}}:x:reconciled", queue.as_str())
 }
 
 /// Ours: written so that replicas can be waited for, and soon gone.
 pub fn witness(queue: &QueueName) -> String {
-    format!("asynq:{{{queue}}}:x:witness")
+    format!("asynq:{{{}}}:x:witness", queue.as_str())
 }
 
 /// The unique lock of a job: no payload and an empty one are different here.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
-    let mut key = format!("asynq:{{{queue}}}:unique:{job_type}:");
+    let mut key = format!("asynq:{{{}}}:unique:{job_type}:", queue.as_str());
     if let Some(payload) = payload {
         for byte in Md5::digest(payload) {
             key.push_str(&format!("{byte:02x}"));

@@ -274,7 +274,7 @@ impl RedisBroker {
         let broker = self.clone();
         let publishing = tokio::spawn(async move { broker.publish_names(&new).await });
         if !is_renewal && tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await.is_err() {
-            tracing::debug!("making a queue known takes long");
+            crate::log::debug!("making a queue known takes long");
         }
     }
 
@@ -291,7 +291,7 @@ impl RedisBroker {
         };
         if error.is_unavailable() {
             queues.iter().for_each(|queue| self.unpublish(queue));
-            tracing::debug!(?queues, ?error, "could not make queues known");
+            crate::log::debug!(?queues, ?error, "could not make queues known");
         } else {
             // They are in use, and the next job tries again. Told once.
             queues.iter().for_each(|queue| self.unpublish(queue));
@@ -299,7 +299,7 @@ impl RedisBroker {
                 note_published(&mut locked(&self.published), queues, long_ago);
             }
             if !self.unlisted.swap(true, Ordering::Relaxed) {
-                tracing::warn!(?queues, ?error, "could not make queues known");
+                crate::log::warn!(?queues, ?error, "could not make queues known");
             }
         }
     }
@@ -479,7 +479,7 @@ impl Broker for RedisBroker {
                         places.iter().for_each(|&at| outcomes[at] = Extended::Moving);
                     }
                     Err(error) => {
-                        tracing::debug!(%queue, ?error, "could not extend leases");
+                        crate::log::debug!(%queue, ?error, "could not extend leases");
                         failure = Some(error);
                     }
                 }
@@ -586,7 +586,10 @@ impl Broker for RedisBroker {
                 // the dequeue that follows will say so where it matters.
                 Ok(Err(error)) => {
                     if error.is_refused() && !self.warned.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(?error, "cannot block on the queues; looking every 250 ms");
+                        crate::log::warn!(
+                            ?error,
+                            "cannot block on the queues; looking every 250 ms"
+                        );
                     }
                     tokio::time::sleep(at_most.min(POLL)).await;
                 }

@@ -49,7 +49,7 @@ impl RedisBroker {
     pub(super) async fn readable(&self, queue: &QueueName, found: Vec<Found>) -> Vec<Delivery> {
         let sorted = self.sort(queue, found).await;
         if let Some(error) = sorted.refusal {
-            tracing::warn!(
+            crate::log::warn!(
                 %queue, jobs = sorted.stuck, ?error,
                 "could not archive jobs whose messages are unreadable; their leases will run out"
             );
@@ -97,7 +97,7 @@ impl RedisBroker {
         if !archived.is_empty() {
             let (jobs, more) = (archived.len(), if archived.len() > NAMED { ", …" } else { "" });
             let ids = archived[..jobs.min(NAMED)].join(", ");
-            tracing::warn!(
+            crate::log::warn!(
                 %queue, jobs,
                 "archived jobs whose messages are unreadable, with their bytes kept: {ids}{more}"
             );

@@ -123,7 +123,7 @@ impl RedisBroker {
             Ok(_) => 0,
             // Its jobs do not wait for it: they are charged as if there was none.
             Err(error) => {
-                tracing::debug!("could not ask for a process's suspects: {error:?}");
+                crate::log::debug!("could not ask for a process's suspects: {error:?}");
                 0
             }
         }

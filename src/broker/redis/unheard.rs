@@ -102,7 +102,7 @@ impl Failing {
     pub fn note(&self, queue: &QueueName, error: &Error) {
         // That the store is away is said where its connections are kept.
         if error.is_refused() && locked(&self.0).insert(queue.clone()) {
-            tracing::warn!(%queue, ?error, "a queue gives no jobs; the others are served");
+            crate::log::warn!(%queue, ?error, "a queue gives no jobs; the others are served");
         }
     }
 
@@ -110,7 +110,7 @@ impl Failing {
     pub fn over(&self, queue: &QueueName) {
         let mut failing = locked(&self.0);
         if !failing.is_empty() && failing.remove(queue) {
-            tracing::info!(%queue, "the queue gives jobs again");
+            crate::log::info!(%queue, "the queue gives jobs again");
         }
     }
 }

@@ -81,8 +81,7 @@ impl Wake {
         let task = tokio::spawn(async move {
             let on_message = Arc::new(move |_: String, name: Vec<u8>| {
                 // Whatever else anybody publishes there names no queue of ours.
-                if let Some(queue) = str::from_utf8(&name).ok().and_then(|n| QueueName::new(n).ok())
-                {
+                if let Some(queue) = str::from_utf8(&name).ok().map(QueueName::stored) {
                     heard.note(queue);
                 }
             });

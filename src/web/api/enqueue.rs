@@ -190,7 +190,7 @@ pub(crate) async fn enqueue(
         let found = jobs.inspect().job(&receipt.queue, &receipt.id).await?;
         return Ok(Created(Enqueued::before(receipt.queue, receipt.id, found.as_ref())));
     }
-    audit(&asked, "job enqueued", receipt.queue.as_str(), receipt.id.as_str());
+    audit(&asked, "job enqueued", &receipt.queue.printable(), receipt.id.as_str());
     Ok(Created(Enqueued {
         job_id: receipt.id,
         queue: receipt.queue,

@@ -178,7 +178,7 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         let problem = ProblemDetails::of_stored(&error, "The request could not be completed");
         if problem.status() == Status::InternalServerError {
-            tracing::error!(?error, "a request about the job queue failed");
+            crate::log::error!(?error, "a request about the job queue failed");
         }
         Self(problem)
     }
@@ -205,12 +205,12 @@ impl<'r> Responder<'r, 'static> for NoContent {
     }
 }
 
-/// The queue of this name, which need not exist.
+/// The queue of this name in its printable form, which need not exist.
 pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
-    Ok(QueueName::new(name)?)
+    Ok(name.parse()?)
 }
 
-/// The job that a path names: its id in its printable form.
+/// The job that a path names, in printable forms.
 pub(crate) fn place(queue: &str, id: &str) -> Result<(QueueName, JobId), Refused> {
     Ok((queue_name(queue)?, id.parse()?))
 }
@@ -295,7 +295,7 @@ pub(crate) fn page(
 
 /// One line in the log for each change, whoever asked for it.
 pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
-    tracing::info!(target: "rocket_jobqueue::audit", from = %request.0, queue, what, "{action}");
+    crate::log::info!(target: "rocket_jobqueue::audit", from = %request.0, %queue, %what, "{action}");
 }
 
 /// Who asks, for the log: the address that the connection comes from, or the one that a

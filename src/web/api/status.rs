@@ -70,7 +70,7 @@ fn read(queue: &JobQueue, token: &str) -> Option<(QueueName, JobId)> {
     if queue.now() > Timestamp::from_secs(until) {
         return None;
     }
-    Some((QueueName::new(name).ok()?, JobId::stored(id)))
+    Some((name.parse().ok()?, JobId::stored(id)))
 }
 
 /// What the user of an application may know of a job of theirs.

@@ -11,7 +11,7 @@ use rocket::{FromForm, Request, Route, post, routes};
 use tokio::sync::watch;
 
 use super::layout::{self, escaped, say, state_word};
-use super::{Language, Page, Reader, sent_as_page, view};
+use super::{Language, Page, Reader, marks, sent_as_page, view};
 use crate::broker::Selection;
 use crate::error::Error;
 use crate::inspector::Bulk;
@@ -183,14 +183,15 @@ impl<'r> Responder<'r, 'r> for Acting {
                 }
             },
         );
-        let around = around.into_string();
+        let around = marks::shown(&around.into_string()).into_owned();
         let (head, tail) = around.split_once(HERE).unwrap_or((&around, ""));
         let (head, tail) = (head.to_owned(), tail.to_owned());
         let stream = TextStream! {
             yield head;
             loop {
                 let state = states.borrow_and_update().clone();
-                yield step(&reader, &state, &back).into_string();
+                let step = step(&reader, &state, &back).into_string();
+                yield marks::shown(&step).into_owned();
                 if state.over.is_some() || states.changed().await.is_err() {
                     break;
                 }
@@ -241,7 +242,7 @@ async fn act(
     form: Timely<Form<Strict<Wanted<'_>>>>,
 ) -> Result<Acting, Page> {
     let form = form.0;
-    let bulk = QueueName::new(name).and_then(|known| form.bulk(queue, &known));
+    let bulk = name.parse().and_then(|known| form.bulk(queue, &known));
     let mut bulk = bulk.map_err(|error| layout::trouble(&reader, queue, &error))?;
     let (verb, what, place) = (form.action.to_owned(), form.state.to_owned(), name.to_owned());
     // Also of one whose client goes away there is a line.
@@ -261,7 +262,7 @@ async fn act(
         let done = tell.borrow().done;
         // Nobody may be looking at the page any more.
         if let Err(error) = &over {
-            tracing::warn!(queue = %place, action = %verb, done, %error, "an action on many jobs ended early");
+            crate::log::warn!(queue = %place, action = %verb, done, %error, "an action on many jobs ended early");
         }
         audit(&asked, &verb, &place, &format!("{done} {what} jobs"));
         tell.send_modify(|state| state.over = Some(over));

@@ -178,7 +178,7 @@ async fn submit(
     };
     let notice = match done.await {
         Ok(receipt) => {
-            audit(&asked, "job enqueued", receipt.queue.as_str(), receipt.id.as_str());
+            audit(&asked, "job enqueued", &receipt.queue.printable(), receipt.id.as_str());
             Notice::Done { queue: receipt.queue.to_string(), id: receipt.id }
         }
         Err(problem) => Notice::Wrong(problem),

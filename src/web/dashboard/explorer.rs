@@ -172,16 +172,21 @@ pub(super) async fn lists(
 ) -> Result<Vec<(QueueName, JobState)>, Error> {
     let mut names = inspector.queues().await?;
     if let Some(missing) =
-        query.queues.iter().find(|wanted| !names.iter().any(|name| name.as_str() == **wanted))
+        query.queues.iter().find(|wanted| !names.iter().any(|name| is_named(name, wanted)))
     {
         let found: String = missing.chars().take(128).collect();
         return Err(Error::invalid(format!("queue: expected one that there is, found {found:?}")));
     }
     if !query.queues.is_empty() {
-        names.retain(|name| query.queues.iter().any(|wanted| wanted == name.as_str()));
+        names.retain(|name| query.queues.iter().any(|wanted| is_named(name, wanted)));
     }
     let states = if query.states.is_empty() { &STATES[..] } else { &query.states[..] };
     Ok(states.iter().flat_map(|state| names.iter().map(|name| (name.clone(), *state))).collect())
+}
+
+/// A name may be written as it is or as pages show it.
+fn is_named(name: &QueueName, wanted: &str) -> bool {
+    name.as_str() == wanted || name.printable() == wanted
 }
 
 async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
@@ -203,7 +208,7 @@ async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
             }
             Err(error) if error.is_unavailable() => return Err(error),
             // One damaged queue must not hide what another has.
-            Err(error) => tracing::warn!(queue = %name, ?error, "could not list its jobs"),
+            Err(error) => crate::log::warn!(queue = %name, ?error, "could not list its jobs"),
         }
     }
     Ok(found)
@@ -287,7 +292,7 @@ fn more(reader: &Reader, filter: &Filter, found: &Found) -> Markup {
                 (say(language, "続き: ", "More in ")) " "
                 @for (nth, (name, state)) in found.more.iter().enumerate() {
                     @if nth > 0 { ", " }
-                    a href={ (reader.base) "/ui/queues/" (escaped(name.as_str())) "?state=" (state.as_str())
+                    a href={ (reader.base) "/ui/queues/" (escaped(&name.printable())) "?state=" (state.as_str())
                         "&type=" (escaped(filter.job_type.as_deref().unwrap_or_default()))
                         "&search=" (escaped(text.map_or("", String::as_str))) } {
                         (name) " (" (state_word(language, *state)) ")"

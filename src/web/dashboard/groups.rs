@@ -28,7 +28,7 @@ async fn all(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
                     div.card { p { (say(language, "集約待ちのジョブはありません。", "No job waits in a group.")) } }
                 }
                 @for (name, groups, sets) in &found {
-                    h2 { a href={ (reader.base) "/ui/queues/" (escaped(name.as_str())) "?state=aggregating" } { (name) } }
+                    h2 { a href={ (reader.base) "/ui/queues/" (escaped(&name.printable())) "?state=aggregating" } { (name) } }
                     (table(&reader, now, name, groups))
                     (running(&reader, now, sets))
                 }
@@ -63,7 +63,7 @@ async fn collect(queue: &JobQueue) -> Result<Vec<Found>, Error> {
             Ok(_) => {}
             Err(error) if error.is_unavailable() => return Err(error),
             // One damaged queue must not hide what another has.
-            Err(error) => tracing::warn!(?error, "could not list the groups of a queue"),
+            Err(error) => crate::log::warn!(?error, "could not list the groups of a queue"),
         }
     }
     found.truncate(MOST_QUEUES);
@@ -87,7 +87,7 @@ pub(super) fn table(
         say(language, "最初の参加", "First joined"),
         say(language, "最後の参加", "Last joined"),
     ];
-    let here = format!("{}/ui/queues/{}", reader.base, escaped(queue.as_str()));
+    let here = format!("{}/ui/queues/{}", reader.base, escaped(&queue.printable()));
     html! {
         div.card.wide tabindex="0" role="region" aria-label=(labels[0]) {
             table {
@@ -158,7 +158,7 @@ async fn look(
     cursor: Option<&str>,
     count: Option<u64>,
 ) -> Result<Page, Error> {
-    let known = QueueName::new(name)?;
+    let known = name.parse()?;
     let page = page_of(None, None, cursor);
     let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
     let found = queue.shown().group_jobs(&known, group, &page).await?;

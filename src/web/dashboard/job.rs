@@ -13,7 +13,7 @@ use super::{Language, Page, Reader, rows};
 use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Cancelled;
-use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
+use crate::job::{AfterCancel, JobId, JobState, Placement};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::MOST_DELAY_SECONDS;
@@ -31,7 +31,7 @@ async fn show(
     done: Option<&str>,
 ) -> Page {
     let found = async {
-        let (known, id) = (QueueName::new(name)?, id.parse()?);
+        let (known, id) = (name.parse()?, id.parse()?);
         queue.shown().job(&known, &id).await
     };
     let language = reader.language;
@@ -61,7 +61,7 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
     let here = format!(
         "{}/ui/jobs/{}/{}",
         reader.base,
-        escaped(job.queue.as_str()),
+        escaped(&job.queue.printable()),
         escaped(job.id.as_str())
     );
     let time = |at: Option<Timestamp>| instant(language, now, at);
@@ -70,7 +70,7 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
             dl {
                 (fact(say(language, "ジョブID", "Job id"), html! { code { (job.id) } }))
                 (fact(say(language, "キュー", "Queue"), html! {
-                    a href={ (reader.base) "/ui/queues/" (escaped(job.queue.as_str())) } { (job.queue) }
+                    a href={ (reader.base) "/ui/queues/" (escaped(&job.queue.printable())) } { (job.queue) }
                 }))
                 (fact(say(language, "状態", "State"), html! {
                     span.tag { (state_word(language, info.state)) }
@@ -262,7 +262,8 @@ async fn find(
     match found.await {
         Ok(jobs) => match jobs.first() {
             Some(info) => {
-                let (name, id) = (escaped(info.job.queue.as_str()), escaped(info.job.id.as_str()));
+                let (name, id) =
+                    (escaped(&info.job.queue.printable()), escaped(info.job.id.as_str()));
                 Ok(layout::back(format!("{}/ui/jobs/{name}/{id}", reader.base)))
             }
             None => {
@@ -299,7 +300,7 @@ async fn act(
     // Where a job was made of it: that one.
     let mut made = None;
     let done = async {
-        let (inspector, known, job) = (queue.shown(), QueueName::new(name)?, id.parse()?);
+        let (inspector, known, job) = (queue.shown(), name.parse()?, id.parse()?);
         match verb {
             "duplicate" => {
                 made = Some(inspector.duplicate(&known, &job).await?);

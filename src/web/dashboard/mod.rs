@@ -10,6 +10,7 @@ mod groups;
 mod job;
 mod layout;
 mod live;
+mod marks;
 mod overview;
 mod queue;
 pub(crate) mod register;
@@ -46,7 +47,8 @@ pub(crate) struct Page(pub Status, pub Markup);
 
 impl<'r> Responder<'r, 'static> for Page {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let mut page = sent_as_page(self.1.into_string().respond_to(request)?)?;
+        let page = marks::shown(&self.1.into_string()).into_owned();
+        let mut page = sent_as_page(page.respond_to(request)?)?;
         page.set_status(self.0);
         retry_after(self.0).into_iter().for_each(|header| _ = page.set_header(header));
         Ok(page)

@@ -101,7 +101,7 @@ async fn ask(inspector: &Inspector) -> Result<Told, Error> {
 fn warnings(reader: &Reader, told: &Told) -> Markup {
     let language = reader.language;
     let link = |summary: &QueueSummary| {
-        let to = format!("{}/ui/queues/{}", reader.base, escaped(summary.queue.as_str()));
+        let to = format!("{}/ui/queues/{}", reader.base, escaped(&summary.queue.printable()));
         html! { a href=(to) { (summary.queue) } }
     };
     let mut lines: Vec<Markup> = Vec::new();
@@ -205,7 +205,7 @@ fn table(reader: &Reader, now: Timestamp, queues: &[QueueSummary]) -> Markup {
                 }
                 tbody {
                     @for QueueSummary { queue, info, problem, .. } in queues {
-                        @let here = format!("{}/ui/queues/{}", reader.base, escaped(queue.as_str()));
+                        @let here = format!("{}/ui/queues/{}", reader.base, escaped(&queue.printable()));
                         tr {
                             th scope="row" {
                                 a href=(here) { (queue) }

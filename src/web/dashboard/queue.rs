@@ -13,7 +13,7 @@ use super::{Language, Page, Reader, charts, groups, rows};
 use crate::broker::{JobPage, QueueInfo};
 use crate::error::Error;
 use crate::inspector::Filter;
-use crate::job::{JobState, QueueName};
+use crate::job::JobState;
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::queues::state_of;
@@ -58,7 +58,7 @@ async fn look(
     name: &str,
     shown: &Shown<'_>,
 ) -> Result<Page, Error> {
-    let (inspector, known) = (queue.shown(), QueueName::new(name)?);
+    let (inspector, known) = (queue.shown(), name.parse()?);
     let info = inspector.queue(&known).await?;
     let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
     let (days, minutes) = (days?, minutes?);
@@ -219,7 +219,7 @@ async fn remove(
     reader: Reader,
     name: &str,
 ) -> Result<Redirect, Page> {
-    let done = async { queue.shown().delete_queue(&QueueName::new(name)?, true).await };
+    let done = async { queue.shown().delete_queue(&name.parse()?, true).await };
     match done.await {
         Ok(()) => {
             audit(&asked, "queue removed", name, "with its jobs");
@@ -237,7 +237,7 @@ async fn set_paused(
     paused: bool,
 ) -> Result<Redirect, Page> {
     let done = async {
-        let (inspector, known) = (queue.shown(), QueueName::new(name)?);
+        let (inspector, known) = (queue.shown(), name.parse()?);
         inspector.queue(&known).await?;
         match paused {
             true => inspector.pause(&known).await,

@@ -1,5 +1,7 @@
 //! Jobs as rows of a table.
 
+use std::borrow::Cow;
+
 use maud::{Markup, html};
 
 use super::Reader;
@@ -60,11 +62,11 @@ fn draw(
                             th scope="row" {
                                 @if let Some(form) = form {
                                     input.choice type="checkbox" name="job" form=(form)
-                                        value=(place_of(queue_of(row), row.id().as_str()))
+                                        value=(place_of(&queue_of(row), row.id().as_str()))
                                         aria-label={ (say(language, "選択", "Select")) " " (row.id()) };
                                     " "
                                 }
-                                a href={ (reader.base) "/ui/jobs/" (escaped(queue_of(row))) "/" (escaped(row.id().as_str())) } {
+                                a href={ (reader.base) "/ui/jobs/" (escaped(&queue_of(row))) "/" (escaped(row.id().as_str())) } {
                                     code { (row.id()) }
                                 }
                             }
@@ -75,7 +77,7 @@ fn draw(
                                     td data-label=(labels[3]) {
                                         @if state.is_none() {
                                             span.tag { (state_word(language, info.state)) } " "
-                                            a href={ (reader.base) "/ui/queues/" (escaped(info.job.queue.as_str())) } { (info.job.queue) } " "
+                                            a href={ (reader.base) "/ui/queues/" (escaped(&info.job.queue.printable())) } { (info.job.queue) } " "
                                         }
                                         (instant(language, now, moment(info)))
                                     }
@@ -93,10 +95,10 @@ fn draw(
     }
 }
 
-fn queue_of(row: &JobRow) -> &str {
+fn queue_of(row: &JobRow) -> Cow<'_, str> {
     match row {
-        JobRow::Job(info) => info.job.queue.as_str(),
-        JobRow::Broken(broken) => broken.queue.as_str(),
+        JobRow::Job(info) => info.job.queue.printable(),
+        JobRow::Broken(broken) => broken.queue.printable(),
     }
 }
 

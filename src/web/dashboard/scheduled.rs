@@ -92,7 +92,7 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
             }
             Err(error) if error.is_unavailable() => return Err(error),
             // One damaged queue must not hide what another has.
-            Err(error) => tracing::warn!(queue = %name, ?error, "could not list what is due"),
+            Err(error) => crate::log::warn!(queue = %name, ?error, "could not list what is due"),
         }
     }
     due.next.sort_by_key(|row| row.job().and_then(|info| info.due));

@@ -80,7 +80,7 @@ fn place(text: &str) -> Result<(QueueName, JobId), Error> {
         .split_once('/')
         .ok_or_else(|| Error::invalid("job: expected a queue and an id, found another text"))?;
     let decode = |text: &str| RawStr::new(text).url_decode_lossy().into_owned();
-    Ok((QueueName::new(decode(queue))?, decode(id).parse()?))
+    Ok((decode(queue).parse()?, decode(id).parse()?))
 }
 
 /// The buttons below rows with boxes; `query` is the search that found them.
@@ -209,7 +209,7 @@ async fn act(
                     Verb::Delete => inspector.delete(&name, &id).await,
                 };
                 if acted.is_ok() {
-                    audit(asked, verb.name(), name.as_str(), id.as_str());
+                    audit(asked, verb.name(), &name.printable(), id.as_str());
                 }
                 acted
             }
@@ -266,7 +266,7 @@ fn question(queue: &JobQueue, reader: &Reader, wanted: &Wanted, count: usize, mo
                     Some(jobs) => {
                         input type="hidden" name="action" value=(verb.name());
                         @for (name, id) in jobs {
-                            input type="hidden" name="job" value=(place_of(name.as_str(), id.as_str()));
+                            input type="hidden" name="job" value=(place_of(&name.printable(), id.as_str()));
                         }
                     }
                     None => { input type="hidden" name="all" value=(verb.name()); }
@@ -300,7 +300,7 @@ mod tests {
             assert_eq!((queue.as_str(), id), ("mail", named));
         }
         assert!(place("mail").is_err());
-        assert!(place("a b/c").is_err());
+        assert!(place("/c").is_err());
     }
 
     #[test]

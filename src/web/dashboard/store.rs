@@ -153,7 +153,7 @@ fn row(reader: &Reader, finding: &Finding, labels: &[&str; 5]) -> Markup {
             }
             td data-label=(labels[1]) {
                 @if let Some(queue) = &finding.queue {
-                    a href={ (reader.base) "/ui/queues/" (escaped(queue.as_str())) } { (queue) }
+                    a href={ (reader.base) "/ui/queues/" (escaped(&queue.printable())) } { (queue) }
                 } @else { "–" }
             }
             td data-label=(labels[2]) { (finding.place) }

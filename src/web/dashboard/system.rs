@@ -8,6 +8,7 @@ use rocket::{Route, get, post, routes};
 use super::layout::{self, Place, escaped, instant, say};
 use super::{Page, Reader};
 use crate::broker::{EntryInfo, Servers};
+use crate::job::JobId;
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::{Asked, audit};
@@ -65,7 +66,7 @@ fn workers(reader: &Reader, now: Timestamp, servers: &Servers) -> Markup {
             ul.running {
                 @for job in &server.running {
                     li {
-                        a href={ (reader.base) "/ui/jobs/" (escaped(job.queue.as_str())) "/" (escaped(job.id.as_str())) } {
+                        a href={ (reader.base) "/ui/jobs/" (escaped(&job.queue.printable())) "/" (escaped(job.id.as_str())) } {
                             (job.job_type) " " code { (job.id) }
                         }
                         " " (instant(language, now, job.started))
@@ -125,7 +126,7 @@ fn table(reader: &Reader, now: Timestamp, entries: &[EntryInfo]) -> Markup {
                             td data-label=(labels[3]) { (instant(language, now, entry.next)) }
                             td data-label=(labels[4]) { (instant(language, now, entry.prev)) }
                             td { (layout::button(
-                                &format!("{}/ui/schedules/{}/run", reader.base, escaped(&entry.id)),
+                                &format!("{}/ui/schedules/{}/run", reader.base, escaped(JobId::stored(&entry.id).as_str())),
                                 say(language, "今すぐ実行", "Run now"),
                                 None,
                             )) }
