@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 #[path = "rest/filters.rs"]
 mod filters;
+#[path = "rest/payloads.rs"]
+mod payloads;
 #[path = "rest/viewer.rs"]
 mod viewer;
 
@@ -619,7 +621,8 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/ui/queues/<name>/pause", Operators),
         ("POST", "/ui/queues/<name>/resume", Operators),
         ("POST", "/ui/queues/<name>/delete", Operators),
-        ("GET", "/ui/jobs/<name>/<id>?<done>", Viewers),
+        ("GET", "/ui/jobs/<name>/<id>?<done>&<edit>", Viewers),
+        ("GET", "/ui/jobs/<name>/<id>/<part>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
         ("GET", "/ui/find?<id>", Viewers),
         ("GET", "/ui/jobs?<q>&<count>&<left>", Viewers),
@@ -707,7 +710,8 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
             .replace("<name>", "mail")
             .replace("<id>", "x")
             .replace("<type>", "mail:welcome");
-        let address = address.replace("<verb>", "run").replace("<token>", "x.y");
+        let address =
+            address.replace("<verb>", "run").replace("<part>", "payload").replace("<token>", "x.y");
         let page = address.starts_with("/ui");
         let status = async |role: &str| {
             let mut request = client.req(method, format!("{BASE}{address}"));

@@ -447,7 +447,7 @@ fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
     }
     let is_public = config.jobqueue.register_route && hooks.register.is_none();
     if is_public && !parts.worker_only && !config.development {
-        tracing::warn!(
+        crate::log::warn!(
             "everybody may register reference jobs at {}/register, at most {} at a time: switch \
              it off with jobqueue.register_route = false",
             config.jobqueue.base,

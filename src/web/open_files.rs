@@ -9,7 +9,7 @@ const SMALL: u64 = 1024;
 pub(super) fn warn_if_few() {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     if let Some(limit) = soft_limit(&limits).filter(|limit| *limit < SMALL) {
-        tracing::warn!(
+        crate::log::warn!(
             "this process may open {limit} files at a time (ulimit -n), and each connection \
              takes one: expected {SMALL} or more, and a reverse proxy that limits connections \
              (docs/deployment.md)"

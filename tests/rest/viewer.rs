@@ -164,7 +164,12 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
             .replace("<token>", "x")
             .replace("<file..>", "x");
         let path = format!("{BASE}{path}");
-        if path.contains("<id>") {
+        if path.contains("<part>") {
+            for part in ["payload", "result", "error", "headers"] {
+                let path = path.replace("<part>", part);
+                paths.extend(ids.iter().map(|id| path.replace("<id>", &id.replace(' ', "%20"))));
+            }
+        } else if path.contains("<id>") {
             paths.extend(ids.iter().map(|id| path.replace("<id>", &id.replace(' ', "%20"))));
         } else {
             paths.push(path);

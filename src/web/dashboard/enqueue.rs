@@ -4,12 +4,13 @@
 use maud::{Markup, html};
 use rocket::http::Status;
 use rocket::{Data, Route, State, get, post, routes};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::layout::{self, Place, escaped, say};
+use super::payload::compact;
 use super::{Language, Page, Reader, form_pairs};
 use crate::error::Error;
-use crate::job::{JobId, payload_bytes};
+use crate::job::JobId;
 use crate::registry::Entry;
 use crate::web::JobQueue;
 use crate::web::api::enqueue::{Overrides, Schemas};
@@ -73,37 +74,37 @@ fn input<'a>(name: &'a str, property: &'a Value, required: bool) -> Input<'a> {
     Input { name, about: property["description"].as_str(), kind, required }
 }
 
-/// The payload that a form's fields make.
-fn payload(entry: &Entry, form: &[(String, String)]) -> Result<Value, Error> {
+/// The payload that a form's fields make, as JSON on one line with the digits that were given.
+fn payload(entry: &Entry, form: &[(String, String)]) -> Result<String, Error> {
     let text = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_str());
     let Some(inputs) = entry.schema().and_then(inputs) else {
         let json = text("json").unwrap_or_default();
-        return serde_json::from_str(json)
+        return compact(json)
             .map_err(|error| Error::invalid(format!("payload: expected JSON: {error}")));
     };
-    let mut object = Map::new();
+    let mut fields = Vec::new();
     for input in inputs {
         let given = text(&format!("{PREFIX}{}", input.name));
         let wrong = |expected: &str| {
             Error::invalid(format!("{}: expected {expected}, found another text", input.name))
         };
         let value = match (&input.kind, given) {
-            (Kind::Flag, given) => Value::Bool(given.is_some()),
+            (Kind::Flag, given) => given.is_some().to_string(),
             (_, None | Some("")) if !input.required => continue,
             (Kind::Text | Kind::Choice(_), given) => {
-                Value::from(given.unwrap_or_default().replace("\r\n", "\n"))
+                Value::from(given.unwrap_or_default().replace("\r\n", "\n")).to_string()
             }
             (Kind::Number, given) => {
-                let number = serde_json::from_str::<Value>(given.unwrap_or_default().trim());
-                number.ok().filter(Value::is_number).ok_or_else(|| wrong("a number"))?
+                let number = compact(given.unwrap_or_default()).ok();
+                let is_number =
+                    |json: &String| json.starts_with(|c: char| "-0123456789".contains(c));
+                number.filter(is_number).ok_or_else(|| wrong("a number"))?
             }
-            (Kind::Json, given) => {
-                serde_json::from_str(given.unwrap_or_default()).map_err(|_| wrong("JSON"))?
-            }
+            (Kind::Json, given) => compact(given.unwrap_or_default()).map_err(|_| wrong("JSON"))?,
         };
-        object.insert(input.name.to_owned(), value);
+        fields.push(format!("{}:{value}", Value::from(input.name)));
     }
-    Ok(Value::Object(object))
+    Ok(format!("{{{}}}", fields.join(",")))
 }
 
 #[get("/ui/enqueue")]
@@ -168,9 +169,11 @@ async fn submit(
     };
     let done = async {
         let problem = |error: Error| ProblemDetails::of(&error, "Failed to enqueue job");
-        let value = payload(entry, &form).map_err(problem)?;
+        let json = payload(entry, &form).map_err(problem)?;
+        let value = serde_json::from_str(&json)
+            .map_err(|error| problem(Error::invalid(format!("payload: expected JSON: {error}"))))?;
         schemas.check(r#type, &value)?;
-        let bytes = payload_bytes(&value).expect("JSON can be written");
+        let bytes = json.into_bytes();
         entry.check(&bytes).map_err(problem)?;
         let draft = queue.enqueue_raw(r#type, Some(bytes)).options(entry.options.clone());
         let draft = overrides(&form).over(draft).map_err(|refused| refused.0)?;
@@ -311,7 +314,7 @@ fn value_of<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
 
 /// The request of a program, in the words of a shell.
 fn curl(base: &str, entry: &Entry, form: &[(String, String)]) -> String {
-    let payload = payload(entry, form).map_or_else(|_| "{ … }".to_owned(), |json| json.to_string());
+    let payload = payload(entry, form).unwrap_or_else(|_| "{ … }".to_owned());
     let quoted = payload.replace('\'', "'\\''");
     let name = escaped(entry.job_type());
     let given = OPTIONS.iter().map(|(option, _, _)| (option, value_of(form, option).trim()));
@@ -364,7 +367,10 @@ mod tests {
         let entry = entry(Some(schema));
         let given = form(&[("field.user", "7"), ("field.kind", "b"), ("field.tags", "[1]")]);
         let made = payload(&entry, &given).unwrap();
-        assert_eq!(made, json!({ "user": 7, "kind": "b", "loud": false, "tags": [1] }));
+        assert_eq!(made, r#"{"kind":"b","loud":false,"tags":[1],"user":7}"#);
+        let given = form(&[("field.user", "1e2"), ("field.kind", "b"), ("field.tags", "[1.00 ]")]);
+        let made = payload(&entry, &given).unwrap();
+        assert_eq!(made, r#"{"kind":"b","loud":false,"tags":[1.00],"user":1e2}"#);
         let wrong = form(&[("field.user", "seven"), ("field.kind", "b")]);
         assert!(
             payload(&entry, &wrong).unwrap_err().to_string().contains("user: expected a number")
@@ -374,7 +380,7 @@ mod tests {
     #[test]
     fn without_a_schema_the_payload_is_written_as_json() {
         let entry = entry(None);
-        assert_eq!(payload(&entry, &form(&[("json", "[1, 2]")])).unwrap(), json!([1, 2]));
+        assert_eq!(payload(&entry, &form(&[("json", "[1, 2]")])).unwrap(), "[1,2]");
         assert!(payload(&entry, &form(&[("json", "{")])).is_err());
     }
 }

@@ -1,15 +1,17 @@
 //! One job: everything that is known of it, and what can be done to it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use maud::{Markup, html};
-use rocket::form::Form;
 use rocket::http::Status;
 use rocket::response::Redirect;
-use rocket::{FromForm, Route, get, post, routes};
+use rocket::{Data, Route, get, post, routes};
+use serde::de::IgnoredAny;
 
 use super::layout::{self, Place, escaped, fact, instant, say, state_word};
-use super::{Language, Page, Reader, rows};
+use super::payload::{self, Download, Part};
+use super::{Language, Page, Reader, form_pairs, rows};
 use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Cancelled;
@@ -17,11 +19,18 @@ use crate::job::{AfterCancel, JobId, JobState, Placement};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::MOST_DELAY_SECONDS;
-use crate::web::api::{Asked, Timely, audit};
+use crate::web::api::{Asked, audit, read_bytes};
 use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::origin::SameOrigin;
 
-#[get("/ui/jobs/<name>/<id>?<done>")]
+/// The largest form that is read: the largest payload that is edited, each byte of it escaped.
+const LARGEST: u64 = 4 * payload::WHOLE as u64;
+
+/// Of headers and other short texts, so many are shown, up to so many characters.
+const MOST_HEADERS: usize = 100;
+const LONGEST_HEADER: usize = 1000;
+
+#[get("/ui/jobs/<name>/<id>?<done>&<edit>")]
 async fn show(
     _access: ViewAccess,
     queue: &JobQueue,
@@ -29,6 +38,7 @@ async fn show(
     name: &str,
     id: &str,
     done: Option<&str>,
+    edit: Option<&str>,
 ) -> Page {
     let found = async {
         let (known, id) = (name.parse()?, id.parse()?);
@@ -37,10 +47,10 @@ async fn show(
     let language = reader.language;
     match found.await {
         Ok(Some(info)) => {
-            let title = format!("{} {}", say(language, "ジョブ", "Job"), info.job.job_type);
+            let title = format!("{} {}", say(language, "ジョブ", "Job"), cut(&info.job.job_type));
             let content = html! {
                 (layout::notice(language, done))
-                (detail(&reader, queue, &info))
+                (detail(&reader, queue, &info, edit == Some("payload")))
             };
             Page(Status::Ok, layout::page(&reader, queue, Place::Elsewhere, &title, content))
         }
@@ -56,7 +66,7 @@ async fn show(
     }
 }
 
-fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
+fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo, editing: bool) -> Markup {
     let (language, job, now) = (reader.language, &info.job, queue.now());
     let here = format!(
         "{}/ui/jobs/{}/{}",
@@ -92,36 +102,42 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo) -> Markup {
                 @if info.expires.is_some() { (fact(say(language, "削除予定", "Removed"), time(info.expires))) }
                 @if !job.timeout.is_zero() { (fact(say(language, "時間制限", "Time limit"), html! { (layout::span(language, job.timeout)) })) }
                 @if job.deadline.is_some() { (fact(say(language, "期限", "Deadline"), time(job.deadline))) }
-                @if !job.group.is_empty() { (fact(say(language, "グループ", "Group"), html! { (job.group) })) }
+                @if !job.group.is_empty() { (fact(say(language, "グループ", "Group"), html! { (cut(&job.group)) })) }
                 @if info.losses > 0 { (fact(say(language, "ワーカー消失", "Workers lost"), html! { (info.losses) })) }
                 @if let Some(progress) = &info.progress {
                     (fact(say(language, "進捗", "Progress"), html! {
                         @if let Some(percent) = progress.percent() {
                             progress max="100" value=(percent) { (percent) "%" } " " (percent) "% "
                         }
-                        (progress.message)
+                        (cut(&progress.message))
                     }))
                 }
             }
             div.actions { (actions(language, &here, info.state)) }
         }
         @if !job.last_error.is_empty() {
-            section { h2 { (say(language, "最後のエラー", "Last error")) } pre.bad { (job.last_error) } }
+            section {
+                h2 { (say(language, "最後のエラー", "Last error")) }
+                (payload::shown(language, &here, Part::Error, job.last_error.as_bytes()))
+            }
         }
         (timeline(language, now, info))
         section {
             h2 { (say(language, "ペイロード", "Payload")) }
-            pre { (pretty(job.payload_bytes())) }
+            (payload::shown(language, &here, Part::Payload, job.payload_bytes()))
             // Who edits what is not whole would lose the rest.
-            @if editable(info.state) && !queue.redacts() { (edit(language, &here, job.payload_bytes())) }
+            @if editable(info.state) && !queue.redacts() { (edit(language, &here, job.payload_bytes(), editing)) }
         }
         @if let Some(result) = &info.result {
-            section { h2 { (say(language, "結果", "Result")) } pre { (pretty(result)) } }
+            section {
+                h2 { (say(language, "結果", "Result")) }
+                (payload::shown(language, &here, Part::Result, result))
+            }
         }
         @if !job.headers.is_empty() {
             section {
                 h2 { (say(language, "ヘッダー", "Headers")) }
-                div.card.facts { dl { @for (name, value) in &job.headers { (fact(name, html! { code { (value) } })) } } }
+                (headers(language, &here, info))
             }
         }
     }
@@ -141,7 +157,7 @@ fn timeline(language: Language, now: Timestamp, info: &JobInfo) -> Markup {
                 }
                 @let line = rows::short(&failure.error);
                 @if line == failure.error { ": " code { (line) } } @else {
-                    details { summary { code { (line) } } pre.bad { (failure.error) } }
+                    details { summary { code { (line) } } pre.bad { (cut(&failure.error)) } }
                 }
             },
         ));
@@ -223,29 +239,73 @@ fn actions(language: Language, here: &str, state: JobState) -> Markup {
     }
 }
 
-fn edit(language: Language, here: &str, payload: &[u8]) -> Markup {
-    let Ok(text) = std::str::from_utf8(payload) else { return html! {} };
+/// The form to change the payload with, where it is asked for and can be whole in it.
+fn edit(language: Language, here: &str, payload: &[u8], asked: bool) -> Markup {
+    let (Ok(text), false) = (std::str::from_utf8(payload), payload.len() > payload::WHOLE) else {
+        return html! {};
+    };
+    if !asked {
+        return html! {
+            p { a href={ (here) "?edit=payload" } { (say(language, "ペイロードを編集", "Edit payload")) } }
+        };
+    }
     html! {
-        details.sure {
-            summary.small { (say(language, "ペイロードを編集", "Edit payload")) }
-            form.action method="post" action={ (here) "/edit" } {
-                label for="payload" { "JSON" }
-                textarea #payload name="payload" rows="8" spellcheck="false" { (text) }
-                button.small type="submit" { (say(language, "保存", "Save")) }
+        form method="post" action={ (here) "/edit" } {
+            label for="payload" { "JSON" }
+            // A browser leaves out one line break at the beginning.
+            textarea #payload name="payload" rows="8" spellcheck="false" { "\n" (text) }
+            button.small type="submit" { (say(language, "保存", "Save")) }
+            " " a href=(here) { (say(language, "戻る", "Back")) }
+        }
+    }
+}
+
+/// The first headers; all of them can be downloaded.
+fn headers(language: Language, here: &str, info: &JobInfo) -> Markup {
+    let headers = &info.job.headers;
+    let more = headers.len() > MOST_HEADERS
+        || headers.iter().any(|(name, value)| name.len() + value.len() > LONGEST_HEADER);
+    html! {
+        div.card.facts { dl {
+            @for (name, value) in headers.iter().take(MOST_HEADERS) {
+                (fact(&cut(name), html! { code { (cut(value)) } }))
+            }
+        } }
+        @if more {
+            p.hint {
+                (headers.len()) " " (say(language, "件のヘッダー", "headers")) ". "
+                a href={ (here) "/headers" } download { (say(language, "ダウンロード", "Download")) }
             }
         }
     }
 }
 
-/// JSON with its structure, other text as it is, other bytes in hexadecimal digits.
-fn pretty(bytes: &[u8]) -> String {
-    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) {
-        return serde_json::to_string_pretty(&value).unwrap_or_default();
+/// A text that has its place among others.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_HEADER) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|byte| format!("{byte:02x} ")).collect(),
-    }
+}
+
+/// A part of a job, as it is stored.
+#[get("/ui/jobs/<name>/<id>/<part>")]
+async fn download(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    reader: Reader,
+    name: &str,
+    id: &str,
+    part: &str,
+) -> Result<Download, Page> {
+    let found = async {
+        let part = Part::parse(part).ok_or_else(|| Error::not_found("a job has no such part"))?;
+        let (known, id) = (name.parse()?, id.parse()?);
+        let info = queue.shown().job(&known, &id).await?;
+        let info = info.ok_or_else(|| Error::not_found("there is no such job"))?;
+        Ok(Download { name: part.name(), bytes: part.of(&info) })
+    };
+    found.await.map_err(|error| layout::trouble(&reader, queue, &error))
 }
 
 #[get("/ui/find?<id>")]
@@ -276,13 +336,7 @@ async fn find(
     }
 }
 
-#[derive(FromForm)]
-struct Details<'r> {
-    delay_seconds: Option<&'r str>,
-    payload: Option<&'r str>,
-}
-
-#[post("/ui/jobs/<name>/<id>/<verb>", data = "<form>")]
+#[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
 #[expect(clippy::too_many_arguments, reason = "a route's guards are its arguments")]
 async fn act(
     _access: ActAccess,
@@ -293,10 +347,15 @@ async fn act(
     name: &str,
     id: &str,
     verb: &str,
-    form: Timely<Option<Form<Details<'_>>>>,
+    body: Data<'_>,
 ) -> Result<Redirect, Page> {
-    let form = form.0;
     let base = &reader.base;
+    let form = match read_bytes(body, LARGEST.into()).await {
+        Ok(bytes) => form_pairs(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>(),
+        Err(problem) => return Err(layout::refused(&reader, queue, &problem)),
+    };
+    let text =
+        |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, text)| text.as_str());
     // Where a job was made of it: that one.
     let mut made = None;
     let done = async {
@@ -316,8 +375,7 @@ async fn act(
                 Cancelled::Requested | Cancelled::Done => Ok(()),
             },
             "reschedule" => {
-                let text = form.as_ref().and_then(|form| form.delay_seconds).unwrap_or_default();
-                let seconds = text.trim().parse::<u64>().ok();
+                let seconds = text("delay_seconds").trim().parse::<u64>().ok();
                 let seconds = seconds.filter(|seconds| *seconds <= MOST_DELAY_SECONDS);
                 let seconds = seconds.ok_or_else(|| {
                     Error::invalid(format!(
@@ -328,10 +386,9 @@ async fn act(
                 inspector.reschedule(&known, &job, placement).await
             }
             "edit" => {
-                let payload = form.as_ref().and_then(|form| form.payload).unwrap_or_default();
                 // A form's lines end as those of the oldest terminals did.
-                let payload = payload.replace("\r\n", "\n");
-                if let Err(error) = serde_json::from_str::<serde_json::Value>(&payload) {
+                let payload = text("payload").replace("\r\n", "\n");
+                if let Err(error) = serde_json::from_str::<IgnoredAny>(&payload) {
                     return Err(Error::invalid(format!("payload: expected JSON: {error}")));
                 }
                 inspector.edit_payload(&known, &job, payload).await
@@ -355,5 +412,5 @@ async fn act(
 
 /// The routes to mount at the base.
 pub(super) fn routes() -> Vec<Route> {
-    routes![show, find, act]
+    routes![show, download, find, act]
 }

@@ -110,6 +110,13 @@ pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page 
     Page(problem.status(), page(reader, queue, Place::Elsewhere, title, content))
 }
 
+/// A page about a request that could not be read.
+pub(super) fn refused(reader: &Reader, queue: &JobQueue, problem: &ProblemDetails) -> Page {
+    let title = say(reader.language, "ジョブキュー", "Job queue");
+    let content = view::trouble(reader.language, problem);
+    Page(problem.status(), page(reader, queue, Place::Elsewhere, title, content))
+}
+
 /// What an operator did, as the page after it says; any other word says nothing.
 pub(super) fn notice(language: Language, done: Option<&str>) -> Markup {
     let words = match done {

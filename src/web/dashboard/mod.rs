@@ -12,6 +12,7 @@ mod layout;
 mod live;
 mod marks;
 mod overview;
+mod payload;
 mod queue;
 pub(crate) mod register;
 mod rows;

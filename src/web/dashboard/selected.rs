@@ -19,7 +19,6 @@ use crate::inspector::Inspector;
 use crate::job::{JobId, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{Asked, audit, read_bytes};
-use crate::web::error::ProblemDetails;
 use crate::web::guards::ActAccess;
 use crate::web::origin::SameOrigin;
 
@@ -181,7 +180,7 @@ async fn act(
 ) -> Result<Redirect, Page> {
     let form = match read_bytes(body, LARGEST.into()).await {
         Ok(bytes) => form_pairs(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>(),
-        Err(problem) => return Err(refused(queue, &reader, &problem)),
+        Err(problem) => return Err(layout::refused(&reader, queue, &problem)),
     };
     let trouble = |error: Error| layout::trouble(&reader, queue, &error);
     let wanted = Wanted::of(&form).map_err(trouble)?;
@@ -227,12 +226,6 @@ async fn act(
     }
     let query = escaped(&wanted.query);
     Ok(layout::back(format!("{}/ui/jobs?q={query}&count={done}&left={left}", reader.base)))
-}
-
-fn refused(queue: &JobQueue, reader: &Reader, problem: &ProblemDetails) -> Page {
-    let content = super::view::trouble(reader.language, problem);
-    let title = say(reader.language, "ジョブ検索", "Jobs");
-    Page(problem.status(), layout::page(reader, queue, Place::Elsewhere, title, content))
 }
 
 /// How many jobs it is about, before anything happens.

@@ -1,0 +1,256 @@
+//! Payloads, results and other texts of any size on a page: as they are stored, the
+//! beginning of what is long, and the whole to download.
+
+use maud::{Markup, html};
+use rocket::http::{ContentType, Header, Status};
+use rocket::request::Request;
+use rocket::response::{self, Responder, Response};
+use serde::de::IgnoredAny;
+
+use super::Language;
+use super::layout::say;
+use crate::broker::JobInfo;
+
+/// What a page shows whole, in bytes: a browser draws it at once.
+pub(super) const WHOLE: usize = 64 * 1024;
+
+/// What it shows of anything longer.
+const HEAD: usize = 4 * 1024;
+
+/// JSON nested deeper is not indented further, and what indentation makes larger than this
+/// is shown as it is stored.
+const DEPTH: usize = 32;
+const INDENTED: usize = 4 * WHOLE;
+
+/// A part of a job that can be downloaded.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Part {
+    Payload,
+    Result,
+    Error,
+    Headers,
+}
+
+impl Part {
+    const ALL: [Part; 4] = [Part::Payload, Part::Result, Part::Error, Part::Headers];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Part::Payload => "payload",
+            Part::Result => "result",
+            Part::Error => "error",
+            Part::Headers => "headers",
+        }
+    }
+
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
+    }
+
+    /// Its bytes, as they are stored.
+    pub(super) fn of(self, info: &JobInfo) -> Vec<u8> {
+        match self {
+            Part::Payload => info.job.payload_bytes().to_vec(),
+            Part::Result => info.result.clone().unwrap_or_default(),
+            Part::Error => info.job.last_error.clone().into_bytes(),
+            Part::Headers => serde_json::to_vec(&info.job.headers).unwrap_or_default(),
+        }
+    }
+}
+
+/// The bytes, or their beginning and a link to all of them below `here`, the job's page.
+pub(super) fn shown(language: Language, here: &str, part: Part, bytes: &[u8]) -> Markup {
+    let bad = (part == Part::Error).then_some("bad");
+    let size = bytes.len();
+    let link = html! {
+        a href={ (here) "/" (part.name()) } download { (say(language, "ダウンロード", "Download")) }
+    };
+    if size <= WHOLE {
+        let text = if part == Part::Error { text(bytes) } else { pretty(bytes) };
+        return html! {
+            pre class=[bad] { (text) }
+            @if size > HEAD { p.hint { (bytes_of(language, size)) " " (link) } }
+        };
+    }
+    html! {
+        pre class=[bad] { (head(bytes)) "…" }
+        p.hint {
+            @match language {
+                Language::Japanese => { (bytes_of(language, size)) "のうち先頭のみを表示しています。" }
+                Language::English => { "The beginning of " (bytes_of(language, size)) ". " }
+            }
+            (link)
+        }
+    }
+}
+
+fn bytes_of(language: Language, size: usize) -> String {
+    match language {
+        Language::Japanese => format!("{size}バイト"),
+        Language::English => format!("{size} bytes"),
+    }
+}
+
+/// The beginning, between two characters.
+fn head(bytes: &[u8]) -> String {
+    let some = &bytes[..bytes.len().min(HEAD)];
+    match std::str::from_utf8(some) {
+        Ok(text) => text.to_owned(),
+        // Only the last character is cut.
+        Err(error) if error.error_len().is_none() => text(&some[..error.valid_up_to()]),
+        Err(_) => text(some),
+    }
+}
+
+/// Text as it is, other bytes in hexadecimal digits.
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x} ")).collect(),
+    }
+}
+
+/// JSON with its structure and every digit as it is stored, anything else as [`text`].
+fn pretty(bytes: &[u8]) -> String {
+    let text = text(bytes);
+    if serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
+        return text;
+    }
+    indented(&text).filter(|indented| indented.len() <= INDENTED).unwrap_or(text)
+}
+
+/// The same JSON with line breaks and indentation; no number or string of it is touched.
+/// `None` where it becomes too long.
+fn indented(json: &str) -> Option<String> {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut chars) = (0_usize, json.chars().peekable());
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth.min(DEPTH)));
+    };
+    while let Some(c) = chars.next() {
+        if out.len() > INDENTED {
+            return None;
+        }
+        match c {
+            ' ' | '\t' | '\n' | '\r' => {}
+            '"' => {
+                out.push(c);
+                while let Some(c) = chars.next() {
+                    out.push(c);
+                    match c {
+                        '\\' => out.extend(chars.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '{' | '[' => {
+                out.push(c);
+                let close = if c == '{' { '}' } else { ']' };
+                while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                match chars.next_if_eq(&close) {
+                    Some(close) => out.push(close),
+                    None => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+/// The same JSON on one line; no number or string of it is touched.
+pub(super) fn compact(json: &str) -> Result<String, serde_json::Error> {
+    serde_json::from_str::<IgnoredAny>(json)?;
+    let (mut out, mut within, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if within {
+            (within, escaped) = (escaped || c != '"', !escaped && c == '\\');
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            within = c == '"';
+        }
+        out.push(c);
+    }
+    Ok(out)
+}
+
+/// Bytes to be kept by the browser, which neither shows nor runs them.
+pub(super) struct Download {
+    pub(super) name: &'static str,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl<'r> Responder<'r, 'static> for Download {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let disposition = format!("attachment; filename=\"{}\"", self.name);
+        Response::build_from(self.bytes.respond_to(request)?)
+            .status(Status::Ok)
+            .header(ContentType::Binary)
+            .header(Header::new("Content-Disposition", disposition))
+            .header(Header::new("Content-Security-Policy", "sandbox; default-src 'none'"))
+            .header(Header::new("X-Content-Type-Options", "nosniff"))
+            .header(Header::new("Cache-Control", "no-store"))
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_and_no_digit_of_it_changes() {
+        for (json, expected) in [
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("{\"a\":1e2,\"b\":[]}", "{\n  \"a\": 1e2,\n  \"b\": []\n}"),
+            ("[1.00, -0 ,{ }]", "[\n  1.00,\n  -0,\n  {}\n]"),
+            ("[\"a, \\\"b\\\": {\"]", "[\n  \"a, \\\"b\\\": {\"\n]"),
+            ("{\"a\":1,\"a\":1E+999}", "{\n  \"a\": 1,\n  \"a\": 1E+999\n}"),
+            ("\"\\u00e9\\ud83d\"", "\"\\u00e9\\ud83d\""),
+            ("{\"a\":1", "{\"a\":1"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(pretty(json.as_bytes()), expected);
+        }
+        assert_eq!(pretty(b"\xff\x00"), "ff 00 ");
+    }
+
+    #[test]
+    fn json_on_one_line_keeps_strings_and_digits() {
+        let json = "{ \"a \\\" b\" :\r\n [1.00, 12345678901234567890123 ,\t\"\\\\\" ] }";
+        let line = "{\"a \\\" b\":[1.00,12345678901234567890123,\"\\\\\"]}";
+        assert_eq!(compact(json).unwrap(), line);
+        assert!(compact("{").is_err());
+    }
+
+    #[test]
+    fn deep_and_long_json_does_not_grow_without_bound() {
+        for json in ["[".repeat(100) + &"]".repeat(100), "[".repeat(30_000) + &"]".repeat(30_000)] {
+            assert!(pretty(json.as_bytes()).len() <= INDENTED);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        let text = "é".repeat(WHOLE);
+        assert_eq!(head(&text.as_bytes()[1..]).len(), 3 * HEAD);
+        assert_eq!(head(format!("x{text}").as_bytes()).len(), HEAD - 1);
+        assert_eq!(head(b"ab"), "ab");
+    }
+}
