@@ -150,7 +150,8 @@ async fn mail(job: Mail) -> Result<(), JobError> {
 /// Jobs of every kind that a person looks for.
 async fn operated() -> (String, JobQueue) {
     let weekly = Periodic::new("0 3 * * 1", Mail { to: "everybody".to_owned() });
-    let (pages, queue) = pages_of(JobQueue::fairing().memory().handle(mail).periodic(weekly)).await;
+    let fairing = JobQueue::fairing().memory().set("jobqueue.max_payload", 32 * 1024 * 1024);
+    let (pages, queue) = pages_of(fairing.handle(mail).periodic(weekly)).await;
     for n in 0..3 {
         queue.enqueue(Mail { to: format!("nobody-{n}") }).await.unwrap();
     }
@@ -394,6 +395,34 @@ async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
 
     browser.open_page(&format!("{pages}/find?id=nobody")).await;
     browser.until("main .card", "No job has this id.").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_job_of_any_size_and_id_has_a_page_that_is_drawn_at_once() {
+    let (pages, queue) = operated().await;
+    let words = format!("{{\"text\":\"{}\"}}", "Wort ".repeat(14 * 1024 * 1024 / 5));
+    let numbers = format!("[{}0]", "1234567, ".repeat(1_200_000));
+    let browser = Browser::open(PLAIN).await;
+    for (kind, id, payload) in [("words", "..", words), ("numbers", "7\u{202e}8", numbers)] {
+        let job = queue.enqueue_raw(format!("large:{kind}"), Some(payload.into_bytes()));
+        job.id(id).delay(Duration::from_secs(3600)).await.unwrap();
+        // By the link that the list has.
+        browser.open_page(&format!("{pages}/jobs?q=state:scheduled+type:large:{kind}")).await;
+        browser.until_count("tbody tr", 1).await;
+        browser.click("tbody th a").await;
+        browser.until("h1", &format!("Job large:{kind}")).await;
+        browser.until("section p.hint", "The beginning of ").await;
+        browser.until_count("textarea", 0).await;
+        let paint = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
+        let paint = browser.client.execute(paint, Vec::new()).await.unwrap();
+        println!("{kind}: first paint after {paint} ms");
+        assert!(paint.as_f64().is_none_or(|ms| ms < 20_000.0), "{paint}");
+        let text = browser.see("main").await;
+        assert!(!text.contains('\u{202e}'), "{text}");
+        browser.click("form[action$='/archive'] button").await;
+        browser.until("[role=status]", "The job is archived.").await;
+    }
     browser.close().await;
 }
 
