@@ -15,6 +15,7 @@ use crate::client::{Aggregate, Client};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::QueueName;
+use crate::pool::handshake_failure;
 use crate::registry::{Registry, State};
 use crate::scheduler::{Aggregation, Cron, PeriodicJobs, Periodicals, Scheduler};
 use crate::time::Timestamp;
@@ -379,7 +380,11 @@ async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>)
 async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
     if let Err(error) = health.probe(&*broker).await {
         let store = broker.describe();
-        if error.is_unavailable() {
+        if let Some(reason) = handshake_failure(&error) {
+            crate::log::warn!(
+                "{error} ({store}): {reason}. Jobs are neither taken nor run until it is"
+            );
+        } else if error.is_unavailable() {
             crate::log::warn!(
                 "{error} ({store}): jobs are neither taken nor run until it is. Start it with \
                  `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"

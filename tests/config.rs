@@ -1105,3 +1105,120 @@ fn a_file_with_nearly_the_right_name_is_warned_of() {
         ]
     );
 }
+
+#[test]
+fn tls_options_are_read_and_wrong_ones_are_named() {
+    let project = || {
+        let ca = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=ca", "-keyout", "/dev/null"])
+            .output()
+            .unwrap();
+        let pem = String::from_utf8(ca.stdout).unwrap();
+        Project::new().file("ca.pem", &pem).file("empty.pem", "")
+    };
+    let with = |project: Project, keys: &str| {
+        let folder = project.dir.path().display().to_string();
+        project.cacheserver(&format!("redis: {{jobqueue: {{{}}}}}", keys.replace('@', &folder)))
+    };
+    let loaded = with(project(), "tls: true, tls_ca_file: '@/ca.pem', tls_server_name: r.internal");
+    let redis = loaded.load().redis;
+    assert!(redis.tls && redis.tls_options.ca_file.unwrap().ends_with("ca.pem"));
+    assert_eq!(redis.tls_options.server_name.as_deref(), Some("r.internal"));
+    // Switched off by a layer that does not know them.
+    let off = with(project(), "tls: false, tls_ca_file: '@/none.pem'").load().redis;
+    assert!(!off.tls && off.tls_options == PoolSettings::default().tls_options);
+
+    for (keys, expected) in [
+        ("tls_ca_file: '@/ca.pem'", "tls_ca_file: expected tls = true beside it, found no tls"),
+        (
+            "tls: true, tls_ca_file: '@/none.pem'",
+            "tls_ca_file: expected a PEM file with one certificate or more, found No such file",
+        ),
+        (
+            "tls: true, tls_ca_file: '@/empty.pem'",
+            "tls_ca_file: expected a PEM file with one certificate or more, found a file without one",
+        ),
+        (
+            "tls: true, tls_ca_file: 5",
+            "tls_ca_file: expected the path of a PEM file, found a number",
+        ),
+        (
+            "tls: true, tls_cert_file: '@/ca.pem'",
+            "tls_cert_file: expected tls_key_file beside it, found none",
+        ),
+        (
+            "tls: true, tls_cert_file: '@/ca.pem', tls_key_file: '@/ca.pem'",
+            "tls_key_file: expected a PEM file with the private key of that certificate, not encrypted, found a file without one",
+        ),
+        (
+            "tls: true, tls_server_name: 'a b'",
+            "tls_server_name: expected a host name or an address",
+        ),
+        (
+            "tls: true, tls_server_name: a, cluster: {addrs: [h]}",
+            "tls_server_name: expected none, as a Cluster has several servers",
+        ),
+        (
+            "tls: true, url: 'unix:///run/r.sock'",
+            "tls: expected false with a Unix socket, found true",
+        ),
+    ] {
+        let error = with(project(), keys).error();
+        assert!(error.contains(&format!("redis.jobqueue.{expected}")), "{keys}: {error}");
+    }
+    let slip = with(project(), "tls: true, tls_cafile: x").load().warnings;
+    assert!(slip[0].ends_with("nearest known key is redis.jobqueue.tls_ca_file"), "{slip:?}");
+}
+
+#[rstest]
+#[case::url("url: 'unix:///run/redis.sock'", "/run/redis.sock", None, None, 0)]
+#[case::redis_unix("url: 'redis+unix:///run/redis.sock?db=3'", "/run/redis.sock", None, None, 3)]
+#[case::user(
+    "url: 'unix://joe:p%40ss@/run/a@b.sock?db=1'",
+    "/run/a@b.sock",
+    Some("joe"),
+    Some("p@ss"),
+    1
+)]
+#[case::query(
+    "url: 'redis+unix:///r.sock?user=joe&pass=hush'",
+    "/r.sock",
+    Some("joe"),
+    Some("hush"),
+    0
+)]
+#[case::asynq("url: 'redis-socket://:hush@/r.sock?db=2'", "/r.sock", None, Some("hush"), 2)]
+#[case::escaped("url: 'unix:///a%20b.sock'", "/a b.sock", None, None, 0)]
+#[case::addr(
+    "addr: 'unix:///run/redis.sock', db: 4, password: p",
+    "/run/redis.sock",
+    None,
+    Some("p"),
+    4
+)]
+fn a_unix_socket_is_an_address(
+    #[case] keys: &str,
+    #[case] path: &str,
+    #[case] username: Option<&str>,
+    #[case] password: Option<&str>,
+    #[case] db: i64,
+) {
+    let redis =
+        Project::new().cacheserver(&format!("redis: {{jobqueue: {{{keys}}}}}")).load().redis;
+    assert_eq!(redis.topology, Topology::Unix(path.into()));
+    assert_eq!((redis.username.as_deref(), redis.password.as_deref()), (username, password));
+    assert_eq!(redis.db, db);
+}
+
+#[rstest]
+#[case("url: 'unix://hush@nowhere'")]
+#[case("url: 'unix:///'")]
+#[case("url: 'unix:///r.sock?db=hush'")]
+#[case("url: 'unix:///r.sock?hush=1'")]
+#[case("addr: 'unix://:hush@/r.sock'")]
+#[case("addr: 'unix:///r.sock?db=1'")]
+fn a_socket_that_cannot_be_is_refused_without_a_secret(#[case] keys: &str) {
+    let error = Project::new().cacheserver(&format!("redis: {{jobqueue: {{{keys}}}}}")).error();
+    assert!(error.contains("unix://") && !error.contains("hush"), "{error}");
+}

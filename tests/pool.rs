@@ -2,6 +2,8 @@
 //! their role and forget.
 
 mod support;
+#[path = "pool/tls.rs"]
+mod tls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -461,6 +463,38 @@ async fn an_untrusted_certificate_is_not_accepted() {
     let error = pool.ping().await.unwrap_err();
     assert!(error.is_unavailable());
     assert!(format!("{error:?}").contains("invalid peer certificate"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_commands_and_subscriptions() {
+    let server = RedisServer::prepare(&["--requirepass", "secret"]);
+    let socket = server.dir().join("redis.sock");
+    let server = server.with_args(&["--unixsocket", socket.to_str().unwrap()]).started();
+    let topology = Topology::Unix(socket.clone());
+    let password = Some("secret".to_owned());
+    let settings = PoolSettings { topology, password, db: 3, ..PoolSettings::default() };
+    let pool = RedisPool::new(settings).unwrap();
+    pool.ping().await.unwrap();
+    let stop = CancellationToken::new();
+    let (heard, task) = listen(&pool, &stop);
+    let publish = |_| {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg("news").arg("hello");
+        publish
+    };
+    let is_heard = eventually(Duration::from_secs(10), || async {
+        pool.run(Repeat::Safe, publish).await.unwrap();
+        !heard.lock().unwrap().is_empty()
+    });
+    assert!(is_heard.await);
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(pool.describe(), format!("{}, database 3", socket.display()));
+
+    drop(server);
+    let topology = Topology::Unix("/nowhere/redis.sock".into());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    assert!(pool.ping().await.unwrap_err().is_unavailable());
 }
 
 type Heard = Arc<Mutex<Vec<(String, Vec<u8>)>>>;

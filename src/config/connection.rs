@@ -1,11 +1,13 @@
 //! The connection options, the same for every Redis: from keys and URL to
 //! [`PoolSettings`]. It parses; the pool connects.
 
+use std::path::PathBuf;
+
 use figment::value::Value;
 
 use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
-use crate::pool::{PoolSettings, Topology};
+use crate::pool::{PoolSettings, TlsOptions, Topology, WrongOption};
 
 /// Keys of `databases.jobqueue` and `redis.jobqueue`.
 pub(super) const KEYS: &[&str] = &[
@@ -20,6 +22,10 @@ pub(super) const KEYS: &[&str] = &[
     "password",
     "db",
     "tls",
+    "tls_ca_file",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_server_name",
     "max_retries",
     "min_retry_backoff",
     "max_retry_backoff",
@@ -44,6 +50,10 @@ pub(super) const DEFAULT_KEYS: &[&str] = &[
     "password",
     "db",
     "tls",
+    "tls_ca_file",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_server_name",
     "max_retries",
     "min_retry_backoff",
     "max_retry_backoff",
@@ -77,7 +87,7 @@ pub(super) fn read_default(table: &Table) -> Result<Option<PoolSettings>, Error>
 /// What a URL says, and where it stands.
 struct Url<'a> {
     leaf: &'a Leaf,
-    addr: String,
+    topology: Topology,
     username: Option<String>,
     password: Option<String>,
     db: Option<u32>,
@@ -129,11 +139,12 @@ fn topology(table: &Table, url: Option<&Url<'_>>) -> Result<Option<Topology>, Er
         }));
     }
     match (addr, url) {
-        (Some(addr), Some(url)) if addr.rank < url.leaf.rank => {
-            Ok(Some(Topology::Single(url.addr.clone())))
-        }
-        (Some(addr), _) => Ok(Some(Topology::Single(address(addr, &addr.value, REDIS_PORT)?))),
-        (None, Some(url)) => Ok(Some(Topology::Single(url.addr.clone()))),
+        (Some(addr), Some(url)) if addr.rank < url.leaf.rank => Ok(Some(url.topology.clone())),
+        (Some(addr), _) => match socket(addr) {
+            Some(socket) => socket.map(Some),
+            None => Ok(Some(Topology::Single(address(addr, &addr.value, REDIS_PORT)?))),
+        },
+        (None, Some(url)) => Ok(Some(url.topology.clone())),
         (None, None) => Ok(None),
     }
 }
@@ -180,6 +191,8 @@ fn settings(
         return Err(leaf.error("0, a Cluster's only database", &db.to_string()));
     }
 
+    let tls = tls(table, url)?;
+    let tls_options = tls_options(table, tls, &topology)?;
     let settings = PoolSettings {
         topology,
         username,
@@ -187,7 +200,8 @@ fn settings(
         sentinel_username,
         sentinel_password,
         db: i64::from(db),
-        tls: tls(table, url)?,
+        tls,
+        tls_options,
         max_retries: table.number("max_retries", default.max_retries)?,
         min_retry_backoff: table.duration("min_retry_backoff", default.min_retry_backoff)?,
         max_retry_backoff: table.duration("max_retry_backoff", default.max_retry_backoff)?,
@@ -223,8 +237,52 @@ fn tls(table: &Table, url: Option<&Url<'_>>) -> Result<bool, Error> {
     }
 }
 
+/// The files are read here, so that a wrong one stops the launch with its key.
+fn tls_options(table: &Table, tls: bool, topology: &Topology) -> Result<TlsOptions, Error> {
+    let text = |option: &str, expected: &str| {
+        let leaf = table.get(&format!("tls_{option}"));
+        leaf.map(|leaf| leaf.text(expected).map(str::to_owned)).transpose()
+    };
+    let file = |option| Ok::<_, Error>(text(option, "the path of a PEM file")?.map(PathBuf::from));
+    let options = TlsOptions {
+        ca_file: file("ca_file")?,
+        cert_file: file("cert_file")?,
+        key_file: file("key_file")?,
+        server_name: text("server_name", "a host name")?,
+    };
+    let given = ["tls_ca_file", "tls_cert_file", "tls_key_file", "tls_server_name"];
+    let first = given.iter().find_map(|key| table.get(key));
+    match (first, tls) {
+        (None, _) => {
+            if let Some(leaf) = table.get("tls").filter(|_| tls && is_unix(topology)) {
+                return Err(leaf.error("false with a Unix socket", "true"));
+            }
+            return Ok(options);
+        }
+        // A layer may switch TLS off without knowing what the others say of it.
+        (Some(_), false) if table.get("tls").is_some() => return Ok(TlsOptions::default()),
+        (Some(leaf), false) => return Err(leaf.error("tls = true beside it", "no tls")),
+        (Some(_), true) => {}
+    }
+    if let Some(leaf) = table.get("tls_server_name")
+        && matches!(topology, Topology::Cluster(_))
+    {
+        return Err(leaf.error("none, as a Cluster has several servers", "a name"));
+    }
+    options.check().map_err(|WrongOption { option, expected, found }| {
+        let leaf = table.get(&format!("tls_{option}")).or(first).expect("the option was given");
+        leaf.error(expected, &found)
+    })?;
+    Ok(options)
+}
+
+fn is_unix(topology: &Topology) -> bool {
+    matches!(topology, Topology::Unix(_))
+}
+
 fn read_url(table: &Table) -> Result<Option<Url<'_>>, Error> {
-    const EXPECTED: &str = "redis:// or rediss://[user[:password]@]host[:port][/db]";
+    const EXPECTED: &str = "redis:// or rediss://[user[:password]@]host[:port][/db], \
+                            or unix://[user[:password]@]/path[?db=n]";
     let Some(leaf) = table.get("url") else { return Ok(None) };
     let text = leaf.text(EXPECTED)?;
     parse_url(leaf, text.trim())
@@ -235,6 +293,9 @@ fn read_url(table: &Table) -> Result<Option<Url<'_>>, Error> {
 
 fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     let (scheme, rest) = text.split_once("://")?;
+    if SOCKET_SCHEMES.contains(&scheme) {
+        return parse_socket(leaf, rest);
+    }
     let tls = match scheme {
         "redis" => false,
         "rediss" => true,
@@ -254,12 +315,59 @@ fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     let given = |text: &str| decoded(text).map(|text| Some(text).filter(|text| !text.is_empty()));
     Some(Url {
         leaf,
-        addr: host_and_port(host, REDIS_PORT)?,
+        topology: Topology::Single(host_and_port(host, REDIS_PORT)?),
         username: given(username)?,
         password: given(password)?,
         db,
         tls,
     })
+}
+
+/// `redis-socket` is Asynq's own word.
+const SOCKET_SCHEMES: [&str; 3] = ["unix", "redis+unix", "redis-socket"];
+
+/// `[user[:password]@]/path[?db=n]`, with user and password in the query too, as other
+/// clients write it.
+fn parse_socket<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
+    let (rest, query) = text.split_once('?').unwrap_or((text, ""));
+    // Before the path only: a path may hold an `@`.
+    let (user, path) = match rest.find('/')? {
+        0 => ("", rest),
+        slash => (rest[..slash].strip_suffix('@')?, &rest[slash..]),
+    };
+    let (username, password) = user.split_once(':').unwrap_or((user, ""));
+    let given = |text: &str| decoded(text).map(|text| Some(text).filter(|text| !text.is_empty()));
+    let path = decoded(path).filter(|path| path.len() > 1)?;
+    let mut url = Url {
+        leaf,
+        topology: Topology::Unix(path.into()),
+        username: given(username)?,
+        password: given(password)?,
+        db: None,
+        tls: false,
+    };
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=')?;
+        match key {
+            "db" => url.db = Some(value.parse().ok()?),
+            "user" | "username" => url.username = given(value)?,
+            "pass" | "password" => url.password = given(value)?,
+            _ => return None,
+        }
+    }
+    Some(url)
+}
+
+/// An address that is a socket's; without credentials, which `addr` never has.
+fn socket(leaf: &Leaf) -> Option<Result<Topology, Error>> {
+    let Value::String(_, text) = &leaf.value else { return None };
+    let (scheme, _) = text.trim().split_once("://")?;
+    SOCKET_SCHEMES.contains(&scheme).then_some(())?;
+    let plain = parse_url(leaf, text.trim())
+        .filter(|url| url.username.is_none() && url.password.is_none() && url.db.is_none());
+    Some(plain.map(|url| url.topology).ok_or_else(|| {
+        leaf.error("host:port, or unix:// with a path alone", "another text (not shown)")
+    }))
 }
 
 /// Text without its percent escapes.

@@ -1,22 +1,26 @@
 //! Dialling: from settings to a connection that has been greeted and answers.
 //! Knows single servers, Sentinel, Cluster and TLS; remembers nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsMode, Value,
 };
+use tokio::net::TcpStream;
 
 use super::failure::{self, Meaning};
 use super::sentinel::{self, Sentinels};
 use super::settings::{PoolSettings, Topology};
 use super::spare;
+use super::tls::{Tls, WrongOption, handshake_failure};
 use super::topology::ClusterTopology;
 use crate::error::Error;
 
@@ -65,6 +69,7 @@ pub(super) type HostPort = (String, u16);
 
 enum Target {
     Single(HostPort),
+    Unix(PathBuf),
     Sentinel { master: String, sentinels: Arc<Sentinels> },
     Cluster { nodes: Vec<HostPort>, client: Box<ClusterClient>, topology: Arc<ClusterTopology> },
 }
@@ -75,7 +80,7 @@ pub(super) struct Dialer {
     username: Option<String>,
     password: Option<String>,
     db: i64,
-    tls: bool,
+    tls: Option<Tls>,
     write_timeout: Duration,
 }
 
@@ -87,7 +92,7 @@ impl Dialer {
             username: settings.username.clone(),
             password: settings.password.clone(),
             db: settings.db,
-            tls: settings.tls,
+            tls: tls(settings)?,
             write_timeout: settings.write_timeout,
         };
         if settings.db < 0 {
@@ -98,6 +103,7 @@ impl Dialer {
         }
         dialer.target = match &settings.topology {
             Topology::Single(addr) => Target::Single(host_and_port("addr", addr)?),
+            Topology::Unix(path) => Target::Unix(path.clone()),
             Topology::Sentinel { master, addrs } => {
                 if master.is_empty() {
                     return Err(Error::config("sentinel.master: expected a name, got nothing"));
@@ -143,8 +149,8 @@ impl Dialer {
             .response_timeout(answer)
             .overall_response_timeout(None)
             .tcp_settings(self.tcp());
-        if self.tls {
-            builder = builder.tls(TlsMode::Secure);
+        if let Some(tls) = &self.tls {
+            builder = builder.tls(TlsMode::Secure).certs(tls.for_cluster.clone());
         }
         if let Some(username) = &self.username {
             builder = builder.username(username);
@@ -159,6 +165,7 @@ impl Dialer {
     pub fn describe(&self) -> String {
         match &self.target {
             Target::Single(addr) => format!("{}/{}", shown(addr), self.db),
+            Target::Unix(path) => format!("{}, database {}", path.display(), self.db),
             Target::Sentinel { master, .. } => format!("sentinel {master}"),
             Target::Cluster { nodes, .. } => {
                 let nodes: Vec<_> = nodes.iter().map(shown).collect();
@@ -175,7 +182,7 @@ impl Dialer {
     pub fn topology(&self) -> Option<&Arc<ClusterTopology>> {
         match &self.target {
             Target::Cluster { topology, .. } => Some(topology),
-            Target::Single(_) | Target::Sentinel { .. } => None,
+            Target::Single(_) | Target::Unix(_) | Target::Sentinel { .. } => None,
         }
     }
 
@@ -193,7 +200,7 @@ impl Dialer {
     pub fn seeds(&self) -> &[HostPort] {
         match &self.target {
             Target::Cluster { nodes, .. } => nodes,
-            Target::Single(_) | Target::Sentinel { .. } => &[],
+            Target::Single(_) | Target::Unix(_) | Target::Sentinel { .. } => &[],
         }
     }
 
@@ -203,6 +210,7 @@ impl Dialer {
             target: Target::Single(addr),
             username: self.username.clone(),
             password: self.password.clone(),
+            tls: self.tls.clone(),
             ..*self
         }
     }
@@ -211,7 +219,7 @@ impl Dialer {
     pub fn sentinels(&self) -> Option<&Sentinels> {
         match &self.target {
             Target::Sentinel { sentinels, .. } => Some(sentinels),
-            Target::Single(_) | Target::Cluster { .. } => None,
+            Target::Single(_) | Target::Unix(_) | Target::Cluster { .. } => None,
         }
     }
 
@@ -220,6 +228,10 @@ impl Dialer {
         self.provide_tls();
         match &self.target {
             Target::Single(addr) => self.server(addr).await.map(Link::Server),
+            Target::Unix(path) => {
+                let info = self.with_greeting(ConnectionAddr::Unix(path.clone()), false)?;
+                self.greet(open(info).await?).await.map(Link::Server)
+            }
             Target::Sentinel { sentinels, .. } => {
                 let (term, connection) = sentinel::dial(sentinels, self).await?;
                 Ok(Link::Master(connection, term))
@@ -233,10 +245,12 @@ impl Dialer {
         }
     }
 
-    /// The Cluster's own error hides a refused password: a node is asked.
+    /// The Cluster's own error hides a refused password or certificate: a node is asked.
     async fn cluster_refusal(&self, nodes: &[HostPort]) -> Option<RedisError> {
         let error = self.server(nodes.first()?).await.err()?;
-        matches!(failure::meaning(&error), Meaning::Refused(_)).then_some(error)
+        let is_refusal = matches!(failure::meaning(&error), Meaning::Refused(_))
+            || handshake_failure(&error).is_some();
+        is_refusal.then_some(error)
     }
 
     /// A connection that only listens, to a server that hears all messages: the master and
@@ -245,6 +259,10 @@ impl Dialer {
         self.provide_tls();
         let (term, addr) = match &self.target {
             Target::Single(addr) => (0, addr.clone()),
+            Target::Unix(path) => {
+                let info = self.with_greeting(ConnectionAddr::Unix(path.clone()), true)?;
+                return Ok((Client::open(info)?.get_async_pubsub().await?, 0));
+            }
             Target::Sentinel { sentinels, .. } => sentinels.master().await?,
             Target::Cluster { nodes, topology, .. } => {
                 // Those that serve, rather than those that were configured long ago.
@@ -258,13 +276,24 @@ impl Dialer {
 
     /// A connection to this server that only listens.
     pub async fn listen_to(&self, addr: &HostPort) -> RedisResult<PubSub> {
-        let client = Client::open(self.info(addr, true)?)?;
-        spare::connect(|| client.get_async_pubsub()).await
+        let info = self.info(addr, true)?;
+        let Some(tls) = &self.tls else {
+            let client = Client::open(info)?;
+            return spare::connect(|| client.get_async_pubsub()).await;
+        };
+        let stream = spare::connect(|| self.tcp_stream(addr)).await?;
+        PubSub::new(info.redis_settings(), tls.wrap(stream, &addr.0).await?).await
     }
 
     /// Dials one server and greets it: credentials, database, a sign of life.
     pub async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
-        let mut connection = self.open(addr).await?;
+        self.greet(self.open(addr).await?).await
+    }
+
+    async fn greet(
+        &self,
+        mut connection: MultiplexedConnection,
+    ) -> RedisResult<MultiplexedConnection> {
         // Not left to the library: its RESP2 greeting turns every refusal, such
         // as "max number of clients reached", into a wrong password.
         if self.username.is_some() || self.password.is_some() {
@@ -284,19 +313,46 @@ impl Dialer {
 
     /// Opens a connection without a word of greeting and without timeouts.
     async fn open(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let client = Client::open(self.info(addr, false)?)?;
-        spare::connect(|| client.get_multiplexed_async_connection_with_config(&config)).await
+        let info = self.info(addr, false)?;
+        let Some(tls) = &self.tls else { return open(info).await };
+        let stream = spare::connect(|| self.tcp_stream(addr)).await?;
+        let stream = tls.wrap(stream, &addr.0).await?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(info.redis_settings(), stream, without_limits())
+                .await?;
+        // Ends with the last clone of the connection.
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    /// A TCP connection with the options that the Redis library gives its own.
+    async fn tcp_stream(&self, (host, port): &HostPort) -> RedisResult<TcpStream> {
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&keepalive())?;
+        #[cfg(target_os = "linux")]
+        if !self.write_timeout.is_zero() {
+            socket.set_tcp_user_timeout(Some(self.write_timeout))?;
+        }
+        Ok(stream)
     }
 
     fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {
-        let addr = if self.tls {
+        let addr = if self.tls.is_some() {
             let host = host.clone();
             ConnectionAddr::TcpTls { host, port: *port, insecure: false, tls_params: None }
         } else {
             ConnectionAddr::Tcp(host.clone(), *port)
         };
+        self.with_greeting(addr, with_credentials)
+    }
+
+    fn with_greeting(
+        &self,
+        addr: ConnectionAddr,
+        with_credentials: bool,
+    ) -> RedisResult<ConnectionInfo> {
         let mut greeting = RedisConnectionInfo::default().set_skip_set_lib_name();
         if with_credentials {
             if let Some(username) = &self.username {
@@ -311,10 +367,7 @@ impl Dialer {
     }
 
     fn tcp(&self) -> TcpSettings {
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(5))
-            .with_interval(Duration::from_secs(2));
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         // Sent and not even acknowledged by the peer's kernel: the link is cut.
         #[cfg(target_os = "linux")]
         let tcp = if self.write_timeout.is_zero() {
@@ -327,11 +380,42 @@ impl Dialer {
 
     /// rustls wants one provider for the process; an application's own stays.
     pub fn provide_tls(&self) {
-        if self.tls && rustls::crypto::CryptoProvider::get_default().is_none() {
+        if self.tls.is_some() && rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race against another installer is as good as winning it.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
     }
+}
+
+fn without_limits() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
+}
+
+async fn open(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let (client, config) = (Client::open(info)?, without_limits());
+    spare::connect(|| client.get_multiplexed_async_connection_with_config(&config)).await
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2))
+}
+
+fn tls(settings: &PoolSettings) -> Result<Option<Tls>, Error> {
+    if !settings.tls {
+        return Ok(None);
+    }
+    if matches!(settings.topology, Topology::Unix(_)) {
+        return Err(Error::config("tls: expected false with a Unix socket, got true"));
+    }
+    let named = settings.tls_options.server_name.is_some();
+    if named && matches!(settings.topology, Topology::Cluster(_)) {
+        return Err(Error::config("tls_server_name: expected none with a cluster, got a name"));
+    }
+    let timeout = settings.request_limit.mul_f32(0.75).min(settings.dial_timeout.mul_f32(0.9));
+    Tls::new(&settings.tls_options, timeout).map(Some).map_err(|wrong| {
+        let WrongOption { option, expected, found } = wrong;
+        Error::config(format!("tls_{option}: expected {expected}, got {found}"))
+    })
 }
 
 /// Asks a server what it is: `master`, `slave` or `sentinel`.

@@ -15,6 +15,7 @@ mod settings;
 mod slot;
 mod spare;
 mod subscribe;
+mod tls;
 mod topology;
 
 use std::fmt;
@@ -38,6 +39,8 @@ use slot::Core;
 pub use failure::classify;
 pub use request::{LuaScript, ScriptCall};
 pub use settings::{PoolSettings, Topology};
+pub(crate) use tls::WrongOption;
+pub use tls::{TlsOptions, handshake_failure};
 
 /// One confirmed script keeps a connection from all others meanwhile.
 const CONFIRMING_CONNECTIONS: u32 = 4;

@@ -113,6 +113,7 @@ impl Sentinels {
             sentinel_username: settings.sentinel_username.clone(),
             sentinel_password: settings.sentinel_password.clone(),
             tls: settings.tls,
+            tls_options: settings.tls_options.clone(),
             ..PoolSettings::default()
         });
         let mut shared = lock(&SHARED);

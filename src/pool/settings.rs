@@ -1,13 +1,18 @@
 //! Where Redis is and how patient to be with it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use super::tls::TlsOptions;
 
 /// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// One server, as `host:port`.
     Single(String),
+    /// One server on this machine, by the path of its Unix socket.
+    Unix(PathBuf),
     /// The master that these Sentinels name.
     Sentinel {
         /// The master's name.
@@ -38,6 +43,8 @@ pub struct PoolSettings {
     pub db: i64,
     /// Whether to speak TLS, with certificates verified.
     pub tls: bool,
+    /// With which certificates. Default: the system's roots.
+    pub tls_options: TlsOptions,
     /// How often a command that is safe to repeat is sent again. Default 2.
     pub max_retries: u32,
     /// The shortest pause before a repetition. Default 8 ms.
@@ -71,6 +78,7 @@ impl Default for PoolSettings {
             sentinel_password: None,
             db: 0,
             tls: false,
+            tls_options: TlsOptions::default(),
             max_retries: 2,
             min_retry_backoff: Duration::from_millis(8),
             max_retry_backoff: Duration::from_millis(512),

@@ -14,6 +14,7 @@ use super::failure::{self, Failure, Meaning, timed_out};
 use super::request::{Manner, Request};
 use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
+use super::tls::handshake_failure;
 
 /// How long a failure to connect is given to everyone who asks.
 const REMEMBERED: Duration = Duration::from_millis(100);
@@ -221,6 +222,7 @@ impl Core {
             }
             Err(error) => {
                 crate::log::debug!(redis = %self.dialer.describe(), %error, "cannot connect to Redis");
+                self.health.explain(&self.dialer, &error);
                 *failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -409,6 +411,8 @@ enum State {
     New,
     Up,
     Down,
+    /// Down, and the log says why.
+    Explained,
 }
 
 impl Health {
@@ -422,11 +426,23 @@ impl Health {
         let redis = dialer.describe();
         match before {
             State::Up => {}
-            State::New | State::Down if self.quiet => {
-                crate::log::debug!(%redis, "connected to Redis")
+            State::New | State::Down | State::Explained if self.quiet => {
+                crate::log::debug!(%redis, "connected to Redis");
             }
             State::New => crate::log::info!(%redis, "connected to Redis"),
-            State::Down => crate::log::info!(%redis, "connected to Redis again"),
+            State::Down | State::Explained => {
+                crate::log::info!(%redis, "connected to Redis again");
+            }
+        }
+    }
+
+    /// Tells once why a lost connection cannot be made again, if its TLS is the reason.
+    fn explain(&self, dialer: &Dialer, error: &RedisError) {
+        let Some(reason) = handshake_failure(error).filter(|_| !self.quiet) else { return };
+        let mut state = lock(&self.state);
+        if *state == State::Down {
+            *state = State::Explained;
+            crate::log::warn!(redis = %dialer.describe(), "cannot connect to Redis: {reason}");
         }
     }
 
@@ -434,7 +450,7 @@ impl Health {
         let before = std::mem::replace(&mut *lock(&self.state), State::Down);
         let redis = dialer.describe();
         match before {
-            State::Down => {}
+            State::Down | State::Explained => {}
             State::New | State::Up if self.quiet => {
                 crate::log::debug!(%redis, %error, "connection to Redis lost");
             }

@@ -96,7 +96,9 @@ impl RedisCounter {
     /// address may be a Cluster's, and a list may name a single server.
     async fn connect(&self) -> Result<RedisPool, Error> {
         let addrs = match &self.settings.topology {
-            Topology::Sentinel { .. } => return RedisPool::quiet(self.settings.clone()),
+            Topology::Sentinel { .. } | Topology::Unix(_) => {
+                return RedisPool::quiet(self.settings.clone());
+            }
             Topology::Single(addr) => std::slice::from_ref(addr),
             Topology::Cluster(addrs) => addrs.as_slice(),
         };

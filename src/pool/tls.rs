@@ -1,0 +1,375 @@
+//! TLS: which certificates are trusted and shown, and why a handshake failed, in words
+//! that say what to change. Configuration reads the options; the dialer uses them.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{ClientTlsConfig, RedisError, RedisResult, TlsCertificates};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What TLS is spoken with. The default trusts the system's roots, which `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR` replace; on a system without any, Mozilla's, which are built in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Authorities that are trusted in place of the system's: a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, with the chain behind it: a PEM file. Needs `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The client's private key, not encrypted: a PEM file. Needs `cert_file`.
+    pub key_file: Option<PathBuf>,
+    /// The name that the servers' certificates must have, if it is not the host's.
+    pub server_name: Option<String>,
+}
+
+/// An option that cannot be used.
+pub(crate) struct WrongOption {
+    /// `ca_file` and so on.
+    pub option: &'static str,
+    pub expected: &'static str,
+    pub found: String,
+}
+
+const CA: &str = "a PEM file with one certificate or more";
+const CERT: &str = "a PEM file with the client's certificate";
+const KEY: &str = "a PEM file with the private key of that certificate, not encrypted";
+
+impl TlsOptions {
+    /// Reads and checks the files.
+    pub(crate) fn check(&self) -> Result<(), WrongOption> {
+        self.trusted()?;
+        self.client()?;
+        self.name()?;
+        Ok(())
+    }
+
+    /// The authorities of `ca_file`.
+    fn trusted(&self) -> Result<Option<Vec<CertificateDer<'static>>>, WrongOption> {
+        let wrong = |found| WrongOption { option: "ca_file", expected: CA, found };
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        let certificates = certificates(&read(file).map_err(wrong)?).map_err(wrong)?;
+        let (_, unusable) = RootCertStore::empty().add_parsable_certificates(certificates.clone());
+        match unusable {
+            0 => Ok(Some(certificates)),
+            _ => Err(wrong("one that is no certificate of an authority".to_owned())),
+        }
+    }
+
+    /// The client's certificates and key.
+    fn client(&self) -> Result<Option<ClientIdentity>, WrongOption> {
+        let (cert, key) = match (&self.cert_file, &self.key_file) {
+            (None, None) => return Ok(None),
+            (Some(cert), Some(key)) => (cert, key),
+            (Some(_), None) => {
+                let (option, found) = ("cert_file", "none".to_owned());
+                return Err(WrongOption { option, expected: "tls_key_file beside it", found });
+            }
+            (None, Some(_)) => {
+                let (option, found) = ("key_file", "none".to_owned());
+                return Err(WrongOption { option, expected: "tls_cert_file beside it", found });
+            }
+        };
+        let wrong = |found| WrongOption { option: "cert_file", expected: CERT, found };
+        let cert = read(cert).map_err(wrong)?;
+        let chain = certificates(&cert).map_err(wrong)?;
+        let wrong = |found| WrongOption { option: "key_file", expected: KEY, found };
+        let key_pem = read(key).map_err(wrong)?;
+        let key = PrivateKeyDer::from_pem_slice(&key_pem)
+            .map_err(|_| wrong("a file without one".to_owned()))?;
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_root_certificates(RootCertStore::empty()))
+            .and_then(|builder| builder.with_client_auth_cert(chain.clone(), key.clone_key()))
+            .map_err(|error| wrong(error.to_string()))?;
+        let pem = ClientTlsConfig { client_cert: cert, client_key: key_pem };
+        Ok(Some(ClientIdentity { chain, key, pem }))
+    }
+
+    fn name(&self) -> Result<Option<ServerName<'static>>, WrongOption> {
+        let name = self.server_name.clone().map(ServerName::try_from).transpose();
+        name.map_err(|_| WrongOption {
+            option: "server_name",
+            expected: "a host name or an address",
+            found: "another text".to_owned(),
+        })
+    }
+}
+
+struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// The same as the Redis library wants it.
+    pem: ClientTlsConfig,
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{error} ({})", file.display()))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err("a file without one".to_owned()),
+    }
+}
+
+/// The application's own provider, or ring.
+fn provider() -> Arc<CryptoProvider> {
+    let given = CryptoProvider::get_default().cloned();
+    given.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
+}
+
+/// Options that were read: what is needed to shake hands.
+#[derive(Clone)]
+pub(super) struct Tls {
+    config: Arc<ClientConfig>,
+    name: Option<ServerName<'static>>,
+    /// How long a handshake may take: less than the dial, so that its failure can be told.
+    timeout: Duration,
+    /// The same for the Redis library, which dials the nodes of a Cluster itself.
+    pub for_cluster: TlsCertificates,
+}
+
+impl Tls {
+    pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
+        let trusted = options.trusted()?.unwrap_or_else(of_the_system);
+        let mut roots = RootCertStore::empty();
+        let mut root_cert = None;
+        if trusted.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        } else {
+            root_cert = Some(trusted.iter().flat_map(|root| pem_of(root)).collect());
+            roots.add_parsable_certificates(trusted);
+        }
+        let client = options.client()?;
+        let client_tls = client.as_ref().map(|client| client.pem.clone());
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_root_certificates(roots);
+        let config = match client {
+            Some(client) => {
+                builder.with_client_auth_cert(client.chain, client.key).map_err(unusable)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Self {
+            config: Arc::new(config),
+            name: options.name()?,
+            timeout,
+            for_cluster: TlsCertificates { client_tls, root_cert },
+        })
+    }
+
+    /// Shakes hands, and waits until the server has looked at our certificate: with TLS 1.3
+    /// it says so only after the handshake.
+    pub async fn wrap(&self, stream: TcpStream, host: &str) -> RedisResult<TlsStream<TcpStream>> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned())
+                .map_err(|_| failed("the host is no name that a certificate can have".into()))?,
+        };
+        let shown = name.to_str().into_owned();
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let connected = async {
+            let mut stream = connector.connect(name, stream).await?;
+            // Answered with a line in any case, without credentials too.
+            stream.write_all(b"PING\r\n").await?;
+            stream.flush().await?;
+            while stream.read_u8().await? != b'\n' {}
+            Ok(stream)
+        };
+        let connected = tokio::time::timeout(self.timeout, connected).await;
+        let connected = connected.map_err(|_| {
+            let timeout = self.timeout;
+            failed(format!("no answer within {timeout:?}; does the server speak TLS at this port?"))
+        })?;
+        connected.map_err(|error: io::Error| match reason(&error, &shown) {
+            Some(reason) => failed(reason),
+            None => error.into(),
+        })
+    }
+}
+
+fn unusable(error: rustls::Error) -> WrongOption {
+    WrongOption { option: "cert_file", expected: CERT, found: error.to_string() }
+}
+
+/// What the system trusts. Entries that nobody can read are passed over.
+fn of_the_system() -> Vec<CertificateDer<'static>> {
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    let is_usable = |root: &CertificateDer<'_>| RootCertStore::empty().add(root.clone()).is_ok();
+    certificates.into_iter().filter(|root| is_usable(&root.clone().into_owned())).collect()
+}
+
+/// The Redis library takes certificates as PEM only.
+fn pem_of(certificate: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
+    // 48 bytes are a line of 64 digits.
+    for line in certificate.chunks(48) {
+        for three in line.chunks(3) {
+            let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for digit in 0..4 {
+                let value = (bits >> (18 - 6 * digit)) as usize & 63;
+                pem.push(if digit <= three.len() { DIGITS[value] } else { b'=' });
+            }
+        }
+        pem.push(b'\n');
+    }
+    pem.extend_from_slice(b"-----END CERTIFICATE-----\n");
+    pem
+}
+
+/// Why no TLS connection came about.
+#[derive(Debug)]
+struct HandshakeFailure(String);
+
+impl fmt::Display for HandshakeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the TLS handshake failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for HandshakeFailure {}
+
+/// Its source is the failure: an error of the Redis library hides the `io::Error` inside,
+/// but not the sources of that.
+#[derive(Debug)]
+struct Carrier(HandshakeFailure);
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Carrier {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn failed(reason: String) -> RedisError {
+    io::Error::other(Carrier(HandshakeFailure(reason))).into()
+}
+
+/// Why the handshake failed that is behind this error, if one is.
+pub fn handshake_failure(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut sources = std::iter::successors(Some(error), |error| error.source());
+    sources.find_map(|error| error.downcast_ref::<HandshakeFailure>().map(ToString::to_string))
+}
+
+/// What went wrong, and what to do. `None` if it has nothing to do with TLS.
+fn reason(error: &io::Error, name: &str) -> Option<String> {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Some("the server closed the connection: does it speak TLS at this port?".into());
+    }
+    let text = match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(why) => {
+            format!("invalid peer certificate: {}", of_certificate(why, name))
+        }
+        rustls::Error::AlertReceived(alert) => of_alert(*alert),
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS at this port".to_owned(),
+        other => other.to_string(),
+    };
+    Some(text)
+}
+
+fn of_certificate(why: &CertificateError, name: &str) -> String {
+    let words = match why {
+        CertificateError::UnknownIssuer => {
+            "the issuer of the server's certificate is unknown; name its authority with \
+             tls_ca_file, or add it to the system's roots (SSL_CERT_FILE)"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet, by this machine's clock"
+        }
+        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+            return format!(
+                "the server's certificate is for another host: {presented:?}, not {name:?}; \
+                 connect by one of its names, or give it with tls_server_name"
+            );
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            return format!(
+                "the server's certificate is for another host, not {name:?}; connect by its \
+                 name, or give it with tls_server_name"
+            );
+        }
+        CertificateError::Revoked => "the server's certificate has been revoked",
+        other => {
+            let text = format!("{other:?}");
+            return match text.as_str() {
+                text if text.contains("CaUsedAsEndEntity") => {
+                    "the server shows the certificate of \
+                    an authority; it needs one that an authority has issued for it"
+                        .to_owned()
+                }
+                text if text.contains("UnsupportedCertVersion") => {
+                    "the server's certificate is of \
+                    version 1, without subjectAltName; issue one of version 3"
+                        .to_owned()
+                }
+                _ => format!("the server's certificate is not valid: {other}"),
+            };
+        }
+    };
+    words.to_owned()
+}
+
+fn of_alert(alert: AlertDescription) -> String {
+    let words = match alert {
+        AlertDescription::CertificateRequired => {
+            "the server wants a client certificate; give tls_cert_file and tls_key_file"
+        }
+        AlertDescription::UnknownCA => {
+            "the server does not know the issuer of the client certificate, or got none; see \
+             tls_cert_file"
+        }
+        AlertDescription::CertificateExpired => "the client certificate has expired",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::AccessDenied => {
+            "the server does not accept the client certificate; see tls_cert_file"
+        }
+        AlertDescription::HandshakeFailure => {
+            "the server found no common way to speak TLS, or wants a client certificate \
+             (tls_cert_file)"
+        }
+        AlertDescription::ProtocolVersion => "the server speaks no TLS version from 1.2 on",
+        AlertDescription::UnrecognisedName => "the server knows no such host name",
+        other => return format!("the server ended it: {other:?}"),
+    };
+    words.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_becomes_pem_that_reads_the_same() {
+        for length in [1, 2, 3, 47, 48, 49, 500] {
+            let bytes: Vec<u8> = (0..length).map(|n| (n * 7 % 256) as u8).collect();
+            let pem = pem_of(&bytes);
+            assert_eq!(certificates(&pem).unwrap()[0].as_ref(), bytes, "{length} bytes");
+        }
+    }
+}
