@@ -76,6 +76,23 @@ async fn a_registered_job_is_answered_with_its_id() {
     }
 }
 
+#[tokio::test]
+async fn a_byte_order_mark_is_skipped_and_a_compressed_body_is_refused_in_words() {
+    let client = client(&[]).await;
+    let (status, answer) = post(&client, "\u{feff}{\"message\": \"marked\"}").await;
+    assert_eq!(status, Status::Created, "{answer}");
+    let (status, _) = post(&client, "{}\u{feff}").await;
+    assert_eq!(status, Status::BadRequest);
+    let (status, _) = post_with(&client, "{}", &[("Content-Encoding", "identity")]).await;
+    assert_eq!(status, Status::Created);
+    for coding in ["gzip", "identity, br", "GZIP"] {
+        let (status, answer) = post_with(&client, "{}", &[("Content-Encoding", coding)]).await;
+        assert_eq!(status, Status::UnsupportedMediaType, "{coding}");
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(detail.starts_with("expected a body without Content-Encoding"), "{detail}");
+    }
+}
+
 #[rstest]
 #[case::nothing("", 400)]
 #[case::half_a_body("{\"message\":", 400)]

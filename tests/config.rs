@@ -474,6 +474,14 @@ fn a_wrong_connection_value_stops_the_launch(#[case] yaml: &str, #[case] message
     "jobqueue: {periodic: {a: {type: t, spec: '@daily', unique_for: 10ms}}}",
     "jobqueue.periodic.a.unique_for: expected a duration of 1s or more"
 )]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '0 0 31 2 *'}}}",
+    r#"jobqueue.periodic.a.spec: expected a schedule that fires at some date, found "0 0 31 2 *", which never does"#
+)]
+#[case(
+    "jobqueue: {periodic: {a: {type: t, spec: '@every 0s'}}}",
+    r#"jobqueue.periodic.a.spec: expected an interval of 1s or more after @every, found "@every 0s""#
+)]
 #[case("jobqueue: {periodic: {'a b': {type: t, spec: '@daily'}}}", "expected an entry name")]
 #[case("api: {rate_limit: {enabled: 'on'}}", "api.rate_limit.enabled: expected true or false")]
 #[case(

@@ -548,3 +548,28 @@ async fn a_unique_lock_meets_equal_jobs_whatever_the_order_of_their_maps() {
     let payload = |job: Labels| Periodic::new("@daily", job).name("labels");
     assert!(payload(job()) == payload(job()), "a periodic job has one definition in all processes");
 }
+
+#[test]
+fn a_periodic_job_that_never_fires_is_refused() {
+    let tests = TestQueue::new();
+    let entries = tests.queue().periodic();
+    let add = |spec: &str| entries.add(Periodic::raw(spec, "t", None));
+    for (spec, expected) in [
+        ("0 0 31 2 *", "which never does"),
+        ("0 0 30 feb ?", "which never does"),
+        ("0 0 31 4,6,9,11 *", "which never does"),
+        ("TZ=Europe/Berlin 0 0 30,31 2 *", "which never does"),
+        (", * * * *", "which never does"),
+        ("* * * , *", "which never does"),
+        ("@every 0s", "an interval of 1s or more"),
+        ("@every 0", "an interval of 1s or more"),
+        ("CRON_TZ=UTC @every -5m", "an interval of 1s or more"),
+    ] {
+        let error = add(spec).expect_err(spec);
+        assert!(error.is_invalid() && error.to_string().contains(expected), "{spec}: {error}");
+    }
+    // The weekday is enough, and leap days come.
+    for spec in ["0 0 31 2 mon", "0 0 29 2 *", "0 0 31 2,3 *", "@every 10ms"] {
+        add(spec).unwrap_or_else(|error| panic!("{spec}: {error}"));
+    }
+}

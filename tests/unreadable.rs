@@ -20,8 +20,8 @@ use rocket_jobqueue::internals::{
     Topology,
 };
 use rocket_jobqueue::{
-    AfterCancel, Clock, Job, JobId, JobQueue, JobRecord, NewJob, Placement, QueueName, Timestamp,
-    Transition,
+    AfterCancel, Clock, Job, JobId, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName,
+    Timestamp, Transition,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -682,4 +682,52 @@ async fn queues_with_names_that_we_refuse_are_seen_drained_and_deleted() {
     let left = site.json("/queues").await;
     let left: Vec<_> = left["queues"].as_array().unwrap().iter().map(|row| &row["queue"]).collect();
     assert!(left.iter().all(|name| *name == "default"), "{left:?}");
+}
+
+/// Asynq 0.17 wrote the message, as JSON, where later versions have the id.
+#[tokio::test]
+async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
+    let log = log();
+    let Bench { server, broker, queue, .. } = still();
+    let message = |id: &str| {
+        format!(
+            r#"{{"Type":"mail:old","Payload":{{"user":12345678901234567890123,"a":1e2}},"ID":"{id}","Queue":"default","Retry":25,"Retried":2,"ErrorMsg":"smtp","Timeout":60,"Deadline":0,"UniqueKey":""}}"#
+        )
+    };
+    let ids = ["0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"];
+    server.cli(&["ZADD", "asynq:{default}:scheduled", "1000", &message(ids[0])]);
+    server.cli(&["ZADD", "asynq:{default}:retry", "1000", &message(ids[1])]);
+    server.cli(&["ZADD", "asynq:{default}:retry", "1000", "no-such-job"]);
+    assert_eq!(broker.forward(&queue, 9).await.unwrap().moved, 0);
+
+    for (id, error) in ids.iter().zip(["smtp", "smtp"]) {
+        let info = broker.job(&queue, &id.parse().unwrap()).await.unwrap().expect("it is kept");
+        assert_eq!((info.state, info.job.job_type.as_str()), (JobState::Archived, "mail:old"));
+        let payload = String::from_utf8(info.job.payload.unwrap()).unwrap();
+        assert_eq!(payload, r#"{"user":12345678901234567890123,"a":1e2}"#);
+        assert_eq!((info.job.max_retry, info.job.retried), (25, 2));
+        assert_eq!((info.job.last_error.as_str(), info.job.timeout.as_secs()), (error, 60));
+    }
+    assert_eq!(log.lines(&["archived jobs that an Asynq before 0.18 wrote", "jobs=2"]).len(), 1);
+
+    // In line, by the fast script and by the general one.
+    for (together, name) in [(false, "fast"), (true, "general")] {
+        server.cli(&["LPUSH", "asynq:{default}:pending", &message(name)]);
+        let before: usize = server.cli(&["ZCARD", "asynq:{default}:archived"]).parse().unwrap();
+        if together {
+            broker.enqueue(&[NewJob::now(JobRecord::new("x", None, queue.clone()))]).await.unwrap();
+            let one = broker.dequeue(std::slice::from_ref(&queue), 1).await.unwrap().deliveries;
+            let retry = Transition::Archive { error: "x".to_owned() };
+            let ended: Vec<_> = one.into_iter().map(|one| (one, retry.clone())).collect();
+            broker.exchange(&ended, std::slice::from_ref(&queue), 9).await.taken.unwrap();
+        } else {
+            let taken = broker.dequeue(std::slice::from_ref(&queue), 9).await.unwrap();
+            assert!(taken.deliveries.is_empty());
+        }
+        let after: usize = server.cli(&["ZCARD", "asynq:{default}:archived"]).parse().unwrap();
+        assert!(after > before, "{name}: {before}, {after}");
+        let kept: JobId = message(name).parse().unwrap();
+        let info = broker.job(&queue, &kept).await.unwrap().expect("it is kept");
+        assert_eq!(info.job.job_type, "mail:old");
+    }
 }

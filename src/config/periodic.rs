@@ -56,7 +56,9 @@ impl Entry<'_> {
         }
         let (spec_leaf, spec) = self.text("spec", "a schedule such as 0 3 * * *")?;
         let (type_leaf, job_type) = self.text("type", "the type of the job to enqueue")?;
-        let schedule = Schedule::read(spec.clone()).map_err(|wrong| refused(spec_leaf, &wrong))?;
+        let schedule = Schedule::read(spec.clone())
+            .and_then(Schedule::fires)
+            .map_err(|wrong| refused(spec_leaf, &wrong))?;
         let mut entry = Periodic::raw(spec, job_type, self.payload()?).name(self.name);
         entry.identity().map_err(|_| {
             type_leaf

@@ -236,7 +236,7 @@ impl Periodic {
     /// # Errors
     /// [`Error::is_invalid`] with what was expected and what was found.
     pub(crate) fn schedule(&self) -> Result<Schedule, Error> {
-        let schedule = Schedule::new(self.spec.as_str())?;
+        let schedule = Schedule::read(self.spec.clone())?.fires()?;
         match &self.time_zone {
             Some(zone) => schedule.time_zone(zone),
             None => Ok(schedule),

@@ -148,7 +148,9 @@ fn elements(headers: &HeaderMap<'_>) -> Vec<(String, String)> {
 pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let lines: Vec<&str> = request.get("X-Forwarded-For").collect();
-    for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+    // A proxy that appends to an empty header leaves an empty element.
+    let hops = lines.iter().flat_map(|line| line.split(',')).filter(|hop| !hop.trim().is_empty());
+    for hop in hops.rev() {
         if !contains(proxies, client) {
             break;
         }
@@ -217,6 +219,10 @@ mod tests {
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["6.6.6.6, unknown"], "10.0.0.1"),
+            // An empty element says nothing.
+            ("10.0.0.1", &["6.6.6.6, 1.1.1.1, "], "1.1.1.1"),
+            ("10.0.0.1", &["1.1.1.1,, ,10.0.0.2", "", " , "], "1.1.1.1"),
+            ("10.0.0.1", &[", "], "10.0.0.1"),
             ("::ffff:10.0.0.1", &["[2001:db8::7]:4711"], "2001:db8::7"),
             ("fd00::1", &["1.1.1.1:80"], "1.1.1.1"),
         ];

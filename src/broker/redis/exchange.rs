@@ -316,7 +316,11 @@ impl RedisBroker {
             }
             let broken = reply.size()?;
             if broken > 0 {
-                crate::log::warn!(%queue, broken, "dropped pending entries without a job");
+                crate::log::warn!(
+                    %queue,
+                    broken,
+                    "dropped pending entries without a job; those of an Asynq before 0.18 are archived"
+                );
                 call.gaps = true;
             }
             let found = given(queue, owner, &mut reply)?;

@@ -532,6 +532,17 @@ impl Broker for RedisBroker {
             let moved = reply.size()? as usize;
             let wait = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
             let ready = reply.int()? == 1;
+            let mut old = Vec::new();
+            while !reply.is_empty() {
+                old.push(reply.id()?);
+            }
+            if let Some(first) = old.first() {
+                tracing::warn!(
+                    %queue, jobs = old.len(), first = first.as_str(),
+                    "archived jobs that an Asynq before 0.18 wrote: run them from the archive, \
+                     or migrate what is left with `asynq migrate`"
+                );
+            }
             // Counted from when the script ran, not from when its answer came.
             let due = wait.map(|wait| reply.now() + wait);
             let next = due.map(|due| due.since(self.clock.now()));

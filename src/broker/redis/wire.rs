@@ -1,6 +1,7 @@
 //! Asynq's protobuf messages, byte for byte.
 
 mod message;
+mod old;
 
 use std::collections::BTreeMap;
 

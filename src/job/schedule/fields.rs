@@ -69,6 +69,17 @@ impl Fields {
         Self::parse(fields).ok()
     }
 
+    /// Whether any date of the calendar and any time of a day match.
+    pub(super) fn can_match(&self) -> bool {
+        const DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let of_month = (1..).zip(DAYS).any(|(month, days)| {
+            self.month >> month & 1 == 1 && (1..=days).any(|day| self.day_of_month >> day & 1 == 1)
+        });
+        let of_week = self.month != 0 && self.day_of_week != 0;
+        let has_day = if self.both_days { of_month && of_week } else { of_month || of_week };
+        has_day && self.minute != 0 && self.hour != 0
+    }
+
     pub(super) fn has_month(&self, day: NaiveDate) -> bool {
         self.month >> day.month() & 1 == 1
     }

@@ -96,6 +96,32 @@ impl Schedule {
         Ok(Self { spec, rule })
     }
 
+    /// Refuses a specification that can be read, and never fires or says so of itself:
+    /// `0 0 31 2 *`, `@every 0s`. Whoever makes a periodic job of it has made a mistake.
+    pub(crate) fn fires(self) -> Result<Self, Wrong> {
+        let never = match &self.rule {
+            Rule::Cron(fields, _) => !fields.can_match(),
+            Rule::Every(_) => {
+                let interval = self.spec.rsplit("@every ").next().and_then(parse_duration);
+                if interval.is_some_and(|nanos| nanos <= 0) {
+                    return Err(wrong(
+                        "an interval of 1s or more after @every",
+                        quoted(&self.spec),
+                    ));
+                }
+                false
+            }
+        };
+        if never {
+            let found = quoted(&self.spec);
+            return Err(wrong(
+                "a schedule that fires at some date",
+                format!("{found}, which never does"),
+            ));
+        }
+        Ok(self)
+    }
+
     /// The same in a time zone of the IANA database, such as `Europe/Berlin`.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ const LONGEST_KEY: usize = 255;
 /// Rocket's own default for its `json` limit: 1 MiB.
 const JSON_LIMIT: u64 = 1 << 20;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A JSON body: its bytes and what they say.
 pub(crate) struct Read {
     pub bytes: Vec<u8>,
@@ -79,8 +81,13 @@ async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, Proble
         let detail = "expected content type application/json";
         return Err(ProblemDetails::new(Status::UnsupportedMediaType, detail));
     }
+    expect_no_coding(request)?;
     let limit = request.limits().get("json").unwrap_or(JSON_LIMIT.into());
-    let bytes = read_bytes(data, limit).await?;
+    let mut bytes = read_bytes(data, limit).await?;
+    // Some writers of UTF-8 mark it as such; JSON knows no such mark.
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     let value = serde_json::from_slice(&bytes).map_err(|error| {
         // JSON's grammar knows no largest number; ours do.
         let status = match error.to_string().starts_with("number out of range") {
@@ -90,6 +97,20 @@ async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, Proble
         ProblemDetails::new(status, format!("the body is not JSON: {error}"))
     })?;
     Ok(Read { bytes, value })
+}
+
+/// A body that is compressed would be answered as one that is no JSON: 415 says why.
+fn expect_no_coding(request: &Request<'_>) -> Result<(), ProblemDetails> {
+    let codings = request.headers().get("Content-Encoding").flat_map(|line| line.split(','));
+    let mut codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
+    match codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        Some(coding) => {
+            let shown: String = coding.chars().take(40).collect();
+            let detail = format!("expected a body without Content-Encoding, found {shown:?}");
+            Err(ProblemDetails::new(Status::UnsupportedMediaType, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// `application/json` or a structured syntax built on it, whatever the parameters.

@@ -10,7 +10,8 @@
 --   in time: the jobs would wait for a lease that nobody holds. What was taken for
 --   a caller who did not hear of it is given again, before anything new;
 -- * an id without message is dropped with its stub instead of staying active, and one
---   whose key is no job's is dropped alone.
+--   whose key is no job's is dropped alone. One that is itself a message, as Asynq
+--   before 0.18 wrote it, is archived: see forward.lua.
 
 -- The newest active jobs are in front: what was taken just now is among these.
 local NEWEST = 500
@@ -49,7 +50,7 @@ end
 -- wants to become of it or empty.
 local function deliver(most, paused, owner, unheard, answer)
   local PENDING, T = Q .. 'pending', Q .. 't:'
-  local ids, tasks, seen, broken, stubs = {}, {}, {}, 0, {}
+  local ids, tasks, seen, broken, stubs, old = {}, {}, {}, 0, {}, {}
   if unheard ~= '' then
     local earlier = {}
     for word in string.gmatch(unheard, '%S+') do earlier[word] = true end
@@ -72,7 +73,8 @@ local function deliver(most, paused, owner, unheard, answer)
       broken = broken + 1
     elseif not task[1] then
       broken = broken + 1
-      stubs[#stubs + 1] = T .. id
+      if string.sub(id, 1, 8) == '{"Type":' then old[#old + 1] = id
+      else stubs[#stubs + 1] = T .. id end
     else
       ids[#ids + 1], tasks[#tasks + 1] = id, task
     end
@@ -81,6 +83,10 @@ local function deliver(most, paused, owner, unheard, answer)
 
   if #line > 0 then redis.call('RPOP', PENDING, #line) else before_growth() end
   if #stubs > 0 then redis.call('DEL', unpack(stubs)) end
+  for _, id in ipairs(old) do
+    redis.call('HSET', T .. id, 'msg', id, 'state', 'archived')
+    redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
+  end
   local number = #ids
   local last = #answer + 2
   answer[last - 1], answer[last] = broken, number

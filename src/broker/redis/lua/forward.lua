@@ -7,7 +7,8 @@
 -- … [4]    to one
 --
 -- Returns  now, how many were moved, microseconds until the next look or -1,
---          1 if jobs are pending and the queue is not paused
+--          1 if jobs are pending and the queue is not paused, then the ids of jobs of an
+--          Asynq before 0.18, which were archived
 --
 -- Differs from Asynq:
 -- * jobs of ours are due at the exact time in Q:x:due. An entry there counts only
@@ -15,6 +16,8 @@
 --   an inspector or a deletion may have come first, and leaves it stale;
 -- * an id without message is dropped with its stub, and one whose key is no job's is
 --   dropped alone;
+-- * before 0.18, Asynq wrote the message itself, as JSON, in the place of the id. Such a
+--   job is archived under its own id, with that message;
 -- * a job of a group adds the group's name to Q:groups, which may have lost it.
 
 local T, DUE = Q .. 't:', Q .. 'x:due'
@@ -22,6 +25,14 @@ local SOURCES = {Q .. 'scheduled', Q .. 'retry'}
 local limit = tonumber(ARGV[2])
 expect_lists('pending')
 expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
+
+-- The id of the job whose message this is; of one that cannot be read, all of it.
+local function id_in(message)
+  local ok, old = pcall(cjson.decode, message)
+  local id = ok and type(old) == 'table' and old.ID
+  if type(id) == 'string' and id ~= '' then return id end
+  return message
+end
 
 local due_jobs, stale, seen = {}, {}, {}
 local function add(id, due, source)
@@ -67,13 +78,21 @@ end)
 
 -- Writes from here on; the first of each job does not grow memory.
 for _, id in ipairs(stale) do redis.call('ZREM', DUE, id) end
-local moved = 0
+local moved, old = 0, {}
 for _, job in ipairs(due_jobs) do
   local task = T .. job.id
   redis.call('ZREM', DUE, job.id)
   redis.call('ZREM', job.source, job.id)
   if job.foreign then
     -- Of another type: somebody else's, and only the entry is gone.
+  elseif not job.whole and string.sub(job.id, 1, 8) == '{"Type":' then
+    local id = id_in(job.id)
+    -- Unless Asynq's own migration has been here before.
+    if redis.pcall('EXISTS', T .. id) == 0 then
+      redis.call('HSET', T .. id, 'msg', job.id, 'state', 'archived')
+      redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
+      old[#old + 1] = id
+    end
   elseif not job.whole then
     redis.call('DEL', task)
   elseif job.group then
@@ -107,4 +126,4 @@ if wait >= 0 and moved == limit and pending >= tonumber(ARGV[3]) then
   wait = math.max(wait, tonumber(ARGV[4]))
 end
 local ready = pending > 0 and redis.call('EXISTS', Q .. 'paused') == 0
-return {now, moved, wait, ready and 1 or 0}
+return {now, moved, wait, ready and 1 or 0, unpack(old)}

@@ -217,6 +217,9 @@ local function take(nth, plan, room)
     if task[1] then
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
+    elseif not task.err and string.sub(id, 1, 8) == '{"Type":' then
+      call('HSET', key, 'msg', id, 'state', 'archived')
+      pcall('ZADD', plan[1] .. 'archived', format('%d', now / SECOND), id)
     elseif not task.err then
       call('DEL', key)
     end

@@ -7,7 +7,7 @@ use std::time::Duration;
 use prost::Message;
 use prost::encoding::{self, DecodeContext, WireType, decode_key, skip_field};
 
-use super::int32;
+use super::{int32, old};
 use crate::job::{JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
@@ -141,6 +141,9 @@ fn unless_changed(odd: &[(u32, i64)], tag: u32, value: i64) -> i64 {
 /// Queue and id are those of the key: a peer builds all keys from the message,
 /// so one that differs is corrected at the next write.
 pub fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> {
+    if bytes.starts_with(br#"{"Type":"#) {
+        return old::decode(queue, id, bytes);
+    }
     let (message, unknown) = read(bytes)?;
     let numbers = [
         (5, message.retry.into()),

@@ -1,0 +1,56 @@
+//! Asynq's messages before version 0.18, which were JSON: read, never written.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::job::{JobId, JobRecord, QueueName};
+use crate::time::Timestamp;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct OldMessage<'a> {
+    r#type: String,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    retry: u32,
+    retried: u32,
+    error_msg: String,
+    /// Seconds; 0 = none.
+    timeout: u32,
+    /// Unix seconds; 0 = none.
+    deadline: u32,
+    unique_key: String,
+}
+
+impl Default for OldMessage<'_> {
+    fn default() -> Self {
+        Self {
+            r#type: String::new(),
+            payload: None,
+            retry: 0,
+            retried: 0,
+            error_msg: String::new(),
+            timeout: 0,
+            deadline: 0,
+            unique_key: String::new(),
+        }
+    }
+}
+
+/// The job that such a message stands for. Its payload is JSON as it was written.
+pub(super) fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> {
+    let message: OldMessage<'_> = serde_json::from_slice(bytes).ok()?;
+    let payload = message.payload.map(|payload| payload.get().as_bytes().to_vec());
+    let mut record = JobRecord::new(message.r#type, payload, queue.clone());
+    record.id = id.clone();
+    record.max_retry = message.retry;
+    record.retried = message.retried;
+    record.last_error = message.error_msg;
+    record.timeout = Duration::from_secs(message.timeout.into());
+    let deadline = Some(message.deadline).filter(|deadline| *deadline > 0);
+    record.deadline = deadline.map(|deadline| Timestamp::from_secs(deadline.into()));
+    record.unique_key = message.unique_key;
+    Some(record)
+}
