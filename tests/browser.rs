@@ -757,3 +757,70 @@ async fn the_documentation_breaks_no_rule_of_its_own_policy() {
     assert!(refusals[0].starts_with("style-src"), "{refusals:?}");
     browser.close().await;
 }
+
+/// What a page of another origin may try with the credentials of whoever reads it.
+const ATTACK: &str = r#"
+    const [base, done] = arguments;
+    const tries = [];
+    const ask = (method, path, options) =>
+        tries.push(fetch(base + path, { method, credentials: 'include', ...options }).catch(() => 0));
+    for (const mode of ['no-cors', 'cors']) {
+        ask('POST', '/queues/default/pause', { mode });
+        ask('POST', '/queues/default/pause', { mode, headers: { 'Content-Type': 'text/plain' }, body: '{}' });
+        ask('POST', '/queues/default/pause', { mode, headers: { Authorization: 'Bearer x' } });
+        ask('POST', '/register', { mode, headers: { 'Content-Type': 'text/plain' }, body: '{}' });
+        ask('POST', '/register', { mode, headers: { 'Content-Type': 'application/json' }, body: '{}' });
+        ask('POST', '/ui/register', { mode, body: new URLSearchParams({ message: 'x' }) });
+        ask('POST', '/ui/queues/default/pause', { mode, body: new URLSearchParams() });
+    }
+    ask('DELETE', '/queues/default?force=true', {});
+    for (const type of ['application/json', 'text/plain']) {
+        navigator.sendBeacon(base + '/register', new Blob(['{}'], { type }));
+        navigator.sendBeacon(base + '/queues/default/pause', new Blob(['{}'], { type }));
+    }
+    const sent = (path, enctype) => new Promise((resolve) => {
+        const frame = document.createElement('iframe');
+        frame.name = `f${path}${enctype}`;
+        const form = document.createElement('form');
+        Object.assign(form, { method: 'post', action: base + path, enctype, target: frame.name });
+        const input = document.createElement('input');
+        Object.assign(input, { name: '{"message":"x', value: '"}' });
+        form.append(input);
+        document.body.append(frame, form);
+        frame.addEventListener('load', () => setTimeout(resolve, 200), { once: true });
+        form.submit();
+        setTimeout(resolve, 1500);
+    });
+    for (const path of ['/register', '/ui/register', '/queues/default/pause', '/ui/queues/default/pause'])
+        for (const enctype of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data'])
+            tries.push(sent(path, enctype));
+    Promise.all(tries).then((all) => setTimeout(() => done(all.length), 500));
+"#;
+
+#[tokio::test]
+async fn a_page_of_another_origin_changes_nothing_whatever_it_sends() {
+    let fairing = JobQueue::fairing()
+        .memory()
+        .set("jobqueue.worker", false)
+        .set("jobqueue.trusted_proxies", ["127.0.0.1"]);
+    let (pages, queue) = pages_of(fairing).await;
+    let elsewhere = self::pages().await;
+    queue.enqueue_raw("mail", None).await.unwrap();
+    let direct = pages.strip_suffix("/ui").unwrap().to_owned();
+    let application = pages.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    // Through it, the browser's own judgement does not arrive, as on plain http.
+    let front = Front { prefix: "", tells: true }.before(application.parse().unwrap()).await;
+    let browser = Browser::open(PLAIN).await;
+    // A plain answer of another application: a page there with no rules of its own.
+    let front = format!("http://{front}/api/dm-jobqueue");
+    for (host, base) in [("127.0.0.1", &direct), ("localhost", &direct), ("localhost", &front)] {
+        let page = elsewhere.replace("127.0.0.1", host).replace("/ui", "/health");
+        browser.open_page(&page).await;
+        let tries = browser.client.execute_async(ATTACK, vec![json!(base)]).await.unwrap();
+        assert_eq!(tries, json!(27), "from {host} to {base}");
+        let name = QueueName::new("default").unwrap();
+        let found = queue.inspector().queue(&name).await.unwrap();
+        assert!(!found.paused && found.size == 1, "from {host} to {base}: {found:?}");
+    }
+    browser.close().await;
+}
