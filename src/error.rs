@@ -181,7 +181,7 @@ impl Error {
         self.kind == Kind::IdConflict
     }
 
-    /// The idempotency key was used before with another body.
+    /// The idempotency key was used before with another body, other options or another queue.
     pub fn is_idempotency_mismatch(&self) -> bool {
         self.kind == Kind::IdempotencyMismatch
     }

@@ -256,10 +256,11 @@ async fn a_repeated_request_is_answered_with_the_first_job() {
     assert_eq!(post("/jobs/mail:welcome", 2).await.0, 422);
     assert_eq!(get(&client, "/queues/mail").await["sizes"]["pending"], 1);
     // Other options are another request.
-    for query in ["?delay_seconds=60", "?max_retry=1", "?unique_seconds=60", "?queue=mail"] {
+    for query in ["?delay_seconds=60", "?max_retry=1", "?unique_seconds=60", "?queue=default"] {
         let (status, answer) = post(&format!("/jobs/mail:welcome{query}"), 1).await;
         assert_eq!(status, 422, "{query}: {answer}");
     }
+    assert_eq!(get(&client, "/queues").await["queues"].as_array().unwrap().len(), 1);
     // Those that leave what the job type says are none.
     let (status, same) = post("/jobs/mail:welcome?delay_seconds=0&queue=&max_retry=", 1).await;
     assert_eq!((status, &same["job_id"]), (201, &one["job_id"]));

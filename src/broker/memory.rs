@@ -84,6 +84,8 @@ struct State {
     /// How many suspects run.
     suspects: usize,
     entries: EntryBook,
+    /// To which queue requests with an idempotency key go.
+    queues_of_keys: Expiring<QueueName>,
 }
 
 impl MemoryBroker {
@@ -321,6 +323,22 @@ impl Broker for MemoryBroker {
 
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn queue_of_key<'a>(
+        &'a self,
+        key: &'a str,
+        queue: &'a QueueName,
+        kept: Duration,
+    ) -> Answer<'a, QueueName> {
+        Box::pin(async move {
+            let (mut state, now) = (self.state(), self.clock.now());
+            if let Some(first) = state.queues_of_keys.get(key, now) {
+                return Ok(first.clone());
+            }
+            state.queues_of_keys.insert(key.to_owned(), queue.clone(), now + kept, now);
+            Ok(queue.clone())
+        })
     }
 
     fn unknown_format(&self) -> Answer<'_, Option<String>> {

@@ -360,6 +360,15 @@ pub trait Broker:
     /// Answers when the store serves.
     fn ping(&self) -> Answer<'_, ()>;
 
+    /// The queue to which requests with this idempotency key go for `kept`: that of the first
+    /// call. The [guard](NewJob::idempotency) of a key is known to one queue alone.
+    fn queue_of_key<'a>(
+        &'a self,
+        key: &'a str,
+        queue: &'a QueueName,
+        kept: Duration,
+    ) -> Answer<'a, QueueName>;
+
     /// The version of the stored data's format, if this crate's version does not know it;
     /// `None` where it does. Notes its own where the store has none or an older one.
     fn unknown_format(&self) -> Answer<'_, Option<String>>;

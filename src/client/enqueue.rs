@@ -386,6 +386,14 @@ impl IntoFuture for Enqueue {
             if let Some(max_waiting) = max_waiting {
                 client.admit(&jobs[0], max_waiting).await?;
             }
+            if let Some(key) = jobs[0].idempotency.as_ref().filter(|key| key.across_queues) {
+                let first = client.broker.queue_of_key(&key.key, &record.queue, key.kept).await?;
+                if first != record.queue {
+                    return Err(Error::idempotency_mismatch(format!(
+                        "the idempotency key was used before for queue {first:?}"
+                    )));
+                }
+            }
             let span = tracing::info_span!(
                 target: "rocket_jobqueue::enqueue",
                 "enqueue",

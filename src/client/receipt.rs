@@ -62,7 +62,7 @@ impl Receipt {
                 record.queue, record.id
             ))),
             Enqueued::KeyReused => Err(Error::idempotency_mismatch(
-                "the idempotency key was used before with another body",
+                "the idempotency key was used before with another body or other options",
             )),
         }
     }

@@ -148,6 +148,8 @@ pub struct Idempotency {
     pub(crate) body: String,
     /// How long the store keeps it.
     pub(crate) kept: Duration,
+    /// Whether the same key may come with another queue, which has to be told.
+    pub(crate) across_queues: bool,
 }
 
 /// How long an idempotency key is kept.
@@ -168,6 +170,7 @@ impl Idempotency {
             key: serial::hex(&scoped.finalize()),
             body: serial::hex(&Sha256::digest(body)),
             kept: KEPT,
+            across_queues: false,
         }
     }
 
@@ -182,6 +185,12 @@ impl Idempotency {
         Ok(Self::new(scope, key, &body))
     }
 
+    /// The same key where each request may name another queue. The guard lies beside the
+    /// jobs of one queue, so that a further key notes which: one more round trip.
+    pub(crate) fn across_queues(self) -> Self {
+        Self { across_queues: true, ..self }
+    }
+
     /// Whether only one call knows this key.
     pub(crate) fn is_of_one_call(&self) -> bool {
         self.body.is_empty()
@@ -193,6 +202,7 @@ impl Idempotency {
             key: JobId::random().as_str().to_owned(),
             body: String::new(),
             kept: within.saturating_add(LATE),
+            across_queues: false,
         }
     }
 

@@ -292,7 +292,7 @@ impl OpenApiResponderInner for NotRegistered {
             (415, "The content type is not JSON"),
             (
                 422,
-                "Fields are wrong: `errors` has one entry each, with a JSON pointer; or the `Idempotency-Key` was used before for another body",
+                "Fields are wrong: `errors` has one entry each, with a JSON pointer; or the `Idempotency-Key` was used before for another body or other options",
             ),
             (429, "Too many requests: `Retry-After` says when the next one is welcome"),
             (500, "The job could not be enqueued"),

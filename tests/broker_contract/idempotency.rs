@@ -64,3 +64,20 @@ async fn a_refused_request_is_not_remembered(#[values(Store::Memory, Store::Redi
 
     assert!(created(&on.put(guarded(unique(on.job("b"), secs(60)), "k", "another")).await));
 }
+
+#[rstest]
+#[tokio::test]
+async fn requests_with_a_key_go_to_the_queue_of_the_first_for_as_long_as_it_is_kept(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let [one, other] = ["one", "other"].map(|name| QueueName::new(name).unwrap());
+    let ask = async |key: &str, queue: &QueueName| {
+        let key = format!("{} {key}", on.queue);
+        on.broker.queue_of_key(&key, queue, secs(86_400)).await.unwrap()
+    };
+    assert_eq!(ask("k", &one).await, one);
+    assert_eq!(ask("k", &other).await, one);
+    assert_eq!(ask("k", &one).await, one);
+    assert_eq!(ask("l", &other).await, other);
+}

@@ -16,7 +16,7 @@ use rocket_jobqueue::{
 };
 use serde_json::{Value, json};
 
-use crate::browser::anybody::Anybody;
+use crate::browser::Anybody;
 use crate::settings::{BATCH, Behaviour, Line, Order, Setup, WORK, hex};
 
 /// An application on this Redis; without a set-up it runs no jobs.

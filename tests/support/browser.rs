@@ -3,13 +3,13 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 #[path = "anybody.rs"]
-pub mod anybody;
+mod anybody;
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anybody::Anybody;
+pub use anybody::Anybody;
 use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};

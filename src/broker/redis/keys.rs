@@ -63,6 +63,11 @@ pub fn idempotency(queue: &QueueName, key: &str) -> String {
     format!("asynq:{{{}}}:x:idem:{key}", queue.as_str())
 }
 
+/// Ours: the queue to which requests with an idempotency key go.
+pub fn queue_of_key(key: &str) -> String {
+    format!("asynq:x:idem:{key}")
+}
+
 /// Ours: exists while one of the processes has its turn at mending the queue.
 pub fn reconciling(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciling", queue.as_str())

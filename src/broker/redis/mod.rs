@@ -537,7 +537,7 @@ impl Broker for RedisBroker {
                 old.push(reply.id()?);
             }
             if let Some(first) = old.first() {
-                tracing::warn!(
+                crate::log::warn!(
                     %queue, jobs = old.len(), first = first.as_str(),
                     "archived jobs that an Asynq before 0.18 wrote: run them from the archive, \
                      or migrate what is left with `asynq migrate`"
@@ -623,6 +623,27 @@ impl Broker for RedisBroker {
 
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(self.pool.ping())
+    }
+
+    fn queue_of_key<'a>(
+        &'a self,
+        key: &'a str,
+        queue: &'a QueueName,
+        kept: Duration,
+    ) -> Answer<'a, QueueName> {
+        Box::pin(async move {
+            let name = keys::queue_of_key(key).into_bytes();
+            let kept = kept.as_secs().to_string().into_bytes();
+            let words = [name.clone(), queue.as_str().into(), b"NX".to_vec(), b"EX".to_vec(), kept];
+            if self.command(Repeat::Safe, "SET", &words).await? != Value::Nil {
+                return Ok(queue.clone());
+            }
+            match self.command(Repeat::Safe, "GET", &[name]).await? {
+                Value::BulkString(found) => QueueName::new(String::from_utf8_lossy(&found)),
+                // It ended in between.
+                _ => Ok(queue.clone()),
+            }
+        })
     }
 
     fn unknown_format(&self) -> Answer<'_, Option<String>> {

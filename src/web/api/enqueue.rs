@@ -183,7 +183,7 @@ pub(crate) async fn enqueue(
     let draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());
     let mut draft = options.over(draft)?;
     if let Some(guard) = guard {
-        draft = draft.idempotency(guard);
+        draft = draft.idempotency(guard.across_queues());
     }
     let receipt = draft.await?;
     if receipt.replayed {
