@@ -538,7 +538,7 @@ impl Broker for RedisBroker {
             }
             if let Some(first) = old.first() {
                 crate::log::warn!(
-                    %queue, jobs = old.len(), first = first.as_str(),
+                    %queue, jobs = old.len(), first = %first.as_str(),
                     "archived jobs that an Asynq before 0.18 wrote: run them from the archive, \
                      or migrate what is left with `asynq migrate`"
                 );

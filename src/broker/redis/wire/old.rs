@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::job::{JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct OldMessage<'a> {
     r#type: String,
@@ -22,21 +22,6 @@ struct OldMessage<'a> {
     /// Unix seconds; 0 = none.
     deadline: u32,
     unique_key: String,
-}
-
-impl Default for OldMessage<'_> {
-    fn default() -> Self {
-        Self {
-            r#type: String::new(),
-            payload: None,
-            retry: 0,
-            retried: 0,
-            error_msg: String::new(),
-            timeout: 0,
-            deadline: 0,
-            unique_key: String::new(),
-        }
-    }
 }
 
 /// The job that such a message stands for. Its payload is JSON as it was written.
