@@ -442,6 +442,16 @@ fn a_wrong_connection_value_stops_the_launch(#[case] yaml: &str, #[case] message
 #[case("jobqueue: {base: '/a//b'}", "jobqueue.base: expected")]
 #[case("jobqueue: {base: '/<a>'}", "jobqueue.base: expected")]
 #[case("jobqueue: {base: '/'}", "jobqueue.base: expected")]
+#[case(
+    "jobqueue: {trusted_proxies: [10.0.0.0/99]}",
+    r#"jobqueue.trusted_proxies: expected an IP address or a network such as 10.0.0.0/8, found "10.0.0.0/99""#
+)]
+#[case("jobqueue: {trusted_proxies: 10.0.0.1}", "jobqueue.trusted_proxies: expected a list")]
+#[case("jobqueue: {allowed_origins: ['*']}", r#"jobqueue.allowed_origins: expected an origin such as https://app.example or http://localhost:3000, found "*""#)]
+#[case("jobqueue: {allowed_origins: ['null']}", r#"found "null""#)]
+#[case("jobqueue: {allowed_origins: ['https://a.example/']}", "expected an origin")]
+#[case("jobqueue: {allowed_origins: ['ftp://a.example']}", "expected an origin")]
+#[case("jobqueue: {allowed_origins: ['https://*.example']}", "expected an origin")]
 #[case("jobqueue: {queues: {mail: -1}}", "jobqueue.queues.mail: expected")]
 #[case("jobqueue: {queues: {'': 1}}", "expected a queue's name")]
 #[case("jobqueue: {queues: {mail: 0}}", "at least one queue")]

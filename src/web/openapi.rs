@@ -288,6 +288,7 @@ impl OpenApiResponderInner for NotRegistered {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let table = [
             (400, "The body is not JSON"),
+            (403, "The request comes from another site, or nothing can be changed here"),
             (413, "The body is larger than Rocket's `json` limit (1 MiB)"),
             (415, "The content type is not JSON"),
             (
