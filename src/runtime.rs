@@ -3,7 +3,7 @@
 mod store_check;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -37,6 +37,9 @@ const PROBES_PER_LOOK: u32 = 5;
 /// The parts of a running queue. All operations may be repeated.
 pub(crate) struct Runtime {
     broker: Arc<dyn Broker>,
+    /// The same store for who only looks: no answer to them, however large, is in the way
+    /// of the application's.
+    aside: OnceLock<Arc<dyn Broker>>,
     client: Client,
     registry: Registry,
     /// `None` in a process that only enqueues.
@@ -114,6 +117,7 @@ impl Runtime {
             fires: settings.is_some(),
             client,
             broker,
+            aside: OnceLock::new(),
             registry,
             settings,
             aggregate: None,
@@ -185,6 +189,15 @@ impl Runtime {
 
     pub(crate) fn inspector(&self) -> Inspector {
         Inspector::new(Arc::clone(&self.broker)).with_max_payload(self.client.max_payload())
+    }
+
+    pub(crate) fn aside(&self) -> &Arc<dyn Broker> {
+        self.aside.get_or_init(|| self.broker.detached())
+    }
+
+    /// The same inspector, on connections that nobody else uses.
+    pub(crate) fn aside_inspector(&self) -> Inspector {
+        Inspector::new(Arc::clone(self.aside())).with_max_payload(self.client.max_payload())
     }
 
     /// The store's time, as well as it is known.

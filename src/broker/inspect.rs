@@ -34,9 +34,14 @@ pub trait Inspect: Send + Sync {
     /// script per 1,000 groups.
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo>;
 
-    /// As [`Inspect::queue`] of the first so many, side by side. A queue that cannot be
-    /// read says so for itself alone.
-    fn summaries(&self, most: usize) -> Answer<'_, Vec<QueueSummary>>;
+    /// As [`Inspect::queue`] of at most `most` queues, the first in order whose name comes
+    /// after the one given, side by side. A queue that cannot be read says so for itself
+    /// alone.
+    fn summaries<'a>(
+        &'a self,
+        after: Option<&'a QueueName>,
+        most: usize,
+    ) -> Answer<'a, Vec<QueueSummary>>;
 
     /// About how much memory a queue takes. One script that measures at most 140
     /// jobs and 10 lists; one more per 1,000 groups.

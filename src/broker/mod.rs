@@ -34,7 +34,7 @@ pub use inspect::{Inspect, Shelf};
 pub use minutes::MinuteStats;
 pub(crate) use minutes::{Level, Levels};
 pub(crate) use page::{Begin, Mark};
-pub use page::{Cursor, Page};
+pub use page::{Cursor, PAGE_BYTES, Page};
 pub(crate) use suitability::{Eviction, Support};
 pub(crate) use view::FAILURES_KEPT;
 pub use view::{

@@ -12,6 +12,10 @@ use crate::job::serial::{hex, unhex};
 /// The most rows of one page.
 const MOST: u32 = 100;
 
+/// A page ends when its jobs have this many bytes of messages and results together: it is
+/// held in memory, several times over, by whoever shows it.
+pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
 /// The farthest a page can begin by its number.
 const FARTHEST: u32 = 10_000;
 

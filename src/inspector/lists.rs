@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 
 use super::Inspector;
 use crate::broker::{
-    AggregationSet, Cursor, DayStats, GroupPage, JobInfo, JobPage, JobRow, MinuteStats, Page,
-    QueueMemory, QueueSummary, Shelf,
+    AggregationSet, Cursor, DayStats, GroupPage, JobInfo, JobPage, JobRow, MinuteStats, PAGE_BYTES,
+    Page, QueueMemory, QueueSummary, Shelf,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -59,6 +59,12 @@ impl Filter {
     }
 }
 
+/// What a row takes that may be large.
+pub(crate) fn bytes_of(row: &JobRow) -> usize {
+    row.job()
+        .map_or(0, |info| info.job.payload_bytes().len() + info.result.as_ref().map_or(0, Vec::len))
+}
+
 impl Inspector {
     /// Sizes and counters of all queues, in order of their names. One command per
     /// 1,000 queues, and one script per queue (one more per 1,000 of its groups),
@@ -69,7 +75,16 @@ impl Inspector {
     /// # Errors
     /// Those of the store.
     pub async fn all_queues(&self) -> Result<Vec<QueueSummary>, Error> {
-        self.broker.summaries(usize::MAX).await
+        self.broker.summaries(None, usize::MAX).await
+    }
+
+    /// As [`Inspector::all_queues`] of at most `most`, the first in order after this one.
+    pub(crate) async fn some_queues(
+        &self,
+        after: Option<&QueueName>,
+        most: usize,
+    ) -> Result<Vec<QueueSummary>, Error> {
+        self.broker.summaries(after, most).await
     }
 
     /// About how much memory a queue takes: at most 20 jobs of each state are
@@ -140,7 +155,8 @@ impl Inspector {
     ///
     /// One script, O(rows · log n); another one where rows have unique locks; for
     /// active jobs one more command and one per worker process. Where the jobs of
-    /// a page have more than 1 MiB together, one script for each of the rest.
+    /// a page have more than 1 MiB together, one script for each of the rest; with
+    /// 8 MiB the page ends, and has fewer rows than it was asked for.
     ///
     /// ```
     /// # use rocket_jobqueue::{Error, Inspector, JobState, Page, QueueName};
@@ -232,7 +248,7 @@ impl Inspector {
         }
         let wanted = page.rows();
         let mut rows = Vec::new();
-        let mut next: Option<Cursor> = None;
+        let (mut next, mut looked): (Option<Cursor>, usize) = (None, 0);
         for look in 0..MOST_PAGES {
             let page = match &next {
                 None => page.clone(),
@@ -243,8 +259,9 @@ impl Inspector {
             };
             // What is not shown cannot be searched for either.
             let found = self.viewer.page(self.broker.jobs(queue, shelf, &page).await?);
+            looked += found.rows.iter().map(bytes_of).sum::<usize>();
             rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
-            let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES;
+            let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES || looked >= PAGE_BYTES;
             if found.next.is_none() || is_full {
                 return Ok(JobPage { rows, total: found.total, next: found.next });
             }

@@ -18,6 +18,8 @@ pub use actions::{Bulk, BulkProgress};
 pub use control::Cancelled;
 pub use doctor::{CheckUp, Diagnosis};
 pub(crate) use lists::Filter;
+#[cfg(feature = "dashboard")]
+pub(crate) use lists::bytes_of;
 
 /// Looks at queues and jobs, and acts on them from outside their handlers.
 ///

@@ -79,7 +79,8 @@ fn open() -> Option<File> {
     File::open(if cfg!(windows) { "NUL" } else { "/dev/null" }).ok()
 }
 
-/// A failed look-up of a name hides why it failed.
+/// The library shows of the system's error the text alone, and a failed look-up of a name
+/// hides even that.
 fn is_out_of_files(error: &RedisError) -> bool {
     let number = io_error(error).and_then(std::io::Error::raw_os_error);
     number.is_some_and(|number| OUT_OF_FILES.contains(&number))

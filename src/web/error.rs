@@ -13,9 +13,13 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::web::api::TOO_SLOW;
+use crate::web::reads::had_no_turn;
 
 /// The words of a 503, whatever made the store unavailable.
 pub(crate) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
+
+/// The words of a 503 for somebody who wants to look while too many others do.
+const BUSY: &str = "too many requests look at the job queue already: try again later";
 
 /// What to do about damaged data.
 const ASK_THE_DOCTOR: &str = "the doctor (GET /doctor) names the damaged keys and jobs";
@@ -224,6 +228,7 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
     let detail = match status.code {
         401 | 403 if !reason.is_empty() => reason.to_string(),
         404 => format!("nothing is at {}", request.uri().path()),
+        503 if had_no_turn(request) => BUSY.to_owned(),
         503 => UNAVAILABLE.to_owned(),
         401 => "credentials are missing or wrong".to_owned(),
         403 => "access is not allowed".to_owned(),

@@ -12,6 +12,7 @@ use rocket::{Ignite, Rocket, Sentinel};
 use super::JobQueue;
 use super::error::explain;
 use super::origin::{may_change, may_register};
+use super::reads::{Turn, turn};
 use crate::trace::{self, Trace};
 
 #[rocket::async_trait]
@@ -124,7 +125,12 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
 
 /// The right to look at queues and jobs: the application's `view_guard` or its
 /// `admin_guard`. Without either, nobody.
-pub(crate) struct ViewAccess(());
+///
+/// It is this request's turn to read while this is held: whoever waits or goes on for long
+/// drops it first.
+pub(crate) struct ViewAccess {
+    _turn: Turn,
+}
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for ViewAccess {
@@ -143,8 +149,12 @@ impl<'r> FromRequest<'r> for ViewAccess {
                 Err(status) => passes(&**admin, request).await.map_err(|_| status),
             },
         };
-        match allowed {
-            Ok(()) => Outcome::Success(ViewAccess(())),
+        let turn = match allowed {
+            Ok(()) => turn(request).await,
+            Err(status) => Err(status),
+        };
+        match turn {
+            Ok(turn) => Outcome::Success(ViewAccess { _turn: turn }),
             Err(status) => Outcome::Error((status, ())),
         }
     }

@@ -12,6 +12,7 @@ mod fairing;
 mod guards;
 mod log;
 mod login;
+mod looks;
 mod managed;
 mod open_files;
 #[cfg(feature = "openapi")]
@@ -20,6 +21,7 @@ mod origin;
 mod proxy;
 mod query;
 mod rate_limit;
+mod reads;
 mod routes;
 mod stderr;
 
@@ -40,6 +42,8 @@ use crate::time::Timestamp;
 use crate::trace::Trace;
 
 use api::status;
+use looks::Looks;
+use reads::Reads;
 
 pub use api::status::Accepted;
 pub use database::JobQueuePool;
@@ -99,6 +103,8 @@ struct Inner {
     runtime: Runtime,
     config: JobQueueConfig,
     viewer: Viewer,
+    looks: Looks,
+    reads: Reads,
 }
 
 impl JobQueue {
@@ -119,7 +125,8 @@ impl JobQueue {
     }
 
     pub(crate) fn shown_to(runtime: Runtime, config: JobQueueConfig, viewer: Viewer) -> Self {
-        Self { inner: Arc::new(Inner { runtime, config, viewer }), trace: None }
+        let (looks, reads) = (Looks::default(), Reads::default());
+        Self { inner: Arc::new(Inner { runtime, config, viewer, looks, reads }), trace: None }
     }
 
     /// The same queue for a request of this trace.
@@ -127,9 +134,18 @@ impl JobQueue {
         Self { inner: Arc::clone(&self.inner), trace: Some(trace) }
     }
 
-    /// What REST and the pages show of it.
+    /// What REST and the pages show of it, through connections of their own.
     pub(crate) fn shown(&self) -> Inspector {
-        self.inspector().shown_to(self.inner.viewer.clone())
+        self.inner.runtime.aside_inspector().shown_to(self.inner.viewer.clone())
+    }
+
+    /// What this process looks at for requests that wait or follow.
+    pub(crate) fn looks(&self) -> &Looks {
+        &self.inner.looks
+    }
+
+    fn reads(&self) -> &Reads {
+        &self.inner.reads
     }
 
     /// Whether something of a job may be left out there.
@@ -263,7 +279,8 @@ impl JobQueue {
             }
             Some((summary.queue, summary.info?))
         };
-        Ok(self.inspect().summaries(most).await?.into_iter().filter_map(read).collect())
+        let some = self.inner.runtime.aside().summaries(None, most).await?;
+        Ok(some.into_iter().filter_map(read).collect())
     }
 
     /// The store's time, as well as it is known.

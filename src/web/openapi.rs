@@ -28,6 +28,7 @@ use crate::web::api::bulk::{self, Counted, Counts, WantsEvents};
 use crate::web::api::health::{self, Health, Healthy, Unhealthy};
 use crate::web::api::jobs::{self, Found, Watched};
 use crate::web::api::register::{self, NotRegistered};
+use crate::web::api::status::{JobStatus, StatusAnswer};
 use crate::web::api::{
     Asked, Caller, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
 };
@@ -142,6 +143,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// What the text of a parameter has to be: rocket_okapi knows only that it is text,
 /// because the routes read it themselves, to say what is wrong with it.
 fn describe_parameters(operation: &mut Operation) {
+    let of_queues = operation.operation_id.as_deref() == Some("list-queues");
     for parameter in &mut operation.parameters {
         let RefOr::Object(Parameter { name, location, description, value, required, .. }) =
             parameter
@@ -180,7 +182,12 @@ fn describe_parameters(operation: &mut Operation) {
                 "The page, from 1; it has to begin within the first 10,000 rows.",
                 json!({ "type": "integer", "minimum": 1 }),
             ),
+            "size" if of_queues => ("How many queues at most. Default 1000.", whole(1, 1000)),
             "size" => ("How many rows at most. Default 30.", whole(1, 100)),
+            "after" => (
+                "The `next` of the answer before: queues whose name comes later.",
+                json!({ "type": "string", "pattern": queue }),
+            ),
             "cursor" => ("The `next` of the page before.", json!({ "type": "string" })),
             "days" => ("How many days. Default 7.", whole(1, 90)),
             "force" => (
@@ -344,6 +351,14 @@ impl OpenApiResponderInner for Found {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = nothing("It ended while it was waited for, and left nothing");
         answer::<JobInfo>(generator, &mut responses, JSON, (200, "The job as it stands"));
+        Ok(responses)
+    }
+}
+
+impl OpenApiResponderInner for StatusAnswer {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        let mut responses = Responses::default();
+        answer::<JobStatus>(generator, &mut responses, JSON, (200, "How the job is"));
         Ok(responses)
     }
 }

@@ -37,10 +37,15 @@ impl Inspect for MemoryBroker {
         Box::pin(async move { self.known(queue, Queue::info) })
     }
 
-    fn summaries(&self, most: usize) -> Answer<'_, Vec<QueueSummary>> {
+    fn summaries<'a>(
+        &'a self,
+        after: Option<&'a QueueName>,
+        most: usize,
+    ) -> Answer<'a, Vec<QueueSummary>> {
         Box::pin(async move {
             let (state, now) = (self.state(), self.clock.now());
             let used = state.queues.iter().filter(|(_, queue)| queue.used());
+            let used = used.filter(|(name, _)| after.is_none_or(|after| *name > after));
             let summary = |(name, queue): (&QueueName, &Queue)| QueueSummary {
                 queue: name.clone(),
                 info: Some(queue.info(now)),

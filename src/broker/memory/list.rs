@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::queue::{Queue, Stored, Timeline, day};
 use crate::broker::{
     Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, Mark, MinuteStats,
-    Page, QueueInfo, QueueMemory, Shelf,
+    PAGE_BYTES, Page, QueueInfo, QueueMemory, Shelf,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState};
@@ -157,8 +157,36 @@ impl Queue {
         page: &Page,
         now: Timestamp,
     ) -> Result<JobPage, Error> {
-        let (begin, most) = (page.begin()?, page.rows());
-        let slice = match shelf {
+        let slice = self.slice(shelf, page, page.rows())?;
+        let fitting = self.fitting(&slice.ids);
+        let slice = match fitting < slice.ids.len() {
+            true => self.slice(shelf, page, fitting)?,
+            false => slice,
+        };
+        let row = |id: &JobId| {
+            let info = self.job(id, now)?;
+            Some(JobRow::Job(Box::new(JobInfo { failures: Vec::new(), ..info })))
+        };
+        let rows = slice.ids.iter().filter_map(row).collect();
+        Ok(JobPage { rows, total: slice.total as u64, next: slice.next })
+    }
+
+    /// How many of these jobs fit into one page, at least one.
+    fn fitting(&self, ids: &[JobId]) -> usize {
+        let mut bytes = 0;
+        let is_within = |id: &&JobId| {
+            let fits = bytes < PAGE_BYTES;
+            bytes += self.jobs.get(*id).map_or(0, |stored| {
+                stored.job.payload_bytes().len() + stored.result.as_ref().map_or(0, Vec::len)
+            });
+            fits
+        };
+        ids.iter().take_while(is_within).count()
+    }
+
+    fn slice(&self, shelf: Shelf<'_>, page: &Page, most: usize) -> Result<Slice, Error> {
+        let begin = page.begin()?;
+        Ok(match shelf {
             Shelf::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
             Shelf::State(JobState::Active) => {
                 let mut active: Vec<&JobId> = self.leases.values().collect();
@@ -174,13 +202,7 @@ impl Queue {
                 None => by_second(&Timeline::new(), begin, most)?,
             },
             Shelf::State(JobState::Aggregating) => by_second(&Timeline::new(), begin, most)?,
-        };
-        let row = |id: &JobId| {
-            let info = self.job(id, now)?;
-            Some(JobRow::Job(Box::new(JobInfo { failures: Vec::new(), ..info })))
-        };
-        let rows = slice.ids.iter().filter_map(row).collect();
-        Ok(JobPage { rows, total: slice.total as u64, next: slice.next })
+        })
     }
 }
 

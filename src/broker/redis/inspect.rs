@@ -64,9 +64,14 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, self.sizes(queue)))
     }
 
-    fn summaries(&self, most: usize) -> Answer<'_, Vec<QueueSummary>> {
+    fn summaries<'a>(
+        &'a self,
+        after: Option<&'a QueueName>,
+        most: usize,
+    ) -> Answer<'a, Vec<QueueSummary>> {
         Box::pin(async move {
             let (mut summaries, mut names) = (Vec::new(), self.queues().await?);
+            names.retain(|name| after.is_none_or(|after| name > after));
             names.truncate(most);
             for names in names.chunks(ABREAST) {
                 let answers = join_all(names.iter().map(|name| self.sizes(name))).await;

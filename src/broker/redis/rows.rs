@@ -12,7 +12,7 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{
     Begin, BrokenJob, Broker, Cursor, Defect, JobFailure, JobInfo, JobPage, JobRow, JobWorker,
-    Mark, Page, Shelf,
+    Mark, PAGE_BYTES, Page, Shelf,
 };
 use crate::error::Error;
 use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
@@ -167,7 +167,8 @@ impl RedisBroker {
         let mut found = self
             .ask(&SCRIPTS.list, queue, Repeat::Safe, |_, call| {
                 let call = call.arg(state.as_str()).arg(key.as_str()).arg(page.rows());
-                call.arg(from.0).arg(from.1.as_slice()).arg(from.2).arg(from.3)
+                let call = call.arg(from.0).arg(from.1.as_slice()).arg(from.2).arg(from.3);
+                call.arg(PAGE_BYTES)
             })
             .await?;
         let (total, before, last_score) = (found.size()?, found.size()?, found.text()?);

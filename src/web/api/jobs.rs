@@ -1,5 +1,6 @@
 //! One job: where it stands, and what is done to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::response::stream::{Event, EventStream};
@@ -9,11 +10,12 @@ use rocket::{Request, Route, Shutdown, delete, get, post, put, routes};
 #[cfg(feature = "openapi")]
 use rocket_okapi::openapi;
 use serde::{Deserialize, Deserializer, Serialize};
+use tokio::time::Instant;
 
 use crate::broker::JobInfo;
 use crate::error::Error;
-use crate::inspector::{Cancelled, Inspector};
-use crate::job::{AfterCancel, JobId, JobState, Placement, QueueName};
+use crate::inspector::Cancelled;
+use crate::job::{AfterCancel, JobId, Placement, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::MOST_DELAY_SECONDS;
@@ -21,26 +23,21 @@ use crate::web::api::{
     Answer, Asked, Created, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
-
-/// The first and the longest pause between two looks at a job that is waited for.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-
-/// How often a job that is watched is looked at.
-const WATCH: Duration = Duration::from_millis(200);
+use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
 
 /// Longest time to wait for a job's end, in seconds.
 pub(crate) const LONGEST_WAIT: u64 = 60;
 
 /// A job, or that it has ended and left nothing.
 pub(crate) enum Found {
-    Job(Box<JobInfo>),
+    Job(Arc<JobInfo>),
     Gone,
 }
 
 impl<'r> Responder<'r, 'static> for Found {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         match self {
-            Found::Job(info) => Json(info).respond_to(request),
+            Found::Job(info) => Json(&*info).respond_to(request),
             Found::Gone => NoContent.respond_to(request),
         }
     }
@@ -61,9 +58,9 @@ fn missing(queue: &str, id: &str) -> Refused {
 )]
 #[get("/jobs/<name>/<id>?<wait>")]
 pub(crate) async fn one(
-    _access: ViewAccess,
+    access: ViewAccess,
     queue: &JobQueue,
-    shutdown: Shutdown,
+    mut shutdown: Shutdown,
     name: &str,
     id: &str,
     wait: Param<'_>,
@@ -72,88 +69,63 @@ pub(crate) async fn one(
     let (known, job) = place(name, id)?;
     let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
     let inspector = queue.shown();
-    let Some(info) = inspector.job(&known, &job).await? else {
-        return Err(missing(name, id));
-    };
-    let info = settled(&inspector, &known, &job, info, wait, shutdown).await?;
-    Ok(info.map_or(Found::Gone, |info| Found::Job(Box::new(info))))
-}
-
-/// The job once it has ended, or as it stands after so many seconds; `None` where it is gone
-/// by then.
-pub(super) async fn settled(
-    inspector: &Inspector,
-    name: &QueueName,
-    id: &JobId,
-    mut info: JobInfo,
-    wait: u64,
-    mut shutdown: Shutdown,
-) -> Result<Option<JobInfo>, Refused> {
-    let over = tokio::time::Instant::now() + Duration::from_secs(wait);
-    let (mut pause, longest) = PAUSES;
-    while !has_ended(&info) {
-        let next = tokio::time::Instant::now() + pause;
-        if next > over {
-            break;
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            () = &mut shutdown => break,
-        }
-        pause = (pause * 3 / 2).min(longest);
-        match inspector.job(name, id).await? {
-            Some(now) => info = now,
-            None => return Ok(None),
-        }
+    if wait == 0 {
+        let info = inspector.job(&known, &job).await?.ok_or_else(|| missing(name, id))?;
+        return Ok(Found::Job(Arc::new(info)));
     }
-    Ok(Some(info))
+    drop(access);
+    let until = Instant::now() + Duration::from_secs(wait);
+    let mut followed = queue.looks().follow_job(Follower::Viewer, &inspector, &known, &job)?;
+    let first = match followed.first().await {
+        Look::Job(info) => info,
+        Look::Gone => return Err(missing(name, id)),
+        Look::Failed(error) => return Err(error.into()),
+    };
+    let info = followed.ended(first, until, &mut shutdown).await?;
+    Ok(info.map_or(Found::Gone, Found::Job))
 }
 
 /// A job that is watched until it has ended.
 pub(crate) struct Watched {
-    queue: JobQueue,
-    place: (QueueName, JobId),
-    first: JobInfo,
+    followed: FollowedJob,
+    first: Arc<JobInfo>,
     shutdown: Shutdown,
 }
 
 impl<'r> Responder<'r, 'r> for Watched {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
-        let Self { queue, place: (name, id), first, mut shutdown } = self;
+        let Self { mut followed, first, mut shutdown } = self;
         let events = EventStream! {
             let mut last = first;
-            yield Event::json(&last).event("job");
+            yield Event::json(&*last).event("job");
             while !has_ended(&last) {
-                tokio::select! {
-                    () = tokio::time::sleep(WATCH) => {}
+                let look = tokio::select! {
+                    look = followed.next() => look,
                     () = &mut shutdown => return,
-                }
-                match queue.shown().job(&name, &id).await {
-                    Ok(Some(now)) if now != last => {
+                };
+                match look {
+                    Some(Look::Job(now)) if now != last => {
                         last = now;
-                        yield Event::json(&last).event("job");
+                        yield Event::json(&*last).event("job");
                     }
-                    Ok(Some(_)) => {}
-                    Ok(None) => {
+                    Some(Look::Job(_)) => {}
+                    Some(Look::Gone) => {
                         yield Event::data("").event("gone");
                         return;
                     }
                     // The store may come back.
-                    Err(error) if error.is_unavailable() => {}
-                    Err(error) => {
+                    Some(Look::Failed(error)) if error.is_unavailable() => {}
+                    Some(Look::Failed(error)) => {
                         yield Event::json(&Refused::from(error).0).event("problem");
                         return;
                     }
+                    None => return,
                 }
             }
             yield Event::data("").event("end");
         };
-        events.respond_to(request)
+        events.heartbeat(SIGN_OF_LIFE).respond_to(request)
     }
-}
-
-pub(super) fn has_ended(info: &JobInfo) -> bool {
-    matches!(info.state, JobState::Archived | JobState::Completed)
 }
 
 /// # Watch a job
@@ -173,10 +145,13 @@ pub(crate) async fn watch(
     name: &str,
     id: &str,
 ) -> Result<Watched, Refused> {
-    let place = place(name, id)?;
-    let found = queue.shown().job(&place.0, &place.1).await?;
-    let first = found.ok_or_else(|| missing(name, id))?;
-    Ok(Watched { queue: queue.clone(), place, first, shutdown })
+    let (known, job) = place(name, id)?;
+    let mut followed = queue.looks().follow_job(Follower::Viewer, &queue.shown(), &known, &job)?;
+    match followed.first().await {
+        Look::Job(first) => Ok(Watched { followed, first, shutdown }),
+        Look::Gone => Err(missing(name, id)),
+        Look::Failed(error) => Err(error.into()),
+    }
 }
 
 /// Jobs of one id.

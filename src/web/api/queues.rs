@@ -11,27 +11,45 @@ use crate::broker::{
 };
 use crate::error::Error;
 use crate::inspector::Filter;
-use crate::job::JobState;
+use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{Answer, Asked, Done, NoContent, Param, audit, number, page, queue_name};
 use crate::web::guards::{ActAccess, ViewAccess};
 
-/// All queues.
+/// Most queues of one answer.
+const MAX_QUEUES: u64 = 1000;
+
+/// Queues.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueQueues"))]
 pub(crate) struct Queues {
     /// By name.
     queues: Vec<QueueSummary>,
+    /// The last of these, to be given as `after`, where there are more.
+    next: Option<QueueName>,
 }
 
-/// # All queues
+/// # Queues
 ///
-/// Sizes by state, counters, and how long the next job of each has waited.
+/// Sizes by state, counters, and how long the next job of each has waited: of the first `size`
+/// queues by name, at most 1,000, which is the default; those that come `after` a name.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "list-queues"))]
-#[get("/queues")]
-pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<Queues> {
-    Ok(Json(Queues { queues: queue.shown().all_queues().await? }))
+#[get("/queues?<after>&<size>")]
+pub(crate) async fn list(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    after: Param<'_>,
+    size: Param<'_>,
+) -> Answer<Queues> {
+    let after = after.once("after")?.map(queue_name).transpose()?;
+    let size = number("size", size.once("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut queues = queue.shown().some_queues(after.as_ref(), size + 1).await?;
+    let has_more = queues.len() > size;
+    queues.truncate(size);
+    let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
+    Ok(Json(Queues { queues, next }))
 }
 
 /// # One queue

@@ -1,11 +1,12 @@
 //! Status links: what an application's own user may know of one job, without a right to
 //! look at any other. A link names the job and when it expires, and is signed.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use rocket::http::{Header, Status};
+use rocket::http::{ContentType, Header, Status};
+use rocket::response::stream::ByteStream;
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
 use rocket::{Request, Route, Shutdown, get, routes};
@@ -13,6 +14,7 @@ use rocket::{Request, Route, Shutdown, get, routes};
 use rocket_okapi::openapi;
 use serde::Serialize;
 use sha2::Sha256;
+use tokio::time::Instant;
 
 use crate::broker::JobInfo;
 use crate::error::Error;
@@ -20,8 +22,9 @@ use crate::job::serial::{hex, unhex};
 use crate::job::{JobId, JobState, Progress, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
-use crate::web::api::jobs::{LONGEST_WAIT, has_ended, settled};
-use crate::web::api::{Answer, Param, Refused, number};
+use crate::web::api::jobs::LONGEST_WAIT;
+use crate::web::api::{Param, Refused, number};
+use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
 use crate::web::proxy::forwarded;
 
 /// What a key signs begins with it: a signature made for something else is none here.
@@ -111,6 +114,10 @@ impl JobStatus {
         }
     }
 
+    fn or_gone(info: Option<&JobInfo>, id: JobId) -> Self {
+        info.map_or_else(|| Self::gone(id), Self::of)
+    }
+
     fn gone(id: JobId) -> Self {
         Self { job_id: id, status: "gone", due: None, progress: None, result: None }
     }
@@ -119,7 +126,7 @@ impl JobStatus {
 /// # The status of a job
 ///
 /// For whoever was given the link: no other right is asked for. With `wait`, the answer comes
-/// when the job has ended, or after so many seconds, at most 60.
+/// when the job has ended, or after so many seconds, at most 60; spaces may come before it.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "get-status", ignore = "shutdown")
@@ -130,19 +137,68 @@ pub(crate) async fn status(
     shutdown: Shutdown,
     token: &str,
     wait: Param<'_>,
-) -> Answer<JobStatus> {
+) -> Result<StatusAnswer, Refused> {
     let wait = number("wait", wait.once("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
     let (name, id) = read(queue, token)
         .ok_or_else(|| Refused::from(Error::not_found("the link is unknown or has expired")))?;
     let inspector = queue.shown();
-    let Some(info) = inspector.job(&name, &id).await? else {
-        return Ok(Json(JobStatus::gone(id)));
-    };
-    let info = match has_ended(&info) {
-        true => Some(info),
-        false => settled(&inspector, &name, &id, info, wait, shutdown).await?,
-    };
-    Ok(Json(info.as_ref().map_or_else(|| JobStatus::gone(id), JobStatus::of)))
+    if wait == 0 {
+        let info = inspector.job(&name, &id).await?;
+        return Ok(StatusAnswer::Now(JobStatus::or_gone(info.as_ref(), id)));
+    }
+    let until = Instant::now() + Duration::from_secs(wait);
+    let mut followed = queue.looks().follow_job(Follower::Link, &inspector, &name, &id)?;
+    Ok(match followed.first().await {
+        Look::Failed(error) => return Err(error.into()),
+        Look::Gone => StatusAnswer::Now(JobStatus::gone(id)),
+        Look::Job(info) if has_ended(&info) => StatusAnswer::Now(JobStatus::of(&info)),
+        Look::Job(first) => {
+            StatusAnswer::Later(Box::new(Later { followed, first, until, shutdown }))
+        }
+    })
+}
+
+/// The status of a job, now or when it is known.
+pub(crate) enum StatusAnswer {
+    Now(JobStatus),
+    Later(Box<Later>),
+}
+
+/// A status that is waited for.
+pub(crate) struct Later {
+    followed: FollowedJob,
+    first: Arc<JobInfo>,
+    until: Instant,
+    shutdown: Shutdown,
+}
+
+impl<'r> Responder<'r, 'r> for StatusAnswer {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
+        let later = match self {
+            Self::Now(status) => return Json(status).respond_to(request),
+            Self::Later(later) => *later,
+        };
+        let Later { mut followed, first, until, mut shutdown } = later;
+        // Spaces in front of JSON mean nothing, and a client that has gone takes none: then
+        // its place is free.
+        let body = ByteStream! {
+            let id = first.job.id.clone();
+            let mut ended = std::pin::pin!(followed.ended(first, until, &mut shutdown));
+            let ended = loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut ended => break ended,
+                    () = tokio::time::sleep(SIGN_OF_LIFE) => yield b" ".to_vec(),
+                }
+            };
+            let text = match ended {
+                Ok(info) => serde_json::to_vec(&JobStatus::or_gone(info.as_deref(), id)),
+                Err(error) => serde_json::to_vec(&Refused::from(error).0),
+            };
+            yield text.unwrap_or_default();
+        };
+        (ContentType::JSON, body).respond_to(request)
+    }
 }
 
 /// 202 for a job that was enqueued, with a link to its status: what a route answers whose

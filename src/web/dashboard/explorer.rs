@@ -11,9 +11,9 @@ use rocket::{Route, get, routes};
 
 use super::layout::{self, Place, escaped, instant, say, state_word};
 use super::{Language, Page, Reader, rows, selected};
-use crate::broker::{JobRow, Page as ListPage};
+use crate::broker::{JobRow, PAGE_BYTES, Page as ListPage};
 use crate::error::Error;
-use crate::inspector::{Filter, Inspector};
+use crate::inspector::{Filter, Inspector, bytes_of};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
@@ -191,16 +191,17 @@ fn is_named(name: &QueueName, wanted: &str) -> bool {
 
 async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
     let (inspector, began) = (queue.shown(), Instant::now());
-    let mut found = Found { rows: Vec::new(), more: Vec::new() };
+    let (mut found, mut bytes) = (Found { rows: Vec::new(), more: Vec::new() }, 0);
     for (nth, (name, state)) in lists(&inspector, query).await?.into_iter().enumerate() {
         let room = MOST_ROWS - found.rows.len();
-        if room == 0 || nth >= MOST_LISTS || began.elapsed() > PATIENCE {
+        if room == 0 || bytes >= PAGE_BYTES || nth >= MOST_LISTS || began.elapsed() > PATIENCE {
             found.more.push((name, state));
             break;
         }
         let page = ListPage::default().size(u32::try_from(room).unwrap_or(1))?;
         match inspector.jobs_where(&name, state, &query.filter, &page).await {
             Ok(page) => {
+                bytes += page.rows.iter().map(bytes_of).sum::<usize>();
                 found.rows.extend(page.rows);
                 if page.next.is_some() {
                     found.more.push((name, state));

@@ -15,22 +15,34 @@ use crate::web::JobQueue;
 use crate::web::api::page as page_of;
 use crate::web::guards::ViewAccess;
 
-/// Queues whose groups are shown on one page.
+/// Queues whose groups are shown on one page, queues that are asked for them, and how many
+/// of these side by side.
 const MOST_QUEUES: usize = 50;
+const MAX_ASKED: usize = 500;
+const ABREAST: usize = 10;
 
-#[get("/ui/groups")]
-async fn all(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
+#[get("/ui/groups?<after>")]
+async fn all(_access: ViewAccess, queue: &JobQueue, reader: Reader, after: Option<&str>) -> Page {
     let (language, now) = (reader.language, queue.now());
-    match collect(queue).await {
-        Ok(found) => {
+    let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
+    match collect(queue, after.as_ref()).await {
+        Ok((found, next)) => {
             let content = html! {
-                @if found.is_empty() {
+                @if found.is_empty() && next.is_none() {
                     div.card { p { (say(language, "集約待ちのジョブはありません。", "No job waits in a group.")) } }
                 }
                 @for (name, groups, sets) in &found {
                     h2 { a href={ (reader.base) "/ui/queues/" (escaped(&name.printable())) "?state=aggregating" } { (name) } }
                     (table(&reader, now, name, groups))
                     (running(&reader, now, sets))
+                }
+                @if let Some(next) = &next {
+                    p.hint { (say(language, "ここまでのキュー: ", "Queues up to ")) (next) }
+                    p.more {
+                        a href={ (reader.base) "/ui/groups?after=" (escaped(next.as_str())) } {
+                            (say(language, "次のキュー", "Next queues"))
+                        }
+                    }
                 }
             };
             let title = say(language, "グループ", "Groups");
@@ -43,31 +55,42 @@ async fn all(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
 /// The groups of a queue that has some, and the sets that are being aggregated.
 type Found = (QueueName, GroupPage, Vec<AggregationSet>);
 
-async fn collect(queue: &JobQueue) -> Result<Vec<Found>, Error> {
+/// What is found in the queues after this one, and the last one asked, where there are more.
+async fn collect(
+    queue: &JobQueue,
+    after: Option<&QueueName>,
+) -> Result<(Vec<Found>, Option<QueueName>), Error> {
     let (inspector, page) = (queue.shown(), ListPage::default());
-    let names = inspector.queues().await?;
-    let of = |name: QueueName| {
-        let (inspector, page) = (&inspector, &page);
+    let mut names = inspector.queues().await?;
+    names.retain(|name| after.is_none_or(|after| name > after));
+    let of = |name: &QueueName| {
+        let (inspector, page, name) = (&inspector, &page, name.clone());
         async move {
             let groups = inspector.groups(&name, page).await?;
             let sets = inspector.aggregations(&name).await?;
             Ok::<_, Error>((name, groups, sets))
         }
     };
-    let mut found = Vec::new();
-    for answer in join_all(names.into_iter().map(of)).await {
-        match answer {
-            Ok((name, groups, sets)) if groups.total > 0 || !sets.is_empty() => {
-                found.push((name, groups, sets));
-            }
-            Ok(_) => {}
-            Err(error) if error.is_unavailable() => return Err(error),
-            // One damaged queue must not hide what another has.
-            Err(error) => crate::log::warn!(?error, "could not list the groups of a queue"),
+    let (mut found, mut asked) = (Vec::new(), 0);
+    for some in names[..names.len().min(MAX_ASKED)].chunks(ABREAST) {
+        if found.len() >= MOST_QUEUES {
+            break;
         }
+        for answer in join_all(some.iter().map(of)).await {
+            match answer {
+                Ok((name, groups, sets)) if groups.total > 0 || !sets.is_empty() => {
+                    found.push((name, groups, sets));
+                }
+                Ok(_) => {}
+                Err(error) if error.is_unavailable() => return Err(error),
+                // One damaged queue must not hide what another has.
+                Err(error) => crate::log::warn!(?error, "could not list the groups of a queue"),
+            }
+        }
+        asked += some.len();
     }
-    found.truncate(MOST_QUEUES);
-    Ok(found)
+    let next = names.get(asked.saturating_sub(1)).filter(|_| asked < names.len()).cloned();
+    Ok((found, next))
 }
 
 /// Groups of one queue, each with the way to its jobs.

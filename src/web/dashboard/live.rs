@@ -3,53 +3,76 @@
 //! made.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rocket::response::stream::{Event, EventStream};
 use rocket::{Route, Shutdown, get, routes};
+use tokio::time::Instant;
 
+use crate::inspector::Inspector;
 use crate::web::JobQueue;
+use crate::web::api::Refused;
 use crate::web::guards::ViewAccess;
+use crate::web::looks::{Follower, SIGN_OF_LIFE};
 
-/// How often the store is asked, for each page that follows; with many queues more
+/// How often the store is asked, once for all pages that follow; with many queues more
 /// seldom, so that it is asked for about a hundred of them in a second.
 const INTERVAL: Duration = Duration::from_secs(2);
 const PER_QUEUE: Duration = Duration::from_millis(10);
 
+/// Of more queues than this, the first in order are followed.
+const MAX_QUEUES: usize = 100;
+
 /// At the latest then an event is sent, so that times stay right.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// One event `changed` at first, whenever sizes or counters of any queue have, and at
-/// least every 30 s. One script a queue each time.
+/// One event `changed` at first, whenever sizes or counters of a queue have, and at least
+/// every 30 s. All who follow share one look, of one script a queue.
 #[get("/ui/events")]
-fn events(_access: ViewAccess, queue: &JobQueue, shutdown: Shutdown) -> EventStream![] {
-    let queue = queue.clone();
+fn events(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    shutdown: Shutdown,
+) -> Result<EventStream![], Refused> {
+    let place = queue.looks().place(Follower::Viewer)?;
+    let inspector = queue.shown();
+    let mut digests = queue.looks().queues.follow((), move || {
+        let inspector = inspector.clone();
+        async move {
+            let (digest, queues) = digest(&inspector).await;
+            (digest, Some(INTERVAL.max(PER_QUEUE * queues)))
+        }
+    });
     let mut shutdown = shutdown;
-    EventStream! {
+    let events = EventStream! {
+        let _place = place;
+        let mut known = tokio::select! {
+            first = digests.wait_for(Option::is_some) => first.ok().and_then(|first| *first),
+            () = &mut shutdown => return,
+        };
         // At first too: something may have changed since the page was made.
-        let mut last = None;
+        yield Event::data("").event("changed");
+        let mut told = Instant::now();
         loop {
-            let (now, queues) = digest(&queue).await;
-            let fresh = last.as_ref().is_some_and(|(known, since): &(Option<u64>, Instant)| {
-                *known == now && since.elapsed() < QUIET
-            });
-            if !fresh {
-                last = Some((now, Instant::now()));
+            tokio::select! {
+                changed = digests.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(told + QUIET) => {}
+                () = &mut shutdown => return,
+            }
+            let now = *digests.borrow_and_update();
+            if now != known || told.elapsed() >= QUIET {
+                (known, told) = (now, Instant::now());
                 yield Event::data("").event("changed");
             }
-            let pause = INTERVAL.max(PER_QUEUE * queues);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = &mut shutdown => break,
-            }
         }
-    }
+    };
+    Ok(events.heartbeat(SIGN_OF_LIFE))
 }
 
-/// What all queues look like, in one number, and how many there are; `None` where the
+/// What the queues look like, in one number, and how many there are; `None` where the
 /// store does not say.
-async fn digest(queue: &JobQueue) -> (Option<u64>, u32) {
-    let Ok(all) = queue.shown().all_queues().await else { return (None, 0) };
+async fn digest(inspector: &Inspector) -> (Option<u64>, u32) {
+    let Ok(all) = inspector.some_queues(None, MAX_QUEUES).await else { return (None, 0) };
     let mut hasher = DefaultHasher::new();
     for summary in &all {
         summary.queue.as_str().hash(&mut hasher);

@@ -15,10 +15,13 @@ use super::{Language, Page, Reader};
 use crate::broker::{DayStats, Finding, MinuteStats, QueueSummary, Servers};
 use crate::error::Error;
 use crate::inspector::Inspector;
-use crate::job::JobState;
+use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::guards::ViewAccess;
+
+/// Queues on one page.
+const MAX_QUEUES: usize = 100;
 
 /// Of more queues than this, what happened lately is on their own pages only: it costs two
 /// scripts a queue.
@@ -30,16 +33,25 @@ const LONG_WAIT: std::time::Duration = std::time::Duration::from_secs(300);
 /// What the page tells.
 struct Told {
     queues: Vec<QueueSummary>,
+    /// The last of them, where there are more.
+    next: Option<QueueName>,
     servers: Servers,
     findings: Vec<Finding>,
     minutes: Vec<MinuteStats>,
     days: Vec<DayStats>,
 }
 
-#[get("/ui?<done>")]
-async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader, done: Option<&str>) -> Page {
+#[get("/ui?<done>&<after>")]
+async fn show(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    reader: Reader,
+    done: Option<&str>,
+    after: Option<&str>,
+) -> Page {
     let language = reader.language;
-    match ask(&queue.shown()).await {
+    let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
+    match ask(&queue.shown(), after.as_ref()).await {
         Ok(told) => {
             let title = say(language, "ジョブキュー", "Job queue");
             let now = queue.now();
@@ -49,6 +61,13 @@ async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader, done: Optio
                 (sums(language, now, &told.queues))
                 (charts::hour(language, now, &told.minutes))
                 (table(&reader, now, &told.queues))
+                @if let Some(next) = &told.next {
+                    p.more {
+                        a href={ (reader.base) "/ui?after=" (escaped(next.as_str())) } {
+                            (say(language, "次のキュー", "Next queues"))
+                        }
+                    }
+                }
                 (charts::days(language, &told.days))
             };
             Page(Status::Ok, layout::page(&reader, queue, Place::Overview, title, content))
@@ -57,10 +76,14 @@ async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader, done: Optio
     }
 }
 
-async fn ask(inspector: &Inspector) -> Result<Told, Error> {
+async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, Error> {
+    let queues = inspector.some_queues(after, MAX_QUEUES + 1);
     let (queues, (servers, findings)) =
-        join(inspector.all_queues(), join(inspector.servers(), inspector.examine())).await;
-    let (queues, servers) = (queues?, servers?);
+        join(queues, join(inspector.servers(), inspector.examine())).await;
+    let (mut queues, servers) = (queues?, servers?);
+    let has_more = queues.len() > MAX_QUEUES;
+    queues.truncate(MAX_QUEUES);
+    let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
     // What cannot be examined is no reason to show nothing.
     let findings = findings.unwrap_or_default();
     let (mut minutes, mut days) = (BTreeMap::new(), BTreeMap::new());
@@ -94,7 +117,7 @@ async fn ask(inspector: &Inspector) -> Result<Told, Error> {
         }
     }
     let (minutes, days) = (minutes.into_values().collect(), days.into_values().collect());
-    Ok(Told { queues, servers, findings, minutes, days })
+    Ok(Told { queues, next, servers, findings, minutes, days })
 }
 
 /// What needs a person, in the order in which it hurts.

@@ -1,7 +1,7 @@
 //! What is due when: the next hour by the minute, the next day by the hour, and the jobs
 //! that come next.
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use maud::{Markup, html};
 use rocket::http::Status;
 use rocket::{Route, get, routes};
@@ -22,6 +22,9 @@ const MOST_QUEUES: usize = 200;
 
 /// Jobs shown.
 const MOST_ROWS: usize = 50;
+
+/// Queues asked side by side: each may answer with several MB.
+const ABREAST: usize = 4;
 
 const MINUTES: i64 = 60;
 const HOURS: i64 = 24;
@@ -81,7 +84,10 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
         left_out: queues.len().saturating_sub(MOST_QUEUES),
     };
     let shown = &queues[..queues.len().min(MOST_QUEUES)];
-    for (name, found) in shown.iter().zip(join_all(shown.iter().map(of)).await) {
+    // What is not shown is let go of before more is read.
+    let mut answers = stream::iter(shown.iter().map(of)).buffered(ABREAST);
+    for name in shown {
+        let Some(found) = answers.next().await else { break };
         match found {
             Ok((counts, scheduled, retry)) => {
                 due.counts
@@ -89,14 +95,14 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
                     .zip(counts)
                     .for_each(|(sum, some)| *sum = sum.saturating_add(some));
                 due.next.extend(scheduled.into_iter().chain(retry));
+                due.next.sort_by_key(|row| row.job().and_then(|info| info.due));
+                due.next.truncate(MOST_ROWS);
             }
             Err(error) if error.is_unavailable() => return Err(error),
             // One damaged queue must not hide what another has.
             Err(error) => crate::log::warn!(queue = %name, ?error, "could not list what is due"),
         }
     }
-    due.next.sort_by_key(|row| row.job().and_then(|info| info.due));
-    due.next.truncate(MOST_ROWS);
     Ok(due)
 }
 

@@ -10,6 +10,7 @@
 --          seen, counted from 0; else its score
 -- ARGV[7]  after: the id of the last row seen
 -- ARGV[8]  after, of a list: the id of the first row of the same page
+-- ARGV[9]  bytes of messages and results after which the page ends
 --
 -- Returns  now, length of the list, how many entries come before the first row,
 --          score of the last row or empty, then per row its values
@@ -71,13 +72,18 @@ if ARGV[5] == 'after' then
   skip = in_list and after_place(skip, ARGV[7], ARGV[8]) or after_score(ARGV[6], ARGV[7])
 end
 
+local budget = tonumber(ARGV[9])
 local answer, last_score = {now, length, skip, ''}, ''
 if in_list then
   local ids = redis.call('LRANGE', key, -(skip + most), -(skip + 1))
-  for at = #ids, 1, -1 do add_row(answer, ids[at], state) end
+  for at = #ids, 1, -1 do
+    if spent >= budget then break end
+    add_row(answer, ids[at], state)
+  end
 else
   local found = redis.call('ZRANGE', key, skip, skip + most - 1, 'WITHSCORES')
   for at = 1, #found, 2 do
+    if spent >= budget then break end
     add_row(answer, found[at], state, found[at + 1])
     last_score = found[at + 1]
   end

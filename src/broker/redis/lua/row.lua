@@ -11,7 +11,8 @@
 -- to the score that Asynq's tools see; the end of the lease of active; of the
 -- others the score.
 
--- What one answer may hold, in bytes: the server does nothing else meanwhile.
+-- What one answer may hold, in bytes: the server does nothing else meanwhile. Rows that are
+-- not read for that reason are asked for one by one, so a page as a whole is bounded as well.
 local ROOM = 1048576
 local spent = 0
 
@@ -41,6 +42,12 @@ local function add_row(answer, id, state, score)
   end
   local message, result = task[1] or '', task[5] or ''
   spent = spent + #message + #result
+  if found == 4 then
+    for _, field in ipairs({'msg', 'result'}) do
+      local length = redis.pcall('HSTRLEN', Q .. 't:' .. id, field)
+      if type(length) == 'number' then spent = spent + length end
+    end
+  end
   local at = #answer
   answer[at + 1] = id
   answer[at + 2] = found

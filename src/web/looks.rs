@@ -1,0 +1,292 @@
+//! What many requests wait for is looked at once for all of them: a job that is waited for
+//! or watched, and the state of the queues that open pages follow. Whoever follows something
+//! holds a place, of which there is a bounded number, and what nobody follows any more is
+//! not looked at.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rocket::Shutdown;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::broker::JobInfo;
+use crate::error::Error;
+use crate::inspector::Inspector;
+use crate::job::{JobId, JobState, QueueName};
+
+/// The first and the longest interval between two looks at a job. Most jobs that are waited
+/// for end soon.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How many requests may wait by status links, and how many of viewers may wait or follow.
+const MAX_LINKS: usize = 1000;
+const MAX_VIEWERS: usize = 500;
+
+/// How often a stream shows that it is there, and finds out that its client has gone.
+pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// What a process looks at for its requests.
+pub(crate) struct Looks {
+    jobs: Arc<Shared<(QueueName, JobId), Look>>,
+    #[cfg(feature = "dashboard")]
+    pub(super) queues: Arc<Shared<(), Option<u64>>>,
+    links: Arc<Semaphore>,
+    viewers: Arc<Semaphore>,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            jobs: Arc::default(),
+            #[cfg(feature = "dashboard")]
+            queues: Arc::default(),
+            links: Arc::new(Semaphore::new(MAX_LINKS)),
+            viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
+        }
+    }
+}
+
+/// Who follows something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follower {
+    /// Somebody with a link to one job.
+    Link,
+    /// Somebody who may look at all.
+    Viewer,
+}
+
+impl Looks {
+    /// A place among those who follow something, for as long as it is held.
+    pub(super) fn place(&self, who: Follower) -> Result<OwnedSemaphorePermit, Error> {
+        let places = match who {
+            Follower::Link => &self.links,
+            Follower::Viewer => &self.viewers,
+        };
+        let taken =
+            |_| Error::too_many("too many requests wait or follow already: try again later");
+        Arc::clone(places).try_acquire_owned().map_err(taken)
+    }
+
+    /// Follows a job until that is dropped.
+    pub(crate) fn follow_job(
+        &self,
+        who: Follower,
+        inspector: &Inspector,
+        queue: &QueueName,
+        id: &JobId,
+    ) -> Result<FollowedJob, Error> {
+        let place = self.place(who)?;
+        let (inspector, key) = (inspector.clone(), (queue.clone(), id.clone()));
+        let (of_look, mut interval) = (key.clone(), INTERVALS.0);
+        let looks = self.jobs.follow(key, move || {
+            let (inspector, (queue, id)) = (inspector.clone(), of_look.clone());
+            interval = (interval * 2).min(INTERVALS.1);
+            async move {
+                let look = match inspector.job(&queue, &id).await {
+                    Ok(Some(info)) => Look::Job(Arc::new(info)),
+                    Ok(None) => Look::Gone,
+                    Err(error) => Look::Failed(error),
+                };
+                let next = (!look.is_last()).then_some(interval);
+                (look, next)
+            }
+        });
+        Ok(FollowedJob { looks, _place: place })
+    }
+}
+
+/// What a look at a job has found.
+#[derive(Clone)]
+pub(crate) enum Look {
+    Job(Arc<JobInfo>),
+    Gone,
+    Failed(Error),
+}
+
+impl Look {
+    /// Whether nothing comes after it.
+    fn is_last(&self) -> bool {
+        match self {
+            Look::Job(info) => has_ended(info),
+            Look::Gone => true,
+            Look::Failed(error) => !error.is_unavailable(),
+        }
+    }
+}
+
+pub(crate) fn has_ended(info: &JobInfo) -> bool {
+    matches!(info.state, JobState::Archived | JobState::Completed)
+}
+
+/// A job that is followed.
+pub(crate) struct FollowedJob {
+    looks: watch::Receiver<Option<Look>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl FollowedJob {
+    /// What the first look finds, which may be somebody else's of a moment ago.
+    pub(crate) async fn first(&mut self) -> Look {
+        loop {
+            if let Some(look) = self.looks.borrow_and_update().clone() {
+                return look;
+            }
+            if self.looks.changed().await.is_err() {
+                return Look::Failed(Error::unavailable("the look was given up"));
+            }
+        }
+    }
+
+    /// What the next look finds; `None` after the last one.
+    pub(crate) async fn next(&mut self) -> Option<Look> {
+        self.looks.changed().await.ok()?;
+        self.looks.borrow_and_update().clone()
+    }
+
+    /// The job once it has ended, or as it stands at `until` or at shutdown; `None` where it
+    /// is gone by then.
+    pub(crate) async fn ended(
+        &mut self,
+        first: Arc<JobInfo>,
+        until: Instant,
+        shutdown: &mut Shutdown,
+    ) -> Result<Option<Arc<JobInfo>>, Error> {
+        let mut last = first;
+        while !has_ended(&last) {
+            let look = tokio::select! {
+                look = self.next() => look,
+                () = tokio::time::sleep_until(until) => break,
+                () = &mut *shutdown => break,
+            };
+            match look {
+                Some(Look::Job(info)) => last = info,
+                Some(Look::Gone) => return Ok(None),
+                // The store may come back.
+                Some(Look::Failed(error)) if error.is_unavailable() => {}
+                Some(Look::Failed(error)) => return Err(error),
+                None => break,
+            }
+        }
+        Ok(Some(last))
+    }
+}
+
+/// Things that are looked at again and again, each by one task for all who follow it.
+pub(super) struct Shared<K, V> {
+    followed: Mutex<HashMap<K, Arc<watch::Sender<Option<V>>>>>,
+}
+
+impl<K, V> Default for Shared<K, V> {
+    fn default() -> Self {
+        Self { followed: Mutex::default() }
+    }
+}
+
+impl<K, V> Shared<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn followed(&self) -> MutexGuard<'_, HashMap<K, Arc<watch::Sender<Option<V>>>>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `look` finds, again and again: each time it says after how long the next look is
+    /// due, or that there is none. It is not asked where somebody follows this already.
+    pub(super) fn follow<L, F>(self: &Arc<Self>, key: K, look: L) -> watch::Receiver<Option<V>>
+    where
+        L: FnMut() -> F + Send + 'static,
+        F: Future<Output = (V, Option<Duration>)> + Send + 'static,
+    {
+        let mut followed = self.followed();
+        if let Some(sender) = followed.get(&key) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = watch::channel(None);
+        let sender = Arc::new(sender);
+        followed.insert(key.clone(), Arc::clone(&sender));
+        drop(followed);
+        tokio::spawn(look_on(Arc::clone(self), key, sender, look));
+        receiver
+    }
+}
+
+/// Looks until there is nothing more to see, or nobody who wants to.
+async fn look_on<K, V, L, F>(
+    shared: Arc<Shared<K, V>>,
+    key: K,
+    sender: Arc<watch::Sender<Option<V>>>,
+    mut look: L,
+) where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: FnMut() -> F + Send + 'static,
+    F: Future<Output = (V, Option<Duration>)> + Send,
+{
+    loop {
+        let (value, next) = look().await;
+        sender.send_replace(Some(value));
+        let Some(next) = next else {
+            shared.followed().remove(&key);
+            return;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
+            () = sender.closed() => {
+                let mut followed = shared.followed();
+                // Under the lock, so that nobody can have come meanwhile.
+                if sender.receiver_count() == 0 {
+                    followed.remove(&key);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_follow_share_one_look_which_ends_with_them() {
+        let shared = Arc::<Shared<&str, u32>>::default();
+        let looks = Arc::new(AtomicU32::new(0));
+        let follow = || {
+            let looks = Arc::clone(&looks);
+            shared.follow("a", move || {
+                let look = looks.fetch_add(1, Ordering::SeqCst) + 1;
+                async move { (look, Some(Duration::from_millis(20))) }
+            })
+        };
+        let mut all: Vec<_> = (0..100).map(|_| follow()).collect();
+        for follower in &mut all {
+            follower.wait_for(|look| look.is_some_and(|look| look >= 3)).await.unwrap();
+        }
+        assert!(looks.load(Ordering::SeqCst) < 100, "each looked by itself");
+        drop(all);
+        while !shared.followed().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let ended = looks.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(looks.load(Ordering::SeqCst), ended);
+    }
+
+    #[tokio::test]
+    async fn places_are_bounded_and_given_back() {
+        let looks = Looks::default();
+        let all: Vec<_> =
+            (0..MAX_VIEWERS).map(|_| looks.place(Follower::Viewer).unwrap()).collect();
+        assert!(looks.place(Follower::Viewer).unwrap_err().is_too_many());
+        assert!(looks.place(Follower::Link).is_ok(), "others have their own");
+        drop(all);
+        assert!(looks.place(Follower::Viewer).is_ok());
+    }
+}

@@ -1,0 +1,55 @@
+//! How many requests of viewers are answered at a time. Each may ask the store for several
+//! MB and hold them until its answer is made: beside the application's own work there is
+//! room for a few.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::http::Status;
+use rocket::request::Request;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::JobQueue;
+
+/// Requests at a time.
+const MAX_READS: usize = 4;
+
+/// How long the next one waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The turns of a process.
+pub(super) struct Reads(Arc<Semaphore>);
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_READS)))
+    }
+}
+
+/// The turn of a request: until its handler is done, or drops this.
+pub(super) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A request that was not answered for want of a turn.
+struct NoTurn(bool);
+
+/// Waits for the turn of a request that may look; 503 where it does not come.
+pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
+    let Some(queue) = request.rocket().state::<JobQueue>() else {
+        return Ok(Turn { _permit: None });
+    };
+    let permit = Arc::clone(&queue.reads().0).acquire_owned();
+    match tokio::time::timeout(TURN_TIMEOUT, permit).await {
+        Ok(permit) => Ok(Turn { _permit: permit.ok() }),
+        Err(_) => {
+            request.local_cache(|| NoTurn(true));
+            Err(Status::ServiceUnavailable)
+        }
+    }
+}
+
+/// Whether it is for want of a turn that this request was not answered.
+pub(super) fn had_no_turn(request: &Request<'_>) -> bool {
+    request.local_cache(|| NoTurn(false)).0
+}

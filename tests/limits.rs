@@ -1,0 +1,209 @@
+//! What those who look at the queue, wait for a job or follow one may take of the store and
+//! of the process: measured at a real server, by real connections that hang up.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket_jobqueue::{Job, JobOptions, JobQueue};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use support::{RedisServer, eventually, free_port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const BASE: &str = "/api/dm-jobqueue";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Anybody;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Anybody {
+    type Error = ();
+
+    async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> {
+        Outcome::Success(Self)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Large(String);
+
+impl Job for Large {
+    const TYPE: &'static str = "large";
+
+    fn options() -> JobOptions {
+        JobOptions::new().delay(Duration::from_secs(3600))
+    }
+}
+
+/// An application that listens, and runs no jobs: what reaches Redis is asked for by HTTP,
+/// or by the probe of its health.
+struct Site {
+    redis: RedisServer,
+    queue: JobQueue,
+    port: u16,
+    shutdown: rocket::Shutdown,
+}
+
+impl Site {
+    async fn open() -> Self {
+        let (redis, port) = (RedisServer::start::<&str>(&[]), free_port());
+        let figment = rocket::Config::figment()
+            .merge(("log_level", "off"))
+            .merge(("port", port))
+            .merge(("shutdown.ctrlc", false))
+            .merge(("databases.jobqueue.url", format!("redis://{}", redis.addr())))
+            .merge(("jobqueue.worker", false));
+        let fairing = JobQueue::fairing().environment("staging").admin_guard::<Anybody>();
+        let rocket = rocket::custom(figment).attach(fairing).ignite().await.unwrap();
+        let queue = rocket.state::<JobQueue>().unwrap().clone();
+        let shutdown = rocket.shutdown();
+        tokio::spawn(rocket.launch());
+        let site = Self { redis, queue, port, shutdown };
+        let listens = async || TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        assert!(eventually(PATIENCE, listens).await);
+        assert!(eventually(PATIENCE, async || site.queue.ready().await).await);
+        site
+    }
+
+    /// A request that is on its way.
+    async fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Status and body.
+    async fn get(&self, path: &str) -> (u16, String) {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}{path}", self.port)).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (status, text) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// How many scripts Redis has run.
+    fn scripts(&self) -> u64 {
+        let text = self.redis.cli(&["INFO", "commandstats"]);
+        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    }
+
+    /// How many it runs in this time.
+    async fn scripts_within(&self, time: Duration) -> u64 {
+        let before = self.scripts();
+        tokio::time::sleep(time).await;
+        self.scripts() - before
+    }
+
+    async fn nothing_is_asked(&self) -> bool {
+        eventually(PATIENCE, async || self.scripts_within(Duration::from_millis(1500)).await == 0)
+            .await
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.shutdown.clone().notify();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_or_follow_share_one_look_and_end_with_their_clients() {
+    let site = Site::open().await;
+    let job = site.queue.enqueue(Large("x".to_owned())).await.unwrap();
+    let link = site.queue.status_link(&job.queue, &job.id, Duration::from_secs(600));
+    let waits = format!("{link}?wait=60");
+    let job_path = format!("{BASE}/jobs/default/{}", job.id);
+    let watches = format!("{job_path}/events");
+    let pages = format!("{BASE}/ui/events");
+    let (mut streams, mut without_head) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        for path in [&waits, &watches, &pages] {
+            streams.push(site.ask(path).await);
+        }
+        without_head.push(site.ask(&format!("{job_path}?wait=6")).await);
+    }
+    // All of them are followed: each has got its head.
+    for stream in &mut streams {
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let scripts = site.scripts_within(Duration::from_secs(2)).await;
+    assert!((2..=8).contains(&scripts), "{scripts} scripts in 2 s for 400 who follow two things");
+    drop(streams);
+    for mut stream in without_head {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("\"scheduled\""), "{answer}");
+    }
+    assert!(site.nothing_is_asked().await, "looked at although nobody is there");
+
+    // Whoever waits hears of the end: a job that is deleted, and one that is archived.
+    let gone = site.ask(&waits).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.queue.inspector().delete(&job.queue, &job.id).await.unwrap();
+    let mut answer = String::new();
+    let mut gone = gone;
+    gone.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"gone\""), "{answer}");
+    assert!(answer.contains("application/json"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_large_jobs_or_of_many_queues_stays_small() {
+    let site = Site::open().await;
+    const MIB: usize = 1 << 20;
+    let mut ids = BTreeSet::new();
+    for _ in 0..20 {
+        let job = site.queue.enqueue(Large("x".repeat(MIB - 100))).await.unwrap();
+        ids.insert(job.id.to_string());
+    }
+    let mut path = format!("{BASE}/queues/default/jobs?state=scheduled&size=100");
+    let (mut seen, mut pages) = (BTreeSet::new(), 0);
+    loop {
+        let (status, text) = site.get(&path).await;
+        assert_eq!(status, 200);
+        assert!(text.len() < 10 * MIB, "{} bytes", text.len());
+        let page: Value = serde_json::from_str(&text).unwrap();
+        let rows = page["rows"].as_array().unwrap();
+        seen.extend(rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()));
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("{BASE}/queues/default/jobs?state=scheduled&size=100&cursor={next}");
+    }
+    assert_eq!((seen, pages), (ids, 3));
+
+    // Names are free; each of them is a queue that could be asked.
+    let names = "for n = 1, 100000 do redis.call('SADD', 'asynq:queues', 'q' .. n) end";
+    site.redis.cli(&["EVAL", names, "0"]);
+    for path in ["ui/groups", "ui", "ui/scheduled", "ui/failures", "queues", "metrics"] {
+        let (before, began) = (site.scripts(), Instant::now());
+        let (status, text) = site.get(&format!("{BASE}/{path}")).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        let scripts = site.scripts() - before;
+        assert!(scripts <= 2100, "{path}: {scripts} scripts");
+        assert!(text.len() < 2 * MIB, "{path}: {} bytes", text.len());
+        assert!(began.elapsed() < PATIENCE, "{path}: {:?}", began.elapsed());
+    }
+    let first = site.json(&format!("{BASE}/queues?size=3")).await;
+    let next = first["next"].as_str().unwrap();
+    assert_eq!(next, "q10");
+    let second = site.json(&format!("{BASE}/queues?size=3&after={next}")).await;
+    let names: Vec<_> = second["queues"].as_array().unwrap().iter().map(|q| &q["queue"]).collect();
+    assert_eq!(names, ["q100", "q1000", "q10000"]);
+    // A group in a queue far behind is reached by the links.
+    site.redis.cli(&["SADD", "asynq:{q100}:groups", "far"]);
+    site.redis.cli(&["ZADD", "asynq:{q100}:g:far", "1", "id"]);
+    let (_, page) = site.get(&format!("{BASE}/ui/groups")).await;
+    assert!(page.contains("far") && page.contains("/ui/groups?after="), "{page}");
+}
