@@ -293,7 +293,6 @@ mod tests {
             hands: Hands::default(),
             outbox: Outbox::default(),
             starting: Starting::default(),
-            pulse: crate::worker::pulse::Pulse::default(),
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
