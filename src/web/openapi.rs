@@ -20,13 +20,14 @@ use rocket_okapi::{Result, openapi_get_spec};
 use schemars::JsonSchema;
 use serde_json::json;
 
-use crate::broker::JobInfo;
+use crate::broker::{JobInfo, JobPage};
 use crate::job::JobState;
 use crate::registry::Entry;
 use crate::web::JobQueue;
 use crate::web::api::bulk::{self, Counted, Counts, WantsEvents};
 use crate::web::api::health::{self, Health, Healthy, Unhealthy};
 use crate::web::api::jobs::{self, Found, Watched};
+use crate::web::api::queues::JobRows;
 use crate::web::api::register::{self, NotRegistered};
 use crate::web::api::status::{JobStatus, StatusAnswer};
 use crate::web::api::{
@@ -351,6 +352,14 @@ impl OpenApiResponderInner for Found {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = nothing("It ended while it was waited for, and left nothing");
         answer::<JobInfo>(generator, &mut responses, JSON, (200, "The job as it stands"));
+        Ok(responses)
+    }
+}
+
+impl OpenApiResponderInner for JobRows {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        let mut responses = Responses::default();
+        answer::<JobPage>(generator, &mut responses, JSON, (200, "Some jobs"));
         Ok(responses)
     }
 }

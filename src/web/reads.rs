@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use rocket::http::Status;
 use rocket::request::Request;
+use rocket::tokio::task::block_in_place;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::JobQueue;
 
-/// Requests at a time.
-const MAX_READS: usize = 4;
+/// Requests at a time. Answers of several MB take a while to make, and the application needs
+/// the other threads.
+const MAX_READS: usize = 2;
 
 /// How long the next one waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,4 +55,13 @@ pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
 /// Whether it is for want of a turn that this request was not answered.
 pub(super) fn had_no_turn(request: &Request<'_>) -> bool {
     request.local_cache(|| NoTurn(false)).0
+}
+
+/// Does what takes a thread for long, while the runtime's other tasks go on elsewhere.
+pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
+        // A test's, which has no other thread.
+        Ok(_) | Err(_) => work(),
+    }
 }

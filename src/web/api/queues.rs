@@ -1,7 +1,9 @@
 //! Queues: what they hold, pausing and removing them.
 
+use rocket::http::{ContentType, Status};
+use rocket::response::{self, Responder};
 use rocket::serde::json::Json;
-use rocket::{Route, delete, get, post, routes};
+use rocket::{Request, Route, delete, get, post, routes};
 #[cfg(feature = "openapi")]
 use rocket_okapi::openapi;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{Answer, Asked, Done, NoContent, Param, audit, number, page, queue_name};
 use crate::web::guards::{ActAccess, ViewAccess};
+use crate::web::reads::aside;
 
 /// Most queues of one answer.
 const MAX_QUEUES: u64 = 1000;
@@ -171,7 +174,8 @@ pub(crate) async fn memory(
 
 /// # A queue's jobs
 ///
-/// Those of a state (`pending` where none is given) or of a group, at most 100 a page.
+/// Those of a state (`pending` where none is given) or of a group, at most 100 a page, and
+/// fewer where they have 8 MiB together.
 /// `type` keeps only jobs of that type, `search` only those with this text in id, type,
 /// payload, group or last error, whatever its case; both look through ten pages at most
 /// before they answer, so that a page may be short or empty: `next` goes on. Beyond row
@@ -180,7 +184,7 @@ pub(crate) async fn memory(
 #[get("/queues/<name>/jobs?<state>&<group>&<type>&<search>&<page>&<size>&<cursor>")]
 #[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
 pub(crate) async fn jobs(
-    _access: ViewAccess,
+    access: ViewAccess,
     queue: &JobQueue,
     name: &str,
     state: Param<'_>,
@@ -190,7 +194,7 @@ pub(crate) async fn jobs(
     page: Param<'_>,
     size: Param<'_>,
     cursor: Param<'_>,
-) -> Answer<JobPage> {
+) -> Result<JobRows, Refused> {
     let state = state.once("state")?;
     let group = group.once("group")?;
     let r#type = r#type.once("type")?;
@@ -215,7 +219,24 @@ pub(crate) async fn jobs(
             inspector.jobs_where(&known, state, &filter, &page).await?
         }
     };
-    Ok(Json(found))
+    Ok(JobRows { page: found, access })
+}
+
+/// A page of jobs, which may have several MB.
+pub(crate) struct JobRows {
+    page: JobPage,
+    /// Its turn is over when the answer is made.
+    access: ViewAccess,
+}
+
+impl<'r> Responder<'r, 'static> for JobRows {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let Self { page, access } = self;
+        let text = aside(|| serde_json::to_string(&page));
+        drop((page, access));
+        let text = text.map_err(|_| Status::InternalServerError)?;
+        (ContentType::JSON, text).respond_to(request)
+    }
 }
 
 /// The state of this name.
