@@ -126,7 +126,9 @@ impl RedisServer {
         let port = self.port.to_string();
         let (plain, tls) = if self.tls { ("0", port.as_str()) } else { (port.as_str(), "0") };
         let log = std::fs::File::create(self.dir.path().join("redis.log")).expect("a log file");
-        let mut command = Command::new(server_program());
+        // Builds of other servers may know no TLS, which is a matter of the client.
+        let program = if self.tls { "redis-server".to_owned() } else { server_program() };
+        let mut command = Command::new(program);
         // A first argument that ends in ".conf" is a configuration file.
         let (file, rest): (&[String], &[String]) = match self.args.first() {
             Some(first) if first.ends_with(".conf") => self.args.split_at(1),

@@ -15,7 +15,9 @@ use crate::error::Error;
 use crate::inspector::Filter;
 use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
-use crate::web::api::{Answer, Asked, Done, NoContent, Param, audit, number, page, queue_name};
+use crate::web::api::{
+    Answer, Asked, Done, NoContent, Param, Refused, audit, number, page, queue_name,
+};
 use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::reads::aside;
 
