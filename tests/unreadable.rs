@@ -635,7 +635,7 @@ async fn queues_with_names_that_we_refuse_are_seen_drained_and_deleted() {
     let found = site.page("/ui/jobs").await;
     assert!(!overview.contains('\u{202e}') && !found.contains('\u{202e}'));
     for name in &names {
-        let path = in_path(&name.to_string());
+        let path = in_path(&format!("{name}"));
         assert!(overview.contains(&format!("href=\"{BASE}/ui/queues/{path}\"")), "{name}");
         assert!(found.contains(&format!("href=\"{BASE}/ui/jobs/{path}/")), "{name}");
         for page in ["", "?state=archived", "?state=aggregating", "?state=pending"] {
@@ -664,7 +664,7 @@ async fn queues_with_names_that_we_refuse_are_seen_drained_and_deleted() {
     let site = Site { client };
     site.page("/ui/servers").await;
     for name in &names {
-        let path = in_path(&name.to_string());
+        let path = in_path(&format!("{name}"));
         let empty = || async {
             let sizes = site.json(&format!("/queues/{path}")).await;
             sizes["size"] == 0
@@ -674,7 +674,7 @@ async fn queues_with_names_that_we_refuse_are_seen_drained_and_deleted() {
     site.client.terminate().await;
     let site = Site { client: application(&server, false, Arc::default()).await };
     for name in &names {
-        let path = in_path(&name.to_string());
+        let path = in_path(&format!("{name}"));
         let delete = site.client.delete(format!("{BASE}/queues/{path}?force=true"));
         let deleted = delete.header(ContentType::JSON).dispatch().await.status().code;
         assert_eq!(deleted, 204, "{name}");

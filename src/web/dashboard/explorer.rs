@@ -17,7 +17,6 @@ use crate::inspector::{Filter, Inspector, bytes_of};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
-use crate::web::api::queues::state_of;
 use crate::web::guards::ViewAccess;
 
 /// Most rows of one page of results.
@@ -82,15 +81,13 @@ impl Query {
     }
 }
 
-/// A state whose jobs a search goes through.
+/// A state whose jobs a search goes through. Aggregating ones are listed by group.
 fn listed_state(name: &str) -> Result<JobState, Error> {
-    match state_of(name)? {
-        JobState::Aggregating => Err(Error::invalid(
-            "state: expected one with a list of its own, found aggregating; its jobs are listed \
-             by group",
-        )),
-        state => Ok(state),
-    }
+    let states = || STATES.map(JobState::as_str).join(", ");
+    let found = || name.chars().take(40).collect::<String>();
+    JobState::parse(name).filter(|state| STATES.contains(state)).ok_or_else(|| {
+        Error::invalid(format!("state: expected one of {}, found {:?}", states(), found()))
+    })
 }
 
 fn once(filter: &str, place: &mut Option<String>, text: String) -> Result<(), Error> {

@@ -167,7 +167,10 @@ async fn one(
     cursor: Option<&str>,
     count: Option<u64>,
 ) -> Page {
-    let group = group.unwrap_or_default();
+    let Some(group) = group.filter(|group| !group.is_empty()) else {
+        let error = Error::invalid("group: expected a group's name, found nothing");
+        return layout::trouble(&reader, queue, &error);
+    };
     match look(queue, &reader, (name, group), cursor, count).await {
         Ok(page) => page,
         Err(error) => layout::trouble(&reader, queue, &error),
