@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 #
 # Asks the demo everything that its OpenAPI document promises, and much that it does not:
-# schemathesis makes requests from the document and judges the answers.
+# schemathesis makes requests from the document and judges the answers. Before, generated
+# clients call it (scripts/check-clients.sh).
 #
 # Usage: scripts/check-api.sh
 #
@@ -37,6 +38,8 @@ done
 [ -n "$URL" ] || { echo "the demo did not start:" >&2; cat "$ANSWERS" >&2; exit 1; }
 BASE=${URL%/ui*} TOKEN=${URL#*token=}
 ORIGIN=$(printf '%s' "$BASE" | cut -d/ -f1-3)
+
+scripts/check-clients.sh "$BASE" "$TOKEN"
 
 "$VENV/bin/schemathesis" run "$BASE/openapi.json" \
   -H "Authorization: Bearer $TOKEN" -H "Origin: $ORIGIN" \

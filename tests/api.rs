@@ -293,6 +293,64 @@ mod openapi {
         read(client.get(format!("{BASE}/openapi.json")).dispatch().await).await.1
     }
 
+    /// What generators stumble over, found in a schema of the document.
+    fn stumbling_blocks(at: &str, value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                let has = |key: &str| fields.contains_key(key);
+                // Below `properties` the keys are names.
+                if !at.ends_with("/properties") {
+                    let is_null = fields.get("nullable") == Some(&json!(true));
+                    if is_null && !(fields.get("type").is_some_and(Value::is_string)) {
+                        found.push(format!("{at}: nullable without a type"));
+                    }
+                    if is_null && (has("allOf") || has("enum")) {
+                        found.push(format!("{at}: nullable beside allOf or enum"));
+                    }
+                    let words = fields.get("oneOf").and_then(Value::as_array);
+                    if words.is_some_and(|all| all.iter().any(|one| one.get("enum").is_some())) {
+                        found.push(format!("{at}: a choice between words"));
+                    }
+                }
+                for (key, value) in fields {
+                    stumbling_blocks(&format!("{at}/{key}"), value, found);
+                }
+            }
+            Value::Array(items) => {
+                items.iter().for_each(|item| stumbling_blocks(at, item, found));
+            }
+            _ => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn the_document_has_nothing_that_generators_stumble_over() {
+        let client = client(&[]).await;
+        let document = document(&client).await;
+        let mut found = Vec::new();
+        stumbling_blocks("", &document, &mut found);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let text = document.to_string();
+        for (name, schema) in schemas {
+            assert!(
+                schema["type"] == "object" || schema.get("oneOf").is_some(),
+                "{name}: {schema}"
+            );
+            assert!(text.contains(&format!("schemas/{name}\"")), "{name} is not used");
+        }
+        let row = &schemas["JobQueueJobRow"];
+        assert_eq!(row["discriminator"]["propertyName"], "row");
+        let variant = row["discriminator"]["mapping"]["broken"].as_str().unwrap();
+        assert_eq!(variant, "#/components/schemas/JobQueueJobRowBroken");
+        let state = &schemas["JobQueueJobInfo"]["properties"]["state"];
+        assert_eq!(state["enum"].as_array().unwrap().len(), 7, "{state}");
+        assert!(state["description"].as_str().unwrap().contains("* `retry`: "), "{state}");
+        let worker = &schemas["JobQueueJobInfo"]["properties"]["worker"];
+        assert_eq!((&worker["nullable"], &worker["type"]), (&json!(true), &json!("object")));
+    }
+
     #[tokio::test]
     async fn the_document_says_what_the_reference_route_takes_and_answers() {
         let document = document(&client(&[]).await).await;

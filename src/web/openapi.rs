@@ -2,6 +2,8 @@
 //! relative to the base. What a type is
 //! documented as stands here, beside each other; what it does stands elsewhere.
 
+mod portable;
+
 use rocket::http::{Method, Status};
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::content::RawJson;
@@ -117,6 +119,7 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
             document.paths.insert(format!("/jobs/{}", entry.job_type()), item);
         }
     }
+    portable::make_portable(&mut document);
     document
 }
 

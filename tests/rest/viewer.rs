@@ -2,7 +2,7 @@
 //! whatever road.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use md5::{Digest, Md5};
 use rocket::tokio::io::AsyncReadExt;
@@ -60,6 +60,13 @@ impl Log {
 
     /// Takes everything that is logged on this thread, for as long as the guard lives.
     pub(super) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        // A line that another test logs first, where nobody listens, would be off for good.
+        static LISTENS: Once = Once::new();
+        LISTENS.call_once(|| {
+            let sink = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+            let sink = sink.with_writer(std::io::sink).finish();
+            tracing::subscriber::set_global_default(sink).expect("no other test sets one");
+        });
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()

@@ -1,0 +1,267 @@
+//! Schemas as generators of clients can take them. What `schemars` writes is right, and
+//! more than most generators know: here it says the same in fewer words of JSON Schema.
+
+use std::collections::BTreeSet;
+
+use rocket_okapi::okapi::openapi3::{OpenApi, RefOr};
+use schemars::Map;
+use schemars::schema::{
+    InstanceType, Metadata, Schema, SchemaObject, SingleOrVec, SubschemaValidation,
+};
+use schemars::visit::{Visitor, visit_schema_object};
+use serde_json::{Value, json};
+
+/// Components whose values have several types: described in words, and typed as anything.
+const ANYTHING: [&str; 2] = ["JobQueueBytes", "JobQueueDefect"];
+
+const PREFIX: &str = "#/components/schemas/";
+
+/// Rewrites all schemas of the document:
+///
+/// * a choice between single words becomes one enumeration;
+/// * components that are no object stand where they are used: generators make constants
+///   of named enumerations, which collide if two of them share a word;
+/// * so do objects that may be null, because generators lose `nullable` beside a reference;
+/// * each variant of a tagged choice is a component, with a discriminator.
+pub(super) fn make_portable(document: &mut OpenApi) {
+    each_schema(document, &mut |schema| Words.visit_schema_object(schema));
+    let Some(components) = &mut document.components else { return };
+    let mut simple = Map::new();
+    for name in components.schemas.keys().cloned().collect::<Vec<_>>() {
+        let schema = &components.schemas[&name];
+        let is_anything = ANYTHING.contains(&name.as_str());
+        if is_anything || is_scalar(schema) {
+            let schema = components.schemas.shift_remove(&name).unwrap_or_default();
+            let anything = SchemaObject { metadata: schema.metadata.clone(), ..Default::default() };
+            simple.insert(name, if is_anything { anything } else { schema });
+        }
+    }
+    let objects = components.schemas.clone();
+    let mut inline = Inline { simple: &simple, objects: &objects };
+    each_schema(document, &mut |schema| inline.visit_schema_object(schema));
+    if let Some(components) = &mut document.components {
+        name_variants(&mut components.schemas);
+    }
+    remove_unused(document);
+}
+
+/// Components, parameters, bodies and answers.
+fn each_schema(document: &mut OpenApi, act: &mut dyn FnMut(&mut SchemaObject)) {
+    if let Some(components) = &mut document.components {
+        components.schemas.values_mut().for_each(&mut *act);
+    }
+    for item in document.paths.values_mut() {
+        for operation in super::operations(item) {
+            for parameter in &mut operation.parameters {
+                if let RefOr::Object(parameter) = parameter
+                    && let super::ParameterValue::Schema { schema, .. } = &mut parameter.value
+                {
+                    act(schema);
+                }
+            }
+            let mut media = Vec::new();
+            if let Some(RefOr::Object(body)) = &mut operation.request_body {
+                media.extend(body.content.values_mut());
+            }
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::Object(response) = response {
+                    media.extend(response.content.values_mut());
+                }
+            }
+            media.into_iter().filter_map(|media| media.schema.as_mut()).for_each(&mut *act);
+        }
+    }
+}
+
+fn has_type(schema: &SchemaObject, wanted: InstanceType) -> bool {
+    matches!(&schema.instance_type, Some(SingleOrVec::Single(kind)) if **kind == wanted)
+}
+
+fn is_scalar(schema: &SchemaObject) -> bool {
+    use InstanceType::{Boolean, Integer, Number, String};
+    [Boolean, Integer, Number, String].into_iter().any(|kind| has_type(schema, kind))
+}
+
+fn description(schema: &SchemaObject) -> Option<&str> {
+    schema.metadata.as_ref()?.description.as_deref()
+}
+
+fn describe(schema: &mut SchemaObject, description: Option<String>) {
+    schema.metadata().description = description.filter(|text| !text.is_empty());
+    if schema.metadata.as_deref() == Some(&Metadata::default()) {
+        schema.metadata = None;
+    }
+}
+
+fn paragraphs(texts: [Option<&str>; 2]) -> Option<String> {
+    let texts: Vec<&str> = texts.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    Some(texts.join("\n\n")).filter(|text| !text.is_empty())
+}
+
+/// Makes one enumeration of a choice between single words; their meanings are listed in
+/// its description.
+struct Words;
+
+impl Visitor for Words {
+    fn visit_schema_object(&mut self, schema: &mut SchemaObject) {
+        visit_schema_object(self, schema);
+        let Some(choice) = schema.subschemas.as_ref().and_then(|all| all.one_of.as_ref()) else {
+            return;
+        };
+        let words = |one: &Schema| match one {
+            Schema::Object(one) if has_type(one, InstanceType::String) => {
+                let words = one.enum_values.clone()?;
+                let meaning = description(one).unwrap_or_default().to_owned();
+                Some(words.into_iter().map(move |word| (word, meaning.clone())))
+            }
+            _ => None,
+        };
+        let Some(words) = choice.iter().map(words).collect::<Option<Vec<_>>>() else { return };
+        let words: Vec<(Value, String)> = words.into_iter().flatten().collect();
+        let lines = words.iter().filter(|(_, meaning)| !meaning.is_empty());
+        let lines: Vec<String> = lines
+            .map(|(word, meaning)| format!("* `{}`: {meaning}", word.as_str().unwrap_or_default()))
+            .collect();
+        let text = paragraphs([description(schema), Some(&lines.join("\n"))]);
+        schema.subschemas = None;
+        schema.instance_type = Some(InstanceType::String.into());
+        schema.enum_values = Some(words.into_iter().map(|(word, _)| word).collect());
+        describe(schema, text);
+    }
+}
+
+/// Puts components in the place of references to them: simple ones, and those that may be
+/// null where they are used.
+struct Inline<'a> {
+    simple: &'a Map<String, SchemaObject>,
+    objects: &'a Map<String, SchemaObject>,
+}
+
+impl Visitor for Inline<'_> {
+    fn visit_schema_object(&mut self, schema: &mut SchemaObject) {
+        visit_schema_object(self, schema);
+        if let Some(simple) = component(self.simple, schema.reference.as_deref()) {
+            *schema = simple;
+        }
+        // A reference cannot have a description beside it, so it is wrapped in a list of one.
+        let wrapped = match schema.subschemas.as_deref() {
+            Some(SubschemaValidation { all_of: Some(all), .. }) => match &all[..] {
+                [Schema::Object(one)] => Some(one.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        // Simple ones have been put in place by now.
+        let is_nullable = schema.extensions.get("nullable") == Some(&Value::Bool(true));
+        let object = wrapped.as_ref().filter(|_| is_nullable);
+        let object = object.and_then(|one| component(self.objects, one.reference.as_deref()));
+        let object = object.map(|mut object| {
+            self.visit_schema_object(&mut object);
+            object
+        });
+        match object.or(wrapped) {
+            Some(wrapped) if wrapped.reference.is_none() => {
+                let own = description(schema).map(str::to_owned);
+                let theirs = description(&wrapped).filter(|_| wrapped.enum_values.is_some());
+                let text = paragraphs([own.as_deref(), theirs])
+                    .or_else(|| description(&wrapped).map(str::to_owned));
+                *schema = wrapped;
+                describe(schema, text);
+                // What has no type may be null anyway.
+                if is_nullable && schema.instance_type.is_some() {
+                    schema.extensions.insert("nullable".to_owned(), Value::Bool(true));
+                    // An enumeration would have to list null, which half of them refuse.
+                    schema.enum_values = None;
+                }
+            }
+            Some(_) => {}
+            None if is_nullable && schema.instance_type.is_none() => {
+                schema.extensions.swap_remove("nullable");
+            }
+            None => {}
+        }
+    }
+}
+
+fn component(all: &Map<String, SchemaObject>, reference: Option<&str>) -> Option<SchemaObject> {
+    all.get(reference?.strip_prefix(PREFIX)?).cloned()
+}
+
+/// Removes components that nothing names any more.
+fn remove_unused(document: &mut OpenApi) {
+    struct Named(BTreeSet<String>);
+
+    impl Visitor for Named {
+        fn visit_schema_object(&mut self, schema: &mut SchemaObject) {
+            visit_schema_object(self, schema);
+            self.0.extend(schema.reference.clone());
+        }
+    }
+
+    loop {
+        let mut named = Named(BTreeSet::new());
+        each_schema(document, &mut |schema| named.visit_schema_object(schema));
+        let Some(components) = &mut document.components else { return };
+        let before = components.schemas.len();
+        components.schemas.retain(|name, _| named.0.contains(&format!("{PREFIX}{name}")));
+        if components.schemas.len() == before {
+            return;
+        }
+    }
+}
+
+/// Gives each variant of a choice that a field decides a name of its own.
+fn name_variants(schemas: &mut Map<String, SchemaObject>) {
+    for name in schemas.keys().cloned().collect::<Vec<_>>() {
+        let one_of = schemas[&name].subschemas.as_ref().and_then(|all| all.one_of.clone());
+        let Some(variants) = one_of.as_deref().and_then(tagged) else { continue };
+        let (mut references, mut mapping) = (Vec::new(), serde_json::Map::new());
+        let tag = variants.tag;
+        for (word, variant) in variants.all {
+            let mut initial = word.chars();
+            let first = initial.next().map(|first| first.to_ascii_uppercase());
+            let own = format!("{name}{}{}", first.unwrap_or_default(), initial.as_str());
+            let reference = format!("{PREFIX}{own}");
+            mapping.insert(word, Value::from(reference.clone()));
+            references.push(Schema::new_ref(reference));
+            schemas.insert(own, variant);
+        }
+        let schema = &mut schemas[&name];
+        schema.subschemas().one_of = Some(references);
+        let discriminator = json!({ "propertyName": tag, "mapping": mapping });
+        schema.extensions.insert("discriminator".to_owned(), discriminator);
+    }
+}
+
+struct Variants {
+    tag: String,
+    /// By the word that the tag has.
+    all: Vec<(String, SchemaObject)>,
+}
+
+/// The variants, if all are objects with one field that has one word in each.
+fn tagged(choice: &[Schema]) -> Option<Variants> {
+    let objects: Option<Vec<&SchemaObject>> = choice
+        .iter()
+        .map(|one| match one {
+            Schema::Object(one) => Some(one),
+            Schema::Bool(_) => None,
+        })
+        .collect();
+    let objects = objects?;
+    let word = |object: &SchemaObject, field: &str| {
+        let Schema::Object(field) = object.object.as_ref()?.properties.get(field)? else {
+            return None;
+        };
+        match field.enum_values.as_deref()? {
+            [Value::String(word)] => Some(word.clone()),
+            _ => None,
+        }
+    };
+    let mut fields = objects.first()?.object.as_ref()?.properties.keys();
+    fields.find_map(|tag| {
+        let words: Option<Vec<String>> = objects.iter().map(|object| word(object, tag)).collect();
+        let all = words?.into_iter().zip(objects.iter().map(|object| (*object).clone())).collect();
+        Some(Variants { tag: tag.clone(), all })
+    })
+}
