@@ -14,6 +14,9 @@
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Go's own installer puts it where a shell without a login does not look.
+PATH=$PATH:/usr/local/go/bin
+
 BASE=$1 TOKEN=$2
 PYTHON_CLIENT=0.29.1
 FOLDER=$PWD/target/clients
