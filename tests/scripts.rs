@@ -37,6 +37,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest",
             "1|p|m|after|5000000||0|||0|new",
         ],
+        "admit" => &["new|1||5000000", "new|9|Q:x:idem:k|5000000", "new|9|Q:x:idem:new|5000000"],
         "schedule" => &[
             "0|new|m|after|5000000",
             "0|new|m|at|1|p|m|at|4100000000000000",
@@ -84,11 +85,11 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "memory" => &["1"],
         "job" => &["a", "s", "g", "gone"],
         "list" => &[
-            "pending|pending|9|at|0||",
-            "active|active|9|after|0|a|a",
-            "scheduled|scheduled|9|at|0||",
-            "archived|archived|9|after|1|ar|",
-            "aggregating|g:digest|9|at|0||",
+            "pending|pending|9|at|0|||8388608",
+            "active|active|9|after|0|a|a|8388608",
+            "scheduled|scheduled|9|at|0|||8388608",
+            "archived|archived|9|after|1|ar||8388608",
+            "aggregating|g:digest|9|at|0|||8388608",
         ],
         "locks" => &["a|Q:unique:mail:a"],
         "doctor" => &[
@@ -177,6 +178,7 @@ const WORLD: &str = "
     ZADD Q:aggregation_sets 3999999999 Q:g:digest:set-1
     SET Q:x:idem:k d:p EX 1000
     HSET Q:x:minutes 7 66666600
+    ZADD Q:x:admitted 1 p
     SET Q:processed 5
     SET Q:failed 2
     SET Q:processed:DAY 5

@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "dashboard")]
 use rocket::Request;
-use rocket::data::{self, ByteUnit, Data, FromData};
+#[cfg(feature = "dashboard")]
+use rocket::data::{self, FromData};
+use rocket::data::{ByteUnit, Data};
 use rocket::http::Status;
 use rocket::tokio::io::AsyncReadExt;
-use rocket::tokio::time::{Instant, timeout, timeout_at};
+#[cfg(feature = "dashboard")]
+use rocket::tokio::time::timeout;
+use rocket::tokio::time::{Instant, timeout_at};
 
 use crate::web::error::ProblemDetails;
 
@@ -46,8 +51,10 @@ pub(crate) async fn read_bytes(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8
 pub(crate) const TOO_SLOW: &str = "the body did not arrive in time";
 
 /// Data that Rocket reads, small forms, with a limit of time.
+#[cfg(feature = "dashboard")]
 pub(crate) struct Timely<T>(pub T);
 
+#[cfg(feature = "dashboard")]
 #[rocket::async_trait]
 impl<'r, T: FromData<'r>> FromData<'r> for Timely<T> {
     type Error = Option<T::Error>;

@@ -35,7 +35,9 @@ use crate::job::{Idempotency, JobId, QueueName};
 use crate::web::error::ProblemDetails;
 use crate::web::proxy::{client_name, client_of};
 
-pub(crate) use body::{TOO_SLOW, Timely, read_bytes};
+#[cfg(feature = "dashboard")]
+pub(crate) use body::Timely;
+pub(crate) use body::{TOO_SLOW, read_bytes};
 
 /// Longest `Idempotency-Key`, in characters.
 const LONGEST_KEY: usize = 255;
