@@ -726,7 +726,7 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
         }
         let after: usize = server.cli(&["ZCARD", "asynq:{default}:archived"]).parse().unwrap();
         assert!(after > before, "{name}: {before}, {after}");
-        let kept: JobId = message(name).parse().unwrap();
+        let kept: JobId = name.parse().unwrap();
         let info = broker.job(&queue, &kept).await.unwrap().expect("it is kept");
         assert_eq!(info.job.job_type, "mail:old");
     }

@@ -6,6 +6,7 @@
 //! and errors, progress, headers and results that quote parts of the payload.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -17,12 +18,16 @@ use crate::job::{JobRecord, JobState, Transition};
 /// What is shown in place of what is hidden.
 const HIDDEN: &str = "hidden";
 
-/// Shorter parts of a payload occur in any text.
+/// Shorter parts of a payload occur within the words of any text: there they are looked for
+/// as words of their own.
 const SHORTEST_QUOTE: usize = 3;
 
 /// Of a payload with more parts, or more bytes, no text is searched: all are hidden.
 const MAX_PARTS: usize = 2_000;
 const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// Longer texts are hidden unsearched.
+const MAX_TEXT: usize = 64 * 1024;
 
 /// The application's function that changes what is shown of a job.
 pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
@@ -151,49 +156,115 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
 
 /// The parts of a payload that redaction has taken out of it.
 enum Parts {
+    /// In lower case, as texts are searched.
     Some(Vec<String>),
     TooMany,
 }
 
 impl Parts {
     fn between(whole: &[u8], shown: &[u8]) -> Self {
-        let mut parts = Vec::new();
         if whole.len() > MAX_PAYLOAD {
             return Parts::TooMany;
         }
-        match serde_json::from_slice::<Value>(whole) {
-            Ok(value) => add_parts(&value, &mut parts),
-            Err(_) => {
-                let text = String::from_utf8_lossy(whole);
-                parts.extend(text.split_whitespace().map(str::to_owned));
-                parts.push(text.into_owned());
-            }
+        let (mut parts, shown) = (parts_of(whole), parts_of(shown));
+        parts.retain(|part| !shown.contains(part));
+        if parts.len() > MAX_PARTS {
+            Parts::TooMany
+        } else {
+            Parts::Some(parts.into_iter().collect())
         }
-        let shown = String::from_utf8_lossy(shown);
-        parts.retain(|part| part.len() >= SHORTEST_QUOTE && !shown.contains(part.as_str()));
-        if parts.len() > MAX_PARTS { Parts::TooMany } else { Parts::Some(parts) }
     }
 
+    /// Whether a text has one of them, as it is or with the escapes of JSON.
     fn are_in(&self, text: &str) -> bool {
         let Parts::Some(parts) = self else { return true };
-        // A quoted text may be written in lower case or with escapes of its own.
-        let lower = text.to_lowercase();
-        parts.iter().any(|part| {
-            text.contains(part)
-                || lower.contains(&part.to_lowercase())
-                || text.contains(part.escape_debug().to_string().as_str())
-        })
+        if text.len() > MAX_TEXT {
+            return true;
+        }
+        let mut forms = vec![text.to_lowercase()];
+        if text.contains('\\') {
+            let words = match serde_json::from_str::<Value>(text) {
+                Ok(value) => parts_of_value(&value).into_iter().collect::<Vec<_>>().join("\n"),
+                Err(_) => unescaped(text).to_lowercase(),
+            };
+            forms.push(words);
+        }
+        let has = |form: &String, part: &String| match part.len() < SHORTEST_QUOTE {
+            true => has_word(form, part),
+            false => form.contains(part.as_str()),
+        };
+        forms.iter().any(|form| parts.iter().any(|part| has(form, part)))
     }
 }
 
-fn add_parts(value: &Value, parts: &mut Vec<String>) {
+/// The names, words and numbers of a payload, and its strings as a whole.
+fn parts_of(payload: &[u8]) -> BTreeSet<String> {
+    match serde_json::from_slice::<Value>(payload) {
+        Ok(value) => parts_of_value(&value),
+        Err(_) => {
+            let mut parts = BTreeSet::new();
+            add_text(&String::from_utf8_lossy(payload), &mut parts);
+            parts
+        }
+    }
+}
+
+fn parts_of_value(value: &Value) -> BTreeSet<String> {
+    let mut parts = BTreeSet::new();
+    add_parts(value, &mut parts);
+    parts
+}
+
+fn add_parts(value: &Value, parts: &mut BTreeSet<String>) {
     match value {
         Value::Null | Value::Bool(_) => {}
-        Value::Number(number) => parts.push(number.to_string()),
-        Value::String(text) => parts.push(text.clone()),
+        Value::Number(number) => _ = parts.insert(number.to_string()),
+        Value::String(text) => add_text(text, parts),
         Value::Array(values) => values.iter().for_each(|value| add_parts(value, parts)),
-        Value::Object(fields) => fields.values().for_each(|value| add_parts(value, parts)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                add_text(name, parts);
+                add_parts(value, parts);
+            }
+        }
     }
+}
+
+/// A text and its words: an error may quote a password out of an address.
+fn add_text(text: &str, parts: &mut BTreeSet<String>) {
+    let text = text.to_lowercase();
+    let words = text.split(|letter: char| !letter.is_alphanumeric());
+    parts.extend(words.filter(|word| word.len() >= SHORTEST_QUOTE).map(str::to_owned));
+    if !text.is_empty() {
+        parts.insert(text);
+    }
+}
+
+/// Whether a text has this part with nothing of a word beside it.
+fn has_word(text: &str, part: &str) -> bool {
+    text.match_indices(part).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + part.len()..]);
+        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+    })
+}
+
+/// A text with the escapes of JSON replaced by what they stand for.
+fn unescaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        shown.push_str(before);
+        let code = escape.strip_prefix('u').and_then(|digits| digits.get(..4));
+        let letter = code.and_then(|code| u32::from_str_radix(code, 16).ok());
+        match letter.and_then(char::from_u32) {
+            Some(letter) => {
+                shown.push(letter);
+                rest = &escape[5..];
+            }
+            None => rest = escape,
+        }
+    }
+    shown + rest
 }
 
 #[cfg(test)]
@@ -220,6 +291,16 @@ mod tests {
         for error in ["wrong pin 4711", "no: S3\"cret", "no: \"S3\\\"cret\"", "s3\"CRET"] {
             assert_eq!(seen(hide_payload, error).job.last_error, HIDDEN, "{error}");
         }
+        // With escapes, as a name, as a word of a text, and where it is a part of what is shown.
+        let secret = |whole: &str, shown: &str, text: &str| {
+            Parts::between(whole.as_bytes(), shown.as_bytes()).are_in(text)
+        };
+        assert!(secret(r#"{"token":"p&ss<1>"}"#, "{}", r#""p\u0026ss\u003c1\u003e""#));
+        assert!(secret(r#"{"cards":{"4111":1}}"#, r#"{"cards":{}}"#, "card 4111 refused"));
+        assert!(secret(r#"{"dsn":"user:S3CRET@db"}"#, "{}", "login with s3cret failed"));
+        assert!(secret(r#"{"user":"ann4711","pin":4711}"#, r#"{"user":"ann4711"}"#, "pin 4711"));
+        assert!(secret(r#"{"pin":42}"#, "{}", "pin 42 is wrong"));
+        assert!(!secret(r#"{"pin":42}"#, "{}", "after 420 ms"));
         let other = seen(hide_payload, "ann is not there");
         assert_eq!(other.job.last_error, "ann is not there");
         assert_eq!(

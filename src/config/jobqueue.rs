@@ -133,9 +133,9 @@ pub struct JobQueueConfig {
     /// ask first (CORS), which the application has to answer. Default none.
     pub allowed_origins: Vec<String>,
     /// Addresses or networks of reverse proxies whose `X-Forwarded-Host`, `-Proto`, `-Prefix`
-    /// and `-For`, or `Forwarded`, are believed: links begin with the prefix, and forms may
-    /// come from that host. The rate limit uses them where it has none of its own. Default
-    /// none.
+    /// and `-For`, or `Forwarded` (its host and scheme), are believed: links begin with the
+    /// prefix, and forms may come from that host. The rate limit uses them where it has none
+    /// of its own. Default none.
     pub trusted_proxies: Vec<IpNet>,
     /// What status links are signed with; see
     /// [`JobQueue::status_link`](crate::JobQueue::status_link). Default: random for each

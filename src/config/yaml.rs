@@ -229,7 +229,9 @@ impl<'input> Reader<'input> {
             ("null", Value::Empty(..)) | ("bool", Value::Bool(..)) => true,
             ("int", Value::Num(_, number)) => number.to_f64().is_none(),
             ("float", Value::Num(..)) => true,
-            _ => false,
+            ("null" | "bool" | "int" | "float", _) => false,
+            // Of types that no option has.
+            _ => return Ok(text.into()),
         };
         let line = span.start.line();
         if fits { Ok(value) } else { Err(format!("a value that is no !!{suffix} in line {line}")) }
@@ -292,7 +294,7 @@ fn plain(text: &str) -> Value {
 
 fn number(text: &str) -> Option<Value> {
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
-        if let Some(digits) = text.strip_prefix(prefix) {
+        if let Some(digits) = text.strip_prefix(prefix).filter(|digits| !digits.starts_with('+')) {
             return u128::from_str_radix(digits, radix).ok().map(fit);
         }
     }

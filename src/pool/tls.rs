@@ -142,10 +142,13 @@ pub(super) struct Tls {
 
 impl Tls {
     pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
-        let trusted = options.trusted()?.unwrap_or_else(of_the_system);
+        let (trusted, named) = match options.trusted()? {
+            Some(trusted) => (trusted, true),
+            None => of_the_system(),
+        };
         let mut roots = RootCertStore::empty();
         let mut root_cert = None;
-        if trusted.is_empty() {
+        if trusted.is_empty() && !named {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         } else {
             root_cert = Some(trusted.iter().flat_map(|root| pem_of(root)).collect());
@@ -205,11 +208,25 @@ fn unusable(error: rustls::Error) -> WrongOption {
     WrongOption { option: "cert_file", expected: CERT, found: error.to_string() }
 }
 
-/// What the system trusts. Entries that nobody can read are passed over.
-fn of_the_system() -> Vec<CertificateDer<'static>> {
-    let certificates = rustls_native_certs::load_native_certs().certs;
+/// What the system trusts, and whether somebody has named it. Entries that nobody can read
+/// are passed over.
+fn of_the_system() -> (Vec<CertificateDer<'static>>, bool) {
+    let loaded = rustls_native_certs::load_native_certs();
     let is_usable = |root: &CertificateDer<'_>| RootCertStore::empty().add(root.clone()).is_ok();
-    certificates.into_iter().filter(|root| is_usable(&root.clone().into_owned())).collect()
+    let usable = |root: &CertificateDer<'static>| is_usable(&root.clone().into_owned());
+    let trusted: Vec<_> = loaded.certs.into_iter().filter(usable).collect();
+    let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if is_named && trusted.is_empty() {
+        // Nobody else's authorities instead of those that were asked for.
+        crate::log::warn!(
+            errors = ?loaded.errors,
+            "SSL_CERT_FILE or SSL_CERT_DIR is set, and no certificate was found there: no server \
+             is trusted"
+        );
+    }
+    (trusted, is_named)
 }
 
 /// The Redis library takes certificates as PEM only.

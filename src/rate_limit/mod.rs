@@ -117,8 +117,9 @@ impl Limiter {
     fn note(&self, counted: &Result<Counted, Error>) {
         let mut failing = self.failing();
         match counted {
-            Ok(_) => {
-                if failing.take().is_some() {
+            // A refusal only reads, which a full server permits too.
+            Ok(counted) => {
+                if counted.passes && failing.take().is_some() {
                     crate::log::info!(
                         "requests are counted in Redis again, for all processes together"
                     );

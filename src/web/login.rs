@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::explain;
 use super::guards::{ErasedGuard, Verdict};
+use super::stderr;
 
 /// The query parameter of the link.
 pub(super) const PARAMETER: &str = "token";
@@ -46,7 +47,7 @@ impl Login {
              without which everybody gets 403)\n"
         );
         // Nobody to tell it to is no reason to stop.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = stderr::writer().write_all(line.as_bytes());
     }
 
     fn is_token(&self, given: &str) -> bool {

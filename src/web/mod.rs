@@ -28,6 +28,8 @@ mod stderr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::broker::{Inspect, JobInfo, Viewer};
 #[cfg(feature = "metrics")]
 use crate::broker::{QueueInfo, QueueSummary};
@@ -42,6 +44,7 @@ use crate::time::Timestamp;
 use crate::trace::Trace;
 
 use api::status;
+use guards::ViewAccess;
 use looks::Looks;
 use reads::Reads;
 
@@ -146,6 +149,11 @@ impl JobQueue {
 
     fn reads(&self) -> &Reads {
         &self.inner.reads
+    }
+
+    /// The place of a check-up, for somebody who may look.
+    pub(crate) fn check_up(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
+        self.inner.reads.check_up(access)
     }
 
     /// Whether something of a job may be left out there.

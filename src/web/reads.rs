@@ -12,6 +12,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::JobQueue;
+use super::guards::ViewAccess;
+use crate::error::Error;
 
 /// Requests at a time. Answers of several MB take a while to make, and the application needs
 /// the other threads.
@@ -21,11 +23,27 @@ const MAX_READS: usize = 2;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The turns of a process.
-pub(super) struct Reads(Arc<Semaphore>);
+pub(super) struct Reads {
+    turns: Arc<Semaphore>,
+    /// Of those who look at everything there is.
+    check_ups: Arc<Semaphore>,
+}
 
 impl Default for Reads {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_READS)))
+        let turns = Arc::new(Semaphore::new(MAX_READS));
+        Self { turns, check_ups: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl Reads {
+    /// A check-up takes minutes where jobs are many: it gives its turn to others, and there
+    /// is one at a time.
+    pub(super) fn check_up(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
+        drop(access);
+        Arc::clone(&self.check_ups)
+            .try_acquire_owned()
+            .map_err(|_| Error::too_many("another check-up is under way: try again later"))
     }
 }
 
@@ -42,7 +60,7 @@ pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
     let Some(queue) = request.rocket().state::<JobQueue>() else {
         return Ok(Turn { _permit: None });
     };
-    let permit = Arc::clone(&queue.reads().0).acquire_owned();
+    let permit = Arc::clone(&queue.reads().turns).acquire_owned();
     match tokio::time::timeout(TURN_TIMEOUT, permit).await {
         Ok(permit) => Ok(Turn { _permit: permit.ok() }),
         Err(_) => {

@@ -14,8 +14,8 @@ pub(super) enum Key {
     /// Beyond [`Key::Integer`].
     Large(u128),
     Float(Float),
-    /// By its place in the declaration.
-    Variant(u32),
+    /// By its place in the declaration; keys may be of several types.
+    Variant(u32, &'static str),
     Text(String),
 }
 
@@ -102,9 +102,9 @@ impl Serializer for KeyReader {
         self,
         _name: &'static str,
         index: u32,
-        _variant: &'static str,
+        variant: &'static str,
     ) -> Result<Key, Error> {
-        Ok(Key::Variant(index))
+        Ok(Key::Variant(index, variant))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(

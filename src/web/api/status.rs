@@ -182,7 +182,7 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
         // Spaces in front of JSON mean nothing, and a client that has gone takes none: then
         // its place is free.
         let body = ByteStream! {
-            let id = first.job.id.clone();
+            let (id, last) = (first.job.id.clone(), JobStatus::of(&first));
             let mut ended = std::pin::pin!(followed.ended(first, until, &mut shutdown));
             let ended = loop {
                 tokio::select! {
@@ -191,11 +191,15 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
                     () = tokio::time::sleep(SIGN_OF_LIFE) => yield b" ".to_vec(),
                 }
             };
-            let text = match ended {
-                Ok(info) => serde_json::to_vec(&JobStatus::or_gone(info.as_deref(), id)),
-                Err(error) => serde_json::to_vec(&Refused::from(error).0),
+            // The answer has begun: where the store is gone, it is what was last known.
+            let status = match ended {
+                Ok(info) => JobStatus::or_gone(info.as_deref(), id),
+                Err(error) => {
+                    crate::log::debug!(?error, "the status of a job could not be followed");
+                    last
+                }
             };
-            yield text.unwrap_or_default();
+            yield serde_json::to_vec(&status).unwrap_or_default();
         };
         (ContentType::JSON, body).respond_to(request)
     }

@@ -35,7 +35,8 @@ pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<Store
 /// with a million jobs it takes its time.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
-pub(crate) async fn check(_access: ViewAccess, queue: &JobQueue) -> Answer<Diagnosis> {
+pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<Diagnosis> {
+    let _place = queue.check_up(access)?;
     Ok(Json(queue.shown().doctor().await?))
 }
 

@@ -84,8 +84,12 @@ fn server(language: Language, node: &StoreNode) -> Markup {
 }
 
 #[get("/ui/doctor?<done>")]
-async fn check(_access: ViewAccess, queue: &JobQueue, reader: Reader, done: Option<&str>) -> Page {
-    match queue.shown().doctor().await {
+async fn check(access: ViewAccess, queue: &JobQueue, reader: Reader, done: Option<&str>) -> Page {
+    let found = async {
+        let _place = queue.check_up(access)?;
+        queue.shown().doctor().await
+    };
+    match found.await {
         Ok(found) => {
             let language = reader.language;
             let content = html! {

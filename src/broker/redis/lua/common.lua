@@ -28,6 +28,20 @@ local function whole(number)
   return string.format('%d', number)
 end
 
+-- Archives the job of this message, which an Asynq before 0.18 wrote where later ones
+-- have the id: under its own id, which is returned, unless Asynq's own migration has been
+-- here before. A message holds the payload, so one without an id goes by its digest.
+-- Twin of the one in swap.lua.
+local function archive_old(message)
+  local ok, old = pcall(cjson.decode, message)
+  local id = ok and type(old) == 'table' and old.ID
+  if type(id) ~= 'string' or id == '' then id = redis.sha1hex(message) end
+  if redis.pcall('EXISTS', Q .. 't:' .. id) ~= 0 then return nil end
+  redis.call('HSET', Q .. 't:' .. id, 'msg', message, 'state', 'archived')
+  redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
+  return id
+end
+
 -- Microseconds as seconds with six decimals.
 local function seconds(micros)
   return string.format('%d.%06d', math.floor(micros / SECOND), micros % SECOND)

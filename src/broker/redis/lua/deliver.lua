@@ -83,10 +83,7 @@ local function deliver(most, paused, owner, unheard, answer)
 
   if #line > 0 then redis.call('RPOP', PENDING, #line) else before_growth() end
   if #stubs > 0 then redis.call('DEL', unpack(stubs)) end
-  for _, id in ipairs(old) do
-    redis.call('HSET', T .. id, 'msg', id, 'state', 'archived')
-    redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
-  end
+  for _, message in ipairs(old) do archive_old(message) end
   local number = #ids
   local last = #answer + 2
   answer[last - 1], answer[last] = broken, number

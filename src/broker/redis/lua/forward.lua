@@ -26,14 +26,6 @@ local limit = tonumber(ARGV[2])
 expect_lists('pending')
 expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
 
--- The id of the job whose message this is; of one that cannot be read, all of it.
-local function id_in(message)
-  local ok, old = pcall(cjson.decode, message)
-  local id = ok and type(old) == 'table' and old.ID
-  if type(id) == 'string' and id ~= '' then return id end
-  return message
-end
-
 local due_jobs, stale, seen = {}, {}, {}
 local function add(id, due, source)
   if seen[id] then return end
@@ -86,13 +78,7 @@ for _, job in ipairs(due_jobs) do
   if job.foreign then
     -- Of another type: somebody else's, and only the entry is gone.
   elseif not job.whole and string.sub(job.id, 1, 8) == '{"Type":' then
-    local id = id_in(job.id)
-    -- Unless Asynq's own migration has been here before.
-    if redis.pcall('EXISTS', T .. id) == 0 then
-      redis.call('HSET', T .. id, 'msg', job.id, 'state', 'archived')
-      redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
-      old[#old + 1] = id
-    end
+    old[#old + 1] = archive_old(job.id)
   elseif not job.whole then
     redis.call('DEL', task)
   elseif job.group then

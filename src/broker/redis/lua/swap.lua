@@ -26,6 +26,7 @@
 -- costs: to print a score (as much as three commands) or a number that is given to a
 -- command, to read one, and tables that grow.
 
+local try = pcall
 local call, pcall, format, floor = redis.call, redis.pcall, string.format, math.floor
 local SECOND = 1000000
 local now = tonumber(ARGV[1])
@@ -203,6 +204,16 @@ for nth = 1, #KEYS do
   end
 end
 
+-- Archives the job of a message of an Asynq before 0.18. Twin of the one in common.lua.
+local function archive_old(Q, message)
+  local ok, old = try(cjson.decode, message)
+  local id = ok and type(old) == 'table' and old.ID
+  if type(id) ~= 'string' or id == '' then id = redis.sha1hex(message) end
+  if pcall('EXISTS', Q .. 't:' .. id) ~= 0 then return end
+  call('HSET', Q .. 't:' .. id, 'msg', message, 'state', 'archived')
+  pcall('ZADD', Q .. 'archived', format('%d', now / SECOND), id)
+end
+
 -- Takes jobs of the queue; how many.
 local function take(nth, plan, room)
   local T, active, leases, paused = plan[2], plan[3], plan[4], plan[7]
@@ -218,8 +229,7 @@ local function take(nth, plan, room)
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
     elseif not task.err and string.sub(id, 1, 8) == '{"Type":' then
-      call('HSET', key, 'msg', id, 'state', 'archived')
-      pcall('ZADD', plan[1] .. 'archived', format('%d', now / SECOND), id)
+      archive_old(plan[1], id)
     elseif not task.err then
       call('DEL', key)
     end
