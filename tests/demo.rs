@@ -55,7 +55,9 @@ fn the_same_application_uses_redis_when_it_is_given_one() {
     program.said("done", PROMPT);
     assert_eq!(redis.cli(&["keys", "asynq:{default}:t:*"]).trim(), "");
 
-    // Under the files for production the reference route is off, and the client greets.
+    // Under the files for production the reference route is off, and the client greets. The
+    // first process would run that job as well.
+    drop(program);
     let variables = [("APP_ENV", "production"), ("REDIS_JOBQUEUE_ADDR", &redis.addr())];
     let program = Program::start("demo", &[], &variables);
     program.said("register_route = false", BUILD);

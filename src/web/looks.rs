@@ -22,8 +22,10 @@ use crate::job::{JobId, JobState, QueueName};
 /// for end soon.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How many requests may wait by status links, and how many of viewers may wait or follow.
+/// How many requests may wait by status links, how many of viewers may wait for a job, and
+/// how many of theirs may follow something.
 const MAX_LINKS: usize = 1000;
+const MAX_WAITERS: usize = 500;
 const MAX_VIEWERS: usize = 500;
 
 /// How often a stream shows that it is there, and finds out that its client has gone.
@@ -35,6 +37,7 @@ pub(crate) struct Looks {
     #[cfg(feature = "dashboard")]
     pub(super) queues: Arc<Shared<(), Option<u64>>>,
     links: Arc<Semaphore>,
+    waiters: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
 }
 
@@ -45,6 +48,7 @@ impl Default for Looks {
             #[cfg(feature = "dashboard")]
             queues: Arc::default(),
             links: Arc::new(Semaphore::new(MAX_LINKS)),
+            waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
         }
     }
@@ -55,7 +59,10 @@ impl Default for Looks {
 pub(crate) enum Follower {
     /// Somebody with a link to one job.
     Link,
-    /// Somebody who may look at all.
+    /// Somebody who may look at all, and waits for the end of one job. Such a request keeps
+    /// its place until then though its client has gone: streams have their own.
+    Waiter,
+    /// Somebody who may look at all, and reads a stream.
     Viewer,
 }
 
@@ -64,6 +71,7 @@ impl Looks {
     pub(super) fn place(&self, who: Follower) -> Result<OwnedSemaphorePermit, Error> {
         let places = match who {
             Follower::Link => &self.links,
+            Follower::Waiter => &self.waiters,
             Follower::Viewer => &self.viewers,
         };
         let taken =
@@ -285,7 +293,9 @@ mod tests {
         let all: Vec<_> =
             (0..MAX_VIEWERS).map(|_| looks.place(Follower::Viewer).unwrap()).collect();
         assert!(looks.place(Follower::Viewer).unwrap_err().is_too_many());
-        assert!(looks.place(Follower::Link).is_ok(), "others have their own");
+        for other in [Follower::Link, Follower::Waiter] {
+            assert!(looks.place(other).is_ok(), "{other:?}: others have their own");
+        }
         drop(all);
         assert!(looks.place(Follower::Viewer).is_ok());
     }

@@ -110,10 +110,33 @@ fn has_port(host: &str) -> bool {
 
 /// Whether links may begin with it: two slashes in front would lead to another host.
 fn is_prefix(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
-    let segment = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(allowed);
+    let segment = |part: &str| !matches!(part, "" | "." | "..") && is_segment(part.as_bytes());
     text.len() <= LONGEST_PREFIX
         && text.strip_prefix('/').is_some_and(|path| path.split('/').all(segment))
+}
+
+/// Whether these are characters of a path's segment (RFC 3986), none of them a dot or a
+/// slash in disguise.
+fn is_segment(mut part: &[u8]) -> bool {
+    while let Some((&first, rest)) = part.split_first() {
+        part = rest;
+        if first != b'%' {
+            if !first.is_ascii_alphanumeric() && !b"-._~!$&'()*+,;=:@".contains(&first) {
+                return false;
+            }
+            continue;
+        }
+        let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = digits.filter(|digits| !digits.starts_with('+'));
+        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+            return false;
+        };
+        if byte.is_ascii_control() || b"./\\%".contains(&byte) {
+            return false;
+        }
+        part = &rest[2..];
+    }
+    true
 }
 
 /// The parameters of all elements of `Forwarded` (RFC 7239), in order, names in lower case.
@@ -250,6 +273,11 @@ mod tests {
             (&["/ops/"], "/ops"),
             (&["/a, /b"], "/a/b"),
             (&["/a", "/b"], "/a/b"),
+            (&["/ops@eu:1"], "/ops@eu:1"),
+            (&["/a%20b"], "/a%20b"),
+            (&["/a%2e%2E"], ""),
+            (&["/a%2fb"], ""),
+            (&["/a%2"], ""),
             (&["/"], ""),
             (&["ops"], ""),
             (&["//evil.example"], ""),

@@ -75,7 +75,7 @@ pub(crate) async fn one(
     }
     drop(access);
     let until = Instant::now() + Duration::from_secs(wait);
-    let mut followed = queue.looks().follow_job(Follower::Viewer, &inspector, &known, &job)?;
+    let mut followed = queue.looks().follow_job(Follower::Waiter, &inspector, &known, &job)?;
     let first = match followed.first().await {
         Look::Job(info) => info,
         Look::Gone => return Err(missing(name, id)),
