@@ -714,8 +714,8 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
         let address =
             address.replace("<verb>", "run").replace("<part>", "payload").replace("<token>", "x.y");
         let page = address.starts_with("/ui");
-        let status = async |role: &str| {
-            let mut request = client.req(method, format!("{BASE}{address}"));
+        let asked = async |role: &str, query: &str| {
+            let mut request = client.req(method, format!("{BASE}{address}{query}"));
             request.add_header(if page { ContentType::Form } else { ContentType::JSON });
             if page && address != "/ui/register" {
                 request.add_header(Header::new("Sec-Fetch-Site", "same-origin"));
@@ -725,6 +725,7 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
             }
             request.dispatch().await.status().code
         };
+        let status = async |role: &str| asked(role, "").await;
         let open = |code: u16| code != 401 && code != 403;
         let nobody = status("").await;
         let viewer = status("viewer").await;
@@ -745,10 +746,12 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
             For::All => assert!(open(nobody), "{method} {address}: {nobody}"),
             For::Viewers => {
                 assert_eq!(nobody, 401, "{method} {address}");
+                assert_eq!(asked("", "?odd=1").await, 401, "{method} {address}?odd=1");
                 assert!(open(viewer) && open(operator), "{method} {address}: {viewer} {operator}");
             }
             For::Operators => {
                 assert_eq!((nobody, viewer), (401, 403), "{method} {address}");
+                assert_eq!(asked("", "?odd=1").await, 401, "{method} {address}?odd=1");
                 assert!(open(operator), "{method} {address}: {operator}");
             }
         }

@@ -2,15 +2,18 @@
 //! become no filter.
 
 use rocket::http::RawStr;
-#[cfg(feature = "dashboard")]
 use rocket::request::FromRequest;
 use rocket::response::Responder;
 use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
 
+use super::guards::ViewAccess;
 use super::login;
 use crate::error::Error;
 use crate::web::api::Refused;
+
+/// How the addresses end that need no right.
+const OPEN: [&str; 5] = ["/register", "/health", "/health/live", "/health/ready", "/openapi.json"];
 
 /// The same routes, each with a check of the query in front of it. Files of the crate's
 /// own are left out: their addresses carry a version.
@@ -27,7 +30,9 @@ pub(super) fn strict(routes: Vec<Route>) -> Vec<Route> {
             if is_page {
                 known.push(login::PARAMETER.to_owned());
             }
-            route.handler = Box::new(Strict { known, is_page, inner });
+            let path = route.uri.path();
+            let is_open = OPEN.iter().any(|open| path.ends_with(open)) || path.contains("/status/");
+            route.handler = Box::new(Strict { known, is_page, is_open, inner });
         }
         route
     };
@@ -45,6 +50,8 @@ struct Strict {
     known: Vec<String>,
     /// Whether people read the answer.
     is_page: bool,
+    /// Whether strangers may come.
+    is_open: bool,
     inner: Box<dyn Handler>,
 }
 
@@ -55,6 +62,10 @@ impl Handler for Strict {
         let Err(error) = check(query, &self.known) else {
             return self.inner.handle(request, data).await;
         };
+        // A stranger learns nothing but that: the route's own guard says so.
+        if !self.is_open && !ViewAccess::from_request(request).await.is_success() {
+            return self.inner.handle(request, data).await;
+        }
         let answer = match answer(request, error, self.is_page).await {
             Ok(answer) => answer,
             Err(status) => return Outcome::Error(status),
