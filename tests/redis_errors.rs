@@ -247,6 +247,7 @@ async fn a_cluster_without_slots_is_503(#[case] key: &str) {
     let redis = RedisServer::start(&["--cluster-enabled", "yes"]);
     // An environment whose files name no server, which would speak against it.
     let queue = JobQueue::fairing().environment("staging").set("jobqueue.worker", false);
+    let queue = queue.set("jobqueue.register_route", true);
     let queue = match key {
         "url" => queue.set("databases.jobqueue.url", format!("redis://{}", redis.addr())),
         _ => queue.set("databases.jobqueue.cluster.addrs", vec![redis.addr()]),
