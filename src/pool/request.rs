@@ -71,6 +71,7 @@ pub struct ScriptCall {
     // Commands hold their arguments in one piece of memory.
     keys: Cmd,
     args: Cmd,
+    in_full: bool,
 }
 
 impl ScriptCall {
@@ -90,6 +91,14 @@ impl ScriptCall {
     #[must_use]
     pub fn arg(mut self, arg: impl ToRedisArgs) -> Self {
         arg.write_redis_args(&mut self.args);
+        self
+    }
+
+    /// Sends the script's text at once, where a server may not know it and calls that follow
+    /// must not overtake this one: a server that asks for the text runs it last.
+    #[must_use]
+    pub fn in_full(mut self) -> Self {
+        self.in_full = true;
         self
     }
 
@@ -158,8 +167,11 @@ impl Request {
                     None => (&*script.sha, &*script.code),
                     Some(_) => (&*script.guarded().sha, &*script.guarded().code),
                 };
-                let by_sha = call.command("EVALSHA", sha, guard);
-                match self.one(link, &by_sha, manner).await {
+                let first = match call.in_full {
+                    true => call.command("EVAL", code, guard),
+                    false => call.command("EVALSHA", sha, guard),
+                };
+                match self.one(link, &first, manner).await {
                     // Forgotten by a restart, a failover or SCRIPT FLUSH. It did
                     // not run, and EVAL both runs it and makes it known again.
                     Err(error) if failure::is_noscript(&error) => {

@@ -190,7 +190,7 @@ fn describe_parameters(operation: &mut Operation) {
             "size" => ("How many rows at most. Default 30.", whole(1, 100)),
             "after" => (
                 "The `next` of the answer before: queues whose name comes later.",
-                json!({ "type": "string", "pattern": queue }),
+                json!({ "type": "string" }),
             ),
             "cursor" => ("The `next` of the page before.", json!({ "type": "string" })),
             "days" => ("How many days. Default 7.", whole(1, 90)),

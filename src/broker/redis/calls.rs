@@ -66,9 +66,13 @@ impl RedisBroker {
         let alike = jobs.iter().all(|job| job.by() == by);
         let safe = jobs.iter().all(|job| job.leaves_a_trace());
         let repeat = if safe { Repeat::Safe } else { Repeat::Never };
+        let begin = |call: ScriptCall| match jobs[0].opens {
+            true => call.in_full(),
+            false => call,
+        };
         if alike && by == By::Push {
             let add = |call: ScriptCall| {
-                queues.iter().fold(call, |call, (_, places)| {
+                queues.iter().fold(begin(call), |call, (_, places)| {
                     let call = call.arg(places.len());
                     places.iter().fold(call, |call, &at| jobs[at].add_plain_to(call))
                 })
@@ -89,7 +93,7 @@ impl RedisBroker {
         let now = self.clock.argument();
         if alike && by == By::Schedule {
             let add = |attempt, call: ScriptCall| {
-                jobs.iter().fold(call.arg(attempt), |call, job| job.add_later_to(call))
+                jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_later_to(call))
             };
             let mut reply =
                 self.promise(&SCRIPTS.schedule, iter::once(queue), repeat, &now, add).await?;
@@ -100,7 +104,7 @@ impl RedisBroker {
             return jobs.iter().map(stored).collect();
         }
         let add = |attempt, call: ScriptCall| {
-            jobs.iter().fold(call.arg(attempt), |call, job| job.add_to(call))
+            jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_to(call))
         };
         let mut reply =
             self.promise(&SCRIPTS.enqueue, iter::once(queue), repeat, &now, add).await?;

@@ -138,7 +138,7 @@ pub struct RedisBroker {
     warned: Arc<AtomicBool>,
     /// The store refuses to make queues known.
     unlisted: Arc<AtomicBool>,
-    /// The server knows the script that stores most jobs.
+    /// There has been a connection by which jobs were stored.
     loaded: Arc<AtomicBool>,
 }
 
@@ -384,6 +384,7 @@ impl Broker for RedisBroker {
             let orders: Vec<Order> = parts.iter().map(|parts| Order::of(parts.len())).collect();
             let (mut leading, mut following) = (Vec::new(), Vec::new());
             for (parts, order) in parts.into_iter().zip(&orders) {
+                let several = parts.len() > 1;
                 for (nth, part) in parts.into_iter().enumerate() {
                     let call = async move {
                         let _place = order.place(nth);
@@ -393,7 +394,10 @@ impl Broker for RedisBroker {
                             return (part, vec![Err(not_sent(error)); part.len()]);
                         }
                         let of = |new: &NewJob| Storing::of(&new.record.queue, new);
-                        let some: Vec<_> = part.iter().map(|&at| of(&jobs[at])).collect();
+                        let mut some: Vec<_> = part.iter().map(|&at| of(&jobs[at])).collect();
+                        if let Some(first) = some.first_mut() {
+                            first.opens = several && nth == 0;
+                        }
                         let mut moving = self.moving();
                         let mut stored = self.store_by_queue(&some).await;
                         while moving.passes(first_error(&stored)).await {
@@ -416,9 +420,9 @@ impl Broker for RedisBroker {
                 }
             }
             // They leave in their order on one connection, and the answers are waited
-            // for together. A server that does not know the script yet asks for it, and
-            // would run that call last: then a queue's first call goes ahead. A confirmed call
-            // has a connection for itself, so the order is kept by sending one at a time.
+            // for together. Where there may be no connection yet, a queue's first call goes
+            // ahead: those who wait for it would be overtaken. A confirmed call has a
+            // connection for itself, so the order is kept by sending one at a time.
             let side_by_side = if self.confirming.is_some() { 1 } else { SIDE_BY_SIDE };
             let mut stored = Vec::new();
             if !self.loaded.load(Ordering::Relaxed) {

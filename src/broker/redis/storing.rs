@@ -18,6 +18,8 @@ pub(super) struct Storing {
     placement: Placement,
     /// What most jobs do not have.
     special: Option<Box<Special>>,
+    /// The first of a bulk of several calls, which are to run in their order.
+    pub opens: bool,
 }
 
 /// Which script stores a job.
@@ -50,7 +52,7 @@ impl Storing {
         let (own, placement) = (queue.clone(), new.placement);
         if is_ordinary(new) {
             let message = wire::encode(record);
-            return Self { queue: own, id, message, placement, special: None };
+            return Self { queue: own, id, message, placement, special: None, opens: false };
         }
         let lock = unique.map(|_| keys::unique(queue, &record.job_type, record.payload.as_deref()));
         let message = match &lock {
@@ -69,7 +71,7 @@ impl Storing {
             guard_for: guard.map_or(Duration::ZERO, |guard| guard.kept),
             group: record.group.clone(),
         };
-        Self { queue: own, id, message, placement, special: Some(Box::new(special)) }
+        Self { queue: own, id, message, placement, special: Some(Box::new(special)), opens: false }
     }
 
     pub fn queue(&self) -> &QueueName {
