@@ -235,7 +235,7 @@ fn add_text(text: &str, parts: &mut BTreeSet<String>) {
     let text = text.to_lowercase();
     let words = text.split(|letter: char| !letter.is_alphanumeric());
     parts.extend(words.filter(|word| word.len() >= SHORTEST_QUOTE).map(str::to_owned));
-    // One letter or digit is in every text, and tells nothing.
+    // A single letter or digit occurs in every text and reveals nothing.
     if text.len() > 1 {
         parts.insert(text);
     }

@@ -128,7 +128,7 @@ pub(super) fn read(file: &Path, origin: &str) -> Result<Option<String>, Error> {
     }
 }
 
-/// The file's table, and what is to be warned of; without any value it is empty.
+/// The file's table and its warnings. A file without values gives an empty table.
 pub(super) fn parse(text: &str, origin: &str) -> Result<(Dict, Vec<String>), Error> {
     let document = parse_yaml(text)
         .map_err(|found| Error::config(format!("{origin}: expected YAML, found: {found}")))?;

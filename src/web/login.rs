@@ -35,7 +35,7 @@ impl Login {
         Self { token: uuid::Uuid::new_v4().simple().to_string().into() }
     }
 
-    /// Prints the link. Not a log line: logs are collected, and whoever reads it may come in.
+    /// Prints the link. It is a credential, so it does not go to the log, which is collected.
     pub(super) fn show(&self, config: &Config, base: &str) {
         let (origin, token) = (origin(config), &self.token);
         let way = match cfg!(feature = "dashboard") {

@@ -340,9 +340,10 @@ impl RedisBroker {
 
     /// What a script's word says about a settlement.
     fn settled(&self, queue: &QueueName, step: &Step, code: i64) -> Settled {
-        // Lost to an earlier sending of the same settlement: that one did it, unless
-        // the process stood still for longer than the lease in between. Who is told
-        // twice of a job that ran twice is better off than who is never told of an end.
+        // An earlier attempt to settle this job went unanswered and probably succeeded. If
+        // the process was stopped for longer than the lease, another worker may have run
+        // the job instead. Report it as settled: the hook may then fire twice, but is never
+        // skipped.
         let before = self.settling.remove(&step.lease);
         let settled = match code {
             1 => Settled::Done,

@@ -665,7 +665,7 @@ impl Broker for RedisBroker {
             process: Arc::clone(&self.process),
             untaken: Arc::clone(&self.untaken),
             settling: Arc::clone(&self.settling),
-            // One that the other removed is to be made known again.
+            // A queue that the other call removed must be registered again.
             published: Arc::clone(&self.published),
             archive: Arc::clone(&self.archive),
             ..Self::new(self.pool.detached(), Clock::system())
