@@ -247,11 +247,11 @@ async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] set
     browser.click("form[action$='/resume'] button").await;
     browser.until("[role=status]", "The queue is resumed.").await;
 
-    browser.click("nav a[href$='/ui/schedules']").await;
+    browser.click("nav a[href$='/ui/periodic']").await;
     browser.until("tbody code", "0 3 * * 1").await;
     browser.click("tbody button").await;
     browser.until("[role=status]", "A job is enqueued.").await;
-    browser.shoot(&format!("{name}-schedules")).await;
+    browser.shoot(&format!("{name}-periodic")).await;
     browser.click("nav a[href$='/ui/servers']").await;
     browser.until("h1", "Workers").await;
     browser.shoot(&format!("{name}-servers")).await;
@@ -351,7 +351,7 @@ async fn everything_can_be_read_without_scripts_and_in_japanese() {
         ("/failures", "失敗"),
         ("/enqueue", "ジョブを登録"),
         ("/enqueue/mail:send", "mail:send"),
-        ("/schedules", "定期実行"),
+        ("/periodic", "定期実行"),
         ("/servers", "ワーカー"),
         ("/queues/none", "ジョブキュー"),
     ] {

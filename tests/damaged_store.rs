@@ -66,7 +66,7 @@ fn gets() -> Vec<String> {
         "/servers",
         "/store",
         "/doctor",
-        "/schedules",
+        "/periodic",
         "/metrics",
         "/health",
         "/ui",
@@ -81,7 +81,7 @@ fn gets() -> Vec<String> {
         "/ui/store",
         "/ui/doctor",
         "/ui/servers",
-        "/ui/schedules",
+        "/ui/periodic",
         "/ui/queues/default",
     ]
     .map(str::to_owned)
@@ -242,7 +242,7 @@ async fn counters_near_the_end_of_an_integer_are_shown_and_add_up_to_no_less() {
 async fn a_damaged_list_of_schedulers_is_said_to_be_so() {
     let (redis, client) = prepared().await;
     redis.cli(&["SET", "asynq:schedulers", "text"]);
-    for path in ["/schedules", "/ui/schedules"] {
+    for path in ["/periodic", "/ui/periodic"] {
         let (status, body) = get(&client, path).await;
         assert!(status == 409 && body.contains("asynq:schedulers"), "{path}: {status} {body}");
     }

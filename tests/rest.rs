@@ -572,19 +572,19 @@ async fn entries_servers_and_the_store_are_shown() {
     let client = start(fairing().periodic(nightly())).await;
     let began = Instant::now();
     let entry = loop {
-        let found = get(&client, "/schedules").await;
-        if let Some(entry) = found["entries"].as_array().unwrap().first() {
+        let found = get(&client, "/periodic").await;
+        if let Some(entry) = found["periodic"].as_array().unwrap().first() {
             break entry.clone();
         }
         assert!(began.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!((&entry["spec"], &entry["payload"]), (&json!("0 3 * * *"), &json!("{\"user\":3}")));
-    let path = format!("/schedules/{}", entry["id"].as_str().unwrap());
+    let path = format!("/periodic/{}", entry["id"].as_str().unwrap());
     let fired = ask(&client, Method::Post, &format!("{path}/run"), None).await;
     assert_eq!(fired.status, 201, "{}", fired.text);
     assert_eq!(get(&client, &format!("{path}/runs")).await["runs"][0]["job"], fired.body["job_id"]);
-    assert_eq!(ask(&client, Method::Post, "/schedules/none/run", None).await.status, 404);
+    assert_eq!(ask(&client, Method::Post, "/periodic/none/run", None).await.status, 404);
 
     assert!(
         get(&client, "/store").await["description"].as_str().is_some_and(|text| !text.is_empty())
@@ -641,8 +641,8 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/events", Viewers),
         ("GET", "/ui/live.js", All),
         ("GET", "/ui/servers", Viewers),
-        ("GET", "/ui/schedules?<done>", Viewers),
-        ("POST", "/ui/schedules/<id>/run", Operators),
+        ("GET", "/ui/periodic?<done>", Viewers),
+        ("POST", "/ui/periodic/<id>/run", Operators),
         ("GET", "/ui/style.css", All),
         ("GET", "/ui/icon.svg", All),
         ("GET", "/health", All),
@@ -678,9 +678,9 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("PUT", "/jobs/<name>/<id>/payload", Operators),
         ("GET", "/status/<token>?<wait>", All),
         ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>", Operators),
-        ("GET", "/schedules", Viewers),
-        ("GET", "/schedules/<id>/runs?<page>&<size>", Viewers),
-        ("POST", "/schedules/<id>/run", Operators),
+        ("GET", "/periodic", Viewers),
+        ("GET", "/periodic/<id>/runs?<page>&<size>", Viewers),
+        ("POST", "/periodic/<id>/run", Operators),
         ("GET", "/servers", Viewers),
         ("GET", "/store", Viewers),
         ("GET", "/doctor", Viewers),
@@ -840,7 +840,7 @@ async fn what_is_redacted_is_neither_shown_nor_found() {
         format!("/jobs/mail/{id}"),
         format!("/jobs?id={id}"),
         "/queues/mail/jobs".to_owned(),
-        "/schedules".to_owned(),
+        "/periodic".to_owned(),
         "/servers".to_owned(),
     ] {
         let answer = ask(&client, Method::Get, &path, None).await;
@@ -970,9 +970,9 @@ async fn a_client_with_a_credential_of_its_own_needs_no_body_to_change_something
     let token = ("Authorization", "Bearer abc");
     let began = Instant::now();
     let periodic = loop {
-        let found = get(&client, "/schedules").await;
-        if let Some(id) = found["entries"][0]["id"].as_str() {
-            break format!("/schedules/{id}/run");
+        let found = get(&client, "/periodic").await;
+        if let Some(id) = found["periodic"][0]["id"].as_str() {
+            break format!("/periodic/{id}/run");
         }
         assert!(began.elapsed() < Duration::from_secs(20), "the periodic job is announced");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -1086,7 +1086,7 @@ async fn links_and_forms_follow_what_a_trusted_proxy_says() {
         "/ui/jobs",
         "/ui/failures",
         "/ui/scheduled",
-        "/ui/schedules",
+        "/ui/periodic",
         "/ui/groups",
         "/ui/servers",
         "/ui/store",
@@ -1122,13 +1122,30 @@ async fn links_and_forms_follow_what_a_trusted_proxy_says() {
 }
 
 #[tokio::test]
+async fn a_renamed_route_names_the_new_one() {
+    let client = still().await;
+    for (method, path, renamed) in [
+        (Method::Get, "/schedules", "/periodic"),
+        (Method::Post, "/schedules/nightly/run", "/periodic"),
+        (Method::Get, "/ui/schedules", "/ui/periodic"),
+    ] {
+        let answer = ask(&client, method, path, None).await;
+        let detail = answer.body["detail"].as_str().unwrap();
+        let expected = format!(" is now {BASE}{renamed}");
+        assert!(answer.status == 404 && detail.ends_with(&expected), "{path}: {detail}");
+    }
+    let answer = ask(&client, Method::Get, "/schedulesx", None).await;
+    assert_eq!(answer.body["detail"], format!("nothing is at {BASE}/schedulesx"));
+}
+
+#[tokio::test]
 async fn a_wrong_method_is_answered_with_those_there_are() {
     let client = still().await;
     for (method, path, allow) in [
         (Method::Patch, "/queues/mail", "GET, HEAD, DELETE"),
         (Method::Get, "/queues/mail/pause", "POST"),
         (Method::Put, "/jobs/mail/x", "GET, HEAD, DELETE"),
-        (Method::Delete, "/schedules", "GET, HEAD"),
+        (Method::Delete, "/periodic", "GET, HEAD"),
     ] {
         let request =
             client.req(method, format!("{BASE}{path}")).header(Header::new("Role", "operator"));

@@ -509,12 +509,12 @@ async fn what_another_program_stored_forges_no_line_of_the_log() {
     };
     assert!(eventually(PATIENCE, told(&["messages are unreadable", "FORGED"])).await);
     let site = Site { client };
-    for page in ["/ui", "/ui/jobs", "/ui/scheduled", "/ui/groups", "/ui/schedules", "/ui/doctor"] {
+    for page in ["/ui", "/ui/jobs", "/ui/scheduled", "/ui/groups", "/ui/periodic", "/ui/doctor"] {
         site.page(page).await;
     }
     site.get("/queues").await;
     let escaped = rocket::http::RawStr::new(FORGED).percent_encode().to_string();
-    assert_eq!(site.post(&format!("/schedules/{escaped}/run")).await, 201);
+    assert_eq!(site.post(&format!("/periodic/{escaped}/run")).await, 201);
     assert_eq!(site.post(&format!("/jobs/default/{escaped}/duplicate")).await, 409);
     assert!(!log.lines(&["rocket_jobqueue::audit", "FORGED"]).is_empty());
     assert!(!log.lines(&["could not list", "FORGED"]).is_empty());

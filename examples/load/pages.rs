@@ -67,7 +67,7 @@ pub async fn pages(options: &Options) -> Outcome<()> {
         "/ui/groups".to_owned(),
         "/ui/servers".to_owned(),
         "/ui/store".to_owned(),
-        "/ui/schedules".to_owned(),
+        "/ui/periodic".to_owned(),
         "/queues".to_owned(),
         "/queues/default/jobs?state=completed&size=100".to_owned(),
         "/queues/default/jobs?state=pending&size=100&page=100".to_owned(),

@@ -18,7 +18,7 @@ use crate::job::QueueName;
 /// `Display` gives one line for each finding, and one if there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDiagnosis"))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDoctorReport"))]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// The queues that were looked at.

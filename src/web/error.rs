@@ -12,6 +12,7 @@ use rocket::{Catcher, Data, Request, Route};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::web::JobQueue;
 use crate::web::api::TOO_SLOW;
 use crate::web::reads::had_no_turn;
 
@@ -227,7 +228,7 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
     let Reason(reason) = request.local_cache(|| Reason("".into()));
     let detail = match status.code {
         401 | 403 if !reason.is_empty() => reason.to_string(),
-        404 => format!("nothing is at {}", request.uri().path()),
+        404 => not_found(request),
         503 if had_no_turn(request) => BUSY.to_owned(),
         503 => UNAVAILABLE.to_owned(),
         401 => "credentials are missing or wrong".to_owned(),
@@ -237,6 +238,23 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
         _ => String::new(),
     };
     ProblemDetails::new(status, detail)
+}
+
+/// Routes that got another name, below the base: the old and the new beginning of their paths.
+/// The old ones do nothing; they only say where to go.
+const RENAMED: [(&str, &str); 2] = [("/schedules", "/periodic"), ("/ui/schedules", "/ui/periodic")];
+
+fn not_found(request: &Request<'_>) -> String {
+    let path = request.uri().path();
+    let base = request.rocket().state::<JobQueue>().map_or("", |queue| &queue.config().base);
+    let below = path.as_str().strip_prefix(base).unwrap_or_default();
+    let is_below = |old: &str| {
+        below.strip_prefix(old).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match RENAMED.into_iter().find(|(old, _)| is_below(old)) {
+        Some((old, new)) => format!("{base}{old} is now {base}{new}"),
+        None => format!("nothing is at {path}"),
+    }
 }
 
 /// For every path of `routes`, routes of the lowest rank that answer the methods

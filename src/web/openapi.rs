@@ -35,7 +35,7 @@ use crate::web::api::status::{JobStatus, StatusAnswer};
 use crate::web::api::{
     Asked, Caller, Created, IdempotencyKey, JsonBody, NoContent, Param, Refused, RouteScope,
 };
-use crate::web::api::{enqueue, queues, schedules, status, store};
+use crate::web::api::{enqueue, periodic, queues, status, store};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::{ActAccess, RegisterAccess, ViewAccess};
 use crate::web::proxy::PublicBase;
@@ -72,9 +72,9 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
         queues::resume,
         queues::remove,
         bulk::act,
-        schedules::list,
-        schedules::runs,
-        schedules::run,
+        periodic::list,
+        periodic::runs,
+        periodic::run,
         store::servers,
         store::store,
         store::check,
@@ -134,7 +134,7 @@ const TAGS: [(&str, &str); 7] = [
     ("jobqueue-enqueue", "Jobs of the application's own types."),
     ("jobqueue-jobs", "Looking at jobs and acting on them."),
     ("jobqueue-queues", "What queues hold; pausing and removing them."),
-    ("jobqueue-schedules", "Periodic entries."),
+    ("jobqueue-periodic", "Periodic entries."),
     ("jobqueue-store", "Worker processes, and what keeps the jobs."),
     ("jobqueue-health", "Whether the process lives and its store answers."),
 ];

@@ -5,7 +5,7 @@ use rocket::{Build, Rocket, Route};
 
 #[cfg(feature = "metrics")]
 use super::api::metrics;
-use super::api::{bulk, enqueue, health, jobs, queues, register, schedules, status, store};
+use super::api::{bulk, enqueue, health, jobs, periodic, queues, register, status, store};
 #[cfg(feature = "dashboard")]
 use super::dashboard;
 #[cfg(feature = "openapi")]
@@ -43,7 +43,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
         jobs::routes,
         bulk::routes,
         enqueue::routes,
-        schedules::routes,
+        periodic::routes,
         store::routes,
         status::routes,
     ] {

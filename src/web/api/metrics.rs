@@ -81,18 +81,18 @@ fn render(
     let registry = all.sub_registry_with_prefix("asynq");
     registry.register("tasks_enqueued_total", "Jobs by state", by_state);
     registry.register("queue_size", "Jobs in the queue", size);
-    registry.register("queue_latency_seconds", "Age of the next pending job", latency);
+    registry.register("queue_latency_seconds", "Age of the oldest pending job", latency);
     registry.register("queue_paused_total", "1 while the queue is paused", paused);
     registry.register("tasks_processed", "Attempts that ended", processed);
     registry.register("tasks_failed", "Attempts that failed", failed);
     all.register(
         "jobqueue_attempt_duration_seconds",
-        "How long attempts took in this process",
+        "Duration of the attempts of this process",
         attempts.durations.clone(),
     );
     all.register(
         "jobqueue_lateness_seconds",
-        "From when jobs were ready (due, or back in line) until their attempts began in this process",
+        "Time from a job's being ready (due or pending) to the start of its attempt in this process",
         attempts.lateness.clone(),
     );
     let gauge = |value: usize| {
@@ -100,12 +100,12 @@ fn render(
         gauge.set(value as u64);
         gauge
     };
-    let places = servers.iter().map(|server| usize::try_from(server.concurrency).unwrap_or(0));
-    let places = places.fold(0, usize::saturating_add);
+    let slots = servers.iter().map(|server| usize::try_from(server.concurrency).unwrap_or(0));
+    let slots = slots.fold(0, usize::saturating_add);
     let running = servers.iter().map(|server| server.running.len());
-    all.register("jobqueue_servers", "Worker processes, Go's too", gauge(servers.len()));
-    all.register("jobqueue_places", "Jobs that they may run at a time", gauge(places));
-    all.register("jobqueue_running", "Jobs that they run", gauge(running.sum()));
+    all.register("jobqueue_servers", "Worker processes, Go workers included", gauge(servers.len()));
+    all.register("jobqueue_slots", "Maximum concurrent jobs of these processes", gauge(slots));
+    all.register("jobqueue_running", "Jobs in flight in these processes", gauge(running.sum()));
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)
@@ -141,6 +141,7 @@ mod tests {
             r#"jobqueue_attempt_duration_seconds_count{type="mail:send",outcome="succeeded"} 1"#,
             r#"jobqueue_attempt_duration_seconds_bucket{le="0.05",type="mail:send",outcome="succeeded"} 1"#,
             "jobqueue_servers 0",
+            "jobqueue_slots 0",
             r#"jobqueue_lateness_seconds_count{type="mail:send"} 1"#,
             r#"jobqueue_lateness_seconds_bucket{le="0.005",type="mail:send"} 1"#,
         ] {

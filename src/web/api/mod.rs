@@ -9,10 +9,10 @@ pub(crate) mod health;
 pub(crate) mod jobs;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
+pub(crate) mod periodic;
 pub(crate) mod queues;
 pub(crate) mod register;
 pub(crate) mod registration;
-pub(crate) mod schedules;
 pub(crate) mod status;
 pub(crate) mod store;
 

@@ -44,7 +44,7 @@ pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<Diagno
 ///
 /// The same, and mends what can be mended. Jobs that are in no place at all go back in
 /// line, although they may have run.
-#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "mend-store"))]
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "repair-store"))]
 #[post("/doctor/repair")]
 pub(crate) async fn mend(_access: ActAccess, asked: Asked, queue: &JobQueue) -> Answer<Diagnosis> {
     let found = queue.shown().doctor().repair().await?;

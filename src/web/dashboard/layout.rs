@@ -20,7 +20,7 @@ pub(super) enum Place {
     Jobs,
     Failures,
     Scheduled,
-    Schedules,
+    Periodic,
     Groups,
     Servers,
     Store,
@@ -61,7 +61,7 @@ pub(super) fn page(
                 (link(Place::Jobs, "/ui/jobs", say(language, "ジョブ検索", "Jobs")))
                 (link(Place::Failures, "/ui/failures", say(language, "失敗", "Failures")))
                 (link(Place::Scheduled, "/ui/scheduled", say(language, "予定", "Scheduled")))
-                (link(Place::Schedules, "/ui/schedules", say(language, "定期実行", "Periodic")))
+                (link(Place::Periodic, "/ui/periodic", say(language, "定期実行", "Periodic")))
                 (link(Place::Groups, "/ui/groups", say(language, "グループ", "Groups")))
                 (link(Place::Servers, "/ui/servers", say(language, "ワーカー", "Workers")))
                 (link(Place::Store, "/ui/store", say(language, "ストア", "Store")))

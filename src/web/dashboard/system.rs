@@ -77,7 +77,7 @@ fn workers(reader: &Reader, now: Timestamp, servers: &Servers) -> Markup {
     }
 }
 
-#[get("/ui/schedules?<done>")]
+#[get("/ui/periodic?<done>")]
 async fn schedules(
     _access: ViewAccess,
     queue: &JobQueue,
@@ -92,7 +92,7 @@ async fn schedules(
                 (table(&reader, queue.now(), &entries))
             };
             let title = say(language, "定期実行", "Periodic jobs");
-            Page(Status::Ok, layout::page(&reader, queue, Place::Schedules, title, content))
+            Page(Status::Ok, layout::page(&reader, queue, Place::Periodic, title, content))
         }
         Err(error) => layout::trouble(&reader, queue, &error),
     }
@@ -126,7 +126,7 @@ fn table(reader: &Reader, now: Timestamp, entries: &[EntryInfo]) -> Markup {
                             td data-label=(labels[3]) { (instant(language, now, entry.next)) }
                             td data-label=(labels[4]) { (instant(language, now, entry.prev)) }
                             td { (layout::button(
-                                &format!("{}/ui/schedules/{}/run", reader.base, escaped(JobId::stored(&entry.id).as_str())),
+                                &format!("{}/ui/periodic/{}/run", reader.base, escaped(JobId::stored(&entry.id).as_str())),
                                 say(language, "今すぐ実行", "Run now"),
                                 None,
                             )) }
@@ -138,7 +138,7 @@ fn table(reader: &Reader, now: Timestamp, entries: &[EntryInfo]) -> Markup {
     }
 }
 
-#[post("/ui/schedules/<id>/run")]
+#[post("/ui/periodic/<id>/run")]
 async fn fire(
     _access: ActAccess,
     _origin: SameOrigin,
@@ -150,7 +150,7 @@ async fn fire(
     match queue.shown().fire(id).await {
         Ok(job) => {
             audit(&asked, "periodic entry run now", id, job.as_str());
-            Ok(layout::back(format!("{}/ui/schedules?done=fire", reader.base)))
+            Ok(layout::back(format!("{}/ui/periodic?done=fire", reader.base)))
         }
         Err(error) => Err(layout::trouble(&reader, queue, &error)),
     }

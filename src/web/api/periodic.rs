@@ -1,0 +1,92 @@
+//! Periodic jobs: which processes announce them, their past runs, and a run by hand.
+
+use rocket::serde::json::Json;
+use rocket::{Route, get, post, routes};
+#[cfg(feature = "openapi")]
+use rocket_okapi::openapi;
+use serde::Serialize;
+
+use crate::broker::{EntryInfo, EntryRun};
+use crate::job::JobId;
+use crate::web::JobQueue;
+use crate::web::api::{Answer, Asked, Created, Param, Refused, audit, page};
+use crate::web::guards::{ActAccess, ViewAccess};
+
+/// All periodic jobs.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicJobs"))]
+pub(crate) struct AllPeriodic {
+    /// The periodic jobs of every running process, Go schedulers included.
+    periodic: Vec<EntryInfo>,
+}
+
+/// # List periodic jobs
+///
+/// As the running processes announce them, Go schedulers included.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-periodic", operation_id = "list-periodic"))]
+#[get("/periodic")]
+pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<AllPeriodic> {
+    Ok(Json(AllPeriodic { periodic: queue.shown().entries().await? }))
+}
+
+/// Past runs of one periodic job.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicRuns"))]
+pub(crate) struct Runs {
+    /// Newest first.
+    runs: Vec<EntryRun>,
+}
+
+/// # List the runs of a periodic job
+///
+/// The newest 1,000 runs, newest first.
+#[cfg_attr(
+    feature = "openapi",
+    openapi(tag = "jobqueue-periodic", operation_id = "list-periodic-runs")
+)]
+#[get("/periodic/<id>/runs?<page>&<size>")]
+pub(crate) async fn runs(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    id: &str,
+    page: Param<'_>,
+    size: Param<'_>,
+) -> Answer<Runs> {
+    let page = page.once("page")?;
+    let size = size.once("size")?;
+    let page = self::page(page, size, None)?;
+    Ok(Json(Runs { runs: queue.shown().entry_history(id, &page).await? }))
+}
+
+/// The job that a run by hand enqueued.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicRun"))]
+pub(crate) struct Fired {
+    /// Its id.
+    job_id: JobId,
+}
+
+/// # Run a periodic job now
+///
+/// Enqueues one job with the payload and options of the next scheduled run. The schedule
+/// itself does not change.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-periodic", operation_id = "run-periodic"))]
+#[post("/periodic/<id>/run")]
+pub(crate) async fn run(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    id: &str,
+) -> Result<Created<Fired>, Refused> {
+    let job_id = queue.shown().fire(id).await?;
+    audit(&asked, "periodic job run now", id, job_id.as_str());
+    Ok(Created(Fired { job_id }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![list, runs, run]
+}
