@@ -109,7 +109,8 @@ impl Bench {
     fn script(&self, file: &str, arguments: &[&str]) -> String {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/broker/redis/lua/");
         let read = |name| std::fs::read_to_string(format!("{folder}{name}.lua")).unwrap();
-        let (text, now) = (read("common") + &read(file), self.clock.now().as_micros().to_string());
+        let (text, now) =
+            (read("lib/common") + &read(file), self.clock.now().as_micros().to_string());
         let begin = ["EVAL", &text, "1", "asynq:{default}:pending", &now];
         self.server.cli(&[&begin, arguments].concat())
     }
@@ -358,13 +359,15 @@ async fn a_job_that_arrives_between_the_calls_of_a_removal_stays(
 async fn a_removal_is_to_be_seen_while_it_lasts() {
     let on = open();
     on.put(on.job("a")).await;
-    for (script, arguments) in [("remove", vec!["1"]), ("scavenge", vec!["0", "100"])] {
+    for (script, arguments) in
+        [("operate/begin_removal", vec!["1"]), ("operate/delete_leftovers", vec!["0", "100"])]
+    {
         on.q("DEL Q:x:removing");
         on.script(script, &arguments);
         let ends: i64 = on.q("TTL Q:x:removing").parse().unwrap();
         assert!((1..=60).contains(&ends), "{script}: {ends}");
     }
-    on.script("removed", &[]);
+    on.script("operate/end_removal", &[]);
     assert_eq!(on.q("KEYS Q:*"), "");
 }
 
@@ -384,7 +387,7 @@ async fn what_an_aggregator_took_while_a_queue_is_removed_stays(#[case] others: 
     on.q("SREM Q:groups digest");
     on.q(&format!("ZADD Q:aggregation_sets {} Q:g:digest:9b1d", START + 120));
 
-    on.script("scavenge", &["0", "10000"]);
+    on.script("operate/delete_leftovers", &["0", "10000"]);
 
     assert_eq!(on.q("ZRANGE Q:g:digest:9b1d 0 -1"), "a\nb");
     assert_eq!(on.q("EXISTS Q:t:a Q:t:b"), "2");

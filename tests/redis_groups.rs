@@ -472,7 +472,8 @@ async fn a_repetition_says_stored_only_where_the_job_is() {
     let again = || {
         let job = ["one", "m", "now", "0", "", "0", "", "", "0", ""];
         let args = ["1", "digest", set.id.as_str()].into_iter().chain(job);
-        let answer = eval!(on, ["common", "store", "group", "aggregate"], args);
+        let answer =
+            eval!(on, ["lib/common", "lib/store_job", "lib/group", "groups/aggregate_set"], args);
         answer.lines().nth(1).unwrap_or_default().to_owned()
     };
     on.clock.advance(secs(120));
@@ -521,7 +522,7 @@ async fn one_answer_holds_about_a_mebibyte_of_a_set_or_one_job() {
     let set = on.take().await.unwrap();
     let page = |from: &str| {
         let args = ["digest", set.id.as_str(), from, "100"];
-        let answer = eval!(on, ["common", "group", "set"], args);
+        let answer = eval!(on, ["lib/common", "lib/group", "groups/read_set"], args);
         answer.lines().filter(|line| line.len() == 1).map(str::to_owned).collect::<Vec<_>>()
     };
 

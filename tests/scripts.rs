@@ -37,16 +37,18 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest",
             "1|p|m|after|5000000||0|||0|new",
         ],
-        "admit" => &["new|1||5000000", "new|9|Q:x:idem:k|5000000", "new|9|Q:x:idem:new|5000000"],
-        "schedule" => &[
+        "admit_job" => {
+            &["new|1||5000000", "new|9|Q:x:idem:k|5000000", "new|9|Q:x:idem:new|5000000"]
+        }
+        "enqueue_later" => &[
             "0|new|m|after|5000000",
             "0|new|m|at|1|p|m|at|4100000000000000",
             "1|p|m|after|5|s|m|after|5",
         ],
-        "push" => &["1|new|m", "2|new|m|p|m", "+1|new|m|1|new|m", "+1|x|m|2|p|m|new|m"],
+        "enqueue_now" => &["1|new|m", "2|new|m|p|m", "+1|new|m|1|new|m", "+1|x|m|2|p|m|new|m"],
         // Per queue: what was not heard, archived at most, for how long, how many are
         // done with their leases, how many others ended.
-        "exchange" => &[
+        "settle_and_dequeue" => &[
             "0|9||77|1||9999|7776000|0|0|0",
             "0|9||77|1|7 8|9999|7776000|0|0|0",
             "0|1|4000000009000000|77|1|7|9999|7776000|0|0|0",
@@ -62,7 +64,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "0|2||77|1||9999|7776000|0|0|1|a|7|0|requeue||0|0|||",
             "1|0||77|0||9999|7776000|0|0|1|l||3999999000500000|reclaim|m2|0|0|||[1]",
         ],
-        "swap" => &[
+        "finish_and_dequeue" => &[
             "9||77|1|0|0",
             "9|3999999999000000|77|1|1|l|1|1|9|3999999000.5|3999999000.5",
             "0||77|1|1|l|1|1|9|5.1|5.1",
@@ -70,29 +72,29 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "+9||77|2|1|b|1|1|7|4000000020.5|4000000020.5|1|l|1|1|9|5.1|5.1",
             "+1||77|1|0|0|1|l|1|1|9|3999999000.5|3999999000.5",
         ],
-        "extend" => &["a|7|0", "a|8|0|l|7|0"],
-        "due" => &["", "+"],
-        "forward" => &["9|1000|100000", "1|1|100000"],
-        "lapsed" => &["9|0", "9|1"],
-        "expire" => &["9"],
-        "queue" => &[""],
-        "group_sizes" => &["0"],
-        "groups" => &["9|0"],
-        "aggregations" => &["9"],
-        "history" => &["3"],
-        "minutes" => &[""],
-        "upcoming" => &["3999999999|4000000100"],
-        "memory" => &["1"],
-        "job" => &["a", "s", "g", "gone"],
-        "list" => &[
+        "extend_leases" => &["a|7|0", "a|8|0|l|7|0"],
+        "next_due" => &["", "+"],
+        "forward_due" => &["9|1000|100000", "1|1|100000"],
+        "list_expired_leases" => &["9|0", "9|1"],
+        "delete_expired" => &["9"],
+        "read_queue" => &[""],
+        "count_grouped" => &["0"],
+        "list_groups" => &["9|0"],
+        "list_aggregations" => &["9"],
+        "read_history" => &["3"],
+        "read_minutes" => &[""],
+        "count_upcoming" => &["3999999999|4000000100"],
+        "estimate_memory" => &["1"],
+        "read_job" => &["a", "s", "g", "gone"],
+        "list_jobs" => &[
             "pending|pending|9|at|0|||8388608",
             "active|active|9|after|0|a|a|8388608",
             "scheduled|scheduled|9|at|0|||8388608",
             "archived|archived|9|after|1|ar||8388608",
             "aggregating|g:digest|9|at|0|||8388608",
         ],
-        "locks" => &["a|Q:unique:mail:a"],
-        "doctor" => &[
+        "check_locks" => &["a|Q:unique:mail:a"],
+        "run_doctor" => &[
             "types|0|100|2|9999",
             "active|0|100|2|9999",
             "lease|0|100|2|9999",
@@ -105,47 +107,47 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "aggregation_sets|0|100|2|9999",
             "keys|0|1000|2|9999",
         ],
-        "cancel" => &["a|retry", "p|delete", "gone|archive"],
-        "suspect" => &["a|7|0", "a|8|0"],
-        "note" => &["a|7|0|result|42", "a|8|0|x_progress|1"],
-        "act" => &[
+        "request_cancel" => &["a|retry", "p|delete", "gone|archive"],
+        "mark_suspect" => &["a|7|0", "a|8|0"],
+        "write_output" => &["a|7|0|result|42", "a|8|0|x_progress|1"],
+        "act_on_job" => &[
             "run|9999|7776000|0|now|0|,scheduled,retry,archived,completed,aggregating,|s|0|||",
             "archive|9999|7776000|1|now|0|,pending,scheduled,retry,aggregating,|p|0|0||",
             "delete|9999|7776000|0|now|0|,pending,scheduled,retry,archived,aggregating,|g|0|||",
             "reschedule|9999|7776000|0|after|5000000|,scheduled,retry,|r|0|||",
             "edit|9999|7776000|0|now|0|,scheduled,pending,|s|0||m|m2",
         ],
-        "sweep" => &[
+        "act_in_bulk" => &[
             "run|9999|7776000|0|now|0|retry||-1|0|100|",
             "archive|9999|7776000|0|now|0|pending||-1|0|100|",
             "delete|9999|7776000|0|now|0|aggregating|digest|-1|0|100|",
             "reschedule|9999|7776000|0|after|5000000|scheduled||-1|0|100|",
         ],
-        "trim" => &["100|9999|7776000", "100|1|7776000"],
-        "remove" => &["0", "1", "2"],
-        "scavenge" => &["0|1000"],
-        "removed" => &[""],
-        "fire" => &[
+        "trim_archive" => &["100|9999|7776000", "100|1|7776000"],
+        "begin_removal" => &["0", "1", "2"],
+        "delete_leftovers" => &["0|1000"],
+        "end_removal" => &[""],
+        "fire_ticks" => &[
             "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|",
             "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0|",
             "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest",
         ],
-        "ready" => &["0|100|1|60|10"],
-        "take" => &["digest|set-2|1|60|10|100|9"],
-        "set" => &["digest|set-1|0|100"],
-        "unfit" => &["digest|set-1|ag"],
-        "aggregate" => &["0|digest|set-1|new|m|now|0||0|||0|"],
-        "keep_locks" => &["digest|set-1|ag|Q:unique:mail:ag"],
-        "mend" => &["100"],
+        "list_ready_groups" => &["0|100|1|60|10"],
+        "take_group" => &["digest|set-2|1|60|10|100|9"],
+        "read_set" => &["digest|set-1|0|100"],
+        "remove_unreadable" => &["digest|set-1|ag"],
+        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0|"],
+        "record_locks" => &["digest|set-1|ag|Q:unique:mail:ag"],
+        "return_sets" => &["100"],
         _ => return None,
     })
 }
 
 /// Scripts that touch no queue.
-const WITHOUT_QUEUE: [&str; 3] = ["announce", "entries", "run"];
+const WITHOUT_QUEUE: [&str; 3] = ["announce_worker", "announce_periodic", "record_run"];
 
 /// Steps of the removal of a queue: what they leave is the next step's.
-const DISMANTLE: [&str; 3] = ["remove", "scavenge", "removed"];
+const DISMANTLE: [&str; 3] = ["begin_removal", "delete_leftovers", "end_removal"];
 
 /// A job in each state, and all that lies beside the jobs.
 const WORLD: &str = "
@@ -311,8 +313,8 @@ fn spoils(key: &str, kind: &str) -> Vec<String> {
                 .map(str::to_owned),
         ),
         "zset" => spoils.extend(["ZADD KEY 1 ghost", "ZADD KEY inf ghost"].map(str::to_owned)),
-        "list" => spoils.extend(["RPUSH KEY ghost", "RPUSH KEY p"].map(str::to_owned)),
-        "set" => spoils.push("SADD KEY ghost".to_owned()),
+        "list_jobs" => spoils.extend(["RPUSH KEY ghost", "RPUSH KEY p"].map(str::to_owned)),
+        "read_set" => spoils.push("SADD KEY ghost".to_owned()),
         _ => {}
     }
     spoils.iter().map(|spoil| spoil.replace("KEY", key)).collect()
@@ -407,8 +409,7 @@ fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
 #[test]
 fn no_script_puts_stored_text_into_an_error() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/broker/redis/lua");
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
+    for path in scripts::files(&folder) {
         for line in std::fs::read_to_string(&path).unwrap().lines() {
             let code = line.split("--").next().unwrap();
             for word in ["error_reply", "status_reply", "{err", "{ok", "{ err", "{ ok"] {

@@ -495,8 +495,8 @@ fn swap_does_what_exchange_does() {
         let context = format!("seed {} (round {round})", seed.wrapping_add(round));
         let changes = twins.compare(
             &state,
-            ("swap", &fast),
-            ("exchange", std::slice::from_ref(&general)),
+            ("finish_and_dequeue", &fast),
+            ("settle_and_dequeue", std::slice::from_ref(&general)),
             told,
             &context,
         );
@@ -543,7 +543,8 @@ fn push_does_what_enqueue_does() {
             (said, now[1..].iter().copied().chain(in_use).collect())
         };
         let context = format!("seed {} (round {round})", seed.wrapping_add(round));
-        let changes = twins.compare(&state, ("push", &fast), ("enqueue", &general), told, &context);
+        let changes =
+            twins.compare(&state, ("enqueue_now", &fast), ("enqueue", &general), told, &context);
         changed += u64::from(changes);
         total += 1;
     }
@@ -591,7 +592,7 @@ fn schedule_does_what_enqueue_does() {
         let context = format!("seed {} (round {round})", seed.wrapping_add(round));
         let general = [general];
         let changes =
-            twins.compare(&state, ("schedule", &fast), ("enqueue", &general), told, &context);
+            twins.compare(&state, ("enqueue_later", &fast), ("enqueue", &general), told, &context);
         changed += u64::from(changes);
         total += 1;
     }
@@ -611,12 +612,12 @@ fn due_tells_what_forward_finds() {
         twins.fast.fill(&state);
         let before = twins.fast.content();
         let look = Call::of(&[0], state.now);
-        let due = twins.fast.call(&twins.scripts["due"], &look).unwrap();
+        let due = twins.fast.call(&twins.scripts["next_due"], &look).unwrap();
         assert_eq!(twins.fast.content(), before, "{context}: it only looks");
         let due = int(&due[1]);
 
         let call = Call::of(&[0], state.now).number(1000).number(1_000_000).number(1000);
-        let Ok(forwarded) = twins.fast.call(&twins.scripts["forward"], &call) else {
+        let Ok(forwarded) = twins.fast.call(&twins.scripts["forward_due"], &call) else {
             assert_eq!(twins.fast.content(), before, "{context}: refused and changed");
             continue;
         };
@@ -625,7 +626,7 @@ fn due_tells_what_forward_finds() {
         if due != 0 {
             assert_eq!((number, wait), (0, due), "{context}: nothing was due");
         }
-        let next = twins.fast.call(&twins.scripts["due"], &look).unwrap();
+        let next = twins.fast.call(&twins.scripts["next_due"], &look).unwrap();
         assert_eq!(int(&next[1]), wait, "{context}: what is left");
     }
     assert!(moved as u64 > rounds() / 4, "{moved}");

@@ -25,7 +25,7 @@ mod scripts;
 const HIDES: &str = "KEYS[#KEYS] = nil ";
 const NEVER: &str = ":x:never";
 /// Not called on a Cluster: it asks for several queues at once.
-const NOT_HERE: [&str; 1] = ["due"];
+const NOT_HERE: [&str; 1] = ["next_due"];
 /// Ahead of the server's clock, by which keys expire.
 const START: Timestamp = Timestamp::from_secs(4_000_003_200);
 /// More locks than one call of a script is told.

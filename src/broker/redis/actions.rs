@@ -88,7 +88,7 @@ impl Actions for RedisBroker {
             let left = step.walked.left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX));
             // Never repeated: a second step would be made of the jobs that follow.
             let mut reply = self
-                .ask(&SCRIPTS.sweep, step.queue, Repeat::Never, |_, call| {
+                .ask(&SCRIPTS.act_in_bulk, step.queue, Repeat::Never, |_, call| {
                     self.action(call, step.queue, Some(step.action))
                         .arg(step.state.as_str())
                         .arg(step.group)
@@ -140,7 +140,7 @@ impl Actions for RedisBroker {
             let mut stage = u32::from(force);
             loop {
                 let mut reply = self
-                    .ask(&SCRIPTS.remove, queue, Repeat::Safe, |_, call| call.arg(stage))
+                    .ask(&SCRIPTS.begin_removal, queue, Repeat::Safe, |_, call| call.arg(stage))
                     .await?;
                 match reply.int()? {
                     1 => {}
@@ -156,7 +156,7 @@ impl Actions for RedisBroker {
             let mut cursor = "0".to_owned();
             loop {
                 let mut reply = self
-                    .ask(&SCRIPTS.scavenge, queue, Repeat::Safe, |_, call| {
+                    .ask(&SCRIPTS.delete_leftovers, queue, Repeat::Safe, |_, call| {
                         call.arg(cursor.as_str()).arg(KEYS)
                     })
                     .await?;
@@ -166,7 +166,7 @@ impl Actions for RedisBroker {
                 }
             }
             let gone =
-                self.ask(&SCRIPTS.removed, queue, Repeat::Safe, |_, call| call).await?.int()?;
+                self.ask(&SCRIPTS.end_removal, queue, Repeat::Safe, |_, call| call).await?.int()?;
             if gone == 1 {
                 let member: Vec<Vec<u8>> = vec![keys::QUEUES.into(), queue.as_str().into()];
                 let removed = self.command(Repeat::Safe, "SREM", &member).await;
@@ -185,7 +185,7 @@ impl Actions for RedisBroker {
         Box::pin(async move {
             let keep = self.archive.of(queue);
             let mut reply = self
-                .ask(&SCRIPTS.trim, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.trim_archive, queue, Repeat::Safe, |_, call| {
                     call.arg(limit.clamp(1, 1000)).arg(keep.max).arg(self.archive_age(queue))
                 })
                 .await?;
@@ -236,7 +236,7 @@ impl RedisBroker {
         let states = format!(",{},", states.join(","));
         let (old, new) = edit.unwrap_or_default();
         let mut reply = self
-            .ask(&SCRIPTS.act, queue, Repeat::Safe, |attempt, call| {
+            .ask(&SCRIPTS.act_on_job, queue, Repeat::Safe, |attempt, call| {
                 self.action(call, queue, action)
                     .arg(states.as_str())
                     .arg(id.as_bytes())

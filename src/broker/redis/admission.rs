@@ -18,7 +18,7 @@ impl Admission for RedisBroker {
             repeat_guard.map_or(String::new(), |guard| keys::idempotency(queue, &guard.key));
         Box::pin(async move {
             let mut reply = self
-                .ask(&SCRIPTS.admit, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.admit_job, queue, Repeat::Safe, |_, call| {
                     call.arg(id.as_bytes())
                         .arg(max_waiting)
                         .arg(guard.as_str())

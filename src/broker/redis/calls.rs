@@ -78,7 +78,7 @@ impl RedisBroker {
                 })
             };
             let names = queues.iter().map(|(queue, _)| *queue);
-            let mut reply = self.promise_now(&SCRIPTS.push, names, add).await?;
+            let mut reply = self.promise_now(&SCRIPTS.enqueue_now, names, add).await?;
             let due = reply.now();
             self.loaded.store(true, Ordering::Relaxed);
             let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];
@@ -96,7 +96,7 @@ impl RedisBroker {
                 jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_later_to(call))
             };
             let mut reply =
-                self.promise(&SCRIPTS.schedule, iter::once(queue), repeat, &now, add).await?;
+                self.promise(&SCRIPTS.enqueue_later, iter::once(queue), repeat, &now, add).await?;
             let stored = |_: &&Storing| {
                 let (code, due) = (reply.int()?, Timestamp::from_micros(reply.int()?));
                 Ok(self.created(queue, code, due).unwrap_or(Enqueued::IdConflict))
@@ -147,7 +147,7 @@ impl RedisBroker {
         // Never repeated: the next heartbeat asks again, and one that arrives late
         // would keep a job longer than its owner knows.
         let mut reply = self
-            .ask(&SCRIPTS.extend, queue, Repeat::Never, |_, mut call| {
+            .ask(&SCRIPTS.extend_leases, queue, Repeat::Never, |_, mut call| {
                 for lease in leases {
                     call = lease_args(call, lease);
                 }

@@ -25,7 +25,7 @@ impl Control for RedisBroker {
                 }
             };
             let mut reply = self
-                .ask(&SCRIPTS.note, &lease.queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.write_output, &lease.queue, Repeat::Safe, |_, call| {
                     lease_args(call, lease).arg(field).arg(value.as_slice())
                 })
                 .await?;
@@ -41,7 +41,7 @@ impl Control for RedisBroker {
     ) -> Answer<'a, CancelAnswer> {
         Box::pin(async move {
             let mut reply = self
-                .ask(&SCRIPTS.cancel, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.request_cancel, queue, Repeat::Safe, |_, call| {
                     call.arg(id.as_bytes()).arg(after.as_str())
                 })
                 .await?;

@@ -114,7 +114,7 @@ impl Doctor for RedisBroker {
                 Mend::All => 2,
             };
             let mut found = self
-                .ask(&SCRIPTS.doctor, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.run_doctor, queue, Repeat::Safe, |_, call| {
                     call.arg(part).arg(cursor).arg(PAGE).arg(level).arg(LONGEST_SHOWN)
                 })
                 .await?;
@@ -255,7 +255,7 @@ impl RedisBroker {
     /// Learns the server's time, as every script does.
     async fn ping_time(&self) -> Result<(), Error> {
         let any = QueueName::stored("default");
-        self.ask(&SCRIPTS.queue, &any, Repeat::Safe, |_, call| call).await.map(|_| ()).or_else(
+        self.ask(&SCRIPTS.read_queue, &any, Repeat::Safe, |_, call| call).await.map(|_| ()).or_else(
             // A queue that cannot be read is a finding of its own.
             |error| if error.is_refused() { Ok(()) } else { Err(error) },
         )

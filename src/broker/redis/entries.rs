@@ -50,7 +50,7 @@ impl Entries for RedisBroker {
                     .arg(event.as_slice())
                     .arg(keep.as_secs())
             };
-            self.pool.eval(&SCRIPTS.run, Repeat::Safe, add).await?;
+            self.pool.eval(&SCRIPTS.record_run, Repeat::Safe, add).await?;
             Ok(())
         })
     }
@@ -73,7 +73,7 @@ impl Entries for RedisBroker {
                 let call = ScriptCall::new().key(&*key).arg(ttl);
                 records.iter().fold(call, |call, record| call.arg(record.as_slice()))
             };
-            self.pool.eval(&SCRIPTS.entries, Repeat::Safe, tell).await?;
+            self.pool.eval(&SCRIPTS.announce_periodic, Repeat::Safe, tell).await?;
             Ok(())
         })
     }
@@ -160,10 +160,10 @@ impl RedisBroker {
         };
         let mut reply = match what.ticks.is_empty() {
             // It only asks how far ticks are claimed.
-            true => self.ask(&SCRIPTS.fire, &what.queue, Repeat::Safe, add).await?,
+            true => self.ask(&SCRIPTS.fire_ticks, &what.queue, Repeat::Safe, add).await?,
             false => {
                 let (queues, now) = (iter::once(&what.queue), self.clock.argument());
-                self.promise(&SCRIPTS.fire, queues, Repeat::Safe, &now, add).await?
+                self.promise(&SCRIPTS.fire_ticks, queues, Repeat::Safe, &now, add).await?
             }
         };
         let claimed = Timestamp::from_micros(reply.int()?);

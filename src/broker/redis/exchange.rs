@@ -261,7 +261,7 @@ impl RedisBroker {
                 let call = call.arg(room).arg(until.as_str()).arg(owner).arg(taking);
                 parts.iter().fold(call, |call, part| part.add_done_to(call))
             };
-            self.ask_all(&SCRIPTS.swap, queues, repeat, add).await
+            self.ask_all(&SCRIPTS.finish_and_dequeue, queues, repeat, add).await
         } else {
             let add = |sent, call: ScriptCall| {
                 let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
@@ -272,7 +272,7 @@ impl RedisBroker {
                     part.add_to(call)
                 })
             };
-            self.ask_all(&SCRIPTS.exchange, queues, repeat, add).await
+            self.ask_all(&SCRIPTS.settle_and_dequeue, queues, repeat, add).await
         };
         let mut reply = match answer {
             Ok(reply) => reply,
@@ -388,7 +388,7 @@ impl Found {
     }
 }
 
-/// Reads what `deliver.lua` says about the jobs of a queue.
+/// Reads what `dequeue.lua` says about the jobs of a queue.
 fn given(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Found>, Error> {
     let number = reply.size()?;
     if number == 0 {

@@ -26,7 +26,7 @@ impl Groups for RedisBroker {
     ) -> Answer<'a, GroupsSeen> {
         Box::pin(async move {
             let mut reply = self
-                .ask(&SCRIPTS.ready, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.list_ready_groups, queue, Repeat::Safe, |_, call| {
                     with_limits(call.arg(cursor).arg(PAGE), limits)
                 })
                 .await?;
@@ -52,7 +52,7 @@ impl Groups for RedisBroker {
         Box::pin(async move {
             let id = JobId::random().to_string();
             let mut taken = self
-                .ask(&SCRIPTS.take, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.take_group, queue, Repeat::Safe, |_, call| {
                     let call = with_limits(call.arg(group).arg(id.as_str()), limits);
                     call.arg(SET_EXPIRY.as_secs()).arg(MOST_IN_SET)
                 })
@@ -92,14 +92,14 @@ impl Groups for RedisBroker {
                 .collect();
             let (locks, more) = locks.split_at(locks.len().min(AT_ONCE));
             for some in more.chunks(PAGE) {
-                self.ask(&SCRIPTS.keep_locks, &set.queue, Repeat::Safe, |_, call| {
+                self.ask(&SCRIPTS.record_locks, &set.queue, Repeat::Safe, |_, call| {
                     let call = call.arg(set.group.as_str()).arg(set.id.as_str());
                     some.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
                 })
                 .await?;
             }
             let mut reply = self
-                .ask(&SCRIPTS.aggregate, &set.queue, Repeat::Safe, |attempt, call| {
+                .ask(&SCRIPTS.aggregate_set, &set.queue, Repeat::Safe, |attempt, call| {
                     let call = call.arg(attempt).arg(set.group.as_str()).arg(set.id.as_str());
                     let call = storing.add_to(call);
                     locks.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
@@ -135,17 +135,19 @@ impl Groups for RedisBroker {
     fn mend_groups<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Mended> {
         Box::pin(async move {
             let mut reply = self
-                .ask(&SCRIPTS.mend, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 500)))
+                .ask(&SCRIPTS.return_sets, queue, Repeat::Safe, |_, call| {
+                    call.arg(limit.clamp(1, 500))
+                })
                 .await?;
             Ok(Mended { returned: reply.size()? as usize, more: reply.int()? == 1 })
         })
     }
 }
 
-/// The code of a set that is not the caller's any more, in `aggregate.lua`.
+/// The code of a set that is not the caller's any more, in `aggregate_set.lua`.
 const LOST: i64 = 6;
 
-/// How many jobs of a set one script removes, in `aggregate.lua`, and how many
+/// How many jobs of a set one script removes, in `aggregate_set.lua`, and how many
 /// locks it is told.
 const AT_ONCE: usize = 1000;
 
@@ -158,7 +160,7 @@ impl RedisBroker {
         from: usize,
     ) -> Result<usize, Error> {
         let mut page = self
-            .ask(&SCRIPTS.set, &set.queue, Repeat::Safe, |_, call| {
+            .ask(&SCRIPTS.read_set, &set.queue, Repeat::Safe, |_, call| {
                 call.arg(set.group.as_str()).arg(set.id.as_str()).arg(from).arg(PAGE)
             })
             .await?;
@@ -176,7 +178,7 @@ impl RedisBroker {
 
     async fn remove_unfit(&self, set: &GroupSet, ids: &[JobId]) -> Result<(), Error> {
         let mut reply = self
-            .ask(&SCRIPTS.unfit, &set.queue, Repeat::Safe, |_, call| {
+            .ask(&SCRIPTS.remove_unreadable, &set.queue, Repeat::Safe, |_, call| {
                 let call = call.arg(set.group.as_str()).arg(set.id.as_str());
                 ids.iter().fold(call, |call, id| call.arg(id.as_bytes()))
             })

@@ -94,8 +94,9 @@ impl Inspect for RedisBroker {
     fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory> {
         let measure = async move {
             let grouped = self.grouped(queue).await?;
-            let mut found =
-                self.ask(&SCRIPTS.memory, queue, Repeat::Safe, |_, call| call.arg(grouped)).await?;
+            let mut found = self
+                .ask(&SCRIPTS.estimate_memory, queue, Repeat::Safe, |_, call| call.arg(grouped))
+                .await?;
             let (bytes, sampled) = (found.size()?, found.size()?);
             Ok(QueueMemory { bytes, sampled, jobs: found.size()? })
         };
@@ -104,8 +105,9 @@ impl Inspect for RedisBroker {
 
     fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>> {
         let read = async move {
-            let mut found =
-                self.ask(&SCRIPTS.history, queue, Repeat::Safe, |_, call| call.arg(days)).await?;
+            let mut found = self
+                .ask(&SCRIPTS.read_history, queue, Repeat::Safe, |_, call| call.arg(days))
+                .await?;
             let mut history = Vec::new();
             while !found.is_empty() {
                 let date = found.text()?;
@@ -119,7 +121,8 @@ impl Inspect for RedisBroker {
 
     fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>> {
         let read = async move {
-            let mut found = self.ask(&SCRIPTS.minutes, queue, Repeat::Safe, |_, call| call).await?;
+            let mut found =
+                self.ask(&SCRIPTS.read_minutes, queue, Repeat::Safe, |_, call| call).await?;
             let now = found.now();
             let latest = Level {
                 processed: found.counter()?,
@@ -140,7 +143,7 @@ impl Inspect for RedisBroker {
             let add =
                 |call| ends.iter().fold(call, |call: ScriptCall, end| call.arg(end.as_secs()));
             let mut found =
-                self.ask(&SCRIPTS.upcoming, queue, Repeat::Safe, |_, call| add(call)).await?;
+                self.ask(&SCRIPTS.count_upcoming, queue, Repeat::Safe, |_, call| add(call)).await?;
             ends.iter().map(|_| found.size()).collect()
         };
         Box::pin(self.known(queue, read))
@@ -168,7 +171,7 @@ impl Inspect for RedisBroker {
                 Begin::After(_) => return Err(Cursor::foreign()),
             };
             let mut found = self
-                .ask(&SCRIPTS.groups, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.list_groups, queue, Repeat::Safe, |_, call| {
                     call.arg(page.rows()).arg(from)
                 })
                 .await?;
@@ -189,7 +192,7 @@ impl Inspect for RedisBroker {
     fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>> {
         let read = async move {
             let mut found = self
-                .ask(&SCRIPTS.aggregations, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.list_aggregations, queue, Repeat::Safe, |_, call| {
                     call.arg(MOST_AGGREGATIONS)
                 })
                 .await?;
@@ -268,7 +271,7 @@ impl RedisBroker {
     }
 
     async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
-        let mut found = self.ask(&SCRIPTS.queue, queue, Repeat::Safe, |_, call| call).await?;
+        let mut found = self.ask(&SCRIPTS.read_queue, queue, Repeat::Safe, |_, call| call).await?;
         let mut sizes = BTreeMap::new();
         for state in [
             JobState::Pending,
@@ -309,7 +312,7 @@ impl RedisBroker {
         let mut cursor: Vec<u8> = b"0".into();
         for _ in 0..MOST_COUNTS {
             let mut found = self
-                .ask(&SCRIPTS.group_sizes, queue, Repeat::Safe, |_, call| {
+                .ask(&SCRIPTS.count_grouped, queue, Repeat::Safe, |_, call| {
                     call.arg(cursor.as_slice())
                 })
                 .await?;

@@ -503,8 +503,9 @@ impl Broker for RedisBroker {
             }
             let mut all = Vec::with_capacity(queues.len());
             for some in queues.chunks(MOST_LOOKS) {
-                let mut reply =
-                    self.ask_all(&SCRIPTS.due, some.iter(), Repeat::Safe, |_, call| call).await?;
+                let mut reply = self
+                    .ask_all(&SCRIPTS.next_due, some.iter(), Repeat::Safe, |_, call| call)
+                    .await?;
                 for queue in some {
                     let wait = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
                     let due = wait.map(|wait| reply.now() + wait);
@@ -520,7 +521,7 @@ impl Broker for RedisBroker {
         Box::pin(async move {
             let limit = limit.clamp(1, 1000);
             let add = |_, call: ScriptCall| call.arg(limit).arg(CROWDED).arg(micros(CROWDED_PAUSE));
-            let mut asked = pin!(self.ask(&SCRIPTS.forward, queue, Repeat::Safe, add));
+            let mut asked = pin!(self.ask(&SCRIPTS.forward_due, queue, Repeat::Safe, add));
             // Where jobs are known to be due, whoever waits for some asks right behind
             // this, on the same connection, and need not hear of it from Redis first.
             let due = self.wake.is_due(queue, self.clock.now() + SOON);
@@ -575,7 +576,9 @@ impl Broker for RedisBroker {
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move {
             let mut reply = self
-                .ask(&SCRIPTS.expire, queue, Repeat::Safe, |_, call| call.arg(limit.clamp(1, 1000)))
+                .ask(&SCRIPTS.delete_expired, queue, Repeat::Safe, |_, call| {
+                    call.arg(limit.clamp(1, 1000))
+                })
                 .await?;
             Ok(reply.size()? as usize)
         })

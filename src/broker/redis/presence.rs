@@ -44,7 +44,7 @@ impl RedisBroker {
             }
             call
         };
-        self.pool.eval(&SCRIPTS.announce, Repeat::Safe, tell).await?;
+        self.pool.eval(&SCRIPTS.announce_worker, Repeat::Safe, tell).await?;
         let mut names: Vec<Vec<u8>> = vec![keys::QUEUES.into()];
         names.extend(who.queues.keys().map(|queue| queue.as_str().into()));
         if names.len() > 1 {

@@ -36,7 +36,7 @@ impl RedisBroker {
         skip: usize,
     ) -> Result<ExpiredLeases, Error> {
         let add = |_, call: ScriptCall| call.arg(limit.clamp(1, 1000)).arg(skip);
-        let mut reply = self.ask(&SCRIPTS.lapsed, queue, Repeat::Safe, add).await?;
+        let mut reply = self.ask(&SCRIPTS.list_expired_leases, queue, Repeat::Safe, add).await?;
         let (more, removed) = (reply.int()? == 1, reply.size()? as usize);
         let at = self.clock.moves_by_itself().then(|| reply.now());
         let mut found = found(queue, &mut reply)?;
@@ -106,7 +106,7 @@ impl RedisBroker {
     }
 }
 
-/// Reads what `lapsed.lua` says about jobs of a queue.
+/// Reads what `list_expired_leases.lua` says about jobs of a queue.
 fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
     while !reply.is_empty() {

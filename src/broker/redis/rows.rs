@@ -120,8 +120,9 @@ impl RedisBroker {
         queue: &QueueName,
         id: &JobId,
     ) -> Result<Option<JobInfo>, Error> {
-        let mut found =
-            self.ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id.as_bytes())).await?;
+        let mut found = self
+            .ask(&SCRIPTS.read_job, queue, Repeat::Safe, |_, call| call.arg(id.as_bytes()))
+            .await?;
         if found.is_empty() {
             return Ok(None);
         }
@@ -165,7 +166,7 @@ impl RedisBroker {
             Begin::After(_) => return Err(Cursor::foreign()),
         };
         let mut found = self
-            .ask(&SCRIPTS.list, queue, Repeat::Safe, |_, call| {
+            .ask(&SCRIPTS.list_jobs, queue, Repeat::Safe, |_, call| {
                 let call = call.arg(state.as_str()).arg(key.as_str()).arg(page.rows());
                 let call = call.arg(from.0).arg(from.1.as_slice()).arg(from.2).arg(from.3);
                 call.arg(PAGE_BYTES)
@@ -207,7 +208,7 @@ impl RedisBroker {
             }
             let id = row.id.as_slice();
             let mut found =
-                self.ask(&SCRIPTS.job, queue, Repeat::Safe, |_, call| call.arg(id)).await?;
+                self.ask(&SCRIPTS.read_job, queue, Repeat::Safe, |_, call| call.arg(id)).await?;
             if found.is_empty() {
                 return Ok(None);
             }
@@ -251,7 +252,7 @@ impl RedisBroker {
             return Ok(());
         }
         let mut held = self
-            .ask(&SCRIPTS.locks, queue, Repeat::Safe, |_, mut call| {
+            .ask(&SCRIPTS.check_locks, queue, Repeat::Safe, |_, mut call| {
                 for info in &unique {
                     call = call.arg(info.job.id.as_bytes()).arg(info.job.unique_key.as_str());
                 }

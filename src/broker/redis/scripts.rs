@@ -1,122 +1,78 @@
-//! The Lua scripts, each with the common beginning.
+//! The Lua scripts and the files each is put together from.
+//!
+//! A script is one file below `lua/`, in the folder of its concern and named after what it
+//! does. Most begin with `lib/common.lua`, which reads the time and names the keys; what
+//! several scripts share otherwise is in `lib/` too. The scripts without it are fast paths
+//! or touch no queue.
 
 use std::sync::LazyLock;
 
 use crate::pool::LuaScript;
 
-/// All scripts; the text of each is sent to a server at most once.
-pub(super) struct Scripts {
-    pub admit: LuaScript,
-    pub push: LuaScript,
-    pub schedule: LuaScript,
-    pub enqueue: LuaScript,
-    pub exchange: LuaScript,
-    pub swap: LuaScript,
-    pub extend: LuaScript,
-    pub suspect: LuaScript,
-    pub due: LuaScript,
-    pub forward: LuaScript,
-    pub lapsed: LuaScript,
-    pub expire: LuaScript,
-    pub queue: LuaScript,
-    pub group_sizes: LuaScript,
-    pub groups: LuaScript,
-    pub aggregations: LuaScript,
-    pub history: LuaScript,
-    pub minutes: LuaScript,
-    pub upcoming: LuaScript,
-    pub memory: LuaScript,
-    pub job: LuaScript,
-    pub list: LuaScript,
-    pub locks: LuaScript,
-    pub note: LuaScript,
-    pub cancel: LuaScript,
-    pub act: LuaScript,
-    pub sweep: LuaScript,
-    pub trim: LuaScript,
-    pub remove: LuaScript,
-    pub scavenge: LuaScript,
-    pub removed: LuaScript,
-    pub announce: LuaScript,
-    pub doctor: LuaScript,
-    pub ready: LuaScript,
-    pub take: LuaScript,
-    pub set: LuaScript,
-    pub unfit: LuaScript,
-    pub aggregate: LuaScript,
-    pub keep_locks: LuaScript,
-    pub mend: LuaScript,
-    pub fire: LuaScript,
-    pub entries: LuaScript,
-    pub run: LuaScript,
-}
+/// Defines [`Scripts`] and [`SCRIPTS`]: per script its name and its files, in order.
+macro_rules! scripts {
+    ($($name:ident: $($part:literal),+;)+) => {
+        /// All scripts. The text of each is sent to a server at most once.
+        pub(super) struct Scripts {
+            $(pub $name: LuaScript,)+
+        }
 
-/// The file `lua/<name>.lua` after `lua/common.lua` and, where one is named
-/// first, what it shares with others.
-macro_rules! script {
-    ($name:literal) => {
-        LuaScript::new(
-            $name,
-            concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))),
-        )
-    };
-    ($($shared:literal),+ => $name:literal) => {
-        LuaScript::new(
-            $name,
-            concat!(
-                include_str!("lua/common.lua"),
-                $(include_str!(concat!("lua/", $shared, ".lua")),)+
-                include_str!(concat!("lua/", $name, ".lua"))
-            ),
-        )
-    };
-    ($shared:literal, $name:literal) => {
-        script!($shared => $name)
+        pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+            $($name: LuaScript::new(
+                stringify!($name),
+                concat!($(include_str!(concat!("lua/", $part, ".lua"))),+),
+            ),)+
+        });
     };
 }
 
-pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    admit: script!("admit"),
-    push: LuaScript::new("push", include_str!("lua/push.lua")),
-    schedule: LuaScript::new("schedule", include_str!("lua/schedule.lua")),
-    enqueue: script!("store", "enqueue"),
-    exchange: script!("settle", "deliver" => "exchange"),
-    swap: LuaScript::new("swap", include_str!("lua/swap.lua")),
-    extend: script!("extend"),
-    suspect: script!("suspect"),
-    due: script!("due"),
-    forward: script!("forward"),
-    lapsed: script!("lapsed"),
-    expire: script!("expire"),
-    queue: script!("queue"),
-    group_sizes: script!("group_sizes"),
-    groups: script!("groups"),
-    aggregations: script!("aggregations"),
-    history: script!("history"),
-    minutes: script!("minutes"),
-    upcoming: script!("upcoming"),
-    memory: script!("memory"),
-    job: script!("row", "job"),
-    list: script!("row", "list"),
-    locks: script!("locks"),
-    doctor: script!("doctor"),
-    note: script!("note"),
-    cancel: script!("cancel"),
-    act: script!("moves", "act"),
-    sweep: script!("moves", "sweep"),
-    trim: script!("trim"),
-    remove: script!("remove"),
-    scavenge: script!("scavenge"),
-    removed: script!("removed"),
-    ready: script!("group", "ready"),
-    take: script!("group", "take"),
-    set: script!("group", "set"),
-    unfit: script!("group", "unfit"),
-    aggregate: script!("store", "group" => "aggregate"),
-    keep_locks: script!("group", "keep_locks"),
-    mend: script!("group", "mend"),
-    announce: LuaScript::new("announce", include_str!("lua/announce.lua")),
-    fire: script!("store", "fire"),
-    entries: LuaScript::new("entries", include_str!("lua/entries.lua")),
-    run: LuaScript::new("run", include_str!("lua/run.lua")),
-});
+scripts! {
+    enqueue_now: "enqueue/enqueue_now";
+    enqueue_later: "enqueue/enqueue_later";
+    enqueue: "lib/common", "lib/store_job", "enqueue/enqueue";
+    admit_job: "lib/common", "enqueue/admit_job";
+
+    finish_and_dequeue: "worker/finish_and_dequeue";
+    settle_and_dequeue: "lib/common", "lib/settle", "lib/dequeue", "worker/settle_and_dequeue";
+    extend_leases: "lib/common", "worker/extend_leases";
+    write_output: "lib/common", "worker/write_output";
+    mark_suspect: "lib/common", "worker/mark_suspect";
+    announce_worker: "worker/announce_worker";
+
+    next_due: "lib/common", "scheduler/next_due";
+    forward_due: "lib/common", "scheduler/forward_due";
+    list_expired_leases: "lib/common", "scheduler/list_expired_leases";
+    delete_expired: "lib/common", "scheduler/delete_expired";
+    trim_archive: "lib/common", "scheduler/trim_archive";
+    fire_ticks: "lib/common", "lib/store_job", "scheduler/fire_ticks";
+    record_run: "scheduler/record_run";
+    announce_periodic: "scheduler/announce_periodic";
+
+    list_ready_groups: "lib/common", "lib/group", "groups/list_ready_groups";
+    take_group: "lib/common", "lib/group", "groups/take_group";
+    read_set: "lib/common", "lib/group", "groups/read_set";
+    remove_unreadable: "lib/common", "lib/group", "groups/remove_unreadable";
+    record_locks: "lib/common", "lib/group", "groups/record_locks";
+    aggregate_set: "lib/common", "lib/store_job", "lib/group", "groups/aggregate_set";
+    return_sets: "lib/common", "lib/group", "groups/return_sets";
+
+    read_queue: "lib/common", "inspect/read_queue";
+    read_history: "lib/common", "inspect/read_history";
+    read_minutes: "lib/common", "inspect/read_minutes";
+    count_upcoming: "lib/common", "inspect/count_upcoming";
+    estimate_memory: "lib/common", "inspect/estimate_memory";
+    list_groups: "lib/common", "inspect/list_groups";
+    count_grouped: "lib/common", "inspect/count_grouped";
+    list_aggregations: "lib/common", "inspect/list_aggregations";
+    read_job: "lib/common", "lib/job_row", "inspect/read_job";
+    list_jobs: "lib/common", "lib/job_row", "inspect/list_jobs";
+    check_locks: "lib/common", "inspect/check_locks";
+
+    act_on_job: "lib/common", "lib/move_job", "operate/act_on_job";
+    act_in_bulk: "lib/common", "lib/move_job", "operate/act_in_bulk";
+    request_cancel: "lib/common", "operate/request_cancel";
+    run_doctor: "lib/common", "operate/run_doctor";
+    begin_removal: "lib/common", "operate/begin_removal";
+    delete_leftovers: "lib/common", "operate/delete_leftovers";
+    end_removal: "lib/common", "operate/end_removal";
+}

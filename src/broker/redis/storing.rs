@@ -25,9 +25,9 @@ pub(super) struct Storing {
 /// Which script stores a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// `push.lua`: it is due now, and has nothing special.
+    /// `enqueue_now.lua`: it is due now, and has nothing special.
     Push,
-    /// `schedule.lua`: it is due later, and has nothing special.
+    /// `enqueue_later.lua`: it is due later, and has nothing special.
     Schedule,
     /// `enqueue.lua`, which knows all.
     Enqueue,
@@ -108,12 +108,12 @@ impl Storing {
         late || self.special.as_ref().is_some_and(|special| !special.guard.is_empty())
     }
 
-    /// Its two values, as in `push.lua`.
+    /// Its two values, as in `enqueue_now.lua`.
     pub fn add_plain_to(&self, call: ScriptCall) -> ScriptCall {
         call.arg(self.id.as_bytes()).arg(self.message.as_slice())
     }
 
-    /// Its four values, as in `schedule.lua`.
+    /// Its four values, as in `enqueue_later.lua`.
     pub fn add_later_to(&self, call: ScriptCall) -> ScriptCall {
         let (placement, time) = match self.placement {
             Placement::Now => ("now", 0),
@@ -123,7 +123,7 @@ impl Storing {
         self.add_plain_to(call).arg(placement).arg(time)
     }
 
-    /// Its ten values, as in `store.lua`.
+    /// Its ten values, as in `store_job.lua`.
     pub fn add_to(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_to(call);
         let Some(special) = &self.special else {
@@ -143,7 +143,7 @@ fn is_ordinary(new: &NewJob) -> bool {
     new.unique_for.is_none() && new.idempotency.is_none() && new.record.group.is_empty()
 }
 
-/// Whether `push.lua` stores the job.
+/// Whether `enqueue_now.lua` stores the job.
 pub(super) fn is_plain(new: &NewJob) -> bool {
     is_ordinary(new) && new.placement == Placement::Now
 }

@@ -65,7 +65,7 @@ impl RedisBroker {
         // First: a reader that finds the job's own note must find this one.
         self.note_suspects(running).await?;
         let add = |_, call: ScriptCall| lease_args(call, lease);
-        let mut reply = self.ask(&SCRIPTS.suspect, &lease.queue, Repeat::Safe, add).await?;
+        let mut reply = self.ask(&SCRIPTS.mark_suspect, &lease.queue, Repeat::Safe, add).await?;
         Ok(reply.int()? == 1)
     }
 

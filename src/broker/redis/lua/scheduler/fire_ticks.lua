@@ -9,7 +9,7 @@
 -- ARGV[5]  seconds the claim is kept
 -- ARGV[6]  number of ticks n
 -- ARGV[7…] n ticks in microseconds, in order
--- then     per tick the ten values of its job; see store.lua
+-- then     per tick the ten values of its job; see store_job.lua
 --
 -- Returns  now, up to where ticks are claimed now, when a job was stored last or
 --          -1, then per tick three values: code, text, number

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
--- ARGV[2…7] as in moves.lua
+-- ARGV[2…7] as in move_job.lua
 -- ARGV[8]  the state
 -- ARGV[9]  the group where it is aggregating
 -- ARGV[10] how many are still to be looked at, or -1 to begin with all there are now

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
--- ARGV[2…7] as in moves.lua
+-- ARGV[2…7] as in move_job.lua
 -- ARGV[8]  the states it may be in, each between commas
 -- ARGV[9]  id
 -- ARGV[10] 0, or how often this very call was sent before without an answer

@@ -61,8 +61,8 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
   local due = due_at(placement, value)
   local later = due > now
-  -- An id in whose place something of another type lies is in use, as push.lua and
-  -- schedule.lua say too; a job with a lock, guard or group is refused.
+  -- An id in whose place something of another type lies is in use, as enqueue_now.lua and
+  -- enqueue_later.lua say too; a job with a lock, guard or group is refused.
   local special = lock ~= '' or guard ~= '' or group ~= ''
   local found = (special and redis.call or redis.pcall)('HMGET', task, 'msg', 'state')
 

@@ -31,7 +31,7 @@ end
 -- Archives the job of this message, which an Asynq before 0.18 wrote where later ones
 -- have the id: under its own id, which is returned, unless Asynq's own migration has been
 -- here before. A message holds the payload, so one without an id goes by its digest.
--- Twin of the one in swap.lua.
+-- Twin of the one in finish_and_dequeue.lua.
 local function archive_old(message)
   local ok, old = pcall(cjson.decode, message)
   local id = ok and type(old) == 'table' and old.ID

@@ -3,10 +3,10 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now
 -- ARGV[2]  0, or how often this very call was sent before without an answer
--- ARGV[3…] per job ten values; see store.lua
+-- ARGV[3…] per job ten values; see store_job.lua
 --
 -- Returns  now, then per job three values: code, text, due in microseconds; see
---          store.lua, also for what differs from Asynq.
+--          store_job.lua, also for what differs from Asynq.
 
 may_store(3, #ARGV)
 local answer = {now}

@@ -10,7 +10,7 @@
 --          0 (the id is in use) or, of a repetition, 5 (in its group); and when it is due
 --          in microseconds
 --
--- It does without common.lua, as push.lua does; store.lua says what differs from Asynq.
+-- It does without common.lua, as enqueue_now.lua does; store_job.lua says what differs from Asynq.
 
 local call, format, SECOND = redis.call, string.format, 1000000
 -- The end of the year 9999: what every reader's calendar can hold.

@@ -6,10 +6,10 @@
 -- ARGV[2]  0, or how often this very call was sent before without an answer
 -- ARGV[3]  group
 -- ARGV[4]  id of the set
--- ARGV[5…] ten values of the new job; see store.lua
+-- ARGV[5…] ten values of the new job; see store_job.lua
 -- ARGV[15…] per lock that only a message of the set names: id, key
 --
--- Returns  now, code, text, due in microseconds; see store.lua, and
+-- Returns  now, code, text, due in microseconds; see store_job.lua, and
 --          6  the set is not the caller's any more; nothing was changed
 --          Where the set is gone and the job is there, in a repetition, the
 --          earlier sending made it.

@@ -1,5 +1,5 @@
 -- Purpose: removes jobs that are done, and takes others in their place: what a worker
--- does nearly always, with what that needs alone. exchange.lua does the same and all
+-- does nearly always, with what that needs alone. settle_and_dequeue.lua does the same and all
 -- else; its files say what differs from Asynq.
 --
 -- KEYS[n]  Q:pending of each queue; on a Cluster there is one
@@ -16,10 +16,10 @@
 -- Returns  now, 1 if it was too late to take jobs, how many were not the caller's any
 --          more, the numbers of these among all that are done, then how many queues
 --          gave something or are paused, and for each of these its number, 1 if it is
---          paused, and what deliver.lua appends
+--          paused, and what dequeue.lua appends
 --
 -- That a lease with this very end is the caller's is not proved by its job's x_owner, as
--- in exchange.lua: no two owners have had the same end, and a look at each job would cost
+-- in settle_and_dequeue.lua: no two owners have had the same end, and a look at each job would cost
 -- as much as all that is done here.
 --
 -- It does without common.lua, whose functions cost more than the work here. What else
@@ -259,7 +259,7 @@ local function take(nth, plan, room)
     scored[2 * place - 1], scored[2 * place] = seconds .. format('%06d', part), ids[place]
     part = part + 1
   end
-  -- See add_leases() in deliver.lua. A few were added as a list, and many may be one.
+  -- See add_leases() in dequeue.lua. A few were added as a list, and many may be one.
   local tree, added = others > 3 and others < 32, nil
   if others + number > 3 and not tree
     and (others == 0 or call('OBJECT', 'ENCODING', leases) ~= 'skiplist') then

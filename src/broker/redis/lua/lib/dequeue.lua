@@ -1,5 +1,5 @@
 -- Purpose: takes pending jobs of one queue, each under a lease. First all is tested,
--- then written: see exchange.lua.
+-- then written: see settle_and_dequeue.lua.
 --
 -- Differs from Asynq:
 -- * takes several, and reads all of them before it writes;
@@ -11,7 +11,7 @@
 --   a caller who did not hear of it is given again, before anything new;
 -- * an id without message is dropped with its stub instead of staying active, and one
 --   whose key is no job's is dropped alone. One that is itself a message, as Asynq
---   before 0.18 wrote it, is archived: see forward.lua.
+--   before 0.18 wrote it, is archived: see forward_due.lua.
 
 -- The newest active jobs are in front: what was taken just now is among these.
 local NEWEST = 500

@@ -1,9 +1,9 @@
 -- Purpose: carries out what was decided about active jobs, each only if it is still
--- the caller's. First all is read and tested, then written: see exchange.lua.
+-- the caller's. First all is read and tested, then written: see settle_and_dequeue.lua.
 --
 -- What is said of a queue's jobs is
 --   how many are done: they are removed, have no lock, and count as processed; their
---   ids; their leases in runs, see swap.lua; how many others there are, and of each ten
+--   ids; their leases in runs, see finish_and_dequeue.lua; how many others there are, and of each ten
 --   values:
 --          id, owner or empty, end of the lease as the caller knows it,
 --          kind (delete | complete | retry | snooze | defer | archive | requeue |
@@ -51,7 +51,7 @@ local WISHES = {archive = 2, delete = 3}
 -- So many failures of a job are kept.
 local FAILURES = 10
 
--- Adds to a counter; its new value. Twin of count() in swap.lua. A counter that is full
+-- Adds to a counter; its new value. Twin of count() in finish_and_dequeue.lua. A counter that is full
 -- begins anew, as Asynq's do at the end of an integer; true is the second value then.
 -- One that is no number, or of another type, is somebody else's: it is left alone.
 local function count_up(key, by)
@@ -83,7 +83,7 @@ local function count(processed, failed)
 end
 
 -- Reads what most jobs end as, which needs least, from this argument on. Twin of the
--- first part of swap.lua.
+-- first part of finish_and_dequeue.lua.
 local function read_done(plan, at, otherwise, answer)
   local T, LEASES, seen, done, gone = Q .. 't:', Q .. 'lease', plan.seen, plan.done, plan.gone
   local place = at
