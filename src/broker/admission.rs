@@ -14,7 +14,8 @@ pub trait Admission: Send + Sync {
     /// Admits this job, unless `max_waiting` of those admitted to its queue still wait or
     /// run; to be stored right afterwards. A place is free again within
     /// [`ADMISSION_LOOK`] of its job's end. A request whose `repeat_guard` is known is
-    /// admitted, since nothing is stored for it. One script, O(log n); while all places
+    /// admitted, since nothing is stored for it, and so is an `id` that has its place
+    /// already, which asks again when an answer was lost. One script, O(log n); while all places
     /// are taken, it looks at no more than 1,000 jobs.
     fn admit<'a>(
         &'a self,

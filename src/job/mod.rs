@@ -51,7 +51,8 @@ use serde::de::DeserializeOwned;
 /// that only enqueues needs none.
 ///
 /// The payload is JSON on one line, as Asynq's tools like to show it. Maps are written
-/// sorted by key at every depth, and fields in the order of their declaration (with
+/// sorted at every depth by their keys as they are written (text by its bytes, numbers by
+/// value), and fields in the order of their declaration (with
 /// `#[serde(flatten)]` the structure is a map), so that equal jobs have equal bytes and meet
 /// the same unique lock. A `HashSet` has no order to sort by: use a `BTreeSet` or a sorted
 /// list if jobs of this type are unique.

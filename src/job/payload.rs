@@ -12,8 +12,11 @@ use self::key::{Key, KeyReader};
 /// The payload of a job: compact JSON, the same bytes for equal values.
 ///
 /// Structures keep the order in which their fields are declared; with
-/// `#[serde(flatten)]` a structure is a map. Keys are in the order of a `BTreeMap`: text by
-/// its bytes, numbers by value, variants as declared. Sets are lists and keep their order.
+/// `#[serde(flatten)]` a structure is a map. Keys are sorted as they are written: text by its
+/// bytes, numbers by value, variants as declared. For the usual key types that is the order
+/// of a `BTreeMap`, whose bytes then stay as `serde_json` writes them. A key type with another
+/// `Ord`, such as `Ipv4Addr` (written as text, ordered as a number) or `Reverse`, is sorted
+/// by what is written. Sets are lists and keep their order.
 pub(crate) fn payload_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(128);
     value.serialize(Sorted(&mut bytes))?;

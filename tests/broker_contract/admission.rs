@@ -15,6 +15,7 @@ async fn a_place_is_free_again_when_its_job_does_not_wait_any_more(
         assert!(created(&on.put(on.job(name)).await));
     }
     assert!(!admit("d").await);
+    assert!(admit("b").await, "one that is admitted may ask again, though all places are taken");
     let key = Idempotency::new("/jobs", "k", b"body");
     assert!(!on.broker.admit(&on.queue, &id("d"), 3, Some(&key)).await.unwrap());
     on.put(guarded(on.job("first"), "k", "body")).await;

@@ -25,6 +25,10 @@ impl Admission for MemoryBroker {
 
 impl Queue {
     fn admit(&mut self, id: &JobId, max_waiting: usize, now: Timestamp) -> bool {
+        // The answer to an earlier try of this very call was lost.
+        if self.admitted.contains_key(id) {
+            return true;
+        }
         if self.admitted.len() >= max_waiting {
             let jobs = &self.jobs;
             let waits = |id: &JobId| match jobs.get(id).map(|stored| stored.state) {
