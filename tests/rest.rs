@@ -291,6 +291,23 @@ async fn a_repeated_request_tells_how_the_first_job_is() {
 }
 
 #[tokio::test]
+async fn a_refused_request_leaves_its_idempotency_key_free_for_another_queue() {
+    let client = still().await;
+    let post = async |queue: &str, key: Option<&'static str>| {
+        let mut request = client
+            .post(format!("{BASE}/jobs/mail:welcome?unique_seconds=60&queue={queue}"))
+            .header(ContentType::JSON)
+            .body(json!({ "user": 1 }).to_string());
+        key.into_iter().for_each(|key| request.add_header(Header::new("Idempotency-Key", key)));
+        request.dispatch().await.status().code
+    };
+    assert_eq!(post("one", None).await, 201);
+    assert_eq!(post("one", Some("k")).await, 409);
+    assert_eq!(post("other", Some("k")).await, 201);
+    assert_eq!(post("one", Some("k")).await, 422, "it is bound to the queue of the stored job");
+}
+
+#[tokio::test]
 async fn callers_of_the_public_route_have_idempotency_keys_of_their_own() {
     let client = still().await;
     let post = async |peer: &str, credential: Option<&'static str>, delay: u64| {

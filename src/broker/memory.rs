@@ -22,7 +22,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::{
     Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Exchanged,
-    ExpiredLeases, Extended, Forwarded, Lease, Sealed, Settled, Taken,
+    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, Settled, Taken,
 };
 use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
@@ -325,20 +325,25 @@ impl Broker for MemoryBroker {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn queue_of_key<'a>(
+    fn bind_key<'a>(
         &'a self,
         key: &'a str,
         queue: &'a QueueName,
         kept: Duration,
-    ) -> Answer<'a, QueueName> {
+    ) -> Answer<'a, KeyBinding> {
         Box::pin(async move {
             let (mut state, now) = (self.state(), self.clock.now());
             if let Some(first) = state.queues_of_keys.get(key, now) {
-                return Ok(first.clone());
+                return Ok(KeyBinding { queue: first.clone(), is_new: false });
             }
             state.queues_of_keys.insert(key.to_owned(), queue.clone(), now + kept, now);
-            Ok(queue.clone())
+            Ok(KeyBinding { queue: queue.clone(), is_new: true })
         })
+    }
+
+    fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
+        self.state().queues_of_keys.remove(key);
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn unknown_format(&self) -> Answer<'_, Option<String>> {

@@ -30,7 +30,7 @@ pub use entries::{
     Tick,
 };
 pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, Mended, SET_EXPIRY};
-pub use inspect::{Inspect, Shelf};
+pub use inspect::{FIND_QUEUES, FoundJobs, Inspect, Shelf};
 pub use minutes::MinuteStats;
 pub(crate) use minutes::{Level, Levels};
 pub(crate) use page::{Begin, Mark};
@@ -60,6 +60,15 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// How far the clock of a Go worker's host may run behind before its expired
 /// lease is believed. Asynq's own margin.
 pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
+
+/// The queue to which requests with an idempotency key go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyBinding {
+    /// That of the first request.
+    pub queue: QueueName,
+    /// Whether this request was the first.
+    pub is_new: bool,
+}
 
 /// So many pending jobs are enough for now: of what else is due, a limited number is
 /// added each [`CROWDED_PAUSE`], so that fresh jobs do not wait behind all of it. A
@@ -362,12 +371,16 @@ pub trait Broker:
 
     /// The queue to which requests with this idempotency key go for `kept`: that of the first
     /// call. The [guard](NewJob::idempotency) of a key is known to one queue alone.
-    fn queue_of_key<'a>(
+    fn bind_key<'a>(
         &'a self,
         key: &'a str,
         queue: &'a QueueName,
         kept: Duration,
-    ) -> Answer<'a, QueueName>;
+    ) -> Answer<'a, KeyBinding>;
+
+    /// Lets requests with this key go to any queue again: the request that bound it is
+    /// refused.
+    fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
 
     /// The version of the stored data's format, if this crate's version does not know it;
     /// `None` where it does. Notes its own where the store has none or an older one.

@@ -11,6 +11,7 @@ use tracing::field::Empty;
 
 use super::confirm::LONGEST;
 use super::{Client, Receipt};
+use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::serial::marshal_reason;
 use crate::job::{
@@ -371,6 +372,33 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Releases the key that a refused request has bound to its queue, and binds the one of a
+    /// stored job again if another request with it was refused meanwhile.
+    async fn settle_key(
+        &self,
+        key: &Idempotency,
+        queue: &QueueName,
+        bound_here: bool,
+        outcome: &Result<Enqueued, Error>,
+    ) {
+        let is_refused = match outcome {
+            Ok(Enqueued::Duplicate { .. } | Enqueued::IdConflict) => true,
+            Ok(Enqueued::Created { .. } | Enqueued::Replayed { .. } | Enqueued::KeyReused) => false,
+            Err(error) => !error.is_outcome_unknown() && !error.is_unavailable(),
+        };
+        let is_stored = matches!(outcome, Ok(Enqueued::Created { .. }));
+        let done = match bound_here {
+            true if is_refused => self.broker.release_key(&key.key).await,
+            false if is_stored => self.broker.bind_key(&key.key, queue, key.kept).await.map(drop),
+            true | false => return,
+        };
+        if let Err(error) = done {
+            crate::log::debug!(?error, "an idempotency key stays bound to its queue as it is");
+        }
+    }
+}
+
 impl IntoFuture for Enqueue {
     type Output = Result<Receipt, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -386,13 +414,17 @@ impl IntoFuture for Enqueue {
             if let Some(max_waiting) = max_waiting {
                 client.admit(&jobs[0], max_waiting).await?;
             }
-            if let Some(key) = jobs[0].idempotency.as_ref().filter(|key| key.across_queues) {
-                let first = client.broker.queue_of_key(&key.key, &record.queue, key.kept).await?;
-                if first != record.queue {
+            let across = jobs[0].idempotency.as_ref().filter(|key| key.across_queues);
+            let mut bound_here = false;
+            if let Some(key) = across {
+                let bound = client.broker.bind_key(&key.key, &record.queue, key.kept).await?;
+                if bound.queue != record.queue {
                     return Err(Error::idempotency_mismatch(format!(
-                        "the idempotency key was used before for queue {first:?}"
+                        "the idempotency key was used before for queue {:?}",
+                        bound.queue
                     )));
                 }
+                bound_here = bound.is_new;
             }
             let span = tracing::info_span!(
                 target: "rocket_jobqueue::enqueue",
@@ -408,7 +440,11 @@ impl IntoFuture for Enqueue {
                 span.record("trace_id", trace.id());
             }
             let mut outcomes = client.store(&jobs, &[confirm]).instrument(span).await;
-            let outcome = outcomes.pop().expect("a store answers once for each job")?;
+            let outcome = outcomes.pop().expect("a store answers once for each job");
+            if let Some(key) = across {
+                client.settle_key(key, &record.queue, bound_here, &outcome).await;
+            }
+            let outcome = outcome?;
             Receipt::of(&jobs[0], outcome, or_existing, client.broker.now())
         })
     }

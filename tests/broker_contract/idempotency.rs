@@ -74,10 +74,13 @@ async fn requests_with_a_key_go_to_the_queue_of_the_first_for_as_long_as_it_is_k
     let [one, other] = ["one", "other"].map(|name| QueueName::new(name).unwrap());
     let ask = async |key: &str, queue: &QueueName| {
         let key = format!("{} {key}", on.queue);
-        on.broker.queue_of_key(&key, queue, secs(86_400)).await.unwrap()
+        on.broker.bind_key(&key, queue, secs(86_400)).await.unwrap().queue
     };
     assert_eq!(ask("k", &one).await, one);
     assert_eq!(ask("k", &other).await, one);
     assert_eq!(ask("k", &one).await, one);
     assert_eq!(ask("l", &other).await, other);
+
+    on.broker.release_key(&format!("{} k", on.queue)).await.unwrap();
+    assert_eq!(ask("k", &other).await, other);
 }

@@ -49,7 +49,8 @@ use tokio::sync::Notify;
 
 use crate::broker::{
     Announcement, Answer, ArchiveSettings, Broker, CROWDED, CROWDED_PAUSE, Delivery, Each,
-    Enqueued, Exchanged, ExpiredLeases, Extended, Forwarded, Lease, Sealed, Settled, Taken,
+    Enqueued, Exchanged, ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, Settled,
+    Taken,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
@@ -632,24 +633,32 @@ impl Broker for RedisBroker {
         Box::pin(self.pool.ping())
     }
 
-    fn queue_of_key<'a>(
+    fn bind_key<'a>(
         &'a self,
         key: &'a str,
         queue: &'a QueueName,
         kept: Duration,
-    ) -> Answer<'a, QueueName> {
+    ) -> Answer<'a, KeyBinding> {
         Box::pin(async move {
             let name = keys::queue_of_key(key).into_bytes();
             let kept = kept.as_secs().to_string().into_bytes();
             let words = [name.clone(), queue.as_str().into(), b"NX".to_vec(), b"EX".to_vec(), kept];
             if self.command(Repeat::Safe, "SET", &words).await? != Value::Nil {
-                return Ok(queue.clone());
+                return Ok(KeyBinding { queue: queue.clone(), is_new: true });
             }
-            match self.command(Repeat::Safe, "GET", &[name]).await? {
-                Value::BulkString(found) => QueueName::new(String::from_utf8_lossy(&found)),
+            let bound = match self.command(Repeat::Safe, "GET", &[name]).await? {
+                Value::BulkString(found) => QueueName::new(String::from_utf8_lossy(&found))?,
                 // It ended in between.
-                _ => Ok(queue.clone()),
-            }
+                _ => queue.clone(),
+            };
+            Ok(KeyBinding { queue: bound, is_new: false })
+        })
+    }
+
+    fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let name = keys::queue_of_key(key).into_bytes();
+            self.command(Repeat::Never, "DEL", &[name]).await.map(drop)
         })
     }
 
