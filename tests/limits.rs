@@ -148,6 +148,15 @@ async fn all_who_wait_or_follow_share_one_look_and_end_with_their_clients() {
     }
     assert!(site.nothing_is_asked().await, "looked at although nobody is there");
 
+    // A client that hangs up before its answer begins is gone as well.
+    let mut waiters = Vec::new();
+    for _ in 0..20 {
+        waiters.push(site.ask(&format!("{job_path}?wait=60")).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(waiters);
+    assert!(site.nothing_is_asked().await, "looked at although nobody waits");
+
     // Whoever waits hears of the end: a job that is deleted, and one that is archived.
     let gone = site.ask(&waits).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -206,4 +215,67 @@ async fn a_page_of_large_jobs_or_of_many_queues_stays_small() {
     site.redis.cli(&["ZADD", "asynq:{q100}:g:far", "1", "id"]);
     let (_, page) = site.get(&format!("{BASE}/ui/groups")).await;
     assert!(page.contains("far") && page.contains("/ui/groups?after="), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_for_an_id_and_the_list_of_workers_stay_small() {
+    let site = Site::open().await;
+    const MIB: usize = 1 << 20;
+    for n in 0..12 {
+        let job = site.queue.enqueue(Large("x".repeat(MIB - 100))).id("twin");
+        job.queue(format!("q{n}")).await.unwrap();
+    }
+    let (status, text) = site.get(&format!("{BASE}/jobs?id=twin")).await;
+    assert_eq!(status, 200);
+    assert!(text.len() < 10 * MIB, "{} bytes", text.len());
+    let first: Value = serde_json::from_str(&text).unwrap();
+    let next = first["next"].as_str().unwrap();
+    let rest = site.json(&format!("{BASE}/jobs?id=twin&after={next}")).await;
+    let jobs = |page: &Value| page["jobs"].as_array().unwrap().len();
+    assert_eq!((jobs(&first) + jobs(&rest), &rest["next"]), (12, &Value::Null));
+
+    // A worker of Go's, which announces whole payloads.
+    let announce = r"
+        local who = '\10\1h\16\1\26\1s'
+        redis.call('ZADD', 'asynq:servers', redis.call('TIME')[1] + 600, 'asynq:servers:{h:1:s}')
+        redis.call('SET', 'asynq:servers:{h:1:s}', who)
+        for n = 1, 40 do
+            local job = who .. '\34\1a\42\1t\50\128\128\64' .. string.rep('x', 1048576) .. '\58\1q'
+            redis.call('HSET', 'asynq:workers:{h:1:s}', 'job-' .. n, job)
+        end";
+    site.redis.cli(&["EVAL", announce, "0"]);
+    let servers = site.json(&format!("{BASE}/servers")).await;
+    let server = &servers["servers"][0];
+    let shown = server["running"].as_array().unwrap().len();
+    let more = usize::try_from(server["more_running"].as_u64().unwrap()).unwrap();
+    assert_eq!((shown + more, &servers["unreadable"]), (40, &Value::from(0)));
+    assert!((8..=32).contains(&shown), "{shown} jobs of 1 MiB were read");
+    let (_, page) = site.get(&format!("{BASE}/ui/servers")).await;
+    assert!(page.contains("40 / "), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_address_can_name_is_shown_with_what_to_do() {
+    let site = Site::open().await;
+    let job = site.queue.enqueue(Large("x".to_owned())).await.unwrap();
+    let copy = format!(
+        "local long = string.rep('\\255', 60000)
+         redis.call('COPY', 'asynq:{{default}}:t:{}', 'asynq:{{default}}:t:' .. long)
+         redis.call('ZADD', 'asynq:{{default}}:scheduled', 9999999999, long)
+         redis.call('SADD', 'asynq:queues', 'a\\255}}b')",
+        job.id
+    );
+    site.redis.cli(&["EVAL", &copy, "0"]);
+    let get = async |path: &str| {
+        let client = reqwest::Client::new();
+        let url = format!("http://127.0.0.1:{}{BASE}/{path}", site.port);
+        let answer = client.get(url).header("Accept-Language", "en").send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let page = get("ui/queues/default?state=scheduled").await;
+    assert!(page.contains("too long for an address (180000 bytes)"), "{} bytes", page.len());
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    let page = get("ui").await;
+    assert!(page.contains("<code>a%FF}b</code>: the name of this queue is not UTF-8"), "{page}");
+    assert_eq!(site.json(&format!("{BASE}/queues")).await["unnamable"][0], "a%FF}b");
 }

@@ -12,6 +12,18 @@ use super::view::{
 use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
+/// Queues that one call of [`Inspect::find`] looks into.
+pub const FIND_QUEUES: usize = 10_000;
+
+/// What one call of [`Inspect::find`] has found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FoundJobs {
+    /// One for each queue that has it.
+    pub jobs: Vec<JobInfo>,
+    /// The last queue that was looked into, where there are more.
+    pub next: Option<QueueName>,
+}
+
 /// Which list of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shelf<'a> {
@@ -60,6 +72,16 @@ pub trait Inspect: Send + Sync {
     /// One job, or `None`. One script, O(log n); for one that is active, one
     /// more command per worker process.
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>>;
+
+    /// The jobs of this id in the first [`FIND_QUEUES`] queues by name that come after the one
+    /// given, until they have [`PAGE_BYTES`](super::PAGE_BYTES) together. One command per
+    /// queue, 100 of them side by side, and one script per job. A job that cannot be read is
+    /// left out.
+    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;
+
+    /// Printable forms of the names of queues that are not UTF-8, at most 100: other programs
+    /// may have given them. Nothing else can be asked of such a queue.
+    fn unnamable(&self) -> Answer<'_, Vec<String>>;
 
     /// Some jobs of a list, in Asynq's order: pending and active ones as they
     /// were or will be taken, the others by their time. One script and another

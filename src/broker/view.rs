@@ -62,6 +62,11 @@ pub struct JobInfo {
 }
 
 impl JobInfo {
+    /// How many bytes it has of what may be large: payload and result.
+    pub(crate) fn large_bytes(&self) -> usize {
+        self.job.payload_bytes().len() + self.result.as_ref().map_or(0, Vec::len)
+    }
+
     /// A job in a state, with nothing else known.
     pub(crate) fn new(job: JobRecord, state: JobState) -> Self {
         Self {
@@ -416,8 +421,11 @@ pub struct ServerInfo {
     pub status: String,
     /// When it started; missing where it did not say.
     pub started: Option<Timestamp>,
-    /// What it runs, oldest first; at most 1,000 jobs.
+    /// What it runs, oldest first; at most 1,000 jobs, and fewer where the announcements of
+    /// all processes have more than 8 MiB together.
     pub running: Vec<WorkerInfo>,
+    /// How many jobs more it says it runs.
+    pub more_running: u64,
 }
 
 /// One job that a process runs.

@@ -1,11 +1,9 @@
 //! Lists: the jobs of a state or a group, page by page, and one wherever it is.
 
-use futures_util::future::join_all;
-
 use super::Inspector;
 use crate::broker::{
-    AggregationSet, Cursor, DayStats, GroupPage, JobInfo, JobPage, JobRow, MinuteStats, PAGE_BYTES,
-    Page, QueueMemory, QueueSummary, Shelf,
+    AggregationSet, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobPage, JobRow, MinuteStats,
+    PAGE_BYTES, Page, QueueMemory, QueueSummary, Shelf,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -14,9 +12,6 @@ use crate::time::Timestamp;
 
 /// Daily counters are kept this long.
 const MOST_DAYS: u32 = 90;
-
-/// Queues asked side by side.
-const ABREAST: usize = 100;
 
 /// Pages of the whole list that one page of a job type may cost.
 const MOST_PAGES: usize = 10;
@@ -61,8 +56,7 @@ impl Filter {
 
 /// What a row takes that may be large.
 pub(crate) fn bytes_of(row: &JobRow) -> usize {
-    row.job()
-        .map_or(0, |info| info.job.payload_bytes().len() + info.result.as_ref().map_or(0, Vec::len))
+    row.job().map_or(0, JobInfo::large_bytes)
 }
 
 impl Inspector {
@@ -304,24 +298,38 @@ impl Inspector {
         self.broker.aggregations(queue).await
     }
 
-    /// The jobs with this id in all queues, usually one. One command per 1,000
-    /// queues and one script per queue, 100 of them side by side. A job that
-    /// cannot be read is left out.
+    /// The jobs with this id in all queues, usually one. One command per queue, 100 of
+    /// them side by side, and one script per job found. A job that cannot be read is left
+    /// out.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn find(&self, id: &JobId) -> Result<Vec<JobInfo>, Error> {
-        let mut found = Vec::new();
-        for queues in self.broker.queues().await?.chunks(ABREAST) {
-            for answer in join_all(queues.iter().map(|queue| self.broker.job(queue, id))).await {
-                match answer {
-                    Ok(info) => found.extend(info.map(|info| self.viewer.job(info))),
-                    Err(error) if error.is_unavailable() => return Err(error),
-                    // One damaged queue must not hide what another has.
-                    Err(_) => {}
-                }
+        let (mut jobs, mut after) = (Vec::new(), None);
+        loop {
+            let found = self.find_after(id, after.as_ref()).await?;
+            jobs.extend(found.jobs);
+            match found.next {
+                Some(next) => after = Some(next),
+                None => return Ok(jobs),
             }
         }
-        Ok(found)
+    }
+
+    /// As [`Inspector::find`] in at most 10,000 queues, the first in order after this one, and
+    /// no more than 8 MiB and one job.
+    pub(crate) async fn find_after(
+        &self,
+        id: &JobId,
+        after: Option<&QueueName>,
+    ) -> Result<FoundJobs, Error> {
+        let FoundJobs { jobs, next } = self.broker.find(id, after).await?;
+        Ok(FoundJobs { jobs: jobs.into_iter().map(|info| self.viewer.job(info)).collect(), next })
+    }
+
+    /// The names of queues that are not UTF-8, in printable form, at most 100. Other programs
+    /// may have given them; nothing else can be asked of such a queue here.
+    pub(crate) async fn unnamable_queues(&self) -> Result<Vec<String>, Error> {
+        self.broker.unnamable().await
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rocket::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::peers::{self, Peers};
 use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Inspector;
@@ -36,6 +38,7 @@ pub(crate) struct Looks {
     jobs: Arc<Shared<(QueueName, JobId), Look>>,
     #[cfg(feature = "dashboard")]
     pub(super) queues: Arc<Shared<(), Option<u64>>>,
+    peers: Arc<Shared<(), Peers>>,
     links: Arc<Semaphore>,
     waiters: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
@@ -47,6 +50,7 @@ impl Default for Looks {
             jobs: Arc::default(),
             #[cfg(feature = "dashboard")]
             queues: Arc::default(),
+            peers: Arc::default(),
             links: Arc::new(Semaphore::new(MAX_LINKS)),
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
@@ -59,8 +63,9 @@ impl Default for Looks {
 pub(crate) enum Follower {
     /// Somebody with a link to one job.
     Link,
-    /// Somebody who may look at all, and waits for the end of one job. Such a request keeps
-    /// its place until then though its client has gone: streams have their own.
+    /// Somebody who may look at all, and waits for the end of one job. Where nothing tells
+    /// that its client has gone, such a request keeps its place until then: streams have
+    /// their own.
     Waiter,
     /// Somebody who may look at all, and reads a stream.
     Viewer,
@@ -77,6 +82,24 @@ impl Looks {
         let taken =
             |_| Error::too_many("too many requests wait or follow already: try again later");
         Arc::clone(places).try_acquire_owned().map_err(taken)
+    }
+
+    /// Returns when this peer has closed its connection; never where that cannot be known.
+    pub(crate) fn hung_up(
+        &self,
+        peer: Option<SocketAddr>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let looks = peer.map(|peer| {
+            let looks =
+                self.peers.follow((), || async { (peers::open().await, Some(peers::INTERVAL)) });
+            (looks, peer)
+        });
+        async move {
+            match looks {
+                Some((looks, peer)) => peers::hung_up(looks, peer).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Follows a job until that is dropped.

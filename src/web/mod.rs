@@ -18,6 +18,7 @@ mod open_files;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod origin;
+mod peers;
 mod proxy;
 mod query;
 mod rate_limit;
@@ -100,6 +101,8 @@ pub struct JobQueue {
     inner: Arc<Inner>,
     /// The trace of the request that this handle serves.
     trace: Option<Trace>,
+    /// The path prefix of the proxies before that request.
+    prefix: Option<Arc<str>>,
 }
 
 struct Inner {
@@ -129,12 +132,14 @@ impl JobQueue {
 
     pub(crate) fn shown_to(runtime: Runtime, config: JobQueueConfig, viewer: Viewer) -> Self {
         let (looks, reads) = (Looks::default(), Reads::default());
-        Self { inner: Arc::new(Inner { runtime, config, viewer, looks, reads }), trace: None }
+        let inner = Arc::new(Inner { runtime, config, viewer, looks, reads });
+        Self { inner, trace: None, prefix: None }
     }
 
-    /// The same queue for a request of this trace.
-    pub(crate) fn in_trace(&self, trace: Trace) -> Self {
-        Self { inner: Arc::clone(&self.inner), trace: Some(trace) }
+    /// The same queue for a request of this trace, behind proxies with this prefix.
+    fn in_request(&self, trace: Option<Trace>, prefix: &str) -> Self {
+        let prefix = (!prefix.is_empty()).then(|| prefix.into());
+        Self { inner: Arc::clone(&self.inner), trace, prefix }
     }
 
     /// What REST and the pages show of it, through connections of their own.
@@ -208,11 +213,21 @@ impl JobQueue {
     /// application gives its own users, who may look at nothing else. It is good for so
     /// long, to the second, rounded up.
     ///
+    /// If the handle is a request guard, the path begins with the `X-Forwarded-Prefix` of
+    /// that request's trusted proxies, so that it is right for whoever asked. Any other
+    /// handle (a job's, a clone of managed state) knows no request: the path begins with
+    /// `jobqueue.base`.
+    ///
     /// Links are signed with `jobqueue.status_key`; set it where there are several
     /// processes, or links are to outlive one. The answer tells whether the job waits, runs,
     /// succeeded or failed, its progress, and the result of one that is retained; never its
     /// payload or error.
     pub fn status_link(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
+        let path = self.status_path(queue, id, good_for);
+        format!("{}{path}", self.prefix.as_deref().unwrap_or_default())
+    }
+
+    fn status_path(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
         let token = status::token(self, queue, id, self.now() + good_for);
         format!("{}/status/{token}", self.inner.config.base)
     }
@@ -233,7 +248,8 @@ impl JobQueue {
     /// }
     /// ```
     pub fn accepted(&self, receipt: &Receipt) -> Accepted {
-        let link = self.status_link(&receipt.queue, &receipt.id, status::USUAL);
+        // The answer adds the prefix of its request.
+        let link = self.status_path(&receipt.queue, &receipt.id, status::USUAL);
         Accepted::new(receipt.id.clone(), link)
     }
 

@@ -4,9 +4,10 @@
 use super::queue::Queue;
 use super::{MemoryBroker, State};
 use crate::broker::{
-    AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, GroupPage, Inspect,
-    JobInfo, JobPage, JobRow, JobWorker, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
-    Running, ServerInfo, Servers, Shelf, StoreInfo, WorkerInfo,
+    AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FIND_QUEUES, FoundJobs,
+    GroupPage, Inspect, JobInfo, JobPage, JobRow, JobWorker, MinuteStats, PAGE_BYTES, Page,
+    QueueInfo, QueueMemory, QueueSummary, Running, ServerInfo, Servers, Shelf, StoreInfo,
+    WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -107,6 +108,30 @@ impl Inspect for MemoryBroker {
         Box::pin(async move { self.known(queue, |queue, _| queue.aggregations()) })
     }
 
+    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
+        Box::pin(async move {
+            let mut names = self.queues().await?;
+            names.retain(|name| after.is_none_or(|after| name > after));
+            let has_more = names.len() > FIND_QUEUES;
+            names.truncate(FIND_QUEUES);
+            let (mut jobs, mut bytes) = (Vec::new(), 0);
+            for name in &names {
+                let Some(info) = self.job(name, id).await? else { continue };
+                bytes += info.large_bytes();
+                jobs.push(info);
+                if bytes >= PAGE_BYTES {
+                    return Ok(FoundJobs { jobs, next: Some(name.clone()) });
+                }
+            }
+            Ok(FoundJobs { jobs, next: names.pop().filter(|_| has_more) })
+        })
+    }
+
+    fn unnamable(&self) -> Answer<'_, Vec<String>> {
+        // Queues of this process have names.
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn servers(&self) -> Answer<'_, Servers> {
         Box::pin(async move {
             let (state, now) = (self.state(), self.clock.now());
@@ -154,6 +179,7 @@ fn server(who: &Announcement) -> ServerInfo {
         status: who.status.to_owned(),
         started: Some(who.started),
         running: running.collect(),
+        more_running: 0,
     }
 }
 

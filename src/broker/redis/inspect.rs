@@ -11,9 +11,9 @@ use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, locked};
 use crate::broker::{
-    AggregationSet, Answer, Begin, Broker, ClusterPlace, Cursor, DayStats, GroupInfo, GroupPage,
-    Inspect, JobInfo, JobPage, Level, Mark, MinuteStats, Page, QueueInfo, QueueMemory,
-    QueueSummary, Servers, Shelf, StoreInfo,
+    AggregationSet, Answer, Begin, Broker, ClusterPlace, Cursor, DayStats, FIND_QUEUES, FoundJobs,
+    GroupInfo, GroupPage, Inspect, JobInfo, JobPage, Level, Mark, MinuteStats, PAGE_BYTES, Page,
+    QueueInfo, QueueMemory, QueueSummary, Servers, Shelf, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -30,34 +30,15 @@ const ABREAST: usize = 100;
 /// they have.
 const MOST_COUNTS: usize = 12;
 
+/// Names shown that are not UTF-8.
+const MOST_UNNAMABLE: usize = 100;
+
 /// Aggregations shown.
 const MOST_AGGREGATIONS: usize = 100;
 
 impl Inspect for RedisBroker {
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
-        Box::pin(async move {
-            let mut names = BTreeSet::new();
-            let mut cursor: Vec<u8> = b"0".into();
-            loop {
-                let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES.into()];
-                let mut page = match self.command(Repeat::Safe, "SSCAN", &args).await {
-                    Ok(page) => Reply::new(page)?,
-                    Err(error) if error.is_damaged() => return self.queues_in_use().await,
-                    Err(error) => return Err(error),
-                };
-                cursor = page.bytes()?;
-                let mut some = page.array()?;
-                while !some.is_empty() {
-                    // One that is no text cannot be named in a request either.
-                    if let Ok(name) = String::from_utf8(some.bytes()?) {
-                        names.insert(QueueName::stored(&name));
-                    }
-                }
-                if cursor == b"0" {
-                    return Ok(names.into_iter().collect());
-                }
-            }
-        })
+        Box::pin(async move { Ok(self.named().await?.0) })
     }
 
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo> {
@@ -210,6 +191,48 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, read))
     }
 
+    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
+        Box::pin(async move {
+            let mut names = self.queues().await?;
+            names.retain(|name| after.is_none_or(|after| name > after));
+            let has_more = names.len() > FIND_QUEUES;
+            names.truncate(FIND_QUEUES);
+            let (mut jobs, mut bytes) = (Vec::new(), 0);
+            for names in names.chunks(ABREAST) {
+                let exists = names.iter().map(|name| self.exists(name, id));
+                for (name, exists) in names.iter().zip(join_all(exists).await) {
+                    let found = match exists {
+                        Ok(true) => self.one_job(name, id).await,
+                        Ok(false) => Ok(None),
+                        Err(error) => Err(error),
+                    };
+                    match found {
+                        Ok(Some(info)) => {
+                            bytes += info.large_bytes();
+                            jobs.push(info);
+                        }
+                        Ok(None) => {}
+                        Err(error) if error.is_unavailable() => return Err(error),
+                        // One damaged queue must not hide what another has.
+                        Err(_) => {}
+                    }
+                    if bytes >= PAGE_BYTES {
+                        return Ok(FoundJobs { jobs, next: Some(name.clone()) });
+                    }
+                }
+            }
+            Ok(FoundJobs { jobs, next: names.pop().filter(|_| has_more) })
+        })
+    }
+
+    fn unnamable(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            let (_, mut others) = self.named().await?;
+            others.truncate(MOST_UNNAMABLE);
+            Ok(others.iter().map(|name| JobId::stored(name).to_string()).collect())
+        })
+    }
+
     fn servers(&self) -> Answer<'_, Servers> {
         Box::pin(self.all_servers())
     }
@@ -237,6 +260,39 @@ impl Inspect for RedisBroker {
 }
 
 impl RedisBroker {
+    /// The names of all queues, in order, and those that are not UTF-8.
+    async fn named(&self) -> Result<(Vec<QueueName>, Vec<Vec<u8>>), Error> {
+        let (mut names, mut others) = (BTreeSet::new(), BTreeSet::new());
+        let mut cursor: Vec<u8> = b"0".into();
+        loop {
+            let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES.into()];
+            let mut page = match self.command(Repeat::Safe, "SSCAN", &args).await {
+                Ok(page) => Reply::new(page)?,
+                Err(error) if error.is_damaged() => {
+                    return Ok((self.queues_in_use().await?, Vec::new()));
+                }
+                Err(error) => return Err(error),
+            };
+            cursor = page.bytes()?;
+            let mut some = page.array()?;
+            while !some.is_empty() {
+                match String::from_utf8(some.bytes()?) {
+                    Ok(name) => _ = names.insert(QueueName::stored(&name)),
+                    Err(error) => _ = others.insert(error.into_bytes()),
+                }
+            }
+            if cursor == b"0" {
+                return Ok((names.into_iter().collect(), others.into_iter().collect()));
+            }
+        }
+    }
+
+    /// Whether something is stored as this job.
+    async fn exists(&self, queue: &QueueName, id: &JobId) -> Result<bool, Error> {
+        let answer = self.command(Repeat::Safe, "EXISTS", &[keys::task(queue, id)]).await?;
+        Ok(answer == Value::Int(1))
+    }
+
     /// What `read` answers, where the queue exists. Both are asked side by side.
     async fn known<T>(
         &self,

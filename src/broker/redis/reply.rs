@@ -40,16 +40,6 @@ impl Reply {
         }
     }
 
-    /// The fields and values of a hash, one after another.
-    pub fn pairs(value: Value) -> Result<Self, Error> {
-        match value {
-            Value::Map(pairs) => Self::new(Value::Array(
-                pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
-            )),
-            other => Self::new(other),
-        }
-    }
-
     /// Whether everything is read.
     pub fn is_empty(&self) -> bool {
         self.values.len() == 0

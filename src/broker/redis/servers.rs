@@ -1,14 +1,16 @@
 //! Who works: the announcements of Go and Rust processes; and where the data is:
 //! the servers behind the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::redis::Value;
 use futures_util::future::{join, join_all};
 
 use super::reply::{Reply, unexpected};
+use super::wire::SHOWN_PAYLOAD;
 use super::{RedisBroker, keys, wire};
-use crate::broker::{Broker, ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode};
+use crate::broker::{Broker, ClusterPlace, PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode};
 use crate::error::Error;
 use crate::job::QueueName;
 use crate::pool::Repeat;
@@ -18,6 +20,12 @@ const MOST: &str = "1000";
 
 /// Processes asked side by side.
 const ABREAST: usize = 50;
+
+/// Jobs of a process that are read by the first and by the largest step.
+const STEPS: (usize, usize) = (16, 1024);
+
+/// Steps that bring less than this grow.
+const STEP_BYTES: usize = 1 << 16;
 
 /// Most jobs shown of one process.
 const MOST_RUNNING: usize = 1000;
@@ -54,8 +62,9 @@ impl RedisBroker {
             }
             Err(error) => return Err(error),
         };
+        let budget = AtomicUsize::new(PAGE_BYTES);
         for keys in live.chunks(ABREAST) {
-            for answer in join_all(keys.iter().map(|key| self.server(key))).await {
+            for answer in join_all(keys.iter().map(|key| self.server(key, &budget))).await {
                 match answer {
                     Ok(Announced::Gone) => {}
                     Ok(Announced::Unreadable) => all.unreadable += 1,
@@ -73,27 +82,30 @@ impl RedisBroker {
         Ok(all)
     }
 
-    async fn server(&self, key: &[u8]) -> Result<Announced, Error> {
+    /// One process and what it runs, while all together have not used up this many bytes.
+    async fn server(&self, key: &[u8], budget: &AtomicUsize) -> Result<Announced, Error> {
         let Some(who) = key.strip_prefix(keys::SERVERS.as_bytes()) else {
             return Ok(Announced::Unreadable);
         };
         let workers = [keys::WORKERS.as_bytes(), who].concat();
-        let (server, running) = join(
-            self.command(Repeat::Safe, "GET", &[key.into()]),
-            self.command(Repeat::Safe, "HGETALL", &[workers]),
-        )
-        .await;
+        let (server, running) =
+            join(self.command(Repeat::Safe, "GET", &[key.into()]), self.running(&workers, budget))
+                .await;
         let Value::BulkString(server) = server? else { return Ok(Announced::Gone) };
         let Some(mut server) = wire::server(&server) else { return Ok(Announced::Unreadable) };
         let mut unreadable = 0;
         match running {
-            Ok(running) => {
-                let mut running = Reply::pairs(running)?;
-                while !running.is_empty() && server.running.len() < MOST_RUNNING {
-                    match wire::worker(&running.bytes()?, &running.bytes()?) {
+            Ok((running, more)) => {
+                server.more_running = more;
+                for (id, announced) in running {
+                    match wire::worker(&id, &announced) {
                         // As in Asynq: a job of somebody else's is no job of this one's.
                         Some((_, by)) if by.server_id != server.server_id => {}
-                        Some((job, _)) => server.running.push(job),
+                        Some((mut job, _)) => {
+                            job.payload.truncate(SHOWN_PAYLOAD);
+                            job.payload.shrink_to_fit();
+                            server.running.push(job);
+                        }
                         None => unreadable += 1,
                     }
                 }
@@ -102,6 +114,49 @@ impl RedisBroker {
             Err(_) => unreadable += 1,
         }
         Ok(Announced::Server(server, unreadable))
+    }
+
+    /// What a process says it runs, by id, and how many jobs more than these. Workers of Go
+    /// announce whole payloads: the hash is read in steps, so that a page of few large jobs
+    /// does not hold up the server.
+    async fn running(
+        &self,
+        key: &[u8],
+        budget: &AtomicUsize,
+    ) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64), Error> {
+        let (mut running, mut step) = (BTreeMap::new(), STEPS.0);
+        let mut cursor: Vec<u8> = b"0".into();
+        loop {
+            let scan = [key.into(), cursor, b"COUNT".into(), step.to_string().into()];
+            let mut page = Reply::new(self.command(Repeat::Safe, "HSCAN", &scan).await?)?;
+            cursor = page.bytes()?;
+            let mut bytes = 0;
+            let mut pairs = page.rest()?;
+            while !pairs.is_empty() {
+                let (id, announced) = (pairs.bytes()?, pairs.bytes()?);
+                bytes += id.len() + announced.len();
+                running.insert(id, announced);
+            }
+            let spend = |left: usize| Some(left.saturating_sub(bytes));
+            let left = budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
+            let is_over = left.is_ok_and(|left| left <= bytes) || running.len() >= MOST_RUNNING;
+            if cursor == b"0" || is_over {
+                break;
+            }
+            step = if bytes < STEP_BYTES { (step * 4).min(STEPS.1) } else { STEPS.0 };
+        }
+        let all = match cursor == b"0" && running.len() <= MOST_RUNNING {
+            true => running.len(),
+            false => match self.command(Repeat::Safe, "HLEN", &[key.into()]).await? {
+                Value::Int(all) => usize::try_from(all).unwrap_or_default(),
+                _ => return Err(unexpected()),
+            },
+        };
+        while running.len() > MOST_RUNNING {
+            running.pop_last();
+        }
+        let more = all.saturating_sub(running.len()) as u64;
+        Ok((running, more))
     }
 
     pub(super) async fn place_of(&self, queue: &QueueName) -> Result<Option<ClusterPlace>, Error> {

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub use message::{TaskMessage, decode, encode};
 
 /// How much of a running job's payload is shown to Asynq's tools.
-const SHOWN_PAYLOAD: usize = 4096;
+pub const SHOWN_PAYLOAD: usize = 4096;
 
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, PartialEq, Message)]
@@ -240,6 +240,7 @@ pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
         status: info.status,
         started: info.start_time.map(Timestamp::from),
         running: Vec::new(),
+        more_running: 0,
     })
 }
 

@@ -21,9 +21,11 @@ use crate::web::JobQueue;
 use crate::web::api::registration::MOST_DELAY_SECONDS;
 use crate::web::api::{
     Answer, Asked, Created, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
+    queue_name,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
+use crate::web::peers::Peer;
 
 /// Longest time to wait for a job's end, in seconds.
 pub(crate) const LONGEST_WAIT: u64 = 60;
@@ -54,13 +56,14 @@ fn missing(queue: &str, id: &str) -> Refused {
 /// waited for and leaves nothing, as the success of a job without retention does, is 204.
 #[cfg_attr(
     feature = "openapi",
-    openapi(tag = "jobqueue-jobs", operation_id = "get-job", ignore = "shutdown")
+    openapi(tag = "jobqueue-jobs", operation_id = "get-job", ignore = "shutdown", ignore = "peer")
 )]
 #[get("/jobs/<name>/<id>?<wait>")]
 pub(crate) async fn one(
     access: ViewAccess,
     queue: &JobQueue,
     mut shutdown: Shutdown,
+    peer: Peer,
     name: &str,
     id: &str,
     wait: Param<'_>,
@@ -76,13 +79,19 @@ pub(crate) async fn one(
     drop(access);
     let until = Instant::now() + Duration::from_secs(wait);
     let mut followed = queue.looks().follow_job(Follower::Waiter, &inspector, &known, &job)?;
+    let hung_up = queue.looks().hung_up(peer.0);
     let first = match followed.first().await {
         Look::Job(info) => info,
         Look::Gone => return Err(missing(name, id)),
         Look::Failed(error) => return Err(error.into()),
     };
-    let info = followed.ended(first, until, &mut shutdown).await?;
-    Ok(info.map_or(Found::Gone, Found::Job))
+    tokio::select! {
+        info = followed.ended(first, until, &mut shutdown) => {
+            Ok(info?.map_or(Found::Gone, Found::Job))
+        }
+        // Nobody reads the answer.
+        () = hung_up => Ok(Found::Gone),
+    }
 }
 
 /// A job that is watched until it has ended.
@@ -161,22 +170,28 @@ pub(crate) async fn watch(
 pub(crate) struct FoundJobs {
     /// One for each queue that has it.
     jobs: Vec<JobInfo>,
+    /// The last queue that was looked into, to be given as `after`, where there are more.
+    next: Option<QueueName>,
 }
 
 /// # Find a job
 ///
-/// A job of this id, in whichever queue it is.
+/// A job of this id, in whichever queue it is: in the first 10,000 queues by name, and until
+/// the jobs found have 8 MiB together. `after` goes on behind a queue.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "find-job"))]
-#[get("/jobs?<id>")]
+#[get("/jobs?<id>&<after>")]
 pub(crate) async fn find(
     _access: ViewAccess,
     queue: &JobQueue,
     id: Param<'_>,
+    after: Param<'_>,
 ) -> Answer<FoundJobs> {
+    let after = after.once("after")?.map(queue_name).transpose()?;
     let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
     let id: JobId = id.parse()?;
-    Ok(Json(FoundJobs { jobs: queue.shown().find(&id).await? }))
+    let found = queue.shown().find_after(&id, after.as_ref()).await?;
+    Ok(Json(FoundJobs { jobs: found.jobs, next: found.next }))
 }
 
 /// # Run a job now

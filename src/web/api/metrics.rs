@@ -102,10 +102,13 @@ fn render(
     };
     let slots = servers.iter().map(|server| usize::try_from(server.concurrency).unwrap_or(0));
     let slots = slots.fold(0, usize::saturating_add);
-    let running = servers.iter().map(|server| server.running.len());
+    let running = servers.iter().map(|server| {
+        server.running.len().saturating_add(usize::try_from(server.more_running).unwrap_or(0))
+    });
+    let running = running.fold(0, usize::saturating_add);
     all.register("jobqueue_servers", "Worker processes, Go workers included", gauge(servers.len()));
     all.register("jobqueue_slots", "Maximum concurrent jobs of these processes", gauge(slots));
-    all.register("jobqueue_running", "Jobs in flight in these processes", gauge(running.sum()));
+    all.register("jobqueue_running", "Jobs in flight in these processes", gauge(running));
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)

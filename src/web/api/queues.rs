@@ -19,7 +19,6 @@ use crate::web::api::{
     Answer, Asked, Done, NoContent, Param, Refused, audit, number, page, queue_name,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
-use crate::web::reads::aside;
 
 /// Most queues of one answer.
 const MAX_QUEUES: u64 = 1000;
@@ -33,6 +32,9 @@ pub(crate) struct Queues {
     queues: Vec<QueueSummary>,
     /// The last of these, to be given as `after`, where there are more.
     next: Option<QueueName>,
+    /// Names in `asynq:queues` that are not UTF-8, at most 100, on the first page: another
+    /// program may have put them there. These queues cannot be looked at here.
+    unnamable: Vec<String>,
 }
 
 /// # Queues
@@ -50,11 +52,16 @@ pub(crate) async fn list(
     let after = after.once("after")?.map(queue_name).transpose()?;
     let size = number("size", size.once("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let mut queues = queue.shown().some_queues(after.as_ref(), size + 1).await?;
+    let inspector = queue.shown();
+    let mut queues = inspector.some_queues(after.as_ref(), size + 1).await?;
+    let unnamable = match after {
+        None => inspector.unnamable_queues().await?,
+        Some(_) => Vec::new(),
+    };
     let has_more = queues.len() > size;
     queues.truncate(size);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
-    Ok(Json(Queues { queues, next }))
+    Ok(Json(Queues { queues, next, unnamable }))
 }
 
 /// # One queue
@@ -234,7 +241,7 @@ pub(crate) struct JobRows {
 impl<'r> Responder<'r, 'static> for JobRows {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let Self { page, access } = self;
-        let text = aside(|| serde_json::to_string(&page));
+        let text = serde_json::to_string(&page);
         drop((page, access));
         let text = text.map_err(|_| Status::InternalServerError)?;
         (ContentType::JSON, text).respond_to(request)

@@ -308,32 +308,50 @@ async fn download(
     found.await.map_err(|error| layout::trouble(&reader, queue, &error))
 }
 
-#[get("/ui/find?<id>")]
+#[get("/ui/find?<id>&<after>")]
 async fn find(
     _access: ViewAccess,
     queue: &JobQueue,
     reader: Reader,
     id: Option<&str>,
+    after: Option<&str>,
 ) -> Result<Redirect, Page> {
     let found = async {
         let id: JobId = id.unwrap_or_default().trim().parse()?;
-        queue.shown().find(&id).await
+        let after = after.filter(|after| !after.is_empty()).map(str::parse).transpose()?;
+        let found = queue.shown().find_after(&id, after.as_ref()).await?;
+        Ok((id, found))
     };
-    match found.await {
-        Ok(jobs) => match jobs.first() {
-            Some(info) => {
-                let (name, id) =
-                    (escaped(&info.job.queue.printable()), escaped(info.job.id.as_str()));
-                Ok(layout::back(format!("{}/ui/jobs/{name}/{id}", reader.base)))
-            }
-            None => {
-                let none =
-                    say(reader.language, "このIDのジョブはありません。", "No job has this id.");
-                Err(layout::missing(&reader, queue, none))
-            }
-        },
-        Err(error) => Err(layout::trouble(&reader, queue, &error)),
+    let (id, found) = match found.await {
+        Ok(found) => found,
+        Err(error) => return Err(layout::trouble(&reader, queue, &error)),
+    };
+    if let Some(info) = found.jobs.first() {
+        let (name, id) = (info.job.queue.printable(), info.job.id.as_str());
+        return match layout::job_path(&reader, &name, id) {
+            Some(path) => Ok(layout::back(path)),
+            None => Err(layout::missing(&reader, queue, &layout::too_long(reader.language, id))),
+        };
     }
+    let none = say(reader.language, "このIDのジョブはありません。", "No job has this id.");
+    let Some(next) = found.next else { return Err(layout::missing(&reader, queue, none)) };
+    let to = format!(
+        "{}/ui/find?id={}&after={}",
+        reader.base,
+        escaped(id.as_str()),
+        escaped(&next.printable())
+    );
+    let content = html! {
+        div.card { p { (say(
+            reader.language,
+            "ここまでのキューには、このIDのジョブはありません。",
+            "None of the queues so far has a job with this id.",
+        )) } }
+        p.more { a href=(to) { (say(reader.language, "続きを検索", "Search the next queues")) } }
+    };
+    let title = say(reader.language, "見つかりません", "Not found");
+    let page = layout::page(&reader, queue, layout::Place::Elsewhere, title, content);
+    Err(Page(Status::NotFound, page))
 }
 
 #[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]

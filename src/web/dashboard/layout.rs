@@ -13,6 +13,13 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
 
+/// The longest path of a page that is linked to. HTTP servers take addresses of up to 64 KiB;
+/// below a job's page are its actions.
+const LONGEST_PATH: usize = 60_000;
+
+/// How much is shown of an id that is too long for a link, in characters.
+const LONG_ID_SHOWN: usize = 64;
+
 /// The pages that the navigation names.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Place {
@@ -224,6 +231,38 @@ pub(super) fn state_word(language: Language, state: JobState) -> &'static str {
 /// A text as one segment of a path or one value of a query.
 pub(super) fn escaped(text: &str) -> String {
     RawStr::new(text).percent_encode().to_string()
+}
+
+/// The path of a job's page; `None` for an id that is too long for an address.
+pub(super) fn job_path(reader: &Reader, queue: &str, id: &str) -> Option<String> {
+    let path = format!("{}/ui/jobs/{}/{}", reader.base, escaped(queue), escaped(id));
+    (path.len() <= LONGEST_PATH).then_some(path)
+}
+
+/// A link to a job's page, if its id fits an address, or what to do about it.
+pub(super) fn job_link(reader: &Reader, queue: &str, id: &str, text: Markup) -> Markup {
+    match job_path(reader, queue, id) {
+        Some(path) => html! { a href=(path) { (text) } },
+        None => html! {
+            code { (id.chars().take(LONG_ID_SHOWN).collect::<String>()) "…" }
+            p.hint { (too_long(reader.language, id)) }
+        },
+    }
+}
+
+/// Why a job has no page of its own.
+pub(super) fn too_long(language: Language, id: &str) -> String {
+    let length = id.len();
+    match language {
+        Language::Japanese => format!(
+            "IDが長すぎるため（{length}バイト）、このジョブのページはありません。\
+             ジョブ検索で選択すると、実行・アーカイブ・削除できます。"
+        ),
+        Language::English => format!(
+            "This id is too long for an address ({length} bytes), so the job has no page of its \
+             own. Select it in the job search to run, archive or delete it."
+        ),
+    }
 }
 
 /// After a form: the page to go to.

@@ -35,6 +35,8 @@ struct Told {
     queues: Vec<QueueSummary>,
     /// The last of them, where there are more.
     next: Option<QueueName>,
+    /// Names of queues that are not UTF-8.
+    unnamable: Vec<String>,
     servers: Servers,
     findings: Vec<Finding>,
     minutes: Vec<MinuteStats>,
@@ -78,9 +80,12 @@ async fn show(
 
 async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, Error> {
     let queues = inspector.some_queues(after, MAX_QUEUES + 1);
-    let (queues, (servers, findings)) =
-        join(queues, join(inspector.servers(), inspector.examine())).await;
-    let (mut queues, servers) = (queues?, servers?);
+    let ((queues, unnamable), (servers, findings)) = join(
+        join(queues, inspector.unnamable_queues()),
+        join(inspector.servers(), inspector.examine()),
+    )
+    .await;
+    let (mut queues, unnamable, servers) = (queues?, unnamable?, servers?);
     let has_more = queues.len() > MAX_QUEUES;
     queues.truncate(MAX_QUEUES);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
@@ -117,7 +122,7 @@ async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, E
         }
     }
     let (minutes, days) = (minutes.into_values().collect(), days.into_values().collect());
-    Ok(Told { queues, next, servers, findings, minutes, days })
+    Ok(Told { queues, next, unnamable, servers, findings, minutes, days })
 }
 
 /// What needs a person, in the order in which it hurts.
@@ -130,6 +135,17 @@ fn warnings(reader: &Reader, told: &Told) -> Markup {
     let mut lines: Vec<Markup> = Vec::new();
     for finding in &told.findings {
         lines.push(html! { (finding_words(language, finding.kind)) });
+    }
+    for name in &told.unnamable {
+        lines.push(html! {
+            code { (name) } ": "
+            (say(
+                language,
+                "キュー名がUTF-8ではないため、ここでは表示・操作できません。作成したプログラムから処理・削除してください。",
+                "the name of this queue is not UTF-8, so it cannot be looked at or served here; \
+                 drain or delete it with the program that made it.",
+            ))
+        });
     }
     let serving = |summary: &&QueueSummary| {
         let served =

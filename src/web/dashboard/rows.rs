@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use maud::{Markup, html};
 
 use super::Reader;
-use super::layout::{escaped, instant, say, state_word};
+use super::layout::{escaped, instant, job_link, say, state_word};
 use super::selected::place_of;
 use crate::broker::{JobInfo, JobRow};
 use crate::job::JobState;
@@ -66,9 +66,7 @@ fn draw(
                                         aria-label={ (say(language, "選択", "Select")) " " (row.id()) };
                                     " "
                                 }
-                                a href={ (reader.base) "/ui/jobs/" (escaped(&queue_of(row))) "/" (escaped(row.id().as_str())) } {
-                                    code { (row.id()) }
-                                }
+                                (job_link(reader, &queue_of(row), row.id().as_str(), html! { code { (row.id()) } }))
                             }
                             @match row {
                                 JobRow::Job(info) => {

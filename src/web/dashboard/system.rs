@@ -49,7 +49,7 @@ fn workers(reader: &Reader, now: Timestamp, servers: &Servers) -> Markup {
                         tr {
                             th scope="row" { (server.host) ":" (server.pid) }
                             td data-label=(labels[1]) { (server.status) }
-                            td data-label=(labels[2]) { (server.running.len()) " / " (server.concurrency) }
+                            td data-label=(labels[2]) { (server.running.len() as u64 + server.more_running) " / " (server.concurrency) }
                             td data-label=(labels[3]) {
                                 @for (nth, (name, weight)) in server.queues.iter().enumerate() {
                                     @if nth > 0 { ", " } (name) "=" (weight)
@@ -63,12 +63,18 @@ fn workers(reader: &Reader, now: Timestamp, servers: &Servers) -> Markup {
         }
         @for server in servers.servers.iter().filter(|server| !server.running.is_empty()) {
             h2 { (server.host) ":" (server.pid) }
+            @if server.more_running > 0 {
+                p.hint {
+                    (say(language, "表示されていないジョブ: ", "Running jobs that are not shown: "))
+                    (server.more_running)
+                }
+            }
             ul.running {
                 @for job in &server.running {
                     li {
-                        a href={ (reader.base) "/ui/jobs/" (escaped(&job.queue.printable())) "/" (escaped(job.id.as_str())) } {
+                        (layout::job_link(reader, &job.queue.printable(), job.id.as_str(), html! {
                             (job.job_type) " " code { (job.id) }
-                        }
+                        }))
                         " " (instant(language, now, job.started))
                     }
                 }

@@ -1,0 +1,106 @@
+//! Whether the client of a request that waits is still there. Rocket 0.5 does not tell: it
+//! answers a request to the end though its connection is closed. On Linux the kernel's
+//! tables of TCP connections tell, read a few times a second for all who wait; elsewhere, and for
+//! requests that did not come by TCP, a wait ends by its time alone.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::Request;
+use rocket::request::{FromRequest, Outcome};
+use tokio::sync::watch;
+
+/// Between two looks at the tables. A client that hangs up before the first of them is not
+/// missed: its address may be one that the application has given the request.
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The state of a connection that both sides hold open, as the kernel writes it.
+const ESTABLISHED: &str = "01";
+
+/// The peers whose connections are open; `None` if that cannot be known.
+pub(super) type Peers = Option<Arc<HashSet<SocketAddr>>>;
+
+/// The address that a request comes from, with its port.
+pub(crate) struct Peer(pub Option<SocketAddr>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Peer {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        Outcome::Success(Self(request.remote()))
+    }
+}
+
+/// Returns when the connection of this peer, seen open before, is not open any more.
+pub(super) async fn hung_up(mut looks: watch::Receiver<Option<Peers>>, peer: SocketAddr) {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let mut was_open = false;
+    while looks.changed().await.is_ok() {
+        let is_open = match &*looks.borrow_and_update() {
+            Some(Some(open)) => open.contains(&peer),
+            Some(None) | None => continue,
+        };
+        if was_open && !is_open {
+            return;
+        }
+        was_open |= is_open;
+    }
+    std::future::pending().await
+}
+
+/// The peers of all open TCP connections of this host.
+pub(super) async fn open() -> Peers {
+    let read = || {
+        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+        let tables: Vec<String> =
+            tables.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        let rows = || tables.iter().flat_map(|table| table.lines().skip(1));
+        (!tables.is_empty()).then(|| Arc::new(rows().filter_map(peer_of).collect()))
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
+/// The peer of a row, if its connection is open.
+fn peer_of(row: &str) -> Option<SocketAddr> {
+    let mut columns = row.split_whitespace().skip(2);
+    let (peer, state) = (columns.next()?, columns.next()?);
+    if state != ESTABLISHED {
+        return None;
+    }
+    let (ip, port) = peer.split_once(':')?;
+    // Numbers of 32 bits as they are in memory.
+    let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok();
+    let ip = match ip.len() {
+        8 => IpAddr::from(Ipv4Addr::from(word(0)?.to_ne_bytes())),
+        32 => {
+            let mut bytes = [0; 16];
+            for (at, four) in bytes.chunks_exact_mut(4).enumerate() {
+                four.copy_from_slice(&word(at)?.to_ne_bytes());
+            }
+            IpAddr::from(Ipv6Addr::from(bytes))
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip.to_canonical(), u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peers_of_open_connections_are_read_from_the_kernels_table() {
+        let v4 = "   0: 0100007F:1F40 0201A8C0:D431 01 00000000:00000000 00:00000000";
+        let v6 = "   1: 00 0000000000000000FFFF00000100007F:B5C2 01 00000000:00000000";
+        let closing = "   2: 0100007F:1F40 0201A8C0:D431 08 00000000:00000000 00:00000000";
+        assert_eq!(peer_of(v4), Some("192.168.1.2:54321".parse().unwrap()));
+        assert_eq!(peer_of(v6), Some("127.0.0.1:46530".parse().unwrap()));
+        for other in [closing, "", "sl local rem st", "0: a b:c 01", "0: x 0100007F:zz 01"] {
+            assert_eq!(peer_of(other), None, "{other}");
+        }
+    }
+}
