@@ -12,6 +12,7 @@ use rocket::{Ignite, Rocket, Sentinel};
 use super::JobQueue;
 use super::error::explain;
 use super::origin::{may_change, may_register};
+use super::proxy::forwarded;
 use super::reads::{Turn, turn};
 use crate::trace::{self, Trace};
 
@@ -30,10 +31,12 @@ impl<'r> FromRequest<'r> for &'r JobQueue {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match request.rocket().state::<JobQueue>() {
-            Some(queue) => Outcome::Success(match trace_of(request) {
-                Some(trace) => request.local_cache(|| queue.in_trace(trace)),
-                None => queue,
-            }),
+            Some(queue) => {
+                let (trace, prefix) = (trace_of(request), &forwarded(request).prefix);
+                let is_plain = trace.is_none() && prefix.is_empty();
+                let own = || request.local_cache(|| queue.in_request(trace, prefix));
+                Outcome::Success(if is_plain { queue } else { own() })
+            }
             None => Outcome::Error((Status::InternalServerError, ())),
         }
     }

@@ -5,6 +5,7 @@
 #[cfg(feature = "openapi")]
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Once;
 
 use ipnet::IpNet;
 use rocket::Request;
@@ -27,8 +28,18 @@ pub(crate) struct Forwarded {
     /// The path below which the proxies show this application: empty, or beginning with a
     /// slash and ending without one.
     pub prefix: String,
-    /// A proxy that is not trusted sent a prefix: links would leave it.
-    pub untrusted: Option<IpAddr>,
+    /// Why a prefix that was sent is not used: links would leave it.
+    pub ignored: Option<IgnoredPrefix>,
+}
+
+/// Why a prefix that a proxy sent is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IgnoredPrefix {
+    /// This proxy is not trusted.
+    Untrusted(IpAddr),
+    /// A trusted proxy sent this, which is not a path. At most [`LONGEST_PREFIX`] characters
+    /// of it.
+    NotAPath(String),
 }
 
 /// What trusted proxies say of this request.
@@ -36,14 +47,33 @@ pub(crate) fn forwarded<'r>(request: &'r Request<'_>) -> &'r Forwarded {
     request.local_cache(|| {
         let peer = request.remote().map(|peer| peer.ip());
         match peer {
-            Some(peer) if !is_trusted(request, peer) => Forwarded {
-                untrusted: request.headers().contains("X-Forwarded-Prefix").then_some(peer),
-                ..Forwarded::default()
-            },
-            Some(_) => Forwarded::read(request.headers()),
+            Some(peer) if !is_trusted(request, peer) => {
+                let sent = request.headers().contains("X-Forwarded-Prefix");
+                let ignored = sent.then_some(IgnoredPrefix::Untrusted(peer));
+                Forwarded { ignored, ..Forwarded::default() }
+            }
+            Some(_) => {
+                let forwarded = Forwarded::read(request.headers());
+                if let Some(IgnoredPrefix::NotAPath(found)) = &forwarded.ignored {
+                    warn_of_prefix(found);
+                }
+                forwarded
+            }
             None => Forwarded::default(),
         }
     })
+}
+
+/// Says once in this process that a trusted proxy sends a prefix that is not used.
+fn warn_of_prefix(found: &str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        crate::log::warn!(
+            ?found,
+            "a trusted proxy sends X-Forwarded-Prefix that is ignored: expected a path such as \
+             /ops; links do not lead through the proxy's path"
+        );
+    });
 }
 
 /// The path at which a person finds the routes: the prefix of the proxies and our base.
@@ -82,7 +112,7 @@ impl Forwarded {
             if !ours.is_empty() {
                 return ours;
             }
-            let values = standard.iter().filter(|(key, _)| key == parameter);
+            let values = standard.iter().flatten().filter(|(key, _)| key == parameter);
             values.map(|(_, value)| value.to_ascii_lowercase()).collect()
         };
         let ports = list("X-Forwarded-Port");
@@ -95,12 +125,13 @@ impl Forwarded {
         }
         let prefixes = headers.get("X-Forwarded-Prefix").flat_map(|line| line.split(','));
         let prefix: String = prefixes.map(|part| part.trim().trim_end_matches('/')).collect();
-        Self {
-            hosts,
-            protocols: or_standard("X-Forwarded-Proto", "proto"),
-            prefix: if is_prefix(&prefix) { prefix } else { String::new() },
-            untrusted: None,
+        let protocols = or_standard("X-Forwarded-Proto", "proto");
+        if prefix.is_empty() || is_prefix(&prefix) {
+            return Self { hosts, protocols, prefix, ignored: None };
         }
+        let shown = prefix.chars().take(LONGEST_PREFIX).collect();
+        let ignored = Some(IgnoredPrefix::NotAPath(shown));
+        Self { hosts, protocols, prefix: String::new(), ignored }
     }
 }
 
@@ -139,48 +170,69 @@ fn is_segment(mut part: &[u8]) -> bool {
     true
 }
 
-/// The parameters of all elements of `Forwarded` (RFC 7239), in order, names in lower case.
-fn elements(headers: &HeaderMap<'_>) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
+/// One element of `Forwarded`, written by one proxy: its parameters, names in lower case.
+type Element = Vec<(String, String)>;
+
+/// The elements of `Forwarded` (RFC 7239), in order.
+fn elements(headers: &HeaderMap<'_>) -> Vec<Element> {
+    let mut all = Vec::new();
     for line in headers.get("Forwarded") {
-        let (mut quoted, mut escaped) = (false, false);
-        let mut end = |c: char| {
-            match (escaped, c) {
-                (true, _) => escaped = false,
-                (false, '\\') if quoted => escaped = true,
-                (false, '"') => quoted = !quoted,
-                (false, ',' | ';') => return !quoted,
-                (false, _) => {}
-            }
-            false
-        };
-        for pair in line.split(&mut end) {
-            let Some((name, value)) = pair.split_once('=') else { continue };
-            let value = value.trim();
-            let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-            let value = inner.map_or_else(|| value.to_owned(), |inner| inner.replace('\\', ""));
-            pairs.push((name.trim().to_ascii_lowercase(), value));
+        for element in split_unquoted(line, ',') {
+            let pairs = split_unquoted(element, ';').filter_map(|pair| {
+                let (name, value) = pair.split_once('=')?;
+                let value = value.trim();
+                let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+                let value = inner.map_or_else(|| value.to_owned(), |inner| inner.replace('\\', ""));
+                Some((name.trim().to_ascii_lowercase(), value))
+            });
+            all.push(pairs.collect());
         }
     }
-    pairs
+    all
+}
+
+/// The parts between separators that stand in no quoted string.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        match (escaped, c) {
+            (true, _) => escaped = false,
+            (false, '\\') if quoted => escaped = true,
+            (false, '"') => quoted = !quoted,
+            (false, c) => return c == separator && !quoted,
+        }
+        false
+    })
+    .filter(|part| !part.trim().is_empty())
 }
 
 /// The address of the client: the peer's, unless that is a trusted proxy. Then it is the
-/// last one in `X-Forwarded-For` that is none; what stands before it the client may have
-/// written itself.
+/// last one in `X-Forwarded-For`, or in `Forwarded` if there is no other, that is not a
+/// trusted proxy; what stands before it the client may have written itself.
 pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
-    let lines: Vec<&str> = request.get("X-Forwarded-For").collect();
+    let lines = request.get("X-Forwarded-For");
     // A proxy that appends to an empty header leaves an empty element.
-    let hops = lines.iter().flat_map(|line| line.split(',')).filter(|hop| !hop.trim().is_empty());
-    for hop in hops.rev() {
+    let hops = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|hop| !hop.is_empty());
+    let mut hops: Vec<Option<IpAddr>> = hops.map(address).collect();
+    if hops.is_empty() {
+        hops = elements(request).iter().map(hop).collect();
+    }
+    for hop in hops.into_iter().rev() {
         if !contains(proxies, client) {
             break;
         }
-        let Some(before) = address(hop.trim()) else { break };
+        let Some(before) = hop else { break };
         client = before;
     }
     client
+}
+
+/// Whom the proxy that wrote this element was asked by, if it says so once.
+fn hop(element: &Element) -> Option<IpAddr> {
+    let mut named = element.iter().filter(|(name, _)| name == "for").map(|(_, value)| value);
+    let (value, None) = (named.next()?, named.next()) else { return None };
+    address(value)
 }
 
 /// The client of a request, as far as the proxies of the job queue tell.
@@ -259,6 +311,29 @@ mod tests {
     }
 
     #[test]
+    fn the_standard_header_names_the_client_by_the_same_rules() {
+        let proxies: Vec<IpNet> = ["10.0.0.0/8".parse().unwrap()].into();
+        for (peer, forwarded, expected) in [
+            ("8.8.8.8", r"for=1.1.1.1", "8.8.8.8"),
+            ("10.0.0.1", r"for=1.1.1.1", "1.1.1.1"),
+            ("10.0.0.1", r#"For="[2001:db8::7]:4711";proto=https"#, "2001:db8::7"),
+            ("10.0.0.1", r"for=6.6.6.6, for=1.1.1.1;by=10.0.0.9, for=10.0.0.2", "1.1.1.1"),
+            // Who does not say so once names nobody, and nobody before it is believed.
+            ("10.0.0.1", r"for=6.6.6.6, for=_hidden", "10.0.0.1"),
+            ("10.0.0.1", r"for=6.6.6.6, for=unknown", "10.0.0.1"),
+            ("10.0.0.1", r"for=6.6.6.6, proto=https", "10.0.0.1"),
+            ("10.0.0.1", r"for=6.6.6.6;for=1.1.1.1", "10.0.0.1"),
+            // A quote that a client leaves open swallows what the proxy adds.
+            ("10.0.0.1", r#"for=6.6.6.6, x=", for=1.1.1.1"#, "10.0.0.1"),
+        ] {
+            let found = client(ip(peer), &headers(&[("Forwarded", forwarded)]), &proxies);
+            assert_eq!(found, ip(expected), "{peer} {forwarded:?}");
+        }
+        let both = headers(&[("Forwarded", "for=1.1.1.1"), ("X-Forwarded-For", "2.2.2.2")]);
+        assert_eq!(client(ip("10.0.0.1"), &both, &proxies), ip("2.2.2.2"));
+    }
+
+    #[test]
     fn ipv6_addresses_of_one_network_are_one_client() {
         assert_eq!(client_name(ip("2001:db8:1:2:3:4:5:6")), "2001:db8:1:2::/64");
         assert_eq!(client_name(ip("2001:db8:1:2:ffff::")), "2001:db8:1:2::/64");
@@ -289,7 +364,10 @@ mod tests {
             (&["https://evil.example"], ""),
         ] {
             let lines: Vec<_> = given.iter().map(|line| ("X-Forwarded-Prefix", *line)).collect();
-            assert_eq!(Forwarded::read(&headers(&lines)).prefix, expected, "{given:?}");
+            let found = Forwarded::read(&headers(&lines));
+            assert_eq!(found.prefix, expected, "{given:?}");
+            let is_said = found.ignored.is_some();
+            assert_eq!(is_said, expected.is_empty() && given != ["/"], "{given:?}");
         }
     }
 

@@ -25,7 +25,6 @@ pub(crate) mod view;
 pub(crate) use layout::trouble;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 
 use maud::Markup;
 use rocket::http::{ContentType, Header, RawStr, Status};
@@ -35,7 +34,7 @@ use rocket::{Route, get, routes};
 
 use crate::web::JobQueue;
 use crate::web::error::{ProblemDetails, retry_after};
-use crate::web::proxy::forwarded;
+use crate::web::proxy::{IgnoredPrefix, forwarded};
 
 /// Nothing from elsewhere, nothing written into a page, no framing; one script, styles,
 /// icon and forms from this origin.
@@ -136,8 +135,8 @@ pub(crate) struct Reader {
     /// The path below which the reader finds the routes, without a slash at its end: where
     /// they are mounted, below what a reverse proxy takes off.
     pub base: String,
-    /// A proxy that takes something off and is not trusted to say so.
-    pub untrusted: Option<IpAddr>,
+    /// Why links may leave the path that a proxy takes off.
+    pub ignored_prefix: Option<IgnoredPrefix>,
     /// The language of the page.
     pub language: Language,
 }
@@ -196,7 +195,7 @@ impl Reader {
         Self {
             base: format!("{}{base}", forwarded.prefix),
             language: Language::preferred(request.headers().get_one("Accept-Language")),
-            untrusted: forwarded.untrusted,
+            ignored_prefix: forwarded.ignored.clone(),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! What pages show. Each function makes markup from values and asks nobody
 //! anything; maud escapes whatever came from outside.
 
-use std::net::IpAddr;
-
 use maud::{DOCTYPE, Markup, html};
 
 use crate::web::api::registration::{
@@ -11,6 +9,7 @@ use crate::web::api::registration::{
 use crate::web::dashboard::register::{Notice, TICKET, Values, fault_of};
 use crate::web::dashboard::{Language, Reader};
 use crate::web::error::{ProblemDetails, UNAVAILABLE};
+use crate::web::proxy::IgnoredPrefix;
 
 /// Everything around a page's content.
 pub(crate) fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
@@ -28,8 +27,8 @@ pub(crate) fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
                 link rel="icon" type="image/svg+xml" href={ (base) "/ui/icon.svg?v=" (version) };
             }
             body {
-                @if let Some(proxy) = reader.untrusted {
-                    div.notice.bad role="status" { p { (untrusted(reader.language, proxy)) } }
+                @if let Some(ignored) = &reader.ignored_prefix {
+                    div.notice.bad role="status" { p { (prefix_ignored(reader.language, ignored)) } }
                 }
                 (content)
             }
@@ -37,16 +36,25 @@ pub(crate) fn frame(reader: &Reader, title: &str, content: Markup) -> Markup {
     }
 }
 
-/// What to do where links would leave the path that a proxy takes off.
-fn untrusted(language: Language, proxy: IpAddr) -> String {
-    match language {
-        Language::Japanese => format!(
+/// What to do when links would leave the path that a proxy takes off.
+fn prefix_ignored(language: Language, ignored: &IgnoredPrefix) -> String {
+    use IgnoredPrefix::{NotAPath, Untrusted};
+    match (language, ignored) {
+        (Language::Japanese, Untrusted(proxy)) => format!(
             "リバースプロキシ {proxy} が X-Forwarded-Prefix を送っていますが、信頼されていません。\
              リンクを正しくするには jobqueue.trusted_proxies に {proxy} を追加してください。"
         ),
-        Language::English => format!(
+        (Language::English, Untrusted(proxy)) => format!(
             "The reverse proxy {proxy} sends X-Forwarded-Prefix but is not trusted, so the links \
              on this page may lead elsewhere: add {proxy} to jobqueue.trusted_proxies."
+        ),
+        (Language::Japanese, NotAPath(found)) => format!(
+            "リバースプロキシの X-Forwarded-Prefix は無視されました。/ops のようなパスが必要ですが、\
+             {found:?} でした。このページのリンクは正しくない可能性があります。"
+        ),
+        (Language::English, NotAPath(found)) => format!(
+            "The reverse proxy's X-Forwarded-Prefix is ignored, so the links on this page may \
+             lead elsewhere: expected a path such as /ops, found {found:?}."
         ),
     }
 }
