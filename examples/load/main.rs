@@ -13,6 +13,7 @@
 //! cargo run --release --example load -- delay --retry
 //! cargo run --release --example load -- http --concurrency 32
 //! cargo run --release --example load -- mixed --concurrency 50
+//! cargo run --release --example load -- beside pages
 //! cargo run --release --example load -- growth --kind waiting
 //! cargo run --release --example load -- soak --jobs 5000000
 //! ```
@@ -20,6 +21,7 @@
 //! It uses the queue `default`, in which nothing may be, and leaves nothing behind.
 
 mod app;
+mod beside;
 mod delay;
 mod drain;
 mod enqueue;
@@ -122,8 +124,14 @@ enum Scenario {
     Growth(growth::Options),
     /// How long the dashboard's pages take beside a million jobs, on a Redis of its own.
     Pages(pages::Options),
+    /// The application's own enqueues and worker beside people who ask too much of the pages.
+    Beside(beside::Options),
     /// Enqueues and runs jobs for long, and watches the memory of the process.
     Soak(Common),
+    #[command(hide = true)]
+    Host(beside::HostOptions),
+    #[command(hide = true)]
+    Ask(beside::Ask),
     #[command(hide = true)]
     Proxy(proxy::Alone),
     #[command(hide = true)]
@@ -209,6 +217,9 @@ async fn run(scenario: Scenario) -> Outcome<()> {
         Scenario::Soak(common) => (soak::soak(&common).await?, json(&common)),
         Scenario::Growth(options) => return growth::growth(&options).await,
         Scenario::Pages(options) => return pages::pages(&options).await,
+        Scenario::Beside(options) => return beside::beside(&options).await,
+        Scenario::Host(options) => return beside::host(&options).await,
+        Scenario::Ask(options) => return beside::ask(&options).await,
         Scenario::Proxy(options) => return proxy::alone(&options),
         Scenario::Serve(serve) => return http::serve(&serve).await,
         Scenario::Produce(produce) => return latency::produce(&produce).await,

@@ -1,13 +1,19 @@
 //! How many requests of viewers are answered at a time. Each may ask the store for several
 //! MB and hold them until its answer is made: beside the application's own work there is
-//! room for a few.
+//! room for a few. And where their work is done: in threads that give way to the
+//! application's own.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::task::Context;
+use std::thread;
 use std::time::Duration;
 
-use rocket::http::Status;
+use rocket::http::{Method, Status};
 use rocket::request::Request;
+use rocket::route::{Handler, Outcome};
 use rocket::tokio::task::block_in_place;
+use rocket::{Data, Route};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -75,11 +81,67 @@ pub(super) fn had_no_turn(request: &Request<'_>) -> bool {
     request.local_cache(|| NoTurn(false)).0
 }
 
-/// Does what takes a thread for long, while the runtime's other tasks go on elsewhere.
-pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
-        // A test's, which has no other thread.
-        Ok(_) | Err(_) => work(),
+/// The same routes, each that shows something with its work in a thread that gives way to
+/// the application's own: reading, filtering and drawing several MB takes tens of
+/// milliseconds, which would otherwise be missing to jobs and other requests.
+pub(super) fn quiet(routes: Vec<Route>) -> Vec<Route> {
+    let wrap = |mut route: Route| {
+        if route.method == Method::Get {
+            route.handler = Box::new(Quiet { inner: route.handler });
+        }
+        route
+    };
+    routes.into_iter().map(wrap).collect()
+}
+
+#[derive(Clone)]
+struct Quiet {
+    inner: Box<dyn Handler>,
+}
+
+#[rocket::async_trait]
+impl Handler for Quiet {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let mut work = self.inner.handle(request, data);
+        std::future::poll_fn(|context| {
+            let waker = context.waker().clone();
+            quietly(|| work.as_mut().poll(&mut Context::from_waker(&waker)))
+        })
+        .await
     }
 }
+
+/// Does what may take long in a thread of the lowest priority, while the runtime's other tasks
+/// go on elsewhere.
+fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
+    let runtime = match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => runtime,
+        // A test's, which has no other thread.
+        Ok(_) | Err(_) => return work(),
+    };
+    let mut in_thread = || {
+        let _within = runtime.enter();
+        give_way();
+        work()
+    };
+    let done = block_in_place(|| {
+        thread::scope(|scope| {
+            let name = "jobqueue-read".to_owned();
+            let started = thread::Builder::new().name(name).spawn_scoped(scope, &mut in_thread);
+            started.ok().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    });
+    done.unwrap_or_else(work)
+}
+
+/// Lowers the priority of this thread for good. On other systems than Linux it would be that
+/// of the process.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    const LOWEST: i32 = 19;
+    // Where the system refuses it, the work is done as it is.
+    let _ = rustix::process::setpriority_process(None, LOWEST);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}

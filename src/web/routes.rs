@@ -13,7 +13,7 @@ use super::docs;
 use super::error;
 #[cfg(feature = "openapi")]
 use super::openapi;
-use super::query;
+use super::{query, reads};
 use crate::config::JobQueueConfig;
 use crate::registry::Registry;
 
@@ -28,6 +28,8 @@ pub(super) fn mount(
     let mut routes = health::routes();
     if !worker_only {
         routes.extend(routes_for_people(config, registry));
+        // Whoever has a link to one job asks for little, and often.
+        routes.extend(status::routes());
     }
     let base = if config.base.is_empty() { "/" } else { &config.base };
     let wrong_methods = error::wrong_methods(&routes);
@@ -45,7 +47,6 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
         enqueue::routes,
         periodic::routes,
         store::routes,
-        status::routes,
     ] {
         routes.extend(more());
     }
@@ -56,6 +57,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
     routes.extend(dashboard::routes(config.register_route));
     #[cfg(feature = "metrics")]
     routes.extend(metrics::routes());
+    let mut routes = reads::quiet(routes);
     #[cfg(feature = "openapi")]
     if config.openapi {
         routes.push(openapi::document_route(openapi::document(
