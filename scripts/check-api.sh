@@ -8,7 +8,7 @@
 #
 # Needs python3 with venv; schemathesis is installed below target/. Two of its checks are
 # left out: `unsupported_method` asks with methods that Rocket 0.5 cannot read and answers
-# with 400 (tests/rest.rs has those it can), and `positive_data_acceptance` wants every
+# with 400 (tests/it/rest.rs has those it can), and `positive_data_acceptance` wants every
 # request that fits the schema to succeed, which no schema can promise for a cursor.
 
 set -eu

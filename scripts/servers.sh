@@ -24,12 +24,12 @@ NAMES=(redis-6.2 redis-6.2.5 redis-8.0 redis-8.2 valkey-8.1 valkey-9.1)
 # One of each minor version.
 IN_GATE=(redis-6.2 redis-8.0 redis-8.2 valkey-8.1 valkey-9.1)
 
-# Test programs of the whole, and of the part for the gate, which tries one of eight
-# keys in the test that spoils each. The gate also moves slots atomically on the one
-# server that can.
-WHOLE=(broker_contract broker_contract_sentinel broker_contract_cluster broker_model
-  scripts redis_data redis_groups redis_errors doctor wire foreign pool actions recovery
-  periodic groups faults rate_limit database sentinel cluster)
+# Modules of the test program `it`, and other test programs, of the whole.
+WHOLE=(broker_contract broker_model scripts redis_data redis_groups redis_errors doctor wire
+  pool actions recovery periodic groups faults rate_limit database)
+PROGRAMS=(foreign sentinel cluster)
+# Modules of the part for the gate, which tries one of eight keys in the test that spoils
+# each. The gate also moves slots atomically on the one server that can.
 PART=(broker_contract scripts redis_data redis_errors)
 
 # rustup puts cargo where a shell without a login does not look.
@@ -116,25 +116,25 @@ fetch() {
   "$FOLDER/$name/server" --version
 }
 
-programs() {
-  local name
-  for name in "$@"; do printf -- '--test %s ' "$name"; done
+# Tests, without ending at the first program that fails.
+tests() {
+  cargo test --all-features --locked --no-fail-fast "$@"
 }
 
 # The tests against one server.
 check() {
-  local part=$1 name=$2 arguments
+  local part=$1 name=$2 status=0
   export JOBQUEUE_TEST_SERVER=$FOLDER/$name/server
   if [ "$part" = gate ]; then
-    read -ra arguments <<<"$(programs "${PART[@]}")"
     export JOBQUEUE_TEST_SAMPLE=8
+    tests --test it -- "${PART[@]/%/::}" || return 1
+    [ "$name" != valkey-9.1 ] || tests --test cluster atomic::
   else
-    read -ra arguments <<<"$(programs "${WHOLE[@]}")"
     unset JOBQUEUE_TEST_SAMPLE
+    tests --test it -- "${WHOLE[@]/%/::}" || status=1
+    tests "${PROGRAMS[@]/#/--test=}" || status=1
+    return "$status"
   fi
-  cargo test --all-features --locked --no-fail-fast "${arguments[@]}" || return 1
-  [ "$part/$name" != gate/valkey-9.1 ] ||
-    cargo test --all-features --locked --test cluster atomic::
 }
 
 all() {

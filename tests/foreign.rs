@@ -1,8 +1,6 @@
 //! An application elsewhere, which has nothing but the two dependencies and one
 //! attach: no file of configuration, no variable but its port.
 
-#[path = "support/program.rs"]
-mod program;
 mod support;
 
 use std::io::ErrorKind;
@@ -11,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use program::{Program, curl, post_json};
+use support::program::{Program, curl, post_json};
 use support::{RedisServer, free_port};
 use tempfile::TempDir;
 

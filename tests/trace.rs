@@ -1,21 +1,20 @@
 //! A trace goes with its jobs: from the request that enqueues one to those that the job
 //! enqueues, and into the spans around both.
 
-#[path = "support/anybody.rs"]
-mod anybody;
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anybody::Anybody;
 use rocket::http::{ContentType, Header};
 use rocket::local::asynchronous::{Client, LocalRequest};
 use rocket::{post, routes};
 use rocket_jobqueue::{Job, JobContext, JobError, JobQueue, Managed};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use support::anybody::Anybody;
 use tokio::sync::mpsc;
 
 const BASE: &str = "/api/dm-jobqueue";

@@ -1,6 +1,6 @@
 //! The contract between the queue and its store: who may have a job, and where
 //! it goes next. Two stores keep it, Redis and this process; one suite of named
-//! cases (`tests/broker_contract/`) runs against both.
+//! cases (`tests/it/broker_contract/`) runs against both.
 
 mod actions;
 mod admission;

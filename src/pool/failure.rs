@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// As Redis 6.2.14 wraps them; `tests/pool.rs` shows that the connection is left.
+    /// As Redis 6.2.14 wraps them; `tests/it/pool.rs` shows that the connection is left.
     #[test]
     fn an_error_that_a_script_met_has_the_class_of_that_error() {
         const WRAPPING: &str = "ERR Error running script (call to \

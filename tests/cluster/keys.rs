@@ -16,10 +16,8 @@ use rocket_jobqueue::{
 };
 
 use super::PATIENCE;
+use super::support::scripts;
 use super::support::{RedisServer, eventually};
-
-#[path = "../support/scripts.rs"]
-mod scripts;
 
 /// What the pool puts before a script on a Cluster, so that it sees its own keys only.
 const HIDES: &str = "KEYS[#KEYS] = nil ";

@@ -2,11 +2,17 @@
 //! setting promises it, and it goes on soon. And Sentinels that want a password, hang or lie,
 //! and names that change their address.
 
-#[path = "../support/mod.rs"]
-mod support;
-
+#[path = "../it/broker_contract/mod.rs"]
+mod broker_contract;
+mod changes;
 mod confirm;
 mod failover;
 mod names;
 mod odd;
 mod producers;
+#[path = "../support/mod.rs"]
+mod support;
+
+/// The store contract runs on a pair whose master and replica change places now and then
+/// between cases.
+const REDIS: broker_contract::site::Kind = broker_contract::site::Kind::Sentinel;

@@ -2,14 +2,11 @@
 //! `target/screenshots/`.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-#[path = "anybody.rs"]
-mod anybody;
-
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-pub use anybody::Anybody;
+pub use crate::support::anybody::Anybody;
 use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};

@@ -3,9 +3,13 @@
 //! `scripts/servers.sh`.
 #![allow(dead_code)]
 
+pub mod anybody;
 pub mod border;
 pub mod fleet;
+pub mod program;
+pub mod scripts;
 pub mod wall_clock;
+pub mod workers;
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

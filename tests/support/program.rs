@@ -1,5 +1,4 @@
 //! Example programs as processes of their own, and `curl` to talk to them.
-#![allow(dead_code)]
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{RedisServer, eventually};
+use super::{RedisServer, eventually};
 
 /// More than a loaded machine needs; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -153,7 +153,7 @@ impl Bench {
         };
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["a_worker_process", "--exact", "--nocapture"])
+            .args(["worker::a_worker_process", "--exact", "--nocapture"])
             .env("TEST_WORKER_REDIS", self.front.clone().unwrap_or(self.redis.addr()))
             .env("TEST_WORKER_THREADS", threads.to_string())
             .env("TEST_WORKER_CONCURRENCY", concurrency.to_string())

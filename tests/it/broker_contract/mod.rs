@@ -1,0 +1,29 @@
+//! The contract of a store, case by case, against each store there is. The cases move
+//! the clock themselves and wait for nothing but the store.
+//!
+//! The `cluster` and `sentinel` test programs include this folder too and run the same
+//! cases there: each root says in `REDIS` which servers `Store::Redis` means.
+
+pub mod bench;
+pub mod site;
+
+mod actions;
+mod admission;
+mod control;
+mod dequeue;
+mod doctor;
+mod due;
+mod enqueue;
+mod entries;
+mod fencing;
+mod groups;
+mod idempotency;
+mod lists;
+mod look;
+mod queues;
+mod servers;
+mod settle;
+mod store;
+mod suspects;
+mod unique;
+mod wait;

@@ -1,0 +1,53 @@
+//! The job queue's Redis as a database of the application's own.
+
+use crate::support::RedisServer;
+use rocket::http::Status;
+use rocket::local::asynchronous::Client;
+use rocket::{get, routes};
+use rocket_db_pools::{Connection, Database};
+use rocket_jobqueue::{JobQueue, JobQueuePool};
+
+#[derive(Database)]
+#[database("jobqueue")]
+struct Db(JobQueuePool);
+
+#[get("/visits")]
+async fn visits(mut db: Connection<Db>) -> Result<String, Status> {
+    let visits: Result<u64, _> = redis::cmd("INCR").arg("visits").query_async(&mut *db).await;
+    visits.map(|visits| visits.to_string()).map_err(|_| Status::BadGateway)
+}
+
+async fn launch(settings: &[(&str, &str)]) -> Result<Client, String> {
+    let mut figment = rocket::Config::figment().merge(("log_level", "off"));
+    for setting in settings {
+        figment = figment.merge(*setting);
+    }
+    let rocket = rocket::custom(figment)
+        .attach(JobQueue::fairing().memory())
+        .attach(Db::init())
+        .mount("/", routes![visits]);
+    Client::untracked(rocket).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn an_application_reaches_the_queues_redis_by_its_own_commands() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let url = format!("redis://{}", redis.addr());
+    let client = launch(&[("databases.jobqueue.url", &url)]).await.unwrap();
+    for expected in ["1", "2"] {
+        let answer = client.get("/visits").dispatch().await;
+        assert_eq!(answer.into_string().await.as_deref(), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_redis_stops_neither_the_launch_nor_the_route() {
+    let client = launch(&[("databases.jobqueue.addr", "127.0.0.1:1")]).await.unwrap();
+    // The route's own word: a pool that fails in the guard would answer 503.
+    assert_eq!(client.get("/visits").dispatch().await.status(), Status::BadGateway);
+}
+
+#[tokio::test]
+async fn a_wrong_setting_stops_the_launch() {
+    assert!(launch(&[("databases.jobqueue.read_timeout", "soon")]).await.is_err());
+}

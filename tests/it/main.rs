@@ -1,0 +1,65 @@
+//! The integration tests: one program, so that the crate is linked into it once.
+//!
+//! Its tests share a process and run side by side, two at a time on two cores. None of
+//! them may set environment variables, the current folder, a panic hook or the global
+//! `tracing` subscriber; a test that needs one of these starts this program again with
+//! its own name (`plugin`, `config`), or belongs into another program:
+//!
+//! * `browser`: drives a headless Chromium.
+//! * `chaos`, `interop`: no lists of functions; scripts run them with programs they build.
+//! * `cluster`, `sentinel`: fleets of servers, and the store contract on them, for minutes.
+//! * `dev_services`: scripts and compose files; needs nothing of the crate.
+//! * `foreign`: builds another crate with cargo.
+//! * `lateness`: judges milliseconds, so that no other test may run beside it.
+//! * `limits`: opens 800 sockets and counts what is asked of Redis in two seconds.
+//! * `load`: builds and runs the load driver, which fills both cores.
+//! * `logged`: its global subscriber collects what the process logs.
+//! * `trace`: its global subscriber writes spans, which no other test wants.
+
+mod actions;
+mod api;
+mod broker_contract;
+mod broker_model;
+mod bulk;
+mod clocks;
+mod config;
+mod confirm;
+mod damaged_store;
+mod database;
+mod defects;
+mod demo;
+mod doctor;
+mod faults;
+mod fleet;
+mod format;
+mod groups;
+mod handlers;
+mod inspector;
+mod layers;
+mod layout;
+mod leases;
+#[cfg(feature = "openapi")]
+mod openapi_merge;
+mod periodic;
+mod plugin;
+mod pool;
+mod rate_limit;
+mod readme;
+mod recovery;
+mod redis_data;
+mod redis_errors;
+mod redis_groups;
+mod rest;
+mod schedule;
+mod scripts;
+mod speed;
+#[path = "../support/mod.rs"]
+mod support;
+mod suspects;
+mod testing;
+mod twins;
+mod wire;
+mod worker;
+
+/// The servers that the store contract runs on in this program.
+const REDIS: broker_contract::site::Kind = broker_contract::site::Kind::Single;

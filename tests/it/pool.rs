@@ -1,0 +1,681 @@
+//! The connections to Redis against real servers that come, go, freeze, change
+//! their role and forget.
+
+mod tls;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::support::fleet::{Cluster, WatchedPair};
+use crate::support::{RedisServer, eventually};
+use rocket_jobqueue::Error;
+use rocket_jobqueue::internals::{
+    LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+fn settings(addr: String) -> PoolSettings {
+    PoolSettings { topology: Topology::Single(addr), ..Default::default() }
+}
+
+fn pool(server: &RedisServer) -> RedisPool {
+    RedisPool::new(settings(server.addr())).unwrap()
+}
+
+const NO_ARGS: [&str; 0] = [];
+
+async fn increment(pool: &RedisPool, repeat: Repeat) -> Result<redis::Value, Error> {
+    pool.run(repeat, |_| {
+        let mut command = redis::cmd("INCR");
+        command.arg("n");
+        command
+    })
+    .await
+}
+
+async fn heals(pool: &RedisPool, patience: Duration) {
+    let start = Instant::now();
+    assert!(eventually(patience, || async { pool.ping().await.is_ok() }).await);
+    assert!(start.elapsed() <= patience, "took {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_user_with_a_password_works_in_a_database_of_its_own() {
+    let server = RedisServer::start(&["--user", "alice", "on", ">secret", "~*", "&*", "+@all"]);
+    let pool = RedisPool::new(PoolSettings {
+        username: Some("alice".into()),
+        password: Some("secret".into()),
+        db: 3,
+        ..settings(server.addr())
+    })
+    .unwrap();
+    assert!(!pool.is_connected());
+    assert_eq!(increment(&pool, Repeat::Never).await.unwrap(), redis::Value::Int(1));
+    assert!(pool.is_connected());
+    assert_eq!(server.cli(&["-n", "3", "GET", "n"]), "1");
+    assert!(!format!("{pool:?} {}", pool.describe()).contains("secret"));
+}
+
+#[tokio::test]
+async fn without_redis_commands_fail_at_once_and_work_when_it_comes_up() {
+    let mut server = RedisServer::prepare(&NO_ARGS);
+    let pool = pool(&server);
+    let start = Instant::now();
+    let error = increment(&pool, Repeat::Safe).await.unwrap_err();
+    assert!(error.is_unavailable() && !error.is_outcome_unknown(), "{error:?}");
+    assert_eq!(error.to_string(), "Redis is not connected");
+    assert!(start.elapsed() < Duration::from_millis(300));
+    server.restart();
+    assert!(eventually(Duration::from_secs(3), || async { pool.is_connected() }).await);
+    increment(&pool, Repeat::Never).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_made_known_again_unseen() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    let script = LuaScript::new("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])");
+    for expected in 1..=3 {
+        server.cli(&["SCRIPT", "FLUSH"]);
+        let call = |_| ScriptCall::new().key("sum").arg(1);
+        let answer = pool.eval(&script, Repeat::Never, call).await.unwrap();
+        assert_eq!(answer, redis::Value::Int(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_killed_and_restarted_redis_is_found_again_while_idle() {
+    let mut server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    pool.ping().await.unwrap();
+    server.restart();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    increment(&pool, Repeat::Never).await.unwrap();
+    server.stop();
+    assert!(increment(&pool, Repeat::Never).await.unwrap_err().is_unavailable());
+    server.restart();
+    heals(&pool, Duration::from_secs(3)).await;
+}
+
+#[tokio::test]
+async fn a_frozen_redis_costs_a_request_no_more_than_its_limit() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    pool.ping().await.unwrap();
+    server.freeze();
+    let one = async |repeat| {
+        let start = Instant::now();
+        let error = increment(&pool, repeat).await.unwrap_err();
+        // The limit is 3 s; the rest is room for a busy machine.
+        assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+        error
+    };
+    let (never, safe) = tokio::join!(one(Repeat::Never), one(Repeat::Safe));
+    assert!(never.is_outcome_unknown() && safe.is_outcome_unknown(), "{never:?} {safe:?}");
+    // By now the connection has been given up, and dialling hangs too.
+    let (first, second) = tokio::join!(one(Repeat::Never), one(Repeat::Safe));
+    assert!(first.is_unavailable() && second.is_unavailable(), "{first:?} {second:?}");
+    server.thaw();
+    heals(&pool, Duration::from_secs(3)).await;
+}
+
+#[test]
+fn a_pool_is_made_outside_a_runtime_and_a_wrong_address_is_a_matter_of_configuration() {
+    RedisPool::new(PoolSettings::default()).unwrap();
+    let error = RedisPool::new(settings("redis://:secret@localhost".into())).unwrap_err();
+    assert!(error.is_config());
+    assert!(!format!("{error:?}").contains("secret"));
+    let cluster = PoolSettings {
+        topology: Topology::Cluster(vec!["localhost:7000".into()]),
+        db: 1,
+        ..Default::default()
+    };
+    assert!(RedisPool::new(cluster).unwrap_err().is_config());
+}
+
+#[tokio::test]
+async fn refused_credentials_are_refused_and_not_unavailable() {
+    let server = RedisServer::start(&["--requirepass", "right"]);
+    for password in [None, Some("wrong".to_owned())] {
+        let pool = RedisPool::new(PoolSettings { password, ..settings(server.addr()) }).unwrap();
+        let error = increment(&pool, Repeat::Safe).await.unwrap_err();
+        assert!(error.is_refused(), "{error:?}");
+        assert_eq!(error.to_string(), "not permitted by the storage (credentials)");
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_answers_all_or_with_its_first_error() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    let build = |atomic: bool, wrong: bool| {
+        move |_| {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("SET").arg("word").arg("x").cmd("GET").arg("word");
+            if wrong {
+                pipeline.cmd("LPUSH").arg("word").arg(1);
+            }
+            if atomic {
+                pipeline.atomic();
+            }
+            pipeline
+        }
+    };
+    for atomic in [false, true] {
+        let answers = pool.run_pipeline(Repeat::Never, build(atomic, false)).await.unwrap();
+        assert_eq!(answers, [redis::Value::Okay, redis::Value::BulkString(b"x".to_vec())]);
+        let error = pool.run_pipeline(Repeat::Never, build(atomic, true)).await.unwrap_err();
+        assert_eq!(error.to_string(), "stored data has an unexpected type");
+    }
+}
+
+#[tokio::test]
+async fn the_library_s_own_commands_run_on_a_connection() {
+    let server = RedisServer::start(&NO_ARGS);
+    let mut connection = pool(&server).connection();
+    let answer: i64 = redis::cmd("INCR").arg("n").query_async(&mut connection).await.unwrap();
+    assert_eq!(answer, 1);
+    let mut pipeline = redis::pipe();
+    pipeline.atomic().cmd("INCR").arg("n").ignore().cmd("GET").arg("n");
+    let (answer,): (i64,) = pipeline.query_async(&mut connection).await.unwrap();
+    assert_eq!(answer, 2);
+    let error = redis::cmd("LPUSH").arg("n").arg(1).exec_async(&mut connection).await.unwrap_err();
+    assert_eq!(error.code(), Some("WRONGTYPE"));
+}
+
+#[tokio::test]
+async fn the_last_handle_closes_the_connection() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    let detached = pool.detached();
+    pool.ping().await.unwrap();
+    detached.ping().await.unwrap();
+    let clients = || server.cli(&["CLIENT", "LIST"]).lines().count() - 1;
+    assert_eq!(clients(), 2);
+    drop(pool);
+    assert!(eventually(Duration::from_secs(1), || async { clients() == 1 }).await);
+    detached.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_detached_pool_lives_on_another_runtime_and_survives_it() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    let detached = pool.detached();
+    let theirs = detached.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(theirs.ping()).unwrap();
+    })
+    .join()
+    .unwrap();
+    pool.ping().await.unwrap();
+    detached.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_blocking_command_disturbs_nobody_and_ends_with_its_caller() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    let blocking = pool.blocking(Duration::from_secs(60));
+    let take = |seconds: f32| {
+        blocking.run(Repeat::Never, move |_| {
+            let mut command = redis::cmd("BLMOVE");
+            command.arg("from").arg("to").arg("RIGHT").arg("LEFT").arg(seconds);
+            command
+        })
+    };
+    let start = Instant::now();
+    let (nothing, other) = tokio::join!(take(1.2), async {
+        let answer = increment(&pool, Repeat::Never).await;
+        (answer, start.elapsed())
+    });
+    assert_eq!(nothing.unwrap(), redis::Value::Nil);
+    other.0.unwrap();
+    assert!(other.1 < Duration::from_millis(600), "waited {:?}", other.1);
+    let gone = tokio::time::timeout(Duration::from_millis(200), take(30.0)).await;
+    assert!(gone.is_err());
+    let unblocked = || async { server.cli(&["INFO", "clients"]).contains("blocked_clients:0") };
+    assert!(eventually(Duration::from_secs(1), unblocked).await);
+    server.cli(&["LPUSH", "from", "job"]);
+    assert_eq!(take(1.0).await.unwrap(), redis::Value::BulkString(b"job".to_vec()));
+}
+
+/// Passes bytes on until it is muted; connections made after that live.
+async fn half_open_proxy(target: String) -> (String, Arc<Mutex<Arc<AtomicBool>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let current = Arc::new(Mutex::new(Arc::new(AtomicBool::new(false))));
+    let muted = current.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let muted = muted.lock().unwrap().clone();
+            let server = TcpStream::connect(&target).await.unwrap();
+            let (client, server) = (client.into_split(), server.into_split());
+            for (mut from, mut to) in [(client.0, server.1), (server.0, client.1)] {
+                let muted = muted.clone();
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(n @ 1..) = from.read(&mut bytes).await {
+                        if !muted.load(Ordering::SeqCst) && to.write_all(&bytes[..n]).await.is_err()
+                        {
+                            break;
+                        }
+                    }
+                    // Swallowed in silence, never closed.
+                    if muted.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        }
+    });
+    (addr, current)
+}
+
+#[tokio::test]
+async fn a_half_open_link_is_given_up_and_replaced() {
+    let server = RedisServer::start(&NO_ARGS);
+    let (addr, muted) = half_open_proxy(server.addr()).await;
+    let pool = RedisPool::new(settings(addr)).unwrap();
+    pool.ping().await.unwrap();
+    let old = std::mem::take(&mut *muted.lock().unwrap());
+    old.store(true, Ordering::SeqCst);
+    heals(&pool, Duration::from_millis(4500)).await;
+    let start = Instant::now();
+    increment(&pool, Repeat::Never).await.unwrap();
+    assert!(start.elapsed() < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_demoted_master_is_unavailable_until_it_is_one_again() {
+    let server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    increment(&pool, Repeat::Never).await.unwrap();
+    server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+    for repeat in [Repeat::Never, Repeat::Safe] {
+        let error = increment(&pool, repeat).await.unwrap_err();
+        assert!(error.is_unavailable() && !error.is_outcome_unknown(), "{error:?}");
+    }
+    server.cli(&["REPLICAOF", "NO", "ONE"]);
+    increment(&pool, Repeat::Never).await.unwrap();
+    assert_eq!(server.cli(&["GET", "n"]), "2");
+}
+
+/// Answers PING, and each INCRBY with `line`; without one it hangs up.
+async fn fake_redis(line: Option<&'static str>) -> (String, Arc<Mutex<Vec<Instant>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let counted = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                while let Ok(n @ 1..) = client.read(&mut bytes).await {
+                    let is_incr = String::from_utf8_lossy(&bytes[..n]).contains("INCRBY");
+                    if is_incr {
+                        counted.lock().unwrap().push(Instant::now());
+                    }
+                    let answer = match line {
+                        _ if !is_incr => "+PONG\r\n",
+                        Some(line) => line,
+                        None => return,
+                    };
+                    client.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (addr, seen)
+}
+
+#[tokio::test]
+async fn only_what_is_safe_or_did_not_run_is_repeated_and_with_pauses() {
+    let hangs_up = None;
+    let loading = Some("-LOADING Redis is loading the dataset in memory\r\n");
+    let full = Some("-OOM command not allowed\r\n");
+    let table = [
+        (hangs_up, Repeat::Never, 1, "Redis did not answer in time"),
+        (hangs_up, Repeat::Safe, 3, "Redis did not answer in time"),
+        (loading, Repeat::Never, 3, "Redis is not connected"),
+        (loading, Repeat::Safe, 3, "Redis is not connected"),
+        (full, Repeat::Safe, 1, "storage is full"),
+    ];
+    for (line, repeat, expected, message) in table {
+        let (addr, seen) = fake_redis(line).await;
+        let pool = RedisPool::new(PoolSettings {
+            min_retry_backoff: Duration::from_millis(60),
+            max_retry_backoff: Duration::from_millis(100),
+            ..settings(addr)
+        })
+        .unwrap();
+        let mut numbers = Vec::new();
+        let build = |attempt| {
+            numbers.push(attempt);
+            redis::Cmd::incr("n", 1)
+        };
+        let error = pool.run(repeat, build).await.unwrap_err();
+        assert_eq!(error.to_string(), message, "{line:?} {repeat:?}");
+        let may_have_run = |attempt| if line == hangs_up { attempt } else { 0 };
+        let told: Vec<u32> = (0..expected).map(may_have_run).collect();
+        assert_eq!(numbers, told, "{line:?} {repeat:?}");
+        let seen = seen.lock().unwrap().clone();
+        assert_eq!(seen.len(), expected as usize, "{line:?} {repeat:?}");
+        for gap in seen.windows(2).map(|pair| pair[1] - pair[0]) {
+            assert!(gap >= Duration::from_millis(58), "{gap:?}");
+            // The wait is 100 ms at most; the rest is room for a busy machine.
+            assert!(gap <= Duration::from_secs(1), "{gap:?}");
+        }
+    }
+}
+
+/// A server behind one address of which the first connection leads to a demoted one, whose
+/// scripts Redis 6.2 answers like that; the others lead to the new master.
+async fn demoted_behind_one_address() -> (String, Arc<Mutex<u32>>) {
+    const WRAPPED: &str = "-ERR Error running script (call to \
+        f_01815836314e46b22a5da0911e651485b9473802): @user_script:25: @user_script: 25: -READONLY \
+        You can't write against a read only replica.\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let connections = Arc::new(Mutex::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            *counted.lock().unwrap() += 1;
+            let demoted = *counted.lock().unwrap() == 1;
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                while let Ok(n @ 1..) = client.read(&mut bytes).await {
+                    let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
+                    let answers = text.split('*').skip(1).map(|command| match command {
+                        _ if command.contains("PING") => "+PONG\r\n",
+                        _ if command.contains("EVALSHA") && demoted => WRAPPED,
+                        _ => ":1\r\n",
+                    });
+                    let answers: String = answers.collect();
+                    client.write_all(answers.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (addr, connections)
+}
+
+/// Issue 12, C14: on Redis 6.2 a failover behind one address stopped every enqueue.
+#[tokio::test]
+async fn a_demotion_that_a_script_met_leads_to_another_connection_whoever_reads_it() {
+    let call = |_| ScriptCall::new().key("k");
+    let script = LuaScript::new("one", "return 1");
+    let evalsha = || {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.sha()).arg(1).arg("k");
+        command
+    };
+    let several = |_| {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("k").add_command(evalsha());
+        pipeline
+    };
+    for way in ["script", "pipeline", "raw", "raw pipeline"] {
+        let (addr, connections) = demoted_behind_one_address().await;
+        let pool = RedisPool::new(settings(addr)).unwrap();
+        let mut raw = pool.connection();
+        let mut works = async || match way {
+            // Nothing was written, so it is sent again at once.
+            "script" => pool.eval(&script, Repeat::Never, call).await.map_err(drop).map(drop),
+            "pipeline" => pool.run_pipeline(Repeat::Safe, several).await.map_err(drop).map(drop),
+            "raw" => evalsha().query_async::<()>(&mut raw.clone()).await.map_err(drop),
+            _ => several(0).query_async::<()>(&mut raw).await.map_err(drop),
+        };
+        let first = works().await;
+        assert_eq!(first.is_ok(), !way.starts_with("raw"), "{way}");
+        assert_eq!(works().await, Ok(()), "{way}");
+        assert_eq!(*connections.lock().unwrap(), 2, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_is_not_accepted() {
+    let server = RedisServer::prepare(&NO_ARGS).with_tls();
+    let file = |name: &str| server.dir().join(name).display().to_string();
+    let (key, cert) = (file("key.pem"), file("cert.pem"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-keyout", &key, "-out", &cert])
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let args = ["--tls-cert-file", &cert, "--tls-key-file", &key];
+    let server = server
+        .with_args(&args)
+        .with_args(&["--tls-ca-cert-file", &cert, "--tls-auth-clients", "no"])
+        .started();
+    let addr = format!("localhost:{}", server.port());
+    let pool = RedisPool::new(PoolSettings { tls: true, ..settings(addr) }).unwrap();
+    let error = pool.ping().await.unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(format!("{error:?}").contains("invalid peer certificate"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_commands_and_subscriptions() {
+    let server = RedisServer::prepare(&["--requirepass", "secret"]);
+    let socket = server.dir().join("redis.sock");
+    let server = server.with_args(&["--unixsocket", socket.to_str().unwrap()]).started();
+    let topology = Topology::Unix(socket.clone());
+    let password = Some("secret".to_owned());
+    let settings = PoolSettings { topology, password, db: 3, ..PoolSettings::default() };
+    let pool = RedisPool::new(settings).unwrap();
+    pool.ping().await.unwrap();
+    let stop = CancellationToken::new();
+    let (heard, task) = listen(&pool, &stop);
+    let publish = |_| {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg("news").arg("hello");
+        publish
+    };
+    let is_heard = eventually(Duration::from_secs(10), || async {
+        pool.run(Repeat::Safe, publish).await.unwrap();
+        !heard.lock().unwrap().is_empty()
+    });
+    assert!(is_heard.await);
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(pool.describe(), format!("{}, database 3", socket.display()));
+
+    drop(server);
+    let topology = Topology::Unix("/nowhere/redis.sock".into());
+    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
+    assert!(pool.ping().await.unwrap_err().is_unavailable());
+}
+
+type Heard = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+fn listen(pool: &RedisPool, stop: &CancellationToken) -> (Heard, tokio::task::JoinHandle<()>) {
+    let heard = Heard::default();
+    let notes = heard.clone();
+    let on_message = move |channel, body| notes.lock().unwrap().push((channel, body));
+    let channels = vec!["news".to_owned(), "more".to_owned()];
+    let task = tokio::spawn(pool.subscribe(channels, Arc::new(on_message), stop.clone()));
+    (heard, task)
+}
+
+async fn hears(server: &RedisServer, heard: &Heard) -> bool {
+    heard.lock().unwrap().clear();
+    eventually(Duration::from_secs(5), || async {
+        server.cli(&["PUBLISH", "news", "hello"]);
+        heard.lock().unwrap().contains(&("news".to_owned(), b"hello".to_vec()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_subscription_finds_its_way_back_and_ends_when_told() {
+    let mut server = RedisServer::start(&["--requirepass", "secret"]);
+    let secret = Some("secret".to_owned());
+    let pool =
+        RedisPool::new(PoolSettings { password: secret, ..settings(server.addr()) }).unwrap();
+    let stop = CancellationToken::new();
+    let (heard, task) = listen(&pool, &stop);
+    let publish = async |server: &RedisServer| {
+        heard.lock().unwrap().clear();
+        eventually(Duration::from_secs(5), || async {
+            server.cli(&["-a", "secret", "PUBLISH", "more", "x"]);
+            heard.lock().unwrap().contains(&("more".to_owned(), b"x".to_vec()))
+        })
+        .await
+    };
+    assert!(publish(&server).await);
+    server.restart();
+    assert!(publish(&server).await);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn connection_loss_and_reconnection_are_logged_once_each() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut server = RedisServer::start(&NO_ARGS);
+    let pool = pool(&server);
+    let other = pool.detached();
+    for _ in 0..3 {
+        pool.ping().await.unwrap();
+        other.ping().await.unwrap();
+    }
+    server.stop();
+    for _ in 0..10 {
+        let _ = pool.ping().await;
+        let _ = other.ping().await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    server.restart();
+    heals(&pool, Duration::from_secs(3)).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("rocket_jobqueue::pool"))
+        .map(|line| (line.contains("WARN"), line.contains("lost"), line.contains("again")))
+        .collect();
+    assert_eq!(lines, [(false, false, false), (true, true, false), (false, false, true)], "{text}");
+}
+
+fn sentinel_pool(pair: &WatchedPair) -> RedisPool {
+    RedisPool::new(PoolSettings { topology: pair.topology(), ..Default::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_failover_by_sentinel_is_followed() {
+    let mut pair = WatchedPair::start().await;
+    let pool = sentinel_pool(&pair);
+    assert_eq!(pool.describe(), "sentinel mymaster");
+    let stop = CancellationToken::new();
+    let (heard, _task) = listen(&pool, &stop);
+    increment(&pool, Repeat::Never).await.unwrap();
+    assert!(hears(&pair.master, &heard).await);
+    assert!(pair.is_in_sync().await);
+    pair.master.stop();
+    let written = || async { increment(&pool, Repeat::Safe).await.is_ok() };
+    assert!(eventually(Duration::from_secs(20), written).await, "{}", pair.sentinel.log());
+    assert!(pair.replica.cli(&["INFO", "replication"]).contains("role:master"));
+    assert!(hears(&pair.replica, &heard).await);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
+    let pair = WatchedPair::start().await;
+    let pool = sentinel_pool(&pair);
+    pool.ping().await.unwrap();
+    pair.fail_over().await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Once and never repeated, and it arrives.
+    increment(&pool, Repeat::Never).await.unwrap();
+    assert_eq!(pair.replica.cli(&["GET", "n"]), "1");
+}
+
+#[tokio::test]
+async fn a_cluster_of_three_works_moves_slots_and_comes_back() {
+    let Cluster { mut nodes, .. } = Cluster::start(3, 0, "1000").await;
+    let topology = Topology::Cluster(nodes[..2].iter().map(RedisServer::addr).collect());
+    let pool = RedisPool::new(PoolSettings { topology, ..Default::default() }).unwrap();
+    assert!(pool.is_cluster());
+    pool.ping().await.unwrap();
+
+    let set = async |key: String| pool.run(Repeat::Never, |_| redis::Cmd::set(&key, 1)).await;
+    for n in 0..20 {
+        set(format!("key{n}")).await.unwrap();
+    }
+    let script = LuaScript::new("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])");
+    let add = async |repeat| {
+        pool.eval(&script, repeat, |_| ScriptCall::new().key("asynq:{q}:n").arg(1)).await
+    };
+    add(Repeat::Never).await.unwrap();
+    let pair = |_| {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("asynq:{q}:n").cmd("GET").arg("asynq:{q}:m");
+        pipeline
+    };
+    let answers = pool.run_pipeline(Repeat::Safe, pair).await.unwrap();
+    assert_eq!(answers, [redis::Value::BulkString(b"1".to_vec()), redis::Value::Nil]);
+
+    let stop = CancellationToken::new();
+    let (heard, _task) = listen(&pool, &stop);
+    assert!(hears(&nodes[2], &heard).await);
+    stop.cancel();
+
+    // A slot on its way to another node: what is not here is asked for there.
+    let slot = nodes[0].cli(&["CLUSTER", "KEYSLOT", "{moving}"]);
+    let owner = nodes
+        .iter()
+        .position(|node| node.cli(&["GET", "{moving}"]).is_empty())
+        .expect("one node owns the slot");
+    let taker = (owner + 1) % 3;
+    let id = |n: usize| nodes[n].cli(&["CLUSTER", "MYID"]);
+    nodes[taker].cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(owner)]);
+    nodes[owner].cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(taker)]);
+    set("{moving}asked".into()).await.unwrap();
+    for node in [taker, owner] {
+        nodes[node].cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(taker)]);
+    }
+    set("{moving}moved".into()).await.unwrap();
+    assert_eq!(nodes[taker].cli(&["CLUSTER", "COUNTKEYSINSLOT", &slot]), "2");
+
+    for node in &mut nodes {
+        node.stop();
+    }
+    let start = Instant::now();
+    assert!(add(Repeat::Safe).await.unwrap_err().is_unavailable());
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    for node in &mut nodes {
+        node.restart();
+    }
+    let again = || async { add(Repeat::Safe).await.is_ok() };
+    assert!(eventually(Duration::from_secs(8), again).await);
+}
