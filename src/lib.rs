@@ -78,8 +78,8 @@
 //! [`Error::is_unavailable`]; as a route's answer it is a [`ProblemDetails`].
 //!
 //! Cargo features, all on by default: `openapi` (document and Swagger UI),
-//! `dashboard` (pages), `metrics` (Prometheus). Configuration keys, routes and
-//! operations are in the crate's README.
+//! `dashboard` (pages), `metrics` (Prometheus). The [guide] explains the rest: a first
+//! job, deploying, troubleshooting, every configuration key and every route.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -88,6 +88,7 @@ mod client;
 mod config;
 pub mod demo;
 mod error;
+pub mod guide;
 mod inspector;
 mod job;
 mod log;

@@ -12,7 +12,7 @@ pub(super) fn warn_if_few() {
         crate::log::warn!(
             "this process may open {limit} files at a time (ulimit -n), and each connection \
              takes one: expected {SMALL} or more, and a reverse proxy that limits connections \
-             (docs/deployment.md)"
+             (docs/guide/deploying.md)"
         );
     }
 }

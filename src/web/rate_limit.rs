@@ -40,8 +40,8 @@ fn is_preflight(request: &Request<'_>) -> bool {
 /// job queue.
 ///
 /// It is configured by `rate_limit` (in `Rocket.toml` and `ROCKET_RATE_LIMIT`) or
-/// `api.rate_limit` (in `config/{APP_ENV}/config.yaml`); the README lists the keys. With
-/// `enabled = false`, the default, nothing is counted and no header is sent.
+/// `api.rate_limit` (in `config/{APP_ENV}/config.yaml`); [configuration](crate::guide::configuration)
+/// lists the keys. With `enabled = false`, the default, nothing is counted and no header is sent.
 ///
 /// A client's window begins with its first request and lasts a minute, another one an
 /// hour. Who makes more requests gets 429 with `Retry-After` and [`ProblemDetails`], and

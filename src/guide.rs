@@ -1,0 +1,66 @@
+//! The guide and the reference, page by page.
+//!
+//! | guide | |
+//! | --- | --- |
+//! | [First job](first_job) | set up, enqueue, options |
+//! | [Handlers and errors](handlers) | extractors, retries, progress, cancelling |
+//! | [Periodic jobs](periodic) | cron, time zones, missed ticks |
+//! | [Groups](groups) | many jobs become one |
+//! | [Testing](testing) | without Redis, with a clock that the test moves |
+//! | [Operating](operating) | list queues and jobs, and act on them |
+//! | [Deploying](deploying) | checklist, container, systemd, Kubernetes, reverse proxy |
+//! | [Troubleshooting](troubleshooting) | by symptom |
+//! | [Coming from Asynq](coming_from_asynq) | the same things by name |
+//! | [Coming from Sidekiq or Celery](coming_from_sidekiq_or_celery) | the same things by name |
+//! | [Upgrading](upgrading) | what stays compatible |
+//!
+//! | reference | |
+//! | --- | --- |
+//! | [Configuration](configuration) | every key with its default |
+//! | [HTTP API](http_api), [roles], [clients] | routes, access, dashboard |
+//! | [Rate limit](rate_limit) | limits for any Rocket application |
+//! | [Operations](operations) | what a person on call should know |
+//! | [Reliability](reliability), [Cluster](cluster), [servers], [fault campaign](chaos) | promises and proofs |
+//! | [Performance](performance) | figures and their causes |
+//! | [Interoperation with Go](interop), [Asynq's defects](defects) | what is tested, where the two differ |
+//! | [Glossary](glossary), [changelog] | words, keys, changes |
+
+/// A page for each file, the same that the repository shows. `links.md` comes first: of
+/// several definitions of a link the first counts, so that a page's own, which name files,
+/// lead to modules here.
+macro_rules! pages {
+    ($($name:ident = $file:literal),* $(,)?) => {$(
+        #[doc = include_str!("guide/links.md")]
+        #[doc = include_str!(concat!("../", $file))]
+        pub mod $name {}
+    )*};
+}
+
+pages! {
+    first_job = "docs/guide/first-job.md",
+    handlers = "docs/guide/handlers.md",
+    periodic = "docs/guide/periodic.md",
+    groups = "docs/guide/groups.md",
+    testing = "docs/guide/testing.md",
+    operating = "docs/guide/operating.md",
+    deploying = "docs/guide/deploying.md",
+    troubleshooting = "docs/guide/troubleshooting.md",
+    coming_from_asynq = "docs/guide/coming-from-asynq.md",
+    coming_from_sidekiq_or_celery = "docs/guide/coming-from-sidekiq-or-celery.md",
+    upgrading = "docs/guide/upgrading.md",
+    configuration = "docs/configuration.md",
+    http_api = "docs/http-api.md",
+    roles = "docs/roles.md",
+    clients = "docs/clients.md",
+    rate_limit = "docs/rate-limit.md",
+    operations = "docs/operations.md",
+    reliability = "docs/reliability.md",
+    cluster = "docs/cluster.md",
+    servers = "docs/servers.md",
+    chaos = "docs/chaos.md",
+    performance = "docs/performance.md",
+    interop = "docs/interop.md",
+    defects = "docs/defects.md",
+    glossary = "docs/glossary.md",
+    changelog = "CHANGELOG.md",
+}
