@@ -176,6 +176,7 @@ step "Peers of the benchmarks" peers
 step "The API against its document" scripts/check-api.sh
 step "Without default features" cargo check --no-default-features --locked
 step "Documentation" docs
+step "Package" scripts/package.sh
 step "Host application on Rocket 0.5.2" host
 
 echo

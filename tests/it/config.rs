@@ -807,9 +807,9 @@ fn an_unknown_key_of_a_periodic_entry_is_warned_of_with_the_nearest() {
 }
 
 #[test]
-fn the_periodic_job_of_the_readme_loads_without_a_warning() {
-    let readme = include_str!("../../README.md");
-    let entry = readme.split("```toml\n[default.jobqueue.periodic.").nth(1).expect("an example");
+fn the_periodic_job_of_the_guide_loads_without_a_warning() {
+    let guide = include_str!("../../docs/guide/periodic.md");
+    let entry = guide.split("```toml\n[default.jobqueue.periodic.").nth(1).expect("an example");
     let entry = entry.split("```").next().unwrap();
     let config = Project::new().toml(&format!("[default.jobqueue.periodic.{entry}")).load();
 

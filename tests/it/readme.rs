@@ -1,7 +1,7 @@
-//! What the README says, held against what it speaks of: configuration keys,
-//! files, commands and counts. Its examples are compiled with the crate's.
+//! What the README and the documents say, compared with what they describe: configuration
+//! keys, files, links, commands and counts. Their examples are compiled with the crate's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn read(path: &str) -> String {
@@ -18,14 +18,10 @@ fn known(module: &str, list: &str) -> BTreeSet<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The keys that the README's tables of the configuration have rows of, table by
-/// table, and the rows.
+/// The keys of each table in `docs/configuration.md`, and the table's rows.
 fn tables() -> Vec<(BTreeSet<String>, Vec<String>)> {
-    let readme = read("README.md");
-    let section = readme.split_once("\n## Configuration\n").expect("the section").1;
-    let section = section.split("\n## ").next().unwrap();
     let mut tables = Vec::new();
-    for line in section.lines() {
+    for line in read("docs/configuration.md").lines() {
         if line.starts_with("| key |") {
             tables.push((BTreeSet::new(), Vec::new()));
         } else if let (true, Some((keys, rows))) = (line.starts_with("| `"), tables.last_mut()) {
@@ -72,56 +68,134 @@ fn count(cell: &str) -> usize {
     cell.split('`').skip(1).step_by(2).count()
 }
 
+/// The paths of all documents: those at the root, and what lies below `docs/`.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec!["benches/peers/README.md".to_owned()];
+    for folder in ["", "docs", "docs/guide", ".github"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                found.push(Path::new(folder).join(name).to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The anchors of a document's headings.
+fn headings(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| -> String {
+        let plain = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        plain.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// The link definitions at a document's end: `[label]: target`.
+fn definitions(text: &str) -> BTreeMap<&str, &str> {
+    let definition = |line: &'_ str| -> Option<(usize, usize)> {
+        let end = line.starts_with('[').then(|| line.find("]: "))??;
+        Some((1, end))
+    };
+    let lines = text.lines();
+    lines.filter_map(|line| definition(line).map(|(a, b)| (&line[a..b], &line[b + 3..]))).collect()
+}
+
 #[test]
 fn what_documents_link_to_is_there() {
-    for document in [
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "docs/chaos.md",
-        "docs/cluster.md",
-        "docs/defects.md",
-        "docs/interop.md",
-        "docs/performance.md",
-        "docs/reliability.md",
-        "docs/roles.md",
-        "docs/servers.md",
-        "benches/peers/README.md",
-    ] {
-        let text = read(document);
-        let folder = Path::new(document).parent().unwrap();
-        let headings: BTreeSet<String> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("## ").or(line.strip_prefix("### ")))
-            .map(|heading| heading.to_lowercase().replace(' ', "-"))
-            .collect();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if let Some(heading) = target.strip_prefix('#') {
-                assert!(headings.contains(heading), "{document}: {target}");
-            } else if !target.contains("://") {
-                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(target);
-                assert!(file.is_file(), "{document}: {target}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for document in documents() {
+        let text = read(&document);
+        let folder = Path::new(&document).parent().unwrap();
+        let inline = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in inline.chain(definitions(&text).into_values()) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            if file.contains("://") {
+                continue;
             }
+            let path = root.join(folder).join(file);
+            let there = if file.is_empty() {
+                text.clone()
+            } else if path.extension() == Some("md".as_ref()) {
+                std::fs::read_to_string(&path)
+                    .unwrap_or_else(|error| panic!("{document}: {target}: {error}"))
+            } else {
+                assert!(path.exists(), "{document}: {target}");
+                String::new()
+            };
+            assert!(anchor.is_empty() || headings(&there).contains(anchor), "{document}: {target}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+/// The crate's documentation has each page as a module, whose links are those of
+/// `src/guide/links.md` and not those of files.
+#[test]
+fn each_page_is_a_module_of_the_guide_and_its_links_lead_to_modules() {
+    let (guide, links) = (read("src/guide.rs"), read("src/guide/links.md"));
+    let links = definitions(&links);
+    for document in documents().iter().filter(|path| path.starts_with("docs/")) {
+        assert!(guide.contains(&format!("= \"{document}\",")), "{document} is no page");
+        let text = read(document);
+        for (label, target) in definitions(&text) {
+            assert!(target.contains("://") || links.contains_key(label), "{document}: [{label}]");
+        }
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let leads = target.starts_with('#') || target.contains("://");
+            assert!(leads, "{document}: write {target} as [text][label], and define the label");
         }
     }
 }
 
+/// What stands between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// `ARCHITECTURE.md` leaves the folder out of the names of Lua files.
 #[test]
-fn the_files_that_the_readme_names_are_there() {
-    let readme = read("README.md");
-    let words = readme.split(|c: char| c.is_whitespace() || "`()".contains(c));
-    let mut named = 0;
-    for word in words.filter(|word| word.starts_with("scripts/") || word.starts_with("examples/")) {
-        read(word);
-        named += 1;
+fn the_files_that_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders =
+        ["src/", "tests/", "scripts/", "examples/", "docs/", "config/", "benches/", "lua/"];
+    let mut seen = 0;
+    for document in documents().iter().filter(|path| *path != "CHANGELOG.md") {
+        let text = read(document);
+        for word in quoted(&text).flat_map(|text| text.split([' ', '(', ')', ','])) {
+            let word = word.split("::").next().unwrap();
+            if !folders.iter().any(|folder| word.starts_with(folder))
+                || word.contains(['{', '<', '…'])
+            {
+                continue;
+            }
+            let lua = format!("src/broker/redis/{word}");
+            let path = root.join(if word.starts_with("lua/") { lua.as_str() } else { word });
+            let there = match word.split_once('*') {
+                Some((_, ending)) => {
+                    let mut files = std::fs::read_dir(path.parent().unwrap()).into_iter().flatten();
+                    files.any(|file| file.unwrap().path().to_str().unwrap().ends_with(ending))
+                }
+                None => path.exists(),
+            };
+            assert!(there, "{document}: `{word}` is not there");
+            seen += 1;
+        }
+        for example in text.split("--example ").skip(1) {
+            let name = example.split_whitespace().next().unwrap().trim_matches('`');
+            let file = root.join(format!("examples/{name}.rs"));
+            assert!(
+                file.exists() || root.join(format!("examples/{name}/main.rs")).exists(),
+                "{name}"
+            );
+        }
     }
-    assert!(named > 3);
-    for example in readme.split("--example ").skip(1) {
-        let name = example.split_whitespace().next().unwrap();
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-        let file = folder.join(format!("{name}.rs"));
-        assert!(file.exists() || folder.join(name).join("main.rs").exists(), "{name}");
-    }
+    assert!(seen > 100, "{seen}");
 }
 
 /// The words after each place where a document tells to run this command, up to the end
@@ -139,16 +213,8 @@ fn what_documents_tell_to_run_is_there() {
     let servers = read("scripts/servers.sh");
     let chaos = read("docs/chaos.md");
     let mut seen = 0;
-    for document in [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/chaos.md",
-        "docs/cluster.md",
-        "docs/defects.md",
-        "docs/reliability.md",
-        "docs/servers.md",
-    ] {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         for words in arguments(&text, "--test ") {
             let name = words[0];
             let file = manifest.join(format!("tests/{name}.rs"));
@@ -190,4 +256,95 @@ fn the_readme_names_the_oldest_rust_that_the_crate_compiles_with() {
     let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
     let version = version.expect("a rust-version").trim_matches('"');
     assert!(read("README.md").contains(&format!("Rust ({version} or newer")), "{version}");
+}
+
+/// What each command of the README and the guides is run by, as a text that stands in a
+/// test or a script: `what the command begins with, where it is run`.
+const COMMANDS: [(&str, &str); 7] = [
+    ("cargo run --example demo", "Program::start(\"demo\""),
+    (
+        "curl -X POST http://localhost:8000/api/dm-jobqueue/register",
+        "find(|line| line.starts_with(\"curl \"))",
+    ),
+    ("curl -X POST http://localhost:8000/sign-up/7", "/sign-up/7\""),
+    ("cargo run --example recovery -- localhost:6379", "Program::start(\"recovery\""),
+    ("cargo run --release --example load -- ", "\"--example\", \"load\""),
+    ("scripts/test.sh", "exec scripts/test.sh"),
+    // It takes half an hour; that its programs build is checked.
+    ("scripts/bench-peers.sh", "cd benches/peers/go"),
+];
+
+#[test]
+fn each_command_of_the_readme_and_the_guides_is_run_by_a_test_or_ci() {
+    let mut runners = read(".ci/run") + &read("scripts/test.sh");
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension() == Some("rs".as_ref()) && !path.ends_with("readme.rs") {
+                runners += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    for (command, runner) in COMMANDS {
+        assert!(runners.contains(runner), "nothing runs {command}: {runner} is not there");
+    }
+    let mut seen = 0;
+    let guides = |path: &&String| *path == "README.md" || path.starts_with("docs/guide/");
+    let reference = ["docs/operations.md", "docs/performance.md"].map(str::to_owned);
+    for document in documents().iter().filter(guides).chain(&reference) {
+        let text = read(document);
+        for block in text.split("```sh\n").skip(1) {
+            for line in block.split("```").next().unwrap().lines() {
+                let known = COMMANDS.iter().any(|(command, _)| line.starts_with(command));
+                assert!(known, "{document}: {line}: say in COMMANDS what runs it");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 7, "{seen}");
+}
+
+/// A lower one would not build, and a higher one would keep users out for nothing.
+#[test]
+fn the_oldest_rust_is_the_highest_that_a_dependency_asks_for() {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--offline", "--all-features"]);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let node = |id: &str| nodes.iter().find(|node| node["id"] == *id).unwrap();
+
+    // What users build: normal and build dependencies, whatever they are for.
+    let (mut needed, mut next) = (BTreeSet::new(), vec![metadata["resolve"]["root"].clone()]);
+    while let Some(id) = next.pop() {
+        let id = id.as_str().unwrap();
+        if !needed.insert(id.to_owned()) {
+            continue;
+        }
+        for dependency in node(id)["deps"].as_array().unwrap() {
+            let kinds = dependency["dep_kinds"].as_array().unwrap();
+            if kinds.iter().any(|kind| kind["kind"] != "dev") {
+                next.push(dependency["pkg"].clone());
+            }
+        }
+    }
+    let version = |text: &str| -> Vec<u32> {
+        let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
+        parts.resize(3, 0);
+        parts
+    };
+    let (mut ours, mut highest) = (Vec::new(), (Vec::new(), ""));
+    for package in metadata["packages"].as_array().unwrap() {
+        let Some(rust) = package["rust_version"].as_str() else { continue };
+        if package["id"] == metadata["resolve"]["root"] {
+            ours = version(rust);
+        } else if needed.contains(package["id"].as_str().unwrap()) {
+            highest = highest.max((version(rust), package["name"].as_str().unwrap()));
+        }
+    }
+    assert_eq!(ours, highest.0, "{} asks for the most", highest.1);
 }
