@@ -78,7 +78,7 @@ fn memory(c: &mut Criterion) {
         b.iter(|| {
             let back = Transition::Requeue;
             let ended: Vec<_> = held.drain(..).map(|one| (one, back.clone())).collect();
-            held = now(broker.exchange(&ended, &queue, 100)).taken.expect("it gives").deliveries;
+            held = now(broker.exchange(&ended, &queue, 100)).dequeued.expect("it gives").deliveries;
         });
     });
 }

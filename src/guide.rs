@@ -60,7 +60,7 @@ pages! {
     chaos = "docs/chaos.md",
     performance = "docs/performance.md",
     interop = "docs/interop.md",
-    defects = "docs/defects.md",
+    defects = "docs/asynq-findings.md",
     glossary = "docs/glossary.md",
     changelog = "CHANGELOG.md",
 }

@@ -66,7 +66,7 @@
 //! **Look and act.** [`JobQueue::inspector`] gives the [`Inspector`]: queues, jobs
 //! [page](Page) by page, history and worker processes; run, archive, delete,
 //! reschedule, edit and [cancel](Inspector::cancel) one job, or all of a
-//! [`Selection`] as a [`Bulk`]; [`Inspector::doctor`] finds and mends what faults left
+//! [`Selection`] as a [`Bulk`]; [`Inspector::doctor`] finds and repairs what faults left
 //! behind.
 //!
 //! **Test.** [`testing`] has a queue without Redis whose clock the test moves.
@@ -107,15 +107,15 @@ mod web;
 mod worker;
 
 pub use broker::{
-    AggregationSet, ArchiveLimit, ArchiveSettings, BrokenJob, ClusterPlace, Cursor, DayStats,
-    Defect, EntryInfo, EntryRun, Fate, Finding, FindingKind, GroupInfo, GroupPage, JobFailure,
-    JobInfo, JobPage, JobRow, JobWorker, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
-    Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
+    AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
+    DayStats, EntryInfo, EntryRun, Finding, FindingKind, FindingStatus, GroupInfo, GroupPage,
+    JobFailure, JobInfo, JobPage, JobRow, JobWorker, MinuteStats, Page, QueueInfo, QueueMemory,
+    QueueSummary, Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
 };
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;
-pub use inspector::{Bulk, BulkProgress, Cancelled, CheckUp, Diagnosis, Inspector};
+pub use inspector::{Bulk, BulkProgress, Cancelled, DoctorReport, DoctorRun, Inspector};
 pub use job::{
     AfterCancel, CancelReason, DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job,
     JobContext, JobError, JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Missed, Periodic,

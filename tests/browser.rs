@@ -374,8 +374,9 @@ async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
     let name = QueueName::new("default").unwrap();
     let page = Page::default().size(100).unwrap();
     let found = queue.inspector().jobs(&name, JobState::Archived, &page).await.unwrap();
-    let is_hostile = |info: &&rocket_jobqueue::JobInfo| info.job.last_error.contains("<script>");
-    let id = found.rows.iter().filter_map(|row| row.job()).find(is_hostile).unwrap().job.id.clone();
+    let is_hostile = |info: &&rocket_jobqueue::JobInfo| info.record.last_error.contains("<script>");
+    let id =
+        found.rows.iter().filter_map(|row| row.job()).find(is_hostile).unwrap().record.id.clone();
 
     let browser = Browser::open(PLAIN).await;
     browser.open_page(&pages).await;

@@ -47,7 +47,7 @@ async fn greet(queue: &JobQueue, url: &str) -> Result<(), Anything> {
         match queue.job("default", &id).await? {
             None => break,
             Some(job) if job.state == JobState::Archived => {
-                return Err(format!("job {id} failed: {}", job.job.last_error).into());
+                return Err(format!("job {id} failed: {}", job.record.last_error).into());
             }
             Some(_) => {}
         }

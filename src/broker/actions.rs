@@ -10,7 +10,7 @@ use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 
 /// Most jobs of one step of an action on many: a step must not block the store.
-pub const STEP: u64 = 200;
+pub const BULK_STEP_JOBS: u64 = 200;
 
 /// What is done to a job that is not active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl From<JobState> for Selection {
 
 /// Where a walk through the jobs of one container stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Walked {
+pub struct BulkPosition {
     /// How many are still to be looked at; `None` at the beginning.
     pub left: Option<u64>,
     /// How many at the beginning are passed over.
@@ -109,7 +109,7 @@ pub struct Walked {
 
 /// One step of an action on many jobs.
 #[derive(Clone, Debug)]
-pub struct Step<'a> {
+pub struct BulkStep<'a> {
     /// The queue.
     pub queue: &'a QueueName,
     /// What is done.
@@ -121,16 +121,16 @@ pub struct Step<'a> {
     /// Only jobs of this type.
     pub job_type: Option<&'a str>,
     /// Where the walk stands.
-    pub walked: Walked,
+    pub position: BulkPosition,
     /// How many jobs at most.
     pub limit: u64,
 }
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stepped {
+pub struct BulkStepResult {
     /// Where the walk goes on.
-    pub walked: Walked,
+    pub position: BulkPosition,
     /// How many jobs were acted upon.
     pub done: u64,
     /// How many the container held before.
@@ -214,7 +214,7 @@ pub trait Actions: Send + Sync {
 
     /// Acts on the next jobs of a container, in the order of its list. One script,
     /// O(limit · log n). An error may mean that the step was made and its count lost.
-    fn step<'a>(&'a self, step: &'a Step<'a>) -> Answer<'a, Stepped>;
+    fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult>;
 
     /// Names of the groups in which jobs wait. O(groups), in pages.
     fn waiting_groups<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<String>>;
@@ -236,9 +236,9 @@ pub struct Sweep {
     queue: QueueName,
     action: Action,
     of: Selection,
-    /// Groups still to be walked through; `None` until they are known.
+    /// Groups that are still to be walked; `None` until they are known.
     groups: Option<Vec<String>>,
-    walked: Walked,
+    position: BulkPosition,
     done: u64,
     /// What was found at the beginning of each container so far.
     total: u64,
@@ -259,7 +259,7 @@ impl Sweep {
             (None, JobState::Aggregating) => None,
             _ => Some(vec![String::new()]),
         };
-        Ok(Self { queue, action, of, groups, walked: Walked::default(), done: 0, total: 0 })
+        Ok(Self { queue, action, of, groups, position: BulkPosition::default(), done: 0, total: 0 })
     }
 
     /// How many jobs were acted upon.
@@ -279,28 +279,28 @@ impl Sweep {
         }
         let groups = self.groups.get_or_insert_default();
         let Some(group) = groups.last() else { return Ok(false) };
-        let step = Step {
+        let step = BulkStep {
             queue: &self.queue,
             action: self.action,
             state: self.of.state,
             group,
             job_type: self.of.job_type.as_deref(),
-            walked: self.walked,
-            limit: STEP,
+            position: self.position,
+            limit: BULK_STEP_JOBS,
         };
         let stepped = store.step(&step).await?;
-        if self.walked.left.is_none() {
+        if self.position.left.is_none() {
             self.total += stepped.size;
         }
         self.done += stepped.done;
-        self.walked = stepped.walked;
+        self.position = stepped.position;
         // A delay counts from the first step, so that all jobs are due at once.
         if let Action::Reschedule(Placement::After(_)) = self.action {
             self.action = Action::Reschedule(Placement::At(stepped.due));
         }
-        if self.walked.left.is_none_or(|left| left == 0) {
+        if self.position.left.is_none_or(|left| left == 0) {
             groups.pop();
-            self.walked = Walked::default();
+            self.position = BulkPosition::default();
         }
         Ok(!groups.is_empty())
     }

@@ -1,5 +1,5 @@
 //! The check-up of a store: what lies there that no operation leaves behind, and
-//! what of it can be mended without guessing.
+//! what of it can be repaired without guessing.
 
 use serde::Serialize;
 
@@ -50,7 +50,7 @@ pub enum FindingKind {
     /// is at work.
     OverdueSet,
     /// A key of another type than the protocol's: the queue cannot be served.
-    /// While there is one, nothing else of the queue is mended.
+    /// While there is one, nothing else of the queue is repaired.
     WrongType,
     /// A key that neither Asynq nor this crate writes.
     UnknownKey,
@@ -82,10 +82,10 @@ pub enum FindingKind {
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFate"))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFindingStatus"))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Fate {
+pub enum FindingStatus {
     /// Nothing: there is no repair, or it could not be proved right within the
     /// time that a look may take.
     Reported,
@@ -112,7 +112,7 @@ pub struct Finding {
     /// Up to five of them, as their ids.
     pub samples: Vec<String>,
     /// What became of them.
-    pub fate: Fate,
+    pub status: FindingStatus,
 }
 
 impl Finding {
@@ -121,10 +121,10 @@ impl Finding {
         queue: Option<&QueueName>,
         place: impl Into<String>,
         sample: impl Into<String>,
-        fate: Fate,
+        status: FindingStatus,
     ) -> Self {
         let (queue, place) = (queue.cloned(), place.into());
-        Self { kind, queue, place, count: 1, samples: vec![sample.into()], fate }
+        Self { kind, queue, place, count: 1, samples: vec![sample.into()], status }
     }
 }
 
@@ -136,8 +136,8 @@ impl Findings {
     /// Adds one, to those of its kind and place if there are any.
     pub fn add(&mut self, new: Finding) {
         let same = |old: &&mut Finding| {
-            (old.kind, &old.queue, &old.place, old.fate)
-                == (new.kind, &new.queue, &new.place, new.fate)
+            (old.kind, &old.queue, &old.place, old.status)
+                == (new.kind, &new.queue, &new.place, new.status)
         };
         let Some(old) = self.0.iter_mut().find(same) else {
             self.0.push(new);
@@ -159,7 +159,7 @@ impl Findings {
 
 /// How far a check-up may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mend {
+pub enum RepairScope {
     /// Nothing is changed.
     Nothing,
     /// What can lose no job and run none twice: done by every worker now and then.
@@ -174,11 +174,11 @@ pub struct Checkpoint(pub(crate) String);
 
 /// What one look found.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub struct CheckedPage {
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// How many entries were looked at.
-    pub looked: u64,
+    pub entries_checked: u64,
     /// Where to go on; `None` at the end.
     pub next: Option<Checkpoint>,
 }
@@ -187,18 +187,18 @@ pub struct Checked {
 pub trait Doctor: Send + Sync {
     /// Looks at the store itself: version, persistence, eviction, clock. A few
     /// commands.
-    fn examine(&self) -> Answer<'_, Vec<Finding>>;
+    fn check_store(&self) -> Answer<'_, Vec<Finding>>;
 
     /// Looks at a part of one queue, some hundred entries, within a few
     /// milliseconds of the store's time.
-    fn check<'a>(
+    fn check_queue<'a>(
         &'a self,
         queue: &'a QueueName,
         page: Option<Checkpoint>,
-        mend: Mend,
-    ) -> Answer<'a, Checked>;
+        repair: RepairScope,
+    ) -> Answer<'a, CheckedPage>;
 
-    /// Mends what is provable in the next part of a queue, unless another process
+    /// Repairs what is provable in the next part of a queue, unless another process
     /// did so within the last minute. Goes on where the last one ended.
-    fn reconcile<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>>;
+    fn repair_provable<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>>;
 }

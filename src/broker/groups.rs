@@ -52,9 +52,9 @@ pub struct GroupSet {
     pub jobs: Vec<JobRecord>,
 }
 
-/// What mending found.
+/// What repair found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mended {
+pub struct RepairedGroups {
     /// Sets whose jobs went back into their groups.
     pub returned: usize,
     /// Whether there may be more to do.
@@ -92,7 +92,11 @@ pub trait Groups: Send + Sync {
     /// Brings the jobs of sets whose time is over back into their groups, and
     /// makes groups known again that a Go server filled and told nobody of. One
     /// script, at most `limit` of each, that moves a few hundred jobs at most.
-    fn mend_groups<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Mended>;
+    fn repair_groups<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+    ) -> Answer<'a, RepairedGroups>;
 }
 
 impl GroupLimits {

@@ -3,7 +3,7 @@
 //! that both stores give alike.
 
 use super::Answer;
-use super::minutes::MinuteStats;
+use super::minute_stats::MinuteStats;
 use super::page::Page;
 use super::view::{
     AggregationSet, ClusterPlace, DayStats, GroupPage, JobInfo, JobPage, QueueInfo, QueueMemory,
@@ -26,7 +26,7 @@ pub struct FoundJobs {
 
 /// Which list of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shelf<'a> {
+pub enum JobList<'a> {
     /// All of a state; not aggregating, whose jobs are in groups.
     State(JobState),
     /// The waiting jobs of a group.
@@ -89,7 +89,7 @@ pub trait Inspect: Send + Sync {
     fn jobs<'a>(
         &'a self,
         queue: &'a QueueName,
-        shelf: Shelf<'a>,
+        list: JobList<'a>,
         page: &'a Page,
     ) -> Answer<'a, JobPage>;
 

@@ -21,8 +21,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Announcement, Answer, ArchiveSettings, Broker, Delivery, Each, Enqueued, Exchanged,
-    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, Settled, Taken,
+    Announcement, Answer, ArchiveSettings, Broker, Delivery, Dequeued, Each, Enqueued,
+    ExchangeReply, ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, Settled,
 };
 use crate::job::{JobId, NewJob, QueueName, Transition};
 use crate::time::{Clock, Timestamp};
@@ -174,22 +174,22 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken> {
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Dequeued> {
         Box::pin(async move {
-            let mut taken = Taken::default();
+            let mut dequeued = Dequeued::default();
             for name in queues {
                 self.act(name, |queue, _| {
                     let steady = self.clock.steady();
                     if queue.withholds() {
-                        taken.paused.push(name.clone());
+                        dequeued.paused.push(name.clone());
                     }
-                    while taken.deliveries.len() < most {
+                    while dequeued.deliveries.len() < most {
                         let Some(delivery) = queue.dequeue(steady) else { break };
-                        taken.deliveries.push(delivery);
+                        dequeued.deliveries.push(delivery);
                     }
                 });
             }
-            Ok(taken)
+            Ok(dequeued)
         })
     }
 
@@ -209,13 +209,13 @@ impl Broker for MemoryBroker {
         ended: &'a [(Delivery, Transition)],
         queues: &'a [QueueName],
         most: usize,
-    ) -> Pin<Box<dyn Future<Output = Exchanged> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>> {
         Box::pin(async move {
             let settled = match self.settle(ended).await {
                 Ok(settled) => settled.into_iter().map(Ok).collect(),
                 Err(error) => ended.iter().map(|_| Err(error.clone())).collect(),
             };
-            Exchanged { settled, taken: self.dequeue(queues, most).await }
+            ExchangeReply { settled, dequeued: self.dequeue(queues, most).await }
         })
     }
 

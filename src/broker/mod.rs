@@ -10,7 +10,7 @@ mod entries;
 mod groups;
 mod inspect;
 pub mod memory;
-mod minutes;
+mod minute_stats;
 mod option_text;
 mod page;
 pub mod redis;
@@ -19,28 +19,32 @@ mod view;
 mod viewer;
 
 pub use actions::{
-    Acted, Action, Actions, ArchiveLimit, ArchiveSettings, Removal, STEP, Selection, Step, Stepped,
-    Sweep, Walked,
+    Acted, Action, Actions, ArchiveLimit, ArchiveSettings, BULK_STEP_JOBS, BulkPosition, BulkStep,
+    BulkStepResult, Removal, Selection, Sweep,
 };
 pub use admission::{ADMISSION_LOOK, Admission};
 pub use control::{CancelAnswer, Control, Heard, Note};
-pub use doctor::{Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend};
+pub use doctor::{
+    CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
+};
 pub use entries::{
     AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, HISTORY,
     Tick,
 };
-pub use groups::{GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, Mended, SET_EXPIRY};
-pub use inspect::{FIND_QUEUES, FoundJobs, Inspect, Shelf};
-pub use minutes::MinuteStats;
-pub(crate) use minutes::{Level, Levels};
+pub use groups::{
+    GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, RepairedGroups, SET_EXPIRY,
+};
+pub use inspect::{FIND_QUEUES, FoundJobs, Inspect, JobList};
+pub use minute_stats::MinuteStats;
+pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, PAGE_BYTES, Page};
 pub(crate) use suitability::{Eviction, Support};
 pub(crate) use view::FAILURES_KEPT;
 pub use view::{
-    AggregationSet, BrokenJob, ClusterPlace, DayStats, Defect, GroupInfo, GroupPage, JobFailure,
-    JobInfo, JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary, ServerInfo, Servers,
-    StoreInfo, StoreNode, WorkerInfo,
+    AggregationSet, ClusterPlace, CorruptEntry, Corruption, DayStats, GroupInfo, GroupPage,
+    JobFailure, JobInfo, JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary,
+    ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
 };
 pub(crate) use viewer::{Redact, Viewer};
 
@@ -148,7 +152,7 @@ pub enum Enqueued {
 
 /// What a worker got.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Taken {
+pub struct Dequeued {
     /// The jobs, in the order they are to start.
     pub deliveries: Vec<Delivery>,
     /// Those of the queues asked that give nothing although they hold jobs, or may,
@@ -170,12 +174,12 @@ pub enum Settled {
 
 /// What came of handing jobs back and taking others.
 #[derive(Debug)]
-pub struct Exchanged {
+pub struct ExchangeReply {
     /// One for each settlement, in order. An error means that it may have been
     /// carried out; to repeat it is safe.
     pub settled: Vec<Result<Settled, Error>>,
     /// What was taken, or why no queue was served.
-    pub taken: Result<Taken, Error>,
+    pub dequeued: Result<Dequeued, Error>,
 }
 
 /// How the extension of one lease went.
@@ -296,7 +300,7 @@ pub trait Broker:
     /// a lease of [`LEASE`]. Paused queues give nothing, and a queue that fails
     /// keeps those after it waiting no longer than that takes: an error means that
     /// none was served. Jobs of an answer that was lost come with a later one.
-    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken>;
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Dequeued>;
 
     /// Carries out what was decided, for each job whose lease still holds.
     /// Repeating a settlement whose answer was lost is safe.
@@ -310,7 +314,7 @@ pub trait Broker:
         ended: &'a [(Delivery, Transition)],
         queues: &'a [QueueName],
         most: usize,
-    ) -> Pin<Box<dyn Future<Output = Exchanged> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>>;
 
     /// Extends leases to [`LEASE`] from now; one outcome for each, in order. An
     /// error means that nothing is known of any of them.

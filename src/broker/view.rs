@@ -24,7 +24,7 @@ pub(crate) const FAILURES_KEPT: usize = 10;
 pub struct JobInfo {
     /// The job; its fields are this object's own when serialized.
     #[serde(flatten)]
-    pub job: JobRecord,
+    pub record: JobRecord,
     /// Its state.
     pub state: JobState,
     /// When it is due (scheduled, retry); to the microsecond where known.
@@ -64,13 +64,13 @@ pub struct JobInfo {
 impl JobInfo {
     /// How many bytes it has of what may be large: payload and result.
     pub(crate) fn large_bytes(&self) -> usize {
-        self.job.payload_bytes().len() + self.result.as_ref().map_or(0, Vec::len)
+        self.record.payload_bytes().len() + self.result.as_ref().map_or(0, Vec::len)
     }
 
     /// A job in a state, with nothing else known.
-    pub(crate) fn new(job: JobRecord, state: JobState) -> Self {
+    pub(crate) fn new(record: JobRecord, state: JobState) -> Self {
         Self {
-            job,
+            record,
             state,
             due: None,
             pending_since: None,
@@ -93,7 +93,7 @@ impl JobInfo {
 impl fmt::Debug for JobInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobInfo")
-            .field("job", &self.job)
+            .field("record", &self.record)
             .field("state", &self.state)
             .field("due", &self.due)
             .field("pending_since", &self.pending_since)
@@ -167,15 +167,15 @@ pub struct JobWorker {
 /// An entry of a list that is no whole job, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBrokenJob"))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCorruptEntry"))]
 #[non_exhaustive]
-pub struct BrokenJob {
+pub struct CorruptEntry {
     /// The queue whose list has it.
     pub queue: QueueName,
     /// The id that the list has.
     pub id: JobId,
     /// What is wrong.
-    pub defect: Defect,
+    pub corruption: Corruption,
     /// How many bytes its message has.
     pub message_bytes: u64,
 }
@@ -183,10 +183,10 @@ pub struct BrokenJob {
 /// What is wrong with an entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDefect"))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCorruption"))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Defect {
+pub enum Corruption {
     /// There is no job with this id: removed behind the list's back, or evicted.
     Missing,
     /// Something else is stored where the job should be.
@@ -213,15 +213,15 @@ pub enum JobRow {
     /// A job.
     Job(Box<JobInfo>),
     /// An entry that is no whole job.
-    Broken(BrokenJob),
+    Corrupt(CorruptEntry),
 }
 
 impl JobRow {
     /// The id of the entry.
     pub fn id(&self) -> &JobId {
         match self {
-            JobRow::Job(info) => &info.job.id,
-            JobRow::Broken(broken) => &broken.id,
+            JobRow::Job(info) => &info.record.id,
+            JobRow::Corrupt(broken) => &broken.id,
         }
     }
 
@@ -229,7 +229,7 @@ impl JobRow {
     pub fn job(&self) -> Option<&JobInfo> {
         match self {
             JobRow::Job(info) => Some(info),
-            JobRow::Broken(_) => None,
+            JobRow::Corrupt(_) => None,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Viewer {
             match row {
                 JobRow::Job(info) => self.redact(info),
                 // It has no payload, result or error.
-                JobRow::Broken(_) => {}
+                JobRow::Corrupt(_) => {}
             }
         }
         page
@@ -105,8 +105,8 @@ impl Viewer {
             &mut shown
         {
             let mut info = JobInfo::new(job.clone(), JobState::Active);
-            info.job.last_error = std::mem::take(error);
-            *error = self.job(info).job.last_error;
+            info.record.last_error = std::mem::take(error);
+            *error = self.job(info).record.last_error;
         }
         Cow::Owned(shown)
     }
@@ -118,18 +118,18 @@ impl Viewer {
 
     fn redact(&self, info: &mut JobInfo) {
         let Some(redact) = &self.0 else { return };
-        let whole = info.job.payload.clone().unwrap_or_default();
+        let whole = info.record.payload.clone().unwrap_or_default();
         let is_shown = catch_unwind(AssertUnwindSafe(|| redact(info))).is_ok();
         if !is_shown {
             // Half-way through, it may not have come to what was to be hidden.
-            info.job.payload = None;
+            info.record.payload = None;
             hide(info, |_| true);
-        } else if info.job.payload_bytes() != whole {
-            let hidden = Parts::between(&whole, info.job.payload_bytes());
+        } else if info.record.payload_bytes() != whole {
+            let hidden = Parts::between(&whole, info.record.payload_bytes());
             hide(info, |text| hidden.are_in(text));
         }
-        if !info.job.unique_key.is_empty() {
-            info.job.unique_key = HIDDEN.to_owned();
+        if !info.record.unique_key.is_empty() {
+            info.record.unique_key = HIDDEN.to_owned();
         }
     }
 }
@@ -141,9 +141,9 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
             *text = HIDDEN.to_owned();
         }
     };
-    hide(&mut info.job.last_error);
+    hide(&mut info.record.last_error);
     info.failures.iter_mut().for_each(|failure| hide(&mut failure.error));
-    info.job.headers.values_mut().for_each(hide);
+    info.record.headers.values_mut().for_each(hide);
     if let Some(progress) = &mut info.progress {
         hide(&mut progress.message);
     }
@@ -284,13 +284,13 @@ mod tests {
     }
 
     fn hide_payload(info: &mut JobInfo) {
-        info.job.payload = Some(br#"{"user":"ann"}"#.to_vec());
+        info.record.payload = Some(br#"{"user":"ann"}"#.to_vec());
     }
 
     #[test]
     fn what_quotes_a_hidden_part_of_the_payload_is_hidden_too() {
         for error in ["wrong pin 4711", "no: S3\"cret", "no: \"S3\\\"cret\"", "s3\"CRET"] {
-            assert_eq!(seen(hide_payload, error).job.last_error, HIDDEN, "{error}");
+            assert_eq!(seen(hide_payload, error).record.last_error, HIDDEN, "{error}");
         }
         // With escapes, as a name, as a word of a text, and where it is a part of what is shown.
         let secret = |whole: &str, shown: &str, text: &str| {
@@ -304,9 +304,9 @@ mod tests {
         assert!(!secret(r#"{"pin":42}"#, "{}", "after 420 ms"));
         assert!(!secret(r#"{"pin":1}"#, "{}", "line 1"));
         let other = seen(hide_payload, "ann is not there");
-        assert_eq!(other.job.last_error, "ann is not there");
+        assert_eq!(other.record.last_error, "ann is not there");
         assert_eq!(
-            (other.job.headers["tenant"].as_str(), &*other.job.unique_key),
+            (other.record.headers["tenant"].as_str(), &*other.record.unique_key),
             (HIDDEN, HIDDEN)
         );
     }
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn where_the_function_panics_nothing_is_shown_of_what_it_may_hide() {
         let info = seen(|_| panic!("redact"), "anything");
-        assert_eq!((info.job.payload, info.job.last_error.as_str()), (None, HIDDEN));
+        assert_eq!((info.record.payload, info.record.last_error.as_str()), (None, HIDDEN));
     }
 
     #[test]

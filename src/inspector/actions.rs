@@ -120,7 +120,7 @@ impl Inspector {
             return Err(Error::not_found(format!("queue \"{queue}\" has no job \"{id}\"")));
         };
         let now = self.broker.now();
-        let job = info.job;
+        let job = info.record;
         let mut record = JobRecord::new(job.job_type, job.payload, job.queue);
         record.headers = job.headers;
         (record.max_retry, record.timeout) = (job.max_retry, job.timeout);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Inspector;
-use crate::broker::{Broker, Fate, Finding, FindingKind, Findings, Mend};
+use crate::broker::{Broker, Finding, FindingKind, FindingStatus, Findings, RepairScope};
 use crate::error::Error;
 use crate::job::QueueName;
 
@@ -20,16 +20,16 @@ use crate::job::QueueName;
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDoctorReport"))]
 #[non_exhaustive]
-pub struct Diagnosis {
-    /// The queues that were looked at.
+pub struct DoctorReport {
+    /// The queues that were checked.
     pub queues: Vec<QueueName>,
-    /// How many entries were looked at.
-    pub looked: u64,
+    /// How many entries were checked.
+    pub entries_checked: u64,
     /// What is wrong, those of the store first.
     pub findings: Vec<Finding>,
 }
 
-impl Diagnosis {
+impl DoctorReport {
     /// Whether nothing was found.
     pub fn is_healthy(&self) -> bool {
         self.findings.is_empty()
@@ -37,21 +37,22 @@ impl Diagnosis {
 
     /// How many entries were repaired.
     pub fn repaired(&self) -> u64 {
-        let repaired = self.findings.iter().filter(|finding| finding.fate == Fate::Repaired);
+        let repaired =
+            self.findings.iter().filter(|finding| finding.status == FindingStatus::Repaired);
         repaired.map(|finding| finding.count).sum()
     }
 }
 
-impl fmt::Display for Diagnosis {
+impl fmt::Display for DoctorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_healthy() {
-            let (looked, queues) = (self.looked, self.queues.len());
-            return writeln!(f, "healthy: {looked} entries in {queues} queues");
+            let (entries_checked, queues) = (self.entries_checked, self.queues.len());
+            return writeln!(f, "healthy: {entries_checked} entries in {queues} queues");
         }
         for finding in &self.findings {
-            let Finding { kind, queue, place, count, samples, fate } = finding;
+            let Finding { kind, queue, place, count, samples, status } = finding;
             let queue = queue.as_ref().map_or("the store".into(), QueueName::printable);
-            writeln!(f, "{kind:?} in {queue}, {place}: {count} ({fate:?}), {samples:?}")?;
+            writeln!(f, "{kind:?} in {queue}, {place}: {count} ({status:?}), {samples:?}")?;
         }
         Ok(())
     }
@@ -60,22 +61,22 @@ impl fmt::Display for Diagnosis {
 /// A check-up that begins when it is awaited. Made by [`Inspector::doctor`].
 #[must_use = "a check-up does nothing until it is awaited"]
 #[derive(Clone)]
-pub struct CheckUp {
+pub struct DoctorRun {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
-    mend: Mend,
+    repair: RepairScope,
 }
 
 #[cfg(feature = "dashboard")]
 impl Inspector {
     /// What is wrong with the store itself, without its queues: a few commands.
-    pub(crate) async fn examine(&self) -> Result<Vec<Finding>, Error> {
-        self.broker.examine().await
+    pub(crate) async fn check_store(&self) -> Result<Vec<Finding>, Error> {
+        self.broker.check_store().await
     }
 }
 
-impl CheckUp {
-    /// Looks at this queue only, or at this one too. The store itself is looked at
+impl DoctorRun {
+    /// Looks at this queue only, or at this one too. The store itself is checked
     /// in any case.
     pub fn queue(mut self, queue: QueueName) -> Self {
         self.queues.push(queue);
@@ -86,31 +87,37 @@ impl CheckUp {
     /// step that changes it. Jobs that are nowhere go back in line; such a job may
     /// have run before.
     pub fn repair(mut self) -> Self {
-        self.mend = Mend::All;
+        self.repair = RepairScope::All;
         self
     }
 
-    async fn run(self) -> Result<Diagnosis, Error> {
-        let Self { broker, mut queues, mend } = self;
+    async fn run(self) -> Result<DoctorReport, Error> {
+        let Self { broker, mut queues, repair } = self;
         if queues.is_empty() {
             queues = broker.queues().await?;
         }
-        let (mut findings, mut looked) = (Findings::default(), 0);
-        broker.examine().await?.into_iter().for_each(|finding| findings.add(finding));
+        let (mut findings, mut entries_checked) = (Findings::default(), 0);
+        broker.check_store().await?.into_iter().for_each(|finding| findings.add(finding));
         for queue in &queues {
             let mut page = None;
             loop {
-                let checked = match broker.check(queue, page.take(), mend).await {
+                let checked = match broker.check_queue(queue, page.take(), repair).await {
                     Ok(checked) => checked,
                     Err(error) if error.is_refused() => {
                         let kind = FindingKind::CheckRefused;
                         let place = error.to_string();
-                        findings.add(Finding::new(kind, Some(queue), place, "", Fate::Reported));
+                        findings.add(Finding::new(
+                            kind,
+                            Some(queue),
+                            place,
+                            "",
+                            FindingStatus::Reported,
+                        ));
                         break;
                     }
                     Err(error) => return Err(error),
                 };
-                looked += checked.looked;
+                entries_checked += checked.entries_checked;
                 checked.findings.into_iter().for_each(|finding| findings.add(finding));
                 page = checked.next;
                 if page.is_none() {
@@ -118,12 +125,12 @@ impl CheckUp {
                 }
             }
         }
-        Ok(Diagnosis { queues, looked, findings: findings.into_vec() })
+        Ok(DoctorReport { queues, entries_checked, findings: findings.into_vec() })
     }
 }
 
-impl IntoFuture for CheckUp {
-    type Output = Result<Diagnosis, Error>;
+impl IntoFuture for DoctorRun {
+    type Output = Result<DoctorReport, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -131,9 +138,12 @@ impl IntoFuture for CheckUp {
     }
 }
 
-impl fmt::Debug for CheckUp {
+impl fmt::Debug for DoctorRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckUp").field("queues", &self.queues).field("mend", &self.mend).finish()
+        f.debug_struct("DoctorRun")
+            .field("queues", &self.queues)
+            .field("repair", &self.repair)
+            .finish()
     }
 }
 
@@ -148,7 +158,7 @@ impl Inspector {
     /// client waits longer than for one page.
     ///
     /// # Errors
-    /// Those of the store. A queue that refuses to be looked at is a finding.
+    /// Those of the store. A queue that refuses to be checked is a finding.
     ///
     /// ```
     /// # async fn example(queue: &rocket_jobqueue::JobQueue) -> Result<(), rocket_jobqueue::Error> {
@@ -160,7 +170,11 @@ impl Inspector {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn doctor(&self) -> CheckUp {
-        CheckUp { broker: Arc::clone(&self.broker), queues: Vec::new(), mend: Mend::Nothing }
+    pub fn doctor(&self) -> DoctorRun {
+        DoctorRun {
+            broker: Arc::clone(&self.broker),
+            queues: Vec::new(),
+            repair: RepairScope::Nothing,
+        }
     }
 }

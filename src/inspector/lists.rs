@@ -2,8 +2,8 @@
 
 use super::Inspector;
 use crate::broker::{
-    AggregationSet, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobPage, JobRow, MinuteStats,
-    PAGE_BYTES, Page, QueueMemory, QueueSummary, Shelf,
+    AggregationSet, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobList, JobPage, JobRow,
+    MinuteStats, PAGE_BYTES, Page, QueueMemory, QueueSummary,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -37,7 +37,7 @@ impl Filter {
 
     /// Rows that are no whole job match nothing.
     fn lets_pass(&self, row: &JobRow) -> bool {
-        let Some(job) = row.job().map(|info| &info.job) else { return false };
+        let Some(job) = row.job().map(|info| &info.record) else { return false };
         let within = |wanted: &Option<String>, places: &[&str]| {
             let has = |text: &String| {
                 let text = text.to_lowercase();
@@ -159,7 +159,7 @@ impl Inspector {
     ///     let mut errors = Vec::new();
     ///     loop {
     ///         let found = inspector.jobs(&queue, JobState::Archived, &page).await?;
-    ///         errors.extend(found.rows.iter().filter_map(|row| Some(row.job()?.job.last_error.clone())));
+    ///         errors.extend(found.rows.iter().filter_map(|row| Some(row.job()?.record.last_error.clone())));
     ///         let Some(next) = found.next else { return Ok(errors) };
     ///         page = Page::after(next).size(100)?;
     ///     }
@@ -182,7 +182,7 @@ impl Inspector {
                  listed by group",
             ));
         }
-        Ok(self.viewer.page(self.broker.jobs(queue, Shelf::State(state), page).await?))
+        Ok(self.viewer.page(self.broker.jobs(queue, JobList::State(state), page).await?))
     }
 
     /// As [`Inspector::jobs`], but only those of one job type. A page looks at up
@@ -216,7 +216,7 @@ impl Inspector {
         if state == JobState::Aggregating {
             return self.jobs(queue, state, page).await;
         }
-        self.filtered(queue, Shelf::State(state), filter, page).await
+        self.filtered(queue, JobList::State(state), filter, page).await
     }
 
     /// As [`Inspector::group_jobs`], but only those that the filter lets pass.
@@ -227,18 +227,18 @@ impl Inspector {
         filter: &Filter,
         page: &Page,
     ) -> Result<JobPage, Error> {
-        self.filtered(queue, Shelf::Group(group), filter, page).await
+        self.filtered(queue, JobList::Group(group), filter, page).await
     }
 
     async fn filtered(
         &self,
         queue: &QueueName,
-        shelf: Shelf<'_>,
+        list: JobList<'_>,
         filter: &Filter,
         page: &Page,
     ) -> Result<JobPage, Error> {
         if filter.is_empty() {
-            return Ok(self.viewer.page(self.broker.jobs(queue, shelf, page).await?));
+            return Ok(self.viewer.page(self.broker.jobs(queue, list, page).await?));
         }
         let wanted = page.rows();
         let mut rows = Vec::new();
@@ -252,7 +252,7 @@ impl Inspector {
                 }
             };
             // What is not shown cannot be searched for either.
-            let found = self.viewer.page(self.broker.jobs(queue, shelf, &page).await?);
+            let found = self.viewer.page(self.broker.jobs(queue, list, &page).await?);
             looked += found.rows.iter().map(bytes_of).sum::<usize>();
             rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
             let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES || looked >= PAGE_BYTES;
@@ -275,7 +275,7 @@ impl Inspector {
         group: &str,
         page: &Page,
     ) -> Result<JobPage, Error> {
-        Ok(self.viewer.page(self.broker.jobs(queue, Shelf::Group(group), page).await?))
+        Ok(self.viewer.page(self.broker.jobs(queue, JobList::Group(group), page).await?))
     }
 
     /// Some groups of a queue, about as many as the page asks for, in no order.

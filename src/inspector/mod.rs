@@ -16,7 +16,7 @@ use crate::job::{JobId, QueueName};
 
 pub use actions::{Bulk, BulkProgress};
 pub use control::Cancelled;
-pub use doctor::{CheckUp, Diagnosis};
+pub use doctor::{DoctorReport, DoctorRun};
 pub(crate) use lists::Filter;
 #[cfg(feature = "dashboard")]
 pub(crate) use lists::bytes_of;

@@ -26,7 +26,7 @@ const AT_A_TIME: usize = 3;
 /// How long before others may take the jobs back the function has to be done.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Most sets and jobs mended by one script.
+/// Most sets and jobs repaired by one script.
 const BATCH: usize = 100;
 
 /// How long after a function was given up at shutdown its jobs may take to go
@@ -89,7 +89,7 @@ impl Aggregator {
     /// Starts what is ready in a queue; how long until the next group is.
     async fn look(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         let Work { broker, aggregation, .. } = &*self.work;
-        while broker.mend_groups(queue, BATCH).await?.more {}
+        while broker.repair_groups(queue, BATCH).await?.more {}
         let mut next: Option<Duration> = None;
         let mut cursor = 0;
         loop {
@@ -141,7 +141,7 @@ pub(crate) async fn aggregate_now(
     queue: &QueueName,
 ) -> Result<Option<Duration>, Error> {
     let work = Work::new(Arc::clone(broker), aggregation.clone(), CancellationToken::new());
-    while broker.mend_groups(queue, BATCH).await?.more {}
+    while broker.repair_groups(queue, BATCH).await?.more {}
     loop {
         let seen = broker.ready_groups(queue, &aggregation.limits, 0).await?;
         if seen.ready.is_empty() {

@@ -9,8 +9,8 @@ mod cron;
 mod forwarder;
 mod herald;
 mod janitor;
-mod reconciler;
 mod recoverer;
+mod repair_service;
 mod timetable;
 
 use std::future::Future;
@@ -32,8 +32,8 @@ pub(crate) use aggregator::{Aggregation, Aggregator, aggregate_now};
 pub(crate) use cron::Cron;
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
-pub(crate) use reconciler::Reconciler;
 pub(crate) use recoverer::Recoverer;
+pub(crate) use repair_service::RepairService;
 pub use timetable::{PeriodicInfo, PeriodicJobs};
 
 /// Something to be done again and again.
@@ -121,7 +121,7 @@ impl Scheduler {
         let (b, q) = of();
         tasks.spawn(run(Janitor::new(b, q), Arc::clone(&alarm), stop.clone()));
         let (b, q) = of();
-        tasks.spawn(run(Reconciler::new(b, q), alarm, stop.clone()));
+        tasks.spawn(run(RepairService::new(b, q), alarm, stop.clone()));
         tasks.close();
         Self { stop, tasks }
     }

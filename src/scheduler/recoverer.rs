@@ -250,12 +250,12 @@ impl Recoverer {
     /// Brings jobs whose aggregation did not end back into their groups.
     async fn return_groups(&self, queue: &QueueName) -> Result<(), Error> {
         loop {
-            let mended = self.broker.mend_groups(queue, BATCH).await?;
-            if mended.returned > 0 {
-                let sets = mended.returned;
+            let repaired = self.broker.repair_groups(queue, BATCH).await?;
+            if repaired.returned > 0 {
+                let sets = repaired.returned;
                 crate::log::warn!(%queue, sets, "aggregations did not end; their jobs are back in their groups");
             }
-            if !mended.more {
+            if !repaired.more {
                 return Ok(());
             }
         }
@@ -311,7 +311,7 @@ mod tests {
             Recoverer::new(broker.clone(), vec![queue.clone()]).tick().await.unwrap();
 
             let info = broker.job(&queue, &id).await.unwrap();
-            assert_eq!(info.map(|info| (info.state, info.job.retried)), expected, "{after:?}");
+            assert_eq!(info.map(|info| (info.state, info.record.retried)), expected, "{after:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::report::{Ended, Ran, Report};
+use super::report::{Attempt, AttemptEnd, Report};
 use super::{TestQueue, at_once, locked};
 use crate::broker::{Broker, Inspect};
 use crate::job::{JobState, Outcome, QueueName, is_suspect};
@@ -53,18 +53,18 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
             job.job_type
         );
         let fault = tests.take_fault(&job.job_type);
-        let ended = if let Some(Outcome::LeaseLost { .. }) = fault {
+        let end = if let Some(Outcome::LeaseLost { .. }) = fault {
             if is_suspect(delivery.losses) {
                 // As a worker would have started it: its loss is proven.
                 at_once(tests.0.broker.begin_suspect(&delivery.lease, 1));
                 at_once(tests.0.broker.end_suspect(0));
             }
             locked(&tests.0.vanished).push(Timestamp::from_micros(delivery.lease.ends));
-            Ended::WorkerLost
+            AttemptEnd::WorkerLost
         } else {
-            Ended::of(worker.run(delivery, fault).await, tests.now())
+            AttemptEnd::of(worker.run(delivery, fault).await, tests.now())
         };
-        report.ran.push(Ran { job, at, ended });
+        report.attempts.push(Attempt { job, at, end });
     }
 }
 

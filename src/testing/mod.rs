@@ -91,7 +91,7 @@ use crate::worker::WorkerSettings;
 
 pub use context::{TestAttempt, context};
 pub use enqueued::EnqueuedJob;
-pub use report::{Ended, Ran, Report};
+pub use report::{Attempt, AttemptEnd, Report};
 
 /// Puts a test in the place of Redis, the worker and the clock of the queue that
 /// this fairing makes. Attach the fairing, launch by a local client, and drive
@@ -429,7 +429,7 @@ impl TestQueue {
     /// The job with this id, in whichever queue; `None` where it has ended and is
     /// not kept.
     pub fn job(&self, id: &JobId) -> Option<JobInfo> {
-        self.jobs().into_iter().find(|info| info.job.id == *id)
+        self.jobs().into_iter().find(|info| info.record.id == *id)
     }
 
     /// Ends the next attempt of this job type with an error in place of its

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 #[non_exhaustive]
 pub struct Report {
     /// The attempts.
-    pub ran: Vec<Ran>,
+    pub attempts: Vec<Attempt>,
     /// Queues with waiting jobs that this application does not serve: they wait
     /// for ever, unless another process does (`jobqueue.queues`,
     /// `jobqueue.worker`).
@@ -22,19 +22,19 @@ pub struct Report {
 /// One attempt.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Ran {
+pub struct Attempt {
     /// The job as it was before.
     pub job: JobRecord,
     /// When it ran, by the test's clock.
     pub at: Timestamp,
     /// How it ended.
-    pub ended: Ended,
+    pub end: AttemptEnd,
 }
 
 /// How an attempt ended, and what became of the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ended {
+pub enum AttemptEnd {
     /// It succeeded.
     Completed {
         /// What the handler returned, as JSON, unless it was nothing.
@@ -68,7 +68,7 @@ pub enum Ended {
     WorkerLost,
 }
 
-impl Ended {
+impl AttemptEnd {
     /// `None`: the lease was lost and nothing was written.
     pub(super) fn of(transition: Option<Transition>, now: Timestamp) -> Self {
         match transition {
@@ -109,17 +109,17 @@ impl Ended {
 impl Report {
     /// How many attempts there were.
     pub fn len(&self) -> usize {
-        self.ran.len()
+        self.attempts.len()
     }
 
     /// Whether nothing ran.
     pub fn is_empty(&self) -> bool {
-        self.ran.is_empty()
+        self.attempts.is_empty()
     }
 
     /// The attempts at jobs of one type.
-    pub fn of<J: Job>(&self) -> impl Iterator<Item = &Ran> {
-        self.ran.iter().filter(|ran| ran.job.job_type == J::TYPE)
+    pub fn of<J: Job>(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|ran| ran.job.job_type == J::TYPE)
     }
 
     /// What the handler returned for this job; `None` where it did not complete
@@ -129,8 +129,8 @@ impl Report {
     /// Where that is no `T`.
     #[track_caller]
     pub fn result<T: DeserializeOwned>(&self, id: &JobId) -> Option<T> {
-        let result = self.ran.iter().find_map(|ran| match &ran.ended {
-            Ended::Completed { result } if ran.job.id == *id => result.as_deref(),
+        let result = self.attempts.iter().find_map(|ran| match &ran.end {
+            AttemptEnd::Completed { result } if ran.job.id == *id => result.as_deref(),
             _ => None,
         })?;
         match serde_json::from_slice(result) {
@@ -146,7 +146,7 @@ impl Report {
     #[track_caller]
     pub fn assert_completed(&self) {
         assert!(
-            self.ran.iter().all(|ran| ran.ended.is_completed()),
+            self.attempts.iter().all(|ran| ran.end.is_completed()),
             "not all jobs completed:\n{self}"
         );
     }
@@ -155,18 +155,20 @@ impl Report {
 /// A line for each attempt.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Ran { job, at, ended } in &self.ran {
+        for Attempt { job, at, end } in &self.attempts {
             let JobRecord { job_type, id, queue, .. } = job;
             let attempt = job.retried.saturating_add(1);
-            let end = match ended {
-                Ended::Completed { .. } => "completed".to_owned(),
-                Ended::Revoked => "revoked".to_owned(),
-                Ended::Retry { at, error } => format!("failed, again at {at}: {error}"),
-                Ended::Postponed { at, error } if error.is_empty() => format!("postponed to {at}"),
-                Ended::Postponed { at, error } => format!("postponed to {at}: {error}"),
-                Ended::Archived { error } => format!("archived: {error}"),
-                Ended::Requeued => "went back in line".to_owned(),
-                Ended::WorkerLost => "lost its worker".to_owned(),
+            let end = match end {
+                AttemptEnd::Completed { .. } => "completed".to_owned(),
+                AttemptEnd::Revoked => "revoked".to_owned(),
+                AttemptEnd::Retry { at, error } => format!("failed, again at {at}: {error}"),
+                AttemptEnd::Postponed { at, error } if error.is_empty() => {
+                    format!("postponed to {at}")
+                }
+                AttemptEnd::Postponed { at, error } => format!("postponed to {at}: {error}"),
+                AttemptEnd::Archived { error } => format!("archived: {error}"),
+                AttemptEnd::Requeued => "went back in line".to_owned(),
+                AttemptEnd::WorkerLost => "lost its worker".to_owned(),
             };
             writeln!(f, "{at} {job_type} {id} in {queue}, attempt {attempt}: {end}")?;
         }

@@ -235,8 +235,8 @@ impl JobQueueFairing {
     /// use rocket_jobqueue::JobQueue;
     ///
     /// let queue = JobQueue::fairing().redact(|info| {
-    ///     if info.job.job_type == "mail:password_reset" {
-    ///         info.job.payload = Some(br#""hidden""#.to_vec());
+    ///     if info.record.job_type == "mail:password_reset" {
+    ///         info.record.payload = Some(br#""hidden""#.to_vec());
     ///     }
     /// });
     /// ```

@@ -143,7 +143,7 @@ impl JobQueue {
     }
 
     /// What REST and the pages show of it, through connections of their own.
-    pub(crate) fn shown(&self) -> Inspector {
+    pub(crate) fn redacted_inspector(&self) -> Inspector {
         self.inner.runtime.aside_inspector().shown_to(self.inner.viewer.clone())
     }
 

@@ -18,9 +18,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::Shared;
 use super::hands::Accepted;
 use super::order::order;
-use super::settle::{Ended, Settling, tell};
+use super::settle::{FinishedAttempt, PendingSettle, tell};
 use super::start::{Begun, start};
-use crate::broker::{Delivery, Exchanged, LEASE, Settled, Taken};
+use crate::broker::{Delivery, Dequeued, ExchangeReply, LEASE, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::{QueueName, Transition};
 use crate::time::Backoff;
@@ -46,7 +46,7 @@ const STOPPING: Duration = Duration::from_millis(50);
 /// Jobs whose attempt is over, to be handed back with the next round trip.
 #[derive(Default)]
 pub(super) struct Outbox {
-    ended: Mutex<VecDeque<Ended>>,
+    ended: Mutex<VecDeque<PendingSettle>>,
     called: Notify,
     /// How often jobs were taken out.
     taken: AtomicU64,
@@ -60,19 +60,19 @@ pub(super) struct OnTheirWay {
     pub(super) settlements: Vec<(Delivery, Transition)>,
     /// What belongs to them. Held across the wait by who repeats the settlements, so
     /// that the answer to the first sending is read after that.
-    pub(super) rest: tokio::sync::Mutex<Vec<Settling>>,
+    pub(super) rest: tokio::sync::Mutex<Vec<FinishedAttempt>>,
     since: Instant,
     /// The heartbeat's thread has sent them too.
     pub(super) sent_again: AtomicBool,
 }
 
 impl Outbox {
-    fn ended(&self) -> MutexGuard<'_, VecDeque<Ended>> {
+    fn ended(&self) -> MutexGuard<'_, VecDeque<PendingSettle>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a job back; its permit goes with it.
-    pub(super) fn put(&self, ended: Ended) {
+    pub(super) fn put(&self, ended: PendingSettle) {
         self.ended().push_back(ended);
         self.called.notify_one();
     }
@@ -82,7 +82,7 @@ impl Outbox {
         self.called.notify_one();
     }
 
-    pub(super) fn take(&self, most: usize) -> Vec<Ended> {
+    pub(super) fn take(&self, most: usize) -> Vec<PendingSettle> {
         self.taken.fetch_add(1, Ordering::Relaxed);
         let mut ended = self.ended();
         let some = ended.len().min(most);
@@ -175,19 +175,19 @@ async fn resumed(at: Option<Instant>) {
 }
 
 /// What came back of a round trip.
-struct Landed {
+struct RoundTripReply {
     settlements: Vec<(Delivery, Transition)>,
-    rest: Vec<Settling>,
+    rest: Vec<FinishedAttempt>,
     /// Free ones, beside those of the jobs handed back.
     permits: Vec<OwnedSemaphorePermit>,
     /// Whether jobs were asked for, and how many.
     asked: usize,
     /// Until when their leases hold, at least.
     hold_until: Instant,
-    exchanged: Exchanged,
+    exchanged: ExchangeReply,
 }
 
-type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+type Flight = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
 
 struct Exchange<'a> {
     shared: &'a Arc<Shared>,
@@ -275,8 +275,9 @@ impl Exchange<'_> {
         }
     }
 
-    fn land(&mut self, landed: Landed) {
-        let Landed { settlements, rest, mut permits, asked, hold_until, exchanged } = landed;
+    fn land(&mut self, landed: RoundTripReply) {
+        let RoundTripReply { settlements, rest, mut permits, asked, hold_until, exchanged } =
+            landed;
         self.asked -= asked;
         let (mut told, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
@@ -313,7 +314,7 @@ impl Exchange<'_> {
             });
         }
         if asked > 0 {
-            jobs.extend(self.accept(exchanged.taken, permits, hold_until, asked));
+            jobs.extend(self.accept(exchanged.dequeued, permits, hold_until, asked));
         }
         // Once it is known which of them this process has again.
         for (rest, delivery, transition) in lost {
@@ -328,7 +329,7 @@ impl Exchange<'_> {
     /// The jobs that are to be started.
     fn accept(
         &mut self,
-        taken: Result<Taken, Error>,
+        taken: Result<Dequeued, Error>,
         mut permits: Vec<OwnedSemaphorePermit>,
         hold_until: Instant,
         asked: usize,
@@ -372,15 +373,15 @@ impl Exchange<'_> {
 
 async fn fly(
     shared: Arc<Shared>,
-    ended: Vec<Ended>,
+    ended: Vec<PendingSettle>,
     permits: Vec<OwnedSemaphorePermit>,
     asked: usize,
-) -> Landed {
+) -> RoundTripReply {
     let order = match asked {
         0 => Vec::new(),
         _ => order(&shared.settings.queues, shared.settings.strict_priority),
     };
-    let (settlements, rest): (Vec<_>, Vec<_>) = ended.into_iter().map(Ended::parts).unzip();
+    let (settlements, rest): (Vec<_>, Vec<_>) = ended.into_iter().map(PendingSettle::parts).unzip();
     let since = Instant::now();
     let rest = tokio::sync::Mutex::new(rest);
     let sent = OnTheirWay { settlements, rest, since, sent_again: AtomicBool::new(false) };
@@ -397,5 +398,5 @@ async fn fly(
         // The heartbeat's thread is about to let go.
         Err(sent) => sent.settlements.clone(),
     };
-    Landed { settlements, rest, permits, asked, hold_until: since + LEASE, exchanged }
+    RoundTripReply { settlements, rest, permits, asked, hold_until: since + LEASE, exchanged }
 }

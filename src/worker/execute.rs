@@ -12,7 +12,7 @@ use super::Shared;
 use super::hand::{Attempt, Hand, NotBegun};
 use super::hands::{Accepted, InHand};
 use super::notes::Notes;
-use super::settle::{Ended, Settling};
+use super::settle::{FinishedAttempt, PendingSettle};
 use crate::broker::Delivery;
 #[cfg(feature = "metrics")]
 use crate::job::Transition;
@@ -30,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
     let Accepted { delivery, in_hand, permit } = job;
     match to_its_end(&shared, delivery, in_hand, None).await {
         Some(mut ended) => {
-            ended.settling.permit = Some(permit);
+            ended.attempt.permit = Some(permit);
             ended.begin();
             shared.outbox.put(ended);
         }
@@ -48,7 +48,7 @@ pub(super) async fn to_its_end(
     delivery: Delivery,
     in_hand: InHand,
     given: Option<Outcome>,
-) -> Option<Ended> {
+) -> Option<PendingSettle> {
     let began = Instant::now();
     let now = shared.broker.now();
     let limit = Limit::of(&delivery.job, now);
@@ -99,8 +99,8 @@ pub(super) async fn to_its_end(
             _ => {}
         }
     }
-    let settling = Settling { in_hand, context, took, permit: None };
-    Some(Ended { delivery, transition, settling })
+    let attempt = FinishedAttempt { in_hand, context, took, permit: None };
+    Some(PendingSettle { delivery, transition, attempt })
 }
 
 /// When the attempt has to end, and why.
@@ -314,7 +314,7 @@ mod tests {
         super::super::exchange::run(shared).await;
 
         let info = crate::broker::Inspect::job(&*broker, &queue, &id).await.unwrap().unwrap();
-        assert_eq!((info.state, info.job.retried), (JobState::Pending, 0));
+        assert_eq!((info.state, info.record.retried), (JobState::Pending, 0));
     }
 
     #[test]

@@ -18,14 +18,14 @@ use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
 
 /// A job whose attempt is over, with what was decided about it.
-pub(super) struct Ended {
+pub(super) struct PendingSettle {
     pub(super) delivery: Delivery,
     pub(super) transition: Transition,
-    pub(super) settling: Settling,
+    pub(super) attempt: FinishedAttempt,
 }
 
 /// What belongs to a job until it is settled.
-pub(super) struct Settling {
+pub(super) struct FinishedAttempt {
     pub(super) in_hand: InHand,
     pub(super) context: JobContext,
     /// How long the attempt took.
@@ -34,21 +34,21 @@ pub(super) struct Settling {
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Ended {
+impl PendingSettle {
     /// The heartbeat leaves the lease alone from now on, unless the settlement takes long.
     pub(super) fn begin(&mut self) {
-        self.delivery.lease = self.settling.in_hand.hand().begin_settling();
+        self.delivery.lease = self.attempt.in_hand.hand().begin_settling();
     }
 
-    pub(super) fn parts(self) -> ((Delivery, Transition), Settling) {
-        ((self.delivery, self.transition), self.settling)
+    pub(super) fn parts(self) -> ((Delivery, Transition), FinishedAttempt) {
+        ((self.delivery, self.transition), self.attempt)
     }
 
     /// Settles it by itself; what became of the job, which an operator may have wanted
     /// otherwise.
     pub(super) async fn alone(self, shared: &Arc<Shared>, road: Road<'_>) -> Transition {
-        let Self { delivery, transition, settling } = self;
-        settling.keep_trying(shared, road, delivery, transition, None).await
+        let Self { delivery, transition, attempt } = self;
+        attempt.keep_trying(shared, road, delivery, transition, None).await
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Road<'a> {
     Detached(&'a dyn Broker, &'a Handle),
 }
 
-impl Settling {
+impl FinishedAttempt {
     /// Settles a job by itself, whose settlement failed.
     pub(super) async fn again(
         mut self,

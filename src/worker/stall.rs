@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::exchange::OnTheirWay;
 use super::hands::GivenBack;
-use super::settle::{Ended, Road};
+use super::settle::{PendingSettle, Road};
 use crate::broker::{Broker, Delivery, LEASE, Settled};
 use crate::job::Transition;
 
@@ -215,7 +215,12 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
     hands.iter().for_each(|hand| shared.hands.remove(hand));
 }
 
-async fn settle(shared: Arc<Shared>, broker: Arc<dyn Broker>, runtime: Handle, ended: Ended) {
+async fn settle(
+    shared: Arc<Shared>,
+    broker: Arc<dyn Broker>,
+    runtime: Handle,
+    ended: PendingSettle,
+) {
     ended.alone(&shared, Road::Detached(&*broker, &runtime)).await;
     shared.outbox.call();
 }

@@ -120,13 +120,13 @@ async fn work(broker: &RedisBroker, queue: &QueueName) {
     broker.expire(queue, 10).await.unwrap();
     broker.trim(queue, 10).await.unwrap();
     broker.act(queue, &two.job.id, Action::Archive).await.unwrap();
-    let run = Step {
+    let run = BulkStep {
         queue,
         action: Action::Run,
         state: JobState::Archived,
         group: "",
         job_type: None,
-        walked: Walked::default(),
+        position: BulkPosition::default(),
         limit: 10,
     };
     broker.step(&run).await.unwrap();
@@ -152,11 +152,11 @@ async fn group(broker: &RedisBroker, clock: &Clock, queue: &QueueName, server: &
     assert_eq!(set.jobs.len(), LOCKS);
     broker.aggregations(queue).await.unwrap();
     broker.aggregate(&set, &NewJob::now(record(queue))).await.unwrap();
-    broker.mend_groups(queue, 10).await.unwrap();
+    broker.repair_groups(queue, 10).await.unwrap();
 }
 
 async fn inspect(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
-    let scheduled = Shelf::State(JobState::Scheduled);
+    let scheduled = JobList::State(JobState::Scheduled);
     broker.jobs(queue, scheduled, &Page::default()).await.unwrap();
     broker.queue(queue).await.unwrap();
     broker.memory(queue).await.unwrap();
@@ -164,7 +164,7 @@ async fn inspect(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
     broker.minutes(queue).await.unwrap();
     broker.upcoming(queue, &[clock.now(), clock.now() + Duration::from_secs(9)]).await.unwrap();
     broker.job(queue, &JobId::new("gone").unwrap()).await.unwrap();
-    broker.check(queue, None, Mend::Nothing).await.unwrap();
+    broker.check_queue(queue, None, RepairScope::Nothing).await.unwrap();
 }
 
 async fn run_periodic(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {

@@ -139,7 +139,7 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
         broker.enqueue(&[job]).await.unwrap();
     }
     let taken = broker.dequeue(&queues, 2).await.unwrap().deliveries;
-    let pending = &broker.jobs(&queue, Shelf::State(JobState::Pending), &Page::default()).await;
+    let pending = &broker.jobs(&queue, JobList::State(JobState::Pending), &Page::default()).await;
     let pending = pending.as_ref().unwrap().rows.len();
     assert_eq!((taken.len(), pending), (2, 2));
     let [one, other] = &taken[..] else { panic!("two were taken") };
@@ -174,7 +174,7 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
         ("lapsed", refused!(prompt.lapsed(&queue, 10))),
         ("expire", refused!(prompt.expire(&queue, 10))),
         ("trim", refused!(prompt.trim(&queue, 10))),
-        ("mend groups", refused!(prompt.mend_groups(&queue, 10))),
+        ("repair groups", refused!(prompt.repair_groups(&queue, 10))),
         ("ready groups", refused!(prompt.ready_groups(&queue, &limits, 0))),
         ("take group", refused!(prompt.take_group(&queue, "digest", &limits))),
         ("note", refused!(prompt.note(&one.lease, Note::Result(b"x")))),
@@ -186,7 +186,7 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
         ("minutes", refused!(prompt.minutes(&queue))),
         ("memory", refused!(prompt.memory(&queue))),
         ("groups", refused!(prompt.groups(&queue, &Page::default()))),
-        ("check", refused!(prompt.check(&queue, None, Mend::Nothing))),
+        ("check", refused!(prompt.check_queue(&queue, None, RepairScope::Nothing))),
         ("remove", refused!(prompt.remove_queue(&queue, true))),
     ];
     for (what, answer) in refused {

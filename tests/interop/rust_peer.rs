@@ -251,7 +251,7 @@ fn with_options<C>(mut job: Enqueue<C>, order: &Order) -> Enqueue<C> {
 
 /// In the words of the Go inspector, but for what only one of the two knows.
 pub fn describe(info: &JobInfo) -> Value {
-    let job = &info.job;
+    let job = &info.record;
     let unix = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_secs);
     json!({
         "id": job.id.as_str(), "queue": job.queue.as_str(), "type": job.job_type,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::support::RedisServer;
 use rocket_jobqueue::internals::redis::{RedisBroker, wire};
 use rocket_jobqueue::internals::{
-    Acted, Action, Actions, Broker, Inspect, PoolSettings, RedisPool, Removal, Step, Stepped,
-    Sweep, Topology, Walked,
+    Acted, Action, Actions, Broker, BulkPosition, BulkStep, BulkStepResult, Inspect, PoolSettings,
+    RedisPool, Removal, Sweep, Topology,
 };
 use rocket_jobqueue::{
     Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Selection, Timestamp,
@@ -243,7 +243,7 @@ async fn an_edit_does_not_overwrite_what_changes_meanwhile() {
         () = edits => {}
     }
 
-    let job = on.broker.job(&on.queue, &id("a")).await.unwrap().unwrap().job;
+    let job = on.broker.job(&on.queue, &id("a")).await.unwrap().unwrap().record;
     assert_eq!(job.retried, ATTEMPTS, "no count was taken back");
     assert_ne!(job.payload_bytes(), b"{}", "it was edited");
 }
@@ -510,9 +510,9 @@ async fn damaged_data_is_refused_and_nothing_is_changed() {
             };
             let step = async |state: JobState, action| {
                 let group = if state == JobState::Aggregating { "digest" } else { "" };
-                let walked = Walked::default();
+                let position = BulkPosition::default();
                 let (queue, job_type) = (&on.queue, None);
-                let step = Step { queue, action, state, group, job_type, walked, limit: 9 };
+                let step = BulkStep { queue, action, state, group, job_type, position, limit: 9 };
                 on.broker.step(&step).await.map(|_| ()).err()
             };
             let error = match operation {
@@ -561,10 +561,11 @@ async fn a_step_in_the_middle_of_a_long_line_passes_by_what_is_no_job() {
          redis.call('DEL', Q .. 't:509999')
          redis.call('SET', Q .. 't:509999', 'text')",
     );
-    let walked = Walked { left: Some(100), skip: 255_000 };
+    let position = BulkPosition { left: Some(100), skip: 255_000 };
     let (queue, state) = (&on.queue, JobState::Pending);
     let (group, job_type) = ("", Some("rare"));
-    let step = Step { queue, action: Action::Delete, state, group, job_type, walked, limit: 100 };
+    let step =
+        BulkStep { queue, action: Action::Delete, state, group, job_type, position, limit: 100 };
 
     assert_eq!(on.broker.step(&step).await.unwrap().done, 100);
     assert_eq!(on.q("GET Q:t:509999"), "text", "what is not ours stays");
@@ -677,16 +678,17 @@ impl Bench {
         (state, job_type): (JobState, Option<&str>),
         skip: u64,
     ) -> u64 {
-        let mut walked = Walked { left: Some(1_000_000), skip };
+        let mut position = BulkPosition { left: Some(1_000_000), skip };
         let (mut total, mut efforts) = (0, Vec::new());
         for _ in 0..10 {
             let queue = &self.queue;
-            let step = Step { queue, action, state, group: "", job_type, walked, limit: 200 };
+            let step = BulkStep { queue, action, state, group: "", job_type, position, limit: 200 };
             let before = effort.now();
-            let Stepped { walked: next, done, .. } = self.broker.step(&step).await.unwrap();
+            let BulkStepResult { position: next, done, .. } =
+                self.broker.step(&step).await.unwrap();
             let took = effort.now() - before;
             efforts.push(took);
-            walked = next;
+            position = next;
             total += done;
         }
         // One of them may have met a machine that had other work.

@@ -342,7 +342,7 @@ mod openapi {
         }
         let row = &schemas["JobQueueJobRow"];
         assert_eq!(row["discriminator"]["propertyName"], "row");
-        let variant = row["discriminator"]["mapping"]["broken"].as_str().unwrap();
+        let variant = row["discriminator"]["mapping"]["corrupt"].as_str().unwrap();
         assert_eq!(variant, "#/components/schemas/JobQueueJobRowBroken");
         let state = &schemas["JobQueueJobInfo"]["properties"]["state"];
         assert_eq!(state["enum"].as_array().unwrap().len(), 7, "{state}");

@@ -88,10 +88,10 @@ async fn each_job_of_a_bulk_has_its_own_options_and_its_own_outcome() {
 
     assert_eq!(sizes(&queue, "mail").await, (2, 1, 1));
     assert_eq!(sizes(&queue, "other").await, (1, 0, 0));
-    let other = queue.job("other", &elsewhere.id).await.unwrap().unwrap().job;
+    let other = queue.job("other", &elsewhere.id).await.unwrap().unwrap().record;
     assert_eq!(other.retention, secs(1), "rounded up");
     let traced = &outcomes[1].as_ref().unwrap().id;
-    let traced = queue.job("mail", traced).await.unwrap().unwrap().job;
+    let traced = queue.job("mail", traced).await.unwrap().unwrap().record;
     assert_eq!((traced.headers["trace"].as_str(), traced.max_retry), ("00-ff", 3));
 }
 
@@ -117,7 +117,7 @@ async fn every_option_of_a_single_job_is_stored() {
         .unwrap();
 
     assert_eq!((receipt.state, receipt.due), (JobState::Scheduled, at));
-    let job = queue.job("slow", &receipt.id).await.unwrap().unwrap().job;
+    let job = queue.job("slow", &receipt.id).await.unwrap().unwrap().record;
     assert_eq!(job.id.as_str(), "own");
     assert_eq!((job.max_retry, job.timeout, job.retention), (0, secs(2), secs(1)));
     assert_eq!((job.deadline, job.group.as_str()), (Some(deadline), "digest"));
@@ -149,7 +149,7 @@ async fn a_job_type_may_name_its_group_and_its_instant() {
     let receipt = queue.enqueue(Digested).await.unwrap();
 
     assert_eq!(receipt.state, JobState::Aggregating, "the instant has passed");
-    assert_eq!(queue.job("default", &receipt.id).await.unwrap().unwrap().job.group, "all");
+    assert_eq!(queue.job("default", &receipt.id).await.unwrap().unwrap().record.group, "all");
 }
 
 #[rocket::async_test]

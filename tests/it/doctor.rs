@@ -1,4 +1,4 @@
-//! What the check-up finds in Redis after each fault it knows, what it mends, and
+//! What the check-up finds in Redis after each fault it knows, what it repairs, and
 //! that no other client waits for it.
 
 use std::collections::BTreeSet;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::support::RedisServer;
 use rocket_jobqueue::internals::redis::{RedisBroker, keys};
 use rocket_jobqueue::internals::{
-    Broker, Delivery, Doctor, Groups, Mend, PoolSettings, RedisPool, Settled, Topology,
+    Broker, Delivery, Doctor, Groups, PoolSettings, RedisPool, RepairScope, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Fate, Finding, FindingKind, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp,
-    Transition,
+    Clock, Finding, FindingKind, FindingStatus, JobId, JobRecord, NewJob, Placement, QueueName,
+    Timestamp, Transition,
 };
 use rstest::rstest;
 
@@ -90,10 +90,10 @@ impl Bench {
         self.server.cli(&command.split(' ').collect::<Vec<_>>())
     }
 
-    async fn check(&self, mend: Mend) -> Vec<Finding> {
+    async fn check(&self, repair: RepairScope) -> Vec<Finding> {
         let (mut findings, mut page) = (Vec::new(), None);
         loop {
-            let checked = self.broker.check(&self.queue, page.take(), mend).await.unwrap();
+            let checked = self.broker.check_queue(&self.queue, page.take(), repair).await.unwrap();
             findings.extend(checked.findings);
             page = checked.next;
             if page.is_none() {
@@ -111,8 +111,8 @@ fn kinds(findings: &[Finding]) -> BTreeSet<FindingKind> {
     findings.iter().map(|finding| finding.kind).collect()
 }
 
-/// The fault, what is found, what has to be true when it is mended (a command and
-/// its answer), and whether the workers mend it by themselves.
+/// The fault, what is found, what has to be true when it is repaired (a command and
+/// its answer), and whether the workers repair it by themselves.
 #[rstest]
 #[case::ghost_active(
     "LPUSH Q:active ghost",
@@ -316,28 +316,28 @@ async fn a_fault_is_found_told_and_mended(
     #[case] fault: &str,
     #[case] kind: FindingKind,
     #[case] question: &str,
-    #[case] mended: &str,
+    #[case] repaired: &str,
     #[case] by_itself: bool,
 ) {
     let on = open(&[]);
     on.fill().await;
     // With its last due time gone the companion set holds a stale one, and so on:
     // the fault alone is looked for.
-    assert_eq!(on.check(Mend::All).await, [], "sound before");
+    assert_eq!(on.check(RepairScope::All).await, [], "sound before");
     on.q(fault);
     let broken = on.digest();
 
-    let found = on.check(Mend::Nothing).await;
+    let found = on.check(RepairScope::Nothing).await;
     assert!(kinds(&found).contains(&kind), "{found:?}");
-    assert!(found.iter().all(|finding| finding.fate == Fate::Repairable), "{found:?}");
+    assert!(found.iter().all(|finding| finding.status == FindingStatus::Repairable), "{found:?}");
     assert_eq!(on.digest(), broken, "a look changes nothing");
 
-    let provable = on.check(Mend::Provable).await;
-    let is_mended = on.q(question) == mended;
+    let provable = on.check(RepairScope::Provable).await;
+    let is_mended = on.q(question) == repaired;
     assert_eq!(is_mended, by_itself, "{provable:?}: {}", on.q(question));
-    on.check(Mend::All).await;
-    assert_eq!(on.q(question), mended);
-    assert_eq!(on.check(Mend::All).await, [], "sound after");
+    on.check(RepairScope::All).await;
+    assert_eq!(on.q(question), repaired);
+    assert_eq!(on.check(RepairScope::All).await, [], "sound after");
 }
 
 #[tokio::test]
@@ -348,7 +348,7 @@ async fn what_a_go_worker_left_half_done_is_in_line_again() {
     on.q("DEL Q:lease");
     on.q("LREM Q:active 0 active");
 
-    let found = on.check(Mend::All).await;
+    let found = on.check(RepairScope::All).await;
 
     assert_eq!(kinds(&found), [FindingKind::Orphan].into());
     assert_eq!(found[0].samples, ["active"]);
@@ -368,13 +368,13 @@ async fn a_lock_is_released_when_its_job_is_gone_or_has_ended_and_kept_otherwise
     on.q(&format!("SET {} vanished EX 600", lock("vanished")));
     on.q(&format!("SET {} retry EX 600", lock("of another payload")));
 
-    let found = on.check(Mend::Provable).await;
+    let found = on.check(RepairScope::Provable).await;
 
     assert_eq!(kinds(&found), [FindingKind::LockWithoutHolder].into());
     assert_eq!(found[0].count, 3, "{found:?}");
     let left = on.q("KEYS Q:unique:*");
     assert_eq!(left.lines().count(), 3, "{left}");
-    assert_eq!(on.check(Mend::Nothing).await, []);
+    assert_eq!(on.check(RepairScope::Nothing).await, []);
 }
 
 #[tokio::test]
@@ -389,7 +389,7 @@ async fn a_key_of_another_type_is_told_and_nothing_of_the_queue_is_touched() {
     on.q("SET Q:t:odd x");
     let before = on.digest();
 
-    let found = on.check(Mend::All).await;
+    let found = on.check(RepairScope::All).await;
 
     assert_eq!(on.digest(), before);
     let kinds = kinds(&found);
@@ -402,8 +402,8 @@ async fn a_key_of_another_type_is_told_and_nothing_of_the_queue_is_touched() {
         assert!(kinds.contains(&kind), "{kind:?} in {found:?}");
     }
     on.q("DEL Q:retry Q:t:odd Q:t:retry");
-    on.check(Mend::All).await;
-    assert_eq!(on.q("LRANGE Q:active 0 -1"), "active", "mended once the type is right");
+    on.check(RepairScope::All).await;
+    assert_eq!(on.q("LRANGE Q:active 0 -1"), "active", "repaired once the type is right");
 }
 
 #[tokio::test]
@@ -413,7 +413,7 @@ async fn an_unreadable_message_is_told_where_it_is_and_archived_when_it_is_taken
     on.q("HSET Q:t:scheduled msg garbage!");
     on.q("HSET Q:t:active msg garbage!");
 
-    let found = on.check(Mend::All).await;
+    let found = on.check(RepairScope::All).await;
 
     let places: BTreeSet<_> = found.iter().map(|finding| finding.place.as_str()).collect();
     assert_eq!(kinds(&found), [FindingKind::UnreadableMessage].into());
@@ -427,7 +427,7 @@ async fn an_unreadable_message_is_told_where_it_is_and_archived_when_it_is_taken
     for name in ["active", "scheduled"] {
         assert_eq!(on.q(&format!("HMGET Q:t:{name} msg state")), "garbage!\narchived");
     }
-    assert_eq!(on.check(Mend::All).await, []);
+    assert_eq!(on.check(RepairScope::All).await, []);
 }
 
 #[tokio::test]
@@ -436,16 +436,16 @@ async fn a_turn_mends_the_provable_and_is_one_processs_at_a_time() {
     on.fill().await;
     on.q("LPUSH Q:active ghost");
 
-    let found = on.broker.reconcile(&on.queue).await.unwrap();
+    let found = on.broker.repair_provable(&on.queue).await.unwrap();
 
     assert_eq!(kinds(&found), [FindingKind::Ghost].into());
     assert_eq!(on.q("LRANGE Q:active 0 -1"), "active");
     on.q("LPUSH Q:active ghost");
-    assert_eq!(on.broker.reconcile(&on.queue).await.unwrap(), [], "somebody had the turn");
+    assert_eq!(on.broker.repair_provable(&on.queue).await.unwrap(), [], "somebody had the turn");
     let left: i64 = on.q("TTL Q:x:reconciling").parse().unwrap();
     assert!((1..=50).contains(&left), "{left}");
     on.q("DEL Q:x:reconciling");
-    assert_eq!(on.broker.reconcile(&on.queue).await.unwrap().len(), 1);
+    assert_eq!(on.broker.repair_provable(&on.queue).await.unwrap().len(), 1);
     assert_eq!(on.q("EXISTS Q:x:reconciled"), "0", "it came to the end");
 }
 
@@ -454,7 +454,7 @@ async fn the_server_is_examined_for_what_loses_jobs() {
     let on = open(&["--maxmemory-policy", "allkeys-lru"]);
     on.q("SADD asynq:queues default a}b");
 
-    let found = on.broker.examine().await.unwrap();
+    let found = on.broker.check_store().await.unwrap();
 
     let expected =
         [FindingKind::EvictionPolicy, FindingKind::NoPersistence, FindingKind::ForeignQueueName];
@@ -462,7 +462,7 @@ async fn the_server_is_examined_for_what_loses_jobs() {
     on.q("CONFIG SET maxmemory-policy noeviction");
     on.q("CONFIG SET appendonly yes");
     on.q("SREM asynq:queues a}b");
-    assert_eq!(on.broker.examine().await.unwrap(), []);
+    assert_eq!(on.broker.check_store().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -481,7 +481,7 @@ async fn pages_of_a_long_queue_are_all_looked_at_and_none_takes_long() {
     on.q("CONFIG SET slowlog-log-slower-than 20000");
     on.q("SLOWLOG RESET");
 
-    let found = on.check(Mend::Provable).await;
+    let found = on.check(RepairScope::Provable).await;
 
     let ghosts = found.iter().filter(|finding| finding.kind == FindingKind::Ghost);
     let ids: BTreeSet<_> = ghosts.flat_map(|finding| finding.samples.clone()).collect();
@@ -505,11 +505,11 @@ async fn the_rest_of_a_large_aggregated_set_is_no_finding_and_is_not_put_back() 
     assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
     let before = on.digest();
 
-    assert_eq!(on.check(Mend::All).await, []);
+    assert_eq!(on.check(RepairScope::All).await, []);
 
     assert_eq!(on.digest(), before);
-    on.broker.mend_groups(&on.queue, 100).await.unwrap();
-    on.broker.mend_groups(&on.queue, 100).await.unwrap();
+    on.broker.repair_groups(&on.queue, 100).await.unwrap();
+    on.broker.repair_groups(&on.queue, 100).await.unwrap();
     assert_eq!(on.q("KEYS Q:*"), "");
 }
 
@@ -522,7 +522,7 @@ async fn nothing_is_put_back_into_a_queue_that_is_being_removed() {
     on.q("UNLINK Q:pending Q:scheduled Q:retry Q:archived Q:completed Q:lease Q:active");
     let before = on.digest();
 
-    let found = on.check(Mend::All).await;
+    let found = on.check(RepairScope::All).await;
 
     assert_eq!(on.digest(), before, "{found:?}");
 }
@@ -541,9 +541,10 @@ async fn a_page_with_many_full_groups_is_looked_at_in_parts() {
 
     let (mut looked, mut ghosts, mut page) = (0, 0, None);
     loop {
-        let checked = on.broker.check(&on.queue, page.take(), Mend::Provable).await.unwrap();
-        assert!(checked.looked <= 600, "{}", checked.looked);
-        looked += checked.looked;
+        let checked =
+            on.broker.check_queue(&on.queue, page.take(), RepairScope::Provable).await.unwrap();
+        assert!(checked.entries_checked <= 600, "{}", checked.entries_checked);
+        looked += checked.entries_checked;
         for finding in checked.findings {
             assert_eq!((finding.kind, finding.place.as_str()), (FindingKind::Ghost, "g"));
             assert!(finding.samples[0].starts_with("ghost"), "{finding:?}");
@@ -576,7 +577,8 @@ async fn a_line_that_grows_faster_than_it_is_walked_keeps_nothing_else_from_the_
 
     // By twice a page with each page.
     for part in 1..=25 {
-        let checked = on.broker.check(&on.queue, page.take(), Mend::Provable).await.unwrap();
+        let checked =
+            on.broker.check_queue(&on.queue, page.take(), RepairScope::Provable).await.unwrap();
         found.extend(kinds(&checked.findings));
         page = checked.next;
         if format!("{page:?}").contains("keys") {

@@ -137,7 +137,7 @@ async fn a_function_that_fails_or_panics_changes_nothing_and_stops_no_other_grou
     sent.eventually("good", &[&["a"]]).await;
     for name in ["fail", "panic", "fail2"] {
         let job = queue.job("default", &JobId::new(name).unwrap()).await.unwrap().unwrap();
-        assert_eq!((job.state, job.job.retried), (JobState::Aggregating, 0), "{name}");
+        assert_eq!((job.state, job.record.retried), (JobState::Aggregating, 0), "{name}");
     }
     // The three places for functions are free again.
     put(&queue, (0..9).map(|n| notify("x").group(format!("group {n}")))).await;

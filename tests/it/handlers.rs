@@ -235,7 +235,7 @@ async fn middleware_can_say_something_else_about_a_failure() {
     let id = app.put(work("fail")).await;
 
     let info = app.until(&id, JobState::Archived).await;
-    assert_eq!(info.job.last_error, "no luck at attempt 1");
+    assert_eq!(info.record.last_error, "no luck at attempt 1");
 }
 
 #[rocket::async_test]
@@ -249,7 +249,7 @@ async fn a_panic_in_middleware_is_the_attempts_panic() {
     let id = app.queue.enqueue(work("x")).max_retry(0).await.unwrap().id;
 
     let info = app.until(&id, JobState::Archived).await;
-    assert_eq!(info.job.last_error, "panic: in the middleware");
+    assert_eq!(info.record.last_error, "panic: in the middleware");
 }
 
 #[rocket::async_test]
@@ -273,7 +273,11 @@ async fn a_job_that_names_its_next_attempts_instant_waits_for_it() {
 
         let info = app.until(&id, JobState::Retry).await;
 
-        assert_eq!((info.job.retried, info.job.last_error.as_str()), (retried, text), "{word}");
+        assert_eq!(
+            (info.record.retried, info.record.last_error.as_str()),
+            (retried, text),
+            "{word}"
+        );
         let wait = info.due.unwrap().since(std::time::SystemTime::now().into());
         assert!(wait > Duration::from_secs(3500) && wait <= Duration::from_secs(3600), "{wait:?}");
     }
@@ -286,7 +290,7 @@ async fn an_uncounted_failure_leaves_its_text_and_every_retry() {
     let id = app.queue.enqueue(work("busy")).max_retry(0).await.unwrap().id;
 
     let info = app.until(&id, JobState::Completed).await;
-    assert_eq!((info.job.retried, info.job.last_error.as_str()), (0, "the printer is busy"));
+    assert_eq!((info.record.retried, info.record.last_error.as_str()), (0, "the printer is busy"));
     assert_eq!(app.diary.read().len(), 2);
 }
 
@@ -341,7 +345,7 @@ async fn a_job_type_nobody_knows_is_archived_where_that_is_asked_for() {
     let id = app.put(work("x")).await;
 
     let info = app.until(&id, JobState::Archived).await;
-    assert!(info.job.last_error.contains("no handler for job type \"test:work\""));
+    assert!(info.record.last_error.contains("no handler for job type \"test:work\""));
 }
 
 #[rocket::async_test]
@@ -351,7 +355,7 @@ async fn in_a_fleet_of_which_one_process_knows_the_type_no_attempt_is_burnt() {
     let old = App::launch(on_redis().set("jobqueue.concurrency", 2)).await;
     let parked = old.queue.enqueue(work("parked")).max_retry(0).await.unwrap().id;
     let info = old.until(&parked, JobState::Retry).await;
-    assert_eq!(info.job.retried, 0);
+    assert_eq!(info.record.retried, 0);
     let new = App::launch(on_redis().handle(do_work).set("jobqueue.concurrency", 20)).await;
     let mut ids = vec![parked];
     for n in 0..20 {
@@ -366,8 +370,8 @@ async fn in_a_fleet_of_which_one_process_knows_the_type_no_attempt_is_burnt() {
     for id in &ids {
         until(|| async {
             let info = new.queue.job("default", id).await.unwrap().expect("it is kept");
-            assert_eq!(info.job.retried, 0);
-            assert_ne!(info.state, JobState::Archived, "{}", info.job.last_error);
+            assert_eq!(info.record.retried, 0);
+            assert_ne!(info.state, JobState::Archived, "{}", info.record.last_error);
             if info.state == JobState::Retry && inspector.run(&queue, id).await.is_ok() {
                 parked.set(parked.get() + 1);
             }
@@ -417,16 +421,19 @@ async fn a_running_job_is_cancelled_at_once_and_becomes_what_was_wanted(
         // The handler's own word counts where nothing else is wanted.
         AfterCancel::Retry if word == "fail when cancelled" => {
             let info = app.until(&id, JobState::Archived).await;
-            assert_eq!(info.job.last_error, "as you wish");
+            assert_eq!(info.record.last_error, "as you wish");
         }
         AfterCancel::Retry => {
             let info = app.until(&id, JobState::Retry).await;
-            let told = (info.job.retried, info.job.last_error.as_str(), info.cancelling);
+            let told = (info.record.retried, info.record.last_error.as_str(), info.cancelling);
             assert_eq!(told, (1, "context canceled", None));
         }
         AfterCancel::Archive => {
             let info = app.until(&id, JobState::Archived).await;
-            assert_eq!((info.job.last_error.as_str(), info.cancelling), ("context canceled", None));
+            assert_eq!(
+                (info.record.last_error.as_str(), info.cancelling),
+                ("context canceled", None)
+            );
         }
         _ => app.until_gone(&id).await,
     }
@@ -508,7 +515,7 @@ async fn an_id_that_asynqs_tools_call_out_is_a_failed_attempt_in_every_queue() {
             let info = app.queue.job(queue, &one).await.unwrap();
             info.filter(|info| info.state == JobState::Retry)
         });
-        let job = job.await.job;
+        let job = job.await.record;
         assert_eq!((job.retried, job.last_error.as_str()), (1, "context canceled"), "{queue}");
     }
     app.until(&spared, JobState::Active).await;
@@ -558,7 +565,7 @@ async fn a_cancelled_job_that_a_go_worker_put_back_in_line_ends_without_running(
 
     let worker = App::launch(fairing().handle(do_work)).await;
 
-    assert_eq!(worker.until(&id, JobState::Archived).await.job.last_error, "context canceled");
+    assert_eq!(worker.until(&id, JobState::Archived).await.record.last_error, "context canceled");
     assert!(worker.diary.read().is_empty(), "the handler did not run");
     worker.client.terminate().await;
 }

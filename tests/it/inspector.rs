@@ -11,8 +11,8 @@ use rocket_jobqueue::internals::{
     Announcement, Broker, PoolSettings, RedisPool, Running, Topology, inspector,
 };
 use rocket_jobqueue::{
-    Clock, Defect, Inspector, JobId, JobPage, JobRecord, JobRow, JobState, NewJob, Page, Placement,
-    QueueName, Timestamp,
+    Clock, Corruption, Inspector, JobId, JobPage, JobRecord, JobRow, JobState, NewJob, Page,
+    Placement, QueueName, Timestamp,
 };
 
 /// Ahead of the server's clock, so that nothing that expires is gone at once.
@@ -79,16 +79,16 @@ impl Bench {
 }
 
 /// What each row is: its id, with what is wrong with it.
-fn rows(page: &JobPage) -> Vec<(String, Option<Defect>)> {
+fn rows(page: &JobPage) -> Vec<(String, Option<Corruption>)> {
     let describe = |row: &JobRow| match row {
-        JobRow::Broken(broken) => (broken.id.to_string(), Some(broken.defect.clone())),
+        JobRow::Corrupt(broken) => (broken.id.to_string(), Some(broken.corruption.clone())),
         row => (row.id().to_string(), None),
     };
     page.rows.iter().map(describe).collect()
 }
 
-fn one(id: &str, defect: impl Into<Option<Defect>>) -> (String, Option<Defect>) {
-    (id.to_owned(), defect.into())
+fn one(id: &str, corruption: impl Into<Option<Corruption>>) -> (String, Option<Corruption>) {
+    (id.to_owned(), corruption.into())
 }
 
 #[tokio::test]
@@ -112,18 +112,18 @@ async fn every_list_shows_its_ghosts_and_its_jobs() {
     for state in [JobState::Scheduled, JobState::Retry, JobState::Archived, JobState::Completed] {
         let ghost = format!("ghost-{state}");
         let page = on.list(state).await;
-        assert_eq!(rows(&page), [one(&ghost, Defect::Missing), one(state.as_str(), None)]);
+        assert_eq!(rows(&page), [one(&ghost, Corruption::Missing), one(state.as_str(), None)]);
         assert_eq!(page.total, 2);
     }
     for state in [JobState::Pending, JobState::Active] {
         let ghost = format!("ghost-{state}");
         assert_eq!(
             rows(&on.list(state).await),
-            [one(state.as_str(), None), one(&ghost, Defect::Missing)]
+            [one(state.as_str(), None), one(&ghost, Corruption::Missing)]
         );
     }
     let group = on.inspector.group_jobs(&on.queue, "g", &Page::default()).await.unwrap();
-    assert_eq!(rows(&group), [one("ghost", Defect::Missing), one("member", None)]);
+    assert_eq!(rows(&group), [one("ghost", Corruption::Missing), one("member", None)]);
     let info = on.inspector.queue(&on.queue).await.unwrap();
     assert_eq!((info.size, info.groups, info.latency), (14, 1, Duration::ZERO));
     assert_eq!(on.inspector.memory(&on.queue).await.unwrap().sampled, 7);
@@ -151,17 +151,17 @@ async fn what_is_damaged_is_a_row_that_says_how() {
         rows(&page),
         [
             one("a", None),
-            one("b", Defect::UnreadableMessage),
-            one("c", Defect::NoState),
-            one("d", Defect::UnknownState("dreaming".to_owned())),
-            one("e", Defect::OtherState(JobState::Archived)),
-            one("f", Defect::NoMessage),
-            one("g", Defect::WrongType),
-            one("%FF", Defect::Missing),
-            one("", Defect::Missing),
+            one("b", Corruption::UnreadableMessage),
+            one("c", Corruption::NoState),
+            one("d", Corruption::UnknownState("dreaming".to_owned())),
+            one("e", Corruption::OtherState(JobState::Archived)),
+            one("f", Corruption::NoMessage),
+            one("g", Corruption::WrongType),
+            one("%FF", Corruption::Missing),
+            one("", Corruption::Missing),
         ]
     );
-    let JobRow::Broken(unreadable) = &page.rows[1] else { panic!("{page:?}") };
+    let JobRow::Corrupt(unreadable) = &page.rows[1] else { panic!("{page:?}") };
     assert_eq!(unreadable.message_bytes, 2);
     // A cursor of an id that is no text leads on all the same.
     let mut walk = Vec::new();
@@ -266,7 +266,7 @@ async fn queues_with_names_of_any_text_are_readable() {
         let queue = &summary.queue;
         assert_eq!(summary.info.as_ref().unwrap().size, 1, "{queue}");
         let page = on.inspector.jobs(queue, JobState::Pending, &Page::default()).await.unwrap();
-        assert_eq!(rows(&page), [one("ghost", Defect::Missing)], "{queue}");
+        assert_eq!(rows(&page), [one("ghost", Corruption::Missing)], "{queue}");
         on.inspector.history(queue, 2).await.unwrap();
         on.inspector.memory(queue).await.unwrap();
         on.inspector.groups(queue, &Page::default()).await.unwrap();
@@ -356,7 +356,8 @@ async fn a_job_is_found_in_whatever_queue_it_is() {
 
     let found = on.inspector.find(&JobId::new("a").unwrap()).await.unwrap();
 
-    let places: Vec<_> = found.iter().map(|info| (info.job.queue.as_str(), info.state)).collect();
+    let places: Vec<_> =
+        found.iter().map(|info| (info.record.queue.as_str(), info.state)).collect();
     assert_eq!(places, [("default", JobState::Pending), ("elsewhere", JobState::Scheduled)]);
     assert!(on.inspector.find(&JobId::new("c").unwrap()).await.unwrap().is_empty());
 }
@@ -405,7 +406,7 @@ async fn heavy_jobs_come_whole_though_no_script_answers_much() {
     let page = on.list(JobState::Pending).await;
 
     let sizes: Vec<_> =
-        page.rows.iter().map(|row| row.job().unwrap().job.payload_bytes().len()).collect();
+        page.rows.iter().map(|row| row.job().unwrap().record.payload_bytes().len()).collect();
     assert_eq!(sizes, [300_000; 10]);
     assert_eq!(rows(&page), (0..10).map(|n| one(&format!("j{n}"), None)).collect::<Vec<_>>());
 }

@@ -140,7 +140,7 @@ async fn the_owner_of_a_job_goes_on_whatever_its_lease_shows() {
         on.put("b").await;
         let exchanged = on.broker.exchange(&[(delivery, done())], &queues, 1).await;
         assert_eq!(exchanged.settled[0].as_ref().unwrap(), &Settled::Done, "{score}");
-        assert_eq!(exchanged.taken.unwrap().deliveries.len(), 1);
+        assert_eq!(exchanged.dequeued.unwrap().deliveries.len(), 1);
         assert_eq!(on.q("ZRANGE Q:lease 0 -1"), "b", "{score}");
     }
 }

@@ -162,7 +162,7 @@ async fn a_failing_job_is_tried_again_and_archived_when_its_retries_are_used_up(
     for attempt in 1..=3 {
         assert_eq!(told.recv().await.unwrap().1, attempt);
     }
-    let job = until_state(&queue, &receipt.id, JobState::Archived).await.job;
+    let job = until_state(&queue, &receipt.id, JobState::Archived).await.record;
     assert_eq!((job.retried, job.last_error.as_str()), (2, "no luck"));
     client.terminate().await;
 }
@@ -174,8 +174,8 @@ async fn giving_up_archives_at_once_and_snoozing_counts_no_attempt() {
     let queue = handle(&client);
     let hopeless = queue.enqueue(work("give up")).await.unwrap();
     let sleepy = queue.enqueue(work("snooze")).await.unwrap();
-    assert_eq!(until_state(&queue, &hopeless.id, JobState::Archived).await.job.retried, 0);
-    assert_eq!(until_state(&queue, &sleepy.id, JobState::Retry).await.job.retried, 0);
+    assert_eq!(until_state(&queue, &hopeless.id, JobState::Archived).await.record.retried, 0);
+    assert_eq!(until_state(&queue, &sleepy.id, JobState::Retry).await.record.retried, 0);
     client.terminate().await;
 }
 
@@ -186,7 +186,7 @@ async fn a_panicking_handler_is_a_failed_attempt_and_the_worker_goes_on() {
     let queue = handle(&client);
     let bad = queue.enqueue(work("panic")).max_retry(0).await.unwrap();
     let good = queue.enqueue(work("good")).await.unwrap();
-    let job = until_state(&queue, &bad.id, JobState::Archived).await.job;
+    let job = until_state(&queue, &bad.id, JobState::Archived).await.record;
     assert_eq!(job.last_error, "panic: boom");
     until_state(&queue, &good.id, JobState::Completed).await;
     client.terminate().await;
@@ -201,9 +201,9 @@ async fn an_attempt_over_its_time_limit_fails_and_one_past_its_deadline_is_archi
     let slow = queue.enqueue(work("sleep")).timeout(limit).max_retry(0).await.unwrap();
     let past = std::time::SystemTime::now() - Duration::from_secs(5);
     let late = queue.enqueue(work("never")).deadline(past).await.unwrap();
-    let job = until_state(&queue, &late.id, JobState::Archived).await.job;
+    let job = until_state(&queue, &late.id, JobState::Archived).await.record;
     assert_eq!(job.last_error, "deadline passed");
-    let job = until_state(&queue, &slow.id, JobState::Archived).await.job;
+    let job = until_state(&queue, &slow.id, JobState::Archived).await.record;
     assert_eq!(job.last_error, "context deadline exceeded");
     client.terminate().await;
 }
@@ -214,7 +214,7 @@ async fn an_unknown_job_type_waits_without_burning_an_attempt() {
     let client = client(app(queue(), tell)).await;
     let queue = handle(&client);
     let receipt = queue.enqueue_raw("go:only", Some(b"{}".to_vec())).await.unwrap();
-    let job = until_state(&queue, &receipt.id, JobState::Retry).await.job;
+    let job = until_state(&queue, &receipt.id, JobState::Retry).await.record;
     assert_eq!(job.retried, 0);
     assert!(job.last_error.contains("go:only"), "{}", job.last_error);
     client.terminate().await;
@@ -314,7 +314,7 @@ async fn shutdown_lets_short_jobs_finish_and_puts_long_ones_back_uncounted() {
     };
     assert_eq!(state(short.id).await.state, JobState::Completed);
     let long = state(long.id).await;
-    assert_eq!((long.state, long.job.retried), (JobState::Pending, 0));
+    assert_eq!((long.state, long.record.retried), (JobState::Pending, 0));
 }
 
 #[rocket::async_test]

@@ -1,5 +1,5 @@
 //! What Asynq loses, doubles or stands still over, on a real server: the defects of
-//! `docs/defects.md` that no other test is about.
+//! `docs/asynq-findings.md` that no other test is about.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use rocket_jobqueue::internals::{
     Announcement, Broker, Delivery, PoolSettings, RedisPool, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Fate, Finding, FindingKind, Job, JobId, JobQueue, JobRecord, NewJob, Placement,
+    Clock, Finding, FindingKind, FindingStatus, Job, JobId, JobQueue, JobRecord, NewJob, Placement,
     QueueName, Timestamp, Transition,
 };
 use serde::{Deserialize, Serialize};
@@ -282,15 +282,15 @@ async fn a_worker_mends_its_queues_and_the_inspector_tells_the_rest() {
     server.cli(&["HSET", "asynq:{default}:t:lost", "msg", "", "state", "archived"]);
     let client = application(&server, Arc::default(), Duration::ZERO).await;
 
-    let mended = || async { server.cli(&["EXISTS", "asynq:{default}:archived"]) == "0" };
-    assert!(eventually(PATIENCE, mended).await, "the ghost is removed by itself");
+    let repaired = || async { server.cli(&["EXISTS", "asynq:{default}:archived"]) == "0" };
+    assert!(eventually(PATIENCE, repaired).await, "the ghost is removed by itself");
     let inspector = client.rocket().state::<JobQueue>().unwrap().inspector();
     let report = inspector.doctor().await.unwrap();
-    let found = |fate| {
-        let here = |one: &&Finding| one.kind == FindingKind::Orphan && one.fate == fate;
+    let found = |status| {
+        let here = |one: &&Finding| one.kind == FindingKind::Orphan && one.status == status;
         report.findings.iter().find(here).map(|one| one.samples.clone())
     };
-    assert_eq!(found(Fate::Repairable), Some(vec!["lost".to_owned()]), "{report}");
+    assert_eq!(found(FindingStatus::Repairable), Some(vec!["lost".to_owned()]), "{report}");
 
     let report = inspector.doctor().repair().await.unwrap();
 

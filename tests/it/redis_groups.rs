@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::RedisServer;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
-    Broker, Doctor, Enqueued, GroupLimits, GroupSet, Groups, Mend, PoolSettings, RedisPool,
+    Broker, Doctor, Enqueued, GroupLimits, GroupSet, Groups, PoolSettings, RedisPool, RepairScope,
     Topology,
 };
 use rocket_jobqueue::{
@@ -148,8 +148,8 @@ impl Bench {
         self.broker.ready_groups(&self.queue, &LIMITS, 0).await.unwrap().ready
     }
 
-    async fn mend(&self) -> usize {
-        self.broker.mend_groups(&self.queue, 100).await.unwrap().returned
+    async fn repair(&self) -> usize {
+        self.broker.repair_groups(&self.queue, 100).await.unwrap().returned
     }
 }
 
@@ -221,7 +221,7 @@ async fn a_group_without_a_single_readable_job_leaves_no_set() {
 async fn a_group_that_a_go_forwarder_filled_is_found() {
     let on = open();
     on.put(on.job("a", "digest").placed(Placement::After(secs(5)))).await;
-    assert_eq!(on.mend().await, 0);
+    assert_eq!(on.repair().await, 0);
     assert_eq!(on.q("ZCARD Q:x:grouped"), "1", "not due yet");
     on.clock.advance(secs(5));
     // What Go does: everything but Q:groups.
@@ -230,7 +230,7 @@ async fn a_group_that_a_go_forwarder_filled_is_found() {
     on.q("HSET Q:t:a state aggregating");
     assert!(on.ready().await.is_empty());
 
-    on.mend().await;
+    on.repair().await;
 
     assert_eq!(on.q("SMEMBERS Q:groups"), "digest");
     assert_eq!(on.q("EXISTS Q:x:grouped"), "0");
@@ -249,7 +249,7 @@ async fn a_job_that_is_late_is_followed_until_it_is_in_its_group_and_a_deleted_o
     on.q("HSET Q:t:run state pending");
     on.clock.advance(secs(6));
 
-    on.mend().await;
+    on.repair().await;
 
     assert_eq!(on.q("ZRANGE Q:x:grouped 0 -1"), "late");
     assert_eq!(on.q("EXISTS Q:groups"), "0");
@@ -264,7 +264,7 @@ async fn a_group_whose_set_a_go_server_brought_back_is_found() {
         if by_go {
             // A set of a Go server's own, seen while it lasted.
             on.q("DEL Q:x:sets");
-            on.mend().await;
+            on.repair().await;
         }
         // What Go does: everything but Q:groups.
         on.clock.advance(secs(120));
@@ -272,7 +272,7 @@ async fn a_group_whose_set_a_go_server_brought_back_is_found() {
         on.q("DEL Q:aggregation_sets");
         assert!(on.ready().await.is_empty());
 
-        on.mend().await;
+        on.repair().await;
 
         assert_eq!(on.ready().await, ["digest"], "taken by Go: {by_go}");
         assert_eq!(on.q("EXISTS Q:x:sets"), "0");
@@ -320,7 +320,7 @@ async fn a_name_without_a_group_is_forgotten_and_a_wrong_group_keeps_no_other_wa
     on.clock.advance(secs(10));
 
     assert_eq!(on.ready().await, ["digest"]);
-    assert_eq!(on.mend().await, 0);
+    assert_eq!(on.repair().await, 0);
 
     assert_eq!(on.q("SISMEMBER Q:groups empty"), "0");
     assert!(on.take().await.is_some());
@@ -368,7 +368,7 @@ async fn no_operation_on_groups_leaves_half_of_it_where_a_key_has_another_type()
                 0 => on.broker.ready_groups(&on.queue, &LIMITS, 0).await.err(),
                 1 | 2 => on.broker.take_group(&on.queue, "digest", &LIMITS).await.err(),
                 3 => on.broker.aggregate(&set, &on.job("one", "")).await.err(),
-                _ => on.broker.mend_groups(&on.queue, 100).await.err(),
+                _ => on.broker.repair_groups(&on.queue, 100).await.err(),
             };
             if let Some(error) = error {
                 refused += 1;
@@ -405,7 +405,7 @@ async fn what_is_left_of_a_large_set_is_not_taken_for_lost_jobs() {
 
     let mut page = None;
     loop {
-        let checked = on.broker.check(&on.queue, page, Mend::All).await.unwrap();
+        let checked = on.broker.check_queue(&on.queue, page, RepairScope::All).await.unwrap();
         assert_eq!(checked.findings, []);
         page = checked.next;
         if page.is_none() {
@@ -415,7 +415,7 @@ async fn what_is_left_of_a_large_set_is_not_taken_for_lost_jobs() {
 
     assert_eq!(on.q("EXISTS Q:g:digest Q:groups"), "0");
     assert_eq!(on.q("HGET Q:t:1499 state"), "aggregating");
-    while on.broker.mend_groups(&on.queue, 100).await.unwrap().more {}
+    while on.broker.repair_groups(&on.queue, 100).await.unwrap().more {}
     assert_eq!(on.q("EXISTS Q:t:1000 Q:t:1499 Q:x:gone"), "0");
 }
 
@@ -435,19 +435,19 @@ async fn one_call_brings_back_so_many_jobs_and_no_more() {
     let mut waiting = 1000;
     let mut calls = 0;
     loop {
-        let mended = on.broker.mend_groups(&on.queue, 100).await.unwrap();
+        let repaired = on.broker.repair_groups(&on.queue, 100).await.unwrap();
         let now: i64 = on.q("ZCARD Q:g:digest").parse().unwrap();
         assert!((now - waiting).abs() <= 500, "{waiting} became {now}");
         waiting = now;
         calls += 1;
-        if !mended.more {
+        if !repaired.more {
             break;
         }
     }
 
     assert_eq!((waiting, calls), (2400, 3));
     assert_eq!(on.q("EXISTS Q:aggregation_sets"), "0");
-    on.mend().await;
+    on.repair().await;
     assert_eq!(on.q("EXISTS Q:x:sets"), "0");
 }
 
@@ -475,7 +475,7 @@ async fn a_repetition_says_stored_only_where_the_job_is() {
         answer.lines().nth(1).unwrap_or_default().to_owned()
     };
     on.clock.advance(secs(120));
-    on.mend().await;
+    on.repair().await;
 
     assert_eq!(again(), "6", "the first sending never ran, and the set went back");
     on.q("HSET Q:t:one msg another state pending");
@@ -503,7 +503,7 @@ async fn locks_that_only_messages_name_are_released_in_a_set_of_thousands_too() 
     let set = on.take().await.unwrap();
 
     on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
-    while on.broker.mend_groups(&on.queue, 100).await.unwrap().more {}
+    while on.broker.repair_groups(&on.queue, 100).await.unwrap().more {}
 
     assert_eq!(on.q("KEYS Q:unique:*"), "");
     assert_eq!(on.q("KEYS Q:t:*"), "asynq:{default}:t:one");

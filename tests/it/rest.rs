@@ -845,7 +845,7 @@ async fn a_status_key_signs_for_all_processes_and_is_never_shown() {
 #[tokio::test]
 async fn what_is_redacted_is_neither_shown_nor_found() {
     let hide = |info: &mut rocket_jobqueue::JobInfo| {
-        info.job.payload = Some(br#""hidden""#.to_vec());
+        info.record.payload = Some(br#""hidden""#.to_vec());
     };
     let weekly = Periodic::new("0 3 * * 1", Welcome { user: 4711 });
     let client = start(fairing().set("jobqueue.worker", false).periodic(weekly).redact(hide)).await;
@@ -868,7 +868,7 @@ async fn what_is_redacted_is_neither_shown_nor_found() {
     // The job itself is as it was.
     let queue = client.rocket().state::<JobQueue>().unwrap();
     let job = queue.job("mail", &rocket_jobqueue::JobId::new(&id).unwrap()).await.unwrap().unwrap();
-    assert_eq!(job.job.payload_bytes(), br#"{"user":4711}"#);
+    assert_eq!(job.record.payload_bytes(), br#"{"user":4711}"#);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::support::RedisServer;
 use redis::{Commands, Connection, RedisResult, Value};
 use rocket_jobqueue::internals::redis::RedisBroker;
-use rocket_jobqueue::internals::{Doctor, Mend, PoolSettings, RedisPool, Topology};
+use rocket_jobqueue::internals::{Doctor, PoolSettings, RedisPool, RepairScope, Topology};
 use rocket_jobqueue::{Clock, FindingKind, QueueName, Timestamp};
 
 const NOW: i64 = 4_000_000_000;
@@ -260,8 +260,11 @@ impl Bench {
         self.runtime.block_on(async {
             let (mut wrong, mut page) = (BTreeSet::new(), None);
             loop {
-                let checked =
-                    self.broker.check(&self.queue, page.take(), Mend::Nothing).await.unwrap();
+                let checked = self
+                    .broker
+                    .check_queue(&self.queue, page.take(), RepairScope::Nothing)
+                    .await
+                    .unwrap();
                 for finding in checked.findings {
                     // "m" is no message of Asynq's, which no script can tell.
                     if finding.kind == FindingKind::UnreadableMessage {

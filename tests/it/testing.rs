@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rocket::local::{asynchronous, blocking};
 use rocket::{Build, Rocket, State, get, post, routes};
-use rocket_jobqueue::testing::{self, Ended, Report, TestQueue};
+use rocket_jobqueue::testing::{self, AttemptEnd, Report, TestQueue};
 use rocket_jobqueue::{
     Draft, Idempotency, Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState,
     Managed, Periodic, RetryPolicy, Timestamp,
@@ -101,7 +101,7 @@ fn secs(secs: u64) -> Duration {
 }
 
 fn users(report: &Report) -> Vec<u64> {
-    let user = |ran: &testing::Ran| {
+    let user = |ran: &testing::Attempt| {
         serde_json::from_slice::<Welcome>(ran.job.payload_bytes()).unwrap().user
     };
     report.of::<Welcome>().map(user).collect()
@@ -127,9 +127,9 @@ async fn a_delayed_job_of_an_application_runs_when_the_clock_says_so() {
     let report = tests.advance(Duration::from_micros(1)).await;
 
     report.assert_completed();
-    assert_eq!((report.len(), report.ran[0].job.id.as_str()), (1, id.as_str()));
-    assert_eq!(report.ran[0].at, tests.now());
-    assert_eq!(report.result::<u64>(&report.ran[0].job.id), Some(7));
+    assert_eq!((report.len(), report.attempts[0].job.id.as_str()), (1, id.as_str()));
+    assert_eq!(report.attempts[0].at, tests.now());
+    assert_eq!(report.result::<u64>(&report.attempts[0].job.id), Some(7));
     assert_eq!(client.get("/journal").dispatch().await.into_string().await.unwrap(), "welcome 7");
     assert!(began.elapsed() < secs(20));
 }
@@ -145,7 +145,7 @@ async fn periodic_entries_fire_when_the_clock_reaches_their_ticks() {
 
     report.assert_completed();
     assert_eq!(users(&report), [3, 3, 3]);
-    for ran in &report.ran {
+    for ran in &report.attempts {
         assert_eq!(ran.at.as_secs() % 3600, 0, "to the second: {}", ran.at);
         assert_eq!(ran.job.id.as_str(), format!("periodic:hourly:{}", ran.at.as_secs()));
     }
@@ -194,7 +194,7 @@ async fn jobs_run_one_by_one_in_the_order_of_their_due_times_each_at_its_own() {
     let report = tests.advance(secs(25)).await;
 
     assert_eq!(users(&report), [4, 2, 5, 3]);
-    let times: Vec<_> = report.ran.iter().map(|ran| ran.at.since(start)).collect();
+    let times: Vec<_> = report.attempts.iter().map(|ran| ran.at.since(start)).collect();
     assert_eq!(times, [secs(0), secs(10), secs(10), secs(20)]);
     assert_eq!(tests.now(), start + secs(25));
     assert_eq!(journal.read().len(), 4);
@@ -209,14 +209,17 @@ async fn failed_jobs_are_tried_again_after_their_delays_until_they_are_archived(
 
     let report = tests.advance(secs(86_400)).await;
 
-    let waits: Vec<_> = report.ran.iter().map(|ran| ran.at.since(start).as_secs()).collect();
+    let waits: Vec<_> = report.attempts.iter().map(|ran| ran.at.since(start).as_secs()).collect();
     assert_eq!(waits, [0, 15, 31], "Asynq's formula, without its chance");
     let error = "no such mailbox".to_owned();
-    let retry = |after| Ended::Retry { at: start + secs(after), error: error.clone() };
-    let ended: Vec<_> = report.ran.iter().map(|ran| ran.ended.clone()).collect();
-    assert_eq!(ended, [retry(15), retry(31), Ended::Archived { error: error.clone() }]);
+    let retry = |after| AttemptEnd::Retry { at: start + secs(after), error: error.clone() };
+    let ended: Vec<_> = report.attempts.iter().map(|ran| ran.end.clone()).collect();
+    assert_eq!(ended, [retry(15), retry(31), AttemptEnd::Archived { error: error.clone() }]);
     let info = tests.job(&receipt.id).unwrap();
-    assert_eq!((info.state, info.job.last_error.as_str()), (JobState::Archived, "no such mailbox"));
+    assert_eq!(
+        (info.state, info.record.last_error.as_str()),
+        (JobState::Archived, "no such mailbox")
+    );
 }
 
 #[rocket::async_test]
@@ -232,7 +235,8 @@ async fn a_retry_policy_of_ones_own_is_used() {
     for tests in [with_app, plain] {
         let start = tests.now();
         let report = tests.advance(secs(1_000)).await;
-        let waits: Vec<_> = report.ran.iter().map(|ran| ran.at.since(start).as_secs()).collect();
+        let waits: Vec<_> =
+            report.attempts.iter().map(|ran| ran.at.since(start).as_secs()).collect();
         assert_eq!(waits, [180, 280]);
     }
 }
@@ -247,13 +251,13 @@ async fn each_way_to_end_is_told() {
 
     let report = tests.run_due().await;
 
-    let ended: Vec<_> = report.ran.iter().map(|ran| &ran.ended).collect();
+    let ended: Vec<_> = report.attempts.iter().map(|ran| &ran.end).collect();
     let expected = [
-        Ended::Completed { result: Some(b"7".to_vec()) },
-        Ended::Postponed { at: start + secs(60), error: String::new() },
-        Ended::Archived { error: "no address".to_owned() },
-        Ended::Revoked,
-        Ended::Retry { at: start + secs(15), error: "panic: boom".to_owned() },
+        AttemptEnd::Completed { result: Some(b"7".to_vec()) },
+        AttemptEnd::Postponed { at: start + secs(60), error: String::new() },
+        AttemptEnd::Archived { error: "no address".to_owned() },
+        AttemptEnd::Revoked,
+        AttemptEnd::Retry { at: start + secs(15), error: "panic: boom".to_owned() },
     ];
     assert_eq!(ended, expected.iter().collect::<Vec<_>>());
     let text = message(|| report.assert_completed());
@@ -270,7 +274,7 @@ async fn what_jobs_enqueue_runs_too_and_two_runs_are_alike() {
         report.assert_completed();
         let start = tests.now() - secs(600);
         report
-            .ran
+            .attempts
             .iter()
             .map(|ran| (ran.job.id.to_string(), ran.at.since(start)))
             .collect::<Vec<_>>()
@@ -339,7 +343,7 @@ async fn faults_take_the_place_of_the_next_attempts() {
 
     let report = tests.advance(secs(3_600)).await;
 
-    let errors: Vec<_> = report.of::<Welcome>().map(|ran| ran.ended.error()).collect();
+    let errors: Vec<_> = report.of::<Welcome>().map(|ran| ran.end.error()).collect();
     let failures = ["the line is busy", "panic: boom", "context deadline exceeded"];
     assert_eq!(errors[..3], failures.map(Some));
     assert_eq!((errors.len(), errors[3]), (4, None));
@@ -355,14 +359,14 @@ async fn the_job_of_a_vanished_worker_starts_again_when_its_lease_is_over() {
     let receipt = tests.enqueue(Welcome { user: 7 }).await.unwrap();
 
     let report = tests.run_due().await;
-    assert_eq!(report.ran[0].ended, Ended::WorkerLost);
+    assert_eq!(report.attempts[0].end, AttemptEnd::WorkerLost);
     assert_eq!(tests.job(&receipt.id).unwrap().state, JobState::Active);
     let report = tests.advance(secs(60)).await;
 
     assert_eq!(users(&report), [7]);
-    let waited = report.ran[0].at.since(start);
+    let waited = report.attempts[0].at.since(start);
     assert!((secs(30)..secs(31)).contains(&waited), "{waited:?}");
-    assert_eq!(report.ran[0].job.retried, 0);
+    assert_eq!(report.attempts[0].job.retried, 0);
 }
 
 #[rocket::async_test]

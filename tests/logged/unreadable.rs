@@ -663,11 +663,11 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
 
     for (id, error) in ids.iter().zip(["smtp", "smtp"]) {
         let info = broker.job(&queue, &id.parse().unwrap()).await.unwrap().expect("it is kept");
-        assert_eq!((info.state, info.job.job_type.as_str()), (JobState::Archived, "mail:old"));
-        let payload = String::from_utf8(info.job.payload.unwrap()).unwrap();
+        assert_eq!((info.state, info.record.job_type.as_str()), (JobState::Archived, "mail:old"));
+        let payload = String::from_utf8(info.record.payload.unwrap()).unwrap();
         assert_eq!(payload, r#"{"user":12345678901234567890123,"a":1e2}"#);
-        assert_eq!((info.job.max_retry, info.job.retried), (25, 2));
-        assert_eq!((info.job.last_error.as_str(), info.job.timeout.as_secs()), (error, 60));
+        assert_eq!((info.record.max_retry, info.record.retried), (25, 2));
+        assert_eq!((info.record.last_error.as_str(), info.record.timeout.as_secs()), (error, 60));
     }
     assert_eq!(log.lines(&["archived jobs that an Asynq before 0.18 wrote", "jobs=2"]).len(), 1);
 
@@ -680,7 +680,7 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
             let one = broker.dequeue(std::slice::from_ref(&queue), 1).await.unwrap().deliveries;
             let retry = Transition::Archive { error: "x".to_owned() };
             let ended: Vec<_> = one.into_iter().map(|one| (one, retry.clone())).collect();
-            broker.exchange(&ended, std::slice::from_ref(&queue), 9).await.taken.unwrap();
+            broker.exchange(&ended, std::slice::from_ref(&queue), 9).await.dequeued.unwrap();
         } else {
             let taken = broker.dequeue(std::slice::from_ref(&queue), 9).await.unwrap();
             assert!(taken.deliveries.is_empty());
@@ -689,6 +689,6 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
         assert!(after > before, "{name}: {before}, {after}");
         let kept: JobId = name.parse().unwrap();
         let info = broker.job(&queue, &kept).await.unwrap().expect("it is kept");
-        assert_eq!(info.job.job_type, "mail:old");
+        assert_eq!(info.record.job_type, "mail:old");
     }
 }

@@ -4,7 +4,7 @@ use super::MemoryBroker;
 use super::queue::{Queue, Timeline};
 use crate::broker::Answer;
 use crate::broker::actions::{
-    Acted, Action, Actions, ArchiveLimit, Removal, Step, Stepped, Walked,
+    Acted, Action, Actions, ArchiveLimit, BulkPosition, BulkStep, BulkStepResult, Removal,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, Placement, QueueName};
@@ -30,7 +30,7 @@ impl Actions for MemoryBroker {
         })
     }
 
-    fn step<'a>(&'a self, step: &'a Step<'a>) -> Answer<'a, Stepped> {
+    fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult> {
         Box::pin(async move { Ok(self.act(step.queue, |q, now| q.step(step, now))) })
     }
 
@@ -103,11 +103,11 @@ impl Queue {
         Acted::Done
     }
 
-    fn step(&mut self, step: &Step<'_>, now: Timestamp) -> Stepped {
+    fn step(&mut self, step: &BulkStep<'_>, now: Timestamp) -> BulkStepResult {
         let size = self.length(step);
-        let left = step.walked.left.unwrap_or(size);
+        let left = step.position.left.unwrap_or(size);
         let limit = usize::try_from(step.limit.min(left)).unwrap_or(usize::MAX);
-        let mut skip = step.walked.skip;
+        let mut skip = step.position.skip;
         let some = self.some(step, usize::try_from(skip).unwrap_or(usize::MAX), limit);
         let due = due(step.action, now);
         let in_place = matches!(step.action, Action::Reschedule(_))
@@ -133,11 +133,16 @@ impl Queue {
                 done += 1;
             }
         }
-        Stepped { walked: Walked { left: Some(left - spent), skip }, done, size, due }
+        BulkStepResult {
+            position: BulkPosition { left: Some(left - spent), skip },
+            done,
+            size,
+            due,
+        }
     }
 
     /// The next jobs of a state with their instant, if they have one there.
-    fn some(&self, step: &Step<'_>, skip: usize, limit: usize) -> Vec<(Timestamp, JobId)> {
+    fn some(&self, step: &BulkStep<'_>, skip: usize, limit: usize) -> Vec<(Timestamp, JobId)> {
         let of = |line: &Timeline| shown(line).skip(skip).take(limit).cloned().collect();
         match step.state {
             JobState::Pending => {
@@ -155,7 +160,7 @@ impl Queue {
         }
     }
 
-    fn length(&self, step: &Step<'_>) -> u64 {
+    fn length(&self, step: &BulkStep<'_>) -> u64 {
         let size = match step.state {
             JobState::Pending => self.pending.len(),
             JobState::Scheduled => self.scheduled.len(),

@@ -1,5 +1,5 @@
 //! The check-up of what this process holds: its invariants, which only a defect
-//! of this crate can break. There is nothing to mend.
+//! of this crate can break. There is nothing to repair.
 
 use std::collections::HashSet;
 
@@ -7,34 +7,40 @@ use super::MemoryBroker;
 use super::queue::{Queue, Timeline};
 use crate::broker::Answer;
 use crate::broker::doctor::{
-    Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend,
+    CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
 };
 use crate::job::{JobId, JobState, QueueName};
 
 impl Doctor for MemoryBroker {
-    fn examine(&self) -> Answer<'_, Vec<Finding>> {
+    fn check_store(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    fn check<'a>(
+    fn check_queue<'a>(
         &'a self,
         queue: &'a QueueName,
         _: Option<Checkpoint>,
-        _: Mend,
-    ) -> Answer<'a, Checked> {
+        _: RepairScope,
+    ) -> Answer<'a, CheckedPage> {
         Box::pin(async move {
             let mut findings = Findings::default();
-            let (looked, broken) = self.look(queue, |queue, _| queue.check()).unwrap_or_default();
+            let (entries_checked, broken) =
+                self.look(queue, |queue, _| queue.check()).unwrap_or_default();
             for (kind, place, id) in broken {
-                let found =
-                    Finding::new(kind, Some(queue), place.as_str(), id.as_str(), Fate::Reported);
+                let found = Finding::new(
+                    kind,
+                    Some(queue),
+                    place.as_str(),
+                    id.as_str(),
+                    FindingStatus::Reported,
+                );
                 findings.add(found);
             }
-            Ok(Checked { findings: findings.into_vec(), looked, next: None })
+            Ok(CheckedPage { findings: findings.into_vec(), entries_checked, next: None })
         })
     }
 
-    fn reconcile<'a>(&'a self, _: &'a QueueName) -> Answer<'a, Vec<Finding>> {
+    fn repair_provable<'a>(&'a self, _: &'a QueueName) -> Answer<'a, Vec<Finding>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -95,7 +101,7 @@ mod tests {
         queue.pending.push_back(id("ghost"));
         queue.archived.insert((Timestamp::from_secs(1), id("elsewhere")));
 
-        let (looked, broken) = queue.check();
+        let (entries_checked, broken) = queue.check();
 
         let expected = [
             (FindingKind::Duplicate, JobState::Pending, id("twice")),
@@ -103,6 +109,6 @@ mod tests {
             (FindingKind::Stray, JobState::Archived, id("elsewhere")),
             (FindingKind::Orphan, JobState::Pending, id("nowhere")),
         ];
-        assert_eq!((looked, broken), (4, expected.into()));
+        assert_eq!((entries_checked, broken), (4, expected.into()));
     }
 }

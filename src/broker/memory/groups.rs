@@ -6,7 +6,8 @@ use super::MemoryBroker;
 use super::queue::{Queue, Stored, Timeline, whole_second};
 use crate::broker::groups::ceil_secs;
 use crate::broker::{
-    AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, Mended, SET_EXPIRY,
+    AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, RepairedGroups,
+    SET_EXPIRY,
 };
 use crate::job::{JobId, JobRecord, JobState, NewJob, QueueName};
 use crate::time::Timestamp;
@@ -20,10 +21,10 @@ pub(super) struct Grouping {
     /// Those that have a job, by name; jobs by the second they joined.
     pub(super) waiting: BTreeMap<String, Timeline>,
     /// Jobs that are being aggregated, by the id of their set.
-    taken: BTreeMap<String, Taken>,
+    taken: BTreeMap<String, ClaimedSet>,
 }
 
-struct Taken {
+struct ClaimedSet {
     group: String,
     jobs: Timeline,
     expires: Timestamp,
@@ -101,7 +102,7 @@ impl Queue {
 
     /// The aggregations in progress that end first.
     pub(super) fn aggregations(&self) -> Vec<AggregationSet> {
-        let set = |(id, set): (&String, &Taken)| AggregationSet {
+        let set = |(id, set): (&String, &ClaimedSet)| AggregationSet {
             group: set.group.clone(),
             id: id.clone(),
             size: set.jobs.len() as u64,
@@ -135,7 +136,7 @@ impl Queue {
             expires: whole_second(now) + SET_EXPIRY,
             jobs: jobs.iter().filter_map(|(_, id)| Some(self.jobs.get(id)?.job.clone())).collect(),
         };
-        let taken = Taken { group: set.group.clone(), jobs, expires: set.expires };
+        let taken = ClaimedSet { group: set.group.clone(), jobs, expires: set.expires };
         self.grouping.taken.insert(set.id.clone(), taken);
         Some(set)
     }
@@ -201,10 +202,14 @@ impl Groups for MemoryBroker {
         })
     }
 
-    fn mend_groups<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Mended> {
+    fn repair_groups<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+    ) -> Answer<'a, RepairedGroups> {
         Box::pin(async move {
             let returned = self.act(queue, |q, now| q.grouping.return_stale(limit, now));
-            Ok(Mended { returned, more: returned == limit })
+            Ok(RepairedGroups { returned, more: returned == limit })
         })
     }
 }

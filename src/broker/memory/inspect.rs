@@ -5,8 +5,8 @@ use super::queue::Queue;
 use super::{MemoryBroker, State};
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FIND_QUEUES, FoundJobs,
-    GroupPage, Inspect, JobInfo, JobPage, JobRow, JobWorker, MinuteStats, PAGE_BYTES, Page,
-    QueueInfo, QueueMemory, QueueSummary, Running, ServerInfo, Servers, Shelf, StoreInfo,
+    GroupPage, Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MinuteStats, PAGE_BYTES,
+    Page, QueueInfo, QueueMemory, QueueSummary, Running, ServerInfo, Servers, StoreInfo,
     WorkerInfo,
 };
 use crate::error::Error;
@@ -85,11 +85,11 @@ impl Inspect for MemoryBroker {
     fn jobs<'a>(
         &'a self,
         queue: &'a QueueName,
-        shelf: Shelf<'a>,
+        list: JobList<'a>,
         page: &'a Page,
     ) -> Answer<'a, JobPage> {
         Box::pin(async move {
-            let mut page = self.known(queue, |queue, now| queue.page(shelf, page, now))??;
+            let mut page = self.known(queue, |queue, now| queue.page(list, page, now))??;
             let (state, now) = (self.state(), self.clock.now());
             for row in &mut page.rows {
                 if let JobRow::Job(info) = row {
@@ -189,7 +189,8 @@ fn add_worker(state: &State, info: &mut JobInfo, now: Timestamp) {
         return;
     }
     info.worker = state.announced.values(now).find_map(|who| {
-        let runs = |one: &&Running| one.job.id == info.job.id && one.job.queue == info.job.queue;
+        let runs =
+            |one: &&Running| one.job.id == info.record.id && one.job.queue == info.record.queue;
         who.running.iter().find(runs).map(|one| JobWorker {
             host: who.host.clone(),
             pid: i64::from(who.pid),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::queue::{Queue, Stored, Timeline, day};
 use crate::broker::{
-    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobPage, JobRow, Mark, MinuteStats,
-    PAGE_BYTES, Page, QueueInfo, QueueMemory, Shelf,
+    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobList, JobPage, JobRow, Mark,
+    MinuteStats, PAGE_BYTES, Page, QueueInfo, QueueMemory,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState};
@@ -153,14 +153,14 @@ impl Queue {
 
     pub(super) fn page(
         &self,
-        shelf: Shelf<'_>,
+        list: JobList<'_>,
         page: &Page,
         now: Timestamp,
     ) -> Result<JobPage, Error> {
-        let slice = self.slice(shelf, page, page.rows())?;
+        let slice = self.slice(list, page, page.rows())?;
         let fitting = self.fitting(&slice.ids);
         let slice = match fitting < slice.ids.len() {
-            true => self.slice(shelf, page, fitting)?,
+            true => self.slice(list, page, fitting)?,
             false => slice,
         };
         let row = |id: &JobId| {
@@ -184,24 +184,24 @@ impl Queue {
         ids.iter().take_while(is_within).count()
     }
 
-    fn slice(&self, shelf: Shelf<'_>, page: &Page, most: usize) -> Result<Slice, Error> {
+    fn slice(&self, list: JobList<'_>, page: &Page, most: usize) -> Result<Slice, Error> {
         let begin = page.begin()?;
-        Ok(match shelf {
-            Shelf::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
-            Shelf::State(JobState::Active) => {
+        Ok(match list {
+            JobList::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
+            JobList::State(JobState::Active) => {
                 let mut active: Vec<&JobId> = self.leases.values().collect();
                 active.sort_by_key(|id| self.jobs.get(*id).map(|stored| stored.held.0));
                 in_line(&active.into_iter(), begin, most)?
             }
-            Shelf::State(JobState::Scheduled) => by_second(&self.scheduled, begin, most)?,
-            Shelf::State(JobState::Retry) => by_second(&self.retry, begin, most)?,
-            Shelf::State(JobState::Archived) => by_second(&self.archived, begin, most)?,
-            Shelf::State(JobState::Completed) => by_second(&self.completed, begin, most)?,
-            Shelf::Group(group) => match self.grouping.waiting.get(group) {
+            JobList::State(JobState::Scheduled) => by_second(&self.scheduled, begin, most)?,
+            JobList::State(JobState::Retry) => by_second(&self.retry, begin, most)?,
+            JobList::State(JobState::Archived) => by_second(&self.archived, begin, most)?,
+            JobList::State(JobState::Completed) => by_second(&self.completed, begin, most)?,
+            JobList::Group(group) => match self.grouping.waiting.get(group) {
                 Some(line) => by_second(line, begin, most)?,
                 None => by_second(&Timeline::new(), begin, most)?,
             },
-            Shelf::State(JobState::Aggregating) => by_second(&Timeline::new(), begin, most)?,
+            JobList::State(JobState::Aggregating) => by_second(&Timeline::new(), begin, most)?,
         })
     }
 }

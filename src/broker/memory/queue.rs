@@ -9,8 +9,8 @@ use super::entries::Claim;
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use crate::broker::{
-    ArchiveLimit, CROWDED, CROWDED_PAUSE, Delivery, Enqueued, Extended, FAILURES_KEPT, Forwarded,
-    JobFailure, LEASE, Lease, Level, Levels, MinuteStats, Settled,
+    ArchiveLimit, CROWDED, CROWDED_PAUSE, CounterSnapshot, CounterSnapshots, Delivery, Enqueued,
+    Extended, FAILURES_KEPT, Forwarded, JobFailure, LEASE, Lease, MinuteStats, Settled,
 };
 use crate::job::{
     AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
@@ -56,7 +56,7 @@ pub(super) struct Queue {
     pub(super) claims: HashMap<String, Claim>,
     pub(super) total: Tally,
     /// The counters at the beginning of minutes.
-    pub(super) levels: Levels,
+    pub(super) levels: CounterSnapshots,
     pub(super) days: BTreeMap<i64, Tally>,
 }
 
@@ -438,9 +438,9 @@ impl Queue {
     }
 
     /// How far its counters are.
-    pub(super) fn level(&self) -> Level {
+    pub(super) fn level(&self) -> CounterSnapshot {
         let Tally { processed, failed } = self.total;
-        Level { processed, failed, waiting: self.pending.len() as u64 }
+        CounterSnapshot { processed, failed, waiting: self.pending.len() as u64 }
     }
 
     /// Whether anything changed.

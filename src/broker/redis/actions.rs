@@ -6,7 +6,9 @@ use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, micros, reply, wire};
 use crate::broker::Answer;
-use crate::broker::actions::{Acted, Action, Actions, Removal, Step, Stepped, Walked};
+use crate::broker::actions::{
+    Acted, Action, Actions, BulkPosition, BulkStep, BulkStepResult, Removal,
+};
 use crate::error::Error;
 use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::pool::{Repeat, ScriptCall};
@@ -83,9 +85,10 @@ impl Actions for RedisBroker {
         })
     }
 
-    fn step<'a>(&'a self, step: &'a Step<'a>) -> Answer<'a, Stepped> {
+    fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult> {
         Box::pin(async move {
-            let left = step.walked.left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX));
+            let left =
+                step.position.left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX));
             // Never repeated: a second step would be made of the jobs that follow.
             let mut reply = self
                 .ask(&SCRIPTS.act_in_bulk, step.queue, Repeat::Never, |_, call| {
@@ -93,18 +96,18 @@ impl Actions for RedisBroker {
                         .arg(step.state.as_str())
                         .arg(step.group)
                         .arg(left)
-                        .arg(step.walked.skip)
+                        .arg(step.position.skip)
                         .arg(step.limit)
                         .arg(step.job_type.unwrap_or_default())
                 })
                 .await?;
-            let walked = Walked { left: Some(reply.size()?), skip: reply.size()? };
+            let position = BulkPosition { left: Some(reply.size()?), skip: reply.size()? };
             let (done, size) = (reply.size()?, reply.size()?);
             let due = Timestamp::from_micros(reply.int()?);
             if done > 0 && matches!(step.action, Action::Reschedule(_)) {
                 self.wake.due_at(step.queue, due);
             }
-            Ok(Stepped { walked, done, size, due })
+            Ok(BulkStepResult { position, done, size, due })
         })
     }
 

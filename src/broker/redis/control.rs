@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::calls::lease_args;
+use super::enqueue::lease_args;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply};
 use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Note, Settled};

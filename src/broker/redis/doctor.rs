@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::doctor::{
-    Checked, Checkpoint, Doctor, Fate, Finding, FindingKind, Findings, Mend,
+    CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
 };
 use crate::broker::{Answer, Inspect};
 use crate::error::Error;
@@ -50,11 +50,11 @@ const LONGEST_SHOWN: usize = 8 * 1024;
 const SKEW: Duration = Duration::from_secs(1);
 
 impl Doctor for RedisBroker {
-    fn examine(&self) -> Answer<'_, Vec<Finding>> {
+    fn check_store(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(async move {
             let mut found = Findings::default();
             let mut note = |kind, place: &str, sample: String| {
-                found.add(Finding::new(kind, None, place, sample, Fate::Reported));
+                found.add(Finding::new(kind, None, place, sample, FindingStatus::Reported));
             };
             let mut unlogged = false;
             for info in self.infos().await? {
@@ -97,28 +97,28 @@ impl Doctor for RedisBroker {
         })
     }
 
-    fn check<'a>(
+    fn check_queue<'a>(
         &'a self,
         queue: &'a QueueName,
         page: Option<Checkpoint>,
-        mend: Mend,
-    ) -> Answer<'a, Checked> {
+        repair: RepairScope,
+    ) -> Answer<'a, CheckedPage> {
         Box::pin(async move {
             let (part, cursor) = match &page {
                 Some(Checkpoint(page)) => page.split_once(' ').ok_or_else(reply::unexpected)?,
                 None => (PARTS[0], "0"),
             };
-            let level = match mend {
-                Mend::Nothing => 0,
-                Mend::Provable => 1,
-                Mend::All => 2,
+            let level = match repair {
+                RepairScope::Nothing => 0,
+                RepairScope::Provable => 1,
+                RepairScope::All => 2,
             };
             let mut found = self
                 .ask(&SCRIPTS.run_doctor, queue, Repeat::Safe, |_, call| {
                     call.arg(part).arg(cursor).arg(PAGE).arg(level).arg(LONGEST_SHOWN)
                 })
                 .await?;
-            let looked = found.size()?;
+            let entries_checked = found.size()?;
             let cursor = found.text()?;
             let mut findings = Findings::default();
             for _ in 0..found.size()? {
@@ -126,18 +126,24 @@ impl Doctor for RedisBroker {
                 if wire::decode(queue, &id, &message).is_none() {
                     let kind = FindingKind::UnreadableMessage;
                     let sample = id.as_str();
-                    findings.add(Finding::new(kind, Some(queue), part, sample, Fate::Reported));
+                    findings.add(Finding::new(
+                        kind,
+                        Some(queue),
+                        part,
+                        sample,
+                        FindingStatus::Reported,
+                    ));
                 }
             }
             while !found.is_empty() {
                 let kind = kind(&found.text()?).ok_or_else(reply::unexpected)?;
                 let (place, sample) = (found.text()?, found.printable()?);
-                let fate = match found.int()? {
-                    0 => Fate::Reported,
-                    1 => Fate::Repairable,
-                    _ => Fate::Repaired,
+                let status = match found.int()? {
+                    0 => FindingStatus::Reported,
+                    1 => FindingStatus::Repairable,
+                    _ => FindingStatus::Repaired,
                 };
-                findings.add(Finding::new(kind, Some(queue), place, sample, fate));
+                findings.add(Finding::new(kind, Some(queue), place, sample, status));
             }
             let next = match cursor.as_str() {
                 "0" => {
@@ -146,14 +152,14 @@ impl Doctor for RedisBroker {
                 }
                 cursor => Some(Checkpoint(format!("{part} {cursor}"))),
             };
-            Ok(Checked { findings: findings.into_vec(), looked, next })
+            Ok(CheckedPage { findings: findings.into_vec(), entries_checked, next })
         })
     }
 
-    fn reconcile<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>> {
+    fn repair_provable<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>> {
         Box::pin(async move {
             let turn: Vec<Vec<u8>> = vec![
-                keys::reconciling(queue).into(),
+                keys::repair_turn(queue).into(),
                 "1".into(),
                 "NX".into(),
                 "EX".into(),
@@ -162,7 +168,7 @@ impl Doctor for RedisBroker {
             if self.command(Repeat::Never, "SET", &turn).await? == Value::Nil {
                 return Ok(Vec::new());
             }
-            let place: Vec<u8> = keys::reconciled(queue).into();
+            let place: Vec<u8> = keys::repair_cursor(queue).into();
             let kept = self.command(Repeat::Safe, "GET", std::slice::from_ref(&place)).await?;
             let known =
                 |page: &String| page.split_once(' ').is_some_and(|(part, _)| PARTS.contains(&part));
@@ -174,7 +180,7 @@ impl Doctor for RedisBroker {
             };
             let mut findings = Findings::default();
             for _ in 0..PAGES_A_TURN {
-                let checked = self.check(queue, page.take(), Mend::Provable).await?;
+                let checked = self.check_queue(queue, page.take(), RepairScope::Provable).await?;
                 checked.findings.into_iter().for_each(|finding| findings.add(finding));
                 page = checked.next;
                 if page.is_none() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ::redis::Value;
 use futures_util::future::join;
 
+use super::enqueue_args::EnqueueArgs;
 use super::scripts::SCRIPTS;
-use super::storing::Storing;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::entries::{
     AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, Tick,
@@ -143,7 +143,7 @@ impl Entries for RedisBroker {
 impl RedisBroker {
     async fn fire_ticks(&self, what: &Firing) -> Result<Fired, Error> {
         let jobs: Vec<_> =
-            what.ticks.iter().map(|(_, new)| Storing::of(&what.queue, new)).collect();
+            what.ticks.iter().map(|(_, new)| EnqueueArgs::of(&what.queue, new)).collect();
         // A claimed tick is not fired again: repeating is safe.
         let add = |attempt, mut call: ScriptCall| {
             let known = what.known.map(|known| known.as_micros().max(0).to_string());

@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use super::calls::lease_args;
+use super::enqueue::lease_args;
 use super::inspect::nanos;
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
-use super::settlement::Step;
-use super::{BATCH, HEARD, PATIENCE, RedisBroker, by_queue, micros};
-use crate::broker::{Delivery, Exchanged, Lease, Settled, Taken};
+use super::settle_args::SettleArgs;
+use super::{BATCH, DEQUEUE_VALID_FOR, PATIENCE, RedisBroker, by_queue, micros};
+use crate::broker::{Delivery, Dequeued, ExchangeReply, Lease, Settled};
 use crate::error::Error;
 use crate::job::{AfterCancel, Charge, QueueName, Transition};
 use crate::pool::{Repeat, ScriptCall};
@@ -25,22 +25,22 @@ const FIRST_QUEUES: usize = 16;
 pub(super) struct Part<'a> {
     pub queue: &'a QueueName,
     /// The places of its settlements among all, and what is to be done.
-    pub ended: Vec<(usize, Step)>,
+    pub ended: Vec<(usize, SettleArgs)>,
     /// Whether jobs are taken from it.
     pub gives: bool,
 }
 
 impl Part<'_> {
     /// The places of the settlements as `settle.lua` has them: simply done jobs first.
-    fn in_order(&self) -> impl Iterator<Item = &(usize, Step)> {
+    fn in_order(&self) -> impl Iterator<Item = &(usize, SettleArgs)> {
         self.done().chain(self.others())
     }
 
-    fn done(&self) -> impl Iterator<Item = &(usize, Step)> + Clone {
+    fn done(&self) -> impl Iterator<Item = &(usize, SettleArgs)> + Clone {
         self.ended.iter().filter(|(_, step)| step.is_simple())
     }
 
-    fn others(&self) -> impl Iterator<Item = &(usize, Step)> + Clone {
+    fn others(&self) -> impl Iterator<Item = &(usize, SettleArgs)> + Clone {
         self.ended.iter().filter(|(_, step)| !step.is_simple())
     }
 
@@ -82,7 +82,7 @@ impl Part<'_> {
 
 /// Jobs that are simply done in the order of their leases; where anything else becomes
 /// of some, the order in which they ended is theirs.
-fn in_runs(mut ended: Vec<(usize, Step)>) -> Vec<(usize, Step)> {
+fn in_runs(mut ended: Vec<(usize, SettleArgs)>) -> Vec<(usize, SettleArgs)> {
     if ended.iter().all(|(_, step)| step.is_simple()) {
         ended.sort_by_key(|(_, step)| step.lease.ends);
     }
@@ -97,7 +97,7 @@ fn seconds(ends: i64) -> String {
 /// What one script call took.
 #[derive(Default)]
 pub(super) struct Call {
-    taken: Taken,
+    dequeued: Dequeued,
     /// Queues that had broken entries or unreadable jobs: they may have more.
     gaps: bool,
 }
@@ -110,9 +110,9 @@ impl RedisBroker {
         ended: &[(Delivery, Transition)],
         queues: &[QueueName],
         most: usize,
-    ) -> Exchanged {
+    ) -> ExchangeReply {
         let mut settled: Vec<_> = ended.iter().map(|_| Err(reply::unexpected())).collect();
-        let mut taken = Taken::default();
+        let mut dequeued = Dequeued::default();
         let (began, mut served, mut failed) = (Instant::now(), false, None);
         let mut unsettled = ended.len();
         let queues = if most > 0 { queues } else { &[] };
@@ -128,7 +128,7 @@ impl RedisBroker {
         let first = parts.iter().rposition(|part| !part.ended.is_empty()).map_or(0, |at| at + 1);
         let mut at_once = if together { first.clamp(FIRST_QUEUES, MOST_QUEUES) } else { 1 };
         loop {
-            if parts.is_empty() && taken.deliveries.len() + unsettled < most {
+            if parts.is_empty() && dequeued.deliveries.len() + unsettled < most {
                 let look = |queue| Part { queue, ended: Vec::new(), gives: true };
                 parts.extend(others.next().unwrap_or_default().iter().map(look));
             }
@@ -141,7 +141,7 @@ impl RedisBroker {
             }
             // What could not be settled makes no room.
             let own: usize = next.iter().map(|part| part.ended.len()).sum();
-            let used = taken.deliveries.len() + unsettled - own;
+            let used = dequeued.deliveries.len() + unsettled - own;
             let room = most.saturating_sub(used).min(BATCH);
             let gave_up = failed.is_some() && began.elapsed() > PATIENCE;
             let mut call: Vec<Part> = Vec::new();
@@ -158,17 +158,17 @@ impl RedisBroker {
                 continue;
             }
             match self.exchange_some(&call, room, &mut settled).await {
-                Ok(Call { taken: some, gaps }) => {
+                Ok(Call { dequeued: some, gaps }) => {
                     served = true;
                     unsettled -= own;
                     let full = some.deliveries.len() == room;
-                    taken.deliveries.extend(some.deliveries);
-                    taken.paused.extend(some.paused);
+                    dequeued.deliveries.extend(some.deliveries);
+                    dequeued.paused.extend(some.paused);
                     for part in &call {
                         self.failing.over(part.queue);
                     }
                     // A full batch, or one with gaps, may not have been all.
-                    if full && taken.deliveries.len() < most || gaps {
+                    if full && dequeued.deliveries.len() < most || gaps {
                         let again = call.into_iter().filter(|part| part.gives);
                         let again = again.map(|part| Part { ended: Vec::new(), ..part });
                         parts.splice(..0, again);
@@ -187,18 +187,18 @@ impl RedisBroker {
                         }
                         if part.gives {
                             self.failing.note(part.queue, &error);
-                            taken.paused.push(part.queue.clone());
+                            dequeued.paused.push(part.queue.clone());
                         }
                     }
                     failed = Some(error);
                 }
             }
         }
-        let taken = match failed {
+        let dequeued = match failed {
             Some(error) if !served => Err(error),
-            _ => Ok(taken),
+            _ => Ok(dequeued),
         };
-        Exchanged { settled, taken }
+        ExchangeReply { settled, dequeued }
     }
 
     /// The queues to take from, each with its settlements; then the other settlements.
@@ -212,7 +212,7 @@ impl RedisBroker {
         let release = self.archive.release_lock;
         let mut steps = by_queue(ended.iter().map(|(delivery, _)| &delivery.lease.queue));
         let mut parts = Vec::with_capacity(queues.len());
-        let mut step = |at: usize| (at, Step::new(&ended[at].0, &ended[at].1, now, release));
+        let mut step = |at: usize| (at, SettleArgs::new(&ended[at].0, &ended[at].1, now, release));
         for queue in queues {
             let own = steps.iter().position(|(name, _)| *name == queue);
             let mut places = own.map(|own| steps.remove(own).1).unwrap_or_default();
@@ -241,11 +241,17 @@ impl RedisBroker {
     ) -> Result<Call, Error> {
         let gives = parts.iter().filter(|part| part.gives);
         let (owner, asked) = (self.process.next_owner(), Instant::now());
-        let until = self.clock.told().map(|now| (now + HEARD).as_micros().to_string());
+        let until = self.clock.told().map(|now| (now + DEQUEUE_VALID_FOR).as_micros().to_string());
         let until = until.filter(|_| gives.clone().next().is_some()).unwrap_or_default();
-        let unheard: Vec<String> = parts
+        let unconfirmed: Vec<String> = parts
             .iter()
-            .map(|part| if part.gives { self.untaken.earlier(part.queue) } else { String::new() })
+            .map(|part| {
+                if part.gives {
+                    self.unconfirmed_dequeues.earlier(part.queue)
+                } else {
+                    String::new()
+                }
+            })
             .collect();
         // Never repeated as it is where it takes jobs: the next call asks for those of
         // a lost answer, also where the server runs this one late.
@@ -253,7 +259,7 @@ impl RedisBroker {
         let repeat = if taking > 0 { Repeat::Never } else { Repeat::Safe };
         // The ordinary case has a script that does nothing else.
         let swaps = taking > 0
-            && unheard.iter().all(String::is_empty)
+            && unconfirmed.iter().all(String::is_empty)
             && parts.iter().all(|part| part.others().next().is_none());
         let queues = parts.iter().map(|part| part.queue);
         let answer = if swaps {
@@ -265,10 +271,12 @@ impl RedisBroker {
         } else {
             let add = |sent, call: ScriptCall| {
                 let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
-                parts.iter().zip(&unheard).fold(call, |call, (part, unheard)| {
+                parts.iter().zip(&unconfirmed).fold(call, |call, (part, unconfirmed)| {
                     let keep = self.archive.of(part.queue);
-                    let call =
-                        call.arg(unheard.as_str()).arg(keep.max).arg(self.archive_age(part.queue));
+                    let call = call
+                        .arg(unconfirmed.as_str())
+                        .arg(keep.max)
+                        .arg(self.archive_age(part.queue));
                     part.add_to(call)
                 })
             };
@@ -278,10 +286,10 @@ impl RedisBroker {
             Ok(reply) => reply,
             Err(error) => {
                 if error.is_outcome_unknown() {
-                    gives.for_each(|part| self.untaken.add(part.queue, owner));
+                    gives.for_each(|part| self.unconfirmed_dequeues.add(part.queue, owner));
                     let ended = parts.iter().flat_map(|part| &part.ended);
                     let leases = ended.map(|(_, step)| &step.lease);
-                    self.settling.add(leases, self.clock.now());
+                    self.unconfirmed_settles.add(leases, self.clock.now());
                 }
                 return Err(error);
             }
@@ -312,7 +320,7 @@ impl RedisBroker {
             let part = nth.checked_sub(1).and_then(|nth| parts.get(nth));
             let queue = part.ok_or_else(reply::unexpected)?.queue;
             if reply.int()? == 1 {
-                call.taken.paused.push(queue.clone());
+                call.dequeued.paused.push(queue.clone());
             }
             let broken = reply.size()?;
             if broken > 0 {
@@ -327,24 +335,24 @@ impl RedisBroker {
             let number = found.len();
             let readable = self.readable(queue, found).await;
             call.gaps |= readable.len() < number;
-            call.taken.deliveries.extend(readable);
+            call.dequeued.deliveries.extend(readable);
         }
-        short &= call.taken.deliveries.len() < room;
-        for (part, unheard) in parts.iter().zip(&unheard) {
-            if short && !unheard.is_empty() {
-                self.untaken.answered(part.queue, asked);
+        short &= call.dequeued.deliveries.len() < room;
+        for (part, unconfirmed) in parts.iter().zip(&unconfirmed) {
+            if short && !unconfirmed.is_empty() {
+                self.unconfirmed_dequeues.answered(part.queue, asked);
             }
         }
         Ok(call)
     }
 
     /// What a script's word says about a settlement.
-    fn settled(&self, queue: &QueueName, step: &Step, code: i64) -> Settled {
+    fn settled(&self, queue: &QueueName, step: &SettleArgs, code: i64) -> Settled {
         // An earlier attempt to settle this job went unanswered and probably succeeded. If
         // the process was stopped for longer than the lease, another worker may have run
         // the job instead. Report it as settled: the hook may then fire twice, but is never
         // skipped.
-        let before = self.settling.remove(&step.lease);
+        let before = self.unconfirmed_settles.remove(&step.lease);
         let settled = match code {
             1 => Settled::Done,
             2 => Settled::Cancelled(AfterCancel::Archive),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::enqueue_args::EnqueueArgs;
 use super::scripts::SCRIPTS;
-use super::storing::Storing;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::groups::ceil_secs;
 use crate::broker::{
-    Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, Mended, SET_EXPIRY,
+    Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, RepairedGroups,
+    SET_EXPIRY,
 };
 use crate::error::Error;
 use crate::job::{JobId, NewJob, QueueName};
@@ -81,7 +82,7 @@ impl Groups for RedisBroker {
 
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
         Box::pin(async move {
-            let storing = Storing::of(&set.queue, job);
+            let storing = EnqueueArgs::of(&set.queue, job);
             // Go keeps the lock of a grouped job in its message only.
             let own = keys::prefix(&set.queue);
             let locks: Vec<_> = set
@@ -124,7 +125,7 @@ impl Groups for RedisBroker {
             self.command(Repeat::Safe, "ZADD", &args.map(String::into_bytes)).await?;
             // What is left then, others bring back.
             for _ in 0..MOST_IN_SET / PAGE {
-                if !self.mend_groups(&set.queue, PAGE).await?.more {
+                if !self.repair_groups(&set.queue, PAGE).await?.more {
                     break;
                 }
             }
@@ -132,14 +133,18 @@ impl Groups for RedisBroker {
         })
     }
 
-    fn mend_groups<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Mended> {
+    fn repair_groups<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+    ) -> Answer<'a, RepairedGroups> {
         Box::pin(async move {
             let mut reply = self
                 .ask(&SCRIPTS.return_sets, queue, Repeat::Safe, |_, call| {
                     call.arg(limit.clamp(1, 500))
                 })
                 .await?;
-            Ok(Mended { returned: reply.size()? as usize, more: reply.int()? == 1 })
+            Ok(RepairedGroups { returned: reply.size()? as usize, more: reply.int()? == 1 })
         })
     }
 }

@@ -11,9 +11,9 @@ use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, locked};
 use crate::broker::{
-    AggregationSet, Answer, Begin, Broker, ClusterPlace, Cursor, DayStats, FIND_QUEUES, FoundJobs,
-    GroupInfo, GroupPage, Inspect, JobInfo, JobPage, Level, Mark, MinuteStats, PAGE_BYTES, Page,
-    QueueInfo, QueueMemory, QueueSummary, Servers, Shelf, StoreInfo,
+    AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
+    FIND_QUEUES, FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage, Mark,
+    MinuteStats, PAGE_BYTES, Page, QueueInfo, QueueMemory, QueueSummary, Servers, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -105,14 +105,14 @@ impl Inspect for RedisBroker {
             let mut found =
                 self.ask(&SCRIPTS.read_minutes, queue, Repeat::Safe, |_, call| call).await?;
             let now = found.now();
-            let latest = Level {
+            let latest = CounterSnapshot {
                 processed: found.counter()?,
                 failed: found.counter()?,
                 waiting: found.size()?,
             };
             let mut levels = BTreeMap::new();
             while !found.is_empty() {
-                levels.extend(Level::parse(&found.text()?));
+                levels.extend(CounterSnapshot::parse(&found.text()?));
             }
             Ok(MinuteStats::between(&levels, latest, now))
         };
@@ -137,10 +137,10 @@ impl Inspect for RedisBroker {
     fn jobs<'a>(
         &'a self,
         queue: &'a QueueName,
-        shelf: Shelf<'a>,
+        list: JobList<'a>,
         page: &'a Page,
     ) -> Answer<'a, JobPage> {
-        Box::pin(self.known(queue, self.page_of(queue, shelf, page)))
+        Box::pin(self.known(queue, self.page_of(queue, list, page)))
     }
 
     fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage> {

@@ -68,13 +68,13 @@ pub fn queue_of_key(key: &str) -> String {
     format!("asynq:x:idem:{key}")
 }
 
-/// Ours: exists while one of the processes has its turn at mending the queue.
-pub fn reconciling(queue: &QueueName) -> String {
+/// Ours: exists while one of the processes has its turn at repairing the queue.
+pub fn repair_turn(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciling", queue.as_str())
 }
 
-/// Ours: how far the mending of the queue has come.
-pub fn reconciled(queue: &QueueName) -> String {
+/// Ours: how far the repair of the queue has come.
+pub fn repair_cursor(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciled", queue.as_str())
 }
 

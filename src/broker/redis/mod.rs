@@ -7,11 +7,12 @@
 
 mod actions;
 mod admission;
-mod calls;
+mod batcher;
 mod clock;
-mod commit;
 mod control;
 mod doctor;
+mod enqueue;
+mod enqueue_args;
 mod entries;
 mod exchange;
 mod format;
@@ -26,10 +27,9 @@ mod reply;
 mod rows;
 mod scripts;
 mod servers;
-mod settlement;
-mod storing;
+mod settle_args;
 mod suspects;
-mod unheard;
+mod unconfirmed;
 mod wake;
 pub mod wire;
 
@@ -48,23 +48,23 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 
 use crate::broker::{
-    Announcement, Answer, ArchiveSettings, Broker, CROWDED, CROWDED_PAUSE, Delivery, Each,
-    Enqueued, Exchanged, ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, Settled,
-    Taken,
+    Announcement, Answer, ArchiveSettings, Broker, CROWDED, CROWDED_PAUSE, Delivery, Dequeued,
+    Each, Enqueued, ExchangeReply, ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed,
+    Settled,
 };
 use crate::error::Error;
 use crate::job::{NewJob, QueueName, Transition};
 use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
 use crate::time::{Backoff, Clock, Timestamp};
+use batcher::Batcher;
 use clock::StoreClock;
-use commit::Lines;
+use enqueue_args::EnqueueArgs;
 use order::Order;
 use peek::Peeks;
 use reply::Reply;
 use scripts::SCRIPTS;
-use storing::Storing;
 use suspects::Process;
-use unheard::{Failing, Unheard, Untaken};
+use unconfirmed::{Failing, UnconfirmedDequeues, UnconfirmedSettles};
 use wake::Wake;
 
 /// Most jobs of one script call: the server does nothing else meanwhile.
@@ -78,7 +78,7 @@ const SIDE_BY_SIDE: usize = 16;
 
 /// How long a dequeue may wait to be run: a little longer than its caller waits
 /// for the answer, for what the two clocks differ.
-const HEARD: Duration = Duration::from_secs(4);
+const DEQUEUE_VALID_FOR: Duration = Duration::from_secs(4);
 
 /// How long a look at the queues goes on after one of them failed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -126,15 +126,15 @@ pub struct RedisBroker {
     /// Jobs are being made pending by this process.
     arrived: Arc<Notify>,
     /// Single enqueues that wait for each other's answers.
-    lines: Arc<Lines>,
+    batcher: Arc<Batcher>,
     /// Under whose numbers jobs are taken.
     process: Arc<Process>,
     /// Takings of jobs that were sent and not answered.
-    untaken: Arc<Untaken>,
+    unconfirmed_dequeues: Arc<UnconfirmedDequeues>,
     /// Queues whose jobs could not be taken.
     failing: Arc<Failing>,
     /// Leases whose job's settlement was sent and not answered.
-    settling: Arc<Unheard>,
+    unconfirmed_settles: Arc<UnconfirmedSettles>,
     archive: Arc<ArchiveSettings>,
     warned: Arc<AtomicBool>,
     /// The store refuses to make queues known.
@@ -155,11 +155,11 @@ impl RedisBroker {
             wake: Arc::default(),
             published: Arc::default(),
             arrived: Arc::default(),
-            lines: Arc::default(),
+            batcher: Arc::default(),
             process: Arc::default(),
-            untaken: Arc::default(),
+            unconfirmed_dequeues: Arc::default(),
             failing: Arc::default(),
-            settling: Arc::default(),
+            unconfirmed_settles: Arc::default(),
             archive: Arc::default(),
             warned: Arc::default(),
             unlisted: Arc::default(),
@@ -364,7 +364,8 @@ impl Broker for RedisBroker {
             if let [new] = jobs {
                 let mut moving = self.moving();
                 loop {
-                    let stored = self.commit(Storing::of(&new.record.queue, new)).await;
+                    let stored =
+                        self.enqueue_batched(EnqueueArgs::of(&new.record.queue, new)).await;
                     if !moving.passes(stored.as_ref().err()).await {
                         return vec![stored];
                     }
@@ -372,7 +373,7 @@ impl Broker for RedisBroker {
             }
             let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(reply::unexpected())).collect();
             // One server takes plain jobs of several queues in one call.
-            let together = !self.pool.is_cluster() && jobs.iter().all(storing::is_plain);
+            let together = !self.pool.is_cluster() && jobs.iter().all(enqueue_args::is_plain);
             let queues = match together {
                 true => vec![(0..jobs.len()).collect()],
                 false => by_queue(jobs.iter().map(|new| &new.record.queue))
@@ -394,7 +395,7 @@ impl Broker for RedisBroker {
                         if let Some(error) = order.failed.get() {
                             return (part, vec![Err(not_sent(error)); part.len()]);
                         }
-                        let of = |new: &NewJob| Storing::of(&new.record.queue, new);
+                        let of = |new: &NewJob| EnqueueArgs::of(&new.record.queue, new);
                         let mut some: Vec<_> = part.iter().map(|&at| of(&jobs[at])).collect();
                         if let Some(first) = some.first_mut() {
                             first.opens = several && nth == 0;
@@ -442,8 +443,8 @@ impl Broker for RedisBroker {
         })
     }
 
-    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Taken> {
-        Box::pin(async move { self.exchange_all(&[], queues, most).await.taken })
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Dequeued> {
+        Box::pin(async move { self.exchange_all(&[], queues, most).await.dequeued })
     }
 
     fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>> {
@@ -455,7 +456,7 @@ impl Broker for RedisBroker {
         ended: &'a [(Delivery, Transition)],
         queues: &'a [QueueName],
         most: usize,
-    ) -> Pin<Box<dyn Future<Output = Exchanged> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>> {
         Box::pin(self.exchange_all(ended, queues, most))
     }
 
@@ -675,8 +676,8 @@ impl Broker for RedisBroker {
         Arc::new(Self {
             clock: Arc::clone(&self.clock),
             process: Arc::clone(&self.process),
-            untaken: Arc::clone(&self.untaken),
-            settling: Arc::clone(&self.settling),
+            unconfirmed_dequeues: Arc::clone(&self.unconfirmed_dequeues),
+            unconfirmed_settles: Arc::clone(&self.unconfirmed_settles),
             // A queue that the other call removed must be registered again.
             published: Arc::clone(&self.published),
             archive: Arc::clone(&self.archive),

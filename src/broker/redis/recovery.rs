@@ -9,7 +9,7 @@
 use super::exchange::{Found, Part};
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
-use super::settlement::Step;
+use super::settle_args::SettleArgs;
 use super::{BATCH, RedisBroker, wire};
 use crate::broker::{Delivery, ExpiredLeases, Lease, Settled};
 use crate::error::Error;
@@ -87,7 +87,7 @@ impl RedisBroker {
 
     /// How many were archived. The others are another process's by now.
     async fn quarantine(&self, queue: &QueueName, leases: &[Lease]) -> Result<usize, Error> {
-        let steps = leases.iter().cloned().map(Step::quarantine).enumerate().collect();
+        let steps = leases.iter().cloned().map(SettleArgs::quarantine).enumerate().collect();
         let part = Part { queue, ended: steps, gives: false };
         let mut settled: Vec<_> = leases.iter().map(|_| Ok(Settled::Lost)).collect();
         Box::pin(self.exchange_some(&[part], 0, &mut settled)).await?;

@@ -11,8 +11,8 @@ use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{
-    Begin, BrokenJob, Broker, Cursor, Defect, JobFailure, JobInfo, JobPage, JobRow, JobWorker,
-    Mark, PAGE_BYTES, Page, Shelf,
+    Begin, Broker, CorruptEntry, Corruption, Cursor, JobFailure, JobInfo, JobList, JobPage, JobRow,
+    JobWorker, Mark, PAGE_BYTES, Page,
 };
 use crate::error::Error;
 use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
@@ -68,31 +68,31 @@ impl Row {
         queue: &QueueName,
         listed: Option<JobState>,
         now: Timestamp,
-    ) -> Result<JobInfo, BrokenJob> {
+    ) -> Result<JobInfo, CorruptEntry> {
         let id = self.id();
-        let broken = |defect| BrokenJob {
+        let broken = |corruption| CorruptEntry {
             queue: queue.clone(),
             id: id.clone(),
-            defect,
+            corruption,
             message_bytes: self.message.len() as u64,
         };
         match self.found {
             0 => {}
-            2 => return Err(broken(Defect::WrongType)),
-            3 => return Err(broken(Defect::NoMessage)),
-            _ => return Err(broken(Defect::Missing)),
+            2 => return Err(broken(Corruption::WrongType)),
+            3 => return Err(broken(Corruption::NoMessage)),
+            _ => return Err(broken(Corruption::Missing)),
         }
         let Some(job) = wire::decode(queue, &id, &self.message) else {
-            return Err(broken(Defect::UnreadableMessage));
+            return Err(broken(Corruption::UnreadableMessage));
         };
         if self.state.is_empty() {
-            return Err(broken(Defect::NoState));
+            return Err(broken(Corruption::NoState));
         }
         let Some(state) = JobState::parse(&self.state) else {
-            return Err(broken(Defect::UnknownState(self.state.clone())));
+            return Err(broken(Corruption::UnknownState(self.state.clone())));
         };
         if listed.is_some_and(|listed| listed != state) {
-            return Err(broken(Defect::OtherState(state)));
+            return Err(broken(Corruption::OtherState(state)));
         }
         let mut info = JobInfo::new(job, state);
         match state {
@@ -129,9 +129,9 @@ impl RedisBroker {
         let row = Row::read(&mut found)?;
         let failures = found.bytes()?;
         let mut info = row.understand(queue, None, self.now()).map_err(|broken| {
-            let what = match broken.defect {
-                Defect::WrongType => "something else is stored in its place",
-                Defect::NoState | Defect::UnknownState(_) => "its state is unreadable",
+            let what = match broken.corruption {
+                Corruption::WrongType => "something else is stored in its place",
+                Corruption::NoState | Corruption::UnknownState(_) => "its state is unreadable",
                 _ => "its message is unreadable",
             };
             Error::damaged(format!("job \"{id}\": {what}"))
@@ -146,12 +146,12 @@ impl RedisBroker {
     pub(super) async fn page_of(
         &self,
         queue: &QueueName,
-        shelf: Shelf<'_>,
+        list: JobList<'_>,
         page: &Page,
     ) -> Result<JobPage, Error> {
-        let (state, key) = match shelf {
-            Shelf::State(state) => (state, state.as_str().to_owned()),
-            Shelf::Group(group) => (JobState::Aggregating, format!("g:{group}")),
+        let (state, key) = match list {
+            JobList::State(state) => (state, state.as_str().to_owned()),
+            JobList::Group(group) => (JobState::Aggregating, format!("g:{group}")),
         };
         let in_list = matches!(state, JobState::Pending | JobState::Active);
         let begin = page.begin()?;
@@ -220,7 +220,7 @@ impl RedisBroker {
             let Some(row) = row? else { continue };
             understood.push(match row.understand(queue, Some(state), now) {
                 Ok(info) => JobRow::Job(Box::new(info)),
-                Err(broken) => JobRow::Broken(broken),
+                Err(broken) => JobRow::Corrupt(broken),
             });
         }
         Ok(understood)
@@ -235,7 +235,7 @@ impl RedisBroker {
             .iter_mut()
             .filter_map(|row| match row {
                 JobRow::Job(info) => Some(&mut **info),
-                JobRow::Broken(_) => None,
+                JobRow::Corrupt(_) => None,
             })
             .collect();
         self.add_locks(queue, &mut jobs).await?;
@@ -247,14 +247,14 @@ impl RedisBroker {
 
     async fn add_locks(&self, queue: &QueueName, jobs: &mut [&mut JobInfo]) -> Result<(), Error> {
         let mut unique: Vec<_> =
-            jobs.iter_mut().filter(|info| !info.job.unique_key.is_empty()).collect();
+            jobs.iter_mut().filter(|info| !info.record.unique_key.is_empty()).collect();
         if unique.is_empty() {
             return Ok(());
         }
         let mut held = self
             .ask(&SCRIPTS.check_locks, queue, Repeat::Safe, |_, mut call| {
                 for info in &unique {
-                    call = call.arg(info.job.id.as_bytes()).arg(info.job.unique_key.as_str());
+                    call = call.arg(info.record.id.as_bytes()).arg(info.record.unique_key.as_str());
                 }
                 call
             })
@@ -275,7 +275,7 @@ impl RedisBroker {
         };
         let asked = processes.into_iter().map(|process| {
             let mut args = vec![process];
-            args.extend(jobs.iter().map(|info| info.job.id.as_bytes().to_vec()));
+            args.extend(jobs.iter().map(|info| info.record.id.as_bytes().to_vec()));
             async move { self.command(Repeat::Safe, "HMGET", &args).await }
         });
         let mut workers = HashMap::new();
@@ -287,7 +287,7 @@ impl RedisBroker {
             };
             for (job, value) in jobs.iter().zip(values) {
                 let Value::BulkString(bytes) = value else { continue };
-                let id = job.job.id.as_bytes();
+                let id = job.record.id.as_bytes();
                 let Some((info, by)) = wire::worker(id, &bytes) else { continue };
                 if info.queue == *queue {
                     let worker = JobWorker {
@@ -302,7 +302,7 @@ impl RedisBroker {
             }
         }
         for info in jobs {
-            info.worker = workers.remove(&info.job.id);
+            info.worker = workers.remove(&info.record.id);
         }
         Ok(())
     }

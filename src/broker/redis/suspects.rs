@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::Value;
 
-use super::calls::lease_args;
+use super::enqueue::lease_args;
 use super::exchange::Found;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};

@@ -150,7 +150,7 @@ pub(crate) async fn act(
     if let Some(job_type) = &wanted.job_type {
         selection = selection.of_type(job_type);
     }
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let (bulk, done) = match (wanted.action, wanted.delay_seconds) {
         (Verb::Reschedule, Some(seconds)) => {
             let placement = Placement::After(Duration::from_secs(seconds));

@@ -71,7 +71,7 @@ pub(crate) async fn one(
     let wait = wait.once("wait")?;
     let (known, job) = place(name, id)?;
     let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     if wait == 0 {
         let info = inspector.job(&known, &job).await?.ok_or_else(|| missing(name, id))?;
         return Ok(Found::Job(Arc::new(info)));
@@ -155,7 +155,8 @@ pub(crate) async fn watch(
     id: &str,
 ) -> Result<Watched, Refused> {
     let (known, job) = place(name, id)?;
-    let mut followed = queue.looks().follow_job(Follower::Viewer, &queue.shown(), &known, &job)?;
+    let mut followed =
+        queue.looks().follow_job(Follower::Viewer, &queue.redacted_inspector(), &known, &job)?;
     match followed.first().await {
         Look::Job(first) => Ok(Watched { followed, first, shutdown }),
         Look::Gone => Err(missing(name, id)),
@@ -190,7 +191,7 @@ pub(crate) async fn find(
     let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
     let id: JobId = id.parse()?;
-    let found = queue.shown().find_after(&id, after.as_ref()).await?;
+    let found = queue.redacted_inspector().find_after(&id, after.as_ref()).await?;
     Ok(Json(FoundJobs { jobs: found.jobs, next: found.next }))
 }
 
@@ -207,7 +208,7 @@ pub(crate) async fn run(
     id: &str,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    queue.shown().run(&known, &job).await?;
+    queue.redacted_inspector().run(&known, &job).await?;
     audit(&asked, "job run now", name, id);
     Ok(NoContent)
 }
@@ -225,7 +226,7 @@ pub(crate) async fn archive(
     id: &str,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    queue.shown().archive(&known, &job).await?;
+    queue.redacted_inspector().archive(&known, &job).await?;
     audit(&asked, "job archived", name, id);
     Ok(NoContent)
 }
@@ -243,7 +244,7 @@ pub(crate) async fn remove(
     id: &str,
 ) -> Done {
     let (known, job) = place(name, id)?;
-    queue.shown().delete(&known, &job).await?;
+    queue.redacted_inspector().delete(&known, &job).await?;
     audit(&asked, "job deleted", name, id);
     Ok(NoContent)
 }
@@ -303,7 +304,7 @@ pub(crate) async fn reschedule(
 ) -> Done {
     let (known, job) = place(name, id)?;
     let after = Placement::After(Duration::from_secs(body.parsed()?.delay_seconds));
-    queue.shown().reschedule(&known, &job, after).await?;
+    queue.redacted_inspector().reschedule(&known, &job, after).await?;
     audit(&asked, "job rescheduled", name, id);
     Ok(NoContent)
 }
@@ -324,7 +325,7 @@ pub(crate) async fn edit(
 ) -> Done {
     let (known, job) = place(name, id)?;
     let body = body.read?;
-    queue.shown().edit_payload(&known, &job, body.bytes).await?;
+    queue.redacted_inspector().edit_payload(&known, &job, body.bytes).await?;
     audit(&asked, "payload changed", name, id);
     Ok(NoContent)
 }
@@ -354,7 +355,7 @@ pub(crate) async fn duplicate(
     id: &str,
 ) -> Result<Created<Duplicate>, Refused> {
     let (known, job) = place(name, id)?;
-    let job_id = queue.shown().duplicate(&known, &job).await?;
+    let job_id = queue.redacted_inspector().duplicate(&known, &job).await?;
     audit(&asked, "job duplicated", name, &format!("{id} as {job_id}"));
     Ok(Created(Duplicate { job_id, queue: known }))
 }
@@ -415,7 +416,7 @@ pub(crate) async fn cancel(
         Then::Archive => AfterCancel::Archive,
         Then::Delete => AfterCancel::Delete,
     };
-    let outcome = match queue.shown().cancel(&known, &job, after).await? {
+    let outcome = match queue.redacted_inspector().cancel(&known, &job, after).await? {
         Cancelled::Requested => "requested",
         Cancelled::Done => "done",
         Cancelled::NotRunning(state) => {

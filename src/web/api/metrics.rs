@@ -44,7 +44,8 @@ async fn metrics(
     let failed = |error| ProblemDetails::of_stored(&error, "Failed to read the job queue");
     let queues = queue.some_queues(MOST_QUEUES).await.map_err(failed)?;
     // Without them the rest is worth telling.
-    let servers = queue.shown().servers().await.map(|found| found.servers).unwrap_or_default();
+    let servers =
+        queue.redacted_inspector().servers().await.map(|found| found.servers).unwrap_or_default();
     let attempts = queue.runtime().registry().attempts();
     let text = render(&queues, &servers, attempts).map_err(|_| {
         ProblemDetails::new(Status::InternalServerError, "the metrics could not be written")

@@ -27,7 +27,7 @@ pub(crate) struct AllPeriodic {
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-periodic", operation_id = "list-periodic"))]
 #[get("/periodic")]
 pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<AllPeriodic> {
-    Ok(Json(AllPeriodic { periodic: queue.shown().entries().await? }))
+    Ok(Json(AllPeriodic { periodic: queue.redacted_inspector().entries().await? }))
 }
 
 /// Past runs of one periodic job.
@@ -57,7 +57,7 @@ pub(crate) async fn runs(
     let page = page.once("page")?;
     let size = size.once("size")?;
     let page = self::page(page, size, None)?;
-    Ok(Json(Runs { runs: queue.shown().entry_history(id, &page).await? }))
+    Ok(Json(Runs { runs: queue.redacted_inspector().entry_history(id, &page).await? }))
 }
 
 /// The job that a run by hand enqueued.
@@ -81,7 +81,7 @@ pub(crate) async fn run(
     queue: &JobQueue,
     id: &str,
 ) -> Result<Created<Fired>, Refused> {
-    let job_id = queue.shown().fire(id).await?;
+    let job_id = queue.redacted_inspector().fire(id).await?;
     audit(&asked, "periodic job run now", id, job_id.as_str());
     Ok(Created(Fired { job_id }))
 }

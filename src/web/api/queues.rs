@@ -52,7 +52,7 @@ pub(crate) async fn list(
     let after = after.once("after")?.map(queue_name).transpose()?;
     let size = number("size", size.once("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let mut queues = inspector.some_queues(after.as_ref(), size + 1).await?;
     let unnamable = match after {
         None => inspector.unnamable_queues().await?,
@@ -70,7 +70,7 @@ pub(crate) async fn list(
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-queue"))]
 #[get("/queues/<name>")]
 pub(crate) async fn one(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<QueueInfo> {
-    Ok(Json(queue.shown().queue(&queue_name(name)?).await?))
+    Ok(Json(queue.redacted_inspector().queue(&queue_name(name)?).await?))
 }
 
 /// # Remove a queue
@@ -92,7 +92,7 @@ pub(crate) async fn remove(
         Some("true") => true,
         Some(_) => return Err(Error::invalid("force: expected true or false").into()),
     };
-    queue.shown().delete_queue(&queue_name(name)?, force).await?;
+    queue.redacted_inspector().delete_queue(&queue_name(name)?, force).await?;
     audit(&asked, "queue removed", name, if force { "with its jobs" } else { "empty" });
     Ok(NoContent)
 }
@@ -103,7 +103,7 @@ pub(crate) async fn remove(
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "pause-queue"))]
 #[post("/queues/<name>/pause")]
 pub(crate) async fn pause(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let known = queue_name(name)?;
     inspector.queue(&known).await?;
     inspector.pause(&known).await?;
@@ -115,7 +115,7 @@ pub(crate) async fn pause(_access: ActAccess, asked: Asked, queue: &JobQueue, na
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "resume-queue"))]
 #[post("/queues/<name>/resume")]
 pub(crate) async fn resume(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let known = queue_name(name)?;
     inspector.queue(&known).await?;
     inspector.resume(&known).await?;
@@ -146,7 +146,7 @@ pub(crate) async fn history(
     let days = days.once("days")?;
     let days = number("days", days, 1, 90)?.unwrap_or(7);
     let days = u32::try_from(days).unwrap_or(u32::MAX);
-    Ok(Json(History { days: queue.shown().history(&queue_name(name)?, days).await? }))
+    Ok(Json(History { days: queue.redacted_inspector().history(&queue_name(name)?, days).await? }))
 }
 
 /// What happened in a queue lately.
@@ -165,7 +165,7 @@ pub(crate) struct LastHour {
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-last-hour"))]
 #[get("/queues/<name>/minutes")]
 pub(crate) async fn minutes(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<LastHour> {
-    Ok(Json(LastHour { minutes: queue.shown().last_hour(&queue_name(name)?).await? }))
+    Ok(Json(LastHour { minutes: queue.redacted_inspector().last_hour(&queue_name(name)?).await? }))
 }
 
 /// # A queue's memory
@@ -178,7 +178,7 @@ pub(crate) async fn memory(
     queue: &JobQueue,
     name: &str,
 ) -> Answer<QueueMemory> {
-    Ok(Json(queue.shown().memory(&queue_name(name)?).await?))
+    Ok(Json(queue.redacted_inspector().memory(&queue_name(name)?).await?))
 }
 
 /// # A queue's jobs
@@ -214,7 +214,7 @@ pub(crate) async fn jobs(
     let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let filter = Filter { job_type: given(r#type), text: given(search), ..Filter::default() };
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let found = match (given(group), given(state)) {
         (Some(group), None) => inspector.group_jobs_where(&known, &group, &filter, &page).await?,
         (Some(group), Some(word)) if word == "aggregating" => {
@@ -272,7 +272,7 @@ pub(crate) async fn groups(
     let size = size.once("size")?;
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(None, size, cursor)?);
-    Ok(Json(queue.shown().groups(&known, &page).await?))
+    Ok(Json(queue.redacted_inspector().groups(&known, &page).await?))
 }
 
 /// Sets that are being aggregated.
@@ -297,7 +297,9 @@ pub(crate) async fn aggregations(
     queue: &JobQueue,
     name: &str,
 ) -> Answer<Aggregations> {
-    Ok(Json(Aggregations { sets: queue.shown().aggregations(&queue_name(name)?).await? }))
+    Ok(Json(Aggregations {
+        sets: queue.redacted_inspector().aggregations(&queue_name(name)?).await?,
+    }))
 }
 
 /// The routes to mount at the base.

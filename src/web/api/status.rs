@@ -106,7 +106,7 @@ impl JobStatus {
         };
         let result = info.result.as_deref().filter(|_| info.state == JobState::Completed);
         Self {
-            job_id: info.job.id.clone(),
+            job_id: info.record.id.clone(),
             status,
             due: info.due,
             progress: info.progress.clone(),
@@ -141,7 +141,7 @@ pub(crate) async fn status(
     let wait = number("wait", wait.once("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
     let (name, id) = read(queue, token)
         .ok_or_else(|| Refused::from(Error::not_found("the link is unknown or has expired")))?;
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     if wait == 0 {
         let info = inspector.job(&name, &id).await?;
         return Ok(StatusAnswer::Now(JobStatus::or_gone(info.as_ref(), id)));
@@ -182,7 +182,7 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
         // Spaces in front of JSON mean nothing, and a client that has gone takes none: then
         // its place is free.
         let body = ByteStream! {
-            let (id, last) = (first.job.id.clone(), JobStatus::of(&first));
+            let (id, last) = (first.record.id.clone(), JobStatus::of(&first));
             let mut ended = std::pin::pin!(followed.ended(first, until, &mut shutdown));
             let ended = loop {
                 tokio::select! {

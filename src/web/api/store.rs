@@ -6,7 +6,7 @@ use rocket::{Route, get, post, routes};
 use rocket_okapi::openapi;
 
 use crate::broker::{Servers, StoreInfo};
-use crate::inspector::Diagnosis;
+use crate::inspector::DoctorReport;
 use crate::web::JobQueue;
 use crate::web::api::{Answer, Asked, audit};
 use crate::web::guards::{ActAccess, ViewAccess};
@@ -17,7 +17,7 @@ use crate::web::guards::{ActAccess, ViewAccess};
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "list-servers"))]
 #[get("/servers")]
 pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Servers> {
-    Ok(Json(queue.shown().servers().await?))
+    Ok(Json(queue.redacted_inspector().servers().await?))
 }
 
 /// # The store
@@ -26,7 +26,7 @@ pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Ser
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "get-store"))]
 #[get("/store")]
 pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<StoreInfo> {
-    Ok(Json(queue.shown().store().await?))
+    Ok(Json(queue.redacted_inspector().store().await?))
 }
 
 /// # Check the store
@@ -35,9 +35,9 @@ pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<Store
 /// with a million jobs it takes its time.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
-pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<Diagnosis> {
+pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<DoctorReport> {
     let _place = queue.check_up(access)?;
-    Ok(Json(queue.shown().doctor().await?))
+    Ok(Json(queue.redacted_inspector().doctor().await?))
 }
 
 /// # Mend the store
@@ -46,8 +46,12 @@ pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<Diagno
 /// line, although they may have run.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "repair-store"))]
 #[post("/doctor/repair")]
-pub(crate) async fn mend(_access: ActAccess, asked: Asked, queue: &JobQueue) -> Answer<Diagnosis> {
-    let found = queue.shown().doctor().repair().await?;
+pub(crate) async fn mend(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+) -> Answer<DoctorReport> {
+    let found = queue.redacted_inspector().doctor().repair().await?;
     audit(&asked, "store mended", "", &found.repaired().to_string());
     Ok(Json(found))
 }

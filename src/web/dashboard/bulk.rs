@@ -134,7 +134,7 @@ impl Wanted<'_> {
         if let Some(job_type) = self.r#type.filter(|name| !name.is_empty()) {
             selection = selection.of_type(job_type);
         }
-        let inspector = queue.shown();
+        let inspector = queue.redacted_inspector();
         match self.action {
             "run" => Ok(inspector.run_all(name, selection)),
             "archive" => Ok(inspector.archive_all(name, selection)),

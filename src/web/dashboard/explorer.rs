@@ -187,7 +187,7 @@ fn is_named(name: &QueueName, wanted: &str) -> bool {
 }
 
 async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
-    let (inspector, began) = (queue.shown(), Instant::now());
+    let (inspector, began) = (queue.redacted_inspector(), Instant::now());
     let (mut found, mut bytes) = (Found { rows: Vec::new(), more: Vec::new() }, 0);
     for (nth, (name, state)) in lists(&inspector, query).await?.into_iter().enumerate() {
         let room = MOST_ROWS - found.rows.len();
@@ -360,7 +360,7 @@ async fn failures(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page
 /// The newest archived jobs of each queue and those that wait for a retry, by type and
 /// fingerprint; how many were looked at.
 async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Error> {
-    let (inspector, mut looked, began) = (queue.shown(), 0, Instant::now());
+    let (inspector, mut looked, began) = (queue.redacted_inspector(), 0, Instant::now());
     let mut groups: BTreeMap<(String, String), Failure> = BTreeMap::new();
     for name in inspector.queues().await?.into_iter().take(MOST_LISTS) {
         for state in [JobState::Archived, JobState::Retry] {
@@ -377,8 +377,8 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
                 };
                 for info in found.rows.iter().filter_map(JobRow::job) {
                     looked += 1;
-                    let error = &info.job.last_error;
-                    let key = (info.job.job_type.clone(), fingerprint(error));
+                    let error = &info.record.last_error;
+                    let key = (info.record.job_type.clone(), fingerprint(error));
                     let failure = groups.entry(key).or_insert_with(|| Failure {
                         count: 0,
                         common: common(&fingerprint(error)),
@@ -386,7 +386,7 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
                         last: None,
                     });
                     failure.count += 1;
-                    failure.last = failure.last.max(info.job.last_failed_at);
+                    failure.last = failure.last.max(info.record.last_failed_at);
                 }
                 let Some(next) = found.next else { break };
                 page = ListPage::after(next).size(100)?;

@@ -60,7 +60,7 @@ async fn collect(
     queue: &JobQueue,
     after: Option<&QueueName>,
 ) -> Result<(Vec<Found>, Option<QueueName>), Error> {
-    let (inspector, page) = (queue.shown(), ListPage::default());
+    let (inspector, page) = (queue.redacted_inspector(), ListPage::default());
     let mut names = inspector.queues().await?;
     names.retain(|name| after.is_none_or(|after| name > after));
     let of = |name: &QueueName| {
@@ -187,7 +187,7 @@ async fn look(
     let known = name.parse()?;
     let page = page_of(None, None, cursor);
     let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
-    let found = queue.shown().group_jobs(&known, group, &page).await?;
+    let found = queue.redacted_inspector().group_jobs(&known, group, &page).await?;
     let language = reader.language;
     let content = html! {
         (layout::counted(language, count))

@@ -42,12 +42,13 @@ async fn show(
 ) -> Page {
     let found = async {
         let (known, id) = (name.parse()?, id.parse()?);
-        queue.shown().job(&known, &id).await
+        queue.redacted_inspector().job(&known, &id).await
     };
     let language = reader.language;
     match found.await {
         Ok(Some(info)) => {
-            let title = format!("{} {}", say(language, "ジョブ", "Job"), cut(&info.job.job_type));
+            let title =
+                format!("{} {}", say(language, "ジョブ", "Job"), cut(&info.record.job_type));
             let content = html! {
                 (layout::notice(language, done))
                 (detail(&reader, queue, &info, edit == Some("payload")))
@@ -67,7 +68,7 @@ async fn show(
 }
 
 fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo, editing: bool) -> Markup {
-    let (language, job, now) = (reader.language, &info.job, queue.now());
+    let (language, job, now) = (reader.language, &info.record, queue.now());
     let here = format!(
         "{}/ui/jobs/{}/{}",
         reader.base,
@@ -145,7 +146,7 @@ fn detail(reader: &Reader, queue: &JobQueue, info: &JobInfo, editing: bool) -> M
 
 /// What happened to it and what will, the oldest first, as far as that is kept.
 fn timeline(language: Language, now: Timestamp, info: &JobInfo) -> Markup {
-    let job = &info.job;
+    let job = &info.record;
     let mut events: Vec<(Timestamp, Markup)> = Vec::new();
     for failure in &info.failures {
         events.push((
@@ -262,7 +263,7 @@ fn edit(language: Language, here: &str, payload: &[u8], asked: bool) -> Markup {
 
 /// The first headers; all of them can be downloaded.
 fn headers(language: Language, here: &str, info: &JobInfo) -> Markup {
-    let headers = &info.job.headers;
+    let headers = &info.record.headers;
     let more = headers.len() > MOST_HEADERS
         || headers.iter().any(|(name, value)| name.len() + value.len() > LONGEST_HEADER);
     html! {
@@ -301,7 +302,7 @@ async fn download(
     let found = async {
         let part = Part::parse(part).ok_or_else(|| Error::not_found("a job has no such part"))?;
         let (known, id) = (name.parse()?, id.parse()?);
-        let info = queue.shown().job(&known, &id).await?;
+        let info = queue.redacted_inspector().job(&known, &id).await?;
         let info = info.ok_or_else(|| Error::not_found("there is no such job"))?;
         Ok(Download { name: part.name(), bytes: part.of(&info) })
     };
@@ -319,7 +320,7 @@ async fn find(
     let found = async {
         let id: JobId = id.unwrap_or_default().trim().parse()?;
         let after = after.filter(|after| !after.is_empty()).map(str::parse).transpose()?;
-        let found = queue.shown().find_after(&id, after.as_ref()).await?;
+        let found = queue.redacted_inspector().find_after(&id, after.as_ref()).await?;
         Ok((id, found))
     };
     let (id, found) = match found.await {
@@ -327,7 +328,7 @@ async fn find(
         Err(error) => return Err(layout::trouble(&reader, queue, &error)),
     };
     if let Some(info) = found.jobs.first() {
-        let (name, id) = (info.job.queue.printable(), info.job.id.as_str());
+        let (name, id) = (info.record.queue.printable(), info.record.id.as_str());
         return match layout::job_path(&reader, &name, id) {
             Some(path) => Ok(layout::back(path)),
             None => Err(layout::missing(&reader, queue, &layout::too_long(reader.language, id))),
@@ -377,7 +378,7 @@ async fn act(
     // Where a job was made of it: that one.
     let mut made = None;
     let done = async {
-        let (inspector, known, job) = (queue.shown(), name.parse()?, id.parse()?);
+        let (inspector, known, job) = (queue.redacted_inspector(), name.parse()?, id.parse()?);
         match verb {
             "duplicate" => {
                 made = Some(inspector.duplicate(&known, &job).await?);

@@ -35,7 +35,7 @@ fn events(
     shutdown: Shutdown,
 ) -> Result<EventStream![], Refused> {
     let place = queue.looks().place(Follower::Viewer)?;
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let mut digests = queue.looks().queues.follow((), move || {
         let inspector = inspector.clone();
         async move {

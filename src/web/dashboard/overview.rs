@@ -53,7 +53,7 @@ async fn show(
 ) -> Page {
     let language = reader.language;
     let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
-    match ask(&queue.shown(), after.as_ref()).await {
+    match ask(&queue.redacted_inspector(), after.as_ref()).await {
         Ok(told) => {
             let title = say(language, "ジョブキュー", "Job queue");
             let now = queue.now();
@@ -82,7 +82,7 @@ async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, E
     let queues = inspector.some_queues(after, MAX_QUEUES + 1);
     let ((queues, unnamable), (servers, findings)) = join(
         join(queues, inspector.unnamable_queues()),
-        join(inspector.servers(), inspector.examine()),
+        join(inspector.servers(), inspector.check_store()),
     )
     .await;
     let (mut queues, unnamable, servers) = (queues?, unnamable?, servers?);

@@ -50,10 +50,10 @@ impl Part {
     /// Its bytes, as they are stored.
     pub(super) fn of(self, info: &JobInfo) -> Vec<u8> {
         match self {
-            Part::Payload => info.job.payload_bytes().to_vec(),
+            Part::Payload => info.record.payload_bytes().to_vec(),
             Part::Result => info.result.clone().unwrap_or_default(),
-            Part::Error => info.job.last_error.clone().into_bytes(),
-            Part::Headers => serde_json::to_vec(&info.job.headers).unwrap_or_default(),
+            Part::Error => info.record.last_error.clone().into_bytes(),
+            Part::Headers => serde_json::to_vec(&info.record.headers).unwrap_or_default(),
         }
     }
 }

@@ -58,7 +58,7 @@ async fn look(
     name: &str,
     shown: &Shown<'_>,
 ) -> Result<Page, Error> {
-    let (inspector, known) = (queue.shown(), name.parse()?);
+    let (inspector, known) = (queue.redacted_inspector(), name.parse()?);
     let info = inspector.queue(&known).await?;
     let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
     let (days, minutes) = (days?, minutes?);
@@ -219,7 +219,7 @@ async fn remove(
     reader: Reader,
     name: &str,
 ) -> Result<Redirect, Page> {
-    let done = async { queue.shown().delete_queue(&name.parse()?, true).await };
+    let done = async { queue.redacted_inspector().delete_queue(&name.parse()?, true).await };
     match done.await {
         Ok(()) => {
             audit(&asked, "queue removed", name, "with its jobs");
@@ -237,7 +237,7 @@ async fn set_paused(
     paused: bool,
 ) -> Result<Redirect, Page> {
     let done = async {
-        let (inspector, known) = (queue.shown(), name.parse()?);
+        let (inspector, known) = (queue.redacted_inspector(), name.parse()?);
         inspector.queue(&known).await?;
         match paused {
             true => inspector.pause(&known).await,

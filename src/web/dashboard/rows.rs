@@ -70,19 +70,19 @@ fn draw(
                             }
                             @match row {
                                 JobRow::Job(info) => {
-                                    td data-label=(labels[1]) { (info.job.job_type) }
-                                    td data-label=(labels[2]) { (info.job.retried) " / " (info.job.max_retry) }
+                                    td data-label=(labels[1]) { (info.record.job_type) }
+                                    td data-label=(labels[2]) { (info.record.retried) " / " (info.record.max_retry) }
                                     td data-label=(labels[3]) {
                                         @if state.is_none() {
                                             span.tag { (state_word(language, info.state)) } " "
-                                            a href={ (reader.base) "/ui/queues/" (escaped(&info.job.queue.printable())) } { (info.job.queue) } " "
+                                            a href={ (reader.base) "/ui/queues/" (escaped(&info.record.queue.printable())) } { (info.record.queue) } " "
                                         }
                                         (instant(language, now, moment(info)))
                                     }
-                                    td.error data-label=(labels[4]) { (short(&info.job.last_error)) }
+                                    td.error data-label=(labels[4]) { (short(&info.record.last_error)) }
                                 }
-                                JobRow::Broken(broken) => {
-                                    td.error colspan="4" data-label=(labels[4]) { (format!("{:?}", broken.defect)) }
+                                JobRow::Corrupt(broken) => {
+                                    td.error colspan="4" data-label=(labels[4]) { (format!("{:?}", broken.corruption)) }
                                 }
                             }
                         }
@@ -95,8 +95,8 @@ fn draw(
 
 fn queue_of(row: &JobRow) -> Cow<'_, str> {
     match row {
-        JobRow::Job(info) => info.job.queue.printable(),
-        JobRow::Broken(broken) => broken.queue.printable(),
+        JobRow::Job(info) => info.record.queue.printable(),
+        JobRow::Corrupt(broken) => broken.queue.printable(),
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn moment(info: &JobInfo) -> Option<Timestamp> {
         JobState::Pending => info.pending_since,
         JobState::Active => info.worker.as_ref().and_then(|worker| worker.started),
         JobState::Archived => info.archived_at,
-        JobState::Completed => info.job.completed_at,
+        JobState::Completed => info.record.completed_at,
         JobState::Aggregating => info.grouped_since,
     }
 }

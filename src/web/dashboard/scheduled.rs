@@ -46,7 +46,7 @@ fn ends(now: Timestamp) -> Vec<Timestamp> {
 #[get("/ui/scheduled")]
 async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
     let (language, now) = (reader.language, queue.now());
-    match collect(&queue.shown(), now).await {
+    match collect(&queue.redacted_inspector(), now).await {
         Ok(due) => {
             let content = html! {
                 (timeline(&reader, now, &due))

@@ -184,7 +184,7 @@ async fn act(
     };
     let trouble = |error: Error| layout::trouble(&reader, queue, &error);
     let wanted = Wanted::of(&form).map_err(trouble)?;
-    let inspector = queue.shown();
+    let inspector = queue.redacted_inspector();
     let (mut jobs, more) = match &wanted.jobs {
         Some(jobs) => (jobs.clone(), false),
         None => {

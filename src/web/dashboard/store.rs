@@ -8,8 +8,8 @@ use rocket::{Route, get, post, routes};
 
 use super::layout::{self, Place, escaped, fact, say};
 use super::{Language, Page, Reader};
-use crate::broker::{Fate, Finding, FindingKind, StoreInfo, StoreNode};
-use crate::inspector::Diagnosis;
+use crate::broker::{Finding, FindingKind, FindingStatus, StoreInfo, StoreNode};
+use crate::inspector::DoctorReport;
 use crate::web::JobQueue;
 use crate::web::api::{Asked, audit};
 use crate::web::guards::{ActAccess, ViewAccess};
@@ -17,8 +17,8 @@ use crate::web::origin::SameOrigin;
 
 #[get("/ui/store")]
 async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
-    let (language, inspector) = (reader.language, queue.shown());
-    let found = async { Ok((inspector.store().await?, inspector.examine().await?)) };
+    let (language, inspector) = (reader.language, queue.redacted_inspector());
+    let found = async { Ok((inspector.store().await?, inspector.check_store().await?)) };
     match found.await {
         Ok((store, findings)) => {
             let content = html! {
@@ -87,7 +87,7 @@ fn server(language: Language, node: &StoreNode) -> Markup {
 async fn check(access: ViewAccess, queue: &JobQueue, reader: Reader, done: Option<&str>) -> Page {
     let found = async {
         let _place = queue.check_up(access)?;
-        queue.shown().doctor().await
+        queue.redacted_inspector().doctor().await
     };
     match found.await {
         Ok(found) => {
@@ -103,14 +103,18 @@ async fn check(access: ViewAccess, queue: &JobQueue, reader: Reader, done: Optio
     }
 }
 
-fn report(reader: &Reader, found: &Diagnosis) -> Markup {
+fn report(reader: &Reader, found: &DoctorReport) -> Markup {
     let language = reader.language;
     let looked = match language {
         Language::Japanese => {
-            format!("{}個のキューの{}件を調べました。", found.queues.len(), found.looked)
+            format!("{}個のキューの{}件を調べました。", found.queues.len(), found.entries_checked)
         }
         Language::English => {
-            format!("{} entries of {} queues were looked at.", found.looked, found.queues.len())
+            format!(
+                "{} entries of {} queues were looked at.",
+                found.entries_checked,
+                found.queues.len()
+            )
         }
     };
     let labels = [
@@ -151,7 +155,7 @@ fn row(reader: &Reader, finding: &Finding, labels: &[&str; 5]) -> Markup {
         tr {
             th.error scope="row" {
                 (finding_words(reader.language, finding.kind))
-                @if finding.fate == Fate::Repaired {
+                @if finding.status == FindingStatus::Repaired {
                     " " span.tag { (say(reader.language, "修復済み", "mended")) }
                 }
             }
@@ -175,7 +179,7 @@ async fn mend(
     queue: &JobQueue,
     reader: Reader,
 ) -> Result<Redirect, Page> {
-    match queue.shown().doctor().repair().await {
+    match queue.redacted_inspector().doctor().repair().await {
         Ok(found) => {
             audit(&asked, "store mended", "", &found.repaired().to_string());
             Ok(layout::back(format!("{}/ui/doctor?done=repair", reader.base)))

@@ -17,7 +17,7 @@ use crate::web::origin::SameOrigin;
 
 #[get("/ui/servers")]
 async fn servers(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
-    match queue.shown().servers().await {
+    match queue.redacted_inspector().servers().await {
         Ok(servers) => {
             let content = workers(&reader, queue.now(), &servers);
             let title = say(reader.language, "ワーカー", "Workers");
@@ -91,7 +91,7 @@ async fn schedules(
     done: Option<&str>,
 ) -> Page {
     let language = reader.language;
-    match queue.shown().entries().await {
+    match queue.redacted_inspector().entries().await {
         Ok(entries) => {
             let content = html! {
                 (layout::notice(language, done))
@@ -153,7 +153,7 @@ async fn fire(
     reader: Reader,
     id: &str,
 ) -> Result<Redirect, Page> {
-    match queue.shown().fire(id).await {
+    match queue.redacted_inspector().fire(id).await {
         Ok(job) => {
             audit(&asked, "periodic entry run now", id, job.as_str());
             Ok(layout::back(format!("{}/ui/periodic?done=fire", reader.base)))

@@ -12,7 +12,7 @@ use schemars::visit::{Visitor, visit_schema_object};
 use serde_json::{Value, json};
 
 /// Components whose values have several types: described in words, and typed as anything.
-const ANYTHING: [&str; 2] = ["JobQueueBytes", "JobQueueDefect"];
+const ANYTHING: [&str; 2] = ["JobQueueBytes", "JobQueueCorruption"];
 
 const PREFIX: &str = "#/components/schemas/";
 

@@ -94,7 +94,7 @@ async fn each_action_is_for_certain_states_and_changes_nothing_else(
     let sizes: u64 = on.info().await.sizes.values().sum();
     assert_eq!(sizes, u64::from(after.is_some()), "it is in one place");
     if after.is_some() {
-        assert_eq!(on.see("a").await.job, before.job, "the job itself stays as it was");
+        assert_eq!(on.see("a").await.record, before.record, "the job itself stays as it was");
     }
 }
 
@@ -240,7 +240,7 @@ async fn a_payload_is_replaced_in_every_state_but_active(
         assert_eq!(edited, Acted::WrongState(state));
     } else {
         assert_eq!(edited, Acted::Done);
-        expected.job.payload = Some(b"new".to_vec());
+        expected.record.payload = Some(b"new".to_vec());
     }
     assert_eq!(on.see("a").await, expected);
 }

@@ -240,7 +240,7 @@ async fn a_wish_does_not_wait_until_the_job_is_tried_again(
     assert_eq!(left.is_some(), archived);
     if let Some(left) = left {
         assert_eq!((left.state, left.cancelling), (JobState::Archived, None));
-        assert_eq!(left.job.last_error, end.error().unwrap_or_default());
+        assert_eq!(left.record.last_error, end.error().unwrap_or_default());
     }
     assert_eq!(on.counters().await, (1, u64::from(archived)));
     let again = on.put(unique(twin, secs(9))).await;

@@ -1,18 +1,19 @@
 //! The check-up.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::internals::Mend;
+use rocket_jobqueue::internals::RepairScope;
 use rocket_jobqueue::{Finding, FindingKind};
 
 async fn findings(on: &Bench) -> (u64, Vec<Finding>) {
-    let (mut looked, mut findings, mut page) = (0, Vec::new(), None);
+    let (mut entries_checked, mut findings, mut page) = (0, Vec::new(), None);
     loop {
-        let checked = on.broker.check(&on.queue, page.take(), Mend::All).await.unwrap();
-        looked += checked.looked;
+        let checked =
+            on.broker.check_queue(&on.queue, page.take(), RepairScope::All).await.unwrap();
+        entries_checked += checked.entries_checked;
         findings.extend(checked.findings);
         page = checked.next;
         if page.is_none() {
-            return (looked, findings);
+            return (entries_checked, findings);
         }
     }
 }
@@ -51,10 +52,10 @@ async fn a_queue_that_only_its_own_operations_touched_is_healthy(
     on.take().await;
     let before = (on.info().await, on.see("done").await, on.see("archived").await);
 
-    let (looked, findings) = findings(&on).await;
+    let (entries_checked, findings) = findings(&on).await;
 
     assert_eq!(findings, []);
-    assert!(looked >= 1, "{looked}");
+    assert!(entries_checked >= 1, "{entries_checked}");
     assert_eq!((on.info().await, on.see("done").await, on.see("archived").await), before);
 }
 
@@ -68,8 +69,8 @@ async fn a_turn_at_mending_a_sound_queue_changes_nothing(
     let taken = on.take().await;
     let before = (on.info().await, on.see("a").await);
 
-    assert_eq!(on.broker.reconcile(&on.queue).await.unwrap(), []);
-    assert_eq!(on.broker.reconcile(&on.queue).await.unwrap(), []);
+    assert_eq!(on.broker.repair_provable(&on.queue).await.unwrap(), []);
+    assert_eq!(on.broker.repair_provable(&on.queue).await.unwrap(), []);
 
     assert_eq!((on.info().await, on.see("a").await), before);
     assert_eq!(on.settle(&taken, done()).await, Settled::Done);
@@ -81,7 +82,7 @@ async fn the_store_itself_can_be_examined(#[values(Store::Memory, Store::Redis)]
     let on = store.open().await;
     on.fill(&["a"]).await;
 
-    let found = on.broker.examine().await.unwrap();
+    let found = on.broker.check_store().await.unwrap();
 
     // The test's own server keeps nothing on disk.
     let harmless = [FindingKind::NoPersistence, FindingKind::ClockSkew];

@@ -108,7 +108,7 @@ async fn every_byte_of_a_payload_and_every_field_come_back(
 
     on.put(job).await;
 
-    assert_eq!(on.see("a").await.job, sent);
+    assert_eq!(on.see("a").await.record, sent);
     assert_eq!(on.take().await.job, sent);
 }
 
@@ -201,7 +201,7 @@ async fn a_bulk_of_many_jobs_for_several_queues_keeps_their_order_and_options(
             Enqueued::IdConflict,
         ]
     );
-    assert_eq!(on.see("000").await.job.headers["trace"], "1");
+    assert_eq!(on.see("000").await.record.headers["trace"], "1");
     let expected: Vec<_> = (0..350).map(|n| format!("{n:03}")).collect();
     assert_eq!(ids(&on.take_many(350).await), expected);
     let sizes: Vec<_> = [others[0].info().await.sizes, others[1].info().await.sizes].into();

@@ -14,7 +14,7 @@ async fn a_job_of_a_group_waits_there_and_not_in_line(
     assert_eq!(outcome, Enqueued::Created { state: JobState::Aggregating, due: START });
     let info = on.see("a").await;
     assert_eq!((info.state, info.due), (JobState::Aggregating, None));
-    assert_eq!(info.job.group, "digest");
+    assert_eq!(info.record.group, "digest");
     assert!(on.take_many(9).await.is_empty());
     let sizes = on.info().await.sizes;
     assert_eq!((sizes["aggregating"], sizes["pending"]), (1, 0));
@@ -50,7 +50,7 @@ async fn a_lock_holds_in_a_group_and_an_id_too(
     assert_eq!(second, Enqueued::Duplicate { holder: id("a") }, "the group takes no part in it");
     assert_eq!(on.put(grouped(on.job("a"), "other")).await, Enqueued::IdConflict);
     assert_eq!(on.info().await.sizes["aggregating"], 1);
-    assert!(!on.see("a").await.job.unique_key.is_empty());
+    assert!(!on.see("a").await.record.unique_key.is_empty());
 }
 
 #[rstest]
@@ -109,17 +109,17 @@ impl Bench {
         self.broker.aggregate(set, &self.job(name)).await.unwrap()
     }
 
-    async fn mend(&self) -> usize {
-        self.broker.mend_groups(&self.queue, 100).await.unwrap().returned
+    async fn repair(&self) -> usize {
+        self.broker.repair_groups(&self.queue, 100).await.unwrap().returned
     }
 
     /// Until there is no more to do.
     async fn mend_all(&self) -> usize {
         let mut returned = 0;
         loop {
-            let mended = self.broker.mend_groups(&self.queue, 100).await.unwrap();
-            returned += mended.returned;
-            if !mended.more {
+            let repaired = self.broker.repair_groups(&self.queue, 100).await.unwrap();
+            returned += repaired.returned;
+            if !repaired.more {
                 return returned;
             }
         }
@@ -327,10 +327,10 @@ async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_mi
         on.gather(&["c"]).await;
     }
     on.clock.advance(secs(119));
-    assert_eq!(on.mend().await, 0);
+    assert_eq!(on.repair().await, 0);
     on.clock.advance(secs(1));
 
-    assert_eq!(on.mend().await, 1);
+    assert_eq!(on.repair().await, 1);
 
     assert_eq!(on.aggregate(&set, "late").await, None, "the set is not its taker's any more");
     assert_eq!(on.find("late").await, None);
@@ -338,7 +338,7 @@ async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_mi
     let again = on.take_group(&calm()).await.unwrap();
     let expected: &[_] = if others_joined { &["a", "b", "c"] } else { &["a", "b"] };
     assert_eq!(names(&again), expected);
-    assert_eq!(on.mend().await, 0);
+    assert_eq!(on.repair().await, 0);
 }
 
 #[rstest]
@@ -395,7 +395,7 @@ async fn groups_of_any_name_are_kept_apart(#[values(Store::Memory, Store::Redis)
         sets.push(on.broker.take_group(&on.queue, group, &calm()).await.unwrap().unwrap());
     }
     on.clock.advance(secs(120));
-    assert_eq!(on.mend().await, 4);
+    assert_eq!(on.repair().await, 4);
 
     assert_eq!(on.ready(&calm()).await.ready, groups);
     for (at, group) in groups.into_iter().enumerate() {
@@ -424,7 +424,7 @@ async fn a_group_of_thousands_is_aggregated_whole_and_leaves_nothing(
     assert!(set.jobs.is_sorted_by_key(|job| job.id.clone()));
 
     assert!(on.aggregate(&set, "one").await.is_some());
-    while on.broker.mend_groups(&on.queue, 100).await.unwrap().more {}
+    while on.broker.repair_groups(&on.queue, 100).await.unwrap().more {}
 
     for at in [0, 999, 1000, 1001, 2400, 2499] {
         assert_eq!(on.find(&format!("{at:04}")).await, None, "{at}");
@@ -475,7 +475,7 @@ async fn a_part_of_a_large_set_or_more_than_it_had_is_nobodys_to_aggregate(
     let late = on.grab_when_calm().await;
     add("b", sizes.1).await;
     on.clock.advance(secs(120));
-    let first = on.broker.mend_groups(&on.queue, 100).await.unwrap();
+    let first = on.broker.repair_groups(&on.queue, 100).await.unwrap();
     assert!(first.returned == 1 || first.more);
 
     assert_eq!(on.aggregate(&late, "one").await, None);
@@ -563,7 +563,7 @@ async fn wherever_aggregators_die_each_job_is_aggregated_once(
         if round % 7 == 0 {
             on.clock.advance(secs(120));
         }
-        on.mend().await;
+        on.repair().await;
         let Some(set) = on.take_group(&calm()).await else { continue };
         let job = made(&set, round);
         match round % 5 {
@@ -590,7 +590,7 @@ async fn wherever_aggregators_die_each_job_is_aggregated_once(
     }
     for round in 60.. {
         on.clock.advance(secs(130));
-        on.mend().await;
+        on.repair().await;
         for (set, job) in late.drain(..) {
             on.broker.aggregate(&set, &job).await.unwrap();
         }

@@ -1,6 +1,6 @@
 //! Lists of jobs and groups: order, pages, cursors.
 
-use rocket_jobqueue::internals::Shelf;
+use rocket_jobqueue::internals::JobList;
 use rocket_jobqueue::{Cursor, JobInfo, JobPage, JobRow, Page};
 
 use crate::broker_contract::bench::*;
@@ -26,7 +26,7 @@ fn job(row: &JobRow) -> &JobInfo {
 
 impl Bench {
     async fn list(&self, state: JobState, page: &Page) -> JobPage {
-        self.broker.jobs(&self.queue, Shelf::State(state), page).await.unwrap()
+        self.broker.jobs(&self.queue, JobList::State(state), page).await.unwrap()
     }
 
     async fn listed(&self, state: JobState) -> Vec<String> {
@@ -139,13 +139,14 @@ async fn a_row_says_what_the_job_alone_says(#[values(Store::Memory, Store::Redis
         info.failures.clear();
         assert_eq!(page.rows, [JobRow::Job(Box::new(info))], "{name}");
     }
-    let group = on.broker.jobs(&on.queue, Shelf::Group("digest"), &Page::default()).await.unwrap();
+    let group =
+        on.broker.jobs(&on.queue, JobList::Group("digest"), &Page::default()).await.unwrap();
     assert_eq!(group.rows, [JobRow::Job(Box::new(on.see("g").await))]);
 
     let (archived, completed) = (on.see("x").await, on.see("c").await);
     assert_eq!(on.see("s").await.due, Some(START + secs(60)));
     assert_eq!(
-        (archived.archived_at, archived.job.last_error.as_str()),
+        (archived.archived_at, archived.record.last_error.as_str()),
         (Some(START), "bad address")
     );
     assert_eq!(
@@ -258,7 +259,7 @@ async fn a_page_too_far_and_the_cursor_of_another_kind_of_list_are_refused(
     on.fill(&["a", "b"]).await;
     on.later(&["c", "d"], secs(9)).await;
     let jobs =
-        async |state, page: &Page| on.broker.jobs(&on.queue, Shelf::State(state), page).await;
+        async |state, page: &Page| on.broker.jobs(&on.queue, JobList::State(state), page).await;
 
     let far = jobs(JobState::Pending, &page(102, 100)).await.unwrap_err();
     assert!(far.is_invalid() && far.to_string().contains("cursor"), "{far}");
@@ -285,7 +286,7 @@ async fn jobs_of_a_group_are_listed_by_when_they_joined(
     on.join("a", "a:b}c").await;
     on.join("x", "other").await;
     let list = async |group: &'static str, page: Page| {
-        on.broker.jobs(&on.queue, Shelf::Group(group), &page).await.unwrap()
+        on.broker.jobs(&on.queue, JobList::Group(group), &page).await.unwrap()
     };
 
     let first = list("a:b}c", page(1, 1)).await;

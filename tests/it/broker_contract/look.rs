@@ -1,7 +1,7 @@
 //! Looking.
 
 use rocket_jobqueue::Page;
-use rocket_jobqueue::internals::Shelf;
+use rocket_jobqueue::internals::JobList;
 
 use crate::broker_contract::bench::*;
 
@@ -206,9 +206,9 @@ async fn a_queue_that_does_not_exist_is_not_found_by_any_question(
 ) {
     let on = store.open().await;
     let (queue, page) = (&on.queue, Page::default());
-    let shelf = Shelf::State(JobState::Pending);
+    let list = JobList::State(JobState::Pending);
 
-    assert!(on.broker.jobs(queue, shelf, &page).await.unwrap_err().is_not_found());
+    assert!(on.broker.jobs(queue, list, &page).await.unwrap_err().is_not_found());
     assert!(on.broker.history(queue, 1).await.unwrap_err().is_not_found());
     assert!(on.broker.memory(queue).await.unwrap_err().is_not_found());
     assert!(on.broker.groups(queue, &page).await.unwrap_err().is_not_found());

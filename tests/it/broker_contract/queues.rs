@@ -56,7 +56,7 @@ async fn one_call_settles_jobs_of_several_queues_and_takes_others(
     let settled: Vec<_> = exchanged.settled.into_iter().map(Result::unwrap).collect();
     let expected = [Settled::Done, Settled::Done, Settled::Lost, Settled::Done, Settled::Done];
     assert_eq!(settled, expected);
-    let taken = exchanged.taken.unwrap().deliveries;
+    let taken = exchanged.dequeued.unwrap().deliveries;
     let of = |on: &Bench| {
         let own = taken.iter().filter(|one| one.lease.queue == on.queue);
         own.map(|one| one.job.id.to_string()).collect::<Vec<_>>()
@@ -90,7 +90,7 @@ async fn a_job_named_twice_in_a_call_is_done_once(
     let settled: Vec<_> = exchanged.settled.into_iter().map(Result::unwrap).collect();
     assert_eq!(settled, [Settled::Done, Settled::Lost]);
     assert_eq!(on.info().await.processed, 1);
-    assert_eq!(ids(&exchanged.taken.unwrap().deliveries), ["b", "c"]);
+    assert_eq!(ids(&exchanged.dequeued.unwrap().deliveries), ["b", "c"]);
 }
 
 #[rstest]

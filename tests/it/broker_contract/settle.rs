@@ -2,7 +2,7 @@
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::Page;
-use rocket_jobqueue::internals::Shelf;
+use rocket_jobqueue::internals::JobList;
 
 #[rstest]
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_completed_job_is_kept_with_its_result_until_its_retention_is_over(
 
     let info = on.see("a").await;
     assert_eq!(info.state, JobState::Completed);
-    assert_eq!(info.job.completed_at, Some(START + secs(5)));
+    assert_eq!(info.record.completed_at, Some(START + secs(5)));
     assert_eq!(info.result.unwrap_or_default(), result.unwrap_or_default());
     on.clock.advance(secs(60) - MICRO);
     assert_eq!(on.expire().await, 0);
@@ -89,8 +89,8 @@ async fn a_failure_is_counted_and_waits_to_the_microsecond(
 
     let info = on.see("a").await;
     assert_eq!((info.state, info.due), (JobState::Retry, Some(START + after)));
-    assert_eq!((info.job.retried, info.job.last_error.as_str()), (1, "smtp is down"));
-    assert_eq!(info.job.last_failed_at, Some(START));
+    assert_eq!((info.record.retried, info.record.last_error.as_str()), (1, "smtp is down"));
+    assert_eq!(info.record.last_failed_at, Some(START));
     assert_eq!(on.counters().await, (1, 1));
     on.clock.advance(after - MICRO);
     assert_eq!(on.forward().await, Forwarded { moved: 0, next: Some(MICRO), ready: false });
@@ -116,13 +116,17 @@ async fn a_snoozed_job_waits_and_nothing_is_counted(
         counted: false,
     };
     on.run(snooze("")).await;
-    assert_eq!(on.see("a").await.job.last_error, "smtp is down", "no word, so the last one stays");
+    assert_eq!(
+        on.see("a").await.record.last_error,
+        "smtp is down",
+        "no word, so the last one stays"
+    );
     on.forward().await;
     on.run(snooze("no handler")).await;
 
     let info = on.see("a").await;
-    assert_eq!((info.state, info.job.retried), (JobState::Retry, 1));
-    assert_eq!(info.job.last_error, "no handler");
+    assert_eq!((info.state, info.record.retried), (JobState::Retry, 1));
+    assert_eq!(info.record.last_error, "no handler");
     assert_eq!(on.counters().await, (1, 1));
 }
 
@@ -138,9 +142,9 @@ async fn an_archived_job_is_kept_with_its_error(
     on.run(archive()).await;
 
     let info = on.see("a").await;
-    assert_eq!((info.state, info.job.retried), (JobState::Archived, 0));
-    assert_eq!(info.job.last_error, "bad address");
-    assert_eq!(info.job.last_failed_at, Some(START + secs(3)));
+    assert_eq!((info.state, info.record.retried), (JobState::Archived, 0));
+    assert_eq!(info.record.last_error, "bad address");
+    assert_eq!(info.record.last_failed_at, Some(START + secs(3)));
     assert_eq!(on.counters().await, (1, 1));
 }
 
@@ -213,9 +217,9 @@ async fn a_reclaimed_job_is_next_in_line_with_the_loss_recorded(
     assert_eq!(on.run(reclaim()).await.losses, 0);
 
     let info = on.see("a").await;
-    assert_eq!((info.state, info.losses, info.job.retried), (JobState::Pending, 1, 0));
-    assert_eq!(info.job.last_error, "its worker vanished");
-    assert_eq!(info.job.last_failed_at, Some(START + secs(7)));
+    assert_eq!((info.state, info.losses, info.record.retried), (JobState::Pending, 1, 0));
+    assert_eq!(info.record.last_error, "its worker vanished");
+    assert_eq!(info.record.last_failed_at, Some(START + secs(7)));
     assert_eq!(on.counters().await, (0, 0));
     assert_eq!(ids(&on.take_many(9).await), ["a", "b"]);
 }
@@ -327,10 +331,10 @@ async fn the_last_ten_failures_of_a_job_stay_with_it(
     assert_eq!(told().await, kept);
     on.run(done()).await;
     assert_eq!((on.state("a").await, told().await), (Some(JobState::Completed), kept));
-    let (shelf, page) = (Shelf::State(JobState::Completed), Page::default());
-    let page = on.broker.jobs(&on.queue, shelf, &page).await.unwrap();
+    let (list, page) = (JobList::State(JobState::Completed), Page::default());
+    let page = on.broker.jobs(&on.queue, list, &page).await.unwrap();
     assert!(page.rows[0].job().unwrap().failures.is_empty(), "not in lists");
-    assert!(page.rows[0].job().unwrap().job.last_error == "failure 13");
+    assert!(page.rows[0].job().unwrap().record.last_error == "failure 13");
 }
 
 #[rstest]

@@ -119,8 +119,8 @@ async fn a_job_that_is_put_back_keeps_its_losses(
 
     let info = on.see("a").await;
     let state = if after == 0 { JobState::Pending } else { JobState::Retry };
-    assert_eq!((info.state, info.losses, info.job.retried), (state, 2, 0));
-    assert_eq!(info.job.last_error, "gone");
+    assert_eq!((info.state, info.losses, info.record.retried), (state, 2, 0));
+    assert_eq!(info.record.last_error, "gone");
     assert_eq!(on.counters().await, (0, 0));
     on.clock.advance(secs(after));
     on.forward().await;

@@ -14,7 +14,7 @@ async fn a_second_job_under_a_lock_is_refused_and_told_the_holder(
 
     assert_eq!(outcome, Enqueued::Duplicate { holder: id("a") });
     assert_eq!(on.find("b").await, None);
-    assert!(!on.see("a").await.job.unique_key.is_empty());
+    assert!(!on.see("a").await.record.unique_key.is_empty());
     assert!(created(&on.put(on.job("c")).await), "a job that asks for no lock is not concerned");
 }
 

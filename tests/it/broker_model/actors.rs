@@ -212,7 +212,7 @@ impl Actors {
             }
             Operation::Aggregate { pick, job } => self.aggregate(*pick, job).await?,
             Operation::ReturnSet { pick } => self.return_set(*pick).await?,
-            Operation::MendGroups { queue } => self.mend_groups(*queue).await?,
+            Operation::MendGroups { queue } => self.repair_groups(*queue).await?,
             Operation::Trim { queue, limit } => self.trim(*queue, *limit).await?,
             Operation::DeleteQueue { queue, force } => self.delete_queue(*queue, *force).await?,
             Operation::List { queue, of, size, pages } => {
@@ -502,7 +502,7 @@ impl Actors {
         for job in jobs {
             let mut job = job.map_err(|e| format!("{e:?}"))?;
             if let Some(info) = &mut job {
-                info.job = plain(&info.job);
+                info.record = plain(&info.record);
             }
             seen.push(job);
         }
@@ -584,7 +584,7 @@ impl Actors {
         self.clock.advance(Duration::from_secs(200 * 86_400));
         for queue in 0..2 {
             self.expire(queue, 100).await?;
-            self.mend_groups(queue).await?;
+            self.repair_groups(queue).await?;
         }
         self.touched = [true; 2];
         self.look().await?;
@@ -595,7 +595,7 @@ impl Actors {
             .iter()
             .find(|info| !matches!(info.state, JobState::Archived | JobState::Aggregating));
         if let Some(info) = left {
-            return Err(format!("job {} never ended: {:?}", info.job.id, info.state));
+            return Err(format!("job {} never ended: {:?}", info.record.id, info.state));
         }
         for queue in 0..2 {
             if !grouped {

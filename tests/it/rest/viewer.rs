@@ -98,7 +98,7 @@ async fn hear(client: &Client, path: &str) -> (u16, String) {
 async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
     let (log, _taken) = Log::begin();
     let hide = |info: &mut rocket_jobqueue::JobInfo| {
-        info.job.payload = Some(br#""redacted""#.to_vec());
+        info.record.payload = Some(br#""redacted""#.to_vec());
     };
     let weekly = Periodic::new("0 3 * * 1", secret("be periodic")).header("token", CANARY);
     let queue = fairing().handle(use_it).periodic(weekly).redact(hide);
@@ -131,11 +131,11 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
         ids.push(raw.queue("mail").id(format!("unfit-{nth}")).await.unwrap().id.to_string());
     }
     queue.enqueue(secret("in a group")).id("grouped").group("g").await.unwrap();
-    let settled = |info: &rocket_jobqueue::JobInfo| match info.job.id.as_str() {
+    let settled = |info: &rocket_jobqueue::JobInfo| match info.record.id.as_str() {
         "stay" => info.progress.is_some(),
         "wait" | "grouped" => true,
-        "succeed" => info.job.completed_at.is_some(),
-        _ => !info.job.last_error.is_empty(),
+        "succeed" => info.record.completed_at.is_some(),
+        _ => !info.record.last_error.is_empty(),
     };
     for id in &ids {
         let id = rocket_jobqueue::JobId::new(id).unwrap();
@@ -219,6 +219,6 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
     }
     // The application itself sees everything.
     let whole = queue.inspector().job(&mail, &ids[1].parse().unwrap()).await.unwrap().unwrap();
-    assert!(whole.job.last_error.contains(&PIN.to_string()));
-    assert!(whole.job.unique_key.len() > 32);
+    assert!(whole.record.last_error.contains(&PIN.to_string()));
+    assert!(whole.record.unique_key.len() > 32);
 }

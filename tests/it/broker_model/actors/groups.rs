@@ -97,11 +97,11 @@ impl Actors {
         self.redis.return_set(&too).await.map_err(|e| format!("{e:?}"))
     }
 
-    pub(super) async fn mend_groups(&mut self, queue: usize) -> Result<(), String> {
+    pub(super) async fn repair_groups(&mut self, queue: usize) -> Result<(), String> {
         self.touched[queue] = true;
         let name = &self.queues[queue];
-        let memory = self.memory.mend_groups(name, 100).await.map_err(|e| format!("{e:?}"))?;
-        let redis = self.redis.mend_groups(name, 100).await.map_err(|e| format!("{e:?}"))?;
+        let memory = self.memory.repair_groups(name, 100).await.map_err(|e| format!("{e:?}"))?;
+        let redis = self.redis.repair_groups(name, 100).await.map_err(|e| format!("{e:?}"))?;
         alike("how many sets went back", &memory.returned, &redis.returned)
     }
 }

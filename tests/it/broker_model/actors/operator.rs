@@ -1,7 +1,8 @@
 //! What an operator does to jobs that do not run, and to a whole queue.
 
 use rocket_jobqueue::internals::{
-    Acted, Action, Actions, Cursor, Inspect, JobPage, Removal, Shelf, Step, Stepped, Walked,
+    Acted, Action, Actions, BulkPosition, BulkStep, BulkStepResult, Cursor, Inspect, JobList,
+    JobPage, Removal,
 };
 use rocket_jobqueue::{Error, JobInfo, JobRow, JobState, Page, Placement, Timestamp};
 
@@ -13,7 +14,7 @@ pub struct Walk {
     queue: usize,
     action: Action,
     of: Of,
-    walked: Walked,
+    position: BulkPosition,
     limit: u64,
 }
 
@@ -37,9 +38,9 @@ pub struct Gone {
 impl Of {
     /// Whether it is one of these; a job that is being aggregated is of no group.
     pub fn means(self, info: &JobInfo) -> bool {
-        let group = self.group.is_none_or(|group| info.job.group == GROUPS[group]);
+        let group = self.group.is_none_or(|group| info.record.group == GROUPS[group]);
         let waits = info.state != JobState::Aggregating || info.grouped_since.is_some();
-        let meant = self.job_type.is_none_or(|wanted| info.job.job_type == TYPES[wanted]);
+        let meant = self.job_type.is_none_or(|wanted| info.record.job_type == TYPES[wanted]);
         info.state == self.state() && group && waits && meant
     }
 
@@ -47,10 +48,10 @@ impl Of {
         if self.group.is_some() { JobState::Aggregating } else { self.state }
     }
 
-    fn shelf(self) -> Shelf<'static> {
+    fn list(self) -> JobList<'static> {
         match self.group {
-            Some(group) => Shelf::Group(GROUPS[group]),
-            None => Shelf::State(self.state),
+            Some(group) => JobList::Group(GROUPS[group]),
+            None => JobList::State(self.state),
         }
     }
 
@@ -73,7 +74,7 @@ fn comparable(page: &JobPage) -> (u64, Vec<JobRow>, bool) {
     let mut rows = page.rows.clone();
     for row in &mut rows {
         if let JobRow::Job(info) = row {
-            info.job = plain(&info.job);
+            info.record = plain(&info.record);
         }
     }
     (page.total, rows, page.next.is_some())
@@ -159,7 +160,7 @@ impl Actors {
         if !action.permits(of.state()) {
             return Ok(());
         }
-        self.walk = Some(Walk { queue, action, of, walked: Walked::default(), limit });
+        self.walk = Some(Walk { queue, action, of, position: BulkPosition::default(), limit });
         let meant = self.seen[queue].jobs.iter().flatten().filter(|info| of.means(info)).count();
         let done = self.sweep_on(steps).await?;
         if self.walk.is_none() {
@@ -179,24 +180,25 @@ impl Actors {
         let Some(mut walk) = self.walk.take() else { return Ok(0) };
         self.touched[walk.queue] = true;
         for _ in 0..steps {
-            let step = Step {
+            let step = BulkStep {
                 queue: &self.queues[walk.queue],
                 action: walk.action,
                 state: walk.of.state(),
                 group: walk.of.group(),
                 job_type: walk.of.job_type.map(|wanted| TYPES[wanted]),
-                walked: walk.walked,
+                position: walk.position,
                 limit: walk.limit,
             };
-            let memory: Stepped = self.memory.step(&step).await.map_err(|e| format!("{e:?}"))?;
+            let memory: BulkStepResult =
+                self.memory.step(&step).await.map_err(|e| format!("{e:?}"))?;
             let redis = self.redis.step(&step).await.map_err(|e| format!("{e:?}"))?;
             alike("steps", &memory, &redis)?;
-            walk.walked = memory.walked;
+            walk.position = memory.position;
             done += memory.done;
             if let Action::Reschedule(Placement::After(_)) = walk.action {
                 walk.action = Action::Reschedule(Placement::At(memory.due));
             }
-            if walk.walked.left.is_none_or(|left| left == 0) {
+            if walk.position.left.is_none_or(|left| left == 0) {
                 self.allow(&walk, done);
                 return Ok(done);
             }
@@ -272,9 +274,9 @@ impl Actors {
                 Some((memory, redis)) => (Some(memory), Some(redis)),
                 None => (None, None),
             };
-            let (name, shelf) = (&self.queues[reading.queue], reading.of.shelf());
-            let memory = said(self.memory.jobs(name, shelf, &page(before)).await)?;
-            let redis = said(self.redis.jobs(name, shelf, &page(too)).await)?;
+            let (name, list) = (&self.queues[reading.queue], reading.of.list());
+            let memory = said(self.memory.jobs(name, list, &page(before)).await)?;
+            let redis = said(self.redis.jobs(name, list, &page(too)).await)?;
             alike("lists", &memory.as_ref().map(comparable), &redis.as_ref().map(comparable))?;
             let next = memory.and_then(|page| page.next).zip(redis.and_then(|page| page.next));
             self.reading = next.map(|next| Reading { after: Some(next), ..reading });

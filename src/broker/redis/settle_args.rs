@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// One job's part of a settle call.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Step {
+pub(super) struct SettleArgs {
     pub lease: Lease,
     pub kind: &'static str,
     /// The new message; empty to keep the old one.
@@ -25,7 +25,7 @@ pub(super) struct Step {
     pub failure: Vec<u8>,
 }
 
-impl Step {
+impl SettleArgs {
     /// The step that carries out `transition`, with `now` in the message.
     /// `release` is whether archiving releases the unique lock.
     pub fn new(

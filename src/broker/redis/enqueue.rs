@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join;
 
+use super::enqueue_args::{EnqueueArgs, EnqueueScript};
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
-use super::storing::{By, Storing};
 use super::{RedisBroker, by_queue};
 use crate::broker::{Enqueued, Extended, Lease};
 use crate::error::Error;
@@ -17,8 +17,8 @@ use crate::time::Timestamp;
 
 impl RedisBroker {
     /// Stores jobs in one call, those of a queue in their order. All have a
-    /// [`Storing::kind`] alike, or are of one queue and none is to be repeated.
-    pub(super) async fn store_batch(&self, jobs: &[&Storing]) -> Result<Vec<Enqueued>, Error> {
+    /// [`EnqueueArgs::kind`] alike, or are of one queue and none is to be repeated.
+    pub(super) async fn store_batch(&self, jobs: &[&EnqueueArgs]) -> Result<Vec<Enqueued>, Error> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
@@ -31,17 +31,20 @@ impl RedisBroker {
 
     /// Stores jobs in one call; where one queue refuses, each is asked by itself, so that
     /// it stops no other.
-    pub(super) async fn store_by_queue(&self, jobs: &[Storing]) -> Vec<Result<Enqueued, Error>> {
-        let all: Vec<&Storing> = jobs.iter().collect();
+    pub(super) async fn store_by_queue(
+        &self,
+        jobs: &[EnqueueArgs],
+    ) -> Vec<Result<Enqueued, Error>> {
+        let all: Vec<&EnqueueArgs> = jobs.iter().collect();
         let error = match self.store_batch(&all).await {
             Ok(stored) => return stored.into_iter().map(Ok).collect(),
             Err(error) => error,
         };
         let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(error.clone())).collect();
-        let queues = by_queue(jobs.iter().map(Storing::queue));
+        let queues = by_queue(jobs.iter().map(EnqueueArgs::queue));
         if queues.len() > 1 && error.is_refused() {
             for (_, places) in queues {
-                let own: Vec<&Storing> = places.iter().map(|&at| &jobs[at]).collect();
+                let own: Vec<&EnqueueArgs> = places.iter().map(|&at| &jobs[at]).collect();
                 match self.store_batch(&own).await {
                     Ok(stored) => {
                         for (at, one) in places.into_iter().zip(stored) {
@@ -60,7 +63,7 @@ impl RedisBroker {
     async fn store_some(
         &self,
         queues: &[(&QueueName, Vec<usize>)],
-        jobs: &[&Storing],
+        jobs: &[&EnqueueArgs],
     ) -> Result<Vec<Enqueued>, Error> {
         let (queue, by) = (queues[0].0, jobs[0].by());
         let alike = jobs.iter().all(|job| job.by() == by);
@@ -70,7 +73,7 @@ impl RedisBroker {
             true => call.in_full(),
             false => call,
         };
-        if alike && by == By::Push {
+        if alike && by == EnqueueScript::Push {
             let add = |call: ScriptCall| {
                 queues.iter().fold(begin(call), |call, (_, places)| {
                     let call = call.arg(places.len());
@@ -91,13 +94,13 @@ impl RedisBroker {
             return Ok(stored);
         }
         let now = self.clock.argument();
-        if alike && by == By::Schedule {
+        if alike && by == EnqueueScript::Schedule {
             let add = |attempt, call: ScriptCall| {
                 jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_later_to(call))
             };
             let mut reply =
                 self.promise(&SCRIPTS.enqueue_later, iter::once(queue), repeat, &now, add).await?;
-            let stored = |_: &&Storing| {
+            let stored = |_: &&EnqueueArgs| {
                 let (code, due) = (reply.int()?, Timestamp::from_micros(reply.int()?));
                 Ok(self.created(queue, code, due).unwrap_or(Enqueued::IdConflict))
             };

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::HEARD;
+use super::DEQUEUE_VALID_FOR;
 use crate::broker::{LEASE, Lease};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
@@ -17,49 +17,59 @@ const REMEMBERED: Duration = Duration::from_secs(2 * LEASE.as_secs());
 
 /// A server runs no taking later than this after it was sent: the limit that goes
 /// with it, and what the two clocks differ.
-const RUN_BY: Duration = Duration::from_secs(HEARD.as_secs() + 1);
+const RUN_BY: Duration = Duration::from_secs(DEQUEUE_VALID_FOR.as_secs() + 1);
 
 /// Most takings that are asked about at once.
-const MOST_UNTAKEN: usize = 8;
+const MAX_UNCONFIRMED_DEQUEUES: usize = 8;
 
 /// Leases whose job's settlement was sent and not answered.
 #[derive(Default)]
-pub(super) struct Unheard(Mutex<HashMap<Right, i64>>);
+pub(super) struct UnconfirmedSettles(Mutex<HashMap<LeaseKey, i64>>);
 
-/// Whose lease of which job; the end as well where it is nobody's.
-type Right = (QueueName, JobId, Result<u64, i64>);
+/// What identifies a lease for as long as it is extended.
+type LeaseKey = (QueueName, JobId, Fence);
 
-impl Unheard {
+/// What a script compares to tell a lease from a later one of the same job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Fence {
+    /// The number of the dequeue that made the lease; it survives extensions.
+    Owner(u64),
+    /// A lease that was found expired has no known owner: its end, in microseconds.
+    EndsAt(i64),
+}
+
+impl UnconfirmedSettles {
     /// Nothing was heard of these. Forgets those that ended long before `now`.
     pub fn add<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>, now: Timestamp) {
         let oldest = (now - REMEMBERED).as_micros();
-        let mut unheard = locked(&self.0);
-        unheard.retain(|_, ends| *ends >= oldest);
-        unheard.extend(leases.into_iter().map(|lease| (right(lease), lease.ends)));
+        let mut unconfirmed = locked(&self.0);
+        unconfirmed.retain(|_, ends| *ends >= oldest);
+        unconfirmed.extend(leases.into_iter().map(|lease| (lease_key(lease), lease.ends)));
     }
 
     /// An answer came. Whether it was one of them.
     pub fn remove(&self, lease: &Lease) -> bool {
-        let mut unheard = locked(&self.0);
-        !unheard.is_empty() && unheard.remove(&right(lease)).is_some()
+        let mut unconfirmed = locked(&self.0);
+        !unconfirmed.is_empty() && unconfirmed.remove(&lease_key(lease)).is_some()
     }
 }
 
-fn right(lease: &Lease) -> Right {
-    (lease.queue.clone(), lease.id.clone(), lease.owner.ok_or(lease.ends))
+fn lease_key(lease: &Lease) -> LeaseKey {
+    let fence = lease.owner.map_or(Fence::EndsAt(lease.ends), Fence::Owner);
+    (lease.queue.clone(), lease.id.clone(), fence)
 }
 
 /// Takings of jobs without an answer, by queue: their owners, and when each was
 /// asked.
 #[derive(Default)]
-pub(super) struct Untaken(Mutex<HashMap<QueueName, Vec<(u64, Instant)>>>);
+pub(super) struct UnconfirmedDequeues(Mutex<HashMap<QueueName, Vec<(u64, Instant)>>>);
 
-impl Untaken {
+impl UnconfirmedDequeues {
     /// Nothing was heard of this taking.
     pub fn add(&self, queue: &QueueName, owner: u64) {
-        let mut untaken = locked(&self.0);
-        let of_queue = untaken.entry(queue.clone()).or_default();
-        if of_queue.len() == MOST_UNTAKEN {
+        let mut unconfirmed_dequeues = locked(&self.0);
+        let of_queue = unconfirmed_dequeues.entry(queue.clone()).or_default();
+        if of_queue.len() == MAX_UNCONFIRMED_DEQUEUES {
             of_queue.remove(0);
         }
         of_queue.push((owner, Instant::now()));
@@ -68,11 +78,11 @@ impl Untaken {
     /// The owners to ask about, between spaces. Whom the lease has left already
     /// is the recoverer's.
     pub fn earlier(&self, queue: &QueueName) -> String {
-        let mut untaken = locked(&self.0);
-        let Some(of_queue) = untaken.get_mut(queue) else { return String::new() };
+        let mut unconfirmed_dequeues = locked(&self.0);
+        let Some(of_queue) = unconfirmed_dequeues.get_mut(queue) else { return String::new() };
         of_queue.retain(|(_, since)| since.elapsed() < LEASE);
         if of_queue.is_empty() {
-            untaken.remove(queue);
+            unconfirmed_dequeues.remove(queue);
             return String::new();
         }
         let owners: Vec<String> = of_queue.iter().map(|(owner, _)| owner.to_string()).collect();
@@ -131,24 +141,24 @@ mod tests {
             owner: None,
             ends: Timestamp::from_secs(secs).as_micros(),
         };
-        let unheard = Unheard::default();
-        unheard.add(&[lease(100), lease(170)], Timestamp::from_secs(150));
-        unheard.add(&[], Timestamp::from_secs(200));
-        assert!(!unheard.remove(&lease(100)));
-        assert!(unheard.remove(&lease(170)) && !unheard.remove(&lease(170)));
+        let unconfirmed = UnconfirmedSettles::default();
+        unconfirmed.add(&[lease(100), lease(170)], Timestamp::from_secs(150));
+        unconfirmed.add(&[], Timestamp::from_secs(200));
+        assert!(!unconfirmed.remove(&lease(100)));
+        assert!(unconfirmed.remove(&lease(170)) && !unconfirmed.remove(&lease(170)));
     }
 
     #[test]
     fn a_taking_is_asked_about_until_the_server_cannot_run_it_any_more() {
         let queue = QueueName::stored("q");
-        let untaken = Untaken::default();
-        untaken.add(&queue, 7);
-        untaken.add(&queue, 8);
+        let unconfirmed_dequeues = UnconfirmedDequeues::default();
+        unconfirmed_dequeues.add(&queue, 7);
+        unconfirmed_dequeues.add(&queue, 8);
         let now = Instant::now();
-        assert_eq!(untaken.earlier(&queue), "7 8");
-        untaken.answered(&queue, now);
-        assert_eq!(untaken.earlier(&queue), "7 8", "it may still be run");
-        untaken.answered(&queue, now + RUN_BY + RUN_BY);
-        assert_eq!(untaken.earlier(&queue), "");
+        assert_eq!(unconfirmed_dequeues.earlier(&queue), "7 8");
+        unconfirmed_dequeues.answered(&queue, now);
+        assert_eq!(unconfirmed_dequeues.earlier(&queue), "7 8", "it may still be run");
+        unconfirmed_dequeues.answered(&queue, now + RUN_BY + RUN_BY);
+        assert_eq!(unconfirmed_dequeues.earlier(&queue), "");
     }
 }

@@ -1,36 +1,36 @@
-//! Mends what faults left behind, where the repair is provable: what a worker of
+//! Repairs what faults left behind, where the repair is provable: what a worker of
 //! another kind, an eviction or a restored backup broke.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Round, Service};
-use crate::broker::{Broker, Fate};
+use crate::broker::{Broker, FindingStatus};
 use crate::error::Error;
 use crate::job::QueueName;
 
 /// How often a process asks for its turn; one of them gets it.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-pub(crate) struct Reconciler {
+pub(crate) struct RepairService {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
 }
 
-impl Reconciler {
+impl RepairService {
     pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
         Self { broker, queues }
     }
 
-    async fn reconcile(&self, queue: &QueueName) -> Result<(), Error> {
-        for finding in self.broker.reconcile(queue).await? {
+    async fn repair_provable(&self, queue: &QueueName) -> Result<(), Error> {
+        for finding in self.broker.repair_provable(queue).await? {
             let (kind, place, count) = (finding.kind, &finding.place, finding.count);
-            match finding.fate {
-                Fate::Repaired => {
+            match finding.status {
+                FindingStatus::Repaired => {
                     crate::log::warn!(%queue, ?kind, %place, count, samples = ?finding.samples, "repaired");
                 }
                 // Known at each turn again; the doctor tells who asks.
-                Fate::Reported | Fate::Repairable => {
+                FindingStatus::Reported | FindingStatus::Repairable => {
                     crate::log::debug!(%queue, ?kind, %place, count, "found");
                 }
             }
@@ -39,13 +39,13 @@ impl Reconciler {
     }
 }
 
-impl Service for Reconciler {
+impl Service for RepairService {
     const NAME: &'static str = "repairing queues";
 
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();
         for queue in &self.queues {
-            round.note(self.reconcile(queue).await);
+            round.note(self.repair_provable(queue).await);
         }
         // Spread, so that many processes do not ask at the same instant.
         round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.4))

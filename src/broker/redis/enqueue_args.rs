@@ -11,20 +11,20 @@ use crate::pool::ScriptCall;
 const SOON: Duration = Duration::from_secs(10);
 
 /// A new job in the store's own words.
-pub(super) struct Storing {
+pub(super) struct EnqueueArgs {
     queue: QueueName,
     id: JobId,
     message: Vec<u8>,
     placement: Placement,
     /// What most jobs do not have.
-    special: Option<Box<Special>>,
+    extras: Option<Box<EnqueueExtras>>,
     /// The first of a bulk of several calls, which are to run in their order.
     pub opens: bool,
 }
 
 /// Which script stores a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum EnqueueScript {
     /// `enqueue_now.lua`: it is due now, and has nothing special.
     Push,
     /// `enqueue_later.lua`: it is due later, and has nothing special.
@@ -33,7 +33,7 @@ pub(super) enum By {
     Enqueue,
 }
 
-struct Special {
+struct EnqueueExtras {
     /// The key of the unique lock, and how long it holds; empty if none.
     lock: String,
     lock_for: Duration,
@@ -44,7 +44,7 @@ struct Special {
     group: String,
 }
 
-impl Storing {
+impl EnqueueArgs {
     pub fn of(queue: &QueueName, new: &NewJob) -> Self {
         let record = &new.record;
         let id = record.id.clone();
@@ -52,7 +52,7 @@ impl Storing {
         let (own, placement) = (queue.clone(), new.placement);
         if is_ordinary(new) {
             let message = wire::encode(record);
-            return Self { queue: own, id, message, placement, special: None, opens: false };
+            return Self { queue: own, id, message, placement, extras: None, opens: false };
         }
         let lock = unique.map(|_| keys::unique(queue, &record.job_type, record.payload.as_deref()));
         let message = match &lock {
@@ -63,7 +63,7 @@ impl Storing {
             }
             None => wire::encode(record),
         };
-        let special = Special {
+        let extras = EnqueueExtras {
             lock: lock.unwrap_or_default(),
             lock_for: unique.unwrap_or_default(),
             guard: guard.map_or(String::new(), |guard| keys::idempotency(queue, &guard.key)),
@@ -71,7 +71,7 @@ impl Storing {
             guard_for: guard.map_or(Duration::ZERO, |guard| guard.kept),
             group: record.group.clone(),
         };
-        Self { queue: own, id, message, placement, special: Some(Box::new(special)), opens: false }
+        Self { queue: own, id, message, placement, extras: Some(Box::new(extras)), opens: false }
     }
 
     pub fn queue(&self) -> &QueueName {
@@ -84,19 +84,19 @@ impl Storing {
     }
 
     /// The script that stores it with the least effort.
-    pub fn by(&self) -> By {
-        match (&self.special, self.placement) {
-            (Some(_), _) => By::Enqueue,
-            (None, Placement::Now) => By::Push,
-            (None, Placement::After(_) | Placement::At(_)) => By::Schedule,
+    pub fn by(&self) -> EnqueueScript {
+        match (&self.extras, self.placement) {
+            (Some(_), _) => EnqueueScript::Enqueue,
+            (None, Placement::Now) => EnqueueScript::Push,
+            (None, Placement::After(_) | Placement::At(_)) => EnqueueScript::Schedule,
         }
     }
 
     /// What must be the same for jobs that go together; their queue too, unless the
     /// script serves several and these are in one place.
-    pub fn kind(&self, one_place: bool) -> (Option<QueueName>, By, bool) {
+    pub fn kind(&self, one_place: bool) -> (Option<QueueName>, EnqueueScript, bool) {
         let by = self.by();
-        let queue = (by != By::Push || !one_place).then(|| self.queue.clone());
+        let queue = (by != EnqueueScript::Push || !one_place).then(|| self.queue.clone());
         (queue, by, self.leaves_a_trace())
     }
 
@@ -105,7 +105,7 @@ impl Storing {
     /// would run twice.
     pub fn leaves_a_trace(&self) -> bool {
         let late = matches!(self.placement, Placement::After(delay) if delay > SOON);
-        late || self.special.as_ref().is_some_and(|special| !special.guard.is_empty())
+        late || self.extras.as_ref().is_some_and(|extras| !extras.guard.is_empty())
     }
 
     /// Its two values, as in `enqueue_now.lua`.
@@ -126,15 +126,15 @@ impl Storing {
     /// Its ten values, as in `store_job.lua`.
     pub fn add_to(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_to(call);
-        let Some(special) = &self.special else {
+        let Some(extras) = &self.extras else {
             return call.arg("").arg(0).arg("").arg("").arg(0).arg("");
         };
-        call.arg(special.lock.as_str())
-            .arg(micros(special.lock_for))
-            .arg(special.guard.as_str())
-            .arg(special.digest.as_str())
-            .arg(micros(special.guard_for))
-            .arg(special.group.as_str())
+        call.arg(extras.lock.as_str())
+            .arg(micros(extras.lock_for))
+            .arg(extras.guard.as_str())
+            .arg(extras.digest.as_str())
+            .arg(micros(extras.guard_for))
+            .arg(extras.group.as_str())
     }
 }
 

@@ -29,16 +29,16 @@ pub struct MinuteStats {
 
 /// How far the counters of a queue are, and how many jobs are pending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Level {
+pub(crate) struct CounterSnapshot {
     pub processed: u64,
     pub failed: u64,
     pub waiting: u64,
 }
 
-/// Levels by the minute since the epoch at whose beginning they were noted.
-pub(crate) type Levels = BTreeMap<i64, Level>;
+/// CounterSnapshots by the minute since the epoch at whose beginning they were noted.
+pub(crate) type CounterSnapshots = BTreeMap<i64, CounterSnapshot>;
 
-impl Level {
+impl CounterSnapshot {
     /// Reads one that is stored as four numbers.
     pub fn parse(text: &str) -> Option<(i64, Self)> {
         let mut numbers = text.split(' ');
@@ -56,10 +56,14 @@ impl MinuteStats {
 
     /// The last hour, the oldest minute first; what happens now is in the last one, which
     /// is not over. It begins with the first level there is.
-    pub(crate) fn between(levels: &Levels, latest: Level, now: Timestamp) -> Vec<Self> {
+    pub(crate) fn between(
+        levels: &CounterSnapshots,
+        latest: CounterSnapshot,
+        now: Timestamp,
+    ) -> Vec<Self> {
         let this = Self::minute_of(now);
         let mut all = Vec::new();
-        let known: Vec<(i64, Level)> = levels
+        let known: Vec<(i64, CounterSnapshot)> = levels
             .range(this - TOLD..=this)
             .map(|(minute, level)| (*minute, *level))
             .chain([(this + 1, latest)])
@@ -89,13 +93,13 @@ impl MinuteStats {
 mod tests {
     use super::*;
 
-    fn level(processed: u64, failed: u64, waiting: u64) -> Level {
-        Level { processed, failed, waiting }
+    fn level(processed: u64, failed: u64, waiting: u64) -> CounterSnapshot {
+        CounterSnapshot { processed, failed, waiting }
     }
 
     #[test]
     fn what_happened_between_two_levels_is_their_difference() {
-        let levels = Levels::from([(100, level(10, 1, 5)), (101, level(25, 2, 0))]);
+        let levels = CounterSnapshots::from([(100, level(10, 1, 5)), (101, level(25, 2, 0))]);
         let found =
             MinuteStats::between(&levels, level(26, 2, 7), Timestamp::from_secs(101 * 60 + 5));
         let told: Vec<_> =
@@ -105,18 +109,18 @@ mod tests {
 
     #[test]
     fn minutes_that_nobody_noted_have_even_parts() {
-        let levels = Levels::from([(100, level(0, 0, 1))]);
+        let levels = CounterSnapshots::from([(100, level(0, 0, 1))]);
         let found = MinuteStats::between(&levels, level(10, 0, 0), Timestamp::from_secs(102 * 60));
         assert_eq!(found.iter().map(|m| m.processed).collect::<Vec<_>>(), [3, 3, 4]);
     }
 
     #[test]
     fn a_counter_that_began_anew_is_no_negative_number() {
-        let levels = Levels::from([(100, level(50, 9, 0)), (101, level(3, 0, 0))]);
+        let levels = CounterSnapshots::from([(100, level(50, 9, 0)), (101, level(3, 0, 0))]);
         let found = MinuteStats::between(&levels, level(3, 0, 0), Timestamp::from_secs(101 * 60));
         assert_eq!(found.iter().map(|m| m.processed).collect::<Vec<_>>(), [3, 0]);
         // Nor does a large one overflow.
-        let levels = Levels::from([(100, level(0, 0, 0))]);
+        let levels = CounterSnapshots::from([(100, level(0, 0, 0))]);
         let full = level(u64::MAX, 0, 0);
         let found = MinuteStats::between(&levels, full, Timestamp::from_secs(159 * 60));
         assert_eq!(
@@ -127,19 +131,23 @@ mod tests {
 
     #[test]
     fn an_hour_is_told_and_no_more() {
-        let levels: Levels = (0..200).map(|m| (m, level(m as u64, 0, 0))).collect();
+        let levels: CounterSnapshots = (0..200).map(|m| (m, level(m as u64, 0, 0))).collect();
         let found = MinuteStats::between(&levels, level(200, 0, 0), Timestamp::from_secs(199 * 60));
         assert_eq!((found.len(), found[0].at.as_secs()), (60, 140 * 60));
         assert!(
-            MinuteStats::between(&Levels::new(), Level::default(), Timestamp::from_secs(0))
-                .is_empty()
+            MinuteStats::between(
+                &CounterSnapshots::new(),
+                CounterSnapshot::default(),
+                Timestamp::from_secs(0)
+            )
+            .is_empty()
         );
     }
 
     #[test]
     fn a_stored_level_is_read_or_left_out() {
-        assert_eq!(Level::parse("7 1 2 3"), Some((7, level(1, 2, 3))));
-        assert_eq!(Level::parse("7 1 2"), None);
-        assert_eq!(Level::parse("x"), None);
+        assert_eq!(CounterSnapshot::parse("7 1 2 3"), Some((7, level(1, 2, 3))));
+        assert_eq!(CounterSnapshot::parse("7 1 2"), None);
+        assert_eq!(CounterSnapshot::parse("x"), None);
     }
 }

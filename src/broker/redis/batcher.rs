@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::storing::Storing;
+use super::enqueue_args::EnqueueArgs;
 use super::{BATCH, BATCH_BYTES, RedisBroker};
 use crate::broker::Enqueued;
 use crate::error::Error;
@@ -15,22 +15,22 @@ use crate::job::QueueName;
 
 /// Scripts under way at a time: while the server runs one, the next one is on its
 /// way.
-const FLIGHTS: usize = 2;
+const MAX_RUNNING_BATCHES: usize = 2;
 
 /// Lines on a Cluster that are kept although nobody is in them: names of queues may come
 /// from requests, and there is no end of them.
-const MOST_IDLE_LINES: usize = 64;
+const MAX_IDLE_QUEUES: usize = 64;
 
 /// Single enqueues of this process on their way to the store: all in one line, or on a
 /// Cluster in one for each queue, whose servers answer each in its own time.
 #[derive(Default)]
-pub(super) struct Lines {
-    all: Arc<Line>,
-    by_queue: Mutex<HashMap<QueueName, Arc<Line>>>,
+pub(super) struct Batcher {
+    all: Arc<BatchQueue>,
+    by_queue: Mutex<HashMap<QueueName, Arc<BatchQueue>>>,
 }
 
-impl Lines {
-    fn of(&self, queue: &QueueName, one_place: bool) -> Arc<Line> {
+impl Batcher {
+    fn of(&self, queue: &QueueName, one_place: bool) -> Arc<BatchQueue> {
         if one_place {
             return Arc::clone(&self.all);
         }
@@ -38,7 +38,7 @@ impl Lines {
         if let Some(line) = lines.get(queue) {
             return Arc::clone(line);
         }
-        if lines.len() >= MOST_IDLE_LINES {
+        if lines.len() >= MAX_IDLE_QUEUES {
             // Nobody is in those that nobody else holds: they are given out under this lock.
             lines.retain(|_, line| Arc::strong_count(line) > 1);
         }
@@ -47,46 +47,46 @@ impl Lines {
 }
 
 #[derive(Default)]
-struct Line(Mutex<Waiting>);
+struct BatchQueue(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<Passenger>,
-    flights: usize,
+    jobs: VecDeque<WaitingEnqueue>,
+    running: usize,
     tickets: u64,
 }
 
-struct Passenger {
+struct WaitingEnqueue {
     ticket: u64,
-    job: Storing,
+    job: EnqueueArgs,
     answer: oneshot::Sender<Result<Enqueued, Error>>,
 }
 
 enum Joined {
     /// Nobody is in the way: it leaves now.
-    First(Storing),
+    First(EnqueueArgs),
     Waits {
         ticket: u64,
         answer: oneshot::Receiver<Result<Enqueued, Error>>,
     },
 }
 
-impl Line {
+impl BatchQueue {
     fn locked(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place among the flights, or one in line.
-    fn join(&self, job: Storing) -> Joined {
+    /// A place among the running, or one in line.
+    fn join(&self, job: EnqueueArgs) -> Joined {
         let mut waiting = self.locked();
-        if waiting.flights < FLIGHTS {
-            waiting.flights += 1;
+        if waiting.running < MAX_RUNNING_BATCHES {
+            waiting.running += 1;
             return Joined::First(job);
         }
         let (sender, answer) = oneshot::channel();
         waiting.tickets += 1;
         let ticket = waiting.tickets;
-        waiting.jobs.push_back(Passenger { ticket, job, answer: sender });
+        waiting.jobs.push_back(WaitingEnqueue { ticket, job, answer: sender });
         Joined::Waits { ticket, answer }
     }
 
@@ -98,13 +98,13 @@ impl Line {
     }
 
     /// The first in line and those that go with it in one script.
-    fn next(&self, one_place: bool) -> Vec<Passenger> {
+    fn next(&self, one_place: bool) -> Vec<WaitingEnqueue> {
         let mut waiting = self.locked();
         // Dropped by its caller before it was sent: then nothing happens.
         waiting.jobs.retain(|one| !one.answer.is_closed());
         let Some(first) = waiting.jobs.front() else { return Vec::new() };
         let kind = first.job.kind(one_place);
-        let goes = |one: &Passenger| one.job.kind(one_place) == kind;
+        let goes = |one: &WaitingEnqueue| one.job.kind(one_place) == kind;
         if waiting.jobs.len() <= BATCH && waiting.jobs.iter().all(goes) {
             let size: usize = waiting.jobs.iter().map(|one| one.job.size()).sum();
             if size <= BATCH_BYTES {
@@ -130,11 +130,11 @@ impl Line {
 impl RedisBroker {
     /// Stores one job, together with others that wait. As every request it ends
     /// within the pool's limit, however long those before it take.
-    pub(super) async fn commit(&self, job: Storing) -> Result<Enqueued, Error> {
-        let line = self.lines.of(job.queue(), !self.pool.is_cluster());
+    pub(super) async fn enqueue_batched(&self, job: EnqueueArgs) -> Result<Enqueued, Error> {
+        let line = self.batcher.of(job.queue(), !self.pool.is_cluster());
         let (ticket, answer) = match line.join(job) {
             Joined::First(job) => {
-                let _flight = Flight { broker: self, line: &line };
+                let _running = RunningBatch { broker: self, line: &line };
                 let mut stored = self.store_batch(&[&job]).await?;
                 return Ok(stored.pop().expect("one answer for each job"));
             }
@@ -152,8 +152,8 @@ impl RedisBroker {
     }
 
     /// Sends what waits until nothing does.
-    async fn fly(self, line: Arc<Line>) {
-        let flight = Flight { broker: &self, line: &line };
+    async fn run_batches(self, line: Arc<BatchQueue>) {
+        let running = RunningBatch { broker: &self, line: &line };
         let one_place = !self.pool.is_cluster();
         loop {
             let batch = line.next(one_place);
@@ -185,28 +185,30 @@ impl RedisBroker {
                 }
             }
         }
-        drop(flight);
+        drop(running);
     }
 }
 
 /// A script under way. When it has landed, another one takes off if any job waits.
-struct Flight<'a> {
+struct RunningBatch<'a> {
     broker: &'a RedisBroker,
-    line: &'a Arc<Line>,
+    line: &'a Arc<BatchQueue>,
 }
 
-impl Drop for Flight<'_> {
+impl Drop for RunningBatch<'_> {
     fn drop(&mut self) {
         let mut waiting = self.line.locked();
         if waiting.jobs.is_empty() {
-            waiting.flights -= 1;
+            waiting.running -= 1;
             return;
         }
         match Handle::try_current() {
-            // The place among the flights goes over to it.
-            Ok(runtime) => drop(runtime.spawn(self.broker.clone().fly(Arc::clone(self.line)))),
+            // The place among the running goes over to it.
+            Ok(runtime) => {
+                drop(runtime.spawn(self.broker.clone().run_batches(Arc::clone(self.line))))
+            }
             Err(_) => {
-                waiting.flights -= 1;
+                waiting.running -= 1;
                 waiting.jobs.clear();
             }
         }
@@ -219,13 +221,13 @@ mod tests {
 
     #[test]
     fn lines_of_queues_that_nobody_uses_are_forgotten() {
-        let lines = Lines::default();
+        let lines = Batcher::default();
         let queue = |n: usize| QueueName::stored(&format!("q{n}"));
         let used = lines.of(&queue(0), false);
-        for n in 1..10 * MOST_IDLE_LINES {
+        for n in 1..10 * MAX_IDLE_QUEUES {
             lines.of(&queue(n), false);
         }
-        assert!(lines.by_queue.lock().unwrap().len() <= MOST_IDLE_LINES + 1);
+        assert!(lines.by_queue.lock().unwrap().len() <= MAX_IDLE_QUEUES + 1);
         assert!(Arc::ptr_eq(&used, &lines.of(&queue(0), false)));
     }
 }
