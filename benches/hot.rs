@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use rocket_jobqueue::internals::redis::{keys, wire};
-use rocket_jobqueue::internals::{Broker, MemoryBroker, decide};
+use rocket_jobqueue::internals::{Broker, MemoryBroker, SettleRequest, decide};
 use rocket_jobqueue::{
     Clock, JobError, JobRecord, NewJob, Outcome, QueueName, RetryPolicy, Timestamp, Transition,
 };
@@ -66,7 +66,8 @@ fn memory(c: &mut Criterion) {
             now(broker.enqueue(&[NewJob::now(record())])).expect("it stores");
             let taken = now(broker.dequeue(&queue, 1)).expect("it gives");
             let done = Transition::Complete { result: None };
-            let settled = taken.deliveries.into_iter().map(|one| (one, done.clone()));
+            let settled =
+                taken.deliveries.into_iter().map(|one| SettleRequest::from((one, done.clone())));
             now(broker.settle(&settled.collect::<Vec<_>>())).expect("it settles")
         });
     });
@@ -77,7 +78,9 @@ fn memory(c: &mut Criterion) {
         let mut held = now(broker.dequeue(&queue, 100)).expect("it gives").deliveries;
         b.iter(|| {
             let back = Transition::Requeue;
-            let ended: Vec<_> = held.drain(..).map(|one| (one, back.clone())).collect();
+            let ended: Vec<_> =
+                held.drain(..).map(|one| SettleRequest::from((one, back.clone()))).collect();
+            let ended: Vec<_> = ended.iter().collect();
             held = now(broker.exchange(&ended, &queue, 100)).dequeued.expect("it gives").deliveries;
         });
     });

@@ -1,5 +1,10 @@
-//! What an operator does to jobs that are not running, one at a time or all of a
-//! state. Nothing here belongs to the hot path; everything says what it costs.
+//! What an operator does to jobs that are not running, one at a time or in bulk. All of it
+//! is off the hot path, and each method states its cost.
+//!
+//! A bulk action is a [`Sweep`]: it walks the jobs of a state or a group in steps of at most
+//! [`BULK_STEP_JOBS`], and keeps its position between the steps. The position counts entries
+//! from the front, because jobs that were acted upon leave the list; jobs of other types are
+//! skipped and counted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,24 +14,24 @@ use crate::error::Error;
 use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 
-/// Most jobs of one step of an action on many: a step must not block the store.
+/// Maximum jobs of one step of a bulk action: a step must not block the store.
 pub const BULK_STEP_JOBS: u64 = 200;
 
-/// What is done to a job that is not active.
+/// An action on a job that is not active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// To pending, at the end of the line, whatever it waited for.
+    /// Makes it pending, last in the queue.
     Run,
-    /// To the archive, out of the way of workers.
+    /// Archives it: no worker runs it.
     Archive,
-    /// Away, with its unique lock.
+    /// Deletes it, with its unique lock.
     Delete,
-    /// To another due time.
+    /// Gives it another due time.
     Reschedule(Placement),
 }
 
 impl Action {
-    /// Whether a job in this state can be acted upon so.
+    /// Whether the action applies to jobs in this state.
     pub fn permits(self, state: JobState) -> bool {
         use JobState::{Aggregating, Archived, Completed, Pending, Retry, Scheduled};
         let permitted: &[JobState] = match self {
@@ -38,7 +43,7 @@ impl Action {
         permitted.contains(&state)
     }
 
-    /// What it does, as part of a sentence: `job "x" cannot be …`.
+    /// The participle for messages: `job "x" cannot be …`.
     pub fn done(self) -> &'static str {
         match self {
             Action::Run => "run now",
@@ -49,20 +54,20 @@ impl Action {
     }
 }
 
-/// How an action on one job went.
+/// The result of an action on one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acted {
     /// Carried out.
     Done,
     /// The queue has no such job.
     NotFound,
-    /// Its state does not permit it.
+    /// The action does not apply to its state.
     WrongState(JobState),
-    /// It is not where its state says: in an aggregation under way, or damaged.
+    /// It is not in the list of its state: it is being aggregated, or damaged.
     Elsewhere(JobState),
 }
 
-/// Which jobs of a queue an action on many is for: all of a state, or of a group.
+/// The jobs of a bulk action: all of a state, or all of a group.
 ///
 /// ```
 /// use rocket_jobqueue::{JobState, Selection};
@@ -79,13 +84,13 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The jobs that wait in this group to be aggregated. Without a group,
-    /// [`JobState::Aggregating`] stands for those of all groups.
+    /// The jobs that wait in this group. [`JobState::Aggregating`] selects the jobs of all
+    /// groups.
     pub fn group(name: impl Into<String>) -> Self {
         Self { group: Some(name.into()), ..Self::from(JobState::Aggregating) }
     }
 
-    /// Only those of this job type.
+    /// Only jobs of this type.
     pub fn of_type(mut self, job_type: impl Into<String>) -> Self {
         self.job_type = Some(job_type.into());
         self
@@ -98,53 +103,53 @@ impl From<JobState> for Selection {
     }
 }
 
-/// Where a walk through the jobs of one container stands.
+/// The position of a bulk action in one list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkPosition {
-    /// How many are still to be looked at; `None` at the beginning.
+    /// How many entries are left to look at; `None` at the beginning.
     pub left: Option<u64>,
-    /// How many at the beginning are passed over.
+    /// How many entries at the front are skipped.
     pub skip: u64,
 }
 
-/// One step of an action on many jobs.
+/// One step of a bulk action.
 #[derive(Clone, Debug)]
 pub struct BulkStep<'a> {
     /// The queue.
     pub queue: &'a QueueName,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// The container.
+    /// The state of the jobs.
     pub state: JobState,
-    /// The group, where the state is aggregating.
+    /// The group, if the state is aggregating.
     pub group: &'a str,
     /// Only jobs of this type.
     pub job_type: Option<&'a str>,
-    /// Where the walk stands.
+    /// The position in the list.
     pub position: BulkPosition,
-    /// How many jobs at most.
+    /// Maximum jobs to act upon.
     pub limit: u64,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkStepResult {
-    /// Where the walk goes on.
+    /// The position of the next step.
     pub position: BulkPosition,
     /// How many jobs were acted upon.
     pub done: u64,
-    /// How many the container held before.
+    /// How many jobs the list held before.
     pub size: u64,
-    /// The due time of a rescheduling: the same for all steps.
+    /// The due time that a rescheduling set; the same for all steps.
     pub due: Timestamp,
 }
 
-/// How the removal of a queue went.
+/// The result of removing a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// Nothing of it is left.
     Gone,
-    /// Refused: it has jobs, and they were not to be removed.
+    /// Refused: it has jobs, and `force` was not given.
     NotEmpty,
     /// Refused: jobs are running.
     Running,
@@ -153,12 +158,12 @@ pub enum Removal {
 /// How many archived jobs a queue keeps, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimit {
-    /// Most jobs; the oldest go. Default 9,999, which is what Asynq keeps.
+    /// Maximum archived jobs; the oldest are deleted. Default 9,999, as in Asynq.
     ///
-    /// More is for queues that no Go worker serves: its next archiving would trim
-    /// them, and fail where they are 17,998 or more.
+    /// Set more only for queues that no Go worker serves: it would trim them when it archives
+    /// its next job, and fail if there are 17,998 or more.
     pub max: u64,
-    /// How long one is kept, whole seconds. Default 90 days, as Asynq.
+    /// How long a job stays archived, in whole seconds. Default 90 days, as in Asynq.
     pub age: Duration,
 }
 
@@ -168,7 +173,7 @@ impl Default for ArchiveLimit {
     }
 }
 
-/// What is kept of archived jobs.
+/// Limits on archived jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ArchiveSettings {
@@ -178,9 +183,8 @@ pub struct ArchiveSettings {
     /// Limits of single queues: `jobqueue.archive.<queue>.max`, `.age`.
     pub queues: BTreeMap<QueueName, ArchiveLimit>,
     /// Whether archiving releases a job's unique lock:
-    /// `jobqueue.release_lock_on_archive`. Default `false`, as Asynq: the lock
-    /// stays until its time is over or the job is deleted, and no other job takes
-    /// its place meanwhile.
+    /// `jobqueue.release_lock_on_archive`. Default `false`, as in Asynq: the lock stays until
+    /// it expires or the job is deleted, and no other job can take it meanwhile.
     pub release_lock: bool,
 }
 
@@ -197,14 +201,14 @@ pub trait Actions: Send + Sync {
     /// among the next nor the newest 5,000, O(n) in pages of 10,000.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue.
+    /// [`Error::is_not_found`] if there is no such queue.
     fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted>;
 
-    /// Replaces the payload of a job that is not active; everything else stays,
-    /// also what a newer peer wrote. Two scripts, O(log n).
+    /// Replaces the payload of a job that is not active. Everything else stays, including
+    /// fields of newer versions. Two scripts, O(log n).
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue.
+    /// [`Error::is_not_found`] if there is no such queue.
     fn edit<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -212,25 +216,25 @@ pub trait Actions: Send + Sync {
         payload: &'a [u8],
     ) -> Answer<'a, Acted>;
 
-    /// Acts on the next jobs of a container, in the order of its list. One script,
-    /// O(limit · log n). An error may mean that the step was made and its count lost.
+    /// Acts on the next jobs of a list, in its order. One script, O(limit · log n). After an
+    /// error the step may have been made and its count lost.
     fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult>;
 
     /// Names of the groups in which jobs wait. O(groups), in pages.
     fn waiting_groups<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<String>>;
 
-    /// Removes a queue and everything it has; with `force` its jobs too, unless
-    /// they are running. In parts, O(keys of the server).
+    /// Removes an empty queue with everything that belongs to it; with `force` its jobs too,
+    /// unless some are running. Many calls, together O(keys of the server).
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue.
+    /// [`Error::is_not_found`] if there is no such queue.
     fn remove_queue<'a>(&'a self, queue: &'a QueueName, force: bool) -> Answer<'a, Removal>;
 
-    /// Deletes archived jobs over the limits, at most `limit` of them; how many.
+    /// Deletes archived jobs above the limits, at most `limit`; returns how many.
     fn trim<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
 }
 
-/// An action on many jobs while it is under way.
+/// A bulk action in progress.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     queue: QueueName,
@@ -240,15 +244,15 @@ pub struct Sweep {
     groups: Option<Vec<String>>,
     position: BulkPosition,
     done: u64,
-    /// What was found at the beginning of each container so far.
+    /// The sizes of the lists so far, each at its beginning.
     total: u64,
 }
 
 impl Sweep {
-    /// An action that has not begun.
+    /// A bulk action that has not begun.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] where jobs of that state cannot be acted upon so.
+    /// [`Error::is_invalid`] if the action does not apply to that state.
     pub fn new(queue: QueueName, action: Action, of: Selection) -> Result<Self, Error> {
         if !action.permits(of.state) {
             let (state, done) = (of.state, action.done());
@@ -267,12 +271,12 @@ impl Sweep {
         self.done
     }
 
-    /// How many jobs there were when their turn came, also those of other types.
+    /// How many jobs the lists held when their turn came, including those of other types.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Acts on some jobs; whether more are left.
+    /// Makes the next step; returns whether more are left.
     pub async fn step(&mut self, store: &(impl Actions + ?Sized)) -> Result<bool, Error> {
         if self.groups.is_none() {
             self.groups = Some(store.waiting_groups(&self.queue).await?);

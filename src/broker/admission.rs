@@ -1,22 +1,21 @@
-//! How many jobs a route that is open to everybody may keep waiting.
+//! A bound on the waiting jobs of a public endpoint.
 
 use std::time::Duration;
 
 use super::Answer;
 use crate::job::{Idempotency, JobId, QueueName};
 
-/// How long an admitted job may take to be stored, and how old a look at it may be: longer
-/// than an enqueue takes in all.
+/// How long an admitted job may take to be stored, and how old the last check of its state
+/// may be: longer than a whole enqueue takes.
 pub const ADMISSION_LOOK: Duration = Duration::from_secs(5);
 
-/// A bound on jobs that strangers enqueue. Sealed as [`Broker`](super::Broker) is.
+/// Admits jobs of a public endpoint up to a bound.
 pub trait Admission: Send + Sync {
-    /// Admits this job, unless `max_waiting` of those admitted to its queue still wait or
-    /// run; to be stored right afterwards. A place is free again within
-    /// [`ADMISSION_LOOK`] of its job's end. A request whose `repeat_guard` is known is
-    /// admitted, since nothing is stored for it, and so is an `id` that has its place
-    /// already, which asks again when an answer was lost. One script, O(log n); while all places
-    /// are taken, it looks at no more than 1,000 jobs.
+    /// Admits a job that is stored right afterwards, unless `max_waiting` jobs admitted to
+    /// its queue still wait or run. A job that ends makes room within [`ADMISSION_LOOK`]. A
+    /// request whose `repeat_guard` is known is admitted, since it stores nothing. So is an
+    /// `id` that was admitted before: it asks again after a lost reply. One script, O(log n);
+    /// if there is no room, it checks at most 1,000 jobs.
     fn admit<'a>(
         &'a self,
         queue: &'a QueueName,

@@ -1,15 +1,20 @@
-//! The check-up of a store: what lies there that no operation leaves behind, and
-//! what of it can be repaired without guessing.
+//! The doctor: what lies in a store that no operation leaves behind, and which of it
+//! can be repaired without guessing.
+//!
+//! Foreign workers, evictions, restored backups and damaged servers leave such
+//! entries. Each kind is a [`FindingKind`] that says what its repair does. A repair
+//! is *provable* if it can neither lose a job nor run one twice; workers make those
+//! by themselves. The others need an operator.
 
 use serde::Serialize;
 
 use super::Answer;
 use crate::job::QueueName;
 
-/// Most entries that a finding names.
+/// Maximum entries that a finding names.
 const SAMPLES: usize = 5;
 
-/// What is wrong. Each kind says what a repair does, where there is one.
+/// What is wrong. Each kind says what its repair does, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFindingKind"))]
@@ -18,100 +23,98 @@ const SAMPLES: usize = 5;
 pub enum FindingKind {
     /// An id whose job is gone, as after an eviction. Removed.
     Ghost,
-    /// An id in a place which its job has left for another. Removed there.
+    /// An id in a list that its job has left for another. Removed from that list.
     Stray,
-    /// A job that is in one place only, and its state names another. The state
-    /// is corrected.
+    /// A job whose state names another list than the one it is in. The state is
+    /// corrected.
     WrongState,
     /// An id that is in a list twice. One of them is removed.
     Duplicate,
-    /// A running job without a lease, which nobody would recover. It gets one
-    /// that its owner may extend, and is recovered otherwise.
+    /// An active job without a lease, which nobody would recover. It gets a lease that its
+    /// owner may extend; otherwise it is recovered.
     ActiveWithoutLease,
-    /// A lease of a job that does not run is removed; where the job does run, it
-    /// is added to the running ones.
+    /// A lease whose job is not in the active list. The lease is removed; if the job's state
+    /// is active, the job is added to the list instead.
     LeaseWithoutActive,
-    /// The exact due time of a job that does not wait any more. Removed.
+    /// The exact due time of a job that no longer waits. Removed.
     StaleDueTime,
-    /// The remains of a job without its message, which keep its id in use. Removed.
+    /// A job's hash without a message, which keeps the id in use. Removed.
     Stub,
-    /// A job in no place at all. Put back where its state says, in line where its
-    /// time is not known any more. Not done by itself: it may run a second time.
+    /// A job that is in no list. Put into the list of its state, or into pending if its time
+    /// is unknown. Only on request: the job may run a second time.
     Orphan,
     /// A unique lock whose job is gone or has ended. Released.
     LockWithoutHolder,
-    /// A group with jobs that no aggregator would look at. Made known.
+    /// A group with jobs that no aggregator would find. Added to the groups.
     UnlistedGroup,
-    /// Jobs that were being aggregated, which nobody would take back. Made known.
+    /// An aggregation set that nobody would return to its group. Added to the sets.
     UnlistedSet,
-    /// The name of an aggregation that has ended. Removed.
+    /// The name of an aggregation set without jobs. Removed.
     DeadSet,
-    /// Jobs whose aggregation should have ended five minutes ago: no aggregator
-    /// is at work.
+    /// An aggregation set that expired five minutes ago or earlier: no aggregator runs.
     OverdueSet,
-    /// A key of another type than the protocol's: the queue cannot be served.
-    /// While there is one, nothing else of the queue is repaired.
+    /// A key whose Redis type is not the protocol's: the queue cannot be served. While there
+    /// is one, nothing else of the queue is repaired.
     WrongType,
     /// A key that neither Asynq nor this crate writes.
     UnknownKey,
-    /// A message that cannot be decoded. Archived, with its bytes as they are,
-    /// by whoever takes the job.
+    /// A message that cannot be decoded. The worker that dequeues the job archives it with
+    /// its bytes as they are.
     UnreadableMessage,
-    /// A counter that is no number.
+    /// A counter that is not a number.
     BadCounter,
-    /// A queue name that other readers or a Redis Cluster stumble over.
+    /// A queue name that other readers or a Redis Cluster cannot handle.
     ForeignQueueName,
-    /// The store may throw jobs away when it is full. Set `maxmemory-policy` to
+    /// Redis may evict jobs when its memory is full. Set `maxmemory-policy` to
     /// `noeviction`.
     EvictionPolicy,
-    /// The store may throw unique locks and idempotency keys away when it is full. Set
+    /// Redis may evict unique locks and idempotency keys when its memory is full. Set
     /// `maxmemory-policy` to `noeviction`.
     LockEviction,
-    /// The store forgets all jobs when it restarts. Switch on the append-only
-    /// file.
+    /// Redis loses all jobs when it restarts. Enable the append-only file.
     NoPersistence,
-    /// The store's version is older than 6.2.
+    /// The Redis version is older than 6.2.
     OldServer,
-    /// The store's clock and this host's differ by more than a second. Harmless to
-    /// this crate, which goes by the store's; not to Go workers.
+    /// The clocks of Redis and this host differ by more than a second. Harmless to this
+    /// crate, which uses Redis' clock, but not to Go workers.
     ClockSkew,
-    /// The store refused to be looked at.
+    /// The store refused the check.
     CheckRefused,
 }
 
-/// What became of it.
+/// What the doctor did about a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFindingStatus"))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FindingStatus {
-    /// Nothing: there is no repair, or it could not be proved right within the
-    /// time that a look may take.
+    /// Nothing: there is no repair, or it could not be proved right within the time that one
+    /// script may take.
     Reported,
-    /// A repair is known and was not asked for.
+    /// A repair is known but was not requested.
     Repairable,
     /// Repaired.
     Repaired,
 }
 
-/// One thing that is wrong, and how often.
+/// One kind of damage in one place, and how often it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFinding"))]
 #[non_exhaustive]
 pub struct Finding {
-    /// What.
+    /// What is wrong.
     pub kind: FindingKind,
-    /// In which queue; `None` where it concerns the store.
+    /// The queue; `None` if it concerns the whole store.
     pub queue: Option<QueueName>,
-    /// Where: a state, a set, or what the store calls it.
+    /// Where: a state, a set, or the store's own name of it.
     pub place: String,
-    /// How many entries. One that is moved while it is looked at may count twice.
+    /// How many entries. One that moves during the check may count twice.
     pub count: u64,
-    /// Up to five of them, as their ids.
+    /// The ids of up to five of them.
     pub samples: Vec<String>,
-    /// What became of them.
+    /// What was done about them.
     pub status: FindingStatus,
 }
 
@@ -128,12 +131,12 @@ impl Finding {
     }
 }
 
-/// Findings as they come in, the same ones together.
+/// Collects findings, merging those of the same kind and place.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Adds one, to those of its kind and place if there are any.
+    /// Adds a finding.
     pub fn add(&mut self, new: Finding) {
         let same = |old: &&mut Finding| {
             (old.kind, &old.queue, &old.place, old.status)
@@ -151,46 +154,46 @@ impl Findings {
         }
     }
 
-    /// All of them.
+    /// The collected findings.
     pub fn into_vec(self) -> Vec<Finding> {
         self.0
     }
 }
 
-/// How far a check-up may go.
+/// What a check may repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepairScope {
-    /// Nothing is changed.
+    /// Nothing.
     Nothing,
-    /// What can lose no job and run none twice: done by every worker now and then.
+    /// Repairs that can neither lose a job nor run one twice. Workers make these about once a
+    /// minute.
     Provable,
-    /// Also what puts jobs back in line that may have run.
+    /// Also repairs that make jobs pending which may have run already.
     All,
 }
 
-/// Where a check-up of a queue goes on.
+/// If the check of a queue continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint(pub(crate) String);
 
-/// What one look found.
+/// The result of checking one page of a queue.
 #[derive(Debug, Default)]
 pub struct CheckedPage {
     /// What is wrong.
     pub findings: Vec<Finding>,
-    /// How many entries were looked at.
+    /// How many entries were checked.
     pub entries_checked: u64,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub next: Option<Checkpoint>,
 }
 
-/// The check-up of a store.
+/// The doctor of a store.
 pub trait Doctor: Send + Sync {
-    /// Looks at the store itself: version, persistence, eviction, clock. A few
-    /// commands.
+    /// Checks the store itself: version, persistence, eviction, clock. A few commands.
     fn check_store(&self) -> Answer<'_, Vec<Finding>>;
 
-    /// Looks at a part of one queue, some hundred entries, within a few
-    /// milliseconds of the store's time.
+    /// Checks one page of a queue, some hundred entries, in a few milliseconds of the
+    /// store's time.
     fn check_queue<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -198,7 +201,7 @@ pub trait Doctor: Send + Sync {
         repair: RepairScope,
     ) -> Answer<'a, CheckedPage>;
 
-    /// Repairs what is provable in the next part of a queue, unless another process
-    /// did so within the last minute. Goes on where the last one ended.
+    /// Makes the provable repairs of the next pages of a queue, unless another process did so
+    /// within the last minute. Continues where the last call ended.
     fn repair_provable<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>>;
 }

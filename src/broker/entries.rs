@@ -169,7 +169,7 @@ impl EntryInfo {
     /// A job as a tick would enqueue it, with a random id.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] where the type is blank.
+    /// [`Error::is_invalid`] if the type is blank.
     pub(crate) fn job(&self) -> Result<NewJob, Error> {
         if self.job_type.trim().is_empty() {
             return Err(Error::invalid("job type: expected a name, found a blank"));

@@ -1,43 +1,43 @@
-//! What can be asked of a store: its queues, their jobs and who works on them.
-//! Questions off the hot path, each with its cost; the answers are plain values
-//! that both stores give alike.
+//! The read side of a store: its queues, their jobs, and the processes that work on
+//! them. These methods are off the hot path, and each states its cost. The answers
+//! are plain values, the same from both stores.
 
 use super::Answer;
 use super::minute_stats::MinuteStats;
 use super::page::Page;
-use super::view::{
+use super::{
     AggregationSet, ClusterPlace, DayStats, GroupPage, JobInfo, JobPage, QueueInfo, QueueMemory,
     QueueSummary, Servers, StoreInfo,
 };
 use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
-/// Queues that one call of [`Inspect::find`] looks into.
+/// Maximum queues that one call of [`Inspect::find`] searches.
 pub const FIND_QUEUES: usize = 10_000;
 
-/// What one call of [`Inspect::find`] has found.
+/// The result of [`Inspect::find`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FoundJobs {
-    /// One for each queue that has it.
+    /// The job of each queue that has one with this id.
     pub jobs: Vec<JobInfo>,
-    /// The last queue that was looked into, where there are more.
+    /// The last queue searched, if there are more.
     pub next: Option<QueueName>,
 }
 
-/// Which list of jobs.
+/// One list of jobs in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobList<'a> {
-    /// All of a state; not aggregating, whose jobs are in groups.
+    /// All jobs of a state. Aggregating jobs are in groups instead.
     State(JobState),
-    /// The waiting jobs of a group.
+    /// The jobs that wait in a group.
     Group(&'a str),
 }
 
-/// The looking-glass: questions and rare actions, off the hot path.
+/// Questions about a store, and pausing a queue.
 ///
-/// Where a queue does not exist, its lists, sizes and history are an
-/// [`Error::is_not_found`](crate::Error::is_not_found). No call of a store works
-/// on more than a few hundred entries, however many there are.
+/// If a queue does not exist, its lists, sizes and history give
+/// [`Error::is_not_found`](crate::Error::is_not_found). No single call works on more
+/// than a few hundred entries, however many there are.
 pub trait Inspect: Send + Sync {
     /// Names of all queues, in order. One command per 1,000 queues.
     fn queues(&self) -> Answer<'_, Vec<QueueName>>;
@@ -46,27 +46,26 @@ pub trait Inspect: Send + Sync {
     /// script per 1,000 groups.
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo>;
 
-    /// As [`Inspect::queue`] of at most `most` queues, the first in order whose name comes
-    /// after the one given, side by side. A queue that cannot be read says so for itself
-    /// alone.
+    /// [`Inspect::queue`] of at most `most` queues, in order, the first one after the name
+    /// given; concurrently. A queue that cannot be read has its error in its own row.
     fn summaries<'a>(
         &'a self,
         after: Option<&'a QueueName>,
         most: usize,
     ) -> Answer<'a, Vec<QueueSummary>>;
 
-    /// About how much memory a queue takes. One script that measures at most 140
+    /// An estimate of a queue's memory. One script that measures at most 140
     /// jobs and 10 lists; one more per 1,000 groups.
     fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory>;
 
-    /// What happened on the last days, today first. One script, O(days).
+    /// Attempts of the last days, today first. One script, O(days).
     fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>>;
 
-    /// What happened in the last hour, minute by minute, the oldest first. One script.
+    /// Attempts of the last hour by minute, the oldest first. One script.
     fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>>;
 
-    /// How many scheduled and retried jobs are due until the first of these whole
-    /// seconds, from there until the second, and so on. One script, two commands each.
+    /// How many scheduled and retried jobs are due before the first of these whole seconds,
+    /// from there to the second, and so on. One script, two commands each.
     fn upcoming<'a>(&'a self, queue: &'a QueueName, ends: &'a [Timestamp]) -> Answer<'a, Vec<u64>>;
 
     /// One job, or `None`. One script, O(log n); for one that is active, one
@@ -75,7 +74,7 @@ pub trait Inspect: Send + Sync {
 
     /// The jobs of this id in the first [`FIND_QUEUES`] queues by name that come after the one
     /// given, until they have [`PAGE_BYTES`](super::PAGE_BYTES) together. One command per
-    /// queue, 100 of them side by side, and one script per job. A job that cannot be read is
+    /// queue, 100 of them concurrently, and one script per job. A job that cannot be read is
     /// left out.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;
 
@@ -83,8 +82,8 @@ pub trait Inspect: Send + Sync {
     /// may have given them. Nothing else can be asked of such a queue.
     fn unnamable(&self) -> Answer<'_, Vec<String>>;
 
-    /// Some jobs of a list, in Asynq's order: pending and active ones as they
-    /// were or will be taken, the others by their time. One script and another
+    /// A page of a list, in Asynq's order: pending and active jobs in the order of their
+    /// dequeue, the others by their time. One script and another
     /// where locks are held, O(rows · log n); a long list's middle is O(n / 100).
     fn jobs<'a>(
         &'a self,
@@ -93,23 +92,23 @@ pub trait Inspect: Send + Sync {
         page: &'a Page,
     ) -> Answer<'a, JobPage>;
 
-    /// Some groups of a queue. One script, O(rows).
+    /// A page of a queue's groups. One script, O(rows).
     fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage>;
 
-    /// The aggregations in progress that end first, at most 100. One script.
+    /// Aggregations in progress, those that end first, at most 100. One script.
     fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>>;
 
-    /// The worker processes there are, at most 1,000, and what they run. A
+    /// The announced worker processes, at most 1,000, and their jobs in flight. A
     /// command and two more per process.
     fn servers(&self) -> Answer<'_, Servers>;
 
-    /// Where in a Cluster a queue lives; `None` where there is none. Two commands.
+    /// The slot and nodes of a queue in a Cluster; `None` if there is no Cluster. Two commands.
     fn place<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Option<ClusterPlace>>;
 
-    /// What keeps the jobs. One command to each server.
+    /// The servers that hold the jobs. One command to each.
     fn store(&self) -> Answer<'_, StoreInfo>;
 
-    /// Stops (or resumes) taking jobs from a queue; enqueueing and running jobs
-    /// are not affected. Whether anything changed.
+    /// Pauses or resumes dequeuing from a queue; enqueuing and jobs in flight are not
+    /// affected. Returns whether anything changed.
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool>;
 }

@@ -1,6 +1,16 @@
-//! The store in this process: the contract's executable specification, and what
-//! tests and the first minute with this crate run on. It keeps nothing across a
-//! restart; that is what Redis is for.
+//! The store in this process' memory: the executable specification of the contract,
+//! and the store of tests and first steps. It keeps nothing across a restart; use
+//! Redis for that.
+//!
+//! One mutex guards all queues. Each operation locks it, acts on one queue through
+//! [`MemoryBroker::act`] and wakes the waiters whom the change concerns; the lock is
+//! never held over an await. The rules of a queue are plain data in `queue`, without
+//! clock, waiting or waking, so they read like the contract.
+//!
+//! What may surprise. Times come from the injected [`Clock`]; leases count by its
+//! steady time, which a test cannot set back. Whole seconds are kept wherever Asynq
+//! keeps whole seconds, so that both stores answer alike. A queue exists once a job
+//! was enqueued or a worker announced it, as in Redis.
 
 mod actions;
 mod admission;
@@ -10,8 +20,10 @@ mod entries;
 mod expiring;
 mod groups;
 mod inspect;
+mod leases;
 mod list;
 mod queue;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -21,16 +33,16 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Announcement, Answer, ArchiveSettings, Broker, Delivery, Dequeued, Each, Enqueued,
-    ExchangeReply, ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, Settled,
+    Announcement, Answer, ArchiveSettings, Broker, Dequeued, Each, Enqueued, ExchangeReply,
+    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest,
 };
-use crate::job::{JobId, NewJob, QueueName, Transition};
+use crate::job::{JobId, NewJob, QueueName};
 use crate::time::{Clock, Timestamp};
 use entries::EntryBook;
 use expiring::Expiring;
 use queue::Queue;
 
-/// How long an announcement stands; a worker repeats it every 5 s.
+/// How long an announcement is valid; a worker repeats it every 5 s.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
 
 /// A store that lives as long as its handles. Cloning shares it.
@@ -38,23 +50,24 @@ const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
 pub struct MemoryBroker {
     clock: Clock,
     archive: Arc<ArchiveSettings>,
-    shared: Arc<Shared>,
+    shared: Arc<MemoryStore>,
 }
 
-struct Shared {
+/// What all handles of a store share.
+struct MemoryStore {
     /// Never held over an await.
-    state: Mutex<State>,
-    /// A queue has more to give than before.
+    state: Mutex<StoreState>,
+    /// Notified when a queue has more jobs to dequeue than before.
     arrived: Notify,
-    /// A queue has a job that is due earlier than all that were known.
+    /// Notified when a queue has a job that is due earlier than all before.
     due: Notify,
-    /// What was stored, where somebody wants to know.
+    /// All jobs stored, if a test asked for a record.
     record: Mutex<Option<Vec<Recorded>>>,
-    /// Jobs that somebody wants cancelled.
+    /// Ids of jobs with a new cancel request.
     cancelled: broadcast::Sender<JobId>,
 }
 
-impl Default for Shared {
+impl Default for MemoryStore {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
@@ -69,32 +82,36 @@ impl Default for Shared {
 /// A job that was stored.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// As it was handed in.
+    /// The job as it was enqueued.
     pub job: NewJob,
-    /// When that was.
+    /// When it was enqueued.
     pub at: Timestamp,
     /// When it is due.
     pub due: Timestamp,
 }
 
+/// Everything that the mutex guards.
 #[derive(Default)]
-struct State {
+struct StoreState {
+    /// All queues, also those that do not exist yet for readers.
     queues: BTreeMap<QueueName, Queue>,
+    /// Announced worker processes by id.
     announced: Expiring<Announcement>,
-    /// How many suspects run.
+    /// The number of suspects in flight.
     suspects: usize,
+    /// Announced periodic jobs and their history.
     entries: EntryBook,
-    /// To which queue requests with an idempotency key go.
+    /// The queue of the requests with each idempotency key.
     queues_of_keys: Expiring<QueueName>,
 }
 
 impl MemoryBroker {
-    /// An empty store that tells time by `clock`.
+    /// An empty store that goes by `clock`.
     pub fn new(clock: Clock) -> MemoryBroker {
         Self { clock, archive: Arc::default(), shared: Arc::default() }
     }
 
-    /// The same store with other limits of what is kept of archived jobs.
+    /// The same store with other limits on archived jobs.
     pub fn with_archive(self, archive: ArchiveSettings) -> MemoryBroker {
         Self { archive: Arc::new(archive), ..self }
     }
@@ -118,16 +135,18 @@ impl MemoryBroker {
         }
     }
 
+    /// The record of stored jobs, if one is kept.
     fn record(&self) -> MutexGuard<'_, Option<Vec<Recorded>>> {
         self.shared.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic cannot leave a queue half changed that a later call trips over.
+    /// Locks the store.
+    fn state(&self) -> MutexGuard<'_, StoreState> {
+        // A panic cannot leave a queue half changed.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acts on a queue at this instant, and wakes those whom the change concerns.
+    /// Acts on a queue at this instant, and wakes the tasks that wait for such a change.
     fn act<T>(&self, name: &QueueName, act: impl FnOnce(&mut Queue, Timestamp) -> T) -> T {
         let mut state = self.state();
         let now = self.clock.now();
@@ -139,19 +158,20 @@ impl MemoryBroker {
             self.shared.arrived.notify_waiters();
         }
         if queue.next_due().is_some_and(|new| due.is_none_or(|old| new < old)) {
-            // All who wait now, and one who is about to.
+            // All that wait now, and one that is about to.
             self.shared.due.notify_waiters();
             self.shared.due.notify_one();
         }
         answer
     }
 
-    /// Looks at a queue; `None` where it was never used.
+    /// Reads a queue; `None` if it does not exist.
     fn look<T>(&self, name: &QueueName, look: impl FnOnce(&Queue, Timestamp) -> T) -> Option<T> {
         let state = self.state();
         state.queues.get(name).filter(|queue| queue.used()).map(|q| look(q, self.clock.now()))
     }
 
+    /// Whether one of the queues has a job to dequeue.
     fn any_available(&self, queues: &[QueueName]) -> bool {
         let state = self.state();
         queues.iter().any(|name| state.queues.get(name).is_some_and(|q| q.available() > 0))
@@ -174,7 +194,7 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Dequeued> {
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], at_most: usize) -> Answer<'a, Dequeued> {
         Box::pin(async move {
             let mut dequeued = Dequeued::default();
             for name in queues {
@@ -183,7 +203,7 @@ impl Broker for MemoryBroker {
                     if queue.withholds() {
                         dequeued.paused.push(name.clone());
                     }
-                    while dequeued.deliveries.len() < most {
+                    while dequeued.deliveries.len() < at_most {
                         let Some(delivery) = queue.dequeue(steady) else { break };
                         dequeued.deliveries.push(delivery);
                     }
@@ -193,29 +213,20 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>> {
+    fn exchange<'a>(
+        &'a self,
+        requests: &'a [&'a SettleRequest],
+        queues: &'a [QueueName],
+        at_most: usize,
+    ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>> {
         Box::pin(async move {
-            let settle = |(delivery, transition): &(Delivery, Transition)| {
+            let settle = |SettleRequest { delivery, transition }: &SettleRequest| {
                 self.act(&delivery.lease.queue, |queue, now| {
                     queue.settle(delivery, transition, now)
                 })
             };
-            Ok(what.iter().map(settle).collect())
-        })
-    }
-
-    fn exchange<'a>(
-        &'a self,
-        ended: &'a [(Delivery, Transition)],
-        queues: &'a [QueueName],
-        most: usize,
-    ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>> {
-        Box::pin(async move {
-            let settled = match self.settle(ended).await {
-                Ok(settled) => settled.into_iter().map(Ok).collect(),
-                Err(error) => ended.iter().map(|_| Err(error.clone())).collect(),
-            };
-            ExchangeReply { settled, dequeued: self.dequeue(queues, most).await }
+            let settled = requests.iter().map(|request| Ok(settle(request))).collect();
+            ExchangeReply { settled, dequeued: self.dequeue(queues, at_most).await }
         })
     }
 
@@ -243,7 +254,7 @@ impl Broker for MemoryBroker {
         skip: usize,
     ) -> Answer<'a, ExpiredLeases> {
         Box::pin(async move {
-            // Timed by a clock that nobody sets.
+            // The steady clock cannot be set.
             let at = None;
             if self.look(queue, |_, _| ()).is_none() {
                 return Ok(ExpiredLeases { at, ..ExpiredLeases::default() });
@@ -278,7 +289,7 @@ impl Broker for MemoryBroker {
             let available = async {
                 loop {
                     let mut arrived = std::pin::pin!(self.shared.arrived.notified());
-                    // Listen before looking, so that nothing arrives in between.
+                    // Register before looking, so that no job arrives unnoticed.
                     arrived.as_mut().enable();
                     if self.any_available(queues) {
                         return;
@@ -286,7 +297,7 @@ impl Broker for MemoryBroker {
                     arrived.await;
                 }
             };
-            // Both ends of the wait mean the same to the caller: look again.
+            // A timeout means the same to the caller: look again.
             let _ = tokio::time::timeout(at_most, available).await;
             Ok(())
         })
@@ -304,7 +315,7 @@ impl Broker for MemoryBroker {
             let now = self.clock.now();
             let until = now + ANNOUNCED_FOR;
             let mut state = self.state();
-            // As in Redis, where an operator sees a worker's queues before its first job.
+            // As in Redis, an announced queue exists before its first job.
             for name in who.queues.keys() {
                 let new = || Queue::keeping(self.archive.of(name), self.archive.release_lock);
                 state.queues.entry(name.clone()).or_insert_with(new).publish();
@@ -347,7 +358,7 @@ impl Broker for MemoryBroker {
     }
 
     fn unknown_format(&self) -> Answer<'_, Option<String>> {
-        // Written by this very process.
+        // The data was written by this process.
         Box::pin(std::future::ready(Ok(None)))
     }
 

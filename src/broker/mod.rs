@@ -1,6 +1,19 @@
-//! The contract between the queue and its store: who may have a job, and where
-//! it goes next. Two stores keep it, Redis and this process; one suite of named
-//! cases (`tests/it/broker_contract/`) runs against both.
+//! The contract between the queue and its store: who may run a job, and where the
+//! job goes next.
+//!
+//! A store keeps jobs in queues. A worker *dequeues* jobs and gets a [`Delivery`]
+//! for each: the job and the [`Lease`] it is held under. A lease is the exclusive
+//! right to settle the job until it ends; a heartbeat extends it. When an attempt
+//! is over, the worker sends a [`SettleRequest`] with the decided transition, and
+//! the store answers with a [`Settled`]. A lease that runs out is found by
+//! [`Broker::expired_leases`], and the recoverer settles the job in its owner's
+//! place. The forwarder moves due jobs to pending.
+//!
+//! [`Broker`] is the hot path. The other traits (inspection, bulk actions, periodic
+//! jobs, groups, the doctor) are off it, and their methods state their cost. There
+//! are two stores: Redis, and this process' memory, which is the executable
+//! specification. One suite of named cases, `tests/it/broker_contract/`, runs against
+//! both.
 
 mod actions;
 mod admission;
@@ -13,7 +26,9 @@ pub mod memory;
 mod minute_stats;
 mod option_text;
 mod page;
+mod queue_view;
 pub mod redis;
+mod server_view;
 mod suitability;
 mod view;
 mod viewer;
@@ -32,20 +47,20 @@ pub use entries::{
     Tick,
 };
 pub use groups::{
-    GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, RepairedGroups, SET_EXPIRY,
+    GroupLimits, GroupSet, Groups, MAX_SET_JOBS, ReadyGroups, RepairedGroups, SET_EXPIRY,
 };
 pub use inspect::{FIND_QUEUES, FoundJobs, Inspect, JobList};
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, PAGE_BYTES, Page};
+pub use queue_view::{
+    AggregationSet, DayStats, GroupInfo, GroupPage, QueueInfo, QueueMemory, QueueSummary,
+};
+pub use server_view::{ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo};
 pub(crate) use suitability::{Eviction, Support};
 pub(crate) use view::FAILURES_KEPT;
-pub use view::{
-    AggregationSet, ClusterPlace, CorruptEntry, Corruption, DayStats, GroupInfo, GroupPage,
-    JobFailure, JobInfo, JobPage, JobRow, JobWorker, QueueInfo, QueueMemory, QueueSummary,
-    ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
-};
+pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};
 pub(crate) use viewer::{Redact, Viewer};
 
 use std::collections::BTreeMap;
@@ -58,11 +73,11 @@ use crate::error::Error;
 use crate::job::{AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, QueueName, Transition};
 use crate::time::Timestamp;
 
-/// How long a worker owns a job it has taken, unless it extends.
+/// How long a worker owns a job after dequeuing it, unless it extends the lease.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-/// How far the clock of a Go worker's host may run behind before its expired
-/// lease is believed. Asynq's own margin.
+/// How long after its end a Go worker's lease counts as expired: its host's clock may
+/// run behind Redis'. Asynq uses the same margin.
 pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// The queue to which requests with an idempotency key go.
@@ -82,163 +97,178 @@ pub const CROWDED: usize = 1000;
 /// How often due jobs are added to a crowd.
 pub const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
-/// What an operation of a store returns.
+/// The future that an operation of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// What an operation returns that can go differently for each of its items.
+/// The future of an operation that has a result for each of its items.
 pub type Each<'a, T> = Pin<Box<dyn Future<Output = Vec<Result<T, Error>>> + Send + 'a>>;
 
-/// The right to end a job: which one, whose it is, and until when. A stale owner
-/// settles, extends and writes nothing.
+/// The exclusive right to settle a job until it ends. The store checks the owner at each
+/// settlement, extension and write, so a stale owner changes nothing (fencing).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The job's queue.
     pub queue: QueueName,
     /// The job.
     pub id: JobId,
-    /// Whose it is: another number for each taking of the job, the same through
-    /// all extensions, so that none which arrives late takes the job away.
-    /// `None` where the lease was found by [`Broker::lapsed`]: then it is a right
+    /// The number of the dequeue that made the lease. It stays the same through all
+    /// extensions, so an extension that arrives late takes the job from nobody.
+    /// `None` if the lease was found by [`Broker::lapsed`]: then it is a right
     /// until its owner extends it.
     pub owner: Option<u64>,
-    /// The instant the lease ends: microseconds of store time.
+    /// When the lease ends, in microseconds of store time.
     pub ends: i64,
 }
 
-/// A job and the lease it is held under.
+/// The result of dequeuing a job: the job and the lease it is held under.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// The job as it is stored.
     pub job: JobRecord,
-    /// The right to end it.
+    /// The right to settle it.
     pub lease: Lease,
-    /// Since when it was ready to run, where that is known: its due time, or when it came
-    /// into line.
+    /// When it became ready to run, if known: its due time, or when it became pending.
     pub ready: Option<Timestamp>,
-    /// How often a worker vanished with it.
+    /// How often a worker vanished while it ran the job.
     pub losses: u32,
-    /// Where its lease has run out: what the loss of its worker says about it.
+    /// If the lease ran out: what the loss of its worker says about the job.
     pub charge: Charge,
-    /// What an operator wants to become of it, in place of running it.
+    /// The cancel request of an operator, if any: carried out instead of an attempt.
     pub cancel: Option<AfterCancel>,
 }
 
-/// How the store took a new job.
+/// The result of enqueuing a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Enqueued {
     /// Stored.
     Created {
-        /// Pending, scheduled where it is due later, or aggregating in its group.
+        /// Pending, scheduled if it is due later, or aggregating in its group.
         state: JobState,
         /// When it is due, in store time.
         due: Timestamp,
     },
-    /// A job with the same unique lock is waiting or running.
+    /// Another job holds the same unique lock.
     Duplicate {
         /// The job that holds the lock.
         holder: JobId,
     },
-    /// The queue has a job with this id.
+    /// The queue has a job with this id already.
     IdConflict,
     /// The idempotency key was used before for the same request.
     Replayed {
-        /// The job that was stored then.
+        /// The job that the first request stored.
         id: JobId,
     },
     /// The idempotency key was used before for another request.
     KeyReused,
 }
 
-/// What a worker got.
+/// The result of a dequeue.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dequeued {
-    /// The jobs, in the order they are to start.
+    /// The jobs, in the order in which they are to start.
     pub deliveries: Vec<Delivery>,
-    /// Those of the queues asked that give nothing although they hold jobs, or may,
-    /// because they are paused or refuse to: a wait on them would not block.
+    /// Queues that may hold jobs but gave none, because they are paused or failed: a wait on
+    /// them would return at once.
     pub paused: Vec<QueueName>,
 }
 
-/// How a settlement went.
+/// What to do about one finished attempt: the store's half of the road
+/// `Outcome → Transition → SettleRequest → Settled`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SettleRequest {
+    /// The job, under the lease it was run with.
+    pub delivery: Delivery,
+    /// What the queue does about it.
+    pub transition: Transition,
+}
+
+impl From<(Delivery, Transition)> for SettleRequest {
+    fn from((delivery, transition): (Delivery, Transition)) -> Self {
+        Self { delivery, transition }
+    }
+}
+
+/// The result of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// Carried out.
     Done,
-    /// The job would have waited to be taken again, but an operator had asked for
-    /// its end: archived or deleted in place of that.
+    /// The job was to wait for another attempt, but a cancel request asked for its end: it
+    /// was archived or deleted instead.
     Cancelled(AfterCancel),
-    /// The lease is not ours any more; nothing was changed.
+    /// The lease is no longer the caller's; nothing was changed.
     Lost,
 }
 
-/// What came of handing jobs back and taking others.
+/// The result of an exchange: settlements and a dequeue in one.
 #[derive(Debug)]
 pub struct ExchangeReply {
-    /// One for each settlement, in order. An error means that it may have been
-    /// carried out; to repeat it is safe.
+    /// One result for each request, in order. After an error the settlement may have been
+    /// carried out; repeating it is safe.
     pub settled: Vec<Result<Settled, Error>>,
-    /// What was taken, or why no queue was served.
+    /// The dequeued jobs, or the error if no queue replied.
     pub dequeued: Result<Dequeued, Error>,
 }
 
-/// How the extension of one lease went.
+/// The result of extending one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Extended {
-    /// The same right, until later.
+    /// The lease, with its new end.
     Renewed(Lease),
-    /// The same, and an operator wants the job's attempt to end.
+    /// The lease, with its new end; a cancel request asks the attempt to end.
     Cancelled(Lease, AfterCancel),
-    /// The lease is not ours any more.
+    /// The lease is no longer the caller's.
     Lost,
-    /// The store did not say. The lease goes on being used as it was: whose it is
-    /// does not change with its end.
+    /// The store did not reply. The lease can be used as before: its owner does not change
+    /// with its end.
     Unknown,
-    /// The queue moves to another server. Nobody can take the job meanwhile, and
+    /// The queue is moving to another server. Nobody can dequeue the job meanwhile, and
     /// recovery waits afterwards until its owner has had time to ask again.
     Moving,
 }
 
-/// What moving due jobs on found.
+/// The result of forwarding due jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// Jobs that became pending.
     pub moved: usize,
-    /// How long until the next one is due, or should be asked for; `None` where none
-    /// waits.
+    /// How long until the next job is due, or until the next call makes sense; `None` if no
+    /// job waits.
     pub next: Option<Duration>,
     /// Whether jobs are pending and the queue is not paused.
     pub ready: bool,
 }
 
-/// What a look for leases that have run out found.
+/// The result of a search for expired leases.
 #[derive(Clone, Debug, Default)]
 pub struct ExpiredLeases {
-    /// Jobs to be recovered.
+    /// Jobs to recover, with the leases as found.
     pub jobs: Vec<Delivery>,
-    /// Entries of which no attempt can be made, and which are gone: of unreadable jobs,
-    /// which are archived, and of no job.
+    /// Entries that were removed: unreadable jobs, which are archived, and ids without a job.
     pub removed: usize,
-    /// Unreadable jobs that were not archived: refused, or another process was first.
+    /// Unreadable jobs that were not archived: the store refused, or another process was
+    /// first.
     pub stuck: usize,
-    /// Why the store refused to archive some.
+    /// The error, if the store refused to archive some.
     pub refusal: Option<Error>,
-    /// Whether there may be more: the look ended at its bounds.
+    /// Whether there may be more: the search reached its limit.
     pub more: bool,
-    /// The store's time when it looked; `None` where its clock cannot be set.
+    /// The store's time of the search; `None` if nobody can set its clock.
     pub at: Option<Timestamp>,
 }
 
-/// What a worker process tells about itself; read by Asynq's tools.
+/// What a worker process announces about itself; Asynq's tools read it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Announcement {
     /// Host name.
     pub host: String,
     /// Process id.
     pub pid: u32,
-    /// Random for each start.
+    /// A random id, new with each start.
     pub server_id: String,
-    /// Most jobs at a time.
+    /// Maximum concurrent jobs.
     pub concurrency: u32,
     /// Queue → priority as configured.
     pub queues: BTreeMap<QueueName, u32>,
@@ -248,18 +278,18 @@ pub struct Announcement {
     pub status: &'static str,
     /// When the worker started.
     pub started: Timestamp,
-    /// What it runs at the moment.
+    /// The jobs in flight.
     pub running: Vec<Running>,
 }
 
-/// One job in progress.
+/// One job in flight, as announced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
     /// The job.
     pub job: Arc<JobRecord>,
-    /// When the worker took it.
+    /// When its attempt began.
     pub started: Timestamp,
-    /// When the attempt is ended as failed.
+    /// When the attempt is cancelled as timed out.
     pub deadline: Timestamp,
 }
 
@@ -279,60 +309,76 @@ mod sealed {
 }
 pub(crate) use sealed::Sealed;
 
-/// The hot path of a store. Sealed: this crate has both implementations.
+/// The hot path of a store. Sealed: both implementations are in this crate.
 ///
-/// Every operation is atomic per job: it happens as a whole or not at all.
+/// Every operation is atomic per job. After an error of
+/// [`Error::is_outcome_unknown`] it may have been carried out; the methods say what a
+/// repetition does.
 pub trait Broker:
     Inspect + Entries + Control + Doctor + Actions + Admission + Groups + Send + Sync + Sealed + 'static
 {
-    /// Stores new jobs; one outcome for each, in order. An error means that the
-    /// outcome of at least one is unknown or that none was stored.
+    /// Stores new jobs; one result for each, in order.
+    ///
+    /// # Errors
+    /// The first error of a job. Others may have been stored.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> Answer<'a, Vec<Enqueued>> {
         Box::pin(async move { self.enqueue_each(jobs).await.into_iter().collect() })
     }
 
-    /// Stores new jobs; one outcome for each, in order. What cannot be stored
-    /// does not keep the others from it. Jobs of one queue are taken in the
-    /// order they came, unless a part of them had to be sent again.
+    /// Stores new jobs; one result for each, in order. A job that cannot be stored stops no
+    /// other. Jobs of one queue are dequeued in the order given, unless some of them had to
+    /// be sent again.
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued>;
 
-    /// Takes up to `most` jobs, trying the queues in the order given, each under
-    /// a lease of [`LEASE`]. Paused queues give nothing, and a queue that fails
-    /// keeps those after it waiting no longer than that takes: an error means that
-    /// none was served. Jobs of an answer that was lost come with a later one.
-    fn dequeue<'a>(&'a self, queues: &'a [QueueName], most: usize) -> Answer<'a, Dequeued>;
+    /// Dequeues up to `at_most` jobs, trying the queues in the order given, each job under a
+    /// lease of [`LEASE`]. Paused queues give nothing. A failing queue delays those after it
+    /// only by its own timeout. Jobs of a lost reply are delivered by a later call.
+    ///
+    /// # Errors
+    /// No queue replied.
+    fn dequeue<'a>(&'a self, queues: &'a [QueueName], at_most: usize) -> Answer<'a, Dequeued>;
 
-    /// Carries out what was decided, for each job whose lease still holds.
-    /// Repeating a settlement whose answer was lost is safe.
-    fn settle<'a>(&'a self, what: &'a [(Delivery, Transition)]) -> Answer<'a, Vec<Settled>>;
+    /// Carries out each request whose lease still holds; one result for each, in
+    /// order. Repeating a settlement whose reply was lost is safe.
+    ///
+    /// # Errors
+    /// The first of them: that settlement, and others, may have been carried out.
+    fn settle<'a>(&'a self, requests: &'a [SettleRequest]) -> Answer<'a, Vec<Settled>> {
+        Box::pin(async move {
+            let requests: Vec<&SettleRequest> = requests.iter().collect();
+            self.exchange(&requests, &[], 0).await.settled.into_iter().collect()
+        })
+    }
 
-    /// [Settles](Broker::settle) and [takes](Broker::dequeue), in as few round trips
-    /// as the store can. `most` counts the places of the jobs handed back too: one
-    /// that cannot be settled makes no room.
+    /// [Settles](Broker::settle) and [dequeues](Broker::dequeue), in as few round trips
+    /// as the store can. `at_most` counts the slots of the settled jobs too: a job that
+    /// cannot be settled keeps its slot.
     fn exchange<'a>(
         &'a self,
-        ended: &'a [(Delivery, Transition)],
+        requests: &'a [&'a SettleRequest],
         queues: &'a [QueueName],
-        most: usize,
+        at_most: usize,
     ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>>;
 
-    /// Extends leases to [`LEASE`] from now; one outcome for each, in order. An
-    /// error means that nothing is known of any of them.
+    /// Extends leases to [`LEASE`] from now; one result for each, in order.
+    ///
+    /// # Errors
+    /// No queue replied, so nothing is known of any lease.
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>>;
 
-    /// How long until the next job of each queue is due, in the order of the queues:
-    /// zero where one is due or only [`forward`](Self::forward) can tell, `None` where
-    /// none waits. Cheaper than to forward where queues are many.
+    /// How long until the next job of each queue is due, in the order of the queues: zero if
+    /// one is due or only [`forward`](Self::forward) can tell, `None` if none waits. With
+    /// many queues this is cheaper than forwarding each.
     fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>>;
 
     /// Makes due jobs pending, at most `limit` of them. While [`CROWDED`] or more are
     /// pending, more are not asked for at once: see [`Forwarded::next`].
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
 
-    /// Jobs whose lease has run out, at most `limit`, with the lease as found: settle
-    /// them to recover them. `skip` entries in front of them are passed over: those
-    /// that an earlier look found and that stay where they are. A job that cannot be
-    /// read is archived, and entries of no job are removed.
+    /// Jobs whose lease has expired, at most `limit`, with the lease as found: settle them to
+    /// recover them. The first `skip` entries are passed over: earlier searches found them
+    /// and left them where they are. A job that cannot be read is archived, and an id without
+    /// a job is removed.
     fn expired_leases<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -345,36 +391,36 @@ pub trait Broker:
         Box::pin(async move { Ok(self.expired_leases(queue, limit, 0).await?.jobs) })
     }
 
-    /// Notes that a suspect is about to start; `running` of them run in this process then.
-    /// False where the lease is not ours any more: it must not start.
+    /// Records that a suspect is about to start; `running` counts the suspects of this process
+    /// including it. False if the lease is no longer the caller's: then it must not start.
     fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool>;
 
-    /// Notes that a suspect has ended and was settled; `running` of them still run in
-    /// this process.
+    /// Records that a suspect was settled; `running` counts those that still run in this
+    /// process.
     fn end_suspect(&self, running: usize) -> Answer<'_, ()>;
 
-    /// Removes completed jobs whose retention is over, at most `limit`; how many.
+    /// Deletes completed jobs whose retention is over, at most `limit`; returns how many.
     fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
 
-    /// Returns when one of the queues may hold a pending job, or `at_most` is
-    /// over. A look, not a take: the jobs stay where they are.
+    /// Returns when one of the queues may hold a pending job, or after `at_most`. No job is
+    /// moved.
     fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()>;
 
-    /// Returns when a job may have become due earlier than was known, from this
-    /// process or another: the queues in which, or none where it may be any.
+    /// Returns when a job may be due earlier than was known, scheduled by this process or
+    /// another. The result names the queues; it is empty if it may be any queue.
     fn due_changed(&self) -> Answer<'_, Vec<QueueName>>;
 
-    /// Tells the world about a worker process; to be repeated every 5 s.
+    /// Announces a worker process. Must be repeated every 5 s, or the announcement expires.
     fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
 
-    /// Takes the announcement back.
+    /// Removes the announcement.
     fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
 
-    /// Answers when the store serves.
+    /// Succeeds if the store serves.
     fn ping(&self) -> Answer<'_, ()>;
 
-    /// The queue to which requests with this idempotency key go for `kept`: that of the first
-    /// call. The [guard](NewJob::idempotency) of a key is known to one queue alone.
+    /// Binds an idempotency key to a queue for the duration `kept`: the queue of the first
+    /// call. The [guard](NewJob::idempotency) of a key lies in one queue only.
     fn bind_key<'a>(
         &'a self,
         key: &'a str,
@@ -386,22 +432,21 @@ pub trait Broker:
     /// refused.
     fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
 
-    /// The version of the stored data's format, if this crate's version does not know it;
-    /// `None` where it does. Notes its own where the store has none or an older one.
+    /// The version of the stored data's format if this crate does not know it, else `None`.
+    /// Writes its own version if the store has none or an older one.
     fn unknown_format(&self) -> Answer<'_, Option<String>>;
 
-    /// The store's time, as well as it is known.
+    /// The best estimate of the store's time.
     fn now(&self) -> Timestamp;
 
-    /// The same store through connections of its own, for a thread whose
-    /// runtime is not the one that made this.
+    /// The same store through connections of its own, for a thread with another runtime.
     fn detached(&self) -> Arc<dyn Broker>;
 
-    /// The same store for loops that serve several queues: where one queue's server
-    /// hangs or its data moves, a call for that queue fails within a moment, so that
-    /// the others do not wait. The outcome may be unknown then.
+    /// The same store for loops that serve several queues: if one queue's server hangs or its
+    /// slot moves, a call for that queue fails within a moment, so that the others do not
+    /// wait. The outcome may be unknown then.
     fn prompt(&self) -> Arc<dyn Broker>;
 
-    /// What the operator should know at launch, in one line.
+    /// The store in one line, for the log at launch; without credentials.
     fn describe(&self) -> String;
 }

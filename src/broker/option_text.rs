@@ -1,5 +1,5 @@
-//! The options of a periodic job in the words in which Asynq's tools read and
-//! write them. Every text has a parenthesis: without one all Go readers panic.
+//! The options of a periodic job as the texts that Asynq's tools read and write, such as
+//! `MaxRetry(3)`. Every text has a parenthesis: without one all Go readers panic.
 
 use std::time::Duration;
 
@@ -46,14 +46,14 @@ pub(super) fn of(job: &NewJob) -> Vec<String> {
     texts
 }
 
-/// As in JSON and, for what is plain, as in Go. Readers end an argument at the
-/// first closing parenthesis: none stays in the text.
+/// Quotes a text as JSON does, which for plain text is also Go's way. Readers end an
+/// argument at the first closing parenthesis, so those are escaped.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace(')', "\\u0029")
 }
 
-/// A job with these options. What is unknown is left out, as Go does, and so is
-/// an id: the job gets one of its own.
+/// A job with these options. Unknown options are ignored, as in Go. So is an id: the job
+/// gets an id of its own.
 pub(super) fn job(job_type: &str, payload: Option<Vec<u8>>, texts: &[String]) -> NewJob {
     let record = JobRecord::new(job_type, payload, queue(texts));
     let mut job = NewJob::now(record);
@@ -89,7 +89,7 @@ pub(super) fn job(job_type: &str, payload: Option<Vec<u8>>, texts: &[String]) ->
     job
 }
 
-/// The queue that the options name, or the default one.
+/// The queue that the options name, or the default queue.
 pub(super) fn queue(texts: &[String]) -> QueueName {
     let named =
         texts.iter().rev().filter_map(|text| parts(text)).find(|(name, _)| *name == "Queue");

@@ -1,5 +1,5 @@
-//! Which part of a list is asked for: by number near the beginning, from there
-//! on by a cursor, so that no page costs more than another.
+//! Pages of lists: by number near the beginning, by cursor everywhere, so that no page
+//! costs more than another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,20 +9,20 @@ use serde::{Serialize, Serializer};
 use crate::error::Error;
 use crate::job::serial::{hex, unhex};
 
-/// The most rows of one page.
+/// Maximum rows of one page.
 const MOST: u32 = 100;
 
-/// A page ends when its jobs have this many bytes of messages and results together: it is
-/// held in memory, several times over, by whoever shows it.
+/// A page ends when its messages and results reach this many bytes together: the process
+/// that shows it holds several copies in memory.
 pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The farthest a page can begin by its number.
+/// The last row at which a numbered page can begin.
 const FARTHEST: u32 = 10_000;
 
-/// A part of a list: a page by its number, or what follows a page before.
+/// A page of a list: by its number, or the one after another page.
 ///
-/// By default the first page with 30 rows. Numbers reach 10,000 rows far;
-/// [`JobPage::next`](crate::JobPage::next) goes on from any page to the end.
+/// The default is the first page with 30 rows. Numbers reach up to row 10,000;
+/// [`JobPage::next`](crate::JobPage::next) continues from any page to the end.
 ///
 /// ```
 /// use rocket_jobqueue::Page;
@@ -62,7 +62,7 @@ impl Page {
         Ok(Self { from: From::Number(number), ..Self::default() })
     }
 
-    /// What follows the page that gave this cursor.
+    /// The page after the one that returned this cursor.
     pub fn after(cursor: Cursor) -> Self {
         Self { from: From::Cursor(cursor), ..Self::default() }
     }
@@ -81,12 +81,12 @@ impl Page {
         Ok(self)
     }
 
-    /// How many rows are asked for.
+    /// The requested number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.size as usize
     }
 
-    /// Where it begins.
+    /// If it begins.
     pub(crate) fn begin(&self) -> Result<Begin<'_>, Error> {
         let number = match &self.from {
             From::Cursor(cursor) => return Ok(Begin::After(&cursor.0)),
@@ -103,16 +103,16 @@ impl Page {
     }
 }
 
-/// Where a page begins.
+/// If a page begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Begin<'a> {
-    /// After so many rows.
+    /// After this many rows.
     At(u64),
-    /// After these rows.
+    /// After the rows of this mark.
     After(&'a Mark),
 }
 
-/// Where a page ended, for the next one. Text without meaning to anybody but the
+/// If a page ended, for the next one. Text without meaning to anybody but the
 /// store: it survives the way through a URL, and a change of the list.
 ///
 /// ```
@@ -133,16 +133,16 @@ pub(crate) enum Mark {
         /// The id.
         id: Vec<u8>,
     },
-    /// The last and the first row of a page in a list that moves.
+    /// The last and the first row of a page in a list that changes while it is read.
     Listed {
-        /// The place of the last one, from 0.
+        /// The index of the last row, from 0.
         place: u64,
         /// Its id.
         last: Vec<u8>,
         /// The id of the first one.
         first: Vec<u8>,
     },
-    /// How far a set was scanned, in the store's own words.
+    /// How far a set was scanned: a cursor of Redis.
     Scanned(Vec<u8>),
 }
 
@@ -151,14 +151,14 @@ impl Cursor {
         Self(mark)
     }
 
-    /// What has no order has no page numbers.
+    /// The error for a page number of an unordered list.
     pub(crate) fn by_cursor() -> Error {
         Error::invalid(
             "page: expected the first one of groups or one by its cursor, found a number",
         )
     }
 
-    /// It belongs to another kind of list.
+    /// The error for a cursor of another kind of list.
     pub(crate) fn foreign() -> Error {
         Error::invalid("cursor: expected one of the same list, found another")
     }

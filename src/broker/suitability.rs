@@ -1,42 +1,42 @@
-//! What a store's servers tell about themselves that decides whether they can keep jobs:
-//! which program they are, and what they do when memory is full. Decided purely.
+//! Whether a store's servers are suitable for jobs: which program they are, and what they
+//! do if memory is full. Pure functions of `INFO`.
 
-use super::view::{StoreInfo, StoreNode};
+use super::{StoreInfo, StoreNode};
 
-/// Servers the test suites run on, by name and minor versions (`scripts/servers.sh`,
+/// Servers on which the test suites run, by name and minor versions (`scripts/servers.sh`,
 /// `docs/servers.md`).
 const TESTED: [(&str, &[&str]); 2] =
     [("Redis", &["6.2", "7.0", "8.0", "8.2"]), ("Valkey", &["8.1", "9.1"])];
 
-/// Servers that refuse, as delivered, scripts like those of Asynq's protocol.
+/// Servers whose default configuration refuses scripts like those of Asynq's protocol.
 const REFUSING: [(&str, &str); 1] =
     [("Dragonfly", "refuses scripts that use keys they do not declare, which all of ours do")];
 
-/// What is known of a server program.
+/// What is known about a server program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Support {
     /// The test suites run on this minor version.
     Tested,
-    /// Nobody has tried it, or it does not say what it is.
+    /// It was not tested, or `INFO` does not name it.
     Unknown,
     /// It cannot work, for this reason.
     Unsuitable(&'static str),
 }
 
-/// What a store does when its memory is full, the worst of its servers counting.
+/// What a store does if memory is full; its worst server counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Eviction {
-    /// It refuses writes, has no limit, or does not tell.
+    /// It refuses writes, has no limit, or does not say.
     #[default]
     Nothing,
-    /// It throws keys away that expire anyway: locks and idempotency keys.
+    /// It evicts keys with an expiry: locks and idempotency keys.
     Expiring(String),
-    /// It throws any key away: jobs.
+    /// It evicts any key, so jobs too.
     Jobs(String),
 }
 
 impl StoreNode {
-    /// What is known of this server program.
+    /// What is known about this server program.
     pub(crate) fn support(&self) -> Support {
         let name = self.server.as_deref().unwrap_or_default();
         if let Some((_, why)) = REFUSING.iter().find(|(refusing, _)| *refusing == name) {
@@ -54,7 +54,7 @@ impl StoreNode {
         }
     }
 
-    /// What this server throws away when its memory is full.
+    /// What this server evicts if its memory is full.
     pub(crate) fn eviction(&self) -> Eviction {
         let policy = self.eviction_policy.as_deref().unwrap_or_default();
         match self.max_memory {
@@ -74,7 +74,7 @@ fn is_before_6_2(node: &StoreNode) -> bool {
 }
 
 impl StoreInfo {
-    /// What the store throws away when its memory is full.
+    /// What the store evicts if its memory is full.
     pub(crate) fn eviction(&self) -> Eviction {
         let all: Vec<_> = self.nodes.iter().map(StoreNode::eviction).collect();
         let worst = all.iter().find(|one| matches!(one, Eviction::Jobs(_)));
@@ -82,7 +82,7 @@ impl StoreInfo {
         worst.cloned().unwrap_or_default()
     }
 
-    /// Which programs its servers are, each once: `Redis 7.0.15`, with what is known of it.
+    /// The programs of its servers, each once, with what is known about them: `Redis 7.0.15`.
     pub(crate) fn programs(&self) -> Vec<(String, Support)> {
         let mut programs: Vec<(String, Support)> = Vec::new();
         for node in &self.nodes {

@@ -1,9 +1,10 @@
-//! What a viewer may see: the one place that decides what REST, pages, streams,
-//! status links and log lines show of a job where the application redacts jobs.
+//! Redaction: the one place that decides what REST, pages, streams, status links and log
+//! lines show of a job if the application redacts jobs.
 //!
-//! The application's own function has the first word. Whatever derives from what it
-//! hid is hidden after it: the unique lock, whose name ends in the MD5 of the payload;
-//! and errors, progress, headers and results that quote parts of the payload.
+//! The application's own function comes first. Then everything that reveals what the
+//! function hid is hidden too: the unique lock, whose name ends in the MD5 of the payload,
+//! and errors, progress, headers and results that quote parts of the payload. If the
+//! function panics, everything that it might hide is hidden.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -15,39 +16,39 @@ use serde_json::Value;
 use super::{EntryInfo, JobInfo, JobPage, JobRow, Servers};
 use crate::job::{JobRecord, JobState, Transition};
 
-/// What is shown in place of what is hidden.
+/// The text in place of a hidden one.
 const HIDDEN: &str = "hidden";
 
-/// Shorter parts of a payload occur within the words of any text: there they are looked for
-/// as words of their own.
-const SHORTEST_QUOTE: usize = 3;
+/// Parts of a payload below this length occur inside the words of any text, so they are
+/// matched as whole words only.
+const MIN_QUOTE_LEN: usize = 3;
 
-/// Of a payload with more parts, or more bytes, no text is searched: all are hidden.
+/// Above these sizes of a payload no text is searched: all texts are hidden.
 const MAX_PARTS: usize = 2_000;
-const MAX_PAYLOAD: usize = 256 * 1024;
+const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
-/// Longer texts are hidden unsearched.
-const MAX_TEXT: usize = 64 * 1024;
+/// Longer texts are hidden without a search.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
 
-/// The application's function that changes what is shown of a job.
+/// The application's function that redacts a job.
 pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
 
-/// Somebody to whom jobs are shown. By default one who may see everything.
+/// A viewer of jobs. The default viewer sees everything.
 #[derive(Clone, Default)]
 pub(crate) struct Viewer(Option<Redact>);
 
 impl Viewer {
-    /// One who sees what the function leaves of each job.
+    /// A viewer who sees redacted jobs.
     pub(crate) fn redacted(redact: Option<Redact>) -> Self {
         Self(redact)
     }
 
-    /// Whether anything may be hidden.
+    /// Whether jobs are redacted for this viewer.
     pub(crate) fn is_restricted(&self) -> bool {
         self.0.is_some()
     }
 
-    /// A job as it may be seen.
+    /// A job as the viewer sees it.
     pub(crate) fn job(&self, mut info: JobInfo) -> JobInfo {
         self.redact(&mut info);
         info
@@ -58,14 +59,14 @@ impl Viewer {
         for row in &mut page.rows {
             match row {
                 JobRow::Job(info) => self.redact(info),
-                // It has no payload, result or error.
+                // A corrupt entry has no payload, result or error.
                 JobRow::Corrupt(_) => {}
             }
         }
         page
     }
 
-    /// Worker processes: of what they run, which job it is.
+    /// Worker processes; their jobs in flight without payload.
     pub(crate) fn servers(&self, mut servers: Servers) -> Servers {
         if self.is_restricted() {
             let running = servers.servers.iter_mut().flat_map(|server| &mut server.running);
@@ -74,8 +75,7 @@ impl Viewer {
         servers
     }
 
-    /// Periodic jobs. The function knows stored jobs; what it would leave of these nobody
-    /// can say, so neither payload nor headers are shown.
+    /// Periodic jobs, without payload and headers: the function is written for stored jobs.
     pub(crate) fn entries(&self, mut entries: Vec<EntryInfo>) -> Vec<EntryInfo> {
         if self.is_restricted() {
             for entry in &mut entries {
@@ -86,7 +86,7 @@ impl Viewer {
         entries
     }
 
-    /// What a log line tells of a job's transition.
+    /// A transition as a log line may show it.
     pub(crate) fn transition<'a>(
         &self,
         job: &JobRecord,
@@ -111,7 +111,7 @@ impl Viewer {
         Cow::Owned(shown)
     }
 
-    /// A text of somebody who knew the payloads of several jobs.
+    /// A text that may quote the payloads of several jobs.
     pub(crate) fn text(&self, text: String) -> String {
         if self.is_restricted() { HIDDEN.to_owned() } else { text }
     }
@@ -121,7 +121,7 @@ impl Viewer {
         let whole = info.record.payload.clone().unwrap_or_default();
         let is_shown = catch_unwind(AssertUnwindSafe(|| redact(info))).is_ok();
         if !is_shown {
-            // Half-way through, it may not have come to what was to be hidden.
+            // It may have stopped before it hid what it should.
             info.record.payload = None;
             hide(info, |_| true);
         } else if info.record.payload_bytes() != whole {
@@ -134,7 +134,7 @@ impl Viewer {
     }
 }
 
-/// Hides the texts of a job that somebody wrote who knew its payload.
+/// Hides all texts of a job that may quote its payload.
 fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
     let hide = |text: &mut String| {
         if !text.is_empty() && is_secret(text) {
@@ -154,16 +154,16 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
     }
 }
 
-/// The parts of a payload that redaction has taken out of it.
+/// The parts of a payload that redaction removed.
 enum Parts {
-    /// In lower case, as texts are searched.
+    /// In lower case, as texts are compared.
     Some(Vec<String>),
     TooMany,
 }
 
 impl Parts {
     fn between(whole: &[u8], shown: &[u8]) -> Self {
-        if whole.len() > MAX_PAYLOAD {
+        if whole.len() > MAX_PAYLOAD_BYTES {
             return Parts::TooMany;
         }
         let (mut parts, shown) = (parts_of(whole), parts_of(shown));
@@ -175,10 +175,10 @@ impl Parts {
         }
     }
 
-    /// Whether a text has one of them, as it is or with the escapes of JSON.
+    /// Whether a text contains one of them, plain or with JSON escapes.
     fn are_in(&self, text: &str) -> bool {
         let Parts::Some(parts) = self else { return true };
-        if text.len() > MAX_TEXT {
+        if text.len() > MAX_TEXT_BYTES {
             return true;
         }
         let mut forms = vec![text.to_lowercase()];
@@ -189,7 +189,7 @@ impl Parts {
             };
             forms.push(words);
         }
-        let has = |form: &String, part: &String| match part.len() < SHORTEST_QUOTE {
+        let has = |form: &String, part: &String| match part.len() < MIN_QUOTE_LEN {
             true => has_word(form, part),
             false => form.contains(part.as_str()),
         };
@@ -197,7 +197,7 @@ impl Parts {
     }
 }
 
-/// The names, words and numbers of a payload, and its strings as a whole.
+/// The names, words and numbers of a payload, and its whole strings.
 fn parts_of(payload: &[u8]) -> BTreeSet<String> {
     match serde_json::from_slice::<Value>(payload) {
         Ok(value) => parts_of_value(&value),
@@ -230,18 +230,18 @@ fn add_parts(value: &Value, parts: &mut BTreeSet<String>) {
     }
 }
 
-/// A text and its words: an error may quote a password out of an address.
+/// A text and its words: an error may quote the password of a URL.
 fn add_text(text: &str, parts: &mut BTreeSet<String>) {
     let text = text.to_lowercase();
     let words = text.split(|letter: char| !letter.is_alphanumeric());
-    parts.extend(words.filter(|word| word.len() >= SHORTEST_QUOTE).map(str::to_owned));
-    // A single letter or digit occurs in every text and reveals nothing.
+    parts.extend(words.filter(|word| word.len() >= MIN_QUOTE_LEN).map(str::to_owned));
+    // A single letter or digit reveals nothing.
     if text.len() > 1 {
         parts.insert(text);
     }
 }
 
-/// Whether a text has this part with nothing of a word beside it.
+/// Whether a text contains this part as a whole word.
 fn has_word(text: &str, part: &str) -> bool {
     text.match_indices(part).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + part.len()..]);
@@ -249,7 +249,7 @@ fn has_word(text: &str, part: &str) -> bool {
     })
 }
 
-/// A text with the escapes of JSON replaced by what they stand for.
+/// A text with its JSON escapes decoded.
 fn unescaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;

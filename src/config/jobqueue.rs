@@ -16,7 +16,7 @@ use crate::job::{Periodic, QueueName, UnknownJobs};
 const MOST_PAYLOAD: u32 = 256 * 1024 * 1024;
 
 /// The aggregate function gets all these jobs at once.
-const MOST_IN_SET: u32 = crate::broker::MOST_IN_SET as u32;
+const MAX_SET_JOBS: u32 = crate::broker::MAX_SET_JOBS as u32;
 
 /// Keys of the section; `queues` and `archive` hold names of the user's own.
 pub(super) const KEYS: &[&str] = &[
@@ -293,7 +293,7 @@ fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
 }
 
 fn group_size(table: &Table) -> Result<usize, Error> {
-    let size = table.get("group_max_size").map_or(Ok(0), |leaf| leaf.number(0, MOST_IN_SET))?;
+    let size = table.get("group_max_size").map_or(Ok(0), |leaf| leaf.number(0, MAX_SET_JOBS))?;
     Ok(size as usize)
 }
 

@@ -1,4 +1,4 @@
-//! The verbs that move, change and remove jobs and queues.
+//! Operations that move, change and remove jobs and queues.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -10,17 +10,17 @@ use crate::broker::{Acted, Action, Broker, Enqueued, Removal, Selection, Sweep};
 use crate::error::Error;
 use crate::job::{Idempotency, JobId, JobRecord, NewJob, Placement, QueueName};
 
-/// How long one request to the store takes at most, its repetitions included.
-pub(super) const ONE_CALL: Duration = Duration::from_secs(10);
+/// Maximum duration of one request to the store, including its repetitions.
+pub(super) const MAX_REQUEST_TIME: Duration = Duration::from_secs(10);
 
-/// One job, then all of a state. None of them touches a job that runs.
+/// Actions on one job, then bulk actions. None of them touches a job that runs.
 impl Inspector {
-    /// Runs a job now that is scheduled, retried, archived, completed or waits in a
-    /// group: it becomes pending, last in line.
+    /// Runs a job now: a scheduled, retried, archived or completed job, or one that waits in
+    /// a group, becomes pending, last in the queue.
     ///
-    /// Attempts are not counted anew: an archived job without retries left is
-    /// archived again at its next failure. A job taken out of a group belongs to
-    /// none any more. One script, O(log n).
+    /// The count of attempts stays: an archived job without retries left is archived again
+    /// at its next failure. A job from a group no longer belongs to it. One script,
+    /// O(log n).
     ///
     /// ```
     /// # use rocket_jobqueue::{Error, Inspector, JobId, QueueName};
@@ -30,21 +30,20 @@ impl Inspector {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue or job,
+    /// [`Error::is_not_found`] if there is no such queue or job,
     /// [`Error::is_wrong_state`] (the message names the state) where it is pending
     /// or running, or is being aggregated at the moment.
     pub async fn run(&self, queue: &QueueName, id: &JobId) -> Result<(), Error> {
         self.act(queue, id, Action::Run).await
     }
 
-    /// Archives a job that is pending, scheduled, retried, completed or waits in a
-    /// group: no worker takes it until it is run.
+    /// Archives a job that is pending, scheduled, retried, completed or waits in a group: no
+    /// worker runs it until [`run`](Self::run) is called.
     ///
-    /// Not counted as a failure. It keeps its unique lock, unless
-    /// `jobqueue.release_lock_on_archive` says otherwise. O(log n); for a pending
-    /// job in the middle of a long line O(n) in pages, none of which holds up the
-    /// store. From the middle of more than 300,000 pending jobs it is taken by
-    /// letting the newest of them take its place in line.
+    /// This does not count as a failure. The job keeps its unique lock unless
+    /// `jobqueue.release_lock_on_archive` is set. O(log n); for a pending job in the middle of
+    /// a long queue O(n) in pages, none of which blocks the store. In a list of more than
+    /// 300,000 pending jobs, the newest job moves into the gap.
     ///
     /// # Errors
     /// As [`run`](Self::run); the states refused are archived and active.
@@ -52,8 +51,8 @@ impl Inspector {
         self.act(queue, id, Action::Archive).await
     }
 
-    /// Deletes a job that does not run, and its unique lock if that is still its
-    /// own. Cost as [`archive`](Self::archive).
+    /// Deletes a job that does not run, and its unique lock if it still holds that. Cost as
+    /// [`archive`](Self::archive).
     ///
     /// # Errors
     /// As [`run`](Self::run); the state refused is active.
@@ -61,11 +60,12 @@ impl Inspector {
         self.act(queue, id, Action::Delete).await
     }
 
-    /// Gives a job another due time: a scheduled or retried one stays what it is, a
-    /// pending or archived one becomes scheduled. A due time that is now or has
-    /// passed makes it pending. Cost as [`archive`](Self::archive).
+    /// Gives a job another due time. A scheduled or retried job keeps its state, a pending or
+    /// archived job becomes scheduled. A due time that is now or past makes it pending. Cost
+    /// as [`archive`](Self::archive).
     ///
-    /// A unique lock keeps its end: it was set for the due time at enqueueing.
+    /// A unique lock keeps its expiry, which was set for the due time when the job was
+    /// enqueued.
     ///
     /// # Errors
     /// As [`run`](Self::run); the states refused are active, completed and
@@ -79,11 +79,10 @@ impl Inspector {
         self.act(queue, id, Action::Reschedule(placement)).await
     }
 
-    /// Replaces the payload of a job that does not run, in whatever other state.
+    /// Replaces the payload of a job that does not run, in any other state.
     ///
-    /// A change by somebody else meanwhile is not overwritten. The unique lock is
-    /// not computed anew: as in Asynq, it stands for the payload at enqueueing, and
-    /// is released with the job. Two scripts, O(log n).
+    /// A concurrent change is not overwritten. The unique lock stays the one of the payload
+    /// that was enqueued, as in Asynq, and is released with the job. Two scripts, O(log n).
     ///
     /// # Errors
     /// As [`run`](Self::run); the state refused is active. [`Error::is_invalid`] for
@@ -104,18 +103,18 @@ impl Inspector {
         answer(id, self.broker.edit(queue, id, payload).await?, "edited")
     }
 
-    /// Enqueues a job like this one again, whatever its state: with its type, payload,
-    /// headers, retry limit, time limit and retention, and a deadline that has not passed;
-    /// without its unique lock and group. It has an id of its own, which is returned, and is
-    /// due at once. Two scripts, O(log n).
+    /// Enqueues a copy of a job in any state, due at once, and returns the id of the copy. The
+    /// copy has the same type, payload, headers, retry limit, time limit and retention, and
+    /// the deadline if it has not passed. It has no unique lock and no group. Two scripts,
+    /// O(log n).
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such job, [`Error::is_damaged`] where it
-    /// cannot be read, and those of the store. After an
-    /// [unknown outcome](Error::is_outcome_unknown) there may be such a job; asked again, it
-    /// makes another one.
+    /// [`Error::is_not_found`] if there is no such job, [`Error::is_damaged`] if it
+    /// cannot be read, and errors of the store. After an
+    /// [unknown outcome](Error::is_outcome_unknown) the copy may exist; a second call makes
+    /// another one.
     pub async fn duplicate(&self, queue: &QueueName, id: &JobId) -> Result<JobId, Error> {
-        // Not as it is shown: what was redacted would be lost.
+        // Unredacted: a copy of the redacted job would lose data.
         let Some(info) = self.broker.job(queue, id).await? else {
             return Err(Error::not_found(format!("queue \"{queue}\" has no job \"{id}\"")));
         };
@@ -127,20 +126,21 @@ impl Inspector {
         record.retention = job.retention;
         record.deadline = job.deadline.filter(|deadline| *deadline > now);
         let new = record.id.clone();
-        // So that the store may be asked again where an answer is lost.
-        let job =
-            NewJob { idempotency: Some(Idempotency::of_one_call(ONE_CALL)), ..NewJob::now(record) };
+        // So that the request can be repeated after a lost reply.
+        let job = NewJob {
+            idempotency: Some(Idempotency::of_one_call(MAX_REQUEST_TIME)),
+            ..NewJob::now(record)
+        };
         match self.broker.enqueue(&[job]).await?.pop() {
             Some(Enqueued::Created { .. } | Enqueued::Replayed { .. }) => Ok(new),
             _ => Err(Error::refused(format!("the copy of job \"{id}\" was not stored"))),
         }
     }
 
-    /// Runs all jobs of a state, or of a group, now: [`run`](Self::run) for each,
-    /// those that were due (or archived) first being first in line. Seconds count,
-    /// as in lists: jobs of the same one stand in the order of their ids.
+    /// Runs all jobs of a state or a group now: [`run`](Self::run) for each, in the order of
+    /// their list (by whole seconds, then by id).
     ///
-    /// Await it, or go step by step to show how far it is: see [`Bulk`].
+    /// Await it, or go step by step to show progress: see [`Bulk`].
     ///
     /// ```
     /// # use rocket_jobqueue::{Error, Inspector, JobState, QueueName, Selection};
@@ -159,15 +159,14 @@ impl Inspector {
         self.bulk(queue, Action::Run, of)
     }
 
-    /// Archives all jobs of a state, or of a group: [`archive`](Self::archive) for
-    /// each. Beyond the archive's limit the oldest go. See [`Bulk`], also for lists
-    /// of more than 300,000 pending jobs and for selections by type.
+    /// Archives all jobs of a state or a group: [`archive`](Self::archive) for each. Above
+    /// the archive's limit the oldest are deleted. See [`Bulk`], also for lists of more than
+    /// 300,000 pending jobs and for selections by type.
     pub fn archive_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Archive, of)
     }
 
-    /// Deletes all jobs of a state, or of a group: [`delete`](Self::delete) for
-    /// each. See [`Bulk`], also for lists of more than 300,000 pending jobs and for
+    /// Deletes all jobs of a state or a group: [`delete`](Self::delete) for each. See [`Bulk`], also for lists of more than 300,000 pending jobs and for
     /// selections by type.
     pub fn delete_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Delete, of)
@@ -184,20 +183,20 @@ impl Inspector {
         self.bulk(queue, Action::Reschedule(placement), of)
     }
 
-    /// Removes a queue that has no jobs, of any state; with `force` one that has
-    /// jobs, if none of them runs. Nothing of it stays: jobs, unique locks, groups,
-    /// counters, whether it was paused, what repeated requests are known by.
+    /// Removes a queue without jobs; with `force` also a queue with jobs, if none of them
+    /// runs. Everything of it is deleted: jobs, unique locks, groups, counters, the pause and
+    /// the idempotency keys.
     ///
-    /// While it is under way the queue is paused; where it fails half-way it stays
-    /// so until the removal is repeated (or the queue resumed). Jobs that arrive
-    /// meanwhile, or later, make it a new queue.
+    /// The queue is paused during the removal. If the removal fails half-way, it stays paused
+    /// until the removal is repeated or the queue is resumed. Jobs that arrive during or after
+    /// the removal make it a new queue.
     ///
     /// Many calls of about a millisecond each, together O(keys of the server): the
     /// keys of a queue can only be found among all.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue,
-    /// [`Error::is_wrong_state`] where it has jobs, or jobs that run.
+    /// [`Error::is_not_found`] if there is no such queue,
+    /// [`Error::is_wrong_state`] if it has jobs, or jobs that run.
     pub async fn delete_queue(&self, queue: &QueueName, force: bool) -> Result<(), Error> {
         match self.broker.remove_queue(queue, force).await? {
             Removal::Gone => Ok(()),
@@ -235,36 +234,34 @@ fn answer(id: &JobId, acted: Acted, done: &str) -> Result<(), Error> {
     }
 }
 
-/// How far an action on many jobs is.
+/// The progress of a bulk action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BulkProgress {
     /// Jobs that were acted upon.
     pub done: u64,
-    /// Jobs that were there when the action began, also those of other types. Of a
-    /// state with several groups: in the groups so far.
+    /// Jobs that the list held when the action began, including those of other types. With
+    /// several groups: of the groups so far.
     pub total: u64,
 }
 
-/// An action on many jobs: awaited it runs to its end; [`step`](Bulk::step) by step
-/// its caller can show how far it is, or stop.
+/// A bulk action. Await it to run it to its end, or call [`step`](Bulk::step) to show
+/// progress and to be able to stop.
 ///
-/// Each step is one script of at most 200 jobs, O(log n) each, so that workers and
-/// producers go on meanwhile. It ends when as many jobs were looked at as there
-/// were at the beginning: jobs that arrive meanwhile do not keep it going. Where
-/// they come to stand before others, they are acted upon in the place of as many
-/// that are then left.
+/// Each step is one script of at most 200 jobs, O(log n) each, so that workers and producers
+/// go on meanwhile. The action ends when it has looked at as many jobs as the list held at
+/// the beginning: jobs that arrive meanwhile do not prolong it. A new job that is placed
+/// before others is acted upon instead of one of them.
 ///
-/// Two things to know of long lists:
+/// Two limits on long lists:
 ///
-/// * [Of a type](Selection::of_type), jobs are found by walking along a list that
-///   workers and other callers shorten and shift meanwhile: some may be skipped.
-///   Do it again for the rest.
-/// * Where some of more than 300,000 pending jobs are taken out of the middle of
-///   their line, the newest ones may take their places, and run earlier: moving half
-///   of such a list together would hold up the store.
+/// * Jobs [of a type](Selection::of_type) are found by walking a list that workers and other
+///   callers change meanwhile, so some may be skipped. Repeat the action for the rest.
+/// * If some of more than 300,000 pending jobs are removed from the middle of their list,
+///   the newest jobs may move into the gaps and run earlier: closing the gaps in order would
+///   block the store.
 ///
-/// Dropped, it stops between two steps. Nothing happens before the first one.
+/// Dropped, it stops between two steps. Nothing happens before the first step.
 #[must_use = "nothing happens until it is awaited or stepped"]
 pub struct Bulk {
     broker: Arc<dyn Broker>,
@@ -281,11 +278,11 @@ enum Walk {
 }
 
 impl Bulk {
-    /// Acts on the next jobs; `None` where nothing was left to do.
+    /// Makes the next step; `None` if nothing is left to do.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue, [`Error::is_invalid`]
-    /// where jobs of that state cannot be acted upon so. After an error that
+    /// [`Error::is_not_found`] if there is no such queue, [`Error::is_invalid`]
+    /// if jobs of that state cannot be acted upon so. After an error that
     /// [is unavailable](Error::is_unavailable) the next step goes on; that of an
     /// [unknown outcome](Error::is_outcome_unknown) may have been made, and is then
     /// missing in the count.

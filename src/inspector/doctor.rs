@@ -1,5 +1,4 @@
-//! The check-up: everything in the store that no operation leaves behind, in one
-//! report.
+//! The doctor: everything in the store that no operation leaves behind, in one report.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -13,7 +12,7 @@ use crate::broker::{Broker, Finding, FindingKind, FindingStatus, Findings, Repai
 use crate::error::Error;
 use crate::job::QueueName;
 
-/// What a check-up found.
+/// What the doctor found.
 ///
 /// `Display` gives one line for each finding, and one if there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,11 +20,11 @@ use crate::job::QueueName;
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDoctorReport"))]
 #[non_exhaustive]
 pub struct DoctorReport {
-    /// The queues that were checked.
+    /// The checked queues.
     pub queues: Vec<QueueName>,
     /// How many entries were checked.
     pub entries_checked: u64,
-    /// What is wrong, those of the store first.
+    /// The findings, those of the store first.
     pub findings: Vec<Finding>,
 }
 
@@ -58,8 +57,8 @@ impl fmt::Display for DoctorReport {
     }
 }
 
-/// A check-up that begins when it is awaited. Made by [`Inspector::doctor`].
-#[must_use = "a check-up does nothing until it is awaited"]
+/// A run of the doctor, which begins when it is awaited. Made by [`Inspector::doctor`].
+#[must_use = "the doctor does nothing until it is awaited"]
 #[derive(Clone)]
 pub struct DoctorRun {
     broker: Arc<dyn Broker>,
@@ -69,23 +68,22 @@ pub struct DoctorRun {
 
 #[cfg(feature = "dashboard")]
 impl Inspector {
-    /// What is wrong with the store itself, without its queues: a few commands.
+    /// The findings about the store itself, without its queues: a few commands.
     pub(crate) async fn check_store(&self) -> Result<Vec<Finding>, Error> {
         self.broker.check_store().await
     }
 }
 
 impl DoctorRun {
-    /// Looks at this queue only, or at this one too. The store itself is checked
-    /// in any case.
+    /// Checks only this queue; called again, this queue too. The store itself is always
+    /// checked.
     pub fn queue(mut self, queue: QueueName) -> Self {
         self.queues.push(queue);
         self
     }
 
-    /// Repairs what is found where it can be: each entry is tested again in the
-    /// step that changes it. Jobs that are nowhere go back in line; such a job may
-    /// have run before.
+    /// Repairs what can be repaired: each entry is tested again in the step that changes it.
+    /// Jobs that are in no list become pending; such a job may have run before.
     pub fn repair(mut self) -> Self {
         self.repair = RepairScope::All;
         self
@@ -148,17 +146,16 @@ impl fmt::Debug for DoctorRun {
 }
 
 impl Inspector {
-    /// Looks for what no operation leaves behind, in all queues and in the store
-    /// itself: jobs that are nowhere or in two places, running ones that nobody
-    /// holds, locks without a job, settings under which jobs get lost. Workers
-    /// repair the provable part by themselves, about once a minute.
+    /// Searches all queues and the store itself for what no operation leaves behind: jobs in
+    /// no list or in two, active jobs without a lease, locks without a job, settings that
+    /// lose jobs. Workers make the provable repairs by themselves, about once a minute.
     ///
-    /// Costs one script for each 100 entries, a millisecond or two each, and a walk
-    /// through all keys of the store: a million jobs take a minute, and no other
-    /// client waits longer than for one page.
+    /// Costs one script for each 100 entries, a millisecond or two each, and a walk through
+    /// all keys of the store. A million jobs take a minute, and no other client waits longer
+    /// than for one page.
     ///
     /// # Errors
-    /// Those of the store. A queue that refuses to be checked is a finding.
+    /// Errors of the store. A queue that refuses the check is a finding.
     ///
     /// ```
     /// # async fn example(queue: &rocket_jobqueue::JobQueue) -> Result<(), rocket_jobqueue::Error> {

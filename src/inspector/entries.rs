@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Inspector;
-use super::actions::ONE_CALL;
+use super::actions::MAX_REQUEST_TIME;
 use crate::broker::{Begin, Cursor, Enqueued, EntryInfo, EntryRun, Page};
 use crate::error::Error;
 use crate::job::printable::printable;
@@ -19,7 +19,7 @@ impl Inspector {
     /// of all processes); what cannot be read is left out.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn entries(&self) -> Result<Vec<EntryInfo>, Error> {
         Ok(self.viewer.entries(self.broker.entries().await?))
     }
@@ -40,7 +40,7 @@ impl Inspector {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a page by cursor; those of the store.
+    /// [`Error::is_invalid`] for a page by cursor; errors of the store.
     pub async fn entry_history(&self, entry_id: &str, page: &Page) -> Result<Vec<EntryRun>, Error> {
         let Begin::At(skip) = page.begin()? else { return Err(Cursor::foreign()) };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -51,8 +51,8 @@ impl Inspector {
     /// a random id; the run appears in the entry's history. No tick is claimed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where no process has such an entry;
-    /// [`Error::is_duplicate`] where a job holds its unique lock; those of the store. After an
+    /// [`Error::is_not_found`] if no process has such an entry;
+    /// [`Error::is_duplicate`] if a job holds its unique lock; errors of the store. After an
     /// [unknown outcome](Error::is_outcome_unknown) there may be such a job; asked again, it
     /// makes another one.
     pub async fn fire(&self, entry_id: &str) -> Result<JobId, Error> {
@@ -65,7 +65,7 @@ impl Inspector {
         let entry = entries.into_iter().find(is_named).ok_or_else(missing)?;
         let mut job = entry.job()?;
         // So that the store may be asked again where an answer is lost.
-        job.idempotency = Some(Idempotency::of_one_call(ONE_CALL));
+        job.idempotency = Some(Idempotency::of_one_call(MAX_REQUEST_TIME));
         let id = job.record.id.clone();
         match self.broker.enqueue(&[job]).await?.pop() {
             Some(Enqueued::Created { .. } | Enqueued::Replayed { .. }) => {}

@@ -1,4 +1,4 @@
-//! Lists: the jobs of a state or a group, page by page, and one wherever it is.
+//! Lists of jobs, page by page, with filters; and the search for a job in all queues.
 
 use super::Inspector;
 use crate::broker::{
@@ -10,14 +10,14 @@ use crate::job::{JobId, JobState, QueueName};
 #[cfg(feature = "dashboard")]
 use crate::time::Timestamp;
 
-/// Daily counters are kept this long.
-const MOST_DAYS: u32 = 90;
+/// Days that daily counters are kept.
+const MAX_DAYS: u32 = 90;
 
-/// Pages of the whole list that one page of a job type may cost.
-const MOST_PAGES: usize = 10;
+/// Maximum pages of the whole list that are read for one filtered page.
+const MAX_PAGES: usize = 10;
 
-/// Which rows of a list are wanted: all that match each of these. Texts match whatever
-/// their case.
+/// Which rows of a list are wanted: those that match all fields. Text matches without regard
+/// to case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// The job type.
@@ -35,7 +35,7 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// Rows that are no whole job match nothing.
+    /// Corrupt rows never match.
     fn lets_pass(&self, row: &JobRow) -> bool {
         let Some(job) = row.job().map(|info| &info.record) else { return false };
         let within = |wanted: &Option<String>, places: &[&str]| {
@@ -54,7 +54,7 @@ impl Filter {
     }
 }
 
-/// What a row takes that may be large.
+/// The bytes of a row's payload and result.
 pub(crate) fn bytes_of(row: &JobRow) -> usize {
     row.job().map_or(0, JobInfo::large_bytes)
 }
@@ -62,12 +62,12 @@ pub(crate) fn bytes_of(row: &JobRow) -> usize {
 impl Inspector {
     /// Sizes and counters of all queues, in order of their names. One command per
     /// 1,000 queues, and one script per queue (one more per 1,000 of its groups),
-    /// 100 of them side by side.
+    /// 100 of them concurrently.
     ///
-    /// A queue whose keys have unexpected types says so for itself alone.
+    /// A queue whose keys have unexpected types has its error in its own row.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn all_queues(&self) -> Result<Vec<QueueSummary>, Error> {
         self.broker.summaries(None, usize::MAX).await
     }
@@ -81,20 +81,20 @@ impl Inspector {
         self.broker.summaries(after, most).await
     }
 
-    /// About how much memory a queue takes: at most 20 jobs of each state are
-    /// measured and stand for the others. One script of at most 150 measurements
+    /// An estimate of a queue's memory: at most 20 jobs of each state are measured, and the
+    /// result is extrapolated. One script of at most 150 measurements
     /// (in Redis, `MEMORY USAGE`), and one more per 1,000 groups; not for a page
     /// that is loaded often.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue, [`Error::is_refused`]
-    /// where Redis does not permit `MEMORY`, and those of the store.
+    /// [`Error::is_not_found`] if there is no such queue, [`Error::is_refused`]
+    /// if Redis does not permit `MEMORY`, and errors of the store.
     pub async fn memory(&self, queue: &QueueName) -> Result<QueueMemory, Error> {
         self.broker.memory(queue).await
     }
 
-    /// What happened in a queue on the last 1 to 90 UTC days, today first. One
-    /// script, O(days).
+    /// The attempts of a queue on the last 1 to 90 UTC days, today first. One script,
+    /// O(days).
     ///
     /// ```
     /// # use rocket_jobqueue::{Error, Inspector, QueueName};
@@ -106,22 +106,22 @@ impl Inspector {
     ///
     /// # Errors
     /// [`Error::is_invalid`] for another number of days, [`Error::is_not_found`]
-    /// where there is no such queue, and those of the store.
+    /// if there is no such queue, and errors of the store.
     pub async fn history(&self, queue: &QueueName, days: u32) -> Result<Vec<DayStats>, Error> {
-        if !(1..=MOST_DAYS).contains(&days) {
+        if !(1..=MAX_DAYS).contains(&days) {
             return Err(Error::invalid(format!(
-                "history: expected 1 to {MOST_DAYS} days, found {days}"
+                "history: expected 1 to {MAX_DAYS} days, found {days}"
             )));
         }
         self.broker.history(queue, days).await
     }
 
-    /// What happened in a queue in the last hour, minute by minute, the oldest first; the
-    /// last one is not over. Workers of ours note the counters of their queues once a
-    /// minute: before the first time there is nothing. One script.
+    /// The attempts of a queue in the last hour by minute, the oldest first; the last minute
+    /// is the current one. Workers of this crate store the counters of their queues once a
+    /// minute, so there is nothing from before the first worker. One script.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue, and those of the store.
+    /// [`Error::is_not_found`] if there is no such queue, and errors of the store.
     pub async fn last_hour(&self, queue: &QueueName) -> Result<Vec<MinuteStats>, Error> {
         self.broker.minutes(queue).await
     }
@@ -137,15 +137,14 @@ impl Inspector {
         self.broker.upcoming(queue, ends).await
     }
 
-    /// A page of the jobs in one state, in Asynq's order: pending ones as they
-    /// will be taken, active ones as they were taken, and the others by their
-    /// time: when they are due, were archived or will be removed, whole seconds
-    /// first and then ids. Nothing in between is missing: an entry that is no
-    /// whole job is a row that says what is wrong.
+    /// A page of the jobs in one state, in Asynq's order: pending and active jobs in the order
+    /// of their dequeue, the others by the time when they are due, were archived or will be
+    /// deleted (by whole seconds, then by id). No entry is left out: a corrupt entry is a row
+    /// that says what is wrong.
     ///
-    /// A page by [`JobPage::next`] begins after the last row of the page before,
-    /// wherever that is by now. In the moving lists of pending and active jobs,
-    /// rows may come twice; beyond 50,000 rows some may be skipped.
+    /// A page from [`JobPage::next`] begins after the last row of the page before, wherever
+    /// that row is by now. In the changing lists of pending and active jobs a row may come
+    /// twice, and beyond 50,000 rows some may be skipped.
     ///
     /// One script, O(rows · log n); another one where rows have unique locks; for
     /// active jobs one more command and one per worker process. Where the jobs of
@@ -168,8 +167,8 @@ impl Inspector {
     ///
     /// # Errors
     /// [`Error::is_invalid`] for a page too far and for aggregating jobs, which
-    /// are listed by [`Inspector::group_jobs`]; [`Error::is_not_found`] where there
-    /// is no such queue; and those of the store.
+    /// are listed by [`Inspector::group_jobs`]; [`Error::is_not_found`] if there
+    /// is no such queue; and errors of the store.
     pub async fn jobs(
         &self,
         queue: &QueueName,
@@ -185,10 +184,9 @@ impl Inspector {
         Ok(self.viewer.page(self.broker.jobs(queue, JobList::State(state), page).await?))
     }
 
-    /// As [`Inspector::jobs`], but only those of one job type. A page looks at up
-    /// to ten times its size of the list: it may have fewer rows than asked for, or
-    /// none, and yet a next page. Rows that are no whole job are left out;
-    /// `total` is that of the whole list.
+    /// Like [`Inspector::jobs`], but only jobs of one type. A page reads up to ten times its
+    /// size of the list, so it may have fewer rows than requested, or none, and still a next
+    /// page. Corrupt entries are left out; `total` counts the whole list.
     ///
     /// Up to ten times the cost of [`Inspector::jobs`].
     ///
@@ -205,7 +203,7 @@ impl Inspector {
         self.jobs_where(queue, state, &filter, page).await
     }
 
-    /// As [`Inspector::jobs`], but only those that the filter lets pass.
+    /// Like [`Inspector::jobs`], but only jobs that match the filter.
     pub(crate) async fn jobs_where(
         &self,
         queue: &QueueName,
@@ -219,7 +217,7 @@ impl Inspector {
         self.filtered(queue, JobList::State(state), filter, page).await
     }
 
-    /// As [`Inspector::group_jobs`], but only those that the filter lets pass.
+    /// Like [`Inspector::group_jobs`], but only jobs that match the filter.
     pub(crate) async fn group_jobs_where(
         &self,
         queue: &QueueName,
@@ -243,7 +241,7 @@ impl Inspector {
         let wanted = page.rows();
         let mut rows = Vec::new();
         let (mut next, mut looked): (Option<Cursor>, usize) = (None, 0);
-        for look in 0..MOST_PAGES {
+        for look in 0..MAX_PAGES {
             let page = match &next {
                 None => page.clone(),
                 Some(cursor) => {
@@ -255,7 +253,7 @@ impl Inspector {
             let found = self.viewer.page(self.broker.jobs(queue, list, &page).await?);
             looked += found.rows.iter().map(bytes_of).sum::<usize>();
             rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
-            let is_full = rows.len() >= wanted || look + 1 == MOST_PAGES || looked >= PAGE_BYTES;
+            let is_full = rows.len() >= wanted || look + 1 == MAX_PAGES || looked >= PAGE_BYTES;
             if found.next.is_none() || is_full {
                 return Ok(JobPage { rows, total: found.total, next: found.next });
             }
@@ -268,7 +266,7 @@ impl Inspector {
     /// errors as [`Inspector::jobs`]; an unknown group has no jobs.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue, and those of the store.
+    /// [`Error::is_not_found`] if there is no such queue, and errors of the store.
     pub async fn group_jobs(
         &self,
         queue: &QueueName,
@@ -284,7 +282,7 @@ impl Inspector {
     ///
     /// # Errors
     /// [`Error::is_invalid`] for a numbered page, [`Error::is_not_found`] where
-    /// there is no such queue, and those of the store.
+    /// there is no such queue, and errors of the store.
     pub async fn groups(&self, queue: &QueueName, page: &Page) -> Result<GroupPage, Error> {
         self.broker.groups(queue, page).await
     }
@@ -293,17 +291,17 @@ impl Inspector {
     /// script.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue, and those of the store.
+    /// [`Error::is_not_found`] if there is no such queue, and errors of the store.
     pub async fn aggregations(&self, queue: &QueueName) -> Result<Vec<AggregationSet>, Error> {
         self.broker.aggregations(queue).await
     }
 
     /// The jobs with this id in all queues, usually one. One command per queue, 100 of
-    /// them side by side, and one script per job found. A job that cannot be read is left
+    /// them concurrently, and one script per job found. A job that cannot be read is left
     /// out.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn find(&self, id: &JobId) -> Result<Vec<JobInfo>, Error> {
         let (mut jobs, mut after) = (Vec::new(), None);
         loop {

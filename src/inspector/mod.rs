@@ -1,5 +1,5 @@
-//! What an operator asks and does: the verbs that REST, the dashboard and an
-//! application's own code share. Leaves storing and running jobs to others.
+//! What an operator asks and does: the operations that REST, the dashboard and an
+//! application's own code share. Enqueuing is the client's, running jobs the worker's.
 
 mod actions;
 mod control;
@@ -21,10 +21,10 @@ pub(crate) use lists::Filter;
 #[cfg(feature = "dashboard")]
 pub(crate) use lists::bytes_of;
 
-/// Looks at queues and jobs, and acts on them from outside their handlers.
+/// Reads queues and jobs, and acts on them from outside their handlers.
 ///
 /// Obtained from [`JobQueue::inspector`](crate::JobQueue::inspector). Cloning is
-/// cheap; all clones share the store. Every verb says what it costs the store.
+/// cheap; all clones share the store. Every method states its cost for the store.
 #[derive(Clone)]
 pub struct Inspector {
     broker: Arc<dyn Broker>,
@@ -37,7 +37,7 @@ impl Inspector {
         Self { broker, max_payload: usize::MAX, viewer: Viewer::default() }
     }
 
-    /// The same inspector, which writes payloads of at most this many bytes.
+    /// The same inspector, with a maximum size in bytes for payloads that it writes.
     pub(crate) fn with_max_payload(self, max_payload: usize) -> Self {
         Self { max_payload, ..self }
     }
@@ -50,44 +50,44 @@ impl Inspector {
     /// Names of all queues, in order. One command per 1,000 queues.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn queues(&self) -> Result<Vec<QueueName>, Error> {
         self.broker.queues().await
     }
 
     /// Sizes and counters of a queue, and how long its next job has waited. A
-    /// command and a script side by side, O(1); one more script per 1,000 groups, at most 12.
+    /// command and a script concurrently, O(1); one more script per 1,000 groups, at most 12.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] where there is no such queue.
+    /// [`Error::is_not_found`] if there is no such queue.
     pub async fn queue(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
         self.broker.queue(queue).await
     }
 
-    /// One job and where it stands; `None` where there is none, as after the
-    /// success of a job that is not retained. One script, O(log n), and another
+    /// One job with its state; `None` if there is none, such as a completed job
+    /// without retention. One script, O(log n), and another
     /// for a unique job; for an active one, a command per worker process.
     ///
     /// # Errors
-    /// [`Error::is_damaged`] where its message or state cannot be read, and those
+    /// [`Error::is_damaged`] if its message or state cannot be read, and those
     /// of the store.
     pub async fn job(&self, queue: &QueueName, id: &JobId) -> Result<Option<JobInfo>, Error> {
         Ok(self.broker.job(queue, id).await?.map(|info| self.viewer.job(info)))
     }
 
-    /// Stops taking jobs from a queue; enqueueing and running jobs are not
-    /// affected. Whether it was not paused before. One command.
+    /// Pauses a queue: workers dequeue no more jobs from it. Enqueuing and jobs in flight
+    /// are not affected. Returns whether the queue was not paused before. One command.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn pause(&self, queue: &QueueName) -> Result<bool, Error> {
         self.broker.pause(queue, true).await
     }
 
-    /// Takes jobs from a paused queue again. Whether it was paused. One command.
+    /// Resumes a paused queue. Returns whether it was paused. One command.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn resume(&self, queue: &QueueName) -> Result<bool, Error> {
         self.broker.pause(queue, false).await
     }

@@ -1,4 +1,4 @@
-//! Who works on the queues, and what keeps them.
+//! The worker processes and the servers of the store.
 
 use super::Inspector;
 use crate::broker::{ClusterPlace, Servers, StoreInfo};
@@ -6,33 +6,33 @@ use crate::error::Error;
 use crate::job::QueueName;
 
 impl Inspector {
-    /// The worker processes that announced themselves within the last 10 s, ours
-    /// and Go's, at most 1,000, and what each runs. One command, and two per
-    /// process, 50 processes side by side.
+    /// The worker processes that announced themselves within the last 10 s, of this crate
+    /// and of Go, at most 1,000, and their jobs in flight. One command, and two per process,
+    /// 50 processes concurrently.
     ///
-    /// What nobody can read is left out and counted.
+    /// Unreadable announcements are left out and counted.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     pub async fn servers(&self) -> Result<Servers, Error> {
         Ok(self.viewer.servers(self.broker.servers().await?))
     }
 
-    /// Where in a Redis Cluster a queue lives; `None` where the store is no
+    /// Where in a Redis Cluster a queue lives; `None` if the store is no
     /// Cluster. Two commands.
     ///
     /// # Errors
-    /// [`Error::is_refused`] where Redis does not permit `CLUSTER`, and those of
+    /// [`Error::is_refused`] if Redis does not permit `CLUSTER`, and those of
     /// the store.
     pub async fn cluster_place(&self, queue: &QueueName) -> Result<Option<ClusterPlace>, Error> {
         self.broker.place(queue).await
     }
 
-    /// What keeps the jobs: version, role, memory and eviction policy of each
-    /// server, as far as it tells. One command to each.
+    /// Version, role, memory and eviction policy of each server, as far as `INFO` has them.
+    /// One command to each.
     ///
     /// # Errors
-    /// Those of the store; where `INFO` is not permitted, the values are missing.
+    /// Errors of the store; where `INFO` is not permitted, the values are missing.
     pub async fn store(&self) -> Result<StoreInfo, Error> {
         self.broker.store().await
     }

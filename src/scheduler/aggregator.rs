@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Round, Service};
-use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MOST_IN_SET, Viewer};
+use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MAX_SET_JOBS, Viewer};
 use crate::error::Error;
 use crate::job::{JobRecord, NewJob, QueueName};
 
@@ -196,7 +196,7 @@ impl Work {
         if self.stop.is_cancelled() {
             return;
         }
-        match self.broker.take_group(&queue, &group, &self.aggregation.limits).await {
+        match self.broker.claim_group(&queue, &group, &self.aggregation.limits).await {
             Ok(Some(set)) if self.stop.is_cancelled() => self.give_back(&set).await,
             Ok(Some(set)) => self.aggregate(set).await,
             // Another process was faster.
@@ -207,7 +207,7 @@ impl Work {
 
     async fn aggregate(&self, mut set: GroupSet) {
         let size = set.jobs.len();
-        if size >= MOST_IN_SET {
+        if size >= MAX_SET_JOBS {
             // The group may have more.
             self.crowded.store(true, Ordering::SeqCst);
         }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::clock_watch::ClockWatch;
 use super::{Round, Service};
-use crate::broker::{Broker, Delivery, LEASE, Settled};
+use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
 use crate::error::Error;
 use crate::job::{JobId, Outcome, QueueName, RetryPolicy, decide, report};
 use crate::time::Timestamp;
@@ -220,12 +220,12 @@ impl Recoverer {
             };
             let now = self.broker.now();
             let transition = decide(&delivery.job, lost, &RetryPolicy::default(), now);
-            (delivery, transition)
+            SettleRequest { delivery, transition }
         };
         let settlements: Vec<_> = lapsed.into_iter().map(decided).collect();
         let settled = self.broker.settle(&settlements).await?;
         let mut recovered = 0;
-        for ((delivery, transition), settled) in settlements.iter().zip(settled) {
+        for (SettleRequest { delivery, transition }, settled) in settlements.iter().zip(settled) {
             // Lost: another process recovered it first.
             let done = match settled {
                 Settled::Done => transition.clone(),

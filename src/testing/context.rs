@@ -1,4 +1,4 @@
-//! A handler as the function it is, without a queue.
+//! Calling a handler as a plain function, without a queue.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use crate::job::{
 };
 use crate::time::Clock;
 
-/// A [`JobContext`] of no worker, for tests that call a handler themselves, and
-/// what the handler does with it.
+/// A [`JobContext`] without a worker, for tests that call a handler themselves, and a
+/// [`TestAttempt`] that shows what the handler did with it.
 ///
-/// The attempt is the one that the record says; its deadline is in 30 minutes.
+/// The record says which attempt it is; its deadline is in 30 minutes.
 ///
 /// ```
 /// use rocket_jobqueue::{JobContext, JobError, JobRecord, Progress, QueueName, testing};
@@ -36,29 +36,30 @@ use crate::time::Clock;
 /// ```
 pub fn context(job: JobRecord) -> (JobContext, TestAttempt) {
     let cancellation = Arc::new(Cancellation::below(&CancellationToken::new()));
-    let said = Arc::new(Said { cancellation: Arc::clone(&cancellation), words: Mutex::default() });
+    let reported =
+        Arc::new(Reported { cancellation: Arc::clone(&cancellation), values: Mutex::default() });
     let deadline = Clock::system().now() + DEFAULT_TIMEOUT;
-    let reporter = Arc::clone(&said) as Arc<dyn Reporter>;
-    (JobContext::new(Arc::new(job), deadline, cancellation, reporter), TestAttempt(said))
+    let reporter = Arc::clone(&reported) as Arc<dyn Reporter>;
+    (JobContext::new(Arc::new(job), deadline, cancellation, reporter), TestAttempt(reported))
 }
 
-/// What a handler said by the context of [`context`], and the hand that ends it.
+/// What a handler reported through the context of [`context`]. It can cancel the attempt.
 #[derive(Clone)]
-pub struct TestAttempt(Arc<Said>);
+pub struct TestAttempt(Arc<Reported>);
 
 impl TestAttempt {
-    /// How far the handler said last that it is.
+    /// The last progress that the handler reported.
     pub fn progress(&self) -> Option<Progress> {
-        self.0.words().0.clone()
+        self.0.values().0.clone()
     }
 
-    /// The bytes of the result that it wrote last.
+    /// The last result that it wrote, in bytes.
     pub fn result(&self) -> Option<Vec<u8>> {
-        self.0.words().1.clone()
+        self.0.values().1.clone()
     }
 
-    /// Ends the attempt as a worker would: the context says so, and takes no more
-    /// words. The handler's future is the test's own to drop.
+    /// Cancels the attempt as a worker would: the context reports it and accepts no further
+    /// progress or result. Dropping the handler's future is up to the test.
     pub fn cancel(&self, reason: CancelReason) {
         self.0.cancellation.cancel(reason);
     }
@@ -70,20 +71,20 @@ impl std::fmt::Debug for TestAttempt {
     }
 }
 
-struct Said {
+struct Reported {
     cancellation: Arc<Cancellation>,
-    words: Mutex<(Option<Progress>, Option<Vec<u8>>)>,
+    values: Mutex<(Option<Progress>, Option<Vec<u8>>)>,
 }
 
-impl Said {
-    fn words(&self) -> MutexGuard<'_, (Option<Progress>, Option<Vec<u8>>)> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+impl Reported {
+    fn values(&self) -> MutexGuard<'_, (Option<Progress>, Option<Vec<u8>>)> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reporter for Said {
+impl Reporter for Reported {
     fn progress(&self, progress: Progress) {
-        self.words().0 = Some(progress);
+        self.values().0 = Some(progress);
     }
 
     fn result<'a>(
@@ -94,7 +95,7 @@ impl Reporter for Said {
             if self.cancellation.is_cancelled() {
                 return Err(Error::lease_lost("the attempt is over: nothing was written"));
             }
-            self.words().1 = Some(result.to_vec());
+            self.values().1 = Some(result.to_vec());
             Ok(())
         })
     }

@@ -1,5 +1,5 @@
-//! The worker and the scheduler of a test: what they would do by themselves, in
-//! one fixed order.
+//! The worker and the scheduler of a test: the same services as in an application, called
+//! one after another in a fixed order, so that a test runs the same way each time.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::runtime::Driven;
 use crate::scheduler::{Recoverer, Service, aggregate_now};
 use crate::time::Timestamp;
 
-/// More attempts at one instant than a test means to have.
-const MOST_AT_ONCE: usize = 10_000;
+/// Maximum attempts at one instant; more means that jobs enqueue each other endlessly.
+const MAX_ATTEMPTS_AT_ONCE: usize = 10_000;
 
-/// Most jobs moved by one call of the store.
+/// Maximum jobs that one call of the store moves.
 const BATCH: usize = 100;
 
 pub(super) async fn advance(tests: &TestQueue, by: Duration) -> Report {
@@ -35,7 +35,7 @@ pub(super) async fn advance(tests: &TestQueue, by: Duration) -> Report {
     report
 }
 
-/// Runs what is due at this instant; when there is something to do next.
+/// Runs what is due now; returns when there is something to do next.
 async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Option<Timestamp> {
     let mut attempts = 0;
     loop {
@@ -47,15 +47,15 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
         attempts += 1;
         let (job, at) = (delivery.job.clone(), tests.now());
         assert!(
-            attempts <= MOST_AT_ONCE,
-            "{MOST_AT_ONCE} attempts at one instant, the last of {:?}: do its jobs enqueue \
+            attempts <= MAX_ATTEMPTS_AT_ONCE,
+            "{MAX_ATTEMPTS_AT_ONCE} attempts at one instant, the last of {:?}: do its jobs enqueue \
              themselves without a delay?",
             job.job_type
         );
         let fault = tests.take_fault(&job.job_type);
         let end = if let Some(Outcome::LeaseLost { .. }) = fault {
             if is_suspect(delivery.losses) {
-                // As a worker would have started it: its loss is proven.
+                // As a worker would have started it: it is the proven cause of the loss.
                 at_once(tests.0.broker.begin_suspect(&delivery.lease, 1));
                 at_once(tests.0.broker.end_suspect(0));
             }
@@ -68,7 +68,7 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
     }
 }
 
-/// Does what the scheduler does; when it has something to do next.
+/// Runs the services of the scheduler; returns when they have something to do next.
 async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Option<Timestamp> {
     let (broker, now) = (&tests.0.broker, tests.now());
     let vanished = {
@@ -79,7 +79,7 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
     };
     if vanished {
         let recoverer = Recoverer::new(broker.detached(), queues.to_vec());
-        recoverer.tick().await.expect("the store in this process does not fail");
+        recoverer.tick().await.expect("the store in memory does not fail");
     }
     let mut next = locked(&tests.0.vanished).iter().min().copied();
     if let Some(cron) = &driven.cron {
@@ -97,7 +97,7 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
         next = next.into_iter().chain(due).min();
         if let Some(aggregation) = &driven.aggregation {
             let ready = aggregate_now(&broker.detached(), aggregation, queue).await;
-            let ready = ready.expect("the store in this process does not fail");
+            let ready = ready.expect("the store in memory does not fail");
             next = next.into_iter().chain(ready.map(|wait| now + wait)).min();
         }
     }
@@ -112,7 +112,7 @@ fn served(tests: &TestQueue, driven: &Driven) -> Vec<QueueName> {
     }
 }
 
-/// Queues whose jobs wait for a worker that this application does not have.
+/// Queues with waiting jobs that this application does not serve.
 fn unserved(tests: &TestQueue, driven: &Driven) -> Vec<QueueName> {
     let served = served(tests, driven);
     let waits = |queue: &QueueName| {

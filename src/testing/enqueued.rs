@@ -1,4 +1,4 @@
-//! What was enqueued, whatever has become of it.
+//! The jobs that were enqueued in a test, whether or not they still exist.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,7 +10,7 @@ use crate::broker::memory::Recorded;
 use crate::job::{Job, JobId, JobRecord, JobState, QueueName};
 use crate::time::Timestamp;
 
-/// A job that was enqueued. Its payload's fields are there by name:
+/// A job that was enqueued. The fields of its payload are accessible by name:
 /// `enqueued.user`.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -23,18 +23,18 @@ pub struct EnqueuedJob<J> {
     pub queue: QueueName,
     /// When it was enqueued, by the test's clock.
     pub at: Timestamp,
-    /// When it was due then.
+    /// When it was due.
     pub due: Timestamp,
-    /// How long its unique lock was to hold, if it took one.
+    /// The duration of its unique lock, if it has one.
     pub unique_for: Option<Duration>,
-    /// Where it stands now; `None` where it has ended and is not kept.
+    /// If it stands now; `None` if it has ended and is not kept.
     pub state: Option<JobState>,
-    /// All that was stored: retries, timeout, deadline, retention, headers.
+    /// The stored record: retries, timeout, deadline, retention, headers.
     pub record: JobRecord,
 }
 
 impl<J> EnqueuedJob<J> {
-    /// How long it was to wait.
+    /// How long it had to wait until it was due.
     pub fn delay(&self) -> Duration {
         self.due.since(self.at)
     }
@@ -48,7 +48,7 @@ impl<J> Deref for EnqueuedJob<J> {
     }
 }
 
-/// With the payload: what a test has enqueued is no secret.
+/// Includes the payload: test data is not secret.
 impl<J> fmt::Debug for EnqueuedJob<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let payload = String::from_utf8_lossy(self.record.payload_bytes());
@@ -65,7 +65,7 @@ impl TestQueue {
     /// One that was refused (duplicate, used id) is not among them.
     ///
     /// # Panics
-    /// Where the payload of one cannot be decoded.
+    /// If the payload of one cannot be decoded.
     #[track_caller]
     pub fn enqueued<J: Job>(&self) -> Vec<EnqueuedJob<J>> {
         let mut jobs = Vec::new();
@@ -93,10 +93,10 @@ impl TestQueue {
         jobs
     }
 
-    /// The first job of this type for which this holds.
+    /// The first job of this type that matches.
     ///
     /// # Panics
-    /// Where there is none, with all that was enqueued.
+    /// If there is none, with all enqueued jobs of the type.
     #[track_caller]
     pub fn assert_enqueued<J: Job>(&self, holds: impl Fn(&J) -> bool) -> EnqueuedJob<J> {
         match self.enqueued::<J>().into_iter().find(|enqueued| holds(&enqueued.job)) {
@@ -105,10 +105,10 @@ impl TestQueue {
         }
     }
 
-    /// Fails the test where there is a job of this type for which this holds.
+    /// Fails the test if a job of this type matches.
     ///
     /// # Panics
-    /// Where there is one, with all that was enqueued.
+    /// If one matches, with all enqueued jobs of the type.
     #[track_caller]
     pub fn assert_not_enqueued<J: Job>(&self, holds: impl Fn(&J) -> bool) {
         let found = self.enqueued::<J>().into_iter().any(|enqueued| holds(&enqueued.job));

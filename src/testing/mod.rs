@@ -1,16 +1,16 @@
-//! For an application's tests: a queue without Redis whose clock the test moves.
+//! A queue for an application's tests: without Redis, and with a clock that the test
+//! moves.
 //!
-//! Nothing runs by itself. A test enqueues through the application's own code,
-//! looks at what was enqueued, and moves the clock; moving it runs what becomes
-//! due on the way, to the end, one job at a time and in the order of due times,
-//! with all retries and their delays. What takes three minutes, or three weeks,
-//! takes milliseconds, and goes the same way each time: ids are numbers in order
-//! and retries wait Asynq's shortest delay, unless there is a policy of the
-//! application's own.
+//! Nothing runs by itself. A test enqueues through the application's own code, asserts on
+//! what was enqueued, and moves the clock. Moving the clock runs everything that becomes
+//! due on the way, one job at a time in the order of due times, with all retries and their
+//! delays. Three minutes or three weeks take milliseconds, and every run is the same: ids
+//! are consecutive numbers, and retries wait Asynq's shortest delay unless the application
+//! has a policy of its own.
 //!
-//! With a Rocket application, [`queue`] takes the fairing that the application
-//! attaches and gives it back with the [`TestQueue`] that drives it. It works
-//! with Rocket's local clients, the asynchronous and the blocking one:
+//! With a Rocket application, [`queue`] takes the fairing that the application attaches
+//! and returns it with the [`TestQueue`] that drives it. Both of Rocket's local clients
+//! work, the asynchronous and the blocking one:
 //!
 //! ```
 //! use rocket::local::blocking::Client;
@@ -58,9 +58,9 @@
 //! assert_eq!(report.result::<String>(&welcome.id).as_deref(), Some("welcome, user 7"));
 //! ```
 //!
-//! The fairing's aggregate function is called by the same clock.
+//! Groups are aggregated by the same clock.
 //!
-//! Without an application, [`TestQueue::new`] takes the handlers itself.
+//! Without an application, [`TestQueue::new`] takes the handlers directly.
 
 mod context;
 mod drive;
@@ -93,19 +93,19 @@ pub use context::{TestAttempt, context};
 pub use enqueued::EnqueuedJob;
 pub use report::{Attempt, AttemptEnd, Report};
 
-/// Puts a test in the place of Redis, the worker and the clock of the queue that
-/// this fairing makes. Attach the fairing, launch by a local client, and drive
-/// the queue with the [`TestQueue`].
+/// Replaces Redis, the worker and the clock of the queue that this fairing makes by a test.
+/// Attach the returned fairing, launch with a local client, and drive the queue with the
+/// [`TestQueue`].
 ///
-/// Configuration is read as always, except that the store's is ignored: queues
-/// the application does not serve are not served here either.
+/// Configuration is read as usual, except for that of the store: queues that the
+/// application does not serve are not served here either.
 pub fn queue(fairing: JobQueueFairing) -> (JobQueueFairing, TestQueue) {
     let tests = TestQueue::made(Clock::manual(Clock::system().now()), None);
     let broker = Arc::new(tests.0.broker.clone());
     (fairing.by_hand(broker, Arc::clone(&tests.0.slot)), tests)
 }
 
-/// A queue in the hands of a test. Cloning shares it.
+/// A queue that a test drives. Clones share it.
 ///
 /// ```
 /// use rocket_jobqueue::testing::TestQueue;
@@ -139,19 +139,19 @@ pub fn queue(fairing: JobQueueFairing) -> (JobQueueFairing, TestQueue) {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct TestQueue(Arc<Inner>);
+pub struct TestQueue(Arc<TestQueueInner>);
 
-struct Inner {
+struct TestQueueInner {
     clock: Clock,
     broker: MemoryBroker,
     slot: Arc<ByHand>,
-    /// What there is without a Rocket application.
+    /// The queue without a Rocket application.
     plain: Option<Mutex<Plain>>,
-    /// What the next attempts of a job type end with.
+    /// The outcomes of the next attempts of each job type.
     faults: Mutex<HashMap<&'static str, VecDeque<Outcome>>>,
-    /// When the leases of vanished workers end.
+    /// When the leases of vanished workers expire.
     vanished: Mutex<Vec<Timestamp>>,
-    /// One drives at a time.
+    /// Held by the task that drives the queue.
     driving: tokio::sync::Mutex<()>,
 }
 
@@ -160,7 +160,7 @@ enum Plain {
     Started(JobQueue),
 }
 
-impl Drop for Inner {
+impl Drop for TestQueueInner {
     fn drop(&mut self) {
         let plain = self.plain.as_mut().map(|plain| plain.get_mut());
         if let Some(Plain::Started(queue)) =
@@ -178,13 +178,13 @@ impl Default for TestQueue {
 }
 
 impl TestQueue {
-    /// A queue without application, whose clock stands at the system's time.
-    /// It serves all queues.
+    /// A queue without an application. Its clock starts at the system's time, and it serves
+    /// all queues.
     pub fn new() -> Self {
         Self::starting_at(Clock::system().now())
     }
 
-    /// The same with the clock at an instant: for what depends on the calendar.
+    /// The same with the clock at an instant, for tests that depend on the calendar.
     pub fn starting_at(start: impl Into<Timestamp>) -> Self {
         let building = Plain::Building {
             registry: Registry::default(),
@@ -197,7 +197,7 @@ impl TestQueue {
     fn made(clock: Clock, plain: Option<Mutex<Plain>>) -> Self {
         let broker = MemoryBroker::new(clock.clone());
         broker.keep_record();
-        Self(Arc::new(Inner {
+        Self(Arc::new(TestQueueInner {
             clock,
             broker,
             slot: Arc::default(),
@@ -212,7 +212,7 @@ impl TestQueue {
     /// [`JobQueueFairing::handle`] does.
     ///
     /// # Panics
-    /// Where the type has a handler, or the queue is in use already.
+    /// If the type has a handler already, or the queue is in use.
     #[track_caller]
     pub fn handle<M>(self, handler: impl JobHandler<M>) -> Self {
         self.building(|registry, _, _| {
@@ -226,7 +226,7 @@ impl TestQueue {
     /// [`JobQueueFairing::handle_raw`] does.
     ///
     /// # Panics
-    /// Where the type has a handler, or the queue is in use already.
+    /// If the type has a handler already, or the queue is in use.
     #[track_caller]
     pub fn handle_raw<F, Fut, E>(self, job_type: impl Into<String>, handler: F) -> Self
     where
@@ -242,20 +242,20 @@ impl TestQueue {
         })
     }
 
-    /// A value that handlers name as [`Managed<T>`](crate::Managed). The
-    /// [`JobQueue`] itself is there without it.
+    /// Adds a value for handlers with a [`Managed<T>`](crate::Managed) argument. The
+    /// [`JobQueue`] itself is always available.
     ///
     /// # Panics
-    /// Where the queue is in use already.
+    /// If the queue is in use already.
     #[track_caller]
     pub fn manage<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
         self.building(|_, state, _| state.put(value))
     }
 
-    /// How long failed jobs wait. Default: Asynq's formula at its shortest.
+    /// Sets how long failed jobs wait. Default: Asynq's formula at its shortest.
     ///
     /// # Panics
-    /// Where the queue is in use already.
+    /// If the queue is in use already.
     #[track_caller]
     pub fn retry_policy(self, policy: RetryPolicy) -> Self {
         self.building(|_, _, retry| *retry = policy)
@@ -265,7 +265,9 @@ impl TestQueue {
     fn building(self, change: impl FnOnce(&mut Registry, &mut State, &mut RetryPolicy)) -> Self {
         match self.plain().as_deref_mut() {
             Some(Plain::Building { registry, state, retry }) => change(registry, state, retry),
-            Some(Plain::Started(_)) => panic!("the test queue is in use: set it up before"),
+            Some(Plain::Started(_)) => {
+                panic!("the test queue is in use: set it up before the first job")
+            }
             None => panic!("the application's fairing has the handlers and settings"),
         }
         self
@@ -275,12 +277,11 @@ impl TestQueue {
         self.0.plain.as_ref().map(locked)
     }
 
-    /// The handle for code that takes a [`JobQueue`], where there is no
-    /// application.
+    /// The handle for code that takes a [`JobQueue`], without an application.
     ///
     /// # Panics
-    /// With an application: `rocket.state::<JobQueue>()` has its handle. And
-    /// where a handler names state that nobody manages.
+    /// With an application, whose handle is `rocket.state::<JobQueue>()`; and if a handler
+    /// needs state that is not managed.
     #[track_caller]
     pub fn queue(&self) -> JobQueue {
         let Some(mut plain) = self.plain() else {
@@ -318,7 +319,7 @@ impl TestQueue {
         queue
     }
 
-    /// What is driven: there from the launch to the end of the application.
+    /// The driven parts of the queue, which exist while the application runs.
     #[track_caller]
     fn driven(&self) -> Arc<Driven> {
         if self.0.plain.is_some() {
@@ -330,10 +331,10 @@ impl TestQueue {
         )
     }
 
-    /// The producer, for code that should not know of Rocket.
+    /// The client, for code that does not know Rocket.
     ///
     /// # Panics
-    /// Where the application was not launched yet, or has ended.
+    /// If the application was not launched yet, or has ended.
     #[track_caller]
     pub fn client(&self) -> Client {
         self.driven().client.clone()
@@ -342,36 +343,36 @@ impl TestQueue {
     /// Prepares a job; await it to store it. See [`Enqueue`] for the options.
     ///
     /// # Panics
-    /// Where the application was not launched yet, or has ended.
+    /// If the application was not launched yet, or has ended.
     #[track_caller]
     pub fn enqueue<J: Job>(&self, job: J) -> Enqueue {
         self.client().enqueue(job)
     }
 
-    /// Looks at queues and jobs and acts on them, as an operator does.
+    /// The inspector of queues and jobs.
     pub fn inspector(&self) -> Inspector {
         Inspector::new(Arc::new(self.0.broker.clone()))
     }
 
-    /// The time in this queue.
+    /// The time of the test's clock.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
 
-    /// Runs what is due now, and what these jobs enqueue for now, to the end.
+    /// Runs all jobs that are due now, and the jobs that they enqueue for now.
     ///
     /// # Panics
-    /// Where the application was not launched yet, or has ended, and where jobs
-    /// enqueue each other without end.
+    /// If the application was not launched yet, or has ended, or if jobs enqueue each other
+    /// endlessly.
     pub async fn run_due(&self) -> Report {
         self.advance(Duration::ZERO).await
     }
 
-    /// Moves the clock on, and runs all that becomes due on the way, to the end:
-    /// one job at a time in the order of due times, each at its own time, with
-    /// retries, and with what the jobs themselves enqueue.
+    /// Moves the clock forward and runs everything that becomes due on the way: one job at a
+    /// time, in the order of due times, each at its own time, including retries and jobs that
+    /// jobs enqueue.
     ///
-    /// Handlers run in real time while the clock stands still.
+    /// The clock stands still while a handler runs.
     ///
     /// # Panics
     /// As [`TestQueue::run_due`].
@@ -411,7 +412,7 @@ impl TestQueue {
         }
     }
 
-    /// All jobs stored so far that have a state, in the order they were enqueued.
+    /// All jobs that still exist, in the order in which they were enqueued.
     pub fn jobs(&self) -> Vec<JobInfo> {
         let stored = self.0.broker.recorded();
         let find = |one: &crate::broker::memory::Recorded| {
@@ -426,32 +427,31 @@ impl TestQueue {
             .collect()
     }
 
-    /// The job with this id, in whichever queue; `None` where it has ended and is
-    /// not kept.
+    /// The job with this id, in any queue; `None` if it has ended and was deleted.
     pub fn job(&self, id: &JobId) -> Option<JobInfo> {
         self.jobs().into_iter().find(|info| info.record.id == *id)
     }
 
-    /// Ends the next attempt of this job type with an error in place of its
-    /// handler. Called twice, the next two.
+    /// Lets the next attempt of this job type fail with this error instead of calling its
+    /// handler. Called twice, the next two attempts fail.
     pub fn fail_next<J: Job>(&self, error: impl Into<JobError>) {
         self.fault(J::TYPE, Outcome::Failed(error.into()));
     }
 
-    /// Ends the next attempt of this job type as a panic with this message does:
-    /// an ordinary failure.
+    /// Lets the next attempt of this job type end like a panic with this message: an ordinary
+    /// failure.
     pub fn panic_next<J: Job>(&self, message: impl Into<String>) {
         self.fault(J::TYPE, Outcome::Panicked(message.into()));
     }
 
-    /// Ends the next attempt of this job type as if its time limit had passed.
+    /// Lets the next attempt of this job type time out.
     pub fn time_out_next<J: Job>(&self) {
         self.fault(J::TYPE, Outcome::TimedOut);
     }
 
-    /// Lets the worker vanish at the next attempt of this job type, as at a power
-    /// cut. The job starts again when the lease is over, 30 s later; at the third
-    /// loss in a row it is archived.
+    /// Lets the worker vanish at the next attempt of this job type, as in a power failure. The
+    /// job starts again when its lease has expired, 30 s later; after the third loss in a row
+    /// it is archived.
     pub fn lose_worker_at_next<J: Job>(&self) {
         self.fault(J::TYPE, Outcome::LeaseLost { losses: 0, charge: Charge::Possible });
     }
@@ -471,12 +471,12 @@ impl fmt::Debug for TestQueue {
     }
 }
 
-/// The answer of the store in this process, which lets nobody wait.
+/// The answer of the store in memory, which is always ready.
 fn at_once<T>(answer: Answer<'_, T>) -> T {
     answer
         .now_or_never()
-        .expect("the store in this process answers at once")
-        .expect("the store in this process does not fail")
+        .expect("the store in memory answers at once")
+        .expect("the store in memory does not fail")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! What ran, and how it ended.
+//! The report of a test: which attempts were made, and how each ended.
 
 use std::fmt;
 
@@ -7,15 +7,14 @@ use serde::de::DeserializeOwned;
 use crate::job::{Job, JobId, JobRecord, QueueName, Transition};
 use crate::time::Timestamp;
 
-/// What ran while a test moved the clock, in order. Each attempt is an entry.
+/// The attempts that ran while a test moved the clock, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The attempts.
+    /// The attempts, in order.
     pub attempts: Vec<Attempt>,
-    /// Queues with waiting jobs that this application does not serve: they wait
-    /// for ever, unless another process does (`jobqueue.queues`,
-    /// `jobqueue.worker`).
+    /// Queues with waiting jobs that this application does not serve (`jobqueue.queues`,
+    /// `jobqueue.worker`): they wait until another process serves them.
     pub unserved: Vec<QueueName>,
 }
 
@@ -23,15 +22,15 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// The job as it was before.
+    /// The job as it was before the attempt.
     pub job: JobRecord,
-    /// When it ran, by the test's clock.
+    /// When it began, by the test's clock.
     pub at: Timestamp,
     /// How it ended.
     pub end: AttemptEnd,
 }
 
-/// How an attempt ended, and what became of the job.
+/// How an attempt ended, and what the queue did with the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttemptEnd {
@@ -40,7 +39,7 @@ pub enum AttemptEnd {
         /// What the handler returned, as JSON, unless it was nothing.
         result: Option<Vec<u8>>,
     },
-    /// Its handler dropped it as pointless.
+    /// Its handler revoked it: it is not needed any more.
     Revoked,
     /// It failed and waits for another attempt.
     Retry {
@@ -49,27 +48,26 @@ pub enum AttemptEnd {
         /// Why.
         error: String,
     },
-    /// It was put off without counting an attempt.
+    /// It was postponed without counting the attempt.
     Postponed {
         /// When it is due again.
         at: Timestamp,
-        /// Why; empty where the handler asked for it.
+        /// Why; empty if the handler asked for it.
         error: String,
     },
-    /// It failed for good and is kept for a person to look at.
+    /// It failed for good and is kept in the archive.
     Archived {
         /// Why.
         error: String,
     },
-    /// It went back in line.
+    /// It became pending again, without counting the attempt.
     Requeued,
-    /// Its worker vanished with it, as the test had asked for, or its lease was
-    /// taken away while it ran.
+    /// Its worker vanished, as the test had requested, or its lease was lost while it ran.
     WorkerLost,
 }
 
 impl AttemptEnd {
-    /// `None`: the lease was lost and nothing was written.
+    /// `None` means that the lease was lost and nothing was written.
     pub(super) fn of(transition: Option<Transition>, now: Timestamp) -> Self {
         match transition {
             None => Self::WorkerLost,
@@ -93,7 +91,7 @@ impl AttemptEnd {
         matches!(self, Self::Completed { .. })
     }
 
-    /// Why it failed, where it did.
+    /// The error, if it failed.
     pub fn error(&self) -> Option<&str> {
         match self {
             Self::Retry { error, .. } | Self::Archived { error } => Some(error),
@@ -117,16 +115,16 @@ impl Report {
         self.attempts.is_empty()
     }
 
-    /// The attempts at jobs of one type.
+    /// The attempts of jobs of one type.
     pub fn of<J: Job>(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|ran| ran.job.job_type == J::TYPE)
     }
 
-    /// What the handler returned for this job; `None` where it did not complete
-    /// here or returned nothing.
+    /// The result that the handler returned for this job; `None` if the job did not complete
+    /// here, or has no result.
     ///
     /// # Panics
-    /// Where that is no `T`.
+    /// If the result is not a `T`.
     #[track_caller]
     pub fn result<T: DeserializeOwned>(&self, id: &JobId) -> Option<T> {
         let result = self.attempts.iter().find_map(|ran| match &ran.end {
@@ -142,7 +140,7 @@ impl Report {
     /// Fails the test unless all attempts succeeded.
     ///
     /// # Panics
-    /// With a line for each attempt, if one did not.
+    /// If one did not, with a line for each attempt.
     #[track_caller]
     pub fn assert_completed(&self) {
         assert!(
@@ -167,7 +165,7 @@ impl fmt::Display for Report {
                 }
                 AttemptEnd::Postponed { at, error } => format!("postponed to {at}: {error}"),
                 AttemptEnd::Archived { error } => format!("archived: {error}"),
-                AttemptEnd::Requeued => "went back in line".to_owned(),
+                AttemptEnd::Requeued => "requeued".to_owned(),
                 AttemptEnd::WorkerLost => "lost its worker".to_owned(),
             };
             writeln!(f, "{at} {job_type} {id} in {queue}, attempt {attempt}: {end}")?;

@@ -20,9 +20,9 @@ use super::hands::Accepted;
 use super::order::order;
 use super::settle::{FinishedAttempt, PendingSettle, tell};
 use super::start::{Begun, start};
-use crate::broker::{Delivery, Dequeued, ExchangeReply, LEASE, Settled};
+use crate::broker::{Dequeued, ExchangeReply, LEASE, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
-use crate::job::{QueueName, Transition};
+use crate::job::QueueName;
 use crate::time::Backoff;
 
 /// Most jobs one script takes, and most that it settles: more would hold Redis up.
@@ -57,7 +57,7 @@ pub(super) struct Outbox {
 
 /// Settlements of one round trip, until its answer has been read.
 pub(super) struct OnTheirWay {
-    pub(super) settlements: Vec<(Delivery, Transition)>,
+    pub(super) settlements: Vec<SettleRequest>,
     /// What belongs to them. Held across the wait by who repeats the settlements, so
     /// that the answer to the first sending is read after that.
     pub(super) rest: tokio::sync::Mutex<Vec<FinishedAttempt>>,
@@ -176,7 +176,7 @@ async fn resumed(at: Option<Instant>) {
 
 /// What came back of a round trip.
 struct RoundTripReply {
-    settlements: Vec<(Delivery, Transition)>,
+    settlements: Vec<SettleRequest>,
     rest: Vec<FinishedAttempt>,
     /// Free ones, beside those of the jobs handed back.
     permits: Vec<OwnedSemaphorePermit>,
@@ -281,15 +281,16 @@ impl Exchange<'_> {
         self.asked -= asked;
         let (mut told, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
-        for (((delivery, transition), mut rest), settled) in each {
+        for ((request, mut rest), settled) in each {
             match settled {
                 Ok(Settled::Lost) => {
                     permits.extend(rest.permit.take());
-                    lost.push((rest, delivery, transition));
+                    lost.push((rest, request));
                 }
                 Ok(settled) => {
                     permits.extend(rest.permit.take());
-                    let done = rest.done(self.shared, &delivery, transition, settled);
+                    let done =
+                        rest.done(self.shared, &request.delivery, request.transition, settled);
                     if let Some((transition, next)) = done {
                         jobs.extend(next);
                         told.push((rest, transition));
@@ -299,7 +300,7 @@ impl Exchange<'_> {
                 // stays with it.
                 Err(error) => {
                     let shared = Arc::clone(self.shared);
-                    let again = rest.again(shared, delivery, transition, Some(error));
+                    let again = rest.again(shared, request, Some(error));
                     self.shared.tasks.spawn(again);
                 }
             }
@@ -317,10 +318,10 @@ impl Exchange<'_> {
             jobs.extend(self.accept(exchanged.dequeued, permits, hold_until, asked));
         }
         // Once it is known which of them this process has again.
-        for (rest, delivery, transition) in lost {
-            if let Some(again) = rest.lost(&delivery) {
+        for (rest, request) in lost {
+            if let Some(again) = rest.lost(&request.delivery) {
                 let shared = Arc::clone(self.shared);
-                self.shared.tasks.spawn(again.again(shared, delivery, transition, None));
+                self.shared.tasks.spawn(again.again(shared, request, None));
             }
         }
         self.begun = start(self.shared, jobs);
@@ -389,8 +390,9 @@ async fn fly(
     if !sent.settlements.is_empty() {
         shared.outbox.sent().push(Arc::clone(&sent));
     }
+    let requests: Vec<&SettleRequest> = sent.settlements.iter().collect();
     // Never dropped half-way: jobs in a lost reply would wait for their lease.
-    let exchanged = shared.broker.exchange(&sent.settlements, &order, asked).await;
+    let exchanged = shared.broker.exchange(&requests, &order, asked).await;
     let rest = std::mem::take(&mut *sent.rest.lock().await);
     shared.outbox.sent().retain(|other| !Arc::ptr_eq(other, &sent));
     let settlements = match Arc::try_unwrap(sent) {

@@ -13,7 +13,7 @@ use super::hand::{Attempt, Hand, NotBegun};
 use super::hands::{Accepted, InHand};
 use super::notes::Notes;
 use super::settle::{FinishedAttempt, PendingSettle};
-use crate::broker::Delivery;
+use crate::broker::{Delivery, SettleRequest};
 #[cfg(feature = "metrics")]
 use crate::job::Transition;
 use crate::job::{
@@ -100,7 +100,7 @@ pub(super) async fn to_its_end(
         }
     }
     let attempt = FinishedAttempt { in_hand, context, took, permit: None };
-    Some(PendingSettle { delivery, transition, attempt })
+    Some(PendingSettle { request: SettleRequest { delivery, transition }, attempt })
 }
 
 /// When the attempt has to end, and why.

@@ -2,6 +2,7 @@
 //! an acknowledgement that is given up means that the job runs twice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +13,14 @@ use super::Shared;
 use super::hand::Over;
 use super::hands::{Accepted, InHand};
 use super::start::start;
-use crate::broker::{Broker, Delivery, Settled};
+use crate::broker::{Broker, Delivery, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
 
 /// A job whose attempt is over, with what was decided about it.
 pub(super) struct PendingSettle {
-    pub(super) delivery: Delivery,
-    pub(super) transition: Transition,
+    pub(super) request: SettleRequest,
     pub(super) attempt: FinishedAttempt,
 }
 
@@ -37,18 +37,18 @@ pub(super) struct FinishedAttempt {
 impl PendingSettle {
     /// The heartbeat leaves the lease alone from now on, unless the settlement takes long.
     pub(super) fn begin(&mut self) {
-        self.delivery.lease = self.attempt.in_hand.hand().begin_settling();
+        self.request.delivery.lease = self.attempt.in_hand.hand().begin_settling();
     }
 
-    pub(super) fn parts(self) -> ((Delivery, Transition), FinishedAttempt) {
-        ((self.delivery, self.transition), self.attempt)
+    pub(super) fn parts(self) -> (SettleRequest, FinishedAttempt) {
+        (self.request, self.attempt)
     }
 
     /// Settles it by itself; what became of the job, which an operator may have wanted
     /// otherwise.
     pub(super) async fn alone(self, shared: &Arc<Shared>, road: Road<'_>) -> Transition {
-        let Self { delivery, transition, attempt } = self;
-        attempt.keep_trying(shared, road, delivery, transition, None).await
+        let Self { request, attempt } = self;
+        attempt.keep_trying(shared, road, request, None).await
     }
 }
 
@@ -67,8 +67,7 @@ impl FinishedAttempt {
     pub(super) async fn again(
         mut self,
         shared: Arc<Shared>,
-        delivery: Delivery,
-        transition: Transition,
+        request: SettleRequest,
         error: Option<Error>,
     ) {
         let mut spare = None;
@@ -81,7 +80,7 @@ impl FinishedAttempt {
                 shared.outbox.call();
             }
         }
-        self.keep_trying(&shared, Road::Own, delivery, transition, error).await;
+        self.keep_trying(&shared, Road::Own, request, error).await;
         drop(spare);
         shared.outbox.call();
     }
@@ -90,15 +89,13 @@ impl FinishedAttempt {
         mut self,
         shared: &Arc<Shared>,
         road: Road<'_>,
-        delivery: Delivery,
-        transition: Transition,
+        mut request: SettleRequest,
         mut failed: Option<Error>,
     ) -> Transition {
         let broker = match road {
             Road::Own => &*shared.broker,
             Road::Detached(broker, _) => broker,
         };
-        let mut settlement = [(delivery, transition)];
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut refused = Refusals::default();
         loop {
@@ -114,14 +111,14 @@ impl FinishedAttempt {
                     () = tokio::time::sleep(pause) => {}
                     () = shared.give_up.cancelled() => {
                         crate::log::warn!("job left to its lease: id={id:?}, settling failed: {error}");
-                        let [(_, transition)] = settlement;
-                        return transition;
+                        return request.transition;
                     }
                 }
             }
-            settlement[0].0.lease = hand.begin_settling();
-            let answer = broker.settle(&settlement).await.map(|settled| settled.first().copied());
-            let (delivery, transition) = &settlement[0];
+            request.delivery.lease = hand.begin_settling();
+            let answer = broker.settle(slice::from_ref(&request)).await;
+            let answer = answer.map(|settled| settled.first().copied());
+            let SettleRequest { delivery, transition } = &request;
             failed = match answer {
                 Ok(Some(settled @ (Settled::Done | Settled::Cancelled(_)))) => {
                     let done = self.settled(shared, &road, delivery, transition.clone(), settled);

@@ -23,7 +23,7 @@ use super::Shared;
 use super::exchange::OnTheirWay;
 use super::hands::GivenBack;
 use super::settle::{PendingSettle, Road};
-use crate::broker::{Broker, Delivery, LEASE, Settled};
+use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
 use crate::job::Transition;
 
 /// A delivery that has not started by then is given back.
@@ -200,7 +200,7 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
             0 => Transition::Requeue,
             _ => Transition::PutBack { after: Duration::ZERO, error: String::new() },
         };
-        (delivery, transition)
+        SettleRequest { delivery, transition }
     };
     let (hands, settlements): (Vec<_>, Vec<_>) =
         back.into_iter().map(|one| (one.hand, next_in_line(one.delivery))).unzip();
@@ -238,13 +238,12 @@ async fn settle_again(
     }
     match broker.settle(&sent.settlements).await {
         Ok(settled) => {
-            for ((rest, (delivery, transition)), settled) in
-                rest.iter().zip(&sent.settlements).zip(settled)
-            {
+            for ((rest, request), settled) in rest.iter().zip(&sent.settlements).zip(settled) {
                 // Lost: to the other sending, most likely, whose answer will say so.
                 if settled != Settled::Lost {
                     let road = Road::Detached(&*broker, &runtime);
-                    rest.settled(&shared, &road, delivery, transition.clone(), settled);
+                    let transition = request.transition.clone();
+                    rest.settled(&shared, &road, &request.delivery, transition, settled);
                 }
             }
         }

@@ -115,7 +115,7 @@ async fn work(broker: &RedisBroker, queue: &QueueName) {
     let complete = Transition::Complete { result: None };
     let retry =
         Transition::Retry { after: Duration::from_secs(9), error: String::new(), counted: true };
-    broker.settle(&[(one.clone(), complete), (two.clone(), retry)]).await.unwrap();
+    broker.settle(&[(one.clone(), complete).into(), (two.clone(), retry).into()]).await.unwrap();
     broker.lapsed(queue, 10).await.unwrap();
     broker.expire(queue, 10).await.unwrap();
     broker.trim(queue, 10).await.unwrap();
@@ -131,14 +131,14 @@ async fn work(broker: &RedisBroker, queue: &QueueName) {
     };
     broker.step(&run).await.unwrap();
     let reclaim = Transition::Reclaim { error: String::new() };
-    broker.settle(&[(three.clone(), reclaim)]).await.unwrap();
+    broker.settle(&[(three.clone(), reclaim).into()]).await.unwrap();
 }
 
 async fn group(broker: &RedisBroker, clock: &Clock, queue: &QueueName, server: &RedisServer) {
     let limits = GroupLimits {
         grace: Duration::from_secs(1),
         max_delay: Duration::ZERO,
-        max_size: MOST_IN_SET,
+        max_size: MAX_SET_JOBS,
     };
     let jobs: Vec<_> = (0..=LOCKS).map(|n| grouped(queue, "digest", n)).collect();
     let unreadable = jobs[0].record.id.clone();
@@ -148,7 +148,7 @@ async fn group(broker: &RedisBroker, clock: &Clock, queue: &QueueName, server: &
     broker.waiting_groups(queue).await.unwrap();
     clock.advance(Duration::from_secs(60));
     broker.ready_groups(queue, &limits, 0).await.unwrap();
-    let set = broker.take_group(queue, "digest", &limits).await.unwrap().expect("it is ready");
+    let set = broker.claim_group(queue, "digest", &limits).await.unwrap().expect("it is ready");
     assert_eq!(set.jobs.len(), LOCKS);
     broker.aggregations(queue).await.unwrap();
     broker.aggregate(&set, &NewJob::now(record(queue))).await.unwrap();

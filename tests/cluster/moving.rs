@@ -155,7 +155,7 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
     let limits =
         GroupLimits { grace: Duration::from_secs(1), max_delay: Duration::ZERO, max_size: 0 };
     let lease = std::slice::from_ref(&one.lease);
-    let complete = [(other.clone(), Transition::Complete { result: None })];
+    let complete = [(other.clone(), Transition::Complete { result: None }).into()];
     let unique = || NewJob { unique_for: Some(Duration::from_secs(60)), ..new() };
     let guarded = || NewJob { idempotency: Some(Idempotency::new("test", "k", b"body")), ..new() };
     assert_eq!(broker.extend(lease).await.unwrap(), [Extended::Moving]);
@@ -176,7 +176,7 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
         ("trim", refused!(prompt.trim(&queue, 10))),
         ("repair groups", refused!(prompt.repair_groups(&queue, 10))),
         ("ready groups", refused!(prompt.ready_groups(&queue, &limits, 0))),
-        ("take group", refused!(prompt.take_group(&queue, "digest", &limits))),
+        ("take group", refused!(prompt.claim_group(&queue, "digest", &limits))),
         ("note", refused!(prompt.note(&one.lease, Note::Result(b"x")))),
         ("cancel", refused!(prompt.cancel(&queue, &id, AfterCancel::Retry))),
         ("act", refused!(prompt.act(&queue, &id, Action::Archive))),

@@ -9,7 +9,7 @@ use crate::support::RedisServer;
 use rocket_jobqueue::internals::redis::{RedisBroker, wire};
 use rocket_jobqueue::internals::{
     Acted, Action, Actions, Broker, BulkPosition, BulkStep, BulkStepResult, Inspect, PoolSettings,
-    RedisPool, Removal, Sweep, Topology,
+    RedisPool, Removal, SettleRequest, Sweep, Topology,
 };
 use rocket_jobqueue::{
     Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Selection, Timestamp,
@@ -221,7 +221,7 @@ async fn an_edit_does_not_overwrite_what_changes_meanwhile() {
                 error: "down".to_owned(),
                 counted: true,
             };
-            on.broker.settle(&[(taken, again)]).await.unwrap();
+            on.broker.settle(&[(taken, again).into()]).await.unwrap();
             on.broker.forward(&on.queue, 1).await.unwrap();
         }
     };
@@ -601,7 +601,7 @@ async fn an_archive_of_any_size_is_brought_down_with_its_hashes_and_locks() {
     let taken = on.broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
     let archive = Transition::Archive { error: "bad".to_owned() };
 
-    on.broker.settle(&[(taken, archive)]).await.unwrap();
+    on.broker.settle(&[(taken, archive).into()]).await.unwrap();
     let after = on.q("ZCARD Q:archived").parse::<u32>().unwrap();
     assert!((29_000..30_000).contains(&after), "a part of it at a time: {after}");
     while on.broker.trim(&on.queue, 100).await.unwrap() == 100 {}
@@ -767,7 +767,8 @@ async fn no_action_on_a_million_jobs_blocks_redis() {
     let archive = Transition::Archive { error: "bad".to_owned() };
     for _ in 0..10 {
         let taken = on.broker.dequeue(&queues, 100).await.unwrap().deliveries;
-        let settlements: Vec<_> = taken.into_iter().map(|one| (one, archive.clone())).collect();
+        let settlements: Vec<_> =
+            taken.into_iter().map(|one| SettleRequest::from((one, archive.clone()))).collect();
         let before = effort.now();
         on.broker.settle(&settlements).await.unwrap();
         assert!(effort.now() - before < MOST, "archiving while there are far too many");

@@ -60,7 +60,7 @@ impl Bench {
                 },
                 _ => continue,
             };
-            let settled = self.broker.settle(&[(delivery, transition)]).await.unwrap();
+            let settled = self.broker.settle(&[(delivery, transition).into()]).await.unwrap();
             assert_eq!(settled, [Settled::Done]);
         }
         let later = self.job("scheduled").placed(Placement::After(Duration::from_secs(60)));

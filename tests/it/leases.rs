@@ -48,7 +48,7 @@ impl Bench {
     }
 
     async fn settle(&self, delivery: Delivery, transition: Transition) -> Settled {
-        self.broker.settle(&[(delivery, transition)]).await.unwrap()[0]
+        self.broker.settle(&[(delivery, transition).into()]).await.unwrap()[0]
     }
 
     /// The command with `Q:` for the queue's prefix.
@@ -138,7 +138,7 @@ async fn the_owner_of_a_job_goes_on_whatever_its_lease_shows() {
         let delivery = on.take().await;
         spoil();
         on.put("b").await;
-        let exchanged = on.broker.exchange(&[(delivery, done())], &queues, 1).await;
+        let exchanged = on.broker.exchange(&[&(delivery, done()).into()], &queues, 1).await;
         assert_eq!(exchanged.settled[0].as_ref().unwrap(), &Settled::Done, "{score}");
         assert_eq!(exchanged.dequeued.unwrap().deliveries.len(), 1);
         assert_eq!(on.q("ZRANGE Q:lease 0 -1"), "b", "{score}");

@@ -9,7 +9,7 @@ use crate::support::{RedisServer, eventually};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
-    Announcement, Broker, Delivery, PoolSettings, RedisPool, Settled, Topology,
+    Announcement, Broker, Delivery, PoolSettings, RedisPool, SettleRequest, Settled, Topology,
 };
 use rocket_jobqueue::{
     Clock, Finding, FindingKind, FindingStatus, Job, JobId, JobQueue, JobRecord, NewJob, Placement,
@@ -84,7 +84,8 @@ async fn a_hundred_thousand_expired_leases_come_in_parts_that_hold_nobody_up() {
     for round in 1..=20 {
         let found = on.broker.lapsed(&on.queue, 100).await.unwrap();
         assert_eq!(found.len(), 100);
-        let settlements: Vec<_> = found.into_iter().map(|one| (one, reclaim())).collect();
+        let settlements: Vec<_> =
+            found.into_iter().map(|one| SettleRequest::from((one, reclaim()))).collect();
         let settled = on.broker.settle(&settlements).await.unwrap();
         assert!(settled.iter().all(|one| *one == Settled::Done));
         assert_eq!(on.q("LLEN Q:active"), (100_000 - round * 100).to_string());
@@ -108,7 +109,7 @@ async fn an_archive_that_is_far_too_full_is_trimmed_with_its_hashes() {
     let delivery = on.take().await;
 
     let archive = Transition::Archive { error: "bad".to_owned() };
-    assert_eq!(on.broker.settle(&[(delivery, archive)]).await.unwrap(), [Settled::Done]);
+    assert_eq!(on.broker.settle(&[(delivery, archive).into()]).await.unwrap(), [Settled::Done]);
 
     let count = || {
         let count = "return #redis.call('KEYS', 'asynq:{default}:t:*')";
@@ -130,7 +131,7 @@ async fn no_script_is_told_the_time_of_this_host() {
     let delivery = on.take().await;
     on.broker.extend(std::slice::from_ref(&delivery.lease)).await.unwrap();
     let retry = Transition::Retry { after: PATIENCE, error: "x".to_owned(), counted: true };
-    on.broker.settle(&[(delivery, retry)]).await.unwrap();
+    on.broker.settle(&[(delivery, retry).into()]).await.unwrap();
     on.broker.forward(&on.queue, 9).await.unwrap();
     on.broker.lapsed(&on.queue, 9).await.unwrap();
     on.broker.expire(&on.queue, 9).await.unwrap();
@@ -190,7 +191,10 @@ async fn the_job_of_a_go_worker_is_in_line_again_within_70_seconds() {
     let took = loop {
         let found = on.broker.lapsed(&on.queue, 9).await.unwrap();
         if let Some(one) = found.into_iter().next() {
-            assert_eq!(on.broker.settle(&[(one, reclaim())]).await.unwrap(), [Settled::Done]);
+            assert_eq!(
+                on.broker.settle(&[(one, reclaim()).into()]).await.unwrap(),
+                [Settled::Done]
+            );
             break on.clock.now().since(died);
         }
         on.clock.advance(Duration::from_secs(5));

@@ -81,7 +81,7 @@ impl Bench {
     }
 
     async fn settle(&self, delivery: &Delivery, transition: Transition) -> Settled {
-        self.broker.settle(&[(delivery.clone(), transition)]).await.unwrap()[0]
+        self.broker.settle(&[(delivery.clone(), transition).into()]).await.unwrap()[0]
     }
 
     async fn extend(&self, delivery: &Delivery) -> Option<Lease> {
@@ -602,7 +602,10 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
 
             let queues = [on.queue.clone()];
             let settle = async |transition| {
-                on.broker.settle(&[(held.clone(), transition)]).await.map(|settled| settled[0])
+                on.broker
+                    .settle(&[(held.clone(), transition).into()])
+                    .await
+                    .map(|settled| settled[0])
             };
             let error = match operation {
                 0 => on.broker.enqueue(&[on.job("new")]).await.err(),
@@ -984,7 +987,7 @@ async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
     let delivery = on.take().await;
 
     on.server.freeze();
-    let error = on.broker.settle(&[(delivery.clone(), done())]).await.unwrap_err();
+    let error = on.broker.settle(&[(delivery.clone(), done()).into()]).await.unwrap_err();
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let carried_out = || async { on.q("EXISTS Q:t:a") == "0" };

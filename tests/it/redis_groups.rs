@@ -103,7 +103,7 @@ async fn a_retried_job_that_still_has_its_group_goes_back_to_it() {
     let queues = [on.queue.clone()];
     let delivery = on.broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
     let retry = Transition::Retry { after: secs(5), error: "boom".to_owned(), counted: true };
-    on.broker.settle(&[(delivery, retry)]).await.unwrap();
+    on.broker.settle(&[(delivery, retry).into()]).await.unwrap();
     assert_eq!(on.q("ZSCORE Q:x:grouped a"), (START + 5).to_string());
 
     on.clock.advance(secs(5));
@@ -141,7 +141,7 @@ impl Bench {
     /// Takes the group `digest` when it is ready.
     async fn take(&self) -> Option<GroupSet> {
         self.clock.advance(secs(10));
-        self.broker.take_group(&self.queue, "digest", &LIMITS).await.unwrap()
+        self.broker.claim_group(&self.queue, "digest", &LIMITS).await.unwrap()
     }
 
     async fn ready(&self) -> Vec<String> {
@@ -366,7 +366,7 @@ async fn no_operation_on_groups_leaves_half_of_it_where_a_key_has_another_type()
 
             let error = match operation {
                 0 => on.broker.ready_groups(&on.queue, &LIMITS, 0).await.err(),
-                1 | 2 => on.broker.take_group(&on.queue, "digest", &LIMITS).await.err(),
+                1 | 2 => on.broker.claim_group(&on.queue, "digest", &LIMITS).await.err(),
                 3 => on.broker.aggregate(&set, &on.job("one", "")).await.err(),
                 _ => on.broker.repair_groups(&on.queue, 100).await.err(),
             };

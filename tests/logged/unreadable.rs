@@ -14,8 +14,8 @@ use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
-    Broker, CancelAnswer, Control, Delivery, Extended, Inspect, PoolSettings, RedisPool, Settled,
-    Topology,
+    Broker, CancelAnswer, Control, Delivery, Extended, Inspect, PoolSettings, RedisPool,
+    SettleRequest, Settled, Topology,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Job, JobId, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName,
@@ -324,7 +324,7 @@ async fn a_running_job_that_was_damaged_holds_no_other_up() {
     let extended = on.broker.extend(&leases).await.unwrap();
     assert!(matches!(extended[0], Extended::Lost), "{extended:?}");
     assert!(extended[1..].iter().all(|one| matches!(one, Extended::Renewed(_))), "{extended:?}");
-    let ended: Vec<_> = taken.into_iter().map(|one| (one, done())).collect();
+    let ended: Vec<_> = taken.into_iter().map(|one| SettleRequest::from((one, done()))).collect();
     let settled = on.broker.settle(&ended).await.unwrap();
 
     // The lease is still its worker's, whatever has become of the hash.
@@ -358,13 +358,20 @@ async fn a_counter_that_is_none_stops_no_job_from_ending() {
         for together in [false, true] {
             let on = still();
             on.broker.enqueue(&[on.job("a")]).await.unwrap();
-            let ended: Vec<_> = on.take(1).await.into_iter().map(|one| (one, done())).collect();
+            let ended: Vec<_> = on
+                .take(1)
+                .await
+                .into_iter()
+                .map(|one| SettleRequest::from((one, done())))
+                .collect();
             on.eval(spoil);
 
             // The fast script removes and takes; the general one also only removes.
             let queues = [on.queue.clone()];
             let settled = match together {
-                true => on.broker.exchange(&ended, &queues, 1).await.settled.remove(0).unwrap(),
+                true => {
+                    on.broker.exchange(&[&ended[0]], &queues, 1).await.settled.remove(0).unwrap()
+                }
                 false => on.broker.settle(&ended).await.unwrap()[0],
             };
 
@@ -409,7 +416,7 @@ async fn a_job_whose_id_is_not_text_runs_as_any_other() {
         let error = "smtp is down".to_owned();
         let after = Duration::from_secs(1);
         let retry = Transition::Retry { after, error, counted: true };
-        broker.settle(&[(delivery, retry)]).await.unwrap();
+        broker.settle(&[(delivery, retry).into()]).await.unwrap();
         clock.advance(Duration::from_secs(2));
         assert_eq!(broker.forward(&queue, 9).await.unwrap().moved, 1);
     }
@@ -679,8 +686,9 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
             broker.enqueue(&[NewJob::now(JobRecord::new("x", None, queue.clone()))]).await.unwrap();
             let one = broker.dequeue(std::slice::from_ref(&queue), 1).await.unwrap().deliveries;
             let retry = Transition::Archive { error: "x".to_owned() };
-            let ended: Vec<_> = one.into_iter().map(|one| (one, retry.clone())).collect();
-            broker.exchange(&ended, std::slice::from_ref(&queue), 9).await.dequeued.unwrap();
+            let ended: Vec<_> =
+                one.into_iter().map(|one| SettleRequest::from((one, retry.clone()))).collect();
+            broker.exchange(&[&ended[0]], std::slice::from_ref(&queue), 9).await.dequeued.unwrap();
         } else {
             let taken = broker.dequeue(std::slice::from_ref(&queue), 9).await.unwrap();
             assert!(taken.deliveries.is_empty());

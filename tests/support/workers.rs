@@ -177,7 +177,12 @@ impl Bench {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 let Ok(expired) = broker.expired_leases(&queue, 100, 0).await else { continue };
                 let error = "its lease has ended".to_owned();
-                let reclaim = |one| (one, Transition::Reclaim { error: error.clone() });
+                let reclaim = |one| {
+                    rocket_jobqueue::internals::SettleRequest::from((
+                        one,
+                        Transition::Reclaim { error: error.clone() },
+                    ))
+                };
                 let expired: Vec<_> = expired.jobs.into_iter().map(reclaim).collect();
                 if let Ok(settled) = broker.settle(&expired).await {
                     let done = settled.iter().filter(|one| **one == Settled::Done).count();

@@ -1,4 +1,17 @@
-//! Actions on jobs that are not running.
+//! Operator actions on jobs that are not running, in this process' memory.
+//!
+//! An action takes the job out of its collection ([`Queue::leave`]) and puts it
+//! into the next one ([`Queue::enter`]), so single and bulk actions share the same
+//! two steps, as the scripts do in Redis.
+//!
+//! A bulk step walks the collection in the order of lists: by whole seconds, then
+//! by id. It looks at the entries behind its position, acts on those of the wanted
+//! type, and counts what it looked at, so that the walk ends even if producers add
+//! jobs all the time. Jobs that an action moves into the same collection again
+//! (rescheduling a scheduled job) are not acted upon twice.
+//!
+//! What may surprise. The position arithmetic is that of the script, step by step,
+//! because the model test compares both stores after each step.
 
 use super::MemoryBroker;
 use super::queue::{Queue, Timeline};
@@ -34,6 +47,7 @@ impl Actions for MemoryBroker {
         Box::pin(async move { Ok(self.act(step.queue, |q, now| q.step(step, now))) })
     }
 
+    /// All groups with waiting jobs, in the order in which a sweep takes them.
     fn waiting_groups<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<String>> {
         Box::pin(async move {
             let names = |q: &Queue| q.grouping.waiting.keys().rev().cloned().collect();
@@ -41,6 +55,7 @@ impl Actions for MemoryBroker {
         })
     }
 
+    /// A removed queue is replaced by an empty one, which readers do not see until it is used.
     fn remove_queue<'a>(&'a self, queue: &'a QueueName, force: bool) -> Answer<'a, Removal> {
         Box::pin(async move {
             self.must_exist(queue)?;
@@ -58,12 +73,14 @@ impl Actions for MemoryBroker {
         })
     }
 
+    /// Redis trims in batches; here one call does it.
     fn trim<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move { Ok(self.act(queue, |q, now| q.trim(limit, now))) })
     }
 }
 
 impl MemoryBroker {
+    /// An error if the queue does not exist.
     fn must_exist(&self, queue: &QueueName) -> Result<(), Error> {
         self.look(queue, |_, _| ())
             .ok_or_else(|| Error::not_found(format!("queue \"{queue}\" does not exist")))
@@ -71,6 +88,7 @@ impl MemoryBroker {
 }
 
 impl Queue {
+    /// Acts on one job: checks the state, takes it out, puts it in.
     fn act_on(&mut self, id: &JobId, action: Action, now: Timestamp) -> Acted {
         let Some(stored) = self.jobs.get(id) else { return Acted::NotFound };
         let state = stored.state;
@@ -79,7 +97,7 @@ impl Queue {
         }
         let due = due(action, now);
         if state == JobState::Pending && matches!(action, Action::Reschedule(_)) && due <= now {
-            // A due time that has come is what it has.
+            // Rescheduling to a time that has come changes nothing here.
             return Acted::Done;
         }
         if !self.leave(id, state) {
@@ -89,11 +107,12 @@ impl Queue {
         Acted::Done
     }
 
+    /// Replaces the payload of a job that is not active.
     fn edit(&mut self, id: &JobId, payload: &[u8]) -> Acted {
         let Some(stored) = self.jobs.get_mut(id) else { return Acted::NotFound };
         match stored.state {
             JobState::Active => return Acted::WrongState(stored.state),
-            // Whoever aggregates it has read it.
+            // Its aggregator has read it already.
             JobState::Aggregating if !self.grouping.holds(&stored.job) => {
                 return Acted::Elsewhere(stored.state);
             }
@@ -103,6 +122,7 @@ impl Queue {
         Acted::Done
     }
 
+    /// One step of a bulk action, with the same position arithmetic as the script.
     fn step(&mut self, step: &BulkStep<'_>, now: Timestamp) -> BulkStepResult {
         let size = self.length(step);
         let left = step.position.left.unwrap_or(size);
@@ -123,7 +143,7 @@ impl Queue {
                 skip += 1;
                 spent += 1;
             } else if in_place && at == due {
-                // Has been moved here, by an earlier step perhaps: that one counted it.
+                // An earlier step may have moved it here; that step counted it.
                 skip += 1;
             } else {
                 self.leave(&id, step.state);
@@ -141,7 +161,7 @@ impl Queue {
         }
     }
 
-    /// The next jobs of a state with their instant, if they have one there.
+    /// The next jobs of a state, each with its instant if the state has one.
     fn some(&self, step: &BulkStep<'_>, skip: usize, limit: usize) -> Vec<(Timestamp, JobId)> {
         let of = |line: &Timeline| shown(line).skip(skip).take(limit).cloned().collect();
         match step.state {
@@ -160,6 +180,7 @@ impl Queue {
         }
     }
 
+    /// The number of jobs in the list of a step.
     fn length(&self, step: &BulkStep<'_>) -> u64 {
         let size = match step.state {
             JobState::Pending => self.pending.len(),
@@ -173,7 +194,7 @@ impl Queue {
         size as u64
     }
 
-    /// Takes a job out of the container of its state; whether it was there.
+    /// Takes a job out of the collection of its state; false if it was not there.
     fn leave(&mut self, id: &JobId, state: JobState) -> bool {
         let line = match state {
             JobState::Pending => {
@@ -187,12 +208,12 @@ impl Queue {
             JobState::Aggregating => return self.leave_group(id),
             JobState::Active => return false,
         };
-        // The beginning first: that is where an action on many takes its jobs.
+        // The front first: a bulk action takes its jobs there.
         let Some(entry) = line.iter().find(|(_, one)| one == id).cloned() else { return false };
         line.remove(&entry)
     }
 
-    /// Readers are told of groups that have jobs only.
+    /// Takes a job out of its group; an empty group is removed.
     fn leave_group(&mut self, id: &JobId) -> bool {
         let Some(name) = self.jobs.get(id).map(|stored| stored.job.group.clone()) else {
             return false;
@@ -206,7 +227,7 @@ impl Queue {
         true
     }
 
-    /// What happens to a job that has just left its container.
+    /// Puts a job that has left its collection where the action moves it.
     fn enter(&mut self, id: &JobId, action: Action, due: Timestamp, now: Timestamp) {
         let Some(mut stored) = self.jobs.remove(id) else { return };
         let waits =
@@ -220,7 +241,7 @@ impl Queue {
             Action::Reschedule(_) if due > now => self.wait(stored, waits, due),
             Action::Run | Action::Reschedule(_) => {
                 stored.state = JobState::Pending;
-                // After a failure it would wait there instead of being tried again.
+                // Otherwise it would wait in its group again after a failure.
                 stored.grouped = false;
                 stored.pending_since = Some(now);
                 self.pending.push_back(id.clone());
@@ -229,22 +250,25 @@ impl Queue {
         }
     }
 
+    /// Whether jobs are in flight.
     fn has_active(&self) -> bool {
         !self.leases.is_empty()
     }
 
+    /// Whether there are jobs in any state.
     fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }
 
+    /// Deletes archived jobs above the limits; returns how many.
     fn trim(&mut self, limit: usize, now: Timestamp) -> usize {
         let before = self.archived.len();
         self.make_room(0, limit, now);
         before - self.archived.len()
     }
 
-    /// Deletes archived jobs that are too old, or too many where `more` are to
-    /// come; at most `limit` of them.
+    /// Deletes archived jobs that are too old, or too many if `more` are added; at most
+    /// `limit` of them.
     pub(super) fn make_room(&mut self, more: usize, limit: usize, now: Timestamp) {
         let ArchiveLimit { max, age } = self.keep;
         let most = usize::try_from(max).unwrap_or(usize::MAX);
@@ -263,7 +287,7 @@ impl Queue {
     }
 }
 
-/// The entries in the order of whole seconds and ids, which is that of lists.
+/// The entries in the order of lists: by whole seconds, then by id.
 fn shown(line: &Timeline) -> impl Iterator<Item = &(Timestamp, JobId)> {
     let from = |at: Timestamp| (at, JobId::stored(""));
     let mut next = line.first();
@@ -285,7 +309,7 @@ fn shown(line: &Timeline) -> impl Iterator<Item = &(Timestamp, JobId)> {
     })
 }
 
-/// The due time of a rescheduling; now for any other action.
+/// The due time that an action sets; now for all but rescheduling.
 fn due(action: Action, now: Timestamp) -> Timestamp {
     match action {
         Action::Reschedule(Placement::After(delay)) => now + delay,

@@ -1,4 +1,9 @@
-//! Places of jobs that strangers enqueue, within this process.
+//! The bound on waiting jobs that a public endpoint enqueued, in this process' memory.
+//!
+//! Admitted ids are kept in a map with the time of their admission. Before the
+//! bound is checked, ids are dropped whose job has ended, and ids whose job was not
+//! stored within [`ADMISSION_LOOK`], so that a request that failed between its
+//! admission and its enqueue gives its room back.
 
 use super::MemoryBroker;
 use super::queue::Queue;
@@ -24,6 +29,8 @@ impl Admission for MemoryBroker {
 }
 
 impl Queue {
+    /// Admits the job if fewer than `max_waiting` admitted jobs still exist. Jobs that ended,
+    /// or that were admitted and never stored, are forgotten first.
     fn admit(&mut self, id: &JobId, max_waiting: usize, now: Timestamp) -> bool {
         // The answer to an earlier try of this very call was lost.
         if self.admitted.contains_key(id) {

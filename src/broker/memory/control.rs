@@ -1,4 +1,10 @@
-//! Words to and from running jobs, within this process.
+//! Messages to and from jobs in flight, in this process' memory.
+//!
+//! A handler's output is written under its lease, so that a stale owner writes
+//! nothing, exactly as the script does in Redis. A cancel request is stored with
+//! the job and also broadcast by id. A receiver that is too slow may miss some of
+//! the broadcast; that is harmless, because the heartbeat reads the request with
+//! the lease.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +37,8 @@ impl Control for MemoryBroker {
         })
     }
 
+    /// Ids by a broadcast channel; a receiver that lags misses some, which the heartbeat makes up
+    /// for.
     fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut ids = self.shared.cancelled.subscribe();
         Box::pin(async move {

@@ -1,5 +1,10 @@
-//! The check-up of what this process holds: its invariants, which only a defect
-//! of this crate can break. There is nothing to repair.
+//! The doctor of the store in memory.
+//!
+//! It checks one invariant: each job is in exactly the collection that its state
+//! names, and each collection holds only such jobs. Only a bug of this crate can
+//! break it, so there is nothing to repair, and a repair would hide the bug. The
+//! contract suite and the model test run the doctor after their operations, which
+//! makes it the check that no operation leaves a job behind.
 
 use std::collections::HashSet;
 
@@ -12,10 +17,12 @@ use crate::broker::doctor::{
 use crate::job::{JobId, JobState, QueueName};
 
 impl Doctor for MemoryBroker {
+    /// A store in memory has no server whose settings could be wrong.
     fn check_store(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    /// One page has the whole queue.
     fn check_queue<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -40,14 +47,15 @@ impl Doctor for MemoryBroker {
         })
     }
 
+    /// Nothing to repair: a broken invariant is a bug, which a repair would hide.
     fn repair_provable<'a>(&'a self, _: &'a QueueName) -> Answer<'a, Vec<Finding>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 
 impl Queue {
-    /// How many entries there are, and which of them break an invariant: each job
-    /// is in the one container that its state names, and the reverse.
+    /// The number of entries, and those that break the invariant: each job is in exactly the
+    /// collection that its state names, and each collection holds only such jobs.
     pub(super) fn check(&self) -> (u64, Vec<(FindingKind, JobState, JobId)>) {
         let line = |line: &Timeline| line.iter().map(|(_, id)| id.clone()).collect();
         let containers: [(JobState, Vec<JobId>); 7] = [

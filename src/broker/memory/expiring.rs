@@ -1,16 +1,19 @@
-//! A map whose entries end by the clock: locks, repeat guards, announcements.
+//! A map whose entries expire: unique locks, idempotency guards, announcements.
 
 use std::collections::HashMap;
 
 use crate::time::Timestamp;
 
-/// Entries that are gone from an instant on. The dead are swept while others
-/// are added, so that the map stays within twice what lives.
+/// Entries with an expiry. Expired entries are swept when others are added, so the map
+/// holds at most twice its live entries.
 pub(super) struct Expiring<V> {
+    /// Each value with its expiry.
     entries: HashMap<String, (V, Timestamp)>,
+    /// The size at which expired entries are swept next.
     sweep_at: usize,
 }
 
+/// Maps below this size are never swept.
 const SMALLEST_SWEEP: usize = 64;
 
 impl<V> Default for Expiring<V> {
@@ -20,17 +23,17 @@ impl<V> Default for Expiring<V> {
 }
 
 impl<V> Expiring<V> {
-    /// The entry, if it has not ended.
+    /// The entry, if it has not expired.
     pub(super) fn get(&self, key: &str, now: Timestamp) -> Option<&V> {
         self.entries.get(key).filter(|(_, until)| *until > now).map(|(value, _)| value)
     }
 
-    /// All entries that have not ended, in no order.
+    /// All entries that have not expired, in no particular order.
     pub(super) fn values(&self, now: Timestamp) -> impl Iterator<Item = &V> {
         self.entries.values().filter(move |(_, until)| *until > now).map(|(value, _)| value)
     }
 
-    /// Adds or replaces an entry that ends at `until`.
+    /// Adds or replaces an entry that expires at `until`.
     pub(super) fn insert(&mut self, key: String, value: V, until: Timestamp, now: Timestamp) {
         if self.entries.len() >= self.sweep_at {
             self.entries.retain(|_, (_, until)| *until > now);
@@ -39,7 +42,7 @@ impl<V> Expiring<V> {
         self.entries.insert(key, (value, until));
     }
 
-    /// Ends an entry now.
+    /// Removes an entry.
     pub(super) fn remove(&mut self, key: &str) {
         self.entries.remove(key);
     }

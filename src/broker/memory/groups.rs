@@ -1,32 +1,46 @@
-//! Groups: jobs that wait to become one.
+//! Groups of jobs that are aggregated into one, in this process' memory.
+//!
+//! A group orders its jobs by the second they joined. It is ready when it holds
+//! enough jobs, when no job has joined for the grace period, or when its oldest job
+//! has waited for the maximum delay. An aggregator then claims its jobs, up to a
+//! maximum, as a set with an expiry. The set is replaced by the aggregated job in
+//! one step, or its jobs return to the group when the set expires or is given up.
+//!
+//! Whole seconds count, as in Redis, where the scores of Asynq's sorted sets are
+//! whole seconds. A claimed job still has the state "aggregating", but it is in no
+//! group and cannot be acted upon.
 
 use std::collections::BTreeMap;
 
 use super::MemoryBroker;
-use super::queue::{Queue, Stored, Timeline, whole_second};
+use super::queue::{Queue, StoredJob, Timeline, whole_second};
 use crate::broker::groups::ceil_secs;
 use crate::broker::{
-    AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, RepairedGroups,
+    AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, ReadyGroups, RepairedGroups,
     SET_EXPIRY,
 };
 use crate::job::{JobId, JobRecord, JobState, NewJob, QueueName};
 use crate::time::Timestamp;
 
-/// As many as the inspector shows.
-const MOST_AGGREGATIONS: usize = 100;
+/// Maximum aggregations returned to the inspector.
+const MAX_AGGREGATIONS: usize = 100;
 
 /// The groups of one queue.
 #[derive(Default)]
 pub(super) struct Grouping {
-    /// Those that have a job, by name; jobs by the second they joined.
+    /// Groups with waiting jobs, by name; jobs by the second they joined.
     pub(super) waiting: BTreeMap<String, Timeline>,
-    /// Jobs that are being aggregated, by the id of their set.
-    taken: BTreeMap<String, ClaimedSet>,
+    /// Claimed sets that are being aggregated, by id.
+    claimed: BTreeMap<String, ClaimedSet>,
 }
 
+/// Jobs that an aggregator has claimed from their group.
 struct ClaimedSet {
+    /// The group they came from.
     group: String,
+    /// Its jobs, by the second they joined the group.
     jobs: Timeline,
+    /// When the jobs return to the group.
     expires: Timestamp,
 }
 
@@ -38,28 +52,28 @@ impl Grouping {
 
     /// All jobs of groups and of sets.
     pub(super) fn all(&self) -> impl Iterator<Item = &JobId> {
-        let sets = self.taken.values().flat_map(|set| &set.jobs);
+        let sets = self.claimed.values().flat_map(|set| &set.jobs);
         self.waiting.values().flatten().chain(sets).map(|(_, id)| id)
     }
 
-    /// Whether the job waits in its group, and is not being aggregated.
+    /// Whether the job waits in its group and is not claimed.
     pub(super) fn holds(&self, job: &JobRecord) -> bool {
         let line = self.waiting.get(&job.group);
         line.is_some_and(|line| line.iter().any(|(_, id)| *id == job.id))
     }
 
-    /// The jobs of sets whose time is over wait in their groups again.
+    /// Returns the jobs of expired sets to their groups; returns how many sets.
     fn return_stale(&mut self, limit: usize, now: Timestamp) -> usize {
-        let stale = self.taken.iter().filter(|(_, set)| set.expires <= whole_second(now));
+        let stale = self.claimed.iter().filter(|(_, set)| set.expires <= whole_second(now));
         let stale: Vec<String> = stale.map(|(id, _)| id.clone()).take(limit).collect();
-        for set in stale.iter().filter_map(|id| self.taken.remove(id)) {
+        for set in stale.iter().filter_map(|id| self.claimed.remove(id)) {
             self.waiting.entry(set.group).or_default().extend(set.jobs);
         }
         stale.len()
     }
 }
 
-/// The instant from which on the group is to be aggregated, now included.
+/// The instant from which the group is ready to be aggregated.
 fn ready_at(jobs: &Timeline, limits: &GroupLimits, now: Timestamp) -> Option<Timestamp> {
     let limits = limits.bounded();
     let ((oldest, _), (newest, _)) = (jobs.first()?, jobs.last()?);
@@ -67,16 +81,16 @@ fn ready_at(jobs: &Timeline, limits: &GroupLimits, now: Timestamp) -> Option<Tim
         return Some(now);
     }
     let secs = std::time::Duration::from_secs;
-    let calm = *newest + secs(ceil_secs(limits.grace).max(1));
+    let quiet = *newest + secs(ceil_secs(limits.grace).max(1));
     match ceil_secs(limits.max_delay) {
-        0 => Some(calm),
-        delay => Some(calm.min(*oldest + secs(delay))),
+        0 => Some(quiet),
+        delay => Some(quiet.min(*oldest + secs(delay))),
     }
 }
 
 impl Queue {
-    /// The job waits in its group from now on.
-    pub(super) fn join_group(&mut self, mut stored: Stored, now: Timestamp) {
+    /// Adds a job to its group.
+    pub(super) fn join_group(&mut self, mut stored: StoredJob, now: Timestamp) {
         let id = stored.job.id.clone();
         let group = self.grouping.waiting.entry(stored.job.group.clone()).or_default();
         group.insert((whole_second(now), id.clone()));
@@ -85,8 +99,9 @@ impl Queue {
         self.jobs.insert(id, stored);
     }
 
-    fn ready_groups(&self, limits: &GroupLimits, now: Timestamp) -> GroupsSeen {
-        let mut seen = GroupsSeen::default();
+    /// The ready groups, and how long until the next one is ready.
+    fn ready_groups(&self, limits: &GroupLimits, now: Timestamp) -> ReadyGroups {
+        let mut seen = ReadyGroups::default();
         for (name, jobs) in &self.grouping.waiting {
             match ready_at(jobs, limits, now) {
                 Some(at) if at <= now => seen.ready.push(name.clone()),
@@ -100,7 +115,7 @@ impl Queue {
         seen
     }
 
-    /// The aggregations in progress that end first.
+    /// The aggregations in progress, those that expire first.
     pub(super) fn aggregations(&self) -> Vec<AggregationSet> {
         let set = |(id, set): (&String, &ClaimedSet)| AggregationSet {
             group: set.group.clone(),
@@ -108,13 +123,14 @@ impl Queue {
             size: set.jobs.len() as u64,
             expires: set.expires,
         };
-        let mut sets: Vec<_> = self.grouping.taken.iter().map(set).collect();
+        let mut sets: Vec<_> = self.grouping.claimed.iter().map(set).collect();
         sets.sort_by_key(|set| (set.expires, format!("{}:{}", set.group, set.id)));
-        sets.truncate(MOST_AGGREGATIONS);
+        sets.truncate(MAX_AGGREGATIONS);
         sets
     }
 
-    fn take_group(
+    /// Claims a ready group's jobs as a set; the oldest, if there are too many.
+    fn claim_group(
         &mut self,
         queue: &QueueName,
         group: &str,
@@ -124,7 +140,7 @@ impl Queue {
         let waiting = self.grouping.waiting.get_mut(group)?;
         ready_at(waiting, limits, now).filter(|at| *at <= now)?;
         let mut jobs = std::mem::take(waiting);
-        if let Some(rest) = jobs.iter().nth(limits.most()).cloned() {
+        if let Some(rest) = jobs.iter().nth(limits.max_claimed()).cloned() {
             *waiting = jobs.split_off(&rest);
         } else {
             self.grouping.waiting.remove(group);
@@ -136,16 +152,19 @@ impl Queue {
             expires: whole_second(now) + SET_EXPIRY,
             jobs: jobs.iter().filter_map(|(_, id)| Some(self.jobs.get(id)?.job.clone())).collect(),
         };
-        let taken = ClaimedSet { group: set.group.clone(), jobs, expires: set.expires };
-        self.grouping.taken.insert(set.id.clone(), taken);
+        let claimed = ClaimedSet { group: set.group.clone(), jobs, expires: set.expires };
+        self.grouping.claimed.insert(set.id.clone(), claimed);
         Some(set)
     }
 
+    /// Stores the aggregated job in place of the set's jobs. If it is not created, the set
+    /// stays claimed.
     fn aggregate(&mut self, set: &GroupSet, job: &NewJob, now: Timestamp) -> Option<Enqueued> {
-        self.grouping.taken.get(&set.id)?;
+        self.grouping.claimed.get(&set.id)?;
         let outcome = self.enqueue(job, now);
         if let Enqueued::Created { .. } = outcome {
-            let jobs = self.grouping.taken.remove(&set.id).map(|set| set.jobs).unwrap_or_default();
+            let jobs =
+                self.grouping.claimed.remove(&set.id).map(|set| set.jobs).unwrap_or_default();
             for stored in jobs.iter().filter_map(|(_, id)| self.jobs.remove(id)).collect::<Vec<_>>()
             {
                 self.unlock(&stored.job, now);
@@ -154,35 +173,37 @@ impl Queue {
         Some(outcome)
     }
 
+    /// Ends a set now, so that its jobs return to their group.
     fn return_set(&mut self, id: &str, now: Timestamp) {
-        if let Some(set) = self.grouping.taken.get_mut(id) {
+        if let Some(set) = self.grouping.claimed.get_mut(id) {
             set.expires = whole_second(now);
         }
-        // With it come those whose time is over, also where it has ended itself.
+        // Other expired sets are returned too, even if this one is gone.
         self.grouping.return_stale(usize::MAX, now);
     }
 }
 
 impl Groups for MemoryBroker {
+    /// All groups are checked at once, so the cursor is unused.
     fn ready_groups<'a>(
         &'a self,
         queue: &'a QueueName,
         limits: &'a GroupLimits,
         _: u64,
-    ) -> Answer<'a, GroupsSeen> {
+    ) -> Answer<'a, ReadyGroups> {
         Box::pin(async move {
             Ok(self.look(queue, |q, now| q.ready_groups(limits, now)).unwrap_or_default())
         })
     }
 
-    fn take_group<'a>(
+    fn claim_group<'a>(
         &'a self,
         queue: &'a QueueName,
         group: &'a str,
         limits: &'a GroupLimits,
     ) -> Answer<'a, Option<GroupSet>> {
         Box::pin(
-            async move { Ok(self.act(queue, |q, now| q.take_group(queue, group, limits, now))) },
+            async move { Ok(self.act(queue, |q, now| q.claim_group(queue, group, limits, now))) },
         )
     }
 
@@ -202,6 +223,7 @@ impl Groups for MemoryBroker {
         })
     }
 
+    /// Only expired sets: no other program fills groups here.
     fn repair_groups<'a>(
         &'a self,
         queue: &'a QueueName,

@@ -1,8 +1,13 @@
-//! Looking at what this process holds: what a queue answers, and the stored
-//! announcements beside it.
+//! The read side of the store in memory: queues, jobs and announced processes.
+//!
+//! A queue exists for readers once it was used; the map also holds empty entries of
+//! queues that were only asked about. An unknown queue gives "not found", as in
+//! Redis. What one queue answers about its lists, sizes and history is in `list`;
+//! here the answers of several queues are put together, and the process that runs
+//! an active job is added from the announcements.
 
 use super::queue::Queue;
-use super::{MemoryBroker, State};
+use super::{MemoryBroker, StoreState};
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FIND_QUEUES, FoundJobs,
     GroupPage, Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MinuteStats, PAGE_BYTES,
@@ -14,7 +19,7 @@ use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
 impl MemoryBroker {
-    /// Looks at a queue that exists.
+    /// Reads a queue, or answers "not found".
     fn known<T>(
         &self,
         name: &QueueName,
@@ -26,6 +31,7 @@ impl MemoryBroker {
 }
 
 impl Inspect for MemoryBroker {
+    /// Queues that were used; others exist only as empty entries of the map.
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move {
             let state = self.state();
@@ -72,6 +78,7 @@ impl Inspect for MemoryBroker {
         Box::pin(async move { self.known(queue, |queue, _| queue.upcoming(ends)) })
     }
 
+    /// With the process that announced to run it.
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
         Box::pin(async move {
             let found = self.look(queue, |queue, now| queue.job(id, now)).flatten();
@@ -132,6 +139,7 @@ impl Inspect for MemoryBroker {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    /// Processes that announced themselves to this store, in practice this one.
     fn servers(&self) -> Answer<'_, Servers> {
         Box::pin(async move {
             let (state, now) = (self.state(), self.clock.now());
@@ -142,20 +150,24 @@ impl Inspect for MemoryBroker {
         })
     }
 
+    /// There is no Cluster.
     fn place<'a>(&'a self, _: &'a QueueName) -> Answer<'a, Option<ClusterPlace>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// Described without servers.
     fn store(&self) -> Answer<'_, StoreInfo> {
         let description = self.describe();
         Box::pin(async move { Ok(StoreInfo { description, cluster: false, nodes: Vec::new() }) })
     }
 
+    /// Pausing an unknown queue makes it exist, as in Redis.
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
         Box::pin(async move { Ok(self.act(queue, |queue, now| queue.pause(paused, now))) })
     }
 }
 
+/// The announcement of a process, as readers see it.
 fn server(who: &Announcement) -> ServerInfo {
     let running = who.running.iter().map(|one| WorkerInfo {
         queue: one.job.queue.clone(),
@@ -183,8 +195,8 @@ fn server(who: &Announcement) -> ServerInfo {
     }
 }
 
-/// Who announced that it runs this job.
-fn add_worker(state: &State, info: &mut JobInfo, now: Timestamp) {
+/// Adds the process that announced to run this job.
+fn add_worker(state: &StoreState, info: &mut JobInfo, now: Timestamp) {
     if info.state != JobState::Active {
         return;
     }

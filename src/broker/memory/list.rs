@@ -1,9 +1,20 @@
-//! What one queue answers about itself and its jobs, in Asynq's order.
+//! The sizes, counters and lists of one queue, in Asynq's order.
+//!
+//! Two kinds of lists differ in how a page continues. The lists of pending and
+//! active jobs move while they are read: a page begins after a row, wherever that
+//! row is by now, and if the row is gone, after the first row of the page before.
+//! All other lists are ordered by whole seconds, then by id, whatever the exact
+//! instants are, because that is the order that Asynq's tools see in Redis: a
+//! cursor names the second and the id, and stays right when jobs come and go.
+//!
+//! Jobs are returned until their payloads and results reach [`PAGE_BYTES`], but
+//! always at least one. Memory is an estimate from the same sample that Redis
+//! measures, so that both stores report the same kind of number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::queue::{Queue, Stored, Timeline, day};
+use super::queue::{Queue, StoredJob, Timeline, day};
 use crate::broker::{
     Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobList, JobPage, JobRow, Mark,
     MinuteStats, PAGE_BYTES, Page, QueueInfo, QueueMemory,
@@ -12,19 +23,27 @@ use crate::error::Error;
 use crate::job::{JobId, JobState};
 use crate::time::Timestamp;
 
-/// Jobs measured at either end of a list, and some of some groups, as in Redis.
-const ENDS: usize = 10;
-const GROUPS: usize = 5;
-const OF_GROUP: usize = 4;
+/// Jobs whose memory is measured at either end of a list, as in Redis.
+const SAMPLED_AT_ENDS: usize = 10;
 
-/// Some ids of a list and where the next ones are.
-struct Slice {
+/// Groups whose jobs are measured.
+const SAMPLED_GROUPS: usize = 5;
+
+/// Jobs measured per group.
+const SAMPLED_PER_GROUP: usize = 4;
+
+/// Some ids of a list, and where the next page begins.
+struct ListSlice {
+    /// The ids of the page, in order.
     ids: Vec<JobId>,
+    /// The length of the whole list.
     total: usize,
+    /// Where the next page begins.
     next: Option<Cursor>,
 }
 
 impl Queue {
+    /// The sizes and counters of the queue.
     pub(super) fn info(&self, now: Timestamp) -> QueueInfo {
         let sizes: BTreeMap<_, _> =
             JobState::ALL.map(|state| (state.as_str(), self.size(state) as u64)).into();
@@ -47,6 +66,7 @@ impl Queue {
         }
     }
 
+    /// The number of jobs in a state.
     fn size(&self, state: JobState) -> usize {
         match state {
             JobState::Pending => self.pending.len(),
@@ -59,6 +79,7 @@ impl Queue {
         }
     }
 
+    /// Attempts of the last days, today first.
     pub(super) fn history(&self, days: u32, now: Timestamp) -> Vec<DayStats> {
         let today = day(now);
         let of = |ago: u32| {
@@ -70,10 +91,12 @@ impl Queue {
         (0..days).map(of).collect()
     }
 
+    /// Attempts of the last hour by minute.
     pub(super) fn minutes(&self, now: Timestamp) -> Vec<MinuteStats> {
-        MinuteStats::between(&self.levels, self.level(), now)
+        MinuteStats::between(&self.snapshots, self.snapshot(), now)
     }
 
+    /// How many jobs are due before each of these instants, from the one before.
     pub(super) fn upcoming(&self, ends: &[Timestamp]) -> Vec<u64> {
         let mut counts = vec![0; ends.len()];
         for line in [&self.scheduled, &self.retry] {
@@ -89,12 +112,12 @@ impl Queue {
         counts
     }
 
-    /// An estimate as in Redis: a sample of each list stands for all of it.
+    /// Estimates memory as for Redis: a sample of each list stands for all of it.
     pub(super) fn memory(&self) -> QueueMemory {
         let mut memory = QueueMemory::default();
         let mut sample = |ids: Vec<&JobId>, jobs: usize| {
             let sizes: Vec<u64> =
-                ids.iter().filter_map(|id| self.jobs.get(*id)).map(Stored::bytes).collect();
+                ids.iter().filter_map(|id| self.jobs.get(*id)).map(StoredJob::bytes).collect();
             let some = sizes.len().max(1) as u64;
             memory.bytes += sizes.iter().sum::<u64>() * jobs as u64 / some;
             memory.sampled += sizes.len() as u64;
@@ -104,27 +127,28 @@ impl Queue {
             ids: impl DoubleEndedIterator<Item = &'a JobId> + Clone,
             jobs: usize,
         ) -> Vec<&'a JobId> {
-            let rest = jobs.saturating_sub(ENDS).min(ENDS);
-            ids.clone().take(ENDS).chain(ids.rev().take(rest)).collect()
+            let rest = jobs.saturating_sub(SAMPLED_AT_ENDS).min(SAMPLED_AT_ENDS);
+            ids.clone().take(SAMPLED_AT_ENDS).chain(ids.rev().take(rest)).collect()
         }
         sample(both_ends(self.pending.iter(), self.pending.len()), self.pending.len());
         sample(both_ends(self.leases.values(), self.leases.len()), self.leases.len());
         for line in [&self.scheduled, &self.retry, &self.archived, &self.completed] {
             sample(both_ends(line.iter().map(|(_, id)| id), line.len()), line.len());
         }
-        let groups = self.grouping.waiting.values().take(GROUPS);
-        let grouped = groups.flat_map(|line| line.iter().take(OF_GROUP).map(|(_, id)| id));
+        let groups = self.grouping.waiting.values().take(SAMPLED_GROUPS);
+        let grouped = groups.flat_map(|line| line.iter().take(SAMPLED_PER_GROUP).map(|(_, id)| id));
         sample(grouped.collect(), self.grouping.len());
         memory
     }
 
+    /// One job with all that is known about it.
     pub(super) fn job(&self, id: &JobId, now: Timestamp) -> Option<JobInfo> {
         let stored = self.jobs.get(id)?;
         let mut info = JobInfo::new(stored.job.clone(), stored.state);
         match stored.state {
             JobState::Pending => info.pending_since = stored.pending_since,
             JobState::Active => {
-                let ends = Timestamp::from_micros(stored.held.1);
+                let ends = Timestamp::from_micros(stored.held.ends);
                 info.lease_ends = Some(ends);
                 info.orphaned = ends <= now;
             }
@@ -151,6 +175,7 @@ impl Queue {
         Some(info)
     }
 
+    /// A page of a list.
     pub(super) fn page(
         &self,
         list: JobList<'_>,
@@ -171,7 +196,7 @@ impl Queue {
         Ok(JobPage { rows, total: slice.total as u64, next: slice.next })
     }
 
-    /// How many of these jobs fit into one page, at least one.
+    /// How many of these jobs fit into one page; at least one.
     fn fitting(&self, ids: &[JobId]) -> usize {
         let mut bytes = 0;
         let is_within = |id: &&JobId| {
@@ -184,13 +209,14 @@ impl Queue {
         ids.iter().take_while(is_within).count()
     }
 
-    fn slice(&self, list: JobList<'_>, page: &Page, most: usize) -> Result<Slice, Error> {
+    /// The ids of a page, at most `most`.
+    fn slice(&self, list: JobList<'_>, page: &Page, most: usize) -> Result<ListSlice, Error> {
         let begin = page.begin()?;
         Ok(match list {
             JobList::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
             JobList::State(JobState::Active) => {
                 let mut active: Vec<&JobId> = self.leases.values().collect();
-                active.sort_by_key(|id| self.jobs.get(*id).map(|stored| stored.held.0));
+                active.sort_by_key(|id| self.jobs.get(*id).map(|stored| stored.held.owner));
                 in_line(&active.into_iter(), begin, most)?
             }
             JobList::State(JobState::Scheduled) => by_second(&self.scheduled, begin, most)?,
@@ -207,7 +233,7 @@ impl Queue {
 }
 
 impl Queue {
-    /// Groups in the order of their names; in Redis there is none.
+    /// Groups in the order of their names; Redis has no order.
     pub(super) fn groups(&self, page: &Page) -> Result<GroupPage, Error> {
         let after = match page.begin()? {
             Begin::At(0) => None,
@@ -234,13 +260,13 @@ impl Queue {
     }
 }
 
-/// A page of a list that moves: after a row, wherever that is by now; where it
-/// and the first one of its page are gone, from the front.
+/// A page of a moving list. It begins after a row, wherever that is by now; if that row and
+/// the first one of its page are gone, at the front.
 fn in_line<'a>(
     ids: &(impl ExactSizeIterator<Item = &'a JobId> + Clone),
     begin: Begin<'_>,
     most: usize,
-) -> Result<Slice, Error> {
+) -> Result<ListSlice, Error> {
     let total = ids.len();
     let place_of = |wanted: &[u8]| ids.clone().position(|id| id.as_bytes() == wanted);
     let skip = match begin {
@@ -260,12 +286,11 @@ fn in_line<'a>(
         })),
         _ => None,
     };
-    Ok(Slice { ids, total, next })
+    Ok(ListSlice { ids, total, next })
 }
 
-/// A page in the order of whole seconds and ids, which is the one that Asynq's
-/// tools see, whatever the exact instants are.
-fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<Slice, Error> {
+/// A page in the order of whole seconds and ids.
+fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<ListSlice, Error> {
     let (mut skip, after) = match begin {
         Begin::At(skip) => (skip, None),
         Begin::After(Mark::Scored { score, id }) => {
@@ -274,12 +299,12 @@ fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<Slice, Er
         }
         Begin::After(_) => return Err(Cursor::foreign()),
     };
-    // The first instant that is shown as this second.
+    // The first instant that rounds to this second.
     let first = after.map_or(i64::MIN, |(second, _)| {
         second.saturating_sub(1).saturating_mul(1_000_000).saturating_add(1)
     });
     let mut rest = line.range((Timestamp::from_micros(first), JobId::stored(""))..).peekable();
-    // One more than asked for tells whether there are more.
+    // One more than requested shows whether there are more.
     let mut found: Vec<(i64, &JobId)> = Vec::new();
     while found.len() <= most
         && let Some((at, _)) = rest.peek()
@@ -307,11 +332,11 @@ fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<Slice, Er
         Cursor::new(Mark::Scored { score: second.to_string(), id: id.as_bytes().into() })
     });
     let ids = found.into_iter().map(|(_, id)| id.clone()).collect();
-    Ok(Slice { ids, total: line.len(), next })
+    Ok(ListSlice { ids, total: line.len(), next })
 }
 
-impl Stored {
-    /// About what it takes.
+impl StoredJob {
+    /// The approximate memory of the job in bytes.
     fn bytes(&self) -> u64 {
         let headers: usize =
             self.job.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -319,7 +344,7 @@ impl Stored {
             self.job.job_type.len(),
             self.job.last_error.len(),
             self.job.unique_key.len(),
-            // In the map and in its list.
+            // Once in the map and once in its list.
             self.job.id.as_bytes().len() * 2,
             self.job.payload_bytes().len(),
             self.result.as_ref().map_or(0, Vec::len),

@@ -1,4 +1,17 @@
-//! Actions on jobs that are not running.
+//! Operator actions on jobs that are not running: run, archive, delete,
+//! reschedule, edit, on one job or on many, and the removal of a queue.
+//!
+//! A single action is one script call that checks the job's state and moves it. A
+//! bulk action walks a list in steps of a few hundred jobs, so that no call blocks
+//! Redis for longer than a few milliseconds; the caller keeps the position. A queue
+//! is removed in stages: its jobs and counters first, then the locks and keys that
+//! only a walk through the key space finds.
+//!
+//! What may surprise. A pending job can only be found by walking its list, and a
+//! search of a long list in one command would block the server. The script answers
+//! "somewhere in a list of n", the list is read page by page from here, and the
+//! next call names the position to look at. A step of a bulk action is never
+//! repeated after a lost reply: it would act on the jobs that follow.
 
 use ::redis::Value;
 
@@ -14,32 +27,32 @@ use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
-/// How much of a long list is read at a time while one job is looked for.
-const PAGE: i64 = 10_000;
+/// Entries of a long list that are read at a time in search of one job.
+const PAGE_ENTRIES: i64 = 10_000;
 
-/// Tries to catch a job that moves, or a message that changes, meanwhile.
-const TRIES: usize = 5;
+/// Maximum attempts to act on a job that keeps moving, or whose message keeps changing.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Keys of the server looked at by one call.
-const KEYS: u32 = 500;
+/// Keys of the key space walked by one call.
+const KEYS_PER_SCAN: u32 = 500;
 
-/// How a call to the `act` script went.
+/// The answer of the `act_on_job` script.
 enum Answered {
     Acted(Acted),
     /// The message is not the one that was read.
     Changed,
-    /// Somewhere in a list of this length.
+    /// The job is somewhere in a list of this length.
     SomewhereIn(i64),
 }
 
-/// What `act` changes: the message that was read, and the new one.
+/// An edit: the message as read, and the new one.
 type Edit<'a> = Option<(&'a [u8], &'a [u8])>;
 
 impl Actions for RedisBroker {
     fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted> {
         Box::pin(async move {
             let mut place = None;
-            for _ in 0..TRIES {
+            for _ in 0..MAX_ATTEMPTS {
                 match self.act_once(queue, id, Some(action), place, None).await? {
                     Answered::Acted(Acted::NotFound) => return self.not_found(queue).await,
                     Answered::Acted(acted) => return Ok(acted),
@@ -49,7 +62,7 @@ impl Actions for RedisBroker {
                     Answered::Changed => return Err(reply::unexpected()),
                 }
             }
-            // In no place, and never taken: the entry is lost.
+            // It is in no list and was never dequeued: the entry is lost.
             Ok(Acted::Elsewhere(JobState::Pending))
         })
     }
@@ -61,7 +74,7 @@ impl Actions for RedisBroker {
         payload: &'a [u8],
     ) -> Answer<'a, Acted> {
         Box::pin(async move {
-            for _ in 0..TRIES {
+            for _ in 0..MAX_ATTEMPTS {
                 let fields: Vec<Vec<u8>> = vec![keys::task(queue, id), b"msg".to_vec()];
                 let old = match self.command(Repeat::Safe, "HGET", &fields).await? {
                     Value::BulkString(old) => old,
@@ -81,7 +94,9 @@ impl Actions for RedisBroker {
                     Answered::SomewhereIn(_) => return Err(reply::unexpected()),
                 }
             }
-            Err(Error::unavailable(format!("job \"{id}\" changes all the time")))
+            Err(Error::unavailable(format!(
+                "job \"{id}\" changes too often to be edited; try again"
+            )))
         })
     }
 
@@ -89,7 +104,7 @@ impl Actions for RedisBroker {
         Box::pin(async move {
             let left =
                 step.position.left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX));
-            // Never repeated: a second step would be made of the jobs that follow.
+            // Never repeated: a repetition would act on the jobs that follow.
             let mut reply = self
                 .ask(&SCRIPTS.act_in_bulk, step.queue, Repeat::Never, |_, call| {
                     self.action(call, step.queue, Some(step.action))
@@ -129,7 +144,7 @@ impl Actions for RedisBroker {
                     break;
                 }
             }
-            // A set that changes is shown some of its members twice.
+            // SSCAN returns some members twice while the set changes.
             groups.sort();
             groups.dedup();
             groups.reverse();
@@ -153,14 +168,14 @@ impl Actions for RedisBroker {
                 if reply.int()? == 0 {
                     break;
                 }
-                // It has been decided; what arrives from now on is not meant.
+                // The removal is decided; jobs that arrive from now on are not removed.
                 stage = 2;
             }
             let mut cursor = "0".to_owned();
             loop {
                 let mut reply = self
                     .ask(&SCRIPTS.delete_leftovers, queue, Repeat::Safe, |_, call| {
-                        call.arg(cursor.as_str()).arg(KEYS)
+                        call.arg(cursor.as_str()).arg(KEYS_PER_SCAN)
                     })
                     .await?;
                 cursor = reply.text()?;
@@ -198,7 +213,7 @@ impl Actions for RedisBroker {
 }
 
 impl RedisBroker {
-    /// The arguments that every action begins with.
+    /// Adds the arguments that all actions share.
     fn action(&self, call: ScriptCall, queue: &QueueName, action: Option<Action>) -> ScriptCall {
         let keep = self.archive.of(queue);
         let (word, placement) = match action {
@@ -221,7 +236,7 @@ impl RedisBroker {
             .arg(time)
     }
 
-    /// `None` for the action stands for an edit.
+    /// Calls the script once. No action means an edit.
     async fn act_once(
         &self,
         queue: &QueueName,
@@ -271,8 +286,8 @@ impl RedisBroker {
         })
     }
 
-    /// How many jobs of a list of this length are before this one, page by page:
-    /// a search of the whole list in one go would block the server.
+    /// How many jobs of the pending list are before this one. Reads the list page by page: a
+    /// search of the whole list in one command would block Redis.
     async fn place(
         &self,
         queue: &QueueName,
@@ -281,8 +296,8 @@ impl RedisBroker {
     ) -> Result<Option<i64>, Error> {
         let mut first = 0;
         while first < length {
-            // A little of the page before, for jobs taken in between.
-            let (begin, end) = (first + PAGE + PAGE / 10, first + 1);
+            // With a tenth of the page before, for jobs dequeued in between.
+            let (begin, end) = (first + PAGE_ENTRIES + PAGE_ENTRIES / 10, first + 1);
             let range: Vec<Vec<u8>> = vec![
                 keys::pending(queue).into(),
                 format!("-{begin}").into(),
@@ -295,12 +310,12 @@ impl RedisBroker {
             if let Some(at) = page.iter().rev().position(is_it) {
                 return Ok(Some(first + i64::try_from(at).unwrap_or(0)));
             }
-            first += PAGE;
+            first += PAGE_ENTRIES;
         }
         Ok(None)
     }
 
-    /// No such job; or no such queue, which is asked only then.
+    /// There is no such job; an error if there is no such queue either.
     async fn not_found(&self, queue: &QueueName) -> Result<Acted, Error> {
         self.must_exist(queue).await.map(|()| Acted::NotFound)
     }

@@ -1,4 +1,11 @@
-//! Places of jobs that strangers enqueue: a sorted set of ids beside the queue's data.
+//! The bound on waiting jobs that a public endpoint enqueued.
+//!
+//! The ids of such jobs are kept in a sorted set beside the queue, by the time of
+//! their last check. A script drops the ids of jobs that have ended, counts the
+//! others, adds the new id if there is room, and answers whether it was admitted.
+//! The check is bounded: while there is no room, at most 1,000 jobs are looked at.
+//! A repeated request with a known idempotency key is always admitted, since it
+//! stores no second job.
 
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, micros};

@@ -1,216 +1,248 @@
-//! Group commit: enqueues that come while others are under way leave together, in
-//! one script. Nobody waits for company: who comes alone is sent at once.
+//! Group commit for single enqueues.
+//!
+//! A caller that enqueues one job while no more than one other call is running sends it at
+//! once. Otherwise its job waits in a [`BatchQueue`] and leaves with all other waiting jobs
+//! in the next script call. At most [`MAX_RUNNING_BATCHES`] calls run at a time. There is no
+//! timer, so a lone caller pays nothing for batching.
+//!
+//! A batch holds jobs that one script can store together: the same script, the same answer
+//! to "may this call be repeated", and on a Cluster the same queue. The first waiting job
+//! decides; others of its kind go with it, up to 100 jobs or 1 MiB, and the rest keep their
+//! order for the next batch.
+//!
+//! What may surprise. Batches run in a task of their own, the *runner*, so that a caller
+//! that is cancelled takes no other job with it. The first job that has to wait starts a
+//! runner, which ends when no job waits. A caller that gives up before its job was sent
+//! removes it from the queue and gets "not sent"; after that the outcome is unknown. If
+//! Redis refuses a whole batch, each job is sent alone, so that one bad job fails no other.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::enqueue_args::EnqueueArgs;
-use super::{BATCH, BATCH_BYTES, RedisBroker};
+use super::{MAX_BATCH_BYTES, MAX_BATCH_JOBS, RedisBroker, locked};
 use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::QueueName;
 
-/// Scripts under way at a time: while the server runs one, the next one is on its
+/// Maximum concurrent calls of one [`BatchQueue`]: while Redis runs one, the next is on its
 /// way.
 const MAX_RUNNING_BATCHES: usize = 2;
 
-/// Lines on a Cluster that are kept although nobody is in them: names of queues may come
-/// from requests, and there is no end of them.
+/// Maximum unused batch queues that are kept on a Cluster. Queue names may come from
+/// requests, so their number has no bound.
 const MAX_IDLE_QUEUES: usize = 64;
 
-/// Single enqueues of this process on their way to the store: all in one line, or on a
-/// Cluster in one for each queue, whose servers answer each in its own time.
+/// The single enqueues of this process on their way to the store: all in one batch queue, or
+/// on a Cluster in one for each queue, since its nodes reply independently.
 #[derive(Default)]
 pub(super) struct Batcher {
+    /// The batch queue of a single server.
     all: Arc<BatchQueue>,
+    /// The batch queues of a Cluster.
     by_queue: Mutex<HashMap<QueueName, Arc<BatchQueue>>>,
 }
 
 impl Batcher {
+    /// The batch queue of a job. `one_place` is whether all queues are on one server.
     fn of(&self, queue: &QueueName, one_place: bool) -> Arc<BatchQueue> {
         if one_place {
             return Arc::clone(&self.all);
         }
-        let mut lines = self.by_queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(queue) {
-            return Arc::clone(line);
+        let mut queues = locked(&self.by_queue);
+        if let Some(known) = queues.get(queue) {
+            return Arc::clone(known);
         }
-        if lines.len() >= MAX_IDLE_QUEUES {
-            // Nobody is in those that nobody else holds: they are given out under this lock.
-            lines.retain(|_, line| Arc::strong_count(line) > 1);
+        if queues.len() >= MAX_IDLE_QUEUES {
+            // References are only handed out under this lock.
+            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
-        Arc::clone(lines.entry(queue.clone()).or_default())
+        Arc::clone(queues.entry(queue.clone()).or_default())
+    }
+}
+
+/// Jobs that wait to be sent together.
+struct BatchQueue {
+    /// Jobs and runners; never locked over an await.
+    waiting: Mutex<Waiting>,
+    /// One permit for each running call.
+    calls: Semaphore,
+}
+
+impl Default for BatchQueue {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), calls: Semaphore::new(MAX_RUNNING_BATCHES) }
     }
 }
 
 #[derive(Default)]
-struct BatchQueue(Mutex<Waiting>);
-
-#[derive(Default)]
 struct Waiting {
+    /// Waiting jobs in the order of their callers.
     jobs: VecDeque<WaitingEnqueue>,
-    running: usize,
+    /// Tasks that send batches.
+    runners: usize,
+    /// The number of the last ticket.
     tickets: u64,
 }
 
+/// One waiting job.
 struct WaitingEnqueue {
+    /// Names the job to its caller.
     ticket: u64,
     job: EnqueueArgs,
     answer: oneshot::Sender<Result<Enqueued, Error>>,
 }
 
-enum Joined {
-    /// Nobody is in the way: it leaves now.
-    First(EnqueueArgs),
-    Waits {
-        ticket: u64,
-        answer: oneshot::Receiver<Result<Enqueued, Error>>,
-    },
+/// A job's place in the queue.
+struct Ticket {
+    number: u64,
+    answer: oneshot::Receiver<Result<Enqueued, Error>>,
+    /// The caller has to start a runner, which is counted already.
+    needs_runner: bool,
 }
 
 impl BatchQueue {
-    fn locked(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        locked(&self.waiting)
     }
 
-    /// A place among the running, or one in line.
-    fn join(&self, job: EnqueueArgs) -> Joined {
-        let mut waiting = self.locked();
-        if waiting.running < MAX_RUNNING_BATCHES {
-            waiting.running += 1;
-            return Joined::First(job);
-        }
+    /// Lets a job wait. If fewer runners than calls are allowed, the caller has to start one.
+    fn join(&self, job: EnqueueArgs) -> Ticket {
         let (sender, answer) = oneshot::channel();
+        let mut waiting = self.waiting();
         waiting.tickets += 1;
-        let ticket = waiting.tickets;
-        waiting.jobs.push_back(WaitingEnqueue { ticket, job, answer: sender });
-        Joined::Waits { ticket, answer }
+        let number = waiting.tickets;
+        waiting.jobs.push_back(WaitingEnqueue { ticket: number, job, answer: sender });
+        let needs_runner = waiting.runners < MAX_RUNNING_BATCHES;
+        waiting.runners += usize::from(needs_runner);
+        Ticket { number, answer, needs_runner }
     }
 
-    /// Whether the job was still in line; it is not any more.
+    /// Whether the job was still waiting; it is removed.
     fn leave(&self, ticket: u64) -> bool {
-        let mut waiting = self.locked();
-        let place = waiting.jobs.iter().position(|one| one.ticket == ticket);
-        place.and_then(|at| waiting.jobs.remove(at)).is_some()
+        let mut waiting = self.waiting();
+        let at = waiting.jobs.iter().position(|one| one.ticket == ticket);
+        at.and_then(|at| waiting.jobs.remove(at)).is_some()
     }
+}
 
-    /// The first in line and those that go with it in one script.
-    fn next(&self, one_place: bool) -> Vec<WaitingEnqueue> {
-        let mut waiting = self.locked();
-        // Dropped by its caller before it was sent: then nothing happens.
-        waiting.jobs.retain(|one| !one.answer.is_closed());
-        let Some(first) = waiting.jobs.front() else { return Vec::new() };
+impl Waiting {
+    /// The first waiting job and those that go with it in one script; empty if none waits.
+    fn next_batch(&mut self, one_place: bool) -> Vec<WaitingEnqueue> {
+        // Jobs whose caller is gone are not sent.
+        self.jobs.retain(|one| !one.answer.is_closed());
+        let Some(first) = self.jobs.front() else { return Vec::new() };
         let kind = first.job.kind(one_place);
         let goes = |one: &WaitingEnqueue| one.job.kind(one_place) == kind;
-        if waiting.jobs.len() <= BATCH && waiting.jobs.iter().all(goes) {
-            let size: usize = waiting.jobs.iter().map(|one| one.job.size()).sum();
-            if size <= BATCH_BYTES {
-                return waiting.jobs.drain(..).collect();
+        if self.jobs.len() <= MAX_BATCH_JOBS && self.jobs.iter().all(goes) {
+            let size: usize = self.jobs.iter().map(|one| one.job.size()).sum();
+            if size <= MAX_BATCH_BYTES {
+                return self.jobs.drain(..).collect();
             }
         }
         let (mut batch, mut others, mut bytes) = (Vec::new(), VecDeque::new(), 0);
         let mut full = false;
-        while let Some(one) = waiting.jobs.pop_front() {
+        while let Some(one) = self.jobs.pop_front() {
             if full || one.job.kind(one_place) != kind {
                 others.push_back(one);
                 continue;
             }
             bytes += one.job.size();
-            full = !batch.is_empty() && (batch.len() == BATCH || bytes > BATCH_BYTES);
+            full = !batch.is_empty() && (batch.len() == MAX_BATCH_JOBS || bytes > MAX_BATCH_BYTES);
             if full { others.push_back(one) } else { batch.push(one) }
         }
-        waiting.jobs = others;
+        self.jobs = others;
         batch
     }
 }
 
 impl RedisBroker {
-    /// Stores one job, together with others that wait. As every request it ends
-    /// within the pool's limit, however long those before it take.
+    /// Stores one job, together with others that wait. Ends within the pool's request
+    /// limit, however long the calls before it take.
     pub(super) async fn enqueue_batched(&self, job: EnqueueArgs) -> Result<Enqueued, Error> {
-        let line = self.batcher.of(job.queue(), !self.pool.is_cluster());
-        let (ticket, answer) = match line.join(job) {
-            Joined::First(job) => {
-                let _running = RunningBatch { broker: self, line: &line };
-                let mut stored = self.store_batch(&[&job]).await?;
-                return Ok(stored.pop().expect("one answer for each job"));
-            }
-            Joined::Waits { ticket, answer } => (ticket, answer),
-        };
+        let queue = self.batcher.of(job.queue(), !self.pool.is_cluster());
+        if let Ok(_call) = queue.calls.try_acquire() {
+            return self.store_one(&job).await;
+        }
+        let Ticket { number, answer, needs_runner } = queue.join(job);
+        if needs_runner {
+            tokio::spawn(self.clone().run_batches(Arc::clone(&queue)));
+        }
         match tokio::time::timeout(self.pool.request_limit(), answer).await {
             Ok(Ok(stored)) => stored,
-            // The runtime of the flight has ended.
-            Ok(Err(_)) => Err(Error::outcome_unknown("the store's answer was lost")),
-            Err(_) if line.leave(ticket) => {
-                Err(Error::unavailable("not sent: the store did not answer to the jobs before"))
+            // The runtime of the runner has ended.
+            Ok(Err(_)) => Err(Error::outcome_unknown("the store's reply was lost")),
+            Err(_) if queue.leave(number) => {
+                Err(Error::unavailable("not sent: the store did not reply to the jobs before"))
             }
-            Err(_) => Err(Error::outcome_unknown("the store did not answer in time")),
+            Err(_) => Err(Error::outcome_unknown("the store did not reply in time")),
         }
     }
 
-    /// Sends what waits until nothing does.
-    async fn run_batches(self, line: Arc<BatchQueue>) {
-        let running = RunningBatch { broker: &self, line: &line };
+    /// Stores one job by itself.
+    async fn store_one(&self, job: &EnqueueArgs) -> Result<Enqueued, Error> {
+        let mut stored = self.store_batch(&[job]).await?;
+        Ok(stored.pop().expect("one result for each job"))
+    }
+
+    /// Sends waiting jobs until there are none.
+    async fn run_batches(self, queue: Arc<BatchQueue>) {
+        let mut runner = Runner { queue: &queue, has_ended: false };
         let one_place = !self.pool.is_cluster();
         loop {
-            let batch = line.next(one_place);
-            if batch.is_empty() {
-                break;
-            }
-            let (jobs, answers): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|one| (one.job, one.answer)).unzip();
-            match self.store_batch(&jobs.iter().collect::<Vec<_>>()).await {
-                Ok(stored) => {
-                    for (answer, one) in answers.into_iter().zip(stored) {
-                        // Nobody waits any more where an enqueue was dropped.
-                        let _ = answer.send(Ok(one));
-                    }
+            let _call = queue.calls.acquire().await.expect("the semaphore is never closed");
+            let batch = {
+                let mut waiting = queue.waiting();
+                let batch = waiting.next_batch(one_place);
+                if batch.is_empty() {
+                    // Under the lock: the next job that waits starts another runner.
+                    waiting.runners -= 1;
+                    runner.has_ended = true;
+                    return;
                 }
-                // It did not run: perhaps for one job's sake, which is to stop no other.
-                Err(error) if error.is_refused() && jobs.len() > 1 => {
-                    let each = jobs.iter().map(async |job| self.store_batch(&[job]).await);
-                    let each = futures_util::future::join_all(each).await;
-                    for (answer, one) in answers.into_iter().zip(each) {
-                        let one = one.map(|mut one| one.pop().expect("one answer for each job"));
-                        let _ = answer.send(one);
-                    }
-                }
-                Err(error) => {
-                    for answer in answers {
-                        let _ = answer.send(Err(error.clone()));
-                    }
-                }
-            }
+                batch
+            };
+            self.send_batch(batch).await;
         }
-        drop(running);
+    }
+
+    /// Makes one call and answers all callers.
+    async fn send_batch(&self, batch: Vec<WaitingEnqueue>) {
+        let (jobs, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|one| (one.job, one.answer)).unzip();
+        let stored = match self.store_batch(&jobs.iter().collect::<Vec<_>>()).await {
+            Ok(stored) => stored.into_iter().map(Ok).collect(),
+            // It did not run, perhaps because of one job: the others are sent alone.
+            Err(error) if error.is_refused() && jobs.len() > 1 => {
+                join_all(jobs.iter().map(|job| self.store_one(job))).await
+            }
+            Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
+        };
+        for (answer, one) in answers.into_iter().zip(stored) {
+            // A caller that is gone needs no answer.
+            let _ = answer.send(one);
+        }
     }
 }
 
-/// A script under way. When it has landed, another one takes off if any job waits.
-struct RunningBatch<'a> {
-    broker: &'a RedisBroker,
-    line: &'a Arc<BatchQueue>,
+/// A running runner. If it is dropped with its runtime, no job goes on waiting for it.
+struct Runner<'a> {
+    queue: &'a BatchQueue,
+    has_ended: bool,
 }
 
-impl Drop for RunningBatch<'_> {
+impl Drop for Runner<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.line.locked();
-        if waiting.jobs.is_empty() {
-            waiting.running -= 1;
+        if self.has_ended {
             return;
         }
-        match Handle::try_current() {
-            // The place among the running goes over to it.
-            Ok(runtime) => {
-                drop(runtime.spawn(self.broker.clone().run_batches(Arc::clone(self.line))))
-            }
-            Err(_) => {
-                waiting.running -= 1;
-                waiting.jobs.clear();
-            }
+        let mut waiting = self.queue.waiting();
+        waiting.runners -= 1;
+        if waiting.runners == 0 {
+            waiting.jobs.clear();
         }
     }
 }
@@ -220,14 +252,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_queues_that_nobody_uses_are_forgotten() {
-        let lines = Batcher::default();
+    fn batch_queues_that_nobody_uses_are_forgotten() {
+        let batcher = Batcher::default();
         let queue = |n: usize| QueueName::stored(&format!("q{n}"));
-        let used = lines.of(&queue(0), false);
+        let used = batcher.of(&queue(0), false);
         for n in 1..10 * MAX_IDLE_QUEUES {
-            lines.of(&queue(n), false);
+            batcher.of(&queue(n), false);
         }
-        assert!(lines.by_queue.lock().unwrap().len() <= MAX_IDLE_QUEUES + 1);
-        assert!(Arc::ptr_eq(&used, &lines.of(&queue(0), false)));
+        assert!(batcher.by_queue.lock().unwrap().len() <= MAX_IDLE_QUEUES + 1);
+        assert!(Arc::ptr_eq(&used, &batcher.of(&queue(0), false)));
     }
 }

@@ -1,11 +1,21 @@
-//! The store's time as this host knows it, learned from every answer.
+//! The store's time as this host knows it, learned from every reply.
 //!
-//! It goes on by this host's monotonic clock: that somebody sets the wall clock of this
-//! host changes nothing once the first answer has come. An answer says what the store's
-//! time was at some instant between question and answer, so the quickest ones say most.
-//! The best one stays until a later one is as good, the age of the first counted in,
-//! which lets a store at any distance be followed. One that contradicts it replaces it
-//! at once: the store's clock was set, or another server answers.
+//! Scripts use Redis' clock. This host needs the same time to compute waits, to
+//! stamp messages and to spare the script a `TIME` call, so it keeps an estimate:
+//! the offset between Redis' clock and this host's monotonic clock. Setting the
+//! wall clock of this host changes nothing once the first reply has arrived.
+//!
+//! A reply says what Redis' time was at some instant between request and reply, so
+//! a quick reply bounds the offset best. The best one stays in use until a later
+//! one is as good, counting [`DRIFT_PER_MILLION`] of drift for its age. That way a
+//! distant store can be followed as well as a near one. A reply that contradicts
+//! the estimate replaces it at once: the store's clock was set, or another server
+//! answers after a failover.
+//!
+//! What may surprise. With a manual clock (tests) nothing is learned, and the time
+//! is sent to the scripts as an argument instead. If the two clocks differ by more
+//! than [`MAX_CLOCK_DIFFERENCE`], one of them is wrong, and nothing is deleted for
+//! its age until they agree again.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,41 +23,46 @@ use std::time::{Duration, Instant};
 
 use crate::time::{Clock, Timestamp};
 
-/// How long the store's time is known well enough to be told back to it.
-const LATELY: Duration = Duration::from_secs(1);
+/// How old the last reply may be for the estimate to be sent back to Redis.
+const RECENT: Duration = Duration::from_secs(1);
 
-/// And how well.
-const CLOSELY: Duration = Duration::from_millis(25);
+/// How far off the estimate may be to be sent back to Redis.
+const MAX_ERROR: Duration = Duration::from_millis(25);
 
-/// How much two clocks drift apart: 200 us in a second, twice what is usual at worst.
+/// Assumed drift between two clocks: 200 µs per second, twice the usual worst case.
 const DRIFT_PER_MILLION: u32 = 200;
 
-/// How far two clocks that are both right may be apart, at the most.
-const DIFFERS: Duration = Duration::from_secs(3600);
+/// How far two correct clocks may be apart at most.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(3600);
 
+/// No reply has arrived yet, or the estimate was dropped.
 const UNKNOWN: i64 = i64::MIN;
 
+/// The estimate of the store's clock.
 pub(super) struct StoreClock {
+    /// This host's clock, or the manual clock of a test.
     source: Clock,
-    /// What the monotonic clock is counted from.
+    /// The origin of the monotonic clock.
     base: Instant,
-    /// The store's time at the base, in microseconds.
+    /// The store's time at the origin, in microseconds.
     at_base: AtomicI64,
-    best: Mutex<Best>,
+    /// The reply that the estimate comes from.
+    best: Mutex<Estimate>,
 }
 
-/// Where the store's time is known from.
+/// The reply on which the estimate is based.
 #[derive(Clone, Copy)]
-struct Best {
+struct Estimate {
+    /// When that reply arrived.
     learned: Instant,
-    /// How far it may have been off then.
+    /// How far off it may have been then.
     within: Duration,
-    /// When an answer last agreed.
+    /// When a reply last agreed with it.
     agreed: Instant,
 }
 
-impl Best {
-    /// How far it may be off by now.
+impl Estimate {
+    /// How far off it may be by now.
     fn within(&self, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.learned);
         self.within.saturating_add(age * DRIFT_PER_MILLION / 1_000_000)
@@ -57,30 +72,30 @@ impl Best {
 impl StoreClock {
     pub fn new(source: Clock) -> Self {
         let base = Instant::now();
-        let best = Best { learned: base, within: Duration::MAX, agreed: base };
+        let best = Estimate { learned: base, within: Duration::MAX, agreed: base };
         Self { source, base, at_base: AtomicI64::new(UNKNOWN), best: Mutex::new(best) }
     }
 
-    fn best(&self) -> MutexGuard<'_, Best> {
+    fn best(&self) -> MutexGuard<'_, Estimate> {
         self.best.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What scripts get as their time: nothing where the server's rules.
+    /// The time argument of scripts: empty if Redis' own clock counts.
     pub fn argument(&self) -> String {
         self.source.fixed().map_or(String::new(), |now| now.as_micros().to_string())
     }
 
-    /// Whether no test's hand moves it.
+    /// Whether it is a real clock, not one that a test moves.
     pub fn moves_by_itself(&self) -> bool {
         self.source.fixed().is_none()
     }
 
-    /// Whether the store's clock and this host's show about the same date. Where they do
-    /// not, one of them is wrong, and nothing is deleted for its age.
+    /// Whether the clocks of the store and this host roughly agree. If they do not, one of
+    /// them is wrong, and nothing is deleted for its age.
     pub fn agree(&self) -> bool {
         let host = self.host().as_micros();
         let apart = |told: Timestamp| Duration::from_micros(told.as_micros().abs_diff(host));
-        self.told().is_none_or(|told| apart(told) < DIFFERS)
+        self.estimate().is_none_or(|told| apart(told) < MAX_CLOCK_DIFFERENCE)
     }
 
     /// This host's time.
@@ -88,38 +103,41 @@ impl StoreClock {
         self.source.now()
     }
 
-    /// The store's time, as well as it is known; this host's before the first answer.
+    /// The estimate of the store's time; this host's time before the first reply.
     pub fn now(&self) -> Timestamp {
-        self.told().unwrap_or_else(|| self.source.now())
+        self.estimate().unwrap_or_else(|| self.source.now())
     }
 
-    /// The store's time, once one of its answers has told; not where a manual
-    /// clock rules.
-    pub fn told(&self) -> Option<Timestamp> {
+    /// The estimate of the store's time, if there was a reply. Always `None` with a manual
+    /// clock.
+    pub fn estimate(&self) -> Option<Timestamp> {
         let at_base = self.at_base.load(Ordering::Relaxed);
         let told = at_base != UNKNOWN && self.source.fixed().is_none();
         told.then(|| Timestamp::from_micros(at_base) + self.base.elapsed())
     }
 
-    /// The store's time, where one of its answers told it just now. What happens at this
-    /// very moment can be given that time, which spares the store a look at its clock.
-    pub fn told_lately(&self) -> Option<Timestamp> {
-        let told = self.told()?;
+    /// The estimate, if it is recent and close enough to stand for "now" in a script, which
+    /// spares Redis a look at its clock.
+    pub fn recent(&self) -> Option<Timestamp> {
+        let told = self.estimate()?;
         let (best, now) = (*self.best(), Instant::now());
-        let lately = now.saturating_duration_since(best.agreed) < LATELY;
-        (lately && best.within(now) <= CLOSELY).then_some(told)
+        let lately = now.saturating_duration_since(best.agreed) < RECENT;
+        (lately && best.within(now) <= MAX_ERROR).then_some(told)
     }
 
-    /// What was learned is wrong: the store's clock was set.
+    /// Drops the estimate: the store's clock was set.
     pub fn forget(&self) {
         self.at_base.store(UNKNOWN, Ordering::Relaxed);
     }
 
-    /// The store said that it was `theirs` at some instant since `asked`.
+    /// Learns from a reply: it was `theirs` at some instant since `asked`.
     pub fn learn(&self, asked: Instant, theirs: Timestamp) {
         self.learn_at(asked, Instant::now(), theirs);
     }
 
+    /// Learns from a reply. The store's time is taken to be halfway between request and reply,
+    /// which is off by at most half the round trip. A worse reply that agrees only confirms the
+    /// estimate; any other replaces it.
     fn learn_at(&self, asked: Instant, answered: Instant, theirs: Timestamp) {
         let within = answered.saturating_duration_since(asked) / 2;
         let then = (asked + within).saturating_duration_since(self.base);
@@ -133,7 +151,7 @@ impl StoreClock {
             best.agreed = answered;
             return;
         }
-        *best = Best { learned: answered, within, agreed: answered };
+        *best = Estimate { learned: answered, within, agreed: answered };
         self.at_base.store(at_base, Ordering::Relaxed);
     }
 }
@@ -148,11 +166,11 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A store whose time is this at the clock's base, asked so long after it.
+    /// A store with this time at the clock's origin.
     struct Store<'a>(&'a StoreClock, Timestamp);
 
     impl Store<'_> {
-        /// The request takes so long, and so does the answer.
+        /// Asks `after` the origin; the request takes `there`, the reply `back`.
         fn ask(&self, after: Duration, there: Duration, back: Duration) {
             let asked = self.0.base + after;
             self.0.learn_at(asked, asked + there + back, self.1 + after + there);
@@ -169,7 +187,7 @@ mod tests {
         let clock = StoreClock::new(Clock::manual(Timestamp::from_secs(10)));
         clock.learn(Instant::now(), Timestamp::from_secs(99));
         assert_eq!(clock.now(), Timestamp::from_secs(10));
-        assert_eq!(clock.told(), None);
+        assert_eq!(clock.estimate(), None);
     }
 
     #[test]
@@ -177,11 +195,11 @@ mod tests {
         let clock = StoreClock::new(Clock::system());
         clock.learn(Instant::now(), clock.host() + HOUR);
         assert!(clock.now().since(clock.host()) > HOUR - ms(1000));
-        assert!(clock.told().is_some());
-        assert!(clock.told_lately().is_some());
+        assert!(clock.estimate().is_some());
+        assert!(clock.recent().is_some());
         clock.forget();
-        assert_eq!(clock.told(), None);
-        assert_eq!(clock.told_lately(), None);
+        assert_eq!(clock.estimate(), None);
+        assert_eq!(clock.recent(), None);
     }
 
     #[test]
@@ -230,14 +248,14 @@ mod tests {
     fn what_was_learned_long_ago_or_from_far_away_is_not_told_back() {
         let clock = StoreClock::new(Clock::system());
         clock.learn(Instant::now(), clock.host());
-        assert!(clock.told_lately().is_some());
-        clock.best().agreed -= LATELY;
-        assert!(clock.told().is_some());
-        assert_eq!(clock.told_lately(), None);
+        assert!(clock.recent().is_some());
+        clock.best().agreed -= RECENT;
+        assert!(clock.estimate().is_some());
+        assert_eq!(clock.recent(), None);
 
         let clock = StoreClock::new(Clock::system());
         clock.learn(Instant::now() - ms(64), clock.host());
-        assert!(clock.told().is_some());
-        assert_eq!(clock.told_lately(), None);
+        assert!(clock.estimate().is_some());
+        assert_eq!(clock.recent(), None);
     }
 }

@@ -1,5 +1,10 @@
-//! Words to and from running jobs: fields of our own in the job's hash, and
-//! Asynq's channel.
+//! Messages to and from running jobs.
+//!
+//! A handler writes its progress and its result into the job's hash, under the
+//! lease that it holds: a stale owner writes nothing. A cancel request is stored in
+//! the hash, so that it survives a restart, and published on Asynq's channel
+//! `asynq:cancel`, so that the worker hears it at once. Go's cancel requests arrive
+//! on the same channel.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,7 +12,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::enqueue::lease_args;
+use super::leases::lease_args;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply};
 use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Note, Settled};

@@ -1,4 +1,23 @@
-//! The check-up of what lies in Redis, page by page.
+//! The doctor of the Redis store: it walks a queue page by page and reports what no
+//! operation leaves behind.
+//!
+//! [`check_store`](Doctor::check_store) reads the settings of the servers: version,
+//! eviction policy, persistence, the types of the keys that all queues share, queue
+//! names that others cannot handle, and the difference between the clocks.
+//!
+//! [`check_queue`](Doctor::check_queue) checks one page of one part of a queue, in a
+//! few milliseconds of Redis' time, and makes the repairs that the scope allows.
+//! The script tests each entry again in the step that changes it, so it never acts
+//! on a stale finding. The parts come in an order in which the repair of one helps
+//! the next, see [`PARTS`]; the checkpoint names the part and a cursor within it.
+//!
+//! [`repair_provable`](Doctor::repair_provable) is the background form, called by
+//! every worker about once a minute. A key with an expiry gives one process its
+//! turn, and a second key keeps the position, so that a long queue is walked over
+//! several turns.
+//!
+//! What may surprise. Lua cannot decode messages, so the script returns those that
+//! are small enough, and unreadable ones are found here.
 
 use std::time::Duration;
 
@@ -15,8 +34,8 @@ use crate::error::Error;
 use crate::job::QueueName;
 use crate::pool::Repeat;
 
-/// What is looked at, in this order: a job's place before its lease, and what
-/// needs a walk through the keys last.
+/// The parts of a queue in the order of the check: a job's list before its lease, and the
+/// walk through all keys last.
 const PARTS: [&str; 11] = [
     "types",
     "active",
@@ -32,22 +51,22 @@ const PARTS: [&str; 11] = [
 ];
 
 /// Entries per script: a millisecond or two.
-const PAGE: usize = 100;
+const PAGE_ENTRIES: usize = 100;
 
-/// Scripts per turn of the reconciler.
-const PAGES_A_TURN: usize = 25;
+/// Pages per turn of the background repair.
+const PAGES_PER_TURN: usize = 25;
 
-/// How long one process's turn keeps the others from theirs.
-const TURN: Duration = Duration::from_secs(50);
+/// How long the turn of one process excludes the others.
+const TURN_TTL: Duration = Duration::from_secs(50);
 
-/// How long a reconciler remembers where it was.
-const PLACE_KEPT: Duration = Duration::from_secs(86_400);
+/// How long the position of the background repair is kept.
+const CURSOR_TTL: Duration = Duration::from_secs(86_400);
 
-/// Longer messages are not fetched to see whether they can be decoded.
-const LONGEST_SHOWN: usize = 8 * 1024;
+/// Maximum size of a message that is fetched to check that it can be decoded.
+const MAX_DECODED_BYTES: usize = 8 * 1024;
 
-/// The clocks of Asynq's processes may differ by this much before it matters.
-const SKEW: Duration = Duration::from_secs(1);
+/// Clock difference above which Go workers are affected.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 impl Doctor for RedisBroker {
     fn check_store(&self) -> Answer<'_, Vec<Finding>> {
@@ -90,7 +109,7 @@ impl Doctor for RedisBroker {
             self.ping_time().await?;
             let (ours, theirs) = (self.clock.host(), self.clock.now());
             let skew = theirs.since(ours).max(ours.since(theirs));
-            if skew > SKEW {
+            if skew > MAX_CLOCK_SKEW {
                 note(FindingKind::ClockSkew, "time", format!("{:.1} s", skew.as_secs_f64()));
             }
             Ok(found.into_vec())
@@ -108,14 +127,14 @@ impl Doctor for RedisBroker {
                 Some(Checkpoint(page)) => page.split_once(' ').ok_or_else(reply::unexpected)?,
                 None => (PARTS[0], "0"),
             };
-            let level = match repair {
+            let scope = match repair {
                 RepairScope::Nothing => 0,
                 RepairScope::Provable => 1,
                 RepairScope::All => 2,
             };
             let mut found = self
                 .ask(&SCRIPTS.run_doctor, queue, Repeat::Safe, |_, call| {
-                    call.arg(part).arg(cursor).arg(PAGE).arg(level).arg(LONGEST_SHOWN)
+                    call.arg(part).arg(cursor).arg(PAGE_ENTRIES).arg(scope).arg(MAX_DECODED_BYTES)
                 })
                 .await?;
             let entries_checked = found.size()?;
@@ -163,7 +182,7 @@ impl Doctor for RedisBroker {
                 "1".into(),
                 "NX".into(),
                 "EX".into(),
-                TURN.as_secs().to_string().into(),
+                TURN_TTL.as_secs().to_string().into(),
             ];
             if self.command(Repeat::Never, "SET", &turn).await? == Value::Nil {
                 return Ok(Vec::new());
@@ -179,7 +198,7 @@ impl Doctor for RedisBroker {
                 _ => None,
             };
             let mut findings = Findings::default();
-            for _ in 0..PAGES_A_TURN {
+            for _ in 0..PAGES_PER_TURN {
                 let checked = self.check_queue(queue, page.take(), RepairScope::Provable).await?;
                 checked.findings.into_iter().for_each(|finding| findings.add(finding));
                 page = checked.next;
@@ -189,7 +208,7 @@ impl Doctor for RedisBroker {
             }
             match page {
                 Some(Checkpoint(page)) => {
-                    let seconds = PLACE_KEPT.as_secs().to_string();
+                    let seconds = CURSOR_TTL.as_secs().to_string();
                     let keep = [place, page.into(), "EX".into(), seconds.into()];
                     self.command(Repeat::Safe, "SET", &keep).await?;
                 }
@@ -203,7 +222,7 @@ impl Doctor for RedisBroker {
 }
 
 impl RedisBroker {
-    /// What each server tells about itself; nothing where it may not.
+    /// The `INFO` of each server; empty if it is not permitted.
     async fn infos(&self) -> Result<Vec<String>, Error> {
         let text = |info| match info {
             Value::BulkString(text) => Some(String::from_utf8_lossy(&text).into_owned()),
@@ -220,8 +239,7 @@ impl RedisBroker {
         }
     }
 
-    /// Keys that all queues share and that are not what they should be, each with the type
-    /// that it has.
+    /// Keys that all queues share and whose Redis type is wrong, each with the type found.
     async fn damaged_registries(&self) -> Result<Vec<(&'static str, String)>, Error> {
         let registries = [
             (keys::QUEUES, "set"),
@@ -240,14 +258,14 @@ impl RedisBroker {
                     damaged.push((key, found));
                 }
                 Err(error) if error.is_unavailable() => return Err(error),
-                // Who may not ask does not know.
+                // Not permitted to ask.
                 _ => {}
             }
         }
         Ok(damaged)
     }
 
-    /// Whether it saves snapshots; a server that does not say counts as one that does.
+    /// Whether the server saves snapshots; true if it does not say.
     async fn takes_snapshots(&self) -> bool {
         let asked = self.command(Repeat::Safe, "CONFIG", &["GET".into(), "save".into()]).await;
         let empty = |value: &Value| matches!(value, Value::BulkString(text) if text.is_empty());
@@ -258,22 +276,23 @@ impl RedisBroker {
         }
     }
 
-    /// Learns the server's time, as every script does.
+    /// Runs a script to learn the server's time.
     async fn ping_time(&self) -> Result<(), Error> {
         let any = QueueName::stored("default");
         self.ask(&SCRIPTS.read_queue, &any, Repeat::Safe, |_, call| call).await.map(|_| ()).or_else(
-            // A queue that cannot be read is a finding of its own.
+            // A queue that cannot be read has a finding of its own.
             |error| if error.is_refused() { Ok(()) } else { Err(error) },
         )
     }
 }
 
+/// Whether a Redis version is below 6.2, which has no `LMOVE`.
 fn is_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 2)
 }
 
-/// The script's words.
+/// The kind of finding that the script names.
 fn kind(word: &str) -> Option<FindingKind> {
     use FindingKind as K;
     Some(match word {

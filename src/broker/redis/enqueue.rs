@@ -1,4 +1,18 @@
-//! The script calls of the hot path, each for some jobs of one queue.
+//! The script calls that store new jobs and extend leases.
+//!
+//! Three scripts store jobs. `enqueue_now` takes plain jobs that are due now, of several
+//! queues at once; `enqueue_later` takes plain jobs that are due later; `enqueue` knows
+//! unique locks, idempotency keys and groups as well. A call uses the cheapest
+//! script that all of its jobs allow.
+//!
+//! The name of a queue is written beside the call (`SADD asynq:queues`), at most
+//! once a minute per queue, so that Asynq's tools list it. That write may fail
+//! without failing the job.
+//!
+//! What may surprise. A call is repeated after a lost reply only if a repetition
+//! can find what the first call left: a job that is due now may have run and been
+//! deleted meanwhile, and stored again it would run twice. Such a call reports
+//! [`Error::is_outcome_unknown`](crate::Error::is_outcome_unknown) instead.
 
 use std::iter;
 use std::sync::atomic::Ordering;
@@ -9,28 +23,28 @@ use super::enqueue_args::{EnqueueArgs, EnqueueScript};
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, by_queue};
-use crate::broker::{Enqueued, Extended, Lease};
+use crate::broker::Enqueued;
 use crate::error::Error;
-use crate::job::{AfterCancel, JobState, QueueName};
+use crate::job::{JobState, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 impl RedisBroker {
-    /// Stores jobs in one call, those of a queue in their order. All have a
-    /// [`EnqueueArgs::kind`] alike, or are of one queue and none is to be repeated.
+    /// Stores jobs in one call, those of a queue in their order. All have the same
+    /// [`EnqueueArgs::kind`], or are of one queue.
     pub(super) async fn store_batch(&self, jobs: &[&EnqueueArgs]) -> Result<Vec<Enqueued>, Error> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let queues = by_queue(jobs.iter().map(|job| job.queue()));
-        // Side by side: the jobs' outcome is the answer, within one deadline.
+        // Concurrently, within one deadline; only the jobs' result counts.
         let names = queues.iter().map(|(queue, _)| *queue);
         let (_, stored) = join(self.publish(names), self.store_some(&queues, jobs)).await;
         stored
     }
 
-    /// Stores jobs in one call; where one queue refuses, each is asked by itself, so that
-    /// it stops no other.
+    /// Stores jobs in one call. If one queue refuses, each is called by itself, so that it
+    /// stops no other.
     pub(super) async fn store_by_queue(
         &self,
         jobs: &[EnqueueArgs],
@@ -60,20 +74,21 @@ impl RedisBroker {
         outcomes
     }
 
+    /// Chooses the script and makes the call.
     async fn store_some(
         &self,
         queues: &[(&QueueName, Vec<usize>)],
         jobs: &[&EnqueueArgs],
     ) -> Result<Vec<Enqueued>, Error> {
-        let (queue, by) = (queues[0].0, jobs[0].by());
-        let alike = jobs.iter().all(|job| job.by() == by);
-        let safe = jobs.iter().all(|job| job.leaves_a_trace());
+        let (queue, script) = (queues[0].0, jobs[0].script());
+        let alike = jobs.iter().all(|job| job.script() == script);
+        let safe = jobs.iter().all(|job| job.is_repeatable());
         let repeat = if safe { Repeat::Safe } else { Repeat::Never };
         let begin = |call: ScriptCall| match jobs[0].opens {
             true => call.in_full(),
             false => call,
         };
-        if alike && by == EnqueueScript::Push {
+        if alike && script == EnqueueScript::Push {
             let add = |call: ScriptCall| {
                 queues.iter().fold(begin(call), |call, (_, places)| {
                     let call = call.arg(places.len());
@@ -94,7 +109,7 @@ impl RedisBroker {
             return Ok(stored);
         }
         let now = self.clock.argument();
-        if alike && by == EnqueueScript::Schedule {
+        if alike && script == EnqueueScript::Schedule {
             let add = |attempt, call: ScriptCall| {
                 jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_later_to(call))
             };
@@ -114,7 +129,7 @@ impl RedisBroker {
         jobs.iter().map(|_| self.stored(queue, &mut reply)).collect()
     }
 
-    /// What a script that stores jobs says about the next one.
+    /// Reads how a script stored the next job.
     pub(super) fn stored(&self, queue: &QueueName, reply: &mut Reply) -> Result<Enqueued, Error> {
         let (code, id, due) = (reply.int()?, reply.id()?, Timestamp::from_micros(reply.int()?));
         if let Some(created) = self.created(queue, code, due) {
@@ -128,7 +143,7 @@ impl RedisBroker {
         })
     }
 
-    /// The job was stored, where the code says so.
+    /// The result of a job that was stored; `None` if the code says otherwise.
     fn created(&self, queue: &QueueName, code: i64, due: Timestamp) -> Option<Enqueued> {
         let state = match code {
             1 => JobState::Pending,
@@ -141,38 +156,4 @@ impl RedisBroker {
         }
         Some(Enqueued::Created { state, due })
     }
-
-    pub(super) async fn extend_some(
-        &self,
-        queue: &QueueName,
-        leases: &[&Lease],
-    ) -> Result<Vec<Extended>, Error> {
-        // Never repeated: the next heartbeat asks again, and one that arrives late
-        // would keep a job longer than its owner knows.
-        let mut reply = self
-            .ask(&SCRIPTS.extend_leases, queue, Repeat::Never, |_, mut call| {
-                for lease in leases {
-                    call = lease_args(call, lease);
-                }
-                call
-            })
-            .await?;
-        let mut extended = Vec::with_capacity(leases.len());
-        for lease in leases {
-            let (ends, wish) = (reply.int()?, AfterCancel::parse(&reply.text()?));
-            let renewed = Lease { ends, ..(*lease).clone() };
-            extended.push(match (ends, wish) {
-                (0, _) => Extended::Lost,
-                (_, None) => Extended::Renewed(renewed),
-                (_, Some(after)) => Extended::Cancelled(renewed, after),
-            });
-        }
-        Ok(extended)
-    }
-}
-
-/// Id, owner and end, as scripts take a lease.
-pub(super) fn lease_args(call: ScriptCall, lease: &Lease) -> ScriptCall {
-    let owner = lease.owner.map_or(String::new(), |owner| owner.to_string());
-    call.arg(lease.id.as_bytes()).arg(owner).arg(lease.ends)
 }

@@ -1,5 +1,12 @@
-//! What the scripts that store jobs are told about one: made where the job comes
-//! from, so that whoever sends it has nothing to do but send.
+//! The arguments of the scripts that store jobs, computed once per job.
+//!
+//! An [`EnqueueArgs`] holds the encoded message and the keys of the job's unique
+//! lock and idempotency guard. It is made by the caller, before the job waits for
+//! its batch, so that whoever sends the batch only sends. Most jobs have neither
+//! lock, guard nor group: those extras are boxed, and an ordinary job stays small.
+//!
+//! [`EnqueueArgs::script`] names the cheapest script that can store the job, and
+//! [`EnqueueArgs::kind`] says which jobs may share a call.
 
 use std::time::Duration;
 
@@ -7,44 +14,52 @@ use super::{keys, micros, wire};
 use crate::job::{JobId, NewJob, Placement, QueueName};
 use crate::pool::ScriptCall;
 
-/// Well beyond the time that all repetitions of one request take.
-const SOON: Duration = Duration::from_secs(10);
+/// Longer than all repetitions of one request take: a job due later than this has not run
+/// yet when its enqueue is repeated.
+const REPEAT_WINDOW: Duration = Duration::from_secs(10);
 
-/// A new job in the store's own words.
+/// The script arguments of one new job.
 pub(super) struct EnqueueArgs {
+    /// The queue of the job.
     queue: QueueName,
+    /// The job's id.
     id: JobId,
+    /// The encoded message, with the unique key if there is one.
     message: Vec<u8>,
+    /// When the job is due.
     placement: Placement,
-    /// What most jobs do not have.
+    /// Lock, guard and group; most jobs have none.
     extras: Option<Box<EnqueueExtras>>,
-    /// The first of a bulk of several calls, which are to run in their order.
+    /// It opens a sequence of several calls whose order must be kept.
     pub opens: bool,
 }
 
 /// Which script stores a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EnqueueScript {
-    /// `enqueue_now.lua`: it is due now, and has nothing special.
+    /// `enqueue_now`: due now, without extras.
     Push,
-    /// `enqueue_later.lua`: it is due later, and has nothing special.
+    /// `enqueue_later`: due later, without extras.
     Schedule,
-    /// `enqueue.lua`, which knows all.
+    /// `enqueue`: everything else.
     Enqueue,
 }
 
+/// What only some jobs have.
 struct EnqueueExtras {
-    /// The key of the unique lock, and how long it holds; empty if none.
+    /// The key of the unique lock, empty if none, and how long it holds.
     lock: String,
     lock_for: Duration,
-    /// The key of the repeat guard and the request's digest; empty if none.
+    /// The key of the idempotency guard, empty if none, and the digest of the request.
     guard: String,
     digest: String,
     guard_for: Duration,
+    /// The group; empty if none.
     group: String,
 }
 
 impl EnqueueArgs {
+    /// Encodes a new job for a queue.
     pub fn of(queue: &QueueName, new: &NewJob) -> Self {
         let record = &new.record;
         let id = record.id.clone();
@@ -78,13 +93,13 @@ impl EnqueueArgs {
         &self.queue
     }
 
-    /// About how many bytes it takes in a script call.
+    /// The approximate size of its arguments in bytes.
     pub fn size(&self) -> usize {
         self.message.len() + self.id.as_bytes().len()
     }
 
-    /// The script that stores it with the least effort.
-    pub fn by(&self) -> EnqueueScript {
+    /// The cheapest script that can store it.
+    pub fn script(&self) -> EnqueueScript {
         match (&self.extras, self.placement) {
             (Some(_), _) => EnqueueScript::Enqueue,
             (None, Placement::Now) => EnqueueScript::Push,
@@ -92,28 +107,28 @@ impl EnqueueArgs {
         }
     }
 
-    /// What must be the same for jobs that go together; their queue too, unless the
-    /// script serves several and these are in one place.
+    /// Jobs of the same kind can share a call. The queue belongs to the kind unless the
+    /// script serves several queues and they are on one server.
     pub fn kind(&self, one_place: bool) -> (Option<QueueName>, EnqueueScript, bool) {
-        let by = self.by();
-        let queue = (by != EnqueueScript::Push || !one_place).then(|| self.queue.clone());
-        (queue, by, self.leaves_a_trace())
+        let script = self.script();
+        let queue = (script != EnqueueScript::Push || !one_place).then(|| self.queue.clone());
+        (queue, script, self.is_repeatable())
     }
 
-    /// Whether a repetition after a lost answer would find the first call's work. A
-    /// job that is due soon may have run and vanished by then: stored again, it
-    /// would run twice.
-    pub fn leaves_a_trace(&self) -> bool {
-        let late = matches!(self.placement, Placement::After(delay) if delay > SOON);
+    /// Whether a repetition after a lost reply would find the work of the first call. A job
+    /// that is due soon may have run and been deleted by then; stored again, it would run
+    /// twice.
+    pub fn is_repeatable(&self) -> bool {
+        let late = matches!(self.placement, Placement::After(delay) if delay > REPEAT_WINDOW);
         late || self.extras.as_ref().is_some_and(|extras| !extras.guard.is_empty())
     }
 
-    /// Its two values, as in `enqueue_now.lua`.
+    /// Adds its two arguments of `enqueue_now`.
     pub fn add_plain_to(&self, call: ScriptCall) -> ScriptCall {
         call.arg(self.id.as_bytes()).arg(self.message.as_slice())
     }
 
-    /// Its four values, as in `enqueue_later.lua`.
+    /// Adds its four arguments of `enqueue_later`.
     pub fn add_later_to(&self, call: ScriptCall) -> ScriptCall {
         let (placement, time) = match self.placement {
             Placement::Now => ("now", 0),
@@ -123,7 +138,7 @@ impl EnqueueArgs {
         self.add_plain_to(call).arg(placement).arg(time)
     }
 
-    /// Its ten values, as in `store_job.lua`.
+    /// Adds its ten arguments of `enqueue`.
     pub fn add_to(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_to(call);
         let Some(extras) = &self.extras else {
@@ -138,12 +153,12 @@ impl EnqueueArgs {
     }
 }
 
-/// Whether the job has nothing special: no lock, repeat guard or group.
+/// Whether the job has no extras: no lock, guard or group.
 fn is_ordinary(new: &NewJob) -> bool {
     new.unique_for.is_none() && new.idempotency.is_none() && new.record.group.is_empty()
 }
 
-/// Whether `enqueue_now.lua` stores the job.
+/// Whether `enqueue_now` can store the job.
 pub(super) fn is_plain(new: &NewJob) -> bool {
     is_ordinary(new) && new.placement == Placement::Now
 }

@@ -1,4 +1,11 @@
-//! Periodic entries, as Asynq's schedulers write them and its tools read them.
+//! Periodic jobs, as Asynq's schedulers write them and its tools read them.
+//!
+//! [`fire`](Entries::fire) claims ticks and stores their jobs in one script, so
+//! that of many processes with the same periodic job exactly one enqueues each
+//! tick. A claimed tick is never enqueued again, hence the call may be repeated
+//! after a lost reply. Announcements are lists that expire, one per process, in
+//! the form of Asynq's scheduler entries; the history of a periodic job is a
+//! sorted set of its runs, newest last, in Asynq's form too.
 
 use std::iter;
 use std::time::Duration;
@@ -20,7 +27,7 @@ use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 /// Most processes, and most entries of each, that one answer shows.
-const SHOWN: i64 = 1000;
+const MAX_LISTED: i64 = 1000;
 
 impl Entries for RedisBroker {
     fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired> {
@@ -91,7 +98,7 @@ impl Entries for RedisBroker {
     fn entries(&self) -> Answer<'_, Vec<EntryInfo>> {
         Box::pin(async move {
             let now = self.now().as_secs().to_string();
-            let shown = SHOWN.to_string();
+            let shown = MAX_LISTED.to_string();
             let alive: Vec<Vec<u8>> = [keys::SCHEDULERS, &now, "+inf", "LIMIT", "0", &shown]
                 .map(|part| part.as_bytes().to_vec())
                 .into();
@@ -105,7 +112,7 @@ impl Entries for RedisBroker {
                 false => error,
             });
             for key in array(found?)? {
-                let last = (SHOWN - 1).to_string();
+                let last = (MAX_LISTED - 1).to_string();
                 let range = [key.clone(), "0".into(), last.into()];
                 let records = match self.command(Repeat::Safe, "LRANGE", &range).await {
                     Ok(records) => array(records)?,

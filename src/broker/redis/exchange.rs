@@ -1,423 +1,252 @@
-//! Handing back and taking jobs: one script for both, so that a worker needs one
-//! round trip where Asynq's needs two for each job.
+//! Settling finished jobs and dequeuing new ones in one script call, so that a
+//! worker needs one round trip where Asynq needs two per job.
+//!
+//! [`exchange_all`](RedisBroker::exchange_all) plans the calls. It groups the
+//! settle requests by queue, adds the queues to dequeue from, and packs them into
+//! as few calls as possible: one call for up to [`MAX_QUEUES`] queues on a single
+//! server, one call per queue on a Cluster. Each call goes through
+//! [`exchange_some`](RedisBroker::exchange_some), which builds the arguments, runs
+//! the script and reads its reply.
+//!
+//! Two scripts do the work. `finish_and_dequeue` covers the ordinary case, jobs that are simply
+//! deleted and replaced by new ones, and costs about half. `settle_and_dequeue` covers
+//! everything else: retries, results, locks, archiving and unconfirmed dequeues.
+//! Both must have the same effect; `tests/twins.rs` compares them.
+//!
+//! What may surprise. The queues that matter most come first: only
+//! [`FIRST_QUEUES`] are asked unless they leave slots free. If one queue refuses,
+//! every queue is asked alone, so a damaged queue stops no other. A call that
+//! dequeues is never repeated as it is: jobs it may have claimed are remembered as
+//! unconfirmed and handed out again by the next call. A job that cannot be settled
+//! keeps its slot, so `at_most` counts it.
 
-use std::time::Instant;
+use std::slice::Chunks;
+use std::time::{Duration, Instant};
 
-use super::enqueue::lease_args;
-use super::inspect::nanos;
-use super::reply::{self, Reply};
-use super::scripts::SCRIPTS;
+use super::exchange_call::{CallReply, QueuePart, Settle};
+use super::reply;
 use super::settle_args::SettleArgs;
-use super::{BATCH, DEQUEUE_VALID_FOR, PATIENCE, RedisBroker, by_queue, micros};
-use crate::broker::{Delivery, Dequeued, ExchangeReply, Lease, Settled};
+use super::{MAX_BATCH_JOBS, RedisBroker, by_queue};
+use crate::broker::{Dequeued, ExchangeReply, SettleRequest, Settled};
 use crate::error::Error;
-use crate::job::{AfterCancel, Charge, QueueName, Transition};
-use crate::pool::{Repeat, ScriptCall};
-use crate::time::Timestamp;
+use crate::job::QueueName;
 
-/// Most queues of one script call: each costs the server a look.
-const MOST_QUEUES: usize = 200;
+/// Maximum queues of one script call: each costs Redis a look.
+const MAX_QUEUES: usize = 200;
 
-/// How many of the queues are looked at first: where jobs are many, these have some.
+/// The number of queues asked first. If jobs are plenty, these have enough.
 const FIRST_QUEUES: usize = 16;
 
-/// What one script call does for a queue.
-pub(super) struct Part<'a> {
-    pub queue: &'a QueueName,
-    /// The places of its settlements among all, and what is to be done.
-    pub ended: Vec<(usize, SettleArgs)>,
-    /// Whether jobs are taken from it.
-    pub gives: bool,
+/// How long an exchange goes on asking for jobs after one of its queues failed.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Sorts settlements by lease if all are plain deletions, so that they form runs. Otherwise
+/// they keep the order in which the attempts ended.
+fn in_runs(mut settles: Vec<Settle>) -> Vec<Settle> {
+    if settles.iter().all(|settle| settle.args.is_deletion()) {
+        settles.sort_by_key(|settle| settle.args.lease.ends);
+    }
+    settles
 }
 
-impl Part<'_> {
-    /// The places of the settlements as `settle.lua` has them: simply done jobs first.
-    fn in_order(&self) -> impl Iterator<Item = &(usize, SettleArgs)> {
-        self.done().chain(self.others())
-    }
-
-    fn done(&self) -> impl Iterator<Item = &(usize, SettleArgs)> + Clone {
-        self.ended.iter().filter(|(_, step)| step.is_simple())
-    }
-
-    fn others(&self) -> impl Iterator<Item = &(usize, SettleArgs)> + Clone {
-        self.ended.iter().filter(|(_, step)| !step.is_simple())
-    }
-
-    /// The jobs that are done: those whose leases end one microsecond after another go as
-    /// a run, of which only the two ends are told.
-    fn add_done_to(&self, call: ScriptCall) -> ScriptCall {
-        let leases: Vec<&Lease> = self.done().map(|(_, step)| &step.lease).collect();
-        let follows = |before: &&Lease, after: &&Lease| {
-            before.owner == after.owner && before.ends + 1 == after.ends
-        };
-        let runs = leases.chunk_by(follows);
-        let call = call.arg(leases.len());
-        let call = leases.iter().fold(call, |call, lease| call.arg(lease.id.as_bytes()));
-        let call = call.arg(runs.clone().count());
-        runs.fold(call, |call, run| {
-            let [first, .., last] = run else {
-                let [only] = run else { return call };
-                let ends = seconds(only.ends);
-                return call.arg(1).arg(only.owner).arg(ends.as_str()).arg(ends.as_str());
-            };
-            call.arg(run.len()).arg(first.owner).arg(seconds(first.ends)).arg(seconds(last.ends))
-        })
-    }
-
-    fn add_to(&self, call: ScriptCall) -> ScriptCall {
-        let call = self.add_done_to(call).arg(self.others().count());
-        self.others().fold(call, |call, (_, step)| {
-            lease_args(call, &step.lease)
-                .arg(step.kind)
-                .arg(step.msg.as_slice())
-                .arg(micros(step.time))
-                .arg(u32::from(step.result.is_some()))
-                .arg(step.result.as_deref().unwrap_or_default())
-                .arg(step.lock.as_str())
-                .arg(step.failure.as_slice())
-        })
-    }
-}
-
-/// Jobs that are simply done in the order of their leases; where anything else becomes
-/// of some, the order in which they ended is theirs.
-fn in_runs(mut ended: Vec<(usize, SettleArgs)>) -> Vec<(usize, SettleArgs)> {
-    if ended.iter().all(|(_, step)| step.is_simple()) {
-        ended.sort_by_key(|(_, step)| step.lease.ends);
-    }
-    ended
-}
-
-/// The end of a lease as its score is written.
-fn seconds(ends: i64) -> String {
-    format!("{}.{:06}", ends.div_euclid(1_000_000), ends.rem_euclid(1_000_000))
-}
-
-/// What one script call took.
-#[derive(Default)]
-pub(super) struct Call {
+/// One exchange: the calls still to be made, and what the calls so far brought.
+struct Exchange<'a> {
+    broker: &'a RedisBroker,
+    /// Maximum jobs in flight after the exchange that it may fill: settled jobs that keep their
+    /// slots count.
+    at_most: usize,
+    /// Parts of the next calls.
+    parts: Vec<QueuePart<'a>>,
+    /// Queues that are asked if those before leave slots free.
+    other_queues: Chunks<'a, QueueName>,
+    /// Whether one call may span queues.
+    together: bool,
+    /// How many parts the next call may have; one after a refusal.
+    queues_per_call: usize,
+    /// When the exchange began, for [`ERROR_TIMEOUT`].
+    began: Instant,
+    /// The result of each request, by its index.
+    settled: Vec<Result<Settled, Error>>,
+    /// Settlements without an answer: their jobs still fill slots.
+    unsettled: usize,
+    /// All jobs dequeued so far.
     dequeued: Dequeued,
-    /// Queues that had broken entries or unreadable jobs: they may have more.
-    gaps: bool,
+    /// Whether any call succeeded: then the dequeue has no error.
+    served: bool,
+    /// The last error of a call.
+    failed: Option<Error>,
 }
 
-impl RedisBroker {
-    /// Settles in one go with taking jobs. Where one queue refuses, each is asked by
-    /// itself, so that it stops no other.
-    pub(super) async fn exchange_all(
-        &self,
-        ended: &[(Delivery, Transition)],
-        queues: &[QueueName],
-        most: usize,
-    ) -> ExchangeReply {
-        let mut settled: Vec<_> = ended.iter().map(|_| Err(reply::unexpected())).collect();
-        let mut dequeued = Dequeued::default();
-        let (began, mut served, mut failed) = (Instant::now(), false, None);
-        let mut unsettled = ended.len();
-        let queues = if most > 0 { queues } else { &[] };
+impl<'a> Exchange<'a> {
+    /// Divides the requests and the first queues into parts, and decides how many parts a call
+    /// has.
+    fn plan(
+        broker: &'a RedisBroker,
+        requests: &[&'a SettleRequest],
+        queues: &'a [QueueName],
+        at_most: usize,
+    ) -> Self {
+        let queues = if at_most > 0 { queues } else { &[] };
         let (first, others) = queues.split_at(queues.len().min(FIRST_QUEUES));
-        let mut parts = self.parts(ended, first);
-        let mut others = others.chunks(MOST_QUEUES);
-        let together = !self.pool.is_cluster() && self.failing.is_empty();
+        let mut parts = broker.parts(requests, first);
+        let together = !broker.pool.is_cluster() && broker.failing.is_empty();
         if !together {
-            // One after another: what is handed back makes room for all that follow.
-            parts.sort_by_key(|part| part.gives);
+            // One by one, settlements first: they free slots for all that follow.
+            parts.sort_by_key(|part| part.dequeues);
         }
-        // Those behind the first are looked at where the first have nothing to give.
-        let first = parts.iter().rposition(|part| !part.ended.is_empty()).map_or(0, |at| at + 1);
-        let mut at_once = if together { first.clamp(FIRST_QUEUES, MOST_QUEUES) } else { 1 };
-        loop {
-            if parts.is_empty() && dequeued.deliveries.len() + unsettled < most {
-                let look = |queue| Part { queue, ended: Vec::new(), gives: true };
-                parts.extend(others.next().unwrap_or_default().iter().map(look));
-            }
-            if parts.is_empty() {
-                break;
-            }
-            let next: Vec<Part> = parts.drain(..at_once.min(parts.len())).collect();
-            if together && at_once > 1 {
-                at_once = MOST_QUEUES;
-            }
-            // What could not be settled makes no room.
-            let own: usize = next.iter().map(|part| part.ended.len()).sum();
-            let used = dequeued.deliveries.len() + unsettled - own;
-            let room = most.saturating_sub(used).min(BATCH);
-            let gave_up = failed.is_some() && began.elapsed() > PATIENCE;
-            let mut call: Vec<Part> = Vec::new();
-            for mut part in next {
-                // A server that does not answer is waited for once.
-                part.gives &= room > 0 && !gave_up;
-                if part.gives || !part.ended.is_empty() {
-                    call.push(part);
-                }
-            }
-            // The script wants those that give in front.
-            call.sort_by_key(|part| !part.gives);
+        // The first call has all settlements.
+        let with_settles = parts.iter().rposition(|part| !part.settles.is_empty());
+        let first = with_settles.map_or(0, |at| at + 1);
+        Self {
+            broker,
+            at_most,
+            parts,
+            other_queues: others.chunks(MAX_QUEUES),
+            together,
+            queues_per_call: if together { first.clamp(FIRST_QUEUES, MAX_QUEUES) } else { 1 },
+            began: Instant::now(),
+            settled: requests.iter().map(|_| Err(reply::unexpected())).collect(),
+            unsettled: requests.len(),
+            dequeued: Dequeued::default(),
+            served: false,
+            failed: None,
+        }
+    }
+
+    /// Makes the calls one after another until all parts are done and no slot is left, or no
+    /// queue.
+    async fn run(mut self) -> ExchangeReply {
+        while let Some((call, room)) = self.next_call() {
             if call.is_empty() {
                 continue;
             }
-            match self.exchange_some(&call, room, &mut settled).await {
-                Ok(Call { dequeued: some, gaps }) => {
-                    served = true;
-                    unsettled -= own;
-                    let full = some.deliveries.len() == room;
-                    dequeued.deliveries.extend(some.deliveries);
-                    dequeued.paused.extend(some.paused);
-                    for part in &call {
-                        self.failing.over(part.queue);
-                    }
-                    // A full batch, or one with gaps, may not have been all.
-                    if full && dequeued.deliveries.len() < most || gaps {
-                        let again = call.into_iter().filter(|part| part.gives);
-                        let again = again.map(|part| Part { ended: Vec::new(), ..part });
-                        parts.splice(..0, again);
-                    }
-                }
+            match self.broker.exchange_some(&call, room, &mut self.settled).await {
+                Ok(reply) => self.accept(call, room, reply),
                 Err(error) if call.len() > 1 && error.is_refused() => {
-                    at_once = 1;
-                    parts.splice(..0, call);
+                    // Each queue by itself, so that one stops no other.
+                    self.queues_per_call = 1;
+                    self.parts.splice(..0, call);
                 }
-                Err(error) => {
-                    // The others do not wait for it, and what was taken before must
-                    // reach its worker.
-                    for part in call {
-                        for (at, _) in part.ended {
-                            settled[at] = Err(error.clone());
-                        }
-                        if part.gives {
-                            self.failing.note(part.queue, &error);
-                            dequeued.paused.push(part.queue.clone());
-                        }
-                    }
-                    failed = Some(error);
-                }
+                Err(error) => self.fail(call, error),
             }
         }
-        let dequeued = match failed {
-            Some(error) if !served => Err(error),
-            _ => Ok(dequeued),
+        let dequeued = match self.failed {
+            Some(error) if !self.served => Err(error),
+            _ => Ok(self.dequeued),
         };
-        ExchangeReply { settled, dequeued }
+        ExchangeReply { settled: self.settled, dequeued }
     }
 
-    /// The queues to take from, each with its settlements; then the other settlements.
-    /// At most [`BATCH`] settlements in one part.
-    fn parts<'a>(
-        &self,
-        ended: &'a [(Delivery, Transition)],
-        queues: &'a [QueueName],
-    ) -> Vec<Part<'a>> {
-        let now = self.clock.now();
-        let release = self.archive.release_lock;
-        let mut steps = by_queue(ended.iter().map(|(delivery, _)| &delivery.lease.queue));
-        let mut parts = Vec::with_capacity(queues.len());
-        let mut step = |at: usize| (at, SettleArgs::new(&ended[at].0, &ended[at].1, now, release));
-        for queue in queues {
-            let own = steps.iter().position(|(name, _)| *name == queue);
-            let mut places = own.map(|own| steps.remove(own).1).unwrap_or_default();
-            let more = places.split_off(places.len().min(BATCH));
-            let ended = in_runs(places.into_iter().map(&mut step).collect());
-            parts.push(Part { queue, ended, gives: true });
-            if !more.is_empty() {
-                steps.push((queue, more));
+    /// The parts of the next call and how many jobs it may dequeue; `None` at the end. A
+    /// part with nothing left to do is dropped.
+    fn next_call(&mut self) -> Option<(Vec<QueuePart<'a>>, usize)> {
+        if self.parts.is_empty() && self.dequeued.deliveries.len() + self.unsettled < self.at_most {
+            let look = |queue| QueuePart { queue, settles: Vec::new(), dequeues: true };
+            self.parts.extend(self.other_queues.next().unwrap_or_default().iter().map(look));
+        }
+        if self.parts.is_empty() {
+            return None;
+        }
+        let number = self.queues_per_call.min(self.parts.len());
+        let mut call: Vec<QueuePart> = self.parts.drain(..number).collect();
+        if self.together && self.queues_per_call > 1 {
+            self.queues_per_call = MAX_QUEUES;
+        }
+        let used = self.dequeued.deliveries.len() + self.unsettled - settles_of(&call);
+        let room = self.at_most.saturating_sub(used).min(MAX_BATCH_JOBS);
+        // A server that does not reply is waited for only once.
+        let gave_up = self.failed.is_some() && self.began.elapsed() > ERROR_TIMEOUT;
+        for part in &mut call {
+            part.dequeues &= room > 0 && !gave_up;
+        }
+        call.retain(|part| part.dequeues || !part.settles.is_empty());
+        // The scripts expect the queues to dequeue from in front.
+        call.sort_by_key(|part| !part.dequeues);
+        Some((call, room))
+    }
+
+    /// Adds the reply of a call, and plans another look at queues that may have more jobs.
+    fn accept(&mut self, call: Vec<QueuePart<'a>>, room: usize, reply: CallReply) {
+        let CallReply { dequeued, gaps } = reply;
+        self.served = true;
+        self.unsettled -= settles_of(&call);
+        let full = dequeued.deliveries.len() == room;
+        self.dequeued.deliveries.extend(dequeued.deliveries);
+        self.dequeued.paused.extend(dequeued.paused);
+        for part in &call {
+            self.broker.failing.over(part.queue);
+        }
+        // A full batch, or one with gaps, may not have been all.
+        if full && self.dequeued.deliveries.len() < self.at_most || gaps {
+            let again = call.into_iter().filter(|part| part.dequeues);
+            let again = again.map(|part| QueuePart { settles: Vec::new(), ..part });
+            self.parts.splice(..0, again);
+        }
+    }
+
+    /// The other queues do not wait for a failed one, and jobs dequeued before must reach
+    /// their worker.
+    fn fail(&mut self, call: Vec<QueuePart<'a>>, error: Error) {
+        for part in call {
+            for settle in part.settles {
+                self.settled[settle.index] = Err(error.clone());
+            }
+            if part.dequeues {
+                self.broker.failing.note(part.queue, &error);
+                self.dequeued.paused.push(part.queue.clone());
             }
         }
-        for (queue, places) in steps {
-            for places in places.chunks(BATCH) {
-                let ended = in_runs(places.iter().copied().map(&mut step).collect());
-                parts.push(Part { queue, ended, gives: false });
+        self.failed = Some(error);
+    }
+}
+
+/// The number of settlements in a call.
+fn settles_of(call: &[QueuePart<'_>]) -> usize {
+    call.iter().map(|part| part.settles.len()).sum()
+}
+
+impl RedisBroker {
+    /// Settles the requests and dequeues jobs, in as few calls as possible.
+    pub(super) async fn exchange_all<'a>(
+        &'a self,
+        requests: &[&'a SettleRequest],
+        queues: &'a [QueueName],
+        at_most: usize,
+    ) -> ExchangeReply {
+        Exchange::plan(self, requests, queues, at_most).run().await
+    }
+
+    /// The queues to dequeue from, each with its settlements; then the other settlements.
+    /// A part has at most [`MAX_BATCH_JOBS`] settlements.
+    fn parts<'a>(
+        &self,
+        requests: &[&'a SettleRequest],
+        queues: &'a [QueueName],
+    ) -> Vec<QueuePart<'a>> {
+        let now = self.clock.now();
+        let release = self.archive.release_lock;
+        let mut groups = by_queue(requests.iter().map(|request| &request.delivery.lease.queue));
+        let mut parts = Vec::with_capacity(queues.len());
+        let settle = |&index: &usize| {
+            let SettleRequest { delivery, transition } = requests[index];
+            Settle { index, args: SettleArgs::new(delivery, transition, now, release) }
+        };
+        for queue in queues {
+            let own = groups.iter().position(|(name, _)| *name == queue);
+            let mut indexes = own.map(|own| groups.remove(own).1).unwrap_or_default();
+            let more = indexes.split_off(indexes.len().min(MAX_BATCH_JOBS));
+            let settles = in_runs(indexes.iter().map(settle).collect());
+            parts.push(QueuePart { queue, settles, dequeues: true });
+            if !more.is_empty() {
+                groups.push((queue, more));
+            }
+        }
+        for (queue, indexes) in groups {
+            for indexes in indexes.chunks(MAX_BATCH_JOBS) {
+                let settles = in_runs(indexes.iter().map(settle).collect());
+                parts.push(QueuePart { queue, settles, dequeues: false });
             }
         }
         parts
     }
-
-    /// One script call.
-    pub(super) async fn exchange_some(
-        &self,
-        parts: &[Part<'_>],
-        room: usize,
-        settled: &mut [Result<Settled, Error>],
-    ) -> Result<Call, Error> {
-        let gives = parts.iter().filter(|part| part.gives);
-        let (owner, asked) = (self.process.next_owner(), Instant::now());
-        let until = self.clock.told().map(|now| (now + DEQUEUE_VALID_FOR).as_micros().to_string());
-        let until = until.filter(|_| gives.clone().next().is_some()).unwrap_or_default();
-        let unconfirmed: Vec<String> = parts
-            .iter()
-            .map(|part| {
-                if part.gives {
-                    self.unconfirmed_dequeues.earlier(part.queue)
-                } else {
-                    String::new()
-                }
-            })
-            .collect();
-        // Never repeated as it is where it takes jobs: the next call asks for those of
-        // a lost answer, also where the server runs this one late.
-        let taking = gives.clone().count();
-        let repeat = if taking > 0 { Repeat::Never } else { Repeat::Safe };
-        // The ordinary case has a script that does nothing else.
-        let swaps = taking > 0
-            && unconfirmed.iter().all(String::is_empty)
-            && parts.iter().all(|part| part.others().next().is_none());
-        let queues = parts.iter().map(|part| part.queue);
-        let answer = if swaps {
-            let add = |_, call: ScriptCall| {
-                let call = call.arg(room).arg(until.as_str()).arg(owner).arg(taking);
-                parts.iter().fold(call, |call, part| part.add_done_to(call))
-            };
-            self.ask_all(&SCRIPTS.finish_and_dequeue, queues, repeat, add).await
-        } else {
-            let add = |sent, call: ScriptCall| {
-                let call = call.arg(sent).arg(room).arg(until.as_str()).arg(owner).arg(taking);
-                parts.iter().zip(&unconfirmed).fold(call, |call, (part, unconfirmed)| {
-                    let keep = self.archive.of(part.queue);
-                    let call = call
-                        .arg(unconfirmed.as_str())
-                        .arg(keep.max)
-                        .arg(self.archive_age(part.queue));
-                    part.add_to(call)
-                })
-            };
-            self.ask_all(&SCRIPTS.settle_and_dequeue, queues, repeat, add).await
-        };
-        let mut reply = match answer {
-            Ok(reply) => reply,
-            Err(error) => {
-                if error.is_outcome_unknown() {
-                    gives.for_each(|part| self.unconfirmed_dequeues.add(part.queue, owner));
-                    let ended = parts.iter().flat_map(|part| &part.ended);
-                    let leases = ended.map(|(_, step)| &step.lease);
-                    self.unconfirmed_settles.add(leases, self.clock.now());
-                }
-                return Err(error);
-            }
-        };
-        // Too late, and yet here we are: the clock is wrong.
-        let late = reply.int()? == 1;
-        if late {
-            self.clock.forget();
-        }
-        if swaps {
-            let lost = (0..reply.size()?).map(|_| reply.size()).collect::<Result<Vec<_>, _>>()?;
-            let ended = parts.iter().flat_map(|part| part.done().map(|ended| (part.queue, ended)));
-            for (nth, (queue, (at, step))) in (1..).zip(ended) {
-                let code = i64::from(!lost.contains(&nth));
-                settled[*at] = Ok(self.settled(queue, step, code));
-            }
-        } else {
-            for part in parts {
-                for (at, step) in part.in_order() {
-                    settled[*at] = Ok(self.settled(part.queue, step, reply.int()?));
-                }
-            }
-        }
-        let mut call = Call { gaps: late, ..Call::default() };
-        let mut short = !late;
-        for _ in 0..reply.size()? {
-            let nth = reply.size()? as usize;
-            let part = nth.checked_sub(1).and_then(|nth| parts.get(nth));
-            let queue = part.ok_or_else(reply::unexpected)?.queue;
-            if reply.int()? == 1 {
-                call.dequeued.paused.push(queue.clone());
-            }
-            let broken = reply.size()?;
-            if broken > 0 {
-                crate::log::warn!(
-                    %queue,
-                    broken,
-                    "dropped pending entries without a job; those of an Asynq before 0.18 are archived"
-                );
-                call.gaps = true;
-            }
-            let found = given(queue, owner, &mut reply)?;
-            let number = found.len();
-            let readable = self.readable(queue, found).await;
-            call.gaps |= readable.len() < number;
-            call.dequeued.deliveries.extend(readable);
-        }
-        short &= call.dequeued.deliveries.len() < room;
-        for (part, unconfirmed) in parts.iter().zip(&unconfirmed) {
-            if short && !unconfirmed.is_empty() {
-                self.unconfirmed_dequeues.answered(part.queue, asked);
-            }
-        }
-        Ok(call)
-    }
-
-    /// What a script's word says about a settlement.
-    fn settled(&self, queue: &QueueName, step: &SettleArgs, code: i64) -> Settled {
-        // An earlier attempt to settle this job went unanswered and probably succeeded. If
-        // the process was stopped for longer than the lease, another worker may have run
-        // the job instead. Report it as settled: the hook may then fire twice, but is never
-        // skipped.
-        let before = self.unconfirmed_settles.remove(&step.lease);
-        let settled = match code {
-            1 => Settled::Done,
-            2 => Settled::Cancelled(AfterCancel::Archive),
-            3 => Settled::Cancelled(AfterCancel::Delete),
-            _ if before => Settled::Done,
-            _ => Settled::Lost,
-        };
-        if let (Settled::Done, Some(after)) = (settled, step.waits()) {
-            self.wake.due_at(queue, self.clock.now() + after);
-        }
-        settled
-    }
-}
-
-/// A job as a script found it.
-pub(super) struct Found {
-    pub lease: Lease,
-    pub message: Vec<u8>,
-    /// Since when it was pending, where that is known.
-    pub ready: Option<Timestamp>,
-    pub losses: u32,
-    pub charge: Charge,
-    pub cancel: Option<AfterCancel>,
-    /// Of a lease that has run out: who had it, and whether it was started as a suspect.
-    pub owner: Option<u64>,
-    pub started: bool,
-}
-
-impl Found {
-    pub fn new(lease: Lease, message: Vec<u8>) -> Self {
-        Self {
-            lease,
-            message,
-            ready: None,
-            losses: 0,
-            charge: Charge::default(),
-            cancel: None,
-            owner: None,
-            started: false,
-        }
-    }
-}
-
-/// Reads what `dequeue.lua` says about the jobs of a queue.
-fn given(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Found>, Error> {
-    let number = reply.size()?;
-    if number == 0 {
-        return Ok(Vec::new());
-    }
-    let mut ends = reply.int()?;
-    let mut found = Vec::with_capacity(number as usize);
-    for _ in 0..number {
-        // A whole second would be a Go worker's.
-        ends += i64::from(ends % 1_000_000 == 0);
-        let lease = Lease { queue: queue.clone(), id: reply.id()?, owner: Some(owner), ends };
-        let (message, ready) = (reply.bytes()?, nanos(&reply.text()?));
-        found.push(Found { ready, ..Found::new(lease, message) });
-        ends += 1;
-    }
-    for _ in 0..reply.size()? {
-        let nth = reply.size()? as usize;
-        let one = nth.checked_sub(1).and_then(|nth| found.get_mut(nth));
-        let one = one.ok_or_else(reply::unexpected)?;
-        one.losses = u32::try_from(reply.int()?).unwrap_or(0);
-        one.cancel = AfterCancel::parse(&reply.text()?);
-    }
-    Ok(found)
 }

@@ -1,8 +1,12 @@
-//! The version of the data's format, in a key of our own, so that a version of this crate
-//! that does not know the format says so instead of misreading it.
+//! The version of the stored data's format.
 //!
-//! What changes without a new number: keys, fields and arguments that older versions keep
-//! and need not know. A new number is for data that an older version would misread.
+//! It is a number in a key of our own, `asynq:x:format`. A worker checks it at
+//! launch and reports a format that it does not know, instead of misreading the
+//! data. A newer version writes its own number over an older one.
+//!
+//! The number changes only if an older version would misread the data. New keys,
+//! fields and script arguments that older versions keep and need not know do not
+//! change it, so that versions can be mixed during a rolling deployment.
 
 use redis::Value;
 
@@ -14,15 +18,15 @@ use crate::pool::Repeat;
 const FORMAT: u64 = 1;
 
 impl RedisBroker {
-    /// Writes the format where the store has none or an older one. What was found, if this
-    /// version does not know it.
+    /// Writes the format if the store has none or an older one. Returns the version found if
+    /// this crate does not know it.
     pub(super) async fn check_format(&self) -> Result<Option<String>, Error> {
         let key = || Vec::from(keys::FORMAT);
         let ours = || FORMAT.to_string().into_bytes();
         let found = match self.command(Repeat::Safe, "GET", &[key()]).await? {
             Value::BulkString(found) => String::from_utf8_lossy(&found).into_owned(),
             _ => {
-                // A newer version may be first: what it wrote is seen the next time.
+                // A newer version may write first; its value is seen by the next call.
                 self.command(Repeat::Safe, "SET", &[key(), ours(), b"NX".to_vec()]).await?;
                 return Ok(None);
             }

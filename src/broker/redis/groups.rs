@@ -1,4 +1,17 @@
-//! Groups, where Asynq has them.
+//! Groups of jobs that are aggregated into one, in Asynq's keys.
+//!
+//! A group is a sorted set of ids by the second they joined. An aggregator asks
+//! which groups are ready, claims one, reads its jobs page by page, makes one job of
+//! them, and replaces the set with that job in one script. The claimed ids are a
+//! sorted set of their own, listed with an expiry of two minutes; if the aggregator
+//! dies, any process returns them to the group.
+//!
+//! What may surprise. The set is claimed in one call but read in pages of
+//! [`PAGE`] jobs, so that the memory of Redis and of this process stays bounded.
+//! Jobs that cannot be decoded are archived, and ids without a job dropped, while
+//! the set is read. Go keeps the unique lock of a grouped job only in its message:
+//! the locks of a large set are therefore recorded in batches before the set is
+//! replaced, so that the last script can release all of them.
 
 use std::time::Duration;
 
@@ -7,7 +20,7 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply, wire};
 use crate::broker::groups::ceil_secs;
 use crate::broker::{
-    Answer, Enqueued, GroupLimits, GroupSet, Groups, GroupsSeen, MOST_IN_SET, RepairedGroups,
+    Answer, Enqueued, GroupLimits, GroupSet, Groups, MAX_SET_JOBS, ReadyGroups, RepairedGroups,
     SET_EXPIRY,
 };
 use crate::error::Error;
@@ -15,7 +28,7 @@ use crate::job::{JobId, NewJob, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
-/// Groups looked at by one script, and jobs read by one.
+/// Groups checked, or jobs read, by one script.
 const PAGE: usize = 100;
 
 impl Groups for RedisBroker {
@@ -24,7 +37,7 @@ impl Groups for RedisBroker {
         queue: &'a QueueName,
         limits: &'a GroupLimits,
         cursor: u64,
-    ) -> Answer<'a, GroupsSeen> {
+    ) -> Answer<'a, ReadyGroups> {
         Box::pin(async move {
             let mut reply = self
                 .ask(&SCRIPTS.list_ready_groups, queue, Repeat::Safe, |_, call| {
@@ -35,16 +48,16 @@ impl Groups for RedisBroker {
             let next = u64::try_from(reply.int()?).ok().map(Duration::from_micros);
             let mut ready = Vec::new();
             while !reply.is_empty() {
-                // A name that is no text can be in no message either.
+                // A name that is not UTF-8 cannot be in a message either.
                 if let Ok(name) = String::from_utf8(reply.bytes()?) {
                     ready.push(name);
                 }
             }
-            Ok(GroupsSeen { ready, next, cursor })
+            Ok(ReadyGroups { ready, next, cursor })
         })
     }
 
-    fn take_group<'a>(
+    fn claim_group<'a>(
         &'a self,
         queue: &'a QueueName,
         group: &'a str,
@@ -52,16 +65,16 @@ impl Groups for RedisBroker {
     ) -> Answer<'a, Option<GroupSet>> {
         Box::pin(async move {
             let id = JobId::random().to_string();
-            let mut taken = self
+            let mut claimed = self
                 .ask(&SCRIPTS.take_group, queue, Repeat::Safe, |_, call| {
                     let call = with_limits(call.arg(group).arg(id.as_str()), limits);
-                    call.arg(SET_EXPIRY.as_secs()).arg(MOST_IN_SET)
+                    call.arg(SET_EXPIRY.as_secs()).arg(MAX_SET_JOBS)
                 })
                 .await?;
-            if taken.is_empty() {
+            if claimed.is_empty() {
                 return Ok(None);
             }
-            let (expires, size) = (Timestamp::from_secs(taken.int()?), taken.size()? as usize);
+            let (expires, size) = (Timestamp::from_secs(claimed.int()?), claimed.size()? as usize);
             let (queue, group) = (queue.clone(), group.to_owned());
             let mut set = GroupSet { queue, group, id, expires, jobs: Vec::with_capacity(size) };
             let mut unfit = Vec::new();
@@ -82,8 +95,8 @@ impl Groups for RedisBroker {
 
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
         Box::pin(async move {
-            let storing = EnqueueArgs::of(&set.queue, job);
-            // Go keeps the lock of a grouped job in its message only.
+            let args = EnqueueArgs::of(&set.queue, job);
+            // Go keeps the unique lock of a grouped job only in its message.
             let own = keys::prefix(&set.queue);
             let locks: Vec<_> = set
                 .jobs
@@ -102,7 +115,7 @@ impl Groups for RedisBroker {
             let mut reply = self
                 .ask(&SCRIPTS.aggregate_set, &set.queue, Repeat::Safe, |attempt, call| {
                     let call = call.arg(attempt).arg(set.group.as_str()).arg(set.id.as_str());
-                    let call = storing.add_to(call);
+                    let call = args.add_to(call);
                     locks.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
                 })
                 .await?;
@@ -123,8 +136,8 @@ impl Groups for RedisBroker {
                 keys::aggregation_set(&set.queue, &set.group, &set.id),
             ];
             self.command(Repeat::Safe, "ZADD", &args.map(String::into_bytes)).await?;
-            // What is left then, others bring back.
-            for _ in 0..MOST_IN_SET / PAGE {
+            // Any process returns what is left.
+            for _ in 0..MAX_SET_JOBS / PAGE {
                 if !self.repair_groups(&set.queue, PAGE).await?.more {
                     break;
                 }
@@ -157,7 +170,7 @@ const LOST: i64 = 6;
 const AT_ONCE: usize = 1000;
 
 impl RedisBroker {
-    /// How many jobs it read.
+    /// Reads a page of a set's jobs; returns how many it read.
     async fn read_page(
         &self,
         set: &mut GroupSet,
@@ -181,6 +194,8 @@ impl RedisBroker {
         Ok(read)
     }
 
+    /// Takes jobs that cannot be aggregated out of a set: unreadable ones are archived, ids
+    /// without a job dropped.
     async fn remove_unfit(&self, set: &GroupSet, ids: &[JobId]) -> Result<(), Error> {
         let mut reply = self
             .ask(&SCRIPTS.remove_unreadable, &set.queue, Repeat::Safe, |_, call| {
@@ -191,12 +206,13 @@ impl RedisBroker {
         let archived = reply.int()?;
         crate::log::warn!(
             queue = %set.queue, group = ?set.group, archived, missing = ids.len() as i64 - archived,
-            "took jobs out of a group that cannot be aggregated"
+            "removed jobs from a group because they cannot be read"
         );
         Ok(())
     }
 }
 
+/// Adds the limits of a group as scripts read them: whole seconds.
 fn with_limits(call: ScriptCall, limits: &GroupLimits) -> ScriptCall {
     call.arg(limits.bounded().max_size)
         .arg(ceil_secs(limits.max_delay))

@@ -1,5 +1,11 @@
-//! Questions about queues: sizes, counters, memory, groups, and pausing one.
-//! Lists of jobs are in `rows`, processes and servers in `servers`.
+//! Questions about queues: sizes, counters, memory and groups; pausing a queue.
+//!
+//! Each question is one read-only script with a bound on the entries it touches;
+//! the trait [`Inspect`] states the cost. Whether the queue exists is asked in
+//! parallel, so that an unknown name gives "not found" instead of an empty queue.
+//! If the set of queue names is damaged, the names this process has used and those
+//! that workers announce stand in for it. Lists of jobs are in `rows`, processes
+//! and servers in `servers`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,21 +26,21 @@ use crate::job::{JobId, JobState, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
-/// Names asked for at a time.
-const NAMES: &str = "1000";
+/// Names read per `SSCAN`.
+const NAMES_PER_SCAN: &str = "1000";
 
-/// Queues asked side by side.
-const ABREAST: usize = 100;
+/// Maximum queues read concurrently.
+const CONCURRENT_QUEUES: usize = 100;
 
-/// Of groups beyond about this many times 1,000, those that were counted tell how many jobs
-/// they have.
-const MOST_COUNTS: usize = 12;
+/// Maximum calls that count the jobs of groups, 1,000 groups each. With more groups the
+/// total is extrapolated.
+const MAX_COUNT_CALLS: usize = 12;
 
-/// Names shown that are not UTF-8.
-const MOST_UNNAMABLE: usize = 100;
+/// Maximum names returned that are not UTF-8.
+const MAX_UNNAMABLE: usize = 100;
 
-/// Aggregations shown.
-const MOST_AGGREGATIONS: usize = 100;
+/// Maximum aggregations returned.
+const MAX_AGGREGATIONS: usize = 100;
 
 impl Inspect for RedisBroker {
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
@@ -54,12 +60,12 @@ impl Inspect for RedisBroker {
             let (mut summaries, mut names) = (Vec::new(), self.queues().await?);
             names.retain(|name| after.is_none_or(|after| name > after));
             names.truncate(most);
-            for names in names.chunks(ABREAST) {
+            for names in names.chunks(CONCURRENT_QUEUES) {
                 let answers = join_all(names.iter().map(|name| self.sizes(name))).await;
                 for (queue, answer) in names.iter().zip(answers) {
                     let (info, problem) = match answer {
                         Ok(info) => (Some(info), None),
-                        // On a Cluster another queue's server may serve.
+                        // On a Cluster the other queues' nodes may serve.
                         Err(error) if error.is_unavailable() && !self.pool.is_cluster() => {
                             return Err(error);
                         }
@@ -110,11 +116,11 @@ impl Inspect for RedisBroker {
                 failed: found.counter()?,
                 waiting: found.size()?,
             };
-            let mut levels = BTreeMap::new();
+            let mut snapshots = BTreeMap::new();
             while !found.is_empty() {
-                levels.extend(CounterSnapshot::parse(&found.text()?));
+                snapshots.extend(CounterSnapshot::parse(&found.text()?));
             }
-            Ok(MinuteStats::between(&levels, latest, now))
+            Ok(MinuteStats::between(&snapshots, latest, now))
         };
         Box::pin(self.known(queue, read))
     }
@@ -174,7 +180,7 @@ impl Inspect for RedisBroker {
         let read = async move {
             let mut found = self
                 .ask(&SCRIPTS.list_aggregations, queue, Repeat::Safe, |_, call| {
-                    call.arg(MOST_AGGREGATIONS)
+                    call.arg(MAX_AGGREGATIONS)
                 })
                 .await?;
             let mut sets = Vec::new();
@@ -198,7 +204,7 @@ impl Inspect for RedisBroker {
             let has_more = names.len() > FIND_QUEUES;
             names.truncate(FIND_QUEUES);
             let (mut jobs, mut bytes) = (Vec::new(), 0);
-            for names in names.chunks(ABREAST) {
+            for names in names.chunks(CONCURRENT_QUEUES) {
                 let exists = names.iter().map(|name| self.exists(name, id));
                 for (name, exists) in names.iter().zip(join_all(exists).await) {
                     let found = match exists {
@@ -228,7 +234,7 @@ impl Inspect for RedisBroker {
     fn unnamable(&self) -> Answer<'_, Vec<String>> {
         Box::pin(async move {
             let (_, mut others) = self.named().await?;
-            others.truncate(MOST_UNNAMABLE);
+            others.truncate(MAX_UNNAMABLE);
             Ok(others.iter().map(|name| JobId::stored(name).to_string()).collect())
         })
     }
@@ -265,7 +271,7 @@ impl RedisBroker {
         let (mut names, mut others) = (BTreeSet::new(), BTreeSet::new());
         let mut cursor: Vec<u8> = b"0".into();
         loop {
-            let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES.into()];
+            let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES_PER_SCAN.into()];
             let mut page = match self.command(Repeat::Safe, "SSCAN", &args).await {
                 Ok(page) => Reply::new(page)?,
                 Err(error) if error.is_damaged() => {
@@ -293,7 +299,8 @@ impl RedisBroker {
         Ok(answer == Value::Int(1))
     }
 
-    /// What `read` answers, where the queue exists. Both are asked side by side.
+    /// The result of `read`, or "not found" if the queue does not exist. Both run
+    /// concurrently.
     async fn known<T>(
         &self,
         queue: &QueueName,
@@ -306,7 +313,7 @@ impl RedisBroker {
         answer
     }
 
-    /// Whether there is such a queue. Where the list of queues is damaged, any may exist.
+    /// Whether the queue exists. If the set of names is damaged, any queue may exist.
     pub(super) async fn is_known(&self, queue: &QueueName) -> Result<bool, Error> {
         let member: [Vec<u8>; 2] = [keys::QUEUES.into(), queue.as_str().into()];
         match self.command(Repeat::Safe, "SISMEMBER", &member).await {
@@ -316,8 +323,8 @@ impl RedisBroker {
         }
     }
 
-    /// The queues in which this process enqueued and those that workers serve: what is
-    /// known where the list of queues is damaged.
+    /// The queues that this process enqueued to and that workers announce: a substitute for
+    /// a damaged set of names.
     async fn queues_in_use(&self) -> Result<Vec<QueueName>, Error> {
         let mut names: BTreeSet<_> = locked(&self.published).keys().cloned().collect();
         for server in self.all_servers().await?.servers {
@@ -326,6 +333,7 @@ impl RedisBroker {
         Ok(names.into_iter().collect())
     }
 
+    /// The sizes and counters of a queue.
     async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
         let mut found = self.ask(&SCRIPTS.read_queue, queue, Repeat::Safe, |_, call| call).await?;
         let mut sizes = BTreeMap::new();
@@ -362,11 +370,11 @@ impl RedisBroker {
         })
     }
 
-    /// How many jobs wait in groups.
+    /// How many jobs wait in groups; extrapolated if there are many groups.
     async fn grouped(&self, queue: &QueueName) -> Result<u64, Error> {
         let (mut jobs, mut counted, mut groups) = (0_u64, 0_u64, 0_u64);
         let mut cursor: Vec<u8> = b"0".into();
-        for _ in 0..MOST_COUNTS {
+        for _ in 0..MAX_COUNT_CALLS {
             let mut found = self
                 .ask(&SCRIPTS.count_grouped, queue, Repeat::Safe, |_, call| {
                     call.arg(cursor.as_slice())
@@ -384,11 +392,12 @@ impl RedisBroker {
     }
 }
 
-/// Asynq's `pending_since`: nanoseconds.
+/// Reads Asynq's `pending_since`, in nanoseconds.
 pub(super) fn nanos(text: &str) -> Option<Timestamp> {
     text.parse::<i64>().ok().map(|nanos| Timestamp::from_micros(nanos.div_euclid(1000)))
 }
 
+/// Whether a cursor is a number of `SSCAN`: one that was forged must not reach Redis.
 fn is_number(cursor: &[u8]) -> bool {
     (1..=20).contains(&cursor.len()) && cursor.iter().all(u8::is_ascii_digit)
 }

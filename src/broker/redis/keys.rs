@@ -1,39 +1,50 @@
-//! The names of Asynq's keys, and of our own beside them. Every key of a queue
-//! carries its hash tag, hence lies in one Cluster slot.
+//! The names of Asynq's keys, and of our own beside them.
+//!
+//! Every key of a queue carries the queue's name in braces, the hash tag of Redis
+//! Cluster. So all data of a queue is in one slot, and one script may touch all of
+//! it. Keys that several queues share (`asynq:queues` and the registries) have no
+//! tag and may lie on another node; no script touches them together with a queue.
+//!
+//! The names are part of the protocol: Go processes read and write the same keys,
+//! so none may change. Our own keys begin with `asynq:{<queue>}:x:` or `asynq:x:`,
+//! which no release of Asynq uses. `docs/redis-data.md` lists all keys and fields.
+//!
+//! What may surprise. Names of Redis keys keep the words they were released with:
+//! the turn of the background repair is called `reconciling`.
 
 use md5::{Digest, Md5};
 
 use crate::broker::Announcement;
 use crate::job::{JobId, QueueName};
 
-/// Names of all queues, a set.
+/// A set: the names of all queues.
 pub const QUEUES: &str = "asynq:queues";
-/// Keys of all worker processes, scored by the second they expire.
+/// A sorted set: the keys of all worker processes, by the second they expire.
 pub const SERVERS: &str = "asynq:servers";
-/// Keys of what they run, scored alike.
+/// A sorted set: the keys of their jobs in flight, by the second they expire.
 pub const WORKERS: &str = "asynq:workers";
-/// Keys of all processes with periodic entries, scored alike.
+/// A sorted set: the keys of all processes with periodic jobs, by the second they expire.
 pub const SCHEDULERS: &str = "asynq:schedulers";
-/// Ours: the channel that tells of jobs due earlier than any was before.
+/// Ours: the channel of queues with an earlier due time than before.
 pub const WAKE: &str = "asynq:x:wake";
 
 /// Ours: the version of the data's format.
 pub const FORMAT: &str = "asynq:x:format";
 
-/// Ours: how many suspects a process runs, while it runs any.
+/// Ours: how many suspects a process runs; missing if none.
 pub fn suspects(process: u64) -> String {
     format!("asynq:x:suspects:{process:x}")
 }
 
-/// The channel of ids that somebody wants cancelled.
+/// The channel of cancel requests: job ids.
 pub const CANCEL: &str = "asynq:cancel";
 
-/// What every key of the queue begins with.
+/// The prefix of every key of the queue.
 pub fn prefix(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:", queue.as_str())
 }
 
-/// The list of pending jobs; the tail is the next one.
+/// The list of pending jobs; the next one is at the tail.
 pub fn pending(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:pending", queue.as_str())
 }
@@ -48,27 +59,27 @@ pub fn task(queue: &QueueName, id: &JobId) -> Vec<u8> {
     [prefix(queue).as_bytes(), b"t:", id.as_bytes()].concat()
 }
 
-/// The sets that are being aggregated, by the second their time is over.
+/// A sorted set: the keys of aggregation sets, by the second they expire.
 pub fn aggregation_sets(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:aggregation_sets", queue.as_str())
 }
 
-/// One of them: jobs taken out of their group.
+/// One aggregation set: jobs claimed from their group.
 pub fn aggregation_set(queue: &QueueName, group: &str, id: &str) -> String {
     format!("asynq:{{{}}}:g:{group}:{id}", queue.as_str())
 }
 
-/// Ours: what an idempotency key stands for.
+/// Ours: the request that used an idempotency key.
 pub fn idempotency(queue: &QueueName, key: &str) -> String {
     format!("asynq:{{{}}}:x:idem:{key}", queue.as_str())
 }
 
-/// Ours: the queue to which requests with an idempotency key go.
+/// Ours: the queue of the requests with an idempotency key.
 pub fn queue_of_key(key: &str) -> String {
     format!("asynq:x:idem:{key}")
 }
 
-/// Ours: exists while one of the processes has its turn at repairing the queue.
+/// Ours: exists while one process has its turn to repair the queue.
 pub fn repair_turn(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciling", queue.as_str())
 }
@@ -78,12 +89,12 @@ pub fn repair_cursor(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciled", queue.as_str())
 }
 
-/// Ours: written so that replicas can be waited for, and soon gone.
+/// Ours: written so that `WAIT` has a write to wait for; expires soon.
 pub fn witness(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:witness", queue.as_str())
 }
 
-/// The unique lock of a job: no payload and an empty one are different here.
+/// The unique lock of a job. As in Asynq, no payload differs from an empty one.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{}}}:unique:{job_type}:", queue.as_str());
     if let Some(payload) = payload {
@@ -99,7 +110,7 @@ pub fn server(who: &Announcement) -> String {
     format!("asynq:servers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
 }
 
-/// The key of what it runs, in the same slot.
+/// The key of its jobs in flight, in the same slot.
 pub fn workers(who: &Announcement) -> String {
     format!("asynq:workers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
 }

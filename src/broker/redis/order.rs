@@ -1,5 +1,10 @@
-//! The order of a bulk enqueue's parts: they leave side by side, and one at a time once
-//! their queue is being moved, since one that waits would be overtaken by those after it.
+//! The order of the calls of one bulk enqueue.
+//!
+//! A bulk enqueue of more than 100 jobs becomes several script calls that run
+//! concurrently. On one connection Redis runs them in the order they were sent. A
+//! call that has to be repeated while its queue's slot moves to another Cluster
+//! node would be overtaken, so from that moment each call waits for those before
+//! it. The first error that is not one queue's own stops the calls not yet sent.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,47 +13,50 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 
-/// The parts of one queue.
-pub(super) struct Order {
-    /// Why no more of them are sent.
+/// The order of one sequence of calls.
+pub(super) struct CallOrder {
+    /// The error that stops the calls not yet sent.
     pub failed: OnceLock<Error>,
-    is_kept: AtomicBool,
+    /// Whether calls wait for those before them.
+    is_strict: AtomicBool,
+    /// Which calls have ended, by position.
     ended: watch::Sender<Vec<bool>>,
 }
 
-impl Order {
-    pub fn of(parts: usize) -> Self {
-        let ended = watch::Sender::new(vec![false; parts]);
-        Self { failed: OnceLock::new(), is_kept: AtomicBool::new(false), ended }
+impl CallOrder {
+    /// The order of this many calls.
+    pub fn of(calls: usize) -> Self {
+        let ended = watch::Sender::new(vec![false; calls]);
+        Self { failed: OnceLock::new(), is_strict: AtomicBool::new(false), ended }
     }
 
-    /// From now on each part waits for those before it.
+    /// From now on each call waits for those before it.
     pub fn keep(&self) {
-        self.is_kept.store(true, Ordering::Relaxed);
+        self.is_strict.store(true, Ordering::Relaxed);
     }
 
-    /// This part begins; it has ended when that is dropped.
-    pub fn place(&self, nth: usize) -> Place<'_> {
-        Place { order: self, nth }
+    /// Begins a call, which ends when the guard is dropped.
+    pub fn begin(&self, nth: usize) -> RunningCall<'_> {
+        RunningCall { order: self, nth }
     }
 
-    /// Returns when this part may be sent.
+    /// Returns when this call may be sent.
     pub async fn turn(&self, nth: usize) {
-        if self.is_kept.load(Ordering::Relaxed) {
+        if self.is_strict.load(Ordering::Relaxed) {
             let mut ended = self.ended.subscribe();
-            // The sender is ours, so it ends only well.
+            // Only a dropped sender is an error, and `self` holds it.
             let _ = ended.wait_for(|ended| ended[..nth].iter().all(|ended| *ended)).await;
         }
     }
 }
 
-/// A part on its way.
-pub(super) struct Place<'a> {
-    order: &'a Order,
+/// A call in flight. Dropped, it lets those that wait for it go on.
+pub(super) struct RunningCall<'a> {
+    order: &'a CallOrder,
     nth: usize,
 }
 
-impl Drop for Place<'_> {
+impl Drop for RunningCall<'_> {
     fn drop(&mut self) {
         self.order.ended.send_modify(|ended| ended[self.nth] = true);
     }
@@ -61,17 +69,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn parts_leave_side_by_side_until_their_queue_moves() {
-        let order = Order::of(3);
-        let places = [0, 1, 2].map(|nth| order.place(nth));
+    async fn calls_are_concurrent_until_their_queue_moves() {
+        let order = CallOrder::of(3);
+        let calls = [0, 1, 2].map(|nth| order.begin(nth));
         assert!(order.turn(2).now_or_never().is_some());
         order.keep();
         assert!(order.turn(0).now_or_never().is_some());
         let mut last = Box::pin(order.turn(2));
         assert!(poll!(&mut last).is_pending());
-        let [first, second, _third] = places;
+        let [first, second, _third] = calls;
         drop(second);
-        assert!(poll!(&mut last).is_pending(), "the first is still on its way");
+        assert!(poll!(&mut last).is_pending(), "the first is still in flight");
         drop(first);
         assert!(poll!(&mut last).is_ready());
     }

@@ -1,4 +1,14 @@
-//! What worker processes tell about themselves, for Asynq's tools.
+//! The announcement of this worker process, as Asynq's tools read it.
+//!
+//! Each heartbeat writes two keys that expire after [`ANNOUNCEMENT_TTL_SECS`]: what
+//! the process is, and which jobs it has in flight. Both keys share a hash tag, so
+//! one script writes them. The registries of all processes are sorted sets by
+//! expiry; a heartbeat adds its own entry and removes expired ones. It also writes
+//! the names of its queues again, which a restored or emptied server may lack.
+//!
+//! What may surprise. A registry of the wrong type is reported only after
+//! everything else was written, so that it hides no other process. Payloads are cut
+//! to 4 KiB: tools show them, and Redis keeps a copy per heartbeat.
 
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, wire};
@@ -6,12 +16,12 @@ use crate::broker::{Announcement, Broker};
 use crate::error::Error;
 use crate::pool::{Repeat, ScriptCall};
 
-/// How long an announcement is believed, in seconds: twice the interval.
-const TTL: i64 = 10;
+/// Lifetime of an announcement in seconds: twice the interval.
+const ANNOUNCEMENT_TTL_SECS: i64 = 10;
 
 impl RedisBroker {
-    /// Asynq's heartbeat. Also drops processes that vanished, and writes the
-    /// queues' names again, which a restored or emptied server may lack.
+    /// Announces this process, as Asynq's heartbeat does. Also removes processes that
+    /// vanished, and writes the names of the queues again.
     pub(super) async fn announce_presence(&self, who: &Announcement) -> Result<(), Error> {
         let now = self.now().as_secs();
         let (server, workers) = (keys::server(who), keys::workers(who));
@@ -21,11 +31,12 @@ impl RedisBroker {
             .map(|one| (one.job.id.as_bytes(), wire::worker_info(who, one)))
             .collect();
         let info = wire::server_info(who);
-        // A damaged registry keeps this process out of no other.
+        // A damaged registry must not keep this process out of the other one.
         let mut damaged = Ok(());
         for (all, own) in [(keys::SERVERS, &server), (keys::WORKERS, &workers)] {
             let expired = [all.into(), "-inf".into(), format!("({now}").into()];
-            let member = [all.into(), (now + TTL).to_string().into(), own.as_str().into()];
+            let member =
+                [all.into(), (now + ANNOUNCEMENT_TTL_SECS).to_string().into(), own.as_str().into()];
             let join = async {
                 self.command(Repeat::Safe, "ZREMRANGEBYSCORE", &expired).await?;
                 self.command(Repeat::Safe, "ZADD", &member).await
@@ -37,8 +48,11 @@ impl RedisBroker {
             }
         }
         let tell = |_| {
-            let mut call =
-                ScriptCall::new().key(&*server).key(&*workers).arg(TTL).arg(info.as_slice());
+            let mut call = ScriptCall::new()
+                .key(&*server)
+                .key(&*workers)
+                .arg(ANNOUNCEMENT_TTL_SECS)
+                .arg(info.as_slice());
             for (id, info) in &running {
                 call = call.arg(*id).arg(info.as_slice());
             }
@@ -53,7 +67,7 @@ impl RedisBroker {
         damaged
     }
 
-    /// Takes it back, as Asynq does at shutdown.
+    /// Removes the announcement, as Asynq does at shutdown.
     pub(super) async fn retire_presence(&self, who: &Announcement) -> Result<(), Error> {
         let (server, workers) = (keys::server(who), keys::workers(who));
         for (all, own) in [(keys::SERVERS, &server), (keys::WORKERS, &workers)] {

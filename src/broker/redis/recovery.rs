@@ -1,34 +1,44 @@
-//! Jobs whose lease has ended, and jobs that cannot be read, wherever they turn up.
+//! Expired leases, and jobs whose message cannot be decoded.
 //!
-//! A message that nobody can read would stop every reader of its queue, so the job is
-//! archived with its bytes as they are: it is *quarantined*. All of one answer go in
-//! one script. What cannot be archived, because the store refuses it or another
-//! process was first, keeps its lease and is counted, so that the recoverer can look
-//! behind it.
+//! [`find_expired`](RedisBroker::find_expired) reads one page of expired leases,
+//! decides what the loss of the worker says about each job (see `suspects`), and
+//! returns them to the recoverer, which settles them like any other job.
+//!
+//! A message that cannot be decoded would stop every reader of its queue, so the
+//! job is *quarantined*: archived with its bytes untouched. This happens wherever
+//! such a job turns up, in a dequeue as in a recovery, in one script call per
+//! page. If the store refuses to archive it, or another process was first, the job
+//! keeps its lease and is counted as stuck, so that the recoverer skips it and
+//! looks at the jobs behind it.
 
-use super::exchange::{Found, Part};
+use super::exchange_call::{FoundJob, QueuePart, Settle};
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::settle_args::SettleArgs;
-use super::{BATCH, RedisBroker, wire};
+use super::{MAX_BATCH_JOBS, RedisBroker, wire};
 use crate::broker::{Delivery, ExpiredLeases, Lease, Settled};
 use crate::error::Error;
 use crate::job::{AfterCancel, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 
-/// How many ids a log line names.
-const NAMED: usize = 3;
+/// Maximum ids in a log line.
+const MAX_NAMED_IDS: usize = 3;
 
-/// Jobs of one answer.
+/// The jobs of one reply: decoded, or archived because they cannot be.
 #[derive(Default)]
-pub(super) struct Sorted {
+pub(super) struct DecodedJobs {
+    /// Decoded jobs.
     pub readable: Vec<Delivery>,
+    /// Undecodable jobs that were archived.
     archived: usize,
+    /// Undecodable jobs that keep their lease.
     stuck: usize,
+    /// The last error of archiving.
     refusal: Option<Error>,
 }
 
 impl RedisBroker {
+    /// Finds expired leases, see [`Broker::expired_leases`](crate::broker::Broker).
     pub(super) async fn find_expired(
         &self,
         queue: &QueueName,
@@ -41,13 +51,14 @@ impl RedisBroker {
         let at = self.clock.moves_by_itself().then(|| reply.now());
         let mut found = found(queue, &mut reply)?;
         self.charge(&mut found).await;
-        let Sorted { readable: jobs, archived, stuck, refusal } = self.sort(queue, found).await;
+        let DecodedJobs { readable: jobs, archived, stuck, refusal } =
+            self.decode_or_archive(queue, found).await;
         Ok(ExpiredLeases { jobs, removed: removed + archived, stuck, refusal, more, at })
     }
 
-    /// The jobs that were just taken, without those that cannot be read.
-    pub(super) async fn readable(&self, queue: &QueueName, found: Vec<Found>) -> Vec<Delivery> {
-        let sorted = self.sort(queue, found).await;
+    /// Decodes jobs that were just dequeued, and archives those that cannot be decoded.
+    pub(super) async fn readable(&self, queue: &QueueName, found: Vec<FoundJob>) -> Vec<Delivery> {
+        let sorted = self.decode_or_archive(queue, found).await;
         if let Some(error) = sorted.refusal {
             crate::log::warn!(
                 %queue, jobs = sorted.stuck, ?error,
@@ -57,11 +68,12 @@ impl RedisBroker {
         sorted.readable
     }
 
-    /// Archives what cannot be read.
-    async fn sort(&self, queue: &QueueName, found: Vec<Found>) -> Sorted {
-        let mut sorted = Sorted { readable: Vec::with_capacity(found.len()), ..Sorted::default() };
+    /// Decodes the jobs, and archives those that cannot be decoded.
+    async fn decode_or_archive(&self, queue: &QueueName, found: Vec<FoundJob>) -> DecodedJobs {
+        let mut sorted =
+            DecodedJobs { readable: Vec::with_capacity(found.len()), ..DecodedJobs::default() };
         let mut unreadable = Vec::new();
-        for Found { lease, message, ready, losses, charge, cancel, .. } in found {
+        for FoundJob { lease, message, ready, losses, charge, cancel, .. } in found {
             match wire::decode(queue, &lease.id, &message) {
                 Some(job) => {
                     let delivery = Delivery { job, lease, ready, losses, charge, cancel };
@@ -70,7 +82,7 @@ impl RedisBroker {
                 None => unreadable.push(lease),
             }
         }
-        for some in unreadable.chunks(BATCH) {
+        for some in unreadable.chunks(MAX_BATCH_JOBS) {
             match self.quarantine(queue, some).await {
                 Ok(archived) => {
                     sorted.archived += archived;
@@ -85,18 +97,24 @@ impl RedisBroker {
         sorted
     }
 
-    /// How many were archived. The others are another process's by now.
+    /// Archives jobs with their bytes as they are; returns how many. The others belong to
+    /// another process by now.
     async fn quarantine(&self, queue: &QueueName, leases: &[Lease]) -> Result<usize, Error> {
-        let steps = leases.iter().cloned().map(SettleArgs::quarantine).enumerate().collect();
-        let part = Part { queue, ended: steps, gives: false };
+        let archive = |(index, lease): (usize, &Lease)| Settle {
+            index,
+            args: SettleArgs::quarantine(lease.clone()),
+        };
+        let settles = leases.iter().enumerate().map(archive).collect();
+        let part = QueuePart { queue, settles, dequeues: false };
         let mut settled: Vec<_> = leases.iter().map(|_| Ok(Settled::Lost)).collect();
         Box::pin(self.exchange_some(&[part], 0, &mut settled)).await?;
         let is_done = |one: &Result<Settled, Error>| matches!(one, Ok(Settled::Done));
         let archived = leases.iter().zip(&settled).filter(|(_, one)| is_done(one));
         let archived: Vec<&str> = archived.map(|(lease, _)| lease.id.as_str()).collect();
         if !archived.is_empty() {
-            let (jobs, more) = (archived.len(), if archived.len() > NAMED { ", …" } else { "" });
-            let ids = archived[..jobs.min(NAMED)].join(", ");
+            let (jobs, more) =
+                (archived.len(), if archived.len() > MAX_NAMED_IDS { ", …" } else { "" });
+            let ids = archived[..jobs.min(MAX_NAMED_IDS)].join(", ");
             crate::log::warn!(
                 %queue, jobs,
                 "archived jobs whose messages are unreadable, with their bytes kept: {ids}{more}"
@@ -106,8 +124,8 @@ impl RedisBroker {
     }
 }
 
-/// Reads what `list_expired_leases.lua` says about jobs of a queue.
-fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>, Error> {
+/// Reads the jobs of `list_expired_leases`.
+fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<FoundJob>, Error> {
     let mut found = Vec::new();
     while !reply.is_empty() {
         let (id, message) = (reply.id()?, reply.bytes()?);
@@ -116,7 +134,7 @@ fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<Found>, Error> {
         let cancel = AfterCancel::parse(&reply.text()?);
         let (owner, started) = (reply.text()?, reply.text()?);
         let (owner, started) = (owner.parse().ok(), !owner.is_empty() && started == owner);
-        found.push(Found { losses, cancel, owner, started, ..Found::new(lease, message) });
+        found.push(FoundJob { losses, cancel, owner, started, ..FoundJob::new(lease, message) });
     }
     Ok(found)
 }

@@ -1,4 +1,14 @@
-//! What a script answered, read value by value.
+//! Reads a script's reply value by value.
+//!
+//! Scripts return flat arrays, which cost Redis and the client least. A [`Reply`]
+//! is read from front to back with one method per type, in the order in which the
+//! script wrote the values. A value of another type means damaged data or the
+//! answer of another program; it becomes
+//! [`Error::is_damaged`](crate::Error::is_damaged), never a panic.
+//!
+//! The reply of a queue's script begins with the time at which it ran, from which
+//! the store's clock is learned. Numbers that may exceed 2^53 travel as text,
+//! because Lua has only doubles.
 
 use ::redis::Value;
 
@@ -6,17 +16,18 @@ use crate::error::Error;
 use crate::job::JobId;
 use crate::time::Timestamp;
 
-/// The values of an answer that are still to be read.
+/// A reply that is being read.
 pub(super) struct Reply {
     values: std::vec::IntoIter<Value>,
+    /// When the script ran; the epoch if the reply has no time.
     now: Timestamp,
 }
 
 impl Reply {
-    /// The answer of a queue's script, which begins with the time when it ran.
+    /// The reply of a queue's script, which begins with the time at which it ran.
     pub fn timed(value: Value) -> Result<Self, Error> {
         let mut reply = Self::new(value)?;
-        // A number, or the text of one where a script had it as such.
+        // A number, or its text if the script received the time as an argument.
         let now = match reply.peek() {
             Some(_) => reply.int()?,
             None => reply.text()?.parse().map_err(|_| unexpected())?,
@@ -30,7 +41,7 @@ impl Reply {
         self.now
     }
 
-    /// The answer of a script that returns an array.
+    /// A reply that is an array.
     pub fn new(value: Value) -> Result<Self, Error> {
         match value {
             Value::Array(values) | Value::Set(values) => {
@@ -40,12 +51,12 @@ impl Reply {
         }
     }
 
-    /// Whether everything is read.
+    /// Whether all values are read.
     pub fn is_empty(&self) -> bool {
         self.values.len() == 0
     }
 
-    /// The next value, whatever it is.
+    /// The next value of any type.
     pub fn value(&mut self) -> Option<Value> {
         self.values.next()
     }
@@ -63,7 +74,7 @@ impl Reply {
         }
     }
 
-    /// The next value, if it is a whole number; it is still to be read.
+    /// The next value if it is a whole number, without reading it.
     pub fn peek(&self) -> Option<i64> {
         match self.values.as_slice().first() {
             Some(Value::Int(number)) => Some(*number),
@@ -117,7 +128,7 @@ impl Reply {
     }
 }
 
-/// Something other than a script of ours answered, or its data is damaged.
+/// The reply is not one of our scripts': another program answered, or the data is damaged.
 pub(super) fn unexpected() -> Error {
-    Error::damaged("the store answered in an unexpected form")
+    Error::damaged("the store replied in an unexpected form")
 }

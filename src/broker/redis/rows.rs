@@ -1,5 +1,20 @@
-//! Reading jobs: one, or some of a list. What is no whole job becomes a row that
-//! says so, and stops nobody.
+//! Lists of jobs and single jobs, for operators.
+//!
+//! A page is read by one script that returns rows up to a number and to a size, and
+//! says where the next page begins. Each row has the entry's id, message, state and
+//! score; turning it into a [`JobInfo`] happens here. A row that is no whole job
+//! becomes a [`CorruptEntry`] that says what is wrong, so that one damaged job hides
+//! no other and no page fails.
+//!
+//! What the list script does not return is added afterwards: whether unique locks
+//! are held, in one call, and which process runs each active job, in one `HMGET`
+//! per announced process. Rows whose payload did not fit into the reply are read
+//! one by one; a page ends at [`PAGE_BYTES`], and then has fewer rows than
+//! requested.
+//!
+//! What may surprise. Pending and active jobs are lists that move while they are
+//! read. Their cursor remembers the index and the ids of two rows, and the script
+//! searches near that index for where the rows are now.
 
 use std::collections::HashMap;
 
@@ -19,22 +34,29 @@ use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
 use crate::pool::Repeat;
 use crate::time::Timestamp;
 
-/// One entry of a list, as the scripts answer it.
+/// One entry of a list, as the scripts return it.
 struct Row {
-    /// As stored: it may be no text.
+    /// The id as stored; it need not be UTF-8.
     id: Vec<u8>,
+    /// What the script found: 0 a job, 1 nothing, 2 another type, 3 no message, 4 not read.
     found: i64,
+    /// The stored message.
     message: Vec<u8>,
+    /// The `state` field, unchecked.
     state: String,
+    /// The score in the list: due, lease end, archived, expiry or joined.
     at: Option<Timestamp>,
     losses: u32,
+    /// Asynq's field in nanoseconds; empty if missing.
     pending_since: String,
+    /// The result, if one was written.
     result: Option<Vec<u8>>,
     progress: Option<Progress>,
     cancelling: Option<AfterCancel>,
 }
 
 impl Row {
+    /// Reads the next row of a reply.
     fn read(reply: &mut Reply) -> Result<Self, Error> {
         let (id, found, message) = (reply.bytes()?, reply.int()?, reply.bytes()?);
         let (state, at) = (reply.text()?, reply.instant()?);
@@ -58,12 +80,13 @@ impl Row {
         })
     }
 
+    /// The id of the entry.
     fn id(&self) -> JobId {
         JobId::stored(self.id.as_slice())
     }
 
     /// The job, or what is wrong with it. `listed` is the state of the list.
-    fn understand(
+    fn into_info(
         self,
         queue: &QueueName,
         listed: Option<JobState>,
@@ -115,6 +138,7 @@ impl Row {
 }
 
 impl RedisBroker {
+    /// Reads one job.
     pub(super) async fn one_job(
         &self,
         queue: &QueueName,
@@ -128,7 +152,7 @@ impl RedisBroker {
         }
         let row = Row::read(&mut found)?;
         let failures = found.bytes()?;
-        let mut info = row.understand(queue, None, self.now()).map_err(|broken| {
+        let mut info = row.into_info(queue, None, self.now()).map_err(|broken| {
             let what = match broken.corruption {
                 Corruption::WrongType => "something else is stored in its place",
                 Corruption::NoState | Corruption::UnknownState(_) => "its state is unreadable",
@@ -143,6 +167,7 @@ impl RedisBroker {
         Ok(Some(*info))
     }
 
+    /// Reads a page of a list.
     pub(super) async fn page_of(
         &self,
         queue: &QueueName,
@@ -186,20 +211,20 @@ impl RedisBroker {
             })),
             _ => None,
         };
-        let mut rows = self.understand(queue, state, rows).await?;
+        let mut rows = self.complete_rows(queue, state, rows).await?;
         self.add_locks_and_workers(queue, &mut rows).await?;
         Ok(JobPage { rows, total, next })
     }
 
-    /// Rows as jobs; what did not fit into the script's answer is asked for one
-    /// by one, and left out where it has moved on meanwhile.
-    async fn understand(
+    /// Turns rows into jobs. Rows that did not fit into the reply are read one by one, and
+    /// left out if they have moved on meanwhile.
+    async fn complete_rows(
         &self,
         queue: &QueueName,
         state: JobState,
         rows: Vec<Row>,
     ) -> Result<Vec<JobRow>, Error> {
-        /// The row was not read.
+        /// The script's mark of a row that did not fit into its reply.
         const LATER: i64 = 4;
         let now = self.now();
         let whole = rows.into_iter().map(|row| async move {
@@ -218,7 +243,7 @@ impl RedisBroker {
         let mut understood = Vec::new();
         for row in join_all(whole).await {
             let Some(row) = row? else { continue };
-            understood.push(match row.understand(queue, Some(state), now) {
+            understood.push(match row.into_info(queue, Some(state), now) {
                 Ok(info) => JobRow::Job(Box::new(info)),
                 Err(broken) => JobRow::Corrupt(broken),
             });
@@ -226,6 +251,7 @@ impl RedisBroker {
         Ok(understood)
     }
 
+    /// Adds what the list script does not return: held locks, and the processes of active jobs.
     async fn add_locks_and_workers(
         &self,
         queue: &QueueName,
@@ -245,6 +271,7 @@ impl RedisBroker {
         Ok(())
     }
 
+    /// Adds whether each job holds its unique lock.
     async fn add_locks(&self, queue: &QueueName, jobs: &mut [&mut JobInfo]) -> Result<(), Error> {
         let mut unique: Vec<_> =
             jobs.iter_mut().filter(|info| !info.record.unique_key.is_empty()).collect();
@@ -265,8 +292,8 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Who announced that it runs these jobs. Where nobody may know, as by an
-    /// ACL, nobody does.
+    /// Adds the processes that announced to run these jobs. If an ACL forbids reading the
+    /// announcements, none is added.
     async fn add_workers(&self, queue: &QueueName, jobs: &mut [&mut JobInfo]) -> Result<(), Error> {
         let processes = match self.live(keys::WORKERS).await {
             Ok(processes) => processes,

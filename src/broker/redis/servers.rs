@@ -1,5 +1,16 @@
-//! Who works: the announcements of Go and Rust processes; and where the data is:
-//! the servers behind the store.
+//! Which processes work, and where the data lives.
+//!
+//! Worker processes of Go and Rust announce themselves in the registries
+//! `asynq:servers` and `asynq:workers`, each with a key that expires within
+//! seconds. This module reads both, at most [`MAX_PROCESSES`] processes, some of
+//! them concurrently. A record that cannot be decoded is counted as unreadable and
+//! hides no other. Nothing is written: heartbeats remove what has expired.
+//!
+//! The second half reads `INFO` of the Redis server, or of each Cluster master, for
+//! the store page of the dashboard. Redis-compatible servers report the Redis
+//! version they emulate and their own version in another field, by which they are
+//! recognised. Values that a server does not report, or that an ACL hides, are
+//! missing rather than guessed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,18 +19,18 @@ use ::redis::Value;
 use futures_util::future::{join, join_all};
 
 use super::reply::{Reply, unexpected};
-use super::wire::SHOWN_PAYLOAD;
+use super::wire::SHOWN_PAYLOAD_BYTES;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{Broker, ClusterPlace, PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode};
 use crate::error::Error;
 use crate::job::QueueName;
 use crate::pool::Repeat;
 
-/// Most processes looked at.
-const MOST: &str = "1000";
+/// Maximum processes read.
+const MAX_PROCESSES: &str = "1000";
 
-/// Processes asked side by side.
-const ABREAST: usize = 50;
+/// Maximum concurrent requests.
+const CONCURRENT_REQUESTS: usize = 50;
 
 /// Jobs of a process that are read by the first and by the largest step.
 const STEPS: (usize, usize) = (16, 1024);
@@ -27,12 +38,11 @@ const STEPS: (usize, usize) = (16, 1024);
 /// Steps that bring less than this grow.
 const STEP_BYTES: usize = 1 << 16;
 
-/// Most jobs shown of one process.
-const MOST_RUNNING: usize = 1000;
+/// Maximum jobs read of one process.
+const MAX_RUNNING_JOBS: usize = 1000;
 
 impl RedisBroker {
-    /// The keys in this registry whose time is not over. Nothing is removed: that
-    /// is for the heartbeats.
+    /// The keys in a registry that have not expired. Heartbeats remove the others.
     pub(super) async fn live(&self, registry: &str) -> Result<Vec<Vec<u8>>, Error> {
         let now = self.now().as_secs().to_string();
         let args: Vec<Vec<u8>> = vec![
@@ -41,7 +51,7 @@ impl RedisBroker {
             b"+inf".into(),
             b"LIMIT".into(),
             b"0".into(),
-            MOST.into(),
+            MAX_PROCESSES.into(),
         ];
         let mut found = Reply::new(self.command(Repeat::Safe, "ZRANGEBYSCORE", &args).await?)?;
         let mut keys = Vec::new();
@@ -51,11 +61,12 @@ impl RedisBroker {
         Ok(keys)
     }
 
+    /// All announced worker processes.
     pub(super) async fn all_servers(&self) -> Result<Servers, Error> {
         let mut all = Servers::default();
         let live = match self.live(keys::SERVERS).await {
             Ok(live) => live,
-            // Nobody can read who announced itself there; the doctor says why.
+            // The doctor reports the damaged registry.
             Err(error) if error.is_damaged() => {
                 all.unreadable += 1;
                 Vec::new()
@@ -63,7 +74,7 @@ impl RedisBroker {
             Err(error) => return Err(error),
         };
         let budget = AtomicUsize::new(PAGE_BYTES);
-        for keys in live.chunks(ABREAST) {
+        for keys in live.chunks(CONCURRENT_REQUESTS) {
             for answer in join_all(keys.iter().map(|key| self.server(key, &budget))).await {
                 match answer {
                     Ok(Announced::Gone) => {}
@@ -73,7 +84,7 @@ impl RedisBroker {
                         all.unreadable += unreadable;
                     }
                     Err(error) if error.is_unavailable() => return Err(error),
-                    // Of another type: nobody can read it.
+                    // A key of another type.
                     Err(_) => all.unreadable += 1,
                 }
             }
@@ -82,7 +93,8 @@ impl RedisBroker {
         Ok(all)
     }
 
-    /// One process and what it runs, while all together have not used up this many bytes.
+    /// Reads one process and its jobs in flight, while all together have not used up this many
+    /// bytes.
     async fn server(&self, key: &[u8], budget: &AtomicUsize) -> Result<Announced, Error> {
         let Some(who) = key.strip_prefix(keys::SERVERS.as_bytes()) else {
             return Ok(Announced::Unreadable);
@@ -102,7 +114,7 @@ impl RedisBroker {
                         // As in Asynq: a job of somebody else's is no job of this one's.
                         Some((_, by)) if by.server_id != server.server_id => {}
                         Some((mut job, _)) => {
-                            job.payload.truncate(SHOWN_PAYLOAD);
+                            job.payload.truncate(SHOWN_PAYLOAD_BYTES);
                             job.payload.shrink_to_fit();
                             server.running.push(job);
                         }
@@ -139,20 +151,20 @@ impl RedisBroker {
             }
             let spend = |left: usize| Some(left.saturating_sub(bytes));
             let left = budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-            let is_over = left.is_ok_and(|left| left <= bytes) || running.len() >= MOST_RUNNING;
+            let is_over = left.is_ok_and(|left| left <= bytes) || running.len() >= MAX_RUNNING_JOBS;
             if cursor == b"0" || is_over {
                 break;
             }
             step = if bytes < STEP_BYTES { (step * 4).min(STEPS.1) } else { STEPS.0 };
         }
-        let all = match cursor == b"0" && running.len() <= MOST_RUNNING {
+        let all = match cursor == b"0" && running.len() <= MAX_RUNNING_JOBS {
             true => running.len(),
             false => match self.command(Repeat::Safe, "HLEN", &[key.into()]).await? {
                 Value::Int(all) => usize::try_from(all).unwrap_or_default(),
                 _ => return Err(unexpected()),
             },
         };
-        while running.len() > MOST_RUNNING {
+        while running.len() > MAX_RUNNING_JOBS {
             running.pop_last();
         }
         let more = all.saturating_sub(running.len()) as u64;
@@ -185,6 +197,7 @@ impl RedisBroker {
         Ok(Some(ClusterPlace { slot: u16::try_from(slot).map_err(|_| unexpected())?, nodes }))
     }
 
+    /// Reads `INFO` of each server.
     pub(super) async fn store_info(&self) -> Result<StoreInfo, Error> {
         let nodes = match self.command(Repeat::Safe, "INFO", &[]).await {
             // A Cluster's masters, each with its address.
@@ -201,14 +214,16 @@ impl RedisBroker {
     }
 }
 
+/// How one announcement was read.
 enum Announced {
-    /// Its time was over in between.
+    /// It expired in between.
     Gone,
     Unreadable,
     /// One process, and how many of its jobs are unreadable.
     Server(ServerInfo, u64),
 }
 
+/// A reply as text, whatever string type Redis chose.
 fn plain(value: Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -217,7 +232,7 @@ fn plain(value: Value) -> String {
     }
 }
 
-/// What a server's `INFO` says that an operator of a queue wants to know.
+/// The parts of a server's `INFO` that an operator of queues needs.
 fn node(info: Value) -> StoreNode {
     let info = plain(info);
     let fields: HashMap<&str, &str> =
@@ -243,8 +258,8 @@ fn node(info: Value) -> StoreNode {
     }
 }
 
-/// Fields by which programs that speak Redis' protocol tell their own version, beside the
-/// one of Redis that they are like.
+/// The version fields of Redis-compatible servers, which also report the Redis version they
+/// emulate.
 const PROGRAMS: [(&str, &str); 7] = [
     ("valkey_version", "Valkey"),
     ("dragonfly_version", "Dragonfly"),
@@ -255,12 +270,12 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("redis_version", "Redis"),
 ];
 
-/// Which program a server is, and its version, as far as it says.
+/// The name and version of the server program, as far as `INFO` says.
 fn program(fields: &HashMap<&str, &str>) -> (Option<String>, Option<String>) {
     let told = |field: &str| fields.get(field).map(|version| version.trim().to_owned());
     let known = PROGRAMS.iter().find_map(|(field, name)| Some((*name, told(field)?)));
     let Some((mut name, version)) = known else { return (None, None) };
-    // It has no version of its own.
+    // KeyDB has no version field of its own.
     let executable = fields.get("executable").copied().unwrap_or_default();
     if fields.contains_key("mvcc_depth") || executable.contains("keydb") {
         name = "KeyDB";
@@ -268,8 +283,8 @@ fn program(fields: &HashMap<&str, &str>) -> (Option<String>, Option<String>) {
     (Some(name.to_owned()), Some(version))
 }
 
-/// How a server's data outlives its restart, as far as `INFO` tells: snapshots are seen by
-/// what has changed since the last one.
+/// How the data survives a restart, as far as `INFO` says: the append-only file, and the
+/// changes since the last snapshot.
 fn persistence(fields: &HashMap<&str, &str>) -> Option<String> {
     let field = |name| fields.get(name).map(|value| value.trim());
     let log = match (field("aof_enabled")?, field("aof_last_write_status")) {

@@ -1,5 +1,10 @@
-//! What the settle script is told about one job: a pure function of the delivery
-//! and the decision.
+//! The arguments by which the settle script carries out one transition.
+//!
+//! [`SettleArgs::new`] is a pure function of the delivery, the transition and the
+//! time: it encodes the job's new message, names the unique lock to release and
+//! adds the line for the job's failure log. The script then only checks the lease
+//! and moves the job. Keeping the decision here means that Lua never parses a
+//! message, and that the whole table can be tested without Redis.
 
 use std::time::Duration;
 
@@ -8,25 +13,36 @@ use crate::broker::{Delivery, JobFailure, Lease};
 use crate::job::{JobRecord, Transition};
 use crate::time::Timestamp;
 
-/// One job's part of a settle call.
+/// The settle script's arguments for one job.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SettleArgs {
+    /// The lease under which the job is settled.
     pub lease: Lease,
+    /// The script's name of the transition.
     pub kind: &'static str,
-    /// The new message; empty to keep the old one.
+    /// The new message; empty to keep the stored one.
     pub msg: Vec<u8>,
-    /// The delay or the retention.
+    /// The delay of the next attempt, or the retention of a completed job.
     pub time: Duration,
+    /// The result to keep with a completed job.
     pub result: Option<Vec<u8>>,
-    /// The unique lock to release; empty if none. Where the job would wait: the one
-    /// that archiving it, as an operator may want meanwhile, releases.
+    /// The unique lock to release; empty if none. If the job is to wait, this is the lock
+    /// that archiving would release: a cancel request may turn the wait into that.
     pub lock: String,
-    /// How the attempt failed, as a line for the job's log; empty where it did not.
+    /// How the attempt failed, as a line for the job's log; empty if it did not fail.
     pub failure: Vec<u8>,
 }
 
+/// What the arguments are made from.
+struct Settlement<'a> {
+    delivery: &'a Delivery,
+    now: Timestamp,
+    /// Whether archiving releases the unique lock.
+    release: bool,
+}
+
 impl SettleArgs {
-    /// The step that carries out `transition`, with `now` in the message.
+    /// The arguments that carry out `transition`, with `now` as the time in the message.
     /// `release` is whether archiving releases the unique lock.
     pub fn new(
         delivery: &Delivery,
@@ -34,100 +50,136 @@ impl SettleArgs {
         now: Timestamp,
         release: bool,
     ) -> Self {
-        let job = &delivery.job;
-        let step = |kind| Self {
-            lease: delivery.lease.clone(),
+        let settlement = Settlement { delivery, now, release };
+        match transition {
+            Transition::Complete { result } if !delivery.job.retention.is_zero() => {
+                settlement.complete(result.clone())
+            }
+            Transition::Complete { .. } | Transition::Revoke => {
+                Self { lock: own_lock(delivery), ..settlement.bare("delete") }
+            }
+            Transition::Retry { after, error, counted: true } => settlement.retry(*after, error),
+            Transition::Retry { after, error, counted: false } => {
+                // A snooze has no error, and the last one stays in the message.
+                Self { time: *after, ..settlement.uncounted("snooze", error) }
+            }
+            Transition::Archive { error } => settlement.archive(error),
+            Transition::Requeue => settlement.waiting("requeue"),
+            Transition::PutBack { after, error } => {
+                // The losses stay as they are.
+                let kind = if after.is_zero() { "restore" } else { "defer" };
+                Self { time: *after, ..settlement.uncounted(kind, error) }
+            }
+            Transition::Reclaim { error } => Self {
+                msg: settlement.failed_message(error),
+                failure: settlement.failure_line(error),
+                ..settlement.waiting("reclaim")
+            },
+        }
+    }
+
+    /// Archives a job whose message cannot be decoded, with its bytes as they are.
+    pub fn quarantine(lease: Lease) -> Self {
+        Self::bare(lease, "archive")
+    }
+
+    /// A kind without any argument.
+    fn bare(lease: Lease, kind: &'static str) -> Self {
+        Self {
+            lease,
             kind,
             msg: Vec::new(),
             time: Duration::ZERO,
             result: None,
             lock: String::new(),
             failure: Vec::new(),
-        };
-        let archived = || if release { own_lock(delivery) } else { String::new() };
-        let waits = |kind| Self { lock: archived(), ..step(kind) };
-        let line = |error: &str| JobFailure::of(job, error, now).to_line();
-        let failed = |error: &str| {
-            let mut job = job.clone();
-            job.last_error = error.to_owned();
-            job.last_failed_at = Some(now);
-            job
-        };
-        match transition {
-            Transition::Complete { result } if job.retention > Duration::ZERO => {
-                let mut done = job.clone();
-                done.completed_at = Some(now);
-                Self {
-                    msg: wire::encode(&done),
-                    time: job.retention,
-                    result: result.clone(),
-                    lock: own_lock(delivery),
-                    ..step("complete")
-                }
-            }
-            Transition::Complete { .. } | Transition::Revoke => {
-                Self { lock: own_lock(delivery), ..step("delete") }
-            }
-            Transition::Retry { after, error, counted: true } => {
-                let mut job = failed(error);
-                job.retried = job.retried.saturating_add(1);
-                let failure = line(error);
-                Self { msg: wire::encode(&job), time: *after, failure, ..waits("retry") }
-            }
-            // A snooze is no failure: what is known of the last one stays.
-            Transition::Retry { after, error, counted: false } if error.is_empty() => {
-                Self { time: *after, ..waits("snooze") }
-            }
-            Transition::Retry { after, error, counted: false } => {
-                let failure = line(error);
-                Self { msg: encoded(failed(error)), time: *after, failure, ..waits("snooze") }
-            }
-            Transition::Archive { error } => {
-                let (lock, failure) = (archived(), line(error));
-                Self { msg: encoded(failed(error)), lock, failure, ..step("archive") }
-            }
-            Transition::Requeue => waits("requeue"),
-            // The losses stay as they are.
-            Transition::PutBack { after, error } => {
-                let put_back = waits(if after.is_zero() { "restore" } else { "defer" });
-                let put_back = Self { time: *after, ..put_back };
-                match error.is_empty() {
-                    true => put_back,
-                    false => Self { msg: encoded(failed(error)), failure: line(error), ..put_back },
-                }
-            }
-            Transition::Reclaim { error } => {
-                Self { msg: encoded(failed(error)), failure: line(error), ..waits("reclaim") }
-            }
         }
     }
 
-    /// Archives a job whose message cannot be read, with its bytes as they are.
-    pub fn quarantine(lease: Lease) -> Self {
-        Self {
-            lease,
-            kind: "archive",
-            msg: Vec::new(),
-            time: Duration::ZERO,
-            result: None,
-            lock: String::new(),
-            failure: Vec::new(),
-        }
-    }
-
-    /// Whether nothing is to be done but to remove the job, whose owner is known.
-    pub fn is_simple(&self) -> bool {
+    /// Whether the job is only deleted: it has no lock, and its owner is known.
+    pub fn is_deletion(&self) -> bool {
         self.kind == "delete" && self.lock.is_empty() && self.lease.owner.is_some()
     }
 
-    /// When it waits for another attempt: how long.
+    /// How long the job waits for its next attempt, if it does.
     pub fn waits(&self) -> Option<Duration> {
         matches!(self.kind, "retry" | "snooze" | "defer").then_some(self.time)
     }
 }
 
-fn encoded(job: JobRecord) -> Vec<u8> {
-    wire::encode(&job)
+impl Settlement<'_> {
+    /// Only the lease and the kind.
+    fn bare(&self, kind: &'static str) -> SettleArgs {
+        SettleArgs::bare(self.delivery.lease.clone(), kind)
+    }
+
+    /// A transition after which the job waits.
+    fn waiting(&self, kind: &'static str) -> SettleArgs {
+        SettleArgs { lock: self.archive_lock(), ..self.bare(kind) }
+    }
+
+    /// A transition that counts no attempt; `error` may be empty.
+    fn uncounted(&self, kind: &'static str, error: &str) -> SettleArgs {
+        if error.is_empty() {
+            return self.waiting(kind);
+        }
+        let (msg, failure) = (self.failed_message(error), self.failure_line(error));
+        SettleArgs { msg, failure, ..self.waiting(kind) }
+    }
+
+    /// Keeps the completed job for its retention.
+    fn complete(&self, result: Option<Vec<u8>>) -> SettleArgs {
+        let mut job = self.delivery.job.clone();
+        job.completed_at = Some(self.now);
+        SettleArgs {
+            msg: wire::encode(&job),
+            time: job.retention,
+            result,
+            lock: own_lock(self.delivery),
+            ..self.bare("complete")
+        }
+    }
+
+    /// Lets the job wait after a counted failure.
+    fn retry(&self, after: Duration, error: &str) -> SettleArgs {
+        let mut job = self.failed(error);
+        job.retried = job.retried.saturating_add(1);
+        let (msg, failure) = (wire::encode(&job), self.failure_line(error));
+        SettleArgs { msg, time: after, failure, ..self.waiting("retry") }
+    }
+
+    /// Archives the job with its last error.
+    fn archive(&self, error: &str) -> SettleArgs {
+        SettleArgs {
+            msg: self.failed_message(error),
+            lock: self.archive_lock(),
+            failure: self.failure_line(error),
+            ..self.bare("archive")
+        }
+    }
+
+    /// The job with its last error.
+    fn failed(&self, error: &str) -> JobRecord {
+        let mut job = self.delivery.job.clone();
+        job.last_error = error.to_owned();
+        job.last_failed_at = Some(self.now);
+        job
+    }
+
+    /// The message with the last error.
+    fn failed_message(&self, error: &str) -> Vec<u8> {
+        wire::encode(&self.failed(error))
+    }
+
+    /// The line of the job's failure log.
+    fn failure_line(&self, error: &str) -> Vec<u8> {
+        JobFailure::of(&self.delivery.job, error, self.now).to_line()
+    }
+
+    /// The lock that archiving releases, if it releases any.
+    fn archive_lock(&self) -> String {
+        if self.release { own_lock(self.delivery) } else { String::new() }
+    }
 }
 
 /// The job's lock, if it lies in the queue's own slot: no script may touch another.

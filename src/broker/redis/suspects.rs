@@ -1,18 +1,26 @@
-//! Which process has a job, and what the death of that process says about it.
+//! Which process runs a job, and what the death of that process says about it.
 //!
-//! A suspect, a job whose worker vanished twice or more, starts after two writes: how
-//! many suspects run in its process (`asynq:x:suspects:<process>`, read for the jobs of
-//! all queues), and `x_started` in its own hash. The number a job is taken under tells
-//! the process, so ordinary jobs need neither write nor read: only who recovers jobs
-//! asks, once for each process that vanished.
+//! A *suspect* is a job whose worker vanished twice or more: it may be the cause.
+//! Before a suspect starts, two things are written: the number of suspects that run
+//! in its process (`asynq:x:suspects:<process>`, read for the jobs of all queues),
+//! and `x_started` in its own hash. When a process dies, the recoverer compares
+//! them: a suspect that had started alone is the proven cause, one that had not
+//! started is cleared, and ordinary jobs beside a running suspect are cleared too.
+//!
+//! The owner number of a lease names the process, so ordinary jobs need neither
+//! write nor read: only the recoverer asks, once for each process that vanished.
+//!
+//! What may surprise. Owner numbers of versions before this scheme are random.
+//! Twelve check bits tell them from ours, so a stranger passes for ours in one of
+//! 4,096 cases and is then charged like an unknown process.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::Value;
 
-use super::enqueue::lease_args;
-use super::exchange::Found;
+use super::exchange_call::FoundJob;
+use super::leases::lease_args;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};
 use crate::broker::Lease;
@@ -20,16 +28,19 @@ use crate::error::Error;
 use crate::job::{Charge, is_suspect};
 use crate::pool::{Repeat, ScriptCall};
 
-/// How long it is known that a process vanished with suspects, in seconds: its jobs are
-/// recovered within that, or their neighbours are charged too.
-const REMEMBERED: u64 = 86_400;
+/// How long the number of suspects of a process is kept, in seconds. Jobs that are
+/// recovered later count as possible causes.
+const SUSPECTS_TTL_SECS: u64 = 86_400;
 
+/// An owner is, from the top: process number, call number, check bits.
 const CALL_BITS: u32 = 22;
 const CHECK_BITS: u32 = 12;
 
-/// This process, as it is known by the numbers under which it takes jobs.
+/// Numbers the leases of this process.
 pub(super) struct Process {
+    /// Random for each start of the process.
     number: u64,
+    /// Counts dequeue calls from a random start.
     calls: AtomicU64,
 }
 
@@ -41,7 +52,7 @@ impl Default for Process {
 }
 
 impl Process {
-    /// A number that no other call has.
+    /// The owner number of the next dequeue; no other call has it.
     pub fn next_owner(&self) -> u64 {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) & ((1 << CALL_BITS) - 1);
         let number = self.number << CALL_BITS | call;
@@ -49,11 +60,12 @@ impl Process {
     }
 }
 
-/// Tells our owners from those of earlier versions, which are random and note no starts.
+/// Check bits. Owners of earlier versions are random numbers and have other ones.
 fn check(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - CHECK_BITS)
 }
 
+/// The process of an owner; `None` if the owner is of an earlier version.
 fn process_of(owner: u64) -> Option<u64> {
     let number = owner >> CHECK_BITS;
     let ours = owner & ((1 << CHECK_BITS) - 1) == check(number);
@@ -61,18 +73,19 @@ fn process_of(owner: u64) -> Option<u64> {
 }
 
 impl RedisBroker {
+    /// Records that a suspect starts; false if the lease is lost.
     pub(super) async fn note_suspect(&self, lease: &Lease, running: usize) -> Result<bool, Error> {
-        // First: a reader that finds the job's own note must find this one.
+        // First the number: whoever finds `x_started` must find the number too.
         self.note_suspects(running).await?;
         let add = |_, call: ScriptCall| lease_args(call, lease);
         let mut reply = self.ask(&SCRIPTS.mark_suspect, &lease.queue, Repeat::Safe, add).await?;
         Ok(reply.int()? == 1)
     }
 
-    /// The number of suspects that run in this process.
+    /// Writes the number of suspects that run in this process.
     pub(super) async fn note_suspects(&self, running: usize) -> Result<(), Error> {
         let key = keys::suspects(self.process.number).into_bytes();
-        let (running, ttl) = (running.to_string(), REMEMBERED.to_string());
+        let (running, ttl) = (running.to_string(), SUSPECTS_TTL_SECS.to_string());
         match running.as_str() {
             "0" => self.command(Repeat::Safe, "DEL", &[key]).await?,
             _ => {
@@ -83,8 +96,8 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Says of each job whose lease ran out what that means for it.
-    pub(super) async fn charge(&self, found: &mut [Found]) {
+    /// Decides for each job with an expired lease what the loss of its worker says about it.
+    pub(super) async fn charge(&self, found: &mut [FoundJob]) {
         let mut processes = HashMap::new();
         for one in found {
             let process = one.owner.and_then(process_of);
@@ -104,7 +117,7 @@ impl RedisBroker {
                 Some(_) if is_suspect(one.losses) => match (one.started, suspects) {
                     (false, _) => Charge::Cleared,
                     (true, 0 | 1) => Charge::Proven,
-                    // One of them; which one, a later death will tell.
+                    // One of several; another loss will tell which.
                     (true, _) => Charge::Possible,
                 },
                 Some(_) if suspects > 0 => Charge::Cleared,
@@ -113,7 +126,7 @@ impl RedisBroker {
         }
     }
 
-    /// How many suspects ran in a process at the last.
+    /// How many suspects a process ran last.
     async fn suspects_of(&self, process: u64) -> u64 {
         let key = keys::suspects(process).into_bytes();
         match self.command(Repeat::Safe, "GET", &[key]).await {
@@ -121,7 +134,7 @@ impl RedisBroker {
                 std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
             }
             Ok(_) => 0,
-            // Its jobs do not wait for it: they are charged as if there was none.
+            // Recovery does not wait for this answer.
             Err(error) => {
                 crate::log::debug!("could not ask for a process's suspects: {error:?}");
                 0

@@ -1,28 +1,47 @@
-//! What was sent and not answered: it may have been carried out, and whoever asks
-//! again is not to be treated as a stranger.
+//! Operations whose reply was lost. They may have been executed, so a retry must be
+//! recognised as the same operation, not as a stale owner.
+//!
+//! [`UnconfirmedSettles`] remembers leases whose settlement got no reply. If the
+//! retry then finds the lease gone, the first attempt most likely succeeded, and
+//! the job counts as settled. [`UnconfirmedDequeues`] remembers dequeue calls that
+//! got no reply. The next dequeue from that queue names their owners, and the
+//! script returns the jobs they claimed, so that no job waits for its lease to run
+//! out. [`FailingQueues`] only keeps the log quiet: it reports a refusing queue
+//! once, and once more when it serves again.
+//!
+//! All of it lives in memory and is shared by the connections of one process. A
+//! process that dies leaves its claimed jobs to the recoverer.
+//!
+//! What may surprise. An entry is dropped by time, not by count: a settlement can
+//! succeed as long as its lease may be extended, twice [`LEASE`] after its end; a
+//! dequeue can run until the deadline sent with it, [`DEQUEUE_VALID_FOR`] plus a
+//! second for the difference between the two clocks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::DEQUEUE_VALID_FOR;
 use crate::broker::{LEASE, Lease};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
-/// How long after its end a lease is remembered: its extension may have given it
-/// [`LEASE`] more, and a settlement is repeated no longer than that.
-const REMEMBERED: Duration = Duration::from_secs(2 * LEASE.as_secs());
+/// How long a dequeue may wait before Redis runs it: a little longer than its caller waits
+/// for the reply, to allow for the difference between the two clocks.
+pub(super) const DEQUEUE_VALID_FOR: Duration = Duration::from_secs(4);
 
-/// A server runs no taking later than this after it was sent: the limit that goes
-/// with it, and what the two clocks differ.
-const RUN_BY: Duration = Duration::from_secs(DEQUEUE_VALID_FOR.as_secs() + 1);
+/// How long after its end a lease is remembered: an extension may have added [`LEASE`] to
+/// it, and a settlement is repeated no longer than that.
+const SETTLE_REMEMBERED_FOR: Duration = Duration::from_secs(2 * LEASE.as_secs());
 
-/// Most takings that are asked about at once.
+/// Redis runs no dequeue later than this after it was sent: its own limit, and a second
+/// for the difference between the two clocks.
+const DEQUEUE_RUNS_WITHIN: Duration = Duration::from_secs(DEQUEUE_VALID_FOR.as_secs() + 1);
+
+/// Maximum unconfirmed dequeues of a queue that are remembered.
 const MAX_UNCONFIRMED_DEQUEUES: usize = 8;
 
-/// Leases whose job's settlement was sent and not answered.
+/// Leases whose settlement got no reply, each with its end.
 #[derive(Default)]
 pub(super) struct UnconfirmedSettles(Mutex<HashMap<LeaseKey, i64>>);
 
@@ -39,33 +58,33 @@ enum Fence {
 }
 
 impl UnconfirmedSettles {
-    /// Nothing was heard of these. Forgets those that ended long before `now`.
+    /// These settlements got no reply. Forgets leases that ended long before `now`.
     pub fn add<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>, now: Timestamp) {
-        let oldest = (now - REMEMBERED).as_micros();
+        let oldest = (now - SETTLE_REMEMBERED_FOR).as_micros();
         let mut unconfirmed = locked(&self.0);
         unconfirmed.retain(|_, ends| *ends >= oldest);
         unconfirmed.extend(leases.into_iter().map(|lease| (lease_key(lease), lease.ends)));
     }
 
-    /// An answer came. Whether it was one of them.
+    /// A reply came for this lease. Whether an earlier settlement of it is unconfirmed.
     pub fn remove(&self, lease: &Lease) -> bool {
         let mut unconfirmed = locked(&self.0);
         !unconfirmed.is_empty() && unconfirmed.remove(&lease_key(lease)).is_some()
     }
 }
 
+/// The identity of a lease.
 fn lease_key(lease: &Lease) -> LeaseKey {
     let fence = lease.owner.map_or(Fence::EndsAt(lease.ends), Fence::Owner);
     (lease.queue.clone(), lease.id.clone(), fence)
 }
 
-/// Takings of jobs without an answer, by queue: their owners, and when each was
-/// asked.
+/// Dequeues without a reply, by queue: the owner of their leases, and when each was sent.
 #[derive(Default)]
 pub(super) struct UnconfirmedDequeues(Mutex<HashMap<QueueName, Vec<(u64, Instant)>>>);
 
 impl UnconfirmedDequeues {
-    /// Nothing was heard of this taking.
+    /// This dequeue got no reply.
     pub fn add(&self, queue: &QueueName, owner: u64) {
         let mut unconfirmed_dequeues = locked(&self.0);
         let of_queue = unconfirmed_dequeues.entry(queue.clone()).or_default();
@@ -75,8 +94,8 @@ impl UnconfirmedDequeues {
         of_queue.push((owner, Instant::now()));
     }
 
-    /// The owners to ask about, between spaces. Whom the lease has left already
-    /// is the recoverer's.
+    /// The owners whose jobs the next dequeue asks for, between spaces. A dequeue whose
+    /// leases have run out is left to the recoverer.
     pub fn earlier(&self, queue: &QueueName) -> String {
         let mut unconfirmed_dequeues = locked(&self.0);
         let Some(of_queue) = unconfirmed_dequeues.get_mut(queue) else { return String::new() };
@@ -89,38 +108,38 @@ impl UnconfirmedDequeues {
         owners.join(" ")
     }
 
-    /// All their jobs were given to a call of `asked`, and nothing is given for
-    /// those which the server cannot run any more.
+    /// A dequeue sent at `asked` returned all of their jobs. Forgets those that Redis
+    /// cannot run any more; the others may still claim jobs.
     pub fn answered(&self, queue: &QueueName, asked: Instant) {
         if let Some(of_queue) = locked(&self.0).get_mut(queue) {
-            of_queue.retain(|(_, since)| *since + RUN_BY > asked);
+            of_queue.retain(|(_, since)| *since + DEQUEUE_RUNS_WITHIN > asked);
         }
     }
 }
 
-/// Queues that fail, each told of once until it serves again.
+/// Queues from which jobs cannot be dequeued; each is logged once until it serves again.
 #[derive(Default)]
-pub(super) struct Failing(Mutex<HashSet<QueueName>>);
+pub(super) struct FailingQueues(Mutex<HashSet<QueueName>>);
 
-impl Failing {
-    /// Whether all queues serve.
+impl FailingQueues {
+    /// Whether no queue fails.
     pub fn is_empty(&self) -> bool {
         locked(&self.0).is_empty()
     }
 
-    /// Jobs of this queue could not be taken.
+    /// Jobs of this queue could not be dequeued.
     pub fn note(&self, queue: &QueueName, error: &Error) {
-        // That the store is away is said where its connections are kept.
+        // The pool reports an unreachable store.
         if error.is_refused() && locked(&self.0).insert(queue.clone()) {
-            crate::log::warn!(%queue, ?error, "a queue gives no jobs; the others are served");
+            crate::log::warn!(%queue, ?error, "cannot dequeue from a queue; the others are served");
         }
     }
 
-    /// This queue serves.
+    /// Jobs of this queue could be dequeued.
     pub fn over(&self, queue: &QueueName) {
         let mut failing = locked(&self.0);
         if !failing.is_empty() && failing.remove(queue) {
-            crate::log::info!(%queue, "the queue gives jobs again");
+            crate::log::info!(%queue, "dequeuing from the queue again");
         }
     }
 }
@@ -134,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ended_long_ago_is_forgotten() {
+    fn leases_that_ended_long_ago_are_forgotten() {
         let lease = |secs| Lease {
             queue: QueueName::stored("q"),
             id: JobId::stored("a"),
@@ -149,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taking_is_asked_about_until_the_server_cannot_run_it_any_more() {
+    fn a_dequeue_is_asked_about_until_redis_cannot_run_it_any_more() {
         let queue = QueueName::stored("q");
         let unconfirmed_dequeues = UnconfirmedDequeues::default();
         unconfirmed_dequeues.add(&queue, 7);
@@ -158,7 +177,7 @@ mod tests {
         assert_eq!(unconfirmed_dequeues.earlier(&queue), "7 8");
         unconfirmed_dequeues.answered(&queue, now);
         assert_eq!(unconfirmed_dequeues.earlier(&queue), "7 8", "it may still be run");
-        unconfirmed_dequeues.answered(&queue, now + RUN_BY + RUN_BY);
+        unconfirmed_dequeues.answered(&queue, now + DEQUEUE_RUNS_WITHIN + DEQUEUE_RUNS_WITHIN);
         assert_eq!(unconfirmed_dequeues.earlier(&queue), "");
     }
 }

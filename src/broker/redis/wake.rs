@@ -1,5 +1,15 @@
-//! Word that a job may have become due earlier than was known: from this
-//! process, and from others through a channel of our own.
+//! Tells the forwarder that a job may be due earlier than it knew.
+//!
+//! The forwarder sleeps until the next due time it has seen. A job that is
+//! scheduled for an earlier time must wake it: jobs enqueued by this process call
+//! [`Wake::due_at`], jobs of other processes of this crate arrive by the channel
+//! `asynq:x:wake`, on which the enqueue script publishes the queue's name. Go
+//! processes publish nothing; their jobs are due at whole seconds, and the
+//! forwarder looks once each second for them.
+//!
+//! What may surprise. The subscription starts with the first call of
+//! [`Wake::changed`] and ends with the store. A message that was missed while the
+//! connection was down costs at most that one second.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,76 +23,84 @@ use crate::job::QueueName;
 use crate::pool::RedisPool;
 use crate::time::Timestamp;
 
-/// The queues of which there was word, until somebody asks.
+/// Queues with an earlier due time than known, until the forwarder asks.
 #[derive(Default)]
-struct Heard {
+struct DueChanges {
+    /// The queues.
     queues: Mutex<HashSet<QueueName>>,
+    /// Notified when a queue is added.
     changed: Notify,
 }
 
-impl Heard {
+impl DueChanges {
+    /// Adds a queue and wakes the forwarder.
     fn note(&self, queue: QueueName) {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue);
         self.changed.notify_one();
     }
 }
 
+/// Wakes the forwarder for jobs that are due earlier than it knew.
 #[derive(Default)]
 pub(super) struct Wake {
-    heard: Arc<Heard>,
-    /// The next due time of each queue that was forwarded here.
+    /// Shared with the subscription's task.
+    changes: Arc<DueChanges>,
+    /// The next due time of each queue, as forwarding found it.
     next: Mutex<HashMap<QueueName, Option<Timestamp>>>,
+    /// The subscription to other processes' reports.
     subscription: Mutex<Option<Subscription>>,
 }
 
 impl Wake {
-    /// A job of the queue is due then.
+    /// Reports a job of the queue that is due at `due`.
     pub fn due_at(&self, queue: &QueueName, due: Timestamp) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let known = next.entry(queue.clone()).or_default();
         if known.is_none_or(|known| due < known) {
             *known = Some(due);
-            self.heard.note(queue.clone());
+            self.changes.note(queue.clone());
         }
     }
 
-    /// What forwarding found; nothing earlier is known now.
+    /// Sets the next due time that forwarding found.
     pub fn next_is(&self, queue: &QueueName, due: Option<Timestamp>) {
         self.next.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.clone(), due);
     }
 
-    /// Whether a job of the queue is due, as far as is known.
+    /// Whether a job of the queue is known to be due.
     pub fn is_due(&self, queue: &QueueName, now: Timestamp) -> bool {
         let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         next.get(queue).is_some_and(|next| next.is_some_and(|due| due <= now))
     }
 
-    /// Returns at the next word, with the queues that it is about; what came before is
-    /// not missed.
+    /// Returns with the queues of the next report. A report made before the call is not
+    /// missed.
     pub async fn changed(&self, pool: &Arc<RedisPool>) -> Vec<QueueName> {
         self.subscribe(pool);
         loop {
-            self.heard.changed.notified().await;
-            let mut queues = self.heard.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            self.changes.changed.notified().await;
+            let mut queues = self.changes.queues.lock().unwrap_or_else(PoisonError::into_inner);
             if !queues.is_empty() {
                 return queues.drain().collect();
             }
         }
     }
 
+    /// Starts listening to other processes, unless that is running. A task that ended with its
+    /// runtime is replaced.
     fn subscribe(&self, pool: &Arc<RedisPool>) {
         let mut subscription = self.subscription.lock().unwrap_or_else(PoisonError::into_inner);
         if subscription.as_ref().is_some_and(|running| !running.task.is_finished()) {
             return;
         }
-        let (pool, heard, stop) =
-            (Arc::clone(pool), Arc::clone(&self.heard), CancellationToken::new());
+        let (pool, changes, stop) =
+            (Arc::clone(pool), Arc::clone(&self.changes), CancellationToken::new());
         let until = stop.clone();
         let task = tokio::spawn(async move {
             let on_message = Arc::new(move |_: String, name: Vec<u8>| {
-                // Whatever else anybody publishes there names no queue of ours.
+                // Anything that is not UTF-8 names no queue.
                 if let Some(queue) = str::from_utf8(&name).ok().map(QueueName::stored) {
-                    heard.note(queue);
+                    changes.note(queue);
                 }
             });
             pool.subscribe(vec![keys::WAKE.to_owned()], on_message, until).await;
@@ -91,7 +109,7 @@ impl Wake {
     }
 }
 
-/// Ends the listening task when the store goes.
+/// Ends the listening task when the store is dropped.
 struct Subscription {
     stop: CancellationToken,
     task: JoinHandle<()>,

@@ -1,4 +1,16 @@
 //! Asynq's protobuf messages, byte for byte.
+//!
+//! The message of a job is in `message`, and the JSON form that Asynq wrote before
+//! version 0.18 in `old`. This file has the records by which processes announce
+//! themselves, their jobs in flight and their periodic jobs, and the history of
+//! periodic jobs. Field numbers and types are those of Asynq's
+//! `internal/proto/asynq.proto`; `tests/wire.rs` compares the bytes with records
+//! that Go wrote.
+//!
+//! What may surprise. Some optional fields are always written, because released Go
+//! readers ignore or reject a record without them. Go's "never" is the first
+//! instant of year 1, see [`NEVER`]. A decoder returns `None` for a record that Go
+//! could not read either.
 
 mod message;
 mod old;
@@ -14,8 +26,8 @@ use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 pub use message::{TaskMessage, decode, encode};
 
-/// How much of a running job's payload is shown to Asynq's tools.
-pub const SHOWN_PAYLOAD: usize = 4096;
+/// Maximum payload bytes of a job in flight that are announced to Asynq's tools.
+pub const SHOWN_PAYLOAD_BYTES: usize = 4096;
 
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, PartialEq, Message)]
@@ -28,7 +40,7 @@ pub struct Instant {
     pub nanos: i32,
 }
 
-/// What a worker process tells about itself.
+/// The announcement of a worker process.
 #[derive(Clone, PartialEq, Message)]
 pub struct ServerInfo {
     /// Host name.
@@ -37,10 +49,10 @@ pub struct ServerInfo {
     /// Process id.
     #[prost(int32, tag = "2")]
     pub pid: i32,
-    /// Random for each start.
+    /// A random id, new with each start.
     #[prost(string, tag = "3")]
     pub server_id: String,
-    /// Most jobs at a time.
+    /// Maximum concurrent jobs.
     #[prost(int32, tag = "4")]
     pub concurrency: i32,
     /// Queue → priority as configured.
@@ -52,15 +64,15 @@ pub struct ServerInfo {
     /// `active`, `stopped` or `closed`.
     #[prost(string, tag = "7")]
     pub status: String,
-    /// Always written: old readers drop a record without it.
+    /// Always written: old readers ignore a record without it.
     #[prost(message, optional, tag = "8")]
     pub start_time: Option<Instant>,
-    /// Jobs in progress.
+    /// Number of jobs in flight.
     #[prost(int32, tag = "9")]
     pub active_worker_count: i32,
 }
 
-/// One job in progress.
+/// One job in flight.
 #[derive(Clone, PartialEq, Message)]
 pub struct WorkerInfo {
     /// Host name.
@@ -124,12 +136,12 @@ pub struct SchedulerEnqueueEvent {
     /// The job.
     #[prost(string, tag = "1")]
     pub task_id: String,
-    /// Always written: old readers fail a whole listing without it.
+    /// Always written: without it old readers fail the whole listing.
     #[prost(message, optional, tag = "2")]
     pub enqueue_time: Option<Instant>,
 }
 
-/// Go's zero time, the first instant of year 1: how "never" is written.
+/// Go's zero time, the first instant of year 1. It stands for "never".
 pub const NEVER: Instant = Instant { seconds: -62_135_596_800, nanos: 0 };
 
 /// The record of a periodic entry.
@@ -147,7 +159,7 @@ pub fn scheduler_entry(entry: &AnnouncedEntry) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The entry that a record stands for; `None` where Go would not read it either.
+/// The entry that a record stands for; `None` if Go would not read it either.
 pub fn entry_info(bytes: &[u8], scheduler: &str) -> Option<EntryInfo> {
     let entry = SchedulerEntry::decode(bytes).ok()?;
     Some(EntryInfo {
@@ -172,7 +184,7 @@ pub fn scheduler_event(run: &EntryRun) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The run that a record stands for; `None` where it cannot be read.
+/// Decodes the record of a run; `None` if it cannot be decoded.
 pub fn entry_run(bytes: &[u8]) -> Option<EntryRun> {
     let event = SchedulerEnqueueEvent::decode(bytes).ok()?;
     Some(EntryRun::new(JobId::stored(&event.task_id), event.enqueue_time?.time()?))
@@ -207,7 +219,7 @@ pub fn server_info(who: &Announcement) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The value of one job in progress.
+/// The record of one job in flight.
 pub fn worker_info(who: &Announcement, running: &Running) -> Vec<u8> {
     let payload = running.job.payload_bytes();
     WorkerInfo {
@@ -216,7 +228,7 @@ pub fn worker_info(who: &Announcement, running: &Running) -> Vec<u8> {
         server_id: who.server_id.clone(),
         task_id: running.job.id.as_str().to_owned(),
         task_type: running.job.job_type.clone(),
-        task_payload: payload[..payload.len().min(SHOWN_PAYLOAD)].to_vec(),
+        task_payload: payload[..payload.len().min(SHOWN_PAYLOAD_BYTES)].to_vec(),
         queue: running.job.queue.as_str().to_owned(),
         start_time: Some(running.started.into()),
         deadline: Some(running.deadline.into()),
@@ -224,7 +236,7 @@ pub fn worker_info(who: &Announcement, running: &Running) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The process that a worker process's key tells of, without what it runs.
+/// Decodes the announcement of a worker process, without its jobs.
 pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
     let info = ServerInfo::decode(bytes).ok()?;
     let queues = info.queues.into_iter();
@@ -244,8 +256,8 @@ pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
     })
 }
 
-/// A job in progress, and what says who runs it. The id is the one it is stored
-/// under: text in a message is UTF-8.
+/// Decodes a job in flight and the process that runs it. The id is the field name, which
+/// unlike the message need not be UTF-8.
 pub fn worker(id: &[u8], bytes: &[u8]) -> Option<(broker::WorkerInfo, WorkerInfo)> {
     let mut by = WorkerInfo::decode(bytes).ok()?;
     let job = broker::WorkerInfo {
@@ -273,6 +285,7 @@ impl From<Timestamp> for Instant {
     }
 }
 
+/// Asynq's integers have 32 bits: larger values are written as the largest.
 fn int32(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }

@@ -430,7 +430,7 @@ async fn a_job_that_is_being_aggregated_is_left_alone_until_it_is_back(
     on.bring("a", JobState::Aggregating).await;
     on.clock.advance(secs(60));
     let limits = GroupLimits { grace: secs(10), max_delay: Duration::ZERO, max_size: 0 };
-    let set = on.broker.take_group(&on.queue, "group", &limits).await.unwrap().unwrap();
+    let set = on.broker.claim_group(&on.queue, "group", &limits).await.unwrap().unwrap();
     let before = on.see("a").await;
 
     let busy = Acted::Elsewhere(JobState::Aggregating);

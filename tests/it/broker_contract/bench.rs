@@ -8,7 +8,7 @@ pub use std::time::{Duration, Instant};
 use super::site::{Site, Turn, slot};
 pub use rocket_jobqueue::internals::{
     Announcement, ArchiveSettings, Broker, Delivery, Enqueued, Extended, Forwarded, GroupLimits,
-    GroupSet, GroupsSeen, JobInfo, LEASE, Lease, MemoryBroker, QueueInfo, RedisPool, Settled,
+    GroupSet, JobInfo, LEASE, Lease, MemoryBroker, QueueInfo, ReadyGroups, RedisPool, Settled,
     redis::RedisBroker,
 };
 pub use rocket_jobqueue::{
@@ -185,7 +185,7 @@ impl Bench {
     }
 
     pub async fn settle(&self, delivery: &Delivery, transition: Transition) -> Settled {
-        self.broker.settle(&[(delivery.clone(), transition)]).await.unwrap()[0]
+        self.broker.settle(&[(delivery.clone(), transition).into()]).await.unwrap()[0]
     }
 
     pub async fn extend(&self, lease: &Lease) -> Option<Lease> {

@@ -1,6 +1,6 @@
 //! Words to and from running jobs.
 
-use rocket_jobqueue::internals::{CancelAnswer, Note};
+use rocket_jobqueue::internals::{CancelAnswer, Note, SettleRequest};
 use rocket_jobqueue::{AfterCancel, Progress};
 
 use super::bench::*;
@@ -230,7 +230,7 @@ async fn a_wish_does_not_wait_until_the_job_is_tried_again(
     twin.record.id = id("b");
     let taken = on.take().await;
     on.cancel("a", after).await;
-    let what = (taken.clone(), end.clone());
+    let what = SettleRequest::from((taken.clone(), end.clone()));
 
     let settled = on.broker.settle(std::slice::from_ref(&what)).await.unwrap();
 

@@ -89,20 +89,20 @@ impl Bench {
         }
     }
 
-    async fn ready(&self, limits: &GroupLimits) -> GroupsSeen {
+    async fn ready(&self, limits: &GroupLimits) -> ReadyGroups {
         let mut seen = self.broker.ready_groups(&self.queue, limits, 0).await.unwrap();
         assert_eq!(seen.cursor, 0, "few groups are one look");
         seen.ready.sort();
         seen
     }
 
-    async fn take_group(&self, limits: &GroupLimits) -> Option<GroupSet> {
-        self.broker.take_group(&self.queue, "digest", limits).await.unwrap()
+    async fn claim_group(&self, limits: &GroupLimits) -> Option<GroupSet> {
+        self.broker.claim_group(&self.queue, "digest", limits).await.unwrap()
     }
 
     async fn grab_when_calm(&self) -> GroupSet {
         self.clock.advance(secs(10));
-        self.take_group(&calm()).await.expect("the group is ready")
+        self.claim_group(&calm()).await.expect("the group is ready")
     }
 
     async fn aggregate(&self, set: &GroupSet, name: &str) -> Option<Enqueued> {
@@ -135,12 +135,12 @@ fn names(set: &GroupSet) -> Vec<&str> {
     set.jobs.iter().map(|job| job.id.as_str()).collect()
 }
 
-fn none_ready(next: Duration) -> GroupsSeen {
-    GroupsSeen { ready: vec![], next: Some(next), cursor: 0 }
+fn none_ready(next: Duration) -> ReadyGroups {
+    ReadyGroups { ready: vec![], next: Some(next), cursor: 0 }
 }
 
-fn digest_ready() -> GroupsSeen {
-    GroupsSeen { ready: vec!["digest".to_owned()], next: None, cursor: 0 }
+fn digest_ready() -> ReadyGroups {
+    ReadyGroups { ready: vec!["digest".to_owned()], next: None, cursor: 0 }
 }
 
 #[rstest]
@@ -154,12 +154,12 @@ async fn a_group_is_ready_when_no_job_has_joined_it_for_a_while(
     on.gather(&["b"]).await;
     on.clock.advance(secs(10) - MICRO);
     assert_eq!(on.ready(&calm()).await, none_ready(MICRO));
-    assert_eq!(on.take_group(&calm()).await, None);
+    assert_eq!(on.claim_group(&calm()).await, None);
 
     on.clock.advance(MICRO);
 
     assert_eq!(on.ready(&calm()).await, digest_ready());
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
     assert_eq!((names(&set), set.group.as_str()), (vec!["a", "b"], "digest"));
     assert_eq!(set.expires, START + secs(19 + 120));
 }
@@ -184,7 +184,7 @@ async fn a_group_is_ready_when_its_oldest_job_has_waited_long_enough(
         "another process may have no such limit"
     );
     assert_eq!(on.ready(&limits).await, digest_ready());
-    assert_eq!(names(&on.take_group(&limits).await.unwrap()), ["a", "b"]);
+    assert_eq!(names(&on.claim_group(&limits).await.unwrap()), ["a", "b"]);
 }
 
 #[rstest]
@@ -200,7 +200,7 @@ async fn a_group_of_the_greatest_size_is_ready_at_once_and_the_rest_waits_on(
     on.gather(&["b", "a"][..jobs - 2]).await;
 
     assert_eq!(on.ready(&at_most(3)).await, digest_ready());
-    let set = on.take_group(&at_most(3)).await.unwrap();
+    let set = on.claim_group(&at_most(3)).await.unwrap();
 
     let third = if jobs == 3 { "b" } else { "a" };
     assert_eq!(names(&set), ["c", "d", third], "by the second they joined, then by id");
@@ -208,7 +208,7 @@ async fn a_group_of_the_greatest_size_is_ready_at_once_and_the_rest_waits_on(
     assert_eq!(on.aggregating().await, left);
     let seen = on.ready(&at_most(3)).await;
     assert_eq!(seen.next, (left > 0).then_some(secs(10)));
-    assert_eq!(on.take_group(&at_most(3)).await, None);
+    assert_eq!(on.claim_group(&at_most(3)).await, None);
 }
 
 #[rstest]
@@ -220,14 +220,14 @@ async fn jobs_that_are_being_aggregated_are_in_no_group_but_still_there(
     on.gather(&["a"]).await;
     on.clock.advance(secs(10));
 
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
 
     let sets = on.broker.aggregations(&on.queue).await.unwrap();
     assert_eq!(sets.len(), 1);
     assert_eq!((&sets[0].group, &sets[0].id, sets[0].size), (&set.group, &set.id, 1));
     assert_eq!(sets[0].expires, set.expires);
-    assert_eq!(on.take_group(&calm()).await, None);
-    assert_eq!(on.ready(&calm()).await, GroupsSeen::default());
+    assert_eq!(on.claim_group(&calm()).await, None);
+    assert_eq!(on.ready(&calm()).await, ReadyGroups::default());
     assert_eq!(on.state("a").await, Some(JobState::Aggregating));
     assert_eq!(on.put(on.job("a")).await, Enqueued::IdConflict);
 }
@@ -242,7 +242,7 @@ async fn an_aggregated_job_takes_the_place_of_its_jobs_and_their_locks_are_free(
     on.gather(&["b"]).await;
     on.put(grouped(on.job("other"), "news")).await;
     on.clock.advance(secs(10));
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
     on.gather(&["late"]).await;
 
     let outcome = on.aggregate(&set, "one").await;
@@ -262,7 +262,7 @@ async fn a_set_is_aggregated_once(#[values(Store::Memory, Store::Redis)] store: 
     let on = store.open().await;
     on.gather(&["a"]).await;
     on.clock.advance(secs(10));
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
 
     assert!(on.aggregate(&set, "one").await.is_some());
 
@@ -280,7 +280,7 @@ async fn a_set_whose_job_cannot_be_stored_stays(
     on.put(unique(on.job("holder"), secs(60))).await;
     on.gather(&["a"]).await;
     on.clock.advance(secs(10));
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
 
     assert_eq!(on.aggregate(&set, "taken").await, Some(Enqueued::IdConflict));
     let second = on.broker.aggregate(&set, &unique(on.job("second"), secs(60))).await.unwrap();
@@ -304,7 +304,7 @@ async fn an_aggregated_job_may_be_delayed_unique_or_grouped_itself(
     ] {
         on.gather(&[name]).await;
         on.clock.advance(secs(10));
-        let set = on.take_group(&calm()).await.unwrap();
+        let set = on.claim_group(&calm()).await.unwrap();
         let outcome = on.broker.aggregate(&set, &job).await.unwrap();
         assert!(matches!(outcome, Some(Enqueued::Created { state: s, .. }) if s == state));
         assert_eq!(on.state(job.record.id.as_str()).await, Some(state));
@@ -322,7 +322,7 @@ async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_mi
     let on = store.open().await;
     on.gather(&["a", "b"]).await;
     on.clock.advance(secs(10));
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
     if others_joined {
         on.gather(&["c"]).await;
     }
@@ -335,7 +335,7 @@ async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_mi
     assert_eq!(on.aggregate(&set, "late").await, None, "the set is not its taker's any more");
     assert_eq!(on.find("late").await, None);
     assert_eq!(on.ready(&calm()).await, digest_ready());
-    let again = on.take_group(&calm()).await.unwrap();
+    let again = on.claim_group(&calm()).await.unwrap();
     let expected: &[_] = if others_joined { &["a", "b", "c"] } else { &["a", "b"] };
     assert_eq!(names(&again), expected);
     assert_eq!(on.repair().await, 0);
@@ -349,10 +349,10 @@ async fn whoever_gives_a_set_back_that_has_ended_brings_back_those_whose_time_is
     let on = store.open().await;
     on.gather(&["a"]).await;
     on.clock.advance(secs(10));
-    let ended = on.take_group(&calm()).await.unwrap();
+    let ended = on.claim_group(&calm()).await.unwrap();
     on.gather(&["b"]).await;
     on.clock.advance(secs(10));
-    on.take_group(&calm()).await.unwrap();
+    on.claim_group(&calm()).await.unwrap();
     on.aggregate(&ended, "one").await.unwrap();
     on.clock.advance(secs(121));
     assert_eq!(on.aggregating().await, 0);
@@ -368,13 +368,13 @@ async fn a_set_can_be_given_back_at_once(#[values(Store::Memory, Store::Redis)] 
     let on = store.open().await;
     on.gather(&["a"]).await;
     on.clock.advance(secs(10));
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
 
     on.broker.return_set(&set).await.unwrap();
 
     assert_eq!(on.aggregating().await, 1);
     assert_eq!(on.aggregate(&set, "late").await, None);
-    let again = on.take_group(&calm()).await.unwrap();
+    let again = on.claim_group(&calm()).await.unwrap();
     on.broker.return_set(&set).await.unwrap();
     assert!(on.aggregate(&again, "one").await.is_some(), "the earlier set is nobody's concern");
 }
@@ -392,14 +392,14 @@ async fn groups_of_any_name_are_kept_apart(#[values(Store::Memory, Store::Redis)
 
     let mut sets = Vec::new();
     for group in groups {
-        sets.push(on.broker.take_group(&on.queue, group, &calm()).await.unwrap().unwrap());
+        sets.push(on.broker.claim_group(&on.queue, group, &calm()).await.unwrap().unwrap());
     }
     on.clock.advance(secs(120));
     assert_eq!(on.repair().await, 4);
 
     assert_eq!(on.ready(&calm()).await.ready, groups);
     for (at, group) in groups.into_iter().enumerate() {
-        let set = on.broker.take_group(&on.queue, group, &calm()).await.unwrap().unwrap();
+        let set = on.broker.claim_group(&on.queue, group, &calm()).await.unwrap().unwrap();
         assert_eq!(names(&set), [at.to_string()]);
     }
 }
@@ -454,7 +454,7 @@ async fn large_sets_go_back_into_large_groups_whole(
     assert_eq!(on.mend_all().await, 1);
 
     assert_eq!(on.aggregating().await, (sizes.0 + sizes.1) as u64);
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
     assert_eq!(set.jobs.len(), sizes.0 + sizes.1);
     assert!(set.jobs.is_sorted_by_key(|job| job.id.clone()), "each kept the second it joined");
 }
@@ -481,7 +481,7 @@ async fn a_part_of_a_large_set_or_more_than_it_had_is_nobodys_to_aggregate(
     assert_eq!(on.aggregate(&late, "one").await, None);
     on.mend_all().await;
 
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
     assert_eq!(set.jobs.len(), 2500);
     assert!(set.jobs.is_sorted_by_key(|job| job.id.clone()));
     assert!(on.broker.aggregations(&on.queue).await.unwrap().len() == 1, "only that set");
@@ -498,10 +498,10 @@ async fn a_set_has_a_bound_where_its_group_has_none_and_the_rest_is_as_ready(
     assert!(on.broker.enqueue(&jobs).await.unwrap().iter().all(created));
     on.clock.advance(secs(10));
 
-    let first = on.take_group(&at_most(max_size)).await.unwrap();
+    let first = on.claim_group(&at_most(max_size)).await.unwrap();
     assert_eq!(first.jobs.len(), 5_000);
     assert_eq!(on.ready(&calm()).await, digest_ready());
-    let second = on.take_group(&at_most(max_size)).await.unwrap();
+    let second = on.claim_group(&at_most(max_size)).await.unwrap();
     assert_eq!(names(&second), ["5000", "5001", "5002"]);
 }
 
@@ -514,7 +514,7 @@ async fn an_earlier_requests_job_takes_no_sets_place(
     on.put(guarded(on.job("earlier"), "key", "body")).await;
     on.gather(&["a"]).await;
     on.clock.advance(secs(10));
-    let set = on.take_group(&calm()).await.unwrap();
+    let set = on.claim_group(&calm()).await.unwrap();
 
     let outcome = on.broker.aggregate(&set, &guarded(on.job("one"), "key", "body")).await.unwrap();
 
@@ -564,7 +564,7 @@ async fn wherever_aggregators_die_each_job_is_aggregated_once(
             on.clock.advance(secs(120));
         }
         on.repair().await;
-        let Some(set) = on.take_group(&calm()).await else { continue };
+        let Some(set) = on.claim_group(&calm()).await else { continue };
         let job = made(&set, round);
         match round % 5 {
             // Dies with the set in its hands.
@@ -594,7 +594,7 @@ async fn wherever_aggregators_die_each_job_is_aggregated_once(
         for (set, job) in late.drain(..) {
             on.broker.aggregate(&set, &job).await.unwrap();
         }
-        let Some(set) = on.take_group(&calm()).await else { break };
+        let Some(set) = on.claim_group(&calm()).await else { break };
         on.broker.aggregate(&set, &made(&set, round)).await.unwrap().unwrap();
     }
 

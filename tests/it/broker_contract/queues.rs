@@ -1,6 +1,7 @@
 //! Several queues in one call.
 
 use crate::broker_contract::bench::*;
+use rocket_jobqueue::internals::SettleRequest;
 
 /// A store with three queues, which in a Cluster lie on different nodes, and jobs in each.
 async fn three(store: Store) -> [Bench; 3] {
@@ -49,7 +50,9 @@ async fn one_call_settles_jobs_of_several_queues_and_takes_others(
     ended.extend(second.take_many(1).await);
     // Of these the third has been lost: its number counts through all queues.
     assert_eq!(third.settle(&ended[2], done()).await, Settled::Done);
-    let ended: Vec<_> = ended.into_iter().map(|delivery| (delivery, done())).collect();
+    let ended: Vec<SettleRequest> =
+        ended.into_iter().map(|delivery| (delivery, done()).into()).collect();
+    let ended: Vec<_> = ended.iter().collect();
 
     let exchanged = broker.exchange(&ended, &[first.queue.clone(), second.queue.clone()], 8).await;
 
@@ -83,7 +86,8 @@ async fn a_job_named_twice_in_a_call_is_done_once(
 ) {
     let three = three(store).await;
     let on = &three[0];
-    let twice = vec![(on.take().await, done()); 2];
+    let once = SettleRequest::from((on.take().await, done()));
+    let twice = [&once, &once];
 
     let exchanged = on.broker.exchange(&twice, std::slice::from_ref(&on.queue), 2).await;
 

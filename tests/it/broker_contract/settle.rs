@@ -3,6 +3,7 @@
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::Page;
 use rocket_jobqueue::internals::JobList;
+use rocket_jobqueue::internals::SettleRequest;
 
 #[rstest]
 #[tokio::test]
@@ -177,8 +178,12 @@ async fn the_archive_holds_no_more_than_its_limit(
         let jobs: Vec<_> =
             (0..100).map(|n| on.job(&format!("job-{:05}", batch * 100 + n))).collect();
         on.broker.enqueue(&jobs).await.unwrap();
-        let settled: Vec<_> =
-            on.take_many(100).await.into_iter().map(|delivery| (delivery, archive())).collect();
+        let settled: Vec<_> = on
+            .take_many(100)
+            .await
+            .into_iter()
+            .map(|delivery| SettleRequest::from((delivery, archive())))
+            .collect();
         on.broker.settle(&settled).await.unwrap();
         on.clock.advance(secs(1));
     }
@@ -278,7 +283,7 @@ async fn a_batch_settles_each_job_in_its_own_way(
         archive(),
     ];
 
-    let batch: Vec<_> = taken.into_iter().zip(ways).collect();
+    let batch: Vec<_> = taken.into_iter().zip(ways).map(SettleRequest::from).collect();
     let settled = on.broker.settle(&batch).await.unwrap();
 
     use Settled::{Done, Lost};

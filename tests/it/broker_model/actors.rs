@@ -12,7 +12,7 @@ use std::time::Duration;
 use rocket_jobqueue::internals::{
     ArchiveLimit, ArchiveSettings, Broker, Control, Delivery, Enqueued, Extended, GroupSet,
     Inspect, JobInfo, LEASE, Lease, MemoryBroker, Note, PoolSettings, QueueInfo, RedisPool, Repeat,
-    Settled, Topology, redis::RedisBroker,
+    SettleRequest, Settled, Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName,
@@ -208,7 +208,7 @@ impl Actors {
             Operation::SweepOn { steps } => self.sweep_on(*steps).await.map(drop)?,
             Operation::Ready { queue, limits } => self.ready(*queue, limits).await?,
             Operation::TakeGroup { queue, group, limits } => {
-                self.take_group(*queue, *group, limits).await?;
+                self.claim_group(*queue, *group, limits).await?;
             }
             Operation::Aggregate { pick, job } => self.aggregate(*pick, job).await?,
             Operation::ReturnSet { pick } => self.return_set(*pick).await?,
@@ -279,7 +279,7 @@ impl Actors {
     }
 
     async fn settle(&mut self, some: Vec<Twice<Delivery>>, how: How) -> Result<(), String> {
-        let what = |delivery: &Delivery| (delivery.clone(), transition(how));
+        let what = |delivery: &Delivery| SettleRequest::from((delivery.clone(), transition(how)));
         let memory: Vec<_> = some.iter().map(|(memory, _)| what(memory)).collect();
         let redis: Vec<_> = some.iter().map(|(_, redis)| what(redis)).collect();
         self.carry_out(memory, redis).await
@@ -287,13 +287,13 @@ impl Actors {
 
     async fn carry_out(
         &mut self,
-        memory: Vec<(Delivery, Transition)>,
-        redis: Vec<(Delivery, Transition)>,
+        memory: Vec<SettleRequest>,
+        redis: Vec<SettleRequest>,
     ) -> Result<(), String> {
         let settled = self.memory.settle(&memory).await.map_err(|e| format!("{e:?}"))?;
         let too = self.redis.settle(&redis).await.map_err(|e| format!("{e:?}"))?;
         alike("settlements", &settled, &too)?;
-        for ((delivery, transition), settled) in memory.iter().zip(settled) {
+        for (SettleRequest { delivery, transition }, settled) in memory.iter().zip(settled) {
             self.touched[self.index(&delivery.lease.queue)] = true;
             match settled {
                 Settled::Done => self.note(delivery, transition),

@@ -1,5 +1,8 @@
-//! Asynq's message of one job. What a newer peer wrote and this version does not
-//! know, or cannot hold, is kept and written back.
+//! Asynq's message of one job.
+//!
+//! Fields that a newer peer wrote and this version does not know are kept as bytes
+//! and written back. Numbers that a [`JobRecord`] cannot hold, such as a negative
+//! retry count, are kept too, until the field is changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +32,7 @@ pub struct TaskMessage {
     /// The queue; the same as in the key.
     #[prost(string, tag = "4")]
     pub queue: String,
-    /// Most retries.
+    /// Maximum retries.
     #[prost(int32, tag = "5")]
     pub retry: i32,
     /// Retries counted so far.
@@ -64,7 +67,7 @@ pub struct TaskMessage {
     pub headers: BTreeMap<String, String>,
 }
 
-/// The message of a job: what [`TaskMessage`] would encode, without a copy of it.
+/// Encodes a job as [`TaskMessage`] would, without copying it first.
 pub fn encode(job: &JobRecord) -> Vec<u8> {
     let texts = [&job.job_type, &job.last_error, &job.unique_key, &job.group];
     let size: usize = texts.iter().map(|text| text.len()).sum();
@@ -99,7 +102,7 @@ pub fn encode(job: &JobRecord) -> Vec<u8> {
     bytes
 }
 
-/// A field of text or bytes; protobuf leaves empty ones out.
+/// Writes a field of text or bytes; protobuf leaves empty ones out.
 fn put_bytes(tag: u32, value: &[u8], to: &mut Vec<u8>) {
     if !value.is_empty() {
         encoding::encode_key(tag, WireType::LengthDelimited, to);
@@ -108,7 +111,7 @@ fn put_bytes(tag: u32, value: &[u8], to: &mut Vec<u8>) {
     }
 }
 
-/// A field of a whole number; protobuf leaves zero out.
+/// Writes a field with a whole number; protobuf leaves zero out.
 fn put_number(tag: u32, value: i64, to: &mut Vec<u8>) {
     if value != 0 {
         encoding::encode_key(tag, WireType::Varint, to);
@@ -116,8 +119,8 @@ fn put_number(tag: u32, value: i64, to: &mut Vec<u8>) {
     }
 }
 
-/// What encoding writes in a field after this number was read from it; `None` if the
-/// field holds no number.
+/// The number that encoding writes after this number was read; `None` if the field is not
+/// a number.
 fn bounded(tag: u32, number: i64) -> Option<i64> {
     match tag {
         // Retries, and lengths of time.
@@ -128,18 +131,18 @@ fn bounded(tag: u32, number: i64) -> Option<i64> {
     }
 }
 
-/// The number as a peer wrote it, which a record cannot hold, while the record still
-/// has what was made of it.
+/// A number that a record cannot hold, as a peer wrote it, unless the record's field was
+/// changed since.
 fn unless_changed(odd: &[(u32, i64)], tag: u32, value: i64) -> i64 {
     let found = odd.iter().find(|(at, _)| *at == tag).map(|(_, number)| *number);
     found.filter(|number| bounded(tag, *number) == Some(value)).unwrap_or(value)
 }
 
-/// The job a message stands for, or `None` where Go would not read it either; except
-/// that the id need not be UTF-8.
+/// Decodes a message; `None` if Go could not read it either. Unlike in Go, the id need not
+/// be UTF-8.
 ///
-/// Queue and id are those of the key: a peer builds all keys from the message,
-/// so one that differs is corrected at the next write.
+/// Queue and id come from the key. A message that names others is corrected by the next
+/// write, since Go builds its keys from the message.
 pub fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> {
     if bytes.starts_with(br#"{"Type":"#) {
         return old::decode(queue, id, bytes);
@@ -176,8 +179,8 @@ pub fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> 
     })
 }
 
-/// The fields that this version knows, and the others as they came. As to Go, a field
-/// of a known number and another type is one of the others.
+/// The fields that this version knows, and all others as bytes. As in Go, a field with a
+/// known number but another type counts as unknown.
 fn read(bytes: &[u8]) -> Option<(TaskMessage, Vec<u8>)> {
     let (mut message, mut unknown) = (TaskMessage::default(), Vec::new());
     let mut rest = bytes;
@@ -198,20 +201,23 @@ fn read(bytes: &[u8]) -> Option<(TaskMessage, Vec<u8>)> {
     Some((message, unknown))
 }
 
-/// Rounded up: a limit may be longer than was asked for, never shorter.
+/// Whole seconds, rounded up: a limit is never shorter than requested.
 fn whole_seconds(duration: Duration) -> i64 {
     let up = u64::from(duration.subsec_nanos() > 0);
     i64::try_from(duration.as_secs().saturating_add(up)).unwrap_or(i64::MAX)
 }
 
+/// Seconds of the message; negative ones count as zero.
 fn duration(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
+/// Unix seconds of the message; 0 for none.
 fn unix_seconds(time: Option<Timestamp>) -> i64 {
     time.map_or(0, Timestamp::as_secs)
 }
 
+/// Unix seconds of the message; 0 is none.
 fn instant(seconds: i64) -> Option<Timestamp> {
     (seconds != 0).then(|| Timestamp::from_secs(seconds))
 }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::job::{JobId, JobRecord, QueueName};
 use crate::time::Timestamp;
 
+/// Asynq's JSON message; missing fields are zero.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct OldMessage<'a> {

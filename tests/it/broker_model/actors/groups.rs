@@ -36,7 +36,7 @@ impl Actors {
         alike("groups that are ready", &memory, &redis)
     }
 
-    pub(super) async fn take_group(
+    pub(super) async fn claim_group(
         &mut self,
         queue: usize,
         group: usize,
@@ -51,8 +51,8 @@ impl Actors {
         let (queue, group) = near.into_iter().find(waiting).unwrap_or((queue, group));
         self.touched[queue] = true;
         let (name, group) = (&self.queues[queue], GROUPS[group]);
-        let memory = self.memory.take_group(name, group, limits).await;
-        let redis = self.redis.take_group(name, group, limits).await;
+        let memory = self.memory.claim_group(name, group, limits).await;
+        let redis = self.redis.claim_group(name, group, limits).await;
         let (memory, redis) =
             (memory.map_err(|e| format!("{e:?}"))?, redis.map_err(|e| format!("{e:?}"))?);
         let (set, too) = (memory.as_ref().map(comparable), redis.as_ref().map(comparable));
