@@ -108,9 +108,9 @@ mod worker;
 
 pub use broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
-    DayStats, EntryInfo, EntryRun, Finding, FindingKind, FindingStatus, GroupInfo, GroupPage,
-    JobFailure, JobInfo, JobPage, JobRow, JobWorker, MinuteStats, Page, QueueInfo, QueueMemory,
-    QueueSummary, Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
+    DayStats, Finding, FindingKind, FindingStatus, GroupInfo, GroupPage, JobFailure, JobInfo,
+    JobPage, JobRow, JobWorker, MinuteStats, Page, PeriodicJobInfo, PeriodicRun, QueueInfo,
+    QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
 };
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
@@ -127,7 +127,7 @@ pub use pool::Connection as JobQueueConnection;
 pub use registry::{
     Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
 };
-pub use scheduler::{PeriodicInfo, PeriodicJobs};
+pub use scheduler::{PeriodicJobs, PeriodicRegistration};
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.
 pub use time::Clock;
 pub use time::Timestamp;

@@ -17,7 +17,7 @@ use crate::inspector::Inspector;
 use crate::job::QueueName;
 use crate::pool::handshake_failure;
 use crate::registry::{Registry, State};
-use crate::scheduler::{Aggregation, Cron, PeriodicJobs, Periodicals, Scheduler};
+use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler};
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
 use store_check::StoreCheck;
@@ -70,7 +70,7 @@ pub(crate) struct Driven {
     /// `None` in a process that only enqueues.
     pub(crate) worker: Option<Worker>,
     /// `None` in a process that does not fire periodic entries.
-    pub(crate) cron: Option<Cron>,
+    pub(crate) periodic: Option<PeriodicService>,
     /// `None` where groups are left alone.
     pub(crate) aggregation: Option<Aggregation>,
     /// Those to serve, the most important first; none means all.
@@ -92,7 +92,7 @@ impl ByHand {
 /// What was started, to be stopped.
 struct Running {
     worker: Option<(Worker, Scheduler)>,
-    periodicals: Option<Periodicals>,
+    periodic_services: Option<PeriodicServices>,
     probe: CancellationToken,
     tasks: TaskTracker,
 }
@@ -249,8 +249,9 @@ impl Runtime {
                 Worker::start(Arc::clone(&prompt), self.registry.clone(), state, settings.clone());
             (worker, scheduler)
         });
-        let periodicals = self.fires.then(|| Periodicals::start(&prompt, &self.periodic));
-        *running = Some(Running { worker, periodicals, probe, tasks });
+        let periodic_services =
+            self.fires.then(|| PeriodicServices::start(&prompt, &self.periodic));
+        *running = Some(Running { worker, periodic_services, probe, tasks });
     }
 
     fn driven(&self, state: Arc<State>) -> Driven {
@@ -261,11 +262,11 @@ impl Runtime {
             let (broker, registry) = (Arc::clone(&self.broker), self.registry.clone());
             Worker::by_hand(broker, registry, state, settings.clone())
         });
-        let cron = || Cron::new(Arc::clone(&self.broker), self.periodic.clone());
+        let periodic = || PeriodicService::new(Arc::clone(&self.broker), self.periodic.clone());
         Driven {
             client: self.client.clone(),
             worker,
-            cron: self.fires.then(cron),
+            periodic: self.fires.then(periodic),
             aggregation: self.aggregation(),
             queues: queues.into_iter().map(|(queue, _)| queue).collect(),
             tokio: tokio::runtime::Handle::try_current().ok(),
@@ -311,8 +312,8 @@ impl Runtime {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
         let no_more_ticks = async {
-            if let Some(periodicals) = &running.periodicals {
-                periodicals.stop().await;
+            if let Some(periodic_services) = &running.periodic_services {
+                periodic_services.stop().await;
             }
         };
         let drained = async {

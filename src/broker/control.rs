@@ -10,7 +10,7 @@ use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
 
 /// What a running job writes of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Note<'a> {
+pub enum Output<'a> {
     /// Its result so far. It stays with the job also where the attempt fails, and
     /// is replaced by what a handler returns.
     Result(&'a [u8]),
@@ -37,7 +37,7 @@ pub type Heard = Arc<dyn Fn(&str) + Send + Sync>;
 pub trait Control: Send + Sync {
     /// Writes what a running job says of itself, if it is still the owner's.
     /// One script.
-    fn note<'a>(&'a self, lease: &'a Lease, note: Note<'a>) -> Answer<'a, Settled>;
+    fn write_output<'a>(&'a self, lease: &'a Lease, output: Output<'a>) -> Answer<'a, Settled>;
 
     /// Asks for the end of a running job. The wish is stored with the job: its
     /// owner hears of it at once or with the next [`Broker::extend`], and whoever

@@ -16,12 +16,12 @@ mod actions;
 mod admission;
 mod control;
 mod doctor;
-mod entries;
 mod expiring;
 mod groups;
 mod inspect;
 mod leases;
 mod list;
+mod periodic;
 mod queue;
 mod settle;
 
@@ -38,8 +38,8 @@ use super::{
 };
 use crate::job::{JobId, NewJob, QueueName};
 use crate::time::{Clock, Timestamp};
-use entries::EntryBook;
 use expiring::Expiring;
+use periodic::PeriodicState;
 use queue::Queue;
 
 /// How long an announcement is valid; a worker repeats it every 5 s.
@@ -100,7 +100,7 @@ struct StoreState {
     /// The number of suspects in flight.
     suspects: usize,
     /// Announced periodic jobs and their history.
-    entries: EntryBook,
+    entries: PeriodicState,
     /// The queue of the requests with each idempotency key.
     queues_of_keys: Expiring<QueueName>,
 }
@@ -280,7 +280,7 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
+    fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move { Ok(self.act(queue, |q, now| q.expire(limit, now))) })
     }
 

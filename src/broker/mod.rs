@@ -19,13 +19,13 @@ mod actions;
 mod admission;
 mod control;
 mod doctor;
-mod entries;
 mod groups;
 mod inspect;
 pub mod memory;
 mod minute_stats;
 mod option_text;
 mod page;
+mod periodic;
 mod queue_view;
 pub mod redis;
 mod server_view;
@@ -38,13 +38,9 @@ pub use actions::{
     BulkStepResult, Removal, Selection, Sweep,
 };
 pub use admission::{ADMISSION_LOOK, Admission};
-pub use control::{CancelAnswer, Control, Heard, Note};
+pub use control::{CancelAnswer, Control, Heard, Output};
 pub use doctor::{
     CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
-};
-pub use entries::{
-    AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, HISTORY,
-    Tick,
 };
 pub use groups::{
     GroupLimits, GroupSet, Groups, MAX_SET_JOBS, ReadyGroups, RepairedGroups, SET_EXPIRY,
@@ -54,6 +50,10 @@ pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, PAGE_BYTES, Page};
+pub use periodic::{
+    AnnouncedPeriodicJob, Fired, Firing, HISTORY, PERIODIC_ANNOUNCEMENT_TTL, PeriodicJobInfo,
+    PeriodicRun, PeriodicStore, Tick,
+};
 pub use queue_view::{
     AggregationSet, DayStats, GroupInfo, GroupPage, QueueInfo, QueueMemory, QueueSummary,
 };
@@ -90,12 +90,12 @@ pub struct KeyBinding {
 }
 
 /// So many pending jobs are enough for now: of what else is due, a limited number is
-/// added each [`CROWDED_PAUSE`], so that fresh jobs do not wait behind all of it. A
+/// added each [`PENDING_HIGH_WATER_PAUSE`], so that fresh jobs do not wait behind all of it. A
 /// worker that runs more than these by then gets more.
-pub const CROWDED: usize = 1000;
+pub const PENDING_HIGH_WATER: usize = 1000;
 
 /// How often due jobs are added to a crowd.
-pub const CROWDED_PAUSE: Duration = Duration::from_millis(100);
+pub const PENDING_HIGH_WATER_PAUSE: Duration = Duration::from_millis(100);
 
 /// The future that an operation of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -113,7 +113,7 @@ pub struct Lease {
     pub id: JobId,
     /// The number of the dequeue that made the lease. It stays the same through all
     /// extensions, so an extension that arrives late takes the job from nobody.
-    /// `None` if the lease was found by [`Broker::lapsed`]: then it is a right
+    /// `None` if the lease was found by [`Broker::first_expired_leases`]: then it is a right
     /// until its owner extends it.
     pub owner: Option<u64>,
     /// When the lease ends, in microseconds of store time.
@@ -134,7 +134,7 @@ pub struct Delivery {
     /// If the lease ran out: what the loss of its worker says about the job.
     pub charge: Charge,
     /// The cancel request of an operator, if any: carried out instead of an attempt.
-    pub cancel: Option<AfterCancel>,
+    pub on_cancel: Option<AfterCancel>,
 }
 
 /// The result of enqueuing a job.
@@ -246,7 +246,7 @@ pub struct Forwarded {
 pub struct ExpiredLeases {
     /// Jobs to recover, with the leases as found.
     pub jobs: Vec<Delivery>,
-    /// Entries that were removed: unreadable jobs, which are archived, and ids without a job.
+    /// PeriodicStore that were removed: unreadable jobs, which are archived, and ids without a job.
     pub removed: usize,
     /// Unreadable jobs that were not archived: the store refused, or another process was
     /// first.
@@ -315,7 +315,17 @@ pub(crate) use sealed::Sealed;
 /// [`Error::is_outcome_unknown`] it may have been carried out; the methods say what a
 /// repetition does.
 pub trait Broker:
-    Inspect + Entries + Control + Doctor + Actions + Admission + Groups + Send + Sync + Sealed + 'static
+    Inspect
+    + PeriodicStore
+    + Control
+    + Doctor
+    + Actions
+    + Admission
+    + Groups
+    + Send
+    + Sync
+    + Sealed
+    + 'static
 {
     /// Stores new jobs; one result for each, in order.
     ///
@@ -371,7 +381,7 @@ pub trait Broker:
     /// many queues this is cheaper than forwarding each.
     fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>>;
 
-    /// Makes due jobs pending, at most `limit` of them. While [`CROWDED`] or more are
+    /// Makes due jobs pending, at most `limit` of them. While [`PENDING_HIGH_WATER`] or more are
     /// pending, more are not asked for at once: see [`Forwarded::next`].
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
 
@@ -387,7 +397,11 @@ pub trait Broker:
     ) -> Answer<'a, ExpiredLeases>;
 
     /// The first [expired leases](Self::expired_leases).
-    fn lapsed<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Vec<Delivery>> {
+    fn first_expired_leases<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        limit: usize,
+    ) -> Answer<'a, Vec<Delivery>> {
         Box::pin(async move { Ok(self.expired_leases(queue, limit, 0).await?.jobs) })
     }
 
@@ -400,7 +414,7 @@ pub trait Broker:
     fn end_suspect(&self, running: usize) -> Answer<'_, ()>;
 
     /// Deletes completed jobs whose retention is over, at most `limit`; returns how many.
-    fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
+    fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
 
     /// Returns when one of the queues may hold a pending job, or after `at_most`. No job is
     /// moved.

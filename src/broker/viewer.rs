@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{EntryInfo, JobInfo, JobPage, JobRow, Servers};
+use super::{JobInfo, JobPage, JobRow, PeriodicJobInfo, Servers};
 use crate::job::{JobRecord, JobState, Transition};
 
 /// The text in place of a hidden one.
@@ -76,7 +76,7 @@ impl Viewer {
     }
 
     /// Periodic jobs, without payload and headers: the function is written for stored jobs.
-    pub(crate) fn entries(&self, mut entries: Vec<EntryInfo>) -> Vec<EntryInfo> {
+    pub(crate) fn periodic_jobs(&self, mut entries: Vec<PeriodicJobInfo>) -> Vec<PeriodicJobInfo> {
         if self.is_restricted() {
             for entry in &mut entries {
                 entry.payload.clear();

@@ -4,8 +4,8 @@
 mod actions;
 mod control;
 mod doctor;
-mod entries;
 mod lists;
+mod periodic;
 mod servers;
 
 use std::sync::Arc;

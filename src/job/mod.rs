@@ -29,7 +29,7 @@ pub use id::{JobId, QueueName};
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
 pub(crate) use payload::payload_bytes;
 pub use periodic::{Missed, Periodic};
-pub(crate) use periodic::{entry_id, tick_id};
+pub(crate) use periodic::{periodic_id, tick_id};
 pub use progress::Progress;
 pub use record::{Idempotency, JobRecord, NewJob};
 pub(crate) use report::report;

@@ -282,7 +282,7 @@ impl fmt::Debug for Periodic {
 
 /// The id under which Asynq's tools know an entry: the same in all processes and
 /// after every restart, in the form of the UUIDs that Asynq makes.
-pub(crate) fn entry_id(name: &str) -> String {
+pub(crate) fn periodic_id(name: &str) -> String {
     let digest = Sha256::new().chain_update("periodic entry:").chain_update(name).finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

@@ -128,7 +128,7 @@ impl Service for Aggregator {
         round.end(next)
     }
 
-    async fn woken(&self) {
+    async fn wakeup(&self) {
         self.work.ended.notified().await;
     }
 }

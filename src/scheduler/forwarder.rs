@@ -113,14 +113,14 @@ impl Service for Forwarder {
     }
 
     /// A server, and the processor below it, that sleep take longer to answer.
-    async fn knock(&self) {
+    async fn prewarm(&self) {
         if self.expects.load(Ordering::Relaxed) {
             // Who does not answer will be asked again at once.
             let _ = self.broker.ping().await;
         }
     }
 
-    async fn woken(&self) {
+    async fn wakeup(&self) {
         let Ok(changed) = self.broker.due_changed().await else {
             return std::future::pending().await;
         };

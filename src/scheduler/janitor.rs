@@ -26,7 +26,7 @@ impl Janitor {
     }
 
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
-        while self.broker.expire(queue, BATCH).await? == BATCH {}
+        while self.broker.delete_expired(queue, BATCH).await? == BATCH {}
         while self.broker.trim(queue, BATCH).await? == BATCH {}
         Ok(())
     }

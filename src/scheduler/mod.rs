@@ -3,15 +3,15 @@
 //! the loop around it exists once.
 
 mod aggregator;
-mod alarm;
+mod announcer;
 mod clock_watch;
-mod cron;
 mod forwarder;
-mod herald;
 mod janitor;
+mod periodic_jobs;
+mod periodic_service;
+mod precise_timer;
 mod recoverer;
 mod repair_service;
-mod timetable;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,16 +25,16 @@ use crate::error::Error;
 use crate::error::Refusals;
 use crate::job::QueueName;
 use crate::time::Backoff;
-use alarm::Alarm;
-use herald::{Farewell, Herald};
+use announcer::{Announcer, Retirement};
+use precise_timer::PreciseTimer;
 
 pub(crate) use aggregator::{Aggregation, Aggregator, aggregate_now};
-pub(crate) use cron::Cron;
 pub(crate) use forwarder::Forwarder;
 pub(crate) use janitor::Janitor;
+pub use periodic_jobs::{PeriodicJobs, PeriodicRegistration};
+pub(crate) use periodic_service::PeriodicService;
 pub(crate) use recoverer::Recoverer;
 pub(crate) use repair_service::RepairService;
-pub use timetable::{PeriodicInfo, PeriodicJobs};
 
 /// Something to be done again and again.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -45,12 +45,12 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn tick(&self) -> impl Future<Output = Result<Duration, Error>> + Send;
 
     /// Called a moment before it is due: wakes what it will need, if that may be asleep.
-    fn knock(&self) -> impl Future<Output = ()> + Send {
+    fn prewarm(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
     /// Returns when it is due earlier than it said.
-    fn woken(&self) -> impl Future<Output = ()> + Send {
+    fn wakeup(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 }
@@ -107,21 +107,21 @@ impl Scheduler {
         aggregation: Option<Aggregation>,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let alarm = Arc::new(Alarm::start());
+        let timer = Arc::new(PreciseTimer::start());
         let of = || (Arc::clone(broker), queues.to_vec());
         let (b, q) = of();
-        tasks.spawn(run(Forwarder::new(b, q), Arc::clone(&alarm), stop.clone()));
+        tasks.spawn(run(Forwarder::new(b, q), Arc::clone(&timer), stop.clone()));
         let (b, q) = of();
-        tasks.spawn(run(Recoverer::new(b, q), Arc::clone(&alarm), stop.clone()));
+        tasks.spawn(run(Recoverer::new(b, q), Arc::clone(&timer), stop.clone()));
         if let Some(aggregation) = aggregation {
             let (b, q) = of();
             let aggregator = Aggregator::new(b, q, aggregation, tasks.clone(), stop.clone());
-            tasks.spawn(run(aggregator, Arc::clone(&alarm), stop.clone()));
+            tasks.spawn(run(aggregator, Arc::clone(&timer), stop.clone()));
         }
         let (b, q) = of();
-        tasks.spawn(run(Janitor::new(b, q), Arc::clone(&alarm), stop.clone()));
+        tasks.spawn(run(Janitor::new(b, q), Arc::clone(&timer), stop.clone()));
         let (b, q) = of();
-        tasks.spawn(run(RepairService::new(b, q), alarm, stop.clone()));
+        tasks.spawn(run(RepairService::new(b, q), timer, stop.clone()));
         tasks.close();
         Self { stop, tasks }
     }
@@ -140,21 +140,21 @@ impl Drop for Scheduler {
 }
 
 /// The running services for periodic entries of one process.
-pub(crate) struct Periodicals {
+pub(crate) struct PeriodicServices {
     scheduler: Scheduler,
-    farewell: Farewell,
+    farewell: Retirement,
 }
 
-impl Periodicals {
+impl PeriodicServices {
     /// Fires and announces these entries, also those that are added later.
     pub(crate) fn start(broker: &Arc<dyn Broker>, entries: &PeriodicJobs) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let alarm = Arc::new(Alarm::start());
-        let herald = Herald::new(Arc::clone(broker), entries.clone());
-        let farewell = herald.farewell();
-        tasks.spawn(run(herald, Arc::clone(&alarm), stop.clone()));
-        let cron = Cron::new(Arc::clone(broker), entries.clone());
-        tasks.spawn(run(cron, alarm, stop.clone()));
+        let timer = Arc::new(PreciseTimer::start());
+        let announcer = Announcer::new(Arc::clone(broker), entries.clone());
+        let farewell = announcer.farewell();
+        tasks.spawn(run(announcer, Arc::clone(&timer), stop.clone()));
+        let service = PeriodicService::new(Arc::clone(broker), entries.clone());
+        tasks.spawn(run(service, timer, stop.clone()));
         tasks.close();
         Self { scheduler: Scheduler { stop, tasks }, farewell }
     }
@@ -167,7 +167,7 @@ impl Periodicals {
 }
 
 /// The loop of every service: tick, wait, and back off while the store is away.
-async fn run<S: Service>(service: S, alarm: Arc<Alarm>, stop: CancellationToken) {
+async fn run<S: Service>(service: S, timer: Arc<PreciseTimer>, stop: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     let mut refused = Refusals::default();
     loop {
@@ -195,8 +195,8 @@ async fn run<S: Service>(service: S, alarm: Arc<Alarm>, stop: CancellationToken)
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = alarm.after(pause, service.knock()) => {}
-            () = service.woken() => {}
+            () = timer.after(pause, service.prewarm()) => {}
+            () = service.wakeup() => {}
         }
     }
 }

@@ -213,7 +213,7 @@ impl Recoverer {
             return Ok(0);
         }
         let decided = |delivery: Delivery| {
-            let lost = match delivery.cancel {
+            let lost = match delivery.on_cancel {
                 // Its worker was to end it, and has ended.
                 Some(after) => Outcome::Cancelled(after),
                 None => Outcome::LeaseLost { losses: delivery.losses, charge: delivery.charge },

@@ -82,12 +82,12 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
         recoverer.tick().await.expect("the store in memory does not fail");
     }
     let mut next = locked(&tests.0.vanished).iter().min().copied();
-    if let Some(cron) = &driven.cron {
-        let (_, tick) = cron.fire_due().await;
+    if let Some(periodic) = &driven.periodic {
+        let (_, tick) = periodic.fire_due().await;
         next = next.into_iter().chain(tick.map(|wait| now + wait)).min();
     }
     for queue in queues {
-        while at_once(broker.expire(queue, BATCH)) == BATCH {}
+        while at_once(broker.delete_expired(queue, BATCH)) == BATCH {}
         let due = loop {
             let forwarded = at_once(broker.forward(queue, BATCH));
             if forwarded.moved < BATCH {

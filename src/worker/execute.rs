@@ -9,9 +9,9 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::Shared;
-use super::hand::{Attempt, Hand, NotBegun};
-use super::hands::{Accepted, InHand};
-use super::notes::Notes;
+use super::in_flight::{Accepted, InFlightGuard};
+use super::in_flight_job::{Attempt, InFlightJob, NotBegun};
+use super::progress::ProgressWriter;
 use super::settle::{FinishedAttempt, PendingSettle};
 use crate::broker::{Delivery, SettleRequest};
 #[cfg(feature = "metrics")]
@@ -27,8 +27,8 @@ use crate::trace::{self, Trace};
 
 /// Runs a job and hands it back, with its permit.
 pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
-    let Accepted { delivery, in_hand, permit } = job;
-    match to_its_end(&shared, delivery, in_hand, None).await {
+    let Accepted { delivery, guard, permit } = job;
+    match to_its_end(&shared, delivery, guard, None).await {
         Some(mut ended) => {
             ended.attempt.permit = Some(permit);
             ended.begin();
@@ -46,29 +46,29 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
 pub(super) async fn to_its_end(
     shared: &Shared,
     delivery: Delivery,
-    in_hand: InHand,
+    guard: InFlightGuard,
     given: Option<Outcome>,
 ) -> Option<PendingSettle> {
     let began = Instant::now();
     let now = shared.broker.now();
     let limit = Limit::of(&delivery.job, now);
-    let hand = Arc::clone(in_hand.hand());
+    let job = Arc::clone(guard.job());
     let ends = began + limit.at.since(now);
-    match hand.begin(Attempt { started: now, deadline: limit.at, ends }) {
+    match job.begin(Attempt { started: now, deadline: limit.at, ends }) {
         Ok(()) => {}
         Err(NotBegun::GivenBack) => return None,
         Err(NotBegun::LeaseLost) => {
-            let (job_type, id) = (&hand.job.job_type, &hand.job.id);
+            let (job_type, id) = (&job.record.job_type, &job.record.id);
             crate::log::warn!(
                 "lease lost before the start: type={job_type:?} id={id:?}; left to its next owner"
             );
             return None;
         }
     }
-    let cancellation = Arc::clone(&hand.cancellation);
-    let notes = Arc::new(Notes::new(Arc::clone(&shared.broker), Arc::clone(&hand)));
+    let cancellation = Arc::clone(&job.cancellation);
+    let notes = Arc::new(ProgressWriter::new(Arc::clone(&shared.broker), Arc::clone(&job)));
     let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
-    let context = JobContext::new(Arc::clone(&hand.job), limit.at, cancellation, reporter);
+    let context = JobContext::new(Arc::clone(&job.record), limit.at, cancellation, reporter);
     let entry = shared.registry.get(&delivery.job.job_type);
     #[cfg(feature = "metrics")]
     if let (Some(ready), Some(stopwatch)) =
@@ -76,10 +76,10 @@ pub(super) async fn to_its_end(
     {
         stopwatch.began(now.since(ready));
     }
-    let outcome = match (given, delivery.cancel) {
+    let outcome = match (given, delivery.on_cancel) {
         (Some(outcome), _) => outcome,
         (None, Some(after)) => Outcome::Cancelled(after),
-        (None, None) => attempt(shared, entry, &context, &hand, &notes, limit, ends).await?,
+        (None, None) => attempt(shared, entry, &context, &job, &notes, limit, ends).await?,
     };
     notes.write_latest().await;
     let policy = &shared.settings.retry;
@@ -99,7 +99,7 @@ pub(super) async fn to_its_end(
             _ => {}
         }
     }
-    let attempt = FinishedAttempt { in_hand, context, took, permit: None };
+    let attempt = FinishedAttempt { guard, context, took, permit: None };
     Some(PendingSettle { request: SettleRequest { delivery, transition }, attempt })
 }
 
@@ -132,8 +132,8 @@ async fn attempt(
     shared: &Shared,
     entry: Option<&Entry>,
     context: &JobContext,
-    hand: &Hand,
-    notes: &Notes,
+    job: &InFlightJob,
+    notes: &ProgressWriter,
     limit: Limit,
     ends: Instant,
 ) -> Option<Outcome> {
@@ -144,49 +144,49 @@ async fn attempt(
     if shared.stop.is_cancelled() {
         return Some(Outcome::Interrupted);
     }
-    if let Some(reason) = hand.cancellation.reason() {
-        return cancelled(hand, limit, reason);
+    if let Some(reason) = job.cancellation.reason() {
+        return cancelled(job, limit, reason);
     }
     let Some(entry) = entry else {
         return Some(Outcome::Unknown(shared.settings.unknown));
     };
     // Whoever holds a copy of the token learns that the attempt is over.
-    let _over = End(&hand.cancellation);
+    let _over = End(&job.cancellation);
     let running = async { shared.registry.run(entry, context.clone(), &shared.state).await };
-    let trace = Trace::of(&hand.job.headers);
+    let trace = Trace::of(&job.record.headers);
     let span = run_span(context, trace.as_ref());
     let running = trace::within(trace, running).instrument(span);
     let reason = tokio::select! {
         biased;
         ended = AssertUnwindSafe(running).catch_unwind() => return Some(match ended {
             Ok(Ok(result)) => Outcome::Done(result),
-            Ok(Err(error)) => own_end(hand, Outcome::Failed(error)),
-            Err(panic) => own_end(hand, Outcome::Panicked(panic_text(&*panic))),
+            Ok(Err(error)) => own_end(job, Outcome::Failed(error)),
+            Err(panic) => own_end(job, Outcome::Panicked(panic_text(&*panic))),
         }),
-        reason = hand.cancellation.cancelled() => reason,
+        reason = job.cancellation.cancelled() => reason,
         never = notes.keep_writing() => match never {},
         () = tokio::time::sleep_until(ends.into()) => {
-            hand.cancellation.cancel(CancelReason::TimedOut);
+            job.cancellation.cancel(CancelReason::TimedOut);
             CancelReason::TimedOut
         }
     };
-    cancelled(hand, limit, reason)
+    cancelled(job, limit, reason)
 }
 
 /// The outcome of an attempt that was cancelled; `None` if its lease was lost.
-fn cancelled(hand: &Hand, limit: Limit, reason: CancelReason) -> Option<Outcome> {
+fn cancelled(job: &InFlightJob, limit: Limit, reason: CancelReason) -> Option<Outcome> {
     match reason {
         CancelReason::TimedOut if limit.is_deadline => Some(Outcome::DeadlinePassed),
         CancelReason::TimedOut => Some(Outcome::TimedOut),
         CancelReason::Shutdown => Some(Outcome::Interrupted),
         CancelReason::Operator => {
-            Some(Outcome::Cancelled(hand.wish().unwrap_or(AfterCancel::Retry)))
+            Some(Outcome::Cancelled(job.on_cancel().unwrap_or(AfterCancel::Retry)))
         }
         // Delivered to this process again while the attempt was ending: the next
         // attempt begins after this one.
-        CancelReason::LeaseLost if !hand.is_lost() => Some(Outcome::Interrupted),
+        CancelReason::LeaseLost if !job.is_lost() => Some(Outcome::Interrupted),
         CancelReason::LeaseLost => {
-            let (job_type, id) = (&hand.job.job_type, &hand.job.id);
+            let (job_type, id) = (&job.record.job_type, &job.record.id);
             crate::log::warn!(
                 "lease lost while running: type={job_type:?} id={id:?}; left to its next owner"
             );
@@ -216,8 +216,8 @@ fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
 /// A handler that noticed its cancellation and failed for it: what the operator
 /// wants of the job counts. Where that is only another attempt, the handler's own
 /// word does, which may be that there should be none.
-fn own_end(hand: &Hand, failed: Outcome) -> Outcome {
-    match hand.wish() {
+fn own_end(job: &InFlightJob, failed: Outcome) -> Outcome {
+    match job.on_cancel() {
         None | Some(AfterCancel::Retry) => failed,
         Some(after) => Outcome::Cancelled(after),
     }
@@ -245,11 +245,11 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
-    use super::super::exchange::Outbox;
-    use super::super::hands::Hands;
+    use super::super::dispatcher::Outbox;
+    use super::super::in_flight::InFlight;
+    use super::super::launcher::Launcher;
     use super::super::pulse::Pulse;
     use super::super::stall::Stall;
-    use super::super::start::Starting;
     use super::super::suspects::Suspects;
     use super::*;
     use crate::broker::memory::MemoryBroker;
@@ -290,9 +290,9 @@ mod tests {
                 settled: Vec::new(),
                 viewer: crate::broker::Viewer::default(),
             },
-            hands: Hands::default(),
+            in_flight: InFlight::default(),
             outbox: Outbox::default(),
-            starting: Starting::default(),
+            launcher: Launcher::default(),
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
@@ -308,10 +308,11 @@ mod tests {
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
         let permit = Arc::clone(&shared.permits).acquire_owned().await.unwrap();
         let holds_until = Instant::now() + LEASE;
-        let job = shared.hands.accept(delivery, holds_until, permit, &shared.interrupt).unwrap();
+        let job =
+            shared.in_flight.accept(delivery, holds_until, permit, &shared.interrupt).unwrap();
 
         run(Arc::clone(&shared), job).await;
-        super::super::exchange::run(shared).await;
+        super::super::dispatcher::run(shared).await;
 
         let info = crate::broker::Inspect::job(&*broker, &queue, &id).await.unwrap().unwrap();
         assert_eq!((info.state, info.record.retried), (JobState::Pending, 0));

@@ -1,4 +1,4 @@
-//! Extends the leases of all jobs in hand, announces the worker and minds that jobs
+//! Extends the leases of all jobs in job, announces the worker and minds that jobs
 //! start, on a thread of its own: handlers that keep every runtime thread busy lose no
 //! lease.
 
@@ -48,14 +48,14 @@ async fn beat(shared: Arc<Shared>, runtime: Handle) {
     let called = Arc::new(Notify::new());
     let (hears, calls) = (Arc::clone(&shared), Arc::clone(&called));
     let hearing = broker.hear_cancels(Arc::new(move |id| {
-        if hears.hands.call(id) {
+        if hears.in_flight.request_cancel(id) {
             calls.notify_one();
         }
     }));
     tokio::select! {
         () = beat_on(&shared, &*broker, &called) => {}
         () = async { hearing.await; std::future::pending().await } => {}
-        () = shared.starting.mind(&shared, &runtime) => {}
+        () = shared.launcher.mind(&shared, &runtime) => {}
         () = shared.stall.watch(&shared, &broker, &runtime) => {}
     }
 }
@@ -82,14 +82,14 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
         // It comes round for this, and so shows that it can.
         shared.outbox.call();
         let stopping = shared.stop.is_cancelled();
-        if stopping && (shared.hands.len() == 0 || shared.give_up.is_cancelled()) {
+        if stopping && (shared.in_flight.len() == 0 || shared.give_up.is_cancelled()) {
             break;
         }
         if next_beat <= Instant::now() || stopping != was_stopping {
             was_stopping = stopping;
             who.status = if stopping { "stopped" } else { "active" };
-            shared.hands.end_overdue();
-            who.running = shared.hands.running();
+            shared.in_flight.end_overdue();
+            who.running = shared.in_flight.running();
             let extended = extend(shared, broker).await;
             if extended != Renewal::None
                 && let Err(error) = broker.announce(&who).await
@@ -125,7 +125,7 @@ enum Renewal {
 }
 
 async fn extend(shared: &Shared, broker: &dyn Broker) -> Renewal {
-    let extension = shared.hands.begin_extending();
+    let extension = shared.in_flight.begin_extending();
     if extension.leases.is_empty() {
         return Renewal::All;
     }

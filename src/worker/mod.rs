@@ -1,17 +1,17 @@
 //! Runs jobs: takes them, executes their handlers, settles what came of it, and
 //! keeps the leases alive. When jobs become due is the scheduler's affair.
 
-mod exchange;
+mod dispatcher;
 mod execute;
-mod hand;
-mod hands;
 mod heartbeat;
-mod notes;
+mod in_flight;
+mod in_flight_job;
+mod launcher;
 mod order;
+mod progress;
 mod pulse;
 mod settle;
 mod stall;
-mod start;
 mod suspects;
 
 use std::collections::BTreeMap;
@@ -25,12 +25,12 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, Delivery, LEASE, Viewer};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
-use exchange::Outbox;
-use hands::Hands;
+use dispatcher::Outbox;
+use in_flight::InFlight;
+use launcher::Launcher;
 use pulse::Pulse;
 use settle::Road;
 use stall::Stall;
-use start::Starting;
 use suspects::Suspects;
 
 /// How long settling may take after the running jobs were interrupted.
@@ -68,9 +68,9 @@ struct Shared {
     registry: Registry,
     state: Arc<State>,
     settings: WorkerSettings,
-    hands: Hands,
+    in_flight: InFlight,
     outbox: Outbox,
-    starting: Starting,
+    launcher: Launcher,
     stall: Stall,
     pulse: Pulse,
     suspects: Suspects,
@@ -107,7 +107,7 @@ impl Worker {
         let shared = &worker.shared;
         *worker.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) =
             heartbeat::start(Arc::clone(shared));
-        shared.tasks.spawn(exchange::run(Arc::clone(shared)));
+        shared.tasks.spawn(dispatcher::run(Arc::clone(shared)));
         worker
     }
 
@@ -130,9 +130,9 @@ impl Worker {
         by_hand: bool,
     ) -> Self {
         let shared = Arc::new(Shared {
-            hands: Hands::default(),
+            in_flight: InFlight::default(),
             outbox: Outbox::default(),
-            starting: Starting::default(),
+            launcher: Launcher::default(),
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
@@ -159,8 +159,8 @@ impl Worker {
         given: Option<Outcome>,
     ) -> Option<Transition> {
         let (shared, holds_until) = (&self.shared, Instant::now() + LEASE);
-        let in_hand = shared.hands.accept_alone(&delivery, holds_until, &shared.interrupt)?;
-        let ended = execute::to_its_end(shared, delivery, in_hand, given).await?;
+        let guard = shared.in_flight.accept_alone(&delivery, holds_until, &shared.interrupt)?;
+        let ended = execute::to_its_end(shared, delivery, guard, given).await?;
         Some(ended.alone(shared, Road::Own).await)
     }
 
@@ -179,7 +179,7 @@ impl Worker {
         let timeout = shared.settings.shutdown_timeout;
         let mut interrupted = 0;
         if tokio::time::timeout(timeout, shared.tasks.wait()).await.is_err() {
-            interrupted = shared.hands.len();
+            interrupted = shared.in_flight.len();
             shared.interrupt.cancel();
             if tokio::time::timeout(LAST_WORDS, shared.tasks.wait()).await.is_err() {
                 shared.give_up.cancel();

@@ -10,9 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
-use super::hand::Over;
-use super::hands::{Accepted, InHand};
-use super::start::start;
+use super::in_flight::{Accepted, InFlightGuard};
+use super::in_flight_job::Over;
+use super::launcher::start;
 use crate::broker::{Broker, Delivery, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
@@ -26,7 +26,7 @@ pub(super) struct PendingSettle {
 
 /// What belongs to a job until it is settled.
 pub(super) struct FinishedAttempt {
-    pub(super) in_hand: InHand,
+    pub(super) guard: InFlightGuard,
     pub(super) context: JobContext,
     /// How long the attempt took.
     pub(super) took: Duration,
@@ -37,7 +37,7 @@ pub(super) struct FinishedAttempt {
 impl PendingSettle {
     /// The heartbeat leaves the lease alone from now on, unless the settlement takes long.
     pub(super) fn begin(&mut self) {
-        self.request.delivery.lease = self.attempt.in_hand.hand().begin_settling();
+        self.request.delivery.lease = self.attempt.guard.job().begin_settling();
     }
 
     pub(super) fn parts(self) -> (SettleRequest, FinishedAttempt) {
@@ -99,12 +99,12 @@ impl FinishedAttempt {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut refused = Refusals::default();
         loop {
-            let hand = Arc::clone(self.in_hand.hand());
+            let job = Arc::clone(self.guard.job());
             if let Some(error) = failed {
                 // The heartbeat extends the lease between two tries.
-                hand.pause_settling();
+                job.pause_settling();
                 let pause = backoff.next();
-                let id = &hand.job.id;
+                let id = &job.record.id;
                 refused.note("settling a job", &error);
                 crate::log::debug!("settling {id:?} failed, next try in {pause:?}: {error:?}");
                 tokio::select! {
@@ -115,7 +115,7 @@ impl FinishedAttempt {
                     }
                 }
             }
-            request.delivery.lease = hand.begin_settling();
+            request.delivery.lease = job.begin_settling();
             let answer = broker.settle(slice::from_ref(&request)).await;
             let answer = answer.map(|settled| settled.first().copied());
             let SettleRequest { delivery, transition } = &request;
@@ -177,7 +177,7 @@ impl FinishedAttempt {
         transition: Transition,
         settled: Settled,
     ) -> Option<(Transition, Option<Accepted>)> {
-        let Over::Now(next) = self.in_hand.hand().over() else { return None };
+        let Over::Now(next) = self.guard.job().over() else { return None };
         let transition = match settled {
             Settled::Cancelled(after) => after.carried_out(&transition),
             Settled::Done | Settled::Lost => transition,
@@ -190,12 +190,12 @@ impl FinishedAttempt {
     /// The lease was lost. If the job has been delivered to this process again, it is
     /// settled under the new lease: the attempt is not to be made twice.
     pub(super) fn lost(self, delivery: &Delivery) -> Option<Self> {
-        match self.in_hand.hand().over() {
+        match self.guard.job().over() {
             // Settled by another sending.
             Over::Already => None,
             Over::Now(Some(next)) => {
-                let Accepted { in_hand, permit, .. } = *next;
-                Some(Self { in_hand, permit: Some(permit), ..self })
+                let Accepted { guard, permit, .. } = *next;
+                Some(Self { guard, permit: Some(permit), ..self })
             }
             Over::Now(None) => {
                 let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);

@@ -10,7 +10,7 @@
 //! the next one and return.
 //!
 //! A settlement may leave both here and there. The store carries out one of them, and
-//! [`Hand::over`](super::hand::Hand::over) lets one of the answers be heard.
+//! [`InFlightJob::over`](super::in_flight_job::InFlightJob::over) lets one of the answers be heard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::exchange::OnTheirWay;
-use super::hands::GivenBack;
+use super::dispatcher::OnTheirWay;
+use super::in_flight::GivenBack;
 use super::settle::{PendingSettle, Road};
 use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
 use crate::job::Transition;
@@ -75,9 +75,9 @@ impl Stall {
         let mut watch = Watch { shared, broker, runtime, waiting: None, probe };
         let mut stalled: Option<Instant> = None;
         loop {
-            if shared.hands.len() == 0 {
+            if shared.in_flight.len() == 0 {
                 self.asleep.store(true, Ordering::SeqCst);
-                if shared.hands.len() == 0 {
+                if shared.in_flight.len() == 0 {
                     self.wake.notified().await;
                 }
             }
@@ -145,9 +145,9 @@ impl Watch<'_> {
     fn give_back(&mut self, timeout: Duration) -> bool {
         let Some(before) = Instant::now().checked_sub(timeout) else { return false };
         // Suspects wait for their turn as well, and see to themselves where they can.
-        let suspects = self.shared.hands.has_waiting_suspects()
+        let suspects = self.shared.in_flight.has_waiting_suspects()
             && self.probe.silence() >= timeout.max(INTERVAL);
-        let back = self.shared.hands.give_back(before, suspects);
+        let back = self.shared.in_flight.give_back(before, suspects);
         if back.is_empty() {
             return false;
         }
@@ -203,7 +203,7 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
         SettleRequest { delivery, transition }
     };
     let (hands, settlements): (Vec<_>, Vec<_>) =
-        back.into_iter().map(|one| (one.hand, next_in_line(one.delivery))).unzip();
+        back.into_iter().map(|one| (one.job, next_in_line(one.delivery))).unzip();
     while let Err(error) = broker.settle(&settlements).await {
         crate::log::debug!("giving deliveries back failed: {error:?}");
         // They do not start here, so that their leases run out.
@@ -212,7 +212,7 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
         }
         tokio::time::sleep(AGAIN).await;
     }
-    hands.iter().for_each(|hand| shared.hands.remove(hand));
+    hands.iter().for_each(|job| shared.in_flight.remove(job));
 }
 
 async fn settle(

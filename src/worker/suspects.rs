@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
-use super::hands::{Accepted, InHand};
+use super::in_flight::{Accepted, InFlightGuard};
 use super::settle::Road;
 use super::{Shared, execute};
 use crate::broker::{Delivery, Lease};
@@ -67,7 +67,7 @@ impl Suspects {
 /// Whether this delivery is to wait for its turn. One that is to end as an operator wants
 /// starts nothing.
 pub(super) fn waits(delivery: &Delivery) -> bool {
-    is_suspect(delivery.losses) && delivery.cancel.is_none()
+    is_suspect(delivery.losses) && delivery.on_cancel.is_none()
 }
 
 /// One that waits until this is dropped.
@@ -81,31 +81,31 @@ impl Drop for Waiting<'_> {
 
 /// Runs a suspect when it is its turn.
 pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
-    let Accepted { delivery, in_hand, permit } = job;
+    let Accepted { delivery, guard, permit } = job;
     // Other work has the slot meanwhile.
     drop(permit);
     shared.outbox.call();
     let waiting = Waiting(&shared.suspects);
     if shared.suspects.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
-        return settle(&shared, delivery, in_hand, Some(Outcome::NotStarted(PUT_BACK))).await;
+        return settle(&shared, delivery, guard, Some(Outcome::NotStarted(PUT_BACK))).await;
     }
-    let hand = Arc::clone(in_hand.hand());
+    let job = Arc::clone(guard.job());
     let turn = tokio::select! {
         biased;
         () = shared.stop.cancelled() => None,
         // It ends without having started.
-        _ = hand.cancellation.cancelled() => None,
+        _ = job.cancellation.cancelled() => None,
         turn = turn(&shared) => turn,
     };
     drop(waiting);
-    let Some((turn, slot)) = turn else { return not_started(&shared, delivery, in_hand).await };
-    let noted = begin(&shared, &hand.current()).await;
+    let Some((turn, slot)) = turn else { return not_started(&shared, delivery, guard).await };
+    let noted = begin(&shared, &job.current()).await;
     let mut turn = Some(turn);
     match noted {
         Noted::Ours => {
             // In a task of its own: a handler may keep its thread.
             let of_job = Arc::clone(&shared);
-            let attempt = async move { settle(&of_job, delivery, in_hand, None).await };
+            let attempt = async move { settle(&of_job, delivery, guard, None).await };
             let mut attempt = shared.tasks.spawn(attempt);
             let mut ended = tokio::time::timeout(ALONE, &mut attempt).await;
             if ended.is_err() {
@@ -117,8 +117,8 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
             }
         }
         // The next owner has it, or the recoverer will.
-        Noted::Lost => drop(in_hand),
-        Noted::Stopped => not_started(&shared, delivery, in_hand).await,
+        Noted::Lost => drop(guard),
+        Noted::Stopped => not_started(&shared, delivery, guard).await,
     }
     drop(slot);
     shared.outbox.call();
@@ -156,17 +156,22 @@ impl Drop for Wants<'_> {
 }
 
 /// Pending again as the next job, or what an operator requested.
-async fn not_started(shared: &Arc<Shared>, delivery: Delivery, in_hand: InHand) {
-    let outcome = match in_hand.hand().wish() {
+async fn not_started(shared: &Arc<Shared>, delivery: Delivery, guard: InFlightGuard) {
+    let outcome = match guard.job().on_cancel() {
         Some(after) => Outcome::Cancelled(after),
         None => Outcome::NotStarted(Duration::ZERO),
     };
-    settle(shared, delivery, in_hand, Some(outcome)).await;
+    settle(shared, delivery, guard, Some(outcome)).await;
 }
 
 /// Runs it to its end, unless an outcome is given, and settles it.
-async fn settle(shared: &Arc<Shared>, delivery: Delivery, in_hand: InHand, given: Option<Outcome>) {
-    if let Some(ended) = execute::to_its_end(shared, delivery, in_hand, given).await {
+async fn settle(
+    shared: &Arc<Shared>,
+    delivery: Delivery,
+    guard: InFlightGuard,
+    given: Option<Outcome>,
+) {
+    if let Some(ended) = execute::to_its_end(shared, delivery, guard, given).await {
         ended.alone(shared, Road::Own).await;
     }
 }

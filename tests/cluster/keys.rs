@@ -110,14 +110,14 @@ async fn work(broker: &RedisBroker, queue: &QueueName) {
     let [one, two, three] = &taken[..] else { panic!("three were taken") };
     broker.extend(std::slice::from_ref(&one.lease)).await.unwrap();
     assert!(broker.begin_suspect(&one.lease, 1).await.unwrap());
-    broker.note(&one.lease, Note::Result(b"42")).await.unwrap();
+    broker.write_output(&one.lease, Output::Result(b"42")).await.unwrap();
     broker.cancel(queue, &one.job.id, AfterCancel::Retry).await.unwrap();
     let complete = Transition::Complete { result: None };
     let retry =
         Transition::Retry { after: Duration::from_secs(9), error: String::new(), counted: true };
     broker.settle(&[(one.clone(), complete).into(), (two.clone(), retry).into()]).await.unwrap();
-    broker.lapsed(queue, 10).await.unwrap();
-    broker.expire(queue, 10).await.unwrap();
+    broker.first_expired_leases(queue, 10).await.unwrap();
+    broker.delete_expired(queue, 10).await.unwrap();
     broker.trim(queue, 10).await.unwrap();
     broker.act(queue, &two.job.id, Action::Archive).await.unwrap();
     let run = BulkStep {
@@ -176,16 +176,16 @@ async fn run_periodic(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
         ticks: vec![(clock.now(), NewJob::now(record(queue)))],
     };
     broker.fire(&firing).await.unwrap();
-    let run = EntryRun::new(JobId::new("j").unwrap(), clock.now());
+    let run = PeriodicRun::new(JobId::new("j").unwrap(), clock.now());
     broker.record_run("nightly", &run, Duration::from_secs(600)).await.unwrap();
-    let entry = AnnouncedEntry {
+    let entry = AnnouncedPeriodicJob {
         id: "nightly".to_owned(),
         spec: "0 3 * * *".to_owned(),
         job: NewJob::now(record(queue)),
         next: None,
         prev: None,
     };
-    broker.announce_entries("scheduler", &[entry]).await.unwrap();
+    broker.announce_periodic_jobs("scheduler", &[entry]).await.unwrap();
     let worker = Announcement {
         host: "host".to_owned(),
         pid: 42,

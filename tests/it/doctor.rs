@@ -420,7 +420,7 @@ async fn an_unreadable_message_is_told_where_it_is_and_archived_when_it_is_taken
     assert_eq!(places, ["active", "scheduled"].into());
     on.clock.advance(Duration::from_secs(61));
     on.broker.forward(&on.queue, 9).await.unwrap();
-    assert!(on.broker.lapsed(&on.queue, 9).await.unwrap().is_empty());
+    assert!(on.broker.first_expired_leases(&on.queue, 9).await.unwrap().is_empty());
     let queues = [on.queue.clone()];
     let rest = on.broker.dequeue(&queues, 9).await.unwrap().deliveries;
     assert_eq!(rest.len(), 2, "{rest:?}");

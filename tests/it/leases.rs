@@ -43,8 +43,8 @@ impl Bench {
         self.broker.dequeue(&queues, 1).await.unwrap().deliveries.pop().expect("a pending job")
     }
 
-    async fn lapsed(&self) -> Vec<Delivery> {
-        self.broker.lapsed(&self.queue, 9).await.unwrap()
+    async fn first_expired_leases(&self) -> Vec<Delivery> {
+        self.broker.first_expired_leases(&self.queue, 9).await.unwrap()
     }
 
     async fn settle(&self, delivery: Delivery, transition: Transition) -> Settled {
@@ -78,7 +78,7 @@ async fn a_lease_that_ends_before_1970_is_over_whosever_it_is() {
             }
             on.q(&format!("ZADD Q:lease {score} a"));
 
-            let mut found = on.lapsed().await;
+            let mut found = on.first_expired_leases().await;
 
             assert_eq!(found.len(), 1, "{score}");
             assert_eq!(on.settle(found.remove(0), reclaim()).await, Settled::Done, "{score}");
@@ -104,11 +104,11 @@ async fn a_lease_that_ends_far_ahead_is_over_thirty_seconds_from_now() {
             }
             on.q(&format!("ZADD Q:lease {score} a"));
 
-            assert!(on.lapsed().await.is_empty(), "{score}");
+            assert!(on.first_expired_leases().await.is_empty(), "{score}");
             on.clock.advance(Duration::from_secs(29));
-            assert!(on.lapsed().await.is_empty(), "{score}");
+            assert!(on.first_expired_leases().await.is_empty(), "{score}");
             on.clock.advance(Duration::from_secs(1) + Duration::from_millis(1));
-            let mut found = on.lapsed().await;
+            let mut found = on.first_expired_leases().await;
 
             assert_eq!(found.len(), 1, "{score}, ours: {ours}");
             assert_eq!(on.settle(found.remove(0), reclaim()).await, Settled::Done, "{score}");
@@ -177,7 +177,7 @@ async fn a_go_workers_lease_an_hour_ahead_is_left_alone() {
     let delivery = on.take().await;
     on.q(&format!("ZADD Q:lease {} a", START + 3_599));
 
-    assert!(on.lapsed().await.is_empty());
+    assert!(on.first_expired_leases().await.is_empty());
 
     assert_eq!(on.q("ZSCORE Q:lease a"), (START + 3_599).to_string());
     assert_eq!(on.settle(delivery, done()).await, Settled::Lost);
@@ -200,7 +200,7 @@ async fn leases_from_before_the_clock_was_set_back_are_over_thirty_seconds_later
         "b",
     ]);
 
-    assert!(on.lapsed().await.is_empty());
+    assert!(on.first_expired_leases().await.is_empty());
     on.clock.advance(Duration::from_secs(20));
     let renewed = on.broker.extend(std::slice::from_ref(&alive.lease)).await.unwrap();
     assert!(
@@ -208,6 +208,6 @@ async fn leases_from_before_the_clock_was_set_back_are_over_thirty_seconds_later
     );
     on.clock.advance(Duration::from_secs(11));
 
-    let found = on.lapsed().await;
+    let found = on.first_expired_leases().await;
     assert_eq!(found.iter().map(|one| &one.lease.id).collect::<Vec<_>>(), [&gone.lease.id]);
 }

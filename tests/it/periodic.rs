@@ -106,19 +106,19 @@ async fn an_entry_from_code_enqueues_one_job_at_each_tick_and_can_be_looked_at()
     let ticks = ledger.ticks("code");
     assert!(ticks[0] >= began, "a tick from before the entry: {} < {began}", ticks[0]);
     let inspector = queue.inspector();
-    let entries = inspector.entries().await.unwrap();
+    let entries = inspector.periodic_jobs().await.unwrap();
     let [told] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((told.spec.as_str(), told.job_type.as_str()), ("@every 1s", Tick::TYPE));
     assert_eq!(told.options[..2], ["Queue(\"default\")", "MaxRetry(3)"]);
     assert!(told.next.is_some());
     assert_eq!(told.schedulers.len(), 1);
     assert_eq!(told.id, queue.periodic().list()[0].id);
-    let history = inspector.entry_history(&told.id, &Page::default()).await.unwrap();
+    let history = inspector.periodic_history(&told.id, &Page::default()).await.unwrap();
     assert!(history.len() >= 2, "{history:?}");
     assert!(history.is_sorted_by(|newer, older| newer.at >= older.at));
     client.terminate().await;
-    assert!(inspector.entries().await.unwrap().is_empty(), "taken back at shutdown");
-    let after = inspector.entry_history(&told.id, &Page::default()).await.unwrap();
+    assert!(inspector.periodic_jobs().await.unwrap().is_empty(), "taken back at shutdown");
+    let after = inspector.periodic_history(&told.id, &Page::default()).await.unwrap();
     assert!(after.len() >= history.len(), "the history stays");
 }
 
@@ -182,16 +182,16 @@ async fn an_entry_can_be_run_now() {
     let entry = Periodic::new("@yearly", tick("now")).name("year").header("a", "(b)");
     let (client, queue, ledger) = launch(redis(&server).periodic(entry)).await;
     let inspector = queue.inspector();
-    let told = async || inspector.entries().await.is_ok_and(|entries| !entries.is_empty());
+    let told = async || inspector.periodic_jobs().await.is_ok_and(|entries| !entries.is_empty());
     assert!(eventually(PATIENCE, told).await);
-    let entry = inspector.entries().await.unwrap().remove(0);
+    let entry = inspector.periodic_jobs().await.unwrap().remove(0);
     assert_eq!(entry.prev, None, "never");
 
     let id = inspector.fire(&entry.id).await.unwrap();
 
     let ran = async || ledger.of(id.as_str()).values().any(|runs| runs[..] == ["now"]);
     assert!(eventually(PATIENCE, ran).await);
-    let history = inspector.entry_history(&entry.id, &Page::default()).await.unwrap();
+    let history = inspector.periodic_history(&entry.id, &Page::default()).await.unwrap();
     assert_eq!(history.iter().map(|run| &run.job).collect::<Vec<_>>(), [&id]);
     let missing = inspector.fire("nothing").await.unwrap_err();
     assert!(missing.is_not_found(), "{missing}");
@@ -313,7 +313,7 @@ async fn with_five_schedulers_under_kill_9_each_tick_is_one_job() {
     let ticks = ledger.ticks("beat").len();
     println!("{ticks} ticks, each one job, with {SCHEDULERS} schedulers and kill -9 each 3 s");
     assert!(ticks >= 20, "{ticks}");
-    let entries = queue.inspector().entries().await.unwrap();
+    let entries = queue.inspector().periodic_jobs().await.unwrap();
     assert_eq!(entries.len(), 1, "one entry of all processes: {entries:?}");
     assert!(entries[0].schedulers.len() >= 2, "{entries:?}");
     drop(schedulers);

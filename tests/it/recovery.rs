@@ -75,14 +75,14 @@ async fn a_hundred_thousand_expired_leases_come_in_parts_that_hold_nobody_up() {
         redis.call('LPUSH', 'asynq:{default}:active', n) \
         redis.call('ZADD', 'asynq:{default}:lease', 3000000000 + n, n) end return 'ok'";
     assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
-    on.broker.lapsed(&on.queue, 100).await.unwrap(); // the server knows the script now
+    on.broker.first_expired_leases(&on.queue, 100).await.unwrap(); // the server knows the script now
     // 10 ms on a machine of its own; on a shared one, one of 40 calls may be
     // interrupted.
     on.q("CONFIG SET slowlog-log-slower-than 30000");
     on.q("SLOWLOG RESET");
 
     for round in 1..=20 {
-        let found = on.broker.lapsed(&on.queue, 100).await.unwrap();
+        let found = on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
         assert_eq!(found.len(), 100);
         let settlements: Vec<_> =
             found.into_iter().map(|one| SettleRequest::from((one, reclaim()))).collect();
@@ -133,8 +133,8 @@ async fn no_script_is_told_the_time_of_this_host() {
     let retry = Transition::Retry { after: PATIENCE, error: "x".to_owned(), counted: true };
     on.broker.settle(&[(delivery, retry).into()]).await.unwrap();
     on.broker.forward(&on.queue, 9).await.unwrap();
-    on.broker.lapsed(&on.queue, 9).await.unwrap();
-    on.broker.expire(&on.queue, 9).await.unwrap();
+    on.broker.first_expired_leases(&on.queue, 9).await.unwrap();
+    on.broker.delete_expired(&on.queue, 9).await.unwrap();
 
     // The time is the first argument after the key.
     let log = on.q("SLOWLOG GET 1000");
@@ -189,7 +189,7 @@ async fn the_job_of_a_go_worker_is_in_line_again_within_70_seconds() {
     // Our looks fall just before the instant at which it may be believed.
     on.clock.advance(Duration::from_micros(4_999_999));
     let took = loop {
-        let found = on.broker.lapsed(&on.queue, 9).await.unwrap();
+        let found = on.broker.first_expired_leases(&on.queue, 9).await.unwrap();
         if let Some(one) = found.into_iter().next() {
             assert_eq!(
                 on.broker.settle(&[(one, reclaim()).into()]).await.unwrap(),
@@ -312,7 +312,7 @@ async fn lapses_in_parts(on: &Bench, most: i64, is_over: impl Fn(&Bench) -> bool
     let sizes = || ["active", "lease"].map(|key| size(key).parse::<i64>().unwrap());
     let mut before = sizes();
     for _ in 0..10_000 / most * 3 {
-        on.broker.lapsed(&on.queue, 100).await.unwrap();
+        on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
         let after = sizes();
         for (before, after) in before.iter().zip(after) {
             assert!((before - after).abs() <= most, "{before} became {after} in one call");
@@ -339,7 +339,7 @@ async fn ten_thousand_ids_without_a_job_go_in_parts() {
 
     assert_eq!(on.q("LRANGE Q:active 0 -1"), "sound");
     assert_eq!(on.q("ZRANGE Q:lease 0 -1"), "sound");
-    on.broker.lapsed(&on.queue, 100).await.unwrap();
+    on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
     assert_eq!(on.q("EXISTS Q:x:swept"), "0");
 }
 
@@ -368,13 +368,13 @@ async fn what_is_in_line_as_well_leaves_the_running_ones() {
         redis.call('LPUSH', 'asynq:{default}:active', n) end return 'ok'";
     assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
 
-    on.broker.lapsed(&on.queue, 100).await.unwrap();
+    on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
 
     // Where it cannot be known within the time, nothing is done.
     assert_eq!(on.q("LRANGE Q:active 0 -1"), "nowhere\np50000");
     assert_eq!(on.q("ZCARD Q:lease"), "0");
     on.q("LTRIM Q:pending 0 1");
-    on.broker.lapsed(&on.queue, 100).await.unwrap();
+    on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
     assert_eq!(on.q("ZCARD Q:lease"), "2", "now it is known");
 }
 
@@ -389,7 +389,7 @@ async fn a_key_of_another_type_in_a_jobs_place_keeps_no_other_from_recovery() {
     on.q("ZADD Q:lease 1 odd");
     on.clock.advance(Duration::from_secs(31));
 
-    let found = on.broker.lapsed(&on.queue, 9).await.unwrap();
+    let found = on.broker.first_expired_leases(&on.queue, 9).await.unwrap();
 
     assert_eq!(found.len(), 1);
     assert_eq!(on.q("LRANGE Q:active 0 -1"), "job");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::support::RedisServer;
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
-    Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Entries, Extended,
-    Firing, Inspect, Lease, Note, PoolSettings, RedisPool, Running, Settled, Topology,
+    Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Firing,
+    Inspect, Lease, Output, PeriodicStore, PoolSettings, RedisPool, Running, Settled, Topology,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
@@ -331,7 +331,7 @@ async fn a_go_workers_lease_is_believed_thirty_seconds_longer() {
     on.put(on.job("a")).await;
     on.take().await;
     on.q(&format!("ZADD Q:lease {} a", START + 30));
-    let lapsed = async || on.broker.lapsed(&on.queue, 10).await.unwrap();
+    let lapsed = async || on.broker.first_expired_leases(&on.queue, 10).await.unwrap();
 
     on.clock.advance(secs(59));
     assert!(lapsed().await.is_empty());
@@ -378,10 +378,10 @@ async fn an_active_job_without_a_lease_is_recovered_after_the_margin() {
     on.q("HDEL Q:t:a x_owner"); // as a Go worker would have taken it
     on.q("DEL Q:lease");
 
-    assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
+    assert!(on.broker.first_expired_leases(&on.queue, 10).await.unwrap().is_empty());
     assert_eq!(on.q("ZSCORE Q:lease a"), START.to_string());
     on.clock.advance(secs(30));
-    assert_eq!(on.broker.lapsed(&on.queue, 10).await.unwrap().len(), 1);
+    assert_eq!(on.broker.first_expired_leases(&on.queue, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -391,12 +391,12 @@ async fn the_owner_of_a_job_whose_lease_entry_is_lost_gets_it_back_or_loses_it_i
     let delivery = on.take().await;
     on.q("DEL Q:lease");
 
-    assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
+    assert!(on.broker.first_expired_leases(&on.queue, 10).await.unwrap().is_empty());
     assert!(on.extend(&delivery).await.is_some());
     on.q("DEL Q:lease");
-    assert!(on.broker.lapsed(&on.queue, 10).await.unwrap().is_empty());
+    assert!(on.broker.first_expired_leases(&on.queue, 10).await.unwrap().is_empty());
     on.clock.advance(secs(30) + Duration::from_millis(1));
-    assert_eq!(on.broker.lapsed(&on.queue, 10).await.unwrap().len(), 1);
+    assert_eq!(on.broker.first_expired_leases(&on.queue, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -412,7 +412,7 @@ async fn ghosts_are_removed_where_they_are_met() {
     on.q("ZADD Q:lease 3.5 ghost5");
 
     let moved = on.broker.forward(&on.queue, 10).await.unwrap();
-    let lapsed = on.broker.lapsed(&on.queue, 10).await.unwrap();
+    let lapsed = on.broker.first_expired_leases(&on.queue, 10).await.unwrap();
     let delivery = on.take().await;
 
     assert_eq!((moved.moved, lapsed.len(), delivery.job.id.as_str()), (0, 0, "real"));
@@ -522,7 +522,10 @@ async fn what_a_newer_peer_wrote_is_kept_byte_for_byte_by_every_rewrite() {
         let keys = ["asynq:{default}:t:a", "asynq:{default}:pending"];
         assert_eq!(on.server.cli(&["EVAL", &script, "2", keys[0], keys[1]]), "1");
         let delivery = on.take().await;
-        on.broker.note(&delivery.lease, Note::Progress(&Progress::new(1, 2))).await.unwrap();
+        on.broker
+            .write_output(&delivery.lease, Output::Progress(&Progress::new(1, 2)))
+            .await
+            .unwrap();
         assert_eq!(hex(&on.bytes("a")), whole, "taking it and writing beside it changes nothing");
 
         assert_eq!(on.settle(&delivery, way).await, Settled::Done, "{name}");
@@ -621,13 +624,13 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
                 7 => settle(Transition::Requeue).await.err(),
                 8 => on.broker.extend(std::slice::from_ref(&held.lease)).await.err(),
                 9 => on.broker.forward(&on.queue, 9).await.err(),
-                10 => on.broker.note(&held.lease, Note::Result(b"half")).await.err(),
+                10 => on.broker.write_output(&held.lease, Output::Result(b"half")).await.err(),
                 11 => {
                     let after = AfterCancel::Archive;
                     on.broker.cancel(&on.queue, &held.lease.id, after).await.err()
                 }
                 12 => on.broker.fire(&on.firing("new")).await.err(),
-                _ => on.broker.lapsed(&on.queue, 9).await.err(),
+                _ => on.broker.first_expired_leases(&on.queue, 9).await.err(),
             };
             if let Some(error) = error {
                 refused += 1;
@@ -954,8 +957,8 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
         on.clock.advance(secs(2));
         for queue in [&on.queue, &other] {
             on.broker.forward(queue, 9).await.unwrap();
-            on.broker.lapsed(queue, 9).await.unwrap();
-            on.broker.expire(queue, 9).await.unwrap();
+            on.broker.first_expired_leases(queue, 9).await.unwrap();
+            on.broker.delete_expired(queue, 9).await.unwrap();
             on.broker.queue(queue).await.unwrap();
             let fired = Firing { queue: queue.clone(), ticks: vec![], ..on.firing("none") };
             on.broker.fire(&fired).await.unwrap();
@@ -965,7 +968,7 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
         for delivery in on.broker.dequeue(&queues, 9).await.unwrap().deliveries {
             let lease = on.extend(&delivery).await.expect("the lease holds");
             let delivery = Delivery { lease, ..delivery };
-            let written = on.broker.note(&delivery.lease, Note::Result(b"half")).await;
+            let written = on.broker.write_output(&delivery.lease, Output::Result(b"half")).await;
             assert_eq!(written.unwrap(), Settled::Done);
             let (queue, id) = (&delivery.lease.queue, &delivery.lease.id);
             let asked = on.broker.cancel(queue, id, AfterCancel::Retry).await;

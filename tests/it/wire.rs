@@ -8,8 +8,8 @@ use rocket_jobqueue::internals::redis::keys;
 use rocket_jobqueue::internals::redis::wire::{
     self, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskMessage, WorkerInfo,
 };
-use rocket_jobqueue::internals::{AnnouncedEntry, Announcement, Running};
-use rocket_jobqueue::{EntryRun, JobId, JobRecord, NewJob, QueueName, Timestamp};
+use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Announcement, Running};
+use rocket_jobqueue::{JobId, JobRecord, NewJob, PeriodicRun, QueueName, Timestamp};
 use serde_json::Value;
 
 fn vectors(file: &str) -> Vec<Value> {
@@ -256,7 +256,7 @@ fn a_periodic_entry_is_written_as_asynqs_schedulers_write_it() {
                   617852657472792833293206089e9d80cc063a0b088092b8c398feffffff01";
     let mut job = NewJob::now(JobRecord::new("tick", None, QueueName::new("low").unwrap()));
     job.record.max_retry = 3;
-    let entry = AnnouncedEntry {
+    let entry = AnnouncedPeriodicJob {
         id: "e-1".to_owned(),
         spec: "@every 30s".to_owned(),
         job,
@@ -265,7 +265,7 @@ fn a_periodic_entry_is_written_as_asynqs_schedulers_write_it() {
     };
 
     assert_eq!(hex(&wire::scheduler_entry(&entry)), golden);
-    let read = wire::entry_info(&bytes(golden), "host:1:x").unwrap();
+    let read = wire::periodic_job_info(&bytes(golden), "host:1:x").unwrap();
 
     assert_eq!((read.id.as_str(), read.spec.as_str()), ("e-1", "@every 30s"));
     assert_eq!((read.job_type.as_str(), read.payload.len()), ("tick", 0));
@@ -279,19 +279,19 @@ fn a_periodic_entry_is_written_as_asynqs_schedulers_write_it() {
 fn a_run_of_a_periodic_entry_is_written_as_asynqs_schedulers_write_it() {
     let golden = "0a03742d39120a089e9d80cc0610c0843d";
     let at = Timestamp::from_micros(1_770_000_030_001_000);
-    let run = EntryRun::new(JobId::new("t-9").unwrap(), at);
+    let run = PeriodicRun::new(JobId::new("t-9").unwrap(), at);
 
     assert_eq!(hex(&wire::scheduler_event(&run)), golden);
-    assert_eq!(wire::entry_run(&bytes(golden)), Some(run));
+    assert_eq!(wire::periodic_run(&bytes(golden)), Some(run));
 }
 
 #[test]
 fn what_is_damaged_or_has_no_time_is_read_as_far_as_it_goes() {
-    assert_eq!(wire::entry_info(&[0xff], "x"), None);
-    assert_eq!(wire::entry_run(&[0xff],), None);
+    assert_eq!(wire::periodic_job_info(&[0xff], "x"), None);
+    assert_eq!(wire::periodic_run(&[0xff],), None);
     let event = SchedulerEnqueueEvent { task_id: "t".to_owned(), enqueue_time: None };
-    assert_eq!(wire::entry_run(&event.encode_to_vec()), None);
+    assert_eq!(wire::periodic_run(&event.encode_to_vec()), None);
     let bare = SchedulerEntry { spec: "@daily".to_owned(), ..SchedulerEntry::default() };
-    let read = wire::entry_info(&bare.encode_to_vec(), "x").unwrap();
+    let read = wire::periodic_job_info(&bare.encode_to_vec(), "x").unwrap();
     assert_eq!((read.next, read.prev, read.queue.as_str()), (None, None, "default"));
 }

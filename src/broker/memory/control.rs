@@ -13,12 +13,14 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::MemoryBroker;
 use super::queue::Queue;
-use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Note, Settled};
+use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Output, Settled};
 use crate::job::{AfterCancel, JobId, JobState, QueueName};
 
 impl Control for MemoryBroker {
-    fn note<'a>(&'a self, lease: &'a Lease, note: Note<'a>) -> Answer<'a, Settled> {
-        Box::pin(async move { Ok(self.act(&lease.queue, |queue, _| queue.note(lease, note))) })
+    fn write_output<'a>(&'a self, lease: &'a Lease, output: Output<'a>) -> Answer<'a, Settled> {
+        Box::pin(
+            async move { Ok(self.act(&lease.queue, |queue, _| queue.write_output(lease, output))) },
+        )
     }
 
     fn cancel<'a>(
@@ -55,16 +57,16 @@ impl Control for MemoryBroker {
 }
 
 impl Queue {
-    fn note(&mut self, lease: &Lease, note: Note<'_>) -> Settled {
+    fn write_output(&mut self, lease: &Lease, output: Output<'_>) -> Settled {
         if !self.holds(lease) && !self.reclaimed(lease) {
             return Settled::Lost;
         }
         let Some(stored) = self.jobs.get_mut(&lease.id) else {
             return Settled::Lost;
         };
-        match note {
-            Note::Result(result) => stored.result = Some(result.to_vec()),
-            Note::Progress(progress) => stored.progress = Some(progress.clone()),
+        match output {
+            Output::Result(result) => stored.result = Some(result.to_vec()),
+            Output::Progress(progress) => stored.progress = Some(progress.clone()),
         }
         Settled::Done
     }
@@ -73,7 +75,7 @@ impl Queue {
         match self.jobs.get_mut(id) {
             None => CancelAnswer::Missing,
             Some(stored) if stored.state == JobState::Active => {
-                stored.cancel = Some(after);
+                stored.on_cancel = Some(after);
                 CancelAnswer::Requested
             }
             Some(stored) => CancelAnswer::NotRunning(stored.state),

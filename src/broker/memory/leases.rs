@@ -33,7 +33,7 @@ impl Queue {
             self.leases.remove(&stored.held.ends);
         }
         stored.held.ends = ends;
-        let wish = stored.cancel;
+        let wish = stored.on_cancel;
         self.leases.insert(ends, lease.id.clone());
         let lease = Lease { ends, ..lease.clone() };
         match wish {

@@ -171,7 +171,7 @@ impl Queue {
         info.losses = stored.losses;
         info.failures.clone_from(&stored.failures);
         info.progress = stored.progress.clone();
-        info.cancelling = stored.cancel;
+        info.cancelling = stored.on_cancel;
         Some(info)
     }
 

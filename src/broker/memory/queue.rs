@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::entries::Claim;
 use super::expiring::Expiring;
 use super::groups::Grouping;
+use super::periodic::Claim;
 use crate::broker::{
-    ArchiveLimit, CROWDED, CROWDED_PAUSE, CounterSnapshot, CounterSnapshots, Delivery, Enqueued,
-    FAILURES_KEPT, Forwarded, JobFailure, Lease, MinuteStats,
+    ArchiveLimit, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, FAILURES_KEPT, Forwarded,
+    JobFailure, Lease, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
 };
 use crate::job::{
     AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
@@ -97,7 +97,7 @@ pub(super) struct StoredJob {
     /// The progress of its current or last attempt.
     pub(super) progress: Option<Progress>,
     /// The cancel request of an operator.
-    pub(super) cancel: Option<AfterCancel>,
+    pub(super) on_cancel: Option<AfterCancel>,
     /// How often a worker vanished while it ran the job; a settled attempt resets it.
     pub(super) losses: u32,
     /// Its last failures, the oldest first.
@@ -289,8 +289,8 @@ impl Queue {
             self.pending.push_back(id);
             moved += 1;
         }
-        let crowded = moved == limit && self.pending.len() >= CROWDED;
-        let least = if crowded { CROWDED_PAUSE } else { Duration::ZERO };
+        let crowded = moved == limit && self.pending.len() >= PENDING_HIGH_WATER;
+        let least = if crowded { PENDING_HIGH_WATER_PAUSE } else { Duration::ZERO };
         let next = self.next_due().map(|due| due.since(now).max(least));
         Forwarded { moved, next, ready: self.available() > 0 }
     }
@@ -411,7 +411,7 @@ impl StoredJob {
             pending_since: None,
             result: None,
             progress: None,
-            cancel: None,
+            on_cancel: None,
             losses: 0,
             failures: Vec::new(),
             held: HeldLease::default(),
@@ -424,8 +424,8 @@ impl StoredJob {
     pub(super) fn delivery(&self, owner: Option<u64>) -> Delivery {
         let (queue, id) = (self.job.queue.clone(), self.job.id.clone());
         let lease = Lease { queue, id, owner, ends: self.held.ends };
-        let (job, losses, cancel) = (self.job.clone(), self.losses, self.cancel);
-        Delivery { job, lease, ready: None, losses, charge: Charge::default(), cancel }
+        let (job, losses, on_cancel) = (self.job.clone(), self.losses, self.on_cancel);
+        Delivery { job, lease, ready: None, losses, charge: Charge::default(), on_cancel }
     }
 
     /// Records an error: in the message and in the log of the last failures.

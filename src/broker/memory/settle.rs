@@ -22,7 +22,7 @@ impl Queue {
         if !matches!(transition, Transition::Reclaim { .. } | Transition::PutBack { .. }) {
             stored.losses = 0;
         }
-        let on_cancel = stored.cancel.take().filter(|after| *after != AfterCancel::Retry);
+        let on_cancel = stored.on_cancel.take().filter(|after| *after != AfterCancel::Retry);
         match (transition, on_cancel) {
             (Transition::Complete { result }, _) => {
                 // An error that recovery noted for an attempt that went on after all.

@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::leases::lease_args;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply};
-use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Note, Settled};
+use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Output, Settled};
 use crate::job::{AfterCancel, JobId, JobState, QueueName};
 use crate::pool::Repeat;
 
 impl Control for RedisBroker {
-    fn note<'a>(&'a self, lease: &'a Lease, note: Note<'a>) -> Answer<'a, Settled> {
+    fn write_output<'a>(&'a self, lease: &'a Lease, output: Output<'a>) -> Answer<'a, Settled> {
         Box::pin(async move {
-            let (field, value) = match note {
-                Note::Result(result) => ("result", result.to_vec()),
-                Note::Progress(progress) => {
+            let (field, value) = match output {
+                Output::Result(result) => ("result", result.to_vec()),
+                Output::Progress(progress) => {
                     let json = serde_json::to_vec(progress);
                     ("x_progress", json.expect("two numbers and a text are JSON"))
                 }

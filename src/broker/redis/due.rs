@@ -20,7 +20,7 @@ use futures_util::poll;
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, micros};
-use crate::broker::{CROWDED, CROWDED_PAUSE, Forwarded};
+use crate::broker::{Forwarded, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 use crate::pool::{Repeat, ScriptCall};
@@ -68,7 +68,9 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<Forwarded, Error> {
         let limit = limit.clamp(1, 1000);
-        let add = |_, call: ScriptCall| call.arg(limit).arg(CROWDED).arg(micros(CROWDED_PAUSE));
+        let add = |_, call: ScriptCall| {
+            call.arg(limit).arg(PENDING_HIGH_WATER).arg(micros(PENDING_HIGH_WATER_PAUSE))
+        };
         let mut asked = pin!(self.ask(&SCRIPTS.forward_due, queue, Repeat::Safe, add));
         // If jobs are known to be due, waiting workers send their dequeue right behind this
         // call on the same connection, instead of waiting for Redis to report the jobs.

@@ -333,7 +333,7 @@ pub(super) struct FoundJob {
     pub losses: u32,
     /// What the loss of its worker says about the job; set by recovery.
     pub charge: Charge,
-    pub cancel: Option<AfterCancel>,
+    pub on_cancel: Option<AfterCancel>,
     /// The owner of an expired lease, and whether it had started the job as a suspect.
     pub owner: Option<u64>,
     pub started: bool,
@@ -348,7 +348,7 @@ impl FoundJob {
             ready: None,
             losses: 0,
             charge: Charge::default(),
-            cancel: None,
+            on_cancel: None,
             owner: None,
             started: false,
         }
@@ -378,7 +378,7 @@ fn found_jobs(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<Fo
         let one = nth.checked_sub(1).and_then(|nth| found.get_mut(nth));
         let one = one.ok_or_else(reply::unexpected)?;
         one.losses = u32::try_from(reply.int()?).unwrap_or(0);
-        one.cancel = AfterCancel::parse(&reply.text()?);
+        one.on_cancel = AfterCancel::parse(&reply.text()?);
     }
     Ok(found)
 }

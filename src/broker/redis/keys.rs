@@ -127,6 +127,6 @@ pub fn scheduler_of(key: &str) -> &str {
 }
 
 /// The runs of a periodic entry.
-pub fn scheduler_history(entry_id: &str) -> String {
-    format!("asynq:scheduler_history:{entry_id}")
+pub fn scheduler_history(periodic_id: &str) -> String {
+    format!("asynq:scheduler_history:{periodic_id}")
 }

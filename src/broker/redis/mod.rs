@@ -32,7 +32,6 @@ mod doctor;
 mod due;
 mod enqueue;
 mod enqueue_args;
-mod entries;
 mod exchange;
 mod exchange_call;
 mod format;
@@ -42,6 +41,7 @@ pub mod keys;
 mod leases;
 mod order;
 mod peek;
+mod periodic;
 mod presence;
 mod queue_names;
 mod recovery;
@@ -287,7 +287,7 @@ impl Broker for RedisBroker {
         Box::pin(self.note_suspects(running))
     }
 
-    fn expire<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
+    fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move {
             let mut reply = self
                 .ask(&SCRIPTS.delete_expired, queue, Repeat::Safe, |_, call| {

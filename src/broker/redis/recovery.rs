@@ -73,10 +73,10 @@ impl RedisBroker {
         let mut sorted =
             DecodedJobs { readable: Vec::with_capacity(found.len()), ..DecodedJobs::default() };
         let mut unreadable = Vec::new();
-        for FoundJob { lease, message, ready, losses, charge, cancel, .. } in found {
+        for FoundJob { lease, message, ready, losses, charge, on_cancel, .. } in found {
             match wire::decode(queue, &lease.id, &message) {
                 Some(job) => {
-                    let delivery = Delivery { job, lease, ready, losses, charge, cancel };
+                    let delivery = Delivery { job, lease, ready, losses, charge, on_cancel };
                     sorted.readable.push(delivery);
                 }
                 None => unreadable.push(lease),
@@ -131,10 +131,10 @@ fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<FoundJob>, Error> {
         let (id, message) = (reply.id()?, reply.bytes()?);
         let losses = u32::try_from(reply.int()?).unwrap_or(0);
         let lease = Lease { queue: queue.clone(), id, owner: None, ends: reply.int()? };
-        let cancel = AfterCancel::parse(&reply.text()?);
+        let on_cancel = AfterCancel::parse(&reply.text()?);
         let (owner, started) = (reply.text()?, reply.text()?);
         let (owner, started) = (owner.parse().ok(), !owner.is_empty() && started == owner);
-        found.push(FoundJob { losses, cancel, owner, started, ..FoundJob::new(lease, message) });
+        found.push(FoundJob { losses, on_cancel, owner, started, ..FoundJob::new(lease, message) });
     }
     Ok(found)
 }

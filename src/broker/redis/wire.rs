@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::broker::{
-    self, AnnouncedEntry, Announcement, EntryInfo, EntryRun, Running, option_text,
+    self, AnnouncedPeriodicJob, Announcement, PeriodicJobInfo, PeriodicRun, Running, option_text,
 };
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
@@ -145,7 +145,7 @@ pub struct SchedulerEnqueueEvent {
 pub const NEVER: Instant = Instant { seconds: -62_135_596_800, nanos: 0 };
 
 /// The record of a periodic entry.
-pub fn scheduler_entry(entry: &AnnouncedEntry) -> Vec<u8> {
+pub fn scheduler_entry(entry: &AnnouncedPeriodicJob) -> Vec<u8> {
     let seen = entry.seen("");
     SchedulerEntry {
         id: seen.id,
@@ -160,9 +160,9 @@ pub fn scheduler_entry(entry: &AnnouncedEntry) -> Vec<u8> {
 }
 
 /// The entry that a record stands for; `None` if Go would not read it either.
-pub fn entry_info(bytes: &[u8], scheduler: &str) -> Option<EntryInfo> {
+pub fn periodic_job_info(bytes: &[u8], scheduler: &str) -> Option<PeriodicJobInfo> {
     let entry = SchedulerEntry::decode(bytes).ok()?;
-    Some(EntryInfo {
+    Some(PeriodicJobInfo {
         id: entry.id,
         spec: entry.spec,
         job_type: entry.task_type,
@@ -176,7 +176,7 @@ pub fn entry_info(bytes: &[u8], scheduler: &str) -> Option<EntryInfo> {
 }
 
 /// The record of a run.
-pub fn scheduler_event(run: &EntryRun) -> Vec<u8> {
+pub fn scheduler_event(run: &PeriodicRun) -> Vec<u8> {
     SchedulerEnqueueEvent {
         task_id: run.job.as_str().to_owned(),
         enqueue_time: Some(run.at.into()),
@@ -185,9 +185,9 @@ pub fn scheduler_event(run: &EntryRun) -> Vec<u8> {
 }
 
 /// Decodes the record of a run; `None` if it cannot be decoded.
-pub fn entry_run(bytes: &[u8]) -> Option<EntryRun> {
+pub fn periodic_run(bytes: &[u8]) -> Option<PeriodicRun> {
     let event = SchedulerEnqueueEvent::decode(bytes).ok()?;
-    Some(EntryRun::new(JobId::stored(&event.task_id), event.enqueue_time?.time()?))
+    Some(PeriodicRun::new(JobId::stored(&event.task_id), event.enqueue_time?.time()?))
 }
 
 impl Instant {

@@ -6,7 +6,7 @@ use rocket::{Route, get, post, routes};
 use rocket_okapi::openapi;
 use serde::Serialize;
 
-use crate::broker::{EntryInfo, EntryRun};
+use crate::broker::{PeriodicJobInfo, PeriodicRun};
 use crate::job::JobId;
 use crate::web::JobQueue;
 use crate::web::api::{Answer, Asked, Created, Param, Refused, audit, page};
@@ -18,7 +18,7 @@ use crate::web::guards::{ActAccess, ViewAccess};
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicJobs"))]
 pub(crate) struct AllPeriodic {
     /// The periodic jobs of every running process, Go schedulers included.
-    periodic: Vec<EntryInfo>,
+    periodic: Vec<PeriodicJobInfo>,
 }
 
 /// # List periodic jobs
@@ -27,7 +27,7 @@ pub(crate) struct AllPeriodic {
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-periodic", operation_id = "list-periodic"))]
 #[get("/periodic")]
 pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<AllPeriodic> {
-    Ok(Json(AllPeriodic { periodic: queue.redacted_inspector().entries().await? }))
+    Ok(Json(AllPeriodic { periodic: queue.redacted_inspector().periodic_jobs().await? }))
 }
 
 /// Past runs of one periodic job.
@@ -36,7 +36,7 @@ pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<AllPer
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicRuns"))]
 pub(crate) struct Runs {
     /// Newest first.
-    runs: Vec<EntryRun>,
+    runs: Vec<PeriodicRun>,
 }
 
 /// # List the runs of a periodic job
@@ -57,7 +57,7 @@ pub(crate) async fn runs(
     let page = page.once("page")?;
     let size = size.once("size")?;
     let page = self::page(page, size, None)?;
-    Ok(Json(Runs { runs: queue.redacted_inspector().entry_history(id, &page).await? }))
+    Ok(Json(Runs { runs: queue.redacted_inspector().periodic_history(id, &page).await? }))
 }
 
 /// The job that a run by hand enqueued.

@@ -7,7 +7,7 @@ use rocket::{Route, get, post, routes};
 
 use super::layout::{self, Place, escaped, instant, say};
 use super::{Page, Reader};
-use crate::broker::{EntryInfo, Servers};
+use crate::broker::{PeriodicJobInfo, Servers};
 use crate::job::JobId;
 use crate::time::Timestamp;
 use crate::web::JobQueue;
@@ -91,7 +91,7 @@ async fn schedules(
     done: Option<&str>,
 ) -> Page {
     let language = reader.language;
-    match queue.redacted_inspector().entries().await {
+    match queue.redacted_inspector().periodic_jobs().await {
         Ok(entries) => {
             let content = html! {
                 (layout::notice(language, done))
@@ -104,7 +104,7 @@ async fn schedules(
     }
 }
 
-fn table(reader: &Reader, now: Timestamp, entries: &[EntryInfo]) -> Markup {
+fn table(reader: &Reader, now: Timestamp, entries: &[PeriodicJobInfo]) -> Markup {
     let language = reader.language;
     if entries.is_empty() {
         let none =

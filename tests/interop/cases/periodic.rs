@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rocket_jobqueue::{EntryInfo, Page, Periodic};
+use rocket_jobqueue::{Page, Periodic, PeriodicJobInfo};
 use serde_json::{Value, json};
 
 use super::Cases;
@@ -14,14 +14,14 @@ use crate::settings::WORK;
 const AREA: &str = "Periodic jobs";
 
 pub fn add(cases: &mut Cases) {
-    cases.one(AREA, "entries of Rust are seen by Asynq's inspector as by ours", rust_entries);
+    cases.one(AREA, "entries of Rust are seen by Asynq's inspector as by ours", rust_periodic_jobs);
     cases.one(AREA, "entries of Rust go when their process stops", rust_stops);
     cases.one(AREA, "ticks of Rust run on Go, with their history", rust_ticks);
     cases.one(AREA, "a Go scheduler's entries are seen by our inspector as by Asynq's", |bench| {
-        go_entries(bench, false)
+        go_periodic_jobs(bench, false)
     });
     cases.one(AREA, "a Go manager's entries are seen by our inspector as by Asynq's", |bench| {
-        go_entries(bench, true)
+        go_periodic_jobs(bench, true)
     });
     cases.one(AREA, "ticks of a Go scheduler run on Rust, with their history", go_ticks);
     cases.one(AREA, "our inspector fires a Go scheduler's entry once more", fire);
@@ -50,10 +50,10 @@ async fn rust(bench: &Bench) -> Worker {
 }
 
 /// Our inspector's entries, once there are two and they have run or not.
-async fn ours(bench: &Bench) -> Vec<EntryInfo> {
-    let two = async || bench.rust.inspector().entries().await.unwrap().len() == 2;
+async fn ours(bench: &Bench) -> Vec<PeriodicJobInfo> {
+    let two = async || bench.rust.inspector().periodic_jobs().await.unwrap().len() == 2;
     bench.until("both entries are told of", two).await;
-    let mut entries = bench.rust.inspector().entries().await.unwrap();
+    let mut entries = bench.rust.inspector().periodic_jobs().await.unwrap();
     entries.sort_by(|a, b| a.spec.cmp(&b.spec));
     entries
 }
@@ -67,7 +67,7 @@ async fn theirs(bench: &Bench) -> Vec<Value> {
 }
 
 /// What does not change from second to second.
-fn same(ours: &[EntryInfo], theirs: &[Value]) {
+fn same(ours: &[PeriodicJobInfo], theirs: &[Value]) {
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(theirs) {
         assert_eq!(ours.id, theirs["id"]);
@@ -81,7 +81,7 @@ fn same(ours: &[EntryInfo], theirs: &[Value]) {
     }
 }
 
-async fn rust_entries(bench: Bench) {
+async fn rust_periodic_jobs(bench: Bench) {
     let worker = rust(&bench).await;
     let ours = ours(&bench).await;
     let theirs = theirs(&bench).await;
@@ -103,7 +103,7 @@ async fn rust_stops(bench: Bench) {
     ours(&bench).await;
     worker.stop().await;
     assert_eq!(theirs(&bench).await, Vec::<Value>::new());
-    assert!(bench.rust.inspector().entries().await.unwrap().is_empty());
+    assert!(bench.rust.inspector().periodic_jobs().await.unwrap().is_empty());
 }
 
 /// The jobs of an entry's runs as both inspectors tell them, the newest first.
@@ -116,7 +116,7 @@ async fn history(bench: &Bench, id: &str) -> Vec<String> {
             .as_array()
             .map(|all| all.iter().map(|run| run["TaskID"].as_str().unwrap().to_owned()).collect())
             .unwrap_or_default();
-        let ours = bench.rust.inspector().entry_history(id, &Page::default()).await.unwrap();
+        let ours = bench.rust.inspector().periodic_history(id, &Page::default()).await.unwrap();
         let ours: Vec<String> = ours.iter().map(|run| run.job.to_string()).collect();
         if ours == theirs {
             return ours;
@@ -155,7 +155,7 @@ async fn go(bench: &Bench, manager: bool) -> crate::bench::Process {
     bench.scheduler(&settings).await
 }
 
-async fn go_entries(bench: Bench, manager: bool) {
+async fn go_periodic_jobs(bench: Bench, manager: bool) {
     let _scheduler = go(&bench, manager).await;
     let ours = ours(&bench).await;
     let theirs = theirs(&bench).await;
@@ -205,12 +205,12 @@ async fn cron_ls(bench: Bench) {
 }
 
 /// A stopped Rust process' frequent entry that has run.
-async fn past(bench: &Bench) -> EntryInfo {
+async fn past(bench: &Bench) -> PeriodicJobInfo {
     let worker = rust(bench).await;
     let often = ours(bench).await.swap_remove(1);
     let inspector = bench.rust.inspector();
     let ran =
-        async || inspector.entry_history(&often.id, &Page::default()).await.unwrap().len() >= 2;
+        async || inspector.periodic_history(&often.id, &Page::default()).await.unwrap().len() >= 2;
     bench.until("it has run twice", ran).await;
     worker.stop().await;
     often

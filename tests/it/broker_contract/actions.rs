@@ -137,7 +137,7 @@ async fn a_job_that_is_run_stands_last_in_line_and_can_be_taken(
     assert_eq!(ids(&on.take_many(9).await), ["p", "c", "s", "x", "r"]);
     on.clock.advance(LATER * 2);
     assert_eq!(on.forward().await.moved, 0, "nothing of their due times is left");
-    assert_eq!(on.expire().await, 0, "nor of the retention");
+    assert_eq!(on.delete_expired().await, 0, "nor of the retention");
 }
 
 #[rstest]

@@ -204,16 +204,16 @@ impl Bench {
         delivery
     }
 
-    pub async fn lapsed(&self, limit: usize) -> Vec<Delivery> {
-        self.broker.lapsed(&self.queue, limit).await.unwrap()
+    pub async fn first_expired_leases(&self, limit: usize) -> Vec<Delivery> {
+        self.broker.first_expired_leases(&self.queue, limit).await.unwrap()
     }
 
     pub async fn forward(&self) -> Forwarded {
         self.broker.forward(&self.queue, 100).await.unwrap()
     }
 
-    pub async fn expire(&self) -> usize {
-        self.broker.expire(&self.queue, 100).await.unwrap()
+    pub async fn delete_expired(&self) -> usize {
+        self.broker.delete_expired(&self.queue, 100).await.unwrap()
     }
 
     pub async fn pause(&self, paused: bool) -> bool {

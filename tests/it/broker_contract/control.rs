@@ -1,6 +1,6 @@
 //! Words to and from running jobs.
 
-use rocket_jobqueue::internals::{CancelAnswer, Note, SettleRequest};
+use rocket_jobqueue::internals::{CancelAnswer, Output, SettleRequest};
 use rocket_jobqueue::{AfterCancel, Progress};
 
 use super::bench::*;
@@ -10,8 +10,8 @@ impl Bench {
         self.broker.cancel(&self.queue, &id(name), after).await.unwrap()
     }
 
-    async fn note(&self, lease: &Lease, note: Note<'_>) -> Settled {
-        self.broker.note(lease, note).await.unwrap()
+    async fn write_output(&self, lease: &Lease, output: Output<'_>) -> Settled {
+        self.broker.write_output(lease, output).await.unwrap()
     }
 
     async fn extended(&self, lease: &Lease) -> Extended {
@@ -28,7 +28,7 @@ async fn a_result_written_while_running_is_seen_and_survives_a_retry(
     on.put(on.kept("a", secs(60))).await;
     let first = on.take().await;
 
-    assert_eq!(on.note(&first.lease, Note::Result(b"half")).await, Settled::Done);
+    assert_eq!(on.write_output(&first.lease, Output::Result(b"half")).await, Settled::Done);
 
     assert_eq!(on.see("a").await.result.as_deref(), Some(&b"half"[..]));
     on.settle(&first, retry(secs(1))).await;
@@ -47,12 +47,12 @@ async fn what_a_handler_returns_replaces_what_it_wrote(
     let on = store.open().await;
     on.put(on.kept("a", secs(60))).await;
     let taken = on.take().await;
-    on.note(&taken.lease, Note::Result(b"half")).await;
+    on.write_output(&taken.lease, Output::Result(b"half")).await;
 
     on.settle(&taken, Transition::Complete { result: Some(b"whole".to_vec()) }).await;
 
     assert_eq!(on.see("a").await.result.as_deref(), Some(&b"whole"[..]));
-    assert_eq!(on.note(&taken.lease, Note::Result(b"late")).await, Settled::Lost);
+    assert_eq!(on.write_output(&taken.lease, Output::Result(b"late")).await, Settled::Lost);
     assert_eq!(on.see("a").await.result.as_deref(), Some(&b"whole"[..]));
 }
 
@@ -63,12 +63,12 @@ async fn a_stale_owner_writes_nothing(#[values(Store::Memory, Store::Redis)] sto
     on.fill(&["a"]).await;
     let stale = on.take().await;
     on.pass(&stale.lease);
-    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    on.settle(&on.first_expired_leases(1).await[0], reclaim()).await;
     on.take().await;
     let before = on.see("a").await;
 
-    for note in [Note::Result(b"late"), Note::Progress(&Progress::new(1, 2))] {
-        assert_eq!(on.note(&stale.lease, note).await, Settled::Lost);
+    for output in [Output::Result(b"late"), Output::Progress(&Progress::new(1, 2))] {
+        assert_eq!(on.write_output(&stale.lease, output).await, Settled::Lost);
     }
 
     assert_eq!(on.see("a").await, before);
@@ -83,7 +83,7 @@ async fn a_job_that_is_gone_is_not_written_into_being(
     on.fill(&["a"]).await;
     let gone = on.run(done()).await;
 
-    assert_eq!(on.note(&gone.lease, Note::Result(b"late")).await, Settled::Lost);
+    assert_eq!(on.write_output(&gone.lease, Output::Result(b"late")).await, Settled::Lost);
 
     assert_eq!(on.find("a").await, None);
     assert!(created(&on.put(on.job("a")).await), "the id is free");
@@ -101,7 +101,7 @@ async fn an_owner_goes_on_writing_after_its_lease_was_extended(
     let renewed = on.extend(&taken.lease).await.unwrap();
 
     for lease in [&taken.lease, &renewed] {
-        assert_eq!(on.note(lease, Note::Result(b"x")).await, Settled::Done);
+        assert_eq!(on.write_output(lease, Output::Result(b"x")).await, Settled::Done);
     }
 }
 
@@ -116,8 +116,8 @@ async fn progress_stays_with_the_job_until_it_is_taken_again(
     let progress = Progress::new(3, 10).message("drei von zehn ✓");
     assert_eq!(on.see("a").await.progress, None);
 
-    on.note(&taken.lease, Note::Progress(&Progress::new(1, 10))).await;
-    on.note(&taken.lease, Note::Progress(&progress)).await;
+    on.write_output(&taken.lease, Output::Progress(&Progress::new(1, 10))).await;
+    on.write_output(&taken.lease, Output::Progress(&progress)).await;
 
     assert_eq!(on.see("a").await.progress.as_ref(), Some(&progress));
     on.settle(&taken, retry(secs(1))).await;
@@ -206,7 +206,7 @@ async fn whoever_finds_a_cancelled_job_of_a_lost_worker_learns_the_wish(
     on.cancel("a", after).await;
     on.pass(&taken.lease);
 
-    assert_eq!(on.lapsed(1).await[0].cancel, Some(after));
+    assert_eq!(on.first_expired_leases(1).await[0].on_cancel, Some(after));
 }
 
 fn snooze(after: Duration) -> Transition {
@@ -266,7 +266,7 @@ async fn a_job_that_was_to_be_tried_again_is(
     on.clock.advance(secs(1));
     on.forward().await;
 
-    assert_eq!(on.take().await.cancel, None);
+    assert_eq!(on.take().await.on_cancel, None);
 }
 
 #[rstest]

@@ -45,7 +45,7 @@ async fn a_queue_that_only_its_own_operations_touched_is_healthy(
     on.put(lapsing).await;
     on.put(on.job("much later").placed(Placement::After(secs(500)))).await;
     on.clock.advance(secs(31));
-    for found in on.lapsed(9).await {
+    for found in on.first_expired_leases(9).await {
         on.settle(&found, reclaim()).await;
     }
     on.forward().await;

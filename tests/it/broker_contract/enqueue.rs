@@ -84,7 +84,7 @@ async fn an_id_is_refused_while_a_job_has_it_in_whatever_state(
     assert_eq!(on.state("a").await, Some(JobState::Completed));
     assert!(conflict().await, "completed");
     on.clock.advance(secs(60));
-    assert_eq!(on.expire().await, 1);
+    assert_eq!(on.delete_expired().await, 1);
     assert!(!conflict().await, "free again");
     on.run(archive()).await;
     assert!(conflict().await, "archived");

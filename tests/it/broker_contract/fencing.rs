@@ -2,7 +2,7 @@
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::Progress;
-use rocket_jobqueue::internals::{Action, Note};
+use rocket_jobqueue::internals::{Action, Output};
 
 #[rstest]
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
     on.fill(&["a"]).await;
     let stale = on.take().await;
     on.pass(&stale.lease);
-    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    on.settle(&on.first_expired_leases(1).await[0], reclaim()).await;
     let owner = on.take().await;
     let before = (on.see("a").await, on.info().await);
 
@@ -56,7 +56,7 @@ async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
     assert_eq!(on.extend(&stale.lease).await, None);
 
     assert_eq!((on.see("a").await, on.info().await), before);
-    assert!(on.lapsed(9).await.is_empty(), "the owner's lease is as it was");
+    assert!(on.first_expired_leases(9).await.is_empty(), "the owner's lease is as it was");
     assert_eq!(on.settle(&owner, done()).await, Settled::Done);
     assert_eq!(on.counters().await, (1, 0));
 }
@@ -76,10 +76,10 @@ async fn an_owner_takes_a_recovered_job_back_while_it_waits(
         on.broker.pause(&on.queue, true).await.unwrap();
     }
     on.pass(&stale.lease);
-    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    on.settle(&on.first_expired_leases(1).await[0], reclaim()).await;
     assert_eq!(on.state("b").await, Some(JobState::Pending));
-    let note = Note::Progress(&Progress::new(1, 2));
-    assert_eq!(on.broker.note(&stale.lease, note).await.unwrap(), Settled::Done);
+    let note = Output::Progress(&Progress::new(1, 2));
+    assert_eq!(on.broker.write_output(&stale.lease, note).await.unwrap(), Settled::Done);
 
     let twice = [stale.lease.clone(), stale.lease.clone()];
     let extended = on.broker.extend(&twice).await.unwrap();
@@ -93,7 +93,8 @@ async fn an_owner_takes_a_recovered_job_back_while_it_waits(
     on.broker.pause(&on.queue, false).await.unwrap();
     assert_eq!(ids(&on.take_many(9).await), ["a"]);
     on.pass(last);
-    let found = on.lapsed(9).await.into_iter().find(|one| one.lease.id == id("b")).unwrap();
+    let found =
+        on.first_expired_leases(9).await.into_iter().find(|one| one.lease.id == id("b")).unwrap();
     assert_eq!(found.losses, 0, "that was none");
     assert_eq!(on.settle(&stale, done()).await, Settled::Done);
     assert_eq!(on.counters().await, (1, 0));
@@ -120,7 +121,7 @@ async fn an_attempt_that_ended_is_settled_although_its_job_was_recovered(
     let (stale, held) = (on.take().await, twin.take().await);
     on.pass(&stale.lease);
     twin.pass(&held.lease);
-    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    on.settle(&on.first_expired_leases(1).await[0], reclaim()).await;
 
     assert_eq!(on.settle(&stale, way.clone()).await, Settled::Done);
     assert_eq!(twin.settle(&held, way.clone()).await, Settled::Done);
@@ -128,7 +129,7 @@ async fn an_attempt_that_ended_is_settled_although_its_job_was_recovered(
     assert_eq!(on.state("a").await, twin.state("a").await);
     assert_eq!(on.counters().await, twin.counters().await);
     assert_eq!(on.settle(&stale, way).await, Settled::Lost, "once");
-    assert!(on.lapsed(9).await.is_empty());
+    assert!(on.first_expired_leases(9).await.is_empty());
     let waits = on.state("a").await == Some(JobState::Pending);
     assert_eq!(on.take_many(9).await.len(), usize::from(waits));
 }
@@ -143,7 +144,7 @@ async fn a_recovered_job_that_somebody_had_or_moved_is_not_taken_back(
     on.fill(&["a"]).await;
     let stale = on.take().await;
     on.pass(&stale.lease);
-    on.settle(&on.lapsed(1).await[0], reclaim()).await;
+    on.settle(&on.first_expired_leases(1).await[0], reclaim()).await;
     match how {
         0 => {
             let next = on.take().await;
@@ -188,7 +189,7 @@ async fn an_extension_moves_the_end_and_leaves_the_right(
     };
     assert!(renewed.ends > first.lease.ends && renewed.owner == first.lease.owner);
     on.clock.advance(secs(20));
-    assert!(on.lapsed(9).await.is_empty());
+    assert!(on.first_expired_leases(9).await.is_empty());
     let renewed = Delivery { lease: renewed.clone(), ..first };
     assert_eq!(on.settle(&renewed, done()).await, Settled::Done);
     assert_eq!(on.extend(&renewed.lease).await, None);
@@ -231,7 +232,7 @@ async fn a_lapsed_lease_that_its_owner_extended_is_no_right_to_recover(
     on.fill(&["a"]).await;
     let taken = on.take().await;
     on.pass(&taken.lease);
-    let found = on.lapsed(1).await.remove(0);
+    let found = on.first_expired_leases(1).await.remove(0);
 
     assert!(on.extend(&taken.lease).await.is_some());
 
@@ -256,9 +257,9 @@ async fn a_lease_that_is_named_twice_in_one_call_is_renewed_twice(
     };
     assert!(first.ends < second.ends);
     on.pass(first);
-    assert!(on.lapsed(9).await.is_empty(), "the later end counts");
+    assert!(on.first_expired_leases(9).await.is_empty(), "the later end counts");
     on.pass(second);
-    assert_eq!(on.lapsed(9).await.len(), 1);
+    assert_eq!(on.first_expired_leases(9).await.len(), 1);
     assert_eq!(on.settle(&taken, done()).await, Settled::Done);
 }
 
@@ -274,7 +275,7 @@ async fn an_overdue_owner_whose_job_nobody_recovered_still_settles(
 
     let lease = on.extend(&delivery.lease).await.expect("nobody else has it");
 
-    assert!(on.lapsed(9).await.is_empty());
+    assert!(on.first_expired_leases(9).await.is_empty());
     assert_eq!(on.settle(&Delivery { lease, ..delivery }, done()).await, Settled::Done);
 }
 
@@ -306,14 +307,14 @@ async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
     on.fill(&["a"]).await;
     let taken = on.take().await;
     on.pass(&Lease { ends: taken.lease.ends - 1, ..taken.lease.clone() });
-    assert!(on.lapsed(9).await.is_empty());
+    assert!(on.first_expired_leases(9).await.is_empty());
 
     on.clock.advance(MICRO);
 
-    let found = on.lapsed(9).await;
+    let found = on.first_expired_leases(9).await;
     let lease = Lease { owner: None, ..taken.lease.clone() };
     assert_eq!(found, [Delivery { lease, ready: None, ..taken }]);
-    assert_eq!(on.lapsed(9).await, found, "found again as it was");
+    assert_eq!(on.first_expired_leases(9).await, found, "found again as it was");
     assert_eq!(on.state("a").await, Some(JobState::Active));
 }
 
@@ -331,8 +332,8 @@ async fn lapsed_leases_come_oldest_first_and_within_the_limit(
     on.extend(&first.lease).await.unwrap();
     on.clock.advance(secs(60));
 
-    assert_eq!(ids(&on.lapsed(2).await), ["b", "a"]);
-    assert_eq!(ids(&on.lapsed(9).await), ["b", "a", "c"]);
+    assert_eq!(ids(&on.first_expired_leases(2).await), ["b", "a"]);
+    assert_eq!(ids(&on.first_expired_leases(9).await), ["b", "a", "c"]);
     // Those that stay where they are can be passed over.
     for (limit, skip, expected, more) in [
         (2, 0, &["b", "a"][..], true),
@@ -344,7 +345,7 @@ async fn lapsed_leases_come_oldest_first_and_within_the_limit(
         assert_eq!((ids(&found.jobs), found.more), (expected.to_vec(), more), "{limit} {skip}");
         assert_eq!((found.removed, found.stuck), (0, 0));
     }
-    assert!(on.broker.lapsed(&fresh_queue(), 9).await.unwrap().is_empty());
+    assert!(on.broker.first_expired_leases(&fresh_queue(), 9).await.unwrap().is_empty());
 }
 
 /// Found by the model test: a store that counted on from leases long settled gave

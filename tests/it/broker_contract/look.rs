@@ -94,7 +94,7 @@ async fn what_happens_in_one_queue_leaves_another_alone(
     on.run(done()).await;
     on.clock.advance(secs(9));
     on.forward().await;
-    on.expire().await;
+    on.delete_expired().await;
 
     assert_eq!(on.find("a").await, None);
     let mut now = (other.see("a").await, other.info().await);
@@ -245,18 +245,18 @@ async fn the_last_hour_is_told_by_the_minute(#[values(Store::Memory, Store::Redi
     };
     on.fill(&["a", "b", "c", "d"]).await;
     assert_eq!(told().await, [], "nobody has noted anything");
-    on.expire().await;
+    on.delete_expired().await;
     on.run(done()).await;
     on.run(retry(secs(500))).await;
     assert_eq!(told().await, [(2, 1, 4)]);
     on.clock.advance(secs(60));
-    on.expire().await;
+    on.delete_expired().await;
     // Noted once a minute.
     on.run(done()).await;
-    on.expire().await;
+    on.delete_expired().await;
     assert_eq!(told().await, [(2, 1, 4), (1, 0, 2)]);
     on.clock.advance(secs(3600));
-    on.expire().await;
+    on.delete_expired().await;
     assert_eq!(told().await.len(), 60);
     on.clock.advance(secs(3 * 3600));
     assert_eq!(told().await, []);
@@ -290,6 +290,6 @@ async fn a_queue_without_jobs_and_counters_is_not_noted(
 ) {
     let on = store.open().await;
     on.put(on.job("a").placed(Placement::After(secs(600)))).await;
-    on.expire().await;
+    on.delete_expired().await;
     assert_eq!(on.broker.minutes(&on.queue).await.unwrap(), []);
 }

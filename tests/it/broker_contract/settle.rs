@@ -37,9 +37,9 @@ async fn a_completed_job_is_kept_with_its_result_until_its_retention_is_over(
     assert_eq!(info.record.completed_at, Some(START + secs(5)));
     assert_eq!(info.result.unwrap_or_default(), result.unwrap_or_default());
     on.clock.advance(secs(60) - MICRO);
-    assert_eq!(on.expire().await, 0);
+    assert_eq!(on.delete_expired().await, 0);
     on.clock.advance(MICRO);
-    assert_eq!(on.expire().await, 1);
+    assert_eq!(on.delete_expired().await, 1);
     assert_eq!(on.find("a").await, None);
     assert_eq!(on.counters().await, (1, 0));
 }
@@ -56,11 +56,11 @@ async fn completed_jobs_expire_in_order_and_within_the_limit(
     }
     on.clock.advance(secs(30));
 
-    assert_eq!(on.broker.expire(&on.queue, 2).await.unwrap(), 2);
+    assert_eq!(on.broker.delete_expired(&on.queue, 2).await.unwrap(), 2);
 
     assert_eq!(on.state("a").await, Some(JobState::Completed));
-    assert_eq!(on.expire().await, 1);
-    assert_eq!(on.expire().await, 0);
+    assert_eq!(on.delete_expired().await, 1);
+    assert_eq!(on.delete_expired().await, 0);
 }
 
 #[rstest]
@@ -240,7 +240,7 @@ async fn losses_in_a_row_are_seen_by_those_who_find_the_job(
         let taken = on.take().await;
         assert_eq!(taken.losses, losses);
         on.pass(&taken.lease);
-        let found = on.lapsed(9).await;
+        let found = on.first_expired_leases(9).await;
         assert_eq!((found.len(), found[0].losses), (1, losses));
         assert_eq!(on.settle(&found[0], reclaim()).await, Settled::Done);
     }

@@ -25,7 +25,7 @@ impl Bench {
     /// What is said of each when all leases have run out.
     async fn charges(&self, last: &Lease) -> Vec<Charge> {
         self.pass(last);
-        let mut found = self.lapsed(9).await;
+        let mut found = self.first_expired_leases(9).await;
         found.sort_by(|a, b| a.lease.id.as_str().cmp(b.lease.id.as_str()));
         found.iter().map(|one| one.charge).collect()
     }

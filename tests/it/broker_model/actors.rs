@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::{
     ArchiveLimit, ArchiveSettings, Broker, Control, Delivery, Enqueued, Extended, GroupSet,
-    Inspect, JobInfo, LEASE, Lease, MemoryBroker, Note, PoolSettings, QueueInfo, RedisPool, Repeat,
-    SettleRequest, Settled, Topology, redis::RedisBroker,
+    Inspect, JobInfo, LEASE, Lease, MemoryBroker, Output, PoolSettings, QueueInfo, RedisPool,
+    Repeat, SettleRequest, Settled, Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
     AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName,
@@ -104,8 +104,8 @@ fn plain(job: &JobRecord) -> JobRecord {
 /// What can be compared of deliveries: owners are numbers of each store's own.
 fn comparable(deliveries: &[Delivery]) -> Vec<(JobRecord, JobId, i64, u32, Option<AfterCancel>)> {
     let one = |delivery: &Delivery| {
-        let Delivery { job, lease, losses, cancel, .. } = delivery;
-        (plain(job), lease.id.clone(), lease.ends, *losses, *cancel)
+        let Delivery { job, lease, losses, on_cancel, .. } = delivery;
+        (plain(job), lease.id.clone(), lease.ends, *losses, *on_cancel)
     };
     deliveries.iter().map(one).collect()
 }
@@ -188,7 +188,9 @@ impl Actors {
             Operation::Recover { queue, limit, archive } => {
                 self.recover(*queue, *limit, *archive).await?;
             }
-            Operation::Expire { queue, limit } => self.expire(*queue, *limit).await.map(drop)?,
+            Operation::Expire { queue, limit } => {
+                self.delete_expired(*queue, *limit).await.map(drop)?
+            }
             Operation::Pause { queue, paused } => self.pause(*queue, *paused).await?,
             Operation::Cancel { queue, name, after } => self.cancel(*queue, *name, *after).await?,
             Operation::Note { worker, pick, progress } => {
@@ -373,18 +375,20 @@ impl Actors {
 
     async fn recover(&mut self, queue: usize, limit: usize, archive: bool) -> Result<(), String> {
         let name = &self.queues[queue];
-        let memory = self.memory.lapsed(name, limit).await.map_err(|e| format!("{e:?}"))?;
-        let redis = self.redis.lapsed(name, limit).await.map_err(|e| format!("{e:?}"))?;
+        let memory =
+            self.memory.first_expired_leases(name, limit).await.map_err(|e| format!("{e:?}"))?;
+        let redis =
+            self.redis.first_expired_leases(name, limit).await.map_err(|e| format!("{e:?}"))?;
         alike("lapsed leases", &comparable(&memory), &comparable(&redis))?;
         let how = if archive { How::Archive } else { How::Reclaim };
         self.settle(memory.into_iter().zip(redis).collect(), how).await
     }
 
-    async fn expire(&mut self, queue: usize, limit: usize) -> Result<usize, String> {
+    async fn delete_expired(&mut self, queue: usize, limit: usize) -> Result<usize, String> {
         self.touched[queue] = true;
         let name = &self.queues[queue];
-        let memory = self.memory.expire(name, limit).await.map_err(|e| format!("{e:?}"))?;
-        let redis = self.redis.expire(name, limit).await.map_err(|e| format!("{e:?}"))?;
+        let memory = self.memory.delete_expired(name, limit).await.map_err(|e| format!("{e:?}"))?;
+        let redis = self.redis.delete_expired(name, limit).await.map_err(|e| format!("{e:?}"))?;
         alike("what expired", &memory, &redis)?;
         Ok(memory)
     }
@@ -419,9 +423,11 @@ impl Actors {
         self.touched[self.index(&to.0.lease.queue)] = true;
         let bytes = [number as u8];
         let done = Progress::new(number as u64, 64);
-        let note = if progress { Note::Progress(&done) } else { Note::Result(&bytes) };
-        let memory = self.memory.note(&to.0.lease, note).await.map_err(|e| format!("{e:?}"))?;
-        let redis = self.redis.note(&to.1.lease, note).await.map_err(|e| format!("{e:?}"))?;
+        let note = if progress { Output::Progress(&done) } else { Output::Result(&bytes) };
+        let memory =
+            self.memory.write_output(&to.0.lease, note).await.map_err(|e| format!("{e:?}"))?;
+        let redis =
+            self.redis.write_output(&to.1.lease, note).await.map_err(|e| format!("{e:?}"))?;
         alike("whether a note was taken", &memory, &redis)
     }
 
@@ -583,7 +589,7 @@ impl Actors {
         }
         self.clock.advance(Duration::from_secs(200 * 86_400));
         for queue in 0..2 {
-            self.expire(queue, 100).await?;
+            self.delete_expired(queue, 100).await?;
             self.repair_groups(queue).await?;
         }
         self.touched = [true; 2];

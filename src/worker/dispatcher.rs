@@ -16,10 +16,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Shared;
-use super::hands::Accepted;
+use super::in_flight::Accepted;
+use super::launcher::{Begun, start};
 use super::order::order;
 use super::settle::{FinishedAttempt, PendingSettle, tell};
-use super::start::{Begun, start};
 use crate::broker::{Dequeued, ExchangeReply, LEASE, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::QueueName;
@@ -115,7 +115,7 @@ impl Outbox {
 
 /// Runs until the worker has stopped and its last job is settled.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut exchange = Exchange {
+    let mut dispatcher = Dispatcher {
         shared: &shared,
         flights: FuturesUnordered::new(),
         look: None,
@@ -129,30 +129,30 @@ pub(super) async fn run(shared: Arc<Shared>) {
     };
     loop {
         shared.pulse.dispatched();
-        exchange.launch().await;
-        let full = exchange.flights.len() >= FLIGHTS;
+        dispatcher.launch().await;
+        let full = dispatcher.flights.len() >= FLIGHTS;
         shared.outbox.full.store(full, Ordering::Relaxed);
         let stopping = shared.stop.is_cancelled();
-        if stopping && exchange.is_over() {
+        if stopping && dispatcher.is_over() {
             return;
         }
-        exchange.look_around();
+        dispatcher.look_around();
         tokio::select! {
             biased;
-            Some(landed) = exchange.flights.next() => {
-                exchange.land(landed);
+            Some(landed) = dispatcher.flights.next() => {
+                dispatcher.land(landed);
                 // So that quick jobs have ended before the next script leaves.
-                if exchange.begun.in_line {
-                    shared.starting.started().await;
+                if dispatcher.begun.in_line {
+                    shared.launcher.started().await;
                 }
             }
-            () = shared.outbox.called.notified(), if exchange.flights.len() < FLIGHTS => {}
-            () = shared.stop.cancelled(), if !stopping => exchange.look = None,
-            () = over(&mut exchange.look) => {
-                exchange.look = None;
-                exchange.empty = false;
+            () = shared.outbox.called.notified(), if dispatcher.flights.len() < FLIGHTS => {}
+            () = shared.stop.cancelled(), if !stopping => dispatcher.look = None,
+            () = over(&mut dispatcher.look) => {
+                dispatcher.look = None;
+                dispatcher.empty = false;
             }
-            () = resumed(exchange.resume) => exchange.resume = None,
+            () = resumed(dispatcher.resume) => dispatcher.resume = None,
             () = tokio::time::sleep(STOPPING), if stopping => {}
         }
     }
@@ -189,7 +189,7 @@ struct RoundTripReply {
 
 type Flight = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
 
-struct Exchange<'a> {
+struct Dispatcher<'a> {
     shared: &'a Arc<Shared>,
     flights: FuturesUnordered<Flight>,
     /// Under way while the queues are empty.
@@ -208,7 +208,7 @@ struct Exchange<'a> {
     begun: Begun,
 }
 
-impl Exchange<'_> {
+impl Dispatcher<'_> {
     /// Starts what round trips there is work for.
     async fn launch(&mut self) {
         while self.flights.len() < FLIGHTS {
@@ -234,7 +234,7 @@ impl Exchange<'_> {
             // On its way before the other one's answer is read: else both would be
             // answered together from then on, and the store idle in between.
             if self.begun.several {
-                self.shared.starting.give_way().await;
+                self.shared.launcher.yield_to_handlers().await;
             }
         }
     }
@@ -247,7 +247,7 @@ impl Exchange<'_> {
             return usize::MAX;
         }
         let threads = Handle::current().metrics().num_workers();
-        threads.saturating_sub(shared.starting.unstarted_or_on_a_thread() + self.asked)
+        threads.saturating_sub(shared.launcher.unstarted_or_on_a_thread() + self.asked)
     }
 
     fn free_permits(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
@@ -353,7 +353,7 @@ impl Exchange<'_> {
         let mut jobs = Vec::with_capacity(number);
         for delivery in taken.deliveries {
             let permit = permits.pop().expect("a store gives no more than was asked for");
-            jobs.extend(shared.hands.accept(delivery, hold_until, permit, &shared.interrupt));
+            jobs.extend(shared.in_flight.accept(delivery, hold_until, permit, &shared.interrupt));
         }
         // Not before: it sleeps again where it finds none in flight.
         if number > 0 {

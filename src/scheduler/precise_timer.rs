@@ -14,60 +14,60 @@ const PRECISE: Duration = Duration::from_secs(10);
 
 /// A thread that slept wakes late by less than this, mostly, and so does the one that it
 /// wakes: it rings so much earlier, and the rest is waited awake.
-const AWAKE: Duration = Duration::from_micros(400);
+const SPIN: Duration = Duration::from_micros(400);
 
-struct Entry {
+struct Wait {
     at: Instant,
-    ring: oneshot::Sender<()>,
+    wake: oneshot::Sender<()>,
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Wait {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
-impl Eq for Entry {}
-impl PartialOrd for Entry {
+impl Eq for Wait {}
+impl PartialOrd for Wait {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Entry {
+impl Ord for Wait {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
 }
 
 #[derive(Default)]
-struct Book {
-    waiting: BinaryHeap<Reverse<Entry>>,
+struct Waits {
+    waiting: BinaryHeap<Reverse<Wait>>,
     closed: bool,
 }
 
 #[derive(Default)]
 struct Shared {
-    book: Mutex<Book>,
+    waits: Mutex<Waits>,
     changed: Condvar,
 }
 
 impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One thread that wakes tasks at precise instants. It ends with its owner.
-pub(super) struct Alarm {
+pub(super) struct PreciseTimer {
     shared: Arc<Shared>,
     precise: bool,
 }
 
-impl Alarm {
+impl PreciseTimer {
     pub(super) fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         let spawned = std::thread::Builder::new()
-            .name("jobqueue-alarm".into())
+            .name("jobqueue-timer".into())
             .spawn(move || keep_watch(&for_thread));
         if let Err(error) = &spawned {
             crate::log::warn!("no thread for precise delays, they may be late by 2 ms: {error}");
@@ -81,52 +81,52 @@ impl Alarm {
         if !self.precise || pause > PRECISE {
             return tokio::time::sleep(pause).await;
         }
-        let (ring, rung) = oneshot::channel();
+        let (wake, woken) = oneshot::channel();
         let due = Instant::now() + pause;
-        let at = due.checked_sub(AWAKE).unwrap_or(due);
-        self.shared.book().waiting.push(Reverse(Entry { at, ring }));
+        let at = due.checked_sub(SPIN).unwrap_or(due);
+        self.shared.waits().waiting.push(Reverse(Wait { at, wake }));
         self.shared.changed.notify_one();
-        // The sender is dropped unsent only when the alarm is: the wait is over then.
-        let _ = rung.await;
+        // The sender is dropped unsent only when the timer is: the wait is over then.
+        let _ = woken.await;
         tokio::select! {
             biased;
-            () = awake_until(due) => {}
+            () = spin_until(due) => {}
             () = async { before.await; pending().await } => {}
         }
     }
 }
 
-impl Drop for Alarm {
+impl Drop for PreciseTimer {
     fn drop(&mut self) {
-        self.shared.book().closed = true;
+        self.shared.waits().closed = true;
         self.shared.changed.notify_one();
     }
 }
 
 /// Keeps its thread from sleeping, but no other task from running.
-async fn awake_until(due: Instant) {
+async fn spin_until(due: Instant) {
     while Instant::now() < due {
         tokio::task::yield_now().await;
     }
 }
 
 fn keep_watch(shared: &Shared) {
-    let mut book = shared.book();
-    while !book.closed {
+    let mut waits = shared.waits();
+    while !waits.closed {
         let now = Instant::now();
-        while book.waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
-            if let Some(Reverse(entry)) = book.waiting.pop() {
+        while waits.waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
+            if let Some(Reverse(wait)) = waits.waiting.pop() {
                 // Nobody waits any more where a service was woken otherwise.
-                let _ = entry.ring.send(());
+                let _ = wait.wake.send(());
             }
         }
-        let next = book.waiting.peek().map(|Reverse(next)| next.at);
-        book = match next {
+        let next = waits.waiting.peek().map(|Reverse(next)| next.at);
+        waits = match next {
             Some(at) => {
                 let pause = at.saturating_duration_since(Instant::now());
-                shared.changed.wait_timeout(book, pause).unwrap_or_else(PoisonError::into_inner).0
+                shared.changed.wait_timeout(waits, pause).unwrap_or_else(PoisonError::into_inner).0
             }
-            None => shared.changed.wait(book).unwrap_or_else(PoisonError::into_inner),
+            None => shared.changed.wait(waits).unwrap_or_else(PoisonError::into_inner),
         };
     }
 }
@@ -137,12 +137,12 @@ mod tests {
 
     #[tokio::test]
     async fn waits_end_in_their_order_and_never_early() {
-        let alarm = Alarm::start();
+        let timer = PreciseTimer::start();
         let began = Instant::now();
         let wait = |ms| {
-            let alarm = &alarm;
+            let timer = &timer;
             async move {
-                alarm.after(Duration::from_millis(ms), std::future::ready(())).await;
+                timer.after(Duration::from_millis(ms), std::future::ready(())).await;
                 began.elapsed()
             }
         };
@@ -153,13 +153,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_to_be_done_before_is_done_before() {
-        let alarm = Alarm::start();
+        let timer = PreciseTimer::start();
         // On a busy machine a wait may be over before anything could be done.
         for _ in 0..200 {
             let due = Instant::now() + Duration::from_millis(5);
             let mut done = None;
             let before = async { done = Some(Instant::now()) };
-            alarm.after(Duration::from_millis(5), before).await;
+            timer.after(Duration::from_millis(5), before).await;
             if done.is_some_and(|done| done < due) {
                 return;
             }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::MemoryBroker;
-use crate::broker::entries::{
-    AnnouncedEntry, CLAIM_AHEAD, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired,
-    Firing, HISTORY, Tick, merged,
+use crate::broker::periodic::{
+    AnnouncedPeriodicJob, CLAIM_AHEAD, Fired, Firing, HISTORY, PERIODIC_ANNOUNCEMENT_TTL,
+    PeriodicJobInfo, PeriodicRun, PeriodicStore, Tick, merged,
 };
 use crate::broker::{Answer, Enqueued};
 use crate::time::Timestamp;
@@ -20,13 +20,13 @@ pub(super) struct Claim {
 
 /// What processes tell about their entries, and what became of these.
 #[derive(Default)]
-pub(super) struct EntryBook {
-    announced: BTreeMap<String, (Vec<AnnouncedEntry>, Timestamp)>,
+pub(super) struct PeriodicState {
+    announced: BTreeMap<String, (Vec<AnnouncedPeriodicJob>, Timestamp)>,
     /// Newest first.
-    history: HashMap<String, VecDeque<EntryRun>>,
+    history: HashMap<String, VecDeque<PeriodicRun>>,
 }
 
-impl Entries for MemoryBroker {
+impl PeriodicStore for MemoryBroker {
     fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired> {
         Box::pin(async move {
             Ok(self.act(&what.queue, |queue, now| {
@@ -64,13 +64,13 @@ impl Entries for MemoryBroker {
 
     fn record_run<'a>(
         &'a self,
-        entry_id: &'a str,
-        run: &'a EntryRun,
+        periodic_id: &'a str,
+        run: &'a PeriodicRun,
         _keep: Duration,
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut state = self.state();
-            let history = state.entries.history.entry(entry_id.to_owned()).or_default();
+            let history = state.entries.history.entry(periodic_id.to_owned()).or_default();
             if !history.contains(run) {
                 history.push_front(run.clone());
                 history.truncate(HISTORY);
@@ -79,29 +79,29 @@ impl Entries for MemoryBroker {
         })
     }
 
-    fn announce_entries<'a>(
+    fn announce_periodic_jobs<'a>(
         &'a self,
         scheduler: &'a str,
-        entries: &'a [AnnouncedEntry],
+        entries: &'a [AnnouncedPeriodicJob],
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let now = self.clock.now();
             let announced = &mut self.state().entries.announced;
             announced.retain(|_, (_, until)| *until >= now);
-            let until = now + ENTRIES_ANNOUNCED_FOR;
+            let until = now + PERIODIC_ANNOUNCEMENT_TTL;
             announced.insert(scheduler.to_owned(), (entries.to_vec(), until));
             Ok(())
         })
     }
 
-    fn retire_entries<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
+    fn retire_periodic_jobs<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             self.state().entries.announced.remove(scheduler);
             Ok(())
         })
     }
 
-    fn entries(&self) -> Answer<'_, Vec<EntryInfo>> {
+    fn periodic_jobs(&self) -> Answer<'_, Vec<PeriodicJobInfo>> {
         Box::pin(async move {
             let now = self.clock.now();
             let state = self.state();
@@ -112,15 +112,15 @@ impl Entries for MemoryBroker {
         })
     }
 
-    fn entry_history<'a>(
+    fn periodic_history<'a>(
         &'a self,
-        entry_id: &'a str,
+        periodic_id: &'a str,
         skip: usize,
         most: usize,
-    ) -> Answer<'a, Vec<EntryRun>> {
+    ) -> Answer<'a, Vec<PeriodicRun>> {
         Box::pin(async move {
             let state = self.state();
-            let history = state.entries.history.get(entry_id);
+            let history = state.entries.history.get(periodic_id);
             Ok(history.into_iter().flatten().skip(skip).take(most).cloned().collect())
         })
     }

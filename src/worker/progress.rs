@@ -8,25 +8,25 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::hand::Hand;
-use crate::broker::{Broker, Note, Settled};
+use super::in_flight_job::InFlightJob;
+use crate::broker::{Broker, Output, Settled};
 use crate::error::Error;
 use crate::job::{Progress, Reporter};
 
 /// How long the words of progress that follow one are gathered.
 const GATHERED: Duration = Duration::from_millis(250);
 
-pub(super) struct Notes {
+pub(super) struct ProgressWriter {
     broker: Arc<dyn Broker>,
-    hand: Arc<Hand>,
+    job: Arc<InFlightJob>,
     /// Said and not yet written.
     latest: Mutex<Option<Progress>>,
     said: Notify,
 }
 
-impl Notes {
-    pub(super) fn new(broker: Arc<dyn Broker>, hand: Arc<Hand>) -> Self {
-        Self { broker, hand, latest: Mutex::default(), said: Notify::new() }
+impl ProgressWriter {
+    pub(super) fn new(broker: Arc<dyn Broker>, job: Arc<InFlightJob>) -> Self {
+        Self { broker, job, latest: Mutex::default(), said: Notify::new() }
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Progress>> {
@@ -45,19 +45,19 @@ impl Notes {
     /// Writes what was said last, unless that was done.
     pub(super) async fn write_latest(&self) {
         let Some(progress) = self.latest().clone() else { return };
-        let (id, lease) = (&self.hand.job.id, self.hand.current());
-        match self.broker.note(&lease, Note::Progress(&progress)).await {
+        let (id, lease) = (&self.job.record.id, self.job.current());
+        match self.broker.write_output(&lease, Output::Progress(&progress)).await {
             // Only now: where this is dropped half-way, the last call writes it.
             Ok(Settled::Done | Settled::Cancelled(_)) => {
                 drop(self.latest().take_if(|latest| *latest == progress))
             }
-            Ok(Settled::Lost) => self.hand.lose(&lease),
+            Ok(Settled::Lost) => self.job.lose(&lease),
             Err(error) => crate::log::debug!("progress of {id:?} was not written: {error:?}"),
         }
     }
 }
 
-impl Reporter for Notes {
+impl Reporter for ProgressWriter {
     fn progress(&self, progress: Progress) {
         *self.latest() = Some(progress);
         self.said.notify_one();
@@ -69,17 +69,17 @@ impl Reporter for Notes {
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>> {
         Box::pin(async move {
             let over = || {
-                let id = &self.hand.job.id;
+                let id = &self.job.record.id;
                 Error::lease_lost(format!("the attempt at job {id:?} is over: nothing was written"))
             };
-            if self.hand.cancellation.is_cancelled() {
+            if self.job.cancellation.is_cancelled() {
                 return Err(over());
             }
-            let lease = self.hand.current();
-            match self.broker.note(&lease, Note::Result(result)).await? {
+            let lease = self.job.current();
+            match self.broker.write_output(&lease, Output::Result(result)).await? {
                 Settled::Done | Settled::Cancelled(_) => Ok(()),
                 Settled::Lost => {
-                    self.hand.lose(&lease);
+                    self.job.lose(&lease);
                     Err(over())
                 }
             }

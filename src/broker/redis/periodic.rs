@@ -1,6 +1,6 @@
 //! Periodic jobs, as Asynq's schedulers write them and its tools read them.
 //!
-//! [`fire`](Entries::fire) claims ticks and stores their jobs in one script, so
+//! [`fire`](PeriodicStore::fire) claims ticks and stores their jobs in one script, so
 //! that of many processes with the same periodic job exactly one enqueues each
 //! tick. A claimed tick is never enqueued again, hence the call may be repeated
 //! after a lost reply. Announcements are lists that expire, one per process, in
@@ -16,9 +16,9 @@ use futures_util::future::join;
 use super::enqueue_args::EnqueueArgs;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply, wire};
-use crate::broker::entries::{
-    AnnouncedEntry, ENTRIES_ANNOUNCED_FOR, Entries, EntryInfo, EntryRun, Fired, Firing, Tick,
-    merged,
+use crate::broker::periodic::{
+    AnnouncedPeriodicJob, Fired, Firing, PERIODIC_ANNOUNCEMENT_TTL, PeriodicJobInfo, PeriodicRun,
+    PeriodicStore, Tick, merged,
 };
 use crate::broker::{Answer, Broker};
 use crate::error::Error;
@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 /// Most processes, and most entries of each, that one answer shows.
 const MAX_LISTED: i64 = 1000;
 
-impl Entries for RedisBroker {
+impl PeriodicStore for RedisBroker {
     fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired> {
         Box::pin(async move {
             let publish = async {
@@ -43,12 +43,12 @@ impl Entries for RedisBroker {
 
     fn record_run<'a>(
         &'a self,
-        entry_id: &'a str,
-        run: &'a EntryRun,
+        periodic_id: &'a str,
+        run: &'a PeriodicRun,
         keep: Duration,
     ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let key = keys::scheduler_history(entry_id);
+            let key = keys::scheduler_history(periodic_id);
             let event = wire::scheduler_event(run);
             let add = |_| {
                 ScriptCall::new()
@@ -62,13 +62,13 @@ impl Entries for RedisBroker {
         })
     }
 
-    fn announce_entries<'a>(
+    fn announce_periodic_jobs<'a>(
         &'a self,
         scheduler: &'a str,
-        entries: &'a [AnnouncedEntry],
+        entries: &'a [AnnouncedPeriodicJob],
     ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let (now, ttl) = (self.now().as_secs(), ENTRIES_ANNOUNCED_FOR.as_secs());
+            let (now, ttl) = (self.now().as_secs(), PERIODIC_ANNOUNCEMENT_TTL.as_secs());
             let key = keys::scheduler(scheduler);
             let expired = [keys::SCHEDULERS.into(), "-inf".into(), format!("({now}").into()];
             self.command(Repeat::Safe, "ZREMRANGEBYSCORE", &expired).await?;
@@ -85,7 +85,7 @@ impl Entries for RedisBroker {
         })
     }
 
-    fn retire_entries<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
+    fn retire_periodic_jobs<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let key = keys::scheduler(scheduler);
             let member = [keys::SCHEDULERS.into(), key.as_str().into()];
@@ -95,7 +95,7 @@ impl Entries for RedisBroker {
         })
     }
 
-    fn entries(&self) -> Answer<'_, Vec<EntryInfo>> {
+    fn periodic_jobs(&self) -> Answer<'_, Vec<PeriodicJobInfo>> {
         Box::pin(async move {
             let now = self.now().as_secs().to_string();
             let shown = MAX_LISTED.to_string();
@@ -122,27 +122,29 @@ impl Entries for RedisBroker {
                 };
                 let name = String::from_utf8_lossy(&key).into_owned();
                 let scheduler = keys::scheduler_of(&name);
-                told.extend(records.iter().filter_map(|bytes| wire::entry_info(bytes, scheduler)));
+                told.extend(
+                    records.iter().filter_map(|bytes| wire::periodic_job_info(bytes, scheduler)),
+                );
             }
             Ok(merged(told))
         })
     }
 
-    fn entry_history<'a>(
+    fn periodic_history<'a>(
         &'a self,
-        entry_id: &'a str,
+        periodic_id: &'a str,
         skip: usize,
         most: usize,
-    ) -> Answer<'a, Vec<EntryRun>> {
+    ) -> Answer<'a, Vec<PeriodicRun>> {
         Box::pin(async move {
             if most == 0 {
                 return Ok(Vec::new());
             }
             let last = skip.saturating_add(most - 1).to_string();
-            let range = [keys::scheduler_history(entry_id), skip.to_string(), last];
+            let range = [keys::scheduler_history(periodic_id), skip.to_string(), last];
             let range = range.map(String::into_bytes);
             let events = array(self.command(Repeat::Safe, "ZREVRANGE", &range).await?)?;
-            Ok(events.iter().filter_map(|bytes| wire::entry_run(bytes)).collect())
+            Ok(events.iter().filter_map(|bytes| wire::periodic_run(bytes)).collect())
         })
     }
 }

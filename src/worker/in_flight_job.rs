@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::hands::Accepted;
+use super::in_flight::Accepted;
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
 use crate::job::{AfterCancel, CancelReason, Cancellation, Charge, JobRecord, is_suspect};
 use crate::time::Timestamp;
@@ -99,8 +99,8 @@ pub(super) enum Over {
 }
 
 /// One job in flight.
-pub(super) struct Hand {
-    pub(super) job: Arc<JobRecord>,
+pub(super) struct InFlightJob {
+    pub(super) record: Arc<JobRecord>,
     /// When this process had it.
     delivered: Instant,
     losses: u32,
@@ -108,9 +108,9 @@ pub(super) struct Hand {
     /// How the attempt learns that it is to end.
     pub(super) cancellation: Arc<Cancellation>,
     /// What an operator wants to become of the job, once one wants its end.
-    wish: OnceLock<AfterCancel>,
+    on_cancel: OnceLock<AfterCancel>,
     /// Its id was called out; what is wanted of it comes with the next extension.
-    called: AtomicBool,
+    cancel_requested: AtomicBool,
     /// Since when the heartbeat sees that the attempt is to end.
     ending: OnceLock<Instant>,
     /// It was warned of.
@@ -118,7 +118,7 @@ pub(super) struct Hand {
     changing: Mutex<Changing>,
 }
 
-impl Hand {
+impl InFlightJob {
     /// A job just delivered, whose lease holds until then.
     pub(super) fn new(
         delivery: &Delivery,
@@ -126,13 +126,13 @@ impl Hand {
         interrupt: &CancellationToken,
     ) -> Self {
         Self {
-            job: Arc::new(delivery.job.clone()),
+            record: Arc::new(delivery.job.clone()),
             delivered: Instant::now(),
             losses: delivery.losses,
             attempt: OnceLock::new(),
             cancellation: Arc::new(Cancellation::below(interrupt)),
-            wish: OnceLock::new(),
-            called: AtomicBool::new(false),
+            on_cancel: OnceLock::new(),
+            cancel_requested: AtomicBool::new(false),
             ending: OnceLock::new(),
             stuck: AtomicBool::new(false),
             changing: Mutex::new(Changing {
@@ -174,7 +174,7 @@ impl Hand {
     pub(super) fn running(&self) -> Option<Running> {
         let attempt = self.attempt.get()?;
         let (started, deadline) = (attempt.started, attempt.deadline);
-        Some(Running { job: Arc::clone(&self.job), started, deadline })
+        Some(Running { job: Arc::clone(&self.record), started, deadline })
     }
 
     /// A delivery that has waited for its start since before then, to be given back: it
@@ -190,14 +190,14 @@ impl Hand {
             return None;
         }
         changing.phase = Phase::Over;
-        let (job, lease) = ((*self.job).clone(), changing.lease.clone());
+        let (job, lease) = ((*self.record).clone(), changing.lease.clone());
         let delivery = Delivery {
             job,
             lease,
             ready: None,
             losses: self.losses,
             charge: Charge::default(),
-            cancel: None,
+            on_cancel: None,
         };
         Some((self.delivered, delivery))
     }
@@ -219,7 +219,7 @@ impl Hand {
             changing.lease = delivery.lease.clone();
             changing.holds_until = holds_until;
         }
-        if let Some(after) = delivery.cancel {
+        if let Some(after) = delivery.on_cancel {
             self.end_as(after);
         }
         Again::TakenOver
@@ -228,7 +228,7 @@ impl Hand {
     /// Keeps a second delivery until the settlement of this one is answered; gives it
     /// back if it was meanwhile.
     pub(super) fn keep_next(&self, next: Accepted) -> Option<Accepted> {
-        next.in_hand.hand().changing().phase = Phase::Behind;
+        next.guard.job().changing().phase = Phase::Behind;
         let mut changing = self.changing();
         if changing.phase != Phase::Over {
             changing.next = Some(Box::new(next));
@@ -281,19 +281,19 @@ impl Hand {
     }
 
     /// What an operator wants to become of the job.
-    pub(super) fn wish(&self) -> Option<AfterCancel> {
-        self.wish.get().copied()
+    pub(super) fn on_cancel(&self) -> Option<AfterCancel> {
+        self.on_cancel.get().copied()
     }
 
     /// Somebody wants its end. Whether that is news.
-    pub(super) fn call(&self) -> bool {
+    pub(super) fn request_cancel(&self) -> bool {
         // Once is enough, however often it is called out.
-        !self.called.swap(true, Ordering::Relaxed)
+        !self.cancel_requested.swap(true, Ordering::Relaxed)
     }
 
     fn end_as(&self, after: AfterCancel) {
         // The first wish stays: the attempt is ending already.
-        let _ = self.wish.set(after);
+        let _ = self.on_cancel.set(after);
         self.cancellation.cancel(CancelReason::Operator);
     }
 
@@ -327,7 +327,7 @@ impl Hand {
             }
             return None;
         }
-        Some((changing.lease.clone(), self.called.load(Ordering::Relaxed)))
+        Some((changing.lease.clone(), self.cancel_requested.load(Ordering::Relaxed)))
     }
 
     /// Takes in what the store said about this lease when it was asked then.
@@ -372,7 +372,7 @@ impl Hand {
         let ending = self.ending.get_or_init(Instant::now).elapsed();
         let runs = self.changing().phase == Phase::Running;
         if ending >= STUCK && runs && !self.stuck.swap(true, Ordering::Relaxed) {
-            let (job_type, id) = (&self.job.job_type, &self.job.id);
+            let (job_type, id) = (&self.record.job_type, &self.record.id);
             crate::log::warn!(
                 "job ignores cancellation ({reason:?}): type={job_type:?} id={id:?} cancelled \
                  more than {STUCK:?} ago; the handler blocks its thread and still holds a slot"

@@ -10,7 +10,7 @@ use crate::job::{JobId, NewJob, QueueName, serial};
 use crate::time::Timestamp;
 
 /// How long an announcement of entries stands; it is repeated every 10 s.
-pub const ENTRIES_ANNOUNCED_FOR: Duration = Duration::from_secs(20);
+pub const PERIODIC_ANNOUNCEMENT_TTL: Duration = Duration::from_secs(20);
 
 /// How many runs of an entry are remembered: Asynq's own number.
 pub const HISTORY: usize = 1000;
@@ -72,7 +72,7 @@ pub enum Tick {
 
 /// What a process tells about one of its entries.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AnnouncedEntry {
+pub struct AnnouncedPeriodicJob {
     /// The entry's id for Asynq's tools.
     pub id: String,
     /// The specification, with its time zone.
@@ -88,9 +88,9 @@ pub struct AnnouncedEntry {
 /// A periodic entry as the processes tell of it, Go schedulers included.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEntry"))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicJob"))]
 #[non_exhaustive]
-pub struct EntryInfo {
+pub struct PeriodicJobInfo {
     /// Its id. Ours is the same in all processes and after restarts, Go's is
     /// another one in each process.
     pub id: String,
@@ -115,9 +115,9 @@ pub struct EntryInfo {
 }
 
 /// Leaves out the payload and headers, so that no secret reaches a log by accident.
-impl std::fmt::Debug for EntryInfo {
+impl std::fmt::Debug for PeriodicJobInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EntryInfo")
+        f.debug_struct("PeriodicJobInfo")
             .field("id", &self.id)
             .field("spec", &self.spec)
             .field("job_type", &self.job_type)
@@ -132,26 +132,26 @@ impl std::fmt::Debug for EntryInfo {
 /// One run of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEntryRun"))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicJobRun"))]
 #[non_exhaustive]
-pub struct EntryRun {
+pub struct PeriodicRun {
     /// The job that was stored.
     pub job: JobId,
     /// When.
     pub at: Timestamp,
 }
 
-impl EntryRun {
+impl PeriodicRun {
     /// A run.
     pub fn new(job: JobId, at: Timestamp) -> Self {
         Self { job, at }
     }
 }
 
-impl AnnouncedEntry {
+impl AnnouncedPeriodicJob {
     /// What readers see of it.
-    pub(crate) fn seen(&self, scheduler: &str) -> EntryInfo {
-        EntryInfo {
+    pub(crate) fn seen(&self, scheduler: &str) -> PeriodicJobInfo {
+        PeriodicJobInfo {
             id: self.id.clone(),
             spec: self.spec.clone(),
             job_type: self.job.record.job_type.clone(),
@@ -165,7 +165,7 @@ impl AnnouncedEntry {
     }
 }
 
-impl EntryInfo {
+impl PeriodicJobInfo {
     /// A job as a tick would enqueue it, with a random id.
     ///
     /// # Errors
@@ -180,10 +180,10 @@ impl EntryInfo {
 }
 
 /// Every entry once, with all processes that told of it.
-pub(crate) fn merged(told: impl IntoIterator<Item = EntryInfo>) -> Vec<EntryInfo> {
-    let mut entries: Vec<EntryInfo> = Vec::new();
+pub(crate) fn merged(told: impl IntoIterator<Item = PeriodicJobInfo>) -> Vec<PeriodicJobInfo> {
+    let mut entries: Vec<PeriodicJobInfo> = Vec::new();
     for one in told {
-        let same = |known: &&mut EntryInfo| known.id == one.id && known.spec == one.spec;
+        let same = |known: &&mut PeriodicJobInfo| known.id == one.id && known.spec == one.spec;
         match entries.iter_mut().find(same) {
             Some(known) => {
                 known.next = known.next.into_iter().chain(one.next).min();
@@ -195,13 +195,14 @@ pub(crate) fn merged(told: impl IntoIterator<Item = EntryInfo>) -> Vec<EntryInfo
             None => entries.push(one),
         }
     }
-    let key = |entry: &EntryInfo| (entry.job_type.clone(), entry.spec.clone(), entry.id.clone());
+    let key =
+        |entry: &PeriodicJobInfo| (entry.job_type.clone(), entry.spec.clone(), entry.id.clone());
     entries.sort_by_cached_key(key);
     entries
 }
 
 /// What a store does for periodic jobs.
-pub trait Entries: Send + Sync {
+pub trait PeriodicStore: Send + Sync {
     /// Stores the jobs of those ticks that nobody has claimed and that are due by
     /// the store's clock. For each tick the claim and its job are one atomic step:
     /// of any number of processes one fires it, or, where all die before, none has
@@ -212,31 +213,31 @@ pub trait Entries: Send + Sync {
     /// after the last one. The same run twice counts once. One script, O(log n).
     fn record_run<'a>(
         &'a self,
-        entry_id: &'a str,
-        run: &'a EntryRun,
+        periodic_id: &'a str,
+        run: &'a PeriodicRun,
         keep: Duration,
     ) -> Answer<'a, ()>;
 
     /// Tells the world which entries a process has, for
-    /// [`ENTRIES_ANNOUNCED_FOR`]. O(entries).
-    fn announce_entries<'a>(
+    /// [`PERIODIC_ANNOUNCEMENT_TTL`]. O(entries).
+    fn announce_periodic_jobs<'a>(
         &'a self,
         scheduler: &'a str,
-        entries: &'a [AnnouncedEntry],
+        entries: &'a [AnnouncedPeriodicJob],
     ) -> Answer<'a, ()>;
 
     /// Takes the announcement back. Histories stay.
-    fn retire_entries<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()>;
+    fn retire_periodic_jobs<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()>;
 
     /// All entries that processes tell of, each once. One command and one for each
     /// process; O(entries of all processes). What cannot be read is left out.
-    fn entries(&self) -> Answer<'_, Vec<EntryInfo>>;
+    fn periodic_jobs(&self) -> Answer<'_, Vec<PeriodicJobInfo>>;
 
     /// Runs of an entry, the newest first. One command, O(log n + most).
-    fn entry_history<'a>(
+    fn periodic_history<'a>(
         &'a self,
-        entry_id: &'a str,
+        periodic_id: &'a str,
         skip: usize,
         most: usize,
-    ) -> Answer<'a, Vec<EntryRun>>;
+    ) -> Answer<'a, Vec<PeriodicRun>>;
 }

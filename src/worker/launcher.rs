@@ -15,7 +15,7 @@ use futures_util::poll;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::hands::Accepted;
+use super::in_flight::Accepted;
 use super::{Shared, execute, suspects};
 
 /// A start that takes longer marks its job type as slow.
@@ -29,7 +29,7 @@ const QUIET: u32 = 100;
 
 /// Jobs that were taken and not started yet.
 #[derive(Default)]
-pub(super) struct Starting {
+pub(super) struct Launcher {
     line: Mutex<VecDeque<Accepted>>,
     /// How many starts began, and how many came to their end or first wait.
     begun: AtomicU64,
@@ -45,7 +45,7 @@ pub(super) struct Starting {
     started: Notify,
 }
 
-impl Starting {
+impl Launcher {
     fn line(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +60,7 @@ impl Starting {
     /// Lets jobs start before the caller goes on. The runtime runs the caller again
     /// when this thread has nothing else to do; a job that keeps it would hold the
     /// caller up, unless the minder sees it.
-    pub(super) async fn give_way(&self) {
+    pub(super) async fn yield_to_handlers(&self) {
         tokio::select! {
             biased;
             () = tokio::task::yield_now() => {}
@@ -70,7 +70,7 @@ impl Starting {
 
     /// Waits until jobs that [`start`] has put in line have been started. One that keeps
     /// its thread ends the wait too: the minder sees it. Unlike to
-    /// [give way](Self::give_way), this looks for no other work meanwhile, for which the
+    /// [give way](Self::yield_to_handlers), this looks for no other work meanwhile, for which the
     /// runtime would wake another thread.
     pub(super) async fn started(&self) {
         tokio::select! {
@@ -138,7 +138,7 @@ pub(super) struct Begun {
     /// They are more than one.
     pub several: bool,
     /// Some were put in line: the caller should wait until these have
-    /// [started](Starting::started), so that quick ones have ended when it goes on.
+    /// [started](Launcher::started), so that quick ones have ended when it goes on.
     pub in_line: bool,
 }
 
@@ -153,9 +153,9 @@ pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Begun {
         return start(shared, others);
     }
     let several = jobs.len() > 1;
-    shared.starting.handed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+    shared.launcher.handed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
     if several {
-        shared.starting.wake_minder();
+        shared.launcher.wake_minder();
     }
     let starts_alone = |job: &Accepted| {
         let entry = shared.registry.get(&job.delivery.job.job_type);
@@ -168,7 +168,7 @@ pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Begun {
     }
     let in_line = !together.is_empty();
     if in_line {
-        shared.starting.line().extend(together);
+        shared.launcher.line().extend(together);
         shared.tasks.spawn(start_all(Arc::clone(shared)));
     }
     Begun { several, in_line }
@@ -182,9 +182,9 @@ async fn start_alone(shared: Arc<Shared>, job: Accepted) {
 
 async fn start_all(shared: Arc<Shared>) {
     // Told however it ends.
-    let _told = Told(&shared.starting.started);
+    let _told = Told(&shared.launcher.started);
     loop {
-        let next = shared.starting.line().pop_front();
+        let next = shared.launcher.line().pop_front();
         let Some(job) = next else { return };
         if let Some(waits) = begin(&shared, job).await {
             shared.tasks.spawn(waits);
@@ -214,12 +214,12 @@ impl Drop for Past<'_> {
 async fn begin(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
     let pace = shared.registry.get(&job.delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
     let mut job = Box::pin(execute::run(Arc::clone(shared), job));
-    let (starting, began) = (&shared.starting, Instant::now());
+    let (starting, began) = (&shared.launcher, Instant::now());
     starting.begun.fetch_add(1, Ordering::Relaxed);
     let over = Past(&starting.past);
     let waits = poll!(&mut job).is_pending();
     drop(over);
-    shared.starting.left_thread(shared);
+    shared.launcher.left_thread(shared);
     if let Some(pace) = pace
         && began.elapsed() > QUICK
     {
@@ -248,14 +248,14 @@ struct OnThread<'a>(&'a Shared);
 
 impl<'a> OnThread<'a> {
     fn of(shared: &'a Shared) -> Self {
-        shared.starting.resumed.fetch_add(1, Ordering::Relaxed);
+        shared.launcher.resumed.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
 }
 
 impl Drop for OnThread<'_> {
     fn drop(&mut self) {
-        self.0.starting.resumed.fetch_sub(1, Ordering::Relaxed);
-        self.0.starting.left_thread(self.0);
+        self.0.launcher.resumed.fetch_sub(1, Ordering::Relaxed);
+        self.0.launcher.left_thread(self.0);
     }
 }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::timetable::{Entry, Listener, PeriodicJobs};
+use super::periodic_jobs::{Listener, PeriodicJob, PeriodicJobs};
 use super::{Round, Service};
-use crate::broker::{Broker, EntryRun, Tick};
+use crate::broker::{Broker, PeriodicRun, Tick};
 use crate::error::Error;
 use crate::job::{Missed, Schedule, tick_id};
 use crate::time::Timestamp;
@@ -21,18 +21,18 @@ const LATE_AT_MOST: usize = 5;
 /// The longest sleep: clocks may be set, and hosts may be suspended.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// The last stretch before a tick is slept on the precise alarm.
+/// The last stretch before a tick is slept on the precise timer.
 const LAST_STRETCH: Duration = Duration::from_secs(9);
 
 /// How soon an entry is served again that the store did not serve.
 const AGAIN: Duration = Duration::from_secs(1);
 
-pub(crate) struct Cron {
+pub(crate) struct PeriodicService {
     broker: Arc<dyn Broker>,
     entries: PeriodicJobs,
 }
 
-impl Cron {
+impl PeriodicService {
     pub(crate) fn new(broker: Arc<dyn Broker>, entries: PeriodicJobs) -> Self {
         Self { broker, entries }
     }
@@ -53,7 +53,7 @@ impl Cron {
     }
 
     /// Fires what is due of an entry; how long until its next tick, if there is one.
-    async fn serve(&self, entry: &Entry) -> Result<Option<Duration>, Error> {
+    async fn serve(&self, entry: &PeriodicJob) -> Result<Option<Duration>, Error> {
         let claimed = match entry.seen().claimed {
             Some(claimed) => claimed,
             None => {
@@ -102,9 +102,9 @@ impl Cron {
     }
 
     /// The job is stored; a history without it is no reason to fire again.
-    async fn record(&self, entry: &Entry, tick: Timestamp, at: Timestamp) {
+    async fn record(&self, entry: &PeriodicJob, tick: Timestamp, at: Timestamp) {
         crate::log::debug!("periodic entry {:?} fired for {tick}", entry.name);
-        let run = EntryRun::new(tick_id(&entry.name, tick), at);
+        let run = PeriodicRun::new(tick_id(&entry.name, tick), at);
         let keep = entry.keep(at);
         if let Err(error) = self.broker.record_run(&entry.id, &run, keep).await {
             crate::log::warn!(
@@ -115,7 +115,7 @@ impl Cron {
     }
 }
 
-impl Service for Cron {
+impl Service for PeriodicService {
     const NAME: &'static str = "firing periodic entries";
 
     async fn tick(&self) -> Result<Duration, Error> {
@@ -125,8 +125,8 @@ impl Service for Cron {
         round.end(if long { next - LAST_STRETCH } else { next })
     }
 
-    async fn woken(&self) {
-        self.entries.changed(Listener::Cron).await;
+    async fn wakeup(&self) {
+        self.entries.changed(Listener::Firing).await;
     }
 }
 

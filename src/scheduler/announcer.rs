@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Service;
-use super::timetable::{Listener, PeriodicJobs};
+use super::periodic_jobs::{Listener, PeriodicJobs};
 use crate::broker::{Broker, host_name};
 use crate::error::Error;
 
@@ -16,29 +16,29 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How long the farewell may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-pub(crate) struct Herald {
+pub(crate) struct Announcer {
     broker: Arc<dyn Broker>,
     entries: PeriodicJobs,
     scheduler: String,
     told: Arc<AtomicBool>,
 }
 
-/// Takes the announcement back when the herald has ended.
-pub(crate) struct Farewell {
+/// Takes the announcement back when the announcer has ended.
+pub(crate) struct Retirement {
     broker: Arc<dyn Broker>,
     scheduler: String,
     told: Arc<AtomicBool>,
 }
 
-impl Herald {
+impl Announcer {
     pub(crate) fn new(broker: Arc<dyn Broker>, entries: PeriodicJobs) -> Self {
         let random = uuid::Uuid::new_v4();
         let scheduler = format!("{}:{}:{random}", host_name(), std::process::id());
         Self { broker, entries, scheduler, told: Arc::default() }
     }
 
-    pub(crate) fn farewell(&self) -> Farewell {
-        Farewell {
+    pub(crate) fn farewell(&self) -> Retirement {
+        Retirement {
             broker: Arc::clone(&self.broker),
             scheduler: self.scheduler.clone(),
             told: Arc::clone(&self.told),
@@ -46,7 +46,7 @@ impl Herald {
     }
 }
 
-impl Service for Herald {
+impl Service for Announcer {
     const NAME: &'static str = "announcing periodic entries";
 
     async fn tick(&self) -> Result<Duration, Error> {
@@ -54,25 +54,25 @@ impl Service for Herald {
         let entries: Vec<_> = self.entries.all().iter().map(|one| one.announced(now)).collect();
         if !entries.is_empty() {
             self.told.store(true, Ordering::Relaxed);
-            self.broker.announce_entries(&self.scheduler, &entries).await?;
+            self.broker.announce_periodic_jobs(&self.scheduler, &entries).await?;
         } else if self.told.load(Ordering::Relaxed) {
-            self.broker.retire_entries(&self.scheduler).await?;
+            self.broker.retire_periodic_jobs(&self.scheduler).await?;
             self.told.store(false, Ordering::Relaxed);
         }
         Ok(INTERVAL)
     }
 
-    async fn woken(&self) {
-        self.entries.changed(Listener::Herald).await;
+    async fn wakeup(&self) {
+        self.entries.changed(Listener::Announcing).await;
     }
 }
 
-impl Farewell {
+impl Retirement {
     pub(crate) async fn say(&self) {
         if !self.told.load(Ordering::Relaxed) {
             return;
         }
-        let retired = self.broker.retire_entries(&self.scheduler);
+        let retired = self.broker.retire_periodic_jobs(&self.scheduler);
         if !matches!(tokio::time::timeout(FAREWELL, retired).await, Ok(Ok(()))) {
             crate::log::debug!("the announcement of periodic entries was left to expire");
         }

@@ -1,5 +1,5 @@
 //! The periodic entries of this process: added at launch or while it runs. When
-//! they are due and who fires them is `cron`'s affair.
+//! they are due and who fires them is `periodic_service`'s affair.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::broker::{AnnouncedEntry, Fired, Firing};
+use crate::broker::{AnnouncedPeriodicJob, Fired, Firing};
 use crate::error::Error;
-use crate::job::{Missed, NewJob, Periodic, Placement, QueueName, Schedule, entry_id, tick_id};
+use crate::job::{Missed, NewJob, Periodic, Placement, QueueName, Schedule, periodic_id, tick_id};
 use crate::time::Timestamp;
 
 /// Makes the job of an entry, with all checks of an enqueue.
@@ -49,7 +49,7 @@ pub struct PeriodicJobs {
 
 struct Shared {
     template: Template,
-    entries: Mutex<BTreeMap<String, Arc<Entry>>>,
+    entries: Mutex<BTreeMap<String, Arc<PeriodicJob>>>,
     /// For who fires, and for who announces.
     changed: [Notify; 2],
 }
@@ -57,17 +57,17 @@ struct Shared {
 /// Which of the two listeners waits for changes.
 #[derive(Clone, Copy)]
 pub(super) enum Listener {
-    Cron,
-    Herald,
+    Firing,
+    Announcing,
 }
 
 /// One periodic entry of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PeriodicInfo {
+pub struct PeriodicRegistration {
     /// Its name, by which it is removed.
     pub name: String,
-    /// Its id in [`EntryInfo`](crate::EntryInfo) and for Asynq's tools.
+    /// Its id in [`PeriodicJobInfo`](crate::PeriodicJobInfo) and for Asynq's tools.
     pub id: String,
     /// The specification, with its time zone.
     pub spec: String,
@@ -80,7 +80,7 @@ pub struct PeriodicInfo {
 }
 
 /// An entry that has been checked, and what is known of its ticks.
-pub(super) struct Entry {
+pub(super) struct PeriodicJob {
     pub name: String,
     pub id: String,
     pub schedule: Schedule,
@@ -140,8 +140,8 @@ impl PeriodicJobs {
 
     /// All entries of this process, by name. Those of all processes, with their
     /// next and last runs, are [`Inspector::entries`](crate::Inspector::entries).
-    pub fn list(&self) -> Vec<PeriodicInfo> {
-        let info = |entry: Arc<Entry>| PeriodicInfo {
+    pub fn list(&self) -> Vec<PeriodicRegistration> {
+        let info = |entry: Arc<PeriodicJob>| PeriodicRegistration {
             name: entry.name.clone(),
             id: entry.id.clone(),
             spec: entry.schedule.spec().to_owned(),
@@ -152,7 +152,7 @@ impl PeriodicJobs {
         self.all().into_iter().map(info).collect()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn all(&self) -> Vec<Arc<PeriodicJob>> {
         self.entries().values().map(Arc::clone).collect()
     }
 
@@ -162,13 +162,13 @@ impl PeriodicJobs {
 
     /// What is told of the entries has changed.
     pub(super) fn announce_soon(&self) {
-        self.shared.changed[Listener::Herald as usize].notify_one();
+        self.shared.changed[Listener::Announcing as usize].notify_one();
     }
 
-    fn checked(&self, periodic: &Periodic) -> Result<Entry, Error> {
+    fn checked(&self, periodic: &Periodic) -> Result<PeriodicJob, Error> {
         let name = periodic.identity()?;
-        Ok(Entry {
-            id: entry_id(&name),
+        Ok(PeriodicJob {
+            id: periodic_id(&name),
             name,
             schedule: periodic.schedule()?,
             missed: periodic.on_missed(),
@@ -183,7 +183,7 @@ impl PeriodicJobs {
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entry>>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PeriodicJob>>> {
         self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,7 +194,7 @@ impl fmt::Debug for PeriodicJobs {
     }
 }
 
-impl Entry {
+impl PeriodicJob {
     pub fn seen(&self) -> Seen {
         *self.lock()
     }
@@ -231,8 +231,8 @@ impl Entry {
     }
 
     /// What is told of it.
-    pub fn announced(&self, now: Timestamp) -> AnnouncedEntry {
-        AnnouncedEntry {
+    pub fn announced(&self, now: Timestamp) -> AnnouncedPeriodicJob {
+        AnnouncedPeriodicJob {
             id: self.id.clone(),
             spec: self.schedule.spec().to_owned(),
             job: self.job.clone(),

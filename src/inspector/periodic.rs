@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Inspector;
 use super::actions::MAX_REQUEST_TIME;
-use crate::broker::{Begin, Cursor, Enqueued, EntryInfo, EntryRun, Page};
+use crate::broker::{Begin, Cursor, Enqueued, Page, PeriodicJobInfo, PeriodicRun};
 use crate::error::Error;
 use crate::job::printable::printable;
 use crate::job::{Idempotency, JobId};
@@ -20,8 +20,8 @@ impl Inspector {
     ///
     /// # Errors
     /// Errors of the store.
-    pub async fn entries(&self) -> Result<Vec<EntryInfo>, Error> {
-        Ok(self.viewer.entries(self.broker.entries().await?))
+    pub async fn periodic_jobs(&self) -> Result<Vec<PeriodicJobInfo>, Error> {
+        Ok(self.viewer.periodic_jobs(self.broker.periodic_jobs().await?))
     }
 
     /// A page of the runs of a periodic entry, the newest first. Up to 1000 runs are
@@ -31,8 +31,8 @@ impl Inspector {
     /// # use rocket_jobqueue::{Error, Inspector, Page};
     /// async fn last_run_of_each(inspector: &Inspector) -> Result<(), Error> {
     ///     let newest = Page::default().size(1)?;
-    ///     for entry in inspector.entries().await? {
-    ///         let runs = inspector.entry_history(&entry.id, &newest).await?;
+    ///     for entry in inspector.periodic_jobs().await? {
+    ///         let runs = inspector.periodic_history(&entry.id, &newest).await?;
     ///         println!("{} {}: {:?}", entry.spec, entry.job_type, runs.first());
     ///     }
     ///     Ok(())
@@ -41,10 +41,14 @@ impl Inspector {
     ///
     /// # Errors
     /// [`Error::is_invalid`] for a page by cursor; errors of the store.
-    pub async fn entry_history(&self, entry_id: &str, page: &Page) -> Result<Vec<EntryRun>, Error> {
+    pub async fn periodic_history(
+        &self,
+        periodic_id: &str,
+        page: &Page,
+    ) -> Result<Vec<PeriodicRun>, Error> {
         let Begin::At(skip) = page.begin()? else { return Err(Cursor::foreign()) };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        self.broker.entry_history(entry_id, skip, page.rows()).await
+        self.broker.periodic_history(periodic_id, skip, page.rows()).await
     }
 
     /// Enqueues the job of a periodic entry now, whether a tick is due or not, with
@@ -55,12 +59,14 @@ impl Inspector {
     /// [`Error::is_duplicate`] if a job holds its unique lock; errors of the store. After an
     /// [unknown outcome](Error::is_outcome_unknown) there may be such a job; asked again, it
     /// makes another one.
-    pub async fn fire(&self, entry_id: &str) -> Result<JobId, Error> {
-        let entries = self.broker.entries().await?;
-        let missing = || Error::not_found(format!("no process has a periodic entry {entry_id:?}"));
+    pub async fn fire(&self, periodic_id: &str) -> Result<JobId, Error> {
+        let entries = self.broker.periodic_jobs().await?;
+        let missing =
+            || Error::not_found(format!("no process has a periodic entry {periodic_id:?}"));
         // Pages name it in its printable form.
-        let is_named = |entry: &EntryInfo| {
-            entry.id == entry_id || printable(entry.id.as_bytes()).as_deref() == Some(entry_id)
+        let is_named = |entry: &PeriodicJobInfo| {
+            entry.id == periodic_id
+                || printable(entry.id.as_bytes()).as_deref() == Some(periodic_id)
         };
         let entry = entries.into_iter().find(is_named).ok_or_else(missing)?;
         let mut job = entry.job()?;
@@ -77,9 +83,9 @@ impl Inspector {
             }
             _ => return Err(Error::id_conflict(format!("there is a job {id} already"))),
         }
-        let run = EntryRun::new(id.clone(), self.broker.now());
+        let run = PeriodicRun::new(id.clone(), self.broker.now());
         if let Err(error) = self.broker.record_run(&entry.id, &run, KEPT).await {
-            crate::log::warn!("the history of periodic entry {entry_id} lacks a run: {error:?}");
+            crate::log::warn!("the history of periodic entry {periodic_id} lacks a run: {error:?}");
         }
         Ok(id)
     }

@@ -1,8 +1,8 @@
 //! Periodic entries: claims, announcements, history.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::internals::{AnnouncedEntry, Fired, Firing, HISTORY, Tick};
-use rocket_jobqueue::{EntryInfo, EntryRun};
+use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Fired, Firing, HISTORY, Tick};
+use rocket_jobqueue::{PeriodicJobInfo, PeriodicRun};
 
 const KEEP: Duration = Duration::from_secs(90 * 86_400);
 
@@ -32,11 +32,11 @@ impl Bench {
         Tick::Fired { at: self.clock.now() }
     }
 
-    fn entry(&self, id: &str) -> AnnouncedEntry {
+    fn entry(&self, id: &str) -> AnnouncedPeriodicJob {
         let mut job = self.job("template");
         job.record.queue = QueueName::new("low").unwrap();
         job.record.max_retry = 3;
-        AnnouncedEntry {
+        AnnouncedPeriodicJob {
             id: id.to_owned(),
             spec: "@every 30s".to_owned(),
             job,
@@ -46,8 +46,8 @@ impl Bench {
     }
 
     /// The announced entries with this id.
-    async fn told(&self, id: &str) -> Vec<EntryInfo> {
-        let mut told = self.broker.entries().await.unwrap();
+    async fn told(&self, id: &str) -> Vec<PeriodicJobInfo> {
+        let mut told = self.broker.periodic_jobs().await.unwrap();
         told.retain(|entry| entry.id == id);
         told
     }
@@ -228,10 +228,10 @@ async fn an_entry_of_several_processes_is_shown_once_with_all_of_them(
     let id = format!("e-{}", on.queue);
     let (first, second) = (format!("b:2:{id}"), format!("a:1:{id}"));
     let mut entry = on.entry(&id);
-    on.broker.announce_entries(&first, std::slice::from_ref(&entry)).await.unwrap();
+    on.broker.announce_periodic_jobs(&first, std::slice::from_ref(&entry)).await.unwrap();
     entry.next = Some(after(60));
     entry.prev = Some(after(30));
-    on.broker.announce_entries(&second, &[entry]).await.unwrap();
+    on.broker.announce_periodic_jobs(&second, &[entry]).await.unwrap();
 
     let told = on.told(&id).await;
 
@@ -243,10 +243,10 @@ async fn an_entry_of_several_processes_is_shown_once_with_all_of_them(
     assert_eq!((one.next, one.prev), (Some(after(30)), Some(after(30))));
     assert_eq!(one.schedulers, [second.clone(), first.clone()]);
 
-    on.broker.retire_entries(&first).await.unwrap();
+    on.broker.retire_periodic_jobs(&first).await.unwrap();
     assert_eq!(on.told(&id).await[0].schedulers, [second.as_str()]);
-    on.broker.retire_entries(&second).await.unwrap();
-    on.broker.retire_entries(&second).await.unwrap();
+    on.broker.retire_periodic_jobs(&second).await.unwrap();
+    on.broker.retire_periodic_jobs(&second).await.unwrap();
     assert!(on.told(&id).await.is_empty());
 }
 
@@ -257,7 +257,7 @@ async fn an_announcement_that_is_not_repeated_ends(
 ) {
     let on = store.open().await;
     let id = format!("e-{}", on.queue);
-    on.broker.announce_entries(&id, &[on.entry(&id)]).await.unwrap();
+    on.broker.announce_periodic_jobs(&id, &[on.entry(&id)]).await.unwrap();
     on.clock.advance(secs(20));
     assert_eq!(on.told(&id).await.len(), 1);
 
@@ -273,18 +273,18 @@ async fn runs_are_kept_newest_first_each_once_and_not_without_end(
 ) {
     let on = store.open().await;
     let entry = format!("e-{}", on.queue);
-    let run = |secs: u64| EntryRun::new(id(&format!("t{secs}")), after(secs));
+    let run = |secs: u64| PeriodicRun::new(id(&format!("t{secs}")), after(secs));
     for nth in 0..HISTORY as u64 + 5 {
         on.broker.record_run(&entry, &run(nth), KEEP).await.unwrap();
     }
     let newest = HISTORY as u64 + 4;
     on.broker.record_run(&entry, &run(newest), KEEP).await.unwrap();
 
-    let history = async |skip, most| on.broker.entry_history(&entry, skip, most).await.unwrap();
+    let history = async |skip, most| on.broker.periodic_history(&entry, skip, most).await.unwrap();
 
     assert_eq!(history(0, 2).await, [run(newest), run(newest - 1)]);
     assert_eq!(history(2, 1).await, [run(newest - 2)]);
     assert_eq!(history(HISTORY - 1, 100).await, [run(5)]);
     assert_eq!(history(0, 0).await, []);
-    assert_eq!(on.broker.entry_history("none", 0, 100).await.unwrap(), []);
+    assert_eq!(on.broker.periodic_history("none", 0, 100).await.unwrap(), []);
 }

@@ -1,0 +1,367 @@
+//! The jobs in flight in this process, by queue and id.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::in_flight_job::{Again, InFlightJob};
+use crate::broker::{Delivery, Extended, Lease, Running};
+use crate::job::{JobId, QueueName};
+
+type Key = (QueueName, JobId);
+
+/// All jobs in flight: ids are unique within a queue only.
+#[derive(Clone, Default)]
+pub(super) struct InFlight(Arc<Mutex<HashMap<Key, Arc<InFlightJob>>>>);
+
+/// A delivery in flight here, with its slot.
+pub(super) struct Accepted {
+    pub(super) delivery: Delivery,
+    pub(super) guard: InFlightGuard,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// A delivery that is not started here.
+pub(super) struct GivenBack {
+    pub(super) job: Arc<InFlightJob>,
+    delivered: Instant,
+    pub(super) delivery: Delivery,
+}
+
+impl Accepted {
+    /// Nothing is waited for any more before it starts.
+    pub(super) fn ready(self) -> Self {
+        self.guard.job().ready();
+        self
+    }
+}
+
+impl InFlight {
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<InFlightJob>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a delivery, whose lease holds until then. Nothing where the job was in
+    /// flight already and goes on under the new lease, or will be started when it is
+    /// known how its last attempt was settled; a slot that is not needed is given back.
+    pub(super) fn accept(
+        &self,
+        delivery: Delivery,
+        holds_until: Instant,
+        permit: OwnedSemaphorePermit,
+        interrupt: &CancellationToken,
+    ) -> Option<Accepted> {
+        let (guard, before) = self.insert(&delivery, holds_until, interrupt)?;
+        let accepted = Accepted { delivery, guard, permit };
+        match before {
+            Some(before) => before.keep_next(accepted),
+            None => Some(accepted),
+        }
+    }
+
+    /// As [`accept`](Self::accept), for who runs one job after another.
+    pub(super) fn accept_alone(
+        &self,
+        delivery: &Delivery,
+        holds_until: Instant,
+        interrupt: &CancellationToken,
+    ) -> Option<InFlightGuard> {
+        self.insert(delivery, holds_until, interrupt).map(|(guard, _)| guard)
+    }
+
+    /// With the same job whose settlement is under way.
+    fn insert(
+        &self,
+        delivery: &Delivery,
+        holds_until: Instant,
+        interrupt: &CancellationToken,
+    ) -> Option<(InFlightGuard, Option<Arc<InFlightJob>>)> {
+        let job = Arc::new(InFlightJob::new(delivery, holds_until, interrupt));
+        let key = (job.record.queue.clone(), job.record.id.clone());
+        let mut all = self.all();
+        let mut before = None;
+        if let Some(known) = all.get(&key) {
+            match known.deliver_again(delivery, holds_until) {
+                Again::TakenOver => {
+                    let id = &job.record.id;
+                    crate::log::info!("lease was lost and is ours again: id={id:?} goes on");
+                    return None;
+                }
+                Again::Behind => before = Some(Arc::clone(known)),
+                Again::New => {}
+            }
+        }
+        all.insert(key, Arc::clone(&job));
+        Some((InFlightGuard { in_flight: self.clone(), job }, before))
+    }
+
+    /// Deliveries that have waited for their start since before then, the latest first:
+    /// in this order each goes back in front of those that came after it.
+    /// Suspects among them only where this is said.
+    pub(super) fn give_back(&self, delivered_before: Instant, suspects: bool) -> Vec<GivenBack> {
+        let back = |job: &Arc<InFlightJob>| {
+            let (delivered, delivery) = job.give_back(delivered_before, suspects)?;
+            Some(GivenBack { job: Arc::clone(job), delivered, delivery })
+        };
+        let mut all: Vec<_> = self.all().values().filter_map(back).collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.delivered));
+        all
+    }
+
+    /// Whether suspects wait for their turn.
+    pub(super) fn has_waiting_suspects(&self) -> bool {
+        self.all().values().any(|job| job.is_waiting_suspect())
+    }
+
+    pub(super) fn remove(&self, job: &Arc<InFlightJob>) {
+        let key = (job.record.queue.clone(), job.record.id.clone());
+        let mut all = self.all();
+        // A job that was lost may have been delivered again: the new job is not ours.
+        if all.get(&key).is_some_and(|held| Arc::ptr_eq(held, job)) {
+            all.remove(&key);
+        }
+    }
+
+    /// Somebody wants the jobs with this id cancelled. Whether that is news.
+    pub(super) fn request_cancel(&self, id: &str) -> bool {
+        let all = self.all();
+        all.values().filter(|job| job.record.id.as_str() == id).fold(false, |any, job| {
+            let new = job.request_cancel();
+            any | new
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    /// The jobs whose attempt has begun; a delivery that waits for its start is not
+    /// among them.
+    pub(super) fn running(&self) -> Vec<Running> {
+        self.all().values().filter_map(|job| job.running()).collect()
+    }
+
+    /// Tells attempts that their time is over.
+    pub(super) fn end_overdue(&self) {
+        self.all().values().for_each(|job| job.end_overdue());
+    }
+
+    /// Begins an extension of every lease, except of those that a settlement uses.
+    pub(super) fn begin_extending(&self) -> Extension {
+        let asked = Instant::now();
+        let (mut in_flight, mut leases) = (Vec::new(), Vec::new());
+        for job in self.all().values() {
+            if let Some((lease, called)) = job.begin_extending() {
+                in_flight.push((Arc::clone(job), called));
+                leases.push(lease);
+            }
+        }
+        Extension { in_flight, leases, asked }
+    }
+}
+
+/// A job in flight; dropping it lets it go.
+pub(super) struct InFlightGuard {
+    in_flight: InFlight,
+    job: Arc<InFlightJob>,
+}
+
+impl InFlightGuard {
+    pub(super) fn job(&self) -> &Arc<InFlightJob> {
+        &self.job
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.in_flight.remove(&self.job);
+        // A job that waited for it is left to its lease: another process may have it by now.
+        drop(self.job.over());
+    }
+}
+
+/// An extension under way; dropping it unanswered leaves the leases as they were.
+pub(super) struct Extension {
+    /// Each with whether it was called out before the store was asked.
+    in_flight: Vec<(Arc<InFlightJob>, bool)>,
+    pub(super) leases: Vec<Lease>,
+    asked: Instant,
+}
+
+impl Extension {
+    /// Takes in what the store said, one answer for each lease.
+    pub(super) fn end(mut self, extended: Vec<Extended>) {
+        let each = self.in_flight.drain(..).zip(&self.leases).zip(extended);
+        for (((job, called), lease), extended) in each {
+            job.end_extending(lease, extended, self.asked, called);
+        }
+    }
+}
+
+impl Drop for Extension {
+    fn drop(&mut self) {
+        for ((job, called), lease) in self.in_flight.drain(..).zip(&self.leases) {
+            job.end_extending(lease, Extended::Unknown, self.asked, called);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+
+    use super::super::in_flight_job::{Attempt, NotBegun, Over};
+    use super::*;
+    use crate::broker::LEASE;
+    use crate::job::{AfterCancel, CancelReason, Charge, JobRecord};
+    use crate::time::Timestamp;
+
+    fn delivery(owner: u64) -> Delivery {
+        let mut job = JobRecord::new("t", None, QueueName::new("default").unwrap());
+        job.id = JobId::new("a").unwrap();
+        let (queue, id) = (job.queue.clone(), job.id.clone());
+        let lease = Lease { queue, id, owner: Some(owner), ends: 1 };
+        Delivery { job, lease, ready: None, losses: 0, charge: Charge::default(), on_cancel: None }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + LEASE
+    }
+
+    fn attempt() -> Attempt {
+        let at = Timestamp::from_secs(1_000);
+        Attempt { started: at, deadline: at, ends: soon() }
+    }
+
+    /// Delivered to these in_flight, with a slot.
+    fn accept(in_flight: &InFlight, owner: u64, holds_until: Instant) -> Option<Accepted> {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        in_flight.accept(delivery(owner), holds_until, permit, &CancellationToken::new())
+    }
+
+    fn renew(extension: Extension) {
+        let answer = extension.leases.iter().cloned().map(Extended::Renewed).collect();
+        extension.end(answer);
+    }
+
+    #[test]
+    fn a_job_called_out_while_the_store_is_asked_ends_with_the_next_answer() {
+        let in_flight = InFlight::default();
+        let accepted = accept(&in_flight, 1, soon()).unwrap();
+        let job = accepted.guard.job();
+
+        let asked = in_flight.begin_extending();
+        assert!(in_flight.request_cancel(job.record.id.as_str()));
+        renew(asked);
+        assert_eq!(job.on_cancel(), None, "its wish may have come after the answer");
+
+        renew(in_flight.begin_extending());
+        assert_eq!(job.on_cancel(), Some(AfterCancel::Retry));
+    }
+
+    #[test]
+    fn a_delivery_is_renewed_from_the_beginning_and_is_no_attempt_yet() {
+        let in_flight = InFlight::default();
+        let accepted = accept(&in_flight, 1, soon()).unwrap();
+        assert_eq!(in_flight.begin_extending().leases, [delivery(1).lease]);
+        assert!(in_flight.running().is_empty());
+
+        accepted.guard.job().begin(attempt()).unwrap();
+        assert_eq!(in_flight.running().len(), 1);
+        drop(accepted);
+        assert_eq!(in_flight.len(), 0);
+    }
+
+    #[test]
+    fn nothing_begins_after_its_lease() {
+        let in_flight = InFlight::default();
+        let late = accept(&in_flight, 1, Instant::now()).unwrap();
+        assert_eq!(late.guard.job().begin(attempt()), Err(NotBegun::LeaseLost));
+
+        let lost = accept(&in_flight, 2, soon()).unwrap();
+        let extension = in_flight.begin_extending();
+        extension.end(vec![Extended::Lost]);
+        assert_eq!(lost.guard.job().begin(attempt()), Err(NotBegun::LeaseLost));
+    }
+
+    #[test]
+    fn a_running_job_that_is_delivered_again_goes_on_under_the_new_lease() {
+        let in_flight = InFlight::default();
+        let running = accept(&in_flight, 1, soon()).unwrap();
+        let job = running.guard.job();
+        job.begin(attempt()).unwrap();
+        let old = in_flight.begin_extending();
+
+        assert!(accept(&in_flight, 2, soon()).is_none(), "it is not to be started");
+
+        old.end(vec![Extended::Lost]);
+        assert_eq!(job.cancellation.reason(), None, "that lease is not the one it has");
+        assert_eq!(job.current().owner, Some(2));
+        assert_eq!(in_flight.begin_extending().leases[0].owner, Some(2));
+    }
+
+    #[test]
+    fn an_attempt_whose_lease_came_back_while_it_was_ending_is_made_again_after_it() {
+        let in_flight = InFlight::default();
+        let running = accept(&in_flight, 1, soon()).unwrap();
+        let job = running.guard.job();
+        job.begin(attempt()).unwrap();
+        in_flight.begin_extending().end(vec![Extended::Lost]);
+        assert_eq!(job.cancellation.reason(), Some(CancelReason::LeaseLost));
+        assert!(accept(&in_flight, 2, soon()).is_none());
+        assert!(!job.is_lost());
+
+        in_flight.begin_extending().end(vec![Extended::Lost]);
+        assert!(job.is_lost());
+        assert!(accept(&in_flight, 3, soon()).is_some(), "nothing runs any more");
+    }
+
+    #[test]
+    fn a_job_delivered_again_while_it_is_settled_waits_for_the_answer() {
+        let in_flight = InFlight::default();
+        let ended = accept(&in_flight, 1, soon()).unwrap();
+        let job = ended.guard.job();
+        job.begin(attempt()).unwrap();
+        job.begin_settling();
+
+        assert!(accept(&in_flight, 2, soon()).is_none());
+        assert_eq!(in_flight.begin_extending().leases[0].owner, Some(2), "it is in flight");
+
+        let Over::Now(Some(next)) = job.over() else { panic!("it was kept") };
+        let next = next.ready();
+        assert!(matches!(job.over(), Over::Already));
+        assert_eq!(next.guard.job().begin(attempt()), Ok(()));
+        drop(ended);
+        assert_eq!(in_flight.len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_start_soon_is_given_back_and_does_not_start() {
+        let in_flight = InFlight::default();
+        let waiting = accept(&in_flight, 1, soon()).unwrap();
+        let job = waiting.guard.job();
+        assert!(in_flight.give_back(Instant::now() - Duration::from_secs(1), true).is_empty());
+        let back = in_flight.give_back(Instant::now(), false);
+        assert_eq!(back[0].delivery.lease.owner, Some(1));
+        assert_eq!(job.begin(attempt()), Err(NotBegun::GivenBack));
+        assert!(accept(&in_flight, 2, soon()).is_some(), "it may come back");
+    }
+
+    #[test]
+    fn a_settlement_that_takes_long_does_not_lose_the_lease() {
+        let in_flight = InFlight::default();
+        let quick = accept(&in_flight, 1, soon()).unwrap();
+        quick.guard.job().begin_settling();
+        assert!(in_flight.begin_extending().leases.is_empty());
+        drop(quick);
+
+        let slow = accept(&in_flight, 2, Instant::now() + LEASE / 3).unwrap();
+        slow.guard.job().begin_settling();
+        assert_eq!(in_flight.begin_extending().leases.len(), 1);
+    }
+}
