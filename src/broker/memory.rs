@@ -3,7 +3,7 @@
 //! Redis for that.
 //!
 //! One mutex guards all queues. Each operation locks it, acts on one queue through
-//! [`MemoryBroker::act`] and wakes the waiters whom the change concerns; the lock is
+//! `MemoryBroker::act` and wakes the waiters whom the change concerns; the lock is
 //! never held over an await. The rules of a queue are plain data in `queue`, without
 //! clock, waiting or waking, so they read like the contract.
 //!
@@ -181,6 +181,7 @@ impl MemoryBroker {
 impl Sealed for MemoryBroker {}
 
 impl Broker for MemoryBroker {
+    /// A job cannot fail here, so every job is stored or refused by itself; Redis batches them.
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
             let store = |job: &NewJob| {
@@ -194,6 +195,7 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Locks one queue at a time, so that two workers share the jobs of many queues.
     fn dequeue<'a>(&'a self, queues: &'a [QueueName], at_most: usize) -> Answer<'a, Dequeued> {
         Box::pin(async move {
             let mut dequeued = Dequeued::default();
@@ -213,6 +215,8 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Settles first, so that the slots of settled jobs are free. The caller counts them in
+    /// `at_most`; nothing else is needed, since a settlement cannot stay unanswered.
     fn exchange<'a>(
         &'a self,
         requests: &'a [&'a SettleRequest],
@@ -230,6 +234,7 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// The steady clock counts, which cannot be set back.
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>> {
         Box::pin(async move {
             let extend =
@@ -238,15 +243,18 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// An unknown queue has no job that is due.
     fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>> {
         let next = |queue| self.look(queue, |q, now| q.next_due().map(|due| due.since(now)));
         Box::pin(async move { Ok(queues.iter().map(|queue| next(queue).flatten()).collect()) })
     }
 
+    /// Wakes waiting workers through [`MemoryBroker::act`].
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded> {
         Box::pin(async move { Ok(self.act(queue, |q, now| q.forward(limit, now))) })
     }
 
+    /// No message can be unreadable here, so nothing is removed or stuck.
     fn expired_leases<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -266,6 +274,8 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Records the number first, as in Redis: whoever finds the started suspect must find the
+    /// number too.
     fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool> {
         Box::pin(async move {
             self.state().suspects = running;
@@ -273,6 +283,7 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Only the number changes; the job was settled before.
     fn end_suspect(&self, running: usize) -> Answer<'_, ()> {
         Box::pin(async move {
             self.state().suspects = running;
@@ -284,6 +295,8 @@ impl Broker for MemoryBroker {
         Box::pin(async move { Ok(self.act(queue, |q, now| q.expire(limit, now))) })
     }
 
+    /// Any queue with a job ends the wait. Redis blocks on the same queues with one connection
+    /// each.
     fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()> {
         Box::pin(async move {
             let available = async {
@@ -303,6 +316,7 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Names no queue, so that the forwarder looks at all of them.
     fn due_changed(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move {
             self.shared.due.notified().await;
@@ -310,6 +324,7 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Announced queues exist for readers, even without jobs.
     fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
         Box::pin(async move {
             let now = self.clock.now();
@@ -325,6 +340,7 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// Only the announcement goes; its queues stay.
     fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
         Box::pin(async move {
             self.state().announced.remove(&who.server_id);
@@ -332,10 +348,12 @@ impl Broker for MemoryBroker {
         })
     }
 
+    /// The store is always there.
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// The first caller decides the queue until the binding expires.
     fn bind_key<'a>(
         &'a self,
         key: &'a str,
@@ -357,6 +375,7 @@ impl Broker for MemoryBroker {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// The data was written by this process, so its format is known.
     fn unknown_format(&self) -> Answer<'_, Option<String>> {
         // The data was written by this process.
         Box::pin(std::future::ready(Ok(None)))
@@ -366,10 +385,12 @@ impl Broker for MemoryBroker {
         self.clock.now()
     }
 
+    /// Handles share everything, and no runtime owns the store.
     fn detached(&self) -> Arc<dyn Broker> {
         Arc::new(self.clone())
     }
 
+    /// Nothing here hangs, so every handle is prompt.
     fn prompt(&self) -> Arc<dyn Broker> {
         self.detached()
     }

@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::job::serial::{hex, unhex};
 
 /// Maximum rows of one page.
-const MOST: u32 = 100;
+const MAX_ROWS: u32 = 100;
 
 /// A page ends when its messages and results reach this many bytes together: the process
 /// that shows it holds several copies in memory.
 pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The last row at which a numbered page can begin.
-const FARTHEST: u32 = 10_000;
+const MAX_FIRST_ROW: u32 = 10_000;
 
 /// A page of a list: by its number, or the one after another page.
 ///
@@ -72,9 +72,9 @@ impl Page {
     /// # Errors
     /// [`Error::is_invalid`] outside 1 to 100.
     pub fn size(mut self, size: u32) -> Result<Self, Error> {
-        if !(1..=MOST).contains(&size) {
+        if !(1..=MAX_ROWS).contains(&size) {
             return Err(Error::invalid(format!(
-                "page size: expected 1 to {MOST} rows, found {size}"
+                "page size: expected 1 to {MAX_ROWS} rows, found {size}"
             )));
         }
         self.size = size;
@@ -93,9 +93,9 @@ impl Page {
             From::Number(number) => *number,
         };
         let offset = (number - 1).saturating_mul(self.size);
-        if offset > FARTHEST {
+        if offset > MAX_FIRST_ROW {
             return Err(Error::invalid(format!(
-                "page: expected one that begins within the first {FARTHEST} rows, found row \
+                "page: expected one that begins within the first {MAX_FIRST_ROW} rows, found row \
                  {offset}; go on with the cursor of the page before"
             )));
         }

@@ -31,7 +31,7 @@ impl Inspector {
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such queue or job,
-    /// [`Error::is_wrong_state`] (the message names the state) where it is pending
+    /// [`Error::is_wrong_state`] (the message names the state) if it is pending
     /// or running, or is being aggregated at the moment.
     pub async fn run(&self, queue: &QueueName, id: &JobId) -> Result<(), Error> {
         self.act(queue, id, Action::Run).await

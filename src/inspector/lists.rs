@@ -72,7 +72,7 @@ impl Inspector {
         self.broker.summaries(None, usize::MAX).await
     }
 
-    /// As [`Inspector::all_queues`] of at most `most`, the first in order after this one.
+    /// Like [`Inspector::all_queues`] of at most `most`, the first in order after this one.
     pub(crate) async fn some_queues(
         &self,
         after: Option<&QueueName>,
@@ -281,7 +281,7 @@ impl Inspector {
     /// One script, O(rows).
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a numbered page, [`Error::is_not_found`] where
+    /// [`Error::is_invalid`] for a numbered page, [`Error::is_not_found`] if
     /// there is no such queue, and errors of the store.
     pub async fn groups(&self, queue: &QueueName, page: &Page) -> Result<GroupPage, Error> {
         self.broker.groups(queue, page).await
@@ -314,7 +314,7 @@ impl Inspector {
         }
     }
 
-    /// As [`Inspector::find`] in at most 10,000 queues, the first in order after this one, and
+    /// Like [`Inspector::find`] in at most 10,000 queues, the first in order after this one, and
     /// no more than 8 MiB and one job.
     pub(crate) async fn find_after(
         &self,

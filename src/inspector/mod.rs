@@ -69,7 +69,7 @@ impl Inspector {
     /// for a unique job; for an active one, a command per worker process.
     ///
     /// # Errors
-    /// [`Error::is_damaged`] if its message or state cannot be read, and those
+    /// [`Error::is_damaged`] if its message or state cannot be read, and errors
     /// of the store.
     pub async fn job(&self, queue: &QueueName, id: &JobId) -> Result<Option<JobInfo>, Error> {
         Ok(self.broker.job(queue, id).await?.map(|info| self.viewer.job(info)))

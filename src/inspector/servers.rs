@@ -22,7 +22,7 @@ impl Inspector {
     /// Cluster. Two commands.
     ///
     /// # Errors
-    /// [`Error::is_refused`] if Redis does not permit `CLUSTER`, and those of
+    /// [`Error::is_refused`] if Redis does not permit `CLUSTER`, and errors of
     /// the store.
     pub async fn cluster_place(&self, queue: &QueueName) -> Result<Option<ClusterPlace>, Error> {
         self.broker.place(queue).await

@@ -24,6 +24,8 @@ use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
 
 impl Actions for MemoryBroker {
+    /// One step under the lock: nothing moves in between, so there is no second attempt as in
+    /// Redis.
     fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted> {
         Box::pin(async move {
             self.must_exist(queue)?;
@@ -31,6 +33,7 @@ impl Actions for MemoryBroker {
         })
     }
 
+    /// Keeps the fields of newer versions, which are part of the record.
     fn edit<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -43,6 +46,7 @@ impl Actions for MemoryBroker {
         })
     }
 
+    /// Bounded by the same number of jobs as a step in Redis.
     fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult> {
         Box::pin(async move { Ok(self.act(step.queue, |q, now| q.step(step, now))) })
     }

@@ -23,6 +23,8 @@ impl Control for MemoryBroker {
         )
     }
 
+    /// The request is stored first and broadcast afterwards, so a worker that hears of it finds
+    /// it.
     fn cancel<'a>(
         &'a self,
         queue: &'a QueueName,

@@ -196,6 +196,7 @@ impl Groups for MemoryBroker {
         })
     }
 
+    /// The set's id is random, as in Redis, and names it in lists.
     fn claim_group<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -207,6 +208,7 @@ impl Groups for MemoryBroker {
         )
     }
 
+    /// The aggregated job is enqueued under the same rules as any other.
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
         Box::pin(async move {
             Ok(self.act(&set.queue, |q, now| {
@@ -216,6 +218,7 @@ impl Groups for MemoryBroker {
         })
     }
 
+    /// Other expired sets return with it.
     fn return_set<'a>(&'a self, set: &'a GroupSet) -> Answer<'a, ()> {
         Box::pin(async move {
             self.act(&set.queue, |q, now| q.return_set(&set.id, now));

@@ -44,6 +44,7 @@ impl Inspect for MemoryBroker {
         Box::pin(async move { self.known(queue, Queue::info) })
     }
 
+    /// The queues after a name, in order. None of them can be unreadable.
     fn summaries<'a>(
         &'a self,
         after: Option<&'a QueueName>,
@@ -62,18 +63,22 @@ impl Inspect for MemoryBroker {
         })
     }
 
+    /// An estimate by the sample that Redis measures, see [`Queue::memory`].
     fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory> {
         Box::pin(async move { self.known(queue, |queue, _| queue.memory()) })
     }
 
+    /// Days without attempts are listed with zeros.
     fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>> {
         Box::pin(async move { self.known(queue, |queue, now| queue.history(days, now)) })
     }
 
+    /// From the snapshots that the janitor takes when it deletes expired jobs.
     fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>> {
         Box::pin(async move { self.known(queue, Queue::minutes) })
     }
 
+    /// Whole seconds, as in Redis.
     fn upcoming<'a>(&'a self, queue: &'a QueueName, ends: &'a [Timestamp]) -> Answer<'a, Vec<u64>> {
         Box::pin(async move { self.known(queue, |queue, _| queue.upcoming(ends)) })
     }
@@ -89,6 +94,7 @@ impl Inspect for MemoryBroker {
         })
     }
 
+    /// With the process that announced to run each active job.
     fn jobs<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -107,6 +113,7 @@ impl Inspect for MemoryBroker {
         })
     }
 
+    /// In the order of their names; Redis has no order.
     fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage> {
         Box::pin(async move { self.known(queue, |queue, _| queue.groups(page))? })
     }
@@ -115,6 +122,7 @@ impl Inspect for MemoryBroker {
         Box::pin(async move { self.known(queue, |queue, _| queue.aggregations()) })
     }
 
+    /// Bounded as in Redis, so that pages of results look alike.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
         Box::pin(async move {
             let mut names = self.queues().await?;

@@ -49,6 +49,8 @@ enum Answered {
 type Edit<'a> = Option<(&'a [u8], &'a [u8])>;
 
 impl Actions for RedisBroker {
+    /// Looks for a pending job's position if the script asks for it, and tries again while the job
+    /// moves.
     fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted> {
         Box::pin(async move {
             let mut place = None;
@@ -67,6 +69,8 @@ impl Actions for RedisBroker {
         })
     }
 
+    /// Reads the message, changes the payload here, and writes it only if nobody changed it
+    /// meanwhile.
     fn edit<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -100,6 +104,7 @@ impl Actions for RedisBroker {
         })
     }
 
+    /// One script for one step of a sweep.
     fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult> {
         Box::pin(async move {
             let left =
@@ -126,6 +131,7 @@ impl Actions for RedisBroker {
         })
     }
 
+    /// Read completely before the sweep begins; groups that appear later are left out.
     fn waiting_groups<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<String>> {
         Box::pin(async move {
             let key = format!("{}groups", keys::prefix(queue));
@@ -152,6 +158,8 @@ impl Actions for RedisBroker {
         })
     }
 
+    /// In stages. Once the first stage has decided, jobs that arrive belong to a new queue and are
+    /// kept.
     fn remove_queue<'a>(&'a self, queue: &'a QueueName, force: bool) -> Answer<'a, Removal> {
         Box::pin(async move {
             self.must_exist(queue).await?;
@@ -199,6 +207,7 @@ impl Actions for RedisBroker {
         })
     }
 
+    /// Also runs in the background, from the janitor.
     fn trim<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize> {
         Box::pin(async move {
             let keep = self.archive.of(queue);

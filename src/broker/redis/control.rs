@@ -38,6 +38,7 @@ impl Control for RedisBroker {
         })
     }
 
+    /// Stores the request with the job and publishes its id, so that Go workers hear it too.
     fn cancel<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -60,6 +61,7 @@ impl Control for RedisBroker {
         })
     }
 
+    /// Subscribes on a connection of its own until dropped.
     fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let on_message = Arc::new(move |_: String, id: Vec<u8>| {
             heard(JobId::stored(id).as_str());

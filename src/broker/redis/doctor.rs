@@ -69,6 +69,7 @@ const MAX_DECODED_BYTES: usize = 8 * 1024;
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 impl Doctor for RedisBroker {
+    /// Reads settings and registries. What an ACL hides gives no finding.
     fn check_store(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(async move {
             let mut found = Findings::default();
@@ -116,6 +117,7 @@ impl Doctor for RedisBroker {
         })
     }
 
+    /// Runs the script on one page and decodes the messages that it returns.
     fn check_queue<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -175,6 +177,7 @@ impl Doctor for RedisBroker {
         })
     }
 
+    /// Takes the turn, if it is free, and walks up to [`PAGES_PER_TURN`] pages.
     fn repair_provable<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<Finding>> {
         Box::pin(async move {
             let turn: Vec<Vec<u8>> = vec![

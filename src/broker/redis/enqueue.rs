@@ -57,16 +57,16 @@ impl RedisBroker {
         let mut outcomes: Vec<_> = jobs.iter().map(|_| Err(error.clone())).collect();
         let queues = by_queue(jobs.iter().map(EnqueueArgs::queue));
         if queues.len() > 1 && error.is_refused() {
-            for (_, places) in queues {
-                let own: Vec<&EnqueueArgs> = places.iter().map(|&at| &jobs[at]).collect();
+            for (_, indexes) in queues {
+                let own: Vec<&EnqueueArgs> = indexes.iter().map(|&at| &jobs[at]).collect();
                 match self.store_batch(&own).await {
                     Ok(stored) => {
-                        for (at, one) in places.into_iter().zip(stored) {
+                        for (at, one) in indexes.into_iter().zip(stored) {
                             outcomes[at] = Ok(one);
                         }
                     }
                     Err(error) => {
-                        places.into_iter().for_each(|at| outcomes[at] = Err(error.clone()))
+                        indexes.into_iter().for_each(|at| outcomes[at] = Err(error.clone()))
                     }
                 }
             }
@@ -74,58 +74,79 @@ impl RedisBroker {
         outcomes
     }
 
-    /// Chooses the script and makes the call.
+    /// Makes the call by the cheapest script that can store all of the jobs.
     async fn store_some(
         &self,
         queues: &[(&QueueName, Vec<usize>)],
         jobs: &[&EnqueueArgs],
     ) -> Result<Vec<Enqueued>, Error> {
-        let (queue, script) = (queues[0].0, jobs[0].script());
+        let script = jobs[0].script();
         let alike = jobs.iter().all(|job| job.script() == script);
-        let safe = jobs.iter().all(|job| job.is_repeatable());
-        let repeat = if safe { Repeat::Safe } else { Repeat::Never };
-        let begin = |call: ScriptCall| match jobs[0].opens {
-            true => call.in_full(),
-            false => call,
+        match script {
+            EnqueueScript::Now if alike => self.store_now(queues, jobs).await,
+            EnqueueScript::Later if alike => self.store_later(queues[0].0, jobs).await,
+            _ => self.store_any(queues[0].0, jobs).await,
+        }
+    }
+
+    /// Plain jobs that are due now, of several queues. The reply names only the jobs whose id
+    /// is in use, by their position.
+    async fn store_now(
+        &self,
+        queues: &[(&QueueName, Vec<usize>)],
+        jobs: &[&EnqueueArgs],
+    ) -> Result<Vec<Enqueued>, Error> {
+        let add = |call: ScriptCall| {
+            queues.iter().fold(begin(call, jobs), |call, (_, indexes)| {
+                let call = call.arg(indexes.len());
+                indexes.iter().fold(call, |call, &at| jobs[at].add_now_args(call))
+            })
         };
-        if alike && script == EnqueueScript::Push {
-            let add = |call: ScriptCall| {
-                queues.iter().fold(begin(call), |call, (_, places)| {
-                    let call = call.arg(places.len());
-                    places.iter().fold(call, |call, &at| jobs[at].add_plain_to(call))
-                })
-            };
-            let names = queues.iter().map(|(queue, _)| *queue);
-            let mut reply = self.promise_now(&SCRIPTS.enqueue_now, names, add).await?;
-            let due = reply.now();
-            self.loaded.store(true, Ordering::Relaxed);
-            let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];
-            while !reply.is_empty() {
-                let nth = (reply.size()? as usize).checked_sub(1);
-                let at = nth.and_then(|nth| queues.iter().flat_map(|(_, places)| places).nth(nth));
-                let one = at.and_then(|&at| stored.get_mut(at));
-                *one.ok_or_else(reply::unexpected)? = Enqueued::IdConflict;
-            }
-            return Ok(stored);
+        let names = queues.iter().map(|(queue, _)| *queue);
+        let mut reply = self.promise_now(&SCRIPTS.enqueue_now, names, add).await?;
+        let due = reply.now();
+        self.loaded.store(true, Ordering::Relaxed);
+        let mut stored = vec![Enqueued::Created { state: JobState::Pending, due }; jobs.len()];
+        while !reply.is_empty() {
+            let nth = (reply.size()? as usize).checked_sub(1);
+            let at = nth.and_then(|nth| queues.iter().flat_map(|(_, indexes)| indexes).nth(nth));
+            let one = at.and_then(|&at| stored.get_mut(at));
+            *one.ok_or_else(reply::unexpected)? = Enqueued::IdConflict;
         }
-        let now = self.clock.argument();
-        if alike && script == EnqueueScript::Schedule {
-            let add = |attempt, call: ScriptCall| {
-                jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_later_to(call))
-            };
-            let mut reply =
-                self.promise(&SCRIPTS.enqueue_later, iter::once(queue), repeat, &now, add).await?;
-            let stored = |_: &&EnqueueArgs| {
-                let (code, due) = (reply.int()?, Timestamp::from_micros(reply.int()?));
-                Ok(self.created(queue, code, due).unwrap_or(Enqueued::IdConflict))
-            };
-            return jobs.iter().map(stored).collect();
-        }
+        Ok(stored)
+    }
+
+    /// Plain jobs of one queue that are due later.
+    async fn store_later(
+        &self,
+        queue: &QueueName,
+        jobs: &[&EnqueueArgs],
+    ) -> Result<Vec<Enqueued>, Error> {
         let add = |attempt, call: ScriptCall| {
-            jobs.iter().fold(begin(call).arg(attempt), |call, job| job.add_to(call))
+            jobs.iter().fold(begin(call, jobs).arg(attempt), |call, job| job.add_later_args(call))
         };
-        let mut reply =
-            self.promise(&SCRIPTS.enqueue, iter::once(queue), repeat, &now, add).await?;
+        let (queues, now) = (iter::once(queue), self.clock.argument());
+        let script = &SCRIPTS.enqueue_later;
+        let mut reply = self.promise(script, queues, repeat_of(jobs), &now, add).await?;
+        let stored = |_: &&EnqueueArgs| {
+            let (code, due) = (reply.int()?, Timestamp::from_micros(reply.int()?));
+            Ok(self.created(queue, code, due).unwrap_or(Enqueued::IdConflict))
+        };
+        jobs.iter().map(stored).collect()
+    }
+
+    /// Any jobs of one queue: with locks, guards and groups.
+    async fn store_any(
+        &self,
+        queue: &QueueName,
+        jobs: &[&EnqueueArgs],
+    ) -> Result<Vec<Enqueued>, Error> {
+        let add = |attempt, call: ScriptCall| {
+            jobs.iter().fold(begin(call, jobs).arg(attempt), |call, job| job.add_args(call))
+        };
+        let (queues, now) = (iter::once(queue), self.clock.argument());
+        let script = &SCRIPTS.enqueue;
+        let mut reply = self.promise(script, queues, repeat_of(jobs), &now, add).await?;
         jobs.iter().map(|_| self.stored(queue, &mut reply)).collect()
     }
 
@@ -155,5 +176,19 @@ impl RedisBroker {
             self.wake.due_at(queue, due);
         }
         Some(Enqueued::Created { state, due })
+    }
+}
+
+/// Begins a call. The first call of a sequence carries the script's text, so that Redis
+/// cannot answer that it does not know the script and let later calls overtake it.
+fn begin(call: ScriptCall, jobs: &[&EnqueueArgs]) -> ScriptCall {
+    if jobs[0].opens { call.in_full() } else { call }
+}
+
+/// A call may be repeated after a lost reply if all of its jobs can be recognised.
+fn repeat_of(jobs: &[&EnqueueArgs]) -> Repeat {
+    match jobs.iter().all(|job| job.is_repeatable()) {
+        true => Repeat::Safe,
+        false => Repeat::Never,
     }
 }

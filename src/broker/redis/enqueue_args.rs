@@ -38,11 +38,11 @@ pub(super) struct EnqueueArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EnqueueScript {
     /// `enqueue_now`: due now, without extras.
-    Push,
+    Now,
     /// `enqueue_later`: due later, without extras.
-    Schedule,
+    Later,
     /// `enqueue`: everything else.
-    Enqueue,
+    Any,
 }
 
 /// What only some jobs have.
@@ -101,9 +101,9 @@ impl EnqueueArgs {
     /// The cheapest script that can store it.
     pub fn script(&self) -> EnqueueScript {
         match (&self.extras, self.placement) {
-            (Some(_), _) => EnqueueScript::Enqueue,
-            (None, Placement::Now) => EnqueueScript::Push,
-            (None, Placement::After(_) | Placement::At(_)) => EnqueueScript::Schedule,
+            (Some(_), _) => EnqueueScript::Any,
+            (None, Placement::Now) => EnqueueScript::Now,
+            (None, Placement::After(_) | Placement::At(_)) => EnqueueScript::Later,
         }
     }
 
@@ -111,7 +111,7 @@ impl EnqueueArgs {
     /// script serves several queues and they are on one server.
     pub fn kind(&self, one_place: bool) -> (Option<QueueName>, EnqueueScript, bool) {
         let script = self.script();
-        let queue = (script != EnqueueScript::Push || !one_place).then(|| self.queue.clone());
+        let queue = (script != EnqueueScript::Now || !one_place).then(|| self.queue.clone());
         (queue, script, self.is_repeatable())
     }
 
@@ -124,23 +124,23 @@ impl EnqueueArgs {
     }
 
     /// Adds its two arguments of `enqueue_now`.
-    pub fn add_plain_to(&self, call: ScriptCall) -> ScriptCall {
+    pub fn add_now_args(&self, call: ScriptCall) -> ScriptCall {
         call.arg(self.id.as_bytes()).arg(self.message.as_slice())
     }
 
     /// Adds its four arguments of `enqueue_later`.
-    pub fn add_later_to(&self, call: ScriptCall) -> ScriptCall {
+    pub fn add_later_args(&self, call: ScriptCall) -> ScriptCall {
         let (placement, time) = match self.placement {
             Placement::Now => ("now", 0),
             Placement::After(delay) => ("after", micros(delay)),
             Placement::At(due) => ("at", due.as_micros()),
         };
-        self.add_plain_to(call).arg(placement).arg(time)
+        self.add_now_args(call).arg(placement).arg(time)
     }
 
     /// Adds its ten arguments of `enqueue`.
-    pub fn add_to(&self, call: ScriptCall) -> ScriptCall {
-        let call = self.add_later_to(call);
+    pub fn add_args(&self, call: ScriptCall) -> ScriptCall {
+        let call = self.add_later_args(call);
         let Some(extras) = &self.extras else {
             return call.arg("").arg(0).arg("").arg("").arg(0).arg("");
         };

@@ -7,7 +7,7 @@
 //! dies, any process returns them to the group.
 //!
 //! What may surprise. The set is claimed in one call but read in pages of
-//! [`PAGE`] jobs, so that the memory of Redis and of this process stays bounded.
+//! [`PAGE_ENTRIES`] jobs, so that the memory of Redis and of this process stays bounded.
 //! Jobs that cannot be decoded are archived, and ids without a job dropped, while
 //! the set is read. Go keeps the unique lock of a grouped job only in its message:
 //! the locks of a large set are therefore recorded in batches before the set is
@@ -29,9 +29,10 @@ use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 /// Groups checked, or jobs read, by one script.
-const PAGE: usize = 100;
+const PAGE_ENTRIES: usize = 100;
 
 impl Groups for RedisBroker {
+    /// One page of groups; the cursor is that of `SSCAN`.
     fn ready_groups<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -41,7 +42,7 @@ impl Groups for RedisBroker {
         Box::pin(async move {
             let mut reply = self
                 .ask(&SCRIPTS.list_ready_groups, queue, Repeat::Safe, |_, call| {
-                    with_limits(call.arg(cursor).arg(PAGE), limits)
+                    with_limits(call.arg(cursor).arg(PAGE_ENTRIES), limits)
                 })
                 .await?;
             let cursor = reply.text()?.parse().map_err(|_| reply::unexpected())?;
@@ -57,6 +58,7 @@ impl Groups for RedisBroker {
         })
     }
 
+    /// Claims the jobs in one script, and reads them page by page.
     fn claim_group<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -86,13 +88,14 @@ impl Groups for RedisBroker {
                 }
                 from += read;
             }
-            for unfit in unfit.chunks(PAGE) {
+            for unfit in unfit.chunks(PAGE_ENTRIES) {
                 self.remove_unfit(&set, unfit).await?;
             }
             Ok(Some(set).filter(|set| !set.jobs.is_empty()))
         })
     }
 
+    /// Records the locks of a large set in batches, then replaces the set in one script.
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
         Box::pin(async move {
             let args = EnqueueArgs::of(&set.queue, job);
@@ -104,8 +107,8 @@ impl Groups for RedisBroker {
                 .filter(|job| job.unique_key.starts_with(&own))
                 .map(|job| (job.id.as_bytes(), job.unique_key.as_str()))
                 .collect();
-            let (locks, more) = locks.split_at(locks.len().min(AT_ONCE));
-            for some in more.chunks(PAGE) {
+            let (locks, more) = locks.split_at(locks.len().min(MAX_LOCKS_PER_CALL));
+            for some in more.chunks(PAGE_ENTRIES) {
                 self.ask(&SCRIPTS.record_locks, &set.queue, Repeat::Safe, |_, call| {
                     let call = call.arg(set.group.as_str()).arg(set.id.as_str());
                     some.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
@@ -115,17 +118,18 @@ impl Groups for RedisBroker {
             let mut reply = self
                 .ask(&SCRIPTS.aggregate_set, &set.queue, Repeat::Safe, |attempt, call| {
                     let call = call.arg(attempt).arg(set.group.as_str()).arg(set.id.as_str());
-                    let call = args.add_to(call);
+                    let call = args.add_args(call);
                     locks.iter().fold(call, |call, (id, lock)| call.arg(*id).arg(*lock))
                 })
                 .await?;
-            if reply.peek() == Some(LOST) {
+            if reply.peek() == Some(SET_LOST) {
                 return Ok(None);
             }
             Ok(Some(self.stored(&set.queue, &mut reply)?))
         })
     }
 
+    /// Lets the set expire now, and returns its jobs a few hundred at a time.
     fn return_set<'a>(&'a self, set: &'a GroupSet) -> Answer<'a, ()> {
         Box::pin(async move {
             let now = self.clock.now().as_secs().to_string();
@@ -137,8 +141,8 @@ impl Groups for RedisBroker {
             ];
             self.command(Repeat::Safe, "ZADD", &args.map(String::into_bytes)).await?;
             // Any process returns what is left.
-            for _ in 0..MAX_SET_JOBS / PAGE {
-                if !self.repair_groups(&set.queue, PAGE).await?.more {
+            for _ in 0..MAX_SET_JOBS / PAGE_ENTRIES {
+                if !self.repair_groups(&set.queue, PAGE_ENTRIES).await?.more {
                     break;
                 }
             }
@@ -146,6 +150,7 @@ impl Groups for RedisBroker {
         })
     }
 
+    /// Runs in the background; Go's servers do the same with their own sets.
     fn repair_groups<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -162,12 +167,12 @@ impl Groups for RedisBroker {
     }
 }
 
-/// The code of a set that is not the caller's any more, in `aggregate_set.lua`.
-const LOST: i64 = 6;
+/// The code of `aggregate_set` for a set that is no longer the caller's.
+const SET_LOST: i64 = 6;
 
-/// How many jobs of a set one script removes, in `aggregate_set.lua`, and how many
-/// locks it is told.
-const AT_ONCE: usize = 1000;
+/// Maximum locks in the arguments of `aggregate_set`; a larger set has the others recorded
+/// before.
+const MAX_LOCKS_PER_CALL: usize = 1000;
 
 impl RedisBroker {
     /// Reads a page of a set's jobs; returns how many it read.
@@ -179,7 +184,7 @@ impl RedisBroker {
     ) -> Result<usize, Error> {
         let mut page = self
             .ask(&SCRIPTS.read_set, &set.queue, Repeat::Safe, |_, call| {
-                call.arg(set.group.as_str()).arg(set.id.as_str()).arg(from).arg(PAGE)
+                call.arg(set.group.as_str()).arg(set.id.as_str()).arg(from).arg(PAGE_ENTRIES)
             })
             .await?;
         let mut read = 0;

@@ -43,6 +43,7 @@ const MAX_UNNAMABLE: usize = 100;
 const MAX_AGGREGATIONS: usize = 100;
 
 impl Inspect for RedisBroker {
+    /// Read by `SSCAN`, so that many names do not block Redis; sorted here.
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move { Ok(self.named().await?.0) })
     }
@@ -51,6 +52,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, self.sizes(queue)))
     }
 
+    /// Reads all names, since a set has no order, and then only the queues of the page.
     fn summaries<'a>(
         &'a self,
         after: Option<&'a QueueName>,
@@ -78,6 +80,7 @@ impl Inspect for RedisBroker {
         })
     }
 
+    /// `MEMORY USAGE` of a sample in one script; the jobs of groups are counted first.
     fn memory<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueMemory> {
         let measure = async move {
             let grouped = self.grouped(queue).await?;
@@ -90,6 +93,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, measure))
     }
 
+    /// One counter pair per day; days without attempts are listed with zeros.
     fn history<'a>(&'a self, queue: &'a QueueName, days: u32) -> Answer<'a, Vec<DayStats>> {
         let read = async move {
             let mut found = self
@@ -106,6 +110,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, read))
     }
 
+    /// The stored snapshots and the counters of now, of which the differences are taken here.
     fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>> {
         let read = async move {
             let mut found =
@@ -149,6 +154,8 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, self.page_of(queue, list, page)))
     }
 
+    /// Paged by `SSCAN` cursors, so there are no page numbers, and a changing set may repeat
+    /// names.
     fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage> {
         let read = async move {
             let from: &[u8] = match page.begin()? {
@@ -176,6 +183,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, read))
     }
 
+    /// The name of a set is `<group>:<id>`.
     fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>> {
         let read = async move {
             let mut found = self
@@ -197,6 +205,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, read))
     }
 
+    /// Asks each queue for the job's key, and reads only the jobs that exist.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
         Box::pin(async move {
             let mut names = self.queues().await?;
@@ -251,6 +260,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.store_info())
     }
 
+    /// Asynq's key, with the time of the pause as its value.
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
         Box::pin(async move {
             let key: Vec<u8> = keys::paused(queue).into();

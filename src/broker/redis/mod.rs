@@ -20,12 +20,13 @@
 //!
 //! What may surprise. On a Cluster each queue lives in one slot, so calls that span
 //! queues become one call per queue. A paused queue, or a process with more than
-//! [`MAX_PEEKS`](wait::MAX_PEEKS) queues, polls by script instead of blocking.
+//! `MAX_PEEKS` queues, polls by script instead of blocking.
 
 mod actions;
 mod admission;
 mod batcher;
 mod bulk_enqueue;
+mod call;
 mod clock;
 mod control;
 mod doctor;
@@ -70,14 +71,12 @@ use crate::broker::{
     Announcement, Answer, ArchiveSettings, Broker, Dequeued, Each, Enqueued, ExchangeReply,
     ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest,
 };
-use crate::error::Error;
 use crate::job::{NewJob, QueueName};
-use crate::pool::{LuaScript, RedisPool, Repeat, ScriptCall};
+use crate::pool::{RedisPool, Repeat};
 use crate::time::{Clock, Timestamp};
 use batcher::Batcher;
 use clock::StoreClock;
 use peek::Peeks;
-use reply::Reply;
 use scripts::SCRIPTS;
 use suspects::Process;
 use unconfirmed::{FailingQueues, UnconfirmedDequeues, UnconfirmedSettles};
@@ -161,80 +160,6 @@ impl RedisBroker {
     fn archive_age(&self, queue: &QueueName) -> u64 {
         let age = self.archive.of(queue).age;
         if self.clock.agree() { age.as_secs() } else { MAX_DURATION.as_secs() }
-    }
-
-    /// Runs a script on one queue and learns the store's time from its reply.
-    async fn ask(
-        &self,
-        script: &LuaScript,
-        queue: &QueueName,
-        repeat: Repeat,
-        arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
-    ) -> Result<Reply, Error> {
-        self.ask_all(script, [queue].into_iter(), repeat, arguments).await
-    }
-
-    /// Like [`promise`](Self::promise), once, with the estimate of the store's time if it is
-    /// recent, which spares the script a look at the clock. Only for jobs that are due now:
-    /// their time is compared with nothing.
-    async fn promise_now<'a>(
-        &self,
-        script: &LuaScript,
-        queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
-        arguments: impl Fn(ScriptCall) -> ScriptCall + Send + Sync,
-    ) -> Result<Reply, Error> {
-        let now = self.clock.recent().map(|now| now.as_micros().to_string());
-        let now = now.unwrap_or_else(|| self.clock.argument());
-        self.promise(script, queues, Repeat::Never, &now, |_, call| arguments(call)).await
-    }
-
-    /// Runs a script that stores jobs. If `wait_replicas` is set, that many replicas must
-    /// have the write before it counts as done.
-    async fn promise<'a>(
-        &self,
-        script: &LuaScript,
-        queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
-        repeat: Repeat,
-        now: &str,
-        mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
-    ) -> Result<Reply, Error> {
-        let call = |attempt| arguments(attempt, with_keys(queues.clone()).arg(now));
-        let (Some(pool), Some(first)) = (&self.confirming, queues.clone().next()) else {
-            let asked = Instant::now();
-            let reply = Reply::timed(self.pool.eval(script, repeat, call).await?)?;
-            if now.is_empty() {
-                self.clock.learn(asked, reply.now());
-            }
-            return Ok(reply);
-        };
-        // The reply waited for the replicas, so it says little about the time.
-        Reply::timed(pool.eval_confirmed(script, repeat, &keys::witness(first), call).await?)
-    }
-
-    /// Runs a script on several queues, which must share a Cluster slot.
-    async fn ask_all<'a>(
-        &self,
-        script: &LuaScript,
-        queues: impl Iterator<Item = &'a QueueName> + Clone + Send + Sync,
-        repeat: Repeat,
-        mut arguments: impl FnMut(u32, ScriptCall) -> ScriptCall + Send,
-    ) -> Result<Reply, Error> {
-        let asked = Instant::now();
-        let call =
-            |attempt| arguments(attempt, with_keys(queues.clone()).arg(self.clock.argument()));
-        let reply = Reply::timed(self.pool.eval(script, repeat, call).await?)?;
-        self.clock.learn(asked, reply.now());
-        Ok(reply)
-    }
-
-    /// Runs a plain Redis command.
-    async fn command(&self, repeat: Repeat, name: &str, args: &[Vec<u8>]) -> Result<Value, Error> {
-        let command = |_| {
-            let mut command = ::redis::cmd(name);
-            command.arg(args);
-            command
-        };
-        self.pool.run(repeat, command).await
     }
 }
 
@@ -396,11 +321,6 @@ fn by_queue<'a>(names: impl Iterator<Item = &'a QueueName>) -> Vec<(&'a QueueNam
         }
     }
     groups
-}
-
-/// A call with one key of each queue; scripts derive the others from it.
-fn with_keys<'a>(queues: impl Iterator<Item = &'a QueueName>) -> ScriptCall {
-    queues.fold(ScriptCall::new(), |call, queue| call.key(keys::pending(queue)))
 }
 
 /// Microseconds as scripts read them, at most [`MAX_DURATION`].

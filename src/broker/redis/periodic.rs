@@ -165,7 +165,7 @@ impl RedisBroker {
             for (tick, _) in &what.ticks {
                 call = call.arg(tick.as_micros());
             }
-            jobs.iter().fold(call, |call, job| job.add_to(call))
+            jobs.iter().fold(call, |call, job| job.add_args(call))
         };
         let mut reply = match what.ticks.is_empty() {
             // It only asks how far ticks are claimed.

@@ -32,11 +32,14 @@ const MAX_PROCESSES: &str = "1000";
 /// Maximum concurrent requests.
 const CONCURRENT_REQUESTS: usize = 50;
 
-/// Jobs of a process that are read by the first and by the largest step.
-const STEPS: (usize, usize) = (16, 1024);
+/// Jobs of a process that the first `HSCAN` asks for, and after one with large payloads.
+const MIN_SCAN_JOBS: usize = 16;
 
-/// Steps that bring less than this grow.
-const STEP_BYTES: usize = 1 << 16;
+/// Maximum jobs that one `HSCAN` asks for.
+const MAX_SCAN_JOBS: usize = 1024;
+
+/// A page of fewer bytes lets the next one ask for four times as many jobs.
+const SMALL_PAGE_BYTES: usize = 64 * 1024;
 
 /// Maximum jobs read of one process.
 const MAX_RUNNING_JOBS: usize = 1000;
@@ -128,15 +131,16 @@ impl RedisBroker {
         Ok(Announced::Server(server, unreadable))
     }
 
-    /// What a process says it runs, by id, and how many jobs more than these. Workers of Go
-    /// announce whole payloads: the hash is read in steps, so that a page of few large jobs
-    /// does not hold up the server.
+    /// The announced jobs of a process by id, and how many more there are. Go workers announce
+    /// whole payloads, so the hash is read in pages that shrink if payloads are large: one
+    /// page must not block Redis. `budget` is the number of bytes that all processes together
+    /// may still bring.
     async fn running(
         &self,
         key: &[u8],
         budget: &AtomicUsize,
     ) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64), Error> {
-        let (mut running, mut step) = (BTreeMap::new(), STEPS.0);
+        let (mut running, mut step) = (BTreeMap::new(), MIN_SCAN_JOBS);
         let mut cursor: Vec<u8> = b"0".into();
         loop {
             let scan = [key.into(), cursor, b"COUNT".into(), step.to_string().into()];
@@ -155,7 +159,10 @@ impl RedisBroker {
             if cursor == b"0" || is_over {
                 break;
             }
-            step = if bytes < STEP_BYTES { (step * 4).min(STEPS.1) } else { STEPS.0 };
+            step = match bytes < SMALL_PAGE_BYTES {
+                true => (step * 4).min(MAX_SCAN_JOBS),
+                false => MIN_SCAN_JOBS,
+            };
         }
         let all = match cursor == b"0" && running.len() <= MAX_RUNNING_JOBS {
             true => running.len(),
