@@ -22,7 +22,7 @@
 //! | [Operations](operations) | what a person on call should know |
 //! | [Reliability](reliability), [Cluster](cluster), [servers], [fault campaign](chaos) | promises and proofs |
 //! | [Performance](performance) | figures and their causes |
-//! | [Interoperation with Go](interop), [Asynq's defects](defects) | what is tested, where the two differ |
+//! | [Interoperation with Go](interop), [findings about Asynq](asynq_findings) | what is tested, where the two differ |
 //! | [Glossary](glossary), [changelog] | words, keys, changes |
 
 /// A page for each file, the same that the repository shows. `links.md` comes first: of
@@ -60,7 +60,7 @@ pages! {
     chaos = "docs/chaos.md",
     performance = "docs/performance.md",
     interop = "docs/interop.md",
-    defects = "docs/asynq-findings.md",
+    asynq_findings = "docs/asynq-findings.md",
     glossary = "docs/glossary.md",
     changelog = "CHANGELOG.md",
 }
