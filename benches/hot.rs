@@ -12,7 +12,8 @@ use futures_util::FutureExt;
 use rocket_jobqueue::internals::redis::{keys, wire};
 use rocket_jobqueue::internals::{Broker, MemoryBroker, SettleRequest, decide};
 use rocket_jobqueue::{
-    Clock, JobError, JobRecord, NewJob, Outcome, QueueName, RetryPolicy, Timestamp, Transition,
+    Clock, JobError, JobRecord, NewJob, Outcome, QueueName, RetryPolicy, Timestamp,
+    handler::Transition,
 };
 
 fn record() -> JobRecord {

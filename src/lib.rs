@@ -35,47 +35,50 @@
 //!
 //! # The API at a glance
 //!
-//! **Attach.** [`JobQueue::fairing`] makes a [`JobQueueFairing`]: give it handlers,
+//! What an application touches daily is here, at the crate's root; the rest has modules
+//! by subject.
+//!
+//! **Attach.** [`JobQueue::fairing`] makes a [`JobQueueFairing`]. Give it handlers,
 //! middleware, periodic jobs, guards and settings, and attach it. It manages the
 //! [`JobQueue`], mounts the routes, starts the worker at liftoff and drains it at
-//! shutdown. [`JobQueueConfig`] tells every setting with its default.
+//! shutdown. [`JobQueueConfig`] has every setting with its default.
 //!
-//! **Jobs.** A [`Job`] is a type of the application's: data with a name and
-//! [`JobOptions`]. What is stored of it is a [`JobRecord`] in a [`JobState`], known by
+//! **Jobs.** A [`Job`] is a type of the application: data with a name and
+//! [`JobOptions`]. A stored instance is a [`JobRecord`] in a [`JobState`], identified by
 //! its [`QueueName`] and [`JobId`].
 //!
 //! **Enqueue.** [`JobQueue::enqueue`] prepares an [`Enqueue`]; awaited, it gives a
-//! [`Receipt`]. [`JobQueue::enqueue_all`] takes many, each a [`Draft`] with options of
-//! its own. [`JobQueue::enqueue_raw`] takes a type and bytes. Code that should not
-//! know of Rocket gets the [`Client`] alone.
+//! [`Receipt`]. [`JobQueue::enqueue_all`] takes many, each a [`Draft`] with its own
+//! options. [`JobQueue::enqueue_raw`] takes a type and bytes. Code that should not know
+//! Rocket uses the [`Client`].
 //!
-//! **Handle.** A [`JobHandler`] is any `async fn(job, extractors…) -> Result<T, E>`. Its
-//! extractors are [`JobContext`] (attempt, deadline, cancellation, headers, progress,
-//! results) and [`Managed`] state. As error it may return anything that can be
-//! displayed, or a [`JobError`] that says when the job is tried again, if at all. How
-//! long it waits otherwise is the [`RetryPolicy`]'s matter. A [`JobMiddleware`] runs
-//! around handlers; [`JobQueueFairing::on_settled`] hears what became of each attempt.
+//! **Handle** ([`handler`]). A handler is any `async fn(job, extractors…) -> Result<T, E>`.
+//! Its extractors are [`JobContext`] (attempt, deadline, cancellation, headers, progress,
+//! results) and [`Managed`] state. Its error is anything with `Display`, or a
+//! [`JobError`] that says whether and when to retry. Otherwise the [`RetryPolicy`]
+//! decides. Middleware runs around handlers; [`JobQueueFairing::on_settled`] reports
+//! each finished attempt.
 //!
 //! **Group.** Jobs enqueued with [`Enqueue::group`] become one job by the function
-//! given to [`JobQueueFairing::aggregate`].
+//! passed to [`JobQueueFairing::aggregate`].
 //!
-//! **Repeat.** A [`Periodic`] job has a [`Schedule`] and says what becomes of
-//! [`Missed`] ticks: [`JobQueueFairing::periodic`] in code, `jobqueue.periodic` in the
-//! configuration, [`JobQueue::periodic`] while the application runs.
+//! **Repeat** ([`periodic`]). A [`Periodic`] job has a [`Schedule`] and a policy for
+//! missed ticks. Register it with [`JobQueueFairing::periodic`], under
+//! `jobqueue.periodic` in the configuration, or with [`JobQueue::periodic`] while the
+//! application runs.
 //!
-//! **Look and act.** [`JobQueue::inspector`] gives the [`Inspector`]: queues, jobs
-//! [page](Page) by page, history and worker processes; run, archive, delete,
-//! reschedule, edit and [cancel](Inspector::cancel) one job, or all of a
-//! [`Selection`] as a [`Bulk`]; [`Inspector::doctor`] finds and repairs what faults left
-//! behind.
+//! **Inspect and act** ([`inspect`], [`doctor`]). [`JobQueue::inspector`] gives the
+//! [`Inspector`]. It lists queues, jobs page by page, history and worker processes. It
+//! runs, archives, deletes, reschedules, edits and cancels one job or a selection of
+//! them. Its doctor finds and repairs what faults left behind.
 //!
-//! **Test.** [`testing`] has a queue without Redis whose clock the test moves.
+//! **Test** ([`testing`]). A queue without Redis whose clock the test moves.
 //!
-//! **Limit.** [`RateLimit::fairing`] bounds what one client may ask of any Rocket
+//! **Limit** ([`rate_limit`]). Bounds on the requests of one client, for any Rocket
 //! application, with or without a queue.
 //!
 //! **Errors.** One [`Error`] with questions such as [`Error::is_duplicate`] and
-//! [`Error::is_unavailable`]; as a route's answer it is a [`ProblemDetails`].
+//! [`Error::is_unavailable`]; as the answer of a route it is a [`ProblemDetails`].
 //!
 //! Cargo features, all on by default: `openapi` (document and Swagger UI),
 //! `dashboard` (pages), `metrics` (Prometheus). The [guide] explains the rest: a first
@@ -87,15 +90,20 @@ mod broker;
 mod client;
 mod config;
 pub mod demo;
+pub mod doctor;
 mod error;
 pub mod guide;
+pub mod handler;
+pub mod inspect;
 mod inspector;
 mod job;
+mod limiter;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
+pub mod periodic;
 mod pool;
-mod rate_limit;
+pub mod rate_limit;
 mod registry;
 mod runtime;
 mod scheduler;
@@ -106,34 +114,23 @@ mod trace;
 mod web;
 mod worker;
 
-pub use broker::{
-    AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
-    DayStats, Finding, FindingKind, FindingStatus, GroupInfo, GroupPage, JobFailure, JobInfo,
-    JobPage, JobRow, JobWorker, MinuteStats, Page, PeriodicJobInfo, PeriodicRun, QueueInfo,
-    QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
-};
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, Store};
 pub use error::Error;
-pub use inspector::{Bulk, BulkProgress, Cancelled, DoctorReport, DoctorRun, Inspector};
-pub use job::{
-    AfterCancel, CancelReason, DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job,
-    JobContext, JobError, JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Missed, Periodic,
-    Placement, Progress, QueueName, RetryPolicy, Schedule, Transition, UnknownJobs, asynq_delay,
-};
+pub use inspector::Inspector;
 #[doc(hidden)] // What stores take and workers report, for the crate's own tests.
 pub use job::{Charge, NewJob, Outcome};
-pub use pool::Connection as JobQueueConnection;
-pub use registry::{
-    Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
+pub use job::{
+    DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
+    JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Periodic, Placement, Progress, QueueName,
+    RetryPolicy, Schedule, UnknownJobs,
 };
-pub use scheduler::{PeriodicJobs, PeriodicRegistration};
+pub use pool::Connection as JobQueueConnection;
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.
 pub use time::Clock;
 pub use time::Timestamp;
 pub use web::{
     Accepted, FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails,
-    RateLimit, RateLimitFairing,
 };
 
 /// What the crate's own tests use of its private modules. No promises.

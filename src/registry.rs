@@ -139,7 +139,8 @@ impl Entry {
     /// the result's bytes go out.
     ///
     /// ```
-    /// # use rocket_jobqueue::{Entry, JobContext, JobError, JobHandler, JobQueue, RetryPolicy};
+    /// # use rocket_jobqueue::handler::{Entry, JobHandler};
+    /// # use rocket_jobqueue::{JobContext, JobError, JobQueue, RetryPolicy};
     /// # use std::time::Duration;
     /// let resize = Entry::raw("image:resize", async |payload: Vec<u8>, _: JobContext| {
     ///     println!("{} bytes", payload.len());
@@ -215,7 +216,8 @@ pub trait JobHandler<Marker>: Send + Sync + 'static {
     /// application say.
     ///
     /// ```
-    /// # use rocket_jobqueue::{Job, JobHandler, JobQueue, RetryPolicy};
+    /// # use rocket_jobqueue::handler::JobHandler;
+    /// # use rocket_jobqueue::{Job, JobQueue, RetryPolicy};
     /// # use std::time::Duration;
     /// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome;
     /// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }

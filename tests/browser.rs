@@ -16,7 +16,7 @@ use fantoccini::key::Key;
 use front::Front;
 use rocket_jobqueue::{
     Draft, Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobRecord,
-    JobState, Page, Periodic, QueueName, RetryPolicy,
+    JobState, Periodic, QueueName, RetryPolicy, inspect::Page,
 };
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
@@ -374,7 +374,8 @@ async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
     let name = QueueName::new("default").unwrap();
     let page = Page::default().size(100).unwrap();
     let found = queue.inspector().jobs(&name, JobState::Archived, &page).await.unwrap();
-    let is_hostile = |info: &&rocket_jobqueue::JobInfo| info.record.last_error.contains("<script>");
+    let is_hostile =
+        |info: &&rocket_jobqueue::inspect::JobInfo| info.record.last_error.contains("<script>");
     let id =
         found.rows.iter().filter_map(|row| row.job()).find(is_hostile).unwrap().record.id.clone();
 

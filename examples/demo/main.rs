@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use rocket::fairing::AdHoc;
 use rocket::{Build, Orbit, Rocket};
-use rocket_jobqueue::{JobQueue, RateLimit, Store};
+use rocket_jobqueue::{JobQueue, Store, rate_limit::RateLimit};
 
 use routes::{Admin, Token};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use redis::aio::MultiplexedConnection;
-use rocket_jobqueue::{Draft, JobQueue, JobState, Page, QueueName, Timestamp};
+use rocket_jobqueue::{Draft, JobQueue, JobState, QueueName, Timestamp, inspect::Page};
 use serde_json::json;
 
 use crate::app::{self, Noop, Notes, Work};

@@ -70,7 +70,8 @@ pub enum Acted {
 /// The jobs of a bulk action: all of a state, or all of a group.
 ///
 /// ```
-/// use rocket_jobqueue::{JobState, Selection};
+/// use rocket_jobqueue::inspect::Selection;
+/// use rocket_jobqueue::JobState;
 ///
 /// let _all = Selection::from(JobState::Archived);
 /// let _some = Selection::from(JobState::Retry).of_type("mail:welcome");

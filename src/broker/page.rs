@@ -22,10 +22,10 @@ const MAX_FIRST_ROW: u32 = 10_000;
 /// A page of a list: by its number, or the one after another page.
 ///
 /// The default is the first page with 30 rows. Numbers reach up to row 10,000;
-/// [`JobPage::next`](crate::JobPage::next) continues from any page to the end.
+/// [`JobPage::next`](crate::inspect::JobPage::next) continues from any page to the end.
 ///
 /// ```
-/// use rocket_jobqueue::Page;
+/// use rocket_jobqueue::inspect::Page;
 ///
 /// let second = Page::number(2)?.size(50)?;
 /// assert!(Page::number(0).unwrap_err().is_invalid());
@@ -116,7 +116,7 @@ pub(crate) enum Begin<'a> {
 /// store: it survives the way through a URL, and a change of the list.
 ///
 /// ```
-/// use rocket_jobqueue::Cursor;
+/// use rocket_jobqueue::inspect::Cursor;
 ///
 /// assert!("anything".parse::<Cursor>().unwrap_err().is_invalid());
 /// ```

@@ -157,7 +157,7 @@ pub struct JobWorker {
     pub host: String,
     /// Its process id.
     pub pid: i64,
-    /// See [`ServerInfo::server_id`](crate::ServerInfo::server_id).
+    /// See [`ServerInfo::server_id`](crate::inspect::ServerInfo::server_id).
     pub server_id: String,
     /// When the attempt began.
     pub started: Option<Timestamp>,

@@ -143,7 +143,8 @@ impl Inspector {
     /// Await it, or go step by step to show progress: see [`Bulk`].
     ///
     /// ```
-    /// # use rocket_jobqueue::{Error, Inspector, JobState, QueueName, Selection};
+    /// # use rocket_jobqueue::inspect::Selection;
+    /// # use rocket_jobqueue::{Error, Inspector, JobState, QueueName};
     /// async fn after_the_outage(inspector: &Inspector) -> Result<(), Error> {
     ///     let mail = QueueName::new("mail")?;
     ///     let mut bulk =

@@ -29,7 +29,7 @@ impl Inspector {
     /// The cancel request is stored with the job, so it is carried out even if the worker
     /// misses it, stops or dies; a second request replaces it. The handler's future is
     /// dropped, and its [`JobContext`](crate::JobContext) reports
-    /// [`CancelReason::Operator`](crate::CancelReason::Operator). A job that succeeds before
+    /// [`CancelReason::Operator`](crate::handler::CancelReason::Operator). A job that succeeds before
     /// the request reaches it has succeeded.
     ///
     /// A Go worker only knows [`AfterCancel::Retry`]: it retries the job in any case, and the

@@ -152,7 +152,8 @@ impl Inspector {
     /// 8 MiB the page ends, and has fewer rows than it was asked for.
     ///
     /// ```
-    /// # use rocket_jobqueue::{Error, Inspector, JobState, Page, QueueName};
+    /// # use rocket_jobqueue::inspect::Page;
+    /// # use rocket_jobqueue::{Error, Inspector, JobState, QueueName};
     /// async fn archived_errors(inspector: &Inspector) -> Result<Vec<String>, Error> {
     ///     let (queue, mut page) = (QueueName::new("mail")?, Page::default());
     ///     let mut errors = Vec::new();

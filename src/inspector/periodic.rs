@@ -28,7 +28,8 @@ impl Inspector {
     /// kept, so pages go by number. One command, O(log n + rows).
     ///
     /// ```
-    /// # use rocket_jobqueue::{Error, Inspector, Page};
+    /// # use rocket_jobqueue::inspect::Page;
+    /// # use rocket_jobqueue::{Error, Inspector};
     /// async fn last_run_of_each(inspector: &Inspector) -> Result<(), Error> {
     ///     let newest = Page::default().size(1)?;
     ///     for entry in inspector.periodic_jobs().await? {

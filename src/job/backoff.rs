@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// Source: `asynq-protocol.md` 8.3.
 ///
 /// ```
-/// use rocket_jobqueue::asynq_delay;
+/// use rocket_jobqueue::handler::asynq_delay;
 /// use std::time::Duration;
 ///
 /// assert_eq!(asynq_delay(0, 0), Duration::from_secs(15));
@@ -35,7 +35,7 @@ pub fn asynq_delay(retried: u32, r: u32) -> Duration {
 /// The default is [`asynq_delay`] with a random `r`. One policy for a whole
 /// application is [`JobQueueFairing::retry_policy`](crate::JobQueueFairing::retry_policy),
 /// one for a job type [`Job::retry_policy`](crate::Job::retry_policy) or
-/// [`JobHandler::retry_policy`](crate::JobHandler::retry_policy); a handler's own
+/// [`JobHandler::retry_policy`](crate::handler::JobHandler::retry_policy); a handler's own
 /// [`JobError::retry_in`](crate::JobError::retry_in) is stronger than all.
 ///
 /// ```

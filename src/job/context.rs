@@ -214,7 +214,7 @@ impl JobContext {
     }
 
     /// Says how far the job is: so many of so many, a sentence, or both, for
-    /// whoever looks at it ([`JobInfo::progress`](crate::JobInfo)). It stays with the
+    /// whoever looks at it ([`JobInfo::progress`](crate::inspect::JobInfo)). It stays with the
     /// job, also when it has ended, until the job is taken the next time.
     ///
     /// Cheap: it returns at once, the latest word is stored within a quarter of a

@@ -52,7 +52,8 @@ impl Default for Missed {
 /// say so with [`Periodic::unique_for`]: the tick is then skipped.
 ///
 /// ```
-/// use rocket_jobqueue::{Job, JobQueue, Missed, Periodic};
+/// use rocket_jobqueue::periodic::Missed;
+/// use rocket_jobqueue::{Job, JobQueue, Periodic};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -89,7 +90,7 @@ impl Periodic {
     /// An entry that enqueues this job at each tick, with the options of its type.
     ///
     /// What is wrong with the specification is said where the entry is added: at
-    /// launch, or by [`PeriodicJobs::add`](crate::PeriodicJobs::add).
+    /// launch, or by [`PeriodicJobs::add`](crate::periodic::PeriodicJobs::add).
     pub fn new<J: Job>(spec: impl Into<String>, job: J) -> Self {
         let payload = payload_bytes(&job).map(Some).map_err(|error| marshal_reason(&error));
         Self::with(spec.into(), J::TYPE.to_owned(), payload, J::options())

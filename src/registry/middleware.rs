@@ -23,11 +23,12 @@ pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 /// no handler for a job type runs no middleware for it.
 ///
 /// Those of the fairing ([`JobQueueFairing::middleware`](crate::JobQueueFairing::middleware))
-/// are around those of the job type ([`JobHandler::middleware`](crate::JobHandler::middleware));
+/// are around those of the job type ([`JobHandler::middleware`](crate::handler::JobHandler::middleware));
 /// of each, the one that was added first is the outermost.
 ///
 /// ```
-/// # use rocket_jobqueue::{Job, JobContext, JobError, JobHandler, JobQueue, JobResult, Next};
+/// # use rocket_jobqueue::handler::{JobHandler, JobResult, Next};
+/// # use rocket_jobqueue::{Job, JobContext, JobError, JobQueue};
 /// # use std::time::{Duration, Instant};
 /// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome;
 /// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
@@ -57,7 +58,8 @@ pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 /// the W3C header `traceparent`, `trace_id`. A span of the application's own within it:
 ///
 /// ```
-/// # use rocket_jobqueue::{JobContext, JobQueue, Next};
+/// # use rocket_jobqueue::handler::Next;
+/// # use rocket_jobqueue::{JobContext, JobQueue};
 /// use tracing::Instrument;
 ///
 /// let queue = JobQueue::fairing().middleware(|context: JobContext, next: Next| {

@@ -67,7 +67,7 @@ pub(super) enum Listener {
 pub struct PeriodicRegistration {
     /// Its name, by which it is removed.
     pub name: String,
-    /// Its id in [`PeriodicJobInfo`](crate::PeriodicJobInfo) and for Asynq's tools.
+    /// Its id in [`PeriodicJobInfo`](crate::periodic::PeriodicJobInfo) and for Asynq's tools.
     pub id: String,
     /// The specification, with its time zone.
     pub spec: String,
@@ -139,7 +139,7 @@ impl PeriodicJobs {
     }
 
     /// All entries of this process, by name. Those of all processes, with their
-    /// next and last runs, are [`Inspector::entries`](crate::Inspector::entries).
+    /// next and last runs, are [`Inspector::periodic_jobs`](crate::Inspector::periodic_jobs).
     pub fn list(&self) -> Vec<PeriodicRegistration> {
         let info = |entry: Arc<PeriodicJob>| PeriodicRegistration {
             name: entry.name.clone(),

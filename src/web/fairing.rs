@@ -119,7 +119,8 @@ impl JobQueueFairing {
     /// it is logged.
     ///
     /// ```
-    /// use rocket_jobqueue::{JobQueue, Transition};
+    /// use rocket_jobqueue::handler::Transition;
+    /// use rocket_jobqueue::JobQueue;
     ///
     /// let queue = JobQueue::fairing().on_settled(|context, what| {
     ///     if let Transition::Archive { error } = what {

@@ -21,7 +21,7 @@ use super::error::{ALL_METHODS, ProblemDetails};
 use super::{JobQueue, log, proxy, stderr};
 use crate::config::{Config, RateLimitConfig, process_env};
 use crate::error::Error;
-use crate::rate_limit::{
+use crate::limiter::{
     Counted, Counter, HOUR, Limiter, Limits, MINUTE, MemoryCounter, RedisCounter, Window,
 };
 use crate::time::Clock;
@@ -59,7 +59,7 @@ fn is_preflight(request: &Request<'_>) -> bool {
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
-/// use rocket_jobqueue::RateLimit;
+/// use rocket_jobqueue::rate_limit::RateLimit;
 ///
 /// #[get("/time")]
 /// fn time() -> &'static str { "now" }

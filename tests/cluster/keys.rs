@@ -11,8 +11,9 @@ use std::time::Duration;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::*;
 use rocket_jobqueue::{
-    AfterCancel, Clock, JobId, JobRecord, JobState, NewJob, Page, Placement, QueueName, Timestamp,
-    Transition,
+    Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    handler::{AfterCancel, Transition},
+    inspect::Page,
 };
 
 use super::PATIENCE;

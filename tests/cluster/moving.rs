@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::*;
 use rocket_jobqueue::{
-    AfterCancel, Clock, Error, Idempotency, JobQueue, JobRecord, JobState, NewJob, Page, Placement,
-    QueueName, Transition,
+    Clock, Error, Idempotency, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName,
+    handler::{AfterCancel, Transition},
+    inspect::Page,
 };
 
 use super::load::{Ledger, addrs, application, enqueue};

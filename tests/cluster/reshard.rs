@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rocket_jobqueue::{Finding, JobQueue, QueueName};
+use rocket_jobqueue::{JobQueue, QueueName, doctor::Finding};
 
 use super::load::{Bystander, Ledger, Load, addrs, application, schedule};
 use super::support::fleet::Cluster;

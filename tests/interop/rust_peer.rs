@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
-    Draft, Enqueue, Inspector, JobContext, JobError, JobId, JobInfo, JobQueue, JobQueueFairing,
-    JobRecord, JobResult, Managed, Next, QueueName, RetryPolicy, Timestamp,
+    Draft, Enqueue, Inspector, JobContext, JobError, JobId, JobQueue, JobQueueFairing, JobRecord,
+    Managed, QueueName, RetryPolicy, Timestamp,
+    handler::{JobResult, Next},
+    inspect::JobInfo,
 };
 use serde_json::{Value, json};
 

@@ -12,8 +12,8 @@ use rocket_jobqueue::internals::{
     RedisPool, Removal, SettleRequest, Sweep, Topology,
 };
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Selection, Timestamp,
-    Transition,
+    Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    handler::Transition, inspect::Selection,
 };
 use rstest::rstest;
 

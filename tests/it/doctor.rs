@@ -11,8 +11,9 @@ use rocket_jobqueue::internals::{
     Broker, Delivery, Doctor, Groups, PoolSettings, RedisPool, RepairScope, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Finding, FindingKind, FindingStatus, JobId, JobRecord, NewJob, Placement, QueueName,
-    Timestamp, Transition,
+    Clock, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp,
+    doctor::{Finding, FindingKind, FindingStatus},
+    handler::Transition,
 };
 use rstest::rstest;
 

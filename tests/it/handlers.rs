@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use crate::support::RedisServer;
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
-    AfterCancel, Cancelled, Entry, Job, JobContext, JobError, JobHandler, JobId, JobInfo,
-    JobOptions, JobQueue, JobQueueFairing, JobResult, JobState, MAX_RESULT, Managed, Next,
-    Progress, QueueName, RetryPolicy, Transition, UnknownJobs,
+    Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobState, MAX_RESULT,
+    Managed, Progress, QueueName, RetryPolicy, UnknownJobs,
+    handler::{AfterCancel, Entry, JobHandler, JobResult, Next, Transition},
+    inspect::{Cancelled, JobInfo},
 };
 use rstest::rstest;
 use serde::{Deserialize, Serialize};

@@ -11,8 +11,8 @@ use rocket_jobqueue::internals::{
     Announcement, Broker, PoolSettings, RedisPool, Running, Topology, inspector,
 };
 use rocket_jobqueue::{
-    Clock, Corruption, Inspector, JobId, JobPage, JobRecord, JobRow, JobState, NewJob, Page,
-    Placement, QueueName, Timestamp,
+    Clock, Inspector, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    inspect::{Corruption, JobPage, JobRow, Page},
 };
 
 /// Ahead of the server's clock, so that nothing that expires is gone at once.

@@ -13,7 +13,7 @@ const LEVELS: [&[&str]; 9] = [
     &["log"],
     &["error", "time", "trace"],
     &["job", "metrics", "pool"],
-    &["registry", "broker", "rate_limit"],
+    &["registry", "broker", "limiter"],
     &["client", "inspector", "worker", "scheduler"],
     &["config", "runtime", "demo"],
     &["web"],
@@ -51,7 +51,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// Asynq's scripts have one home; the rate limit's Redis store has a script of
 /// its own, on keys of its own.
 fn may_hold_lua(path: &str) -> bool {
-    path.starts_with("broker/redis/") || path.starts_with("rate_limit/redis")
+    path.starts_with("broker/redis/") || path.starts_with("limiter/redis")
 }
 
 fn level(module: &str) -> Option<usize> {
@@ -96,8 +96,8 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     let in_redis_broker = path.starts_with("broker/redis/") || path == "broker/redis.rs";
     let may_name_redis = own == "pool"
         || in_redis_broker
-        || path == "rate_limit/redis.rs"
-        || path.starts_with("rate_limit/redis/");
+        || path == "limiter/redis.rs"
+        || path.starts_with("limiter/redis/");
     // There `redis::` is the module below, not the crate.
     let redis_is_a_module = tokens.windows(2).any(|w| w[0].text == "mod" && w[1].text == "redis");
     let may_name_rocket = own == "web" || own == "testing";
@@ -111,9 +111,7 @@ fn violations(path: &str, source: &str) -> Vec<String> {
             if (word == "prost" || word == "redis" && !redis_is_a_module) && !may_name_redis {
                 report(
                     token.line,
-                    format!(
-                        "`{word}` is known only to the pool, broker/redis/ and rate_limit/redis"
-                    ),
+                    format!("`{word}` is known only to the pool, broker/redis/ and limiter/redis"),
                 );
             }
         }
@@ -466,7 +464,7 @@ mod checker {
     #[case::our_redis_path("runtime.rs", "use crate::broker::redis::RedisBroker;")]
     #[case::redis_at_home("broker/redis/mod.rs", r#"use redis::Script; let k = "asynq:{q}";"#)]
     #[case::redis_in_the_pool("pool.rs", "use redis::aio::MultiplexedConnection;")]
-    #[case::redis_in_the_rate_limit("rate_limit/redis.rs", "use redis::Script;")]
+    #[case::redis_in_the_limiter("limiter/redis.rs", "use redis::Script;")]
     #[case::lease_message("job/verdict.rs", r#"const A: &str = "asynq: task lease expired";"#)]
     #[case::monotonic_clock("worker/mod.rs", "let now = Instant::now();")]
     #[case::our_log(

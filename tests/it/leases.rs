@@ -10,7 +10,7 @@ use rocket_jobqueue::internals::{
     Broker, Delivery, Extended, Inspect, PoolSettings, RedisPool, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, JobState, NewJob, QueueName, Timestamp, Transition,
+    Clock, JobId, JobRecord, JobState, NewJob, QueueName, Timestamp, handler::Transition,
 };
 
 const START: i64 = 4_000_000_000;

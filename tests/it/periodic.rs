@@ -12,8 +12,8 @@ use crate::support::{RedisServer, eventually};
 use rocket::local::asynchronous::Client;
 use rocket::tokio;
 use rocket_jobqueue::{
-    Job, JobContext, JobError, JobId, JobQueue, JobQueueFairing, Managed, Missed, Page, Periodic,
-    QueueName,
+    Job, JobContext, JobError, JobId, JobQueue, JobQueueFairing, Managed, Periodic, QueueName,
+    inspect::Page, periodic::Missed,
 };
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rocket::local::asynchronous::Client;
 use rocket::{Build, Rocket, get, routes, tokio};
 use rocket_jobqueue::{
-    Job, JobContext, JobError, JobInfo, JobOptions, JobQueue, JobQueueFairing, JobState, Managed,
+    Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed,
+    inspect::JobInfo,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;

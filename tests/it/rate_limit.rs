@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::{Client, LocalResponse};
 use rocket::{Build, Rocket, State, get, post, routes};
-use rocket_jobqueue::{JobQueue, RateLimit};
+use rocket_jobqueue::{JobQueue, rate_limit::RateLimit};
 use rstest::rstest;
 use serde_json::{Value, json};
 

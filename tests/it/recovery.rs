@@ -12,8 +12,9 @@ use rocket_jobqueue::internals::{
     Announcement, Broker, Delivery, PoolSettings, RedisPool, SettleRequest, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Finding, FindingKind, FindingStatus, Job, JobId, JobQueue, JobRecord, NewJob, Placement,
-    QueueName, Timestamp, Transition,
+    Clock, Job, JobId, JobQueue, JobRecord, NewJob, Placement, QueueName, Timestamp,
+    doctor::{Finding, FindingKind, FindingStatus},
+    handler::Transition,
 };
 use serde::{Deserialize, Serialize};
 

@@ -12,8 +12,9 @@ use rocket_jobqueue::internals::{
     Inspect, Lease, Output, PeriodicStore, PoolSettings, RedisPool, Running, Settled, Topology,
 };
 use rocket_jobqueue::{
-    AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
-    QueueName, Timestamp, Transition,
+    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress, QueueName,
+    Timestamp,
+    handler::{AfterCancel, Transition},
 };
 
 /// Ahead of the server's clock, so that nothing that expires is gone at once.

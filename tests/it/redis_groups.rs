@@ -11,7 +11,7 @@ use rocket_jobqueue::internals::{
     Topology,
 };
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp, Transition,
+    Clock, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp, handler::Transition,
 };
 
 /// Ahead of the server's clock, so that nothing that expires is gone at once.

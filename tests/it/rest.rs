@@ -844,7 +844,7 @@ async fn a_status_key_signs_for_all_processes_and_is_never_shown() {
 
 #[tokio::test]
 async fn what_is_redacted_is_neither_shown_nor_found() {
-    let hide = |info: &mut rocket_jobqueue::JobInfo| {
+    let hide = |info: &mut rocket_jobqueue::inspect::JobInfo| {
         info.record.payload = Some(br#""hidden""#.to_vec());
     };
     let weekly = Periodic::new("0 3 * * 1", Welcome { user: 4711 });

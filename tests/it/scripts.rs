@@ -13,7 +13,7 @@ use crate::support::RedisServer;
 use redis::{Commands, Connection, RedisResult, Value};
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{Doctor, PoolSettings, RedisPool, RepairScope, Topology};
-use rocket_jobqueue::{Clock, FindingKind, QueueName, Timestamp};
+use rocket_jobqueue::{Clock, QueueName, Timestamp, doctor::FindingKind};
 
 const NOW: i64 = 4_000_000_000;
 /// Of that second.

@@ -9,7 +9,7 @@ use rocket_jobqueue::internals::redis::wire::{
     self, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskMessage, WorkerInfo,
 };
 use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Announcement, Running};
-use rocket_jobqueue::{JobId, JobRecord, NewJob, PeriodicRun, QueueName, Timestamp};
+use rocket_jobqueue::{JobId, JobRecord, NewJob, QueueName, Timestamp, periodic::PeriodicRun};
 use serde_json::Value;
 
 fn vectors(file: &str) -> Vec<Value> {

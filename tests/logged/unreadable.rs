@@ -18,8 +18,8 @@ use rocket_jobqueue::internals::{
     SettleRequest, Settled, Topology,
 };
 use rocket_jobqueue::{
-    AfterCancel, Clock, Job, JobId, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName,
-    Timestamp, Transition,
+    Clock, Job, JobId, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    handler::{AfterCancel, Transition},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -14,7 +14,7 @@ use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{Broker, PoolSettings, RedisPool, Settled, Topology};
 use rocket_jobqueue::{
-    Clock, Job, JobContext, JobError, JobOptions, JobQueue, Managed, QueueName, Transition,
+    Clock, Job, JobContext, JobError, JobOptions, JobQueue, Managed, QueueName, handler::Transition,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -307,7 +307,7 @@ async fn groups(bench: Bench) {
     compare(&scene, &told["stats"]).await;
     assert_eq!(told["groups"], json!([{"group": GROUP, "size": 3}]));
     let name = rocket_jobqueue::QueueName::new("default").unwrap();
-    let page = rocket_jobqueue::Page::default();
+    let page = rocket_jobqueue::inspect::Page::default();
     let ours = scene.bench.rust.inspector().groups(&name, &page).await.unwrap();
     assert_eq!((ours.groups[0].group.as_str(), ours.groups[0].size), (GROUP, 3));
 }

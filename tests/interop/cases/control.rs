@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rocket_jobqueue::{AfterCancel, JobId, QueueName};
+use rocket_jobqueue::{JobId, QueueName, handler::AfterCancel};
 use serde_json::json;
 
 use super::{BOTH, Cases};

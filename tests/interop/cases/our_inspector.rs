@@ -1,6 +1,6 @@
 //! Our inspector on data written by Go and held by a Go worker.
 
-use rocket_jobqueue::{JobId, JobState, Placement, QueueName, Selection, Timestamp};
+use rocket_jobqueue::{JobId, JobState, Placement, QueueName, Timestamp, inspect::Selection};
 use serde_json::json;
 
 use super::Cases;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rocket_jobqueue::{Page, Periodic, PeriodicJobInfo};
+use rocket_jobqueue::{Periodic, inspect::Page, periodic::PeriodicJobInfo};
 use serde_json::{Value, json};
 
 use super::Cases;

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use rocket_jobqueue::{JobState, Page, QueueInfo, QueueName};
+use rocket_jobqueue::{
+    JobState, QueueName,
+    inspect::{Page, QueueInfo},
+};
 use serde_json::json;
 
 use crate::bench::{Bench, Side, Worker};

@@ -4,7 +4,7 @@ use crate::broker_contract::bench::*;
 use rocket_jobqueue::internals::{
     Acted, Action, ArchiveLimit, ArchiveSettings, GroupLimits, Removal, Sweep,
 };
-use rocket_jobqueue::{Error, Selection};
+use rocket_jobqueue::{Error, inspect::Selection};
 
 const LATER: Duration = Duration::from_secs(3600);
 

@@ -13,7 +13,7 @@ pub use rocket_jobqueue::internals::{
 };
 pub use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
-    Transition,
+    handler::Transition,
 };
 pub use rstest::rstest;
 

@@ -1,7 +1,7 @@
 //! Words to and from running jobs.
 
 use rocket_jobqueue::internals::{CancelAnswer, Output, SettleRequest};
-use rocket_jobqueue::{AfterCancel, Progress};
+use rocket_jobqueue::{Progress, handler::AfterCancel};
 
 use super::bench::*;
 

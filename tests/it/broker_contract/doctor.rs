@@ -1,8 +1,8 @@
 //! The check-up.
 
 use crate::broker_contract::bench::*;
+use rocket_jobqueue::doctor::{Finding, FindingKind};
 use rocket_jobqueue::internals::RepairScope;
-use rocket_jobqueue::{Finding, FindingKind};
 
 async fn findings(on: &Bench) -> (u64, Vec<Finding>) {
     let (mut entries_checked, mut findings, mut page) = (0, Vec::new(), None);

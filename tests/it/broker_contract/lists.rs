@@ -1,7 +1,7 @@
 //! Lists of jobs and groups: order, pages, cursors.
 
+use rocket_jobqueue::inspect::{Cursor, JobInfo, JobPage, JobRow, Page};
 use rocket_jobqueue::internals::JobList;
-use rocket_jobqueue::{Cursor, JobInfo, JobPage, JobRow, Page};
 
 use crate::broker_contract::bench::*;
 

@@ -1,6 +1,6 @@
 //! Looking.
 
-use rocket_jobqueue::Page;
+use rocket_jobqueue::inspect::Page;
 use rocket_jobqueue::internals::JobList;
 
 use crate::broker_contract::bench::*;

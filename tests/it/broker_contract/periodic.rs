@@ -2,7 +2,7 @@
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Fired, Firing, HISTORY, Tick};
-use rocket_jobqueue::{PeriodicJobInfo, PeriodicRun};
+use rocket_jobqueue::periodic::{PeriodicJobInfo, PeriodicRun};
 
 const KEEP: Duration = Duration::from_secs(90 * 86_400);
 

@@ -1,7 +1,7 @@
 //! Who works on the queues.
 
+use rocket_jobqueue::inspect::{JobWorker, ServerInfo, Servers};
 use rocket_jobqueue::internals::Running;
-use rocket_jobqueue::{JobWorker, ServerInfo, Servers};
 
 use crate::broker_contract::bench::*;
 

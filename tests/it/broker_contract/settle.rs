@@ -1,7 +1,7 @@
 //! Settling.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::Page;
+use rocket_jobqueue::inspect::Page;
 use rocket_jobqueue::internals::JobList;
 use rocket_jobqueue::internals::SettleRequest;
 

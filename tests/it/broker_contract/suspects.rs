@@ -1,7 +1,7 @@
 //! What the death of a worker says about the jobs it had.
 
 use rocket_jobqueue::internals::{Delivery, Lease, Settled};
-use rocket_jobqueue::{Charge, JobState, Transition};
+use rocket_jobqueue::{Charge, JobState, handler::Transition};
 use rstest::rstest;
 
 use super::bench::*;

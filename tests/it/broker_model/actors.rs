@@ -15,8 +15,8 @@ use rocket_jobqueue::internals::{
     Repeat, SettleRequest, Settled, Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
-    AfterCancel, Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName,
-    Timestamp, Transition,
+    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName, Timestamp,
+    handler::{AfterCancel, Transition},
 };
 
 use crate::broker_model::operation::{GROUPS, How, NAMES, New, Operation, Step, micros};

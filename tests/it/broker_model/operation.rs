@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rocket_jobqueue::internals::GroupLimits;
-use rocket_jobqueue::{AfterCancel, JobState};
+use rocket_jobqueue::{JobState, handler::AfterCancel};
 
 /// How many ids there are in each of the two queues.
 pub const NAMES: usize = 6;

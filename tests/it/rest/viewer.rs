@@ -97,7 +97,7 @@ async fn hear(client: &Client, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
     let (log, _taken) = Log::begin();
-    let hide = |info: &mut rocket_jobqueue::JobInfo| {
+    let hide = |info: &mut rocket_jobqueue::inspect::JobInfo| {
         info.record.payload = Some(br#""redacted""#.to_vec());
     };
     let weekly = Periodic::new("0 3 * * 1", secret("be periodic")).header("token", CANARY);
@@ -131,7 +131,7 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
         ids.push(raw.queue("mail").id(format!("unfit-{nth}")).await.unwrap().id.to_string());
     }
     queue.enqueue(secret("in a group")).id("grouped").group("g").await.unwrap();
-    let settled = |info: &rocket_jobqueue::JobInfo| match info.record.id.as_str() {
+    let settled = |info: &rocket_jobqueue::inspect::JobInfo| match info.record.id.as_str() {
         "stay" => info.progress.is_some(),
         "wait" | "grouped" => true,
         "succeed" => info.record.completed_at.is_some(),

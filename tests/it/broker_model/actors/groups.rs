@@ -1,7 +1,7 @@
 //! What aggregators do: they take groups as sets, and make one job of each.
 
 use rocket_jobqueue::internals::{Broker, Enqueued, GroupInfo, GroupLimits, GroupSet, Groups};
-use rocket_jobqueue::{JobRecord, Page, QueueName, Timestamp};
+use rocket_jobqueue::{JobRecord, QueueName, Timestamp, inspect::Page};
 
 use super::{Actors, Twice, alike, plain};
 use crate::broker_model::operation::{GROUPS, New};

@@ -4,7 +4,10 @@ use rocket_jobqueue::internals::{
     Acted, Action, Actions, BulkPosition, BulkStep, BulkStepResult, Cursor, Inspect, JobList,
     JobPage, Removal,
 };
-use rocket_jobqueue::{Error, JobInfo, JobRow, JobState, Page, Placement, Timestamp};
+use rocket_jobqueue::{
+    Error, JobState, Placement, Timestamp,
+    inspect::{JobInfo, JobRow, Page},
+};
 
 use super::{Actors, TYPES, Twice, alike, plain};
 use crate::broker_model::operation::{Do, Due, GROUPS, Of, micros};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rocket_jobqueue::{
-    Draft, JobContext, JobError, JobQueueFairing, JobRecord, RetryPolicy, Transition,
+    Draft, JobContext, JobError, JobQueueFairing, JobRecord, RetryPolicy, handler::Transition,
 };
 
 use super::ledger::Ledger;

@@ -1,0 +1,26 @@
+//! What an [`Inspector`](crate::Inspector) returns and takes: queues, jobs page by page,
+//! groups, worker processes, the store itself, and actions on many jobs.
+//!
+//! Use it for dashboards, maintenance commands and tests of your own. REST and the
+//! dashboard are built on the same calls.
+//!
+//! ```
+//! use rocket_jobqueue::inspect::{Page, Selection};
+//! use rocket_jobqueue::{Error, Inspector, JobState, QueueName};
+//!
+//! async fn run_archived(inspector: &Inspector) -> Result<u64, Error> {
+//!     let mail = QueueName::new("mail")?;
+//!     let page = inspector.jobs(&mail, JobState::Archived, &Page::default()).await?;
+//!     println!("{} archived jobs", page.total);
+//!     let welcomes = Selection::from(JobState::Archived).of_type("mail:welcome");
+//!     Ok(inspector.run_all(&mail, welcomes).await?.done)
+//! }
+//! ```
+
+pub use crate::broker::{
+    AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
+    DayStats, GroupInfo, GroupPage, JobFailure, JobInfo, JobPage, JobRow, JobWorker, MinuteStats,
+    Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo,
+    StoreNode, WorkerInfo,
+};
+pub use crate::inspector::{Bulk, BulkProgress, Cancelled};
