@@ -2,31 +2,21 @@
 //! data is damaged, and that none of them makes that client wait.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::RedisServer;
-use rocket_jobqueue::internals::redis::{RedisBroker, wire};
+use crate::support::harness::{Harness, START};
+use rocket_jobqueue::internals::redis::wire;
 use rocket_jobqueue::internals::{
-    Acted, Action, Actions, Broker, BulkPosition, BulkStep, BulkStepResult, Inspect, PoolSettings,
-    RedisPool, Removal, SettleRequest, Sweep, Topology,
+    Acted, Action, Actions, Broker, BulkPosition, BulkStep, BulkStepResult, Inspect, Removal,
+    SettleRequest, Sweep,
 };
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
-    handler::Transition, inspect::Selection,
+    JobId, JobState, Placement, QueueName, handler::Transition, inspect::Selection,
 };
 use rstest::rstest;
 
-const START: i64 = 4_000_000_000;
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn open() -> Bench {
+fn open() -> Harness {
     let server = RedisServer::start(&[
         "--enable-debug-command",
         "yes",
@@ -35,17 +25,11 @@ fn open() -> Bench {
         "--slowlog-max-len",
         "100000",
     ]);
-    let clock = Clock::manual(Timestamp::from_secs(START));
     // On a busy machine: what is measured is not how long an answer takes.
-    let settings = PoolSettings {
-        topology: Topology::Single(server.addr()),
-        request_limit: secs(30),
-        read_timeout: secs(30),
-        ..PoolSettings::default()
-    };
-    let pool = RedisPool::new(settings).unwrap();
-    let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
+    Harness::on(server, |settings| {
+        settings.request_limit = secs(30);
+        settings.read_timeout = secs(30);
+    })
 }
 
 fn secs(secs: u64) -> Duration {
@@ -60,24 +44,7 @@ fn later(after: u64) -> Action {
     Action::Reschedule(Placement::After(secs(after)))
 }
 
-impl Bench {
-    fn job(&self, name: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = id(name);
-        record.max_retry = 1000;
-        NewJob::now(record)
-    }
-
-    fn grouped(&self, name: &str, group: &str) -> NewJob {
-        let mut job = self.job(name);
-        job.record.group = group.to_owned();
-        job
-    }
-
-    async fn put(&self, job: NewJob) {
-        self.broker.enqueue(&[job]).await.unwrap();
-    }
-
+impl Harness {
     async fn act(&self, name: &str, action: Action) -> Acted {
         self.broker.act(&self.queue, &id(name), action).await.unwrap()
     }
@@ -86,21 +53,6 @@ impl Bench {
         let mut sweep = Sweep::new(self.queue.clone(), action, of.into()).unwrap();
         while sweep.step(&*self.broker).await.unwrap() {}
         (sweep.done(), sweep.total())
-    }
-
-    /// The command with `Q:` for the queue's prefix.
-    fn q(&self, command: &str) -> String {
-        let command = command.replace("Q:", "asynq:{default}:");
-        self.server.cli(&command.split(' ').collect::<Vec<_>>())
-    }
-
-    /// A script with `Q` for the prefix, and `M` for a small message of a type.
-    fn eval(&self, script: &str) -> String {
-        let begin = "local Q = 'asynq:{default}:'
-            local function M(type, id)
-                return '\\10' .. string.char(#type) .. type .. '\\26' .. string.char(#id) .. id
-            end ";
-        self.server.cli(&["EVAL", &format!("{begin}{script}"), "0"])
     }
 
     /// One of the store's own scripts, at the time of the clock.
@@ -647,8 +599,8 @@ impl Effort {
 /// does where the machine is its own. To do it naively takes hundreds.
 const MOST: Duration = Duration::from_millis(30);
 
-impl Bench {
-    fn fill(&self, state: &str, how: &str) {
+impl Harness {
+    fn store_a_million(&self, state: &str, how: &str) {
         self.q("FLUSHALL");
         self.eval("redis.call('SADD', 'asynq:queues', 'default')");
         for part in 0..100 {
@@ -724,7 +676,7 @@ async fn no_action_on_a_million_jobs_blocks_redis() {
     let on = open();
     let mut effort = Effort::of(&on.server);
 
-    on.fill("pending", "'LPUSH', Q .. 'pending', id");
+    on.store_a_million("pending", "'LPUSH', Q .. 'pending', id");
     let deepest = [
         (Action::Delete, 499_000),
         (Action::Archive, 501_000),
@@ -744,7 +696,7 @@ async fn no_action_on_a_million_jobs_blocks_redis() {
         }
     }
 
-    on.fill("scheduled", "'ZADD', Q .. 'scheduled', 4000100000 + n, id");
+    on.store_a_million("scheduled", "'ZADD', Q .. 'scheduled', 4000100000 + n, id");
     let all = [Action::Run, Action::Archive, Action::Delete, later(60), later(9_000_000)];
     for (n, action) in all.into_iter().enumerate() {
         on.single(Some(action), 600_000 + 20 * n as u32).await;
@@ -757,7 +709,7 @@ async fn no_action_on_a_million_jobs_blocks_redis() {
         }
     }
 
-    on.fill("archived", "'ZADD', Q .. 'archived', 3999900000, id");
+    on.store_a_million("archived", "'ZADD', Q .. 'archived', 3999900000, id");
     for (n, action) in [Action::Run, Action::Delete, later(60)].into_iter().enumerate() {
         on.single(Some(action), 600_000 + 20 * n as u32).await;
         let of = (JobState::Archived, None);

@@ -100,7 +100,7 @@ async fn app(addr: &str, worker: bool, runs: Runs) -> Client {
     Client::untracked(rocket).await.expect("it launches")
 }
 
-struct Bench {
+struct LossyPair {
     redis: RedisServer,
     lossy: Lossy,
     runs: Runs,
@@ -108,7 +108,7 @@ struct Bench {
     producer: Client,
 }
 
-impl Bench {
+impl LossyPair {
     async fn open(nth: usize) -> Self {
         let redis = RedisServer::start::<&str>(&[]);
         let (lossy, runs) = (Lossy::start(redis.addr(), nth).await, Runs::default());
@@ -141,7 +141,7 @@ impl Bench {
 
 #[rocket::async_test]
 async fn jobs_that_are_confirmed_are_neither_lost_nor_run_twice() {
-    let on = Bench::open(10).await;
+    let on = LossyPair::open(10).await;
     let next = Arc::new(AtomicUsize::new(0));
     // For the figure without it: the caller tries again with the same id.
     let same_id = std::env::var_os("JOBQUEUE_TEST_SAME_ID").is_some();
@@ -179,7 +179,7 @@ async fn jobs_that_are_confirmed_are_neither_lost_nor_run_twice() {
 
 #[rocket::async_test]
 async fn so_are_many_at_once() {
-    let on = Bench::open(4).await;
+    let on = LossyPair::open(4).await;
     for part in 0..10 {
         let jobs = (0..JOBS / 10).map(|n| Draft::new(Quick { n: part * JOBS / 10 + n }));
         let outcomes = on.queue().enqueue_all(jobs).confirm_within(PATIENCE).await;
@@ -194,7 +194,7 @@ async fn so_are_many_at_once() {
 
 #[rocket::async_test]
 async fn what_is_not_confirmed_in_time_is_an_unknown_outcome() {
-    let on = Bench::open(1_000_000).await;
+    let on = LossyPair::open(1_000_000).await;
     let queue = on.queue();
     queue.enqueue(Quick { n: 0 }).confirm_within(PATIENCE).await.unwrap();
     on.redis.freeze();
@@ -211,7 +211,7 @@ async fn what_is_not_confirmed_in_time_is_an_unknown_outcome() {
 
 #[rocket::async_test]
 async fn a_store_that_is_away_is_waited_for_and_a_refusal_is_not() {
-    let mut on = Bench::open(1_000_000).await;
+    let mut on = LossyPair::open(1_000_000).await;
     let queue = on.queue();
     queue.enqueue(Quick { n: 0 }).confirm_within(PATIENCE).await.unwrap();
     on.redis.stop();

@@ -2,52 +2,37 @@
 //! that no other client waits for it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::RedisServer;
-use rocket_jobqueue::internals::redis::{RedisBroker, keys};
-use rocket_jobqueue::internals::{
-    Broker, Delivery, Doctor, Groups, PoolSettings, RedisPool, RepairScope, Settled, Topology,
-};
+use crate::support::harness::Harness;
+use rocket_jobqueue::internals::redis::keys;
+use rocket_jobqueue::internals::{Broker, Doctor, Groups, RepairScope, Settled};
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp,
+    NewJob, Placement,
     doctor::{Finding, FindingKind, FindingStatus},
     handler::Transition,
 };
 use rstest::rstest;
 
-const START: i64 = 4_000_000_000;
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn open(args: &[&str]) -> Bench {
+fn open(args: &[&str]) -> Harness {
     let server = RedisServer::start(&[args, &["--enable-debug-command", "yes"]].concat());
-    let clock = Clock::manual(Timestamp::from_secs(START));
-    let topology = Topology::Single(server.addr());
-    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
-    let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
+    Harness::on(server, |_| {})
 }
 
-impl Bench {
-    fn job(&self, name: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(name.into()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        record.max_retry = 5;
-        record.retention = Duration::from_secs(600);
-        NewJob::now(record)
+impl Harness {
+    /// A job that is kept when it has completed, with a payload of its own.
+    fn retained(&self, name: &str) -> NewJob {
+        let mut job = self.job(name);
+        job.record.payload = Some(name.into());
+        job.record.retention = Duration::from_secs(600);
+        job
     }
 
     /// A job in each state, named after it.
-    async fn fill(&self) {
+    async fn store_one_of_each(&self) {
         for name in ["completed", "archived", "retry", "active"] {
-            let mut job = self.job(name);
+            let mut job = self.retained(name);
             job.unique_for = Some(Duration::from_secs(6_000));
             self.broker.enqueue(&[job]).await.unwrap();
             let delivery = self.take().await;
@@ -64,8 +49,8 @@ impl Bench {
             let settled = self.broker.settle(&[(delivery, transition).into()]).await.unwrap();
             assert_eq!(settled, [Settled::Done]);
         }
-        let later = self.job("scheduled").placed(Placement::After(Duration::from_secs(60)));
-        self.broker.enqueue(&[self.job("pending"), later]).await.unwrap();
+        let later = self.retained("scheduled").placed(Placement::After(Duration::from_secs(60)));
+        self.broker.enqueue(&[self.retained("pending"), later]).await.unwrap();
         // As a Go client adds it.
         self.q("HSET Q:t:aggregating msg x state aggregating group g");
         self.server.cli(&[
@@ -80,17 +65,6 @@ impl Bench {
         self.q("SADD Q:groups digest");
     }
 
-    async fn take(&self) -> Delivery {
-        let queues = [self.queue.clone()];
-        self.broker.dequeue(&queues, 1).await.unwrap().deliveries.pop().expect("a pending job")
-    }
-
-    /// The command with `Q:` for the queue's prefix.
-    fn q(&self, command: &str) -> String {
-        let command = command.replace("Q:", "asynq:{default}:");
-        self.server.cli(&command.split(' ').collect::<Vec<_>>())
-    }
-
     async fn check(&self, repair: RepairScope) -> Vec<Finding> {
         let (mut findings, mut page) = (Vec::new(), None);
         loop {
@@ -101,10 +75,6 @@ impl Bench {
                 return findings;
             }
         }
-    }
-
-    fn digest(&self) -> String {
-        self.q("DEBUG DIGEST")
     }
 }
 
@@ -321,7 +291,7 @@ async fn a_fault_is_found_told_and_mended(
     #[case] by_itself: bool,
 ) {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     // With its last due time gone the companion set holds a stale one, and so on:
     // the fault alone is looked for.
     assert_eq!(on.check(RepairScope::All).await, [], "sound before");
@@ -344,7 +314,7 @@ async fn a_fault_is_found_told_and_mended(
 #[tokio::test]
 async fn what_a_go_worker_left_half_done_is_in_line_again() {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     // Asynq's done, with the lease missing: off the active list, and the script fails.
     on.q("DEL Q:lease");
     on.q("LREM Q:active 0 active");
@@ -360,7 +330,7 @@ async fn what_a_go_worker_left_half_done_is_in_line_again() {
 #[tokio::test]
 async fn a_lock_is_released_when_its_job_is_gone_or_has_ended_and_kept_otherwise() {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     let lock = |payload: &str| keys::unique(&on.queue, "mail", Some(payload.as_bytes()));
     for name in ["active", "archived", "retry"] {
         assert_eq!(on.q(&format!("GET {}", lock(name))), name);
@@ -381,7 +351,7 @@ async fn a_lock_is_released_when_its_job_is_gone_or_has_ended_and_kept_otherwise
 #[tokio::test]
 async fn a_key_of_another_type_is_told_and_nothing_of_the_queue_is_touched() {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     on.q("LPUSH Q:active ghost");
     on.q("DEL Q:retry");
     on.q("SET Q:retry x");
@@ -410,7 +380,7 @@ async fn a_key_of_another_type_is_told_and_nothing_of_the_queue_is_touched() {
 #[tokio::test]
 async fn an_unreadable_message_is_told_where_it_is_and_archived_when_it_is_taken_or_lapses() {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     on.q("HSET Q:t:scheduled msg garbage!");
     on.q("HSET Q:t:active msg garbage!");
 
@@ -434,7 +404,7 @@ async fn an_unreadable_message_is_told_where_it_is_and_archived_when_it_is_taken
 #[tokio::test]
 async fn a_turn_mends_the_provable_and_is_one_processs_at_a_time() {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     on.q("LPUSH Q:active ghost");
 
     let found = on.broker.repair_provable(&on.queue).await.unwrap();
@@ -517,7 +487,7 @@ async fn the_rest_of_a_large_aggregated_set_is_no_finding_and_is_not_put_back() 
 #[tokio::test]
 async fn nothing_is_put_back_into_a_queue_that_is_being_removed() {
     let on = open(&[]);
-    on.fill().await;
+    on.store_one_of_each().await;
     // As the removal begins: the containers first, the hashes in parts.
     on.q("SET Q:x:removing 1");
     on.q("UNLINK Q:pending Q:scheduled Q:retry Q:archived Q:completed Q:lease Q:active");

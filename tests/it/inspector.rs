@@ -5,39 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::fleet::Cluster;
+use crate::support::harness::{Harness, START};
 use crate::support::{RedisServer, eventually};
 use rocket_jobqueue::internals::redis::{RedisBroker, wire};
 use rocket_jobqueue::internals::{
-    Announcement, Broker, PoolSettings, RedisPool, Running, Topology, inspector,
+    Announcement, Broker, PoolSettings, RedisPool, Running, inspector,
 };
 use rocket_jobqueue::{
-    Clock, Inspector, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Clock, Inspector, JobId, JobState, Placement, QueueName, Timestamp,
     inspect::{Corruption, JobPage, JobRow, Page},
 };
-
-/// Ahead of the server's clock, so that nothing that expires is gone at once.
-const START: i64 = 4_000_000_000;
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    inspector: Inspector,
-    queue: QueueName,
-}
-
-fn open() -> Bench {
-    open_with(RedisServer::start::<&str>(&[]), |_| {})
-}
-
-fn open_with(server: RedisServer, adapt: impl FnOnce(&mut PoolSettings)) -> Bench {
-    let mut settings =
-        PoolSettings { topology: Topology::Single(server.addr()), ..PoolSettings::default() };
-    adapt(&mut settings);
-    let clock = Clock::manual(Timestamp::from_secs(START));
-    let broker = Arc::new(RedisBroker::new(RedisPool::new(settings).unwrap(), clock));
-    let inspector = inspector(broker.clone());
-    Bench { server, broker, inspector, queue: QueueName::new("default").unwrap() }
-}
 
 /// A script's text for these bytes.
 fn lua(bytes: &[u8]) -> String {
@@ -45,25 +22,18 @@ fn lua(bytes: &[u8]) -> String {
     format!("'{escaped}'")
 }
 
-impl Bench {
-    fn job(&self, name: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        NewJob::now(record)
+impl Harness {
+    fn inspector(&self) -> Inspector {
+        inspector(self.broker.clone())
     }
 
-    async fn fill(&self, names: &[&str]) {
-        let jobs: Vec<_> = names.iter().map(|name| self.job(name)).collect();
-        self.broker.enqueue(&jobs).await.unwrap();
-    }
-
-    fn message(&self, name: &str) -> Vec<u8> {
+    fn encoded(&self, name: &str) -> Vec<u8> {
         wire::encode(&self.job(name).record)
     }
 
     /// Runs Lua on the server, with `Q` and `M(id)`, the message of a job.
-    fn eval(&self, code: &str) -> String {
-        let message = lua(&self.message("ID"));
+    fn eval_with_messages(&self, code: &str) -> String {
+        let message = lua(&self.encoded("ID"));
         let begin = format!(
             "local Q = 'asynq:{{default}}:' local function M(id) \
              return (string.gsub({message}, '\\002ID', string.char(#id) .. id)) end "
@@ -74,7 +44,7 @@ impl Bench {
     }
 
     async fn list(&self, state: JobState) -> JobPage {
-        self.inspector.jobs(&self.queue, state, &Page::default()).await.unwrap()
+        self.inspector().jobs(&self.queue, state, &Page::default()).await.unwrap()
     }
 }
 
@@ -93,8 +63,8 @@ fn one(id: &str, corruption: impl Into<Option<Corruption>>) -> (String, Option<C
 
 #[tokio::test]
 async fn every_list_shows_its_ghosts_and_its_jobs() {
-    let on = open();
-    on.eval(
+    let on = Harness::start();
+    on.eval_with_messages(
         "redis.call('SADD', 'asynq:queues', 'default')
          for _, state in ipairs({'pending', 'active'}) do
              redis.call('RPUSH', Q .. state, 'ghost-' .. state, state)
@@ -122,17 +92,17 @@ async fn every_list_shows_its_ghosts_and_its_jobs() {
             [one(state.as_str(), None), one(&ghost, Corruption::Missing)]
         );
     }
-    let group = on.inspector.group_jobs(&on.queue, "g", &Page::default()).await.unwrap();
+    let group = on.inspector().group_jobs(&on.queue, "g", &Page::default()).await.unwrap();
     assert_eq!(rows(&group), [one("ghost", Corruption::Missing), one("member", None)]);
-    let info = on.inspector.queue(&on.queue).await.unwrap();
+    let info = on.inspector().queue(&on.queue).await.unwrap();
     assert_eq!((info.size, info.groups, info.latency), (14, 1, Duration::ZERO));
-    assert_eq!(on.inspector.memory(&on.queue).await.unwrap().sampled, 7);
+    assert_eq!(on.inspector().memory(&on.queue).await.unwrap().sampled, 7);
 }
 
 #[tokio::test]
 async fn what_is_damaged_is_a_row_that_says_how() {
-    let on = open();
-    on.eval(
+    let on = Harness::start();
+    on.eval_with_messages(
         "redis.call('SADD', 'asynq:queues', 'default')
          local T = Q .. 't:'
          redis.call('HSET', T .. 'a', 'msg', M('a'), 'state', 'pending')
@@ -167,7 +137,7 @@ async fn what_is_damaged_is_a_row_that_says_how() {
     let mut walk = Vec::new();
     let mut next = Page::default().size(1).unwrap();
     loop {
-        let page = on.inspector.jobs(&on.queue, JobState::Pending, &next).await.unwrap();
+        let page = on.inspector().jobs(&on.queue, JobState::Pending, &next).await.unwrap();
         walk.extend(rows(&page));
         let Some(cursor) = page.next else { break };
         next = Page::after(cursor).size(1).unwrap();
@@ -177,8 +147,8 @@ async fn what_is_damaged_is_a_row_that_says_how() {
 
 #[tokio::test]
 async fn scores_that_nobody_should_have_written_are_readable() {
-    let on = open();
-    on.eval(
+    let on = Harness::start();
+    on.eval_with_messages(
         "redis.call('SADD', 'asynq:queues', 'default')
          for id, score in pairs({a = '-inf', b = '-5', c = '1.25', d = '1.77e18', e = 'inf'}) do
              redis.call('ZADD', Q .. 'scheduled', score, id)
@@ -195,7 +165,7 @@ async fn scores_that_nobody_should_have_written_are_readable() {
     let mut walk = Vec::new();
     let mut next = Page::default().size(1).unwrap();
     loop {
-        let page = on.inspector.jobs(&on.queue, JobState::Scheduled, &next).await.unwrap();
+        let page = on.inspector().jobs(&on.queue, JobState::Scheduled, &next).await.unwrap();
         walk.extend(rows(&page));
         let Some(cursor) = page.next else { break };
         next = Page::after(cursor).size(1).unwrap();
@@ -205,10 +175,10 @@ async fn scores_that_nobody_should_have_written_are_readable() {
 
 #[tokio::test]
 async fn an_active_job_without_lease_is_orphaned() {
-    let on = open();
+    let on = Harness::start();
     on.fill(&["a", "b", "c"]).await;
     on.broker.dequeue(std::slice::from_ref(&on.queue), 3).await.unwrap();
-    on.eval(&format!(
+    on.eval_with_messages(&format!(
         "redis.call('ZREM', Q .. 'lease', 'a')
          redis.call('ZADD', Q .. 'lease', {START}, 'b')"
     ));
@@ -225,29 +195,30 @@ async fn an_active_job_without_lease_is_orphaned() {
 
 #[tokio::test]
 async fn a_queue_with_keys_of_other_types_hides_no_other_queue() {
-    let on = open();
+    let on = Harness::start();
     on.fill(&["a"]).await;
     on.server.cli(&["SADD", "asynq:queues", "broken"]);
     on.server.cli(&["SET", "asynq:{broken}:archived", "text"]);
     on.server.cli(&["SET", "asynq:{broken}:processed", "many"]);
 
-    let all = on.inspector.all_queues().await.unwrap();
+    let all = on.inspector().all_queues().await.unwrap();
 
     assert_eq!(all.len(), 2);
     assert_eq!(all[0].queue.as_str(), "broken");
     assert_eq!(all[0].problem.as_deref(), Some("stored data has an unexpected type"));
     assert_eq!(all[1].info.as_ref().unwrap().size, 1);
     let broken = &all[0].queue;
-    let error = on.inspector.jobs(broken, JobState::Archived, &Page::default()).await.unwrap_err();
+    let error =
+        on.inspector().jobs(broken, JobState::Archived, &Page::default()).await.unwrap_err();
     assert!(error.is_refused(), "{error:?}");
     // What is whole is readable.
-    assert!(on.inspector.jobs(broken, JobState::Retry, &Page::default()).await.is_ok());
-    assert_eq!(on.inspector.find(&JobId::new("a").unwrap()).await.unwrap().len(), 1);
+    assert!(on.inspector().jobs(broken, JobState::Retry, &Page::default()).await.is_ok());
+    assert_eq!(on.inspector().find(&JobId::new("a").unwrap()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn queues_with_names_of_any_text_are_readable() {
-    let on = open();
+    let on = Harness::start();
     let names = ["a}b", "{x", "}", "with space", "päiväkirja", "new\nline", "a/b"];
     for name in names {
         on.server.cli(&["SADD", "asynq:queues", name]);
@@ -255,7 +226,7 @@ async fn queues_with_names_of_any_text_are_readable() {
     }
     on.server.cli(&["EVAL", "redis.call('SADD', 'asynq:queues', '\\255')", "0"]);
 
-    let all = on.inspector.all_queues().await.unwrap();
+    let all = on.inspector().all_queues().await.unwrap();
 
     let mut found: Vec<_> = all.iter().map(|one| one.queue.as_str()).collect();
     found.sort_unstable();
@@ -265,19 +236,19 @@ async fn queues_with_names_of_any_text_are_readable() {
     for summary in &all {
         let queue = &summary.queue;
         assert_eq!(summary.info.as_ref().unwrap().size, 1, "{queue}");
-        let page = on.inspector.jobs(queue, JobState::Pending, &Page::default()).await.unwrap();
+        let page = on.inspector().jobs(queue, JobState::Pending, &Page::default()).await.unwrap();
         assert_eq!(rows(&page), [one("ghost", Corruption::Missing)], "{queue}");
-        on.inspector.history(queue, 2).await.unwrap();
-        on.inspector.memory(queue).await.unwrap();
-        on.inspector.groups(queue, &Page::default()).await.unwrap();
+        on.inspector().history(queue, 2).await.unwrap();
+        on.inspector().memory(queue).await.unwrap();
+        on.inspector().groups(queue, &Page::default()).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn aggregations_in_progress_are_listed_by_their_end() {
-    let on = open();
+    let on = Harness::start();
     on.fill(&["a"]).await;
-    on.eval(
+    on.eval_with_messages(
         "for set, ends in pairs({['g:late:s1'] = 30, ['g:a:b:s2'] = 20}) do
              redis.call('ZADD', Q .. set, 1, 'x', 2, 'y')
              redis.call('ZADD', Q .. 'aggregation_sets', ends, Q .. set)
@@ -285,7 +256,7 @@ async fn aggregations_in_progress_are_listed_by_their_end() {
          redis.call('ZADD', Q .. 'aggregation_sets', 10, 'asynq:{other}:g:a:s3')",
     );
 
-    let sets = on.inspector.aggregations(&on.queue).await.unwrap();
+    let sets = on.inspector().aggregations(&on.queue).await.unwrap();
 
     let seen: Vec<_> = sets
         .iter()
@@ -296,7 +267,7 @@ async fn aggregations_in_progress_are_listed_by_their_end() {
 
 #[tokio::test]
 async fn announcements_of_go_are_seen_and_unreadable_ones_counted() {
-    let on = open();
+    let on = Harness::start();
     // The worked encodings of Asynq's own runtime, protocol appendix A.
     let server = "0a057765622d311092211a2435613164366130652d326633622d346331642d396538662d373061\
         316232633364346535200a2a0b0a0764656661756c7410033a06616374697665420c08809d80cc061080cab5ee\
@@ -313,7 +284,7 @@ async fn announcements_of_go_are_seen_and_unreadable_ones_counted() {
     };
     let (server, worker) = (lua(&unhex(server)), lua(&unhex(worker)));
     let live = START + 5;
-    on.eval(&format!(
+    on.eval_with_messages(&format!(
         "for _, who in ipairs({{'go', 'bad', 'typed', 'gone'}}) do
              redis.call('ZADD', 'asynq:servers', {live}, 'asynq:servers:{{' .. who .. '}}')
              redis.call('ZADD', 'asynq:workers', {live}, 'asynq:workers:{{' .. who .. '}}')
@@ -331,7 +302,7 @@ async fn announcements_of_go_are_seen_and_unreadable_ones_counted() {
          redis.call('HSET', Q .. 't:t-1', 'msg', M('t-1'), 'state', 'active')"
     ));
 
-    let all = on.inspector.servers().await.unwrap();
+    let all = on.inspector().servers().await.unwrap();
 
     assert_eq!(all.unreadable, 4, "bad, typed, something else, t-2");
     let [go] = all.servers.as_slice() else { panic!("{all:?}") };
@@ -339,7 +310,7 @@ async fn announcements_of_go_are_seen_and_unreadable_ones_counted() {
     assert_eq!(go.started, Some(Timestamp::from_micros(1_770_000_000_500_000)));
     let [running] = go.running.as_slice() else { panic!("{go:?}") };
     assert_eq!((running.id.as_str(), running.job_type.as_str()), ("t-1", "email:deliver"));
-    let job = on.inspector.job(&on.queue, &JobId::new("t-1").unwrap()).await.unwrap().unwrap();
+    let job = on.inspector().job(&on.queue, &JobId::new("t-1").unwrap()).await.unwrap().unwrap();
     let worker = job.worker.unwrap();
     assert_eq!(worker.server_id, go.server_id);
     assert_eq!(worker.deadline, Some(Timestamp::from_secs(1_770_001_801)));
@@ -347,24 +318,24 @@ async fn announcements_of_go_are_seen_and_unreadable_ones_counted() {
 
 #[tokio::test]
 async fn a_job_is_found_in_whatever_queue_it_is() {
-    let on = open();
+    let on = Harness::start();
     on.fill(&["a", "b"]).await;
     let elsewhere = QueueName::new("elsewhere").unwrap();
     let mut other = on.job("a").placed(Placement::After(Duration::from_secs(60)));
     other.record.queue = elsewhere.clone();
     on.broker.enqueue(&[other]).await.unwrap();
 
-    let found = on.inspector.find(&JobId::new("a").unwrap()).await.unwrap();
+    let found = on.inspector().find(&JobId::new("a").unwrap()).await.unwrap();
 
     let places: Vec<_> =
         found.iter().map(|info| (info.record.queue.as_str(), info.state)).collect();
     assert_eq!(places, [("default", JobState::Pending), ("elsewhere", JobState::Scheduled)]);
-    assert!(on.inspector.find(&JobId::new("c").unwrap()).await.unwrap().is_empty());
+    assert!(on.inspector().find(&JobId::new("c").unwrap()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn jobs_of_one_type_are_found_among_many_others() {
-    let on = open();
+    let on = Harness::start();
     let job = |n: usize| {
         let mut job = on.job(&format!("j{n:04}"));
         if n.is_multiple_of(150) {
@@ -380,7 +351,7 @@ async fn jobs_of_one_type_are_found_among_many_others() {
     let mut page = Page::default().size(5).unwrap();
     loop {
         let some =
-            on.inspector.jobs_of_type(&on.queue, JobState::Pending, "rare", &page).await.unwrap();
+            on.inspector().jobs_of_type(&on.queue, JobState::Pending, "rare", &page).await.unwrap();
         assert!(some.rows.len() <= 5);
         assert_eq!(some.total, 1201);
         found.extend(rows(&some));
@@ -394,7 +365,7 @@ async fn jobs_of_one_type_are_found_among_many_others() {
 
 #[tokio::test]
 async fn heavy_jobs_come_whole_though_no_script_answers_much() {
-    let on = open();
+    let on = Harness::start();
     let heavy = |n: usize| {
         let mut job = on.job(&format!("j{n}"));
         job.record.payload = Some(vec![b'x'; 300_000]);
@@ -413,13 +384,13 @@ async fn heavy_jobs_come_whole_though_no_script_answers_much() {
 
 #[tokio::test]
 async fn no_payload_or_result_is_in_debug_and_all_is_in_json() {
-    let on = open();
+    let on = Harness::start();
     let mut job = on.job("a");
     job.record.payload = Some(br#"{"secret":1}"#.to_vec());
     job.record.retention = Duration::from_secs(60);
     let record = Arc::new(job.record.clone());
     on.broker.enqueue(&[job]).await.unwrap();
-    on.eval("redis.call('HSET', Q .. 't:a', 'result', 'secret\\255')");
+    on.eval_with_messages("redis.call('HSET', Q .. 't:a', 'result', 'secret\\255')");
     let at = Timestamp::from_secs(START);
     let who = Announcement {
         host: "host".to_owned(),
@@ -434,7 +405,7 @@ async fn no_payload_or_result_is_in_debug_and_all_is_in_json() {
     };
     on.broker.announce(&who).await.unwrap();
     let page = on.list(JobState::Pending).await;
-    let servers = on.inspector.servers().await.unwrap();
+    let servers = on.inspector().servers().await.unwrap();
 
     let debug = format!("{page:?} {servers:?}");
     assert!(!debug.contains("secret"), "{debug}");
@@ -451,15 +422,15 @@ async fn no_payload_or_result_is_in_debug_and_all_is_in_json() {
     let json = serde_json::to_value(&servers).unwrap();
     assert_eq!(json["servers"][0]["running"][0]["payload"], r#"{"secret":1}"#);
     assert_eq!(json["servers"][0]["queues"]["default"], 1);
-    let json = serde_json::to_value(on.inspector.queue(&on.queue).await.unwrap()).unwrap();
+    let json = serde_json::to_value(on.inspector().queue(&on.queue).await.unwrap()).unwrap();
     assert_eq!((&json["latency_seconds"], &json["sizes"]["pending"]), (&0.into(), &1.into()));
 }
 
 #[tokio::test]
 async fn the_store_tells_what_an_operator_wants_to_know() {
-    let on = open_with(RedisServer::start(&["--maxmemory", "100mb"]), |_| {});
+    let on = Harness::on(RedisServer::start(&["--maxmemory", "100mb"]), |_| {});
 
-    let store = on.inspector.store().await.unwrap();
+    let store = on.inspector().store().await.unwrap();
 
     let [node] = store.nodes.as_slice() else { panic!("{store:?}") };
     assert!(node.version.as_deref().unwrap().contains('.'), "{node:?}");
@@ -468,7 +439,7 @@ async fn the_store_tells_what_an_operator_wants_to_know() {
     assert_eq!(node.max_memory, Some(100 << 20));
     assert!(node.used_memory.unwrap() > 100_000);
     assert!(!store.cluster && store.description.contains(&on.server.addr()));
-    assert_eq!(on.inspector.cluster_place(&on.queue).await.unwrap(), None);
+    assert_eq!(on.inspector().cluster_place(&on.queue).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -476,18 +447,18 @@ async fn where_info_and_the_registry_are_forbidden_the_rest_is_seen() {
     let server = RedisServer::start::<&str>(&[]);
     let rule = "ACL SETUSER app on >pw ~asynq:{* ~asynq:queues &* +@all -info -memory|usage";
     assert_eq!(server.cli(&rule.split(' ').collect::<Vec<_>>()), "OK");
-    let on = open_with(server, |settings| {
+    let on = Harness::on(server, |settings| {
         (settings.username, settings.password) = (Some("app".into()), Some("pw".into()));
     });
     on.fill(&["a"]).await;
     on.broker.dequeue(std::slice::from_ref(&on.queue), 1).await.unwrap();
 
-    let store = on.inspector.store().await.unwrap();
+    let store = on.inspector().store().await.unwrap();
     assert_eq!((store.nodes.len(), &store.nodes[0].version), (1, &None));
     let page = on.list(JobState::Active).await;
     assert_eq!((rows(&page), &page.rows[0].job().unwrap().worker), (vec![one("a", None)], &None));
-    assert!(on.inspector.memory(&on.queue).await.unwrap_err().is_refused());
-    assert!(on.inspector.servers().await.unwrap_err().is_refused());
+    assert!(on.inspector().memory(&on.queue).await.unwrap_err().is_refused());
+    assert!(on.inspector().servers().await.unwrap_err().is_refused());
 }
 
 #[tokio::test]
@@ -533,14 +504,15 @@ async fn quick<T, F: Future<Output = T>>(
 
 #[tokio::test]
 async fn no_question_about_a_million_jobs_blocks_redis() {
-    let on = open_with(RedisServer::start(&["--slowlog-log-slower-than", "30000"]), |settings| {
+    let on = Harness::on(RedisServer::start(&["--slowlog-log-slower-than", "30000"]), |settings| {
         settings.request_limit = Duration::from_secs(20);
         settings.read_timeout = Duration::from_secs(20);
     });
-    on.eval("redis.call('SADD', 'asynq:queues', 'default')");
+    let inspector = on.inspector();
+    on.eval_with_messages("redis.call('SADD', 'asynq:queues', 'default')");
     // Jobs only where the questions look: a million of them take their time.
     for part in 0..10 {
-        on.eval(&format!(
+        on.eval_with_messages(&format!(
             "for some = {part} * 100, {part} * 100 + 99 do
                  local ids, scored = {{}}, {{}}
                  for n = some * 1000, some * 1000 + 999 do
@@ -558,7 +530,7 @@ async fn no_question_about_a_million_jobs_blocks_redis() {
         ));
     }
     let (server, queue) = (&on.server, &on.queue);
-    let list = async |state, page: Page| on.inspector.jobs(queue, state, &page).await.unwrap();
+    let list = async |state, page: Page| inspector.jobs(queue, state, &page).await.unwrap();
     let hundred = || Page::default().size(100).unwrap();
 
     for state in [JobState::Pending, JobState::Scheduled] {
@@ -598,20 +570,21 @@ async fn no_question_about_a_million_jobs_blocks_redis() {
         let page = quick(server, id, || list(JobState::Scheduled, score(id))).await;
         assert_eq!(page.rows[0].id().as_str(), first, "{id}");
     }
-    let info = quick(server, "sizes", || on.inspector.queue(queue)).await.unwrap();
+    let info = quick(server, "sizes", || inspector.queue(queue)).await.unwrap();
     assert_eq!(info.size, 2_000_000);
-    let memory = quick(server, "memory", || on.inspector.memory(queue)).await.unwrap();
+    let memory = quick(server, "memory", || inspector.memory(queue)).await.unwrap();
     assert!(memory.sampled <= 140 && memory.bytes > 100_000_000, "{memory:?}");
-    quick(server, "history", || on.inspector.history(queue, 90)).await.unwrap();
+    quick(server, "history", || inspector.history(queue, 90)).await.unwrap();
     let page = hundred();
-    let rare = || on.inspector.jobs_of_type(queue, JobState::Pending, "rare", &page);
+    let rare = || inspector.jobs_of_type(queue, JobState::Pending, "rare", &page);
     assert!(quick(server, "by type", rare).await.unwrap().rows.is_empty());
 }
 
 #[tokio::test]
 async fn no_question_about_ten_thousand_groups_blocks_redis() {
-    let on = open_with(RedisServer::start(&["--slowlog-log-slower-than", "30000"]), |_| {});
-    on.eval(
+    let on = Harness::on(RedisServer::start(&["--slowlog-log-slower-than", "30000"]), |_| {});
+    let inspector = on.inspector();
+    on.eval_with_messages(
         "redis.call('SADD', 'asynq:queues', 'default')
          for n = 1, 10000 do
              redis.call('SADD', Q .. 'groups', 'g' .. n)
@@ -620,13 +593,13 @@ async fn no_question_about_ten_thousand_groups_blocks_redis() {
     );
     let server = &on.server;
 
-    let info = quick(server, "sizes", || on.inspector.queue(&on.queue)).await.unwrap();
+    let info = quick(server, "sizes", || inspector.queue(&on.queue)).await.unwrap();
     assert_eq!((info.groups, info.sizes["aggregating"], info.size), (10_000, 20_000, 20_000));
-    quick(server, "memory", || on.inspector.memory(&on.queue)).await.unwrap();
+    quick(server, "memory", || inspector.memory(&on.queue)).await.unwrap();
     let mut seen = std::collections::BTreeSet::new();
     let mut page = Page::default().size(100).unwrap();
     loop {
-        let some = quick(server, "groups", || on.inspector.groups(&on.queue, &page)).await.unwrap();
+        let some = quick(server, "groups", || inspector.groups(&on.queue, &page)).await.unwrap();
         assert_eq!(some.total, 10_000);
         assert!(some.groups.len() <= 200, "{}", some.groups.len());
         seen.extend(some.groups.into_iter().map(|group| (group.group, group.size)));
@@ -639,31 +612,32 @@ async fn no_question_about_ten_thousand_groups_blocks_redis() {
 
 #[tokio::test]
 async fn of_very_many_groups_some_stand_for_the_others() {
-    let on = open();
-    on.eval(
+    let on = Harness::start();
+    on.eval_with_messages(
         "redis.call('SADD', 'asynq:queues', 'default')
          for n = 1, 40000 do
              redis.call('SADD', Q .. 'groups', 'g' .. n)
              redis.call('ZADD', Q .. 'g:g' .. n, 5, 'j' .. n, 6, 'k' .. n)
          end",
     );
-    let info = on.inspector.queue(&on.queue).await.unwrap();
+    let info = on.inspector().queue(&on.queue).await.unwrap();
     assert_eq!((info.groups, info.sizes["aggregating"]), (40_000, 80_000));
 }
 
 #[tokio::test]
 async fn no_question_about_ten_thousand_queues_blocks_redis() {
-    let on = open_with(RedisServer::start(&["--slowlog-log-slower-than", "30000"]), |_| {});
-    on.eval(
+    let on = Harness::on(RedisServer::start(&["--slowlog-log-slower-than", "30000"]), |_| {});
+    let inspector = on.inspector();
+    on.eval_with_messages(
         "for n = 1, 10000 do
              redis.call('SADD', 'asynq:queues', 'q' .. n)
              redis.call('LPUSH', 'asynq:{q' .. n .. '}:pending', 'ghost')
          end",
     );
 
-    let all = quick(&on.server, "all queues", || on.inspector.all_queues()).await.unwrap();
+    let all = quick(&on.server, "all queues", || inspector.all_queues()).await.unwrap();
     assert_eq!(all.len(), 10_000);
     assert!(all.iter().all(|one| one.info.as_ref().is_some_and(|info| info.size == 1)));
     let ghost = JobId::new("ghost").unwrap();
-    assert!(quick(&on.server, "find", || on.inspector.find(&ghost)).await.unwrap().is_empty());
+    assert!(quick(&on.server, "find", || inspector.find(&ghost)).await.unwrap().is_empty());
 }

@@ -1,60 +1,15 @@
 //! Leases whose score no clock shows, on a real server: whoever wrote it, the job is
 //! neither lost nor taken from its owner.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::RedisServer;
-use rocket_jobqueue::internals::redis::RedisBroker;
-use rocket_jobqueue::internals::{
-    Broker, Delivery, Extended, Inspect, PoolSettings, RedisPool, Settled, Topology,
-};
-use rocket_jobqueue::{
-    Clock, JobId, JobRecord, JobState, NewJob, QueueName, Timestamp, handler::Transition,
-};
+use crate::support::harness::{Harness, START};
+use rocket_jobqueue::internals::{Broker, Delivery, Extended, Inspect, Settled};
+use rocket_jobqueue::{JobId, JobState, handler::Transition};
 
-const START: i64 = 4_000_000_000;
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn still() -> Bench {
-    let server = RedisServer::start::<&str>(&[]);
-    let topology = Topology::Single(server.addr());
-    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
-    let clock = Clock::manual(Timestamp::from_secs(START));
-    let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
-}
-
-impl Bench {
-    async fn put(&self, name: &str) {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        self.broker.enqueue(&[NewJob::now(record)]).await.unwrap();
-    }
-
-    async fn take(&self) -> Delivery {
-        let queues = [self.queue.clone()];
-        self.broker.dequeue(&queues, 1).await.unwrap().deliveries.pop().expect("a pending job")
-    }
-
+impl Harness {
     async fn first_expired_leases(&self) -> Vec<Delivery> {
         self.broker.first_expired_leases(&self.queue, 9).await.unwrap()
-    }
-
-    async fn settle(&self, delivery: Delivery, transition: Transition) -> Settled {
-        self.broker.settle(&[(delivery, transition).into()]).await.unwrap()[0]
-    }
-
-    /// The command with `Q:` for the queue's prefix.
-    fn q(&self, command: &str) -> String {
-        let command = command.replace("Q:", "asynq:{default}:");
-        self.server.cli(&command.split(' ').collect::<Vec<_>>())
     }
 }
 
@@ -70,8 +25,8 @@ fn reclaim() -> Transition {
 async fn a_lease_that_ends_before_1970_is_over_whosever_it_is() {
     for score in ["-inf", "-1e300", "-1700000000", "-5.5", "-1", "-0.000001", "0"] {
         for ours in [true, false] {
-            let on = still();
-            on.put("a").await;
+            let on = Harness::start();
+            on.fill(&["a"]).await;
             on.take().await;
             if !ours {
                 on.q("HDEL Q:t:a x_owner");
@@ -81,7 +36,7 @@ async fn a_lease_that_ends_before_1970_is_over_whosever_it_is() {
             let mut found = on.first_expired_leases().await;
 
             assert_eq!(found.len(), 1, "{score}");
-            assert_eq!(on.settle(found.remove(0), reclaim()).await, Settled::Done, "{score}");
+            assert_eq!(on.settle(&found.remove(0), reclaim()).await, Settled::Done, "{score}");
             assert_eq!(on.q("LRANGE Q:pending 0 -1"), "a");
             assert_eq!(on.q("EXISTS Q:lease Q:active"), "0");
         }
@@ -96,8 +51,8 @@ async fn a_lease_that_ends_far_ahead_is_over_thirty_seconds_from_now() {
     let scores = ["inf", "+inf", "1e300", "253402300799", &seconds.to_string(), &fraction, &millis];
     for score in scores {
         for ours in [true, false] {
-            let on = still();
-            on.put("a").await;
+            let on = Harness::start();
+            on.fill(&["a"]).await;
             on.take().await;
             if !ours {
                 on.q("HDEL Q:t:a x_owner");
@@ -111,7 +66,7 @@ async fn a_lease_that_ends_far_ahead_is_over_thirty_seconds_from_now() {
             let mut found = on.first_expired_leases().await;
 
             assert_eq!(found.len(), 1, "{score}, ours: {ours}");
-            assert_eq!(on.settle(found.remove(0), reclaim()).await, Settled::Done, "{score}");
+            assert_eq!(on.settle(&found.remove(0), reclaim()).await, Settled::Done, "{score}");
             assert_eq!(on.q("EXISTS Q:lease Q:active"), "0");
         }
     }
@@ -120,8 +75,8 @@ async fn a_lease_that_ends_far_ahead_is_over_thirty_seconds_from_now() {
 #[tokio::test]
 async fn the_owner_of_a_job_goes_on_whatever_its_lease_shows() {
     for score in ["-inf", "-1e300", "-7", "-7.5", "0", "1e300", "inf"] {
-        let on = still();
-        on.put("a").await;
+        let on = Harness::start();
+        on.fill(&["a"]).await;
         let delivery = on.take().await;
         let queues = [on.queue.clone()];
         let spoil = || on.q(&format!("ZADD Q:lease {score} a"));
@@ -134,10 +89,10 @@ async fn the_owner_of_a_job_goes_on_whatever_its_lease_shows() {
 
         // By both scripts that settle: the general one and the one for jobs that are done.
         spoil();
-        assert_eq!(on.settle(delivery, Transition::Requeue).await, Settled::Done, "{score}");
+        assert_eq!(on.settle(&delivery, Transition::Requeue).await, Settled::Done, "{score}");
         let delivery = on.take().await;
         spoil();
-        on.put("b").await;
+        on.fill(&["b"]).await;
         let exchanged = on.broker.exchange(&[&(delivery, done()).into()], &queues, 1).await;
         assert_eq!(exchanged.settled[0].as_ref().unwrap(), &Settled::Done, "{score}");
         assert_eq!(exchanged.dequeued.unwrap().deliveries.len(), 1);
@@ -147,10 +102,8 @@ async fn the_owner_of_a_job_goes_on_whatever_its_lease_shows() {
 
 #[tokio::test]
 async fn jobs_are_taken_and_shown_beside_a_lease_without_end() {
-    let on = still();
-    for name in ["a", "b", "c", "d", "e", "f", "g"] {
-        on.put(name).await;
-    }
+    let on = Harness::start();
+    on.fill(&["a", "b", "c", "d", "e", "f", "g"]).await;
     on.take().await;
     on.q("ZADD Q:lease inf a");
     let queues = [on.queue.clone()];
@@ -172,23 +125,23 @@ async fn jobs_are_taken_and_shown_beside_a_lease_without_end() {
 /// Its host's clock may be a little ahead, and it is renewed by that clock.
 #[tokio::test]
 async fn a_go_workers_lease_an_hour_ahead_is_left_alone() {
-    let on = still();
-    on.put("a").await;
+    let on = Harness::start();
+    on.fill(&["a"]).await;
     let delivery = on.take().await;
     on.q(&format!("ZADD Q:lease {} a", START + 3_599));
 
     assert!(on.first_expired_leases().await.is_empty());
 
     assert_eq!(on.q("ZSCORE Q:lease a"), (START + 3_599).to_string());
-    assert_eq!(on.settle(delivery, done()).await, Settled::Lost);
+    assert_eq!(on.settle(&delivery, done()).await, Settled::Lost);
 }
 
 /// The clock of a server may be set back, and a failover may lead to one that is behind.
 #[tokio::test]
 async fn leases_from_before_the_clock_was_set_back_are_over_thirty_seconds_later() {
-    let on = still();
-    on.put("a").await;
-    on.put("b").await;
+    let on = Harness::start();
+    on.fill(&["a"]).await;
+    on.fill(&["b"]).await;
     let gone = on.take().await;
     let alive = on.take().await;
     on.server.cli(&[

@@ -5,63 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::harness::{Harness, START};
 use crate::support::{RedisServer, eventually};
 use rocket::local::asynchronous::Client;
-use rocket_jobqueue::internals::redis::RedisBroker;
-use rocket_jobqueue::internals::{
-    Announcement, Broker, Delivery, PoolSettings, RedisPool, SettleRequest, Settled, Topology,
-};
+use rocket_jobqueue::internals::{Announcement, Broker, SettleRequest, Settled};
 use rocket_jobqueue::{
-    Clock, Job, JobId, JobQueue, JobRecord, NewJob, Placement, QueueName, Timestamp,
+    Clock, Job, JobQueue, Placement, Timestamp,
     doctor::{Finding, FindingKind, FindingStatus},
     handler::Transition,
 };
 use serde::{Deserialize, Serialize};
 
-const START: i64 = 4_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn open(clock: Clock) -> Bench {
-    let server = RedisServer::start::<&str>(&[]);
-    let topology = Topology::Single(server.addr());
-    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
-    let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
-}
-
-fn still() -> Bench {
-    open(Clock::manual(Timestamp::from_secs(START)))
-}
-
-impl Bench {
-    fn job(&self, name: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        NewJob::now(record)
-    }
-
-    async fn put(&self, name: &str) {
-        self.broker.enqueue(&[self.job(name)]).await.unwrap();
-    }
-
-    async fn take(&self) -> Delivery {
-        let queues = [self.queue.clone()];
-        self.broker.dequeue(&queues, 1).await.unwrap().deliveries.pop().expect("a pending job")
-    }
-
-    /// The command with `Q:` for the queue's prefix.
-    fn q(&self, command: &str) -> String {
-        let command = command.replace("Q:", "asynq:{default}:");
-        self.server.cli(&command.split(' ').collect::<Vec<_>>())
-    }
-}
 
 fn reclaim() -> Transition {
     Transition::Reclaim { error: "asynq: task lease expired".to_owned() }
@@ -70,7 +25,7 @@ fn reclaim() -> Transition {
 /// D17: Asynq reads all of them in one command.
 #[tokio::test]
 async fn a_hundred_thousand_expired_leases_come_in_parts_that_hold_nobody_up() {
-    let on = still();
+    let on = Harness::start();
     let script = "for n = 1, 100000 do \
         redis.call('HSET', 'asynq:{default}:t:' .. n, 'msg', '', 'state', 'active') \
         redis.call('LPUSH', 'asynq:{default}:active', n) \
@@ -100,13 +55,13 @@ async fn a_hundred_thousand_expired_leases_come_in_parts_that_hold_nobody_up() {
 /// its inspector trims ids and leaves the hashes.
 #[tokio::test]
 async fn an_archive_that_is_far_too_full_is_trimmed_with_its_hashes() {
-    let on = still();
+    let on = Harness::start();
     let script = "for n = 1, 12000 do \
         redis.call('HSET', 'asynq:{default}:t:old' .. n, 'msg', '', 'state', 'archived') \
         redis.call('ZADD', 'asynq:{default}:archived', 3999990000 + n % 1000, 'old' .. n) end \
         return 'ok'";
     assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
-    on.put("new").await;
+    on.fill(&["new"]).await;
     let delivery = on.take().await;
 
     let archive = Transition::Archive { error: "bad".to_owned() };
@@ -124,7 +79,7 @@ async fn an_archive_that_is_far_too_full_is_trimmed_with_its_hashes() {
 /// D16: the times of Asynq's scripts are those of the client's host.
 #[tokio::test]
 async fn no_script_is_told_the_time_of_this_host() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     on.q("CONFIG SET slowlog-log-slower-than 0");
     on.q("CONFIG SET slowlog-max-len 1000");
     let later = on.job("b").placed(Placement::After(Duration::from_secs(60)));
@@ -155,8 +110,8 @@ async fn no_script_is_told_the_time_of_this_host() {
 /// D18: Asynq writes a queue's name once per process.
 #[tokio::test]
 async fn a_queue_is_seen_again_after_the_server_was_emptied() {
-    let on = open(Clock::system());
-    on.put("a").await;
+    let on = Harness::by(Clock::system());
+    on.fill(&["a"]).await;
     on.q("FLUSHALL");
     assert_eq!(on.q("EXISTS asynq:queues"), "0");
 
@@ -180,8 +135,8 @@ async fn a_queue_is_seen_again_after_the_server_was_emptied() {
 /// margin for it. At the worst instants of its death and of our looks.
 #[tokio::test]
 async fn the_job_of_a_go_worker_is_in_line_again_within_70_seconds() {
-    let on = still();
-    on.put("a").await;
+    let on = Harness::start();
+    on.fill(&["a"]).await;
     on.take().await;
     // Its last heartbeat was just before it died.
     let died = on.clock.now();
@@ -307,7 +262,7 @@ async fn a_worker_mends_its_queues_and_the_inspector_tells_the_rest() {
 }
 
 /// Each call's part is bounded, whatever was lost; the next one goes on.
-async fn lapses_in_parts(on: &Bench, most: i64, is_over: impl Fn(&Bench) -> bool) {
+async fn lapses_in_parts(on: &Harness, most: i64, is_over: impl Fn(&Harness) -> bool) {
     let size =
         |key: &str| on.q(&format!("{} Q:{key}", if key == "lease" { "ZCARD" } else { "LLEN" }));
     let sizes = || ["active", "lease"].map(|key| size(key).parse::<i64>().unwrap());
@@ -328,12 +283,12 @@ async fn lapses_in_parts(on: &Bench, most: i64, is_over: impl Fn(&Bench) -> bool
 
 #[tokio::test]
 async fn ten_thousand_ids_without_a_job_go_in_parts() {
-    let on = still();
+    let on = Harness::start();
     let script = "for n = 1, 10000 do \
         redis.call('LPUSH', 'asynq:{default}:active', n) \
         redis.call('ZADD', 'asynq:{default}:lease', 3000000000 + n, n) end return 'ok'";
     assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
-    on.put("sound").await;
+    on.fill(&["sound"]).await;
     on.take().await;
 
     lapses_in_parts(&on, 200, |on| on.q("LLEN Q:active") == "1").await;
@@ -346,7 +301,7 @@ async fn ten_thousand_ids_without_a_job_go_in_parts() {
 
 #[tokio::test]
 async fn ten_thousand_running_jobs_without_a_lease_get_theirs_in_parts() {
-    let on = still();
+    let on = Harness::start();
     let script = "for n = 1, 10000 do \
         redis.call('HSET', 'asynq:{default}:t:' .. n, 'msg', '', 'state', 'active', 'x_owner', n) \
         redis.call('LPUSH', 'asynq:{default}:active', n) end \
@@ -362,7 +317,7 @@ async fn ten_thousand_running_jobs_without_a_lease_get_theirs_in_parts() {
 /// Of what waits in a long line, a call searches a bounded part.
 #[tokio::test]
 async fn what_is_in_line_as_well_leaves_the_running_ones() {
-    let on = still();
+    let on = Harness::start();
     let script = "for n = 1, 100000 do redis.call('LPUSH', 'asynq:{default}:pending', 'p' .. n) end \
         for _, n in ipairs({'p1', 'p50000', 'p100000', 'nowhere'}) do \
         redis.call('HSET', 'asynq:{default}:t:' .. n, 'msg', '', 'state', 'pending') \
@@ -381,8 +336,8 @@ async fn what_is_in_line_as_well_leaves_the_running_ones() {
 
 #[tokio::test]
 async fn a_key_of_another_type_in_a_jobs_place_keeps_no_other_from_recovery() {
-    let on = still();
-    on.put("job").await;
+    let on = Harness::start();
+    on.fill(&["job"]).await;
     on.take().await;
     on.q("SET Q:t:odd x");
     on.q("SET Q:t:unleased x");

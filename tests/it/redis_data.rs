@@ -1,48 +1,20 @@
 //! What lies in Redis after each operation, read as any other client would, and
 //! what happens where that is not what the protocol says.
 
-use crate::support;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::RedisServer;
+use crate::support::harness::{Harness, START, broker};
+use crate::support::{RedisServer, eventually};
 use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
     Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Firing,
     Inspect, Lease, Output, PeriodicStore, PoolSettings, RedisPool, Running, Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress, QueueName,
-    Timestamp,
+    Clock, Idempotency, JobId, JobRecord, JobState, Placement, Progress, QueueName, Timestamp,
     handler::{AfterCancel, Transition},
 };
-
-/// Ahead of the server's clock, so that nothing that expires is gone at once.
-const START: i64 = 4_000_000_000;
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn broker(server: &RedisServer, clock: &Clock) -> Arc<RedisBroker> {
-    let settings =
-        PoolSettings { topology: Topology::Single(server.addr()), ..PoolSettings::default() };
-    Arc::new(RedisBroker::new(RedisPool::new(settings).unwrap(), clock.clone()))
-}
-
-fn open(clock: Clock) -> Bench {
-    let server = RedisServer::start(&["--enable-debug-command", "yes"]);
-    let broker = broker(&server, &clock);
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
-}
-
-/// A store whose time stands at a whole second.
-fn still() -> Bench {
-    open(Clock::manual(Timestamp::from_secs(START)))
-}
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -64,27 +36,7 @@ fn reclaim() -> Transition {
     Transition::Reclaim { error: "gone".to_owned() }
 }
 
-impl Bench {
-    fn job(&self, name: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        record.max_retry = 5;
-        NewJob::now(record)
-    }
-
-    async fn put(&self, job: NewJob) -> Enqueued {
-        self.broker.enqueue(&[job]).await.unwrap().remove(0)
-    }
-
-    async fn take(&self) -> Delivery {
-        let queues = [self.queue.clone()];
-        self.broker.dequeue(&queues, 1).await.unwrap().deliveries.pop().expect("a pending job")
-    }
-
-    async fn settle(&self, delivery: &Delivery, transition: Transition) -> Settled {
-        self.broker.settle(&[(delivery.clone(), transition).into()]).await.unwrap()[0]
-    }
-
+impl Harness {
     async fn extend(&self, delivery: &Delivery) -> Option<Lease> {
         let leases = std::slice::from_ref(&delivery.lease);
         match self.broker.extend(leases).await.unwrap().remove(0) {
@@ -99,11 +51,6 @@ impl Bench {
         self.server.cli(&command.split(' ').collect::<Vec<_>>())
     }
 
-    /// The command with `Q:` for the queue's prefix.
-    fn q(&self, command: &str) -> String {
-        self.cli(&command.replace("Q:", "asynq:{default}:"))
-    }
-
     /// A tick that is due, whose job has this id.
     fn firing(&self, name: &str) -> Firing {
         let tick = self.clock.now();
@@ -114,10 +61,6 @@ impl Bench {
             keep: secs(60),
             ticks: vec![(tick, self.job(name))],
         }
-    }
-
-    fn digest(&self) -> String {
-        self.cli("DEBUG DIGEST")
     }
 
     fn message(&self, name: &str) -> JobRecord {
@@ -143,7 +86,7 @@ impl Bench {
 
 #[tokio::test]
 async fn an_enqueued_job_lies_where_asynq_looks_for_it() {
-    let on = still();
+    let on = Harness::start();
 
     on.put(on.job("a")).await;
     on.put(on.job("b")).await;
@@ -159,7 +102,7 @@ async fn an_enqueued_job_lies_where_asynq_looks_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_take_several_calls_keep_their_order() {
-    let on = still();
+    let on = Harness::start();
     let jobs: Vec<_> = (0..2_500).map(|n| on.job(&format!("job-{n:04}"))).collect();
     let sent: Vec<_> = jobs.iter().map(|job| job.record.id.as_str()).collect();
     for trouble in ["PING", "SCRIPT FLUSH"] {
@@ -177,7 +120,7 @@ async fn jobs_that_take_several_calls_keep_their_order() {
 
 #[tokio::test]
 async fn a_scheduled_job_has_a_whole_second_for_asynq_and_the_instant_for_us() {
-    let on = still();
+    let on = Harness::start();
 
     on.put(on.job("a").placed(Placement::After(Duration::from_micros(1_500_000)))).await;
 
@@ -190,7 +133,7 @@ async fn a_scheduled_job_has_a_whole_second_for_asynq_and_the_instant_for_us() {
 
 #[tokio::test]
 async fn a_lock_names_its_holder_and_lasts_from_the_due_time() {
-    let on = still();
+    let on = Harness::start();
     let mut job = on.job("a").placed(Placement::After(secs(100)));
     job.unique_for = Some(secs(60));
 
@@ -205,7 +148,7 @@ async fn a_lock_names_its_holder_and_lasts_from_the_due_time() {
 
 #[tokio::test]
 async fn a_taken_job_is_active_under_a_fractional_lease() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
 
     let delivery = on.take().await;
@@ -222,7 +165,7 @@ async fn a_taken_job_is_active_under_a_fractional_lease() {
 
 #[tokio::test]
 async fn a_done_job_leaves_nothing_but_counters() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     let delivery = on.take().await;
 
@@ -245,7 +188,7 @@ async fn a_done_job_leaves_nothing_but_counters() {
 
 #[tokio::test]
 async fn a_retained_job_is_completed_with_its_result() {
-    let on = still();
+    let on = Harness::start();
     let mut job = on.job("a");
     job.record.retention = secs(60);
     job.unique_for = Some(secs(600));
@@ -265,7 +208,7 @@ async fn a_retained_job_is_completed_with_its_result() {
 
 #[tokio::test]
 async fn a_failed_job_waits_in_retry_and_is_counted_twice() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     let delivery = on.take().await;
 
@@ -281,7 +224,7 @@ async fn a_failed_job_waits_in_retry_and_is_counted_twice() {
 
 #[tokio::test]
 async fn an_archived_job_has_the_second_it_was_archived() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     let delivery = on.take().await;
     on.clock.advance(Duration::from_millis(2_900));
@@ -296,7 +239,7 @@ async fn an_archived_job_has_the_second_it_was_archived() {
 
 #[tokio::test]
 async fn a_requeued_job_is_at_the_tail_with_its_time() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     on.put(on.job("b")).await;
     let delivery = on.take().await;
@@ -309,7 +252,7 @@ async fn a_requeued_job_is_at_the_tail_with_its_time() {
 
 #[tokio::test]
 async fn without_a_manual_clock_the_servers_time_rules() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     on.put(on.job("a").placed(Placement::After(Duration::from_millis(60)))).await;
     let begin = Instant::now();
     loop {
@@ -328,7 +271,7 @@ async fn without_a_manual_clock_the_servers_time_rules() {
 
 #[tokio::test]
 async fn a_go_workers_lease_is_believed_thirty_seconds_longer() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     on.take().await;
     on.q(&format!("ZADD Q:lease {} a", START + 30));
@@ -346,7 +289,7 @@ async fn a_go_workers_lease_is_believed_thirty_seconds_longer() {
 
 #[tokio::test]
 async fn a_job_that_another_worker_leased_cannot_be_settled_or_extended() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     let delivery = on.take().await;
     on.q(&format!("ZADD Q:lease {} a", START + 99));
@@ -361,7 +304,7 @@ async fn a_job_that_another_worker_leased_cannot_be_settled_or_extended() {
 
 #[tokio::test]
 async fn a_job_whose_lease_entry_is_lost_can_still_be_ended() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     let delivery = on.take().await;
     on.q("DEL Q:lease");
@@ -373,7 +316,7 @@ async fn a_job_whose_lease_entry_is_lost_can_still_be_ended() {
 
 #[tokio::test]
 async fn an_active_job_without_a_lease_is_recovered_after_the_margin() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     on.take().await;
     on.q("HDEL Q:t:a x_owner"); // as a Go worker would have taken it
@@ -387,7 +330,7 @@ async fn an_active_job_without_a_lease_is_recovered_after_the_margin() {
 
 #[tokio::test]
 async fn the_owner_of_a_job_whose_lease_entry_is_lost_gets_it_back_or_loses_it_in_time() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     let delivery = on.take().await;
     on.q("DEL Q:lease");
@@ -402,7 +345,7 @@ async fn the_owner_of_a_job_whose_lease_entry_is_lost_gets_it_back_or_loses_it_i
 
 #[tokio::test]
 async fn ghosts_are_removed_where_they_are_met() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("real")).await;
     on.q("RPUSH Q:pending ghost");
     on.q("ZADD Q:scheduled 1 ghost2");
@@ -424,7 +367,7 @@ async fn ghosts_are_removed_where_they_are_met() {
 
 #[tokio::test]
 async fn an_unreadable_message_is_archived_as_it_is() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("good")).await;
     on.q("HSET Q:t:bad msg garbage! state pending");
     on.q("RPUSH Q:pending bad");
@@ -440,7 +383,7 @@ async fn an_unreadable_message_is_archived_as_it_is() {
 
 #[tokio::test]
 async fn what_a_go_forwarder_or_a_tool_did_first_is_not_done_again() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a").placed(Placement::After(secs(5)))).await;
     on.put(on.job("b").placed(Placement::After(secs(5)))).await;
     // Run at once, by a tool; and put off, by a tool.
@@ -461,7 +404,7 @@ async fn what_a_go_forwarder_or_a_tool_did_first_is_not_done_again() {
 
 #[tokio::test]
 async fn what_go_scheduled_is_forwarded_into_pending_or_its_group() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a").placed(Placement::After(secs(5)))).await;
     on.put(on.job("b").placed(Placement::After(secs(5)))).await;
     on.q("DEL Q:x:due");
@@ -510,7 +453,7 @@ async fn what_a_newer_peer_wrote_is_kept_byte_for_byte_by_every_rewrite() {
     let unknown: String =
         NEWER.iter().filter(|(_, unknown)| *unknown).map(|(hex, _)| *hex).collect();
     for (name, way) in ways {
-        let on = still();
+        let on = Harness::start();
         // Three digits each: `\8` before a digit would be another byte.
         let escaped: String = (0..whole.len())
             .step_by(2)
@@ -562,7 +505,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Everything in place for each operation, then one key of another type.
 #[tokio::test]
 async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
-    let on = still();
+    let on = Harness::start();
     let day = "2096-10-02";
     let every = [
         "pending",
@@ -645,7 +588,7 @@ async fn a_key_of_another_type_is_refused_and_nothing_is_changed() {
 
 #[tokio::test]
 async fn scripts_that_the_server_forgot_are_sent_again() {
-    let on = still();
+    let on = Harness::start();
     on.put(on.job("a")).await;
     for _ in 0..3 {
         on.cli("SCRIPT FLUSH");
@@ -658,7 +601,7 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
 
 #[tokio::test]
 async fn a_full_server_still_lets_workers_drain_it() {
-    let on = still();
+    let on = Harness::start();
     let mut jobs = Vec::new();
     for name in ["a", "b", "c", "d"] {
         let mut job = on.job(name);
@@ -682,7 +625,7 @@ async fn a_full_server_still_lets_workers_drain_it() {
 
 #[tokio::test]
 async fn a_repeated_request_is_remembered_beside_the_queue() {
-    let on = still();
+    let on = Harness::start();
     let mut job = on.job("a");
     job.idempotency = Some(Idempotency::new("/jobs", "k", b"body"));
     on.put(job).await;
@@ -694,7 +637,7 @@ async fn a_repeated_request_is_remembered_beside_the_queue() {
 
 #[tokio::test]
 async fn a_wait_ends_at_a_push_by_anybody_and_takes_nothing() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     let queues = [QueueName::new("other").unwrap(), on.queue.clone()];
     let begin = Instant::now();
     on.broker.wait(&queues, Duration::from_millis(100)).await.unwrap();
@@ -719,23 +662,23 @@ async fn a_wait_ends_at_a_push_by_anybody_and_takes_nothing() {
 
 #[tokio::test]
 async fn an_earlier_due_time_is_told_to_every_process() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     let other = broker(&on.server, &on.clock);
     let listening = tokio::spawn(async move { other.due_changed().await });
     let subscribed = || async { on.cli("PUBSUB NUMSUB asynq:x:wake").ends_with('1') };
-    assert!(support::eventually(secs(5), subscribed).await);
+    assert!(eventually(secs(5), subscribed).await);
 
     on.put(on.job("a").placed(Placement::After(secs(60)))).await;
 
     tokio::time::timeout(secs(3), listening).await.expect("it was told").unwrap().unwrap();
     tokio::time::timeout(secs(3), on.broker.due_changed()).await.expect("this one too").unwrap();
     let gone = || async { on.cli("PUBSUB NUMSUB asynq:x:wake").ends_with('1') };
-    assert!(support::eventually(secs(5), gone).await, "who is dropped listens no more");
+    assert!(eventually(secs(5), gone).await, "who is dropped listens no more");
 }
 
 #[tokio::test]
 async fn an_announcement_is_where_asynqs_tools_look_and_goes_when_taken_back() {
-    let on = still();
+    let on = Harness::start();
     let mut who = Announcement {
         host: "web-1".to_owned(),
         pid: 42,
@@ -773,7 +716,7 @@ async fn an_announcement_is_where_asynqs_tools_look_and_goes_when_taken_back() {
 
 /// Freezes the server over this request, and lets it run what it got when it wakes.
 async fn unheard<T>(
-    on: &Bench,
+    on: &Harness,
     request: impl Future<Output = Result<T, rocket_jobqueue::Error>>,
     carried_out: impl Fn() -> bool,
 ) {
@@ -782,14 +725,14 @@ async fn unheard<T>(
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let carried_out = || async { carried_out() };
-    assert!(support::eventually(secs(20), carried_out).await, "the server read it when it woke");
+    assert!(eventually(secs(20), carried_out).await, "the server read it when it woke");
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(support::eventually(secs(20), back).await);
+    assert!(eventually(secs(20), back).await);
 }
 
 #[tokio::test]
 async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     on.put(on.job("a")).await;
     let delivery = on.take().await;
     let stranger = Lease { id: JobId::new("x").unwrap(), ..delivery.lease.clone() };
@@ -806,7 +749,7 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
 /// As its own process would have it, with nothing but the lost answer between.
 #[tokio::test]
 async fn jobs_whose_delivery_was_not_heard_are_delivered_again_at_once_and_only_once() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     for name in ["known", "a", "b", "c"] {
         on.put(on.job(name)).await;
     }
@@ -832,7 +775,7 @@ async fn jobs_whose_delivery_was_not_heard_are_delivered_again_at_once_and_only_
 
 #[tokio::test]
 async fn a_dequeue_that_runs_when_its_caller_is_gone_takes_nothing() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     on.put(on.job("known")).await;
     on.take().await; // the server knows the script now, and its time is known
     on.put(on.job("a")).await;
@@ -846,16 +789,16 @@ async fn a_dequeue_that_runs_when_its_caller_is_gone_takes_nothing() {
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let ran = || async { on.cli("INFO commandstats").contains("evalsha:calls=1,") };
-    assert!(support::eventually(secs(5), ran).await);
+    assert!(eventually(secs(5), ran).await);
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(support::eventually(secs(5), back).await);
+    assert!(eventually(secs(5), back).await);
 
     assert_eq!(on.take().await.job.id.as_str(), "a");
 }
 
 #[tokio::test]
 async fn an_extension_without_an_answer_is_not_sent_again() {
-    let mut on = open(Clock::system());
+    let mut on = Harness::by(Clock::system());
     let settings = PoolSettings {
         topology: Topology::Single(on.server.addr()),
         read_timeout: Duration::from_millis(500),
@@ -873,15 +816,15 @@ async fn an_extension_without_an_answer_is_not_sent_again() {
 
     assert!(extended.unwrap_err().is_outcome_unknown());
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(support::eventually(secs(5), back).await);
+    assert!(eventually(secs(5), back).await);
     let ran = || async { on.cli("INFO commandstats").contains("cmdstat_evalsha:") };
-    assert!(support::eventually(secs(5), ran).await);
+    assert!(eventually(secs(5), ran).await);
     assert!(on.cli("INFO commandstats").contains("cmdstat_evalsha:calls=1,"));
 }
 
 #[tokio::test]
 async fn a_queue_that_cannot_be_extended_costs_the_others_nothing() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     let names = ["first", "broken", "last"].map(|name| QueueName::new(name).unwrap());
     for name in &names {
         let mut job = on.job("a");
@@ -906,7 +849,7 @@ async fn a_queue_that_cannot_be_extended_costs_the_others_nothing() {
 
 #[tokio::test]
 async fn a_queue_that_refuses_keeps_no_other_waiting() {
-    let on = still();
+    let on = Harness::start();
     let names = ["first", "broken", "last"].map(|name| QueueName::new(name).unwrap());
     for name in &names {
         let mut job = on.job("a");
@@ -934,13 +877,13 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
         RedisServer::start(&["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]);
     server.own_all_slots();
     let ready = || async { server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") };
-    assert!(support::eventually(secs(10), ready).await);
+    assert!(eventually(secs(10), ready).await);
     let clock = Clock::manual(Timestamp::from_secs(START));
     let topology = Topology::Cluster(vec![server.addr()]);
     let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
     let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
     let queue = QueueName::new("critical").unwrap();
-    let on = Bench { server, broker, clock, queue };
+    let on = Harness { server, broker, clock, queue };
     let other = QueueName::new("low").unwrap();
 
     for transition in
@@ -982,7 +925,7 @@ async fn every_operation_stays_in_one_slot_of_a_cluster() {
 
 #[tokio::test]
 async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     for name in ["known", "a"] {
         on.put(on.job(name)).await;
     }
@@ -995,9 +938,9 @@ async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let carried_out = || async { on.q("EXISTS Q:t:a") == "0" };
-    assert!(support::eventually(secs(5), carried_out).await);
+    assert!(eventually(secs(5), carried_out).await);
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(support::eventually(secs(5), back).await);
+    assert!(eventually(secs(5), back).await);
 
     assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
     assert_eq!(on.settle(&delivery, done()).await, Settled::Lost, "it was asked and answered");
@@ -1006,7 +949,7 @@ async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
 
 #[tokio::test]
 async fn a_job_is_stored_where_its_queue_cannot_be_made_known() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     on.cli("SET asynq:queues x");
 
     assert!(matches!(on.put(on.job("a")).await, Enqueued::Created { .. }));
@@ -1019,7 +962,7 @@ async fn a_job_is_stored_where_its_queue_cannot_be_made_known() {
 
 #[tokio::test]
 async fn a_frozen_server_costs_an_enqueue_one_deadline() {
-    let on = open(Clock::system());
+    let on = Harness::by(Clock::system());
     on.put(on.job("known")).await;
     let mut job = on.job("a").placed(Placement::After(secs(60)));
     job.record.queue = QueueName::new("new").unwrap();

@@ -1,67 +1,21 @@
 //! What lies in Redis of jobs that are collected in groups, read as any other
 //! client would.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::RedisServer;
-use rocket_jobqueue::internals::redis::RedisBroker;
-use rocket_jobqueue::internals::{
-    Broker, Doctor, Enqueued, GroupLimits, GroupSet, Groups, PoolSettings, RedisPool, RepairScope,
-    Topology,
-};
-use rocket_jobqueue::{
-    Clock, JobId, JobRecord, NewJob, Placement, QueueName, Timestamp, handler::Transition,
-};
-
-/// Ahead of the server's clock, so that nothing that expires is gone at once.
-const START: i64 = 4_000_000_000;
-
-struct Bench {
-    server: RedisServer,
-    broker: Arc<RedisBroker>,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn open() -> Bench {
-    let server = RedisServer::start(&["--enable-debug-command", "yes"]);
-    let clock = Clock::manual(Timestamp::from_secs(START));
-    let settings =
-        PoolSettings { topology: Topology::Single(server.addr()), ..PoolSettings::default() };
-    let broker = Arc::new(RedisBroker::new(RedisPool::new(settings).unwrap(), clock.clone()));
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
-}
+use crate::support::harness::{Harness, START};
+use rocket_jobqueue::internals::{Broker, Doctor, GroupLimits, GroupSet, Groups, RepairScope};
+use rocket_jobqueue::{Placement, handler::Transition};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-impl Bench {
-    fn job(&self, name: &str, group: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        record.max_retry = 5;
-        record.group = group.to_owned();
-        NewJob::now(record)
-    }
-
-    async fn put(&self, job: NewJob) -> Enqueued {
-        self.broker.enqueue(&[job]).await.unwrap().remove(0)
-    }
-
-    /// The command with `Q:` for the queue's prefix.
-    fn q(&self, command: &str) -> String {
-        let command = command.replace("Q:", "asynq:{default}:");
-        self.server.cli(&command.split(' ').collect::<Vec<_>>())
-    }
-}
-
 #[tokio::test]
 async fn a_grouped_job_lies_where_asynq_looks_for_it() {
-    let on = open();
+    let on = Harness::start();
     on.clock.advance(Duration::from_millis(900));
-    let mut job = on.job("a", "digest");
+    let mut job = on.grouped("a", "digest");
     job.unique_for = Some(secs(60));
     on.put(job).await;
 
@@ -79,8 +33,8 @@ async fn a_grouped_job_lies_where_asynq_looks_for_it() {
 
 #[tokio::test]
 async fn a_scheduled_job_tells_every_forwarder_of_its_group() {
-    let on = open();
-    on.put(on.job("a", "digest").placed(Placement::After(Duration::from_millis(1500)))).await;
+    let on = Harness::start();
+    on.put(on.grouped("a", "digest").placed(Placement::After(Duration::from_millis(1500)))).await;
 
     assert_eq!(on.q("HGET Q:t:a state"), "scheduled");
     assert_eq!(on.q("HGET Q:t:a group"), "digest");
@@ -97,8 +51,8 @@ async fn a_scheduled_job_tells_every_forwarder_of_its_group() {
 
 #[tokio::test]
 async fn a_retried_job_that_still_has_its_group_goes_back_to_it() {
-    let on = open();
-    on.put(on.job("a", "")).await;
+    let on = Harness::start();
+    on.put(on.grouped("a", "")).await;
     on.q("HSET Q:t:a group digest");
     let queues = [on.queue.clone()];
     let delivery = on.broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
@@ -116,11 +70,11 @@ async fn a_retried_job_that_still_has_its_group_goes_back_to_it() {
 
 #[tokio::test]
 async fn a_group_key_of_another_type_is_refused_and_nothing_is_changed() {
-    let on = open();
+    let on = Harness::start();
     let jobs = [
-        on.job("first", ""),
-        on.job("now", "digest"),
-        on.job("later", "digest").placed(Placement::After(secs(5))),
+        on.grouped("first", ""),
+        on.grouped("now", "digest"),
+        on.grouped("later", "digest").placed(Placement::After(secs(5))),
     ];
     for key in ["groups", "g:digest", "x:grouped", "t:now", "t:later"] {
         on.q("FLUSHALL");
@@ -137,9 +91,9 @@ async fn a_group_key_of_another_type_is_refused_and_nothing_is_changed() {
 const LIMITS: GroupLimits =
     GroupLimits { grace: Duration::from_secs(10), max_delay: Duration::ZERO, max_size: 0 };
 
-impl Bench {
+impl Harness {
     /// Takes the group `digest` when it is ready.
-    async fn take(&self) -> Option<GroupSet> {
+    async fn take_digest(&self) -> Option<GroupSet> {
         self.clock.advance(secs(10));
         self.broker.claim_group(&self.queue, "digest", &LIMITS).await.unwrap()
     }
@@ -155,14 +109,14 @@ impl Bench {
 
 #[tokio::test]
 async fn a_taken_group_and_the_job_made_of_it_lie_where_asynq_has_them() {
-    let on = open();
-    let mut job = on.job("a", "digest");
+    let on = Harness::start();
+    let mut job = on.grouped("a", "digest");
     job.unique_for = Some(secs(600));
     on.put(job).await;
     on.clock.advance(secs(1));
-    on.put(on.job("b", "digest")).await;
+    on.put(on.grouped("b", "digest")).await;
 
-    let set = on.take().await.unwrap();
+    let set = on.take_digest().await.unwrap();
 
     let key = format!("asynq:{{default}}:g:digest:{}", set.id);
     assert_eq!(
@@ -174,7 +128,7 @@ async fn a_taken_group_and_the_job_made_of_it_lie_where_asynq_has_them() {
     assert_eq!(on.q("EXISTS Q:g:digest Q:groups"), "0");
     assert_eq!(on.q("HGET Q:t:a state"), "aggregating");
 
-    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().unwrap();
 
     assert_eq!(on.q("LRANGE Q:pending 0 -1"), "one");
     let left = on.q("KEYS Q:*");
@@ -185,33 +139,33 @@ async fn a_taken_group_and_the_job_made_of_it_lie_where_asynq_has_them() {
 
 #[tokio::test]
 async fn an_unreadable_job_is_archived_and_a_missing_one_left_out() {
-    let on = open();
+    let on = Harness::start();
     for name in ["broken", "gone", "good"] {
-        on.put(on.job(name, "digest")).await;
+        on.put(on.grouped(name, "digest")).await;
     }
     on.q("HSET Q:t:broken msg \u{1}not-protobuf");
     on.q("DEL Q:t:gone");
 
-    let set = on.take().await.unwrap();
+    let set = on.take_digest().await.unwrap();
 
     let jobs: Vec<_> = set.jobs.iter().map(|job| job.id.as_str()).collect();
     assert_eq!(jobs, ["good"]);
     assert_eq!(on.q("ZRANGE Q:archived 0 -1"), "broken");
     assert_eq!(on.q("HGET Q:t:broken state"), "archived");
     assert_eq!(on.q("HGET Q:t:broken msg"), "\u{1}not-protobuf");
-    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().unwrap();
     assert_eq!(on.q("EXISTS Q:t:broken Q:t:good Q:t:gone"), "1");
 }
 
 #[tokio::test]
 async fn a_group_without_a_single_readable_job_leaves_no_set() {
-    let on = open();
-    on.put(on.job("gone", "digest")).await;
-    on.put(on.job("broken", "digest")).await;
+    let on = Harness::start();
+    on.put(on.grouped("gone", "digest")).await;
+    on.put(on.grouped("broken", "digest")).await;
     on.q("DEL Q:t:gone");
     on.q("HSET Q:t:broken msg \u{1}not-protobuf");
 
-    assert_eq!(on.take().await, None);
+    assert_eq!(on.take_digest().await, None);
 
     assert_eq!(on.q("EXISTS Q:aggregation_sets Q:x:sets Q:groups Q:g:digest Q:t:gone"), "0");
     assert_eq!(on.q("ZCARD Q:archived"), "1");
@@ -219,8 +173,8 @@ async fn a_group_without_a_single_readable_job_leaves_no_set() {
 
 #[tokio::test]
 async fn a_group_that_a_go_forwarder_filled_is_found() {
-    let on = open();
-    on.put(on.job("a", "digest").placed(Placement::After(secs(5)))).await;
+    let on = Harness::start();
+    on.put(on.grouped("a", "digest").placed(Placement::After(secs(5)))).await;
     assert_eq!(on.repair().await, 0);
     assert_eq!(on.q("ZCARD Q:x:grouped"), "1", "not due yet");
     on.clock.advance(secs(5));
@@ -240,9 +194,9 @@ async fn a_group_that_a_go_forwarder_filled_is_found() {
 
 #[tokio::test]
 async fn a_job_that_is_late_is_followed_until_it_is_in_its_group_and_a_deleted_one_is_not() {
-    let on = open();
+    let on = Harness::start();
     for name in ["late", "deleted", "run"] {
-        on.put(on.job(name, "digest").placed(Placement::After(secs(5)))).await;
+        on.put(on.grouped(name, "digest").placed(Placement::After(secs(5)))).await;
     }
     on.q("ZREM Q:scheduled deleted run");
     on.q("DEL Q:t:deleted");
@@ -258,9 +212,9 @@ async fn a_job_that_is_late_is_followed_until_it_is_in_its_group_and_a_deleted_o
 #[tokio::test]
 async fn a_group_whose_set_a_go_server_brought_back_is_found() {
     for by_go in [false, true] {
-        let on = open();
-        on.put(on.job("a", "digest")).await;
-        let set = on.take().await.unwrap();
+        let on = Harness::start();
+        on.put(on.grouped("a", "digest")).await;
+        let set = on.take_digest().await.unwrap();
         if by_go {
             // A set of a Go server's own, seen while it lasted.
             on.q("DEL Q:x:sets");
@@ -281,38 +235,38 @@ async fn a_group_whose_set_a_go_server_brought_back_is_found() {
 
 #[tokio::test]
 async fn the_lock_that_go_names_in_the_message_only_is_released_too() {
-    let on = open();
-    let mut job = on.job("a", "digest");
+    let on = Harness::start();
+    let mut job = on.grouped("a", "digest");
     job.unique_for = Some(secs(600));
     on.put(job).await;
     let lock = "Q:unique:mail:99914b932bd37a50b983c5e7c90ae93b";
     on.q("HDEL Q:t:a unique_key");
-    let set = on.take().await.unwrap();
+    let set = on.take_digest().await.unwrap();
 
-    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().unwrap();
 
     assert_eq!(on.q(&format!("EXISTS {lock}")), "0");
 }
 
 #[tokio::test]
 async fn a_lock_that_passed_to_another_job_stays() {
-    let on = open();
-    let mut job = on.job("a", "digest");
+    let on = Harness::start();
+    let mut job = on.grouped("a", "digest");
     job.unique_for = Some(secs(600));
     on.put(job).await;
     let lock = "Q:unique:mail:99914b932bd37a50b983c5e7c90ae93b";
     on.q(&format!("SET {lock} another"));
-    let set = on.take().await.unwrap();
+    let set = on.take_digest().await.unwrap();
 
-    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().unwrap();
 
     assert_eq!(on.q(&format!("GET {lock}")), "another");
 }
 
 #[tokio::test]
 async fn a_name_without_a_group_is_forgotten_and_a_wrong_group_keeps_no_other_waiting() {
-    let on = open();
-    on.put(on.job("a", "digest")).await;
+    let on = Harness::start();
+    on.put(on.grouped("a", "digest")).await;
     on.q("SADD Q:groups empty wrong");
     on.q("SET Q:g:wrong text");
     on.q("ZADD Q:aggregation_sets 1 Q:g:wrong:set 1 nonsense");
@@ -323,13 +277,13 @@ async fn a_name_without_a_group_is_forgotten_and_a_wrong_group_keeps_no_other_wa
     assert_eq!(on.repair().await, 0);
 
     assert_eq!(on.q("SISMEMBER Q:groups empty"), "0");
-    assert!(on.take().await.is_some());
+    assert!(on.take_digest().await.is_some());
 }
 
 /// A set and everything beside it, then one key of another type.
 #[tokio::test]
 async fn no_operation_on_groups_leaves_half_of_it_where_a_key_has_another_type() {
-    let on = open();
+    let on = Harness::start();
     let mut refused = 0;
     let keys = [
         "groups",
@@ -350,11 +304,11 @@ async fn no_operation_on_groups_leaves_half_of_it_where_a_key_has_another_type()
         for operation in 0..5 {
             on.q("FLUSHALL");
             on.q("SADD asynq:queues default");
-            on.put(on.job("a", "digest")).await;
-            on.put(on.job("b", "digest")).await;
-            on.put(on.job("due", "digest").placed(Placement::After(secs(1)))).await;
-            let set = on.take().await.unwrap();
-            on.put(on.job("c", "digest")).await;
+            on.put(on.grouped("a", "digest")).await;
+            on.put(on.grouped("b", "digest")).await;
+            on.put(on.grouped("due", "digest").placed(Placement::After(secs(1)))).await;
+            let set = on.take_digest().await.unwrap();
+            on.put(on.grouped("c", "digest")).await;
             if operation == 2 {
                 on.q("HSET Q:t:b msg \u{1}not-protobuf");
             }
@@ -367,7 +321,7 @@ async fn no_operation_on_groups_leaves_half_of_it_where_a_key_has_another_type()
             let error = match operation {
                 0 => on.broker.ready_groups(&on.queue, &LIMITS, 0).await.err(),
                 1 | 2 => on.broker.claim_group(&on.queue, "digest", &LIMITS).await.err(),
-                3 => on.broker.aggregate(&set, &on.job("one", "")).await.err(),
+                3 => on.broker.aggregate(&set, &on.grouped("one", "")).await.err(),
                 _ => on.broker.repair_groups(&on.queue, 100).await.err(),
             };
             if let Some(error) = error {
@@ -382,25 +336,27 @@ async fn no_operation_on_groups_leaves_half_of_it_where_a_key_has_another_type()
 
 #[tokio::test]
 async fn a_full_server_still_lets_groups_be_aggregated() {
-    let on = open();
+    let on = Harness::start();
     for name in ["a", "b"] {
-        on.put(on.job(name, "digest")).await;
+        on.put(on.grouped(name, "digest")).await;
     }
     on.q("CONFIG SET maxmemory 1");
 
-    let set = on.take().await.expect("it is ready");
-    assert!(on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().is_some());
+    let set = on.take_digest().await.expect("it is ready");
+    assert!(on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().is_some());
 
-    assert!(on.broker.enqueue(&[on.job("new", "")]).await.is_err_and(|error| error.is_refused()));
+    assert!(
+        on.broker.enqueue(&[on.grouped("new", "")]).await.is_err_and(|error| error.is_refused())
+    );
 }
 
 #[tokio::test]
 async fn what_is_left_of_a_large_set_is_not_taken_for_lost_jobs() {
-    let on = open();
-    let jobs: Vec<_> = (0..1500).map(|n| on.job(&format!("{n:04}"), "digest")).collect();
+    let on = Harness::start();
+    let jobs: Vec<_> = (0..1500).map(|n| on.grouped(&format!("{n:04}"), "digest")).collect();
     on.broker.enqueue(&jobs).await.unwrap();
-    let set = on.take().await.unwrap();
-    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    let set = on.take_digest().await.unwrap();
+    on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().unwrap();
     assert_eq!(on.q("EXISTS Q:t:0999 Q:t:1000"), "1", "the first thousand went at once");
 
     let mut page = None;
@@ -421,13 +377,13 @@ async fn what_is_left_of_a_large_set_is_not_taken_for_lost_jobs() {
 
 #[tokio::test]
 async fn one_call_brings_back_so_many_jobs_and_no_more() {
-    let on = open();
+    let on = Harness::start();
     let names = |prefix: &str, count: usize| -> Vec<_> {
-        (0..count).map(|n| on.job(&format!("{prefix}{n}"), "digest")).collect()
+        (0..count).map(|n| on.grouped(&format!("{prefix}{n}"), "digest")).collect()
     };
     for jobs in [names("a", 700), names("b", 700)] {
         on.broker.enqueue(&jobs).await.unwrap();
-        on.take().await.unwrap();
+        on.take_digest().await.unwrap();
     }
     on.broker.enqueue(&names("c", 1000)).await.unwrap();
     on.clock.advance(secs(120));
@@ -464,9 +420,9 @@ macro_rules! eval {
 
 #[tokio::test]
 async fn a_repetition_says_stored_only_where_the_job_is() {
-    let on = open();
-    on.put(on.job("a", "digest")).await;
-    let set = on.take().await.unwrap();
+    let on = Harness::start();
+    on.put(on.grouped("a", "digest")).await;
+    let set = on.take_digest().await.unwrap();
     let again = || {
         let job = ["one", "m", "now", "0", "", "0", "", "", "0", ""];
         let args = ["1", "digest", set.id.as_str()].into_iter().chain(job);
@@ -487,10 +443,10 @@ async fn a_repetition_says_stored_only_where_the_job_is() {
 
 #[tokio::test]
 async fn locks_that_only_messages_name_are_released_in_a_set_of_thousands_too() {
-    let on = open();
+    let on = Harness::start();
     let jobs: Vec<_> = (0..1300)
         .map(|n| {
-            let mut job = on.job(&format!("{n:04}"), "digest");
+            let mut job = on.grouped(&format!("{n:04}"), "digest");
             job.record.payload = Some(n.to_string().into_bytes());
             job.unique_for = Some(secs(600));
             job
@@ -500,9 +456,9 @@ async fn locks_that_only_messages_name_are_released_in_a_set_of_thousands_too() 
     let forget = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
                   redis.call('HDEL', key, 'unique_key') end";
     on.server.cli(&["EVAL", forget, "0", "asynq:{default}:t:*"]);
-    let set = on.take().await.unwrap();
+    let set = on.take_digest().await.unwrap();
 
-    on.broker.aggregate(&set, &on.job("one", "")).await.unwrap().unwrap();
+    on.broker.aggregate(&set, &on.grouped("one", "")).await.unwrap().unwrap();
     while on.broker.repair_groups(&on.queue, 100).await.unwrap().more {}
 
     assert_eq!(on.q("KEYS Q:unique:*"), "");
@@ -511,13 +467,13 @@ async fn locks_that_only_messages_name_are_released_in_a_set_of_thousands_too() 
 
 #[tokio::test]
 async fn one_answer_holds_about_a_mebibyte_of_a_set_or_one_job() {
-    let on = open();
+    let on = Harness::start();
     for (name, size) in [("a", 400_000), ("b", 400_000), ("c", 400_000), ("d", 3_000_000)] {
-        let mut job = on.job(name, "digest");
+        let mut job = on.grouped(name, "digest");
         job.record.payload = Some(vec![b'x'; size]);
         on.put(job).await;
     }
-    let set = on.take().await.unwrap();
+    let set = on.take_digest().await.unwrap();
     let page = |from: &str| {
         let args = ["digest", set.id.as_str(), from, "100"];
         let answer = eval!(on, ["lib/common", "lib/group", "groups/read_set"], args);

@@ -191,7 +191,7 @@ const WORLD: &str = "
 /// Keys that are not there and might be met in another type.
 const ABSENT: [&str; 5] = ["t:new", "g:new", "unique:mail:new", "x:idem:new", "paused"];
 
-struct Bench {
+struct World {
     connection: Connection,
     broker: Arc<RedisBroker>,
     runtime: tokio::runtime::Runtime,
@@ -202,7 +202,7 @@ fn written(text: &str) -> String {
     text.replace("Q:", Q).replace("O:", OTHER).replace("DAY", DAY)
 }
 
-impl Bench {
+impl World {
     fn run(&mut self, line: &str) -> RedisResult<Value> {
         let line = written(line);
         let mut words = line.split_whitespace();
@@ -327,7 +327,7 @@ fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
     let clock = Clock::manual(Timestamp::from_secs(NOW));
     let topology = Topology::Single(server.addr());
     let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
-    let mut on = Bench {
+    let mut on = World {
         connection: client.get_connection().unwrap(),
         runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
         broker: Arc::new(RedisBroker::new(pool, clock)),

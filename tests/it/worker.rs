@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::eventually;
 use crate::support::wall_clock::WallClock;
-use crate::support::workers::{Bench, PATIENCE, far_away, twice, worker_process};
+use crate::support::workers::{PATIENCE, WorkerFleet, far_away, twice, worker_process};
 use rstest::rstest;
 
 #[test]
@@ -19,7 +19,7 @@ fn long() -> bool {
 }
 
 async fn blocking_handlers(workers: usize, threads: usize, jobs: usize, blocks: u64) {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     bench.recover();
     for _ in 0..jobs {
         bench.put(0, blocks).await;
@@ -73,7 +73,7 @@ async fn a_job_whose_lease_was_lost_is_not_started_62_s_later() {
 #[case::current_thread(0)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_blocked_worker_cannot_start_goes_back_uncounted(#[case] threads: usize) {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     for _ in 0..3 {
         bench.put(0, 6_000).await;
     }
@@ -93,7 +93,7 @@ async fn what_a_blocked_worker_cannot_start_goes_back_uncounted(#[case] threads:
 #[case::current_thread(0)]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_is_settled_although_all_threads_are_taken(#[case] threads: usize) {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     bench.put(0, 300).await;
     bench.put(0, 10_000).await;
     bench.add_worker(threads, 10);
@@ -108,7 +108,7 @@ async fn what_has_ended_is_settled_although_all_threads_are_taken(#[case] thread
 /// One handler waits, the other keeps its thread; both go on under new leases.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_given_a_job_it_still_runs_does_not_run_it_twice() {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     bench.recover();
     bench.put(8_000, 0).await;
     bench.put(0, 8_000).await;
@@ -129,7 +129,7 @@ async fn a_process_that_is_given_a_job_it_still_runs_does_not_run_it_twice() {
 /// They wait for their turn, which does not come while the thread is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn suspects_that_a_blocked_worker_cannot_start_go_back_as_suspects() {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     for _ in 0..2 {
         let id = bench.put(0, 8_000).await;
         bench.q(&format!("HSET Q:t:{id} x_lost 2"));
@@ -148,12 +148,12 @@ async fn suspects_that_a_blocked_worker_cannot_start_go_back_as_suspects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_away_store_is_asked_for_many_jobs_at_a_time() {
     const JOBS: usize = 300;
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     for nth in 0..JOBS as u64 {
         bench.put(nth * 37 % 700, 0).await;
     }
     bench.front = Some(far_away(bench.redis.addr(), Duration::from_millis(150)).await);
-    let calls = |bench: &Bench| {
+    let calls = |bench: &WorkerFleet| {
         let stats = bench.q("INFO commandstats");
         let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
         calls.filter_map(|line| line.split(',').next()?.parse::<usize>().ok()).sum::<usize>()
@@ -178,7 +178,7 @@ async fn a_full_process_keeps_the_job_whose_lease_it_lost(
     #[case] awaits: u64,
     #[case] blocks: u64,
 ) {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     bench.recover();
     bench.put(awaits, blocks).await;
     bench.add_worker(2, 1);
@@ -200,7 +200,7 @@ const HOUR: i64 = 3600;
 /// An answer that takes 64 ms used to say nothing of the store's time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wall_clock_that_is_set_ends_no_attempt() {
-    let mut bench = Bench::start().await;
+    let mut bench = WorkerFleet::start().await;
     bench.recover();
     bench.front = Some(far_away(bench.redis.addr(), Duration::from_millis(32)).await);
     let clock = WallClock::new(bench.folder.path());

@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 
 use crate::log;
 use crate::support::anybody::Anybody;
+use crate::support::harness::{Harness, START};
 use crate::support::{RedisServer, eventually};
 use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{
-    Broker, CancelAnswer, Control, Delivery, Extended, Inspect, PoolSettings, RedisPool,
-    SettleRequest, Settled, Topology,
+    Broker, CancelAnswer, Control, Extended, Inspect, PoolSettings, RedisPool, SettleRequest,
+    Settled, Topology,
 };
 use rocket_jobqueue::{
-    Clock, Job, JobId, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Clock, Job, JobId, JobQueue, JobRecord, JobState, NewJob, Placement, QueueName,
     handler::{AfterCancel, Transition},
 };
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,6 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const BASE: &str = "/api/dm-jobqueue";
-const START: i64 = 4_000_000_000;
 
 #[derive(Serialize, Deserialize)]
 struct Chore;
@@ -249,48 +249,13 @@ async fn a_job_whose_id_is_not_text_is_seen_and_acted_upon_by_its_printable_form
     site.client.terminate().await;
 }
 
-struct Bench {
-    server: RedisServer,
-    broker: RedisBroker,
-    clock: Clock,
-    queue: QueueName,
-}
-
-fn still() -> Bench {
-    let server = RedisServer::start::<&str>(&[]);
-    let clock = Clock::manual(Timestamp::from_secs(START));
-    let topology = Topology::Single(server.addr());
-    let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
-    let broker = RedisBroker::new(pool, clock.clone());
-    Bench { server, broker, clock, queue: QueueName::new("default").unwrap() }
-}
-
-impl Bench {
-    /// The script with `Q` for the queue's prefix.
-    fn eval(&self, script: &str) -> String {
-        let script = format!("local Q = 'asynq:{{default}}:' {script}");
-        self.server.cli(&["EVAL", &script, "0"])
-    }
-
-    fn job(&self, name: &str) -> NewJob {
-        let mut record = JobRecord::new("mail", Some(b"{}".to_vec()), self.queue.clone());
-        record.id = JobId::new(name).unwrap();
-        NewJob::now(record)
-    }
-
-    async fn take(&self, most: usize) -> Vec<Delivery> {
-        let queues = [self.queue.clone()];
-        self.broker.dequeue(&queues, most).await.unwrap().deliveries
-    }
-}
-
 fn done() -> Transition {
     Transition::Complete { result: None }
 }
 
 #[tokio::test]
 async fn a_job_in_line_behind_unreadable_ones_comes_with_the_same_call() {
-    let on = still();
+    let on = Harness::start();
     on.eval(
         "for n = 1, 250 do
              redis.call('HSET', Q .. 't:\\255' .. n, 'msg', '\\255', 'state', 'pending')
@@ -299,7 +264,7 @@ async fn a_job_in_line_behind_unreadable_ones_comes_with_the_same_call() {
     );
     on.broker.enqueue(&[on.job("good")]).await.unwrap();
 
-    let taken = on.take(10).await;
+    let taken = on.take_many(10).await;
 
     let ids: Vec<&str> = taken.iter().map(|one| one.job.id.as_str()).collect();
     assert_eq!(ids, ["good"]);
@@ -310,13 +275,13 @@ async fn a_job_in_line_behind_unreadable_ones_comes_with_the_same_call() {
 /// Of another type: its hash, and what its message names as its unique lock.
 #[tokio::test]
 async fn a_running_job_that_was_damaged_holds_no_other_up() {
-    let on = still();
+    let on = Harness::start();
     let names = ["hash", "lock", "good", "kept"];
     let mut jobs: Vec<NewJob> = names.map(|name| on.job(name)).into();
     jobs[1].record.unique_key = "asynq:{default}:active".to_owned();
     jobs[3].record.retention = Duration::from_secs(60);
     on.broker.enqueue(&jobs).await.unwrap();
-    let taken = on.take(9).await;
+    let taken = on.take_many(9).await;
     assert_eq!(taken.len(), 4);
     on.eval("redis.call('SET', Q .. 't:hash', 'text')");
 
@@ -334,7 +299,7 @@ async fn a_running_job_that_was_damaged_holds_no_other_up() {
 
 #[tokio::test]
 async fn an_entry_of_another_type_holds_no_due_job_up() {
-    let on = still();
+    let on = Harness::start();
     let later = |name| on.job(name).placed(Placement::After(Duration::from_secs(1)));
     on.broker.enqueue(&[later("odd"), later("good")]).await.unwrap();
     on.eval("redis.call('DEL', Q .. 't:odd') redis.call('SET', Q .. 't:odd', 'text')");
@@ -356,10 +321,10 @@ async fn a_counter_that_is_none_stops_no_job_from_ending() {
         ("redis.call('SET', Q .. 'processed', '9223372036854775807')", "1"),
     ] {
         for together in [false, true] {
-            let on = still();
+            let on = Harness::start();
             on.broker.enqueue(&[on.job("a")]).await.unwrap();
             let ended: Vec<_> = on
-                .take(1)
+                .take_many(1)
                 .await
                 .into_iter()
                 .map(|one| SettleRequest::from((one, done())))
@@ -389,7 +354,7 @@ async fn a_counter_that_is_none_stops_no_job_from_ending() {
 /// From its place in line to its end, with all that is asked meanwhile.
 #[tokio::test]
 async fn a_job_whose_id_is_not_text_runs_as_any_other() {
-    let Bench { server, broker, clock, queue } = still();
+    let Harness { server, broker, clock, queue } = Harness::start();
     let id: JobId = SHOWN.parse().unwrap();
     // The message has no id, or another one: that of the key counts.
     let script = format!(
@@ -656,7 +621,7 @@ async fn queues_with_names_that_we_refuse_are_seen_drained_and_deleted() {
 #[tokio::test]
 async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
     let log = log();
-    let Bench { server, broker, queue, .. } = still();
+    let Harness { server, broker, queue, .. } = Harness::start();
     let message = |id: &str| {
         format!(
             r#"{{"Type":"mail:old","Payload":{{"user":12345678901234567890123,"a":1e2}},"ID":"{id}","Queue":"default","Retry":25,"Retried":2,"ErrorMsg":"smtp","Timeout":60,"Deadline":0,"UniqueKey":""}}"#

@@ -6,6 +6,7 @@
 pub mod anybody;
 pub mod border;
 pub mod fleet;
+pub mod harness;
 pub mod program;
 pub mod scripts;
 pub mod wall_clock;

@@ -96,7 +96,7 @@ fn on(addr: &str) -> rocket_jobqueue::JobQueueFairing {
     JobQueue::fairing().set("databases.jobqueue.url", format!("redis://{addr}"))
 }
 
-pub struct Bench {
+pub struct WorkerFleet {
     pub redis: RedisServer,
     workers: Vec<Child>,
     client: Client,
@@ -117,7 +117,7 @@ pub struct Run {
     pub ended: Option<u64>,
 }
 
-impl Bench {
+impl WorkerFleet {
     pub async fn start() -> Self {
         let redis = RedisServer::start::<&str>(&[]);
         let app = rocket::custom(rocket::Config::figment().merge(("log_level", "off")))
@@ -234,7 +234,7 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for WorkerFleet {
     fn drop(&mut self) {
         self.recoverer.take().inspect(tokio::task::JoinHandle::abort);
         for worker in &mut self.workers {

@@ -12,7 +12,7 @@ fn reschedule(after: Duration) -> Action {
     Action::Reschedule(Placement::After(after))
 }
 
-impl Bench {
+impl OpenStore {
     async fn act(&self, name: &str, action: Action) -> Acted {
         self.broker.act(&self.queue, &id(name), action).await.unwrap()
     }

@@ -34,7 +34,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A store, its clock, and a queue that no other case uses.
 #[derive(Clone)]
-pub struct Bench {
+pub struct OpenStore {
     pub broker: Arc<dyn Broker>,
     pub clock: Clock,
     pub queue: QueueName,
@@ -44,20 +44,20 @@ pub struct Bench {
 }
 
 impl Store {
-    pub async fn open(self) -> Bench {
+    pub async fn open(self) -> OpenStore {
         let clock = Clock::manual(START);
         let queue = fresh_queue();
         match self {
             Store::Memory => {
                 let broker = Arc::new(MemoryBroker::new(clock.clone()));
-                Bench { broker, clock, queue, server: None, turn: None }
+                OpenStore { broker, clock, queue, server: None, turn: None }
             }
             Store::Redis => {
                 let server = Site::open().await;
                 let pool = RedisPool::new(server.settings()).unwrap();
                 let turn = server.turn(&pool).await;
                 let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-                Bench { broker, clock, queue, server: Some(server), turn }
+                OpenStore { broker, clock, queue, server: Some(server), turn }
             }
         }
     }
@@ -124,10 +124,10 @@ pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
     job
 }
 
-impl Bench {
+impl OpenStore {
     /// The same queue through a store with other limits of its archive. Nothing may
     /// have been stored before: a store in memory begins anew.
-    pub fn with_archive(self, archive: ArchiveSettings) -> Bench {
+    pub fn with_archive(self, archive: ArchiveSettings) -> OpenStore {
         let clock = self.clock.clone();
         let broker: Arc<dyn Broker> = match &self.server {
             None => Arc::new(MemoryBroker::new(clock).with_archive(archive)),
@@ -136,16 +136,16 @@ impl Bench {
                 Arc::new(RedisBroker::new(pool, clock).with_archive(archive))
             }
         };
-        Bench { broker, ..self }
+        OpenStore { broker, ..self }
     }
 
     /// The same store and clock with another queue, which in a cluster lies on
     /// another node.
-    pub fn beside(&self) -> Bench {
+    pub fn beside(&self) -> OpenStore {
         let third = |queue: &QueueName| slot(queue.as_str()) / (16_384 / 3);
         let elsewhere = |queue: &QueueName| third(queue) != third(&self.queue);
         let queue = std::iter::repeat_with(fresh_queue).find(elsewhere).expect("there is no end");
-        Bench { queue, ..self.clone() }
+        OpenStore { queue, ..self.clone() }
     }
 
     pub fn job(&self, name: &str) -> NewJob {

@@ -5,7 +5,7 @@ use rocket_jobqueue::{Progress, handler::AfterCancel};
 
 use super::bench::*;
 
-impl Bench {
+impl OpenStore {
     async fn cancel(&self, name: &str, after: AfterCancel) -> CancelAnswer {
         self.broker.cancel(&self.queue, &id(name), after).await.unwrap()
     }

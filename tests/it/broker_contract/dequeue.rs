@@ -43,7 +43,7 @@ async fn workers_that_take_at_the_same_time_share_no_job(
     on.broker.enqueue(&jobs).await.unwrap();
     let workers: Vec<_> = (0..4)
         .map(|_| {
-            let worker = Bench { broker: on.broker.detached(), ..on.clone() };
+            let worker = OpenStore { broker: on.broker.detached(), ..on.clone() };
             tokio::spawn(async move {
                 let mut mine = Vec::new();
                 loop {

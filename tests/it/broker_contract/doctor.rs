@@ -4,7 +4,7 @@ use crate::broker_contract::bench::*;
 use rocket_jobqueue::doctor::{Finding, FindingKind};
 use rocket_jobqueue::internals::RepairScope;
 
-async fn findings(on: &Bench) -> (u64, Vec<Finding>) {
+async fn findings(on: &OpenStore) -> (u64, Vec<Finding>) {
     let (mut entries_checked, mut findings, mut page) = (0, Vec::new(), None);
     loop {
         let checked =

@@ -81,7 +81,7 @@ fn at_most(max_size: usize) -> GroupLimits {
     GroupLimits { max_size, ..calm() }
 }
 
-impl Bench {
+impl OpenStore {
     /// Puts jobs into the group `digest`.
     async fn gather(&self, names: &[&str]) {
         for name in names {

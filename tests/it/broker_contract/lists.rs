@@ -24,7 +24,7 @@ fn job(row: &JobRow) -> &JobInfo {
     row.job().unwrap_or_else(|| panic!("{row:?}"))
 }
 
-impl Bench {
+impl OpenStore {
     async fn list(&self, state: JobState, page: &Page) -> JobPage {
         self.broker.jobs(&self.queue, JobList::State(state), page).await.unwrap()
     }

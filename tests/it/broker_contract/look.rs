@@ -228,7 +228,8 @@ async fn all_queues_are_summed_up_as_each_alone(
 
     let all = on.broker.summaries(None, usize::MAX).await.unwrap();
 
-    let of = |bench: &Bench| all.iter().find(|one| one.queue == bench.queue).unwrap().info.clone();
+    let of =
+        |bench: &OpenStore| all.iter().find(|one| one.queue == bench.queue).unwrap().info.clone();
     assert_eq!(of(&on), Some(on.info().await));
     assert_eq!(of(&other), Some(other.info().await));
     assert!(all.iter().all(|one| one.problem.is_none()));

@@ -6,7 +6,7 @@ use rocket_jobqueue::periodic::{PeriodicJobInfo, PeriodicRun};
 
 const KEEP: Duration = Duration::from_secs(90 * 86_400);
 
-impl Bench {
+impl OpenStore {
     /// These ticks, by seconds from the start, of an entry named like the queue.
     fn firing(&self, known: Option<i64>, ticks: &[i64]) -> Firing {
         let at = |secs: &i64| Timestamp::from_secs(START.as_secs() + secs);

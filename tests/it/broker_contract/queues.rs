@@ -4,7 +4,7 @@ use crate::broker_contract::bench::*;
 use rocket_jobqueue::internals::SettleRequest;
 
 /// A store with three queues, which in a Cluster lie on different nodes, and jobs in each.
-async fn three(store: Store) -> [Bench; 3] {
+async fn three(store: Store) -> [OpenStore; 3] {
     let first = store.open().await;
     let three = [first.clone(), first.beside(), first.beside()];
     let jobs: Vec<_> =
@@ -14,7 +14,7 @@ async fn three(store: Store) -> [Bench; 3] {
     three
 }
 
-fn names(three: &[Bench; 3]) -> Vec<QueueName> {
+fn names(three: &[OpenStore; 3]) -> Vec<QueueName> {
     three.iter().map(|on| on.queue.clone()).collect()
 }
 
@@ -60,7 +60,7 @@ async fn one_call_settles_jobs_of_several_queues_and_takes_others(
     let expected = [Settled::Done, Settled::Done, Settled::Lost, Settled::Done, Settled::Done];
     assert_eq!(settled, expected);
     let taken = exchanged.dequeued.unwrap().deliveries;
-    let of = |on: &Bench| {
+    let of = |on: &OpenStore| {
         let own = taken.iter().filter(|one| one.lease.queue == on.queue);
         own.map(|one| one.job.id.to_string()).collect::<Vec<_>>()
     };

@@ -5,7 +5,7 @@ use rocket_jobqueue::internals::Running;
 
 use crate::broker_contract::bench::*;
 
-fn worker(on: &Bench, server_id: &str, running: Vec<Running>) -> Announcement {
+fn worker(on: &OpenStore, server_id: &str, running: Vec<Running>) -> Announcement {
     Announcement {
         host: "host".to_owned(),
         pid: 42,
@@ -19,7 +19,7 @@ fn worker(on: &Bench, server_id: &str, running: Vec<Running>) -> Announcement {
     }
 }
 
-impl Bench {
+impl OpenStore {
     /// Those of this case: the registry is everybody's.
     async fn servers(&self) -> Vec<ServerInfo> {
         let Servers { mut servers, .. } = self.broker.servers().await.unwrap();

@@ -10,7 +10,7 @@ fn put_back(secs_later: u64) -> Transition {
     Transition::PutBack { after: secs(secs_later), error: "gone".to_owned() }
 }
 
-impl Bench {
+impl OpenStore {
     /// A job that lost its worker so many times, taken once more.
     async fn take_lost(&self, name: &str, times: u32) -> Delivery {
         self.fill(&[name]).await;
