@@ -212,7 +212,7 @@ async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] set
     browser.click("form[action$='/edit'] button").await;
     browser.until("[role=status]", "The payload is changed.").await;
     browser.click("form[action$='/run'] button").await;
-    browser.until("[role=status]", "The job runs now.").await;
+    browser.until("[role=status]", "The job is moved to pending.").await;
     for _ in 0..100 {
         browser.client.refresh().await.unwrap();
         browser.until("h1", "Job mail:send").await;
@@ -238,7 +238,7 @@ async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] set
     browser.unfold("details:has(input[value='archive']) summary", "details[open] button").await;
     browser.until("details[open] p", "All 40 scheduled jobs.").await;
     browser.click("details[open] button").await;
-    browser.until("[role=status]", "40 jobs done.").await;
+    browser.until("[role=status]", "40 jobs archived.").await;
     let found = queue.inspector().queue(&QueueName::new("default").unwrap()).await.unwrap();
     assert_eq!(found.sizes["archived"], 43);
 
@@ -288,7 +288,7 @@ async fn an_operator_looks_for_what_failed_and_enqueues_by_hand(
     assert_eq!(browser.value("#q").await, "state:archived error:NOBODY-2 type:mail:send");
     browser.shoot(&format!("{name}-jobs")).await;
     browser.open_page(&format!("{pages}/jobs?q=state:asleep")).await;
-    browser.until("[role=alert]", "nothing was looked for").await;
+    browser.until("[role=alert]", "Nothing was searched").await;
     browser.until_count("tbody tr, form.select", 0).await;
 
     browser.click("nav a[href$='/ui/enqueue']").await;
@@ -396,7 +396,7 @@ async fn a_job_is_found_by_its_id_and_hostile_text_stays_text() {
     browser.until_count("img, script:not([src])", 0).await;
 
     browser.open_page(&format!("{pages}/find?id=nobody")).await;
-    browser.until("main .card", "No job has this id.").await;
+    browser.until("main .card", "No job has this ID.").await;
     browser.close().await;
 }
 
@@ -510,7 +510,7 @@ async fn the_overview_says_what_needs_a_look_and_leads_to_the_rest(
     let browser = Browser::open(settings).await;
     browser.open_page(&pages).await;
     browser.hold_still_in(say("一時停止中", "Paused")).await;
-    let needs = say("処理するワーカーがありません", "no worker takes its jobs");
+    let needs = say("処理するワーカーがありません", "no worker serves this queue");
     browser.until("section.notice li", needs).await;
     browser.until("dl", say("次の予定", "Next due")).await;
     browser.shoot(&format!("{name}-overview")).await;
@@ -538,8 +538,8 @@ async fn the_overview_says_what_needs_a_look_and_leads_to_the_rest(
     browser.click("nav a[href$='/ui/store']").await;
     browser.until("h1", say("ストア", "Store")).await;
     browser.click(".more a").await;
-    browser.until("h1", say("データの検査", "Check-up")).await;
-    browser.until("main .card", say("問題はありません", "Everything is in order")).await;
+    browser.until("h1", say("データの検査", "Doctor")).await;
+    browser.until("main .card", say("問題はありません", "No problems found")).await;
 
     browser.open_page(&format!("{pages}/jobs/default/flaky")).await;
     browser.until("h1", "report:build").await;
@@ -569,7 +569,7 @@ async fn jobs_are_selected_and_acted_upon_after_a_question() {
     assert_eq!(sizes().await["scheduled"], 20, "nothing has happened yet");
     browser.shoot("select-question").await;
     browser.click("main form:not(.find) button").await;
-    browser.until("[role=status]", "2 jobs done.").await;
+    browser.until("[role=status]", "2 jobs archived.").await;
     assert_eq!(browser.value("#q").await, "state:scheduled");
     assert_eq!((sizes().await["scheduled"], sizes().await["archived"]), (18, 14));
 
@@ -579,17 +579,17 @@ async fn jobs_are_selected_and_acted_upon_after_a_question() {
     browser.click("fieldset:nth-of-type(2) button[value='delete']").await;
     browser.until("main form p", "Delete: 11 jobs.").await;
     browser.click("main form:not(.find) button").await;
-    browser.until("[role=status]", "11 jobs done.").await;
+    browser.until("[role=status]", "11 jobs deleted.").await;
     assert_eq!(sizes().await["scheduled"], 7);
 
     // Without a selection nothing happens; what cannot be acted upon is left.
     browser.open_page(&format!("{pages}/jobs?q=state:completed")).await;
     browser.click("fieldset:nth-of-type(1) button[value='delete']").await;
-    browser.until("main .card", "No job is selected.").await;
+    browser.until("main .card", "No jobs are selected.").await;
     browser.open_page(&format!("{pages}/jobs?q=state:archived")).await;
     browser.click("fieldset:nth-of-type(2) button[value='archive']").await;
     browser.click("main form:not(.find) button").await;
-    browser.until("[role=status].bad", "14 are left as they are").await;
+    browser.until("[role=status].bad", "14 were not changed").await;
     browser.close().await;
 }
 
@@ -624,7 +624,7 @@ async fn a_job_is_duplicated_and_enqueued_with_options() {
     browser.open_page(&format!("{pages}/queues/other")).await;
     let delete = "form[action$='/delete'] button";
     browser.unfold(&format!("details:has({delete}) summary"), delete).await;
-    browser.until("details[open] p", "Deletes the queue with its jobs (1)").await;
+    browser.until("details[open] p", "Deletes the queue and its jobs (1)").await;
     browser.click(delete).await;
     browser.until("[role=status]", "The queue is deleted.").await;
     assert!(queue.inspector().queue(&other).await.unwrap_err().is_not_found());
@@ -661,7 +661,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
         browser.click(&format!("{delete} button")).await;
         browser.until("h1", "Delete all: default").await;
         browser.shoot(name).await;
-        browser.until("[role=status]", "200000 jobs done.").await;
+        browser.until("[role=status]", "200000 jobs deleted.").await;
         browser.close().await;
         return;
     }
@@ -687,7 +687,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
     std::fs::write(file.path(), text.replace("http-equiv=\"refresh\"", "")).unwrap();
     browser.open_page(&format!("file://{}", file.path().display())).await;
     browser.until("h1", "Delete all: default").await;
-    browser.until(".steps > :last-child", "200000 / 200000 jobs done.").await;
+    browser.until(".steps > :last-child", "200000 / 200000 jobs deleted.").await;
     browser.shoot(name).await;
     let name = QueueName::new("default").unwrap();
     assert_eq!(queue.inspector().queue(&name).await.unwrap().size, 0);

@@ -199,7 +199,7 @@ async fn a_job_of_a_registered_type_is_enqueued_with_its_types_options() {
 }
 
 #[rstest]
-#[case::unknown_type("/jobs/mail:unknown", json!({}), 404, "no handler here takes jobs of type")]
+#[case::unknown_type("/jobs/mail:unknown", json!({}), 404, "this process has no handler for job type")]
 #[case::schema("/jobs/mail:welcome", json!({ "user": 0 }), 422, "1 field is wrong")]
 #[case::missing("/jobs/mail:welcome", json!({}), 422, "1 field is wrong")]
 #[case::decoding("/jobs/long", json!([1]), 422, "failed to unmarshal payload")]
@@ -640,11 +640,11 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/jobs/<name>/<id>/<part>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
         ("GET", "/ui/find?<id>", Viewers),
-        ("GET", "/ui/jobs?<q>&<count>&<left>", Viewers),
+        ("GET", "/ui/jobs?<q>&<done>&<count>&<left>", Viewers),
         ("POST", "/ui/jobs/act", Operators),
         ("GET", "/ui/scheduled", Viewers),
         ("GET", "/ui/groups?<after>", Viewers),
-        ("GET", "/ui/queues/<name>/group?<group>&<cursor>&<count>", Viewers),
+        ("GET", "/ui/queues/<name>/group?<group>&<cursor>&<done>&<count>", Viewers),
         ("GET", "/ui/store", Viewers),
         ("GET", "/ui/doctor?<done>", Viewers),
         ("POST", "/ui/doctor", Operators),

@@ -1,6 +1,5 @@
-//! The REST interface: what every route of it shares. A body is read once, by
-//! hand, because each way of being wrong has its own status; what a body means
-//! is left to the routes.
+//! The REST interface: what its routes share. A body is read once, by hand, because each way of
+//! being wrong has a status of its own; the routes decide what it means.
 
 mod body;
 pub(crate) mod bulk;
@@ -45,16 +44,17 @@ const LONGEST_KEY: usize = 255;
 /// Rocket's own default for its `json` limit: 1 MiB.
 const JSON_LIMIT: u64 = 1 << 20;
 
+/// The byte order mark in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A JSON body: its bytes and what they say.
+/// A JSON body: its bytes and the parsed value.
 pub(crate) struct Read {
     pub bytes: Vec<u8>,
     pub value: Value,
 }
 
-/// A JSON body, or why it is none. Never fails as a guard, so that the route
-/// itself answers. `T` is what the body is documented as.
+/// A JSON body, or why it is not one. It never fails as a guard, so the route itself answers. `T` is
+/// the documented type of the body.
 pub(crate) struct JsonBody<T> {
     pub read: Result<Read, ProblemDetails>,
     documented: PhantomData<fn() -> T>,
@@ -71,13 +71,18 @@ impl<'r, T> FromData<'r> for JsonBody<T> {
 }
 
 impl<T: DeserializeOwned> JsonBody<T> {
-    /// What the body says, or 422 with what is wrong.
+    /// Deserializes the body; 422 with the reason if it does not fit.
     pub fn parsed(self) -> Result<T, ProblemDetails> {
         serde_json::from_value(self.read?.value)
             .map_err(|error| ProblemDetails::new(Status::UnprocessableEntity, error.to_string()))
     }
 }
 
+/// Reads the body and parses it.
+///
+/// # Errors
+/// 415 for another content type or a compressed body, 413 and 408 for one that is too long or too
+/// slow, 400 for invalid JSON, 422 for a number out of range.
 async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, ProblemDetails> {
     if !request.content_type().is_some_and(is_json) {
         let detail = "expected content type application/json";
@@ -86,12 +91,12 @@ async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, Proble
     expect_no_coding(request)?;
     let limit = request.limits().get("json").unwrap_or(JSON_LIMIT.into());
     let mut bytes = read_bytes(data, limit).await?;
-    // Some writers of UTF-8 mark it as such; JSON knows no such mark.
+    // Some programs write a byte order mark, which JSON does not allow.
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
     let value = serde_json::from_slice(&bytes).map_err(|error| {
-        // JSON's grammar knows no largest number; ours do.
+        // JSON's grammar has no largest number, but Rust's types do.
         let status = match error.to_string().starts_with("number out of range") {
             true => Status::UnprocessableEntity,
             false => Status::BadRequest,
@@ -101,7 +106,7 @@ async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, Proble
     Ok(Read { bytes, value })
 }
 
-/// A body that is compressed would be answered as one that is no JSON: 415 says why.
+/// 415 for a compressed body, which would otherwise be reported as invalid JSON.
 fn expect_no_coding(request: &Request<'_>) -> Result<(), ProblemDetails> {
     let codings = request.headers().get("Content-Encoding").flat_map(|line| line.split(','));
     let mut codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
@@ -115,7 +120,7 @@ fn expect_no_coding(request: &Request<'_>) -> Result<(), ProblemDetails> {
     }
 }
 
-/// `application/json` or a structured syntax built on it, whatever the parameters.
+/// Whether the type is `application/json` or ends with `+json`, whatever its parameters.
 pub(crate) fn is_json(content: &ContentType) -> bool {
     let subtype = content.sub().as_str().to_ascii_lowercase();
     (content.top() == "application" && subtype == "json") || subtype.ends_with("+json")
@@ -125,7 +130,7 @@ pub(crate) fn is_json(content: &ContentType) -> bool {
 pub(crate) struct IdempotencyKey<'r>(Result<Option<&'r str>, ProblemDetails>);
 
 impl IdempotencyKey<'_> {
-    /// The repeat guard for this route and body.
+    /// The idempotency key for this route and body.
     pub fn guard(self, scope: &str, body: &[u8]) -> Result<Option<Idempotency>, ProblemDetails> {
         Ok(self.0?.map(|key| Idempotency::new(scope, key, body)))
     }
@@ -154,8 +159,8 @@ impl<'r> FromRequest<'r> for IdempotencyKey<'r> {
     }
 }
 
-/// What scopes an idempotency key: the method and the path of the route as it
-/// is mounted, not as it was asked for.
+/// The scope of an idempotency key: the method and the path of the route as it is mounted, however
+/// the request spelled it.
 pub(crate) struct RouteScope(pub String);
 
 #[rocket::async_trait]
@@ -168,8 +173,8 @@ impl<'r> FromRequest<'r> for RouteScope {
     }
 }
 
-/// Who calls the public route, as far as that is known: by a credential or an address. Text
-/// that is digested and shown to nobody.
+/// The caller of the public route, as far as it is known: a credential or an address. The text is
+/// hashed and never shown.
 pub(crate) struct Caller(pub String);
 
 #[rocket::async_trait]
@@ -187,7 +192,7 @@ impl<'r> FromRequest<'r> for Caller {
     }
 }
 
-/// Why a request about queues and jobs was not carried out.
+/// Why a request about queues and jobs failed.
 #[derive(Debug)]
 pub(crate) struct Refused(pub ProblemDetails);
 
@@ -213,13 +218,13 @@ impl<'r> Responder<'r, 'static> for Refused {
     }
 }
 
-/// What is asked for, as JSON, or why not.
+/// A JSON response, or why there is none.
 pub(crate) type Answer<T> = Result<Json<T>, Refused>;
 
-/// 204: it is done, and there is nothing to say.
+/// 204, or why the action failed.
 pub(crate) type Done = Result<NoContent, Refused>;
 
-/// 204.
+/// The response 204.
 pub(crate) struct NoContent;
 
 impl<'r> Responder<'r, 'static> for NoContent {
@@ -228,22 +233,21 @@ impl<'r> Responder<'r, 'static> for NoContent {
     }
 }
 
-/// The queue of this name in its printable form, which need not exist.
+/// Parses a queue name in its printable form. The queue need not exist.
 pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
     Ok(name.parse()?)
 }
 
-/// The job that a path names, in printable forms.
+/// Parses the queue and id of a path, in their printable forms.
 pub(crate) fn place(queue: &str, id: &str) -> Result<(QueueName, JobId), Refused> {
     Ok((queue_name(queue)?, id.parse()?))
 }
 
-/// A parameter of a query as it came, however often: the route says what is wrong with
-/// it.
+/// A query parameter as it was sent, however often; the route reports what is wrong with it.
 pub(crate) struct Param<'r>(Vec<&'r str>);
 
 impl<'r> Param<'r> {
-    /// Its text; `None` where it is absent or empty.
+    /// Its text; `None` if it is absent or empty.
     pub fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
         match self.0[..] {
             [] | [""] => Ok(None),
@@ -275,7 +279,7 @@ impl<'r> FromForm<'r> for Param<'r> {
     }
 }
 
-/// A whole number of a query, within these bounds; `None` where it is absent or empty.
+/// Parses a whole number within these bounds; `None` if it is absent or empty.
 pub(crate) fn number(
     name: &str,
     value: Option<&str>,
@@ -295,7 +299,7 @@ pub(crate) fn number(
     }
 }
 
-/// The page that a query asks for: by number or by cursor.
+/// The page that a query asks for, by number or by cursor.
 pub(crate) fn page(
     number: Option<&str>,
     size: Option<&str>,
@@ -316,13 +320,12 @@ pub(crate) fn page(
     Ok(page.size(u32::try_from(size).unwrap_or(u32::MAX))?)
 }
 
-/// One line in the log for each change, whoever asked for it.
+/// Logs a change, with who asked for it.
 pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
     crate::log::info!(target: "rocket_jobqueue::audit", from = %request.0, %queue, %what, "{action}");
 }
 
-/// Who asks, for the log: the address that the connection comes from, or the one that a
-/// trusted proxy names.
+/// Who asks, for the log: the address of the connection, or the one that a trusted proxy names.
 pub(crate) struct Asked(String);
 
 #[rocket::async_trait]
@@ -330,8 +333,14 @@ impl<'r> FromRequest<'r> for Asked {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Infallible> {
-        let from = client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string());
-        request::Outcome::Success(Self(from))
+        request::Outcome::Success(Self::of(request))
+    }
+}
+
+impl Asked {
+    /// The client of this request.
+    pub fn of(request: &Request<'_>) -> Self {
+        Self(client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string()))
     }
 }
 

@@ -60,7 +60,7 @@ async fn screens(bench: Bench) {
     browser.until("pre.bad", "failed on purpose").await;
     browser.until(".timeline", "An attempt failed").await;
     browser.open_page(&format!("{pages}/jobs/default/{ACTIVE}")).await;
-    browser.until(".facts", "Lease ends").await;
+    browser.until(".facts", "Lease expires").await;
     browser.open_page(&format!("{pages}/jobs?q=archived-2")).await;
     browser.until_count("tbody tr", 1).await;
     browser.open_page(&format!("{pages}/failures")).await;
@@ -77,7 +77,7 @@ async fn screens(bench: Bench) {
     browser.until("dl", "Redis").await;
     browser.shoot("go-store").await;
     browser.open_page(&format!("{pages}/doctor")).await;
-    browser.until(".hint", "entries of 1 queues were looked at").await;
+    browser.until(".hint", "entries in 1 queues").await;
     browser.close().await;
 }
 
@@ -100,7 +100,7 @@ async fn deeds(bench: Bench) {
     };
     job(ARCHIVED[0]).await;
     press("run").await;
-    browser.until("[role=status]", "The job runs now.").await;
+    browser.until("[role=status]", "The job is moved to pending.").await;
     reached(ARCHIVED[0], "pending").await;
     job(RETRY[0]).await;
     press("archive").await;
@@ -129,13 +129,13 @@ async fn deeds(bench: Bench) {
     let run = "details:has(input[value='run'])";
     browser.unfold(&format!("{run} summary"), &format!("{run} button")).await;
     browser.click(&format!("{run} button")).await;
-    browser.until("[role=status]", "3 jobs done.").await;
+    browser.until("[role=status]", "3 jobs moved to pending.").await;
     reached(MEMBERS[0], "pending").await;
 
     // The worker is Go's, and has one place: all that is pending waits for this one.
     job(ACTIVE).await;
     press("cancel").await;
-    browser.until("[role=status]", "The job is asked to end.").await;
+    browser.until("[role=status]", "Cancellation requested.").await;
     scene.bench.noted(MEMBERS[2], "end", 1).await;
     browser.close().await;
 }

@@ -1,5 +1,5 @@
-//! What is done to jobs that were selected by hand, or to all that a search finds: first the
-//! question with their number, then the deed.
+//! Actions on jobs that were selected by hand, or on all that a search finds. A first request
+//! answers with a question that names their number; the second, which repeats the number, acts.
 
 use std::time::{Duration, Instant};
 
@@ -7,37 +7,36 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use maud::{Markup, html};
 use rocket::http::{RawStr, Status};
-use rocket::response::Redirect;
 use rocket::{Data, Route, post, routes};
 
-use super::explorer::{Query, lists};
-use super::layout::{self, Place, escaped, say};
-use super::{Language, Page, Reader, form_pairs};
 use crate::broker::Page as ListPage;
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobId, QueueName};
-use crate::web::JobQueue;
-use crate::web::api::{Asked, audit, read_bytes};
-use crate::web::guards::ActAccess;
-use crate::web::origin::SameOrigin;
+use crate::web::dashboard::search::{Query, lists};
+use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::ui::job_table::choice_value;
+use crate::web::dashboard::ui::parts::empty;
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts};
 
-/// The form that rows with a box belong to.
-pub(super) const FORM: &str = "selected";
+/// The id of the form that the checkboxes of rows belong to.
+pub(crate) const FORM: &str = "selected";
 
-/// The largest form that is read.
-const LARGEST: u64 = 1 << 20;
+/// The largest form that is read, in bytes.
+const LONGEST_FORM: u64 = 1 << 20;
 
-/// Most jobs that are acted upon at once.
-const MOST: usize = 10_000;
+/// Maximum jobs of one action.
+const MAX_JOBS: usize = 10_000;
 
-/// How long jobs are looked for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the jobs of an action are searched for.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Jobs acted upon side by side.
-const ABREAST: usize = 32;
+/// Maximum concurrent actions: each is a round trip to the store.
+const MAX_CONCURRENT: usize = 32;
 
-/// What can be done.
+/// An action on a job.
 #[derive(Clone, Copy, PartialEq)]
 enum Verb {
     Run,
@@ -46,8 +45,10 @@ enum Verb {
 }
 
 impl Verb {
+    /// In the order of the buttons.
     const ALL: [Verb; 3] = [Verb::Run, Verb::Archive, Verb::Delete];
 
+    /// The name in forms and in the audit log.
     fn name(self) -> &'static str {
         match self {
             Verb::Run => "run",
@@ -56,24 +57,22 @@ impl Verb {
         }
     }
 
+    /// The action with this name.
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|verb| verb.name() == text)
     }
 
-    fn words(self, language: Language) -> &'static str {
+    /// The action in the reader's language.
+    fn label(self, texts: &Texts) -> &'static str {
         match self {
-            Verb::Run => say(language, "今すぐ実行", "Run now"),
-            Verb::Archive => say(language, "アーカイブ", "Archive"),
-            Verb::Delete => say(language, "削除", "Delete"),
+            Verb::Run => texts.run_now,
+            Verb::Archive => texts.archive,
+            Verb::Delete => texts.delete,
         }
     }
 }
 
-/// A job's place as the value of its box.
-pub(super) fn place_of(queue: &str, id: &str) -> String {
-    format!("{}/{}", escaped(queue), escaped(id))
-}
-
+/// The job that a checkbox names; see [`choice_value`].
 fn place(text: &str) -> Result<(QueueName, JobId), Error> {
     let (queue, id) = text
         .split_once('/')
@@ -82,48 +81,51 @@ fn place(text: &str) -> Result<(QueueName, JobId), Error> {
     Ok((decode(queue).parse()?, decode(id).parse()?))
 }
 
-/// The buttons below rows with boxes; `query` is the search that found them.
-pub(super) fn buttons(reader: &Reader, query: &str) -> Markup {
-    let language = reader.language;
+/// The buttons below rows with checkboxes; `query` is the search that found them.
+pub(crate) fn buttons(reader: &Reader, query: &str) -> Markup {
+    let texts = reader.texts;
     html! {
         form.action.select id=(FORM) method="post" action={ (reader.base) "/ui/jobs/act" } {
             input type="hidden" name="q" value=(query);
             fieldset {
-                legend { (say(language, "選択したジョブ", "Selected jobs")) }
+                legend { (texts.selected_jobs) }
                 @for verb in Verb::ALL {
-                    button.small type="submit" name="action" value=(verb.name()) { (verb.words(language)) } " "
+                    button.small type="submit" name="action" value=(verb.name()) { (verb.label(texts)) } " "
                 }
             }
             fieldset {
-                legend { (say(language, "検索に一致するすべて", "All that match")) }
+                legend { (texts.all_matching) }
                 @for verb in Verb::ALL {
-                    button.small type="submit" name="all" value=(verb.name()) { (verb.words(language)) } " "
+                    button.small type="submit" name="all" value=(verb.name()) { (verb.label(texts)) } " "
                 }
             }
         }
     }
 }
 
-/// What the form says.
+/// The form as it was sent.
 struct Wanted {
     verb: Verb,
-    /// Or all that match.
+    /// The selected jobs; `None` for all that match the query.
     jobs: Option<Vec<(QueueName, JobId)>>,
     query: String,
-    /// The number of jobs that the question named, once it was answered with yes.
+    /// The number of jobs that the operator agreed to.
     sure: Option<usize>,
 }
 
 impl Wanted {
-    fn of(form: &[(String, String)]) -> Result<Self, Error> {
-        let text = |name: &str| {
-            form.iter().find(|(key, _)| key == name).map_or("", |(_, text)| text.as_str())
-        };
+    /// Reads the form.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for an unknown action, a job that cannot be read, or an action on all
+    /// results without a search: it would be an action on all jobs.
+    fn of(form: &Form) -> Result<Self, Error> {
+        let text = |name: &str| form.text(name);
         let all = !text("all").is_empty();
         let verb = Verb::parse(if all { text("all") } else { text("action") })
             .ok_or_else(|| Error::invalid("action: expected run, archive or delete"))?;
-        let chosen = form.iter().filter(|(name, _)| name == "job").map(|(_, text)| place(text));
-        if all && !form.iter().any(|(name, _)| name == "q") {
+        let chosen = form.0.iter().filter(|(name, _)| name == "job").map(|(_, text)| place(text));
+        if all && form.get("q").is_none() {
             return Err(Error::invalid(
                 "q: expected the search that found the jobs, found nothing",
             ));
@@ -142,7 +144,7 @@ impl Wanted {
     }
 }
 
-/// The jobs that a search finds, and whether there are more.
+/// The jobs that a search finds, at most [`MAX_JOBS`], and whether there may be more.
 async fn matching(
     inspector: &Inspector,
     query: &Query,
@@ -151,14 +153,14 @@ async fn matching(
     for (name, state) in lists(inspector, query).await? {
         let mut page = ListPage::default().size(100)?;
         loop {
-            if found.len() >= MOST || began.elapsed() > PATIENCE {
-                found.truncate(MOST);
+            if found.len() >= MAX_JOBS || began.elapsed() > SEARCH_TIMEOUT {
+                found.truncate(MAX_JOBS);
                 return Ok((found, true));
             }
             let some = match inspector.jobs_where(&name, state, &query.filter, &page).await {
                 Ok(some) => some,
                 Err(error) if error.is_unavailable() => return Err(error),
-                // One damaged queue must not keep the others from being acted upon.
+                // One damaged queue must not block the others.
                 Err(_) => break,
             };
             found.extend(some.rows.iter().map(|row| (name.clone(), row.id().clone())));
@@ -169,22 +171,14 @@ async fn matching(
     Ok((found, false))
 }
 
+/// Asks, or acts if the form repeats the number of jobs that the question named.
 #[post("/ui/jobs/act", data = "<body>")]
-async fn act(
-    _access: ActAccess,
-    _origin: SameOrigin,
-    asked: Asked,
-    queue: &JobQueue,
-    reader: Reader,
-    body: Data<'_>,
-) -> Result<Redirect, Page> {
-    let form = match read_bytes(body, LARGEST.into()).await {
-        Ok(bytes) => form_pairs(&String::from_utf8_lossy(&bytes)).collect::<Vec<_>>(),
-        Err(problem) => return Err(layout::refused(&reader, queue, &problem)),
-    };
-    let trouble = |error: Error| layout::trouble(&reader, queue, &error);
+async fn act(act: Act<'_>, body: Data<'_>) -> Acted {
+    let site = &act.site;
+    let form = Form::read(body, LONGEST_FORM).await.map_err(|problem| site.refused(&problem))?;
+    let trouble = |error: Error| site.trouble(&error);
     let wanted = Wanted::of(&form).map_err(trouble)?;
-    let inspector = queue.redacted_inspector();
+    let inspector = site.inspector();
     let (mut jobs, more) = match &wanted.jobs {
         Some(jobs) => (jobs.clone(), false),
         None => {
@@ -193,14 +187,14 @@ async fn act(
         }
     };
     let Some(agreed) = wanted.sure.filter(|_| !jobs.is_empty()) else {
-        return Err(question(queue, &reader, &wanted, jobs.len(), more));
+        return Err(question(site, &wanted, jobs.len(), more));
     };
     // More may match by now: nobody agreed to these.
     jobs.truncate(agreed);
     let verb = wanted.verb;
     let outcomes = stream::iter(jobs)
         .map(|(name, id)| {
-            let (inspector, asked) = (&inspector, &asked);
+            let (inspector, act) = (&inspector, &act);
             async move {
                 let acted = match verb {
                     Verb::Run => inspector.run(&name, &id).await,
@@ -208,58 +202,48 @@ async fn act(
                     Verb::Delete => inspector.delete(&name, &id).await,
                 };
                 if acted.is_ok() {
-                    audit(asked, verb.name(), &name.printable(), id.as_str());
+                    act.audit(verb.name(), &name.printable(), id.as_str());
                 }
                 acted
             }
         })
-        .buffer_unordered(ABREAST)
+        .buffer_unordered(MAX_CONCURRENT)
         .collect::<Vec<_>>()
         .await;
-    // What has moved on meanwhile, or cannot be acted upon so, is left as it is.
+    // A job that has moved on meanwhile, or whose state forbids the action, stays as it is.
     let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let left = outcomes.len() - done;
-    if let Some(Err(error)) =
-        outcomes.into_iter().find(|outcome| outcome.as_ref().is_err_and(Error::is_unavailable))
-    {
-        return Err(trouble(error));
+    let unavailable =
+        |outcome: &Result<(), Error>| outcome.as_ref().is_err_and(Error::is_unavailable);
+    match outcomes.into_iter().find(unavailable) {
+        Some(Err(error)) => Err(trouble(error)),
+        Some(Ok(())) | None => {
+            let query = escaped(&wanted.query);
+            let verb = verb.name();
+            act.redirect(Ok(format!("/ui/jobs?q={query}&done={verb}&count={done}&left={left}")))
+        }
     }
-    let query = escaped(&wanted.query);
-    Ok(layout::back(format!("{}/ui/jobs?q={query}&count={done}&left={left}", reader.base)))
 }
 
-/// How many jobs it is about, before anything happens.
-fn question(queue: &JobQueue, reader: &Reader, wanted: &Wanted, count: usize, more: bool) -> Page {
-    let (language, verb) = (reader.language, wanted.verb);
+/// Asks before anything happens, with the number of jobs.
+fn question(site: &Site<'_>, wanted: &Wanted, count: usize, more: bool) -> Page {
+    let (reader, texts, verb) = (&site.reader, site.texts(), wanted.verb);
     let back = format!("{}/ui/jobs?q={}", reader.base, escaped(&wanted.query));
-    let title = verb.words(language);
+    let title = verb.label(texts);
     let content = html! {
         @if count == 0 {
-            div.card { p { (say(language, "対象のジョブがありません。", "No job is selected.")) } }
+            (empty(texts.selected_none))
         } @else {
             form method="post" action={ (reader.base) "/ui/jobs/act" } {
-                p {
-                    @match language {
-                        Language::Japanese => { (count) "件のジョブを対象に「" (title) "」を行います。" }
-                        Language::English => { (title) ": " (count) @if count == 1 { " job." } @else { " jobs." } }
-                    }
-                }
-                @if more {
-                    p.hint {
-                        (say(
-                            language,
-                            "一致するジョブはさらにあります。今回はここまでを処理します。ある状態のすべてのジョブは、キューのページで操作できます。",
-                            "More jobs match: these are done now. All jobs of a state are acted upon on the page of their queue.",
-                        ))
-                    }
-                }
+                p { ((texts.question)(title, count)) }
+                @if more { p.hint { (texts.more_match) } }
                 input type="hidden" name="q" value=(wanted.query);
                 input type="hidden" name="sure" value=(count);
                 @match &wanted.jobs {
                     Some(jobs) => {
                         input type="hidden" name="action" value=(verb.name());
                         @for (name, id) in jobs {
-                            input type="hidden" name="job" value=(place_of(&name.printable(), id.as_str()));
+                            input type="hidden" name="job" value=(choice_value(&name.printable(), id.as_str()));
                         }
                     }
                     None => { input type="hidden" name="all" value=(verb.name()); }
@@ -267,13 +251,13 @@ fn question(queue: &JobQueue, reader: &Reader, wanted: &Wanted, count: usize, mo
                 button type="submit" { (title) }
             }
         }
-        p.more { a href=(back) { (say(language, "戻る", "Back")) } }
+        p.more { a href=(back) { (texts.back) } }
     };
-    Page(Status::Ok, layout::page(reader, queue, Place::Elsewhere, title, content))
+    site.page(Status::Ok, Place::Elsewhere, title, content)
 }
 
 /// The routes to mount at the base.
-pub(super) fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     routes![act]
 }
 
@@ -281,15 +265,15 @@ pub(super) fn routes() -> Vec<Route> {
 mod tests {
     use super::*;
 
-    fn form(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    fn form(pairs: &[(&str, &str)]) -> Form {
+        Form(pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
     }
 
     #[test]
-    fn a_box_names_its_job_whatever_its_id_is_like() {
+    fn a_checkbox_names_its_job_for_every_id() {
         for named in [&b"a/b c%20\xe6\x97\xa5"[..], b"\xff%\n/ "] {
             let named = JobId::stored(named);
-            let (queue, id) = place(&place_of("mail", named.as_str())).unwrap();
+            let (queue, id) = place(&choice_value("mail", named.as_str())).unwrap();
             assert_eq!((queue.as_str(), id), ("mail", named));
         }
         assert!(place("mail").is_err());

@@ -1,32 +1,33 @@
-//! What is due when: the next hour by the minute, the next day by the hour, and the jobs
-//! that come next.
+//! What is due when: the next hour by minute, the next day by hour, and the next jobs.
+//!
+//! Counts come from the store by ranges of due times, so they cost the same for ten jobs and for
+//! a million; only the next 50 jobs are read.
 
 use futures_util::stream::{self, StreamExt};
 use maud::{Markup, html};
-use rocket::http::Status;
 use rocket::{Route, get, routes};
 
-use super::charts::{self, Bar};
-use super::layout::{self, Place, say};
-use super::{Page, Reader, rows};
 use crate::broker::{JobRow, Page as ListPage};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
-use crate::web::JobQueue;
-use crate::web::guards::ViewAccess;
+use crate::web::dashboard::ui::charts::{self, Bar};
+use crate::web::dashboard::ui::parts::empty;
+use crate::web::dashboard::ui::{Page, Place, Texts, View, job_table};
 
-/// Of more queues than this, the first in order are looked at.
-const MOST_QUEUES: usize = 200;
+/// Maximum queues that are read, the first by name; the page says how many are left out.
+const MAX_QUEUES: usize = 200;
 
-/// Jobs shown.
-const MOST_ROWS: usize = 50;
+/// Maximum jobs on the page.
+const MAX_ROWS: usize = 50;
 
-/// Queues asked side by side: each may answer with several MB.
-const ABREAST: usize = 4;
+/// Queues that are read at the same time: each may answer with several MB.
+const MAX_CONCURRENT: usize = 4;
 
+/// Bars of the chart by minute.
 const MINUTES: i64 = 60;
+/// Bars of the chart by hour, of which the first is the hour above.
 const HOURS: i64 = 24;
 
 /// What is due, over all queues.
@@ -37,38 +38,34 @@ struct Due {
     left_out: usize,
 }
 
+/// The ends of the bars, from now on.
 fn ends(now: Timestamp) -> Vec<Timestamp> {
     let after = |secs: i64| Timestamp::from_secs(now.as_secs() + secs);
     let minutes = (0..=MINUTES).map(|minute| after(60 * minute));
     minutes.chain((2..=HOURS).map(|hour| after(3600 * hour))).collect()
 }
 
+/// Two charts and the next jobs of all queues.
 #[get("/ui/scheduled")]
-async fn show(_access: ViewAccess, queue: &JobQueue, reader: Reader) -> Page {
-    let (language, now) = (reader.language, queue.now());
-    match collect(&queue.redacted_inspector(), now).await {
-        Ok(due) => {
-            let content = html! {
-                (timeline(&reader, now, &due))
-                h2 { (say(language, "次のジョブ", "Next jobs")) }
-                (rows::table(&reader, now, Some(JobState::Scheduled), &due.next))
-                @if due.left_out > 0 {
-                    p.hint {
-                        (say(language, "表示していないキュー: ", "Queues that are not shown here: ")) (due.left_out)
-                    }
-                }
-            };
-            let title = say(language, "予定", "Scheduled");
-            Page(Status::Ok, layout::page(&reader, queue, Place::Scheduled, title, content))
+async fn show(view: View<'_>) -> Page {
+    let site = &view.site;
+    let (texts, now) = (site.texts(), site.queue.now());
+    let content = collect(&site.inspector(), now).await.map(|due| {
+        html! {
+            (timeline(texts, now, &due))
+            h2 { (texts.next_jobs) }
+            (job_table::of_state(&site.reader, now, JobState::Scheduled, &due.next))
+            @if due.left_out > 0 { p.hint { (texts.queues_left_out) (due.left_out) } }
         }
-        Err(error) => layout::trouble(&reader, queue, &error),
-    }
+    });
+    site.respond(Place::Scheduled, texts.scheduled_title, content)
 }
 
+/// Reads counts and first jobs queue by queue.
 async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
     let queues = inspector.queues().await?;
     let ends = ends(now);
-    let page = ListPage::default().size(u32::try_from(MOST_ROWS).unwrap_or(1))?;
+    let page = ListPage::default().size(u32::try_from(MAX_ROWS).unwrap_or(1))?;
     let of = |name: &QueueName| {
         let (name, ends, page) = (name.clone(), &ends, &page);
         async move {
@@ -81,11 +78,11 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
     let mut due = Due {
         counts: vec![0; ends.len()],
         next: Vec::new(),
-        left_out: queues.len().saturating_sub(MOST_QUEUES),
+        left_out: queues.len().saturating_sub(MAX_QUEUES),
     };
-    let shown = &queues[..queues.len().min(MOST_QUEUES)];
-    // What is not shown is let go of before more is read.
-    let mut answers = stream::iter(shown.iter().map(of)).buffered(ABREAST);
+    let shown = &queues[..queues.len().min(MAX_QUEUES)];
+    // Rows that are not shown are dropped before more are read.
+    let mut answers = stream::iter(shown.iter().map(of)).buffered(MAX_CONCURRENT);
     for name in shown {
         let Some(found) = answers.next().await else { break };
         match found {
@@ -96,22 +93,24 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
                     .for_each(|(sum, some)| *sum = sum.saturating_add(some));
                 due.next.extend(scheduled.into_iter().chain(retry));
                 due.next.sort_by_key(|row| row.job().and_then(|info| info.due));
-                due.next.truncate(MOST_ROWS);
+                due.next.truncate(MAX_ROWS);
             }
             Err(error) if error.is_unavailable() => return Err(error),
-            // One damaged queue must not hide what another has.
-            Err(error) => crate::log::warn!(queue = %name, ?error, "could not list what is due"),
+            // One damaged queue must not hide the others.
+            Err(error) => {
+                crate::log::warn!(queue = %name, ?error, "cannot list the due jobs of a queue")
+            }
         }
     }
     Ok(due)
 }
 
-fn timeline(reader: &Reader, now: Timestamp, due: &Due) -> Markup {
-    let language = reader.language;
+/// The two charts.
+fn timeline(texts: &Texts, now: Timestamp, due: &Due) -> Markup {
     let after = |secs: i64| Timestamp::from_secs(now.as_secs() + secs);
     let split = usize::try_from(MINUTES).unwrap_or_default() + 1;
     let (minutes, hours) = due.counts.split_at(split);
-    // Those that are due already belong to the first bar.
+    // Overdue jobs belong to the first bar.
     let first_hour: u64 = minutes.iter().sum();
     let bar = |at: Timestamp, all: u64| Bar { when: charts::clock(at), all, bad: 0 };
     let by_minute: Vec<Bar> = (0..MINUTES)
@@ -127,20 +126,16 @@ fn timeline(reader: &Reader, now: Timestamp, due: &Due) -> Markup {
         .zip(0..)
         .map(|(count, nth)| bar(after(3600 * nth), count))
         .collect();
-    let hour = say(language, "今後1時間の予定数", "Due in the next hour");
-    let day = say(language, "今後24時間の予定数", "Due in the next 24 hours");
     if due.counts.iter().all(|count| *count == 0) {
-        let none = say(
-            language,
-            "今後24時間に予定されているジョブはありません。",
-            "No job is due in the next 24 hours.",
-        );
-        return html! { div.card { p { (none) } } };
+        return empty(texts.due_none);
     }
-    html! { (charts::bars(language, hour, &by_minute)) (charts::bars(language, day, &by_hour)) }
+    html! {
+        (charts::bars(texts, texts.due_hour, &by_minute))
+        (charts::bars(texts, texts.due_day, &by_hour))
+    }
 }
 
 /// The routes to mount at the base.
-pub(super) fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     routes![show]
 }

@@ -1,6 +1,9 @@
-//! Pages that follow what happens: a stream that tells when something has changed, and
-//! the script that then fetches the page anew. Without scripts a page is read as it was
-//! made.
+//! Live pages: an event stream that says when something has changed. The script of a page then
+//! fetches the page again and replaces its content. Without scripts a page stays as it is.
+//!
+//! The script is `assets/live.js`. It fetches the page with `fetch`, takes the part marked
+//! `data-content`, and leaves it alone while the reader selects text or fills in a form. A button
+//! pauses it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -15,19 +18,20 @@ use crate::web::api::Refused;
 use crate::web::guards::ViewAccess;
 use crate::web::looks::{Follower, SIGN_OF_LIFE};
 
-/// How often the store is asked, once for all pages that follow; with many queues more
-/// seldom, so that it is asked for about a hundred of them in a second.
+/// How often the store is asked, once for all open pages, and how much longer the interval gets
+/// with each queue: at most about 100 queues are read per second.
 const INTERVAL: Duration = Duration::from_secs(2);
-const PER_QUEUE: Duration = Duration::from_millis(10);
+const INTERVAL_PER_QUEUE: Duration = Duration::from_millis(10);
 
-/// Of more queues than this, the first in order are followed.
+/// Maximum queues that are watched, the first by name.
 const MAX_QUEUES: usize = 100;
 
-/// At the latest then an event is sent, so that times stay right.
-const QUIET: Duration = Duration::from_secs(30);
+/// Longest time between two events, so that the relative times of a page stay right.
+const MAX_SILENCE: Duration = Duration::from_secs(30);
 
-/// One event `changed` at first, whenever sizes or counters of a queue have, and at least
-/// every 30 s. All who follow share one look, of one script a queue.
+/// Sends the event `changed` at once, when sizes or counters of a queue change, and at least
+/// every 30 s. All open pages share one reading of the store, of one script a queue. Their
+/// number is bounded: 429 beyond.
 #[get("/ui/events")]
 fn events(
     _access: ViewAccess,
@@ -40,7 +44,7 @@ fn events(
         let inspector = inspector.clone();
         async move {
             let (digest, queues) = digest(&inspector).await;
-            (digest, Some(INTERVAL.max(PER_QUEUE * queues)))
+            (digest, Some(INTERVAL.max(INTERVAL_PER_QUEUE * queues)))
         }
     });
     let mut shutdown = shutdown;
@@ -50,18 +54,18 @@ fn events(
             first = digests.wait_for(Option::is_some) => first.ok().and_then(|first| *first),
             () = &mut shutdown => return,
         };
-        // At first too: something may have changed since the page was made.
+        // Something may have changed since the page was made.
         yield Event::data("").event("changed");
-        let mut told = Instant::now();
+        let mut sent = Instant::now();
         loop {
             tokio::select! {
                 changed = digests.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep_until(told + QUIET) => {}
+                () = tokio::time::sleep_until(sent + MAX_SILENCE) => {}
                 () = &mut shutdown => return,
             }
             let now = *digests.borrow_and_update();
-            if now != known || told.elapsed() >= QUIET {
-                (known, told) = (now, Instant::now());
+            if now != known || sent.elapsed() >= MAX_SILENCE {
+                (known, sent) = (now, Instant::now());
                 yield Event::data("").event("changed");
             }
         }
@@ -69,8 +73,8 @@ fn events(
     Ok(events.heartbeat(SIGN_OF_LIFE))
 }
 
-/// What the queues look like, in one number, and how many there are; `None` where the
-/// store does not say.
+/// A hash of the queues' sizes and counters, and their number; `None` if the store does not
+/// answer.
 async fn digest(inspector: &Inspector) -> (Option<u64>, u32) {
     let Ok(all) = inspector.some_queues(None, MAX_QUEUES).await else { return (None, 0) };
     let mut hasher = DefaultHasher::new();
@@ -85,6 +89,6 @@ async fn digest(inspector: &Inspector) -> (Option<u64>, u32) {
 }
 
 /// The routes to mount at the base.
-pub(super) fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     routes![events]
 }

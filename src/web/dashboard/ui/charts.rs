@@ -1,25 +1,28 @@
-//! Numbers over time as bars: drawn on the server, read without colour and scripts.
+//! Numbers over time as bars: SVG drawn on the server, readable without colour and scripts.
 
 use maud::{Markup, html};
 
-use super::Language;
-use super::layout::say;
+use super::Texts;
 use crate::broker::{DayStats, MinuteStats};
 use crate::time::Timestamp;
 
+/// Width of a bar and height of the chart, in units of the SVG, which is stretched.
 const WIDTH: usize = 20;
 const HEIGHT: u64 = 80;
 
-/// One bar: when, how much, and what part of it is bad.
-pub(super) struct Bar {
+/// One bar.
+pub(crate) struct Bar {
+    /// The time it stands for, as its tooltip says it.
     pub when: String,
+    /// Its height.
     pub all: u64,
+    /// The failed part, drawn over it.
     pub bad: u64,
 }
 
-/// Bars from left to right below a caption; nothing where all are empty. The numbers are
-/// there in words too, for whoever cannot see them.
-pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
+/// Bars from left to right below a caption; nothing if all are empty. Sums and maximum are
+/// also there as text, for readers who cannot see the bars.
+pub(crate) fn bars(texts: &Texts, caption: &str, bars: &[Bar]) -> Markup {
     let most = bars.iter().map(|bar| bar.all.max(bar.bad)).max().unwrap_or_default();
     let (Some(first), Some(last), true) = (bars.first(), bars.last(), most > 0) else {
         return html! {};
@@ -27,12 +30,7 @@ pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
     let high = |count: u64| (u128::from(count) * u128::from(HEIGHT)).div_ceil(u128::from(most));
     let sum = |of: fn(&Bar) -> u64| bars.iter().map(of).fold(0_u64, u64::saturating_add);
     let (all, bad) = (sum(|bar| bar.all), sum(|bar| bar.bad));
-    let total = match (language, bad) {
-        (Language::Japanese, 0) => format!("合計 {all}、最大 {most}"),
-        (Language::Japanese, _) => format!("合計 {all}（失敗 {bad}）、最大 {most}"),
-        (Language::English, 0) => format!("{all} in all, {most} at most"),
-        (Language::English, _) => format!("{all} in all, {bad} failed, {most} at most"),
-    };
+    let total = (texts.chart_sum)(all, bad, most);
     html! {
         figure.card.chart {
             figcaption { span { (caption) } span { (total) } }
@@ -43,7 +41,7 @@ pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
                         g {
                             title {
                                 (bar.when) ": " (bar.all)
-                                @if bar.bad > 0 { ", " (say(language, "失敗", "failed")) " " (bar.bad) }
+                                @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) }
                             }
                             rect.ended x=(nth * WIDTH + 2) width=(WIDTH - 4)
                                 y=(u128::from(HEIGHT) - high(bar.all)) height=(high(bar.all)) {}
@@ -61,13 +59,13 @@ pub(super) fn bars(language: Language, caption: &str, bars: &[Bar]) -> Markup {
 }
 
 /// An instant as the time of day in UTC.
-pub(super) fn clock(at: Timestamp) -> String {
+pub(crate) fn clock(at: Timestamp) -> String {
     let minute = at.as_secs().div_euclid(60).rem_euclid(1440);
     format!("{:02}:{:02} UTC", minute / 60, minute % 60)
 }
 
 /// Attempts of the last hour, by the minute, this one at the right.
-pub(super) fn hour(language: Language, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
+pub(crate) fn hour(texts: &Texts, now: Timestamp, minutes: &[MinuteStats]) -> Markup {
     let this = now.as_secs().div_euclid(60);
     let bar = |ago: i64| {
         let at = Timestamp::from_secs((this - ago) * 60);
@@ -75,23 +73,24 @@ pub(super) fn hour(language: Language, now: Timestamp, minutes: &[MinuteStats]) 
         let (all, bad) = found.map_or((0, 0), |minute| (minute.processed, minute.failed));
         Bar { when: clock(at), all, bad }
     };
-    let caption = say(language, "直近1時間の処理数", "Attempts in the last hour");
-    bars(language, caption, &(0..60).rev().map(bar).collect::<Vec<_>>())
+    let caption = texts.chart_hour;
+    bars(texts, caption, &(0..60).rev().map(bar).collect::<Vec<_>>())
 }
 
 /// Attempts by UTC day, today at the right.
-pub(super) fn days(language: Language, days: &[DayStats]) -> Markup {
+pub(crate) fn days(texts: &Texts, days: &[DayStats]) -> Markup {
     let bar = |day: &DayStats| Bar { when: day.date.clone(), all: day.processed, bad: day.failed };
-    let caption = match language {
-        Language::Japanese => format!("直近{}日の処理数", days.len()),
-        Language::English => format!("Attempts in the last {} days", days.len()),
-    };
-    bars(language, &caption, &days.iter().rev().map(bar).collect::<Vec<_>>())
+    let caption = (texts.chart_days)(days.len());
+    bars(texts, &caption, &days.iter().rev().map(bar).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn english() -> &'static Texts {
+        Texts::preferred(Some("en"))
+    }
 
     fn bar(all: u64, bad: u64) -> Bar {
         Bar { when: "now".into(), all, bad }
@@ -99,15 +98,15 @@ mod tests {
 
     #[test]
     fn empty_charts_are_left_out_and_others_say_their_sums() {
-        assert_eq!(bars(Language::English, "c", &[bar(0, 0)]).into_string(), "");
-        assert_eq!(bars(Language::English, "c", &[]).into_string(), "");
-        let drawn = bars(Language::English, "c", &[bar(2, 1), bar(4, 0)]).into_string();
+        assert_eq!(bars(english(), "c", &[bar(0, 0)]).into_string(), "");
+        assert_eq!(bars(english(), "c", &[]).into_string(), "");
+        let drawn = bars(english(), "c", &[bar(2, 1), bar(4, 0)]).into_string();
         assert!(drawn.contains("6 in all, 1 failed, 4 at most"), "{drawn}");
-        // Neither does a small number vanish nor a large one overflow.
-        let drawn = bars(Language::English, "c", &[bar(u64::MAX, 1)]).into_string();
+        // A small number stays visible, and a large one does not overflow.
+        let drawn = bars(english(), "c", &[bar(u64::MAX, 1)]).into_string();
         assert!(drawn.contains(r#"height="80""#) && drawn.contains(r#"height="1""#), "{drawn}");
         // Other programs may have counted more failures than attempts.
-        let drawn = bars(Language::English, "c", &[bar(1, u64::MAX)]).into_string();
+        let drawn = bars(english(), "c", &[bar(1, u64::MAX)]).into_string();
         assert!(drawn.contains(r#"height="80""#), "{drawn}");
     }
 

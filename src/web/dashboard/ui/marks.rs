@@ -1,17 +1,17 @@
-//! Invisible characters as visible marks, in every page. Text from outside may turn the
-//! direction of what stands around it, or look like another text; here that is seen. It is
-//! done to the finished page, so that no page can forget it.
+//! Visible marks for invisible characters, in every page. Text from outside may reverse the
+//! text around it or imitate another text; the marks show it. The finished page is marked, so
+//! that no page can forget to.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::text::is_invisible;
 
-/// Elements whose text is no markup.
+/// Elements that hold text only: a mark in them is text too.
 const PLAIN: [&str; 3] = ["title", "option", "textarea"];
 
-/// The page with a mark in place of each invisible character of its text. Attributes are left
-/// alone: forms send them back. So is the text of a `textarea`, for the same reason.
+/// The page with a mark in place of each invisible character of its text. Attributes and the
+/// text of a `textarea` stay as they are, because forms send them back.
 pub(super) fn shown(page: &str) -> Cow<'_, str> {
     if !page.chars().any(is_invisible) {
         return Cow::Borrowed(page);
@@ -45,9 +45,10 @@ pub(super) fn shown(page: &str) -> Cow<'_, str> {
     Cow::Owned(marked)
 }
 
+/// Appends text, with marks as the element around it allows.
 fn mark(text: &str, within: &str, marked: &mut String) {
     for c in text.chars() {
-        // Lines and tabs are seen where they are kept.
+        // `pre` keeps line breaks and tabs, so there they are visible.
         let is_seen = !is_invisible(c) || within == "pre" && matches!(c, '\n' | '\t');
         if is_seen || within == "textarea" {
             marked.push(c);
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_sees_is_marked_where_it_is_text() {
+    fn invisible_characters_of_text_are_marked() {
         for (page, expected) in [
             ("<p>a</p>", "<p>a</p>"),
             ("<p>a\u{202e}b</p>", "<p>a<span class=\"mark\">U+202E</span>b</p>"),

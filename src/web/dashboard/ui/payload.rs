@@ -1,5 +1,8 @@
-//! Payloads, results and other texts of any size on a page: as they are stored, the
-//! beginning of what is long, and the whole to download.
+//! Payloads, results, errors and headers of any size on a page. Short ones are shown as they
+//! are stored, of long ones the beginning; all of them can be downloaded.
+//!
+//! JSON is indented for reading, and no digit or string of it is touched: a number that a
+//! 64-bit float cannot hold must look as it was sent.
 
 use maud::{Markup, html};
 use rocket::http::{ContentType, Header, Status};
@@ -7,24 +10,23 @@ use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 use serde::de::IgnoredAny;
 
-use super::Language;
-use super::layout::say;
+use super::Texts;
 use crate::broker::JobInfo;
 
-/// What a page shows whole, in bytes: a browser draws it at once.
-pub(super) const WHOLE: usize = 64 * 1024;
+/// The longest text that a page shows whole, in bytes: browsers draw this much at once.
+pub(crate) const WHOLE: usize = 64 * 1024;
 
-/// What it shows of anything longer.
+/// How much a page shows of anything longer, in bytes.
 const HEAD: usize = 4 * 1024;
 
-/// JSON nested deeper is not indented further, and what indentation makes larger than this
-/// is shown as it is stored.
+/// Nesting below which JSON is not indented further, and the size in bytes above which indented
+/// JSON is shown as it is stored: both keep a hostile payload from growing the page.
 const DEPTH: usize = 32;
 const INDENTED: usize = 4 * WHOLE;
 
 /// A part of a job that can be downloaded.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Payload,
     Result,
     Error,
@@ -32,9 +34,11 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// In no particular order.
     const ALL: [Part; 4] = [Part::Payload, Part::Result, Part::Error, Part::Headers];
 
-    pub(super) fn name(self) -> &'static str {
+    /// The name in addresses, and of the downloaded file.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Payload => "payload",
             Part::Result => "result",
@@ -43,12 +47,13 @@ impl Part {
         }
     }
 
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    /// The part with this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
     }
 
     /// Its bytes, as they are stored.
-    pub(super) fn of(self, info: &JobInfo) -> Vec<u8> {
+    pub(crate) fn of(self, info: &JobInfo) -> Vec<u8> {
         match self {
             Part::Payload => info.record.payload_bytes().to_vec(),
             Part::Result => info.result.clone().unwrap_or_default(),
@@ -58,40 +63,30 @@ impl Part {
     }
 }
 
-/// The bytes, or their beginning and a link to all of them below `here`, the job's page.
-pub(super) fn shown(language: Language, here: &str, part: Part, bytes: &[u8]) -> Markup {
+/// The bytes or their beginning, with a download link below `here`, the job's page.
+pub(crate) fn shown(texts: &Texts, here: &str, part: Part, bytes: &[u8]) -> Markup {
     let bad = (part == Part::Error).then_some("bad");
     let size = bytes.len();
     let link = html! {
-        a href={ (here) "/" (part.name()) } download { (say(language, "ダウンロード", "Download")) }
+        a href={ (here) "/" (part.name()) } download { (texts.download) }
     };
     if size <= WHOLE {
         let text = if part == Part::Error { text(bytes) } else { pretty(bytes) };
         return html! {
             pre class=[bad] { (text) }
-            @if size > HEAD { p.hint { (bytes_of(language, size)) " " (link) } }
+            @if size > HEAD { p.hint { ((texts.bytes)(size)) " " (link) } }
         };
     }
     html! {
         pre class=[bad] { (head(bytes)) "…" }
         p.hint {
-            @match language {
-                Language::Japanese => { (bytes_of(language, size)) "のうち先頭のみを表示しています。" }
-                Language::English => { "The beginning of " (bytes_of(language, size)) ". " }
-            }
+            ((texts.beginning_of)(size))
             (link)
         }
     }
 }
 
-fn bytes_of(language: Language, size: usize) -> String {
-    match language {
-        Language::Japanese => format!("{size}バイト"),
-        Language::English => format!("{size} bytes"),
-    }
-}
-
-/// The beginning, between two characters.
+/// The beginning, cut between two characters.
 fn head(bytes: &[u8]) -> String {
     let some = &bytes[..bytes.len().min(HEAD)];
     match std::str::from_utf8(some) {
@@ -120,7 +115,7 @@ fn pretty(bytes: &[u8]) -> String {
 }
 
 /// The same JSON with line breaks and indentation; no number or string of it is touched.
-/// `None` where it becomes too long.
+/// `None` if it becomes too long.
 fn indented(json: &str) -> Option<String> {
     let mut out = String::with_capacity(json.len() * 2);
     let (mut depth, mut chars) = (0_usize, json.chars().peekable());
@@ -174,7 +169,7 @@ fn indented(json: &str) -> Option<String> {
 }
 
 /// The same JSON on one line; no number or string of it is touched.
-pub(super) fn compact(json: &str) -> Result<String, serde_json::Error> {
+pub(crate) fn compact(json: &str) -> Result<String, serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(json)?;
     let (mut out, mut within, mut escaped) = (String::with_capacity(json.len()), false, false);
     for c in json.chars() {
@@ -190,10 +185,10 @@ pub(super) fn compact(json: &str) -> Result<String, serde_json::Error> {
     Ok(out)
 }
 
-/// Bytes to be kept by the browser, which neither shows nor runs them.
-pub(super) struct Download {
-    pub(super) name: &'static str,
-    pub(super) bytes: Vec<u8>,
+/// Bytes for the browser to save; the headers keep it from showing or running them.
+pub(crate) struct Download {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl<'r> Responder<'r, 'static> for Download {

@@ -1,0 +1,230 @@
+//! Actions on all jobs of a state, a type or a group of a queue, batch by batch.
+//!
+//! A short action answers with a redirect to the list. A longer one answers with a page that
+//! grows while the work goes on, without scripts: each step is a `div`, of which the style
+//! sheet shows the last. The work runs in a task of its own, so it ends even if the browser
+//! goes away.
+//!
+//! The buttons that start an action are in `ui::bulk_form`; they stand on the pages of a queue and
+//! of a group. Reading the form is bound by Rocket's form limit and by a timeout.
+
+use std::time::Duration;
+
+use maud::{Markup, PreEscaped, html};
+use rocket::form::{Form, Strict};
+use rocket::response::stream::TextStream;
+use rocket::response::{self, Redirect, Responder};
+use rocket::{FromForm, Request, Route, post, routes};
+use tokio::sync::watch;
+
+use crate::broker::Selection;
+use crate::error::Error;
+use crate::inspector::{Bulk, Inspector};
+use crate::job::QueueName;
+use crate::web::api::queues::state_of;
+use crate::web::api::{Timely, audit};
+use crate::web::dashboard::ui::bulk_form::action_name;
+use crate::web::dashboard::ui::layout::jobs_changed;
+use crate::web::dashboard::ui::page::{document, marked, sent_as_page, trouble};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Act, Page, Reader};
+use crate::web::error::ProblemDetails;
+
+/// An action that ends within this time needs no page of its own.
+const SHORT_ACTION: Duration = Duration::from_millis(700);
+
+/// Interval between two steps of a page that shows progress.
+const STEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The fields of the form, by their names in REST. An unknown field is an error: a misspelled
+/// filter must not widen the action.
+#[derive(FromForm)]
+struct Wanted<'r> {
+    state: &'r str,
+    action: &'r str,
+    r#type: Option<&'r str>,
+    group: Option<&'r str>,
+}
+
+impl Wanted<'_> {
+    /// The action as the inspector carries it out.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for an unknown state or action.
+    fn bulk(&self, inspector: &Inspector, name: &QueueName) -> Result<Bulk, Error> {
+        let state = state_of(self.state)?;
+        let mut selection = match self.group.filter(|group| !group.is_empty()) {
+            Some(group) => Selection::group(group),
+            None => Selection::from(state),
+        };
+        if let Some(job_type) = self.r#type.filter(|name| !name.is_empty()) {
+            selection = selection.of_type(job_type);
+        }
+        match self.action {
+            "run" => Ok(inspector.run_all(name, selection)),
+            "archive" => Ok(inspector.archive_all(name, selection)),
+            "delete" => Ok(inspector.delete_all(name, selection)),
+            _ => Err(Error::invalid("action: expected run, archive or delete")),
+        }
+    }
+}
+
+/// The progress of an action.
+#[derive(Clone, Default)]
+struct Progress {
+    done: u64,
+    total: u64,
+    ended: Option<Result<(), Error>>,
+}
+
+/// A page that grows, and where it leads.
+struct Shown {
+    reader: Reader,
+    title: String,
+    /// The name of the action in REST.
+    action: String,
+    /// The address of the list that the action was started from.
+    back: String,
+    states: watch::Receiver<Progress>,
+}
+
+/// A page that grows while the work goes on, or the way back if it has ended.
+enum Acting {
+    Over(Redirect),
+    Shown(Shown),
+}
+
+impl<'r> Responder<'r, 'r> for Acting {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
+        let mut shown = match self {
+            Acting::Over(redirect) => return redirect.respond_to(request),
+            Acting::Shown(shown) => shown,
+        };
+        /// Where the steps go within the page.
+        const HERE: &str = "<!-- steps -->";
+        let around = document(
+            &shown.reader,
+            &shown.title,
+            html! {
+                main.broad {
+                    header { h1 { (shown.title) } }
+                    // The style sheet shows the last step only.
+                    div.card.steps aria-live="polite" { (PreEscaped(HERE)) }
+                    p.hint {
+                        (shown.reader.texts.bulk_continues)
+                    }
+                }
+            },
+        );
+        let around = marked(&around);
+        let (head, tail) = around.split_once(HERE).unwrap_or((&around, ""));
+        let (head, tail) = (head.to_owned(), tail.to_owned());
+        let stream = TextStream! {
+            yield head;
+            loop {
+                let state = shown.states.borrow_and_update().clone();
+                yield marked(&step(&shown, &state));
+                if state.ended.is_some() || shown.states.changed().await.is_err() {
+                    break;
+                }
+                if shown.states.borrow().ended.is_none() {
+                    tokio::time::sleep(STEP_INTERVAL).await;
+                }
+            }
+            yield tail;
+        };
+        sent_as_page(stream.respond_to(request)?)
+    }
+}
+
+/// One step: the number of jobs so far, or how it ended.
+fn step(shown: &Shown, state: &Progress) -> Markup {
+    let Shown { reader: Reader { texts, .. }, action, back, .. } = shown;
+    let Progress { done, total, ended } = state;
+    let count = html! {
+        (done) @if *total > 0 { " / " (total) } " "
+        (jobs_changed(texts, action))
+    };
+    html! {
+        div {
+            p { progress max=(total.max(&1)) value=(done) {} " " (count) }
+            @match ended {
+                None => {}
+                Some(Ok(())) => {
+                    // Goes back without a script.
+                    @let back = over(back, action, *done);
+                    meta http-equiv="refresh" content={ "1;url=" (back) };
+                    p { a href=(back) { (texts.back) } }
+                }
+                Some(Err(error)) => {
+                    (trouble(texts, &ProblemDetails::of_stored(error, "The request could not be completed")))
+                    p { a href=(back) { (texts.back) } }
+                }
+            }
+        }
+    }
+}
+
+/// The address to go to after the action: the list, with what was done.
+fn over(back: &str, action: &str, done: u64) -> String {
+    format!("{back}&done={}&count={done}", escaped(action))
+}
+
+/// Starts the action and waits a moment for its end. Two lines go to the audit log, one at the
+/// start and one at the end.
+#[post("/ui/queues/<name>/actions", data = "<form>")]
+async fn act(
+    act: Act<'_>,
+    name: &str,
+    form: Timely<Form<Strict<Wanted<'_>>>>,
+) -> Result<Acting, Page> {
+    let (form, Act { site, asked }) = (form.0, act);
+    let bulk = name.parse().and_then(|known| form.bulk(&site.inspector(), &known));
+    let mut bulk = bulk.map_err(|error| site.trouble(&error))?;
+    let (action, state, queue) = (form.action.to_owned(), form.state.to_owned(), name.to_owned());
+    // Logged before it starts too: the process may end in between.
+    audit(&asked, "action on many jobs begins", name, &format!("{action}: {state}"));
+    let (tell, mut states) = watch::channel(Progress::default());
+    tokio::spawn(async move {
+        let ended = run(&mut bulk, &tell).await;
+        let done = tell.borrow().done;
+        // Nobody may be looking at the page any more.
+        if let Err(error) = &ended {
+            crate::log::warn!(%queue, %action, done, %error, "an action on many jobs ended early");
+        }
+        audit(&asked, &action, &queue, &format!("{done} {state} jobs"));
+        tell.send_modify(|progress| progress.ended = Some(ended));
+    });
+    let here = format!("{}/ui/queues/{}", site.reader.base, escaped(name));
+    let back = match form.group.filter(|group| !group.is_empty()) {
+        Some(group) => format!("{here}/group?group={}", escaped(group)),
+        None => format!("{here}?state={}", escaped(form.state)),
+    };
+    let short = states.wait_for(|progress| progress.ended.is_some());
+    let short = tokio::time::timeout(SHORT_ACTION, short).await;
+    let progress = short.ok().and_then(Result::ok).map(|progress| progress.clone());
+    match progress {
+        Some(Progress { ended: Some(Err(error)), .. }) => Err(site.trouble(&error)),
+        Some(Progress { done, .. }) => {
+            Ok(Acting::Over(Redirect::to(over(&back, form.action, done))))
+        }
+        None => {
+            let title = format!("{}: {name}", action_name(site.texts(), form.action));
+            let action = form.action.to_owned();
+            Ok(Acting::Shown(Shown { reader: site.reader, title, action, back, states }))
+        }
+    }
+}
+
+/// Carries the action out batch by batch and tells how far it is.
+async fn run(bulk: &mut Bulk, tell: &watch::Sender<Progress>) -> Result<(), Error> {
+    while let Some(step) = bulk.step().await? {
+        tell.send_modify(|progress| (progress.done, progress.total) = (step.done, step.total));
+    }
+    Ok(())
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![act]
+}

@@ -1,0 +1,189 @@
+//! Enqueueing by hand: a form made from the job type's schema, the options of the job, and the
+//! request with which a program would do the same.
+//!
+//! A job is enqueued exactly as `POST {base}/jobs/{type}` does it: the payload is checked against
+//! the schema and decoded as the handler will decode it, so what a page accepts a handler can read.
+
+use maud::{Markup, html};
+use rocket::http::Status;
+use rocket::{Data, Route, State, get, post, routes};
+
+use crate::error::Error;
+use crate::job::JobId;
+use crate::registry::Entry;
+use crate::web::api::enqueue::{Overrides, Schemas};
+use crate::web::dashboard::schema_form::{payload, payload_fields};
+use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts, View};
+use crate::web::error::ProblemDetails;
+
+/// The largest form that is read, in bytes.
+const LONGEST_FORM: u64 = 4 << 20;
+
+/// The job types that have a handler here.
+#[get("/ui/enqueue")]
+async fn types(view: View<'_>) -> Page {
+    let site = &view.site;
+    let texts = site.texts();
+    let content = html! {
+        div.card {
+            p.hint { (texts.enqueue_types) }
+            ul {
+                @for entry in site.queue.runtime().registry().entries() {
+                    li { a href={ (site.reader.base) "/ui/enqueue/" (escaped(entry.job_type())) } { (entry.job_type()) } }
+                }
+            }
+        }
+    };
+    site.respond(Place::Enqueue, texts.enqueue_title, Ok(content))
+}
+
+/// What the page says above the form.
+enum Notice {
+    Nothing,
+    Done { queue: String, id: JobId },
+    Wrong(ProblemDetails),
+}
+
+/// An empty form for one job type; 404 if it has no handler here.
+#[get("/ui/enqueue/<type>")]
+async fn show(view: View<'_>, r#type: &str) -> Page {
+    let site = &view.site;
+    match site.queue.runtime().registry().get(r#type) {
+        Some(entry) => form_page(site, entry, &Form(Vec::new()), Notice::Nothing),
+        None => site.missing(site.texts().enqueue_no_handler),
+    }
+}
+
+/// Enqueues, and answers with the form as it was sent and what came of it.
+#[post("/ui/enqueue/<type>", data = "<body>")]
+async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data<'_>) -> Page {
+    let site = &act.site;
+    let Some(entry) = site.queue.runtime().registry().get(r#type) else {
+        return site.missing(site.texts().enqueue_no_handler);
+    };
+    let form = match Form::read(body, LONGEST_FORM).await {
+        Ok(form) => form,
+        Err(problem) => return form_page(site, entry, &Form(Vec::new()), Notice::Wrong(problem)),
+    };
+    let done = async {
+        let problem = |error: Error| ProblemDetails::of(&error, "Failed to enqueue job");
+        let json = payload(entry, &form).map_err(problem)?;
+        let value = serde_json::from_str(&json)
+            .map_err(|error| problem(Error::invalid(format!("payload: expected JSON: {error}"))))?;
+        schemas.check(r#type, &value)?;
+        let bytes = json.into_bytes();
+        entry.check(&bytes).map_err(problem)?;
+        let draft = site.queue.enqueue_raw(r#type, Some(bytes)).options(entry.options.clone());
+        let draft = overrides(&form).over(draft).map_err(|refused| refused.0)?;
+        draft.await.map_err(problem)
+    };
+    let notice = match done.await {
+        Ok(receipt) => {
+            act.audit("job enqueued", &receipt.queue.printable(), receipt.id.as_str());
+            Notice::Done { queue: receipt.queue.to_string(), id: receipt.id }
+        }
+        Err(problem) => Notice::Wrong(problem),
+    };
+    form_page(site, entry, &form, notice)
+}
+
+/// The fields that override the job type's options, by their names in REST.
+const OPTIONS: [&str; 4] = ["queue", "delay_seconds", "max_retry", "unique_seconds"];
+
+/// The label of an option.
+fn option_label(texts: &Texts, option: &str) -> &'static str {
+    match option {
+        "queue" => texts.queue,
+        "delay_seconds" => texts.delay_seconds,
+        "max_retry" => texts.max_retry,
+        _ => texts.unique_seconds,
+    }
+}
+
+/// The options that were sent, for REST's own checks.
+fn overrides(form: &Form) -> Overrides<'_> {
+    let text = |name| Some(form.text(name).trim());
+    Overrides {
+        queue: text("queue"),
+        delay_seconds: text("delay_seconds"),
+        max_retry: text("max_retry"),
+        unique_seconds: text("unique_seconds"),
+    }
+}
+
+/// The notice, the form, and the same request as a command.
+fn form_page(site: &Site<'_>, entry: &Entry, form: &Form, notice: Notice) -> Page {
+    let (reader, texts) = (&site.reader, site.texts());
+    let name = entry.job_type();
+    let status = match &notice {
+        Notice::Wrong(problem) => problem.status(),
+        Notice::Nothing | Notice::Done { .. } => Status::Ok,
+    };
+    let content = html! {
+        (said(reader, &notice))
+        form method="post" action={ (reader.base) "/ui/enqueue/" (escaped(name)) } autocomplete="off" {
+            (payload_fields(texts, entry, form))
+            fieldset {
+                legend { (texts.enqueue_options) }
+                p.hint { (texts.enqueue_defaults) }
+                div.options {
+                    @for name in OPTIONS {
+                        div.field {
+                            label for=(name) { (option_label(texts, name)) }
+                            input #(name) name=(name) inputmode=[(name != "queue").then_some("numeric")]
+                                value=(form.text(name))
+                                placeholder=[(name == "queue").then_some(&entry.options.queue)];
+                        }
+                    }
+                }
+            }
+            button type="submit" { (texts.enqueue) }
+        }
+        h2 { "curl" }
+        pre { (curl(&reader.base, entry, form)) }
+    };
+    site.page(status, Place::Elsewhere, name, content)
+}
+
+/// What came of the form: the job's id, or what is wrong with which field.
+fn said(reader: &Reader, notice: &Notice) -> Markup {
+    let texts = reader.texts;
+    match notice {
+        Notice::Nothing => html! {},
+        Notice::Done { queue, id } => html! {
+            div.notice.good role="status" {
+                p { (texts.enqueued) }
+                p { a href={ (reader.base) "/ui/jobs/" (escaped(queue)) "/" (escaped(id.as_str())) } { code { (id) } } }
+            }
+        },
+        Notice::Wrong(problem) => html! {
+            div.notice.bad role="alert" {
+                p { (problem.detail()) }
+                @for fault in problem.errors() { p { code { (fault.pointer) } " " (fault.detail) } }
+            }
+        },
+    }
+}
+
+/// The same request as a shell command.
+fn curl(base: &str, entry: &Entry, form: &Form) -> String {
+    let payload = payload(entry, form).unwrap_or_else(|_| "{ … }".to_owned());
+    let quoted = payload.replace('\'', "'\\''");
+    let name = escaped(entry.job_type());
+    let given = OPTIONS.iter().map(|option| (option, form.text(option).trim()));
+    let given = given.filter(|(_, value)| !value.is_empty());
+    let query: Vec<String> =
+        given.map(|(option, value)| format!("{option}={}", escaped(value))).collect();
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    format!(
+        "curl -X POST -H 'Content-Type: application/json' \\\n  -d '{quoted}' \\\n  \
+         \"$ORIGIN{base}/jobs/{name}{query}\""
+    )
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![types, show, submit]
+}

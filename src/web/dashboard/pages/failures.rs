@@ -1,0 +1,178 @@
+//! Failures grouped by what went wrong: which error of which job type is common, with a search
+//! that finds the jobs of each row.
+//!
+//! It reads at most 500 archived and 500 retrying jobs of each queue, for at most two seconds, so
+//! that it stays cheap beside a million failed jobs; the newest come first and show the pattern.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use maud::{Markup, html};
+use rocket::{Route, get, routes};
+
+use crate::broker::{JobRow, Page as ListPage};
+use crate::error::Error;
+use crate::job::JobState;
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::dashboard::search::{MAX_LISTS, MAX_ROWS, SEARCH_TIMEOUT, quoted};
+use crate::web::dashboard::ui::parts::{empty, instant, short};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
+use crate::web::dashboard::ui::{Page, Place, Reader, View};
+
+/// Pages of 100 jobs that are read of each list: enough to see a pattern, and bounded.
+const MAX_PAGES: usize = 5;
+
+/// Failures that look alike.
+struct Failure {
+    count: usize,
+    /// The text that all of these errors contain, for a search.
+    common: String,
+    sample: String,
+    last: Option<Timestamp>,
+}
+
+/// An error without the parts that differ from job to job: numbers, ids and quoted text.
+fn fingerprint(error: &str) -> String {
+    let mut print = String::new();
+    let mut quote = None;
+    for word in error.split_inclusive(|c: char| c.is_whitespace() || "\"'`".contains(c)) {
+        let ends = word.chars().last().filter(|c| "\"'`".contains(*c));
+        match (quote, ends) {
+            (Some(open), Some(close)) if open == close => {
+                quote = None;
+                print.push('…');
+                continue;
+            }
+            (Some(_), _) => continue,
+            (None, Some(open)) => quote = Some(open),
+            (None, None) => {}
+        }
+        if word.chars().any(|c| c.is_ascii_digit()) {
+            print.push_str("# ")
+        } else {
+            print.push_str(word)
+        }
+    }
+    print.chars().take(200).collect()
+}
+
+/// The longest part of a fingerprint that the error contains literally.
+fn common(print: &str) -> String {
+    let parts = print.split(['#', '…', '"', '\n', '\r']).map(str::trim);
+    parts.max_by_key(|part| part.len()).unwrap_or_default().to_owned()
+}
+
+/// The table of failures, and how many jobs it was made of.
+#[get("/ui/failures")]
+async fn show(view: View<'_>) -> Page {
+    let site = &view.site;
+    let texts = site.texts();
+    let content = collect(site.queue).await.map(|(failures, looked)| {
+        html! {
+            p.hint { (texts.failures_looked) (looked) }
+            (list(&site.reader, site.queue.now(), &failures))
+        }
+    });
+    site.respond(Place::Failures, texts.failures_title, content)
+}
+
+/// Groups the newest archived and retrying jobs of each queue by type and fingerprint, the most
+/// frequent first. Also the number of jobs that were examined.
+async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Error> {
+    let (inspector, mut looked, began) = (queue.redacted_inspector(), 0, Instant::now());
+    let mut groups: BTreeMap<(String, String), Failure> = BTreeMap::new();
+    for name in inspector.queues().await?.into_iter().take(MAX_LISTS) {
+        for state in [JobState::Archived, JobState::Retry] {
+            let mut page = ListPage::default().size(100)?;
+            for _ in 0..MAX_PAGES {
+                if began.elapsed() > SEARCH_TIMEOUT {
+                    break;
+                }
+                let found = match inspector.jobs(&name, state, &page).await {
+                    Ok(found) => found,
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    Err(_) => break,
+                };
+                for info in found.rows.iter().filter_map(JobRow::job) {
+                    looked += 1;
+                    let error = &info.record.last_error;
+                    let key = (info.record.job_type.clone(), fingerprint(error));
+                    let failure = groups.entry(key).or_insert_with(|| Failure {
+                        count: 0,
+                        common: common(&fingerprint(error)),
+                        sample: short(error),
+                        last: None,
+                    });
+                    failure.count += 1;
+                    failure.last = failure.last.max(info.record.last_failed_at);
+                }
+                let Some(next) = found.next else { break };
+                page = ListPage::after(next).size(100)?;
+            }
+        }
+    }
+    let mut failures: Vec<(String, Failure)> =
+        groups.into_iter().map(|((job_type, _), failure)| (job_type, failure)).collect();
+    failures.sort_by_key(|(_, failure)| std::cmp::Reverse(failure.count));
+    failures.truncate(MAX_ROWS);
+    Ok((failures, looked))
+}
+
+impl Failure {
+    /// The search that finds these jobs.
+    fn query(&self, job_type: &str) -> String {
+        let words = format!("state:archived state:retry type:{}", quoted(job_type));
+        match self.common.as_str() {
+            "" => words,
+            common => format!("{words} error:{}", quoted(common)),
+        }
+    }
+}
+
+/// One row for each kind of failure, the most frequent first, linked to a search for its jobs.
+fn list(reader: &Reader, now: Timestamp, failures: &[(String, Failure)]) -> Markup {
+    let texts = reader.texts;
+    if failures.is_empty() {
+        return empty(texts.failures_none);
+    }
+    let columns = [texts.error, texts.job_type, texts.failures_count, texts.last_failure];
+    let row = |(job_type, failure): &(String, Failure)| {
+        let head = html! {
+            a href={ (reader.base) "/ui/jobs?q=" (escaped(&failure.query(job_type))) } {
+                (if failure.sample.is_empty() { "–" } else { &failure.sample })
+            }
+        };
+        let cells = vec![
+            Cell::Value(html! { (job_type) }),
+            Cell::Value(html! { (failure.count) }),
+            Cell::Value(instant(texts, now, failure.last)),
+        ];
+        Row::long(head, cells)
+    };
+    table(Kind::Jobs, texts.error, &columns, &failures.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_numbers_and_names_are_alike() {
+        let alike = |a: &str, b: &str| assert_eq!(fingerprint(a), fingerprint(b));
+        alike("order 7: the shop is closed", "order 8123: the shop is closed");
+        alike("no user \"a b\" here", "no user \"c\" here");
+        assert_ne!(fingerprint("timed out"), fingerprint("refused"));
+        // An open quote takes the rest with it; nothing panics.
+        fingerprint("it's \"");
+        fingerprint("日本語 7 エラー");
+        assert_eq!(common(&fingerprint("order 7: the shop is closed")), "the shop is closed");
+        assert_eq!(common("# …"), "");
+    }
+}

@@ -1,0 +1,71 @@
+//! One group of a queue: its jobs, and actions on all of them.
+//!
+//! Actions on a group are those on any list; running a group moves its jobs to pending one by
+//! one, without aggregating them.
+
+use maud::{Markup, html};
+use rocket::{Route, get, routes};
+
+use crate::error::Error;
+use crate::job::JobState;
+use crate::web::api::page as page_of;
+use crate::web::dashboard::ui::bulk_form::{self, Which};
+use crate::web::dashboard::ui::parts::more;
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Page, Place, Site, View, job_table, layout};
+
+/// The jobs of a group, page by page. The group is a query parameter, because its name may contain
+/// any character.
+#[get("/ui/queues/<name>/group?<group>&<cursor>&<done>&<count>")]
+async fn show(
+    view: View<'_>,
+    name: &str,
+    group: Option<&str>,
+    cursor: Option<&str>,
+    done: Option<&str>,
+    count: Option<u64>,
+) -> Page {
+    let site = &view.site;
+    let Some(group) = group.filter(|group| !group.is_empty()) else {
+        return site.trouble(&Error::invalid("group: expected a group's name, found nothing"));
+    };
+    let title = format!("{} {group}", site.texts().group);
+    let content = content(site, (name, group), cursor).await.map(|content| {
+        html! {
+            @if let Some(count) = count { (layout::counted(site.texts(), done, count)) }
+            (content)
+        }
+    });
+    site.respond(Place::Elsewhere, &title, content)
+}
+
+/// The list, its next page, and the buttons for all jobs of the group.
+async fn content(
+    site: &Site<'_>,
+    (name, group): (&str, &str),
+    cursor: Option<&str>,
+) -> Result<Markup, Error> {
+    let known = name.parse()?;
+    let page = page_of(None, None, cursor);
+    let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    let found = site.inspector().group_jobs(&known, group, &page).await?;
+    let (reader, texts) = (&site.reader, site.texts());
+    let here = format!("{}/ui/queues/{}", reader.base, escaped(name));
+    Ok(html! {
+        p.hint {
+            (texts.queue_prefix)
+            a href={ (here) "?state=aggregating" } { (name) }
+            ", " (found.total) " " (texts.jobs_unit)
+        }
+        (job_table::of_state(reader, site.queue.now(), JobState::Aggregating, &found.rows))
+        @if let Some(next) = &found.next {
+            (more(&format!("{here}/group?group={}&cursor={next}", escaped(group)), texts.next_page))
+        }
+        (bulk_form::buttons(reader, name, &Which::group(group, found.total)))
+    })
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show]
+}

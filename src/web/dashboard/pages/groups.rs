@@ -1,0 +1,111 @@
+//! The groups of all queues: jobs that wait to be aggregated into one.
+//!
+//! Groups are asked for queue by queue, ten at a time, until 50 queues with groups are found. A
+//! set that is being aggregated is shown with the deadline at which its jobs return to the group.
+
+use futures_util::future::join_all;
+use maud::{Markup, html};
+use rocket::{Route, get, routes};
+
+use crate::broker::{AggregationSet, GroupPage, Page as ListPage};
+use crate::error::Error;
+use crate::job::QueueName;
+use crate::time::Timestamp;
+use crate::web::JobQueue;
+use crate::web::dashboard::ui::group_table::group_table;
+use crate::web::dashboard::ui::parts::{empty, instant, more};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Page, Place, Texts, View};
+
+/// Maximum queues on one page, maximum queues that are asked for their groups, and how many of
+/// these at the same time.
+const MAX_QUEUES: usize = 50;
+const MAX_ASKED: usize = 500;
+const MAX_CONCURRENT: usize = 10;
+
+/// The groups of the next queues `after` a name.
+#[get("/ui/groups?<after>")]
+async fn show(view: View<'_>, after: Option<&str>) -> Page {
+    let site = &view.site;
+    let (reader, texts, now) = (&site.reader, site.texts(), site.queue.now());
+    let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
+    let content = collect(site.queue, after.as_ref()).await.map(|(found, next)| {
+        html! {
+            @if found.is_empty() && next.is_none() { (empty(texts.groups_none)) }
+            @for (name, groups, sets) in &found {
+                h2 { a href={ (reader.queue(name)) "?state=aggregating" } { (name) } }
+                (group_table(reader, now, name, groups))
+                (running(texts, now, sets))
+            }
+            @if let Some(next) = &next {
+                p.hint { (texts.queues_up_to) (next) }
+                (more(&format!("{}/ui/groups?after={}", reader.base, escaped(next.as_str())), texts.next_queues))
+            }
+        }
+    });
+    site.respond(Place::Groups, texts.groups_title, content)
+}
+
+/// A queue with groups: they, and the sets that are being aggregated.
+type Found = (QueueName, GroupPage, Vec<AggregationSet>);
+
+/// The queues with groups among those after this name, and the last queue that was asked if
+/// there are more.
+async fn collect(
+    queue: &JobQueue,
+    after: Option<&QueueName>,
+) -> Result<(Vec<Found>, Option<QueueName>), Error> {
+    let (inspector, page) = (queue.redacted_inspector(), ListPage::default());
+    let mut names = inspector.queues().await?;
+    names.retain(|name| after.is_none_or(|after| name > after));
+    let of = |name: &QueueName| {
+        let (inspector, page, name) = (&inspector, &page, name.clone());
+        async move {
+            let groups = inspector.groups(&name, page).await?;
+            let sets = inspector.aggregations(&name).await?;
+            Ok::<_, Error>((name, groups, sets))
+        }
+    };
+    let (mut found, mut asked) = (Vec::new(), 0);
+    for some in names[..names.len().min(MAX_ASKED)].chunks(MAX_CONCURRENT) {
+        if found.len() >= MAX_QUEUES {
+            break;
+        }
+        for answer in join_all(some.iter().map(of)).await {
+            match answer {
+                Ok((name, groups, sets)) if groups.total > 0 || !sets.is_empty() => {
+                    found.push((name, groups, sets));
+                }
+                Ok(_) => {}
+                Err(error) if error.is_unavailable() => return Err(error),
+                // One damaged queue must not hide the others.
+                Err(error) => crate::log::warn!(?error, "cannot list the groups of a queue"),
+            }
+        }
+        asked += some.len();
+    }
+    let next = names.get(asked.saturating_sub(1)).filter(|_| asked < names.len()).cloned();
+    Ok((found, next))
+}
+
+/// The sets that workers are aggregating now.
+fn running(texts: &Texts, now: Timestamp, sets: &[AggregationSet]) -> Markup {
+    html! {
+        @if !sets.is_empty() {
+            p.hint { (texts.aggregating_now) }
+            ul.running {
+                @for set in sets {
+                    li {
+                        (set.group) ": " (set.size) " "
+                        (texts.jobs_until) (instant(texts, now, Some(set.expires)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show]
+}

@@ -1,0 +1,269 @@
+//! One job: everything that is known about it, and the buttons for what can be done to it.
+//! `job_actions` carries these out.
+
+use std::borrow::Cow;
+
+use maud::{Markup, html};
+use rocket::{Route, get, routes};
+
+use crate::broker::JobInfo;
+use crate::job::JobState;
+use crate::time::Timestamp;
+use crate::web::dashboard::ui::parts::{button, fact, instant, short};
+use crate::web::dashboard::ui::payload::{self, Part};
+use crate::web::dashboard::ui::{Page, Place, Site, Texts, View, layout};
+
+/// Maximum headers on the page; all of them can be downloaded.
+const MAX_HEADERS: usize = 100;
+
+/// How much of a header or another short text is shown, in characters.
+const LONGEST_HEADER: usize = 1000;
+
+/// The job, or 404 with the usual reason: it has succeeded without retention.
+#[get("/ui/jobs/<name>/<id>?<done>&<edit>")]
+async fn show(
+    view: View<'_>,
+    name: &str,
+    id: &str,
+    done: Option<&str>,
+    edit: Option<&str>,
+) -> Page {
+    let (site, texts) = (&view.site, view.site.texts());
+    let found = async {
+        let (known, id) = (name.parse()?, id.parse()?);
+        site.inspector().job(&known, &id).await
+    };
+    match found.await {
+        Ok(Some(info)) => {
+            let title = format!("{} {}", texts.job, cut(&info.record.job_type));
+            let content = html! {
+                (layout::notice(texts, done))
+                (detail(site, &info, edit == Some("payload")))
+            };
+            site.respond(Place::Elsewhere, &title, Ok(content))
+        }
+        Ok(None) => site.missing(texts.job_gone),
+        Err(error) => site.trouble(&error),
+    }
+}
+
+/// Facts, actions, error, timeline, payload, result and headers, each only if the job has it.
+fn detail(site: &Site<'_>, info: &JobInfo, editing: bool) -> Markup {
+    let (texts, now, job) = (site.texts(), site.queue.now(), &info.record);
+    let here = site.reader.job(&job.queue, &job.id);
+    html! {
+        div.card.facts {
+            dl { (facts(site, info)) }
+            div.actions { (actions(texts, &here, info.state)) }
+        }
+        @if !job.last_error.is_empty() {
+            section {
+                h2 { (texts.last_error) }
+                (payload::shown(texts, &here, Part::Error, job.last_error.as_bytes()))
+            }
+        }
+        (timeline(texts, now, info))
+        section {
+            h2 { (texts.payload) }
+            (payload::shown(texts, &here, Part::Payload, job.payload_bytes()))
+            // Saving a redacted payload would lose what is hidden.
+            @if editable(info.state) && !site.queue.redacts() { (edit(texts, &here, job.payload_bytes(), editing)) }
+        }
+        @if let Some(result) = &info.result {
+            section {
+                h2 { (texts.result) }
+                (payload::shown(texts, &here, Part::Result, result))
+            }
+        }
+        @if !job.headers.is_empty() {
+            section {
+                h2 { (texts.headers) }
+                (headers(texts, &here, info))
+            }
+        }
+    }
+}
+
+/// Names and values, each only if it is known or set.
+fn facts(site: &Site<'_>, info: &JobInfo) -> Markup {
+    let (texts, now, job) = (site.texts(), site.queue.now(), &info.record);
+    let time = |at: Option<Timestamp>| instant(texts, now, at);
+    html! {
+        (fact(texts.job_id, html! { code { (job.id) } }))
+        (fact(texts.queue, html! {
+            a href=(site.reader.queue(&job.queue)) { (job.queue) }
+        }))
+        (fact(texts.state, html! {
+            span.tag { ((texts.state_name)(info.state)) }
+            @if info.orphaned { " " span.tag { (texts.worker_lost) } }
+            @if let Some(after) = info.cancelling {
+                " " span.tag { (texts.cancelling) " (" (format!("{after:?}").to_lowercase()) ")" }
+            }
+        }))
+        (fact(texts.attempts, html! { (job.retried) " / " (job.max_retry) }))
+        @if info.due.is_some() { (fact(texts.due, time(info.due))) }
+        @if info.pending_since.is_some() { (fact(texts.pending_since, time(info.pending_since))) }
+        @if let Some(worker) = &info.worker {
+            (fact(texts.worker, html! { (worker.host) ":" (worker.pid) ", " (time(worker.started)) }))
+        }
+        @if info.lease_ends.is_some() { (fact(texts.lease_ends, time(info.lease_ends))) }
+        @if job.last_failed_at.is_some() { (fact(texts.last_failure, time(job.last_failed_at))) }
+        @if info.archived_at.is_some() { (fact(texts.archived_at, time(info.archived_at))) }
+        @if job.completed_at.is_some() { (fact(texts.completed_at, time(job.completed_at))) }
+        @if info.expires.is_some() { (fact(texts.removed_at, time(info.expires))) }
+        @if !job.timeout.is_zero() { (fact(texts.timeout, html! { ((texts.span)(job.timeout)) })) }
+        @if job.deadline.is_some() { (fact(texts.deadline, time(job.deadline))) }
+        @if !job.group.is_empty() { (fact(texts.group, html! { (cut(&job.group)) })) }
+        @if info.losses > 0 { (fact(texts.workers_lost, html! { (info.losses) })) }
+        @if let Some(progress) = &info.progress {
+            (fact(texts.progress, html! {
+                @if let Some(percent) = progress.percent() {
+                    progress max="100" value=(percent) { (percent) "%" } " " (percent) "% "
+                }
+                (cut(&progress.message))
+            }))
+        }
+    }
+}
+
+/// Past and planned events, the oldest first, as far as they are stored.
+fn timeline(texts: &Texts, now: Timestamp, info: &JobInfo) -> Markup {
+    let job = &info.record;
+    let mut events: Vec<(Timestamp, Markup)> = Vec::new();
+    for failure in &info.failures {
+        events.push((
+            failure.at,
+            html! {
+                ((texts.attempt_number_failed)(failure.attempt))
+                @let line = short(&failure.error);
+                @if line == failure.error { ": " code { (line) } } @else {
+                    details { summary { code { (line) } } pre.bad { (cut(&failure.error)) } }
+                }
+            },
+        ));
+    }
+    // A Go worker keeps no list of failures, but the time of the last one.
+    if let (true, Some(at)) = (info.failures.is_empty(), job.last_failed_at) {
+        events.push((at, html! { (texts.attempt_failed) }));
+    }
+    let mut note = |at: Option<Timestamp>, event: &'static str| {
+        if let Some(at) = at {
+            events.push((at, html! { (event) }));
+        }
+    };
+    note(info.pending_since, texts.event_pending);
+    note(info.worker.as_ref().and_then(|worker| worker.started), texts.event_started);
+    note(info.grouped_since, texts.event_grouped);
+    note(info.archived_at, texts.event_archived);
+    note(job.completed_at, texts.event_completed);
+    note(info.due, texts.event_next);
+    note(job.deadline, texts.deadline);
+    note(info.expires, texts.event_removed);
+    // Some instants are whole seconds: within one second the order above holds.
+    events.sort_by_key(|(at, _)| at.as_secs());
+    html! {
+        @if events.len() > 1 || !info.failures.is_empty() {
+            section {
+                h2 { (texts.timeline) }
+                ol.timeline {
+                    @for (at, what) in &events {
+                        li class=[(*at > now).then_some("later")] { (instant(texts, now, Some(*at))) div { (what) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the payload can be edited: the worker of an active job has read it already.
+fn editable(state: JobState) -> bool {
+    matches!(state, JobState::Pending | JobState::Scheduled | JobState::Retry | JobState::Archived)
+}
+
+/// The buttons for what the state allows. The store checks the state again when one is used.
+fn actions(texts: &Texts, here: &str, state: JobState) -> Markup {
+    use JobState::{Active, Aggregating, Archived, Completed, Pending, Retry, Scheduled};
+    let to = |verb: &str| format!("{here}/{verb}");
+    html! {
+        @if matches!(state, Scheduled | Retry | Archived | Completed | Aggregating) {
+            (button(&to("run"), texts.run_now, None))
+        }
+        @if state == Active {
+            (button(&to("cancel"), texts.cancel, Some(texts.cancel_sure)))
+        }
+        @if matches!(state, Pending | Scheduled | Retry | Archived) {
+            details.sure {
+                summary.small { (texts.reschedule) }
+                div {
+                    form.action method="post" action=(to("reschedule")) {
+                        label for="delay" { (texts.seconds_from_now) }
+                        input #delay name="delay_seconds" inputmode="numeric" value="60" required;
+                        button.small type="submit" { (texts.reschedule) }
+                    }
+                }
+            }
+        }
+        @if matches!(state, Pending | Scheduled | Retry | Completed | Aggregating) {
+            (button(&to("archive"), texts.archive, None))
+        }
+        (button(&to("duplicate"), texts.duplicate, None))
+        @if state != Active {
+            (button(&to("delete"), texts.delete, Some(texts.delete_sure)))
+        }
+    }
+}
+
+/// The form to edit the payload, or a link to it. Nothing for bytes that are not text, and for
+/// a payload too long to be shown whole.
+fn edit(texts: &Texts, here: &str, payload: &[u8], asked: bool) -> Markup {
+    let (Ok(text), false) = (std::str::from_utf8(payload), payload.len() > payload::WHOLE) else {
+        return html! {};
+    };
+    if !asked {
+        return html! {
+            p { a href={ (here) "?edit=payload" } { (texts.edit_payload) } }
+        };
+    }
+    html! {
+        form method="post" action={ (here) "/edit" } {
+            label for="payload" { "JSON" }
+            // Browsers drop one line break at the beginning of a textarea.
+            textarea #payload name="payload" rows="8" spellcheck="false" { "\n" (text) }
+            button.small type="submit" { (texts.save) }
+            " " a href=(here) { (texts.back) }
+        }
+    }
+}
+
+/// The first headers, and a link to all of them.
+fn headers(texts: &Texts, here: &str, info: &JobInfo) -> Markup {
+    let headers = &info.record.headers;
+    let more = headers.len() > MAX_HEADERS
+        || headers.iter().any(|(name, value)| name.len() + value.len() > LONGEST_HEADER);
+    html! {
+        div.card.facts { dl {
+            @for (name, value) in headers.iter().take(MAX_HEADERS) {
+                (fact(&cut(name), html! { code { (cut(value)) } }))
+            }
+        } }
+        @if more {
+            p.hint {
+                (headers.len()) " " (texts.headers_unit) ". "
+                a href={ (here) "/headers" } download { (texts.download) }
+            }
+        }
+    }
+}
+
+/// The beginning of a text that is shown among others.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_HEADER) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show]
+}

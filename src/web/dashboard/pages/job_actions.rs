@@ -1,0 +1,138 @@
+//! What a job's page links to: actions, downloads, and the search by id.
+//!
+//! The state of a job is checked by the store in the step that changes it. A button of a page that
+//! is out of date therefore does nothing worse than to answer with an error.
+
+use std::time::Duration;
+
+use maud::html;
+use rocket::http::Status;
+use rocket::response::Redirect;
+use rocket::{Data, Route, get, post, routes};
+use serde::de::IgnoredAny;
+
+use crate::broker::JobInfo;
+use crate::error::Error;
+use crate::inspector::Cancelled;
+use crate::job::{AfterCancel, JobId, Placement, QueueName};
+use crate::web::api::registration::MOST_DELAY_SECONDS;
+use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::ui::parts::{empty, more};
+use crate::web::dashboard::ui::payload::{self, Download, Part};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Act, Page, Place, View};
+
+/// The largest form that is read, in bytes: the longest payload that can be edited, with each
+/// of its bytes escaped.
+const LONGEST_FORM: u64 = 4 * payload::WHOLE as u64;
+
+/// A part of a job as it is stored, to be saved as a file.
+#[get("/ui/jobs/<name>/<id>/<part>")]
+async fn download(view: View<'_>, name: &str, id: &str, part: &str) -> Result<Download, Page> {
+    let found = async {
+        let part = Part::parse(part).ok_or_else(|| Error::not_found("a job has no such part"))?;
+        let (known, id) = (name.parse()?, id.parse()?);
+        let info = view.site.inspector().job(&known, &id).await?;
+        let info = info.ok_or_else(|| Error::not_found("there is no such job"))?;
+        Ok(Download { name: part.name(), bytes: part.of(&info) })
+    };
+    found.await.map_err(|error| view.site.trouble(&error))
+}
+
+/// Goes to the page of the job with this id, in whichever queue it is. A request searches a
+/// bounded number of queues; if none has the job, the page links to a search of the next ones.
+#[get("/ui/find?<id>&<after>")]
+async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<Redirect, Page> {
+    let site = &view.site;
+    let (reader, texts) = (&site.reader, site.texts());
+    let found = async {
+        let id: JobId = id.unwrap_or_default().trim().parse()?;
+        let after = after.filter(|after| !after.is_empty()).map(str::parse).transpose()?;
+        let found = site.inspector().find_after(&id, after.as_ref()).await?;
+        Ok((id, found))
+    };
+    let (id, found) = found.await.map_err(|error| site.trouble(&error))?;
+    if let Some(JobInfo { record: job, .. }) = found.jobs.first() {
+        return match reader.reachable_job(&job.queue, &job.id) {
+            Some(path) => Ok(Redirect::to(path)),
+            None => Err(site.missing(&(texts.id_too_long)(job.id.as_str().len()))),
+        };
+    }
+    let Some(next) = found.next else { return Err(site.missing(texts.job_id_unknown)) };
+    let (id, next) = (escaped(id.as_str()), escaped(&next.printable()));
+    let content = html! {
+        (empty(texts.job_id_not_yet))
+        (more(&format!("{}/ui/find?id={id}&after={next}", reader.base), texts.find_more))
+    };
+    Err(site.page(Status::NotFound, Place::Elsewhere, texts.not_found, content))
+}
+
+/// Carries out one action on a job, and goes to its page: that of the duplicate if one was made,
+/// the queue's page if the job was deleted.
+#[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
+async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> Acted {
+    let site = &act.site;
+    let form = Form::read(body, LONGEST_FORM).await.map_err(|problem| site.refused(&problem))?;
+    let done = async { carry_out(&act, &name.parse()?, &id.parse()?, verb, &form).await };
+    act.redirect(done.await.map(|duplicate| {
+        act.audit(verb, name, id);
+        let (name, id) = (escaped(name), escaped(duplicate.as_ref().map_or(id, JobId::as_str)));
+        match verb {
+            "delete" => format!("/ui/queues/{name}?done=delete"),
+            _ => format!("/ui/jobs/{name}/{id}?done={}", escaped(verb)),
+        }
+    }))
+}
+
+/// Does it; the id of the duplicate if it made one.
+async fn carry_out(
+    act: &Act<'_>,
+    queue: &QueueName,
+    job: &JobId,
+    verb: &str,
+    form: &Form,
+) -> Result<Option<JobId>, Error> {
+    let inspector = act.site.inspector();
+    match verb {
+        "duplicate" => return inspector.duplicate(queue, job).await.map(Some),
+        "run" => inspector.run(queue, job).await,
+        "archive" => inspector.archive(queue, job).await,
+        "delete" => inspector.delete(queue, job).await,
+        "cancel" => match inspector.cancel(queue, job, AfterCancel::Archive).await? {
+            Cancelled::NotRunning(state) => Err(Error::wrong_state(format!(
+                "job {job:?} is {state}: there is no attempt to end"
+            ))),
+            Cancelled::Requested | Cancelled::Done => Ok(()),
+        },
+        "reschedule" => inspector.reschedule(queue, job, delay(form)?).await,
+        "edit" => inspector.edit_payload(queue, job, edited(form)?).await,
+        _ => Err(Error::not_found("there is no such action")),
+    }
+    .map(|()| None)
+}
+
+/// When a rescheduled job is due.
+fn delay(form: &Form) -> Result<Placement, Error> {
+    let seconds = form.text("delay_seconds").trim().parse::<u64>().ok();
+    match seconds.filter(|seconds| *seconds <= MOST_DELAY_SECONDS) {
+        Some(seconds) => Ok(Placement::After(Duration::from_secs(seconds))),
+        None => Err(Error::invalid(format!(
+            "delay_seconds: expected a whole number from 0 to {MOST_DELAY_SECONDS}"
+        ))),
+    }
+}
+
+/// The payload of an edit form. Forms end lines with CR LF, whatever the textarea had.
+fn edited(form: &Form) -> Result<String, Error> {
+    let payload = form.text("payload").replace("\r\n", "\n");
+    match serde_json::from_str::<IgnoredAny>(&payload) {
+        Ok(_) => Ok(payload),
+        Err(error) => Err(Error::invalid(format!("payload: expected JSON: {error}"))),
+    }
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![download, find, act]
+}

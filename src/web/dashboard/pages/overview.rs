@@ -1,0 +1,242 @@
+//! The overview: what needs an operator's attention, what happened lately, and every queue with
+//! its jobs by state. It only reads.
+//!
+//! It costs one script per queue, two more for the charts, and a few commands for the servers and
+//! the settings of the store. All of it is bounded: at most 100 queues, charts for at most 50.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use maud::{Markup, html};
+use rocket::{Route, get, routes};
+
+use crate::broker::{DayStats, Finding, MinuteStats, QueueInfo, QueueSummary, ServerInfo, Servers};
+use crate::error::Error;
+use crate::inspector::Inspector;
+use crate::job::{JobState, QueueName};
+use crate::time::Timestamp;
+use crate::web::dashboard::ui::parts::{empty, fact, instant, more};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
+use crate::web::dashboard::ui::{Page, Place, Reader, Texts, View, charts, layout};
+
+/// Maximum queues on one page.
+const MAX_QUEUES: usize = 100;
+
+/// Maximum queues for which the page draws charts, because they cost two scripts a queue. With
+/// more, charts are on the pages of the queues only.
+const MAX_CHARTED: usize = 50;
+
+/// A job that has been pending for longer than this is a warning.
+const LONG_WAIT: Duration = Duration::from_secs(300);
+
+/// Maximum warnings on the page.
+const MAX_WARNINGS: usize = 20;
+
+/// What the page shows.
+struct Told {
+    queues: Vec<QueueSummary>,
+    /// The last of them, if there are more.
+    next: Option<QueueName>,
+    /// Names of queues that are not UTF-8.
+    unnamable: Vec<String>,
+    servers: Servers,
+    findings: Vec<Finding>,
+    minutes: Vec<MinuteStats>,
+    days: Vec<DayStats>,
+}
+
+/// The queues `after` a name, and everything that concerns all of them.
+#[get("/ui?<done>&<after>")]
+async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> Page {
+    let site = &view.site;
+    let (reader, texts, now) = (&site.reader, site.texts(), site.queue.now());
+    let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
+    let content = ask(&site.inspector(), after.as_ref()).await.map(|told| {
+        html! {
+            (layout::notice(texts, done))
+            (warnings(reader, &told))
+            (sums(texts, now, &told.queues))
+            (charts::hour(texts, now, &told.minutes))
+            (list(reader, now, &told.queues))
+            @if let Some(next) = &told.next {
+                (more(&format!("{}/ui?after={}", reader.base, escaped(next.as_str())), texts.next_queues))
+            }
+            (charts::days(texts, &told.days))
+        }
+    });
+    site.respond(Place::Overview, texts.title, content)
+}
+
+/// Reads what the page shows, as far as possible at the same time.
+async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, Error> {
+    let queues = inspector.some_queues(after, MAX_QUEUES + 1);
+    let ((queues, unnamable), (servers, findings)) = join(
+        join(queues, inspector.unnamable_queues()),
+        join(inspector.servers(), inspector.check_store()),
+    )
+    .await;
+    let (mut queues, unnamable, servers) = (queues?, unnamable?, servers?);
+    let has_more = queues.len() > MAX_QUEUES;
+    queues.truncate(MAX_QUEUES);
+    let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
+    // A store that refuses the examination still has queues to show.
+    let findings = findings.unwrap_or_default();
+    let (minutes, days) = match queues.len() {
+        0..=MAX_CHARTED => history(inspector, &queues).await,
+        _ => (Vec::new(), Vec::new()),
+    };
+    Ok(Told { queues, next, unnamable, servers, findings, minutes, days })
+}
+
+/// The attempts of all queues together, by minute and by day. Queues that cannot be read are
+/// left out: a damaged queue must not hide the others.
+async fn history(
+    inspector: &Inspector,
+    queues: &[QueueSummary],
+) -> (Vec<MinuteStats>, Vec<DayStats>) {
+    let (mut minutes, mut days) = (BTreeMap::new(), BTreeMap::new());
+    let read = queues.iter().filter(|summary| summary.info.is_some()).map(|summary| {
+        join(inspector.last_hour(&summary.queue), inspector.history(&summary.queue, 90))
+    });
+    // Other programs write these counters too, so they may be near the end of an integer.
+    for (lately, history) in join_all(read).await {
+        for minute in lately.unwrap_or_default() {
+            let none = MinuteStats { processed: 0, failed: 0, waiting: 0, ..minute };
+            let sum = minutes.entry(minute.at).or_insert(none);
+            sum.processed = sum.processed.saturating_add(minute.processed);
+            sum.failed = sum.failed.saturating_add(minute.failed);
+            sum.waiting = sum.waiting.saturating_add(minute.waiting);
+        }
+        for day in history.unwrap_or_default() {
+            let none = DayStats { date: day.date.clone(), processed: 0, failed: 0 };
+            let sum = days.entry(Reverse(day.date)).or_insert(none);
+            sum.processed = sum.processed.saturating_add(day.processed);
+            sum.failed = sum.failed.saturating_add(day.failed);
+        }
+    }
+    (minutes.into_values().collect(), days.into_values().collect())
+}
+
+/// What needs attention, at most [`MAX_WARNINGS`] lines: findings about the store first, then
+/// queues that this crate cannot handle or read, are paused with jobs, have no worker, or wait too long.
+fn warnings(reader: &Reader, told: &Told) -> Markup {
+    let texts = reader.texts;
+    let findings =
+        told.findings.iter().map(|finding| html! { ((texts.finding_name)(finding.kind)) });
+    let unnamable =
+        told.unnamable.iter().map(|name| html! { code { (name) } ": " (texts.warn_unnamable) });
+    let queues = told.queues.iter().filter_map(|summary| {
+        let warning = warning(texts, summary, &told.servers)?;
+        Some(html! { a href=(reader.queue(&summary.queue)) { (summary.queue) } ": " (warning) })
+    });
+    let lines: Vec<Markup> = findings.chain(unnamable).chain(queues).take(MAX_WARNINGS).collect();
+    if lines.is_empty() {
+        return html! {};
+    }
+    html! {
+        section.notice.bad role="status" {
+            p { (texts.needs_attention) }
+            ul { @for line in lines { li { (line) } } }
+        }
+    }
+}
+
+/// What is wrong with a queue.
+fn warning(texts: &Texts, summary: &QueueSummary, servers: &Servers) -> Option<Markup> {
+    let Some(info) = &summary.info else {
+        return Some(html! { (summary.problem.as_deref().unwrap_or_default()) });
+    };
+    let pending = size(info, JobState::Pending);
+    let serves = |server: &ServerInfo| server.queues.contains_key(&summary.queue);
+    if pending == 0 {
+        None
+    } else if info.paused {
+        Some(html! { (texts.warn_paused) (pending) })
+    } else if !servers.servers.iter().any(serves) {
+        Some(html! { (texts.warn_no_worker) (pending) })
+    } else if info.latency >= LONG_WAIT {
+        Some(html! { (texts.warn_latency) ((texts.span)(info.latency)) })
+    } else {
+        None
+    }
+}
+
+/// The number of jobs in a state.
+fn size(info: &QueueInfo, state: JobState) -> u64 {
+    info.sizes.get(state.as_str()).copied().unwrap_or_default()
+}
+
+/// All queues together.
+fn sums(texts: &Texts, now: Timestamp, queues: &[QueueSummary]) -> Markup {
+    let infos: Vec<_> = queues.iter().filter_map(|summary| summary.info.as_ref()).collect();
+    let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
+    let state = |state: JobState| -> u64 { sum(&mut infos.iter().map(|info| size(info, state))) };
+    let waited = infos.iter().map(|info| info.latency).max().unwrap_or_default();
+    let due = infos.iter().filter_map(|info| info.next_due).min();
+    let processed = sum(&mut infos.iter().map(|info| info.processed_today));
+    let failed = sum(&mut infos.iter().map(|info| info.failed_today));
+    html! {
+        div.card.facts.sums {
+            dl {
+                (fact((texts.state_name)(JobState::Pending), html! { (state(JobState::Pending)) }))
+                (fact((texts.state_name)(JobState::Active), html! { (state(JobState::Active)) }))
+                (fact(texts.longest_wait, html! { ((texts.span)(waited)) }))
+                (fact(texts.next_due, instant(texts, now, due)))
+                (fact(texts.processed_today, html! { (processed) }))
+                (fact(texts.failed_today, html! { (failed) }))
+            }
+        }
+    }
+}
+
+/// All queues as a table, each number linked to its list.
+fn list(reader: &Reader, now: Timestamp, queues: &[QueueSummary]) -> Markup {
+    let texts = reader.texts;
+    if queues.is_empty() {
+        return empty(texts.queues_none);
+    }
+    let mut columns = vec![texts.queue];
+    columns.extend(JobState::ALL.map(texts.state_name));
+    columns.extend([texts.latency, texts.next_due, texts.processed_today, texts.failed_today]);
+    let rows: Vec<Row> = queues.iter().map(|summary| row(reader, now, summary)).collect();
+    table(Kind::Plain, texts.queue, &columns, &rows)
+}
+
+/// A queue, or the reason why it cannot be read.
+fn row(reader: &Reader, now: Timestamp, summary: &QueueSummary) -> Row {
+    let (texts, here) = (reader.texts, reader.queue(&summary.queue));
+    let head = html! {
+        a href=(here) { (summary.queue) }
+        @if summary.info.as_ref().is_some_and(|info| info.paused) {
+            " " span.tag { (texts.paused) }
+        }
+    };
+    let Some(info) = &summary.info else {
+        let problem = summary.problem.as_deref().unwrap_or_default();
+        return Row::new(head, vec![Cell::Unreadable(html! { (problem) })]);
+    };
+    let jobs = |state: JobState| {
+        Cell::Value(html! {
+            @match size(info, state) {
+                0 => { "0" }
+                jobs => { a href={ (here) "?state=" (state.as_str()) } { (jobs) } }
+            }
+        })
+    };
+    let mut cells: Vec<Cell> = JobState::ALL.into_iter().map(jobs).collect();
+    cells.extend([
+        Cell::Value(html! { ((texts.span)(info.latency)) }),
+        Cell::Value(instant(texts, now, info.next_due)),
+        Cell::Value(html! { (info.processed_today) }),
+        Cell::Value(html! { (info.failed_today) }),
+    ]);
+    Row::new(head, cells)
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show]
+}

@@ -1,0 +1,66 @@
+//! The periodic jobs that running processes announce, and a run by hand.
+//!
+//! A process announces its periodic jobs while it runs, so a job that no running process has is
+//! not on the page.
+
+use maud::{Markup, html};
+use rocket::{Route, get, post, routes};
+
+use crate::broker::PeriodicJobInfo;
+use crate::job::JobId;
+use crate::time::Timestamp;
+use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::parts::{button, empty, instant};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
+use crate::web::dashboard::ui::{Act, Page, Place, Reader, View, layout};
+
+/// The table of periodic jobs of all processes.
+#[get("/ui/periodic?<done>")]
+async fn show(view: View<'_>, done: Option<&str>) -> Page {
+    let site = &view.site;
+    let texts = site.texts();
+    let content = site.inspector().periodic_jobs().await.map(|periodic| {
+        html! {
+            (layout::notice(texts, done))
+            (list(&site.reader, site.queue.now(), &periodic))
+        }
+    });
+    site.respond(Place::Periodic, texts.periodic_title, content)
+}
+
+/// One row for each periodic job: type, schedule, queue, next and last run, and a button.
+fn list(reader: &Reader, now: Timestamp, periodic: &[PeriodicJobInfo]) -> Markup {
+    let texts = reader.texts;
+    if periodic.is_empty() {
+        return empty(texts.periodic_none);
+    }
+    let columns = [texts.job_type, texts.schedule, texts.queue, texts.next_run, texts.last_run, ""];
+    let row = |periodic: &PeriodicJobInfo| {
+        let id = JobId::stored(&periodic.id);
+        let run = format!("{}/ui/periodic/{}/run", reader.base, escaped(id.as_str()));
+        let cells = vec![
+            Cell::Value(html! { code { (periodic.spec) } }),
+            Cell::Value(html! { (periodic.queue) }),
+            Cell::Value(instant(texts, now, periodic.next)),
+            Cell::Value(instant(texts, now, periodic.prev)),
+            Cell::Button(button(&run, texts.run_now, None)),
+        ];
+        Row::new(html! { (periodic.job_type) }, cells)
+    };
+    table(Kind::Plain, texts.job_type, &columns, &periodic.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Enqueues one job as the next run would; the schedule does not change.
+#[post("/ui/periodic/<id>/run")]
+async fn run(act: Act<'_>, id: &str) -> Acted {
+    act.redirect(act.site.inspector().fire(id).await.map(|job| {
+        act.audit("periodic job run now", id, job.as_str());
+        "/ui/periodic?done=fire".to_owned()
+    }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show, run]
+}

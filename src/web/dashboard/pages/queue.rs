@@ -1,0 +1,234 @@
+//! One queue: its jobs by state, filtered, page by page, and actions on the queue and on all of
+//! these jobs.
+//!
+//! The tab of each state shows its number of jobs. Aggregating jobs are listed by group. A filter
+//! by text reads at most ten pages of the list at a time, so a page of results can be short.
+
+use futures_util::future::join;
+use maud::{Markup, html};
+use rocket::{Route, get, post, routes};
+
+use crate::broker::{JobPage, QueueInfo};
+use crate::error::Error;
+use crate::inspector::Filter;
+use crate::job::JobState;
+use crate::time::Timestamp;
+use crate::web::api::page as page_of;
+use crate::web::api::queues::state_of;
+use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::bulk_form::{self, Which};
+use crate::web::dashboard::ui::group_table::group_table;
+use crate::web::dashboard::ui::parts::{button, fact, instant, more};
+use crate::web::dashboard::ui::reader::escaped;
+use crate::web::dashboard::ui::{Act, Page, Place, Site, Texts, View, charts, job_table, layout};
+
+/// The query of the address: which part of the queue is shown, and what was done before.
+struct Shown<'r> {
+    state: Option<&'r str>,
+    r#type: Option<&'r str>,
+    search: Option<&'r str>,
+    cursor: Option<&'r str>,
+    done: Option<&'r str>,
+    count: Option<u64>,
+}
+
+/// The page of one state, the first with jobs if none is asked for.
+#[get("/ui/queues/<name>?<state>&<type>&<search>&<cursor>&<done>&<count>")]
+#[expect(clippy::too_many_arguments, reason = "a route's parameters are its arguments")]
+async fn show(
+    view: View<'_>,
+    name: &str,
+    state: Option<&str>,
+    r#type: Option<&str>,
+    search: Option<&str>,
+    cursor: Option<&str>,
+    done: Option<&str>,
+    count: Option<u64>,
+) -> Page {
+    let shown = Shown { state, r#type, search, cursor, done, count };
+    let title = format!("{} {name}", view.site.texts().queue);
+    let content = content(&view.site, name, &shown).await;
+    view.site.respond(Place::Elsewhere, &title, content)
+}
+
+/// Reads the queue, its history and one page of jobs.
+async fn content(site: &Site<'_>, name: &str, shown: &Shown<'_>) -> Result<Markup, Error> {
+    let (inspector, known) = (site.inspector(), name.parse()?);
+    let info = inspector.queue(&known).await?;
+    let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
+    let (days, minutes) = (days?, minutes?);
+    let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let state = match given(shown.state) {
+        Some(word) => state_of(&word)?,
+        None => fullest(&info),
+    };
+    let filter =
+        Filter { job_type: given(shown.r#type), text: given(shown.search), ..Filter::default() };
+    let page = page_of(None, None, shown.cursor);
+    let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    let jobs = match state {
+        JobState::Aggregating => JobPage { rows: Vec::new(), total: 0, next: None },
+        state => inspector.jobs_where(&known, state, &filter, &page).await?,
+    };
+    let grouped = match state {
+        JobState::Aggregating => Some(inspector.groups(&known, &page).await?),
+        _ => None,
+    };
+    let (reader, texts) = (&site.reader, site.texts());
+    let here = format!("{}/ui/queues/{}", reader.base, escaped(name));
+    let now = site.queue.now();
+    Ok(html! {
+        @if let Some(count) = shown.count {
+            (layout::counted(texts, shown.done, count))
+        } @else {
+            (layout::notice(texts, shown.done))
+        }
+        (summary(texts, &here, now, &info))
+        (charts::hour(texts, now, &minutes))
+        (charts::days(texts, &days))
+        nav.tabs aria-label=(texts.states) {
+            @for one in JobState::ALL {
+                a href={ (here) "?state=" (one.as_str()) } aria-current=[(one == state).then_some("page")] {
+                    ((texts.state_name)(one)) " "
+                    span.count { (size(&info, one)) }
+                }
+            }
+        }
+        @if let Some(groups) = &grouped {
+            (group_table(reader, now, &known, groups))
+            (bulk_form::buttons(reader, name, &Which::of(state, None, size(&info, state))))
+        } @else {
+            (search(texts, &here, state, &filter))
+            (job_table::of_state(reader, now, state, &jobs.rows))
+            @if let Some(next) = &jobs.next {
+                (more(&next_page(&here, state, &filter, &next.to_string()), texts.next_page))
+            }
+            // A text is searched page by page, so the number of jobs is not known.
+            @if filter.text.is_none() {
+                (bulk_form::buttons(reader, name, &Which::of(state, filter.job_type.as_deref(), jobs.total)))
+            }
+        }
+    })
+}
+
+/// The address of the next page of a list, with its filter.
+fn next_page(here: &str, state: JobState, filter: &Filter, cursor: &str) -> String {
+    let text = |text: &Option<String>| escaped(text.as_deref().unwrap_or_default());
+    format!(
+        "{here}?state={}&cursor={cursor}&type={}&search={}",
+        state.as_str(),
+        text(&filter.job_type),
+        text(&filter.text)
+    )
+}
+
+/// The state that is shown if none is asked for: the first with jobs, in the order in which an
+/// operator cares.
+fn fullest(info: &QueueInfo) -> JobState {
+    use JobState::{Active, Archived, Completed, Pending, Retry, Scheduled};
+    let has = |state: &JobState| size(info, *state) > 0;
+    let order = [Pending, Active, Retry, Archived, Scheduled, Completed];
+    order.into_iter().find(has).unwrap_or(Pending)
+}
+
+/// The number of jobs in a state.
+fn size(info: &QueueInfo, state: JobState) -> u64 {
+    info.sizes.get(state.as_str()).copied().unwrap_or_default()
+}
+
+/// The facts of the queue, and the buttons to pause, resume and delete it.
+fn summary(texts: &Texts, here: &str, now: Timestamp, info: &QueueInfo) -> Markup {
+    html! {
+        div.card.facts {
+            dl {
+                (fact(texts.latency, html! { ((texts.span)(info.latency)) }))
+                (fact(texts.next_due, instant(texts, now, info.next_due)))
+                (fact(texts.processed_today, html! { (info.processed_today) }))
+                (fact(texts.failed_today, html! { (info.failed_today) }))
+                (fact(texts.state, html! {
+                    @if info.paused { span.tag { (texts.paused) } }
+                    @else { (texts.queue_running) }
+                }))
+            }
+            div.actions {
+                @if info.paused {
+                    (button(&format!("{here}/resume"), texts.resume, None))
+                } @else {
+                    (button(&format!("{here}/pause"), texts.pause, None))
+                }
+                (button(
+                    &format!("{here}/delete"),
+                    texts.delete_queue,
+                    Some(&(texts.delete_queue_sure)(info.size)),
+                ))
+            }
+        }
+    }
+}
+
+/// The filters by job type and by text.
+fn search(texts: &Texts, here: &str, state: JobState, filter: &Filter) -> Markup {
+    html! {
+        form.search method="get" action=(here) role="search" {
+            input type="hidden" name="state" value=(state.as_str());
+            div {
+                label for="type" { (texts.job_type_filter) }
+                input #type name="type" value=(filter.job_type.as_deref().unwrap_or_default());
+            }
+            div {
+                label for="search" { (texts.text) }
+                input #search name="search" type="search" value=(filter.text.as_deref().unwrap_or_default())
+                    placeholder=(texts.text_hint);
+            }
+            button.small type="submit" { (texts.filter) }
+        }
+    }
+}
+
+/// Stops workers from dequeueing jobs; jobs in flight continue.
+#[post("/ui/queues/<name>/pause")]
+async fn pause(act: Act<'_>, name: &str) -> Acted {
+    set_paused(&act, name, true).await
+}
+
+/// Lets workers dequeue jobs again.
+#[post("/ui/queues/<name>/resume")]
+async fn resume(act: Act<'_>, name: &str) -> Acted {
+    set_paused(&act, name, false).await
+}
+
+/// Deletes the queue with its jobs; refused while jobs are active.
+#[post("/ui/queues/<name>/delete")]
+async fn remove(act: Act<'_>, name: &str) -> Acted {
+    let done = async { act.site.inspector().delete_queue(&name.parse()?, true).await };
+    act.redirect(done.await.map(|()| {
+        act.audit("queue removed", name, "with its jobs");
+        "/ui?done=remove".to_owned()
+    }))
+}
+
+/// Pauses or resumes, and goes back to the queue.
+async fn set_paused(act: &Act<'_>, name: &str, paused: bool) -> Acted {
+    let (word, line) = match paused {
+        true => ("pause", "queue paused"),
+        false => ("resume", "queue resumed"),
+    };
+    let done = async {
+        let (inspector, known) = (act.site.inspector(), name.parse()?);
+        // A queue that does not exist is an error, not one that is paused in advance.
+        inspector.queue(&known).await?;
+        match paused {
+            true => inspector.pause(&known).await,
+            false => inspector.resume(&known).await,
+        }
+    };
+    act.redirect(done.await.map(|_| {
+        act.audit(line, name, "");
+        format!("/ui/queues/{}?done={word}", escaped(name))
+    }))
+}
+
+/// The routes to mount at the base.
+pub(crate) fn routes() -> Vec<Route> {
+    routes![show, pause, resume, remove]
+}

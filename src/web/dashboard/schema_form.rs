@@ -1,0 +1,197 @@
+//! The form of a payload, made from the JSON Schema of its job type; without a schema, one field
+//! for JSON. And the way back: the payload that a sent form makes.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::registry::Entry;
+use crate::web::dashboard::ui::Texts;
+use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::ui::payload::compact;
+
+/// Begins the names of payload fields, apart from the fields of the form itself.
+const PREFIX: &str = "field.";
+
+/// One field of a payload, as its schema describes it.
+struct Input<'a> {
+    name: &'a str,
+    about: Option<&'a str>,
+    kind: Kind<'a>,
+    required: bool,
+}
+
+/// The input that suits a field.
+enum Kind<'a> {
+    Text,
+    Number,
+    Flag,
+    Choice(Vec<&'a str>),
+    /// A value for which there is no input of its own.
+    Json,
+}
+
+/// The fields of an object's schema; `None` for the schema of anything else.
+fn inputs(schema: &Value) -> Option<Vec<Input<'_>>> {
+    let properties = schema.get("properties")?.as_object()?;
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let input = |(name, property)| {
+        let required = required.contains(&String::as_str(name));
+        input(name, property, required)
+    };
+    Some(properties.iter().map(input).collect())
+}
+
+/// The input of one property, by its type and enumeration.
+fn input<'a>(name: &'a str, property: &'a Value, required: bool) -> Input<'a> {
+    // A schema names one type, or several such as a string or null.
+    let types: Vec<&str> = match &property["type"] {
+        Value::String(one) => vec![one.as_str()],
+        Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let types: Vec<&str> = types.into_iter().filter(|kind| *kind != "null").collect();
+    let choices: Option<Vec<&str>> =
+        property["enum"].as_array().and_then(|all| all.iter().map(Value::as_str).collect());
+    let kind = match (choices, &types[..]) {
+        (Some(choices), _) => Kind::Choice(choices),
+        (None, ["string"]) => Kind::Text,
+        (None, ["integer" | "number"]) => Kind::Number,
+        (None, ["boolean"]) => Kind::Flag,
+        _ => Kind::Json,
+    };
+    Input { name, about: property["description"].as_str(), kind, required }
+}
+
+/// The payload of a sent form, as JSON on one line. Numbers keep the digits that were typed.
+///
+/// # Errors
+/// [`Error::is_invalid`] with the field, for text that is not a value of its kind.
+pub(crate) fn payload(entry: &Entry, form: &Form) -> Result<String, Error> {
+    let text = |name: &str| form.get(name);
+    let Some(inputs) = entry.schema().and_then(inputs) else {
+        let json = text("json").unwrap_or_default();
+        return compact(json)
+            .map_err(|error| Error::invalid(format!("payload: expected JSON: {error}")));
+    };
+    let mut fields = Vec::new();
+    for input in inputs {
+        let given = text(&format!("{PREFIX}{}", input.name));
+        let wrong = |expected: &str| {
+            Error::invalid(format!("{}: expected {expected}, found another text", input.name))
+        };
+        let value = match (&input.kind, given) {
+            (Kind::Flag, given) => given.is_some().to_string(),
+            (_, None | Some("")) if !input.required => continue,
+            (Kind::Text | Kind::Choice(_), given) => {
+                Value::from(given.unwrap_or_default().replace("\r\n", "\n")).to_string()
+            }
+            (Kind::Number, given) => {
+                let number = compact(given.unwrap_or_default()).ok();
+                let is_number =
+                    |json: &String| json.starts_with(|c: char| "-0123456789".contains(c));
+                number.filter(is_number).ok_or_else(|| wrong("a number"))?
+            }
+            (Kind::Json, given) => compact(given.unwrap_or_default()).map_err(|_| wrong("JSON"))?,
+        };
+        fields.push(format!("{}:{value}", Value::from(input.name)));
+    }
+    Ok(format!("{{{}}}", fields.join(",")))
+}
+
+/// The inputs of a payload, with the values that were sent before.
+pub(crate) fn payload_fields(texts: &Texts, entry: &Entry, form: &Form) -> Markup {
+    let Some(inputs) = entry.schema().and_then(inputs) else {
+        return html! {
+            div.field {
+                label for="json" { (texts.payload_json) }
+                textarea #json name="json" rows="8" spellcheck="false" { (form.text("json")) }
+            }
+        };
+    };
+    html! {
+        @for input in &inputs {
+            @let key = format!("{PREFIX}{}", input.name);
+            div.field {
+                label for=(key) { (input.name) @if input.required { " *" } }
+                @match &input.kind {
+                    Kind::Choice(choices) => {
+                        select #(key) name=(key) required[input.required] {
+                            @if !input.required { option value="" {} }
+                            @for choice in choices {
+                                option value=(choice) selected[form.text(&key) == *choice] { (choice) }
+                            }
+                        }
+                    }
+                    Kind::Flag => {
+                        input.flag #(key) name=(key) type="checkbox" value="true"
+                            checked[!form.text(&key).is_empty()];
+                    }
+                    Kind::Json => {
+                        textarea #(key) name=(key) rows="4" spellcheck="false" placeholder="JSON" { (form.text(&key)) }
+                    }
+                    Kind::Number => {
+                        input #(key) name=(key) inputmode="numeric" value=(form.text(&key)) required[input.required];
+                    }
+                    Kind::Text => {
+                        input #(key) name=(key) type="text" value=(form.text(&key)) required[input.required];
+                    }
+                }
+                @if let Some(about) = input.about { p.hint { (about) } }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::job::JobContext;
+    use crate::job::JobError;
+
+    fn entry(schema: Option<Value>) -> Entry {
+        let mut entry = Entry::raw("t", async |_: Vec<u8>, _: JobContext| Ok::<_, JobError>(None));
+        entry.schema = schema;
+        entry
+    }
+
+    fn form(pairs: &[(&str, &str)]) -> Form {
+        Form(pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_form_makes_the_payload_that_its_schema_describes() {
+        let schema = json!({
+            "type": "object",
+            "required": ["user", "kind"],
+            "properties": {
+                "user": { "type": "integer" },
+                "note": { "type": ["string", "null"] },
+                "loud": { "type": "boolean" },
+                "kind": { "enum": ["a", "b"] },
+                "tags": { "type": "array" }
+            }
+        });
+        let entry = entry(Some(schema));
+        let given = form(&[("field.user", "7"), ("field.kind", "b"), ("field.tags", "[1]")]);
+        let made = payload(&entry, &given).unwrap();
+        assert_eq!(made, r#"{"kind":"b","loud":false,"tags":[1],"user":7}"#);
+        let given = form(&[("field.user", "1e2"), ("field.kind", "b"), ("field.tags", "[1.00 ]")]);
+        let made = payload(&entry, &given).unwrap();
+        assert_eq!(made, r#"{"kind":"b","loud":false,"tags":[1.00],"user":1e2}"#);
+        let wrong = form(&[("field.user", "seven"), ("field.kind", "b")]);
+        assert!(
+            payload(&entry, &wrong).unwrap_err().to_string().contains("user: expected a number")
+        );
+    }
+
+    #[test]
+    fn without_a_schema_the_payload_is_written_as_json() {
+        let entry = entry(None);
+        assert_eq!(payload(&entry, &form(&[("json", "[1, 2]")])).unwrap(), "[1,2]");
+        assert!(payload(&entry, &form(&[("json", "{")])).is_err());
+    }
+}

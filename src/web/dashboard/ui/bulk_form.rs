@@ -1,0 +1,87 @@
+//! The buttons for actions on all jobs of a state, a type or a group of a queue. Each opens a
+//! question with the number of jobs before it acts.
+
+use maud::{Markup, html};
+
+use super::reader::escaped;
+use super::{Reader, Texts};
+use crate::job::JobState;
+
+/// Which jobs of a queue, and about how many these are.
+pub(crate) struct Which<'a> {
+    state: JobState,
+    job_type: Option<&'a str>,
+    group: Option<&'a str>,
+    total: u64,
+}
+
+impl<'a> Which<'a> {
+    /// Those of a state, or of a type among them.
+    pub(crate) fn of(state: JobState, job_type: Option<&'a str>, total: u64) -> Self {
+        Self { state, job_type, group: None, total }
+    }
+
+    /// Those of a group.
+    pub(crate) fn group(group: &'a str, total: u64) -> Self {
+        Self { state: JobState::Aggregating, job_type: None, group: Some(group), total }
+    }
+
+    /// The actions that jobs in this state permit, by their names in REST.
+    fn actions(&self) -> &'static [&'static str] {
+        match self.state {
+            JobState::Pending => &["archive", "delete"],
+            JobState::Scheduled | JobState::Retry => &["run", "archive", "delete"],
+            JobState::Aggregating => &["run", "archive", "delete"],
+            JobState::Archived => &["run", "delete"],
+            JobState::Completed => &["delete"],
+            JobState::Active => &[],
+        }
+    }
+
+    /// The question: which jobs, and how many.
+    fn sentence(&self, texts: &Texts) -> String {
+        let (total, state) = (self.total, (texts.state_name)(self.state));
+        match (self.job_type, self.group) {
+            (_, Some(group)) => (texts.all_of_group)(total, group),
+            (Some(name), None) => (texts.all_of_type)(total, state, name),
+            (None, None) => (texts.all_of_state)(total, state),
+        }
+    }
+}
+
+/// A button for each action on all of them; nothing if there are no jobs.
+pub(crate) fn buttons(reader: &Reader, queue: &str, which: &Which<'_>) -> Markup {
+    let (texts, actions) = (reader.texts, which.actions());
+    if which.total == 0 || actions.is_empty() {
+        return html! {};
+    }
+    let to = format!("{}/ui/queues/{}/actions", reader.base, escaped(queue));
+    html! {
+        div.actions role="group" aria-label=(texts.bulk_actions) {
+            @for action in actions {
+                details.sure {
+                    summary.small { (action_name(texts, action)) }
+                    div {
+                        p { (which.sentence(texts)) }
+                        form.action method="post" action=(to) {
+                            input type="hidden" name="state" value=(which.state.as_str());
+                            input type="hidden" name="action" value=(action);
+                            input type="hidden" name="type" value=(which.job_type.unwrap_or_default());
+                            input type="hidden" name="group" value=(which.group.unwrap_or_default());
+                            button.small.grave type="submit" { (action_name(texts, action)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An action on all jobs, in the reader's language.
+pub(crate) fn action_name(texts: &Texts, action: &str) -> &'static str {
+    match action {
+        "run" => texts.run_all,
+        "archive" => texts.archive_all,
+        _ => texts.delete_all,
+    }
+}

@@ -1,0 +1,191 @@
+//! The frame of an operator's page: the navigation, and what a page shows in place of its
+//! content after an error.
+
+use maud::{Markup, html};
+use rocket::http::Status;
+
+use super::page::{self, Page};
+use super::{Reader, Texts};
+use crate::error::Error;
+use crate::inspector::Inspector;
+use crate::web::JobQueue;
+use crate::web::error::ProblemDetails;
+
+/// The pages that the navigation names.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Place {
+    Overview,
+    Jobs,
+    Failures,
+    Scheduled,
+    Periodic,
+    Groups,
+    Servers,
+    Store,
+    Enqueue,
+    /// A page below one of these.
+    Elsewhere,
+}
+
+/// The queue that a page is about and the reader it is made for.
+pub(crate) struct Site<'r> {
+    pub queue: &'r JobQueue,
+    pub reader: Reader,
+}
+
+impl Site<'_> {
+    /// The texts in the reader's language.
+    pub(crate) fn texts(&self) -> &'static Texts {
+        self.reader.texts
+    }
+
+    /// The store as pages may show it, without what [`redact`](crate::JobQueueFairing::redact)
+    /// hides.
+    pub(crate) fn inspector(&self) -> Inspector {
+        self.queue.redacted_inspector()
+    }
+
+    /// The page of this content, with status 200, or of the error that kept it from being made.
+    pub(crate) fn respond(
+        &self,
+        place: Place,
+        title: &str,
+        content: Result<Markup, Error>,
+    ) -> Page {
+        match content {
+            Ok(content) => self.page(Status::Ok, place, title, content),
+            Err(error) => self.trouble(&error),
+        }
+    }
+
+    /// A page with the navigation around its content.
+    pub(crate) fn page(&self, status: Status, place: Place, title: &str, content: Markup) -> Page {
+        Page(status, framed(&self.reader, self.queue, place, title, content))
+    }
+
+    /// A page that says what went wrong, with the status it means.
+    pub(crate) fn trouble(&self, error: &Error) -> Page {
+        trouble(&self.reader, self.queue, error)
+    }
+
+    /// A page about a form that could not be read.
+    pub(crate) fn refused(&self, problem: &ProblemDetails) -> Page {
+        let content = page::trouble(self.texts(), problem);
+        self.page(problem.status(), Place::Elsewhere, self.texts().title, content)
+    }
+
+    /// 404: what the page is about does not exist.
+    pub(crate) fn missing(&self, what: &str) -> Page {
+        let content = super::parts::empty(what);
+        self.page(Status::NotFound, Place::Elsewhere, self.texts().not_found, content)
+    }
+}
+
+/// A page that says what went wrong, with the status it means, for a request whose guards are
+/// not a page's. Damaged data links to the doctor.
+pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page {
+    let problem = ProblemDetails::of_stored(error, "Failed to read the job queue");
+    let texts = reader.texts;
+    let content = html! {
+        (page::trouble(texts, &problem))
+        @if error.is_damaged() {
+            p.more { a href={ (reader.base) "/ui/doctor" } { (texts.doctor_link) } }
+        }
+    };
+    Page(problem.status(), framed(reader, queue, Place::Elsewhere, texts.title, content))
+}
+
+/// Navigation, title, content and footer. The script replaces what is marked `data-content`.
+fn framed(reader: &Reader, queue: &JobQueue, place: Place, title: &str, content: Markup) -> Markup {
+    let (base, texts, config) = (&reader.base, reader.texts, queue.config());
+    let docs = cfg!(feature = "openapi") && config.openapi && config.docs;
+    let body = html! {
+        main.broad {
+            (navigation(reader, place))
+            header { h1 { (title) } }
+            button.small.live type="button" hidden data-events={ (base) "/ui/events" }
+                data-live=(texts.live)
+                data-paused=(texts.live_paused) {}
+            div data-content { (content) }
+            @if docs || config.register_route {
+                footer {
+                    nav aria-label=(texts.nav_more) {
+                        @if config.register_route {
+                            a href={ (base) "/ui/register" } { (texts.nav_register) }
+                        }
+                        @if docs { a href={ (base) "/docs" } { "API" } }
+                    }
+                }
+            }
+            script src={ (base) "/ui/live.js?v=" (env!("CARGO_PKG_VERSION")) } defer {}
+        }
+    };
+    page::document(reader, title, body)
+}
+
+/// The links to all pages, and the search by id.
+fn navigation(reader: &Reader, place: Place) -> Markup {
+    let (base, texts) = (&reader.base, reader.texts);
+    let pages = [
+        (Place::Overview, "/ui", texts.overview),
+        (Place::Jobs, "/ui/jobs", texts.jobs_title),
+        (Place::Failures, "/ui/failures", texts.failures_title),
+        (Place::Scheduled, "/ui/scheduled", texts.scheduled_title),
+        (Place::Periodic, "/ui/periodic", texts.nav_periodic),
+        (Place::Groups, "/ui/groups", texts.groups_title),
+        (Place::Servers, "/ui/servers", texts.workers_title),
+        (Place::Store, "/ui/store", texts.store_title),
+        (Place::Enqueue, "/ui/enqueue", texts.enqueue),
+    ];
+    html! {
+        nav aria-label=(texts.nav_pages) {
+            @for (to, path, label) in pages {
+                a href={ (base) (path) } aria-current=[(to == place).then_some("page")] { (label) }
+            }
+            form.find method="get" action={ (base) "/ui/find" } role="search" {
+                label.hidden for="find" { (texts.job_id) }
+                input #find name="id" type="search" placeholder=(texts.job_id);
+                button.small type="submit" { (texts.find) }
+            }
+        }
+    }
+}
+
+/// What an operator did, as the page after it says; an unknown action says nothing.
+pub(crate) fn notice(texts: &Texts, done: Option<&str>) -> Markup {
+    let sentence = match done {
+        Some("run") => texts.done_run,
+        Some("archive") => texts.done_archive,
+        Some("delete") => texts.done_delete,
+        Some("cancel") => texts.done_cancel,
+        Some("reschedule") => texts.done_reschedule,
+        Some("edit") => texts.done_edit,
+        Some("pause") => texts.done_pause,
+        Some("resume") => texts.done_resume,
+        Some("duplicate") => texts.done_duplicate,
+        Some("remove") => texts.done_delete_queue,
+        Some("repair") => texts.done_repair,
+        Some("fire") => texts.done_run_periodic,
+        _ => return html! {},
+    };
+    html! { div.notice.good role="status" { p { (sentence) } } }
+}
+
+/// How many jobs an action on many changed.
+pub(crate) fn counted(texts: &Texts, action: Option<&str>, count: u64) -> Markup {
+    html! {
+        div.notice.good role="status" {
+            p { (count) " " (jobs_changed(texts, action.unwrap_or_default())) }
+        }
+    }
+}
+
+/// What an action on many jobs does to them, after their number.
+pub(crate) fn jobs_changed(texts: &Texts, action: &str) -> &'static str {
+    match action {
+        "run" => texts.jobs_run,
+        "archive" => texts.jobs_archived,
+        "delete" => texts.jobs_deleted,
+        _ => texts.jobs_changed,
+    }
+}

@@ -1,0 +1,41 @@
+//! The components that pages are made of: what is below every page and knows none of them.
+//!
+//! A page asks the store, makes its content from these parts and hands it to a [`Site`], which
+//! puts the navigation around it and turns errors into pages. Nothing here has a route, and
+//! nothing here imports a page; maud escapes every value that came from outside.
+//!
+//! | module | what it makes |
+//! | --- | --- |
+//! | `page` | the HTML document, its headers, and the response |
+//! | `layout` | the frame of an operator's page: navigation, errors, notices |
+//! | `access` | the two guards of pages: [`View`] for reading, [`Act`] for forms |
+//! | `reader` | where and in which language a page is read; links below the base |
+//! | `texts` | every text of every page, one file a language |
+//! | `table`, `job_table`, `group_table` | tables, all through one function |
+//! | `bulk_form` | the buttons for actions on all jobs of a state, type or group |
+//! | `charts` | bars over time, drawn as SVG |
+//! | `payload` | payloads, results and errors of any size, and their download |
+//! | `parts` | facts, buttons, instants |
+//! | `form` | the fields of a form that was sent |
+//! | `marks` | visible marks for invisible characters, put in every page |
+
+pub(crate) mod access;
+pub(crate) mod bulk_form;
+pub(crate) mod charts;
+pub(crate) mod form;
+pub(crate) mod group_table;
+pub(crate) mod job_table;
+pub(crate) mod layout;
+mod marks;
+pub(crate) mod page;
+pub(crate) mod parts;
+pub(crate) mod payload;
+pub(crate) mod reader;
+pub(crate) mod table;
+pub(crate) mod texts;
+
+pub(crate) use access::{Act, View};
+pub(crate) use layout::{Place, Site};
+pub(crate) use page::Page;
+pub(crate) use reader::Reader;
+pub(crate) use texts::Texts;

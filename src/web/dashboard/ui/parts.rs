@@ -1,0 +1,77 @@
+//! Small parts of pages: facts, buttons, instants and cut texts.
+
+use maud::{Markup, html};
+
+use super::{Reader, Texts};
+use crate::job::{JobId, QueueName};
+use crate::time::Timestamp;
+
+/// The longest error of a table, in characters.
+const LONGEST_LINE: usize = 100;
+
+/// A name and a value, within a `dl`.
+pub(crate) fn fact(label: &str, value: Markup) -> Markup {
+    html! { div { dt { (label) } dd { (value) } } }
+}
+
+/// A button that sends a form to `action`. With a question, a first click only opens it, and
+/// the button in it acts: for what cannot be undone. It works without scripts.
+pub(crate) fn button(action: &str, label: &str, question: Option<&str>) -> Markup {
+    let form = |label: &str, class: &str| {
+        html! { form.action method="post" action=(action) { button.small class=(class) type="submit" { (label) } } }
+    };
+    match question {
+        None => form(label, "plain"),
+        Some(question) => html! {
+            details.sure {
+                summary.small { (label) }
+                div { p { (question) } (form(label, "grave")) }
+            }
+        },
+    }
+}
+
+/// An instant: how far away it is, and in full as its title. A dash for none.
+pub(crate) fn instant(texts: &Texts, now: Timestamp, at: Option<Timestamp>) -> Markup {
+    let Some(at) = at else { return html! { "–" } };
+    let text = if at > now {
+        (texts.from_now)(&(texts.span)(at.since(now)))
+    } else {
+        (texts.ago)(&(texts.span)(now.since(at)))
+    };
+    html! { time datetime=(at) title=(at) { (text) } }
+}
+
+/// The first line of an error, at most 100 characters of it.
+pub(crate) fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(LONGEST_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// How much is shown of an id that is too long for an address, in characters.
+const LONG_ID_SHOWN: usize = 64;
+
+/// A link to a job's page. An id that is too long for an address is cut, and the text below it
+/// says how to act on the job.
+pub(crate) fn job_link(reader: &Reader, queue: &QueueName, id: &JobId, text: Markup) -> Markup {
+    match reader.reachable_job(queue, id) {
+        Some(path) => html! { a href=(path) { (text) } },
+        None => html! {
+            code { (id.as_str().chars().take(LONG_ID_SHOWN).collect::<String>()) "…" }
+            p.hint { ((reader.texts.id_too_long)(id.as_str().len())) }
+        },
+    }
+}
+
+/// A link to another page of a list.
+pub(crate) fn more(to: &str, label: &str) -> Markup {
+    html! { p.more { a href=(to) { (label) } } }
+}
+
+/// A card with one sentence: what a page shows where its list is empty.
+pub(crate) fn empty(sentence: &str) -> Markup {
+    html! { div.card { p { (sentence) } } }
+}

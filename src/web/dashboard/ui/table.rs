@@ -1,0 +1,84 @@
+//! Tables. A wide screen shows columns; a narrow one shows each row as a card, in which every
+//! cell has its column's name (`data-label`, read by the style sheet).
+
+use maud::{Markup, html};
+
+/// One cell after the first of a row.
+pub(crate) enum Cell {
+    /// A value.
+    Value(Markup),
+    /// An error or another long text, which may break anywhere.
+    Error(Markup),
+    /// What is wrong with a row, across all other columns; with the name of the last column.
+    Broken(Markup),
+    /// The same without a column's name.
+    Unreadable(Markup),
+    /// A button, without a column's name.
+    Button(Markup),
+}
+
+/// The first cell of a row, which names it, and the others.
+pub(crate) struct Row {
+    /// What the row is about.
+    pub head: Markup,
+    /// Whether the head is an error or another long text.
+    pub long: bool,
+    /// One cell for each other column, or one across all of them.
+    pub cells: Vec<Cell>,
+}
+
+impl Row {
+    /// A row of values.
+    pub(crate) fn new(head: Markup, cells: Vec<Cell>) -> Self {
+        Self { head, long: false, cells }
+    }
+
+    /// A row that an error or another long text names.
+    pub(crate) fn long(head: Markup, cells: Vec<Cell>) -> Self {
+        Self { head, long: true, cells }
+    }
+}
+
+/// How a table is laid out.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    /// Numbers and names.
+    Plain,
+    /// With a column for long texts.
+    Jobs,
+}
+
+/// A table in a card that scrolls sideways. `name` is read by screen readers; `columns` has
+/// the heads of all columns, the first included.
+pub(crate) fn table(kind: Kind, name: &str, columns: &[&str], rows: &[Row]) -> Markup {
+    let class = (kind == Kind::Jobs).then_some("jobs");
+    html! {
+        div.card.wide tabindex="0" role="region" aria-label=(name) {
+            table class=[class] {
+                thead { tr { @for column in columns { th scope="col" { (column) } } } }
+                tbody { @for row in rows { (line(columns, row)) } }
+            }
+        }
+    }
+}
+
+/// One row; cells beyond the last column are dropped.
+fn line(columns: &[&str], row: &Row) -> Markup {
+    let others = columns.len().saturating_sub(1);
+    html! {
+        tr {
+            th class=[row.long.then_some("error")] scope="row" { (row.head) }
+            @for (column, cell) in columns.iter().skip(1).zip(&row.cells) {
+                @match cell {
+                    Cell::Value(value) => { td data-label=(column) { (value) } }
+                    Cell::Error(error) => { td.error data-label=(column) { (error) } }
+                    Cell::Broken(error) => {
+                        td.error colspan=(others) data-label=[columns.last()] { (error) }
+                    }
+                    Cell::Unreadable(error) => { td.error colspan=(others) { (error) } }
+                    Cell::Button(button) => { td { (button) } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,595 @@
+//! Every text of every page, by key. A language is one file with a value of [`Texts`]; the
+//! compiler refuses one in which a key is missing. To add a language, write its file and put
+//! it into [`LANGUAGES`].
+//!
+//! A text without parts is a string; one with a number or a name in it is a function, because
+//! the order of the parts differs between languages.
+
+mod english;
+mod japanese;
+
+use std::time::Duration;
+
+use crate::broker::FindingKind;
+use crate::job::JobState;
+use crate::web::api::registration::{Fault, Field};
+use crate::web::proxy::IgnoredPrefix;
+
+/// The languages there are. A browser that asks for none gets the first; one that asks for
+/// none of these gets English.
+const LANGUAGES: [&Texts; 2] = [&japanese::TEXTS, &english::TEXTS];
+
+/// The texts of one language. A key says what the text is for.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    /// The language's code in `Accept-Language` and in the page's `lang`.
+    pub code: &'static str,
+    /// Title of the page for a request without credentials (401).
+    pub authentication_required: &'static str,
+    /// Title of the page for a request that a guard denies (403).
+    pub not_allowed: &'static str,
+    /// Link from the page of a denied request.
+    pub back_to_overview: &'static str,
+    /// Registration page: title.
+    pub register_title: &'static str,
+    /// Registration page: what the form does.
+    pub register_intro: &'static str,
+    /// Registration page: the button.
+    pub register_button: &'static str,
+    /// Registration page: after the job was enqueued; its id follows.
+    pub registered: &'static str,
+    /// Registration page: the same form was sent before; the first job's id follows.
+    pub registered_before: &'static str,
+    /// Registration page: label of the job's id.
+    pub registered_id: &'static str,
+    /// Registration page: some fields are invalid; each says why.
+    pub fields_wrong: &'static str,
+    /// Registration page: the store refused; the reason follows.
+    pub not_registered: &'static str,
+    /// Any page: Redis is not connected.
+    pub unavailable: &'static str,
+    /// Registration page: label of the message.
+    pub message: &'static str,
+    /// Label of the delay, on the registration and enqueue pages.
+    pub delay_seconds: &'static str,
+    /// Label of the maximum of retries, on the same pages.
+    pub max_retry: &'static str,
+    /// Enqueue page: label of how long the unique lock lasts.
+    pub unique_seconds: &'static str,
+    /// Notice on a job's page: it was moved to pending.
+    pub done_run: &'static str,
+    /// Notice on a job's page: it was archived.
+    pub done_archive: &'static str,
+    /// Notice on a queue's page: one job was deleted.
+    pub done_delete: &'static str,
+    /// Notice on a job's page: its worker was asked to stop the attempt.
+    pub done_cancel: &'static str,
+    /// Notice on a job's page: it has a new due time.
+    pub done_reschedule: &'static str,
+    /// Notice on a job's page: it has a new payload.
+    pub done_edit: &'static str,
+    /// Notice on a queue's page: it was paused.
+    pub done_pause: &'static str,
+    /// Notice on a queue's page: it was resumed.
+    pub done_resume: &'static str,
+    /// Notice on the page of a duplicate.
+    pub done_duplicate: &'static str,
+    /// Notice on the overview: a queue was deleted.
+    pub done_delete_queue: &'static str,
+    /// Notice on the doctor's page: the repair ran.
+    pub done_repair: &'static str,
+    /// Notice on the page of periodic jobs: one was enqueued by hand.
+    pub done_run_periodic: &'static str,
+    /// Timeline of a job: it became pending.
+    pub event_pending: &'static str,
+    /// Timeline of a job: its attempt started.
+    pub event_started: &'static str,
+    /// Timeline of a job: it joined its group.
+    pub event_grouped: &'static str,
+    /// Timeline of a job: it was archived.
+    pub event_archived: &'static str,
+    /// Timeline of a job: it succeeded.
+    pub event_completed: &'static str,
+    /// Timeline of a job: when its next attempt is due.
+    pub event_next: &'static str,
+    /// Timeline of a job: when its retention ends.
+    pub event_removed: &'static str,
+    /// Name of the group of buttons for all jobs of a list, for screen readers.
+    pub bulk_actions: &'static str,
+    /// Button and title: move all jobs of a list to pending.
+    pub run_all: &'static str,
+    /// Button and title: archive all jobs of a list.
+    pub archive_all: &'static str,
+    /// Button and title: delete all jobs of a list.
+    pub delete_all: &'static str,
+    /// Page of a running action: closing it does not stop the action.
+    pub bulk_continues: &'static str,
+    /// After a number: jobs that an action moved to pending.
+    pub jobs_run: &'static str,
+    /// After a number: jobs that an action archived.
+    pub jobs_archived: &'static str,
+    /// After a number: jobs that an action deleted.
+    pub jobs_deleted: &'static str,
+    /// After a number: jobs of an action that the address does not name.
+    pub jobs_changed: &'static str,
+    /// Link to the page before.
+    pub back: &'static str,
+    /// Tooltip of a bar, before the number of failed attempts.
+    pub chart_failed: &'static str,
+    /// Caption of the chart by minute.
+    pub chart_hour: &'static str,
+    /// Enqueue page: above the list of job types.
+    pub enqueue_types: &'static str,
+    /// Enqueue page: title.
+    pub enqueue_title: &'static str,
+    /// Enqueue page: the job type of the address is unknown here.
+    pub enqueue_no_handler: &'static str,
+    /// Enqueue page: legend of the options.
+    pub enqueue_options: &'static str,
+    /// Enqueue page: what an empty option means.
+    pub enqueue_defaults: &'static str,
+    /// Navigation, and the button of the enqueue page.
+    pub enqueue: &'static str,
+    /// Enqueue page: after success; the job's id follows.
+    pub enqueued: &'static str,
+    /// Enqueue page: label of the payload of a job type without a schema.
+    pub payload_json: &'static str,
+    /// Navigation and title of the jobs page.
+    pub jobs_title: &'static str,
+    /// Jobs page, after a number: jobs that an action could not change.
+    pub left_alone: &'static str,
+    /// Jobs page: the search is invalid; the reason follows.
+    pub search_wrong: &'static str,
+    /// Jobs page: label of the search field.
+    pub search_label: &'static str,
+    /// Jobs page: the button.
+    pub search: &'static str,
+    /// Jobs page: the filters, which are not translated.
+    pub search_hint: &'static str,
+    /// Jobs page: before links to the lists with more results.
+    pub more_in: &'static str,
+    /// Failures page: before the number of jobs that were read.
+    pub failures_looked: &'static str,
+    /// Navigation and title of the failures page.
+    pub failures_title: &'static str,
+    /// Failures page: there are none.
+    pub failures_none: &'static str,
+    /// Column: the last error.
+    pub error: &'static str,
+    /// Column: the job type.
+    pub job_type: &'static str,
+    /// Failures page, column: number of jobs with this error.
+    pub failures_count: &'static str,
+    /// When the last attempt failed.
+    pub last_failure: &'static str,
+    /// Groups page: there are none.
+    pub groups_none: &'static str,
+    /// Groups page: before the last queue that was read.
+    pub queues_up_to: &'static str,
+    /// Link to the next queues, on the overview and the groups page.
+    pub next_queues: &'static str,
+    /// Navigation and title of the groups page.
+    pub groups_title: &'static str,
+    /// A group, as column, fact and title.
+    pub group: &'static str,
+    /// Column: number of jobs in a group.
+    pub group_jobs: &'static str,
+    /// Column: when the first job joined a group.
+    pub group_oldest: &'static str,
+    /// Column: when the last job joined a group.
+    pub group_newest: &'static str,
+    /// Link to the next page of a list.
+    pub next_page: &'static str,
+    /// Groups page: above the sets that are being aggregated.
+    pub aggregating_now: &'static str,
+    /// Groups page, between the number of jobs of a set and its deadline.
+    pub jobs_until: &'static str,
+    /// Page of a group: before the queue's name.
+    pub queue_prefix: &'static str,
+    /// Page of a group: after the number of jobs.
+    pub jobs_unit: &'static str,
+    /// Page of a job: before the job type in the title.
+    pub job: &'static str,
+    /// Page of a job that does not exist.
+    pub job_gone: &'static str,
+    /// A job's id, as column, fact and search field.
+    pub job_id: &'static str,
+    /// A queue, as column, fact, field and title.
+    pub queue: &'static str,
+    /// Fact: the state of a job, or whether a queue is paused.
+    pub state: &'static str,
+    /// Page of an active job: its lease has expired.
+    pub worker_lost: &'static str,
+    /// Page of an active job: its cancellation is requested.
+    pub cancelling: &'static str,
+    /// Column and fact: attempts so far and their maximum.
+    pub attempts: &'static str,
+    /// Column and fact: when a job is due.
+    pub due: &'static str,
+    /// Column and fact: since when a job is pending.
+    pub pending_since: &'static str,
+    /// Fact: the process that runs the job.
+    pub worker: &'static str,
+    /// Fact: when the lease of an active job expires.
+    pub lease_ends: &'static str,
+    /// Column and fact: when a job was archived.
+    pub archived_at: &'static str,
+    /// Column and fact: when a job succeeded.
+    pub completed_at: &'static str,
+    /// Fact: when the retention of a job ends.
+    pub removed_at: &'static str,
+    /// Fact: the timeout of an attempt.
+    pub timeout: &'static str,
+    /// Fact and timeline: the deadline of a job.
+    pub deadline: &'static str,
+    /// Fact: how often the worker of a job was lost.
+    pub workers_lost: &'static str,
+    /// Fact: the progress that the handler reported.
+    pub progress: &'static str,
+    /// Page of a job: heading of the last error.
+    pub last_error: &'static str,
+    /// Page of a job: heading of the payload.
+    pub payload: &'static str,
+    /// Page of a job: heading of the result.
+    pub result: &'static str,
+    /// Page of a job: heading of the headers.
+    pub headers: &'static str,
+    /// Timeline of a job: a failure of a worker that keeps no list of failures.
+    pub attempt_failed: &'static str,
+    /// Page of a job: heading of the timeline.
+    pub timeline: &'static str,
+    /// Button: move a job to pending, or run a periodic job by hand.
+    pub run_now: &'static str,
+    /// Button: request the cancellation of an active job.
+    pub cancel: &'static str,
+    /// Question before a cancellation.
+    pub cancel_sure: &'static str,
+    /// Button: change the due time of a job.
+    pub reschedule: &'static str,
+    /// Field of the new due time.
+    pub seconds_from_now: &'static str,
+    /// Button: archive a job.
+    pub archive: &'static str,
+    /// Button: enqueue a copy of a job.
+    pub duplicate: &'static str,
+    /// Button: delete a job.
+    pub delete: &'static str,
+    /// Question before a job is deleted.
+    pub delete_sure: &'static str,
+    /// Link to the form for a payload.
+    pub edit_payload: &'static str,
+    /// Button of the form for a payload.
+    pub save: &'static str,
+    /// Page of a job, after the number of headers if not all are shown.
+    pub headers_unit: &'static str,
+    /// Link to the whole of a payload, result, error or list of headers.
+    pub download: &'static str,
+    /// Search by id: no queue has it.
+    pub job_id_unknown: &'static str,
+    /// Search by id: the queues that were searched so far do not have it.
+    pub job_id_not_yet: &'static str,
+    /// Search by id: link that searches the next queues.
+    pub find_more: &'static str,
+    /// Name of the navigation, for screen readers.
+    pub nav_pages: &'static str,
+    /// Navigation: the overview.
+    pub overview: &'static str,
+    /// Navigation and title of the page of due jobs.
+    pub scheduled_title: &'static str,
+    /// Navigation: the periodic jobs.
+    pub nav_periodic: &'static str,
+    /// Navigation and title of the page of worker processes.
+    pub workers_title: &'static str,
+    /// Navigation and title of the page of the store.
+    pub store_title: &'static str,
+    /// Navigation: the button beside the search by id.
+    pub find: &'static str,
+    /// Button that pauses updates, while they run.
+    pub live: &'static str,
+    /// The same button, while updates are paused.
+    pub live_paused: &'static str,
+    /// Name of the navigation at the foot, for screen readers.
+    pub nav_more: &'static str,
+    /// Navigation at the foot: the registration page.
+    pub nav_register: &'static str,
+    /// Title of the overview, and of pages about errors.
+    pub title: &'static str,
+    /// Link to the doctor.
+    pub doctor_link: &'static str,
+    /// Title of a page about something that does not exist.
+    pub not_found: &'static str,
+    /// Warning on the overview, after a queue's name and before a number of pending jobs.
+    pub warn_paused: &'static str,
+    /// The same for a queue that no worker serves.
+    pub warn_no_worker: &'static str,
+    /// The same for a queue with an old pending job, before its age.
+    pub warn_latency: &'static str,
+    /// Warning on the overview, after the name of a queue that this crate cannot handle.
+    pub warn_unnamable: &'static str,
+    /// Above warnings and findings.
+    pub needs_attention: &'static str,
+    /// Overview, fact: the age of the oldest pending job of all queues.
+    pub longest_wait: &'static str,
+    /// Column and fact: when the next job is due.
+    pub next_due: &'static str,
+    /// Column and fact: attempts that ended on this UTC day.
+    pub processed_today: &'static str,
+    /// Column and fact: attempts that failed on this UTC day.
+    pub failed_today: &'static str,
+    /// Overview without queues.
+    pub queues_none: &'static str,
+    /// Column and fact: the age of a queue's oldest pending job.
+    pub latency: &'static str,
+    /// Mark of a paused queue.
+    pub paused: &'static str,
+    /// Name of the tabs of a queue's page, for screen readers.
+    pub states: &'static str,
+    /// Fact: the queue is not paused.
+    pub queue_running: &'static str,
+    /// Button: resume a paused queue.
+    pub resume: &'static str,
+    /// Button: pause a queue.
+    pub pause: &'static str,
+    /// Button: delete a queue.
+    pub delete_queue: &'static str,
+    /// Page of a queue: label of the filter by job type.
+    pub job_type_filter: &'static str,
+    /// Page of a queue: label of the filter by text.
+    pub text: &'static str,
+    /// Page of a queue: where the text is searched.
+    pub text_hint: &'static str,
+    /// Page of a queue: the button of the filter.
+    pub filter: &'static str,
+    /// A list without jobs.
+    pub jobs_none: &'static str,
+    /// Column: when an attempt or a process started.
+    pub started: &'static str,
+    /// Column: the instant that matters in the job's state.
+    pub when: &'static str,
+    /// Name of a table of jobs, for screen readers.
+    pub jobs: &'static str,
+    /// Checkbox of a job, before its id, for screen readers.
+    pub select: &'static str,
+    /// Page of due jobs: heading of the next jobs.
+    pub next_jobs: &'static str,
+    /// Page of due jobs: before the number of queues that were not read.
+    pub queues_left_out: &'static str,
+    /// Page of due jobs: caption of the chart by minute.
+    pub due_hour: &'static str,
+    /// Page of due jobs: caption of the chart by hour.
+    pub due_day: &'static str,
+    /// Page of due jobs: there are none.
+    pub due_none: &'static str,
+    /// Jobs page: legend of the buttons for selected jobs.
+    pub selected_jobs: &'static str,
+    /// Jobs page: legend of the buttons for all results.
+    pub all_matching: &'static str,
+    /// Question without a job.
+    pub selected_none: &'static str,
+    /// Question: not all results are covered.
+    pub more_match: &'static str,
+    /// Page of the store: what the doctor does.
+    pub doctor_hint: &'static str,
+    /// Store: address of a server.
+    pub address: &'static str,
+    /// Store: role of a server in its replication.
+    pub role: &'static str,
+    /// Store: how long a server has run.
+    pub uptime: &'static str,
+    /// Store: memory in use, and its limit.
+    pub memory: &'static str,
+    /// Store: memory fragmentation ratio.
+    pub fragmentation: &'static str,
+    /// Store: eviction policy.
+    pub eviction: &'static str,
+    /// Store: number of evicted keys.
+    pub evicted_keys: &'static str,
+    /// Store: append-only file and snapshots.
+    pub persistence: &'static str,
+    /// Store: commands per second.
+    pub commands: &'static str,
+    /// Store: connected clients.
+    pub clients: &'static str,
+    /// Store: connected replicas.
+    pub replicas: &'static str,
+    /// Page of the doctor: title.
+    pub doctor_title: &'static str,
+    /// Doctor, column: what was found.
+    pub finding: &'static str,
+    /// Doctor, column: the state, set or key with the finding.
+    pub finding_place: &'static str,
+    /// Doctor, column: number of entries with the finding.
+    pub finding_count: &'static str,
+    /// Doctor, column: ids of some of them.
+    pub finding_examples: &'static str,
+    /// Page of the doctor: nothing was found.
+    pub doctor_healthy: &'static str,
+    /// Doctor: the button.
+    pub repair: &'static str,
+    /// Doctor: the question before the repair.
+    pub repair_sure: &'static str,
+    /// Doctor: mark of a finding that was repaired.
+    pub repaired: &'static str,
+    /// Page of worker processes: there are none.
+    pub workers_none: &'static str,
+    /// Column: host and id of a worker process.
+    pub process: &'static str,
+    /// Column: the status that a worker process announces.
+    pub process_status: &'static str,
+    /// Column: jobs in flight and their maximum.
+    pub running_jobs: &'static str,
+    /// Page of worker processes: before the number of jobs that are not listed.
+    pub more_running: &'static str,
+    /// Column: the queues that a worker process serves.
+    pub queues: &'static str,
+    /// Page of periodic jobs: title.
+    pub periodic_title: &'static str,
+    /// Page of periodic jobs: there are none.
+    pub periodic_none: &'static str,
+    /// Column: the schedule of a periodic job.
+    pub schedule: &'static str,
+    /// Column: when a periodic job runs next.
+    pub next_run: &'static str,
+    /// Column: when a periodic job ran last.
+    pub last_run: &'static str,
+    /// What a field of the registration page takes.
+    pub field_hint: fn(Field) -> String,
+    /// What is wrong with a field of the registration page.
+    pub fault: fn(&Fault) -> String,
+    /// How to make the links right behind a reverse proxy.
+    pub prefix_ignored: fn(&IgnoredPrefix) -> String,
+    /// Why a job has no page, by the length of its id in bytes.
+    pub id_too_long: fn(usize) -> String,
+    /// A job state.
+    pub state_name: fn(JobState) -> &'static str,
+    /// A length of time, in at most two units.
+    pub span: fn(Duration) -> String,
+    /// A past instant, of the length of time since.
+    pub ago: fn(&str) -> String,
+    /// A future instant, of the length of time until.
+    pub from_now: fn(&str) -> String,
+    /// All attempts of a chart, the failed ones among them, and the highest bar.
+    pub chart_sum: fn(u64, u64, u64) -> String,
+    /// The caption of a chart of this many days.
+    pub chart_days: fn(usize) -> String,
+    /// Number of jobs and group.
+    pub all_of_group: fn(u64, &str) -> String,
+    /// Number of jobs, their state, and the type.
+    pub all_of_type: fn(u64, &str, &str) -> String,
+    /// Number of jobs and their state.
+    pub all_of_state: fn(u64, &str) -> String,
+    /// Which attempt failed.
+    pub attempt_number_failed: fn(u32) -> String,
+    /// A number of bytes.
+    pub bytes: fn(usize) -> String,
+    /// Only the beginning of this many bytes is shown.
+    pub beginning_of: fn(usize) -> String,
+    /// Deleting a queue with this many jobs.
+    pub delete_queue_sure: fn(u64) -> String,
+    /// The name of an action and the number of jobs it is for.
+    pub question: fn(&str, usize) -> String,
+    /// Number of entries and queues that the doctor examined.
+    pub doctor_looked: fn(u64, usize) -> String,
+    /// What a finding of the doctor means.
+    pub finding_name: fn(FindingKind) -> &'static str,
+}
+
+impl Texts {
+    /// The language that an `Accept-Language` header prefers among ours.
+    pub(crate) fn preferred(header: Option<&str>) -> &'static Texts {
+        let [first, ..] = LANGUAGES;
+        let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+            return first;
+        };
+        let ranges: Vec<(String, f32)> = header.split(',').map(range).collect();
+        let quality = |code: &str| {
+            let of_code = ranges.iter().filter(|(tag, _)| tag == code);
+            of_code.map(|(_, quality)| *quality).fold(0.0_f32, f32::max)
+        };
+        let mut best: Option<(&Texts, f32)> = None;
+        for texts in LANGUAGES {
+            let wanted = quality(texts.code);
+            if wanted > 0.0 && best.is_none_or(|(_, best)| wanted > best) {
+                best = Some((texts, wanted));
+            }
+        }
+        match best {
+            Some((texts, _)) => texts,
+            None if quality("*") > 0.0 => first,
+            None => &english::TEXTS,
+        }
+    }
+}
+
+/// One range of the header: its primary language and its quality, 1 where none is given.
+fn range(range: &str) -> (String, f32) {
+    let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));
+    let quality = match parameters.trim().strip_prefix("q=") {
+        Some(quality) => quality.trim().parse().unwrap_or(0.0),
+        None => 1.0,
+    };
+    let tag = tag.trim().to_ascii_lowercase();
+    (tag.split('-').next().unwrap_or_default().to_owned(), quality)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_is_the_one_preferred_of_ours() {
+        for (header, expected) in [
+            (None, "ja"),
+            (Some(""), "ja"),
+            (Some("*"), "ja"),
+            (Some("ja"), "ja"),
+            (Some("en-US,en;q=0.9"), "en"),
+            (Some("en;q=0.8, ja;q=0.9"), "ja"),
+            (Some("fr-FR, en;q=0.5, ja;q=0.4"), "en"),
+            (Some("fr"), "en"),
+            (Some("ja;q=0, en;q=0.1"), "en"),
+        ] {
+            assert_eq!(Texts::preferred(header).code, expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_have_two_units_at_most() {
+        for (millis, english, japanese) in [
+            (0, "0 ms", "0ミリ秒"),
+            (999, "999 ms", "999ミリ秒"),
+            (1_000, "1 s", "1秒"),
+            (61_000, "1 min 1 s", "1分1秒"),
+            (3_600_000, "1 h 0 min", "1時間0分"),
+            (90_000_000, "1 d 1 h", "1日1時間"),
+        ] {
+            let length = Duration::from_millis(millis);
+            assert_eq!((english::TEXTS.span)(length), english);
+            assert_eq!((japanese::TEXTS.span)(length), japanese);
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_language_is_empty() {
+        for texts in LANGUAGES {
+            let all = format!("{texts:?}");
+            assert!(!all.contains(": \"\""), "{}: {all}", texts.code);
+        }
+    }
+
+    /// A text in a page would be there in one language only. Page texts begin with a capital
+    /// letter or are Japanese; names of headers, errors of requests and log lines are not.
+    #[test]
+    fn pages_have_no_texts_of_their_own() {
+        const ALLOWED: [&str; 4] = [
+            "Redis",
+            "Failed to enqueue job",
+            "Failed to read the job queue",
+            "The request could not be completed",
+        ];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/dashboard");
+        let mut looked = 0;
+        for part in ["pages", "ui"] {
+            for file in std::fs::read_dir(format!("{folder}/{part}")).unwrap() {
+                let path = file.unwrap().path();
+                let Ok(source) = std::fs::read_to_string(&path) else { continue };
+                let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+                looked += 1;
+                let is_code = |line: &&str| {
+                    !line.trim_start().starts_with("//") && !line.contains("Header::new")
+                };
+                for line in source.lines().filter(is_code) {
+                    for text in line.split('"').skip(1).step_by(2) {
+                        let is_sentence = text.starts_with(|c: char| c.is_ascii_uppercase())
+                            && text.chars().nth(1).is_some_and(|c| c.is_ascii_lowercase())
+                            && !text.contains('-');
+                        let is_japanese = text.chars().any(|c| ('ぁ'..='龠').contains(&c));
+                        let is_text = is_sentence && !ALLOWED.contains(&text) || is_japanese;
+                        assert!(!is_text, "{}: {text:?}", path.display());
+                    }
+                }
+            }
+        }
+        assert!(looked > 20, "{looked}");
+    }
+}
