@@ -1,9 +1,10 @@
-//! Schemas as generators of clients can take them. What `schemars` writes is right, and
-//! more than most generators know: here it says the same in fewer words of JSON Schema.
+//! Rewrites schemas for generators of clients. The schemas of `schemars` are correct, but use more
+//! of JSON Schema than most generators support; the rewritten ones mean the same. `docs/clients.md`
+//! says which generators were tried.
 
 use std::collections::BTreeSet;
 
-use rocket_okapi::okapi::openapi3::{OpenApi, RefOr};
+use rocket_okapi::okapi::openapi3::{OpenApi, ParameterValue, RefOr};
 use schemars::Map;
 use schemars::schema::{
     InstanceType, Metadata, Schema, SchemaObject, SingleOrVec, SubschemaValidation,
@@ -11,18 +12,20 @@ use schemars::schema::{
 use schemars::visit::{Visitor, visit_schema_object};
 use serde_json::{Value, json};
 
-/// Components whose values have several types: described in words, and typed as anything.
+/// Components whose values have several types: they are described in text and typed as anything.
 const ANYTHING: [&str; 2] = ["JobQueueBytes", "JobQueueCorruption"];
 
+/// Where references to components begin.
 const PREFIX: &str = "#/components/schemas/";
 
 /// Rewrites all schemas of the document:
 ///
-/// * a choice between single words becomes one enumeration;
-/// * components that are no object stand where they are used: generators make constants
-///   of named enumerations, which collide if two of them share a word;
-/// * so do objects that may be null, because generators lose `nullable` beside a reference;
-/// * each variant of a tagged choice is a component, with a discriminator.
+/// * a choice between single strings becomes one enumeration;
+/// * components that are not objects are inlined: generators make constants of named
+///   enumerations, which collide if two of them share a string;
+/// * objects that may be null are inlined too, because generators lose `nullable` beside a
+///   reference;
+/// * each variant of a tagged choice becomes a component, with a discriminator.
 pub(super) fn make_portable(document: &mut OpenApi) {
     each_schema(document, &mut |schema| Words.visit_schema_object(schema));
     let Some(components) = &mut document.components else { return };
@@ -45,7 +48,7 @@ pub(super) fn make_portable(document: &mut OpenApi) {
     remove_unused(document);
 }
 
-/// Components, parameters, bodies and answers.
+/// Visits components, parameters, bodies and responses.
 fn each_schema(document: &mut OpenApi, act: &mut dyn FnMut(&mut SchemaObject)) {
     if let Some(components) = &mut document.components {
         components.schemas.values_mut().for_each(&mut *act);
@@ -54,7 +57,7 @@ fn each_schema(document: &mut OpenApi, act: &mut dyn FnMut(&mut SchemaObject)) {
         for operation in super::operations(item) {
             for parameter in &mut operation.parameters {
                 if let RefOr::Object(parameter) = parameter
-                    && let super::ParameterValue::Schema { schema, .. } = &mut parameter.value
+                    && let ParameterValue::Schema { schema, .. } = &mut parameter.value
                 {
                     act(schema);
                 }
@@ -73,19 +76,23 @@ fn each_schema(document: &mut OpenApi, act: &mut dyn FnMut(&mut SchemaObject)) {
     }
 }
 
+/// Whether a schema has this type and no other.
 fn has_type(schema: &SchemaObject, wanted: InstanceType) -> bool {
     matches!(&schema.instance_type, Some(SingleOrVec::Single(kind)) if **kind == wanted)
 }
 
+/// Whether a schema is of a single simple type.
 fn is_scalar(schema: &SchemaObject) -> bool {
     use InstanceType::{Boolean, Integer, Number, String};
     [Boolean, Integer, Number, String].into_iter().any(|kind| has_type(schema, kind))
 }
 
+/// The description of a schema.
 fn description(schema: &SchemaObject) -> Option<&str> {
     schema.metadata.as_ref()?.description.as_deref()
 }
 
+/// Sets the description of a schema.
 fn describe(schema: &mut SchemaObject, description: Option<String>) {
     schema.metadata().description = description.filter(|text| !text.is_empty());
     if schema.metadata.as_deref() == Some(&Metadata::default()) {
@@ -93,13 +100,14 @@ fn describe(schema: &mut SchemaObject, description: Option<String>) {
     }
 }
 
+/// Joins two descriptions.
 fn paragraphs(texts: [Option<&str>; 2]) -> Option<String> {
     let texts: Vec<&str> = texts.into_iter().flatten().filter(|text| !text.is_empty()).collect();
     Some(texts.join("\n\n")).filter(|text| !text.is_empty())
 }
 
-/// Makes one enumeration of a choice between single words; their meanings are listed in
-/// its description.
+/// Makes one enumeration of a choice between single strings, and lists their meanings in its
+/// description.
 struct Words;
 
 impl Visitor for Words {
@@ -130,8 +138,7 @@ impl Visitor for Words {
     }
 }
 
-/// Puts components in the place of references to them: simple ones, and those that may be
-/// null where they are used.
+/// Inlines components where they are referenced: simple ones, and those that may be null there.
 struct Inline<'a> {
     simple: &'a Map<String, SchemaObject>,
     objects: &'a Map<String, SchemaObject>,
@@ -151,7 +158,7 @@ impl Visitor for Inline<'_> {
             },
             _ => None,
         };
-        // Simple ones have been put in place by now.
+        // Simple ones have been inlined by now.
         let is_nullable = schema.extensions.get("nullable") == Some(&Value::Bool(true));
         let object = wrapped.as_ref().filter(|_| is_nullable);
         let object = object.and_then(|one| component(self.objects, one.reference.as_deref()));
@@ -167,10 +174,10 @@ impl Visitor for Inline<'_> {
                     .or_else(|| description(&wrapped).map(str::to_owned));
                 *schema = wrapped;
                 describe(schema, text);
-                // What has no type may be null anyway.
+                // A schema without a type allows null anyway.
                 if is_nullable && schema.instance_type.is_some() {
                     schema.extensions.insert("nullable".to_owned(), Value::Bool(true));
-                    // An enumeration would have to list null, which half of them refuse.
+                    // An enumeration would have to list null, which half of the generators refuse.
                     schema.enum_values = None;
                 }
             }
@@ -183,12 +190,14 @@ impl Visitor for Inline<'_> {
     }
 }
 
+/// The component of a reference.
 fn component(all: &Map<String, SchemaObject>, reference: Option<&str>) -> Option<SchemaObject> {
     all.get(reference?.strip_prefix(PREFIX)?).cloned()
 }
 
-/// Removes components that nothing names any more.
+/// Removes components that are no longer referenced.
 fn remove_unused(document: &mut OpenApi) {
+    /// Collects the names that references use.
     struct Named(BTreeSet<String>);
 
     impl Visitor for Named {
@@ -210,7 +219,7 @@ fn remove_unused(document: &mut OpenApi) {
     }
 }
 
-/// Gives each variant of a choice that a field decides a name of its own.
+/// Gives each variant of a tagged choice a name of its own.
 fn name_variants(schemas: &mut Map<String, SchemaObject>) {
     for name in schemas.keys().cloned().collect::<Vec<_>>() {
         let one_of = schemas[&name].subschemas.as_ref().and_then(|all| all.one_of.clone());
@@ -233,13 +242,14 @@ fn name_variants(schemas: &mut Map<String, SchemaObject>) {
     }
 }
 
+/// The variants of a tagged choice.
 struct Variants {
     tag: String,
-    /// By the word that the tag has.
+    /// By the value of the tag.
     all: Vec<(String, SchemaObject)>,
 }
 
-/// The variants, if all are objects with one field that has one word in each.
+/// The variants, if all are objects with a field that has a single value in each.
 fn tagged(choice: &[Schema]) -> Option<Variants> {
     let objects: Option<Vec<&SchemaObject>> = choice
         .iter()

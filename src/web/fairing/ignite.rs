@@ -1,0 +1,204 @@
+//! Ignition: makes the queue of what the application and the configuration set. Each step is a
+//! function, in the order in which their warnings are logged; every error stops the launch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::{Build, Rocket};
+
+use super::Parts;
+use super::attach::Ready;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::redis::RedisBroker;
+use crate::broker::{Broker, GroupLimits, Viewer};
+use crate::config::{Config, JobQueueConfig, Store, process_env, unused_variables};
+use crate::demo;
+use crate::error::Error;
+use crate::job::{JobOptions, Periodic, QueueName, RetryPolicy};
+use crate::pool::RedisPool;
+use crate::registry::{Entry, Layer, Registry, raw_entry};
+use crate::runtime::Runtime;
+use crate::time::Clock;
+use crate::web::api::enqueue::Schemas;
+use crate::web::guards::Hooks;
+use crate::web::login::Login;
+use crate::web::{JobQueue, log, open_files};
+use crate::worker::WorkerSettings;
+
+/// How often leases of 30 s are extended: Asynq's own interval.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Makes the queue, and everything that belongs beside it in the Rocket instance.
+///
+/// # Errors
+/// [`Error::is_invalid`] for a wrong configuration, two handlers of a type, an invalid schema or
+/// an invalid periodic job.
+pub(super) fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
+    let config = load(&parts, rocket)?;
+    warn(&config);
+    let (broker, by_hand) = match parts.by_hand {
+        Some((broker, slot)) => (broker, Some(slot)),
+        None => (broker(&config)?, None),
+    };
+    let registry = registry(parts.entries, parts.layers)?;
+    let schemas = Schemas::of(&registry)?;
+    let (hooks, login) = guards(parts.hooks, &config, parts.worker_only);
+    let viewer = Viewer::redacted(parts.redact);
+    let settings = config.jobqueue.worker.then(|| WorkerSettings {
+        retry: parts.retry,
+        settled: parts.settled,
+        viewer: viewer.clone(),
+        ..worker_settings(&config.jobqueue)
+    });
+    let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
+        .firing(config.jobqueue.fire_periodic)
+        .allowing_eviction(config.jobqueue.allow_eviction);
+    if let Some(function) = parts.aggregate {
+        runtime = runtime.aggregating(function, group_limits(&config.jobqueue));
+    }
+    if let Some(slot) = by_hand {
+        runtime = runtime.by_hand(slot);
+    }
+    add_periodic(&runtime, &parts.periodic, &config.jobqueue)?;
+    let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
+    Ok(Ready { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
+}
+
+/// Reads the configuration; the environment that the application set replaces `APP_ENV`.
+fn load(parts: &Parts, rocket: &Rocket<Build>) -> Result<Config, Error> {
+    let env = |name: &str| match (&parts.environment, name) {
+        (Some(environment), "APP_ENV") => Some(environment.clone()),
+        _ => process_env(name),
+    };
+    let cwd = std::env::current_dir()
+        .map_err(|error| Error::config(format!("the current folder cannot be read: {error}")))?;
+    Config::load(rocket.figment(), &parts.overrides, &env, &cwd)
+}
+
+/// Starts our own log if it is wanted, and logs what is odd but no error.
+fn warn(config: &Config) {
+    if config.jobqueue.log_to_stderr {
+        log::to_stderr_unless_taken();
+    }
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    for warning in config.warnings.iter().chain(&unused_variables(variables)) {
+        crate::log::warn!("{warning}");
+    }
+    for queue in config.jobqueue.queues.keys() {
+        if let Err(error) = QueueName::new(queue.as_str()) {
+            crate::log::warn!(
+                "jobqueue.queues: {queue:?} is served, but nothing can be enqueued there: {error}"
+            );
+        }
+    }
+    open_files::warn_if_few();
+}
+
+/// The configured store. Nothing is connected yet.
+fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
+    let archive = config.jobqueue.archive.clone();
+    Ok(match config.jobqueue.store {
+        Store::Memory => {
+            crate::log::warn!("jobs are kept in this process's memory and are gone when it ends");
+            Arc::new(MemoryBroker::new(Clock::system()).with_archive(archive))
+        }
+        Store::Redis => {
+            let pool = RedisPool::new(config.redis.clone())?;
+            Arc::new(RedisBroker::new(pool, Clock::system()).with_archive(archive))
+        }
+    })
+}
+
+/// The handlers of all job types, that of the reference job included, each within the
+/// middleware.
+fn registry(entries: Vec<Entry>, layers: Vec<Layer>) -> Result<Registry, Error> {
+    let mut registry = Registry::default();
+    registry.add(raw_entry(
+        demo::TYPE.to_owned(),
+        JobOptions::new().delay(demo::DEFAULT_DELAY),
+        |payload, _| demo::delay_print(payload),
+    ))?;
+    for entry in entries {
+        registry.add(entry)?;
+    }
+    registry.surround(layers);
+    Ok(registry)
+}
+
+/// The guards in front of the routes: those of the application; without any, a login with a
+/// token during development, and nobody otherwise. Says what is open or closed to everybody.
+fn guards(mut hooks: Hooks, config: &Config, worker_only: bool) -> (Hooks, Option<Login>) {
+    hooks.read_only = config.jobqueue.read_only;
+    let mut login = None;
+    if worker_only {
+        return (hooks, login);
+    }
+    if hooks.admin.is_none() && hooks.view.is_none() {
+        if config.development {
+            let made = login.insert(Login::new());
+            hooks.admin = Some(Box::new(made.clone()));
+        } else {
+            crate::log::warn!(
+                "no guard is set: the pages and the REST routes about queues and jobs answer \
+                 403; add `.admin_guard::<G>()` with a request guard of the application to \
+                 `JobQueue::fairing()`"
+            );
+        }
+    }
+    let is_public = config.jobqueue.register_route && hooks.register.is_none();
+    if is_public && !config.development {
+        crate::log::warn!(
+            "everybody may register reference jobs at {}/register, at most {} at a time: switch \
+             it off with jobqueue.register_route = false",
+            config.jobqueue.base,
+            config.jobqueue.register_max_waiting
+        );
+    }
+    (hooks, login)
+}
+
+/// The settings of a worker by the configuration alone.
+fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
+    WorkerSettings {
+        concurrency: config.concurrency,
+        queues: config.queues.clone(),
+        strict_priority: config.strict_priority,
+        shutdown_timeout: config.shutdown_timeout,
+        heartbeat: HEARTBEAT,
+        retry: RetryPolicy::default(),
+        unknown: config.unknown_jobs,
+        settled: Vec::new(),
+        viewer: Viewer::default(),
+    }
+}
+
+/// When a group is aggregated.
+fn group_limits(config: &JobQueueConfig) -> GroupLimits {
+    GroupLimits {
+        grace: config.group_grace,
+        max_delay: config.group_max_delay,
+        max_size: config.group_max_size,
+    }
+}
+
+/// Adds the periodic jobs of the application, then those of the configuration.
+fn add_periodic(
+    runtime: &Runtime,
+    periodic: &[Periodic],
+    config: &JobQueueConfig,
+) -> Result<(), Error> {
+    for periodic in periodic {
+        let wrong = |error| Error::config(format!("periodic job {periodic:?}: {error}"));
+        runtime.periodic().add_first(periodic).map_err(wrong)?;
+    }
+    for (name, periodic) in &config.periodic {
+        let wrong = |error| Error::config(format!("jobqueue.periodic.{name}: {error}"));
+        runtime.periodic().add_first(periodic).map_err(wrong)?;
+    }
+    if !config.fire_periodic && !runtime.periodic().list().is_empty() {
+        crate::log::info!("periodic jobs are left to other processes (jobqueue.fire_periodic)");
+    }
+    Ok(())
+}

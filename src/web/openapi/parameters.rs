@@ -1,0 +1,91 @@
+//! The parameters of paths and queries. rocket_okapi knows only that each is text, because the
+//! routes read it themselves to say what is wrong with it.
+
+use rocket_okapi::okapi::openapi3::{Operation, Parameter, ParameterValue, RefOr};
+use serde_json::{Value, json};
+
+use crate::job::JobState;
+
+/// A year in seconds: the longest delay and the longest unique lock.
+const YEAR: u32 = 31_536_000;
+
+/// Gives each parameter of an operation its description and its schema.
+pub(super) fn describe(operation: &mut Operation) {
+    let of_queues = operation.operation_id.as_deref() == Some("list-queues");
+    for parameter in &mut operation.parameters {
+        let RefOr::Object(Parameter { name, location, description, value, required, .. }) =
+            parameter
+        else {
+            continue;
+        };
+        let ParameterValue::Schema { schema, .. } = value else { continue };
+        let in_path = location == "path";
+        let known = match name.as_str() {
+            "size" if of_queues => Some(("Maximum queues. Default 1000.", whole(1, 1000))),
+            "type" if in_path => Some(("The job type.", text_of_any_length())),
+            name => described(name),
+        };
+        let Some((what, shape)) = known else { continue };
+        description.get_or_insert_with(|| what.to_owned());
+        // A job cannot be found without an id.
+        *required |= name == "id";
+        if let Ok(shape) = serde_json::from_value(shape) {
+            *schema = shape;
+        }
+    }
+}
+
+/// What a parameter of this name is, in any operation.
+fn described(name: &str) -> Option<(&'static str, Value)> {
+    let text = || json!({ "type": "string" });
+    Some(match name {
+        "name" => {
+            ("The queue.", json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$" }))
+        }
+        // In a query, empty text counts as absent.
+        "queue" => (
+            "The queue, instead of the job type's own.",
+            json!({ "type": "string", "pattern": "^([A-Za-z0-9_.:-]{1,128})?$" }),
+        ),
+        "id" => ("The id.", text_of_any_length()),
+        "type" => ("The job type.", text()),
+        "token" => ("The signed end of the link.", text_of_any_length()),
+        "wait" => ("Seconds to wait for the end of the job.", whole(0, 60)),
+        "state" => ("The state.", json!({ "type": "string", "enum": listed_states() })),
+        "group" => ("The group.", text()),
+        "search" => ("Text in id, type, payload, group or last error, case-insensitive.", text()),
+        "page" => (
+            "The page, from 1. It must begin within the first 10,000 rows.",
+            json!({ "type": "integer", "minimum": 1 }),
+        ),
+        "size" => ("Maximum rows. Default 30.", whole(1, 100)),
+        "after" => ("The `next` of the previous response: queues with a later name.", text()),
+        "cursor" => ("The `next` of the previous page.", text()),
+        "days" => ("Number of days. Default 7.", whole(1, 90)),
+        "force" => {
+            ("Whether to delete its jobs as well.", json!({ "type": "boolean", "default": false }))
+        }
+        "delay_seconds" => ("Seconds until the job is due.", whole(0, YEAR)),
+        "unique_seconds" => {
+            ("Seconds for which no other job of this type and payload is accepted.", whole(0, YEAR))
+        }
+        "max_retry" => ("Maximum retries.", whole(0, 1000)),
+        _ => return None,
+    })
+}
+
+/// The schema of a whole number within these bounds.
+fn whole(least: u32, most: u32) -> Value {
+    json!({ "type": "integer", "minimum": least, "maximum": most })
+}
+
+/// The schema of text that is not empty.
+fn text_of_any_length() -> Value {
+    json!({ "type": "string", "minLength": 1 })
+}
+
+/// The states that have a list. Aggregating jobs are listed by their group.
+fn listed_states() -> Vec<&'static str> {
+    let states = JobState::ALL.into_iter().filter(|state| *state != JobState::Aggregating);
+    states.map(JobState::as_str).collect()
+}
