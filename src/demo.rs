@@ -1,5 +1,9 @@
-//! The reference job `demo:delay_print`: prints a line after a delay. It shows
-//! how a job type is written, and its names never collide with an application's.
+//! The reference job `demo:delay_print`: it prints a line after a delay. It shows how to write a
+//! job type, and its names do not collide with those of an application.
+//!
+//! Its handler takes bytes rather than a `DelayPrint`, because a Go producer may send no payload
+//! at all, and it prints from a thread of its own: a pipe that nobody reads must not block the
+//! runtime.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
@@ -16,16 +20,16 @@ use crate::time::Clock;
 /// The reference job's stored type.
 pub const TYPE: &str = "demo:delay_print";
 
-/// How long the reference job waits where the caller says nothing: 3 minutes.
+/// The delay of the reference job if the caller gives none: 3 minutes.
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(180);
 
-/// What is printed where the caller gives no message.
+/// The line that is printed if the caller gives no message.
 pub const DEFAULT_MESSAGE: &str = "Job executed successfully";
 
 /// The payload of the reference job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DelayPrint {
-    /// The text to print; [`DEFAULT_MESSAGE`] where it is absent or empty.
+    /// The text to print; [`DEFAULT_MESSAGE`] if it is absent or empty.
     pub message: Option<String>,
 }
 
@@ -44,7 +48,7 @@ impl Job for DelayPrint {
     }
 }
 
-/// Only a JSON object will do: serde's derived form would take an array too.
+/// Accepts a JSON object only: serde's derived implementation would accept an array too.
 impl<'de> Deserialize<'de> for DelayPrint {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut object = serde_json::Map::deserialize(from)?;
@@ -78,26 +82,26 @@ pub(crate) async fn delay_print(payload: Vec<u8>) -> Result<Option<Vec<u8>>, Job
     Ok(None)
 }
 
-/// How long a line may wait for a reader of standard output. Then the attempt fails and is
-/// made again later, so that a pipe that nobody reads does not keep the worker's slots.
+/// How long a line may wait for a reader of standard output. The attempt then fails and is
+/// retried, so that an unread pipe does not hold the worker's slots.
 const PRINT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A line to print, and who waits until it is printed.
+/// A line to print, and the channel that reports the result.
 type Line = (String, oneshot::Sender<io::Result<()>>);
 
-/// Prints a line, flushed. A thread of its own does it: whoever reads may be slow, the
-/// runtime's threads are for others too, and a process that is to end must not wait for it.
+/// Prints a line and flushes it, on a thread of its own: the reader may be slow, the runtime's
+/// threads have other work, and a process that ends must not wait for it.
 async fn print(line: String) -> io::Result<()> {
     static PRINTER: OnceLock<Mutex<mpsc::Sender<Line>>> = OnceLock::new();
     let (done, printed) = oneshot::channel();
     let printer = PRINTER.get_or_init(|| Mutex::new(start_printer()));
     let sent = printer.lock().unwrap_or_else(PoisonError::into_inner).send((line, done));
     if sent.is_err() {
-        return Err(io::Error::other("there is no thread to print with"));
+        return Err(io::Error::other("the printing thread could not be started"));
     }
     match tokio::time::timeout(PRINT_TIMEOUT, printed).await {
         Ok(Ok(printed)) => printed,
-        Ok(Err(_)) => Err(io::Error::other("the thread that prints has ended")),
+        Ok(Err(_)) => Err(io::Error::other("the printing thread has ended")),
         Err(_) => Err(io::Error::other("standard output is not read")),
     }
 }
@@ -106,7 +110,7 @@ fn start_printer() -> mpsc::Sender<Line> {
     let (printer, lines) = mpsc::channel::<Line>();
     let print_all = move || {
         for (line, done) in lines {
-            // Nobody waits any more: its attempt is over, and another one prints it.
+            // The attempt has ended without waiting for it; its retry prints the line.
             if done.is_closed() {
                 continue;
             }
@@ -114,7 +118,7 @@ fn start_printer() -> mpsc::Sender<Line> {
             let _ = done.send(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
         }
     };
-    // Without a thread the channel is closed, which its users are told.
+    // If the thread cannot be started, the channel is closed, and senders get an error.
     let _ = std::thread::Builder::new().name("jobqueue-print".into()).spawn(print_all);
     printer
 }
@@ -127,8 +131,8 @@ fn parse(payload: &[u8]) -> Result<DelayPrint, JobError> {
         .map_err(|error| JobError::failed(unmarshal_text::<DelayPrint>(payload, &error)))
 }
 
-/// One line whatever the text holds: a job must not forge a second line or speak
-/// to the terminal.
+/// One line, whatever the text contains: a job must not forge a second line or send control
+/// sequences to the terminal.
 fn line(time: &str, text: &str) -> String {
     let mut line = format!("[{time}] ");
     for c in text.chars() {
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_no_object_fails_in_the_words_of_the_design() {
+    fn a_payload_that_is_not_an_object_fails_to_unmarshal() {
         for payload in ["[]", "1", "null", "{", r#"{"message":1}"#, "\"x\""] {
             let error = error_text(parse(payload.as_bytes()).unwrap_err());
             assert!(error.starts_with("failed to unmarshal payload"), "{payload}: {error}");

@@ -1,4 +1,8 @@
-//! How long jobs wait and attempts take in this process, by job type: what Prometheus reads.
+//! Histograms of this process, by job type: how late attempts start and how long they take.
+//! `GET {base}/metrics` shows them to Prometheus, beside the counters that the store keeps.
+//!
+//! Each job type gets a [`Stopwatch`] once, at launch, so that an attempt costs two atomic
+//! additions and no lookup by name.
 
 use std::time::Duration;
 
@@ -6,36 +10,36 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Upper ends in seconds: from what needs no waiting to what needs patience.
-const ENDS: [f64; 14] =
+/// Upper bounds of the buckets in seconds, from a millisecond to half an hour.
+const BUCKETS: [f64; 14] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
 
-/// Whose attempts a histogram counts.
+/// The label of a histogram: the job type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Type {
     r#type: String,
 }
 
-/// Whose attempts of which end a histogram counts.
+/// The labels of a histogram: the job type, and `succeeded` or `failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct TypeOutcome {
     r#type: String,
     outcome: &'static str,
 }
 
-/// Histograms that share their ends.
+/// Histograms by label, all with the same buckets.
 pub(crate) type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn histograms<L: Clone + Eq + std::hash::Hash>() -> Histograms<L> {
-    Family::new_with_constructor(|| Histogram::new(ENDS))
+    Family::new_with_constructor(|| Histogram::new(BUCKETS))
 }
 
-/// The attempts of all job types of a process. Clones share them.
+/// The histograms of all job types of a process. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Attempts {
-    /// How long they took.
+    /// The duration of attempts.
     pub durations: Histograms<TypeOutcome>,
-    /// How long after their jobs were ready they began.
+    /// The time from a job's being ready to the start of its attempt.
     pub lateness: Histograms<Type>,
 }
 
@@ -46,7 +50,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Where the attempts of one job type are counted.
+    /// The histograms of one job type.
     pub fn of(&self, job_type: &str) -> Stopwatch {
         let of_type = || job_type.to_owned();
         let one = |outcome| {
@@ -60,7 +64,7 @@ impl Attempts {
     }
 }
 
-/// The attempts of one job type.
+/// Records the attempts of one job type.
 #[derive(Clone)]
 pub(crate) struct Stopwatch {
     succeeded: Histogram,
@@ -69,12 +73,12 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Counts an attempt that begins so long after its job was ready.
+    /// Records the start of an attempt, `late` after its job was ready.
     pub fn began(&self, late: Duration) {
         self.late.observe(late.as_secs_f64());
     }
 
-    /// Counts an attempt that has ended.
+    /// Records the end of an attempt.
     pub fn ended(&self, took: Duration, succeeded: bool) {
         let histogram = if succeeded { &self.succeeded } else { &self.failed };
         histogram.observe(took.as_secs_f64());

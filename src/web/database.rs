@@ -1,5 +1,5 @@
-//! The job queue's Redis as a database of `rocket_db_pools`, for applications
-//! that want to send it commands of their own. It parses; the pool connects.
+//! The job queue's Redis as a database of `rocket_db_pools`, for applications that send it
+//! commands of their own. This file reads the configuration; the pool connects.
 
 use rocket::figment::value::{Dict, Map};
 use rocket::figment::{self, Figment, Metadata, Profile, Provider};
@@ -11,14 +11,13 @@ use crate::pool::{Connection as JobQueueConnection, RedisPool};
 
 /// The job queue's Redis as a pool of [`rocket_db_pools`].
 ///
-/// It is configured as the queue is: `databases.jobqueue` with the layers above
-/// and below it, but for what the fairing's builder sets. Nothing is dialled
-/// before the first command, so an unreachable Redis stops no launch, and a
-/// route that names `Connection<Db>` is always reached: its commands fail
-/// instead, at once, until Redis is back.
+/// It has the configuration of the queue: `databases.jobqueue` with the layers above and below
+/// it, except for values set in the fairing's builder. It connects at the first command, so an
+/// unreachable Redis does not stop the launch. A route with `Connection<Db>` is always reached;
+/// its commands fail at once until Redis is back.
 ///
-/// Commands are those of the `redis` crate, version 1. They share one
-/// connection with each other, so blocking ones do not belong here.
+/// Commands are those of the `redis` crate, version 1. They share one connection, so blocking
+/// commands do not belong here.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -52,7 +51,7 @@ impl Pool for JobQueuePool {
         let cwd = std::env::current_dir().map_err(|error| {
             Error::config(format!("the current folder cannot be read: {error}"))
         })?;
-        // A clone, so that every value still knows which file it came from.
+        // A clone keeps the source file of every value, for error messages.
         let whole = figment.clone().merge(Unfocused(figment));
         let config = Config::load(&whole, &Figment::new(), &process_env, &cwd)?;
         RedisPool::new(config.redis).map(Self)
@@ -67,8 +66,8 @@ impl Pool for JobQueuePool {
     }
 }
 
-/// `rocket_db_pools` hands out what is below `databases.jobqueue`; the
-/// configuration is read from the whole.
+/// `rocket_db_pools` passes the values below `databases.jobqueue`; the configuration is read
+/// from the root.
 struct Unfocused<'a>(&'a Figment);
 
 impl Provider for Unfocused<'_> {
@@ -78,7 +77,7 @@ impl Provider for Unfocused<'_> {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         let below = |(profile, mut dict): (Profile, Dict)| {
-            // Defaults that `rocket_db_pools` adds for pools of other makes.
+            // Defaults that `rocket_db_pools` adds for its own pools.
             dict.retain(|key, _| key != "max_connections" && key != "connect_timeout");
             let databases = Dict::from([("jobqueue".to_owned(), dict.into())]);
             (profile, Dict::from([("databases".to_owned(), databases.into())]))

@@ -1,6 +1,17 @@
-//! What a client reads when something did not work: problem details (RFC 9457)
-//! for every path below the base, also for paths and methods that do not exist.
-//! Which error is whose fault is decided here and nowhere else.
+//! Errors as clients read them: problem details (RFC 9457) for every path below the base,
+//! including paths and methods that do not exist. The status of every error is decided here and
+//! nowhere else.
+//!
+//! The kinds of errors and their statuses:
+//!
+//! | error | status |
+//! | --- | --- |
+//! | store unavailable, result unknown | 503 with `Retry-After` |
+//! | too many of something bounded | 429 with `Retry-After` |
+//! | invalid value, idempotency key used for another body | 422 |
+//! | not found | 404 |
+//! | duplicate, id in use, wrong state, damaged data | 409 |
+//! | anything else | 500, logged with its cause |
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,33 +27,34 @@ use crate::web::JobQueue;
 use crate::web::api::TOO_SLOW;
 use crate::web::reads::had_no_turn;
 
-/// The words of a 503, whatever made the store unavailable.
+/// The detail of a 503, whatever made the store unavailable.
 pub(crate) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
 
-/// The words of a 503 for somebody who wants to look while too many others do.
-const BUSY: &str = "too many requests look at the job queue already: try again later";
+/// The detail of a 503 for a viewer while too many others are reading.
+const BUSY: &str = "too many requests are reading the job queue: retry later";
 
-/// What to do about damaged data.
+/// Appended to errors about damaged data.
 const ASK_THE_DOCTOR: &str = "the doctor (GET /doctor) names the damaged keys and jobs";
 
-/// Within how many seconds everything works again once Redis is back.
+/// `Retry-After` of a 503: within this time everything works again once Redis is back.
 const RETRY_AFTER_SECONDS: &str = "3";
 
-/// Within how many seconds of a job's end its place is free again, where places are bounded.
-const PLACE_AFTER_SECONDS: &str = "5";
+/// `Retry-After` of a 429 of a bounded number of jobs: a job's end frees its place within this
+/// time.
+const RETRY_BOUNDED_SECONDS: &str = "5";
 
-/// An error as clients of the REST interface read it: RFC 9457 problem details,
-/// sent as `application/problem+json` with the status it names.
+/// An error of the REST interface: RFC 9457 problem details, sent as
+/// `application/problem+json` with the status it names.
 ///
-/// It never holds an address, a credential or a sentence of Redis.
+/// It never contains an address, a credential or an error text of Redis.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueProblem"))]
 pub struct ProblemDetails {
-    /// What kind of problem; `about:blank` where the status says it all.
+    /// The kind of problem; `about:blank` if the status says everything.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The status in words.
+    /// The name of the status.
     title: &'static str,
     /// The HTTP status.
     status: u16,
@@ -50,7 +62,7 @@ pub struct ProblemDetails {
     #[serde(skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "openapi", schemars(default))]
     detail: String,
-    /// One entry for each wrong field.
+    /// One entry for each invalid field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schemars(default))]
     errors: Vec<FieldProblem>,
@@ -72,7 +84,7 @@ pub struct FieldProblem {
 }
 
 impl ProblemDetails {
-    /// A problem with this status and a sentence about this request.
+    /// A problem with this status and a detail about this request.
     pub fn new(status: Status, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
@@ -84,7 +96,7 @@ impl ProblemDetails {
         }
     }
 
-    /// A body whose fields are wrong: 422 with all of them at once.
+    /// A body with invalid fields: 422 that names all of them.
     pub fn fields(errors: Vec<FieldProblem>) -> Self {
         let detail = match errors.len() {
             1 => "1 field is wrong".to_owned(),
@@ -93,8 +105,8 @@ impl ProblemDetails {
         Self { errors, ..Self::new(Status::UnprocessableEntity, detail) }
     }
 
-    /// What an error of the queue means to a client. `action` begins the detail
-    /// where the fault is the server's, such as `Failed to enqueue job`.
+    /// The problem that an error of the queue means. For a 500, the detail begins with `action`,
+    /// such as `Failed to enqueue job`.
     pub fn of(error: &Error, action: &str) -> Self {
         if error.is_unavailable() {
             Self::new(Status::ServiceUnavailable, UNAVAILABLE)
@@ -111,8 +123,8 @@ impl ProblemDetails {
         }
     }
 
-    /// As [`ProblemDetails::of`] for somebody who looks at the queue or acts on it: damaged
-    /// data is a state of what they named, not a failure of this process.
+    /// Like [`ProblemDetails::of`], for routes that read or change stored jobs: damaged data is
+    /// 409, a state of what the client named, not a failure of this process.
     pub(crate) fn of_stored(error: &Error, action: &str) -> Self {
         if error.is_damaged() {
             return Self::new(Status::Conflict, format!("{error}; {ASK_THE_DOCTOR}"));
@@ -120,7 +132,7 @@ impl ProblemDetails {
         Self::of(error, action)
     }
 
-    /// The same problem with a member of its own.
+    /// Adds a member.
     pub(crate) fn with(
         mut self,
         member: &'static str,
@@ -135,12 +147,12 @@ impl ProblemDetails {
         Status::new(self.status)
     }
 
-    /// What is wrong with each field, if that is known.
+    /// The invalid fields, if they are known.
     pub fn errors(&self) -> &[FieldProblem] {
         &self.errors
     }
 
-    /// The sentence about this request.
+    /// What is wrong with this request.
     pub fn detail(&self) -> &str {
         &self.detail
     }
@@ -150,7 +162,7 @@ impl From<Error> for ProblemDetails {
     fn from(error: Error) -> Self {
         let problem = Self::of(&error, "Failed to enqueue job");
         if problem.status() == Status::InternalServerError {
-            crate::log::error!(?error, "a job could not be enqueued");
+            crate::log::error!(?error, "cannot enqueue a job");
         }
         problem
     }
@@ -171,31 +183,31 @@ impl<'r> Responder<'r, 'static> for ProblemDetails {
     }
 }
 
-/// When to try again, where a status says that this is right.
+/// The `Retry-After` header of a status that a client may retry.
 pub(crate) fn retry_after(status: Status) -> Option<Header<'static>> {
     let seconds = match status.code {
         503 => RETRY_AFTER_SECONDS,
-        429 => PLACE_AFTER_SECONDS,
+        429 => RETRY_BOUNDED_SECONDS,
         _ => return None,
     };
     Some(Header::new("Retry-After", seconds))
 }
 
-/// The catchers to register at the base: they hold below it only, the
-/// application's own pages keep theirs.
+/// The catchers to register at the base. They apply below it only; the application keeps its
+/// own everywhere else.
 pub(crate) fn catchers() -> Vec<Catcher> {
     rocket::catchers![any_status]
 }
 
-/// Why a guard refused a request, for whoever answers it.
+/// Why a guard refused a request, for the catcher.
 struct Reason(Cow<'static, str>);
 
-/// Says why this request is refused. The first reason counts.
+/// Records why this request is refused. The first reason counts.
 pub(crate) fn explain(request: &Request<'_>, reason: impl Into<Cow<'static, str>>) {
     request.local_cache(|| Reason(reason.into()));
 }
 
-/// What a catcher answers: a page where a person sees it, problem details otherwise.
+/// The answer of the catcher: a page if a person reads it, problem details otherwise.
 enum Caught {
     Problem(ProblemDetails),
     #[cfg(feature = "dashboard")]
@@ -212,6 +224,7 @@ impl<'r> Responder<'r, 'static> for Caught {
     }
 }
 
+/// Answers every status without a response of its own, below the base.
 #[rocket::catch(default)]
 fn any_status(status: Status, request: &Request<'_>) -> Caught {
     let problem = problem_of(status, request);
@@ -224,6 +237,7 @@ fn any_status(status: Status, request: &Request<'_>) -> Caught {
     Caught::Problem(problem)
 }
 
+/// The problem of a status: with the reason of the guard, if there is one.
 fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
     let Reason(reason) = request.local_cache(|| Reason("".into()));
     let detail = match status.code {
@@ -244,6 +258,7 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
 /// The old ones do nothing; they only say where to go.
 const RENAMED: [(&str, &str); 2] = [("/schedules", "/periodic"), ("/ui/schedules", "/ui/periodic")];
 
+/// The detail of a 404. It names the new route for an old one.
 fn not_found(request: &Request<'_>) -> String {
     let path = request.uri().path();
     let base = request.rocket().state::<JobQueue>().map_or("", |queue| &queue.config().base);
@@ -257,23 +272,23 @@ fn not_found(request: &Request<'_>) -> String {
     }
 }
 
-/// For every path of `routes`, routes of the lowest rank that answer the methods
-/// it does not have with 405 and `Allow`. Rocket itself would answer 404.
+/// Routes of the lowest rank that answer the methods which a path of `routes` does not have with
+/// 405 and `Allow`. Rocket itself would answer 404.
 pub(crate) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
     let mut paths: BTreeMap<String, Vec<Method>> = BTreeMap::new();
     for route in routes {
         let methods = paths.entry(route.uri.path().to_owned()).or_default();
         methods.push(route.method);
         if route.method == Method::Get {
-            // Rocket answers HEAD wherever there is GET.
+            // Rocket answers HEAD for every GET route.
             methods.push(Method::Head);
         }
     }
     let mut fallbacks = Vec::new();
     for (index, (path, methods)) in paths.into_iter().enumerate() {
         let allow = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
-        // Ranks differ, so that overlapping paths never collide; those with
-        // fewer parameters come first.
+        // Every rank is different, so that overlapping paths never collide. Paths with fewer
+        // parameters come first.
         let rank = 1000 * (1 + path.matches('<').count()) + index;
         for method in ALL_METHODS.into_iter().filter(|method| !methods.contains(method)) {
             let handler = WrongMethod { allow: allow.clone() };
@@ -296,6 +311,7 @@ pub(crate) const ALL_METHODS: [Method; 9] = [
     Method::Patch,
 ];
 
+/// Answers a method that a path does not have, with those it has.
 #[derive(Clone)]
 struct WrongMethod {
     allow: String,

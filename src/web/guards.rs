@@ -1,5 +1,13 @@
-//! Who may do what: the handle as a request guard, and the application's own
-//! guards in front of our routes.
+//! Who may do what: the application's own guards in front of our routes, and the handle as a
+//! request guard.
+//!
+//! There are three rights: to view, to act, and to register the reference job. A route takes the
+//! right as a parameter, so it cannot be forgotten: `tests/rest.rs` has every route in a table
+//! that is also `docs/roles.md`. Without a guard of the application, viewing and acting are
+//! denied.
+//!
+//! The application's guards are `FromRequest` types that this crate cannot name, so they are kept as
+//! closures over their type (`erase`). A guard that forwards instead of failing counts as a refusal.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -42,7 +50,7 @@ impl<'r> FromRequest<'r> for &'r JobQueue {
     }
 }
 
-/// The trace that a request belongs to: jobs that it enqueues do as well.
+/// The trace that a request belongs to. The jobs it enqueues continue it.
 fn trace_of(request: &Request<'_>) -> Option<Trace> {
     let mut parents = request.headers().get(trace::PARENT);
     let (parent, None) = (parents.next()?, parents.next()) else { return None };
@@ -50,6 +58,7 @@ fn trace_of(request: &Request<'_>) -> Option<Trace> {
     Trace::parse(parent, &state.join(","))
 }
 
+/// Whether no fairing is attached; logs what to do.
 fn is_missing(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<JobQueue>().is_none();
     if missing {
@@ -75,14 +84,16 @@ impl Sentinel for &JobQueue {
     }
 }
 
-/// What a guard says of a request.
+/// The decision of a guard.
 pub(super) type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 
-/// A guard of the application's whose type is forgotten.
+/// A guard of the application, without its type.
 pub(super) trait ErasedGuard: Send + Sync {
+    /// Asks the guard.
     fn check<'r>(&self, request: &'r Request<'_>) -> Verdict<'r>;
 }
 
+/// A guard of this type.
 struct Typed<G>(PhantomData<fn() -> G>);
 
 impl<G> ErasedGuard for Typed<G>
@@ -99,6 +110,7 @@ where
     }
 }
 
+/// Keeps a guard of the application without its type.
 pub(super) fn erase<G>() -> Box<dyn ErasedGuard>
 where
     G: for<'r> FromRequest<'r> + Send + 'static,
@@ -106,10 +118,10 @@ where
     Box::new(Typed::<G>(PhantomData))
 }
 
-/// The application's guards in front of our routes.
+/// The guards that the application has set.
 #[derive(Default)]
 pub(super) struct Hooks {
-    /// The application's `admin_guard`; while it is developed without any guard, our own
+    /// The application's `admin_guard`; during development without any guard, our own
     /// [`Login`](super::login::Login).
     pub(super) admin: Option<Box<dyn ErasedGuard>>,
     pub(super) view: Option<Box<dyn ErasedGuard>>,
@@ -118,6 +130,7 @@ pub(super) struct Hooks {
     pub(super) read_only: bool,
 }
 
+/// Whether a guard admits the request, or the status with which it does not.
 async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), Status> {
     // A guard that forwards without a reason still means no.
     guard.check(request).await.map_err(|status| match status.code {
@@ -129,8 +142,8 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
 /// The right to look at queues and jobs: the application's `view_guard` or its
 /// `admin_guard`. Without either, nobody.
 ///
-/// It is this request's turn to read while this is held: whoever waits or goes on for long
-/// drops it first.
+/// While it is held, it is this request's turn to read the store, and turns are few. A route
+/// that waits or streams drops it first.
 pub(crate) struct ViewAccess {
     _turn: Turn,
 }
@@ -148,7 +161,7 @@ impl<'r> FromRequest<'r> for ViewAccess {
             (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
             (Some(view), Some(admin)) => match passes(&**view, request).await {
                 Ok(()) => Ok(()),
-                // Who may act may look; else it is the viewer's guard that says why not.
+                // Those who may act may view. The view guard gives the reason otherwise.
                 Err(status) => passes(&**admin, request).await.map_err(|_| status),
             },
         };
@@ -189,7 +202,7 @@ impl<'r> FromRequest<'r> for ActAccess {
     }
 }
 
-/// Whether nobody may change anything; says so.
+/// Whether changes are switched off; records the reason.
 fn is_read_only(hooks: &Hooks, request: &Request<'_>) -> bool {
     if hooks.read_only {
         explain(request, "nothing can be changed here: jobqueue.read_only is set");
@@ -197,9 +210,9 @@ fn is_read_only(hooks: &Hooks, request: &Request<'_>) -> bool {
     hooks.read_only
 }
 
-/// The right to register the reference job: the application's `register_guard`, where it
-/// has set one. To do it, as opposed to seeing the form, `jobqueue.read_only` must not be
-/// set, and no page of another site may ask for it.
+/// The right to register the reference job: the application's `register_guard`, or everybody
+/// without one. Sending the form, as opposed to seeing it, also requires that
+/// `jobqueue.read_only` is not set and that the request does not come from another site.
 pub(crate) struct RegisterAccess(());
 
 #[rocket::async_trait]

@@ -1,6 +1,5 @@
-//! Where our log lines go in an application that has no subscriber: to standard
-//! error, without waiting for whoever reads it. Rocket itself writes everything to standard
-//! output.
+//! Our log lines in an application without a `tracing` subscriber: they go to standard error,
+//! without waiting for a reader. Standard output belongs to the application.
 
 use std::io::IsTerminal;
 
@@ -10,7 +9,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use super::stderr;
 
-/// Our lines from level info on, where nobody else takes them.
+/// Prints our lines from level info on, unless the application has a subscriber.
 pub(super) fn to_stderr_unless_taken() {
     if tracing::dispatcher::has_been_set() {
         return;
@@ -21,6 +20,6 @@ pub(super) fn to_stderr_unless_taken() {
         .with_target(false)
         .with_filter(Targets::new().with_target("rocket_jobqueue", LevelFilter::INFO));
     let subscriber = tracing_subscriber::registry().with(lines);
-    // Lost only to somebody who set one meanwhile, which is as good.
+    // Fails only if a subscriber was set in the meantime, which is just as good.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -1,7 +1,8 @@
-//! The way in while an application is developed and has no guards yet: a random token, made
-//! at each launch, and a link with it on standard error. Whoever sees the terminal may come
-//! in; an address alone proves nothing, because in a container no peer is local, and a page
-//! of another site can reach local ports under a name of its own (DNS rebinding).
+//! Access during development, before the application has guards: a random token for each launch,
+//! and a link with it on standard error. Everyone who can read the terminal is admitted.
+//!
+//! A local address would prove nothing: in a container no peer is local, and a page of another
+//! site can reach local ports through a host name of its own (DNS rebinding).
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -18,10 +19,10 @@ use super::stderr;
 /// The query parameter of the link.
 pub(super) const PARAMETER: &str = "token";
 
-/// What a request without the token is told.
-const REASON: &str = "open the login link that the application printed on standard error at \
-     its launch, or send its token as `Authorization: Bearer …`; an application with an \
-     admin_guard asks that instead";
+/// The detail of a 401 without the token.
+const REASON: &str = "open the login link that the application printed to standard error at \
+     launch, or send its token as `Authorization: Bearer …`; an application with an admin_guard \
+     uses that instead";
 
 /// The guard of an application under development that has set none.
 #[derive(Clone)]
@@ -30,12 +31,12 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// One with a token of its own, 122 random bits.
+    /// A login with a new token of 122 random bits.
     pub(super) fn new() -> Self {
         Self { token: uuid::Uuid::new_v4().simple().to_string().into() }
     }
 
-    /// Prints the link. It is a credential, so it does not go to the log, which is collected.
+    /// Prints the link. It is a credential, so it does not go to the log, which may be collected.
     pub(super) fn show(&self, config: &Config, base: &str) {
         let (origin, token) = (origin(config), &self.token);
         let way = match cfg!(feature = "dashboard") {
@@ -43,18 +44,21 @@ impl Login {
             false => format!("job queue at {origin}{base}: `Authorization: Bearer {token}`"),
         };
         let line = format!(
-            "{way}\n(no guard is set; outside of development add `.admin_guard::<G>()`, \
-             without which everybody gets 403)\n"
+            "{way}\n(no guard is set: outside development these routes answer 403 until you add \
+             `.admin_guard::<G>()`)\n"
         );
-        // Nobody to tell it to is no reason to stop.
+        // A closed standard error must not stop the launch.
         let _ = stderr::writer().write_all(line.as_bytes());
     }
 
+    /// Whether a text is the token.
     fn is_token(&self, given: &str) -> bool {
-        // Digests, so that the time taken tells nothing of the token.
+        // Digests are compared, so that the time taken reveals nothing about the token.
         Sha256::digest(given) == Sha256::digest(&*self.token)
     }
 
+    /// Whether a request has the token: as a bearer token, as our cookie, or as the parameter of the
+    /// link, which then sets the cookie.
     fn admits(&self, request: &Request<'_>) -> bool {
         let header = request.headers().get_one("Authorization");
         let scheme = header.and_then(|value| value.split_once(' '));
@@ -73,7 +77,7 @@ impl Login {
                 .query_value::<&str>(PARAMETER)
                 .is_some_and(|given| given.is_ok_and(|given| self.is_token(given)));
         if linked {
-            // So that the links on the page work without the token in them.
+            // The links of the page then work without the token in them.
             let cookie = Cookie::build((name, self.token.to_string()));
             let cookie = cookie.same_site(SameSite::Strict).http_only(true);
             request.cookies().add(cookie);
@@ -95,12 +99,13 @@ impl ErasedGuard for Login {
     }
 }
 
-/// Cookies know hosts, not ports: each application on this machine needs its own.
+/// Cookies belong to a host, not to a port, so each application on this machine needs its own
+/// name.
 fn cookie_name(request: &Request<'_>) -> String {
     format!("jobqueue_login_{}", request.rocket().config().port)
 }
 
-/// The address that a person on this machine would type.
+/// The address to type on this machine.
 fn origin(config: &Config) -> String {
     let scheme = if config.tls_enabled() { "https" } else { "http" };
     let host = match config.address {

@@ -1,4 +1,7 @@
-//! State of the application in a handler's signature.
+//! Managed state of the application as a parameter of a handler.
+//!
+//! A handler names its state by type. `needs` collects the types at registration, the fairing checks
+//! them at launch, and `from_context` cannot fail afterwards.
 
 use std::any::{Any, type_name};
 use std::ops::Deref;
@@ -10,9 +13,9 @@ use crate::registry::{FromContext, Need, State};
 
 /// State that the application manages, as a parameter of a handler.
 ///
-/// `T` is cloned once at launch and once for each attempt, so it should be
-/// something cheap to clone: a pool, a client, an `Arc`. A handler whose state
-/// nobody manages stops the launch, by name.
+/// `T` is cloned once at launch and once for each attempt, so it should be cheap to clone: a
+/// pool, a client, an `Arc`. If the application does not manage a `T`, the launch fails with the
+/// name of the type.
 ///
 /// ```
 /// use rocket_jobqueue::{Job, Managed};
@@ -45,7 +48,7 @@ impl<T> Deref for Managed<T> {
     }
 }
 
-/// A copy of the application's `T`, whichever phase the application is in.
+/// A clone of the application's `T`, before or after liftoff.
 fn load<T: Clone + Send + Sync + 'static>(from: &dyn Any) -> Option<Box<dyn Any + Send + Sync>> {
     let state = match from.downcast_ref::<Rocket<Orbit>>() {
         Some(rocket) => rocket.state::<T>(),
@@ -60,7 +63,7 @@ impl<T: Clone + Send + Sync + 'static> FromContext for Managed<T> {
     }
 
     fn from_context(_: &JobContext, state: &State) -> Result<Self, JobError> {
-        // The launch has made sure that it is there.
+        // The launch has checked that it is there.
         let missing = || JobError::failed(format!("no managed state `{}`", type_name::<T>()));
         state.get().map(Managed).ok_or_else(missing)
     }

@@ -1,5 +1,17 @@
-//! What a Rocket application sees of the queue: one fairing to attach, one
-//! handle to enqueue with, and the routes. The only place that knows Rocket.
+//! The queue in a Rocket application: one fairing to attach, one handle to enqueue with, and the
+//! routes. No module outside of this folder knows Rocket.
+//!
+//! | part | what it does |
+//! | --- | --- |
+//! | `fairing` | builds the queue at ignition, starts the worker at liftoff, drains at shutdown |
+//! | `guards`, `origin`, `login` | who may view and who may act |
+//! | `api` | the REST interface, one file a noun; `openapi` documents it, `docs` shows it |
+//! | `dashboard` | the pages |
+//! | `error` | every error as problem details (RFC 9457) |
+//! | `proxy` | who the client is and how it reaches us behind a reverse proxy |
+//! | `reads`, `looks` | bounds on what viewers may cost the store |
+//! | `rate_limit` | the rate limit, for any Rocket application |
+//! | `stderr`, `log` | our log lines in an application without a subscriber |
 
 mod api;
 #[cfg(feature = "dashboard")]
@@ -56,11 +68,11 @@ pub use fairing::JobQueueFairing;
 pub use managed::Managed;
 pub use rate_limit::{RateLimit, RateLimitFairing};
 
-/// The job queue of this application: a request guard, a piece of managed
-/// state, and a handle that can be cloned and kept.
+/// The job queue of this application: a request guard, managed state, and a handle that can be
+/// cloned and kept.
 ///
-/// Routes name it as a parameter, handlers as `Managed<JobQueue>`. A route that
-/// names it in an application without [`JobQueue::fairing`] stops the launch.
+/// Routes take it as a parameter, handlers as `Managed<JobQueue>`. If a route takes it and no
+/// [`JobQueue::fairing`] is attached, the launch fails.
 ///
 /// ```no_run
 /// use rocket::serde::{Deserialize, Serialize};
@@ -105,6 +117,7 @@ pub struct JobQueue {
     prefix: Option<Arc<str>>,
 }
 
+/// What all clones of the handle share.
 struct Inner {
     runtime: Runtime,
     config: JobQueueConfig,
@@ -114,22 +127,24 @@ struct Inner {
 }
 
 impl JobQueue {
-    /// The fairing that gives an application its queue.
+    /// The fairing to attach. It can be set up with handlers, guards and configuration first.
     pub fn fairing() -> JobQueueFairing {
         JobQueueFairing::new()
     }
 
-    /// What the routes below the base take and answer: an OpenAPI 3.0 document
-    /// with paths relative to the base, to merge into the application's own.
+    /// The OpenAPI 3.0 document of the routes below the base, to merge into the application's
+    /// own. Its paths are relative to the base.
     #[cfg(feature = "openapi")]
     pub fn openapi() -> rocket_okapi::okapi::openapi3::OpenApi {
         openapi::document(true, &[])
     }
 
+    /// A queue that shows everything to viewers.
     pub(crate) fn new(runtime: Runtime, config: JobQueueConfig) -> Self {
         Self::shown_to(runtime, config, Viewer::default())
     }
 
+    /// A queue that shows viewers what this viewer may see.
     pub(crate) fn shown_to(runtime: Runtime, config: JobQueueConfig, viewer: Viewer) -> Self {
         let (looks, reads) = (Looks::default(), Reads::default());
         let inner = Arc::new(Inner { runtime, config, viewer, looks, reads });
@@ -142,26 +157,28 @@ impl JobQueue {
         Self { inner: Arc::clone(&self.inner), trace, prefix }
     }
 
-    /// What REST and the pages show of it, through connections of their own.
+    /// The inspector for REST and pages: with what [`redact`](JobQueueFairing::redact) hides
+    /// removed, and on connections apart from those of enqueueing.
     pub(crate) fn redacted_inspector(&self) -> Inspector {
         self.inner.runtime.aside_inspector().shown_to(self.inner.viewer.clone())
     }
 
-    /// What this process looks at for requests that wait or follow.
+    /// Readings of the store that requests which wait or follow share.
     pub(crate) fn looks(&self) -> &Looks {
         &self.inner.looks
     }
 
+    /// The turns of requests that read.
     fn reads(&self) -> &Reads {
         &self.inner.reads
     }
 
-    /// The place of a check-up, for somebody who may look.
+    /// The right to run the doctor: one examination at a time.
     pub(crate) fn check_up(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
         self.inner.reads.check_up(access)
     }
 
-    /// Whether something of a job may be left out there.
+    /// Whether parts of jobs may be hidden from viewers.
     #[cfg(feature = "dashboard")]
     pub(crate) fn redacts(&self) -> bool {
         self.inner.viewer.is_restricted()
@@ -172,14 +189,14 @@ impl JobQueue {
         self.client().enqueue(job)
     }
 
-    /// Prepares a job by type and bytes, for types this process has no Rust type
-    /// of: those of a Go worker, for example.
+    /// Prepares a job by type name and payload bytes, for job types without a Rust type here, such
+    /// as those of a Go worker.
     pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
         self.client().enqueue_raw(job_type, payload)
     }
 
-    /// Prepares many jobs of any types, queues and options; await it to store
-    /// them, each with an answer of its own. See [`EnqueueAll`].
+    /// Prepares many jobs of any types, queues and options; await it to store them. Each job has
+    /// its own result. See [`EnqueueAll`].
     pub fn enqueue_all<I>(&self, jobs: I) -> EnqueueAll
     where
         I: IntoIterator,
@@ -188,40 +205,39 @@ impl JobQueue {
         self.client().enqueue_all(jobs)
     }
 
-    /// The periodic entries of this process, to add, remove and list them.
+    /// The periodic jobs of this process, to add, remove and list.
     pub fn periodic(&self) -> PeriodicJobs {
         self.inner.runtime.periodic().clone()
     }
 
-    /// Looks at queues and jobs and acts on them, as an operator does.
+    /// Reads queues and jobs and acts on them, as an operator does.
     pub fn inspector(&self) -> Inspector {
         self.inner.runtime.inspector()
     }
 
-    /// The producer alone, for code that should not know of Rocket.
+    /// The producer alone, for code that does not depend on Rocket.
     pub fn client(&self) -> Client {
         self.inner.runtime.client().in_trace(self.trace.clone())
     }
 
-    /// Whether the store has answered within the last 3 s, and keeps jobs: one that may evict
-    /// them, as it was set to while this process ran, makes it unready.
+    /// Whether the store has answered within the last 3 s and can be trusted to keep jobs. A store
+    /// that is reconfigured to evict keys while this process runs makes it unready.
     pub async fn ready(&self) -> bool {
         self.inner.runtime.ready().await
     }
 
-    /// A path, `{base}/status/…`, at which whoever has it may see how this job is: what an
-    /// application gives its own users, who may look at nothing else. It is good for so
-    /// long, to the second, rounded up.
+    /// A path, `{base}/status/…`, that shows the status of this job to everyone who has it. Give
+    /// it to the application's own users, who have no access to other routes. It is valid for
+    /// `good_for`, rounded up to a whole second.
     ///
-    /// If the handle is a request guard, the path begins with the `X-Forwarded-Prefix` of
-    /// that request's trusted proxies, so that it is right for whoever asked. Any other
-    /// handle (a job's, a clone of managed state) knows no request: the path begins with
-    /// `jobqueue.base`.
+    /// If the handle is a request guard, the path begins with the `X-Forwarded-Prefix` of the
+    /// request's trusted proxies, so that it is right for the client. Other handles (a job's, a
+    /// clone of managed state) have no request, so the path begins with `jobqueue.base`.
     ///
-    /// Links are signed with `jobqueue.status_key`; set it where there are several
-    /// processes, or links are to outlive one. The answer tells whether the job waits, runs,
-    /// succeeded or failed, its progress, and the result of one that is retained; never its
-    /// payload or error.
+    /// Links are signed with `jobqueue.status_key`. Set the key if there are several processes,
+    /// or if links must survive a restart. The response says whether the job is waiting, running,
+    /// succeeded or failed, its progress, and the result if it is retained; never its payload or
+    /// error.
     pub fn status_link(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
         let path = self.status_path(queue, id, good_for);
         format!("{}{path}", self.prefix.as_deref().unwrap_or_default())
@@ -232,8 +248,8 @@ impl JobQueue {
         format!("{}/status/{token}", self.inner.config.base)
     }
 
-    /// 202 with the job's id and a status link that is good for a day: what a route answers
-    /// whose work goes on in a job. See [`JobQueue::status_link`].
+    /// 202 with the job's id and a status link that is valid for a day: the response of a route
+    /// that leaves its work to a job. See [`JobQueue::status_link`].
     ///
     /// ```
     /// use rocket::post;
@@ -248,50 +264,48 @@ impl JobQueue {
     /// }
     /// ```
     pub fn accepted(&self, receipt: &Receipt) -> Accepted {
-        // The answer adds the prefix of its request.
+        // The response adds the prefix of its request.
         let link = self.status_path(&receipt.queue, &receipt.id, status::USUAL);
         Accepted::new(receipt.id.clone(), link)
     }
 
-    /// The configuration in force.
+    /// The effective configuration.
     pub fn config(&self) -> &JobQueueConfig {
         &self.inner.config
     }
 
-    /// Stops fetching, lets running jobs finish within `shutdown_timeout`, and
-    /// puts the rest back in line without counting an attempt. Enqueueing still
-    /// works. The fairing does it at shutdown; repeating it is harmless.
+    /// Stops the worker: no new jobs are dequeued, jobs in flight may finish within
+    /// `shutdown_timeout`, and the rest return to pending without counting an attempt. Enqueueing
+    /// still works. The fairing calls this at shutdown; calling it twice is harmless.
     pub async fn shutdown(&self) {
         self.inner.runtime.shutdown().await;
     }
 
-    /// [`JobQueue::shutdown`], after which enqueueing answers
-    /// [`Error::is_closed`] too.
+    /// Like [`JobQueue::shutdown`]; afterwards enqueueing fails with [`Error::is_closed`].
     pub async fn close(&self) {
         self.inner.runtime.close().await;
     }
 
-    /// Starts the worker again after a [`JobQueue::shutdown`]; the fairing has
-    /// started it at liftoff. Does nothing while it runs, in a process without
-    /// worker, and after [`JobQueue::close`].
+    /// Starts the worker again after [`JobQueue::shutdown`]; the fairing starts it at liftoff. Does
+    /// nothing while the worker runs, in a process without a worker, and after
+    /// [`JobQueue::close`].
     ///
     /// # Errors
-    /// [`Error::is_invalid`] before liftoff, when handlers have no state yet.
+    /// [`Error::is_invalid`] before liftoff, because handlers have no state yet.
     pub fn start(&self) -> Result<(), Error> {
         self.inner.runtime.restart()
     }
 
-    /// One stored job and where it stands; `None` where there is none, as after
-    /// the success of a job that is not retained.
+    /// One stored job and its state. `None` if it does not exist; a job without retention is
+    /// removed when it succeeds.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a queue name that cannot be, and those of the
-    /// store.
+    /// [`Error::is_invalid`] for an invalid queue name, and the errors of the store.
     pub async fn job(&self, queue: &str, id: &JobId) -> Result<Option<JobInfo>, Error> {
         self.inspect().job(&queue.parse()?, id).await
     }
 
-    /// The queues that can be read, by name, at most so many of the first.
+    /// The readable queues, by name, at most `most` of them. The others are logged.
     #[cfg(feature = "metrics")]
     pub(crate) async fn some_queues(
         &self,
@@ -299,7 +313,7 @@ impl JobQueue {
     ) -> Result<Vec<(QueueName, QueueInfo)>, Error> {
         let read = |summary: QueueSummary| {
             if let Some(problem) = &summary.problem {
-                crate::log::warn!(queue = %summary.queue, %problem, "could not read a queue");
+                crate::log::warn!(queue = %summary.queue, %problem, "cannot read a queue");
             }
             Some((summary.queue, summary.info?))
         };
@@ -307,15 +321,17 @@ impl JobQueue {
         Ok(some.into_iter().filter_map(read).collect())
     }
 
-    /// The store's time, as well as it is known.
+    /// The store's time, as far as this process knows it.
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.runtime.now()
     }
 
+    /// The store's reading side, without redaction.
     pub(crate) fn inspect(&self) -> &dyn Inspect {
         self.inner.runtime.inspect()
     }
 
+    /// The machinery below the handle.
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.inner.runtime
     }

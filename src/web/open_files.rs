@@ -1,23 +1,25 @@
-//! How many files this process may open. Each connection of a client takes one, and Rocket
-//! has no limit of connections: with few, idle clients keep everybody out.
+//! The limit of open files. Each client connection uses one, and Rocket does not limit
+//! connections, so with a low limit idle clients can lock everybody out.
+//!
+//! It is checked once at launch, and only on Linux.
 
-/// Fewer than this are taken by a browser or two that keep their connections, or by one
-/// client that means harm.
-const SMALL: u64 = 1024;
+/// A lower limit is used up by a few browsers that keep their connections, or by one hostile
+/// client.
+const MIN_OPEN_FILES: u64 = 1024;
 
-/// Warns once where there are few.
+/// Warns once if the limit is low.
 pub(super) fn warn_if_few() {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    if let Some(limit) = soft_limit(&limits).filter(|limit| *limit < SMALL) {
+    if let Some(limit) = soft_limit(&limits).filter(|limit| *limit < MIN_OPEN_FILES) {
         crate::log::warn!(
             "this process may open {limit} files at a time (ulimit -n), and each connection \
-             takes one: expected {SMALL} or more, and a reverse proxy that limits connections \
+             uses one: expected {MIN_OPEN_FILES} or more, and a reverse proxy that limits connections \
              (docs/guide/deploying.md)"
         );
     }
 }
 
-/// The limit in force, in the words of Linux; elsewhere there is nothing to read.
+/// The soft limit of `/proc/self/limits` on Linux; other systems have no such file.
 fn soft_limit(limits: &str) -> Option<u64> {
     let row = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     row.split_whitespace().next()?.parse().ok()

@@ -1,9 +1,10 @@
-//! The rate limit as a fairing: who a client is, which requests count, and what is said
-//! about it. Counting itself is `rate_limit`'s work.
+//! The rate limit as a fairing: who a client is, which requests count, and the headers of the
+//! response. The counting itself is in `crate::rate_limit`.
 //!
-//! A fairing cannot answer a request. A refused one gets a query parameter that nobody else
-//! knows, and with it a route of ours takes it, whatever its path. The path stays as it is: the
-//! host's own fairings, such as one for CORS, decide by it what they add to the answer.
+//! A Rocket fairing cannot answer a request. A refused request gets a query parameter with a
+//! random name, and a route of ours answers every request that has it, whatever the path. The
+//! path does not change, because fairings of the application, such as one for CORS, decide by it
+//! which headers to add.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -26,36 +27,34 @@ use crate::limiter::{
 };
 use crate::time::Clock;
 
-/// Before every other route, also one that takes all paths.
+/// Ranks before every other route, even one that matches all paths.
 const FIRST: isize = -1_000_000;
 
-/// Whether the request is a browser's question whether a page of another origin may ask
-/// (CORS). It is free: nobody can leave it out, and it does nothing.
+/// Whether the request is a CORS preflight. Preflights are free: a browser cannot omit them, and
+/// they do nothing.
 fn is_preflight(request: &Request<'_>) -> bool {
     request.method() == Method::Options
         && request.headers().contains("Access-Control-Request-Method")
 }
 
-/// How many requests a client may make: for any Rocket application, with or without a
-/// job queue.
+/// A rate limit per client, for any Rocket application, with or without a job queue.
 ///
 /// It is configured by `rate_limit` (in `Rocket.toml` and `ROCKET_RATE_LIMIT`) or
 /// `api.rate_limit` (in `config/{APP_ENV}/config.yaml`); [configuration](crate::guide::configuration)
 /// lists the keys. With `enabled = false`, the default, nothing is counted and no header is sent.
 ///
-/// A client's window begins with its first request and lasts a minute, another one an
-/// hour. Who makes more requests gets 429 with `Retry-After` and [`ProblemDetails`], and
-/// such requests are not counted. Every counted answer tells where the client stands:
-/// `X-RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds), `X-RateLimit-Hour-*`
-/// where the hour has a limit, and the IETF's `RateLimit-Policy` and `RateLimit`
-/// (draft-ietf-httpapi-ratelimit-headers-10).
+/// A client has a window of a minute and one of an hour, each of which begins with its first
+/// request. Requests over the limit get 429 with `Retry-After` and [`ProblemDetails`], and are
+/// not counted. Every counted response has the headers `X-RateLimit-Limit`, `-Remaining` and
+/// `-Reset` (Unix seconds), `X-RateLimit-Hour-*` if there is a limit per hour, and the IETF's
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
 ///
-/// Requests are counted in this process or in Redis (`storage_type`), there for all
-/// processes together. While Redis is away, or full, each process counts by itself.
+/// Requests are counted in this process, or in Redis for all processes together
+/// (`storage_type`). While Redis is unavailable or full, each process counts by itself.
 ///
-/// A client is the address that its connection comes from, of IPv6 the first 64 bits;
-/// behind a proxy, that is the proxy: name it in `trusted_proxies`, and the last address
-/// in `X-Forwarded-For` that is none of these is the client.
+/// A client is the address of its connection, of an IPv6 address the first 64 bits. Behind a
+/// reverse proxy that is the proxy's address: name the proxy in `trusted_proxies`, and the client
+/// is the last address in `X-Forwarded-For` that is not one of these.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -81,19 +80,20 @@ impl RateLimit {
     }
 }
 
-/// Limits requests once it is attached; see [`RateLimit`].
+/// The fairing that limits requests; see [`RateLimit`].
 #[must_use = "a fairing does nothing until it is attached"]
 pub struct RateLimitFairing {
     code: Mutex<(Figment, Option<String>)>,
     ready: OnceLock<Ready>,
 }
 
-/// What ignition has made of the configuration.
+/// The limits, ready to be applied.
 struct Ready {
     limiter: Limiter,
     paths: Vec<Vec<String>>,
     exempt: Vec<Vec<String>>,
-    /// Whether exempt paths are so for every method: where the configuration names them.
+    /// Whether paths are exempt for every method: if the configuration names them. Our own default
+    /// exempts reading only.
     exempts_writes: bool,
     proxies: Vec<IpNet>,
     /// The query parameter of refused requests.
@@ -101,9 +101,8 @@ struct Ready {
 }
 
 impl RateLimitFairing {
-    /// Sets one value of the configuration by its full path, stronger than every file
-    /// and variable: `.set("rate_limit.requests_per_minute", 5)`. Wrong values stop the
-    /// launch.
+    /// Sets one configuration value by its full path, overriding every file and variable:
+    /// `.set("rate_limit.requests_per_minute", 5)`. An invalid value stops the launch.
     #[track_caller]
     pub fn set(self, key: &str, value: impl serde::Serialize) -> Self {
         {
@@ -113,12 +112,13 @@ impl RateLimitFairing {
         self
     }
 
-    /// Uses this environment in place of the variable `APP_ENV`.
+    /// Sets the environment, instead of the variable `APP_ENV`.
     pub fn environment(self, name: impl Into<String>) -> Self {
         self.code.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(name.into());
         self
     }
 
+    /// Reads the configuration and prepares the limits; `None` if they are switched off.
     fn ignite(&self, rocket: &Rocket<Build>) -> Result<Option<Ready>, Error> {
         let (code, environment) = self.code.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let env = |name: &str| match (&environment, name) {
@@ -130,7 +130,7 @@ impl RateLimitFairing {
         })?;
         let config = Config::load(rocket.figment(), &code, &env, &cwd)?;
         if rocket.state::<JobQueue>().is_none() {
-            // A job queue tells of its own.
+            // With a job queue, its fairing logs the other warnings.
             let ours = |warning: &&String| warning.contains("rate_limit");
             config.warnings.iter().filter(ours).for_each(|warning| crate::log::warn!("{warning}"));
         }
@@ -168,6 +168,7 @@ impl RateLimitFairing {
     }
 }
 
+/// The exempt paths: the configured ones, or our own pages and probes.
 fn exempt(settings: &RateLimitConfig, base: &str) -> Vec<String> {
     let default = || {
         let own = ["health", "metrics", "ui", "docs", "openapi.json"];
@@ -176,14 +177,15 @@ fn exempt(settings: &RateLimitConfig, base: &str) -> Vec<String> {
     settings.exempt.clone().unwrap_or_else(default)
 }
 
+/// The segments of a path, without empty ones.
 fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 impl Ready {
-    /// Whether a request for this path is counted. Compared are decoded segments, as
-    /// Rocket compares them with routes: no spelling of a path evades the limit. Of the
-    /// job queue's own paths only reading is exempt, since forms are sent to pages.
+    /// Whether a request for this path is counted. Decoded segments are compared, as Rocket
+    /// compares them with routes, so no spelling of a path evades the limit. On the job queue's
+    /// own paths only reading is exempt, because forms are sent to pages.
     fn covers(&self, method: Method, uri: &Origin<'_>) -> bool {
         let path: Vec<&str> = uri.path().segments().collect();
         let below = |prefix: &Vec<String>| {
@@ -193,8 +195,8 @@ impl Ready {
         self.paths.iter().any(below) && !(may_be_exempt && self.exempt.iter().any(below))
     }
 
-    /// The URI with the parameter of refused requests. Of one that Rocket itself would not
-    /// read, nothing else is left.
+    /// The URI with the parameter of refused requests, or the root with it if Rocket cannot parse
+    /// the URI.
     fn marked(&self, uri: &Origin<'_>) -> Origin<'static> {
         let query = uri.query().map_or(String::new(), |query| format!("{query}&"));
         let marked = Origin::parse_owned(format!("{}?{query}{}", uri.path(), self.mark));
@@ -202,16 +204,18 @@ impl Ready {
         marked.or_else(|_| bare()).expect("a root with a plain parameter is a URI")
     }
 
+    /// The name under which a client is counted.
     fn client(&self, request: &Request<'_>) -> String {
-        // Without an address there is one client: whoever comes by a local socket.
+        // Connections of a local socket have no address; they count as one client.
         let Some(peer) = request.remote() else { return "local".to_owned() };
         proxy::client_name(proxy::client(peer.ip(), request.headers(), &self.proxies))
     }
 }
 
-/// What was found about a request, for whoever answers it.
+/// The count of a request, for its response.
 struct Seen(Option<Counted>);
 
+/// The count of a request, if it was counted.
 fn seen<'r>(request: &'r Request<'_>) -> Option<&'r Counted> {
     request.local_cache(|| Seen(None)).0.as_ref()
 }
@@ -237,7 +241,7 @@ impl Fairing for RateLimitFairing {
             }
             Err(error) => {
                 log::to_stderr_unless_taken();
-                crate::log::error!("requests cannot be limited: {error}");
+                crate::log::error!("the rate limit cannot start: {error}");
                 stderr::flush();
                 Err(rocket)
             }
@@ -279,7 +283,7 @@ impl Handler for Refuse {
         let wait = whole_seconds(counted.wait()).max(1);
         let problem = ProblemDetails::new(
             Status::TooManyRequests,
-            format!("too many requests: the next one is welcome in {wait} s"),
+            format!("too many requests: retry in {wait} s"),
         )
         .with("code", 429)
         .with("message", "Too Many Requests");
@@ -293,11 +297,12 @@ impl Handler for Refuse {
     }
 }
 
+/// Rounds up, so that a client that waits this long is not refused again.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// Where the client stands, in the common fields and in those of the IETF's draft.
+/// The headers: the common ones and those of the IETF's draft.
 fn tell(counted: &Counted, response: &mut Response<'_>) {
     let now = Clock::system().now();
     let mut set = |name: String, value: String| response.set_header(Header::new(name, value));

@@ -1,5 +1,9 @@
 //! Which routes an application gets, by configuration. Each module knows its
 //! own; here they become one tree below the base.
+//!
+//! A worker-only process mounts the health routes alone. Every route is wrapped in a check of its
+//! query (`query`), every path answers wrong methods with 405, and catchers turn other statuses
+//! into problem details.
 
 use rocket::{Build, Rocket, Route};
 
@@ -37,6 +41,7 @@ pub(super) fn mount(
     rocket.mount(base, routes).mount(base, wrong_methods).register(base, error::catchers())
 }
 
+/// The routes of a process with a web interface.
 #[cfg_attr(not(feature = "openapi"), expect(unused_variables, reason = "for the document alone"))]
 fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route> {
     let mut routes = Vec::new();

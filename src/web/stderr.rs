@@ -1,10 +1,10 @@
-//! Standard error for our log lines, written by a thread of its own: whoever reads it may
-//! be slow, or not read at all, and the runtime's threads are for jobs and requests. A
-//! bounded number of lines waits; what comes beyond is dropped, and counted in a line of its
-//! own once reading goes on.
+//! Standard error for our log lines, written by a thread of its own: its reader may be slow or
+//! not read at all, and the runtime's threads are for jobs and requests. A bounded number of
+//! lines waits. Lines beyond it are dropped and counted in a line of its own once reading
+//! resumes.
 //!
-//! A line that is waiting is lost where the process ends at once, so [`flush`] is called
-//! where an application may end: after ignition, at liftoff and at shutdown.
+//! Waiting lines are lost if the process ends, so [`flush`] is called wherever an application may
+//! end: after ignition, at liftoff and at shutdown.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,22 +15,23 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that may wait: some seconds of a busy worker, and at most a few MB.
+/// Maximum waiting lines: a few seconds of a busy worker, at most a few MB.
 const MAX_WAITING: usize = 4096;
 
 /// How long [`flush`] waits for a reader.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The writer of this process, once it was asked for.
+/// The writer of this process, started at its first use.
 static WRITER: OnceLock<Stderr> = OnceLock::new();
 
-/// Takes log lines and never blocks.
+/// A writer that accepts log lines and never blocks.
 #[derive(Clone)]
 pub(super) struct Stderr {
     lines: SyncSender<Vec<u8>>,
     counts: Arc<Counts>,
 }
 
+/// What the writers and the thread know of each other.
 #[derive(Default)]
 struct Counts {
     taken: AtomicU64,
@@ -40,12 +41,13 @@ struct Counts {
 }
 
 impl Counts {
+    /// Counts a line as written, or as dropped, and wakes those that flush.
     fn wrote_one(&self) {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.progress.notify_all();
     }
 
-    /// Waits until all lines taken so far are written.
+    /// Waits until all lines accepted so far are written, at most for this long.
     fn wait(&self, timeout: Duration) {
         let (end, taken) = (Instant::now() + timeout, self.taken.load(Ordering::SeqCst));
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,14 +67,14 @@ pub(super) fn writer() -> Stderr {
     WRITER.get_or_init(|| Stderr::start(unlocked_stderr(), MAX_WAITING)).clone()
 }
 
-/// Waits a moment until the lines so far are written, where they go to a reader.
+/// Waits until the lines so far are written, at most 200 ms.
 pub(super) fn flush() {
     if let Some(writer) = WRITER.get() {
         writer.counts.wait(FLUSH_TIMEOUT);
     }
 }
 
-/// A handle of its own, so that nobody else waits for a lock that a blocked write holds.
+/// A separate handle: a blocked write must not hold the lock of `std::io::stderr`.
 fn unlocked_stderr() -> Box<dyn Write + Send> {
     #[cfg(unix)]
     let own = std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned();
@@ -85,11 +87,12 @@ fn unlocked_stderr() -> Box<dyn Write + Send> {
 }
 
 impl Stderr {
+    /// Starts the thread.
     fn start(to: Box<dyn Write + Send>, max_waiting: usize) -> Self {
         let (lines, waiting) = sync_channel(max_waiting);
         let counts = Arc::<Counts>::default();
         let of_thread = Arc::clone(&counts);
-        // Without a thread nothing receives: then every line counts as dropped.
+        // If the thread cannot be started, every line counts as dropped.
         let _ = std::thread::Builder::new()
             .name("jobqueue-log".into())
             .spawn(move || write_all(&waiting, to, &of_thread));
@@ -97,9 +100,10 @@ impl Stderr {
     }
 }
 
+/// The thread: writes line after line, and reports dropped ones.
 fn write_all(waiting: &Receiver<Vec<u8>>, mut to: Box<dyn Write + Send>, counts: &Counts) {
     for line in waiting {
-        // Nobody to tell it to is no reason to stop.
+        // A closed standard error must not end the thread.
         let _ = to.write_all(&line);
         let dropped = counts.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
@@ -114,7 +118,7 @@ fn write_all(waiting: &Receiver<Vec<u8>>, mut to: Box<dyn Write + Send>, counts:
 }
 
 impl Write for Stderr {
-    /// Takes one line; subscribers write each at once.
+    /// Accepts one line; subscribers write each line in one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.counts.taken.fetch_add(1, Ordering::SeqCst);
         match self.lines.try_send(line.to_vec()) {
@@ -146,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes a line only when it is told to.
+    /// A reader that takes a line only on command.
     struct Slow(mpsc::Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Slow {
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_reads_are_dropped_and_counted_and_nobody_waits() {
+    fn unread_lines_are_dropped_and_counted_without_blocking() {
         let (go, wait) = mpsc::channel();
         let (read, lines) = mpsc::channel();
         let mut writer = Stderr::start(Box::new(Slow(wait, read)), 10);

@@ -1,5 +1,5 @@
-//! Bodies, read with a limit of time as well as of size: a request that stops half-way must
-//! not keep its connection, and what its handler holds, for as long as it likes.
+//! Request bodies, read with a timeout and a size limit: a client that stops half-way must not keep
+//! its connection, and what its handler holds, indefinitely.
 
 use std::time::Duration;
 
@@ -16,14 +16,15 @@ use rocket::tokio::time::{Instant, timeout_at};
 
 use crate::web::error::ProblemDetails;
 
-/// How long a body may pause.
+/// Longest pause within a body.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a body may take, and how many bytes a second it must bring beyond that.
+/// Longest time for a body, and the minimum rate in bytes per second that extends it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// 64 KiB: a body of 1 MiB may take 16 s longer than the base time.
 const BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// The body's bytes, or 413 where there are more than `limit`, or 408 where they do not come.
+/// Reads a body: 413 if it is longer than `limit`, 408 if it is sent too slowly.
 pub(crate) async fn read_bytes(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8>, ProblemDetails> {
     let mut stream = data.open(limit + 1);
     let (mut bytes, began) = (Vec::new(), Instant::now());
@@ -47,10 +48,10 @@ pub(crate) async fn read_bytes(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8
     }
 }
 
-/// What is said of a body that does not come.
+/// The detail of a 408.
 pub(crate) const TOO_SLOW: &str = "the body did not arrive in time";
 
-/// Data that Rocket reads, small forms, with a limit of time.
+/// Data that Rocket reads itself, such as small forms, with a timeout.
 #[cfg(feature = "dashboard")]
 pub(crate) struct Timely<T>(pub T);
 

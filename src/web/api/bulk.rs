@@ -1,4 +1,4 @@
-//! Actions on many jobs at once, in batches, with their progress.
+//! Actions on many jobs, in batches, with progress.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,15 +21,15 @@ use crate::web::api::queues::state_of;
 use crate::web::api::{Asked, JsonBody, Refused, audit, jobs, queue_name};
 use crate::web::guards::ActAccess;
 
-/// What is done to which jobs.
+/// An action, and the jobs it applies to.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulk", example = "run_archived"))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
-    /// What is done.
+    /// The action.
     action: Verb,
-    /// The state of the jobs; with a group it may be left out.
+    /// The state of the jobs; may be omitted with a group.
     #[serde(default)]
     state: Option<String>,
     /// Only jobs of this type.
@@ -38,11 +38,12 @@ pub(crate) struct Wanted {
     /// Only jobs of this group.
     #[serde(default)]
     group: Option<String>,
-    /// For `reschedule`: so many seconds from now; at most a year.
+    /// For `reschedule`: seconds until the jobs are due, at most a year.
     #[serde(default, deserialize_with = "jobs::some_delay_seconds")]
     delay_seconds: Option<u64>,
 }
 
+/// The actions, by their names in JSON.
 #[derive(Clone, Copy, Deserialize, PartialEq)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulkAction"))]
@@ -54,19 +55,20 @@ enum Verb {
     Reschedule,
 }
 
+/// An example for the OpenAPI document.
 #[cfg(feature = "openapi")]
 fn run_archived() -> serde_json::Value {
     serde_json::json!({ "action": "run", "state": "archived", "type": "mail:welcome" })
 }
 
-/// How far an action on many jobs is.
+/// The progress of an action on many jobs.
 #[derive(Clone, Copy, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulkProgress"))]
 pub(crate) struct Counts {
-    /// Jobs that were acted upon.
+    /// Jobs changed so far.
     done: u64,
-    /// Jobs there were when it began, or more where some came.
+    /// Jobs that were there at the start, or more if some have come since.
     total: u64,
 }
 
@@ -105,7 +107,7 @@ impl<'r> Responder<'r, 'r> for Counted {
     }
 }
 
-/// Whether the client wants to hear how far it is.
+/// Whether the client asks for progress events.
 pub(crate) struct WantsEvents(bool);
 
 #[rocket::async_trait]
@@ -120,10 +122,10 @@ impl<'r> FromRequest<'r> for WantsEvents {
 
 /// # Act on many jobs
 ///
-/// Runs, archives, deletes or reschedules the jobs of a state or group, as many as there
-/// are when it begins, in batches of at most 200. Answers with the counts; with
-/// `Accept: text/event-stream` it sends an event `progress` for each batch, then `end`,
-/// or `problem`. A client that goes away ends it after the batch under way.
+/// Runs, archives, deletes or reschedules the jobs of a state or group, in batches of at most
+/// 200; at most as many as there are at the start. Responds with the counts. With
+/// `Accept: text/event-stream` it sends an event `progress` after each batch, then `end` or
+/// `problem`, and stops after the current batch if the client disconnects.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "act-on-jobs"))]
 #[post("/queues/<name>/actions", data = "<body>")]
 pub(crate) async fn act(
@@ -168,7 +170,7 @@ pub(crate) async fn act(
         (Verb::Delete, None) => (inspector.delete_all(&known, selection), "jobs deleted"),
     };
     let what = wanted.state.or(wanted.group).unwrap_or_default();
-    // Also of one whose client goes away there is a line.
+    // Logged before it starts, because the client may disconnect before the end.
     audit(&asked, "action on many jobs begins", name, &format!("{done}: {what}"));
     if events.0 {
         return Ok(Counted::Events(bulk));

@@ -1,6 +1,6 @@
-//! `POST {base}/jobs/{type}`: puts a job of a registered type on the queue. The body is
-//! its payload, checked against the type's JSON Schema, where it gives one, and by
-//! reading it as its handler will.
+//! `POST {base}/jobs/{type}`: enqueues a job of a registered type. The body is its payload, which
+//! is checked against the JSON Schema of the type, if it has one, and decoded as its handler will
+//! decode it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,29 +25,29 @@ use crate::web::api::{Created, IdempotencyKey, JsonBody, Refused, audit, number}
 use crate::web::error::{FieldProblem, ProblemDetails};
 use crate::web::guards::ActAccess;
 
-/// Most wrong places named in one answer.
+/// Maximum schema violations in one response.
 const MOST_FAULTS: usize = 50;
 
-/// What the payloads of job types have to be, for those that say so.
+/// The compiled schemas of the job types that have one.
 pub(crate) struct Schemas(HashMap<String, Validator>);
 
 impl Schemas {
     /// # Errors
-    /// [`Error::is_config`] for a schema that is none.
+    /// [`Error::is_config`] for an invalid schema.
     pub fn of(registry: &Registry) -> Result<Self, Error> {
         let mut schemas = HashMap::new();
         for entry in registry.entries() {
             let Some(schema) = entry.schema() else { continue };
             let name = entry.job_type();
             let validator = jsonschema::validator_for(schema).map_err(|error| {
-                Error::config(format!("job type {name:?}: its schema is none: {error}"))
+                Error::config(format!("job type {name:?}: invalid schema: {error}"))
             })?;
             schemas.insert(name.to_owned(), validator);
         }
         Ok(Self(schemas))
     }
 
-    /// What is wrong with a payload, by its type's schema.
+    /// Checks a payload against the schema of its type, if there is one.
     pub fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
         let Some(validator) = self.0.get(job_type) else { return Ok(()) };
         let faults: Vec<FieldProblem> = validator
@@ -62,7 +62,7 @@ impl Schemas {
     }
 }
 
-/// What a request says in place of the job type's own options, as it came.
+/// The options of a request that override the job type's own, as they were sent.
 #[derive(Default)]
 pub(crate) struct Overrides<'r> {
     pub queue: Option<&'r str>,
@@ -72,8 +72,8 @@ pub(crate) struct Overrides<'r> {
 }
 
 impl Overrides<'_> {
-    /// What tells a request with these options from one without: a repetition asks for the
-    /// same. Empty where all is left as it is, whichever way that is written.
+    /// The part of the idempotency scope that these options make: a repeated request must have the
+    /// same ones. Empty if all options are absent, empty or 0.
     fn fingerprint(&self) -> String {
         let mut text = String::new();
         for (name, value) in [
@@ -90,14 +90,14 @@ impl Overrides<'_> {
                 }
             };
             if let Some(value) = plain {
-                // Names of queues hold none of these characters, and JSON ends before them.
+                // Queue names contain none of these characters, and JSON ends before them.
                 text.push_str(&format!("\n?{name}={value}"));
             }
         }
         text
     }
 
-    /// The job with these options; absent, empty and 0 leave what it has.
+    /// Applies these options; absent, empty and 0 keep what the job has.
     pub fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
         let above_zero = |name, text, most| {
             Ok::<_, Refused>(number(name, text, 0, most)?.filter(|number| *number > 0))
@@ -119,7 +119,7 @@ impl Overrides<'_> {
     }
 }
 
-/// A job that was enqueued.
+/// The enqueued job.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEnqueued"))]
@@ -128,24 +128,24 @@ pub(crate) struct Enqueued {
     job_id: JobId,
     /// Its queue.
     queue: QueueName,
-    /// `pending`, or `scheduled` where it is due later. For a repeated request, the state of
-    /// the first job as it stands now; missing where that has ended and left nothing.
+    /// `pending`, or `scheduled` if it is due later. For a repeated request, the current state of
+    /// the first job; missing if that job has ended and is not retained.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schemars(with = "JobState", default))]
     state: Option<JobState>,
-    /// When it is due, or has been since it waits; missing where it has begun.
+    /// When it is due, or since when it is pending; missing once it has started.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schemars(with = "Timestamp", default))]
     due: Option<Timestamp>,
-    /// Whether the same request was answered before, and this is that job's id.
+    /// Whether the same request was answered before; the id is then that of the first job.
     replayed: bool,
 }
 
 /// # Enqueue a job
 ///
-/// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (no
-/// other job of this type and payload in the queue for so long) take the place of what the
-/// job type says; 0 and absent leave it.
+/// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (for this
+/// long no other job of this type and payload is accepted in the queue) override the job type's
+/// options; absent and 0 keep them.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "enqueue-job", ignore = "schemas")
@@ -174,7 +174,7 @@ pub(crate) async fn enqueue(
     };
     let body = body.read?;
     let entry = jobs.runtime().registry().get(r#type).ok_or_else(|| {
-        Error::not_found(format!("no handler here takes jobs of type {:?}", r#type))
+        Error::not_found(format!("this process has no handler for job type {:?}", r#type))
     })?;
     schemas.check(r#type, &body.value)?;
     entry.check(&body.bytes)?;
@@ -201,7 +201,7 @@ pub(crate) async fn enqueue(
 }
 
 impl Enqueued {
-    /// A job that the same request has enqueued before, as it stands now.
+    /// The job that the same request has enqueued before, in its current state.
     fn before(queue: QueueName, job_id: JobId, found: Option<&JobInfo>) -> Self {
         Self {
             job_id,

@@ -1,5 +1,5 @@
-//! `GET {base}/health`: whether this process and its worker live, and whether its store
-//! answers. A look at what is known, so that a probe never waits for Redis.
+//! `GET {base}/health`: whether this process and its worker are alive, and whether its store
+//! answers. The routes report what is known already, so a probe never waits for Redis.
 
 use rocket::http::{Accept, Header, Status};
 use rocket::response::{self, Responder, Response};
@@ -12,21 +12,22 @@ use serde::Serialize;
 use crate::web::JobQueue;
 use crate::web::error::{ProblemDetails, UNAVAILABLE};
 
-/// How this process is.
+/// The health of this process.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueHealth"))]
 pub(crate) struct Health {
-    /// The process answers, and its worker, where it has one, comes round.
+    /// The process answers, and its worker, if it has one, is not stuck.
     live: bool,
-    /// The store answered within the last 3 seconds, and keeps jobs.
+    /// The store has answered within the last 3 seconds and does not evict jobs.
     ready: bool,
-    /// Why it is not ready, where the store does answer.
+    /// Why it is not ready although the store answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 impl Health {
+    /// Reads what the runtime knows; no round trip to the store.
     async fn of(queue: &JobQueue) -> Self {
         let live = !queue.runtime().is_stuck();
         let ready = queue.ready().await && live;
@@ -38,7 +39,7 @@ impl Health {
     }
 }
 
-/// Health as 200: JSON, or `OK` where plain text is preferred.
+/// Health as 200: JSON, or `OK` if the client prefers plain text.
 pub(crate) struct Healthy(Health);
 
 impl<'r> Responder<'r, 'static> for Healthy {
@@ -51,11 +52,11 @@ impl<'r> Responder<'r, 'static> for Healthy {
     }
 }
 
-/// Why a process is not live although it answers.
+/// The detail for a process that answers but is not live.
 const STUCK: &str = "the worker is stuck: it has not come round for 30 s, and runs no jobs";
 
-/// 503: a problem that also says `live` and `ready`, for a reason other than a store that
-/// does not answer, if there is one.
+/// 503: a problem with the members `live` and `ready`. Without a reason, the store does not
+/// answer.
 pub(crate) struct Unhealthy(Health);
 
 impl<'r> Responder<'r, 'static> for Unhealthy {
@@ -73,10 +74,12 @@ impl<'r> Responder<'r, 'static> for Unhealthy {
     }
 }
 
+/// Whether the client asks for plain text.
 fn prefers_text(request: &Request<'_>) -> bool {
     request.accept().map(Accept::preferred).is_some_and(|best| best.is_plain())
 }
 
+/// Forbids caches to keep the response: a probe must see the present.
 fn unstored(response: Response<'static>) -> response::Result<'static> {
     let headers = [Header::new("Cache-Control", "no-store"), Header::new("Vary", "Accept")];
     let mut response = response;
@@ -86,8 +89,8 @@ fn unstored(response: Response<'static>) -> response::Result<'static> {
 
 /// # Health
 ///
-/// Whether the process lives and whether its store answers. 200 while the process answers,
-/// whatever the store does, unless its worker is stuck (503); `OK` for `Accept: text/plain`.
+/// Whether the process is live and its store answers. 200 whatever the store does, unless the
+/// worker is stuck (503). `OK` for `Accept: text/plain`.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-health", operation_id = "jobqueue-health"))]
 #[get("/health")]
 pub(crate) async fn health(queue: &JobQueue) -> Result<Healthy, Unhealthy> {
@@ -97,8 +100,8 @@ pub(crate) async fn health(queue: &JobQueue) -> Result<Healthy, Unhealthy> {
 
 /// # Liveness
 ///
-/// 200 while the process answers, whatever the store does, and its worker comes round; 503
-/// where that has not for 30 s: then only a restart helps.
+/// 200 whatever the store does; 503 if the worker has been stuck for 30 s, when only a restart
+/// helps.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-live")
@@ -110,8 +113,8 @@ pub(crate) async fn live(queue: &JobQueue) -> Result<Healthy, Unhealthy> {
 
 /// # Readiness
 ///
-/// 200 while the store answers (within the last 3 seconds) and keeps jobs, and the worker
-/// comes round; else 503.
+/// 200 if the store has answered within the last 3 seconds and does not evict jobs, and the
+/// worker is not stuck; 503 otherwise.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-health", operation_id = "jobqueue-health-ready")

@@ -1,4 +1,4 @@
-//! One job: where it stands, and what is done to it.
+//! One job: its state, and actions on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::web::peers::Peer;
 /// Longest time to wait for a job's end, in seconds.
 pub(crate) const LONGEST_WAIT: u64 = 60;
 
-/// A job, or that it has ended and left nothing.
+/// A job, or nothing if it has ended and is not retained.
 pub(crate) enum Found {
     Job(Arc<JobInfo>),
     Gone,
@@ -45,15 +45,15 @@ impl<'r> Responder<'r, 'static> for Found {
     }
 }
 
+/// 404 that names the queue and the id.
 fn missing(queue: &str, id: &str) -> Refused {
     Error::not_found(format!("queue {queue:?} has no job {id:?}")).into()
 }
 
-/// # One job
+/// # Get a job
 ///
-/// With `wait`, the answer comes when the job has ended (archived or completed), or
-/// after so many seconds, at most 60, as it stands then. A job that ends while it is
-/// waited for and leaves nothing, as the success of a job without retention does, is 204.
+/// With `wait`, the response comes when the job ends (archived or completed) or after that many
+/// seconds, at most 60. If the job ends during the wait and is not retained, the response is 204.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-jobs", operation_id = "get-job", ignore = "shutdown", ignore = "peer")
@@ -94,7 +94,7 @@ pub(crate) async fn one(
     }
 }
 
-/// A job that is watched until it has ended.
+/// A job that is followed until it ends.
 pub(crate) struct Watched {
     followed: FollowedJob,
     first: Arc<JobInfo>,
@@ -139,9 +139,9 @@ impl<'r> Responder<'r, 'r> for Watched {
 
 /// # Watch a job
 ///
-/// Server-sent events: `job` with the job at first and whenever it has changed, its progress
-/// included; then `end` once it is archived or completed, `gone` where it ended and left
-/// nothing, or `problem`.
+/// Server-sent events: `job` with the job at the start and after each change, progress included;
+/// then `end` once it is archived or completed, `gone` if it has ended and is not retained, or
+/// `problem`.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-jobs", operation_id = "watch-job", ignore = "shutdown")
@@ -164,12 +164,12 @@ pub(crate) async fn watch(
     }
 }
 
-/// Jobs of one id.
+/// The jobs with one id.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFoundJobs"))]
 pub(crate) struct FoundJobs {
-    /// One for each queue that has it.
+    /// One for each queue that has the id.
     jobs: Vec<JobInfo>,
     /// The last queue that was looked into, to be given as `after`, where there are more.
     next: Option<QueueName>,
@@ -197,7 +197,8 @@ pub(crate) async fn find(
 
 /// # Run a job now
 ///
-/// One that is scheduled, waits for a retry, is archived, completed or in a group.
+/// Moves a job to pending: one that is scheduled, waiting for a retry, archived, completed or in a
+/// group.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "run-job"))]
 #[post("/jobs/<name>/<id>/run")]
 pub(crate) async fn run(
@@ -215,7 +216,7 @@ pub(crate) async fn run(
 
 /// # Archive a job
 ///
-/// Any that is not running.
+/// Any job that is not active.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "archive-job"))]
 #[post("/jobs/<name>/<id>/archive")]
 pub(crate) async fn archive(
@@ -233,7 +234,7 @@ pub(crate) async fn archive(
 
 /// # Delete a job
 ///
-/// Any that is not running, with its unique lock.
+/// Any job that is not active. Its unique lock is released.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "delete-job"))]
 #[delete("/jobs/<name>/<id>")]
 pub(crate) async fn remove(
@@ -249,19 +250,19 @@ pub(crate) async fn remove(
     Ok(NoContent)
 }
 
-/// When a job is to run.
+/// When a job is due.
 #[derive(Clone, Copy, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueReschedule", example = "in_an_hour"))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reschedule {
-    /// So many seconds from now; at most a year.
+    /// Seconds from now, at most a year.
     #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 31_536_000)))]
     #[serde(deserialize_with = "delay_seconds")]
     delay_seconds: u64,
 }
 
-/// Reads the field of this name; serde itself would name neither it nor its bounds.
+/// Reads this field by hand: serde's error would name neither the field nor its bounds.
 fn delay_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
     let seconds = value.as_u64().filter(|seconds| *seconds <= MOST_DELAY_SECONDS);
@@ -273,7 +274,7 @@ fn delay_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     })
 }
 
-/// The same where it may be absent or null.
+/// The same for a field that may be absent or null.
 pub(super) fn some_delay_seconds<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<u64>, D::Error> {
@@ -284,6 +285,7 @@ pub(super) fn some_delay_seconds<'de, D: Deserializer<'de>>(
     delay_seconds(value).map(Some).map_err(serde::de::Error::custom)
 }
 
+/// An example for the OpenAPI document.
 #[cfg(feature = "openapi")]
 fn in_an_hour() -> serde_json::Value {
     serde_json::json!({ "delay_seconds": 3600 })
@@ -291,7 +293,7 @@ fn in_an_hour() -> serde_json::Value {
 
 /// # Reschedule a job
 ///
-/// One that is pending, scheduled, waits for a retry or is archived.
+/// A job that is pending, scheduled, waiting for a retry or archived.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "reschedule-job"))]
 #[post("/jobs/<name>/<id>/reschedule", data = "<body>")]
 pub(crate) async fn reschedule(
@@ -309,10 +311,10 @@ pub(crate) async fn reschedule(
     Ok(NoContent)
 }
 
-/// # Change a job's payload
+/// # Edit a job's payload
 ///
-/// Of one that is not running. The body is the new payload. A unique lock stays the one
-/// of the old payload.
+/// The payload of a job that is not active. The body is the new payload. A unique lock still covers
+/// the old payload.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "edit-job"))]
 #[put("/jobs/<name>/<id>/payload", data = "<body>")]
 pub(crate) async fn edit(
@@ -330,7 +332,7 @@ pub(crate) async fn edit(
     Ok(NoContent)
 }
 
-/// A job that was made of another.
+/// The duplicate of a job.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueDuplicate"))]
@@ -343,8 +345,8 @@ pub(crate) struct Duplicate {
 
 /// # Duplicate a job
 ///
-/// Enqueues a job of the same type, payload, headers and limits, which is due at once, has an
-/// id of its own and takes no unique lock.
+/// Enqueues a job with the same type, payload, headers and limits. It is due at once, has a new id
+/// and takes no unique lock.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "duplicate-job"))]
 #[post("/jobs/<name>/<id>/duplicate")]
 pub(crate) async fn duplicate(
@@ -360,7 +362,7 @@ pub(crate) async fn duplicate(
     Ok(Created(Duplicate { job_id, queue: known }))
 }
 
-/// What becomes of a job whose attempt is ended.
+/// What happens to a cancelled job.
 #[derive(Clone, Copy, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancel", example = "and_archive"))]
@@ -370,6 +372,7 @@ pub(crate) struct Cancel {
     then: Then,
 }
 
+/// The fates of a cancelled job, by their names in JSON.
 #[derive(Clone, Copy, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancelThen"))]
@@ -380,18 +383,19 @@ enum Then {
     Delete,
 }
 
+/// An example for the OpenAPI document.
 #[cfg(feature = "openapi")]
 fn and_archive() -> serde_json::Value {
     serde_json::json!({ "then": "archive" })
 }
 
-/// How a cancellation went.
+/// The result of a cancellation.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancelled"))]
 pub(crate) struct Cancellation {
-    /// `requested`: its worker is asked to end the attempt; `done`: it did not run, and
-    /// was archived or deleted.
+    /// `requested`: the worker of an active job has been asked to stop it. `done`: the job was not
+    /// active and has been archived or deleted.
     outcome: &'static str,
     /// When.
     at: Timestamp,
@@ -399,7 +403,8 @@ pub(crate) struct Cancellation {
 
 /// # Cancel a job
 ///
-/// Ends the attempt of a running job; archives or deletes one that does not run.
+/// Requests the cancellation of an active job's attempt; a job that is not active is archived or
+/// deleted at once.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "cancel-job"))]
 #[post("/jobs/<name>/<id>/cancel", data = "<body>")]
 pub(crate) async fn cancel(

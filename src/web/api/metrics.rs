@@ -1,5 +1,5 @@
-//! `GET {base}/metrics`: the sizes and counters of all queues for Prometheus,
-//! under the names of Asynq's own exporter, and how long attempts took here. Source: `asynq-protocol.md` 13.3.
+//! `GET {base}/metrics` for Prometheus: the sizes and counters of all queues, under the names of
+//! Asynq's own exporter, and the histograms of this process (`crate::metrics`).
 
 use std::sync::atomic::AtomicU64;
 
@@ -19,23 +19,26 @@ use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
 use crate::web::guards::ViewAccess;
 
+/// The label of a metric of one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Queue {
     queue: String,
 }
 
+/// The labels of a metric of one queue and state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QueueState {
     queue: String,
     state: &'static str,
 }
 
+/// A gauge of jobs, by label.
 type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
 
-/// Of more queues than this, the first in order are told, so that a scrape stays bounded.
+/// Maximum queues in a scrape, the first by name, so that its cost stays bounded.
 const MOST_QUEUES: usize = 1000;
 
-/// One scrape costs one script a queue, each O(1), and two commands a worker process.
+/// A scrape costs one O(1) script per queue and two commands per worker process.
 #[get("/metrics")]
 async fn metrics(
     _access: ViewAccess,
@@ -43,7 +46,7 @@ async fn metrics(
 ) -> Result<(ContentType, String), ProblemDetails> {
     let failed = |error| ProblemDetails::of_stored(&error, "Failed to read the job queue");
     let queues = queue.some_queues(MOST_QUEUES).await.map_err(failed)?;
-    // Without them the rest is worth telling.
+    // If the servers cannot be read, the rest is still useful.
     let servers =
         queue.redacted_inspector().servers().await.map(|found| found.servers).unwrap_or_default();
     let attempts = queue.runtime().registry().attempts();
@@ -55,7 +58,7 @@ async fn metrics(
     Ok((format, text))
 }
 
-/// A registry of its own for each scrape: the store keeps the numbers.
+/// Builds a registry for each scrape, because the store keeps the numbers.
 fn render(
     queues: &[(QueueName, QueueInfo)],
     servers: &[ServerInfo],

@@ -1,4 +1,4 @@
-//! Queues: what they hold, pausing and removing them.
+//! Queues: their sizes, jobs, history and groups; pausing and deleting them.
 
 use rocket::http::{ContentType, Status};
 use rocket::response::{self, Responder};
@@ -20,27 +20,27 @@ use crate::web::api::{
 };
 use crate::web::guards::{ActAccess, ViewAccess};
 
-/// Most queues of one answer.
+/// Maximum queues in one response.
 const MAX_QUEUES: u64 = 1000;
 
-/// Queues.
+/// A page of queues.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueQueues"))]
 pub(crate) struct Queues {
     /// By name.
     queues: Vec<QueueSummary>,
-    /// The last of these, to be given as `after`, where there are more.
+    /// The last of these, to send as `after`, if there are more.
     next: Option<QueueName>,
     /// Names in `asynq:queues` that are not UTF-8, at most 100, on the first page: another
     /// program may have put them there. These queues cannot be looked at here.
     unnamable: Vec<String>,
 }
 
-/// # Queues
+/// # List queues
 ///
-/// Sizes by state, counters, and how long the next job of each has waited: of the first `size`
-/// queues by name, at most 1,000, which is the default; those that come `after` a name.
+/// Sizes by state, counters, and the age of the oldest pending job of each queue. At most `size`
+/// queues by name (1,000 by default, which is also the maximum), beginning `after` a name.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "list-queues"))]
 #[get("/queues?<after>&<size>")]
 pub(crate) async fn list(
@@ -64,19 +64,19 @@ pub(crate) async fn list(
     Ok(Json(Queues { queues, next, unnamable }))
 }
 
-/// # One queue
+/// # Get a queue
 ///
-/// Its sizes by state and counters.
+/// Its sizes by state and its counters.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-queue"))]
 #[get("/queues/<name>")]
 pub(crate) async fn one(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<QueueInfo> {
     Ok(Json(queue.redacted_inspector().queue(&queue_name(name)?).await?))
 }
 
-/// # Remove a queue
+/// # Delete a queue
 ///
-/// An empty one; with `force=true` also one with jobs, which are gone with it. Never one
-/// with running jobs.
+/// An empty queue only; with `force=true` a queue with its jobs. A queue with active jobs is never
+/// deleted.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "delete-queue"))]
 #[delete("/queues/<name>?<force>")]
 pub(crate) async fn remove(
@@ -99,7 +99,8 @@ pub(crate) async fn remove(
 
 /// # Pause a queue
 ///
-/// Workers take none of its jobs until it is resumed; enqueueing goes on.
+/// Workers dequeue none of its jobs until it is resumed. Jobs in flight continue, and enqueueing
+/// still works.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "pause-queue"))]
 #[post("/queues/<name>/pause")]
 pub(crate) async fn pause(_access: ActAccess, asked: Asked, queue: &JobQueue, name: &str) -> Done {
@@ -123,18 +124,18 @@ pub(crate) async fn resume(_access: ActAccess, asked: Asked, queue: &JobQueue, n
     Ok(NoContent)
 }
 
-/// What happened in a queue.
+/// The attempts of a queue by day.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueHistory"))]
 pub(crate) struct History {
-    /// By day, today first.
+    /// Newest day first.
     days: Vec<DayStats>,
 }
 
-/// # A queue's history
+/// # Get a queue's history
 ///
-/// Attempts that ended and failed, by UTC day, for at most 90 days.
+/// Attempts that ended and that failed, by UTC day, for at most 90 days.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-history"))]
 #[get("/queues/<name>/history?<days>")]
 pub(crate) async fn history(
@@ -149,28 +150,28 @@ pub(crate) async fn history(
     Ok(Json(History { days: queue.redacted_inspector().history(&queue_name(name)?, days).await? }))
 }
 
-/// What happened in a queue lately.
+/// The attempts of a queue by minute.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLastHour"))]
 pub(crate) struct LastHour {
-    /// By minute, the oldest first; the last one is not over.
+    /// Oldest minute first; the last one is not complete.
     minutes: Vec<MinuteStats>,
 }
 
-/// # A queue's last hour
+/// # Get a queue's last hour
 ///
-/// Attempts that ended and failed, and how many jobs were pending, by the minute. Workers of
-/// this crate note it: there is nothing before the first of them has.
+/// Attempts that ended and that failed, and pending jobs, by minute. Only workers of this crate
+/// record them.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-last-hour"))]
 #[get("/queues/<name>/minutes")]
 pub(crate) async fn minutes(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<LastHour> {
     Ok(Json(LastHour { minutes: queue.redacted_inspector().last_hour(&queue_name(name)?).await? }))
 }
 
-/// # A queue's memory
+/// # Get a queue's memory
 ///
-/// About how many bytes of Redis it takes, estimated from a sample.
+/// Its approximate size in Redis in bytes, estimated from a sample of its jobs.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-memory"))]
 #[get("/queues/<name>/memory")]
 pub(crate) async fn memory(
@@ -181,14 +182,12 @@ pub(crate) async fn memory(
     Ok(Json(queue.redacted_inspector().memory(&queue_name(name)?).await?))
 }
 
-/// # A queue's jobs
+/// # List a queue's jobs
 ///
-/// Those of a state (`pending` where none is given) or of a group, at most 100 a page, and
-/// fewer where they have 8 MiB together.
-/// `type` keeps only jobs of that type, `search` only those with this text in id, type,
-/// payload, group or last error, whatever its case; both look through ten pages at most
-/// before they answer, so that a page may be short or empty: `next` goes on. Beyond row
-/// 10,000 pages are had by `cursor`, the `next` of the page before.
+/// The jobs of a state (`pending` by default) or of a group, at most 100 a page, and fewer once a
+/// page has 8 MiB. `type` filters by job type, `search` by text in id, type, payload, group or last
+/// error, case-insensitive. A filter reads at most ten pages per request, so a page may be short or
+/// empty and `next` continues. Beyond row 10,000 use `cursor`, the `next` of the previous page.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "list-jobs"))]
 #[get("/queues/<name>/jobs?<state>&<group>&<type>&<search>&<page>&<size>&<cursor>")]
 #[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
@@ -231,10 +230,10 @@ pub(crate) async fn jobs(
     Ok(JobRows { page: found, access })
 }
 
-/// A page of jobs, which may have several MB.
+/// A page of jobs, of up to several MB.
 pub(crate) struct JobRows {
     page: JobPage,
-    /// Its turn is over when the answer is made.
+    /// Held until the response is serialized.
     access: ViewAccess,
 }
 
@@ -257,9 +256,9 @@ pub(crate) fn state_of(word: &str) -> Result<JobState, Error> {
     })
 }
 
-/// # A queue's groups
+/// # List a queue's groups
 ///
-/// Groups of jobs that wait to be aggregated, in no order, page by page by `cursor`.
+/// Groups of jobs that wait to be aggregated, in no particular order, paged by `cursor`.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "list-groups"))]
 #[get("/queues/<name>/groups?<size>&<cursor>")]
 pub(crate) async fn groups(
@@ -275,7 +274,7 @@ pub(crate) async fn groups(
     Ok(Json(queue.redacted_inspector().groups(&known, &page).await?))
 }
 
-/// Sets that are being aggregated.
+/// The sets that are being aggregated.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAggregations"))]
@@ -284,9 +283,9 @@ pub(crate) struct Aggregations {
     sets: Vec<AggregationSet>,
 }
 
-/// # A queue's aggregations
+/// # List a queue's aggregations
 ///
-/// The sets of jobs that workers are just making into one.
+/// The sets of jobs that workers are aggregating now.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-queues", operation_id = "list-aggregations")

@@ -1,5 +1,5 @@
-//! `POST {base}/register`: the reference route, which puts the reference job on
-//! the queue. What may be wrong with a request is `registration`'s matter.
+//! `POST {base}/register`: the reference route, which enqueues the reference job. `registration`
+//! checks the request.
 
 use rocket::post;
 #[cfg(feature = "openapi")]
@@ -14,7 +14,7 @@ use crate::web::api::{Caller, Created, IdempotencyKey, JsonBody, RouteScope};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
 
-/// The answer to a registration.
+/// The response to a registration.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueRegistered"))]
@@ -46,7 +46,7 @@ impl<'r> rocket::response::Responder<'r, 'static> for NotRegistered {
 /// **参考コード** / **Reference route**: registers one `demo:delay_print` job, which prints its
 /// message after a delay. All fields are optional; absent, null and 0 mean the default.
 /// A repeated request with the same `Idempotency-Key` is answered with the first job's id.
-/// Applications have routes of their own; production switches this one off with
+/// Applications have routes of their own; turn this one off in production with
 /// `jobqueue.register_route = false`.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-demo", operation_id = "register-demo-job"))]
 #[post("/register", data = "<body>")]
@@ -60,15 +60,15 @@ pub(crate) async fn register(
 ) -> Result<Created<Registered>, NotRegistered> {
     let body = body.read?;
     let registration = Registration::from_json(&body.value)?;
-    // Strangers choose the same keys: each has keys of its own.
+    // Different callers may choose the same key, so each has a scope of its own.
     let scope = format!("{}\n{}", scope.0, caller.0);
     let repeat_guard = key.guard(&scope, &body.bytes)?;
     let (id, _) = enqueue(queue, registration, repeat_guard).await?;
     Ok(Created(Registered { job_id: id.to_string(), status: "registered" }))
 }
 
-/// Puts the reference job on the queue; its id, and whether it had been
-/// registered before by the same request.
+/// Enqueues the reference job. Returns its id, and whether the same request has enqueued it
+/// before.
 pub(crate) async fn enqueue(
     queue: &JobQueue,
     registration: Registration,

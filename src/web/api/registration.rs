@@ -1,6 +1,5 @@
-//! What a request to register the reference job says, and everything that can
-//! be wrong with it. Pure: REST and the page ask the same rules, each in its
-//! own words.
+//! The fields of a request to register the reference job, and everything that can be wrong with
+//! them. REST and the page apply the same rules and word the faults themselves.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,19 +9,19 @@ use serde_json::{Map, Value};
 
 use crate::web::error::{FieldProblem, ProblemDetails};
 
-/// Longest delay: one year.
+/// Longest delay in seconds: a year.
 pub(crate) const MOST_DELAY_SECONDS: u64 = 365 * 86_400;
-/// Most retries.
+/// Maximum retries.
 pub(crate) const MOST_RETRIES: u64 = 1000;
 /// Longest message, in bytes of UTF-8.
 pub(crate) const LONGEST_MESSAGE: usize = 64 * 1024;
 
-/// Most wrong fields named in one answer; a body can hold any number of them.
+/// Maximum invalid fields in one response; a body can have any number of them.
 const MOST_FAULTS: usize = 50;
-/// Unknown fields with longer names than this resemble none of ours.
+/// An unknown field with a longer name than this resembles none of ours.
 const LONGEST_NAME: usize = 64;
 
-/// What is to be registered; what is `None` has its default.
+/// A request to register; `None` means the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueRegisterRequest", deny_unknown_fields))]
@@ -31,15 +30,15 @@ pub(crate) struct Registration {
     /// At most 64 KiB of UTF-8.
     #[cfg_attr(feature = "openapi", schemars(length(max = 65_536)))]
     pub message: Option<String>,
-    /// How many seconds from now the job runs. Absent, null or 0: 180.
+    /// Seconds until the job runs. Absent, null or 0: 180.
     #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 31_536_000)))]
     pub delay_seconds: Option<u64>,
-    /// How often the job is tried again when it fails. Absent, null or 0: 10.
+    /// Maximum retries after failures. Absent, null or 0: 10.
     #[cfg_attr(feature = "openapi", schemars(range(min = 0, max = 1000)))]
     pub max_retry: Option<u32>,
 }
 
-/// The fields there are.
+/// The known fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Message,
@@ -48,8 +47,10 @@ pub(crate) enum Field {
 }
 
 impl Field {
+    /// In the order of the page.
     pub const ALL: [Field; 3] = [Field::Message, Field::DelaySeconds, Field::MaxRetry];
 
+    /// The name in JSON and in the form.
     pub const fn name(self) -> &'static str {
         match self {
             Field::Message => "message",
@@ -62,9 +63,9 @@ impl Field {
 /// What is wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Text was expected; found is a word for what was there.
+    /// Expected text; the kind of value that was found.
     NotText(&'static str),
-    /// A whole number was expected.
+    /// Expected a whole number; the kind of value that was found.
     NotWhole(&'static str),
     /// The number is below zero.
     Negative,
@@ -72,7 +73,7 @@ pub(crate) enum Fault {
     TooLarge(u64),
     /// The text has more bytes than this.
     TooLong(usize),
-    /// There is no such field; the nearest that there is.
+    /// The field is unknown; the nearest known one.
     Unknown(&'static str),
 }
 
@@ -89,7 +90,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong: field names as they were given, and why.
+/// All faults, each with the field's name as it was sent.
 pub(crate) type Faults = Vec<(String, Fault)>;
 
 impl Registration {
@@ -108,7 +109,7 @@ impl Registration {
         })
     }
 
-    /// Checks all fields and tells everything that is wrong at once.
+    /// Checks all fields and returns all faults at once.
     pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, Faults> {
         let mut read = Self::default();
         let mut faults = Vec::new();
@@ -132,13 +133,13 @@ impl Registration {
         if faults.is_empty() { Ok(read) } else { Err(faults) }
     }
 
-    /// The delay asked for, if any.
+    /// The requested delay, if there is one.
     pub fn delay(&self) -> Option<Duration> {
         self.delay_seconds.map(Duration::from_secs)
     }
 }
 
-/// Absent, null and empty are the same.
+/// Absent, null and empty mean the default.
 fn text(value: &Value) -> Result<Option<String>, Fault> {
     match value {
         Value::Null => Ok(None),
@@ -148,7 +149,7 @@ fn text(value: &Value) -> Result<Option<String>, Fault> {
     }
 }
 
-/// Absent, null and zero are the same.
+/// Absent, null and zero mean the default.
 fn whole(value: &Value, most: u64) -> Result<Option<u64>, Fault> {
     let number = match value {
         Value::Null => return Ok(None),
@@ -167,6 +168,7 @@ fn whole(value: &Value, most: u64) -> Result<Option<u64>, Fault> {
     }
 }
 
+/// What a JSON value is, for an error text.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -178,6 +180,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// The known field whose name is most like this one.
 fn nearest(name: &str) -> &'static str {
     let given = if name.len() <= LONGEST_NAME { name } else { "" };
     let names = Field::ALL.map(Field::name);

@@ -1,5 +1,9 @@
-//! Status links: what an application's own user may know of one job, without a right to
-//! look at any other. A link names the job and when it expires, and is signed.
+//! Status links: they show the status of one job to users of the application who have no other
+//! rights. A link contains the job and its expiry, and is signed.
+//!
+//! The signature is an HMAC-SHA-256 over the queue, the id and the expiry. A link cannot be revoked,
+//! so its validity should be short. A job that does not exist has the status `gone`, so the holder
+//! of a link learns nothing about other jobs.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,10 +31,10 @@ use crate::web::api::{Param, Refused, number};
 use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
 use crate::web::proxy::forwarded;
 
-/// What a key signs begins with it: a signature made for something else is none here.
+/// Begins every signed text, so that a signature made for another purpose is not valid here.
 const PURPOSE: &str = "rocket_jobqueue status 1";
 
-/// The key of this process, where none is configured.
+/// The key of this process, if none is configured.
 fn own_key() -> &'static [u8] {
     static KEY: OnceLock<[u8; 32]> = OnceLock::new();
     KEY.get_or_init(|| {
@@ -42,6 +46,7 @@ fn own_key() -> &'static [u8] {
     })
 }
 
+/// The signature of a text, with `jobqueue.status_key` or a random key.
 fn mac(queue: &JobQueue, what: &[u8]) -> Hmac<Sha256> {
     let key = match &queue.config().status_key {
         Some(secret) => secret.bytes(),
@@ -54,7 +59,7 @@ fn mac(queue: &JobQueue, what: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// The last part of a link: what it is about, and the signature.
+/// The last part of a link: the job with its expiry, and the signature.
 pub(crate) fn token(queue: &JobQueue, name: &QueueName, id: &JobId, until: Timestamp) -> String {
     let what = format!("{}\n{name}\n", until.as_secs_ceil());
     let what = [what.as_bytes(), id.as_bytes()].concat();
@@ -62,7 +67,7 @@ pub(crate) fn token(queue: &JobQueue, name: &QueueName, id: &JobId, until: Times
     format!("{}.{}", hex(&what), hex(&signature))
 }
 
-/// The job of a link, unless it was forged or has expired.
+/// The job of a link; `None` if the link is forged or has expired.
 fn read(queue: &JobQueue, token: &str) -> Option<(QueueName, JobId)> {
     let (what, signature) = token.split_once('.')?;
     let (what, signature) = (unhex(what)?, unhex(signature)?);
@@ -76,25 +81,25 @@ fn read(queue: &JobQueue, token: &str) -> Option<(QueueName, JobId)> {
     Some((name.parse().ok()?, JobId::stored(id)))
 }
 
-/// What the user of an application may know of a job of theirs.
+/// The status of a job, as the holder of its link may see it.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueStatus"))]
 pub(crate) struct JobStatus {
     /// The job's id.
     job_id: JobId,
-    /// `waiting`, `running`, `succeeded`, `failed`, or `gone`: it has ended and left nothing, as
-    /// the success of a job without retention does.
+    /// `waiting`, `running`, `succeeded`, `failed`, or `gone`: it has ended and is not retained.
     status: &'static str,
-    /// When it is due, while it waits for that.
+    /// When it is due, if it is waiting for that.
     due: Option<Timestamp>,
-    /// How far it said it is.
+    /// Its reported progress.
     progress: Option<Progress>,
-    /// What its handler returned, where it is JSON and the job is retained.
+    /// The result of its handler, if it is JSON and the job is retained.
     result: Option<serde_json::Value>,
 }
 
 impl JobStatus {
+    /// What the job shows to the holder of a link: no payload, no error, no headers.
     fn of(info: &JobInfo) -> Self {
         let status = match info.state {
             JobState::Active => "running",
@@ -114,10 +119,12 @@ impl JobStatus {
         }
     }
 
+    /// The status of a job that may not exist any more.
     fn or_gone(info: Option<&JobInfo>, id: JobId) -> Self {
         info.map_or_else(|| Self::gone(id), Self::of)
     }
 
+    /// The status of a job that has ended and is not retained.
     fn gone(id: JobId) -> Self {
         Self { job_id: id, status: "gone", due: None, progress: None, result: None }
     }
@@ -125,8 +132,8 @@ impl JobStatus {
 
 /// # The status of a job
 ///
-/// For whoever was given the link: no other right is asked for. With `wait`, the answer comes
-/// when the job has ended, or after so many seconds, at most 60; spaces may come before it.
+/// For everyone with the link; no other right is needed. With `wait`, the response comes when the
+/// job ends or after that many seconds, at most 60, and may begin with spaces.
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "get-status", ignore = "shutdown")
@@ -158,13 +165,13 @@ pub(crate) async fn status(
     })
 }
 
-/// The status of a job, now or when it is known.
+/// The status of a job, now or at its end.
 pub(crate) enum StatusAnswer {
     Now(JobStatus),
     Later(Box<Later>),
 }
 
-/// A status that is waited for.
+/// A status that a request waits for.
 pub(crate) struct Later {
     followed: FollowedJob,
     first: Arc<JobInfo>,
@@ -179,8 +186,8 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
             Self::Later(later) => *later,
         };
         let Later { mut followed, first, until, mut shutdown } = later;
-        // Spaces in front of JSON mean nothing, and a client that has gone takes none: then
-        // its place is free.
+        // Spaces before JSON mean nothing, and sending them fails once the client has gone,
+        // which frees its place.
         let body = ByteStream! {
             let (id, last) = (first.record.id.clone(), JobStatus::of(&first));
             let mut ended = std::pin::pin!(followed.ended(first, until, &mut shutdown));
@@ -191,11 +198,11 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
                     () = tokio::time::sleep(SIGN_OF_LIFE) => yield b" ".to_vec(),
                 }
             };
-            // The answer has begun: where the store is gone, it is what was last known.
+            // The response has begun, so if the store is away it is the last known status.
             let status = match ended {
                 Ok(info) => JobStatus::or_gone(info.as_deref(), id),
                 Err(error) => {
-                    crate::log::debug!(?error, "the status of a job could not be followed");
+                    crate::log::debug!(?error, "cannot follow the status of a job");
                     last
                 }
             };
@@ -205,8 +212,8 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
     }
 }
 
-/// 202 for a job that was enqueued, with a link to its status: what a route answers whose
-/// work goes on. Made by [`JobQueue::accepted`].
+/// 202 for an enqueued job, with a link to its status: the response of a route that leaves its
+/// work to the job. Made by [`JobQueue::accepted`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Accepted {
     job_id: JobId,
@@ -214,6 +221,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    /// The response for this job and this path.
     pub(crate) fn new(job_id: JobId, status_url: String) -> Self {
         Self { job_id, status_url }
     }
@@ -230,7 +238,7 @@ impl<'r> Responder<'r, 'static> for Accepted {
     }
 }
 
-/// How long a link is good where nothing else is said.
+/// How long a link is valid by default: a day.
 pub(crate) const USUAL: Duration = Duration::from_secs(86_400);
 
 /// The routes to mount at the base.

@@ -1,4 +1,4 @@
-//! What keeps the jobs and who works on them.
+//! The store and its doctor, and the worker processes.
 
 use rocket::serde::json::Json;
 use rocket::{Route, get, post, routes};
@@ -11,28 +11,29 @@ use crate::web::JobQueue;
 use crate::web::api::{Answer, Asked, audit};
 use crate::web::guards::{ActAccess, ViewAccess};
 
-/// # Worker processes
+/// # List worker processes
 ///
-/// Ours and Go's, with what each of them runs.
+/// Workers of this crate and of Go, each with its jobs in flight.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "list-servers"))]
 #[get("/servers")]
 pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Servers> {
     Ok(Json(queue.redacted_inspector().servers().await?))
 }
 
-/// # The store
+/// # Get the store
 ///
-/// Redis' version, memory and clients.
+/// Version, memory, clients and settings of each Redis server.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "get-store"))]
 #[get("/store")]
 pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<StoreInfo> {
     Ok(Json(queue.redacted_inspector().store().await?))
 }
 
-/// # Check the store
+/// # Run the doctor
 ///
-/// What lies there that no operation leaves behind. It looks at everything, page by page:
-/// with a million jobs it takes its time.
+/// Finds everything in the store that no operation leaves behind: jobs in no list or in two,
+/// leases and locks without a job, damaged messages, dangerous settings. It reads every queue
+/// page by page, about a minute for a million jobs. One examination runs at a time: 429 otherwise.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
 pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<DoctorReport> {
@@ -40,23 +41,23 @@ pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<Doctor
     Ok(Json(queue.redacted_inspector().doctor().await?))
 }
 
-/// # Mend the store
+/// # Repair the store
 ///
-/// The same, and mends what can be mended. Jobs that are in no place at all go back in
-/// line, although they may have run.
+/// Runs the doctor and repairs what can be repaired. Jobs that are in no list are put back, most
+/// of them to pending, and may run a second time.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "repair-store"))]
 #[post("/doctor/repair")]
-pub(crate) async fn mend(
+pub(crate) async fn repair(
     _access: ActAccess,
     asked: Asked,
     queue: &JobQueue,
 ) -> Answer<DoctorReport> {
     let found = queue.redacted_inspector().doctor().repair().await?;
-    audit(&asked, "store mended", "", &found.repaired().to_string());
+    audit(&asked, "store repaired", "", &found.repaired().to_string());
     Ok(Json(found))
 }
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![servers, store, check, mend]
+    routes![servers, store, check, repair]
 }
