@@ -1,5 +1,5 @@
-//! How late delayed jobs start: 200 jobs due at random instants 1 to 4 seconds
-//! ahead, started − due.
+//! The lateness of delayed jobs: 200 jobs due at random instants 1 to 4 seconds ahead, measured from
+//! due to started.
 //!
 //! ```sh
 //! cargo run --release --example lateness                         # in memory
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let queue = client.rocket().state::<JobQueue>().ok_or("the fairing is attached")?;
 
     for n in 0..JOBS as u64 {
-        // Spread over three seconds without two at the same instant.
+        // Spread over three seconds, no two at the same instant.
         let ahead = Duration::from_micros(1_000_000 + (n * 7_919_013 + 13) % 3_000_000);
         let due = Timestamp::from(SystemTime::now()) + ahead;
         queue.enqueue(Due { at_micros: due.as_micros() }).at(due).await?;

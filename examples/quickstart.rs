@@ -4,8 +4,8 @@
 //! curl -X POST http://localhost:8000/sign-up/7
 //! ```
 //!
-//! Jobs are kept in this process here. Take `.memory()` away to keep them in
-//! Redis at `localhost:6379`.
+//! Jobs are kept in the memory of this process. Remove `.memory()` to keep them in Redis at
+//! `localhost:6379`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! How soon the jobs of killed workers run again: 20 worker processes are killed
-//! with SIGKILL in the middle of a job, another worker goes on. About a minute.
+//! How soon the jobs of killed workers run again: 20 worker processes are killed with SIGKILL in the
+//! middle of a job, and another worker takes over. Runs for about a minute.
 //!
 //! ```sh
 //! cargo run --example recovery -- localhost:6379 20
@@ -17,14 +17,13 @@ use rocket_jobqueue::{Job, JobContext, JobError, JobQueue, Managed};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// How many are killed where nothing is said.
+/// The default number of killed workers.
 const VICTIMS: usize = 20;
 
-/// The second argument of a victim, in place of a number; the third is its queue.
+/// The second argument of a victim, instead of a number; the third is its queue.
 const VICTIM: &str = "victim";
 
-/// The victims die at different times after their last heartbeat, which comes
-/// every 5 s.
+/// The victims die at different times after their last heartbeat, which is sent every 5 s.
 const BETWEEN_KILLS: Duration = Duration::from_millis(500);
 
 #[derive(Serialize, Deserialize)]
@@ -34,8 +33,7 @@ impl Job for Work {
     const TYPE: &'static str = "recovery:work";
 }
 
-/// A victim says which job it has and never ends it; the rescuer tells when it
-/// began.
+/// A victim prints the job it has and never ends it; the rescuer reports when it started.
 #[derive(Clone)]
 enum Role {
     Victim,
@@ -72,11 +70,11 @@ async fn start(
     Client::untracked(rocket).await.map_err(|error| error.to_string())
 }
 
-/// A process of its own, killed when dropped.
+/// A process that is killed when this is dropped.
 struct Victim(Child);
 
 impl Victim {
-    /// Starts one and waits until it has a job.
+    /// Starts a victim and waits until it has a job.
     fn start(address: &str, queue: &str) -> Result<(Self, String), Box<dyn std::error::Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([address, VICTIM, queue]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -89,7 +87,7 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // SIGKILL; a failure means that it has ended already.
+        // SIGKILL; an error means that it has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

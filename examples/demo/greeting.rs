@@ -1,6 +1,5 @@
-//! Registers one job through the application's own REST route, as any client
-//! would, or by the queue's client where that route is switched off, and tells how
-//! it went.
+//! Registers one job through the application's own REST route, as any client would, or through the
+//! queue's client if that route is turned off, and prints the result.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +42,7 @@ async fn greet(queue: &JobQueue, url: &str) -> Result<(), Anything> {
     say(&format!("greeting     {how} {id}, which prints a line in {DELAY:?}"));
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // The reference job is not retained: success leaves nothing behind.
+        // The reference job has no retention, so it is removed when it succeeds.
         match queue.job("default", &id).await? {
             None => break,
             Some(job) if job.state == JobState::Archived => {

@@ -1,5 +1,5 @@
-//! The demo's own job types: one that uses managed state, one that fails before
-//! it succeeds, and one that takes its time.
+//! The demo's own job types: one that uses managed state, one that fails before it succeeds, and
+//! one that takes long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use rocket_jobqueue::{Job, JobContext, JobError, JobOptions, Managed};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// State of the application that a handler uses.
+/// Managed state of the application that a handler uses.
 #[derive(Clone, Default)]
 pub struct Visits(Arc<AtomicU64>);
 
@@ -53,7 +53,7 @@ pub async fn count_visit(job: CountVisit, visits: Managed<Visits>) -> Result<Str
 #[derive(Serialize, Deserialize)]
 pub struct SendOrder {
     pub order: u64,
-    /// How many attempts find the shop closed.
+    /// The number of attempts that find the shop closed.
     pub closed_for: u32,
 }
 
@@ -85,7 +85,7 @@ pub async fn send_order(job: SendOrder, context: JobContext) -> Result<(), JobEr
     Ok(())
 }
 
-/// Takes a while: something to watch, to stop and to kill.
+/// Takes a while: a job to watch, to cancel and to kill.
 #[derive(Serialize, Deserialize)]
 pub struct Nap {
     pub seconds: u64,

@@ -6,8 +6,8 @@
 //! APP_ENV=develop cargo run --example demo       # as config/develop says
 //! ```
 //!
-//! `--no-greeting` registers no job at start, `--worker` is a process that only
-//! runs jobs and answers health checks on port 8082.
+//! `--no-greeting` registers no job at the start. `--worker` starts a process that only runs jobs
+//! and answers health checks on port 8082.
 
 mod greeting;
 mod jobs;
@@ -49,7 +49,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether nobody said where jobs are to be kept.
+    /// Whether neither the environment nor the command line names a store.
     fn nothing_said(&self) -> bool {
         let said = |name: &str| {
             name == "APP_ENV"
@@ -64,7 +64,7 @@ impl Options {
 fn build(options: Options) -> Rocket<Build> {
     let mut figment = rocket::Config::figment();
     if std::env::var_os("ROCKET_LOG_LEVEL").is_none() {
-        // Standard output belongs to the reference job's lines.
+        // Standard output belongs to the lines of the reference job.
         figment = figment.merge(("log_level", "off"));
     }
     let mut queue = JobQueue::fairing()
@@ -104,19 +104,19 @@ fn build(options: Options) -> Rocket<Build> {
         }))
 }
 
-/// One line for a person, on standard error.
+/// Prints a line for a person on standard error.
 fn say(line: &str) {
-    // Nobody to tell it to is no reason to stop.
+    // A closed standard error must not stop the demo.
     let _ = writeln!(std::io::stderr(), "  {line}");
 }
 
-/// The same for a handler, which must not wait for whoever reads standard error: on a
-/// thread of its own, which ends by itself or with the process.
+/// The same from a handler, which must not wait for a reader of standard error: on a thread of its
+/// own, which ends by itself or with the process.
 fn say_aside(line: String) {
     std::thread::spawn(move || say(&line));
 }
 
-/// The address a person on this machine would type.
+/// The address to type on this machine.
 fn origin(rocket: &Rocket<Orbit>) -> String {
     let config = rocket.config();
     let host = match config.address {

@@ -9,10 +9,10 @@ use rocket_jobqueue::{Error, JobQueue};
 
 use crate::jobs::{CountVisit, Nap, SendOrder, Visits};
 
-/// The word that opens the dashboard; made at launch, shown on the terminal.
+/// The token that opens the dashboard; random for each launch, shown on the terminal.
 pub struct Token(pub String);
 
-/// Whoever knows the token. An application would ask its own login here.
+/// A request with the token. An application would ask its own login here.
 pub struct Admin;
 
 #[rocket::async_trait]
@@ -27,7 +27,7 @@ impl<'r> FromRequest<'r> for Admin {
         let bearer = header.and_then(|value| value.strip_prefix("Bearer "));
         let query = request.query_value::<&str>("token").and_then(Result::ok);
         if query == Some(token) {
-            // So that the links on the page work without the token in them.
+            // The links of the page then work without the token in them.
             let cookie = Cookie::build(("demo_token", token.clone()))
                 .same_site(SameSite::Strict)
                 .http_only(true);

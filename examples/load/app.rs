@@ -1,4 +1,4 @@
-//! The application under load: a job type, its handler, and what the handler notes.
+//! The application under load: a job type, its handler, and what the handler records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::pages::Anybody;
 use crate::site::Site;
 use crate::{Outcome, nap};
 
-/// What Go peers know as the task type `noop`.
+/// The task type `noop` of the Go peers.
 #[derive(Serialize, Deserialize)]
 pub struct Noop {
     pub n: u64,
-    /// Microseconds since the epoch at which it is due, where that is measured.
+    /// When it is due, in microseconds since the epoch, if lateness is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<i64>,
 }
@@ -39,9 +39,9 @@ pub enum Work {
     Nothing,
     Sleep(Duration),
     Spin(Duration),
-    /// Each twentieth job fails once and is tried again after so long.
+    /// Every twentieth job fails once and is retried after this delay.
     FailSome(Duration),
-    /// Every job fails once and is due again after so long.
+    /// Every job fails once and is retried after this delay.
     FailOnce(Duration),
 }
 
@@ -60,20 +60,20 @@ pub fn now() -> i64 {
     Timestamp::from(SystemTime::now()).as_micros()
 }
 
-/// What happened to the jobs, by number. Clones share it.
+/// The record of all jobs, by their numbers. Clones share it.
 #[derive(Clone)]
 pub struct Notes(Arc<Inner>);
 
 struct Inner {
     work: Work,
     ran: Vec<AtomicU8>,
-    /// When each began last, and when it was due where it says so.
+    /// When each started last, and when it was due if it says so.
     began: Vec<AtomicI64>,
     due: Vec<AtomicI64>,
     ended: AtomicU64,
     strays: AtomicU64,
     first: AtomicI64,
-    /// How long all handlers slept, in microseconds: no sleep ends on the dot.
+    /// How long all handlers slept, in microseconds: no sleep is exact.
     slept: AtomicU64,
 }
 
@@ -92,29 +92,29 @@ impl Notes {
         }))
     }
 
-    /// How many jobs ended well.
+    /// The number of jobs that succeeded.
     pub fn ended(&self) -> u64 {
         self.0.ended.load(Ordering::Relaxed)
     }
 
-    /// How long it is since the first handler began.
+    /// The time since the first handler started.
     pub fn since_first(&self) -> Duration {
         let micros = now() - self.0.first.load(Ordering::Relaxed);
         Duration::from_micros(micros.unsigned_abs())
     }
 
-    /// How long the handlers slept on average.
+    /// The average sleep of the handlers.
     pub fn slept(&self) -> Duration {
         let all = self.0.slept.load(Ordering::Relaxed);
         Duration::from_nanos(all * 1000 / self.ended().max(1))
     }
 
-    /// When a job began, in microseconds since the epoch.
+    /// When a job started, in microseconds since the epoch.
     pub fn began(&self, n: u64) -> i64 {
         self.0.began[n as usize].load(Ordering::Relaxed)
     }
 
-    /// How late each job began, in milliseconds.
+    /// The lateness of each job, in milliseconds.
     pub fn lateness(&self) -> Vec<f64> {
         let each = self.0.began.iter().zip(&self.0.due);
         each.map(|(began, due)| {
@@ -123,7 +123,7 @@ impl Notes {
         .collect()
     }
 
-    /// That each job ran exactly once.
+    /// Checks that each job ran exactly once.
     pub fn check(&self) -> Outcome<()> {
         let strays = self.0.strays.load(Ordering::Relaxed);
         if strays > 0 {
@@ -141,7 +141,7 @@ impl Notes {
         Ok(())
     }
 
-    /// Waits until so many jobs have ended, with a bar on a terminal.
+    /// Waits until this many jobs have ended, with a progress bar on a terminal.
     pub async fn wait_for(&self, jobs: u64, what: &'static str) -> Outcome<()> {
         let bar = bar(jobs, what);
         let mut last = (0, Instant::now());
@@ -166,7 +166,7 @@ impl Notes {
     }
 }
 
-/// A bar on standard error, where that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 pub fn bar(jobs: u64, what: &'static str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg:>10} {bar:40} {human_pos}/{human_len} {per_sec}");
@@ -234,7 +234,7 @@ fn fairing(site: &Site) -> JobQueueFairing {
         .handle(noop)
         .set("databases.jobqueue.url", site.url.as_str())
         .set("jobqueue.log_to_stderr", false)
-        // What lies there is to stay: to remove it would be work of its own.
+        // Old jobs stay in the store: removing them would be work of its own.
         .set("jobqueue.archive_max", 10_000_000)
 }
 
@@ -242,12 +242,12 @@ fn fairing(site: &Site) -> JobQueueFairing {
 pub async fn producer(site: &Site) -> Outcome<Client> {
     let client =
         launch(fairing(site).set("jobqueue.worker", false), Notes::of(0, Work::Nothing)).await?;
-    // Connected before anything is measured.
+    // Connects before anything is measured.
     queue(&client)?.inspector().queues().await?;
     Ok(client)
 }
 
-/// The same, with its pages and routes for everybody.
+/// The same with public pages and routes.
 pub async fn open_to_anybody(site: &Site) -> Outcome<Client> {
     let fairing = fairing(site).set("jobqueue.worker", false).admin_guard::<Anybody>();
     launch(fairing, Notes::of(0, Work::Nothing)).await

@@ -1,4 +1,4 @@
-//! How late delayed jobs start, and whether any is early.
+//! The lateness of delayed jobs, and whether any starts early.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::meter::Meter;
 use crate::report::{Report, part};
 use crate::{Common, Outcome, fill};
 
-/// Enqueues a job that is due at a random instant 1 to 6 s ahead and says when.
+/// Enqueues a job that is due at a random instant 1 to 6 s ahead, and returns that instant.
 pub async fn enqueue_later(queue: &JobQueue, n: u64) -> Outcome<()> {
     let due = app::now() + fastrand::i64(1_000_000..6_000_000);
     let job = Noop { n, due: Some(due) };
@@ -25,9 +25,9 @@ pub enum From<'a> {
     Here,
     /// Another of ours.
     Apart,
-    /// A program of somebody else's.
+    /// Another program.
     Program(&'a Path),
-    /// Nobody: jobs that failed are tried again.
+    /// Nobody: failed jobs are retried.
     Failure,
 }
 
@@ -54,8 +54,8 @@ async fn by_program(program: &Path, url: &str, jobs: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// How late a thread is that sleeps until an instant and then asks Redis once: what this
-/// machine leaves to whoever starts a job on time, at this very minute. Milliseconds.
+/// The lateness, in milliseconds, of a thread that sleeps until an instant and then asks Redis
+/// once: the best that any job queue can reach on this machine at this time.
 fn bare(url: &str, times: usize) -> Outcome<Vec<f64>> {
     let mut connection = redis::Client::open(url)?.get_connection()?;
     let mut late = Vec::with_capacity(times);

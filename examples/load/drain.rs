@@ -47,7 +47,7 @@ pub async fn drain(common: &Common, no_fill: bool, work: Work) -> Outcome<Report
         report = report.with("ideal_per_s", ideal).with("of_ideal", part);
     }
     if let Work::Sleep(_) = work {
-        // What the store and we cost beside what the handlers really slept.
+        // The cost of the store and this crate, beside the real sleep of the handlers.
         let slept = notes.slept().as_secs_f64();
         let part = report.jobs_per_s() * slept / concurrency as f64;
         report = report.with("slept_ms", slept * 1e3).with("of_slept", part);
@@ -65,7 +65,7 @@ pub async fn drain(common: &Common, no_fill: bool, work: Work) -> Outcome<Report
     Ok(report.with("ran", notes.ended()).with("left", left))
 }
 
-/// Returns when no job waits or runs.
+/// Waits until no job is pending or active.
 pub async fn until_empty(site: &mut Site) -> Outcome<()> {
     while site.count("pending").await? + site.count("active").await? > 0 {
         tokio::time::sleep(Duration::from_millis(3)).await;

@@ -40,7 +40,7 @@ pub async fn bulk(common: &Common, batch: u64) -> Outcome<Report> {
     Ok(report.took(took).with("batch", batch))
 }
 
-/// All are there, and removed again.
+/// Checks that all jobs are there, and deletes them.
 async fn stored(site: &mut crate::site::Site, jobs: u64) -> Outcome<()> {
     let found = site.count("pending").await?;
     site.clean().await?;

@@ -1,4 +1,4 @@
-//! Puts jobs into the queue, as fast as it goes.
+//! Fills the queue as fast as possible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::app::{Noop, bar};
 /// Jobs of one call.
 pub const BATCH: u64 = 1000;
 
-/// Enqueues jobs by their numbers, in batches, a few at a time; how long it took.
+/// Enqueues jobs by their numbers in batches, a few at a time, and returns how long it took.
 pub async fn bulk(
     queue: &JobQueue,
     jobs: u64,
@@ -44,7 +44,7 @@ pub async fn bulk(
     outcome.map(|()| began.elapsed())
 }
 
-/// Enqueues jobs one by one by so many callers; how long it took.
+/// Enqueues jobs one by one from this many callers, and returns how long it took.
 pub async fn single(queue: &JobQueue, jobs: u64, callers: usize) -> Outcome<Duration> {
     let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
@@ -63,7 +63,7 @@ pub async fn single(queue: &JobQueue, jobs: u64, callers: usize) -> Outcome<Dura
     all(callers.collect()).await.map(|()| began.elapsed())
 }
 
-/// The end of all tasks.
+/// Waits for all tasks.
 async fn all(
     tasks: Vec<tokio::task::JoinHandle<Result<(), rocket_jobqueue::Error>>>,
 ) -> Outcome<()> {

@@ -1,5 +1,5 @@
-//! The same work beside few and many other jobs, on a Redis of its own each time: what
-//! it costs is not to grow with the queue.
+//! The same work beside few and many other jobs, each time on a new Redis: its cost must not grow
+//! with the queue.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,22 +28,22 @@ enum Kind {
     Retrying,
     Archived,
     Completed,
-    /// A worker that serves so many queues.
+    /// A worker that serves this many queues.
     Queues,
-    /// So many groups with a job each.
+    /// This many groups with a job each.
     Groups,
-    /// So many jobs due at the same instant, and fresh ones meanwhile.
+    /// This many jobs due at the same instant, and new ones meanwhile.
     Due,
-    /// Bytes of Redis for each job.
+    /// Bytes of Redis memory per job.
     Memory,
 }
 
 #[derive(Args)]
 pub struct Options {
-    /// What there is much of [default: all]
+    /// The kind of load that grows [default: all]
     #[arg(long, value_enum)]
     kind: Vec<Kind>,
-    /// How few and how many [default: 1000,1000000; for queues 1,1000; for groups 1000,100000]
+    /// The two sizes [default: 1000,1000000; for queues 1,1000; for groups 1000,100000]
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<u64>,
     /// One JSON line for each measurement.
@@ -158,7 +158,7 @@ async fn measure(kind: Kind, size: u64) -> Outcome<Row> {
         (0..queues).map(|n| (if n == 0 { "default".to_owned() } else { format!("q{n}") }, 1));
     let worker =
         app::worker_of(&site, CONCURRENCY, names.collect::<HashMap<_, _>>(), &notes).await?;
-    // With others waiting in front, as many of these are measured.
+    // With others pending before them, as many of these are measured.
     notes.wait_for(WORK.min(notes.ended() + WORK), "drain").await?;
     let drained_per_s = WORK as f64 / notes.since_first().as_secs_f64();
     let slow_commands = slow(&mut site).await?;
@@ -167,7 +167,7 @@ async fn measure(kind: Kind, size: u64) -> Outcome<Row> {
     Ok(Row { enqueued_per_s, drained_per_s, slowest_page_ms, slow_commands })
 }
 
-/// Slow commands are counted from here on.
+/// Resets the count of slow commands.
 pub async fn watch(site: &mut Site) -> Outcome<()> {
     let connection = &mut site.connection;
     redis::cmd("CONFIG")
@@ -178,9 +178,9 @@ pub async fn watch(site: &mut Site) -> Outcome<()> {
     Ok(())
 }
 
-/// How many commands were slow; each is named on standard error.
+/// The number of slow commands; each is printed to standard error.
 pub async fn slow(site: &mut Site) -> Outcome<u64> {
-    // Arguments are bytes: keys, messages and scripts, some of them cut off.
+    // Arguments are bytes: keys, messages and scripts, some of them truncated.
     type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
     let found: Vec<Entry> =
         redis::cmd("SLOWLOG").arg(&["GET", "128"]).query_async(&mut site.connection).await?;
@@ -209,7 +209,7 @@ async fn spread(queue: &JobQueue, queues: u64) -> Outcome<Duration> {
     Ok(began.elapsed())
 }
 
-/// A number that none of the measured jobs has: such jobs are counted apart.
+/// A number that none of the measured jobs has, so that these jobs are counted apart.
 fn other(n: u64) -> u64 {
     n + 1_000_000_000
 }
@@ -217,8 +217,8 @@ fn other(n: u64) -> u64 {
 async fn prepare(kind: Kind, size: u64, site: &mut Site, queue: &JobQueue) -> Outcome<()> {
     match kind {
         Kind::Waiting => {
-            // They are run too, behind which nothing of the others is measured: in
-            // another queue they would not be in the way at all.
+            // They run too, before anything of the others is measured. In another queue they would not
+            // be in the way at all.
             let draft = |n| Draft::new(Noop::new(other(n)));
             fill::bulk(queue, size, fill::BATCH, 2, draft).await?;
         }
@@ -237,7 +237,7 @@ async fn prepare(kind: Kind, size: u64, site: &mut Site, queue: &JobQueue) -> Ou
     Ok(())
 }
 
-/// Writes jobs of a state as Asynq has them: no call of ours makes so many of these.
+/// Writes jobs of a state as Asynq stores them: none of our calls makes so many of these.
 pub async fn put(
     connection: &mut MultiplexedConnection,
     state: &str,
@@ -271,7 +271,7 @@ fn message(id: &str) -> Vec<u8> {
     bytes
 }
 
-/// The slowest of the questions that an inspector asks, in milliseconds.
+/// The slowest read of an inspector, in milliseconds.
 async fn pages(kind: Kind, queue: &JobQueue) -> Outcome<f64> {
     let (inspector, name) = (queue.inspector(), QueueName::new("default")?);
     let mut slowest = Duration::ZERO;
@@ -309,14 +309,14 @@ async fn pages(kind: Kind, queue: &JobQueue) -> Outcome<f64> {
     Ok(note().as_secs_f64() * 1e3)
 }
 
-/// Many jobs due at one instant; fresh ones are to start meanwhile.
+/// Many jobs due at one instant; new ones must start meanwhile.
 async fn due(size: u64, json: bool) -> Outcome<()> {
     let mut site = Site::open(None, false, 0.0).await?;
     let fresh = 200;
     let notes = Notes::of(fresh, Work::Nothing);
     let worker = app::worker(&site, CONCURRENCY, &notes).await?;
     let queue = app::queue(&worker)?;
-    // As long as it takes to store them all.
+    // Long enough to store them all.
     let instant = app::now() + 20_000_000 + size as i64 * 20;
     let drafts = move |first: u64| {
         let at = Timestamp::from_micros(instant);
@@ -363,7 +363,7 @@ async fn due(size: u64, json: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Bytes of Redis for each job with a payload of 20 bytes.
+/// Bytes of Redis memory per job with a payload of 20 bytes.
 async fn bytes_per_job(json: bool) -> Outcome<()> {
     const JOBS: u64 = 100_000;
     // {"n":1000000000000}: 19 bytes, and one more from 10^13 on.

@@ -26,7 +26,7 @@ use crate::{Common, Outcome, app};
 const PATH: &str = "/api/dm-jobqueue/register";
 const BODY: &str = r#"{"message":"x","delay_seconds":3600}"#;
 
-/// A server in a process of its own; it prints its port and ends with its input.
+/// A server in a process of its own. It prints its port and ends when its input closes.
 #[derive(Args)]
 pub struct Serve {
     #[arg(long)]
@@ -42,7 +42,7 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A failure means that it has ended already.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -68,7 +68,7 @@ pub async fn http(common: &Common, bare: bool) -> Outcome<Report> {
     let (jobs, concurrency) = (common.jobs(50_000), common.concurrency(10));
     let server = start(&site.url, bare)?;
     let process = server.child.id().to_string();
-    // Connected before anything is measured.
+    // Connects before anything is measured.
     post_some(server.port, &Arc::new(AtomicU64::new(0)), 1).await?;
     site.clean().await?;
     let meter = Meter::begin(&mut site).await?;
@@ -96,7 +96,7 @@ pub async fn http(common: &Common, bare: bool) -> Outcome<Report> {
     Ok(report.with("server_cpu_s_per_10k", served).with("bare", bare))
 }
 
-/// Posts on one connection until all are sent; the milliseconds of each.
+/// Sends requests on one connection, and returns the milliseconds of each.
 async fn post_some(port: u16, next: &AtomicU64, jobs: u64) -> Outcome<Vec<f64>> {
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
@@ -148,7 +148,7 @@ pub async fn serve(options: &Serve) -> Outcome<()> {
     Ok(())
 }
 
-/// What a route needs at least that stores something by one script.
+/// The minimum for a route that stores something with one script.
 struct Bare {
     connection: MultiplexedConnection,
     script: redis::Script,
@@ -184,7 +184,7 @@ async fn bare_register(
     call.arg(&body.message).arg(due).arg(id.as_str());
     let mut connection = bare.connection.clone();
     let answer = call.invoke_async::<i64>(&mut connection);
-    // As long as any route would wait.
+    // The timeout of a route.
     let stored = tokio::time::timeout(Duration::from_secs(3), answer).await;
     match stored {
         Ok(Ok(1)) => {

@@ -1,4 +1,4 @@
-//! How soon an idle worker starts a job.
+//! How fast an idle worker starts a job.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::report::Report;
 use crate::site::Site;
 use crate::{Common, Outcome};
 
-/// Between two jobs.
+/// Pause between two jobs.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A producer in a process of its own; it prints when each call began and returned.
+/// A producer in a process of its own. It prints when each call started and returned.
 #[derive(Args)]
 pub struct Produce {
     #[arg(long)]
     redis: String,
     #[arg(long)]
     jobs: u64,
-    /// At random instants 1 to 6 s ahead instead of now, all at once.
+    /// Schedule the jobs at random instants 1 to 6 s ahead, all at once.
     #[arg(long)]
     later: bool,
 }
 
-/// When a call began and when it returned, in microseconds since the epoch.
+/// When a call started and returned, in microseconds since the epoch.
 type Call = (i64, i64);
 
 pub async fn latency(common: &Common, split: bool) -> Outcome<Report> {
@@ -35,7 +35,7 @@ pub async fn latency(common: &Common, split: bool) -> Outcome<Report> {
     let (jobs, concurrency) = (common.jobs(200), common.concurrency(10));
     let notes = Notes::of(jobs, Work::Nothing);
     let worker = app::worker(&site, concurrency, &notes).await?;
-    // Idle, and all connections made.
+    // Wait until the worker is idle and connected.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let meter = Meter::begin(&mut site).await?;
     let calls = if split {
@@ -58,7 +58,7 @@ pub async fn latency(common: &Common, split: bool) -> Outcome<Report> {
     site.clean().await?;
     let since = |at: fn(&Call) -> i64| {
         let each = (0..).zip(&calls).map(|(n, call)| (notes.began(n) - at(call)) as f64 / 1e3);
-        // A job may have begun before its enqueue returned.
+        // A job may start before its enqueue returns.
         each.map(|ms| ms.max(0.0)).collect::<Vec<_>>()
     };
     let mut from_call = since(|call| call.0);

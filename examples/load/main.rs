@@ -1,5 +1,5 @@
-//! How fast, how exact, how flat: the load driver. It brings its own Redis unless it
-//! is told of one, and prints a table, or one JSON line with `--json`.
+//! The load driver: throughput, lateness, and how both change with the size of the queue. It starts
+//! a Redis of its own unless it is given one, and prints a table, or one JSON line with `--json`.
 //!
 //! ```sh
 //! cargo run --release --example load -- enqueue-one --jobs 20000
@@ -18,7 +18,7 @@
 //! cargo run --release --example load -- soak --jobs 5000000
 //! ```
 //!
-//! It uses the queue `default`, in which nothing may be, and leaves nothing behind.
+//! It uses the queue `default`, which must be empty, and leaves nothing behind.
 
 mod app;
 mod beside;
@@ -45,7 +45,7 @@ use clap::{Args, Parser, Subcommand};
 
 use site::Site;
 
-/// What every part may fail with: a sentence for whoever runs the driver.
+/// An error of the driver: a sentence for the person who runs it.
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Drives load against the job queue and measures it.
@@ -58,15 +58,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// One caller enqueues, one await after another.
+    /// One caller enqueues one job after another.
     EnqueueOne(Common),
-    /// Many callers, each with a single job at a time.
+    /// Many callers, each with one job at a time.
     EnqueueConcurrent(Common),
     /// Batches of jobs, a few producers at a time.
     EnqueueBulk {
         #[command(flatten)]
         common: Common,
-        /// Jobs of one call.
+        /// Jobs per call.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
         batch: u64,
     },
@@ -74,17 +74,17 @@ enum Scenario {
     Drain {
         #[command(flatten)]
         common: Common,
-        /// Run what is in the queue (type `noop`, payload `{"n":i}`) instead of filling it.
+        /// Run the jobs that are in the queue (type `noop`, payload `{"n":i}`) instead of filling it.
         #[arg(long)]
         no_fill: bool,
         /// Milliseconds that each handler sleeps.
         #[arg(long, default_value_t = 0.0, conflicts_with = "spin_us")]
         sleep_ms: f64,
-        /// Microseconds that each handler keeps its core busy.
+        /// Microseconds of CPU that each handler uses.
         #[arg(long, default_value_t = 0)]
         spin_us: u64,
     },
-    /// One job every 50 ms to an idle worker: enqueue returned → handler started.
+    /// One job every 50 ms for an idle worker: from enqueue returned to handler started.
     Latency {
         #[command(flatten)]
         common: Common,
@@ -92,25 +92,25 @@ enum Scenario {
         #[arg(long)]
         split: bool,
     },
-    /// Jobs due at random instants 1 to 6 s ahead: started − due.
+    /// Jobs due at random instants 1 to 6 s ahead: from due to started.
     Delay {
         #[command(flatten)]
         common: Common,
         /// Enqueue from a process of its own.
         #[arg(long, conflicts_with_all = ["retry", "by"])]
         split: bool,
-        /// Another program enqueues them, called as `PROGRAM schedule --redis URL --jobs N`:
-        /// that of benches/peers/go, by Asynq's client.
+        /// Another program enqueues them, called as `PROGRAM schedule --redis URL --jobs N`. That of
+        /// benches/peers/go uses Asynq's client.
         #[arg(long, value_name = "PROGRAM", conflicts_with = "retry")]
         by: Option<std::path::PathBuf>,
-        /// So many other jobs are scheduled for tomorrow.
+        /// Number of other jobs that are scheduled for tomorrow.
         #[arg(long, default_value_t = 0)]
         others: u64,
-        /// Measure when failed jobs are tried again instead.
+        /// Measure the retries of failed jobs instead.
         #[arg(long)]
         retry: bool,
     },
-    /// `POST /register` against a server of its own process.
+    /// `POST /register` against a server in a process of its own.
     Http {
         #[command(flatten)]
         common: Common,
@@ -118,15 +118,15 @@ enum Scenario {
         #[arg(long)]
         bare: bool,
     },
-    /// Producers and a worker together; 5 % of the jobs fail once.
+    /// Producers and a worker at the same time; 5 % of the jobs fail once.
     Mixed(Common),
-    /// The same work beside 1,000 and 1,000,000 other jobs, on a Redis of its own.
+    /// The same work beside 1,000 and 1,000,000 other jobs, on a new Redis.
     Growth(growth::Options),
-    /// How long the dashboard's pages take beside a million jobs, on a Redis of its own.
+    /// The dashboard's pages beside a million jobs, on a new Redis.
     Pages(pages::Options),
-    /// The application's own enqueues and worker beside people who ask too much of the pages.
+    /// The application's own enqueues and worker beside viewers who overload the pages.
     Beside(beside::Options),
-    /// Enqueues and runs jobs for long, and watches the memory of the process.
+    /// Enqueues and runs jobs for a long time, and watches the memory of the process.
     Soak(Common),
     #[command(hide = true)]
     Host(beside::HostOptions),
@@ -140,16 +140,16 @@ enum Scenario {
     Produce(latency::Produce),
 }
 
-/// Where, how much, and how to tell.
+/// Options of every scenario.
 #[derive(Args, Clone)]
 pub struct Common {
     /// `redis://host:port[/db]`; without it the driver starts a `redis-server` of its own.
     #[arg(long)]
     redis: Option<String>,
-    /// How many jobs [default: 50000; 200 for latency and delay]
+    /// Number of jobs [default: 50000; 200 for latency and delay]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     jobs: Option<u64>,
-    /// Callers, or jobs that run at a time [default: 10; 2 for enqueue-bulk]
+    /// Concurrent callers or jobs [default: 10; 2 for enqueue-bulk]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     concurrency: Option<u64>,
     /// One JSON line on standard output, and nothing else.
@@ -158,7 +158,7 @@ pub struct Common {
     /// The driver's own Redis writes an append-only file, synced every second.
     #[arg(long, conflicts_with = "redis")]
     aof: bool,
-    /// Milliseconds of round trip that are added on the way to Redis.
+    /// Milliseconds to add to each round trip to Redis.
     #[arg(long, default_value_t = 0.0)]
     rtt_ms: f64,
 }
@@ -172,12 +172,12 @@ impl Common {
         self.concurrency.unwrap_or(default) as usize
     }
 
-    /// Redis, with whatever is in it.
+    /// A Redis with any contents.
     async fn full_site(&self) -> Outcome<Site> {
         Site::open(self.redis.as_deref(), self.aof, self.rtt_ms).await
     }
 
-    /// Redis, without a job in the queue.
+    /// A Redis whose queue is empty.
     async fn site(&self) -> Outcome<Site> {
         let mut site = self.full_site().await?;
         site.expect_empty().await?;
@@ -236,8 +236,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // In a task, as an application's code is: the thread that waits for it is none of
-    // the runtime's, and each await there would go from one thread to another.
+    // In a task, like the code of an application: the main thread is not one of the runtime's, and
+    // each await there would switch threads.
     let outcome = runtime.block_on(runtime.spawn(run(cli.scenario)));
     match outcome.unwrap_or_else(|error| Err(error.into())) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,13 +1,13 @@
-//! What a stretch of work cost: CPU of this process, of its children, and of Redis.
+//! The cost of a stretch of work: CPU of this process, its children and Redis.
 
 use crate::Outcome;
 use crate::report::Report;
 use crate::site::Site;
 
-/// Clock ticks of a second, as Linux counts them for every process.
+/// Clock ticks per second, in which Linux counts CPU time.
 const TICKS: f64 = 100.0;
 
-/// The beginning of a stretch.
+/// The start of a stretch.
 pub struct Meter {
     own: f64,
     redis: f64,
@@ -18,7 +18,7 @@ impl Meter {
         Ok(Self { own: cpu("self")?, redis: redis_cpu(site).await? })
     }
 
-    /// The report of so many jobs, costs filled in.
+    /// The report on this many jobs, with the costs.
     pub async fn end(
         self,
         site: &mut Site,
@@ -39,7 +39,7 @@ async fn redis_cpu(site: &mut Site) -> Outcome<f64> {
     Ok(site.info("cpu", "used_cpu_user").await? + site.info("cpu", "used_cpu_sys").await?)
 }
 
-/// CPU seconds that a process has used, `self` or its number.
+/// CPU seconds used by a process: `self` or its id.
 pub fn cpu(process: &str) -> Outcome<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<&str> =
@@ -49,7 +49,7 @@ pub fn cpu(process: &str) -> Outcome<f64> {
     Ok((user + ticks(12).unwrap_or(0.0)) / TICKS)
 }
 
-/// MiB that this process has (`VmRSS`) or had at most (`VmHWM`).
+/// Memory of this process in MiB: current (`VmRSS`) or maximum (`VmHWM`).
 pub fn memory(name: &str) -> Outcome<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

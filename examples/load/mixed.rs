@@ -1,4 +1,4 @@
-//! Producers and a worker together; some jobs fail once.
+//! Producers and a worker at the same time; some jobs fail once.
 
 use std::time::{Duration, Instant};
 

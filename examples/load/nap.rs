@@ -1,5 +1,5 @@
-//! A sleep that ends on time: the runtime's own rounds up to whole milliseconds, which
-//! would count against whoever is measured.
+//! A precise sleep. The runtime's own sleep rounds up to whole milliseconds, which would distort the
+//! measurement.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -42,7 +42,7 @@ static DORMITORY: LazyLock<&Dormitory> = LazyLock::new(|| {
     dormitory
 });
 
-/// Returns when so much time is over.
+/// Returns after this time.
 pub async fn nap(time: Duration) {
     let until = Instant::now() + time;
     let (wake, woken) = oneshot::channel();
@@ -54,7 +54,7 @@ pub async fn nap(time: Duration) {
             DORMITORY.changed.notify_one();
         }
     }
-    // The watch lasts as long as the process.
+    // The timer thread lasts as long as the process.
     let _ = woken.await;
 }
 
@@ -64,7 +64,7 @@ fn keep_watch(dormitory: &Dormitory) {
         let now = Instant::now();
         while sleepers.peek().is_some_and(|Reverse(first)| first.until <= now) {
             if let Some(Reverse(sleeper)) = sleepers.pop() {
-                // Whoever slept may have been dropped.
+                // The sleeper may have been dropped.
                 let _ = sleeper.wake.send(());
             }
         }

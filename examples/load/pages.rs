@@ -1,5 +1,5 @@
-//! How long the dashboard's pages and the REST lists take beside many jobs, and whether any
-//! command of Redis is slow meanwhile.
+//! The time that the dashboard's pages and the REST lists take beside many jobs, and the number of
+//! slow Redis commands meanwhile.
 
 use std::time::Instant;
 
@@ -18,10 +18,10 @@ const BASE: &str = "/api/dm-jobqueue";
 
 #[derive(Args)]
 pub struct Options {
-    /// How many jobs: a fifth each pending, scheduled, retrying, archived and completed
+    /// Number of jobs: a fifth each pending, scheduled, retrying, archived and completed
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(5..))]
     jobs: u64,
-    /// How often each page is asked for
+    /// Number of requests per page
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// One JSON line for each page.
@@ -29,7 +29,7 @@ pub struct Options {
     json: bool,
 }
 
-/// Nobody is refused: this is a measurement.
+/// Admits everybody: this is a measurement.
 pub struct Anybody;
 
 #[rocket::async_trait]

@@ -1,5 +1,5 @@
-//! A longer way to Redis: every answer arrives later by a fixed time, in order, and
-//! as many at a time as come. Threads, because a runtime's timer is too coarse.
+//! A proxy that adds a fixed delay to every reply of Redis, in order and without limiting their
+//! number. It uses threads, because a runtime's timer is too coarse.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::Outcome;
 
-/// A proxy by itself, so that peers may take the same way; it prints its port and
-/// ends with its input.
+/// The proxy alone, so that peers can use it too. It prints its port and ends when its input
+/// closes.
 #[derive(Args)]
 pub struct Alone {
     #[arg(long)]
@@ -20,7 +20,7 @@ pub struct Alone {
     rtt_ms: f64,
 }
 
-/// Runs it until its input ends.
+/// Runs until its input closes.
 pub fn alone(options: &Alone) -> Outcome<()> {
     let target = options.redis.trim_start_matches("redis://");
     let proxy = Proxy::start(target, Duration::from_secs_f64(options.rtt_ms / 1e3))?;
@@ -41,7 +41,7 @@ impl Proxy {
         let target = target.to_owned();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // Redis has gone: so has the way to it.
+                // Redis has gone, so the proxy ends too.
                 let Ok(server) = TcpStream::connect(&target) else { continue };
                 if let Err(error) = join(client, server, delay) {
                     eprintln!("load: the proxy lost a connection: {error}");
@@ -57,7 +57,7 @@ fn join(client: TcpStream, server: TcpStream, delay: Duration) -> std::io::Resul
     server.set_nodelay(true)?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
     std::thread::spawn(move || {
-        // Either end hung up.
+        // One of the two ends has disconnected.
         let _ = std::io::copy(&mut from_client, &mut to_server);
         let _ = to_server.shutdown(Shutdown::Both);
     });

@@ -1,4 +1,4 @@
-//! What a scenario found, for people and for programs.
+//! The result of a scenario, for people and for programs.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::Outcome;
 
-/// One line of JSON: all names are always there, without a meaning they are null.
+/// One line of JSON. All names are always present; those without a meaning are null.
 #[derive(Serialize)]
 pub struct Report {
     scenario: String,
@@ -44,13 +44,13 @@ impl Report {
         }
     }
 
-    /// All jobs took so long together.
+    /// The time that all jobs took together.
     pub fn took(mut self, took: Duration) -> Self {
         self.jobs_per_s = Some(self.jobs as f64 / took.as_secs_f64());
         self.with("seconds", took.as_secs_f64())
     }
 
-    /// Milliseconds of each.
+    /// The milliseconds of each job.
     pub fn spread(mut self, mut each: Vec<f64>) -> Self {
         each.sort_unstable_by(f64::total_cmp);
         (self.min_ms, self.max_ms) = (each.first().copied(), each.last().copied());
@@ -101,7 +101,7 @@ impl Report {
     }
 }
 
-/// The value below which this part of them lies; they are sorted.
+/// The percentile of sorted values.
 pub fn part(sorted: &[f64], part: f64) -> Option<f64> {
     let at = (sorted.len() as f64 * part) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied()

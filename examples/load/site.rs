@@ -1,5 +1,4 @@
-//! The Redis under load: one that is given, or one of the driver's own that ends
-//! with it.
+//! The Redis under load: a given one, or one that the driver starts and stops.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -12,9 +11,9 @@ use crate::Outcome;
 use crate::proxy::Proxy;
 
 pub struct Site {
-    /// Where producers and workers connect: the proxy, where there is one.
+    /// Where producers and workers connect: the proxy, if there is one.
     pub url: String,
-    /// Straight to Redis, to look.
+    /// A direct connection to Redis, for reading.
     pub connection: MultiplexedConnection,
     own: Option<Own>,
     _proxy: Option<Proxy>,
@@ -27,7 +26,7 @@ struct Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // A failure means that it has ended already.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -46,7 +45,7 @@ impl Site {
         let client = redis::Client::open(url.as_str()).map_err(|error| {
             format!("--redis: expected redis://host:port[/db], found {url:?}: {error}")
         })?;
-        // To remove a million jobs takes its time.
+        // Deleting a million jobs takes long.
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let connection = client
             .get_multiplexed_async_connection_with_config(&patient)
@@ -67,7 +66,7 @@ impl Site {
         Ok(Self { url, connection, own, _proxy: proxy })
     }
 
-    /// That nobody else's jobs are there, which would be run, and removed at the end.
+    /// Checks that the queue is empty: other jobs would be run, and deleted at the end.
     pub async fn expect_empty(&mut self) -> Outcome<()> {
         let kinds = ["pending", "active", "scheduled", "retry", "archived", "completed"];
         for kind in kinds {
@@ -80,20 +79,19 @@ impl Site {
         Ok(())
     }
 
-    /// How many jobs of the queue are in this state.
+    /// The number of jobs in this state.
     pub async fn count(&mut self, state: &str) -> Outcome<u64> {
         let key = format!("asynq:{{default}}:{state}");
         let command = if matches!(state, "pending" | "active") { "LLEN" } else { "ZCARD" };
         Ok(redis::cmd(command).arg(key).query_async(&mut self.connection).await?)
     }
 
-    /// Whether this Redis ends with the driver.
+    /// Whether the driver has started this Redis.
     pub fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// Removes what the driver has left of its own jobs: all in the queue, which was
-    /// empty before.
+    /// Deletes the jobs that the driver has left: all in the queue, which was empty before.
     pub async fn clean(&mut self) -> Outcome<()> {
         if self.is_own() {
             return Ok(redis::cmd("FLUSHALL").query_async(&mut self.connection).await?);
@@ -113,7 +111,7 @@ impl Site {
         }
     }
 
-    /// A number that `INFO` tells.
+    /// A number from `INFO`.
     pub async fn info(&mut self, section: &str, name: &str) -> Outcome<f64> {
         let mut info = redis::cmd("INFO");
         let text: String = info.arg(section).query_async(&mut self.connection).await?;

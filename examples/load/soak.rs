@@ -1,4 +1,4 @@
-//! Many jobs through one process: its memory is to stay as it is.
+//! Many jobs through one process, whose memory must not grow.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use crate::meter::{Meter, memory};
 use crate::report::Report;
 use crate::{Common, Outcome, fill};
 
-/// Jobs that wait at most.
+/// Maximum pending jobs.
 const BACKLOG: u64 = 10_000;
 
 pub async fn soak(common: &Common) -> Outcome<Report> {
     let mut site = common.site().await?;
     let (jobs, concurrency) = (common.jobs(5_000_000), common.concurrency(100));
-    // Marks of each job, which are not to be measured, are all touched beforehand.
+    // The record of each job is not to be measured, so all of it is touched beforehand.
     let notes = Notes::of(jobs, Work::Nothing);
     let worker = app::worker(&site, concurrency, &notes).await?;
     let queue = app::queue(&worker)?;
