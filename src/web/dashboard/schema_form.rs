@@ -1,5 +1,8 @@
 //! The form of a payload, made from the JSON Schema of its job type; without a schema, one field
 //! for JSON. And the way back: the payload that a sent form makes.
+//!
+//! Only the fields of an object get inputs of their own; a nested value is typed as JSON. The result
+//! is checked against the whole schema afterwards, so the form may be simpler than the schema.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -15,17 +18,25 @@ const PREFIX: &str = "field.";
 
 /// One field of a payload, as its schema describes it.
 struct Input<'a> {
+    /// Its name in the payload.
     name: &'a str,
+    /// The schema's description, shown as a hint.
     about: Option<&'a str>,
+    /// How it is typed in.
     kind: Kind<'a>,
+    /// Whether the payload is invalid without it.
     required: bool,
 }
 
 /// The input that suits a field.
 enum Kind<'a> {
+    /// A line of text.
     Text,
+    /// A number, sent with the digits that were typed.
     Number,
+    /// A checkbox; absent means false.
     Flag,
+    /// One of these values.
     Choice(Vec<&'a str>),
     /// A value for which there is no input of its own.
     Json,

@@ -3,6 +3,9 @@
 //!
 //! Everything a search finds can be acted upon, so nothing is guessed: an unknown filter, a
 //! misspelled state or an empty text is an error, never a wider search.
+//!
+//! A search reads lists in the order of [`STATES`], queue by queue, and stops at 100 rows, at 200
+//! lists, at 8 MiB or after two seconds, whichever comes first. It says which lists have more.
 
 use std::time::{Duration, Instant};
 
@@ -34,8 +37,11 @@ const STATES: [JobState; 6] = [
 /// A search that was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
+    /// Only these queues; empty for all.
     queues: Vec<String>,
+    /// Only these states; empty for all that have a list.
     states: Vec<JobState>,
+    /// Job type, id, error and free text.
     pub(crate) filter: Filter,
 }
 
@@ -109,7 +115,9 @@ fn unknown(filter: &str) -> Error {
 /// The part between two spaces: text, or a filter and its text.
 #[derive(Debug, PartialEq, Eq)]
 struct Word {
+    /// The filter before the colon.
     filter: Option<String>,
+    /// The text, without its quotes.
     text: String,
 }
 
@@ -154,7 +162,9 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// The result of a search: rows, and the lists that may have more.
 pub(crate) struct Found {
+    /// At most [`MAX_ROWS`] jobs.
     pub(crate) rows: Vec<JobRow>,
+    /// Where the search stopped.
     pub(crate) more: Vec<(QueueName, JobState)>,
 }
 

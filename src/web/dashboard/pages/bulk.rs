@@ -40,9 +40,13 @@ const STEP_INTERVAL: Duration = Duration::from_millis(500);
 /// filter must not widen the action.
 #[derive(FromForm)]
 struct Wanted<'r> {
+    /// The state of the jobs.
     state: &'r str,
+    /// `run`, `archive` or `delete`.
     action: &'r str,
+    /// Only jobs of this type; empty for all.
     r#type: Option<&'r str>,
+    /// Only jobs of this group; empty for all.
     group: Option<&'r str>,
 }
 
@@ -72,25 +76,32 @@ impl Wanted<'_> {
 /// The progress of an action.
 #[derive(Clone, Default)]
 struct Progress {
+    /// Jobs changed so far.
     done: u64,
+    /// Jobs there were at the start.
     total: u64,
+    /// How it ended; `None` while it runs.
     ended: Option<Result<(), Error>>,
 }
 
 /// A page that grows, and where it leads.
 struct Shown {
     reader: Reader,
+    /// The action and the queue.
     title: String,
     /// The name of the action in REST.
     action: String,
     /// The address of the list that the action was started from.
     back: String,
+    /// Told of each batch by the task that does the work.
     states: watch::Receiver<Progress>,
 }
 
 /// A page that grows while the work goes on, or the way back if it has ended.
 enum Acting {
+    /// It ended within [`SHORT_ACTION`].
     Over(Redirect),
+    /// It goes on.
     Shown(Shown),
 }
 

@@ -41,8 +41,11 @@ async fn types(view: View<'_>) -> Page {
 
 /// What the page says above the form.
 enum Notice {
+    /// The form has not been sent yet.
     Nothing,
+    /// The job is enqueued.
     Done { queue: String, id: JobId },
+    /// The payload or an option is invalid, or the store refused.
     Wrong(ProblemDetails),
 }
 

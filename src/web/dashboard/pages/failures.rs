@@ -26,10 +26,13 @@ const MAX_PAGES: usize = 5;
 
 /// Failures that look alike.
 struct Failure {
+    /// Number of jobs among those that were read.
     count: usize,
     /// The text that all of these errors contain, for a search.
     common: String,
+    /// The error of one of them, cut to a line.
     sample: String,
+    /// When the last of them failed.
     last: Option<Timestamp>,
 }
 

@@ -37,14 +37,19 @@ const MAX_WARNINGS: usize = 20;
 
 /// What the page shows.
 struct Told {
+    /// The queues of this page.
     queues: Vec<QueueSummary>,
     /// The last of them, if there are more.
     next: Option<QueueName>,
     /// Names of queues that are not UTF-8.
     unnamable: Vec<String>,
+    /// The worker processes, to know which queues have one.
     servers: Servers,
+    /// What is wrong with the settings of the store.
     findings: Vec<Finding>,
+    /// The last hour of all queues together.
     minutes: Vec<MinuteStats>,
+    /// The last 90 days of all queues together, newest first.
     days: Vec<DayStats>,
 }
 

@@ -24,11 +24,17 @@ use crate::web::dashboard::ui::{Act, Page, Place, Site, Texts, View, charts, job
 
 /// The query of the address: which part of the queue is shown, and what was done before.
 struct Shown<'r> {
+    /// The tab.
     state: Option<&'r str>,
+    /// The filter by job type; empty for none.
     r#type: Option<&'r str>,
+    /// The filter by text; empty for none.
     search: Option<&'r str>,
+    /// Where the page of the list begins.
     cursor: Option<&'r str>,
+    /// The action that led here.
     done: Option<&'r str>,
+    /// How many jobs an action on many changed.
     count: Option<u64>,
 }
 

@@ -27,8 +27,11 @@ const TICKET: &str = "ticket";
 /// The values of the form's fields.
 #[derive(Clone, Debug, Default)]
 struct Values {
+    /// The line to print.
     message: String,
+    /// The delay as it was typed.
     delay_seconds: String,
+    /// The retries as they were typed.
     max_retry: String,
 }
 

@@ -34,7 +34,9 @@ const HOURS: i64 = 24;
 struct Due {
     /// Until now, then minute by minute of an hour, then hour by hour of the rest of a day.
     counts: Vec<u64>,
+    /// The next jobs, scheduled and retrying ones together, by due time.
     next: Vec<JobRow>,
+    /// Number of queues beyond [`MAX_QUEUES`].
     left_out: usize,
 }
 

@@ -39,8 +39,11 @@ const MAX_CONCURRENT: usize = 32;
 /// An action on a job.
 #[derive(Clone, Copy, PartialEq)]
 enum Verb {
+    /// Move to pending.
     Run,
+    /// Move to the archive.
     Archive,
+    /// Delete with its unique lock.
     Delete,
 }
 
@@ -105,9 +108,11 @@ pub(crate) fn buttons(reader: &Reader, query: &str) -> Markup {
 
 /// The form as it was sent.
 struct Wanted {
+    /// What to do.
     verb: Verb,
     /// The selected jobs; `None` for all that match the query.
     jobs: Option<Vec<(QueueName, JobId)>>,
+    /// The search, as text; shown again after the action.
     query: String,
     /// The number of jobs that the operator agreed to.
     sure: Option<usize>,

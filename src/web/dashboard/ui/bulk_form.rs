@@ -9,9 +9,13 @@ use crate::job::JobState;
 
 /// Which jobs of a queue, and about how many these are.
 pub(crate) struct Which<'a> {
+    /// The list they are in.
     state: JobState,
+    /// Only this type.
     job_type: Option<&'a str>,
+    /// Only this group.
     group: Option<&'a str>,
+    /// Jobs in the list; of a type there may be fewer.
     total: u64,
 }
 

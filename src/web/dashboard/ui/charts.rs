@@ -1,4 +1,7 @@
 //! Numbers over time as bars: SVG drawn on the server, readable without colour and scripts.
+//!
+//! Empty charts are left out. The last minute and the last day are not complete, so their bars are
+//! low; counters written by other programs may have more failures than attempts.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,7 @@
 //! The fields of a form that a page sent.
+//!
+//! Values are decoded leniently: bytes that are not UTF-8 become replacement characters, and checks
+//! of the values reject them. `pages::bulk` reads its form with Rocket's own strict parser instead.
 
 use rocket::Data;
 use rocket::data::ByteUnit;

@@ -1,4 +1,7 @@
 //! Jobs as rows of a table.
+//!
+//! A corrupt entry is a row that names the corruption, so that it can be selected and deleted like a
+//! job.
 
 use maud::{Markup, html};
 

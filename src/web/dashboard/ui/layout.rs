@@ -1,5 +1,8 @@
 //! The frame of an operator's page: the navigation, and what a page shows in place of its
 //! content after an error.
+//!
+//! A page with the navigation is made by [`Site::respond`] from a title and its content or an error.
+//! The status of an error is the one that REST would answer, so a page and a program learn the same.
 
 use maud::{Markup, html};
 use rocket::http::Status;
@@ -14,14 +17,23 @@ use crate::web::error::ProblemDetails;
 /// The pages that the navigation names.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Place {
+    /// Every queue with its jobs by state.
     Overview,
+    /// The search over all queues.
     Jobs,
+    /// Failures grouped by error.
     Failures,
+    /// What is due when.
     Scheduled,
+    /// The periodic jobs of running processes.
     Periodic,
+    /// Jobs that wait to be aggregated.
     Groups,
+    /// Worker processes and their jobs in flight.
     Servers,
+    /// The Redis servers and their settings.
     Store,
+    /// The job types to enqueue by hand.
     Enqueue,
     /// A page below one of these.
     Elsewhere,
@@ -29,7 +41,9 @@ pub(crate) enum Place {
 
 /// The queue that a page is about and the reader it is made for.
 pub(crate) struct Site<'r> {
+    /// The queue, in the trace of this request.
     pub queue: &'r JobQueue,
+    /// Base path and language.
     pub reader: Reader,
 }
 

@@ -18,6 +18,30 @@
 //! | `parts` | facts, buttons, instants |
 //! | `form` | the fields of a form that was sent |
 //! | `marks` | visible marks for invisible characters, put in every page |
+//!
+//! A page looks like this:
+//!
+//! ```ignore
+//! #[get("/ui/servers")]
+//! async fn show(view: View<'_>) -> Page {
+//!     let site = &view.site;
+//!     let servers = site.inspector().servers().await;
+//!     let content = servers.map(|servers| workers(&site.reader, site.queue.now(), &servers));
+//!     site.respond(Place::Servers, site.texts().workers_title, content)
+//! }
+//! ```
+//!
+//! and a form like this, where [`Act`] has checked the right, the origin and `read_only`:
+//!
+//! ```ignore
+//! #[post("/ui/doctor")]
+//! async fn repair(act: Act<'_>) -> Acted {
+//!     act.redirect(act.site.inspector().doctor().repair().await.map(|report| {
+//!         act.audit("store repaired", "", &report.repaired().to_string());
+//!         "/ui/doctor?done=repair".to_owned()
+//!     }))
+//! }
+//! ```
 
 pub(crate) mod access;
 pub(crate) mod bulk_form;

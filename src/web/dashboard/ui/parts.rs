@@ -1,4 +1,6 @@
 //! Small parts of pages: facts, buttons, instants and cut texts.
+//!
+//! Relative times are right when the page is made; the script refreshes a page at least every 30 s.
 
 use maud::{Markup, html};
 

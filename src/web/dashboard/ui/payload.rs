@@ -27,9 +27,13 @@ const INDENTED: usize = 4 * WHOLE;
 /// A part of a job that can be downloaded.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Part {
+    /// What the handler gets.
     Payload,
+    /// What the handler returned.
     Result,
+    /// The last error.
     Error,
+    /// The headers, as a JSON object.
     Headers,
 }
 
@@ -187,7 +191,9 @@ pub(crate) fn compact(json: &str) -> Result<String, serde_json::Error> {
 
 /// Bytes for the browser to save; the headers keep it from showing or running them.
 pub(crate) struct Download {
+    /// The file name that the browser suggests.
     pub(crate) name: &'static str,
+    /// The content.
     pub(crate) bytes: Vec<u8>,
 }
 

@@ -1,4 +1,7 @@
 //! Who reads a page: below which path, and in which language.
+//!
+//! Without `Accept-Language` a page is Japanese, the language of the first readers; a browser that
+//! asks for none of our languages gets English.
 
 use std::convert::Infallible;
 
