@@ -17,7 +17,7 @@ const LEVELS: [&[&str]; 9] = [
     &["client", "inspector", "worker", "scheduler"],
     &["config", "runtime", "demo"],
     &["web"],
-    &["testing", "lib", "guide"],
+    &["testing", "lib", "guide", "handler", "inspect", "doctor", "periodic", "rate_limit"],
 ];
 
 #[test]
