@@ -31,8 +31,10 @@ TOOLS=(
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 OUTPUT=$(mktemp) || exit 1
-trap 'rm -f "$OUTPUT" "$OUTPUT.beside"' EXIT
+trap 'rm -f "$OUTPUT" "$OUTPUT".*' EXIT
 FAILED=()
+# The steps that run beside others: their processes, by their titles.
+declare -A BESIDE
 
 missing_packages() {
   local entry
@@ -121,15 +123,34 @@ step() {
   return "$status"
 }
 
-# Starts one step beside those that follow, up to `join`: one that mostly waits.
+# Starts one step beside those that follow, up to its `join`: one that mostly waits.
 beside() {
-  OUTPUT=/dev/null step "$@" >"$OUTPUT.beside" 2>&1 &
+  OUTPUT=/dev/null step "$@" >"$OUTPUT.${1// /_}" 2>&1 &
+  BESIDE[$1]=$!
 }
 
 # Waits for that step, and shows what it printed.
 join() {
-  wait $! || FAILED+=("$1")
-  tee -a "$OUTPUT" <"$OUTPUT.beside"
+  wait "${BESIDE[$1]}" || FAILED+=("$1")
+  tee -a "$OUTPUT" <"$OUTPUT.${1// /_}"
+}
+
+tests() {
+  cargo test --all-features --locked --no-fail-fast "$@"
+}
+
+# The test programs that run beside `it`: all but those that measure, which run alone.
+other_programs() {
+  local file name
+  for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    case $name in
+      it | lateness | limits) ;;
+      *) printf -- '--test=%s\n' "$name" ;;
+    esac
+  done
 }
 
 docs() {
@@ -167,17 +188,26 @@ step "Tools" install_tools && step "Go" install_go && step "Rust" need_rust || e
 step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Format" cargo fmt --check
 step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
-step "Tests" cargo test --all-features --locked --no-fail-fast
+# On two cores: a test that waits for a lease or a failover leaves its core to others.
+step "Test programs" tests --no-run
+mapfile -t OTHERS < <(other_programs)
+beside "Tests of fleets, pages and programs" tests "${OTHERS[@]}"
+step "Tests" tests --lib --test it
+join "Tests of fleets, pages and programs"
+step "Tests that measure" tests --test lateness --test limits
+step "Examples in the documentation" tests --doc
 beside "Interoperation with Go Asynq" scripts/interop.sh
 step "Tests on other servers" scripts/servers.sh gate
 join "Interoperation with Go Asynq"
-step "Fault campaign" scripts/chaos.sh --gate
+# Its processes mostly wait for leases to end.
+beside "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
-step "The API against its document" scripts/check-api.sh
 step "Without default features" cargo check --no-default-features --locked
 step "Documentation" docs
 step "Package" scripts/package.sh
 step "Host application on Rocket 0.5.2" host
+join "Fault campaign"
+step "The API against its document" scripts/check-api.sh
 
 echo
 if [ "${#FAILED[@]}" -gt 0 ]; then
