@@ -1,5 +1,5 @@
-//! How an application's own enqueues and its worker fare beside people who ask too much of
-//! the pages: the same client asks for a trivial route as often, for comparison.
+//! The application's own enqueues and its worker beside viewers who overload the pages. For
+//! comparison the same client requests a trivial route equally often.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -23,17 +23,17 @@ use crate::{Outcome, app};
 
 const BASE: &str = "/api/dm-jobqueue";
 
-/// Between two enqueues of the application.
+/// Pause between two enqueues of the application.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What is asked for.
+/// The kind of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Attack {
-    /// 8 callers, each with one page of 100 jobs of 1 MB after another.
+    /// 8 callers, each requesting one page of 100 jobs of 1 MB after another.
     Pages,
-    /// 8 callers who ask for `/ui/groups` beside 100,000 names of queues.
+    /// 8 callers of `/ui/groups` beside 100,000 queue names.
     Groups,
-    /// 1,000 callers who wait 60 s by one status link.
+    /// 1,000 callers that wait 60 s by one status link.
     Links,
     /// 2,000 streams of `/ui/events`.
     Events,
@@ -53,17 +53,17 @@ impl Attack {
 
 #[derive(Args)]
 pub struct Options {
-    /// What is asked for
+    /// The kind of attack
     attack: Attack,
-    /// Seconds of each measurement
+    /// Seconds per measurement
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=60))]
     seconds: u64,
-    /// How often attack and comparison are measured in turn
+    /// Number of alternating measurements of attack and comparison
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
 }
 
-/// Measures the application beside an attack, and beside the same client at a trivial route.
+/// Measures the application beside an attack, and beside the same client on a trivial route.
 pub async fn beside(options: &Options) -> Outcome<()> {
     let mut site = Site::open(None, false, 0.0).await?;
     match options.attack {
@@ -108,7 +108,7 @@ pub async fn beside(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
-/// One row; how much was asked for a second.
+/// Prints one row and returns the requests per second.
 async fn measure(host: &mut Host, attack: Attack, seconds: u64, rate: Option<u64>) -> Outcome<u64> {
     // What the one before has left ends first.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -177,7 +177,7 @@ impl Host {
         Ok(Self { child, port, link, input, output })
     }
 
-    /// What was found since this was asked last.
+    /// The measurements since the last call.
     fn take(&mut self) -> Outcome<Found> {
         self.input.write_all(b"\n")?;
         let mut line = String::new();
@@ -186,7 +186,7 @@ impl Host {
     }
 }
 
-/// Milliseconds: the half and the 99th percentile.
+/// The median and the 99th percentile in milliseconds.
 #[derive(Serialize, Deserialize)]
 struct Found {
     enqueue: (f64, f64),
@@ -194,7 +194,7 @@ struct Found {
     failed: u64,
 }
 
-/// The application: it enqueues and runs jobs, and tells how long that takes.
+/// The application: it enqueues and runs jobs, and reports how long that takes.
 #[derive(Args)]
 pub struct HostOptions {
     #[arg(long)]
@@ -291,7 +291,7 @@ pub async fn host(options: &HostOptions) -> Outcome<()> {
     Ok(())
 }
 
-/// Those who ask.
+/// The attacking clients.
 #[derive(Args)]
 pub struct Ask {
     attack: Attack,
@@ -301,12 +301,12 @@ pub struct Ask {
     link: String,
     #[arg(long)]
     seconds: u64,
-    /// So many requests a second of all together.
+    /// Requests per second of all together.
     #[arg(long)]
     rate: Option<u64>,
 }
 
-/// Asks until the time is over; prints how many answers, or pieces of streams, came.
+/// Sends requests until the time is over, and prints the number of responses or stream chunks.
 pub async fn ask(options: &Ask) -> Outcome<()> {
     let path = match options.attack {
         Attack::Pages => format!("{BASE}/queues/large/jobs?size=100"),
@@ -340,7 +340,7 @@ pub async fn ask(options: &Ask) -> Outcome<()> {
     Ok(())
 }
 
-/// Whether it was refused; counts what comes.
+/// Whether it was refused; counts what is received.
 async fn ask_once(port: u16, request: &str, came: &AtomicU64) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(request.as_bytes()).await?;

@@ -1,5 +1,5 @@
-//! `{base}/docs`: the API document as a page, by Swagger UI, served from the crate. Its files
-//! and their licence are in `docs/`; an update replaces them.
+//! `{base}/docs`: Swagger UI with the API document, served from the crate. Its files and their licence
+//! are in `docs/`; to update it, replace them.
 
 use maud::{DOCTYPE, Markup, html};
 use rocket::http::{ContentType, Header};
@@ -10,13 +10,13 @@ use rocket::{Request, Route, get, routes};
 use super::JobQueue;
 use super::proxy::PublicBase;
 
-/// Scripts, styles and requests of this origin alone, nothing written into the page, no
-/// framing. Swagger UI keeps its icons in its styles.
+/// Scripts, styles and requests of this origin only, no inline scripts, no framing. Swagger UI has its
+/// icons in its styles, as data URLs.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
-/// An answer with what this page and its parts are sent with.
+/// A response with the headers of this page and its files.
 struct Guarded<R>(R);
 
 impl<'r, 'o: 'r, R: Responder<'r, 'o>> Responder<'r, 'o> for Guarded<R> {
@@ -59,11 +59,11 @@ fn page(queue: &JobQueue) -> Guarded<(ContentType, String)> {
 
 #[get("/docs/swagger-ui-config.json")]
 fn config(base: PublicBase) -> Guarded<Json<Value>> {
-    // Swagger UI would ask a server elsewhere whether the document is valid.
+    // Without this, Swagger UI sends the document's address to a validator on another server.
     Guarded(Json(json!({ "url": format!("{}/openapi.json", base.0), "validatorUrl": null })))
 }
 
-/// A file of the crate's own, which changes with the crate alone.
+/// A file that is compiled into the crate and changes only with it.
 struct Asset(ContentType, &'static [u8]);
 
 impl<'r> Responder<'r, 'static> for Asset {

@@ -1,7 +1,6 @@
-//! What many requests wait for is looked at once for all of them: a job that is waited for
-//! or watched, and the state of the queues that open pages follow. Whoever follows something
-//! holds a place, of which there is a bounded number, and what nobody follows any more is
-//! not looked at.
+//! Shared reads for requests that wait: one task reads a job for all requests that wait for it or
+//! watch it, and one reads the queues for all open pages. A request that follows something holds one
+//! of a bounded number of places. The task ends when nobody follows any more.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,20 +19,20 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobId, JobState, QueueName};
 
-/// The first and the longest interval between two looks at a job. Most jobs that are waited
-/// for end soon.
+/// The first and the longest interval between two reads of a job. Most jobs that requests wait for
+/// end soon.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How many requests may wait by status links, how many of viewers may wait for a job, and
-/// how many of theirs may follow something.
+/// Maximum requests that wait by status links, that wait for a job with the right to view, and that
+/// stream.
 const MAX_LINKS: usize = 1000;
 const MAX_WAITERS: usize = 500;
 const MAX_VIEWERS: usize = 500;
 
-/// How often a stream shows that it is there, and finds out that its client has gone.
+/// Interval of a stream's heartbeats, which also detect that the client has gone.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// What a process looks at for its requests.
+/// The shared reads of a process.
 pub(crate) struct Looks {
     jobs: Arc<Shared<(QueueName, JobId), Look>>,
     #[cfg(feature = "dashboard")]
@@ -58,33 +57,31 @@ impl Default for Looks {
     }
 }
 
-/// Who follows something.
+/// The kinds of followers, each with places of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follower {
-    /// Somebody with a link to one job.
+    /// A client with a status link.
     Link,
-    /// Somebody who may look at all, and waits for the end of one job. Where nothing tells
-    /// that its client has gone, such a request keeps its place until then: streams have
-    /// their own.
+    /// A viewer that waits for the end of a job. If it cannot be known that its client has gone, the
+    /// request keeps its place until the job ends, so streams have places of their own.
     Waiter,
-    /// Somebody who may look at all, and reads a stream.
+    /// A viewer that reads a stream.
     Viewer,
 }
 
 impl Looks {
-    /// A place among those who follow something, for as long as it is held.
+    /// A follower's place, for as long as it is held.
     pub(super) fn place(&self, who: Follower) -> Result<OwnedSemaphorePermit, Error> {
         let places = match who {
             Follower::Link => &self.links,
             Follower::Waiter => &self.waiters,
             Follower::Viewer => &self.viewers,
         };
-        let taken =
-            |_| Error::too_many("too many requests wait or follow already: try again later");
+        let taken = |_| Error::too_many("too many requests are waiting or streaming: retry later");
         Arc::clone(places).try_acquire_owned().map_err(taken)
     }
 
-    /// Returns when this peer has closed its connection; never where that cannot be known.
+    /// Returns when this peer has closed its connection; never if that cannot be known.
     pub(crate) fn hung_up(
         &self,
         peer: Option<SocketAddr>,
@@ -102,7 +99,7 @@ impl Looks {
         }
     }
 
-    /// Follows a job until that is dropped.
+    /// Follows a job until the result is dropped.
     pub(crate) fn follow_job(
         &self,
         who: Follower,
@@ -130,7 +127,7 @@ impl Looks {
     }
 }
 
-/// What a look at a job has found.
+/// The result of reading a job.
 #[derive(Clone)]
 pub(crate) enum Look {
     Job(Arc<JobInfo>),
@@ -139,7 +136,7 @@ pub(crate) enum Look {
 }
 
 impl Look {
-    /// Whether nothing comes after it.
+    /// Whether it is the last one.
     fn is_last(&self) -> bool {
         match self {
             Look::Job(info) => has_ended(info),
@@ -160,26 +157,26 @@ pub(crate) struct FollowedJob {
 }
 
 impl FollowedJob {
-    /// What the first look finds, which may be somebody else's of a moment ago.
+    /// The first result, which another follower may have caused a moment ago.
     pub(crate) async fn first(&mut self) -> Look {
         loop {
             if let Some(look) = self.looks.borrow_and_update().clone() {
                 return look;
             }
             if self.looks.changed().await.is_err() {
-                return Look::Failed(Error::unavailable("the look was given up"));
+                return Look::Failed(Error::unavailable("the read was abandoned"));
             }
         }
     }
 
-    /// What the next look finds; `None` after the last one.
+    /// The next result; `None` after the last one.
     pub(crate) async fn next(&mut self) -> Option<Look> {
         self.looks.changed().await.ok()?;
         self.looks.borrow_and_update().clone()
     }
 
-    /// The job once it has ended, or as it stands at `until` or at shutdown; `None` where it
-    /// is gone by then.
+    /// The job when it has ended, or its state at `until` or at shutdown; `None` if it no longer
+    /// exists.
     pub(crate) async fn ended(
         &mut self,
         first: Arc<JobInfo>,
@@ -206,7 +203,7 @@ impl FollowedJob {
     }
 }
 
-/// Things that are looked at again and again, each by one task for all who follow it.
+/// Values that are read repeatedly, each by one task for all its followers.
 pub(super) struct Shared<K, V> {
     followed: Mutex<HashMap<K, Arc<watch::Sender<Option<V>>>>>,
 }
@@ -226,8 +223,8 @@ where
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `look` finds, again and again: each time it says after how long the next look is
-    /// due, or that there is none. It is not asked where somebody follows this already.
+    /// The results of calling `look` repeatedly. Each call returns the interval to the next one, or that
+    /// there is none. If the key is followed already, its task is shared and `look` is not used.
     pub(super) fn follow<L, F>(self: &Arc<Self>, key: K, look: L) -> watch::Receiver<Option<V>>
     where
         L: FnMut() -> F + Send + 'static,
@@ -246,7 +243,7 @@ where
     }
 }
 
-/// Looks until there is nothing more to see, or nobody who wants to.
+/// Reads until there is no next read or no follower.
 async fn look_on<K, V, L, F>(
     shared: Arc<Shared<K, V>>,
     key: K,
@@ -269,7 +266,7 @@ async fn look_on<K, V, L, F>(
             () = tokio::time::sleep(next) => {}
             () = sender.closed() => {
                 let mut followed = shared.followed();
-                // Under the lock, so that nobody can have come meanwhile.
+                // Under the lock, so that no follower can arrive in between.
                 if sender.receiver_count() == 0 {
                     followed.remove(&key);
                     return;

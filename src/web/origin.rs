@@ -1,5 +1,5 @@
-//! Where a request that changes something comes from. A browser sends a person's
-//! credentials along with any request, also with one that another site's page made.
+//! The origin of requests that change something. A browser sends a person's credentials with every
+//! request, including those that a page of another site makes (CSRF).
 
 #[cfg(feature = "dashboard")]
 pub(crate) use form::SameOrigin;
@@ -9,24 +9,24 @@ use super::JobQueue;
 use super::error::explain;
 use super::proxy::{Forwarded, forwarded};
 
-/// Schemes whose credentials a browser sends by itself, once a person has given them.
+/// Authentication schemes whose credentials a browser sends by itself once they were entered.
 const SENT_BY_BROWSERS: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
 
-/// How much of a foreign header an answer repeats, in characters.
+/// How much of a foreign header a response repeats, in characters.
 const LONGEST_SHOWN: usize = 100;
 
-/// Whether a browser says that the request comes from a page of this origin;
-/// `None` where nothing is said.
+/// Whether the request's headers say that it comes from a page of this origin; `None` if they say
+/// nothing.
 fn is_same_origin(request: &Request<'_>) -> Option<bool> {
     let header = |name| request.headers().get_one(name);
-    // What the browser itself judged holds also behind a proxy that changes `Host`.
+    // The browser's own judgement is right even behind a proxy that changes `Host`.
     if let Some(site) = header("Sec-Fetch-Site") {
         return Some(site == "same-origin");
     }
     Some(is_here(header("Origin")?, header("Host"), forwarded(request)))
 }
 
-/// Whether this origin is the application's own address, as a person sees it.
+/// Whether this origin is the application's address as the browser shows it.
 fn is_here(origin: &str, host: Option<&str>, forwarded: &Forwarded) -> bool {
     let Some((scheme, at)) = origin.split_once("://") else { return false };
     let (scheme, at) = (scheme.to_ascii_lowercase(), at.to_ascii_lowercase());
@@ -41,7 +41,7 @@ fn is_here(origin: &str, host: Option<&str>, forwarded: &Forwarded) -> bool {
     }
 }
 
-/// The host without the port that goes without saying.
+/// The host without the default port of its scheme.
 fn plain(scheme: &str, host: &str) -> String {
     let usual = match scheme {
         "http" => ":80",
@@ -60,8 +60,8 @@ fn is_allowed(request: &Request<'_>) -> bool {
         .is_some_and(|(origin, queue)| queue.config().allowed_origins.contains(&origin))
 }
 
-/// Whether the request carries a credential that no browser adds by itself. Another site's
-/// page cannot make a browser send one unless this application lets it (CORS).
+/// Whether the request has a credential that no browser adds by itself. A page of another site cannot
+/// make a browser send one unless this application allows it (CORS).
 fn has_credential(request: &Request<'_>) -> bool {
     let mut headers = request.headers().get("Authorization");
     let (Some(header), None) = (headers.next(), headers.next()) else { return false };
@@ -70,9 +70,9 @@ fn has_credential(request: &Request<'_>) -> bool {
     !by_browser && !credential.trim().is_empty()
 }
 
-/// Whether a change asked for by REST may be carried out: from this origin or an allowed one,
-/// or by a program. No form and no link of another site can send a JSON content type or a
-/// credential of its own. Says why not.
+/// Whether a change by REST is allowed: from this origin, an allowed origin, or a program. A form or
+/// link of another site cannot send a JSON content type or a credential of its own. Records the reason
+/// of a refusal.
 pub(crate) fn may_change(request: &Request<'_>) -> bool {
     let by_program = || {
         let passes =
@@ -85,8 +85,8 @@ pub(crate) fn may_change(request: &Request<'_>) -> bool {
     is_same_origin(request).map_or_else(by_program, |same| same || is_allowed_elsewhere(request))
 }
 
-/// Whether the public route may enqueue: anybody may, but no page of another site in
-/// somebody else's browser. Says why not.
+/// Whether the public route may enqueue: everybody may, except a page of another site in somebody
+/// else's browser. Records the reason of a refusal.
 pub(crate) fn may_register(request: &Request<'_>) -> bool {
     is_same_origin(request).unwrap_or(true) || is_allowed_elsewhere(request)
 }
@@ -105,7 +105,7 @@ const NO_PROGRAM: &str = "a change needs the content type application/json, or a
 const OTHER_SITE: &str = "the request comes from a page of another site: changes are taken from \
      this origin and from those in jobqueue.allowed_origins";
 
-/// Says why a request of a browser's was taken for another site's.
+/// Records why a browser's request counts as one of another site.
 fn explain_foreign(request: &Request<'_>) {
     let header = |name| request.headers().get_one(name);
     if header("Sec-Fetch-Site").is_some() {
@@ -138,8 +138,8 @@ mod form {
 
     use super::{explain, explain_foreign, is_same_origin};
 
-    /// Proof that a form was sent from a page of this origin; anything else is
-    /// refused with 403, also a request that does not say where it comes from.
+    /// Proof that a form was sent from a page of this origin. Anything else is refused with 403,
+    /// including a request that does not say where it comes from.
     pub(crate) struct SameOrigin;
 
     #[rocket::async_trait]

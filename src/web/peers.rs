@@ -1,7 +1,7 @@
-//! Whether the client of a request that waits is still there. Rocket 0.5 does not tell: it
-//! answers a request to the end though its connection is closed. On Linux the kernel's
-//! tables of TCP connections tell, read a few times a second for all who wait; elsewhere, and for
-//! requests that did not come by TCP, a wait ends by its time alone.
+//! Whether the client of a waiting request is still connected. Rocket 0.5 does not say: it serves a
+//! request to the end even if its connection is closed. On Linux the kernel's tables of TCP
+//! connections say it; they are read a few times a second for all waiting requests. On other systems,
+//! and for requests that did not come by TCP, a wait ends at its timeout.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -13,17 +13,17 @@ use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
 use tokio::sync::watch;
 
-/// Between two looks at the tables. A client that hangs up before the first of them is not
-/// missed: its address may be one that the application has given the request.
+/// Interval between two reads of the tables. A client that disconnects before the first read is not
+/// detected: the application may have given the request another address.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The state of a connection that both sides hold open, as the kernel writes it.
+/// The state of an open connection in the kernel's tables.
 const ESTABLISHED: &str = "01";
 
 /// The peers whose connections are open; `None` if that cannot be known.
 pub(super) type Peers = Option<Arc<HashSet<SocketAddr>>>;
 
-/// The address that a request comes from, with its port.
+/// The address and port that a request comes from.
 pub(crate) struct Peer(pub Option<SocketAddr>);
 
 #[rocket::async_trait]
@@ -35,7 +35,7 @@ impl<'r> FromRequest<'r> for Peer {
     }
 }
 
-/// Returns when the connection of this peer, seen open before, is not open any more.
+/// Returns when the connection of this peer was seen open and is no longer open.
 pub(super) async fn hung_up(mut looks: watch::Receiver<Option<Peers>>, peer: SocketAddr) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut was_open = false;
@@ -72,7 +72,7 @@ fn peer_of(row: &str) -> Option<SocketAddr> {
         return None;
     }
     let (ip, port) = peer.split_once(':')?;
-    // Numbers of 32 bits as they are in memory.
+    // 32-bit numbers in the byte order of the machine.
     let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok();
     let ip = match ip.len() {
         8 => IpAddr::from(Ipv4Addr::from(word(0)?.to_ne_bytes())),

@@ -1,6 +1,6 @@
-//! How a request looked before reverse proxies changed it: the client's address, and the host,
-//! the protocol and the path prefix that a person sees in the browser. What forwarded headers
-//! say is believed only of `jobqueue.trusted_proxies`: anybody else may write anything there.
+//! Requests behind reverse proxies: the client's address, and the host, protocol and path prefix that
+//! a browser shows. Forwarded headers are trusted only from `jobqueue.trusted_proxies`, because any
+//! other client can write anything into them.
 
 #[cfg(feature = "openapi")]
 use std::convert::Infallible;
@@ -15,20 +15,20 @@ use rocket::request::{FromRequest, Outcome};
 
 use super::JobQueue;
 
-/// The longest path prefix that is taken, in bytes.
+/// The longest accepted path prefix, in bytes.
 const LONGEST_PREFIX: usize = 256;
 
-/// What trusted proxies say of a request; nothing where no proxy is trusted.
+/// What trusted proxies say about a request; empty if no proxy is trusted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarded {
-    /// Hosts, perhaps with ports, one for each proxy that named one, the outermost first.
+    /// Hosts, some with ports, one from each proxy that sent one, the outermost first.
     pub hosts: Vec<String>,
-    /// `http` or `https`, likewise.
+    /// `http` or `https`, from the same proxies.
     pub protocols: Vec<String>,
-    /// The path below which the proxies show this application: empty, or beginning with a
-    /// slash and ending without one.
+    /// The path at which the proxies publish this application: empty, or beginning with a slash and
+    /// ending without one.
     pub prefix: String,
-    /// Why a prefix that was sent is not used: links would leave it.
+    /// Why a prefix that was sent is not used. Links would lead outside of it.
     pub ignored: Option<IgnoredPrefix>,
 }
 
@@ -37,12 +37,11 @@ pub(crate) struct Forwarded {
 pub(crate) enum IgnoredPrefix {
     /// This proxy is not trusted.
     Untrusted(IpAddr),
-    /// A trusted proxy sent this, which is not a path. At most [`LONGEST_PREFIX`] characters
-    /// of it.
+    /// A trusted proxy sent this, which is not a path. Cut to [`LONGEST_PREFIX`] characters.
     NotAPath(String),
 }
 
-/// What trusted proxies say of this request.
+/// What trusted proxies say about this request, read once.
 pub(crate) fn forwarded<'r>(request: &'r Request<'_>) -> &'r Forwarded {
     request.local_cache(|| {
         let peer = request.remote().map(|peer| peer.ip());
@@ -64,7 +63,7 @@ pub(crate) fn forwarded<'r>(request: &'r Request<'_>) -> &'r Forwarded {
     })
 }
 
-/// Says once in this process that a trusted proxy sends a prefix that is not used.
+/// Warns once per process that a trusted proxy sends a prefix that is not used.
 fn warn_of_prefix(found: &str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -76,7 +75,7 @@ fn warn_of_prefix(found: &str) {
     });
 }
 
-/// The path at which a person finds the routes: the prefix of the proxies and our base.
+/// The path at which a client finds the routes: the prefix of the proxies and our base.
 #[cfg(feature = "openapi")]
 pub(crate) struct PublicBase(pub String);
 
@@ -117,7 +116,7 @@ impl Forwarded {
         };
         let ports = list("X-Forwarded-Port");
         let mut hosts = or_standard("X-Forwarded-Host", "host");
-        // Some proxies name the port apart.
+        // Some proxies send the port in a header of its own.
         if let (Some(host), Some(port)) = (hosts.first(), ports.first())
             && !has_port(host)
         {
@@ -139,15 +138,14 @@ fn has_port(host: &str) -> bool {
     host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether links may begin with it: two slashes in front would lead to another host.
+/// Whether links may begin with it. With two leading slashes they would lead to another host.
 fn is_prefix(text: &str) -> bool {
     let segment = |part: &str| !matches!(part, "" | "." | "..") && is_segment(part.as_bytes());
     text.len() <= LONGEST_PREFIX
         && text.strip_prefix('/').is_some_and(|path| path.split('/').all(segment))
 }
 
-/// Whether these are characters of a path's segment (RFC 3986), none of them a dot or a
-/// slash in disguise.
+/// Whether the text is a path segment (RFC 3986) without encoded dots or slashes.
 fn is_segment(mut part: &[u8]) -> bool {
     while let Some((&first, rest)) = part.split_first() {
         part = rest;
@@ -170,7 +168,7 @@ fn is_segment(mut part: &[u8]) -> bool {
     true
 }
 
-/// One element of `Forwarded`, written by one proxy: its parameters, names in lower case.
+/// One element of `Forwarded`, added by one proxy: its parameters, with lower-case names.
 type Element = Vec<(String, String)>;
 
 /// The elements of `Forwarded` (RFC 7239), in order.
@@ -191,7 +189,7 @@ fn elements(headers: &HeaderMap<'_>) -> Vec<Element> {
     all
 }
 
-/// The parts between separators that stand in no quoted string.
+/// Splits at separators outside of quoted strings.
 fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c: char| {
@@ -206,9 +204,9 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.trim().is_empty())
 }
 
-/// The address of the client: the peer's, unless that is a trusted proxy. Then it is the
-/// last one in `X-Forwarded-For`, or in `Forwarded` if there is no other, that is not a
-/// trusted proxy; what stands before it the client may have written itself.
+/// The address of the client: that of the connection, unless it is a trusted proxy. Then it is the
+/// last address in `X-Forwarded-For`, or in `Forwarded` without that header, that is not a trusted
+/// proxy. The client may have written the addresses before it itself.
 pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let lines = request.get("X-Forwarded-For");
@@ -228,14 +226,14 @@ pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -
     client
 }
 
-/// Whom the proxy that wrote this element was asked by, if it says so once.
+/// The client of the proxy that added this element, if it is named exactly once.
 fn hop(element: &Element) -> Option<IpAddr> {
     let mut named = element.iter().filter(|(name, _)| name == "for").map(|(_, value)| value);
     let (value, None) = (named.next()?, named.next()) else { return None };
     address(value)
 }
 
-/// The client of a request, as far as the proxies of the job queue tell.
+/// The client of a request, by `jobqueue.trusted_proxies`.
 pub(super) fn client_of(request: &Request<'_>) -> Option<IpAddr> {
     let peer = request.remote()?.ip();
     let queue = request.rocket().state::<JobQueue>();
@@ -243,7 +241,7 @@ pub(super) fn client_of(request: &Request<'_>) -> Option<IpAddr> {
     Some(client(peer, request.headers(), proxies))
 }
 
-/// An address as proxies write it, perhaps with a port.
+/// Parses an address as proxies write it, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let ip = text.parse::<IpAddr>().ok();
     let ip = ip.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()));
@@ -251,8 +249,8 @@ fn address(text: &str) -> Option<IpAddr> {
     ip.or_else(bare).map(|ip| ip.to_canonical())
 }
 
-/// What a client is counted as. A household or a server has 64 bits of IPv6 to choose
-/// addresses from.
+/// The name under which a client is counted. A household or a server can choose any address within
+/// 64 bits of IPv6, so these are one client.
 pub(super) fn client_name(client: IpAddr) -> String {
     match client {
         IpAddr::V4(ip) => ip.to_string(),

@@ -1,5 +1,4 @@
-//! Query parameters that a route does not know are refused: a mistyped filter must not
-//! become no filter.
+//! Unknown query parameters are refused: a misspelled filter must not become no filter.
 
 use rocket::http::RawStr;
 use rocket::request::FromRequest;
@@ -12,11 +11,11 @@ use super::login;
 use crate::error::Error;
 use crate::web::api::Refused;
 
-/// How the addresses end that need no right.
+/// The ends of the paths that need no right.
 const OPEN: [&str; 5] = ["/register", "/health", "/health/live", "/health/ready", "/openapi.json"];
 
-/// The same routes, each with a check of the query in front of it. Files of the crate's
-/// own are left out: their addresses carry a version.
+/// Puts a check of the query in front of each route, except for files, whose addresses carry a
+/// version.
 pub(super) fn strict(routes: Vec<Route>) -> Vec<Route> {
     let is_file = |route: &Route| {
         let path = route.uri.path();
@@ -48,9 +47,9 @@ fn known(query: &str) -> Vec<String> {
 #[derive(Clone)]
 struct Strict {
     known: Vec<String>,
-    /// Whether people read the answer.
+    /// Whether the answer is a page.
     is_page: bool,
-    /// Whether strangers may come.
+    /// Whether the route needs no right.
     is_open: bool,
     inner: Box<dyn Handler>,
 }
@@ -62,7 +61,7 @@ impl Handler for Strict {
         let Err(error) = check(query, &self.known) else {
             return self.inner.handle(request, data).await;
         };
-        // A stranger learns nothing but that: the route's own guard says so.
+        // A client without rights gets the answer of the route's own guard, and nothing else.
         if !self.is_open && !ViewAccess::from_request(request).await.is_success() {
             return self.inner.handle(request, data).await;
         }

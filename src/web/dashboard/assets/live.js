@@ -1,5 +1,5 @@
-// Fetches the page anew when something has changed. Whoever reads a form, has opened
-// something, selected text or looks elsewhere is left in peace.
+// Fetches the page again when something has changed, unless the reader fills in a form, has opened
+// a question, has selected text, or is on another tab.
 (() => {
   const button = document.querySelector('[data-live]');
   if (!button) return;
@@ -11,7 +11,7 @@
   };
   const busy = () =>
     paused || document.hidden || document.querySelector('main details[open]') ||
-    // A form, or what became of one, which no fetching brings back.
+    // A form or its result, which fetching the page would not bring back.
     document.querySelector('[data-content] form[method="post"]:not(.action)') ||
     document.querySelector('[data-content] input.choice:checked') ||
     /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? '') ||

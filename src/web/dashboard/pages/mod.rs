@@ -1,5 +1,21 @@
 //! The pages, one a file: each has its routes, asks the store, and makes its content from the
 //! parts of `ui`. `selected` and `job_actions` answer forms of other pages.
+//!
+//! | page | file | what it costs the store |
+//! | --- | --- | --- |
+//! | `/ui` | `overview` | one script per queue, three for at most 50 queues, a few commands |
+//! | `/ui/jobs` | `jobs` | pages of lists until 100 jobs match, for at most 2 s |
+//! | `/ui/failures` | `failures` | at most 1,000 jobs per queue, for at most 2 s |
+//! | `/ui/scheduled` | `scheduled` | counts by range and 100 jobs per queue, of at most 200 queues |
+//! | `/ui/periodic` | `periodic` | the announcements of running processes |
+//! | `/ui/groups`, `/ui/queues/<name>/group` | `groups`, `group` | the groups of at most 500 queues; one page of jobs |
+//! | `/ui/servers` | `servers` | two commands per worker process |
+//! | `/ui/store`, `/ui/doctor` | `store`, `doctor` | a few commands; every entry of every queue |
+//! | `/ui/enqueue` | `enqueue` | nothing, or one job |
+//! | `/ui/queues/<name>` | `queue` | three scripts and one page of jobs |
+//! | `/ui/jobs/<name>/<id>` | `job` | one script |
+//! | `/ui/register` | `register` | nothing, or one job |
+//! | `/ui/events` | `events` | one script per queue every 2 s, for all open pages together |
 
 mod bulk;
 mod doctor;

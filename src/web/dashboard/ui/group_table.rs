@@ -1,4 +1,6 @@
 //! The groups of a queue as a table.
+//!
+//! A group is linked to its jobs by a query parameter, because its name may contain any character.
 
 use maud::{Markup, html};
 

@@ -1,6 +1,9 @@
 //! Visible marks for invisible characters, in every page. Text from outside may reverse the
 //! text around it or imitate another text; the marks show it. The finished page is marked, so
 //! that no page can forget to.
+//!
+//! Marked are the characters of `crate::text::is_invisible`: control characters, zero-width
+//! characters and those that change the direction of text.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,5 +1,9 @@
 //! A page as an HTML document and as a response. The headers that decide what may run in a
 //! page are set here for all of them.
+//!
+//! The Content-Security-Policy forbids everything that a page does not need. It is the last line of
+//! defence if a value from a job were ever written without escaping; the first is maud, which escapes
+//! every value.
 
 use maud::{DOCTYPE, Markup, html};
 use rocket::http::{ContentType, Header, Status};

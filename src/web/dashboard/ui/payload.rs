@@ -3,6 +3,12 @@
 //!
 //! JSON is indented for reading, and no digit or string of it is touched: a number that a
 //! 64-bit float cannot hold must look as it was sent.
+//!
+//! | size | shown |
+//! | --- | --- |
+//! | up to 4 KiB | whole |
+//! | up to 64 KiB | whole, with its size and a download link |
+//! | more | the first 4 KiB, with the same |
 
 use maud::{Markup, html};
 use rocket::http::{ContentType, Header, Status};

@@ -1,5 +1,8 @@
 //! Tables. A wide screen shows columns; a narrow one shows each row as a card, in which every
 //! cell has its column's name (`data-label`, read by the style sheet).
+//!
+//! The first cell of each row is its header (`th scope="row"`), so that screen readers say it with
+//! every other cell. A cell across the whole row says what is wrong with an entry.
 
 use maud::{Markup, html};
 

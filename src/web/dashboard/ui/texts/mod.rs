@@ -4,6 +4,10 @@
 //!
 //! A text without parts is a string; one with a number or a name in it is a function, because
 //! the order of the parts differs between languages.
+//!
+//! Names that the store, the configuration or REST define are the same in every language: states in
+//! addresses, filters of the search, configuration keys. Errors about a request are English too,
+//! because a page and a program get the same ones.
 
 mod english;
 mod japanese;
