@@ -6,7 +6,7 @@
 //! runtime.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::job::{Job, JobError, JobOptions};
 use crate::registry::unmarshal_text;
+use crate::sync::lock;
 use crate::time::Clock;
 
 /// The reference job's stored type.
@@ -95,7 +96,7 @@ async fn print(line: String) -> io::Result<()> {
     static PRINTER: OnceLock<Mutex<mpsc::Sender<Line>>> = OnceLock::new();
     let (done, printed) = oneshot::channel();
     let printer = PRINTER.get_or_init(|| Mutex::new(start_printer()));
-    let sent = printer.lock().unwrap_or_else(PoisonError::into_inner).send((line, done));
+    let sent = lock(printer).send((line, done));
     if sent.is_err() {
         return Err(io::Error::other("the printing thread could not be started"));
     }

@@ -107,6 +107,7 @@ pub mod rate_limit;
 mod registry;
 mod runtime;
 mod scheduler;
+mod sync;
 pub mod testing;
 mod text;
 mod time;

@@ -3,7 +3,7 @@
 mod store_check;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ use crate::job::QueueName;
 use crate::pool::handshake_failure;
 use crate::registry::{Registry, State};
 use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler};
+use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
 use store_check::StoreCheck;
@@ -81,7 +82,7 @@ pub(crate) struct Driven {
 
 impl ByHand {
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Driven>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(crate) fn driven(&self) -> Option<Arc<Driven>> {
@@ -222,7 +223,7 @@ impl Runtime {
     /// store need not be there yet. Must be called within a Tokio runtime.
     pub(crate) fn start(&self, state: State) {
         let state = Arc::clone(self.state().get_or_insert_with(|| Arc::new(state)));
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         if running.is_some() || self.client.is_closed() {
             return;
         }
@@ -281,7 +282,7 @@ impl Runtime {
 
     /// Whether this process has a worker whose loops do not come round any more.
     pub(crate) fn is_stuck(&self) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = lock(&self.running);
         let worker = running.as_ref().and_then(|running| running.worker.as_ref());
         worker.is_some_and(|(worker, _)| worker.is_stuck())
     }
@@ -309,7 +310,7 @@ impl Runtime {
     pub(crate) async fn shutdown(&self) {
         // Whoever comes second waits for the first: a return means drained.
         let _turn = self.draining.lock().await;
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = lock(&self.running).take();
         let Some(running) = running else { return };
         let no_more_ticks = async {
             if let Some(periodic_services) = &running.periodic_services {
@@ -332,7 +333,7 @@ impl Runtime {
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Arc<State>>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Starts again what was started before.
@@ -346,7 +347,7 @@ impl Runtime {
 
     /// Lets go of everything without waiting, as when the application is dropped.
     pub(crate) fn abandon(&self) {
-        drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.running).take());
         // It may hold a handle of ours, which would keep us for ever.
         drop(self.state().take());
         drop(self.by_hand.as_ref().map(|by_hand| by_hand.slot().take()));

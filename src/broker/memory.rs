@@ -27,7 +27,7 @@ mod settle;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
@@ -37,6 +37,7 @@ use super::{
     ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest,
 };
 use crate::job::{JobId, NewJob, QueueName};
+use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 use expiring::Expiring;
 use periodic::PeriodicState;
@@ -137,13 +138,13 @@ impl MemoryBroker {
 
     /// The record of stored jobs, if one is kept.
     fn record(&self) -> MutexGuard<'_, Option<Vec<Recorded>>> {
-        self.shared.record.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.record)
     }
 
     /// Locks the store.
     fn state(&self) -> MutexGuard<'_, StoreState> {
         // A panic cannot leave a queue half changed.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 
     /// Acts on a queue at this instant, and wakes the tasks that wait for such a change.

@@ -2,10 +2,11 @@
 //! end first.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::{Counted, HOUR, Limits, MINUTE};
+use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
 /// Most clients that are remembered: about 15 MB.
@@ -58,7 +59,7 @@ impl MemoryCounter {
     pub fn count(&self, client: &str, limits: Limits) -> Counted {
         // A window lasts as long as it says, wherever the host's clock is set to.
         let now = self.clock.steady();
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = lock(&self.clients);
         let closed = Open { count: 0, ends: Timestamp::default() };
         let known = clients.get(client).copied();
         let mut windows = known.unwrap_or(Windows { minute: closed, hour: closed });

@@ -4,10 +4,11 @@
 mod memory;
 mod redis;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::sync::lock;
 use crate::time::Clock;
 
 pub(crate) use self::memory::MemoryCounter;
@@ -93,7 +94,7 @@ impl Limiter {
     }
 
     fn failing(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failing)
     }
 
     /// Counts a request of this client, by the counter or, while that fails, by itself.

@@ -28,9 +28,11 @@ use super::dial::{Dialer, HostPort, host_and_port};
 use super::failure::{Failure, Meaning, timed_out};
 use super::request::{Manner, Request};
 use super::settings::{PoolSettings, Topology};
-use super::slot::{Core, lock};
+use super::slot::Core;
 use super::topology::{ClusterTopology, slot_of};
 use super::{Haste, only};
+
+use crate::sync::lock;
 
 /// A server that has said nothing for this long, while it had something to answer, is
 /// silent. One that usually takes longer is given a few times its usual.

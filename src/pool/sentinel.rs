@@ -18,7 +18,7 @@
 //! says so the pools move there.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -33,6 +33,8 @@ use super::claim::{Claim, Doubt, FRESH, Heard, State, all_failed, choose};
 use super::dial::{Dialer, HostPort, check_master, role, unavailable_master};
 use super::failure::timed_out;
 use super::settings::PoolSettings;
+
+use crate::sync::lock;
 
 /// How often each Sentinel is asked when nothing hints at a failover.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -523,8 +525,4 @@ pub(super) async fn dial(
             Err(error)
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

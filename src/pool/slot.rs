@@ -2,7 +2,7 @@
 //! they no longer serve, watched once a second.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -15,6 +15,8 @@ use super::request::{Manner, Request};
 use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
 use super::tls::handshake_failure;
+
+use crate::sync::lock;
 
 /// How long a failure to connect is given to everyone who asks.
 const REMEMBERED: Duration = Duration::from_millis(100);
@@ -461,11 +463,6 @@ impl Health {
 
 fn demoted() -> RedisError {
     (ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no master any more").into()
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one; a value is whole at all times anyway.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 use std::error::Error;
 use std::fs::File;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use redis::{RedisError, RedisResult};
+
+use crate::sync::lock;
 
 /// Descriptors kept. A worker has about six connections to one server, and each that is
 /// made while there is no other descriptor takes one of these.
@@ -37,7 +39,7 @@ struct Spare(Mutex<Vec<File>>);
 
 impl Spare {
     fn files(&self) -> MutexGuard<'_, Vec<File>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Takes as many descriptors as are missing, as far as there are any.

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{Dialer, HostPort, Link};
 use super::failure::{self, Meaning, timed_out};
-use super::slot::lock;
+
+use crate::sync::lock;
 
 /// Number of slots of every Cluster.
 const SLOTS: u16 = 16_384;

@@ -2,11 +2,12 @@
 //! launch, where a store that may evict jobs or is of a newer version stops it, and from
 //! then on every few seconds, where it only warns. A running worker is never stopped for it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::broker::{Broker, Eviction, StoreInfo, Support};
 use crate::error::Error;
+use crate::sync::lock;
 
 /// How long the launch waits for a store that does not answer. It starts without it.
 const AT_LAUNCH: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ impl StoreCheck {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Looks once, before anything runs. An error stops the launch; a store that cannot be

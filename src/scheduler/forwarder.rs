@@ -1,7 +1,7 @@
 //! Moves due jobs to the workers, sleeping exactly until the next one is due.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
@@ -10,6 +10,7 @@ use super::{Round, Service};
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::job::QueueName;
+use crate::sync::lock;
 
 /// Most jobs moved by one script.
 const BATCH: usize = 100;
@@ -37,7 +38,7 @@ impl Forwarder {
     }
 
     fn looks(&self) -> MutexGuard<'_, Vec<Instant>> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.looks)
     }
 
     /// Moves what is due, unless that is too much at once; how long until the next look.

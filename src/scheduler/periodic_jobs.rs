@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::broker::{AnnouncedPeriodicJob, Fired, Firing};
 use crate::error::Error;
 use crate::job::{Missed, NewJob, Periodic, Placement, QueueName, Schedule, periodic_id, tick_id};
+use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// Makes the job of an entry, with all checks of an enqueue.
@@ -184,7 +185,7 @@ impl PeriodicJobs {
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PeriodicJob>>> {
-        self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.entries)
     }
 }
 
@@ -251,6 +252,6 @@ impl PeriodicJob {
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 }

@@ -4,10 +4,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::{Future, pending};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+use crate::sync::{lock, wait, wait_timeout};
 
 /// Waits longer than this need no thread.
 const PRECISE: Duration = Duration::from_secs(10);
@@ -52,7 +54,7 @@ struct Shared {
 
 impl Shared {
     fn waits(&self) -> MutexGuard<'_, Waits> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waits)
     }
 }
 
@@ -124,9 +126,9 @@ fn keep_watch(shared: &Shared) {
         waits = match next {
             Some(at) => {
                 let pause = at.saturating_duration_since(Instant::now());
-                shared.changed.wait_timeout(waits, pause).unwrap_or_else(PoisonError::into_inner).0
+                wait_timeout(&shared.changed, waits, pause)
             }
-            None => shared.changed.wait(waits).unwrap_or_else(PoisonError::into_inner),
+            None => wait(&shared.changed, waits),
         };
     }
 }

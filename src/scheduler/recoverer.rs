@@ -11,7 +11,7 @@
 //! it names the one suspect that had started, if there was one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::clock_watch::ClockWatch;
@@ -19,6 +19,7 @@ use super::{Round, Service};
 use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
 use crate::error::Error;
 use crate::job::{JobId, Outcome, QueueName, RetryPolicy, decide, report};
+use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// How often leases are looked at. A worker's death is noticed at most this long
@@ -100,7 +101,7 @@ impl Recoverer {
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<QueueName, Watched>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.watched)
     }
 
     /// The queue could not be looked at. Where it is being moved, its owners count on

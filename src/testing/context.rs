@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::job::{
     CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Progress, Reporter,
 };
+use crate::sync::lock;
 use crate::time::Clock;
 
 /// A [`JobContext`] without a worker, for tests that call a handler themselves, and a
@@ -78,7 +79,7 @@ struct Reported {
 
 impl Reported {
     fn values(&self) -> MutexGuard<'_, (Option<Progress>, Option<Vec<u8>>)> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.values)
     }
 }
 

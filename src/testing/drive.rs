@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::report::{Attempt, AttemptEnd, Report};
-use super::{TestQueue, at_once, locked};
+use super::{TestQueue, at_once};
 use crate::broker::{Broker, Inspect};
 use crate::job::{JobState, Outcome, QueueName, is_suspect};
 use crate::runtime::Driven;
 use crate::scheduler::{Recoverer, Service, aggregate_now};
+use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// Maximum attempts at one instant; more means that jobs enqueue each other endlessly.
@@ -59,7 +60,7 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
                 at_once(tests.0.broker.begin_suspect(&delivery.lease, 1));
                 at_once(tests.0.broker.end_suspect(0));
             }
-            locked(&tests.0.vanished).push(Timestamp::from_micros(delivery.lease.ends));
+            lock(&tests.0.vanished).push(Timestamp::from_micros(delivery.lease.ends));
             AttemptEnd::WorkerLost
         } else {
             AttemptEnd::of(worker.run(delivery, fault).await, tests.now())
@@ -72,7 +73,7 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
 async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Option<Timestamp> {
     let (broker, now) = (&tests.0.broker, tests.now());
     let vanished = {
-        let mut vanished = locked(&tests.0.vanished);
+        let mut vanished = lock(&tests.0.vanished);
         let before = vanished.len();
         vanished.retain(|end| *end > now);
         vanished.len() < before
@@ -81,7 +82,7 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
         let recoverer = Recoverer::new(broker.detached(), queues.to_vec());
         recoverer.tick().await.expect("the store in memory does not fail");
     }
-    let mut next = locked(&tests.0.vanished).iter().min().copied();
+    let mut next = lock(&tests.0.vanished).iter().min().copied();
     if let Some(periodic) = &driven.periodic {
         let (_, tick) = periodic.fire_due().await;
         next = next.into_iter().chain(tick.map(|wait| now + wait)).min();

@@ -70,7 +70,7 @@ mod report;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -85,6 +85,7 @@ use crate::job::{
 };
 use crate::registry::{JobHandler, Registry, State, raw_entry};
 use crate::runtime::{ByHand, Driven, Runtime};
+use crate::sync::{get_mut, lock};
 use crate::time::{Clock, Timestamp};
 use crate::web::{JobQueue, JobQueueFairing};
 use crate::worker::WorkerSettings;
@@ -162,10 +163,7 @@ enum Plain {
 
 impl Drop for TestQueueInner {
     fn drop(&mut self) {
-        let plain = self.plain.as_mut().map(|plain| plain.get_mut());
-        if let Some(Plain::Started(queue)) =
-            plain.map(|plain| plain.unwrap_or_else(PoisonError::into_inner))
-        {
+        if let Some(Plain::Started(queue)) = self.plain.as_mut().map(get_mut) {
             queue.runtime().abandon();
         }
     }
@@ -274,7 +272,7 @@ impl TestQueue {
     }
 
     fn plain(&self) -> Option<MutexGuard<'_, Plain>> {
-        self.0.plain.as_ref().map(locked)
+        self.0.plain.as_ref().map(lock)
     }
 
     /// The handle for code that takes a [`JobQueue`], without an application.
@@ -457,11 +455,11 @@ impl TestQueue {
     }
 
     fn fault(&self, job_type: &'static str, outcome: Outcome) {
-        locked(&self.0.faults).entry(job_type).or_default().push_back(outcome);
+        lock(&self.0.faults).entry(job_type).or_default().push_back(outcome);
     }
 
     fn take_fault(&self, job_type: &str) -> Option<Outcome> {
-        locked(&self.0.faults).get_mut(job_type)?.pop_front()
+        lock(&self.0.faults).get_mut(job_type)?.pop_front()
     }
 }
 
@@ -477,8 +475,4 @@ fn at_once<T>(answer: Answer<'_, T>) -> T {
         .now_or_never()
         .expect("the store in memory answers at once")
         .expect("the store in memory does not fail")
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ mod attach;
 mod ignite;
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rocket::fairing::{self, Fairing, Info, Kind};
 use rocket::figment::Figment;
@@ -31,6 +31,7 @@ use crate::error::Error;
 use crate::job::{JobContext, JobError, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, State};
 use crate::runtime::ByHand;
+use crate::sync::{get_mut, lock};
 use crate::worker::SettledHook;
 
 use ignite::ignite;
@@ -45,6 +46,7 @@ pub struct JobQueueFairing {
 }
 
 /// What the application has set, until ignition takes it.
+#[derive(Default)]
 struct Parts {
     entries: Vec<Entry>,
     layers: Vec<Layer>,
@@ -63,27 +65,12 @@ struct Parts {
 impl JobQueueFairing {
     /// A fairing without handlers, guards and values.
     pub(super) fn new() -> Self {
-        Self {
-            parts: Mutex::new(Parts {
-                entries: Vec::new(),
-                layers: Vec::new(),
-                settled: Vec::new(),
-                periodic: Vec::new(),
-                hooks: Hooks::default(),
-                overrides: Figment::new(),
-                environment: None,
-                retry: RetryPolicy::default(),
-                aggregate: None,
-                worker_only: false,
-                redact: None,
-                by_hand: None,
-            }),
-        }
+        Self { parts: Mutex::default() }
     }
 
     /// Changes the parts; every setter goes through here.
     fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
-        change(self.parts.get_mut().unwrap_or_else(PoisonError::into_inner));
+        change(get_mut(&mut self.parts));
         self
     }
 
@@ -274,7 +261,7 @@ impl JobQueueFairing {
 
     /// The values set so far.
     fn overrides(&self) -> Figment {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).overrides.clone()
+        lock(&self.parts).overrides.clone()
     }
 
     /// Keeps jobs in the memory of this process, so they are lost when it ends: for development,
@@ -302,8 +289,7 @@ impl JobQueueFairing {
 
     /// The parts, for ignition; empty ones stay behind.
     fn take(&self) -> Parts {
-        let parts = Self::new().parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner), parts)
+        std::mem::take(&mut *lock(&self.parts))
     }
 }
 

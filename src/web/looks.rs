@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rocket::Shutdown;
@@ -18,6 +18,7 @@ use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobId, JobState, QueueName};
+use crate::sync::lock;
 
 /// The first and the longest interval between two reads of a job. Most jobs that requests wait for
 /// end soon.
@@ -220,7 +221,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn followed(&self) -> MutexGuard<'_, HashMap<K, Arc<watch::Sender<Option<V>>>>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.followed)
     }
 
     /// The results of calling `look` repeatedly. Each call returns the interval to the next one, or that

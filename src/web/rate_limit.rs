@@ -6,7 +6,7 @@
 //! path does not change, because fairings of the application, such as one for CORS, decide by it
 //! which headers to add.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::limiter::{
     Counted, Counter, HOUR, Limiter, Limits, MINUTE, MemoryCounter, RedisCounter, Window,
 };
+use crate::sync::lock;
 use crate::time::Clock;
 
 /// Ranks before every other route, even one that matches all paths.
@@ -106,7 +107,7 @@ impl RateLimitFairing {
     #[track_caller]
     pub fn set(self, key: &str, value: impl serde::Serialize) -> Self {
         {
-            let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut code = lock(&self.code);
             code.0 = code.0.clone().merge((key, value));
         }
         self
@@ -114,13 +115,13 @@ impl RateLimitFairing {
 
     /// Sets the environment, instead of the variable `APP_ENV`.
     pub fn environment(self, name: impl Into<String>) -> Self {
-        self.code.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(name.into());
+        lock(&self.code).1 = Some(name.into());
         self
     }
 
     /// Reads the configuration and prepares the limits; `None` if they are switched off.
     fn ignite(&self, rocket: &Rocket<Build>) -> Result<Option<Ready>, Error> {
-        let (code, environment) = self.code.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (code, environment) = lock(&self.code).clone();
         let env = |name: &str| match (&environment, name) {
             (Some(word), "APP_ENV") => Some(word.clone()),
             _ => process_env(name),

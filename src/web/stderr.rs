@@ -10,10 +10,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::sync::{lock, wait_timeout};
 
 /// Maximum waiting lines: a few seconds of a busy worker, at most a few MB.
 const MAX_WAITING: usize = 4096;
@@ -43,21 +45,20 @@ struct Counts {
 impl Counts {
     /// Counts a line as written, or as dropped, and wakes those that flush.
     fn wrote_one(&self) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *lock(&self.written) += 1;
         self.progress.notify_all();
     }
 
     /// Waits until all lines accepted so far are written, at most for this long.
     fn wait(&self, timeout: Duration) {
         let (end, taken) = (Instant::now() + timeout, self.taken.load(Ordering::SeqCst));
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&self.written);
         while *written < taken {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let waited = self.progress.wait_timeout(written, left);
-            written = waited.unwrap_or_else(PoisonError::into_inner).0;
+            written = wait_timeout(&self.progress, written, left);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use super::settle::{FinishedAttempt, PendingSettle, tell};
 use crate::broker::{Dequeued, ExchangeReply, LEASE, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::QueueName;
+use crate::sync::lock;
 use crate::time::Backoff;
 
 /// Most jobs one script takes, and most that it settles: more would hold Redis up.
@@ -68,7 +69,7 @@ pub(super) struct OnTheirWay {
 
 impl Outbox {
     fn ended(&self) -> MutexGuard<'_, VecDeque<PendingSettle>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ended)
     }
 
     /// Hands a job back; its permit goes with it.
@@ -104,7 +105,7 @@ impl Outbox {
     }
 
     fn sent(&self) -> MutexGuard<'_, Vec<Arc<OnTheirWay>>> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sent)
     }
 
     /// Settlements whose answer has not been read for so long.

@@ -1,7 +1,7 @@
 //! The jobs in flight in this process, by queue and id.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::in_flight_job::{Again, InFlightJob};
 use crate::broker::{Delivery, Extended, Lease, Running};
 use crate::job::{JobId, QueueName};
+use crate::sync::lock;
 
 type Key = (QueueName, JobId);
 
@@ -41,7 +42,7 @@ impl Accepted {
 
 impl InFlight {
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<InFlightJob>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Takes in a delivery, whose lease holds until then. Nothing where the job was in

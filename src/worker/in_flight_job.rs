@@ -14,7 +14,7 @@
 //! that came too late is repeated under the new lease.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::in_flight::Accepted;
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
 use crate::job::{AfterCancel, CancelReason, Cancellation, Charge, JobRecord, is_suspect};
+use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// How long after its end an attempt may go on before it is warned of.
@@ -146,7 +147,7 @@ impl InFlightJob {
     }
 
     fn changing(&self) -> MutexGuard<'_, Changing> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.changing)
     }
 
     /// The lease as it is known now.

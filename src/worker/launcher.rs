@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 
 use super::in_flight::Accepted;
 use super::{Shared, execute, suspects};
+
+use crate::sync::lock;
 
 /// A start that takes longer marks its job type as slow.
 const QUICK: Duration = Duration::from_micros(500);
@@ -47,7 +49,7 @@ pub(super) struct Launcher {
 
 impl Launcher {
     fn line(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.line)
     }
 
     /// A job has left its thread: others may be asked for, if that was waited for.

@@ -15,7 +15,7 @@ mod stall;
 mod suspects;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, Delivery, LEASE, Viewer};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
+use crate::sync::lock;
 use dispatcher::Outbox;
 use in_flight::InFlight;
 use launcher::Launcher;
@@ -105,8 +106,7 @@ impl Worker {
     ) -> Self {
         let worker = Self::idle(broker, registry, state, settings, false);
         let shared = &worker.shared;
-        *worker.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) =
-            heartbeat::start(Arc::clone(shared));
+        *lock(&worker.heartbeat) = heartbeat::start(Arc::clone(shared));
         shared.tasks.spawn(dispatcher::run(Arc::clone(shared)));
         worker
     }
@@ -186,7 +186,7 @@ impl Worker {
             }
         }
         shared.give_up.cancel();
-        let thread = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.heartbeat).take();
         if let Some(thread) = thread {
             // The thread ends within its own bound; waiting for it is blocking.
             let joined = tokio::task::spawn_blocking(move || thread.join());

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use super::in_flight_job::InFlightJob;
 use crate::broker::{Broker, Output, Settled};
 use crate::error::Error;
 use crate::job::{Progress, Reporter};
+use crate::sync::lock;
 
 /// How long the words of progress that follow one are gathered.
 const GATHERED: Duration = Duration::from_millis(250);
@@ -30,7 +31,7 @@ impl ProgressWriter {
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Progress>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.latest)
     }
 
     /// Writes progress as it is said, for as long as it is polled.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by level. One may import from levels below its own, and from itself.
 const LEVELS: [&[&str]; 9] = [
-    &["text"],
+    &["sync", "text"],
     &["log"],
     &["error", "time", "trace"],
     &["job", "metrics", "pool"],

@@ -23,10 +23,11 @@ use futures_util::future::join_all;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::enqueue_args::EnqueueArgs;
-use super::{MAX_BATCH_BYTES, MAX_BATCH_JOBS, RedisBroker, locked};
+use super::{MAX_BATCH_BYTES, MAX_BATCH_JOBS, RedisBroker};
 use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::QueueName;
+use crate::sync::lock;
 
 /// Maximum concurrent calls of one [`BatchQueue`]: while Redis runs one, the next is on its
 /// way.
@@ -52,7 +53,7 @@ impl Batcher {
         if one_place {
             return Arc::clone(&self.all);
         }
-        let mut queues = locked(&self.by_queue);
+        let mut queues = lock(&self.by_queue);
         if let Some(known) = queues.get(queue) {
             return Arc::clone(known);
         }
@@ -106,7 +107,7 @@ struct Ticket {
 
 impl BatchQueue {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        locked(&self.waiting)
+        lock(&self.waiting)
     }
 
     /// Lets a job wait. If fewer runners than calls are allowed, the caller has to start one.

@@ -18,9 +18,10 @@
 //! its age until they agree again.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
 /// How old the last reply may be for the estimate to be sent back to Redis.
@@ -77,7 +78,7 @@ impl StoreClock {
     }
 
     fn best(&self) -> MutexGuard<'_, Estimate> {
-        self.best.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.best)
     }
 
     /// The time argument of scripts: empty if Redis' own clock counts.

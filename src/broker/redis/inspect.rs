@@ -15,7 +15,7 @@ use futures_util::future::{join, join_all};
 
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
-use super::{RedisBroker, keys, locked};
+use super::{RedisBroker, keys};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
     FIND_QUEUES, FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage, Mark,
@@ -24,6 +24,7 @@ use crate::broker::{
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 use crate::pool::{Repeat, ScriptCall};
+use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// Names read per `SSCAN`.
@@ -336,7 +337,7 @@ impl RedisBroker {
     /// The queues that this process enqueued to and that workers announce: a substitute for
     /// a damaged set of names.
     async fn queues_in_use(&self) -> Result<Vec<QueueName>, Error> {
-        let mut names: BTreeSet<_> = locked(&self.published).keys().cloned().collect();
+        let mut names: BTreeSet<_> = lock(&self.published).keys().cloned().collect();
         for server in self.all_servers().await?.servers {
             names.extend(server.queues.into_keys());
         }

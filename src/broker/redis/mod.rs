@@ -61,7 +61,7 @@ pub mod wire;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
@@ -326,9 +326,4 @@ fn by_queue<'a>(names: impl Iterator<Item = &'a QueueName>) -> Vec<(&'a QueueNam
 /// Microseconds as scripts read them, at most [`MAX_DURATION`].
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.min(MAX_DURATION).as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Locks a mutex. A panic elsewhere cannot leave its value half changed.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::keys;
 use crate::error::Error;
 use crate::job::QueueName;
 use crate::pool::{RedisPool, Repeat};
+use crate::sync::lock;
 
 /// How long one peek blocks on the server; then the next one is sent.
 const PEEK_BLOCK: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ impl Peeks {
     pub async fn any(&self, pool: &RedisPool, queues: &[QueueName]) -> Result<(), Error> {
         let mut running = AwaitedPeeks { home: self, peeks: Vec::with_capacity(queues.len()) };
         for queue in queues {
-            let parked = locked(&self.parked).remove(queue);
+            let parked = lock(&self.parked).remove(queue);
             let peek = parked.unwrap_or_else(|| self.start(pool, queue));
             running.peeks.push((queue.clone(), peek));
         }
@@ -57,7 +58,7 @@ impl Peeks {
     /// Sends a peek. The future does nothing else once the command is sent, so it may be parked.
     fn start(&self, pool: &RedisPool, queue: &QueueName) -> Peek {
         let own = Arc::clone(
-            locked(&self.pools)
+            lock(&self.pools)
                 .entry(queue.clone())
                 .or_insert_with(|| Arc::new(pool.blocking(PEEK_BLOCK))),
         );
@@ -103,10 +104,6 @@ impl AwaitedPeeks<'_> {
 
 impl Drop for AwaitedPeeks<'_> {
     fn drop(&mut self) {
-        locked(&self.home.parked).extend(mem::take(&mut self.peeks));
+        lock(&self.home.parked).extend(mem::take(&mut self.peeks));
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,9 +14,10 @@ use std::iter;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{RedisBroker, keys, locked};
+use super::{RedisBroker, keys};
 use crate::job::QueueName;
 use crate::pool::Repeat;
+use crate::sync::lock;
 
 /// Interval after which a queue's name is written again, in case it was removed.
 const QUEUE_NAME_REFRESH: Duration = Duration::from_secs(60);
@@ -34,7 +35,7 @@ impl RedisBroker {
     pub(super) async fn publish(&self, queues: impl Iterator<Item = &QueueName>) {
         let fresh = |at: &Instant| at.elapsed() < QUEUE_NAME_REFRESH;
         let new: Vec<&QueueName> = {
-            let published = locked(&self.published);
+            let published = lock(&self.published);
             queues.filter(|queue| !published.get(*queue).is_some_and(fresh)).collect()
         };
         if new.is_empty() {
@@ -46,7 +47,7 @@ impl RedisBroker {
         }
         // The node of the names may hang while the queue's own node serves.
         let is_renewal = {
-            let (mut published, now) = (locked(&self.published), Instant::now());
+            let (mut published, now) = (lock(&self.published), Instant::now());
             let is_renewal = new.iter().all(|queue| published.contains_key(queue));
             note_published(&mut published, &new, now);
             is_renewal
@@ -66,7 +67,7 @@ impl RedisBroker {
         let error = match self.command(Repeat::Safe, "SADD", &args).await {
             Ok(_) => {
                 self.unlisted.store(false, Ordering::Relaxed);
-                note_published(&mut locked(&self.published), queues, Instant::now());
+                note_published(&mut lock(&self.published), queues, Instant::now());
                 return;
             }
             Err(error) => error,
@@ -78,7 +79,7 @@ impl RedisBroker {
             // The queues stay known as in use, with an old time, so that they are retried.
             queues.iter().for_each(|queue| self.unpublish(queue));
             if let Some(long_ago) = Instant::now().checked_sub(QUEUE_NAME_REFRESH) {
-                note_published(&mut locked(&self.published), queues, long_ago);
+                note_published(&mut lock(&self.published), queues, long_ago);
             }
             if !self.unlisted.swap(true, Ordering::Relaxed) {
                 crate::log::warn!(?queues, ?error, "could not make queues known");
@@ -88,7 +89,7 @@ impl RedisBroker {
 
     /// Forgets that a name was written, because it was removed: the next job writes it again.
     pub(super) fn unpublish(&self, queue: &QueueName) {
-        locked(&self.published).remove(queue);
+        lock(&self.published).remove(queue);
     }
 }
 

@@ -12,7 +12,7 @@
 //! connection was down costs at most that one second.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::keys;
 use crate::job::QueueName;
 use crate::pool::RedisPool;
+use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// Queues with an earlier due time than known, until the forwarder asks.
@@ -35,7 +36,7 @@ struct DueChanges {
 impl DueChanges {
     /// Adds a queue and wakes the forwarder.
     fn note(&self, queue: QueueName) {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue);
+        lock(&self.queues).insert(queue);
         self.changed.notify_one();
     }
 }
@@ -54,7 +55,7 @@ pub(super) struct Wake {
 impl Wake {
     /// Reports a job of the queue that is due at `due`.
     pub fn due_at(&self, queue: &QueueName, due: Timestamp) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.next);
         let known = next.entry(queue.clone()).or_default();
         if known.is_none_or(|known| due < known) {
             *known = Some(due);
@@ -64,12 +65,12 @@ impl Wake {
 
     /// Sets the next due time that forwarding found.
     pub fn next_is(&self, queue: &QueueName, due: Option<Timestamp>) {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.clone(), due);
+        lock(&self.next).insert(queue.clone(), due);
     }
 
     /// Whether a job of the queue is known to be due.
     pub fn is_due(&self, queue: &QueueName, now: Timestamp) -> bool {
-        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = lock(&self.next);
         next.get(queue).is_some_and(|next| next.is_some_and(|due| due <= now))
     }
 
@@ -79,7 +80,7 @@ impl Wake {
         self.subscribe(pool);
         loop {
             self.changes.changed.notified().await;
-            let mut queues = self.changes.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queues = lock(&self.changes.queues);
             if !queues.is_empty() {
                 return queues.drain().collect();
             }
@@ -89,7 +90,7 @@ impl Wake {
     /// Starts listening to other processes, unless that is running. A task that ended with its
     /// runtime is replaced.
     fn subscribe(&self, pool: &Arc<RedisPool>) {
-        let mut subscription = self.subscription.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut subscription = lock(&self.subscription);
         if subscription.as_ref().is_some_and(|running| !running.task.is_finished()) {
             return;
         }
