@@ -9,61 +9,6 @@ use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
 use crate::pool::{PoolSettings, TlsOptions, Topology, WrongOption};
 
-/// Keys of `databases.jobqueue` and `redis.jobqueue`.
-pub(super) const KEYS: &[&str] = &[
-    "url",
-    "addr",
-    "sentinel.master",
-    "sentinel.addrs",
-    "sentinel.username",
-    "sentinel.password",
-    "cluster.addrs",
-    "username",
-    "password",
-    "db",
-    "tls",
-    "tls_ca_file",
-    "tls_cert_file",
-    "tls_key_file",
-    "tls_server_name",
-    "max_retries",
-    "min_retry_backoff",
-    "max_retry_backoff",
-    "dial_timeout",
-    "read_timeout",
-    "write_timeout",
-    "pool_size",
-    "pool_timeout",
-    "wait_replicas",
-];
-
-/// Keys of `redis.default.cluster`: a list of addresses instead of one.
-pub(super) const DEFAULT_KEYS: &[&str] = &[
-    "url",
-    "addrs",
-    "sentinel.master",
-    "sentinel.addrs",
-    "sentinel.username",
-    "sentinel.password",
-    "cluster.addrs",
-    "username",
-    "password",
-    "db",
-    "tls",
-    "tls_ca_file",
-    "tls_cert_file",
-    "tls_key_file",
-    "tls_server_name",
-    "max_retries",
-    "min_retry_backoff",
-    "max_retry_backoff",
-    "dial_timeout",
-    "read_timeout",
-    "write_timeout",
-    "pool_size",
-    "pool_timeout",
-];
-
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
@@ -263,11 +208,6 @@ fn tls_options(table: &Table, tls: bool, topology: &Topology) -> Result<TlsOptio
         (Some(_), false) if table.get("tls").is_some() => return Ok(TlsOptions::default()),
         (Some(leaf), false) => return Err(leaf.error("tls = true beside it", "no tls")),
         (Some(_), true) => {}
-    }
-    if let Some(leaf) = table.get("tls_server_name")
-        && matches!(topology, Topology::Cluster(_))
-    {
-        return Err(leaf.error("none, as a Cluster has several servers", "a name"));
     }
     options.check().map_err(|WrongOption { option, expected, found }| {
         let leaf = table.get(&format!("tls_{option}")).or(first).expect("the option was given");

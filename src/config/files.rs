@@ -11,13 +11,13 @@ use super::value::{kind, quoted};
 use super::yaml::parse_yaml;
 use crate::error::Error;
 
-const KNOWN: [&str; 4] = ["develop", "staging", "production", "embedded"];
+const ENVIRONMENTS: [&str; 4] = ["develop", "staging", "production", "embedded"];
 
 /// The files of an environment, weaker first.
-const NAMES: [&str; 2] = ["cacheserver.yaml", "config.yaml"];
+const FILE_NAMES: [&str; 2] = ["cacheserver.yaml", "config.yaml"];
 
 /// The shipped file, so that `APP_ENV=embedded` works in every application.
-const EMBEDDED: &str = include_str!("../../config/embedded/config.yaml");
+const EMBEDDED_CONFIG: &str = include_str!("../../config/embedded/config.yaml");
 
 /// Rocket's own file, `Rocket.toml` or what `ROCKET_CONFIG` names.
 pub(super) struct RocketToml(PathBuf);
@@ -72,10 +72,10 @@ impl AppEnv {
         let folder = folders
             .find_map(|folder| Some(folder.join("config").join(&word)).filter(|dir| dir.is_dir()))
             .filter(|_| is_word);
-        if folder.is_none() && !KNOWN.contains(&word.as_str()) {
+        if folder.is_none() && !ENVIRONMENTS.contains(&word.as_str()) {
             return Err(Error::config(format!(
                 "environment variable: APP_ENV: expected {} or a folder below config, found {}",
-                KNOWN.join(", "),
+                ENVIRONMENTS.join(", "),
                 quoted(&word),
             )));
         }
@@ -84,15 +84,18 @@ impl AppEnv {
 
     /// What holds where the application has no folder for the environment.
     pub(super) fn built_in(&self) -> Option<&'static str> {
-        (self.word == "embedded" && self.folder.is_none()).then_some(EMBEDDED)
+        (self.word == "embedded" && self.folder.is_none()).then_some(EMBEDDED_CONFIG)
     }
 
     /// The two files, weaker first, whether or not they exist.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        self.folder.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).collect()
+        self.folder.iter().flat_map(|folder| FILE_NAMES.map(|name| folder.join(name))).collect()
     }
 
     /// Files beside them that were probably meant to be one of them, with its name.
+    ///
+    /// `config` is a name that applications use for files of their own, so such a file
+    /// counts only if it mentions a table of ours.
     pub(super) fn misnamed(&self) -> Vec<(PathBuf, &'static str)> {
         let entries = self.folder.iter().flat_map(std::fs::read_dir).flatten().flatten();
         let mut found: Vec<_> = entries
@@ -100,14 +103,14 @@ impl AppEnv {
                 let path = entry.path();
                 let name = path.file_name()?.to_str()?.to_ascii_lowercase();
                 let (stem, extension) = name.split_once('.')?;
-                if NAMES.contains(&path.file_name()?.to_str()?)
+                if FILE_NAMES.contains(&path.file_name()?.to_str()?)
                     || !["yml", "yaml", "yaml.yaml", "yml.yml", "json", "toml"].contains(&extension)
                 {
                     return None;
                 }
                 match stem {
-                    "cacheserver" | "cache_server" | "cache-server" => Some((path, NAMES[0])),
-                    "config" => Some((path, NAMES[1])),
+                    "cacheserver" | "cache_server" | "cache-server" => Some((path, FILE_NAMES[0])),
+                    "config" if mentions_our_tables(&path) => Some((path, FILE_NAMES[1])),
                     _ => None,
                 }
             })
@@ -115,6 +118,21 @@ impl AppEnv {
         found.sort();
         found
     }
+}
+
+/// Largest file that is searched for our tables.
+const MAX_SEARCHED_BYTES: u64 = 1 << 20;
+
+/// Whether the file has a name that only our configuration uses, as a word of its own.
+fn mentions_our_tables(file: &Path) -> bool {
+    let is_small =
+        file.metadata().is_ok_and(|file| file.is_file() && file.len() <= MAX_SEARCHED_BYTES);
+    let Some(text) = is_small.then(|| std::fs::read_to_string(file).ok()).flatten() else {
+        return false;
+    };
+    let is_part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let mut names = text.split(|c: char| !is_part_of_name(c));
+    names.any(|name| ["jobqueue", "cache_server"].contains(&name))
 }
 
 /// The file's text, `None` where there is none.

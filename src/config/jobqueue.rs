@@ -12,48 +12,14 @@ use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
 use crate::job::{Periodic, QueueName, UnknownJobs};
 
-/// Half of what Redis takes in one value.
-const MOST_PAYLOAD: u32 = 256 * 1024 * 1024;
+/// Largest `max_payload`: half of what Redis takes in one value.
+const MAX_PAYLOAD_BYTES: u32 = 256 * 1024 * 1024;
 
-/// The aggregate function gets all these jobs at once.
+/// Largest `group_max_size`: the aggregate function gets all these jobs at once.
 const MAX_SET_JOBS: u32 = crate::broker::MAX_SET_JOBS as u32;
 
-/// Keys of the section; `queues` and `archive` hold names of the user's own.
-pub(super) const KEYS: &[&str] = &[
-    "base",
-    "store",
-    "allow_memory_in_release",
-    "allow_eviction",
-    "worker",
-    "concurrency",
-    "queues",
-    "strict_priority",
-    "shutdown_timeout",
-    "unknown_jobs",
-    "max_payload",
-    "group_grace",
-    "group_max_delay",
-    "group_max_size",
-    "read_only",
-    "allowed_origins",
-    "trusted_proxies",
-    "register_route",
-    "register_max_waiting",
-    "status_key",
-    "port",
-    "openapi",
-    "docs",
-    "log_to_stderr",
-    "archive_max",
-    "archive_age",
-    "archive",
-    "release_lock_on_archive",
-    "fire_periodic",
-    "periodic",
-];
-
-/// More would be a place to keep things, which an archive is not.
-const MOST_ARCHIVED: u32 = 10_000_000;
+/// Largest `archive_max`. An archive is for looking into failures, not for keeping data.
+const MAX_ARCHIVED_JOBS: u32 = 10_000_000;
 
 /// Where jobs are kept: `jobqueue.store`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -275,12 +241,12 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The shortest key that is worth the name, in bytes.
-const SHORTEST_KEY: usize = 32;
+/// Shortest `status_key`: as long as the digest that signs with it.
+const MIN_STATUS_KEY_BYTES: usize = 32;
 
 fn status_key(leaf: &Leaf) -> Result<Secret, Error> {
     let text = leaf.text("text of 32 characters or more")?;
-    if text.len() < SHORTEST_KEY {
+    if text.len() < MIN_STATUS_KEY_BYTES {
         return Err(leaf.error("text of 32 characters or more", "a shorter one (not shown)"));
     }
     Ok(Secret(text.to_owned()))
@@ -288,7 +254,7 @@ fn status_key(leaf: &Leaf) -> Result<Secret, Error> {
 
 /// A number of bytes; 0 and absent mean the default.
 fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
-    let size = table.get(key).map_or(Ok(0), |leaf| leaf.number(0, MOST_PAYLOAD))?;
+    let size = table.get(key).map_or(Ok(0), |leaf| leaf.number(0, MAX_PAYLOAD_BYTES))?;
     Ok(if size == 0 { default } else { size as usize })
 }
 
@@ -325,7 +291,7 @@ fn archive_limit(
     default: ArchiveLimit,
 ) -> Result<ArchiveLimit, Error> {
     let max = match table.get(max) {
-        Some(leaf) => u64::from(leaf.number(1, MOST_ARCHIVED)?),
+        Some(leaf) => u64::from(leaf.number(1, MAX_ARCHIVED_JOBS)?),
         None => default.max,
     };
     let age = table.duration(age, default.age)?;

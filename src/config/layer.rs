@@ -8,55 +8,19 @@ use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use super::files::{self, AppEnv, RocketToml};
+use super::schema::{Key, Kind, Place, Section};
 use super::value::{Leaf, Table, kind};
-use super::{connection, jobqueue, periodic, rate_limit, variables};
+use super::variables;
 use crate::error::Error;
-
-/// A table of ours, wherever it is written.
-#[derive(Clone, Copy)]
-pub(super) enum Section {
-    /// The job queue's Redis.
-    Connection,
-    /// The Redis of everything else.
-    Default,
-    JobQueue,
-    RateLimit,
-}
-
-impl Section {
-    /// Where the section stands in Rocket's configuration.
-    pub(super) fn path(self) -> &'static [&'static str] {
-        IN_ROCKET[self as usize].0
-    }
-
-    pub(super) fn keys(self) -> &'static [&'static str] {
-        match self {
-            Section::Connection => connection::KEYS,
-            Section::Default => connection::DEFAULT_KEYS,
-            Section::JobQueue => jobqueue::KEYS,
-            Section::RateLimit => rate_limit::KEYS,
-        }
-    }
-}
 
 /// Where a value stands, given the key of its table.
 type Origin<'a> = dyn Fn(&Value, &str) -> String + 'a;
 
-type Roots = [(&'static [&'static str], Section); 4];
+/// Which of a section's places a source uses.
+type Root = fn(&Place) -> &'static [&'static str];
 
-const IN_ROCKET: Roots = [
-    (&["databases", "jobqueue"], Section::Connection),
-    (&["redis", "default", "cluster"], Section::Default),
-    (&["jobqueue"], Section::JobQueue),
-    (&["rate_limit"], Section::RateLimit),
-];
-
-const IN_YAML: Roots = [
-    (&["redis", "jobqueue"], Section::Connection),
-    (&["redis", "default", "cluster"], Section::Default),
-    (&["jobqueue"], Section::JobQueue),
-    (&["api", "rate_limit"], Section::RateLimit),
-];
+const IN_ROCKET: Root = |place| place.rocket;
+const IN_YAML: Root = |place| place.yaml;
 
 /// Everything may also stand below this key in YAML.
 const NEST: &str = "cache_server";
@@ -111,11 +75,11 @@ impl<'a> Layers<'a> {
         self.warnings.extend(warnings);
         let of = |_: &Value, _: &str| origin.to_owned();
         if let Some(Value::Dict(_, nested)) = dict.get(NEST) {
-            self.add(&IN_YAML, nested, "cache_server.", &of)?;
+            self.add(IN_YAML, nested, "cache_server.", &of)?;
             self.warn_of_slips(nested, "cache_server.", origin);
         }
         self.warn_of_slips(&dict, "", origin);
-        self.add(&IN_YAML, &dict, "", &of)
+        self.add(IN_YAML, &dict, "", &of)
     }
 
     /// Warns of `ROCKET_*` variables that look like ours and have no effect.
@@ -131,14 +95,14 @@ impl<'a> Layers<'a> {
             let of = |value: &Value, root: &str| {
                 origin(values.figment.get_metadata(value.tag()), root, cwd)
             };
-            self.add(&IN_ROCKET, &values.dict, &values.prefix, &of)?;
+            self.add(IN_ROCKET, &values.dict, &values.prefix, &of)?;
         }
         Ok(())
     }
 
     /// Adds what the fairing's builder was told. All of it is meant for us.
     pub(super) fn add_builder(&mut self, values: Vec<RocketValues<'_>>) -> Result<(), Error> {
-        let known = IN_ROCKET.map(|(root, _)| root[0]);
+        let known = Section::ALL.map(|section| section.place().rocket[0]);
         for values in &values {
             for (key, value) in values.dict.iter().filter(|(key, _)| !known.contains(&key.as_str()))
             {
@@ -170,25 +134,26 @@ impl<'a> Layers<'a> {
 
     fn add(
         &mut self,
-        roots: &Roots,
+        root: Root,
         dict: &Dict,
         prefix: &str,
         origin: &Origin<'_>,
     ) -> Result<(), Error> {
         self.rank += 1;
-        for (root, section) in roots {
+        for section in Section::ALL {
+            let root = root(section.place());
             let Some(value) = find(dict, root, prefix, origin)? else { continue };
             let mut walk = Walk {
-                section: *section,
+                section,
                 root: format!("{prefix}{}", root.join(".")),
                 origin,
                 rank: self.rank,
                 table: Table::default(),
                 warnings: &mut self.warnings,
             };
-            walk.table_at("", value)?;
+            walk.section("", value)?;
             let table = walk.table;
-            self.tables[*section as usize].overlay(table);
+            self.tables[section as usize].overlay(table);
         }
         Ok(())
     }
@@ -260,70 +225,75 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `at` is the way so far: empty, or with a dot at its end.
-    fn table_at(&mut self, at: &str, value: &Value) -> Result<(), Error> {
-        let dict = match value {
-            Value::Dict(_, dict) => dict,
-            // A key whose lines are all comments.
-            Value::Empty(..) => return Ok(()),
-            other => {
-                let leaf = self.leaf(at.trim_end_matches('.'), other);
-                return Err(leaf.error("a table", kind(other)));
-            }
-        };
-        for (key, value) in dict {
-            self.key(&format!("{at}{key}"), at, value)?;
+    /// Reads the keys of the section. `above` is empty, or the tables above them with a dot
+    /// at the end.
+    fn section(&mut self, above: &str, value: &Value) -> Result<(), Error> {
+        for (name, value) in self.table(above.trim_end_matches('.'), value)? {
+            self.key(&format!("{above}{name}"), value)?;
         }
         Ok(())
     }
 
-    fn key(&mut self, key: &str, at: &str, value: &Value) -> Result<(), Error> {
-        if matches!(self.section, Section::JobQueue) && key == "periodic" {
-            return self.table_at("periodic.", value);
-        }
-        if matches!(self.section, Section::JobQueue) && at == "periodic." {
-            return self.table_at(&format!("{key}."), value);
-        }
-        let in_entry = matches!(self.section, Section::JobQueue) && at.starts_with("periodic.");
-        if in_entry && !periodic::KEYS.contains(&&key[at.len()..]) {
-            if let Some(near) = nearest(&key[at.len()..], periodic::KEYS) {
-                let origin = (self.origin)(value, &self.root);
-                let prefix = format!("{}.{at}", self.root);
-                self.warnings.push(unknown(&origin, &prefix, &key[at.len()..], near));
+    fn key(&mut self, name: &str, value: &Value) -> Result<(), Error> {
+        let Some(key) = self.section.key(name) else {
+            let above = format!("{name}.");
+            if self.section.keys().any(|key| key.name.starts_with(&above)) {
+                return self.section(&above, value);
             }
+            let known: Vec<_> = self.section.keys().map(|key| key.name).collect();
+            self.warn_of(&format!("{}.", self.root), name, &known, value);
             return Ok(());
-        }
-        let known = self.section.keys();
-        let is_queue = matches!(self.section, Section::JobQueue) && at == "queues.";
-        if key == "queues" && known.contains(&key) {
-            return self.table_at("queues.", value);
-        }
-        // A table for each queue.
-        let in_archive = matches!(self.section, Section::JobQueue) && at.starts_with("archive.");
-        if key == "archive" && known.contains(&key) || in_archive && at == "archive." {
-            return self.table_at(&format!("{key}."), value);
-        }
-        if in_archive && !["max", "age"].contains(&&key[at.len()..]) {
-            let origin = (self.origin)(value, &self.root);
-            let max = format!("{at}max");
-            self.warnings.push(unknown(&origin, &format!("{}.", self.root), key, &max));
-            return Ok(());
-        }
-        if known.contains(&key) || is_queue || in_archive || in_entry {
-            if !matches!(value, Value::Empty(..)) {
-                self.table.0.insert(key.to_owned(), self.leaf(key, value));
+        };
+        match key.kind {
+            Kind::NumberPerName => {
+                for (entry, value) in self.table(name, value)? {
+                    self.insert(&format!("{name}.{entry}"), value);
+                }
             }
-            return Ok(());
-        }
-        let group = format!("{key}.");
-        if known.iter().any(|known| known.starts_with(&group)) {
-            return self.table_at(&group, value);
-        }
-        if let Some(near) = nearest(key, known) {
-            let origin = (self.origin)(value, &self.root);
-            self.warnings.push(unknown(&origin, &format!("{}.", self.root), key, near));
+            Kind::TablePerName(keys) => {
+                for (entry, value) in self.table(name, value)? {
+                    self.entry(&format!("{name}.{entry}"), keys, value)?;
+                }
+            }
+            _ => self.insert(name, value),
         }
         Ok(())
+    }
+
+    /// Reads a table that stands behind a name of the user's own.
+    fn entry(&mut self, at: &str, keys: &[Key], value: &Value) -> Result<(), Error> {
+        for (name, value) in self.table(at, value)? {
+            if keys.iter().any(|key| key.name == name) {
+                self.insert(&format!("{at}.{name}"), value);
+            } else {
+                let known: Vec<_> = keys.iter().map(|key| key.name).collect();
+                self.warn_of(&format!("{}.{at}.", self.root), name, &known, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a table. A key whose lines are all comments has none.
+    fn table<'v>(&self, at: &str, value: &'v Value) -> Result<Vec<(&'v str, &'v Value)>, Error> {
+        match value {
+            Value::Dict(_, dict) => Ok(dict.iter().map(|(name, v)| (name.as_str(), v)).collect()),
+            Value::Empty(..) => Ok(Vec::new()),
+            other => Err(self.leaf(at, other).error("a table", kind(other))),
+        }
+    }
+
+    /// A key without a value counts as absent.
+    fn insert(&mut self, name: &str, value: &Value) {
+        if !matches!(value, Value::Empty(..)) {
+            self.table.0.insert(name.to_owned(), self.leaf(name, value));
+        }
+    }
+
+    fn warn_of(&mut self, prefix: &str, name: &str, known: &[&str], value: &Value) {
+        if let Some(near) = nearest(name, known) {
+            let origin = (self.origin)(value, &self.root);
+            self.warnings.push(unknown(&origin, prefix, name, near));
+        }
     }
 
     fn leaf(&self, key: &str, value: &Value) -> Leaf {

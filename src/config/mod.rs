@@ -7,6 +7,7 @@ mod jobqueue;
 mod layer;
 mod periodic;
 mod rate_limit;
+mod schema;
 mod value;
 mod variables;
 mod yaml;
@@ -17,10 +18,11 @@ use figment::{Figment, Profile};
 
 pub use self::jobqueue::{JobQueueConfig, Store};
 pub use self::rate_limit::{RateLimitConfig, StorageType};
+pub use self::schema::{Key, Kind, Section};
 pub use self::variables::unused_variables;
 pub use self::yaml::{Document as YamlDocument, parse_yaml};
 
-use self::layer::{Layers, Section};
+use self::layer::Layers;
 use crate::error::Error;
 use crate::pool::PoolSettings;
 

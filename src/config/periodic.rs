@@ -8,22 +8,6 @@ use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
 use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong, payload_bytes};
 
-/// Keys of one entry.
-pub(super) const KEYS: &[&str] = &[
-    "spec",
-    "time_zone",
-    "type",
-    "payload",
-    "queue",
-    "delay",
-    "max_retry",
-    "timeout",
-    "retention",
-    "unique_for",
-    "group",
-    "missed",
-];
-
 pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
     let mut entries: BTreeMap<&str, BTreeMap<&str, &Leaf>> = BTreeMap::new();
     for (key, leaf) in &table.0 {

@@ -6,17 +6,6 @@ use ipnet::IpNet;
 use super::value::{Leaf, Table};
 use crate::error::Error;
 
-/// Keys of the section.
-pub(super) const KEYS: &[&str] = &[
-    "enabled",
-    "requests_per_minute",
-    "requests_per_hour",
-    "storage_type",
-    "paths",
-    "exempt",
-    "trusted_proxies",
-];
-
 /// Where requests are counted: `rate_limit.storage_type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

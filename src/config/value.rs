@@ -8,6 +8,7 @@ use figment::value::{Num, Value};
 use ipnet::IpNet;
 
 use crate::error::Error;
+use crate::job::parse_duration;
 
 /// A value with its place: `origin` is a file, variable or line of code,
 /// `path` the key in full as it stands there.
@@ -162,42 +163,9 @@ impl Table {
     }
 }
 
-/// `8ms`, `3s`, `1m30s`, `1.5h`; `None` where it is none.
+/// `8ms`, `3s`, `1m30s`, `1.5h`; `None` for another text and for less than zero.
 fn duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut nanos: u128 = 0;
-    while !rest.is_empty() {
-        let (number, tail) = split(rest, |c| !c.is_ascii_digit() && c != '.');
-        let (unit, tail) = split(tail, |c| c.is_ascii_digit() || c == '.');
-        let unit: u128 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        // Nine digits are a nanosecond of a second; more would be noise.
-        if fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
-            return None;
-        }
-        let whole = u128::from(whole.parse::<u64>().ok()?);
-        let part: u128 = fraction.parse().ok()?;
-        let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
-        nanos += whole * unit + part * unit / scale;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(())?;
-    u64::try_from(nanos).ok().map(Duration::from_nanos)
-}
-
-fn split(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(end).unwrap_or(text.len()))
+    parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
 }
 
 fn is_zero(number: &Num) -> bool {

@@ -3,29 +3,16 @@
 
 use figment::value::{Dict, Value};
 
-use super::layer::Section;
-
-/// What `ROCKET_*` names begin with, lower-case and without underscores, the longest first:
-/// the section that is meant, its variable and the tables between the two.
-const BEGINNINGS: [(&str, Section, &str, &[&str]); 8] = [
-    ("databasesjobqueue", Section::Connection, "ROCKET_DATABASES", &["jobqueue"]),
-    ("databasejobqueue", Section::Connection, "ROCKET_DATABASES", &["jobqueue"]),
-    ("redisdefaultcluster", Section::Default, "ROCKET_REDIS", &["default", "cluster"]),
-    ("redisdefault", Section::Default, "ROCKET_REDIS", &["default", "cluster"]),
-    ("redisjobqueue", Section::Connection, "ROCKET_DATABASES", &["jobqueue"]),
-    ("apiratelimit", Section::RateLimit, "ROCKET_RATE_LIMIT", &[]),
-    ("ratelimit", Section::RateLimit, "ROCKET_RATE_LIMIT", &[]),
-    ("jobqueue", Section::JobQueue, "ROCKET_JOBQUEUE", &[]),
-];
+use super::schema::{Kind, Section};
 
 /// The variables that are read whole, as a table.
-const READ: [&str; 4] = ["jobqueue", "databases", "rate_limit", "redis"];
+const READ_WHOLE: [&str; 4] = ["jobqueue", "databases", "rate_limit", "redis"];
 
 /// Warns of `ROCKET_*`, given as figment holds them: lower-case and without that prefix.
 pub(super) fn unused_rocket(variables: &Dict) -> Vec<String> {
     let mut warnings: Vec<String> = variables
         .iter()
-        .filter(|(key, value)| !READ.contains(&key.as_str()) && !is_service(key, value))
+        .filter(|(key, value)| !READ_WHOLE.contains(&key.as_str()) && !is_service(key, value))
         .filter_map(|(key, _)| {
             let name = format!("ROCKET_{}", key.to_ascii_uppercase());
             Some(unused(&name, &spelling(key)?))
@@ -81,11 +68,16 @@ fn unused(name: &str, right: &str) -> String {
 fn spelling(key: &str) -> Option<String> {
     let plain = letters(key);
     let plain = plain.strip_prefix("cacheserver").unwrap_or(&plain);
-    let (beginning, section, variable, tables) =
-        BEGINNINGS.iter().find(|(beginning, ..)| plain.starts_with(beginning))?;
-    let rest = &plain[beginning.len()..];
-    let path = meant(*section, rest);
-    let root = section.path().join(".");
+    let beginnings = Section::ALL.into_iter().flat_map(|section| {
+        section.place().beginnings.iter().map(move |beginning| (*beginning, section))
+    });
+    // `redisdefaultcluster…` also begins with `redisdefault`.
+    let (beginning, section) = beginnings
+        .filter(|(beginning, _)| plain.starts_with(beginning))
+        .max_by_key(|(beginning, _)| beginning.len())?;
+    let (variable, tables) = section.place().variable;
+    let path = meant(section, &plain[beginning.len()..]);
+    let root = section.place().rocket.join(".");
     // `{jobqueue={sentinel={master=…}}}`
     let parts: Vec<&str> = tables.iter().copied().chain(path.split('.')).collect();
     let inner =
@@ -95,23 +87,22 @@ fn spelling(key: &str) -> Option<String> {
 
 /// The known key that these letters stand for, or the one that is nearest.
 fn meant(section: Section, rest: &str) -> String {
-    let keys = section.keys();
-    if let Some(key) = keys.iter().find(|key| letters(key) == rest) {
-        return (*key).to_owned();
+    if let Some(key) = section.keys().find(|key| letters(key.name) == rest) {
+        return key.name.to_owned();
     }
     // Tables with names of the user's own.
-    for table in ["queues", "archive", "periodic"] {
-        let name = rest.strip_prefix(table).filter(|name| !name.is_empty());
-        if let Some(name) = name.filter(|_| keys.contains(&table)) {
-            return match table {
-                "queues" => format!("{table}.{name}"),
-                _ => format!("{table}.<name>.<key>"),
-            };
+    for key in section.keys() {
+        let name = rest.strip_prefix(key.name).filter(|name| !name.is_empty());
+        match (key.kind, name) {
+            (Kind::NumberPerName, Some(name)) => return format!("{}.{name}", key.name),
+            (Kind::TablePerName(_), Some(_)) => return format!("{}.<name>.<key>", key.name),
+            _ => {}
         }
     }
     let likeness = |key: &str| strsim::normalized_damerau_levenshtein(&letters(key), rest);
-    let nearest = keys.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.filter(|key| likeness(key) > 0.5).map_or("<key>", |key| *key).to_owned()
+    let names = section.keys().map(|key| key.name);
+    let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.filter(|key| likeness(key) > 0.5).unwrap_or("<key>").to_owned()
 }
 
 /// Without what separates words.

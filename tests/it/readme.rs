@@ -4,18 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rocket_jobqueue::internals::{Kind, Section};
+
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The keys that a module of the configuration knows: the texts of its list.
-fn known(module: &str, list: &str) -> BTreeSet<String> {
-    let source = read(&format!("src/config/{module}.rs"));
-    let begin = source.find(&format!(" {list}: &[&str] =")).expect("the list of keys");
-    let list = source[begin..].split_once("=").unwrap().1;
-    let list = list.split_once("];").unwrap().0;
-    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+fn known(section: Section) -> BTreeSet<String> {
+    section.keys().map(|key| key.name.to_owned()).collect()
 }
 
 /// The keys of each table in `docs/configuration.md`, and the table's rows.
@@ -43,12 +40,13 @@ fn the_tables_have_a_row_for_each_key_of_the_configuration_and_for_nothing_else(
     let [jobqueue, periodic, connection, rate_limit] = &tables[..] else {
         panic!("four tables, found {}", tables.len());
     };
-    assert_eq!(jobqueue.0, known("jobqueue", "KEYS"));
-    assert_eq!(periodic.0, known("periodic", "KEYS"));
-    assert_eq!(connection.0, known("connection", "KEYS"));
-    let mut others = known("rate_limit", "KEYS");
-    let default = known("connection", "DEFAULT_KEYS");
-    others.extend(default.difference(&connection.0).cloned());
+    assert_eq!(jobqueue.0, known(Section::JobQueue));
+    let entry = Section::JobQueue.keys().find(|key| key.name == "periodic").unwrap();
+    let Kind::TablePerName(keys) = entry.kind else { panic!("{entry:?}") };
+    assert_eq!(periodic.0, keys.iter().map(|key| key.name.to_owned()).collect());
+    assert_eq!(connection.0, known(Section::Connection));
+    let mut others = known(Section::RateLimit);
+    others.extend(known(Section::Default).difference(&connection.0).cloned());
     assert_eq!(rate_limit.0, others);
 }
 

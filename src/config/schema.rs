@@ -1,0 +1,264 @@
+//! Every configuration key in one table: where its section stands in each source, what
+//! sort of value it takes and its default.
+//!
+//! The layers use it to tell known keys from unknown ones, the check of environment
+//! variables to suggest a spelling, and tests to compare it with the documentation and
+//! with the defaults in code. What a value means is decided where the section is read.
+
+/// A table of ours, wherever it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// The job queue's Redis.
+    Connection,
+    /// The Redis of everything else.
+    Default,
+    /// What this process does with the queue.
+    JobQueue,
+    /// How many requests the API answers.
+    RateLimit,
+}
+
+/// Where a section stands in each kind of source.
+pub(super) struct Place {
+    /// The tables above it in Rocket's configuration.
+    pub(super) rocket: &'static [&'static str],
+    /// The tables above it in the YAML files.
+    pub(super) yaml: &'static [&'static str],
+    /// The environment variable that holds it, and the tables inside of that.
+    pub(super) variable: (&'static str, &'static [&'static str]),
+    /// How a variable begins, after `ROCKET_` and without underscores, that was meant for
+    /// this section.
+    pub(super) beginnings: &'static [&'static str],
+}
+
+const CONNECTION_PLACE: Place = Place {
+    rocket: &["databases", "jobqueue"],
+    yaml: &["redis", "jobqueue"],
+    variable: ("ROCKET_DATABASES", &["jobqueue"]),
+    beginnings: &["databasesjobqueue", "databasejobqueue", "redisjobqueue"],
+};
+
+const DEFAULT_PLACE: Place = Place {
+    rocket: &["redis", "default", "cluster"],
+    yaml: &["redis", "default", "cluster"],
+    variable: ("ROCKET_REDIS", &["default", "cluster"]),
+    beginnings: &["redisdefaultcluster", "redisdefault"],
+};
+
+const JOBQUEUE_PLACE: Place = Place {
+    rocket: &["jobqueue"],
+    yaml: &["jobqueue"],
+    variable: ("ROCKET_JOBQUEUE", &[]),
+    beginnings: &["jobqueue"],
+};
+
+const RATE_LIMIT_PLACE: Place = Place {
+    rocket: &["rate_limit"],
+    yaml: &["api", "rate_limit"],
+    variable: ("ROCKET_RATE_LIMIT", &[]),
+    beginnings: &["apiratelimit", "ratelimit"],
+};
+
+impl Section {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Connection, Self::Default, Self::JobQueue, Self::RateLimit];
+
+    pub(super) fn place(self) -> &'static Place {
+        match self {
+            Self::Connection => &CONNECTION_PLACE,
+            Self::Default => &DEFAULT_PLACE,
+            Self::JobQueue => &JOBQUEUE_PLACE,
+            Self::RateLimit => &RATE_LIMIT_PLACE,
+        }
+    }
+
+    /// The keys of the section, with dots between tables.
+    pub fn keys(self) -> impl Iterator<Item = &'static Key> {
+        let keys = match self {
+            Self::Connection | Self::Default => CONNECTION_KEYS,
+            Self::JobQueue => JOBQUEUE_KEYS,
+            Self::RateLimit => RATE_LIMIT_KEYS,
+        };
+        keys.iter().filter(move |key| key.only_in.is_none_or(|section| section == self))
+    }
+
+    pub(super) fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+}
+
+/// One key of a section.
+#[derive(Debug)]
+pub struct Key {
+    /// The key, with dots between tables: `sentinel.addrs`.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Its default as it would be written, or empty if there is none.
+    pub default: &'static str,
+    only_in: Option<Section>,
+}
+
+/// What sort of value a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A text that no message repeats.
+    Secret,
+    /// The path of a file.
+    File,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Number,
+    /// A number of bytes.
+    Bytes,
+    /// A duration with its unit.
+    Duration,
+    /// One of a few words.
+    Word,
+    /// A list of texts.
+    List,
+    /// JSON: a text or a table.
+    Json,
+    /// A table with names of the user's own, and a number behind each.
+    NumberPerName,
+    /// A table with names of the user's own, and a table of these keys behind each.
+    TablePerName(&'static [Key]),
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { name, kind, default, only_in: None }
+}
+
+const fn key_in(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { name, kind, default, only_in: Some(section) }
+}
+
+/// `databases.jobqueue` or `redis.jobqueue`, and `redis.default.cluster`.
+const CONNECTION_KEYS: &[Key] = &[
+    key("url", Kind::Secret, ""),
+    key_in(Section::Connection, "addr", Kind::Text, "localhost:6379"),
+    key_in(Section::Default, "addrs", Kind::List, ""),
+    key("sentinel.master", Kind::Text, ""),
+    key("sentinel.addrs", Kind::List, ""),
+    key("sentinel.username", Kind::Text, ""),
+    key("sentinel.password", Kind::Secret, ""),
+    key("cluster.addrs", Kind::List, ""),
+    key("username", Kind::Text, ""),
+    key("password", Kind::Secret, ""),
+    key("db", Kind::Number, "0"),
+    key("tls", Kind::Bool, "false"),
+    key("tls_ca_file", Kind::File, ""),
+    key("tls_cert_file", Kind::File, ""),
+    key("tls_key_file", Kind::File, ""),
+    key("tls_server_name", Kind::Text, ""),
+    key("max_retries", Kind::Number, "2"),
+    key("min_retry_backoff", Kind::Duration, "8ms"),
+    key("max_retry_backoff", Kind::Duration, "512ms"),
+    key("dial_timeout", Kind::Duration, "5s"),
+    key("read_timeout", Kind::Duration, "3s"),
+    key("write_timeout", Kind::Duration, "3s"),
+    key("pool_size", Kind::Number, "1"),
+    key("pool_timeout", Kind::Duration, "4s"),
+    key_in(Section::Connection, "wait_replicas", Kind::Number, "0"),
+];
+
+const JOBQUEUE_KEYS: &[Key] = &[
+    key("base", Kind::Text, "/api/dm-jobqueue"),
+    key("store", Kind::Word, "redis"),
+    key("allow_memory_in_release", Kind::Bool, "false"),
+    key("allow_eviction", Kind::Bool, "false"),
+    key("worker", Kind::Bool, "true"),
+    key("concurrency", Kind::Number, "10"),
+    key("queues", Kind::NumberPerName, ""),
+    key("strict_priority", Kind::Bool, "false"),
+    key("shutdown_timeout", Kind::Duration, "8s"),
+    key("unknown_jobs", Kind::Word, "park"),
+    key("max_payload", Kind::Bytes, "1048576"),
+    key("group_grace", Kind::Duration, "60s"),
+    key("group_max_delay", Kind::Duration, "0s"),
+    key("group_max_size", Kind::Number, "0"),
+    key("read_only", Kind::Bool, "false"),
+    key("allowed_origins", Kind::List, ""),
+    key("trusted_proxies", Kind::List, ""),
+    key("register_route", Kind::Bool, "true"),
+    key("register_max_waiting", Kind::Number, "1000"),
+    key("status_key", Kind::Secret, ""),
+    key("port", Kind::Number, "8082"),
+    key("openapi", Kind::Bool, "true"),
+    key("docs", Kind::Bool, "true"),
+    key("log_to_stderr", Kind::Bool, "true"),
+    key("archive_max", Kind::Number, "9999"),
+    key("archive_age", Kind::Duration, "2160h"),
+    key("archive", Kind::TablePerName(ARCHIVE_KEYS), ""),
+    key("release_lock_on_archive", Kind::Bool, "false"),
+    key("fire_periodic", Kind::Bool, "true"),
+    key("periodic", Kind::TablePerName(PERIODIC_KEYS), ""),
+];
+
+/// `jobqueue.archive.<queue>`.
+const ARCHIVE_KEYS: &[Key] = &[key("max", Kind::Number, ""), key("age", Kind::Duration, "")];
+
+/// `jobqueue.periodic.<name>`. Without a default, that of the job type holds.
+const PERIODIC_KEYS: &[Key] = &[
+    key("spec", Kind::Text, ""),
+    key("time_zone", Kind::Text, "UTC"),
+    key("type", Kind::Text, ""),
+    key("payload", Kind::Json, ""),
+    key("queue", Kind::Text, ""),
+    key("delay", Kind::Duration, ""),
+    key("max_retry", Kind::Number, ""),
+    key("timeout", Kind::Duration, ""),
+    key("retention", Kind::Duration, ""),
+    key("unique_for", Kind::Duration, ""),
+    key("group", Kind::Text, ""),
+    key("missed", Kind::Text, "1h"),
+];
+
+const RATE_LIMIT_KEYS: &[Key] = &[
+    key("enabled", Kind::Bool, "false"),
+    key("requests_per_minute", Kind::Number, "60"),
+    key("requests_per_hour", Kind::Number, "0"),
+    key("storage_type", Kind::Word, "auto"),
+    key("paths", Kind::List, ""),
+    key("exempt", Kind::List, ""),
+    key("trusted_proxies", Kind::List, ""),
+];
+
+#[cfg(test)]
+mod tests {
+    use figment::value::Value;
+
+    use super::super::value::{Leaf, Table};
+    use super::super::{JobQueueConfig, RateLimitConfig, connection};
+    use super::*;
+    use crate::pool::PoolSettings;
+
+    /// The section as if every default had been written down.
+    fn written(section: Section) -> Table {
+        let mut table = Table::default();
+        for key in section.keys().filter(|key| !key.default.is_empty()) {
+            let text = key.default;
+            let value: Value = match key.kind {
+                Kind::Bool => text.parse::<bool>().unwrap().into(),
+                Kind::Number | Kind::Bytes => text.parse::<u32>().unwrap().into(),
+                _ => text.into(),
+            };
+            let (origin, path) = ("schema".to_owned(), key.name.to_owned());
+            table.0.insert(path.clone(), Leaf { value, origin, path, rank: 1 });
+        }
+        table
+    }
+
+    #[test]
+    fn the_defaults_in_the_table_are_those_of_the_code() {
+        let pool = connection::read(&written(Section::Connection)).unwrap();
+        assert_eq!(pool, PoolSettings::default());
+        let jobqueue = JobQueueConfig::read(&written(Section::JobQueue)).unwrap();
+        assert_eq!(jobqueue, JobQueueConfig::default());
+        let rate_limit = RateLimitConfig::read(&written(Section::RateLimit), false).unwrap();
+        assert_eq!(rate_limit, RateLimitConfig::default());
+    }
+}
