@@ -405,7 +405,11 @@ async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
                  `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
             );
         } else {
-            crate::log::warn!("{store} refuses to serve: {error}. No job is taken until it does");
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            crate::log::warn!(
+                reason = %reason.unwrap_or_default(),
+                "{store} refuses to serve: {error}. No job is dequeued until it does"
+            );
         }
     }
     // A server that has come, or taken another's place, is looked at first of all.

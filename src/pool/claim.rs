@@ -1,4 +1,5 @@
-//! What Sentinels say of the master, and whom to believe. Decided purely, by what was heard.
+//! What Sentinels say about the master, and which of them to believe: a pure decision over
+//! their latest answers.
 
 use std::time::Duration;
 
@@ -7,13 +8,13 @@ use tokio::time::Instant;
 
 use super::dial::HostPort;
 
-/// An older answer no longer counts: this process was suspended, or the Sentinel is gone.
-pub(super) const FRESH: Duration = Duration::from_secs(3);
+/// Older answers do not count: this process was suspended, or the Sentinel is gone.
+pub(super) const ANSWER_LIFETIME: Duration = Duration::from_secs(3);
 /// The first decision waits this long for Sentinels beyond the majority.
-const GRACE: Duration = Duration::from_millis(100);
+const FIRST_DECISION_DELAY: Duration = Duration::from_millis(100);
 /// How long a majority must contradict a newer epoch before it is believed: gossip takes
 /// two seconds, and Sentinel waits eight before it demotes a replica that was promoted.
-const CONTRADICTED: Duration = Duration::from_secs(5);
+const CONTRADICTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -27,7 +28,7 @@ pub(super) struct State {
     pub held: Option<Instant>,
 }
 
-/// The latest word of one Sentinel.
+/// The latest answer of one Sentinel.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Heard {
     #[default]
@@ -64,7 +65,7 @@ impl Doubt {
 /// What Sentinels said lately.
 fn fresh(reports: &[Heard], now: Instant) -> Vec<&Claim> {
     let lately = |heard| match heard {
-        &Heard::Claim(ref claim, at) if at + FRESH > now => Some(claim),
+        &Heard::Claim(ref claim, at) if at + ANSWER_LIFETIME > now => Some(claim),
         _ => None,
     };
     reports.iter().filter_map(lately).collect()
@@ -99,7 +100,7 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
             state.doubt = None;
         } else if let Some(other) = other.filter(|_| is_same) {
             let since = *state.contradicted.get_or_insert(now);
-            if doubt.is_disproved || since + CONTRADICTED <= now {
+            if doubt.is_disproved || since + CONTRADICTION_TIMEOUT <= now {
                 doubt.is_disproved = true;
                 state.contradicted = None;
                 return Some(other);
@@ -109,7 +110,7 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
     }
     let Some(current) = state.current.clone() else {
         let heard = state.reports.iter().filter(|heard| !matches!(heard, Heard::Nothing)).count();
-        let waited = state.began.is_some_and(|began| began + GRACE <= now);
+        let waited = state.began.is_some_and(|began| began + FIRST_DECISION_DELAY <= now);
         let is_enough = heard == state.reports.len() || fresh.len() >= majority && waited;
         return is_enough.then_some(newest);
     };
@@ -128,7 +129,7 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
         return Some(current);
     }
     let since = *state.contradicted.get_or_insert(now);
-    Some(if since + CONTRADICTED <= now { newest } else { current })
+    Some(if since + CONTRADICTION_TIMEOUT <= now { newest } else { current })
 }
 
 /// The reason, where every Sentinel failed.
@@ -192,7 +193,7 @@ mod tests {
         for words in [[Some((1, 3)), Some((1, 3)), None], [Some((1, 4)), Some((1, 4)), None]] {
             let mut state = state(Some(claim(2, 4)), &words, began);
             assert_eq!(choose(&mut state, began), Some(claim(2, 4)));
-            let now = began + CONTRADICTED;
+            let now = began + CONTRADICTION_TIMEOUT;
             for heard in &mut state.reports {
                 if let Heard::Claim(_, at) = heard {
                     *at = now;
@@ -247,7 +248,7 @@ mod tests {
         let mut state = state(Some(claim(2, 4)), &words, began);
         doubt(&mut state, claim(2, 4), false, began);
         assert_eq!(choose(&mut state, began), Some(claim(2, 4)), "gossip takes its time");
-        let now = began + CONTRADICTED;
+        let now = began + CONTRADICTION_TIMEOUT;
         for heard in &mut state.reports {
             if let Heard::Claim(_, at) = heard {
                 *at = now;
@@ -265,7 +266,7 @@ mod tests {
     fn a_sentinel_that_has_been_silent_for_seconds_no_longer_counts() {
         let now = Instant::now();
         let mut state = state(None, &[Some((1, 3)), Some((2, 4))], now);
-        assert_eq!(choose(&mut state, now + FRESH), None);
+        assert_eq!(choose(&mut state, now + ANSWER_LIFETIME), None);
     }
 
     #[test]
@@ -275,6 +276,6 @@ mod tests {
         state.reports.push(Heard::Nothing);
         state.began = Some(now);
         assert_eq!(choose(&mut state, now), None);
-        assert_eq!(choose(&mut state, now + GRACE), Some(claim(1, 3)));
+        assert_eq!(choose(&mut state, now + FIRST_DECISION_DELAY), Some(claim(1, 3)));
     }
 }

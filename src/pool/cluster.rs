@@ -31,14 +31,13 @@ use super::settings::{PoolSettings, Topology};
 use super::slot::Core;
 use super::topology::{ClusterTopology, slot_of};
 use super::{Haste, only};
-
 use crate::sync::lock;
 
 /// A server that has said nothing for this long, while it had something to answer, is
 /// silent. One that usually takes longer is given a few times its usual.
-const SILENT_AFTER: Duration = Duration::from_millis(250);
-const LONGEST_SILENCE: Duration = Duration::from_secs(2);
-const USUAL_TIMES: u32 = 4;
+const MIN_SILENCE: Duration = Duration::from_millis(250);
+const MAX_SILENCE: Duration = Duration::from_secs(2);
+const SILENCE_PER_USUAL: u32 = 4;
 
 /// Interval at which a silent server is asked for a sign of life.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -396,7 +395,7 @@ impl Node {
     /// How long it may take to answer before it counts as silent.
     fn patience(&self) -> Duration {
         let usual = Duration::from_micros(self.usual.load(Ordering::Relaxed));
-        (usual * USUAL_TIMES).clamp(SILENT_AFTER, LONGEST_SILENCE)
+        (usual * SILENCE_PER_USUAL).clamp(MIN_SILENCE, MAX_SILENCE)
     }
 
     fn is_silent(&self) -> bool {
@@ -414,7 +413,7 @@ impl Node {
         };
         let passed = Duration::from_millis(self.now().saturating_sub(since));
         match self.patience().saturating_sub(passed) {
-            Duration::ZERO => SILENT_AFTER,
+            Duration::ZERO => MIN_SILENCE,
             left => left,
         }
     }

@@ -17,9 +17,9 @@ use super::dial::Link;
 use super::failure::UNCONFIRMED;
 
 /// How long the key of the additional write lives, in milliseconds.
-const WITNESS_TTL: u64 = 1000;
+const WITNESS_TTL_MILLIS: u64 = 1000;
 /// Longest time that replicas are given; shorter where an answer may take less.
-const LONGEST: Duration = Duration::from_secs(2);
+const MAX_REPLICA_WAIT: Duration = Duration::from_secs(2);
 
 /// What one call asks of the replicas.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(super) struct Confirmation {
 impl Confirmation {
     /// Leaves a third of the time that an answer may take for the script and the way.
     pub fn new(witness: String, replicas: u32, answer: Duration) -> Self {
-        Self { witness, replicas, timeout: LONGEST.min(answer * 2 / 3) }
+        Self { witness, replicas, timeout: MAX_REPLICA_WAIT.min(answer * 2 / 3) }
     }
 
     /// Runs the script's command and waits; not while its slot moves between two servers of
@@ -48,7 +48,7 @@ impl Confirmation {
             return Err(redis::make_extension_error("TRYAGAIN".to_owned(), moving));
         }
         let mut write = redis::cmd("SET");
-        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL);
+        write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL_MILLIS);
         let mut wait = redis::cmd("WAIT");
         // Zero would be for ever.
         wait.arg(self.replicas).arg((self.timeout.as_millis() as u64).max(1));

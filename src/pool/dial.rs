@@ -1,5 +1,6 @@
-//! Dialling: from settings to a connection that has been greeted and answers.
-//! Knows single servers, Sentinel, Cluster and TLS; remembers nothing.
+//! Dialling: from settings to a connection that is authenticated, has its database selected
+//! and has answered a PING. It knows single servers, Unix sockets, Sentinel, Cluster and TLS,
+//! and keeps no state about them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
+    TlsMode, Value,
 };
 use tokio::net::TcpStream;
 
@@ -71,7 +73,14 @@ enum Target {
     Single(HostPort),
     Unix(PathBuf),
     Sentinel { master: String, sentinels: Arc<Sentinels> },
-    Cluster { nodes: Vec<HostPort>, client: Box<ClusterClient>, topology: Arc<ClusterTopology> },
+    Cluster { nodes: Vec<HostPort>, timeouts: ClusterTimeouts, topology: Arc<ClusterTopology> },
+}
+
+/// How long the Redis library's own connection to a Cluster waits for a node.
+#[derive(Clone, Copy)]
+struct ClusterTimeouts {
+    dial: Duration,
+    answer: Duration,
 }
 
 /// The parsed settings: all that is needed to dial.
@@ -80,7 +89,7 @@ pub(super) struct Dialer {
     username: Option<String>,
     password: Option<String>,
     db: i64,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     write_timeout: Duration,
 }
 
@@ -128,29 +137,32 @@ impl Dialer {
                     )));
                 }
                 let nodes = hosts_and_ports("cluster.addrs", addrs)?;
-                let client = Box::new(dialer.cluster_client(&nodes, settings, answer)?);
-                Target::Cluster { nodes, client, topology: Arc::default() }
+                let dial = settings.dial_timeout.min(settings.request_limit);
+                let timeouts = ClusterTimeouts { dial, answer };
+                dialer.cluster_client(&nodes, timeouts).map_err(unusable)?;
+                Target::Cluster { nodes, timeouts, topology: Arc::default() }
             }
         };
         Ok(dialer)
     }
 
+    /// The Redis library's client. It keeps the certificates that it is made with, so each
+    /// connection has its own.
     fn cluster_client(
         &self,
         nodes: &[HostPort],
-        settings: &PoolSettings,
-        answer: Duration,
-    ) -> Result<ClusterClient, Error> {
-        let infos: Result<Vec<_>, _> = nodes.iter().map(|node| self.info(node, false)).collect();
+        timeouts: ClusterTimeouts,
+    ) -> RedisResult<ClusterClient> {
+        let infos: RedisResult<Vec<_>> = nodes.iter().map(|node| self.info(node, false)).collect();
         // No repetition by the library: it does not know which commands allow it.
-        let mut builder = ClusterClientBuilder::new(infos.map_err(unusable)?)
+        let mut builder = ClusterClientBuilder::new(infos?)
             .retries(0)
-            .connection_timeout(settings.dial_timeout.min(settings.request_limit))
-            .response_timeout(answer)
+            .connection_timeout(timeouts.dial)
+            .response_timeout(timeouts.answer)
             .overall_response_timeout(None)
             .tcp_settings(self.tcp());
         if let Some(tls) = &self.tls {
-            builder = builder.tls(TlsMode::Secure).certs(tls.for_cluster.clone());
+            builder = builder.tls(TlsMode::Secure).certs(tls.for_cluster());
         }
         if let Some(username) = &self.username {
             builder = builder.username(username);
@@ -158,7 +170,7 @@ impl Dialer {
         if let Some(password) = &self.password {
             builder = builder.password(password);
         }
-        builder.build().map_err(unusable)
+        builder.build()
     }
 
     /// Where it dials, for people: no credentials.
@@ -236,7 +248,16 @@ impl Dialer {
                 let (term, connection) = sentinel::dial(sentinels, self).await?;
                 Ok(Link::Master(connection, term))
             }
-            Target::Cluster { nodes, client, .. } => {
+            Target::Cluster { nodes, timeouts, .. } => {
+                if self.tls.as_ref().is_some_and(|tls| tls.has_name()) {
+                    return Err((
+                        ErrorKind::InvalidClientConfig,
+                        "tls_server_name: an application's own commands on a Cluster go through \
+                         the redis crate, which checks certificates for each node's own name",
+                    )
+                        .into());
+                }
+                let client = self.cluster_client(nodes, *timeouts)?;
                 match spare::connect(|| client.get_async_connection()).await {
                     Ok(connection) => Ok(Link::Cluster(connection)),
                     Err(error) => Err(self.cluster_refusal(nodes).await.unwrap_or(error)),
@@ -400,19 +421,15 @@ fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2))
 }
 
-fn tls(settings: &PoolSettings) -> Result<Option<Tls>, Error> {
+fn tls(settings: &PoolSettings) -> Result<Option<Arc<Tls>>, Error> {
     if !settings.tls {
         return Ok(None);
     }
     if matches!(settings.topology, Topology::Unix(_)) {
         return Err(Error::config("tls: expected false with a Unix socket, got true"));
     }
-    let named = settings.tls_options.server_name.is_some();
-    if named && matches!(settings.topology, Topology::Cluster(_)) {
-        return Err(Error::config("tls_server_name: expected none with a cluster, got a name"));
-    }
     let timeout = settings.request_limit.mul_f32(0.75).min(settings.dial_timeout.mul_f32(0.9));
-    Tls::new(&settings.tls_options, timeout).map(Some).map_err(|wrong| {
+    Tls::new(&settings.tls_options, timeout).map(Arc::new).map(Some).map_err(|wrong| {
         let WrongOption { option, expected, found } = wrong;
         Error::config(format!("tls_{option}: expected {expected}, got {found}"))
     })
@@ -427,18 +444,18 @@ pub(super) async fn role(connection: &mut impl ConnectionLike) -> RedisResult<St
     }
 }
 
-/// Whether that was a master; a user who may not ask is believed.
+/// Fails unless that was a master. A user who may not send ROLE is given the benefit of the
+/// doubt.
 pub(super) fn check_master(role: RedisResult<String>) -> RedisResult<()> {
     match role {
         Ok(role) if role == "master" => Ok(()),
-        Ok(_) => Err(unavailable_master("the server is no master any more")),
+        Ok(_) => Err(unavailable_master("the server is no longer the master")),
         Err(error) => alive::<()>(Err(error)),
     }
 }
 
-/// Whether that answer to a PING or ROLE is a sign of a server that serves. One
-/// that refuses the command to this user, or because it cannot write to its
-/// disk, has answered all the same.
+/// Fails unless this answer to PING or ROLE shows a server that serves. A server that refuses
+/// the command to this user, or because it cannot write to its disk, counts as serving.
 pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
     match answer {
         Ok(_) => Ok(()),
@@ -470,7 +487,7 @@ fn hosts_and_ports(key: &str, addrs: &[String]) -> Result<Vec<HostPort>, Error> 
     addrs.iter().map(|addr| host_and_port(key, addr)).collect()
 }
 
-/// The address is not repeated: somebody may have put a password into it.
+/// The error does not repeat the address, which may hold a password by mistake.
 pub(super) fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
     let wrong = |got: &str| Error::config(format!("{key}: expected host:port, got {got}"));
     if addr.contains("://") {
@@ -483,7 +500,7 @@ pub(super) fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = match bracketed {
         Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
-        Some(_) => return Err(wrong("brackets around what is no IPv6 address")),
+        Some(_) => return Err(wrong("brackets around something other than an IPv6 address")),
         None if host.contains(':') => return Err(wrong("an IPv6 address without brackets")),
         None => host,
     };
@@ -491,7 +508,7 @@ pub(super) fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
         return Err(wrong("no host"));
     }
     match port.parse() {
-        Ok(0) | Err(_) => Err(wrong("a port that is not from 1 to 65535")),
+        Ok(0) | Err(_) => Err(wrong("a port outside 1 to 65535")),
         Ok(port) => Ok((host.to_owned(), port)),
     }
 }
@@ -530,8 +547,8 @@ mod tests {
         let table = [
             ("localhost", "no port"),
             (":6379", "no host"),
-            ("localhost:0", "a port that is not from 1 to 65535"),
-            ("localhost:99999", "a port that is not from 1 to 65535"),
+            ("localhost:0", "a port outside 1 to 65535"),
+            ("localhost:99999", "a port outside 1 to 65535"),
             ("redis://:secret@localhost:6379", "a URL"),
             ("user:secret@localhost:6379", "something with more than a host and a port"),
             ("::1:6379", "an IPv6 address without brackets"),

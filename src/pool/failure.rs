@@ -1,5 +1,6 @@
-//! What an error of Redis means for the caller: whether the command ran, and in
-//! which of our own words it is told. Decided purely, by code.
+//! What an error of Redis means for the caller: whether the command ran, and the text with
+//! which it is reported. A pure decision by error code: Redis's own text goes to the log and
+//! to [`Error`]'s source, never to a client.
 
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind, Value};
 
@@ -15,12 +16,12 @@ pub(super) enum Meaning {
     Moving,
     /// No answer came: the command may have run.
     Unknown,
-    /// Redis answered and refused, in these words of ours.
+    /// Redis answered and refused; the text is ours.
     Refused(&'static str),
 }
 
 const CREDENTIALS: &str = "not permitted by the storage (credentials)";
-/// Our own code for what too few replicas have.
+/// Our own error code: too few replicas have the write.
 pub(super) const UNCONFIRMED: &str = "UNCONFIRMED";
 const REFUSED: &str = "storage refused the operation";
 const WRONG_TYPE: &str = "stored data has an unexpected type";
@@ -127,7 +128,7 @@ const CLUSTER_IS_DOWN: [&str; 2] = [
     "Script attempted to execute a write command while the cluster is down",
 ];
 
-/// The server lets nobody in without other credentials, or from elsewhere.
+/// The server does not let this client in, because of its credentials or its address.
 pub(super) fn is_shut_out(error: &RedisError) -> bool {
     let (code, _) = server_words(error);
     error.kind() == ErrorKind::AuthenticationFailed

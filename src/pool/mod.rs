@@ -1,8 +1,16 @@
-//! Connections to Redis: one server, Sentinel or Cluster, lazily made, failing
-//! fast, healing by themselves. The only place that dials.
+//! Connections to one Redis: a single server, Sentinel or a Cluster. No other module dials.
 //!
-//! What a command means and which may be repeated is the caller's knowledge;
-//! here is only how often, how long, and what came of it. Answers are RESP2.
+//! A [`RedisPool`] dials when it is first used and reconnects by itself. While Redis is down
+//! each request fails within the request limit instead of waiting. Replies are RESP2.
+//!
+//! The caller knows what a command means and whether it may be sent twice, and says so with
+//! [`Repeat`]. The pool knows how often and how long to try, and reports one of three
+//! results: the reply, an error that proves that the command did not run, or an unknown
+//! outcome (the command may have run).
+//!
+//! A request goes through [`slot`] (the connections to one server) or, on a Cluster, through
+//! [`cluster`] (one set of connections for each server, chosen by slot). Both dial with
+//! [`dial`]; [`sentinel`] says which server is the master, and [`failure`] classifies errors.
 
 mod claim;
 mod cluster;
@@ -42,13 +50,13 @@ pub use settings::{PoolSettings, Topology};
 pub(crate) use tls::WrongOption;
 pub use tls::{TlsOptions, handshake_failure};
 
-/// One confirmed script keeps a connection from all others meanwhile.
+/// Connections for scripts that wait for replicas: each such script blocks its connection.
 const CONFIRMING_CONNECTIONS: u32 = 4;
 
 /// Whether a command may be sent again although it may have been carried out.
 ///
-/// A command that certainly did not run (no connection, a server that loads its
-/// data or is no master any more) is repeated either way.
+/// A command that certainly did not run (no connection, a server that is loading its data or
+/// is no longer the master) is sent again in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// Sent once: repeating could do it twice.
@@ -57,8 +65,8 @@ pub enum Repeat {
     Safe,
 }
 
-/// How long a request is repeated while a Cluster agrees on who has its slot.
-const PASSING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a request is repeated while the nodes of a Cluster disagree about its slot.
+const CLUSTER_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a request waits for a server that does not serve it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +80,8 @@ enum Haste {
 /// The connections to one Redis. Clones share them.
 ///
 /// Nothing is dialled before the first command; from then on one connection is
-/// kept, asked for a sign of life once a second and replaced when it is lost.
-/// While Redis is down every command fails at once; when it is back, commands
-/// succeed again within a second or two, without anybody's doing.
+/// kept, checked with a PING once a second and replaced when it is lost. While Redis is down
+/// every command fails at once. Commands succeed again within two seconds of its return.
 #[derive(Clone)]
 pub struct RedisPool {
     handle: Arc<Handle>,
@@ -158,7 +165,7 @@ impl RedisPool {
         Self::with(settings, false)
     }
 
-    /// The same, for an owner who tells of lost connections in words of its own.
+    /// The same, without log lines about lost connections: the owner writes its own.
     pub(crate) fn quiet(settings: PoolSettings) -> Result<Self, Error> {
         Self::with(settings, true)
     }
@@ -187,8 +194,8 @@ impl RedisPool {
 
     /// Sends a command and returns its answer.
     ///
-    /// `build` makes it anew for each attempt and is told how many before may have
-    /// been carried out, so that a repetition can say that it is one. All attempts, the
+    /// `build` makes the command for each attempt. It is told how many earlier attempts may
+    /// have run, so that a repetition can say that it is one. All attempts, the
     /// pauses between them and dialling end within [`PoolSettings::request_limit`].
     pub async fn run(
         &self,
@@ -210,8 +217,8 @@ impl RedisPool {
         self.request(repeat, |attempt| Request::Many(build(attempt))).await
     }
 
-    /// As [`RedisPool::run`] with a script, which need not be loaded before: a
-    /// server that does not know it is told it within the same attempt.
+    /// As [`RedisPool::run`] with a script. It need not be loaded before: a server that does
+    /// not know it gets its text within the same attempt.
     pub async fn eval(
         &self,
         script: &LuaScript,
@@ -260,12 +267,12 @@ impl RedisPool {
             let meaning = failure.meaning();
             may_have_run += u32::from(meaning == Meaning::Unknown);
             let more = match self.haste {
-                // How long that takes, only the one who moves it knows.
+                // A move of a slot takes as long as its operator lets it take.
                 _ if meaning == Meaning::Moving => false,
                 _ if !(self.is_cluster() && failure::is_passing(&failure.error)) => {
                     attempt < backend.settings().max_retries
                 }
-                Haste::Patient => began.elapsed() < PASSING_TIMEOUT,
+                Haste::Patient => began.elapsed() < CLUSTER_AGREEMENT_TIMEOUT,
                 Haste::Prompt => false,
             };
             let again = more && repeatable(&failure, meaning, repeat, &request);
@@ -279,7 +286,8 @@ impl RedisPool {
         }
     }
 
-    /// Doubles from the shortest to the longest pause, with as much again of chance.
+    /// Exponential backoff from `min_retry_backoff` to `max_retry_backoff`, with up to 100 %
+    /// jitter.
     fn pause(&self, attempt: u32) -> Duration {
         let settings = self.backend().settings();
         let longest = settings.max_retry_backoff;
@@ -343,14 +351,13 @@ impl RedisPool {
         self.backend().dialer().is_cluster()
     }
 
-    /// Where Redis is, for people: `localhost:6379/0`, `sentinel mymaster`. No
+    /// The address for log lines and pages: `localhost:6379/0`, `sentinel mymaster`. Without
     /// credentials.
     pub fn describe(&self) -> String {
         self.backend().dialer().describe()
     }
 
-    /// Asks Redis for a sign of life; of a Cluster, all masters, of which the majority
-    /// has to answer.
+    /// Sends a PING. On a Cluster it goes to all masters, and a majority has to answer.
     pub async fn ping(&self) -> Result<(), Error> {
         if let Backend::Cluster(cluster) = self.backend() {
             let ping = Request::One(redis::cmd("PING"));

@@ -29,28 +29,27 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{Claim, Doubt, FRESH, Heard, State, all_failed, choose};
+use super::claim::{ANSWER_LIFETIME, Claim, Doubt, Heard, State, all_failed, choose};
 use super::dial::{Dialer, HostPort, check_master, role, unavailable_master};
 use super::failure::timed_out;
 use super::settings::PoolSettings;
-
 use crate::sync::lock;
 
 /// How often each Sentinel is asked when nothing hints at a failover.
-const INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often while something does.
-const HINTED_INTERVAL: Duration = Duration::from_millis(100);
+const HINTED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A hint counts for this long. Sentinel's events come at least once a second.
-const HINT: Duration = Duration::from_secs(3);
-/// The least time between two questions to one Sentinel.
-const SPACING: Duration = Duration::from_millis(50);
+const HINT_LIFETIME: Duration = Duration::from_secs(3);
+/// Minimum interval between two questions to one Sentinel.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Timeout of a Sentinel's answer, and of connecting to it.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before a lost Sentinel is connected again.
-const RECONNECT: Duration = Duration::from_millis(250);
-/// Longest time that requests are held back for a promotion.
-const HOLD: Duration = Duration::from_millis(1500);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// Maximum time that requests are held back for a promotion.
+const MAX_HOLD: Duration = Duration::from_millis(1500);
 /// Requests are held back at most once in this time.
 const HOLD_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a server that is doubted is asked whether it is master by now.
@@ -164,7 +163,7 @@ impl Sentinels {
                 self.watch.decide();
             }
             // A word that changes nothing is not announced: look again soon.
-            let _ = timeout(SPACING, view.changed()).await;
+            let _ = timeout(MIN_POLL_INTERVAL, view.changed()).await;
         }
     }
 
@@ -291,7 +290,7 @@ impl Watch {
                 crate::log::debug!(master = %self.name, nth, %error, "a Sentinel does not answer");
                 self.note(nth, Heard::Error(error));
             }
-            sleep(RECONNECT).await;
+            sleep(RECONNECT_PAUSE).await;
         }
     }
 
@@ -312,21 +311,21 @@ impl Watch {
                 event = next_event(&mut events) => match event {
                     Some((channel, text)) => {
                         self.hear(&channel, &text);
-                        next = next.min(asked + SPACING);
+                        next = next.min(asked + MIN_POLL_INTERVAL);
                     }
                     None => return Ok(()),
                 },
-                _ = hints.changed() => next = next.min(asked + SPACING),
+                _ = hints.changed() => next = next.min(asked + MIN_POLL_INTERVAL),
                 () = sleep_until(next) => {
                     asked = Instant::now();
-                    let answer = timeout(TIMEOUT, self.ask(&mut connection)).await;
+                    let answer = timeout(ANSWER_TIMEOUT, self.ask(&mut connection)).await;
                     let (claim, fails_over) = answer.unwrap_or_else(|_| Err(timed_out()))?;
                     if fails_over {
                         self.hint.send_replace(Some(Instant::now()));
                         hints.mark_unchanged();
                     }
                     self.note(nth, Heard::Claim(claim, Instant::now()));
-                    let interval = if self.is_hinted() { HINTED_INTERVAL } else { INTERVAL };
+                    let interval = if self.is_hinted() { HINTED_POLL_INTERVAL } else { POLL_INTERVAL };
                     let interval = if events.is_none() { interval / 4 } else { interval };
                     next = Instant::now() + interval;
                 }
@@ -366,7 +365,7 @@ impl Watch {
     }
 
     fn is_hinted(&self) -> bool {
-        self.hint.borrow().is_some_and(|hint| hint.elapsed() < HINT)
+        self.hint.borrow().is_some_and(|hint| hint.elapsed() < HINT_LIFETIME)
     }
 
     fn hint(&self) {
@@ -375,7 +374,8 @@ impl Watch {
 
     fn is_fresh(&self) -> bool {
         let state = lock(&self.state);
-        let fresh = |heard: &Heard| matches!(heard, Heard::Claim(_, at) if at.elapsed() < FRESH);
+        let fresh =
+            |heard: &Heard| matches!(heard, Heard::Claim(_, at) if at.elapsed() < ANSWER_LIFETIME);
         state.reports.iter().any(fresh)
     }
 
@@ -456,11 +456,11 @@ impl Watch {
             }
             state.held = Some(now);
         }
-        self.view.send_modify(|view| view.held_until = Some(now + HOLD));
+        self.view.send_modify(|view| view.held_until = Some(now + MAX_HOLD));
         let watch = Arc::clone(self);
         // On the watch's own runtime, which outlives no pool; it ends by itself.
         tokio::spawn(async move {
-            let promoted = timeout(HOLD, watch.promotion(&replica)).await;
+            let promoted = timeout(MAX_HOLD, watch.promotion(&replica)).await;
             if promoted.is_ok() {
                 let mut state = lock(&watch.state);
                 // Sentinel's own epoch for it is at least this.
@@ -513,7 +513,7 @@ pub(super) async fn dial(
         check_master(role(&mut connection).await)?;
         Ok(connection)
     };
-    let dialled = timeout(CONNECT_TIMEOUT + TIMEOUT, dialled).await;
+    let dialled = timeout(CONNECT_TIMEOUT + ANSWER_TIMEOUT, dialled).await;
     match dialled.unwrap_or_else(|_| Err(timed_out())) {
         Ok(connection) => {
             sentinels.watch.trust(&addr);

@@ -1,5 +1,17 @@
-//! The connections of one pool: made when first needed, shared, given up when
-//! they no longer serve, watched once a second.
+//! The connections of one pool.
+//!
+//! A pool has a fixed number of connection slots. A connection is dialled when its slot is
+//! first needed; one caller dials and the others wait for the result. A failed dial is
+//! remembered for a moment, so that many callers do not dial one after the other.
+//!
+//! All requests of a slot share its connection. How a request ends decides whether the
+//! connection stays: an I/O error or a second timeout in a row gives it up, a refusal by
+//! Redis does not. Commands already sent on a connection that is given up still get their
+//! answers, because each holds a clone of it.
+//!
+//! A watch task sends a PING once a second on connections that were idle and dials lost
+//! ones again. With Sentinels it also leaves a master that is no longer the master. The
+//! watch belongs to the pool, not to one clone of it, and ends with the last clone.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,36 +27,34 @@ use super::request::{Manner, Request};
 use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
 use super::tls::handshake_failure;
-
 use crate::sync::lock;
 
-/// How long a failure to connect is given to everyone who asks.
-const REMEMBERED: Duration = Duration::from_millis(100);
-/// How often a connection that has said nothing since is asked for a sign of life, or
-/// a lost one dialled anew.
+/// How long a failed dial is the answer to every request, without another dial.
+const DIAL_FAILURE_LIFETIME: Duration = Duration::from_millis(100);
+/// How often an idle connection is sent a PING and a lost one is dialled again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// A pool beside another one is asked at each n-th of these times: the other one
-/// notices first that Redis has gone.
-const QUIET: u32 = 3;
-/// So many timeouts in a row and the link counts as half open.
-const TIMEOUTS: u32 = 2;
-/// The library mends a Cluster's links itself and is given more time for it.
-const CLUSTER_FAILURES: u32 = 3;
+/// A pool that another pool was made from is checked at every third tick only: the first
+/// one notices earlier that Redis is gone.
+const QUIET_TICKS: u32 = 3;
+/// Timeouts in a row after which a connection counts as half open and is given up.
+const MAX_TIMEOUTS: u32 = 2;
+/// The same for the Redis library's Cluster connection, which repairs its own links.
+const MAX_CLUSTER_FAILURES: u32 = 3;
 
-/// Longer than anybody waits, and short enough to add to any instant.
-const AGES: Duration = Duration::from_secs(365 * 86_400);
+/// Stands for "no timeout": longer than anyone waits, and safe to add to any instant.
+const UNBOUNDED_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
-/// A timeout of zero stands for none, which leaves the limit of the request.
+/// Replaces a timeout of zero, which means none, by the limit of the whole request.
 fn within_reason(mut settings: PoolSettings) -> PoolSettings {
-    settings.request_limit = settings.request_limit.min(AGES);
+    settings.request_limit = settings.request_limit.min(UNBOUNDED_TIMEOUT);
     let limit = settings.request_limit;
     let timeouts =
         [&mut settings.dial_timeout, &mut settings.read_timeout, &mut settings.pool_timeout];
     for timeout in timeouts {
-        *timeout = if timeout.is_zero() { limit } else { (*timeout).min(AGES) };
+        *timeout = if timeout.is_zero() { limit } else { (*timeout).min(UNBOUNDED_TIMEOUT) };
     }
     for pause in [&mut settings.min_retry_backoff, &mut settings.max_retry_backoff] {
-        *pause = (*pause).min(AGES);
+        *pause = (*pause).min(UNBOUNDED_TIMEOUT);
     }
     settings
 }
@@ -59,9 +69,9 @@ pub(super) struct Core {
     pub limit: Duration,
     /// One blocking command at a time, on a connection of its own.
     pub blocking: bool,
-    slots: Vec<Slot>,
+    slots: Vec<ConnectionSlot>,
     turn: AtomicUsize,
-    health: Health,
+    health: LinkHealth,
     /// Too few replicas confirmed the last time.
     unconfirmed: AtomicBool,
     watch: Mutex<Watch>,
@@ -76,15 +86,15 @@ impl Core {
     ) -> Self {
         let settings = within_reason(settings);
         let (limit, read) = (settings.request_limit, settings.read_timeout);
-        let extra = longest.unwrap_or_default().min(AGES);
+        let extra = longest.unwrap_or_default().min(UNBOUNDED_TIMEOUT);
         let size = if longest.is_some() { 1 } else { settings.pool_size.max(1) };
         Self {
             answer: read.saturating_add(extra),
             limit: limit.saturating_add(extra),
             blocking: longest.is_some(),
-            slots: (0..size).map(|_| Slot::default()).collect(),
+            slots: (0..size).map(|_| ConnectionSlot::default()).collect(),
             turn: AtomicUsize::new(0),
-            health: Health::new(quiet),
+            health: LinkHealth::new(quiet),
             unconfirmed: AtomicBool::new(false),
             watch: Mutex::default(),
             settings,
@@ -119,7 +129,7 @@ impl Core {
         let connected = timeout_at(patience, connected).await;
         let (generation, link) =
             connected.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
-        let mut in_flight = InFlight::new(self, slot, generation);
+        let mut in_flight = SentCommand::new(self, slot, generation);
         let patience = deadline.min(Instant::now() + self.answer);
         let left = self.left(&link);
         let sent = timeout_at(patience, request.send(link, manner));
@@ -148,7 +158,7 @@ impl Core {
         answer.map_err(Failure::sent)
     }
 
-    /// Tells the log once that replicas are missing, and once that they are there again.
+    /// Logs once that replicas are missing, and once that they are back.
     fn note_confirmation(&self, error: Option<&RedisError>) {
         let (redis, replicas) = (self.dialer.describe(), self.settings.wait_replicas);
         match error {
@@ -168,7 +178,7 @@ impl Core {
         }
     }
 
-    fn slot_for(&self, request: &Request) -> &Slot {
+    fn slot_for(&self, request: &Request) -> &ConnectionSlot {
         let least = || self.slots.iter().min_by_key(|slot| slot.in_flight.load(Ordering::Relaxed));
         match request.occupies().then(least).flatten() {
             Some(slot) => slot,
@@ -176,7 +186,7 @@ impl Core {
         }
     }
 
-    /// With Sentinels: ends when the link's server is master no more.
+    /// With Sentinels: completes when the link's server is no longer the master.
     fn left(&self, link: &Link) -> Option<impl Future<Output = ()> + use<'_>> {
         match (self.dialer.sentinels(), link) {
             (Some(sentinels), Link::Master(_, term)) => Some(sentinels.left(*term)),
@@ -184,8 +194,8 @@ impl Core {
         }
     }
 
-    /// The slot's connection, unless its server is master no more.
-    fn live(&self, slot: &Slot) -> Option<(u64, Link)> {
+    /// The slot's connection, unless its server is no longer the master.
+    fn live(&self, slot: &ConnectionSlot) -> Option<(u64, Link)> {
         let (generation, link) = slot.live()?;
         if let (Some(sentinels), Link::Master(_, term)) = (self.dialer.sentinels(), &link)
             && !sentinels.is_current(*term)
@@ -198,9 +208,9 @@ impl Core {
         Some((generation, link))
     }
 
-    /// The slot's connection. One caller dials, the others wait for it, and a
-    /// fresh failure is everybody's.
-    async fn connection(self: &Arc<Self>, slot: &Slot) -> RedisResult<(u64, Link)> {
+    /// The slot's connection. One caller dials and the others wait for it; all of them get a
+    /// failure that has just happened.
+    async fn connection(self: &Arc<Self>, slot: &ConnectionSlot) -> RedisResult<(u64, Link)> {
         if let Some(live) = self.live(slot) {
             return Ok(live);
         }
@@ -209,7 +219,7 @@ impl Core {
             return Ok(live);
         }
         if let Some((when, error)) = &*failed
-            && when.elapsed() < REMEMBERED
+            && when.elapsed() < DIAL_FAILURE_LIFETIME
         {
             return Err(error.clone());
         }
@@ -231,8 +241,8 @@ impl Core {
         }
     }
 
-    /// Draws the conclusion for the connection from how a command went.
-    fn note(&self, slot: &Slot, generation: u64, error: Option<&RedisError>) {
+    /// Decides from the result of a command whether the connection stays.
+    fn note(&self, slot: &ConnectionSlot, generation: u64, error: Option<&RedisError>) {
         let Some(error) = error else {
             slot.failures.store(0, Ordering::Relaxed);
             slot.heard.store(true, Ordering::Relaxed);
@@ -246,17 +256,17 @@ impl Core {
         }
     }
 
-    fn is_lost(&self, slot: &Slot, error: &RedisError) -> bool {
+    fn is_lost(&self, slot: &ConnectionSlot, error: &RedisError) -> bool {
         let in_a_row = |limit: u32| slot.failures.fetch_add(1, Ordering::Relaxed) + 1 >= limit;
         if self.dialer.is_cluster() {
             return match failure::meaning(error) {
                 _ if error.kind() == ErrorKind::ClusterConnectionNotFound => true,
-                Meaning::Unknown => in_a_row(CLUSTER_FAILURES),
+                Meaning::Unknown => in_a_row(MAX_CLUSTER_FAILURES),
                 _ => false,
             };
         }
         if error.is_timeout() {
-            return in_a_row(if self.blocking { 1 } else { TIMEOUTS });
+            return in_a_row(if self.blocking { 1 } else { MAX_TIMEOUTS });
         }
         error.is_io_error()
             || error.is_unrecoverable_error()
@@ -289,29 +299,30 @@ impl Core {
         for nth in (0_u32..).cycle() {
             match self.dialer.sentinels() {
                 None => drop(ticks.tick().await),
-                // Another master is dialled at once, and the old one left, also while idle.
+                // After a failover the new master is dialled at once, also while idle.
                 Some(sentinels) => tokio::select! {
                     _ = ticks.tick() => {}
                     () = sentinels.left(term) => term = sentinels.term(),
                 },
             }
-            let asks = !self.health.quiet || nth % QUIET == 0;
+            let asks = !self.health.quiet || nth % QUIET_TICKS == 0;
             let slots = self.slots.iter().map(|slot| self.look_after(slot, asks));
             futures_util::future::join_all(slots).await;
         }
     }
 
-    async fn look_after(self: &Arc<Self>, slot: &Slot, asks: bool) {
+    async fn look_after(self: &Arc<Self>, slot: &ConnectionSlot, asks: bool) {
         let Some((generation, mut link)) = self.live(slot) else {
-            // What came of it is remembered and logged where it is found out.
+            // `connection` remembers and logs the result.
             let _ = self.connection(slot).await;
             return;
         };
-        // A PING would wait behind the blocking command, which is its own watch.
+        // A PING would wait behind the blocking command, which shows by itself whether the
+        // connection works.
         if self.blocking && slot.in_flight.load(Ordering::Relaxed) > 0 {
             return;
         }
-        // A server may answer, and be the master no more.
+        // A server may answer although it is no longer the master.
         let heard = slot.heard.swap(false, Ordering::Relaxed);
         if (heard || !asks) && self.dialer.sentinels().is_none() {
             return;
@@ -342,23 +353,23 @@ impl Core {
 #[derive(Default)]
 struct Watch {
     task: Option<JoinHandle<()>>,
-    /// For good: a dial that is still under way starts no other one, which nobody would end.
+    /// Set for good: a dial still in progress must not start a watch that nobody would end.
     ended: bool,
 }
 
-/// Room for one connection.
+/// A place for one connection, and what is known about it.
 #[derive(Default)]
-struct Slot {
+struct ConnectionSlot {
     live: Mutex<Option<(u64, Link)>>,
     generation: AtomicU64,
     dialing: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
     failures: AtomicU32,
-    /// An answer came since the watch looked last.
+    /// Whether an answer has come since the last tick of the watch.
     heard: AtomicBool,
     in_flight: AtomicUsize,
 }
 
-impl Slot {
+impl ConnectionSlot {
     fn live(&self) -> Option<(u64, Link)> {
         lock(&self.live).clone()
     }
@@ -377,23 +388,23 @@ impl Slot {
     }
 }
 
-/// A command on its way. Dropped before its answer, on a blocking connection,
-/// it takes the connection along: the server would go on blocking on it.
-struct InFlight<'a> {
+/// A command that was sent and not answered yet. If it is dropped on a blocking connection,
+/// the connection is given up: the server would go on blocking for a caller that is gone.
+struct SentCommand<'a> {
     core: &'a Core,
-    slot: &'a Slot,
+    slot: &'a ConnectionSlot,
     generation: u64,
     answered: bool,
 }
 
-impl<'a> InFlight<'a> {
-    fn new(core: &'a Core, slot: &'a Slot, generation: u64) -> Self {
+impl<'a> SentCommand<'a> {
+    fn new(core: &'a Core, slot: &'a ConnectionSlot, generation: u64) -> Self {
         slot.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { core, slot, generation, answered: false }
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for SentCommand<'_> {
     fn drop(&mut self) {
         self.slot.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.core.blocking && !self.answered {
@@ -402,14 +413,14 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Tells the log about each transition once.
-struct Health {
-    state: Mutex<State>,
+/// Whether the pool is connected. Logs each change once.
+struct LinkHealth {
+    state: Mutex<LinkState>,
     quiet: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LinkState {
     New,
     Up,
     Down,
@@ -417,52 +428,54 @@ enum State {
     Explained,
 }
 
-impl Health {
-    /// Pools made from another one are quiet: that one tells.
+impl LinkHealth {
+    /// Pools made from another one are quiet, because that one logs.
     fn new(quiet: bool) -> Self {
-        Self { state: Mutex::new(State::New), quiet }
+        Self { state: Mutex::new(LinkState::New), quiet }
     }
 
     fn up(&self, dialer: &Dialer) {
-        let before = std::mem::replace(&mut *lock(&self.state), State::Up);
+        let before = std::mem::replace(&mut *lock(&self.state), LinkState::Up);
         let redis = dialer.describe();
         match before {
-            State::Up => {}
-            State::New | State::Down | State::Explained if self.quiet => {
+            LinkState::Up => {}
+            LinkState::New | LinkState::Down | LinkState::Explained if self.quiet => {
                 crate::log::debug!(%redis, "connected to Redis");
             }
-            State::New => crate::log::info!(%redis, "connected to Redis"),
-            State::Down | State::Explained => {
+            LinkState::New => crate::log::info!(%redis, "connected to Redis"),
+            LinkState::Down | LinkState::Explained => {
                 crate::log::info!(%redis, "connected to Redis again");
             }
         }
     }
 
-    /// Tells once why a lost connection cannot be made again, if its TLS is the reason.
+    /// Logs once why a lost connection cannot be made again, if TLS is the reason.
     fn explain(&self, dialer: &Dialer, error: &RedisError) {
         let Some(reason) = handshake_failure(error).filter(|_| !self.quiet) else { return };
         let mut state = lock(&self.state);
-        if *state == State::Down {
-            *state = State::Explained;
+        if *state == LinkState::Down {
+            *state = LinkState::Explained;
             crate::log::warn!(redis = %dialer.describe(), "cannot connect to Redis: {reason}");
         }
     }
 
     fn down(&self, dialer: &Dialer, error: &RedisError) {
-        let before = std::mem::replace(&mut *lock(&self.state), State::Down);
+        let before = std::mem::replace(&mut *lock(&self.state), LinkState::Down);
         let redis = dialer.describe();
         match before {
-            State::Down | State::Explained => {}
-            State::New | State::Up if self.quiet => {
+            LinkState::Down | LinkState::Explained => {}
+            LinkState::New | LinkState::Up if self.quiet => {
                 crate::log::debug!(%redis, %error, "connection to Redis lost");
             }
-            State::New | State::Up => crate::log::warn!(%redis, %error, "connection to Redis lost"),
+            LinkState::New | LinkState::Up => {
+                crate::log::warn!(%redis, %error, "connection to Redis lost")
+            }
         }
     }
 }
 
 fn demoted() -> RedisError {
-    (ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no master any more").into()
+    (ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no longer the master").into()
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ use crate::sync::lock;
 
 /// Descriptors kept. A worker has about six connections to one server, and each that is
 /// made while there is no other descriptor takes one of these.
-const KEPT: usize = 24;
+const SPARE_DESCRIPTORS: usize = 24;
 
 /// Descriptors lent to one attempt: a name has to be looked up as well.
-const LENT: usize = 4;
+const LENT_DESCRIPTORS: usize = 4;
 
 /// "Too many open files", in this process and in the whole system: the same numbers on
 /// every Unix.
-const OUT_OF_FILES: [i32; 2] = [24, 23];
+const OUT_OF_FILES_CODES: [i32; 2] = [24, 23];
 
 /// Of this process.
 static SPARE: Spare = Spare(Mutex::new(Vec::new()));
@@ -45,7 +45,7 @@ impl Spare {
     /// Takes as many descriptors as are missing, as far as there are any.
     fn keep(&self) {
         let mut files = self.files();
-        while files.len() < KEPT {
+        while files.len() < SPARE_DESCRIPTORS {
             let Some(file) = open() else { return };
             files.push(file);
         }
@@ -54,7 +54,7 @@ impl Spare {
     /// Closes some; how many.
     fn lend(&self) -> usize {
         let mut files = self.files();
-        let left = files.len().saturating_sub(LENT);
+        let left = files.len().saturating_sub(LENT_DESCRIPTORS);
         files.drain(left..).count()
     }
 
@@ -85,7 +85,7 @@ fn open() -> Option<File> {
 /// hides even that.
 fn is_out_of_files(error: &RedisError) -> bool {
     let number = io_error(error).and_then(std::io::Error::raw_os_error);
-    number.is_some_and(|number| OUT_OF_FILES.contains(&number))
+    number.is_some_and(|number| OUT_OF_FILES_CODES.contains(&number))
         || error.is_io_error() && open().is_none()
 }
 
@@ -108,10 +108,20 @@ mod tests {
         let connected = spare.connect(|| {
             attempts += 1;
             let held = spare.files().len();
-            async move { if held + 2 * LENT <= KEPT { Ok(held) } else { Err(error()) } }
+            async move {
+                if held + 2 * LENT_DESCRIPTORS <= SPARE_DESCRIPTORS {
+                    Ok(held)
+                } else {
+                    Err(error())
+                }
+            }
         });
-        assert_eq!(connected.await.unwrap(), KEPT - 2 * LENT);
-        assert_eq!((attempts, spare.files().len()), (3, KEPT), "and they are taken back");
+        assert_eq!(connected.await.unwrap(), SPARE_DESCRIPTORS - 2 * LENT_DESCRIPTORS);
+        assert_eq!(
+            (attempts, spare.files().len()),
+            (3, SPARE_DESCRIPTORS),
+            "and they are taken back"
+        );
         // It ends where nothing is left to give.
         let refused = spare.connect(|| async { Err::<(), _>(error()) }).await;
         assert!(is_out_of_files(&refused.unwrap_err()));

@@ -1,5 +1,5 @@
-//! Listening to channels on a connection of its own that is made again
-//! whenever it is lost.
+//! Subscriptions: one connection that only listens, and reconnects whenever it is lost.
+//! Messages published while it is down are lost; callers must not depend on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::dial::Dialer;
 use super::failure::timed_out;
 use super::sentinel;
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the connection is asked for a sign of life.
-const WATCH: Duration = Duration::from_secs(1);
-/// How long dialling, subscribing or a sign of life may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MIN_RETRY_PAUSE: Duration = Duration::from_millis(50);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the connection is checked with a PING.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Timeout for dialling, subscribing and a PING.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn listen(
     dialer: Arc<Dialer>,
@@ -26,7 +26,7 @@ pub(super) async fn listen(
     on_message: Arc<dyn Fn(String, Vec<u8>) + Send + Sync>,
     stop: CancellationToken,
 ) {
-    let mut pause = SHORTEST_PAUSE;
+    let mut pause = MIN_RETRY_PAUSE;
     let mut turn = 0;
     let rounds = async {
         loop {
@@ -37,7 +37,7 @@ pub(super) async fn listen(
                 crate::log::debug!(%redis, %error, "subscription lost, subscribing again");
             }
             turn += 1;
-            pause = if heard { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            pause = if heard { MIN_RETRY_PAUSE } else { (pause * 2).min(MAX_RETRY_PAUSE) };
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
     };
@@ -53,7 +53,7 @@ async fn round(
     on_message: &(dyn Fn(String, Vec<u8>) + Send + Sync),
     subscribed: &mut bool,
 ) -> RedisResult<()> {
-    let connected = timeout(PATIENCE, async {
+    let connected = timeout(ANSWER_TIMEOUT, async {
         let (connection, term) = dialer.listen(turn).await?;
         let (mut sink, stream) = connection.split();
         sink.subscribe(channels).await?;
@@ -63,8 +63,8 @@ async fn round(
     *subscribed = true;
     let watch = async {
         loop {
-            sleep(WATCH).await;
-            let alive = timeout(PATIENCE, sink.ping::<Value>()).await;
+            sleep(WATCH_INTERVAL).await;
+            let alive = timeout(ANSWER_TIMEOUT, sink.ping::<Value>()).await;
             if let Err(error) = alive.unwrap_or_else(|_| Err(timed_out())) {
                 return error;
             }

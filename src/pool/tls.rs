@@ -4,10 +4,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use redis::{ClientTlsConfig, RedisError, RedisResult, TlsCertificates};
+use redis::{ClientTlsConfig, RedisError, RedisResult, TlsCertificates, Value};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -16,6 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::dial::alive;
+use crate::sync::lock;
 
 /// What TLS is spoken with. The default trusts the system's roots, which `SSL_CERT_FILE`
 /// and `SSL_CERT_DIR` replace; on a system without any, Mozilla's, which are built in.
@@ -27,7 +30,9 @@ pub struct TlsOptions {
     pub cert_file: Option<PathBuf>,
     /// The client's private key, not encrypted: a PEM file. Needs `cert_file`.
     pub key_file: Option<PathBuf>,
-    /// The name that the servers' certificates must have, if it is not the host's.
+    /// The name that the servers' certificates must have, if it is not the host's. On a
+    /// Cluster an application's own commands cannot use it and fail: the Redis library sends
+    /// them, which expects each node's own name.
     pub server_name: Option<String>,
 }
 
@@ -39,9 +44,9 @@ pub(crate) struct WrongOption {
     pub found: String,
 }
 
-const CA: &str = "a PEM file with one certificate or more";
-const CERT: &str = "a PEM file with the client's certificate";
-const KEY: &str = "a PEM file with the private key of that certificate, not encrypted";
+const EXPECTED_CA: &str = "a PEM file with one certificate or more";
+const EXPECTED_CERT: &str = "a PEM file with the client's certificate";
+const EXPECTED_KEY: &str = "a PEM file with the private key of that certificate, not encrypted";
 
 impl TlsOptions {
     /// Reads and checks the files.
@@ -54,7 +59,7 @@ impl TlsOptions {
 
     /// The authorities of `ca_file`.
     fn trusted(&self) -> Result<Option<Vec<CertificateDer<'static>>>, WrongOption> {
-        let wrong = |found| WrongOption { option: "ca_file", expected: CA, found };
+        let wrong = |found| WrongOption { option: "ca_file", expected: EXPECTED_CA, found };
         let Some(file) = &self.ca_file else { return Ok(None) };
         let certificates = certificates(&read(file).map_err(wrong)?).map_err(wrong)?;
         let (_, unusable) = RootCertStore::empty().add_parsable_certificates(certificates.clone());
@@ -78,10 +83,10 @@ impl TlsOptions {
                 return Err(WrongOption { option, expected: "tls_cert_file beside it", found });
             }
         };
-        let wrong = |found| WrongOption { option: "cert_file", expected: CERT, found };
+        let wrong = |found| WrongOption { option: "cert_file", expected: EXPECTED_CERT, found };
         let cert = read(cert).map_err(wrong)?;
         let chain = certificates(&cert).map_err(wrong)?;
-        let wrong = |found| WrongOption { option: "key_file", expected: KEY, found };
+        let wrong = |found| WrongOption { option: "key_file", expected: EXPECTED_KEY, found };
         let key_pem = read(key).map_err(wrong)?;
         let key = PrivateKeyDer::from_pem_slice(&key_pem)
             .map_err(|_| wrong("a file without one".to_owned()))?;
@@ -129,19 +134,37 @@ fn provider() -> Arc<CryptoProvider> {
     given.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
 }
 
-/// Options that were read: what is needed to shake hands.
-#[derive(Clone)]
+/// What is needed to shake hands. The files are read again when they have changed, so
+/// that a renewed certificate is used from the next connection on.
 pub(super) struct Tls {
-    config: Arc<ClientConfig>,
+    options: TlsOptions,
     name: Option<ServerName<'static>>,
     /// How long a handshake may take: less than the dial, so that its failure can be told.
     timeout: Duration,
-    /// The same for the Redis library, which dials the nodes of a Cluster itself.
-    pub for_cluster: TlsCertificates,
+    files: Mutex<Files>,
 }
 
-impl Tls {
-    pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
+/// The files as they were read last.
+struct Files {
+    stamps: Vec<Stamp>,
+    /// Those of the last attempt that failed, so that each is warned of once.
+    refused: Option<Vec<Stamp>>,
+    loaded: Loaded,
+}
+
+/// When a file was changed and its size; `None` if it cannot be seen.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// Files in the form that a handshake needs.
+#[derive(Clone)]
+struct Loaded {
+    config: Arc<ClientConfig>,
+    /// The same for the Redis library, whose own connection to a Cluster dials its nodes.
+    for_cluster: TlsCertificates,
+}
+
+impl Loaded {
+    fn read(options: &TlsOptions) -> Result<Self, WrongOption> {
         let (trusted, named) = match options.trusted()? {
             Some(trusted) => (trusted, true),
             None => of_the_system(),
@@ -166,16 +189,59 @@ impl Tls {
             }
             None => builder.with_no_client_auth(),
         };
-        Ok(Self {
-            config: Arc::new(config),
-            name: options.name()?,
-            timeout,
-            for_cluster: TlsCertificates { client_tls, root_cert },
-        })
+        let for_cluster = TlsCertificates { client_tls, root_cert };
+        Ok(Self { config: Arc::new(config), for_cluster })
+    }
+}
+
+impl Tls {
+    pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
+        // Before the files are read: a change in between is then seen as one.
+        let stamps = stamps(options);
+        let loaded = Loaded::read(options)?;
+        let files = Mutex::new(Files { stamps, refused: None, loaded });
+        Ok(Self { options: options.clone(), name: options.name()?, timeout, files })
+    }
+
+    /// Whether servers are expected to have a certificate for another name than their own.
+    pub fn has_name(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// The certificates for the Redis library's own connection to a Cluster.
+    pub fn for_cluster(&self) -> TlsCertificates {
+        self.current().for_cluster
+    }
+
+    /// The files as they are now. While they cannot be used, for example between the
+    /// renewal of the certificate and of its key, those that were read before are used.
+    fn current(&self) -> Loaded {
+        let mut files = lock(&self.files);
+        let now = stamps(&self.options);
+        if now == files.stamps || Some(&now) == files.refused.as_ref() {
+            return files.loaded.clone();
+        }
+        match Loaded::read(&self.options) {
+            Ok(loaded) => {
+                crate::log::info!("read the changed TLS certificate files");
+                *files = Files { stamps: now, refused: None, loaded };
+            }
+            Err(WrongOption { option, expected, found }) => {
+                crate::log::warn!(
+                    "tls_{option} has changed and cannot be used: expected {expected}, found \
+                     {found}; the certificates read before stay in use"
+                );
+                files.refused = Some(now);
+            }
+        }
+        files.loaded.clone()
     }
 
     /// Shakes hands, and waits until the server has looked at our certificate: with TLS 1.3
     /// it says so only after the handshake.
+    ///
+    /// # Errors
+    /// Why the handshake failed, or the error with which the server turned us away.
     pub async fn wrap(&self, stream: TcpStream, host: &str) -> RedisResult<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -183,29 +249,81 @@ impl Tls {
                 .map_err(|_| failed("the host is no name that a certificate can have".into()))?,
         };
         let shown = name.to_str().into_owned();
-        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let connector = TlsConnector::from(self.current().config);
         let connected = async {
             let mut stream = connector.connect(name, stream).await?;
-            // Answered with a line in any case, without credentials too.
-            stream.write_all(b"PING\r\n").await?;
-            stream.flush().await?;
-            while stream.read_u8().await? != b'\n' {}
-            Ok(stream)
+            // Answered with a line in any case, without credentials too. A server that
+            // turns us away writes its line first and may close the connection at once.
+            let asked = async {
+                stream.write_all(b"PING\r\n").await?;
+                stream.flush().await
+            };
+            let asked = asked.await;
+            let line = first_line(&mut stream).await;
+            if line.as_ref().is_err() {
+                asked?;
+            }
+            Ok((stream, line?))
         };
         let connected = tokio::time::timeout(self.timeout, connected).await;
         let connected = connected.map_err(|_| {
             let timeout = self.timeout;
             failed(format!("no answer within {timeout:?}; does the server speak TLS at this port?"))
         })?;
-        connected.map_err(|error: io::Error| match reason(&error, &shown) {
-            Some(reason) => failed(reason),
-            None => error.into(),
-        })
+        let (stream, line) =
+            connected.map_err(|error: io::Error| match reason(&error, &shown) {
+                Some(reason) => failed(reason),
+                None => error.into(),
+            })?;
+        match refusal(&line) {
+            Some(error) => Err(error),
+            None => Ok(stream),
+        }
     }
 }
 
+/// The first line that the server writes, without its end.
+async fn first_line(stream: &mut TlsStream<TcpStream>) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => return Ok(line),
+            b'\r' => {}
+            byte if line.len() < MAX_LINE_BYTES => line.push(byte),
+            _ => {}
+        }
+    }
+}
+
+/// Longest part of the server's first line that is kept; Redis's longest has about 900.
+const MAX_LINE_BYTES: usize = 2048;
+
+/// The error of a server that does not serve us. One that wants credentials first gets
+/// them with the greeting.
+fn refusal(line: &[u8]) -> Option<RedisError> {
+    if !line.starts_with(b"-") {
+        return None;
+    }
+    let reply = redis::parse_redis_value(&[line, b"\r\n"].concat());
+    let error = reply.and_then(Value::extract_error).err()?;
+    let wants_credentials = error.code() == Some("NOAUTH");
+    if wants_credentials { None } else { alive::<()>(Err(error)).err() }
+}
+
+/// The state of every file that [`Loaded::read`] reads, in a fixed order.
+fn stamps(options: &TlsOptions) -> Vec<Stamp> {
+    let stamp = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    let roots = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let roots = roots.filter(|_| options.ca_file.is_none());
+    let files = [&options.ca_file, &options.cert_file, &options.key_file, &roots];
+    files.into_iter().map(|file| file.as_deref().and_then(stamp)).collect()
+}
+
 fn unusable(error: rustls::Error) -> WrongOption {
-    WrongOption { option: "cert_file", expected: CERT, found: error.to_string() }
+    WrongOption { option: "cert_file", expected: EXPECTED_CERT, found: error.to_string() }
 }
 
 /// What the system trusts, and whether somebody has named it. Entries that nobody can read

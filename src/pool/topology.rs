@@ -15,11 +15,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{Dialer, HostPort, Link};
 use super::failure::{self, Meaning, timed_out};
-
 use crate::sync::lock;
 
 /// Number of slots of every Cluster.
-const SLOTS: u16 = 16_384;
+const SLOT_COUNT: u16 = 16_384;
 
 /// How long one server may take to describe the cluster.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,7 +34,7 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 const STUCK_AFTER: Duration = Duration::from_millis(1500);
 
 /// Maximum servers asked in one refresh.
-const MAX_ASKED: usize = 12;
+const MAX_ASKED_SERVERS: usize = 12;
 
 /// The slot of a key: CRC-16 (XMODEM) of its hash tag, or of the whole key.
 pub(super) fn slot_of(key: &[u8]) -> u16 {
@@ -46,7 +45,7 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
             _ => (crc << 1) ^ 0x1021,
         })
     });
-    crc % SLOTS
+    crc % SLOT_COUNT
 }
 
 /// Where the hash tag is, between the first brace and the next closing one.
@@ -115,13 +114,13 @@ impl SlotMap {
 
     /// Reads an answer to CLUSTER SLOTS. `told_by` stands for hosts without a name.
     fn parse(slots: Value, told_by: &HostPort) -> Option<Self> {
-        let mut map = Self { owners: vec![u16::MAX; usize::from(SLOTS)], ..Self::default() };
+        let mut map = Self { owners: vec![u16::MAX; usize::from(SLOT_COUNT)], ..Self::default() };
         let Value::Array(ranges) = slots else { return None };
         for range in ranges {
             let Value::Array(range) = range else { return None };
             let mut range = range.into_iter();
             let first = u16::from_redis_value(range.next()?).ok()?;
-            let last = u16::from_redis_value(range.next()?).ok()?.min(SLOTS - 1);
+            let last = u16::from_redis_value(range.next()?).ok()?.min(SLOT_COUNT - 1);
             let mut nodes = range.filter_map(|node| {
                 let Value::Array(node) = node else { return None };
                 let mut node = node.into_iter();
@@ -174,12 +173,12 @@ impl Refreshes {
 }
 
 /// A refresh that runs. Dropped before its end it makes room for another one.
-struct Running<'a> {
+struct RunningRefresh<'a> {
     topology: &'a ClusterTopology,
     number: u64,
 }
 
-impl Drop for Running<'_> {
+impl Drop for RunningRefresh<'_> {
     fn drop(&mut self) {
         let mut refreshes = lock(&self.topology.refreshes);
         refreshes.running.take_if(|running| running.0 == self.number);
@@ -250,7 +249,7 @@ impl ClusterTopology {
             // It ended, was given up, or is stuck: all is found out above.
             let _ = timeout_at(until, ended.changed()).await;
         };
-        let running = Running { topology: self, number };
+        let running = RunningRefresh { topology: self, number };
         let found = self.ask(dialer).await;
         let result = found.as_ref().map(drop).map_err(Clone::clone);
         {
@@ -297,7 +296,7 @@ impl ClusterTopology {
             }
             is_new
         });
-        asked.truncate(MAX_ASKED);
+        asked.truncate(MAX_ASKED_SERVERS);
         let mut answers: FuturesUnordered<_> = asked
             .into_iter()
             .map(|addr| async move {
@@ -332,7 +331,7 @@ impl ClusterTopology {
 async fn describe(dialer: &Dialer, addr: &HostPort) -> RedisResult<SlotMap> {
     let mut link = Link::Server(dialer.server(addr).await?);
     let mut pipeline = redis::pipe();
-    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOT_COUNT");
     // Each by itself: not everybody may ask for the first.
     let answers =
         redis::aio::ConnectionLike::req_packed_commands(&mut link, &pipeline, 0, 2).await?;
@@ -431,7 +430,7 @@ mod tests {
         let topology = ClusterTopology::default();
         topology.moved(5, ("b".into(), 2));
         assert_eq!(topology.map().owner(5), None, "nothing is known yet");
-        let mut map = SlotMap { owners: vec![0; usize::from(SLOTS)], ..SlotMap::default() };
+        let mut map = SlotMap { owners: vec![0; usize::from(SLOT_COUNT)], ..SlotMap::default() };
         map.place_of(("a".into(), 1));
         topology.map.send_replace(Arc::new(map));
         topology.moved(5, ("b".into(), 2));

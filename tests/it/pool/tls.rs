@@ -154,8 +154,101 @@ async fn a_cluster_is_trusted_by_file() {
     let error = cluster(trusting("other.crt")).unwrap().ping().await.unwrap_err();
     let reason = handshake_failure(&error).unwrap_or_default();
     assert!(reason.contains("the issuer of the server's certificate is unknown"), "{error:?}");
-    let named = TlsOptions { server_name: Some("x".to_owned()), ..trusting("ca.crt") };
-    assert!(cluster(named).map(drop).unwrap_err().to_string().starts_with("tls_server_name:"));
+    let named = |name: &str| TlsOptions { server_name: Some(name.into()), ..trusting("ca.crt") };
+    let pool = cluster(named("redis.internal")).unwrap();
+    let get = |_| {
+        let mut get = redis::cmd("GET");
+        get.arg("key");
+        get
+    };
+    pool.run(Repeat::Safe, get).await.unwrap();
+    // An application's own commands go through the `redis` crate, which knows no such name.
+    let raw = get(0).query_async::<Option<String>>(&mut pool.connection()).await.unwrap_err();
+    assert!(raw.to_string().contains("tls_server_name"), "{raw}");
+    let error = cluster(named("redis.elsewhere")).unwrap().ping().await.unwrap_err();
+    let reason = handshake_failure(&error).unwrap_or_default();
+    assert!(reason.contains("is for another host"), "{error:?}");
+}
+
+#[tokio::test]
+async fn renewed_certificate_files_are_used_from_the_next_connection_on() {
+    let server = server("server", "yes", &[]);
+    let own = TempDir::new().unwrap();
+    let put = |from: &str, to: &str| std::fs::copy(file(from), own.path().join(to)).unwrap();
+    put("other.crt", "ca.pem");
+    put("client.crt", "client.pem");
+    put("client.key", "key.pem");
+    let options = TlsOptions {
+        ca_file: Some(own.path().join("ca.pem")),
+        cert_file: Some(own.path().join("client.pem")),
+        key_file: Some(own.path().join("key.pem")),
+        server_name: None,
+    };
+    let pool = pool("localhost", &server, options);
+    assert!(pool.ping().await.is_err(), "the authority is unknown");
+    // Half a renewal: what was read before stays in use.
+    std::fs::write(own.path().join("ca.pem"), "half").unwrap();
+    assert!(pool.ping().await.is_err());
+    put("ca.crt", "ca.pem");
+    let connects = async || pool.ping().await.is_ok();
+    assert!(eventually(Duration::from_secs(20), connects).await);
+
+    // A certificate of another authority, which the server does not accept.
+    put("other.crt", "client.pem");
+    put("other.key", "key.pem");
+    let fresh = pool.detached();
+    let refuses = async || {
+        let answer = fresh.ping().await;
+        answer.is_err_and(|error| handshake_failure(&error).is_some())
+    };
+    assert!(refuses().await, "a new connection shows the new certificate");
+}
+
+#[tokio::test]
+async fn a_server_that_turns_clients_away_after_the_handshake_is_quoted() {
+    for (line, refused) in [
+        ("-DENIED Redis is running in protected mode because ...", true),
+        ("-ERR max number of clients reached", false),
+        ("-LOADING Redis is loading the dataset in memory", false),
+    ] {
+        let port = turns_away(line).await;
+        let settings = settings(format!("localhost:{port}"));
+        let tls_options = trusting("ca.crt");
+        let pool = RedisPool::new(PoolSettings { tls: true, tls_options, ..settings }).unwrap();
+        let error = pool.ping().await.unwrap_err();
+        assert_eq!(error.is_refused(), refused, "{line}: {error:?}");
+        let text = line.split_once(' ').unwrap().1;
+        assert!(format!("{error:?}").contains(text), "{line}: {error:?}");
+    }
+}
+
+/// A server that shakes hands, writes this line and closes the connection.
+async fn turns_away(line: &'static str) -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::AsyncWriteExt;
+
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![CertificateDer::from_pem_file(file("server.crt")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("localhost:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let _ = stream.write_all(format!("{line}\r\n").as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    port
 }
 
 #[tokio::test]
