@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A longer time counts as this one, which any instant can be added to.
-pub(super) const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+pub(super) const MAX_CONFIRM_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
 /// One job on its way, and what is known of it.
 struct Try<'a> {
@@ -96,7 +96,7 @@ impl Client {
         }
         let mut tries = Vec::with_capacity(jobs.len());
         for ((job, within), outcome) in jobs.iter().zip(within).zip(outcomes) {
-            let until = within.map(|within| start + within.min(LONGEST));
+            let until = within.map(|within| start + within.min(MAX_CONFIRM_TIMEOUT));
             let mut one = Try { job, until, unknown: false, outcome: Ok(Enqueued::IdConflict) };
             one.note(outcome, began);
             tries.push(one);

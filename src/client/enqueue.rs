@@ -1,6 +1,5 @@
 //! One job about to be stored, option by option.
 
-use std::borrow::Cow;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -9,14 +8,14 @@ use std::time::Duration;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::confirm::LONGEST;
+use super::confirm::MAX_CONFIRM_TIMEOUT;
 use super::{Client, Receipt};
 use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::serial::marshal_reason;
 use crate::job::{
     DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName,
-    check_group, payload_bytes,
+    check_group, option_setters, payload_bytes,
 };
 use crate::text::line;
 use crate::time::Timestamp;
@@ -210,62 +209,20 @@ impl<Q> Enqueue<Q> {
         (moved, before)
     }
 
-    fn with(mut self, change: impl FnOnce(JobOptions) -> JobOptions) -> Self {
-        self.options = change(self.options);
-        self
-    }
-
-    /// All options at once, in place of the job type's.
-    pub fn options(mut self, options: JobOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// The queue; see [`QueueName`] for the allowed form.
-    pub fn queue(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|options| options.queue(name))
-    }
-
-    /// Runs no earlier than `delay` from now, to the millisecond. Zero is now.
-    pub fn delay(self, delay: Duration) -> Self {
-        self.with(|options| options.delay(delay))
-    }
-
-    /// Runs no earlier than `at`. An instant that has passed is now.
-    pub fn at(self, at: impl Into<Timestamp>) -> Self {
-        self.with(|options| options.at(at))
-    }
-
-    /// How often it is tried again; 0 means a single attempt.
-    pub fn max_retry(self, retries: u32) -> Self {
-        self.with(|options| options.max_retry(retries))
-    }
-
-    /// How long one attempt may run, in whole seconds, rounded up.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|options| options.timeout(timeout))
-    }
-
-    /// The instant by which the job must have ended.
-    pub fn deadline(self, deadline: impl Into<Timestamp>) -> Self {
-        self.with(|options| options.deadline(deadline))
-    }
-
-    /// How long it is kept after success, in whole seconds, rounded up.
-    pub fn retention(self, retention: Duration) -> Self {
-        self.with(|options| options.retention(retention))
-    }
-
-    /// Refuses another of the same queue, type and payload for this long. Payloads are
-    /// compared by their bytes; see [`Job`] for sets and maps.
-    pub fn unique_for(self, lock: Duration) -> Self {
-        self.with(|options| options.unique_for(lock))
-    }
-
-    /// Collects the job in this group of its queue: a worker with an aggregate
-    /// function makes one job of what came together. See [`JobOptions::group`].
-    pub fn group(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|options| options.group(name))
+    option_setters! {
+        options;
+        queue;
+        delay;
+        at;
+        max_retry;
+        timeout;
+        deadline;
+        retention;
+        /// Refuses another job of the same queue, type and payload until this one succeeds,
+        /// for at most this long. Payloads are compared by their bytes; see [`Job`] for sets
+        /// and maps. At least one second; for a delayed job the time counts from its due time.
+        unique_for;
+        group;
     }
 
     /// An id of the application's own; see [`JobId::new`].
@@ -326,7 +283,7 @@ impl<Q> Enqueue<Q> {
     /// # }
     /// ```
     pub fn confirm_within(mut self, within: Duration) -> Self {
-        self.confirm = Some(within.min(LONGEST));
+        self.confirm = Some(within.min(MAX_CONFIRM_TIMEOUT));
         self
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than anybody waits, and short enough to be multiplied.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Asynq's default: `n⁴ + 15 + r · (n + 1)` seconds, where `n` is the number of
 /// retries counted before this failure and `r` a whole number in 0…29.
@@ -128,7 +128,7 @@ impl RetryPolicy {
                 })
             }
         };
-        let delay = delay.min(LONGEST);
+        let delay = delay.min(MAX_DELAY);
         if self.jitter > 0.0 { delay.mul_f64(1.0 - self.jitter * fastrand::f64()) } else { delay }
     }
 }
@@ -196,9 +196,9 @@ mod tests {
     fn a_delay_without_end_is_cut_also_with_jitter() {
         let endless = [RetryPolicy::fixed(Duration::MAX), RetryPolicy::new(|_| Duration::MAX)];
         for policy in endless {
-            assert_eq!(policy.delay(0), LONGEST);
+            assert_eq!(policy.delay(0), MAX_DELAY);
             let delay = policy.jitter(0.5).delay(0);
-            assert!(delay >= LONGEST / 2 && delay <= LONGEST, "{delay:?}");
+            assert!(delay >= MAX_DELAY / 2 && delay <= MAX_DELAY, "{delay:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 
 /// The longest text that is recorded of a failure. It is stored with the job and
 /// read by every list that shows it.
-const LONGEST_TEXT: usize = 8 * 1024;
+const MAX_TEXT_BYTES: usize = 8 * 1024;
 
 /// A handler's word about a job that did not succeed.
 ///
@@ -166,8 +166,8 @@ impl<E: Display> From<E> for JobError {
 
 fn recorded(error: impl Display) -> String {
     let mut text = error.to_string();
-    if text.len() > LONGEST_TEXT {
-        let whole = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end));
+    if text.len() > MAX_TEXT_BYTES {
+        let whole = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(whole.unwrap_or(0));
         text.push('…');
     }
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn an_endless_text_is_cut_between_two_characters() {
-        let error = JobError::failed("é".repeat(LONGEST_TEXT));
-        assert_eq!(error.text().unwrap().chars().count(), LONGEST_TEXT / 2 + 1);
+        let error = JobError::failed("é".repeat(MAX_TEXT_BYTES));
+        assert_eq!(error.text().unwrap().chars().count(), MAX_TEXT_BYTES / 2 + 1);
     }
 
     #[test]

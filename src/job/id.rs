@@ -10,21 +10,21 @@ use std::sync::Arc;
 use super::printable::{from_printable, printable};
 use crate::error::Error;
 
-const MAX_ID: usize = 512;
+const MAX_ID_BYTES: usize = 512;
 /// Of an id or a queue's name that another program may have stored: what an address can
 /// carry in its printable form.
-const MAX_STORED: usize = 64 * 1024;
-const MAX_QUEUE: usize = 128;
+const MAX_STORED_BYTES: usize = 64 * 1024;
+const MAX_QUEUE_BYTES: usize = 128;
 
 /// Text that every reader, key and log line can hold.
 fn plain_text(what: &str, text: &str) -> Result<(), Error> {
     if text.trim().is_empty() {
         return Err(Error::invalid(format!("{what}: expected text, found a blank")));
     }
-    if text.len() > MAX_ID {
+    if text.len() > MAX_ID_BYTES {
         let found = text.len();
         return Err(Error::invalid(format!(
-            "{what}: expected at most {MAX_ID} bytes, found {found}"
+            "{what}: expected at most {MAX_ID_BYTES} bytes, found {found}"
         )));
     }
     if text.chars().any(char::is_control) {
@@ -144,9 +144,9 @@ fn stored_bytes(what: &str, form: &str) -> Result<Vec<u8>, Error> {
     let bytes = from_printable(form);
     match bytes.len() {
         0 => Err(Error::invalid(format!("{what}: expected text, found nothing"))),
-        1..=MAX_STORED => Ok(bytes),
+        1..=MAX_STORED_BYTES => Ok(bytes),
         found => Err(Error::invalid(format!(
-            "{what}: expected at most {MAX_STORED} bytes, found {found}"
+            "{what}: expected at most {MAX_STORED_BYTES} bytes, found {found}"
         ))),
     }
 }
@@ -215,10 +215,10 @@ impl QueueName {
     pub fn new(name: impl AsRef<str>) -> Result<Self, Error> {
         let name = name.as_ref();
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-        if name.is_empty() || name.len() > MAX_QUEUE || !name.chars().all(allowed) {
-            let shown: String = name.chars().take(MAX_QUEUE).collect();
+        if name.is_empty() || name.len() > MAX_QUEUE_BYTES || !name.chars().all(allowed) {
+            let shown: String = name.chars().take(MAX_QUEUE_BYTES).collect();
             return Err(Error::invalid(format!(
-                "queue name: expected 1 to {MAX_QUEUE} of A-Z a-z 0-9 _ . : -, found {shown:?}"
+                "queue name: expected 1 to {MAX_QUEUE_BYTES} of A-Z a-z 0-9 _ . : -, found {shown:?}"
             )));
         }
         Ok(Self(Arc::from(name)))

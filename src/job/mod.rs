@@ -26,6 +26,7 @@ pub use error::JobError;
 pub(crate) use error::text as error_text;
 pub(crate) use id::check_group;
 pub use id::{JobId, QueueName};
+pub(crate) use options::option_setters;
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
 pub(crate) use payload::payload_bytes;
 pub use periodic::{Missed, Periodic};

@@ -142,3 +142,97 @@ impl JobOptions {
         self
     }
 }
+
+/// Writes the setters of [`JobOptions`] for a type that keeps some in its field `options`,
+/// with one text for all such types. A setter may be given documentation of its own, which
+/// follows the common one.
+macro_rules! option_setters {
+    ($($(#[$more:meta])* $setter:ident;)*) => {
+        $($crate::job::option_setters!(@$setter [$(#[$more])*]);)*
+    };
+    (@options [$($more:tt)*]) => {
+        /// All options at once, in place of the job type's.
+        $($more)*
+        pub fn options(mut self, options: $crate::job::JobOptions) -> Self {
+            self.options = options;
+            self
+        }
+    };
+    (@queue [$($more:tt)*]) => {
+        /// The queue; see [`QueueName`](crate::QueueName) for the allowed form.
+        $($more)*
+        pub fn queue(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+            self.options = self.options.queue(name);
+            self
+        }
+    };
+    (@delay [$($more:tt)*]) => {
+        /// Runs the job no earlier than `delay` after it is enqueued, to the millisecond.
+        /// Zero is at once.
+        $($more)*
+        pub fn delay(mut self, delay: std::time::Duration) -> Self {
+            self.options = self.options.delay(delay);
+            self
+        }
+    };
+    (@at [$($more:tt)*]) => {
+        /// Runs the job no earlier than `at`. An instant that has passed is now.
+        $($more)*
+        pub fn at(mut self, at: impl Into<$crate::time::Timestamp>) -> Self {
+            self.options = self.options.at(at);
+            self
+        }
+    };
+    (@max_retry [$($more:tt)*]) => {
+        /// How often a failed job is tried again; 0 means a single attempt.
+        $($more)*
+        pub fn max_retry(mut self, retries: u32) -> Self {
+            self.options = self.options.max_retry(retries);
+            self
+        }
+    };
+    (@timeout [$($more:tt)*]) => {
+        /// How long one attempt may run, in whole seconds, rounded up.
+        $($more)*
+        pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.options = self.options.timeout(timeout);
+            self
+        }
+    };
+    (@deadline [$($more:tt)*]) => {
+        /// The instant by which the job must have ended, in whole seconds. An attempt that
+        /// would begin later fails without running.
+        $($more)*
+        pub fn deadline(mut self, deadline: impl Into<$crate::time::Timestamp>) -> Self {
+            self.options = self.options.deadline(deadline);
+            self
+        }
+    };
+    (@retention [$($more:tt)*]) => {
+        /// How long the job and its result are kept after success, in whole seconds, rounded
+        /// up. Zero removes the job at success.
+        $($more)*
+        pub fn retention(mut self, retention: std::time::Duration) -> Self {
+            self.options = self.options.retention(retention);
+            self
+        }
+    };
+    (@unique_for [$($more:tt)*]) => {
+        $($more)*
+        pub fn unique_for(mut self, lock: std::time::Duration) -> Self {
+            self.options = self.options.unique_for(lock);
+            self
+        }
+    };
+    (@group [$($more:tt)*]) => {
+        /// Collects the job in this group of its queue: a worker with an aggregate function
+        /// makes one job of all that came together. See
+        /// [`JobOptions::group`](crate::JobOptions::group).
+        $($more)*
+        pub fn group(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+            self.options = self.options.group(name);
+            self
+        }
+    };
+}
+pub(crate) use option_setters;

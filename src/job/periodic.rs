@@ -1,17 +1,16 @@
 //! A job that comes again and again: what is enqueued, and when.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::serial::marshal_reason;
-use super::{Job, JobId, JobOptions, Schedule, payload_bytes};
+use super::{Job, JobId, JobOptions, Schedule, option_setters, payload_bytes};
 use crate::error::Error;
 use crate::time::Timestamp;
 
-const MAX_NAME: usize = 128;
+const MAX_NAME_BYTES: usize = 128;
 
 /// What happens to ticks at which no process could fire, because none ran or the
 /// store was away. A tick counts as missed 5 s after its time; until then it is
@@ -145,53 +144,20 @@ impl Periodic {
         self
     }
 
-    fn set(mut self, change: impl FnOnce(JobOptions) -> JobOptions) -> Self {
-        self.options = change(self.options);
-        self
-    }
-
-    /// All options at once, in place of the job type's.
-    pub fn options(mut self, options: JobOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// The queue; see [`QueueName`](crate::QueueName) for the allowed form. A tick
-    /// is claimed within its queue: while some processes have the entry in one
-    /// queue and some in another, each queue gets a job.
-    pub fn queue(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.set(|options| options.queue(name))
-    }
-
-    /// Runs no earlier than this long after the tick.
-    pub fn delay(self, delay: Duration) -> Self {
-        self.set(|options| options.delay(delay))
-    }
-
-    /// How often a failed job is tried again; 0 means a single attempt.
-    pub fn max_retry(self, retries: u32) -> Self {
-        self.set(|options| options.max_retry(retries))
-    }
-
-    /// How long one attempt may run, in whole seconds, rounded up.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.set(|options| options.timeout(timeout))
-    }
-
-    /// How long a job is kept after success, in whole seconds, rounded up.
-    pub fn retention(self, retention: Duration) -> Self {
-        self.set(|options| options.retention(retention))
-    }
-
-    /// Skips ticks while a job of the same queue, type and payload waits or runs,
-    /// for at most this long.
-    pub fn unique_for(self, lock: Duration) -> Self {
-        self.set(|options| options.unique_for(lock))
-    }
-
-    /// Collects the jobs in this group of their queue; see [`JobOptions::group`].
-    pub fn group(self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.set(|options| options.group(name))
+    option_setters! {
+        options;
+        /// A tick is claimed within its queue: while some processes have the periodic job in
+        /// one queue and some in another, each queue gets a job.
+        queue;
+        /// The delay counts from the tick.
+        delay;
+        max_retry;
+        timeout;
+        retention;
+        /// Skips ticks while a job of the same queue, type and payload waits or runs, for at
+        /// most this long.
+        unique_for;
+        group;
     }
 
     /// Adds a header to the jobs.
@@ -224,10 +190,10 @@ impl Periodic {
             return Ok(format!("unnamed-{hex}"));
         };
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
             let shown: String = name.chars().take(60).collect();
             return Err(Error::invalid(format!(
-                "name of a periodic entry: expected 1 to {MAX_NAME} of A-Z a-z 0-9 _ . : -, \
+                "name of a periodic entry: expected 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 _ . : -, \
                  found {shown:?}"
             )));
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The longest message, in bytes; what is longer is cut.
-const LONGEST_MESSAGE: usize = 1024;
+const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How far a job is, in its handler's own words: so many of so many, a sentence,
 /// or both.
@@ -42,7 +42,7 @@ impl Progress {
     #[must_use = "the progress is changed and returned"]
     pub fn message(mut self, text: impl Into<String>) -> Self {
         let mut text = text.into();
-        let whole = (0..=LONGEST_MESSAGE).rev().find(|end| text.is_char_boundary(*end));
+        let whole = (0..=MAX_MESSAGE_BYTES).rev().find(|end| text.is_char_boundary(*end));
         text.truncate(whole.unwrap_or(0).min(text.len()));
         self.message = text;
         self

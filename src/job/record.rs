@@ -153,10 +153,10 @@ pub struct Idempotency {
 }
 
 /// How long an idempotency key is kept.
-const KEPT: Duration = Duration::from_secs(86_400);
+const KEY_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// What a network may still deliver when the last try is over, with ample room.
-const LATE: Duration = Duration::from_secs(3600);
+const LATE_DELIVERY_ALLOWANCE: Duration = Duration::from_secs(3600);
 
 impl Idempotency {
     /// A key within a scope (for REST, the route) for a request with this body.
@@ -169,7 +169,7 @@ impl Idempotency {
         Self {
             key: serial::hex(&scoped.finalize()),
             body: serial::hex(&Sha256::digest(body)),
-            kept: KEPT,
+            kept: KEY_LIFETIME,
             across_queues: false,
         }
     }
@@ -201,14 +201,14 @@ impl Idempotency {
         Self {
             key: JobId::random().as_str().to_owned(),
             body: String::new(),
-            kept: within.saturating_add(LATE),
+            kept: within.saturating_add(LATE_DELIVERY_ALLOWANCE),
             across_queues: false,
         }
     }
 
     /// The same key, kept long enough for a call that asks again for at most this long.
     pub(crate) fn kept_for(self, within: Duration) -> Self {
-        Self { kept: self.kept.max(within.saturating_add(LATE)), ..self }
+        Self { kept: self.kept.max(within.saturating_add(LATE_DELIVERY_ALLOWANCE)), ..self }
     }
 }
 

@@ -57,8 +57,8 @@ pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, n
 
 /// Cut to a length a terminal can bear. The log escapes what nobody sees.
 fn cut(text: &str) -> &str {
-    const LONGEST: usize = 500;
-    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+    const MAX_REPORT_BYTES: usize = 500;
+    text.char_indices().nth(MAX_REPORT_BYTES).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]

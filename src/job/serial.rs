@@ -23,9 +23,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// The inverse of [`hex`]; `None` where it is none, or too long to be one of ours.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     /// Longer than any id of ours, and what a request may well carry.
-    const LONGEST: usize = 2 * 132 * 1024;
+    const MAX_HEX_DIGITS: usize = 2 * 132 * 1024;
     let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) || digits.len() > LONGEST {
+    if !digits.len().is_multiple_of(2) || digits.len() > MAX_HEX_DIGITS {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);

@@ -26,14 +26,14 @@ pub(crate) use duration::{parse as parse_duration, text as duration_text};
 use fields::Fields;
 
 /// The longest specification, so that nobody can make us read for long.
-const LONGEST: usize = 256;
+const MAX_SPEC_BYTES: usize = 256;
 
 /// A schedule without a match in the rest of this year and the five that follow
 /// has none, as in robfig/cron.
-const YEARS: i32 = 5;
+const MAX_YEARS_AHEAD: i32 = 5;
 
 /// How far clocks are set back where summer ends, and more.
-const OVERLAP: Duration = Duration::from_secs(3 * 3600);
+const MAX_CLOCK_SHIFT: Duration = Duration::from_secs(3 * 3600);
 
 /// When a periodic job is due.
 ///
@@ -88,9 +88,9 @@ impl Schedule {
     }
 
     pub(crate) fn read(spec: String) -> Result<Self, Wrong> {
-        if spec.len() > LONGEST {
+        if spec.len() > MAX_SPEC_BYTES {
             let found = spec.len();
-            return Err(wrong(format!("at most {LONGEST} bytes"), format!("{found} bytes")));
+            return Err(wrong(format!("at most {MAX_SPEC_BYTES} bytes"), format!("{found} bytes")));
         }
         let rule = rule(&spec)?;
         Ok(Self { spec, rule })
@@ -263,8 +263,9 @@ fn quoted(text: &str) -> String {
 fn next_match(fields: &Fields, zone: Tz, after: Timestamp) -> Option<Timestamp> {
     let local = |time: Timestamp| Some(time.to_utc()?.with_timezone(&zone).naive_local());
     // Clocks may show a time again that they showed before `after`.
-    let from = local(after - OVERLAP)?;
-    let last_year = local(Timestamp::from_secs(after.as_secs().checked_add(1)?))?.year() + YEARS;
+    let from = local(after - MAX_CLOCK_SHIFT)?;
+    let last_year =
+        local(Timestamp::from_secs(after.as_secs().checked_add(1)?))?.year() + MAX_YEARS_AHEAD;
     let mut day = from.date();
     while day.year() <= last_year {
         if !fields.has_month(day) {
