@@ -68,10 +68,21 @@ func main() {
 	expect("delete", must(client.DeleteJobWithResponse(ctx, "default", copied)).StatusCode(), 204)
 	expect("run", must(client.RunJobWithResponse(ctx, "default", id)).StatusCode(), 204)
 	expect("resume", must(client.ResumeQueueWithResponse(ctx, "default")).StatusCode(), 204)
-	expect("repair", must(client.MendStoreWithResponse(ctx)).StatusCode(), 200)
+	expect("repair", must(client.RepairStoreWithResponse(ctx)).StatusCode(), 200)
+	other := "made-in-go"
+	enqueued := must(client.EnqueueJobWithResponse(ctx, "demo:delay_print",
+		&api.EnqueueJobParams{Queue: &other}, map[string]any{}))
+	expect("enqueue", enqueued.StatusCode(), 201)
+	force := "true"
+	removed := must(client.DeleteQueueWithResponse(ctx, other, &api.DeleteQueueParams{Force: &force}))
+	expect("delete queue", removed.StatusCode(), 204)
+	periodic := must(client.ListPeriodicWithResponse(ctx))
+	expect("list periodic jobs", periodic.StatusCode(), 200)
+	expect("run periodic job",
+		must(client.RunPeriodicWithResponse(ctx, periodic.JSON200.Periodic[0].Id)).StatusCode(), 201)
 	missing := must(client.DeleteJobWithResponse(ctx, "default", copied))
 	if missing.ApplicationproblemJSON404 == nil {
 		must(0, fmt.Errorf("delete again: expected a problem, found %d", missing.StatusCode()))
 	}
-	fmt.Println("Go: 12 calls")
+	fmt.Println("Go: 16 calls")
 }

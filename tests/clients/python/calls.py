@@ -7,6 +7,7 @@ import sys
 import job_queue_client
 from job_queue_client import AuthenticatedClient
 from job_queue_client.api.jobqueue_demo import register_demo_job
+from job_queue_client.api.jobqueue_enqueue import enqueue_job
 from job_queue_client.api.jobqueue_jobs import (
     archive_job,
     delete_job,
@@ -15,8 +16,14 @@ from job_queue_client.api.jobqueue_jobs import (
     list_jobs,
     run_job,
 )
-from job_queue_client.api.jobqueue_queues import get_queue, pause_queue, resume_queue
-from job_queue_client.api.jobqueue_store import mend_store
+from job_queue_client.api.jobqueue_periodic import list_periodic, run_periodic
+from job_queue_client.api.jobqueue_queues import (
+    delete_queue,
+    get_queue,
+    pause_queue,
+    resume_queue,
+)
+from job_queue_client.api.jobqueue_store import repair_store
 from job_queue_client.models import (
     JobQueueJobRowJob,
     JobQueueProblem,
@@ -49,7 +56,11 @@ call(archive_job, 204, "default", copied)
 call(delete_job, 204, "default", copied)
 call(run_job, 204, "default", job_id)
 call(resume_queue, 204, "default")
-call(mend_store, 200)
+call(repair_store, 200)
+call(enqueue_job, 201, "demo:delay_print", body={}, queue="made-in-python")
+call(delete_queue, 204, "made-in-python", force="true")
+periodic = call(list_periodic, 200).periodic
+call(run_periodic, 201, periodic[0].id)
 problem = call(delete_job, 404, "default", copied)
 assert isinstance(problem, JobQueueProblem), problem
-print("Python: 12 calls")
+print("Python: 16 calls")

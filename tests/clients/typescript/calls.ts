@@ -41,7 +41,20 @@ expect("delete", (await client.DELETE("/jobs/{name}/{id}", copied)).response, 20
 expect("run", (await client.POST("/jobs/{name}/{id}/run", path)).response, 204);
 expect("resume", (await client.POST("/queues/{name}/resume", queue)).response, 204);
 expect("repair", (await client.POST("/doctor/repair")).response, 200);
+const enqueued = await client.POST("/jobs/{type}", {
+  params: { path: { type: "demo:delay_print" }, query: { queue: "made-in-typescript" } },
+  body: {},
+});
+expect("enqueue", enqueued.response, 201);
+const removed = await client.DELETE("/queues/{name}", {
+  params: { path: { name: "made-in-typescript" }, query: { force: "true" } },
+});
+expect("delete queue", removed.response, 204);
+const periodic = await client.GET("/periodic");
+expect("list periodic jobs", periodic.response, 200);
+const entry = { params: { path: { id: periodic.data!.periodic[0]!.id } } };
+expect("run periodic job", (await client.POST("/periodic/{id}/run", entry)).response, 201);
 const missing = await client.DELETE("/jobs/{name}/{id}", copied);
 expect("delete again", missing.response, 404);
 if (missing.error?.status !== 404) throw new Error(JSON.stringify(missing.error));
-console.log("TypeScript: 12 calls");
+console.log("TypeScript: 16 calls");
