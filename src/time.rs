@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const MICROS: i64 = 1_000_000;
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// An instant: microseconds since the Unix epoch, UTC.
 ///
@@ -33,7 +33,7 @@ impl Timestamp {
 
     /// The instant `secs` seconds after the Unix epoch.
     pub const fn from_secs(secs: i64) -> Self {
-        Self(secs.saturating_mul(MICROS))
+        Self(secs.saturating_mul(MICROS_PER_SECOND))
     }
 
     /// Microseconds since the Unix epoch.
@@ -43,14 +43,14 @@ impl Timestamp {
 
     /// Whole seconds since the Unix epoch, rounded down.
     pub const fn as_secs(self) -> i64 {
-        self.0.div_euclid(MICROS)
+        self.0.div_euclid(MICROS_PER_SECOND)
     }
 
     /// Whole seconds since the Unix epoch, rounded up: what Asynq's tools see
     /// of a due time, so that no Go worker starts the job early.
     pub const fn as_secs_ceil(self) -> i64 {
         let floor = self.as_secs();
-        if self.0.rem_euclid(MICROS) == 0 { floor } else { floor.saturating_add(1) }
+        if self.0.rem_euclid(MICROS_PER_SECOND) == 0 { floor } else { floor.saturating_add(1) }
     }
 
     /// How long after `earlier` this is; zero if it is not later.
@@ -228,7 +228,7 @@ mod tests {
     fn arithmetic_at_the_ends_saturates() {
         let end = Timestamp::from_micros(i64::MAX);
         assert_eq!(end + Duration::MAX, end);
-        assert_eq!(end.as_secs_ceil(), i64::MAX / MICROS + 1);
+        assert_eq!(end.as_secs_ceil(), i64::MAX / MICROS_PER_SECOND + 1);
         assert_eq!(Timestamp::from_secs(i64::MAX), end);
     }
 }

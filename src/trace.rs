@@ -12,7 +12,7 @@ pub(crate) const PARENT: &str = "traceparent";
 pub(crate) const STATE: &str = "tracestate";
 
 /// A longer `tracestate` is left out, as the standard allows.
-const LONGEST_STATE: usize = 512;
+const MAX_STATE_BYTES: usize = 512;
 
 tokio::task_local! {
     static CURRENT: Trace;
@@ -45,7 +45,7 @@ impl Trace {
             && !(more && version == "00");
         let state = state.trim();
         let keeps = !state.is_empty()
-            && state.len() <= LONGEST_STATE
+            && state.len() <= MAX_STATE_BYTES
             && state.bytes().all(|b| matches!(b, b' '..=b'~'));
         sound.then(|| Self { parent: parent.trim().into(), state: keeps.then(|| state.into()) })
     }

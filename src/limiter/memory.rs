@@ -10,7 +10,7 @@ use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
 /// Most clients that are remembered: about 15 MB.
-const MOST: usize = 100_000;
+const MAX_CLIENTS: usize = 100_000;
 
 #[derive(Clone, Copy)]
 struct Open {
@@ -53,7 +53,7 @@ pub(crate) struct MemoryCounter {
 
 impl MemoryCounter {
     pub fn new(clock: Clock) -> Self {
-        Self { clock, most: MOST, clients: Mutex::default() }
+        Self { clock, most: MAX_CLIENTS, clients: Mutex::default() }
     }
 
     pub fn count(&self, client: &str, limits: Limits) -> Counted {

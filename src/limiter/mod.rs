@@ -15,7 +15,7 @@ pub(crate) use self::memory::MemoryCounter;
 pub(crate) use self::redis::RedisCounter;
 
 /// How long a counter that failed is left alone: this process counts by itself meanwhile.
-const PAUSE: Duration = Duration::from_secs(1);
+const FAILED_COUNTER_PAUSE: Duration = Duration::from_secs(1);
 
 /// The windows.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -127,7 +127,7 @@ impl Limiter {
                 }
             }
             Err(error) => {
-                if failing.replace(Instant::now() + PAUSE).is_none() {
+                if failing.replace(Instant::now() + FAILED_COUNTER_PAUSE).is_none() {
                     crate::log::warn!(
                         ?error,
                         "Redis does not count requests: until it does, this process counts by \
@@ -159,7 +159,11 @@ mod tests {
         }
         assert_eq!(passed, 2);
         assert!(limiter.count("b").await.passes, "another client");
-        assert!(began.elapsed() < PAUSE * 5, "each asked again: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < FAILED_COUNTER_PAUSE * 5,
+            "each asked again: {:?}",
+            began.elapsed()
+        );
     }
 
     #[test]

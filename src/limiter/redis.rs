@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::pool::{LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology};
 
 /// A request waits no longer than this for being counted.
-const PATIENCE: Duration = Duration::from_millis(500);
+const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// KEYS[1], KEYS[2]  the windows of a minute and of an hour
 /// ARGV[1], ARGV[2]  how many requests each may hold; 0: the hour has no limit
@@ -57,9 +57,9 @@ impl RedisCounter {
     /// [`Error::is_config`] for addresses that cannot be.
     pub fn new(settings: PoolSettings) -> Result<Self, Error> {
         let settings = PoolSettings {
-            read_timeout: settings.read_timeout.min(PATIENCE),
-            dial_timeout: settings.dial_timeout.min(PATIENCE),
-            request_limit: PATIENCE,
+            read_timeout: settings.read_timeout.min(COUNT_TIMEOUT),
+            dial_timeout: settings.dial_timeout.min(COUNT_TIMEOUT),
+            request_limit: COUNT_TIMEOUT,
             ..settings
         };
         RedisPool::quiet(settings.clone())?;
@@ -67,7 +67,7 @@ impl RedisCounter {
     }
 
     pub async fn count(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
-        let counted = tokio::time::timeout(PATIENCE, self.ask(client, limits)).await;
+        let counted = tokio::time::timeout(COUNT_TIMEOUT, self.ask(client, limits)).await;
         counted.unwrap_or_else(|_| Err(Error::unavailable("no answer in time")))
     }
 

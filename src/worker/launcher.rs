@@ -17,7 +17,6 @@ use tokio::sync::Notify;
 
 use super::in_flight::Accepted;
 use super::{Shared, execute, suspects};
-
 use crate::sync::lock;
 
 /// A start that takes longer marks its job type as slow.
