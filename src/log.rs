@@ -6,7 +6,7 @@
 //!
 //! [`Line`]: crate::text::Line
 
-/// A field that is no text.
+/// A field that is not text.
 pub(crate) trait Plain: tracing::Value + Copy {}
 
 macro_rules! plain {
@@ -15,7 +15,7 @@ macro_rules! plain {
 
 plain! { bool u8 u16 u32 u64 usize i32 i64 f64 }
 
-/// Lets nothing pass but fields that are no text.
+/// Accepts only fields that are not text.
 pub(crate) fn plain<T: Plain>(value: T) -> T {
     value
 }

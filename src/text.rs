@@ -1,5 +1,5 @@
-//! Text from outside, made safe to show: which characters nobody sees, and how they are
-//! written where they must be seen.
+//! Makes text from outside safe to show: invisible and control characters are written as
+//! visible marks.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};

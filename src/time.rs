@@ -128,7 +128,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// Where the time comes from: the system, or a hand that a test moves.
+/// The source of the time: the system, or a manual clock that a test moves.
 ///
 /// ```
 /// use rocket_jobqueue::{Clock, Timestamp};
@@ -160,7 +160,7 @@ impl Clock {
         }
     }
 
-    /// The time now by a clock that nobody sets: what lasts for a while is measured by
+    /// The time now by a monotonic clock, which is never set: what lasts for a while is measured by
     /// it. Begins with the time of the process' first look, and differs from
     /// [`now`](Self::now) by what the system's clock was set since.
     pub(crate) fn steady(&self) -> Timestamp {
@@ -179,7 +179,7 @@ impl Clock {
         }
     }
 
-    /// The manual clock's time, or nothing where the store's own clock rules.
+    /// The manual clock's time, or `None` if the store's own clock rules.
     pub(crate) fn fixed(&self) -> Option<Timestamp> {
         self.0.as_ref().map(|hand| Timestamp(hand.load(Ordering::SeqCst)))
     }

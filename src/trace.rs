@@ -26,7 +26,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Reads both headers; `None` where the first is not what the standard asks for.
+    /// Reads both headers; `None` if the first does not follow the standard.
     pub fn parse(parent: &str, state: &str) -> Option<Self> {
         let hex = |text: &str, length| {
             text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,4 +1,4 @@
-//! Many jobs at once.
+//! Enqueueing many jobs with few round trips.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use crate::error::Error;
 /// Every option counts as with a single [`Enqueue`](crate::Enqueue). It is not a
 /// transaction: a job is stored or not by itself. Jobs of one queue run in the
 /// order given here, as far as they are due alike. On a Cluster, parts that are under way
-/// in the moment in which a move of their queue begins or ends may overtake each other.
+/// when a move of their queue begins or ends may overtake each other.
 ///
 /// Costs one script call for each 100 jobs (or 1 MiB) of a queue, up to 16 of
 /// them at a time. All jobs are in memory meanwhile: give a million in parts.

@@ -1,4 +1,4 @@
-//! One job about to be stored, option by option.
+//! The builder of one job: options, checks, and the call that stores it.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -53,8 +53,8 @@ use crate::trace::Trace;
 /// # Errors
 /// [`Error::is_invalid`] for a value out of its domain, before anything is
 /// stored; [`Error::is_duplicate`], [`Error::is_id_conflict`] and
-/// [`Error::is_idempotency_mismatch`] where another job stands in the way;
-/// [`Error::is_unavailable`] and [`Error::is_refused`] where the store does.
+/// [`Error::is_idempotency_mismatch`] if another job stands in the way;
+/// [`Error::is_unavailable`] and [`Error::is_refused`] if the store cannot take the job.
 #[must_use = "a job is stored when this is awaited"]
 pub struct Enqueue<Q = Client> {
     client: Q,
@@ -287,8 +287,8 @@ impl<Q> Enqueue<Q> {
         self
     }
 
-    /// Answers with the job that holds the unique lock, where there is one, in
-    /// place of [`Error::is_duplicate`]; [`Receipt::existing`] tells.
+    /// If another job holds the unique lock, returns that job's receipt in place of
+    /// [`Error::is_duplicate`]; [`Receipt::existing`] tells the two apart.
     pub fn or_existing(mut self) -> Self {
         self.or_existing = true;
         self

@@ -19,7 +19,7 @@ pub(super) fn read(table: &Table) -> Result<PoolSettings, Error> {
     settings(table, url.as_ref(), topology)
 }
 
-/// The Redis of everything else; `None` where no address is given.
+/// The Redis of everything else; `None` if no address is given.
 pub(super) fn read_default(table: &Table) -> Result<Option<PoolSettings>, Error> {
     let url = read_url(table)?;
     let topology = topology(table, url.as_ref())?;
@@ -29,7 +29,7 @@ pub(super) fn read_default(table: &Table) -> Result<Option<PoolSettings>, Error>
     Ok(Some(settings(table, url.as_ref(), topology)?).filter(|_| is_given))
 }
 
-/// What a URL says, and where it stands.
+/// What a URL says, and the key that holds it.
 struct Url<'a> {
     leaf: &'a Leaf,
     topology: Topology,
@@ -77,7 +77,7 @@ fn topology(table: &Table, url: Option<&Url<'_>>) -> Result<Option<Topology>, Er
     }
     if let Some(addrs) = addrs {
         let mut addrs = addresses(addrs, REDIS_PORT)?;
-        // A lone server is no Cluster, and would refuse a Cluster's commands.
+        // A single server does not understand the commands of a Cluster.
         return Ok(Some(match addrs.len() {
             1 => Topology::Single(addrs.remove(0)),
             _ => Topology::Cluster(addrs),
@@ -342,7 +342,7 @@ fn address(leaf: &Leaf, value: &Value, port: u16) -> Result<String, Error> {
     }
 }
 
-/// `host:port`, with the default port where none is given.
+/// `host:port`, with the default port if none is given.
 fn host_and_port(text: &str, default: u16) -> Option<String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(v6) => {

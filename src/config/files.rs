@@ -1,5 +1,5 @@
-//! Where the YAML files are, and what they hold as plain values. Which keys
-//! count is the layers' matter.
+//! Finds the YAML files and reads them into plain values. The layers decide which keys
+//! count.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ impl AppEnv {
         Ok(Self { word, folder })
     }
 
-    /// What holds where the application has no folder for the environment.
+    /// The configuration that holds if the application has no folder for the environment.
     pub(super) fn built_in(&self) -> Option<&'static str> {
         (self.word == "embedded" && self.folder.is_none()).then_some(EMBEDDED_CONFIG)
     }
@@ -135,7 +135,7 @@ fn mentions_our_tables(file: &Path) -> bool {
     names.any(|name| ["jobqueue", "cache_server"].contains(&name))
 }
 
-/// The file's text, `None` where there is none.
+/// The file's text, or `None` if there is no such file.
 pub(super) fn read(file: &Path, origin: &str) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),

@@ -21,7 +21,7 @@ const MAX_SET_JOBS: u32 = crate::broker::MAX_SET_JOBS as u32;
 /// Largest `archive_max`. An archive is for looking into failures, not for keeping data.
 const MAX_ARCHIVED_JOBS: u32 = 10_000_000;
 
-/// Where jobs are kept: `jobqueue.store`.
+/// What keeps the jobs: `jobqueue.store`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Store {
@@ -40,7 +40,7 @@ pub struct JobQueueConfig {
     /// Path below which all routes lie, without a slash at the end. Default
     /// `/api/dm-jobqueue`, which collides with no route of an application.
     pub base: String,
-    /// Where jobs are kept. Default [`Store::Redis`]; the library never changes
+    /// What keeps the jobs. Default [`Store::Redis`]; the library never changes
     /// it by itself.
     pub store: Store,
     /// Whether [`Store::Memory`] may serve outside of development, which is Rocket's
@@ -51,24 +51,23 @@ pub struct JobQueueConfig {
     /// (`maxmemory` with an `allkeys-…` policy). Default `false`: the launch stops at such
     /// a server, because acknowledged jobs would vanish.
     pub allow_eviction: bool,
-    /// Whether this process also runs jobs. Default `true`; `false` for one that
-    /// only enqueues.
+    /// Whether this process runs jobs. Default `true`; `false` for a process that only
+    /// enqueues.
     pub worker: bool,
-    /// How many jobs run at once. Default 10, also for 0: jobs mostly wait for
-    /// others, so more than the cores is right.
+    /// Maximum concurrent jobs. Default 10, also for 0. Jobs mostly wait for other
+    /// services, so a number above the number of cores is usually right.
     pub concurrency: usize,
-    /// The queues to serve, each with its share of the attention. Default
-    /// `{default = 10}`. All layers together make the table; a share of 0 takes
-    /// a queue out of it.
+    /// The queues to serve, each with its weight. Default `{default = 10}`. All layers
+    /// together make the table; a weight of 0 removes a queue from it.
     pub queues: BTreeMap<QueueName, u32>,
-    /// Whether a queue waits until all with a greater share are empty. Default
+    /// Whether a queue waits until all queues with a greater weight are empty. Default
     /// `false`, so that no queue starves.
     pub strict_priority: bool,
-    /// How long running jobs may take to end at shutdown. Default 8 s, also for
-    /// 0: what is left then starts again elsewhere, and supervisors commonly
-    /// kill after 10 s.
+    /// How long running jobs may take to finish at shutdown. Default 8 s, also for 0:
+    /// supervisors commonly kill a process after 10 s. Jobs that are still running then
+    /// are run again by another worker.
     pub shutdown_timeout: Duration,
-    /// What becomes of jobs that no handler here takes. Default
+    /// What happens to jobs of a type without a handler in this process. Default
     /// [`UnknownJobs::Park`].
     pub unknown_jobs: UnknownJobs,
     /// The largest payload of a job, bytes. Default 1 MiB, also for 0; at most
@@ -82,9 +81,9 @@ pub struct JobQueueConfig {
     /// How long a job may wait in a group although others join. Default 0: for
     /// ever.
     pub group_max_delay: Duration,
-    /// How many jobs of a group are aggregated at once, and enough to do so. At
-    /// most 5,000. Default 0: no number is enough, and 5,000 at once are the most;
-    /// what a group has beyond that is aggregated next.
+    /// Number of jobs at which a group is aggregated without waiting longer, and the
+    /// maximum that one aggregation takes. At most 5,000. Default 0: no number ends the
+    /// wait, and one aggregation takes at most 5,000; the rest is aggregated next.
     pub group_max_size: usize,
     /// Whether `POST {base}/register` and its page exist. Default `true`; an application
     /// that is open to the public sets `false`.
@@ -114,16 +113,16 @@ pub struct JobQueueConfig {
     pub openapi: bool,
     /// Whether `{base}/docs` (Swagger UI) exists. Default `true`; needs `openapi`.
     pub docs: bool,
-    /// Whether our log lines go to standard error where the application has no
-    /// `tracing` subscriber. Default `true`: otherwise nobody would see them.
+    /// Whether our log lines go to standard error if the application has no `tracing`
+    /// subscriber. Default `true`: otherwise they would be lost.
     pub log_to_stderr: bool,
     /// How many archived jobs are kept, and how long. Default 9,999 for 90 days in
     /// every queue, which is what Asynq keeps.
     pub archive: ArchiveSettings,
-    /// Whether this process fires periodic entries. Default: as
+    /// Whether this process enqueues periodic jobs. Default: as
     /// [`JobQueueConfig::worker`].
     pub fire_periodic: bool,
-    /// Periodic entries by name: `spec` and `type`, and where wanted `time_zone`,
+    /// Periodic jobs by name: `spec` and `type`, and optionally `time_zone`,
     /// `payload` (a table, or a text that is JSON), `queue`, `delay`, `max_retry`,
     /// `timeout`, `retention`, `unique_for`, `group` and `missed` (`skip`, `once`,
     /// or a duration; default `1h`). All layers together make an entry; an empty
@@ -225,7 +224,7 @@ impl JobQueueConfig {
     }
 }
 
-/// A text that nobody is shown.
+/// A text that is never shown, not even in debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -263,8 +262,8 @@ fn group_size(table: &Table) -> Result<usize, Error> {
     Ok(size as usize)
 }
 
-/// Limits for all queues, and beside them those of single ones, of which a part may
-/// be left to the others.
+/// The limits for all queues, and those of single queues. A single queue may set one of the
+/// two limits and inherit the other.
 fn archive(table: &Table) -> Result<ArchiveSettings, Error> {
     let limit = archive_limit(table, "archive_max", "archive_age", ArchiveLimit::default())?;
     let mut settings = ArchiveSettings {
@@ -316,7 +315,7 @@ fn grace(table: &Table, default: Duration) -> Result<Duration, Error> {
     }
 }
 
-/// `None` where no layer names a queue.
+/// `None` if no layer names a queue.
 fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
     let mut queues = BTreeMap::new();
     let mut last = None;
@@ -337,7 +336,7 @@ fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
     }
 }
 
-/// Origins as browsers write them: in lower case, without the port that goes without saying.
+/// Origins as browsers write them: in lower case, without the scheme's default port.
 fn origins(leaf: &Leaf) -> Result<Vec<String>, Error> {
     leaf.list_of("an origin such as https://app.example or http://localhost:3000", |text| {
         let text = text.to_ascii_lowercase();

@@ -1,6 +1,10 @@
-//! The layers: takes our tables out of every source, says of each key whether it
-//! is known, and lays the stronger over the weaker. What the values mean is the
-//! sections' matter.
+//! The layers of the configuration.
+//!
+//! Each source (a file, the environment, code) may hold any of our four sections. This module
+//! finds them there, checks every key against the [schema](super::schema), and merges the
+//! sources key by key: a stronger source replaces a single key, not a whole table. Each value
+//! keeps its origin, so that errors and warnings name the file and the full key. The sections
+//! decide what the values mean.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +17,7 @@ use super::value::{Leaf, Table, kind};
 use super::variables;
 use crate::error::Error;
 
-/// Where a value stands, given the key of its table.
+/// The origin of a value, given the key of its table.
 type Origin<'a> = dyn Fn(&Value, &str) -> String + 'a;
 
 /// Which of a section's places a source uses.
@@ -28,7 +32,7 @@ const NEST: &str = "cache_server";
 /// How figment names Rocket's variables.
 const ROCKET_ENV: &str = "`ROCKET_`";
 
-/// What all layers so far make together.
+/// The result of all layers added so far.
 pub(super) struct Layers<'a> {
     tables: [Table; 4],
     pub(super) warnings: Vec<String>,
@@ -45,7 +49,7 @@ impl<'a> Layers<'a> {
         &self.tables[section as usize]
     }
 
-    /// `APP_ENV=embedded` also works where no folder is shipped for it.
+    /// `APP_ENV=embedded` also works without a folder for it.
     pub(super) fn add_built_in(&mut self, app_env: &AppEnv) -> Result<(), Error> {
         match app_env.built_in() {
             Some(text) => self.add_yaml("built-in config/embedded/config.yaml", text),
@@ -53,7 +57,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Reads the two YAML files, where present, and returns which were.
+    /// Reads the two YAML files and returns those that exist.
     pub(super) fn add_folder(&mut self, app_env: &AppEnv) -> Result<Vec<PathBuf>, Error> {
         let mut found = Vec::new();
         for (file, name) in app_env.misnamed() {
@@ -100,7 +104,8 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Adds what the fairing's builder was told. All of it is meant for us.
+    /// Adds the values given to the fairing's builder. All of them are meant for us, so every
+    /// unknown key is worth a warning.
     pub(super) fn add_builder(&mut self, values: Vec<RocketValues<'_>>) -> Result<(), Error> {
         let known = Section::ALL.map(|section| section.place().rocket[0]);
         for values in &values {

@@ -1,5 +1,5 @@
-//! The configuration: defaults, files, variables and code in one documented
-//! tree. It reads and judges; it connects to nothing and prints nothing.
+//! The configuration: defaults, files, environment variables and code, merged into one
+//! checked [`Config`]. This module neither connects nor logs: warnings are returned.
 
 mod connection;
 mod files;
@@ -40,8 +40,8 @@ pub struct Config {
     /// with [`Store::Memory`].
     pub redis: PoolSettings,
     /// The Redis of everything else: `redis.default.cluster`. `None` without an
-    /// address. One address is taken for one server, several for a Cluster; whoever
-    /// uses it may ask the servers.
+    /// address. One address is treated as one server and several as a Cluster, without
+    /// asking the servers.
     pub redis_default: Option<PoolSettings>,
     /// How many requests the API answers.
     pub rate_limit: RateLimitConfig,
@@ -49,8 +49,8 @@ pub struct Config {
     pub app_env: String,
     /// The YAML files that were read, in order.
     pub files: Vec<PathBuf>,
-    /// Whether somebody develops here: Rocket's profile is `debug`, in a build with debug
-    /// assertions. Under every other profile the defaults are those of production.
+    /// Whether this is development: Rocket's profile is `debug`, in a build with debug
+    /// assertions. All other profiles have the defaults of production.
     pub development: bool,
     /// Lines to log at launch: unknown keys, files and variables, each with what was
     /// probably meant.
@@ -139,7 +139,7 @@ fn is_development(profile: &Profile, debug_assertions: bool) -> bool {
 
 /// The process's own environment variable, for [`Config::load`].
 pub fn process_env(name: &str) -> Option<String> {
-    // Lossy, so that a value that is no UTF-8 is refused rather than overlooked.
+    // Lossy, so that a value that is not UTF-8 is refused rather than overlooked.
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 

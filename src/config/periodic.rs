@@ -33,7 +33,7 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// `None` where a stronger layer took the entry out.
+    /// `None` if a stronger layer removed the entry with an empty `spec`.
     fn read(&self) -> Result<Option<Periodic>, Error> {
         if self.leaves.get("spec").is_some_and(|spec| spec.is_blank()) {
             return Ok(None);
@@ -91,7 +91,7 @@ impl Entry<'_> {
         self.leaves.get(key).copied().filter(|leaf| !leaf.is_blank())
     }
 
-    /// A text that must be there.
+    /// A required text.
     fn text(&self, key: &str, expected: &str) -> Result<(&Leaf, String), Error> {
         let any = self.leaves.values().next().expect("an entry has at least one key");
         let Some(leaf) = self.get(key) else {

@@ -1,16 +1,15 @@
-//! The `rate_limit` section: how many requests the API answers. Counting them
-//! is another module's work.
+//! The `rate_limit` section: how many requests a client may make. The limiter counts them.
 
 use ipnet::IpNet;
 
 use super::value::{Leaf, Table};
 use crate::error::Error;
 
-/// Where requests are counted: `rate_limit.storage_type`.
+/// The store that counts requests: `rate_limit.storage_type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StorageType {
-    /// In Redis where `redis.default.cluster` names one, in memory otherwise.
+    /// In Redis if `redis.default.cluster` names one, otherwise in memory.
     #[default]
     Auto,
     /// In Redis, for all processes together.
@@ -24,14 +23,14 @@ pub enum StorageType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimitConfig {
-    /// Whether requests are limited at all. Default `false`: an application says
-    /// itself how much it bears.
+    /// Whether requests are limited at all. Default `false`: only the application knows its
+    /// capacity.
     pub enabled: bool,
     /// Requests a client may make in a minute. Default 60, also for 0.
     pub requests_per_minute: u32,
     /// Requests a client may make in an hour. Default 0: no limit by the hour.
     pub requests_per_hour: u32,
-    /// Where requests are counted. Default [`StorageType::Auto`], also for an
+    /// The store that counts requests. Default [`StorageType::Auto`], also for an
     /// empty text.
     pub storage_type: StorageType,
     /// Requests below these paths are counted. Default `/api`; `/` is every path.

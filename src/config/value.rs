@@ -1,5 +1,6 @@
-//! One configured value that remembers where it was written, and how text and
-//! numbers become what the sections ask for. Which keys exist is their matter.
+//! One configured value that remembers its origin, and its conversion to the types that the
+//! sections ask for. Every conversion error has the same form: origin, full key, what was
+//! expected and what was found.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -172,7 +173,7 @@ fn is_zero(number: &Num) -> bool {
     number.to_i128() == Some(0) || number.to_u128() == Some(0)
 }
 
-/// What sort of value this is, without the value.
+/// The type of the value, for errors that must not repeat the value.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::String(..) => "text",
@@ -185,7 +186,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The value itself where it is short and plain. Never for secrets.
+/// The value itself if it is short and plain. Never for secrets.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(_, text) => quoted(text),

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longer than anybody waits, and short enough to be multiplied.
+/// Longest delay of any policy: 100 years, short enough to be multiplied safely.
 const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// Asynq's default: `n⁴ + 15 + r · (n + 1)` seconds, where `n` is the number of
@@ -71,7 +71,7 @@ enum Shape {
 }
 
 impl RetryPolicy {
-    /// A policy of the application's own: retries counted so far → delay. Where it
+    /// A policy of the application's own: retries counted so far → delay. If it
     /// panics, [`asynq_delay`] takes its place, with a warning.
     pub fn new(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self::of(Shape::Own(Arc::new(delay)))

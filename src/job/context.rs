@@ -52,7 +52,7 @@ impl Cancellation {
         self.token.cancel();
     }
 
-    /// The attempt is over by itself: whoever holds the token learns it.
+    /// The attempt has ended by itself; holders of the token learn it too.
     pub(crate) fn end(&self) {
         self.token.cancel();
     }
@@ -213,8 +213,8 @@ impl JobContext {
         &self.0.cancellation.token
     }
 
-    /// Says how far the job is: so many of so many, a sentence, or both, for
-    /// whoever looks at it ([`JobInfo::progress`](crate::inspect::JobInfo)). It stays with the
+    /// Reports how far the job is, as a count, a sentence, or both. The inspector and the
+    /// pages show it ([`JobInfo::progress`](crate::inspect::JobInfo)). It stays with the
     /// job, also when it has ended, until the job is taken the next time.
     ///
     /// Cheap: it returns at once, the latest word is stored within a quarter of a

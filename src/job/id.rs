@@ -1,4 +1,4 @@
-//! Names that are checked once, where they enter.
+//! Job ids and queue names: checked once when they enter, trusted from then on.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;

@@ -1,5 +1,9 @@
-//! The vocabulary of jobs: what an author writes, what the queue stores, and
-//! what is decided about it. No I/O here.
+//! The vocabulary of jobs.
+//!
+//! An author implements [`Job`] for a payload type and gives it [`JobOptions`]. Enqueued, it is
+//! stored as a [`JobRecord`] with a [`JobId`], a [`QueueName`] and a [`JobState`]. An attempt ends
+//! with an [`Outcome`], from which [`decide`] makes the [`Transition`] that the store carries
+//! out. Everything here is pure: no I/O, no clock, no locks.
 
 mod backoff;
 mod context;
@@ -80,7 +84,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The stored name of this job type, customarily `area:verb`. Not blank.
     const TYPE: &'static str;
 
-    /// How jobs of this type are queued where the caller says nothing else.
+    /// The options of jobs of this type; a caller may override each of them.
     fn options() -> JobOptions {
         JobOptions::new()
     }

@@ -1,4 +1,4 @@
-//! How a job is queued: the options a job type carries and a caller overrides.
+//! The options of a job. A job type has its own, and a caller overrides single ones.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,12 +8,11 @@ use crate::time::Timestamp;
 /// The queue of jobs that name none.
 pub const DEFAULT_QUEUE: &str = "default";
 
-/// How often a failed job is tried again where nothing else is said. Asynq's
-/// own default is 25; this project's design decided for 10.
+/// How often a failed job is retried unless its options say otherwise. Asynq's default is
+/// 25; here it is 10.
 pub const DEFAULT_MAX_RETRY: u32 = 10;
 
-/// How long one attempt may run where nothing else is said: 30 minutes, as in
-/// Asynq.
+/// How long one attempt may run unless its options say otherwise: 30 minutes, as in Asynq.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// When a job becomes due.
@@ -23,14 +22,13 @@ pub enum Placement {
     /// At once.
     #[default]
     Now,
-    /// This long after the store takes it. Zero is at once.
+    /// This long after the store accepts it. Zero is at once.
     After(Duration),
     /// At an instant. One that has passed is at once.
     At(Timestamp),
 }
 
-/// Options of a job type. Every one has a default; a caller's word at enqueue
-/// overrides them.
+/// Options of a job type. Each has a default, and a caller can override it at enqueue.
 ///
 /// ```
 /// use rocket_jobqueue::JobOptions;
@@ -122,9 +120,9 @@ impl JobOptions {
         self
     }
 
-    /// Refuses another job of the same queue, type and payload for this long,
-    /// or until this one succeeds. At least one second; for a delayed job the
-    /// time counts from its due time.
+    /// Refuses another job of the same queue, type and payload until this one succeeds, for
+    /// at most this long. At least one second; for a delayed job the time counts from its
+    /// due time.
     pub fn unique_for(mut self, lock: Duration) -> Self {
         self.unique_for = Some(lock);
         self
@@ -135,8 +133,7 @@ impl JobOptions {
     /// A job with a delay joins the group when it is due. Not blank, at most 512
     /// bytes, no control characters.
     ///
-    /// Where no worker of the queue has an aggregate function, the job waits for
-    /// ever; see [`JobQueueFairing::aggregate`](crate::JobQueueFairing::aggregate).
+    /// If no worker of the queue has an aggregate function, the job waits for ever; see [`JobQueueFairing::aggregate`](crate::JobQueueFairing::aggregate).
     pub fn group(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.group = Some(name.into());
         self

@@ -1,4 +1,4 @@
-//! A job that comes again and again: what is enqueued, and when.
+//! A periodic job: what is enqueued, and when.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::time::Timestamp;
 
 const MAX_NAME_BYTES: usize = 128;
 
-/// What happens to ticks at which no process could fire, because none ran or the
-/// store was away. A tick counts as missed 5 s after its time; until then it is
-/// merely late, and fired.
+/// What happens to ticks at which no process could enqueue the job, because none ran or the
+/// store was unreachable. A tick counts as missed 5 s after its time; until then it is merely
+/// late, and its job is still enqueued.
 ///
 /// However many ticks were missed, at most one job makes up for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +36,19 @@ impl Default for Missed {
     }
 }
 
-/// A periodic entry: a job, enqueued at each tick of a [`Schedule`].
+/// A periodic job: a job that is enqueued at each tick of a [`Schedule`].
 ///
-/// Any number of processes may have the same entry; each tick makes one job,
-/// without election and also when processes are killed. The entry's name says
-/// which entries are the same. Without [`Periodic::name`] it is a digest of
-/// specification, type, payload and queue; give a name to entries whose schedule
-/// may change, so that their history goes on.
+/// Any number of processes may have the same periodic job. Each tick enqueues one job,
+/// without an elected leader and also when processes are killed. The name says which
+/// periodic jobs are the same. Without [`Periodic::name`] it is a digest of
+/// specification, type, payload and queue. Give a name to a periodic job whose schedule may
+/// change, so that its history continues.
 ///
 /// The job's id is `periodic:<name>:<Unix seconds of the tick>`, for which Go
 /// peers see a conflict rather than a second job.
 ///
-/// Where a tick must not enqueue while the job of an earlier one waits or runs,
-/// say so with [`Periodic::unique_for`]: the tick is then skipped.
+/// If a tick must not enqueue a job while that of an earlier tick waits or runs, use
+/// [`Periodic::unique_for`]: the tick is then skipped.
 ///
 /// ```
 /// use rocket_jobqueue::periodic::Missed;
@@ -86,17 +86,17 @@ pub struct Periodic {
 }
 
 impl Periodic {
-    /// An entry that enqueues this job at each tick, with the options of its type.
+    /// Enqueues this job at each tick, with the options of its type.
     ///
-    /// What is wrong with the specification is said where the entry is added: at
+    /// An error in the specification is reported when the periodic job is added: at
     /// launch, or by [`PeriodicJobs::add`](crate::periodic::PeriodicJobs::add).
     pub fn new<J: Job>(spec: impl Into<String>, job: J) -> Self {
         let payload = payload_bytes(&job).map(Some).map_err(|error| marshal_reason(&error));
         Self::with(spec.into(), J::TYPE.to_owned(), payload, J::options())
     }
 
-    /// An entry by job type and payload, for types this process has no Rust type
-    /// of: those of a Go worker, for example.
+    /// A periodic job by job type and payload, for types that this process has no Rust type
+    /// for, such as those of a Go worker.
     pub fn raw(
         spec: impl Into<String>,
         job_type: impl Into<String>,
@@ -123,8 +123,8 @@ impl Periodic {
         }
     }
 
-    /// What makes it the same entry in all processes and across restarts: 1 to 128
-    /// of `A-Z a-z 0-9 _ . : -`.
+    /// The name that makes it the same periodic job in all processes and across restarts: 1
+    /// to 128 of `A-Z a-z 0-9 _ . : -`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -215,7 +215,7 @@ impl Periodic {
     }
 
     /// # Errors
-    /// [`Error::is_invalid`] where the job cannot be written as JSON.
+    /// [`Error::is_invalid`] if the job cannot be written as JSON.
     pub(crate) fn payload(&self) -> Result<Option<Vec<u8>>, Error> {
         let wrong = |error| Error::invalid(format!("payload of {:?}: {error}", self.job_type));
         self.payload.clone().map_err(wrong)

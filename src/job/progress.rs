@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The longest message, in bytes; what is longer is cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// How far a job is, in its handler's own words: so many of so many, a sentence,
+/// How far a job is, as its handler reports it: a count, a sentence,
 /// or both.
 ///
 /// ```
@@ -23,7 +23,7 @@ pub struct Progress {
     /// How much is done.
     #[serde(default)]
     pub done: u64,
-    /// How much there is; 0 where that is not known.
+    /// The total; 0 if it is not known.
     #[serde(default)]
     pub total: u64,
     /// A sentence for people, at most 1 KiB; empty if there is none.
@@ -32,7 +32,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// So many of so many.
+    /// Progress as a count: `done` of `total`.
     pub fn new(done: u64, total: u64) -> Self {
         Self { done, total, message: String::new() }
     }
@@ -48,7 +48,7 @@ impl Progress {
         self
     }
 
-    /// Whole per cent, at most 100; `None` where the total is not known.
+    /// Whole per cent, at most 100; `None` if the total is not known.
     pub fn percent(&self) -> Option<u8> {
         let percent = u128::from(self.done.min(self.total)) * 100 / u128::from(self.total.max(1));
         u8::try_from(percent).ok().filter(|_| self.total > 0)

@@ -1,11 +1,11 @@
-//! How values of ours look in JSON where serde has no word of its own for them.
+//! The JSON form of values for which serde has no suitable one: bytes and durations.
 
 use std::time::Duration;
 
 use serde::Serializer;
 use serde::ser::SerializeMap;
 
-/// Bytes: text where they are UTF-8, else an object with one key, `hex`.
+/// Bytes: a string if they are UTF-8, otherwise an object with the one key `hex`.
 pub(crate) fn bytes<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return to.serialize_str(text);
@@ -20,7 +20,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The inverse of [`hex`]; `None` where it is none, or too long to be one of ours.
+/// The inverse of [`hex`]; `None` if it is not one, or too long to be one of ours.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     /// Longer than any id of ours, and what a request may well carry.
     const MAX_HEX_DIGITS: usize = 2 * 132 * 1024;
@@ -40,7 +40,7 @@ pub(crate) fn some_bytes<S: Serializer>(some: &Option<Vec<u8>>, to: S) -> Result
     }
 }
 
-/// A length of time in seconds, with decimals where it has them.
+/// A duration in seconds, with decimals if it has a fraction.
 pub(crate) fn seconds<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, S::Error> {
     if length.subsec_nanos() == 0 {
         return to.serialize_u64(length.as_secs());

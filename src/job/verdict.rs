@@ -7,7 +7,7 @@ use crate::job::error::Reason;
 use crate::job::{JobError, JobRecord, RetryPolicy};
 use crate::time::Timestamp;
 
-/// The words Asynq records for a job whose worker vanished.
+/// The text that Asynq records for a job whose worker vanished.
 pub(crate) const LEASE_EXPIRED: &str = "asynq: task lease expired";
 
 /// And for one that was cancelled.
@@ -20,8 +20,8 @@ const SUSPECT_LOSSES: u32 = 2;
 /// Losses after which a job is taken for the cause, the last one being proven.
 const POISON_LOSSES: u32 = 3;
 
-/// The same where no loss is ever proven: its workers are not ours, or it dies together
-/// with others that have run for long.
+/// The same if no loss is ever proven: its workers are not ours, or they died while several
+/// long-running jobs were in flight.
 const UNPROVEN_LOSSES: u32 = 2 * POISON_LOSSES;
 
 /// What the death of its worker says about a job in flight there.
@@ -50,11 +50,11 @@ pub enum UnknownJobs {
     /// version is rolled out, some process knows the type.
     #[default]
     Park,
-    /// It is archived at once, for a person to look at.
+    /// The job is archived at once, for an operator to inspect.
     Archive,
 }
 
-/// What becomes of a job whose attempt an operator ends.
+/// What happens to a job whose attempt an operator cancels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAfterCancel"))]
@@ -62,7 +62,7 @@ pub enum UnknownJobs {
 #[non_exhaustive]
 pub enum AfterCancel {
     /// A failed attempt, counted, as every cancellation is in Asynq: tried again by
-    /// the retry policy, archived where the retries are used up.
+    /// the retry policy, archived if the retries are used up.
     Retry,
     /// Archived, for a person to look at.
     Archive,
@@ -152,16 +152,16 @@ pub enum Transition {
         /// What is recorded as the last error.
         error: String,
     },
-    /// Next in line again, as if it had not been taken.
+    /// Pending again, in front of the others, as if it had not been dequeued.
     Requeue,
     /// Offered again, with its losses as they were: nothing is known against it.
     PutBack {
         /// After how long; zero makes it the next one.
         after: Duration,
-        /// What is recorded as the last error; empty where it was only not started.
+        /// The recorded last error; empty if the job was merely not started.
         error: String,
     },
-    /// Next in line again, with the loss of its worker recorded.
+    /// Pending again, in front of the others, with the loss of its worker recorded.
     Reclaim {
         /// What is recorded as the last error.
         error: String,
@@ -169,7 +169,7 @@ pub enum Transition {
 }
 
 impl Transition {
-    /// What is recorded as the last error; `None` where nothing failed.
+    /// The recorded last error; `None` if nothing failed.
     pub fn error(&self) -> Option<&str> {
         match self {
             Self::Retry { error, .. }
@@ -181,7 +181,7 @@ impl Transition {
     }
 }
 
-/// Decides what becomes of `job` after `outcome` at the instant `now`.
+/// Decides the transition of `job` after `outcome`, at the instant `now`.
 pub fn decide(
     job: &JobRecord,
     outcome: Outcome,

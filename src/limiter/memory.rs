@@ -9,7 +9,7 @@ use super::{Counted, HOUR, Limits, MINUTE};
 use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
-/// Most clients that are remembered: about 15 MB.
+/// Maximum clients that are remembered, about 15 MB.
 const MAX_CLIENTS: usize = 100_000;
 
 #[derive(Clone, Copy)]

@@ -41,7 +41,7 @@ pub(super) enum Heard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub master: HostPort,
-    /// `None` where this process may not ask for it.
+    /// `None` if this process may not ask for it.
     pub epoch: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
     pub claim: Claim,
-    /// It said that it is no master. One that is merely out of reach may be one.
+    /// It said that it is not a master. A server that is merely unreachable may be one.
     pub is_disproved: bool,
     /// How many Sentinels made the claim then.
     pub votes: usize,
@@ -79,11 +79,11 @@ fn votes(claims: &[&Claim], master: &HostPort) -> usize {
 /// Which claim to believe now; `None` leaves the decision open.
 ///
 /// The highest epoch wins, at once. A majority that contradicts it wins only when it does
-/// so for [`CONTRADICTED`] and nobody repeats the newer claim, or its server cannot be
-/// reached; or at once when that server says that it is no master. Such a claim counts again
+/// so for [`CONTRADICTION_TIMEOUT`] and no Sentinel repeats the newer claim, or its server cannot be
+/// reached; or at once when that server says that it is not a master. Such a claim counts again
 /// when more Sentinels make it, or its server has been found to be master.
 ///
-/// Where no epoch is known, the majority wins at once.
+/// If no epoch is known, the majority wins at once.
 pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
     let fresh = fresh(&state.reports, now);
     let majority = state.reports.len() / 2 + 1;
@@ -132,7 +132,7 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
     Some(if since + CONTRADICTION_TIMEOUT <= now { newest } else { current })
 }
 
-/// The reason, where every Sentinel failed.
+/// The reason, if every Sentinel failed.
 pub(super) fn all_failed(reports: &[Heard]) -> Option<RedisError> {
     let mut worst = None;
     for heard in reports {

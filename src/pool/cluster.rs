@@ -39,10 +39,10 @@ const MIN_SILENCE: Duration = Duration::from_millis(250);
 const MAX_SILENCE: Duration = Duration::from_secs(2);
 const SILENCE_PER_USUAL: u32 = 4;
 
-/// Interval at which a silent server is asked for a sign of life.
+/// Interval of the PINGs to a silent server.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long one server may take where all are asked.
+/// Timeout of each server when all are asked.
 const EACH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connections to all servers of a Cluster.
@@ -90,8 +90,8 @@ impl Cluster {
         lock(&self.nodes).values().for_each(|node| node.core.end_watch());
     }
 
-    /// Sends a request once to the server that has its keys, and once more where that
-    /// one names another.
+    /// Sends a request once to the server that has its keys, and once more if that server
+    /// names another.
     pub async fn attempt(
         self: &Arc<Self>,
         deadline: Instant,
@@ -246,8 +246,8 @@ impl Cluster {
         self.send(addr, None, deadline, request, &Manner::default(), haste).await
     }
 
-    /// Asks every master for a sign of life. Like the Cluster itself, this is
-    /// satisfied with the majority: the others serve while one is being replaced.
+    /// Sends a PING to every master. Like the Cluster itself, this is satisfied with the
+    /// majority: the others serve while one is being replaced.
     pub async fn ping(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
         let deadline = Instant::now() + self.limit;
         let known = timeout_at(deadline, self.topology.learn(&self.dialer));
@@ -418,7 +418,7 @@ impl Node {
         }
     }
 
-    /// Asks it for a sign of life, which ends its silence; at most twice a second.
+    /// Sends it a PING, whose answer ends its silence; at most twice a second.
     fn probe(self: &Arc<Self>, longest: Duration) {
         let (now, last) = (self.now(), self.probed.load(Ordering::Relaxed));
         let due = last == 0 || now.saturating_sub(last) >= PROBE_INTERVAL.as_millis() as u64;

@@ -18,7 +18,7 @@ use super::failure::UNCONFIRMED;
 
 /// How long the key of the additional write lives, in milliseconds.
 const WITNESS_TTL_MILLIS: u64 = 1000;
-/// Longest time that replicas are given; shorter where an answer may take less.
+/// Maximum time that replicas are given; less if the read timeout is shorter.
 const MAX_REPLICA_WAIT: Duration = Duration::from_secs(2);
 
 /// What one call asks of the replicas.

@@ -173,7 +173,7 @@ impl Dialer {
         builder.build()
     }
 
-    /// Where it dials, for people: no credentials.
+    /// The address for log lines and pages, without credentials.
     pub fn describe(&self) -> String {
         match &self.target {
             Target::Single(addr) => format!("{}/{}", shown(addr), self.db),

@@ -206,7 +206,7 @@ pub fn classify(error: &RedisError) -> Error {
     told(meaning(error), error)
 }
 
-/// The crate's error for this meaning, with Redis's own words as the cause.
+/// The crate's error for this meaning, with Redis's error as its source.
 pub(super) fn told(meaning: Meaning, error: &RedisError) -> Error {
     match meaning {
         Meaning::Away => Error::unavailable("Redis is not connected"),
@@ -301,7 +301,7 @@ mod tests {
                 "@user_script: 25: -MISCONF Redis is configured to save RDB snapshots",
                 Meaning::Refused("storage cannot be written"),
             ),
-            // Without a dash, where the command itself found it.
+            // Without a dash if the command itself found it.
             (
                 "WRONGTYPE Operation against a key holding the wrong kind of value",
                 Meaning::Refused("stored data has an unexpected type"),
@@ -325,7 +325,7 @@ mod tests {
             assert_eq!(meaning(&error), expected, "{inner}");
             assert_eq!(is_demoted(&error), inner.contains("-READONLY"), "{inner}");
         }
-        // Redis 7 has the words without the code.
+        // Redis 7 has the text without the code.
         let error =
             said("ERR The user executing the script can't run this command script: a, on b");
         assert_eq!(meaning(&error), not_permitted);

@@ -68,7 +68,7 @@ pub enum Repeat {
 /// How long a request is repeated while the nodes of a Cluster disagree about its slot.
 const CLUSTER_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a request waits for a server that does not serve it at once.
+/// How long a request waits for a server that cannot serve it immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Haste {
     /// As long as a request may take.

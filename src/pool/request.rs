@@ -197,7 +197,7 @@ impl Request {
         }
     }
 
-    /// The first key, which says where in a Cluster it belongs.
+    /// The first key, which decides the slot in a Cluster.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Request::One(command) => key_of(command),
@@ -238,7 +238,7 @@ impl Request {
         matches!(self, Request::RawOne(_) | Request::RawMany { .. })
     }
 
-    /// Several commands of which some may have run where another was refused.
+    /// Several commands of which some may have run although another was refused.
     pub fn is_divisible(&self) -> bool {
         match self {
             Request::One(_) | Request::Script(..) | Request::Confirmed(..) | Request::RawOne(_) => {

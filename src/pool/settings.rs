@@ -1,4 +1,4 @@
-//! Where Redis is and how patient to be with it.
+//! The settings of a pool: where Redis is, credentials, timeouts and retries.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tls::TlsOptions;
 
-/// Where Redis is.
+/// The servers to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// One server, as `host:port`.
@@ -29,13 +29,13 @@ pub enum Topology {
 /// `Debug` leaves the passwords out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PoolSettings {
-    /// Where Redis is. Default: one server at `localhost:6379`.
+    /// The servers. Default: one server at `localhost:6379`.
     pub topology: Topology,
     /// The ACL user, if any.
     pub username: Option<String>,
     /// The password, if any.
     pub password: Option<String>,
-    /// The ACL user of the Sentinels, if any. Theirs are not those of the servers.
+    /// The ACL user of the Sentinels, if any. Sentinels do not share the servers' users.
     pub sentinel_username: Option<String>,
     /// The password of the Sentinels, if any.
     pub sentinel_password: Option<String>,

@@ -1,5 +1,9 @@
-//! TLS: which certificates are trusted and shown, and why a handshake failed, in words
-//! that say what to change. Configuration reads the options; the dialer uses them.
+//! TLS: which certificates are trusted and shown, and why a handshake failed, as a text that
+//! says what to change.
+//!
+//! The configuration checks the options at launch; the dialer uses them. The files are read
+//! again whenever their time or size has changed, so certificates can be renewed without a
+//! restart: existing connections keep theirs, the next one uses the new files.
 
 use std::fmt;
 use std::io;
@@ -139,7 +143,8 @@ fn provider() -> Arc<CryptoProvider> {
 pub(super) struct Tls {
     options: TlsOptions,
     name: Option<ServerName<'static>>,
-    /// How long a handshake may take: less than the dial, so that its failure can be told.
+    /// Timeout of the handshake: shorter than that of the dial, so that its failure can be
+    /// reported.
     timeout: Duration,
     files: Mutex<Files>,
 }
@@ -326,8 +331,8 @@ fn unusable(error: rustls::Error) -> WrongOption {
     WrongOption { option: "cert_file", expected: EXPECTED_CERT, found: error.to_string() }
 }
 
-/// What the system trusts, and whether somebody has named it. Entries that nobody can read
-/// are passed over.
+/// The system's roots, and whether an environment variable names them. Entries that cannot be
+/// read are skipped.
 fn of_the_system() -> (Vec<CertificateDer<'static>>, bool) {
     let loaded = rustls_native_certs::load_native_certs();
     let is_usable = |root: &CertificateDer<'_>| RootCertStore::empty().add(root.clone()).is_ok();
@@ -337,7 +342,7 @@ fn of_the_system() -> (Vec<CertificateDer<'static>>, bool) {
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if is_named && trusted.is_empty() {
-        // Nobody else's authorities instead of those that were asked for.
+        // Never fall back to other authorities than those that were asked for.
         crate::log::warn!(
             errors = ?loaded.errors,
             "SSL_CERT_FILE or SSL_CERT_DIR is set, and no certificate was found there: no server \

@@ -1,7 +1,7 @@
 //! Which server of a Cluster has which slot: asked of all known servers at
 //! once, shared by all connections of a pool, and corrected by every redirection.
 //!
-//! A server that does not answer delays nobody: the newest view among those that
+//! A server that does not answer delays no request: the newest view among the servers that
 //! answer within a moment counts. Sending is the business of `cluster`.
 
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,7 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
     crc % SLOT_COUNT
 }
 
-/// Where the hash tag is, between the first brace and the next closing one.
+/// The range of the hash tag: between the first brace and the next closing one.
 fn hash_tag(key: &[u8]) -> Option<std::ops::Range<usize>> {
     let open = key.iter().position(|&byte| byte == b'{')?;
     let length = key[open + 1..].iter().position(|&byte| byte == b'}')?;
@@ -332,7 +332,7 @@ async fn describe(dialer: &Dialer, addr: &HostPort) -> RedisResult<SlotMap> {
     let mut link = Link::Server(dialer.server(addr).await?);
     let mut pipeline = redis::pipe();
     pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOT_COUNT");
-    // Each by itself: not everybody may ask for the first.
+    // Two answers, each with its own error: a user may lack permission for the first.
     let answers =
         redis::aio::ConnectionLike::req_packed_commands(&mut link, &pipeline, 0, 2).await?;
     let [info, slots] = <[Value; 2]>::try_from(answers)

@@ -1,9 +1,10 @@
-//! Durations as Go writes and reads them.
+//! The one grammar of durations: Go's `time.ParseDuration`, in the configuration, in schedules
+//! and in Asynq's option texts.
 
 use std::time::Duration;
 
 /// Nanoseconds of a text such as `1h30m`, `1.5s`, `-20ms` or `0`, as Go's
-/// `time.ParseDuration` reads it; `None` where Go refuses it.
+/// `time.ParseDuration` reads it; `None` if Go refuses it.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),

@@ -25,14 +25,14 @@ use crate::time::Timestamp;
 pub(crate) use duration::{parse as parse_duration, text as duration_text};
 use fields::Fields;
 
-/// The longest specification, so that nobody can make us read for long.
+/// Longest specification, which bounds the time that reading one takes.
 const MAX_SPEC_BYTES: usize = 256;
 
 /// A schedule without a match in the rest of this year and the five that follow
 /// has none, as in robfig/cron.
 const MAX_YEARS_AHEAD: i32 = 5;
 
-/// How far clocks are set back where summer ends, and more.
+/// More than clocks are ever set back at the end of summer time.
 const MAX_CLOCK_SHIFT: Duration = Duration::from_secs(3 * 3600);
 
 /// When a periodic job is due.
@@ -97,7 +97,7 @@ impl Schedule {
     }
 
     /// Refuses a specification that can be read, and never fires or says so of itself:
-    /// `0 0 31 2 *`, `@every 0s`. Whoever makes a periodic job of it has made a mistake.
+    /// `0 0 31 2 *`, `@every 0s`. A periodic job with such a schedule is a mistake.
     pub(crate) fn fires(self) -> Result<Self, Wrong> {
         let never = match &self.rule {
             Rule::Cron(fields, _) => !fields.can_match(),
@@ -125,7 +125,7 @@ impl Schedule {
     /// The same in a time zone of the IANA database, such as `Europe/Berlin`.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] where there is no such zone, or the specification
+    /// [`Error::is_invalid`] if there is no such zone, or if the specification
     /// names one itself.
     pub fn time_zone(self, name: &str) -> Result<Self, Error> {
         Ok(self.within(name)?)
