@@ -204,6 +204,7 @@ beside "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
 step "Without default features" cargo check --no-default-features --locked
 step "Documentation" docs
+step "Public names" scripts/public-api.sh
 step "Package" scripts/package.sh
 step "Host application on Rocket 0.5.2" host
 join "Fault campaign"
