@@ -6,27 +6,16 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rocket::request::{FromRequest, Outcome, Request};
 use rocket_jobqueue::{Job, JobOptions, JobQueue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use support::anybody::Anybody;
 use support::{RedisServer, eventually, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const BASE: &str = "/api/dm-jobqueue";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Anybody;
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Anybody {
-    type Error = ();
-
-    async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> {
-        Outcome::Success(Self)
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 struct Large(String);

@@ -4,8 +4,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocket::http::{ContentType, Header};
@@ -15,6 +13,7 @@ use rocket_jobqueue::{Job, JobContext, JobError, JobQueue, Managed};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use support::anybody::Anybody;
+use support::log::Log;
 use tokio::sync::mpsc;
 
 const BASE: &str = "/api/dm-jobqueue";
@@ -146,31 +145,9 @@ async fn requests_without_a_trace_or_with_a_wrong_one_give_jobs_none() {
     assert_eq!(next(&mut seen).await, ("line".into(), Headers::new()));
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Alone in its process would be best: the subscriber is everybody's. The others log
-/// nothing that is looked for here.
 #[rocket::async_test]
 async fn what_a_handler_logs_says_for_which_job_and_trace() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let log = Log::of_this_process_with_spans();
     let (client, mut seen) = start().await;
     let answer = traced(client.post("/imports/77")).dispatch().await;
     let id = answer.into_string().await.unwrap();
@@ -178,7 +155,7 @@ async fn what_a_handler_logs_says_for_which_job_and_trace() {
         next(&mut seen).await;
     }
 
-    let told = || String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let told = || log.text();
     let has = |words: &[&str]| {
         told()
             .lines()

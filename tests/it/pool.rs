@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::fleet::{Cluster, WatchedPair};
+use crate::support::log::Log;
 use crate::support::{RedisServer, eventually};
 use rocket_jobqueue::Error;
 use rocket_jobqueue::internals::{
@@ -538,30 +539,9 @@ async fn a_subscription_finds_its_way_back_and_ends_when_told() {
     tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn connection_loss_and_reconnection_are_logged_once_each() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::of_this_thread(tracing::Level::INFO);
     let mut server = RedisServer::start(&NO_ARGS);
     let pool = pool(&server);
     let other = pool.detached();
@@ -577,7 +557,7 @@ async fn connection_loss_and_reconnection_are_logged_once_each() {
     }
     server.restart();
     heals(&pool, Duration::from_secs(3)).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let lines: Vec<_> = text
         .lines()
         .filter(|line| line.contains("rocket_jobqueue::pool"))

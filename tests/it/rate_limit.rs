@@ -1,10 +1,9 @@
 //! The rate limit as a client meets it: in memory, on one Redis and on a Cluster, for
 //! an application with and without a job queue.
 
-use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::anybody::Anybody;
@@ -18,6 +17,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::fleet::Cluster;
+use crate::support::log::Log;
 use crate::support::{RedisServer, closed_port, eventually};
 
 /// How often handlers ran.
@@ -275,7 +275,7 @@ async fn a_wrong_setting_stops_the_launch_and_says_so(
     #[case] value: Value,
     #[case] expected: &str,
 ) {
-    let (log, _guard) = log();
+    let (log, _guard) = Log::of_this_thread(tracing::Level::INFO);
     let started =
         Client::untracked(application(&[(&format!("rate_limit.{key}"), value)], &Runs::default()));
     let Err(error) = started.await else { panic!("it starts") };
@@ -454,7 +454,7 @@ async fn windows_in_redis_end_by_themselves_and_a_broken_one_begins_anew() {
 
 #[tokio::test]
 async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_time() {
-    let (log, _guard) = log();
+    let (log, _guard) = Log::of_this_thread(tracing::Level::INFO);
     let mut site = Place::Single.open().await;
     let settings = [&site.settings[..], &[("rate_limit.requests_per_minute", json!(20))]].concat();
     let (here, there) =
@@ -505,35 +505,4 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     let warnings = text.matches(" WARN ").count();
     assert!((3..=5).contains(&warnings), "one for each time and process:\n{text}");
     assert!(!text.contains("192.0.2."), "no client in the log: {text}");
-}
-
-/// What this thread logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn log() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(move || writer.clone())
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
 }

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::log;
 use crate::support::anybody::Anybody;
 use crate::support::fleet::{Cluster, WatchedPair};
+use crate::support::log::Log;
 use crate::support::{RedisServer, eventually};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::Topology;
@@ -25,7 +25,7 @@ impl Job for Work {
 }
 
 fn queue() -> JobQueueFairing {
-    log();
+    Log::of_this_process();
     // An environment whose files name no server, which would speak against it.
     JobQueue::fairing()
         .admin_guard::<Anybody>()
@@ -68,7 +68,7 @@ async fn works(client: &Client) {
 #[rocket::async_test]
 async fn a_server_that_evicts_jobs_stops_every_launch() {
     let redis = RedisServer::start(&EVICTS);
-    let log = log();
+    let log = Log::of_this_process();
     let launches = [
         at(&redis),
         at(&redis).set("jobqueue.worker", false),
@@ -90,7 +90,9 @@ async fn a_server_that_evicts_jobs_is_permitted_loudly() {
     until_ready(&client, true).await;
     works(&client).await;
     assert_eq!(health(&client).await, serde_json::json!({"live": true, "ready": true}));
-    let told = log().lines(&["WARN", &redis.addr(), "acknowledged jobs may vanish"]).len();
+    let told = Log::of_this_process()
+        .lines(&["WARN", &redis.addr(), "acknowledged jobs may vanish"])
+        .len();
     assert_eq!(told, 1);
     client.terminate().await;
 }
@@ -110,8 +112,8 @@ async fn a_server_that_evicts_what_expires_is_a_warning() {
     let redis = RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"]);
     let client = launch(at(&redis)).await.unwrap();
     until_ready(&client, true).await;
-    assert_eq!(log().lines(&["WARN", &redis.addr(), "idempotency keys"]).len(), 1);
-    assert_eq!(log().lines(&["INFO", &redis.addr(), "tested"]).len(), 1);
+    assert_eq!(Log::of_this_process().lines(&["WARN", &redis.addr(), "idempotency keys"]).len(), 1);
+    assert_eq!(Log::of_this_process().lines(&["INFO", &redis.addr(), "tested"]).len(), 1);
     client.terminate().await;
 }
 
@@ -151,7 +153,7 @@ async fn a_server_that_does_not_answer_stops_no_launch() {
 #[rocket::async_test]
 async fn a_policy_that_changes_later_makes_a_process_unready_that_works_on() {
     let mut redis = RedisServer::prepare(&EVICTS);
-    let (log, addr) = (log(), redis.addr());
+    let (log, addr) = (Log::of_this_process(), redis.addr());
     let client = launch(at(&redis)).await.expect("a server that is not there stops no launch");
     redis.restart();
     // Connected by now, and seen.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::log;
 use crate::support::anybody::Anybody;
 use crate::support::harness::{Harness, START};
+use crate::support::log::Log;
 use crate::support::{RedisServer, eventually};
 use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
@@ -91,7 +91,7 @@ async fn abandon(server: &RedisServer, entry: &str, number: usize) {
 
 #[tokio::test]
 async fn unreadable_jobs_keep_no_other_from_recovery() {
-    let log = log();
+    let log = Log::of_this_process();
     let server = RedisServer::start::<&str>(&[]);
     abandon(&server, "redis.call('HSET', Q .. 't:' .. id, 'msg', '\\255', 'state', 'active')", 765)
         .await;
@@ -411,7 +411,7 @@ const FORGED: &str = "x\nFORGED \u{1b}[2J\u{202e}\u{2028}";
 
 #[tokio::test]
 async fn what_another_program_stored_forges_no_line_of_the_log() {
-    let log = log();
+    let log = Log::of_this_process();
     let server = RedisServer::start::<&str>(&[]);
     let client = application(&server, true, Arc::default()).await;
     let queue = client.rocket().state::<JobQueue>().unwrap();
@@ -451,7 +451,7 @@ async fn what_another_program_stored_forges_no_line_of_the_log() {
     assert_eq!(site.post(&format!("/jobs/default/{escaped}/duplicate")).await, 409);
     assert!(!log.lines(&["rocket_jobqueue::audit", "FORGED"]).is_empty());
     assert!(!log.lines(&["cannot list", "FORGED"]).is_empty());
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     for c in ['\u{1b}', '\r', '\u{202e}', '\u{2028}'] {
         assert!(!text.contains(c), "{c:?}");
     }
@@ -620,7 +620,7 @@ async fn queues_with_names_that_we_refuse_are_seen_drained_and_deleted() {
 /// Asynq 0.17 wrote the message, as JSON, where later versions have the id.
 #[tokio::test]
 async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
-    let log = log();
+    let log = Log::of_this_process();
     let Harness { server, broker, queue, .. } = Harness::start();
     let message = |id: &str| {
         format!(

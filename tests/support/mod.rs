@@ -7,6 +7,7 @@ pub mod anybody;
 pub mod border;
 pub mod fleet;
 pub mod harness;
+pub mod log;
 pub mod program;
 pub mod scripts;
 pub mod wall_clock;

@@ -1,8 +1,7 @@
 //! What a viewer learns of a job whose payload is redacted: nothing of the payload, by
 //! whatever road.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use crate::support::log::Log;
 
 use md5::{Digest, Md5};
 use rocket::tokio::io::AsyncReadExt;
@@ -49,38 +48,6 @@ async fn use_it(job: Secret, context: JobContext) -> Result<String, JobError> {
     }
 }
 
-/// What the application's log has taken.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-
-    /// Takes everything that is logged on this thread, for as long as the guard lives.
-    pub(super) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The answer's head and what it says within a moment: streams do not end.
 async fn hear(client: &Client, path: &str) -> (u16, String) {
     let mut request = client.get(path.to_owned());
@@ -96,7 +63,7 @@ async fn hear(client: &Client, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
-    let (log, _taken) = Log::begin();
+    let (log, _taken) = Log::of_this_thread(tracing::Level::TRACE);
     let hide = |info: &mut rocket_jobqueue::inspect::JobInfo| {
         info.record.payload = Some(br#""redacted""#.to_vec());
     };
