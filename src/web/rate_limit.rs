@@ -5,6 +5,9 @@
 //! random name, and a route of ours answers every request that has it, whatever the path. The
 //! path does not change, because fairings of the application, such as one for CORS, decide by it
 //! which headers to add.
+//!
+//! Order matters to a browser: a refused request must still get the CORS headers of the application,
+//! or a page could not read that it was refused.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;

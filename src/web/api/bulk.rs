@@ -1,4 +1,8 @@
 //! Actions on many jobs, in batches, with progress.
+//!
+//! An action covers the jobs that are there when it starts, and takes 200 at a time, so that the
+//! store serves others in between. Jobs that change their state meanwhile are left out. The counts say
+//! how many were changed; an action that ends early can be repeated.
 
 use std::convert::Infallible;
 use std::time::Duration;

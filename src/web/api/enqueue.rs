@@ -1,6 +1,11 @@
 //! `POST {base}/jobs/{type}`: enqueues a job of a registered type. The body is its payload, which
 //! is checked against the JSON Schema of the type, if it has one, and decoded as its handler will
 //! decode it.
+//!
+//! The order of the checks decides what a client reads: first 415, 413 and 400 for the body, then 404
+//! for an unknown job type, then 422 for the schema, the decoding and the options. Nothing is stored
+//! before all have passed. With an `Idempotency-Key` a repeated request answers 201 with the first job, even if the
+//! first response was lost.
 
 use std::collections::HashMap;
 use std::time::Duration;

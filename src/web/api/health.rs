@@ -1,5 +1,9 @@
 //! `GET {base}/health`: whether this process and its worker are alive, and whether its store
 //! answers. The routes report what is known already, so a probe never waits for Redis.
+//!
+//! Use `live` for a restart and `ready` for routing: a process whose Redis is away is live but not
+//! ready, and restarting it would not help. Both are public, and by default
+//! exempt from the rate limit.
 
 use rocket::http::{Accept, Header, Status};
 use rocket::response::{self, Responder, Response};

@@ -1,4 +1,11 @@
 //! One job: its state, and actions on it.
+//!
+//! Actions answer 204, and 409 if the job's state does not allow them: the store checks the state in
+//! the step that changes it, so two clients cannot both succeed. Names of queues and ids in paths are
+//! in their printable form (`job::printable`), so that every stored name can be addressed.
+//!
+//! A request that waits (`wait`) or streams (`events`) shares its reads with others (`looks`) and gives
+//! up its turn to read first, so that waiting clients do not keep viewers out.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,9 @@
 //! `GET {base}/metrics` for Prometheus: the sizes and counters of all queues, under the names of
 //! Asynq's own exporter, and the histograms of this process (`crate::metrics`).
+//!
+//! Counters of the store are those of all processes; the histograms are those of this process, so a
+//! scraper has to read every worker. Job types and queues are labels: both are chosen by the
+//! application, so their number is bounded by it.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,4 +1,7 @@
 //! Periodic jobs: which processes announce them, their past runs, and a run by hand.
+//!
+//! An id is the one that the process announces. Ours is the same in all processes and after restarts;
+//! a Go scheduler has another one in each process.
 
 use rocket::serde::json::Json;
 use rocket::{Route, get, post, routes};

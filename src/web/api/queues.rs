@@ -1,4 +1,11 @@
 //! Queues: their sizes, jobs, history and groups; pausing and deleting them.
+//!
+//! Lists are paged. A page number is simple and counts from the start of the list, which moves while
+//! jobs come and go; a cursor continues where the page before ended, whatever has happened since. Page
+//! numbers are limited to the first 10,000 rows, because Redis would have to skip all rows before.
+//!
+//! Every response is bounded: 1,000 queues, 100 rows, 8 MiB of jobs. What is beyond is reached by
+//! `next`.
 
 use rocket::http::{ContentType, Status};
 use rocket::response::{self, Responder};

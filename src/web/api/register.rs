@@ -1,5 +1,9 @@
 //! `POST {base}/register`: the reference route, which enqueues the reference job. `registration`
 //! checks the request.
+//!
+//! The route is public by default, so it is bounded: at most `jobqueue.register_max_waiting` jobs of
+//! this kind may be waiting in the store, for all processes together (429 beyond). Pages of other
+//! sites cannot call it from somebody's browser.
 
 use rocket::post;
 #[cfg(feature = "openapi")]

@@ -1,5 +1,9 @@
 //! The fields of a request to register the reference job, and everything that can be wrong with
 //! them. REST and the page apply the same rules and word the faults themselves.
+//!
+//! All faults are reported at once, so that a client can correct its request in one go. Values of a
+//! form arrive as text; `dashboard::pages::register` turns them into the JSON that they stand for
+//! first.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! The store and its doctor, and the worker processes.
+//!
+//! Settings that an ACL hides from the application are missing in the response rather than an error.
 
 use rocket::serde::json::Json;
 use rocket::{Route, get, post, routes};

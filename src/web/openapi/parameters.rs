@@ -1,5 +1,8 @@
 //! The parameters of paths and queries. rocket_okapi knows only that each is text, because the
 //! routes read it themselves to say what is wrong with it.
+//!
+//! A parameter is known by its name: the same name means the same in every operation, except for
+//! `type` and `size`. A parameter without an entry here stays a plain text in the document.
 
 use rocket_okapi::okapi::openapi3::{Operation, Parameter, ParameterValue, RefOr};
 use serde_json::{Value, json};

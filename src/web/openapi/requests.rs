@@ -1,4 +1,7 @@
 //! The documented inputs: bodies, headers, and guards that take nothing a client has to send.
+//!
+//! Guards are inputs to rocket_okapi. Those that read nothing a client sends, such as rights, are
+//! listed in `silent!`; a new guard has to be added there or documented.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;

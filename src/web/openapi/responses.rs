@@ -1,5 +1,8 @@
 //! The documented responses: what each type that a route answers with looks like, and which
 //! problems it can be instead.
+//!
+//! rocket_okapi asks a route's return type for its responses, so each of our types implements
+//! `OpenApiResponderInner` here, beside the others, and the routes stay free of it.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;

@@ -1,4 +1,7 @@
 //! `{base}/openapi.json`.
+//!
+//! The document is made once, at launch. For each request only the server's address is added, because
+//! behind a reverse proxy it depends on who asks.
 
 use rocket::http::{Method, Status};
 use rocket::request::{FromRequest, Outcome};
