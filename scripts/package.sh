@@ -17,10 +17,11 @@ fail() {
 }
 
 files=$(cargo package --list --locked --allow-dirty)
-for file in src/lib.rs README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/guide/first-job.md; do
+for file in src/lib.rs README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/guide/first-job.md \
+  config/embedded/config.yaml; do
   grep -qx "$file" <<<"$files" || fail "lacks $file."
 done
-if extra=$(grep -Ev '^(src/|docs/[^/]*\.md$|docs/guide/|README|CHANGELOG|LICENSE-|Cargo\.|\.cargo_vcs_info)' <<<"$files"); then
+if extra=$(grep -Ev '^(src/|config/embedded/config\.yaml$|docs/[^/]*\.md$|docs/guide/|README|CHANGELOG|LICENSE-|Cargo\.|\.cargo_vcs_info)' <<<"$files"); then
   fail "has files that users do not need: $extra"
 fi
 
