@@ -5,6 +5,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
 use std::thread;
 use std::time::Duration;
@@ -56,6 +57,20 @@ impl Reads {
 /// The turn of a request: until its handler is done, or drops this.
 pub(super) struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
+    lasts: Arc<AtomicBool>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.lasts.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether it is a request's turn.
+struct TurnLasts(Arc<AtomicBool>);
+
+fn turn_lasts<'r>(request: &'r Request<'_>) -> &'r Arc<AtomicBool> {
+    &request.local_cache(|| TurnLasts(Arc::default())).0
 }
 
 /// A request that was not answered for want of a turn.
@@ -63,12 +78,18 @@ struct NoTurn(bool);
 
 /// Waits for the turn of a request that may look; 503 where it does not come.
 pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
+    let lasts = Arc::clone(turn_lasts(request));
     let Some(queue) = request.rocket().state::<JobQueue>() else {
-        return Ok(Turn { _permit: None });
+        return Ok(Turn { _permit: None, lasts });
     };
     let permit = Arc::clone(&queue.reads().turns).acquire_owned();
     match tokio::time::timeout(TURN_TIMEOUT, permit).await {
-        Ok(permit) => Ok(Turn { _permit: permit.ok() }),
+        Ok(permit) => {
+            lasts.store(true, Ordering::Relaxed);
+            // What comes now is done in a quiet thread.
+            tokio::task::yield_now().await;
+            Ok(Turn { _permit: permit.ok(), lasts })
+        }
         Err(_) => {
             request.local_cache(|| NoTurn(true));
             Err(Status::ServiceUnavailable)
@@ -84,6 +105,9 @@ pub(super) fn had_no_turn(request: &Request<'_>) -> bool {
 /// The same routes, each that shows something with its work in a thread that gives way to
 /// the application's own: reading, filtering and drawing several MB takes tens of
 /// milliseconds, which would otherwise be missing to jobs and other requests.
+///
+/// Only while it is the request's turn, so that there are no more such threads than turns:
+/// guards, and requests that they refuse, stay with the runtime.
 pub(super) fn quiet(routes: Vec<Route>) -> Vec<Route> {
     let wrap = |mut route: Route| {
         if route.method == Method::Get {
@@ -104,6 +128,9 @@ impl Handler for Quiet {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
         let mut work = self.inner.handle(request, data);
         std::future::poll_fn(|context| {
+            if !turn_lasts(request).load(Ordering::Relaxed) {
+                return work.as_mut().poll(context);
+            }
             let waker = context.waker().clone();
             quietly(|| work.as_mut().poll(&mut Context::from_waker(&waker)))
         })
@@ -111,8 +138,8 @@ impl Handler for Quiet {
     }
 }
 
-/// Does what may take long in a thread of the lowest priority, while the runtime's other tasks
-/// go on elsewhere.
+/// Does what may take long in a thread of a low priority, while the runtime's other tasks go on
+/// elsewhere.
 fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
     let runtime = match Handle::try_current() {
         Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => runtime,
@@ -138,10 +165,27 @@ fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
 /// of the process.
 #[cfg(target_os = "linux")]
 fn give_way() {
-    const LOWEST: i32 = 19;
+    // Not the lowest: a thread that holds a lock must come to its end beside busy ones.
+    const NICE: i32 = 10;
     // Where the system refuses it, the work is done as it is.
-    let _ = rustix::process::setpriority_process(None, LOWEST);
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 #[cfg(not(target_os = "linux"))]
 fn give_way() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn quiet_work_is_done_in_a_thread_that_gives_way() {
+        #[cfg(target_os = "linux")]
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        #[cfg(not(target_os = "linux"))]
+        let priority = || 10;
+        let name = || thread::current().name().map(str::to_owned);
+        let done = quietly(|| (name(), priority(), Handle::try_current().is_ok()));
+        assert_eq!(done, (Some("jobqueue-read".to_owned()), priority().max(10), true));
+    }
+}
