@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, poll};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock};
 
 use super::Shared;
 use super::in_flight::Accepted;
 use super::launcher::{Begun, start};
 use super::order::order;
-use super::settle::{FinishedAttempt, PendingSettle, tell};
+use super::settle::{PendingSettle, tell};
 use crate::broker::{Dequeued, ExchangeReply, LEASE, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::QueueName;
@@ -53,15 +53,15 @@ pub(super) struct Outbox {
     taken: AtomicU64,
     /// All round trips are under way: nothing is taken before one comes back.
     full: AtomicBool,
-    sent: Mutex<Vec<Arc<OnTheirWay>>>,
+    sent: Mutex<Vec<Arc<SentSettles>>>,
 }
 
-/// Settlements of one round trip, until its answer has been read.
-pub(super) struct OnTheirWay {
-    pub(super) settlements: Vec<SettleRequest>,
-    /// What belongs to them. Held across the wait by who repeats the settlements, so
-    /// that the answer to the first sending is read after that.
-    pub(super) rest: tokio::sync::Mutex<Vec<FinishedAttempt>>,
+/// Settlements of one round trip, until its reply has been read.
+pub(super) struct SentSettles {
+    /// The round trip reads them and takes them out when it has its reply. The heartbeat's
+    /// thread may read them meanwhile and send them again; then the round trip waits for
+    /// that before it takes them out.
+    pub(super) pending: RwLock<Vec<PendingSettle>>,
     since: Instant,
     /// The heartbeat's thread has sent them too.
     pub(super) sent_again: AtomicBool,
@@ -104,12 +104,12 @@ impl Outbox {
         self.ended().is_empty()
     }
 
-    fn sent(&self) -> MutexGuard<'_, Vec<Arc<OnTheirWay>>> {
+    fn sent(&self) -> MutexGuard<'_, Vec<Arc<SentSettles>>> {
         lock(&self.sent)
     }
 
     /// Settlements whose answer has not been read for so long.
-    pub(super) fn late(&self, timeout: Duration) -> Vec<Arc<OnTheirWay>> {
+    pub(super) fn late(&self, timeout: Duration) -> Vec<Arc<SentSettles>> {
         self.sent().iter().filter(|sent| sent.since.elapsed() > timeout).cloned().collect()
     }
 }
@@ -177,8 +177,7 @@ async fn resumed(at: Option<Instant>) {
 
 /// What came back of a round trip.
 struct RoundTripReply {
-    settlements: Vec<SettleRequest>,
-    rest: Vec<FinishedAttempt>,
+    pending: Vec<PendingSettle>,
     /// Free ones, beside those of the jobs handed back.
     permits: Vec<OwnedSemaphorePermit>,
     /// Whether jobs were asked for, and how many.
@@ -277,32 +276,30 @@ impl Dispatcher<'_> {
     }
 
     fn land(&mut self, landed: RoundTripReply) {
-        let RoundTripReply { settlements, rest, mut permits, asked, hold_until, exchanged } =
-            landed;
+        let RoundTripReply { pending, mut permits, asked, hold_until, exchanged } = landed;
         self.asked -= asked;
         let (mut told, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
-        let each = settlements.into_iter().zip(rest).zip(exchanged.settled);
-        for ((request, mut rest), settled) in each {
+        for (mut one, settled) in pending.into_iter().zip(exchanged.settled) {
             match settled {
                 Ok(Settled::Lost) => {
-                    permits.extend(rest.permit.take());
-                    lost.push((rest, request));
+                    permits.extend(one.attempt.permit.take());
+                    lost.push(one);
                 }
                 Ok(settled) => {
-                    permits.extend(rest.permit.take());
+                    permits.extend(one.attempt.permit.take());
+                    let PendingSettle { request, attempt } = one;
                     let done =
-                        rest.done(self.shared, &request.delivery, request.transition, settled);
+                        attempt.done(self.shared, &request.delivery, request.transition, settled);
                     if let Some((transition, next)) = done {
                         jobs.extend(next);
-                        told.push((rest, transition));
+                        told.push((attempt, transition));
                     }
                 }
                 // Not with the others again, which it may have stopped. Its permit
                 // stays with it.
                 Err(error) => {
                     let shared = Arc::clone(self.shared);
-                    let again = rest.again(shared, request, Some(error));
-                    self.shared.tasks.spawn(again);
+                    self.shared.tasks.spawn(one.again(shared, Some(error)));
                 }
             }
         }
@@ -310,8 +307,8 @@ impl Dispatcher<'_> {
             // The application's hooks may take their time.
             let shared = Arc::clone(self.shared);
             self.shared.tasks.spawn(async move {
-                for (rest, transition) in &told {
-                    tell(&shared, &rest.context, transition);
+                for (attempt, transition) in &told {
+                    tell(&shared, &attempt.context, transition);
                 }
             });
         }
@@ -319,10 +316,10 @@ impl Dispatcher<'_> {
             jobs.extend(self.accept(exchanged.dequeued, permits, hold_until, asked));
         }
         // Once it is known which of them this process has again.
-        for (rest, request) in lost {
-            if let Some(again) = rest.lost(&request.delivery) {
-                let shared = Arc::clone(self.shared);
-                self.shared.tasks.spawn(again.again(shared, request, None));
+        for PendingSettle { request, attempt } in lost {
+            if let Some(attempt) = attempt.lost(&request.delivery) {
+                let (shared, again) = (Arc::clone(self.shared), PendingSettle { request, attempt });
+                self.shared.tasks.spawn(again.again(shared, None));
             }
         }
         self.begun = start(self.shared, jobs);
@@ -383,23 +380,21 @@ async fn fly(
         0 => Vec::new(),
         _ => order(&shared.settings.queues, shared.settings.strict_priority),
     };
-    let (settlements, rest): (Vec<_>, Vec<_>) = ended.into_iter().map(PendingSettle::parts).unzip();
     let since = Instant::now();
-    let rest = tokio::sync::Mutex::new(rest);
-    let sent = OnTheirWay { settlements, rest, since, sent_again: AtomicBool::new(false) };
-    let sent = Arc::new(sent);
-    if !sent.settlements.is_empty() {
+    let has_settles = !ended.is_empty();
+    let pending = RwLock::new(ended);
+    let sent = Arc::new(SentSettles { pending, since, sent_again: AtomicBool::new(false) });
+    if has_settles {
         shared.outbox.sent().push(Arc::clone(&sent));
     }
-    let requests: Vec<&SettleRequest> = sent.settlements.iter().collect();
-    // Never dropped half-way: jobs in a lost reply would wait for their lease.
-    let exchanged = shared.broker.exchange(&requests, &order, asked).await;
-    let rest = std::mem::take(&mut *sent.rest.lock().await);
-    shared.outbox.sent().retain(|other| !Arc::ptr_eq(other, &sent));
-    let settlements = match Arc::try_unwrap(sent) {
-        Ok(sent) => sent.settlements,
-        // The heartbeat's thread is about to let go.
-        Err(sent) => sent.settlements.clone(),
+    let exchanged = {
+        let pending = sent.pending.try_read().expect("only this round trip takes them out");
+        let requests: Vec<&SettleRequest> = pending.iter().map(|one| &one.request).collect();
+        // Never dropped half-way: jobs in a lost reply would wait for their lease.
+        shared.broker.exchange(&requests, &order, asked).await
     };
-    RoundTripReply { settlements, rest, permits, asked, hold_until: since + LEASE, exchanged }
+    // Waits for the heartbeat's thread, if it is sending them again.
+    let pending = std::mem::take(&mut *sent.pending.write().await);
+    shared.outbox.sent().retain(|other| !Arc::ptr_eq(other, &sent));
+    RoundTripReply { pending, permits, asked, hold_until: since + LEASE, exchanged }
 }

@@ -1,5 +1,16 @@
-//! Carries out what was decided, and does not let go while the store is away:
-//! an acknowledgement that is given up means that the job runs twice.
+//! Settles finished attempts, and keeps trying while the store is away: an
+//! acknowledgement that is given up means that the job runs twice.
+//!
+//! A [`PendingSettle`] is one value on the whole road from the handler's end to the
+//! store's reply: the request, and what belongs to the attempt until it is settled.
+//! Normally it goes with the dispatcher's next round trip. If its settlement fails
+//! there, it is settled alone, with backoff, until the store replies or the worker
+//! gives up at the end of its shutdown; the job then keeps its lease and is recovered.
+//!
+//! Between two tries the heartbeat may extend the lease; during a try it must not, so
+//! the two take turns through the in-flight job. A settlement whose lease was lost
+//! may find that this process was given the same job again: the attempt then settles
+//! under the new lease, and the job is not run twice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
@@ -18,69 +29,48 @@ use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
 use crate::time::Backoff;
 
-/// A job whose attempt is over, with what was decided about it.
+/// A finished attempt on its way to the store.
 pub(super) struct PendingSettle {
+    /// The job, its lease and the transition.
     pub(super) request: SettleRequest,
     pub(super) attempt: FinishedAttempt,
 }
 
-/// What belongs to a job until it is settled.
+/// What belongs to an attempt until it is settled.
 pub(super) struct FinishedAttempt {
     pub(super) guard: InFlightGuard,
     pub(super) context: JobContext,
     /// How long the attempt took.
     pub(super) took: Duration,
-    /// Its place in the worker; `None` where a test runs it.
+    /// Its slot in the worker; `None` if a test runs it.
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PendingSettle {
-    /// The heartbeat leaves the lease alone from now on, unless the settlement takes long.
+    /// From now on the heartbeat extends the lease only if the settlement takes long.
     pub(super) fn begin(&mut self) {
         self.request.delivery.lease = self.attempt.guard.job().begin_settling();
     }
 
-    pub(super) fn parts(self) -> (SettleRequest, FinishedAttempt) {
-        (self.request, self.attempt)
-    }
-
-    /// Settles it by itself; what became of the job, which an operator may have wanted
-    /// otherwise.
+    /// Settles it alone. Returns the transition that was carried out, which a cancel request
+    /// may have changed.
     pub(super) async fn alone(self, shared: &Arc<Shared>, road: Road<'_>) -> Transition {
-        let Self { request, attempt } = self;
-        attempt.keep_trying(shared, road, request, None).await
+        self.keep_trying(shared, road, None).await
     }
-}
 
-/// How a settlement reaches the store.
-#[derive(Clone, Copy)]
-pub(super) enum Road<'a> {
-    /// From the application's runtime.
-    Own,
-    /// From the heartbeat's thread, through its own connections. The application's hooks
-    /// and jobs do not run there but on this runtime.
-    Detached(&'a dyn Broker, &'a Handle),
-}
-
-impl FinishedAttempt {
-    /// Settles a job by itself, whose settlement failed.
-    pub(super) async fn again(
-        mut self,
-        shared: Arc<Shared>,
-        request: SettleRequest,
-        error: Option<Error>,
-    ) {
+    /// Settles it alone after its settlement failed, or was lost (no error).
+    pub(super) async fn again(mut self, shared: Arc<Shared>, error: Option<Error>) {
         let mut spare = None;
         if error.as_ref().is_some_and(Error::is_unavailable) {
-            // Its queue may be the only one that is away: the slot is for the others. Not
-            // for ever more of them, should settling alone fail.
+            // Its queue may be the only one that is away, so other jobs get the slot. The
+            // number of such jobs is bounded, in case settling alone fails too.
             spare = Arc::clone(&shared.unsettled).try_acquire_owned().ok();
             if spare.is_some() {
-                self.permit = None;
+                self.attempt.permit = None;
                 shared.outbox.call();
             }
         }
-        self.keep_trying(&shared, Road::Own, request, error).await;
+        self.keep_trying(&shared, Road::Own, error).await;
         drop(spare);
         shared.outbox.call();
     }
@@ -89,7 +79,6 @@ impl FinishedAttempt {
         mut self,
         shared: &Arc<Shared>,
         road: Road<'_>,
-        mut request: SettleRequest,
         mut failed: Option<Error>,
     ) -> Transition {
         let broker = match road {
@@ -99,9 +88,9 @@ impl FinishedAttempt {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut refused = Refusals::default();
         loop {
-            let job = Arc::clone(self.guard.job());
+            let job = Arc::clone(self.attempt.guard.job());
             if let Some(error) = failed {
-                // The heartbeat extends the lease between two tries.
+                // The heartbeat may extend the lease between two tries.
                 job.pause_settling();
                 let pause = backoff.next();
                 let id = &job.record.id;
@@ -111,42 +100,53 @@ impl FinishedAttempt {
                     () = tokio::time::sleep(pause) => {}
                     () = shared.give_up.cancelled() => {
                         crate::log::warn!("job left to its lease: id={id:?}, settling failed: {error}");
-                        return request.transition;
+                        return self.request.transition;
                     }
                 }
             }
-            request.delivery.lease = job.begin_settling();
-            let answer = broker.settle(slice::from_ref(&request)).await;
-            let answer = answer.map(|settled| settled.first().copied());
-            let SettleRequest { delivery, transition } = &request;
-            failed = match answer {
+            self.request.delivery.lease = job.begin_settling();
+            let answer = broker.settle(slice::from_ref(&self.request)).await;
+            failed = match answer.map(|settled| settled.first().copied()) {
                 Ok(Some(settled @ (Settled::Done | Settled::Cancelled(_)))) => {
-                    let done = self.settled(shared, &road, delivery, transition.clone(), settled);
-                    return done.unwrap_or_else(|| transition.clone());
+                    let done = self.attempt.settled(shared, &road, &self.request, settled);
+                    return done.unwrap_or(self.request.transition);
                 }
-                Ok(Some(Settled::Lost) | None) => match self.lost(delivery) {
-                    Some(again) => {
-                        self = again;
-                        None
+                Ok(Some(Settled::Lost) | None) => {
+                    match self.attempt.lost(&self.request.delivery) {
+                        Some(attempt) => self.attempt = attempt,
+                        None => return self.request.transition,
                     }
-                    None => return transition.clone(),
-                },
+                    None
+                }
                 Err(error) => Some(error),
             };
         }
     }
+}
 
-    /// The store has settled the job: tells the application, and starts what was
-    /// delivered of it meanwhile. What became of the job, unless that was known before.
+/// The way of a settlement to the store.
+#[derive(Clone, Copy)]
+pub(super) enum Road<'a> {
+    /// From the application's runtime.
+    Own,
+    /// From the heartbeat's thread, through its own connections. Hooks and jobs of the
+    /// application still run on this runtime.
+    Detached(&'a dyn Broker, &'a Handle),
+}
+
+impl FinishedAttempt {
+    /// The store has settled the job: calls the application's hooks, and starts a delivery of
+    /// the same job that came meanwhile. Returns the transition that was carried out, or
+    /// `None` if another sending was answered before.
     pub(super) fn settled(
         &self,
         shared: &Arc<Shared>,
         road: &Road<'_>,
-        delivery: &Delivery,
-        transition: Transition,
+        request: &SettleRequest,
         settled: Settled,
     ) -> Option<Transition> {
-        let (done, next) = self.done(shared, delivery, transition, settled)?;
+        let transition = request.transition.clone();
+        let (done, next) = self.done(shared, &request.delivery, transition, settled)?;
         match road {
             Road::Own => {
                 tell(shared, &self.context, &done);
@@ -168,8 +168,9 @@ impl FinishedAttempt {
         Some(done)
     }
 
-    /// The store has settled the job: what became of it, and what was delivered of it
-    /// meanwhile. Nothing where another sending was answered before.
+    /// The store has settled the job. Returns the transition that was carried out and a
+    /// delivery of the same job that came meanwhile; `None` if another sending was answered
+    /// before.
     pub(super) fn done(
         &self,
         shared: &Shared,
@@ -187,11 +188,11 @@ impl FinishedAttempt {
         Some((transition, next.map(|next| next.ready())))
     }
 
-    /// The lease was lost. If the job has been delivered to this process again, it is
-    /// settled under the new lease: the attempt is not to be made twice.
+    /// The lease was lost. If the job was delivered to this process again, the attempt settles
+    /// under the new lease, so that it is not made twice.
     pub(super) fn lost(self, delivery: &Delivery) -> Option<Self> {
         match self.guard.job().over() {
-            // Settled by another sending.
+            // Another sending settled it.
             Over::Already => None,
             Over::Now(Some(next)) => {
                 let Accepted { guard, permit, .. } = *next;
@@ -208,7 +209,7 @@ impl FinishedAttempt {
     }
 }
 
-/// Tells the application's own hooks. One that panics harms nobody else.
+/// Calls the application's hooks. One that panics stops no other.
 pub(super) fn tell(shared: &Shared, context: &JobContext, transition: &Transition) {
     for hook in &shared.settings.settled {
         if catch_unwind(AssertUnwindSafe(|| hook(context, transition))).is_err() {

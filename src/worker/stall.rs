@@ -20,10 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::dispatcher::OnTheirWay;
+use super::dispatcher::SentSettles;
 use super::in_flight::GivenBack;
 use super::settle::{PendingSettle, Road};
 use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
+use crate::error::Error;
 use crate::job::Transition;
 
 /// A delivery that has not started by then is given back.
@@ -229,21 +230,23 @@ async fn settle_again(
     shared: Arc<Shared>,
     broker: Arc<dyn Broker>,
     runtime: Handle,
-    sent: Arc<OnTheirWay>,
+    sent: Arc<SentSettles>,
 ) {
-    // The worker's own loop waits for this where it has its answer already.
-    let rest = sent.rest.lock().await;
-    if rest.is_empty() {
+    // The round trip waits for this before it takes them out.
+    let pending = sent.pending.read().await;
+    if pending.is_empty() {
         return;
     }
-    match broker.settle(&sent.settlements).await {
+    let requests: Vec<&SettleRequest> = pending.iter().map(|one| &one.request).collect();
+    let settled: Result<Vec<Settled>, Error> =
+        broker.exchange(&requests, &[], 0).await.settled.into_iter().collect();
+    match settled {
         Ok(settled) => {
-            for ((rest, request), settled) in rest.iter().zip(&sent.settlements).zip(settled) {
-                // Lost: to the other sending, most likely, whose answer will say so.
+            let road = Road::Detached(&*broker, &runtime);
+            for (one, settled) in pending.iter().zip(settled) {
+                // Lost: to the first sending, most likely, whose reply will say so.
                 if settled != Settled::Lost {
-                    let road = Road::Detached(&*broker, &runtime);
-                    let transition = request.transition.clone();
-                    rest.settled(&shared, &road, &request.delivery, transition, settled);
+                    one.attempt.settled(&shared, &road, &one.request, settled);
                 }
             }
         }
