@@ -1,5 +1,8 @@
-//! What reaches a job while it runs, and what it says of itself meanwhile: the
-//! wish that it end, its result so far, how far it is.
+//! Messages to and from jobs in flight.
+//!
+//! A handler writes its progress and an early result under its lease. An operator's cancel
+//! request is stored with the job and published by id: the worker hears it at once, or gets
+//! it with the next extension of the lease if it missed the message.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,43 +11,41 @@ use std::sync::Arc;
 use super::{Answer, Lease, Settled};
 use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
 
-/// What a running job writes of itself.
+/// What a handler writes while it runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Output<'a> {
-    /// Its result so far. It stays with the job also where the attempt fails, and
-    /// is replaced by what a handler returns.
+    /// The result so far. It stays with the job even if the attempt fails, and is replaced by
+    /// the result that a handler returns.
     Result(&'a [u8]),
-    /// How far it is. It stays until the job is taken the next time.
+    /// The progress. It stays until the job is dequeued again.
     Progress(&'a Progress),
 }
 
-/// How a wish to cancel was taken.
+/// The answer to a cancel request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelAnswer {
-    /// The job runs; its worker has been told, and the wish is kept until the
-    /// attempt has ended.
+    /// The job runs: the request was published, and is stored until the attempt has ended.
     Requested,
-    /// It does not run; nothing was changed.
+    /// The job does not run; nothing was changed.
     NotRunning(JobState),
     /// There is no such job.
     Missing,
 }
 
-/// Called with the id of each job that somebody wants cancelled, in its printable form.
-pub type Heard = Arc<dyn Fn(&str) + Send + Sync>;
+/// Called with the id of each cancel request, in its printable form.
+pub type CancelListener = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Words to and from running jobs.
+/// Messages to and from jobs in flight.
 pub trait Control: Send + Sync {
-    /// Writes what a running job says of itself, if it is still the owner's.
-    /// One script.
+    /// Writes the output of a job in flight, unless the lease is lost. One script.
     fn write_output<'a>(&'a self, lease: &'a Lease, output: Output<'a>) -> Answer<'a, Settled>;
 
-    /// Asks for the end of a running job. The wish is stored with the job: its
-    /// owner hears of it at once or with the next [`Broker::extend`], and whoever
-    /// gets the job after a lost owner carries it out. One script.
+    /// Requests the cancellation of a job in flight. The request is stored with the job: its
+    /// owner gets it at once or with the next [`Broker::extend`], and if the owner is lost,
+    /// the next worker carries it out. One script.
     ///
-    /// A wish other than [`AfterCancel::Retry`] also outlives an attempt that ended
-    /// in another way than success or archiving, as a Go worker's does.
+    /// A request other than [`AfterCancel::Retry`] stays if the attempt ends in another way
+    /// than success or archiving, as it does with a Go worker.
     ///
     /// [`Broker::extend`]: super::Broker::extend
     fn cancel<'a>(
@@ -54,9 +55,11 @@ pub trait Control: Send + Sync {
         after: AfterCancel,
     ) -> Answer<'a, CancelAnswer>;
 
-    /// Hears of wishes to cancel, from this process and others, Go's tools
-    /// included, until it is dropped. Only an id is heard, without its queue, and
-    /// some may be missed: what is wanted of a job is asked with
-    /// [`Broker::extend`](super::Broker::extend).
-    fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    /// Listens to cancel requests of this process and of others, Go's tools included, until
+    /// it is dropped. A message has only an id, not the queue, and messages may be missed:
+    /// the request itself comes with [`Broker::extend`](super::Broker::extend).
+    fn hear_cancels(
+        &self,
+        listener: CancelListener,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

@@ -101,7 +101,7 @@ struct StoreState {
     /// The number of suspects in flight.
     suspects: usize,
     /// Announced periodic jobs and their history.
-    entries: PeriodicState,
+    periodic: PeriodicState,
     /// The queue of the requests with each idempotency key.
     queues_of_keys: Expiring<QueueName>,
 }

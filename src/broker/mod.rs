@@ -38,7 +38,7 @@ pub use actions::{
     BulkStepResult, Removal, Selection, Sweep,
 };
 pub use admission::{ADMISSION_LOOK, Admission};
-pub use control::{CancelAnswer, Control, Heard, Output};
+pub use control::{CancelAnswer, CancelListener, Control, Output};
 pub use doctor::{
     CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
 };
@@ -51,8 +51,8 @@ pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, PAGE_BYTES, Page};
 pub use periodic::{
-    AnnouncedPeriodicJob, Fired, Firing, HISTORY, PERIODIC_ANNOUNCEMENT_TTL, PeriodicJobInfo,
-    PeriodicRun, PeriodicStore, Tick,
+    AnnouncedPeriodicJob, Fired, Firing, MAX_PERIODIC_RUNS, PERIODIC_ANNOUNCEMENT_TTL,
+    PeriodicJobInfo, PeriodicRun, PeriodicStore, Tick,
 };
 pub use queue_view::{
     AggregationSet, DayStats, GroupInfo, GroupPage, QueueInfo, QueueMemory, QueueSummary,

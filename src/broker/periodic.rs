@@ -1,4 +1,9 @@
-//! Periodic entries in the store: who fires a tick, and what the world is told.
+//! Periodic jobs in the store: which process enqueues a tick, and what is announced.
+//!
+//! Every process with a periodic job computes its ticks. The store decides who enqueues: a
+//! tick is claimed and its job stored in one atomic step, and the store remembers up to which
+//! instant ticks are claimed. Processes also announce their periodic jobs, in Asynq's form,
+//! and keep a history of runs, for tools and pages.
 
 use std::time::Duration;
 
@@ -9,92 +14,92 @@ use crate::error::Error;
 use crate::job::{JobId, NewJob, QueueName, serial};
 use crate::time::Timestamp;
 
-/// How long an announcement of entries stands; it is repeated every 10 s.
+/// Lifetime of an announcement; it is repeated every 10 s.
 pub const PERIODIC_ANNOUNCEMENT_TTL: Duration = Duration::from_secs(20);
 
-/// How many runs of an entry are remembered: Asynq's own number.
-pub const HISTORY: usize = 1000;
+/// Maximum runs in the history of a periodic job. Asynq's own number.
+pub const MAX_PERIODIC_RUNS: usize = 1000;
 
-/// A claim this far ahead of the store's clock was made before that clock was set
-/// back: waiting for it could take for ever.
+/// A claim this far ahead of the store's clock is ignored: it was made before that clock was
+/// set back, and waiting for it could take years.
 pub const CLAIM_AHEAD: Duration = Duration::from_secs(86_400);
 
-/// Ticks of one entry that a process thinks are due.
+/// The ticks of one periodic job that are due as far as a process knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firing {
-    /// The entry's name.
+    /// The periodic job's name.
     pub entry: String,
-    /// The queue of its jobs, in which ticks are claimed.
+    /// The queue of its jobs, in whose data ticks are claimed.
     pub queue: QueueName,
-    /// Up to where ticks are claimed as far as this process knows; asked only
-    /// where the store knows nothing. `None` in a process that has just begun: for
-    /// a new entry, ticks count from now.
+    /// The instant up to which ticks are claimed as far as this process knows; used only if
+    /// the store knows nothing. `None` in a process that has just started: the ticks of a new
+    /// periodic job count from now.
     pub known: Option<Timestamp>,
-    /// How long the claim is kept.
+    /// How long the claim is remembered.
     pub keep: Duration,
-    /// Ticks in order, each with its job. None of them: only ask for the claim,
-    /// and begin one where there is none.
+    /// Ticks in order, each with its job. Without ticks the call only reads the claim, or
+    /// begins one.
     pub ticks: Vec<(Timestamp, NewJob)>,
 }
 
-/// How firing went.
+/// The result of claiming ticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fired {
-    /// Up to where ticks are claimed now.
+    /// The instant up to which ticks are claimed now.
     pub claimed: Timestamp,
-    /// When a job was stored last, by whichever process.
+    /// When any process last stored a job.
     pub last_run: Option<Timestamp>,
-    /// What became of each tick.
+    /// The result of each tick.
     pub ticks: Vec<Tick>,
 }
 
-/// What became of one tick.
+/// The result of one tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tick {
-    /// Its job is stored.
+    /// Its job was stored.
     Fired {
         /// When.
         at: Timestamp,
     },
-    /// It, or a later one, was claimed before.
+    /// It or a later tick was claimed before.
     Claimed,
-    /// Skipped: a job holds the unique lock.
+    /// Skipped: another job holds the unique lock.
     Locked {
         /// That job.
         holder: JobId,
     },
-    /// Skipped: a job has its id already.
+    /// Skipped: a job has this id already.
     IdConflict,
-    /// Not claimed: the tick is not due for so long, by the store's clock.
+    /// Not claimed: by the store's clock the tick is due only after this time.
     Early(Duration),
 }
 
-/// What a process tells about one of its entries.
+/// A periodic job as a process announces it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnnouncedPeriodicJob {
-    /// The entry's id for Asynq's tools.
+    /// The id for Asynq's tools.
     pub id: String,
-    /// The specification, with its time zone.
+    /// The schedule, with its time zone.
     pub spec: String,
     /// The job of each tick.
     pub job: NewJob,
     /// The next tick.
     pub next: Option<Timestamp>,
-    /// When it was fired last.
+    /// The last tick that was enqueued.
     pub prev: Option<Timestamp>,
 }
 
-/// A periodic entry as the processes tell of it, Go schedulers included.
+/// A periodic job as processes announce it, Go schedulers included.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicJob"))]
 #[non_exhaustive]
 pub struct PeriodicJobInfo {
-    /// Its id. Ours is the same in all processes and after restarts, Go's is
-    /// another one in each process.
+    /// Its id. Ids of this crate are the same in all processes and after restarts; Go's differ
+    /// in each process.
     pub id: String,
-    /// The specification.
+    /// The schedule.
     pub spec: String,
     /// The type of its jobs.
     pub job_type: String,
@@ -102,19 +107,19 @@ pub struct PeriodicJobInfo {
     #[serde(serialize_with = "serial::bytes")]
     #[cfg_attr(feature = "openapi", schemars(with = "serial::Bytes"))]
     pub payload: Vec<u8>,
-    /// Their options, in Asynq's words: `Queue("low")`, `MaxRetry(3)`.
+    /// Their options as Asynq writes them: `Queue("low")`, `MaxRetry(3)`.
     pub options: Vec<String>,
     /// The queue of its jobs.
     pub queue: QueueName,
     /// The next tick; `None` for never.
     pub next: Option<Timestamp>,
-    /// When it was fired last; `None` for never.
+    /// The last tick that was enqueued; `None` for never.
     pub prev: Option<Timestamp>,
     /// The processes that have it, as `<host>:<pid>:<random id>`.
     pub schedulers: Vec<String>,
 }
 
-/// Leaves out the payload and headers, so that no secret reaches a log by accident.
+/// Omits the payload and headers, so that no secret reaches a log by accident.
 impl std::fmt::Debug for PeriodicJobInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PeriodicJobInfo")
@@ -129,7 +134,7 @@ impl std::fmt::Debug for PeriodicJobInfo {
     }
 }
 
-/// One run of an entry.
+/// One run of a periodic job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicJobRun"))]
@@ -137,19 +142,19 @@ impl std::fmt::Debug for PeriodicJobInfo {
 pub struct PeriodicRun {
     /// The job that was stored.
     pub job: JobId,
-    /// When.
+    /// When the job was stored.
     pub at: Timestamp,
 }
 
 impl PeriodicRun {
-    /// A run.
+    /// A run that stored this job.
     pub fn new(job: JobId, at: Timestamp) -> Self {
         Self { job, at }
     }
 }
 
 impl AnnouncedPeriodicJob {
-    /// What readers see of it.
+    /// The form that readers get.
     pub(crate) fn seen(&self, scheduler: &str) -> PeriodicJobInfo {
         PeriodicJobInfo {
             id: self.id.clone(),
@@ -179,7 +184,7 @@ impl PeriodicJobInfo {
     }
 }
 
-/// Every entry once, with all processes that told of it.
+/// Merges announcements: each periodic job once, with all processes that announced it.
 pub(crate) fn merged(told: impl IntoIterator<Item = PeriodicJobInfo>) -> Vec<PeriodicJobInfo> {
     let mut entries: Vec<PeriodicJobInfo> = Vec::new();
     for one in told {
@@ -201,16 +206,16 @@ pub(crate) fn merged(told: impl IntoIterator<Item = PeriodicJobInfo>) -> Vec<Per
     entries
 }
 
-/// What a store does for periodic jobs.
+/// The periodic jobs of a store.
 pub trait PeriodicStore: Send + Sync {
-    /// Stores the jobs of those ticks that nobody has claimed and that are due by
-    /// the store's clock. For each tick the claim and its job are one atomic step:
-    /// of any number of processes one fires it, or, where all die before, none has
-    /// claimed it. Repeating the call is safe. One script, O(ticks · log n).
+    /// Stores the jobs of ticks that are unclaimed and due by the store's clock. The claim of
+    /// a tick and its job are one atomic step: exactly one of many processes enqueues it, and
+    /// if all of them die before, none has claimed it. Repeating the call is safe. One
+    /// script, O(ticks · log n).
     fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired>;
 
-    /// Adds a run to the entry's history of at most [`HISTORY`], which ends `keep`
-    /// after the last one. The same run twice counts once. One script, O(log n).
+    /// Adds a run to the history of at most [`MAX_PERIODIC_RUNS`] runs, which expires `keep` after the
+    /// last run. Adding the same run twice is harmless. One script, O(log n).
     fn record_run<'a>(
         &'a self,
         periodic_id: &'a str,
@@ -218,22 +223,21 @@ pub trait PeriodicStore: Send + Sync {
         keep: Duration,
     ) -> Answer<'a, ()>;
 
-    /// Tells the world which entries a process has, for
-    /// [`PERIODIC_ANNOUNCEMENT_TTL`]. O(entries).
+    /// Announces the periodic jobs of a process for [`PERIODIC_ANNOUNCEMENT_TTL`]. O(jobs).
     fn announce_periodic_jobs<'a>(
         &'a self,
         scheduler: &'a str,
         entries: &'a [AnnouncedPeriodicJob],
     ) -> Answer<'a, ()>;
 
-    /// Takes the announcement back. Histories stay.
+    /// Removes the announcement. Histories stay.
     fn retire_periodic_jobs<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()>;
 
-    /// All entries that processes tell of, each once. One command and one for each
-    /// process; O(entries of all processes). What cannot be read is left out.
+    /// All announced periodic jobs, each once. One command and one for each process; O(jobs of
+    /// all processes). Unreadable announcements are left out.
     fn periodic_jobs(&self) -> Answer<'_, Vec<PeriodicJobInfo>>;
 
-    /// Runs of an entry, the newest first. One command, O(log n + most).
+    /// Runs of a periodic job, the newest first. One command, O(log n + most).
     fn periodic_history<'a>(
         &'a self,
         periodic_id: &'a str,

@@ -1,4 +1,4 @@
-//! Periodic entries: who has them, what became of them, and one more run.
+//! Periodic jobs: which processes have them, their histories, and a run by hand.
 
 use std::time::Duration;
 
@@ -9,14 +9,13 @@ use crate::error::Error;
 use crate::job::printable::printable;
 use crate::job::{Idempotency, JobId};
 
-/// How long a history lives at least.
+/// Minimum lifetime of a history after its last run.
 const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
 impl Inspector {
-    /// The periodic entries that processes tell of, each once, with their next and
-    /// last run and the processes that have them; those of Go schedulers too. An
-    /// entry of a process that was killed is shown for up to 20 s more. O(entries
-    /// of all processes); what cannot be read is left out.
+    /// All announced periodic jobs, each once, with the next and the last run and the
+    /// processes that have it, Go schedulers included. The jobs of a process that was killed
+    /// stay for up to 20 s. O(jobs of all processes). Unreadable announcements are left out.
     ///
     /// # Errors
     /// Errors of the store.
@@ -24,8 +23,8 @@ impl Inspector {
         Ok(self.viewer.periodic_jobs(self.broker.periodic_jobs().await?))
     }
 
-    /// A page of the runs of a periodic entry, the newest first. Up to 1000 runs are
-    /// kept, so pages go by number. One command, O(log n + rows).
+    /// A page of the runs of a periodic job, the newest first. At most 1,000 runs are kept, so
+    /// pages go by number. One command, O(log n + rows).
     ///
     /// ```
     /// # use rocket_jobqueue::inspect::Page;
@@ -52,14 +51,14 @@ impl Inspector {
         self.broker.periodic_history(periodic_id, skip, page.rows()).await
     }
 
-    /// Enqueues the job of a periodic entry now, whether a tick is due or not, with
-    /// a random id; the run appears in the entry's history. No tick is claimed.
+    /// Enqueues the job of a periodic job now, with a random id, whether or not a tick is due.
+    /// The run appears in the history, and no tick is claimed.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if no process has such an entry;
+    /// [`Error::is_not_found`] if no process announces such a periodic job;
     /// [`Error::is_duplicate`] if a job holds its unique lock; errors of the store. After an
-    /// [unknown outcome](Error::is_outcome_unknown) there may be such a job; asked again, it
-    /// makes another one.
+    /// [unknown outcome](Error::is_outcome_unknown) the job may exist; a second call makes
+    /// another one.
     pub async fn fire(&self, periodic_id: &str) -> Result<JobId, Error> {
         let entries = self.broker.periodic_jobs().await?;
         let missing =

@@ -174,8 +174,8 @@ impl JobQueue {
     }
 
     /// The right to run the doctor: one examination at a time.
-    pub(crate) fn check_up(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
-        self.inner.reads.check_up(access)
+    pub(crate) fn doctor_run(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
+        self.inner.reads.doctor_run(access)
     }
 
     /// Whether parts of jobs may be hidden from viewers.

@@ -33,24 +33,24 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Reads {
     turns: Arc<Semaphore>,
     /// Of those who look at everything there is.
-    check_ups: Arc<Semaphore>,
+    doctor_runs: Arc<Semaphore>,
 }
 
 impl Default for Reads {
     fn default() -> Self {
         let turns = Arc::new(Semaphore::new(MAX_READS));
-        Self { turns, check_ups: Arc::new(Semaphore::new(1)) }
+        Self { turns, doctor_runs: Arc::new(Semaphore::new(1)) }
     }
 }
 
 impl Reads {
-    /// A check-up takes minutes where jobs are many: it gives its turn to others, and there
+    /// A run of the doctor takes minutes with many jobs: it gives its turn to others, and there
     /// is one at a time.
-    pub(super) fn check_up(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) fn doctor_run(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
         drop(access);
-        Arc::clone(&self.check_ups)
+        Arc::clone(&self.doctor_runs)
             .try_acquire_owned()
-            .map_err(|_| Error::too_many("another check-up is under way: try again later"))
+            .map_err(|_| Error::too_many("the doctor is running already: retry later"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the check-up finds in Redis after each fault it knows, what it repairs, and
+//! What the doctor finds in Redis after each fault it knows, what it repairs, and
 //! that no other client waits for it.
 
 use std::collections::BTreeSet;

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::MemoryBroker;
 use super::queue::Queue;
-use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Output, Settled};
+use crate::broker::{Answer, CancelAnswer, CancelListener, Control, Lease, Output, Settled};
 use crate::job::{AfterCancel, JobId, JobState, QueueName};
 
 impl Control for MemoryBroker {
@@ -43,13 +43,16 @@ impl Control for MemoryBroker {
 
     /// Ids by a broadcast channel; a receiver that lags misses some, which the heartbeat makes up
     /// for.
-    fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn hear_cancels(
+        &self,
+        listener: CancelListener,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut ids = self.shared.cancelled.subscribe();
         Box::pin(async move {
             loop {
                 match ids.recv().await {
-                    Ok(id) => heard(id.as_str()),
-                    // The wishes themselves are with the jobs.
+                    Ok(id) => listener(id.as_str()),
+                    // The requests themselves are stored with the jobs.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => std::future::pending().await,
                 }

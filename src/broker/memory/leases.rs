@@ -33,10 +33,10 @@ impl Queue {
             self.leases.remove(&stored.held.ends);
         }
         stored.held.ends = ends;
-        let wish = stored.on_cancel;
+        let on_cancel = stored.on_cancel;
         self.leases.insert(ends, lease.id.clone());
         let lease = Lease { ends, ..lease.clone() };
-        match wish {
+        match on_cancel {
             Some(after) => Extended::Cancelled(lease, after),
             None => Extended::Renewed(lease),
         }

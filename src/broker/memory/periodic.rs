@@ -1,28 +1,34 @@
-//! Periodic entries in this process.
+//! Periodic jobs in this process' memory: claims of ticks, announcements and histories.
+//!
+//! A claim belongs to its queue, so that claiming a tick and storing its job happen under
+//! one lock. Announcements and histories belong to the whole store, as their keys do in
+//! Redis: announcements expire unless they are repeated, and a history ends some time after
+//! its last run.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::MemoryBroker;
 use crate::broker::periodic::{
-    AnnouncedPeriodicJob, CLAIM_AHEAD, Fired, Firing, HISTORY, PERIODIC_ANNOUNCEMENT_TTL,
+    AnnouncedPeriodicJob, CLAIM_AHEAD, Fired, Firing, MAX_PERIODIC_RUNS, PERIODIC_ANNOUNCEMENT_TTL,
     PeriodicJobInfo, PeriodicRun, PeriodicStore, Tick, merged,
 };
 use crate::broker::{Answer, Enqueued};
 use crate::time::Timestamp;
 
-/// Up to where the ticks of an entry are claimed, and when one was fired last.
+/// The instant up to which ticks of a periodic job are claimed, and its last run.
 #[derive(Clone, Copy)]
 pub(super) struct Claim {
     up_to: Timestamp,
     last_run: Option<Timestamp>,
 }
 
-/// What processes tell about their entries, and what became of these.
+/// Announced periodic jobs, and the histories of their runs.
 #[derive(Default)]
 pub(super) struct PeriodicState {
+    /// The jobs of each process, with the expiry of its announcement.
     announced: BTreeMap<String, (Vec<AnnouncedPeriodicJob>, Timestamp)>,
-    /// Newest first.
+    /// Runs by the id of the periodic job, the newest first.
     history: HashMap<String, VecDeque<PeriodicRun>>,
 }
 
@@ -70,10 +76,10 @@ impl PeriodicStore for MemoryBroker {
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut state = self.state();
-            let history = state.entries.history.entry(periodic_id.to_owned()).or_default();
+            let history = state.periodic.history.entry(periodic_id.to_owned()).or_default();
             if !history.contains(run) {
                 history.push_front(run.clone());
-                history.truncate(HISTORY);
+                history.truncate(MAX_PERIODIC_RUNS);
             }
             Ok(())
         })
@@ -86,7 +92,7 @@ impl PeriodicStore for MemoryBroker {
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let now = self.clock.now();
-            let announced = &mut self.state().entries.announced;
+            let announced = &mut self.state().periodic.announced;
             announced.retain(|_, (_, until)| *until >= now);
             let until = now + PERIODIC_ANNOUNCEMENT_TTL;
             announced.insert(scheduler.to_owned(), (entries.to_vec(), until));
@@ -96,7 +102,7 @@ impl PeriodicStore for MemoryBroker {
 
     fn retire_periodic_jobs<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.state().entries.announced.remove(scheduler);
+            self.state().periodic.announced.remove(scheduler);
             Ok(())
         })
     }
@@ -105,7 +111,7 @@ impl PeriodicStore for MemoryBroker {
         Box::pin(async move {
             let now = self.clock.now();
             let state = self.state();
-            let alive = state.entries.announced.iter().filter(|(_, (_, until))| *until >= now);
+            let alive = state.periodic.announced.iter().filter(|(_, (_, until))| *until >= now);
             Ok(merged(alive.flat_map(|(scheduler, (entries, _))| {
                 entries.iter().map(move |entry| entry.seen(scheduler))
             })))
@@ -120,7 +126,7 @@ impl PeriodicStore for MemoryBroker {
     ) -> Answer<'a, Vec<PeriodicRun>> {
         Box::pin(async move {
             let state = self.state();
-            let history = state.entries.history.get(periodic_id);
+            let history = state.periodic.history.get(periodic_id);
             Ok(history.into_iter().flatten().skip(skip).take(most).cloned().collect())
         })
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::leases::lease_args;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, reply};
-use crate::broker::{Answer, CancelAnswer, Control, Heard, Lease, Output, Settled};
+use crate::broker::{Answer, CancelAnswer, CancelListener, Control, Lease, Output, Settled};
 use crate::job::{AfterCancel, JobId, JobState, QueueName};
 use crate::pool::Repeat;
 
@@ -62,9 +62,12 @@ impl Control for RedisBroker {
     }
 
     /// Subscribes on a connection of its own until dropped.
-    fn hear_cancels(&self, heard: Heard) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn hear_cancels(
+        &self,
+        listener: CancelListener,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let on_message = Arc::new(move |_: String, id: Vec<u8>| {
-            heard(JobId::stored(id).as_str());
+            listener(JobId::stored(id).as_str());
         });
         let channels = vec![keys::CANCEL.to_owned()];
         Box::pin(self.pool.subscribe(channels, on_message, CancellationToken::new()))

@@ -26,7 +26,7 @@ use crate::job::Placement;
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
-/// Most processes, and most entries of each, that one answer shows.
+/// Maximum processes, and maximum periodic jobs of each, in one answer.
 const MAX_LISTED: i64 = 1000;
 
 impl PeriodicStore for RedisBroker {

@@ -39,7 +39,7 @@ pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<Store
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
 pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<DoctorReport> {
-    let _place = queue.check_up(access)?;
+    let _place = queue.doctor_run(access)?;
     Ok(Json(queue.redacted_inspector().doctor().await?))
 }
 

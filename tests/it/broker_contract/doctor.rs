@@ -1,4 +1,4 @@
-//! The check-up.
+//! The doctor.
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::doctor::{Finding, FindingKind};

@@ -206,13 +206,13 @@ async fn an_extension_that_arrives_late_takes_the_job_from_nobody(
     let on = store.open().await;
     on.fill(&["a"]).await;
     let taken = on.take().await;
-    let unheard = || async { on.extend(&taken.lease).await };
+    let unconfirmed = || async { on.extend(&taken.lease).await };
     on.clock.advance(secs(5));
-    unheard().await;
+    unconfirmed().await;
     on.clock.advance(secs(6));
     let heard = on.extend(&taken.lease).await.expect("still its own");
     on.clock.advance(secs(1));
-    unheard().await;
+    unconfirmed().await;
 
     assert!(on.extend(&heard).await.is_some());
     let held = Delivery { lease: heard, ..taken.clone() };

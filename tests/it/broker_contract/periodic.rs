@@ -1,7 +1,7 @@
 //! Periodic entries: claims, announcements, history.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Fired, Firing, HISTORY, Tick};
+use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Fired, Firing, MAX_PERIODIC_RUNS, Tick};
 use rocket_jobqueue::periodic::{PeriodicJobInfo, PeriodicRun};
 
 const KEEP: Duration = Duration::from_secs(90 * 86_400);
@@ -274,17 +274,17 @@ async fn runs_are_kept_newest_first_each_once_and_not_without_end(
     let on = store.open().await;
     let entry = format!("e-{}", on.queue);
     let run = |secs: u64| PeriodicRun::new(id(&format!("t{secs}")), after(secs));
-    for nth in 0..HISTORY as u64 + 5 {
+    for nth in 0..MAX_PERIODIC_RUNS as u64 + 5 {
         on.broker.record_run(&entry, &run(nth), KEEP).await.unwrap();
     }
-    let newest = HISTORY as u64 + 4;
+    let newest = MAX_PERIODIC_RUNS as u64 + 4;
     on.broker.record_run(&entry, &run(newest), KEEP).await.unwrap();
 
     let history = async |skip, most| on.broker.periodic_history(&entry, skip, most).await.unwrap();
 
     assert_eq!(history(0, 2).await, [run(newest), run(newest - 1)]);
     assert_eq!(history(2, 1).await, [run(newest - 2)]);
-    assert_eq!(history(HISTORY - 1, 100).await, [run(5)]);
+    assert_eq!(history(MAX_PERIODIC_RUNS - 1, 100).await, [run(5)]);
     assert_eq!(history(0, 0).await, []);
     assert_eq!(on.broker.periodic_history("none", 0, 100).await.unwrap(), []);
 }

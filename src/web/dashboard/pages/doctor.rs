@@ -19,7 +19,7 @@ use crate::web::dashboard::ui::{Act, Page, Place, Reader, View, layout};
 async fn show(view: View<'_>, done: Option<&str>) -> Page {
     let View { access, site } = view;
     let found = async {
-        let _permit = site.queue.check_up(access)?;
+        let _permit = site.queue.doctor_run(access)?;
         site.inspector().doctor().await
     };
     let texts = site.texts();
