@@ -343,7 +343,7 @@ mod openapi {
         let row = &schemas["JobQueueJobRow"];
         assert_eq!(row["discriminator"]["propertyName"], "row");
         let variant = row["discriminator"]["mapping"]["corrupt"].as_str().unwrap();
-        assert_eq!(variant, "#/components/schemas/JobQueueJobRowBroken");
+        assert_eq!(variant, "#/components/schemas/JobQueueJobRowCorrupt");
         let state = &schemas["JobQueueJobInfo"]["properties"]["state"];
         assert_eq!(state["enum"].as_array().unwrap().len(), 7, "{state}");
         assert!(state["description"].as_str().unwrap().contains("* `retry`: "), "{state}");
