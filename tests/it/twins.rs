@@ -449,7 +449,7 @@ fn done(call: Call, state: &State, queue: usize, dice: &mut Dice) -> (Call, usiz
 }
 
 #[test]
-fn swap_does_what_exchange_does() {
+fn finish_and_dequeue_does_what_settle_and_dequeue_does() {
     let (mut twins, seed) = (Twins::open(), seed());
     let (mut changed, mut total) = (0, 0);
     for round in 0..rounds() {
@@ -510,7 +510,7 @@ fn after_now(answer: &[Value]) -> Vec<i64> {
 }
 
 #[test]
-fn push_does_what_enqueue_does() {
+fn enqueue_now_does_what_enqueue_does() {
     let (mut twins, seed) = (Twins::open(), seed());
     let (mut changed, mut total) = (0, 0);
     for round in 0..rounds() {
@@ -550,7 +550,7 @@ fn push_does_what_enqueue_does() {
 }
 
 #[test]
-fn schedule_does_what_enqueue_does() {
+fn enqueue_later_does_what_enqueue_does() {
     let (mut twins, seed) = (Twins::open(), seed());
     let (mut changed, mut total) = (0, 0);
     for round in 0..rounds() {
@@ -599,7 +599,7 @@ fn schedule_does_what_enqueue_does() {
 
 /// Due only looks; forward does the work and says when the next job is due.
 #[test]
-fn due_tells_what_forward_finds() {
+fn next_due_tells_what_forward_due_finds() {
     let (mut twins, seed) = (Twins::open(), seed());
     let mut moved = 0;
     for round in 0..rounds() {

@@ -1,25 +1,25 @@
--- Purpose: admits a job that a stranger is about to enqueue, unless enough of those
--- admitted before still wait or run.
+-- Purpose: admits a job that an anonymous request is about to enqueue, unless too many of
+-- the jobs admitted before still wait or run.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  id of the job
--- ARGV[3]  how many admitted jobs may wait
--- ARGV[4]  key of the repeat guard, or empty
+-- ARGV[3]  maximum number of admitted jobs that wait or run
+-- ARGV[4]  key of the idempotency record, or empty
 -- ARGV[5]  microseconds after which an admitted job is looked at (again)
 --
--- Returns  now, 1 admitted | 0 enough of them wait
+-- Returns  now, 1 (admitted) | 0 (too many wait)
 --
--- No part of Asynq. Q:x:admitted has the ids, scored by when each was admitted or looked
--- at last. Only a full set is looked through: what was admitted a moment ago may not be
--- stored yet, so an id keeps its place for that long whatever is found.
+-- Asynq has no counterpart. Q:x:admitted holds the ids, scored by the microsecond at which
+-- each was admitted or last looked at. It is only searched when it is full. An id that was
+-- admitted a moment ago may not be stored yet, so it stays for ARGV[5] whatever is found.
 
 local ADMITTED, MAX_LOOKS = Q .. 'x:admitted', 1000
 local WAITS = {pending = true, active = true, scheduled = true, retry = true, aggregating = true}
 local id, max_waiting = ARGV[2], tonumber(ARGV[3])
 
 if ARGV[4] ~= '' and get_until(ARGV[4]) then return {now, 1} end
--- The answer to an earlier try of this very call was lost.
+-- This call was sent before, and its answer was lost.
 if redis.call('ZSCORE', ADMITTED, id) then return {now, 1} end
 local taken = redis.call('ZCARD', ADMITTED)
 if taken >= max_waiting then

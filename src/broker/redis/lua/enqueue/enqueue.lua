@@ -1,12 +1,13 @@
--- Purpose: stores new jobs of one queue. Each job as a whole or not at all.
+-- Purpose: stores new jobs of one queue, each completely or not at all. The general script;
+-- its fast paths are enqueue_now.lua and enqueue_later.lua.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  0, or how often this very call was sent before without an answer
--- ARGV[3…] per job ten values; see store_job.lua
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  how often this call was sent before without an answer; 0 the first time
+-- ARGV[3…] ten values per job, see store_job.lua
 --
--- Returns  now, then per job three values: code, text, due in microseconds; see
---          store_job.lua, also for what differs from Asynq.
+-- Returns  now, then three values per job: code, text, due time in microseconds. For the
+--          codes, the order of effects and the differences from Asynq see store_job.lua.
 
 may_store(3, #ARGV)
 local answer = {now}

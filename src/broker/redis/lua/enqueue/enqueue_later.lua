@@ -1,19 +1,23 @@
--- Purpose: stores new jobs of one queue that are due later and have no lock, repeat
--- guard or group.
+-- Purpose: stores new jobs of one queue that are due later and have no unique lock,
+-- idempotency key or group. Fast path of enqueue.lua; tests/twins.rs holds the two equal.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now in microseconds, or empty: the time of this server
--- ARGV[2]  0, or how often this very call was sent before without an answer
--- ARGV[3…] per job four values: id, message, after | at, microseconds
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  how often this call was sent before without an answer; 0 the first time
+-- ARGV[3…] four values per job: id, message, after | at, microseconds of the delay or instant
 --
--- Returns  now, then per job two values: 2 (scheduled), 1 (pending, it is due already),
---          0 (the id is in use) or, of a repetition, 5 (in its group); and when it is due
---          in microseconds
+-- Returns  now, then two values per job: code and due time in microseconds
+--           2  scheduled      1  pending: it is due already      0  the id is in use
+--           5  in its group (only in a repetition)
 --
--- It does without common.lua, as enqueue_now.lua does; store_job.lua says what differs from Asynq.
+-- Order of effects: Asynq writes the hash, then Q:scheduled. The same here for several jobs,
+-- after a test of all keys; a single job goes to the sorted sets first, which fail before
+-- anything is written if a key is of another type. store_job.lua lists the differences.
+--
+-- It does not use common.lua: defining its functions costs more than the work here.
 
 local call, format, SECOND = redis.call, string.format, 1000000
--- The end of the year 9999: what every reader's calendar can hold.
+-- The end of the year 9999: the last instant that every reader's calendar can hold.
 local LATEST = 253402300799 * SECOND
 local now = tonumber(ARGV[1])
 if not now then
@@ -24,14 +28,14 @@ local Q, repeated = string.sub(KEYS[1], 1, -8), ARGV[2] ~= '0'
 local T, EXACT, SCHEDULED = Q .. 't:', Q .. 'x:due', Q .. 'scheduled'
 
 if #ARGV == 6 and not repeated then
-  -- A single one, as nearly always: the first write fails where the key is not what it
-  -- should be, and nothing is left half done.
+  -- A single job, the most frequent call. If a key is of another type, the first write
+  -- fails and nothing has been changed.
   local id, due = ARGV[3], tonumber(ARGV[6])
   if ARGV[5] == 'after' then due = now + due end
   if due > LATEST then due = LATEST elseif due < now then due = now end
   local task = T .. id
   if call('EXISTS', task) == 1 then
-    -- Refused where the others below are.
+    -- Raises the same errors as the general part below.
     if due == now then
       call('LLEN', KEYS[1])
     else
@@ -47,7 +51,7 @@ if #ARGV == 6 and not repeated then
   end
   local exact = format('%d', due)
   local earlier = call('ZCOUNT', EXACT, '-inf', exact)
-  -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
+  -- Rounded up, so that nobody who reads whole seconds starts it early.
   call('ZADD', SCHEDULED, format('%d', math.ceil(due / SECOND)), id)
   call('ZADD', EXACT, exact, id)
   call('HSET', task, 'msg', ARGV[4], 'state', 'scheduled')
@@ -64,7 +68,7 @@ local function due_at(at)
   return due
 end
 
--- All that is needed is tested before the first write.
+-- Every key is tested before the first write.
 local dues, any_now, first, any_later = {}, false, nil, false
 for at = 3, #ARGV, 4 do
   local due = due_at(at)
@@ -76,11 +80,11 @@ if any_later then
   call('ZCARD', SCHEDULED)
   first = call('ZRANGE', EXACT, '0', '0', 'WITHSCORES')[2]
 end
--- Lists that are long enough from the start: to let them grow costs more.
+-- Tables of the final size from the start: growing them costs more.
 local answer = {now, unpack(ARGV, 3, 2 + (#ARGV - 2) / 2)}
 local later, exact = {unpack(ARGV, 3)}, {unpack(ARGV, 3)}
 local last, size, ready, earliest = 1, 0, {}, nil
--- When those of this very call are due, where one is named twice.
+-- Due times of jobs stored by this call, in case an id is named twice.
 local stored = {}
 for at = 3, #ARGV, 4 do
   local id, due, code = ARGV[at], dues[at], 0
@@ -89,7 +93,7 @@ for at = 3, #ARGV, 4 do
     if due > now then
       code = 2
       call('HSET', task, 'msg', ARGV[at + 1], 'state', 'scheduled')
-      -- Rounded up: whoever reads whole seconds starts it no earlier than it is due.
+      -- Rounded up, so that nobody who reads whole seconds starts it early.
       later[size + 1], later[size + 2] = format('%d', math.ceil(due / SECOND)), id
       exact[size + 1], exact[size + 2] = format('%d', due), id
       size = size + 2
@@ -116,7 +120,7 @@ if earliest then
   call('ZADD', EXACT, unpack(exact, 1, size))
 end
 if #ready > 0 then call('LPUSH', KEYS[1], unpack(ready)) end
--- Tells all processes that a job is due earlier than any was before.
+-- Tells all processes if a job is due before every other job of the queue.
 if earliest and (not first or earliest < tonumber(first)) then
   redis.pcall('PUBLISH', 'asynq:x:wake', string.sub(Q, 8, -3))
 end

@@ -1,13 +1,19 @@
--- Purpose: stores new jobs that are due now and have no lock, repeat guard or group:
--- what most jobs are, with what they need alone.
+-- Purpose: stores new jobs that are due now and have no unique lock, idempotency key or
+-- group. Fast path of enqueue.lua for the most frequent jobs; tests/twins.rs holds the two
+-- equal.
 --
--- KEYS[n]  Q:pending of each queue; on a Cluster there is one
--- ARGV[1]  now in microseconds, or empty: the time of this server
--- ARGV[2…] per queue: how many jobs; then per job two values: id, message
+-- KEYS[n]  Q:pending of each queue; in a Cluster there is exactly one
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2…] per queue: number of jobs, then two values per job: id, message
 --
--- Returns  now, then the numbers of the jobs whose id is in use; the others are pending
+-- Returns  now, then the numbers (from 1, over all queues) of the jobs whose id is in use.
+--          All others are pending.
 --
--- It does without common.lua, whose functions cost more than the work here.
+-- Order of effects: Asynq writes the hash, then the list. The same here for several jobs,
+-- after a test of all lists; a single job goes to the list first, which fails before
+-- anything is written if the key is of another type.
+--
+-- It does not use common.lua: defining its functions costs more than the work here.
 
 local call = redis.call
 local now = ARGV[1]
@@ -20,12 +26,12 @@ if #ARGV == 4 then
   local id = ARGV[3]
   local task = string.sub(KEYS[1], 1, -8) .. 't:' .. id
   if call('EXISTS', task) == 1 then
-    -- Refused where the others below are.
+    -- Raises the same errors as the general part below.
     call('LLEN', KEYS[1])
     return {now, 1}
   end
-  -- Unlike in Asynq the list first: that fails where the key is none, and nothing is
-  -- left half done. Three zeros make it nanoseconds.
+  -- The list first: if its key is of another type, nothing has been written yet. Three zeros
+  -- turn microseconds into nanoseconds.
   call('LPUSH', KEYS[1], id)
   call('HSET', task, 'msg', ARGV[4], 'state', 'pending', 'pending_since', now .. '000')
   return {now}

@@ -1,23 +1,24 @@
--- Purpose: stores the job that a set was made into, and removes the set with its
--- jobs and their locks, as a whole or not at all.
+-- Purpose: stores the job that a set was aggregated into and deletes the set, its jobs and
+-- their locks, completely or not at all.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  0, or how often this very call was sent before without an answer
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  how often this call was sent before without an answer; 0 the first time
 -- ARGV[3]  group
 -- ARGV[4]  id of the set
--- ARGV[5…] ten values of the new job; see store_job.lua
--- ARGV[15…] per lock that only a message of the set names: id, key
+-- ARGV[5…14]  ten values: the new job, see store_job.lua
+-- ARGV[15…]   two values per lock that only a message of the set names: id, key
 --
--- Returns  now, code, text, due in microseconds; see store_job.lua, and
---          6  the set is not the caller's any more; nothing was changed
---          Where the set is gone and the job is there, in a repetition, the
---          earlier sending made it.
+-- Returns  now, code, text, due time in microseconds: see store_job.lua, and
+--           6  the set is not the caller's any more; nothing was changed
+--          In a repetition, if the set is gone and the job exists, the answer is 1: the
+--          first sending stored it.
 --
--- Differs from Asynq, which does it in two steps, so that a set whose server dies
--- between them is aggregated twice; and releases no lock. The jobs of a large set
--- are removed later, in parts: from here on they are in no group any more.
+-- Differs from Asynq, which stores and deletes in two steps, so that a set is aggregated
+-- twice if its server dies in between, and which releases no lock. Of a large set only the
+-- first jobs are deleted here; return_sets.lua deletes the rest from Q:x:gone.
 
+-- Maximum number of jobs deleted by one call.
 local AT_ONCE = 1000
 local name = ARGV[3] .. ':' .. ARGV[4]
 local set, repeated = GROUP .. name, tonumber(ARGV[2]) > 0
@@ -39,10 +40,10 @@ end
 for _, id in ipairs(ids) do held_by(id, redis.pcall('HGET', Q .. 't:' .. id, 'unique_key')) end
 for at = 15, #ARGV, 2 do held_by(ARGV[at], ARGV[at + 1]) end
 
--- What this frees is more than it takes.
+-- This frees more memory than it takes.
 before_growth()
 local code, text, due = store_at(5, repeated)
--- An earlier request's job (3) was not made of this set.
+-- Code 3 is the job of an earlier request, which was not aggregated from this set.
 if code < 1 or code == 3 or code == 4 then return {now, code, text, due} end
 redis.call('ZREM', SETS, set)
 redis.call('ZREM', OWN_SETS, set)

@@ -1,18 +1,19 @@
--- Purpose: finds groups of one queue that are to be aggregated now.
+-- Purpose: finds groups of one queue that are ready to be aggregated.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  where to go on, 0 at first
--- ARGV[3]  how many groups at a time, about
--- ARGV[4]  greatest size or 0, greatest delay in seconds or 0, time of peace in
--- … [6]    seconds
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  cursor of the previous answer, 0 at first
+-- ARGV[3]  approximate number of groups to look at
+-- ARGV[4]  maximum size, or 0 for none
+-- ARGV[5]  maximum delay in seconds, or 0 for none
+-- ARGV[6]  grace period in seconds
 --
--- Returns  now, where to go on or 0, microseconds until the next of these groups
---          is ready or -1, then the names of those that are ready
+-- Returns  now, next cursor or 0 at the end, microseconds until the next of these groups is
+--          ready or -1, then the names of the groups that are ready
 --
--- Differs from Asynq, which reads all names and tries each group by itself: names
--- of groups without a job are removed; a group whose key has another type is left
--- out and keeps no other from being found.
+-- Differs from Asynq, which reads all names and tries each group with a call of its own:
+-- names of groups without jobs are removed, and a group whose key is of another type is
+-- skipped.
 
 local most, delay, grace = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local page = redis.call('SSCAN', GROUPS, ARGV[2], 'COUNT', tonumber(ARGV[3]))

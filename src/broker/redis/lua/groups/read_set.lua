@@ -1,20 +1,19 @@
--- Purpose: reads a part of the jobs of a set.
+-- Purpose: reads a page of the jobs of an aggregation set.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  group
 -- ARGV[3]  id of the set
--- ARGV[4]  how many to pass over
--- ARGV[5]  how many
+-- ARGV[4]  number of jobs to skip
+-- ARGV[5]  maximum number of jobs
 --
--- Returns  now, then per job two values, the one that joined first in front: id,
---          message or empty if there is none. Of fewer jobs where they are large,
---          of one at least.
+-- Returns  now, then two values per job, the one that joined first in front: id, and message
+--          or empty if there is none. Large jobs make the page shorter, never empty
 --
--- Differs from Asynq, which reads all at once and fails with all where the key of
--- one job has another type.
+-- Differs from Asynq, which reads the whole set at once and fails completely if the key of
+-- one job is of another type.
 
--- What one answer may hold, in bytes: the server does nothing else meanwhile.
+-- Maximum bytes in one answer: Redis does nothing else while it sends them.
 local ROOM = 1048576
 
 local from = tonumber(ARGV[4])

@@ -1,17 +1,19 @@
--- Purpose: writes locks that only the messages of a set name into its jobs, so
--- that whoever removes a job releases its lock too.
+-- Purpose: writes unique locks that only the messages of a set name into the hashes of its
+-- jobs, so that deleting a job also releases its lock.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  group
 -- ARGV[3]  id of the set
--- ARGV[4…] per job: id, key of its lock
+-- ARGV[4…] two values per job: id, key of its lock
 --
 -- Returns  now
+--
+-- Asynq has no counterpart: it writes no unique_key for grouped jobs.
 
 local name = ARGV[2] .. ':' .. ARGV[3]
 expect_zsets('g:' .. name)
--- What the set is made into frees more than this takes.
+-- Aggregating the set will free more memory than this takes.
 before_growth()
 for at = 4, #ARGV, 2 do
   local task = Q .. 't:' .. ARGV[at]

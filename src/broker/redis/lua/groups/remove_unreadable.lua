@@ -1,17 +1,16 @@
--- Purpose: takes jobs out of a set that cannot be aggregated. One whose message
--- nobody can read is archived with its bytes; of one without a message nothing
--- is left to keep.
+-- Purpose: removes jobs that cannot be aggregated from a set. A job with an unreadable
+-- message is archived with its bytes; a hash without message is deleted.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  group
 -- ARGV[3]  id of the set
 -- ARGV[4…] ids
 --
--- Returns  now, how many were archived
+-- Returns  now, number of archived jobs
 --
--- Differs from Asynq, which aggregates them as jobs without type and payload. The
--- set goes with its last job.
+-- Differs from Asynq, which aggregates such jobs as jobs without type and payload. The set
+-- is removed with its last job.
 
 local name = ARGV[2] .. ':' .. ARGV[3]
 local set, archived = GROUP .. name, 0

@@ -1,23 +1,26 @@
--- Purpose: brings the jobs of sets whose aggregation did not end back into their
--- groups, makes groups known again that somebody filled and told nobody of, and
--- removes what large aggregated sets left.
+-- Purpose: returns the jobs of sets whose aggregation did not finish to their groups, lists
+-- groups in Q:groups that were filled without being listed, and deletes what large aggregated
+-- sets left.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  how many of each at most
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  maximum number of sets, of own sets, and of grouped jobs to look at
 --
--- Returns  now, how many sets were brought back, 1 if there may be more to do
+-- Returns  now, number of returned sets, 1 if there may be more to do
 --
 -- Differs from Asynq:
--- * the group's name is added to Q:groups, without which nobody finds it again;
--- * the same for sets that a Go server brought back (Q:x:sets) and for jobs that a
---   Go forwarder sent into their group (Q:x:grouped);
--- * of the group and the set the smaller one is moved; mostly there is no group;
--- * a call moves so many jobs at most. A set of which a part is left goes on, over
---   as before, under a name of its own: whoever had it is not to make a job of a
---   part of it, nor of jobs that joined it;
--- * a set that cannot be is left out and keeps no other waiting.
+-- * the group's name is added to Q:groups; without it nobody finds the group again;
+-- * the same for sets that a Go server returned (Q:x:sets) and for jobs that a Go forwarder
+--   sent to their group (Q:x:grouped);
+-- * the smaller one of group and set is moved; usually there is no group, and the set is
+--   renamed;
+-- * a call moves a bounded number of jobs. If part of a set is left, the set stays expired
+--   under a new name: its former taker must not aggregate a part of it, nor jobs that
+--   joined it;
+-- * a set whose name or type is wrong is skipped.
 
+-- Maximum number of jobs moved or deleted by one call, and the suffix of a set of which
+-- part was left.
 local PART, PARTLY = 500, '.back'
 local limit = tonumber(ARGV[2])
 local GROUPED, GONE = Q .. 'x:grouped', Q .. 'x:gone'
@@ -28,8 +31,9 @@ local function ended(key)
   return redis.call('ZRANGEBYSCORE', key, '-inf', till, 'LIMIT', 0, limit)
 end
 
--- How many jobs this call may still move.
+-- Number of jobs this call may still move.
 local left = PART
+-- Moves up to that many jobs with their scores.
 local function move(from, to)
   local some = redis.call('ZRANGE', from, 0, left - 1, 'WITHSCORES')
   local pairs_of = {}
@@ -42,7 +46,7 @@ local function move(from, to)
   left = left - #some / 2
 end
 
--- Gives a set a name that nobody has it by.
+-- Renames a set, so that its former taker cannot aggregate it.
 local function disown(set)
   if string.sub(set, -#PARTLY) == PARTLY then return set end
   redis.call('RENAME', set, set .. PARTLY)
@@ -90,7 +94,7 @@ end
 
 more = more or #stale == limit and brought > 0
 
--- Makes the group known if it has jobs.
+-- Adds the group to Q:groups if it has jobs.
 local function known(group)
   if group and redis.pcall('EXISTS', GROUP .. group) == 1 then redis.call('SADD', GROUPS, group) end
 end
@@ -103,14 +107,14 @@ for _, id in ipairs(jobs) do
   local state = task[1]
   if state == 'aggregating' then known(task[2]) end
   if state == 'scheduled' or state == 'retry' then
-    -- Late, or put off: to be looked at again.
+    -- Late or rescheduled: look again in 5 s.
     redis.call('ZADD', GROUPED, whole(now_s + 5), id)
   else
     redis.call('ZREM', GROUPED, id)
   end
 end
 
--- Sets of Go servers are followed like ours.
+-- Sets taken by Go servers are followed like ours.
 for _, set in ipairs(redis.call('ZRANGE', SETS, 0, limit - 1)) do
   if group_of(set) then redis.call('ZADD', OWN_SETS, 'NX', redis.call('ZSCORE', SETS, set), set) end
 end

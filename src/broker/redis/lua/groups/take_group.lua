@@ -1,22 +1,25 @@
--- Purpose: takes the jobs of a group out of it, to be aggregated, if it is ready.
+-- Purpose: moves the jobs of a group into an aggregation set, if the group is ready.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  group
--- ARGV[3]  id of the set they are taken into, random
--- ARGV[4]  greatest size or 0, greatest delay in seconds or 0, time of peace in
--- … [6]    seconds
--- ARGV[7]  for how many seconds the set is the caller's
--- ARGV[8]  most jobs of a set, whatever the greatest size
+-- ARGV[3]  id of the set, random
+-- ARGV[4]  maximum size, or 0 for none
+-- ARGV[5]  maximum delay in seconds, or 0 for none
+-- ARGV[6]  grace period in seconds
+-- ARGV[7]  seconds for which the set is the caller's
+-- ARGV[8]  maximum number of jobs in a set, whatever the maximum size
 --
--- Returns  now; where it was ready, then the second in which the set ends, and its
---          size. The same again for the same set.
+-- Returns  now; if the group was ready also the second at which the set ends, and its size.
+--          The same values again if this set was taken before
 --
--- Differs from Asynq:
--- * a whole group is renamed instead of copied;
--- * a set has a bound where the group has none: its taker holds it in memory;
--- * the set is noted in Q:x:sets too: a Go server that brings its jobs back tells
---   nobody of the group.
+-- Order of effects: Asynq copies the members, removes them from the group, records the set,
+-- then removes the group's name. Differences:
+-- * a whole group is renamed instead of copied, and its name is removed before the set is
+--   recorded;
+-- * a set is bounded even if the group has no maximum size: its taker holds it in memory;
+-- * the set is also recorded in Q:x:sets: a Go server that returns the jobs to the group
+--   does not add the group to Q:groups.
 
 local group, set = ARGV[2], GROUP .. ARGV[2] .. ':' .. ARGV[3]
 local key, most = GROUP .. group, tonumber(ARGV[4])

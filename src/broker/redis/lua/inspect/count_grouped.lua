@@ -1,11 +1,11 @@
--- Purpose: how many jobs wait in some of a queue's groups.
+-- Purpose: counts the jobs in a page of a queue's groups.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  where to go on: 0, or the cursor of the answer before
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  cursor of the previous answer, 0 at first
 --
--- Returns  now, jobs in about 1000 groups, cursor (0 at the end), how many groups these
---          were and how many there are
+-- Returns  now, number of jobs in about 1000 groups, next cursor (0 at the end), number of
+--          groups in this page, number of all groups
 
 local some = redis.call('SSCAN', Q .. 'groups', ARGV[2], 'COUNT', 1000)
 local jobs = 0

@@ -1,11 +1,11 @@
--- Purpose: how many jobs are due when.
+-- Purpose: counts the jobs that are due in each of several periods.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2…] instants in order, as whole seconds
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2…] ends of the periods as whole seconds, ascending
 --
--- Returns  now, then how many scheduled and retried jobs are due until the first instant,
---          from there until the second, and so on
+-- Returns  now, then the number of scheduled and retried jobs due until the first end, from
+--          there until the second, and so on
 
 local answer, from = {now}, '-inf'
 for at = 2, #ARGV do

@@ -1,15 +1,15 @@
--- Purpose: about how much memory a queue takes.
+-- Purpose: estimates the memory that a queue uses.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  jobs in groups, as counted before
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  number of jobs in groups, as counted before
 --
--- Returns  now, bytes, jobs measured, jobs the bytes stand for
+-- Returns  now, bytes, number of measured jobs, number of jobs that the estimate covers
 --
--- Differs from Asynq: measures jobs at both ends of each list; ids without a job
--- are left out of the sample instead of failing it; of groups without jobs
--- nothing is concluded.
+-- Differs from Asynq: it samples jobs at both ends of each list; ids without a job are left
+-- out of the sample instead of failing it; groups without jobs add nothing.
 
+-- Jobs measured at each end of a list, groups looked at, and jobs measured in each of them.
 local ENDS, GROUPS, OF_GROUP = 10, 5, 4
 local bytes, measured, stands_for = 0, 0, 0
 

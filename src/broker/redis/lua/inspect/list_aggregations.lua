@@ -1,16 +1,16 @@
--- Purpose: the aggregations in progress that end first.
+-- Purpose: lists the aggregations in progress that end first.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  how many at most
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  maximum number of aggregations
 --
--- Returns  now, then per aggregation three values: key of its set after Q:g:,
---          jobs, when it ends in microseconds
+-- Returns  now, then three values per aggregation: key of its set after Q:g:, number of jobs,
+--          microsecond at which it ends
 
 local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, tonumber(ARGV[2]) - 1, 'WITHSCORES')
 local prefix, answer = Q .. 'g:', {now}
 for at = 1, #sets, 2 do
-  -- Another queue's could lie on another node.
+  -- A set of another queue could be on another node.
   if string.sub(sets[at], 1, #prefix) == prefix then
     answer[#answer + 1] = string.sub(sets[at], #prefix + 1)
     answer[#answer + 1] = redis.call('ZCARD', sets[at])

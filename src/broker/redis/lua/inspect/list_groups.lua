@@ -1,13 +1,13 @@
--- Purpose: some groups of a queue.
+-- Purpose: lists a page of a queue's groups.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  about how many
--- ARGV[3]  where to go on: 0, or the cursor of the answer before
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  approximate number of groups
+-- ARGV[3]  cursor of the previous answer, 0 at first
 --
--- Returns  now, number of groups, cursor (0 at the end), then per group four
---          values: name, jobs, when the first and the last joined, in
---          microseconds or -1
+-- Returns  now, number of groups, next cursor (0 at the end), then four values per group:
+--          name, number of jobs, microseconds at which the first and the last job joined, or
+--          -1
 
 local some = redis.call('SSCAN', Q .. 'groups', ARGV[3], 'COUNT', tonumber(ARGV[2]))
 local function joined(group, rank)

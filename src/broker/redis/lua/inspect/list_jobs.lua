@@ -1,32 +1,33 @@
--- Purpose: some jobs of one list of a queue.
+-- Purpose: reads a page of the jobs of one state or group.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  state of the list
--- ARGV[3]  its key after Q
--- ARGV[4]  how many rows at most
--- ARGV[5]  at, or after
--- ARGV[6]  at: how many rows to skip. after: of a list the place of the last row
---          seen, counted from 0; else its score
--- ARGV[7]  after: the id of the last row seen
--- ARGV[8]  after, of a list: the id of the first row of the same page
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  state
+-- ARGV[3]  key of the list or sorted set after Q
+-- ARGV[4]  maximum number of rows
+-- ARGV[5]  how the page begins: at | after
+-- ARGV[6]  at: number of rows to skip. after: position from 0 of the last row seen, in a
+--          list; its score, in a sorted set
+-- ARGV[7]  after: id of the last row seen
+-- ARGV[8]  after, in a list: id of the first row of that page
 -- ARGV[9]  bytes of messages and results after which the page ends
 --
--- Returns  now, length of the list, how many entries come before the first row,
---          score of the last row or empty, then per row its values
+-- Returns  now, number of entries, number of entries before the first row, score of the last
+--          row or empty, then the rows, see job_row.lua
 --
--- Asynq's order: pending and active from the tail, the others by score. Differs
--- from Asynq: a page can begin after a row, wherever that is by now. In a list
--- that row is looked for near the tail and near its former place; where it and
--- the first row are gone, so are those before them, and the page begins at the
--- tail.
+-- The order is Asynq's: pending and active from the tail, the others by score. Differs from
+-- Asynq: a page can begin after a row, even if that row has moved. In a list the row is
+-- searched near the tail and near its former position. If it and the first row of its page
+-- are gone, so are the entries before them, and the page begins at the tail.
 
+-- In a list, how many entries at the tail, and on each side of the former position, are
+-- searched for a row.
 local NEAR_TAIL, NEAR_PLACE = 50000, 1000
 local state, key, most = ARGV[2], Q .. ARGV[3], tonumber(ARGV[4])
 local in_list = state == 'pending' or state == 'active'
 local length = redis.call(in_list and 'LLEN' or 'ZCARD', key)
 
--- Order of bytes; Lua's own follows the locale.
+-- Compares bytes, as Redis does; Lua's own comparison follows the locale.
 local function precedes(a, b)
   for at = 1, math.min(#a, #b) do
     local x, y = string.byte(a, at), string.byte(b, at)
@@ -35,9 +36,10 @@ local function precedes(a, b)
   return #a < #b
 end
 
+-- Number of entries up to and including this row of a sorted set.
 local function after_score(score, id)
   if redis.call('ZSCORE', key, id) == score then return redis.call('ZRANK', key, id) + 1 end
-  -- Gone or moved: where it would be among those of its score.
+  -- The row is gone or has another score: find where it would be among those of its score.
   local low = redis.call('ZCOUNT', key, '-inf', '(' .. score)
   local high = redis.call('ZCOUNT', key, '-inf', score)
   while low < high do
@@ -51,6 +53,7 @@ local function after_score(score, id)
   return low
 end
 
+-- Number of entries up to and including this row of a list.
 local function after_place(place, last, first)
   if redis.call('LINDEX', key, -place - 1) == last then return place + 1 end
   for _, id in ipairs({last, first}) do
@@ -58,7 +61,7 @@ local function after_place(place, last, first)
     if index then return length - index end
   end
   if place < NEAR_TAIL - NEAR_PLACE then return 0 end
-  -- Too deep to be sure; from the tail's side to the head's.
+  -- Too deep for that search: look around the former position, from the tail's side.
   local nearest = place - NEAR_PLACE
   local ids = redis.call('LRANGE', key, -(place + NEAR_PLACE + 1), -(nearest + 1))
   for at = #ids, 1, -1 do

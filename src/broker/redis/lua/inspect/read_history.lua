@@ -1,11 +1,10 @@
--- Purpose: the counters of the last days.
+-- Purpose: reads the daily counters of a queue.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  how many days
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  number of days
 --
--- Returns  now, then per UTC day, today first, three values: date, processed,
---          failed (as text)
+-- Returns  now, then three values per UTC day, today first: date, processed, failed (as text)
 
 local answer = {now}
 for ago = 0, tonumber(ARGV[2]) - 1 do

@@ -1,11 +1,11 @@
--- Purpose: one job and where it stands.
+-- Purpose: reads one job.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  id
 --
--- Returns  now, and where there is such a job, or something of another type in its
---          place, its row and x_failures or empty
+-- Returns  now. If the job, or a key of another type, exists also its row, see job_row.lua,
+--          and x_failures or empty
 
 local id = ARGV[2]
 local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'group')

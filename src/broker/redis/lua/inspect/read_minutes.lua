@@ -1,11 +1,12 @@
--- Purpose: how far the counters of a queue were in the last minutes.
+-- Purpose: reads the counters of a queue and their recorded values of the last minutes.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 --
--- Returns  now, processed, failed, how many jobs are pending, then what Q:x:minutes has of
---          each minute: its number since the epoch, processed, failed and pending at its
---          beginning, in one text
+-- Returns  now, processed, failed, number of pending jobs, then one text per recorded minute:
+--          its number since 1970, and processed, failed and pending at its beginning
+--
+-- Asynq has no counterpart; delete_expired.lua writes Q:x:minutes.
 
 local function counter(name)
   return redis.call('GET', Q .. name) or '0'

@@ -1,16 +1,16 @@
--- Purpose: the sizes and counters of one queue.
+-- Purpose: reads the sizes and counters of one queue.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 --
--- Returns  now, pending, active, scheduled, retry, archived, completed,
---          number of groups, pending_since of the next pending job or empty, 1 if paused, what
---          Q:paused holds or empty, processed, failed, processed today, failed
---          today (the last five as text, because they may exceed a double), when the
---          next scheduled or retried job is due in microseconds or -1
+-- Returns  now; number of jobs pending, active, scheduled, retry, archived, completed; number
+--          of groups; pending_since of the next pending job or empty; 1 if the queue is
+--          paused; value of Q:paused or empty; counters processed, failed, processed today,
+--          failed today; microsecond at which the next scheduled or retried job is due, or
+--          -1. Counters are text because they may exceed a double
 --
--- Differs from Asynq: no memory figures; the jobs in groups are counted by
--- group_sizes, so that the number of groups cannot block the server.
+-- Differs from Asynq: no memory figures, see estimate_memory.lua. count_grouped.lua counts
+-- the jobs in groups page by page, so that many groups cannot block the server.
 
 local function counter(name)
   return redis.call('GET', Q .. name) or '0'
@@ -19,7 +19,8 @@ local next_id = redis.call('LINDEX', KEYS[1], -1)
 local since = next_id and redis.pcall('HGET', Q .. 't:' .. next_id, 'pending_since')
 local paused = redis.pcall('GET', Q .. 'paused')
 local day = utc_day(now_s)
--- The exact time is another job's only where one of Go's is due in the same second.
+-- The exact time of the first entry in Q:x:due. It belongs to the first job here unless a job
+-- of a Go producer is due in the same second.
 local due = -1
 local exact = tonumber(redis.call('ZRANGE', Q .. 'x:due', 0, 0, 'WITHSCORES')[2])
 for _, state in ipairs({'scheduled', 'retry'}) do

@@ -1,11 +1,15 @@
--- Purpose: what every queue script begins with. The other files are appended to it.
+-- Purpose: the shared beginning of most scripts: the queue's prefix, the time, and small
+-- helpers. scripts.rs puts the other files behind this one.
 --
--- KEYS[1]  Q:pending; it names the slot. Every other key a script touches is
---          built from its prefix Q = asynq:{<queue>}: and lies in the same slot.
--- ARGV[1]  now in microseconds, or empty: the time of this server.
+-- KEYS[1]  Q:pending. It selects the Cluster slot. A script builds every other key from the
+--          prefix Q = asynq:{<queue>}:, so all of them are in the same slot.
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 --
--- Unlike Asynq, whose scripts take the time of the client's host: leases and due
--- times must not depend on it.
+-- Every script that begins with this file returns an array whose first value is `now` in
+-- microseconds. docs/redis-data.md describes every key and field.
+--
+-- Differs from Asynq, whose scripts receive the time of the client's host: here leases and
+-- due times do not depend on the clocks of the hosts.
 
 local Q = string.sub(KEYS[1], 1, -8)
 local SECOND = 1000000
@@ -28,10 +32,10 @@ local function whole(number)
   return string.format('%d', number)
 end
 
--- Archives the job of this message, which an Asynq before 0.18 wrote where later ones
--- have the id: under its own id, which is returned, unless Asynq's own migration has been
--- here before. A message holds the payload, so one without an id goes by its digest.
--- Twin of the one in finish_and_dequeue.lua.
+-- Archives a job of an Asynq before 0.18, which wrote the whole message where later versions
+-- write the id. The job gets the id in the message, or the digest of a message without one,
+-- because a message holds the payload. Returns the id, or nil if that id exists already:
+-- then Asynq's own migration came first. Twin of archive_old() in finish_and_dequeue.lua.
 local function archive_old(message)
   local ok, old = pcall(cjson.decode, message)
   local id = ok and type(old) == 'table' and old.ID
@@ -47,36 +51,38 @@ local function seconds(micros)
   return string.format('%d.%06d', math.floor(micros / SECOND), micros % SECOND)
 end
 
--- A score in seconds as microseconds; the inverse of seconds(). Infinite scores become
--- the largest ones, because no integer holds them.
+-- A score in seconds as microseconds; the inverse of seconds(). Infinite scores become the
+-- largest allowed value, because no integer can hold them.
 local function micros(score)
   local exact = math.floor(tonumber(score) * SECOND + 0.5)
   return math.max(-LATEST * SECOND, math.min(exact, LATEST * SECOND))
 end
 
--- The whole second a due time is shown as: never earlier than it is.
+-- The whole second that stands for a due time in Q:scheduled and Q:retry. It is rounded up,
+-- so that nobody who reads whole seconds starts the job early.
 local function shown(due)
   return math.ceil(due / SECOND)
 end
 
--- Scores beside the calendar would not survive the way into an integer.
+-- A due time limited to the calendar: other scores cannot be converted to an integer.
 local function bounded(due)
   return math.max(0, math.min(due, LATEST * SECOND))
 end
 
--- The current instant as Asynq's pending_since: nanoseconds.
+-- Now in nanoseconds, the unit of pending_since.
 local function now_ns()
   return whole(now) .. '000'
 end
 
--- Never a whole second: that is how a Go worker's lease is known.
+-- The end of a lease of ours, in microseconds: never a whole second, which marks the lease
+-- of a Go worker.
 local function fractional(ends)
   if ends % SECOND == 0 then return ends + 1 end
   return ends
 end
 
--- The first end of a lease of this queue that no other has: they differ in the
--- last digits, so that leases run out in the order they were given.
+-- The first end, in microseconds, that no other lease of this queue has. Leases given in the
+-- same microsecond differ in the last digits, so they expire in the order they were given.
 local function first_end()
   local ends = fractional(now + LEASE)
   local top = redis.call('ZREVRANGE', Q .. 'lease', 0, 0, 'WITHSCORES')[2]
@@ -85,20 +91,22 @@ local function first_end()
   return ends
 end
 
--- Whether a lease's score is a Go worker's: a whole second that a host's clock may show.
--- Go's hosts may be wrong by minutes; what is further ahead, or before 1970, is damage,
--- which says nothing about who has the job.
+-- Whether the score of a lease is a Go worker's: a whole second that the clock of a host may
+-- show. Such a clock may be wrong by minutes. A score more than an hour ahead, or before
+-- 1970, is damage and does not tell who has the job.
 local AHEAD = 3600 * SECOND
 local function of_go(score)
   local ends = micros(score)
   return ends % SECOND == 0 and ends > 0 and ends < now + AHEAD
 end
 
--- Whether the caller may end, extend or write to this job, whose state and
--- x_owner these are. An owner is known by the number it took the job under,
--- whatever its lease's score is by now, unless that is a Go worker's. Without a number, as for who found the lease run out, it has
--- to be that very lease. A lease entry can get lost; the work should not. The
--- lease's score may be given, false where there is none.
+-- Whether the caller may settle, extend or write to a job with this state and x_owner.
+--
+-- `owner` is the number under which the caller dequeued the job. It suffices, whatever the
+-- lease's score is now, unless that is a Go worker's. Without a number (the caller found an
+-- expired lease) the lease must still end at `ends`. If the lease entry is missing, the job
+-- has to be in active: an entry can get lost, finished work should not.
+-- `score` may pass the score of the lease, false if there is none.
 local function held(id, owner, ends, state, x_owner, score)
   if state ~= 'active' then return false end
   if score == nil then score = redis.call('ZSCORE', Q .. 'lease', id) end
@@ -108,10 +116,10 @@ local function held(id, owner, ends, state, x_owner, score)
   return redis.call('LPOS', Q .. 'active', id) ~= false
 end
 
--- Whether this job, of this state, waits to be taken as it was recovered from this owner,
--- whom the lease ran out under: nobody else has had it since, nor moved it. x_reclaimed
--- says whose it was, and in which pending_since that left it. Recovery makes it the
--- next in line, hence it is looked for there.
+-- Whether this job is pending because it was recovered from this owner, whose lease had
+-- expired, and nobody has taken or moved it since. x_reclaimed holds that owner and the
+-- pending_since which the recovery wrote. Recovery puts the job at the tail of the list, so
+-- only this many jobs there are searched.
 local NEXT_IN_LINE = 1000
 local function reclaimed(id, owner, state)
   if state ~= 'pending' or owner == '' then return false end
@@ -120,8 +128,8 @@ local function reclaimed(id, owner, state)
   return redis.call('LPOS', Q .. 'pending', id, 'RANK', -1, 'MAXLEN', NEXT_IN_LINE) ~= false
 end
 
--- Keys that expire. The server's clock ends them; under a manual clock, which it
--- does not know, Q:x:ends does as well.
+-- Keys that expire. Redis deletes them by its own clock. Tests use a manual clock that Redis
+-- does not know; then Q:x:ends holds the end in microseconds too.
 local MANUAL = ARGV[1] ~= ''
 local function set_until(key, value, ends)
   local ttl = math.max(1, math.ceil((ends - now) / SECOND))
@@ -137,14 +145,15 @@ local function get_until(key)
   return value
 end
 
--- A write that changes nothing. Redis refuses growing commands under memory
--- pressure only while a script has not written yet; what a worker needs to
--- finish and drain must not be refused.
+-- A write that changes nothing. When memory is full, Redis refuses growing commands only
+-- until the script has written once. What a worker needs to finish its jobs must not be
+-- refused, so this write comes first.
 local function before_growth()
   redis.call('DEL', Q .. 'x:nothing')
 end
 
--- Fail, before the first write, where a key has another type than the protocol's.
+-- Each raises an error if a key is of another type than the protocol's. Call them before the
+-- first write: Redis does not roll back a script.
 local function expect_lists(...)
   for _, name in ipairs({...}) do redis.call('LLEN', Q .. name) end
 end
@@ -152,14 +161,15 @@ local function expect_zsets(...)
   for _, name in ipairs({...}) do redis.call('ZCARD', Q .. name) end
 end
 
--- Tells all processes that a job is due earlier than any was before.
+-- Tells all processes if this job is due before every other job of the queue.
 local function wake_if_first(id)
   if redis.call('ZRANGE', Q .. 'x:due', 0, 0)[1] == id then
     redis.pcall('PUBLISH', 'asynq:x:wake', string.sub(Q, 8, -3))
   end
 end
 
--- YYYY-MM-DD in UTC (days to civil, Howard Hinnant).
+-- YYYY-MM-DD in UTC. The algorithm is days_from_civil's inverse by Howard Hinnant: 719468
+-- days lie between 0000-03-01 and 1970, 146097 days make an era of 400 years.
 local function utc_day(secs)
   local z = math.floor(secs / 86400) + 719468
   local era = math.floor(z / 146097)
@@ -175,8 +185,8 @@ local function utc_day(secs)
   return string.format('%04d-%02d-%02d', year, month, day)
 end
 
--- Releases the unique lock of a job, where it is still this job's. Nothing here
--- may fail: it runs between writes.
+-- Releases the unique lock of a job if the job still holds it. Nothing here may raise an
+-- error, because it runs between writes.
 local function release(id)
   local lock = redis.pcall('HGET', Q .. 't:' .. id, 'unique_key')
   if type(lock) == 'string' and string.sub(lock, 1, #Q) == Q
@@ -185,18 +195,19 @@ local function release(id)
   end
 end
 
--- Deletes a job and its lock.
+-- Deletes a job's hash and its lock.
 local function forget(id)
   release(id)
   redis.call('DEL', Q .. 't:' .. id)
 end
 
--- How many archived jobs one call may delete: it must not block the server. What
--- is left over is the janitor's.
+-- Maximum number of archived jobs that one call deletes, so that it does not block the
+-- server. The janitor (trim_archive.lua) deletes the rest.
 local trim_left = 300
 
--- Deletes archived jobs that are too old, or too many where one more is to come.
--- To be called before that one is added, so that it cannot be the one to go.
+-- Deletes archived jobs older than `age` seconds, and the oldest beyond `most` - 1. Call it
+-- before a job is added, so that this job cannot be the one that is deleted. Returns the
+-- number of deleted jobs.
 local function make_room(most, age)
   local archived = Q .. 'archived'
   local old = redis.call('ZCOUNT', archived, '-inf', whole(now_s - age))

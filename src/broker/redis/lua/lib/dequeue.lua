@@ -1,35 +1,39 @@
--- Purpose: takes pending jobs of one queue, each under a lease. First all is tested,
--- then written: see settle_and_dequeue.lua.
+-- Purpose: takes pending jobs of one queue, each under a lease. may_deliver() tests,
+-- deliver() writes. finish_and_dequeue.lua has a fast twin of this code.
 --
--- Differs from Asynq:
--- * takes several, and reads all of them before it writes;
--- * pops before it pushes, so that workers drain a full server;
--- * remembers in x_owner who has the job. The lease's score has six decimals and is
---   never a whole second: that is how a Go worker's lease is known;
--- * takes nothing for a caller who is gone, where the server could not run this
---   in time: the jobs would wait for a lease that nobody holds. What was taken for
---   a caller who did not hear of it is given again, before anything new;
--- * an id without message is dropped with its stub instead of staying active, and one
---   whose key is no job's is dropped alone. One that is itself a message, as Asynq
---   before 0.18 wrote it, is archived: see forward_due.lua.
+-- Order of effects: Asynq moves one id from pending to active, writes state, removes
+-- pending_since, writes the lease, reads the message. Here: read all messages, RPOP, DEL of
+-- stubs, LPUSH to active, per job HDEL and HSET, then all leases. Differences:
+-- * several jobs at a time, all read before the first write;
+-- * pop before push, so that workers can drain a server whose memory is full;
+-- * x_owner records who has the job. The score of the lease has six decimals and is never a
+--   whole second: a whole second marks the lease of a Go worker;
+-- * nothing is taken for a caller whose deadline has passed: the jobs would wait for a lease
+--   that nobody holds. Jobs whose delivery got lost on the way to the caller are delivered
+--   again before new ones;
+-- * an id without message is dropped together with its stub hash instead of staying active.
+--   An id whose key is of another type is dropped alone. An id that is itself a message, as
+--   Asynq before 0.18 wrote it, is archived: see forward_due.lua.
 
--- The newest active jobs are in front: what was taken just now is among these.
+-- The newest active jobs are at the head. A delivery whose reply was lost is searched among
+-- this many.
 local NEWEST = 500
 
--- How many jobs this queue has to give, and whether it is paused. Fails where a
--- key that deliver() will write has another type than the protocol's.
-local function may_deliver(unheard)
+-- Returns how many pending jobs this queue has, and whether it is paused. Raises an error if
+-- a key that deliver() writes is of another type.
+local function may_deliver(unconfirmed)
   local size = redis.call('LLEN', Q .. 'pending')
-  if size == 0 and unheard == '' then return 0, false end
+  if size == 0 and unconfirmed == '' then return 0, false end
   expect_lists('active')
   expect_zsets('lease')
   if redis.call('EXISTS', Q .. 'paused') == 1 then return 0, true end
   return size, false
 end
 
--- A short sorted set is a list to Redis, in which it walks and reads decimals anew
--- for each entry: 14 us for each of a hundred leases. A long entry makes it a tree,
--- and it stays one until it is empty.
+-- Adds leases: scores and ids in turn. Redis stores a short sorted set as a flat list, walks
+-- it for each new entry and parses every score on the way, which takes 14 us for each of a
+-- hundred leases. An entry longer than 64 bytes converts it to a skip list, which it stays
+-- until it is empty. 6 = three leases: fewer are not worth the two extra commands.
 local LONG = string.rep('-', 65)
 local function add_leases(leases)
   local key = Q .. 'lease'
@@ -42,29 +46,25 @@ local function add_leases(leases)
   end
 end
 
--- Takes so many at most; how many it took. Appends: how many broken entries were
--- dropped, how many jobs follow, the first end of their leases, of which each ends a
--- microsecond after the one before and none with a second, and of each its id, message
--- and pending_since or empty; then how many of
--- them have a past, and of each of these its number, losses, and what an operator
--- wants to become of it or empty.
-local function deliver(most, paused, owner, unheard, answer)
-  local PENDING, T = Q .. 'pending', Q .. 't:'
-  local ids, tasks, seen, broken, stubs, old = {}, {}, {}, 0, {}, {}
-  if unheard ~= '' then
-    local earlier = {}
-    for word in string.gmatch(unheard, '%S+') do earlier[word] = true end
-    for _, id in ipairs(redis.call('LRANGE', Q .. 'active', 0, NEWEST - 1)) do
-      if #ids == most then break end
-      local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'state', 'x_owner')
-      if task[1] and earlier[task[5]] and held(id, task[5], 0, task[4], task[5]) then
-        ids[#ids + 1], tasks[#tasks + 1] = id, task
-        seen[id] = true
-      end
+-- Step 1: finds jobs whose earlier delivery was lost with its reply: they are active under
+-- one of these owners. Adds them to `ids`, `tasks` and `seen`, at most `most`.
+local function find_unconfirmed(most, unconfirmed, ids, tasks, seen)
+  local T, earlier = Q .. 't:', {}
+  for word in string.gmatch(unconfirmed, '%S+') do earlier[word] = true end
+  for _, id in ipairs(redis.call('LRANGE', Q .. 'active', 0, NEWEST - 1)) do
+    if #ids == most then break end
+    local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'state', 'x_owner')
+    if task[1] and earlier[task[5]] and held(id, task[5], 0, task[4], task[5]) then
+      ids[#ids + 1], tasks[#tasks + 1] = id, task
+      seen[id] = true
     end
   end
-  local again = #ids
-  local room = paused and 0 or most - again
+end
+
+-- Step 2: reads the next `room` pending jobs and removes them from the list. Adds them to
+-- `ids`, `tasks` and `seen`. Broken entries are dropped; returns their number.
+local function pop_pending(room, ids, tasks, seen)
+  local PENDING, T, broken, stubs, old = Q .. 'pending', Q .. 't:', 0, {}, {}
   local line = room > 0 and redis.call('LRANGE', PENDING, -room, -1) or {}
   for at = #line, 1, -1 do
     local id = line[at]
@@ -84,11 +84,15 @@ local function deliver(most, paused, owner, unheard, answer)
   if #line > 0 then redis.call('RPOP', PENDING, #line) else before_growth() end
   if #stubs > 0 then redis.call('DEL', unpack(stubs)) end
   for _, message in ipairs(old) do archive_old(message) end
-  local number = #ids
-  local last = #answer + 2
-  answer[last - 1], answer[last] = broken, number
-  if number == 0 then return 0 end
-  -- Where no other is active, no lease of another can be in the way.
+  return broken
+end
+
+-- Step 3: writes the jobs as active under this owner and appends them to `answer`, whose last
+-- value is the number of jobs. The first `again` jobs are unconfirmed and active already.
+-- Returns the leases (scores and ids in turn) and the cancel requests and losses to report.
+local function activate(ids, tasks, again, owner, answer)
+  local T, number, last = Q .. 't:', #ids, #answer
+  -- If no other job is active, no other lease can be in the way.
   local others = again
   if number > again then
     others = redis.call('LPUSH', Q .. 'active', unpack(ids, again + 1)) - number + again
@@ -100,12 +104,12 @@ local function deliver(most, paused, owner, unheard, answer)
   for nth = 1, number do
     ends = fractional(ends)
     local id, task = ids[nth], tasks[nth]
-    local key, losses, wish = T .. id, task[2], task[3]
+    local key, losses, request = T .. id, task[2], task[3]
     if nth > again then
-      -- The attempt of a Go worker that it was about has ended as it asks.
-      if wish == 'retry' then
+      -- This request was for the attempt of a Go worker, which has ended since.
+      if request == 'retry' then
         redis.call('HDEL', key, 'x_cancel')
-        wish = nil
+        request = nil
       end
       redis.call('HDEL', key, 'pending_since', 'x_progress')
     end
@@ -116,12 +120,33 @@ local function deliver(most, paused, owner, unheard, answer)
     answer[last + 1], answer[last + 2] = id, task[1]
     answer[last + 3] = nth > again and task[4] or ''
     last = last + 3
-    if losses or task[3] then past[#past + 1] = {nth, tonumber(losses) or 0, wish or ''} end
+    if losses or task[3] then past[#past + 1] = {nth, tonumber(losses) or 0, request or ''} end
   end
+  return leases, past
+end
+
+-- Dequeues at most `most` jobs and returns how many. Appends to `answer`:
+--   number of broken entries that were dropped; number of jobs that follow;
+--   if there are jobs: the end of the first lease in microseconds. Each following lease ends
+--   one microsecond later, or two if that would be a whole second;
+--   three values per job: id, message, pending_since or empty;
+--   number of jobs with a past; three values for each: its number among these jobs, x_lost,
+--   x_cancel or empty.
+local function deliver(most, paused, owner, unconfirmed, answer)
+  local ids, tasks, seen = {}, {}, {}
+  if unconfirmed ~= '' then find_unconfirmed(most, unconfirmed, ids, tasks, seen) end
+  local again = #ids
+  local broken = pop_pending(paused and 0 or most - again, ids, tasks, seen)
+  local number = #ids
+  local last = #answer + 2
+  answer[last - 1], answer[last] = broken, number
+  if number == 0 then return 0 end
+  local leases, past = activate(ids, tasks, again, owner, answer)
   add_leases(leases)
-  answer[last + 1] = #past
+  last = #answer + 1
+  answer[last] = #past
   for nth, one in ipairs(past) do
-    local at = last + 3 * nth - 1
+    local at = last + 3 * nth - 2
     answer[at], answer[at + 1], answer[at + 2] = one[1], one[2], one[3]
   end
   return number

@@ -1,12 +1,11 @@
-
--- Purpose: the rules by which a group is aggregated, for the scripts about groups.
+-- Purpose: the names of a group's keys, and when a group is ready to be aggregated.
 
 local GROUP, SETS = Q .. 'g:', Q .. 'aggregation_sets'
 local GROUPS, OWN_SETS = Q .. 'groups', Q .. 'x:sets'
 
--- The second in which the group is to be aggregated, which may be long over;
--- false where it has no job. The greatest size is the first rule, the delay of the
--- oldest job the second, the time of peace since the newest the third.
+-- The second at which the group is ready, possibly in the past; false if it has no jobs. The
+-- first rule that applies decides: it has `most` jobs; its oldest job has waited for `delay`
+-- seconds; no job has joined for `grace` seconds.
 local function ready_at(key, most, delay, grace)
   local size = redis.call('ZCARD', key)
   if size == 0 then return false end
@@ -18,7 +17,7 @@ local function ready_at(key, most, delay, grace)
   return at
 end
 
--- The name of the group that a set was taken from: up to the last colon.
+-- The name of the group that a set was taken from: the part before the last colon.
 local function group_of(set)
   if string.sub(set, 1, #GROUP) ~= GROUP then return false end
   return string.match(string.sub(set, #GROUP + 1), '^(.+):[^:]*$')

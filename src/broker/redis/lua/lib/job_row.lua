@@ -1,21 +1,24 @@
--- Purpose: how scripts answer one job of a list. Stands between the common
--- beginning and the scripts that show jobs.
+-- Purpose: reads one job as a row, for the scripts that show jobs.
 --
--- A row is eleven values: id; what was found (0 a job, 1 nothing, 2 another type,
--- 3 a hash without message, 4 not read, because the answer is large already);
--- message; state or empty; its instant in microseconds or -1; losses;
--- pending_since or empty; 1 if there is a result; the result; progress or empty;
--- what an operator wants to become of it or empty.
---
--- The instant is the exact due time of scheduled and retry, where Q:x:due belongs
--- to the score that Asynq's tools see; the end of the lease of active; of the
--- others the score.
+-- Returns (appended to the answer) eleven values:
+--    1  id
+--    2  what was found: 0 a job, 1 nothing, 2 a key of another type, 3 a hash without
+--       message, 4 not read because the answer is large already
+--    3  message
+--    4  state, or empty
+--    5  instant in microseconds, or -1. scheduled and retry: the exact due time, if the one in
+--       Q:x:due belongs to the score that Asynq's tools see. active: the end of the lease.
+--       Others: the score
+--    6  x_lost      7  pending_since, or empty      8  1 if there is a result
+--    9  the result     10  x_progress, or empty    11  x_cancel, or empty
 
--- What one answer may hold, in bytes: the server does nothing else meanwhile. Rows that are
--- not read for that reason are asked for one by one, so a page as a whole is bounded as well.
+-- Maximum bytes of messages and results in one answer: Redis does nothing else while it
+-- sends them. The caller reads rows that were left out one by one; `spent` includes their
+-- size, so that a page as a whole is bounded too.
 local ROOM = 1048576
 local spent = 0
 
+-- Value 5 of a row.
 local function instant(state, id, score)
   if state == 'active' then score = redis.call('ZSCORE', Q .. 'lease', id) end
   if not score then return -1 end
@@ -26,12 +29,13 @@ local function instant(state, id, score)
   return at
 end
 
--- `state` is that of the list, `score` the one it has there.
+-- Appends the row of a job. `state` is that of the list it was found in, `score` its score
+-- there, if it has one.
 local function add_row(answer, id, state, score)
   local task, found = {}, 4
   if spent < ROOM then
-    task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_lost', 'pending_since', 'result',
-      'x_progress', 'x_cancel')
+    task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_lost', 'pending_since',
+      'result', 'x_progress', 'x_cancel')
     if task.err then
       task, found = {}, 2
     elseif task[1] then

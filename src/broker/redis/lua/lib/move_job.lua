@@ -1,19 +1,18 @@
--- Purpose: how a job that is not active goes from one state to another. What `act`
--- and `sweep` share; it stands between common.lua and theirs.
+-- Purpose: moves a job that is not active from one state to another, for act_on_job.lua and
+-- act_in_bulk.lua.
 --
--- ARGV[2]  run | archive | delete | reschedule | edit
--- ARGV[3]  most archived jobs
--- ARGV[4]  seconds they are kept
+-- ARGV[2]  action: run | archive | delete | reschedule | edit
+-- ARGV[3]  maximum number of archived jobs
+-- ARGV[4]  seconds archived jobs are kept
 -- ARGV[5]  1 if archiving releases the unique lock
 -- ARGV[6]  reschedule: now | after | at
--- ARGV[7]  its microseconds
+-- ARGV[7]  reschedule: microseconds of the delay or instant
 --
 -- Differs from Asynq:
--- * pending_since is set on every way into pending, and removed on every way out;
--- * a job that is run belongs to no group any more: after a failure it would
---   otherwise wait there instead of being tried again. One that is rescheduled goes
---   to its group when it is due;
--- * hashes and unique locks go with the ids that are deleted or trimmed.
+-- * pending_since is set on every way into pending and removed on every way out;
+-- * a job that is run leaves its group. Otherwise it would go back to the group after a
+--   failure instead of being retried. A rescheduled job goes to its group when it is due;
+-- * the hashes and unique locks of deleted and trimmed jobs are deleted too.
 
 local ACTION = ARGV[2]
 local MOST_ARCHIVED, ARCHIVE_AGE, RELEASE = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
@@ -27,12 +26,13 @@ expect_lists('pending')
 expect_zsets('scheduled', 'retry', 'archived', 'completed', 'x:due', 'x:grouped')
 redis.call('SCARD', Q .. 'groups')
 
--- The sorted set of a state other than pending.
+-- Key of the sorted set of a state other than pending.
 local function container(state, group)
   if state == 'aggregating' then return Q .. 'g:' .. group end
   return Q .. state
 end
 
+-- Removes a job from its sorted set and from the sets beside it.
 local function leave(id, state, from)
   redis.call('ZREM', from, id)
   if state == 'scheduled' or state == 'retry' then
@@ -41,14 +41,14 @@ local function leave(id, state, from)
   end
 end
 
--- Readers ask for the groups that have jobs.
+-- Removes the name of a group without jobs from Q:groups: readers expect jobs there.
 local function group_may_be_over(state, group, from)
   if state == 'aggregating' and redis.call('EXISTS', from) == 0 then
     redis.call('SREM', Q .. 'groups', group)
   end
 end
 
--- What happens to a job that has just left its container.
+-- Carries out the action on a job that has just left its list or sorted set.
 local function enter(id, state)
   local task = T .. id
   if ACTION == 'delete' then
@@ -65,7 +65,7 @@ local function enter(id, state)
     redis.call('ZADD', DUE, whole(due), id)
     redis.call('HSET', task, 'state', line)
     redis.call('HDEL', task, 'pending_since')
-    -- Whoever forwards it puts it into its group, and a Go forwarder tells nobody.
+    -- The forwarder puts it into its group; a Go forwarder does not list the group.
     if redis.call('HEXISTS', task, 'group') == 1 then
       redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id)
     end
@@ -74,6 +74,7 @@ local function enter(id, state)
     redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns())
     redis.call('HDEL', task, 'group')
   end
-  -- The operator's later word counts, also against an attempt whose lease was lost.
+  -- This action replaces an earlier cancel request, and a worker that lost the lease can no
+  -- longer settle the job.
   if ACTION ~= 'delete' then redis.call('HDEL', task, 'x_cancel', 'x_reclaimed') end
 end

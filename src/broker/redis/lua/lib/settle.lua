@@ -1,59 +1,66 @@
--- Purpose: carries out what was decided about active jobs, each only if it is still
--- the caller's. First all is read and tested, then written: see settle_and_dequeue.lua.
+-- Purpose: carries out how attempts ended, each only if the caller still owns the job.
+-- read_settlements() reads and tests everything; settle() writes. settle_and_dequeue.lua
+-- calls them in this order.
 --
--- What is said of a queue's jobs is
---   how many are done: they are removed, have no lock, and count as processed; their
---   ids; their leases in runs, see finish_and_dequeue.lua; how many others there are, and of each ten
---   values:
---          id, owner or empty, end of the lease as the caller knows it,
---          kind (delete | complete | retry | snooze | defer | archive | requeue |
---          restore | reclaim),
---          new message or empty to keep it, microseconds (delay of retry, snooze and
---          defer, retention of complete), 1 if there is a result, the result,
---          key of the unique lock to release or empty: where the job would wait,
---          the one that archiving it releases,
---          how the attempt failed as a line for x_failures, or empty
+-- Arguments per queue: number of jobs that are simply done (they are deleted, hold no lock
+-- and count as processed); their ids; their leases in runs, see finish_and_dequeue.lua;
+-- number of other jobs; then ten values for each of those:
+--    1  id
+--    2  owner, or empty if only the end of the lease is known
+--    3  end of the lease in microseconds, as the caller knows it
+--    4  kind: delete | complete | retry | snooze | defer | archive | requeue | restore |
+--       reclaim
+--    5  new message, or empty to keep the stored one
+--    6  microseconds: delay of retry, snooze and defer; retention of complete
+--    7  1 if there is a result
+--    8  the result
+--    9  key of the unique lock to release, or empty. If the job would wait, it is the lock
+--       that is released when an operator's request archives the job instead
+--   10  one line for x_failures, or empty
 --
--- Answers for each, the done ones first,
---          1 (done), 2 (archived or 3 deleted instead, as an operator wanted) or
---          0 (lost, nothing changed). A job lost in a repetition counts as done: the
---          earlier sending did it.
+-- Returns (appended to the answer), per job, the done ones first:
+--    1  carried out      2  archived instead, as an operator requested
+--    3  deleted instead, as an operator requested      0  not the caller's: unchanged
+-- A lost job in a repeated call answers 1: the first sending carried it out.
 --
--- Differs from Asynq:
--- * everything is tested before the first write, and the first write does not
---   grow memory;
--- * a counter that cannot be counted up is left alone, and stops no job from ending;
--- * a lease of another owner is refused; a missing lease is not, while the job
---   is active: keys can get lost, work should not;
--- * a job is looked for in `active` from the end where it probably is, and no
---   further than it lies: Asynq walks through the whole list each time;
--- * the archive is trimmed before a job is added, by a bounded number, so that no
---   number of old jobs makes it fail and the new one is not trimmed itself; hashes
---   and unique locks go with the ids;
--- * a job that was recovered from the caller, and that nobody has had since, still ends
---   as the caller says: its attempt has been made, and is not to be made again;
--- * requeue sets pending_since, and Q:retry's score is rounded up, with the exact
---   due time in Q:x:due;
--- * what an operator wants of a job (x_cancel) is done to it here where its attempt
---   ended before it was told: nobody is to wait for it as long as a retry does;
--- * reclaim (the worker vanished) makes the job the next one and counts the loss
---   in x_lost, where Asynq's recoverer counts a retry and waits; restore and defer
---   are requeue and snooze of a job whose losses stay as they are;
--- * x_failures keeps how the last attempts failed, a line each.
+-- Order of effects: Asynq removes the id from active and from lease, then writes the new
+-- place and the hash, then counts, then releases the lock. Here the order per job is lease,
+-- active, new place, hash; locks and deleted hashes follow in one DEL, counters come last.
+-- Differences:
+-- * everything is tested before the first write, and the first write never grows memory;
+-- * a counter that cannot be incremented stays as it is and blocks no job;
+-- * a lease of another owner is refused. A missing lease is accepted while the job is
+--   active: a key can get lost, finished work should not;
+-- * a job is searched in `active` from the end at which it probably is; Asynq walks the
+--   whole list every time;
+-- * the archive is trimmed before a job is added, and by a bounded number, so that a large
+--   archive cannot make the script fail and the new job is not trimmed itself. The hashes
+--   and unique locks of trimmed jobs are deleted too;
+-- * a job that was recovered from the caller, and that nobody has taken since, still ends as
+--   the caller says: its attempt was made and is not repeated;
+-- * requeue sets pending_since. The score in Q:retry is rounded up; Q:x:due has the exact
+--   due time;
+-- * a cancel request (x_cancel) that the worker had not seen is carried out here: the job
+--   is archived or deleted at once and does not wait for its retry;
+-- * reclaim (the worker vanished) makes the job the next one and increments x_lost; Asynq's
+--   recoverer counts a retry and waits. restore and defer are requeue and snooze that keep
+--   x_lost as it is;
+-- * x_failures keeps one line for each of the last failed attempts.
 
--- An attempt that ends as one of these leaves the job to be taken again.
+-- Kinds after which the job waits to be dequeued again.
 local WAITS = {retry = true, snooze = true, defer = true, requeue = true, restore = true,
   reclaim = true}
--- These say nothing against the losses before.
+-- Kinds that keep x_lost: they do not show that a worker survives the job.
 local KEEPS_LOSSES = {defer = true, restore = true, reclaim = true}
-local WISHES = {archive = 2, delete = 3}
+-- Cancel requests that replace the kind, and the code that reports it.
+local REQUESTS = {archive = 2, delete = 3}
 
--- So many failures of a job are kept.
+-- Maximum number of lines in x_failures.
 local FAILURES = 10
 
--- Adds to a counter; its new value. Twin of count() in finish_and_dequeue.lua. A counter that is full
--- begins anew, as Asynq's do at the end of an integer; true is the second value then.
--- One that is no number, or of another type, is somebody else's: it is left alone.
+-- Adds to a counter and returns its new value. A counter at the end of the integer range
+-- starts again, as in Asynq; then the second value is true. A key that holds no number or is
+-- of another type is left alone. Twin of count() in finish_and_dequeue.lua.
 local function count_up(key, by)
   local sum = redis.pcall('INCRBY', key, by)
   if type(sum) == 'number' then return sum end
@@ -64,7 +71,7 @@ local function count_up(key, by)
   end
 end
 
--- Counts attempts that ended, as Asynq does, several at a time.
+-- Counts attempts that ended, as Asynq does, but several at a time.
 local function count(processed, failed)
   local day = utc_day(now_s)
   local function today(name, by)
@@ -74,16 +81,16 @@ local function count(processed, failed)
   today('processed', processed)
   today('failed', failed)
   if processed == 0 then return end
-  local _, anew = count_up(Q .. 'processed', processed)
-  -- Of those that are counted now, none has failed yet.
-  if anew and type(redis.pcall('INCRBY', Q .. 'failed', 0)) == 'number' then
+  local _, restarted = count_up(Q .. 'processed', processed)
+  -- Both totals start again together; this call's failures are added below.
+  if restarted and type(redis.pcall('INCRBY', Q .. 'failed', 0)) == 'number' then
     redis.call('SET', Q .. 'failed', '0')
   end
   if failed > 0 then count_up(Q .. 'failed', failed) end
 end
 
--- Reads what most jobs end as, which needs least, from this argument on. Twin of the
--- first part of finish_and_dequeue.lua.
+-- Reads and tests the jobs that are simply done, from argument `at` on. Twin of the first
+-- part of finish_and_dequeue.lua.
 local function read_done(plan, at, otherwise, answer)
   local T, LEASES, seen, done, gone = Q .. 't:', Q .. 'lease', plan.seen, plan.done, plan.gone
   local place = at
@@ -101,7 +108,7 @@ local function read_done(plan, at, otherwise, answer)
       local id = ARGV[place + nth]
       local task, ours = redis.pcall('HMGET', T .. id, 'state', 'x_owner'), nil
       if exact then
-        -- Nobody else ever had this end. The hash may be lost.
+        -- No other owner ever had this end, but the hash may be lost.
         ours = not task[2] or task[2] == owner
       else
         ours = not seen[id] and held(id, owner, 0, task[1], task[2])
@@ -122,7 +129,7 @@ local function read_done(plan, at, otherwise, answer)
   end
 end
 
--- Reads what is said of another job from this argument on.
+-- Reads and tests one other job, from argument `at` on.
 local function read_other(plan, at, otherwise, answer)
   local job = {
     id = ARGV[at], kind = ARGV[at + 3], msg = ARGV[at + 4], time = tonumber(ARGV[at + 5]),
@@ -130,7 +137,7 @@ local function read_other(plan, at, otherwise, answer)
     failure = ARGV[at + 9],
   }
   local id, done = job.id, otherwise
-  -- What is of another type is nobody's job, and stops no other.
+  -- A key of another type is no job, and must not stop the others.
   local task =
     redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
   local owner, ends = ARGV[at + 1], tonumber(ARGV[at + 2])
@@ -141,17 +148,17 @@ local function read_other(plan, at, otherwise, answer)
   end
   if ours then
     plan.seen[id] = true
-    -- Whom the lease ran out under, unless that is a Go worker.
+    -- The owner whose lease expired, unless it is a Go worker.
     if job.kind == 'reclaim' and owner == '' and not of_go(ends / SECOND) then
       job.from = task[2]
     end
     done = 1
     job.losses = tonumber(task[3]) or 0
     job.grouped = task[4] and task[4] ~= ''
-    job.wish = task[5]
+    job.request = task[5]
     if WAITS[job.kind] then
-      done = WISHES[job.wish] or done
-      if done == 1 then job.lock = '' else job.kind = job.wish end
+      done = REQUESTS[job.request] or done
+      if done == 1 then job.lock = '' else job.kind = job.request end
     end
     job.unlock = job.lock ~= '' and redis.pcall('GET', job.lock) == id
     plan.others[#plan.others + 1] = job
@@ -164,8 +171,13 @@ local function read_other(plan, at, otherwise, answer)
   answer[#answer + 1] = done
 end
 
--- Reads what is said of this queue's jobs from this argument on, and tests it.
--- Appends their answers; returns what to do, or nil, and the argument after them.
+-- Reads and tests this queue's settlements from argument `at` on, and appends their codes to
+-- `answer`. Returns the plan for settle(), or nil if there is nothing to do, and the argument
+-- after them. The plan:
+--   queue      the queue's prefix           finished   number of done jobs in the call
+--   done       ids of done jobs             gone       keys to delete at the end
+--   others     the other jobs               waiting    ids that a recovery made pending
+--   seen       ids read so far, as a set    processed, failed   what to add to the counters
 local function read_settlements(at, otherwise, answer)
   local finished = tonumber(ARGV[at])
   local after = at + finished + 2
@@ -190,8 +202,9 @@ local function read_settlements(at, otherwise, answer)
   return plan, at
 end
 
--- Takes jobs out of the running ones. Those that were taken first are at the end
--- and mostly end first; in a long list, that is found out by a look at its end.
+-- Removes a job from active. The oldest jobs are at the tail and mostly end first. In a list
+-- longer than 128, LPOS looks at its last 64 entries and decides from which end LREM walks.
+-- `looks` is -1 for a short list, else how many failed looks are left before it gives up.
 local looks
 local function leave_active(id, oldest)
   local ACTIVE = Q .. 'active'
@@ -204,7 +217,8 @@ local function leave_active(id, oldest)
   redis.call('LREM', ACTIVE, from_end and -1 or 1, id)
 end
 
--- Carries out what was decided about a job that is not simply done.
+-- Writes the new place and hash of a job that is not simply done. Keys to delete are added
+-- to `gone`.
 local function settle_other(job, most_archived, archive_age, gone)
   local id, task, kind, fields = job.id, Q .. 't:' .. job.id, job.kind, {}
   local function set(name, value)
@@ -214,7 +228,7 @@ local function settle_other(job, most_archived, archive_age, gone)
   if job.unlock then gone[#gone + 1] = job.lock end
   if job.msg ~= '' then set('msg', job.msg) end
   if kind == 'delete' then
-    if job.wish == 'delete' then release(id) end
+    if job.request == 'delete' then release(id) end
     gone[#gone + 1] = task
     return
   elseif kind == 'complete' then
@@ -225,7 +239,7 @@ local function settle_other(job, most_archived, archive_age, gone)
     local due = bounded(now + job.time)
     redis.call('ZADD', Q .. 'retry', whole(shown(due)), id)
     redis.call('ZADD', Q .. 'x:due', whole(due), id)
-    -- Whoever forwards it puts it into its group, and a Go forwarder tells nobody.
+    -- The forwarder puts it into its group; a Go forwarder does not list the group.
     if job.grouped then redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id) end
     wake_if_first(id)
     set('state', 'retry')
@@ -247,13 +261,13 @@ local function settle_other(job, most_archived, archive_age, gone)
     set('x_failures', failures)
   end
   redis.call('HSET', task, unpack(fields))
-  -- Whatever was wanted has been done.
+  -- One HDEL for all: a field that has to stay is replaced by x_owner in the list.
   redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel',
     KEEPS_LOSSES[kind] and 'x_owner' or 'x_lost',
     kind == 'reclaim' and job.from and 'x_owner' or 'x_reclaimed')
 end
 
--- Writes what read_settlements() found to be done.
+-- Writes the plan that read_settlements() made.
 local function settle(plan, most_archived, archive_age)
   local done, gone = plan.done, plan.gone
   Q, looks = plan.queue, nil

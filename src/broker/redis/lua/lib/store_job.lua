@@ -1,41 +1,47 @@
+-- Purpose: stores one new job completely or not at all, for every script that creates jobs.
+--
+-- Call may_store() for all jobs of the call first; then store_at() once per job.
+--
+-- A job is ten arguments: id; message; placement (now | after | at); microseconds of the
+-- placement (a delay, or an instant); key of the unique lock or empty; microseconds the lock
+-- is held after the due time; key of the idempotency record or empty; digest of the request;
+-- microseconds the idempotency record is kept; group or empty.
+--
+-- Returns  code, text, due time in microseconds
+--           1  stored: pending       2  stored: scheduled       5  stored: in its group
+--           0  the id is in use
+--          -1  the unique lock is held; text = id of the holder
+--           3  answered before; text = id of the job that the first request stored
+--           4  the idempotency key belongs to a request with another digest
+--
+-- enqueue_now.lua and enqueue_later.lua are fast twins of this code for jobs without lock,
+-- idempotency key and group.
+--
+-- Order of effects: Asynq sets the lock, tests the id, writes the hash, then the list or
+-- sorted set. Differences:
+-- * the lock and the id are both tested before the first write, so an id conflict leaves no
+--   lock behind; a held lock still takes precedence over an id in use;
+-- * an id that holds the same message counts as success when the call is a repetition;
+-- * a relative delay becomes a due time here. Q:x:due keeps it exactly, and the score in
+--   Q:scheduled is rounded up instead of down;
+-- * a scheduled job keeps its group in its hash, so that every forwarder puts it there. It is
+--   also noted in Q:x:grouped, because a Go forwarder does not add the group to Q:groups;
+-- * the lock of a grouped job is in its hash too, so that a deletion can release it.
 
--- Purpose: stores one new job as a whole or not at all; for the scripts that
--- make jobs. To be called after may_store() of all their jobs.
---
--- A job is nine values and its group: id, message, placement (now | after | at),
--- its microseconds, key of the unique lock or empty, microseconds of the lock,
--- key of the repeat guard or empty, digest of the request, microseconds of the
--- guard, name of the group or empty.
---
--- Returns  code, text, due in microseconds
---           1  pending             2  scheduled             5  in its group
---           0  the id is in use           -1  the lock is held; text = holder
---           3  answered before; text = id of the job stored then
---           4  the repeat guard belongs to another request
---
--- Differs from Asynq:
--- * lock and id are both tested before anything is written, so that an id
---   conflict leaves no lock behind; the order of the answers is the same;
--- * an id in use by the same bytes is success when the call is a repetition;
--- * a relative delay becomes a due time here, the exact due time is kept in
---   Q:x:due, and the score in Q:scheduled is rounded up instead of down;
--- * a scheduled job keeps its group in its hash, so that whoever forwards it puts
---   it there, and is noted in Q:x:grouped: a Go forwarder tells nobody of the group;
--- * the lock of a grouped job is in its hash too, for those who delete it.
-
+-- Number of arguments per job.
 local JOB = 10
 
--- When the job is due, at the earliest now.
+-- When the job is due, in microseconds; never before now.
 local function due_at(placement, value)
   if placement == 'after' then return math.max(now, bounded(now + value)) end
   if placement == 'at' then return math.max(now, bounded(value)) end
   return now
 end
 
--- Fails, before the first write, where a key that one of the jobs needs has another
--- type than the protocol's. The jobs' values are in these arguments.
+-- Raises an error, before the first write, if a key that one of these jobs needs is of
+-- another type. The jobs are the arguments from `first` to `last`.
 local function may_store(first, last)
-  -- A job by itself is looked at before it is written.
+  -- store() reads the keys of a single job before it writes, so only several are tested.
   local several = last - first > JOB
   for at = first, last, JOB do
     local special = ARGV[at + 4] ~= '' or ARGV[at + 6] ~= '' or ARGV[at + 9] ~= ''
@@ -56,13 +62,14 @@ local function may_store(first, last)
   end
 end
 
+-- Stores one job and returns code, text and due time; see the header.
 local function store(repeated, id, msg, placement, value, lock, lock_for, guard, digest,
     guard_for, group)
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
   local due = due_at(placement, value)
   local later = due > now
-  -- An id in whose place something of another type lies is in use, as enqueue_now.lua and
-  -- enqueue_later.lua say too; a job with a lock, guard or group is refused.
+  -- An id whose key is of another type is in use, as in enqueue_now.lua and
+  -- enqueue_later.lua. A job with a lock, idempotency key or group raises an error instead.
   local special = lock ~= '' or guard ~= '' or group ~= ''
   local found = (special and redis.call or redis.pcall)('HMGET', task, 'msg', 'state')
 
@@ -116,7 +123,7 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   return 2, '', due
 end
 
--- Stores the job whose values begin at this argument.
+-- Stores the job whose values begin at argument `at`.
 local function store_at(at, repeated)
   return store(repeated, ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]),
     ARGV[at + 4], tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 7], tonumber(ARGV[at + 8]),

@@ -1,26 +1,27 @@
--- Purpose: the next step of an action on all jobs of a state, or of one group.
+-- Purpose: carries out the next step of an action on all jobs of a state or group.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2…7] as in move_job.lua
--- ARGV[8]  the state
--- ARGV[9]  the group where it is aggregating
--- ARGV[10] how many are still to be looked at, or -1 to begin with all there are now
--- ARGV[11] how many at the beginning have been passed over
--- ARGV[12] how many at most in this step
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2…7]  see move_job.lua
+-- ARGV[8]  state
+-- ARGV[9]  group, if the state is aggregating
+-- ARGV[10] number of jobs still to be looked at, or -1 to begin with all there are
+-- ARGV[11] number of jobs at the beginning that were passed over
+-- ARGV[12] maximum number of jobs in this step
 -- ARGV[13] only jobs of this type, or empty
 --
--- Returns  now, how many are still to be looked at, how many at the beginning are
---          passed over from now on, how many jobs were acted upon, how many there
---          were before, the due time of a rescheduling
+-- Returns  now, number of jobs still to be looked at, number of jobs at the beginning that
+--          are passed over from now on, number of jobs acted upon, number of jobs before this
+--          step, due time of a rescheduling in microseconds
 --
--- Differs from Asynq, which does all in one go and blocks the server meanwhile. The
--- order is the same: what is due, or was archived, first is first. Only where some
--- of a list of more than 300,000 pending jobs are taken out of its middle, which
--- would move the half of it, the newest ones take their places.
+-- Differs from Asynq, which acts on all jobs in one script and blocks the server meanwhile.
+-- The order is the same: the job that is due first, or was archived first, comes first. One
+-- exception: if jobs are removed from the middle of more than 300,000 pending ones, which
+-- would move half of the list, the newest jobs take their positions.
 
 local STATE, GROUP, TYPE = ARGV[8], ARGV[9], ARGV[13]
 local PENDING = KEYS[1]
+-- Maximum number of entries that LREM may have to walk and move.
 local MOVED = 150000
 local listed = STATE == 'pending'
 local from = listed and PENDING or container(STATE, GROUP)
@@ -29,7 +30,8 @@ local left, skip = tonumber(ARGV[10]), tonumber(ARGV[11])
 if left < 0 then left = size end
 local limit = math.min(tonumber(ARGV[12]), left)
 
--- The type in a message: the text of the first field number 1.
+-- The job type in a message: the text of the first protobuf field with number 1, which has
+-- the key 10 (1 * 8 + wire type 2). Empty if there is none, nil if the message is damaged.
 local function type_of(msg)
   local at = 1
   local function varint()
@@ -77,13 +79,13 @@ elseif limit > 0 then
 end
 if #ids == 0 then return {now, 0, skip, 0, size, due} end
 
--- Whether a rescheduled job stays in the sorted set that is walked through.
+-- Whether a rescheduled job stays in the sorted set that this action walks.
 local in_place = ACTION == 'reschedule' and due > now and (STATE == 'scheduled' or STATE == 'retry')
 
 local chosen, ghosts, passed, free = {}, {}, 0, 0
--- Whether the job is one of those meant; nil where there is none.
+-- Whether the action applies to this job; nil if there is no such job.
 local function meant(id)
-  -- Of another type it is no job either, and stops no other.
+  -- A key of another type is no job, and must not stop the others.
   local task = redis.pcall('HMGET', T .. id, TYPE ~= '' and 'msg' or 'state', 'state')
   if task.err or not task[1] then return nil end
   return task[2] == STATE and (TYPE == '' or type_of(task[1]) == TYPE)
@@ -96,7 +98,7 @@ for at, id in ipairs(ids) do
     passed = passed + 1
   elseif in_place and scores[at] == shown(due)
     and tonumber(redis.call('ZSCORE', DUE, id) or -1) == due then
-    -- Has been moved here, by an earlier step perhaps: that one counted it.
+    -- It has this due time already, perhaps from an earlier step that counted it.
     free = free + 1
   else
     chosen[#chosen + 1] = at
@@ -104,15 +106,16 @@ for at, id in ipairs(ids) do
 end
 local next_skip = skip + passed + free
 
--- Writes from here on; the first does not grow memory.
+-- Writes from here on. The first write does not grow memory.
 if listed then
   local out = #chosen + #ghosts
   if skip == 0 and out == #ids then
     redis.call('RPOP', PENDING, out)
   elseif out > 0 and math.min(skip, size - skip - #ids) >= MOVED then
-    -- Each place is taken by the newest job that is not meant itself; those that are
-    -- meet the same end. A place for which none is found in time ends the step.
-    -- All is read before the first write, because reading may fail.
+    -- Each position is filled with the newest job to which the action does not apply; newest
+    -- jobs to which it applies are acted upon too. The step ends at the first position for
+    -- which no job was found. Everything is read before the first write, because reading may
+    -- fail.
     local newest_ids = redis.call('LRANGE', PENDING, 0, 2 * limit - 1)
     local pops, newest, places, fillers = 0, {}, {}, {}
     for _, at in ipairs(chosen) do places[at] = true end
@@ -151,8 +154,8 @@ if listed then
     next_skip = skip + reached
     passed = reached + pops - #chosen - #ghosts
   elseif out > 0 then
-    -- No id is blank: what is to go is marked, and taken out in one way through
-    -- from the nearer end.
+    -- No id is empty: mark the entries with an empty one, then remove all in one walk from
+    -- the nearer end.
     for _, places in ipairs({chosen, ghosts}) do
       for _, at in ipairs(places) do redis.call('LSET', PENDING, -(skip + at), '') end
     end

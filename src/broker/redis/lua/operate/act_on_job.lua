@@ -1,29 +1,32 @@
 -- Purpose: moves or changes one job that is not active.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2…7] as in move_job.lua
--- ARGV[8]  the states it may be in, each between commas
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2…7]  see move_job.lua
+-- ARGV[8]  states in which the action is allowed, each between commas
 -- ARGV[9]  id
--- ARGV[10] 0, or how often this very call was sent before without an answer
--- ARGV[11] pending: about how many jobs run before this one, or empty
+-- ARGV[10] how often this call was sent before without an answer; 0 the first time
+-- ARGV[11] pending: approximate number of jobs that run before this one, or empty
 -- ARGV[12] edit: the message that was read
--- ARGV[13] edit: the new one
+-- ARGV[13] edit: the new message
 --
--- Returns  now, code, then the job's state, its due time, and the number of pending jobs
---           1  done                        0  no such job
---          -1  not in such a state        -2  not where its state says: in an
---          -3  the message has changed         aggregation under way, or damaged
---          -4  pending, and neither among the first nor the last, nor near the
---              place given: to be looked for page by page
+-- Returns  now, code, state of the job before, due time in microseconds, number of pending
+--          jobs
+--           1  done                         0  no such job
+--          -1  its state does not allow it
+--          -2  not in the place that its state names: in an aggregation, or damaged
+--          -3  the message has changed
+--          -4  pending, but not found near either end nor near ARGV[11]: the caller has to
+--              find its position page by page
 --
 -- Differs from Asynq:
--- * the long list of pending jobs is not searched in one go, nor is all of it
---   moved together. From the middle of a list of more than 300,000 a job is taken
---   by putting the newest one in its place;
--- * a new payload replaces that very message which was read, in any state.
+-- * a long pending list is not searched in one call, nor moved as a whole: from the middle
+--   of more than 300,000 jobs one is removed by putting the newest job in its position;
+-- * a new payload replaces exactly the message that was read, in any state.
 
 local PENDING = KEYS[1]
+-- NEAR: entries searched at each end of pending. BESIDE: entries searched on each side of the
+-- position in ARGV[11]. MOVED: maximum entries that LREM may have to walk and move.
 local NEAR, BESIDE, MOVED = 5000, 1000, 150000
 local id, repeated = ARGV[9], tonumber(ARGV[10]) > 0
 
@@ -56,10 +59,10 @@ if ACTION == 'edit' then
 end
 
 if state == 'pending' then
-  -- A due time that has come is what it has.
+  -- It is pending already, and the new due time is not later than now.
   if ACTION == 'reschedule' and due <= now then return answer(1) end
   local size = redis.call('LLEN', PENDING)
-  -- Places from the tail, where the next one is: what arrives does not move them.
+  -- Positions count from the tail, where the next job is: new jobs do not shift them.
   local place
   local function near(rank)
     local at = redis.call('LPOS', PENDING, id, 'RANK', rank, 'MAXLEN', NEAR)

@@ -1,31 +1,31 @@
--- Purpose: begins to remove a queue: its jobs are in no container afterwards.
+-- Purpose: begins to remove a queue: afterwards none of its jobs is in a list or sorted set.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  0 | 1 to remove its jobs too | 2 to go on where groups were left
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  0 only if it has no jobs | 1 with its jobs | 2 continue with the remaining groups
 --
--- Returns  now, code, 1 if groups are left for another call
+-- Returns  now, code, 1 if groups remain for another call
 --           1  done     0  refused: it has jobs     -1  refused: jobs are running
 --
--- Differs from Asynq: without force it refuses for jobs of any state, also
--- completed and aggregating ones. With force nothing stays behind; what lies apart
--- from the containers is `scavenge`'s. The queue is paused until it is gone, so
--- that no worker takes a job of it; a zero before the second tells that pause
--- from an operator's. Q:x:removing exists meanwhile, for whoever mends queues.
+-- Differs from Asynq: without force it refuses for jobs of any state, also completed and
+-- aggregating ones. With force nothing stays behind; delete_leftovers.lua deletes hashes,
+-- locks and counters. The queue is paused until end_removal.lua, so that no worker takes
+-- its jobs; a 0 in front of the second in Q:paused marks that pause. Q:x:removing exists
+-- meanwhile and stops repairs.
 --
--- What is to go is put aside in the first call. Later ones touch nothing else, so
--- that what has arrived since is safe; a group that a new job has joined before its
--- turn stays whole.
+-- The first call sets aside everything that is to be removed. Later calls touch nothing
+-- else, so new jobs are safe; a group that a new job joins before its turn is kept whole.
 
 local CONTAINERS = {'pending', 'scheduled', 'retry', 'archived', 'completed'}
 local GROUPS, SETS, SOME = Q .. 'groups', Q .. 'aggregation_sets', 100
 local OLD_GROUPS, OLD_SETS = Q .. 'x:removing:groups', Q .. 'x:removing:sets'
+-- Without force, more groups than this count as jobs: not all of them can be left over.
 local MOST_GROUPS = 1000
 expect_lists('active', 'pending')
 expect_zsets('scheduled', 'retry', 'archived', 'completed', 'aggregation_sets')
 redis.call('SCARD', GROUPS)
 
--- A pause that is left of a removal which did not come to its end would stay for ever.
+-- Refuses, and ends the pause of an earlier removal that did not finish: nothing else would.
 local function refuse(code)
   local paused = redis.pcall('GET', Q .. 'paused')
   if type(paused) == 'string' and string.match(paused, '^0%d') then
@@ -42,7 +42,6 @@ else
   if ARGV[2] == '0' then
     local jobs = redis.call('ZCARD', SETS)
     for _, name in ipairs(CONTAINERS) do jobs = jobs + redis.call('EXISTS', Q .. name) end
-    -- That many groups are not all left over.
     if redis.call('SCARD', GROUPS) > MOST_GROUPS then return refuse(0) end
     for _, group in ipairs(redis.call('SMEMBERS', GROUPS)) do
       jobs = jobs + redis.call('EXISTS', Q .. 'g:' .. group)

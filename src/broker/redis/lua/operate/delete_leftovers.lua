@@ -1,35 +1,37 @@
--- Purpose: removes what lies apart from the containers of a queue that is being
--- removed: hashes, unique locks, counters, keys of our own.
+-- Purpose: deletes the keys of a queue under removal that are in no list or sorted set:
+-- hashes, unique locks, counters, keys of our own.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  cursor, 0 to begin
--- ARGV[3]  how many keys to look at
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  cursor of the previous answer, 0 at first
+-- ARGV[3]  approximate number of keys to look at
 --
--- Returns  now, the next cursor as text, "0" at the end
+-- Returns  now, next cursor as text ("0" at the end)
 --
--- No part of Asynq, which leaves them behind. The keys of a queue can only be found
--- among all keys of the server, a part at a time. What has arrived in the queue
--- since its removal began is left alone.
+-- Asynq has no counterpart: it leaves these keys behind. They can only be found by scanning
+-- all keys of the server, one page at a time. Jobs that arrived after the removal began are
+-- kept.
 
+-- Numbers of new pending jobs and of aggregation sets that are looked at. If there are more,
+-- a job that may be among them is kept.
 local MOST_ARRIVED, MOST_SETS = 1000, 100
 local T = Q .. 't:'
--- What has to stay: containers hold what has arrived, if they exist.
+-- Keys that stay: if these exist they hold jobs that arrived since.
 local KEPT = {
   pending = true, active = true, lease = true, scheduled = true, retry = true, archived = true,
   completed = true, groups = true, aggregation_sets = true, paused = true, ['x:due'] = true,
-  ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true, ['x:minutes'] = true,
-  ['x:removing'] = true, ['x:admitted'] = true,
+  ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true,
+  ['x:minutes'] = true, ['x:removing'] = true, ['x:admitted'] = true,
 }
 
--- A step that fails half-way would be begun again for ever.
+-- Tested first: a step that fails half-way would be repeated for ever.
 redis.call('SCARD', Q .. 'groups')
 expect_zsets('aggregation_sets')
 
 local arrived, many = {}, redis.call('LLEN', KEYS[1]) > MOST_ARRIVED
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, MOST_ARRIVED - 1)) do arrived[id] = true end
 local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, MOST_SETS)
--- Whether a group that exists holds the job, or a set that was taken out of it.
+-- Whether a listed group, or a set taken out of it, holds the job.
 local function aggregating(id, group)
   local key = Q .. 'g:' .. group
   if redis.call('SISMEMBER', Q .. 'groups', group) == 1

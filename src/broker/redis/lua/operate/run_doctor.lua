@@ -1,28 +1,27 @@
--- Purpose: looks at one page of a queue's data for what no operation leaves
--- behind, and mends what is provable.
+-- Purpose: checks one page of a queue's data for damage that no operation leaves behind, and
+-- repairs what is provable.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  what to look at: types | active | lease | pending | scheduled | retry |
---          archived | completed | x:due | aggregation_sets | keys
--- ARGV[3]  where to go on, 0 at the beginning
--- ARGV[4]  entries per page, roughly
--- ARGV[5]  what to mend: 0 nothing, 1 what cannot lose a job, 2 all that can be
--- ARGV[6]  longest message to return, in bytes
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  what to check: types | active | lease | pending | scheduled | retry | archived |
+--          completed | x:due | aggregation_sets | keys
+-- ARGV[3]  cursor of the previous answer, 0 at first
+-- ARGV[4]  approximate number of entries per page
+-- ARGV[5]  what to repair: 0 nothing, 1 what cannot lose a job, 2 everything possible
+-- ARGV[6]  maximum length of a returned message in bytes
 --
--- Returns  now, how many entries were looked at, where to go on (0: the end),
---          how many messages follow, those as id and message, then per finding
---          four values: kind, place, the entry, 0 only reported, 1 can be mended,
---          2 was mended
+-- Returns  now, number of checked entries, next cursor (0 at the end), number of messages;
+--          two values per message: id, message; then four values per finding: kind, place,
+--          entry, fate (0 only reported, 1 could be repaired, 2 was repaired)
 --
--- Has no counterpart in Asynq. Everything about an entry is tested where it is
--- mended, in this one script. Searching a list is bounded: what would take too
--- long to find out is reported and left alone.
+-- Asynq has no counterpart. Every test of an entry is made in the same script as its repair.
+-- Searches in lists are bounded: what would take too long to find out is reported and left
+-- alone.
 
 local T, ACTIVE, LEASES = Q .. 't:', Q .. 'active', Q .. 'lease'
 local what, cursor, page = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local level, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
--- Elements of lists that one call compares: a few milliseconds.
+-- Maximum number of list entries that one call compares: a few milliseconds.
 local budget = 200000
 local TYPES = {
   pending = 'list', active = 'list', lease = 'zset', scheduled = 'zset', retry = 'zset',
@@ -38,7 +37,7 @@ local looked, next_cursor, messages, findings = 0, '0', {}, {}
 local function add(kind, place, entry, fate)
   for _, value in ipairs({kind, place, entry, fate}) do findings[#findings + 1] = value end
 end
--- Does it, where this call may; says which fate to report.
+-- Runs a repair if this call's level allows it. Returns the fate to report.
 local function mend(needed, act)
   if level < needed then return 1 end
   before_growth()
@@ -46,7 +45,7 @@ local function mend(needed, act)
   return 2
 end
 
--- Where a key has another type, nothing is mended: no step could be sure of the others.
+-- If any key is of another type nothing is repaired: no step could rely on the other keys.
 for name, expected in pairs(TYPES) do
   local found = redis.call('TYPE', Q .. name).ok
   if found ~= expected and found ~= 'none' then
@@ -56,9 +55,10 @@ for name, expected in pairs(TYPES) do
   end
 end
 
--- While the queue is removed its jobs are in no place, and go.
+-- While the queue is being removed, its jobs are in no list on purpose.
 if redis.call('EXISTS', Q .. 'x:removing') == 1 then level = 0 end
 
+-- The fields of a job, or nil if its key is of another type, which is reported.
 local function task_of(id)
   local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'group', 'x_owner')
   if task.err then
@@ -68,7 +68,7 @@ local function task_of(id)
   return {msg = task[1], state = task[2], group = task[3] ~= '' and task[3], owner = task[4]}
 end
 
--- Whether a list holds the id; nil where it would take too long to find out.
+-- Whether a list holds the id; nil if finding out would take too long.
 local function listed(name, id)
   local size = TYPES[name] and redis.call('LLEN', Q .. name)
   if not size or size > budget then return nil end
@@ -76,8 +76,8 @@ local function listed(name, id)
   return redis.call('LPOS', Q .. name, id) ~= false
 end
 
--- Whether it is of a large set that was aggregated: its jobs are in no group any
--- more and go in parts.
+-- Whether the job belongs to a large set that was aggregated: its jobs are in no group and
+-- are deleted in parts. Nil if unknown. 100 sets are searched.
 local function aggregated(id)
   local sets = redis.pcall('ZRANGE', Q .. 'x:gone', 0, 99)
   if sets.err then return nil end
@@ -90,6 +90,7 @@ local function aggregated(id)
   return false
 end
 
+-- Whether a group or an aggregation set holds the job; nil if unknown.
 local function in_group(group, id)
   local over = aggregated(id)
   if over ~= false then return over end
@@ -104,7 +105,7 @@ local function in_group(group, id)
       return true
     end
   end
-  -- Another group than its hash says may have it.
+  -- A group other than the one in its hash may hold it.
   if not TYPES.groups or redis.call('SCARD', Q .. 'groups') > 100 then return nil end
   for _, other in ipairs(redis.call('SMEMBERS', Q .. 'groups')) do
     if type(redis.pcall('ZSCORE', Q .. 'g:' .. other, id)) == 'string' then return true end
@@ -112,7 +113,7 @@ local function in_group(group, id)
   return false
 end
 
--- Whether the container that this state names holds the job; nil where unknown.
+-- Whether the list or sorted set that this state names holds the job; nil if unknown.
 local function holds(state, id, task)
   local kind = STATES[state]
   if not kind then return false end
@@ -122,7 +123,8 @@ local function holds(state, id, task)
   return redis.call('ZSCORE', Q .. state, id) ~= false
 end
 
--- One entry of a container, whose jobs have this state. Returns whether it is sound.
+-- Checks one entry of a list or sorted set whose jobs should have the state `expected`.
+-- Returns whether it is sound and, if so, its fields.
 local function check(place, expected, id, remove)
   local task = task_of(id)
   if not task then return false end
@@ -147,7 +149,7 @@ local function check(place, expected, id, remove)
   return false
 end
 
--- The message as well, so that the caller can try to read it.
+-- Returns the message too, so that the caller can try to decode it.
 local function show(id)
   local size = redis.call('HSTRLEN', T .. id, 'msg')
   if size > longest then return end
@@ -155,9 +157,9 @@ local function show(id)
   messages[#messages + 1] = redis.call('HGET', T .. id, 'msg')
 end
 
--- From the end, where jobs are taken: what is added meanwhile moves nothing there.
--- It ends where the list ended when this part began, also if that grows faster than
--- it is walked. Places are counted from the end.
+-- Checks a page of a list, starting at the tail, where jobs are dequeued: new jobs do not
+-- shift positions there. The walk ends where the list ended when it began, even if the list
+-- grows faster. Positions count from the tail; the cursor is "<position>:<end>".
 local function look_at_list(name, sound)
   local from, stop = string.match(cursor, '^(%d+):?(%d*)$')
   from, stop = tonumber(from) or 0, tonumber(stop) or redis.call('LLEN', Q .. name)
@@ -171,7 +173,7 @@ local function look_at_list(name, sound)
       local near = index < size / 2
       removed = removed + redis.call('LREM', Q .. name, near and -1 or 1, id)
     end
-    -- Before this place in the same page, or among the first that were looked at.
+    -- Twice in this page, or again after the first 2000 entries that were checked.
     local twice = seen[id]
     if not twice and from > 0 and index < 2000 and budget > index then
       budget = budget - index
@@ -183,7 +185,7 @@ local function look_at_list(name, sound)
         removed = removed + redis.call('LREM', Q .. name, -1, id)
       end))
     else
-      -- Removing walks from the nearer end.
+      -- LREM walks from the nearer end.
       local distance = math.min(index, math.abs(redis.call('LLEN', Q .. name) - index))
       local was = level
       if distance > budget then level = 0 end
@@ -296,7 +298,7 @@ look.aggregation_sets = function()
   end)
 end
 
--- Back where it belongs, or in line where its time is not known any more.
+-- Puts an orphan back where its state says, or into pending if its due time is lost.
 local function put_back(id, task)
   if task.state == 'archived' or task.state == 'completed' then
     redis.call('ZADD', Q .. task.state, whole(now_s), id)
@@ -310,8 +312,8 @@ local function put_back(id, task)
   end
 end
 
--- In a long pending list only those are searched for that should have been taken
--- before the one that is next.
+-- Whether a pending job may be missing from a long pending list: only a job that should have
+-- been dequeued before the next one is worth a search.
 local oldest_pending
 local function may_be_lost(id)
   local size = redis.call('LLEN', KEYS[1])
@@ -335,7 +337,7 @@ local function look_at_hash(id)
   if task.state == 'pending' and TYPES.pending and not may_be_lost(id) then return end
   if task.state == 'active' and TYPES.lease and redis.call('ZSCORE', LEASES, id) then return end
   local known = holds(task.state, id, task)
-  -- Where its state does not lead to it, another place may have it.
+  -- If it is not where its state says, look in every other place.
   for state in pairs(STATES) do
     if known ~= false then break end
     if state ~= task.state then known = holds(state, id, task) end
@@ -366,7 +368,7 @@ local function look_at_group(key, name)
     looked = looked + 1
     check('g', 'aggregating', id, function()
       redis.call('ZREM', key, id)
-      -- Of an aggregation nothing is left then.
+      -- An empty aggregation set is over.
       if redis.call('EXISTS', key) == 0 then redis.call('ZREM', Q .. 'aggregation_sets', key) end
     end)
   end
@@ -381,15 +383,15 @@ local function look_at_group(key, name)
       redis.call('SADD', Q .. 'groups', name)
     end))
   elseif string.sub(name, 1, #task.group + 1) == task.group .. ':' then
-    -- A set that was being aggregated, which nobody knows of: its time is over.
+    -- An aggregation set that is not listed: list it as expired, so that it is returned.
     add('unlisted_set', 'aggregation_sets', name, mend(1, function()
       redis.call('ZADD', Q .. 'aggregation_sets', whole(now_s), key)
     end))
   end
 end
 
--- A page of keys with many groups goes on with the keys of the same page that are
--- left: their number is the cursor's second part.
+-- Maximum number of entries checked per page of keys. If a page is cut short, the second
+-- part of the cursor is the number of its keys that were checked.
 local MOST_LOOKED = 500
 
 look.keys = function()
@@ -401,7 +403,7 @@ look.keys = function()
   for at = skip + 1, #found[2] do
     local key = found[2][at]
     if looked >= MOST_LOOKED then
-      -- Without those that this call removed.
+      -- Not counting the keys that this call removed.
       local left = skip
       for before = skip + 1, at - 1 do left = left + redis.call('EXISTS', found[2][before]) end
       next_cursor = from .. ':' .. whole(left)

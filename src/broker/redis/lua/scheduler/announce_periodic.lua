@@ -1,12 +1,12 @@
--- Purpose: writes which periodic entries a process has, as Asynq's schedulers do.
+-- Purpose: writes the periodic jobs of a process, as Asynq's schedulers do.
 --
 -- KEYS[1]  asynq:schedulers:{<scheduler id>}
 -- ARGV[1]  seconds the key lives
--- ARGV[2…] SchedulerEntry
+-- ARGV[2…] SchedulerEntry (protobuf), one per periodic job
 --
 -- Returns  1
 --
--- Stands alone: no queue, no time. The same commands as Asynq's.
+-- Uses neither common.lua nor the time. Commands and their order are Asynq's.
 
 redis.call('DEL', KEYS[1])
 for at = 2, #ARGV do redis.call('LPUSH', KEYS[1], ARGV[at]) end

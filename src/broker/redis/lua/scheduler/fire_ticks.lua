@@ -1,27 +1,28 @@
--- Purpose: fires ticks of a periodic entry. Each tick that is due and that nobody
--- has claimed is claimed and its job stored, as one step.
+-- Purpose: fires ticks of a periodic job. A due tick that nobody has claimed is claimed and
+-- its job stored, in one step.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  0, or how often this very call was sent before without an answer
--- ARGV[3]  name of the entry
--- ARGV[4]  up to where ticks are claimed as the caller knows, or empty
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  how often this call was sent before without an answer; 0 the first time
+-- ARGV[3]  name of the periodic job
+-- ARGV[4]  microsecond up to which ticks are claimed as far as the caller knows, or empty
 -- ARGV[5]  seconds the claim is kept
 -- ARGV[6]  number of ticks n
--- ARGV[7…] n ticks in microseconds, in order
--- then     per tick the ten values of its job; see store_job.lua
+-- ARGV[7…] n ticks in microseconds, ascending
+-- then     ten values per tick: its job, see store_job.lua
 --
--- Returns  now, up to where ticks are claimed now, when a job was stored last or
---          -1, then per tick three values: code, text, number
---           1  stored; number = when        0  claimed before
---          -1  the lock is held; text = holder
---          -2  the id is in use             2  not due; number = microseconds left
+-- Returns  now; microsecond up to which ticks are claimed now; microsecond at which a job was
+--          last stored, or -1; then three values per tick: code, text, number
+--           1  stored; number = the microsecond      0  claimed before
+--          -1  the unique lock is held; text = id of the holder
+--          -2  the id is in use      2  not due yet; number = microseconds left
 --
--- Asynq has nothing like it: n schedulers enqueue n times. The claim is our own
--- key Q:x:cron:<entry> = "<claimed up to>:<last stored or empty>", in microseconds.
+-- Asynq has no counterpart: n schedulers enqueue n jobs. The claim is the key
+-- Q:x:cron:<name> = "<claimed up to>:<last stored or empty>", both in microseconds.
 
 local CLAIM = Q .. 'x:cron:' .. ARGV[3]
--- A claim this far ahead is from before the clock was set back: forget it.
+-- A claim further ahead than this, in microseconds, was made before the clock was set back:
+-- it is ignored.
 local AHEAD = 86400 * SECOND
 local repeated = tonumber(ARGV[2]) > 0
 local n = tonumber(ARGV[6])
@@ -50,7 +51,7 @@ for nth = 1, n do
   if tick > now then
     say(2, '', tick - now)
   elseif tick <= up_to then
-    -- The first sending of this call may have been it.
+    -- In a repetition the first sending of this call may have claimed it.
     if repeated and tick == found and last then say(1, '', last) else say(0, '', 0) end
   else
     local code, text = store_at(jobs + (nth - 1) * JOB, repeated)

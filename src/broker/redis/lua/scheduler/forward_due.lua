@@ -1,24 +1,27 @@
--- Purpose: makes due jobs of one queue pending.
+-- Purpose: moves due jobs of one queue to pending, or to their group.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  how many at most
--- ARGV[3]  so many pending jobs are a crowd, and microseconds until more are added
--- … [4]    to one
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  maximum number of jobs to move
+-- ARGV[3]  high-water mark: number of pending jobs above which due jobs are forwarded in
+--          limited batches
+-- ARGV[4]  microseconds between two such batches
 --
--- Returns  now, how many were moved, microseconds until the next look or -1,
---          1 if jobs are pending and the queue is not paused, then the ids of jobs of an
---          Asynq before 0.18, which were archived
+-- Returns  now; how many jobs became pending; microseconds until the next call is useful, or
+--          -1; 1 if jobs are pending and the queue is not paused; then the ids of jobs of an
+--          Asynq before 0.18 that were archived
 --
--- Differs from Asynq:
--- * jobs of ours are due at the exact time in Q:x:due. An entry there counts only
---   while Q:scheduled or Q:retry has the same time, rounded up: a Go forwarder,
---   an inspector or a deletion may have come first, and leaves it stale;
--- * an id without message is dropped with its stub, and one whose key is no job's is
---   dropped alone;
--- * before 0.18, Asynq wrote the message itself, as JSON, in the place of the id. Such a
---   job is archived under its own id, with that message;
--- * a job of a group adds the group's name to Q:groups, which may have lost it.
+-- Order of effects: per job Asynq writes the new place, removes the old one, writes the
+-- hash. Here the old place is removed first, which needs no memory, then the new place and
+-- the hash follow. Differences:
+-- * our jobs are due at the exact time in Q:x:due. An entry there counts only while
+--   Q:scheduled or Q:retry has the same time rounded up. A Go forwarder, an inspector or a
+--   deletion may have come first and leaves a stale entry, which is removed;
+-- * an id without message is dropped together with its stub hash; an id whose key is of
+--   another type is dropped alone;
+-- * before 0.18, Asynq wrote the message itself, as JSON, instead of the id. Such a job is
+--   archived under its own id with that message;
+-- * a grouped job adds the group's name to Q:groups, which may have lost it.
 
 local T, DUE = Q .. 't:', Q .. 'x:due'
 local SOURCES = {Q .. 'scheduled', Q .. 'retry'}
@@ -26,6 +29,7 @@ local limit = tonumber(ARGV[2])
 expect_lists('pending')
 expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
 
+-- Step 1: collect due jobs, first those with an exact time, then all others.
 local due_jobs, stale, seen = {}, {}, {}
 local function add(id, due, source)
   if seen[id] then return end
@@ -68,7 +72,7 @@ table.sort(due_jobs, function(a, b)
   return a.nth < b.nth
 end)
 
--- Writes from here on; the first of each job does not grow memory.
+-- Writes from here on. The first write of each job does not grow memory.
 for _, id in ipairs(stale) do redis.call('ZREM', DUE, id) end
 local moved, old = 0, {}
 for _, job in ipairs(due_jobs) do
@@ -76,7 +80,7 @@ for _, job in ipairs(due_jobs) do
   redis.call('ZREM', DUE, job.id)
   redis.call('ZREM', job.source, job.id)
   if job.foreign then
-    -- Of another type: somebody else's, and only the entry is gone.
+    -- A key of another type belongs to somebody else: only the entry is removed.
   elseif not job.whole and string.sub(job.id, 1, 8) == '{"Type":' then
     old[#old + 1] = archive_old(job.id)
   elseif not job.whole then
@@ -88,12 +92,14 @@ for _, job in ipairs(due_jobs) do
     redis.call('HSET', task, 'state', 'aggregating')
   else
     redis.call('LPUSH', KEYS[1], job.id)
-    -- Since it was due, as exactly as that is known.
-    redis.call('HSET', task, 'state', 'pending', 'pending_since', whole(bounded(math.min(job.due, now))) .. '000')
+    -- Pending since its due time, as exactly as that is known.
+    redis.call('HSET', task, 'state', 'pending', 'pending_since',
+      whole(bounded(math.min(job.due, now))) .. '000')
     moved = moved + 1
   end
 end
 
+-- Step 3: when the next job is due.
 local next_due
 local function sooner(due)
   if not next_due or due < next_due then next_due = due end
@@ -107,7 +113,8 @@ end
 local wait = -1
 if next_due then wait = math.max(0, math.min(next_due, LATEST * SECOND) - now) end
 local pending = redis.call('LLEN', KEYS[1])
--- Fresh jobs are not to wait behind all that is due.
+-- Above the high-water mark the next batch waits, so that new jobs do not queue behind the
+-- whole backlog.
 if wait >= 0 and moved == limit and pending >= tonumber(ARGV[3]) then
   wait = math.max(wait, tonumber(ARGV[4]))
 end

@@ -1,38 +1,42 @@
--- Purpose: finds jobs of one queue whose lease has run out, and mends entries
--- that no worker can ever end.
+-- Purpose: lists jobs of one queue whose lease has expired, and repairs entries that no
+-- worker can ever end.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2]  how many at most
--- ARGV[3]  how many entries of leases to pass over, those that ended first
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  maximum number of jobs
+-- ARGV[3]  number of expired leases to skip, the oldest ends first
 --
--- Returns  now, 1 if the look ended at its bounds, how many entries it removed that
---          belong to no job, then per job seven values: id, message, losses, end of its
---          lease, what an operator wants to become of it or empty, x_owner and
---          x_started or empty
+-- Returns  now; 1 if the call stopped at one of its bounds; number of removed entries that
+--          belong to no job; then seven values per job: id, message, x_lost, end of its
+--          lease in microseconds, x_cancel or empty, x_owner or empty, x_started or empty
+--
+-- The caller settles each job (retry, archive or reclaim) with settle_and_dequeue.lua.
 --
 -- Differs from Asynq:
--- * a score with decimals is ours and by the server's clock: out when it is over.
---   A whole second is a Go worker's, by its host's clock: out 30 s later;
--- * lease entries of jobs that are not active, and ids without message, are
---   removed instead of being tried for ever;
--- * a score below 0 is over. One far ahead (infinite, or the server's clock was set back
---   since, or it is in milliseconds) becomes that of an active job without a lease;
--- * an active job without lease gets one: without it no server would ever recover
---   the job. Where it is ours, one of 30 s, which its owner may still extend; else
---   one that ends now, by Go's margin.
+-- * a score with decimals is a lease of ours, by the clock of this server: it expires when
+--   it is over. A whole second is a Go worker's, by the clock of its host: it expires 30 s
+--   later, as in Asynq;
+-- * lease entries of jobs that are not active, and ids without message, are removed;
+--   Asynq tries them again for ever;
+-- * a score below 0 has expired. One far ahead (infinite, in milliseconds, or written before
+--   the server's clock was set back) is replaced like the missing lease of an active job;
+-- * an active job without lease gets one: otherwise no server would ever recover it. If
+--   it is ours, the lease lasts 30 s and its owner may still extend it; else it ends now
+--   and Go's margin of 30 s applies.
 --
--- What one call looks at and mends is bounded, however much was lost; Q:x:swept
--- says where in a long active list the next one goes on.
+-- Each call looks at and repairs a bounded number of entries. Q:x:swept says at which entry
+-- of a long active list the next call continues.
 
 local T, ACTIVE, LEASES, SWEPT = Q .. 't:', Q .. 'active', Q .. 'lease', Q .. 'x:swept'
 local PAGE, MOST_PAGES = 200, 10
--- Entries of active that one call looks at, and how many of a kind it mends.
+-- Maximum number of entries of active that one call looks at, and of entries of one kind
+-- that it repairs.
 local MOST_SWEPT, MOST_MENDED = 1000, 200
 local limit, skip = tonumber(ARGV[2]), tonumber(ARGV[3])
 expect_zsets('lease')
 
--- A hash that is none counts as one without message, but is not ours to delete.
+-- Ids whose key is of another type. They count as jobs without message, but their keys are
+-- not ours to delete.
 local foreign = {}
 local function task_of(id)
   local task = redis.pcall('HMGET', T .. id, 'msg', 'state', 'x_lost', 'x_cancel', 'x_owner',
@@ -44,7 +48,8 @@ end
 
 local answer, found, ghosts, orphans, broken, dropped = {now, 0, 0}, 0, {}, {}, {}, {}
 
--- The hash of a leased job that is active. Of any other the lease is to go, and nil.
+-- The fields of a leased job if it is active. Otherwise nil, and its lease is noted for
+-- removal: in `ghosts` if the job is in another state, in `broken` if it does not exist.
 local function active(id)
   local task = task_of(id)
   if task[1] and task[2] == 'active' then return task end
@@ -56,6 +61,7 @@ local function active(id)
   end
 end
 
+-- Appends the seven values of a job whose lease has expired.
 local function look(id, score)
   local task = active(id)
   if not task then return end
@@ -69,7 +75,7 @@ local function look(id, score)
   found = found + 1
 end
 
--- Whoever wrote these, they are over.
+-- Leases that ended 30 s ago or earlier have expired, whoever wrote them.
 local margin = seconds(now - LEASE)
 local all = redis.call('ZRANGEBYSCORE', LEASES, '-inf', margin, 'WITHSCORES', 'LIMIT', skip, limit)
 for at = 1, #all, 2 do look(all[at], all[at + 1]) end
@@ -79,7 +85,7 @@ if skip > 0 and #all == 0 then
 else
   skip = 0
 end
--- Between the margin and now, only ours are.
+-- Of those that ended within the last 30 s, only ours have expired.
 for page = 0, MOST_PAGES - 1 do
   if found >= limit or #ghosts + #broken >= MOST_MENDED then break end
   local some = redis.call('ZRANGEBYSCORE', LEASES, '(' .. margin, seconds(now), 'WITHSCORES',
@@ -94,7 +100,8 @@ end
 full = full or found >= limit or #ghosts + #broken >= MOST_MENDED
 answer[2], answer[3] = full and 1 or 0, #ghosts + #broken
 
--- Ours end within 30 s, so 60 s from now none should; Go's are by their host's clock.
+-- Leases of ours last 30 s, so none should end more than 60 s from now. Go's follow the clock
+-- of their host and are left alone.
 local far, far_ahead = now + 2 * LEASE, {}
 local latest = redis.call('ZREVRANGEBYSCORE', LEASES, '+inf', '(' .. seconds(far), 'WITHSCORES',
   'LIMIT', 0, MOST_MENDED)
@@ -104,8 +111,9 @@ for at = 1, #latest, 2 do
   if task then far_ahead[#far_ahead + 1] = {id, task[5]} end
 end
 
--- Whether the container its state names holds the job: then its place in active
--- is left over and nothing else. Nil where that would take too long to find out.
+-- Whether the list or sorted set that its state names holds the job: then only the entry in
+-- active is left over. Nil if finding out would take too long. `budget` limits the entries
+-- of pending that one call compares, to a few milliseconds.
 local budget = 100000
 local function elsewhere(id, state)
   if state == 'active' then return false end
@@ -122,8 +130,8 @@ local function elsewhere(id, state)
   return false
 end
 
--- More active than leased: someone lost a lease. From the end, where the oldest
--- are; the places of what is to go, counted from there.
+-- More jobs are active than leased: a lease got lost. The search starts at the tail, where
+-- the oldest jobs are. `places` are the positions to remove, counted from the tail.
 local size, places, next_place = redis.call('LLEN', ACTIVE), {}, nil
 if #broken > 0 or size > redis.call('ZCARD', LEASES) - #ghosts then
   local from = redis.pcall('GET', SWEPT)
@@ -158,13 +166,13 @@ end
 for _, id in ipairs(ghosts) do redis.call('ZREM', LEASES, id) end
 if next_place == nil and #far_ahead == 0 then return answer end
 before_growth()
--- A new lease, which its owner may still extend.
+-- A new lease. If the job is ours, its owner may still extend it.
 local function lease(id, ours)
   redis.call('ZADD', LEASES, ours and seconds(fractional(now + LEASE)) or whole(now_s), id)
 end
 for _, one in ipairs(far_ahead) do lease(one[1], one[2]) end
 if next_place == nil then return answer end
--- One walk for all of them: no id is empty.
+-- No id is empty: mark the entries with an empty one, then remove all in one walk.
 for _, place in ipairs(places) do redis.call('LSET', ACTIVE, -place, '') end
 if #places > 0 then redis.call('LREM', ACTIVE, -#places, '') end
 for _, orphan in ipairs(orphans) do

@@ -1,15 +1,15 @@
--- Purpose: writes what a worker process tells about itself, as Asynq does.
+-- Purpose: writes the heartbeat of a worker process, as Asynq does.
 --
 -- KEYS[1]  asynq:servers:{<host>:<pid>:<server id>}
 -- KEYS[2]  asynq:workers:{<host>:<pid>:<server id>}
 -- ARGV[1]  seconds both keys live
--- ARGV[2]  ServerInfo
--- ARGV[3…] per running job two values: id, WorkerInfo
+-- ARGV[2]  ServerInfo (protobuf)
+-- ARGV[3…] two values per running job: id, WorkerInfo (protobuf)
 --
 -- Returns  1
 --
--- Stands alone: no queue, no time. The same commands as Asynq's, with the one
--- that does not grow memory first, so that a full server still hears of workers.
+-- Uses neither common.lua nor the time. The commands are Asynq's, except that the one that
+-- frees memory comes first: a full server still learns of its workers.
 
 redis.call('DEL', KEYS[2])
 redis.call('SETEX', KEYS[1], ARGV[1], ARGV[2])

@@ -1,18 +1,19 @@
--- Purpose: extends leases of one queue to 30 s from now, each only if it is still
--- the caller's.
+-- Purpose: extends leases of one queue to 30 s from now, each only if the caller still owns
+-- the job.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2…] per lease three values: id, owner or empty, its end as the caller knows it
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2…] three values per lease: id, owner or empty, end in microseconds as the caller
+--          knows it
 --
--- A job that was recovered from the caller, because its lease had run out, and that still
--- waits since, is taken back: its attempt goes on, also where the queue is paused.
+-- Returns  now, then two values per lease: its new end in microseconds, or 0 if it was lost;
+--          the cancel request of its job (retry | archive | delete), or empty
 --
--- Returns  now, then per lease two values: its new end, or 0 if it was lost; what
---          an operator wants to become of its job or empty
---
--- Differs from Asynq, whose extension prolongs whatever lease there is: another
--- owner's is left alone.
+-- Order of effects: reads all, then moves recovered jobs back to active, then writes all
+-- leases. Differs from Asynq's single ZADD XX, which extends any lease that exists: here a
+-- lease of another owner is left alone. A job that was recovered from the caller because its
+-- lease had expired, and that still waits, becomes active again: its attempt goes on, even
+-- if the queue is paused.
 
 local T, LEASES = Q .. 't:', Q .. 'lease'
 expect_lists('active')
@@ -47,7 +48,7 @@ for _, one in ipairs(back) do
   redis.call('LPUSH', Q .. 'active', id)
   redis.call('HSET', task, 'state', 'active', 'x_owner', one[2])
   redis.call('HDEL', task, 'pending_since', 'x_reclaimed')
-  -- It was none.
+  -- The recovery counted a loss that was none.
   local losses = (tonumber(redis.call('HGET', task, 'x_lost')) or 0) - 1
   if losses > 0 then
     redis.call('HSET', task, 'x_lost', losses)
@@ -56,7 +57,7 @@ for _, one in ipairs(back) do
   end
 end
 for _, lease in ipairs(extended) do
-  -- Also an earlier end counts: this server's clock may have been set back.
+  -- Written even if the new end is earlier: this server's clock may have been set back.
   redis.call('ZADD', LEASES, seconds(lease[2]), lease[1])
 end
 return answer

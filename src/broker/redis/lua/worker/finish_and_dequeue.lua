@@ -1,130 +1,169 @@
--- Purpose: removes jobs that are done, and takes others in their place: what a worker
--- does nearly always, with what that needs alone. settle_and_dequeue.lua does the same and all
--- else; its files say what differs from Asynq.
+-- Purpose: deletes jobs that are done and dequeues new ones, in one round trip. Fast path of
+-- settle_and_dequeue.lua for what a worker nearly always does; tests/twins.rs holds the two
+-- equal.
 --
--- KEYS[n]  Q:pending of each queue; on a Cluster there is one
--- ARGV[1]  now in microseconds, or empty: the time of this server
--- ARGV[2]  how many jobs to take at most
--- ARGV[3]  until when the caller waits for the answer, or empty
--- ARGV[4]  the owner: a number that no other call has
--- ARGV[5]  how many of the queues to take from; they come first, in the order in
---          which they are to give
--- ARGV[6…] per queue: how many jobs are done, their ids, and how many runs these are.
---          A run are jobs whose leases end one microsecond after another, in this order;
---          of each: how many jobs, their owner, the first and the last end as scores
+-- KEYS[n]  Q:pending of each queue; in a Cluster there is exactly one
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  maximum number of jobs to dequeue
+-- ARGV[3]  microsecond until which the caller waits for the answer, or empty
+-- ARGV[4]  owner: a number that no other call has
+-- ARGV[5]  number of queues to dequeue from. They come first in KEYS, in the order in which
+--          they are tried
+-- ARGV[6…] per queue: number of done jobs, their ids, number of runs, then four values per
+--          run. A run is a series of jobs whose leases end one microsecond after another, in
+--          this order; its values are: number of jobs, owner, first and last end as scores
+--          (seconds with six decimals)
 --
--- Returns  now, 1 if it was too late to take jobs, how many were not the caller's any
---          more, the numbers of these among all that are done, then how many queues
---          gave something or are paused, and for each of these its number, 1 if it is
---          paused, and what dequeue.lua appends
+-- Returns  now; 1 if the caller's time was over, so that nothing was dequeued; number of
+--          done jobs that are not the caller's any more; their numbers among all done jobs;
+--          number of queues that follow. A queue follows if it had pending jobs: its number
+--          in KEYS, 1 if it is paused, then what deliver() in dequeue.lua appends
 --
--- That a lease with this very end is the caller's is not proved by its job's x_owner, as
--- in settle_and_dequeue.lua: no two owners have had the same end, and a look at each job would cost
--- as much as all that is done here.
+-- Order of effects and differences from Asynq: see settle.lua and dequeue.lua; only here the
+-- leases are written before the hashes. Unlike
+-- settle_and_dequeue.lua this script does not compare x_owner with the caller if the end of
+-- the lease is exactly the caller's: no two owners ever had the same end, and reading every
+-- hash would cost as much as everything else here.
 --
--- It does without common.lua, whose functions cost more than the work here. What else
--- costs: to print a score (as much as three commands) or a number that is given to a
--- command, to read one, and tables that grow.
+-- It does not use common.lua, whose functions cost more than the work here. Measured costs
+-- that shape this code: formatting a score (as much as three commands), passing a number to
+-- a command, parsing one, and tables that grow.
 
 local try = pcall
 local call, pcall, format, floor = redis.call, redis.pcall, string.format, math.floor
 local SECOND = 1000000
+local LEASE = 30 * SECOND
 local now = tonumber(ARGV[1])
 if not now then
   local time = call('TIME')
   now = time[1] * SECOND + time[2]
 end
 local late = ARGV[3] ~= '' and now > tonumber(ARGV[3])
-local left, owner, givers = tonumber(ARGV[2]), ARGV[4], late and 0 or tonumber(ARGV[5])
+local most, owner, givers = tonumber(ARGV[2]), ARGV[4], late and 0 or tonumber(ARGV[5])
 
--- All is tested before the first write.
+-- What is to be done in a queue is its plan:
+--   prefix  asynq:{<queue>}:            tasks   prefix of the jobs' hashes
+--   active  key of the active list      leases  key of the leases
+--   oldest  ids at the tail of active: as many as jobs are done
+--   size    number of pending jobs, 0 if none are wanted
+--   paused  whether the queue is paused
+--   number  number of done jobs that are the caller's; ids and hashes are their ids and keys
+--   waiting ids among them that a recovery made pending, or false
+local plans = {}
+
+-- The answer, with room for what a small call returns: growing a table costs more. `last` is
+-- its last slot in use; slot 3 counts the done jobs that are not the caller's.
 local answer = {now, late and 1 or 0, 0, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
   nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
-local last, plans, lines, at, before = 3, {}, 0, 6, 0
+local last = 3
+
+-- Step 1: read and test everything, before the first write.
+
+-- Whether the job is still this owner's although no lease has exactly the given end: the
+-- lease was extended meanwhile, or lost. The second value is true if a recovery made the job
+-- pending. As held() and reclaimed() in common.lua.
+local function still_owned(pending, plan, task, id, its_owner)
+  local score, found = call('ZSCORE', plan.leases, id), pcall('HMGET', task, 'state', 'x_owner')
+  if found[1] == 'pending' then
+    local mark = call('HMGET', task, 'x_reclaimed', 'pending_since')
+    local recovered = mark[2] and mark[1] == its_owner .. ' ' .. mark[2]
+      and call('LPOS', pending, id, 'RANK', '-1', 'MAXLEN', '1000')
+    return recovered, recovered
+  end
+  if found[1] ~= 'active' or found[2] ~= its_owner then return false end
+  if not score then return call('LPOS', plan.active, id) end
+  -- As of_go() in common.lua.
+  local ends = floor(score * SECOND + 0.5)
+  return not (ends % SECOND == 0 and ends > 0 and ends < now + 3600 * SECOND)
+end
+
+-- Reads the `done` jobs whose ids begin at argument `at`. Those that are the caller's go into
+-- the plan, the numbers of the others into the answer; `before` jobs belong to earlier
+-- queues. Returns the argument after them.
+local function read_done(pending, plan, at, done, before)
+  local T, leases = plan.tasks, plan.leases
+  plan.oldest = call('LRANGE', plan.active, '-' .. done, '-1')
+  -- Tables of the final size from the start.
+  local ids = {unpack(ARGV, at, at + done - 1)}
+  local hashes = {unpack(ids)}
+  local place, number = 0, 0
+  at = at + done
+  local runs = tonumber(ARGV[at])
+  at = at + 1
+  for run = 1, runs do
+    local count, from = tonumber(ARGV[at]), place
+    -- Leases of one queue end at different times. So these are exactly the jobs of the run if
+    -- no other lease ends in between; no Go worker's does, because it is a whole second.
+    local leased = call('ZRANGEBYSCORE', leases, ARGV[at + 2], ARGV[at + 3])
+    -- Runs come in their order, so a lease that an earlier run named is not there again.
+    local exact = #leased == count and (run == 1 or ARGV[at + 2] ~= ARGV[at - 1])
+    for one = 1, count do
+      if leased[one] ~= ids[from + one] then exact = false end
+    end
+    for one = 1, count do
+      place = place + 1
+      local id = ids[place]
+      local task, mine = T .. id, exact
+      if not mine then
+        local named, recovered = false, nil
+        for other = 1, number do named = named or ids[other] == id end
+        if not named then
+          mine, recovered = still_owned(pending, plan, task, id, ARGV[at + 1])
+          if recovered then
+            local waiting = plan.waiting or {}
+            waiting[#waiting + 1] = id
+            plan.waiting = waiting
+          end
+        end
+      end
+      if mine then
+        number = number + 1
+        ids[number], hashes[number] = id, task
+      else
+        last = last + 1
+        answer[3], answer[last] = answer[3] + 1, before + place
+      end
+    end
+    at = at + 4
+  end
+  for gap = done, number + 1, -1 do ids[gap], hashes[gap] = nil, nil end
+  plan.number, plan.ids, plan.hashes = number, ids, hashes
+  return at
+end
+
+-- `left`: how many jobs are still wanted. `lines`: number of queues that the answer lists.
+local left, lines, at, before = most, 0, 6, 0
 for nth = 1, #KEYS do
   local pending, done = KEYS[nth], tonumber(ARGV[at])
   local size = nth <= givers and left > 0 and call('LLEN', pending) or 0
   at = at + 1
   if size > 0 or done > 0 then
     local Q = string.sub(pending, 1, -8)
-    local active, leases, T = Q .. 'active', Q .. 'lease', Q .. 't:'
-    local oldest, ids, gone, number, waiting
+    local plan = {prefix = Q, tasks = Q .. 't:', active = Q .. 'active', leases = Q .. 'lease',
+      oldest = false, size = size, paused = false, number = 0, ids = false, hashes = false,
+      waiting = false}
     if done > 0 then
-      oldest = call('LRANGE', active, '-' .. done, '-1')
-      ids = {unpack(ARGV, at, at + done - 1)}
-      gone = {unpack(ids)}
-      at, number = at + done, 0
-      local place, runs = 0, tonumber(ARGV[at])
-      at = at + 1
-      for run = 1, runs do
-        local count, from = tonumber(ARGV[at]), place
-        -- Leases of one queue end at different times: these jobs, if nothing else ends
-        -- in between. No Go worker's does, which is a whole second.
-        local held = call('ZRANGEBYSCORE', leases, ARGV[at + 2], ARGV[at + 3])
-        -- One that was named before is not there twice: runs come in their order.
-        local ours = #held == count and (run == 1 or ARGV[at + 2] ~= ARGV[at - 1])
-        for one = 1, count do
-          if held[one] ~= ids[from + one] then ours = false end
-        end
-        for one = 1, count do
-          place = place + 1
-          local id = ids[place]
-          local task, mine = T .. id, ours
-          if not mine then
-            -- Perhaps extended meanwhile.
-            local score, found = call('ZSCORE', leases, id), pcall('HMGET', task, 'state', 'x_owner')
-            mine = found[1] == 'active' and found[2] == ARGV[at + 1]
-            if score then
-              -- As of_go() in common.lua.
-              local ends = floor(score * SECOND + 0.5)
-              local of_go = ends % SECOND == 0 and ends > 0 and ends < now + 3600 * SECOND
-              mine = mine and not of_go
-            else
-              mine = mine and call('LPOS', active, id)
-            end
-            local named = false
-            for other = 1, number do named = named or ids[other] == id end
-            mine = mine and not named
-            if found[1] == 'pending' and not named then
-              -- As reclaimed() in common.lua.
-              local mark = call('HMGET', task, 'x_reclaimed', 'pending_since')
-              if mark[2] and mark[1] == ARGV[at + 1] .. ' ' .. mark[2]
-                and call('LPOS', pending, id, 'RANK', '-1', 'MAXLEN', '1000') then
-                mine, waiting = true, waiting or {}
-                waiting[#waiting + 1] = id
-              end
-            end
-          end
-          if mine then
-            number = number + 1
-            ids[number], gone[number] = id, task
-          else
-            last = last + 1
-            answer[3], answer[last] = answer[3] + 1, before + place
-          end
-        end
-        at = at + 4
-      end
-      for place = done, number + 1, -1 do ids[place], gone[place] = nil, nil end
+      at = read_done(pending, plan, at, done, before)
       before = before + done
     else
       at = at + 1
-      call('LLEN', active)
-      call('ZCARD', leases)
+      call('LLEN', plan.active)
+      call('ZCARD', plan.leases)
     end
-    local paused = size > 0 and call('EXISTS', Q .. 'paused') == 1
     if size > 0 then
       lines = lines + 1
-      if not paused then left = left - size end
+      plan.paused = call('EXISTS', Q .. 'paused') == 1
+      if not plan.paused then left = left - size end
     end
-    plans[nth] = {Q, T, active, leases, oldest, size, paused, number, ids, gone,
-      waiting}
+    plans[nth] = plan
   else
     at = at + 1
   end
 end
 
--- As count_up() in settle.lua.
+-- Step 2: delete the done jobs and count them.
+
+-- Adds to a counter. Twin of count_up() in settle.lua.
 local function count(key, number)
   local sum = pcall('INCRBY', key, number)
   if type(sum) == 'number' then return sum end
@@ -135,7 +174,7 @@ local function count(key, number)
   end
 end
 
--- The days since the epoch as a date (Howard Hinnant).
+-- Name of today's counter. Twin of utc_day() in common.lua.
 local function today()
   local z = floor(now / 86400 / SECOND) + 719468
   local era = floor(z / 146097)
@@ -148,15 +187,16 @@ local function today()
   return format('processed:%04d-%02d-%02d', year, month, doy - floor((153 * mp + 2) / 5) + 1)
 end
 
--- Removes jobs from the list of the active ones.
+-- Removes jobs from the active list. `oldest` is its tail, as long as the call named jobs.
 local function leave(active, oldest, ids, number)
-  -- Those that were taken first are at the end and mostly end first: often these very
-  -- jobs, which then leave at once.
+  -- The oldest jobs are at the tail and mostly end first. Often the tail is exactly these
+  -- jobs (others = 0), and one LTRIM removes all of them.
   local there, others = {}, #oldest - number
   for nth = 1, number do
     if oldest[nth] ~= ids[number + 1 - nth] then others = 1 end
   end
   if others ~= 0 then
+    -- The same jobs in another order.
     local mine = {}
     for nth = 1, number do mine[ids[nth]] = true end
     others = #oldest - number
@@ -167,7 +207,8 @@ local function leave(active, oldest, ids, number)
     end
   end
   if others == 0 then return call('LTRIM', active, '0', format('-%d', number + 1)) end
-  -- In a long list, a look at its end tells where a job is.
+  -- Otherwise one by one. In a list longer than 128, LPOS looks at its last 64 entries and
+  -- decides from which end LREM walks; after three failed looks it gives up.
   local looks = call('LLEN', active) > 128 and 3 or -1
   for nth = 1, number do
     local id = ids[nth]
@@ -183,28 +224,31 @@ end
 local day
 for nth = 1, #KEYS do
   local plan = plans[nth]
-  local number = plan and plan[8] or 0
+  local number = plan and plan.number or 0
   if number > 0 then
-    local Q, ids = plan[1], plan[9]
-    if plan[11] then
-      for _, id in ipairs(plan[11]) do call('LREM', KEYS[nth], '-1', id) end
+    local Q, ids = plan.prefix, plan.ids
+    if plan.waiting then
+      for _, id in ipairs(plan.waiting) do call('LREM', KEYS[nth], '-1', id) end
     end
-    call('ZREM', plan[4], unpack(ids))
-    leave(plan[3], plan[5], ids, number)
-    call('DEL', unpack(plan[10]))
+    call('ZREM', plan.leases, unpack(ids))
+    leave(plan.active, plan.oldest, ids, number)
+    call('DEL', unpack(plan.hashes))
     day = day or today()
     local key, sum = Q .. day, format('%d', number)
     if count(key, sum) == number then
+      -- Daily counters are kept for 90 days.
       call('EXPIREAT', key, format('%d', now / SECOND + 90 * 86400))
     end
-    local _, anew = count(Q .. 'processed', sum)
-    if anew and type(pcall('INCRBY', Q .. 'failed', 0)) == 'number' then
+    local _, restarted = count(Q .. 'processed', sum)
+    if restarted and type(pcall('INCRBY', Q .. 'failed', 0)) == 'number' then
       call('SET', Q .. 'failed', '0')
     end
   end
 end
 
--- Archives the job of a message of an Asynq before 0.18. Twin of the one in common.lua.
+-- Step 3: dequeue.
+
+-- Archives a job of an Asynq before 0.18. Twin of archive_old() in common.lua.
 local function archive_old(Q, message)
   local ok, old = try(cjson.decode, message)
   local id = ok and type(old) == 'table' and old.ID
@@ -214,12 +258,13 @@ local function archive_old(Q, message)
   pcall('ZADD', Q .. 'archived', format('%d', now / SECOND), id)
 end
 
--- Takes jobs of the queue; how many.
-local function take(nth, plan, room)
-  local T, active, leases, paused = plan[2], plan[3], plan[4], plan[7]
-  answer[last + 1], answer[last + 2] = nth, paused and 1 or 0
-  local ids = not paused and room > 0 and call('RPOP', KEYS[nth], format('%d', room)) or {}
+-- Pops up to `room` jobs. Returns their ids, hash keys and fields; their number; and how many
+-- entries were popped, which includes the broken ones that were dropped.
+local function pop(pending, plan, room)
+  local T = plan.tasks
+  local ids = call('RPOP', pending, format('%d', room)) or {}
   local size, number = #ids, 0
+  -- Tables of the final size from the start.
   local tasks, keys = {unpack(ids)}, {unpack(ids)}
   for place = 1, size do
     local id = ids[place]
@@ -229,39 +274,50 @@ local function take(nth, plan, room)
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
     elseif not task.err and string.sub(id, 1, 8) == '{"Type":' then
-      archive_old(plan[1], id)
+      archive_old(plan.prefix, id)
     elseif not task.err then
       call('DEL', key)
     end
   end
   for place = size, number + 1, -1 do ids[place] = nil end
-  if number == 0 then
-    answer[last + 3], answer[last + 4] = size, 0
-    last = last + 4
-    return 0
-  end
+  return ids, keys, tasks, number, size
+end
 
-  -- The first end of a lease that no other has, and none of them a whole second.
-  local others = call('LPUSH', active, unpack(ids)) - number
-  local ends = now + 30 * SECOND
+-- The end of the first lease, in microseconds: no other lease has it, and it is no whole
+-- second. Twin of first_end() in common.lua. `others` jobs are active already.
+local function first_end(leases, others)
+  local ends = now + LEASE
   if ends % SECOND == 0 then ends = ends + 1 end
-  local second, part = floor(ends / SECOND), ends % SECOND
-  if others > 0 and call('ZCOUNT', leases, format('%d.%06d', second, part), '+inf') > 0 then
+  if others == 0 then return ends end
+  local score = format('%d.%06d', floor(ends / SECOND), ends % SECOND)
+  if call('ZCOUNT', leases, score, '+inf') > 0 then
     local top = floor(call('ZREVRANGE', leases, '0', '0', 'WITHSCORES')[2] * SECOND + 0.5)
     if top < ends + SECOND then ends = top + 1 end
     if ends % SECOND == 0 then ends = ends + 1 end
-    second, part = floor(ends / SECOND), ends % SECOND
   end
-  -- Lists of the right length from the start.
+  return ends
+end
+
+-- Writes the leases of these jobs, the first of which ends at `ends`. Returns the number of
+-- jobs that are left: an id that was pending twice is dequeued once.
+local function add_leases(plan, ids, keys, tasks, number, others, ends)
+  -- Scores and ids in turn, in a table of the final size from the start. Each lease ends one
+  -- microsecond after the one before, or two if that would be a whole second. The second is
+  -- formatted only when it changes.
+  local second, part = floor(ends / SECOND), ends % SECOND
   local seconds, scored = format('%d.', second), {unpack(ARGV, 1, 2 * number)}
   for place = 1, number do
     if part == SECOND then seconds, part = format('%d.', second + 1), 1 end
     scored[2 * place - 1], scored[2 * place] = seconds .. format('%06d', part), ids[place]
     part = part + 1
   end
-  -- See add_leases() in dequeue.lua. A few were added as a list, and many may be one.
-  local tree, added = others > 3 and others < 32, nil
-  if others + number > 3 and not tree
+
+  -- Like add_leases() in dequeue.lua this makes a short sorted set a skip list, if there are
+  -- more than three leases. With 4 to 31 others the set is assumed to be one already, because
+  -- this script made it one; a wrong guess is cheap. Fewer are a flat list, and with more a
+  -- wrong guess is expensive, so OBJECT ENCODING tells.
+  local leases, assumed, added = plan.leases, others > 3 and others < 32, nil
+  if others + number > 3 and not assumed
     and (others == 0 or call('OBJECT', 'ENCODING', leases) ~= 'skiplist') then
     local long = string.rep('-', 65)
     added = call('ZADD', leases, '0', long, unpack(scored)) - 1
@@ -269,26 +325,30 @@ local function take(nth, plan, room)
   else
     added = call('ZADD', leases, unpack(scored))
   end
-  if added < number then
-    -- An id was in line twice, or there was a lease left over: each is taken once.
-    local seen, all = {}, number
-    number = 0
-    for place = 1, all do
-      local id = ids[place]
-      if seen[id] then
-        call('LREM', active, '1', id)
-      else
-        seen[id] = true
-        number = number + 1
-        ids[number], keys[number], tasks[number] = id, keys[place], tasks[place]
-        scored[2 * number] = id
-      end
-    end
-    call('ZADD', leases, unpack(scored, 1, 2 * number))
-  end
+  if added == number then return number end
 
-  answer[last + 3], answer[last + 4], answer[last + 5] = size - number, number, ends
-  last = last + 5
+  -- An id was pending twice, or an old lease was left over: keep one of each and write the
+  -- leases again.
+  local seen, all = {}, number
+  number = 0
+  for place = 1, all do
+    local id = ids[place]
+    if seen[id] then
+      call('LREM', plan.active, '1', id)
+    else
+      seen[id] = true
+      number = number + 1
+      ids[number], keys[number], tasks[number] = id, keys[place], tasks[place]
+      scored[2 * number] = id
+    end
+  end
+  call('ZADD', leases, unpack(scored, 1, 2 * number))
+  return number
+end
+
+-- Writes the hashes of the dequeued jobs and appends to the answer three values per job, then
+-- the number of jobs with a past, then three values for each of those.
+local function activate(ids, keys, tasks, number)
   local past = {}
   for place = 1, number do
     local task, key = tasks[place], keys[place]
@@ -297,29 +357,52 @@ local function take(nth, plan, room)
     answer[last + 1], answer[last + 2], answer[last + 3] = ids[place], task[1], task[4] or ''
     last = last + 3
     if task[2] or task[3] then
-      past[#past + 1] = {place, tonumber(task[2]) or 0, task[3] or '', key}
+      past[#past + 1] = {place, tonumber(task[2]) or 0, task[3] or ''}
     end
   end
   last = last + 1
   answer[last] = #past
-  for place = 1, #past do
-    local one = past[place]
-    if one[3] == 'retry' then
-      -- The attempt of a Go worker that it was about has ended as it asks.
-      call('HDEL', one[4], 'x_cancel')
-      one[3] = ''
+  for nth = 1, #past do
+    local place, losses, request = unpack(past[nth])
+    if request == 'retry' then
+      -- This request was for the attempt of a Go worker, which has ended since.
+      call('HDEL', keys[place], 'x_cancel')
+      request = ''
     end
-    answer[last + 1], answer[last + 2], answer[last + 3] = one[1], one[2], one[3]
+    answer[last + 1], answer[last + 2], answer[last + 3] = place, losses, request
     last = last + 3
   end
+end
+
+-- Dequeues up to `room` jobs of a queue and returns how many.
+local function take(nth, plan, room)
+  answer[last + 1], answer[last + 2] = nth, plan.paused and 1 or 0
+  if plan.paused or room == 0 then
+    answer[last + 3], answer[last + 4] = 0, 0
+    last = last + 4
+    return 0
+  end
+  local ids, keys, tasks, number, size = pop(KEYS[nth], plan, room)
+  if number == 0 then
+    answer[last + 3], answer[last + 4] = size, 0
+    last = last + 4
+    return 0
+  end
+
+  local others = call('LPUSH', plan.active, unpack(ids)) - number
+  local ends = first_end(plan.leases, others)
+  number = add_leases(plan, ids, keys, tasks, number, others, ends)
+  answer[last + 3], answer[last + 4], answer[last + 5] = size - number, number, ends
+  last = last + 5
+  activate(ids, keys, tasks, number)
   return number
 end
 
 last = last + 1
 answer[last] = lines
-local room = tonumber(ARGV[2])
+local room = most
 for nth = 1, givers do
   local plan = plans[nth]
-  if plan and plan[6] > 0 then room = room - take(nth, plan, room) end
+  if plan and plan.size > 0 then room = room - take(nth, plan, room) end
 end
 return answer

@@ -1,15 +1,17 @@
--- Purpose: writes what a running job says of itself, if it is still the owner's.
+-- Purpose: writes the result or the progress of a running job, if the caller still owns it.
 --
 -- KEYS[1]  Q:pending
--- ARGV[1]  now
--- ARGV[2…4] id, owner, end of the lease as the caller knows it
--- ARGV[5]  result | x_progress
+-- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
+-- ARGV[2]  id
+-- ARGV[3]  owner
+-- ARGV[4]  end of the lease in microseconds, as the caller knows it
+-- ARGV[5]  field: result | x_progress
 -- ARGV[6]  its value
 --
--- Returns  now, 1 if it was written or 0 if the job is not the owner's any more
+-- Returns  now, 1 if it was written, 0 if the job is not the caller's any more
 --
--- Differs from Asynq, whose result is written whoever has the job, and makes a hash
--- that blocks the id where there is none.
+-- Differs from Asynq, which writes the result without a test: the hash of a deleted job
+-- would come back with nothing but a result, and block its id.
 
 local id = ARGV[2]
 expect_lists('active')
