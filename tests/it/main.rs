@@ -47,6 +47,7 @@ mod rate_limit;
 mod readme;
 mod recovery;
 mod redis_data;
+mod redis_doc;
 mod redis_errors;
 mod redis_groups;
 mod rest;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The text of each script by its name, as the table in `scripts.rs` puts it together.
+#[allow(dead_code)]
 pub fn all() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/broker/redis");
     let table = std::fs::read_to_string(folder.join("scripts.rs")).unwrap();

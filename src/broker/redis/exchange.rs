@@ -11,7 +11,7 @@
 //! Two scripts do the work. `finish_and_dequeue` covers the ordinary case, jobs that are simply
 //! deleted and replaced by new ones, and costs about half. `settle_and_dequeue` covers
 //! everything else: retries, results, locks, archiving and unconfirmed dequeues.
-//! Both must have the same effect; `tests/twins.rs` compares them.
+//! Both must have the same effect; `tests/it/twins.rs` compares them.
 //!
 //! What may surprise. The queues that matter most come first: only
 //! [`FIRST_QUEUES`] are asked unless they leave slots free. If one queue refuses,

@@ -1,15 +1,25 @@
 //! The Lua scripts and the files each is put together from.
 //!
 //! A script is one file below `lua/`, in the folder of its concern and named after what it
-//! does. Most begin with `lib/common.lua`, which reads the time and names the keys; what
-//! several scripts share otherwise is in `lib/` too. The scripts without it are fast paths
-//! or touch no queue.
+//! does. Most begin with `lib/common.lua`, which reads the time and names the keys; other
+//! code that several scripts share is in `lib/` too. Lua has no modules inside Redis, so the
+//! files of a script are simply put one behind the other, and later files see the local
+//! names of earlier ones.
+//!
+//! Scripts without `lib/common.lua` either touch no queue or are fast paths: defining the
+//! shared functions costs more than their work. The header of a fast path names its general
+//! script, and `tests/it/twins.rs` runs both on the same data and compares them.
+//!
+//! A script is atomic, but Redis does not roll back what it wrote before an error. So every
+//! script tests first and writes last; `tests/it/scripts.rs` runs each on damaged data. A new
+//! script needs a line in that test, one in `tests/cluster/keys.rs`, and its keys and fields
+//! in `docs/redis-data.md`.
 
 use std::sync::LazyLock;
 
 use crate::pool::LuaScript;
 
-/// Defines [`Scripts`] and [`SCRIPTS`]: per script its name and its files, in order.
+/// Defines [`Scripts`] and [`SCRIPTS`] from the name of each script and its files, in order.
 macro_rules! scripts {
     ($($name:ident: $($part:literal),+;)+) => {
         /// All scripts. The text of each is sent to a server at most once.

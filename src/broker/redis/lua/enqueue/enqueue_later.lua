@@ -1,5 +1,5 @@
 -- Purpose: stores new jobs of one queue that are due later and have no unique lock,
--- idempotency key or group. Fast path of enqueue.lua; tests/twins.rs holds the two equal.
+-- idempotency key or group. Fast path of enqueue.lua; tests/it/twins.rs holds the two equal.
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server

@@ -1,5 +1,5 @@
 -- Purpose: stores new jobs that are due now and have no unique lock, idempotency key or
--- group. Fast path of enqueue.lua for the most frequent jobs; tests/twins.rs holds the two
+-- group. Fast path of enqueue.lua for the most frequent jobs; tests/it/twins.rs holds the two
 -- equal.
 --
 -- KEYS[n]  Q:pending of each queue; in a Cluster there is exactly one

@@ -9,7 +9,7 @@
 local answer = {now}
 for at = 2, #ARGV, 2 do
   local ours = string.sub(ARGV[at + 1], 1, #Q) == Q
-  -- A key of another type is no lock.
+  -- A key of another type is not a lock.
   local is_text = ours and redis.call('TYPE', ARGV[at + 1]).ok == 'string'
   answer[#answer + 1] = is_text and get_until(ARGV[at + 1]) == ARGV[at] and 1 or 0
 end

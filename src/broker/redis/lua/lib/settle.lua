@@ -137,7 +137,7 @@ local function read_other(plan, at, otherwise, answer)
     failure = ARGV[at + 9],
   }
   local id, done = job.id, otherwise
-  -- A key of another type is no job, and must not stop the others.
+  -- A key of another type is not a job and must not stop the others.
   local task =
     redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
   local owner, ends = ARGV[at + 1], tonumber(ARGV[at + 2])

@@ -66,6 +66,7 @@ local function type_of(msg)
   return ''
 end
 
+-- Step 1: read this step's entries.
 local ids, scores = {}, {}
 if limit > 0 and listed then
   local some = redis.call('LRANGE', PENDING, -(skip + limit), -(skip + 1))
@@ -82,10 +83,12 @@ if #ids == 0 then return {now, 0, skip, 0, size, due} end
 -- Whether a rescheduled job stays in the sorted set that this action walks.
 local in_place = ACTION == 'reschedule' and due > now and (STATE == 'scheduled' or STATE == 'retry')
 
+-- Step 2: choose. `chosen` and `ghosts` (entries without job) hold positions in `ids`; `passed`
+-- counts the jobs left alone, `free` those that are as they should be already.
 local chosen, ghosts, passed, free = {}, {}, 0, 0
 -- Whether the action applies to this job; nil if there is no such job.
 local function meant(id)
-  -- A key of another type is no job, and must not stop the others.
+  -- A key of another type is not a job and must not stop the others.
   local task = redis.pcall('HMGET', T .. id, TYPE ~= '' and 'msg' or 'state', 'state')
   if task.err or not task[1] then return nil end
   return task[2] == STATE and (TYPE == '' or type_of(task[1]) == TYPE)
@@ -106,7 +109,7 @@ for at, id in ipairs(ids) do
 end
 local next_skip = skip + passed + free
 
--- Writes from here on. The first write does not grow memory.
+-- Step 3: write. The first write does not grow memory.
 if listed then
   local out = #chosen + #ghosts
   if skip == 0 and out == #ids then

@@ -38,7 +38,7 @@ local function add(kind, place, entry, fate)
   for _, value in ipairs({kind, place, entry, fate}) do findings[#findings + 1] = value end
 end
 -- Runs a repair if this call's level allows it. Returns the fate to report.
-local function mend(needed, act)
+local function repair(needed, act)
   if level < needed then return 1 end
   before_growth()
   act()
@@ -129,7 +129,7 @@ local function check(place, expected, id, remove)
   local task = task_of(id)
   if not task then return false end
   if not task.msg then
-    add('ghost', place, id, mend(1, function()
+    add('ghost', place, id, repair(1, function()
       remove()
       redis.call('DEL', T .. id)
     end))
@@ -138,9 +138,9 @@ local function check(place, expected, id, remove)
   if task.state == expected then return true, task end
   local elsewhere = holds(task.state, id, task)
   if elsewhere then
-    add('stray', place, id, mend(1, remove))
+    add('stray', place, id, repair(1, remove))
   elseif elsewhere == false then
-    add('wrong_state', place, id, mend(1, function()
+    add('wrong_state', place, id, repair(1, function()
       redis.call('HSET', T .. id, 'state', expected)
     end))
   else
@@ -181,7 +181,7 @@ local function look_at_list(name, sound)
     end
     seen[id] = true
     if twice then
-      add('duplicate', name, id, mend(1, function()
+      add('duplicate', name, id, repair(1, function()
         removed = removed + redis.call('LREM', Q .. name, -1, id)
       end))
     else
@@ -231,8 +231,9 @@ end
 look.active = function()
   look_at_list('active', function(id, task)
     if TYPES.lease and not redis.call('ZSCORE', LEASES, id) then
-      add('active_without_lease', 'active', id, mend(1, function()
-        redis.call('ZADD', LEASES, task.owner and seconds(fractional(now + LEASE)) or whole(now_s), id)
+      add('active_without_lease', 'active', id, repair(1, function()
+        local ends = task.owner and seconds(fractional(now + LEASE)) or whole(now_s)
+        redis.call('ZADD', LEASES, ends, id)
       end))
     end
   end)
@@ -248,14 +249,14 @@ look.lease = function()
     local task = task_of(id)
     if not task then return end
     if not task.msg then
-      add('ghost', 'lease', id, mend(1, function()
+      add('ghost', 'lease', id, repair(1, function()
         remove()
         redis.call('DEL', T .. id)
       end))
     elseif task.state ~= 'active' then
-      add('lease_without_active', 'lease', id, mend(1, remove))
+      add('lease_without_active', 'lease', id, repair(1, remove))
     elseif listed('active', id) == false then
-      add('lease_without_active', 'lease', id, mend(1, function()
+      add('lease_without_active', 'lease', id, repair(1, function()
         redis.call('LPUSH', ACTIVE, id)
       end))
     end
@@ -280,7 +281,9 @@ look['x:due'] = function()
     if redis.call('ZSCORE', Q .. 'scheduled', id) or redis.call('ZSCORE', Q .. 'retry', id) then
       return
     end
-    add('stale_due_time', 'x:due', id, mend(1, function() redis.call('ZREM', Q .. 'x:due', id) end))
+    add('stale_due_time', 'x:due', id, repair(1, function()
+      redis.call('ZREM', Q .. 'x:due', id)
+    end))
   end)
 end
 
@@ -289,7 +292,7 @@ look.aggregation_sets = function()
     if string.sub(set, 1, #Q) ~= Q then
       add('dead_set', 'aggregation_sets', set, 0)
     elseif redis.call('EXISTS', set) == 0 then
-      add('dead_set', 'aggregation_sets', set, mend(1, function()
+      add('dead_set', 'aggregation_sets', set, repair(1, function()
         redis.call('ZREM', Q .. 'aggregation_sets', set)
       end))
     elseif tonumber(deadline) < now_s - 300 then
@@ -331,7 +334,7 @@ local function look_at_hash(id)
   local task = task_of(id)
   if not task then return end
   if not task.msg then
-    add('stub', 't', id, mend(1, function() redis.call('DEL', T .. id) end))
+    add('stub', 't', id, repair(1, function() redis.call('DEL', T .. id) end))
     return
   end
   if task.state == 'pending' and TYPES.pending and not may_be_lost(id) then return end
@@ -343,7 +346,8 @@ local function look_at_hash(id)
     if state ~= task.state then known = holds(state, id, task) end
   end
   if known == false then
-    add('orphan', STATES[task.state] and task.state or 't', id, mend(2, function() put_back(id, task) end))
+    local place = STATES[task.state] and task.state or 't'
+    add('orphan', place, id, repair(2, function() put_back(id, task) end))
   end
 end
 
@@ -354,7 +358,7 @@ local function look_at_lock(key)
   if task.err then return end
   local other = task[3] and task[3] ~= '' and task[3] ~= key
   if not task[1] or task[2] == 'completed' or other then
-    add('lock_without_holder', 'unique', holder, mend(1, function() redis.call('DEL', key) end))
+    add('lock_without_holder', 'unique', holder, repair(1, function() redis.call('DEL', key) end))
   end
 end
 
@@ -372,19 +376,20 @@ local function look_at_group(key, name)
       if redis.call('EXISTS', key) == 0 then redis.call('ZREM', Q .. 'aggregation_sets', key) end
     end)
   end
-  if not TYPES.groups or not TYPES.aggregation_sets or redis.call('EXISTS', key) == 0 then return end
+  if not TYPES.groups or not TYPES.aggregation_sets then return end
+  if redis.call('EXISTS', key) == 0 then return end
   if redis.call('ZSCORE', Q .. 'aggregation_sets', key) then return end
   if redis.call('SISMEMBER', Q .. 'groups', name) == 1 then return end
   local first = redis.call('ZRANGE', key, 0, 0)[1]
   local task = task_of(first)
   if not task or not task.group then return end
   if task.group == name then
-    add('unlisted_group', 'groups', name, mend(1, function()
+    add('unlisted_group', 'groups', name, repair(1, function()
       redis.call('SADD', Q .. 'groups', name)
     end))
   elseif string.sub(name, 1, #task.group + 1) == task.group .. ':' then
     -- An aggregation set that is not listed: list it as expired, so that it is returned.
-    add('unlisted_set', 'aggregation_sets', name, mend(1, function()
+    add('unlisted_set', 'aggregation_sets', name, repair(1, function()
       redis.call('ZADD', Q .. 'aggregation_sets', whole(now_s), key)
     end))
   end

@@ -72,7 +72,7 @@ table.sort(due_jobs, function(a, b)
   return a.nth < b.nth
 end)
 
--- Writes from here on. The first write of each job does not grow memory.
+-- Step 2: write. The first write of each job does not grow memory.
 for _, id in ipairs(stale) do redis.call('ZREM', DUE, id) end
 local moved, old = 0, {}
 for _, job in ipairs(due_jobs) do

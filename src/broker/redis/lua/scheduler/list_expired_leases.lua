@@ -31,7 +31,7 @@ local T, ACTIVE, LEASES, SWEPT = Q .. 't:', Q .. 'active', Q .. 'lease', Q .. 'x
 local PAGE, MOST_PAGES = 200, 10
 -- Maximum number of entries of active that one call looks at, and of entries of one kind
 -- that it repairs.
-local MOST_SWEPT, MOST_MENDED = 1000, 200
+local MOST_SWEPT, MOST_REPAIRED = 1000, 200
 local limit, skip = tonumber(ARGV[2]), tonumber(ARGV[3])
 expect_zsets('lease')
 
@@ -75,7 +75,9 @@ local function look(id, score)
   found = found + 1
 end
 
--- Leases that ended 30 s ago or earlier have expired, whoever wrote them.
+-- Step 1: list expired leases.
+--
+-- Leases that ended 30 s ago or earlier have expired, whichever process wrote them.
 local margin = seconds(now - LEASE)
 local all = redis.call('ZRANGEBYSCORE', LEASES, '-inf', margin, 'WITHSCORES', 'LIMIT', skip, limit)
 for at = 1, #all, 2 do look(all[at], all[at + 1]) end
@@ -87,7 +89,7 @@ else
 end
 -- Of those that ended within the last 30 s, only ours have expired.
 for page = 0, MOST_PAGES - 1 do
-  if found >= limit or #ghosts + #broken >= MOST_MENDED then break end
+  if found >= limit or #ghosts + #broken >= MOST_REPAIRED then break end
   local some = redis.call('ZRANGEBYSCORE', LEASES, '(' .. margin, seconds(now), 'WITHSCORES',
     'LIMIT', page * PAGE, PAGE)
   for at = 1, #some, 2 do
@@ -97,14 +99,16 @@ for page = 0, MOST_PAGES - 1 do
   end
   if #some < 2 * PAGE then break end
 end
-full = full or found >= limit or #ghosts + #broken >= MOST_MENDED
+full = full or found >= limit or #ghosts + #broken >= MOST_REPAIRED
 answer[2], answer[3] = full and 1 or 0, #ghosts + #broken
 
+-- Step 2: find leases that end too far ahead.
+--
 -- Leases of ours last 30 s, so none should end more than 60 s from now. Go's follow the clock
 -- of their host and are left alone.
 local far, far_ahead = now + 2 * LEASE, {}
 local latest = redis.call('ZREVRANGEBYSCORE', LEASES, '+inf', '(' .. seconds(far), 'WITHSCORES',
-  'LIMIT', 0, MOST_MENDED)
+  'LIMIT', 0, MOST_REPAIRED)
 for at = 1, #latest, 2 do
   local id = latest[at]
   local task = not of_go(latest[at + 1]) and active(id)
@@ -130,6 +134,8 @@ local function elsewhere(id, state)
   return false
 end
 
+-- Step 3: find active jobs without lease.
+--
 -- More jobs are active than leased: a lease got lost. The search starts at the tail, where
 -- the oldest jobs are. `places` are the positions to remove, counted from the tail.
 local size, places, next_place = redis.call('LLEN', ACTIVE), {}, nil
@@ -140,7 +146,7 @@ if #broken > 0 or size > redis.call('ZCARD', LEASES) - #ghosts then
   local ids = redis.call('LRANGE', ACTIVE, -(from + MOST_SWEPT), -(from + 1))
   local place = from
   for at = #ids, 1, -1 do
-    if #orphans + #places >= MOST_MENDED then break end
+    if #orphans + #places >= MOST_REPAIRED then break end
     local id = ids[at]
     place = place + 1
     if dropped[id] then
@@ -159,6 +165,7 @@ if #broken > 0 or size > redis.call('ZCARD', LEASES) - #ghosts then
   next_place = place < size and place - #places
 end
 
+-- Step 4: write. Removals come first: they need no memory.
 for _, id in ipairs(broken) do
   redis.call('ZREM', LEASES, id)
   if not foreign[id] then redis.call('DEL', T .. id) end

@@ -1,5 +1,5 @@
--- Purpose: tells when the next job of each queue is due. Cheaper than forward_due.lua where
--- there are many queues; tests/twins.rs holds the two consistent.
+-- Purpose: tells when the next job of each queue is due. Cheaper than forward_due.lua if
+-- there are many queues; tests/it/twins.rs holds the two consistent.
 --
 -- KEYS[n]  Q:pending of each queue
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server

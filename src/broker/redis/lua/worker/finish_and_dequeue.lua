@@ -1,5 +1,5 @@
 -- Purpose: deletes jobs that are done and dequeues new ones, in one round trip. Fast path of
--- settle_and_dequeue.lua for what a worker nearly always does; tests/twins.rs holds the two
+-- settle_and_dequeue.lua for what a worker nearly always does; tests/it/twins.rs holds the two
 -- equal.
 --
 -- KEYS[n]  Q:pending of each queue; in a Cluster there is exactly one
@@ -283,7 +283,7 @@ local function pop(pending, plan, room)
   return ids, keys, tasks, number, size
 end
 
--- The end of the first lease, in microseconds: no other lease has it, and it is no whole
+-- The end of the first lease, in microseconds: no other lease has it, and it is never a whole
 -- second. Twin of first_end() in common.lua. `others` jobs are active already.
 local function first_end(leases, others)
   local ends = now + LEASE
