@@ -23,7 +23,7 @@
 //! | [Reliability](reliability), [Cluster](cluster), [servers], [fault campaign](chaos) | promises and proofs |
 //! | [Performance](performance) | figures and their causes |
 //! | [Interoperation with Go](interop), [findings about Asynq](asynq_findings) | what is tested, where the two differ |
-//! | [Glossary](glossary), [changelog] | words, keys, changes |
+//! | [Glossary](glossary), [data in Redis](redis_data), [changelog] | words, keys, changes |
 
 /// A page for each file, the same that the repository shows. `links.md` comes first: of
 /// several definitions of a link the first counts, so that a page's own, which name files,
@@ -62,5 +62,6 @@ pages! {
     interop = "docs/interop.md",
     asynq_findings = "docs/asynq-findings.md",
     glossary = "docs/glossary.md",
+    redis_data = "docs/redis-data.md",
     changelog = "CHANGELOG.md",
 }
