@@ -120,6 +120,7 @@ async fn a_refused_request_leaves_its_idempotency_key_free_for_another_queue() {
         let mut request = client
             .post(format!("{BASE}/jobs/mail:welcome?unique_seconds=60&queue={queue}"))
             .header(ContentType::JSON)
+            .header(Header::new("Role", "operator"))
             .body(json!({ "user": 1 }).to_string());
         key.into_iter().for_each(|key| request.add_header(Header::new("Idempotency-Key", key)));
         request.dispatch().await.status().code
