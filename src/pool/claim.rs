@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::RedisError;
 use tokio::time::Instant;
 
-use super::dial::HostPort;
+use super::address::HostPort;
 
 /// Older answers do not count: this process was suspended, or the Sentinel is gone.
 pub(super) const ANSWER_LIFETIME: Duration = Duration::from_secs(3);

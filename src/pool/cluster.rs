@@ -24,7 +24,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::dial::{Dialer, HostPort, host_and_port};
+use super::address::{HostPort, host_and_port};
+use super::dial::Dialer;
 use super::failure::{Failure, Meaning, timed_out};
 use super::request::{Manner, Request};
 use super::settings::{PoolSettings, Topology};

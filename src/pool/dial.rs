@@ -18,11 +18,13 @@ use redis::{
 };
 use tokio::net::TcpStream;
 
+use super::address::{HostPort, host_and_port, hosts_and_ports, shown};
 use super::failure::{self, Meaning};
+use super::handshake::handshake_failure;
 use super::sentinel::{self, Sentinels};
 use super::settings::{PoolSettings, Topology};
 use super::spare;
-use super::tls::{Tls, WrongOption, handshake_failure};
+use super::tls::{Tls, WrongOption};
 use super::topology::ClusterTopology;
 use crate::error::Error;
 
@@ -66,8 +68,6 @@ impl ConnectionLike for Link {
         }
     }
 }
-
-pub(super) type HostPort = (String, u16);
 
 enum Target {
     Single(HostPort),
@@ -476,43 +476,6 @@ fn unusable(error: RedisError) -> Error {
         .caused_by(error)
 }
 
-fn shown((host, port): &HostPort) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn hosts_and_ports(key: &str, addrs: &[String]) -> Result<Vec<HostPort>, Error> {
-    if addrs.is_empty() {
-        return Err(Error::config(format!("{key}: expected at least one host:port, got none")));
-    }
-    addrs.iter().map(|addr| host_and_port(key, addr)).collect()
-}
-
-/// The error does not repeat the address, which may hold a password by mistake.
-pub(super) fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
-    let wrong = |got: &str| Error::config(format!("{key}: expected host:port, got {got}"));
-    if addr.contains("://") {
-        return Err(wrong("a URL"));
-    }
-    if addr.contains(['@', '/', ' ']) {
-        return Err(wrong("something with more than a host and a port"));
-    }
-    let (host, port) = addr.rsplit_once(':').ok_or_else(|| wrong("no port"))?;
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host = match bracketed {
-        Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
-        Some(_) => return Err(wrong("brackets around something other than an IPv6 address")),
-        None if host.contains(':') => return Err(wrong("an IPv6 address without brackets")),
-        None => host,
-    };
-    if host.is_empty() {
-        return Err(wrong("no host"));
-    }
-    match port.parse() {
-        Ok(0) | Err(_) => Err(wrong("a port outside 1 to 65535")),
-        Ok(port) => Ok((host.to_owned(), port)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -532,34 +495,6 @@ mod tests {
             let reply = redis::parse_redis_value(format!("{line}\r\n").as_bytes());
             let answer = reply.and_then(Value::extract_error);
             assert_eq!(alive(answer).is_ok(), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_a_host_and_a_port() {
-        let ok = |addr: &str| host_and_port("addr", addr).unwrap();
-        assert_eq!(ok("localhost:6379"), ("localhost".to_owned(), 6379));
-        assert_eq!(ok("[::1]:6379"), ("::1".to_owned(), 6379));
-    }
-
-    #[test]
-    fn a_wrong_address_is_told_apart_and_never_repeated() {
-        let table = [
-            ("localhost", "no port"),
-            (":6379", "no host"),
-            ("localhost:0", "a port outside 1 to 65535"),
-            ("localhost:99999", "a port outside 1 to 65535"),
-            ("redis://:secret@localhost:6379", "a URL"),
-            ("user:secret@localhost:6379", "something with more than a host and a port"),
-            ("::1:6379", "an IPv6 address without brackets"),
-        ];
-        for (addr, got) in table {
-            let error = host_and_port("redis.jobqueue.addr", addr).unwrap_err();
-            assert!(error.is_config());
-            assert_eq!(
-                error.to_string(),
-                format!("redis.jobqueue.addr: expected host:port, got {got}")
-            );
         }
     }
 }

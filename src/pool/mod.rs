@@ -12,11 +12,14 @@
 //! [`cluster`] (one set of connections for each server, chosen by slot). Both dial with
 //! [`dial`]; [`sentinel`] says which server is the master, and [`failure`] classifies errors.
 
+mod address;
 mod claim;
 mod cluster;
 mod confirm;
 mod dial;
 mod failure;
+mod handshake;
+mod health;
 mod request;
 mod sentinel;
 mod settings;
@@ -45,10 +48,11 @@ use request::{Manner, Request};
 use slot::Core;
 
 pub use failure::classify;
+pub use handshake::handshake_failure;
 pub use request::{LuaScript, ScriptCall};
 pub use settings::{PoolSettings, Topology};
+pub use tls::TlsOptions;
 pub(crate) use tls::WrongOption;
-pub use tls::{TlsOptions, handshake_failure};
 
 /// Connections for scripts that wait for replicas: each such script blocks its connection.
 const CONFIRMING_CONNECTIONS: u32 = 4;

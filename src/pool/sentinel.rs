@@ -29,8 +29,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::address::HostPort;
 use super::claim::{ANSWER_LIFETIME, Claim, Doubt, Heard, State, all_failed, choose};
-use super::dial::{Dialer, HostPort, check_master, role, unavailable_master};
+use super::dial::{Dialer, check_master, role, unavailable_master};
 use super::failure::timed_out;
 use super::settings::PoolSettings;
 use crate::sync::lock;

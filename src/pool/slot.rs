@@ -23,10 +23,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{self, Dialer, Link};
 use super::failure::{self, Failure, Meaning, timed_out};
+use super::health::LinkHealth;
 use super::request::{Manner, Request};
 use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
-use super::tls::handshake_failure;
 use crate::sync::lock;
 
 /// How long a failed dial is the answer to every request, without another dial.
@@ -409,67 +409,6 @@ impl Drop for SentCommand<'_> {
         self.slot.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.core.blocking && !self.answered {
             self.slot.give_up(self.generation);
-        }
-    }
-}
-
-/// Whether the pool is connected. Logs each change once.
-struct LinkHealth {
-    state: Mutex<LinkState>,
-    quiet: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LinkState {
-    New,
-    Up,
-    Down,
-    /// Down, and the log says why.
-    Explained,
-}
-
-impl LinkHealth {
-    /// Pools made from another one are quiet, because that one logs.
-    fn new(quiet: bool) -> Self {
-        Self { state: Mutex::new(LinkState::New), quiet }
-    }
-
-    fn up(&self, dialer: &Dialer) {
-        let before = std::mem::replace(&mut *lock(&self.state), LinkState::Up);
-        let redis = dialer.describe();
-        match before {
-            LinkState::Up => {}
-            LinkState::New | LinkState::Down | LinkState::Explained if self.quiet => {
-                crate::log::debug!(%redis, "connected to Redis");
-            }
-            LinkState::New => crate::log::info!(%redis, "connected to Redis"),
-            LinkState::Down | LinkState::Explained => {
-                crate::log::info!(%redis, "connected to Redis again");
-            }
-        }
-    }
-
-    /// Logs once why a lost connection cannot be made again, if TLS is the reason.
-    fn explain(&self, dialer: &Dialer, error: &RedisError) {
-        let Some(reason) = handshake_failure(error).filter(|_| !self.quiet) else { return };
-        let mut state = lock(&self.state);
-        if *state == LinkState::Down {
-            *state = LinkState::Explained;
-            crate::log::warn!(redis = %dialer.describe(), "cannot connect to Redis: {reason}");
-        }
-    }
-
-    fn down(&self, dialer: &Dialer, error: &RedisError) {
-        let before = std::mem::replace(&mut *lock(&self.state), LinkState::Down);
-        let redis = dialer.describe();
-        match before {
-            LinkState::Down | LinkState::Explained => {}
-            LinkState::New | LinkState::Up if self.quiet => {
-                crate::log::debug!(%redis, %error, "connection to Redis lost");
-            }
-            LinkState::New | LinkState::Up => {
-                crate::log::warn!(%redis, %error, "connection to Redis lost")
-            }
         }
     }
 }

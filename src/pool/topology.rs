@@ -13,7 +13,8 @@ use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::dial::{Dialer, HostPort, Link};
+use super::address::HostPort;
+use super::dial::{Dialer, Link};
 use super::failure::{self, Meaning, timed_out};
 use crate::sync::lock;
 

@@ -1,0 +1,135 @@
+//! Why a TLS handshake failed, as a text that says what to change.
+
+use std::fmt;
+use std::io;
+
+use redis::RedisError;
+use rustls::{AlertDescription, CertificateError};
+
+/// Why no TLS connection came about.
+#[derive(Debug)]
+struct HandshakeFailure(String);
+
+impl fmt::Display for HandshakeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the TLS handshake failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for HandshakeFailure {}
+
+/// Its source is the failure: an error of the Redis library hides the `io::Error` inside,
+/// but not the sources of that.
+#[derive(Debug)]
+struct Carrier(HandshakeFailure);
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Carrier {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+pub(super) fn failed(reason: String) -> RedisError {
+    io::Error::other(Carrier(HandshakeFailure(reason))).into()
+}
+
+/// Why the handshake failed that is behind this error, if one is.
+pub fn handshake_failure(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut sources = std::iter::successors(Some(error), |error| error.source());
+    sources.find_map(|error| error.downcast_ref::<HandshakeFailure>().map(ToString::to_string))
+}
+
+/// What went wrong, and what to do. `None` if it has nothing to do with TLS.
+pub(super) fn reason(error: &io::Error, name: &str) -> Option<String> {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Some("the server closed the connection: does it speak TLS at this port?".into());
+    }
+    let text = match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(why) => {
+            format!("invalid peer certificate: {}", of_certificate(why, name))
+        }
+        rustls::Error::AlertReceived(alert) => of_alert(*alert),
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS at this port".to_owned(),
+        other => other.to_string(),
+    };
+    Some(text)
+}
+
+fn of_certificate(why: &CertificateError, name: &str) -> String {
+    let words = match why {
+        CertificateError::UnknownIssuer => {
+            "the issuer of the server's certificate is unknown; name its authority with \
+             tls_ca_file, or add it to the system's roots (SSL_CERT_FILE)"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet, by this machine's clock"
+        }
+        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+            return format!(
+                "the server's certificate is for another host: {presented:?}, not {name:?}; \
+                 connect by one of its names, or give it with tls_server_name"
+            );
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            return format!(
+                "the server's certificate is for another host, not {name:?}; connect by its \
+                 name, or give it with tls_server_name"
+            );
+        }
+        CertificateError::Revoked => "the server's certificate has been revoked",
+        other => {
+            let text = format!("{other:?}");
+            return match text.as_str() {
+                text if text.contains("CaUsedAsEndEntity") => {
+                    "the server shows the certificate of \
+                    an authority; it needs one that an authority has issued for it"
+                        .to_owned()
+                }
+                text if text.contains("UnsupportedCertVersion") => {
+                    "the server's certificate is of \
+                    version 1, without subjectAltName; issue one of version 3"
+                        .to_owned()
+                }
+                _ => format!("the server's certificate is not valid: {other}"),
+            };
+        }
+    };
+    words.to_owned()
+}
+
+fn of_alert(alert: AlertDescription) -> String {
+    let words = match alert {
+        AlertDescription::CertificateRequired => {
+            "the server wants a client certificate; give tls_cert_file and tls_key_file"
+        }
+        AlertDescription::UnknownCA => {
+            "the server does not know the issuer of the client certificate, or got none; see \
+             tls_cert_file"
+        }
+        AlertDescription::CertificateExpired => "the client certificate has expired",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::AccessDenied => {
+            "the server does not accept the client certificate; see tls_cert_file"
+        }
+        AlertDescription::HandshakeFailure => {
+            "the server found no common way to speak TLS, or wants a client certificate \
+             (tls_cert_file)"
+        }
+        AlertDescription::ProtocolVersion => "the server speaks no TLS version from 1.2 on",
+        AlertDescription::UnrecognisedName => "the server knows no such host name",
+        other => return format!("the server ended it: {other:?}"),
+    };
+    words.to_owned()
+}

@@ -1,0 +1,71 @@
+//! Whether a pool is connected, and the log lines about it: one for each change, so that a
+//! long outage does not fill the log.
+
+use std::sync::Mutex;
+
+use redis::RedisError;
+
+use super::dial::Dialer;
+use super::handshake::handshake_failure;
+use crate::sync::lock;
+
+/// Whether the pool is connected. Logs each change once.
+pub(super) struct LinkHealth {
+    state: Mutex<LinkState>,
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LinkState {
+    New,
+    Up,
+    Down,
+    /// Down, and the log says why.
+    Explained,
+}
+
+impl LinkHealth {
+    /// Pools made from another one are quiet, because that one logs.
+    pub fn new(quiet: bool) -> Self {
+        Self { state: Mutex::new(LinkState::New), quiet }
+    }
+
+    pub fn up(&self, dialer: &Dialer) {
+        let before = std::mem::replace(&mut *lock(&self.state), LinkState::Up);
+        let redis = dialer.describe();
+        match before {
+            LinkState::Up => {}
+            LinkState::New | LinkState::Down | LinkState::Explained if self.quiet => {
+                crate::log::debug!(%redis, "connected to Redis");
+            }
+            LinkState::New => crate::log::info!(%redis, "connected to Redis"),
+            LinkState::Down | LinkState::Explained => {
+                crate::log::info!(%redis, "connected to Redis again");
+            }
+        }
+    }
+
+    /// Logs once why a lost connection cannot be made again, if TLS is the reason.
+    pub fn explain(&self, dialer: &Dialer, error: &RedisError) {
+        let Some(reason) = handshake_failure(error).filter(|_| !self.quiet) else { return };
+        let mut state = lock(&self.state);
+        if *state == LinkState::Down {
+            *state = LinkState::Explained;
+            crate::log::warn!(redis = %dialer.describe(), "cannot connect to Redis: {reason}");
+        }
+    }
+
+    pub fn down(&self, dialer: &Dialer, error: &RedisError) {
+        let before = std::mem::replace(&mut *lock(&self.state), LinkState::Down);
+        let redis = dialer.describe();
+        match before {
+            LinkState::Down | LinkState::Explained => {}
+            LinkState::New | LinkState::Up if self.quiet => {
+                crate::log::debug!(%redis, %error, "connection to Redis lost");
+            }
+            LinkState::New | LinkState::Up => {
+                crate::log::warn!(%redis, %error, "connection to Redis lost")
+            }
+        }
+    }
+}
