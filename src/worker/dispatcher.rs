@@ -1,400 +1,389 @@
-//! The one loop that talks to the store for a worker: it hands back what ended and
-//! takes as many jobs as there are free permits, and waits without polling when
-//! there is none.
+//! The one loop that talks to the store on behalf of a worker.
+//!
+//! Each round trip does two things in one script: it settles the jobs that have finished
+//! since the last one, and it dequeues as many new jobs as there are free slots. A job that
+//! ends therefore costs no round trip of its own, and its slot is filled by the same call
+//! that settles it.
+//!
+//! ```text
+//!  outbox ──► start_round_trips ──► store ──► process_reply ──► launcher ──► handlers
+//!    ▲                                                                          │
+//!    └──────────────────────── finished jobs, with their slots ◄────────────────┘
+//! ```
+//!
+//! Up to [`MAX_ROUND_TRIPS`] are under way at a time, so that Redis executes one while this
+//! process handles the reply of another. If the queues are empty and a slot is free, the
+//! loop polls nothing: it waits with a blocking command until a job arrives.
+//!
+//! Three things may surprise. A slot travels with its job, from the dequeue until the
+//! settlement is confirmed, so that `concurrency` also bounds jobs that cannot be settled
+//! while the store is away. A round trip is never dropped half-way: a lost reply may carry
+//! jobs, which would wait for their lease to expire. And while settling works but dequeuing
+//! fails, the loop goes on settling and pauses only the dequeuing.
 
-use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, poll};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::in_flight::Accepted;
-use super::launcher::{Begun, start};
+use super::launcher::{Launched, launch};
 use super::order::order;
-use super::settle::{PendingSettle, tell};
+use super::outbox::SentSettles;
+use super::settle::{FinishedAttempt, PendingSettle, tell};
 use crate::broker::{Dequeued, ExchangeReply, LEASE, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
-use crate::job::QueueName;
-use crate::sync::lock;
+use crate::job::{QueueName, Transition};
 use crate::time::Backoff;
 
-/// Most jobs one script takes, and most that it settles: more would hold Redis up.
-const LARGEST: usize = 100;
+/// Maximum number of jobs that one script dequeues, and that it settles. Longer scripts
+/// would delay the other clients of Redis.
+const MAX_BATCH: usize = 100;
 
-/// Round trips under way at a time, each for at most half of the places: while the store
-/// works on one, the answer of another is read and its jobs run. Two carry the load
-/// where jobs are many; where they end one by one, each leaves at once.
-const FLIGHTS: usize = 4;
+/// Maximum concurrent round trips. Each may claim at most half of the slots, so one reply
+/// is processed while Redis executes the next call. Two suffice under load; the others let
+/// jobs that end one by one be settled at once.
+const MAX_ROUND_TRIPS: usize = 4;
 
-/// How long a look at the queues waits before it looks anew.
-const LOOK: Duration = Duration::from_secs(5);
+/// How long one blocking wait for jobs lasts before it is renewed with a new queue order.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How soon a paused queue is looked at again; waiting on it would not block.
-/// The others are waited on meanwhile.
-const PAUSED: Duration = Duration::from_millis(250);
+/// How often a paused queue is checked. Waiting on it would return at once whenever it
+/// holds jobs, so only the other queues are waited on.
+const PAUSED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often a stopping worker looks whether its last job has ended.
-const STOPPING: Duration = Duration::from_millis(50);
+/// How often a stopping worker checks whether its last job has ended.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Jobs whose attempt is over, to be handed back with the next round trip.
-#[derive(Default)]
-pub(super) struct Outbox {
-    ended: Mutex<VecDeque<PendingSettle>>,
-    called: Notify,
-    /// How often jobs were taken out.
-    taken: AtomicU64,
-    /// All round trips are under way: nothing is taken before one comes back.
-    full: AtomicBool,
-    sent: Mutex<Vec<Arc<SentSettles>>>,
-}
-
-/// Settlements of one round trip, until its reply has been read.
-pub(super) struct SentSettles {
-    /// The round trip reads them and takes them out when it has its reply. The heartbeat's
-    /// thread may read them meanwhile and send them again; then the round trip waits for
-    /// that before it takes them out.
-    pub(super) pending: RwLock<Vec<PendingSettle>>,
-    since: Instant,
-    /// The heartbeat's thread has sent them too.
-    pub(super) sent_again: AtomicBool,
-}
-
-impl Outbox {
-    fn ended(&self) -> MutexGuard<'_, VecDeque<PendingSettle>> {
-        lock(&self.ended)
-    }
-
-    /// Hands a job back; its permit goes with it.
-    pub(super) fn put(&self, ended: PendingSettle) {
-        self.ended().push_back(ended);
-        self.called.notify_one();
-    }
-
-    /// A permit was given back without a job.
-    pub(super) fn call(&self) {
-        self.called.notify_one();
-    }
-
-    pub(super) fn take(&self, most: usize) -> Vec<PendingSettle> {
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        let mut ended = self.ended();
-        let some = ended.len().min(most);
-        ended.drain(..some).collect()
-    }
-
-    /// How often jobs were taken out: unchanged, nobody does it.
-    pub(super) fn times_taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing is taken because all round trips are under way.
-    pub(super) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ended().is_empty()
-    }
-
-    fn sent(&self) -> MutexGuard<'_, Vec<Arc<SentSettles>>> {
-        lock(&self.sent)
-    }
-
-    /// Settlements whose answer has not been read for so long.
-    pub(super) fn late(&self, timeout: Duration) -> Vec<Arc<SentSettles>> {
-        self.sent().iter().filter(|sent| sent.since.elapsed() > timeout).cloned().collect()
-    }
-}
+/// Shortest and longest pause of dequeuing after the store failed.
+const DEQUEUE_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(500));
 
 /// Runs until the worker has stopped and its last job is settled.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let (min_backoff, max_backoff) = DEQUEUE_BACKOFF;
     let mut dispatcher = Dispatcher {
         shared: &shared,
-        flights: FuturesUnordered::new(),
-        look: None,
-        empty: false,
+        round_trips: FuturesUnordered::new(),
+        queue_wait: None,
+        queues_empty: false,
         paused: Vec::new(),
-        backoff: Backoff::new(Duration::from_millis(50), Duration::from_millis(500)),
+        backoff: Backoff::new(min_backoff, max_backoff),
         refused: Refusals::default(),
-        resume: None,
-        asked: 0,
-        begun: Begun::default(),
+        resume_at: None,
+        requested: 0,
+        launched: Launched::default(),
     };
     loop {
         shared.pulse.dispatched();
-        dispatcher.launch().await;
-        let full = dispatcher.flights.len() >= FLIGHTS;
-        shared.outbox.full.store(full, Ordering::Relaxed);
+        dispatcher.start_round_trips().await;
+        shared.outbox.set_full(dispatcher.is_full());
         let stopping = shared.stop.is_cancelled();
-        if stopping && dispatcher.is_over() {
+        if stopping && dispatcher.is_done() {
             return;
         }
-        dispatcher.look_around();
+        dispatcher.update_queue_wait();
         tokio::select! {
             biased;
-            Some(landed) = dispatcher.flights.next() => {
-                dispatcher.land(landed);
-                // So that quick jobs have ended before the next script leaves.
-                if dispatcher.begun.in_line {
-                    shared.launcher.started().await;
+            Some(reply) = dispatcher.round_trips.next() => {
+                dispatcher.process_reply(reply);
+                // Quick jobs should have ended before the next script leaves, so that it
+                // settles them.
+                if dispatcher.launched.batched {
+                    shared.launcher.batch_started().await;
                 }
             }
-            () = shared.outbox.called.notified(), if dispatcher.flights.len() < FLIGHTS => {}
-            () = shared.stop.cancelled(), if !stopping => dispatcher.look = None,
-            () = over(&mut dispatcher.look) => {
-                dispatcher.look = None;
-                dispatcher.empty = false;
+            () = shared.outbox.woken(), if !dispatcher.is_full() => {}
+            () = shared.stop.cancelled(), if !stopping => dispatcher.queue_wait = None,
+            () = finished(&mut dispatcher.queue_wait) => {
+                dispatcher.queue_wait = None;
+                dispatcher.queues_empty = false;
             }
-            () = resumed(dispatcher.resume) => dispatcher.resume = None,
-            () = tokio::time::sleep(STOPPING), if stopping => {}
+            () = reached(dispatcher.resume_at) => dispatcher.resume_at = None,
+            () = tokio::time::sleep(STOP_CHECK_INTERVAL), if stopping => {}
         }
     }
 }
 
-type Look = Pin<Box<dyn Future<Output = ()> + Send>>;
+type QueueWait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-async fn over(look: &mut Option<Look>) {
-    match look {
-        Some(look) => look.await,
+async fn finished(wait: &mut Option<QueueWait>) {
+    match wait {
+        Some(wait) => wait.await,
         None => pending().await,
     }
 }
 
-async fn resumed(at: Option<Instant>) {
+async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => pending().await,
     }
 }
 
-/// What came back of a round trip.
+/// The reply to a round trip, with what this process kept meanwhile.
 struct RoundTripReply {
-    pending: Vec<PendingSettle>,
-    /// Free ones, beside those of the jobs handed back.
-    permits: Vec<OwnedSemaphorePermit>,
-    /// Whether jobs were asked for, and how many.
-    asked: usize,
-    /// Until when their leases hold, at least.
+    /// The jobs that were to be settled; `reply` has an answer for each, in this order.
+    jobs: Vec<PendingSettle>,
+    /// Free slots that were claimed for the request. The slots of finished jobs come in
+    /// addition: they are in `jobs`.
+    slots: Vec<OwnedSemaphorePermit>,
+    /// Number of jobs that were requested.
+    requested: usize,
+    /// The leases of dequeued jobs hold at least until then.
     hold_until: Instant,
-    exchanged: ExchangeReply,
+    reply: ExchangeReply,
 }
 
-type Flight = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
+type RoundTrip = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
 
 struct Dispatcher<'a> {
     shared: &'a Arc<Shared>,
-    flights: FuturesUnordered<Flight>,
-    /// Under way while the queues are empty.
-    look: Option<Look>,
-    /// Whether the queues gave less than was asked for, and nothing came since.
-    empty: bool,
-    /// Queues that were paused the last time.
+    round_trips: FuturesUnordered<RoundTrip>,
+    /// The blocking wait for jobs, while the queues are empty.
+    queue_wait: Option<QueueWait>,
+    /// The last reply had fewer jobs than requested, and none has arrived since.
+    queues_empty: bool,
+    /// Queues that were paused according to the last reply.
     paused: Vec<QueueName>,
     backoff: Backoff,
     refused: Refusals,
-    /// Until when no job is asked for, because the store failed.
-    resume: Option<Instant>,
-    /// How many jobs the round trips under way ask for.
-    asked: usize,
-    /// How the jobs of the last answer were started.
-    begun: Begun,
+    /// No jobs are requested before then, because the store failed.
+    resume_at: Option<Instant>,
+    /// Number of jobs that the round trips under way request.
+    requested: usize,
+    /// How the jobs of the last reply were started.
+    launched: Launched,
 }
 
 impl Dispatcher<'_> {
-    /// Starts what round trips there is work for.
-    async fn launch(&mut self) {
-        while self.flights.len() < FLIGHTS {
-            let lane = self.shared.settings.concurrency.div_ceil(2).min(LARGEST);
+    fn is_full(&self) -> bool {
+        self.round_trips.len() >= MAX_ROUND_TRIPS
+    }
+
+    /// Starts round trips while there is something to settle or to request.
+    async fn start_round_trips(&mut self) {
+        while !self.is_full() {
+            let lane = self.shared.settings.concurrency.div_ceil(2).min(MAX_BATCH);
             let ended = self.shared.outbox.take(lane);
-            let room = self.room();
-            let takes = !self.shared.stop.is_cancelled() && self.resume.is_none();
-            let permits = match takes && (!self.empty || !ended.is_empty()) {
-                true => self.free_permits(lane.min(room).saturating_sub(ended.len())),
-                false => Vec::new(),
-            };
-            let places = if takes { (ended.len() + permits.len()).min(room) } else { 0 };
-            let asked = places.saturating_sub(self.shared.suspects.wanted_slots());
-            if ended.is_empty() && asked == 0 {
+            let (slots, requested) = self.claim_slots(&ended, lane);
+            if ended.is_empty() && requested == 0 {
                 return;
             }
-            self.asked += asked;
-            let mut flight: Flight = Box::pin(fly(Arc::clone(self.shared), ended, permits, asked));
-            if let Poll::Ready(landed) = poll!(&mut flight) {
-                flight = Box::pin(std::future::ready(landed));
+            self.requested += requested;
+            let shared = Arc::clone(self.shared);
+            let mut round_trip: RoundTrip = Box::pin(exchange(shared, ended, slots, requested));
+            // The first poll sends the request.
+            if let Poll::Ready(reply) = poll!(&mut round_trip) {
+                round_trip = Box::pin(std::future::ready(reply));
             }
-            self.flights.push(flight);
-            // On its way before the other one's answer is read: else both would be
-            // answered together from then on, and the store idle in between.
-            if self.begun.several {
+            self.round_trips.push(round_trip);
+            // Let this call reach the socket before reading the other reply. Otherwise the
+            // two fall into lockstep and Redis idles between them.
+            if self.launched.several {
                 self.shared.launcher.yield_to_handlers().await;
             }
         }
     }
 
-    /// How many jobs may be asked for. After a stall no more than can start at once: a
-    /// thread that a handler keeps is a slot that is taken.
-    fn room(&self) -> usize {
+    /// Claims free slots for one round trip, and computes how many jobs it may request:
+    /// one for each claimed slot and for each slot of a job that it settles.
+    fn claim_slots(
+        &self,
+        ended: &[PendingSettle],
+        lane: usize,
+    ) -> (Vec<OwnedSemaphorePermit>, usize) {
+        if self.shared.stop.is_cancelled() || self.resume_at.is_some() {
+            return (Vec::new(), 0);
+        }
+        let limit = self.start_limit();
+        let slots = match self.queues_empty && ended.is_empty() {
+            true => Vec::new(),
+            false => self.free_slots(lane.min(limit).saturating_sub(ended.len())),
+        };
+        let available = (ended.len() + slots.len()).min(limit);
+        (slots, available.saturating_sub(self.shared.suspects.wanted_slots()))
+    }
+
+    /// Maximum number of jobs to request. Unlimited, except after a stall: then no more
+    /// than can start at once. A thread that a handler blocks counts as occupied.
+    fn start_limit(&self) -> usize {
         let shared = self.shared;
         if !shared.stall.is_cautious() {
             return usize::MAX;
         }
         let threads = Handle::current().metrics().num_workers();
-        threads.saturating_sub(shared.launcher.unstarted_or_on_a_thread() + self.asked)
+        threads.saturating_sub(shared.launcher.unstarted_or_on_a_thread() + self.requested)
     }
 
-    fn free_permits(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
-        let permits = &self.shared.permits;
-        let free = || Arc::clone(permits).try_acquire_owned().ok();
-        std::iter::from_fn(free).take(most).collect()
+    fn free_slots(&self, limit: usize) -> Vec<OwnedSemaphorePermit> {
+        let free = || Arc::clone(&self.shared.slots).try_acquire_owned().ok();
+        std::iter::from_fn(free).take(limit).collect()
     }
 
-    /// Waits for jobs, where there is a permit for one and none is there.
-    fn look_around(&mut self) {
+    /// Starts waiting for jobs if a slot is free and the queues are empty; otherwise ends
+    /// the wait.
+    fn update_queue_wait(&mut self) {
         let shared = self.shared;
-        let free = shared.permits.available_permits() > 0;
-        if !self.empty || !free || self.resume.is_some() || shared.stop.is_cancelled() {
-            self.look = None;
-        } else if self.look.is_none() {
-            let shared = Arc::clone(shared);
-            let mut open = order(&shared.settings.queues, shared.settings.strict_priority);
-            open.retain(|queue| !self.paused.contains(queue));
-            let longest = if self.paused.is_empty() { LOOK } else { PAUSED };
-            self.look = Some(Box::pin(async move {
-                if open.is_empty() || shared.broker.wait(&open, longest).await.is_err() {
-                    tokio::time::sleep(PAUSED).await;
-                }
-            }));
+        let idle = self.queues_empty && shared.slots.available_permits() > 0;
+        if !idle || self.resume_at.is_some() || shared.stop.is_cancelled() {
+            self.queue_wait = None;
+        } else if self.queue_wait.is_none() {
+            self.queue_wait = Some(self.wait_for_jobs());
         }
     }
 
-    fn land(&mut self, landed: RoundTripReply) {
-        let RoundTripReply { pending, mut permits, asked, hold_until, exchanged } = landed;
-        self.asked -= asked;
-        let (mut told, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
-        for (mut one, settled) in pending.into_iter().zip(exchanged.settled) {
+    /// Waits for a job in any queue that is not paused. A store that refuses the blocking
+    /// wait is asked again after [`PAUSED_CHECK_INTERVAL`].
+    fn wait_for_jobs(&self) -> QueueWait {
+        let shared = Arc::clone(self.shared);
+        let mut open = order(&shared.settings.queues, shared.settings.strict_priority);
+        open.retain(|queue| !self.paused.contains(queue));
+        let timeout = if self.paused.is_empty() { WAIT_TIMEOUT } else { PAUSED_CHECK_INTERVAL };
+        Box::pin(async move {
+            if open.is_empty() || shared.broker.wait(&open, timeout).await.is_err() {
+                tokio::time::sleep(PAUSED_CHECK_INTERVAL).await;
+            }
+        })
+    }
+
+    /// Handles a reply: releases what was settled, retries what was not, and starts the
+    /// jobs that were dequeued.
+    fn process_reply(&mut self, reply: RoundTripReply) {
+        let RoundTripReply { jobs: settling, mut slots, requested, hold_until, reply } = reply;
+        self.requested -= requested;
+        let (mut settled_jobs, mut lost, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+        for (mut job, settled) in settling.into_iter().zip(reply.settled) {
             match settled {
                 Ok(Settled::Lost) => {
-                    permits.extend(one.attempt.permit.take());
-                    lost.push(one);
+                    slots.extend(job.attempt.slot.take());
+                    lost.push(job);
                 }
                 Ok(settled) => {
-                    permits.extend(one.attempt.permit.take());
-                    let PendingSettle { request, attempt } = one;
-                    let done =
-                        attempt.done(self.shared, &request.delivery, request.transition, settled);
+                    slots.extend(job.attempt.slot.take());
+                    let PendingSettle { request, attempt } = job;
+                    let SettleRequest { delivery, transition } = request;
+                    let done = attempt.done(self.shared, &delivery, transition, settled);
                     if let Some((transition, next)) = done {
                         jobs.extend(next);
-                        told.push((attempt, transition));
+                        settled_jobs.push((attempt, transition));
                     }
                 }
-                // Not with the others again, which it may have stopped. Its permit
-                // stays with it.
+                // Retried alone: it may be what made the batch fail. It keeps its slot.
                 Err(error) => {
-                    let shared = Arc::clone(self.shared);
-                    self.shared.tasks.spawn(one.again(shared, Some(error)));
+                    let again = job.again(Arc::clone(self.shared), Some(error));
+                    self.shared.tasks.spawn(again);
                 }
             }
         }
-        if !self.shared.settings.settled.is_empty() && !told.is_empty() {
-            // The application's hooks may take their time.
-            let shared = Arc::clone(self.shared);
-            self.shared.tasks.spawn(async move {
-                for (attempt, transition) in &told {
-                    tell(&shared, &attempt.context, transition);
-                }
-            });
+        self.call_hooks(settled_jobs);
+        if requested > 0 {
+            jobs.extend(self.accept(reply.dequeued, slots, hold_until, requested));
         }
-        if asked > 0 {
-            jobs.extend(self.accept(exchanged.dequeued, permits, hold_until, asked));
-        }
-        // Once it is known which of them this process has again.
-        for PendingSettle { request, attempt } in lost {
-            if let Some(attempt) = attempt.lost(&request.delivery) {
-                let (shared, again) = (Arc::clone(self.shared), PendingSettle { request, attempt });
-                self.shared.tasks.spawn(again.again(shared, None));
-            }
-        }
-        self.begun = start(self.shared, jobs);
+        // After `accept`, which shows whether this process has such a job again.
+        self.retry_lost(lost);
+        self.launched = launch(self.shared, jobs);
     }
 
-    /// The jobs that are to be started.
+    /// Calls the application's hooks in a task, because they may take their time.
+    fn call_hooks(&self, settled: Vec<(FinishedAttempt, Transition)>) {
+        if self.shared.settings.settled.is_empty() || settled.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(self.shared);
+        self.shared.tasks.spawn(async move {
+            for (attempt, transition) in &settled {
+                tell(&shared, &attempt.context, transition);
+            }
+        });
+    }
+
+    /// Settles jobs whose lease was lost, if this process has received them again.
+    fn retry_lost(&self, lost: Vec<PendingSettle>) {
+        for PendingSettle { request, attempt } in lost {
+            if let Some(attempt) = attempt.lost(&request.delivery) {
+                let again = PendingSettle { request, attempt };
+                self.shared.tasks.spawn(again.again(Arc::clone(self.shared), None));
+            }
+        }
+    }
+
+    /// Takes in the dequeued jobs, each with a slot. Returns those that are to be started.
+    /// On an error, dequeuing pauses; settling goes on.
     fn accept(
         &mut self,
-        taken: Result<Dequeued, Error>,
-        mut permits: Vec<OwnedSemaphorePermit>,
+        dequeued: Result<Dequeued, Error>,
+        mut slots: Vec<OwnedSemaphorePermit>,
         hold_until: Instant,
-        asked: usize,
+        requested: usize,
     ) -> Vec<Accepted> {
-        let taken = match taken {
-            Ok(taken) => taken,
+        let dequeued = match dequeued {
+            Ok(dequeued) => dequeued,
             Err(error) => {
                 let pause = self.backoff.next();
-                self.refused.note("fetching jobs", &error);
-                crate::log::debug!("fetching failed, next try in {pause:?}: {error:?}");
-                self.resume = Some(Instant::now() + pause);
+                self.refused.note("dequeuing jobs", &error);
+                crate::log::debug!("dequeuing failed, next attempt in {pause:?}: {error:?}");
+                self.resume_at = Some(Instant::now() + pause);
                 return Vec::new();
             }
         };
         self.backoff.reset();
         self.refused.over();
-        self.empty = taken.deliveries.len() < asked;
-        self.paused = taken.paused;
-        let (shared, number) = (self.shared, taken.deliveries.len());
+        self.queues_empty = dequeued.deliveries.len() < requested;
+        self.paused = dequeued.paused;
+        let (shared, number) = (self.shared, dequeued.deliveries.len());
         let mut jobs = Vec::with_capacity(number);
-        for delivery in taken.deliveries {
-            let permit = permits.pop().expect("a store gives no more than was asked for");
-            jobs.extend(shared.in_flight.accept(delivery, hold_until, permit, &shared.interrupt));
+        for delivery in dequeued.deliveries {
+            let slot = slots.pop().expect("a store returns at most the requested number of jobs");
+            jobs.extend(shared.in_flight.accept(delivery, hold_until, slot, &shared.interrupt));
         }
-        // Not before: it sleeps again where it finds none in flight.
+        // Only now: the stall watch goes back to sleep if it finds nothing in flight.
         if number > 0 {
             shared.stall.wake();
         }
         jobs
     }
 
-    /// Whether nothing runs, waits to be handed back, or is under way.
-    fn is_over(&self) -> bool {
+    /// Whether nothing runs, waits to be settled, or is under way.
+    fn is_done(&self) -> bool {
         let shared = self.shared;
-        let all = shared.settings.concurrency;
-        self.flights.is_empty()
-            && shared.permits.available_permits() == all
+        self.round_trips.is_empty()
+            && shared.slots.available_permits() == shared.settings.concurrency
             && shared.outbox.is_empty()
     }
 }
 
-async fn fly(
+/// One round trip: settles these jobs and requests new ones.
+async fn exchange(
     shared: Arc<Shared>,
-    ended: Vec<PendingSettle>,
-    permits: Vec<OwnedSemaphorePermit>,
-    asked: usize,
+    jobs: Vec<PendingSettle>,
+    slots: Vec<OwnedSemaphorePermit>,
+    requested: usize,
 ) -> RoundTripReply {
-    let order = match asked {
+    let order = match requested {
         0 => Vec::new(),
         _ => order(&shared.settings.queues, shared.settings.strict_priority),
     };
-    let since = Instant::now();
-    let has_settles = !ended.is_empty();
-    let pending = RwLock::new(ended);
-    let sent = Arc::new(SentSettles { pending, since, sent_again: AtomicBool::new(false) });
+    let hold_until = Instant::now() + LEASE;
+    let has_settles = !jobs.is_empty();
+    let sent = Arc::new(SentSettles::new(jobs));
     if has_settles {
-        shared.outbox.sent().push(Arc::clone(&sent));
+        shared.outbox.add_sent(&sent);
     }
-    let exchanged = {
+    let reply = {
         let pending = sent.pending.try_read().expect("only this round trip takes them out");
         let requests: Vec<&SettleRequest> = pending.iter().map(|one| &one.request).collect();
-        // Never dropped half-way: jobs in a lost reply would wait for their lease.
-        shared.broker.exchange(&requests, &order, asked).await
+        shared.broker.exchange(&requests, &order, requested).await
     };
     // Waits for the heartbeat's thread, if it is sending them again.
-    let pending = std::mem::take(&mut *sent.pending.write().await);
-    shared.outbox.sent().retain(|other| !Arc::ptr_eq(other, &sent));
-    RoundTripReply { pending, permits, asked, hold_until: since + LEASE, exchanged }
+    let jobs = std::mem::take(&mut *sent.pending.write().await);
+    shared.outbox.remove_sent(&sent);
+    RoundTripReply { jobs, slots, requested, hold_until, reply }
 }

@@ -1,4 +1,15 @@
-//! One attempt: from a delivery to an outcome to a settlement.
+//! One attempt at a job: from its delivery to the transition that the store is to make.
+//!
+//! An attempt ends in one of four ways: its handler returns or panics, its time is over, it
+//! is cancelled (by an operator, by shutdown or because its lease was lost), or it does not
+//! begin. The first that happens decides, with one exception: a handler that fails after an
+//! operator has cancelled the job gets what the operator asked for. Every end becomes an
+//! [`Outcome`], and [`decide`] turns that into a transition by the job's retry policy.
+//!
+//! An attempt whose lease was lost writes nothing: another worker may have the job. The
+//! handler's future is dropped before the attempt ends, so its slot goes to no other job
+//! while it may still do something. A handler that blocks its thread cannot be dropped; it
+//! keeps its slot until it returns.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,36 +25,34 @@ use super::in_flight_job::{Attempt, InFlightJob, NotBegun};
 use super::progress::ProgressWriter;
 use super::settle::{FinishedAttempt, PendingSettle};
 use crate::broker::{Delivery, SettleRequest};
-#[cfg(feature = "metrics")]
-use crate::job::Transition;
 use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
-    Reporter, decide,
+    Reporter, Transition, decide,
 };
 use crate::registry::Entry;
 use crate::text::line;
 use crate::time::Timestamp;
 use crate::trace::{self, Trace};
 
-/// Runs a job and hands it back, with its permit.
+/// Runs a job and puts it into the outbox, with its slot.
 pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
-    let Accepted { delivery, guard, permit } = job;
-    match to_its_end(&shared, delivery, guard, None).await {
-        Some(mut ended) => {
-            ended.attempt.permit = Some(permit);
-            ended.begin();
-            shared.outbox.put(ended);
+    let Accepted { delivery, guard, slot } = job;
+    match run_to_end(&shared, delivery, guard, None).await {
+        Some(mut finished) => {
+            finished.attempt.slot = Some(slot);
+            finished.begin();
+            shared.outbox.put(finished);
         }
         None => {
-            drop(permit);
-            shared.outbox.call();
+            drop(slot);
+            shared.outbox.wake_dispatcher();
         }
     }
 }
 
-/// Runs a job and decides its transition, unless its lease was lost or it was given
-/// back before it began. An outcome that is given takes the place of the handler.
-pub(super) async fn to_its_end(
+/// Runs a job and decides its transition. Returns `None` if its lease was lost or if it was
+/// given back before it began. If an outcome is `given`, the handler is not called.
+pub(super) async fn run_to_end(
     shared: &Shared,
     delivery: Delivery,
     guard: InFlightGuard,
@@ -54,56 +63,85 @@ pub(super) async fn to_its_end(
     let limit = Limit::of(&delivery.job, now);
     let job = Arc::clone(guard.job());
     let ends = began + limit.at.since(now);
-    match job.begin(Attempt { started: now, deadline: limit.at, ends }) {
-        Ok(()) => {}
-        Err(NotBegun::GivenBack) => return None,
+    begin(&job, Attempt { started: now, deadline: limit.at, ends })?;
+    let cancellation = Arc::clone(&job.cancellation);
+    let progress = Arc::new(ProgressWriter::new(Arc::clone(&shared.broker), Arc::clone(&job)));
+    let reporter = Arc::clone(&progress) as Arc<dyn Reporter>;
+    let context = JobContext::new(Arc::clone(&job.record), limit.at, cancellation, reporter);
+    let entry = shared.registry.get(&delivery.job.job_type);
+    #[cfg(feature = "metrics")]
+    measure_wait(entry, &delivery, now);
+    let outcome = match (given, delivery.on_cancel) {
+        (Some(outcome), _) => outcome,
+        (None, Some(after)) => Outcome::Cancelled(after),
+        (None, None) => attempt(shared, entry, &context, &job, &progress, limit, ends).await?,
+    };
+    progress.write_latest().await;
+    let transition = transition(shared, entry, &delivery.job, outcome);
+    let took = began.elapsed();
+    #[cfg(feature = "metrics")]
+    measure_attempt(entry, &transition, took);
+    let attempt = FinishedAttempt { guard, context, took, slot: None };
+    Some(PendingSettle { request: SettleRequest { delivery, transition }, attempt })
+}
+
+/// Begins the attempt. Returns `None` if the job is not this process's to run.
+fn begin(job: &InFlightJob, attempt: Attempt) -> Option<()> {
+    match job.begin(attempt) {
+        Ok(()) => Some(()),
+        Err(NotBegun::GivenBack) => None,
         Err(NotBegun::LeaseLost) => {
             let (job_type, id) = (&job.record.job_type, &job.record.id);
             crate::log::warn!(
                 "lease lost before the start: type={job_type:?} id={id:?}; left to its next owner"
             );
-            return None;
+            None
         }
     }
-    let cancellation = Arc::clone(&job.cancellation);
-    let notes = Arc::new(ProgressWriter::new(Arc::clone(&shared.broker), Arc::clone(&job)));
-    let reporter = Arc::clone(&notes) as Arc<dyn Reporter>;
-    let context = JobContext::new(Arc::clone(&job.record), limit.at, cancellation, reporter);
-    let entry = shared.registry.get(&delivery.job.job_type);
-    #[cfg(feature = "metrics")]
-    if let (Some(ready), Some(stopwatch)) =
-        (delivery.ready, entry.and_then(|entry| entry.stopwatch.as_ref()))
-    {
-        stopwatch.began(now.since(ready));
-    }
-    let outcome = match (given, delivery.on_cancel) {
-        (Some(outcome), _) => outcome,
-        (None, Some(after)) => Outcome::Cancelled(after),
-        (None, None) => attempt(shared, entry, &context, &job, &notes, limit, ends).await?,
-    };
-    notes.write_latest().await;
-    let policy = &shared.settings.retry;
-    let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
-    let certain = shared.by_hand.then(|| policy.without_chance());
-    let policy = certain.as_ref().unwrap_or(policy);
-    let transition = decide(&delivery.job, outcome, policy, shared.broker.now());
-    let took = began.elapsed();
-    #[cfg(feature = "metrics")]
-    if let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) {
-        match &transition {
-            Transition::Complete { .. } => stopwatch.ended(took, true),
-            Transition::Archive { .. } | Transition::Retry { counted: true, .. } => {
-                stopwatch.ended(took, false);
-            }
-            // Put off, revoked or given back: neither.
-            _ => {}
-        }
-    }
-    let attempt = FinishedAttempt { guard, context, took, permit: None };
-    Some(PendingSettle { request: SettleRequest { delivery, transition }, attempt })
 }
 
-/// When the attempt has to end, and why.
+/// What happens to the job after this outcome, by the retry policy of its handler, its type
+/// or the worker.
+fn transition(
+    shared: &Shared,
+    entry: Option<&Entry>,
+    job: &JobRecord,
+    outcome: Outcome,
+) -> Transition {
+    let policy = &shared.settings.retry;
+    let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
+    let without_jitter = shared.by_hand.then(|| policy.without_chance());
+    decide(job, outcome, without_jitter.as_ref().unwrap_or(policy), shared.broker.now())
+}
+
+/// Counts how long a job waited from being ready until its start.
+#[cfg(feature = "metrics")]
+fn measure_wait(entry: Option<&Entry>, delivery: &Delivery, now: Timestamp) {
+    let stopwatch = entry.and_then(|entry| entry.stopwatch.as_ref());
+    if let (Some(ready), Some(stopwatch)) = (delivery.ready, stopwatch) {
+        stopwatch.began(now.since(ready));
+    }
+}
+
+/// Counts how long an attempt took that succeeded or failed. Snoozed, revoked and requeued
+/// jobs did neither.
+#[cfg(feature = "metrics")]
+fn measure_attempt(entry: Option<&Entry>, transition: &Transition, took: Duration) {
+    let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) else { return };
+    match transition {
+        Transition::Complete { .. } => stopwatch.ended(took, true),
+        Transition::Archive { .. } | Transition::Retry { counted: true, .. } => {
+            stopwatch.ended(took, false);
+        }
+        Transition::Retry { counted: false, .. }
+        | Transition::Revoke
+        | Transition::Requeue
+        | Transition::PutBack { .. }
+        | Transition::Reclaim { .. } => {}
+    }
+}
+
+/// When the attempt has to end, and whether that is the job's deadline or its timeout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limit {
     at: Timestamp,
@@ -111,8 +149,8 @@ struct Limit {
 }
 
 impl Limit {
-    /// The earlier of timeout and deadline; 30 minutes where a message has
-    /// neither. Source: `asynq-protocol.md` 8.2.
+    /// The earlier of timeout and deadline; 30 minutes if a message has neither, as in
+    /// Asynq.
     fn of(job: &JobRecord, now: Timestamp) -> Self {
         let timeout = (job.timeout > Duration::ZERO).then(|| now + job.timeout);
         match (timeout, job.deadline) {
@@ -124,23 +162,20 @@ impl Limit {
     }
 }
 
-/// Runs the handler; `None` when the lease was lost and nothing may be written.
-///
-/// The handler's future is dropped before this returns, so its place is not given
-/// to another job while it may still do something.
+/// Runs the handler. Returns `None` if the lease was lost and nothing may be written.
 async fn attempt(
     shared: &Shared,
     entry: Option<&Entry>,
     context: &JobContext,
     job: &InFlightJob,
-    notes: &ProgressWriter,
+    progress: &ProgressWriter,
     limit: Limit,
     ends: Instant,
 ) -> Option<Outcome> {
     if limit.is_deadline && ends <= Instant::now() {
         return Some(Outcome::DeadlinePassed);
     }
-    // Delivered and not started when the worker stops: the others have more time for it.
+    // Delivered but not started when the worker stops: other workers have time for it.
     if shared.stop.is_cancelled() {
         return Some(Outcome::Interrupted);
     }
@@ -150,7 +185,7 @@ async fn attempt(
     let Some(entry) = entry else {
         return Some(Outcome::Unknown(shared.settings.unknown));
     };
-    // Whoever holds a copy of the token learns that the attempt is over.
+    // Copies of the token show that the attempt is over.
     let _over = End(&job.cancellation);
     let running = async { shared.registry.run(entry, context.clone(), &shared.state).await };
     let trace = Trace::of(&job.record.headers);
@@ -164,7 +199,7 @@ async fn attempt(
             Err(panic) => own_end(job, Outcome::Panicked(panic_text(&*panic))),
         }),
         reason = job.cancellation.cancelled() => reason,
-        never = notes.keep_writing() => match never {},
+        never = progress.keep_writing() => match never {},
         () = tokio::time::sleep_until(ends.into()) => {
             job.cancellation.cancel(CancelReason::TimedOut);
             CancelReason::TimedOut
@@ -182,8 +217,8 @@ fn cancelled(job: &InFlightJob, limit: Limit, reason: CancelReason) -> Option<Ou
         CancelReason::Operator => {
             Some(Outcome::Cancelled(job.on_cancel().unwrap_or(AfterCancel::Retry)))
         }
-        // Delivered to this process again while the attempt was ending: the next
-        // attempt begins after this one.
+        // Delivered to this process again while the attempt was ending: the next attempt
+        // begins after this one.
         CancelReason::LeaseLost if !job.is_lost() => Some(Outcome::Interrupted),
         CancelReason::LeaseLost => {
             let (job_type, id) = (&job.record.job_type, &job.record.id);
@@ -195,7 +230,7 @@ fn cancelled(job: &InFlightJob, limit: Limit, reason: CancelReason) -> Option<Ou
     }
 }
 
-/// The span around a handler: whatever it logs says which job it was for.
+/// The span around a handler, so that its log lines name the job.
 fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
     let span = tracing::info_span!(
         target: "rocket_jobqueue::run",
@@ -213,9 +248,9 @@ fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
     span
 }
 
-/// A handler that noticed its cancellation and failed for it: what the operator
-/// wants of the job counts. Where that is only another attempt, the handler's own
-/// word does, which may be that there should be none.
+/// The outcome of a handler that failed, possibly because it noticed its cancellation. A
+/// cancel request to archive or delete the job counts then. A request to retry does not:
+/// the handler's own error may say that there should be no other attempt.
 fn own_end(job: &InFlightJob, failed: Outcome) -> Outcome {
     match job.on_cancel() {
         None | Some(AfterCancel::Retry) => failed,
@@ -245,9 +280,9 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
-    use super::super::dispatcher::Outbox;
     use super::super::in_flight::InFlight;
     use super::super::launcher::Launcher;
+    use super::super::outbox::Outbox;
     use super::super::pulse::Pulse;
     use super::super::stall::Stall;
     use super::super::suspects::Suspects;
@@ -260,7 +295,7 @@ mod tests {
     use crate::worker::WorkerSettings;
 
     #[tokio::test]
-    async fn a_job_taken_while_its_worker_is_dropped_goes_back_in_line_without_running() {
+    async fn a_job_dequeued_while_its_worker_is_dropped_is_requeued_without_running() {
         let broker = Arc::new(MemoryBroker::new(Clock::system()));
         let queue = QueueName::new("default").unwrap();
         let job = JobRecord::new("t", None, queue.clone());
@@ -296,7 +331,7 @@ mod tests {
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
-            permits: Arc::new(Semaphore::new(1)),
+            slots: Arc::new(Semaphore::new(1)),
             unsettled: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             stop,
@@ -306,10 +341,9 @@ mod tests {
         });
         let queues = [queue.clone()];
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
-        let permit = Arc::clone(&shared.permits).acquire_owned().await.unwrap();
+        let slot = Arc::clone(&shared.slots).acquire_owned().await.unwrap();
         let holds_until = Instant::now() + LEASE;
-        let job =
-            shared.in_flight.accept(delivery, holds_until, permit, &shared.interrupt).unwrap();
+        let job = shared.in_flight.accept(delivery, holds_until, slot, &shared.interrupt).unwrap();
 
         run(Arc::clone(&shared), job).await;
         super::super::dispatcher::run(shared).await;

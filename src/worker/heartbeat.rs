@@ -1,6 +1,20 @@
-//! Extends the leases of all jobs in job, announces the worker and minds that jobs
-//! start, on a thread of its own: handlers that keep every runtime thread busy lose no
-//! lease.
+//! Renews the leases of all jobs in flight and announces the worker.
+//!
+//! The heartbeat has a thread with a single-threaded Tokio runtime of its own, and its own
+//! connections to the store. Handlers that block every thread of the application therefore
+//! lose no lease. Four things run on that thread:
+//!
+//! - the beat itself: at each interval it renews the leases in one batch and announces the
+//!   worker with its running jobs, in Asynq's format;
+//! - the subscription to cancel requests. A request makes the next beat come at once; the
+//!   answer to the renewal says what is to happen to the job;
+//! - the [watch over starts](super::launcher::Launcher::watch);
+//! - the [stall watch](super::stall), which gives back and settles jobs while the
+//!   application's runtime stands still.
+//!
+//! A beat that fails is repeated after [`RETRY_INTERVAL`], not after a whole interval:
+//! leases go on expiring. The thread ends when the worker stops and nothing is in flight,
+//! or when the worker gives up on settling.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,17 +26,17 @@ use tokio::sync::Notify;
 use super::Shared;
 use crate::broker::{Announcement, Broker, Extended, host_name};
 
-/// How often a stopping worker looks whether its last job has ended.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a stopping worker checks whether its last job has ended.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How soon a failed extension is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause after a beat in which a lease could not be renewed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the farewell may take.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long withdrawing the announcement may take at shutdown. It expires anyway.
+const RETIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Starts the thread. Without one (the system is out of threads) the beat runs
-/// as a task instead.
+/// Starts the heartbeat's thread. If the system has no thread to give, the heartbeat runs
+/// as a task of the application's runtime.
 pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
     let (for_thread, runtime) = (Arc::clone(&shared), Handle::current());
     let of_thread = runtime.clone();
@@ -45,24 +59,24 @@ pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
 
 async fn beat(shared: Arc<Shared>, runtime: Handle) {
     let broker = shared.broker.detached();
-    let called = Arc::new(Notify::new());
-    let (hears, calls) = (Arc::clone(&shared), Arc::clone(&called));
+    let cancelled = Arc::new(Notify::new());
+    let (hears, notifies) = (Arc::clone(&shared), Arc::clone(&cancelled));
     let hearing = broker.hear_cancels(Arc::new(move |id| {
         if hears.in_flight.request_cancel(id) {
-            calls.notify_one();
+            notifies.notify_one();
         }
     }));
     tokio::select! {
-        () = beat_on(&shared, &*broker, &called) => {}
+        () = beat_on(&shared, &*broker, &cancelled) => {}
         () = async { hearing.await; std::future::pending().await } => {}
-        () = shared.launcher.mind(&shared, &runtime) => {}
+        () = shared.launcher.watch(&shared, &runtime) => {}
         () = shared.stall.watch(&shared, &broker, &runtime) => {}
     }
 }
 
-/// Until the worker has stopped. What is wanted of jobs that were called out comes
-/// with the extension of their leases.
-async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
+/// Beats until the worker has stopped. `cancelled` is notified when a job in flight gets a
+/// cancel request.
+async fn beat_on(shared: &Shared, broker: &dyn Broker, cancelled: &Notify) {
     let settings = &shared.settings;
     let mut who = Announcement {
         host: host_name(),
@@ -79,8 +93,8 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
     let mut next_beat = Instant::now();
     loop {
         shared.pulse.beat();
-        // It comes round for this, and so shows that it can.
-        shared.outbox.call();
+        // The dispatcher comes round for this and so proves that it still runs.
+        shared.outbox.wake_dispatcher();
         let stopping = shared.stop.is_cancelled();
         if stopping && (shared.in_flight.len() == 0 || shared.give_up.is_cancelled()) {
             break;
@@ -94,32 +108,31 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, called: &Notify) {
             if extended != Renewal::None
                 && let Err(error) = broker.announce(&who).await
             {
-                crate::log::debug!("announcing the worker failed: {error:?}");
+                crate::log::debug!("the worker could not be announced: {error:?}");
             }
-            // Leases do not wait: a failed extension is tried again soon.
             let all = extended == Renewal::All;
-            next_beat = Instant::now() + if all { settings.heartbeat } else { AGAIN };
+            next_beat = Instant::now() + if all { settings.heartbeat } else { RETRY_INTERVAL };
         }
-        // A stopping worker is waited for: look often whether the last job ended.
-        let pause = if stopping { LOOK } else { next_beat.duration_since(Instant::now()) };
+        let pause =
+            if stopping { STOP_CHECK_INTERVAL } else { next_beat.duration_since(Instant::now()) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.stop.cancelled(), if !stopping => {}
-            () = called.notified() => next_beat = Instant::now(),
+            () = cancelled.notified() => next_beat = Instant::now(),
         }
     }
     who.status = "closed";
     who.running.clear();
-    if tokio::time::timeout(FAREWELL, broker.retire(&who)).await.is_err() {
-        crate::log::debug!("the announcement was left to expire");
+    if tokio::time::timeout(RETIRE_TIMEOUT, broker.retire(&who)).await.is_err() {
+        crate::log::debug!("the worker's announcement was left to expire");
     }
 }
 
-/// How many of the leases the store said something about.
+/// How many of the leases were answered by the store.
 #[derive(Clone, Copy, PartialEq)]
 enum Renewal {
     All,
-    /// One of the servers of a Cluster hangs, or a queue is being moved.
+    /// One server of a Cluster does not answer, or a queue is being moved.
     Some,
     None,
 }
@@ -137,7 +150,7 @@ async fn extend(shared: &Shared, broker: &dyn Broker) -> Renewal {
             if open { Renewal::Some } else { Renewal::All }
         }
         Err(error) => {
-            crate::log::debug!("extending leases failed: {error:?}");
+            crate::log::debug!("leases could not be renewed: {error:?}");
             Renewal::None
         }
     }

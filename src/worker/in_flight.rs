@@ -1,4 +1,9 @@
-//! The jobs in flight in this process, by queue and id.
+//! Jobs in flight in this process and their leases, by queue and id.
+//!
+//! Heartbeat and settlement each need a lease exclusively. Both take it from here and give
+//! it back, so that neither works with a lease that the other has just changed. A job is in
+//! flight from its delivery until it is settled, lost or given back; an [`InFlightGuard`]
+//! removes it on every way out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,18 +19,18 @@ use crate::sync::lock;
 
 type Key = (QueueName, JobId);
 
-/// All jobs in flight: ids are unique within a queue only.
+/// All jobs in flight. The key has the queue because ids are unique within a queue only.
 #[derive(Clone, Default)]
 pub(super) struct InFlight(Arc<Mutex<HashMap<Key, Arc<InFlightJob>>>>);
 
-/// A delivery in flight here, with its slot.
+/// A delivery that this process has taken in, with its slot.
 pub(super) struct Accepted {
     pub(super) delivery: Delivery,
     pub(super) guard: InFlightGuard,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) slot: OwnedSemaphorePermit,
 }
 
-/// A delivery that is not started here.
+/// A delivery that goes back to the store without having started.
 pub(super) struct GivenBack {
     pub(super) job: Arc<InFlightJob>,
     delivered: Instant,
@@ -33,7 +38,7 @@ pub(super) struct GivenBack {
 }
 
 impl Accepted {
-    /// Nothing is waited for any more before it starts.
+    /// Lets it start: what it waited for is over.
     pub(super) fn ready(self) -> Self {
         self.guard.job().ready();
         self
@@ -45,25 +50,27 @@ impl InFlight {
         lock(&self.0)
     }
 
-    /// Takes in a delivery, whose lease holds until then. Nothing where the job was in
-    /// flight already and goes on under the new lease, or will be started when it is
-    /// known how its last attempt was settled; a slot that is not needed is given back.
+    /// Takes in a delivery whose lease holds until `holds_until`, and returns it if it is to
+    /// be started. It is not if the same job is in flight already: it then goes on under
+    /// the new lease, or starts when its previous attempt is settled. A slot that is not
+    /// needed is released.
     pub(super) fn accept(
         &self,
         delivery: Delivery,
         holds_until: Instant,
-        permit: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
         interrupt: &CancellationToken,
     ) -> Option<Accepted> {
         let (guard, before) = self.insert(&delivery, holds_until, interrupt)?;
-        let accepted = Accepted { delivery, guard, permit };
+        let accepted = Accepted { delivery, guard, slot };
         match before {
             Some(before) => before.keep_next(accepted),
             None => Some(accepted),
         }
     }
 
-    /// As [`accept`](Self::accept), for who runs one job after another.
+    /// Like [`accept`](Self::accept), for callers that run one job after another without
+    /// slots.
     pub(super) fn accept_alone(
         &self,
         delivery: &Delivery,
@@ -73,7 +80,8 @@ impl InFlight {
         self.insert(delivery, holds_until, interrupt).map(|(guard, _)| guard)
     }
 
-    /// With the same job whose settlement is under way.
+    /// Registers a delivery. Also returns the same job's earlier delivery if that one is
+    /// being settled.
     fn insert(
         &self,
         delivery: &Delivery,
@@ -88,7 +96,7 @@ impl InFlight {
             match known.deliver_again(delivery, holds_until) {
                 Again::TakenOver => {
                     let id = &job.record.id;
-                    crate::log::info!("lease was lost and is ours again: id={id:?} goes on");
+                    crate::log::info!("lease regained after a loss: id={id:?} goes on");
                     return None;
                 }
                 Again::Behind => before = Some(Arc::clone(known)),
@@ -99,9 +107,9 @@ impl InFlight {
         Some((InFlightGuard { in_flight: self.clone(), job }, before))
     }
 
-    /// Deliveries that have waited for their start since before then, the latest first:
-    /// in this order each goes back in front of those that came after it.
-    /// Suspects among them only where this is said.
+    /// Takes back deliveries that have waited for their start since `delivered_before` or
+    /// longer, latest first: each is put back in front of the queue, so the earliest ends
+    /// up first. Includes suspects only if `suspects` is set.
     pub(super) fn give_back(&self, delivered_before: Instant, suspects: bool) -> Vec<GivenBack> {
         let back = |job: &Arc<InFlightJob>| {
             let (delivered, delivery) = job.give_back(delivered_before, suspects)?;
@@ -120,13 +128,14 @@ impl InFlight {
     pub(super) fn remove(&self, job: &Arc<InFlightJob>) {
         let key = (job.record.queue.clone(), job.record.id.clone());
         let mut all = self.all();
-        // A job that was lost may have been delivered again: the new job is not ours.
+        // A lost job may have been delivered again: that entry is not ours to remove.
         if all.get(&key).is_some_and(|held| Arc::ptr_eq(held, job)) {
             all.remove(&key);
         }
     }
 
-    /// Somebody wants the jobs with this id cancelled. Whether that is news.
+    /// Notes a cancel request for the jobs with this id. Returns whether it is the first
+    /// one for any of them.
     pub(super) fn request_cancel(&self, id: &str) -> bool {
         let all = self.all();
         all.values().filter(|job| job.record.id.as_str() == id).fold(false, |any, job| {
@@ -139,18 +148,17 @@ impl InFlight {
         self.all().len()
     }
 
-    /// The jobs whose attempt has begun; a delivery that waits for its start is not
-    /// among them.
+    /// The jobs whose attempt has begun. Deliveries that wait for their start are left out.
     pub(super) fn running(&self) -> Vec<Running> {
         self.all().values().filter_map(|job| job.running()).collect()
     }
 
-    /// Tells attempts that their time is over.
+    /// Cancels attempts whose time is over.
     pub(super) fn end_overdue(&self) {
         self.all().values().for_each(|job| job.end_overdue());
     }
 
-    /// Begins an extension of every lease, except of those that a settlement uses.
+    /// Begins a renewal of all leases, except those that a settlement is using.
     pub(super) fn begin_extending(&self) -> Extension {
         let asked = Instant::now();
         let (mut in_flight, mut leases) = (Vec::new(), Vec::new());
@@ -164,7 +172,7 @@ impl InFlight {
     }
 }
 
-/// A job in flight; dropping it lets it go.
+/// Keeps a job in flight; dropping it removes the job.
 pub(super) struct InFlightGuard {
     in_flight: InFlight,
     job: Arc<InFlightJob>,
@@ -179,21 +187,22 @@ impl InFlightGuard {
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.in_flight.remove(&self.job);
-        // A job that waited for it is left to its lease: another process may have it by now.
+        // A second delivery that waited for it is left to its lease: another process may
+        // have the job by now.
         drop(self.job.over());
     }
 }
 
-/// An extension under way; dropping it unanswered leaves the leases as they were.
+/// A renewal under way. Dropping it unanswered leaves the leases as they were.
 pub(super) struct Extension {
-    /// Each with whether it was called out before the store was asked.
+    /// Each with whether a cancel request was heard before the store was asked.
     in_flight: Vec<(Arc<InFlightJob>, bool)>,
     pub(super) leases: Vec<Lease>,
     asked: Instant,
 }
 
 impl Extension {
-    /// Takes in what the store said, one answer for each lease.
+    /// Takes in the store's answers, one for each lease, in the same order.
     pub(super) fn end(mut self, extended: Vec<Extended>) {
         let each = self.in_flight.drain(..).zip(&self.leases).zip(extended);
         for (((job, called), lease), extended) in each {
@@ -239,10 +248,10 @@ mod tests {
         Attempt { started: at, deadline: at, ends: soon() }
     }
 
-    /// Delivered to these in_flight, with a slot.
+    /// Delivers the job to this process, with a slot.
     fn accept(in_flight: &InFlight, owner: u64, holds_until: Instant) -> Option<Accepted> {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        in_flight.accept(delivery(owner), holds_until, permit, &CancellationToken::new())
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        in_flight.accept(delivery(owner), holds_until, slot, &CancellationToken::new())
     }
 
     fn renew(extension: Extension) {
@@ -251,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_called_out_while_the_store_is_asked_ends_with_the_next_answer() {
+    fn a_cancel_request_during_a_renewal_is_carried_out_with_the_next_one() {
         let in_flight = InFlight::default();
         let accepted = accept(&in_flight, 1, soon()).unwrap();
         let job = accepted.guard.job();
@@ -259,7 +268,7 @@ mod tests {
         let asked = in_flight.begin_extending();
         assert!(in_flight.request_cancel(job.record.id.as_str()));
         renew(asked);
-        assert_eq!(job.on_cancel(), None, "its wish may have come after the answer");
+        assert_eq!(job.on_cancel(), None, "the request may have come after the answer");
 
         renew(in_flight.begin_extending());
         assert_eq!(job.on_cancel(), Some(AfterCancel::Retry));

@@ -1,17 +1,24 @@
 //! One job in flight and its lease, from its delivery until it is settled.
 //!
-//! The lease counts from the delivery: the heartbeat renews it while the job waits for
-//! its start, runs and is settled, and an attempt begins only under a lease that is
-//! known to hold. Whose the lease is does not change by an extension, so that one that is
-//! under way harms no settlement.
+//! ```text
+//!  Waiting ──begin──► Running ──begin_settling──► Settling ──over──► Over
+//!     ▲  │                                           │
+//!     │  └──────────give_back────────────────────────┼─────────────► Over
+//!     └──ready── Behind ◄── second delivery ─────────┘
+//! ```
 //!
-//! A lease can be lost although the attempt goes on: the process was stopped for long,
-//! or a clock was set. If the store then delivers the same job to this process again,
-//! the new lease goes to the attempt that runs ([`Again::TakenOver`]), so that the job
-//! neither runs beside itself nor loses what was done. If the attempt has ended already
-//! and its settlement is on its way, the new delivery waits for the answer
-//! ([`Again::Behind`]): a settlement that was carried out leaves the job to be run, one
-//! that came too late is repeated under the new lease.
+//! The lease counts from the delivery. The heartbeat renews it while the job waits for its
+//! start, runs and is settled, and an attempt begins only under a lease that is known to
+//! hold. A renewal does not change the owner of the lease, so a renewal that is under way
+//! harms no settlement.
+//!
+//! A lease can be lost although the attempt goes on: the process was stopped for long, or a
+//! clock was set. If the store then delivers the same job to this process again, the job
+//! must neither run beside itself nor lose what was done. If the attempt still runs, it
+//! gets the new lease ([`Again::TakenOver`]). If it has ended and its settlement is on its
+//! way, the new delivery waits for the answer ([`Again::Behind`]): after a successful
+//! settlement the job is run again, after a late one the settlement is repeated under the
+//! new lease.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -25,26 +32,26 @@ use crate::job::{AfterCancel, CancelReason, Cancellation, Charge, JobRecord, is_
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// How long after its end an attempt may go on before it is warned of.
-const STUCK: Duration = Duration::from_secs(5);
+/// How long an attempt may ignore its cancellation before a warning is logged.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a lease holds beyond an answer that its queue is being moved. Recovery
-/// waits at least as long once the move is over.
+/// How long a lease holds after the answer that its queue is being moved within a Cluster.
+/// Recovery waits at least as long once the move is over.
 const MOVING_GRACE: Duration = Duration::from_secs(8);
 
-/// A settlement that takes so long that less is left of the lease needs more of it.
-const LEFT_FOR_SETTLING: Duration = Duration::from_secs(LEASE.as_secs() / 2);
+/// A lease with less time left than this is renewed although its settlement is under way.
+const MIN_LEASE_WHILE_SETTLING: Duration = Duration::from_secs(LEASE.as_secs() / 2);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// Delivered; its attempt has not begun.
     Waiting,
-    /// Delivered while the settlement of the attempt before is under way.
+    /// Delivered while the settlement of the previous attempt is under way.
     Behind,
     Running,
-    /// The handler is gone, and its outcome is on its way to the store.
+    /// The handler has ended, and its outcome is on its way to the store.
     Settling,
-    /// Nothing happens to it here any more.
+    /// Settled, lost or given back.
     Over,
 }
 
@@ -52,23 +59,23 @@ enum Phase {
 struct Changing {
     phase: Phase,
     lease: Lease,
-    /// Until when the lease holds, as this process knows it: counted from before the
-    /// store was asked for it.
+    /// When the lease ends at the earliest. Counted from before the request to the store,
+    /// so that the store's own end is never earlier.
     holds_until: Instant,
-    /// A settlement is under way.
+    /// A settlement is using the lease.
     settling: bool,
-    /// A second delivery of the same job.
+    /// A second delivery of the same job, kept until the settlement is answered.
     next: Option<Box<Accepted>>,
 }
 
 /// When an attempt began and has to end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
-    /// In store time, as it is shown.
+    /// In store time, for display.
     pub(super) started: Timestamp,
-    /// In store time, as it is shown.
+    /// In store time, for display.
     pub(super) deadline: Timestamp,
-    /// What rules: no clock that is set moves it.
+    /// When the attempt is ended. Monotonic, so setting a clock does not move it.
     pub(super) ends: Instant,
 }
 
@@ -77,50 +84,51 @@ pub(super) struct Attempt {
 pub(super) enum NotBegun {
     /// The lease has run out or was lost: another worker may have the job.
     LeaseLost,
-    /// It was given back meanwhile, because it could not start soon.
+    /// The job was given back, because it could not start soon.
     GivenBack,
 }
 
-/// How a second delivery of a job in flight was taken.
+/// How a second delivery of a job in flight is handled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Again {
     /// The job goes on under the new lease.
     TakenOver,
     /// The settlement of its last attempt must be answered first.
     Behind,
-    /// It is not in flight any more.
+    /// The first one is over: the job is started again.
     New,
 }
 
-/// Whether somebody has seen before that a job is not in flight any more.
+/// Answer of [`InFlightJob::over`]: whether this call ended the job.
 pub(super) enum Over {
+    /// Another call did.
     Already,
-    /// With what was delivered of it meanwhile.
+    /// This one did. Carries a second delivery that waited for it.
     Now(Option<Box<Accepted>>),
 }
 
-/// One job in flight.
+/// One job in flight, with its lease.
 pub(super) struct InFlightJob {
     pub(super) record: Arc<JobRecord>,
-    /// When this process had it.
+    /// When this process received it.
     delivered: Instant,
     losses: u32,
     attempt: OnceLock<Attempt>,
-    /// How the attempt learns that it is to end.
+    /// Tells the attempt that it is to end.
     pub(super) cancellation: Arc<Cancellation>,
-    /// What an operator wants to become of the job, once one wants its end.
+    /// What happens to the job once an operator has cancelled it.
     on_cancel: OnceLock<AfterCancel>,
-    /// Its id was called out; what is wanted of it comes with the next extension.
+    /// A cancel request was heard. What happens to the job comes with the next renewal.
     cancel_requested: AtomicBool,
-    /// Since when the heartbeat sees that the attempt is to end.
+    /// When the heartbeat first saw that the attempt is cancelled.
     ending: OnceLock<Instant>,
-    /// It was warned of.
+    /// The warning about it has been logged.
     stuck: AtomicBool,
     changing: Mutex<Changing>,
 }
 
 impl InFlightJob {
-    /// A job just delivered, whose lease holds until then.
+    /// A job that was just delivered, and when its lease ends at the earliest.
     pub(super) fn new(
         delivery: &Delivery,
         holds_until: Instant,
@@ -150,12 +158,12 @@ impl InFlightJob {
         lock(&self.changing)
     }
 
-    /// The lease as it is known now.
+    /// The current lease.
     pub(super) fn current(&self) -> Lease {
         self.changing().lease.clone()
     }
 
-    /// Begins the attempt, unless the job is not ours to run.
+    /// Begins the attempt, unless the lease was lost or the job was given back.
     pub(super) fn begin(&self, attempt: Attempt) -> Result<(), NotBegun> {
         let mut changing = self.changing();
         if changing.phase != Phase::Waiting {
@@ -166,20 +174,21 @@ impl InFlightJob {
             return Err(NotBegun::LeaseLost);
         }
         changing.phase = Phase::Running;
-        // Waiting comes once.
+        // Set once: a job leaves `Waiting` once.
         let _ = self.attempt.set(attempt);
         Ok(())
     }
 
-    /// The attempt, once it has begun: what the process is charged with if it dies.
+    /// The attempt, once it has begun. If the process dies, the loss counts against it.
     pub(super) fn running(&self) -> Option<Running> {
         let attempt = self.attempt.get()?;
         let (started, deadline) = (attempt.started, attempt.deadline);
         Some(Running { job: Arc::clone(&self.record), started, deadline })
     }
 
-    /// A delivery that has waited for its start since before then, to be given back: it
-    /// does not start here any more. With when it came. A suspect only if that is said.
+    /// Takes back the delivery of a job that has waited for its start since
+    /// `delivered_before` or longer. It does not start here afterwards. Suspects are left
+    /// alone unless `suspects` is set. Returns the delivery and when it was received.
     pub(super) fn give_back(
         &self,
         delivered_before: Instant,
@@ -207,13 +216,13 @@ impl InFlightJob {
         is_suspect(self.losses) && self.changing().phase == Phase::Waiting
     }
 
-    /// The store has delivered the job once more.
+    /// Handles a second delivery of the job: the lease of the first one was lost.
     pub(super) fn deliver_again(&self, delivery: &Delivery, holds_until: Instant) -> Again {
         {
             let mut changing = self.changing();
             match changing.phase {
                 Phase::Over => return Again::New,
-                // It may have been carried out, and this be the attempt after it.
+                // The settlement may have succeeded, and this be the next attempt.
                 Phase::Settling => return Again::Behind,
                 Phase::Waiting | Phase::Behind | Phase::Running => {}
             }
@@ -226,8 +235,8 @@ impl InFlightJob {
         Again::TakenOver
     }
 
-    /// Keeps a second delivery until the settlement of this one is answered; gives it
-    /// back if it was meanwhile.
+    /// Keeps a second delivery until the settlement of this one is answered. Returns it if
+    /// the settlement has been answered meanwhile: the job can start.
     pub(super) fn keep_next(&self, next: Accepted) -> Option<Accepted> {
         next.guard.job().changing().phase = Phase::Behind;
         let mut changing = self.changing();
@@ -239,7 +248,7 @@ impl InFlightJob {
         Some(next.ready())
     }
 
-    /// It waits for its start, after it was [kept](Self::keep_next).
+    /// Lets a delivery that was [kept](Self::keep_next) start.
     pub(super) fn ready(&self) {
         let mut changing = self.changing();
         if changing.phase == Phase::Behind {
@@ -247,7 +256,8 @@ impl InFlightJob {
         }
     }
 
-    /// The job is not ours any more, or was settled.
+    /// The job was settled or its lease was lost. Several replies may say so; only the
+    /// first call gets [`Over::Now`].
     pub(super) fn over(&self) -> Over {
         let mut changing = self.changing();
         if changing.phase == Phase::Over {
@@ -257,8 +267,8 @@ impl InFlightJob {
         Over::Now(changing.next.take())
     }
 
-    /// Whether an attempt that was told of the loss of its lease has none by now. Then
-    /// it is over, and a new delivery is another attempt.
+    /// Whether an attempt that was cancelled for the loss of its lease has no new lease.
+    /// Then the job is over, and a new delivery is another attempt.
     pub(super) fn is_lost(&self) -> bool {
         let mut changing = self.changing();
         let lost = changing.holds_until <= Instant::now();
@@ -268,10 +278,10 @@ impl InFlightJob {
         lost
     }
 
-    /// The store says that this lease is not ours any more.
+    /// The store says that this lease belongs to somebody else.
     pub(super) fn lose(&self, lease: &Lease) {
         let mut changing = self.changing();
-        // A newer lease is not meant, and a settlement hears of it by itself.
+        // A newer lease is not affected, and a settlement gets its own answer.
         if changing.lease.owner != lease.owner || changing.phase == Phase::Settling {
             return;
         }
@@ -281,24 +291,23 @@ impl InFlightJob {
         }
     }
 
-    /// What an operator wants to become of the job.
+    /// What happens to the job, if an operator has cancelled it.
     pub(super) fn on_cancel(&self) -> Option<AfterCancel> {
         self.on_cancel.get().copied()
     }
 
-    /// Somebody wants its end. Whether that is news.
+    /// Notes a cancel request. Returns whether it is the first one.
     pub(super) fn request_cancel(&self) -> bool {
-        // Once is enough, however often it is called out.
         !self.cancel_requested.swap(true, Ordering::Relaxed)
     }
 
     fn end_as(&self, after: AfterCancel) {
-        // The first wish stays: the attempt is ending already.
+        // The first request stands: the attempt is ending already.
         let _ = self.on_cancel.set(after);
         self.cancellation.cancel(CancelReason::Operator);
     }
 
-    /// The lease, for a settlement.
+    /// Takes the lease for a settlement.
     pub(super) fn begin_settling(&self) -> Lease {
         let mut changing = self.changing();
         if changing.phase != Phase::Over {
@@ -308,18 +317,19 @@ impl InFlightJob {
         changing.lease.clone()
     }
 
-    /// The settlement has to be tried again.
+    /// Releases the lease between two attempts to settle, so that it can be renewed.
     pub(super) fn pause_settling(&self) {
         self.changing().settling = false;
     }
 
-    /// The lease, for an extension, unless a settlement is under way and will be quick.
-    /// A lease whose time is over here is lost: another worker may have the job. With
-    /// whether the job was called out before: its wish comes with this answer.
+    /// Takes the lease for a renewal, unless a settlement is using it and has enough time
+    /// left. An expired lease is lost: another worker may have the job, so the attempt is
+    /// cancelled. The flag says whether a cancel request was heard before: then the answer
+    /// to this renewal tells what happens to the job.
     pub(super) fn begin_extending(&self) -> Option<(Lease, bool)> {
         let changing = self.changing();
         let left = changing.holds_until.saturating_duration_since(Instant::now());
-        if changing.phase == Phase::Over || changing.settling && left > LEFT_FOR_SETTLING {
+        if changing.phase == Phase::Over || changing.settling && left > MIN_LEASE_WHILE_SETTLING {
             return None;
         }
         if left.is_zero() {
@@ -331,7 +341,7 @@ impl InFlightJob {
         Some((changing.lease.clone(), self.cancel_requested.load(Ordering::Relaxed)))
     }
 
-    /// Takes in what the store said about this lease when it was asked then.
+    /// Takes in the store's answer to a renewal that was requested at `asked`.
     pub(super) fn end_extending(
         &self,
         lease: &Lease,
@@ -341,20 +351,21 @@ impl InFlightJob {
     ) {
         {
             let mut changing = self.changing();
-            // It may have been delivered again meanwhile: then another lease counts.
+            // If the job was delivered again meanwhile, the newer lease counts.
             if let Extended::Renewed(renewed) | Extended::Cancelled(renewed, _) = &extended
                 && renewed.owner == changing.lease.owner
             {
                 changing.lease = renewed.clone();
                 changing.holds_until = asked + LEASE;
             }
-            // Nobody can take the job, nor before its owner has had time to ask again.
+            // Nobody can dequeue the job while its queue is moved, and afterwards its owner
+            // gets time to ask again.
             if extended == Extended::Moving {
                 changing.holds_until = changing.holds_until.max(asked + MOVING_GRACE);
             }
         }
         match extended {
-            // Called out and no wish with the job: Asynq's own tools.
+            // A request without a stored action: it came from Asynq's tools.
             Extended::Renewed(_) if called => self.end_as(AfterCancel::Retry),
             Extended::Cancelled(_, after) => self.end_as(after),
             Extended::Lost => self.lose(lease),
@@ -362,8 +373,8 @@ impl InFlightJob {
         }
     }
 
-    /// Tells the attempt that its time is over. Its own task does so to the moment, but
-    /// not while a handler keeps its thread. Warns of one that goes on for long.
+    /// Cancels the attempt if its time is over. Its own task does that on time, except
+    /// while the handler blocks its thread. Logs a warning if it ignores that.
     pub(super) fn end_overdue(&self) {
         let overdue = |attempt: &Attempt| attempt.ends < Instant::now();
         if self.attempt.get().is_some_and(overdue) {
@@ -372,11 +383,11 @@ impl InFlightJob {
         let Some(reason) = self.cancellation.reason() else { return };
         let ending = self.ending.get_or_init(Instant::now).elapsed();
         let runs = self.changing().phase == Phase::Running;
-        if ending >= STUCK && runs && !self.stuck.swap(true, Ordering::Relaxed) {
+        if ending >= STUCK_AFTER && runs && !self.stuck.swap(true, Ordering::Relaxed) {
             let (job_type, id) = (&self.record.job_type, &self.record.id);
             crate::log::warn!(
                 "job ignores cancellation ({reason:?}): type={job_type:?} id={id:?} cancelled \
-                 more than {STUCK:?} ago; the handler blocks its thread and still holds a slot"
+                 more than {STUCK_AFTER:?} ago; the handler blocks its thread and still holds a slot"
             );
         }
     }

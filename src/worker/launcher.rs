@@ -1,8 +1,36 @@
-//! Starts the jobs that were taken. Most handlers come to their first wait, or to
-//! their end, within microseconds: several of these start on one thread, one after
-//! another, which is cheaper than waking others for them. A job that waits goes on in
-//! a task of its own, and one that keeps its thread holds up nobody: the others are
-//! started elsewhere within a few milliseconds, and its type starts alone from then on.
+//! Starts the handlers of dequeued jobs.
+//!
+//! Most handlers finish, or reach their first wait, within microseconds. A task for each
+//! of them would wake other runtime threads, which costs more than the handlers do. So the
+//! jobs of one reply are started as a batch: one task polls each handler once, one after
+//! another. A handler that waits goes on in a task of its own.
+//!
+//! ```text
+//!                          launch()
+//!        ┌────────────────────┼──────────────────────┐
+//!   StartMode::Suspect   StartMode::Alone      StartMode::Batch
+//!        │                    │                      │
+//!   suspects module       own task             queue ──► start_batch
+//!   (waits for its turn)      └──────────┬───────────┘
+//!                                   first poll
+//!                              ┌─────────┴─────────┐
+//!                           finished            waiting ──► Resumed (own task)
+//! ```
+//!
+//! A handler that blocks its thread must not hold up the rest of its batch. A watch on the
+//! heartbeat's thread looks every [`WATCH_INTERVAL`] whether starts make progress. If they
+//! do not, it wakes whoever waits for the batch and starts the rest from another task. It
+//! sleeps while nothing is being started:
+//!
+//! ```text
+//!              launch() of several jobs
+//!   Watch::Asleep ─────────────────────► Watch::Active ──┐ progress, or jobs are starting
+//!        ▲                                   │  ▲────────┘
+//!        └── MAX_QUIET_LOOKS without a job ──┘
+//! ```
+//!
+//! A job type whose handler needed longer than [`QUICK_START`] is remembered as slow. Its
+//! next jobs start alone, each in its own task.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,217 +47,271 @@ use super::in_flight::Accepted;
 use super::{Shared, execute, suspects};
 use crate::sync::lock;
 
-/// A start that takes longer marks its job type as slow.
-const QUICK: Duration = Duration::from_micros(500);
+/// Longest first poll of a handler that does not mark its job type as slow.
+const QUICK_START: Duration = Duration::from_micros(500);
 
-/// How often the minder looks while jobs are being started.
-const MIND: Duration = Duration::from_millis(1);
+/// How often the watch looks while jobs are being started.
+const WATCH_INTERVAL: Duration = Duration::from_millis(1);
 
-/// After how many looks without a job to start it sleeps.
-const QUIET: u32 = 100;
+/// Number of looks without a starting job after which the watch goes to sleep.
+const MAX_QUIET_LOOKS: u32 = 100;
 
-/// Jobs that were taken and not started yet.
+/// Jobs that have been dequeued and whose handlers have not started, with the counters
+/// that show whether starts make progress.
 #[derive(Default)]
 pub(super) struct Launcher {
-    line: Mutex<VecDeque<Accepted>>,
-    /// How many starts began, and how many came to their end or first wait.
-    begun: AtomicU64,
-    past: AtomicU64,
-    /// How many were to be started.
-    handed: AtomicU64,
-    /// How many jobs are on a thread after their first wait.
-    resumed: AtomicUsize,
-    asleep: AtomicBool,
-    wake: Notify,
-    nudge: Notify,
-    /// Some have been started.
-    started: Notify,
+    queue: Mutex<VecDeque<Accepted>>,
+    /// Number of jobs handed to [`launch`].
+    launched: AtomicU64,
+    /// Number of first polls that have begun.
+    polls_begun: AtomicU64,
+    /// Number of first polls that have ended: the handler finished or waits.
+    polls_ended: AtomicU64,
+    /// Number of jobs on a thread after their first wait.
+    resumed_on_thread: AtomicUsize,
+    /// Whether the watch is in [`Watch::Asleep`].
+    watch_asleep: AtomicBool,
+    watch_wakeup: Notify,
+    /// A handler blocks its thread: whoever waits for starts goes on without them.
+    blocked: Notify,
+    /// A batch has been started.
+    batch_started: Notify,
 }
 
-impl Launcher {
-    fn line(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
-        lock(&self.line)
-    }
+/// How a job is started.
+enum StartMode {
+    /// In the [`suspects`] module, when it is its turn: it may be what ends processes.
+    Suspect,
+    /// In its own task: an earlier job of its type blocked its thread.
+    Alone,
+    /// One after another with the others of its batch.
+    Batch,
+}
 
-    /// A job has left its thread: others may be asked for, if that was waited for.
-    fn left_thread(&self, shared: &Shared) {
-        if shared.stall.is_cautious() {
-            shared.outbox.call();
+impl StartMode {
+    fn of(shared: &Shared, job: &Accepted) -> Self {
+        if suspects::waits(&job.delivery) {
+            return Self::Suspect;
         }
-    }
-
-    /// Lets jobs start before the caller goes on. The runtime runs the caller again
-    /// when this thread has nothing else to do; a job that keeps it would hold the
-    /// caller up, unless the minder sees it.
-    pub(super) async fn yield_to_handlers(&self) {
-        tokio::select! {
-            biased;
-            () = tokio::task::yield_now() => {}
-            () = self.nudge.notified() => {}
-        }
-    }
-
-    /// Waits until jobs that [`start`] has put in line have been started. One that keeps
-    /// its thread ends the wait too: the minder sees it. Unlike to
-    /// [give way](Self::yield_to_handlers), this looks for no other work meanwhile, for which the
-    /// runtime would wake another thread.
-    pub(super) async fn started(&self) {
-        tokio::select! {
-            biased;
-            () = self.started.notified() => {}
-            () = self.nudge.notified() => {}
-        }
-    }
-
-    /// How many jobs wait for a thread to start on, or keep one.
-    pub(super) fn unstarted_or_on_a_thread(&self) -> usize {
-        // In this order, so that none is past that was not handed.
-        let past = self.past.load(Ordering::Acquire);
-        let starts = self.handed.load(Ordering::Acquire).saturating_sub(past);
-        starts as usize + self.resumed.load(Ordering::Relaxed)
-    }
-
-    fn wake_minder(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Sees to it that nothing waits for a job that keeps its thread. For ever; on a
-    /// thread that runs no handlers.
-    pub(super) async fn mind(&self, shared: &Arc<Shared>, runtime: &Handle) {
-        let (mut before, mut quiet) = ((0, 0), 0);
-        // Whether the last task that was to start jobs has come to run. Where handlers
-        // keep all threads, none does, and one is enough.
-        let mut ran = Arc::new(AtomicBool::new(true));
-        loop {
-            if quiet == QUIET {
-                self.asleep.store(true, Ordering::SeqCst);
-                if self.line().is_empty() {
-                    self.wake.notified().await;
-                }
-                quiet = 0;
-            }
-            tokio::time::sleep(MIND).await;
-            let past = self.past.load(Ordering::Relaxed);
-            let now = (self.begun.load(Ordering::Relaxed), past);
-            let waiting = !self.line().is_empty();
-            let busy = waiting || now.0 > now.1;
-            if busy && now == before {
-                self.nudge.notify_one();
-                if waiting && ran.load(Ordering::Relaxed) {
-                    ran = Arc::new(AtomicBool::new(false));
-                    let (of_task, runs) = (Arc::clone(shared), Arc::clone(&ran));
-                    let start = async move {
-                        runs.store(true, Ordering::Relaxed);
-                        start_all(of_task).await;
-                    };
-                    shared.tasks.spawn_on(start, runtime);
-                }
-            }
-            quiet = if busy { 0 } else { quiet + 1 };
-            before = now;
-        }
+        let entry = shared.registry.get(&job.delivery.job.job_type);
+        if entry.is_some_and(|entry| entry.pace.starts_alone()) { Self::Alone } else { Self::Batch }
     }
 }
 
-/// How jobs were started.
+/// How the jobs of one call of [`launch`] are started.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Begun {
-    /// They are more than one.
+pub(super) struct Launched {
+    /// There is more than one.
     pub several: bool,
-    /// Some were put in line: the caller should wait until these have
-    /// [started](Launcher::started), so that quick ones have ended when it goes on.
-    pub in_line: bool,
+    /// Some form a batch. The caller should wait until it has
+    /// [started](Launcher::batch_started), so that quick jobs have ended by then.
+    pub batched: bool,
 }
 
 /// Starts these jobs, in their order.
-pub(super) fn start(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Begun {
-    if jobs.iter().any(|job| suspects::waits(&job.delivery)) {
-        let (waiting, others): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| suspects::waits(&job.delivery));
-        for job in waiting {
-            shared.tasks.spawn(suspects::run(Arc::clone(shared), job));
+pub(super) fn launch(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Launched {
+    let (mut alone, mut batch) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match StartMode::of(shared, &job) {
+            StartMode::Suspect => {
+                shared.tasks.spawn(suspects::run(Arc::clone(shared), job));
+            }
+            StartMode::Alone => alone.push(job),
+            StartMode::Batch => batch.push(job),
         }
-        return start(shared, others);
     }
-    let several = jobs.len() > 1;
-    shared.launcher.handed.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-    if several {
-        shared.launcher.wake_minder();
-    }
-    let starts_alone = |job: &Accepted| {
-        let entry = shared.registry.get(&job.delivery.job.job_type);
-        entry.is_some_and(|entry| entry.pace.starts_alone())
-    };
-    let (alone, mut together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(starts_alone);
-    let single = if together.len() == 1 { together.pop() } else { None };
+    let launched = alone.len() + batch.len();
+    shared.launcher.launched.fetch_add(launched as u64, Ordering::Relaxed);
+    // A single job needs no batch.
+    let single = if batch.len() == 1 { batch.pop() } else { None };
     for job in alone.into_iter().chain(single) {
         shared.tasks.spawn(start_alone(Arc::clone(shared), job));
     }
-    let in_line = !together.is_empty();
-    if in_line {
-        shared.launcher.line().extend(together);
-        shared.tasks.spawn(start_all(Arc::clone(shared)));
+    let batched = !batch.is_empty();
+    if batched {
+        shared.launcher.queue().extend(batch);
+        shared.tasks.spawn(start_batch(Arc::clone(shared)));
     }
-    Begun { several, in_line }
+    if launched > 1 {
+        // After the queue is filled, so that the watch does not fall asleep over it.
+        shared.launcher.wake_watch();
+    }
+    Launched { several: launched > 1, batched }
 }
 
 async fn start_alone(shared: Arc<Shared>, job: Accepted) {
-    if let Some(waits) = begin(&shared, job).await {
-        waits.await;
+    if let Some(waiting) = start(&shared, job).await {
+        waiting.await;
     }
 }
 
-async fn start_all(shared: Arc<Shared>) {
-    // Told however it ends.
-    let _told = Told(&shared.launcher.started);
+/// Starts queued jobs until the queue is empty.
+async fn start_batch(shared: Arc<Shared>) {
+    // On every way out: the dispatcher waits for it.
+    let _notify = NotifyOnDrop(&shared.launcher.batch_started);
     loop {
-        let next = shared.launcher.line().pop_front();
+        let next = shared.launcher.queue().pop_front();
         let Some(job) = next else { return };
-        if let Some(waits) = begin(&shared, job).await {
-            shared.tasks.spawn(waits);
+        if let Some(waiting) = start(&shared, job).await {
+            shared.tasks.spawn(waiting);
         }
     }
 }
 
-/// Tells whoever waits when this is dropped.
-struct Told<'a>(&'a Notify);
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
-}
-
-/// A start that is over when this is dropped, however it ended.
-struct Past<'a>(&'a AtomicU64);
-
-impl Drop for Past<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Runs a job until it waits; what is left of it, unless that was all.
-async fn begin(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
+/// Polls a job's attempt for the first time. Returns what is left of it if it waits.
+async fn start(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
     let pace = shared.registry.get(&job.delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
     let mut job = Box::pin(execute::run(Arc::clone(shared), job));
-    let (starting, began) = (&shared.launcher, Instant::now());
-    starting.begun.fetch_add(1, Ordering::Relaxed);
-    let over = Past(&starting.past);
+    let (launcher, began) = (&shared.launcher, Instant::now());
+    launcher.polls_begun.fetch_add(1, Ordering::Relaxed);
+    let polling = CountOnDrop(&launcher.polls_ended);
     let waits = poll!(&mut job).is_pending();
-    drop(over);
-    shared.launcher.left_thread(shared);
+    drop(polling);
+    launcher.left_thread(shared);
     if let Some(pace) = pace
-        && began.elapsed() > QUICK
+        && began.elapsed() > QUICK_START
     {
         pace.was_slow();
     }
     waits.then(|| Resumed { shared: Arc::clone(shared), job })
 }
 
-/// A job after its first wait; counts while it is on a thread.
+/// State of the watch over starts.
+enum Watch {
+    /// Until several jobs are launched at once.
+    Asleep,
+    /// Looks every [`WATCH_INTERVAL`]. `quiet` counts the looks without a starting job.
+    Active { quiet: u32 },
+}
+
+/// First polls so far, for telling whether starts make progress between two looks.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Progress {
+    begun: u64,
+    ended: u64,
+}
+
+impl Launcher {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
+        lock(&self.queue)
+    }
+
+    /// A job has left its thread. After a stall the dispatcher waits for that before it
+    /// requests more.
+    fn left_thread(&self, shared: &Shared) {
+        if shared.stall.is_cautious() {
+            shared.outbox.wake_dispatcher();
+        }
+    }
+
+    /// Lets launched jobs start before the caller goes on: the runtime polls the caller
+    /// again when this thread has nothing else to do. If a handler blocks the thread, the
+    /// watch ends the wait.
+    pub(super) async fn yield_to_handlers(&self) {
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now() => {}
+            () = self.blocked.notified() => {}
+        }
+    }
+
+    /// Waits until the batch of the last [`launch`] has been started, or a handler blocks
+    /// its thread. Unlike [`yield_to_handlers`](Self::yield_to_handlers), the caller is not
+    /// runnable meanwhile, so the runtime wakes no other thread to steal it.
+    pub(super) async fn batch_started(&self) {
+        tokio::select! {
+            biased;
+            () = self.batch_started.notified() => {}
+            () = self.blocked.notified() => {}
+        }
+    }
+
+    /// Number of jobs that wait for a thread to start on, or occupy one.
+    pub(super) fn unstarted_or_on_a_thread(&self) -> usize {
+        // Read in this order: a job counts as launched before its poll ends.
+        let ended = self.polls_ended.load(Ordering::Acquire);
+        let starts = self.launched.load(Ordering::Acquire).saturating_sub(ended);
+        starts as usize + self.resumed_on_thread.load(Ordering::Relaxed)
+    }
+
+    fn wake_watch(&self) {
+        if self.watch_asleep.swap(false, Ordering::SeqCst) {
+            self.watch_wakeup.notify_one();
+        }
+    }
+
+    /// Keeps jobs starting although a handler blocks its thread. Never returns; it has to
+    /// run on a thread that runs no handlers.
+    pub(super) async fn watch(&self, shared: &Arc<Shared>, runtime: &Handle) {
+        let mut state = Watch::Active { quiet: 0 };
+        let mut before = Progress::default();
+        // Whether the last extra start task has run. While handlers block all threads,
+        // none runs, and one is enough.
+        let mut extra_ran = Arc::new(AtomicBool::new(true));
+        loop {
+            let Watch::Active { quiet } = state else {
+                self.sleep_until_launch().await;
+                state = Watch::Active { quiet: 0 };
+                continue;
+            };
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let ended = self.polls_ended.load(Ordering::Relaxed);
+            let now = Progress { begun: self.polls_begun.load(Ordering::Relaxed), ended };
+            let queued = !self.queue().is_empty();
+            let starting = queued || now.begun > now.ended;
+            if starting && now == before {
+                self.blocked.notify_one();
+                if queued && extra_ran.load(Ordering::Relaxed) {
+                    extra_ran = start_elsewhere(shared, runtime);
+                }
+            }
+            before = now;
+            state = match starting {
+                true => Watch::Active { quiet: 0 },
+                false if quiet + 1 < MAX_QUIET_LOOKS => Watch::Active { quiet: quiet + 1 },
+                false => Watch::Asleep,
+            };
+        }
+    }
+
+    async fn sleep_until_launch(&self) {
+        self.watch_asleep.store(true, Ordering::SeqCst);
+        // A launch that has not seen the flag has filled the queue before.
+        if self.queue().is_empty() {
+            self.watch_wakeup.notified().await;
+        }
+    }
+}
+
+/// Starts the queued jobs in another task. Returns a flag that says whether it has run.
+fn start_elsewhere(shared: &Arc<Shared>, runtime: &Handle) -> Arc<AtomicBool> {
+    let ran = Arc::new(AtomicBool::new(false));
+    let (of_task, runs) = (Arc::clone(shared), Arc::clone(&ran));
+    let start = async move {
+        runs.store(true, Ordering::Relaxed);
+        start_batch(of_task).await;
+    };
+    shared.tasks.spawn_on(start, runtime);
+    ran
+}
+
+struct NotifyOnDrop<'a>(&'a Notify);
+
+impl Drop for NotifyOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+struct CountOnDrop<'a>(&'a AtomicU64);
+
+impl Drop for CountOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A job after its first wait. It counts as occupying a thread while it is polled.
 struct Resumed {
     shared: Arc<Shared>,
     job: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -249,14 +331,14 @@ struct OnThread<'a>(&'a Shared);
 
 impl<'a> OnThread<'a> {
     fn of(shared: &'a Shared) -> Self {
-        shared.launcher.resumed.fetch_add(1, Ordering::Relaxed);
+        shared.launcher.resumed_on_thread.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
 }
 
 impl Drop for OnThread<'_> {
     fn drop(&mut self) {
-        self.0.launcher.resumed.fetch_sub(1, Ordering::Relaxed);
+        self.0.launcher.resumed_on_thread.fetch_sub(1, Ordering::Relaxed);
         self.0.launcher.left_thread(self.0);
     }
 }

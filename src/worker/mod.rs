@@ -1,5 +1,25 @@
-//! Runs jobs: takes them, executes their handlers, settles what came of it, and
-//! keeps the leases alive. When jobs become due is the scheduler's affair.
+//! Runs jobs: dequeues them, executes their handlers, settles their outcomes and keeps
+//! their leases alive. Making due jobs pending is the scheduler's task.
+//!
+//! A job passes through these modules:
+//!
+//! 1. [`dispatcher`] dequeues it into a free slot, in the queue [`order`] of priorities.
+//! 2. [`in_flight`] registers it with its lease ([`in_flight_job`]).
+//! 3. [`launcher`] starts its handler; [`suspects`] delays it if it may be what kills
+//!    processes.
+//! 4. [`execute`] runs the attempt and decides its transition; [`progress`] writes what
+//!    the running job reports.
+//! 5. [`outbox`] holds the finished job until the dispatcher settles it ([`settle`]).
+//!
+//! The heartbeat has a thread and a runtime of its own, so that handlers which block every
+//! thread of the application lose no lease. It renews leases and announces the worker
+//! ([`heartbeat`]), hears cancel requests, and steps in for the dispatcher while the
+//! application's runtime stands still ([`stall`]). [`pulse`] tells health checks whether
+//! both loops still run.
+//!
+//! Shutdown has three steps, each with its own token in [`Shared`]: stop dequeuing, after
+//! the shutdown timeout interrupt running handlers, and finally leave what cannot be
+//! settled to its lease.
 
 mod dispatcher;
 mod execute;
@@ -8,6 +28,7 @@ mod in_flight;
 mod in_flight_job;
 mod launcher;
 mod order;
+mod outbox;
 mod progress;
 mod pulse;
 mod settle;
@@ -26,44 +47,45 @@ use crate::broker::{Broker, Delivery, LEASE, Viewer};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{Registry, State};
 use crate::sync::lock;
-use dispatcher::Outbox;
 use in_flight::InFlight;
 use launcher::Launcher;
+use outbox::Outbox;
 use pulse::Pulse;
 use settle::Road;
 use stall::Stall;
 use suspects::Suspects;
 
-/// How long settling may take after the running jobs were interrupted.
-const LAST_WORDS: Duration = Duration::from_millis(900);
+/// How long settling may take after the running jobs were interrupted, and how long the
+/// heartbeat's thread may take to end.
+const INTERRUPTED_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What is told of every attempt that was settled.
+/// A hook of the application, called after an attempt was settled.
 pub(crate) type SettledHook = Arc<dyn Fn(&JobContext, &Transition) + Send + Sync>;
 
-/// How a worker works.
+/// Worker settings.
 #[derive(Clone)]
 pub(crate) struct WorkerSettings {
-    /// Most jobs at a time.
+    /// Maximum concurrent jobs: the number of slots.
     pub concurrency: usize,
-    /// Queue → priority.
+    /// Queues with their weights. A weight of 0 means that the queue is not served.
     pub queues: BTreeMap<QueueName, u32>,
-    /// Whether a queue is served only while those of higher priority are empty.
+    /// Whether a queue is served only while all queues of higher weight are empty.
     pub strict_priority: bool,
-    /// How long running jobs may go on at shutdown.
+    /// How long running jobs may go on at shutdown before they are interrupted.
     pub shutdown_timeout: Duration,
     /// How often leases are extended and the worker is announced.
     pub heartbeat: Duration,
-    /// How long failed jobs wait whose type says nothing else.
+    /// Retry policy of job types that define none.
     pub retry: RetryPolicy,
-    /// What becomes of jobs that no handler takes.
+    /// What happens to jobs of a type without a handler.
     pub unknown: UnknownJobs,
-    /// Called in this order.
+    /// Hooks after each settlement, called in this order.
     pub settled: Vec<SettledHook>,
-    /// Who reads the log.
+    /// What the log may show of errors and results.
     pub viewer: Viewer,
 }
 
-/// What the parts of a worker share.
+/// State that the parts of a worker share.
 struct Shared {
     broker: Arc<dyn Broker>,
     registry: Registry,
@@ -75,29 +97,30 @@ struct Shared {
     stall: Stall,
     pulse: Pulse,
     suspects: Suspects,
-    permits: Arc<Semaphore>,
-    /// As many again, for jobs that have ended and cannot be settled for now.
+    slots: Arc<Semaphore>,
+    /// One permit for each slot, for finished jobs that have released their slot although
+    /// the store is away.
     unsettled: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// No more fetching.
+    /// Dequeuing has ended.
     stop: CancellationToken,
-    /// Running handlers end now.
+    /// Running handlers are to end now.
     interrupt: CancellationToken,
-    /// Settlements that still fail are left to the lease.
+    /// Jobs that still cannot be settled are left to their lease.
     give_up: CancellationToken,
-    /// A test runs the jobs, and each run is to be the same.
+    /// A test runs the jobs one by one, without the loops and without randomness.
     by_hand: bool,
 }
 
-/// A worker at work. Stopping it is [`Worker::drain`]; dropping it interrupts
-/// what runs and puts it back in line, without waiting.
+/// A running worker. [`Worker::drain`] stops it. Dropping it interrupts running jobs,
+/// which become pending again, and does not wait for that.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     heartbeat: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Worker {
-    /// Starts fetching and the heartbeat.
+    /// Starts the dispatcher and the heartbeat.
     pub(crate) fn start(
         broker: Arc<dyn Broker>,
         registry: Registry,
@@ -111,8 +134,8 @@ impl Worker {
         worker
     }
 
-    /// A worker that does nothing by itself, see [`Worker::run`], and nothing by
-    /// chance.
+    /// A worker without loops, for tests: each job is run by [`Worker::run`], and retry
+    /// delays have no jitter.
     pub(crate) fn by_hand(
         broker: Arc<dyn Broker>,
         registry: Registry,
@@ -136,7 +159,7 @@ impl Worker {
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
-            permits: Arc::new(Semaphore::new(settings.concurrency)),
+            slots: Arc::new(Semaphore::new(settings.concurrency)),
             unsettled: Arc::new(Semaphore::new(settings.concurrency)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -151,8 +174,8 @@ impl Worker {
         Self { shared, heartbeat: Mutex::new(None) }
     }
 
-    /// Runs one job to its end and settles it; what became of it, unless its
-    /// lease was lost. An outcome that is given takes the place of the handler.
+    /// Runs one job to its end and settles it. Returns its transition, or `None` if its
+    /// lease was lost. If an outcome is `given`, the handler is not called.
     pub(crate) async fn run(
         &self,
         delivery: Delivery,
@@ -160,18 +183,18 @@ impl Worker {
     ) -> Option<Transition> {
         let (shared, holds_until) = (&self.shared, Instant::now() + LEASE);
         let guard = shared.in_flight.accept_alone(&delivery, holds_until, &shared.interrupt)?;
-        let ended = execute::to_its_end(shared, delivery, guard, given).await?;
+        let ended = execute::run_to_end(shared, delivery, guard, given).await?;
         Some(ended.alone(shared, Road::Own).await)
     }
 
-    /// Whether this worker runs no jobs any more, and will not by itself.
+    /// Whether one of the worker's loops has stopped coming round, so that it runs no jobs.
     pub(crate) fn is_stuck(&self) -> bool {
         self.shared.pulse.is_stuck()
     }
 
-    /// Stops fetching, lets running jobs finish within the shutdown timeout,
-    /// requeues the rest without counting an attempt, and takes the
-    /// announcement back. Returns how many jobs had to be interrupted.
+    /// Stops dequeuing, lets running jobs finish within the shutdown timeout, requeues
+    /// the rest without counting an attempt, and withdraws the worker's announcement.
+    /// Returns how many jobs had to be interrupted.
     pub(crate) async fn drain(&self) -> usize {
         let shared = &self.shared;
         shared.stop.cancel();
@@ -181,17 +204,17 @@ impl Worker {
         if tokio::time::timeout(timeout, shared.tasks.wait()).await.is_err() {
             interrupted = shared.in_flight.len();
             shared.interrupt.cancel();
-            if tokio::time::timeout(LAST_WORDS, shared.tasks.wait()).await.is_err() {
+            if tokio::time::timeout(INTERRUPTED_TIMEOUT, shared.tasks.wait()).await.is_err() {
                 shared.give_up.cancel();
             }
         }
         shared.give_up.cancel();
         let thread = lock(&self.heartbeat).take();
         if let Some(thread) = thread {
-            // The thread ends within its own bound; waiting for it is blocking.
+            // The thread ends by itself; joining it blocks, so a blocking thread does it.
             let joined = tokio::task::spawn_blocking(move || thread.join());
-            if tokio::time::timeout(LAST_WORDS, joined).await.is_err() {
-                crate::log::debug!("the heartbeat did not end in time");
+            if tokio::time::timeout(INTERRUPTED_TIMEOUT, joined).await.is_err() {
+                crate::log::debug!("the heartbeat did not end within {INTERRUPTED_TIMEOUT:?}");
             }
         }
         interrupted
@@ -200,7 +223,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Without a heartbeat a running job would lose its lease and run twice.
+        // The heartbeat ends too, and a job that went on would lose its lease and run twice.
         self.shared.stop.cancel();
         self.shared.interrupt.cancel();
         self.shared.give_up.cancel();

@@ -1,11 +1,12 @@
-//! Which queue gives first.
+//! The order in which queues are asked for jobs.
 
 use std::collections::BTreeMap;
 
 use crate::job::QueueName;
 
-/// The order in which the queues are asked this time: by priority where it is
-/// strict; else drawn, each queue's chance to be next being its weight.
+/// The queue order of one dequeue. A strict order is by weight, highest first. Otherwise
+/// the order is drawn at random, and a queue's chance to come next is proportional to its
+/// weight. Queues of weight 0 are left out.
 pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<QueueName> {
     let serving = queues.iter().filter(|(_, weight)| **weight > 0);
     let first = serving.clone().next().map(|(_, weight)| weight);
@@ -17,9 +18,9 @@ pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<Queu
     let mut drawn: Vec<(f64, &QueueName)> = serving
         .map(|(queue, weight)| {
             let weight = f64::from(*weight);
-            // Who waits for an event of a rate as its weight has that chance to be first,
-            // and among those left again (Efraimidis and Spirakis, 2006): one draw for each
-            // queue, where there may be thousands.
+            // Weighted sampling without replacement (Efraimidis and Spirakis, 2006): sort by
+            // exponential variables whose rates are the weights. It takes one draw for each
+            // queue, and there may be thousands.
             let key = if strict { -weight } else { -(1.0 - fastrand::f64()).ln() / weight };
             (key, queue)
         })

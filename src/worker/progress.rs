@@ -1,5 +1,5 @@
-//! What a running job writes of itself: its result so far, at once; its progress
-//! a few times a second, however often it says something.
+//! Writes what a running job reports: its result so far at once, its progress at most a few
+//! times a second, however often the handler reports it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,41 +14,43 @@ use crate::error::Error;
 use crate::job::{Progress, Reporter};
 use crate::sync::lock;
 
-/// How long the words of progress that follow one are gathered.
-const GATHERED: Duration = Duration::from_millis(250);
+/// Minimum interval between two writes of progress. Only the latest report is written.
+const WRITE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Writes the reports of one attempt, under its lease.
 pub(super) struct ProgressWriter {
     broker: Arc<dyn Broker>,
     job: Arc<InFlightJob>,
-    /// Said and not yet written.
+    /// The latest report that has not been written.
     latest: Mutex<Option<Progress>>,
-    said: Notify,
+    reported: Notify,
 }
 
 impl ProgressWriter {
     pub(super) fn new(broker: Arc<dyn Broker>, job: Arc<InFlightJob>) -> Self {
-        Self { broker, job, latest: Mutex::default(), said: Notify::new() }
+        Self { broker, job, latest: Mutex::default(), reported: Notify::new() }
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Progress>> {
         lock(&self.latest)
     }
 
-    /// Writes progress as it is said, for as long as it is polled.
+    /// Writes progress as it is reported. Runs beside the handler and never returns.
     pub(super) async fn keep_writing(&self) -> std::convert::Infallible {
         loop {
-            self.said.notified().await;
+            self.reported.notified().await;
             self.write_latest().await;
-            tokio::time::sleep(GATHERED).await;
+            tokio::time::sleep(WRITE_INTERVAL).await;
         }
     }
 
-    /// Writes what was said last, unless that was done.
+    /// Writes the latest report, unless it is written already.
     pub(super) async fn write_latest(&self) {
         let Some(progress) = self.latest().clone() else { return };
         let (id, lease) = (&self.job.record.id, self.job.current());
         match self.broker.write_output(&lease, Output::Progress(&progress)).await {
-            // Only now: where this is dropped half-way, the last call writes it.
+            // Only after the write: if this future is dropped half-way, the call after the
+            // attempt writes it.
             Ok(Settled::Done | Settled::Cancelled(_)) => {
                 drop(self.latest().take_if(|latest| *latest == progress))
             }
@@ -61,7 +63,7 @@ impl ProgressWriter {
 impl Reporter for ProgressWriter {
     fn progress(&self, progress: Progress) {
         *self.latest() = Some(progress);
-        self.said.notify_one();
+        self.reported.notify_one();
     }
 
     fn result<'a>(

@@ -1,15 +1,16 @@
-//! Whether the two loops of a worker come round: the one that talks to the store, and the
-//! heartbeat. A loop whose thread is blocked, or whose task is never polled, does not, and
-//! then this process runs no job although it answers requests.
+//! Tells whether the two loops of a worker still come round: the dispatcher and the
+//! heartbeat. A loop whose thread is blocked, or whose task is never polled, does not. The
+//! process then runs no jobs although it answers requests, and its health check should
+//! fail.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A loop that has not come round for this long is stuck. Both do so every few seconds,
-/// whatever the store does; by then another worker may have the jobs.
+/// A loop that has not come round for this long is stuck. Both come round every few
+/// seconds, whatever the store does. After this time another worker may have the jobs.
 const STUCK_AFTER: Duration = crate::broker::LEASE;
 
-/// When each loop came round last.
+/// When each loop came round last, in milliseconds since `began`.
 pub(super) struct Pulse {
     began: Instant,
     dispatcher: AtomicU64,
@@ -28,7 +29,7 @@ impl Pulse {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The loop that talks to the store has come round.
+    /// The dispatcher has come round.
     pub(super) fn dispatched(&self) {
         self.dispatcher.store(self.millis(), Ordering::Relaxed);
     }
@@ -38,7 +39,7 @@ impl Pulse {
         self.heartbeat.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// Whether one of the loops does not come round any more.
+    /// Whether one of the loops has not come round for [`STUCK_AFTER`].
     pub(super) fn is_stuck(&self) -> bool {
         let now = self.millis();
         let stands = |last: &AtomicU64| {

@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Shared;
 use super::in_flight::{Accepted, InFlightGuard};
 use super::in_flight_job::Over;
-use super::launcher::start;
+use super::launcher::launch;
 use crate::broker::{Broker, Delivery, SettleRequest, Settled};
 use crate::error::{Error, Refusals};
 use crate::job::{JobContext, Transition, report};
@@ -43,7 +43,7 @@ pub(super) struct FinishedAttempt {
     /// How long the attempt took.
     pub(super) took: Duration,
     /// Its slot in the worker; `None` if a test runs it.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
 impl PendingSettle {
@@ -66,13 +66,13 @@ impl PendingSettle {
             // number of such jobs is bounded, in case settling alone fails too.
             spare = Arc::clone(&shared.unsettled).try_acquire_owned().ok();
             if spare.is_some() {
-                self.attempt.permit = None;
-                shared.outbox.call();
+                self.attempt.slot = None;
+                shared.outbox.wake_dispatcher();
             }
         }
         self.keep_trying(&shared, Road::Own, error).await;
         drop(spare);
-        shared.outbox.call();
+        shared.outbox.wake_dispatcher();
     }
 
     async fn keep_trying(
@@ -150,7 +150,7 @@ impl FinishedAttempt {
         match road {
             Road::Own => {
                 tell(shared, &self.context, &done);
-                start(shared, next.into_iter().collect());
+                launch(shared, next.into_iter().collect());
             }
             Road::Detached(_, runtime) => {
                 let (shared, context, done) =
@@ -158,7 +158,7 @@ impl FinishedAttempt {
                 let after = Arc::clone(&shared);
                 shared.tasks.spawn_on(
                     async move {
-                        start(&after, next.into_iter().collect());
+                        launch(&after, next.into_iter().collect());
                         tell(&after, &context, &done);
                     },
                     runtime,
@@ -195,8 +195,8 @@ impl FinishedAttempt {
             // Another sending settled it.
             Over::Already => None,
             Over::Now(Some(next)) => {
-                let Accepted { guard, permit, .. } = *next;
-                Some(Self { guard, permit: Some(permit), ..self })
+                let Accepted { guard, slot, .. } = *next;
+                Some(Self { guard, slot: Some(slot), ..self })
             }
             Over::Now(None) => {
                 let (job_type, id) = (&delivery.job.job_type, &delivery.job.id);

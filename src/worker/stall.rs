@@ -1,16 +1,21 @@
-//! What the heartbeat's thread does for jobs while handlers keep all threads of the
-//! application's runtime busy.
+//! Steps in while handlers block every thread of the application's runtime.
 //!
-//! Nothing else runs there meanwhile: no delivery starts, and the loop that talks to the
-//! store stands still with what it has to say. So this thread, which runs no handlers,
-//! gives back what could not start soon, uncounted, for another process to run; and it
-//! settles what has ended, through connections of its own. From then on the worker
-//! dequeues no more than there are threads without a handler on them, until a minute has
-//! passed without such a stall: otherwise what one stuck worker gives back would go to
-//! the next one and return.
+//! During such a stall nothing else runs there: no delivery starts, and the dispatcher,
+//! which would settle finished jobs, is not polled. This watch runs on the heartbeat's
+//! thread, which runs no handlers, and does two things through connections of its own:
 //!
-//! A settlement may leave both here and there. The store carries out one of them, and
-//! [`InFlightJob::over`](super::in_flight_job::InFlightJob::over) lets one of the answers be heard.
+//! - It gives back deliveries that have not started within [`START_TIMEOUT`], without
+//!   counting an attempt, so that another process can run them.
+//! - It settles jobs that have finished and that the dispatcher does not take or whose
+//!   reply is overdue.
+//!
+//! After a stall the worker is cautious for [`CAUTIOUS_FOR`]: it dequeues no more jobs than
+//! there are threads without a handler. Otherwise jobs would bounce between workers, each
+//! of which dequeues them and gives them back.
+//!
+//! A settlement may be sent both from here and by the dispatcher. The store carries out one
+//! of them, and [`InFlightJob::over`](super::in_flight_job::InFlightJob::over) lets one
+//! reply count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,31 +25,33 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::dispatcher::SentSettles;
 use super::in_flight::GivenBack;
+use super::outbox::SentSettles;
 use super::settle::{PendingSettle, Road};
 use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
 use crate::error::Error;
 use crate::job::Transition;
 
-/// A delivery that has not started by then is given back.
+/// A delivery that has not started for this long is given back.
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often is looked while jobs are in flight.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// How often the watch looks while jobs are in flight.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Settlements that take longer are sent from here as well, if the runtime stands still.
+/// Settlements whose reply is outstanding for longer are also sent from here, if the
+/// runtime stands still.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long after a stall the worker dequeues with caution.
+/// How long after the last stall the worker stays cautious.
 const CAUTIOUS_FOR: Duration = Duration::from_secs(60);
 
-/// How soon giving back is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause before a failed attempt to give deliveries back is repeated.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Jobs settled at a time.
-const BATCH: usize = 100;
+/// Maximum number of jobs that are settled at a time.
+const MAX_BATCH: usize = 100;
 
+/// State of the watch, and whether a stall was seen lately.
 #[derive(Default)]
 pub(super) struct Stall {
     asleep: AtomicBool,
@@ -53,19 +60,19 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    /// Jobs are in flight.
+    /// Wakes the watch: jobs are in flight.
     pub(super) fn wake(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             self.wake.notify_one();
         }
     }
 
-    /// Whether handlers have kept all threads lately.
+    /// Whether handlers have blocked all threads within the last [`CAUTIOUS_FOR`].
     pub(super) fn is_cautious(&self) -> bool {
         self.cautious.load(Ordering::Relaxed)
     }
 
-    /// For ever; on a thread that runs no handlers.
+    /// Watches for stalls. Never returns; it has to run on a thread that runs no handlers.
     pub(super) async fn watch(
         &self,
         shared: &Arc<Shared>,
@@ -82,26 +89,26 @@ impl Stall {
                     self.wake.notified().await;
                 }
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(WATCH_INTERVAL).await;
             let stopping = shared.stop.is_cancelled();
             let timeout = if stopping { Duration::ZERO } else { START_TIMEOUT };
             if watch.give_back(timeout) && !stopping {
                 if stalled.is_none() {
                     crate::log::warn!(
-                        "handlers block all threads of the runtime: what did not start within \
-                         {START_TIMEOUT:?} goes back, and no more is dequeued than can start; \
-                         use spawn_blocking for blocking work"
+                        "handlers block all threads of the runtime: jobs that did not start within \
+                         {START_TIMEOUT:?} are given back, and only as many are dequeued as \
+                         can start; use spawn_blocking for blocking work"
                     );
                 }
                 stalled = Some(Instant::now());
             }
             if stalled.is_some_and(|at| at.elapsed() > CAUTIOUS_FOR) {
                 stalled = None;
-                shared.outbox.call();
+                shared.outbox.wake_dispatcher();
             }
             self.cautious.store(stalled.is_some(), Ordering::Relaxed);
             watch.settle_ended();
-            watch.settle_on_their_way();
+            watch.repeat_overdue();
         }
     }
 }
@@ -110,20 +117,20 @@ struct Watch<'a> {
     shared: &'a Arc<Shared>,
     broker: &'a Arc<dyn Broker>,
     runtime: &'a Handle,
-    /// If jobs were in the outbox at the last look: how often some had been taken out.
+    /// If jobs were in the outbox at the last look: the outbox's number of takes then.
     waiting: Option<u64>,
     probe: Probe<'a>,
 }
 
-/// Finds out whether the application's runtime runs anything.
+/// Finds out whether the application's runtime still runs tasks.
 struct Probe<'a> {
     runtime: &'a Handle,
-    /// When a task was spawned there, and whether it has run.
+    /// When the last test task was spawned there, and whether it has run.
     sent: Option<(Instant, Arc<AtomicBool>)>,
 }
 
 impl Probe<'_> {
-    /// For how long the runtime has run nothing, since this was first asked.
+    /// For how long the last test task has waited to run; spawns another if it has run.
     fn silence(&mut self) -> Duration {
         if let Some((at, ran)) = &self.sent
             && !ran.load(Ordering::Relaxed)
@@ -137,17 +144,19 @@ impl Probe<'_> {
     }
 
     fn stands_still(&mut self) -> bool {
-        self.silence() >= INTERVAL
+        self.silence() >= WATCH_INTERVAL
     }
 }
 
 impl Watch<'_> {
-    /// Whether deliveries are given back that have waited for longer.
+    /// Gives back deliveries that have waited for longer than `timeout`. Returns whether
+    /// there were any.
     fn give_back(&mut self, timeout: Duration) -> bool {
         let Some(before) = Instant::now().checked_sub(timeout) else { return false };
-        // Suspects wait for their turn as well, and see to themselves where they can.
+        // Suspects may be waiting for their turn, which is no stall. They are given back
+        // only if the runtime has run nothing.
         let suspects = self.shared.in_flight.has_waiting_suspects()
-            && self.probe.silence() >= timeout.max(INTERVAL);
+            && self.probe.silence() >= timeout.max(WATCH_INTERVAL);
         let back = self.shared.in_flight.give_back(before, suspects);
         if back.is_empty() {
             return false;
@@ -157,30 +166,30 @@ impl Watch<'_> {
         true
     }
 
-    /// Settles what has ended and is not taken by the worker's own loop.
+    /// Settles finished jobs that the dispatcher does not take.
     fn settle_ended(&mut self) {
         let outbox = &self.shared.outbox;
-        let waiting = (!outbox.is_empty()).then(|| outbox.times_taken());
+        let waiting = (!outbox.is_empty()).then(|| outbox.takes());
         let before = std::mem::replace(&mut self.waiting, waiting);
         if waiting.is_none() || waiting != before {
             return;
         }
-        // With all round trips under way, the loop takes nothing either: the store may be
-        // slow, or far away, and not the runtime.
+        // With all round trips under way the dispatcher takes nothing either. Then the store
+        // may be slow, not the runtime.
         if outbox.is_full() && !self.probe.stands_still() {
             return;
         }
-        let ended = outbox.take(BATCH);
+        let ended = outbox.take(MAX_BATCH);
         for one in ended {
             let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
             self.shared.tasks.spawn(settle(shared, broker, self.runtime.clone(), one));
         }
     }
 
-    /// Settles what the worker's own loop has sent and the runtime perhaps has not.
-    fn settle_on_their_way(&mut self) {
-        let late = self.shared.outbox.late(SETTLE_TIMEOUT);
-        // Else the store is slow, not the runtime.
+    /// Repeats overdue settlements of the dispatcher, which the runtime may not have sent.
+    fn repeat_overdue(&mut self) {
+        let late = self.shared.outbox.overdue(SETTLE_TIMEOUT);
+        // If the runtime runs tasks, it is the store that is slow.
         if late.is_empty() || !self.probe.stands_still() {
             return;
         }
@@ -192,11 +201,11 @@ impl Watch<'_> {
     }
 }
 
-/// Puts deliveries back to where they came from.
+/// Makes deliveries pending again, as the next jobs of their queues.
 async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBack>) {
     let began = Instant::now();
     let next_in_line = |delivery: Delivery| {
-        // It has not started, so that nothing is known of it that was not before.
+        // It has not started, so its number of losses stays as it was.
         let transition = match delivery.losses {
             0 => Transition::Requeue,
             _ => Transition::PutBack { after: Duration::ZERO, error: String::new() },
@@ -206,12 +215,12 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
     let (hands, settlements): (Vec<_>, Vec<_>) =
         back.into_iter().map(|one| (one.job, next_in_line(one.delivery))).unzip();
     while let Err(error) = broker.settle(&settlements).await {
-        crate::log::debug!("giving deliveries back failed: {error:?}");
-        // They do not start here, so that their leases run out.
+        crate::log::debug!("deliveries could not be given back: {error:?}");
+        // They do not start here, so their leases expire.
         if began.elapsed() > LEASE || shared.give_up.is_cancelled() {
             break;
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
     hands.iter().for_each(|job| shared.in_flight.remove(job));
 }
@@ -223,7 +232,7 @@ async fn settle(
     ended: PendingSettle,
 ) {
     ended.alone(&shared, Road::Detached(&*broker, &runtime)).await;
-    shared.outbox.call();
+    shared.outbox.wake_dispatcher();
 }
 
 async fn settle_again(
@@ -232,7 +241,7 @@ async fn settle_again(
     runtime: Handle,
     sent: Arc<SentSettles>,
 ) {
-    // The round trip waits for this before it takes them out.
+    // The dispatcher waits for this before it takes them out and processes its own reply.
     let pending = sent.pending.read().await;
     if pending.is_empty() {
         return;
@@ -244,14 +253,14 @@ async fn settle_again(
         Ok(settled) => {
             let road = Road::Detached(&*broker, &runtime);
             for (one, settled) in pending.iter().zip(settled) {
-                // Lost: to the first sending, most likely, whose reply will say so.
+                // Lost, most likely to the first sending, whose reply will say so.
                 if settled != Settled::Lost {
                     one.attempt.settled(&shared, &road, &one.request, settled);
                 }
             }
         }
         Err(error) => {
-            crate::log::debug!("settling for a busy runtime failed: {error:?}");
+            crate::log::debug!("settling for a blocked runtime failed: {error:?}");
             sent.sent_again.store(false, Ordering::Relaxed);
         }
     }
