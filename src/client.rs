@@ -82,7 +82,7 @@ impl Client {
         Draft::raw(job_type, payload).by(self.clone())
     }
 
-    /// What a periodic entry enqueues at each tick.
+    /// What a periodic job enqueues at each tick.
     pub(crate) fn template(&self, periodic: &Periodic) -> Result<NewJob, Error> {
         let draft = Draft::raw(periodic.job_type(), periodic.payload()?);
         let draft = draft.options(periodic.all_options());

@@ -1,5 +1,13 @@
-//! Job type → handler. The one door where types end: below it jobs are bytes,
-//! above it they are values.
+//! The handlers of a process, by job type.
+//!
+//! This is the one place where the types of jobs end: above it a job is a value of the
+//! application's type, below it a job is a stored name and bytes. A [`JobHandler`] is an
+//! application's function; [`JobHandler::entry`] erases its types into an [`Entry`], which the
+//! worker finds by job type.
+//!
+//! An attempt decodes the payload, takes the handler's other parameters from the context
+//! ([`FromContext`]) and runs the function inside its [middleware](JobMiddleware). A payload
+//! that cannot be decoded is a failed attempt.
 
 mod middleware;
 mod unmarshal;
@@ -20,13 +28,12 @@ use crate::job::{Job, JobContext, JobError, JobOptions, QueueName, RetryPolicy};
 pub use middleware::{JobMiddleware, JobResult, Layer, Next};
 pub(crate) use unmarshal::unmarshal_text;
 
-/// An attempt under way.
+/// A running attempt, with its types erased.
 pub(crate) type Attempt = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
 
-/// Values that handlers name in their signature, cloned out of the application
-/// at launch.
+/// Values that handlers name in their signatures, cloned out of the application at launch.
 #[derive(Default)]
 pub struct State(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
@@ -50,8 +57,8 @@ impl State {
     }
 }
 
-/// One value that a handler needs: its name for messages, and how to copy it out
-/// of whatever the application is.
+/// One value that a handler needs: its name for messages, and how to clone it out of the
+/// application.
 #[derive(Clone, Copy)]
 pub struct Need {
     pub(crate) name: &'static str,
@@ -78,10 +85,13 @@ impl fmt::Debug for Need {
     note = "after the job, a handler may name `JobContext` and `Managed<T>` for any `T: Clone` that the application manages"
 )]
 pub trait FromContext: Sized + Send + 'static {
-    /// Names what must be there at launch.
+    /// Adds the values that must be available at launch.
     fn needs(_needs: &mut Vec<Need>) {}
 
-    /// Makes the parameter.
+    /// Makes the parameter for one attempt.
+    ///
+    /// # Errors
+    /// The attempt fails with this error.
     fn from_context(context: &JobContext, state: &State) -> Result<Self, JobError>;
 }
 
@@ -91,15 +101,16 @@ impl FromContext for JobContext {
     }
 }
 
-/// How many jobs of a type start alone after one of them kept its thread.
-const STARTS_ALONE: u32 = 1000;
+/// Number of jobs of a type that start alone after one of them blocked its thread.
+const LONE_STARTS: u32 = 1000;
 
-/// Whether a type's jobs come to their first wait soon.
+/// Whether the jobs of a type reach their first wait quickly. The launcher starts those of
+/// slow types alone, so that they do not hold up others.
 #[derive(Default)]
 pub(crate) struct Pace(AtomicU32);
 
 impl Pace {
-    /// Whether the next one should keep no other from starting. Counts it.
+    /// Whether the next job should start alone. Counts it.
     pub(crate) fn starts_alone(&self) -> bool {
         let left = self.0.load(Ordering::Relaxed);
         if left > 0 {
@@ -108,35 +119,35 @@ impl Pace {
         left > 0
     }
 
-    /// One of them kept its thread.
+    /// One of them blocked its thread.
     pub(crate) fn was_slow(&self) {
-        self.0.store(STARTS_ALONE, Ordering::Relaxed);
+        self.0.store(LONE_STARTS, Ordering::Relaxed);
     }
 }
 
-/// What stands for one job type: how it runs, and what is known of it.
+/// The handler of one job type, with its options: what a worker needs to run its jobs.
 #[derive(Clone)]
 pub struct Entry {
     pub(crate) job_type: String,
     pub(crate) options: JobOptions,
     pub(crate) schema: Option<serde_json::Value>,
     pub(crate) needs: Vec<Need>,
-    /// `None` leaves it to the application's policy.
+    /// `None` uses the worker's policy.
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) pace: Arc<Pace>,
-    /// Where its attempts are counted, once it is in a registry.
+    /// Measures its attempts, once it is in a registry.
     #[cfg(feature = "metrics")]
     pub(crate) stopwatch: Option<crate::metrics::Stopwatch>,
-    /// Reads a payload as the handler will; what is wrong with it.
+    /// Decodes a payload as the handler will. The error says what is wrong with it.
     check: fn(&[u8]) -> Result<(), String>,
-    /// Around this handler, the outermost first.
+    /// Middleware of this handler, outermost first.
     layers: Arc<[Layer]>,
     run: Run,
 }
 
 impl Entry {
-    /// A handler for a job type without a Rust type: the payload's bytes come in,
-    /// the result's bytes go out.
+    /// A handler for a job type without a Rust type. It receives the payload's bytes and returns
+    /// the result's bytes, or `None` for no result.
     ///
     /// ```
     /// # use rocket_jobqueue::handler::{Entry, JobHandler};
@@ -163,15 +174,15 @@ impl Entry {
         &self.job_type
     }
 
-    /// The payload's JSON Schema, where the job type gives one.
+    /// The payload's JSON Schema, if the job type has one.
     pub fn schema(&self) -> Option<&serde_json::Value> {
         self.schema.as_ref()
     }
 
-    /// Reads a payload as the handler will.
+    /// Checks that the handler can decode a payload.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] where it cannot be read; the message quotes none of it.
+    /// [`Error::is_invalid`] if it cannot. The message quotes nothing of the payload.
     pub(crate) fn check(&self, payload: &[u8]) -> Result<(), Error> {
         (self.check)(payload).map_err(Error::invalid)
     }
@@ -190,17 +201,17 @@ impl fmt::Debug for Entry {
 /// A function that runs jobs of one type: `async fn(job, extractors…) ->
 /// Result<T, E>`, where `E` is anything that can be displayed, or [`JobError`].
 ///
-/// What it returns is kept as JSON where the job is retained; `()` is nothing.
+/// What it returns is stored as JSON if the job has a retention; `()` stores nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job handler",
     note = "a handler is `async fn(job: J, extractors..) -> Result<T, E>` with `J: Job`, `T: Serialize` and `E: Display` (or `JobError`)"
 )]
 pub trait JobHandler<Marker>: Send + Sync + 'static {
-    /// Erases the types.
+    /// Erases the types of the job and of the handler.
     fn entry(self) -> Entry;
 
-    /// Runs this function around the handler; see [`JobMiddleware`]. Of several,
-    /// the one that was added first is the outermost.
+    /// Runs this function around the handler; see [`JobMiddleware`]. Of several, the one that
+    /// was added first is the outermost.
     fn middleware<M>(self, middleware: impl JobMiddleware<M>) -> Entry
     where
         Self: Sized,
@@ -212,8 +223,8 @@ pub trait JobHandler<Marker>: Send + Sync + 'static {
         entry
     }
 
-    /// How long failed jobs of this type wait, in place of what the type and the
-    /// application say.
+    /// The retry policy of this job type. It takes precedence over the policies of
+    /// [`Job::retry_policy`] and of the worker.
     ///
     /// ```
     /// # use rocket_jobqueue::handler::JobHandler;
@@ -319,11 +330,11 @@ handlers!(A B C D);
 handlers!(A B C D G);
 handlers!(A B C D G H);
 
-/// The handlers of one process, and what runs around all of them.
+/// The handlers of one process, and the middleware around all of them.
 #[derive(Clone)]
 pub struct Registry {
     entries: HashMap<String, Entry>,
-    /// The outermost first.
+    /// Middleware of all handlers, outermost first.
     layers: Arc<[Layer]>,
     #[cfg(feature = "metrics")]
     attempts: crate::metrics::Attempts,
@@ -363,18 +374,18 @@ impl Registry {
         Ok(())
     }
 
-    /// How long the attempts of all types took.
+    /// Durations of the attempts of all types.
     #[cfg(feature = "metrics")]
     pub(crate) fn attempts(&self) -> &crate::metrics::Attempts {
         &self.attempts
     }
 
-    /// Runs these around all handlers, the outermost first.
+    /// Sets the middleware around all handlers, outermost first.
     pub(crate) fn surround(&mut self, layers: Vec<Layer>) {
         self.layers = layers.into();
     }
 
-    /// All handlers, by job type.
+    /// All handlers, sorted by job type.
     pub(crate) fn entries(&self) -> Vec<&Entry> {
         let mut entries: Vec<&Entry> = self.entries.values().collect();
         entries.sort_by_key(|entry| &entry.job_type);
@@ -385,7 +396,7 @@ impl Registry {
         self.entries.get(job_type)
     }
 
-    /// An attempt of the entry's handler with all that is around it.
+    /// An attempt of the entry's handler, inside all its middleware.
     pub(crate) fn run(&self, entry: &Entry, context: JobContext, state: &Arc<State>) -> Attempt {
         let next = Next {
             layers: [Arc::clone(&self.layers), Arc::clone(&entry.layers)],
@@ -397,7 +408,7 @@ impl Registry {
         next.attempt()
     }
 
-    /// What the handlers need from the application, each once.
+    /// The values that handlers and middleware need from the application, each once.
     pub(crate) fn needs(&self) -> Vec<Need> {
         let of_all = self.layers.iter().flat_map(|layer| layer.needs.clone());
         let of_each = self.entries.values().flat_map(|entry| entry.needs.clone());
@@ -408,7 +419,7 @@ impl Registry {
     }
 }
 
-/// A handler for a job type without a Rust type: bytes in, bytes out.
+/// A handler for a job type without a Rust type, with the options of its jobs.
 pub(crate) fn raw_entry<F, Fut, E>(job_type: String, options: JobOptions, handler: F) -> Entry
 where
     F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,

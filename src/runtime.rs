@@ -1,4 +1,14 @@
-//! One queue at work in one process: start and drain, without any web server.
+//! The job queue of one process: starts and drains the worker and the services, without any
+//! web server.
+//!
+//! [`Runtime::start`] may be called before the store can be reached. It starts the worker with
+//! its [scheduler](crate::scheduler) if the process has one, the services of periodic jobs,
+//! and two tasks that watch the store: one asks every second whether it answers, which decides
+//! readiness; the other checks every few seconds whether it keeps jobs at all
+//! ([`store_check`]).
+//!
+//! [`Runtime::shutdown`] drains: dequeuing stops, running jobs get the shutdown timeout, the
+//! rest is requeued. Enqueuing works until [`Runtime::close`]. All operations may be repeated.
 
 mod store_check;
 
@@ -24,34 +34,34 @@ use crate::worker::{Worker, WorkerSettings};
 use store_check::StoreCheck;
 
 /// How long after its last answer the store still counts as ready.
-const READY: Duration = Duration::from_secs(3);
+const READY_FOR: Duration = Duration::from_secs(3);
 
-/// How long the first question about readiness may wait for the store.
-const FIRST: Duration = Duration::from_millis(200);
+/// How long the first check of readiness waits for the store.
+const FIRST_PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How often the store is asked whether it serves.
-const PROBE: Duration = Duration::from_secs(1);
+/// Interval between two checks whether the store answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the store is asked whether it keeps jobs, in probes.
-const PROBES_PER_LOOK: u32 = 5;
+/// Number of such checks between two checks of the store's settings.
+const PROBES_PER_STORE_CHECK: u32 = 5;
 
-/// The parts of a running queue. All operations may be repeated.
+/// The parts of a job queue. All operations may be repeated.
 pub(crate) struct Runtime {
     broker: Arc<dyn Broker>,
-    /// The same store for who only looks: no answer to them, however large, is in the way
-    /// of the application's.
+    /// The same store on connections for readers, so that their large replies do not delay the
+    /// application's calls.
     aside: OnceLock<Arc<dyn Broker>>,
     client: Client,
     registry: Registry,
     /// `None` in a process that only enqueues.
     settings: Option<WorkerSettings>,
     periodic: PeriodicJobs,
-    /// Whether this process fires its periodic entries.
+    /// Whether this process fires its periodic jobs.
     fires: bool,
-    /// `None` where groups are left alone.
+    /// `None` if this process aggregates no groups.
     aggregate: Option<(Aggregate, GroupLimits)>,
     running: Mutex<Option<Running>>,
-    /// What handlers need, from the first start on.
+    /// The values that handlers need, from the first start on.
     state: Mutex<Option<Arc<State>>>,
     draining: tokio::sync::Mutex<()>,
     health: Arc<Health>,
@@ -60,21 +70,21 @@ pub(crate) struct Runtime {
     by_hand: Option<Arc<ByHand>>,
 }
 
-/// Where a test finds what it drives in the worker's place, between the start
-/// of the queue and the end of the application.
+/// Where a test finds the parts that it drives in the worker's place, between the start of
+/// the queue and the end of the application.
 #[derive(Default)]
 pub(crate) struct ByHand(Mutex<Option<Arc<Driven>>>);
 
-/// A queue whose worker and scheduler are a test.
+/// The parts of a queue whose worker and scheduler are driven by a test.
 pub(crate) struct Driven {
     pub(crate) client: Client,
     /// `None` in a process that only enqueues.
     pub(crate) worker: Option<Worker>,
-    /// `None` in a process that does not fire periodic entries.
+    /// `None` in a process that does not fire periodic jobs.
     pub(crate) periodic: Option<PeriodicService>,
-    /// `None` where groups are left alone.
+    /// `None` if this process aggregates no groups.
     pub(crate) aggregation: Option<Aggregation>,
-    /// Those to serve, the most important first; none means all.
+    /// Queues to serve, highest weight first. Empty means all queues.
     pub(crate) queues: Vec<QueueName>,
     /// The application's own runtime.
     pub(crate) tokio: Option<tokio::runtime::Handle>,
@@ -90,7 +100,7 @@ impl ByHand {
     }
 }
 
-/// What was started, to be stopped.
+/// What runs and has to be stopped.
 struct Running {
     worker: Option<(Worker, Scheduler)>,
     periodic_services: Option<PeriodicServices>,
@@ -131,22 +141,22 @@ impl Runtime {
         }
     }
 
-    /// The same queue without worker and scheduler of its own: whoever has the
-    /// slot drives it. Ids are numbers in order, so that each run is the same.
+    /// The same queue without a worker and scheduler of its own: the holder of the slot drives
+    /// it. Ids are consecutive numbers, so that every run is the same.
     pub(crate) fn by_hand(mut self, slot: Arc<ByHand>) -> Self {
         self.client = self.client.with_numbered_ids();
         self.by_hand = Some(slot);
         self
     }
 
-    /// Aggregates groups too, where this process works.
+    /// Aggregates groups too, if this process has a worker.
     pub(crate) fn aggregating(mut self, function: Aggregate, limits: GroupLimits) -> Self {
         self.aggregate = Some((function, limits));
         self
     }
 
-    /// Fires periodic entries, or leaves that to other processes. By default a
-    /// process with a worker does.
+    /// Enqueues periodic jobs, or leaves that to other processes. By default a process with a
+    /// worker does.
     pub(crate) fn firing(mut self, fires: bool) -> Self {
         self.fires = fires;
         self
@@ -158,8 +168,8 @@ impl Runtime {
         self
     }
 
-    /// Looks at the store before anything runs, on connections that end with it. An error
-    /// stops the launch; a store that cannot be reached is none.
+    /// Checks the store before anything runs, on connections of its own. An error stops the
+    /// launch. A store that cannot be reached is not an error.
     pub(crate) async fn check_store(&self) -> Result<(), Error> {
         if self.by_hand.is_some() {
             return Ok(());
@@ -172,7 +182,7 @@ impl Runtime {
         let client = self.client.clone();
         Some(Aggregation {
             limits,
-            patience: settings.shutdown_timeout,
+            shutdown_timeout: settings.shutdown_timeout,
             viewer: settings.viewer.clone(),
             make: Arc::new(move |queue, group, jobs| {
                 Box::pin(function.clone().make(client.clone(), queue, group, jobs))
@@ -219,8 +229,8 @@ impl Runtime {
         &self.client
     }
 
-    /// Starts the worker and its scheduler, where this process has one. The
-    /// store need not be there yet. Must be called within a Tokio runtime.
+    /// Starts the worker and its scheduler, if this process has one. The store need not be
+    /// reachable yet. Must be called within a Tokio runtime.
     pub(crate) fn start(&self, state: State) {
         let state = Arc::clone(self.state().get_or_insert_with(|| Arc::new(state)));
         let mut running = lock(&self.running);
@@ -233,7 +243,7 @@ impl Runtime {
         }
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (broker, health) = (Arc::clone(&self.broker), Arc::clone(&self.health));
-        // Their loops serve several queues, and none is to wait for another one's server.
+        // A loop serves several queues, and none should wait for the server of another.
         let prompt = self.broker.prompt();
         let (due, check) = (Arc::new(Notify::new()), Arc::clone(&self.check));
         tasks.spawn(probe.clone().run_until_cancelled_owned(look(
@@ -274,41 +284,42 @@ impl Runtime {
         }
     }
 
-    /// Whether the store has answered within the last 3 s and keeps jobs. Asks it where
-    /// nothing has asked yet.
+    /// Whether the store has answered within the last 3 s and keeps jobs. Asks it if nothing
+    /// has asked it yet.
     pub(crate) async fn ready(&self) -> bool {
         self.answers().await && self.objection().is_none()
     }
 
-    /// Whether this process has a worker whose loops do not come round any more.
+    /// Whether this process has a worker whose loops are stuck.
     pub(crate) fn is_stuck(&self) -> bool {
         let running = lock(&self.running);
         let worker = running.as_ref().and_then(|running| running.worker.as_ref());
         worker.is_some_and(|(worker, _)| worker.is_stuck())
     }
 
-    /// Why the process is not ready although the store answers, safe to show.
+    /// Why the process is not ready although the store answers. Safe to show to clients.
     pub(crate) fn objection(&self) -> Option<String> {
         self.check.objection()
     }
 
     async fn answers(&self) -> bool {
-        // Nobody asks again and again then, and the store is in this process.
+        // No task checks then, and the store is in this process.
         if self.by_hand.is_some() || self.health.is_fresh() {
             return true;
         }
         if self.health.last_answer.load(Ordering::Relaxed) == 0 {
-            // The answer is in the record; a failure says "not ready", and a
-            // probe of ours must not wait for a store that hangs.
-            let _ = tokio::time::timeout(FIRST, self.health.probe(&*self.broker)).await;
+            // The answer is recorded in `health`; a failure means "not ready". The caller
+            // must not wait for a store that hangs.
+            let _ =
+                tokio::time::timeout(FIRST_PROBE_TIMEOUT, self.health.probe(&*self.broker)).await;
         }
         self.health.is_fresh()
     }
 
-    /// Drains the worker: no more fetching, running jobs finish within the
-    /// shutdown timeout, the rest is requeued. Enqueueing still works.
+    /// Drains the worker: dequeuing stops, running jobs finish within the shutdown timeout, the
+    /// rest is requeued. Enqueuing still works.
     pub(crate) async fn shutdown(&self) {
-        // Whoever comes second waits for the first: a return means drained.
+        // A second call waits for the first: when it returns, the worker is drained.
         let _turn = self.draining.lock().await;
         let running = lock(&self.running).take();
         let Some(running) = running else { return };
@@ -319,14 +330,14 @@ impl Runtime {
         };
         let drained = async {
             let Some((worker, scheduler)) = &running.worker else { return };
-            // Due jobs are left to the others from now on.
+            // From now on due jobs are left to other processes.
             let ((), interrupted) = tokio::join!(scheduler.stop(), worker.drain());
             match interrupted {
                 0 => crate::log::info!("job queue drained"),
-                n => crate::log::warn!("job queue stopped: {n} running jobs went back in line"),
+                n => crate::log::warn!("job queue stopped: {n} running jobs were requeued"),
             }
         };
-        // Side by side: a farewell that a slow store holds up costs the drain no time.
+        // Concurrently: a slow store that delays one does not take time from the other.
         tokio::join!(no_more_ticks, drained);
         running.probe.cancel();
         running.tasks.wait().await;
@@ -345,10 +356,10 @@ impl Runtime {
         Ok(())
     }
 
-    /// Lets go of everything without waiting, as when the application is dropped.
+    /// Drops everything without waiting, as when the application is dropped.
     pub(crate) fn abandon(&self) {
         drop(lock(&self.running).take());
-        // It may hold a handle of ours, which would keep us for ever.
+        // It may hold a handle to this runtime, which would keep it alive forever.
         drop(self.state().take());
         drop(self.by_hand.as_ref().map(|by_hand| by_hand.slot().take()));
     }
@@ -360,7 +371,7 @@ impl Runtime {
     }
 }
 
-/// When the store answered last, in milliseconds since the beginning; 0 = never.
+/// When the store answered last, in milliseconds since `began`; 0 means never.
 struct Health {
     began: Instant,
     last_answer: AtomicU64,
@@ -369,7 +380,7 @@ struct Health {
 impl Health {
     fn is_fresh(&self) -> bool {
         let last = self.last_answer.load(Ordering::Relaxed);
-        last > 0 && self.began.elapsed() < Duration::from_millis(last) + READY
+        last > 0 && self.began.elapsed() < Duration::from_millis(last) + READY_FOR
     }
 
     async fn probe(&self, broker: &dyn Broker) -> Result<(), Error> {
@@ -382,8 +393,8 @@ impl Health {
     }
 }
 
-/// Looks at the store whenever that is due. Nobody waits for it: the server that has what
-/// it asks for may hang while the others serve.
+/// Checks the store's settings whenever that is due. It has its own task, because one server
+/// of a Cluster may hang while the others serve.
 async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>) {
     loop {
         due.notified().await;
@@ -391,7 +402,7 @@ async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>)
     }
 }
 
-/// Asks the store at an interval whether it serves, and says when to check its settings.
+/// Asks the store at an interval whether it answers, and says when to check its settings.
 async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
     if let Err(error) = health.probe(&*broker).await {
         let store = broker.describe();
@@ -412,16 +423,16 @@ async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
             );
         }
     }
-    // A server that has come, or taken another's place, is looked at first of all.
-    let mut until_look = 0;
+    // A server that has just become reachable is checked at once.
+    let mut until_check = 0;
     loop {
-        if until_look == 0 && health.is_fresh() {
+        if until_check == 0 && health.is_fresh() {
             due.notify_one();
-            until_look = PROBES_PER_LOOK;
+            until_check = PROBES_PER_STORE_CHECK;
         }
-        tokio::time::sleep(PROBE).await;
+        tokio::time::sleep(PROBE_INTERVAL).await;
         // The pool logs losses and reconnections, once each.
         let answered = health.probe(&*broker).await.is_ok();
-        until_look = if answered { until_look.saturating_sub(1) } else { 0 };
+        until_check = if answered { until_check.saturating_sub(1) } else { 0 };
     }
 }

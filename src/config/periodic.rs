@@ -45,8 +45,7 @@ impl Entry<'_> {
             .map_err(|wrong| refused(spec_leaf, &wrong))?;
         let mut entry = Periodic::raw(spec, job_type, self.payload()?).name(self.name);
         entry.identity().map_err(|_| {
-            type_leaf
-                .error("an entry name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(self.name))
+            type_leaf.error("a name of A-Z a-z 0-9 _ . : -, at most 128 long", &quoted(self.name))
         })?;
         if let Some(leaf) = self.get("time_zone") {
             let zone = leaf.text("the name of a time zone")?;

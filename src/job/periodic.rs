@@ -193,7 +193,7 @@ impl Periodic {
         if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
             let shown: String = name.chars().take(60).collect();
             return Err(Error::invalid(format!(
-                "name of a periodic entry: expected 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 _ . : -, \
+                "name of a periodic job: expected 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 _ . : -, \
                  found {shown:?}"
             )));
         }

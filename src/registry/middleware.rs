@@ -1,4 +1,4 @@
-//! What runs around handlers: functions that see each attempt and its outcome.
+//! Middleware: functions that run around handlers and see each attempt and its outcome.
 
 use std::fmt;
 use std::future::Future;
@@ -7,20 +7,19 @@ use std::sync::Arc;
 use super::{Attempt, FromContext, Need, Run, State};
 use crate::job::{JobContext, JobError};
 
-/// What an attempt comes to: the encoded result, if any, or the handler's word.
+/// The result of an attempt: the encoded result, if any, or the handler's error.
 pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 
 /// A function around handlers: `async fn(JobContext, Next, extractors…) ->
 /// Result<Option<Vec<u8>>, E>`, where `E` is [`JobError`] or anything that can be
 /// displayed.
 ///
-/// It runs for each attempt, after the deadline was looked at and before the
-/// payload is decoded. It may look at the [`JobContext`], let the attempt go on by
-/// `next.run().await`, look at what came of it and answer something else, or answer
-/// at once without running the handler. A panic in it is the attempt's panic; time
-/// limit, cancellation and shutdown end it together with the handler, by dropping
-/// it, so what must happen in any case belongs into a `Drop`. A process that has
-/// no handler for a job type runs no middleware for it.
+/// It runs for each attempt, after the deadline was checked and before the payload is
+/// decoded. It may read the [`JobContext`], continue the attempt with `next.run().await`,
+/// inspect the result and return another one, or return at once without running the
+/// handler. A panic in it is the attempt's panic. Timeout, cancellation and shutdown end it
+/// together with the handler, by dropping it; cleanup that must always run belongs in a
+/// `Drop` impl. A process without a handler for a job type runs no middleware for it.
 ///
 /// Those of the fairing ([`JobQueueFairing::middleware`](crate::JobQueueFairing::middleware))
 /// are around those of the job type ([`JobHandler::middleware`](crate::handler::JobHandler::middleware));

@@ -1,6 +1,9 @@
-//! Whether the store is one that keeps jobs, in a format that is known here: asked during
-//! launch, where a store that may evict jobs or is of a newer version stops it, and from
-//! then on every few seconds, where it only warns. A running worker is never stopped for it.
+//! Checks that the store keeps jobs and that its data has a format that this version knows.
+//!
+//! At launch, a store that may evict jobs or that holds a newer format stops the launch. From
+//! then on the check is repeated every few seconds, because settings change and servers are
+//! replaced. It then only logs and makes the process not ready; a running worker is never
+//! stopped for it.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -9,14 +12,14 @@ use crate::broker::{Broker, Eviction, StoreInfo, Support};
 use crate::error::Error;
 use crate::sync::lock;
 
-/// How long the launch waits for a store that does not answer. It starts without it.
-const AT_LAUNCH: Duration = Duration::from_secs(2);
+/// How long the launch waits for the store. If it does not answer, the launch goes on.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How to make a store keep jobs, and how to permit one that does not.
-const FIX: &str = "Set maxmemory-policy to noeviction on the server (or its parameter group), or \
+/// What to do about a store that may evict jobs, for messages.
+const EVICTION_FIX: &str = "Set maxmemory-policy to noeviction on the server (or its parameter group), or \
                    permit it: jobqueue.allow_eviction = true";
 
-/// What was seen of the store last, and whether it may evict jobs.
+/// What the last check found, and whether the store may evict jobs.
 #[derive(Default)]
 pub(crate) struct StoreCheck {
     allow_eviction: bool,
@@ -27,12 +30,12 @@ pub(crate) struct StoreCheck {
 struct Seen {
     programs: Vec<String>,
     eviction: Eviction,
-    /// The version of the data's format, where it is not known here.
+    /// The format of the store's data, if this version does not know it.
     unknown_format: Option<String>,
 }
 
 impl StoreCheck {
-    /// A check that lets the store evict jobs, or does not.
+    /// A check that accepts a store that may evict jobs, or does not.
     pub(crate) fn new(allow_eviction: bool) -> Self {
         Self { allow_eviction, seen: Mutex::default() }
     }
@@ -41,10 +44,10 @@ impl StoreCheck {
         lock(&self.seen)
     }
 
-    /// Looks once, before anything runs. An error stops the launch; a store that cannot be
-    /// reached, or does not tell, is none.
+    /// Checks once, before anything runs. An error stops the launch. A store that cannot be
+    /// reached, or does not tell its settings, passes.
     pub(crate) async fn at_launch(&self, broker: &dyn Broker) -> Result<(), Error> {
-        let Ok(Ok(store)) = tokio::time::timeout(AT_LAUNCH, broker.store()).await else {
+        let Ok(Ok(store)) = tokio::time::timeout(LAUNCH_TIMEOUT, broker.store()).await else {
             return Ok(());
         };
         if let Eviction::Jobs(policy) = store.eviction()
@@ -52,12 +55,12 @@ impl StoreCheck {
         {
             return Err(Error::config(format!(
                 "{} evicts jobs when its memory is full (maxmemory is set, maxmemory-policy is \
-                 {policy}): acknowledged jobs vanish. {FIX}",
+                 {policy}): acknowledged jobs vanish. {EVICTION_FIX}",
                 store.description
             )));
         }
         self.note(&store);
-        let format = tokio::time::timeout(AT_LAUNCH, broker.unknown_format()).await;
+        let format = tokio::time::timeout(LAUNCH_TIMEOUT, broker.unknown_format()).await;
         if let Ok(Ok(Some(found))) = format {
             let place = &store.description;
             return Err(Error::config(format!("{place} {}", of_another_version(&found))));
@@ -65,12 +68,12 @@ impl StoreCheck {
         Ok(())
     }
 
-    /// Looks again and tells what has changed.
+    /// Checks again and logs what has changed.
     pub(crate) async fn look(&self, broker: &dyn Broker) {
         if let Ok(store) = broker.store().await {
             self.note(&store);
         }
-        // A store that refuses says so elsewhere, and was readable before.
+        // Other calls report a store that refuses this; its data was readable before.
         if let Ok(format) = broker.unknown_format().await {
             self.note_format(&broker.describe(), format);
         }
@@ -106,7 +109,7 @@ impl StoreCheck {
                 Support::Unsuitable(why) => crate::log::warn!("{place} is {program}, which {why}"),
             }
         }
-        // One that did not tell this time is no other one.
+        // A server that does not tell its version this time is still the same one.
         if !programs.is_empty() {
             seen.programs = programs.into_iter().map(|(program, _)| program).collect();
         }
@@ -120,7 +123,7 @@ impl StoreCheck {
             ),
             Eviction::Jobs(policy) => crate::log::error!(
                 "{place} evicts jobs when its memory is full (maxmemory-policy is {policy}): \
-                 acknowledged jobs vanish. This process goes on, and is not ready. {FIX}"
+                 acknowledged jobs vanish. This process goes on, and is not ready. {EVICTION_FIX}"
             ),
             Eviction::Expiring(policy) => crate::log::warn!(
                 "{place} evicts keys that expire when its memory is full (maxmemory-policy is \
@@ -132,7 +135,7 @@ impl StoreCheck {
         seen.eviction = eviction;
     }
 
-    /// Why the process is not ready although the store answers, safe to show.
+    /// Why the process is not ready although the store answers. Safe to show to clients.
     pub(crate) fn objection(&self) -> Option<String> {
         let seen = self.seen();
         if seen.unknown_format.is_some() {

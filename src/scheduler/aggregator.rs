@@ -1,5 +1,13 @@
-//! Makes one job of those that waited together in a group. What the one job is,
-//! a function of the application's says.
+//! Turns the jobs that waited together in a group into one job.
+//!
+//! A group is ready when it is full, when its oldest job has waited for the maximum delay,
+//! or when no job has joined for the grace period. The aggregator then claims the group's
+//! jobs as a set, gives them to the application's function, and stores the job that the
+//! function returns in place of the set, in one step.
+//!
+//! A set expires after two minutes. If the function fails, takes too long or its process
+//! dies, the jobs go back into their group at that time, and are aggregated again. Several
+//! processes may aggregate; the store gives each set to one of them.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -17,23 +25,23 @@ use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MAX_SET_JOBS, Viewe
 use crate::error::Error;
 use crate::job::{JobRecord, NewJob, QueueName};
 
-/// How often groups are looked at, at least: Asynq's own interval.
-const INTERVAL: Duration = Duration::from_secs(7);
+/// Maximum interval between two looks at the groups. Asynq's own interval.
+const MAX_INTERVAL: Duration = Duration::from_secs(7);
 
-/// Most aggregations of one process at a time.
-const AT_A_TIME: usize = 3;
+/// Maximum concurrent aggregations of one process.
+const MAX_CONCURRENT: usize = 3;
 
-/// How long before others may take the jobs back the function has to be done.
-const MARGIN: Duration = Duration::from_secs(5);
+/// How long before its set expires the function has to be done.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
 /// Most sets and jobs repaired by one script.
-const BATCH: usize = 100;
+const MAX_BATCH: usize = 100;
 
-/// How long after a function was given up at shutdown its jobs may take to go
-/// back; a store that hangs is not waited for. They are back in time anyway.
-const LAST_WORDS: Duration = Duration::from_millis(900);
+/// How long giving the jobs of an interrupted function back may take at shutdown. If the
+/// store does not answer, they go back when their set expires.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What the application's function makes: the one job, or the reason why not.
+/// What the application's function returns: the one job, or why there is none.
 pub(crate) type Made = Pin<Box<dyn Future<Output = Result<NewJob, String>> + Send>>;
 
 /// How one process aggregates.
@@ -44,26 +52,26 @@ pub(crate) struct Aggregation {
     /// Makes one job of a queue's group.
     pub(crate) make: Arc<dyn Fn(QueueName, String, Vec<JobRecord>) -> Made + Send + Sync>,
     /// How long a function may go on at shutdown.
-    pub(crate) patience: Duration,
-    /// Who reads the log.
+    pub(crate) shutdown_timeout: Duration,
+    /// What the log may show of errors.
     pub(crate) viewer: Viewer,
 }
 
 pub(crate) struct Aggregator {
     queues: Vec<QueueName>,
-    /// The queue that is looked at first, another one each time.
+    /// The queue that the next tick begins with; another one each time.
     first: AtomicUsize,
     work: Arc<Work>,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
-/// What one aggregation needs.
+/// State that all aggregations of a process share.
 struct Work {
     broker: Arc<dyn Broker>,
     aggregation: Aggregation,
     stop: CancellationToken,
-    /// A group, or the rest of one, had to wait for another aggregation to end.
+    /// A group, or the rest of one, waits for another aggregation to end.
     crowded: AtomicBool,
     ended: Notify,
 }
@@ -81,15 +89,16 @@ impl Aggregator {
             queues,
             first: AtomicUsize::new(0),
             work: Arc::new(Work::new(broker, aggregation, stop)),
-            permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             tasks,
         }
     }
 
-    /// Starts what is ready in a queue; how long until the next group is.
+    /// Starts aggregating the ready groups of a queue. Returns how long until the next
+    /// group is ready.
     async fn look(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         let Work { broker, aggregation, .. } = &*self.work;
-        while broker.repair_groups(queue, BATCH).await?.more {}
+        while broker.repair_groups(queue, MAX_BATCH).await?.more {}
         let mut next: Option<Duration> = None;
         let mut cursor = 0;
         loop {
@@ -121,7 +130,7 @@ impl Service for Aggregator {
         let first = self.first.fetch_add(1, Ordering::Relaxed) % self.queues.len().max(1);
         let (last, begin) = self.queues.split_at(first);
         for queue in begin.iter().chain(last) {
-            if let Some(due) = round.note(self.look(queue).await) {
+            if let Some(due) = round.add(self.look(queue).await) {
                 next = next.min(due.unwrap_or(next));
             }
         }
@@ -133,15 +142,15 @@ impl Service for Aggregator {
     }
 }
 
-/// What an aggregator does in a queue at this instant, one group after another;
-/// how long until the next group is ready. For a test that drives the queue.
+/// Aggregates the ready groups of a queue one after another, for tests that drive the
+/// queue. Returns how long until the next group is ready.
 pub(crate) async fn aggregate_now(
     broker: &Arc<dyn Broker>,
     aggregation: &Aggregation,
     queue: &QueueName,
 ) -> Result<Option<Duration>, Error> {
     let work = Work::new(Arc::clone(broker), aggregation.clone(), CancellationToken::new());
-    while broker.repair_groups(queue, BATCH).await?.more {}
+    while broker.repair_groups(queue, MAX_BATCH).await?.more {}
     loop {
         let seen = broker.ready_groups(queue, &aggregation.limits, 0).await?;
         if seen.ready.is_empty() {
@@ -156,14 +165,14 @@ pub(crate) async fn aggregate_now(
     }
 }
 
-/// How long nothing can become ready that a look has not seen coming.
+/// How long no group can become ready that the last look has not foreseen.
 fn interval(limits: &GroupLimits) -> Duration {
     let second = Duration::from_secs(1);
-    let mut interval = INTERVAL.min(limits.grace.max(second));
+    let mut interval = MAX_INTERVAL.min(limits.grace.max(second));
     if !limits.max_delay.is_zero() {
         interval = interval.min(limits.max_delay.max(second));
     }
-    // Nobody tells that a group is full.
+    // No message says that a group has become full.
     if limits.max_size > 0 { second } else { interval }
 }
 
@@ -176,14 +185,14 @@ impl Work {
     async fn run(self: Arc<Self>, queue: QueueName, group: String, permit: OwnedSemaphorePermit) {
         let over = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(self.aggregation.patience + LAST_WORDS).await;
+            tokio::time::sleep(self.aggregation.shutdown_timeout + GIVE_BACK_TIMEOUT).await;
         };
-        // Every operation is atomic: to be dropped half-way does no harm.
+        // Dropping it half-way is safe: every operation is atomic.
         tokio::select! {
             () = self.turn(queue.clone(), group.clone()) => {}
             () = over => crate::log::warn!(
                 %queue, ?group,
-                "shut down in the middle of an aggregation; unless it is done, the jobs go back into their group in 2 minutes"
+                "aggregation interrupted by shutdown; unless it was stored, the jobs return to their group within 2 minutes"
             ),
         }
         drop(permit);
@@ -199,28 +208,30 @@ impl Work {
         match self.broker.claim_group(&queue, &group, &self.aggregation.limits).await {
             Ok(Some(set)) if self.stop.is_cancelled() => self.give_back(&set).await,
             Ok(Some(set)) => self.aggregate(set).await,
-            // Another process was faster.
+            // Another process has it.
             Ok(None) => {}
-            Err(error) => crate::log::debug!(%queue, ?group, ?error, "could not take a group"),
+            Err(error) => {
+                crate::log::debug!(%queue, ?group, ?error, "a group could not be claimed")
+            }
         }
     }
 
     async fn aggregate(&self, mut set: GroupSet) {
         let size = set.jobs.len();
         if size >= MAX_SET_JOBS {
-            // The group may have more.
+            // The group may have more jobs.
             self.crowded.store(true, Ordering::SeqCst);
         }
         let jobs = std::mem::take(&mut set.jobs);
-        // Payloads go to the function and are not kept twice.
+        // The function gets the payloads; no second copy is kept.
         let locked = jobs.iter().filter(|job| !job.unique_key.is_empty());
         set.jobs = locked.map(JobRecord::bare).collect();
-        let left = set.expires.since(self.broker.now()).saturating_sub(MARGIN);
+        let left = set.expires.since(self.broker.now()).saturating_sub(EXPIRY_MARGIN);
         let (queue, group) = (set.queue.clone(), set.group.clone());
         let made = AssertUnwindSafe(async { (self.aggregation.make)(queue, group, jobs).await });
         let stopped = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(self.aggregation.patience).await;
+            tokio::time::sleep(self.aggregation.shutdown_timeout).await;
         };
         let failed = tokio::select! {
             made = made.catch_unwind() => match made {
@@ -233,14 +244,14 @@ impl Work {
         };
         crate::log::error!(
             queue = %set.queue, group = ?set.group, jobs = size,
-            "could not aggregate a group, its jobs go back into it in 2 minutes: {failed}"
+            "a group could not be aggregated, its jobs return to it within 2 minutes: {failed}"
         );
     }
 
     async fn give_back(&self, set: &GroupSet) {
         if let Err(error) = self.broker.return_set(set).await {
             let (queue, group) = (&set.queue, &set.group);
-            crate::log::debug!(%queue, ?group, ?error, "could not give a group's jobs back");
+            crate::log::debug!(%queue, ?group, ?error, "a group's jobs could not be given back");
         }
     }
 
@@ -253,15 +264,15 @@ impl Work {
             }
             Ok(Some(outcome)) => crate::log::error!(
                 %queue, ?group, jobs,
-                "could not store the job of a group, its jobs go back into it in 2 minutes: {outcome:?}"
+                "the job of a group could not be stored, its jobs return to it within 2 minutes: {outcome:?}"
             ),
             Ok(None) => crate::log::warn!(
                 %queue, ?group, jobs,
-                "an aggregation took too long, its jobs went back into their group"
+                "an aggregation took too long, its jobs have returned to their group"
             ),
             Err(error) => crate::log::error!(
                 %queue, ?group, jobs,
-                "could not store the job of a group; unless it was, its jobs go back into it: {error:?}"
+                "no answer to storing the job of a group; unless it was stored, its jobs return to the group: {error:?}"
             ),
         }
     }

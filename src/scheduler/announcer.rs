@@ -1,5 +1,6 @@
-//! Tells the world which periodic entries this process has, for our inspector and
-//! Asynq's tools.
+//! Announces the periodic jobs of this process, for the inspector and Asynq's tools. An
+//! announcement expires after 20 s and is repeated every 10 s, so those of killed processes
+//! vanish by themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,71 +11,71 @@ use super::periodic_jobs::{Listener, PeriodicJobs};
 use crate::broker::{Broker, host_name};
 use crate::error::Error;
 
-/// Asynq's own interval. Unlike Asynq's, the first beat comes at once.
+/// Asynq's own interval. Unlike in Asynq, the first announcement comes at once.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the farewell may take.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long withdrawing the announcement may take at shutdown. It expires anyway.
+const RETIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(crate) struct Announcer {
     broker: Arc<dyn Broker>,
-    entries: PeriodicJobs,
+    jobs: PeriodicJobs,
     scheduler: String,
-    told: Arc<AtomicBool>,
+    announced: Arc<AtomicBool>,
 }
 
-/// Takes the announcement back when the announcer has ended.
+/// Withdraws the announcement after the announcer has ended.
 pub(crate) struct Retirement {
     broker: Arc<dyn Broker>,
     scheduler: String,
-    told: Arc<AtomicBool>,
+    announced: Arc<AtomicBool>,
 }
 
 impl Announcer {
-    pub(crate) fn new(broker: Arc<dyn Broker>, entries: PeriodicJobs) -> Self {
+    pub(crate) fn new(broker: Arc<dyn Broker>, jobs: PeriodicJobs) -> Self {
         let random = uuid::Uuid::new_v4();
         let scheduler = format!("{}:{}:{random}", host_name(), std::process::id());
-        Self { broker, entries, scheduler, told: Arc::default() }
+        Self { broker, jobs, scheduler, announced: Arc::default() }
     }
 
-    pub(crate) fn farewell(&self) -> Retirement {
+    pub(crate) fn retirement(&self) -> Retirement {
         Retirement {
             broker: Arc::clone(&self.broker),
             scheduler: self.scheduler.clone(),
-            told: Arc::clone(&self.told),
+            announced: Arc::clone(&self.announced),
         }
     }
 }
 
 impl Service for Announcer {
-    const NAME: &'static str = "announcing periodic entries";
+    const NAME: &'static str = "announcing periodic jobs";
 
     async fn tick(&self) -> Result<Duration, Error> {
         let now = self.broker.now();
-        let entries: Vec<_> = self.entries.all().iter().map(|one| one.announced(now)).collect();
-        if !entries.is_empty() {
-            self.told.store(true, Ordering::Relaxed);
-            self.broker.announce_periodic_jobs(&self.scheduler, &entries).await?;
-        } else if self.told.load(Ordering::Relaxed) {
+        let jobs: Vec<_> = self.jobs.all().iter().map(|one| one.announced(now)).collect();
+        if !jobs.is_empty() {
+            self.announced.store(true, Ordering::Relaxed);
+            self.broker.announce_periodic_jobs(&self.scheduler, &jobs).await?;
+        } else if self.announced.load(Ordering::Relaxed) {
             self.broker.retire_periodic_jobs(&self.scheduler).await?;
-            self.told.store(false, Ordering::Relaxed);
+            self.announced.store(false, Ordering::Relaxed);
         }
         Ok(INTERVAL)
     }
 
     async fn wakeup(&self) {
-        self.entries.changed(Listener::Announcing).await;
+        self.jobs.changed(Listener::Announcing).await;
     }
 }
 
 impl Retirement {
-    pub(crate) async fn say(&self) {
-        if !self.told.load(Ordering::Relaxed) {
+    pub(crate) async fn retire(&self) {
+        if !self.announced.load(Ordering::Relaxed) {
             return;
         }
         let retired = self.broker.retire_periodic_jobs(&self.scheduler);
-        if !matches!(tokio::time::timeout(FAREWELL, retired).await, Ok(Ok(()))) {
-            crate::log::debug!("the announcement of periodic entries was left to expire");
+        if !matches!(tokio::time::timeout(RETIRE_TIMEOUT, retired).await, Ok(Ok(()))) {
+            crate::log::debug!("the announcement of periodic jobs was left to expire");
         }
     }
 }

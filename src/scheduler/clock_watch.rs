@@ -1,23 +1,23 @@
-//! Watches whether a store's clock goes as this process' monotonic one does. A clock that
-//! was set forward ends leases that living workers are about to renew.
+//! Compares a store's clock with the monotonic clock of this process. If the store's clock is
+//! set forward, leases seem to expire that living workers are about to renew.
 
 use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
 
-/// How far the two may differ between two looks: more than any clock is slewed by, and
-/// much less than a lease is renewed ahead of its end.
-const TOLERANCE: Duration = Duration::from_secs(1);
+/// Maximum difference of the two clocks between two readings. It is more than any clock is
+/// slewed by, and much less than the time by which a lease is renewed before its end.
+const JUMP_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// What is known of one store's clock.
+/// What is known about one store's clock.
 #[derive(Default)]
 pub(super) struct ClockWatch {
     last: Option<Look>,
-    /// When the two clocks began to go alike.
+    /// Since when the two clocks agree.
     since: Option<Instant>,
 }
 
-/// The store told its time at some instant between these two.
+/// A reading of the store's clock, taken at some instant between request and answer.
 #[derive(Clone, Copy)]
 struct Look {
     asked: Instant,
@@ -26,8 +26,8 @@ struct Look {
 }
 
 impl ClockWatch {
-    /// The store told this time. By how many seconds its clock was set since the last
-    /// look, if it was.
+    /// Adds a reading. Returns by how many seconds the clock was set since the last one, if
+    /// it was.
     pub(super) fn note(
         &mut self,
         asked: Instant,
@@ -43,17 +43,17 @@ impl ClockWatch {
         jumped
     }
 
-    /// The store did not answer: nothing is known of the time since.
+    /// Forgets everything: the store did not answer, so its clock may have been set.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether they have gone alike for so long, or the store has never told its time.
+    /// Whether the clocks have agreed for at least `long`, or the store tells no time.
     pub(super) fn is_trusted(&self, long: Duration) -> bool {
         self.last.is_none() || self.steady() >= long
     }
 
-    /// How long the two clocks are known to have gone alike.
+    /// How long the two clocks are known to agree.
     pub(super) fn steady(&self) -> Duration {
         match (self.since, self.last) {
             (Some(since), Some(last)) => last.asked.saturating_duration_since(since),
@@ -66,7 +66,7 @@ fn jump(before: Look, look: Look) -> Option<f64> {
     let theirs = (look.told.as_micros() - before.told.as_micros()) as f64 / 1e6;
     let least = look.asked.saturating_duration_since(before.answered).as_secs_f64();
     let most = look.answered.saturating_duration_since(before.asked).as_secs_f64();
-    let tolerance = TOLERANCE.as_secs_f64();
+    let tolerance = JUMP_TOLERANCE.as_secs_f64();
     if theirs > most + tolerance {
         Some(theirs - most)
     } else if theirs < least - tolerance {

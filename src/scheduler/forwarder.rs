@@ -1,4 +1,12 @@
-//! Moves due jobs to the workers, sleeping exactly until the next one is due.
+//! Makes due jobs pending, exactly when they are due.
+//!
+//! The store tells how long until the next job of a queue is due, and the forwarder sleeps
+//! until then on the [precise timer](super::precise_timer). It is woken when an earlier job
+//! is scheduled, in this or another process. Go producers wake nobody, but their due times
+//! are whole seconds, so one look just after each whole second finds their jobs.
+//!
+//! If the pending list is long, due jobs are forwarded in limited batches, so that new jobs
+//! do not queue behind a backlog; the store decides that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,22 +20,23 @@ use crate::error::Error;
 use crate::job::QueueName;
 use crate::sync::lock;
 
-/// Most jobs moved by one script.
-const BATCH: usize = 100;
+/// Maximum number of jobs that one script moves.
+const MAX_BATCH: usize = 100;
 
-/// How many queues are asked at a time: on a way of a millisecond, a thousand asked one
-/// after another would take longer than until the next look.
-const SIDE_BY_SIDE: usize = 32;
+/// Maximum number of queues that are asked concurrently. At a millisecond for each round
+/// trip, a thousand queues one after another would take longer than until the next look.
+const MAX_CONCURRENT_QUEUES: usize = 32;
 
-/// After so long without work a server may sleep.
-const PEACE: Duration = Duration::from_millis(2);
+/// An idle time after which Redis or its core may be asleep, so that a PING just before the
+/// next due time pays.
+const IDLE_BEFORE_PREWARM: Duration = Duration::from_millis(2);
 
 pub(crate) struct Forwarder {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
-    /// When each of them is to be looked at again.
+    /// When each of them is looked at next.
     looks: Mutex<Vec<Instant>>,
-    /// The next look is at a job that will be due, after a while of peace.
+    /// The next look is for a job that becomes due, after an idle time: prewarm.
     expects: AtomicBool,
 }
 
@@ -41,26 +50,27 @@ impl Forwarder {
         lock(&self.looks)
     }
 
-    /// Moves what is due, unless that is too much at once; how long until the next look.
+    /// Moves the due jobs of a queue, as many as the store allows at once. Returns how long
+    /// until the next look.
     async fn forward(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         loop {
-            let forwarded = self.broker.forward(queue, BATCH).await?;
-            if forwarded.moved < BATCH || forwarded.next != Some(Duration::ZERO) {
+            let forwarded = self.broker.forward(queue, MAX_BATCH).await?;
+            if forwarded.moved < MAX_BATCH || forwarded.next != Some(Duration::ZERO) {
                 return Ok(forwarded.next);
             }
         }
     }
 
-    /// Which of these queues, given by their places, have something to move or cannot
-    /// tell otherwise. The next look of the others is noted.
+    /// Of these queues, given by index, those that have due jobs or could not be asked. Sets
+    /// when the others are looked at next.
     async fn with_due(&self, places: Vec<usize>, latest: Instant) -> Vec<usize> {
-        // A single one is forwarded at once.
+        // For a single queue, asking costs as much as forwarding.
         if places.len() < 2 {
             return places;
         }
         let queues: Vec<_> = places.iter().map(|at| self.queues[*at].clone()).collect();
         let Ok(next) = self.broker.next_due(&queues).await else {
-            // Each will say for itself what is wrong.
+            // Each queue's own call reports what is wrong.
             return places;
         };
         let (then, mut looks) = (Instant::now(), self.looks());
@@ -74,8 +84,7 @@ impl Forwarder {
         due
     }
 
-    /// Go producers do not wake us, and their times are whole seconds: a look
-    /// just after each whole second finds what they scheduled.
+    /// How long until just after the next whole second, when jobs of Go producers are due.
     fn next_whole_second(&self) -> Duration {
         let micros = self.broker.now().as_micros().rem_euclid(1_000_000);
         Duration::from_micros(1_000_500 - micros.unsigned_abs())
@@ -95,28 +104,29 @@ impl Service for Forwarder {
             let next = self.forward(&self.queues[at]).await;
             (at, next, Instant::now())
         };
-        let mut asked = stream::iter(due.iter().copied()).map(ask).buffer_unordered(SIDE_BY_SIDE);
+        let mut asked =
+            stream::iter(due.iter().copied()).map(ask).buffer_unordered(MAX_CONCURRENT_QUEUES);
         let mut round = Round::default();
         while let Some((at, next, then)) = asked.next().await {
-            let next = round.note(next).flatten();
-            // Also where it failed: the others do not wait for it.
+            let next = round.add(next).flatten();
+            // Also after a failure: the other queues do not wait for this one.
             self.looks()[at] = next.map_or(latest, |next| latest.min(then + next));
         }
         let mut looks = self.looks();
         if round.failed_at_all() {
-            // The store is away: how long until they are tried again is the loop's to say.
+            // The store cannot be reached: the loop decides when to try again.
             due.iter().for_each(|at| looks[*at] = now);
         }
         let next = looks.iter().min().copied().unwrap_or(latest);
         let pause = next.saturating_duration_since(Instant::now());
-        self.expects.store(next < latest && pause > PEACE, Ordering::Relaxed);
+        self.expects.store(next < latest && pause > IDLE_BEFORE_PREWARM, Ordering::Relaxed);
         round.end(pause)
     }
 
-    /// A server, and the processor below it, that sleep take longer to answer.
+    /// An idle Redis on a sleeping core answers late; a PING just before wakes both.
     async fn prewarm(&self) {
         if self.expects.load(Ordering::Relaxed) {
-            // Who does not answer will be asked again at once.
+            // If this fails, the call right after it reports the error.
             let _ = self.broker.ping().await;
         }
     }

@@ -1,5 +1,5 @@
-//! Removes completed jobs whose retention is over, and archived ones beyond the
-//! archive's limits.
+//! Deletes completed jobs whose retention has ended, and archived jobs beyond the limits of
+//! the archive (its age and size).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::job::QueueName;
 /// Asynq's own interval.
 const INTERVAL: Duration = Duration::from_secs(8);
 
-/// Most jobs removed by one script.
-const BATCH: usize = 100;
+/// Maximum number of jobs that one script deletes.
+const MAX_BATCH: usize = 100;
 
 pub(crate) struct Janitor {
     broker: Arc<dyn Broker>,
@@ -26,8 +26,8 @@ impl Janitor {
     }
 
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
-        while self.broker.delete_expired(queue, BATCH).await? == BATCH {}
-        while self.broker.trim(queue, BATCH).await? == BATCH {}
+        while self.broker.delete_expired(queue, MAX_BATCH).await? == MAX_BATCH {}
+        while self.broker.trim(queue, MAX_BATCH).await? == MAX_BATCH {}
         Ok(())
     }
 }
@@ -38,7 +38,7 @@ impl Service for Janitor {
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();
         for queue in &self.queues {
-            round.note(self.clean(queue).await);
+            round.add(self.clean(queue).await);
         }
         round.end(INTERVAL)
     }

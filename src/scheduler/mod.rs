@@ -1,6 +1,22 @@
-//! Moves jobs on when their time has come: due ones to the workers, those of
-//! vanished workers back in line, completed ones out. Each service is a `tick`;
-//! the loop around it exists once.
+//! Background services that move jobs when their time has come.
+//!
+//! - [`forwarder`] makes due jobs pending.
+//! - [`recoverer`] requeues jobs whose worker vanished.
+//! - [`janitor`] deletes completed jobs after their retention and trims the archive.
+//! - [`repair_service`] repairs what faults left behind.
+//! - [`aggregator`] turns the jobs of a group into one.
+//! - [`periodic_service`] enqueues periodic jobs; [`announcer`] publishes which of them this
+//!   process has.
+//!
+//! Every process with a worker runs all of them, without electing a leader. Each operation
+//! is an atomic script that several processes may run at the same time, and that may be
+//! interrupted between any two calls.
+//!
+//! A service is a [`Service::tick`], which does the work once and returns how long until it
+//! is due again. The loop around it exists once ([`run`]): it waits, ends the wait early on
+//! a [`Service::wakeup`], stops at shutdown, and backs off while the store cannot be
+//! reached. Waits of up to ten seconds end on time to a tenth of a millisecond, see
+//! [`precise_timer`].
 
 mod aggregator;
 mod announcer;
@@ -36,26 +52,28 @@ pub(crate) use periodic_service::PeriodicService;
 pub(crate) use recoverer::Recoverer;
 pub(crate) use repair_service::RepairService;
 
-/// Something to be done again and again.
+/// Work that is repeated in the background.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Its name in logs.
+    /// What it does, as log lines say it: "forwarding due jobs".
     const NAME: &'static str;
 
-    /// Does it once; says how long until it is due again.
+    /// Does the work once. Returns how long until it is due again.
     fn tick(&self) -> impl Future<Output = Result<Duration, Error>> + Send;
 
-    /// Called a moment before it is due: wakes what it will need, if that may be asleep.
+    /// Called just before it is due, to wake what may be asleep by then: an idle Redis on a
+    /// sleeping core answers late. May be cut short.
     fn prewarm(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Returns when it is due earlier than it said.
+    /// Returns when the work is due earlier than [`tick`](Self::tick) said.
     fn wakeup(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 }
 
-/// One look at all queues: a queue that fails does not keep the others waiting.
+/// Collects the results of one tick over all queues. A queue that fails does not keep the
+/// others from being served.
 #[derive(Default)]
 pub(crate) struct Round {
     served: bool,
@@ -63,7 +81,8 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    fn note<T>(&mut self, answer: Result<T, Error>) -> Option<T> {
+    /// Takes in the result of one queue.
+    fn add<T>(&mut self, answer: Result<T, Error>) -> Option<T> {
         match answer {
             Ok(value) => {
                 self.served = true;
@@ -76,17 +95,17 @@ impl Round {
         }
     }
 
-    /// Whether no queue was served, and some should have been.
+    /// Whether every queue failed.
     fn failed_at_all(&self) -> bool {
         self.failed.is_some() && !self.served
     }
 
-    /// Failed only where no queue was served.
+    /// The result of the tick: an error only if every queue failed.
     fn end(self, next: Duration) -> Result<Duration, Error> {
         match self.failed {
             Some(error) if !self.served => Err(error),
             Some(error) => {
-                crate::log::debug!("a queue was left out: {error:?}");
+                crate::log::debug!("a queue was not served: {error:?}");
                 Ok(next)
             }
             None => Ok(next),
@@ -126,7 +145,7 @@ impl Scheduler {
         Self { stop, tasks }
     }
 
-    /// Ends the services after what they are doing.
+    /// Stops the services and waits until they have ended.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -139,30 +158,30 @@ impl Drop for Scheduler {
     }
 }
 
-/// The running services for periodic entries of one process.
+/// The running services for the periodic jobs of one process.
 pub(crate) struct PeriodicServices {
     scheduler: Scheduler,
-    farewell: Retirement,
+    retirement: Retirement,
 }
 
 impl PeriodicServices {
-    /// Fires and announces these entries, also those that are added later.
+    /// Enqueues and announces these periodic jobs, including those that are added later.
     pub(crate) fn start(broker: &Arc<dyn Broker>, entries: &PeriodicJobs) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let timer = Arc::new(PreciseTimer::start());
         let announcer = Announcer::new(Arc::clone(broker), entries.clone());
-        let farewell = announcer.farewell();
+        let retirement = announcer.retirement();
         tasks.spawn(run(announcer, Arc::clone(&timer), stop.clone()));
         let service = PeriodicService::new(Arc::clone(broker), entries.clone());
         tasks.spawn(run(service, timer, stop.clone()));
         tasks.close();
-        Self { scheduler: Scheduler { stop, tasks }, farewell }
+        Self { scheduler: Scheduler { stop, tasks }, retirement }
     }
 
-    /// Ends firing, and takes the announcement back.
+    /// Stops enqueuing and withdraws the announcement.
     pub(crate) async fn stop(&self) {
         self.scheduler.stop().await;
-        self.farewell.say().await;
+        self.retirement.retire().await;
     }
 }
 
@@ -171,7 +190,7 @@ async fn run<S: Service>(service: S, timer: Arc<PreciseTimer>, stop: Cancellatio
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     let mut refused = Refusals::default();
     loop {
-        // Every operation is atomic: to be dropped half-way does no harm.
+        // Dropping a tick half-way is safe: every operation is atomic.
         let ticked = tokio::select! {
             () = stop.cancelled() => return,
             ticked = service.tick() => ticked,
@@ -185,8 +204,8 @@ async fn run<S: Service>(service: S, timer: Arc<PreciseTimer>, stop: Cancellatio
             Err(error) => {
                 let pause = backoff.next();
                 refused.note(S::NAME, &error);
-                crate::log::debug!("{} failed, next try in {pause:?}: {error:?}", S::NAME);
-                // Not to be cut short: a wake-up does not bring the store back.
+                crate::log::debug!("{} failed, next attempt in {pause:?}: {error:?}", S::NAME);
+                // A wake-up does not shorten this: it does not bring the store back.
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => continue,

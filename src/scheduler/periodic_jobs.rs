@@ -1,5 +1,6 @@
-//! The periodic entries of this process: added at launch or while it runs. When
-//! they are due and who fires them is `periodic_service`'s affair.
+//! The periodic jobs of this process, added at launch or while it runs. The
+//! [service](super::periodic_service) enqueues them when they are due; here they are checked,
+//! listed and changed, and what the store said about their ticks is kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,31 +15,31 @@ use crate::job::{Missed, NewJob, Periodic, Placement, QueueName, Schedule, perio
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Makes the job of an entry, with all checks of an enqueue.
+/// Makes the job that each tick enqueues, with all checks of an enqueue.
 pub(crate) type Template = Arc<dyn Fn(&Periodic) -> Result<NewJob, Error> + Send + Sync>;
 
-/// How long claims and histories outlive the gap between two ticks.
-const KEPT: Duration = Duration::from_secs(90 * 86_400);
+/// How long claims and histories are kept beyond two gaps between ticks: 90 days.
+const CLAIM_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 
-/// The longest that is kept: twenty years.
-const KEPT_AT_MOST: Duration = Duration::from_secs(20 * 366 * 86_400);
+/// Maximum time that claims and histories are kept: 20 years.
+const MAX_CLAIM_RETENTION: Duration = Duration::from_secs(20 * 366 * 86_400);
 
-/// The periodic entries of this process, to look at and to change while it runs.
+/// The periodic jobs of this process, for listing and changing them while it runs.
 ///
-/// Obtained from [`JobQueue::periodic`](crate::JobQueue::periodic). What is added
-/// or removed here concerns this process only: an entry is fired as long as any
-/// process has it. Cloning is cheap; all clones share the entries.
+/// Obtained from [`JobQueue::periodic`](crate::JobQueue::periodic). Changes concern this
+/// process only: a periodic job is enqueued as long as any process has it. Cloning is cheap;
+/// all clones share the periodic jobs.
 ///
 /// ```
 /// use rocket_jobqueue::{Error, JobQueue, Periodic};
 ///
 /// fn refresh_often(queue: &JobQueue, yes: bool) -> Result<(), Error> {
-///     let entries = queue.periodic();
+///     let periodic = queue.periodic();
 ///     if yes {
 ///         let refresh = Periodic::raw("@every 10s", "cache:refresh", None);
-///         entries.add(refresh.name("refresh"))?;
+///         periodic.add(refresh.name("refresh"))?;
 ///     } else {
-///         entries.remove("refresh");
+///         periodic.remove("refresh");
 ///     }
 ///     Ok(())
 /// }
@@ -50,19 +51,19 @@ pub struct PeriodicJobs {
 
 struct Shared {
     template: Template,
-    entries: Mutex<BTreeMap<String, Arc<PeriodicJob>>>,
-    /// For who fires, and for who announces.
+    jobs: Mutex<BTreeMap<String, Arc<PeriodicJob>>>,
+    /// Wakes the service and the announcer, by [`Listener`].
     changed: [Notify; 2],
 }
 
-/// Which of the two listeners waits for changes.
+/// Who waits for changes.
 #[derive(Clone, Copy)]
 pub(super) enum Listener {
     Firing,
     Announcing,
 }
 
-/// One periodic entry of this process.
+/// A periodic job as this process has registered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeriodicRegistration {
@@ -80,7 +81,7 @@ pub struct PeriodicRegistration {
     pub missed: Missed,
 }
 
-/// An entry that has been checked, and what is known of its ticks.
+/// A checked periodic job, and what is known about its ticks.
 pub(super) struct PeriodicJob {
     pub name: String,
     pub id: String,
@@ -92,76 +93,78 @@ pub(super) struct PeriodicJob {
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// Up to where ticks are claimed; `None` until the store was asked.
+    /// The last claimed tick; `None` until the store was asked.
     pub claimed: Option<Timestamp>,
     pub last_run: Option<Timestamp>,
 }
 
 impl PeriodicJobs {
     pub(crate) fn new(template: Template) -> Self {
-        let shared = Shared { template, entries: Mutex::default(), changed: Default::default() };
+        let shared = Shared { template, jobs: Mutex::default(), changed: Default::default() };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Adds an entry, or replaces the one of the same name, and returns its name.
-    /// It counts from its next tick on; where other processes have had it or this
-    /// one had it before, its policy for missed ticks applies.
+    /// Adds a periodic job, or replaces the one of the same name. Returns its name.
+    ///
+    /// It starts with its next tick. If any process has had it before, its policy for
+    /// [missed](Periodic::missed) ticks applies to the time since.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a schedule, name, time zone or job that is not
-    /// allowed, with what was expected and what was found.
+    /// [`Error::is_invalid`] for a schedule, name, time zone or job that is not allowed. The
+    /// message says what was expected and what was found.
     pub fn add(&self, periodic: Periodic) -> Result<String, Error> {
-        let entry = self.checked(&periodic)?;
-        let name = entry.name.clone();
-        self.entries().insert(name.clone(), Arc::new(entry));
-        self.tell();
+        let job = self.checked(&periodic)?;
+        let name = job.name.clone();
+        self.jobs().insert(name.clone(), Arc::new(job));
+        self.notify_listeners();
         Ok(name)
     }
 
-    /// As [`PeriodicJobs::add`], where there is none of this name.
+    /// Like [`PeriodicJobs::add`], but an error if there is one of this name.
     pub(crate) fn add_first(&self, periodic: &Periodic) -> Result<(), Error> {
-        let entry = self.checked(periodic)?;
-        if self.entries().contains_key(&entry.name) {
-            let name = &entry.name;
-            return Err(Error::invalid(format!("there are two of the name {name:?}")));
+        let job = self.checked(periodic)?;
+        if self.jobs().contains_key(&job.name) {
+            let name = &job.name;
+            return Err(Error::invalid(format!("there are two periodic jobs named {name:?}")));
         }
-        self.entries().insert(entry.name.clone(), Arc::new(entry));
-        self.tell();
+        self.jobs().insert(job.name.clone(), Arc::new(job));
+        self.notify_listeners();
         Ok(())
     }
 
-    /// Removes an entry; whether there was one. Jobs it has enqueued stay.
+    /// Removes a periodic job from this process. Returns whether there was one. Jobs that it
+    /// has enqueued stay.
     pub fn remove(&self, name: &str) -> bool {
-        let removed = self.entries().remove(name).is_some();
+        let removed = self.jobs().remove(name).is_some();
         if removed {
-            self.tell();
+            self.notify_listeners();
         }
         removed
     }
 
-    /// All entries of this process, by name. Those of all processes, with their
-    /// next and last runs, are [`Inspector::periodic_jobs`](crate::Inspector::periodic_jobs).
+    /// The periodic jobs of this process, by name. Those of all processes, with their next and
+    /// last runs, are [`Inspector::periodic_jobs`](crate::Inspector::periodic_jobs).
     pub fn list(&self) -> Vec<PeriodicRegistration> {
-        let info = |entry: Arc<PeriodicJob>| PeriodicRegistration {
-            name: entry.name.clone(),
-            id: entry.id.clone(),
-            spec: entry.schedule.spec().to_owned(),
-            job_type: entry.job.record.job_type.clone(),
-            queue: entry.job.record.queue.clone(),
-            missed: entry.missed,
+        let info = |job: Arc<PeriodicJob>| PeriodicRegistration {
+            name: job.name.clone(),
+            id: job.id.clone(),
+            spec: job.schedule.spec().to_owned(),
+            job_type: job.job.record.job_type.clone(),
+            queue: job.job.record.queue.clone(),
+            missed: job.missed,
         };
         self.all().into_iter().map(info).collect()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<PeriodicJob>> {
-        self.entries().values().map(Arc::clone).collect()
+        self.jobs().values().map(Arc::clone).collect()
     }
 
     pub(super) async fn changed(&self, listener: Listener) {
         self.shared.changed[listener as usize].notified().await;
     }
 
-    /// What is told of the entries has changed.
+    /// Makes the announcer repeat its announcement: something in it has changed.
     pub(super) fn announce_soon(&self) {
         self.shared.changed[Listener::Announcing as usize].notify_one();
     }
@@ -178,20 +181,20 @@ impl PeriodicJobs {
         })
     }
 
-    fn tell(&self) {
+    fn notify_listeners(&self) {
         for listener in &self.shared.changed {
             listener.notify_one();
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PeriodicJob>>> {
-        lock(&self.shared.entries)
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PeriodicJob>>> {
+        lock(&self.shared.jobs)
     }
 }
 
 impl fmt::Debug for PeriodicJobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.entries().keys()).finish()
+        f.debug_set().entries(self.jobs().keys()).finish()
     }
 }
 
@@ -200,19 +203,19 @@ impl PeriodicJob {
         *self.lock()
     }
 
-    /// Takes over what the store said.
+    /// Takes in what the store said about its ticks.
     pub fn see(&self, fired: &Fired) {
         let mut seen = self.lock();
         seen.claimed = Some(fired.claimed);
         seen.last_run = seen.last_run.into_iter().chain(fired.last_run).max();
     }
 
-    /// Ticks up to this one are nobody's business any more.
+    /// Ticks up to this one are skipped.
     pub fn pass_over(&self, tick: Timestamp) {
         self.lock().claimed = Some(tick);
     }
 
-    /// What the store is asked for these ticks.
+    /// The request to claim and fire these ticks.
     pub fn firing(&self, ticks: &[Timestamp], now: Timestamp) -> Firing {
         Firing {
             entry: self.name.clone(),
@@ -223,15 +226,14 @@ impl PeriodicJob {
         }
     }
 
-    /// How long the claim must be remembered: until well after the tick that
-    /// follows the next one.
+    /// How long the store has to keep the claim: until well after the second tick from now.
     pub fn keep(&self, now: Timestamp) -> Duration {
         let next = self.schedule.next(now);
         let gap = next.and_then(|next| Some(self.schedule.next(next)?.since(now)));
-        (gap.unwrap_or_default() * 2 + KEPT).min(KEPT_AT_MOST)
+        (gap.unwrap_or_default() * 2 + CLAIM_RETENTION).min(MAX_CLAIM_RETENTION)
     }
 
-    /// What is told of it.
+    /// Its announcement.
     pub fn announced(&self, now: Timestamp) -> AnnouncedPeriodicJob {
         AnnouncedPeriodicJob {
             id: self.id.clone(),

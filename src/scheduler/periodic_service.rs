@@ -1,5 +1,13 @@
-//! Fires periodic entries: sleeps until the next tick and asks the store to claim
-//! it. All processes with an entry do so; the store lets one of them have each tick.
+//! Enqueues the jobs of periodic jobs at their ticks.
+//!
+//! There is no leader. Every process that has a periodic job sleeps until its next tick and
+//! then asks the store to claim it. One script claims the tick and stores its job, so that
+//! each tick makes one job, also if processes are killed at that moment.
+//!
+//! A tick is *late* for a few seconds after its time, and every late tick is fired: a pause
+//! of the process must not cost ticks. Older ticks are *missed*; [`Missed`] decides whether
+//! the last of them is made up for. Which ticks are claimed already is the store's to know;
+//! this process keeps the answer so that it asks once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,144 +19,139 @@ use crate::error::Error;
 use crate::job::{Missed, Schedule, tick_id};
 use crate::time::Timestamp;
 
-/// Until then a tick is late, not missed: each is fired. A pause of this length
-/// must not cost a tick of an entry that is due every second.
-const LATE: Duration = Duration::from_secs(5);
+/// How long a tick is late before it is missed. A pause of the process of this length costs
+/// no tick, even of a periodic job that is due every second.
+const LATE_FOR: Duration = Duration::from_secs(5);
 
-/// Most late ticks that are fired at once.
-const LATE_AT_MOST: usize = 5;
+/// Maximum number of late ticks of one periodic job that are fired at once.
+const MAX_LATE_TICKS: usize = 5;
 
-/// The longest sleep: clocks may be set, and hosts may be suspended.
-const LOOK: Duration = Duration::from_secs(60);
+/// Longest sleep. Clocks may be set, and hosts may be suspended.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// The last stretch before a tick is slept on the precise timer.
-const LAST_STRETCH: Duration = Duration::from_secs(9);
+/// The last part of the sleep before a tick, which is short enough for the precise timer.
+const PRECISE_SLEEP: Duration = Duration::from_secs(9);
 
-/// How soon an entry is served again that the store did not serve.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause before a periodic job is served again after the store failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct PeriodicService {
     broker: Arc<dyn Broker>,
-    entries: PeriodicJobs,
+    jobs: PeriodicJobs,
 }
 
 impl PeriodicService {
-    pub(crate) fn new(broker: Arc<dyn Broker>, entries: PeriodicJobs) -> Self {
-        Self { broker, entries }
+    pub(crate) fn new(broker: Arc<dyn Broker>, jobs: PeriodicJobs) -> Self {
+        Self { broker, jobs }
     }
 
-    /// Fires what is due; how long until the next tick of all entries.
+    /// Fires what is due. Returns how long until the next tick of any periodic job.
     pub(crate) async fn fire_due(&self) -> (Round, Option<Duration>) {
-        let entries = self.entries.all();
+        let jobs = self.jobs.all();
         let mut round = Round::default();
-        // Side by side: all are due on the hour, and none should wait for others.
-        let served = entries.iter().map(|entry| self.serve(entry));
+        // Concurrently: many are due on the hour, and none should wait for the others.
+        let served = jobs.iter().map(|job| self.serve(job));
         let mut next: Option<Duration> = None;
         for answer in futures_util::future::join_all(served).await {
-            // The others' next tick may be too late for one that was not served.
-            let wait = round.note(answer).unwrap_or(Some(AGAIN));
+            // The next tick of the others may be too late for one that was not served.
+            let wait = round.add(answer).unwrap_or(Some(RETRY_INTERVAL));
             next = next.into_iter().chain(wait).min();
         }
         (round, next)
     }
 
-    /// Fires what is due of an entry; how long until its next tick, if there is one.
-    async fn serve(&self, entry: &PeriodicJob) -> Result<Option<Duration>, Error> {
-        let claimed = match entry.seen().claimed {
+    /// Fires what is due of one periodic job. Returns how long until its next tick, if there
+    /// is one.
+    async fn serve(&self, job: &PeriodicJob) -> Result<Option<Duration>, Error> {
+        let claimed = match job.seen().claimed {
             Some(claimed) => claimed,
             None => {
-                let asked = entry.firing(&[], self.broker.now());
+                let asked = job.firing(&[], self.broker.now());
                 let fired = self.broker.fire(&asked).await?;
-                entry.see(&fired);
+                job.see(&fired);
                 if fired.last_run.is_some() {
-                    // The first beat has shown "never".
-                    self.entries.announce_soon();
+                    // The first announcement has said that it never ran.
+                    self.jobs.announce_soon();
                 }
                 fired.claimed
             }
         };
         let now = self.broker.now();
-        let ticks = match due(&entry.schedule, entry.missed, claimed, now) {
+        let ticks = match due(&job.schedule, job.missed, claimed, now) {
             Due::Nothing => Vec::new(),
             Due::Ticks(ticks) => ticks,
             Due::PassedOver(tick) => {
                 crate::log::info!(
-                    "periodic entry {:?}: its tick of {tick} was missed and is not made up for",
-                    entry.name
+                    "periodic job {:?}: the tick at {tick} was missed and is skipped",
+                    job.name
                 );
-                entry.pass_over(tick);
+                job.pass_over(tick);
                 Vec::new()
             }
         };
         if !ticks.is_empty() {
-            let fired = self.broker.fire(&entry.firing(&ticks, now)).await?;
-            entry.see(&fired);
+            let fired = self.broker.fire(&job.firing(&ticks, now)).await?;
+            job.see(&fired);
             for (tick, outcome) in ticks.into_iter().zip(fired.ticks) {
                 match outcome {
-                    Tick::Fired { at } => self.record(entry, tick, at).await,
+                    Tick::Fired { at } => self.record(job, tick, at).await,
                     Tick::Early(left) => return Ok(Some(left)),
-                    // Another process was first, or the entry says to skip.
+                    // Another process has it, or the job's options say to skip it.
                     skipped => {
-                        crate::log::debug!(
-                            "periodic entry {:?} at {tick}: {skipped:?}",
-                            entry.name
-                        );
+                        crate::log::debug!("periodic job {:?} at {tick}: {skipped:?}", job.name);
                     }
                 }
             }
         }
         let now = self.broker.now();
-        Ok(entry.schedule.next(now).map(|next| next.since(now)))
+        Ok(job.schedule.next(now).map(|next| next.since(now)))
     }
 
-    /// The job is stored; a history without it is no reason to fire again.
-    async fn record(&self, entry: &PeriodicJob, tick: Timestamp, at: Timestamp) {
-        crate::log::debug!("periodic entry {:?} fired for {tick}", entry.name);
-        let run = PeriodicRun::new(tick_id(&entry.name, tick), at);
-        let keep = entry.keep(at);
-        if let Err(error) = self.broker.record_run(&entry.id, &run, keep).await {
-            crate::log::warn!(
-                "the history of periodic entry {:?} lacks a run: {error:?}",
-                entry.name
-            );
+    /// Adds the run to the history. The job is stored by now, so a failure is only logged.
+    async fn record(&self, job: &PeriodicJob, tick: Timestamp, at: Timestamp) {
+        crate::log::debug!("periodic job {:?} fired for {tick}", job.name);
+        let run = PeriodicRun::new(tick_id(&job.name, tick), at);
+        let keep = job.keep(at);
+        if let Err(error) = self.broker.record_run(&job.id, &run, keep).await {
+            crate::log::warn!("the history of periodic job {:?} lacks a run: {error:?}", job.name);
         }
     }
 }
 
 impl Service for PeriodicService {
-    const NAME: &'static str = "firing periodic entries";
+    const NAME: &'static str = "enqueuing periodic jobs";
 
     async fn tick(&self) -> Result<Duration, Error> {
         let (round, next) = self.fire_due().await;
-        let next = next.unwrap_or(LOOK).min(LOOK);
-        let long = next > LAST_STRETCH + Duration::from_secs(1);
-        round.end(if long { next - LAST_STRETCH } else { next })
+        let next = next.unwrap_or(MAX_SLEEP).min(MAX_SLEEP);
+        let long = next > PRECISE_SLEEP + Duration::from_secs(1);
+        round.end(if long { next - PRECISE_SLEEP } else { next })
     }
 
     async fn wakeup(&self) {
-        self.entries.changed(Listener::Firing).await;
+        self.jobs.changed(Listener::Firing).await;
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
     Nothing,
-    /// To be fired, in order.
+    /// Ticks to fire, in order.
     Ticks(Vec<Timestamp>),
-    /// The last missed one, which is too long ago.
+    /// The last missed tick, which is not made up for.
     PassedOver(Timestamp),
 }
 
-/// What is due of a schedule whose ticks are claimed up to an instant.
+/// What is due of a schedule at `now` if its ticks are claimed up to `claimed`.
 fn due(schedule: &Schedule, missed: Missed, claimed: Timestamp, now: Timestamp) -> Due {
     let mut ticks = Vec::new();
-    let mut at = claimed.max(now - LATE);
+    let mut at = claimed.max(now - LATE_FOR);
     while let Some(tick) = schedule.next(at).filter(|tick| *tick <= now) {
         ticks.push(tick);
         at = tick;
     }
     if !ticks.is_empty() {
-        ticks.drain(..ticks.len().saturating_sub(LATE_AT_MOST));
+        ticks.drain(..ticks.len().saturating_sub(MAX_LATE_TICKS));
         return Due::Ticks(ticks);
     }
     match (schedule.latest(claimed, now), missed) {

@@ -1,5 +1,12 @@
-//! Waits that end on time: a runtime's timer rounds up to whole milliseconds and
-//! is as late as its busiest task; a plain thread wakes within a tenth of one.
+//! Waits that end on time.
+//!
+//! Tokio's timer rounds up to whole milliseconds and is as late as the busiest task of the
+//! runtime. A plain thread wakes within a tenth of a millisecond. So one thread sleeps until
+//! the earliest instant that somebody waits for, and wakes that task through a channel.
+//!
+//! The thread fires [`WAKEUP_LATENCY`] early, because it and the task that it wakes take
+//! about that long to run again. The waiter spins for the rest, yielding to other tasks, so
+//! that a wait never ends early.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,12 +18,12 @@ use tokio::sync::oneshot;
 
 use crate::sync::{lock, wait, wait_timeout};
 
-/// Waits longer than this need no thread.
-const PRECISE: Duration = Duration::from_secs(10);
+/// Longest wait that uses the thread. Longer ones use Tokio's timer.
+const MAX_PRECISE_WAIT: Duration = Duration::from_secs(10);
 
-/// A thread that slept wakes late by less than this, mostly, and so does the one that it
-/// wakes: it rings so much earlier, and the rest is waited awake.
-const SPIN: Duration = Duration::from_micros(400);
+/// Typical wake-up latency of the timer thread plus the task it wakes. The timer fires this
+/// much early and the waiter spins for the rest.
+const WAKEUP_LATENCY: Duration = Duration::from_micros(400);
 
 struct Wait {
     at: Instant,
@@ -58,7 +65,7 @@ impl Shared {
     }
 }
 
-/// One thread that wakes tasks at precise instants. It ends with its owner.
+/// One thread that wakes tasks at precise instants. It ends when this is dropped.
 pub(super) struct PreciseTimer {
     shared: Arc<Shared>,
     precise: bool,
@@ -70,25 +77,25 @@ impl PreciseTimer {
         let for_thread = Arc::clone(&shared);
         let spawned = std::thread::Builder::new()
             .name("jobqueue-timer".into())
-            .spawn(move || keep_watch(&for_thread));
+            .spawn(move || run_timer(&for_thread));
         if let Err(error) = &spawned {
-            crate::log::warn!("no thread for precise delays, they may be late by 2 ms: {error}");
+            crate::log::warn!("no thread for precise delays, jobs may start 2 ms late: {error}");
         }
         Self { shared, precise: spawned.is_ok() }
     }
 
-    /// Returns when `pause` is over, never before. Does `before` a moment earlier, as far
-    /// as it comes.
+    /// Returns when `pause` is over, never earlier. Runs `before` just before that, and drops
+    /// it unfinished when the time comes.
     pub(super) async fn after(&self, pause: Duration, before: impl Future<Output = ()>) {
-        if !self.precise || pause > PRECISE {
+        if !self.precise || pause > MAX_PRECISE_WAIT {
             return tokio::time::sleep(pause).await;
         }
         let (wake, woken) = oneshot::channel();
         let due = Instant::now() + pause;
-        let at = due.checked_sub(SPIN).unwrap_or(due);
+        let at = due.checked_sub(WAKEUP_LATENCY).unwrap_or(due);
         self.shared.waits().waiting.push(Reverse(Wait { at, wake }));
         self.shared.changed.notify_one();
-        // The sender is dropped unsent only when the timer is: the wait is over then.
+        // The sender is dropped unsent only if the timer is: then the wait is over.
         let _ = woken.await;
         tokio::select! {
             biased;
@@ -105,20 +112,20 @@ impl Drop for PreciseTimer {
     }
 }
 
-/// Keeps its thread from sleeping, but no other task from running.
+/// Waits without sleeping. Other tasks run in between.
 async fn spin_until(due: Instant) {
     while Instant::now() < due {
         tokio::task::yield_now().await;
     }
 }
 
-fn keep_watch(shared: &Shared) {
+fn run_timer(shared: &Shared) {
     let mut waits = shared.waits();
     while !waits.closed {
         let now = Instant::now();
         while waits.waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
             if let Some(Reverse(wait)) = waits.waiting.pop() {
-                // Nobody waits any more where a service was woken otherwise.
+                // A service that was woken by something else does not wait any more.
                 let _ = wait.wake.send(());
             }
         }
@@ -154,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_to_be_done_before_is_done_before() {
+    async fn the_action_before_the_end_of_a_wait_runs_before_it() {
         let timer = PreciseTimer::start();
         // On a busy machine a wait may be over before anything could be done.
         for _ in 0..200 {

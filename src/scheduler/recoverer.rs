@@ -1,14 +1,21 @@
-//! Puts the jobs of vanished workers back in line.
+//! Requeues the jobs of vanished workers.
 //!
-//! A lease that has run out by the store's clock is believed only while that clock goes
-//! as this process' monotonic one does. After it was set, after the store was away and
-//! when this process is new, the leases found are looked at again [`CONFIRMED`] later:
-//! a living worker has renewed its own by then. A Go worker's lease is timed by its
-//! host's clock, which may differ from the store's for good: once there is reason to
-//! think so, each is looked at twice.
+//! A worker that dies leaves its jobs behind, each with a lease that expires. Every process
+//! looks for expired leases every [`INTERVAL`]; whoever finds one first decides what happens
+//! to its job and settles it in the dead worker's place.
 //!
-//! What a loss says about a job is the store's to know ([`Charge`](crate::job::Charge)):
-//! it names the one suspect that had started, if there was one.
+//! An expired lease is proof of a dead worker only if the clock that timed it is right. So
+//! this service compares the store's clock with the monotonic clock of its own process
+//! ([`ClockWatch`]). Expired leases are acted on only while the two agree. After the store's
+//! clock was set, after the store was unreachable, and when this process has just started,
+//! they are looked at again [`CONFIRM_AFTER`] later: a living worker has renewed its own by
+//! then.
+//!
+//! A Go worker's lease is timed by its host's clock, which may permanently differ from the
+//! store's. Once there is a sign of that, each such lease is looked at twice.
+//!
+//! A loss may count against a job, see [`Charge`](crate::job::Charge). The store names the
+//! one suspect that had started, if there was one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,19 +29,19 @@ use crate::job::{JobId, Outcome, QueueName, RetryPolicy, decide, report};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// How often leases are looked at. A worker's death is noticed at most this long
-/// after its lease of 30 s.
+/// Interval between two looks. A worker's death is noticed at most this long after its lease
+/// of 30 s has expired.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the store's clock must have been steady, or a Go worker's lease the same:
-/// one heartbeat of 5 s, and time for its round trip.
-const CONFIRMED: Duration = Duration::from_secs(7);
+/// How long the store's clock must have been steady, or a Go worker's lease unchanged,
+/// before an expired lease is believed: one heartbeat of 5 s and time for its round trip.
+const CONFIRM_AFTER: Duration = Duration::from_secs(7);
 
-/// Most jobs recovered by one script.
-const BATCH: usize = 100;
+/// Maximum number of jobs that one script lists or settles.
+const MAX_BATCH: usize = 100;
 
-/// Most looks at one queue in a row; the next round goes on.
-const MOST_LOOKS: usize = 200;
+/// Maximum number of batches of one queue in one tick. The next tick continues.
+const MAX_BATCHES_PER_TICK: usize = 200;
 
 pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
@@ -42,23 +49,23 @@ pub(crate) struct Recoverer {
     watched: Mutex<HashMap<QueueName, Watched>>,
 }
 
-/// What is known of a queue's store: on a Cluster each queue may have another.
+/// What is known about the server of one queue. On a Cluster, queues have different servers.
 #[derive(Default)]
 struct Watched {
     clock: ClockWatch,
-    /// It could not be looked at: how many looks are left to the owners of its jobs, who
-    /// could neither extend nor settle meanwhile.
-    for_owners: u32,
+    /// Number of looks to skip after the queue was unreachable. The owners of its jobs could
+    /// neither renew nor settle meanwhile and get time to do so.
+    looks_to_skip: u32,
     /// Whether the clock may differ from those of Go workers: it was set, or a lease was
-    /// renewed that had run out by it.
+    /// renewed that had expired by it.
     differs: bool,
-    /// Leases of Go workers that had run out, by their end: since when that is known.
+    /// Expired leases of Go workers: when each ends, and since when that is known.
     unconfirmed: HashMap<JobId, (i64, Instant)>,
 }
 
 impl Watched {
-    /// How long until a second look at a Go worker's lease tells more than the first;
-    /// `before` is what earlier rounds saw.
+    /// How long until a second look can confirm that a Go worker's lease has expired, or
+    /// `None` if it is confirmed. `before` is what earlier ticks saw.
     fn confirm(
         &mut self,
         one: &Delivery,
@@ -74,24 +81,24 @@ impl Watched {
         if !self.differs && self.clock.steady() >= LEASE {
             return None;
         }
-        let left = CONFIRMED.saturating_sub(now.saturating_duration_since(seen.1));
+        let left = CONFIRM_AFTER.saturating_sub(now.saturating_duration_since(seen.1));
         (!left.is_zero()).then_some(left)
     }
 }
 
-/// Whether the lease is a Go worker's: a whole second.
+/// Whether the lease is a Go worker's: those end on a whole second.
 fn is_foreign(one: &Delivery) -> bool {
     one.lease.ends % 1_000_000 == 0 && one.lease.ends > 0
 }
 
-/// The jobs of one look.
+/// The outcome of checking one batch of expired leases.
 #[derive(Default)]
 struct Confirmed {
-    /// Whose leases are over.
+    /// Jobs whose leases have certainly expired.
     jobs: Vec<Delivery>,
-    /// How long until a look tells about the others.
+    /// How long until another look can confirm the others.
     wait: Option<Duration>,
-    /// Nothing can be said of any of them yet.
+    /// None of them can be confirmed yet.
     none: bool,
 }
 
@@ -104,31 +111,32 @@ impl Recoverer {
         lock(&self.watched)
     }
 
-    /// The queue could not be looked at. Where it is being moved, its owners count on
-    /// their leases for two looks more.
+    /// The queue could not be reached. While a queue is moved within a Cluster, its owners
+    /// rely on their leases for two more looks.
     fn was_away(&self, queue: &QueueName, error: &Error) {
         if error.is_unavailable() {
             let looks = if error.is_moving() { 2 } else { 1 };
             let mut watched = self.watched();
             let watched = watched.entry(queue.clone()).or_default();
             watched.clock.forget();
-            watched.for_owners = looks.max(watched.for_owners);
+            watched.looks_to_skip = looks.max(watched.looks_to_skip);
         }
     }
 
-    /// Recovers what can be, and says when a look tells more, if one does soon.
+    /// Recovers what is confirmed. Returns how long until another look can confirm more, if
+    /// that is soon.
     async fn recover(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
-        // Entries that can be neither recovered nor removed: they stay in front of the
-        // others, and those behind them are looked at all the same.
+        // Leases that can be neither recovered nor removed stay in front of the list; they
+        // are skipped, so that those behind them are looked at.
         let (mut stuck, mut unreadable, mut refusal, mut next) = (0, 0, None, None);
         let before = self
             .watched()
             .get_mut(queue)
             .map(|watched| std::mem::take(&mut watched.unconfirmed))
             .unwrap_or_default();
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..MAX_BATCHES_PER_TICK {
             let asked = Instant::now();
-            let found = match self.broker.expired_leases(queue, BATCH, stuck).await {
+            let found = match self.broker.expired_leases(queue, MAX_BATCH, stuck).await {
                 Ok(found) => found,
                 Err(error) => {
                     self.was_away(queue, &error);
@@ -163,7 +171,7 @@ impl Recoverer {
         Ok(next)
     }
 
-    /// Those of the leases that are over for certain.
+    /// The leases that have certainly expired.
     fn confirmed(
         &self,
         queue: &QueueName,
@@ -178,18 +186,18 @@ impl Recoverer {
             watched.differs = true;
             crate::log::warn!(
                 %queue,
-                "the store's clock was set by {jumped:+.1} s; leases are looked at twice"
+                "the store's clock was set by {jumped:+.1} s; expired leases are confirmed by a second look"
             );
         }
-        if watched.for_owners > 0 {
-            watched.for_owners -= 1;
+        if watched.looks_to_skip > 0 {
+            watched.looks_to_skip -= 1;
             return Confirmed { none: true, ..Confirmed::default() };
         }
-        // Its clock cannot be set, or only by a test.
+        // The store has no clock of its own, or a test moves it.
         if told.is_none() {
             return Confirmed { jobs: found, ..Confirmed::default() };
         }
-        let unsteady = CONFIRMED.saturating_sub(watched.clock.steady());
+        let unsteady = CONFIRM_AFTER.saturating_sub(watched.clock.steady());
         if !unsteady.is_zero() {
             let wait = (!found.is_empty()).then_some(unsteady);
             for one in found.iter().filter(|one| is_foreign(one)) {
@@ -208,14 +216,14 @@ impl Recoverer {
         confirmed
     }
 
-    /// Recovers these jobs; returns how many no other process had recovered first.
-    async fn reclaim(&self, lapsed: Vec<Delivery>) -> Result<usize, Error> {
-        if lapsed.is_empty() {
+    /// Recovers these jobs. Returns how many were not recovered by another process first.
+    async fn reclaim(&self, expired: Vec<Delivery>) -> Result<usize, Error> {
+        if expired.is_empty() {
             return Ok(0);
         }
         let decided = |delivery: Delivery| {
             let lost = match delivery.on_cancel {
-                // Its worker was to end it, and has ended.
+                // The dead worker was to end it as an operator requested.
                 Some(after) => Outcome::Cancelled(after),
                 None => Outcome::LeaseLost { losses: delivery.losses, charge: delivery.charge },
             };
@@ -223,11 +231,11 @@ impl Recoverer {
             let transition = decide(&delivery.job, lost, &RetryPolicy::default(), now);
             SettleRequest { delivery, transition }
         };
-        let settlements: Vec<_> = lapsed.into_iter().map(decided).collect();
+        let settlements: Vec<_> = expired.into_iter().map(decided).collect();
         let settled = self.broker.settle(&settlements).await?;
         let mut recovered = 0;
         for (SettleRequest { delivery, transition }, settled) in settlements.iter().zip(settled) {
-            // Lost: another process recovered it first.
+            // Lost: another process has recovered it.
             let done = match settled {
                 Settled::Done => transition.clone(),
                 Settled::Cancelled(after) => after.carried_out(transition),
@@ -239,22 +247,23 @@ impl Recoverer {
         Ok(recovered)
     }
 
-    /// Whether what this queue's store says of its time can be believed.
+    /// Whether the clock of this queue's server can be trusted.
     fn is_steady(&self, queue: &QueueName) -> bool {
-        let trusted =
-            |watched: &Watched| watched.for_owners == 0 && watched.clock.is_trusted(CONFIRMED);
+        let trusted = |watched: &Watched| {
+            watched.looks_to_skip == 0 && watched.clock.is_trusted(CONFIRM_AFTER)
+        };
         self.watched().get(queue).is_none_or(trusted)
     }
 }
 
 impl Recoverer {
-    /// Brings jobs whose aggregation did not end back into their groups.
+    /// Returns jobs whose aggregation did not finish to their groups.
     async fn return_groups(&self, queue: &QueueName) -> Result<(), Error> {
         loop {
-            let repaired = self.broker.repair_groups(queue, BATCH).await?;
+            let repaired = self.broker.repair_groups(queue, MAX_BATCH).await?;
             if repaired.returned > 0 {
                 let sets = repaired.returned;
-                crate::log::warn!(%queue, sets, "aggregations did not end; their jobs are back in their groups");
+                crate::log::warn!(%queue, sets, "aggregations did not finish; their jobs are back in their groups");
             }
             if !repaired.more {
                 return Ok(());
@@ -268,14 +277,14 @@ impl Service for Recoverer {
 
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();
-        // Spread, so that many processes do not look at the same instant.
+        // Jitter, so that many processes do not look at the same instant.
         let mut next = INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2);
         for queue in &self.queues {
             let recovered = self.recover(queue).await;
-            next = round.note(recovered).flatten().into_iter().chain([next]).min().unwrap_or(next);
+            next = round.add(recovered).flatten().into_iter().chain([next]).min().unwrap_or(next);
             if self.is_steady(queue) {
-                // Also where this process aggregates nothing, as in Asynq.
-                round.note(self.return_groups(queue).await);
+                // Also if this process aggregates nothing, as in Asynq.
+                round.add(self.return_groups(queue).await);
             }
         }
         round.end(next)
@@ -291,7 +300,7 @@ mod tests {
     use crate::time::{Clock, Timestamp};
 
     #[tokio::test]
-    async fn a_cancelled_job_of_a_vanished_worker_becomes_what_was_wanted() {
+    async fn a_cancelled_job_of_a_vanished_worker_ends_as_requested() {
         for (after, expected) in [
             (AfterCancel::Retry, Some((JobState::Retry, 1))),
             (AfterCancel::Archive, Some((JobState::Archived, 0))),

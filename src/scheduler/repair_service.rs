@@ -1,5 +1,6 @@
-//! Repairs what faults left behind, where the repair is provable: what a worker of
-//! another kind, an eviction or a restored backup broke.
+//! Repairs what faults left behind in the store: a worker of another kind, an eviction or a
+//! restored backup. Only findings whose repair is provably right are repaired. The others
+//! wait for an operator, who asks the doctor about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use crate::broker::{Broker, FindingStatus};
 use crate::error::Error;
 use crate::job::QueueName;
 
-/// How often a process asks for its turn; one of them gets it.
+/// Mean interval at which each process asks the store whether a repair is due. The store
+/// lets one of them do it.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 pub(crate) struct RepairService {
@@ -45,9 +47,9 @@ impl Service for RepairService {
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();
         for queue in &self.queues {
-            round.note(self.repair_provable(queue).await);
+            round.add(self.repair_provable(queue).await);
         }
-        // Spread, so that many processes do not ask at the same instant.
+        // Jitter, so that many processes do not ask at the same instant.
         round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.4))
     }
 }

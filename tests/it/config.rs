@@ -323,7 +323,7 @@ fn real_rocket_variables_are_told_from_code_and_files() {
     "jobqueue: {periodic: {a: {type: t, spec: '@every 0s'}}}",
     r#"jobqueue.periodic.a.spec: expected an interval of 1s or more after @every, found "@every 0s""#
 )]
-#[case("jobqueue: {periodic: {'a b': {type: t, spec: '@daily'}}}", "expected an entry name")]
+#[case("jobqueue: {periodic: {'a b': {type: t, spec: '@daily'}}}", "expected a name of A-Z")]
 #[case("api: {rate_limit: {enabled: 'on'}}", "api.rate_limit.enabled: expected true or false")]
 #[case(
     "api: {rate_limit: {requests_per_minute: -1}}",

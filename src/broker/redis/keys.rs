@@ -115,7 +115,7 @@ pub fn workers(who: &Announcement) -> String {
     format!("asynq:workers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
 }
 
-/// The key of a process's periodic entries.
+/// The key of a process's periodic jobs.
 pub fn scheduler(id: &str) -> String {
     format!("asynq:schedulers:{{{id}}}")
 }
@@ -126,7 +126,7 @@ pub fn scheduler_of(key: &str) -> &str {
     id.unwrap_or(key)
 }
 
-/// The runs of a periodic entry.
+/// The runs of a periodic job.
 pub fn scheduler_history(periodic_id: &str) -> String {
     format!("asynq:scheduler_history:{periodic_id}")
 }

@@ -104,7 +104,7 @@ pub struct WorkerInfo {
     pub deadline: Option<Instant>,
 }
 
-/// A periodic entry, as a process tells of it.
+/// A periodic job, as a process tells of it.
 #[derive(Clone, PartialEq, Message)]
 pub struct SchedulerEntry {
     /// The entry's id.
@@ -130,7 +130,7 @@ pub struct SchedulerEntry {
     pub prev_enqueue_time: Option<Instant>,
 }
 
-/// One run of a periodic entry.
+/// One run of a periodic job.
 #[derive(Clone, PartialEq, Message)]
 pub struct SchedulerEnqueueEvent {
     /// The job.
@@ -144,7 +144,7 @@ pub struct SchedulerEnqueueEvent {
 /// Go's zero time, the first instant of year 1. It stands for "never".
 pub const NEVER: Instant = Instant { seconds: -62_135_596_800, nanos: 0 };
 
-/// The record of a periodic entry.
+/// The record of a periodic job.
 pub fn scheduler_entry(entry: &AnnouncedPeriodicJob) -> Vec<u8> {
     let seen = entry.seen("");
     SchedulerEntry {
