@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(bars(english(), "c", &[bar(0, 0)]).into_string(), "");
         assert_eq!(bars(english(), "c", &[]).into_string(), "");
         let drawn = bars(english(), "c", &[bar(2, 1), bar(4, 0)]).into_string();
-        assert!(drawn.contains("6 in all, 1 failed, 4 at most"), "{drawn}");
+        assert!(drawn.contains("6 in total, 1 failed, at most 4"), "{drawn}");
         // A small number stays visible, and a large one does not overflow.
         let drawn = bars(english(), "c", &[bar(u64::MAX, 1)]).into_string();
         assert!(drawn.contains(r#"height="80""#) && drawn.contains(r#"height="1""#), "{drawn}");
