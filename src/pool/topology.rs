@@ -332,7 +332,7 @@ impl ClusterTopology {
 async fn describe(dialer: &Dialer, addr: &HostPort) -> RedisResult<SlotMap> {
     let mut link = Link::Server(dialer.server(addr).await?);
     let mut pipeline = redis::pipe();
-    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOT_COUNT");
+    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
     // Two answers, each with its own error: a user may lack permission for the first.
     let answers =
         redis::aio::ConnectionLike::req_packed_commands(&mut link, &pipeline, 0, 2).await?;
