@@ -85,7 +85,7 @@ async fn what_is_wrong_is_said_where_it_is_wrong(#[case] name: &str, #[case] set
     browser.tab().await;
     browser.keys(" ").await;
 
-    assert_eq!(browser.see("[role=alert]").await, "Some fields are wrong.");
+    assert_eq!(browser.see("[role=alert]").await, "Some fields are invalid.");
     assert_eq!(browser.see("#delay_seconds-error").await, "Enter 0 or more.");
     assert_eq!(browser.see("#max_retry-error").await, "Enter a whole number.");
     for (field, kept) in [("message", "keep me"), ("delay_seconds", "-1"), ("max_retry", "many")] {
