@@ -37,7 +37,7 @@ pub(crate) struct CounterSnapshot {
     pub waiting: u64,
 }
 
-/// CounterSnapshots by the minute since the epoch at whose beginning they were noted.
+/// Snapshots by minute since the epoch, each taken at the start of its minute.
 pub(crate) type CounterSnapshots = BTreeMap<i64, CounterSnapshot>;
 
 impl CounterSnapshot {

@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,9 @@ use tokio::sync::watch;
 /// Interval between two reads of the tables. A client that disconnects before the first read is not
 /// detected: the application may have given the request another address.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Maximum bytes of a table that is read: about 28,000 connections.
+const MAX_TABLE_BYTES: u64 = 4 << 20;
 
 /// The state of an open connection in the kernel's tables.
 const ESTABLISHED: &str = "01";
@@ -35,31 +40,41 @@ impl<'r> FromRequest<'r> for Peer {
     }
 }
 
-/// Returns when the connection of this peer was seen open and is no longer open.
+/// Returns when the connection of this peer was seen open and is then missing in two tables in a
+/// row: the kernel may leave a row out of one that changes while it is read.
 pub(super) async fn hung_up(mut looks: watch::Receiver<Option<Peers>>, peer: SocketAddr) {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut was_open = false;
+    let (mut was_open, mut absences) = (false, 0);
     while looks.changed().await.is_ok() {
         let is_open = match &*looks.borrow_and_update() {
             Some(Some(open)) => open.contains(&peer),
             Some(None) | None => continue,
         };
-        if was_open && !is_open {
+        was_open |= is_open;
+        absences = if is_open { 0 } else { absences + 1 };
+        if was_open && absences == 2 {
             return;
         }
-        was_open |= is_open;
     }
     std::future::pending().await
 }
 
-/// The peers of all open TCP connections of this host.
+/// The peers of all open TCP connections of this host; unknown if it has too many to read them
+/// several times a second.
 pub(super) async fn open() -> Peers {
     let read = || {
-        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-        let tables: Vec<String> =
-            tables.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
-        let rows = || tables.iter().flat_map(|table| table.lines().skip(1));
-        (!tables.is_empty()).then(|| Arc::new(rows().filter_map(peer_of).collect()))
+        let mut peers = None;
+        for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+            let Ok(file) = File::open(path) else { continue };
+            let mut table = String::new();
+            file.take(MAX_TABLE_BYTES + 1).read_to_string(&mut table).ok()?;
+            if table.len() as u64 > MAX_TABLE_BYTES {
+                return None;
+            }
+            let rows = table.lines().skip(1);
+            peers.get_or_insert_with(HashSet::new).extend(rows.filter_map(peer_of));
+        }
+        peers.map(Arc::new)
     };
     tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }

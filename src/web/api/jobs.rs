@@ -92,12 +92,13 @@ pub(crate) async fn one(
         Look::Gone => return Err(missing(name, id)),
         Look::Failed(error) => return Err(error.into()),
     };
+    let known = Arc::clone(&first);
     tokio::select! {
         info = followed.ended(first, until, &mut shutdown) => {
             Ok(info?.map_or(Found::Gone, Found::Job))
         }
-        // Nobody reads the answer.
-        () = hung_up => Ok(Found::Gone),
+        // Usually nobody reads this. A client that closed only its sending side does.
+        () = hung_up => Ok(Found::Job(known)),
     }
 }
 
