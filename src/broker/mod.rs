@@ -246,7 +246,7 @@ pub struct Forwarded {
 pub struct ExpiredLeases {
     /// Jobs to recover, with the leases as found.
     pub jobs: Vec<Delivery>,
-    /// PeriodicStore that were removed: unreadable jobs, which are archived, and ids without a job.
+    /// Entries that were removed: unreadable jobs, which are archived, and ids without a job.
     pub removed: usize,
     /// Unreadable jobs that were not archived: the store refused, or another process was
     /// first.

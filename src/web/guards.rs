@@ -2,9 +2,10 @@
 //! request guard.
 //!
 //! There are three rights: to view, to act, and to register the reference job. A route takes the
-//! right as a parameter, so it cannot be forgotten: `tests/rest.rs` has every route in a table
-//! that is also `docs/roles.md`. Without a guard of the application, viewing and acting are
-//! denied.
+//! right as a parameter, and a route without that parameter is open to everybody. A test catches
+//! it: `routes()` in `tests/it/rest.rs` says who may use each route, and `tests/it/rest/access.rs`
+//! tries them all and compares the table with `docs/roles.md`. Without a guard of the application,
+//! viewing and acting are denied.
 //!
 //! The application's guards are `FromRequest` types that this crate cannot name, so they are kept as
 //! closures over their type (`erase`). A guard that forwards instead of failing counts as a refusal.

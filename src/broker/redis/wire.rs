@@ -4,7 +4,7 @@
 //! version 0.18 in `old`. This file has the records by which processes announce
 //! themselves, their jobs in flight and their periodic jobs, and the history of
 //! periodic jobs. Field numbers and types are those of Asynq's
-//! `internal/proto/asynq.proto`; `tests/wire.rs` compares the bytes with records
+//! `internal/proto/asynq.proto`; `tests/it/wire.rs` compares the bytes with records
 //! that Go wrote.
 //!
 //! What may surprise. Some optional fields are always written, because released Go
