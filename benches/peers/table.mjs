@@ -40,11 +40,13 @@ for (const line of lines) {
     const range = `${show(own)} (${show(sorted(ours)[0])}–${show(sorted(ours).at(-1))})`;
     const others = peers.map((peer) => [peer, of(peer, what)]).filter(([, all]) => all.length > 0)
       .map(([peer, all]) => [peer, median(all)]);
-    const ratios = others.map(([peer, value]) => `${peer} ${(own / value).toFixed(2)}`).join(', ');
+    // A third digit where two would hide on which side of the bar it is.
+    const digits = (ratio) => ratio.toFixed(Math.abs(ratio - must) < 0.005 ? 3 : 2);
+    const ratios = others.map(([peer, value]) => `${peer} ${digits(own / value)}`).join(', ');
     const ratio = against === null ? own : own / (others.find(([peer]) => peer === against)?.[1] ?? NaN);
     const met = Number.isNaN(ratio) ? '' : (less ? ratio <= must : ratio >= must) ? 'met' : '**not met**';
     const bar = `${less ? '≤' : '≥'} ${must.toFixed(2)} (${aim.toFixed(2)})`;
     const values = others.map(([peer, value]) => `${peer} ${show(value)}`).join(', ');
-    console.log(`| ${line} | ${what} | ${range} | ${values} | ${ratios || ratio.toFixed(2)} | ${bar} | ${met} |`);
+    console.log(`| ${line} | ${what} | ${range} | ${values} | ${ratios || digits(ratio)} | ${bar} | ${met} |`);
   }
 }
