@@ -70,8 +70,8 @@ func main() {
 	expect("resume", must(client.ResumeQueueWithResponse(ctx, "default")).StatusCode(), 204)
 	expect("repair", must(client.RepairStoreWithResponse(ctx)).StatusCode(), 200)
 	other := "made-in-go"
-	enqueued := must(client.EnqueueJobWithResponse(ctx, "demo:delay_print",
-		&api.EnqueueJobParams{Queue: &other}, map[string]any{}))
+	enqueued := must(client.EnqueueDemoDelayPrintWithResponse(ctx,
+		&api.EnqueueDemoDelayPrintParams{Queue: &other}, map[string]any{}))
 	expect("enqueue", enqueued.StatusCode(), 201)
 	force := "true"
 	removed := must(client.DeleteQueueWithResponse(ctx, other, &api.DeleteQueueParams{Force: &force}))

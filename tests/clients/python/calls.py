@@ -7,7 +7,7 @@ import sys
 import job_queue_client
 from job_queue_client import AuthenticatedClient
 from job_queue_client.api.jobqueue_demo import register_demo_job
-from job_queue_client.api.jobqueue_enqueue import enqueue_job
+from job_queue_client.api.jobqueue_enqueue import enqueue_demo_delay_print
 from job_queue_client.api.jobqueue_jobs import (
     archive_job,
     delete_job,
@@ -57,7 +57,7 @@ call(delete_job, 204, "default", copied)
 call(run_job, 204, "default", job_id)
 call(resume_queue, 204, "default")
 call(repair_store, 200)
-call(enqueue_job, 201, "demo:delay_print", body={}, queue="made-in-python")
+call(enqueue_demo_delay_print, 201, body={}, queue="made-in-python")
 call(delete_queue, 204, "made-in-python", force="true")
 periodic = call(list_periodic, 200).periodic
 call(run_periodic, 201, periodic[0].id)

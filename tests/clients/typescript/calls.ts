@@ -41,8 +41,8 @@ expect("delete", (await client.DELETE("/jobs/{name}/{id}", copied)).response, 20
 expect("run", (await client.POST("/jobs/{name}/{id}/run", path)).response, 204);
 expect("resume", (await client.POST("/queues/{name}/resume", queue)).response, 204);
 expect("repair", (await client.POST("/doctor/repair")).response, 200);
-const enqueued = await client.POST("/jobs/{type}", {
-  params: { path: { type: "demo:delay_print" }, query: { queue: "made-in-typescript" } },
+const enqueued = await client.POST("/jobs/demo:delay_print", {
+  params: { query: { queue: "made-in-typescript" } },
   body: {},
 });
 expect("enqueue", enqueued.response, 201);
