@@ -26,7 +26,7 @@ if [ ! -x "$VENV/bin/schemathesis" ]; then
 fi
 cargo build --locked --quiet --example demo
 # The clients run the periodic job by hand.
-PERIODIC='{periodic={yearly={spec="0 0 1 1 *",type="demo:delay_print"}}}'
+PERIODIC='{store="memory",periodic={yearly={spec="0 0 1 1 *",type="demo:delay_print"}}}'
 ROCKET_PORT=0 ROCKET_RATE_LIMIT='{enabled=false}' ROCKET_JOBQUEUE=$PERIODIC target/debug/examples/demo --no-greeting \
   >/dev/null 2>"$ANSWERS" &
 DEMO=$!
