@@ -73,7 +73,7 @@ func main() {
 	enqueued := must(client.EnqueueDemoDelayPrintWithResponse(ctx,
 		&api.EnqueueDemoDelayPrintParams{Queue: &other}, map[string]any{}))
 	expect("enqueue", enqueued.StatusCode(), 201)
-	force := "true"
+	force := true
 	removed := must(client.DeleteQueueWithResponse(ctx, other, &api.DeleteQueueParams{Force: &force}))
 	expect("delete queue", removed.StatusCode(), 204)
 	periodic := must(client.ListPeriodicWithResponse(ctx))

@@ -47,7 +47,7 @@ const enqueued = await client.POST("/jobs/demo:delay_print", {
 });
 expect("enqueue", enqueued.response, 201);
 const removed = await client.DELETE("/queues/{name}", {
-  params: { path: { name: "made-in-typescript" }, query: { force: "true" } },
+  params: { path: { name: "made-in-typescript" }, query: { force: true } },
 });
 expect("delete queue", removed.response, 204);
 const periodic = await client.GET("/periodic");
