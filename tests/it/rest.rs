@@ -195,6 +195,7 @@ async fn enqueue(client: &Client, user: u64, query: &str) -> String {
 #[case("/queues/mail/jobs?page=1&cursor=s~00", 422, "page: expected a number or a cursor")]
 #[case("/queues/mail/jobs?state=retry&group=g", 422, "group: expected it without a state")]
 #[case("/queues/mail/history?days=91", 422, "days: expected a whole number from 1 to 90")]
+#[case("/queues/mail/history?days=", 422, "days: expected a whole number from 1 to 90, found \"\"")]
 #[case("/jobs/mail/none", 404, "no job")]
 #[case("/jobs/mail/none?wait=61", 422, "wait: expected")]
 #[case("/jobs", 422, "id: expected")]

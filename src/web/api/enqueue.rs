@@ -104,7 +104,8 @@ impl Overrides<'_> {
 
     /// Applies these options; absent, empty and 0 keep what the job has.
     pub fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
-        let above_zero = |name, text, most| {
+        let above_zero = |name, text: Option<&str>, most| {
+            let text = text.filter(|text| !text.is_empty());
             Ok::<_, Refused>(number(name, text, 0, most)?.filter(|number| *number > 0))
         };
         if let Some(name) = self.queue.filter(|name| !name.is_empty()) {

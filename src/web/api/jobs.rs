@@ -75,7 +75,7 @@ pub(crate) async fn one(
     id: &str,
     wait: Param<'_>,
 ) -> Result<Found, Refused> {
-    let wait = wait.once("wait")?;
+    let wait = wait.given("wait")?;
     let (known, job) = place(name, id)?;
     let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
     let inspector = queue.redacted_inspector();

@@ -249,8 +249,13 @@ pub(crate) struct Param<'r>(Vec<&'r str>);
 impl<'r> Param<'r> {
     /// Its text; `None` if it is absent or empty.
     pub fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
+        Ok(self.given(name)?.filter(|text| !text.is_empty()))
+    }
+
+    /// Its text, also an empty one, which is not a number; `None` if it is absent.
+    pub fn given(&self, name: &str) -> Result<Option<&'r str>, Refused> {
         match self.0[..] {
-            [] | [""] => Ok(None),
+            [] => Ok(None),
             [text] => Ok(Some(text)),
             _ => {
                 let times = self.0.len();
@@ -279,14 +284,14 @@ impl<'r> FromForm<'r> for Param<'r> {
     }
 }
 
-/// Parses a whole number within these bounds; `None` if it is absent or empty.
+/// Parses a whole number within these bounds; `None` if it is absent.
 pub(crate) fn number(
     name: &str,
     value: Option<&str>,
     least: u64,
     most: u64,
 ) -> Result<Option<u64>, Refused> {
-    let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = value else { return Ok(None) };
     match text.parse::<u64>() {
         Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
         _ => {

@@ -57,8 +57,8 @@ pub(crate) async fn runs(
     page: Param<'_>,
     size: Param<'_>,
 ) -> Answer<Runs> {
-    let page = page.once("page")?;
-    let size = size.once("size")?;
+    let page = page.given("page")?;
+    let size = size.given("size")?;
     let page = self::page(page, size, None)?;
     Ok(Json(Runs { runs: queue.redacted_inspector().periodic_history(id, &page).await? }))
 }

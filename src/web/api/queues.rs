@@ -57,7 +57,7 @@ pub(crate) async fn list(
     size: Param<'_>,
 ) -> Answer<Queues> {
     let after = after.once("after")?.map(queue_name).transpose()?;
-    let size = number("size", size.once("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
+    let size = number("size", size.given("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let inspector = queue.redacted_inspector();
     let mut queues = inspector.some_queues(after.as_ref(), size + 1).await?;
@@ -151,7 +151,7 @@ pub(crate) async fn history(
     name: &str,
     days: Param<'_>,
 ) -> Answer<History> {
-    let days = days.once("days")?;
+    let days = days.given("days")?;
     let days = number("days", days, 1, 90)?.unwrap_or(7);
     let days = u32::try_from(days).unwrap_or(u32::MAX);
     Ok(Json(History { days: queue.redacted_inspector().history(&queue_name(name)?, days).await? }))
@@ -214,8 +214,8 @@ pub(crate) async fn jobs(
     let group = group.once("group")?;
     let r#type = r#type.once("type")?;
     let search = search.once("search")?;
-    let page = page.once("page")?;
-    let size = size.once("size")?;
+    let page = page.given("page")?;
+    let size = size.given("size")?;
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
@@ -275,7 +275,7 @@ pub(crate) async fn groups(
     size: Param<'_>,
     cursor: Param<'_>,
 ) -> Answer<GroupPage> {
-    let size = size.once("size")?;
+    let size = size.given("size")?;
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(None, size, cursor)?);
     Ok(Json(queue.redacted_inspector().groups(&known, &page).await?))

@@ -145,7 +145,7 @@ pub(crate) async fn status(
     token: &str,
     wait: Param<'_>,
 ) -> Result<StatusAnswer, Refused> {
-    let wait = number("wait", wait.once("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
+    let wait = number("wait", wait.given("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
     let (name, id) = read(queue, token)
         .ok_or_else(|| Refused::from(Error::not_found("the link is unknown or has expired")))?;
     let inspector = queue.redacted_inspector();
