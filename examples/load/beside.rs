@@ -71,7 +71,7 @@ pub async fn beside(options: &Options) -> Outcome<()> {
             let client = app::producer(&site).await?;
             let queue = app::queue(&client)?;
             for _ in 0..100 {
-                let text = serde_json::to_vec(&"x".repeat(1 << 20))?;
+                let text = serde_json::to_vec(&"x".repeat(rocket_jobqueue::MAX_PAYLOAD - 2))?;
                 queue
                     .enqueue_all([Draft::raw("large", Some(text)).queue("large")])
                     .await
