@@ -275,7 +275,7 @@ impl Broker for MemoryBroker {
         })
     }
 
-    /// Records the number first, as in Redis: whoever finds the started suspect must find the
+    /// Records the number first, as in Redis: a reader of the started suspect must find the
     /// number too.
     fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool> {
         Box::pin(async move {

@@ -61,8 +61,7 @@ impl Inspector {
     /// another one.
     pub async fn fire(&self, periodic_id: &str) -> Result<JobId, Error> {
         let entries = self.broker.periodic_jobs().await?;
-        let missing =
-            || Error::not_found(format!("no process has a periodic entry {periodic_id:?}"));
+        let missing = || Error::not_found(format!("no process has a periodic job {periodic_id:?}"));
         // Pages name it in its printable form.
         let is_named = |entry: &PeriodicJobInfo| {
             entry.id == periodic_id
@@ -77,7 +76,7 @@ impl Inspector {
             Some(Enqueued::Created { .. } | Enqueued::Replayed { .. }) => {}
             Some(Enqueued::Duplicate { holder }) => {
                 return Err(Error::duplicate(format!(
-                    "a job of this periodic entry waits or runs already: {holder}"
+                    "a job of this periodic job is already waiting or running: {holder}"
                 ))
                 .held_by(holder));
             }
@@ -85,7 +84,7 @@ impl Inspector {
         }
         let run = PeriodicRun::new(id.clone(), self.broker.now());
         if let Err(error) = self.broker.record_run(&entry.id, &run, KEPT).await {
-            crate::log::warn!("the history of periodic entry {periodic_id} lacks a run: {error:?}");
+            crate::log::warn!("the history of periodic job {periodic_id} lacks a run: {error:?}");
         }
         Ok(id)
     }

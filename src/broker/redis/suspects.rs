@@ -75,7 +75,7 @@ fn process_of(owner: u64) -> Option<u64> {
 impl RedisBroker {
     /// Records that a suspect starts; false if the lease is lost.
     pub(super) async fn note_suspect(&self, lease: &Lease, running: usize) -> Result<bool, Error> {
-        // First the number: whoever finds `x_started` must find the number too.
+        // First the number: a reader that finds `x_started` must find the number too.
         self.note_suspects(running).await?;
         let add = |_, call: ScriptCall| lease_args(call, lease);
         let mut reply = self.ask(&SCRIPTS.mark_suspect, &lease.queue, Repeat::Safe, add).await?;

@@ -59,7 +59,7 @@ async fn show(view: View<'_>, r#type: &str) -> Page {
     }
 }
 
-/// Enqueues, and answers with the form as it was sent and what came of it.
+/// Enqueues, and answers with the form as it was sent and its result.
 #[post("/ui/enqueue/<type>", data = "<body>")]
 async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data<'_>) -> Page {
     let site = &act.site;
@@ -150,7 +150,7 @@ fn form_page(site: &Site<'_>, entry: &Entry, form: &Form, notice: Notice) -> Pag
     site.page(status, Place::Elsewhere, name, content)
 }
 
-/// What came of the form: the job's id, or what is wrong with which field.
+/// The result of the form: the job's id, or what is wrong with which field.
 fn said(reader: &Reader, notice: &Notice) -> Markup {
     let texts = reader.texts;
     match notice {

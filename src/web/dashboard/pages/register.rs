@@ -155,7 +155,7 @@ fn page(reader: &Reader, values: &Values, notice: &Notice) -> Markup {
     document(reader, texts.register_title, content)
 }
 
-/// What came of the form that was sent.
+/// The result of the form that was sent.
 fn announcement(texts: &Texts, notice: &Notice) -> Markup {
     match notice {
         Notice::None => html! {},
