@@ -1,9 +1,19 @@
 //! Jobs in flight in this process and their leases, by queue and id.
 //!
+//! A job is in flight from its delivery until it is settled, lost or given back. It is
+//! registered by [`accept`](InFlight::accept) and removed when its [`InFlightGuard`] is
+//! dropped, so it is removed on every way out, a panic included. The state of a single job is
+//! in [`in_flight_job`](super::in_flight_job); this is the table of all of them, and the
+//! operations that concern many: renewing leases, giving back what did not start, passing on
+//! cancel requests, listing what runs.
+//!
 //! Heartbeat and settlement each need a lease exclusively. Both take it from here and give
-//! it back, so that neither works with a lease that the other has just changed. A job is in
-//! flight from its delivery until it is settled, lost or given back; an [`InFlightGuard`]
-//! removes it on every way out.
+//! it back, so that neither works with a lease that the other has just changed.
+//!
+//! What may surprise. The store may deliver a job that is in flight here already, after its
+//! lease was lost. It is not started a second time beside itself: it goes on under the new
+//! lease, or starts when the settlement of its previous attempt has been answered. The one
+//! lock is held for map operations only, never while the store is asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,7 +48,7 @@ pub(super) struct GivenBack {
 }
 
 impl Accepted {
-    /// Lets it start: what it waited for is over.
+    /// Lets it start: the settlement it waited for has been answered.
     pub(super) fn ready(self) -> Self {
         self.guard.job().ready();
         self

@@ -114,7 +114,7 @@ pub(super) struct InFlightJob {
     delivered: Instant,
     losses: u32,
     attempt: OnceLock<Attempt>,
-    /// Tells the attempt that it is to end.
+    /// Cancels the attempt.
     pub(super) cancellation: Arc<Cancellation>,
     /// What happens to the job once an operator has cancelled it.
     on_cancel: OnceLock<AfterCancel>,
@@ -278,7 +278,7 @@ impl InFlightJob {
         lost
     }
 
-    /// The store says that this lease belongs to somebody else.
+    /// The store says that this lease belongs to another worker.
     pub(super) fn lose(&self, lease: &Lease) {
         let mut changing = self.changing();
         // A newer lease is not affected, and a settlement gets its own answer.

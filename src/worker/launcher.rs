@@ -19,7 +19,7 @@
 //!
 //! A handler that blocks its thread must not hold up the rest of its batch. A watch on the
 //! heartbeat's thread looks every [`WATCH_INTERVAL`] whether starts make progress. If they
-//! do not, it wakes whoever waits for the batch and starts the rest from another task. It
+//! do not, it wakes the task that waits for the batch and starts the rest from another task. It
 //! sleeps while nothing is being started:
 //!
 //! ```text
@@ -72,7 +72,7 @@ pub(super) struct Launcher {
     /// Whether the watch is in [`Watch::Asleep`].
     watch_asleep: AtomicBool,
     watch_wakeup: Notify,
-    /// A handler blocks its thread: whoever waits for starts goes on without them.
+    /// A handler blocks its thread: tasks that wait for the batch to start go on without it.
     blocked: Notify,
     /// A batch has been started.
     batch_started: Notify,

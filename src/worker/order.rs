@@ -1,12 +1,24 @@
 //! The order in which queues are asked for jobs.
+//!
+//! Every dequeue gets an order of its own, and takes jobs from the first queue before it asks
+//! the second. So with strict priority a queue is served only while all queues of higher
+//! weight are empty. With weights a queue of weight 6 comes first six times as often as one
+//! of weight 1, and the others get what it leaves: no queue starves, however full the rest
+//! is.
+//!
+//! What may surprise. The weights decide who is asked first, not how many jobs are taken: one
+//! dequeue may fill all free slots from the queue that was drawn first. Under load this evens
+//! out over many dequeues. An idle worker serves every queue at once, whatever its weight.
+//! Queues of equal weight are shuffled, unless the order is strict: then they are asked by
+//! name.
 
 use std::collections::BTreeMap;
 
 use crate::job::QueueName;
 
-/// The queue order of one dequeue. A strict order is by weight, highest first. Otherwise
-/// the order is drawn at random, and a queue's chance to come next is proportional to its
-/// weight. Queues of weight 0 are left out.
+/// The queue order of one dequeue. A strict order is by weight, highest first, and by name
+/// among equals. Otherwise the order is drawn at random, and a queue's chance to come next is
+/// proportional to its weight. Queues of weight 0 are left out. O(n log n).
 pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<QueueName> {
     let serving = queues.iter().filter(|(_, weight)| **weight > 0);
     let first = serving.clone().next().map(|(_, weight)| weight);

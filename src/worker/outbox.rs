@@ -2,9 +2,17 @@
 //!
 //! A job enters the outbox when its attempt is over. The [dispatcher](super::dispatcher)
 //! takes jobs out and settles them with its next round trip; until the reply of that round
-//! trip has been read, its settlements are listed as sent. If handlers block every thread
-//! of the application's runtime, the dispatcher does not run. The heartbeat's thread then
-//! settles from here as well, see [`stall`](super::stall).
+//! trip has been read, its settlements are listed as sent. A settlement that failed does not
+//! come back here: the job is settled alone from then on, see [`settle`](super::settle).
+//!
+//! If handlers block every thread of the application's runtime, the dispatcher does not run.
+//! The heartbeat's thread then settles from here as well, see [`stall`](super::stall). It
+//! recognises that case by [`takes`](Outbox::takes), which no longer rises, and by
+//! settlements that are [`overdue`](Outbox::overdue).
+//!
+//! What may surprise. A settlement may be sent twice, by the dispatcher and by the
+//! heartbeat's thread. The store carries out one of them. The list needs no bound: a job that
+//! waits here still holds its slot, so there are at most `concurrency` of them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +29,7 @@ use crate::sync::lock;
 pub(super) struct Outbox {
     ended: Mutex<VecDeque<PendingSettle>>,
     dispatcher_wakeup: Notify,
-    /// Number of calls of [`take`](Self::take), for noticing that nobody calls it.
+    /// Number of calls of [`take`](Self::take). If it does not rise, the dispatcher is stuck.
     takes: AtomicU64,
     /// Every round trip is under way, so nothing is taken until one returns.
     full: AtomicBool,
@@ -62,8 +70,8 @@ impl Outbox {
         self.wake_dispatcher();
     }
 
-    /// Makes the dispatcher look for work: a slot has become free, or it has to show that
-    /// it still runs.
+    /// Wakes the dispatcher: a slot has become free, or the heartbeat wants to see that it
+    /// still runs. Calls before the dispatcher has woken count once.
     pub(super) fn wake_dispatcher(&self) {
         self.dispatcher_wakeup.notify_one();
     }
@@ -81,8 +89,8 @@ impl Outbox {
         ended.drain(..count).collect()
     }
 
-    /// Number of [`take`](Self::take) calls so far. Two equal readings mean that nobody
-    /// has called it in between.
+    /// Number of [`take`](Self::take) calls so far. Two equal readings mean that the
+    /// dispatcher has not run in between.
     pub(super) fn takes(&self) -> u64 {
         self.takes.load(Ordering::Relaxed)
     }

@@ -1,5 +1,17 @@
-//! Writes what a running job reports: its result so far at once, its progress at most a few
-//! times a second, however often the handler reports it.
+//! Writes what a running job reports.
+//!
+//! A handler may report progress as often as it likes: reporting only replaces the latest
+//! report in memory. [`ProgressWriter::keep_writing`] runs beside the handler and writes the
+//! latest report, at most one each [`WRITE_INTERVAL`]. When the attempt is over, the report
+//! that is still unwritten is written once more, so the last one is never lost. A partial
+//! result is different: it is written at once, and the handler waits for the store's answer.
+//!
+//! Every write is fenced by the job's lease. If the store answers that the lease is lost, the
+//! attempt is cancelled: another worker may have the job.
+//!
+//! What may surprise. A failed write of progress is logged at debug level and not repeated;
+//! the next report replaces it. After a cancellation a partial result is refused without
+//! asking the store.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +33,7 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct ProgressWriter {
     broker: Arc<dyn Broker>,
     job: Arc<InFlightJob>,
-    /// The latest report that has not been written.
+    /// The latest report that has not been written. `None` if it has.
     latest: Mutex<Option<Progress>>,
     reported: Notify,
 }

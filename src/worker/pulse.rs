@@ -1,16 +1,26 @@
-//! Tells whether the two loops of a worker still come round: the dispatcher and the
-//! heartbeat. A loop whose thread is blocked, or whose task is never polled, does not. The
-//! process then runs no jobs although it answers requests, and its health check should
-//! fail.
+//! Detects that one of the two loops of a worker, the dispatcher and the heartbeat, is stuck.
+//!
+//! Each loop records the time at the start of every round. A loop whose thread is blocked, or
+//! whose task is never polled, records nothing. The process then runs no jobs although it
+//! answers requests, and its liveness check should fail: see
+//! [`Worker::is_stuck`](super::Worker::is_stuck) and `GET /health/live`.
+//!
+//! An idle worker is not stuck: the heartbeat comes round every few seconds and wakes the
+//! dispatcher each time. Neither is one whose store is away, because both loops bound every
+//! call.
+//!
+//! What may surprise. Handlers that block every thread of the application's runtime stop the
+//! dispatcher and so make the worker stuck, but not before 30 s. By then the heartbeat's
+//! thread has long given back what could not start, see [`stall`](super::stall).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A loop that has not come round for this long is stuck. Both come round every few
-/// seconds, whatever the store does. After this time another worker may have the jobs.
+/// A loop without progress for this long is stuck. Both start a round every few seconds,
+/// whatever the store does. After this time another worker may have the jobs.
 const STUCK_AFTER: Duration = crate::broker::LEASE;
 
-/// When each loop came round last, in milliseconds since `began`.
+/// When each loop last began a round, in milliseconds since `began`.
 pub(super) struct Pulse {
     began: Instant,
     dispatcher: AtomicU64,
@@ -29,17 +39,17 @@ impl Pulse {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The dispatcher has come round.
+    /// The dispatcher begins a round.
     pub(super) fn dispatched(&self) {
         self.dispatcher.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// The heartbeat has come round.
+    /// The heartbeat begins a round.
     pub(super) fn beat(&self) {
         self.heartbeat.store(self.millis(), Ordering::Relaxed);
     }
 
-    /// Whether one of the loops has not come round for [`STUCK_AFTER`].
+    /// Whether one of the loops has not begun a round for [`STUCK_AFTER`].
     pub(super) fn is_stuck(&self) -> bool {
         let now = self.millis();
         let stands = |last: &AtomicU64| {
