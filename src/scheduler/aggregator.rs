@@ -34,7 +34,7 @@ const MAX_CONCURRENT: usize = 3;
 /// How long before its set expires the function has to be done.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
-/// Most sets and jobs repaired by one script.
+/// Maximum sets and jobs per script.
 const MAX_BATCH: usize = 100;
 
 /// How long giving the jobs of an interrupted function back may take at shutdown. If the

@@ -1,6 +1,18 @@
-//! Announces the periodic jobs of this process, for the inspector and Asynq's tools. An
-//! announcement expires after 20 s and is repeated every 10 s, so those of killed processes
-//! vanish by themselves.
+//! Announces the periodic jobs of this process, for the inspector and Asynq's tools.
+//!
+//! An announcement lists each periodic job with its next and last run. It expires after 20 s
+//! and is repeated every 10 s, so the announcement of a killed process vanishes by itself. A
+//! change of the list is announced at once; a new last run, with the next repetition. At
+//! shutdown [`Retirement`] withdraws the announcement, after the announcer has ended: otherwise
+//! the two could overtake each other.
+//!
+//! The announcement is for display only. Which ticks have been enqueued is in the store's
+//! claims, see [`periodic_service`](super::periodic_service): a process that cannot announce
+//! fires its periodic jobs all the same.
+//!
+//! What may surprise. A process without periodic jobs writes nothing. Every start of a process
+//! has a new id, so after a kill and a restart there are two announcements for up to 20 s; the
+//! inspector merges equal ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,19 @@
-//! Compares a store's clock with the monotonic clock of this process. If the store's clock is
-//! set forward, leases seem to expire that living workers are about to renew.
+//! Compares a store's clock with the monotonic clock of this process.
+//!
+//! Leases are timed by the store's clock. If that clock is set forward, leases seem to have
+//! expired that living workers are about to renew, and their jobs would run twice. So the
+//! [recoverer](super::recoverer) feeds every reading of the store's clock to a [`ClockWatch`]
+//! and acts on expired leases only while both clocks have advanced equally for long enough.
+//!
+//! A reading is not exact: the store read its clock at some instant between request and answer.
+//! Two readings therefore give a range for the time that passed, and only a difference outside
+//! that range and [`JUMP_TOLERANCE`] counts as a jump. A slow answer makes the range wider and
+//! never looks like a jump.
+//!
+//! What may surprise. One reading proves nothing, so a fresh process trusts no clock at first.
+//! A clock that drifts slowly stays trusted: each pair of readings is compared by itself.
+//! A store whose clock cannot be set, such as the one in memory, gives no readings and is
+//! always trusted.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +31,8 @@ pub(super) struct ClockWatch {
     since: Option<Instant>,
 }
 
-/// A reading of the store's clock, taken at some instant between request and answer.
+/// A reading of the store's clock, taken at some instant between request and answer. `told` is
+/// the store's time; the other two are this process's.
 #[derive(Clone, Copy)]
 struct Look {
     asked: Instant,
@@ -48,7 +63,7 @@ impl ClockWatch {
         *self = Self::default();
     }
 
-    /// Whether the clocks have agreed for at least `long`, or the store tells no time.
+    /// Whether the clocks have agreed for at least `long`, or the store's clock cannot be set.
     pub(super) fn is_trusted(&self, long: Duration) -> bool {
         self.last.is_none() || self.steady() >= long
     }

@@ -1,12 +1,19 @@
 //! Makes due jobs pending, exactly when they are due.
 //!
-//! The store tells how long until the next job of a queue is due, and the forwarder sleeps
+//! The store says how long until the next job of a queue is due, and the forwarder sleeps
 //! until then on the [precise timer](super::precise_timer). It is woken when an earlier job
-//! is scheduled, in this or another process. Go producers wake nobody, but their due times
+//! is scheduled, in this or another process. Go producers send no wake-up, but their due times
 //! are whole seconds, so one look just after each whole second finds their jobs.
 //!
-//! If the pending list is long, due jobs are forwarded in limited batches, so that new jobs
-//! do not queue behind a backlog; the store decides that.
+//! Each queue has its own next look. A tick asks the queues whose look has come which of them
+//! have due jobs, in one call, and forwards only those, up to [`MAX_CONCURRENT_QUEUES`]
+//! concurrently. A queue that fails is tried again at the next whole second and delays no
+//! other.
+//!
+//! What may surprise. Every process with a worker forwards; the script moves each job once. If
+//! the pending list is long, due jobs are forwarded in limited batches, so that new jobs do not
+//! queue behind a backlog: the store decides that and says when to come back. After an idle
+//! time a PING goes out just before the next due time, so that Redis answers without delay.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,8 +68,8 @@ impl Forwarder {
         }
     }
 
-    /// Of these queues, given by index, those that have due jobs or could not be asked. Sets
-    /// when the others are looked at next.
+    /// Of these queues, given by index, keeps the ones with due jobs or without an answer.
+    /// Schedules the next look at the others, at `latest` if none of their jobs is due earlier.
     async fn with_due(&self, places: Vec<usize>, latest: Instant) -> Vec<usize> {
         // For a single queue, asking costs as much as forwarding.
         if places.len() < 2 {

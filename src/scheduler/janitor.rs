@@ -1,5 +1,15 @@
 //! Deletes completed jobs whose retention has ended, and archived jobs beyond the limits of
 //! the archive (its age and size).
+//!
+//! Every [`INTERVAL`] it goes through the queues of this process one after another. In each it
+//! deletes in batches of [`MAX_BATCH`] jobs per script until a batch is not full, so a large
+//! backlog never blocks Redis for long. Deletion is by the store's clock.
+//!
+//! What may surprise. Every process with a worker does this. No process is elected: the scripts
+//! are atomic, and a job that another process has deleted is simply not found. Only queues named
+//! in a worker's settings are cleaned, so a queue without any worker keeps its jobs longer than
+//! their retention. A job may also outlive its retention by the interval; nothing depends on
+//! the exact moment.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,17 @@
-//! The periodic jobs of this process, added at launch or while it runs. The
-//! [service](super::periodic_service) enqueues them when they are due; here they are checked,
-//! listed and changed, and what the store said about their ticks is kept.
+//! The periodic jobs of this process, added at launch or while it runs.
+//!
+//! Here they are checked, listed and changed. The [service](super::periodic_service) enqueues
+//! their jobs at each tick, and the [announcer](super::announcer) publishes them; a change wakes
+//! both. Adding a periodic job builds its job once, with all checks of an enqueue, so that a
+//! wrong payload, queue or schedule is an error of [`PeriodicJobs::add`] and not of every tick.
+//!
+//! The store claims ticks by the name of the periodic job, and each [`PeriodicJob`] keeps the
+//! last claim it was told, so that it asks once. The claim outlives the process: a job that is
+//! added again later knows which ticks it has missed.
+//!
+//! What may surprise. The list is of this process only. If two processes have a periodic job of
+//! the same name, each tick still makes one job, and removing it from one process does not stop
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -142,8 +153,8 @@ impl PeriodicJobs {
         removed
     }
 
-    /// The periodic jobs of this process, by name. Those of all processes, with their next and
-    /// last runs, are [`Inspector::periodic_jobs`](crate::Inspector::periodic_jobs).
+    /// The periodic jobs of this process, by name. For all processes, with next and last runs,
+    /// see [`Inspector::periodic_jobs`](crate::Inspector::periodic_jobs).
     pub fn list(&self) -> Vec<PeriodicRegistration> {
         let info = |job: Arc<PeriodicJob>| PeriodicRegistration {
             name: job.name.clone(),

@@ -1,8 +1,8 @@
 //! Requeues the jobs of vanished workers.
 //!
 //! A worker that dies leaves its jobs behind, each with a lease that expires. Every process
-//! looks for expired leases every [`INTERVAL`]; whoever finds one first decides what happens
-//! to its job and settles it in the dead worker's place.
+//! looks for expired leases every [`INTERVAL`]. The first process to find one decides what
+//! happens to its job and settles it instead of the dead worker.
 //!
 //! An expired lease is proof of a dead worker only if the clock that timed it is right. So
 //! this service compares the store's clock with the monotonic clock of its own process
@@ -153,7 +153,7 @@ impl Recoverer {
             }
             let recovered = self.reclaim(certain.jobs).await?;
             stuck += found.stuck;
-            // Most that another process was first with are gone.
+            // Jobs that another process recovered have left the list too.
             let moved = recovered + found.removed;
             if moved == 0 {
                 stuck += seen;

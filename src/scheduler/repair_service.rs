@@ -1,6 +1,18 @@
-//! Repairs what faults left behind in the store: a worker of another kind, an eviction or a
-//! restored backup. Only findings whose repair is provably right are repaired. The others
-//! wait for an operator, who asks the doctor about them.
+//! Repairs in the background what faults left behind in the store: a worker of another kind, an
+//! eviction or a restored backup.
+//!
+//! About once a minute every process asks the store for each of its queues whether a repair is
+//! due. The store gives one process its turn, which then checks a bounded part of the queue;
+//! the next turn continues there. So the cost is spread over time and does not grow with the
+//! number of processes.
+//!
+//! Only findings whose repair is provably right are repaired, and each is logged as a
+//! warning with its number and samples. The others are left to an operator, who sees them in the
+//! doctor's report and decides.
+//!
+//! What may surprise. A long queue needs several turns, so a defect may be repaired minutes
+//! after it appeared. The doctor of the inspector uses the same checks and does not wait for a
+//! turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +43,7 @@ impl RepairService {
                 FindingStatus::Repaired => {
                     crate::log::warn!(%queue, ?kind, %place, count, samples = ?finding.samples, "repaired");
                 }
-                // Known at each turn again; the doctor tells who asks.
+                // Found again every turn; operators see it in the doctor's report.
                 FindingStatus::Reported | FindingStatus::Repairable => {
                     crate::log::debug!(%queue, ?kind, %place, count, "found");
                 }
