@@ -83,18 +83,19 @@ pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// The queue to which requests with an idempotency key go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBinding {
-    /// That of the first request.
+    /// The queue of the first request.
     pub queue: QueueName,
     /// Whether this request was the first.
     pub is_new: bool,
 }
 
-/// So many pending jobs are enough for now: of what else is due, a limited number is
-/// added each [`PENDING_HIGH_WATER_PAUSE`], so that fresh jobs do not wait behind all of it. A
-/// worker that runs more than these by then gets more.
+/// High-water mark of a pending list, in jobs. Above it, due jobs are forwarded in limited
+/// batches, one each [`PENDING_HIGH_WATER_PAUSE`], so that new jobs do not queue behind a
+/// backlog. If workers drain the list faster, it falls below the mark and more are forwarded
+/// at once.
 pub const PENDING_HIGH_WATER: usize = 1000;
 
-/// How often due jobs are added to a crowd.
+/// Interval between such batches.
 pub const PENDING_HIGH_WATER_PAUSE: Duration = Duration::from_millis(100);
 
 /// The future that an operation of a store returns.
@@ -246,7 +247,7 @@ pub struct Forwarded {
 pub struct ExpiredLeases {
     /// Jobs to recover, with the leases as found.
     pub jobs: Vec<Delivery>,
-    /// Entries that were removed: unreadable jobs, which are archived, and ids without a job.
+    /// Entries removed: unreadable jobs (archived) and ids without a job.
     pub removed: usize,
     /// Unreadable jobs that were not archived: the store refused, or another process was
     /// first.
@@ -382,7 +383,7 @@ pub trait Broker:
     fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>>;
 
     /// Makes due jobs pending, at most `limit` of them. While [`PENDING_HIGH_WATER`] or more are
-    /// pending, more are not asked for at once: see [`Forwarded::next`].
+    /// pending, [`Forwarded::next`] says when to call again.
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
 
     /// Jobs whose lease has expired, at most `limit`, with the lease as found: settle them to

@@ -112,8 +112,8 @@ pub(crate) enum Begin<'a> {
     After(&'a Mark),
 }
 
-/// If a page ended, for the next one. Text without meaning to anybody but the
-/// store: it survives the way through a URL, and a change of the list.
+/// Opaque position for the next page. It can be sent in a URL, and stays valid while the list
+/// changes.
 ///
 /// ```
 /// use rocket_jobqueue::inspect::Cursor;

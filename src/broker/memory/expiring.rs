@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::time::Timestamp;
 
-/// Entries with an expiry. Expired entries are swept when others are added, so the map
+/// A map whose entries expire. Expired entries are swept when others are added, so the map
 /// holds at most twice its live entries.
 pub(super) struct Expiring<V> {
     /// Each value with its expiry.

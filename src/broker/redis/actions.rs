@@ -27,7 +27,7 @@ use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
-/// Entries of a long list that are read at a time in search of one job.
+/// Entries of a list read per call while searching one job.
 const PAGE_ENTRIES: i64 = 10_000;
 
 /// Maximum attempts to act on a job that keeps moving, or whose message keeps changing.

@@ -1,11 +1,18 @@
 //! The bound on waiting jobs that a public endpoint enqueued.
 //!
 //! The ids of such jobs are kept in a sorted set beside the queue, by the time of
-//! their last check. A script drops the ids of jobs that have ended, counts the
-//! others, adds the new id if there is room, and answers whether it was admitted.
-//! The check is bounded: while there is no room, at most 1,000 jobs are looked at.
-//! A repeated request with a known idempotency key is always admitted, since it
-//! stores no second job.
+//! their last check. One script answers whether a new job is admitted, and adds its
+//! id if so. While the set has room, that is all it does. If the set is full, the
+//! script first drops the ids of jobs that have ended: it checks at most 1,000 ids,
+//! longest unchecked first, and skips those checked within [`ADMISSION_LOOK`].
+//!
+//! Admission comes before the enqueue, in a call of its own, and nothing holds the two
+//! together: an admitted job that is never stored occupies its place until that time
+//! has passed and a full set is searched.
+//!
+//! What may surprise. A repeated request with a known idempotency key is always
+//! admitted, since it stores no second job. So is an id that is admitted already: its
+//! request was sent again after a lost reply.
 
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, micros};

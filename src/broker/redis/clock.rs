@@ -118,7 +118,7 @@ impl StoreClock {
     }
 
     /// The estimate, if it is recent and close enough to stand for "now" in a script, which
-    /// spares Redis a look at its clock.
+    /// spares Redis one reading of its clock.
     pub fn recent(&self) -> Option<Timestamp> {
         let told = self.estimate()?;
         let (best, now) = (*self.best(), Instant::now());

@@ -5,6 +5,15 @@
 //! the hash, so that it survives a restart, and published on Asynq's channel
 //! `asynq:cancel`, so that the worker hears it at once. Go's cancel requests arrive
 //! on the same channel.
+//!
+//! The message on the channel is only the job's id. It is a hint: the worker renews the
+//! job's lease early, and the reply to the renewal says whether a request is stored and
+//! what happens to the job afterwards. So a message for a job of the same id in another
+//! queue cancels nothing by itself.
+//!
+//! What may surprise. A message is lost if the worker's subscription is down at that
+//! moment. The stored request is then found with the next heartbeat, or at the latest
+//! when the attempt is settled: a cancelled job does not wait for a retry.
 
 use std::future::Future;
 use std::pin::Pin;

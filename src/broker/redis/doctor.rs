@@ -50,7 +50,7 @@ const PARTS: [&str; 11] = [
     "keys",
 ];
 
-/// Entries per script: a millisecond or two.
+/// Entries per script call: one or two milliseconds.
 const PAGE_ENTRIES: usize = 100;
 
 /// Pages per turn of the background repair.

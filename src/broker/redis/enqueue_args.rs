@@ -1,12 +1,18 @@
 //! The arguments of the scripts that store jobs, computed once per job.
 //!
 //! An [`EnqueueArgs`] holds the encoded message and the keys of the job's unique
-//! lock and idempotency guard. It is made by the caller, before the job waits for
-//! its batch, so that whoever sends the batch only sends. Most jobs have neither
+//! lock and idempotency guard. The caller makes it before the job waits for its
+//! batch, so the task that sends the batch does no encoding. Most jobs have neither
 //! lock, guard nor group: those extras are boxed, and an ordinary job stays small.
 //!
 //! [`EnqueueArgs::script`] names the cheapest script that can store the job, and
-//! [`EnqueueArgs::kind`] says which jobs may share a call.
+//! [`EnqueueArgs::kind`] says which jobs may share a call. The three `add_…` methods
+//! append the arguments of the three scripts; each script's arguments begin with those
+//! of the cheaper one.
+//!
+//! What may surprise. A call is repeated after a lost reply only if the repetition
+//! would find the first call's work: see [`EnqueueArgs::is_repeatable`]. A plain job
+//! that is due now may have run and been deleted by then, so its outcome stays unknown.
 
 use std::time::Duration;
 

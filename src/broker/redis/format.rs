@@ -1,12 +1,17 @@
 //! The version of the stored data's format.
 //!
-//! It is a number in a key of our own, `asynq:x:format`. A worker checks it at
+//! It is a number in a key of our own, `asynq:x:format`. A process checks it at
 //! launch and reports a format that it does not know, instead of misreading the
 //! data. A newer version writes its own number over an older one.
 //!
 //! The number changes only if an older version would misread the data. New keys,
 //! fields and script arguments that older versions keep and need not know do not
 //! change it, so that versions can be mixed during a rolling deployment.
+//!
+//! What may surprise. A missing key is not an error: the data of Asynq has none, and
+//! [`check_format`](RedisBroker::check_format) adds it. On a Cluster the key lies on
+//! one node and speaks for all. Text that is not a number is reported as found: a
+//! person must decide what it means.
 
 use redis::Value;
 

@@ -3,9 +3,16 @@
 //! Each question is one read-only script with a bound on the entries it touches;
 //! the trait [`Inspect`] states the cost. Whether the queue exists is asked in
 //! parallel, so that an unknown name gives "not found" instead of an empty queue.
-//! If the set of queue names is damaged, the names this process has used and those
-//! that workers announce stand in for it. Lists of jobs are in `rows`, processes
-//! and servers in `servers`.
+//! Lists of jobs are in `rows`, processes and servers in `servers`.
+//!
+//! Nothing here is a snapshot of the whole store. The lists of one queue are counted in one
+//! script, its groups and the other queues in other scripts, up to [`CONCURRENT_QUEUES`] at
+//! a time. So totals may be off by the jobs that moved meanwhile.
+//!
+//! What may surprise. Jobs in groups are counted group by group: with more than 12,000
+//! groups the number is an estimate. If the set of queue names is damaged, the names this
+//! process has used and the names that workers announce replace it. Names that are not
+//! UTF-8 are listed separately, in printable form.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -111,7 +118,7 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, read))
     }
 
-    /// The stored snapshots and the counters of now, of which the differences are taken here.
+    /// Reads the stored snapshots and the current counters; the differences are taken here.
     fn minutes<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<MinuteStats>> {
         let read = async move {
             let mut found =
@@ -277,7 +284,7 @@ impl Inspect for RedisBroker {
 }
 
 impl RedisBroker {
-    /// The names of all queues, in order, and those that are not UTF-8.
+    /// The names of all queues, in order, and separately the names that are not UTF-8.
     async fn named(&self) -> Result<(Vec<QueueName>, Vec<Vec<u8>>), Error> {
         let (mut names, mut others) = (BTreeSet::new(), BTreeSet::new());
         let mut cursor: Vec<u8> = b"0".into();

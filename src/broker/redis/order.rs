@@ -1,10 +1,18 @@
 //! The order of the calls of one bulk enqueue.
 //!
 //! A bulk enqueue of more than 100 jobs becomes several script calls that run
-//! concurrently. On one connection Redis runs them in the order they were sent. A
-//! call that has to be repeated while its queue's slot moves to another Cluster
-//! node would be overtaken, so from that moment each call waits for those before
-//! it. The first error that is not one queue's own stops the calls not yet sent.
+//! concurrently. On one connection Redis runs them in the order they were sent, so the
+//! calls need not wait for each other and the jobs still become pending in the order
+//! the caller gave them.
+//!
+//! This ends when a queue's slot moves to another Cluster node: a call that has to be
+//! repeated would be overtaken by the calls behind it. From that moment each call waits
+//! for all calls before it ([`CallOrder::keep`]). The order never becomes loose again
+//! within one bulk enqueue.
+//!
+//! What may surprise. A call counts as ended when its [`RunningCall`] is dropped,
+//! however it ended, so a call that fails or is cancelled blocks no other. The first
+//! error that is not one queue's own stops the calls not yet sent.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +58,7 @@ impl CallOrder {
     }
 }
 
-/// A call in flight. Dropped, it lets those that wait for it go on.
+/// A call in flight. Dropping it releases the calls that wait for it.
 pub(super) struct RunningCall<'a> {
     order: &'a CallOrder,
     nth: usize,

@@ -1,11 +1,18 @@
 //! Periodic jobs, as Asynq's schedulers write them and its tools read them.
 //!
-//! [`fire`](PeriodicStore::fire) claims ticks and stores their jobs in one script, so
-//! that of many processes with the same periodic job exactly one enqueues each
-//! tick. A claimed tick is never enqueued again, hence the call may be repeated
-//! after a lost reply. Announcements are lists that expire, one per process, in
-//! the form of Asynq's scheduler entries; the history of a periodic job is a
-//! sorted set of its runs, newest last, in Asynq's form too.
+//! [`fire`](PeriodicStore::fire) claims ticks and stores their jobs in one script. If many
+//! processes have the same periodic job, exactly one of them enqueues each tick. A claimed
+//! tick is never enqueued again, so the call may be repeated after a lost reply. With no
+//! ticks it only asks how far they are claimed.
+//!
+//! Announcements are lists that expire, one per process, in the form of Asynq's scheduler
+//! entries; a sorted set names the lists. The history of a periodic job is a sorted set of
+//! its runs, newest last, in Asynq's form too. Reading merges the announcements of all
+//! processes by id and schedule.
+//!
+//! What may surprise. The claim and the job lie in the slot of the job's queue, the
+//! announcements and histories do not: on a Cluster they may be unavailable separately. At
+//! most [`MAX_LISTED`] processes, and as many periodic jobs of each, are listed.
 
 use std::iter;
 use std::time::Duration;

@@ -114,7 +114,7 @@ impl RedisBroker {
                 server.more_running = more;
                 for (id, announced) in running {
                     match wire::worker(&id, &announced) {
-                        // As in Asynq: a job of somebody else's is no job of this one's.
+                        // As in Asynq, jobs announced under another server id are skipped.
                         Some((_, by)) if by.server_id != server.server_id => {}
                         Some((mut job, _)) => {
                             job.payload.truncate(SHOWN_PAYLOAD_BYTES);

@@ -5,6 +5,14 @@
 //! adds the line for the job's failure log. The script then only checks the lease
 //! and moves the job. Keeping the decision here means that Lua never parses a
 //! message, and that the whole table can be tested without Redis.
+//!
+//! An empty message keeps the stored one, so a requeue sends no payload. A plain
+//! deletion ([`SettleArgs::is_deletion`]), the most frequent kind, goes into the cheaper
+//! of the two exchange scripts.
+//!
+//! What may surprise. A transition after which the job waits also names the lock that
+//! archiving would release, because a cancel request may turn the wait into that. A
+//! lock outside the queue's own Cluster slot is left to expire: no script may touch it.
 
 use std::time::Duration;
 

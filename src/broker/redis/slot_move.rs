@@ -1,9 +1,18 @@
 //! Waits while a queue moves from one Cluster node to another.
 //!
-//! During such a move Redis answers `TRYAGAIN` or redirects that lead nowhere, mostly for
-//! less than a second. A request of an application repeats its call until the move is over
-//! or its time is nearly used up; the loops that serve several queues do not wait, and
-//! come back later.
+//! During such a move Redis answers `TRYAGAIN` or redirects that lead nowhere, usually for
+//! less than a second. Such an answer proves that the command did not run, so the call can
+//! be sent again even if it must not run twice.
+//!
+//! A request of an application waits here: [`SlotMove::passes`] pauses from 20 ms to 250 ms
+//! between attempts, until the move is over or the time of the request is nearly used up.
+//! [`REPLY_RESERVE`] of that time is kept, so that the last attempt is still answered within
+//! the limit. The caller then gets the error of the move
+//! ([`Error::is_moving`](crate::Error::is_moving)).
+//!
+//! What may surprise. The loops that serve several queues, such as the dispatcher, do not
+//! wait: one queue that moves must not stop the others. They skip the queue and come back
+//! later.
 
 use std::time::{Duration, Instant};
 

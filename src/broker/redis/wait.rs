@@ -1,10 +1,15 @@
 //! Waits until a queue may hold a pending job.
 //!
-//! A process with up to [`MAX_PEEKS`] queues blocks on them in Redis, see
+//! An idle dispatcher must neither poll in a tight loop nor be late for a new job. A process
+//! with up to [`MAX_PEEKS`] queues therefore blocks on them in Redis, see
 //! [`Peeks`](super::peek::Peeks), each queue on a connection of its own. With more queues,
 //! or if Redis refuses the blocking command (an ACL, a full or read-only server), the caller
-//! looks again every [`POLL_INTERVAL`] instead. Jobs that this process is forwarding wake
-//! the caller without waiting for Redis.
+//! looks again every [`POLL_INTERVAL`] instead; a refusal is logged once. Jobs that this
+//! process is forwarding wake the caller without waiting for Redis.
+//!
+//! What may surprise. The end of the wait promises nothing: another worker may have been
+//! faster, and after `at_most` there may be no job at all. The caller dequeues and sees. An
+//! error of the store also ends the wait, after a pause; the dequeue that follows reports it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

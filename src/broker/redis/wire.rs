@@ -104,7 +104,7 @@ pub struct WorkerInfo {
     pub deadline: Option<Instant>,
 }
 
-/// A periodic job, as a process tells of it.
+/// A periodic job, as a process announces it.
 #[derive(Clone, PartialEq, Message)]
 pub struct SchedulerEntry {
     /// The entry's id.
