@@ -1,5 +1,5 @@
-//! Counts in this process. Bounded: a flood of clients displaces those whose windows
-//! end first.
+//! Counts in this process. The number of clients is bounded: a flood of new ones displaces
+//! the clients whose windows end first, which then start with empty windows.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ struct Open {
 
 impl Open {
     /// How many requests it has, and how long until it ends; one that has ended begins
-    /// anew.
+    /// again.
     fn at(self, now: Timestamp, length: Duration) -> (u32, Duration) {
         let left = self.ends.since(now);
         // A clock that was set back makes no window longer.
@@ -81,8 +81,8 @@ impl MemoryCounter {
     }
 }
 
-/// Forgets clients whose windows are over; where that is not a tenth, also those whose
-/// windows end first. So the next call of this kind is far away.
+/// Forgets clients whose windows are over; if those are less than a tenth, also the clients
+/// whose windows end first. So the next call of this kind is far away.
 fn make_room(clients: &mut HashMap<Box<str>, Windows>, now: Timestamp) {
     let tenth = (clients.len() / 10).max(1);
     let before = clients.len();

@@ -1,5 +1,17 @@
-//! Counts requests of clients in fixed windows, in this process or in Redis. What a
-//! request, a client or a refusal is, is the web's matter.
+//! Counts requests in fixed windows, in this process or in Redis. The web layer defines
+//! client and refusal: here a client is a text, and an answer is the count and its limit.
+//!
+//! Each client has a window of a minute and, if configured, one of an hour. A window begins
+//! with the client's first request in it. A request passes if no window is full, and only then
+//! it is counted in both: a client that keeps trying does not extend its own exclusion.
+//!
+//! A [`Limiter`] with a Redis counter asks Redis for each request. If that fails, it counts in
+//! this process for [`FAILED_COUNTER_PAUSE`] before it asks Redis again. So an outage delays only
+//! the few requests that ask at that moment, and does not lift the limit.
+//!
+//! What may surprise. Fixed windows allow up to twice the limit around the end of a window.
+//! While processes count by themselves, a client may make as many requests to each of them,
+//! and what they counted is not added to Redis afterwards.
 
 mod memory;
 mod redis;
@@ -14,10 +26,10 @@ use crate::time::Clock;
 pub(crate) use self::memory::MemoryCounter;
 pub(crate) use self::redis::RedisCounter;
 
-/// How long a counter that failed is left alone: this process counts by itself meanwhile.
+/// How long a failed counter is not asked again. Meanwhile this process counts by itself.
 const FAILED_COUNTER_PAUSE: Duration = Duration::from_secs(1);
 
-/// The windows.
+/// Lengths of the two windows.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -25,33 +37,36 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// request in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// In a minute, at least 1.
+    /// Requests per minute, at least 1.
     pub minute: u32,
-    /// In an hour, at least 1; `None`: no limit.
+    /// Requests per hour, at least 1; `None`: no limit.
     pub hour: Option<u32>,
 }
 
-/// One window of a client, after the request that was asked about.
+/// One window of a client, after the request in question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// How many requests it may hold.
+    /// Maximum requests in it.
     pub limit: u32,
-    /// How many more it has room for.
+    /// Requests that may still pass in it; 0 if it is full.
     pub remaining: u32,
-    /// How long until it ends; where it has not begun, its whole length.
+    /// How long until it ends; its whole length if it has not begun.
     pub ends_in: Duration,
 }
 
-/// What became of a request.
+/// Whether a request may pass, and the state of the client's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
-    /// Whether it may pass. One that may not is not counted.
+    /// Whether it may pass. A refused request is not counted.
     pub passes: bool,
+    /// The window of a minute.
     pub minute: Window,
+    /// The window of an hour; `None` without a limit per hour.
     pub hour: Option<Window>,
 }
 
 impl Counted {
+    /// Puts together what a counter found: for each window its requests and the time left.
     fn of(limits: Limits, passes: bool, minute: (u32, Duration), hour: (u32, Duration)) -> Self {
         let window = |limit: u32, (count, ends_in): (u32, Duration)| Window {
             limit,
@@ -62,7 +77,8 @@ impl Counted {
         Self { passes, minute: window(limits.minute, minute), hour }
     }
 
-    /// After how long a refused request would pass: when each window that is full ends.
+    /// How long until a refused request would pass: until every full window has ended. Zero if
+    /// none is full.
     pub fn wait(&self) -> Duration {
         let full = [Some(self.minute), self.hour].into_iter().flatten();
         let full = full.filter(|window| window.remaining == 0);
@@ -70,24 +86,27 @@ impl Counted {
     }
 }
 
-/// Where requests are counted.
+/// The place where requests are counted.
 pub(crate) enum Counter {
+    /// In this process.
     Memory(MemoryCounter),
+    /// In Redis, for all processes together.
     Redis(Box<RedisCounter>),
 }
 
-/// Limits requests. While its counter fails, it counts in this process: an outage, or a
-/// store that is full, must not open the door.
+/// Limits requests. While its counter fails, it counts in this process: neither an outage nor a
+/// full store may lift the limit.
 pub(crate) struct Limiter {
     limits: Limits,
     counter: Counter,
     /// Counts while the counter fails.
     substitute: MemoryCounter,
-    /// Since when the counter has failed, and until when it is left alone.
+    /// Set while the counter fails: when it is asked again.
     failing: Mutex<Option<Instant>>,
 }
 
 impl Limiter {
+    /// A limiter with empty windows in this process. It connects to nothing yet.
     pub fn new(limits: Limits, counter: Counter) -> Self {
         let substitute = MemoryCounter::new(Clock::system());
         Self { limits, counter, substitute, failing: Mutex::new(None) }
@@ -97,7 +116,8 @@ impl Limiter {
         lock(&self.failing)
     }
 
-    /// Counts a request of this client, by the counter or, while that fails, by itself.
+    /// Counts a request of this client, with the counter or, while that fails, in this process.
+    /// Never fails. With a Redis counter it waits for at most half a second.
     pub async fn count(&self, client: &str) -> Counted {
         let counter = match &self.counter {
             Counter::Memory(counter) => return counter.count(client, self.limits),
@@ -114,11 +134,11 @@ impl Limiter {
         self.substitute.count(client, self.limits)
     }
 
-    /// One line when counting begins to fail, and one when it works again.
+    /// Logs one line when counting begins to fail, and one when it works again.
     fn note(&self, counted: &Result<Counted, Error>) {
         let mut failing = self.failing();
         match counted {
-            // A refusal only reads, which a full server permits too.
+            // A refusal only reads, which a full server permits too, so it proves nothing.
             Ok(counted) => {
                 if counted.passes && failing.take().is_some() {
                     crate::log::info!(

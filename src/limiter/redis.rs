@@ -1,5 +1,6 @@
 //! Counts in Redis, for all processes together: one script for both windows, whose
-//! keys lie in one Cluster slot.
+//! keys lie in one Cluster slot. The script checks both windows before it counts in
+//! either, so a refused request changes nothing.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::{Counted, HOUR, Limits, MINUTE};
 use crate::error::Error;
 use crate::pool::{LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology};
 
-/// A request waits no longer than this for being counted.
+/// Maximum time that a request waits to be counted.
 const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// KEYS[1], KEYS[2]  the windows of a minute and of an hour
@@ -21,7 +22,7 @@ const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// Returns 1 if the request passes, then of each window its requests and the
 /// milliseconds until it ends. A key without an end would lock its client out for ever:
-/// such a window begins anew, and so does one that holds no number.
+/// such a window begins again, and so does one that holds no number.
 static COUNT: LazyLock<LuaScript> = LazyLock::new(|| {
     LuaScript::new(
         "count a request",
@@ -48,13 +49,13 @@ return {passes and 1 or 0, windows[1][1], windows[1][2], windows[2][1], windows[
 
 pub(crate) struct RedisCounter {
     settings: PoolSettings,
-    /// Made when the servers have said what they are.
+    /// Created once the servers have said whether they are a Cluster.
     pool: OnceCell<RedisPool>,
 }
 
 impl RedisCounter {
     /// # Errors
-    /// [`Error::is_config`] for addresses that cannot be.
+    /// [`Error::is_config`] for invalid addresses.
     pub fn new(settings: PoolSettings) -> Result<Self, Error> {
         let settings = PoolSettings {
             read_timeout: settings.read_timeout.min(COUNT_TIMEOUT),
@@ -93,7 +94,7 @@ impl RedisCounter {
     }
 
     /// Asks the servers whether they are a Cluster. The configuration cannot know: one
-    /// address may be a Cluster's, and a list may name a single server.
+    /// address may belong to a Cluster, and a list may name a single server.
     async fn connect(&self) -> Result<RedisPool, Error> {
         let addrs = match &self.settings.topology {
             Topology::Sentinel { .. } | Topology::Unix(_) => {
@@ -102,7 +103,7 @@ impl RedisCounter {
             Topology::Single(addr) => std::slice::from_ref(addr),
             Topology::Cluster(addrs) => addrs.as_slice(),
         };
-        // All at once: who is not there is waited for by nobody.
+        // Concurrently, so that a server that is away delays no other.
         let asked = addrs.iter().map(|addr| {
             let topology = Topology::Single(addr.clone());
             let settings = PoolSettings { topology, ..self.settings.clone() };
