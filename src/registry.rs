@@ -31,6 +31,7 @@ pub(crate) use unmarshal::unmarshal_text;
 /// A running attempt, with its types erased.
 pub(crate) type Attempt = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
+/// Starts an attempt: decodes the payload and calls the handler.
 type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
 
 /// Values that handlers name in their signatures, cloned out of the application at launch.
@@ -38,6 +39,7 @@ type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
 pub struct State(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
 impl State {
+    /// Adds the value of a need.
     pub(crate) fn insert(&mut self, need: &Need, value: Box<dyn Any + Send + Sync>) {
         self.0.insert(need.id, value);
     }
@@ -47,6 +49,7 @@ impl State {
         self.0.insert(TypeId::of::<T>(), Box::new(value));
     }
 
+    /// Whether the value of this need is there.
     pub(crate) fn has(&self, need: &Need) -> bool {
         self.0.contains_key(&need.id)
     }
@@ -61,12 +64,15 @@ impl State {
 /// application.
 #[derive(Clone, Copy)]
 pub struct Need {
+    /// The Rust name of the type.
     pub(crate) name: &'static str,
     id: TypeId,
+    /// Clones the value; `None` if the application does not manage this type.
     pub(crate) load: fn(&dyn Any) -> Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Need {
+    /// The need for a `T`, which `load` clones out of the application.
     pub(crate) fn of<T: 'static>(load: fn(&dyn Any) -> Option<Box<dyn Any + Send + Sync>>) -> Self {
         Self { name: type_name::<T>(), id: TypeId::of::<T>(), load }
     }
@@ -128,12 +134,17 @@ impl Pace {
 /// The handler of one job type, with its options: what a worker needs to run its jobs.
 #[derive(Clone)]
 pub struct Entry {
+    /// The stored name of the job type.
     pub(crate) job_type: String,
+    /// The default options of its jobs, used by REST and the pages. Stored jobs have their own.
     pub(crate) options: JobOptions,
+    /// The payload's JSON Schema, if the type has one.
     pub(crate) schema: Option<serde_json::Value>,
+    /// Values that the handler and its middleware need. Missing ones stop the launch.
     pub(crate) needs: Vec<Need>,
     /// `None` uses the worker's policy.
     pub(crate) retry: Option<RetryPolicy>,
+    /// Shared by all clones of the entry.
     pub(crate) pace: Arc<Pace>,
     /// Measures its attempts, once it is in a registry.
     #[cfg(feature = "metrics")]
@@ -187,6 +198,7 @@ impl Entry {
         (self.check)(payload).map_err(Error::invalid)
     }
 
+    /// The policy of this type, or else `default`.
     pub(crate) fn retry_policy_or<'a>(&'a self, default: &'a RetryPolicy) -> &'a RetryPolicy {
         self.retry.as_ref().unwrap_or(default)
     }
@@ -253,6 +265,8 @@ impl JobHandler<Entry> for Entry {
     }
 }
 
+/// The result as JSON; `None` for `()` and anything else written as `null`. A result that cannot
+/// be JSON archives the job: it would fail again.
 fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
     match serde_json::to_vec(value) {
         Ok(bytes) if bytes == b"null" => Ok(None),
@@ -264,6 +278,7 @@ fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
     }
 }
 
+/// The payload as the handler's job, or a failure that quotes nothing of it.
 fn decode<J: Job>(context: &JobContext) -> Result<J, JobError> {
     serde_json::from_slice(context.payload())
         .map_err(|error| JobError::failed(unmarshal_text::<J>(context.payload(), &error)))
@@ -392,6 +407,7 @@ impl Registry {
         entries
     }
 
+    /// The handler of a job type, if this process has one.
     pub(crate) fn get(&self, job_type: &str) -> Option<&Entry> {
         self.entries.get(job_type)
     }

@@ -1,4 +1,10 @@
 //! Middleware: functions that run around handlers and see each attempt and its outcome.
+//!
+//! [`JobMiddleware`] is what an application writes; [`JobMiddleware::layer`] erases its types
+//! into a [`Layer`]. For each attempt the registry makes a [`Next`] with the layers of the whole
+//! process and of the handler. Each layer gets the rest as its `next`, so the call stack is
+//! global middleware, the handler's own middleware, handler. The payload is decoded innermost:
+//! middleware also sees attempts that fail because of it.
 
 use std::fmt;
 use std::future::Future;
@@ -21,9 +27,10 @@ pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 /// together with the handler, by dropping it; cleanup that must always run belongs in a
 /// `Drop` impl. A process without a handler for a job type runs no middleware for it.
 ///
-/// Those of the fairing ([`JobQueueFairing::middleware`](crate::JobQueueFairing::middleware))
-/// are around those of the job type ([`JobHandler::middleware`](crate::handler::JobHandler::middleware));
-/// of each, the one that was added first is the outermost.
+/// Middleware of the fairing ([`JobQueueFairing::middleware`](crate::JobQueueFairing::middleware))
+/// runs around middleware of the job type
+/// ([`JobHandler::middleware`](crate::handler::JobHandler::middleware)); within each group the
+/// first one added is the outermost.
 ///
 /// ```
 /// # use rocket_jobqueue::handler::{JobHandler, JobResult, Next};
@@ -94,9 +101,9 @@ impl fmt::Debug for Layer {
 /// without being run, the handler does not run.
 #[must_use = "without `next.run()` the handler does not run"]
 pub struct Next {
-    /// Those of all handlers, then those of this one.
+    /// Global middleware, then the handler's own.
     pub(super) layers: [Arc<[Layer]>; 2],
-    /// How many of them have been entered.
+    /// Number of them already entered.
     pub(super) entered: usize,
     pub(super) run: Run,
     pub(super) context: JobContext,
@@ -104,7 +111,7 @@ pub struct Next {
 }
 
 impl Next {
-    /// Lets the attempt go on; returns what came of it.
+    /// Runs the rest of the attempt and returns its result.
     pub async fn run(self) -> JobResult {
         self.attempt().await
     }

@@ -1,6 +1,6 @@
-//! What is recorded of a payload that does not fit its job type: what the type
-//! expects and where, and nothing that the payload holds. The text reaches logs,
-//! stored errors and pages.
+//! The error text for a payload that does not fit its job type: what the type
+//! expects and at which line and column, and nothing of the payload itself. The text
+//! reaches logs, stored errors and pages.
 //!
 //! The texts of `serde_json` quote the payload, and so may those of a type's own
 //! `Deserialize`. On this path, which only failures take, the payload is therefore
@@ -17,25 +17,26 @@ use serde::de::{
 use serde_json::Value;
 use serde_json::error::Category;
 
-/// What is said where nothing more can be said without quoting.
+/// Fallback text: anything more would quote the payload.
 const REFUSED: &str = "a value is not accepted";
 
 /// Shorter texts occur in any sentence.
 const SHORTEST_QUOTE: usize = 3;
 
-/// What is recorded of `error`, which decoding `payload` as a `T` has given.
+/// The text to record for `error`, the result of decoding `payload` as a `T`. The line and
+/// column are left out if they cannot belong to this payload.
 pub(crate) fn unmarshal_text<T: DeserializeOwned>(
     payload: &[u8],
     error: &serde_json::Error,
 ) -> String {
     let reason = match error.classify() {
         Category::Data => reason::<T>(payload),
-        // The parser's own words. It quotes nothing.
+        // The parser's own message; it quotes nothing.
         Category::Syntax | Category::Eof | Category::Io => {
             return format!("failed to unmarshal payload: {error}");
         }
     };
-    // A type's own message may end like a place and choose the numbers.
+    // A type's own message may end with a line and column of its own invention.
     let lines = payload.iter().filter(|byte| **byte == b'\n').count() + 1;
     let (line, column) = (error.line(), error.column());
     match (1..=lines).contains(&line) && column <= payload.len() {
@@ -79,7 +80,7 @@ enum Reason {
         expected: String,
         found: &'static str,
     },
-    /// The type's own words, which may be anything and are not kept.
+    /// The type's own message, which may quote the payload and is not kept.
     Refused,
 }
 
@@ -311,7 +312,7 @@ mod tests {
         Long { by: u8 },
     }
 
-    /// A type with words of its own.
+    /// A type with a message of its own.
     struct Own;
 
     impl<'de> Deserialize<'de> for Own {
