@@ -47,22 +47,28 @@ const PROBES_PER_STORE_CHECK: u32 = 5;
 
 /// The parts of a job queue. All operations may be repeated.
 pub(crate) struct Runtime {
+    /// The store.
     broker: Arc<dyn Broker>,
     /// The same store on connections for readers, so that their large replies do not delay the
     /// application's calls.
     aside: OnceLock<Arc<dyn Broker>>,
+    /// Enqueues. Works before the start, and until [`close`](Self::close).
     client: Client,
+    /// The handlers of this process.
     registry: Registry,
     /// `None` in a process that only enqueues.
     settings: Option<WorkerSettings>,
+    /// The periodic jobs of this process, also if others fire them.
     periodic: PeriodicJobs,
     /// Whether this process fires its periodic jobs.
     fires: bool,
     /// `None` if this process aggregates no groups.
     aggregate: Option<(Aggregate, GroupLimits)>,
+    /// `None` before the start and after a shutdown.
     running: Mutex<Option<Running>>,
     /// The values that handlers need, from the first start on.
     state: Mutex<Option<Arc<State>>>,
+    /// Held during a shutdown, so that a second call waits for the first.
     draining: tokio::sync::Mutex<()>,
     health: Arc<Health>,
     check: Arc<StoreCheck>,
@@ -70,13 +76,14 @@ pub(crate) struct Runtime {
     by_hand: Option<Arc<ByHand>>,
 }
 
-/// Where a test finds the parts that it drives in the worker's place, between the start of
+/// Gives a test the parts that it drives instead of the worker, between the start of
 /// the queue and the end of the application.
 #[derive(Default)]
 pub(crate) struct ByHand(Mutex<Option<Arc<Driven>>>);
 
 /// The parts of a queue whose worker and scheduler are driven by a test.
 pub(crate) struct Driven {
+    /// Enqueues with consecutive ids.
     pub(crate) client: Client,
     /// `None` in a process that only enqueues.
     pub(crate) worker: Option<Worker>,
@@ -95,16 +102,21 @@ impl ByHand {
         lock(&self.0)
     }
 
+    /// The parts; `None` before the start and after the end.
     pub(crate) fn driven(&self) -> Option<Arc<Driven>> {
         self.slot().clone()
     }
 }
 
-/// What runs and has to be stopped.
+/// What runs and has to be stopped. Dropping it stops everything without waiting.
 struct Running {
+    /// `None` in a process that only enqueues.
     worker: Option<(Worker, Scheduler)>,
+    /// `None` in a process that does not fire periodic jobs.
     periodic_services: Option<PeriodicServices>,
+    /// Ends the two tasks that watch the store.
     probe: CancellationToken,
+    /// These two tasks.
     tasks: TaskTracker,
 }
 
@@ -115,6 +127,7 @@ impl Drop for Running {
 }
 
 impl Runtime {
+    /// A queue that is not started. `max_payload` is in bytes. Nothing is connected yet.
     pub(crate) fn new(
         broker: Arc<dyn Broker>,
         registry: Registry,
@@ -177,6 +190,7 @@ impl Runtime {
         self.check.at_launch(&*self.broker.detached()).await
     }
 
+    /// What the aggregator needs; `None` without a function or without a worker.
     fn aggregation(&self) -> Option<Aggregation> {
         let ((function, limits), settings) = (self.aggregate.clone()?, self.settings.as_ref()?);
         let client = self.client.clone();
@@ -190,23 +204,27 @@ impl Runtime {
         })
     }
 
+    /// The periodic jobs of this process.
     pub(crate) fn periodic(&self) -> &PeriodicJobs {
         &self.periodic
     }
 
+    /// Questions to the store, on the application's own connections.
     pub(crate) fn inspect(&self) -> &dyn Inspect {
         &*self.broker
     }
 
+    /// An inspector on the application's own connections.
     pub(crate) fn inspector(&self) -> Inspector {
         Inspector::new(Arc::clone(&self.broker)).with_max_payload(self.client.max_payload())
     }
 
+    /// The store on connections for readers; they are made at the first call.
     pub(crate) fn aside(&self) -> &Arc<dyn Broker> {
         self.aside.get_or_init(|| self.broker.detached())
     }
 
-    /// The same inspector, on connections that nobody else uses.
+    /// An inspector on the connections for readers.
     pub(crate) fn aside_inspector(&self) -> Inspector {
         Inspector::new(Arc::clone(self.aside())).with_max_payload(self.client.max_payload())
     }
@@ -216,21 +234,24 @@ impl Runtime {
         self.broker.now()
     }
 
-    /// Where jobs are kept, for the line at liftoff.
+    /// The store's address without credentials, for the line at liftoff.
     pub(crate) fn describe(&self) -> String {
         self.broker.describe()
     }
 
+    /// The handlers of this process.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }
 
+    /// The client for enqueueing.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Starts the worker and its scheduler, if this process has one. The store need not be
-    /// reachable yet. Must be called within a Tokio runtime.
+    /// Starts the worker and its scheduler, if this process has one, and the services of periodic
+    /// jobs. The store need not be reachable yet. Does nothing if it runs already or is closed.
+    /// The state of the first call counts. Must be called within a Tokio runtime.
     pub(crate) fn start(&self, state: State) {
         let state = Arc::clone(self.state().get_or_insert_with(|| Arc::new(state)));
         let mut running = lock(&self.running);
@@ -265,6 +286,7 @@ impl Runtime {
         *running = Some(Running { worker, periodic_services, probe, tasks });
     }
 
+    /// The parts for a test, without any loop.
     fn driven(&self, state: Arc<State>) -> Driven {
         let mut queues: Vec<_> =
             self.settings.iter().flat_map(|settings| settings.queues.clone()).collect();
@@ -302,6 +324,8 @@ impl Runtime {
         self.check.objection()
     }
 
+    /// Whether the store has answered within the last 3 s. Asks, for at most 200 ms, only if
+    /// it has never answered.
     async fn answers(&self) -> bool {
         // No task checks then, and the store is in this process.
         if self.by_hand.is_some() || self.health.is_fresh() {
@@ -347,7 +371,10 @@ impl Runtime {
         lock(&self.state)
     }
 
-    /// Starts again what was started before.
+    /// Starts again after a shutdown.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] if it has never been started.
     pub(crate) fn restart(&self) -> Result<(), Error> {
         if self.state().is_none() {
             return Err(Error::invalid("the job queue starts at liftoff, which has not been yet"));
@@ -378,11 +405,13 @@ struct Health {
 }
 
 impl Health {
+    /// Whether the last answer is at most [`READY_FOR`] old.
     fn is_fresh(&self) -> bool {
         let last = self.last_answer.load(Ordering::Relaxed);
         last > 0 && self.began.elapsed() < Duration::from_millis(last) + READY_FOR
     }
 
+    /// Sends a PING and records its answer.
     async fn probe(&self, broker: &dyn Broker) -> Result<(), Error> {
         let answer = broker.ping().await;
         if answer.is_ok() {
@@ -407,12 +436,10 @@ async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
     if let Err(error) = health.probe(&*broker).await {
         let store = broker.describe();
         if let Some(reason) = handshake_failure(&error) {
-            crate::log::warn!(
-                "{error} ({store}): {reason}. Jobs are neither taken nor run until it is"
-            );
+            crate::log::warn!("{error} ({store}): {reason}. No job is dequeued until it is");
         } else if error.is_unavailable() {
             crate::log::warn!(
-                "{error} ({store}): jobs are neither taken nor run until it is. Start it with \
+                "{error} ({store}): no job is dequeued until it is. Start it with \
                  `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
             );
         } else {

@@ -26,9 +26,12 @@ pub(crate) struct StoreCheck {
     seen: Mutex<Seen>,
 }
 
+/// What has been logged already.
 #[derive(Default)]
 struct Seen {
+    /// Name and version of each server.
     programs: Vec<String>,
+    /// What the store evicts when its memory is full.
     eviction: Eviction,
     /// The format of the store's data, if this version does not know it.
     unknown_format: Option<String>,
@@ -44,8 +47,12 @@ impl StoreCheck {
         lock(&self.seen)
     }
 
-    /// Checks once, before anything runs. An error stops the launch. A store that cannot be
-    /// reached, or does not tell its settings, passes.
+    /// Checks once, before anything runs. A store that cannot be reached within 2 s, or does not
+    /// reveal its settings, passes.
+    ///
+    /// # Errors
+    /// [`Error::is_config`] if it may evict jobs or holds data of a newer format: the launch
+    /// stops.
     pub(crate) async fn at_launch(&self, broker: &dyn Broker) -> Result<(), Error> {
         let Ok(Ok(store)) = tokio::time::timeout(LAUNCH_TIMEOUT, broker.store()).await else {
             return Ok(());
@@ -79,6 +86,7 @@ impl StoreCheck {
         }
     }
 
+    /// Logs a format that this version does not know, and its end.
     fn note_format(&self, place: &str, found: Option<String>) {
         let mut seen = self.seen();
         if seen.unknown_format == found {
@@ -94,6 +102,7 @@ impl StoreCheck {
         seen.unknown_format = found;
     }
 
+    /// Logs new servers and a changed eviction policy.
     fn note(&self, store: &StoreInfo) {
         let (place, programs, eviction) = (&store.description, store.programs(), store.eviction());
         let mut seen = self.seen();
@@ -109,7 +118,7 @@ impl StoreCheck {
                 Support::Unsuitable(why) => crate::log::warn!("{place} is {program}, which {why}"),
             }
         }
-        // A server that does not tell its version this time is still the same one.
+        // A server that does not reveal its version this time is still the same one.
         if !programs.is_empty() {
             seen.programs = programs.into_iter().map(|(program, _)| program).collect();
         }
