@@ -5,11 +5,15 @@ use crate::error::Error;
 /// A host name or address without brackets, and a port from 1.
 pub(super) type HostPort = (String, u16);
 
-/// As it is written in a configuration.
+/// The address as written in a configuration, with brackets around IPv6.
 pub(super) fn shown((host, port): &HostPort) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// Parses a list of addresses; `key` is for messages.
+///
+/// # Errors
+/// [`Error::is_config`](crate::Error) for an empty list or a wrong address.
 pub(super) fn hosts_and_ports(key: &str, addrs: &[String]) -> Result<Vec<HostPort>, Error> {
     if addrs.is_empty() {
         return Err(Error::config(format!("{key}: expected at least one host:port, got none")));
@@ -17,7 +21,10 @@ pub(super) fn hosts_and_ports(key: &str, addrs: &[String]) -> Result<Vec<HostPor
     addrs.iter().map(|addr| host_and_port(key, addr)).collect()
 }
 
-/// The error does not repeat the address, which may hold a password by mistake.
+/// Parses `host:port`. The port is required.
+///
+/// # Errors
+/// Says what was expected. It does not repeat the address, which may contain a password by mistake.
 pub(super) fn host_and_port(key: &str, addr: &str) -> Result<HostPort, Error> {
     let wrong = |got: &str| Error::config(format!("{key}: expected host:port, got {got}"));
     if addr.contains("://") {

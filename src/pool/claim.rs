@@ -1,5 +1,10 @@
 //! What Sentinels say about the master, and which of them to believe: a pure decision over
 //! their latest answers.
+//!
+//! Each Sentinel *claims* that a server is master since a configuration epoch. Normally all agree.
+//! During a failover they disagree for seconds, and a Sentinel that was cut off may repeat an old
+//! claim for ever. [`choose`] decides by epoch, and falls back to the majority if the newest claim
+//! cannot be right.
 
 use std::time::Duration;
 
@@ -45,7 +50,7 @@ pub(super) struct Claim {
     pub epoch: Option<u64>,
 }
 
-/// A claim whose server was dialled in vain.
+/// A claim whose server could not be used as master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
     pub claim: Claim,
@@ -62,7 +67,7 @@ impl Doubt {
     }
 }
 
-/// What Sentinels said lately.
+/// The claims that are recent enough to count.
 fn fresh(reports: &[Heard], now: Instant) -> Vec<&Claim> {
     let lately = |heard| match heard {
         &Heard::Claim(ref claim, at) if at + ANSWER_LIFETIME > now => Some(claim),
@@ -71,7 +76,7 @@ fn fresh(reports: &[Heard], now: Instant) -> Vec<&Claim> {
     reports.iter().filter_map(lately).collect()
 }
 
-/// How many of these name this master.
+/// Number of these claims that name this master.
 fn votes(claims: &[&Claim], master: &HostPort) -> usize {
     claims.iter().filter(|claim| claim.master == *master).count()
 }
@@ -156,7 +161,7 @@ mod tests {
         Claim { master: ("redis".to_owned(), master), epoch: Some(epoch) }
     }
 
-    /// Each Sentinel's word by the master's port and epoch; `None` does not answer.
+    /// Each Sentinel's claim as the master's port and epoch; `None` does not answer.
     fn state(current: Option<Claim>, words: &[Option<(u16, u64)>], now: Instant) -> State {
         let heard = |word: &Option<(u16, u64)>| match *word {
             Some((master, epoch)) => Heard::Claim(claim(master, epoch), now),

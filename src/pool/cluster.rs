@@ -3,12 +3,12 @@
 //! Every server has a connection of its own, so that one that hangs delays only
 //! requests for its own slots. A redirection is followed once and remembered. While
 //! a slot moves, scripts are refused by both of its servers (see
-//! [`never_key`](super::topology::never_key)), and callers hear that the queue is
+//! [`never_key`](super::topology::never_key)), and callers get the error that the queue is
 //! being moved.
 //!
-//! A server that has requests and says nothing for a while is *silent*. Then the
-//! topology is asked of the others, requests that wait for a server without the slot
-//! end, and prompt requests (those of loops that serve several queues) are not sent to
+//! A server that has requests and does not answer for a while is *silent*. Then the
+//! other servers are asked for the topology, requests that wait for a server without the slot
+//! end, and prompt requests (from loops that serve several queues) are not sent to
 //! it at all. The `redis` crate's own cluster connection is used for an application's
 //! raw commands only: it stops all traffic while it waits for one server.
 
@@ -34,8 +34,8 @@ use super::topology::{ClusterTopology, slot_of};
 use super::{Haste, only};
 use crate::sync::lock;
 
-/// A server that has said nothing for this long, while it had something to answer, is
-/// silent. One that usually takes longer is given a few times its usual.
+/// Silence: a server has a request to answer and has not answered for this long, or for
+/// [`SILENCE_PER_USUAL`] times its usual time, within these bounds.
 const MIN_SILENCE: Duration = Duration::from_millis(250);
 const MAX_SILENCE: Duration = Duration::from_secs(2);
 const SILENCE_PER_USUAL: u32 = 4;
@@ -338,7 +338,7 @@ fn redirection(error: &RedisError, told_by: &HostPort) -> Option<(HostPort, bool
 struct Node {
     core: Arc<Core>,
     began: Instant,
-    /// Since when it has been asked and has said nothing, in milliseconds; 0: never.
+    /// Since when it owes an answer, in milliseconds since `began`; 0 if it owes none.
     unheard: AtomicU64,
     awaited: AtomicUsize,
     /// Its usual time to answer in microseconds, smoothed.
@@ -381,7 +381,7 @@ impl Node {
     }
 
     fn heard(&self, asked: Instant) {
-        // Those who still wait begin to do so now.
+        // For requests that still wait, the wait counts from now.
         let others = self.awaited.load(Ordering::Relaxed) > 1;
         self.unheard.store(if others { self.now() } else { 0 }, Ordering::Relaxed);
         let took = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -406,7 +406,7 @@ impl Node {
         }
     }
 
-    /// How long until it counts as silent, or should be looked at again.
+    /// How long until it counts as silent, or has to be checked again.
     fn until_silent(&self) -> Duration {
         let since = match self.unheard.load(Ordering::Relaxed) {
             0 => self.now(),
@@ -444,7 +444,7 @@ struct Awaited<'a>(&'a Node);
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
         let last = self.0.awaited.fetch_sub(1, Ordering::Relaxed) == 1;
-        // Nobody waits for what it would have said: that is no silence.
+        // No request waits for an answer any more, so its silence proves nothing.
         if last && !self.0.is_silent() {
             self.0.unheard.store(0, Ordering::Relaxed);
         }

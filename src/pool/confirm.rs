@@ -24,16 +24,17 @@ const MAX_REPLICA_WAIT: Duration = Duration::from_secs(2);
 /// What one call asks of the replicas.
 #[derive(Clone, Debug)]
 pub(super) struct Confirmation {
-    /// A key of the script's slot that is written for the wait's sake.
+    /// A key of the script's slot, written only so that `WAIT` has a write to wait for.
     pub witness: String,
-    /// How many replicas must have it.
+    /// Number of replicas that must have the writes.
     pub replicas: u32,
-    /// How long they are waited for.
+    /// Maximum time to wait for them. Not zero: Redis would block forever.
     pub timeout: Duration,
 }
 
 impl Confirmation {
-    /// Leaves a third of the time that an answer may take for the script and the way.
+    /// Waits for two thirds of `answer`, the time that a reply may take, and at most 2 s. The rest
+    /// is left for the script and the network.
     pub fn new(witness: String, replicas: u32, answer: Duration) -> Self {
         Self { witness, replicas, timeout: MAX_REPLICA_WAIT.min(answer * 2 / 3) }
     }
@@ -50,7 +51,7 @@ impl Confirmation {
         let mut write = redis::cmd("SET");
         write.arg(&self.witness).arg("").arg("PX").arg(WITNESS_TTL_MILLIS);
         let mut wait = redis::cmd("WAIT");
-        // Zero would be for ever.
+        // Zero would block forever.
         wait.arg(self.replicas).arg((self.timeout.as_millis() as u64).max(1));
         let mut pipeline = Pipeline::with_capacity(3);
         pipeline.add_command(write).add_command(script.clone()).add_command(wait);
@@ -69,7 +70,7 @@ impl Confirmation {
     }
 }
 
-/// Written, as far as is known, but by fewer replicas than asked.
+/// The error if fewer replicas than required confirmed. As far as is known, the write happened.
 fn unconfirmed() -> RedisError {
     redis::make_extension_error(UNCONFIRMED.to_owned(), Some("by too few replicas".to_owned()))
 }

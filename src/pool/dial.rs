@@ -28,12 +28,14 @@ use super::tls::{Tls, WrongOption};
 use super::topology::ClusterTopology;
 use crate::error::Error;
 
-/// An open connection. Clones share it; it closes with the last of them.
+/// An open connection. Clones share it; it closes with the last clone.
 #[derive(Clone)]
 pub(super) enum Link {
+    /// A single server, or one server of a Cluster.
     Server(MultiplexedConnection),
     /// The master of this term, as the Sentinels say.
     Master(MultiplexedConnection, u64),
+    /// The Redis library's own connection to a Cluster, for raw commands.
     Cluster(ClusterConnection),
 }
 
@@ -198,7 +200,7 @@ impl Dialer {
         }
     }
 
-    /// The same servers as another dialer's, with what that one knows of them.
+    /// Shares another dialer's view of the same Cluster.
     pub fn sharing(mut self, other: &Self) -> Self {
         if let (Target::Cluster { topology, .. }, Some(known)) =
             (&mut self.target, other.topology())
@@ -208,7 +210,7 @@ impl Dialer {
         self
     }
 
-    /// The servers through which a Cluster is found; of others none.
+    /// The configured nodes of a Cluster; empty for other targets.
     pub fn seeds(&self) -> &[HostPort] {
         match &self.target {
             Target::Cluster { nodes, .. } => nodes,
@@ -216,7 +218,7 @@ impl Dialer {
         }
     }
 
-    /// The same credentials for one server that is named later.
+    /// A dialer with the same credentials for one server, which a Cluster or a Sentinel named.
     pub fn of_node(&self, addr: HostPort) -> Self {
         Self {
             target: Target::Single(addr),
@@ -235,7 +237,8 @@ impl Dialer {
         }
     }
 
-    /// A connection that has answered. The caller bounds the time.
+    /// Connects, authenticates, selects the database and waits for a reply. The caller bounds the
+    /// time.
     pub async fn dial(&self) -> RedisResult<Link> {
         self.provide_tls();
         match &self.target {
@@ -332,7 +335,7 @@ impl Dialer {
         Ok(connection)
     }
 
-    /// Opens a connection without a word of greeting and without timeouts.
+    /// Opens a connection without greeting or timeouts.
     async fn open(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
         let info = self.info(addr, false)?;
         let Some(tls) = &self.tls else { return open(info).await };

@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind, Value};
 
 use crate::error::Error;
 
-/// What an error says about the command that got it.
+/// What an error says about the command that failed with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// Redis does not serve now; the command did not run.

@@ -1,4 +1,8 @@
 //! Why a TLS handshake failed, as a text that says what to change.
+//!
+//! `rustls` reports what it saw (an alert, an unknown issuer), the operator needs to know which
+//! setting or certificate is wrong. The text travels inside the error of the Redis library, and
+//! [`handshake_failure`] takes it out again for the log.
 
 use std::fmt;
 use std::io;
@@ -6,7 +10,7 @@ use std::io;
 use redis::RedisError;
 use rustls::{AlertDescription, CertificateError};
 
-/// Why no TLS connection came about.
+/// Why a TLS connection could not be established.
 #[derive(Debug)]
 struct HandshakeFailure(String);
 
@@ -18,7 +22,7 @@ impl fmt::Display for HandshakeFailure {
 
 impl std::error::Error for HandshakeFailure {}
 
-/// Its source is the failure: an error of the Redis library hides the `io::Error` inside,
+/// Has the failure as its source: an error of the Redis library hides the `io::Error` inside,
 /// but not the sources of that.
 #[derive(Debug)]
 struct Carrier(HandshakeFailure);
@@ -39,7 +43,7 @@ pub(super) fn failed(reason: String) -> RedisError {
     io::Error::other(Carrier(HandshakeFailure(reason))).into()
 }
 
-/// Why the handshake failed that is behind this error, if one is.
+/// The reason, if a failed handshake is behind this error.
 pub fn handshake_failure(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut sources = std::iter::successors(Some(error), |error| error.source());
     sources.find_map(|error| error.downcast_ref::<HandshakeFailure>().map(ToString::to_string))

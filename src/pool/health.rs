@@ -12,13 +12,17 @@ use crate::sync::lock;
 /// Whether the pool is connected. Logs each change once.
 pub(super) struct LinkHealth {
     state: Mutex<LinkState>,
+    /// Whether changes are logged at debug level only.
     pub quiet: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinkState {
+    /// Not dialled yet.
     New,
+    /// Connected.
     Up,
+    /// Lost, or never connected; logged.
     Down,
     /// Down, and the log says why.
     Explained,
@@ -30,6 +34,7 @@ impl LinkHealth {
         Self { state: Mutex::new(LinkState::New), quiet }
     }
 
+    /// A connection works.
     pub fn up(&self, dialer: &Dialer) {
         let before = std::mem::replace(&mut *lock(&self.state), LinkState::Up);
         let redis = dialer.describe();
@@ -55,6 +60,7 @@ impl LinkHealth {
         }
     }
 
+    /// A connection was lost or could not be made.
     pub fn down(&self, dialer: &Dialer, error: &RedisError) {
         let before = std::mem::replace(&mut *lock(&self.state), LinkState::Down);
         let redis = dialer.describe();

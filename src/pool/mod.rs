@@ -198,8 +198,8 @@ impl RedisPool {
 
     /// Sends a command and returns its answer.
     ///
-    /// `build` makes the command for each attempt. It is told how many earlier attempts may
-    /// have run, so that a repetition can say that it is one. All attempts, the
+    /// `build` makes the command for each attempt. It gets the number of earlier attempts that
+    /// may have run, so that a repetition can say that it is one. All attempts, the
     /// pauses between them and dialling end within [`PoolSettings::request_limit`].
     pub async fn run(
         &self,
@@ -271,7 +271,7 @@ impl RedisPool {
             let meaning = failure.meaning();
             may_have_run += u32::from(meaning == Meaning::Unknown);
             let more = match self.haste {
-                // A move of a slot takes as long as its operator lets it take.
+                // A slot may be moving for longer than any request: the caller decides.
                 _ if meaning == Meaning::Moving => false,
                 _ if !(self.is_cluster() && failure::is_passing(&failure.error)) => {
                     attempt < backend.settings().max_retries
@@ -321,12 +321,12 @@ impl RedisPool {
     /// A connection of its own for blocking commands, such as `BLMOVE`, that
     /// block the server's side for `longest` at most: one at a time.
     ///
-    /// Dropping such a call before its answer closes the connection, so that
-    /// the server does not go on waiting for a caller who is gone.
+    /// Dropping such a call before its reply closes the connection, so that
+    /// the server does not go on blocking for a caller that is gone.
     pub fn blocking(&self, longest: Duration) -> RedisPool {
         let (settings, known) = (self.backend().settings(), self.backend().dialer());
         let answer = settings.read_timeout.saturating_add(longest);
-        // These settings have been parsed before, so they will be once more.
+        // These settings were parsed before, so parsing them again cannot fail.
         let dialer = Dialer::new(settings, answer).map(|dialer| Arc::new(dialer.sharing(known)));
         let dialer = dialer.unwrap_or_else(|_| Arc::clone(known));
         Self::of(Backend::new(settings.clone(), dialer, Some(longest), true))
@@ -334,8 +334,8 @@ impl RedisPool {
 
     /// Hands every message of these channels to `on_message` until `stop`.
     ///
-    /// It has a connection of its own and finds its way back by itself, within a
-    /// second of Redis being back; messages of the meantime are lost.
+    /// It has a connection of its own and reconnects by itself, within about a second of
+    /// Redis being back. Messages published meanwhile are lost.
     pub fn subscribe(
         &self,
         channels: Vec<String>,

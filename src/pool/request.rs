@@ -1,4 +1,13 @@
 //! What is sent to Redis: a command, a pipeline, or a script by its digest.
+//!
+//! A script is sent as `EVALSHA`. If the server does not know the digest it has not run anything,
+//! and the text follows with `EVAL` in the same attempt. On a Cluster a script declares one key
+//! more than it uses, its *guard*: see [`never_key`] for how that keeps a queue whole while its
+//! slot moves.
+//!
+//! What may surprise. A [`Request`] may be sent several times, so it holds everything by value.
+//! One built for the `redis` crate's own traits is *raw*: errors come back among its values, and
+//! nothing is repeated.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +21,7 @@ use super::topology::never_key;
 
 /// A Lua script, known to Redis by the digest of its code.
 ///
-/// Clones share the code; the digest is computed once.
+/// Clones share the code; the digest is computed once, when the script is made.
 #[derive(Clone, Debug)]
 pub struct LuaScript {
     name: &'static str,
@@ -56,12 +65,12 @@ impl LuaScript {
     }
 }
 
-/// How a request is sent to a server of a Cluster; elsewhere as by default.
+/// How a request is sent to a server of a Cluster. Elsewhere the default is used.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Manner {
     /// A key that never exists, declared by a script beside its own.
     pub guard: Option<Vec<u8>>,
-    /// The server does not have the slot yet, and is asked by way of exception.
+    /// The server is importing the slot: `ASKING` goes before the command.
     pub asking: bool,
 }
 
@@ -94,8 +103,8 @@ impl ScriptCall {
         self
     }
 
-    /// Sends the script's text at once, where a server may not know it and calls that follow
-    /// must not overtake this one: a server that asks for the text runs it last.
+    /// Sends the script's text, not only its hash, if the server may not know it and later
+    /// calls must not overtake this one: a server that asks for the text first runs it last.
     #[must_use]
     pub fn in_full(mut self) -> Self {
         self.in_full = true;
@@ -140,22 +149,22 @@ fn key_of(command: &Cmd) -> Option<&[u8]> {
 
 /// One request in the form in which it is sent.
 pub(super) enum Request {
+    /// One command.
     One(Cmd),
+    /// Several commands in one write; on a Cluster, of one slot.
     Many(Pipeline),
+    /// A script and the keys and arguments of one call.
     Script(LuaScript, ScriptCall),
-    /// A script whose writes replicas must have.
+    /// A script whose writes replicas must confirm.
     Confirmed(LuaScript, ScriptCall, Confirmation),
-    /// As the library's traits ask for it: errors stay in the values.
+    /// A command of the `redis` crate's traits: errors stay in the values.
     RawOne(Cmd),
-    RawMany {
-        pipeline: Pipeline,
-        offset: usize,
-        count: usize,
-    },
+    /// The same for a pipeline, of whose answers `count` from `offset` on are wanted.
+    RawMany { pipeline: Pipeline, offset: usize, count: usize },
 }
 
 impl Request {
-    /// Sends it and waits for the answer, however long that takes.
+    /// Sends it and waits for the answer without a timeout; the caller bounds the time.
     pub async fn send(&self, mut link: Link, manner: &Manner) -> RedisResult<Vec<Value>> {
         let link = &mut link;
         match self {
@@ -238,7 +247,7 @@ impl Request {
         matches!(self, Request::RawOne(_) | Request::RawMany { .. })
     }
 
-    /// Several commands of which some may have run although another was refused.
+    /// Whether it has several commands, of which some may have run although one was refused.
     pub fn is_divisible(&self) -> bool {
         match self {
             Request::One(_) | Request::Script(..) | Request::Confirmed(..) | Request::RawOne(_) => {
@@ -251,7 +260,7 @@ impl Request {
     }
 }
 
-/// Sends one command; with leave, where a server does not have its slot yet.
+/// Sends one command, after ASKING if the server is importing its slot.
 async fn one(link: &mut Link, command: &Cmd, manner: &Manner) -> RedisResult<Value> {
     if !manner.asking {
         return command.query_async(link).await;

@@ -1,5 +1,5 @@
-//! Which server is master, as the Sentinels say: asked once a second, ten times a second
-//! while anything hints at a failover, and told to every pool of the same settings.
+//! Which server is master, according to the Sentinels. They are asked once a second, and ten
+//! times a second while anything hints at a failover; every pool of the same settings follows.
 //!
 //! One watch serves all pools made of the same settings. It has a thread of its own, so a
 //! failover is noticed although the application's runtimes are busy or gone, and it ends
@@ -12,7 +12,7 @@
 //! see [`claim::choose`](super::claim::choose) for what happens when that server proves to be no master.
 //!
 //! In a planned failover the old master goes on accepting writes after the replica has been
-//! promoted, and Sentinel itself notices up to a second late. All of them would be lost.
+//! promoted, and Sentinel itself notices up to a second late. All these writes would be lost.
 //! But it announces which replica it selected just before it promotes it. From then on
 //! requests are held back, the replica is asked whether it is master, and as soon as it
 //! says so the pools move there.
@@ -58,7 +58,7 @@ const DOUBT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the selected replica is asked whether it is master.
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// One watch for each set of settings that are alike in these.
+/// The settings by which pools share a watch.
 #[derive(PartialEq)]
 struct Key(PoolSettings);
 
@@ -107,7 +107,7 @@ impl Sentinels {
         to_sentinels: Dialer,
         to_servers: Dialer,
     ) -> Arc<Self> {
-        // What does not matter here is left alike.
+        // All other settings stay at their defaults, so that they make no difference.
         let key = Key(PoolSettings {
             topology: settings.topology.clone(),
             username: settings.username.clone(),
@@ -142,7 +142,10 @@ impl Sentinels {
         sentinels
     }
 
-    /// The master and its term. The caller bounds the time.
+    /// The master and its term. Waits until one is known; the caller bounds the time.
+    ///
+    /// # Errors
+    /// The last error, if no Sentinel can be asked.
     pub async fn master(&self) -> RedisResult<(u64, HostPort)> {
         self.start()?;
         let mut view = self.watch.view.subscribe();
@@ -160,15 +163,16 @@ impl Sentinels {
                 }
             }
             if is_open {
-                // One that hangs may be the last that is waited for.
+                // The last missing answer may be that of a Sentinel that hangs.
                 self.watch.decide();
             }
-            // A word that changes nothing is not announced: look again soon.
+            // An answer that changes nothing sends no notification: check again soon.
             let _ = timeout(MIN_POLL_INTERVAL, view.changed()).await;
         }
     }
 
-    /// This server, named as master in this term, says that it is none, or cannot be reached.
+    /// Reports that this server, named as master in this term, cannot be reached or says that it
+    /// is not a master (`is_disproved`).
     fn doubt(&self, term: u64, master: &HostPort, is_disproved: bool) {
         let is_new = {
             let mut state = lock(&self.watch.state);
@@ -191,7 +195,7 @@ impl Sentinels {
         self.suspect();
     }
 
-    /// Something is wrong with the master: the Sentinels are asked at once.
+    /// Reports that something is wrong with the master: the Sentinels are asked at once.
     pub fn suspect(&self) {
         self.watch.hint();
     }
@@ -259,7 +263,7 @@ impl Watch {
         tokio::join!(attended, self.recheck());
     }
 
-    /// Asks a server that is doubted again. Nobody else does once another one is believed.
+    /// Asks a doubted server again. Once another one is believed, no other code asks it.
     async fn recheck(&self) {
         loop {
             sleep(DOUBT_INTERVAL).await;
@@ -275,7 +279,7 @@ impl Watch {
         }
     }
 
-    /// This server has been found to be master.
+    /// Records that this server has been found to be master.
     fn trust(&self, master: &HostPort) {
         let mut state = lock(&self.state);
         if state.doubt.take_if(|doubt| doubt.claim.master == *master).is_some() {
@@ -286,7 +290,7 @@ impl Watch {
     /// Keeps connected to one Sentinel.
     async fn attend(self: &Arc<Self>, nth: usize) {
         loop {
-            // Where only its events ended, its last word still counts.
+            // If only the subscription ended, its last answer still counts.
             if let Err(error) = self.session(nth).await {
                 crate::log::debug!(master = %self.name, nth, %error, "a Sentinel does not answer");
                 self.note(nth, Heard::Error(error));
@@ -342,7 +346,7 @@ impl Watch {
         Ok(events)
     }
 
-    /// Who is master, and whether a failover is under way.
+    /// Which server is master, and whether a failover is under way.
     async fn ask(&self, connection: &mut MultiplexedConnection) -> RedisResult<(Claim, bool)> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
@@ -497,13 +501,13 @@ async fn next_event(events: &mut Option<PubSub>) -> Option<(String, String)> {
     Some((message.get_channel_name().to_owned(), text))
 }
 
-/// What a command gets whose server is master no more: its outcome is unknown.
+/// Error for commands sent to a former master: outcome unknown.
 pub(super) fn moved() -> RedisError {
     std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "another server is master now")
         .into()
 }
 
-/// Dials the master that the Sentinels name, and sees that it is one.
+/// Dials the master that the Sentinels name, and checks that it is one.
 pub(super) async fn dial(
     sentinels: &Sentinels,
     dialer: &Dialer,

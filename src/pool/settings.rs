@@ -1,4 +1,9 @@
-//! The settings of a pool: where Redis is, credentials, timeouts and retries.
+//! The settings of a pool: the servers, credentials, timeouts and retries.
+//!
+//! How the times relate: a request takes at most `request_limit` in all. Within it an attempt waits
+//! up to `pool_timeout` for a connection, dials for up to `dial_timeout`, and waits up to
+//! `read_timeout` for the reply. A timeout of zero means no limit of its own, so `request_limit`
+//! applies.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,42 +34,50 @@ pub enum Topology {
 /// `Debug` leaves the passwords out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PoolSettings {
-    /// The servers. Default: one server at `localhost:6379`.
+    /// The servers. Default: one server at `localhost:6379`. A wrong address is an error of
+    /// [`RedisPool::new`](super::RedisPool::new).
     pub topology: Topology,
-    /// The ACL user, if any.
+    /// The ACL user, if any. Without one a password authenticates the user `default`.
     pub username: Option<String>,
-    /// The password, if any.
+    /// The password, if any. Never logged.
     pub password: Option<String>,
     /// The ACL user of the Sentinels, if any. Sentinels do not share the servers' users.
     pub sentinel_username: Option<String>,
     /// The password of the Sentinels, if any.
     pub sentinel_password: Option<String>,
-    /// The database number; a Cluster has only 0.
+    /// The database number. Default 0; a Cluster has only 0.
     pub db: i64,
-    /// Whether to speak TLS, with certificates verified.
+    /// Whether to speak TLS. Default `false`. Certificates are always verified.
     pub tls: bool,
-    /// With which certificates. Default: the system's roots.
+    /// The certificates for TLS. Default: the system's roots, and no client certificate.
     pub tls_options: TlsOptions,
-    /// How often a command that is safe to repeat is sent again. Default 2.
+    /// Maximum repetitions of a command that failed and may be sent again. Default 2; 0 sends
+    /// once. While the nodes of a Cluster disagree, a request is repeated for a second instead.
     pub max_retries: u32,
-    /// The shortest pause before a repetition. Default 8 ms.
+    /// The first pause before a repetition; it doubles each time, with up to 100 % jitter.
+    /// Default 8 ms.
     pub min_retry_backoff: Duration,
-    /// The longest pause before a repetition. Default 512 ms.
+    /// The longest pause before a repetition, jitter included. Default 512 ms.
     pub max_retry_backoff: Duration,
-    /// How long connecting may take. Default 5 s, but see [`PoolSettings::request_limit`].
+    /// Timeout of connecting, with TLS and authentication. Default 5 s, but at most 85 % of
+    /// [`PoolSettings::request_limit`].
     pub dial_timeout: Duration,
-    /// How long an answer may take. Default 3 s.
+    /// Timeout of a reply. Default 3 s. After it the outcome is unknown: the command may have run.
     pub read_timeout: Duration,
-    /// How long sending may take. Default 3 s.
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`) before the connection
+    /// counts as lost. Default 3 s; 0 keeps the system's setting. No effect on Unix sockets.
     pub write_timeout: Duration,
-    /// Connections that share the commands. Default 1: it is multiplexed.
+    /// Connections that share the commands. Default 1, also for 0: a connection is multiplexed, so
+    /// more help only with large replies.
     pub pool_size: u32,
-    /// How long a command may wait for a connection. Default 4 s.
+    /// How long a command may wait for a connection, dialling included. Default 4 s.
     pub pool_timeout: Duration,
-    /// How many replicas must have a job before its enqueue is acknowledged. Default 0: none
-    /// is waited for.
+    /// Number of replicas that must have a job before its enqueue is acknowledged. Default 0. If
+    /// fewer confirm within 2 s (two thirds of `read_timeout` if that is less), the outcome is
+    /// unknown although the job is stored.
     pub wait_replicas: u32,
-    /// How long one request may take in all, whatever the retries: 3.5 s.
+    /// How long one request may take in all, dialling, pauses and repetitions included. Default
+    /// 3.5 s; no configuration key sets it.
     pub request_limit: Duration,
 }
 

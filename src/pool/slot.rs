@@ -44,7 +44,8 @@ const MAX_CLUSTER_FAILURES: u32 = 3;
 /// Stands for "no timeout": longer than anyone waits, and safe to add to any instant.
 const UNBOUNDED_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
-/// Replaces a timeout of zero, which means none, by the limit of the whole request.
+/// Replaces a timeout of zero, which means none, by the limit of the whole request, and cuts
+/// huge ones, so that they can be added to any instant.
 fn within_reason(mut settings: PoolSettings) -> PoolSettings {
     settings.request_limit = settings.request_limit.min(UNBOUNDED_TIMEOUT);
     let limit = settings.request_limit;
@@ -102,7 +103,8 @@ impl Core {
         }
     }
 
-    /// Dialling ends before the request does, so that its failure can be told.
+    /// Dialling ends before the request does, so that its failure can be reported: at most 85 %
+    /// of the request limit.
     fn dial_limit(&self) -> Duration {
         self.settings.request_limit.mul_f32(0.85).min(self.settings.dial_timeout)
     }
@@ -147,7 +149,7 @@ impl Core {
             self.note_confirmation(answer.as_ref().err());
         }
         match &answer {
-            // Nobody here reads those errors, but the connection is left all the same.
+            // The caller reads these errors itself; the connection is given up all the same.
             Ok(values) if request.is_raw() && failure::has_demoted(values) => {
                 if slot.give_up(generation) {
                     self.health.down(&self.dialer, &demoted());
@@ -357,15 +359,20 @@ struct Watch {
     ended: bool,
 }
 
-/// A place for one connection, and what is known about it.
+/// One connection that can be replaced, and what is known about it.
 #[derive(Default)]
 struct ConnectionSlot {
+    /// The connection and its generation.
     live: Mutex<Option<(u64, Link)>>,
+    /// The next generation. A late failure of an earlier one does not close the present one.
     generation: AtomicU64,
+    /// Held while one caller dials. Keeps the last failure.
     dialing: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
+    /// Timeouts in a row.
     failures: AtomicU32,
     /// Whether an answer has come since the last tick of the watch.
     heard: AtomicBool,
+    /// Requests that are sent and not answered.
     in_flight: AtomicUsize,
 }
 

@@ -1,8 +1,11 @@
-//! File descriptors kept for connections to Redis. Clients of the application can take all
-//! that the process may open, with idle connections for example, and go on doing so as soon
-//! as one is closed: a worker that lost its connection would not find its way back, and its
-//! jobs would be given to others. So a few files are held open, to be closed when a
-//! connection is to be made and there is no descriptor left for it.
+//! File descriptors reserved for connections to Redis. Clients of the application can use up all
+//! descriptors of the process, for example with idle connections, and use each one again as soon
+//! as it is closed. A worker that lost its connection could then not reconnect, and its leases
+//! would expire. So a few files are held open, and closed when a connection has to be made and no
+//! descriptor is left for it.
+//!
+//! What may surprise. The reserve is one for the whole process, whatever the number of pools. It is
+//! filled at the first connection and again after each, as far as the limit allows.
 
 use std::error::Error;
 use std::fs::File;
@@ -13,8 +16,8 @@ use redis::{RedisError, RedisResult};
 
 use crate::sync::lock;
 
-/// Descriptors kept. A worker has about six connections to one server, and each that is
-/// made while there is no other descriptor takes one of these.
+/// Reserved descriptors. A worker has about six connections per server, and each one that is
+/// opened while the process has no other free descriptor takes one of these.
 const SPARE_DESCRIPTORS: usize = 24;
 
 /// Descriptors lent to one attempt: a name has to be looked up as well.
@@ -24,10 +27,10 @@ const LENT_DESCRIPTORS: usize = 4;
 /// every Unix.
 const OUT_OF_FILES_CODES: [i32; 2] = [24, 23];
 
-/// Of this process.
+/// The reserve of this process.
 static SPARE: Spare = Spare(Mutex::new(Vec::new()));
 
-/// Connects, if need be with descriptors that were kept for it.
+/// Connects, if necessary with reserved descriptors. `attempt` may be called several times.
 pub(super) async fn connect<T, F>(attempt: impl FnMut() -> F) -> RedisResult<T>
 where
     F: Future<Output = RedisResult<T>>,
@@ -42,7 +45,7 @@ impl Spare {
         lock(&self.0)
     }
 
-    /// Takes as many descriptors as are missing, as far as there are any.
+    /// Fills the reserve, as far as descriptors are available.
     fn keep(&self) {
         let mut files = self.files();
         while files.len() < SPARE_DESCRIPTORS {
@@ -51,7 +54,7 @@ impl Spare {
         }
     }
 
-    /// Closes some; how many.
+    /// Closes some and returns how many.
     fn lend(&self) -> usize {
         let mut files = self.files();
         let left = files.len().saturating_sub(LENT_DESCRIPTORS);
@@ -65,7 +68,7 @@ impl Spare {
         self.keep();
         loop {
             match attempt().await {
-                // Right away, before anybody else takes what is given back.
+                // Immediately, before other code uses the descriptors just closed.
                 Err(error) if is_out_of_files(&error) && self.lend() > 0 => {}
                 connected => {
                     self.keep();
@@ -76,13 +79,13 @@ impl Spare {
     }
 }
 
-/// Something that every process may open any number of times.
+/// Opens a file that every process may open any number of times.
 fn open() -> Option<File> {
     File::open(if cfg!(windows) { "NUL" } else { "/dev/null" }).ok()
 }
 
-/// The library shows of the system's error the text alone, and a failed look-up of a name
-/// hides even that.
+/// Whether a connection failed for want of descriptors. The library keeps only the text of the
+/// system's error, and a failed name lookup hides even that.
 fn is_out_of_files(error: &RedisError) -> bool {
     let number = io_error(error).and_then(std::io::Error::raw_os_error);
     number.is_some_and(|number| OUT_OF_FILES_CODES.contains(&number))

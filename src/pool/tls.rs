@@ -28,7 +28,7 @@ use crate::sync::lock;
 /// and `SSL_CERT_DIR` replace; on a system without any, Mozilla's, which are built in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// Authorities that are trusted in place of the system's: a PEM file.
+    /// A PEM file of authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The client's certificate, with the chain behind it: a PEM file. Needs `key_file`.
     pub cert_file: Option<PathBuf>,
@@ -152,7 +152,7 @@ pub(super) struct Tls {
 /// The files as they were read last.
 struct Files {
     stamps: Vec<Stamp>,
-    /// Those of the last attempt that failed, so that each is warned of once.
+    /// The stamps of the last attempt that failed, so that each failure is logged once.
     refused: Option<Vec<Stamp>>,
     loaded: Loaded,
 }

@@ -1,8 +1,13 @@
 //! Which server of a Cluster has which slot: asked of all known servers at
 //! once, shared by all connections of a pool, and corrected by every redirection.
 //!
-//! A server that does not answer delays no request: the newest view among the servers that
-//! answer within a moment counts. Sending is the business of `cluster`.
+//! A server that does not answer delays no request: the newest view, by configuration epoch,
+//! among the servers that answer within a moment counts. A refresh is shared: callers that come
+//! while one runs, or right after it, get its result.
+//!
+//! What may surprise. A view can be wrong at any time. So a redirection corrects a single slot at
+//! once ([`ClusterTopology::moved`]), and only a refresh replaces the whole view. Sending is done
+//! in `cluster`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,10 +30,10 @@ const SLOT_COUNT: u16 = 16_384;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the others may take once one server has described it: a server that was
-/// away may still believe what has changed meanwhile.
+/// away may report an old view.
 const SECOND_OPINION_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Minimum interval between two refreshes; who asks sooner gets the last result.
+/// Minimum interval between two refreshes; earlier callers get the last result.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A refresh that runs longer is stuck, with the runtime that runs it: another one begins.
@@ -75,8 +80,8 @@ pub(super) fn never_key(key: &[u8]) -> Option<Vec<u8>> {
 /// One view of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SlotMap {
-    /// Per slot the place of its server in `masters`, or one beyond; empty while
-    /// nothing is known.
+    /// For each slot the index of its server in `masters`, or an index beyond if no server has
+    /// it. Empty while the cluster is unknown.
     owners: Vec<u16>,
     masters: Vec<HostPort>,
     replicas: Vec<HostPort>,
@@ -113,7 +118,7 @@ impl SlotMap {
         u16::try_from(place).unwrap_or(u16::MAX)
     }
 
-    /// Reads an answer to CLUSTER SLOTS. `told_by` stands for hosts without a name.
+    /// Parses a reply to CLUSTER SLOTS. `told_by` replaces hosts without a name.
     fn parse(slots: Value, told_by: &HostPort) -> Option<Self> {
         let mut map = Self { owners: vec![u16::MAX; usize::from(SLOT_COUNT)], ..Self::default() };
         let Value::Array(ranges) = slots else { return None };
@@ -142,11 +147,11 @@ impl SlotMap {
     }
 }
 
-/// What is known of the cluster, shared by all who send to it.
+/// The current view of the cluster, shared by all connections.
 pub(super) struct ClusterTopology {
     map: watch::Sender<Arc<SlotMap>>,
     refreshes: Mutex<Refreshes>,
-    /// Tells that a refresh has ended.
+    /// Notifies callers that a refresh has ended.
     ended: watch::Sender<()>,
 }
 
@@ -154,7 +159,7 @@ pub(super) struct ClusterTopology {
 #[derive(Default)]
 struct Refreshes {
     count: u64,
-    /// Number and begin of the one that runs.
+    /// Number and start of the running refresh.
     running: Option<(u64, Instant)>,
     /// When the last one ended, and how.
     last: Option<(Instant, RedisResult<()>)>,
@@ -166,14 +171,14 @@ impl Refreshes {
         (ended.elapsed() < MIN_REFRESH_INTERVAL).then_some(result)
     }
 
-    /// Until when the one that runs is waited for.
+    /// Until when callers wait for the running refresh.
     fn running_until(&self) -> Option<Instant> {
         let (_, began) = self.running?;
         Some(began + STUCK_AFTER).filter(|until| *until > Instant::now())
     }
 }
 
-/// A refresh that runs. Dropped before its end it makes room for another one.
+/// A running refresh. If it is dropped before its end, another one may start.
 struct RunningRefresh<'a> {
     topology: &'a ClusterTopology,
     number: u64,
@@ -203,12 +208,12 @@ impl ClusterTopology {
         Arc::clone(&self.map.borrow())
     }
 
-    /// Tells of every change.
+    /// A receiver that sees every change.
     pub fn changes(&self) -> watch::Receiver<Arc<SlotMap>> {
         self.map.subscribe()
     }
 
-    /// The server of this slot said that another one has it.
+    /// Records that the server of this slot said that another one has it.
     pub fn moved(&self, slot: u16, to: HostPort) {
         self.map.send_if_modified(|map| {
             if map.owner(slot) == Some(&to) || !map.is_known() {
@@ -247,7 +252,7 @@ impl ClusterTopology {
                     }
                 }
             };
-            // It ended, was given up, or is stuck: all is found out above.
+            // It ended, was given up or is stuck: the code above finds out which.
             let _ = timeout_at(until, ended.changed()).await;
         };
         let running = RunningRefresh { topology: self, number };
@@ -255,7 +260,7 @@ impl ClusterTopology {
         let result = found.as_ref().map(drop).map_err(Clone::clone);
         {
             let mut refreshes = lock(&self.refreshes);
-            // Another one took the place of one that was stuck, and knows better.
+            // If another refresh replaced this one because it was stuck, that one counts.
             if refreshes.count == number {
                 refreshes.last = Some((Instant::now(), result.clone()));
                 if let Ok(map) = found {
@@ -287,7 +292,7 @@ impl ClusterTopology {
         let known = self.map();
         let mut asked: Vec<HostPort> = known.nodes().cloned().collect();
         fastrand::shuffle(&mut asked);
-        // Those that were configured are asked first: others may have left the cluster.
+        // Configured servers are asked first: others may have left the cluster.
         asked.splice(..0, dialer.seeds().iter().cloned());
         let mut distinct: Vec<HostPort> = Vec::new();
         asked.retain(|addr| {
