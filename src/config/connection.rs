@@ -1,5 +1,14 @@
 //! The connection options, the same for every Redis: from keys and URL to
 //! [`PoolSettings`]. It parses; the pool connects.
+//!
+//! The servers are given in one of three ways: a single address (`url`, `addr` or `addrs`),
+//! `sentinel`, or `cluster`. Two of them at once are an error. A URL may also contain user, password
+//! and database; a key of a stronger layer overrides that part, and so does a key of the same layer.
+//!
+//! What may surprise. Several `addrs` mean a Cluster, one means a single server. `rediss://` in any
+//! layer turns TLS on, and `tls = false` beside it is an error instead of silent plain text. PEM
+//! files are read at launch, so that a wrong one stops it. Errors never repeat a URL, which may
+//! contain a password.
 
 use std::path::PathBuf;
 
@@ -19,7 +28,7 @@ pub(super) fn read(table: &Table) -> Result<PoolSettings, Error> {
     settings(table, url.as_ref(), topology)
 }
 
-/// The Redis of everything else; `None` if no address is given.
+/// The application's other Redis; `None` if no address is given.
 pub(super) fn read_default(table: &Table) -> Result<Option<PoolSettings>, Error> {
     let url = read_url(table)?;
     let topology = topology(table, url.as_ref())?;
@@ -39,6 +48,7 @@ struct Url<'a> {
     tls: bool,
 }
 
+/// The servers, from whichever keys name them; `None` if none do.
 fn topology(table: &Table, url: Option<&Url<'_>>) -> Result<Option<Topology>, Error> {
     let addr = table.get("addr");
     let addrs = table.get("addrs");
@@ -182,7 +192,7 @@ fn tls(table: &Table, url: Option<&Url<'_>>) -> Result<bool, Error> {
     }
 }
 
-/// The files are read here, so that a wrong one stops the launch with its key.
+/// Reads the TLS options and checks the files, so that a wrong one stops the launch with its key.
 fn tls_options(table: &Table, tls: bool, topology: &Topology) -> Result<TlsOptions, Error> {
     let text = |option: &str, expected: &str| {
         let leaf = table.get(&format!("tls_{option}"));
@@ -263,7 +273,7 @@ fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     })
 }
 
-/// `redis-socket` is Asynq's own word.
+/// `redis-socket` is the scheme that Asynq uses.
 const SOCKET_SCHEMES: [&str; 3] = ["unix", "redis+unix", "redis-socket"];
 
 /// `[user[:password]@]/path[?db=n]`, with user and password in the query too, as other
@@ -298,7 +308,7 @@ fn parse_socket<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     Some(url)
 }
 
-/// An address that is a socket's; without credentials, which `addr` never has.
+/// The socket that `addr` names, if it is one. It must not contain credentials.
 fn socket(leaf: &Leaf) -> Option<Result<Topology, Error>> {
     let Value::String(_, text) = &leaf.value else { return None };
     let (scheme, _) = text.trim().split_once("://")?;

@@ -1,5 +1,9 @@
-//! Finds the YAML files and reads them into plain values. The layers decide which keys
-//! count.
+//! Finds the YAML files and reads them into plain values.
+//!
+//! The files of an environment are `cacheserver.yaml` and `config.yaml` in `config/{APP_ENV}`. The
+//! folder `config` is searched where Rocket found `Rocket.toml`, or else where it looks for it: the
+//! current folder and those above. A missing file is fine, an unreadable one is an error. The
+//! layers decide which keys count.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,7 +23,7 @@ const FILE_NAMES: [&str; 2] = ["cacheserver.yaml", "config.yaml"];
 /// The shipped file, so that `APP_ENV=embedded` works in every application.
 const EMBEDDED_CONFIG: &str = include_str!("../../config/embedded/config.yaml");
 
-/// Rocket's own file, `Rocket.toml` or what `ROCKET_CONFIG` names.
+/// Rocket's own file: `Rocket.toml`, or the file that `ROCKET_CONFIG` names.
 pub(super) struct RocketToml(PathBuf);
 
 impl RocketToml {
@@ -28,7 +32,7 @@ impl RocketToml {
         Self(PathBuf::from(named.unwrap_or_else(|| "Rocket.toml".to_owned())))
     }
 
-    /// Whether these values come from it.
+    /// Whether these values come from this file.
     pub(super) fn is(&self, metadata: &Metadata) -> bool {
         self.path_in(metadata).is_some()
     }
@@ -54,11 +58,17 @@ impl RocketToml {
 
 /// The environment the process runs in, and its folder.
 pub(super) struct AppEnv {
+    /// The value of `APP_ENV`.
     pub(super) word: String,
+    /// `config/{word}`, if it exists.
     folder: Option<PathBuf>,
 }
 
 impl AppEnv {
+    /// Reads `APP_ENV` and finds its folder.
+    ///
+    /// # Errors
+    /// [`Error::is_config`] for a name that is neither known nor that of a folder.
     pub(super) fn find(
         rocket: &Figment,
         env: &dyn Fn(&str) -> Option<String>,
@@ -120,10 +130,10 @@ impl AppEnv {
     }
 }
 
-/// Largest file that is searched for our tables.
+/// Maximum size in bytes of a file that is searched for our tables.
 const MAX_SEARCHED_BYTES: u64 = 1 << 20;
 
-/// Whether the file has a name that only our configuration uses, as a word of its own.
+/// Whether the file contains the name of a table that only our configuration uses.
 fn mentions_our_tables(file: &Path) -> bool {
     let is_small =
         file.metadata().is_ok_and(|file| file.is_file() && file.len() <= MAX_SEARCHED_BYTES);

@@ -18,17 +18,17 @@ const MAX_PAYLOAD_BYTES: u32 = 256 * 1024 * 1024;
 /// Largest `group_max_size`: the aggregate function gets all these jobs at once.
 const MAX_SET_JOBS: u32 = crate::broker::MAX_SET_JOBS as u32;
 
-/// Largest `archive_max`. An archive is for looking into failures, not for keeping data.
+/// Largest `archive_max`. An archive is for examining failures, not for keeping data.
 const MAX_ARCHIVED_JOBS: u32 = 10_000_000;
 
-/// What keeps the jobs: `jobqueue.store`.
+/// The store of the jobs: `jobqueue.store`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Store {
-    /// In Redis, for all processes, and kept.
+    /// In Redis: shared by all processes, and durable.
     #[default]
     Redis,
-    /// In this process, gone when it ends: for development, tests and trying out.
+    /// In this process, lost when it ends: for development, tests and trials.
     Memory,
 }
 
@@ -38,48 +38,48 @@ pub enum Store {
 #[non_exhaustive]
 pub struct JobQueueConfig {
     /// Path below which all routes lie, without a slash at the end. Default
-    /// `/api/dm-jobqueue`, which collides with no route of an application.
+    /// `/api/dm-jobqueue`, chosen to collide with no route of an application.
     pub base: String,
-    /// What keeps the jobs. Default [`Store::Redis`]; the library never changes
-    /// it by itself.
+    /// The store of the jobs. Default [`Store::Redis`]; the library never falls back to memory
+    /// by itself.
     pub store: Store,
     /// Whether [`Store::Memory`] may serve outside of development, which is Rocket's
     /// profile `debug` in a build with debug assertions. Default `false`: jobs in memory
     /// are lost with the process.
     pub allow_memory_in_release: bool,
-    /// Whether a Redis may keep jobs that throws them away when its memory is full
-    /// (`maxmemory` with an `allkeys-…` policy). Default `false`: the launch stops at such
-    /// a server, because acknowledged jobs would vanish.
+    /// Whether to accept a Redis that evicts jobs when its memory is full
+    /// (`maxmemory` with an `allkeys-…` policy). Default `false`: such a server stops the
+    /// launch, because acknowledged jobs would vanish.
     pub allow_eviction: bool,
     /// Whether this process runs jobs. Default `true`; `false` for a process that only
     /// enqueues.
     pub worker: bool,
-    /// Maximum concurrent jobs. Default 10, also for 0. Jobs mostly wait for other
-    /// services, so a number above the number of cores is usually right.
+    /// Maximum concurrent jobs of this process. Default 10, also for 0. Jobs mostly wait for
+    /// other services, so more than the number of cores is usually right.
     pub concurrency: usize,
-    /// The queues to serve, each with its weight. Default `{default = 10}`. All layers
-    /// together make the table; a weight of 0 removes a queue from it.
+    /// The queues to serve, each with its weight. Default `{default = 10}`. The layers are
+    /// merged by queue; a weight of 0 removes a queue. At least one must remain. Jobs of
+    /// queues that no process serves wait.
     pub queues: BTreeMap<QueueName, u32>,
-    /// Whether a queue waits until all queues with a greater weight are empty. Default
-    /// `false`, so that no queue starves.
+    /// Whether a queue is served only while all queues of greater weight are empty. Default
+    /// `false`: the weights are probabilities, so no queue starves.
     pub strict_priority: bool,
     /// How long running jobs may take to finish at shutdown. Default 8 s, also for 0:
-    /// supervisors commonly kill a process after 10 s. Jobs that are still running then
-    /// are run again by another worker.
+    /// supervisors commonly kill a process after 10 s. Jobs that still run are then
+    /// cancelled and become pending again, without counting an attempt.
     pub shutdown_timeout: Duration,
     /// What happens to jobs of a type without a handler in this process. Default
     /// [`UnknownJobs::Park`].
     pub unknown_jobs: UnknownJobs,
-    /// The largest payload of a job, bytes. Default 1 MiB, also for 0; at most
-    /// 256 MiB. Redis takes more, but holds all of it in memory, and every worker
-    /// fetches it: a large thing is better stored elsewhere and named in the job.
+    /// Maximum payload of a job in bytes; enqueueing a larger one is an error. Default 1 MiB,
+    /// also for 0; at most 256 MiB. Redis accepts more, but holds all of it in memory, and
+    /// every worker fetches it: store large data elsewhere and name it in the job.
     pub max_payload: usize,
-    /// How long no job may have joined a group before it is aggregated. Default
-    /// 60 s, also for 0; at least 1 s, in whole seconds, rounded up: Asynq's times
-    /// are whole seconds.
+    /// A group is aggregated when no job has joined for this long. Default 60 s, also
+    /// for 0; at least 1 s, in whole seconds, rounded up: Asynq's times are whole seconds.
     pub group_grace: Duration,
-    /// How long a job may wait in a group although others join. Default 0: for
-    /// ever.
+    /// Maximum time that the oldest job waits in a group although others keep joining.
+    /// Default 0: no maximum.
     pub group_max_delay: Duration,
     /// Number of jobs at which a group is aggregated without waiting longer, and the
     /// maximum that one aggregation takes. At most 5,000. Default 0: no number ends the
@@ -88,26 +88,29 @@ pub struct JobQueueConfig {
     /// Whether `POST {base}/register` and its page exist. Default `true`; an application
     /// that is open to the public sets `false`.
     pub register_route: bool,
-    /// How many jobs of that route and page may wait or run; beyond, they answer 429.
-    /// Default 1,000, also for 0: strangers must not fill the store.
+    /// Maximum jobs of that route and page that wait or run, for all processes together;
+    /// further requests get 429. Default 1,000, also for 0: anonymous clients must not fill
+    /// the store.
     pub register_max_waiting: u32,
-    /// Whether REST and the pages only show and change nothing. Default `false`.
+    /// Whether REST and the pages refuse every change. Default `false`. Handlers and the
+    /// application's own calls are not affected.
     pub read_only: bool,
-    /// Origins whose pages may ask for changes by REST although this application is
-    /// elsewhere: those of its own front ends, such as `https://app.example`. Their browsers
-    /// ask first (CORS), which the application has to answer. Default none.
+    /// Other origins whose pages may request changes by REST: the application's own front
+    /// ends, such as `https://app.example`. Default none. Their browsers send a CORS preflight
+    /// first, which the application has to answer.
     pub allowed_origins: Vec<String>,
     /// Addresses or networks of reverse proxies whose `X-Forwarded-Host`, `-Proto`, `-Prefix`
-    /// and `-For`, or `Forwarded` (its host and scheme), are believed: links begin with the
-    /// prefix, and forms may come from that host. The rate limit uses them where it has none
-    /// of its own. Default none.
+    /// and `-For`, or `Forwarded` (its host, scheme and client), are believed: links begin
+    /// with the prefix, forms may come from that host, and the client is the one they name.
+    /// The rate limit uses them if it has none of its own. A proxy must set or drop each of
+    /// these headers: what it passes on unchanged is the client's own claim. Default none.
     pub trusted_proxies: Vec<IpNet>,
-    /// What status links are signed with; see
+    /// The key that signs status links, at least 32 bytes; see
     /// [`JobQueue::status_link`](crate::JobQueue::status_link). Default: random for each
     /// process, so that links of another one, or from before a restart, are unknown.
     pub(crate) status_key: Option<Secret>,
-    /// Port of a process that only works, TCP. Default 8082, beside Rocket's own
-    /// 8000; 0 takes a free one.
+    /// TCP port of a process that only runs jobs and serves the health routes. Default 8082,
+    /// beside Rocket's own 8000; 0 chooses a free one.
     pub port: u16,
     /// Whether `{base}/openapi.json` exists. Default `true`.
     pub openapi: bool,
@@ -116,8 +119,8 @@ pub struct JobQueueConfig {
     /// Whether our log lines go to standard error if the application has no `tracing`
     /// subscriber. Default `true`: otherwise they would be lost.
     pub log_to_stderr: bool,
-    /// How many archived jobs are kept, and how long. Default 9,999 for 90 days in
-    /// every queue, which is what Asynq keeps.
+    /// How many archived jobs are kept in each queue, and how long. Default 9,999 and
+    /// 90 days, as in Asynq. At most 10 million; the age is rounded up to whole seconds.
     pub archive: ArchiveSettings,
     /// Whether this process enqueues periodic jobs. Default: as
     /// [`JobQueueConfig::worker`].
@@ -125,8 +128,8 @@ pub struct JobQueueConfig {
     /// Periodic jobs by name: `spec` and `type`, and optionally `time_zone`,
     /// `payload` (a table, or a text that is JSON), `queue`, `delay`, `max_retry`,
     /// `timeout`, `retention`, `unique_for`, `group` and `missed` (`skip`, `once`,
-    /// or a duration; default `1h`). All layers together make an entry; an empty
-    /// `spec` takes it out. Default none.
+    /// or a duration; default `1h`). The layers are merged by key; an empty `spec` removes
+    /// the periodic job. Default none.
     pub periodic: BTreeMap<String, Periodic>,
 }
 
@@ -224,7 +227,7 @@ impl JobQueueConfig {
     }
 }
 
-/// A text that is never shown, not even in debug output.
+/// A secret text: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -262,8 +265,8 @@ fn group_size(table: &Table) -> Result<usize, Error> {
     Ok(size as usize)
 }
 
-/// The limits for all queues, and those of single queues. A single queue may set one of the
-/// two limits and inherit the other.
+/// The limits for all queues, and exceptions for single queues. A single queue may set one of
+/// the two limits and inherit the other.
 fn archive(table: &Table) -> Result<ArchiveSettings, Error> {
     let limit = archive_limit(table, "archive_max", "archive_age", ArchiveLimit::default())?;
     let mut settings = ArchiveSettings {

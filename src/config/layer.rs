@@ -20,13 +20,13 @@ use crate::error::Error;
 /// The origin of a value, given the key of its table.
 type Origin<'a> = dyn Fn(&Value, &str) -> String + 'a;
 
-/// Which of a section's places a source uses.
+/// Selects the tables under which a kind of source has a section.
 type Root = fn(&Place) -> &'static [&'static str];
 
 const IN_ROCKET: Root = |place| place.rocket;
 const IN_YAML: Root = |place| place.yaml;
 
-/// Everything may also stand below this key in YAML.
+/// In YAML, all sections may also be nested below this key.
 const NEST: &str = "cache_server";
 
 /// How figment names Rocket's variables.
@@ -34,9 +34,13 @@ const ROCKET_ENV: &str = "`ROCKET_`";
 
 /// The result of all layers added so far.
 pub(super) struct Layers<'a> {
+    /// The merged values of each section.
     tables: [Table; 4],
+    /// Warnings so far, a line each.
     pub(super) warnings: Vec<String>,
+    /// Files below this folder are shown with a relative path.
     cwd: &'a Path,
+    /// The rank of the next layer.
     rank: usize,
 }
 
@@ -92,7 +96,7 @@ impl<'a> Layers<'a> {
         self.warnings.extend(unused);
     }
 
-    /// Adds what Rocket's figment holds of one sort of source.
+    /// Adds the values that Rocket's figment has from one kind of source.
     pub(super) fn add_rocket(&mut self, values: Vec<RocketValues<'_>>) -> Result<(), Error> {
         for values in values {
             let cwd = self.cwd;
@@ -188,9 +192,9 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// The table at `root`, or whatever stands there. In `databases`, Rocket's word,
-/// and in `cacheserver.yaml`, which is ours, the way must be tables; elsewhere a
-/// foreign value is none of our business.
+/// The table at `root`, or whatever value is there. In `databases`, Rocket's own table,
+/// and in `cacheserver.yaml`, which is ours, everything above it must be a table; elsewhere
+/// another value belongs to another program and is ignored.
 fn find<'a>(
     dict: &'a Dict,
     root: &[&str],
@@ -345,8 +349,8 @@ enum Sort {
     Code,
 }
 
-/// Sorts Rocket's values by where they come from. Whatever is neither
-/// `Rocket.toml` nor `ROCKET_*` was put there by code.
+/// Groups Rocket's values by source. Whatever is not from `Rocket.toml` or `ROCKET_*` was set
+/// by code.
 pub(super) fn split<'a>(
     figment: &'a Figment,
     env: &dyn Fn(&str) -> Option<String>,
@@ -411,7 +415,7 @@ fn origin(metadata: Option<&Metadata>, root: &str, cwd: &Path) -> String {
     }
 }
 
-/// The path as seen from `cwd`, where it lies below.
+/// The path relative to `cwd`, if it lies below.
 fn relative(path: &Path, cwd: &Path) -> String {
     path.strip_prefix(cwd).unwrap_or(path).display().to_string()
 }

@@ -1,5 +1,14 @@
 //! The configuration: defaults, files, environment variables and code, merged into one
 //! checked [`Config`]. This module neither connects nor logs: warnings are returned.
+//!
+//! A value passes through these steps. [`files`] finds and parses the YAML files. [`layer`] takes
+//! our sections out of each source and merges them key by key; [`schema`] knows every key, so that
+//! unknown ones give a warning. [`value`] converts single values. The sections themselves
+//! ([`jobqueue`], [`connection`], [`rate_limit`], [`periodic`]) check bounds and apply defaults.
+//!
+//! What may surprise. A wrong value is an error and stops the launch; an unknown key is only a
+//! warning, with the key that was probably meant. Secrets never appear in either. A number or
+//! duration of 0 often means the default: each field says so.
 
 mod connection;
 mod files;
@@ -39,13 +48,14 @@ pub struct Config {
     /// The job queue's Redis: `databases.jobqueue` or `redis.jobqueue`. Ignored
     /// with [`Store::Memory`].
     pub redis: PoolSettings,
-    /// The Redis of everything else: `redis.default.cluster`. `None` without an
-    /// address. One address is treated as one server and several as a Cluster, without
-    /// asking the servers.
+    /// The application's other Redis, `redis.default.cluster`, which the rate limit uses. `None`
+    /// without an address. One address is treated as one server and several as a Cluster,
+    /// without asking the servers.
     pub redis_default: Option<PoolSettings>,
-    /// How many requests the API answers.
+    /// How many requests a client may make.
     pub rate_limit: RateLimitConfig,
-    /// The word of `APP_ENV`. Default `develop`.
+    /// The value of `APP_ENV`: `develop`, `staging`, `production`, `embedded` or the name of a
+    /// folder below `config`; anything else is an error. Default `develop`.
     pub app_env: String,
     /// The YAML files that were read, in order.
     pub files: Vec<PathBuf>,
@@ -60,7 +70,7 @@ pub struct Config {
 impl Config {
     /// Reads all layers and checks them.
     ///
-    /// `rocket` is Rocket's figment, `code` what the fairing's builder was told,
+    /// `rocket` is Rocket's figment, `code` the values given to the fairing's builder,
     /// under the same keys (`jobqueue.concurrency`, `databases.jobqueue.url` …).
     /// `env` answers for environment variables, see [`process_env`]; `cwd` is the
     /// folder in which the search for `config/` begins, as Rocket's for
@@ -108,7 +118,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The Redis that counts requests; `None` means: in memory.
+    /// The Redis that counts requests; `None` if this process counts them in memory.
     pub fn rate_limit_redis(&self) -> Option<&PoolSettings> {
         match self.rate_limit.storage_type {
             StorageType::Memory => None,
@@ -116,6 +126,7 @@ impl Config {
         }
     }
 
+    /// An error for a store in memory outside of development, unless it is permitted.
     fn refuse_memory_in_production(&self, profile: &Profile) -> Result<(), Error> {
         let memory = self.jobqueue.store == Store::Memory;
         if memory && !self.development && !self.jobqueue.allow_memory_in_release {
@@ -131,8 +142,8 @@ impl Config {
     }
 }
 
-/// `debug` alone, and only in a build made for it: `ROCKET_PROFILE` is a word that anybody
-/// may set, and other words than `release` name production too.
+/// Only `debug`, and only in a debug build: `ROCKET_PROFILE` can be any name, and names other
+/// than `release` may mean production.
 fn is_development(profile: &Profile, debug_assertions: bool) -> bool {
     profile == "debug" && debug_assertions
 }

@@ -1,4 +1,8 @@
-//! The entries of `jobqueue.periodic`, each under a name of the user's own.
+//! The periodic jobs of `jobqueue.periodic`, each a table under a name that the user chooses.
+//!
+//! `spec` and `type` are required; all other keys are options of the job that each tick enqueues.
+//! Everything is checked here, with the file and key of the value that is wrong, except for what
+//! only the registry knows: whether the job type exists.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +12,7 @@ use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
 use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong, payload_bytes};
 
+/// Reads all periodic jobs, by name.
 pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
     let mut entries: BTreeMap<&str, BTreeMap<&str, &Leaf>> = BTreeMap::new();
     for (key, leaf) in &table.0 {
@@ -26,14 +31,15 @@ pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
     Ok(periodic)
 }
 
+/// The keys of one periodic job.
 struct Entry<'a> {
     name: &'a str,
-    /// At least one.
+    /// By key; at least one.
     leaves: BTreeMap<&'a str, &'a Leaf>,
 }
 
 impl Entry<'_> {
-    /// `None` if a stronger layer removed the entry with an empty `spec`.
+    /// `None` if a stronger layer removed the periodic job with an empty `spec`.
     fn read(&self) -> Result<Option<Periodic>, Error> {
         if self.leaves.get("spec").is_some_and(|spec| spec.is_blank()) {
             return Ok(None);

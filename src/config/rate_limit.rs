@@ -23,26 +23,25 @@ pub enum StorageType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimitConfig {
-    /// Whether requests are limited at all. Default `false`: only the application knows its
-    /// capacity.
+    /// Whether requests are limited at all. Default `false`: the library does not know the
+    /// application's capacity.
     pub enabled: bool,
-    /// Requests a client may make in a minute. Default 60, also for 0.
+    /// Maximum requests of a client per minute. Default 60, also for 0.
     pub requests_per_minute: u32,
-    /// Requests a client may make in an hour. Default 0: no limit by the hour.
+    /// Maximum requests of a client per hour. Default 0: no limit per hour.
     pub requests_per_hour: u32,
     /// The store that counts requests. Default [`StorageType::Auto`], also for an
-    /// empty text.
+    /// empty text. `redis` without addresses in `redis.default.cluster` is an error.
     pub storage_type: StorageType,
-    /// Requests below these paths are counted. Default `/api`; `/` is every path.
+    /// Requests below these paths are counted. Default `/api`; `/` covers every path.
     pub paths: Vec<String>,
-    /// Requests below these are not, where they are below the others. `None`, the
-    /// default: reading (GET and HEAD) the job queue's own `health`, `metrics`, `ui`,
-    /// `docs` and `openapi.json`, wherever its base is. Paths named here are exempt for
-    /// every method.
+    /// Paths exempt from counting although they lie below `paths`, for every method. Default
+    /// `None`: GET and HEAD of the job queue's own `health`, `metrics`, `ui`, `docs` and
+    /// `openapi.json`, whatever its base is.
     pub exempt: Option<Vec<String>>,
-    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed. Default
-    /// those of `jobqueue.trusted_proxies`; without either a client is the address that the
-    /// connection comes from.
+    /// Addresses or networks of proxies whose `X-Forwarded-For` or, without that header,
+    /// `Forwarded: for=` is believed. Default: `jobqueue.trusted_proxies`. If both are empty, a
+    /// client is the address that its connection comes from.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -61,7 +60,7 @@ impl Default for RateLimitConfig {
 }
 
 impl RateLimitConfig {
-    /// `has_addresses`: whether `redis.default.cluster` names any server.
+    /// Reads the section. `has_addresses`: whether `redis.default.cluster` names any server.
     pub(super) fn read(table: &Table, has_addresses: bool) -> Result<Self, Error> {
         use StorageType::{Auto, Memory, Redis};
         let storage_type = match table.get("storage_type") {

@@ -1,24 +1,24 @@
-//! Every configuration key in one table: where its section stands in each source, what
-//! sort of value it takes and its default.
+//! Every configuration key in one table: where its section is written in each source, its
+//! kind of value and its default.
 //!
-//! The layers use it to tell known keys from unknown ones, the check of environment
-//! variables to suggest a spelling, and tests to compare it with the documentation and
-//! with the defaults in code. What a value means is decided where the section is read.
+//! The layers use it to recognise unknown keys, the check of environment variables to suggest a
+//! spelling, and tests to compare it with the documentation and with the defaults in code. The
+//! meaning of a value is decided by the code that reads the section.
 
-/// A table of ours, wherever it is written.
+/// One of our four sections, in whatever source it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// The job queue's Redis.
     Connection,
-    /// The Redis of everything else.
+    /// The application's other Redis, which the rate limit uses.
     Default,
     /// What this process does with the queue.
     JobQueue,
-    /// How many requests the API answers.
+    /// How many requests a client may make.
     RateLimit,
 }
 
-/// Where a section stands in each kind of source.
+/// The location of a section in each kind of source.
 pub(super) struct Place {
     /// The tables above it in Rocket's configuration.
     pub(super) rocket: &'static [&'static str],
@@ -26,8 +26,8 @@ pub(super) struct Place {
     pub(super) yaml: &'static [&'static str],
     /// The environment variable that holds it, and the tables inside of that.
     pub(super) variable: (&'static str, &'static [&'static str]),
-    /// How a variable begins, after `ROCKET_` and without underscores, that was meant for
-    /// this section.
+    /// Prefixes of misspelled variables for this section, after `ROCKET_` and without
+    /// underscores.
     pub(super) beginnings: &'static [&'static str],
 }
 
@@ -92,19 +92,19 @@ impl Section {
 pub struct Key {
     /// The key, with dots between tables: `sentinel.addrs`.
     pub name: &'static str,
-    /// What it takes.
+    /// The kind of its value.
     pub kind: Kind,
-    /// Its default as it would be written, or empty if there is none.
+    /// Its default as it would be written; empty if there is none.
     pub default: &'static str,
     only_in: Option<Section>,
 }
 
-/// What sort of value a key takes.
+/// The kind of value of a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A text.
     Text,
-    /// A text that no message repeats.
+    /// A text that no message repeats, such as a password.
     Secret,
     /// The path of a file.
     File,
@@ -116,15 +116,15 @@ pub enum Kind {
     Bytes,
     /// A duration with its unit.
     Duration,
-    /// One of a few words.
+    /// One of a few strings.
     Word,
     /// A list of texts.
     List,
     /// JSON: a text or a table.
     Json,
-    /// A table with names of the user's own, and a number behind each.
+    /// A table of numbers under names that the user chooses.
     NumberPerName,
-    /// A table with names of the user's own, and a table of these keys behind each.
+    /// A table of tables with these keys, under names that the user chooses.
     TablePerName(&'static [Key]),
 }
 

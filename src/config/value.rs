@@ -11,19 +11,21 @@ use ipnet::IpNet;
 use crate::error::Error;
 use crate::job::parse_duration;
 
-/// A value with its place: `origin` is a file, variable or line of code,
-/// `path` the key in full as it stands there.
+/// A configured value and its origin.
 #[derive(Clone)]
 pub(super) struct Leaf {
+    /// As figment parsed it.
     pub(super) value: Value,
+    /// The file, variable or line of code.
     pub(super) origin: String,
+    /// The full key, as written in that source.
     pub(super) path: String,
-    /// Higher is stronger.
+    /// The layer's rank. Higher is stronger.
     pub(super) rank: usize,
 }
 
 impl Leaf {
-    /// *Expected … found …*, with the place. `found` must hold no secret.
+    /// An error *expected … found …* with origin and key. `found` must contain no secret.
     pub(super) fn error(&self, expected: &str, found: &str) -> Error {
         Error::config(format!("{}: {}: expected {expected}, found {found}", self.origin, self.path))
     }
@@ -42,7 +44,7 @@ impl Leaf {
         }
     }
 
-    /// The value as text. An error tells its kind only, so secrets may be read with it.
+    /// The value as text. An error names only the kind of value, so secrets may be read with it.
     pub(super) fn text(&self, expected: &str) -> Result<&str, Error> {
         match &self.value {
             Value::String(_, text) => Ok(text),
@@ -50,6 +52,7 @@ impl Leaf {
         }
     }
 
+    /// A list of any values.
     pub(super) fn list(&self, expected: &str) -> Result<&[Value], Error> {
         match &self.value {
             Value::Array(_, items) => Ok(items),
@@ -57,7 +60,7 @@ impl Leaf {
         }
     }
 
-    /// A list of texts, each made into something else.
+    /// A list of texts, each converted by `read`. An error quotes the item that `read` refuses.
     pub(super) fn list_of<T>(
         &self,
         expected: &str,
@@ -73,7 +76,7 @@ impl Leaf {
         items.iter().map(item).collect()
     }
 
-    /// Addresses and networks of them.
+    /// A list of IP addresses and networks.
     pub(super) fn networks(&self) -> Result<Vec<IpNet>, Error> {
         self.list_of("an IP address or a network such as 10.0.0.0/8", |text| {
             let network = text.parse::<IpNet>().ok();
@@ -81,6 +84,7 @@ impl Leaf {
         })
     }
 
+    /// `true` or `false`; text such as "yes" is an error.
     pub(super) fn bool(&self) -> Result<bool, Error> {
         match &self.value {
             Value::Bool(_, yes) => Ok(*yes),
@@ -119,7 +123,7 @@ impl Leaf {
         })
     }
 
-    /// One of the words, as the index in `words`.
+    /// One of these strings, as its index in `words`.
     pub(super) fn word(&self, words: &[&str]) -> Result<usize, Error> {
         let expected = words.join(" or ");
         match &self.value {
@@ -137,7 +141,7 @@ impl Leaf {
 pub(super) struct Table(pub(super) BTreeMap<String, Leaf>);
 
 impl Table {
-    /// Takes over what a stronger layer gives.
+    /// Replaces values by those of a stronger layer, key by key.
     pub(super) fn overlay(&mut self, stronger: Table) {
         self.0.extend(stronger.0);
     }
@@ -147,6 +151,7 @@ impl Table {
         self.0.get(key).filter(|leaf| !leaf.is_blank())
     }
 
+    /// `true` or `false`; absent means the default.
     pub(super) fn bool(&self, key: &str, default: bool) -> Result<bool, Error> {
         self.get(key).map_or(Ok(default), Leaf::bool)
     }

@@ -1,5 +1,5 @@
-//! Environment variables that begin like one of ours and are not read, each with the
-//! spelling that is. Nothing here reads a value's meaning, and no value is shown.
+//! Warnings about environment variables that look like ours and are not read, each with the
+//! right spelling. Values are not interpreted and never shown.
 
 use figment::value::{Dict, Value};
 
@@ -105,7 +105,7 @@ fn meant(section: Section, rest: &str) -> String {
     nearest.filter(|key| likeness(key) > 0.5).unwrap_or("<key>").to_owned()
 }
 
-/// Without what separates words.
+/// The name without separators.
 fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).collect()
 }

@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use figment::value::{Dict, Value};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
-/// Values a file may hold after its aliases are replaced. Each alias copies what it
-/// names, so a short file could otherwise fill the memory.
+/// Maximum values of a file after its aliases are replaced. Each alias copies the value it
+/// names, so a short file could otherwise exhaust the memory.
 const MAX_VALUES: usize = 100_000;
 
-/// Lists and tables inside each other.
+/// Maximum depth of nested lists and tables.
 const MAX_DEPTH: usize = 100;
 
 /// What a file holds.
 pub struct Document {
     /// The value itself; empty if the file holds none.
     pub value: Value,
-    /// What is legal and probably not meant, a line each, with its place in the file.
+    /// What is legal and probably a mistake, a line each, with its line in the file.
     pub warnings: Vec<String>,
 }
 
