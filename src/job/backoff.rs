@@ -54,7 +54,7 @@ pub fn asynq_delay(retried: u32, r: u32) -> Duration {
 #[derive(Clone, Default)]
 pub struct RetryPolicy {
     shape: Shape,
-    /// The share of the delay that chance may take away, 0 to 1.
+    /// The share of the delay that may be subtracted at random, 0 to 1.
     jitter: f64,
 }
 
@@ -72,7 +72,7 @@ enum Shape {
 
 impl RetryPolicy {
     /// A policy of the application's own: retries counted so far → delay. If it
-    /// panics, [`asynq_delay`] takes its place, with a warning.
+    /// panics, [`asynq_delay`] is used instead, with a warning.
     pub fn new(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self::of(Shape::Own(Arc::new(delay)))
     }
@@ -91,7 +91,7 @@ impl RetryPolicy {
         Self { shape, jitter: 0.0 }
     }
 
-    /// Takes a random part of each delay away, up to this share of it (0 to 1), so
+    /// Shortens each delay by a random part of it, up to this share (0 to 1), so
     /// that jobs which failed together are not tried again together:
     /// `delay · (1 − share · random)`. Default 0; Asynq's formula has its own.
     #[must_use = "the policy is changed and returned"]
@@ -100,7 +100,7 @@ impl RetryPolicy {
         self
     }
 
-    /// The same, without chance: Asynq's formula at its shortest, and no jitter.
+    /// The same without randomness: Asynq's formula at its shortest, and no jitter.
     pub(crate) fn without_chance(&self) -> Self {
         match &self.shape {
             Shape::Asynq => Self::new(|retried| asynq_delay(retried, 0)),

@@ -1,4 +1,5 @@
-//! What a running handler can know about its job.
+//! The context of a running attempt: what a handler can read of its job, how it learns that it
+//! has to end, and how it reports progress and results.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,20 +19,19 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelReason {
-    /// The application stops, and the time for running jobs is over. The job goes
-    /// back in line.
+    /// The shutdown timeout is over; the job becomes pending.
     Shutdown,
     /// The time limit of the attempt, or the job's deadline, passed.
     TimedOut,
-    /// The lease was lost: another worker may have the job, and nothing that this
-    /// attempt says is written any more.
+    /// The lease was lost: another worker may have the job, and nothing this attempt
+    /// reports is stored.
     LeaseLost,
     /// An operator cancelled the job.
     Operator,
 }
 
-/// How an attempt learns that it is to end, and why. Shared by the worker, the
-/// heartbeat and the handler; cancelled by the first who has a reason.
+/// How an attempt learns that it has to end, and why. Shared by the worker, the
+/// heartbeat and the handler. The first reason counts.
 #[derive(Debug)]
 pub(crate) struct Cancellation {
     token: CancellationToken,
@@ -40,28 +40,30 @@ pub(crate) struct Cancellation {
 }
 
 impl Cancellation {
-    /// Of an attempt that also ends with `shutdown`.
+    /// For an attempt that also ends with `shutdown`.
     pub(crate) fn below(shutdown: &CancellationToken) -> Self {
         let token = shutdown.child_token();
         Self { token, shutdown: shutdown.clone(), reason: OnceLock::new() }
     }
 
+    /// Cancels the attempt, unless it is cancelled already.
     pub(crate) fn cancel(&self, reason: CancelReason) {
         // The first reason stays.
         let _ = self.reason.set(reason);
         self.token.cancel();
     }
 
-    /// The attempt has ended by itself; holders of the token learn it too.
+    /// The attempt has ended by itself. The token fires, without a reason.
     pub(crate) fn end(&self) {
         self.token.cancel();
     }
 
+    /// Whether the attempt is cancelled or has ended.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Returns when the attempt is to end.
+    /// Returns, with the reason, when the attempt has to end.
     pub(crate) async fn cancelled(&self) -> CancelReason {
         self.token.cancelled().await;
         self.reason().unwrap_or(CancelReason::Shutdown)
@@ -76,7 +78,7 @@ impl Cancellation {
 /// The largest result that is stored, in bytes.
 pub const MAX_RESULT: usize = 1024 * 1024;
 
-/// Takes what a running job says of itself.
+/// Receives what a running job reports.
 pub(crate) trait Reporter: Send + Sync {
     /// Returns at once.
     fn progress(&self, progress: Progress);
@@ -88,7 +90,7 @@ pub(crate) trait Reporter: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 }
 
-/// What a handler can ask about the attempt it runs in. Cloning is cheap.
+/// The attempt that a handler runs in. Cloning is cheap.
 ///
 /// Name it as a parameter of the handler to receive it:
 ///
@@ -155,7 +157,7 @@ impl JobContext {
         &self.0.record.job_type
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1. Attempts that were not counted do not raise it.
     pub fn attempt(&self) -> u32 {
         self.0.record.retried.saturating_add(1)
     }
@@ -165,12 +167,13 @@ impl JobContext {
         self.0.record.max_retry.saturating_add(1)
     }
 
-    /// The instant at which this attempt is ended as failed.
+    /// The instant at which this attempt is ended as failed: its time limit or the job's
+    /// deadline, whichever comes first.
     pub fn deadline(&self) -> Timestamp {
         self.0.deadline
     }
 
-    /// The caller's headers.
+    /// The headers that the caller attached.
     pub fn headers(&self) -> &BTreeMap<String, String> {
         &self.0.record.headers
     }
@@ -180,20 +183,20 @@ impl JobContext {
         self.0.record.payload_bytes()
     }
 
-    /// What the previous attempt failed with; `None` if none failed.
+    /// The text of the last failure; `None` if no attempt has failed.
     pub fn last_error(&self) -> Option<&str> {
         Some(self.0.record.last_error.as_str()).filter(|error| !error.is_empty())
     }
 
-    /// Fires when the attempt is to end: shutdown is over its limit, the lease
-    /// was lost, the time is up, an operator cancelled the job; also when it has
-    /// ended by itself. The handler's future is dropped then; work it moved
-    /// elsewhere (a blocking thread) can look here, and
-    /// [`cancel_reason`](Self::cancel_reason) says why.
+    /// Fires when the attempt has to end: the shutdown timeout is over, the lease was
+    /// lost, the time limit passed or an operator cancelled the job; also when it has
+    /// ended by itself. The handler's future is then dropped. Work that it moved
+    /// elsewhere, such as to a blocking thread, can check this token;
+    /// [`cancel_reason`](Self::cancel_reason) says why it fired.
     ///
-    /// The job's place among `concurrency` is free again only when the future has
-    /// been dropped. What it started with `spawn_blocking` or `spawn` is not part
-    /// of it and goes on until it looks here:
+    /// The job's slot is released only when the future has been dropped. Tasks that it
+    /// started with `spawn_blocking` or `spawn` are not part of it and go on until they
+    /// check the token:
     ///
     /// ```
     /// # use rocket_jobqueue::{Job, JobContext};
@@ -213,13 +216,13 @@ impl JobContext {
         &self.0.cancellation.token
     }
 
-    /// Reports how far the job is, as a count, a sentence, or both. The inspector and the
+    /// Reports progress, as a count, a sentence, or both. The inspector and the
     /// pages show it ([`JobInfo::progress`](crate::inspect::JobInfo)). It stays with the
-    /// job, also when it has ended, until the job is taken the next time.
+    /// job, even after its end, until the job is dequeued again.
     ///
-    /// Cheap: it returns at once, the latest word is stored within a quarter of a
-    /// second, and of what is said in between nothing is. A store that is away is
-    /// no error, and a word that comes after the attempt is not written.
+    /// Cheap: it returns at once. The latest report is stored within a quarter of a
+    /// second, and reports in between are skipped. An unreachable store is not an error,
+    /// and a report after the end of the attempt is ignored.
     ///
     /// ```
     /// # use rocket_jobqueue::{JobContext, Progress};
@@ -235,14 +238,14 @@ impl JobContext {
         }
     }
 
-    /// Stores a result as JSON while the job runs. It stays with the job when the
-    /// attempt fails; what a handler returns at its end replaces it, `()` does not.
-    /// With the job's own retention it goes. One script.
+    /// Stores a result as JSON while the job runs. It stays with the job when the attempt
+    /// fails. The value that the handler returns replaces it, unless that is `()`. It is
+    /// deleted with the job. One script call.
     ///
     /// # Errors
-    /// [`Error::is_lease_lost`] where the attempt is over, in which case nothing was
-    /// written and this attempt should end; [`Error::is_invalid`] where it cannot be
-    /// JSON or is larger than [`MAX_RESULT`]; those of the store.
+    /// [`Error::is_lease_lost`] if the attempt is over: nothing was written, and this
+    /// attempt should end. [`Error::is_invalid`] if it cannot be JSON or is larger than
+    /// [`MAX_RESULT`]. Errors of the store.
     ///
     /// ```
     /// # use rocket_jobqueue::{Error, JobContext};
@@ -258,10 +261,11 @@ impl JobContext {
         self.write_result_bytes(&serde_json::to_vec(result).map_err(unfit)?).await
     }
 
-    /// As [`JobContext::write_result`], with bytes of the application's own.
+    /// Like [`JobContext::write_result`], with bytes in any form.
     ///
     /// # Errors
-    /// As there.
+    /// [`Error::is_lease_lost`], [`Error::is_invalid`] if there are more than [`MAX_RESULT`], and
+    /// errors of the store.
     pub async fn write_result_bytes(&self, result: &[u8]) -> Result<(), Error> {
         if result.len() > MAX_RESULT {
             let found = result.len();
@@ -272,8 +276,7 @@ impl JobContext {
         self.0.reporter.result(result).await
     }
 
-    /// Why the attempt is ended from outside; `None` while it is not, and when it
-    /// ended by itself.
+    /// Why the attempt was cancelled; `None` if it was not, or if it ended by itself.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
         self.0.cancellation.reason()
     }

@@ -1,21 +1,21 @@
-//! What a handler says about an attempt that did not succeed.
+//! The error of a handler: the failure and its consequence.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The longest text that is recorded of a failure. It is stored with the job and
+/// Maximum recorded text of a failure, in bytes. It is stored with the job and
 /// read by every list that shows it.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// A handler's word about a job that did not succeed.
+/// Why a handler failed, and what to do with the job.
 ///
 /// Anything that can be displayed becomes an ordinary failure through `?` or
 /// `.into()`; the constructors say more. Like `anyhow::Error`, it does not
 /// implement `Display` itself, so that the conversion can be general.
 ///
-/// | word | what happens | an attempt is counted |
+/// | constructor | what happens | an attempt is counted |
 /// | --- | --- | --- |
 /// | [`failed`](Self::failed), `?` | tried again by the retry policy | yes |
 /// | [`retry_in`](Self::retry_in), [`retry_at`](Self::retry_at) | tried again then | yes |
@@ -85,19 +85,19 @@ impl JobError {
         Self(Reason::Failed { text: recorded(error), again, counted: true })
     }
 
-    /// A failure, counted, that is tried again at an instant; at once where it has
-    /// passed. What an API answers with in `Retry-After`, for example.
+    /// A failure, counted, that is tried again at an instant, such as the one of an API's
+    /// `Retry-After`; at once if it has passed.
     pub fn retry_at(instant: impl Into<Timestamp>, error: impl Display) -> Self {
         let again = Some(When::At(instant.into()));
         Self(Reason::Failed { text: recorded(error), again, counted: true })
     }
 
     /// The same failure without counting an attempt: the job is tried again
-    /// however many retries it had, and its text is recorded. For what is nobody's
-    /// fault and passes, such as a service under maintenance; a job that should
-    /// not wait for ever has a deadline.
+    /// however many retries it had, and its text is recorded. For
+    /// temporary conditions outside the job, such as maintenance of a service it
+    /// uses. A job that must not wait for ever needs a deadline.
     ///
-    /// What is no failure to be tried again stays as it is.
+    /// No effect on `give_up`, `revoke` and `snooze`.
     ///
     /// ```
     /// use rocket_jobqueue::JobError;
@@ -134,7 +134,7 @@ impl JobError {
         Self(Reason::Snooze(When::At(instant.into())))
     }
 
-    /// What is recorded of the failure; `None` for a snooze and a revocation.
+    /// The recorded text; `None` for a snooze and a revocation.
     pub fn text(&self) -> Option<&str> {
         match &self.0 {
             Reason::Failed { text, .. } | Reason::GiveUp(text) => Some(text),
@@ -152,7 +152,7 @@ impl JobError {
         matches!(self.0, Reason::GiveUp(_) | Reason::Revoke)
     }
 
-    /// Whether the job is only put off: snoozed.
+    /// Whether the job is snoozed.
     pub fn is_snooze(&self) -> bool {
         matches!(self.0, Reason::Snooze(_))
     }

@@ -191,10 +191,10 @@ impl PartialOrd for JobId {
 
 /// The name of a queue: `[A-Za-z0-9_.:-]`, 1 to 128 characters, case-sensitive.
 ///
-/// Asynq takes any text; these characters are those that keep every reader,
-/// URL and Redis Cluster slot working. A queue that another program has named
-/// otherwise can still be looked at, worked on and deleted: such a name is read
-/// from its printable form, which is that of [`JobId`]. Cloning is cheap.
+/// Asynq accepts any text; these characters work in every reader, URL and Redis
+/// Cluster slot. A queue that another program has named otherwise can still be
+/// inspected, changed and deleted: such a name is parsed from its printable form, the
+/// same as for [`JobId`]. Cloning is cheap.
 ///
 /// ```
 /// use rocket_jobqueue::QueueName;

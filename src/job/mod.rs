@@ -50,7 +50,7 @@ use serde::de::DeserializeOwned;
 
 /// A job type: the data of one kind of work, and how it is queued by default.
 ///
-/// Any serializable structure becomes a job type by naming its `TYPE`, the word
+/// Any serializable structure becomes a job type by naming its `TYPE`, the name
 /// under which jobs are stored and by which Go peers know them. What is done
 /// with it is a function, the *handler*, attached with the fairing; a process
 /// that only enqueues needs none.

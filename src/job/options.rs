@@ -129,7 +129,7 @@ impl JobOptions {
     }
 
     /// Collects the job in this group of its queue instead of running it: a
-    /// worker with an aggregate function makes one job of what came together.
+    /// worker with an aggregate function turns the jobs of the group into one.
     /// A job with a delay joins the group when it is due. Not blank, at most 512
     /// bytes, no control characters.
     ///
@@ -140,15 +140,15 @@ impl JobOptions {
     }
 }
 
-/// Writes the setters of [`JobOptions`] for a type that keeps some in its field `options`,
-/// with one text for all such types. A setter may be given documentation of its own, which
+/// Defines the setters of [`JobOptions`] for a type with a field `options`, with the same
+/// documentation for all such types. A setter may be given documentation of its own, which
 /// follows the common one.
 macro_rules! option_setters {
     ($($(#[$more:meta])* $setter:ident;)*) => {
         $($crate::job::option_setters!(@$setter [$(#[$more])*]);)*
     };
     (@options [$($more:tt)*]) => {
-        /// All options at once, in place of the job type's.
+        /// Replaces all options of the job type at once.
         $($more)*
         pub fn options(mut self, options: $crate::job::JobOptions) -> Self {
             self.options = options;

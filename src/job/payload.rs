@@ -242,13 +242,13 @@ impl Fields<'_> {
     }
 }
 
-/// Entries are written as they come, each with a comma behind it, and put in order at the
-/// end if they are not.
+/// A map. Entries are written as they come, each followed by a comma, and sorted at the end if
+/// necessary.
 struct Map<'a> {
     bytes: &'a mut Vec<u8>,
-    /// Where the entries begin.
+    /// The offset of the first entry.
     start: usize,
-    /// The key of each entry, and where it begins.
+    /// The key of each entry, and its offset.
     entries: Vec<(Key, usize)>,
 }
 

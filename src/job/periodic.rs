@@ -95,8 +95,8 @@ impl Periodic {
         Self::with(spec.into(), J::TYPE.to_owned(), payload, J::options())
     }
 
-    /// A periodic job by job type and payload, for types that this process has no Rust type
-    /// for, such as those of a Go worker.
+    /// A periodic job by job type and payload, for types without a Rust type in this process,
+    /// such as the types of a Go worker.
     pub fn raw(
         spec: impl Into<String>,
         job_type: impl Into<String>,

@@ -1,8 +1,8 @@
-//! How far a running job says it is.
+//! The progress that a running job reports.
 
 use serde::{Deserialize, Serialize};
 
-/// The longest message, in bytes; what is longer is cut.
+/// Maximum message in bytes; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// How far a job is, as its handler reports it: a count, a sentence,

@@ -13,8 +13,8 @@ use crate::time::Timestamp;
 /// One stored job: the fields of Asynq's message.
 ///
 /// `Debug` leaves out payload, headers and what a peer added, so that no secret
-/// reaches a log by accident. Serialized, it has the payload, as text where it is
-/// UTF-8 and else as `{"hex": "…"}`; lengths of time are seconds.
+/// reaches a log by accident. Serialized, it includes the payload: as text if it is
+/// UTF-8, otherwise as `{"hex": "…"}`. Durations are seconds.
 #[derive(Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueJobRecord"))]
@@ -22,39 +22,39 @@ pub struct JobRecord {
     /// The job type's stored name.
     pub job_type: String,
     /// The payload's bytes; JSON for typed jobs. `None` and empty are the same
-    /// once stored; they differ in the unique lock only.
+    /// once stored; only the unique lock distinguishes them.
     #[serde(serialize_with = "serial::some_bytes")]
     #[cfg_attr(feature = "openapi", schemars(with = "Option<serial::Bytes>"))]
     pub payload: Option<Vec<u8>>,
-    /// The id, unique within the queue.
+    /// The id, unique within the queue: two queues may have jobs of the same id.
     pub id: JobId,
     /// The queue it is in.
     pub queue: QueueName,
-    /// Most retries after the first attempt.
+    /// Maximum retries after the first attempt.
     pub max_retry: u32,
     /// Retries counted so far.
     pub retried: u32,
-    /// The last failure's text; empty if there was none.
+    /// The text of the last failure; empty if there was none.
     pub last_error: String,
-    /// When it failed last.
+    /// When it failed last; `None` if it never has.
     pub last_failed_at: Option<Timestamp>,
     /// Time limit of one attempt, whole seconds; zero if none was given.
     #[serde(rename = "timeout_seconds", serialize_with = "serial::seconds")]
     #[cfg_attr(feature = "openapi", schemars(with = "f64"))]
     pub timeout: Duration,
-    /// Instant by which it must have ended, whole seconds.
+    /// The instant by which it must have ended, in whole seconds; `None` if none was given.
     pub deadline: Option<Timestamp>,
-    /// How long it is kept after success, whole seconds.
+    /// How long it is kept after success, whole seconds; zero removes it at once.
     #[serde(rename = "retention_seconds", serialize_with = "serial::seconds")]
     #[cfg_attr(feature = "openapi", schemars(with = "f64"))]
     pub retention: Duration,
-    /// When it succeeded.
+    /// When it succeeded; `None` before that.
     pub completed_at: Option<Timestamp>,
-    /// The unique lock it holds, in the store's own words; empty if none.
+    /// Key of its unique lock; empty if none.
     pub unique_key: String,
     /// The group it waits in; empty if none.
     pub group: String,
-    /// The caller's headers.
+    /// The headers that the caller attached.
     pub headers: BTreeMap<String, String>,
     /// Fields a newer peer wrote and this version does not know, byte for byte.
     #[serde(skip)]
@@ -66,7 +66,8 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
-    /// A new record with a random id and nothing optional set.
+    /// A new record with a random id and nothing optional set: no retries, no time limit, not
+    /// kept after success.
     pub fn new(job_type: impl Into<String>, payload: Option<Vec<u8>>, queue: QueueName) -> Self {
         Self {
             job_type: job_type.into(),
@@ -89,11 +90,11 @@ impl JobRecord {
         }
     }
 
-    /// The job's data, where it is of this type and its payload is JSON, as that
-    /// of typed jobs is.
+    /// Decodes the payload if the job has this type.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] otherwise; the message quotes nothing of the payload.
+    /// [`Error::is_invalid`] for another type or a payload that does not fit; the message quotes
+    /// nothing of the payload.
     pub fn decode<J: Job>(&self) -> Result<J, Error> {
         if self.job_type != J::TYPE {
             return Err(Error::invalid(format!(
@@ -109,7 +110,7 @@ impl JobRecord {
         })
     }
 
-    /// Which job it is and what it holds, and nothing else of it.
+    /// A record with the same identity, unique lock and group, and nothing else.
     pub(crate) fn bare(&self) -> Self {
         let mut bare = Self::new(self.job_type.clone(), None, self.queue.clone());
         bare.id = self.id.clone();
@@ -138,24 +139,25 @@ impl fmt::Debug for JobRecord {
 
 /// A repeated enqueue with the same key is answered with the first job's id.
 ///
-/// The store keeps key, digest and id for a day, written together with the job,
-/// also when the answer to the first call was lost and when the job has long ended.
+/// The store writes key, digest and id together with the job and keeps them for a day. So a
+/// repeated enqueue is recognised even if the answer to the first call was lost, or the job has
+/// long ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    /// Scope and key as one digest, so that its length and characters are ours.
+    /// Scope and key as one digest, of fixed length and in hexadecimal digits.
     pub(crate) key: String,
-    /// The digest of what was asked for; another one under the same key is refused.
+    /// The digest of the request; another one under the same key is refused.
     pub(crate) body: String,
     /// How long the store keeps it.
     pub(crate) kept: Duration,
-    /// Whether the same key may come with another queue, which has to be told.
+    /// Whether a repeated request may name another queue, which has to be detected.
     pub(crate) across_queues: bool,
 }
 
 /// How long an idempotency key is kept.
 const KEY_LIFETIME: Duration = Duration::from_secs(86_400);
 
-/// What a network may still deliver when the last try is over, with ample room.
+/// How long a network may deliver a call after its last attempt; a generous bound.
 const LATE_DELIVERY_ALLOWANCE: Duration = Duration::from_secs(3600);
 
 impl Idempotency {
@@ -185,8 +187,8 @@ impl Idempotency {
         Ok(Self::new(scope, key, &body))
     }
 
-    /// The same key where each request may name another queue. The guard lies beside the
-    /// jobs of one queue, so that a further key notes which: one more round trip.
+    /// The same key for requests that may name different queues. The guard is stored with the
+    /// jobs of one queue, and a further key records which: one more round trip.
     pub(crate) fn across_queues(self) -> Self {
         Self { across_queues: true, ..self }
     }
@@ -196,7 +198,7 @@ impl Idempotency {
         self.body.is_empty()
     }
 
-    /// A key that only one call knows, which asks again for at most this long.
+    /// A key that only one call knows, which is repeated for at most this long.
     pub(crate) fn of_one_call(within: Duration) -> Self {
         Self {
             key: JobId::random().as_str().to_owned(),
@@ -206,7 +208,7 @@ impl Idempotency {
         }
     }
 
-    /// The same key, kept long enough for a call that asks again for at most this long.
+    /// The same key, kept long enough for a call that is repeated for at most this long.
     pub(crate) fn kept_for(self, within: Duration) -> Self {
         Self { kept: self.kept.max(within.saturating_add(LATE_DELIVERY_ALLOWANCE)), ..self }
     }
@@ -215,13 +217,13 @@ impl Idempotency {
 /// A job on its way into a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewJob {
-    /// What is stored.
+    /// The record to store.
     pub record: JobRecord,
     /// When it becomes due.
     pub placement: Placement,
-    /// How long its unique lock holds, if it takes one.
+    /// How long its unique lock holds at most; `None` if it takes none.
     pub unique_for: Option<Duration>,
-    /// The repeat guard, if the caller gave one.
+    /// The idempotency key, if the caller gave one.
     pub idempotency: Option<Idempotency>,
 }
 

@@ -1,5 +1,4 @@
-//! The lines an operator reads about jobs: one for each attempt that ended.
-//! They hold what names a job and its error, never its payload or headers.
+//! One log line per finished attempt: type, id, queue and error, never payload or headers.
 
 use std::time::Duration;
 
@@ -55,7 +54,7 @@ pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, n
     }
 }
 
-/// Cut to a length a terminal can bear. The log escapes what nobody sees.
+/// Cut to 500 characters. The log escapes invisible characters.
 fn cut(text: &str) -> &str {
     const MAX_REPORT_BYTES: usize = 500;
     text.char_indices().nth(MAX_REPORT_BYTES).map_or(text, |(end, _)| &text[..end])

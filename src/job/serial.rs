@@ -48,8 +48,8 @@ pub(crate) fn seconds<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, 
     to.serialize_f64(length.as_secs_f64())
 }
 
-/// Why a value of the application's cannot be written as JSON. Its type's own words are
-/// left out: they may quote it, and the reason reaches logs and stored errors.
+/// Why a value of the application cannot be written as JSON. The message of its type is left
+/// out: it may quote the value, and the reason reaches logs and stored errors.
 pub(crate) fn marshal_reason(error: &serde_json::Error) -> String {
     match error.classify() {
         serde_json::error::Category::Data => "its type refuses to be written".to_owned(),
@@ -65,7 +65,7 @@ pub(crate) fn marshal_reason(error: &serde_json::Error) -> String {
 pub(crate) enum Bytes {
     /// UTF-8.
     Text(String),
-    /// Bytes that are no text.
+    /// Bytes that are not UTF-8.
     Hex {
         /// Two hexadecimal digits for each byte.
         hex: String,

@@ -19,7 +19,7 @@ pub enum JobState {
     Scheduled,
     /// Failed, and waits for its next attempt.
     Retry,
-    /// Failed for good, and kept for a person to look at.
+    /// Failed for good, and kept so that a person can examine it.
     Archived,
     /// Succeeded, and kept for its retention.
     Completed,
@@ -39,7 +39,7 @@ impl JobState {
         JobState::Aggregating,
     ];
 
-    /// The word that is stored and shown.
+    /// The name that is stored and shown.
     pub const fn as_str(self) -> &'static str {
         match self {
             JobState::Pending => "pending",
@@ -52,7 +52,7 @@ impl JobState {
         }
     }
 
-    /// The state a stored word names.
+    /// The state of a stored name; `None` if it is not one.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }

@@ -27,12 +27,12 @@ const UNPROVEN_LOSSES: u32 = 2 * POISON_LOSSES;
 /// What the death of its worker says about a job in flight there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Charge {
-    /// The job may be the cause, as any other that was in flight there.
+    /// The job may be the cause, like every other in flight there.
     #[default]
     Possible,
     /// It was the one suspect that had started.
     Proven,
-    /// Nothing: a suspect had started beside it, or it is one that had not started.
+    /// None: a suspect had started beside it, or it had not started.
     Cleared,
 }
 
@@ -41,13 +41,13 @@ pub(crate) fn is_suspect(losses: u32) -> bool {
     losses >= SUSPECT_LOSSES
 }
 
-/// What becomes of a job whose type has no handler in the process that took it;
+/// What happens to a job without a handler in the process that dequeued it;
 /// configured as `jobqueue.unknown_jobs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownJobs {
-    /// It waits 15 s and is offered again, without counting an attempt: while a new
-    /// version is rolled out, some process knows the type.
+    /// It waits 15 s and becomes pending again, without counting an attempt: while a new
+    /// version is rolled out, some process has a handler for the type.
     #[default]
     Park,
     /// The job is archived at once, for an operator to inspect.
@@ -64,14 +64,14 @@ pub enum AfterCancel {
     /// A failed attempt, counted, as every cancellation is in Asynq: tried again by
     /// the retry policy, archived if the retries are used up.
     Retry,
-    /// Archived, for a person to look at.
+    /// Archived, so that a person can examine it.
     Archive,
     /// Removed.
     Delete,
 }
 
 impl AfterCancel {
-    /// What is done to a job whose attempt would have ended as `instead`.
+    /// The transition of a cancelled job whose attempt would otherwise have ended as `instead`.
     pub(crate) fn carried_out(self, instead: &Transition) -> Transition {
         match self {
             Self::Retry => instead.clone(),
@@ -82,7 +82,7 @@ impl AfterCancel {
         }
     }
 
-    /// The word it is stored as.
+    /// Its stored form.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Retry => "retry",
@@ -102,7 +102,7 @@ impl AfterCancel {
 pub enum Outcome {
     /// The handler succeeded, perhaps with a result to keep.
     Done(Option<Vec<u8>>),
-    /// The handler said why it did not succeed.
+    /// The handler returned an error.
     Failed(JobError),
     /// The handler panicked with this message.
     Panicked(String),
@@ -110,24 +110,24 @@ pub enum Outcome {
     TimedOut,
     /// The job's absolute deadline had passed, before or while it ran.
     DeadlinePassed,
-    /// No handler is registered for its type here.
+    /// No handler is registered for its type in this process.
     Unknown(UnknownJobs),
-    /// The application stops, and the attempt was not given the time to end.
+    /// The application stops, and the attempt did not end within the shutdown timeout.
     Interrupted,
-    /// An operator wanted it to end.
+    /// Cancelled by an operator.
     Cancelled(AfterCancel),
-    /// The worker that had it vanished.
+    /// The worker that ran it vanished.
     LeaseLost {
-        /// How often that had happened before.
+        /// How often that had happened to this job before.
         losses: u32,
-        /// What it says about the job.
+        /// What the loss says about the job.
         charge: Charge,
     },
-    /// The process that took it did not start it, and offers it again after a while.
+    /// Dequeued but not started; pending again after this delay.
     NotStarted(Duration),
 }
 
-/// What the queue does about an outcome.
+/// What the store does with a job after an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Transition {
@@ -140,28 +140,28 @@ pub enum Transition {
     Revoke,
     /// Waits for another attempt.
     Retry {
-        /// How long.
+        /// How long it waits.
         after: Duration,
-        /// What is recorded as the last error.
+        /// Recorded as the last error; empty for a snooze.
         error: String,
         /// Whether it counts as a retry and a failure.
         counted: bool,
     },
-    /// Kept for a person to look at.
+    /// Archived, so that a person can examine it.
     Archive {
-        /// What is recorded as the last error.
+        /// Recorded as the last error.
         error: String,
     },
-    /// Pending again, in front of the others, as if it had not been dequeued.
+    /// Pending again, at the head of the queue, as if it had not been dequeued.
     Requeue,
-    /// Offered again, with its losses as they were: nothing is known against it.
+    /// Pending again with its losses unchanged: nothing is known against it.
     PutBack {
-        /// After how long; zero makes it the next one.
+        /// After how long; zero puts it at the head of the queue.
         after: Duration,
         /// The recorded last error; empty if the job was merely not started.
         error: String,
     },
-    /// Pending again, in front of the others, with the loss of its worker recorded.
+    /// Pending again, at the head of the queue, with the loss of its worker recorded.
     Reclaim {
         /// What is recorded as the last error.
         error: String,

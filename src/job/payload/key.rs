@@ -1,11 +1,11 @@
-//! What the keys of maps in payloads are sorted by.
+//! The sort order of map keys in payloads.
 
 use std::cmp::Ordering;
 
 use serde::ser::{self, Impossible, Serialize, Serializer};
 use serde_json::Error;
 
-/// What a key is sorted by: its own order, not that of its text, so that a `BTreeMap`
+/// A map key in its own sort order, not the order of its text, so that a `BTreeMap`
 /// stays as it is.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
@@ -14,7 +14,7 @@ pub(super) enum Key {
     /// Beyond [`Key::Integer`].
     Large(u128),
     Float(Float),
-    /// By its place in the declaration; keys may be of several types.
+    /// By its index in the declaration; keys may be of several types.
     Variant(u32, &'static str),
     Text(String),
 }

@@ -42,7 +42,7 @@ const MAX_CLOCK_SHIFT: Duration = Duration::from_secs(3 * 3600);
 /// * five fields: minute (0–59), hour (0–23), day of month (1–31), month (1–12 or
 ///   `jan`–`dec`), day of week (0–6 or `sun`–`sat`; 7 is *not* Sunday). A field is
 ///   `*` or `?`, a number, a range `9-17`, a step `*/15`, `9-17/2` or `5/15` (from
-///   5 on), or a list of these. Where both day fields are restricted, one of them
+///   5 on), or a list of these. If both day fields are restricted, one of them
 ///   is enough;
 /// * `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`;
 /// * `@every <duration>` such as `@every 90s` or `@every 1h30m`, cut to whole
@@ -52,10 +52,9 @@ const MAX_CLOCK_SHIFT: Duration = Duration::from_secs(3 * 3600);
 ///
 /// Fields are in UTC unless a zone is given, by `CRON_TZ=Europe/Berlin ` (or
 /// `TZ=`) before the fields or with
-/// [`Periodic::time_zone`](crate::Periodic::time_zone). Where clocks are set
-/// forward, an expression that names only the hour left out is not due that day.
-/// Where they are set back, what is due in the hour that is repeated is due in
-/// both. For work that must happen exactly once a day, choose an hour that no
+/// [`Periodic::time_zone`](crate::Periodic::time_zone). On a day when clocks
+/// are set forward, an expression that names only the skipped hour is not due. When
+/// they are set back, an expression that is due in the repeated hour is due in both. For work that must happen exactly once a day, choose an hour that no
 /// zone change touches, or UTC.
 ///
 /// ```
@@ -151,7 +150,7 @@ impl Schedule {
         &self.spec
     }
 
-    /// The first instant after `after` at which it is due; `None` where it is not
+    /// The first instant after `after` at which it is due; `None` if there is none
     /// within five years.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         match &self.rule {
