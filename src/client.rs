@@ -20,7 +20,7 @@ pub use bulk::EnqueueAll;
 pub use enqueue::{Draft, Enqueue};
 pub use receipt::Receipt;
 
-/// The largest payload where nothing else is configured: 1 MiB.
+/// The default of the largest payload: 1 MiB.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// Enqueues jobs. Cloning is cheap; all clones share the store.

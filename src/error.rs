@@ -130,7 +130,7 @@ impl Error {
     }
 
     /// The queue moves between two servers of a Redis Cluster, neither of which serves
-    /// it meanwhile: nobody can take its jobs, and nothing was done. Trying again later
+    /// it meanwhile: its jobs cannot be dequeued, and nothing was done. Trying again later
     /// is right.
     pub fn is_moving(&self) -> bool {
         self.kind == Kind::Moving
@@ -248,8 +248,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// Tells once that a store refuses, until it has served again: an outage is told
-/// by the connection, a refusal by nobody else.
+/// Logs once that a store refuses, until it has served again. The connection logs an outage, but
+/// nothing else logs a refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(bool);
 

@@ -41,7 +41,7 @@ impl Aggregate {
         let mut job = client.build(draft).map_err(|error| error.to_string())?;
         job.record.queue = queue;
         if job.idempotency.is_some() {
-            // An earlier job in its place would be none of these.
+            // A reused job would contain none of the group's jobs.
             return Err("the job of a group can have no idempotency key".to_owned());
         }
         Ok(job)

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// The first and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// A longer time counts as this one, which any instant can be added to.
+/// Maximum; longer values are cut to it. It can be added to any instant without overflow.
 pub(super) const MAX_CONFIRM_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
 /// One job on its way, and what is known of it.
@@ -60,7 +60,7 @@ impl Try<'_> {
     }
 }
 
-/// What the store answered when it stored this job, as far as the request tells.
+/// The store's answer when it stored this job, as far as the request reveals it.
 fn created(job: &NewJob, began: Timestamp) -> Enqueued {
     let (state, due) = placed(job, began);
     Enqueued::Created { state, due }

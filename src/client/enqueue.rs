@@ -233,7 +233,7 @@ impl<Q> Enqueue<Q> {
 
     /// Adds a header. Go peers since Asynq 0.26 see it.
     ///
-    /// `traceparent` and `tracestate` (W3C Trace Context) are there by themselves where the
+    /// `traceparent` and `tracestate` (W3C Trace Context) are added automatically if the
     /// job is enqueued by way of the request guard [`JobQueue`](crate::JobQueue) in a
     /// request that has them, or by the handler of a job that has them; those given here
     /// take their place.
@@ -351,7 +351,7 @@ impl Client {
             true | false => return,
         };
         if let Err(error) = done {
-            crate::log::debug!(?error, "an idempotency key stays bound to its queue as it is");
+            crate::log::debug!(?error, "could not release or rebind an idempotency key");
         }
     }
 }

@@ -14,12 +14,12 @@ pub struct Receipt {
     pub id: JobId,
     /// The queue it is in.
     pub queue: QueueName,
-    /// Pending, scheduled where it is due later, or aggregating in its group.
+    /// Pending, scheduled if due later, or aggregating.
     pub state: JobState,
     /// When it is due, in store time.
     pub due: Timestamp,
     /// Whether an idempotency key brought the receipt of an earlier enqueue;
-    /// state and due time are then those of this request, not of that job.
+    /// state and due time are then what this request asked for, not those of that job.
     pub replayed: bool,
     /// Whether the job was there before: it holds the unique lock, and
     /// [`Enqueue::or_existing`](crate::Enqueue::or_existing) asked for it.

@@ -147,7 +147,7 @@ impl Inspector {
     /// twice, and beyond 50,000 rows some may be skipped.
     ///
     /// One script, O(rows · log n); another one where rows have unique locks; for
-    /// active jobs one more command and one per worker process. Where the jobs of
+    /// active jobs one more command and one per worker process. If the jobs of
     /// a page have more than 1 MiB together, one script for each of the rest; with
     /// 8 MiB the page ends, and has fewer rows than it was asked for.
     ///

@@ -69,7 +69,7 @@ impl Inspector {
         };
         let entry = entries.into_iter().find(is_named).ok_or_else(missing)?;
         let mut job = entry.job()?;
-        // So that the store may be asked again where an answer is lost.
+        // So that the call can be repeated if a reply is lost.
         job.idempotency = Some(Idempotency::of_one_call(MAX_REQUEST_TIME));
         let id = job.record.id.clone();
         match self.broker.enqueue(&[job]).await?.pop() {
