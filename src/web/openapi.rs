@@ -4,6 +4,11 @@
 //! `responses` and `requests` document our types, `parameters` the values of a query or a path,
 //! `portable` rewrites schemas into what generators of clients understand, and `serve` sends the
 //! document.
+//!
+//! A new route has to be added to [`all_routes`]; its summary and description are its doc comment.
+//! A new response type needs an implementation in `responses`, a new guard one in `requests`:
+//! without it the route does not compile. A new query parameter without an entry in `parameters`
+//! compiles, and is documented as plain text.
 
 mod parameters;
 mod portable;
@@ -27,8 +32,8 @@ const PROBLEM: &str = "application/problem+json";
 /// The path that documents enqueueing a job of any type.
 const ANY_JOB_TYPE: &str = "/jobs/{type}";
 
-/// The document. Without `with_register` the reference route is left out. If job types are
-/// given, each gets a path of its own with its payload's schema, in place of the general one.
+/// Makes the document. Without `with_register` the reference route is left out. If job types are
+/// given, each gets a path of its own with its payload's schema, instead of the general one.
 pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
     let mut document = all_routes();
     document.info = info();

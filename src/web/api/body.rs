@@ -1,5 +1,9 @@
 //! Request bodies, read with a timeout and a size limit: a client that stops half-way must not keep
 //! its connection, and what its handler holds, indefinitely.
+//!
+//! Two bounds apply: a pause between two pieces, and a total time that grows with the bytes that
+//! have arrived. So a slow but steady client may send a large body, and one that sends a byte now
+//! and then may not.
 
 use std::time::Duration;
 
@@ -16,15 +20,18 @@ use rocket::tokio::time::{Instant, timeout_at};
 
 use crate::web::error::ProblemDetails;
 
-/// Longest pause within a body.
+/// Maximum pause between two pieces of a body.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest time for a body, and the minimum rate in bytes per second that extends it.
+/// Maximum time for a body. Every [`BYTES_PER_SECOND`] received extend it by a second.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// 64 KiB: a body of 1 MiB may take 16 s longer than the base time.
+/// 64 KiB per second: a body of 1 MiB may take 16 s longer than [`BODY_TIMEOUT`].
 const BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// Reads a body: 413 if it is longer than `limit`, 408 if it is sent too slowly.
+/// Reads a body.
+///
+/// # Errors
+/// 413 if it is longer than `limit`, 408 if it is sent too slowly, 400 if the connection fails.
 pub(crate) async fn read_bytes(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8>, ProblemDetails> {
     let mut stream = data.open(limit + 1);
     let (mut bytes, began) = (Vec::new(), Instant::now());

@@ -3,6 +3,9 @@
 //! An action covers the jobs that are there when it starts, and takes 200 at a time, so that the
 //! store serves others in between. Jobs that change their state meanwhile are left out. The counts say
 //! how many were changed; an action that ends early can be repeated.
+//!
+//! What may surprise. The action is not atomic: if the store fails in the middle, the batches before
+//! are done and the rest is not.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -78,7 +81,9 @@ pub(crate) struct Counts {
 
 /// The counts at the end, or an event for each batch.
 pub(crate) enum Counted {
+    /// The action is done.
     Json(Counts),
+    /// The action that the response carries out while it is sent.
     Events(Bulk),
 }
 

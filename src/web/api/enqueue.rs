@@ -37,6 +37,8 @@ const MOST_FAULTS: usize = 50;
 pub(crate) struct Schemas(HashMap<String, Validator>);
 
 impl Schemas {
+    /// Compiles the schemas of a registry, once at launch.
+    ///
     /// # Errors
     /// [`Error::is_config`] for an invalid schema.
     pub fn of(registry: &Registry) -> Result<Self, Error> {
@@ -70,9 +72,13 @@ impl Schemas {
 /// The options of a request that override the job type's own, as they were sent.
 #[derive(Default)]
 pub(crate) struct Overrides<'r> {
+    /// The queue.
     pub queue: Option<&'r str>,
+    /// Seconds until the job is due, at most a year.
     pub delay_seconds: Option<&'r str>,
+    /// Maximum retries, at most 1,000.
     pub max_retry: Option<&'r str>,
+    /// Seconds that the unique lock holds, at most a year.
     pub unique_seconds: Option<&'r str>,
 }
 
@@ -103,6 +109,9 @@ impl Overrides<'_> {
     }
 
     /// Applies these options; absent, empty and 0 keep what the job has.
+    ///
+    /// # Errors
+    /// 422 for a number out of range. The queue is checked when the job is enqueued.
     pub fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
         let above_zero = |name, text: Option<&str>, most| {
             let text = text.filter(|text| !text.is_empty());
@@ -143,7 +152,7 @@ pub(crate) struct Enqueued {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schemars(with = "Timestamp", default))]
     due: Option<Timestamp>,
-    /// Whether the same request was answered before; the id is then that of the first job.
+    /// Whether this repeats an earlier request; the id is then the first job's.
     replayed: bool,
 }
 

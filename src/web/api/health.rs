@@ -31,7 +31,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Reads what the runtime knows; no round trip to the store.
+    /// Reads what the runtime knows. Only a store that has never answered is asked, for 200 ms.
     async fn of(queue: &JobQueue) -> Self {
         let live = !queue.runtime().is_stuck();
         let ready = queue.ready().await && live;
@@ -57,7 +57,7 @@ impl<'r> Responder<'r, 'static> for Healthy {
 }
 
 /// The detail for a process that answers but is not live.
-const STUCK: &str = "the worker is stuck: it has not come round for 30 s, and runs no jobs";
+const STUCK: &str = "the worker is stuck: no progress for 30 s";
 
 /// 503: a problem with the members `live` and `ready`. Without a reason, the store does not
 /// answer.

@@ -34,12 +34,14 @@ use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
 use crate::web::peers::Peer;
 
-/// Longest time to wait for a job's end, in seconds.
+/// Maximum time to wait for a job's end, in seconds.
 pub(crate) const LONGEST_WAIT: u64 = 60;
 
 /// A job, or nothing if it has ended and is not retained.
 pub(crate) enum Found {
+    /// 200 with the job.
     Job(Arc<JobInfo>),
+    /// 204.
     Gone,
 }
 
@@ -97,7 +99,7 @@ pub(crate) async fn one(
         info = followed.ended(first, until, &mut shutdown) => {
             Ok(info?.map_or(Found::Gone, Found::Job))
         }
-        // Usually nobody reads this. A client that closed only its sending side does.
+        // The client has usually gone. One that closed only its sending side still reads this.
         () = hung_up => Ok(Found::Job(known)),
     }
 }
@@ -105,7 +107,9 @@ pub(crate) async fn one(
 /// A job that is followed until it ends.
 pub(crate) struct Watched {
     followed: FollowedJob,
+    /// The job when the request came.
     first: Arc<JobInfo>,
+    /// Ends the stream when the application stops.
     shutdown: Shutdown,
 }
 
@@ -179,14 +183,14 @@ pub(crate) async fn watch(
 pub(crate) struct FoundJobs {
     /// One for each queue that has the id.
     jobs: Vec<JobInfo>,
-    /// The last queue that was looked into, to be given as `after`, where there are more.
+    /// The last queue searched, if there are more; send it as `after` to continue.
     next: Option<QueueName>,
 }
 
 /// # Find a job
 ///
-/// A job of this id, in whichever queue it is: in the first 10,000 queues by name, and until
-/// the jobs found have 8 MiB together. `after` goes on behind a queue.
+/// All jobs with this id, in any queue. One call searches up to 10,000 queues by name and stops
+/// when the jobs found reach 8 MiB. To continue, send the last queue searched as `after`.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "find-job"))]
 #[get("/jobs?<id>&<after>")]
 pub(crate) async fn find(
@@ -270,7 +274,7 @@ pub(crate) struct Reschedule {
     delay_seconds: u64,
 }
 
-/// Reads this field by hand: serde's error would name neither the field nor its bounds.
+/// Parses this field itself, because serde's error would name neither the field nor its bounds.
 fn delay_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
     let seconds = value.as_u64().filter(|seconds| *seconds <= MOST_DELAY_SECONDS);

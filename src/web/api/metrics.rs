@@ -1,9 +1,12 @@
 //! `GET {base}/metrics` for Prometheus: the sizes and counters of all queues, under the names of
 //! Asynq's own exporter, and the histograms of this process (`crate::metrics`).
 //!
-//! Counters of the store are those of all processes; the histograms are those of this process, so a
-//! scraper has to read every worker. Job types and queues are labels: both are chosen by the
-//! application, so their number is bounded by it.
+//! The store's counters cover all processes, the histograms only this process, so a scraper has to
+//! read every worker. Job types and queues are labels: the application chooses both, so it bounds
+//! their number. At most [`MOST_QUEUES`] queues are reported, the first by name.
+//!
+//! What may surprise. If the worker processes cannot be read, the response is still 200, without
+//! the metrics about them. If the queues cannot be read, it is an error.
 
 use std::sync::atomic::AtomicU64;
 
@@ -42,7 +45,8 @@ type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
 /// Maximum queues in a scrape, the first by name, so that its cost stays bounded.
 const MOST_QUEUES: usize = 1000;
 
-/// A scrape costs one O(1) script per queue and two commands per worker process.
+/// Answers a scrape, in OpenMetrics text. It costs one O(1) script per queue and two commands per
+/// worker process.
 #[get("/metrics")]
 async fn metrics(
     _access: ViewAccess,

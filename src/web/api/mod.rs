@@ -1,5 +1,16 @@
-//! The REST interface: what its routes share. A body is read once, by hand, because each way of
-//! being wrong has a status of its own; the routes decide what it means.
+//! The REST interface, and what its routes share.
+//!
+//! Each module has the routes of one subject and a function `routes` that the fairing mounts at the
+//! base. A route takes a guard first ([`ViewAccess`](super::guards::ViewAccess) or
+//! [`ActAccess`](super::guards::ActAccess)), then its parameters, and answers with [`Answer`],
+//! [`Done`] or [`Created`]. Every error is a problem document (RFC 9457).
+//!
+//! Bodies and parameters never fail as Rocket guards: a failed guard leads to a catcher, which does
+//! not know what was wrong. They carry the problem instead, and the route returns it, so each kind
+//! of mistake has its own status and text.
+//!
+//! What may surprise. The doc comments of routes and of serialized types are published: they become
+//! the descriptions of the OpenAPI document. Write them for a client.
 
 mod body;
 pub(crate) mod bulk;
@@ -38,7 +49,7 @@ use crate::web::proxy::{client_name, client_of};
 pub(crate) use body::Timely;
 pub(crate) use body::{TOO_SLOW, read_bytes};
 
-/// Longest `Idempotency-Key`, in characters.
+/// Maximum `Idempotency-Key`, in characters.
 const LONGEST_KEY: usize = 255;
 
 /// Rocket's own default for its `json` limit: 1 MiB.
@@ -49,13 +60,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A JSON body: its bytes and the parsed value.
 pub(crate) struct Read {
+    /// The bytes as sent, without a byte order mark.
     pub bytes: Vec<u8>,
+    /// The same, parsed.
     pub value: Value,
 }
 
 /// A JSON body, or why it is not one. It never fails as a guard, so the route itself answers. `T` is
 /// the documented type of the body.
 pub(crate) struct JsonBody<T> {
+    /// The body, or the problem to answer with.
     pub read: Result<Read, ProblemDetails>,
     documented: PhantomData<fn() -> T>,
 }
@@ -173,8 +187,8 @@ impl<'r> FromRequest<'r> for RouteScope {
     }
 }
 
-/// The caller of the public route, as far as it is known: a credential or an address. The text is
-/// hashed and never shown.
+/// The caller of the public route, as far as it is known: a credential or an address. It separates
+/// the idempotency keys of different callers. The text is hashed and never shown.
 pub(crate) struct Caller(pub String);
 
 #[rocket::async_trait]
@@ -192,7 +206,7 @@ impl<'r> FromRequest<'r> for Caller {
     }
 }
 
-/// Why a request about queues and jobs failed.
+/// Why a request about queues and jobs failed. An internal error is also logged, with its cause.
 #[derive(Debug)]
 pub(crate) struct Refused(pub ProblemDetails);
 
@@ -233,7 +247,7 @@ impl<'r> Responder<'r, 'static> for NoContent {
     }
 }
 
-/// Parses a queue name in its printable form. The queue need not exist.
+/// Parses a queue name in its printable form. The queue need not exist. 422 for an invalid form.
 pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
     Ok(name.parse()?)
 }
@@ -248,6 +262,9 @@ pub(crate) struct Param<'r>(Vec<&'r str>);
 
 impl<'r> Param<'r> {
     /// Its text; `None` if it is absent or empty.
+    ///
+    /// # Errors
+    /// 422 if it was sent more than once.
     pub fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
         Ok(self.given(name)?.filter(|text| !text.is_empty()))
     }
@@ -304,7 +321,10 @@ pub(crate) fn number(
     }
 }
 
-/// The page that a query asks for, by number or by cursor.
+/// The requested page, by number or by cursor. Default: the first page of 30 rows; at most 100.
+///
+/// # Errors
+/// 422 for both a number and a cursor, or for a value out of range.
 pub(crate) fn page(
     number: Option<&str>,
     size: Option<&str>,
@@ -325,12 +345,13 @@ pub(crate) fn page(
     Ok(page.size(u32::try_from(size).unwrap_or(u32::MAX))?)
 }
 
-/// Logs a change, with who asked for it.
+/// Logs a change and its client, with the target `rocket_jobqueue::audit`.
 pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
     crate::log::info!(target: "rocket_jobqueue::audit", from = %request.0, %queue, %what, "{action}");
 }
 
-/// Who asks, for the log: the address of the connection, or the one that a trusted proxy names.
+/// The client of a request, for the log: the address of the connection, or the one that a trusted
+/// proxy names; `local` without an address.
 pub(crate) struct Asked(String);
 
 #[rocket::async_trait]

@@ -4,8 +4,7 @@
 //! jobs come and go; a cursor continues where the page before ended, whatever has happened since. Page
 //! numbers are limited to the first 10,000 rows, because Redis would have to skip all rows before.
 //!
-//! Every response is bounded: 1,000 queues, 100 rows, 8 MiB of jobs. What is beyond is reached by
-//! `next`.
+//! Every response is bounded: 1,000 queues, 100 rows, 8 MiB of jobs. `next` leads to the rest.
 
 use rocket::http::{ContentType, Status};
 use rocket::response::{self, Responder};
@@ -40,7 +39,7 @@ pub(crate) struct Queues {
     /// The last of these, to send as `after`, if there are more.
     next: Option<QueueName>,
     /// Names in `asynq:queues` that are not UTF-8, at most 100, on the first page: another
-    /// program may have put them there. These queues cannot be looked at here.
+    /// program may have put them there. These queues cannot be read by this interface.
     unnamable: Vec<String>,
 }
 
@@ -237,7 +236,7 @@ pub(crate) async fn jobs(
     Ok(JobRows { page: found, access })
 }
 
-/// A page of jobs, of up to several MB.
+/// A page of jobs, of up to 8 MiB.
 pub(crate) struct JobRows {
     page: JobPage,
     /// Held until the response is serialized.

@@ -3,7 +3,7 @@
 //!
 //! The route is public by default, so it is bounded: at most `jobqueue.register_max_waiting` jobs of
 //! this kind may be waiting in the store, for all processes together (429 beyond). Pages of other
-//! sites cannot call it from somebody's browser.
+//! sites cannot call it from a visitor's browser.
 
 use rocket::post;
 #[cfg(feature = "openapi")]

@@ -1,9 +1,8 @@
 //! The fields of a request to register the reference job, and everything that can be wrong with
-//! them. REST and the page apply the same rules and word the faults themselves.
+//! them. REST and the page apply the same rules, each with its own error texts.
 //!
 //! All faults are reported at once, so that a client can correct its request in one go. Values of a
-//! form arrive as text; `dashboard::pages::register` turns them into the JSON that they stand for
-//! first.
+//! form arrive as text; `dashboard::pages::register` first converts them to the equivalent JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,11 +12,11 @@ use serde_json::{Map, Value};
 
 use crate::web::error::{FieldProblem, ProblemDetails};
 
-/// Longest delay in seconds: a year.
+/// Maximum delay in seconds: a year.
 pub(crate) const MOST_DELAY_SECONDS: u64 = 365 * 86_400;
 /// Maximum retries.
 pub(crate) const MOST_RETRIES: u64 = 1000;
-/// Longest message, in bytes of UTF-8.
+/// Maximum message, in bytes of UTF-8.
 pub(crate) const LONGEST_MESSAGE: usize = 64 * 1024;
 
 /// Maximum invalid fields in one response; a body can have any number of them.
@@ -184,7 +183,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The known field whose name is most like this one.
+/// The known field with the most similar name.
 fn nearest(name: &str) -> &'static str {
     let given = if name.len() <= LONGEST_NAME { name } else { "" };
     let names = Field::ALL.map(Field::name);

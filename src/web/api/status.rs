@@ -99,7 +99,7 @@ pub(crate) struct JobStatus {
 }
 
 impl JobStatus {
-    /// What the job shows to the holder of a link: no payload, no error, no headers.
+    /// The status for the holder of a link: no payload, no error, no headers.
     fn of(info: &JobInfo) -> Self {
         let status = match info.state {
             JobState::Active => "running",
@@ -187,7 +187,7 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
         };
         let Later { mut followed, first, until, mut shutdown } = later;
         // Spaces before JSON mean nothing, and sending them fails once the client has gone,
-        // which frees its place.
+        // which releases its slot among the followers.
         let body = ByteStream! {
             let (id, last) = (first.record.id.clone(), JobStatus::of(&first));
             let mut ended = std::pin::pin!(followed.ended(first, until, &mut shutdown));
@@ -238,7 +238,7 @@ impl<'r> Responder<'r, 'static> for Accepted {
     }
 }
 
-/// How long a link is valid by default: a day.
+/// Default validity of a link: a day.
 pub(crate) const USUAL: Duration = Duration::from_secs(86_400);
 
 /// The routes to mount at the base.

@@ -1,8 +1,11 @@
 //! The parameters of paths and queries. rocket_okapi knows only that each is text, because the
 //! routes read it themselves to say what is wrong with it.
 //!
-//! A parameter is known by its name: the same name means the same in every operation, except for
-//! `type` and `size`. A parameter without an entry here stays a plain text in the document.
+//! A parameter is identified by its name: the same name means the same in every operation, except
+//! for `type` and `size`. A parameter without an entry here stays plain text in the document.
+//!
+//! The bounds repeat those that the routes check; a generated client may check them before it sends
+//! a request. Absent is always allowed in a query, except for `id`.
 
 use rocket_okapi::okapi::openapi3::{Operation, Parameter, ParameterValue, RefOr};
 use serde_json::{Value, json};
@@ -38,7 +41,7 @@ pub(super) fn describe(operation: &mut Operation) {
     }
 }
 
-/// What a parameter of this name is, in any operation.
+/// Description and schema of a parameter of this name, in any operation; `None` for an unknown one.
 fn described(name: &str) -> Option<(&'static str, Value)> {
     let text = || json!({ "type": "string" });
     Some(match name {

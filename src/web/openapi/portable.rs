@@ -1,6 +1,13 @@
 //! Rewrites schemas for generators of clients. The schemas of `schemars` are correct, but use more
 //! of JSON Schema than most generators support; the rewritten ones mean the same. `docs/clients.md`
 //! says which generators were tried.
+//!
+//! The rewriting is a sequence of passes over all schemas, see [`make_portable`]. Their order
+//! matters: single strings become enumerations first, so that these count as simple when simple
+//! components are inlined, and only then unreferenced components are removed.
+//!
+//! What may surprise. A doc comment on one variant of an enumeration changes what `schemars` makes
+//! of it, from a list of strings to a choice; the first pass turns it back.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +19,11 @@ use schemars::schema::{
 use schemars::visit::{Visitor, visit_schema_object};
 use serde_json::{Value, json};
 
-/// Components whose values have several types: they are described in text and typed as anything.
+/// Components whose values may have several types. No type is given for them: the description says
+/// what they may be.
 const ANYTHING: [&str; 2] = ["JobQueueBytes", "JobQueueCorruption"];
 
-/// Where references to components begin.
+/// The prefix of references to components.
 const PREFIX: &str = "#/components/schemas/";
 
 /// Rewrites all schemas of the document:

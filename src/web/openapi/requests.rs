@@ -1,7 +1,8 @@
 //! The documented inputs: bodies, headers, and guards that take nothing a client has to send.
 //!
-//! Guards are inputs to rocket_okapi. Those that read nothing a client sends, such as rights, are
-//! listed in `silent!`; a new guard has to be added there or documented.
+//! Guards are inputs to rocket_okapi. Guards that read nothing a client has to send, such as rights,
+//! are listed in `silent!`; a new guard has to be added there or documented. A body is always
+//! required. A query parameter is optional text here; `parameters` refines it.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;
@@ -29,7 +30,7 @@ impl<'r, T: JsonSchema> OpenApiFromData<'r> for JsonBody<T> {
     }
 }
 
-/// Guards without an input to document.
+/// Implements the trait for guards without an input to document.
 macro_rules! silent {
     ($($guard:ty),*) => {$(
         impl<'r> OpenApiFromRequest<'r> for $guard {

@@ -3,6 +3,10 @@
 //!
 //! rocket_okapi asks a route's return type for its responses, so each of our types implements
 //! `OpenApiResponderInner` here, beside the others, and the routes stay free of it.
+//!
+//! rocket_okapi merges the responses of both sides of a `Result`. The tables of problems are common
+//! to many routes, so a document may list a problem that a single route never gives; `openapi`
+//! removes the ones about bodies from routes without a body.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;
@@ -21,7 +25,7 @@ use crate::web::api::status::{JobStatus, StatusAnswer};
 use crate::web::api::{Created, NoContent, Refused};
 use crate::web::error::ProblemDetails;
 
-/// Documents one response.
+/// Documents one response: its status, description, content type and the schema of `T`.
 fn answer<T: JsonSchema>(
     generator: &mut OpenApiGenerator,
     responses: &mut Responses,
@@ -35,7 +39,7 @@ fn answer<T: JsonSchema>(
     responses.responses.insert(status.to_string(), RefOr::Object(response));
 }
 
-/// Documents problems.
+/// Documents problems, each with its status and description.
 fn problems(generator: &mut OpenApiGenerator, table: &[(u16, &str)]) -> Responses {
     let mut responses = Responses::default();
     for row in table {
