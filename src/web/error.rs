@@ -39,7 +39,7 @@ const ASK_THE_DOCTOR: &str = "the doctor (GET /doctor) names the damaged keys an
 /// `Retry-After` of a 503: within this time everything works again once Redis is back.
 const RETRY_AFTER_SECONDS: &str = "3";
 
-/// `Retry-After` of a 429 of a bounded number of jobs: a job's end frees its place within this
+/// `Retry-After` of a 429 of a bounded number of jobs: a job's end frees its slot within this
 /// time.
 const RETRY_BOUNDED_SECONDS: &str = "5";
 

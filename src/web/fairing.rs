@@ -180,7 +180,7 @@ impl JobQueueFairing {
     }
 
     /// Protects the routes that show or change queues and jobs with a request guard of the
-    /// application. With `jobqueue.read_only = true` nobody can change anything.
+    /// application. With `jobqueue.read_only = true` every change is refused.
     ///
     /// Without this guard and a [`view_guard`](Self::view_guard) these routes answer 403. During
     /// development (Rocket's profile `debug` in a build with debug assertions) they ask for a

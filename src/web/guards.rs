@@ -127,7 +127,7 @@ pub(super) struct Hooks {
     pub(super) admin: Option<Box<dyn ErasedGuard>>,
     pub(super) view: Option<Box<dyn ErasedGuard>>,
     pub(super) register: Option<Box<dyn ErasedGuard>>,
-    /// Whether nobody may change anything.
+    /// Whether every change is refused.
     pub(super) read_only: bool,
 }
 
@@ -140,8 +140,8 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
     })
 }
 
-/// The right to look at queues and jobs: the application's `view_guard` or its
-/// `admin_guard`. Without either, nobody.
+/// The right to view queues and jobs, granted by the application's `view_guard` or its
+/// `admin_guard`. Without either, it is always denied.
 ///
 /// While it is held, it is this request's turn to read the store, and turns are few. A route
 /// that waits or streams drops it first.
@@ -178,7 +178,7 @@ impl<'r> FromRequest<'r> for ViewAccess {
 }
 
 /// The right to change queues and jobs: the application's `admin_guard`, from this
-/// origin, unless `jobqueue.read_only` is set. Without a guard, nobody.
+/// origin, unless `jobqueue.read_only` is set. Without a guard, it is always denied.
 pub(crate) struct ActAccess(());
 
 #[rocket::async_trait]

@@ -1,6 +1,6 @@
 //! Shared reads for requests that wait: one task reads a job for all requests that wait for it or
 //! watch it, and one reads the queues for all open pages. A request that follows something holds one
-//! of a bounded number of places. The task ends when nobody follows any more.
+//! of a bounded number of slots. The task ends with its last follower.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -58,20 +58,20 @@ impl Default for Looks {
     }
 }
 
-/// The kinds of followers, each with places of its own.
+/// The kinds of followers, each with slots of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follower {
     /// A client with a status link.
     Link,
     /// A viewer that waits for the end of a job. If it cannot be known that its client has gone, the
-    /// request keeps its place until the job ends, so streams have places of their own.
+    /// request keeps its slot until the job ends, so streams have slots of their own.
     Waiter,
     /// A viewer that reads a stream.
     Viewer,
 }
 
 impl Looks {
-    /// A follower's place, for as long as it is held.
+    /// A follower's slot, for as long as this is held.
     pub(super) fn place(&self, who: Follower) -> Result<OwnedSemaphorePermit, Error> {
         let places = match who {
             Follower::Link => &self.links,

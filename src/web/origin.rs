@@ -184,7 +184,7 @@ mod tests {
             ("http://a.example:80", "app:8000", proxied(&["a.example"], &["http"]), true),
             ("http://a.example", "app:8000", proxied(&["a.example"], &["https"]), false),
             ("https://a.example", "app:8000", proxied(&["a.example", "inner"], &["https"]), true),
-            // Where the proxies say how they were asked, the host they ask says nothing.
+            // If the proxies report the original host, the host that they connect to does not count.
             ("http://app:8000", "app:8000", proxied(&["a.example"], &[]), false),
         ] {
             let found = is_here(origin, Some(host), &forwarded);

@@ -283,7 +283,7 @@ mod tests {
         let proxies: Vec<IpNet> =
             ["10.0.0.0/8", "fd00::/8"].iter().map(|text| text.parse().unwrap()).collect();
         let table: &[(&str, &[&'static str], &str)] = &[
-            // Nobody else may say who it is.
+            // Only a trusted proxy may name the client.
             ("8.8.8.8", &["1.1.1.1"], "8.8.8.8"),
             ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
             // What the client wrote itself stands in front.
@@ -316,7 +316,7 @@ mod tests {
             ("10.0.0.1", r"for=1.1.1.1", "1.1.1.1"),
             ("10.0.0.1", r#"For="[2001:db8::7]:4711";proto=https"#, "2001:db8::7"),
             ("10.0.0.1", r"for=6.6.6.6, for=1.1.1.1;by=10.0.0.9, for=10.0.0.2", "1.1.1.1"),
-            // Who does not say so once names nobody, and nobody before it is believed.
+            // An element that does not name exactly one client ends the chain.
             ("10.0.0.1", r"for=6.6.6.6, for=_hidden", "10.0.0.1"),
             ("10.0.0.1", r"for=6.6.6.6, for=unknown", "10.0.0.1"),
             ("10.0.0.1", r"for=6.6.6.6, proto=https", "10.0.0.1"),

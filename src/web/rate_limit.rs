@@ -58,7 +58,10 @@ fn is_preflight(request: &Request<'_>) -> bool {
 ///
 /// A client is the address of its connection, of an IPv6 address the first 64 bits. Behind a
 /// reverse proxy that is the proxy's address: name the proxy in `trusted_proxies`, and the client
-/// is the last address in `X-Forwarded-For` that is not one of these.
+/// is the last address in `X-Forwarded-For`, or without that header in `Forwarded: for=`, that is
+/// not one of these. The proxy must not pass on a client's own headers: it has to set or append to
+/// `X-Forwarded-For`, or to drop that header and set or drop `Forwarded`. Otherwise clients choose
+/// their own address, and so evade the limit.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -306,7 +309,7 @@ fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// The headers: the common ones and those of the IETF's draft.
+/// The headers: the common ones, and the ones of the IETF draft.
 fn tell(counted: &Counted, response: &mut Response<'_>) {
     let now = Clock::system().now();
     let mut set = |name: String, value: String| response.set_header(Header::new(name, value));

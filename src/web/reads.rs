@@ -1,7 +1,6 @@
-//! How many requests of viewers are answered at a time. Each may ask the store for several
-//! MB and hold them until its answer is made: beside the application's own work there is
-//! room for a few. And where their work is done: in threads that give way to the
-//! application's own.
+//! Bounds concurrent reads by viewers and runs them in low-priority threads. Each may read
+//! several MB from the store and hold them until its answer is written, so only a few fit
+//! beside the application's own work.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -29,10 +28,10 @@ const MAX_READS: usize = 2;
 /// How long the next one waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The turns of a process.
+/// The turns of a process: permits for concurrent reads.
 pub(super) struct Reads {
     turns: Arc<Semaphore>,
-    /// Of those who look at everything there is.
+    /// Runs of the doctor.
     doctor_runs: Arc<Semaphore>,
 }
 
@@ -73,10 +72,10 @@ fn turn_lasts<'r>(request: &'r Request<'_>) -> &'r Arc<AtomicBool> {
     &request.local_cache(|| TurnLasts(Arc::default())).0
 }
 
-/// A request that was not answered for want of a turn.
+/// Whether the request was refused because no turn came.
 struct NoTurn(bool);
 
-/// Waits for the turn of a request that may look; 503 where it does not come.
+/// Waits for the turn of a request that passed its guard; 503 on timeout.
 pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
     let lasts = Arc::clone(turn_lasts(request));
     let Some(queue) = request.rocket().state::<JobQueue>() else {
@@ -86,7 +85,7 @@ pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
     match tokio::time::timeout(TURN_TIMEOUT, permit).await {
         Ok(permit) => {
             lasts.store(true, Ordering::Relaxed);
-            // What comes now is done in a quiet thread.
+            // The rest of the request runs in a low-priority thread.
             tokio::task::yield_now().await;
             Ok(Turn { _permit: permit.ok(), lasts })
         }
@@ -97,14 +96,13 @@ pub(super) async fn turn(request: &Request<'_>) -> Result<Turn, Status> {
     }
 }
 
-/// Whether it is for want of a turn that this request was not answered.
+/// Whether this request was refused because no turn came.
 pub(super) fn had_no_turn(request: &Request<'_>) -> bool {
     request.local_cache(|| NoTurn(false)).0
 }
 
-/// The same routes, each that shows something with its work in a thread that gives way to
-/// the application's own: reading, filtering and drawing several MB takes tens of
-/// milliseconds, which would otherwise be missing to jobs and other requests.
+/// Wraps GET routes so that their work runs at low priority: reading, filtering and rendering
+/// several MB takes tens of milliseconds, which jobs and other requests would otherwise wait.
 ///
 /// Only while it is the request's turn, so that there are no more such threads than turns:
 /// guards, and requests that they refuse, stay with the runtime.
@@ -167,7 +165,7 @@ fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
 fn give_way() {
     // Not the lowest: a thread that holds a lock must come to its end beside busy ones.
     const NICE: i32 = 10;
-    // Where the system refuses it, the work is done as it is.
+    // If refused, the work runs at normal priority.
     let _ = rustix::process::setpriority_process(None, NICE);
 }
 

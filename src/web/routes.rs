@@ -32,7 +32,7 @@ pub(super) fn mount(
     let mut routes = health::routes();
     if !worker_only {
         routes.extend(routes_for_people(config, registry));
-        // Whoever has a link to one job asks for little, and often.
+        // The holder of a link reads a single job, and often.
         routes.extend(status::routes());
     }
     let base = if config.base.is_empty() { "/" } else { &config.base };

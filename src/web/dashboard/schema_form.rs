@@ -38,7 +38,7 @@ enum Kind<'a> {
     Flag,
     /// One of these values.
     Choice(Vec<&'a str>),
-    /// A value for which there is no input of its own.
+    /// A value without a suitable form field.
     Json,
 }
 

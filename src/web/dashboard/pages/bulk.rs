@@ -93,7 +93,7 @@ struct Shown {
     action: String,
     /// The address of the list that the action was started from.
     back: String,
-    /// Told of each batch by the task that does the work.
+    /// Receives each batch from the task that does the work.
     states: watch::Receiver<Progress>,
 }
 
@@ -199,7 +199,7 @@ async fn act(
     tokio::spawn(async move {
         let ended = run(&mut bulk, &tell).await;
         let done = tell.borrow().done;
-        // Nobody may be looking at the page any more.
+        // The page may have been closed.
         if let Err(error) = &ended {
             crate::log::warn!(%queue, %action, done, %error, "an action on many jobs ended early");
         }
@@ -227,7 +227,7 @@ async fn act(
     }
 }
 
-/// Carries the action out batch by batch and tells how far it is.
+/// Carries out the action batch by batch and reports its progress.
 async fn run(bulk: &mut Bulk, tell: &watch::Sender<Progress>) -> Result<(), Error> {
     while let Some(step) = bulk.step().await? {
         tell.send_modify(|progress| (progress.done, progress.total) = (step.done, step.total));

@@ -1,7 +1,7 @@
 //! Jobs of all queues and states, found by a search (see `search`), with actions on those that
 //! were selected or on all that match.
 //!
-//! One page has up to 100 jobs from all lists that match. Where a list has more, the page links to
+//! One page has up to 100 jobs from all lists that match. If a list has more, the page links to
 //! it on the queue's own page, which has cursors.
 
 use maud::{Markup, html};

@@ -30,7 +30,7 @@ struct Shown<'r> {
     r#type: Option<&'r str>,
     /// The filter by text; empty for none.
     search: Option<&'r str>,
-    /// Where the page of the list begins.
+    /// The begin of the page of the list.
     cursor: Option<&'r str>,
     /// The action that led here.
     done: Option<&'r str>,

@@ -64,7 +64,7 @@ async fn show(_access: RegisterAccess, reader: Reader) -> Page {
     Page(Status::Ok, page(&reader, &Values::default(), &Notice::None))
 }
 
-/// Registers the job and answers with the page, whatever comes of it.
+/// Registers the job and answers with the page, whatever the result.
 ///
 /// # Errors
 /// 415 for a body that is not a form.

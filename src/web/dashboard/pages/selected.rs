@@ -194,7 +194,7 @@ async fn act(act: Act<'_>, body: Data<'_>) -> Acted {
     let Some(agreed) = wanted.sure.filter(|_| !jobs.is_empty()) else {
         return Err(question(site, &wanted, jobs.len(), more));
     };
-    // More may match by now: nobody agreed to these.
+    // More may match by now, and the operator has not confirmed those.
     jobs.truncate(agreed);
     let verb = wanted.verb;
     let outcomes = stream::iter(jobs)

@@ -43,7 +43,7 @@ fn nodes(texts: &Texts, store: &StoreInfo) -> Markup {
     }
 }
 
-/// What a server says about itself. A fact it does not tell is left out.
+/// What a server reports about itself. A value it does not reveal is left out.
 fn server(texts: &Texts, node: &StoreNode) -> Markup {
     let known = |label: &str, value: Option<String>| {
         html! { @if let Some(value) = value { (fact(label, html! { (value) })) } }

@@ -16,7 +16,7 @@ use crate::web::api::{Asked, audit};
 use crate::web::guards::{ActAccess, ViewAccess};
 use crate::web::origin::SameOrigin;
 
-/// The right to look at a page: 401 or 403 otherwise, as the application's guard says.
+/// The right to view a page: 401 or 403 otherwise, as the application's guard decides.
 pub(crate) struct View<'r> {
     /// The request's turn to read the store; a route that reads for long gives it up.
     pub access: ViewAccess,

@@ -26,7 +26,7 @@ impl Form {
         Ok(Self(form_pairs(&String::from_utf8_lossy(&bytes)).collect()))
     }
 
-    /// The first value of this name; empty where there is none.
+    /// The first value of this name; empty if there is none.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The frame of an operator's page: the navigation, and what a page shows in place of its
+//! The frame of an operator's page: the navigation, and what a page shows instead of its
 //! content after an error.
 //!
 //! A page with the navigation is made by [`Site::respond`] from a title and its content or an error.

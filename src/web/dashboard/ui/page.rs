@@ -82,7 +82,7 @@ fn prefix_ignored(texts: &Texts, ignored: &IgnoredPrefix) -> Markup {
     html! { div.notice.bad role="status" { p { ((texts.prefix_ignored)(ignored)) } } }
 }
 
-/// A page for somebody whom a guard refused: 401 or 403 and why.
+/// The page for a request that a guard refused: 401 or 403, and the reason.
 pub(crate) fn refusal(reader: &Reader, problem: &ProblemDetails) -> Page {
     let texts = reader.texts;
     let title = match problem.status().code {

@@ -73,7 +73,7 @@ pub(crate) fn more(to: &str, label: &str) -> Markup {
     html! { p.more { a href=(to) { (label) } } }
 }
 
-/// A card with one sentence: what a page shows where its list is empty.
+/// A card with one sentence, for a page whose list is empty.
 pub(crate) fn empty(sentence: &str) -> Markup {
     html! { div.card { p { (sentence) } } }
 }

@@ -505,7 +505,7 @@ impl Texts {
     }
 }
 
-/// One range of the header: its primary language and its quality, 1 where none is given.
+/// One range of the header: its primary language and its quality, 1 if none is given.
 fn range(range: &str) -> (String, f32) {
     let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));
     let quality = match parameters.trim().strip_prefix("q=") {
