@@ -107,7 +107,7 @@ impl From<JobState> for Selection {
 /// The position of a bulk action in one list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkPosition {
-    /// How many entries are left to look at; `None` at the beginning.
+    /// How many entries are left to examine; `None` at the beginning.
     pub left: Option<u64>,
     /// How many entries at the front are skipped.
     pub skip: u64,
@@ -272,7 +272,7 @@ impl Sweep {
         self.done
     }
 
-    /// How many jobs the lists held when their turn came, including those of other types.
+    /// How many jobs each list held when the action reached it, other types included.
     pub fn total(&self) -> u64 {
         self.total
     }

@@ -30,7 +30,7 @@ pub enum FindingKind {
     WrongState,
     /// An id that is in a list twice. One of them is removed.
     Duplicate,
-    /// An active job without a lease, which nobody would recover. It gets a lease that its
+    /// An active job without a lease, which would never be recovered. It gets a lease that its
     /// owner may extend; otherwise it is recovered.
     ActiveWithoutLease,
     /// A lease whose job is not in the active list. The lease is removed; if the job's state
@@ -47,7 +47,7 @@ pub enum FindingKind {
     LockWithoutHolder,
     /// A group with jobs that no aggregator would find. Added to the groups.
     UnlistedGroup,
-    /// An aggregation set that nobody would return to its group. Added to the sets.
+    /// An aggregation set that would never return to its group. Added to the sets.
     UnlistedSet,
     /// The name of an aggregation set without jobs. Removed.
     DeadSet,
@@ -98,7 +98,7 @@ pub enum FindingStatus {
     Repaired,
 }
 
-/// One kind of damage in one place, and how often it was found.
+/// One kind of damage in one list or key, and how often it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFinding"))]
@@ -108,11 +108,11 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The queue; `None` if it concerns the whole store.
     pub queue: Option<QueueName>,
-    /// Where: a state, a set, or the store's own name of it.
+    /// Where it was found: a state, a set, or the store's own name for it.
     pub place: String,
-    /// How many entries. One that moves during the check may count twice.
+    /// Number of entries. An entry that moves during the check may count twice.
     pub count: u64,
-    /// The ids of up to five of them.
+    /// The ids of at most five of them.
     pub samples: Vec<String>,
     /// What was done about them.
     pub status: FindingStatus,
@@ -131,7 +131,7 @@ impl Finding {
     }
 }
 
-/// Collects findings, merging those of the same kind and place.
+/// Collects findings, and merges equal kinds in the same place.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<Finding>);
 

@@ -311,13 +311,13 @@ impl Broker for MemoryBroker {
                     arrived.await;
                 }
             };
-            // A timeout means the same to the caller: look again.
+            // After a timeout the caller checks again as well.
             let _ = tokio::time::timeout(at_most, available).await;
             Ok(())
         })
     }
 
-    /// Names no queue, so that the forwarder looks at all of them.
+    /// Names no queue, so that the forwarder checks all of them.
     fn due_changed(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move {
             self.shared.due.notified().await;

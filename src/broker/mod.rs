@@ -5,9 +5,9 @@
 //! for each: the job and the [`Lease`] it is held under. A lease is the exclusive
 //! right to settle the job until it ends; a heartbeat extends it. When an attempt
 //! is over, the worker sends a [`SettleRequest`] with the decided transition, and
-//! the store answers with a [`Settled`]. A lease that runs out is found by
-//! [`Broker::expired_leases`], and the recoverer settles the job in its owner's
-//! place. The forwarder moves due jobs to pending.
+//! the store answers with a [`Settled`]. [`Broker::expired_leases`] finds leases that
+//! ran out, and the recoverer settles their jobs instead of the owner. The forwarder
+//! moves due jobs to pending.
 //!
 //! [`Broker`] is the hot path. The other traits (inspection, bulk actions, periodic
 //! jobs, groups, the doctor) are off it, and their methods state their cost. There
@@ -113,8 +113,8 @@ pub struct Lease {
     /// The job.
     pub id: JobId,
     /// The number of the dequeue that made the lease. It stays the same through all
-    /// extensions, so an extension that arrives late takes the job from nobody.
-    /// `None` if the lease was found by [`Broker::first_expired_leases`]: then it is a right
+    /// extensions, so an extension that arrives late cannot take the job from a later owner.
+    /// `None` if the lease was found by [`Broker::first_expired_leases`]: then it is valid
     /// until its owner extends it.
     pub owner: Option<u64>,
     /// When the lease ends, in microseconds of store time.
@@ -181,7 +181,7 @@ pub struct Dequeued {
 pub struct SettleRequest {
     /// The job, under the lease it was run with.
     pub delivery: Delivery,
-    /// What the queue does about it.
+    /// What happens to the job.
     pub transition: Transition,
 }
 
@@ -225,7 +225,7 @@ pub enum Extended {
     /// The store did not reply. The lease can be used as before: its owner does not change
     /// with its end.
     Unknown,
-    /// The queue is moving to another server. Nobody can dequeue the job meanwhile, and
+    /// The queue is moving to another server. The job cannot be dequeued meanwhile, and
     /// recovery waits afterwards until its owner has had time to ask again.
     Moving,
 }
@@ -256,7 +256,7 @@ pub struct ExpiredLeases {
     pub refusal: Option<Error>,
     /// Whether there may be more: the search reached its limit.
     pub more: bool,
-    /// The store's time of the search; `None` if nobody can set its clock.
+    /// The store's time of the search; `None` if its clock cannot be set.
     pub at: Option<Timestamp>,
 }
 
@@ -378,7 +378,7 @@ pub trait Broker:
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>>;
 
     /// How long until the next job of each queue is due, in the order of the queues: zero if
-    /// one is due or only [`forward`](Self::forward) can tell, `None` if none waits. With
+    /// one is due or only [`forward`](Self::forward) knows, `None` if none waits. With
     /// many queues this is cheaper than forwarding each.
     fn next_due<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<Option<Duration>>>;
 
@@ -387,8 +387,8 @@ pub trait Broker:
     fn forward<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, Forwarded>;
 
     /// Jobs whose lease has expired, at most `limit`, with the lease as found: settle them to
-    /// recover them. The first `skip` entries are passed over: earlier searches found them
-    /// and left them where they are. A job that cannot be read is archived, and an id without
+    /// recover them. The first `skip` entries are skipped: earlier searches found them
+    /// and left them as they are. A job that cannot be read is archived, and an id without
     /// a job is removed.
     fn expired_leases<'a>(
         &'a self,
@@ -443,7 +443,7 @@ pub trait Broker:
         kept: Duration,
     ) -> Answer<'a, KeyBinding>;
 
-    /// Lets requests with this key go to any queue again: the request that bound it is
+    /// Lets requests with this key go to any queue again, because the request that bound it was
     /// refused.
     fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
 

@@ -98,7 +98,7 @@ impl fmt::Debug for WorkerInfo {
     }
 }
 
-/// The place of a queue in a Redis Cluster.
+/// The slot of a queue in a Redis Cluster, and its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueClusterPlace"))]

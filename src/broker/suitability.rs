@@ -8,7 +8,7 @@ use super::{StoreInfo, StoreNode};
 const TESTED: [(&str, &[&str]); 2] =
     [("Redis", &["6.2", "7.0", "8.0", "8.2"]), ("Valkey", &["8.1", "9.1"])];
 
-/// Servers whose default configuration refuses scripts like those of Asynq's protocol.
+/// Servers whose default configuration refuses scripts such as Asynq's.
 const REFUSING: [(&str, &str); 1] =
     [("Dragonfly", "refuses scripts that use keys they do not declare, which all of ours do")];
 

@@ -165,7 +165,7 @@ pub struct JobWorker {
     pub deadline: Option<Timestamp>,
 }
 
-/// A corrupt entry of a list: it stands for no whole job.
+/// A corrupt entry of a list: one that is not a complete job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCorruptEntry"))]
@@ -200,7 +200,7 @@ pub enum Corruption {
     NoState,
     /// The job has an unknown state.
     UnknownState(String),
-    /// The job's state is not that of the list.
+    /// The job's state belongs to another list.
     OtherState(JobState),
 }
 

@@ -1,5 +1,5 @@
-//! Redaction: the one place that decides what REST, pages, streams, status links and log
-//! lines show of a job if the application redacts jobs.
+//! Redaction. This module alone decides what REST, pages, streams, status links and log lines
+//! show of a job if the application redacts jobs.
 //!
 //! The application's own function comes first. Then everything that reveals what the
 //! function hid is hidden too: the unique lock, whose name ends in the MD5 of the payload,
@@ -16,11 +16,11 @@ use serde_json::Value;
 use super::{JobInfo, JobPage, JobRow, PeriodicJobInfo, Servers};
 use crate::job::{JobRecord, JobState, Transition};
 
-/// The text in place of a hidden one.
+/// The text that replaces a hidden one.
 const HIDDEN: &str = "hidden";
 
-/// Parts of a payload below this length occur inside the words of any text, so they are
-/// matched as whole words only.
+/// Shorter parts of a payload occur inside the words of any text, so they are matched as
+/// whole words only.
 const MIN_QUOTE_LEN: usize = 3;
 
 /// Above these sizes of a payload no text is searched: all texts are hidden.
@@ -38,7 +38,7 @@ pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
 pub(crate) struct Viewer(Option<Redact>);
 
 impl Viewer {
-    /// A viewer who sees redacted jobs.
+    /// A viewer that sees redacted jobs.
     pub(crate) fn redacted(redact: Option<Redact>) -> Self {
         Self(redact)
     }

@@ -5,12 +5,12 @@
 //! two steps, as the scripts do in Redis.
 //!
 //! A bulk step walks the collection in the order of lists: by whole seconds, then
-//! by id. It looks at the entries behind its position, acts on those of the wanted
-//! type, and counts what it looked at, so that the walk ends even if producers add
+//! by id. It examines the entries behind its position, acts on jobs of the wanted
+//! type, and counts the entries it examined, so that the walk ends even if producers add
 //! jobs all the time. Jobs that an action moves into the same collection again
 //! (rescheduling a scheduled job) are not acted upon twice.
 //!
-//! What may surprise. The position arithmetic is that of the script, step by step,
+//! What may surprise. The position arithmetic follows the script, step by step,
 //! because the model test compares both stores after each step.
 
 use super::MemoryBroker;
@@ -231,7 +231,7 @@ impl Queue {
         true
     }
 
-    /// Puts a job that has left its collection where the action moves it.
+    /// Puts a job that has left its collection into the one that the action names.
     fn enter(&mut self, id: &JobId, action: Action, due: Timestamp, now: Timestamp) {
         let Some(mut stored) = self.jobs.remove(id) else { return };
         let waits =

@@ -6,7 +6,7 @@
 //! maximum, as a set with an expiry. The set is replaced by the aggregated job in
 //! one step, or its jobs return to the group when the set expires or is given up.
 //!
-//! Whole seconds count, as in Redis, where the scores of Asynq's sorted sets are
+//! Times are whole seconds, as in Redis, because the scores of Asynq's sorted sets are
 //! whole seconds. A claimed job still has the state "aggregating", but it is in no
 //! group and cannot be acted upon.
 
@@ -157,7 +157,7 @@ impl Queue {
         Some(set)
     }
 
-    /// Stores the aggregated job in place of the set's jobs. If it is not created, the set
+    /// Replaces the set's jobs by the aggregated job. If it is not created, the set
     /// stays claimed.
     fn aggregate(&mut self, set: &GroupSet, job: &NewJob, now: Timestamp) -> Option<Enqueued> {
         self.grouping.claimed.get(&set.id)?;

@@ -24,7 +24,7 @@ impl Queue {
             return Extended::Lost;
         };
         if waits {
-            // Nobody has dequeued it since: it goes on, and its worker was not lost.
+            // It has not been dequeued since: it goes on, and its worker was not lost.
             self.pending.retain(|id| *id != lease.id);
             stored.state = JobState::Active;
             stored.losses = stored.losses.saturating_sub(1);
@@ -81,8 +81,8 @@ impl Queue {
         })
     }
 
-    /// Whether the job is pending because it was recovered from this lease's owner, and
-    /// nobody has dequeued it since.
+    /// Whether the job is pending because it was recovered from this lease's owner, and has not
+    /// been dequeued since.
     pub(super) fn reclaimed(&self, lease: &Lease) -> bool {
         let pending = |job: &&StoredJob| job.state == JobState::Pending;
         let stored = self.jobs.get(&lease.id).filter(pending);

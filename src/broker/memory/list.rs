@@ -32,13 +32,13 @@ const SAMPLED_GROUPS: usize = 5;
 /// Jobs measured per group.
 const SAMPLED_PER_GROUP: usize = 4;
 
-/// Some ids of a list, and where the next page begins.
+/// Some ids of a list, and the begin of the next page.
 struct ListSlice {
     /// The ids of the page, in order.
     ids: Vec<JobId>,
     /// The length of the whole list.
     total: usize,
-    /// Where the next page begins.
+    /// The begin of the next page.
     next: Option<Cursor>,
 }
 
@@ -112,7 +112,7 @@ impl Queue {
         counts
     }
 
-    /// Estimates memory as for Redis: a sample of each list stands for all of it.
+    /// Estimates memory as for Redis: a sample of each list represents all of it.
     pub(super) fn memory(&self) -> QueueMemory {
         let mut memory = QueueMemory::default();
         let mut sample = |ids: Vec<&JobId>, jobs: usize| {

@@ -3,13 +3,13 @@
 //! A job is a [`StoredJob`] in the map `jobs`, and its id is in exactly one further
 //! collection: pending, leases (active), scheduled, retry, completed, archived or a
 //! group. Every operation takes a job out of its collection and puts it into the next
-//! one, and takes the time as an argument. This file has the road of a job: enqueue,
+//! one, and gets the time as an argument. This file has the life of a job: enqueue,
 //! dequeue and forward. Leases are in `leases`, settling is in `settle`.
 //!
 //! What may surprise. The end of a lease is unique in its queue and never a whole
 //! second, since whole seconds are the leases of Go workers in Redis. A job that was
-//! recovered remembers its last owner: if that owner turns up before anybody dequeues
-//! the job, it may still settle or extend it, and the loss did not happen.
+//! recovered remembers its last owner: if that owner returns before the job is dequeued
+//! again, it may still settle or extend it, and the loss is taken back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;

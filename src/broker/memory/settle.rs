@@ -1,9 +1,9 @@
 //! Settling: how a finished attempt moves its job on.
 //!
 //! A request is carried out if its lease still holds, or if the job is pending only because
-//! its lease expired and nobody has dequeued it since. The job is taken out of the active
-//! ones, changed as the transition says, and put into its next collection. A pending cancel
-//! request takes the place of a transition that would let the job wait.
+//! its lease expired and it has not been dequeued since. The job is taken out of the active
+//! ones, changed according to the transition, and put into its next collection. A pending
+//! cancel request replaces a transition after which the job would wait.
 
 use super::queue::{Queue, StoredJob};
 use crate::broker::{Delivery, Lease, Settled};

@@ -10,7 +10,7 @@
 //! What may surprise. A pending job can only be found by walking its list, and a
 //! search of a long list in one command would block the server. The script answers
 //! "somewhere in a list of n", the list is read page by page from here, and the
-//! next call names the position to look at. A step of a bulk action is never
+//! next call names the position to check. A step of a bulk action is never
 //! repeated after a lost reply: it would act on the jobs that follow.
 
 use ::redis::Value;
@@ -69,7 +69,7 @@ impl Actions for RedisBroker {
         })
     }
 
-    /// Reads the message, changes the payload here, and writes it only if nobody changed it
+    /// Reads the message, changes the payload here, and writes it only if it has not changed
     /// meanwhile.
     fn edit<'a>(
         &'a self,

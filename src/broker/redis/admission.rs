@@ -7,7 +7,7 @@
 //! longest unchecked first, and skips those checked within [`ADMISSION_LOOK`].
 //!
 //! Admission comes before the enqueue, in a call of its own, and nothing holds the two
-//! together: an admitted job that is never stored occupies its place until that time
+//! together: an admitted job that is never stored counts until that time
 //! has passed and a full set is searched.
 //!
 //! What may surprise. A repeated request with a known idempotency key is always

@@ -97,7 +97,7 @@ struct WaitingEnqueue {
     answer: oneshot::Sender<Result<Enqueued, Error>>,
 }
 
-/// A job's place in the queue.
+/// A waiting job of the batch queue.
 struct Ticket {
     number: u64,
     answer: oneshot::Receiver<Result<Enqueued, Error>>,

@@ -54,7 +54,7 @@ impl RedisBroker {
         }
     }
 
-    /// Stores one job, in a batch with those of other callers.
+    /// Stores one job, in a batch with jobs of other callers.
     async fn enqueue_one(&self, new: &NewJob) -> Result<Enqueued, Error> {
         let mut moving = self.moving();
         loop {

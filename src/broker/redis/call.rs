@@ -2,7 +2,7 @@
 //!
 //! A call names its queues by one key each, from which the script derives all others; on a
 //! Cluster they must share a slot. Next comes the time: empty, so that the script asks
-//! Redis for it, or that of a manual clock. The script's own arguments follow. Its reply
+//! Redis for it, or the time of a manual clock. The script's own arguments follow. Its reply
 //! begins with the time at which it ran, from which the store's clock is learned.
 //!
 //! Three kinds of calls differ in what a lost reply means. [`ask`](RedisBroker::ask) and
@@ -38,7 +38,7 @@ impl RedisBroker {
     }
 
     /// Like [`promise`](Self::promise), once, with the estimate of the store's time if it is
-    /// recent, which spares the script a look at the clock. Only for jobs that are due now:
+    /// recent, which spares the script one reading of the clock. Only for jobs that are due now:
     /// their time is compared with nothing.
     pub(super) async fn promise_now<'a>(
         &self,

@@ -8,8 +8,8 @@
 //!
 //! What may surprise. While many jobs are pending already, due jobs are forwarded in
 //! limited batches, so that new jobs do not queue behind a backlog. On a Cluster the
-//! queues live on several nodes, so [`find_next_due`](RedisBroker::find_next_due) asks
-//! nobody and answers zero: the forward calls that follow tell each queue's time.
+//! queues live on several nodes, so [`find_next_due`](RedisBroker::find_next_due) sends
+//! nothing and answers zero: the forward calls that follow return each queue's time.
 
 use std::pin::pin;
 use std::task::Poll;

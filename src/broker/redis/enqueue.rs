@@ -30,8 +30,8 @@ use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 impl RedisBroker {
-    /// Stores jobs in one call, those of a queue in their order. All have the same
-    /// [`EnqueueArgs::kind`], or are of one queue.
+    /// Stores jobs in one call, in the given order within each queue. All have the same
+    /// [`EnqueueArgs::kind`], or belong to one queue.
     pub(super) async fn store_batch(&self, jobs: &[&EnqueueArgs]) -> Result<Vec<Enqueued>, Error> {
         if jobs.is_empty() {
             return Ok(Vec::new());

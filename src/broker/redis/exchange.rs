@@ -13,7 +13,7 @@
 //! everything else: retries, results, locks, archiving and unconfirmed dequeues.
 //! Both must have the same effect; `tests/it/twins.rs` compares them.
 //!
-//! What may surprise. The queues that matter most come first: only
+//! What may surprise. The queues come in order of priority: only
 //! [`FIRST_QUEUES`] are asked unless they leave slots free. If one queue refuses,
 //! every queue is asked alone, so a damaged queue stops no other. A call that
 //! dequeues is never repeated as it is: jobs it may have claimed are remembered as
@@ -31,7 +31,7 @@ use crate::broker::{Dequeued, ExchangeReply, SettleRequest, Settled};
 use crate::error::Error;
 use crate::job::QueueName;
 
-/// Maximum queues of one script call: each costs Redis a look.
+/// Maximum queues of one script call: each costs Redis a check.
 const MAX_QUEUES: usize = 200;
 
 /// The number of queues asked first. If jobs are plenty, these have enough.
@@ -165,7 +165,7 @@ impl<'a> Exchange<'a> {
         Some((call, room))
     }
 
-    /// Adds the reply of a call, and plans another look at queues that may have more jobs.
+    /// Adds the reply of a call, and plans another call for queues that may have more jobs.
     fn accept(&mut self, call: Vec<QueuePart<'a>>, room: usize, reply: CallReply) {
         let CallReply { dequeued, gaps } = reply;
         self.served = true;

@@ -127,7 +127,7 @@ struct CallPlan {
 }
 
 impl CallPlan {
-    /// Numbers the call. Every call has an owner of its own, so that its leases can be told from
+    /// Numbers the call. Every call has an owner of its own, so that its leases differ from
     /// all others if the reply is lost.
     fn of(broker: &RedisBroker, parts: &[QueuePart<'_>], room: usize) -> Self {
         let dequeues = parts.iter().filter(|part| part.dequeues).count();

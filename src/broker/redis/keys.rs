@@ -9,8 +9,9 @@
 //! so none may change. Our own keys begin with `asynq:{<queue>}:x:` or `asynq:x:`,
 //! which no release of Asynq uses. `docs/redis-data.md` lists all keys and fields.
 //!
-//! What may surprise. Names of Redis keys keep the words they were released with:
-//! the turn of the background repair is called `reconciling`.
+//! What may surprise. Names of Redis keys stay as they were first released, even if
+//! the code uses another term today: the turn of the background repair is called
+//! `reconciling`.
 
 use md5::{Digest, Md5};
 

@@ -5,8 +5,8 @@
 //! never repeated after a lost reply. The next heartbeat asks again, and a late repetition
 //! would keep a job longer than its owner knows.
 //!
-//! What may surprise. A queue whose slot is moving answers [`Extended::Moving`]: nobody can
-//! take the job meanwhile, and recovery waits afterwards until the owner has had time to
+//! What may surprise. A queue whose slot is moving answers [`Extended::Moving`]: the job
+//! cannot be dequeued meanwhile, and recovery waits afterwards until the owner has had time to
 //! ask again. A lease whose reply was lost is [`Extended::Unknown`]: the owner goes on, as
 //! the identity of a lease does not change with its end.
 

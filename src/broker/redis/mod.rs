@@ -3,20 +3,20 @@
 //! ours.
 //!
 //! What it promises. Each operation is one Lua script per queue, so a job is in one
-//! place before the script and in one place after it, never in between. Redis' own
+//! list before the script and in one list after it, never in between. Redis' own
 //! clock decides about due times and leases; the clock of this host decides
 //! nothing. A reply that was lost is never guessed: the operation is remembered as
 //! *unconfirmed*, and its repetition is recognised.
 //!
-//! Where this store promises more than Asynq (due times to the microsecond, fenced
-//! leases, recovery without a margin), the extra data lies beside Asynq's: keys
+//! For what this store promises beyond Asynq (due times to the microsecond, fenced
+//! leases, recovery without a margin), extra data lies beside Asynq's: keys
 //! named `asynq:{<queue>}:x:…` and hash fields named `x_…`, which Go leaves alone.
 //!
 //! How the pieces move. `enqueue` and `batcher` write new jobs, `exchange` settles
 //! finished jobs and dequeues others in one round trip, `recovery` finds expired
-//! leases, `wake` and `peek` tell a waiting worker when to look. `inspect`, `rows`,
+//! leases, `wake` and `peek` wake a waiting process. `inspect`, `rows`,
 //! `servers`, `actions` and `doctor` serve operators and stay off the hot path.
-//! `keys` and `wire` are the only places that know Asynq's names and bytes.
+//! Only `keys` and `wire` know Asynq's names and bytes.
 //!
 //! What may surprise. On a Cluster each queue lives in one slot, so calls that span
 //! queues become one call per queue. A paused queue, or a process with more than

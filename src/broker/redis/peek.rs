@@ -6,8 +6,8 @@
 //! no polling and no notification of its own. Every peek needs a connection of its
 //! own, since it blocks.
 //!
-//! What may surprise. A command that was sent cannot be taken back. A peek that
-//! nobody awaits any more is parked in [`Peeks`] and awaited by the next call for
+//! What may surprise. A command that was sent cannot be taken back. A peek whose caller
+//! has stopped waiting is parked in [`Peeks`] and awaited by the next call for
 //! its queue, instead of being dropped with its connection. A peek blocks for at
 //! most [`PEEK_BLOCK`] on the server, then the next one is sent.
 
@@ -33,13 +33,13 @@ const PEEK_BLOCK: Duration = Duration::from_secs(5);
 /// A peek in flight; true when the list has a job.
 type Peek = Pin<Box<dyn Future<Output = Result<bool, Error>> + Send>>;
 
-/// The peeks of one store, with a connection for each queue. A peek that nobody awaits is
+/// The peeks of one store, with a connection for each queue. A peek without a caller is
 /// parked and awaited by the next call for its queue.
 #[derive(Default)]
 pub(super) struct Peeks {
     /// A pool with a connection of its own for each queue.
     pools: Mutex<HashMap<QueueName, Arc<RedisPool>>>,
-    /// Peeks in flight that nobody awaits.
+    /// Peeks in flight without a caller.
     parked: Mutex<HashMap<QueueName, Peek>>,
 }
 

@@ -9,7 +9,7 @@
 //! such a job turns up, in a dequeue as in a recovery, in one script call per
 //! page. If the store refuses to archive it, or another process was first, the job
 //! keeps its lease and is counted as stuck, so that the recoverer skips it and
-//! looks at the jobs behind it.
+//! continues with the jobs behind it.
 
 use super::exchange_call::{FoundJob, QueuePart, Settle};
 use super::reply::Reply;

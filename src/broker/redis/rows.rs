@@ -2,8 +2,8 @@
 //!
 //! A page is read by one script that returns rows up to a number and to a size, and
 //! says where the next page begins. Each row has the entry's id, message, state and
-//! score; turning it into a [`JobInfo`] happens here. A row that is no whole job
-//! becomes a [`CorruptEntry`] that says what is wrong, so that one damaged job hides
+//! score; turning it into a [`JobInfo`] happens here. A row that is not a complete job
+//! becomes a [`CorruptEntry`] that describes the defect, so that one damaged job hides
 //! no other and no page fails.
 //!
 //! What the list script does not return is added afterwards: whether unique locks
@@ -14,7 +14,7 @@
 //!
 //! What may surprise. Pending and active jobs are lists that move while they are
 //! read. Their cursor remembers the index and the ids of two rows, and the script
-//! searches near that index for where the rows are now.
+//! searches for these rows near that index.
 
 use std::collections::HashMap;
 

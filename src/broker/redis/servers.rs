@@ -1,4 +1,4 @@
-//! Which processes work, and where the data lives.
+//! The worker processes, and the servers that hold the data.
 //!
 //! Worker processes of Go and Rust announce themselves in the registries
 //! `asynq:servers` and `asynq:workers`, each with a key that expires within

@@ -11,8 +11,8 @@
 //! write nor read: only the recoverer asks, once for each process that vanished.
 //!
 //! What may surprise. Owner numbers of versions before this scheme are random.
-//! Twelve check bits tell them from ours, so a stranger passes for ours in one of
-//! 4,096 cases and is then charged like an unknown process.
+//! Twelve check bits distinguish them from current ones. One random number in 4,096
+//! passes the check by chance and is then treated like an unknown process.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -117,7 +117,7 @@ impl RedisBroker {
                 Some(_) if is_suspect(one.losses) => match (one.started, suspects) {
                     (false, _) => Charge::Cleared,
                     (true, 0 | 1) => Charge::Proven,
-                    // One of several; another loss will tell which.
+                    // One of several suspects; another loss will show which.
                     (true, _) => Charge::Possible,
                 },
                 Some(_) if suspects > 0 => Charge::Cleared,

@@ -49,7 +49,7 @@ pub(super) struct UnconfirmedSettles(Mutex<HashMap<LeaseKey, i64>>);
 /// What identifies a lease for as long as it is extended.
 type LeaseKey = (QueueName, JobId, Fence);
 
-/// What a script compares to tell a lease from a later one of the same job.
+/// What a script compares to distinguish a lease from a later one of the same job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Fence {
     /// The number of the dequeue that made the lease; it survives extensions.

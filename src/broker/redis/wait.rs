@@ -21,12 +21,12 @@ use crate::job::QueueName;
 /// Maximum queues that one process blocks on: every peek takes a connection.
 pub(super) const MAX_PEEKS: usize = 16;
 
-/// Interval of looks if blocking is not possible.
+/// Polling interval if blocking is not possible.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl RedisBroker {
-    /// Returns when one of the queues may hold a pending job, or after `at_most`. Both mean
-    /// the same to the caller: look again.
+    /// Returns when one of the queues may hold a pending job, or after `at_most`. In both cases
+    /// the caller dequeues again.
     pub(super) async fn wait_for_jobs(
         &self,
         queues: &[QueueName],
@@ -45,7 +45,7 @@ impl RedisBroker {
         };
         if let Ok(Err(error)) = tokio::time::timeout(at_most, found).await {
             // Not permitted, out of memory, read-only, too old or away: the dequeue that
-            // follows reports what matters.
+            // follows reports what the operator needs to know.
             if error.is_refused() && !self.warned.swap(true, Ordering::Relaxed) {
                 crate::log::warn!(?error, "cannot block on the queues; polling every 250 ms");
             }

@@ -1,11 +1,11 @@
-//! Tells the forwarder that a job may be due earlier than it knew.
+//! Wakes the forwarder if a job may be due earlier than it knew.
 //!
 //! The forwarder sleeps until the next due time it has seen. A job that is
 //! scheduled for an earlier time must wake it: jobs enqueued by this process call
 //! [`Wake::due_at`], jobs of other processes of this crate arrive by the channel
 //! `asynq:x:wake`, on which the enqueue script publishes the queue's name. Go
 //! processes publish nothing; their jobs are due at whole seconds, and the
-//! forwarder looks once each second for them.
+//! forwarder checks for them once each second.
 //!
 //! What may surprise. The subscription starts with the first call of
 //! [`Wake::changed`] and ends with the store. A message that was missed while the

@@ -3,7 +3,7 @@
 //! The message of a job is in `message`, and the JSON form that Asynq wrote before
 //! version 0.18 in `old`. This file has the records by which processes announce
 //! themselves, their jobs in flight and their periodic jobs, and the history of
-//! periodic jobs. Field numbers and types are those of Asynq's
+//! periodic jobs. Field numbers and types match Asynq's
 //! `internal/proto/asynq.proto`; `tests/it/wire.rs` compares the bytes with records
 //! that Go wrote.
 //!
@@ -122,10 +122,10 @@ pub struct SchedulerEntry {
     /// Their options, as texts.
     #[prost(string, repeated, tag = "5")]
     pub enqueue_options: Vec<String>,
-    /// Always written; [`NEVER`] where there is none.
+    /// Always written; [`NEVER`] if there is none.
     #[prost(message, optional, tag = "6")]
     pub next_enqueue_time: Option<Instant>,
-    /// Always written; [`NEVER`] where there is none.
+    /// Always written; [`NEVER`] if there is none.
     #[prost(message, optional, tag = "7")]
     pub prev_enqueue_time: Option<Instant>,
 }
@@ -141,7 +141,7 @@ pub struct SchedulerEnqueueEvent {
     pub enqueue_time: Option<Instant>,
 }
 
-/// Go's zero time, the first instant of year 1. It stands for "never".
+/// Go's zero time, the first instant of year 1. It means "never".
 pub const NEVER: Instant = Instant { seconds: -62_135_596_800, nanos: 0 };
 
 /// The record of a periodic job.
@@ -159,7 +159,7 @@ pub fn scheduler_entry(entry: &AnnouncedPeriodicJob) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The entry that a record stands for; `None` if Go would not read it either.
+/// Decodes a record; `None` if Go could not read it either.
 pub fn periodic_job_info(bytes: &[u8], scheduler: &str) -> Option<PeriodicJobInfo> {
     let entry = SchedulerEntry::decode(bytes).ok()?;
     Some(PeriodicJobInfo {

@@ -25,7 +25,7 @@ struct OldMessage<'a> {
     unique_key: String,
 }
 
-/// The job that such a message stands for. Its payload is JSON as it was written.
+/// The job of such a message. Its payload is JSON as it was written.
 pub(super) fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> {
     let message: OldMessage<'_> = serde_json::from_slice(bytes).ok()?;
     let payload = message.payload.map(|payload| payload.get().as_bytes().to_vec());
