@@ -2,7 +2,7 @@
 //! job type, and its names do not collide with those of an application.
 //!
 //! Its handler takes bytes rather than a `DelayPrint`, because a Go producer may send no payload
-//! at all, and it prints from a thread of its own: a pipe that nobody reads must not block the
+//! at all, and it prints from a thread of its own: a pipe without a reader must not block the
 //! runtime.
 
 use std::io::{self, Write};

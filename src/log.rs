@@ -1,4 +1,4 @@
-//! The only door to the log. Whatever stands in a line of ours passes through [`Line`]:
+//! The only way to the log. Every line of this crate passes through [`Line`]:
 //! ids, queue names, errors and all other text from outside are escaped by construction.
 //!
 //! The macros take what those of `tracing` take, except that text as a field needs `%` or

@@ -264,7 +264,7 @@ impl Runtime {
         }
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (broker, health) = (Arc::clone(&self.broker), Arc::clone(&self.health));
-        // A loop serves several queues, and none should wait for the server of another.
+        // A loop serves several queues, and no queue should wait for the server of another.
         let prompt = self.broker.prompt();
         let (due, check) = (Arc::new(Notify::new()), Arc::clone(&self.check));
         tasks.spawn(probe.clone().run_until_cancelled_owned(look(

@@ -255,7 +255,7 @@ impl<Q> Enqueue<Q> {
     /// [unknown outcome](Error::is_outcome_unknown): the job may be stored, may run, may even
     /// have ended, and enqueueing it again may run it twice. This gives it an idempotency key
     /// of its own, unless it [has one](Self::idempotency), and tries again while the store is
-    /// away or leaves the outcome open. What comes of it then:
+    /// away or leaves the outcome open. The possible results then:
     ///
     /// * `Ok`: it is stored once;
     /// * [`Error::is_outcome_unknown`]: the time is over, and it may be stored;
@@ -288,7 +288,7 @@ impl<Q> Enqueue<Q> {
     }
 
     /// If another job holds the unique lock, returns that job's receipt in place of
-    /// [`Error::is_duplicate`]; [`Receipt::existing`] tells the two apart.
+    /// [`Error::is_duplicate`]; [`Receipt::existing`] distinguishes the two.
     pub fn or_existing(mut self) -> Self {
         self.or_existing = true;
         self

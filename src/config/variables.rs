@@ -64,7 +64,7 @@ fn unused(name: &str, right: &str) -> String {
     format!("environment variable {name} is not used; {right}")
 }
 
-/// Which key is meant and how it is set; `None` for what is not near any of ours.
+/// The key that was probably meant, and how it is set; `None` if no key is similar.
 fn spelling(key: &str) -> Option<String> {
     let plain = letters(key);
     let plain = plain.strip_prefix("cacheserver").unwrap_or(&plain);

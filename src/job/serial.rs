@@ -20,9 +20,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The inverse of [`hex`]; `None` if it is not one, or too long to be one of ours.
+/// The inverse of [`hex`]; `None` if the text is not hexadecimal, or too long.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    /// Longer than any id of ours, and what a request may well carry.
+    /// More than any of our ids needs, and little enough for a request.
     const MAX_HEX_DIGITS: usize = 2 * 132 * 1024;
     let digits = text.as_bytes();
     if !digits.len().is_multiple_of(2) || digits.len() > MAX_HEX_DIGITS {

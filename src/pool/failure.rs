@@ -76,8 +76,8 @@ fn words_of(code: &str, detail: Option<&str>) -> (String, String) {
 /// Redis 7 answers with that code itself. Redis 6.2 wraps it: `ERR Error running script
 /// (call to f_…): @user_script:25: @user_script: 25: -READONLY You can't write …`, with or
 /// without the dash, and so does every server EXEC: `EXECABORT Transaction discarded
-/// because of: OOM …`. What a user's own command is may stand in a text, so only a word
-/// behind the wrapping's last colon counts.
+/// because of: OOM …`. Such a text may quote a user's own command, so only a code behind
+/// the wrapping's last colon counts.
 fn inner_code(detail: &str) -> Option<&str> {
     const WRAPPINGS: [&str; 4] =
         ["Error running script", "Error compiling script", "Transaction discarded", "user_script"];

@@ -29,7 +29,7 @@ pub enum Topology {
     Cluster(Vec<String>),
 }
 
-/// How to connect. The names and defaults are those of the configuration.
+/// How to connect. Names and defaults are the same as in the configuration.
 ///
 /// `Debug` leaves the passwords out.
 #[derive(Clone, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MAX_SET_JOBS, Viewe
 use crate::error::Error;
 use crate::job::{JobRecord, NewJob, QueueName};
 
-/// Maximum interval between two looks at the groups. Asynq's own interval.
+/// Maximum interval between two checks of the groups. Asynq's own interval.
 const MAX_INTERVAL: Duration = Duration::from_secs(7);
 
 /// Maximum concurrent aggregations of one process.
@@ -165,7 +165,7 @@ pub(crate) async fn aggregate_now(
     }
 }
 
-/// How long no group can become ready that the last look has not foreseen.
+/// How long no group can become ready that the last check has not foreseen.
 fn interval(limits: &GroupLimits) -> Duration {
     let second = Duration::from_secs(1);
     let mut interval = MAX_INTERVAL.min(limits.grace.max(second));

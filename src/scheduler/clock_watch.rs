@@ -95,8 +95,8 @@ fn jump(before: Look, look: Look) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Looks at (second of this process, how long the answer took, the store's second);
-    /// for how many seconds the clock was steady after each.
+    /// Readings as (second of this process, how long the answer took, the store's second);
+    /// returns for how many seconds the clock was steady after each.
     fn steady(looks: &[(u64, u64, i64)]) -> Vec<u64> {
         let (begin, mut watch) = (Instant::now(), ClockWatch::default());
         let at = |secs| begin + Duration::from_secs(secs);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_took_long_is_no_jump() {
-        // Told at once, or at the last; counted from the answer.
+        // Read at the request or at the answer; counted from the answer.
         assert_eq!(steady(&[(0, 3, 1000), (5, 3, 1008), (10, 3, 1010)]), [0, 2, 7]);
         assert_eq!(steady(&[(0, 3, 1000), (5, 3, 1010)]), [0, 0]);
     }

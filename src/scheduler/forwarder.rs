@@ -41,7 +41,7 @@ const IDLE_BEFORE_PREWARM: Duration = Duration::from_millis(2);
 pub(crate) struct Forwarder {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
-    /// When each of them is looked at next.
+    /// When each of them is asked next.
     looks: Mutex<Vec<Instant>>,
     /// The next look is for a job that becomes due, after an idle time: prewarm.
     expects: AtomicBool,

@@ -6,7 +6,7 @@
 //! wrong payload, queue or schedule is an error of [`PeriodicJobs::add`] and not of every tick.
 //!
 //! The store claims ticks by the name of the periodic job, and each [`PeriodicJob`] keeps the
-//! last claim it was told, so that it asks once. The claim outlives the process: a job that is
+//! last known claim, so that it asks once. The claim outlives the process: a job that is
 //! added again later knows which ticks it has missed.
 //!
 //! What may surprise. The list is of this process only. If two processes have a periodic job of
@@ -67,7 +67,7 @@ struct Shared {
     changed: [Notify; 2],
 }
 
-/// Who waits for changes.
+/// The services that wait for changes.
 #[derive(Clone, Copy)]
 pub(super) enum Listener {
     Firing,

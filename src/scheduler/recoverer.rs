@@ -8,11 +8,11 @@
 //! this service compares the store's clock with the monotonic clock of its own process
 //! ([`ClockWatch`]). Expired leases are acted on only while the two agree. After the store's
 //! clock was set, after the store was unreachable, and when this process has just started,
-//! they are looked at again [`CONFIRM_AFTER`] later: a living worker has renewed its own by
+//! they are checked again [`CONFIRM_AFTER`] later: a living worker has renewed its own by
 //! then.
 //!
 //! A Go worker's lease is timed by its host's clock, which may permanently differ from the
-//! store's. Once there is a sign of that, each such lease is looked at twice.
+//! store's. Once there is a sign of that, each such lease is checked twice.
 //!
 //! A loss may count against a job, see [`Charge`](crate::job::Charge). The store names the
 //! one suspect that had started, if there was one.
@@ -29,7 +29,7 @@ use crate::job::{JobId, Outcome, QueueName, RetryPolicy, decide, report};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Interval between two looks. A worker's death is noticed at most this long after its lease
+/// Interval between two searches. A worker's death is noticed at most this long after its lease
 /// of 30 s has expired.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -127,7 +127,7 @@ impl Recoverer {
     /// that is soon.
     async fn recover(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         // Leases that can be neither recovered nor removed stay in front of the list; they
-        // are skipped, so that those behind them are looked at.
+        // are skipped, so that the ones behind them are reached.
         let (mut stuck, mut unreadable, mut refusal, mut next) = (0, 0, None, None);
         let before = self
             .watched()
@@ -277,7 +277,7 @@ impl Service for Recoverer {
 
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();
-        // Jitter, so that many processes do not look at the same instant.
+        // Jitter, so that many processes do not search at the same instant.
         let mut next = INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2);
         for queue in &self.queues {
             let recovered = self.recover(queue).await;

@@ -193,8 +193,8 @@ impl JobQueueFairing {
         self.with(|parts| parts.hooks.admin = Some(erase::<G>()))
     }
 
-    /// Lets those who pass this request guard look at queues and jobs without changing them.
-    /// Those who pass the [`admin_guard`](Self::admin_guard) can look as well.
+    /// Requests that pass this guard may view queues and jobs without changing them. Requests
+    /// that pass the [`admin_guard`](Self::admin_guard) may view them as well.
     pub fn view_guard<G>(self) -> Self
     where
         G: for<'r> FromRequest<'r> + Send + 'static,

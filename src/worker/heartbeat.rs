@@ -93,7 +93,7 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, cancelled: &Notify) {
     let mut next_beat = Instant::now();
     loop {
         shared.pulse.beat();
-        // The dispatcher comes round for this and so proves that it still runs.
+        // The dispatcher begins a round for this and so proves that it still runs.
         shared.outbox.wake_dispatcher();
         let stopping = shared.stop.is_cancelled();
         if stopping && (shared.in_flight.len() == 0 || shared.give_up.is_cancelled()) {

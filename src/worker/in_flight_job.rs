@@ -325,7 +325,7 @@ impl InFlightJob {
     /// Takes the lease for a renewal, unless a settlement is using it and has enough time
     /// left. An expired lease is lost: another worker may have the job, so the attempt is
     /// cancelled. The flag says whether a cancel request was heard before: then the answer
-    /// to this renewal tells what happens to the job.
+    /// to this renewal decides what happens to the job.
     pub(super) fn begin_extending(&self) -> Option<(Lease, bool)> {
         let changing = self.changing();
         let left = changing.holds_until.saturating_duration_since(Instant::now());

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A handler that blocks its thread must not hold up the rest of its batch. A watch on the
-//! heartbeat's thread looks every [`WATCH_INTERVAL`] whether starts make progress. If they
+//! heartbeat's thread checks every [`WATCH_INTERVAL`] whether starts make progress. If they
 //! do not, it wakes the task that waits for the batch and starts the rest from another task. It
 //! sleeps while nothing is being started:
 //!
@@ -50,10 +50,10 @@ use crate::sync::lock;
 /// Longest first poll of a handler that does not mark its job type as slow.
 const QUICK_START: Duration = Duration::from_micros(500);
 
-/// How often the watch looks while jobs are being started.
+/// Interval of the watch's checks while jobs are being started.
 const WATCH_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Number of looks without a starting job after which the watch goes to sleep.
+/// Number of checks without a starting job after which the watch goes to sleep.
 const MAX_QUIET_LOOKS: u32 = 100;
 
 /// Jobs that have been dequeued and whose handlers have not started, with the counters
@@ -180,11 +180,11 @@ async fn start(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
 enum Watch {
     /// Until several jobs are launched at once.
     Asleep,
-    /// Looks every [`WATCH_INTERVAL`]. `quiet` counts the looks without a starting job.
+    /// Checks every [`WATCH_INTERVAL`]. `quiet` counts the checks without a starting job.
     Active { quiet: u32 },
 }
 
-/// First polls so far, for telling whether starts make progress between two looks.
+/// First polls so far, to see whether starts make progress between two checks.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Progress {
     begun: u64,

@@ -14,7 +14,7 @@
 //! The heartbeat has a thread and a runtime of its own, so that handlers which block every
 //! thread of the application lose no lease. It renews leases and announces the worker
 //! ([`heartbeat`]), hears cancel requests, and steps in for the dispatcher while the
-//! application's runtime stands still ([`stall`]). [`pulse`] tells health checks whether
+//! application's runtime stands still ([`stall`]). [`pulse`] shows health checks whether
 //! both loops still run.
 //!
 //! Shutdown has three steps, each with its own token in [`Shared`]: stop dequeuing, after
@@ -187,7 +187,7 @@ impl Worker {
         Some(ended.alone(shared, Road::Own).await)
     }
 
-    /// Whether one of the worker's loops has stopped coming round, so that it runs no jobs.
+    /// Whether one of the worker's loops is stuck, so that it runs no jobs.
     pub(crate) fn is_stuck(&self) -> bool {
         self.shared.pulse.is_stuck()
     }

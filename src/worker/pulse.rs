@@ -5,7 +5,7 @@
 //! answers requests, and its liveness check should fail: see
 //! [`Worker::is_stuck`](super::Worker::is_stuck) and `GET /health/live`.
 //!
-//! An idle worker is not stuck: the heartbeat comes round every few seconds and wakes the
+//! An idle worker is not stuck: the heartbeat begins a round every few seconds and wakes the
 //! dispatcher each time. Neither is one whose store is away, because both loops bound every
 //! call.
 //!

@@ -35,7 +35,7 @@ use crate::job::Transition;
 /// A delivery that has not started for this long is given back.
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often the watch looks while jobs are in flight.
+/// Interval of the watch's checks while jobs are in flight.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settlements whose reply is outstanding for longer are also sent from here, if the
@@ -117,7 +117,7 @@ struct Watch<'a> {
     shared: &'a Arc<Shared>,
     broker: &'a Arc<dyn Broker>,
     runtime: &'a Handle,
-    /// If jobs were in the outbox at the last look: the outbox's number of takes then.
+    /// The outbox's number of takes at the last check, if jobs were in it.
     waiting: Option<u64>,
     probe: Probe<'a>,
 }
@@ -153,7 +153,7 @@ impl Watch<'_> {
     /// there were any.
     fn give_back(&mut self, timeout: Duration) -> bool {
         let Some(before) = Instant::now().checked_sub(timeout) else { return false };
-        // Suspects may be waiting for their turn, which is no stall. They are given back
+        // Suspects may be waiting for their turn, which is not a stall. They are given back
         // only if the runtime has run nothing.
         let suspects = self.shared.in_flight.has_waiting_suspects()
             && self.probe.silence() >= timeout.max(WATCH_INTERVAL);
