@@ -21,30 +21,39 @@ const FIRST_DECISION_DELAY: Duration = Duration::from_millis(100);
 /// two seconds, and Sentinel waits eight before it demotes a replica that was promoted.
 const CONTRADICTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Everything the decision depends on.
 #[derive(Default)]
 pub(super) struct State {
+    /// The latest answer of each Sentinel, by its index.
     pub reports: Vec<Heard>,
+    /// The claim that is believed now.
     pub current: Option<Claim>,
     /// Since when a majority contradicts the current claim.
     pub contradicted: Option<Instant>,
     /// A claim whose server does not serve as master.
     pub doubt: Option<Doubt>,
+    /// When the watch began to ask.
     pub began: Option<Instant>,
+    /// When requests were last held back for a promotion.
     pub held: Option<Instant>,
 }
 
 /// The latest answer of one Sentinel.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Heard {
+    /// No answer yet.
     #[default]
     Nothing,
+    /// It named a master, at that time.
     Claim(Claim, Instant),
+    /// It could not be asked.
     Error(RedisError),
 }
 
 /// What a Sentinel says: this server is master since this configuration epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
+    /// The server that it names.
     pub master: HostPort,
     /// `None` if this process may not ask for it.
     pub epoch: Option<u64>,

@@ -51,9 +51,13 @@ pub(super) struct Cluster {
     pub settings: PoolSettings,
     pub dialer: Arc<Dialer>,
     topology: Arc<ClusterTopology>,
+    /// How long a request may take in all.
     pub limit: Duration,
+    /// For blocking commands: how long the server may block.
     longest: Option<Duration>,
+    /// Whether lost connections are logged at debug level only.
     quiet: bool,
+    /// One entry per server that has been used.
     nodes: Mutex<HashMap<HostPort, Arc<Node>>>,
     /// The `redis` crate's own connection, for raw commands.
     raw: Arc<Core>,
@@ -113,6 +117,8 @@ impl Cluster {
         }
     }
 
+    /// Sends a request to the server of this slot, and once more to the server that a redirection
+    /// names.
     async fn at_slot(
         self: &Arc<Self>,
         deadline: Instant,
@@ -336,13 +342,17 @@ fn redirection(error: &RedisError, told_by: &HostPort) -> Option<(HostPort, bool
 
 /// One server and what is known about how it answers.
 struct Node {
+    /// Its connections.
     core: Arc<Core>,
+    /// The zero of the times below.
     began: Instant,
     /// Since when it owes an answer, in milliseconds since `began`; 0 if it owes none.
     unheard: AtomicU64,
+    /// Requests that it has not answered.
     awaited: AtomicUsize,
     /// Its usual time to answer in microseconds, smoothed.
     usual: AtomicU64,
+    /// When it was last sent a PING, in milliseconds; 0: never.
     probed: AtomicU64,
 }
 
@@ -380,6 +390,7 @@ impl Node {
         answer
     }
 
+    /// Records an answer to a request that was sent at `asked`.
     fn heard(&self, asked: Instant) {
         // For requests that still wait, the wait counts from now.
         let others = self.awaited.load(Ordering::Relaxed) > 1;
@@ -389,6 +400,7 @@ impl Node {
         self.usual.store(usual - usual / 8 + took / 8, Ordering::Relaxed);
     }
 
+    /// Whether it owes an answer.
     fn is_awaited(&self) -> bool {
         self.awaited.load(Ordering::Relaxed) > 0
     }
@@ -399,6 +411,7 @@ impl Node {
         (usual * SILENCE_PER_USUAL).clamp(MIN_SILENCE, MAX_SILENCE)
     }
 
+    /// Whether it has owed an answer for longer than [`patience`](Self::patience).
     fn is_silent(&self) -> bool {
         match self.unheard.load(Ordering::Relaxed) {
             0 => false,

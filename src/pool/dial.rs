@@ -71,10 +71,15 @@ impl ConnectionLike for Link {
     }
 }
 
+/// The servers to dial.
 enum Target {
+    /// One server.
     Single(HostPort),
+    /// One server, by the path of its socket.
     Unix(PathBuf),
+    /// The master that the Sentinels name.
     Sentinel { master: String, sentinels: Arc<Sentinels> },
+    /// A Cluster, found through these nodes.
     Cluster { nodes: Vec<HostPort>, timeouts: ClusterTimeouts, topology: Arc<ClusterTopology> },
 }
 

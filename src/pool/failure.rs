@@ -179,15 +179,19 @@ fn is_code_of_demoted(code: &str) -> bool {
 /// What went wrong with one attempt, and whether anything was sent.
 #[derive(Debug)]
 pub(super) struct Failure {
+    /// The error of the attempt.
     pub error: RedisError,
+    /// Whether the request left this process. If not, it certainly did not run.
     pub sent: bool,
 }
 
 impl Failure {
+    /// A failure before anything was sent, such as no connection.
     pub fn unsent(error: RedisError) -> Self {
         Self { error, sent: false }
     }
 
+    /// A failure after sending; the command may have run.
     pub fn sent(error: RedisError) -> Self {
         Self { error, sent: true }
     }

@@ -70,7 +70,9 @@ pub(super) struct Core {
     pub limit: Duration,
     /// One blocking command at a time, on a connection of its own.
     pub blocking: bool,
+    /// At least one.
     slots: Vec<ConnectionSlot>,
+    /// The next slot: requests use them in turn.
     turn: AtomicUsize,
     health: LinkHealth,
     /// Too few replicas confirmed the last time.
@@ -109,11 +111,16 @@ impl Core {
         self.settings.request_limit.mul_f32(0.85).min(self.settings.dial_timeout)
     }
 
+    /// Whether any slot has a connection. It may be lost and not noticed yet.
     pub fn is_connected(&self) -> bool {
         self.slots.iter().any(|slot| slot.live().is_some())
     }
 
     /// Sends a request once, on a connection that is made if there is none.
+    ///
+    /// # Errors
+    /// [`Failure::unsent`] if there was no connection in time: the request did not run. Otherwise
+    /// [`Failure::sent`], and the error decides whether it may have run.
     pub async fn attempt(
         self: &Arc<Self>,
         deadline: Instant,
@@ -137,7 +144,7 @@ impl Core {
         let sent = timeout_at(patience, request.send(link, manner));
         let answer = match left {
             None => sent.await.unwrap_or_else(|_| Err(timed_out())),
-            // An old master's answer is worth nothing any more.
+            // An answer of a former master does not count: its writes may be discarded.
             Some(left) => tokio::select! {
                 biased;
                 () = left => Err(sentinel::moved()),
@@ -180,6 +187,8 @@ impl Core {
         }
     }
 
+    /// The slot for a request: the next in turn, or for one that blocks its connection the slot
+    /// with the fewest requests.
     fn slot_for(&self, request: &Request) -> &ConnectionSlot {
         let least = || self.slots.iter().min_by_key(|slot| slot.in_flight.load(Ordering::Relaxed));
         match request.occupies().then(least).flatten() {
@@ -258,6 +267,7 @@ impl Core {
         }
     }
 
+    /// Whether this error means that the connection has to be given up.
     fn is_lost(&self, slot: &ConnectionSlot, error: &RedisError) -> bool {
         let in_a_row = |limit: u32| slot.failures.fetch_add(1, Ordering::Relaxed) + 1 >= limit;
         if self.dialer.is_cluster() {
@@ -293,6 +303,7 @@ impl Core {
         }
     }
 
+    /// Looks after all slots once a second, and at once after a failover. Never returns.
     async fn watch(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -313,6 +324,8 @@ impl Core {
         }
     }
 
+    /// Dials a lost connection again. Checks an idle one with a PING, or with Sentinels whether its
+    /// server is still the master. `asks` is false in most ticks of a quiet pool.
     async fn look_after(self: &Arc<Self>, slot: &ConnectionSlot, asks: bool) {
         let Some((generation, mut link)) = self.live(slot) else {
             // `connection` remembers and logs the result.
@@ -351,7 +364,7 @@ impl Core {
     }
 }
 
-/// The task that watches a pool's connections.
+/// The task that watches a pool's connections, started by the first dial.
 #[derive(Default)]
 struct Watch {
     task: Option<JoinHandle<()>>,
@@ -377,10 +390,12 @@ struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
+    /// The connection, if there is one.
     fn live(&self) -> Option<(u64, Link)> {
         lock(&self.live).clone()
     }
 
+    /// Installs a new connection.
     fn put(&self, link: Link) -> (u64, Link) {
         let live = (self.generation.fetch_add(1, Ordering::Relaxed), link);
         self.failures.store(0, Ordering::Relaxed);
