@@ -2,8 +2,8 @@
 //!
 //! A group is ready when it is full, when its oldest job has waited for the maximum delay,
 //! or when no job has joined for the grace period. The aggregator then claims the group's
-//! jobs as a set, gives them to the application's function, and stores the job that the
-//! function returns in place of the set, in one step.
+//! jobs as a set, gives them to the application's function, and replaces the set by the job
+//! that the function returns, in one step.
 //!
 //! A set expires after two minutes. If the function fails, takes too long or its process
 //! dies, the jobs go back into their group at that time, and are aggregated again. Several
@@ -57,12 +57,15 @@ pub(crate) struct Aggregation {
     pub(crate) viewer: Viewer,
 }
 
+/// The service that aggregates ready groups.
 pub(crate) struct Aggregator {
     queues: Vec<QueueName>,
     /// The queue that the next tick begins with; another one each time.
     first: AtomicUsize,
     work: Arc<Work>,
+    /// [`MAX_CONCURRENT`] of them.
     permits: Arc<Semaphore>,
+    /// The aggregations that run.
     tasks: TaskTracker,
 }
 
@@ -73,6 +76,7 @@ struct Work {
     stop: CancellationToken,
     /// A group, or the rest of one, waits for another aggregation to end.
     crowded: AtomicBool,
+    /// An aggregation has ended while a group waited: the next tick comes at once.
     ended: Notify,
 }
 
@@ -182,6 +186,7 @@ impl Work {
         Self { broker, aggregation, stop, crowded, ended }
     }
 
+    /// One aggregation with its permit. At shutdown the function gets the shutdown timeout.
     async fn run(self: Arc<Self>, queue: QueueName, group: String, permit: OwnedSemaphorePermit) {
         let over = async {
             self.stop.cancelled().await;
@@ -201,6 +206,7 @@ impl Work {
         }
     }
 
+    /// Claims a group's jobs as a set and aggregates them, unless another process has them.
     async fn turn(&self, queue: QueueName, group: String) {
         if self.stop.is_cancelled() {
             return;
@@ -216,6 +222,8 @@ impl Work {
         }
     }
 
+    /// Calls the function and stores its job. If it fails, panics or takes too long, the set
+    /// expires and its jobs return to their group.
     async fn aggregate(&self, mut set: GroupSet) {
         let size = set.jobs.len();
         if size >= MAX_SET_JOBS {
@@ -248,6 +256,7 @@ impl Work {
         );
     }
 
+    /// Returns the jobs of a set to their group at once.
     async fn give_back(&self, set: &GroupSet) {
         if let Err(error) = self.broker.return_set(set).await {
             let (queue, group) = (&set.queue, &set.group);
@@ -255,6 +264,7 @@ impl Work {
         }
     }
 
+    /// Replaces the set by the aggregated job, and logs the result.
     async fn store(&self, set: &GroupSet, jobs: usize, job: &NewJob) {
         let (queue, group) = (&set.queue, &set.group);
         let (job_type, id) = (&job.record.job_type, &job.record.id);

@@ -29,10 +29,13 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How long withdrawing the announcement may take at shutdown. It expires anyway.
 const RETIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The service that announces periodic jobs.
 pub(crate) struct Announcer {
     broker: Arc<dyn Broker>,
     jobs: PeriodicJobs,
+    /// The id of this process, `host:pid:uuid`, as in Asynq.
     scheduler: String,
+    /// Whether there is an announcement to withdraw.
     announced: Arc<AtomicBool>,
 }
 
@@ -50,6 +53,7 @@ impl Announcer {
         Self { broker, jobs, scheduler, announced: Arc::default() }
     }
 
+    /// What withdraws the announcement once the announcer has ended.
     pub(crate) fn retirement(&self) -> Retirement {
         Retirement {
             broker: Arc::clone(&self.broker),
@@ -81,6 +85,7 @@ impl Service for Announcer {
 }
 
 impl Retirement {
+    /// Withdraws the announcement, if there is one. A failure is only logged: it expires anyway.
     pub(crate) async fn retire(&self) {
         if !self.announced.load(Ordering::Relaxed) {
             return;

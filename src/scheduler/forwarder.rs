@@ -38,6 +38,7 @@ const MAX_CONCURRENT_QUEUES: usize = 32;
 /// next due time pays.
 const IDLE_BEFORE_PREWARM: Duration = Duration::from_millis(2);
 
+/// The service that makes due jobs pending.
 pub(crate) struct Forwarder {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,

@@ -25,6 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(8);
 /// Maximum number of jobs that one script deletes.
 const MAX_BATCH: usize = 100;
 
+/// The service that deletes completed and old archived jobs.
 pub(crate) struct Janitor {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
@@ -35,6 +36,7 @@ impl Janitor {
         Self { broker, queues }
     }
 
+    /// Deletes everything in this queue whose time is over.
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
         while self.broker.delete_expired(queue, MAX_BATCH).await? == MAX_BATCH {}
         while self.broker.trim(queue, MAX_BATCH).await? == MAX_BATCH {}

@@ -30,8 +30,11 @@ const MAX_PRECISE_WAIT: Duration = Duration::from_secs(10);
 /// much early and the waiter spins for the rest.
 const WAKEUP_LATENCY: Duration = Duration::from_micros(400);
 
+/// One wait, ordered by its instant.
 struct Wait {
+    /// When to wake the task: [`WAKEUP_LATENCY`] before it is due.
     at: Instant,
+    /// Wakes the task. A task that no longer waits has dropped the other end.
     wake: oneshot::Sender<()>,
 }
 
@@ -52,15 +55,19 @@ impl Ord for Wait {
     }
 }
 
+/// All waits, earliest first.
 #[derive(Default)]
 struct Waits {
     waiting: BinaryHeap<Reverse<Wait>>,
+    /// The timer was dropped: the thread ends.
     closed: bool,
 }
 
+/// What the thread and the waiting tasks share.
 #[derive(Default)]
 struct Shared {
     waits: Mutex<Waits>,
+    /// Notifies the thread of a new wait or the end.
     changed: Condvar,
 }
 
@@ -73,10 +80,12 @@ impl Shared {
 /// One thread that wakes tasks at precise instants. It ends when this is dropped.
 pub(super) struct PreciseTimer {
     shared: Arc<Shared>,
+    /// Whether the thread could be started.
     precise: bool,
 }
 
 impl PreciseTimer {
+    /// Starts the thread. If the system refuses it, waits are less precise.
     pub(super) fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
@@ -124,6 +133,7 @@ async fn spin_until(due: Instant) {
     }
 }
 
+/// The thread: sleeps until the earliest wait and wakes its task.
 fn run_timer(shared: &Shared) {
     let mut waits = shared.waits();
     while !waits.closed {

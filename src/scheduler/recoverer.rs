@@ -43,9 +43,11 @@ const MAX_BATCH: usize = 100;
 /// Maximum number of batches of one queue in one tick. The next tick continues.
 const MAX_BATCHES_PER_TICK: usize = 200;
 
+/// The service that requeues the jobs of vanished workers.
 pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
+    /// By queue. Lost at a restart, which costs one confirmation.
     watched: Mutex<HashMap<QueueName, Watched>>,
 }
 
@@ -53,10 +55,10 @@ pub(crate) struct Recoverer {
 #[derive(Default)]
 struct Watched {
     clock: ClockWatch,
-    /// Number of looks to skip after the queue was unreachable. The owners of its jobs could
+    /// Number of searches to skip after the queue was unreachable. The owners of its jobs could
     /// neither renew nor settle meanwhile and get time to do so.
     looks_to_skip: u32,
-    /// Whether the clock may differ from those of Go workers: it was set, or a lease was
+    /// Whether the clock may differ from the clocks of Go workers: it was set, or a lease was
     /// renewed that had expired by it.
     differs: bool,
     /// Expired leases of Go workers: when each ends, and since when that is known.
@@ -64,8 +66,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// How long until a second look can confirm that a Go worker's lease has expired, or
-    /// `None` if it is confirmed. `before` is what earlier ticks saw.
+    /// How long until a second search can confirm that a Go worker's lease has expired, or
+    /// `None` if it is confirmed. `before` has the unconfirmed leases of earlier ticks.
     fn confirm(
         &mut self,
         one: &Delivery,
@@ -96,7 +98,7 @@ fn is_foreign(one: &Delivery) -> bool {
 struct Confirmed {
     /// Jobs whose leases have certainly expired.
     jobs: Vec<Delivery>,
-    /// How long until another look can confirm the others.
+    /// How long until another search can confirm the others.
     wait: Option<Duration>,
     /// None of them can be confirmed yet.
     none: bool,
@@ -111,8 +113,8 @@ impl Recoverer {
         lock(&self.watched)
     }
 
-    /// The queue could not be reached. While a queue is moved within a Cluster, its owners
-    /// rely on their leases for two more looks.
+    /// Records that the queue could not be reached. While a queue is moved within a Cluster,
+    /// owners rely on their leases for two more searches.
     fn was_away(&self, queue: &QueueName, error: &Error) {
         if error.is_unavailable() {
             let looks = if error.is_moving() { 2 } else { 1 };
@@ -123,8 +125,8 @@ impl Recoverer {
         }
     }
 
-    /// Recovers what is confirmed. Returns how long until another look can confirm more, if
-    /// that is soon.
+    /// Recovers the jobs whose expired leases are confirmed. Returns how long until another
+    /// search can confirm more, if that is soon.
     async fn recover(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         // Leases that can be neither recovered nor removed stay in front of the list; they
         // are skipped, so that the ones behind them are reached.
@@ -171,7 +173,8 @@ impl Recoverer {
         Ok(next)
     }
 
-    /// The leases that have certainly expired.
+    /// Selects the leases that have certainly expired. `asked` and `told` are when the search was
+    /// sent and the store's time of it.
     fn confirmed(
         &self,
         queue: &QueueName,
@@ -193,7 +196,7 @@ impl Recoverer {
             watched.looks_to_skip -= 1;
             return Confirmed { none: true, ..Confirmed::default() };
         }
-        // The store has no clock of its own, or a test moves it.
+        // The store's clock cannot be set, or a test moves it.
         if told.is_none() {
             return Confirmed { jobs: found, ..Confirmed::default() };
         }
@@ -223,7 +226,7 @@ impl Recoverer {
         }
         let decided = |delivery: Delivery| {
             let lost = match delivery.on_cancel {
-                // The dead worker was to end it as an operator requested.
+                // An operator cancelled it, and the dead worker did not get to it.
                 Some(after) => Outcome::Cancelled(after),
                 None => Outcome::LeaseLost { losses: delivery.losses, charge: delivery.charge },
             };

@@ -26,6 +26,7 @@ use crate::job::QueueName;
 /// lets one of them do it.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// The service that repairs queues in the background.
 pub(crate) struct RepairService {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
@@ -36,6 +37,7 @@ impl RepairService {
         Self { broker, queues }
     }
 
+    /// Repairs a part of this queue, if it is this process's turn, and logs what it found.
     async fn repair_provable(&self, queue: &QueueName) -> Result<(), Error> {
         for finding in self.broker.repair_provable(queue).await? {
             let (kind, place, count) = (finding.kind, &finding.place, finding.count);
