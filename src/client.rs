@@ -29,7 +29,7 @@ pub struct Client {
     broker: Arc<dyn Broker>,
     closed: Arc<AtomicBool>,
     max_payload: usize,
-    /// What new jobs belong to, in place of the trace of the job that enqueues them.
+    /// The trace of new jobs, instead of the trace of the job that enqueues them.
     trace: Option<Trace>,
     /// The number of the last id, where ids are numbers.
     numbered: Option<Arc<AtomicU64>>,
@@ -40,7 +40,7 @@ impl Client {
         Self { broker, closed: Arc::default(), max_payload, trace: None, numbered: None }
     }
 
-    /// Gives ids in order in place of random ones.
+    /// Assigns consecutive ids instead of random ones.
     pub(crate) fn with_numbered_ids(mut self) -> Self {
         self.numbered = Some(Arc::default());
         self

@@ -1,6 +1,6 @@
 //! The handlers of a process, by job type.
 //!
-//! This is the one place where the types of jobs end: above it a job is a value of the
+//! Only here do jobs lose their types: above it a job is a value of the
 //! application's type, below it a job is a stored name and bytes. A [`JobHandler`] is an
 //! application's function; [`JobHandler::entry`] erases its types into an [`Entry`], which the
 //! worker finds by job type.
@@ -110,7 +110,7 @@ impl FromContext for JobContext {
 /// Number of jobs of a type that start alone after one of them blocked its thread.
 const LONE_STARTS: u32 = 1000;
 
-/// Whether the jobs of a type reach their first wait quickly. The launcher starts those of
+/// Whether the jobs of a type reach their first wait quickly. The launcher starts jobs of
 /// slow types alone, so that they do not hold up others.
 #[derive(Default)]
 pub(crate) struct Pace(AtomicU32);

@@ -64,7 +64,7 @@ impl Trace {
         Self::parse(&find(PARENT)?, &find(STATE).unwrap_or_default())
     }
 
-    /// That of the job whose handler runs on this task.
+    /// The trace of the job whose handler runs on this task.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }

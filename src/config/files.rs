@@ -68,7 +68,7 @@ impl AppEnv {
     /// Reads `APP_ENV` and finds its folder.
     ///
     /// # Errors
-    /// [`Error::is_config`] for a name that is neither known nor that of a folder.
+    /// [`Error::is_config`] for a name that is neither known nor a folder.
     pub(super) fn find(
         rocket: &Figment,
         env: &dyn Fn(&str) -> Option<String>,

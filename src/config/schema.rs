@@ -201,7 +201,7 @@ const JOBQUEUE_KEYS: &[Key] = &[
 /// `jobqueue.archive.<queue>`.
 const ARCHIVE_KEYS: &[Key] = &[key("max", Kind::Number, ""), key("age", Kind::Duration, "")];
 
-/// `jobqueue.periodic.<name>`. Without a default, that of the job type holds.
+/// `jobqueue.periodic.<name>`. A key without a default uses the job type's.
 const PERIODIC_KEYS: &[Key] = &[
     key("spec", Kind::Text, ""),
     key("time_zone", Kind::Text, "UTC"),

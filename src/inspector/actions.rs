@@ -241,7 +241,7 @@ fn answer(id: &JobId, acted: Acted, done: &str) -> Result<(), Error> {
 pub struct BulkProgress {
     /// Jobs that were acted upon.
     pub done: u64,
-    /// Jobs that the list held when the action began, including those of other types. With
+    /// Jobs that the list held when the action began, other types included. With
     /// several groups: of the groups so far.
     pub total: u64,
 }

@@ -24,7 +24,7 @@ pub struct DoctorReport {
     pub queues: Vec<QueueName>,
     /// How many entries were checked.
     pub entries_checked: u64,
-    /// The findings, those of the store first.
+    /// The findings; the ones about the store come first.
     pub findings: Vec<Finding>,
 }
 

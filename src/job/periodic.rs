@@ -47,7 +47,7 @@ impl Default for Missed {
 /// The job's id is `periodic:<name>:<Unix seconds of the tick>`, for which Go
 /// peers see a conflict rather than a second job.
 ///
-/// If a tick must not enqueue a job while that of an earlier tick waits or runs, use
+/// If a tick must not enqueue a job while an earlier tick's job waits or runs, use
 /// [`Periodic::unique_for`]: the tick is then skipped.
 ///
 /// ```

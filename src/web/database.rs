@@ -16,7 +16,7 @@ use crate::pool::{Connection as JobQueueConnection, RedisPool};
 /// unreachable Redis does not stop the launch. A route with `Connection<Db>` is always reached;
 /// its commands fail at once until Redis is back.
 ///
-/// Commands are those of the `redis` crate, version 1. They share one connection, so blocking
+/// Commands come from the `redis` crate, version 1. They share one connection, so blocking
 /// commands do not belong here.
 ///
 /// ```no_run

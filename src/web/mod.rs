@@ -158,7 +158,7 @@ impl JobQueue {
     }
 
     /// The inspector for REST and pages: with what [`redact`](JobQueueFairing::redact) hides
-    /// removed, and on connections apart from those of enqueueing.
+    /// removed, and on connections that enqueueing does not use.
     pub(crate) fn redacted_inspector(&self) -> Inspector {
         self.inner.runtime.aside_inspector().shown_to(self.inner.viewer.clone())
     }

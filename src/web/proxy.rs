@@ -204,7 +204,7 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.trim().is_empty())
 }
 
-/// The address of the client: that of the connection, unless it is a trusted proxy. Then it is the
+/// The address of the client: the peer of the connection, unless that is a trusted proxy. Then it is the
 /// last address in `X-Forwarded-For`, or in `Forwarded` without that header, that is not a trusted
 /// proxy. The client may have written the addresses before it itself.
 pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -> IpAddr {

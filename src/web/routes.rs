@@ -21,8 +21,8 @@ use super::{query, reads};
 use crate::config::JobQueueConfig;
 use crate::registry::Registry;
 
-/// Mounts the routes and the catchers of the base; a process that only works
-/// has those of health.
+/// Mounts the routes and the catchers of the base. A process that only runs jobs
+/// has just the health routes.
 pub(super) fn mount(
     rocket: Rocket<Build>,
     config: &JobQueueConfig,

@@ -164,7 +164,7 @@ pub(crate) fn quoted(text: &str) -> String {
 pub(crate) struct Found {
     /// At most [`MAX_ROWS`] jobs.
     pub(crate) rows: Vec<JobRow>,
-    /// Where the search stopped.
+    /// The position at which the search stopped.
     pub(crate) more: Vec<(QueueName, JobState)>,
 }
 

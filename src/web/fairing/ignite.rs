@@ -111,7 +111,7 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     })
 }
 
-/// The handlers of all job types, that of the reference job included, each within the
+/// The handlers of all job types, the reference job included, each within the
 /// middleware.
 fn registry(entries: Vec<Entry>, layers: Vec<Layer>) -> Result<Registry, Error> {
     let mut registry = Registry::default();
@@ -127,7 +127,7 @@ fn registry(entries: Vec<Entry>, layers: Vec<Layer>) -> Result<Registry, Error> 
     Ok(registry)
 }
 
-/// The guards in front of the routes: those of the application; without any, a login with a
+/// The guards of the routes: the application's own; without any, a login with a
 /// token during development, and nobody otherwise. Says what is open or closed to everybody.
 fn guards(mut hooks: Hooks, config: &Config, worker_only: bool) -> (Hooks, Option<Login>) {
     hooks.read_only = config.jobqueue.read_only;
@@ -183,7 +183,7 @@ fn group_limits(config: &JobQueueConfig) -> GroupLimits {
     }
 }
 
-/// Adds the periodic jobs of the application, then those of the configuration.
+/// Adds the periodic jobs of the application, then the ones from the configuration.
 fn add_periodic(
     runtime: &Runtime,
     periodic: &[Periodic],

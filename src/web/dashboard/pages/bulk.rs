@@ -84,7 +84,7 @@ struct Progress {
     ended: Option<Result<(), Error>>,
 }
 
-/// A page that grows, and where it leads.
+/// A page that is sent piece by piece, and its destination.
 struct Shown {
     reader: Reader,
     /// The action and the queue.
@@ -111,7 +111,7 @@ impl<'r> Responder<'r, 'r> for Acting {
             Acting::Over(redirect) => return redirect.respond_to(request),
             Acting::Shown(shown) => shown,
         };
-        /// Where the steps go within the page.
+        /// The position of the steps within the page.
         const HERE: &str = "<!-- steps -->";
         let around = document(
             &shown.reader,

@@ -38,7 +38,7 @@ mod store;
 
 use rocket::Route;
 
-/// The routes of all pages; that of the reference job only if it is switched on.
+/// The routes of all pages. The reference job's page is included only if it is switched on.
 pub(super) fn routes(with_register: bool) -> Vec<Route> {
     let mut routes = Vec::new();
     for more in [

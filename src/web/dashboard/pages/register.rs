@@ -1,7 +1,7 @@
 //! The registration page: a form that registers the reference job. It checks the same rules as
 //! the REST route and answers with itself.
 //!
-//! Its guard is not that of the other pages: the page is public unless the application sets a
+//! It does not have the guard of the other pages: it is public unless the application sets a
 //! `register_guard`, so it has neither the navigation nor anything about other jobs.
 
 use maud::{Markup, html};

@@ -1,7 +1,7 @@
 //! The buttons for actions on all jobs of a state, a type or a group of a queue. Each opens a
 //! question with the number of jobs before it acts.
 //!
-//! The number in the question is that of the list when the page was made. The action itself covers
+//! The number in the question is the length of the list when the page was made. The action itself covers
 //! the jobs that are there when it starts, and the notice afterwards says how many these were.
 
 use maud::{Markup, html};
@@ -23,12 +23,12 @@ pub(crate) struct Which<'a> {
 }
 
 impl<'a> Which<'a> {
-    /// Those of a state, or of a type among them.
+    /// The jobs of a state, or only those with one type.
     pub(crate) fn of(state: JobState, job_type: Option<&'a str>, total: u64) -> Self {
         Self { state, job_type, group: None, total }
     }
 
-    /// Those of a group.
+    /// The jobs of a group.
     pub(crate) fn group(group: &'a str, total: u64) -> Self {
         Self { state: JobState::Aggregating, job_type: None, group: Some(group), total }
     }
