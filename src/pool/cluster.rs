@@ -38,6 +38,7 @@ use crate::sync::lock;
 /// [`SILENCE_PER_USUAL`] times its usual time, within these bounds.
 const MIN_SILENCE: Duration = Duration::from_millis(250);
 const MAX_SILENCE: Duration = Duration::from_secs(2);
+/// The factor on the usual time.
 const SILENCE_PER_USUAL: u32 = 4;
 
 /// Interval of the PINGs to a silent server.
@@ -219,6 +220,8 @@ impl Cluster {
         }
     }
 
+    /// Sends a request to every master, each with a timeout of its own. The futures give the address and
+    /// the answer.
     fn ask_each(
         self: &Arc<Self>,
         deadline: Instant,
@@ -290,6 +293,8 @@ impl Cluster {
         }));
     }
 
+    /// The connections to this server; makes them if it is new, and drops servers that have left the
+    /// Cluster and owe no answer.
     fn node(&self, addr: &HostPort) -> RedisResult<Arc<Node>> {
         let mut nodes = lock(&self.nodes);
         if let Some(node) = nodes.get(addr) {
@@ -315,6 +320,7 @@ impl Cluster {
     }
 }
 
+/// Returns at the next change. Never returns if there is nothing to watch.
 async fn changed<T>(changes: Option<&mut tokio::sync::watch::Receiver<T>>) {
     let ended = match changes {
         Some(changes) => changes.changed().await.is_err(),
@@ -368,6 +374,7 @@ impl Node {
         }
     }
 
+    /// Milliseconds since `began`, at least 1, because 0 means "never".
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }

@@ -319,6 +319,7 @@ impl Dialer {
         self.greet(self.open(addr).await?).await
     }
 
+    /// Authenticates, selects the database and waits for the answer to a PING.
     async fn greet(
         &self,
         mut connection: MultiplexedConnection,
@@ -367,6 +368,7 @@ impl Dialer {
         Ok(stream)
     }
 
+    /// The library's description of a server. Without credentials if [`greet`](Self::greet) sends them.
     fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {
         let addr = if self.tls.is_some() {
             let host = host.clone();
@@ -377,6 +379,7 @@ impl Dialer {
         self.with_greeting(addr, with_credentials)
     }
 
+    /// The library's description of an address, with or without our credentials.
     fn with_greeting(
         &self,
         addr: ConnectionAddr,
@@ -395,6 +398,7 @@ impl Dialer {
         Ok(info.set_redis_settings(greeting).set_tcp_settings(self.tcp()))
     }
 
+    /// The options of a TCP connection: no delay, keepalive, and `write_timeout`.
     fn tcp(&self) -> TcpSettings {
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         // Sent and not even acknowledged by the peer's kernel: the link is cut.
@@ -416,19 +420,27 @@ impl Dialer {
     }
 }
 
+/// The library's connection without timeouts of its own: the pool bounds every call.
 fn without_limits() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
+/// Opens a connection, if necessary with a reserved descriptor.
 async fn open(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
     let (client, config) = (Client::open(info)?, without_limits());
     spare::connect(|| client.get_multiplexed_async_connection_with_config(&config)).await
 }
 
+/// A dead peer is noticed after 5 s without traffic and unanswered probes every 2 s.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2))
 }
 
+/// Prepares TLS, if it is switched on. The handshake gets less time than the dial, so that its
+/// failure can be reported.
+///
+/// # Errors
+/// [`Error::is_config`] for a wrong file or name, and for TLS on a Unix socket.
 fn tls(settings: &PoolSettings) -> Result<Option<Arc<Tls>>, Error> {
     if !settings.tls {
         return Ok(None);
@@ -475,10 +487,12 @@ pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
     }
 }
 
+/// The error if a server is not a master that can be used.
 pub(super) fn unavailable_master(why: &'static str) -> RedisError {
     (redis::ErrorKind::MasterNameNotFoundBySentinel, why).into()
 }
 
+/// An address that the library refuses, as a configuration error.
 fn unusable(error: RedisError) -> Error {
     Error::config("addr: expected an address of Redis, got one that cannot be used")
         .caused_by(error)

@@ -62,6 +62,7 @@ fn server_words(error: &RedisError) -> (String, String) {
     words_of(error.code().unwrap_or_default(), error.detail())
 }
 
+/// The code and text of an error, unwrapped from a script or transaction.
 fn words_of(code: &str, detail: Option<&str>) -> (String, String) {
     let detail = detail.unwrap_or_default();
     let code = match code {
@@ -168,10 +169,12 @@ pub(super) fn has_demoted(answers: &[Value]) -> bool {
     })
 }
 
+/// Whether this error comes from a server that is no longer the master.
 fn says_demoted(error: &ServerError) -> bool {
     is_code_of_demoted(&words_of(error.code(), error.details()).0)
 }
 
+/// Whether a server with another role answers with this code.
 fn is_code_of_demoted(code: &str) -> bool {
     matches!(code, "READONLY" | "MASTERDOWN" | "UNBLOCKED")
 }

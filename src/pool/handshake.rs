@@ -39,6 +39,7 @@ impl std::error::Error for Carrier {
     }
 }
 
+/// The library's error for a failed handshake, with this reason inside.
 pub(super) fn failed(reason: String) -> RedisError {
     io::Error::other(Carrier(HandshakeFailure(reason))).into()
 }
@@ -65,6 +66,7 @@ pub(super) fn reason(error: &io::Error, name: &str) -> Option<String> {
     Some(text)
 }
 
+/// What is wrong with the server's certificate, and what to change. `name` is the expected name.
 fn of_certificate(why: &CertificateError, name: &str) -> String {
     let words = match why {
         CertificateError::UnknownIssuer => {
@@ -110,6 +112,7 @@ fn of_certificate(why: &CertificateError, name: &str) -> String {
     words.to_owned()
 }
 
+/// What the server's alert means, and what to change.
 fn of_alert(alert: AlertDescription) -> String {
     let words = match alert {
         AlertDescription::CertificateRequired => {

@@ -97,9 +97,11 @@ struct Handle {
     backend: Backend,
 }
 
+/// The connections behind a pool.
 enum Backend {
     /// One server at a time, which Sentinel may name.
     Server(Arc<Core>),
+    /// All servers of a Cluster.
     Cluster(Arc<Cluster>),
 }
 
@@ -139,6 +141,8 @@ impl Backend {
         }
     }
 
+    /// Sends a request once. What to do about a failure is decided in
+    /// [`RedisPool::request`].
     async fn attempt(
         &self,
         deadline: Instant,
@@ -252,6 +256,11 @@ impl RedisPool {
         self.request(repeat, request).await.map(only)
     }
 
+    /// Sends a request, and again as long as its failure, `repeat` and the time allow it. `build` gets the
+    /// number of earlier attempts that may have run.
+    ///
+    /// # Errors
+    /// [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last one says.
     async fn request(
         &self,
         repeat: Repeat,
@@ -402,6 +411,7 @@ fn repeatable(failure: &Failure, meaning: Meaning, repeat: Repeat, request: &Req
     }
 }
 
+/// The answer to a single command.
 fn only(mut answers: Vec<Value>) -> Value {
     answers.pop().unwrap_or(Value::Nil)
 }
@@ -414,6 +424,7 @@ fn only(mut answers: Vec<Value>) -> Value {
 pub struct Connection(RedisPool);
 
 impl Connection {
+    /// Sends a request once, with the library's error: an application decides itself about repeating.
     async fn once(&self, request: Request) -> RedisResult<Vec<Value>> {
         let backend = self.0.backend();
         let deadline = Instant::now() + backend.limit();

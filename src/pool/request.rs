@@ -55,6 +55,7 @@ impl LuaScript {
         &self.sha
     }
 
+    /// The variant for a Cluster, made at its first use.
     fn guarded(&self) -> &Guarded {
         self.guarded.get_or_init(|| {
             // On the first line, so that errors name the line of the file.
@@ -111,6 +112,7 @@ impl ScriptCall {
         self
     }
 
+    /// `EVALSHA` or `EVAL` with keys and arguments; `guard` is one key more.
     fn command(&self, name: &str, body: &str, guard: Option<&[u8]>) -> Cmd {
         let (keys, args) = (self.keys.args_iter(), self.args.args_iter());
         let size: usize = keys.clone().chain(args.clone()).filter_map(plain).map(<[u8]>::len).sum();
@@ -126,6 +128,7 @@ impl ScriptCall {
     }
 }
 
+/// The bytes of an argument; `None` for a cursor.
 fn plain(arg: Arg<&[u8]>) -> Option<&[u8]> {
     match arg {
         Arg::Simple(bytes) => Some(bytes),
@@ -197,6 +200,7 @@ impl Request {
         }
     }
 
+    /// Sends the command, with the wait for replicas if it has one.
     async fn one(&self, link: &mut Link, command: &Cmd, manner: &Manner) -> RedisResult<Value> {
         match self {
             Request::Confirmed(_, _, confirmation) => {

@@ -62,6 +62,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(PartialEq)]
 struct Key(PoolSettings);
 
+/// The watches of this process. Entries without a pool are removed when another watch is made.
 static SHARED: Mutex<Vec<(Key, Weak<Sentinels>)>> = Mutex::new(Vec::new());
 
 /// The Sentinels of one master, shared by all pools of the same settings.
@@ -228,6 +229,7 @@ impl Sentinels {
         let _ = tokio::time::timeout_at(until, released).await;
     }
 
+    /// Starts the thread at the first call. An error lets the next call try again.
     fn start(&self) -> RedisResult<()> {
         if self.started.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -256,6 +258,7 @@ impl Drop for Sentinels {
 }
 
 impl Watch {
+    /// Runs until the last pool is gone.
     async fn run(self: Arc<Self>) {
         self.to_servers.provide_tls();
         lock(&self.state).began = Some(Instant::now());
@@ -338,6 +341,7 @@ impl Watch {
         }
     }
 
+    /// Subscribes to a Sentinel's events.
     async fn events(&self, addr: &HostPort) -> RedisResult<PubSub> {
         let mut events = self.to_sentinels.listen_to(addr).await?;
         if events.psubscribe("*").await.is_err() {
@@ -369,14 +373,17 @@ impl Watch {
         Ok((Claim { master, epoch }, fails_over))
     }
 
+    /// Whether something hinted at a failover within [`HINT_LIFETIME`].
     fn is_hinted(&self) -> bool {
         self.hint.borrow().is_some_and(|hint| hint.elapsed() < HINT_LIFETIME)
     }
 
+    /// Records a hint, so that the Sentinels are asked more often.
     fn hint(&self) {
         self.hint.send_replace(Some(Instant::now()));
     }
 
+    /// Whether at least one Sentinel has named a master recently.
     fn is_fresh(&self) -> bool {
         let state = lock(&self.state);
         let fresh =
@@ -384,11 +391,13 @@ impl Watch {
         state.reports.iter().any(fresh)
     }
 
+    /// Records a Sentinel's answer and decides again.
     fn note(&self, nth: usize, heard: Heard) {
         lock(&self.state).reports[nth] = heard;
         self.decide();
     }
 
+    /// Publishes the master to believe, or the error if no Sentinel can be asked.
     fn decide(&self) {
         let mut state = lock(&self.state);
         let now = Instant::now();
@@ -445,6 +454,7 @@ impl Watch {
         }
     }
 
+    /// Stops holding requests back.
     fn release(&self) {
         self.view.send_if_modified(|view| view.held_until.take().is_some());
     }
@@ -494,6 +504,7 @@ impl Watch {
     }
 }
 
+/// The next event, as channel and text; `None` if the subscription ended. Waits forever without one.
 async fn next_event(events: &mut Option<PubSub>) -> Option<(String, String)> {
     let Some(events) = events else { return std::future::pending().await };
     let message = events.on_message().next().await?;

@@ -435,6 +435,7 @@ impl Drop for SentCommand<'_> {
     }
 }
 
+/// The error of a server that is no longer the master.
 fn demoted() -> RedisError {
     (ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no longer the master").into()
 }

@@ -38,6 +38,7 @@ where
     SPARE.connect(attempt).await
 }
 
+/// A reserve of open files.
 struct Spare(Mutex<Vec<File>>);
 
 impl Spare {

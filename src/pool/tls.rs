@@ -103,6 +103,7 @@ impl TlsOptions {
         Ok(Some(ClientIdentity { chain, key, pem }))
     }
 
+    /// The expected name, parsed.
     fn name(&self) -> Result<Option<ServerName<'static>>, WrongOption> {
         let name = self.server_name.clone().map(ServerName::try_from).transpose();
         name.map_err(|_| WrongOption {
@@ -113,6 +114,7 @@ impl TlsOptions {
     }
 }
 
+/// The client's certificates and key.
 struct ClientIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -120,10 +122,12 @@ struct ClientIdentity {
     pem: ClientTlsConfig,
 }
 
+/// Reads a file; the error says why not.
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(file).map_err(|error| format!("{error} ({})", file.display()))
 }
 
+/// The certificates of a PEM text, at least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
@@ -169,6 +173,8 @@ struct Loaded {
 }
 
 impl Loaded {
+    /// Reads all files and builds the configuration. Without `ca_file` and system roots, the built-in
+    /// ones are used.
     fn read(options: &TlsOptions) -> Result<Self, WrongOption> {
         let (trusted, named) = match options.trusted()? {
             Some(trusted) => (trusted, true),
@@ -200,6 +206,7 @@ impl Loaded {
 }
 
 impl Tls {
+    /// Reads the files once, so that a wrong one stops the launch.
     pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
         // Before the files are read: a change in between is then seen as one.
         let stamps = stamps(options);
@@ -327,6 +334,7 @@ fn stamps(options: &TlsOptions) -> Vec<Stamp> {
     files.into_iter().map(|file| file.as_deref().and_then(stamp)).collect()
 }
 
+/// A certificate and key that TLS refuses.
 fn unusable(error: rustls::Error) -> WrongOption {
     WrongOption { option: "cert_file", expected: EXPECTED_CERT, found: error.to_string() }
 }

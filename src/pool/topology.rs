@@ -95,6 +95,7 @@ impl SlotMap {
         self.masters.get(usize::from(*nth))
     }
 
+    /// The servers that have slots.
     pub fn masters(&self) -> &[HostPort] {
         &self.masters
     }
@@ -108,6 +109,7 @@ impl SlotMap {
         !self.masters.is_empty()
     }
 
+    /// The index of a master in `masters`; adds it if it is new.
     fn place_of(&mut self, master: HostPort) -> u16 {
         let known = self.masters.iter().position(|one| *one == master);
         let place = known.unwrap_or_else(|| {
@@ -166,6 +168,7 @@ struct Refreshes {
 }
 
 impl Refreshes {
+    /// The result of a refresh that ended within [`MIN_REFRESH_INTERVAL`].
     fn fresh(&self) -> Option<&RedisResult<()>> {
         let (ended, result) = self.last.as_ref()?;
         (ended.elapsed() < MIN_REFRESH_INTERVAL).then_some(result)
@@ -204,6 +207,7 @@ impl Default for ClusterTopology {
 }
 
 impl ClusterTopology {
+    /// The current view. It may be outdated at any time.
     pub fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.map.borrow())
     }
@@ -278,6 +282,7 @@ impl ClusterTopology {
         refreshes.running_until().is_some() || refreshes.fresh().is_some()
     }
 
+    /// Replaces the view, and notifies watchers if it changed.
     fn learned(&self, map: SlotMap) {
         self.map.send_if_modified(|current| {
             if **current == map {
@@ -288,6 +293,8 @@ impl ClusterTopology {
         });
     }
 
+    /// Asks the configured and the known servers, at most [`MAX_ASKED_SERVERS`], and returns the view with
+    /// the highest epoch. An error if none describes the cluster.
     async fn ask(&self, dialer: &Dialer) -> RedisResult<SlotMap> {
         let known = self.map();
         let mut asked: Vec<HostPort> = known.nodes().cloned().collect();
