@@ -104,6 +104,7 @@ fn topology(table: &Table, url: Option<&Url<'_>>) -> Result<Option<Topology>, Er
     }
 }
 
+/// All settings of a pool: from the keys, or else from the URL, or else the defaults.
 fn settings(
     table: &Table,
     url: Option<&Url<'_>>,
@@ -178,6 +179,7 @@ fn settings(
     Ok(settings)
 }
 
+/// Whether to speak TLS. `rediss://` means yes, and a contradiction is an error.
 fn tls(table: &Table, url: Option<&Url<'_>>) -> Result<bool, Error> {
     let secure = url.filter(|url| url.tls);
     match (table.get("tls"), secure) {
@@ -230,6 +232,7 @@ fn is_unix(topology: &Topology) -> bool {
     matches!(topology, Topology::Unix(_))
 }
 
+/// The URL, if one is given. An error does not repeat it.
 fn read_url(table: &Table) -> Result<Option<Url<'_>>, Error> {
     const EXPECTED: &str = "redis:// or rediss://[user[:password]@]host[:port][/db], \
                             or unix://[user[:password]@]/path[?db=n]";
@@ -241,6 +244,7 @@ fn read_url(table: &Table) -> Result<Option<Url<'_>>, Error> {
         .ok_or_else(|| leaf.error(EXPECTED, "something else (not shown)"))
 }
 
+/// Parses a `redis://`, `rediss://` or socket URL; `None` if it is not one.
 fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     let (scheme, rest) = text.split_once("://")?;
     if SOCKET_SCHEMES.contains(&scheme) {
@@ -337,6 +341,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A list of addresses, with the default port if one has none.
 fn addresses(leaf: &Leaf, port: u16) -> Result<Vec<String>, Error> {
     let items = leaf.list("a list of addresses, each as host:port")?;
     items.iter().map(|item| address(leaf, item, port)).collect()

@@ -15,6 +15,7 @@ use super::value::{kind, quoted};
 use super::yaml::parse_yaml;
 use crate::error::Error;
 
+/// The names of `APP_ENV` that need no folder.
 const ENVIRONMENTS: [&str; 4] = ["develop", "staging", "production", "embedded"];
 
 /// The files of an environment, weaker first.
@@ -37,6 +38,7 @@ impl RocketToml {
         self.path_in(metadata).is_some()
     }
 
+    /// The path of the file, if these values come from it.
     fn path_in<'a>(&self, metadata: &'a Metadata) -> Option<&'a Path> {
         let path = metadata.source.as_ref().and_then(Source::file_path)?;
         let is_toml = metadata.name.starts_with("TOML");

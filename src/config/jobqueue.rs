@@ -168,6 +168,7 @@ impl Default for JobQueueConfig {
 }
 
 impl JobQueueConfig {
+    /// Reads and checks the section.
     pub(super) fn read(table: &Table) -> Result<Self, Error> {
         let default = Self::default();
         let concurrency = table.number("concurrency", 10)?;
@@ -246,6 +247,7 @@ impl std::fmt::Debug for Secret {
 /// Shortest `status_key`: as long as the digest that signs with it.
 const MIN_STATUS_KEY_BYTES: usize = 32;
 
+/// The key of status links. An error does not show it.
 fn status_key(leaf: &Leaf) -> Result<Secret, Error> {
     let text = leaf.text("text of 32 characters or more")?;
     if text.len() < MIN_STATUS_KEY_BYTES {
@@ -286,6 +288,7 @@ fn archive(table: &Table) -> Result<ArchiveSettings, Error> {
     Ok(settings)
 }
 
+/// One pair of limits; an absent one keeps the default. The age is rounded up to whole seconds.
 fn archive_limit(
     table: &Table,
     max: &str,

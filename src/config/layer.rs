@@ -78,6 +78,7 @@ impl<'a> Layers<'a> {
         Ok(found)
     }
 
+    /// Adds a YAML text as a layer, after the values nested below [`NEST`].
     fn add_yaml(&mut self, origin: &str, text: &str) -> Result<(), Error> {
         let (dict, warnings) = files::parse(text, origin)?;
         self.warnings.extend(warnings);
@@ -141,6 +142,7 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
+    /// Adds all sections of a source as one layer, stronger than all before.
     fn add(
         &mut self,
         root: Root,
@@ -243,6 +245,7 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Reads one key, or the table of keys that begin with it. Warns of an unknown one.
     fn key(&mut self, name: &str, value: &Value) -> Result<(), Error> {
         let Some(key) = self.section.key(name) else {
             let above = format!("{name}.");
@@ -298,6 +301,7 @@ impl Walk<'_> {
         }
     }
 
+    /// Warns of an unknown key, with the nearest known one.
     fn warn_of(&mut self, prefix: &str, name: &str, known: &[&str], value: &Value) {
         if let Some(near) = nearest(name, known) {
             let origin = (self.origin)(value, &self.root);
@@ -305,6 +309,7 @@ impl Walk<'_> {
         }
     }
 
+    /// A value with its origin and full key.
     fn leaf(&self, key: &str, value: &Value) -> Leaf {
         let path = [self.root.as_str(), key].join(".");
         Leaf {
@@ -322,6 +327,7 @@ fn unknown(origin: &str, prefix: &str, key: &str, near: &str) -> String {
     )
 }
 
+/// The known key most similar to this one.
 fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(key, known);
     known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
@@ -343,6 +349,7 @@ pub(super) struct Split<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
+/// The kinds of sources of Rocket's figment.
 enum Sort {
     Toml,
     Env,
@@ -370,6 +377,8 @@ pub(super) fn all_code(figment: &Figment) -> Result<Vec<RocketValues<'_>>, Error
     values(figment, false, &|_| true)
 }
 
+/// The picked values of a figment, by profile. An error does not quote the file, which may contain
+/// credentials.
 fn values<'a>(
     figment: &'a Figment,
     is_file: bool,
@@ -389,6 +398,7 @@ fn values<'a>(
     Ok(values.collect())
 }
 
+/// The values for which `pick` is true, with the tables above them.
 fn picked(dict: &Dict, pick: &dyn Fn(&Value) -> bool) -> Dict {
     let keep = |(key, value): (&String, &Value)| {
         let value = match value {
@@ -403,6 +413,7 @@ fn picked(dict: &Dict, pick: &dyn Fn(&Value) -> bool) -> Dict {
     dict.iter().filter_map(keep).collect()
 }
 
+/// The origin of a value, as messages show it.
 fn origin(metadata: Option<&Metadata>, root: &str, cwd: &Path) -> String {
     match metadata {
         Some(Metadata { source: Some(Source::File(path)), .. }) => relative(path, cwd),

@@ -122,6 +122,7 @@ impl Entry<'_> {
     }
 }
 
+/// What happens to missed ticks.
 fn missed(leaf: &Leaf) -> Result<Missed, Error> {
     let expected = "skip, once or a duration such as 30m";
     match &leaf.value {

@@ -93,6 +93,7 @@ impl RateLimitConfig {
     }
 }
 
+/// A list of paths, each beginning with a slash and without a query.
 fn paths(leaf: &Leaf) -> Result<Vec<String>, Error> {
     leaf.list_of("a path that begins with /", |text| {
         (text.starts_with('/') && !text.contains(['?', '#'])).then(|| text.to_owned())

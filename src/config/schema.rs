@@ -60,6 +60,7 @@ const RATE_LIMIT_PLACE: Place = Place {
 };
 
 impl Section {
+    /// All sections, in the order of [`Layers`](super::layer::Layers).
     pub(super) const ALL: [Self; 4] =
         [Self::Connection, Self::Default, Self::JobQueue, Self::RateLimit];
 
@@ -82,6 +83,7 @@ impl Section {
         keys.iter().filter(move |key| key.only_in.is_none_or(|section| section == self))
     }
 
+    /// The key of this name, if the section has it.
     pub(super) fn key(self, name: &str) -> Option<&'static Key> {
         self.keys().find(|key| key.name == name)
     }

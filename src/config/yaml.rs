@@ -50,6 +50,7 @@ struct Anchored {
     size: usize,
 }
 
+/// Builds the value of a document from the parser's events.
 struct Reader<'input> {
     parser: Parser<'input, StrInput<'input>>,
     anchors: HashMap<usize, Anchored>,
@@ -83,6 +84,7 @@ impl<'input> Reader<'input> {
         }
     }
 
+    /// The value that begins with this event. Remembers it if it has an anchor.
     fn node(&mut self, event: Event<'input>, span: &Span) -> Result<Value, String> {
         let before = self.values;
         self.count(1, span)?;
@@ -114,6 +116,7 @@ impl<'input> Reader<'input> {
         Ok(value)
     }
 
+    /// Counts values, up to [`MAX_VALUES`].
     fn count(&mut self, values: usize, span: &Span) -> Result<(), String> {
         self.values += values;
         if self.values > MAX_VALUES {
@@ -123,6 +126,7 @@ impl<'input> Reader<'input> {
         Ok(())
     }
 
+    /// The value of an anchor. An alias inside its own value is an error.
     fn anchored(&self, anchor: usize, span: &Span) -> Result<&Anchored, String> {
         self.anchors.get(&anchor).ok_or_else(|| {
             format!("an alias inside the value that it names, in line {}", span.start.line())
@@ -142,6 +146,7 @@ impl<'input> Reader<'input> {
         }
     }
 
+    /// A table, with merged tables filled in below its own keys.
     fn table(&mut self, start: &Span) -> Result<Value, String> {
         let mut dict = Dict::new();
         let mut lines: HashMap<String, usize> = HashMap::new();
@@ -177,6 +182,7 @@ impl<'input> Reader<'input> {
         Ok(dict.into())
     }
 
+    /// A key: a scalar, or an alias of one.
     fn key(&mut self, event: Event<'input>, span: &Span) -> Result<String, String> {
         let line = span.start.line();
         match event {
@@ -197,6 +203,7 @@ impl<'input> Reader<'input> {
         }
     }
 
+    /// Goes one level deeper, up to [`MAX_DEPTH`].
     fn enter(&mut self, span: &Span, key: String) -> Result<(), String> {
         if self.path.len() >= MAX_DEPTH {
             let line = span.start.line();
@@ -206,6 +213,7 @@ impl<'input> Reader<'input> {
         Ok(())
     }
 
+    /// The path of the current key, for messages.
     fn at(&self) -> String {
         self.path.join(".")
     }
@@ -246,6 +254,7 @@ impl<'input> Reader<'input> {
     }
 }
 
+/// Whether this key is an unquoted `<<`.
 fn is_merge_key(event: &Event<'_>) -> bool {
     let is_merge_tag = |tag: &Option<Cow<'_, Tag>>| match tag {
         Some(tag) => tag.is_yaml_core_schema() && tag.suffix == "merge",
@@ -292,6 +301,7 @@ fn plain(text: &str) -> Value {
     }
 }
 
+/// A number of the core schema; `None` for text such as `0123`.
 fn number(text: &str) -> Option<Value> {
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
         if let Some(digits) = text.strip_prefix(prefix).filter(|digits| !digits.starts_with('+')) {
