@@ -27,6 +27,7 @@ impl Open {
         if left.is_zero() { (0, length) } else { (self.count, left.min(length)) }
     }
 
+    /// The window with one more request. A window that has ended begins again.
     fn with_one_more(self, now: Timestamp, length: Duration) -> Self {
         let (count, left) = self.at(now, length);
         Self { count: count.saturating_add(1), ends: now + left }
@@ -40,11 +41,13 @@ struct Windows {
 }
 
 impl Windows {
+    /// When the last of the two windows ends.
     fn ends(&self) -> Timestamp {
         self.minute.ends.max(self.hour.ends)
     }
 }
 
+/// Counts in this process. The keys are clients, at most `most`.
 pub(crate) struct MemoryCounter {
     clock: Clock,
     most: usize,
@@ -56,6 +59,7 @@ impl MemoryCounter {
         Self { clock, most: MAX_CLIENTS, clients: Mutex::default() }
     }
 
+    /// Counts a request of this client, unless a window is full.
     pub fn count(&self, client: &str, limits: Limits) -> Counted {
         // A window lasts as long as it says, wherever the host's clock is set to.
         let now = self.clock.steady();

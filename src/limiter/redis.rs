@@ -47,6 +47,7 @@ return {passes and 1 or 0, windows[1][1], windows[1][2], windows[2][1], windows[
     )
 });
 
+/// Counts in Redis. It connects at the first request.
 pub(crate) struct RedisCounter {
     settings: PoolSettings,
     /// Created once the servers have said whether they are a Cluster.
@@ -67,11 +68,16 @@ impl RedisCounter {
         Ok(Self { settings, pool: OnceCell::new() })
     }
 
+    /// Counts a request of this client, unless a window is full.
+    ///
+    /// # Errors
+    /// Any error of Redis, and no answer within half a second. The request may have been counted.
     pub async fn count(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
         let counted = tokio::time::timeout(COUNT_TIMEOUT, self.ask(client, limits)).await;
         counted.unwrap_or_else(|_| Err(Error::unavailable("no answer in time")))
     }
 
+    /// Sends the script, once: a repetition could count twice.
     async fn ask(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
         let pool = self.pool.get_or_try_init(|| self.connect()).await?;
         let call = |_| {
@@ -128,6 +134,7 @@ impl RedisCounter {
     }
 }
 
+/// The five numbers of the script's reply.
 fn numbers(answer: Value) -> Result<[u64; 5], Error> {
     let numbers = Vec::<u64>::from_redis_value(answer).ok();
     numbers
