@@ -112,8 +112,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// A blocking wait for jobs.
 type QueueWait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Returns when the wait is over. Never returns without one.
 async fn finished(wait: &mut Option<QueueWait>) {
     match wait {
         Some(wait) => wait.await,
@@ -121,6 +123,7 @@ async fn finished(wait: &mut Option<QueueWait>) {
     }
 }
 
+/// Returns at this instant. Never returns without one.
 async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -142,8 +145,10 @@ struct RoundTripReply {
     reply: ExchangeReply,
 }
 
+/// A round trip under way.
 type RoundTrip = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
 
+/// The state of the loop.
 struct Dispatcher<'a> {
     shared: &'a Arc<Shared>,
     round_trips: FuturesUnordered<RoundTrip>,
@@ -164,6 +169,7 @@ struct Dispatcher<'a> {
 }
 
 impl Dispatcher<'_> {
+    /// Whether all round trips are under way.
     fn is_full(&self) -> bool {
         self.round_trips.len() >= MAX_ROUND_TRIPS
     }
@@ -223,6 +229,7 @@ impl Dispatcher<'_> {
         threads.saturating_sub(shared.launcher.unstarted_or_on_a_thread() + self.requested)
     }
 
+    /// At most `limit` free slots, without waiting for one.
     fn free_slots(&self, limit: usize) -> Vec<OwnedSemaphorePermit> {
         let free = || Arc::clone(&self.shared.slots).try_acquire_owned().ok();
         std::iter::from_fn(free).take(limit).collect()

@@ -258,6 +258,7 @@ fn own_end(job: &InFlightJob, failed: Outcome) -> Outcome {
     }
 }
 
+/// Ends the attempt when it is dropped, so that copies of its token fire.
 struct End<'a>(&'a Cancellation);
 
 impl Drop for End<'_> {
@@ -266,6 +267,7 @@ impl Drop for End<'_> {
     }
 }
 
+/// The message of a panic.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),

@@ -57,6 +57,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
     }
 }
 
+/// Runs everything that belongs on the heartbeat's thread until the worker has stopped.
 async fn beat(shared: Arc<Shared>, runtime: Handle) {
     let broker = shared.broker.detached();
     let cancelled = Arc::new(Notify::new());
@@ -137,6 +138,7 @@ enum Renewal {
     None,
 }
 
+/// Renews all leases in one call. Settlements that use a lease keep it.
 async fn extend(shared: &Shared, broker: &dyn Broker) -> Renewal {
     let extension = shared.in_flight.begin_extending();
     if extension.leases.is_empty() {

@@ -27,6 +27,7 @@ use crate::broker::{Delivery, Extended, Lease, Running};
 use crate::job::{JobId, QueueName};
 use crate::sync::lock;
 
+/// Queue and id.
 type Key = (QueueName, JobId);
 
 /// All jobs in flight. The key has the queue because ids are unique within a queue only.
@@ -135,6 +136,7 @@ impl InFlight {
         self.all().values().any(|job| job.is_waiting_suspect())
     }
 
+    /// Removes a job, unless a later delivery has replaced it.
     pub(super) fn remove(&self, job: &Arc<InFlightJob>) {
         let key = (job.record.queue.clone(), job.record.id.clone());
         let mut all = self.all();
@@ -154,6 +156,7 @@ impl InFlight {
         })
     }
 
+    /// Number of jobs in flight, those that wait for their start included.
     pub(super) fn len(&self) -> usize {
         self.all().len()
     }

@@ -212,6 +212,7 @@ impl InFlightJob {
         Some((self.delivered, delivery))
     }
 
+    /// Whether it is a suspect that waits for its turn.
     pub(super) fn is_waiting_suspect(&self) -> bool {
         is_suspect(self.losses) && self.changing().phase == Phase::Waiting
     }
@@ -301,6 +302,7 @@ impl InFlightJob {
         !self.cancel_requested.swap(true, Ordering::Relaxed)
     }
 
+    /// Cancels the attempt as an operator requested. The first request counts.
     fn end_as(&self, after: AfterCancel) {
         // The first request stands: the attempt is ending already.
         let _ = self.on_cancel.set(after);

@@ -89,6 +89,7 @@ enum StartMode {
 }
 
 impl StartMode {
+    /// Decides how to start a job: by its losses and the pace of its type.
     fn of(shared: &Shared, job: &Accepted) -> Self {
         if suspects::waits(&job.delivery) {
             return Self::Suspect;
@@ -139,6 +140,7 @@ pub(super) fn launch(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Launched {
     Launched { several: launched > 1, batched }
 }
 
+/// Starts a job in a task of its own and runs it to its end.
 async fn start_alone(shared: Arc<Shared>, job: Accepted) {
     if let Some(waiting) = start(&shared, job).await {
         waiting.await;
@@ -234,6 +236,7 @@ impl Launcher {
         starts as usize + self.resumed_on_thread.load(Ordering::Relaxed)
     }
 
+    /// Wakes the watch, if it sleeps.
     fn wake_watch(&self) {
         if self.watch_asleep.swap(false, Ordering::SeqCst) {
             self.watch_wakeup.notify_one();
@@ -274,6 +277,7 @@ impl Launcher {
         }
     }
 
+    /// Returns when several jobs are launched, at once if some are queued.
     async fn sleep_until_launch(&self) {
         self.watch_asleep.store(true, Ordering::SeqCst);
         // A launch that has not seen the flag has filled the queue before.
@@ -295,6 +299,7 @@ fn start_elsewhere(shared: &Arc<Shared>, runtime: &Handle) -> Arc<AtomicBool> {
     ran
 }
 
+/// Notifies when it is dropped.
 struct NotifyOnDrop<'a>(&'a Notify);
 
 impl Drop for NotifyOnDrop<'_> {
@@ -303,6 +308,7 @@ impl Drop for NotifyOnDrop<'_> {
     }
 }
 
+/// Counts one more when it is dropped.
 struct CountOnDrop<'a>(&'a AtomicU64);
 
 impl Drop for CountOnDrop<'_> {
@@ -327,6 +333,7 @@ impl Future for Resumed {
     }
 }
 
+/// Counts a job as occupying a thread until it is dropped.
 struct OnThread<'a>(&'a Shared);
 
 impl<'a> OnThread<'a> {

@@ -145,6 +145,7 @@ impl Worker {
         Self::idle(broker, registry, state, settings, true)
     }
 
+    /// A worker without loops.
     fn idle(
         broker: Arc<dyn Broker>,
         registry: Registry,

@@ -105,6 +105,7 @@ impl Outbox {
         self.full.load(Ordering::Relaxed)
     }
 
+    /// Whether no finished job waits to be sent.
     pub(super) fn is_empty(&self) -> bool {
         self.ended().is_empty()
     }

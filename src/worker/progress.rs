@@ -39,6 +39,7 @@ pub(super) struct ProgressWriter {
 }
 
 impl ProgressWriter {
+    /// A writer for one attempt. Nothing is written before the first report.
     pub(super) fn new(broker: Arc<dyn Broker>, job: Arc<InFlightJob>) -> Self {
         Self { broker, job, latest: Mutex::default(), reported: Notify::new() }
     }

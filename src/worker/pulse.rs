@@ -35,6 +35,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
+    /// Milliseconds since `began`.
     fn millis(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -75,6 +75,7 @@ impl PendingSettle {
         shared.outbox.wake_dispatcher();
     }
 
+    /// Settles until the store replies or the worker gives up. `failed` is the error of an earlier try.
     async fn keep_trying(
         mut self,
         shared: &Arc<Shared>,

@@ -113,6 +113,7 @@ impl Stall {
     }
 }
 
+/// The state of one watch.
 struct Watch<'a> {
     shared: &'a Arc<Shared>,
     broker: &'a Arc<dyn Broker>,
@@ -143,6 +144,7 @@ impl Probe<'_> {
         Duration::ZERO
     }
 
+    /// Whether the runtime has run nothing for [`WATCH_INTERVAL`].
     fn stands_still(&mut self) -> bool {
         self.silence() >= WATCH_INTERVAL
     }
@@ -225,6 +227,7 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
     hands.iter().for_each(|job| shared.in_flight.remove(job));
 }
 
+/// Settles a finished job that the dispatcher did not take.
 async fn settle(
     shared: Arc<Shared>,
     broker: Arc<dyn Broker>,
@@ -235,6 +238,7 @@ async fn settle(
     shared.outbox.wake_dispatcher();
 }
 
+/// Sends settlements of the dispatcher a second time. A failure lets the watch send them again.
 async fn settle_again(
     shared: Arc<Shared>,
     broker: Arc<dyn Broker>,

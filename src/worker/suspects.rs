@@ -177,9 +177,13 @@ async fn settle(
     }
 }
 
+/// The result of recording that a suspect starts.
 enum Recorded {
+    /// It may start.
     Ours,
+    /// Its lease was lost.
     Lost,
+    /// The worker stops.
     Stopped,
 }
 
