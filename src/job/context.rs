@@ -69,6 +69,7 @@ impl Cancellation {
         self.reason().unwrap_or(CancelReason::Shutdown)
     }
 
+    /// The reason, if the attempt was cancelled. A shutdown counts if there is no other.
     pub(crate) fn reason(&self) -> Option<CancelReason> {
         let shutdown = self.shutdown.is_cancelled().then_some(CancelReason::Shutdown);
         self.reason.get().copied().or(shutdown)
@@ -114,6 +115,7 @@ pub(crate) trait Reporter: Send + Sync {
 #[derive(Clone)]
 pub struct JobContext(Arc<Inner>);
 
+/// What all clones of a context share.
 struct Inner {
     record: Arc<JobRecord>,
     deadline: Timestamp,

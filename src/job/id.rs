@@ -10,10 +10,12 @@ use std::sync::Arc;
 use super::printable::{from_printable, printable};
 use crate::error::Error;
 
+/// Maximum length of an id.
 const MAX_ID_BYTES: usize = 512;
 /// Of an id or a queue's name that another program may have stored: what an address can
 /// carry in its printable form.
 const MAX_STORED_BYTES: usize = 64 * 1024;
+/// Maximum length of a queue name.
 const MAX_QUEUE_BYTES: usize = 128;
 
 /// Text that every reader, key and log line can hold.

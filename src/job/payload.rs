@@ -158,6 +158,7 @@ fn open_variant(bytes: &mut Vec<u8>, variant: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes a comma, except before the first item.
 fn comma(bytes: &mut Vec<u8>, is_first: &mut bool) {
     if !std::mem::take(is_first) {
         bytes.push(b',');

@@ -10,6 +10,7 @@ use super::{Job, JobId, JobOptions, Schedule, option_setters, payload_bytes};
 use crate::error::Error;
 use crate::time::Timestamp;
 
+/// Maximum length of a name.
 const MAX_NAME_BYTES: usize = 128;
 
 /// What happens to ticks at which no process could enqueue the job, because none ran or the

@@ -91,6 +91,7 @@ impl AfterCancel {
         }
     }
 
+    /// The value of a stored form.
     pub(crate) fn parse(word: &str) -> Option<Self> {
         [Self::Retry, Self::Archive, Self::Delete].into_iter().find(|one| one.as_str() == word)
     }
