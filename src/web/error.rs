@@ -254,8 +254,8 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
     ProblemDetails::new(status, detail)
 }
 
-/// Routes that got another name, below the base: the old and the new beginning of their paths.
-/// The old ones do nothing; they only say where to go.
+/// Renamed routes below the base: the old and the new beginning of their paths. The old ones only
+/// answer with the new name.
 const RENAMED: [(&str, &str); 2] = [("/schedules", "/periodic"), ("/ui/schedules", "/ui/periodic")];
 
 /// The detail of a 404. It names the new route for an old one.
@@ -311,7 +311,7 @@ pub(crate) const ALL_METHODS: [Method; 9] = [
     Method::Patch,
 ];
 
-/// Answers a method that a path does not have, with those it has.
+/// Answers a method that a path does not have, and lists the ones it has.
 #[derive(Clone)]
 struct WrongMethod {
     allow: String,

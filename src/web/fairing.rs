@@ -173,8 +173,8 @@ impl JobQueueFairing {
 
     /// Adds a periodic job: one that is enqueued by the clock; see [`Periodic`]. Periodic jobs
     /// can also be configured (`jobqueue.periodic.<name>`) and added while the application runs
-    /// ([`JobQueue::periodic`]). Processes with a worker fire them, or those that
-    /// `jobqueue.fire_periodic` says.
+    /// ([`JobQueue::periodic`]). Processes with a worker fire them, unless
+    /// `jobqueue.fire_periodic` says otherwise.
     pub fn periodic(self, periodic: Periodic) -> Self {
         self.with(|parts| parts.periodic.push(periodic))
     }
@@ -216,7 +216,7 @@ impl JobQueueFairing {
     /// each job before it is shown or searched: payload, result, headers, progress and errors may
     /// hold data that operators need not see.
     ///
-    /// Whatever derives from a hidden payload is hidden as well: the name of the unique lock, and
+    /// Everything derived from a hidden payload is hidden as well: the name of the unique lock, and
     /// each error, progress, header and result that quotes a hidden part of the payload. The
     /// payloads of periodic jobs and of jobs in flight are not shown at all, and pages do not
     /// edit payloads. Names (queue, job type, id, group) are always shown, and
@@ -265,7 +265,7 @@ impl JobQueueFairing {
     }
 
     /// Keeps jobs in the memory of this process, so they are lost when it ends: for development,
-    /// tests and trying out.
+    /// tests and trials.
     #[track_caller]
     pub fn memory(self) -> Self {
         self.set("jobqueue.store", "memory")
@@ -287,7 +287,7 @@ impl JobQueueFairing {
         self.with(|parts| parts.by_hand = Some((broker, slot)))
     }
 
-    /// The parts, for ignition; empty ones stay behind.
+    /// Takes the parts, for ignition, and leaves empty ones.
     fn take(&self) -> Parts {
         std::mem::take(&mut *lock(&self.parts))
     }

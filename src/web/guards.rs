@@ -1,8 +1,8 @@
-//! Who may do what: the application's own guards in front of our routes, and the handle as a
+//! Access: the application's own guards in front of our routes, and the handle as a
 //! request guard.
 //!
 //! There are three rights: to view, to act, and to register the reference job. A route takes the
-//! right as a parameter, and a route without that parameter is open to everybody. A test catches
+//! right as a parameter, and a route without that parameter is public. A test catches
 //! it: `routes()` in `tests/it/rest.rs` says who may use each route, and `tests/it/rest/access.rs`
 //! tries them all and compares the table with `docs/roles.md`. Without a guard of the application,
 //! viewing and acting are denied.
@@ -162,7 +162,7 @@ impl<'r> FromRequest<'r> for ViewAccess {
             (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
             (Some(view), Some(admin)) => match passes(&**view, request).await {
                 Ok(()) => Ok(()),
-                // Those who may act may view. The view guard gives the reason otherwise.
+                // The right to act includes viewing. Otherwise the view guard gives the reason.
                 Err(status) => passes(&**admin, request).await.map_err(|_| status),
             },
         };

@@ -20,6 +20,6 @@ pub(super) fn to_stderr_unless_taken() {
         .with_target(false)
         .with_filter(Targets::new().with_target("rocket_jobqueue", LevelFilter::INFO));
     let subscriber = tracing_subscriber::registry().with(lines);
-    // Fails only if a subscriber was set in the meantime, which is just as good.
+    // Fails only if a subscriber was set in the meantime, which serves as well.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -85,8 +85,8 @@ pub(crate) fn may_change(request: &Request<'_>) -> bool {
     is_same_origin(request).map_or_else(by_program, |same| same || is_allowed_elsewhere(request))
 }
 
-/// Whether the public route may enqueue: everybody may, except a page of another site in somebody
-/// else's browser. Records the reason of a refusal.
+/// Whether the public route may enqueue: always, except for a page of another site in a visitor's
+/// browser. Records the reason of a refusal.
 pub(crate) fn may_register(request: &Request<'_>) -> bool {
     is_same_origin(request).unwrap_or(true) || is_allowed_elsewhere(request)
 }
@@ -139,7 +139,7 @@ mod form {
     use super::{explain, explain_foreign, is_same_origin};
 
     /// Proof that a form was sent from a page of this origin. Anything else is refused with 403,
-    /// including a request that does not say where it comes from.
+    /// including a request that does not name its origin.
     pub(crate) struct SameOrigin;
 
     #[rocket::async_trait]
@@ -184,7 +184,8 @@ mod tests {
             ("http://a.example:80", "app:8000", proxied(&["a.example"], &["http"]), true),
             ("http://a.example", "app:8000", proxied(&["a.example"], &["https"]), false),
             ("https://a.example", "app:8000", proxied(&["a.example", "inner"], &["https"]), true),
-            // If the proxies report the original host, the host that they connect to does not count.
+            // If the proxies report the original host, the host that they connect to does not
+            // count.
             ("http://app:8000", "app:8000", proxied(&["a.example"], &[]), false),
         ] {
             let found = is_here(origin, Some(host), &forwarded);

@@ -204,9 +204,9 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.trim().is_empty())
 }
 
-/// The address of the client: the peer of the connection, unless that is a trusted proxy. Then it is the
-/// last address in `X-Forwarded-For`, or in `Forwarded` without that header, that is not a trusted
-/// proxy. The client may have written the addresses before it itself.
+/// The address of the client: the peer of the connection, unless that is a trusted proxy. Then it
+/// is the last address in `X-Forwarded-For`, or in `Forwarded` without that header, that is not a
+/// trusted proxy. The client may have invented the addresses before it.
 pub(super) fn client(peer: IpAddr, request: &HeaderMap<'_>, proxies: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let lines = request.get("X-Forwarded-For");

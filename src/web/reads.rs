@@ -21,11 +21,11 @@ use super::JobQueue;
 use super::guards::ViewAccess;
 use crate::error::Error;
 
-/// Requests at a time. Answers of several MB take a while to make, and the application needs
+/// Maximum concurrent reads. Answers of several MB take a while to make, and the application needs
 /// the other threads.
 const MAX_READS: usize = 2;
 
-/// How long the next one waits for its turn.
+/// How long a request waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The turns of a process: permits for concurrent reads.
@@ -43,8 +43,8 @@ impl Default for Reads {
 }
 
 impl Reads {
-    /// A run of the doctor takes minutes with many jobs: it gives its turn to others, and there
-    /// is one at a time.
+    /// Admits a run of the doctor. It takes minutes with many jobs, so it gives up its turn, and
+    /// only one runs at a time.
     pub(super) fn doctor_run(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
         drop(access);
         Arc::clone(&self.doctor_runs)
@@ -104,8 +104,8 @@ pub(super) fn had_no_turn(request: &Request<'_>) -> bool {
 /// Wraps GET routes so that their work runs at low priority: reading, filtering and rendering
 /// several MB takes tens of milliseconds, which jobs and other requests would otherwise wait.
 ///
-/// Only while it is the request's turn, so that there are no more such threads than turns:
-/// guards, and requests that they refuse, stay with the runtime.
+/// This applies only during the request's turn, so that there are at most as many such threads as
+/// turns. Guards, and requests that they refuse, run on the runtime.
 pub(super) fn quiet(routes: Vec<Route>) -> Vec<Route> {
     let wrap = |mut route: Route| {
         if route.method == Method::Get {
@@ -136,12 +136,12 @@ impl Handler for Quiet {
     }
 }
 
-/// Does what may take long in a thread of a low priority, while the runtime's other tasks go on
-/// elsewhere.
+/// Runs long work in a thread of low priority, while the runtime moves its other tasks to other
+/// threads.
 fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
     let runtime = match Handle::try_current() {
         Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => runtime,
-        // A test's, which has no other thread.
+        // The runtime of a test, which has no other thread.
         Ok(_) | Err(_) => return work(),
     };
     let mut in_thread = || {
@@ -159,8 +159,8 @@ fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
     done.unwrap_or_else(work)
 }
 
-/// Lowers the priority of this thread for good. On other systems than Linux it would be that
-/// of the process.
+/// Lowers the priority of this thread permanently. Only on Linux: elsewhere the call would lower
+/// the priority of the process.
 #[cfg(target_os = "linux")]
 fn give_way() {
     // Not the lowest: a thread that holds a lock must come to its end beside busy ones.

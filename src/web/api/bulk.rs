@@ -4,8 +4,8 @@
 //! store serves others in between. Jobs that change their state meanwhile are left out. The counts say
 //! how many were changed; an action that ends early can be repeated.
 //!
-//! What may surprise. The action is not atomic: if the store fails in the middle, the batches before
-//! are done and the rest is not.
+//! What may surprise. The action is not atomic: if the store fails in the middle, the batches
+//! before are done and the rest is not.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -34,7 +34,7 @@ const STATES: [JobState; 6] = [
     JobState::Completed,
 ];
 
-/// A search that was read.
+/// A parsed search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     /// Only these queues; empty for all.
@@ -49,7 +49,7 @@ pub(crate) struct Query {
 const FILTERS: [&str; 5] = ["queue", "state", "type", "id", "error"];
 
 impl Query {
-    /// Reads a search.
+    /// Parses a search.
     ///
     /// # Errors
     /// [`Error::is_invalid`] for an unknown filter or state, an empty text, a filter given
@@ -155,7 +155,7 @@ fn words(text: &str) -> Result<Vec<Word>, Error> {
     Ok(words)
 }
 
-/// A text as a filter takes it.
+/// A text in the form that a filter accepts.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

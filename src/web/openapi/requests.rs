@@ -1,8 +1,8 @@
 //! The documented inputs: bodies, headers, and guards that take nothing a client has to send.
 //!
-//! Guards are inputs to rocket_okapi. Guards that read nothing a client has to send, such as rights,
-//! are listed in `silent!`; a new guard has to be added there or documented. A body is always
-//! required. A query parameter is optional text here; `parameters` refines it.
+//! Guards are inputs to rocket_okapi. Guards that read nothing a client has to send, such as
+//! rights, are listed in `silent!`; a new guard has to be added there or documented. A body is
+//! always required. A query parameter is optional text here; `parameters` refines it.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;

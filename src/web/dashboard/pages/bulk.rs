@@ -5,7 +5,7 @@
 //! sheet shows the last. The work runs in a task of its own, so it ends even if the browser
 //! goes away.
 //!
-//! The buttons that start an action are in `ui::bulk_form`; they stand on the pages of a queue and
+//! The buttons that start an action are in `ui::bulk_form`, for the pages of a queue and
 //! of a group. Reading the form is bound by Rocket's form limit and by a timeout.
 
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl Wanted<'_> {
 struct Progress {
     /// Jobs changed so far.
     done: u64,
-    /// Jobs there were at the start.
+    /// Jobs at the start.
     total: u64,
     /// How it ended; `None` while it runs.
     ended: Option<Result<(), Error>>,

@@ -24,7 +24,7 @@ use crate::web::dashboard::ui::{Page, Place, Reader, View};
 /// Pages of 100 jobs that are read of each list: enough to see a pattern, and bounded.
 const MAX_PAGES: usize = 5;
 
-/// Failures that look alike.
+/// Failures of the same kind.
 struct Failure {
     /// Number of jobs among those that were read.
     count: usize,

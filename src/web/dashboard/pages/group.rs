@@ -1,6 +1,6 @@
 //! One group of a queue: its jobs, and actions on all of them.
 //!
-//! Actions on a group are those on any list; running a group moves its jobs to pending one by
+//! The actions are the same as on any list; running a group moves its jobs to pending one by
 //! one, without aggregating them.
 
 use maud::{Markup, html};

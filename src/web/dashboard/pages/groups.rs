@@ -17,8 +17,8 @@ use crate::web::dashboard::ui::parts::{empty, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Page, Place, Texts, View};
 
-/// Maximum queues on one page, maximum queues that are asked for their groups, and how many of
-/// these at the same time.
+/// Maximum queues on one page, maximum queues that are asked for their groups, and maximum
+/// concurrent requests.
 const MAX_QUEUES: usize = 50;
 const MAX_ASKED: usize = 500;
 const MAX_CONCURRENT: usize = 10;
@@ -46,7 +46,7 @@ async fn show(view: View<'_>, after: Option<&str>) -> Page {
     site.respond(Place::Groups, texts.groups_title, content)
 }
 
-/// A queue with groups: they, and the sets that are being aggregated.
+/// A queue with its groups and the sets that are being aggregated.
 type Found = (QueueName, GroupPage, Vec<AggregationSet>);
 
 /// The queues with groups among those after this name, and the last queue that was asked if

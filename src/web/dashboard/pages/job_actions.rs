@@ -1,7 +1,7 @@
 //! What a job's page links to: actions, downloads, and the search by id.
 //!
-//! The state of a job is checked by the store in the step that changes it. A button of a page that
-//! is out of date therefore does nothing worse than to answer with an error.
+//! The store checks the state of a job in the step that changes it. So a button on an outdated
+//! page can do nothing worse than to answer with an error.
 
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<R
     Err(site.page(Status::NotFound, Place::Elsewhere, texts.not_found, content))
 }
 
-/// Carries out one action on a job, and goes to its page: that of the duplicate if one was made,
-/// the queue's page if the job was deleted.
+/// Carries out one action on a job, and redirects to its page: to the duplicate if one was made, or
+/// to the queue if the job was deleted.
 #[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
 async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> Acted {
     let site = &act.site;
@@ -85,7 +85,7 @@ async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> 
     }))
 }
 
-/// Does it; the id of the duplicate if it made one.
+/// Carries out the action. Returns the id of the duplicate if it made one.
 async fn carry_out(
     act: &Act<'_>,
     queue: &QueueName,

@@ -1,5 +1,5 @@
-//! Jobs of all queues and states, found by a search (see `search`), with actions on those that
-//! were selected or on all that match.
+//! Jobs of all queues and states, found by a search (see `search`), with actions on the selected
+//! jobs or on all that match.
 //!
 //! One page has up to 100 jobs from all lists that match. If a list has more, the page links to
 //! it on the queue's own page, which has cursors.

@@ -87,7 +87,7 @@ async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, E
     let has_more = queues.len() > MAX_QUEUES;
     queues.truncate(MAX_QUEUES);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
-    // A store that refuses the examination still has queues to show.
+    // A store that refuses this still has queues to show.
     let findings = findings.unwrap_or_default();
     let (minutes, days) = match queues.len() {
         0..=MAX_CHARTED => history(inspector, &queues).await,

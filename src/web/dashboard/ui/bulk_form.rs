@@ -1,8 +1,9 @@
 //! The buttons for actions on all jobs of a state, a type or a group of a queue. Each opens a
 //! question with the number of jobs before it acts.
 //!
-//! The number in the question is the length of the list when the page was made. The action itself covers
-//! the jobs that are there when it starts, and the notice afterwards says how many these were.
+//! The number in the question is the length of the list when the page was made. The action itself
+//! covers the jobs that are there when it starts, and the notice afterwards says how many these
+//! were.
 
 use maud::{Markup, html};
 
