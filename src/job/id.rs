@@ -1,4 +1,4 @@
-//! Job ids and queue names: checked once when they enter, trusted from then on.
+//! Job ids and queue names: checked once on input, trusted from then on.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -12,8 +12,8 @@ use crate::error::Error;
 
 /// Maximum length of an id.
 const MAX_ID_BYTES: usize = 512;
-/// Of an id or a queue's name that another program may have stored: what an address can
-/// carry in its printable form.
+/// Maximum length of an id or a queue's name that another program stored: its printable form must
+/// fit into a URL.
 const MAX_STORED_BYTES: usize = 64 * 1024;
 /// Maximum length of a queue name.
 const MAX_QUEUE_BYTES: usize = 128;
@@ -40,13 +40,13 @@ pub(crate) fn check_group(name: &str) -> Result<(), Error> {
     plain_text("group", name)
 }
 
-/// The job that stands in the way of another; the source of that error.
+/// The job that conflicts with another; the source of that error.
 #[derive(Debug, thiserror::Error)]
 #[error("held by job {0}")]
 struct Holder(JobId);
 
 impl Error {
-    /// The job that has the unique lock, where [`Error::is_duplicate`].
+    /// The job that has the unique lock, if [`Error::is_duplicate`].
     pub fn holder(&self) -> Option<&JobId> {
         std::error::Error::source(self)?.downcast_ref::<Holder>().map(|holder| &holder.0)
     }
@@ -141,7 +141,7 @@ impl JobId {
     }
 }
 
-/// The bytes of a printable form. What it shows as an escape may also stand for itself.
+/// The bytes of a printable form. Characters that it escapes may also be given literally.
 fn stored_bytes(what: &str, form: &str) -> Result<Vec<u8>, Error> {
     let bytes = from_printable(form);
     match bytes.len() {

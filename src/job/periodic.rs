@@ -132,7 +132,7 @@ impl Periodic {
     }
 
     /// The zone of the fields, by its name in the IANA database. Default UTC.
-    /// Without meaning for `@every`.
+    /// No effect on `@every`.
     pub fn time_zone(mut self, zone: impl Into<String>) -> Self {
         self.time_zone = Some(zone.into());
         self

@@ -1,6 +1,6 @@
 //! Bytes as text that any page, URL and log line can hold, and back.
 //!
-//! Text stays as it is, except for what would not survive being shown and typed
+//! Text stays as it is, except for what would be lost if it were shown and typed
 //! again: bytes that are not UTF-8, control and other invisible characters, a space at
 //! either end, `%`, and the names `.` and `..`. Each of their bytes becomes `%` and two hexadecimal digits.
 
@@ -37,8 +37,8 @@ pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
     (form.as_bytes() != bytes).then_some(form)
 }
 
-/// The bytes of a printable form. A `%` without two hexadecimal digits behind it
-/// stands for itself.
+/// The bytes of a printable form. A `%` that is not followed by two hexadecimal digits
+/// is literal.
 pub(crate) fn from_printable(form: &str) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let (form, mut bytes, mut at) = (form.as_bytes(), Vec::with_capacity(form.len()), 0);

@@ -4,7 +4,7 @@ use chrono::{Datelike, NaiveDate};
 
 use super::{Wrong, quoted, wrong};
 
-/// The values of each field: bit *n* stands for *n*.
+/// The values of each field: bit *n* is set for the value *n*.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Fields {
     minute: u64,
@@ -56,7 +56,7 @@ impl Fields {
         Ok(Self { minute, hour, day_of_month, month, day_of_week, both_days })
     }
 
-    /// What `@daily` and its like stand for.
+    /// The fields of `@daily` and similar names.
     pub(super) fn named(name: &str) -> Option<Self> {
         let fields = match name {
             "@yearly" | "@annually" => "0 0 1 1 *",

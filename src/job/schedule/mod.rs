@@ -1,13 +1,13 @@
 //! When a periodic job is due: a cron expression in a time zone, or an interval.
-//! Pure arithmetic on instants; who fires and what happens to missed ticks is the
-//! scheduler's affair.
+//! Pure arithmetic on instants. The scheduler fires the jobs and decides about missed
+//! ticks.
 //!
 //! The grammar is robfig/cron's (version 3, standard parser), which Asynq uses,
 //! to the letter: Go tools show our specifications, and a schedule that moves
 //! between a Go and a Rust service must mean the same. The well-kept crates
 //! (croner, cron) read other dialects: 7 as Sunday, `L`, `W` and `#`, seconds and
-//! years, another rule for the two day fields, no `n/step`, and no `@every`. They
-//! cannot be held to this one without parsing it first, which is most of the
+//! years, another rule for the two day fields, no `n/step`, and no `@every`. Using
+//! them would mean to parse this grammar first, which is most of the
 //! work. Calendar and time zones are chrono's and chrono-tz's.
 
 mod duration;
@@ -54,8 +54,9 @@ const MAX_CLOCK_SHIFT: Duration = Duration::from_secs(3 * 3600);
 /// `TZ=`) before the fields or with
 /// [`Periodic::time_zone`](crate::Periodic::time_zone). On a day when clocks
 /// are set forward, an expression that names only the skipped hour is not due. When
-/// they are set back, an expression that is due in the repeated hour is due in both. For work that must happen exactly once a day, choose an hour that no
-/// zone change touches, or UTC.
+/// they are set back, an expression that is due in the repeated hour is due in both.
+/// For work that must happen exactly once a day, choose an hour that no zone change
+/// touches, or UTC.
 ///
 /// ```
 /// use rocket_jobqueue::{Schedule, Timestamp};
@@ -95,8 +96,8 @@ impl Schedule {
         Ok(Self { spec, rule })
     }
 
-    /// Refuses a specification that can be read, and never fires or says so of itself:
-    /// `0 0 31 2 *`, `@every 0s`. A periodic job with such a schedule is a mistake.
+    /// Refuses a valid specification that never fires (`0 0 31 2 *`) or whose interval is
+    /// not positive (`@every 0s`). A periodic job with such a schedule is a mistake.
     pub(crate) fn fires(self) -> Result<Self, Wrong> {
         let never = match &self.rule {
             Rule::Cron(fields, _) => !fields.can_match(),
