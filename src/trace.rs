@@ -1,6 +1,7 @@
 //! The trace a job belongs to: W3C Trace Context, which a job carries in its headers from
-//! the request that enqueued it to the jobs that it enqueues itself. We take no part in it
-//! with ids of our own: it is handed on as it came. Source: <https://www.w3.org/TR/trace-context/>.
+//! the request that enqueued it to the jobs that it enqueues itself. This crate adds no
+//! ids of its own: the trace is passed on unchanged. Source:
+//! <https://www.w3.org/TR/trace-context/>.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,7 +19,7 @@ tokio::task_local! {
     static CURRENT: Trace;
 }
 
-/// A trace with the span that is the parent of whatever comes next. Cloning is cheap.
+/// A trace and the parent of the next span. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     parent: Arc<str>,
@@ -69,12 +70,12 @@ impl Trace {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// What all spans of it have in common: 32 hexadecimal digits.
+    /// The id that all its spans share: 32 hexadecimal digits.
     pub fn id(&self) -> &str {
         self.parent.split('-').nth(1).unwrap_or_default()
     }
 
-    /// Names it in a job's headers, unless they name one already.
+    /// Adds it to a job's headers, unless they have one already.
     pub fn add_to(&self, headers: &mut BTreeMap<String, String>) {
         if headers.keys().any(|name| name.eq_ignore_ascii_case(PARENT)) {
             return;

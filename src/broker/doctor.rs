@@ -1,4 +1,4 @@
-//! The doctor: what lies in a store that no operation leaves behind, and which of it
+//! The doctor: finds what no operation leaves behind in a store, and says which of it
 //! can be repaired without guessing.
 //!
 //! Foreign workers, evictions, restored backups and damaged servers leave such

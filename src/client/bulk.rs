@@ -15,7 +15,7 @@ use crate::error::Error;
 ///
 /// * `Ok`: stored, with its [`Receipt`];
 /// * [`Error::is_duplicate`] (with [`Error::holder`]), [`Error::is_id_conflict`],
-///   [`Error::is_idempotency_mismatch`]: another job stands in its way;
+///   [`Error::is_idempotency_mismatch`]: it conflicts with another job;
 /// * [`Error::is_invalid`]: a value is out of its domain; it was not sent;
 /// * [`Error::is_outcome_unknown`]: no answer came for its part of the jobs: it
 ///   may be stored, and may have run. [`EnqueueAll::confirm_within`] asks again

@@ -17,7 +17,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// Maximum; longer values are cut to it. It can be added to any instant without overflow.
 pub(super) const MAX_CONFIRM_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
-/// One job on its way, and what is known of it.
+/// One job that is being sent, and what is known of it.
 struct Try<'a> {
     job: &'a NewJob,
     /// Until when it is tried again; `None`: not at all.

@@ -53,7 +53,7 @@ use crate::trace::Trace;
 /// # Errors
 /// [`Error::is_invalid`] for a value out of its domain, before anything is
 /// stored; [`Error::is_duplicate`], [`Error::is_id_conflict`] and
-/// [`Error::is_idempotency_mismatch`] if another job stands in the way;
+/// [`Error::is_idempotency_mismatch`] if it conflicts with another job;
 /// [`Error::is_unavailable`] and [`Error::is_refused`] if the store cannot take the job.
 #[must_use = "a job is stored when this is awaited"]
 pub struct Enqueue<Q = Client> {
@@ -235,8 +235,8 @@ impl<Q> Enqueue<Q> {
     ///
     /// `traceparent` and `tracestate` (W3C Trace Context) are added automatically if the
     /// job is enqueued by way of the request guard [`JobQueue`](crate::JobQueue) in a
-    /// request that has them, or by the handler of a job that has them; those given here
-    /// take their place.
+    /// request that has them, or by the handler of a job that has them. Values given here
+    /// replace them.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self

@@ -28,7 +28,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The receipt for a job, or what stood in its way.
+    /// The receipt for a job, or the conflict.
     pub(super) fn of(
         job: &NewJob,
         outcome: Enqueued,

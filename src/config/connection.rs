@@ -2,8 +2,9 @@
 //! [`PoolSettings`]. It parses; the pool connects.
 //!
 //! The servers are given in one of three ways: a single address (`url`, `addr` or `addrs`),
-//! `sentinel`, or `cluster`. Two of them at once are an error. A URL may also contain user, password
-//! and database; a key of a stronger layer overrides that part, and so does a key of the same layer.
+//! `sentinel`, or `cluster`. Two of them at once are an error. A URL may also contain user,
+//! password and database; a key of a stronger layer overrides that part, and so does a key of the
+//! same layer.
 //!
 //! What may surprise. Several `addrs` mean a Cluster, one means a single server. `rediss://` in any
 //! layer turns TLS on, and `tls = false` beside it is an error instead of silent plain text. PEM

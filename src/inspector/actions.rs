@@ -250,7 +250,7 @@ pub struct BulkProgress {
 /// progress and to be able to stop.
 ///
 /// Each step is one script of at most 200 jobs, O(log n) each, so that workers and producers
-/// go on meanwhile. The action ends when it has looked at as many jobs as the list held at
+/// go on meanwhile. The action ends when it has examined as many jobs as the list held at
 /// the beginning: jobs that arrive meanwhile do not prolong it. A new job that is placed
 /// before others is acted upon instead of one of them.
 ///
@@ -284,7 +284,7 @@ impl Bulk {
     /// # Errors
     /// [`Error::is_not_found`] if there is no such queue, [`Error::is_invalid`]
     /// if jobs of that state cannot be acted upon so. After an error that
-    /// [is unavailable](Error::is_unavailable) the next step goes on; that of an
+    /// [is unavailable](Error::is_unavailable) the next step goes on; the step of an
     /// [unknown outcome](Error::is_outcome_unknown) may have been made, and is then
     /// missing in the count.
     pub async fn step(&mut self) -> Result<Option<BulkProgress>, Error> {

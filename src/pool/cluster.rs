@@ -220,8 +220,8 @@ impl Cluster {
         }
     }
 
-    /// Sends a request to every master, each with a timeout of its own. The futures give the address and
-    /// the answer.
+    /// Sends a request to every master, each with a timeout of its own. The futures give the
+    /// address and the answer.
     fn ask_each(
         self: &Arc<Self>,
         deadline: Instant,
@@ -293,8 +293,8 @@ impl Cluster {
         }));
     }
 
-    /// The connections to this server; makes them if it is new, and drops servers that have left the
-    /// Cluster and owe no answer.
+    /// The connections to this server; makes them if it is new, and drops servers that have left
+    /// the Cluster and owe no answer.
     fn node(&self, addr: &HostPort) -> RedisResult<Arc<Node>> {
         let mut nodes = lock(&self.nodes);
         if let Some(node) = nodes.get(addr) {

@@ -59,8 +59,8 @@ impl Confirmation {
         self.judge(answers)
     }
 
-    /// The script's answer, if the write succeeded and enough replicas confirmed. An error of the script
-    /// itself comes first.
+    /// The script's answer, if the write succeeded and enough replicas confirmed. An error of the
+    /// script itself comes first.
     fn judge(&self, answers: Vec<Value>) -> RedisResult<Value> {
         let mut answers = answers.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);

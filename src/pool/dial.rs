@@ -368,7 +368,8 @@ impl Dialer {
         Ok(stream)
     }
 
-    /// The library's description of a server. Without credentials if [`greet`](Self::greet) sends them.
+    /// The library's description of a server. Without credentials if [`greet`](Self::greet) sends
+    /// them.
     fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {
         let addr = if self.tls.is_some() {
             let host = host.clone();

@@ -256,8 +256,8 @@ impl RedisPool {
         self.request(repeat, request).await.map(only)
     }
 
-    /// Sends a request, and again as long as its failure, `repeat` and the time allow it. `build` gets the
-    /// number of earlier attempts that may have run.
+    /// Sends a request, and again as long as its failure, `repeat` and the time allow it. `build`
+    /// gets the number of earlier attempts that may have run.
     ///
     /// # Errors
     /// [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last one says.
@@ -424,7 +424,8 @@ fn only(mut answers: Vec<Value>) -> Value {
 pub struct Connection(RedisPool);
 
 impl Connection {
-    /// Sends a request once, with the library's error: an application decides itself about repeating.
+    /// Sends a request once, with the library's error: an application decides itself about
+    /// repeating.
     async fn once(&self, request: Request) -> RedisResult<Vec<Value>> {
         let backend = self.0.backend();
         let deadline = Instant::now() + backend.limit();

@@ -504,7 +504,8 @@ impl Watch {
     }
 }
 
-/// The next event, as channel and text; `None` if the subscription ended. Waits forever without one.
+/// The next event, as channel and text; `None` if the subscription ended. Waits forever without
+/// one.
 async fn next_event(events: &mut Option<PubSub>) -> Option<(String, String)> {
     let Some(events) = events else { return std::future::pending().await };
     let message = events.on_message().next().await?;

@@ -173,8 +173,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// Reads all files and builds the configuration. Without `ca_file` and system roots, the built-in
-    /// ones are used.
+    /// Reads all files and builds the configuration. Without `ca_file` and system roots, the
+    /// built-in ones are used.
     fn read(options: &TlsOptions) -> Result<Self, WrongOption> {
         let (trusted, named) = match options.trusted()? {
             Some(trusted) => (trusted, true),

@@ -293,8 +293,8 @@ impl ClusterTopology {
         });
     }
 
-    /// Asks the configured and the known servers, at most [`MAX_ASKED_SERVERS`], and returns the view with
-    /// the highest epoch. An error if none describes the cluster.
+    /// Asks the configured and the known servers, at most [`MAX_ASKED_SERVERS`], and returns the
+    /// view with the highest epoch. An error if none describes the cluster.
     async fn ask(&self, dialer: &Dialer) -> RedisResult<SlotMap> {
         let known = self.map();
         let mut asked: Vec<HostPort> = known.nodes().cloned().collect();

@@ -75,7 +75,8 @@ impl PendingSettle {
         shared.outbox.wake_dispatcher();
     }
 
-    /// Settles until the store replies or the worker gives up. `failed` is the error of an earlier try.
+    /// Settles until the store replies or the worker gives up. `failed` is the error of an earlier
+    /// try.
     async fn keep_trying(
         mut self,
         shared: &Arc<Shared>,

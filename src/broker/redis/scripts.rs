@@ -3,7 +3,7 @@
 //! A script is one file below `lua/`, in the folder of its concern and named after what it
 //! does. Most begin with `lib/common.lua`, which reads the time and names the keys; other
 //! code that several scripts share is in `lib/` too. Lua has no modules inside Redis, so the
-//! files of a script are simply put one behind the other, and later files see the local
+//! files of a script are simply concatenated, and later files see the local
 //! names of earlier ones.
 //!
 //! Scripts without `lib/common.lua` either touch no queue or are fast paths: defining the
