@@ -1,5 +1,5 @@
-//! What an operator does to jobs that are not running, one at a time or in bulk. All of it
-//! is off the hot path, and each method states its cost.
+//! Operator actions on jobs that are not running, one at a time or in bulk. They are off
+//! the hot path, and each method states its cost.
 //!
 //! A bulk action is a [`Sweep`]: it walks the jobs of a state or a group in steps of at most
 //! [`BULK_STEP_JOBS`], and keeps its position between the steps. The position counts entries

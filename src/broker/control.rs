@@ -44,8 +44,8 @@ pub trait Control: Send + Sync {
     /// owner gets it at once or with the next [`Broker::extend`], and if the owner is lost,
     /// the next worker carries it out. One script.
     ///
-    /// A request other than [`AfterCancel::Retry`] stays if the attempt ends in another way
-    /// than success or archiving, as it does with a Go worker.
+    /// A request other than [`AfterCancel::Retry`] is kept if the attempt ends neither in success
+    /// nor in archiving, for example with a Go worker, which always retries.
     ///
     /// [`Broker::extend`]: super::Broker::extend
     fn cancel<'a>(

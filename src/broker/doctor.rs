@@ -23,7 +23,7 @@ const SAMPLES: usize = 5;
 pub enum FindingKind {
     /// An id whose job is gone, as after an eviction. Removed.
     Ghost,
-    /// An id in a list that its job has left for another. Removed from that list.
+    /// An id in a list although its job is in another. Removed from that list.
     Stray,
     /// A job whose state names another list than the one it is in. The state is
     /// corrected.
@@ -89,8 +89,8 @@ pub enum FindingKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FindingStatus {
-    /// Nothing: there is no repair, or it could not be proved right within the time that one
-    /// script may take.
+    /// Nothing: there is no repair, or it could not be proved right within the time limit of
+    /// one script.
     Reported,
     /// A repair is known but was not requested.
     Repairable,

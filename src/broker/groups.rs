@@ -20,7 +20,7 @@ pub const MAX_SET_JOBS: usize = 5_000;
 /// When a group is ready. Durations count in whole seconds, rounded up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
-    /// How long no job has joined. At least a second.
+    /// Ready when no job has joined for this long. At least a second.
     pub grace: Duration,
     /// Maximum wait of its oldest job; zero for no maximum.
     pub max_delay: Duration,
@@ -37,7 +37,7 @@ pub struct ReadyGroups {
     pub ready: Vec<String>,
     /// How long until the next group is ready unless jobs join; `None` if none waits.
     pub next: Option<Duration>,
-    /// If the next search continues; 0 if this was all.
+    /// The cursor of the next search; 0 at the end.
     pub cursor: u64,
 }
 
@@ -52,7 +52,7 @@ pub struct GroupSet {
     pub id: String,
     /// When any process may return the jobs to the group.
     pub expires: Timestamp,
-    /// The jobs, the first to join in front. Unreadable jobs are archived instead.
+    /// The jobs, in the order in which they joined. Unreadable jobs are archived instead.
     pub jobs: Vec<JobRecord>,
 }
 

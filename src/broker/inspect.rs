@@ -79,12 +79,12 @@ pub trait Inspect: Send + Sync {
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;
 
     /// Printable forms of the names of queues that are not UTF-8, at most 100: other programs
-    /// may have given them. Nothing else can be asked of such a queue.
+    /// may have used them. No other method accepts such a name.
     fn unnamable(&self) -> Answer<'_, Vec<String>>;
 
     /// A page of a list, in Asynq's order: pending and active jobs in the order of their
     /// dequeue, the others by their time. One script and another
-    /// where locks are held, O(rows · log n); a long list's middle is O(n / 100).
+    /// if locks are held, O(rows · log n); in the middle of a long list O(n / 100).
     fn jobs<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -95,7 +95,7 @@ pub trait Inspect: Send + Sync {
     /// A page of a queue's groups. One script, O(rows).
     fn groups<'a>(&'a self, queue: &'a QueueName, page: &'a Page) -> Answer<'a, GroupPage>;
 
-    /// Aggregations in progress, those that end first, at most 100. One script.
+    /// Aggregations in progress, in the order in which they expire, at most 100. One script.
     fn aggregations<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<AggregationSet>>;
 
     /// The announced worker processes, at most 1,000, and their jobs in flight. A

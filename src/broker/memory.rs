@@ -107,7 +107,7 @@ struct StoreState {
 }
 
 impl MemoryBroker {
-    /// An empty store that goes by `clock`.
+    /// An empty store with this clock.
     pub fn new(clock: Clock) -> MemoryBroker {
         Self { clock, archive: Arc::default(), shared: Arc::default() }
     }
@@ -182,7 +182,7 @@ impl MemoryBroker {
 impl Sealed for MemoryBroker {}
 
 impl Broker for MemoryBroker {
-    /// A job cannot fail here, so every job is stored or refused by itself; Redis batches them.
+    /// Each job is stored or refused separately; Redis batches them.
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
             let store = |job: &NewJob| {

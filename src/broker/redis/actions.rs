@@ -49,7 +49,7 @@ enum Answered {
 type Edit<'a> = Option<(&'a [u8], &'a [u8])>;
 
 impl Actions for RedisBroker {
-    /// Looks for a pending job's position if the script asks for it, and tries again while the job
+    /// Searches a pending job's position if the script asks for it, and repeats that while the job
     /// moves.
     fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted> {
         Box::pin(async move {

@@ -29,8 +29,8 @@ use crate::error::Error;
 use crate::job::QueueName;
 use crate::sync::lock;
 
-/// Maximum concurrent calls of one [`BatchQueue`]: while Redis runs one, the next is on its
-/// way.
+/// Maximum concurrent calls of one [`BatchQueue`]: while Redis runs one, the next is being
+/// sent.
 const MAX_RUNNING_BATCHES: usize = 2;
 
 /// Maximum unused batch queues that are kept on a Cluster. Queue names may come from
@@ -58,7 +58,7 @@ impl Batcher {
             return Arc::clone(known);
         }
         if queues.len() >= MAX_IDLE_QUEUES {
-            // References are only handed out under this lock.
+            // References are only given out under this lock.
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
         Arc::clone(queues.entry(queue.clone()).or_default())

@@ -42,7 +42,7 @@ struct BulkCall<'a> {
     spans_queues: bool,
 }
 
-/// The indexes of a call's jobs, and how each of them went.
+/// The indexes of a call's jobs, and the result of each.
 type CallResult<'a> = (&'a [usize], Vec<Result<Enqueued, Error>>);
 
 impl RedisBroker {
@@ -168,7 +168,7 @@ fn not_sent(before: &Error) -> Error {
     before.clone()
 }
 
-/// Splits indexes into the parts that one script call takes, by number and size.
+/// Splits indexes into parts for one script call each, by number and size.
 fn batches(indexes: &[usize], size: impl Fn(usize) -> usize) -> Vec<&[usize]> {
     let mut parts = Vec::new();
     let (mut begin, mut bytes) = (0, 0);

@@ -7,8 +7,8 @@
 //!
 //! A reply says what Redis' time was at some instant between request and reply, so
 //! a quick reply bounds the offset best. The best one stays in use until a later
-//! one is as good, counting [`DRIFT_PER_MILLION`] of drift for its age. That way a
-//! distant store can be followed as well as a near one. A reply that contradicts
+//! one is as good, counting [`DRIFT_PER_MILLION`] of drift for its age. So the estimate
+//! works for distant stores as well as near ones. A reply that contradicts
 //! the estimate replaces it at once: the store's clock was set, or another server
 //! answers after a failover.
 //!
@@ -33,7 +33,7 @@ const MAX_ERROR: Duration = Duration::from_millis(25);
 /// Assumed drift between two clocks: 200 µs per second, twice the usual worst case.
 const DRIFT_PER_MILLION: u32 = 200;
 
-/// How far two correct clocks may be apart at most.
+/// Maximum difference of two correct clocks.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(3600);
 
 /// No reply has arrived yet, or the estimate was dropped.

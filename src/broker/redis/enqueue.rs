@@ -43,8 +43,8 @@ impl RedisBroker {
         stored
     }
 
-    /// Stores jobs in one call. If one queue refuses, each is called by itself, so that it
-    /// stops no other.
+    /// Stores jobs in one call. If one queue refuses, each queue gets a call of its own, so that
+    /// it stops no other.
     pub(super) async fn store_by_queue(
         &self,
         jobs: &[EnqueueArgs],

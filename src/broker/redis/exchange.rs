@@ -17,7 +17,7 @@
 //! [`FIRST_QUEUES`] are asked unless they leave slots free. If one queue refuses,
 //! every queue is asked alone, so a damaged queue stops no other. A call that
 //! dequeues is never repeated as it is: jobs it may have claimed are remembered as
-//! unconfirmed and handed out again by the next call. A job that cannot be settled
+//! unconfirmed and delivered by the next call. A job that cannot be settled
 //! keeps its slot, so `at_most` counts it.
 
 use std::slice::Chunks;
@@ -49,7 +49,7 @@ fn in_runs(mut settles: Vec<Settle>) -> Vec<Settle> {
     settles
 }
 
-/// One exchange: the calls still to be made, and what the calls so far brought.
+/// One exchange: the calls still to be made, and the results so far.
 struct Exchange<'a> {
     broker: &'a RedisBroker,
     /// Maximum jobs in flight after the exchange that it may fill: settled jobs that keep their
@@ -123,7 +123,7 @@ impl<'a> Exchange<'a> {
             match self.broker.exchange_some(&call, room, &mut self.settled).await {
                 Ok(reply) => self.accept(call, room, reply),
                 Err(error) if call.len() > 1 && error.is_refused() => {
-                    // Each queue by itself, so that one stops no other.
+                    // Each queue separately, so that one stops no other.
                     self.queues_per_call = 1;
                     self.parts.splice(..0, call);
                 }

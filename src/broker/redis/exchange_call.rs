@@ -162,7 +162,7 @@ impl CallPlan {
 }
 
 impl RedisBroker {
-    /// Makes one script call and writes how its settlements went into `settled`.
+    /// Makes one script call and writes the results of its settlements into `settled`.
     pub(super) async fn exchange_some(
         &self,
         parts: &[QueuePart<'_>],
@@ -300,7 +300,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// What the script's code says about a settlement.
+    /// The result of a settlement, from the script's code.
     fn settled(&self, queue: &QueueName, args: &SettleArgs, code: i64) -> Settled {
         // An earlier attempt to settle this job got no reply and probably succeeded. If the
         // process was stopped for longer than the lease, another worker may have run the

@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 const PAGE_ENTRIES: usize = 100;
 
 impl Groups for RedisBroker {
-    /// One page of groups; the cursor is that of `SSCAN`.
+    /// One page of groups, with `SSCAN`'s cursor.
     fn ready_groups<'a>(
         &'a self,
         queue: &'a QueueName,

@@ -85,7 +85,7 @@ pub fn repair_turn(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciling", queue.as_str())
 }
 
-/// Ours: how far the repair of the queue has come.
+/// Ours: the position of the repair of the queue.
 pub fn repair_cursor(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciled", queue.as_str())
 }
@@ -95,7 +95,7 @@ pub fn witness(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:witness", queue.as_str())
 }
 
-/// The unique lock of a job. As in Asynq, no payload differs from an empty one.
+/// The unique lock of a job. As in Asynq, a missing payload and an empty one give different locks.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{}}}:unique:{job_type}:", queue.as_str());
     if let Some(payload) = payload {

@@ -1,5 +1,5 @@
 //! The Redis store. It speaks Asynq's protocol: Go producers, workers and tools
-//! see the keys and messages they know, and jobs that they write are served like
+//! see the keys and messages they know, and their jobs are served like
 //! ours.
 //!
 //! What it promises. Each operation is one Lua script per queue, so a job is in one

@@ -1,4 +1,4 @@
-//! The Lua scripts and the files each is put together from.
+//! The Lua scripts and the files that each consists of.
 //!
 //! A script is one file below `lua/`, in the folder of its concern and named after what it
 //! does. Most begin with `lib/common.lua`, which reads the time and names the keys; other
