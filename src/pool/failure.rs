@@ -100,7 +100,7 @@ fn inner_code(detail: &str) -> Option<&str> {
     })
 }
 
-/// The codes that have a class of their own.
+/// The codes that this module distinguishes.
 const CODES: [&str; 18] = [
     "LOADING",
     "READONLY",
@@ -122,7 +122,7 @@ const CODES: [&str; 18] = [
     "NOSCRIPT",
 ];
 
-/// What scripts of Redis 6.2 and 7.0 meet instead of NOPERM and CLUSTERDOWN.
+/// The texts that scripts of Redis 6.2 and 7.0 get instead of NOPERM and CLUSTERDOWN.
 const NOT_PERMITTED: [&str; 1] = ["The user executing the script"];
 const CLUSTER_IS_DOWN: [&str; 2] = [
     "Script attempted to execute a command while the cluster is down",

@@ -41,7 +41,7 @@ const MAX_TIMEOUTS: u32 = 2;
 /// The same for the Redis library's Cluster connection, which repairs its own links.
 const MAX_CLUSTER_FAILURES: u32 = 3;
 
-/// Stands for "no timeout": longer than anyone waits, and safe to add to any instant.
+/// Means "no timeout": longer than any caller waits, and safe to add to any instant.
 const UNBOUNDED_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
 /// Replaces a timeout of zero, which means none, by the limit of the whole request, and cuts

@@ -1,5 +1,4 @@
-//! TLS: which certificates are trusted and shown, and why a handshake failed, as a text that
-//! says what to change.
+//! TLS: which certificates are trusted and presented.
 //!
 //! The configuration checks the options at launch; the dialer uses them. The files are read
 //! again whenever their time or size has changed, so certificates can be renewed without a
@@ -24,7 +23,7 @@ use super::dial::alive;
 use super::handshake::{failed, reason};
 use crate::sync::lock;
 
-/// What TLS is spoken with. The default trusts the system's roots, which `SSL_CERT_FILE`
+/// The certificates for TLS. The default trusts the system's roots, which `SSL_CERT_FILE`
 /// and `SSL_CERT_DIR` replace; on a system without any, Mozilla's, which are built in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
@@ -118,7 +117,7 @@ impl TlsOptions {
 struct ClientIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    /// The same as the Redis library wants it.
+    /// The same in the form that the Redis library needs.
     pem: ClientTlsConfig,
 }
 
@@ -142,13 +141,12 @@ fn provider() -> Arc<CryptoProvider> {
     given.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
 }
 
-/// What is needed to shake hands. The files are read again when they have changed, so
+/// Everything that a handshake needs. The files are read again when they have changed, so
 /// that a renewed certificate is used from the next connection on.
 pub(super) struct Tls {
     options: TlsOptions,
     name: Option<ServerName<'static>>,
-    /// Timeout of the handshake: shorter than that of the dial, so that its failure can be
-    /// reported.
+    /// Timeout of the handshake: less than the dial's, so that its failure can be reported.
     timeout: Duration,
     files: Mutex<Files>,
 }
@@ -208,7 +206,7 @@ impl Loaded {
 impl Tls {
     /// Reads the files once, so that a wrong one stops the launch.
     pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
-        // Before the files are read: a change in between is then seen as one.
+        // Before the files are read, so that a change in between is noticed.
         let stamps = stamps(options);
         let loaded = Loaded::read(options)?;
         let files = Mutex::new(Files { stamps, refused: None, loaded });
@@ -249,11 +247,11 @@ impl Tls {
         files.loaded.clone()
     }
 
-    /// Shakes hands, and waits until the server has looked at our certificate: with TLS 1.3
-    /// it says so only after the handshake.
+    /// Performs the handshake, and waits until the server has checked our certificate: with
+    /// TLS 1.3 it reports the result only after the handshake.
     ///
     /// # Errors
-    /// Why the handshake failed, or the error with which the server turned us away.
+    /// Why the handshake failed, or the error with which the server refused us.
     pub async fn wrap(&self, stream: TcpStream, host: &str) -> RedisResult<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -265,7 +263,7 @@ impl Tls {
         let connected = async {
             let mut stream = connector.connect(name, stream).await?;
             // Answered with a line in any case, without credentials too. A server that
-            // turns us away writes its line first and may close the connection at once.
+            // refuses us writes its line first and may close the connection at once.
             let asked = async {
                 stream.write_all(b"PING\r\n").await?;
                 stream.flush().await
