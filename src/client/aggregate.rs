@@ -28,7 +28,7 @@ impl Aggregate {
     }
 
     /// The one job, checked, or the reason why there is none. It goes into the
-    /// group's own queue, whatever it says itself.
+    /// group's queue, even if it names another.
     pub(crate) async fn make(
         self,
         client: Client,

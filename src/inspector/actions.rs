@@ -1,4 +1,4 @@
-//! Operations that move, change and remove jobs and queues.
+//! Operator actions that move, change and remove jobs and queues.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -18,7 +18,7 @@ impl Inspector {
     /// Runs a job now: a scheduled, retried, archived or completed job, or one that waits in
     /// a group, becomes pending, last in the queue.
     ///
-    /// The count of attempts stays: an archived job without retries left is archived again
+    /// The attempts counted so far are kept: an archived job without retries left is archived again
     /// at its next failure. A job from a group no longer belongs to it. One script,
     /// O(log n).
     ///
@@ -81,8 +81,8 @@ impl Inspector {
 
     /// Replaces the payload of a job that does not run, in any other state.
     ///
-    /// A concurrent change is not overwritten. The unique lock stays the one of the payload
-    /// that was enqueued, as in Asynq, and is released with the job. Two scripts, O(log n).
+    /// A concurrent change is not overwritten. The unique lock still covers the payload that was
+    /// enqueued, as in Asynq, and is released with the job. Two scripts, O(log n).
     ///
     /// # Errors
     /// As [`run`](Self::run); the state refused is active. [`Error::is_invalid`] for
@@ -283,7 +283,7 @@ impl Bulk {
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such queue, [`Error::is_invalid`]
-    /// if jobs of that state cannot be acted upon so. After an error that
+    /// if the action does not apply to that state. After an error that
     /// [is unavailable](Error::is_unavailable) the next step goes on; the step of an
     /// [unknown outcome](Error::is_outcome_unknown) may have been made, and is then
     /// missing in the count.

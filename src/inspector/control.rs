@@ -17,7 +17,7 @@ pub enum Cancelled {
     Requested,
     /// The job was waiting, and was archived or deleted.
     Done,
-    /// The job does not run, and nothing was done: it waits for an attempt anyway, or it has
+    /// The job does not run, and nothing was done: it is waiting for an attempt, or it has
     /// ended.
     NotRunning(JobState),
 }

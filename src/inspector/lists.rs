@@ -16,8 +16,7 @@ const MAX_DAYS: u32 = 90;
 /// Maximum pages of the whole list that are read for one filtered page.
 const MAX_PAGES: usize = 10;
 
-/// Which rows of a list are wanted: those that match all fields. Text matches without regard
-/// to case.
+/// A filter of rows: a row has to match all fields. Text matches case-insensitively.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// The job type.
@@ -142,14 +141,14 @@ impl Inspector {
     /// deleted (by whole seconds, then by id). No entry is left out: a corrupt entry is a row
     /// that says what is wrong.
     ///
-    /// A page from [`JobPage::next`] begins after the last row of the page before, wherever
-    /// that row is by now. In the changing lists of pending and active jobs a row may come
+    /// A page from [`JobPage::next`] begins after the last row of the page before, even if
+    /// that row has moved. In the changing lists of pending and active jobs a row may come
     /// twice, and beyond 50,000 rows some may be skipped.
     ///
-    /// One script, O(rows · log n); another one where rows have unique locks; for
+    /// One script, O(rows · log n); another one if rows have unique locks; for
     /// active jobs one more command and one per worker process. If the jobs of
     /// a page have more than 1 MiB together, one script for each of the rest; with
-    /// 8 MiB the page ends, and has fewer rows than it was asked for.
+    /// 8 MiB the page ends, and has fewer rows than requested.
     ///
     /// ```
     /// # use rocket_jobqueue::inspect::Page;
@@ -250,7 +249,7 @@ impl Inspector {
                     Page::after(cursor.clone()).size((wanted - rows.len()) as u32)?
                 }
             };
-            // What is not shown cannot be searched for either.
+            // Hidden text cannot be searched either.
             let found = self.viewer.page(self.broker.jobs(queue, list, &page).await?);
             looked += found.rows.iter().map(bytes_of).sum::<usize>();
             rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
@@ -288,7 +287,7 @@ impl Inspector {
         self.broker.groups(queue, page).await
     }
 
-    /// The aggregations in progress, those that end first first, at most 100. One
+    /// The aggregations in progress, in the order in which they expire, at most 100. One
     /// script.
     ///
     /// # Errors
@@ -327,7 +326,7 @@ impl Inspector {
     }
 
     /// The names of queues that are not UTF-8, in printable form, at most 100. Other programs
-    /// may have given them; nothing else can be asked of such a queue here.
+    /// may have used them; no other method accepts such a name.
     pub(crate) async fn unnamable_queues(&self) -> Result<Vec<String>, Error> {
         self.broker.unnamable().await
     }

@@ -1,5 +1,5 @@
 //! What an operator asks and does: the operations that REST, the dashboard and an
-//! application's own code share. Enqueuing is the client's, running jobs the worker's.
+//! application's own code share. The client enqueues, the worker runs jobs.
 
 mod actions;
 mod control;

@@ -18,7 +18,7 @@ impl Inspector {
         Ok(self.viewer.servers(self.broker.servers().await?))
     }
 
-    /// Where in a Redis Cluster a queue lives; `None` if the store is no
+    /// The slot and nodes of a queue in a Redis Cluster; `None` if the store is not a
     /// Cluster. Two commands.
     ///
     /// # Errors
@@ -28,11 +28,11 @@ impl Inspector {
         self.broker.place(queue).await
     }
 
-    /// Version, role, memory and eviction policy of each server, as far as `INFO` has them.
+    /// Version, role, memory and eviction policy of each server, as far as `INFO` reports them.
     /// One command to each.
     ///
     /// # Errors
-    /// Errors of the store; where `INFO` is not permitted, the values are missing.
+    /// Errors of the store. If `INFO` is not permitted, the values are missing.
     pub async fn store(&self) -> Result<StoreInfo, Error> {
         self.broker.store().await
     }
