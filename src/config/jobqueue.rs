@@ -102,8 +102,9 @@ pub struct JobQueueConfig {
     /// Addresses or networks of reverse proxies whose `X-Forwarded-Host`, `-Proto`, `-Prefix`
     /// and `-For`, or `Forwarded` (its host, scheme and client), are believed: links begin
     /// with the prefix, forms may come from that host, and the client is the one they name.
-    /// The rate limit uses them if it has none of its own. A proxy must set or drop each of
-    /// these headers: what it passes on unchanged is the client's own claim. Default none.
+    /// The rate limit uses them if it has none of its own. A header that a proxy passes on
+    /// unchanged is the client's own claim, so a proxy has to set these headers or drop them.
+    /// Default none.
     pub trusted_proxies: Vec<IpNet>,
     /// The key that signs status links, at least 32 bytes; see
     /// [`JobQueue::status_link`](crate::JobQueue::status_link). Default: random for each
