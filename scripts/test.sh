@@ -186,6 +186,14 @@ sum() {
        END { printf "%d passed, %d failed\n", passed, failed }' "$OUTPUT"
 }
 
+# Names the tests that failed, each with the first lines of what it printed: the log of a
+# long run may be cut, and its end is what remains.
+failures() {
+  awk '/^test .* FAILED$/ || /^FAILED? / { print }
+       /^---- .* stdout ----$/ { print; left = 25; next }
+       left > 0 { print substr($0, 1, 300); left-- }' "$OUTPUT"
+}
+
 step "Tools" install_tools && step "Go" install_go && step "Rust" need_rust || exit 1
 
 step "Shell scripts" shellcheck scripts/*.sh .ci/run
@@ -205,7 +213,7 @@ join "Interoperation with Go Asynq"
 # Its processes mostly wait for leases to end.
 beside "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
-step "Without default features" cargo check --no-default-features --locked
+step "Without default features" cargo clippy --no-default-features --locked -- -D warnings
 step "Documentation" docs
 step "Public names" scripts/public-api.sh
 step "Package" scripts/package.sh
@@ -215,6 +223,7 @@ step "The API against its document" scripts/check-api.sh
 
 echo
 if [ "${#FAILED[@]}" -gt 0 ]; then
+  failures
   printf 'Failed: %s\n' "${FAILED[@]}"
 fi
 sum

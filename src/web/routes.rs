@@ -62,13 +62,22 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
     routes.extend(dashboard::routes(config.register_route));
     #[cfg(feature = "metrics")]
     routes.extend(metrics::routes());
-    let mut routes = reads::quiet(routes);
+    let routes = reads::quiet(routes);
     #[cfg(feature = "openapi")]
+    let routes = with_document(routes, config, registry);
+    routes
+}
+
+/// Adds the OpenAPI document and its viewer, if the configuration asks for them.
+#[cfg(feature = "openapi")]
+fn with_document(
+    mut routes: Vec<Route>,
+    config: &JobQueueConfig,
+    registry: &Registry,
+) -> Vec<Route> {
     if config.openapi {
-        routes.push(openapi::document_route(openapi::document(
-            config.register_route,
-            &registry.entries(),
-        )));
+        let document = openapi::document(config.register_route, &registry.entries());
+        routes.push(openapi::document_route(document));
         if config.docs {
             routes.extend(docs::routes());
         }
