@@ -1,4 +1,9 @@
 //! Addresses of servers: a host and a port, read from text once.
+//!
+//! All addresses of the configuration pass through here: the single server's, the Sentinels'
+//! and the Cluster's. An IPv6 address needs brackets in the text (`[::1]:6379`), and has none
+//! in [`HostPort`]. Nothing is looked up: a host name is resolved when it is dialled, so a name
+//! may point to another machine after a failover.
 
 use crate::error::Error;
 

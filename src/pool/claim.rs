@@ -1,10 +1,19 @@
 //! What Sentinels say about the master, and which of them to believe: a pure decision over
 //! their latest answers.
 //!
-//! Each Sentinel *claims* that a server is master since a configuration epoch. Normally all agree.
-//! During a failover they disagree for seconds, and a Sentinel that was cut off may repeat an old
-//! claim for ever. [`choose`] decides by epoch, and falls back to the majority if the newest claim
-//! cannot be right.
+//! Each Sentinel *claims* that a server is master since a configuration epoch. Normally all
+//! agree. During a failover they disagree for seconds, and a Sentinel that was cut off may
+//! repeat an old claim for ever. [`choose`] decides by epoch, and falls back to the majority if
+//! the newest claim cannot be right.
+//!
+//! Both mistakes are costly. Believing an old claim sends writes to a server that will discard
+//! them. Believing a wrong new one sends them to a replica, which refuses them, so that nothing
+//! works. The epoch protects from the first mistake: Sentinels raise it by one with each
+//! failover and agree on it by vote. A *doubt* protects from the second: the pool dialled the
+//! named server and it was no master.
+//!
+//! Time enters as an argument, and `sentinel` owns the [`State`] and calls [`choose`] after
+//! every answer. So the tests decide with made-up times, without a server.
 
 use std::time::Duration;
 
@@ -21,16 +30,17 @@ const FIRST_DECISION_DELAY: Duration = Duration::from_millis(100);
 /// two seconds, and Sentinel waits eight before it demotes a replica that was promoted.
 const CONTRADICTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Everything the decision depends on.
+/// Everything the decision depends on. [`choose`] also updates `contradicted` and `doubt` in
+/// it.
 #[derive(Default)]
 pub(super) struct State {
     /// The latest answer of each Sentinel, by its index.
     pub reports: Vec<Heard>,
     /// The claim that is believed now.
     pub current: Option<Claim>,
-    /// Since when a majority contradicts the current claim.
+    /// Since when a majority contradicts the current claim. Reset as soon as it no longer does.
     pub contradicted: Option<Instant>,
-    /// A claim whose server does not serve as master.
+    /// A claim whose server does not serve as master. Only the latest one is remembered.
     pub doubt: Option<Doubt>,
     /// When the watch began to ask.
     pub began: Option<Instant>,
@@ -70,6 +80,8 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
+    /// A doubt that starts now. It keeps the present number of votes, because a claim that more
+    /// Sentinels make later deserves another try.
     pub fn new(claim: Claim, is_disproved: bool, reports: &[Heard], now: Instant) -> Self {
         let votes = votes(&fresh(reports, now), &claim.master);
         Self { claim, is_disproved, votes }
@@ -106,6 +118,7 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
         claims.max_by_key(|claim| (claim.epoch, votes(claim))).cloned()
     };
     let newest = best(&mut fresh.iter().copied())?;
+    // First the newest claim's server: the pool may know that it is no master.
     if let Some(doubt) = &mut state.doubt {
         let is_same = newest.master == doubt.claim.master;
         let mut others = fresh.iter().copied().filter(|claim| claim.master != newest.master);
@@ -122,12 +135,15 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
             return Some(newest);
         }
     }
+    // Nothing is believed yet. The fastest Sentinel may be the one with an old claim, so wait
+    // for all of them, or for a majority and a moment more.
     let Some(current) = state.current.clone() else {
         let heard = state.reports.iter().filter(|heard| !matches!(heard, Heard::Nothing)).count();
         let waited = state.began.is_some_and(|began| began + FIRST_DECISION_DELAY <= now);
         let is_enough = heard == state.reports.len() || fresh.len() >= majority && waited;
         return is_enough.then_some(newest);
     };
+    // A newer claim, or the same one again; without epochs, what the majority says.
     let is_same = newest.master == current.master;
     let is_known = newest.epoch.is_some() || current.epoch.is_some();
     if newest.epoch > current.epoch
@@ -146,7 +162,8 @@ pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
     Some(if since + CONTRADICTION_TIMEOUT <= now { newest } else { current })
 }
 
-/// The reason, if every Sentinel failed.
+/// The reason, if every Sentinel failed. A refusal, such as a wrong password, is preferred to
+/// an I/O error: the operator can do something about it.
 pub(super) fn all_failed(reports: &[Heard]) -> Option<RedisError> {
     let mut worst = None;
     for heard in reports {

@@ -36,18 +36,24 @@ use crate::sync::lock;
 
 /// Silence: a server has a request to answer and has not answered for this long, or for
 /// [`SILENCE_PER_USUAL`] times its usual time, within these bounds.
+///
+/// The lower bound leaves room for a script that takes long; the upper one is below the default
+/// read timeout of 3 s, so a hanging server is noticed before its requests time out.
 const MIN_SILENCE: Duration = Duration::from_millis(250);
 const MAX_SILENCE: Duration = Duration::from_secs(2);
-/// The factor on the usual time.
+/// The factor on the usual time. A busy server that always answers late is not silent.
 const SILENCE_PER_USUAL: u32 = 4;
 
-/// Interval of the PINGs to a silent server.
+/// Interval of the PINGs to a silent server. Prompt requests are not sent to it, so without a
+/// PING nothing would show that it answers again.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Timeout of each server when all are asked.
+/// Timeout of each server when all are asked, so that one that hangs does not delay the answers
+/// of the others.
 const EACH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The connections to all servers of a Cluster.
+/// The connections to all servers of a Cluster. Clones of a pool share one of these; a pool
+/// made from another one has its own, and shares only the topology.
 pub(super) struct Cluster {
     pub settings: PoolSettings,
     pub dialer: Arc<Dialer>,
@@ -118,8 +124,13 @@ impl Cluster {
         }
     }
 
-    /// Sends a request to the server of this slot, and once more to the server that a redirection
-    /// names.
+    /// Sends a request to the server of this slot, and once more to the server that a
+    /// redirection names.
+    ///
+    /// MOVED says that the slot has a new server for good: it is remembered, and the topology
+    /// refreshed in the background. ASK says that it is being moved: the other server is asked
+    /// for this one request, after `ASKING`. A pipeline is not sent again after a redirection,
+    /// because some of its commands may have run.
     async fn at_slot(
         self: &Arc<Self>,
         deadline: Instant,
@@ -157,6 +168,12 @@ impl Cluster {
     }
 
     /// Sends a request to one server. `slot` is the one that has to stay there.
+    ///
+    /// The wait ends early in two cases. If the topology changes and gives the slot to another
+    /// server, a reply of this one no longer counts. If the server falls silent, the topology
+    /// is refreshed, and a prompt request gives up; a patient one goes on waiting, because the
+    /// server may only be slow. A blocking command is not measured: its server is expected to
+    /// be silent.
     async fn send(
         self: &Arc<Self>,
         addr: &HostPort,
@@ -239,7 +256,8 @@ impl Cluster {
         masters.into_iter().map(ask).collect()
     }
 
-    /// Sends it to any server, preferably one that is not silent.
+    /// Sends a request without a key to any master, preferably one that is not silent. Which
+    /// one is left to chance, so that the load is spread.
     async fn anywhere(
         self: &Arc<Self>,
         deadline: Instant,
@@ -280,7 +298,8 @@ impl Cluster {
         Err(failed)
     }
 
-    /// Refreshes the topology in the background, unless that was done just now.
+    /// Refreshes the topology in the background, unless that was done just now. The request at
+    /// hand does not wait for it: it fails or has its answer already, and the next one profits.
     fn refresh_soon(&self) {
         if self.topology.is_fresh() {
             return;
@@ -374,11 +393,14 @@ impl Node {
         }
     }
 
-    /// Milliseconds since `began`, at least 1, because 0 means "never".
+    /// Milliseconds since `began`, at least 1, because 0 means "never" in the fields of this
+    /// type.
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
+    /// Sends a request and keeps account of the answer. Any answer ends the silence, also an
+    /// error: only a timeout does not show that the server is alive.
     async fn attempt(
         &self,
         deadline: Instant,
@@ -397,7 +419,9 @@ impl Node {
         answer
     }
 
-    /// Records an answer to a request that was sent at `asked`.
+    /// Records an answer to a request that was sent at `asked`. The usual time is an
+    /// exponential moving average with a weight of one eighth for the newest answer, as TCP
+    /// smooths its round trip time (RFC 6298).
     fn heard(&self, asked: Instant) {
         // For requests that still wait, the wait counts from now.
         let others = self.awaited.load(Ordering::Relaxed) > 1;
@@ -426,7 +450,8 @@ impl Node {
         }
     }
 
-    /// How long until it counts as silent, or has to be checked again.
+    /// How long until it counts as silent. If it does already, [`MIN_SILENCE`]: the caller
+    /// looks again then.
     fn until_silent(&self) -> Duration {
         let since = match self.unheard.load(Ordering::Relaxed) {
             0 => self.now(),
@@ -439,7 +464,8 @@ impl Node {
         }
     }
 
-    /// Sends it a PING, whose answer ends its silence; at most twice a second.
+    /// Sends it a PING, whose answer ends its silence; at most once in [`PROBE_INTERVAL`]. The
+    /// PING may take `longest`; nobody waits for it.
     fn probe(self: &Arc<Self>, longest: Duration) {
         let (now, last) = (self.now(), self.probed.load(Ordering::Relaxed));
         let due = last == 0 || now.saturating_sub(last) >= PROBE_INTERVAL.as_millis() as u64;
@@ -458,7 +484,8 @@ impl Node {
     }
 }
 
-/// A request that a server has not answered yet.
+/// Counts a request as unanswered until it is dropped. As a guard it also counts down for a
+/// request whose caller gave up.
 struct Awaited<'a>(&'a Node);
 
 impl Drop for Awaited<'_> {

@@ -1,4 +1,9 @@
-//! Waiting until replicas have what a script wrote.
+//! Waiting until replicas have what a script wrote: `wait_replicas` of the configuration.
+//!
+//! Redis replicates asynchronously, so a master that dies may take acknowledged writes with it.
+//! An enqueue that waits for replicas is acknowledged only when that many have it. This does not
+//! make Redis consistent (a replica without the write may still be promoted), but it narrows the
+//! window to failures of several servers.
 //!
 //! `WAIT` blocks its whole connection, so scripts that are confirmed have connections of
 //! their own. It counts the replicas that have reached its connection's own last write, and
@@ -39,8 +44,14 @@ impl Confirmation {
         Self { witness, replicas, timeout: MAX_REPLICA_WAIT.min(answer * 2 / 3) }
     }
 
-    /// Runs the script's command and waits; not while its slot moves between two servers of
-    /// a Cluster.
+    /// Runs the script's command and waits for the replicas.
+    ///
+    /// # Errors
+    /// - `TRYAGAIN`, without sending anything, while the slot moves between two servers of a
+    ///   Cluster (`asking`).
+    /// - Any error of the script itself.
+    /// - [`UNCONFIRMED`] if too few replicas have the write in time. The job is stored all the
+    ///   same, so the caller reports an unknown outcome.
     pub async fn run(&self, link: &mut Link, script: &Cmd, asking: bool) -> RedisResult<Value> {
         if asking {
             // The new server would take the write and refuse the script, and both servers
@@ -72,7 +83,8 @@ impl Confirmation {
     }
 }
 
-/// The error if fewer replicas than required confirmed. As far as is known, the write happened.
+/// The error if fewer replicas than required confirmed. As far as is known, the write happened
+/// on the master.
 fn unconfirmed() -> RedisError {
     redis::make_extension_error(UNCONFIRMED.to_owned(), Some("by too few replicas".to_owned()))
 }

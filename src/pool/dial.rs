@@ -1,6 +1,15 @@
-//! Dialling: from settings to a connection that is authenticated, has its database selected
-//! and has answered a PING. It knows single servers, Unix sockets, Sentinel, Cluster and TLS,
-//! and keeps no state about them.
+//! Dialling: from settings to a connection that is authenticated, has its database selected and
+//! has answered a PING. It knows single servers, Unix sockets, Sentinel, Cluster and TLS, and
+//! keeps no state about them.
+//!
+//! The steps for one server: TCP (if necessary with a descriptor of [`spare`]), TLS (`tls`),
+//! `AUTH`, `SELECT`, `PING`. The first error ends it. The PING is what proves that the server
+//! serves: one that is loading its data accepts connections too. With Sentinels the server is
+//! also asked for its role, in `sentinel`.
+//!
+//! What may surprise. Nothing here has a timeout except the TLS handshake: the caller bounds
+//! the whole dial, and dropping the future closes what is open. Connections speak RESP2. They
+//! do not send `CLIENT SETINFO`, which only Redis 7.2 and later know.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +42,7 @@ use crate::error::Error;
 pub(super) enum Link {
     /// A single server, or one server of a Cluster.
     Server(MultiplexedConnection),
-    /// The master of this term, as the Sentinels say.
+    /// The master of this term, as the Sentinels say. A later term makes it outdated.
     Master(MultiplexedConnection, u64),
     /// The Redis library's own connection to a Cluster, for raw commands.
     Cluster(ClusterConnection),
@@ -71,7 +80,7 @@ impl ConnectionLike for Link {
     }
 }
 
-/// The servers to dial.
+/// The servers to dial, with addresses that have been checked.
 enum Target {
     /// One server.
     Single(HostPort),
@@ -83,14 +92,16 @@ enum Target {
     Cluster { nodes: Vec<HostPort>, timeouts: ClusterTimeouts, topology: Arc<ClusterTopology> },
 }
 
-/// How long the Redis library's own connection to a Cluster waits for a node.
+/// How long the Redis library's own connection to a Cluster waits for a node. It dials its
+/// nodes itself, so the pool cannot bound each of them.
 #[derive(Clone, Copy)]
 struct ClusterTimeouts {
     dial: Duration,
     answer: Duration,
 }
 
-/// The parsed settings: all that is needed to dial.
+/// The parsed settings: all that is needed to dial. Pools made from one another share it, and
+/// so the certificates, the Sentinels and the topology of a Cluster.
 pub(super) struct Dialer {
     target: Target,
     username: Option<String>,
@@ -102,6 +113,10 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// Parses the addresses; `answer` bounds what a Cluster waits for a node.
+    ///
+    /// # Errors [`Error::is_config`] with the key, the expected and the found value: a wrong
+    /// address, a negative database number, a database other than 0 on a Cluster, no name of
+    /// the Sentinels' master, or a TLS file that cannot be used.
     pub fn new(settings: &PoolSettings, answer: Duration) -> Result<Self, Error> {
         let mut dialer = Self {
             target: Target::Single((String::new(), 0)),
@@ -205,7 +220,8 @@ impl Dialer {
         }
     }
 
-    /// Shares another dialer's view of the same Cluster.
+    /// Shares another dialer's view of the same Cluster, so that a redirection that one pool
+    /// meets corrects all of them.
     pub fn sharing(mut self, other: &Self) -> Self {
         if let (Target::Cluster { topology, .. }, Some(known)) =
             (&mut self.target, other.topology())
@@ -242,8 +258,14 @@ impl Dialer {
         }
     }
 
-    /// Connects, authenticates, selects the database and waits for a reply. The caller bounds the
-    /// time.
+    /// Connects, authenticates, selects the database and waits for a reply. The caller bounds
+    /// the time.
+    ///
+    /// For a Cluster this is the Redis library's own connection, for raw commands only. The
+    /// pool's own requests dial single nodes, with a dialer of [`of_node`](Self::of_node).
+    ///
+    /// # Errors The error of the step that failed. A server that refuses this client answers
+    /// with its own error, such as `WRONGPASS`.
     pub async fn dial(&self) -> RedisResult<Link> {
         self.provide_tls();
         match &self.target {
@@ -282,8 +304,11 @@ impl Dialer {
         is_refusal.then_some(error)
     }
 
-    /// A connection that only listens, to a server that hears all messages: the master and
-    /// its term (zero without Sentinels), or the `turn`th node of a Cluster.
+    /// A connection that only listens, to a server that hears all messages: the master and its
+    /// term (zero without Sentinels), or the `turn`th node of a Cluster.
+    ///
+    /// A Cluster passes every message on to all its nodes, so any one will do. Callers count
+    /// `turn` up with each attempt, so that the next attempt goes to another node.
     pub async fn listen(&self, turn: usize) -> RedisResult<(PubSub, u64)> {
         self.provide_tls();
         let (term, addr) = match &self.target {
@@ -341,7 +366,8 @@ impl Dialer {
         Ok(connection)
     }
 
-    /// Opens a connection without greeting or timeouts.
+    /// Opens a connection without greeting or timeouts. With TLS the stream is wrapped by `tls`
+    /// rather than by the library: it knows `tls_server_name` and explains a failed handshake.
     async fn open(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
         let info = self.info(addr, false)?;
         let Some(tls) = &self.tls else { return open(info).await };
@@ -355,7 +381,8 @@ impl Dialer {
         Ok(connection)
     }
 
-    /// A TCP connection with the options that the Redis library gives its own.
+    /// A TCP connection with the options that the Redis library gives its own; see
+    /// [`tcp`](Self::tcp).
     async fn tcp_stream(&self, (host, port): &HostPort) -> RedisResult<TcpStream> {
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
@@ -400,6 +427,10 @@ impl Dialer {
     }
 
     /// The options of a TCP connection: no delay, keepalive, and `write_timeout`.
+    ///
+    /// They find a peer that vanished without closing (a machine that lost power, a firewall
+    /// that drops packets). Keepalive covers a connection that only waits, the user timeout one
+    /// with data under way. Without them Linux goes on sending for about 15 minutes.
     fn tcp(&self) -> TcpSettings {
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
         // Sent and not even acknowledged by the peer's kernel: the link is cut.
@@ -421,7 +452,8 @@ impl Dialer {
     }
 }
 
-/// The library's connection without timeouts of its own: the pool bounds every call.
+/// The library's connection without timeouts of its own: the pool bounds every call, with a
+/// deadline that differs from call to call.
 fn without_limits() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
@@ -457,6 +489,8 @@ fn tls(settings: &PoolSettings) -> Result<Option<Arc<Tls>>, Error> {
 }
 
 /// Asks a server what it is: `master`, `slave` or `sentinel`.
+///
+/// # Errors The server's error, for example `NOPERM` for a user who may not send ROLE.
 pub(super) async fn role(connection: &mut impl ConnectionLike) -> RedisResult<String> {
     let answer: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
     match answer.first() {

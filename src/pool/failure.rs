@@ -1,6 +1,18 @@
 //! What an error of Redis means for the caller: whether the command ran, and the text with
-//! which it is reported. A pure decision by error code: Redis's own text goes to the log and
-//! to [`Error`]'s source, never to a client.
+//! which it is reported. A pure decision by error code: Redis's own text goes to the log and to
+//! [`Error`]'s source, never to a client.
+//!
+//! The question matters most for commands that must not run twice. An error *reply* means that
+//! Redis refused the command. No reply proves nothing: the connection may have broken before the
+//! command arrived or after it ran. So everything that is not an error reply counts as unknown,
+//! unless the request never left this process ([`Failure::unsent`]).
+//!
+//! What may surprise. A code is more specific than it looks:
+//! - `MOVED` counts as [`Meaning::Away`]: the redirection was followed once already, or cannot
+//!   be.
+//! - `BUSY` and `LOADING` are passing states, so the command is repeated; `OOM` and `MISCONF`
+//!   last until somebody acts, so it is refused.
+//! - Redis before 7 hides the code of an error inside a script; see [`inner_code`].
 
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind, Value};
 
@@ -14,9 +26,9 @@ pub(super) enum Meaning {
     /// The slot of its keys moves between two servers of a Cluster, and neither serves
     /// it before the other one is done; the command did not run.
     Moving,
-    /// No answer came: the command may have run.
+    /// No answer came, or one that cannot be read: the command may have run.
     Unknown,
-    /// Redis answered and refused; the text is ours.
+    /// Redis answered and refused; the text is ours. Repeating does not help.
     Refused(&'static str),
 }
 
@@ -100,7 +112,8 @@ fn inner_code(detail: &str) -> Option<&str> {
     })
 }
 
-/// The codes that this module distinguishes.
+/// The codes that this module distinguishes. A code that is missing here is not found inside
+/// the text of a script's error, and counts as a refusal.
 const CODES: [&str; 18] = [
     "LOADING",
     "READONLY",
@@ -129,7 +142,8 @@ const CLUSTER_IS_DOWN: [&str; 2] = [
     "Script attempted to execute a write command while the cluster is down",
 ];
 
-/// The server does not let this client in, because of its credentials or its address.
+/// The server does not let this client in, because of its credentials or its address. The
+/// connection is given up: a new one may be let in, once the credentials are right.
 pub(super) fn is_shut_out(error: &RedisError) -> bool {
     let (code, _) = server_words(error);
     error.kind() == ErrorKind::AuthenticationFailed
@@ -152,7 +166,8 @@ pub(super) fn is_unconfirmed(error: &RedisError) -> bool {
     error.code() == Some(UNCONFIRMED)
 }
 
-/// The server answered and is not the master it was; of a pipeline, any of its answers.
+/// The server answered and is not the master it was; of a pipeline, any of its answers. The
+/// connection is given up, so that the next dial finds the new master.
 pub(super) fn is_demoted(error: &RedisError) -> bool {
     if let Some(all) = error.clone().into_server_errors() {
         return all.iter().any(|(_, one)| says_demoted(one));
@@ -228,7 +243,8 @@ pub(super) fn told(meaning: Meaning, error: &RedisError) -> Error {
     .caused_by(error.clone())
 }
 
-/// A timeout of ours, in the library's type.
+/// A timeout of ours, in the library's type. [`meaning`] reads it as unknown, like any I/O
+/// error.
 pub(super) fn timed_out() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }

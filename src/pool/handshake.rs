@@ -44,13 +44,16 @@ pub(super) fn failed(reason: String) -> RedisError {
     io::Error::other(Carrier(HandshakeFailure(reason))).into()
 }
 
-/// The reason, if a failed handshake is behind this error.
+/// The reason, if a failed handshake is behind this error. The launch check and the log line
+/// about a lost connection use it: "connection lost" alone would not tell that a certificate is
+/// wrong.
 pub fn handshake_failure(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut sources = std::iter::successors(Some(error), |error| error.source());
     sources.find_map(|error| error.downcast_ref::<HandshakeFailure>().map(ToString::to_string))
 }
 
-/// What went wrong, and what to do. `None` if it has nothing to do with TLS.
+/// What went wrong, and what to do. `name` is the host name that the certificate was checked
+/// for. `None` if it has nothing to do with TLS, such as a connection reset.
 pub(super) fn reason(error: &io::Error, name: &str) -> Option<String> {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return Some("the server closed the connection: does it speak TLS at this port?".into());

@@ -1,5 +1,10 @@
-//! Whether a pool is connected, and the log lines about it: one for each change, so that a
-//! long outage does not fill the log.
+//! Whether a pool is connected, and the log lines about it: one for each change, so that a long
+//! outage does not fill the log.
+//!
+//! The lines: "connected to Redis" (info) at the first connection, "connection to Redis lost"
+//! (warning) with the error, "connected to Redis again" (info). If TLS prevents the
+//! reconnection, one more warning says what is wrong. A quiet pool writes the same at debug
+//! level: the pool it was made from, or its owner, reports for it.
 
 use std::sync::Mutex;
 

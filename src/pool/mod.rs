@@ -11,6 +11,22 @@
 //! A request goes through [`slot`] (the connections to one server) or, on a Cluster, through
 //! [`cluster`] (one set of connections for each server, chosen by slot). Both dial with
 //! [`dial`]; [`sentinel`] says which server is the master, and [`failure`] classifies errors.
+//!
+//! Three rooms use it: the Redis broker for jobs, the rate limiter for its counters, and the web
+//! folder, which lends an application a [`Connection`] for its own commands.
+//!
+//! What may surprise:
+//! - One process has several pools of the same Redis. The dispatcher, the heartbeat, a command
+//!   that blocks and a script that waits for replicas must not queue behind each other, so each
+//!   gets connections of its own ([`detached`](RedisPool::detached),
+//!   [`blocking`](RedisPool::blocking), [`confirming`](RedisPool::confirming)). Only the first
+//!   pool logs that Redis is gone and that it is back.
+//! - A connection lives on the runtime that dialled it. A pool for another runtime is made with
+//!   `detached`.
+//! - A request that found no connection is not tried again by itself. The failed dial is
+//!   remembered for 100 ms, so another attempt would get the same failure.
+//! - With Sentinels, the reply of a server that has lost its role does not count: its writes may
+//!   be discarded. The caller gets an unknown outcome.
 
 mod address;
 mod claim;
@@ -54,7 +70,8 @@ pub use settings::{PoolSettings, Topology};
 pub use tls::TlsOptions;
 pub(crate) use tls::WrongOption;
 
-/// Connections for scripts that wait for replicas: each such script blocks its connection.
+/// Connections for scripts that wait for replicas. Such a script blocks its connection until
+/// the replicas have answered, so this is also the number of confirmed enqueues at a time.
 const CONFIRMING_CONNECTIONS: u32 = 4;
 
 /// Whether a command may be sent again although it may have been carried out.
@@ -92,7 +109,8 @@ pub struct RedisPool {
     haste: Haste,
 }
 
-/// Ends the watch with the last clone of the pool.
+/// What the clones of a pool share. When the last one is dropped, so is this, and the task that
+/// watches the connections ends.
 struct Handle {
     backend: Backend,
 }
@@ -106,6 +124,9 @@ enum Backend {
 }
 
 impl Backend {
+    /// Connections that are dialled at the first request. `longest` is set for a pool of blocking
+    /// commands, and says for how long the server may block. A `quiet` pool logs lost
+    /// connections at debug level only.
     fn new(
         settings: PoolSettings,
         dialer: Arc<Dialer>,
@@ -134,6 +155,8 @@ impl Backend {
         }
     }
 
+    /// Maximum time of one request: `request_limit`, and for a blocking pool the time that the
+    /// server may block besides.
     fn limit(&self) -> Duration {
         match self {
             Self::Server(core) => core.limit,
@@ -191,10 +214,13 @@ impl RedisPool {
         &self.handle.backend
     }
 
-    /// The same connections for loops that serve several queues: on a Cluster a
-    /// request is not sent to a server that hangs, or given up with an unknown outcome
-    /// once it does, and fails at once while its queue is being moved. Elsewhere, where
-    /// one server has all queues, nothing is different.
+    /// The same connections for loops that serve several queues.
+    ///
+    /// On a Cluster a request of this pool is not sent to a server that hangs. If the server
+    /// begins to hang, the request ends early with an unknown outcome. While its queue is being
+    /// moved it fails at once. So one bad server does not delay the queues of the others: the
+    /// loop goes on to the next queue and comes back. A single server has all queues, so there
+    /// nothing is different.
     #[must_use]
     pub fn prompt(&self) -> Self {
         Self { handle: Arc::clone(&self.handle), haste: Haste::Prompt }
@@ -203,8 +229,15 @@ impl RedisPool {
     /// Sends a command and returns its answer.
     ///
     /// `build` makes the command for each attempt. It gets the number of earlier attempts that
-    /// may have run, so that a repetition can say that it is one. All attempts, the
-    /// pauses between them and dialling end within [`PoolSettings::request_limit`].
+    /// may have run, so that a repetition can say that it is one. All attempts, the pauses
+    /// between them and dialling end within [`PoolSettings::request_limit`].
+    ///
+    /// # Errors
+    /// - [`Error::is_unavailable`] if the command certainly did not run: no connection, or a
+    ///   server that does not serve at the moment.
+    /// - [`Error::is_outcome_unknown`] if it may have run.
+    /// - Otherwise Redis refused it. The message is ours; Redis's own text is the source of the
+    ///   error.
     pub async fn run(
         &self,
         repeat: Repeat,
@@ -238,8 +271,11 @@ impl RedisPool {
     }
 
     /// As [`RedisPool::eval`], and waits until [`PoolSettings::wait_replicas`] replicas have
-    /// what was written. If too few confirm in time the outcome is unknown. `witness` is a
-    /// key of the same slot, which is written and expires. Only for a pool that
+    /// what was written.
+    ///
+    /// If too few confirm in time the outcome is unknown, although the master has the write: a
+    /// failover could still lose it. `witness` is a key of the same slot, which is written and
+    /// expires; see `confirm` for its use. Only for a pool that
     /// [`confirms`](RedisPool::confirming).
     pub async fn eval_confirmed(
         &self,
@@ -256,11 +292,18 @@ impl RedisPool {
         self.request(repeat, request).await.map(only)
     }
 
-    /// Sends a request, and again as long as its failure, `repeat` and the time allow it. `build`
-    /// gets the number of earlier attempts that may have run.
+    /// Sends a request, and again as long as its failure, `repeat` and the time allow it.
+    /// `build` gets the number of earlier attempts that may have run.
     ///
-    /// # Errors
-    /// [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last one says.
+    /// How often depends on the failure:
+    /// - The slot is moving between two servers of a Cluster: never. A move takes longer than a
+    ///   request may, so the caller decides.
+    /// - The nodes of a Cluster disagree: for [`CLUSTER_AGREEMENT_TIMEOUT`], or not at all for
+    ///   a [`prompt`](RedisPool::prompt) pool.
+    /// - Anything else: at most `max_retries` times.
+    ///
+    /// # Errors [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last
+    /// one says.
     async fn request(
         &self,
         repeat: Repeat,
@@ -300,7 +343,7 @@ impl RedisPool {
     }
 
     /// Exponential backoff from `min_retry_backoff` to `max_retry_backoff`, with up to 100 %
-    /// jitter.
+    /// jitter. Without jitter, all requests that failed together would come back together.
     fn pause(&self, attempt: u32) -> Duration {
         let settings = self.backend().settings();
         let longest = settings.max_retry_backoff;
@@ -308,8 +351,11 @@ impl RedisPool {
         (least + least.mul_f64(fastrand::f64())).min(longest)
     }
 
-    /// The same settings with connections of its own, for work that must not
-    /// wait behind other work, or that lives on another runtime.
+    /// The same settings with connections of its own, for work that must not wait behind other
+    /// work, or that lives on another runtime.
+    ///
+    /// The heartbeat uses one: leases have to be renewed while the dispatcher's connection is
+    /// busy with large replies.
     pub fn detached(&self) -> RedisPool {
         let backend = self.backend();
         let other = Backend::new(backend.settings().clone(), backend.dialer().clone(), None, true);
@@ -380,7 +426,8 @@ impl RedisPool {
         self.run(Repeat::Safe, |_| redis::cmd("PING")).await.map(drop)
     }
 
-    /// Whether there is a connection right now. It may be a second out of date.
+    /// Whether there is a connection right now. Asks nobody, so it may be a second out of date:
+    /// a lost connection is noticed by the next request or by the watch.
     pub fn is_connected(&self) -> bool {
         match self.backend() {
             Backend::Server(core) => core.is_connected(),
@@ -400,8 +447,13 @@ impl fmt::Debug for RedisPool {
     }
 }
 
-/// Whether this attempt may be followed by another one. A failure to connect is
-/// not: it would be the same remembered failure again.
+/// Whether this attempt may be followed by another one.
+///
+/// - Nothing was sent: no. It would be the same remembered failure again.
+/// - Redis refused: no. It would refuse again.
+/// - The command may have run: only if repeating is safe.
+/// - It did not run: yes, except for a pipeline of several commands. Some of them may have run
+///   before one was refused.
 fn repeatable(failure: &Failure, meaning: Meaning, repeat: Repeat, request: &Request) -> bool {
     match meaning {
         _ if !failure.sent => false,
@@ -411,15 +463,17 @@ fn repeatable(failure: &Failure, meaning: Meaning, repeat: Repeat, request: &Req
     }
 }
 
-/// The answer to a single command.
+/// The answer to a single command. Redis sends exactly one; nil stands in for a missing one.
 fn only(mut answers: Vec<Value>) -> Value {
     answers.pop().unwrap_or(Value::Nil)
 }
 
-/// A handle on a [`RedisPool`] for the `redis` crate's own commands, cheap to
-/// clone. Commands are sent once and never repeated.
+/// A handle on a [`RedisPool`] for the `redis` crate's own commands, cheap to clone. Commands
+/// are sent once and never repeated.
 ///
-/// Blocking commands do not belong here: the connection is shared.
+/// It shares its connection with the job queue. So a command that blocks (`BLPOP`, `WAIT`) or
+/// changes the connection (`SELECT`, `SUBSCRIBE`, `MULTI` outside a pipeline) does not belong
+/// here: it would delay or redirect the queue's own commands.
 #[derive(Clone, Debug)]
 pub struct Connection(RedisPool);
 

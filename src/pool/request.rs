@@ -30,7 +30,9 @@ pub struct LuaScript {
     guarded: Arc<OnceLock<Guarded>>,
 }
 
-/// The script as a Cluster runs it: with one key more, which it does not see.
+/// The script as a Cluster runs it: with one key more, which it does not see. The prefix
+/// removes that key from `KEYS` before the script's own code runs, so scripts that count their
+/// keys need not know. Its digest differs, so it is another script for Redis.
 #[derive(Debug)]
 struct Guarded {
     code: String,
@@ -45,7 +47,7 @@ impl LuaScript {
         Self { name, code: code.into(), sha, guarded: Arc::default() }
     }
 
-    /// The name it was given.
+    /// The name it was given, for messages: Redis knows scripts by digest.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -128,7 +130,8 @@ impl ScriptCall {
     }
 }
 
-/// The bytes of an argument; `None` for a cursor.
+/// The bytes of an argument; `None` for the cursor of a SCAN, which the `redis` crate fills in
+/// itself.
 fn plain(arg: Arg<&[u8]>) -> Option<&[u8]> {
     match arg {
         Arg::Simple(bytes) => Some(bytes),
@@ -136,7 +139,9 @@ fn plain(arg: Arg<&[u8]>) -> Option<&[u8]> {
     }
 }
 
-/// The first key of a command of ours.
+/// The first key of a command of ours, or `None` if it has none. For a script that is the third
+/// argument, after the digest and the number of keys. It knows the commands that this crate
+/// sends, not all of Redis: an application's own commands go through the `redis` crate instead.
 fn key_of(command: &Cmd) -> Option<&[u8]> {
     const KEYLESS: [&[u8]; 8] =
         [b"PING", b"INFO", b"CLUSTER", b"CONFIG", b"ROLE", b"TIME", b"SCRIPT", b"WAIT"];
@@ -150,7 +155,8 @@ fn key_of(command: &Cmd) -> Option<&[u8]> {
     args.nth(place)
 }
 
-/// One request in the form in which it is sent.
+/// One request in the form in which it is sent. It is built again for each attempt, because a
+/// repetition may carry a mark that it is one.
 pub(super) enum Request {
     /// One command.
     One(Cmd),
@@ -210,7 +216,8 @@ impl Request {
         }
     }
 
-    /// The first key, which decides the slot in a Cluster.
+    /// The first key, which decides the slot in a Cluster. `None` for requests that any server
+    /// can answer, and for raw ones, which find their server by themselves.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Request::One(command) => key_of(command),
@@ -222,7 +229,8 @@ impl Request {
         }
     }
 
-    /// The key that a script declares beside its own on a Cluster.
+    /// The key that a script declares beside its own on a Cluster. Plain commands have none:
+    /// they use a single key, so whichever server has it answers rightly.
     pub fn guard(&self) -> Option<Vec<u8>> {
         match self {
             Request::Script(..) | Request::Confirmed(..) => self.key().and_then(never_key),
@@ -252,6 +260,7 @@ impl Request {
     }
 
     /// Whether it has several commands, of which some may have run although one was refused.
+    /// Such a request is not sent again as a whole. A transaction runs as one.
     pub fn is_divisible(&self) -> bool {
         match self {
             Request::One(_) | Request::Script(..) | Request::Confirmed(..) | Request::RawOne(_) => {

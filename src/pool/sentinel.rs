@@ -16,6 +16,16 @@
 //! But it announces which replica it selected just before it promotes it. From then on
 //! requests are held back, the replica is asked whether it is master, and as soon as it
 //! says so the pools move there.
+//!
+//! What may surprise:
+//! - A *term* is our own count of masters, from 1. It is not Sentinel's epoch: it rises whenever
+//!   another server is believed, also when an earlier master is believed again.
+//! - Requests wait at most [`MAX_HOLD`], even if the promotion never comes. A failover that is
+//!   announced over and over holds them only once in [`HOLD_INTERVAL`].
+//! - Pools with different passwords or certificates have watches of their own, because they may
+//!   see different servers. All other settings make no difference.
+//! - If no Sentinel can be asked, requests fail although the master may be well. The pools cannot
+//!   know whether it still is the master, and a write to a former one would be lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -72,7 +82,7 @@ pub(super) struct Sentinels {
     stop: CancellationToken,
 }
 
-/// What the thread works on.
+/// What the thread works on. The pools see only its [`View`].
 struct Watch {
     /// The master's name.
     name: String,
@@ -87,7 +97,8 @@ struct Watch {
     hint: watch::Sender<Option<Instant>>,
 }
 
-/// What the pools see.
+/// What the pools see. It changes only if something in it changes, so that pools that wait for
+/// a change are not woken by every answer of a Sentinel.
 #[derive(Clone, Debug, Default)]
 struct View {
     /// Rises with each change of the master.
@@ -201,7 +212,8 @@ impl Sentinels {
         self.watch.hint();
     }
 
-    /// Whether this is the term of the present master.
+    /// Whether this is the term of the present master. A connection of an earlier term is not
+    /// used again.
     pub fn is_current(&self, term: u64) -> bool {
         self.term() == term
     }
@@ -290,7 +302,8 @@ impl Watch {
         }
     }
 
-    /// Keeps connected to one Sentinel.
+    /// Keeps connected to one Sentinel, the `nth` of the configuration. Never returns. Each
+    /// Sentinel has its own loop, so one that hangs delays no other.
     async fn attend(self: &Arc<Self>, nth: usize) {
         loop {
             // If only the subscription ended, its last answer still counts.
@@ -341,7 +354,8 @@ impl Watch {
         }
     }
 
-    /// Subscribes to a Sentinel's events.
+    /// Subscribes to a Sentinel's events: all of them, because any event about the master is a
+    /// hint. A user whose ACL does not permit that gets `+switch-master` only.
     async fn events(&self, addr: &HostPort) -> RedisResult<PubSub> {
         let mut events = self.to_sentinels.listen_to(addr).await?;
         if events.psubscribe("*").await.is_err() {
@@ -351,6 +365,9 @@ impl Watch {
     }
 
     /// Which server is master, and whether a failover is under way.
+    ///
+    /// # Errors No reply in time, or a Sentinel that does not know this master's name. A user
+    /// who may send only the first of the two commands gets a claim without epoch.
     async fn ask(&self, connection: &mut MultiplexedConnection) -> RedisResult<(Claim, bool)> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
@@ -418,7 +435,8 @@ impl Watch {
         }
     }
 
-    /// The state's lock is held, so that the order of decisions is kept.
+    /// Tells the pools which server is master; a new term if it is another one than before. The
+    /// state's lock is held, so that the order of decisions is kept.
     fn publish(&self, master: HostPort) {
         let mut moved = false;
         self.view.send_if_modified(|view| {
@@ -488,7 +506,8 @@ impl Watch {
         });
     }
 
-    /// Returns when this server is a master.
+    /// Returns when this server is a master. It is asked every [`PROBE_INTERVAL`], because each
+    /// millisecond counts here: the old master still accepts writes that will be lost.
     async fn promotion(&self, replica: &HostPort) {
         loop {
             if let Ok(mut connection) = self.to_servers.server(replica).await {

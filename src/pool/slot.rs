@@ -29,14 +29,17 @@ use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
 use crate::sync::lock;
 
-/// How long a failed dial is the answer to every request, without another dial.
+/// How long a failed dial is the answer to every request, without another dial. Without it a
+/// hundred requests that wait for the slot would dial one after the other, each up to
+/// `dial_timeout`.
 const DIAL_FAILURE_LIFETIME: Duration = Duration::from_millis(100);
 /// How often an idle connection is sent a PING and a lost one is dialled again.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A pool that another pool was made from is checked at every third tick only: the first
 /// one notices earlier that Redis is gone.
 const QUIET_TICKS: u32 = 3;
-/// Timeouts in a row after which a connection counts as half open and is given up.
+/// Timeouts in a row after which a connection counts as half open and is given up. A single one
+/// may be a slow command, and closing the connection would fail all others that wait on it.
 const MAX_TIMEOUTS: u32 = 2;
 /// The same for the Redis library's Cluster connection, which repairs its own links.
 const MAX_CLUSTER_FAILURES: u32 = 3;
@@ -45,7 +48,7 @@ const MAX_CLUSTER_FAILURES: u32 = 3;
 const UNBOUNDED_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
 /// Replaces a timeout of zero, which means none, by the limit of the whole request, and cuts
-/// huge ones, so that they can be added to any instant.
+/// huge ones, so that they can be added to any instant without overflow.
 fn within_reason(mut settings: PoolSettings) -> PoolSettings {
     settings.request_limit = settings.request_limit.min(UNBOUNDED_TIMEOUT);
     let limit = settings.request_limit;
@@ -60,7 +63,8 @@ fn within_reason(mut settings: PoolSettings) -> PoolSettings {
     settings
 }
 
-/// What all clones of a pool share.
+/// What all clones of a pool share: the connections to one server, and what is known about
+/// them.
 pub(super) struct Core {
     pub settings: PoolSettings,
     pub dialer: Arc<Dialer>,
@@ -188,7 +192,8 @@ impl Core {
     }
 
     /// The slot for a request: the next in turn, or for one that blocks its connection the slot
-    /// with the fewest requests.
+    /// with the fewest requests. Waiting for replicas takes up to 2 s, in which nothing else of
+    /// its slot is answered.
     fn slot_for(&self, request: &Request) -> &ConnectionSlot {
         let least = || self.slots.iter().min_by_key(|slot| slot.in_flight.load(Ordering::Relaxed));
         match request.occupies().then(least).flatten() {
@@ -252,7 +257,8 @@ impl Core {
         }
     }
 
-    /// Decides from the result of a command whether the connection stays.
+    /// Decides from the result of a command whether the connection stays. If it is given up,
+    /// the Sentinels are asked at once whether there is a new master.
     fn note(&self, slot: &ConnectionSlot, generation: u64, error: Option<&RedisError>) {
         let Some(error) = error else {
             slot.failures.store(0, Ordering::Relaxed);
@@ -268,6 +274,10 @@ impl Core {
     }
 
     /// Whether this error means that the connection has to be given up.
+    ///
+    /// A refusal keeps it: the server is well. An I/O error, an answer of a demoted server and
+    /// a refused login give it up at once, timeouts only in a row. A blocking command has a
+    /// single timeout, since nothing else uses its connection.
     fn is_lost(&self, slot: &ConnectionSlot, error: &RedisError) -> bool {
         let in_a_row = |limit: u32| slot.failures.fetch_add(1, Ordering::Relaxed) + 1 >= limit;
         if self.dialer.is_cluster() {
@@ -286,7 +296,8 @@ impl Core {
             || failure::is_shut_out(error)
     }
 
-    /// Starts the watch, unless it runs: its runtime may have ended since.
+    /// Starts the watch, unless it runs. It runs on the runtime of the caller, and that may
+    /// have ended since: then the next dial starts it again.
     fn keep_watch(self: &Arc<Self>) {
         let mut watch = lock(&self.watch);
         if !watch.ended && watch.task.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -294,7 +305,8 @@ impl Core {
         }
     }
 
-    /// Ends the watch; called when the last handle of the pool is gone.
+    /// Ends the watch; called when the last handle of the pool is gone. The watch holds a
+    /// reference to the core, so it would keep the connections open for ever.
     pub fn end_watch(&self) {
         let mut watch = lock(&self.watch);
         watch.ended = true;
@@ -395,7 +407,7 @@ impl ConnectionSlot {
         lock(&self.live).clone()
     }
 
-    /// Installs a new connection.
+    /// Installs a new connection, with a new generation and no timeouts counted.
     fn put(&self, link: Link) -> (u64, Link) {
         let live = (self.generation.fetch_add(1, Ordering::Relaxed), link);
         self.failures.store(0, Ordering::Relaxed);
@@ -403,8 +415,9 @@ impl ConnectionSlot {
         live
     }
 
-    /// Gives the connection up, unless it has been replaced already. Commands
-    /// that are on their way keep it open until they end.
+    /// Gives the connection up, unless it has been replaced already. Commands that are on their
+    /// way keep it open until they end. Whether this call was the one that did it: only that
+    /// one logs.
     fn give_up(&self, generation: u64) -> bool {
         lock(&self.live).take_if(|live| live.0 == generation).is_some()
     }

@@ -46,7 +46,8 @@ impl Spare {
         lock(&self.0)
     }
 
-    /// Fills the reserve, as far as descriptors are available.
+    /// Fills the reserve, as far as descriptors are available. Called before and after each
+    /// connection; usually the reserve is full and nothing happens.
     fn keep(&self) {
         let mut files = self.files();
         while files.len() < SPARE_DESCRIPTORS {
@@ -55,13 +56,16 @@ impl Spare {
         }
     }
 
-    /// Closes some and returns how many.
+    /// Closes some and returns how many. Zero if the reserve is empty: then the connection
+    /// fails with the system's error.
     fn lend(&self) -> usize {
         let mut files = self.files();
         let left = files.len().saturating_sub(LENT_DESCRIPTORS);
         files.drain(left..).count()
     }
 
+    /// Tries to connect, and again with reserved descriptors as long as it fails for want of them
+    /// and the reserve lasts.
     async fn connect<T, F>(&self, mut attempt: impl FnMut() -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -93,7 +97,7 @@ fn is_out_of_files(error: &RedisError) -> bool {
         || error.is_io_error() && open().is_none()
 }
 
-/// The client keeps it shared.
+/// The system's error inside an error of the library, which keeps it as a shared source.
 fn io_error(error: &RedisError) -> Option<&std::io::Error> {
     let cause = error.source()?;
     let shared = cause.downcast_ref::<Arc<dyn Error + Send + Sync>>();

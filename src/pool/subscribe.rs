@@ -19,6 +19,8 @@ use super::dial::Dialer;
 use super::failure::timed_out;
 use super::sentinel;
 
+/// The first pause before subscribing again, and the longest. It doubles with each attempt that
+/// fails; each pause is shortened at random by up to half.
 const MIN_RETRY_PAUSE: Duration = Duration::from_millis(50);
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the connection is checked with a PING.
@@ -54,6 +56,10 @@ pub(super) async fn listen(
 }
 
 /// Subscribes and listens until the connection is lost. `turn` selects the node of a Cluster.
+/// `subscribed` is set once the subscription works, so that the caller knows whether the
+/// attempt failed or a working connection was lost.
+///
+/// # Errors Why the connection was lost; `Ok` if the server closed it.
 async fn round(
     dialer: &Dialer,
     turn: usize,

@@ -3,6 +3,14 @@
 //! The configuration checks the options at launch; the dialer uses them. The files are read
 //! again whenever their time or size has changed, so certificates can be renewed without a
 //! restart: existing connections keep theirs, the next one uses the new files.
+//!
+//! Certificates are always verified: there is no option that switches it off, because such an
+//! option stays on. TLS 1.2 and 1.3 are spoken, with the application's own `rustls` provider if it
+//! installed one, otherwise with `ring`.
+//!
+//! What may surprise. A wrong file stops the launch, but a file that becomes wrong later only logs
+//! a warning: the certificates read before stay in use. `SSL_CERT_FILE` and `SSL_CERT_DIR`, if
+//! set, replace the system's roots even if nothing is found there. Then no server is trusted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,7 +47,7 @@ pub struct TlsOptions {
     pub server_name: Option<String>,
 }
 
-/// An option that cannot be used.
+/// An option that cannot be used. The caller puts the key's full path in front of it.
 pub(crate) struct WrongOption {
     /// `ca_file` and so on.
     pub option: &'static str,
@@ -52,7 +60,8 @@ const EXPECTED_CERT: &str = "a PEM file with the client's certificate";
 const EXPECTED_KEY: &str = "a PEM file with the private key of that certificate, not encrypted";
 
 impl TlsOptions {
-    /// Reads and checks the files.
+    /// Reads and checks the files. Called at launch, before anything is dialled, so that a
+    /// wrong path is reported with its configuration key.
     pub(crate) fn check(&self) -> Result<(), WrongOption> {
         self.trusted()?;
         self.client()?;
@@ -60,7 +69,8 @@ impl TlsOptions {
         Ok(())
     }
 
-    /// The authorities of `ca_file`.
+    /// The authorities of `ca_file`; `None` without that option. Every certificate in the file
+    /// must be usable: a file with one wrong entry is refused rather than trusted in part.
     fn trusted(&self) -> Result<Option<Vec<CertificateDer<'static>>>, WrongOption> {
         let wrong = |found| WrongOption { option: "ca_file", expected: EXPECTED_CA, found };
         let Some(file) = &self.ca_file else { return Ok(None) };
@@ -72,7 +82,8 @@ impl TlsOptions {
         }
     }
 
-    /// The client's certificates and key.
+    /// The client's certificates and key; `None` if neither is given. One without the other is
+    /// an error, and so is a key that does not belong to the certificate.
     fn client(&self) -> Result<Option<ClientIdentity>, WrongOption> {
         let (cert, key) = match (&self.cert_file, &self.key_file) {
             (None, None) => return Ok(None),
@@ -135,7 +146,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// The application's own provider, or ring.
+/// The application's own provider, or ring. `rustls` wants one of them for the whole process.
 fn provider() -> Arc<CryptoProvider> {
     let given = CryptoProvider::get_default().cloned();
     given.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
@@ -308,8 +319,9 @@ async fn first_line(stream: &mut TlsStream<TcpStream>) -> io::Result<Vec<u8>> {
 /// Longest part of the server's first line that is kept; Redis's longest has about 900.
 const MAX_LINE_BYTES: usize = 2048;
 
-/// The error of a server that does not serve us. One that wants credentials first gets
-/// them with the greeting.
+/// The error of a server that does not serve us, if this first line is one. `NOAUTH` is none:
+/// the credentials follow with the greeting. So is an error that only concerns PING, such as
+/// `NOPERM`.
 fn refusal(line: &[u8]) -> Option<RedisError> {
     if !line.starts_with(b"-") {
         return None;
@@ -320,7 +332,9 @@ fn refusal(line: &[u8]) -> Option<RedisError> {
     if wants_credentials { None } else { alive::<()>(Err(error)).err() }
 }
 
-/// The state of every file that [`Loaded::read`] reads, in a fixed order.
+/// The state of every file that [`Loaded::read`] reads, in a fixed order. Compared before each
+/// handshake, which costs one `stat` per file and no reading. The files of `SSL_CERT_DIR` and
+/// of the system are not watched.
 fn stamps(options: &TlsOptions) -> Vec<Stamp> {
     let stamp = |path: &Path| {
         let metadata = std::fs::metadata(path).ok()?;

@@ -39,7 +39,8 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(250);
 /// A refresh that runs longer is stuck, with the runtime that runs it: another one begins.
 const STUCK_AFTER: Duration = Duration::from_millis(1500);
 
-/// Maximum servers asked in one refresh.
+/// Maximum servers asked in one refresh. In a Cluster of hundreds, a dozen answers show the
+/// newest view; asking all of them at every hiccup would be a load of its own.
 const MAX_ASKED_SERVERS: usize = 12;
 
 /// The slot of a key: CRC-16 (XMODEM) of its hash tag, or of the whole key.
@@ -77,11 +78,11 @@ pub(super) fn never_key(key: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// One view of the cluster.
+/// One view of the cluster. An immutable snapshot: readers hold an `Arc` of it and never wait.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SlotMap {
     /// For each slot the index of its server in `masters`, or an index beyond if no server has
-    /// it. Empty while the cluster is unknown.
+    /// it. Empty while the cluster is unknown. 16,384 entries of two bytes: 32 KiB a view.
     owners: Vec<u16>,
     masters: Vec<HostPort>,
     replicas: Vec<HostPort>,
@@ -105,6 +106,8 @@ impl SlotMap {
         self.masters.iter().chain(&self.replicas)
     }
 
+    /// Whether any server has slots. A view without masters is the initial one, or a Cluster
+    /// that has not been formed.
     fn is_known(&self) -> bool {
         !self.masters.is_empty()
     }
@@ -120,7 +123,9 @@ impl SlotMap {
         u16::try_from(place).unwrap_or(u16::MAX)
     }
 
-    /// Parses a reply to CLUSTER SLOTS. `told_by` replaces hosts without a name.
+    /// Parses a reply to CLUSTER SLOTS. `told_by` replaces hosts without a name: a server that
+    /// does not know its own address leaves it out, and then means itself. `None` if the reply
+    /// has another form.
     fn parse(slots: Value, told_by: &HostPort) -> Option<Self> {
         let mut map = Self { owners: vec![u16::MAX; usize::from(SLOT_COUNT)], ..Self::default() };
         let Value::Array(ranges) = slots else { return None };
@@ -157,7 +162,8 @@ pub(super) struct ClusterTopology {
     ended: watch::Sender<()>,
 }
 
-/// One refresh runs at a time, unless it is stuck.
+/// One refresh runs at a time, unless it is stuck. The count tells a refresh that was replaced
+/// because it was stuck that its result no longer matters.
 #[derive(Default)]
 struct Refreshes {
     count: u64,
@@ -230,7 +236,8 @@ impl ClusterTopology {
         });
     }
 
-    /// Learns the cluster, unless it is known.
+    /// Learns the cluster, unless it is known. Called before each request; after the first one
+    /// it costs a look at the view.
     pub async fn learn(&self, dialer: &Dialer) -> RedisResult<()> {
         if self.map.borrow().is_known() {
             return Ok(());
@@ -238,7 +245,10 @@ impl ClusterTopology {
         self.refresh(dialer).await
     }
 
-    /// Asks all known servers again, unless that was done just now.
+    /// Asks all known servers again, unless that was done just now. Callers that come while
+    /// another refresh runs wait for it and get its result.
+    ///
+    /// # Errors No server described the cluster in time. The last view stays in use.
     pub async fn refresh(&self, dialer: &Dialer) -> RedisResult<()> {
         let mut ended = self.ended.subscribe();
         let number = loop {
@@ -340,7 +350,8 @@ impl ClusterTopology {
     }
 }
 
-/// How one server sees the cluster.
+/// How one server sees the cluster: its epoch and the owner of each slot. The connection is
+/// made for this one question, so that a server that hangs on other connections is still asked.
 async fn describe(dialer: &Dialer, addr: &HostPort) -> RedisResult<SlotMap> {
     let mut link = Link::Server(dialer.server(addr).await?);
     let mut pipeline = redis::pipe();
