@@ -8,6 +8,13 @@
 //! An attempt decodes the payload, takes the handler's other parameters from the context
 //! ([`FromContext`]) and runs the function inside its [middleware](JobMiddleware). A payload
 //! that cannot be decoded is a failed attempt.
+//!
+//! Everything that can be wrong with a handler is found at launch: a type with two handlers, a
+//! default queue with a name that is not allowed, and a [`Need`] for state that the application
+//! does not manage. So no job is lost to a mistake that shows only when it runs.
+//!
+//! What may surprise. A job type without a handler in this process is not an error here: another
+//! process may have it. The worker decides what to do with such a job.
 
 mod middleware;
 mod unmarshal;
@@ -35,6 +42,9 @@ pub(crate) type Attempt = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
 
 /// Values that handlers name in their signatures, cloned out of the application at launch.
+///
+/// A handler therefore sees the value as it was at launch. What changes later must be behind an
+/// `Arc` with a lock or an atomic inside.
 #[derive(Default)]
 pub struct State(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
@@ -107,7 +117,9 @@ impl FromContext for JobContext {
     }
 }
 
-/// Number of jobs of a type that start alone after one of them blocked its thread.
+/// Number of jobs of a type that start alone after one of them blocked its thread. Large,
+/// because a handler that blocked once usually blocks again; finite, so that one exception does
+/// not slow the type down for ever.
 const LONE_STARTS: u32 = 1000;
 
 /// Whether the jobs of a type reach their first wait quickly. The launcher starts jobs of
@@ -116,7 +128,8 @@ const LONE_STARTS: u32 = 1000;
 pub(crate) struct Pace(AtomicU32);
 
 impl Pace {
-    /// Whether the next job should start alone. Counts it.
+    /// Whether the next job should start alone. Counts it, so that the type is tried together
+    /// with others again after [`LONE_STARTS`] jobs.
     pub(crate) fn starts_alone(&self) -> bool {
         let left = self.0.load(Ordering::Relaxed);
         if left > 0 {
@@ -125,7 +138,7 @@ impl Pace {
         left > 0
     }
 
-    /// One of them blocked its thread.
+    /// One of them blocked its thread. The launcher reports it.
     pub(crate) fn was_slow(&self) {
         self.0.store(LONE_STARTS, Ordering::Relaxed);
     }
@@ -278,12 +291,15 @@ fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
     }
 }
 
-/// The payload as the handler's job, or a failure that quotes nothing of it.
+/// The payload as the handler's job, or a failure that quotes nothing of it. It is an ordinary
+/// failure, so the job is retried: a newer version of the handler may understand it.
 fn decode<J: Job>(context: &JobContext) -> Result<J, JobError> {
     serde_json::from_slice(context.payload())
         .map_err(|error| JobError::failed(unmarshal_text::<J>(context.payload(), &error)))
 }
 
+/// Implements [`JobHandler`] for functions with the job and this many parameters after it: none to
+/// six. The marker type lists the parameters, so that the implementations do not overlap.
 macro_rules! handlers {
     ($($part:ident)*) => {
         impl<F, Fut, J, T, E, $($part,)*> JobHandler<fn(J, $($part,)*) -> (T, E)> for F
@@ -395,7 +411,7 @@ impl Registry {
         &self.attempts
     }
 
-    /// Sets the middleware around all handlers, outermost first.
+    /// Sets the middleware around all handlers, outermost first. Replaces what was set before.
     pub(crate) fn surround(&mut self, layers: Vec<Layer>) {
         self.layers = layers.into();
     }
@@ -412,7 +428,8 @@ impl Registry {
         self.entries.get(job_type)
     }
 
-    /// An attempt of the entry's handler, inside all its middleware.
+    /// An attempt of the entry's handler, inside all its middleware. Without middleware the
+    /// payload is decoded here already, before the attempt is polled.
     pub(crate) fn run(&self, entry: &Entry, context: JobContext, state: &Arc<State>) -> Attempt {
         let next = Next {
             layers: [Arc::clone(&self.layers), Arc::clone(&entry.layers)],

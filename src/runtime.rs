@@ -9,6 +9,21 @@
 //!
 //! [`Runtime::shutdown`] drains: dequeuing stops, running jobs get the shutdown timeout, the
 //! rest is requeued. Enqueuing works until [`Runtime::close`]. All operations may be repeated.
+//!
+//! The web folder owns a `Runtime` and calls it: `check_store` at ignition, `start` at liftoff,
+//! `shutdown` and `close` at the end. Nothing here knows Rocket, so a process without a web server
+//! works the same.
+//!
+//! Four kinds of connections exist side by side, because large or slow replies of one must not
+//! delay another: the application's own for enqueuing, `aside` for pages and REST, `prompt` for the
+//! loops of worker and scheduler, and the heartbeat's. On the memory store they are all the same.
+//!
+//! What may surprise:
+//! - *Ready* means that the store answered within the last [`READY_FOR`], not that a request would
+//!   succeed now. It is answered from memory, so a load balancer's probe costs the store nothing.
+//! - A store that cannot be reached at launch does not stop the launch, because processes and
+//!   Redis may start together. A store that answers and is unsuitable does: it would lose jobs.
+//! - In a test the worker is [driven by hand](ByHand): no loop runs, and no task checks the store.
 
 mod store_check;
 
@@ -33,19 +48,22 @@ use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
 use store_check::StoreCheck;
 
-/// How long after its last answer the store still counts as ready.
+/// How long after its last answer the store still counts as ready. Two probes may fail before
+/// the load balancer sends requests elsewhere, so a failover of a second or two does not show.
 const READY_FOR: Duration = Duration::from_secs(3);
 
-/// How long the first check of readiness waits for the store.
+/// How long the first check of readiness waits for the store. Shorter than the timeout of any
+/// usual probe, so that the answer is "not ready" rather than none.
 const FIRST_PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Interval between two checks whether the store answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Number of such checks between two checks of the store's settings.
+/// Number of such checks between two checks of the store's settings: about 5 s. They change
+/// rarely, and reading them costs more than a PING.
 const PROBES_PER_STORE_CHECK: u32 = 5;
 
-/// The parts of a job queue. All operations may be repeated.
+/// The parts of a job queue. All operations may be repeated, and called concurrently.
 pub(crate) struct Runtime {
     /// The store.
     broker: Arc<dyn Broker>,
@@ -312,7 +330,8 @@ impl Runtime {
         self.answers().await && self.objection().is_none()
     }
 
-    /// Whether this process has a worker whose loops are stuck.
+    /// Whether this process has a worker whose loops are stuck. Liveness answers 503 then, so
+    /// that the orchestrator restarts the process.
     pub(crate) fn is_stuck(&self) -> bool {
         let running = lock(&self.running);
         let worker = running.as_ref().and_then(|running| running.worker.as_ref());
@@ -341,7 +360,8 @@ impl Runtime {
     }
 
     /// Drains the worker: dequeuing stops, running jobs finish within the shutdown timeout, the
-    /// rest is requeued. Enqueuing still works.
+    /// rest is requeued. Enqueuing still works, and so do pages and REST. Never fails: what
+    /// could not be requeued is recovered by another process when its lease ends.
     pub(crate) async fn shutdown(&self) {
         // A second call waits for the first: when it returns, the worker is drained.
         let _turn = self.draining.lock().await;
@@ -383,7 +403,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Drops everything without waiting, as when the application is dropped.
+    /// Drops everything without waiting, as when the application is dropped without a shutdown.
+    /// Jobs in flight are recovered by another process when their leases end.
     pub(crate) fn abandon(&self) {
         drop(lock(&self.running).take());
         // It may hold a handle to this runtime, which would keep it alive forever.
@@ -422,8 +443,8 @@ impl Health {
     }
 }
 
-/// Checks the store's settings whenever that is due. It has its own task, because one server
-/// of a Cluster may hang while the others serve.
+/// Checks the store's settings whenever that is due. It has its own task, because one server of
+/// a Cluster may hang while the others serve: the probe of readiness must not wait for it.
 async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>) {
     loop {
         due.notified().await;

@@ -14,6 +14,26 @@
 //! are two stores: Redis, and this process' memory, which is the executable
 //! specification. One suite of named cases, `tests/it/broker_contract/`, runs against
 //! both.
+//!
+//! The parts of a process and what they call most. None of them talks to a store in another way.
+//!
+//! | who | calls |
+//! | --- | --- |
+//! | client | [`enqueue_each`](Broker::enqueue_each), [`bind_key`](Broker::bind_key) |
+//! | dispatcher | [`exchange`](Broker::exchange), [`wait`](Broker::wait) |
+//! | heartbeat | [`extend`](Broker::extend), [`announce`](Broker::announce) |
+//! | forwarder | [`next_due`](Broker::next_due), [`forward`](Broker::forward) |
+//! | recoverer | [`expired_leases`](Broker::expired_leases), [`settle`](Broker::settle) |
+//! | janitor | [`delete_expired`](Broker::delete_expired) |
+//! | runtime | [`ping`](Broker::ping), [`unknown_format`](Broker::unknown_format) |
+//!
+//! Three rules hold for all of it:
+//! - *At least once.* A job is removed or moved on only by a settlement. If the process dies before
+//!   that, the job runs again.
+//! - *Fencing.* A lease names its owner, and the store compares it in the same step in which it
+//!   writes. A worker that was suspended for an hour and then settles gets [`Settled::Lost`].
+//! - *Store time.* Due times, leases and retentions are measured by the store's clock, never by a
+//!   worker's. [`Broker::now`] estimates it.
 
 mod actions;
 mod admission;
@@ -81,6 +101,9 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// The queue to which requests with an idempotency key go.
+///
+/// A guard against repetition lies in one queue. Without the binding, a repeated request that
+/// names another queue would find no guard there and store the job twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBinding {
     /// The queue of the first request.
@@ -98,10 +121,12 @@ pub const PENDING_HIGH_WATER: usize = 1000;
 /// Interval between such batches.
 pub const PENDING_HIGH_WATER_PAUSE: Duration = Duration::from_millis(100);
 
-/// The future that an operation of a store returns.
+/// The future that an operation of a store returns. Boxed, so that a store can be a trait
+/// object and be chosen by configuration.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// The future of an operation that has a result for each of its items.
+/// The future of an operation that has a result for each of its items. The call as a whole
+/// cannot fail: an error is the result of the items that it concerns.
 pub type Each<'a, T> = Pin<Box<dyn Future<Output = Vec<Result<T, Error>>> + Send + 'a>>;
 
 /// The exclusive right to settle a job until it ends. The store checks the owner at each
@@ -117,7 +142,7 @@ pub struct Lease {
     /// `None` if the lease was found by [`Broker::first_expired_leases`]: then it is valid
     /// until its owner extends it.
     pub owner: Option<u64>,
-    /// When the lease ends, in microseconds of store time.
+    /// When the lease ends, in microseconds since 1970 of store time.
     pub ends: i64,
 }
 
@@ -130,7 +155,8 @@ pub struct Delivery {
     pub lease: Lease,
     /// When it became ready to run, if known: its due time, or when it became pending.
     pub ready: Option<Timestamp>,
-    /// How often a worker vanished while it ran the job.
+    /// How often a worker vanished while it ran the job. From two on the job is a suspect, which
+    /// is started alone.
     pub losses: u32,
     /// If the lease ran out: what the loss of its worker says about the job.
     pub charge: Charge,
@@ -260,7 +286,8 @@ pub struct ExpiredLeases {
     pub at: Option<Timestamp>,
 }
 
-/// What a worker process announces about itself; Asynq's tools read it.
+/// What a worker process announces about itself; Asynq's tools read it, and so does the page of
+/// servers. The heartbeat sends it every 5 s.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Announcement {
     /// Host name.
@@ -294,7 +321,8 @@ pub struct Running {
     pub deadline: Timestamp,
 }
 
-/// The name of this host, as announcements show it.
+/// The name of this host, as announcements show it; `unknown-host` if the system does not tell
+/// it. In a container it is the container's id, unless a host name was set.
 pub(crate) fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
@@ -408,6 +436,10 @@ pub trait Broker:
 
     /// Records that a suspect is about to start; `running` counts the suspects of this process
     /// including it. False if the lease is no longer the caller's: then it must not start.
+    ///
+    /// If the process then dies, the record shows which job it was running. With a single
+    /// suspect that proves the cause, and the job is archived instead of killing the next
+    /// worker.
     fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool>;
 
     /// Records that a suspect was settled; `running` counts those that still run in this
@@ -418,20 +450,27 @@ pub trait Broker:
     fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
 
     /// Returns when one of the queues may hold a pending job, or after `at_most`. No job is
-    /// moved.
+    /// moved, so nothing is lost if the caller does not dequeue afterwards. It may return
+    /// without a job: another worker may have been faster.
     fn wait<'a>(&'a self, queues: &'a [QueueName], at_most: Duration) -> Answer<'a, ()>;
 
     /// Returns when a job may be due earlier than was known, scheduled by this process or
-    /// another. The result names the queues; it is empty if it may be any queue.
+    /// another. The result names the queues; it is empty if it may be any queue. The forwarder
+    /// sleeps until the next due job, and this shortens its sleep. A lost notice delays a job
+    /// until the next look.
     fn due_changed(&self) -> Answer<'_, Vec<QueueName>>;
 
     /// Announces a worker process. Must be repeated every 5 s, or the announcement expires.
     fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
 
-    /// Removes the announcement.
+    /// Removes the announcement, at the end of a drain. Without it the page of servers would
+    /// show the process until the announcement expires.
     fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
 
-    /// Succeeds if the store serves.
+    /// Succeeds if the store serves. On a Cluster a majority of the masters has to answer.
+    ///
+    /// # Errors [`Error::is_unavailable`] if it cannot be reached, or why it refuses this
+    /// process.
     fn ping(&self) -> Answer<'_, ()>;
 
     /// Binds an idempotency key to a queue for the duration `kept`: the queue of the first

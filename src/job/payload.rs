@@ -1,6 +1,16 @@
-//! The bytes of typed payloads: what `serde_json` writes, except that maps are sorted by
-//! key at every depth. A `HashMap` has another order in each instance; a unique lock
-//! compares bytes, so without this it would let the same job pass again.
+//! The bytes of typed payloads: what `serde_json` writes, except that maps are sorted by key at
+//! every depth. A `HashMap` has another order in each instance; a unique lock compares bytes,
+//! so without this it would let the same job pass again.
+//!
+//! [`Sorted`] is a `serde` serializer around the one of `serde_json`. Scalars and texts are
+//! left to `serde_json`; lists and structures are opened and closed here, so that the values
+//! inside them come back here too. Only [`Map`] does more: it notes where each entry begins,
+//! and puts the entries in order at its end. A map that is in order already, such as a
+//! `BTreeMap`, is written once and not copied.
+//!
+//! What may surprise. Equal values have equal bytes only within one version of the type: a new
+//! field changes them. Payloads that arrive as JSON by REST do not pass here; they are stored
+//! as they were sent.
 
 mod key;
 
@@ -73,6 +83,7 @@ impl<'a> Serializer for Sorted<'a> {
         serde_json::Serializer::new(self.0).collect_str(value)
     }
 
+    /// An `Option` leaves no trace in JSON: `Some(value)` is written as the value.
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
         value.serialize(self)
     }
@@ -151,6 +162,8 @@ impl<'a> Serializer for Sorted<'a> {
     }
 }
 
+/// Opens an enum variant with content: `{"Name":`. The caller closes the brace after the
+/// content.
 fn open_variant(bytes: &mut Vec<u8>, variant: &str) -> Result<(), Error> {
     bytes.push(b'{');
     Sorted(bytes).serialize_str(variant)?;
@@ -165,6 +178,8 @@ fn comma(bytes: &mut Vec<u8>, is_first: &mut bool) {
     }
 }
 
+/// A list, tuple or tuple variant that is being written. `end` is what closes it: a tuple
+/// variant has its outer brace to close as well.
 struct List<'a> {
     bytes: &'a mut Vec<u8>,
     is_first: bool,
@@ -217,6 +232,9 @@ compound! { Fields:
     ser::SerializeStructVariant, serialize_field(key) => field;
 }
 
+/// A structure that is being written. Fields stay in the order of their declaration, which is
+/// the same for all values of the type. `is_json` is set for a type of `serde_json` whose only
+/// field is text that is JSON already: it is copied as it is.
 struct Fields<'a> {
     bytes: &'a mut Vec<u8>,
     is_first: bool,

@@ -82,6 +82,7 @@ pub trait JobMiddleware<Marker>: Send + Sync + 'static {
     fn layer(self) -> Layer;
 }
 
+/// A middleware with its types erased: gets the context, the rest of the attempt and the state.
 type Wrap = Arc<dyn Fn(JobContext, Next, &State) -> Attempt + Send + Sync>;
 
 /// One middleware, ready to run around handlers.
@@ -116,6 +117,7 @@ impl Next {
         self.attempt().await
     }
 
+    /// Enters the next layer, or starts the handler if all are entered.
     pub(super) fn attempt(mut self) -> Attempt {
         let [all, own] = &self.layers;
         let layer = all.get(self.entered).or_else(|| own.get(self.entered - all.len()));
@@ -136,6 +138,8 @@ impl fmt::Debug for Next {
     }
 }
 
+/// Implements [`JobMiddleware`] for functions with none to four parameters after the context and
+/// `Next`.
 macro_rules! middleware {
     ($($part:ident)*) => {
         impl<F, Fut, E, $($part,)*> JobMiddleware<fn($($part,)*) -> E> for F

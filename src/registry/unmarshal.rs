@@ -5,6 +5,11 @@
 //! The texts of `serde_json` quote the payload, and so may those of a type's own
 //! `Deserialize`. On this path, which only failures take, the payload is therefore
 //! decoded once more with an error type that never receives its values as text.
+//!
+//! What a text may contain: names of fields and variants, which `serde` hands over as static
+//! strings of the type; the kind of the value found ("a string"); and what the type says it
+//! expected. The last is the type's own sentence, so it is dropped if any value of the payload
+//! occurs in it. When in doubt the text is [`REFUSED`].
 
 use std::fmt::{self, Display};
 
@@ -45,6 +50,8 @@ pub(crate) fn unmarshal_text<T: DeserializeOwned>(
     }
 }
 
+/// Why the payload does not fit, without quoting it. The payload is JSON here; a syntax error
+/// never comes this far.
 fn reason<T: DeserializeOwned>(payload: &[u8]) -> String {
     let Ok(value) = serde_json::from_slice::<Value>(payload) else { return REFUSED.to_owned() };
     match T::deserialize(Plain(value.clone())) {
@@ -126,6 +133,7 @@ impl de::Error for Reason {
     }
 }
 
+/// The names as a choice, as `serde` prints them.
 fn one_of(names: &[&str]) -> String {
     match names {
         [] => "none".to_owned(),
@@ -134,6 +142,8 @@ fn one_of(names: &[&str]) -> String {
     }
 }
 
+/// The kind of a value, named as in JSON. A number with an exponent is not an integer to
+/// `serde`, even if its value is one.
 fn kind(found: Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "a boolean",

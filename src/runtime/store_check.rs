@@ -12,7 +12,8 @@ use crate::broker::{Broker, Eviction, StoreInfo, Support};
 use crate::error::Error;
 use crate::sync::lock;
 
-/// How long the launch waits for the store. If it does not answer, the launch goes on.
+/// How long the launch waits for the store. If it does not answer, the launch goes on: the same
+/// check follows as soon as it does, and then makes the process not ready.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What to do about a store that may evict jobs, for messages.
@@ -75,7 +76,8 @@ impl StoreCheck {
         Ok(())
     }
 
-    /// Checks again and logs what has changed.
+    /// Checks again and logs what has changed. A store that does not answer changes nothing
+    /// here: the probe of readiness notices that.
     pub(crate) async fn look(&self, broker: &dyn Broker) {
         if let Ok(store) = broker.store().await {
             self.note(&store);
@@ -159,6 +161,8 @@ impl StoreCheck {
     }
 }
 
+/// The message about data of a newer format. A version never rewrites data of a later one, so
+/// there is nothing to do but to run the later version.
 fn of_another_version(format: &str) -> String {
     format!(
         "holds data of format {format:?}, which this version of rocket_jobqueue does not know: a \
