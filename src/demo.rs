@@ -4,6 +4,10 @@
 //! Its handler takes bytes rather than a `DelayPrint`, because a Go producer may send no payload
 //! at all, and it prints from a thread of its own: a pipe without a reader must not block the
 //! runtime.
+//!
+//! It exists so that a new installation can be tried without writing code: `POST {base}/register`
+//! enqueues it, and after three minutes a line appears. An application that is open to the public
+//! switches that route off (`register_route = false`); the handler stays, because jobs may wait.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, mpsc};
@@ -67,6 +71,7 @@ impl DelayPrint {
         Self { message: Some(message.into()) }
     }
 
+    /// The text to print.
     fn text(&self) -> &str {
         self.message.as_deref().filter(|text| !text.is_empty()).unwrap_or(DEFAULT_MESSAGE)
     }
@@ -107,6 +112,8 @@ async fn print(line: String) -> io::Result<()> {
     }
 }
 
+/// Starts the printing thread, which lives as long as the process. A line whose attempt has
+/// given up is skipped.
 fn start_printer() -> mpsc::Sender<Line> {
     let (printer, lines) = mpsc::channel::<Line>();
     let print_all = move || {
@@ -124,6 +131,7 @@ fn start_printer() -> mpsc::Sender<Line> {
     printer
 }
 
+/// The payload as a job; no payload at all means the default message.
 fn parse(payload: &[u8]) -> Result<DelayPrint, JobError> {
     if payload.is_empty() {
         return Ok(DelayPrint::default());

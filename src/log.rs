@@ -1,12 +1,21 @@
-//! The only way to the log. Every line of this crate passes through [`Line`]:
-//! ids, queue names, errors and all other text from outside are escaped by construction.
+//! The only way to the log. Every line of this crate passes through [`Line`]: ids, queue names,
+//! errors and all other text from outside are escaped by construction.
 //!
-//! The macros take what those of `tracing` take, except that text as a field needs `%` or
-//! `?`; numbers and truth values need nothing.
+//! The macros take what those of `tracing` take, except that text as a field needs `%` or `?`;
+//! numbers and truth values need nothing.
+//!
+//! Why not `tracing` directly. A job's id or a Redis error may contain a line break or a
+//! terminal's control sequence. With `tracing` each call would have to remember to escape it;
+//! here a call that forgets it does not compile, because [`plain`] accepts no text.
+//! `tests/it/layers.rs` keeps `tracing`'s own macros out of the other modules.
+//!
+//! What belongs in a line: ids, names, counts, durations, error texts. Payloads, headers,
+//! results and credentials never do. Something that goes on happening is logged once when it
+//! begins and once when it ends, not each time.
 //!
 //! [`Line`]: crate::text::Line
 
-/// A field that is not text.
+/// A field that is not text, and so cannot carry anything that needs escaping.
 pub(crate) trait Plain: tracing::Value + Copy {}
 
 macro_rules! plain {
@@ -21,6 +30,11 @@ pub(crate) fn plain<T: Plain>(value: T) -> T {
 }
 
 /// Builds an event field by field; the message is the last of them.
+///
+/// The first bracket holds level and target, the second the fields that are done. Each rule
+/// takes one field off the front, escapes it, and calls the macro again with the rest; the
+/// first rule finds nothing but the message left. Shorthands (`%name`) need rules of their own,
+/// since a macro cannot tell a name from an expression.
 macro_rules! event {
     ([$($head:tt)*] [$($fields:tt)*] $format:literal $($args:tt)*) => {
         tracing::event!(
@@ -62,14 +76,18 @@ macro_rules! event {
     };
 }
 
+/// A failure that somebody has to do something about.
 macro_rules! error {
     ($($line:tt)+) => { $crate::log::event!([tracing::Level::ERROR] [] $($line)+) };
 }
 
+/// Something is wrong, and the process goes on. Exported as `warn`: a macro cannot be defined
+/// under that name, because it is a built-in attribute too.
 macro_rules! warn_of {
     ($($line:tt)+) => { $crate::log::event!([tracing::Level::WARN] [] $($line)+) };
 }
 
+/// A change of state worth knowing: connected, drained, settings changed.
 macro_rules! info {
     (target: $target:literal, $($line:tt)+) => {
         $crate::log::event!([target: $target, tracing::Level::INFO] [] $($line)+)
@@ -77,6 +95,7 @@ macro_rules! info {
     ($($line:tt)+) => { $crate::log::event!([tracing::Level::INFO] [] $($line)+) };
 }
 
+/// What helps to understand a failure, and would be noise otherwise.
 macro_rules! debug {
     ($($line:tt)+) => { $crate::log::event!([tracing::Level::DEBUG] [] $($line)+) };
 }

@@ -3,6 +3,10 @@
 //!
 //! Each job type gets a [`Stopwatch`] once, at launch, so that an attempt costs two atomic
 //! additions and no lookup by name.
+//!
+//! Histograms are per process and start at zero with it, as Prometheus expects; it sums them
+//! over the processes. Counters of jobs come from the store instead, because a job may be
+//! enqueued by one process and run by another.
 
 use std::time::Duration;
 
@@ -10,7 +14,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Upper bounds of the buckets in seconds, from a millisecond to half an hour.
+/// Upper bounds of the buckets in seconds, from a millisecond to half an hour, which is the
+/// default timeout of a job. Fine below a second, where lateness lies; coarse above, where jobs
+/// differ anyway.
 const BUCKETS: [f64; 14] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
 
@@ -73,7 +79,8 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Records the start of an attempt, `late` after its job was ready.
+    /// Records the start of an attempt, `late` after its job was ready. Not called for a job
+    /// whose ready time is unknown.
     pub fn began(&self, late: Duration) {
         self.late.observe(late.as_secs_f64());
     }

@@ -1,5 +1,13 @@
 //! Makes text from outside safe to show: invisible and control characters are written as
 //! visible marks.
+//!
+//! Two attacks are meant. A line break in an id forges a line of the log, and an escape
+//! sequence changes what a terminal shows. A mark of direction makes `gpj.exe` look like
+//! `exe.jpg`, and a blank without width makes two names look the same. Log lines, error texts
+//! and the dashboard use [`is_invisible`]; HTML is escaped elsewhere, by the type of the page.
+//!
+//! Only showing is changed. Stored ids, names and payloads keep their bytes, and are compared
+//! by them.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
@@ -51,6 +59,7 @@ impl Display for Line<'_> {
     }
 }
 
+/// Writes through to a formatter and escapes on the way, without building the text first.
 struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl Write for Escaping<'_, '_> {
@@ -65,7 +74,8 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// The text of a [`Line`].
+/// The text of a [`Line`]. Borrowed, without a copy, if there is nothing to escape, which is
+/// nearly always.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     match text.chars().any(is_invisible) {
         true => Cow::Owned(Line(format_args!("{text}")).to_string()),

@@ -1,5 +1,15 @@
-//! Time as the queue knows it: instants in microseconds and the clock they
-//! come from. The only module that reads the wall clock.
+//! Time as the queue knows it: instants in microseconds and the clock they come from. The only
+//! module that reads the wall clock.
+//!
+//! Three kinds of time must not be mixed up:
+//! - *Store time* rules: due times, leases and retentions. It is Redis' own clock, so that
+//!   hosts whose clocks differ agree. `Broker::now` estimates it.
+//! - The *wall clock* ([`Clock::now`]) is for what people read, and is the store time of the
+//!   memory store.
+//! - The *steady clock* ([`Clock::steady`]) is for what lasts a while. It does not jump when
+//!   the host's clock is set.
+//!
+//! Tests use [`Clock::manual`] and move it, so nothing waits for real time to pass.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -7,6 +17,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Microseconds in a second. All instants are whole microseconds: Redis' `TIME` has no finer
+/// ones.
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// An instant: microseconds since the Unix epoch, UTC.
@@ -195,6 +207,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// Pauses that double from `first` to `longest`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
@@ -207,6 +220,7 @@ impl Backoff {
         pause
     }
 
+    /// Begins with the first pause again. Called after a success.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }

@@ -2,6 +2,15 @@
 //! the request that enqueued it to the jobs that it enqueues itself. This crate adds no
 //! ids of its own: the trace is passed on unchanged. Source:
 //! <https://www.w3.org/TR/trace-context/>.
+//!
+//! The road of a trace. The web layer reads it from the request, and the client adds it to the
+//! job's headers. The worker reads it from there, makes it [current](Trace::current) on the
+//! task of the handler, and names it in the span `run`. A job that the handler enqueues gets it
+//! too, unless the caller sets the header itself.
+//!
+//! What may surprise. The current trace belongs to the task: a handler that spawns another task
+//! leaves it behind there. A header that does not follow the standard counts as no trace at
+//! all. A job that carries such a header keeps it: headers are stored as they came.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,7 +18,7 @@ use std::sync::Arc;
 
 /// The header that names trace and parent.
 pub(crate) const PARENT: &str = "traceparent";
-/// The header with what single systems add to it.
+/// The header with what single systems add to it. Meaningless without the first.
 pub(crate) const STATE: &str = "tracestate";
 
 /// A longer `tracestate` is left out, as the standard allows.
@@ -75,7 +84,8 @@ impl Trace {
         self.parent.split('-').nth(1).unwrap_or_default()
     }
 
-    /// Adds it to a job's headers, unless they have one already.
+    /// Adds it to a job's headers, unless they have a trace already: what the caller set is
+    /// deliberate.
     pub fn add_to(&self, headers: &mut BTreeMap<String, String>) {
         if headers.keys().any(|name| name.eq_ignore_ascii_case(PARENT)) {
             return;

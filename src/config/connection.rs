@@ -10,6 +10,10 @@
 //! layer turns TLS on, and `tls = false` beside it is an error instead of silent plain text. PEM
 //! files are read at launch, so that a wrong one stops it. Errors never repeat a URL, which may
 //! contain a password.
+//!
+//! URLs are parsed here rather than by a library, because people write passwords into them with
+//! characters that a URL does not allow. The last `@` ends the password, and percent escapes are
+//! decoded.
 
 use std::path::PathBuf;
 
@@ -19,6 +23,7 @@ use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
 use crate::pool::{PoolSettings, TlsOptions, Topology, WrongOption};
 
+/// The usual ports of Redis and of Sentinel, for addresses without one.
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
@@ -39,7 +44,8 @@ pub(super) fn read_default(table: &Table) -> Result<Option<PoolSettings>, Error>
     Ok(Some(settings(table, url.as_ref(), topology)?).filter(|_| is_given))
 }
 
-/// What a URL says, and the key that holds it.
+/// What a URL says, and the key that holds it. A part that the URL leaves out is `None`, so
+/// that the section's other keys can give it.
 struct Url<'a> {
     leaf: &'a Leaf,
     topology: Topology,
@@ -229,6 +235,7 @@ fn tls_options(table: &Table, tls: bool, topology: &Topology) -> Result<TlsOptio
     Ok(options)
 }
 
+/// Whether the server is on this machine, where TLS makes no sense.
 fn is_unix(topology: &Topology) -> bool {
     matches!(topology, Topology::Unix(_))
 }
@@ -325,7 +332,8 @@ fn socket(leaf: &Leaf) -> Option<Result<Topology, Error>> {
     }))
 }
 
-/// Text without its percent escapes.
+/// Text without its percent escapes. `None` for a broken escape, or for bytes that are not
+/// UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -348,6 +356,8 @@ fn addresses(leaf: &Leaf, port: u16) -> Result<Vec<String>, Error> {
     items.iter().map(|item| address(leaf, item, port)).collect()
 }
 
+/// One address as `host:port`, with the default port if it has none. An error quotes it unless
+/// it may hold credentials.
 fn address(leaf: &Leaf, value: &Value, port: u16) -> Result<String, Error> {
     const EXPECTED: &str = "an address as host:port";
     match value {

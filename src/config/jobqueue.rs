@@ -1,4 +1,9 @@
 //! The `jobqueue` section: what this process does with the queue.
+//!
+//! [`JobQueueConfig`] is what the section holds after all layers; each field says its default
+//! and its bounds. Reading a field is one line in [`JobQueueConfig::read`]; a helper beside it
+//! checks what a type alone cannot. A new key needs a field, its default, that line, and an
+//! entry in [`schema`](super::schema), which a test compares with both.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -170,6 +175,9 @@ impl Default for JobQueueConfig {
 
 impl JobQueueConfig {
     /// Reads and checks the section.
+    ///
+    /// # Errors
+    /// The first value that is wrong, with its origin and full key.
     pub(super) fn read(table: &Table) -> Result<Self, Error> {
         let default = Self::default();
         let concurrency = table.number("concurrency", 10)?;
@@ -234,6 +242,7 @@ impl JobQueueConfig {
 pub(crate) struct Secret(String);
 
 impl Secret {
+    /// The secret itself, for signing.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -263,6 +272,7 @@ fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
     Ok(if size == 0 { default } else { size as usize })
 }
 
+/// A number of jobs; 0 and absent mean no limit.
 fn group_size(table: &Table) -> Result<usize, Error> {
     let size = table.get("group_max_size").map_or(Ok(0), |leaf| leaf.number(0, MAX_SET_JOBS))?;
     Ok(size as usize)
@@ -306,8 +316,9 @@ fn archive_limit(
     Ok(ArchiveLimit { max, age: Duration::from_secs(age.as_secs().saturating_add(up)) })
 }
 
+/// The queue of this name. Any name that pages show is accepted: another program may have given
+/// a queue a name that this crate would not.
 fn queue_name(leaf: &Leaf, name: &str) -> Result<QueueName, Error> {
-    // Also one that this crate gives no queue: another program may have.
     name.parse().map_err(|_| leaf.error("a queue's name, as pages show it", &quoted(name)))
 }
 
@@ -322,7 +333,11 @@ fn grace(table: &Table, default: Duration) -> Result<Duration, Error> {
     }
 }
 
-/// `None` if no layer names a queue.
+/// The queues to serve, with their weights; `None` if no layer names one. Queues are merged one
+/// by one, so a weight of 0 is how a stronger layer removes a queue of a weaker one.
+///
+/// # Errors Every queue has been removed: such a worker would run nothing without anybody
+/// noticing.
 fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
     let mut queues = BTreeMap::new();
     let mut last = None;
@@ -360,7 +375,8 @@ fn origins(leaf: &Leaf) -> Result<Vec<String>, Error> {
     })
 }
 
-/// A path that Rocket can mount, normalised to end without a slash.
+/// A path that Rocket can mount, normalised to end without a slash. The root is refused: it
+/// would collide with the application's own routes.
 fn base(leaf: &Leaf) -> Result<String, Error> {
     let expected = "a path such as /api/dm-jobqueue, without query";
     let text = leaf.text(expected)?;

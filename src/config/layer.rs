@@ -5,6 +5,18 @@
 //! sources key by key: a stronger source replaces a single key, not a whole table. Each value
 //! keeps its origin, so that errors and warnings name the file and the full key. The sections
 //! decide what the values mean.
+//!
+//! Values are kept flat, under keys with dots (`sentinel.addrs`), so that overlaying one source on
+//! another is a merge of two maps. Each layer has a *rank*. Ranks decide where two keys contradict
+//! each other, such as `addr` in one source and `url` in another: the one of the stronger source
+//! wins.
+//!
+//! What may surprise:
+//! - An empty text or list counts as absent, so a stronger layer can remove with it what a
+//!   weaker one set. A key without any value is skipped and removes nothing.
+//! - Rocket's figment mixes `Rocket.toml`, the environment and code. They are told apart by the
+//!   metadata of each value ([`split`]), because the YAML files stand between them in strength.
+//! - An unknown key never stops the launch. It may belong to a newer version that shares the file.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +52,7 @@ pub(super) struct Layers<'a> {
     pub(super) warnings: Vec<String>,
     /// Files below this folder are shown with a relative path.
     cwd: &'a Path,
-    /// The rank of the next layer.
+    /// The rank of the newest layer. Higher is stronger.
     rank: usize,
 }
 
@@ -53,7 +65,8 @@ impl<'a> Layers<'a> {
         &self.tables[section as usize]
     }
 
-    /// `APP_ENV=embedded` also works without a folder for it.
+    /// Adds the configuration that `APP_ENV=embedded` has without a folder for it. Nothing for
+    /// other environments, and nothing if the application has such a folder.
     pub(super) fn add_built_in(&mut self, app_env: &AppEnv) -> Result<(), Error> {
         match app_env.built_in() {
             Some(text) => self.add_yaml("built-in config/embedded/config.yaml", text),
@@ -91,7 +104,8 @@ impl<'a> Layers<'a> {
         self.add(IN_YAML, &dict, "", &of)
     }
 
-    /// Warns of `ROCKET_*` variables that look like ours and have no effect.
+    /// Warns of `ROCKET_*` variables that look like ours and have no effect, such as
+    /// `ROCKET_JOBQUEUE_CONCURRENCY`: Rocket reads a whole table from one variable.
     pub(super) fn warn_of_variables(&mut self, values: &[RocketValues<'_>]) {
         let unused = values.iter().flat_map(|values| variables::unused_rocket(&values.dict));
         self.warnings.extend(unused);
@@ -142,7 +156,8 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Adds all sections of a source as one layer, stronger than all before.
+    /// Adds all sections of a source as one layer, stronger than all before. `prefix` stands before
+    /// the keys in the source, and only messages use it.
     fn add(
         &mut self,
         root: Root,
@@ -225,7 +240,7 @@ fn find<'a>(
     Ok(None)
 }
 
-/// The way through one of our tables.
+/// The way through one of our tables: collects the known keys, and warns of the others.
 struct Walk<'a> {
     section: Section,
     root: String,
@@ -321,13 +336,16 @@ impl Walk<'_> {
     }
 }
 
+/// The warning about an unknown key. It names the nearest known one without claiming that it
+/// was meant: the key may belong to a later version.
 fn unknown(origin: &str, prefix: &str, key: &str, near: &str) -> String {
     format!(
         "{origin}: {prefix}{key} is unknown and ignored; the nearest known key is {prefix}{near}"
     )
 }
 
-/// The known key most similar to this one.
+/// The known key most similar to this one, by Damerau-Levenshtein distance, which counts two
+/// swapped letters as one mistake. `None` only if no key is known.
 fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(key, known);
     known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
@@ -348,8 +366,8 @@ pub(super) struct Split<'a> {
     pub(super) code: Vec<RocketValues<'a>>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
 /// The kinds of sources of Rocket's figment.
+#[derive(Clone, Copy, PartialEq)]
 enum Sort {
     Toml,
     Env,
@@ -372,7 +390,8 @@ pub(super) fn split<'a>(
     Ok(Split { toml: of(Sort::Toml)?, env: of(Sort::Env)?, code: of(Sort::Code)? })
 }
 
-/// All values of the figment, as set in code.
+/// All values of the figment, as set in code. For the builder's figment, which has no other
+/// source.
 pub(super) fn all_code(figment: &Figment) -> Result<Vec<RocketValues<'_>>, Error> {
     values(figment, false, &|_| true)
 }
@@ -398,7 +417,8 @@ fn values<'a>(
     Ok(values.collect())
 }
 
-/// The values for which `pick` is true, with the tables above them.
+/// The values for which `pick` is true, with the tables above them. A table without any is left
+/// out.
 fn picked(dict: &Dict, pick: &dyn Fn(&Value) -> bool) -> Dict {
     let keep = |(key, value): (&String, &Value)| {
         let value = match value {

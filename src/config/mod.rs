@@ -9,6 +9,12 @@
 //! What may surprise. A wrong value is an error and stops the launch; an unknown key is only a
 //! warning, with the key that was probably meant. Secrets never appear in either. A number or
 //! duration of 0 often means the default: each field says so.
+//!
+//! Why four kinds of sources. Rocket's own (`Rocket.toml`, `ROCKET_*`) is what a Rocket user
+//! expects. The YAML files are for applications that keep a folder for each environment.
+//! `REDIS_JOBQUEUE_ADDR` is what a container sets. The builder is for tests and for what code
+//! knows better. All of them are merged before a section is read, so a value that a stronger
+//! source replaces is not checked and cannot stop the launch.
 
 mod connection;
 mod files;
@@ -126,7 +132,9 @@ impl Config {
         }
     }
 
-    /// An error for a store in memory outside of development, unless it is permitted.
+    /// An error for a store in memory outside of development, unless it is permitted. A
+    /// production that forgets to set the store would otherwise run well until its first
+    /// restart.
     fn refuse_memory_in_production(&self, profile: &Profile) -> Result<(), Error> {
         let memory = self.jobqueue.store == Store::Memory;
         if memory && !self.development && !self.jobqueue.allow_memory_in_release {
@@ -148,7 +156,8 @@ fn is_development(profile: &Profile, debug_assertions: bool) -> bool {
     profile == "debug" && debug_assertions
 }
 
-/// The process's own environment variable, for [`Config::load`].
+/// The process's own environment variable, for [`Config::load`]. Tests pass a map instead,
+/// since the environment of a process cannot be changed safely while threads run.
 pub fn process_env(name: &str) -> Option<String> {
     // Lossy, so that a value that is not UTF-8 is refused rather than overlooked.
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())

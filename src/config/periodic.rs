@@ -92,11 +92,13 @@ impl Entry<'_> {
         Ok(Some(entry))
     }
 
+    /// The value of a key, unless absent or blank.
     fn get(&self, key: &str) -> Option<&Leaf> {
         self.leaves.get(key).copied().filter(|leaf| !leaf.is_blank())
     }
 
-    /// A required text.
+    /// A required text. If it is missing, the error names the file in which the periodic job's
+    /// other keys stand, since the key itself stands nowhere.
     fn text(&self, key: &str, expected: &str) -> Result<(&Leaf, String), Error> {
         let any = self.leaves.values().next().expect("an entry has at least one key");
         let Some(leaf) = self.get(key) else {
@@ -107,7 +109,8 @@ impl Entry<'_> {
         Ok((leaf, leaf.text(expected)?.to_owned()))
     }
 
-    /// JSON: written as a text, or as a table of the file's own language.
+    /// JSON: written as a text, or as a table of the file's own language. A text is stored as
+    /// written, a table with its keys in order. `None` for no payload at all.
     fn payload(&self) -> Result<Option<Vec<u8>>, Error> {
         let Some(leaf) = self.leaves.get("payload") else { return Ok(None) };
         let expected = "a table, or a text that is JSON";
@@ -135,6 +138,7 @@ fn missed(leaf: &Leaf) -> Result<Missed, Error> {
     }
 }
 
+/// The error about a value that the periodic job's own rules refuse.
 fn refused(leaf: &Leaf, wrong: &Wrong) -> Error {
     leaf.error(&wrong.expected, &wrong.found)
 }

@@ -1,4 +1,9 @@
 //! The `rate_limit` section: how many requests a client may make. The limiter counts them.
+//!
+//! What may surprise. The limit is off by default, and then costs nothing. Of the two limits
+//! only the one per minute is always on: 0 means its default of 60, while 0 per hour means no
+//! limit. With `storage_type = "auto"` a process without `redis.default.cluster` counts by
+//! itself, so behind a load balancer a client may make as many requests to each process.
 
 use ipnet::IpNet;
 

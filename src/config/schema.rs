@@ -101,7 +101,8 @@ pub struct Key {
     only_in: Option<Section>,
 }
 
-/// The kind of value of a key.
+/// The kind of value of a key. It serves documentation and messages; the section converts the
+/// value itself.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A text.
@@ -130,10 +131,12 @@ pub enum Kind {
     TablePerName(&'static [Key]),
 }
 
+/// A key of every section that uses the list.
 const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
     Key { name, kind, default, only_in: None }
 }
 
+/// A key of one section, in a list that two sections share.
 const fn key_in(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Key {
     Key { name, kind, default, only_in: Some(section) }
 }
@@ -167,6 +170,7 @@ const CONNECTION_KEYS: &[Key] = &[
     key_in(Section::Connection, "wait_replicas", Kind::Number, "0"),
 ];
 
+/// `jobqueue`, in the order of its documentation.
 const JOBQUEUE_KEYS: &[Key] = &[
     key("base", Kind::Text, "/api/dm-jobqueue"),
     key("store", Kind::Word, "redis"),
@@ -219,6 +223,7 @@ const PERIODIC_KEYS: &[Key] = &[
     key("missed", Kind::Text, "1h"),
 ];
 
+/// `rate_limit`, or `api.rate_limit` in the YAML files.
 const RATE_LIMIT_KEYS: &[Key] = &[
     key("enabled", Kind::Bool, "false"),
     key("requests_per_minute", Kind::Number, "60"),

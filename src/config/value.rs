@@ -1,6 +1,15 @@
 //! One configured value that remembers its origin, and its conversion to the types that the
 //! sections ask for. Every conversion error has the same form: origin, full key, what was
 //! expected and what was found.
+//!
+//! ```text
+//! config/staging/config.yaml: jobqueue.port: expected a whole number from 0 to 65535, found "x"
+//! ```
+//!
+//! A conversion takes what is meant and nothing else: `"10"` is no number and `yes` no boolean.
+//! Guessing would accept a typing error as a value. Secrets are read with [`Leaf::text`], whose
+//! errors name only the kind of value; [`shown`] and [`quoted`] are for everything else, and even
+//! they leave out what looks like a URL with a password.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +44,8 @@ impl Leaf {
         format!("{} ({})", self.path, self.origin)
     }
 
-    /// Whether the value is an empty text or an empty list: the same as not given.
+    /// Whether the value is an empty text or an empty list: the same as not given. Templates of
+    /// deployments often leave a variable empty rather than out.
     pub(super) fn is_blank(&self) -> bool {
         match &self.value {
             Value::String(_, text) => text.trim().is_empty(),
@@ -92,7 +102,7 @@ impl Leaf {
         }
     }
 
-    /// A whole number from `least` to `most`.
+    /// A whole number from `least` to `most`. A number in quotes is an error.
     pub(super) fn number(&self, least: u32, most: u32) -> Result<u32, Error> {
         let number = match &self.value {
             Value::Num(_, number) => match number.to_u128() {
@@ -110,7 +120,8 @@ impl Leaf {
         })
     }
 
-    /// A duration with its unit, or a plain 0.
+    /// A duration with its unit, or a plain 0. Another plain number is an error, because its
+    /// unit would be a guess.
     pub(super) fn duration(&self) -> Result<Duration, Error> {
         let duration = match &self.value {
             Value::String(_, text) => duration(text.trim()),
@@ -174,6 +185,7 @@ fn duration(text: &str) -> Option<Duration> {
     parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
 }
 
+/// Whether this is the whole number 0. `0.0` is not.
 fn is_zero(number: &Num) -> bool {
     number.to_i128() == Some(0) || number.to_u128() == Some(0)
 }

@@ -1,5 +1,10 @@
 //! Warnings about environment variables that look like ours and are not read, each with the
 //! right spelling. Values are not interpreted and never shown.
+//!
+//! Rocket reads a table from a single variable (`ROCKET_JOBQUEUE='{concurrency=4}'`), and many
+//! people expect one variable a key (`ROCKET_JOBQUEUE_CONCURRENCY=4`). Without a warning such a
+//! setting would have no effect and nobody would know. Variables of Kubernetes and Docker,
+//! which name the address of a service, are left alone.
 
 use figment::value::{Dict, Value};
 
@@ -60,6 +65,7 @@ pub fn unused_variables(variables: impl IntoIterator<Item = (String, String)>) -
     warnings
 }
 
+/// The warning about a variable without effect, and how the key is set instead.
 fn unused(name: &str, right: &str) -> String {
     format!("environment variable {name} is not used; {right}")
 }

@@ -1,6 +1,14 @@
 //! YAML files as figment's values: aliases and merge keys (`<<`) are resolved at every
 //! depth, and a key given twice is reported. Scalars follow the core schema of YAML 1.2,
 //! so `yes` and `0123` are text. What the keys mean is decided elsewhere.
+//!
+//! The parser gives events; [`Reader`] builds values from them and remembers what has an
+//! anchor. Values are built here, not by a library, because it is up to this crate what merge
+//! keys and repeated keys mean, and because messages name the line but never quote a value.
+//!
+//! What may surprise. A file is not trusted to be small: aliases multiply, so values and depth are
+//! bounded ([`MAX_VALUES`], [`MAX_DEPTH`]). A tag of the application's own (`!vault`) is ignored
+//! with a warning, because this crate cannot carry it out. A second document in a file is an error.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -61,6 +69,7 @@ struct Reader<'input> {
 }
 
 impl<'input> Reader<'input> {
+    /// The next event, and where it stands in the file.
     fn next(&mut self) -> Result<(Event<'input>, Span), String> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
@@ -69,6 +78,7 @@ impl<'input> Reader<'input> {
         }
     }
 
+    /// The value of the file. Exactly one document, or none.
     fn document(&mut self) -> Result<Value, String> {
         let mut document = None;
         loop {
@@ -133,6 +143,7 @@ impl<'input> Reader<'input> {
         })
     }
 
+    /// A list. `start` is where it begins, for the message about its depth.
     fn list(&mut self, start: &Span) -> Result<Value, String> {
         self.enter(start, "-".to_owned())?;
         let mut items = Vec::new();
@@ -218,6 +229,8 @@ impl<'input> Reader<'input> {
         self.path.join(".")
     }
 
+    /// A scalar. Quotes make it text; a tag of the core schema demands a type, and a value that
+    /// does not have it is an error; without either it is read by its form.
     fn scalar(
         &mut self,
         text: &str,
@@ -287,6 +300,7 @@ fn merge(value: Value, merged: &mut Vec<Dict>) -> Result<(), String> {
     Ok(())
 }
 
+/// A key without a value, or a file without one.
 fn nothing() -> Value {
     Value::from(figment::value::Empty::None)
 }
@@ -343,6 +357,7 @@ fn fit(number: u128) -> Value {
     }
 }
 
+/// As [`fit`], for a number with a minus sign.
 fn signed(number: i128) -> Value {
     match i64::try_from(number) {
         Ok(number) => number.into(),

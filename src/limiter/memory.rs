@@ -1,5 +1,11 @@
-//! Counts in this process. The number of clients is bounded: a flood of new ones displaces
-//! the clients whose windows end first, which then start with empty windows.
+//! Counts in this process. The number of clients is bounded: a flood of new ones displaces the
+//! clients whose windows end first, which then start with empty windows.
+//!
+//! A count is a look into a map under a lock, without I/O. A window is measured by a monotonic
+//! clock, so setting the host's clock neither frees a client early nor locks it out for long.
+//! Each process counts for itself: with three processes behind a load balancer a client has
+//! three times the limit. [`RedisCounter`](super::RedisCounter) counts for all of them
+//! together.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,6 +18,8 @@ use crate::time::{Clock, Timestamp};
 /// Maximum clients that are remembered, about 15 MB.
 const MAX_CLIENTS: usize = 100_000;
 
+/// One window of a client. It keeps the end rather than the beginning: a window that has ended,
+/// and one that never began, then look the same.
 #[derive(Clone, Copy)]
 struct Open {
     count: u32,
@@ -34,6 +42,7 @@ impl Open {
     }
 }
 
+/// The two windows of a client. The one of an hour stays closed if there is no limit per hour.
 #[derive(Clone, Copy)]
 struct Windows {
     minute: Open,
@@ -47,7 +56,8 @@ impl Windows {
     }
 }
 
-/// Counts in this process. The keys are clients, at most `most`.
+/// Counts in this process. The keys are clients, at most `most`: [`MAX_CLIENTS`], or fewer in
+/// tests. A client is a text such as an IP address; the web layer decides what it is.
 pub(crate) struct MemoryCounter {
     clock: Clock,
     most: usize,
@@ -86,7 +96,8 @@ impl MemoryCounter {
 }
 
 /// Forgets clients whose windows are over; if those are less than a tenth, also the clients
-/// whose windows end first. So the next call of this kind is far away.
+/// whose windows end first. So the next call of this kind is far away, and its cost, which
+/// grows with the number of clients, is spread over many requests.
 fn make_room(clients: &mut HashMap<Box<str>, Windows>, now: Timestamp) {
     let tenth = (clients.len() / 10).max(1);
     let before = clients.len();

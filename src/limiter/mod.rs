@@ -29,7 +29,8 @@ pub(crate) use self::redis::RedisCounter;
 /// How long a failed counter is not asked again. Meanwhile this process counts by itself.
 const FAILED_COUNTER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Lengths of the two windows.
+/// Lengths of the two windows. They begin with a request, so they are no calendar minutes or
+/// hours.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -86,7 +87,7 @@ impl Counted {
     }
 }
 
-/// The place where requests are counted.
+/// The place where requests are counted. `rate_limit.storage_type` chooses it.
 pub(crate) enum Counter {
     /// In this process.
     Memory(MemoryCounter),
@@ -134,7 +135,8 @@ impl Limiter {
         self.substitute.count(client, self.limits)
     }
 
-    /// Logs one line when counting begins to fail, and one when it works again.
+    /// Logs one line when counting begins to fail, and one when it works again. Also sets until
+    /// when Redis is not asked.
     fn note(&self, counted: &Result<Counted, Error>) {
         let mut failing = self.failing();
         match counted {

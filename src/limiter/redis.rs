@@ -1,6 +1,14 @@
 //! Counts in Redis, for all processes together: one script for both windows, whose
 //! keys lie in one Cluster slot. The script checks both windows before it counts in
 //! either, so a refused request changes nothing.
+//!
+//! The keys are `ratelimit:{client}` and `ratelimit_hour:{client}`, each a number that expires
+//! with its window. They lie in the application's other Redis, `redis.default.cluster`, not in
+//! the job queue's. The whole question takes at most [`COUNT_TIMEOUT`]: a request must not wait
+//! long only to learn that it may pass.
+//!
+//! The script writes the expiry with every count (`SET … PX`), taken from what was left of it.
+//! So it leaves no key without expiry, even if Redis stops in between.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -47,7 +55,8 @@ return {passes and 1 or 0, windows[1][1], windows[1][2], windows[2][1], windows[
     )
 });
 
-/// Counts in Redis. It connects at the first request.
+/// Counts in Redis. It connects at the first request, so a Redis that is away does not stop the
+/// launch.
 pub(crate) struct RedisCounter {
     settings: PoolSettings,
     /// Created once the servers have said whether they are a Cluster.
@@ -134,7 +143,8 @@ impl RedisCounter {
     }
 }
 
-/// The five numbers of the script's reply.
+/// The five numbers of the script's reply. Anything else is an error: another program may hold
+/// one of the keys.
 fn numbers(answer: Value) -> Result<[u64; 5], Error> {
     let numbers = Vec::<u64>::from_redis_value(answer).ok();
     numbers
