@@ -1,5 +1,10 @@
 //! The job queue's Redis as a database of `rocket_db_pools`, for applications that send it
 //! commands of their own. This file reads the configuration; the pool connects.
+//!
+//! `rocket_db_pools` finds a pool's settings by the name of the database, `jobqueue`, and so
+//! looks at `databases.jobqueue` only. The queue's settings may stand in other places too, so
+//! the whole configuration is loaded again here. The values that the fairing's builder sets are
+//! not known to it.
 
 use rocket::figment::value::{Dict, Map};
 use rocket::figment::{self, Figment, Metadata, Profile, Provider};

@@ -1,5 +1,9 @@
-//! `{base}/docs`: Swagger UI with the API document, served from the crate. Its files and their licence
-//! are in `docs/`; to update it, replace them.
+//! `{base}/docs`: Swagger UI with the API document, served from the crate. Its files and their
+//! licence are in `docs/`; to update it, replace them.
+//!
+//! Nothing is loaded from another server, so the page works without internet access, and no third
+//! party learns of it. The routes have no guard, like the document: they show how the interface is
+//! made, not what is in the queue. Both can be switched off (`jobqueue.docs`, `jobqueue.openapi`).
 
 use maud::{DOCTYPE, Markup, html};
 use rocket::http::{ContentType, Header};
@@ -10,8 +14,8 @@ use rocket::{Request, Route, get, routes};
 use super::JobQueue;
 use super::proxy::PublicBase;
 
-/// Scripts, styles and requests of this origin only, no inline scripts, no framing. Swagger UI has its
-/// icons in its styles, as data URLs.
+/// Scripts, styles and requests of this origin only, no inline scripts, no framing. Swagger UI
+/// has its icons in its styles, as data URLs.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      form-action 'none'; frame-ancestors 'none'; base-uri 'none'";

@@ -12,6 +12,13 @@
 //! | not found | 404 |
 //! | duplicate, id in use, wrong state, damaged data | 409 |
 //! | anything else | 500, logged with its cause |
+//!
+//! A text for clients is this crate's own. The text of Redis, which may contain an address or a
+//! part of a command, stays in the error's source and goes to the log.
+//!
+//! Three roads lead here: a route returns an error; a guard refuses and Rocket calls the catcher
+//! ([`explain`] passes the reason on); no route matches, or not with this method
+//! ([`wrong_methods`]).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -258,7 +265,8 @@ fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
 /// answer with the new name.
 const RENAMED: [(&str, &str); 2] = [("/schedules", "/periodic"), ("/ui/schedules", "/ui/periodic")];
 
-/// The detail of a 404. It names the new route for an old one.
+/// The detail of a 404. It names the new route for an old one: a client of an earlier version
+/// would otherwise have to guess.
 fn not_found(request: &Request<'_>) -> String {
     let path = request.uri().path();
     let base = request.rocket().state::<JobQueue>().map_or("", |queue| &queue.config().base);

@@ -45,7 +45,8 @@ pub struct JobQueueFairing {
     parts: Mutex<Parts>,
 }
 
-/// What the application has set, until ignition takes it.
+/// What the application has set, until ignition takes it. Behind a mutex, because Rocket hands
+/// the fairing out by shared reference only.
 #[derive(Default)]
 struct Parts {
     entries: Vec<Entry>,
@@ -348,7 +349,8 @@ impl Fairing for JobQueueFairing {
     }
 }
 
-/// The line at liftoff.
+/// The line at liftoff: base, store, concurrency and queues. It shows at a glance which
+/// settings took effect.
 fn announce(config: &JobQueueConfig, store: &str) {
     let base = &config.base;
     if !config.worker {

@@ -7,8 +7,17 @@
 //! tries them all and compares the table with `docs/roles.md`. Without a guard of the application,
 //! viewing and acting are denied.
 //!
-//! The application's guards are `FromRequest` types that this crate cannot name, so they are kept as
-//! closures over their type (`erase`). A guard that forwards instead of failing counts as a refusal.
+//! The application's guards are `FromRequest` types that this crate cannot name, so they are
+//! kept as closures over their type (`erase`). A guard that forwards instead of failing counts
+//! as a refusal.
+//!
+//! What happens for a route that shows something: the view guard, else the admin guard; then
+//! the wait for a turn to read (`reads`). For a route that changes something: the admin guard;
+//! then `read_only`; then the origin ([`may_change`]). The application's guard goes first, so a
+//! stranger learns nothing about the settings.
+//!
+//! What may surprise. Without a guard everything is denied, except during development, where
+//! [`Login`](super::login::Login) takes the place of the admin guard.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -59,7 +68,8 @@ fn trace_of(request: &Request<'_>) -> Option<Trace> {
     Trace::parse(parent, &state.join(","))
 }
 
-/// Whether no fairing is attached; logs what to do.
+/// Whether no fairing is attached; logs what to do. Rocket asks at launch, so a forgotten
+/// `.attach()` does not wait for the first request to be noticed.
 fn is_missing(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<JobQueue>().is_none();
     if missing {

@@ -1,5 +1,10 @@
 //! Our log lines in an application without a `tracing` subscriber: they go to standard error,
 //! without waiting for a reader. Standard output belongs to the application.
+//!
+//! An application with a subscriber of its own gets our lines there, at the level and in the
+//! form it wants, and nothing is printed here. `jobqueue.log_to_stderr = false` switches it
+//! off. Only lines with the target `rocket_jobqueue` are printed: other crates log as they did
+//! before.
 
 use std::io::IsTerminal;
 

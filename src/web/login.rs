@@ -3,6 +3,11 @@
 //!
 //! A local address would prove nothing: in a container no peer is local, and a page of another
 //! site can reach local ports through a host name of its own (DNS rebinding).
+//!
+//! The link is opened once; it sets a cookie that lasts as long as the browser's session and that
+//! pages of other sites cannot use (`SameSite=Strict`). Programs send the token as
+//! `Authorization: Bearer`. After a restart of the application both are worthless. Outside of
+//! development this guard does not exist.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -57,8 +62,8 @@ impl Login {
         Sha256::digest(given) == Sha256::digest(&*self.token)
     }
 
-    /// Whether a request has the token: as a bearer token, as our cookie, or as the parameter of the
-    /// link, which then sets the cookie.
+    /// Whether a request has the token: as a bearer token, as our cookie, or as the parameter
+    /// of the link, which then sets the cookie.
     fn admits(&self, request: &Request<'_>) -> bool {
         let header = request.headers().get_one("Authorization");
         let scheme = header.and_then(|value| value.split_once(' '));

@@ -4,7 +4,8 @@
 //! It is checked once at launch, and only on Linux.
 
 /// A lower limit is used up by a few browsers that keep their connections, or by one hostile
-/// client.
+/// client. 1,024 is also the usual soft limit of Linux, so the warning means that somebody
+/// lowered it.
 const MIN_OPEN_FILES: u64 = 1024;
 
 /// Warns once if the limit is low.

@@ -1,5 +1,13 @@
 //! The origin of requests that change something. A browser sends a person's credentials with every
 //! request, including those that a page of another site makes (CSRF).
+//!
+//! Two kinds of clients are told apart. A browser says where a request comes from: by
+//! `Sec-Fetch-Site`, or by `Origin`, which is compared with `Host` or with what trusted proxies
+//! report. A program says nothing. It proves that it is not a form of another site by something
+//! that a form cannot send: a JSON content type or a credential of its own.
+//!
+//! What may surprise. A reverse proxy that changes `Host` makes every change look foreign in
+//! browsers without `Sec-Fetch-Site`. The refusal then says what to configure.
 
 #[cfg(feature = "dashboard")]
 pub(crate) use form::SameOrigin;
@@ -60,8 +68,8 @@ fn is_allowed(request: &Request<'_>) -> bool {
         .is_some_and(|(origin, queue)| queue.config().allowed_origins.contains(&origin))
 }
 
-/// Whether the request has a credential that no browser adds by itself. A page of another site cannot
-/// make a browser send one unless this application allows it (CORS).
+/// Whether the request has a credential that no browser adds by itself. A page of another site
+/// cannot make a browser send one unless this application allows it (CORS).
 fn has_credential(request: &Request<'_>) -> bool {
     let mut headers = request.headers().get("Authorization");
     let (Some(header), None) = (headers.next(), headers.next()) else { return false };
@@ -70,9 +78,9 @@ fn has_credential(request: &Request<'_>) -> bool {
     !by_browser && !credential.trim().is_empty()
 }
 
-/// Whether a change by REST is allowed: from this origin, an allowed origin, or a program. A form or
-/// link of another site cannot send a JSON content type or a credential of its own. Records the reason
-/// of a refusal.
+/// Whether a change by REST is allowed: from this origin, an allowed origin, or a program. A
+/// form or link of another site cannot send a JSON content type or a credential of its own.
+/// Records the reason of a refusal.
 pub(crate) fn may_change(request: &Request<'_>) -> bool {
     let by_program = || {
         let passes =
@@ -91,6 +99,7 @@ pub(crate) fn may_register(request: &Request<'_>) -> bool {
     is_same_origin(request).unwrap_or(true) || is_allowed_elsewhere(request)
 }
 
+/// Whether the request comes from an allowed origin; records the reason if not.
 fn is_allowed_elsewhere(request: &Request<'_>) -> bool {
     let allowed = is_allowed(request);
     if !allowed {
@@ -99,9 +108,11 @@ fn is_allowed_elsewhere(request: &Request<'_>) -> bool {
     allowed
 }
 
+/// The detail of a 403 for a request that names no origin and could be a form of another site.
 const NO_PROGRAM: &str = "a change needs the content type application/json, or an Authorization \
      header other than Basic, to prove that no page of another site asks for it";
 
+/// The detail of a 403 for a request that a browser marks as another site's.
 const OTHER_SITE: &str = "the request comes from a page of another site: changes are taken from \
      this origin and from those in jobqueue.allowed_origins";
 

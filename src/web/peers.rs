@@ -1,7 +1,11 @@
-//! Whether the client of a waiting request is still connected. Rocket 0.5 does not say: it serves a
-//! request to the end even if its connection is closed. On Linux the kernel's tables of TCP
-//! connections say it; they are read a few times a second for all waiting requests. On other systems,
-//! and for requests that did not come by TCP, a wait ends at its timeout.
+//! Whether the client of a waiting request is still connected. Rocket 0.5 does not say: it
+//! serves a request to the end even if its connection is closed. On Linux the kernel's tables
+//! of TCP connections say it; they are read a few times a second for all waiting requests. On
+//! other systems, and for requests that did not come by TCP, a wait ends at its timeout.
+//!
+//! It matters because waits are bounded in number: without it, clients that wait and hang up
+//! would keep the slots of others for up to a minute each. A wrong guess in the other direction
+//! ends a wait early with the job's present state, which the client may ask for again.
 
 use std::collections::HashSet;
 use std::convert::Infallible;

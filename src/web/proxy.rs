@@ -1,6 +1,17 @@
-//! Requests behind reverse proxies: the client's address, and the host, protocol and path prefix that
-//! a browser shows. Forwarded headers are trusted only from `jobqueue.trusted_proxies`, because any
-//! other client can write anything into them.
+//! Requests behind reverse proxies: the client's address, and the host, protocol and path
+//! prefix that a browser shows. Forwarded headers are trusted only from
+//! `jobqueue.trusted_proxies`, because any other client can write anything into them.
+//!
+//! | header | used for |
+//! | --- | --- |
+//! | `X-Forwarded-For`, else `Forwarded: for=` | the client's address: log and rate limit |
+//! | `X-Forwarded-Host` and `-Port`, else `host=` | whether a form comes from this origin |
+//! | `X-Forwarded-Proto`, else `proto=` | the same |
+//! | `X-Forwarded-Prefix` | the beginning of links |
+//!
+//! What may surprise. With several proxies in a row each of them has to be trusted: the client
+//! is the last address that is not. A prefix that is not a plain path is ignored, because a
+//! link that begins with `//` would lead to another host.
 
 #[cfg(feature = "openapi")]
 use std::convert::Infallible;
@@ -90,16 +101,20 @@ impl<'r> FromRequest<'r> for PublicBase {
     }
 }
 
+/// Whether this peer is one of `jobqueue.trusted_proxies`.
 fn is_trusted(request: &Request<'_>, peer: IpAddr) -> bool {
     let queue = request.rocket().state::<JobQueue>();
     queue.is_some_and(|queue| contains(&queue.config().trusted_proxies, peer))
 }
 
+/// Whether one of these networks has this address. An IPv4 address inside IPv6 counts as IPv4.
 fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&ip.to_canonical()))
 }
 
 impl Forwarded {
+    /// Reads the headers of a trusted proxy. `X-Forwarded-*` come before `Forwarded`, because a
+    /// proxy that sets the former may pass on the latter from its client.
     fn read(headers: &HeaderMap<'_>) -> Self {
         let list = |name: &str| -> Vec<String> {
             let items = headers.get(name).flat_map(|line| line.split(','));
@@ -134,6 +149,7 @@ impl Forwarded {
     }
 }
 
+/// Whether the host ends with a port.
 fn has_port(host: &str) -> bool {
     host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -1,4 +1,9 @@
 //! Unknown query parameters are refused: a misspelled filter must not become no filter.
+//!
+//! Rocket ignores parameters that a route does not name: `…/jobs?stat=archived` would list the
+//! pending jobs. So each route is wrapped in a check that knows the names from the route's address,
+//! and the answer is 422 with the nearest name. A client
+//! without rights is answered by the route's guard first, and learns nothing about parameters.
 
 use rocket::http::RawStr;
 use rocket::request::FromRequest;
@@ -44,6 +49,7 @@ fn known(query: &str) -> Vec<String> {
     names.map(|name| name.trim_matches(['<', '>']).to_owned()).collect()
 }
 
+/// A route's handler behind the check of its query.
 #[derive(Clone)]
 struct Strict {
     known: Vec<String>,
@@ -73,6 +79,7 @@ impl Handler for Strict {
     }
 }
 
+/// The answer about an unknown parameter: a page for a page, otherwise problem details.
 async fn answer<'r>(
     request: &'r Request<'_>,
     error: Error,
@@ -90,6 +97,10 @@ async fn answer<'r>(
     Refused::from(error).respond_to(request)
 }
 
+/// Checks the names of a query, decoded as Rocket decodes them.
+///
+/// # Errors [`Error::is_invalid`] for the first unknown one, with the known ones and the
+/// nearest of them.
 fn check(query: &str, known: &[String]) -> Result<(), Error> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);

@@ -1,13 +1,13 @@
 //! The rate limit as a fairing: who a client is, which requests count, and the headers of the
-//! response. The counting itself is in `crate::rate_limit`.
+//! response. The counting itself is in `crate::limiter`.
 //!
 //! A Rocket fairing cannot answer a request. A refused request gets a query parameter with a
 //! random name, and a route of ours answers every request that has it, whatever the path. The
 //! path does not change, because fairings of the application, such as one for CORS, decide by it
 //! which headers to add.
 //!
-//! Order matters to a browser: a refused request must still get the CORS headers of the application,
-//! or a page could not read that it was refused.
+//! Order matters to a browser: a refused request must still get the CORS headers of the
+//! application, or a page could not read that it was refused.
 
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -44,8 +44,9 @@ fn is_preflight(request: &Request<'_>) -> bool {
 /// A rate limit per client, for any Rocket application, with or without a job queue.
 ///
 /// It is configured by `rate_limit` (in `Rocket.toml` and `ROCKET_RATE_LIMIT`) or
-/// `api.rate_limit` (in `config/{APP_ENV}/config.yaml`); [configuration](crate::guide::configuration)
-/// lists the keys. With `enabled = false`, the default, nothing is counted and no header is sent.
+/// `api.rate_limit` (in `config/{APP_ENV}/config.yaml`);
+/// [configuration](crate::guide::configuration) lists the keys. With `enabled = false`, the
+/// default, nothing is counted and no header is sent.
 ///
 /// A client has a window of a minute and one of an hour, each of which begins with its first
 /// request. Requests over the limit get 429 with `Retry-After` and [`ProblemDetails`], and are

@@ -41,7 +41,9 @@ pub(super) fn mount(
     rocket.mount(base, routes).mount(base, wrong_methods).register(base, error::catchers())
 }
 
-/// The routes of a process with a web interface.
+/// The routes of a process with a web interface. GET routes among them run at low priority
+/// ([`reads::quiet`]); health, status links and the API document do not, since they are small
+/// and asked often.
 #[cfg_attr(not(feature = "openapi"), expect(unused_variables, reason = "for the document alone"))]
 fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route> {
     let mut routes = Vec::new();

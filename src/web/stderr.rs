@@ -36,9 +36,13 @@ pub(super) struct Stderr {
 /// What the writers and the thread know of each other.
 #[derive(Default)]
 struct Counts {
+    /// Lines that were handed to a writer.
     taken: AtomicU64,
+    /// Lines dropped since the last report about it.
     dropped: AtomicU64,
+    /// Lines that are written or dropped. [`flush`] waits until it reaches `taken`.
     written: Mutex<u64>,
+    /// Notified for each of them.
     progress: Condvar,
 }
 
@@ -68,7 +72,8 @@ pub(super) fn writer() -> Stderr {
     WRITER.get_or_init(|| Stderr::start(unlocked_stderr(), MAX_WAITING)).clone()
 }
 
-/// Waits until the lines so far are written, at most 200 ms.
+/// Waits until the lines so far are written, at most 200 ms: a terminal that is stopped must
+/// not hold up launch or shutdown.
 pub(super) fn flush() {
     if let Some(writer) = WRITER.get() {
         writer.counts.wait(FLUSH_TIMEOUT);

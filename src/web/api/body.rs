@@ -58,7 +58,8 @@ pub(crate) async fn read_bytes(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8
 /// The detail of a 408.
 pub(crate) const TOO_SLOW: &str = "the body did not arrive in time";
 
-/// Data that Rocket reads itself, such as small forms, with a timeout.
+/// Data that Rocket reads itself, such as small forms, with a timeout. Its size is bounded by
+/// Rocket's own limits (`form`), which an application may raise.
 #[cfg(feature = "dashboard")]
 pub(crate) struct Timely<T>(pub T);
 

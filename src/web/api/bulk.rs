@@ -1,11 +1,13 @@
 //! Actions on many jobs, in batches, with progress.
 //!
-//! An action covers the jobs that are there when it starts, and takes 200 at a time, so that the
-//! store serves others in between. Jobs that change their state meanwhile are left out. The counts say
-//! how many were changed; an action that ends early can be repeated.
+//! An action covers the jobs that are there when it starts, and takes 200 at a time, so that
+//! the store serves others in between. Jobs that change their state meanwhile are left out. The
+//! counts say how many were changed; an action that ends early can be repeated.
 //!
 //! What may surprise. The action is not atomic: if the store fails in the middle, the batches
-//! before are done and the rest is not.
+//! before are done and the rest is not. A client that asked for events and disconnects stops the
+//! action after the current batch. Without events the action runs to its end, because Rocket serves
+//! a request whose connection is closed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -116,7 +118,8 @@ impl<'r> Responder<'r, 'r> for Counted {
     }
 }
 
-/// Whether the client asks for progress events.
+/// Whether the client asks for progress events: whether `Accept` names `text/event-stream`, in
+/// any position.
 pub(crate) struct WantsEvents(bool);
 
 #[rocket::async_trait]

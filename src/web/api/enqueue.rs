@@ -2,10 +2,13 @@
 //! is checked against the JSON Schema of the type, if it has one, and decoded as its handler will
 //! decode it.
 //!
-//! The order of the checks decides what a client reads: first 415, 413 and 400 for the body, then 404
-//! for an unknown job type, then 422 for the schema, the decoding and the options. Nothing is stored
-//! before all have passed. With an `Idempotency-Key` a repeated request answers 201 with the first job, even if the
-//! first response was lost.
+//! The order of the checks decides what a client reads: first 415, 413 and 400 for the body,
+//! then 404 for an unknown job type, then 422 for the schema, the decoding and the options.
+//! Nothing is stored before all have passed.
+//!
+//! With an `Idempotency-Key` a repeated request answers 201 with the first job, even if the first
+//! response was lost. The key belongs to this route, the job type in its path, the body and the
+//! options. The same key with another body is 422, so that a client notices that it reuses keys.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -33,7 +36,8 @@ use crate::web::guards::ActAccess;
 /// Maximum schema violations in one response.
 const MOST_FAULTS: usize = 50;
 
-/// The compiled schemas of the job types that have one.
+/// The compiled schemas of the job types that have one. Compiling takes longer than checking,
+/// so it is done once, and the fairing manages the result.
 pub(crate) struct Schemas(HashMap<String, Validator>);
 
 impl Schemas {
@@ -55,6 +59,9 @@ impl Schemas {
     }
 
     /// Checks a payload against the schema of its type, if there is one.
+    ///
+    /// # Errors
+    /// 422 with an entry for each violation, at most [`MOST_FAULTS`].
     pub fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
         let Some(validator) = self.0.get(job_type) else { return Ok(()) };
         let faults: Vec<FieldProblem> = validator
@@ -193,6 +200,7 @@ pub(crate) async fn enqueue(
     })?;
     schemas.check(r#type, &body.value)?;
     entry.check(&body.bytes)?;
+    // The options are part of the request too: with others it would not be the same one.
     let asked_for = [&*body.bytes, options.fingerprint().as_bytes()].concat();
     let guard = key.guard(&scope.0.replace("<type>", r#type), &asked_for)?;
     let draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());

@@ -4,6 +4,10 @@
 //! Use `live` for a restart and `ready` for routing: a process whose Redis is away is live but not
 //! ready, and restarting it would not help. Both are public, and by default
 //! exempt from the rate limit.
+//!
+//! What may surprise. `health` itself answers 200 while Redis is away, and says `ready: false`
+//! in its body: it is for people and dashboards. A load balancer that looks at the status has
+//! to use `ready`.
 
 use rocket::http::{Accept, Header, Status};
 use rocket::response::{self, Responder, Response};

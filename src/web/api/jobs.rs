@@ -1,11 +1,12 @@
 //! One job: its state, and actions on it.
 //!
-//! Actions answer 204, and 409 if the job's state does not allow them: the store checks the state in
-//! the step that changes it, so two clients cannot both succeed. Names of queues and ids in paths are
-//! in their printable form (`job::printable`), so that every stored name can be addressed.
+//! Actions answer 204, and 409 if the job's state does not allow them: the store checks the
+//! state in the step that changes it, so two clients cannot both succeed. Names of queues and
+//! ids in paths are in their printable form (`job::printable`), so that every stored name can
+//! be addressed.
 //!
-//! A request that waits (`wait`) or streams (`events`) shares its reads with others (`looks`) and gives
-//! up its turn to read first, so that waiting clients do not keep viewers out.
+//! A request that waits (`wait`) or streams (`events`) shares its reads with others (`looks`)
+//! and gives up its turn to read first, so that waiting clients do not keep viewers out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +86,7 @@ pub(crate) async fn one(
         let info = inspector.job(&known, &job).await?.ok_or_else(|| missing(name, id))?;
         return Ok(Found::Job(Arc::new(info)));
     }
+    // The wait may take a minute, and turns to read are few.
     drop(access);
     let until = Instant::now() + Duration::from_secs(wait);
     let mut followed = queue.looks().follow_job(Follower::Waiter, &inspector, &known, &job)?;

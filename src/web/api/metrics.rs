@@ -66,7 +66,8 @@ async fn metrics(
     Ok((format, text))
 }
 
-/// Builds a registry for each scrape, because the store keeps the numbers.
+/// Builds a registry for each scrape, because the store keeps the numbers. The histograms of
+/// this process are the exception: they are registered as clones that share their counts.
 fn render(
     queues: &[(QueueName, QueueInfo)],
     servers: &[ServerInfo],

@@ -9,6 +9,14 @@
 //! not know what was wrong. They carry the problem instead, and the route returns it, so each kind
 //! of mistake has its own status and text.
 //!
+//! | module | subject |
+//! | --- | --- |
+//! | `enqueue`, `status` | enqueue a job of the application's types; follow it by a signed link |
+//! | `jobs`, `bulk` | one job; many jobs at once |
+//! | `queues`, `periodic`, `store` | queues and their lists; periodic jobs; servers and the doctor |
+//! | `health`, `metrics` | for probes and Prometheus |
+//! | `register`, `registration` | the reference route, and the fields of its request |
+//!
 //! What may surprise. The doc comments of routes and of serialized types are published: they become
 //! the descriptions of the OpenAPI document. Write them for a client.
 
@@ -52,7 +60,8 @@ pub(crate) use body::{TOO_SLOW, read_bytes};
 /// Maximum `Idempotency-Key`, in characters.
 const LONGEST_KEY: usize = 255;
 
-/// Rocket's own default for its `json` limit: 1 MiB.
+/// Rocket's own default for its `json` limit: 1 MiB. An application that sets the limit sets it
+/// here too.
 const JSON_LIMIT: u64 = 1 << 20;
 
 /// The byte order mark in UTF-8.
@@ -66,8 +75,8 @@ pub(crate) struct Read {
     pub value: Value,
 }
 
-/// A JSON body, or why it is not one. It never fails as a guard, so the route itself answers. `T` is
-/// the documented type of the body.
+/// A JSON body, or why it is not one. It never fails as a guard, so the route itself answers.
+/// `T` is the documented type of the body.
 pub(crate) struct JsonBody<T> {
     /// The body, or the problem to answer with.
     pub read: Result<Read, ProblemDetails>,
@@ -140,11 +149,12 @@ pub(crate) fn is_json(content: &ContentType) -> bool {
     (content.top() == "application" && subtype == "json") || subtype.ends_with("+json")
 }
 
-/// The `Idempotency-Key` header, if there is one, or why it is refused.
+/// The `Idempotency-Key` header, if there is one, or why it is refused. A key that is empty or
+/// sent twice is refused rather than ignored: the client relies on it.
 pub(crate) struct IdempotencyKey<'r>(Result<Option<&'r str>, ProblemDetails>);
 
 impl IdempotencyKey<'_> {
-    /// The idempotency key for this route and body.
+    /// The idempotency key for this route and body. The same key on another route is another key.
     pub fn guard(self, scope: &str, body: &[u8]) -> Result<Option<Idempotency>, ProblemDetails> {
         Ok(self.0?.map(|key| Idempotency::new(scope, key, body)))
     }
@@ -252,7 +262,8 @@ pub(crate) fn queue_name(name: &str) -> Result<QueueName, Refused> {
     Ok(name.parse()?)
 }
 
-/// Parses the queue and id of a path, in their printable forms.
+/// Parses the queue and id of a path, in their printable forms. 422 for an invalid form;
+/// whether the job exists is for the store to say.
 pub(crate) fn place(queue: &str, id: &str) -> Result<(QueueName, JobId), Refused> {
     Ok((queue_name(queue)?, id.parse()?))
 }
@@ -345,7 +356,8 @@ pub(crate) fn page(
     Ok(page.size(u32::try_from(size).unwrap_or(u32::MAX))?)
 }
 
-/// Logs a change and its client, with the target `rocket_jobqueue::audit`.
+/// Logs a change and its client, with the target `rocket_jobqueue::audit`, so that a subscriber
+/// can keep these lines apart. Payloads are not among them.
 pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
     crate::log::info!(target: "rocket_jobqueue::audit", from = %request.0, %queue, %what, "{action}");
 }

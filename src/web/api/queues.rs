@@ -1,8 +1,9 @@
 //! Queues: their sizes, jobs, history and groups; pausing and deleting them.
 //!
-//! Lists are paged. A page number is simple and counts from the start of the list, which moves while
-//! jobs come and go; a cursor continues where the page before ended, whatever has happened since. Page
-//! numbers are limited to the first 10,000 rows, because Redis would have to skip all rows before.
+//! Lists are paged. A page number is simple and counts from the start of the list, which moves
+//! while jobs come and go; a cursor continues where the page before ended, whatever has
+//! happened since. Page numbers are limited to the first 10,000 rows, because Redis would have
+//! to skip all rows before.
 //!
 //! Every response is bounded: 1,000 queues, 100 rows, 8 MiB of jobs. `next` leads to the rest.
 
@@ -59,6 +60,7 @@ pub(crate) async fn list(
     let size = number("size", size.given("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let inspector = queue.redacted_inspector();
+    // One more than asked for, to learn whether there are more.
     let mut queues = inspector.some_queues(after.as_ref(), size + 1).await?;
     let unnamable = match after {
         None => inspector.unnamable_queues().await?,
@@ -253,7 +255,7 @@ impl<'r> Responder<'r, 'static> for JobRows {
     }
 }
 
-/// The state of this name.
+/// The state of this name. 422 for another one, with the list of all states.
 pub(crate) fn state_of(word: &str) -> Result<JobState, Error> {
     let states = || JobState::ALL.map(JobState::as_str).join(", ");
     let shown = || word.chars().take(40).collect::<String>();

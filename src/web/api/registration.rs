@@ -183,7 +183,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The known field with the most similar name.
+/// The known field with the most similar name (Jaro-Winkler, which favours a common beginning).
 fn nearest(name: &str) -> &'static str {
     let given = if name.len() <= LONGEST_NAME { name } else { "" };
     let names = Field::ALL.map(Field::name);

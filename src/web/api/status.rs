@@ -1,9 +1,14 @@
 //! Status links: they show the status of one job to users of the application who have no other
 //! rights. A link contains the job and its expiry, and is signed.
 //!
-//! The signature is an HMAC-SHA-256 over the queue, the id and the expiry. A link cannot be revoked,
-//! so its validity should be short. A job that does not exist has the status `gone`, so the holder
-//! of a link learns nothing about other jobs.
+//! The signature is an HMAC-SHA-256 over the queue, the id and the expiry. A link cannot be
+//! revoked, so its validity should be short. A job that does not exist has the status `gone`,
+//! so the holder of a link learns nothing about other jobs.
+//!
+//! What may surprise. Without `jobqueue.status_key` each process has a random key, so links of
+//! one process are unknown to the others and after a restart. A wait sends a space each second:
+//! it means nothing in JSON, and fails once the client has gone, which frees the slot of the
+//! wait.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -34,7 +39,8 @@ use crate::web::proxy::forwarded;
 /// Begins every signed text, so that a signature made for another purpose is not valid here.
 const PURPOSE: &str = "rocket_jobqueue status 1";
 
-/// The key of this process, if none is configured.
+/// The key of this process, if none is configured: 244 random bits from two version 4 UUIDs,
+/// drawn at the first link.
 fn own_key() -> &'static [u8] {
     static KEY: OnceLock<[u8; 32]> = OnceLock::new();
     KEY.get_or_init(|| {
@@ -46,7 +52,8 @@ fn own_key() -> &'static [u8] {
     })
 }
 
-/// The signature of a text, with `jobqueue.status_key` or a random key.
+/// The signature of a text, with `jobqueue.status_key` or a random key. A zero byte separates
+/// purpose and text, so that no other pair of them has the same bytes.
 fn mac(queue: &JobQueue, what: &[u8]) -> Hmac<Sha256> {
     let key = match &queue.config().status_key {
         Some(secret) => secret.bytes(),
@@ -67,7 +74,8 @@ pub(crate) fn token(queue: &JobQueue, name: &QueueName, id: &JobId, until: Times
     format!("{}.{}", hex(&what), hex(&signature))
 }
 
-/// The job of a link; `None` if the link is forged or has expired.
+/// The job of a link; `None` if the link is forged or has expired. The signature is compared in
+/// constant time, and before anything of the text is believed.
 fn read(queue: &JobQueue, token: &str) -> Option<(QueueName, JobId)> {
     let (what, signature) = token.split_once('.')?;
     let (what, signature) = (unhex(what)?, unhex(signature)?);

@@ -15,7 +15,8 @@ use crate::job::JobState;
 /// A year in seconds: the longest delay and the longest unique lock.
 const YEAR: u32 = 31_536_000;
 
-/// Gives each parameter of an operation its description and its schema.
+/// Gives each parameter of an operation its description and its schema. A description from the
+/// route's own comment stays.
 pub(super) fn describe(operation: &mut Operation) {
     let of_queues = operation.operation_id.as_deref() == Some("list-queues");
     for parameter in &mut operation.parameters {

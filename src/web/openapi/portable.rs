@@ -56,7 +56,8 @@ pub(super) fn make_portable(document: &mut OpenApi) {
     remove_unused(document);
 }
 
-/// Visits components, parameters, bodies and responses.
+/// Visits components, parameters, bodies and responses. A visitor descends into nested schemas
+/// itself.
 fn each_schema(document: &mut OpenApi, act: &mut dyn FnMut(&mut SchemaObject)) {
     if let Some(components) = &mut document.components {
         components.schemas.values_mut().for_each(&mut *act);
@@ -100,7 +101,8 @@ fn description(schema: &SchemaObject) -> Option<&str> {
     schema.metadata.as_ref()?.description.as_deref()
 }
 
-/// Sets the description of a schema.
+/// Sets the description of a schema. Without one, no empty metadata is left behind: it would
+/// make a schema differ from another that is the same.
 fn describe(schema: &mut SchemaObject, description: Option<String>) {
     schema.metadata().description = description.filter(|text| !text.is_empty());
     if schema.metadata.as_deref() == Some(&Metadata::default()) {
@@ -203,7 +205,8 @@ fn component(all: &Map<String, SchemaObject>, reference: Option<&str>) -> Option
     all.get(reference?.strip_prefix(PREFIX)?).cloned()
 }
 
-/// Removes components that are no longer referenced.
+/// Removes components that are no longer referenced. Repeated until nothing changes, because a
+/// removed component may have held the last reference to another.
 fn remove_unused(document: &mut OpenApi) {
     /// Collects the names that references use.
     struct Named(BTreeSet<String>);
@@ -227,7 +230,8 @@ fn remove_unused(document: &mut OpenApi) {
     }
 }
 
-/// Gives each variant of a tagged choice a name of its own.
+/// Gives each variant of a tagged choice a name of its own: the choice's name and the tag's
+/// value, with a capital letter.
 fn name_variants(schemas: &mut Map<String, SchemaObject>) {
     for name in schemas.keys().cloned().collect::<Vec<_>>() {
         let one_of = schemas[&name].subschemas.as_ref().and_then(|all| all.one_of.clone());

@@ -30,7 +30,8 @@ impl<'r, T: JsonSchema> OpenApiFromData<'r> for JsonBody<T> {
     }
 }
 
-/// Implements the trait for guards without an input to document.
+/// Implements the trait for guards without an input to document. The credentials that an
+/// application's guard wants are not documented either: this crate does not know them.
 macro_rules! silent {
     ($($guard:ty),*) => {$(
         impl<'r> OpenApiFromRequest<'r> for $guard {

@@ -1,8 +1,8 @@
 //! `{base}/openapi.json`.
 //!
-//! The document is made once, at launch. For each request only the server's address is added, because
-//! behind a reverse proxy it depends on the request. The route has no guard; `jobqueue.openapi`
-//! switches it off.
+//! The document is made once, at launch. For each request only the server's address is added,
+//! because behind a reverse proxy it depends on the request. The route has no guard;
+//! `jobqueue.openapi` switches it off.
 
 use rocket::http::{Method, Status};
 use rocket::request::{FromRequest, Outcome};
@@ -18,8 +18,8 @@ pub(crate) fn document_route(document: OpenApi) -> Route {
     Route::new(Method::Get, "/openapi.json", Document(document))
 }
 
-/// Sends the document, with the path under which the client reaches the routes. A reverse proxy may
-/// have changed it.
+/// Sends the document, with the path under which the client reaches the routes. A reverse proxy
+/// may have changed it, so the document is serialized for each request.
 #[derive(Clone)]
 struct Document(OpenApi);
 
