@@ -173,7 +173,7 @@ impl JobQueue {
         &self.inner.reads
     }
 
-    /// The right to run the doctor: one examination at a time.
+    /// The right to run the doctor, which one request has at a time.
     pub(crate) fn doctor_run(&self, access: ViewAccess) -> Result<OwnedSemaphorePermit, Error> {
         self.inner.reads.doctor_run(access)
     }

@@ -35,7 +35,7 @@ pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<Store
 ///
 /// Finds everything in the store that no operation leaves behind: jobs in no list or in two,
 /// leases and locks without a job, damaged messages, dangerous settings. It reads every queue
-/// page by page, about a minute for a million jobs. One examination runs at a time: 429 otherwise.
+/// page by page, about a minute for a million jobs. One run at a time: 429 otherwise.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
 pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<DoctorReport> {

@@ -5,6 +5,14 @@
 //! `pages` has the routes, one page a file; `search` and `schema_form` are the two larger pieces
 //! of logic behind them; `ui` has the components, and the texts of every language.
 //!
+//! What protects an operator's browser. Every value is escaped by maud's types, so a job cannot
+//! bring its own HTML. The Content-Security-Policy forbids scripts that are not this crate's file.
+//! Invisible characters get visible marks. A form is taken from a page of this origin only. Stored
+//! bytes leave as a download that no browser displays.
+//!
+//! What may surprise. A page shows the moment at which it was made. The store checks the state of a
+//! job again when a button is used, so an old page can do no harm.
+//!
 //! To add a page: write a file in `pages` whose route takes a [`ui::View`] (or [`ui::Act`] for a
 //! form), give its texts keys in `ui/texts`, and name the route in the table of who may do what
 //! (`docs/roles.md`).

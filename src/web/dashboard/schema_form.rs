@@ -1,8 +1,20 @@
 //! The form of a payload, made from the JSON Schema of its job type; without a schema, one field
 //! for JSON. And the way back: the payload that a sent form makes.
 //!
-//! Only the fields of an object get inputs of their own; a nested value is typed as JSON. The result
-//! is checked against the whole schema afterwards, so the form may be simpler than the schema.
+//! Only the fields of an object get inputs of their own; a nested value is typed as JSON. The
+//! result is checked against the whole schema afterwards, so the form may be simpler than the
+//! schema.
+//!
+//! | schema of a field | input |
+//! | --- | --- |
+//! | `enum` of strings | a list to choose from |
+//! | `string` | a line of text |
+//! | `integer`, `number` | a line for a number |
+//! | `boolean` | a checkbox; not checked is `false` |
+//! | anything else, or several types | JSON |
+//!
+//! An empty field that is not required is left out of the payload. `null` as a second type makes no
+//! difference: a form cannot send `null`, REST can.
 
 use maud::{Markup, html};
 use serde_json::Value;

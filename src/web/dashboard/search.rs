@@ -4,6 +4,14 @@
 //! Everything a search finds can be acted upon, so nothing is guessed: an unknown filter, a
 //! misspelled state or an empty text is an error, never a wider search.
 //!
+//! | part | finds jobs |
+//! | --- | --- |
+//! | `queue:mail` | of this queue; several queues may be named |
+//! | `state:retry` | in this state; several may be named |
+//! | `type:`, `id:`, `error:` | whose type is this; whose id or error contains this; once each |
+//! | other text | that contain it in id, type, payload or error |
+//! | `"…"` | text with spaces or colons, as one piece |
+//!
 //! A search reads lists in the order of [`STATES`], queue by queue, and stops at 100 rows, at 200
 //! lists, at 8 MiB or after two seconds, whichever comes first. It says which lists have more.
 

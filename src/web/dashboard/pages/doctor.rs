@@ -1,6 +1,6 @@
 //! The doctor: everything in the store that no operation leaves behind, and its repair.
 //!
-//! The examination is the same as `GET {base}/doctor`. A repair tests each entry again in the
+//! The check is the same as `GET {base}/doctor`. A repair tests each entry again in the
 //! step that changes it, so it is safe beside running workers.
 
 use maud::{Markup, html};
@@ -14,7 +14,7 @@ use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
 use crate::web::dashboard::ui::{Act, Page, Place, Reader, View, layout};
 
 /// Reads every queue, which takes minutes with many jobs: the request gives up its turn to
-/// read, and one examination runs at a time.
+/// read, and one run of the doctor is admitted at a time.
 #[get("/ui/doctor?<done>")]
 async fn show(view: View<'_>, done: Option<&str>) -> Page {
     let View { access, site } = view;
@@ -29,7 +29,7 @@ async fn show(view: View<'_>, done: Option<&str>) -> Page {
     site.respond(Place::Elsewhere, texts.doctor_title, content)
 }
 
-/// What was examined, and a table of findings with the button for the repair.
+/// What was checked, and a table of findings with the button for the repair.
 fn report(reader: &Reader, found: &DoctorReport) -> Markup {
     let texts = reader.texts;
     let columns = [

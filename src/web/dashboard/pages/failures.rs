@@ -82,7 +82,7 @@ async fn show(view: View<'_>) -> Page {
 }
 
 /// Groups the newest archived and retrying jobs of each queue by type and fingerprint, the most
-/// frequent first. Also the number of jobs that were examined.
+/// frequent first. Also the number of jobs that were read.
 async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Error> {
     let (inspector, mut looked, began) = (queue.redacted_inspector(), 0, Instant::now());
     let mut groups: BTreeMap<(String, String), Failure> = BTreeMap::new();

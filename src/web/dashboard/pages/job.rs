@@ -1,5 +1,14 @@
 //! One job: everything that is known about it, and the buttons for what can be done to it.
 //! `job_actions` carries these out.
+//!
+//! The page costs one script, whatever the size of the job: of long payloads, results and
+//! errors only the beginning is shown, and the rest is a download. What the application hides
+//! ([`redact`](crate::JobQueueFairing::redact)) is missing here too, and then the payload
+//! cannot be edited: saving it would lose what is hidden.
+//!
+//! What may surprise. A job without retention disappears when it succeeds. Its page then says
+//! so with status 404, since that is by far the most common reason. The timeline has what is
+//! stored, which for a job of a Go worker is only the last failure.
 
 use std::borrow::Cow;
 

@@ -74,7 +74,8 @@ fn form(reader: &Reader, text: &str) -> Markup {
     }
 }
 
-/// Links to the lists that have more jobs of this search, on their queues' pages.
+/// Links to the lists that have more jobs of this search, on their queues' pages. Such a page
+/// has one text filter, so of several the most general one goes along.
 fn more(reader: &Reader, filter: &Filter, found: &Found) -> Markup {
     let texts = reader.texts;
     let text = filter.text.as_ref().or(filter.error.as_ref()).or(filter.id.as_ref());

@@ -126,7 +126,8 @@ async fn history(
 }
 
 /// What needs attention, at most [`MAX_WARNINGS`] lines: findings about the store first, then
-/// queues that this crate cannot handle or read, are paused with jobs, have no worker, or wait too long.
+/// queues that this crate cannot handle or read, are paused with jobs, have no worker, or wait
+/// too long.
 fn warnings(reader: &Reader, told: &Told) -> Markup {
     let texts = reader.texts;
     let findings =
@@ -149,7 +150,8 @@ fn warnings(reader: &Reader, told: &Told) -> Markup {
     }
 }
 
-/// What is wrong with a queue.
+/// What is wrong with a queue; the first reason that applies. Without pending jobs nothing is:
+/// a paused queue, or one without a worker, delays nobody then.
 fn warning(texts: &Texts, summary: &QueueSummary, servers: &Servers) -> Option<Markup> {
     let Some(info) = &summary.info else {
         return Some(html! { (summary.problem.as_deref().unwrap_or_default()) });

@@ -57,7 +57,9 @@ async fn show(
     view.site.respond(Place::Elsewhere, &title, content)
 }
 
-/// Reads the queue, its history and one page of jobs.
+/// Reads the queue, its history and one page of jobs. The history and the last hour are read at
+/// the same time; the jobs come after, because the state to show may depend on the queue's
+/// sizes.
 async fn content(site: &Site<'_>, name: &str, shown: &Shown<'_>) -> Result<Markup, Error> {
     let (inspector, known) = (site.inspector(), name.parse()?);
     let info = inspector.queue(&known).await?;

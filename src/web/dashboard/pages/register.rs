@@ -21,7 +21,9 @@ use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
 use crate::web::origin::SameOrigin;
 
-/// The hidden field that makes each form different from the next.
+/// The hidden field that makes each form different from the next. The form as a whole is the
+/// idempotency key, so a second click or a reload enqueues nothing, while two people who type
+/// the same get two jobs.
 const TICKET: &str = "ticket";
 
 /// The values of the form's fields.

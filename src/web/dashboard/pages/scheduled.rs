@@ -63,7 +63,8 @@ async fn show(view: View<'_>) -> Page {
     site.respond(Place::Scheduled, texts.scheduled_title, content)
 }
 
-/// Reads counts and first jobs queue by queue.
+/// Reads counts and first jobs queue by queue. The next jobs are merged as they come, and what
+/// is beyond [`MAX_ROWS`] is dropped at once: with many queues the rows would otherwise add up.
 async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
     let queues = inspector.queues().await?;
     let ends = ends(now);

@@ -1,5 +1,14 @@
 //! Actions on jobs that were selected by hand, or on all that a search finds. A first request
 //! answers with a question that names their number; the second, which repeats the number, acts.
+//!
+//! The number protects from a surprise in between. If more jobs match by the time of the second
+//! request, only as many as the operator has agreed to are acted upon. At most [`MAX_JOBS`]
+//! jobs are covered by one action; the question says if there are more.
+//!
+//! What may surprise. Jobs are acted upon one by one, each in a step of its own and with its
+//! own line in the audit log. A job that has moved on meanwhile, or whose state forbids the
+//! action, stays as it is and is counted as left alone. If the store goes away in the middle,
+//! the page shows the error, and what was done before stays done.
 
 use std::time::{Duration, Instant};
 

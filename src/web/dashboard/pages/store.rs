@@ -1,4 +1,9 @@
 //! The store: its servers, their settings, and what is wrong with these.
+//!
+//! A server that hides a value from this user (an ACL without `INFO` or `CONFIG`, a managed
+//! service) has no row for it, and the page still works. The warnings are the doctor's findings
+//! about settings only; they cost a few commands, while the doctor's own page reads every
+//! queue.
 
 use std::time::Duration;
 

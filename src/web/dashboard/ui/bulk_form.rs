@@ -4,6 +4,9 @@
 //! The number in the question is the length of the list when the page was made. The action itself
 //! covers the jobs that are there when it starts, and the notice afterwards says how many these
 //! were.
+//!
+//! The question is a `details` element, so it opens without a script. Which buttons there are is
+//! decided by the state alone; the store refuses the rest, as for single jobs.
 
 use maud::{Markup, html};
 

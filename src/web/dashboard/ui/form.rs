@@ -10,7 +10,8 @@ use rocket::http::RawStr;
 use crate::web::api::read_bytes;
 use crate::web::error::ProblemDetails;
 
-/// The names and values of an urlencoded form, in their order.
+/// The names and values of an urlencoded form, in their order. A name may occur several times,
+/// as the checkboxes of a table do.
 pub(crate) struct Form(pub Vec<(String, String)>);
 
 impl Form {

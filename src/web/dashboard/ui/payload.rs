@@ -96,7 +96,7 @@ pub(crate) fn shown(texts: &Texts, here: &str, part: Part, bytes: &[u8]) -> Mark
     }
 }
 
-/// The beginning, cut between two characters.
+/// The beginning, cut between two characters: half a character would look like damaged text.
 fn head(bytes: &[u8]) -> String {
     let some = &bytes[..bytes.len().min(HEAD)];
     match std::str::from_utf8(some) {
@@ -124,8 +124,11 @@ fn pretty(bytes: &[u8]) -> String {
     indented(&text).filter(|indented| indented.len() <= INDENTED).unwrap_or(text)
 }
 
-/// The same JSON with line breaks and indentation; no number or string of it is touched.
-/// `None` if it becomes too long.
+/// The same JSON with line breaks and indentation; no number or string of it is touched. `None`
+/// if it becomes too long.
+///
+/// Done on the text, because parsing and printing would round numbers and reorder keys. The
+/// text is valid JSON here, so it is enough to know strings from the rest.
 fn indented(json: &str) -> Option<String> {
     let mut out = String::with_capacity(json.len() * 2);
     let (mut depth, mut chars) = (0_usize, json.chars().peekable());

@@ -66,7 +66,8 @@ impl Reader {
     }
 }
 
-/// A text as one segment of a path or one value of a query.
+/// A text as one segment of a path or one value of a query. Every text from outside that goes
+/// into an address passes here; maud escapes for HTML, which is another thing.
 pub(crate) fn escaped(text: &str) -> String {
     RawStr::new(text).percent_encode().to_string()
 }

@@ -65,7 +65,8 @@ pub(crate) fn table(kind: Kind, name: &str, columns: &[&str], rows: &[Row]) -> M
     }
 }
 
-/// One row; cells beyond the last column are dropped.
+/// One row; cells beyond the last column are dropped. A row that one cell fills has a single
+/// one.
 fn line(columns: &[&str], row: &Row) -> Markup {
     let others = columns.len().saturating_sub(1);
     html! {

@@ -8,6 +8,10 @@
 //! Names that the store, the configuration or REST define are the same in every language: states in
 //! addresses, filters of the search, configuration keys. Errors about a request are English too,
 //! because a page and a program get the same ones.
+//!
+//! The comment on a key says where the text stands and what follows it, which is what a translator
+//! needs. The browser's `Accept-Language` chooses the language ([`Texts::preferred`]); there is no
+//! switch on the page and no cookie.
 
 mod english;
 mod japanese;
@@ -472,14 +476,15 @@ pub(crate) struct Texts {
     pub delete_queue_sure: fn(u64) -> String,
     /// The name of an action and the number of jobs it is for.
     pub question: fn(&str, usize) -> String,
-    /// Number of entries and queues that the doctor examined.
+    /// Number of entries and queues that the doctor checked.
     pub doctor_looked: fn(u64, usize) -> String,
     /// What a finding of the doctor means.
     pub finding_name: fn(FindingKind) -> &'static str,
 }
 
 impl Texts {
-    /// The language that an `Accept-Language` header prefers among ours.
+    /// The language that an `Accept-Language` header prefers among ours. Of two with the same
+    /// quality the first of [`LANGUAGES`] wins, whatever their order in the header.
     pub(crate) fn preferred(header: Option<&str>) -> &'static Texts {
         let [first, ..] = LANGUAGES;
         let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
