@@ -57,7 +57,7 @@ impl Default for Attempts {
 
 impl Attempts {
     /// The histograms of one job type.
-    pub fn of(&self, job_type: &str) -> Stopwatch {
+    pub(crate) fn of(&self, job_type: &str) -> Stopwatch {
         let of_type = || job_type.to_owned();
         let one = |outcome| {
             self.durations.get_or_create(&TypeOutcome { r#type: of_type(), outcome }).clone()
@@ -81,12 +81,12 @@ pub(crate) struct Stopwatch {
 impl Stopwatch {
     /// Records the start of an attempt, `late` after its job was ready. Not called for a job
     /// whose ready time is unknown.
-    pub fn began(&self, late: Duration) {
+    pub(crate) fn began(&self, late: Duration) {
         self.late.observe(late.as_secs_f64());
     }
 
     /// Records the end of an attempt.
-    pub fn ended(&self, took: Duration, succeeded: bool) {
+    pub(crate) fn ended(&self, took: Duration, succeeded: bool) {
         let histogram = if succeeded { &self.succeeded } else { &self.failed };
         histogram.observe(took.as_secs_f64());
     }

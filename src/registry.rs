@@ -48,6 +48,13 @@ type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
 #[derive(Default)]
 pub struct State(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
+/// The number of values, without the values.
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "State({})", self.0.len())
+    }
+}
+
 impl State {
     /// Adds the value of a need.
     pub(crate) fn insert(&mut self, need: &Need, value: Box<dyn Any + Send + Sync>) {
@@ -369,6 +376,13 @@ pub struct Registry {
     layers: Arc<[Layer]>,
     #[cfg(feature = "metrics")]
     attempts: crate::metrics::Attempts,
+}
+
+/// The names of the job types.
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Registry").field(&self.entries.keys()).finish()
+    }
 }
 
 impl Default for Registry {

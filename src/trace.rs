@@ -37,7 +37,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Reads both headers; `None` if the first does not follow the standard.
-    pub fn parse(parent: &str, state: &str) -> Option<Self> {
+    pub(crate) fn parse(parent: &str, state: &str) -> Option<Self> {
         let hex = |text: &str, length| {
             text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         };
@@ -61,7 +61,7 @@ impl Trace {
     }
 
     /// The trace a job's headers name. Go programs may write the names as HTTP does.
-    pub fn of(headers: &BTreeMap<String, String>) -> Option<Self> {
+    pub(crate) fn of(headers: &BTreeMap<String, String>) -> Option<Self> {
         if headers.is_empty() {
             return None;
         }
@@ -75,18 +75,18 @@ impl Trace {
     }
 
     /// The trace of the job whose handler runs on this task.
-    pub fn current() -> Option<Self> {
+    pub(crate) fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
     /// The id that all its spans share: 32 hexadecimal digits.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.parent.split('-').nth(1).unwrap_or_default()
     }
 
     /// Adds it to a job's headers, unless they have a trace already: what the caller set is
     /// deliberate.
-    pub fn add_to(&self, headers: &mut BTreeMap<String, String>) {
+    pub(crate) fn add_to(&self, headers: &mut BTreeMap<String, String>) {
         if headers.keys().any(|name| name.eq_ignore_ascii_case(PARENT)) {
             return;
         }

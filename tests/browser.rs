@@ -1,5 +1,7 @@
 //! The pages as a person meets them: headless Chromium against a Rocket that
 //! listens. Screenshots go to `target/screenshots/`.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 #![cfg(feature = "dashboard")]
 
 #[path = "support/browser.rs"]

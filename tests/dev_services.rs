@@ -1,5 +1,7 @@
 //! Redis and Redis Insight for development: what the compose files say, and how
 //! their scripts behave with a stand-in for Docker.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,5 +1,7 @@
 //! An application elsewhere, which has nothing but the two dependencies and one
 //! attach: no file of configuration, no variable but its port.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! How late jobs start, on both stores. Never early, and late by so little that
 //! no scheduler could do it that looks for due jobs at intervals.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod support;
 

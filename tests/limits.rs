@@ -1,5 +1,7 @@
 //! What those who look at the queue, wait for a job or follow one may take of the store and
 //! of the process: measured at a real server, by real connections that hang up.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod support;
 

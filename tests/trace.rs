@@ -1,5 +1,7 @@
 //! A trace goes with its jobs: from the request that enqueues one to those that the job
 //! enqueues, and into the spans around both.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod support;
 

@@ -8,6 +8,8 @@
 //!
 //! `--no-greeting` registers no job at the start. `--worker` starts a process that only runs jobs
 //! and answers health checks on port 8082.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod greeting;
 mod jobs;

@@ -19,6 +19,8 @@
 //! ```
 //!
 //! It uses the queue `default`, which must be empty, and leaves nothing behind.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod app;
 mod beside;

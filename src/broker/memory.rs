@@ -54,6 +54,13 @@ pub struct MemoryBroker {
     shared: Arc<MemoryStore>,
 }
 
+/// Without the stored jobs.
+impl std::fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemoryBroker")
+    }
+}
+
 /// What all handles of a store share.
 struct MemoryStore {
     /// Never held over an await.

@@ -42,7 +42,7 @@ pub(crate) type CounterSnapshots = BTreeMap<i64, CounterSnapshot>;
 
 impl CounterSnapshot {
     /// Reads a stored snapshot: four numbers, the first one the minute.
-    pub fn parse(text: &str) -> Option<(i64, Self)> {
+    pub(crate) fn parse(text: &str) -> Option<(i64, Self)> {
         let mut numbers = text.split(' ');
         let minute = numbers.next()?.parse().ok()?;
         let mut number = || numbers.next()?.parse().ok();

@@ -22,7 +22,7 @@ pub const MAX_PERIODIC_RUNS: usize = 1000;
 
 /// A claim this far ahead of the store's clock is ignored: it was made before that clock was
 /// set back, and waiting for it could take years.
-pub const CLAIM_AHEAD: Duration = Duration::from_secs(86_400);
+pub(super) const CLAIM_AHEAD: Duration = Duration::from_secs(86_400);
 
 /// The ticks of one periodic job that are due as far as a process knows.
 #[derive(Clone, Debug, PartialEq)]

@@ -58,6 +58,13 @@ pub struct EnqueueAll {
     drafts: Vec<Draft>,
 }
 
+/// The number of jobs, without their payloads and headers.
+impl std::fmt::Debug for EnqueueAll {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnqueueAll").field("jobs", &self.drafts.len()).finish_non_exhaustive()
+    }
+}
+
 impl EnqueueAll {
     pub(super) fn new(client: Client, drafts: Vec<Draft>) -> Self {
         Self { client, drafts }

@@ -69,6 +69,17 @@ pub struct Enqueue<Q = Client> {
     max_waiting: Option<u32>,
 }
 
+/// Without payload, headers and idempotency key.
+impl<Q> std::fmt::Debug for Enqueue<Q> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enqueue")
+            .field("job_type", &self.job_type)
+            .field("options", &self.options)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A job with its options that no queue has yet: what
 /// [`JobQueue::enqueue_all`](crate::JobQueue::enqueue_all) takes and an aggregate
 /// function returns. It has the options of [`Enqueue`].

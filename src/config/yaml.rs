@@ -31,6 +31,13 @@ pub struct Document {
     pub warnings: Vec<String>,
 }
 
+/// Without the value, which may hold credentials.
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Document").field("warnings", &self.warnings).finish_non_exhaustive()
+    }
+}
+
 /// Reads one document.
 ///
 /// An explicit key is stronger than a merged one wherever it stands. Of several merged

@@ -65,12 +65,12 @@ pub(crate) struct MemoryCounter {
 }
 
 impl MemoryCounter {
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self { clock, most: MAX_CLIENTS, clients: Mutex::default() }
     }
 
     /// Counts a request of this client, unless a window is full.
-    pub fn count(&self, client: &str, limits: Limits) -> Counted {
+    pub(crate) fn count(&self, client: &str, limits: Limits) -> Counted {
         // A window lasts as long as it says, wherever the host's clock is set to.
         let now = self.clock.steady();
         let mut clients = lock(&self.clients);

@@ -80,7 +80,7 @@ impl Counted {
 
     /// How long until a refused request would pass: until every full window has ended. Zero if
     /// none is full.
-    pub fn wait(&self) -> Duration {
+    pub(crate) fn wait(&self) -> Duration {
         let full = [Some(self.minute), self.hour].into_iter().flatten();
         let full = full.filter(|window| window.remaining == 0);
         full.map(|window| window.ends_in).max().unwrap_or_default()
@@ -108,7 +108,7 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// A limiter with empty windows in this process. It connects to nothing yet.
-    pub fn new(limits: Limits, counter: Counter) -> Self {
+    pub(crate) fn new(limits: Limits, counter: Counter) -> Self {
         let substitute = MemoryCounter::new(Clock::system());
         Self { limits, counter, substitute, failing: Mutex::new(None) }
     }
@@ -119,7 +119,7 @@ impl Limiter {
 
     /// Counts a request of this client, with the counter or, while that fails, in this process.
     /// Never fails. With a Redis counter it waits for at most half a second.
-    pub async fn count(&self, client: &str) -> Counted {
+    pub(crate) async fn count(&self, client: &str) -> Counted {
         let counter = match &self.counter {
             Counter::Memory(counter) => return counter.count(client, self.limits),
             Counter::Redis(counter) => counter,

@@ -66,7 +66,7 @@ pub(crate) struct RedisCounter {
 impl RedisCounter {
     /// # Errors
     /// [`Error::is_config`] for invalid addresses.
-    pub fn new(settings: PoolSettings) -> Result<Self, Error> {
+    pub(crate) fn new(settings: PoolSettings) -> Result<Self, Error> {
         let settings = PoolSettings {
             read_timeout: settings.read_timeout.min(COUNT_TIMEOUT),
             dial_timeout: settings.dial_timeout.min(COUNT_TIMEOUT),
@@ -81,7 +81,7 @@ impl RedisCounter {
     ///
     /// # Errors
     /// Any error of Redis, and no answer within half a second. The request may have been counted.
-    pub async fn count(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
+    pub(crate) async fn count(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
         let counted = tokio::time::timeout(COUNT_TIMEOUT, self.ask(client, limits)).await;
         counted.unwrap_or_else(|_| Err(Error::unavailable("no answer in time")))
     }

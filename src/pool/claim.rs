@@ -82,7 +82,7 @@ pub(super) struct Doubt {
 impl Doubt {
     /// A doubt that starts now. It keeps the present number of votes, because a claim that more
     /// Sentinels make later deserves another try.
-    pub fn new(claim: Claim, is_disproved: bool, reports: &[Heard], now: Instant) -> Self {
+    pub(super) fn new(claim: Claim, is_disproved: bool, reports: &[Heard], now: Instant) -> Self {
         let votes = votes(&fresh(reports, now), &claim.master);
         Self { claim, is_disproved, votes }
     }

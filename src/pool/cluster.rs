@@ -71,7 +71,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(
+    pub(super) fn new(
         settings: PoolSettings,
         dialer: Arc<Dialer>,
         topology: Arc<ClusterTopology>,
@@ -92,19 +92,19 @@ impl Cluster {
     }
 
     /// Whether any server is connected.
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         lock(&self.nodes).values().any(|node| node.core.is_connected())
     }
 
     /// Ends the watches; called when the last handle of the pool is gone.
-    pub fn end_watch(&self) {
+    pub(super) fn end_watch(&self) {
         self.raw.end_watch();
         lock(&self.nodes).values().for_each(|node| node.core.end_watch());
     }
 
     /// Sends a request once to the server that has its keys, and once more if that server
     /// names another.
-    pub async fn attempt(
+    pub(super) async fn attempt(
         self: &Arc<Self>,
         deadline: Instant,
         request: &Request,
@@ -276,7 +276,7 @@ impl Cluster {
 
     /// Sends a PING to every master. Like the Cluster itself, this is satisfied with the
     /// majority: the others serve while one is being replaced.
-    pub async fn ping(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
+    pub(super) async fn ping(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
         let deadline = Instant::now() + self.limit;
         let known = timeout_at(deadline, self.topology.learn(&self.dialer));
         known.await.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;

@@ -40,7 +40,7 @@ pub(super) struct Confirmation {
 impl Confirmation {
     /// Waits for two thirds of `answer`, the time that a reply may take, and at most 2 s. The rest
     /// is left for the script and the network.
-    pub fn new(witness: String, replicas: u32, answer: Duration) -> Self {
+    pub(super) fn new(witness: String, replicas: u32, answer: Duration) -> Self {
         Self { witness, replicas, timeout: MAX_REPLICA_WAIT.min(answer * 2 / 3) }
     }
 
@@ -52,7 +52,12 @@ impl Confirmation {
     /// - Any error of the script itself.
     /// - [`UNCONFIRMED`] if too few replicas have the write in time. The job is stored all the
     ///   same, so the caller reports an unknown outcome.
-    pub async fn run(&self, link: &mut Link, script: &Cmd, asking: bool) -> RedisResult<Value> {
+    pub(super) async fn run(
+        &self,
+        link: &mut Link,
+        script: &Cmd,
+        asking: bool,
+    ) -> RedisResult<Value> {
         if asking {
             // The new server would take the write and refuse the script, and both servers
             // could have the witness then: the move would stop at it.

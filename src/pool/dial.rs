@@ -117,7 +117,7 @@ impl Dialer {
     /// # Errors [`Error::is_config`] with the key, the expected and the found value: a wrong
     /// address, a negative database number, a database other than 0 on a Cluster, no name of
     /// the Sentinels' master, or a TLS file that cannot be used.
-    pub fn new(settings: &PoolSettings, answer: Duration) -> Result<Self, Error> {
+    pub(super) fn new(settings: &PoolSettings, answer: Duration) -> Result<Self, Error> {
         let mut dialer = Self {
             target: Target::Single((String::new(), 0)),
             username: settings.username.clone(),
@@ -196,7 +196,7 @@ impl Dialer {
     }
 
     /// The address for log lines and pages, without credentials.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match &self.target {
             Target::Single(addr) => format!("{}/{}", shown(addr), self.db),
             Target::Unix(path) => format!("{}, database {}", path.display(), self.db),
@@ -208,12 +208,12 @@ impl Dialer {
         }
     }
 
-    pub fn is_cluster(&self) -> bool {
+    pub(super) fn is_cluster(&self) -> bool {
         matches!(self.target, Target::Cluster { .. })
     }
 
     /// What is known of the Cluster, if it is one.
-    pub fn topology(&self) -> Option<&Arc<ClusterTopology>> {
+    pub(super) fn topology(&self) -> Option<&Arc<ClusterTopology>> {
         match &self.target {
             Target::Cluster { topology, .. } => Some(topology),
             Target::Single(_) | Target::Unix(_) | Target::Sentinel { .. } => None,
@@ -222,7 +222,7 @@ impl Dialer {
 
     /// Shares another dialer's view of the same Cluster, so that a redirection that one pool
     /// meets corrects all of them.
-    pub fn sharing(mut self, other: &Self) -> Self {
+    pub(super) fn sharing(mut self, other: &Self) -> Self {
         if let (Target::Cluster { topology, .. }, Some(known)) =
             (&mut self.target, other.topology())
         {
@@ -232,7 +232,7 @@ impl Dialer {
     }
 
     /// The configured nodes of a Cluster; empty for other targets.
-    pub fn seeds(&self) -> &[HostPort] {
+    pub(super) fn seeds(&self) -> &[HostPort] {
         match &self.target {
             Target::Cluster { nodes, .. } => nodes,
             Target::Single(_) | Target::Unix(_) | Target::Sentinel { .. } => &[],
@@ -240,7 +240,7 @@ impl Dialer {
     }
 
     /// A dialer with the same credentials for one server, which a Cluster or a Sentinel named.
-    pub fn of_node(&self, addr: HostPort) -> Self {
+    pub(super) fn of_node(&self, addr: HostPort) -> Self {
         Self {
             target: Target::Single(addr),
             username: self.username.clone(),
@@ -251,7 +251,7 @@ impl Dialer {
     }
 
     /// The Sentinels that say which server is master, if that is how it is found.
-    pub fn sentinels(&self) -> Option<&Sentinels> {
+    pub(super) fn sentinels(&self) -> Option<&Sentinels> {
         match &self.target {
             Target::Sentinel { sentinels, .. } => Some(sentinels),
             Target::Single(_) | Target::Unix(_) | Target::Cluster { .. } => None,
@@ -266,7 +266,7 @@ impl Dialer {
     ///
     /// # Errors The error of the step that failed. A server that refuses this client answers
     /// with its own error, such as `WRONGPASS`.
-    pub async fn dial(&self) -> RedisResult<Link> {
+    pub(super) async fn dial(&self) -> RedisResult<Link> {
         self.provide_tls();
         match &self.target {
             Target::Single(addr) => self.server(addr).await.map(Link::Server),
@@ -309,7 +309,7 @@ impl Dialer {
     ///
     /// A Cluster passes every message on to all its nodes, so any one will do. Callers count
     /// `turn` up with each attempt, so that the next attempt goes to another node.
-    pub async fn listen(&self, turn: usize) -> RedisResult<(PubSub, u64)> {
+    pub(super) async fn listen(&self, turn: usize) -> RedisResult<(PubSub, u64)> {
         self.provide_tls();
         let (term, addr) = match &self.target {
             Target::Single(addr) => (0, addr.clone()),
@@ -329,7 +329,7 @@ impl Dialer {
     }
 
     /// A connection to this server that only listens.
-    pub async fn listen_to(&self, addr: &HostPort) -> RedisResult<PubSub> {
+    pub(super) async fn listen_to(&self, addr: &HostPort) -> RedisResult<PubSub> {
         let info = self.info(addr, true)?;
         let Some(tls) = &self.tls else {
             let client = Client::open(info)?;
@@ -340,7 +340,7 @@ impl Dialer {
     }
 
     /// Dials one server and greets it: credentials, database, a sign of life.
-    pub async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
         self.greet(self.open(addr).await?).await
     }
 
@@ -444,7 +444,7 @@ impl Dialer {
     }
 
     /// rustls wants one provider for the process; an application's own stays.
-    pub fn provide_tls(&self) {
+    pub(super) fn provide_tls(&self) {
         if self.tls.is_some() && rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race against another installer is as good as winning it.
             let _ = rustls::crypto::ring::default_provider().install_default();

@@ -205,17 +205,17 @@ pub(super) struct Failure {
 
 impl Failure {
     /// A failure before anything was sent, such as no connection.
-    pub fn unsent(error: RedisError) -> Self {
+    pub(super) fn unsent(error: RedisError) -> Self {
         Self { error, sent: false }
     }
 
     /// A failure after sending; the command may have run.
-    pub fn sent(error: RedisError) -> Self {
+    pub(super) fn sent(error: RedisError) -> Self {
         Self { error, sent: true }
     }
 
     /// As [`meaning`], knowing whether the command left.
-    pub fn meaning(&self) -> Meaning {
+    pub(super) fn meaning(&self) -> Meaning {
         match meaning(&self.error) {
             Meaning::Unknown if !self.sent => Meaning::Away,
             meaning => meaning,

@@ -35,12 +35,12 @@ enum LinkState {
 
 impl LinkHealth {
     /// Pools made from another one are quiet, because that one logs.
-    pub fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         Self { state: Mutex::new(LinkState::New), quiet }
     }
 
     /// A connection works.
-    pub fn up(&self, dialer: &Dialer) {
+    pub(super) fn up(&self, dialer: &Dialer) {
         let before = std::mem::replace(&mut *lock(&self.state), LinkState::Up);
         let redis = dialer.describe();
         match before {
@@ -56,7 +56,7 @@ impl LinkHealth {
     }
 
     /// Logs once why a lost connection cannot be made again, if TLS is the reason.
-    pub fn explain(&self, dialer: &Dialer, error: &RedisError) {
+    pub(super) fn explain(&self, dialer: &Dialer, error: &RedisError) {
         let Some(reason) = handshake_failure(error).filter(|_| !self.quiet) else { return };
         let mut state = lock(&self.state);
         if *state == LinkState::Down {
@@ -66,7 +66,7 @@ impl LinkHealth {
     }
 
     /// A connection was lost or could not be made.
-    pub fn down(&self, dialer: &Dialer, error: &RedisError) {
+    pub(super) fn down(&self, dialer: &Dialer, error: &RedisError) {
         let before = std::mem::replace(&mut *lock(&self.state), LinkState::Down);
         let redis = dialer.describe();
         match before {

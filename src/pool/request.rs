@@ -174,7 +174,7 @@ pub(super) enum Request {
 
 impl Request {
     /// Sends it and waits for the answer without a timeout; the caller bounds the time.
-    pub async fn send(&self, mut link: Link, manner: &Manner) -> RedisResult<Vec<Value>> {
+    pub(super) async fn send(&self, mut link: Link, manner: &Manner) -> RedisResult<Vec<Value>> {
         let link = &mut link;
         match self {
             Request::One(command) => Ok(vec![one(link, command, manner).await?]),
@@ -218,7 +218,7 @@ impl Request {
 
     /// The first key, which decides the slot in a Cluster. `None` for requests that any server
     /// can answer, and for raw ones, which find their server by themselves.
-    pub fn key(&self) -> Option<&[u8]> {
+    pub(super) fn key(&self) -> Option<&[u8]> {
         match self {
             Request::One(command) => key_of(command),
             Request::Many(pipeline) => pipeline.cmd_iter().find_map(key_of),
@@ -231,7 +231,7 @@ impl Request {
 
     /// The key that a script declares beside its own on a Cluster. Plain commands have none:
     /// they use a single key, so whichever server has it answers rightly.
-    pub fn guard(&self) -> Option<Vec<u8>> {
+    pub(super) fn guard(&self) -> Option<Vec<u8>> {
         match self {
             Request::Script(..) | Request::Confirmed(..) => self.key().and_then(never_key),
             _ => None,
@@ -239,7 +239,7 @@ impl Request {
     }
 
     /// Whether every server of a Cluster is asked, because each has its own answer.
-    pub fn is_for_all(&self) -> bool {
+    pub(super) fn is_for_all(&self) -> bool {
         let name = |command: &Cmd| command.args_iter().find_map(plain).map(<[u8]>::to_vec);
         match self {
             Request::One(command) => name(command).is_some_and(|name| {
@@ -250,18 +250,18 @@ impl Request {
     }
 
     /// Whether it keeps its connection from all others for a while.
-    pub fn occupies(&self) -> bool {
+    pub(super) fn occupies(&self) -> bool {
         matches!(self, Request::Confirmed(..))
     }
 
     /// Whether errors come back among the values.
-    pub fn is_raw(&self) -> bool {
+    pub(super) fn is_raw(&self) -> bool {
         matches!(self, Request::RawOne(_) | Request::RawMany { .. })
     }
 
     /// Whether it has several commands, of which some may have run although one was refused.
     /// Such a request is not sent again as a whole. A transaction runs as one.
-    pub fn is_divisible(&self) -> bool {
+    pub(super) fn is_divisible(&self) -> bool {
         match self {
             Request::One(_) | Request::Script(..) | Request::Confirmed(..) | Request::RawOne(_) => {
                 false

@@ -112,7 +112,7 @@ struct View {
 
 impl Sentinels {
     /// The watch of these settings; nothing is dialled yet.
-    pub fn of(
+    pub(super) fn of(
         settings: &PoolSettings,
         name: String,
         addrs: Vec<HostPort>,
@@ -158,7 +158,7 @@ impl Sentinels {
     ///
     /// # Errors
     /// The last error, if no Sentinel can be asked.
-    pub async fn master(&self) -> RedisResult<(u64, HostPort)> {
+    pub(super) async fn master(&self) -> RedisResult<(u64, HostPort)> {
         self.start()?;
         let mut view = self.watch.view.subscribe();
         loop {
@@ -208,23 +208,23 @@ impl Sentinels {
     }
 
     /// Reports that something is wrong with the master: the Sentinels are asked at once.
-    pub fn suspect(&self) {
+    pub(super) fn suspect(&self) {
         self.watch.hint();
     }
 
     /// Whether this is the term of the present master. A connection of an earlier term is not
     /// used again.
-    pub fn is_current(&self, term: u64) -> bool {
+    pub(super) fn is_current(&self, term: u64) -> bool {
         self.term() == term
     }
 
     /// The number of the present master.
-    pub fn term(&self) -> u64 {
+    pub(super) fn term(&self) -> u64 {
         self.watch.view.borrow().term
     }
 
     /// Returns when another server is master than in this term.
-    pub async fn left(&self, term: u64) {
+    pub(super) async fn left(&self, term: u64) {
         let mut view = self.watch.view.subscribe();
         if view.wait_for(|view| view.term != term).await.is_err() {
             std::future::pending::<()>().await;
@@ -232,7 +232,7 @@ impl Sentinels {
     }
 
     /// Returns at once, or when requests are no longer held back for a promotion.
-    pub async fn ready(&self) {
+    pub(super) async fn ready(&self) {
         let held = |view: &View| view.held_until.filter(|until| *until > Instant::now());
         let Some(until) = held(&self.watch.view.borrow()) else { return };
         let mut view = self.watch.view.subscribe();

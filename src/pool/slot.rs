@@ -85,7 +85,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(
+    pub(super) fn new(
         settings: PoolSettings,
         dialer: Arc<Dialer>,
         longest: Option<Duration>,
@@ -116,7 +116,7 @@ impl Core {
     }
 
     /// Whether any slot has a connection. It may be lost and not noticed yet.
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.slots.iter().any(|slot| slot.live().is_some())
     }
 
@@ -125,7 +125,7 @@ impl Core {
     /// # Errors
     /// [`Failure::unsent`] if there was no connection in time: the request did not run. Otherwise
     /// [`Failure::sent`], and the error decides whether it may have run.
-    pub async fn attempt(
+    pub(super) async fn attempt(
         self: &Arc<Self>,
         deadline: Instant,
         request: &Request,
@@ -307,7 +307,7 @@ impl Core {
 
     /// Ends the watch; called when the last handle of the pool is gone. The watch holds a
     /// reference to the core, so it would keep the connections open for ever.
-    pub fn end_watch(&self) {
+    pub(super) fn end_watch(&self) {
         let mut watch = lock(&self.watch);
         watch.ended = true;
         if let Some(task) = watch.task.take() {

@@ -216,7 +216,7 @@ impl Loaded {
 
 impl Tls {
     /// Reads the files once, so that a wrong one stops the launch.
-    pub fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
+    pub(super) fn new(options: &TlsOptions, timeout: Duration) -> Result<Self, WrongOption> {
         // Before the files are read, so that a change in between is noticed.
         let stamps = stamps(options);
         let loaded = Loaded::read(options)?;
@@ -225,12 +225,12 @@ impl Tls {
     }
 
     /// Whether servers are expected to have a certificate for another name than their own.
-    pub fn has_name(&self) -> bool {
+    pub(super) fn has_name(&self) -> bool {
         self.name.is_some()
     }
 
     /// The certificates for the Redis library's own connection to a Cluster.
-    pub fn for_cluster(&self) -> TlsCertificates {
+    pub(super) fn for_cluster(&self) -> TlsCertificates {
         self.current().for_cluster
     }
 
@@ -263,7 +263,11 @@ impl Tls {
     ///
     /// # Errors
     /// Why the handshake failed, or the error with which the server refused us.
-    pub async fn wrap(&self, stream: TcpStream, host: &str) -> RedisResult<TlsStream<TcpStream>> {
+    pub(super) async fn wrap(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> RedisResult<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned())

@@ -91,18 +91,18 @@ pub(super) struct SlotMap {
 
 impl SlotMap {
     /// The server that has this slot.
-    pub fn owner(&self, slot: u16) -> Option<&HostPort> {
+    pub(super) fn owner(&self, slot: u16) -> Option<&HostPort> {
         let nth = self.owners.get(usize::from(slot))?;
         self.masters.get(usize::from(*nth))
     }
 
     /// The servers that have slots.
-    pub fn masters(&self) -> &[HostPort] {
+    pub(super) fn masters(&self) -> &[HostPort] {
         &self.masters
     }
 
     /// All servers, masters first.
-    pub fn nodes(&self) -> impl Iterator<Item = &HostPort> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &HostPort> {
         self.masters.iter().chain(&self.replicas)
     }
 
@@ -214,17 +214,17 @@ impl Default for ClusterTopology {
 
 impl ClusterTopology {
     /// The current view. It may be outdated at any time.
-    pub fn map(&self) -> Arc<SlotMap> {
+    pub(super) fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.map.borrow())
     }
 
     /// A receiver that sees every change.
-    pub fn changes(&self) -> watch::Receiver<Arc<SlotMap>> {
+    pub(super) fn changes(&self) -> watch::Receiver<Arc<SlotMap>> {
         self.map.subscribe()
     }
 
     /// Records that the server of this slot said that another one has it.
-    pub fn moved(&self, slot: u16, to: HostPort) {
+    pub(super) fn moved(&self, slot: u16, to: HostPort) {
         self.map.send_if_modified(|map| {
             if map.owner(slot) == Some(&to) || !map.is_known() {
                 return false;
@@ -238,7 +238,7 @@ impl ClusterTopology {
 
     /// Learns the cluster, unless it is known. Called before each request; after the first one
     /// it costs a look at the view.
-    pub async fn learn(&self, dialer: &Dialer) -> RedisResult<()> {
+    pub(super) async fn learn(&self, dialer: &Dialer) -> RedisResult<()> {
         if self.map.borrow().is_known() {
             return Ok(());
         }
@@ -249,7 +249,7 @@ impl ClusterTopology {
     /// another refresh runs wait for it and get its result.
     ///
     /// # Errors No server described the cluster in time. The last view stays in use.
-    pub async fn refresh(&self, dialer: &Dialer) -> RedisResult<()> {
+    pub(super) async fn refresh(&self, dialer: &Dialer) -> RedisResult<()> {
         let mut ended = self.ended.subscribe();
         let number = loop {
             let until = {
@@ -287,7 +287,7 @@ impl ClusterTopology {
     }
 
     /// Whether a refresh runs now or has just ended.
-    pub fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         let refreshes = lock(&self.refreshes);
         refreshes.running_until().is_some() || refreshes.fresh().is_some()
     }

@@ -210,24 +210,24 @@ impl fmt::Debug for PeriodicJobs {
 }
 
 impl PeriodicJob {
-    pub fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> Seen {
         *self.lock()
     }
 
     /// Takes in what the store said about its ticks.
-    pub fn see(&self, fired: &Fired) {
+    pub(super) fn see(&self, fired: &Fired) {
         let mut seen = self.lock();
         seen.claimed = Some(fired.claimed);
         seen.last_run = seen.last_run.into_iter().chain(fired.last_run).max();
     }
 
     /// Ticks up to this one are skipped.
-    pub fn pass_over(&self, tick: Timestamp) {
+    pub(super) fn pass_over(&self, tick: Timestamp) {
         self.lock().claimed = Some(tick);
     }
 
     /// The request to claim and fire these ticks.
-    pub fn firing(&self, ticks: &[Timestamp], now: Timestamp) -> Firing {
+    pub(super) fn firing(&self, ticks: &[Timestamp], now: Timestamp) -> Firing {
         Firing {
             entry: self.name.clone(),
             queue: self.job.record.queue.clone(),
@@ -238,14 +238,14 @@ impl PeriodicJob {
     }
 
     /// How long the store has to keep the claim: until well after the second tick from now.
-    pub fn keep(&self, now: Timestamp) -> Duration {
+    pub(super) fn keep(&self, now: Timestamp) -> Duration {
         let next = self.schedule.next(now);
         let gap = next.and_then(|next| Some(self.schedule.next(next)?.since(now)));
         (gap.unwrap_or_default() * 2 + CLAIM_RETENTION).min(MAX_CLAIM_RETENTION)
     }
 
     /// Its announcement.
-    pub fn announced(&self, now: Timestamp) -> AnnouncedPeriodicJob {
+    pub(super) fn announced(&self, now: Timestamp) -> AnnouncedPeriodicJob {
         AnnouncedPeriodicJob {
             id: self.id.clone(),
             spec: self.schedule.spec().to_owned(),

@@ -45,6 +45,13 @@ pub struct JobQueueFairing {
     parts: Mutex<Parts>,
 }
 
+/// Without the settings, which may hold credentials.
+impl std::fmt::Debug for JobQueueFairing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JobQueueFairing")
+    }
+}
+
 /// What the application has set, until ignition takes it. Behind a mutex, because Rocket hands
 /// the fairing out by shared reference only.
 #[derive(Default)]

@@ -33,6 +33,13 @@ use crate::registry::{FromContext, Need, State};
 /// ```
 pub struct Managed<T>(T);
 
+/// The type, without the value: it may hold credentials.
+impl<T> std::fmt::Debug for Managed<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Managed<{}>", std::any::type_name::<T>())
+    }
+}
+
 impl<T> Managed<T> {
     /// The value itself.
     pub fn into_inner(self) -> T {

@@ -95,6 +95,13 @@ pub struct RateLimitFairing {
     ready: OnceLock<Ready>,
 }
 
+/// Without the settings, which may hold credentials.
+impl std::fmt::Debug for RateLimitFairing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RateLimitFairing")
+    }
+}
+
 /// The limits, ready to be applied.
 struct Ready {
     limiter: Limiter,

@@ -3,6 +3,8 @@
 //!
 //! `JOBQUEUE_CLUSTER_LONG=1` runs the same at full length: slots held open for 90 s, a
 //! server that hangs for 40 s, a whole master's slots.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod atomic;
 #[path = "../it/broker_contract/mod.rs"]

@@ -2,6 +2,8 @@
 //! sides of a queue may be either language. `scripts/interop.sh` builds the Go
 //! programs and runs this; without them only the table in `docs/interop.md` is
 //! compared with the cases there are.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod bench;
 #[path = "../support/browser.rs"]

@@ -15,6 +15,8 @@
 //! * `load`: builds and runs the load driver, which fills both cores.
 //! * `logged`: its global subscriber collects what the process logs.
 //! * `trace`: its global subscriber writes spans, which no other test wants.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 mod actions;
 mod api;

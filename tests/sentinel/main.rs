@@ -1,6 +1,8 @@
 //! Failovers by Sentinel as producers meet them: what is acknowledged stays, as far as each
 //! setting promises it, and it goes on soon. And Sentinels that want a password, hang or lie,
 //! and names that change their address.
+// A program: nobody else names its items.
+#![allow(unreachable_pub, missing_debug_implementations)]
 
 #[path = "../it/broker_contract/mod.rs"]
 mod broker_contract;

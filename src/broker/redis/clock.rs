@@ -71,7 +71,7 @@ impl Estimate {
 }
 
 impl StoreClock {
-    pub fn new(source: Clock) -> Self {
+    pub(super) fn new(source: Clock) -> Self {
         let base = Instant::now();
         let best = Estimate { learned: base, within: Duration::MAX, agreed: base };
         Self { source, base, at_base: AtomicI64::new(UNKNOWN), best: Mutex::new(best) }
@@ -82,36 +82,36 @@ impl StoreClock {
     }
 
     /// The time argument of scripts: empty if Redis' own clock counts.
-    pub fn argument(&self) -> String {
+    pub(super) fn argument(&self) -> String {
         self.source.fixed().map_or(String::new(), |now| now.as_micros().to_string())
     }
 
     /// Whether it is a real clock, not one that a test moves.
-    pub fn moves_by_itself(&self) -> bool {
+    pub(super) fn moves_by_itself(&self) -> bool {
         self.source.fixed().is_none()
     }
 
     /// Whether the clocks of the store and this host roughly agree. If they do not, one of
     /// them is wrong, and nothing is deleted for its age.
-    pub fn agree(&self) -> bool {
+    pub(super) fn agree(&self) -> bool {
         let host = self.host().as_micros();
         let apart = |told: Timestamp| Duration::from_micros(told.as_micros().abs_diff(host));
         self.estimate().is_none_or(|told| apart(told) < MAX_CLOCK_DIFFERENCE)
     }
 
     /// This host's time.
-    pub fn host(&self) -> Timestamp {
+    pub(super) fn host(&self) -> Timestamp {
         self.source.now()
     }
 
     /// The estimate of the store's time; this host's time before the first reply.
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.estimate().unwrap_or_else(|| self.source.now())
     }
 
     /// The estimate of the store's time, if there was a reply. Always `None` with a manual
     /// clock.
-    pub fn estimate(&self) -> Option<Timestamp> {
+    pub(super) fn estimate(&self) -> Option<Timestamp> {
         let at_base = self.at_base.load(Ordering::Relaxed);
         let told = at_base != UNKNOWN && self.source.fixed().is_none();
         told.then(|| Timestamp::from_micros(at_base) + self.base.elapsed())
@@ -119,7 +119,7 @@ impl StoreClock {
 
     /// The estimate, if it is recent and close enough to stand for "now" in a script, which
     /// spares Redis one reading of its clock.
-    pub fn recent(&self) -> Option<Timestamp> {
+    pub(super) fn recent(&self) -> Option<Timestamp> {
         let told = self.estimate()?;
         let (best, now) = (*self.best(), Instant::now());
         let lately = now.saturating_duration_since(best.agreed) < RECENT;
@@ -127,12 +127,12 @@ impl StoreClock {
     }
 
     /// Drops the estimate: the store's clock was set.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.at_base.store(UNKNOWN, Ordering::Relaxed);
     }
 
     /// Learns from a reply: it was `theirs` at some instant since `asked`.
-    pub fn learn(&self, asked: Instant, theirs: Timestamp) {
+    pub(super) fn learn(&self, asked: Instant, theirs: Timestamp) {
         self.learn_at(asked, Instant::now(), theirs);
     }
 

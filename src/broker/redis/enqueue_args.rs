@@ -66,7 +66,7 @@ struct EnqueueExtras {
 
 impl EnqueueArgs {
     /// Encodes a new job for a queue.
-    pub fn of(queue: &QueueName, new: &NewJob) -> Self {
+    pub(super) fn of(queue: &QueueName, new: &NewJob) -> Self {
         let record = &new.record;
         let id = record.id.clone();
         let (unique, guard) = (new.unique_for, new.idempotency.as_ref());
@@ -95,17 +95,17 @@ impl EnqueueArgs {
         Self { queue: own, id, message, placement, extras: Some(Box::new(extras)), opens: false }
     }
 
-    pub fn queue(&self) -> &QueueName {
+    pub(super) fn queue(&self) -> &QueueName {
         &self.queue
     }
 
     /// The approximate size of its arguments in bytes.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.message.len() + self.id.as_bytes().len()
     }
 
     /// The cheapest script that can store it.
-    pub fn script(&self) -> EnqueueScript {
+    pub(super) fn script(&self) -> EnqueueScript {
         match (&self.extras, self.placement) {
             (Some(_), _) => EnqueueScript::Any,
             (None, Placement::Now) => EnqueueScript::Now,
@@ -115,7 +115,7 @@ impl EnqueueArgs {
 
     /// Jobs of the same kind can share a call. The queue belongs to the kind unless the
     /// script serves several queues and they are on one server.
-    pub fn kind(&self, one_place: bool) -> (Option<QueueName>, EnqueueScript, bool) {
+    pub(super) fn kind(&self, one_place: bool) -> (Option<QueueName>, EnqueueScript, bool) {
         let script = self.script();
         let queue = (script != EnqueueScript::Now || !one_place).then(|| self.queue.clone());
         (queue, script, self.is_repeatable())
@@ -124,18 +124,18 @@ impl EnqueueArgs {
     /// Whether a repetition after a lost reply would find the work of the first call. A job
     /// that is due soon may have run and been deleted by then; stored again, it would run
     /// twice.
-    pub fn is_repeatable(&self) -> bool {
+    pub(super) fn is_repeatable(&self) -> bool {
         let late = matches!(self.placement, Placement::After(delay) if delay > REPEAT_WINDOW);
         late || self.extras.as_ref().is_some_and(|extras| !extras.guard.is_empty())
     }
 
     /// Adds its two arguments of `enqueue_now`.
-    pub fn add_now_args(&self, call: ScriptCall) -> ScriptCall {
+    pub(super) fn add_now_args(&self, call: ScriptCall) -> ScriptCall {
         call.arg(self.id.as_bytes()).arg(self.message.as_slice())
     }
 
     /// Adds its four arguments of `enqueue_later`.
-    pub fn add_later_args(&self, call: ScriptCall) -> ScriptCall {
+    pub(super) fn add_later_args(&self, call: ScriptCall) -> ScriptCall {
         let (placement, time) = match self.placement {
             Placement::Now => ("now", 0),
             Placement::After(delay) => ("after", micros(delay)),
@@ -145,7 +145,7 @@ impl EnqueueArgs {
     }
 
     /// Adds its ten arguments of `enqueue`.
-    pub fn add_args(&self, call: ScriptCall) -> ScriptCall {
+    pub(super) fn add_args(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_args(call);
         let Some(extras) = &self.extras else {
             return call.arg("").arg(0).arg("").arg("").arg(0).arg("");

@@ -341,7 +341,7 @@ pub(super) struct FoundJob {
 
 impl FoundJob {
     /// A job without losses, cancel request or owner.
-    pub fn new(lease: Lease, message: Vec<u8>) -> Self {
+    pub(super) fn new(lease: Lease, message: Vec<u8>) -> Self {
         Self {
             lease,
             message,

@@ -126,6 +126,13 @@ pub struct RedisBroker {
     loaded: Arc<AtomicBool>,
 }
 
+/// Without the connection's settings.
+impl std::fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedisBroker")
+    }
+}
+
 impl RedisBroker {
     /// A store that uses these connections. With a system clock, leases and due times go by
     /// Redis' clock; a manual clock (tests) replaces it.

@@ -33,23 +33,23 @@ pub(super) struct CallOrder {
 
 impl CallOrder {
     /// The order of this many calls.
-    pub fn of(calls: usize) -> Self {
+    pub(super) fn of(calls: usize) -> Self {
         let ended = watch::Sender::new(vec![false; calls]);
         Self { failed: OnceLock::new(), is_strict: AtomicBool::new(false), ended }
     }
 
     /// From now on each call waits for those before it.
-    pub fn keep(&self) {
+    pub(super) fn keep(&self) {
         self.is_strict.store(true, Ordering::Relaxed);
     }
 
     /// Begins a call, which ends when the guard is dropped.
-    pub fn begin(&self, nth: usize) -> RunningCall<'_> {
+    pub(super) fn begin(&self, nth: usize) -> RunningCall<'_> {
         RunningCall { order: self, nth }
     }
 
     /// Returns when this call may be sent.
-    pub async fn turn(&self, nth: usize) {
+    pub(super) async fn turn(&self, nth: usize) {
         if self.is_strict.load(Ordering::Relaxed) {
             let mut ended = self.ended.subscribe();
             // Only a dropped sender is an error, and `self` holds it.

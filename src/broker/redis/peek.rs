@@ -45,7 +45,7 @@ pub(super) struct Peeks {
 
 impl Peeks {
     /// Returns when one of the queues may hold a job.
-    pub async fn any(&self, pool: &RedisPool, queues: &[QueueName]) -> Result<(), Error> {
+    pub(super) async fn any(&self, pool: &RedisPool, queues: &[QueueName]) -> Result<(), Error> {
         let mut running = AwaitedPeeks { home: self, peeks: Vec::with_capacity(queues.len()) };
         for queue in queues {
             let parked = lock(&self.parked).remove(queue);

@@ -25,7 +25,7 @@ pub(super) struct Reply {
 
 impl Reply {
     /// The reply of a queue's script, which begins with the time at which it ran.
-    pub fn timed(value: Value) -> Result<Self, Error> {
+    pub(super) fn timed(value: Value) -> Result<Self, Error> {
         let mut reply = Self::new(value)?;
         // A number, or its text if the script received the time as an argument.
         let now = match reply.peek() {
@@ -37,12 +37,12 @@ impl Reply {
     }
 
     /// When the script ran, in store time.
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.now
     }
 
     /// A reply that is an array.
-    pub fn new(value: Value) -> Result<Self, Error> {
+    pub(super) fn new(value: Value) -> Result<Self, Error> {
         match value {
             Value::Array(values) | Value::Set(values) => {
                 Ok(Self { values: values.into_iter(), now: Timestamp::from_micros(0) })
@@ -52,22 +52,22 @@ impl Reply {
     }
 
     /// Whether all values are read.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.values.len() == 0
     }
 
     /// The next value of any type.
-    pub fn value(&mut self) -> Option<Value> {
+    pub(super) fn value(&mut self) -> Option<Value> {
         self.values.next()
     }
 
     /// The next value, an array.
-    pub fn array(&mut self) -> Result<Reply, Error> {
+    pub(super) fn array(&mut self) -> Result<Reply, Error> {
         self.value().ok_or_else(unexpected).and_then(Reply::new)
     }
 
     /// The next value, a whole number.
-    pub fn int(&mut self) -> Result<i64, Error> {
+    pub(super) fn int(&mut self) -> Result<i64, Error> {
         match self.values.next() {
             Some(Value::Int(number)) => Ok(number),
             _ => Err(unexpected()),
@@ -75,7 +75,7 @@ impl Reply {
     }
 
     /// The next value if it is a whole number, without reading it.
-    pub fn peek(&self) -> Option<i64> {
+    pub(super) fn peek(&self) -> Option<i64> {
         match self.values.as_slice().first() {
             Some(Value::Int(number)) => Some(*number),
             _ => None,
@@ -83,7 +83,7 @@ impl Reply {
     }
 
     /// The next value, bytes.
-    pub fn bytes(&mut self) -> Result<Vec<u8>, Error> {
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Error> {
         match self.values.next() {
             Some(Value::BulkString(bytes)) => Ok(bytes),
             Some(Value::SimpleString(text)) => Ok(text.into_bytes()),
@@ -92,38 +92,38 @@ impl Reply {
     }
 
     /// The next value, text.
-    pub fn text(&mut self) -> Result<String, Error> {
+    pub(super) fn text(&mut self) -> Result<String, Error> {
         Ok(String::from_utf8_lossy(&self.bytes()?).into_owned())
     }
 
     /// The next value, a job's id.
-    pub fn id(&mut self) -> Result<JobId, Error> {
+    pub(super) fn id(&mut self) -> Result<JobId, Error> {
         Ok(JobId::stored(self.bytes()?))
     }
 
     /// The next value, in the printable form of an id.
-    pub fn printable(&mut self) -> Result<String, Error> {
+    pub(super) fn printable(&mut self) -> Result<String, Error> {
         Ok(self.id()?.to_string())
     }
 
     /// The values of the next value, an array.
-    pub fn rest(&mut self) -> Result<Reply, Error> {
+    pub(super) fn rest(&mut self) -> Result<Reply, Error> {
         Reply::new(self.values.next().ok_or_else(unexpected)?)
     }
 
     /// The next value, a counter: text, because it may exceed a double.
-    pub fn counter(&mut self) -> Result<u64, Error> {
+    pub(super) fn counter(&mut self) -> Result<u64, Error> {
         self.text()?.parse::<i64>().map(|n| n.max(0) as u64).map_err(|_| unexpected())
     }
 
     /// The next value, an instant in microseconds; -1 is none.
-    pub fn instant(&mut self) -> Result<Option<Timestamp>, Error> {
+    pub(super) fn instant(&mut self) -> Result<Option<Timestamp>, Error> {
         let micros = self.int()?;
         Ok((micros >= 0).then(|| Timestamp::from_micros(micros)))
     }
 
     /// The next value, a size.
-    pub fn size(&mut self) -> Result<u64, Error> {
+    pub(super) fn size(&mut self) -> Result<u64, Error> {
         Ok(self.int()?.max(0) as u64)
     }
 }

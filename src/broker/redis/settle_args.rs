@@ -52,7 +52,7 @@ struct Settlement<'a> {
 impl SettleArgs {
     /// The arguments that carry out `transition`, with `now` as the time in the message.
     /// `release` is whether archiving releases the unique lock.
-    pub fn new(
+    pub(super) fn new(
         delivery: &Delivery,
         transition: &Transition,
         now: Timestamp,
@@ -87,7 +87,7 @@ impl SettleArgs {
     }
 
     /// Archives a job whose message cannot be decoded, with its bytes as they are.
-    pub fn quarantine(lease: Lease) -> Self {
+    pub(super) fn quarantine(lease: Lease) -> Self {
         Self::bare(lease, "archive")
     }
 
@@ -105,12 +105,12 @@ impl SettleArgs {
     }
 
     /// Whether the job is only deleted: it has no lock, and its owner is known.
-    pub fn is_deletion(&self) -> bool {
+    pub(super) fn is_deletion(&self) -> bool {
         self.kind == "delete" && self.lock.is_empty() && self.lease.owner.is_some()
     }
 
     /// How long the job waits for its next attempt, if it does.
-    pub fn waits(&self) -> Option<Duration> {
+    pub(super) fn waits(&self) -> Option<Duration> {
         matches!(self.kind, "retry" | "snooze" | "defer").then_some(self.time)
     }
 }

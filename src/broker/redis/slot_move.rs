@@ -43,7 +43,7 @@ pub(super) struct SlotMove {
 impl SlotMove {
     /// Whether the error was a move and there is time left: pauses, and the caller sends the
     /// request again.
-    pub async fn passes(&mut self, error: Option<&Error>) -> bool {
+    pub(super) async fn passes(&mut self, error: Option<&Error>) -> bool {
         if !error.is_some_and(Error::is_moving) || Instant::now() >= self.until {
             return false;
         }

@@ -53,7 +53,7 @@ impl Default for Process {
 
 impl Process {
     /// The owner number of the next dequeue; no other call has it.
-    pub fn next_owner(&self) -> u64 {
+    pub(super) fn next_owner(&self) -> u64 {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) & ((1 << CALL_BITS) - 1);
         let number = self.number << CALL_BITS | call;
         number << CHECK_BITS | check(number)

@@ -60,7 +60,7 @@ enum Fence {
 
 impl UnconfirmedSettles {
     /// These settlements got no reply. Forgets leases that ended long before `now`.
-    pub fn add<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>, now: Timestamp) {
+    pub(super) fn add<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>, now: Timestamp) {
         let oldest = (now - SETTLE_REMEMBERED_FOR).as_micros();
         let mut unconfirmed = lock(&self.0);
         unconfirmed.retain(|_, ends| *ends >= oldest);
@@ -68,7 +68,7 @@ impl UnconfirmedSettles {
     }
 
     /// A reply came for this lease. Whether an earlier settlement of it is unconfirmed.
-    pub fn remove(&self, lease: &Lease) -> bool {
+    pub(super) fn remove(&self, lease: &Lease) -> bool {
         let mut unconfirmed = lock(&self.0);
         !unconfirmed.is_empty() && unconfirmed.remove(&lease_key(lease)).is_some()
     }
@@ -86,7 +86,7 @@ pub(super) struct UnconfirmedDequeues(Mutex<HashMap<QueueName, Vec<(u64, Instant
 
 impl UnconfirmedDequeues {
     /// This dequeue got no reply.
-    pub fn add(&self, queue: &QueueName, owner: u64) {
+    pub(super) fn add(&self, queue: &QueueName, owner: u64) {
         let mut unconfirmed_dequeues = lock(&self.0);
         let of_queue = unconfirmed_dequeues.entry(queue.clone()).or_default();
         if of_queue.len() == MAX_UNCONFIRMED_DEQUEUES {
@@ -97,7 +97,7 @@ impl UnconfirmedDequeues {
 
     /// The owners whose jobs the next dequeue asks for, between spaces. A dequeue whose
     /// leases have run out is left to the recoverer.
-    pub fn earlier(&self, queue: &QueueName) -> String {
+    pub(super) fn earlier(&self, queue: &QueueName) -> String {
         let mut unconfirmed_dequeues = lock(&self.0);
         let Some(of_queue) = unconfirmed_dequeues.get_mut(queue) else { return String::new() };
         of_queue.retain(|(_, since)| since.elapsed() < LEASE);
@@ -111,7 +111,7 @@ impl UnconfirmedDequeues {
 
     /// A dequeue sent at `asked` returned all of their jobs. Forgets those that Redis
     /// cannot run any more; the others may still claim jobs.
-    pub fn answered(&self, queue: &QueueName, asked: Instant) {
+    pub(super) fn answered(&self, queue: &QueueName, asked: Instant) {
         if let Some(of_queue) = lock(&self.0).get_mut(queue) {
             of_queue.retain(|(_, since)| *since + DEQUEUE_RUNS_WITHIN > asked);
         }
@@ -124,12 +124,12 @@ pub(super) struct FailingQueues(Mutex<HashSet<QueueName>>);
 
 impl FailingQueues {
     /// Whether no queue fails.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         lock(&self.0).is_empty()
     }
 
     /// Jobs of this queue could not be dequeued.
-    pub fn note(&self, queue: &QueueName, error: &Error) {
+    pub(super) fn note(&self, queue: &QueueName, error: &Error) {
         // The pool reports an unreachable store.
         if error.is_refused() && lock(&self.0).insert(queue.clone()) {
             crate::log::warn!(%queue, ?error, "cannot dequeue from a queue; the others are served");
@@ -137,7 +137,7 @@ impl FailingQueues {
     }
 
     /// Jobs of this queue could be dequeued.
-    pub fn over(&self, queue: &QueueName) {
+    pub(super) fn over(&self, queue: &QueueName) {
         let mut failing = lock(&self.0);
         if !failing.is_empty() && failing.remove(queue) {
             crate::log::info!(%queue, "dequeuing from the queue again");

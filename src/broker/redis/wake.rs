@@ -54,7 +54,7 @@ pub(super) struct Wake {
 
 impl Wake {
     /// Reports a job of the queue that is due at `due`.
-    pub fn due_at(&self, queue: &QueueName, due: Timestamp) {
+    pub(super) fn due_at(&self, queue: &QueueName, due: Timestamp) {
         let mut next = lock(&self.next);
         let known = next.entry(queue.clone()).or_default();
         if known.is_none_or(|known| due < known) {
@@ -64,19 +64,19 @@ impl Wake {
     }
 
     /// Sets the next due time that forwarding found.
-    pub fn next_is(&self, queue: &QueueName, due: Option<Timestamp>) {
+    pub(super) fn next_is(&self, queue: &QueueName, due: Option<Timestamp>) {
         lock(&self.next).insert(queue.clone(), due);
     }
 
     /// Whether a job of the queue is known to be due.
-    pub fn is_due(&self, queue: &QueueName, now: Timestamp) -> bool {
+    pub(super) fn is_due(&self, queue: &QueueName, now: Timestamp) -> bool {
         let next = lock(&self.next);
         next.get(queue).is_some_and(|next| next.is_some_and(|due| due <= now))
     }
 
     /// Returns with the queues of the next report. A report made before the call is not
     /// missed.
-    pub async fn changed(&self, pool: &Arc<RedisPool>) -> Vec<QueueName> {
+    pub(super) async fn changed(&self, pool: &Arc<RedisPool>) -> Vec<QueueName> {
         self.subscribe(pool);
         loop {
             self.changes.changed.notified().await;

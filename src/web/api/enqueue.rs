@@ -45,7 +45,7 @@ impl Schemas {
     ///
     /// # Errors
     /// [`Error::is_config`] for an invalid schema.
-    pub fn of(registry: &Registry) -> Result<Self, Error> {
+    pub(crate) fn of(registry: &Registry) -> Result<Self, Error> {
         let mut schemas = HashMap::new();
         for entry in registry.entries() {
             let Some(schema) = entry.schema() else { continue };
@@ -62,7 +62,7 @@ impl Schemas {
     ///
     /// # Errors
     /// 422 with an entry for each violation, at most [`MOST_FAULTS`].
-    pub fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
+    pub(crate) fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
         let Some(validator) = self.0.get(job_type) else { return Ok(()) };
         let faults: Vec<FieldProblem> = validator
             .iter_errors(payload)
@@ -119,7 +119,7 @@ impl Overrides<'_> {
     ///
     /// # Errors
     /// 422 for a number out of range. The queue is checked when the job is enqueued.
-    pub fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
+    pub(crate) fn over(&self, mut draft: Enqueue) -> Result<Enqueue, Refused> {
         let above_zero = |name, text: Option<&str>, most| {
             let text = text.filter(|text| !text.is_empty());
             Ok::<_, Refused>(number(name, text, 0, most)?.filter(|number| *number > 0))

@@ -95,7 +95,7 @@ impl<'r, T> FromData<'r> for JsonBody<T> {
 
 impl<T: DeserializeOwned> JsonBody<T> {
     /// Deserializes the body; 422 with the reason if it does not fit.
-    pub fn parsed(self) -> Result<T, ProblemDetails> {
+    pub(super) fn parsed(self) -> Result<T, ProblemDetails> {
         serde_json::from_value(self.read?.value)
             .map_err(|error| ProblemDetails::new(Status::UnprocessableEntity, error.to_string()))
     }
@@ -155,7 +155,11 @@ pub(crate) struct IdempotencyKey<'r>(Result<Option<&'r str>, ProblemDetails>);
 
 impl IdempotencyKey<'_> {
     /// The idempotency key for this route and body. The same key on another route is another key.
-    pub fn guard(self, scope: &str, body: &[u8]) -> Result<Option<Idempotency>, ProblemDetails> {
+    pub(super) fn guard(
+        self,
+        scope: &str,
+        body: &[u8],
+    ) -> Result<Option<Idempotency>, ProblemDetails> {
         Ok(self.0?.map(|key| Idempotency::new(scope, key, body)))
     }
 }
@@ -276,12 +280,12 @@ impl<'r> Param<'r> {
     ///
     /// # Errors
     /// 422 if it was sent more than once.
-    pub fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
+    pub(super) fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
         Ok(self.given(name)?.filter(|text| !text.is_empty()))
     }
 
     /// Its text, also an empty one, which is not a number; `None` if it is absent.
-    pub fn given(&self, name: &str) -> Result<Option<&'r str>, Refused> {
+    pub(super) fn given(&self, name: &str) -> Result<Option<&'r str>, Refused> {
         match self.0[..] {
             [] => Ok(None),
             [text] => Ok(Some(text)),
@@ -377,7 +381,7 @@ impl<'r> FromRequest<'r> for Asked {
 
 impl Asked {
     /// The client of this request.
-    pub fn of(request: &Request<'_>) -> Self {
+    pub(super) fn of(request: &Request<'_>) -> Self {
         Self(client_of(request).map_or_else(|| "local".to_owned(), |ip| ip.to_string()))
     }
 }

@@ -51,10 +51,10 @@ pub(crate) enum Field {
 
 impl Field {
     /// In the order of the page.
-    pub const ALL: [Field; 3] = [Field::Message, Field::DelaySeconds, Field::MaxRetry];
+    pub(crate) const ALL: [Field; 3] = [Field::Message, Field::DelaySeconds, Field::MaxRetry];
 
     /// The name in JSON and in the form.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Field::Message => "message",
             Field::DelaySeconds => "delay_seconds",
@@ -98,7 +98,7 @@ pub(crate) type Faults = Vec<(String, Fault)>;
 
 impl Registration {
     /// Reads a JSON body.
-    pub fn from_json(value: &Value) -> Result<Self, ProblemDetails> {
+    pub(crate) fn from_json(value: &Value) -> Result<Self, ProblemDetails> {
         let Value::Object(fields) = value else {
             let detail = format!("expected a JSON object, got {}", kind(value));
             return Err(ProblemDetails::new(Status::UnprocessableEntity, detail));
@@ -113,7 +113,7 @@ impl Registration {
     }
 
     /// Checks all fields and returns all faults at once.
-    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, Faults> {
+    pub(crate) fn from_fields(fields: &Map<String, Value>) -> Result<Self, Faults> {
         let mut read = Self::default();
         let mut faults = Vec::new();
         for (name, value) in fields {
@@ -137,7 +137,7 @@ impl Registration {
     }
 
     /// The requested delay, if there is one.
-    pub fn delay(&self) -> Option<Duration> {
+    pub(crate) fn delay(&self) -> Option<Duration> {
         self.delay_seconds.map(Duration::from_secs)
     }
 }
