@@ -12,7 +12,7 @@ use super::Answer;
 use crate::job::QueueName;
 
 /// Maximum entries that a finding names.
-const SAMPLES: usize = 5;
+const MAX_SAMPLES: usize = 5;
 
 /// What is wrong. Each kind says what its repair does, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -148,7 +148,7 @@ impl Findings {
         };
         old.count += new.count;
         for sample in new.samples {
-            if old.samples.len() < SAMPLES && !old.samples.contains(&sample) {
+            if old.samples.len() < MAX_SAMPLES && !old.samples.contains(&sample) {
                 old.samples.push(sample);
             }
         }

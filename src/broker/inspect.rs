@@ -13,7 +13,7 @@ use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
 /// Maximum queues that one call of [`Inspect::find`] searches.
-pub const FIND_QUEUES: usize = 10_000;
+pub const MAX_FIND_QUEUES: usize = 10_000;
 
 /// The result of [`Inspect::find`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,8 +72,8 @@ pub trait Inspect: Send + Sync {
     /// more command per worker process.
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>>;
 
-    /// The jobs of this id in the first [`FIND_QUEUES`] queues by name that come after the one
-    /// given, until they have [`PAGE_BYTES`](super::PAGE_BYTES) together. One command per
+    /// The jobs of this id in the first [`MAX_FIND_QUEUES`] queues by name that come after the one
+    /// given, until they have [`MAX_PAGE_BYTES`](super::PAGE_BYTES) together. One command per
     /// queue, 100 of them concurrently, and one script per job. A job that cannot be read is
     /// left out.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;

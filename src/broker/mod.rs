@@ -57,7 +57,7 @@ pub use actions::{
     Acted, Action, Actions, ArchiveLimit, ArchiveSettings, BULK_STEP_JOBS, BulkPosition, BulkStep,
     BulkStepResult, Removal, Selection, Sweep,
 };
-pub use admission::{ADMISSION_LOOK, Admission};
+pub use admission::{ADMISSION_CHECK_INTERVAL, Admission};
 pub use control::{CancelAnswer, CancelListener, Control, Output};
 pub use doctor::{
     CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
@@ -65,11 +65,11 @@ pub use doctor::{
 pub use groups::{
     GroupLimits, GroupSet, Groups, MAX_SET_JOBS, ReadyGroups, RepairedGroups, SET_EXPIRY,
 };
-pub use inspect::{FIND_QUEUES, FoundJobs, Inspect, JobList};
+pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES};
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub(crate) use page::{Begin, Mark};
-pub use page::{Cursor, PAGE_BYTES, Page};
+pub use page::{Cursor, MAX_PAGE_BYTES, Page};
 pub use periodic::{
     AnnouncedPeriodicJob, Fired, Firing, MAX_PERIODIC_RUNS, PERIODIC_ANNOUNCEMENT_TTL,
     PeriodicJobInfo, PeriodicRun, PeriodicStore, Tick,
@@ -79,7 +79,7 @@ pub use queue_view::{
 };
 pub use server_view::{ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo};
 pub(crate) use suitability::{Eviction, Support};
-pub(crate) use view::FAILURES_KEPT;
+pub(crate) use view::MAX_FAILURES;
 pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};
 pub(crate) use viewer::{Redact, Viewer};
 

@@ -14,7 +14,7 @@ const MAX_ROWS: u32 = 100;
 
 /// A page ends when its messages and results reach this many bytes together: the process
 /// that shows it holds several copies in memory.
-pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
+pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The last row at which a numbered page can begin.
 const MAX_FIRST_ROW: u32 = 10_000;

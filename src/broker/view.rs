@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 const MAX_ERROR_BYTES: usize = 1000;
 
 /// Failures of a job that are kept.
-pub(crate) const FAILURES_KEPT: usize = 10;
+pub(crate) const MAX_FAILURES: usize = 10;
 
 /// One stored job with its state and times.
 #[derive(Clone, PartialEq, Serialize)]

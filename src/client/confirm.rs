@@ -12,7 +12,7 @@ use crate::job::{Idempotency, JobState, NewJob, Placement};
 use crate::time::Timestamp;
 
 /// The first and the longest pause between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Maximum; longer values are cut to it. It can be added to any instant without overflow.
 pub(super) const MAX_CONFIRM_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
@@ -101,7 +101,7 @@ impl Client {
             one.note(outcome, began);
             tries.push(one);
         }
-        let (mut pause, longest) = PAUSES;
+        let (mut pause, longest) = RETRY_PAUSES;
         loop {
             let open: Vec<usize> = (0..tries.len()).filter(|&at| tries[at].is_open()).collect();
             if open.is_empty() || self.is_closed() {

@@ -3,7 +3,7 @@
 use super::Inspector;
 use crate::broker::{
     AggregationSet, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobList, JobPage, JobRow,
-    MinuteStats, PAGE_BYTES, Page, QueueMemory, QueueSummary,
+    MAX_PAGE_BYTES, MinuteStats, Page, QueueMemory, QueueSummary,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -253,7 +253,7 @@ impl Inspector {
             let found = self.viewer.page(self.broker.jobs(queue, list, &page).await?);
             looked += found.rows.iter().map(bytes_of).sum::<usize>();
             rows.extend(found.rows.into_iter().filter(|row| filter.lets_pass(row)));
-            let is_full = rows.len() >= wanted || look + 1 == MAX_PAGES || looked >= PAGE_BYTES;
+            let is_full = rows.len() >= wanted || look + 1 == MAX_PAGES || looked >= MAX_PAGE_BYTES;
             if found.next.is_none() || is_full {
                 return Ok(JobPage { rows, total: found.total, next: found.next });
             }

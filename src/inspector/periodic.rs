@@ -10,7 +10,7 @@ use crate::job::printable::printable;
 use crate::job::{Idempotency, JobId};
 
 /// Minimum lifetime of a history after its last run.
-const KEPT: Duration = Duration::from_secs(90 * 86_400);
+const MIN_RUN_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 
 impl Inspector {
     /// All announced periodic jobs, each once, with the next and the last run and the
@@ -83,7 +83,7 @@ impl Inspector {
             _ => return Err(Error::id_conflict(format!("there is a job {id} already"))),
         }
         let run = PeriodicRun::new(id.clone(), self.broker.now());
-        if let Err(error) = self.broker.record_run(&entry.id, &run, KEPT).await {
+        if let Err(error) = self.broker.record_run(&entry.id, &run, MIN_RUN_RETENTION).await {
             crate::log::warn!("the history of periodic job {periodic_id} lacks a run: {error:?}");
         }
         Ok(id)

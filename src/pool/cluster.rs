@@ -35,14 +35,14 @@ use super::{Haste, only};
 use crate::sync::lock;
 
 /// Silence: a server has a request to answer and has not answered for this long, or for
-/// [`SILENCE_PER_USUAL`] times its usual time, within these bounds.
+/// [`SILENCE_FACTOR`] times its usual time, within these bounds.
 ///
 /// The lower bound leaves room for a script that takes long; the upper one is below the default
 /// read timeout of 3 s, so a hanging server is noticed before its requests time out.
 const MIN_SILENCE: Duration = Duration::from_millis(250);
 const MAX_SILENCE: Duration = Duration::from_secs(2);
 /// The factor on the usual time. A busy server that always answers late is not silent.
-const SILENCE_PER_USUAL: u32 = 4;
+const SILENCE_FACTOR: u32 = 4;
 
 /// Interval of the PINGs to a silent server. Prompt requests are not sent to it, so without a
 /// PING nothing would show that it answers again.
@@ -50,7 +50,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Timeout of each server when all are asked, so that one that hangs does not delay the answers
 /// of the others.
-const EACH_TIMEOUT: Duration = Duration::from_secs(1);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connections to all servers of a Cluster. Clones of a pool share one of these; a pool
 /// made from another one has its own, and shares only the topology.
@@ -244,7 +244,7 @@ impl Cluster {
         deadline: Instant,
         request: &Request,
     ) -> Vec<impl Future<Output = (String, Result<Vec<Value>, Failure>)>> {
-        let deadline = deadline.min(Instant::now() + EACH_TIMEOUT);
+        let deadline = deadline.min(Instant::now() + SERVER_TIMEOUT);
         let masters = self.topology.map().masters().to_vec();
         let ask = |addr: HostPort| async move {
             let (manner, haste) = (Manner::default(), Haste::Patient);
@@ -439,7 +439,7 @@ impl Node {
     /// How long it may take to answer before it counts as silent.
     fn patience(&self) -> Duration {
         let usual = Duration::from_micros(self.usual.load(Ordering::Relaxed));
-        (usual * SILENCE_PER_USUAL).clamp(MIN_SILENCE, MAX_SILENCE)
+        (usual * SILENCE_FACTOR).clamp(MIN_SILENCE, MAX_SILENCE)
     }
 
     /// Whether it has owed an answer for longer than [`patience`](Self::patience).

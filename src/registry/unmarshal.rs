@@ -26,7 +26,7 @@ use serde_json::error::Category;
 const REFUSED: &str = "a value is not accepted";
 
 /// Shorter texts occur in any sentence.
-const SHORTEST_QUOTE: usize = 3;
+const MIN_QUOTE_LEN: usize = 3;
 
 /// The text to record for `error`, the result of decoding `payload` as a `T`. The line and
 /// column are left out if they cannot belong to this payload.
@@ -66,7 +66,7 @@ fn reason<T: DeserializeOwned>(payload: &[u8]) -> String {
 /// Whether a text holds something of the value: what a type expects is its own
 /// sentence, which it may make of what it was given.
 fn quotes(value: &Value, text: &str) -> bool {
-    let holds = |part: &str| part.len() >= SHORTEST_QUOTE && text.contains(part);
+    let holds = |part: &str| part.len() >= MIN_QUOTE_LEN && text.contains(part);
     match value {
         Value::Null | Value::Bool(_) => false,
         Value::Number(number) => holds(&number.to_string()),

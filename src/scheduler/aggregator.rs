@@ -35,7 +35,7 @@ const MAX_CONCURRENT: usize = 3;
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum sets and jobs per script.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 /// How long giving the jobs of an interrupted function back may take at shutdown. If the
 /// store does not answer, they go back when their set expires.
@@ -102,7 +102,7 @@ impl Aggregator {
     /// group is ready.
     async fn look(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         let Work { broker, aggregation, .. } = &*self.work;
-        while broker.repair_groups(queue, MAX_BATCH).await?.more {}
+        while broker.repair_groups(queue, MAX_BATCH_JOBS).await?.more {}
         let mut next: Option<Duration> = None;
         let mut cursor = 0;
         loop {
@@ -154,7 +154,7 @@ pub(crate) async fn aggregate_now(
     queue: &QueueName,
 ) -> Result<Option<Duration>, Error> {
     let work = Work::new(Arc::clone(broker), aggregation.clone(), CancellationToken::new());
-    while broker.repair_groups(queue, MAX_BATCH).await?.more {}
+    while broker.repair_groups(queue, MAX_BATCH_JOBS).await?.more {}
     loop {
         let seen = broker.ready_groups(queue, &aggregation.limits, 0).await?;
         if seen.ready.is_empty() {

@@ -28,7 +28,7 @@ use crate::job::QueueName;
 use crate::sync::lock;
 
 /// Maximum number of jobs that one script moves.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 /// Maximum number of queues that are asked concurrently. At a millisecond for each round
 /// trip, a thousand queues one after another would take longer than until the next look.
@@ -62,8 +62,8 @@ impl Forwarder {
     /// until the next look.
     async fn forward(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         loop {
-            let forwarded = self.broker.forward(queue, MAX_BATCH).await?;
-            if forwarded.moved < MAX_BATCH || forwarded.next != Some(Duration::ZERO) {
+            let forwarded = self.broker.forward(queue, MAX_BATCH_JOBS).await?;
+            if forwarded.moved < MAX_BATCH_JOBS || forwarded.next != Some(Duration::ZERO) {
                 return Ok(forwarded.next);
             }
         }

@@ -2,7 +2,7 @@
 //! the archive (its age and size).
 //!
 //! Every [`INTERVAL`] it goes through the queues of this process one after another. In each it
-//! deletes in batches of [`MAX_BATCH`] jobs per script until a batch is not full, so a large
+//! deletes in batches of [`MAX_BATCH_JOBS`] jobs per script until a batch is not full, so a large
 //! backlog never blocks Redis for long. Deletion is by the store's clock.
 //!
 //! What may surprise. Every process with a worker does this. No process is elected: the scripts
@@ -23,7 +23,7 @@ use crate::job::QueueName;
 const INTERVAL: Duration = Duration::from_secs(8);
 
 /// Maximum number of jobs that one script deletes.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 /// The service that deletes completed and old archived jobs.
 pub(crate) struct Janitor {
@@ -38,8 +38,8 @@ impl Janitor {
 
     /// Deletes everything in this queue whose time is over.
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
-        while self.broker.delete_expired(queue, MAX_BATCH).await? == MAX_BATCH {}
-        while self.broker.trim(queue, MAX_BATCH).await? == MAX_BATCH {}
+        while self.broker.delete_expired(queue, MAX_BATCH_JOBS).await? == MAX_BATCH_JOBS {}
+        while self.broker.trim(queue, MAX_BATCH_JOBS).await? == MAX_BATCH_JOBS {}
         Ok(())
     }
 }

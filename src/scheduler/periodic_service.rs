@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 
 /// How long a tick is late before it is missed. A pause of the process of this length costs
 /// no tick, even of a periodic job that is due every second.
-const LATE_FOR: Duration = Duration::from_secs(5);
+const MAX_LATENESS: Duration = Duration::from_secs(5);
 
 /// Maximum number of late ticks of one periodic job that are fired at once.
 const MAX_LATE_TICKS: usize = 5;
@@ -145,7 +145,7 @@ enum Due {
 /// What is due of a schedule at `now` if its ticks are claimed up to `claimed`.
 fn due(schedule: &Schedule, missed: Missed, claimed: Timestamp, now: Timestamp) -> Due {
     let mut ticks = Vec::new();
-    let mut at = claimed.max(now - LATE_FOR);
+    let mut at = claimed.max(now - MAX_LATENESS);
     while let Some(tick) = schedule.next(at).filter(|tick| *tick <= now) {
         ticks.push(tick);
         at = tick;

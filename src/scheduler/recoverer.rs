@@ -38,7 +38,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const CONFIRM_AFTER: Duration = Duration::from_secs(7);
 
 /// Maximum number of jobs that one script lists or settles.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 /// Maximum number of batches of one queue in one tick. The next tick continues.
 const MAX_BATCHES_PER_TICK: usize = 200;
@@ -138,7 +138,7 @@ impl Recoverer {
             .unwrap_or_default();
         for _ in 0..MAX_BATCHES_PER_TICK {
             let asked = Instant::now();
-            let found = match self.broker.expired_leases(queue, MAX_BATCH, stuck).await {
+            let found = match self.broker.expired_leases(queue, MAX_BATCH_JOBS, stuck).await {
                 Ok(found) => found,
                 Err(error) => {
                     self.was_away(queue, &error);
@@ -263,7 +263,7 @@ impl Recoverer {
     /// Returns jobs whose aggregation did not finish to their groups.
     async fn return_groups(&self, queue: &QueueName) -> Result<(), Error> {
         loop {
-            let repaired = self.broker.repair_groups(queue, MAX_BATCH).await?;
+            let repaired = self.broker.repair_groups(queue, MAX_BATCH_JOBS).await?;
             if repaired.returned > 0 {
                 let sets = repaired.returned;
                 crate::log::warn!(%queue, sets, "aggregations did not finish; their jobs are back in their groups");

@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 const MAX_ATTEMPTS_AT_ONCE: usize = 10_000;
 
 /// Maximum jobs that one call of the store moves.
-const BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 pub(super) async fn advance(tests: &TestQueue, by: Duration) -> Report {
     let _turn = tests.0.driving.lock().await;
@@ -88,10 +88,10 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
         next = next.into_iter().chain(tick.map(|wait| now + wait)).min();
     }
     for queue in queues {
-        while at_once(broker.delete_expired(queue, BATCH)) == BATCH {}
+        while at_once(broker.delete_expired(queue, MAX_BATCH_JOBS)) == MAX_BATCH_JOBS {}
         let due = loop {
-            let forwarded = at_once(broker.forward(queue, BATCH));
-            if forwarded.moved < BATCH {
+            let forwarded = at_once(broker.forward(queue, MAX_BATCH_JOBS));
+            if forwarded.moved < MAX_BATCH_JOBS {
                 break forwarded.next.map(|wait| now + wait);
             }
         };

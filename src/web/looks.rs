@@ -22,16 +22,16 @@ use crate::sync::lock;
 
 /// The first and the longest interval between two reads of a job. Most jobs that requests wait for
 /// end soon.
-const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const READ_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Maximum requests that wait by status links, that wait for a job with the right to view, and that
 /// stream.
-const MAX_LINKS: usize = 1000;
+const MAX_LINK_WAITERS: usize = 1000;
 const MAX_WAITERS: usize = 500;
 const MAX_VIEWERS: usize = 500;
 
 /// Interval of a stream's heartbeats, which also detect that the client has gone.
-pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+pub(super) const STREAM_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shared reads of a process.
 pub(crate) struct Looks {
@@ -51,7 +51,7 @@ impl Default for Looks {
             #[cfg(feature = "dashboard")]
             queues: Arc::default(),
             peers: Arc::default(),
-            links: Arc::new(Semaphore::new(MAX_LINKS)),
+            links: Arc::new(Semaphore::new(MAX_LINK_WAITERS)),
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
             viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
         }
@@ -110,10 +110,10 @@ impl Looks {
     ) -> Result<FollowedJob, Error> {
         let place = self.place(who)?;
         let (inspector, key) = (inspector.clone(), (queue.clone(), id.clone()));
-        let (of_look, mut interval) = (key.clone(), INTERVALS.0);
+        let (of_look, mut interval) = (key.clone(), READ_INTERVALS.0);
         let looks = self.jobs.follow(key, move || {
             let (inspector, (queue, id)) = (inspector.clone(), of_look.clone());
-            interval = (interval * 2).min(INTERVALS.1);
+            interval = (interval * 2).min(READ_INTERVALS.1);
             async move {
                 let look = match inspector.job(&queue, &id).await {
                     Ok(Some(info)) => Look::Job(Arc::new(info)),

@@ -265,7 +265,7 @@ impl JobQueue {
     /// ```
     pub fn accepted(&self, receipt: &Receipt) -> Accepted {
         // The response adds the prefix of its request.
-        let link = self.status_path(&receipt.queue, &receipt.id, status::USUAL);
+        let link = self.status_path(&receipt.queue, &receipt.id, status::DEFAULT_LIFETIME);
         Accepted::new(receipt.id.clone(), link)
     }
 

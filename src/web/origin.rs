@@ -21,7 +21,7 @@ use super::proxy::{Forwarded, forwarded};
 const SENT_BY_BROWSERS: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
 
 /// How much of a foreign header a response repeats, in characters.
-const LONGEST_SHOWN: usize = 100;
+const MAX_SHOWN_CHARS: usize = 100;
 
 /// Whether the request's headers say that it comes from a page of this origin; `None` if they say
 /// nothing.
@@ -123,7 +123,7 @@ fn explain_foreign(request: &Request<'_>) {
         return explain(request, OTHER_SITE);
     }
     let Some(origin) = header("Origin") else { return explain(request, OTHER_SITE) };
-    let shown = |text: &str| text.chars().take(LONGEST_SHOWN).collect::<String>();
+    let shown = |text: &str| text.chars().take(MAX_SHOWN_CHARS).collect::<String>();
     let forwarded = forwarded(request);
     let here = match &forwarded.hosts[..] {
         [] => shown(header("Host").unwrap_or("an unknown host")),

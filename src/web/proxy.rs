@@ -27,7 +27,7 @@ use rocket::request::{FromRequest, Outcome};
 use super::JobQueue;
 
 /// The longest accepted path prefix, in bytes.
-const LONGEST_PREFIX: usize = 256;
+const MAX_PREFIX_CHARS: usize = 256;
 
 /// What trusted proxies say about a request; empty if no proxy is trusted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) struct Forwarded {
 pub(crate) enum IgnoredPrefix {
     /// This proxy is not trusted.
     Untrusted(IpAddr),
-    /// A trusted proxy sent this, which is not a path. Cut to [`LONGEST_PREFIX`] characters.
+    /// A trusted proxy sent this, which is not a path. Cut to [`MAX_PREFIX_CHARS`] characters.
     NotAPath(String),
 }
 
@@ -143,7 +143,7 @@ impl Forwarded {
         if prefix.is_empty() || is_prefix(&prefix) {
             return Self { hosts, protocols, prefix, ignored: None };
         }
-        let shown = prefix.chars().take(LONGEST_PREFIX).collect();
+        let shown = prefix.chars().take(MAX_PREFIX_CHARS).collect();
         let ignored = Some(IgnoredPrefix::NotAPath(shown));
         Self { hosts, protocols, prefix: String::new(), ignored }
     }
@@ -157,7 +157,7 @@ fn has_port(host: &str) -> bool {
 /// Whether links may begin with it. With two leading slashes they would lead to another host.
 fn is_prefix(text: &str) -> bool {
     let segment = |part: &str| !matches!(part, "" | "." | "..") && is_segment(part.as_bytes());
-    text.len() <= LONGEST_PREFIX
+    text.len() <= MAX_PREFIX_CHARS
         && text.strip_prefix('/').is_some_and(|path| path.split('/').all(segment))
 }
 

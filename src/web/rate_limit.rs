@@ -32,7 +32,7 @@ use crate::sync::lock;
 use crate::time::Clock;
 
 /// Ranks before every other route, even one that matches all paths.
-const FIRST: isize = -1_000_000;
+const FIRST_RANK: isize = -1_000_000;
 
 /// Whether the request is a CORS preflight. Preflights are free: a browser cannot omit them, and
 /// they do nothing.
@@ -249,7 +249,8 @@ impl Fairing for RateLimitFairing {
             Ok(None) => Ok(rocket),
             Ok(Some(ready)) => {
                 let path = format!("/<_..>?{}", ready.mark);
-                let routes = ALL_METHODS.map(|method| Route::ranked(FIRST, method, &path, Refuse));
+                let routes =
+                    ALL_METHODS.map(|method| Route::ranked(FIRST_RANK, method, &path, Refuse));
                 // Ignited once; Rocket keeps no fairing for a second time.
                 let _ = self.ready.set(ready);
                 Ok(rocket.mount("/", routes))

@@ -164,9 +164,9 @@ fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
 #[cfg(target_os = "linux")]
 fn give_way() {
     // Not the lowest: a thread that holds a lock must come to its end beside busy ones.
-    const NICE: i32 = 10;
+    const READ_NICENESS: i32 = 10;
     // If refused, the work runs at normal priority.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    let _ = rustix::process::setpriority_process(None, READ_NICENESS);
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -45,7 +45,7 @@ use crate::time::Backoff;
 
 /// Maximum number of jobs that one script dequeues, and that it settles. Longer scripts
 /// would delay the other clients of Redis.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 /// Maximum concurrent round trips. Each may claim at most half of the slots, so one reply
 /// is processed while Redis executes the next call. Two suffice under load; the others let
@@ -177,7 +177,7 @@ impl Dispatcher<'_> {
     /// Starts round trips while there is something to settle or to request.
     async fn start_round_trips(&mut self) {
         while !self.is_full() {
-            let lane = self.shared.settings.concurrency.div_ceil(2).min(MAX_BATCH);
+            let lane = self.shared.settings.concurrency.div_ceil(2).min(MAX_BATCH_JOBS);
             let ended = self.shared.outbox.take(lane);
             let (slots, requested) = self.claim_slots(&ended, lane);
             if ended.is_empty() && requested == 0 {

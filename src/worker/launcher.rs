@@ -29,7 +29,7 @@
 //!        └── MAX_QUIET_LOOKS without a job ──┘
 //! ```
 //!
-//! A job type whose handler needed longer than [`QUICK_START`] is remembered as slow. Its
+//! A job type whose handler needed longer than [`MAX_QUICK_START`] is remembered as slow. Its
 //! next jobs start alone, each in its own task.
 
 use std::collections::VecDeque;
@@ -48,13 +48,13 @@ use super::{Shared, execute, suspects};
 use crate::sync::lock;
 
 /// Longest first poll of a handler that does not mark its job type as slow.
-const QUICK_START: Duration = Duration::from_micros(500);
+const MAX_QUICK_START: Duration = Duration::from_micros(500);
 
 /// Interval of the watch's checks while jobs are being started.
 const WATCH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Number of checks without a starting job after which the watch goes to sleep.
-const MAX_QUIET_LOOKS: u32 = 100;
+const MAX_QUIET_CHECKS: u32 = 100;
 
 /// Jobs that have been dequeued and whose handlers have not started, with the counters
 /// that show whether starts make progress.
@@ -171,7 +171,7 @@ async fn start(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
     drop(polling);
     launcher.left_thread(shared);
     if let Some(pace) = pace
-        && began.elapsed() > QUICK_START
+        && began.elapsed() > MAX_QUICK_START
     {
         pace.was_slow();
     }
@@ -271,7 +271,7 @@ impl Launcher {
             before = now;
             state = match starting {
                 true => Watch::Active { quiet: 0 },
-                false if quiet + 1 < MAX_QUIET_LOOKS => Watch::Active { quiet: quiet + 1 },
+                false if quiet + 1 < MAX_QUIET_CHECKS => Watch::Active { quiet: quiet + 1 },
                 false => Watch::Asleep,
             };
         }

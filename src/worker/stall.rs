@@ -49,7 +49,7 @@ const CAUTIOUS_FOR: Duration = Duration::from_secs(60);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of jobs that are settled at a time.
-const MAX_BATCH: usize = 100;
+const MAX_BATCH_JOBS: usize = 100;
 
 /// State of the watch, and whether a stall was seen lately.
 #[derive(Default)]
@@ -181,7 +181,7 @@ impl Watch<'_> {
         if outbox.is_full() && !self.probe.stands_still() {
             return;
         }
-        let ended = outbox.take(MAX_BATCH);
+        let ended = outbox.take(MAX_BATCH_JOBS);
         for one in ended {
             let (shared, broker) = (Arc::clone(self.shared), Arc::clone(self.broker));
             self.shared.tasks.spawn(settle(shared, broker, self.runtime.clone(), one));

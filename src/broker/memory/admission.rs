@@ -2,12 +2,12 @@
 //!
 //! Admitted ids are kept in a map with the time of their admission. Before the
 //! bound is checked, ids are dropped whose job has ended, and ids whose job was not
-//! stored within [`ADMISSION_LOOK`], so that a request that failed between its
+//! stored within [`ADMISSION_CHECK_INTERVAL`], so that a request that failed between its
 //! admission and its enqueue gives its room back.
 
 use super::MemoryBroker;
 use super::queue::Queue;
-use crate::broker::{ADMISSION_LOOK, Admission, Answer};
+use crate::broker::{ADMISSION_CHECK_INTERVAL, Admission, Answer};
 use crate::job::{Idempotency, JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
@@ -48,7 +48,7 @@ impl Queue {
                     | JobState::Aggregating,
                 ) => true,
             };
-            self.admitted.retain(|id, at| now.since(*at) < ADMISSION_LOOK || waits(id));
+            self.admitted.retain(|id, at| now.since(*at) < ADMISSION_CHECK_INTERVAL || waits(id));
         }
         if self.admitted.len() >= max_waiting {
             return false;

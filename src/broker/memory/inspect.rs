@@ -9,10 +9,10 @@
 use super::queue::Queue;
 use super::{MemoryBroker, StoreState};
 use crate::broker::{
-    AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FIND_QUEUES, FoundJobs,
-    GroupPage, Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MinuteStats, PAGE_BYTES,
-    Page, QueueInfo, QueueMemory, QueueSummary, Running, ServerInfo, Servers, StoreInfo,
-    WorkerInfo,
+    AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
+    Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_FIND_QUEUES, MAX_PAGE_BYTES,
+    MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary, Running, ServerInfo, Servers,
+    StoreInfo, WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -127,14 +127,14 @@ impl Inspect for MemoryBroker {
         Box::pin(async move {
             let mut names = self.queues().await?;
             names.retain(|name| after.is_none_or(|after| name > after));
-            let has_more = names.len() > FIND_QUEUES;
-            names.truncate(FIND_QUEUES);
+            let has_more = names.len() > MAX_FIND_QUEUES;
+            names.truncate(MAX_FIND_QUEUES);
             let (mut jobs, mut bytes) = (Vec::new(), 0);
             for name in &names {
                 let Some(info) = self.job(name, id).await? else { continue };
                 bytes += info.large_bytes();
                 jobs.push(info);
-                if bytes >= PAGE_BYTES {
+                if bytes >= MAX_PAGE_BYTES {
                     return Ok(FoundJobs { jobs, next: Some(name.clone()) });
                 }
             }

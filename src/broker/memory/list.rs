@@ -7,7 +7,7 @@
 //! instants are, because that is the order that Asynq's tools see in Redis: a
 //! cursor names the second and the id, and stays right when jobs come and go.
 //!
-//! Jobs are returned until their payloads and results reach [`PAGE_BYTES`], but
+//! Jobs are returned until their payloads and results reach [`MAX_PAGE_BYTES`], but
 //! always at least one. Memory is an estimate from the same sample that Redis
 //! measures, so that both stores report the same kind of number.
 
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use super::queue::{Queue, StoredJob, Timeline, day};
 use crate::broker::{
-    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobList, JobPage, JobRow, Mark,
-    MinuteStats, PAGE_BYTES, Page, QueueInfo, QueueMemory,
+    Begin, Cursor, DayStats, GroupInfo, GroupPage, JobInfo, JobList, JobPage, JobRow,
+    MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState};
@@ -200,7 +200,7 @@ impl Queue {
     fn fitting(&self, ids: &[JobId]) -> usize {
         let mut bytes = 0;
         let is_within = |id: &&JobId| {
-            let fits = bytes < PAGE_BYTES;
+            let fits = bytes < MAX_PAGE_BYTES;
             bytes += self.jobs.get(*id).map_or(0, |stored| {
                 stored.job.payload_bytes().len() + stored.result.as_ref().map_or(0, Vec::len)
             });

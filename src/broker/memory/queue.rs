@@ -20,8 +20,8 @@ use super::expiring::Expiring;
 use super::groups::Grouping;
 use super::periodic::Claim;
 use crate::broker::{
-    ArchiveLimit, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, FAILURES_KEPT, Forwarded,
-    JobFailure, Lease, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
+    ArchiveLimit, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, Forwarded, JobFailure,
+    Lease, MAX_FAILURES, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
 };
 use crate::job::{
     AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
@@ -430,7 +430,7 @@ impl StoredJob {
 
     /// Records an error: in the message and in the log of the last failures.
     pub(super) fn failed(&mut self, error: &str, now: Timestamp) {
-        if self.failures.len() == FAILURES_KEPT {
+        if self.failures.len() == MAX_FAILURES {
             self.failures.remove(0);
         }
         self.failures.push(JobFailure::of(&self.job, error, now));

@@ -4,7 +4,7 @@
 //! their last check. One script answers whether a new job is admitted, and adds its
 //! id if so. While the set has room, that is all it does. If the set is full, the
 //! script first drops the ids of jobs that have ended: it checks at most 1,000 ids,
-//! longest unchecked first, and skips those checked within [`ADMISSION_LOOK`].
+//! longest unchecked first, and skips those checked within [`ADMISSION_CHECK_INTERVAL`].
 //!
 //! Admission comes before the enqueue, in a call of its own, and nothing holds the two
 //! together: an admitted job that is never stored counts until that time
@@ -16,7 +16,7 @@
 
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, micros};
-use crate::broker::{ADMISSION_LOOK, Admission, Answer};
+use crate::broker::{ADMISSION_CHECK_INTERVAL, Admission, Answer};
 use crate::job::{Idempotency, JobId, QueueName};
 use crate::pool::Repeat;
 
@@ -36,7 +36,7 @@ impl Admission for RedisBroker {
                     call.arg(id.as_bytes())
                         .arg(max_waiting)
                         .arg(guard.as_str())
-                        .arg(micros(ADMISSION_LOOK))
+                        .arg(micros(ADMISSION_CHECK_INTERVAL))
                 })
                 .await?;
             Ok(reply.int()? == 1)

@@ -25,7 +25,7 @@ use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
 /// How old the last reply may be for the estimate to be sent back to Redis.
-const RECENT: Duration = Duration::from_secs(1);
+const REPLY_VALID_FOR: Duration = Duration::from_secs(1);
 
 /// How far off the estimate may be to be sent back to Redis.
 const MAX_ERROR: Duration = Duration::from_millis(25);
@@ -122,7 +122,7 @@ impl StoreClock {
     pub(super) fn recent(&self) -> Option<Timestamp> {
         let told = self.estimate()?;
         let (best, now) = (*self.best(), Instant::now());
-        let lately = now.saturating_duration_since(best.agreed) < RECENT;
+        let lately = now.saturating_duration_since(best.agreed) < REPLY_VALID_FOR;
         (lately && best.within(now) <= MAX_ERROR).then_some(told)
     }
 
@@ -250,7 +250,7 @@ mod tests {
         let clock = StoreClock::new(Clock::system());
         clock.learn(Instant::now(), clock.host());
         assert!(clock.recent().is_some());
-        clock.best().agreed -= RECENT;
+        clock.best().agreed -= REPLY_VALID_FOR;
         assert!(clock.estimate().is_some());
         assert_eq!(clock.recent(), None);
 

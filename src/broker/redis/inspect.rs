@@ -25,8 +25,9 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
-    FIND_QUEUES, FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage, Mark,
-    MinuteStats, PAGE_BYTES, Page, QueueInfo, QueueMemory, QueueSummary, Servers, StoreInfo,
+    FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage, MAX_FIND_QUEUES,
+    MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary, Servers,
+    StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -218,8 +219,8 @@ impl Inspect for RedisBroker {
         Box::pin(async move {
             let mut names = self.queues().await?;
             names.retain(|name| after.is_none_or(|after| name > after));
-            let has_more = names.len() > FIND_QUEUES;
-            names.truncate(FIND_QUEUES);
+            let has_more = names.len() > MAX_FIND_QUEUES;
+            names.truncate(MAX_FIND_QUEUES);
             let (mut jobs, mut bytes) = (Vec::new(), 0);
             for names in names.chunks(CONCURRENT_QUEUES) {
                 let exists = names.iter().map(|name| self.exists(name, id));
@@ -239,7 +240,7 @@ impl Inspect for RedisBroker {
                         // One damaged queue must not hide what another has.
                         Err(_) => {}
                     }
-                    if bytes >= PAGE_BYTES {
+                    if bytes >= MAX_PAGE_BYTES {
                         return Ok(FoundJobs { jobs, next: Some(name.clone()) });
                     }
                 }

@@ -9,7 +9,7 @@
 //! What the list script does not return is added afterwards: whether unique locks
 //! are held, in one call, and which process runs each active job, in one `HMGET`
 //! per announced process. Rows whose payload did not fit into the reply are read
-//! one by one; a page ends at [`PAGE_BYTES`], and then has fewer rows than
+//! one by one; a page ends at [`MAX_PAGE_BYTES`], and then has fewer rows than
 //! requested.
 //!
 //! What may surprise. Pending and active jobs are lists that move while they are
@@ -27,7 +27,7 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{
     Begin, Broker, CorruptEntry, Corruption, Cursor, JobFailure, JobInfo, JobList, JobPage, JobRow,
-    JobWorker, Mark, PAGE_BYTES, Page,
+    JobWorker, MAX_PAGE_BYTES, Mark, Page,
 };
 use crate::error::Error;
 use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
@@ -194,7 +194,7 @@ impl RedisBroker {
             .ask(&SCRIPTS.list_jobs, queue, Repeat::Safe, |_, call| {
                 let call = call.arg(state.as_str()).arg(key.as_str()).arg(page.rows());
                 let call = call.arg(from.0).arg(from.1.as_slice()).arg(from.2).arg(from.3);
-                call.arg(PAGE_BYTES)
+                call.arg(MAX_PAGE_BYTES)
             })
             .await?;
         let (total, before, last_score) = (found.size()?, found.size()?, found.text()?);

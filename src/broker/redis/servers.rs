@@ -21,7 +21,9 @@ use futures_util::future::{join, join_all};
 use super::reply::{Reply, unexpected};
 use super::wire::SHOWN_PAYLOAD_BYTES;
 use super::{RedisBroker, keys, wire};
-use crate::broker::{Broker, ClusterPlace, PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode};
+use crate::broker::{
+    Broker, ClusterPlace, MAX_PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode,
+};
 use crate::error::Error;
 use crate::job::QueueName;
 use crate::pool::Repeat;
@@ -76,7 +78,7 @@ impl RedisBroker {
             }
             Err(error) => return Err(error),
         };
-        let budget = AtomicUsize::new(PAGE_BYTES);
+        let budget = AtomicUsize::new(MAX_PAGE_BYTES);
         for keys in live.chunks(CONCURRENT_REQUESTS) {
             for answer in join_all(keys.iter().map(|key| self.server(key, &budget))).await {
                 match answer {

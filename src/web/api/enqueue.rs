@@ -27,14 +27,14 @@ use crate::job::{JobId, JobState, QueueName};
 use crate::registry::Registry;
 use crate::time::Timestamp;
 use crate::web::JobQueue;
-use crate::web::api::registration::{MOST_DELAY_SECONDS, MOST_RETRIES};
+use crate::web::api::registration::{MAX_DELAY_SECONDS, MAX_RETRIES};
 use crate::web::api::{Asked, Param, RouteScope};
 use crate::web::api::{Created, IdempotencyKey, JsonBody, Refused, audit, number};
 use crate::web::error::{FieldProblem, ProblemDetails};
 use crate::web::guards::ActAccess;
 
 /// Maximum schema violations in one response.
-const MOST_FAULTS: usize = 50;
+const MAX_FAULTS: usize = 50;
 
 /// The compiled schemas of the job types that have one. Compiling takes longer than checking,
 /// so it is done once, and the fairing manages the result.
@@ -61,12 +61,12 @@ impl Schemas {
     /// Checks a payload against the schema of its type, if there is one.
     ///
     /// # Errors
-    /// 422 with an entry for each violation, at most [`MOST_FAULTS`].
+    /// 422 with an entry for each violation, at most [`MAX_FAULTS`].
     pub(crate) fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
         let Some(validator) = self.0.get(job_type) else { return Ok(()) };
         let faults: Vec<FieldProblem> = validator
             .iter_errors(payload)
-            .take(MOST_FAULTS)
+            .take(MAX_FAULTS)
             .map(|fault| FieldProblem {
                 pointer: fault.instance_path().to_string(),
                 detail: fault.to_string(),
@@ -127,14 +127,13 @@ impl Overrides<'_> {
         if let Some(name) = self.queue.filter(|name| !name.is_empty()) {
             draft = draft.queue(name.to_owned());
         }
-        if let Some(seconds) = above_zero("delay_seconds", self.delay_seconds, MOST_DELAY_SECONDS)?
-        {
+        if let Some(seconds) = above_zero("delay_seconds", self.delay_seconds, MAX_DELAY_SECONDS)? {
             draft = draft.delay(Duration::from_secs(seconds));
         }
-        if let Some(retries) = above_zero("max_retry", self.max_retry, MOST_RETRIES)? {
+        if let Some(retries) = above_zero("max_retry", self.max_retry, MAX_RETRIES)? {
             draft = draft.max_retry(u32::try_from(retries).unwrap_or(u32::MAX));
         }
-        if let Some(lock) = above_zero("unique_seconds", self.unique_seconds, MOST_DELAY_SECONDS)? {
+        if let Some(lock) = above_zero("unique_seconds", self.unique_seconds, MAX_DELAY_SECONDS)? {
             draft = draft.unique_for(Duration::from_secs(lock));
         }
         Ok(draft)

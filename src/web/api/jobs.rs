@@ -26,17 +26,17 @@ use crate::inspector::Cancelled;
 use crate::job::{AfterCancel, JobId, Placement, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
-use crate::web::api::registration::MOST_DELAY_SECONDS;
+use crate::web::api::registration::MAX_DELAY_SECONDS;
 use crate::web::api::{
     Answer, Asked, Created, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
     queue_name,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
-use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
+use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, has_ended};
 use crate::web::peers::Peer;
 
 /// Maximum time to wait for a job's end, in seconds.
-pub(crate) const LONGEST_WAIT: u64 = 60;
+pub(crate) const MAX_WAIT_SECONDS: u64 = 60;
 
 /// A job, or nothing if it has ended and is not retained.
 pub(crate) enum Found {
@@ -80,7 +80,7 @@ pub(crate) async fn one(
 ) -> Result<Found, Refused> {
     let wait = wait.given("wait")?;
     let (known, job) = place(name, id)?;
-    let wait = number("wait", wait, 0, LONGEST_WAIT)?.unwrap_or(0);
+    let wait = number("wait", wait, 0, MAX_WAIT_SECONDS)?.unwrap_or(0);
     let inspector = queue.redacted_inspector();
     if wait == 0 {
         let info = inspector.job(&known, &job).await?.ok_or_else(|| missing(name, id))?;
@@ -147,7 +147,7 @@ impl<'r> Responder<'r, 'r> for Watched {
             }
             yield Event::data("").event("end");
         };
-        events.heartbeat(SIGN_OF_LIFE).respond_to(request)
+        events.heartbeat(STREAM_HEARTBEAT_INTERVAL).respond_to(request)
     }
 }
 
@@ -279,11 +279,11 @@ pub(crate) struct Reschedule {
 /// Parses this field itself, because serde's error would name neither the field nor its bounds.
 fn delay_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
-    let seconds = value.as_u64().filter(|seconds| *seconds <= MOST_DELAY_SECONDS);
+    let seconds = value.as_u64().filter(|seconds| *seconds <= MAX_DELAY_SECONDS);
     seconds.ok_or_else(|| {
         let shown: String = value.to_string().chars().take(40).collect();
         serde::de::Error::custom(format!(
-            "delay_seconds: expected a whole number from 0 to {MOST_DELAY_SECONDS}, found {shown}"
+            "delay_seconds: expected a whole number from 0 to {MAX_DELAY_SECONDS}, found {shown}"
         ))
     })
 }

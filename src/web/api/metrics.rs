@@ -3,7 +3,7 @@
 //!
 //! The store's counters cover all processes, the histograms only this process, so a scraper has to
 //! read every worker. Job types and queues are labels: the application chooses both, so it bounds
-//! their number. At most [`MOST_QUEUES`] queues are reported, the first by name.
+//! their number. At most [`MAX_QUEUES`] queues are reported, the first by name.
 //!
 //! What may surprise. If the worker processes cannot be read, the response is still 200, without
 //! the metrics about them. If the queues cannot be read, it is an error.
@@ -43,7 +43,7 @@ struct QueueState {
 type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
 
 /// Maximum queues in a scrape, the first by name, so that its cost stays bounded.
-const MOST_QUEUES: usize = 1000;
+const MAX_QUEUES: usize = 1000;
 
 /// Answers a scrape, in OpenMetrics text. It costs one O(1) script per queue and two commands per
 /// worker process.
@@ -53,7 +53,7 @@ async fn metrics(
     queue: &JobQueue,
 ) -> Result<(ContentType, String), ProblemDetails> {
     let failed = |error| ProblemDetails::of_stored(&error, "Failed to read the job queue");
-    let queues = queue.some_queues(MOST_QUEUES).await.map_err(failed)?;
+    let queues = queue.some_queues(MAX_QUEUES).await.map_err(failed)?;
     // If the servers cannot be read, the rest is still useful.
     let servers =
         queue.redacted_inspector().servers().await.map(|found| found.servers).unwrap_or_default();

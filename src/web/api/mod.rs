@@ -58,7 +58,7 @@ pub(crate) use body::Timely;
 pub(crate) use body::{TOO_SLOW, read_bytes};
 
 /// Maximum `Idempotency-Key`, in characters.
-const LONGEST_KEY: usize = 255;
+const MAX_KEY_CHARS: usize = 255;
 
 /// Rocket's own default for its `json` limit: 1 MiB. An application that sets the limit sets it
 /// here too.
@@ -179,8 +179,10 @@ impl<'r> FromRequest<'r> for IdempotencyKey<'r> {
             (Some(_), Some(_)) => refused("expected one, got several"),
             (Some(key), None) => match key.chars().count() {
                 0 => refused("expected 1 to 255 characters, got none"),
-                1..=LONGEST_KEY => Ok(Some(key)),
-                length => refused(&format!("expected 1 to {LONGEST_KEY} characters, got {length}")),
+                1..=MAX_KEY_CHARS => Ok(Some(key)),
+                length => {
+                    refused(&format!("expected 1 to {MAX_KEY_CHARS} characters, got {length}"))
+                }
             },
         };
         request::Outcome::Success(Self(key))

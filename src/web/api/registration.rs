@@ -13,16 +13,16 @@ use serde_json::{Map, Value};
 use crate::web::error::{FieldProblem, ProblemDetails};
 
 /// Maximum delay in seconds: a year.
-pub(crate) const MOST_DELAY_SECONDS: u64 = 365 * 86_400;
+pub(crate) const MAX_DELAY_SECONDS: u64 = 365 * 86_400;
 /// Maximum retries.
-pub(crate) const MOST_RETRIES: u64 = 1000;
+pub(crate) const MAX_RETRIES: u64 = 1000;
 /// Maximum message, in bytes of UTF-8.
-pub(crate) const LONGEST_MESSAGE: usize = 64 * 1024;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Maximum invalid fields in one response; a body can have any number of them.
-const MOST_FAULTS: usize = 50;
+const MAX_FAULTS: usize = 50;
 /// An unknown field with a longer name than this resembles none of ours.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
 /// A request to register; `None` means the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,14 +121,14 @@ impl Registration {
             let outcome = match known {
                 Some(Field::Message) => text(value).map(|message| read.message = message),
                 Some(Field::DelaySeconds) => {
-                    whole(value, MOST_DELAY_SECONDS).map(|delay| read.delay_seconds = delay)
+                    whole(value, MAX_DELAY_SECONDS).map(|delay| read.delay_seconds = delay)
                 }
-                Some(Field::MaxRetry) => whole(value, MOST_RETRIES)
+                Some(Field::MaxRetry) => whole(value, MAX_RETRIES)
                     .map(|retries| read.max_retry = retries.and_then(|n| u32::try_from(n).ok())),
                 None => Err(Fault::Unknown(nearest(name))),
             };
             if let Err(fault) = outcome
-                && faults.len() < MOST_FAULTS
+                && faults.len() < MAX_FAULTS
             {
                 faults.push((name.clone(), fault));
             }
@@ -146,7 +146,9 @@ impl Registration {
 fn text(value: &Value) -> Result<Option<String>, Fault> {
     match value {
         Value::Null => Ok(None),
-        Value::String(text) if text.len() > LONGEST_MESSAGE => Err(Fault::TooLong(LONGEST_MESSAGE)),
+        Value::String(text) if text.len() > MAX_MESSAGE_BYTES => {
+            Err(Fault::TooLong(MAX_MESSAGE_BYTES))
+        }
         Value::String(text) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
         other => Err(Fault::NotText(kind(other))),
     }
@@ -185,7 +187,7 @@ fn kind(value: &Value) -> &'static str {
 
 /// The known field with the most similar name (Jaro-Winkler, which favours a common beginning).
 fn nearest(name: &str) -> &'static str {
-    let given = if name.len() <= LONGEST_NAME { name } else { "" };
+    let given = if name.len() <= MAX_NAME_BYTES { name } else { "" };
     let names = Field::ALL.map(Field::name);
     let likeness = |known: &str| strsim::jaro_winkler(&given.to_lowercase(), known);
     names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or(names[0])
@@ -215,15 +217,19 @@ mod tests {
     #[test]
     fn the_largest_values_are_taken_and_larger_ones_are_not() {
         let most = json!({
-            "message": "x".repeat(LONGEST_MESSAGE), "delay_seconds": 31_536_000, "max_retry": 1000,
+            "message": "x".repeat(MAX_MESSAGE_BYTES), "delay_seconds": 31_536_000, "max_retry": 1000,
         });
         assert!(Registration::from_json(&most).is_ok());
         let table = [
-            ("message", json!("x".repeat(LONGEST_MESSAGE + 1)), Fault::TooLong(LONGEST_MESSAGE)),
-            ("delay_seconds", json!(31_536_001), Fault::TooLarge(MOST_DELAY_SECONDS)),
-            ("delay_seconds", json!(1e30), Fault::TooLarge(MOST_DELAY_SECONDS)),
-            ("max_retry", json!(1001), Fault::TooLarge(MOST_RETRIES)),
-            ("max_retry", json!(u64::MAX), Fault::TooLarge(MOST_RETRIES)),
+            (
+                "message",
+                json!("x".repeat(MAX_MESSAGE_BYTES + 1)),
+                Fault::TooLong(MAX_MESSAGE_BYTES),
+            ),
+            ("delay_seconds", json!(31_536_001), Fault::TooLarge(MAX_DELAY_SECONDS)),
+            ("delay_seconds", json!(1e30), Fault::TooLarge(MAX_DELAY_SECONDS)),
+            ("max_retry", json!(1001), Fault::TooLarge(MAX_RETRIES)),
+            ("max_retry", json!(u64::MAX), Fault::TooLarge(MAX_RETRIES)),
             ("max_retry", json!(-1), Fault::Negative),
             ("max_retry", json!(2.5), Fault::NotWhole("a number with a fraction or exponent")),
             ("max_retry", json!("3"), Fault::NotWhole("a string")),

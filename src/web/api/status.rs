@@ -31,9 +31,9 @@ use crate::job::serial::{hex, unhex};
 use crate::job::{JobId, JobState, Progress, QueueName};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
-use crate::web::api::jobs::LONGEST_WAIT;
+use crate::web::api::jobs::MAX_WAIT_SECONDS;
 use crate::web::api::{Param, Refused, number};
-use crate::web::looks::{FollowedJob, Follower, Look, SIGN_OF_LIFE, has_ended};
+use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, has_ended};
 use crate::web::proxy::forwarded;
 
 /// Begins every signed text, so that a signature made for another purpose is not valid here.
@@ -153,7 +153,7 @@ pub(crate) async fn status(
     token: &str,
     wait: Param<'_>,
 ) -> Result<StatusAnswer, Refused> {
-    let wait = number("wait", wait.given("wait")?, 0, LONGEST_WAIT)?.unwrap_or(0);
+    let wait = number("wait", wait.given("wait")?, 0, MAX_WAIT_SECONDS)?.unwrap_or(0);
     let (name, id) = read(queue, token)
         .ok_or_else(|| Refused::from(Error::not_found("the link is unknown or has expired")))?;
     let inspector = queue.redacted_inspector();
@@ -203,7 +203,7 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
                 tokio::select! {
                     biased;
                     ended = &mut ended => break ended,
-                    () = tokio::time::sleep(SIGN_OF_LIFE) => yield b" ".to_vec(),
+                    () = tokio::time::sleep(STREAM_HEARTBEAT_INTERVAL) => yield b" ".to_vec(),
                 }
             };
             // The response has begun, so if the store is away it is the last known status.
@@ -247,7 +247,7 @@ impl<'r> Responder<'r, 'static> for Accepted {
 }
 
 /// Default validity of a link: a day.
-pub(crate) const USUAL: Duration = Duration::from_secs(86_400);
+pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {

@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::broker::{JobRow, PAGE_BYTES, Page as ListPage};
+use crate::broker::{JobRow, MAX_PAGE_BYTES, Page as ListPage};
 use crate::error::Error;
 use crate::inspector::{Filter, Inspector, bytes_of};
 use crate::job::{JobState, QueueName};
@@ -210,7 +210,10 @@ pub(crate) async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Err
     let (mut found, mut bytes) = (Found { rows: Vec::new(), more: Vec::new() }, 0);
     for (nth, (name, state)) in lists(&inspector, query).await?.into_iter().enumerate() {
         let room = MAX_ROWS - found.rows.len();
-        if room == 0 || bytes >= PAGE_BYTES || nth >= MAX_LISTS || began.elapsed() > SEARCH_TIMEOUT
+        if room == 0
+            || bytes >= MAX_PAGE_BYTES
+            || nth >= MAX_LISTS
+            || began.elapsed() > SEARCH_TIMEOUT
         {
             found.more.push((name, state));
             break;

@@ -26,7 +26,7 @@ use crate::web::{JobQueue, log, open_files};
 use crate::worker::WorkerSettings;
 
 /// How often leases of 30 s are extended: Asynq's own interval.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes the queue, and everything that belongs beside it in the Rocket instance.
 ///
@@ -166,7 +166,7 @@ fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
         queues: config.queues.clone(),
         strict_priority: config.strict_priority,
         shutdown_timeout: config.shutdown_timeout,
-        heartbeat: HEARTBEAT,
+        heartbeat: HEARTBEAT_INTERVAL,
         retry: RetryPolicy::default(),
         unknown: config.unknown_jobs,
         settled: Vec::new(),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::job::JobState;
 
 /// A year in seconds: the longest delay and the longest unique lock.
-const YEAR: u32 = 31_536_000;
+const SECONDS_PER_YEAR: u32 = 31_536_000;
 
 /// Gives each parameter of an operation its description and its schema. A description from the
 /// route's own comment stays.
@@ -72,10 +72,11 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
         "force" => {
             ("Whether to delete its jobs as well.", json!({ "type": "boolean", "default": false }))
         }
-        "delay_seconds" => ("Seconds until the job is due.", whole(0, YEAR)),
-        "unique_seconds" => {
-            ("Seconds for which no other job of this type and payload is accepted.", whole(0, YEAR))
-        }
+        "delay_seconds" => ("Seconds until the job is due.", whole(0, SECONDS_PER_YEAR)),
+        "unique_seconds" => (
+            "Seconds for which no other job of this type and payload is accepted.",
+            whole(0, SECONDS_PER_YEAR),
+        ),
         "max_retry" => ("Maximum retries.", whole(0, 1000)),
         _ => return None,
     })

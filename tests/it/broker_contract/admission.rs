@@ -1,7 +1,7 @@
 //! How many jobs strangers may keep waiting.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::internals::ADMISSION_LOOK;
+use rocket_jobqueue::internals::ADMISSION_CHECK_INTERVAL;
 
 #[rstest]
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_place_is_free_again_when_its_job_does_not_wait_any_more(
     on.run(retry(secs(60))).await;
     on.run(archive()).await;
     assert!(!admit("e").await, "each was looked at a moment ago");
-    on.age(ADMISSION_LOOK);
+    on.age(ADMISSION_CHECK_INTERVAL);
     assert!(admit("e").await);
     assert!(admit("f").await);
     assert!(!admit("g").await, "the one that waits keeps its place");

@@ -31,7 +31,7 @@ use crate::web::dashboard::ui::{Act, Page, Reader};
 use crate::web::error::ProblemDetails;
 
 /// An action that ends within this time needs no page of its own.
-const SHORT_ACTION: Duration = Duration::from_millis(700);
+const SHORT_ACTION_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Interval between two steps of a page that shows progress.
 const STEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -99,7 +99,7 @@ struct Shown {
 
 /// A page that grows while the work goes on, or the way back if it has ended.
 enum Acting {
-    /// It ended within [`SHORT_ACTION`].
+    /// It ended within [`SHORT_ACTION_TIMEOUT`].
     Over(Redirect),
     /// It goes on.
     Shown(Shown),
@@ -212,7 +212,7 @@ async fn act(
         None => format!("{here}?state={}", escaped(form.state)),
     };
     let short = states.wait_for(|progress| progress.ended.is_some());
-    let short = tokio::time::timeout(SHORT_ACTION, short).await;
+    let short = tokio::time::timeout(SHORT_ACTION_TIMEOUT, short).await;
     let progress = short.ok().and_then(Result::ok).map(|progress| progress.clone());
     match progress {
         Some(Progress { ended: Some(Err(error)), .. }) => Err(site.trouble(&error)),

@@ -19,7 +19,7 @@ use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts, View};
 use crate::web::error::ProblemDetails;
 
 /// The largest form that is read, in bytes.
-const LONGEST_FORM: u64 = 4 << 20;
+const MAX_FORM_BYTES: u64 = 4 << 20;
 
 /// The job types that have a handler here.
 #[get("/ui/enqueue")]
@@ -66,7 +66,7 @@ async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data
     let Some(entry) = site.queue.runtime().registry().get(r#type) else {
         return site.missing(site.texts().enqueue_no_handler);
     };
-    let form = match Form::read(body, LONGEST_FORM).await {
+    let form = match Form::read(body, MAX_FORM_BYTES).await {
         Ok(form) => form,
         Err(problem) => return form_page(site, entry, &Form(Vec::new()), Notice::Wrong(problem)),
     };

@@ -16,7 +16,7 @@ use crate::inspector::Inspector;
 use crate::web::JobQueue;
 use crate::web::api::Refused;
 use crate::web::guards::ViewAccess;
-use crate::web::looks::{Follower, SIGN_OF_LIFE};
+use crate::web::looks::{Follower, STREAM_HEARTBEAT_INTERVAL};
 
 /// How often the store is asked, once for all open pages, and how much longer the interval gets
 /// with each queue: at most about 100 queues are read per second.
@@ -70,7 +70,7 @@ fn events(
             }
         }
     };
-    Ok(events.heartbeat(SIGN_OF_LIFE))
+    Ok(events.heartbeat(STREAM_HEARTBEAT_INTERVAL))
 }
 
 /// A hash of the queues' sizes and counters, and their number; `None` if the store does not

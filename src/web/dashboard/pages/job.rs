@@ -26,7 +26,7 @@ use crate::web::dashboard::ui::{Page, Place, Site, Texts, View, layout};
 const MAX_HEADERS: usize = 100;
 
 /// How much of a header or another short text is shown, in characters.
-const LONGEST_HEADER: usize = 1000;
+const MAX_HEADER_CHARS: usize = 1000;
 
 /// The job, or 404 with the usual reason: it has succeeded without retention.
 #[get("/ui/jobs/<name>/<id>?<done>&<edit>")]
@@ -225,7 +225,9 @@ fn actions(texts: &Texts, here: &str, state: JobState) -> Markup {
 /// The form to edit the payload, or a link to it. Nothing for bytes that are not text, and for
 /// a payload too long to be shown whole.
 fn edit(texts: &Texts, here: &str, payload: &[u8], asked: bool) -> Markup {
-    let (Ok(text), false) = (std::str::from_utf8(payload), payload.len() > payload::WHOLE) else {
+    let (Ok(text), false) =
+        (std::str::from_utf8(payload), payload.len() > payload::MAX_WHOLE_BYTES)
+    else {
         return html! {};
     };
     if !asked {
@@ -248,7 +250,7 @@ fn edit(texts: &Texts, here: &str, payload: &[u8], asked: bool) -> Markup {
 fn headers(texts: &Texts, here: &str, info: &JobInfo) -> Markup {
     let headers = &info.record.headers;
     let more = headers.len() > MAX_HEADERS
-        || headers.iter().any(|(name, value)| name.len() + value.len() > LONGEST_HEADER);
+        || headers.iter().any(|(name, value)| name.len() + value.len() > MAX_HEADER_CHARS);
     html! {
         div.card.facts { dl {
             @for (name, value) in headers.iter().take(MAX_HEADERS) {
@@ -266,7 +268,7 @@ fn headers(texts: &Texts, here: &str, info: &JobInfo) -> Markup {
 
 /// The beginning of a text that is shown among others.
 fn cut(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST_HEADER) {
+    match text.char_indices().nth(MAX_HEADER_CHARS) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
         None => Cow::Borrowed(text),
     }

@@ -15,7 +15,7 @@ use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Cancelled;
 use crate::job::{AfterCancel, JobId, Placement, QueueName};
-use crate::web::api::registration::MOST_DELAY_SECONDS;
+use crate::web::api::registration::MAX_DELAY_SECONDS;
 use crate::web::dashboard::ui::access::Acted;
 use crate::web::dashboard::ui::form::Form;
 use crate::web::dashboard::ui::parts::{empty, more};
@@ -25,7 +25,7 @@ use crate::web::dashboard::ui::{Act, Page, Place, View};
 
 /// The largest form that is read, in bytes: the longest payload that can be edited, with each
 /// of its bytes escaped.
-const LONGEST_FORM: u64 = 4 * payload::WHOLE as u64;
+const MAX_FORM_BYTES: u64 = 4 * payload::MAX_WHOLE_BYTES as u64;
 
 /// A part of a job as it is stored, to be saved as a file.
 #[get("/ui/jobs/<name>/<id>/<part>")]
@@ -73,7 +73,7 @@ async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<R
 #[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
 async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> Acted {
     let site = &act.site;
-    let form = Form::read(body, LONGEST_FORM).await.map_err(|problem| site.refused(&problem))?;
+    let form = Form::read(body, MAX_FORM_BYTES).await.map_err(|problem| site.refused(&problem))?;
     let done = async { carry_out(&act, &name.parse()?, &id.parse()?, verb, &form).await };
     act.redirect(done.await.map(|duplicate| {
         act.audit(verb, name, id);
@@ -115,10 +115,10 @@ async fn carry_out(
 /// When a rescheduled job is due.
 fn delay(form: &Form) -> Result<Placement, Error> {
     let seconds = form.text("delay_seconds").trim().parse::<u64>().ok();
-    match seconds.filter(|seconds| *seconds <= MOST_DELAY_SECONDS) {
+    match seconds.filter(|seconds| *seconds <= MAX_DELAY_SECONDS) {
         Some(seconds) => Ok(Placement::After(Duration::from_secs(seconds))),
         None => Err(Error::invalid(format!(
-            "delay_seconds: expected a whole number from 0 to {MOST_DELAY_SECONDS}"
+            "delay_seconds: expected a whole number from 0 to {MAX_DELAY_SECONDS}"
         ))),
     }
 }

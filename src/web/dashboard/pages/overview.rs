@@ -30,7 +30,7 @@ const MAX_QUEUES: usize = 100;
 const MAX_CHARTED: usize = 50;
 
 /// A job that has been pending for longer than this is a warning.
-const LONG_WAIT: Duration = Duration::from_secs(300);
+const LONG_LATENCY: Duration = Duration::from_secs(300);
 
 /// Maximum warnings on the page.
 const MAX_WARNINGS: usize = 20;
@@ -164,7 +164,7 @@ fn warning(texts: &Texts, summary: &QueueSummary, servers: &Servers) -> Option<M
         Some(html! { (texts.warn_paused) (pending) })
     } else if !servers.servers.iter().any(serves) {
         Some(html! { (texts.warn_no_worker) (pending) })
-    } else if info.latency >= LONG_WAIT {
+    } else if info.latency >= LONG_LATENCY {
         Some(html! { (texts.warn_latency) ((texts.span)(info.latency)) })
     } else {
         None

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
-use crate::web::api::registration::{Fault, Faults, Field, LONGEST_MESSAGE, Registration};
+use crate::web::api::registration::{Fault, Faults, Field, MAX_MESSAGE_BYTES, Registration};
 use crate::web::api::{RouteScope, read_bytes, register};
 use crate::web::dashboard::ui::form::form_pairs;
 use crate::web::dashboard::ui::page::{document, reason};
@@ -86,7 +86,7 @@ async fn submit(
     }
     // Each byte of the longest message may be escaped into three; the rest is short. Rocket's
     // own limit for forms is smaller than that.
-    let limit = (3 * LONGEST_MESSAGE + 16 * 1024).bytes();
+    let limit = (3 * MAX_MESSAGE_BYTES + 16 * 1024).bytes();
     let body = match read_bytes(body, limit).await {
         Ok(body) => body,
         Err(problem) => return Ok(refused(&reader, &Values::default(), problem)),

@@ -26,9 +26,9 @@ const MAX_ROWS: usize = 50;
 const MAX_CONCURRENT: usize = 4;
 
 /// Bars of the chart by minute.
-const MINUTES: i64 = 60;
+const CHART_MINUTES: i64 = 60;
 /// Bars of the chart by hour, of which the first is the hour above.
-const HOURS: i64 = 24;
+const CHART_HOURS: i64 = 24;
 
 /// What is due, over all queues.
 struct Due {
@@ -43,8 +43,8 @@ struct Due {
 /// The ends of the bars, from now on.
 fn ends(now: Timestamp) -> Vec<Timestamp> {
     let after = |secs: i64| Timestamp::from_secs(now.as_secs() + secs);
-    let minutes = (0..=MINUTES).map(|minute| after(60 * minute));
-    minutes.chain((2..=HOURS).map(|hour| after(3600 * hour))).collect()
+    let minutes = (0..=CHART_MINUTES).map(|minute| after(60 * minute));
+    minutes.chain((2..=CHART_HOURS).map(|hour| after(3600 * hour))).collect()
 }
 
 /// Two charts and the next jobs of all queues.
@@ -111,12 +111,12 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
 /// The two charts.
 fn timeline(texts: &Texts, now: Timestamp, due: &Due) -> Markup {
     let after = |secs: i64| Timestamp::from_secs(now.as_secs() + secs);
-    let split = usize::try_from(MINUTES).unwrap_or_default() + 1;
+    let split = usize::try_from(CHART_MINUTES).unwrap_or_default() + 1;
     let (minutes, hours) = due.counts.split_at(split);
     // Overdue jobs belong to the first bar.
     let first_hour: u64 = minutes.iter().sum();
     let bar = |at: Timestamp, all: u64| Bar { when: charts::clock(at), all, bad: 0 };
-    let by_minute: Vec<Bar> = (0..MINUTES)
+    let by_minute: Vec<Bar> = (0..CHART_MINUTES)
         .zip(&minutes[1..])
         .map(|(nth, count)| {
             let overdue = if nth == 0 { minutes[0] } else { 0 };

@@ -34,7 +34,7 @@ use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts};
 pub(crate) const FORM: &str = "selected";
 
 /// The largest form that is read, in bytes.
-const LONGEST_FORM: u64 = 1 << 20;
+const MAX_FORM_BYTES: u64 = 1 << 20;
 
 /// Maximum jobs of one action.
 const MAX_JOBS: usize = 10_000;
@@ -189,7 +189,7 @@ async fn matching(
 #[post("/ui/jobs/act", data = "<body>")]
 async fn act(act: Act<'_>, body: Data<'_>) -> Acted {
     let site = &act.site;
-    let form = Form::read(body, LONGEST_FORM).await.map_err(|problem| site.refused(&problem))?;
+    let form = Form::read(body, MAX_FORM_BYTES).await.map_err(|problem| site.refused(&problem))?;
     let trouble = |error: Error| site.trouble(&error);
     let wanted = Wanted::of(&form).map_err(trouble)?;
     let inspector = site.inspector();

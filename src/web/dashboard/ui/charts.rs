@@ -10,8 +10,8 @@ use crate::broker::{DayStats, MinuteStats};
 use crate::time::Timestamp;
 
 /// Width of a bar and height of the chart, in units of the SVG, which is stretched.
-const WIDTH: usize = 20;
-const HEIGHT: u64 = 80;
+const BAR_WIDTH: usize = 20;
+const CHART_HEIGHT: u64 = 80;
 
 /// One bar.
 pub(crate) struct Bar {
@@ -30,14 +30,15 @@ pub(crate) fn bars(texts: &Texts, caption: &str, bars: &[Bar]) -> Markup {
     let (Some(first), Some(last), true) = (bars.first(), bars.last(), most > 0) else {
         return html! {};
     };
-    let high = |count: u64| (u128::from(count) * u128::from(HEIGHT)).div_ceil(u128::from(most));
+    let high =
+        |count: u64| (u128::from(count) * u128::from(CHART_HEIGHT)).div_ceil(u128::from(most));
     let sum = |of: fn(&Bar) -> u64| bars.iter().map(of).fold(0_u64, u64::saturating_add);
     let (all, bad) = (sum(|bar| bar.all), sum(|bar| bar.bad));
     let total = (texts.chart_sum)(all, bad, most);
     html! {
         figure.card.chart {
             figcaption { span { (caption) } span { (total) } }
-            svg viewBox={ "0 0 " (bars.len() * WIDTH) " " (HEIGHT) } role="img"
+            svg viewBox={ "0 0 " (bars.len() * BAR_WIDTH) " " (CHART_HEIGHT) } role="img"
                 aria-label={ (caption) ": " (total) } preserveAspectRatio="none" {
                 @for (nth, bar) in bars.iter().enumerate() {
                     @if bar.all > 0 || bar.bad > 0 {
@@ -46,11 +47,11 @@ pub(crate) fn bars(texts: &Texts, caption: &str, bars: &[Bar]) -> Markup {
                                 (bar.when) ": " (bar.all)
                                 @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) }
                             }
-                            rect.ended x=(nth * WIDTH + 2) width=(WIDTH - 4)
-                                y=(u128::from(HEIGHT) - high(bar.all)) height=(high(bar.all)) {}
+                            rect.ended x=(nth * BAR_WIDTH + 2) width=(BAR_WIDTH - 4)
+                                y=(u128::from(CHART_HEIGHT) - high(bar.all)) height=(high(bar.all)) {}
                             @if bar.bad > 0 {
-                                rect.failed x=(nth * WIDTH + 2) width=(WIDTH - 4)
-                                    y=(u128::from(HEIGHT) - high(bar.bad)) height=(high(bar.bad)) {}
+                                rect.failed x=(nth * BAR_WIDTH + 2) width=(BAR_WIDTH - 4)
+                                    y=(u128::from(CHART_HEIGHT) - high(bar.bad)) height=(high(bar.bad)) {}
                             }
                         }
                     }

@@ -9,7 +9,7 @@ use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
 /// The longest error of a table, in characters.
-const LONGEST_LINE: usize = 100;
+const MAX_LINE_CHARS: usize = 100;
 
 /// A name and a value, within a `dl`.
 pub(crate) fn fact(label: &str, value: Markup) -> Markup {
@@ -47,14 +47,14 @@ pub(crate) fn instant(texts: &Texts, now: Timestamp, at: Option<Timestamp>) -> M
 /// The first line of an error, at most 100 characters of it.
 pub(crate) fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(LONGEST_LINE) {
+    match line.char_indices().nth(MAX_LINE_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
     }
 }
 
 /// How much is shown of an id that is too long for an address, in characters.
-const LONG_ID_SHOWN: usize = 64;
+const MAX_ID_CHARS: usize = 64;
 
 /// A link to a job's page. An id that is too long for an address is cut, and the text below it
 /// says how to act on the job.
@@ -62,7 +62,7 @@ pub(crate) fn job_link(reader: &Reader, queue: &QueueName, id: &JobId, text: Mar
     match reader.reachable_job(queue, id) {
         Some(path) => html! { a href=(path) { (text) } },
         None => html! {
-            code { (id.as_str().chars().take(LONG_ID_SHOWN).collect::<String>()) "…" }
+            code { (id.as_str().chars().take(MAX_ID_CHARS).collect::<String>()) "…" }
             p.hint { ((reader.texts.id_too_long)(id.as_str().len())) }
         },
     }

@@ -20,15 +20,15 @@ use super::Texts;
 use crate::broker::JobInfo;
 
 /// The longest text that a page shows whole, in bytes: browsers draw this much at once.
-pub(crate) const WHOLE: usize = 64 * 1024;
+pub(crate) const MAX_WHOLE_BYTES: usize = 64 * 1024;
 
 /// How much a page shows of anything longer, in bytes.
-const HEAD: usize = 4 * 1024;
+const HEAD_BYTES: usize = 4 * 1024;
 
 /// Nesting below which JSON is not indented further, and the size in bytes above which indented
 /// JSON is shown as it is stored: both keep a hostile payload from growing the page.
-const DEPTH: usize = 32;
-const INDENTED: usize = 4 * WHOLE;
+const MAX_INDENT_DEPTH: usize = 32;
+const MAX_INDENTED_BYTES: usize = 4 * MAX_WHOLE_BYTES;
 
 /// A part of a job that can be downloaded.
 #[derive(Clone, Copy, PartialEq)]
@@ -80,11 +80,11 @@ pub(crate) fn shown(texts: &Texts, here: &str, part: Part, bytes: &[u8]) -> Mark
     let link = html! {
         a href={ (here) "/" (part.name()) } download { (texts.download) }
     };
-    if size <= WHOLE {
+    if size <= MAX_WHOLE_BYTES {
         let text = if part == Part::Error { text(bytes) } else { pretty(bytes) };
         return html! {
             pre class=[bad] { (text) }
-            @if size > HEAD { p.hint { ((texts.bytes)(size)) " " (link) } }
+            @if size > HEAD_BYTES { p.hint { ((texts.bytes)(size)) " " (link) } }
         };
     }
     html! {
@@ -98,7 +98,7 @@ pub(crate) fn shown(texts: &Texts, here: &str, part: Part, bytes: &[u8]) -> Mark
 
 /// The beginning, cut between two characters: half a character would look like damaged text.
 fn head(bytes: &[u8]) -> String {
-    let some = &bytes[..bytes.len().min(HEAD)];
+    let some = &bytes[..bytes.len().min(HEAD_BYTES)];
     match std::str::from_utf8(some) {
         Ok(text) => text.to_owned(),
         // Only the last character is cut.
@@ -121,7 +121,7 @@ fn pretty(bytes: &[u8]) -> String {
     if serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
         return text;
     }
-    indented(&text).filter(|indented| indented.len() <= INDENTED).unwrap_or(text)
+    indented(&text).filter(|indented| indented.len() <= MAX_INDENTED_BYTES).unwrap_or(text)
 }
 
 /// The same JSON with line breaks and indentation; no number or string of it is touched. `None`
@@ -134,10 +134,10 @@ fn indented(json: &str) -> Option<String> {
     let (mut depth, mut chars) = (0_usize, json.chars().peekable());
     let line = |out: &mut String, depth: usize| {
         out.push('\n');
-        out.extend(std::iter::repeat_n("  ", depth.min(DEPTH)));
+        out.extend(std::iter::repeat_n("  ", depth.min(MAX_INDENT_DEPTH)));
     };
     while let Some(c) = chars.next() {
-        if out.len() > INDENTED {
+        if out.len() > MAX_INDENTED_BYTES {
             return None;
         }
         match c {
@@ -252,15 +252,15 @@ mod tests {
     #[test]
     fn deep_and_long_json_does_not_grow_without_bound() {
         for json in ["[".repeat(100) + &"]".repeat(100), "[".repeat(30_000) + &"]".repeat(30_000)] {
-            assert!(pretty(json.as_bytes()).len() <= INDENTED);
+            assert!(pretty(json.as_bytes()).len() <= MAX_INDENTED_BYTES);
         }
     }
 
     #[test]
     fn a_long_text_is_cut_between_two_characters() {
-        let text = "é".repeat(WHOLE);
-        assert_eq!(head(&text.as_bytes()[1..]).len(), 3 * HEAD);
-        assert_eq!(head(format!("x{text}").as_bytes()).len(), HEAD - 1);
+        let text = "é".repeat(MAX_WHOLE_BYTES);
+        assert_eq!(head(&text.as_bytes()[1..]).len(), 3 * HEAD_BYTES);
+        assert_eq!(head(format!("x{text}").as_bytes()).len(), HEAD_BYTES - 1);
         assert_eq!(head(b"ab"), "ab");
     }
 }

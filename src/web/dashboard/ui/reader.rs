@@ -14,7 +14,7 @@ use crate::web::proxy::{IgnoredPrefix, forwarded};
 
 /// The longest path of a page that is linked to. HTTP servers accept addresses of up to 64 KiB, and
 /// the addresses of a job's actions are longer than that of its page.
-const LONGEST_PATH: usize = 60_000;
+const MAX_PATH_BYTES: usize = 60_000;
 
 /// Where and in which language a page is read.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Reader {
 
     /// The address of a job's page; `None` for an id that is too long for an address.
     pub(crate) fn reachable_job(&self, queue: &QueueName, id: &JobId) -> Option<String> {
-        Some(self.job(queue, id)).filter(|path| path.len() <= LONGEST_PATH)
+        Some(self.job(queue, id)).filter(|path| path.len() <= MAX_PATH_BYTES)
     }
 }
 

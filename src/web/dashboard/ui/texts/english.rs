@@ -9,7 +9,7 @@ use super::Texts;
 use crate::broker::FindingKind as Kind;
 use crate::job::JobState;
 use crate::web::api::registration::{
-    Fault, Field, LONGEST_MESSAGE, MOST_DELAY_SECONDS, MOST_RETRIES,
+    Fault, Field, MAX_DELAY_SECONDS, MAX_MESSAGE_BYTES, MAX_RETRIES,
 };
 use crate::web::proxy::IgnoredPrefix;
 
@@ -222,11 +222,11 @@ pub(super) const TEXTS: Texts = Texts {
     next_run: "Next run",
     last_run: "Last run",
     field_hint: |field| match field {
-        Field::Message => format!("Optional, up to {} KiB.", LONGEST_MESSAGE / 1024),
+        Field::Message => format!("Optional, up to {} KiB.", MAX_MESSAGE_BYTES / 1024),
         Field::DelaySeconds => format!(
-            "Optional; empty or 0 means 180 (3 minutes). Up to {MOST_DELAY_SECONDS} (a year)."
+            "Optional; empty or 0 means 180 (3 minutes). Up to {MAX_DELAY_SECONDS} (a year)."
         ),
-        Field::MaxRetry => format!("Optional; empty or 0 means 10. Up to {MOST_RETRIES}."),
+        Field::MaxRetry => format!("Optional; empty or 0 means 10. Up to {MAX_RETRIES}."),
     },
     fault: |fault| match fault {
         Fault::NotText(_) => "Enter text.".to_owned(),

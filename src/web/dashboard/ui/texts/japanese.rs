@@ -7,7 +7,7 @@ use super::Texts;
 use crate::broker::FindingKind as Kind;
 use crate::job::JobState;
 use crate::web::api::registration::{
-    Fault, Field, LONGEST_MESSAGE, MOST_DELAY_SECONDS, MOST_RETRIES,
+    Fault, Field, MAX_DELAY_SECONDS, MAX_MESSAGE_BYTES, MAX_RETRIES,
 };
 use crate::web::proxy::IgnoredPrefix;
 
@@ -219,11 +219,11 @@ pub(super) const TEXTS: Texts = Texts {
     next_run: "次回",
     last_run: "前回",
     field_hint: |field| match field {
-        Field::Message => format!("任意。{}KiBまで。", LONGEST_MESSAGE / 1024),
+        Field::Message => format!("任意。{}KiBまで。", MAX_MESSAGE_BYTES / 1024),
         Field::DelaySeconds => {
-            format!("任意。空欄または0は180秒（3分）。{MOST_DELAY_SECONDS}（1年）まで。")
+            format!("任意。空欄または0は180秒（3分）。{MAX_DELAY_SECONDS}（1年）まで。")
         }
-        Field::MaxRetry => format!("任意。空欄または0は10回。{MOST_RETRIES}回まで。"),
+        Field::MaxRetry => format!("任意。空欄または0は10回。{MAX_RETRIES}回まで。"),
     },
     fault: |fault| match fault {
         Fault::NotText(_) => "文字列を入力してください。".to_owned(),
