@@ -30,7 +30,9 @@ use crate::time::Timestamp;
 /// Entries of a list read per call while searching one job.
 const PAGE_ENTRIES: i64 = 10_000;
 
-/// Maximum attempts to act on a job that keeps moving, or whose message keeps changing.
+/// Maximum attempts to act on a job that keeps moving, or whose message keeps changing. A job
+/// moves because a worker or another operator is faster, so a second attempt nearly always
+/// succeeds.
 const MAX_ATTEMPTS: usize = 5;
 
 /// Keys of the key space walked by one call.
@@ -45,7 +47,8 @@ enum Answered {
     SomewhereIn(i64),
 }
 
-/// An edit: the message as read, and the new one.
+/// An edit: the message as read, and the new one. The script compares the first with what is
+/// stored, so an edit never overwrites a change made in between.
 type Edit<'a> = Option<(&'a [u8], &'a [u8])>;
 
 impl Actions for RedisBroker {
@@ -305,7 +308,8 @@ impl RedisBroker {
     ) -> Result<Option<i64>, Error> {
         let mut first = 0;
         while first < length {
-            // With a tenth of the page before, for jobs dequeued in between.
+            // With a tenth of the next page: jobs dequeued in between shift this one towards
+            // the tail, and it would be missed.
             let (begin, end) = (first + PAGE_ENTRIES + PAGE_ENTRIES / 10, first + 1);
             let range: Vec<Vec<u8>> = vec![
                 keys::pending(queue).into(),
@@ -329,6 +333,7 @@ impl RedisBroker {
         self.must_exist(queue).await.map(|()| Acted::NotFound)
     }
 
+    /// Fails with [`Error::is_not_found`] for a queue that does not exist.
     async fn must_exist(&self, queue: &QueueName) -> Result<(), Error> {
         if self.is_known(queue).await? {
             return Ok(());

@@ -21,6 +21,8 @@ use crate::job::{Idempotency, JobId, QueueName};
 use crate::pool::Repeat;
 
 impl Admission for RedisBroker {
+    /// One script. Repeating it is safe: an id that is in the set already is admitted again and
+    /// counts once.
     fn admit<'a>(
         &'a self,
         queue: &'a QueueName,

@@ -48,7 +48,8 @@ pub(super) struct Batcher {
 }
 
 impl Batcher {
-    /// The batch queue of a job. `one_place` is whether all queues are on one server.
+    /// The batch queue of a job. `one_place` is whether all queues are on one server. On a
+    /// Cluster, batch queues that nobody uses are dropped once there are [`MAX_IDLE_QUEUES`].
     fn of(&self, queue: &QueueName, one_place: bool) -> Arc<BatchQueue> {
         if one_place {
             return Arc::clone(&self.all);
@@ -131,7 +132,8 @@ impl BatchQueue {
 }
 
 impl Waiting {
-    /// The first waiting job and those that go with it in one script; empty if none waits.
+    /// The first waiting job and those that go with it in one script; empty if none waits. The
+    /// usual case, in which all waiting jobs go together, moves the whole queue at once.
     fn next_batch(&mut self, one_place: bool) -> Vec<WaitingEnqueue> {
         // Jobs whose caller is gone are not sent.
         self.jobs.retain(|one| !one.answer.is_closed());
@@ -161,8 +163,14 @@ impl Waiting {
 }
 
 impl RedisBroker {
-    /// Stores one job, together with others that wait. Ends within the pool's request
-    /// limit, however long the calls before it take.
+    /// Stores one job, together with others that wait. Ends within the pool's request limit,
+    /// however long the calls before it take.
+    ///
+    /// # Errors
+    /// - [`Error::is_unavailable`] if the job was certainly not sent, for example because the
+    ///   calls before it were not answered in time.
+    /// - [`Error::is_outcome_unknown`] if it was, and no reply came.
+    /// - The store's refusal of this one job: jobs of other callers do not matter.
     pub(super) async fn enqueue_batched(&self, job: EnqueueArgs) -> Result<Enqueued, Error> {
         let queue = self.batcher.of(job.queue(), !self.pool.is_cluster());
         if let Ok(_call) = queue.calls.try_acquire() {

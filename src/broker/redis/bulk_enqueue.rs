@@ -54,7 +54,8 @@ impl RedisBroker {
         }
     }
 
-    /// Stores one job, in a batch with jobs of other callers.
+    /// Stores one job, in a batch with jobs of other callers; again while its queue's slot
+    /// moves. That answer proves that nothing was stored.
     async fn enqueue_one(&self, new: &NewJob) -> Result<Enqueued, Error> {
         let mut moving = self.moving();
         loop {
@@ -66,6 +67,7 @@ impl RedisBroker {
     }
 
     /// Divides the jobs into sequences of calls, one sequence per queue or one for all queues.
+    /// Within a sequence the order of the jobs is kept; sequences run side by side.
     async fn enqueue_bulk(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         // One server takes plain jobs of several queues in one call.
         let spans_queues = !self.pool.is_cluster() && jobs.iter().all(enqueue_args::is_plain);
@@ -168,7 +170,8 @@ fn not_sent(before: &Error) -> Error {
     before.clone()
 }
 
-/// Splits indexes into parts for one script call each, by number and size.
+/// Splits indexes into parts for one script call each, by number and size. A job that is larger
+/// than the limit by itself gets a part of its own.
 fn batches(indexes: &[usize], size: impl Fn(usize) -> usize) -> Vec<&[usize]> {
     let mut parts = Vec::new();
     let (mut begin, mut bytes) = (0, 0);

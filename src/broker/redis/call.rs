@@ -26,7 +26,11 @@ use crate::job::QueueName;
 use crate::pool::{LuaScript, Repeat, ScriptCall};
 
 impl RedisBroker {
-    /// Runs a script on one queue and learns the store's time from its reply.
+    /// Runs a script on one queue and learns the store's time from its reply. `arguments` gets
+    /// the number of earlier attempts that may have run, and a call that has the keys and the
+    /// time already.
+    ///
+    /// # Errors The pool's, and [`Error::is_damaged`] for a reply that is not this script's.
     pub(super) async fn ask(
         &self,
         script: &LuaScript,
@@ -90,7 +94,8 @@ impl RedisBroker {
         Ok(reply)
     }
 
-    /// Runs a plain Redis command.
+    /// Runs a plain Redis command, with its key first. Neither the time nor an expected type:
+    /// the caller reads the answer.
     pub(super) async fn command(
         &self,
         repeat: Repeat,

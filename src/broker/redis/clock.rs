@@ -24,16 +24,19 @@ use std::time::{Duration, Instant};
 use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
-/// How old the last reply may be for the estimate to be sent back to Redis.
+/// How old the last reply may be for the estimate to be sent back to Redis. A store whose clock
+/// is set is noticed with its next reply, so the estimate is wrong for at most this long.
 const REPLY_VALID_FOR: Duration = Duration::from_secs(1);
 
-/// How far off the estimate may be to be sent back to Redis.
+/// How far off the estimate may be to be sent back to Redis. It only stamps jobs that are due
+/// now: nothing is decided by it.
 const MAX_ERROR: Duration = Duration::from_millis(25);
 
 /// Assumed drift between two clocks: 200 µs per second, twice the usual worst case.
 const DRIFT_PER_MILLION: u32 = 200;
 
-/// Maximum difference of two correct clocks.
+/// Maximum difference of two correct clocks. An hour is far beyond drift, and not beyond the
+/// error of a clock that was set to another time zone's time.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(3600);
 
 /// No reply has arrived yet, or the estimate was dropped.

@@ -29,6 +29,8 @@ use crate::job::{AfterCancel, JobId, JobState, QueueName};
 use crate::pool::Repeat;
 
 impl Control for RedisBroker {
+    /// One script, which checks the lease in the step in which it writes. Repeating it is safe: the
+    /// same bytes are written again.
     fn write_output<'a>(&'a self, lease: &'a Lease, output: Output<'a>) -> Answer<'a, Settled> {
         Box::pin(async move {
             let (field, value) = match output {

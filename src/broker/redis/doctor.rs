@@ -56,10 +56,11 @@ const PAGE_ENTRIES: usize = 100;
 /// Pages per turn of the background repair.
 const PAGES_PER_TURN: usize = 25;
 
-/// How long the turn of one process excludes the others.
+/// How long the turn of one process excludes the others: a little less than the interval of the
+/// background repair, so that each queue gets one turn a minute however many workers there are.
 const TURN_TTL: Duration = Duration::from_secs(50);
 
-/// How long the position of the background repair is kept.
+/// How long the position of the background repair is kept: a day. Lost, the walk begins again.
 const CURSOR_TTL: Duration = Duration::from_secs(86_400);
 
 /// Maximum size of a message that is fetched to check that it can be decoded.
@@ -289,13 +290,15 @@ impl RedisBroker {
     }
 }
 
-/// Whether a Redis version is below 6.2, which has no `LMOVE`.
+/// Whether a Redis version is below 6.2, which has no `LMOVE`. Redis-compatible servers report
+/// the version of Redis that they emulate.
 fn is_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 2)
 }
 
-/// The kind of finding that the script names.
+/// The kind of finding that the script names; `None` for one that this version does not know.
+/// Kinds that are found here, such as an unreadable message, have no name in the script.
 fn kind(word: &str) -> Option<FindingKind> {
     use FindingKind as K;
     Some(match word {

@@ -32,7 +32,8 @@ const MAX_DUE_QUEUES: usize = 100;
 const DUE_TOLERANCE: Duration = Duration::from_millis(1);
 
 impl RedisBroker {
-    /// How long until the next job of each queue is due, in the order of the queues.
+    /// How long until the next job of each queue is due, in the order of the queues: one call
+    /// for [`MAX_DUE_QUEUES`] of them. `None` for a queue in which no job waits.
     pub(super) async fn find_next_due(
         &self,
         queues: &[QueueName],
@@ -61,7 +62,8 @@ impl RedisBroker {
         Ok(due.map(|due| due.since(self.clock.now())))
     }
 
-    /// Makes due jobs pending, at most `limit` of them.
+    /// Makes due jobs pending, at most `limit` of them and at most 1,000. Repeating it is safe:
+    /// what was moved is no longer due.
     pub(super) async fn forward_due(
         &self,
         queue: &QueueName,

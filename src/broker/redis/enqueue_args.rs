@@ -113,8 +113,9 @@ impl EnqueueArgs {
         }
     }
 
-    /// Jobs of the same kind can share a call. The queue belongs to the kind unless the
-    /// script serves several queues and they are on one server.
+    /// Jobs of the same kind can share a call. The queue belongs to the kind unless the script
+    /// serves several queues and they are on one server. Whether the call may be repeated
+    /// belongs to it too: one job that must not be sent twice would forbid it for all.
     pub(super) fn kind(&self, one_place: bool) -> (Option<QueueName>, EnqueueScript, bool) {
         let script = self.script();
         let queue = (script != EnqueueScript::Now || !one_place).then(|| self.queue.clone());
@@ -159,7 +160,7 @@ impl EnqueueArgs {
     }
 }
 
-/// Whether the job has no extras: no lock, guard or group.
+/// Whether the job has no extras: no lock, guard or group. Most jobs are ordinary.
 fn is_ordinary(new: &NewJob) -> bool {
     new.unique_for.is_none() && new.idempotency.is_none() && new.record.group.is_empty()
 }

@@ -34,7 +34,8 @@ use crate::job::QueueName;
 /// Maximum queues of one script call: each costs Redis a check.
 const MAX_QUEUES: usize = 200;
 
-/// The number of queues asked first. If jobs are plenty, these have enough.
+/// The number of queues asked first. If jobs are plenty, these have enough, and the call stays
+/// short however many queues are served.
 const FIRST_QUEUES: usize = 16;
 
 /// How long an exchange goes on asking for jobs after one of its queues failed.
@@ -79,7 +80,8 @@ struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// Divides the requests and the first queues into parts, and decides how many parts a call
-    /// has.
+    /// has: as many as need to be settled, at least [`FIRST_QUEUES`]. On a Cluster, or while a
+    /// queue refuses, each part is a call of its own.
     fn plan(
         broker: &'a RedisBroker,
         requests: &[&'a SettleRequest],

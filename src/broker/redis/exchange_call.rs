@@ -53,6 +53,7 @@ impl QueuePart<'_> {
     fn deletions(&self) -> impl Iterator<Item = &Settle> + Clone {
         self.settles.iter().filter(|settle| settle.args.is_deletion())
     }
+
     /// Settlements that change or keep the job.
     fn others(&self) -> impl Iterator<Item = &Settle> + Clone {
         self.settles.iter().filter(|settle| !settle.args.is_deletion())
@@ -200,7 +201,9 @@ impl RedisBroker {
         }
         Ok(call)
     }
-    /// Calls `finish_and_dequeue`.
+
+    /// Calls `finish_and_dequeue`. Jobs that need anything but deletion never come here; see
+    /// [`CallPlan::is_fast`].
     async fn call_fast(&self, parts: &[QueuePart<'_>], plan: &CallPlan) -> Result<Reply, Error> {
         let add = |_, call: ScriptCall| {
             let call = call.arg(plan.room).arg(plan.valid_until.as_str());
@@ -210,6 +213,7 @@ impl RedisBroker {
         let queues = parts.iter().map(|part| part.queue);
         self.ask_all(&SCRIPTS.finish_and_dequeue, queues, plan.repeat(), add).await
     }
+
     /// Calls `settle_and_dequeue`, with the archive limits of each queue.
     async fn call_general(&self, parts: &[QueuePart<'_>], plan: &CallPlan) -> Result<Reply, Error> {
         let add = |sent, call: ScriptCall| {
@@ -269,7 +273,8 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Reads what was dequeued from one queue.
+    /// Reads what was dequeued from one queue. A job whose message cannot be decoded is
+    /// archived here and leaves a gap: its slot stays free, and the queue is asked again.
     async fn read_deliveries(
         &self,
         parts: &[QueuePart<'_>],
@@ -355,8 +360,9 @@ impl FoundJob {
     }
 }
 
-/// Reads the jobs that were dequeued from a queue. The leases of one call end one
-/// microsecond after another, so only the first end is sent.
+/// Reads the jobs that were dequeued from a queue. The leases of one call end one microsecond
+/// after another, so only the first end is sent. No lease of ours ends on a whole second: that
+/// is how a script knows a Go worker's lease.
 fn found_jobs(queue: &QueueName, owner: u64, reply: &mut Reply) -> Result<Vec<FoundJob>, Error> {
     let number = reply.size()?;
     if number == 0 {

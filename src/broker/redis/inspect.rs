@@ -269,7 +269,8 @@ impl Inspect for RedisBroker {
         Box::pin(self.store_info())
     }
 
-    /// Asynq's key, with the time of the pause as its value.
+    /// Asynq's key, with the time of the pause as its value. True if this call changed
+    /// anything.
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
         Box::pin(async move {
             let key: Vec<u8> = keys::paused(queue).into();
@@ -352,7 +353,8 @@ impl RedisBroker {
         Ok(names.into_iter().collect())
     }
 
-    /// The sizes and counters of a queue.
+    /// The sizes and counters of a queue: one script, and the groups if there are any. Does not
+    /// say whether the queue exists; an unknown one is empty.
     async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
         let mut found = self.ask(&SCRIPTS.read_queue, queue, Repeat::Safe, |_, call| call).await?;
         let mut sizes = BTreeMap::new();
@@ -389,7 +391,8 @@ impl RedisBroker {
         })
     }
 
-    /// How many jobs wait in groups; extrapolated if there are many groups.
+    /// How many jobs wait in groups. With more groups than [`MAX_COUNT_CALLS`] calls can count,
+    /// the total is extrapolated from the groups that were counted.
     async fn grouped(&self, queue: &QueueName) -> Result<u64, Error> {
         let (mut jobs, mut counted, mut groups) = (0_u64, 0_u64, 0_u64);
         let mut cursor: Vec<u8> = b"0".into();

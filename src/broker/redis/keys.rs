@@ -26,7 +26,8 @@ pub const SERVERS: &str = "asynq:servers";
 pub const WORKERS: &str = "asynq:workers";
 /// A sorted set: the keys of all processes with periodic jobs, by the second they expire.
 pub const SCHEDULERS: &str = "asynq:schedulers";
-/// Ours: the channel of queues with an earlier due time than before.
+/// Ours: the channel of queues with an earlier due time than before. A message is a queue's
+/// name.
 pub const WAKE: &str = "asynq:x:wake";
 
 /// Ours: the version of the data's format.
@@ -55,7 +56,7 @@ pub fn paused(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:paused", queue.as_str())
 }
 
-/// One job's hash.
+/// One job's hash. Bytes, because an id need not be UTF-8.
 pub fn task(queue: &QueueName, id: &JobId) -> Vec<u8> {
     [prefix(queue).as_bytes(), b"t:", id.as_bytes()].concat()
 }
@@ -95,7 +96,8 @@ pub fn witness(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:witness", queue.as_str())
 }
 
-/// The unique lock of a job. As in Asynq, a missing payload and an empty one give different locks.
+/// The unique lock of a job: the MD5 of its payload under its type, as Asynq computes it. As in
+/// Asynq, a missing payload and an empty one give different locks.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
     let mut key = format!("asynq:{{{}}}:unique:{job_type}:", queue.as_str());
     if let Some(payload) = payload {
@@ -121,7 +123,7 @@ pub fn scheduler(id: &str) -> String {
     format!("asynq:schedulers:{{{id}}}")
 }
 
-/// The process whose key this is.
+/// The process whose key this is; the key itself if it has another form.
 pub fn scheduler_of(key: &str) -> &str {
     let id = key.strip_prefix("asynq:schedulers:{").and_then(|rest| rest.strip_suffix('}'));
     id.unwrap_or(key)

@@ -56,7 +56,9 @@ impl RedisBroker {
         }
     }
 
-    /// Extends up to 100 leases of one queue in one call.
+    /// Extends up to 100 leases of one queue in one call. The reply also has the cancel request
+    /// of each job, if there is one: this is how a worker learns of it if it missed the
+    /// message.
     async fn extend_some(
         &self,
         queue: &QueueName,

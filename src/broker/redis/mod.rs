@@ -112,9 +112,11 @@ pub struct RedisBroker {
     batcher: Arc<Batcher>,
     /// Numbers the leases of this process.
     process: Arc<Process>,
+    /// Dequeue calls without a reply.
     unconfirmed_dequeues: Arc<UnconfirmedDequeues>,
     /// Queues from which jobs could not be dequeued.
     failing: Arc<FailingQueues>,
+    /// Settlements without a reply.
     unconfirmed_settles: Arc<UnconfirmedSettles>,
     /// Limits on archived jobs.
     archive: Arc<ArchiveSettings>,
@@ -250,6 +252,8 @@ impl Broker for RedisBroker {
         Box::pin(self.pool.ping())
     }
 
+    /// `SET NX`, and `GET` for what was there. A key that expires between the two counts as
+    /// bound to the queue of this request.
     fn bind_key<'a>(
         &'a self,
         key: &'a str,
@@ -272,6 +276,8 @@ impl Broker for RedisBroker {
         })
     }
 
+    /// Deletes the binding. Never repeated: a repetition could delete the binding of a later
+    /// request.
     fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let name = keys::queue_of_key(key).into_bytes();

@@ -89,6 +89,7 @@ impl AwaitedPeeks<'_> {
         while at < self.peeks.len() {
             match self.peeks[at].1.as_mut().poll(context) {
                 Poll::Pending => at += 1,
+                // It blocked for as long as it may, and the list is still empty.
                 Poll::Ready(Ok(false)) => {
                     self.peeks[at].1 = self.home.start(pool, &self.peeks[at].0);
                 }

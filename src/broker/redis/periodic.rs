@@ -37,6 +37,7 @@ use crate::time::Timestamp;
 const MAX_LISTED: i64 = 1000;
 
 impl PeriodicStore for RedisBroker {
+    /// The name of the queue is written beside the call, as for any enqueue.
     fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired> {
         Box::pin(async move {
             let publish = async {
@@ -157,6 +158,8 @@ impl PeriodicStore for RedisBroker {
 }
 
 impl RedisBroker {
+    /// Claims the ticks and stores their jobs in one script, or, without ticks, asks how far
+    /// they are claimed. The ticks come in the order of their time, and so do the results.
     async fn fire_ticks(&self, what: &Firing) -> Result<Fired, Error> {
         let jobs: Vec<_> =
             what.ticks.iter().map(|(_, new)| EnqueueArgs::of(&what.queue, new)).collect();
@@ -208,6 +211,9 @@ impl RedisBroker {
     }
 }
 
+/// The values of an array of texts.
+///
+/// # Errors [`Error::is_damaged`] for a reply of another form.
 fn array(value: Value) -> Result<Vec<Vec<u8>>, Error> {
     match value {
         Value::Array(values) => values

@@ -19,7 +19,8 @@ use crate::job::QueueName;
 use crate::pool::Repeat;
 use crate::sync::lock;
 
-/// Interval after which a queue's name is written again, in case it was removed.
+/// Interval after which a queue's name is written again, in case it was removed: by an
+/// operator, or by a restore of older data.
 const QUEUE_NAME_REFRESH: Duration = Duration::from_secs(60);
 
 /// Maximum queues that are remembered as written. Names may come from requests, so their

@@ -21,7 +21,8 @@ use crate::error::Error;
 use crate::job::{AfterCancel, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 
-/// Maximum ids in a log line.
+/// Maximum ids in a log line. A damaged queue may have thousands of such jobs; the archive
+/// lists all.
 const MAX_NAMED_IDS: usize = 3;
 
 /// The jobs of one reply: decoded, or archived because they cannot be.
@@ -124,7 +125,8 @@ impl RedisBroker {
     }
 }
 
-/// Reads the jobs of `list_expired_leases`.
+/// Reads the jobs of `list_expired_leases`. Their leases have no owner for the recoverer: they
+/// are valid as long as they end exactly as they were found.
 fn found(queue: &QueueName, reply: &mut Reply) -> Result<Vec<FoundJob>, Error> {
     let mut found = Vec::new();
     while !reply.is_empty() {

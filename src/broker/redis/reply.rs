@@ -116,13 +116,14 @@ impl Reply {
         self.text()?.parse::<i64>().map(|n| n.max(0) as u64).map_err(|_| unexpected())
     }
 
-    /// The next value, an instant in microseconds; -1 is none.
+    /// The next value, an instant in microseconds; a negative number is none.
     pub(super) fn instant(&mut self) -> Result<Option<Timestamp>, Error> {
         let micros = self.int()?;
         Ok((micros >= 0).then(|| Timestamp::from_micros(micros)))
     }
 
-    /// The next value, a size.
+    /// The next value, a size. A negative number, which only damaged data gives, counts as
+    /// zero.
     pub(super) fn size(&mut self) -> Result<u64, Error> {
         Ok(self.int()?.max(0) as u64)
     }

@@ -180,6 +180,8 @@ impl RedisBroker {
         Ok((running, more))
     }
 
+    /// The slot of a queue and the nodes that have it, the master first; `None` without a
+    /// Cluster.
     pub(super) async fn place_of(&self, queue: &QueueName) -> Result<Option<ClusterPlace>, Error> {
         if !self.pool.is_cluster() {
             return Ok(None);
@@ -206,7 +208,8 @@ impl RedisBroker {
         Ok(Some(ClusterPlace { slot: u16::try_from(slot).map_err(|_| unexpected())?, nodes }))
     }
 
-    /// Reads `INFO` of each server.
+    /// Reads `INFO` of each server. A server that refuses it is listed without values, because
+    /// an operator wants to see that it is there.
     pub(super) async fn store_info(&self) -> Result<StoreInfo, Error> {
         let nodes = match self.command(Repeat::Safe, "INFO", &[]).await {
             // A Cluster's masters, each with its address.

@@ -116,7 +116,7 @@ impl SettleArgs {
 }
 
 impl Settlement<'_> {
-    /// Only the lease and the kind.
+    /// Only the lease and the kind; the stored message stays.
     fn bare(&self, kind: &'static str) -> SettleArgs {
         SettleArgs::bare(self.delivery.lease.clone(), kind)
     }
@@ -156,7 +156,8 @@ impl Settlement<'_> {
         SettleArgs { msg, time: after, failure, ..self.waiting("retry") }
     }
 
-    /// Archives the job with its last error.
+    /// Archives the job with its last error. The unique lock stays unless the configuration
+    /// says otherwise: the job may be run again.
     fn archive(&self, error: &str) -> SettleArgs {
         SettleArgs {
             msg: self.failed_message(error),

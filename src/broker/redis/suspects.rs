@@ -32,7 +32,9 @@ use crate::pool::{Repeat, ScriptCall};
 /// recovered later count as possible causes.
 const SUSPECTS_TTL_SECS: u64 = 86_400;
 
-/// An owner is, from the top: process number, call number, check bits.
+/// An owner is, from the top: process number (30 bits), call number (22), check bits (12). The
+/// call number starts again after four million calls. A lease is identified by owner and job
+/// together.
 const CALL_BITS: u32 = 22;
 const CHECK_BITS: u32 = 12;
 
@@ -60,7 +62,8 @@ impl Process {
     }
 }
 
-/// Check bits. Owners of earlier versions are random numbers and have other ones.
+/// Check bits: the upper bits of a multiplicative hash (Fibonacci hashing). Owners of earlier
+/// versions are random numbers and have other ones.
 fn check(number: u64) -> u64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - CHECK_BITS)
 }

@@ -24,7 +24,8 @@ use crate::pool::RedisPool;
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Queues with an earlier due time than known, until the forwarder asks.
+/// Queues with an earlier due time than known, until the forwarder asks. A set, so many reports
+/// of one queue wake it once.
 #[derive(Default)]
 struct DueChanges {
     /// The queues.

@@ -236,7 +236,8 @@ pub fn worker_info(who: &Announcement, running: &Running) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// Decodes the announcement of a worker process, without its jobs.
+/// Decodes the announcement of a worker process, without its jobs. `None` for a record that
+/// cannot be decoded.
 pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
     let info = ServerInfo::decode(bytes).ok()?;
     let queues = info.queues.into_iter();

@@ -3,6 +3,14 @@
 //! Fields that a newer peer wrote and this version does not know are kept as bytes
 //! and written back. Numbers that a [`JobRecord`] cannot hold, such as a negative
 //! retry count, are kept too, until the field is changed.
+//!
+//! So a job that this version reads and writes back has the same bytes as before, except for the
+//! fields that were changed. That matters where scripts compare messages, and when versions of this
+//! crate or of Asynq are mixed.
+//!
+//! What may surprise. [`encode`] writes by hand what [`TaskMessage`] describes, because it is
+//! called for each job and should copy nothing; a test compares the two. Times are whole
+//! seconds, rounded up where they are limits: exact due times stand in keys of our own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,7 @@
 //! Asynq's messages before version 0.18, which were JSON: read, never written.
+//!
+//! The scripts archive such jobs where they meet them. An operator can run one from the
+//! archive; the next failure writes its message in today's form.
 
 use std::time::Duration;
 
