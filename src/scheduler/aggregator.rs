@@ -8,6 +8,14 @@
 //! A set expires after two minutes. If the function fails, takes too long or its process
 //! dies, the jobs go back into their group at that time, and are aggregated again. Several
 //! processes may aggregate; the store gives each set to one of them.
+//!
+//! What may surprise. Only a process with an aggregation function aggregates, and it aggregates
+//! the groups of its own queues. At most [`MAX_CONCURRENT`] functions run at a time; a group
+//! for which there is no permit waits until one of them has ended. A group with more jobs than
+//! [`MAX_SET_JOBS`] becomes several jobs, one after another. The function may see the same jobs
+//! twice: if its process dies before the one job is stored, they are aggregated again. A result
+//! that comes too late is not stored, because its set has expired by then; so no job becomes
+//! part of two results.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -98,8 +106,11 @@ impl Aggregator {
         }
     }
 
-    /// Starts aggregating the ready groups of a queue. Returns how long until the next
-    /// group is ready.
+    /// Starts aggregating the ready groups of a queue. Returns how long until the next group is
+    /// ready.
+    ///
+    /// Without a free permit it stops early and sets `crowded`; the end of the next aggregation
+    /// then starts a new tick.
     async fn look(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         let Work { broker, aggregation, .. } = &*self.work;
         while broker.repair_groups(queue, MAX_BATCH_JOBS).await?.more {}
@@ -170,6 +181,10 @@ pub(crate) async fn aggregate_now(
 }
 
 /// How long no group can become ready that the last check has not foreseen.
+///
+/// The last check knows when the present groups will be ready. A group that did not exist then
+/// is ready after the grace period or the maximum delay at the earliest, unless it becomes
+/// full; so with a maximum size the groups are checked every second.
 fn interval(limits: &GroupLimits) -> Duration {
     let second = Duration::from_secs(1);
     let mut interval = MAX_INTERVAL.min(limits.grace.max(second));
@@ -186,7 +201,8 @@ impl Work {
         Self { broker, aggregation, stop, crowded, ended }
     }
 
-    /// One aggregation with its permit. At shutdown the function gets the shutdown timeout.
+    /// One aggregation with its permit. At shutdown the function gets the shutdown timeout, and
+    /// then [`GIVE_BACK_TIMEOUT`] more for returning its jobs.
     async fn run(self: Arc<Self>, queue: QueueName, group: String, permit: OwnedSemaphorePermit) {
         let over = async {
             self.stop.cancelled().await;
@@ -207,6 +223,7 @@ impl Work {
     }
 
     /// Claims a group's jobs as a set and aggregates them, unless another process has them.
+    /// After the beginning of a shutdown no function is called any more.
     async fn turn(&self, queue: QueueName, group: String) {
         if self.stop.is_cancelled() {
             return;
@@ -223,7 +240,8 @@ impl Work {
     }
 
     /// Calls the function and stores its job. If it fails, panics or takes too long, the set
-    /// expires and its jobs return to their group.
+    /// expires and its jobs return to their group. They are not returned at once: a function
+    /// that always fails would be called without a pause.
     async fn aggregate(&self, mut set: GroupSet) {
         let size = set.jobs.len();
         if size >= MAX_SET_JOBS {
@@ -256,7 +274,8 @@ impl Work {
         );
     }
 
-    /// Returns the jobs of a set to their group at once.
+    /// Returns the jobs of a set to their group at once: it was shutdown that stopped the
+    /// function, not an error of it.
     async fn give_back(&self, set: &GroupSet) {
         if let Err(error) = self.broker.return_set(set).await {
             let (queue, group) = (&set.queue, &set.group);
@@ -264,7 +283,8 @@ impl Work {
         }
     }
 
-    /// Replaces the set by the aggregated job, and logs the result.
+    /// Replaces the set by the aggregated job, and logs the result. In the log, `id` is the new
+    /// job and `jobs` the number of jobs that it replaces.
     async fn store(&self, set: &GroupSet, jobs: usize, job: &NewJob) {
         let (queue, group) = (&set.queue, &set.group);
         let (job_type, id) = (&job.record.job_type, &job.record.id);

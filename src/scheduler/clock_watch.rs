@@ -26,6 +26,7 @@ const JUMP_TOLERANCE: Duration = Duration::from_secs(1);
 /// What is known about one store's clock.
 #[derive(Default)]
 pub(super) struct ClockWatch {
+    /// The last reading. `None` before the first, and after [`forget`](Self::forget).
     last: Option<Look>,
     /// Since when the two clocks agree.
     since: Option<Instant>,
@@ -77,6 +78,11 @@ impl ClockWatch {
     }
 }
 
+/// By how many seconds the store's clock was set between two readings, if it was.
+///
+/// Between `least` and `most` seconds have passed here: `least` from the earlier answer to the
+/// later request, `most` from the earlier request to the later answer. A correct clock has
+/// advanced by something in between.
 fn jump(before: Look, look: Look) -> Option<f64> {
     let theirs = (look.told.as_micros() - before.told.as_micros()) as f64 / 1e6;
     let least = look.asked.saturating_duration_since(before.answered).as_secs_f64();

@@ -17,6 +17,23 @@
 //! a [`Service::wakeup`], stops at shutdown, and backs off while the store cannot be
 //! reached. Waits of up to ten seconds end on time to a tenth of a millisecond, see
 //! [`precise_timer`].
+//!
+//! When the services are due, and how much they do at once:
+//!
+//! | Service | Due | In one script |
+//! |---|---|---|
+//! | forwarder | when the next job is due, and just after each whole second | 100 jobs |
+//! | recoverer | every 4 to 5 s | 100 jobs |
+//! | janitor | every 8 s | 100 jobs |
+//! | repair service | every 48 to 72 s | a part of the queue |
+//! | aggregator | when the next group is ready, at least every 7 s | one group |
+//! | periodic service | at the next tick, at least every 60 s | the ticks of one periodic job |
+//! | announcer | every 10 s, and at a change of the list | all periodic jobs |
+//!
+//! Three rules hold for all. Which job is due, expired or over is decided by the store's clock,
+//! never by the clock of this host, which may be wrong. A queue that fails delays no other
+//! queue: [`Round`] collects the results, and only if every queue failed does the loop back
+//! off. And a tick may be dropped at any `await`, because a shutdown does not wait for it.
 
 mod aggregator;
 mod announcer;
@@ -58,6 +75,10 @@ pub(crate) trait Service: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Does the work once. Returns how long until it is due again.
+    ///
+    /// An error means that no queue could be served. The loop then waits for at most half a
+    /// second, whatever the service's interval, so that work goes on as soon as the store is
+    /// back.
     fn tick(&self) -> impl Future<Output = Result<Duration, Error>> + Send;
 
     /// Called just before it is due, to wake what may be asleep by then: an idle Redis on a
@@ -66,7 +87,9 @@ pub(crate) trait Service: Send + Sync + 'static {
         std::future::ready(())
     }
 
-    /// Returns when the work is due earlier than [`tick`](Self::tick) said.
+    /// Returns when the work is due earlier than [`tick`](Self::tick) said. It is dropped and
+    /// called again for every wait: a notice in between must not be lost, as it is not with
+    /// [`Notify::notify_one`](tokio::sync::Notify::notify_one).
     fn wakeup(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
@@ -81,7 +104,8 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// Takes in the result of one queue.
+    /// Takes in the result of one queue. Returns the value if the queue was served. Of several
+    /// errors the first is kept.
     fn add<T>(&mut self, answer: Result<T, Error>) -> Option<T> {
         match answer {
             Ok(value) => {
@@ -113,13 +137,16 @@ impl Round {
     }
 }
 
-/// The running services of one process.
+/// The running services of one process, for the queues of its worker. Dropping it stops them
+/// without waiting for their end.
 pub(crate) struct Scheduler {
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Scheduler {
+    /// Starts the services for these queues. Called at launch, if the process has a worker.
+    /// Groups are aggregated only with an `aggregation`. All share one timer thread.
     pub(crate) fn start(
         broker: &Arc<dyn Broker>,
         queues: &[QueueName],
@@ -186,6 +213,9 @@ impl PeriodicServices {
 }
 
 /// The loop of every service: tick, wait, and back off while the store is away.
+///
+/// An outage is logged once, by the connection, and a refusal once, by [`Refusals`]; each
+/// failed tick is on the debug level.
 async fn run<S: Service>(service: S, timer: Arc<PreciseTimer>, stop: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     let mut refused = Refusals::default();

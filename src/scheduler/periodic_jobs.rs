@@ -26,13 +26,16 @@ use crate::job::{Missed, NewJob, Periodic, Placement, QueueName, Schedule, perio
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Makes the job that each tick enqueues, with all checks of an enqueue.
+/// Makes the job that each tick enqueues, with all checks of an enqueue. It is called once,
+/// when the periodic job is added; each tick clones the result and gives it the tick's id.
 pub(crate) type Template = Arc<dyn Fn(&Periodic) -> Result<NewJob, Error> + Send + Sync>;
 
-/// How long claims and histories are kept beyond two gaps between ticks: 90 days.
+/// How long claims and histories are kept beyond two gaps between ticks: 90 days. A process
+/// that is started again within this time makes up for what it missed.
 const CLAIM_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 
-/// Maximum time that claims and histories are kept: 20 years.
+/// Maximum time that claims and histories are kept: 20 years. It bounds what an `@every` of
+/// centuries asks of the store.
 const MAX_CLAIM_RETENTION: Duration = Duration::from_secs(20 * 366 * 86_400);
 
 /// The periodic jobs of this process, for listing and changing them while it runs.
@@ -62,6 +65,7 @@ pub struct PeriodicJobs {
 
 struct Shared {
     template: Template,
+    /// By name, so that lists are in the order of names.
     jobs: Mutex<BTreeMap<String, Arc<PeriodicJob>>>,
     /// Wakes the service and the announcer, by [`Listener`].
     changed: [Notify; 2],
@@ -70,7 +74,9 @@ struct Shared {
 /// The services that wait for changes.
 #[derive(Clone, Copy)]
 pub(super) enum Listener {
+    /// The service that enqueues jobs: the next tick may be earlier now.
     Firing,
+    /// The announcer: the published list has changed.
     Announcing,
 }
 
@@ -102,10 +108,12 @@ pub(super) struct PeriodicJob {
     seen: Mutex<Seen>,
 }
 
+/// What the store said last about the ticks of a periodic job.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Seen {
     /// The last claimed tick; `None` until the store was asked.
     pub claimed: Option<Timestamp>,
+    /// When a job was last stored, by any process. `None` if never, or not asked yet.
     pub last_run: Option<Timestamp>,
 }
 
@@ -131,7 +139,8 @@ impl PeriodicJobs {
         Ok(name)
     }
 
-    /// Like [`PeriodicJobs::add`], but an error if there is one of this name.
+    /// Like [`PeriodicJobs::add`], but an error if there is one of this name. Used at ignite,
+    /// where two of a name are a mistake and not a change.
     pub(crate) fn add_first(&self, periodic: &Periodic) -> Result<(), Error> {
         let job = self.checked(periodic)?;
         if self.jobs().contains_key(&job.name) {
@@ -214,19 +223,21 @@ impl PeriodicJob {
         *self.lock()
     }
 
-    /// Takes in what the store said about its ticks.
+    /// Takes in what the store said about its ticks. An answer without a last run does not
+    /// erase the one that is known.
     pub(super) fn see(&self, fired: &Fired) {
         let mut seen = self.lock();
         seen.claimed = Some(fired.claimed);
         seen.last_run = seen.last_run.into_iter().chain(fired.last_run).max();
     }
 
-    /// Ticks up to this one are skipped.
+    /// Ticks up to this one are skipped. Only this process notes it; the store's claim stays,
+    /// and another process with another policy may still fire them.
     pub(super) fn pass_over(&self, tick: Timestamp) {
         self.lock().claimed = Some(tick);
     }
 
-    /// The request to claim and fire these ticks.
+    /// The request to claim and fire these ticks. Without ticks it only asks what is claimed.
     pub(super) fn firing(&self, ticks: &[Timestamp], now: Timestamp) -> Firing {
         Firing {
             entry: self.name.clone(),
@@ -255,6 +266,9 @@ impl PeriodicJob {
         }
     }
 
+    /// The job of one tick. Its id is made of the name and the tick, so a second process that
+    /// fires the same tick makes the same id. A delay in the job's options counts from the
+    /// tick, not from when it is fired.
     fn job_of(&self, tick: Timestamp) -> NewJob {
         let mut job = self.job.clone();
         job.record.id = tick_id(&self.name, tick);

@@ -8,6 +8,11 @@
 //! of the process must not cost ticks. Older ticks are *missed*; [`Missed`] decides whether
 //! the last of them is made up for. Which ticks are claimed already is the store's to know;
 //! this process keeps the answer so that it asks once.
+//!
+//! What may surprise. The log says of a skipped tick only the last one. A tick is claimed even
+//! if its job is not stored, because its unique lock is held or its id is in use: such a tick
+//! is over, not late. After the store failed, a periodic job is tried again within a second,
+//! which is well within [`LATE_FOR`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +50,8 @@ impl PeriodicService {
         Self { broker, jobs }
     }
 
-    /// Fires what is due. Returns how long until the next tick of any periodic job.
+    /// Fires what is due. Returns how long until the next tick of any periodic job, or `None`
+    /// if there is none. Tests that drive the queue call it too.
     pub(crate) async fn fire_due(&self) -> (Round, Option<Duration>) {
         let jobs = self.jobs.all();
         let mut round = Round::default();
@@ -60,8 +66,12 @@ impl PeriodicService {
         (round, next)
     }
 
-    /// Fires what is due of one periodic job. Returns how long until its next tick, if there
-    /// is one.
+    /// Fires what is due of one periodic job. Returns how long until its next tick, if there is
+    /// one.
+    ///
+    /// The first time, it asks the store what is claimed: that decides which ticks were missed
+    /// while no process had this periodic job. Ticks are in order, so the first that the store
+    /// calls early ends the round; by its clock the others are early too.
     async fn serve(&self, job: &PeriodicJob) -> Result<Option<Duration>, Error> {
         let claimed = match job.seen().claimed {
             Some(claimed) => claimed,
@@ -133,6 +143,7 @@ impl Service for PeriodicService {
     }
 }
 
+/// What is due of a periodic job.
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
     Nothing,
@@ -143,6 +154,9 @@ enum Due {
 }
 
 /// What is due of a schedule at `now` if its ticks are claimed up to `claimed`.
+///
+/// Late ticks come first: if there are any, older ones are not looked at, and of more than
+/// [`MAX_LATE_TICKS`] the last are fired. Of missed ones, at most the last counts.
 fn due(schedule: &Schedule, missed: Missed, claimed: Timestamp, now: Timestamp) -> Due {
     let mut ticks = Vec::new();
     let mut at = claimed.max(now - MAX_LATENESS);

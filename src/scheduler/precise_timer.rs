@@ -126,14 +126,16 @@ impl Drop for PreciseTimer {
     }
 }
 
-/// Waits without sleeping. Other tasks run in between.
+/// Waits without sleeping. Other tasks run in between, so a task that does not yield makes this
+/// wait late, but never early.
 async fn spin_until(due: Instant) {
     while Instant::now() < due {
         tokio::task::yield_now().await;
     }
 }
 
-/// The thread: sleeps until the earliest wait and wakes its task.
+/// The thread: sleeps until the earliest wait and wakes its task. It ends once the timer is
+/// dropped.
 fn run_timer(shared: &Shared) {
     let mut waits = shared.waits();
     while !waits.closed {

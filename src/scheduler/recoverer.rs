@@ -16,6 +16,11 @@
 //!
 //! A loss may count against a job, see [`Charge`](crate::job::Charge). The store names the
 //! one suspect that had started, if there was one.
+//!
+//! What may surprise. A job whose worker has died is recovered 25 to 35 s later, and up to 7 s
+//! after that if its lease has to be confirmed. A recovery counts as a loss of the job, unless
+//! its charge is cleared. If the old worker is alive after all and renews the lease while the
+//! job still waits, it gets the job back, and the loss is taken back too (`extend_leases.lua`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -113,8 +118,9 @@ impl Recoverer {
         lock(&self.watched)
     }
 
-    /// Records that the queue could not be reached. While a queue is moved within a Cluster,
-    /// owners rely on their leases for two more searches.
+    /// Records that the queue could not be reached: trust in its clock begins again, and the
+    /// next search is skipped. While a queue is moved within a Cluster, owners rely on their
+    /// leases for two more searches. An error reply changes nothing: the store was there.
     fn was_away(&self, queue: &QueueName, error: &Error) {
         if error.is_unavailable() {
             let looks = if error.is_moving() { 2 } else { 1 };
@@ -260,7 +266,8 @@ impl Recoverer {
 }
 
 impl Recoverer {
-    /// Returns jobs whose aggregation did not finish to their groups.
+    /// Returns jobs whose aggregation did not finish to their groups. Sets expire by the
+    /// store's clock, so this too waits until the clock is trusted.
     async fn return_groups(&self, queue: &QueueName) -> Result<(), Error> {
         loop {
             let repaired = self.broker.repair_groups(queue, MAX_BATCH_JOBS).await?;
