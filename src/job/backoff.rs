@@ -1,4 +1,12 @@
 //! How long a failed job waits for its next attempt.
+//!
+//! The worker asks a policy when an attempt has failed, and the store keeps the answer as the
+//! job's due time. So a new policy does not move jobs that wait already. Of several policies
+//! the most specific counts: the handler's error, then the job type, then the application, then
+//! [`asynq_delay`].
+//!
+//! Randomness is deliberate: jobs that failed together, because a server was away, should not
+//! all come back at the same instant.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -58,6 +66,7 @@ pub struct RetryPolicy {
     jitter: f64,
 }
 
+/// The formula of a policy, before its jitter.
 #[derive(Clone, Default)]
 enum Shape {
     #[default]
@@ -100,7 +109,8 @@ impl RetryPolicy {
         self
     }
 
-    /// The same without randomness: Asynq's formula at its shortest, and no jitter.
+    /// The same without randomness: Asynq's formula at its shortest, and no jitter. Tests that
+    /// drive the queue use it, so that they can name the instant of the next attempt.
     pub(crate) fn without_chance(&self) -> Self {
         match &self.shape {
             Shape::Asynq => Self::new(|retried| asynq_delay(retried, 0)),
@@ -108,7 +118,8 @@ impl RetryPolicy {
         }
     }
 
-    /// The delay before the next attempt, at most 100 years.
+    /// The delay before the next attempt, at most 100 years. `retried` is the number of retries
+    /// counted before this failure: 0 after the first attempt.
     pub fn delay(&self, retried: u32) -> Duration {
         let asynq = || asynq_delay(retried, fastrand::u32(0..30));
         let delay = match &self.shape {

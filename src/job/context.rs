@@ -1,5 +1,14 @@
 //! The context of a running attempt: what a handler can read of its job, how it learns that it
 //! has to end, and how it reports progress and results.
+//!
+//! Three things can end an attempt from outside: the worker (time limit, shutdown), the
+//! heartbeat (lost lease) and an operator, whose wish the heartbeat delivers. All use one
+//! [`Cancellation`]. The handler's future is then dropped at its next `await`; code that runs
+//! elsewhere has to look at the token.
+//!
+//! A report of progress and a stored result go different ways. Progress is for people: the
+//! latest value is sent from time to time and may get lost. A result belongs to the job, so it
+//! is stored before the call returns, and only while this attempt has the lease.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,8 +43,11 @@ pub enum CancelReason {
 /// heartbeat and the handler. The first reason counts.
 #[derive(Debug)]
 pub(crate) struct Cancellation {
+    /// Fires at any end of the attempt. A child of `shutdown`.
     token: CancellationToken,
+    /// The worker's token for attempts that have to stop now.
     shutdown: CancellationToken,
+    /// Empty if the attempt ended by itself, or if only `shutdown` fired.
     reason: OnceLock<CancelReason>,
 }
 
@@ -81,10 +93,10 @@ pub const MAX_RESULT: usize = 1024 * 1024;
 
 /// Receives what a running job reports.
 pub(crate) trait Reporter: Send + Sync {
-    /// Returns at once.
+    /// Returns at once. A later report replaces one that has not been sent yet.
     fn progress(&self, progress: Progress);
 
-    /// Returns when it is stored.
+    /// Returns when it is stored. Fails if the lease is not this attempt's any more.
     fn result<'a>(
         &'a self,
         result: &'a [u8],
@@ -118,6 +130,7 @@ pub struct JobContext(Arc<Inner>);
 /// What all clones of a context share.
 struct Inner {
     record: Arc<JobRecord>,
+    /// By the store's clock, as all times of a job.
     deadline: Timestamp,
     cancellation: Arc<Cancellation>,
     reporter: Arc<dyn Reporter>,

@@ -1,4 +1,8 @@
 //! The error of a handler: the failure and its consequence.
+//!
+//! A handler says with its error what should happen to the job; [`decide`](super::decide) turns
+//! that into what the store does. Which errors are worth another attempt is known to the
+//! handler only, so the default is the safe one: whatever `?` returns is tried again.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -43,12 +47,15 @@ const MAX_TEXT_BYTES: usize = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobError(pub(crate) Reason);
 
+/// The kinds of a [`JobError`]. Private to the crate, so that more can be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Failed {
+        /// At most [`MAX_TEXT_BYTES`] and an ellipsis.
         text: String,
         /// `None` asks the retry policy.
         again: Option<When>,
+        /// False after [`JobError::uncounted`].
         counted: bool,
     },
     GiveUp(String),
@@ -164,6 +171,8 @@ impl<E: Display> From<E> for JobError {
     }
 }
 
+/// The text as it is stored: cut at the end of a character, with an ellipsis if it was too
+/// long.
 fn recorded(error: impl Display) -> String {
     let mut text = error.to_string();
     if text.len() > MAX_TEXT_BYTES {

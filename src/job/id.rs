@@ -1,4 +1,16 @@
 //! Job ids and queue names: checked once on input, trusted from then on.
+//!
+//! A value gets in by one of three ways, which differ in what they check:
+//!
+//! | Way | For | Checks |
+//! |---|---|---|
+//! | `new` | what this application chooses | all rules |
+//! | `parse` | a printable form, from a URL or a form | only that it is not empty or huge |
+//! | `stored` | what the store returned | nothing |
+//!
+//! So a job that another program stored under a strange name can be shown, cancelled and
+//! deleted, but this application cannot create one. Once a value exists, nothing checks it
+//! again.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -18,7 +30,7 @@ const MAX_STORED_BYTES: usize = 64 * 1024;
 /// Maximum length of a queue name.
 const MAX_QUEUE_BYTES: usize = 128;
 
-/// Text that every reader, key and log line can hold.
+/// Refuses text that some reader, key or log line cannot hold. `what` names it in the error.
 fn plain_text(what: &str, text: &str) -> Result<(), Error> {
     if text.trim().is_empty() {
         return Err(Error::invalid(format!("{what}: expected text, found a blank")));
@@ -80,6 +92,7 @@ pub struct JobId(Form);
 enum Form {
     /// The bytes are their own printable form.
     Text(Arc<str>),
+    /// They are not: both forms are kept, because both are needed often.
     Bytes(Arc<Unprintable>),
 }
 
@@ -141,7 +154,8 @@ impl JobId {
     }
 }
 
-/// The bytes of a printable form. Characters that it escapes may also be given literally.
+/// The bytes of a printable form. Characters that it escapes may also be given literally, so
+/// what an operator typed and what a page linked are the same id.
 fn stored_bytes(what: &str, form: &str) -> Result<Vec<u8>, Error> {
     let bytes = from_printable(form);
     match bytes.len() {

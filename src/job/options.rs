@@ -1,4 +1,10 @@
 //! The options of a job. A job type has its own, and a caller overrides single ones.
+//!
+//! Setters check nothing, so that a chain of them needs no `?`. All values are checked together
+//! when a job is built, before anything is sent.
+//!
+//! Durations here may have fractions of a second. Which of them the store keeps to the second
+//! is said at each setter; those are rounded up, so that no limit is shorter than asked for.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -45,10 +51,13 @@ pub struct JobOptions {
     pub(crate) queue: Cow<'static, str>,
     pub(crate) placement: Placement,
     pub(crate) max_retry: u32,
+    /// `None` is [`DEFAULT_TIMEOUT`], or no limit but the deadline if there is one.
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) retention: Duration,
+    /// `None` takes no lock.
     pub(crate) unique_for: Option<Duration>,
+    /// `None` runs the job by itself.
     pub(crate) group: Option<Cow<'static, str>>,
 }
 

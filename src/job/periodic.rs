@@ -1,4 +1,9 @@
 //! A periodic job: what is enqueued, and when.
+//!
+//! This is the application's wish, unchecked, as the builder leaves it.
+//! [`PeriodicJobs`](crate::periodic::PeriodicJobs) checks it and keeps it; the scheduler fires
+//! it. What makes it the same periodic job in every process is its name, which is therefore a
+//! part of the ids of its jobs and of the store's claim.
 
 use std::fmt;
 use std::time::Duration;
@@ -80,6 +85,7 @@ pub struct Periodic {
     spec: String,
     time_zone: Option<String>,
     job_type: String,
+    /// An error is kept until the periodic job is added: the constructor returns none.
     payload: Result<Option<Vec<u8>>, String>,
     options: JobOptions,
     headers: Vec<(String, String)>,
@@ -169,8 +175,11 @@ impl Periodic {
 
     /// The name it was given, or the digest.
     ///
-    /// # Errors
-    /// [`Error::is_invalid`] for a name that is not allowed.
+    /// The digest writes the length before each part, so that no two different entries have
+    /// equal input. Its first 16 hexadecimal digits are enough: a collision needs billions of
+    /// entries.
+    ///
+    /// # Errors [`Error::is_invalid`] for a name that is not allowed.
     pub(crate) fn identity(&self) -> Result<String, Error> {
         let Some(name) = &self.name else {
             let mut digest = Sha256::new();
@@ -201,6 +210,8 @@ impl Periodic {
         Ok(name.clone())
     }
 
+    /// Its schedule, in its time zone. A schedule that never fires is refused here.
+    ///
     /// # Errors
     /// [`Error::is_invalid`] with what was expected and what was found.
     pub(crate) fn schedule(&self) -> Result<Schedule, Error> {
@@ -257,7 +268,7 @@ pub(crate) fn periodic_id(name: &str) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-/// The id of the job of a tick.
+/// The id of the job of a tick. Ticks are whole seconds, so no two have the same.
 pub(crate) fn tick_id(name: &str, tick: Timestamp) -> JobId {
     JobId::stored(format!("periodic:{name}:{}", tick.as_secs()))
 }

@@ -6,7 +6,8 @@
 
 use crate::text::is_invisible;
 
-/// The printable form, if it differs from the bytes.
+/// The printable form, if it differs from the bytes. Most ids are plain ASCII: those take the
+/// short way and allocate nothing.
 pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
     let ordinary = |byte: &u8| byte.is_ascii_graphic() && *byte != b'%';
     if bytes.iter().all(ordinary) && !matches!(bytes, b"." | b"..") {
@@ -37,8 +38,9 @@ pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
     (form.as_bytes() != bytes).then_some(form)
 }
 
-/// The bytes of a printable form. A `%` that is not followed by two hexadecimal digits
-/// is literal.
+/// The bytes of a printable form: `from_printable(printable(x))` is `x`. A `%` that is not
+/// followed by two hexadecimal digits is literal. It reads more than `printable` writes, for
+/// example lower-case digits.
 pub(crate) fn from_printable(form: &str) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let (form, mut bytes, mut at) = (form.as_bytes(), Vec::with_capacity(form.len()), 0);
@@ -57,6 +59,8 @@ pub(crate) fn from_printable(form: &str) -> Vec<u8> {
     bytes
 }
 
+/// Whether the character is escaped wherever it is. A space or a dot is escaped only in some
+/// positions.
 fn has_form_of_its_own(shown: char) -> bool {
     shown == '%' || is_invisible(shown)
 }

@@ -110,7 +110,8 @@ impl JobRecord {
         })
     }
 
-    /// A record with the same identity, unique lock and group, and nothing else.
+    /// A record with the same identity, unique lock and group, and nothing else. For work that
+    /// needs no payload: releasing the locks of an aggregated set.
     pub(crate) fn bare(&self) -> Self {
         let mut bare = Self::new(self.job_type.clone(), None, self.queue.clone());
         bare.id = self.id.clone();
@@ -154,10 +155,11 @@ pub struct Idempotency {
     pub(crate) across_queues: bool,
 }
 
-/// How long an idempotency key is kept.
+/// How long an idempotency key is kept: a day, as the guide promises.
 const KEY_LIFETIME: Duration = Duration::from_secs(86_400);
 
-/// How long a network may deliver a call after its last attempt; a generous bound.
+/// How long a network may deliver a call after its last attempt; a generous bound. Until then
+/// the key must not be forgotten, or the late call would store a second job.
 const LATE_DELIVERY_ALLOWANCE: Duration = Duration::from_secs(3600);
 
 impl Idempotency {
@@ -193,12 +195,14 @@ impl Idempotency {
         Self { across_queues: true, ..self }
     }
 
-    /// Whether only one call knows this key.
+    /// Whether only one call knows this key. Such a key has no digest of a body: there is no
+    /// other request that it could be compared with.
     pub(crate) fn is_of_one_call(&self) -> bool {
         self.body.is_empty()
     }
 
-    /// A key that only one call knows, which is repeated for at most this long.
+    /// A key that only one call knows, which is repeated for at most this long. It makes an
+    /// enqueue without a key of the caller safe to repeat after a lost answer.
     pub(crate) fn of_one_call(within: Duration) -> Self {
         Self {
             key: JobId::random().as_str().to_owned(),

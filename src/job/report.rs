@@ -1,11 +1,25 @@
 //! One log line per finished attempt: type, id, queue and error, never payload or headers.
+//!
+//! | What happened | Level |
+//! |---|---|
+//! | completed, revoked, requeued at shutdown | info |
+//! | postponed without counting an attempt | info |
+//! | failed and tried again; recovered from a lost worker | warn |
+//! | archived | error |
+//! | a suspect that did not start and is pending again | debug |
+//!
+//! The line is written only after the store has carried the transition out. An attempt whose
+//! lease was lost has none of these: a warning says where the loss was noticed, and that
+//! nothing was written.
 
 use std::time::Duration;
 
 use crate::job::{JobRecord, Transition};
 use crate::time::Timestamp;
 
-/// Writes the line of a transition that the store has carried out.
+/// Writes the line of a transition that the store has carried out. `job` is the record as it
+/// was dequeued, so the attempt is the one that has just ended; `now` is the store's time, from
+/// which the time of the next attempt is shown in local time.
 pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, now: Timestamp) {
     let (kind, id, queue) = (cut(&job.job_type), cut(job.id.as_str()), job.queue.as_str());
     let attempt = job.retried.saturating_add(1);

@@ -1,4 +1,16 @@
 //! The states a stored job can be in.
+//!
+//! | State | Becomes |
+//! |---|---|
+//! | pending | active, when a worker dequeues it |
+//! | active | completed, retry or archived; pending after a shutdown or a lost worker; or removed |
+//! | scheduled, retry | pending when due, or aggregating if it has a group |
+//! | aggregating | removed, when its group has become one job |
+//! | completed | removed, after its retention |
+//! | archived | removed, when it is too old or the archive is full |
+//!
+//! An operator can run, archive, delete or reschedule a job that is not active;
+//! `Action::permits` says which of it applies to which state.
 
 use std::fmt;
 

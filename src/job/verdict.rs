@@ -1,5 +1,14 @@
-//! What the queue will do about what happened. A pure function: the table of
-//! its tests is the policy.
+//! What the queue will do about what happened. A pure function: the table of its tests is the
+//! policy.
+//!
+//! *Losses.* A job whose worker vanishes may be the cause: it may exhaust the memory or abort
+//! the process. Run again and again, it would kill one worker after another. So a vanished
+//! worker is a loss for each job that was in flight there. From [`SUSPECT_LOSSES`] on, a job is
+//! a suspect. A process starts suspects one at a time and tells the store before: if it
+//! vanishes then, the loss of that suspect is proven, and the other jobs are cleared of theirs.
+//! After [`POISON_LOSSES`] with the last one proven, or [`UNPROVEN_LOSSES`] without any proof,
+//! the job is archived. An attempt that ends in any ordinary way clears the losses: the worker
+//! survived it.
 
 use std::time::Duration;
 
@@ -183,6 +192,10 @@ impl Transition {
 }
 
 /// Decides the transition of `job` after `outcome`, at the instant `now`.
+///
+/// `policy` is asked only if the job is tried again and its error names no instant. A job with
+/// `max_retry` 0 is archived at its first failure. The same inputs always give the same
+/// transition, except for the randomness of the policy.
 pub fn decide(
     job: &JobRecord,
     outcome: Outcome,
@@ -236,7 +249,8 @@ pub fn decide(
     }
 }
 
-/// This is the n-th loss, unless it is not charged with it.
+/// What happens to a job at its n-th loss: archived if that is enough for its charge, else
+/// pending again. A cleared loss is not counted at all.
 fn lease_lost(losses: u32, charge: Charge) -> Transition {
     let most = match charge {
         Charge::Possible => UNPROVEN_LOSSES,

@@ -67,6 +67,9 @@ const DEQUEUE_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(500));
 
 /// Runs until the worker has stopped and its last job is settled.
+///
+/// The select is biased: replies come first, because they bring both free slots and jobs. Every
+/// beat of the heartbeat wakes the loop, which so proves that it still runs.
 pub(super) async fn run(shared: Arc<Shared>) {
     let (min_backoff, max_backoff) = DEQUEUE_BACKOFF;
     let mut dispatcher = Dispatcher {
@@ -235,8 +238,8 @@ impl Dispatcher<'_> {
         std::iter::from_fn(free).take(limit).collect()
     }
 
-    /// Starts waiting for jobs if a slot is free and the queues are empty; otherwise ends
-    /// the wait.
+    /// Starts waiting for jobs if a slot is free and the queues are empty; otherwise ends the
+    /// wait. Ending it loses nothing: the blocking command moves no job.
     fn update_queue_wait(&mut self) {
         let shared = self.shared;
         let idle = self.queues_empty && shared.slots.available_permits() > 0;
@@ -367,7 +370,8 @@ impl Dispatcher<'_> {
     }
 }
 
-/// One round trip: settles these jobs and requests new ones.
+/// One round trip: settles these jobs and requests new ones. The end of the new leases is
+/// counted from before the request, so it is never later than the store's.
 async fn exchange(
     shared: Arc<Shared>,
     jobs: Vec<PendingSettle>,

@@ -123,8 +123,8 @@ fn measure_wait(entry: Option<&Entry>, delivery: &Delivery, now: Timestamp) {
     }
 }
 
-/// Counts how long an attempt took that succeeded or failed. Snoozed, revoked and requeued
-/// jobs did neither.
+/// Counts how long an attempt took that succeeded or failed. Snoozed, revoked and requeued jobs
+/// did neither. Losses are not measured: when a vanished worker stopped is not known.
 #[cfg(feature = "metrics")]
 fn measure_attempt(entry: Option<&Entry>, transition: &Transition, took: Duration) {
     let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) else { return };
@@ -163,6 +163,9 @@ impl Limit {
 }
 
 /// Runs the handler. Returns `None` if the lease was lost and nothing may be written.
+///
+/// Before the handler is called, everything that forbids it is checked: a deadline that has
+/// passed, a stopping worker, a cancellation, a type without a handler.
 async fn attempt(
     shared: &Shared,
     entry: Option<&Entry>,
@@ -230,7 +233,9 @@ fn cancelled(job: &InFlightJob, limit: Limit, reason: CancelReason) -> Option<Ou
     }
 }
 
-/// The span around a handler, so that its log lines name the job.
+/// The span around a handler, so that its log lines name the job. It has no parent: what the
+/// process did when it dequeued the job is no part of the job. Text of callers is made a single
+/// printable line.
 fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
     let span = tracing::info_span!(
         target: "rocket_jobqueue::run",

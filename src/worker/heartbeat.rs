@@ -77,6 +77,9 @@ async fn beat(shared: Arc<Shared>, runtime: Handle) {
 
 /// Beats until the worker has stopped. `cancelled` is notified when a job in flight gets a
 /// cancel request.
+///
+/// The announcement follows the renewal: leases matter more than display, and if the store does
+/// not answer the renewal, the announcement is not tried.
 async fn beat_on(shared: &Shared, broker: &dyn Broker, cancelled: &Notify) {
     let settings = &shared.settings;
     let mut who = Announcement {
@@ -132,9 +135,11 @@ async fn beat_on(shared: &Shared, broker: &dyn Broker, cancelled: &Notify) {
 /// How many of the leases were answered by the store.
 #[derive(Clone, Copy, PartialEq)]
 enum Renewal {
+    /// The next beat comes after a whole interval.
     All,
     /// One server of a Cluster does not answer, or a queue is being moved.
     Some,
+    /// The store does not answer.
     None,
 }
 

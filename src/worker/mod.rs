@@ -97,10 +97,12 @@ struct Shared {
     stall: Stall,
     pulse: Pulse,
     suspects: Suspects,
+    /// Free slots. There are `concurrency` of them in all.
     slots: Arc<Semaphore>,
     /// One permit for each slot, for finished jobs that have released their slot although
     /// the store is away.
     unsettled: Arc<Semaphore>,
+    /// Every task of the worker, so that shutdown can wait for all.
     tasks: TaskTracker,
     /// Dequeuing has ended.
     stop: CancellationToken,
@@ -193,9 +195,12 @@ impl Worker {
         self.shared.pulse.is_stuck()
     }
 
-    /// Stops dequeuing, lets running jobs finish within the shutdown timeout, requeues
-    /// the rest without counting an attempt, and withdraws the worker's announcement.
-    /// Returns how many jobs had to be interrupted.
+    /// Stops dequeuing, lets running jobs finish within the shutdown timeout, requeues the rest
+    /// without counting an attempt, and withdraws the worker's announcement. Returns how many
+    /// jobs had to be interrupted.
+    ///
+    /// It takes at most the shutdown timeout and twice [`INTERRUPTED_TIMEOUT`]. Jobs that could
+    /// not be settled by then run again when their lease has expired.
     pub(crate) async fn drain(&self) -> usize {
         let shared = &self.shared;
         shared.stop.cancel();

@@ -120,7 +120,8 @@ impl Outbox {
         self.sent().retain(|other| !Arc::ptr_eq(other, sent));
     }
 
-    /// Sent settlements whose reply has been outstanding for longer than `timeout`.
+    /// Sent settlements whose reply has been outstanding for longer than `timeout`. They may
+    /// have been carried out: only the reply is missing.
     pub(super) fn overdue(&self, timeout: Duration) -> Vec<Arc<SentSettles>> {
         self.sent().iter().filter(|sent| sent.since.elapsed() > timeout).cloned().collect()
     }

@@ -58,7 +58,9 @@ impl PendingSettle {
         self.keep_trying(shared, road, None).await
     }
 
-    /// Settles it alone after its settlement failed, or was lost (no error).
+    /// Settles it alone after its settlement failed, or was lost (no error). While the store is
+    /// unreachable it may give up its slot, so that the worker can serve queues on other
+    /// servers.
     pub(super) async fn again(mut self, shared: Arc<Shared>, error: Option<Error>) {
         let mut spare = None;
         if error.as_ref().is_some_and(Error::is_unavailable) {
@@ -75,8 +77,8 @@ impl PendingSettle {
         shared.outbox.wake_dispatcher();
     }
 
-    /// Settles until the store replies or the worker gives up. `failed` is the error of an earlier
-    /// try.
+    /// Settles until the store replies or the worker gives up. `failed` is the error of an
+    /// earlier try. The pauses grow from 20 ms to 1 s.
     async fn keep_trying(
         mut self,
         shared: &Arc<Shared>,

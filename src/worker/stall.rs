@@ -203,7 +203,8 @@ impl Watch<'_> {
     }
 }
 
-/// Makes deliveries pending again, as the next jobs of their queues.
+/// Makes deliveries pending again, as the next jobs of their queues. It is repeated for as long
+/// as their leases may hold; after that the recoverer has them.
 async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBack>) {
     let began = Instant::now();
     let next_in_line = |delivery: Delivery| {

@@ -37,7 +37,9 @@ const PUT_BACK_FOR: Duration = Duration::from_secs(5);
 
 /// The suspects of a process.
 pub(super) struct Suspects {
+    /// One permit: the suspect that has it starts next or runs alone.
     turn: Arc<Semaphore>,
+    /// Number of suspects that wait for their turn.
     waiting: AtomicUsize,
     /// Whether the suspect whose turn it is waits for a slot.
     wants_slot: AtomicBool,
@@ -187,7 +189,8 @@ enum Recorded {
     Stopped,
 }
 
-/// Records in the store that this suspect starts, and tries until the store has answered.
+/// Records in the store that this suspect starts, and tries until the store has answered. It
+/// must not start unrecorded: if it then killed the process, its loss would prove nothing.
 async fn begin(shared: &Shared, lease: &Lease) -> Recorded {
     let mut running = shared.suspects.running.lock().await;
     *running += 1;

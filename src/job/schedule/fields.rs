@@ -1,4 +1,8 @@
 //! The five fields of a cron expression, as sets of numbers.
+//!
+//! Everything here is a rule of robfig/cron, version 3, including what looks like a mistake:
+//! empty parts of a list are ignored, and so is whatever follows `*-`. A specification must
+//! mean the same for a Go service, so nothing is corrected.
 
 use chrono::{Datelike, NaiveDate};
 
@@ -16,17 +20,20 @@ pub(super) struct Fields {
     both_days: bool,
 }
 
+/// What one field may contain.
 struct Bounds {
+    /// For the error's text.
     name: &'static str,
     min: u64,
     max: u64,
+    /// Names for the numbers from `min` on; none for most fields.
     names: &'static [&'static str],
 }
 
 const MINUTE: Bounds = Bounds { name: "minute", min: 0, max: 59, names: &[] };
 const HOUR: Bounds = Bounds { name: "hour", min: 0, max: 23, names: &[] };
 const DAY_OF_MONTH: Bounds = Bounds { name: "day of month", min: 1, max: 31, names: &[] };
-/// The names begin at 1 and at 0.
+/// January is 1, while Sunday is 0.
 const MONTH: Bounds = Bounds {
     name: "month",
     min: 1,
@@ -41,6 +48,7 @@ const DAY_OF_WEEK: Bounds = Bounds {
 };
 
 impl Fields {
+    /// Reads five fields. Six, with seconds, are refused, as in Asynq.
     pub(super) fn parse(spec: &str) -> Result<Self, Wrong> {
         let texts: Vec<&str> = spec.split_whitespace().collect();
         let [minute, hour, day_of_month, month, day_of_week] = texts[..] else {
@@ -69,7 +77,8 @@ impl Fields {
         Self::parse(fields).ok()
     }
 
-    /// Whether any date of the calendar and any time of a day match.
+    /// Whether any date of the calendar and any time of a day match. `0 0 31 2 *` has no date,
+    /// and an empty list such as `,` no time.
     pub(super) fn can_match(&self) -> bool {
         const DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let of_month = (1..).zip(DAYS).any(|(month, days)| {
@@ -99,7 +108,8 @@ impl Fields {
     }
 }
 
-/// The values of a field, and whether a star makes it unrestricted.
+/// The values of a field, and whether a star makes it unrestricted. `*/2` is restricted: only
+/// every second value matches.
 fn field(text: &str, bounds: &Bounds) -> Result<(u64, bool), Wrong> {
     let (mut bits, mut any) = (0, false);
     // Go drops what is empty between commas.
@@ -154,6 +164,8 @@ fn part_of_list(part: &str, bounds: &Bounds) -> Result<(u64, bool), &'static str
     Ok((bits, star && step == 1))
 }
 
+/// A number or a name, in upper or lower case. The bounds of a number are checked by the
+/// caller.
 fn value(text: &str, bounds: &Bounds) -> Result<u64, &'static str> {
     let named = bounds.names.iter().position(|name| name.eq_ignore_ascii_case(text));
     match named {

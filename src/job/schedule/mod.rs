@@ -87,6 +87,7 @@ impl Schedule {
         Ok(Self::read(spec.into())?)
     }
 
+    /// As [`new`](Self::new), with the error in two parts for callers that name the source.
     pub(crate) fn read(spec: String) -> Result<Self, Wrong> {
         if spec.len() > MAX_SPEC_BYTES {
             let found = spec.len();
@@ -131,6 +132,7 @@ impl Schedule {
         Ok(self.within(name)?)
     }
 
+    /// As [`time_zone`](Self::time_zone), with the error in two parts.
     pub(crate) fn within(self, name: &str) -> Result<Self, Wrong> {
         let zone = zone(name)?;
         if zoned(&self.spec) {
@@ -164,11 +166,14 @@ impl Schedule {
     }
 
     /// The last instant after `after` and not after `until` at which it was due.
+    ///
+    /// Found by halving the range, because a schedule can only be asked for what comes next:
+    /// about 30 questions for a range of years.
     pub fn latest(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let due_after =
             |secs: i64| self.next(Timestamp::from_secs(secs)).filter(|due| *due <= until);
         let first = self.next(after).filter(|due| *due <= until)?;
-        // Something is due after `from`, nothing after `to`.
+        // In each round something is due after `from` and nothing after `to`, up to `until`.
         let (mut from, mut to) = (first.as_secs() - 1, until.as_secs());
         while to - from > 1 {
             let middle = from + (to - from) / 2;
@@ -198,6 +203,8 @@ impl fmt::Debug for Schedule {
     }
 }
 
+/// Reads time zone and rule. The specification is not normalized: Asynq's tools show it as it
+/// was written.
 fn rule(spec: &str) -> Result<Rule, Wrong> {
     let (zone, rest) = if zoned(spec) {
         let (named, rest) = spec
@@ -224,6 +231,7 @@ fn rule(spec: &str) -> Result<Rule, Wrong> {
     Ok(Rule::Cron(Fields::parse(rest)?, zone))
 }
 
+/// Whether the specification names a time zone itself.
 fn zoned(spec: &str) -> bool {
     spec.starts_with("TZ=") || spec.starts_with("CRON_TZ=")
 }
@@ -254,12 +262,16 @@ fn wrong(expected: impl fmt::Display, found: impl fmt::Display) -> Wrong {
     Wrong { expected: expected.to_string(), found: found.to_string() }
 }
 
+/// The text in quotes, cut to 60 characters: it ends up in logs and pages.
 fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(60).collect();
     format!("{cut:?}")
 }
 
 /// The first instant after `after` whose date and time in the zone match.
+///
+/// It goes from day to day, and from month to month where the month does not match, so a rare
+/// date costs a few hundred steps. Within a day the times are tried in order.
 fn next_match(fields: &Fields, zone: Tz, after: Timestamp) -> Option<Timestamp> {
     let local = |time: Timestamp| Some(time.to_utc()?.with_timezone(&zone).naive_local());
     // Clocks may show a time again that they showed before `after`.
@@ -283,7 +295,10 @@ fn next_match(fields: &Fields, zone: Tz, after: Timestamp) -> Option<Timestamp> 
     None
 }
 
-/// The first match of a day after `after`, not looking before this minute.
+/// The first match of a day after `after`, not looking before this minute of the day.
+///
+/// A local time can belong to no instant or to two. None: clocks were set forward past it, and
+/// it is not due. Two: they were set back, and it is due at both.
 fn first_of_day(
     fields: &Fields,
     zone: Tz,
