@@ -45,6 +45,8 @@ impl Job for DelayPrint {
         JobOptions::new().delay(DEFAULT_DELAY)
     }
 
+    /// Only if it is checked: without it [`DelayPrint`] refuses the same payloads by itself.
+    #[cfg(feature = "json-schema")]
     fn schema() -> Option<serde_json::Value> {
         Some(serde_json::json!({
             "type": "object",

@@ -80,9 +80,10 @@
 //! **Errors.** One [`Error`] with questions such as [`Error::is_duplicate`] and
 //! [`Error::is_unavailable`]; as the answer of a route it is a [`ProblemDetails`].
 //!
-//! Cargo features, all on by default: `openapi` (document and Swagger UI),
-//! `dashboard` (pages), `metrics` (Prometheus). The [guide] explains the rest: a first
-//! job, deploying, troubleshooting, every configuration key and every route.
+//! Cargo features. On by default: `dashboard` (pages) and `metrics` (Prometheus). Off by
+//! default: `json-schema` (checks posted payloads) and `openapi` (document and Swagger UI;
+//! it holds Rocket at 0.5.1). The [guide] explains the rest: a first job, deploying,
+//! troubleshooting, every configuration key and every route.
 
 mod broker;
 mod client;

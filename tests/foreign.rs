@@ -19,11 +19,26 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 const PROMPT: Duration = Duration::from_secs(10);
 
 const MAIN: &str = r#"
-use rocket_jobqueue::JobQueue;
+use rocket_jobqueue::{Error, Job, JobQueue};
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Checked;
+
+impl Job for Checked {
+    const TYPE: &'static str = "elsewhere:checked";
+
+    fn schema() -> Option<rocket::serde::json::Value> {
+        Some(rocket::serde::json::json!({ "type": "null" }))
+    }
+}
 
 #[rocket::launch]
 fn rocket() -> _ {
-    rocket::build().attach(JobQueue::fairing())
+    let queue = JobQueue::fairing();
+    rocket::build().attach(match std::env::var_os("WITH_SCHEMA") {
+        Some(_) => queue.handle(async |_: Checked| Ok::<_, Error>(())),
+        None => queue,
+    })
 }
 "#;
 
@@ -39,6 +54,7 @@ edition = "2024"
 [dependencies]
 rocket = {{ version = "0.5.1", default-features = false, features = ["json"] }}
 rocket_jobqueue = {{ path = {REPOSITORY:?} }}
+serde = {{ version = "1", features = ["derive"] }}
 
 [profile.dev]
 debug = "line-tables-only"
@@ -91,8 +107,9 @@ fn an_application_elsewhere_needs_one_attach_and_a_redis_on_localhost() {
         println!("port 6379 is taken: the address comes from REDIS_JOBQUEUE_ADDR");
         variables.push(("REDIS_JOBQUEUE_ADDR", &address));
     }
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.current_dir(folder.path());
+    refuses_a_schema_that_it_cannot_check(&program, folder.path());
     let mut program = Program::spawn(command, &variables);
     program.printed("launched from", PROMPT);
 
@@ -107,4 +124,14 @@ fn an_application_elsewhere_needs_one_attach_and_a_redis_on_localhost() {
     program.signal("TERM");
     let status = program.child.wait().unwrap();
     assert!(status.success(), "{status}");
+}
+
+/// The default features have no compiler of JSON Schema.
+fn refuses_a_schema_that_it_cannot_check(program: &Path, folder: &Path) {
+    let mut command = Command::new(program);
+    let output = command.current_dir(folder).env("WITH_SCHEMA", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains(r#"job type "elsewhere:checked" has a JSON Schema"#), "{said}");
+    assert!(said.contains("json-schema"), "{said}");
 }

@@ -96,6 +96,9 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     }
 
     /// The payload's JSON Schema, for documentation, forms and validation.
+    ///
+    /// It needs the feature `json-schema`, which `openapi` includes: without it the launch stops,
+    /// because payloads would be stored unchecked.
     fn schema() -> Option<serde_json::Value> {
         None
     }

@@ -36,6 +36,7 @@ mod query;
 mod rate_limit;
 mod reads;
 mod routes;
+mod schemas;
 mod stderr;
 
 use std::sync::Arc;

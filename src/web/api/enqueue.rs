@@ -10,10 +10,8 @@
 //! response was lost. The key belongs to this route, the job type in its path, the body and the
 //! options. The same key with another body is 422, so that a client notices that it reuses keys.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use jsonschema::Validator;
 use rocket::{Route, State, post, routes};
 #[cfg(feature = "openapi")]
 use rocket_okapi::openapi;
@@ -24,57 +22,13 @@ use crate::broker::JobInfo;
 use crate::client::Enqueue;
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
-use crate::registry::Registry;
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::{MAX_DELAY_SECONDS, MAX_RETRIES};
 use crate::web::api::{Asked, Param, RouteScope};
 use crate::web::api::{Created, IdempotencyKey, JsonBody, Refused, audit, number};
-use crate::web::error::{FieldProblem, ProblemDetails};
 use crate::web::guards::ActAccess;
-
-/// Maximum schema violations in one response.
-const MAX_FAULTS: usize = 50;
-
-/// The compiled schemas of the job types that have one. Compiling takes longer than checking,
-/// so it is done once, and the fairing manages the result.
-pub(crate) struct Schemas(HashMap<String, Validator>);
-
-impl Schemas {
-    /// Compiles the schemas of a registry, once at launch.
-    ///
-    /// # Errors
-    /// [`Error::is_config`] for an invalid schema.
-    pub(crate) fn of(registry: &Registry) -> Result<Self, Error> {
-        let mut schemas = HashMap::new();
-        for entry in registry.entries() {
-            let Some(schema) = entry.schema() else { continue };
-            let name = entry.job_type();
-            let validator = jsonschema::validator_for(schema).map_err(|error| {
-                Error::config(format!("job type {name:?}: invalid schema: {error}"))
-            })?;
-            schemas.insert(name.to_owned(), validator);
-        }
-        Ok(Self(schemas))
-    }
-
-    /// Checks a payload against the schema of its type, if there is one.
-    ///
-    /// # Errors
-    /// 422 with an entry for each violation, at most [`MAX_FAULTS`].
-    pub(crate) fn check(&self, job_type: &str, payload: &Value) -> Result<(), ProblemDetails> {
-        let Some(validator) = self.0.get(job_type) else { return Ok(()) };
-        let faults: Vec<FieldProblem> = validator
-            .iter_errors(payload)
-            .take(MAX_FAULTS)
-            .map(|fault| FieldProblem {
-                pointer: fault.instance_path().to_string(),
-                detail: fault.to_string(),
-            })
-            .collect();
-        if faults.is_empty() { Ok(()) } else { Err(ProblemDetails::fields(faults)) }
-    }
-}
+use crate::web::schemas::Schemas;
 
 /// The options of a request that override the job type's own, as they were sent.
 #[derive(Default)]

@@ -7,9 +7,9 @@ use rocket::{Build, Rocket};
 
 use crate::config::Config;
 use crate::registry::Need;
-use crate::web::api::enqueue::Schemas;
 use crate::web::guards::Hooks;
 use crate::web::login::Login;
+use crate::web::schemas::Schemas;
 use crate::web::{JobQueue, log, routes, stderr};
 
 /// What ignition has made, to be attached.

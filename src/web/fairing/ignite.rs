@@ -19,9 +19,9 @@ use crate::pool::RedisPool;
 use crate::registry::{Entry, Layer, Registry, raw_entry};
 use crate::runtime::Runtime;
 use crate::time::Clock;
-use crate::web::api::enqueue::Schemas;
 use crate::web::guards::Hooks;
 use crate::web::login::Login;
+use crate::web::schemas::Schemas;
 use crate::web::{JobQueue, log, open_files};
 use crate::worker::WorkerSettings;
 

@@ -11,12 +11,13 @@ use rocket::{Data, Route, State, get, post, routes};
 use crate::error::Error;
 use crate::job::JobId;
 use crate::registry::Entry;
-use crate::web::api::enqueue::{Overrides, Schemas};
+use crate::web::api::enqueue::Overrides;
 use crate::web::dashboard::schema_form::{payload, payload_fields};
 use crate::web::dashboard::ui::form::Form;
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts, View};
 use crate::web::error::ProblemDetails;
+use crate::web::schemas::Schemas;
 
 /// The largest form that is read, in bytes.
 const MAX_FORM_BYTES: u64 = 4 << 20;
