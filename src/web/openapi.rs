@@ -16,7 +16,9 @@ mod requests;
 mod responses;
 mod serve;
 
-use rocket_okapi::okapi::openapi3::{Info, License, OpenApi, Operation, PathItem, RefOr, Tag};
+use rocket_okapi::okapi::openapi3::{
+    Info, License, OpenApi, Operation, PathItem, RefOr, SecurityRequirement, Tag,
+};
 use rocket_okapi::openapi_get_spec;
 
 use crate::registry::Entry;
@@ -44,6 +46,7 @@ pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
     }
     for operation in document.paths.values_mut().flat_map(operations) {
         parameters::describe(operation);
+        allow_other_credentials(operation);
         drop_body_errors(operation);
     }
     if !job_types.is_empty() {
@@ -137,6 +140,14 @@ const TAGS: [(&str, &str); 7] = [
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// An operation that names a security scheme may also be called without it: the application's guard
+/// may accept a cookie, or a header of its own.
+fn allow_other_credentials(operation: &mut Operation) {
+    if let Some(ways) = &mut operation.security {
+        ways.push(SecurityRequirement::new());
+    }
 }
 
 /// The errors of a body, which one table documents for all routes, do not apply to an operation

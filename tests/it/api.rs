@@ -583,3 +583,26 @@ mod page {
         assert_eq!(response.status(), Status::NotFound);
     }
 }
+
+/// Generated clients have a setting for a token only if the document names one.
+#[tokio::test]
+async fn the_document_names_a_bearer_token_where_a_guard_asks() {
+    let client = client(&[]).await;
+    let (status, document) = read(client.get(format!("{BASE}/openapi.json")).dispatch().await).await;
+    assert_eq!(status, Status::Ok);
+    assert_eq!(document["components"]["securitySchemes"]["jobqueueBearer"]["scheme"], "bearer");
+    let mut public = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            let security = &operation["security"];
+            if security.is_null() {
+                public.push(path.as_str());
+            } else {
+                assert_eq!(*security, json!([{ "jobqueueBearer": [] }, {}]), "{path}");
+            }
+        }
+    }
+    public.sort_unstable();
+    let expected = ["/health", "/health/live", "/health/ready", "/register", "/status/{token}"];
+    assert_eq!(public, expected);
+}

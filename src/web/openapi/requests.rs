@@ -1,12 +1,15 @@
 //! The documented inputs: bodies, headers, and guards that take nothing a client has to send.
 //!
-//! Guards are inputs to rocket_okapi. Guards that read nothing a client has to send, such as
-//! rights, are listed in `silent!`; a new guard has to be added there or documented. A body is
+//! Guards are inputs to rocket_okapi. Guards that ask for a client's rights are listed in
+//! `guarded!`, guards that read nothing a client has to send in `silent!`; a new guard has to be
+//! added to one of them or documented. A body is
 //! always required. A query parameter is optional text here; `parameters` refines it.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;
-use rocket_okapi::okapi::openapi3::{MediaType, Parameter, ParameterValue, RequestBody};
+use rocket_okapi::okapi::openapi3::{
+    MediaType, Parameter, ParameterValue, RequestBody, SecurityScheme, SecuritySchemeData,
+};
 use rocket_okapi::request::{
     OpenApiFromData, OpenApiFromForm, OpenApiFromRequest, RequestHeaderInput,
 };
@@ -46,17 +49,41 @@ macro_rules! silent {
     )*};
 }
 
-silent!(
-    JobQueue,
-    &'r JobQueue,
-    ActAccess,
-    RegisterAccess,
-    ViewAccess,
-    Asked,
-    Caller,
-    WantsEvents,
-    RouteScope
-);
+silent!(JobQueue, &'r JobQueue, RegisterAccess, Asked, Caller, WantsEvents, RouteScope);
+
+/// The name of the security scheme. It is the job queue's own, because the document may be merged
+/// into an application's.
+const BEARER: &str = "jobqueueBearer";
+
+/// Implements the trait for guards that ask the application who the client is.
+///
+/// What such a guard accepts is known to the application alone. A bearer token is what clients of
+/// a document can be given, so it is the documented way; `openapi::allow_other_credentials` adds
+/// that there may be others, such as the cookie of a page.
+macro_rules! guarded {
+    ($($guard:ty),*) => {$(
+        impl<'r> OpenApiFromRequest<'r> for $guard {
+            fn from_request_input(
+                _: &mut OpenApiGenerator,
+                _: String,
+                _: bool,
+            ) -> Result<RequestHeaderInput> {
+                let bearer = SecurityScheme {
+                    description: Some("A token that the application's guard accepts.".to_owned()),
+                    data: SecuritySchemeData::Http {
+                        scheme: "bearer".to_owned(),
+                        bearer_format: None,
+                    },
+                    extensions: Default::default(),
+                };
+                let needed = [(BEARER.to_owned(), Vec::new())].into_iter().collect();
+                Ok(RequestHeaderInput::Security(BEARER.to_owned(), bearer, needed))
+            }
+        }
+    )*};
+}
+
+guarded!(ActAccess, ViewAccess);
 
 impl<'r> OpenApiFromForm<'r> for Param<'r> {
     fn form_multi_parameter(
