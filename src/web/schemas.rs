@@ -10,9 +10,9 @@ use crate::web::error::ProblemDetails;
 
 /// The schemas of the job types that have one.
 #[cfg(feature = "json-schema")]
-pub(super) use checked::Schemas;
+pub(crate) use checked::Schemas;
 #[cfg(not(feature = "json-schema"))]
-pub(super) use unchecked::Schemas;
+pub(crate) use unchecked::Schemas;
 
 #[cfg(feature = "json-schema")]
 mod checked {
@@ -27,14 +27,14 @@ mod checked {
     const MAX_VIOLATIONS: usize = 50;
 
     /// The compiled schemas, by job type.
-    pub(in crate::web) struct Schemas(HashMap<String, Validator>);
+    pub(crate) struct Schemas(HashMap<String, Validator>);
 
     impl Schemas {
         /// Compiles the schemas of a registry.
         ///
         /// # Errors
         /// [`Error::is_config`] for an invalid schema.
-        pub(in crate::web) fn of(registry: &Registry) -> Result<Self, Error> {
+        pub(crate) fn of(registry: &Registry) -> Result<Self, Error> {
             let mut schemas = HashMap::new();
             for entry in registry.entries() {
                 let Some(schema) = entry.schema() else { continue };
@@ -48,7 +48,7 @@ mod checked {
         }
 
         /// Checks a payload against the schema of its type, if there is one.
-        pub(in crate::web) fn check(
+        pub(crate) fn check(
             &self,
             job_type: &str,
             payload: &serde_json::Value,
@@ -72,12 +72,12 @@ mod unchecked {
     use super::{Error, ProblemDetails, Registry};
 
     /// No job type has a schema.
-    pub(in crate::web) struct Schemas;
+    pub(crate) struct Schemas;
 
     impl Schemas {
         /// # Errors
         /// [`Error::is_config`] if a job type has a schema.
-        pub(in crate::web) fn of(registry: &Registry) -> Result<Self, Error> {
+        pub(crate) fn of(registry: &Registry) -> Result<Self, Error> {
             let with_schema = registry.entries().into_iter().find(|entry| entry.schema().is_some());
             match with_schema {
                 None => Ok(Self),
@@ -92,7 +92,7 @@ mod unchecked {
 
         /// There is nothing to check.
         #[expect(clippy::unused_self, reason = "has the form of the check with schemas")]
-        pub(in crate::web) fn check(
+        pub(crate) fn check(
             &self,
             _job_type: &str,
             _payload: &serde_json::Value,

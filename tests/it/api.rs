@@ -588,7 +588,8 @@ mod page {
 #[tokio::test]
 async fn the_document_names_a_bearer_token_where_a_guard_asks() {
     let client = client(&[]).await;
-    let (status, document) = read(client.get(format!("{BASE}/openapi.json")).dispatch().await).await;
+    let (status, document) =
+        read(client.get(format!("{BASE}/openapi.json")).dispatch().await).await;
     assert_eq!(status, Status::Ok);
     assert_eq!(document["components"]["securitySchemes"]["jobqueueBearer"]["scheme"], "bearer");
     let mut public = Vec::new();
