@@ -1,5 +1,5 @@
 //! The reference job `demo:delay_print`: it prints a line after a delay. It shows how to write a
-//! job type, and its names do not collide with those of an application.
+//! job type, and its names do not collide with an application's own.
 //!
 //! Its handler takes bytes rather than a `DelayPrint`, because a Go producer may send no payload
 //! at all, and it prints from a thread of its own: a pipe without a reader must not block the

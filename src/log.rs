@@ -1,8 +1,8 @@
 //! The only way to the log. Every line of this crate passes through [`Line`]: ids, queue names,
 //! errors and all other text from outside are escaped by construction.
 //!
-//! The macros take what those of `tracing` take, except that text as a field needs `%` or `?`;
-//! numbers and truth values need nothing.
+//! The macros take the same arguments as `tracing`'s, except that text as a field needs `%` or
+//! `?`; numbers and truth values need nothing.
 //!
 //! Why not `tracing` directly. A job's id or a Redis error may contain a line break or a
 //! terminal's control sequence. With `tracing` each call would have to remember to escape it;

@@ -23,7 +23,7 @@ use crate::trace::Trace;
 
 /// A job about to be stored. Await it; dropped, nothing happens.
 ///
-/// Options given here override those of the job type.
+/// Options given here override the job type's.
 ///
 /// ```
 /// # use rocket_jobqueue::{Job, testing::TestQueue};

@@ -152,7 +152,7 @@ impl Leaf {
 pub(super) struct Table(pub(super) BTreeMap<String, Leaf>);
 
 impl Table {
-    /// Replaces values by those of a stronger layer, key by key.
+    /// Replaces values by the values of a stronger layer, key by key.
     pub(super) fn overlay(&mut self, stronger: Table) {
         self.0.extend(stronger.0);
     }

@@ -175,7 +175,7 @@ impl Sentinels {
                 }
             }
             if is_open {
-                // The last missing answer may be that of a Sentinel that hangs.
+                // The last missing answer may be a Sentinel's that hangs.
                 self.watch.decide();
             }
             // An answer that changes nothing sends no notification: check again soon.

@@ -2,7 +2,7 @@
 //! expects and at which line and column, and nothing of the payload itself. The text
 //! reaches logs, stored errors and pages.
 //!
-//! The texts of `serde_json` quote the payload, and so may those of a type's own
+//! The texts of `serde_json` quote the payload, and so may the texts of a type's own
 //! `Deserialize`. On this path, which only failures take, the payload is therefore
 //! decoded once more with an error type that never receives its values as text.
 //!

@@ -12,7 +12,7 @@
 //! What may surprise. The log says of a skipped tick only the last one. A tick is claimed even
 //! if its job is not stored, because its unique lock is held or its id is in use: such a tick
 //! is over, not late. After the store failed, a periodic job is tried again within a second,
-//! which is well within [`LATE_FOR`].
+//! which is well within [`MAX_LATENESS`].
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -98,8 +98,8 @@ pub use report::{Attempt, AttemptEnd, Report};
 /// Attach the returned fairing, launch with a local client, and drive the queue with the
 /// [`TestQueue`].
 ///
-/// Configuration is read as usual, except for that of the store: queues that the
-/// application does not serve are not served here either.
+/// Configuration is read as usual, except for the store's: queues that the application does not
+/// serve are not served here either.
 pub fn queue(fairing: JobQueueFairing) -> (JobQueueFairing, TestQueue) {
     let tests = TestQueue::made(Clock::manual(Clock::system().now()), None);
     let broker = Arc::new(tests.0.broker.clone());

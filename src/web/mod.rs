@@ -191,7 +191,7 @@ impl JobQueue {
     }
 
     /// Prepares a job by type name and payload bytes, for job types without a Rust type here, such
-    /// as those of a Go worker.
+    /// as a Go worker's.
     pub fn enqueue_raw(&self, job_type: impl Into<String>, payload: Option<Vec<u8>>) -> Enqueue {
         self.client().enqueue_raw(job_type, payload)
     }

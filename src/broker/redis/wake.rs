@@ -24,8 +24,8 @@ use crate::pool::RedisPool;
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Queues with an earlier due time than known, until the forwarder asks. A set, so many reports
-/// of one queue wake it once.
+/// Queues with an earlier due time than known, until the forwarder asks. As a set,
+/// so that several reports of one queue wake it once.
 #[derive(Default)]
 struct DueChanges {
     /// The queues.

@@ -13,7 +13,7 @@ use crate::job::{JobId, QueueName};
 use crate::web::proxy::{IgnoredPrefix, forwarded};
 
 /// The longest path of a page that is linked to. HTTP servers accept addresses of up to 64 KiB, and
-/// the addresses of a job's actions are longer than that of its page.
+/// the addresses of a job's actions are longer than its page's.
 const MAX_PATH_BYTES: usize = 60_000;
 
 /// Where and in which language a page is read.

@@ -39,7 +39,7 @@ end
 -- Number of entries up to and including this row of a sorted set.
 local function after_score(score, id)
   if redis.call('ZSCORE', key, id) == score then return redis.call('ZRANK', key, id) + 1 end
-  -- The row is gone or has another score: find where it would be among those of its score.
+  -- The row is gone or has another score: find where it would be among rows of its score.
   local low = redis.call('ZCOUNT', key, '-inf', '(' .. score)
   local high = redis.call('ZCOUNT', key, '-inf', score)
   while low < high do

@@ -117,7 +117,7 @@ local function held(id, owner, ends, state, x_owner, score)
 end
 
 -- Whether this job is pending because it was recovered from this owner, whose lease had
--- expired, and nobody has taken or moved it since. x_reclaimed holds that owner and the
+-- expired, and nobody has dequeued or moved it since. x_reclaimed holds that owner and the
 -- pending_since which the recovery wrote. Recovery puts the job at the tail of the list, so
 -- only this many jobs there are searched.
 local NEXT_IN_LINE = 1000

@@ -1,4 +1,4 @@
--- Purpose: takes pending jobs of one queue, each under a lease. may_deliver() tests,
+-- Purpose: dequeues pending jobs of one queue, each under a lease. may_deliver() tests,
 -- deliver() writes. finish_and_dequeue.lua has a fast twin of this code.
 --
 -- Order of effects: Asynq moves one id from pending to active, writes state, removes
@@ -8,7 +8,7 @@
 -- * pop before push, so that workers can drain a server whose memory is full;
 -- * x_owner records who has the job. The score of the lease has six decimals and is never a
 --   whole second: a whole second marks the lease of a Go worker;
--- * nothing is taken for a caller whose deadline has passed: the jobs would wait for a lease
+-- * nothing is dequeued for a caller whose deadline has passed: the jobs would wait for a lease
 --   that nobody holds. Jobs whose delivery got lost on the way to the caller are delivered
 --   again before new ones;
 -- * an id without message is dropped together with its stub hash instead of staying active.

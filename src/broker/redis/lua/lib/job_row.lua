@@ -29,8 +29,8 @@ local function instant(state, id, score)
   return at
 end
 
--- Appends the row of a job. `state` is that of the list it was found in, `score` its score
--- there, if it has one.
+-- Appends the row of a job. `state` belongs to the list or sorted set in which it was found;
+-- `score` is its score there, if it has one.
 local function add_row(answer, id, state, score)
   local task, found = {}, 4
   if spent < ROOM then

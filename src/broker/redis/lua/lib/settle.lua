@@ -4,7 +4,7 @@
 --
 -- Arguments per queue: number of jobs that are simply done (they are deleted, hold no lock
 -- and count as processed); their ids; their leases in runs, see finish_and_dequeue.lua;
--- number of other jobs; then ten values for each of those:
+-- number of other jobs; then ten values for each:
 --    1  id
 --    2  owner, or empty if only the end of the lease is known
 --    3  end of the lease in microseconds, as the caller knows it
@@ -36,8 +36,8 @@
 -- * the archive is trimmed before a job is added, and by a bounded number, so that a large
 --   archive cannot make the script fail and the new job is not trimmed itself. The hashes
 --   and unique locks of trimmed jobs are deleted too;
--- * a job that was recovered from the caller, and that nobody has taken since, still ends as
---   the caller says: its attempt was made and is not repeated;
+-- * a job that was recovered from the caller, and that nobody has dequeued since, still ends
+--   as the caller says: its attempt was made and is not repeated;
 -- * requeue sets pending_since. The score in Q:retry is rounded up; Q:x:due has the exact
 --   due time;
 -- * a cancel request (x_cancel) that the worker had not seen is carried out here: the job
@@ -52,7 +52,7 @@ local WAITS = {retry = true, snooze = true, defer = true, requeue = true, restor
   reclaim = true}
 -- Kinds that keep x_lost: they do not show that a worker survives the job.
 local KEEPS_LOSSES = {defer = true, restore = true, reclaim = true}
--- Cancel requests that replace the kind, and the code that reports it.
+-- Cancel requests that replace the kind, each with the code that the answer gives for it.
 local REQUESTS = {archive = 2, delete = 3}
 
 -- Maximum number of lines in x_failures.

@@ -84,7 +84,7 @@ if #ids == 0 then return {now, 0, skip, 0, size, due} end
 local in_place = ACTION == 'reschedule' and due > now and (STATE == 'scheduled' or STATE == 'retry')
 
 -- Step 2: choose. `chosen` and `ghosts` (entries without job) hold positions in `ids`; `passed`
--- counts the jobs left alone, `free` those that are as they should be already.
+-- counts the jobs left alone, `free` the jobs that are as they should be already.
 local chosen, ghosts, passed, free = {}, {}, 0, 0
 -- Whether the action applies to this job; nil if there is no such job.
 local function meant(id)

@@ -14,7 +14,7 @@
 --          jobs
 --           1  done                         0  no such job
 --          -1  its state does not allow it
---          -2  not in the place that its state names: in an aggregation, or damaged
+--          -2  not in the list that its state names: in an aggregation, or damaged
 --          -3  the message has changed
 --          -4  pending, but not found near either end nor near ARGV[11]: the caller has to
 --              find its position page by page

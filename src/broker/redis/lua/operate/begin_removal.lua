@@ -9,9 +9,9 @@
 --
 -- Differs from Asynq: without force it refuses for jobs of any state, also completed and
 -- aggregating ones. With force nothing stays behind; delete_leftovers.lua deletes hashes,
--- locks and counters. The queue is paused until end_removal.lua, so that no worker takes
--- its jobs; a 0 in front of the second in Q:paused marks that pause. Q:x:removing exists
--- meanwhile and stops repairs.
+-- locks and counters. The queue is paused until end_removal.lua, so that no worker
+-- dequeues its jobs; a 0 in front of the second in Q:paused marks that pause. Meanwhile
+-- Q:x:removing exists and stops repairs.
 --
 -- The first call sets aside everything that is to be removed. Later calls touch nothing
 -- else, so new jobs are safe; a group that a new job joins before its turn is kept whole.

@@ -340,7 +340,7 @@ local function look_at_hash(id)
   if task.state == 'pending' and TYPES.pending and not may_be_lost(id) then return end
   if task.state == 'active' and TYPES.lease and redis.call('ZSCORE', LEASES, id) then return end
   local known = holds(task.state, id, task)
-  -- If it is not where its state says, look in every other place.
+  -- If it is not where its state says, look everywhere else.
   for state in pairs(STATES) do
     if known ~= false then break end
     if state ~= task.state then known = holds(state, id, task) end

@@ -87,7 +87,7 @@ if skip > 0 and #all == 0 then
 else
   skip = 0
 end
--- Of those that ended within the last 30 s, only ours have expired.
+-- Of the leases that ended within the last 30 s, only ours have expired.
 for page = 0, MOST_PAGES - 1 do
   if found >= limit or #ghosts + #broken >= MOST_REPAIRED then break end
   local some = redis.call('ZRANGEBYSCORE', LEASES, '(' .. margin, seconds(now), 'WITHSCORES',

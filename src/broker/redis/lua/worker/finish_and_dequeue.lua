@@ -20,10 +20,10 @@
 --          in KEYS, 1 if it is paused, then what deliver() in dequeue.lua appends
 --
 -- Order of effects and differences from Asynq: see settle.lua and dequeue.lua; only here the
--- leases are written before the hashes. Unlike
--- settle_and_dequeue.lua this script does not compare x_owner with the caller if the end of
--- the lease is exactly the caller's: no two owners ever had the same end, and reading every
--- hash would cost as much as everything else here.
+-- leases are written before the hashes. Unlike settle_and_dequeue.lua this script does not
+-- compare x_owner with the caller if the end of the lease is exactly the caller's: no two
+-- owners ever had the same end, and reading every hash would cost as much as everything else
+-- here.
 --
 -- It does not use common.lua, whose functions cost more than the work here. Measured costs
 -- that shape this code: formatting a score (as much as three commands), passing a number to
@@ -347,7 +347,7 @@ local function add_leases(plan, ids, keys, tasks, number, others, ends)
 end
 
 -- Writes the hashes of the dequeued jobs and appends to the answer three values per job, then
--- the number of jobs with a past, then three values for each of those.
+-- the number of jobs with a past, then three values for each.
 local function activate(ids, keys, tasks, number)
   local past = {}
   for place = 1, number do

@@ -2,7 +2,7 @@
 //!
 //! Labels and buttons are short and have no full stop; sentences have one. A button says what it
 //! does (`Run now`), a notice says what has happened (`The job is moved to pending.`), a question
-//! says what will happen and whether it can be undone. The terms are those of the glossary
+//! says what will happen and whether it can be undone. The terms are the glossary's
 //! (`docs/glossary.md`): pending, active, in flight, slot, finding, repair.
 
 use super::Texts;

@@ -1,7 +1,7 @@
 //! All page texts in Japanese.
 //!
-//! Terms follow those of the English file; the names of job states are translated, those of
-//! filters, fields and configuration keys are not, because they have to be typed as they are.
+//! Terms follow the English file. The names of job states are translated. The names of filters,
+//! fields and configuration keys are not, because they have to be typed as they are.
 
 use super::Texts;
 use crate::broker::FindingKind as Kind;
