@@ -477,7 +477,7 @@ async fn busy() -> (String, JobQueue) {
         let job = queue.enqueue_raw("news", Some(format!("{n}").into_bytes()));
         job.group(*group).await.unwrap();
     }
-    // Nobody works there.
+    // No worker serves it.
     queue.enqueue_raw("mail:go", None).queue("forgotten").await.unwrap();
     let (name, id) = (QueueName::new("default").unwrap(), JobId::new("flaky").unwrap());
     loop {
@@ -762,7 +762,7 @@ async fn the_documentation_breaks_no_rule_of_its_own_policy() {
     browser.close().await;
 }
 
-/// What a page of another origin may try with the credentials of whoever reads it.
+/// What a page of another origin may try with the credentials of its reader.
 const ATTACK: &str = r#"
     const [base, done] = arguments;
     const tries = [];

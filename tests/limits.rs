@@ -1,4 +1,4 @@
-//! What those who look at the queue, wait for a job or follow one may take of the store and
+//! What clients that look at the queue, wait for a job or follow one may use of the store and
 //! of the process: measured at a real server, by real connections that hang up.
 // A program: nobody else names its items.
 #![allow(unreachable_pub, missing_debug_implementations)]
@@ -148,7 +148,7 @@ async fn all_who_wait_or_follow_share_one_look_and_end_with_their_clients() {
     drop(waiters);
     assert!(site.nothing_is_asked().await, "looked at although nobody waits");
 
-    // Whoever waits hears of the end: a job that is deleted, and one that is archived.
+    // A client that waits hears of the end: a job that is deleted, and one that is archived.
     let gone = site.ask(&waits).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     site.queue.inspector().delete(&job.queue, &job.id).await.unwrap();

@@ -1,4 +1,4 @@
-//! The load driver as whoever measures runs it: every scenario with few jobs, wrong
+//! The load driver as a person runs it: every scenario with few jobs, wrong
 //! input, and what it refuses. No figure is judged here.
 // A program: nobody else names its items.
 #![allow(unreachable_pub, missing_debug_implementations)]

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 
 const runs = readFileSync(process.argv[2], 'utf8').trim().split('\n').map((line) => JSON.parse(line));
-// The part of what handlers that only sleep could reach.
+// The share of the best that handlers which only sleep could reach.
 for (const run of runs) {
   const [, ms, at] = run.line.match(/^sleep-(\d+)ms-at-(\d+)$/) ?? [];
   if (ms) run.of_ideal = run.jobs_per_s / (at * 1000 / ms);
@@ -40,7 +40,7 @@ for (const line of lines) {
     const range = `${show(own)} (${show(sorted(ours)[0])}–${show(sorted(ours).at(-1))})`;
     const others = peers.map((peer) => [peer, of(peer, what)]).filter(([, all]) => all.length > 0)
       .map(([peer, all]) => [peer, median(all)]);
-    // A third digit where two would hide on which side of the bar it is.
+    // A third digit if two would hide on which side of the bar it is.
     const digits = (ratio) => ratio.toFixed(Math.abs(ratio - must) < 0.005 ? 3 : 2);
     const ratios = others.map(([peer, value]) => `${peer} ${digits(own / value)}`).join(', ');
     const ratio = against === null ? own : own / (others.find(([peer]) => peer === against)?.[1] ?? NaN);

@@ -74,7 +74,7 @@ impl Contents {
         all.flatten().filter(|place| states.contains(&place.as_str())).count()
     }
 
-    /// What is unsound, a line each.
+    /// Each thing that is unsound, one line for each.
     pub fn defects(&self) -> Vec<String> {
         let mut defects = Vec::new();
         for (name, queue) in &self.queues {

@@ -17,9 +17,9 @@ pub enum Answer {
 pub struct Call {
     pub queue: String,
     pub sent: u64,
-    /// When and what; `None` where the producer died in the call.
+    /// When and what; `None` if the producer died in the call.
     pub answer: Option<(u64, Answer)>,
-    /// The words of a refusal.
+    /// The text of a refusal.
     pub text: String,
 }
 
@@ -35,7 +35,7 @@ pub struct Run {
     pub process: u32,
     pub number: u64,
     pub begun: u64,
-    /// When and how; `None` where the process died in it, or it still runs.
+    /// When and how; `None` if the process died in it, or it still runs.
     pub end: Option<(u64, String)>,
 }
 

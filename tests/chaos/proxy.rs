@@ -117,7 +117,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// What rules a connection: the mode of all, and that of servers if it is one's.
+/// What rules a connection: the mode of all, and for a server's also the mode of servers.
 #[derive(Clone)]
 struct Modes {
     all: watch::Receiver<Mode>,

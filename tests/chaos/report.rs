@@ -1,9 +1,9 @@
-//! What came of one scenario: figures, what was promised and did not hold.
+//! The result of one scenario: figures, and promises that did not hold.
 
 use crate::checker::Figures;
 use crate::ledger::Story;
 
-/// Shown of each list.
+/// Maximum number of entries that are shown of each list.
 const SHOWN: usize = 5;
 
 /// Filled by a scenario.

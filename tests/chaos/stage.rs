@@ -84,7 +84,7 @@ impl Stage {
         Peer::spawn(self.started, settings, &self.launch, Arc::clone(&self.notes))
     }
 
-    /// Starts a worker with so many slots; it need not be up yet.
+    /// Starts a worker with this many slots; it need not be up yet.
     pub fn worker(&mut self, slots: usize) -> Peer {
         let queues: BTreeMap<_, _> = self.queues.iter().map(|queue| (queue, 1)).collect();
         let queues = serde_json::to_value(queues).expect("a table");
@@ -103,7 +103,7 @@ impl Stage {
         workers
     }
 
-    /// Starts a producer; its queues are the stage's where it names none.
+    /// Starts a producer; its queues are the stage's if it names none.
     pub fn producer(&mut self, load: Load) -> Peer {
         let mut settings = self.settings(Role::Producer);
         settings.load = load;

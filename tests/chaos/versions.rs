@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::process::Launch;
 
-/// Which commit, where it is not the newest tag.
+/// Names the commit, if it is not the newest tag.
 const VARIABLE: &str = "CHAOS_COMMIT";
-/// The commit where there is neither.
+/// The commit if there is neither.
 const OLDEST: &str = "1e04efc";
 
 /// A peer of another version, ready to be started.

@@ -16,7 +16,7 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long queues of other masters may stand still beyond what they do anyway.
 const UNDISTURBED: Duration = Duration::from_millis(500);
 
-/// How long those of a master that hangs may, after it counts as failed.
+/// How long the queues of a master that hangs may stand still after it counts as failed.
 const TAKEOVER: Duration = Duration::from_secs(3);
 
 fn master_of<'a>(cluster: &'a Cluster, queue: &str) -> &'a RedisServer {
@@ -156,7 +156,7 @@ impl Completions {
         Self { seen, stop, task }
     }
 
-    /// The longest of any queue until now; from now on they are measured anew.
+    /// The longest of any queue until now; from now on they are measured from zero.
     fn longest_gap(&self) -> Duration {
         let mut seen = self.seen.lock().unwrap();
         seen.iter_mut().map(|seen| std::mem::take(&mut seen.gap)).max().unwrap()
@@ -222,7 +222,7 @@ async fn a_process_starts_while_a_configured_server_hangs() {
     hung.thaw();
 }
 
-/// Also where it is one of those that have slots, whose queues wait for it.
+/// Also if it is a master that has slots, whose queues wait for it.
 #[tokio::test]
 async fn a_pool_finds_the_cluster_beside_a_configured_master_that_hangs() {
     let cluster = Cluster::start(3, 0, "60000").await;

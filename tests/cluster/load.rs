@@ -104,11 +104,11 @@ pub async fn schedule(on: &JobQueue, queue: &str, name: &str, count: usize, dela
     assert!(answers.iter().all(Result::is_ok), "{queue}");
 }
 
-/// What became of the enqueues of one queue.
+/// The results of the enqueues of one queue.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
     pub acknowledged: Vec<String>,
-    /// Refused as to be tried again, and not done.
+    /// Refused with the advice to try again, and not carried out.
     pub refused: usize,
     pub unknown: usize,
     /// The longest time between two acknowledgements.
@@ -137,7 +137,7 @@ impl Load {
         Self { tasks: tasks.collect(), stop }
     }
 
-    /// The longest gap of any queue until now; from now on they are measured anew.
+    /// The longest gap of any queue until now; from now on they are measured from zero.
     pub fn longest_gap(&self) -> Duration {
         let gap = |(_, sent, _): &(_, Progress, _)| {
             let (sent, last) = &mut *sent.lock().unwrap();
@@ -198,8 +198,8 @@ async fn produce(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Somebody with a server and a thread of their own, whom no fault concerns: what they
-/// have to wait for is the machine's doing.
+/// A client with a server and a thread of its own, which no fault touches: what it has to
+/// wait for is the machine's doing.
 pub struct Bystander {
     longest: Arc<Mutex<Duration>>,
     stop: Arc<AtomicBool>,
@@ -235,7 +235,7 @@ impl Bystander {
         Self { longest, stop, thread: Some(thread) }
     }
 
-    /// The longest time between two answers until now; from now on measured anew.
+    /// The longest time between two answers until now; from now on measured from zero.
     pub fn longest_gap(&self) -> Duration {
         std::mem::take(&mut *self.longest.lock().unwrap())
     }

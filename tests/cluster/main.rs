@@ -23,7 +23,7 @@ use std::time::Duration;
 /// where a case has two.
 const REDIS: broker_contract::site::Kind = broker_contract::site::Kind::Cluster;
 
-/// More than a busy machine needs; reached only where something is wrong.
+/// More than a busy machine needs; reached only if something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A duration of the gate, or the one of the long run.

@@ -70,7 +70,7 @@ impl Process {
         let mut child = command.spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let line = lines.next_line().await.expect("its output").expect("a first line");
-        // Whoever reads no more would stop a program that prints.
+        // A reader that stops would stop a program that prints.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         (Self(child), line)
     }

@@ -222,7 +222,7 @@ async fn a_job_deep_in_a_long_line_is_found_and_the_others_keep_their_order() {
          return redis.call('LLEN', Q .. 'pending') .. ' ' .. wrong",
     );
     assert_eq!(order, "29997 0");
-    // In no place: an entry that got lost.
+    // In no list: an entry that got lost.
     on.q("LREM Q:pending 0 20000");
     assert_eq!(on.act("20000", Action::Delete).await, Acted::Elsewhere(JobState::Pending));
 }
@@ -497,7 +497,7 @@ async fn damaged_data_is_refused_and_nothing_is_changed() {
     assert!(refused > 100 && untouched > 50, "{refused} and {untouched}");
 }
 
-/// Where the newest jobs take the places of those that go.
+/// Where the newest jobs move into the positions of removed ones.
 #[tokio::test]
 async fn a_step_in_the_middle_of_a_long_line_passes_by_what_is_no_job() {
     let on = open();
@@ -529,7 +529,7 @@ async fn a_step_in_the_middle_of_a_long_line_passes_by_what_is_no_job() {
         return redis.call('LLEN', Q .. 'pending') .. ' ' .. twice .. ' ' ..
             redis.call('LINDEX', Q .. 'pending', -255001) .. ' ' ..
             redis.call('LINDEX', Q .. 'pending', 0)";
-    // The entry whose key is no job's has left the line too.
+    // The entry whose key is no job's has left the list too.
     assert_eq!(on.eval(left), "509899 0 510000 509899");
 }
 
@@ -567,7 +567,7 @@ async fn an_archive_of_any_size_is_brought_down_with_its_hashes_and_locks() {
     assert_eq!(on.q("GET Q:unique:mail:10001"), "another");
 }
 
-/// What the server's own thread computes, whoever else wants its processor.
+/// What the server's own thread computes, whatever else wants its processor.
 struct Effort(redis::Connection);
 
 impl Effort {
@@ -618,7 +618,7 @@ impl Harness {
         self.q("SLOWLOG RESET");
     }
 
-    /// Steps of an action from a place on; the greatest effort of one.
+    /// Steps of an action from a position on; the greatest effort of one.
     ///
     /// A step is one command. On a busy machine the server waits for a processor in
     /// the middle of one, which SLOWLOG takes for its own time; so what it computed

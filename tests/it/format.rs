@@ -60,7 +60,7 @@ async fn a_running_process_is_not_ready_while_a_newer_format_is_there() {
     assert!(is_ready(&client, Status::Ok).await);
     redis.cli(&["SET", KEY, "2"]);
     assert!(is_ready(&client, Status::ServiceUnavailable).await);
-    // Work goes on: whoever upgrades may do so one process after the other.
+    // Work goes on: an upgrade may replace one process after the other.
     let queue: &JobQueue = client.rocket().state().expect("the fairing manages it");
     queue.enqueue_raw("mail", None).delay(SEEN).await.expect("it is stored");
     redis.cli(&["SET", KEY, "1"]);

@@ -139,7 +139,7 @@ async fn a_function_that_fails_or_panics_changes_nothing_and_stops_no_other_grou
         let job = queue.job("default", &JobId::new(name).unwrap()).await.unwrap().unwrap();
         assert_eq!((job.state, job.record.retried), (JobState::Aggregating, 0), "{name}");
     }
-    // The three places for functions are free again.
+    // The three permits for functions are free again.
     put(&queue, (0..9).map(|n| notify("x").group(format!("group {n}")))).await;
     for n in 0..9 {
         sent.eventually(&format!("group {n}"), &[&["x"]]).await;

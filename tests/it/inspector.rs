@@ -543,8 +543,8 @@ async fn no_question_about_a_million_jobs_blocks_redis() {
         let next = quick(server, "by cursor", || list(state, next.clone())).await;
         assert_eq!(next.rows[0].id().as_str(), "0010100");
     }
-    // Far inside, where the rows are those of other cursors: at their place, moved
-    // away a little, and gone.
+    // Far inside, at the rows of other cursors: at their position, moved away a little,
+    // and gone.
     let far = |place: u64, id: &str| {
         let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
         let cursor = format!("l~{place}~{}~{}", hex(id), hex("none"));

@@ -2,7 +2,7 @@
 //! points up or sideways, and every foreign word outside its folder.
 //!
 //! It reads text, not types: comments are skipped, strings are looked at apart.
-//! That whoever spawns also awaits cannot be seen in text and is left to review.
+//! That a spawned task is also awaited cannot be seen in text and is left to review.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -184,7 +184,7 @@ fn modules_above(modules: &[&str]) -> usize {
 }
 
 /// First module of each path that begins at the crate's root, by `crate::` or by
-/// enough `super::`, with its line. `depth` is that of the file's module.
+/// enough `super::`, with its line. `depth` is the depth of the file's module.
 fn imports(tokens: &[Token], depth: usize) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut braces = 0usize;

@@ -1,4 +1,4 @@
-//! Leases whose score no clock shows, on a real server: whoever wrote it, the job is
+//! Leases whose score no clock shows, on a real server: whatever wrote it, the job is
 //! neither lost nor taken from its owner.
 
 use std::time::Duration;

@@ -246,7 +246,7 @@ async fn no_more_jobs_run_at_a_time_than_the_concurrency_allows() {
     client.terminate().await;
 }
 
-/// The queues in the order in which a worker with one hand takes `each` jobs of
+/// The queues in the order in which a worker with one slot dequeues `each` jobs of
 /// each of them, all waiting before it starts.
 async fn order_taken(
     fairing: JobQueueFairing,
@@ -272,7 +272,7 @@ async fn order_taken(
     order
 }
 
-/// Weights in which neither the order of names nor that of enqueueing helps.
+/// Weights in which neither the order of names nor the order of enqueueing helps.
 fn weighted() -> JobQueueFairing {
     let mut weights = std::collections::BTreeMap::new();
     weights.extend([("low", 2), ("high", 8), ("middle", 3)]);

@@ -459,7 +459,7 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     let settings = [&site.settings[..], &[("rate_limit.requests_per_minute", json!(20))]].concat();
     let (here, there) =
         (client(&settings, &Runs::default()).await, client(&settings, &Runs::default()).await);
-    // How many of so many requests of this client pass.
+    // Returns how many of these requests of this client pass.
     let pass = async |client: &Client, who: u8, requests: u32| {
         let mut passed = 0;
         for _ in 0..requests {

@@ -132,8 +132,8 @@ fn what_documents_link_to_is_there() {
     assert!(seen > 100, "{seen}");
 }
 
-/// The crate's documentation has each page as a module, whose links are those of
-/// `src/guide/links.md` and not those of files.
+/// The crate's documentation has each page as a module, whose links are in
+/// `src/guide/links.md` and do not lead to files.
 #[test]
 fn each_page_is_a_module_of_the_guide_and_its_links_lead_to_modules() {
     let (guide, links) = (read("src/guide.rs"), read("src/guide/links.md"));
@@ -204,7 +204,7 @@ fn arguments<'d>(text: &'d str, command: &str) -> Vec<Vec<&'d str>> {
     rests.map(|rest| rest.split_whitespace().collect()).collect()
 }
 
-/// Commands of documents are those of the scripts, the test programs and the scenarios.
+/// The commands in documents exist: scripts, test programs and scenarios.
 #[test]
 fn what_documents_tell_to_run_is_there() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

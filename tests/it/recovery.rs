@@ -76,7 +76,7 @@ async fn an_archive_that_is_far_too_full_is_trimmed_with_its_hashes() {
     assert_eq!(on.q("ZCARD Q:archived"), count(), "no hash is left without its id");
 }
 
-/// D16: the times of Asynq's scripts are those of the client's host.
+/// D16: Asynq's scripts get their times from the client's host.
 #[tokio::test]
 async fn no_script_is_told_the_time_of_this_host() {
     let on = Harness::by(Clock::system());
@@ -238,7 +238,7 @@ async fn a_worker_mends_its_queues_and_the_inspector_tells_the_rest() {
     let server = RedisServer::start::<&str>(&[]);
     server.cli(&["SADD", "asynq:queues", "default"]);
     server.cli(&["ZADD", "asynq:{default}:archived", "4000000000", "ghost"]);
-    // A job of a type that nobody here knows, in no place at all.
+    // A job of a type that nobody here knows, in no list at all.
     server.cli(&["HSET", "asynq:{default}:t:lost", "msg", "", "state", "archived"]);
     let client = application(&server, Arc::default(), Duration::ZERO).await;
 
@@ -314,7 +314,7 @@ async fn ten_thousand_running_jobs_without_a_lease_get_theirs_in_parts() {
     assert_eq!(on.q("ZSCORE Q:lease 9999"), format!("{}.000001", START + 30));
 }
 
-/// Of what waits in a long line, a call searches a bounded part.
+/// Of a long pending list, a call searches a bounded part.
 #[tokio::test]
 async fn what_is_in_line_as_well_leaves_the_running_ones() {
     let on = Harness::start();
@@ -326,7 +326,7 @@ async fn what_is_in_line_as_well_leaves_the_running_ones() {
 
     on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
 
-    // Where it cannot be known within the time, nothing is done.
+    // If it cannot be known within the time, nothing is done.
     assert_eq!(on.q("LRANGE Q:active 0 -1"), "nowhere\np50000");
     assert_eq!(on.q("ZCARD Q:lease"), "0");
     on.q("LTRIM Q:pending 0 1");

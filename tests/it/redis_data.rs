@@ -418,7 +418,7 @@ async fn what_a_newer_peer_wrote_is_kept_byte_for_byte_by_every_rewrite() {
             assert!(hex(&on.bytes("a")).contains(&unknown), "after an edit");
             assert_eq!(on.message("a").payload_bytes(), b"[7]");
         }
-        // And once more, by whoever reads what was written.
+        // And once more, by a reader of what was written.
         if ["retry", "snooze", "reclaim"].contains(&name) {
             on.clock.advance(secs(2));
             on.broker.forward(&on.queue, 9).await.unwrap();

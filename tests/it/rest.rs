@@ -62,7 +62,7 @@ async fn long(_job: Long, context: JobContext) -> Result<(), JobError> {
     Err(JobError::failed("stopped"))
 }
 
-/// Whoever names a role has it.
+/// A request that names a role has it.
 struct Role(&'static str);
 
 impl Role {

@@ -1,4 +1,4 @@
-//! What speed must not cost: many callers and many places at once, and nothing of it
+//! What speed must not cost: many callers and many slots at once, and nothing of it
 //! holds a job back, takes more than there is room for, or fails one job for another.
 
 use std::collections::HashMap;

@@ -121,7 +121,7 @@ impl State {
     }
 
     fn jobs(&mut self, queue: usize, dice: &mut Dice) {
-        // Leases that follow each other, as those of one answer do.
+        // Leases that follow each other, as the leases of one answer do.
         let mut ends = self.now + 30 * MICROS + dice.one(&[0, 0, -5 * MICROS, 1, -1]);
         let owner = dice.one(&["7", "9"]);
         let mut ids = IDS.to_vec();
@@ -207,7 +207,7 @@ impl State {
                 _ => {}
             }
         }
-        // Entries that are there twice, or in two places.
+        // Entries that are there twice, or in two lists.
         for (list, share) in [("pending", 20), ("active", 10)] {
             if dice.chance(share) {
                 let id = dice.id();

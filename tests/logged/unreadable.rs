@@ -65,7 +65,7 @@ async fn serving(
     Client::untracked(rocket::custom(figment).attach(queue)).await.expect("it launches")
 }
 
-/// So many running jobs whose leases ended long ago, and a good one whose lease ended
+/// This many running jobs whose leases ended long ago, and a good one whose lease ended
 /// after theirs.
 async fn abandon(server: &RedisServer, entry: &str, number: usize) {
     let client = application(server, false, Arc::default()).await;
@@ -351,7 +351,7 @@ async fn a_counter_that_is_none_stops_no_job_from_ending() {
     }
 }
 
-/// From its place in line to its end, with all that is asked meanwhile.
+/// From pending to its end, with all that is asked meanwhile.
 #[tokio::test]
 async fn a_job_whose_id_is_not_text_runs_as_any_other() {
     let Harness { server, broker, clock, queue } = Harness::start();
@@ -643,7 +643,7 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
     }
     assert_eq!(log.lines(&["archived jobs that an Asynq before 0.18 wrote", "jobs=2"]).len(), 1);
 
-    // In line, by the fast script and by the general one.
+    // Pending, by the fast script and by the general one.
     for (together, name) in [(false, "fast"), (true, "general")] {
         server.cli(&["LPUSH", "asynq:{default}:pending", &message(name)]);
         let before: usize = server.cli(&["ZCARD", "asynq:{default}:archived"]).parse().unwrap();

@@ -1,4 +1,4 @@
-//! Names whose address changes: each dial resolves them anew.
+//! Names whose address changes: each dial resolves them again.
 //!
 //! The test runs itself once more in a mount namespace in which it may write `/etc/hosts`.
 //! If that is not permitted, it fails and says what is missing.
@@ -58,7 +58,7 @@ fn at(hosts: &str, addr: &str) {
 /// At the second address with the same port.
 fn elsewhere(port: u16, args: &[&str]) -> RedisServer {
     let args: Vec<_> = args.iter().chain(&["--bind", "127.0.0.2"]).copied().collect();
-    // Its own look at 127.0.0.1 finds whoever is there.
+    // Its start looks at 127.0.0.1 and finds the server that is there.
     let server = RedisServer::prepare(&args).with_port(port).started();
     let begun = std::time::Instant::now();
     while std::net::TcpStream::connect(("127.0.0.2", port)).is_err() {

@@ -178,8 +178,8 @@ impl Browser {
         self.client.goto(address).await.expect("the page opens");
     }
 
-    /// Pages stay as they are from here on: whoever fills in a form has its focus, but a
-    /// driver's words come between two looks.
+    /// Pages stay as they are from here on: a person who fills in a form has its focus, but a
+    /// driver's input comes between two updates.
     pub async fn hold_still(&self) {
         self.hold_still_in("Paused").await;
     }
@@ -206,7 +206,7 @@ impl Browser {
         panic!("{css}: {last:?}");
     }
 
-    /// Opens what is folded until this is seen in it: the page may be made anew meanwhile.
+    /// Opens what is folded until this is seen in it: the page may be replaced meanwhile.
     pub async fn unfold(&self, summary: &str, inner: &str) {
         for _ in 0..20 {
             self.click(summary).await;
@@ -253,7 +253,7 @@ impl Browser {
         panic!("{css}: expected {text:?}, found {found:?}");
     }
 
-    /// The same for so many of them.
+    /// The same for this many of them.
     pub async fn until_count(&self, css: &str, expected: usize) {
         for _ in 0..500 {
             if self.count(css).await == expected {

@@ -8,7 +8,7 @@ use rocket_jobqueue::internals::Topology;
 use super::border::Border;
 use super::{RedisServer, closed_port, eventually, free_port};
 
-/// More than a busy machine needs; reached only where something is wrong.
+/// More than a busy machine needs; reached only if something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A master, its replica and the Sentinel that watches both.
@@ -46,7 +46,7 @@ impl WatchedPair {
         }
     }
 
-    /// Whoever is master now, and the other one.
+    /// The server that is master now, and the other one.
     pub fn roles(&self) -> (&RedisServer, &RedisServer) {
         let serves = self.sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]);
         if serves.ends_with(&self.master.port().to_string()) {
@@ -213,7 +213,7 @@ impl SentinelFleet {
         asked.expect("a Sentinel answers")
     }
 
-    /// The master's own address, past whoever forwards.
+    /// The master's own address, past the forwarder.
     pub fn master_addr(&self) -> String {
         self.nodes[self.master()].addr()
     }

@@ -26,7 +26,7 @@ use super::{RedisServer, eventually};
 /// More than a loaded machine needs; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a job does: so many milliseconds in each of these ways, one after another.
+/// What a job does: milliseconds in each of these ways, one after another.
 #[derive(Serialize, Deserialize)]
 struct Work {
     awaits: u64,
@@ -145,7 +145,7 @@ impl WorkerFleet {
         self.folder.path().join("ledger")
     }
 
-    /// A process with so many runtime threads; 0 for the runtime of one thread.
+    /// A process with this many runtime threads; 0 for the runtime of one thread.
     pub fn add_worker(&mut self, threads: usize, concurrency: usize) {
         let log = |name: &str| {
             let name = format!("{name}-{}.log", self.workers.len());
@@ -261,7 +261,7 @@ fn runs(ledger: &Path) -> BTreeMap<String, Vec<Run>> {
     runs
 }
 
-/// A front of this address from which every byte arrives so much later, in both
+/// A front of this address from which every byte arrives this much later, in both
 /// directions. Lasts until the test ends.
 pub async fn far_away(addr: String, late: Duration) -> String {
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();

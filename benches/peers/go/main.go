@@ -332,7 +332,7 @@ func (b *bench) delay() Result {
 	return result
 }
 
-// Enqueues only, for whoever runs it: each job says at which whole second Asynq has it due.
+// Enqueues only, for a program that runs it: each job says at which whole second Asynq has it due.
 func (b *bench) schedule() Result {
 	client := b.client()
 	defer client.Close()

@@ -60,8 +60,8 @@ async fn at_work(stage: &mut Stage, load: Load) -> (Vec<Peer>, [Peer; 1]) {
     (workers, producers)
 }
 
-/// The longest time without an acknowledgement, for queues of one master and for
-/// those of others, since a fault.
+/// The longest time without an acknowledgement since a fault, for the queues of one master
+/// and for all others.
 fn gaps(stage: &Stage, of_master: &[String], since: u64) -> (f64, f64) {
     let story = stage.story();
     let gap = |queue: &String| {
@@ -74,7 +74,7 @@ fn gaps(stage: &Stage, of_master: &[String], since: u64) -> (f64, f64) {
     (longest(own), longest(others))
 }
 
-/// Fails where other queues stood still for longer than promised. What they stood still
+/// Fails if other queues stood still for longer than promised. What they stood still
 /// for before the fault is the machine's doing, and is permitted on top.
 fn expect_undisturbed(stage: &Stage, others: f64, since: u64, most: f64, report: &mut Report) {
     let story = stage.story();
@@ -95,8 +95,8 @@ async fn successor(cluster: &Cluster, master: usize, queue: &str, since: u64) ->
     (now() - since) as f64 / 1e6
 }
 
-/// Fails where the queues of the master stood still for longer than promised: 3 s beyond
-/// the node timeout or, where the cluster itself took most of that, 1.5 s beyond its choice.
+/// Fails if the queues of the master stood still for longer than promised: 3 s beyond
+/// the node timeout or, if the cluster itself took most of that, 1.5 s beyond its choice.
 fn expect_short(gap: f64, named: f64, report: &mut Report) {
     report.figure(format!("successor after {named:.1} s"));
     report.at_most("gap", gap, (NODE_TIMEOUT + 3.0).max(named + 1.5));

@@ -26,7 +26,7 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
-/// One poison job and five good ones that run together; whoever dies is started again.
+/// One poison job and five good ones that run together; a process that dies is started again.
 async fn poison(stage: &mut Stage, how: &str) -> Report {
     let mut report = Report::default();
     let redis = durable();

@@ -200,7 +200,7 @@ async fn max_clients(stage: &mut Stage) -> Report {
     let mut report = Report::default();
     let redis = durable();
     let (_workers, mut producers) = at_work(stage, &redis, mixed("job", 100)).await;
-    // Whoever has no connection by now gets none: the harness keeps its own.
+    // A client without a connection gets none from now on: the harness keeps its own.
     let client = ::redis::Client::open(format!("redis://{}", redis.addr())).expect("an address");
     let mut connection = client.get_connection().expect("a connection");
     let mut tell = |words: &[&str]| {

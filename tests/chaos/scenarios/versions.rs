@@ -1,4 +1,4 @@
-//! Two versions of the library on one Redis: this one, and that of another commit.
+//! Two versions of the library on one Redis: this one, and another commit's.
 
 use super::{LONG, Scenario, all_at_work, durable, mixed, pause, scenario};
 use crate::checker::Allowed;

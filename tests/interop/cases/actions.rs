@@ -3,7 +3,7 @@
 
 use super::scene::{GROUP, STATES, Scene};
 
-/// What becomes of a job.
+/// What an action does to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Run,

@@ -158,7 +158,7 @@ async fn queue_rm(bench: Bench) {
     let ours = bench.rust.inspector().queues().await.unwrap();
     assert_eq!(ours.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["other"]);
     // A client of ours writes the queue's name again once a minute, so that it
-    // comes back; a Go client would have to be started anew.
+    // comes back; a Go client would have to be started again.
     let known = async || {
         bench.put(Side::Rust, &queue("full")).await;
         bench.rust.inspector().queues().await.unwrap().len() == 2

@@ -30,7 +30,7 @@ pub fn add(cases: &mut Cases) {
 const JOBS: usize = 240;
 const KILLS: usize = 6;
 
-/// A worker finds its killer at any moment: between taking and starting, while
+/// A worker finds its killer at any moment: between dequeuing and starting, while
 /// running, between ending and saying so.
 async fn under_kills(bench: Bench, victims: &'static [Side]) {
     let setup = bench.setup().retry_delay(1000);
@@ -101,7 +101,7 @@ impl Fleet {
 /// The other side alone finds what the killed one was at.
 async fn recovered(bench: Bench, victim: Side) {
     let setup = bench.setup();
-    // Long enough to be killed in, short enough for whoever comes after.
+    // Long enough to be killed in, short enough for the next process.
     let id = bench.put(victim, &Order::that(r#"{"do":"sleep","ms":2000}"#)).await;
     let process = bench.process(victim, &setup).await;
     bench.noted(&id, "start", 1).await;

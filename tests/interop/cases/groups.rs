@@ -97,7 +97,7 @@ async fn full(bench: Bench, side: Side) {
 
 async fn run_elsewhere(bench: Bench, side: Side) {
     put(&bench, &["a", "b"]).await;
-    // The maker serves the queue too: whoever is at leisure takes the job.
+    // The maker serves the queue too: whichever is idle dequeues the job.
     let maker = bench.worker(side, &bench.setup().aggregate(1, 0)).await;
     let busy = Order::that(r#"{"do":"sleep","ms":3000}"#);
     for _ in 0..4 {

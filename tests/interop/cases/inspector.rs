@@ -1,5 +1,5 @@
 //! The inspector of Asynq's newest library on data written by Rust: its lists and
-//! numbers are those of ours, and what it does leaves both in agreement.
+//! numbers are the same as ours, and what it does leaves both in agreement.
 
 use serde_json::json;
 

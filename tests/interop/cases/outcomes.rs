@@ -131,7 +131,7 @@ async fn unique_archived(bench: Bench, side: Side) {
     let id = bench.put(side, &order).await;
     bench.reached("default", &id, "archived").await;
     assert_eq!(bench.produce(side.other(), &order).await.unwrap_err(), TAKEN);
-    // Deleting it frees the lock, whoever deletes.
+    // Deleting it frees the lock, whichever tool deletes.
     bench.ask(json!({"call": "DeleteTask", "queue": "default", "id": id})).await.unwrap();
     bench.put(side.other(), &order).await;
     worker.stop().await;

@@ -132,7 +132,7 @@ async fn deeds(bench: Bench) {
     browser.until("[role=status]", "3 jobs moved to pending.").await;
     reached(MEMBERS[0], "pending").await;
 
-    // The worker is Go's, and has one place: all that is pending waits for this one.
+    // The worker is Go's, and has one slot: all that is pending waits for this one.
     job(ACTIVE).await;
     press("cancel").await;
     browser.until("[role=status]", "Cancellation requested.").await;

@@ -36,7 +36,7 @@ pub fn add(cases: &mut Cases) {
 const PAYLOAD: &str = r#"{"n":1}"#;
 
 /// A Rust process with a frequent entry and a rare one. It serves another queue
-/// than that of its entries.
+/// than its entries name.
 async fn rust(bench: &Bench) -> Worker {
     let worker = bench.worker(Side::Rust, &bench.setup().queues(&[("other", 1)])).await;
     let Worker::Rust(peer) = &worker else { unreachable!("that is what was started") };

@@ -126,7 +126,7 @@ pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
 
 impl OpenStore {
     /// The same queue through a store with other limits of its archive. Nothing may
-    /// have been stored before: a store in memory begins anew.
+    /// have been stored before: a store in memory begins empty.
     pub fn with_archive(self, archive: ArchiveSettings) -> OpenStore {
         let clock = self.clock.clone();
         let broker: Arc<dyn Broker> = match &self.server {
@@ -197,7 +197,7 @@ impl OpenStore {
         }
     }
 
-    /// Takes the job that is next and settles it.
+    /// Dequeues the next job and settles it.
     pub async fn run(&self, transition: Transition) -> Delivery {
         let delivery = self.take().await;
         assert_eq!(self.settle(&delivery, transition).await, Settled::Done);

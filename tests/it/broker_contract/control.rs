@@ -1,4 +1,4 @@
-//! Words to and from running jobs.
+//! Cancel requests to running jobs, and progress and results from them.
 
 use rocket_jobqueue::internals::{CancelAnswer, Output, SettleRequest};
 use rocket_jobqueue::{Progress, handler::AfterCancel};

@@ -1,4 +1,4 @@
-//! Taking jobs.
+//! Dequeuing jobs.
 
 use crate::broker_contract::bench::*;
 

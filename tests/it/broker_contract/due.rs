@@ -147,7 +147,7 @@ async fn a_delivery_says_since_when_its_job_was_ready(
     assert_eq!(on.see("late").await.pending_since, Some(START + secs(2)));
     let late = on.take().await;
     assert_eq!(late.ready, Some(START + secs(2)));
-    // Given back, it is ready anew.
+    // Given back, it is ready again.
     on.settle(&late, Transition::Requeue).await;
     assert_eq!(on.take().await.ready, Some(START + secs(10)));
 }

@@ -213,7 +213,7 @@ async fn a_cursor_in_a_list_by_time_outlives_its_job(
     assert_eq!(names(&first), ["a", "b"]);
     let next = after(&first, 3);
 
-    // Before, at and behind the cursor's place.
+    // Before, at and behind the cursor's position.
     on.clock.advance(secs(1));
     on.broker.forward(&on.queue, 3).await.unwrap();
     assert_eq!(names(&on.list(JobState::Scheduled, &next).await), ["d", "e", "f"]);

@@ -1,4 +1,4 @@
-//! Looking.
+//! What the inspector reads.
 
 use rocket_jobqueue::inspect::Page;
 use rocket_jobqueue::internals::JobList;

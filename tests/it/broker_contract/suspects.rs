@@ -11,7 +11,7 @@ fn put_back(secs_later: u64) -> Transition {
 }
 
 impl OpenStore {
-    /// A job that lost its worker so many times, taken once more.
+    /// A job that lost its worker this many times, dequeued once more.
     async fn take_lost(&self, name: &str, times: u32) -> Delivery {
         self.fill(&[name]).await;
         for _ in 0..times {

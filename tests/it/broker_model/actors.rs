@@ -1,5 +1,5 @@
 //! Both stores in the hands of the same actors: does everything twice and
-//! compares what came of it.
+//! compares the results.
 
 mod groups;
 mod operator;

@@ -17,7 +17,7 @@ pub const GROUPS: [&str; 2] = ["group", "group:1"];
 #[derive(Clone, Debug)]
 pub enum Operation {
     Enqueue(Vec<New>),
-    /// A worker takes up to `most` jobs from one queue or both, in this order.
+    /// A worker dequeues up to `most` jobs from one queue or both, in this order.
     Take {
         worker: usize,
         queues: Vec<usize>,
@@ -45,7 +45,7 @@ pub enum Operation {
         queue: usize,
         limit: usize,
     },
-    /// The recoverer looks, and puts back in line what it found.
+    /// The recoverer searches, and makes pending what it found.
     Recover {
         queue: usize,
         limit: usize,

@@ -1,4 +1,4 @@
-//! The least that keeps Asynq's keys right: what Redis allows to whoever asks for
+//! The least that keeps Asynq's keys right: what Redis allows to a client that asks for
 //! nothing else.
 
 use std::sync::Arc;
@@ -86,7 +86,7 @@ async fn enqueue(
     Ok(())
 }
 
-/// So many callers, each with so many jobs at a time.
+/// This many callers, each with this many jobs at a time.
 async fn fill(
     redis: &MultiplexedConnection,
     jobs: usize,

@@ -32,9 +32,9 @@ pub struct Reading {
 /// What may be gone after an operation without having ended.
 #[derive(Clone, Copy, Default)]
 pub struct Gone {
-    /// So many jobs of these were deleted.
+    /// This many of these jobs were deleted.
     pub deleted: Option<(usize, Of, u64)>,
-    /// So many jobs were archived, and may have displaced each other.
+    /// This many jobs were archived, and may have displaced each other.
     pub archived: u64,
 }
 
