@@ -95,12 +95,12 @@ pub(crate) async fn delay_print(payload: Vec<u8>) -> Result<Option<Vec<u8>>, Job
 const PRINT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A line to print, and the channel that reports the result.
-type Line = (String, oneshot::Sender<io::Result<()>>);
+type PrintRequest = (String, oneshot::Sender<io::Result<()>>);
 
 /// Prints a line and flushes it, on a thread of its own: the reader may be slow, the runtime's
 /// threads have other work, and a process that ends must not wait for it.
 async fn print(line: String) -> io::Result<()> {
-    static PRINTER: OnceLock<Mutex<mpsc::Sender<Line>>> = OnceLock::new();
+    static PRINTER: OnceLock<Mutex<mpsc::Sender<PrintRequest>>> = OnceLock::new();
     let (done, printed) = oneshot::channel();
     let printer = PRINTER.get_or_init(|| Mutex::new(start_printer()));
     let sent = lock(printer).send((line, done));
@@ -116,8 +116,8 @@ async fn print(line: String) -> io::Result<()> {
 
 /// Starts the printing thread, which lives as long as the process. A line whose attempt has
 /// given up is skipped.
-fn start_printer() -> mpsc::Sender<Line> {
-    let (printer, lines) = mpsc::channel::<Line>();
+fn start_printer() -> mpsc::Sender<PrintRequest> {
+    let (printer, lines) = mpsc::channel::<PrintRequest>();
     let print_all = move || {
         for (line, done) in lines {
             // The attempt has ended without waiting for it; its retry prints the line.

@@ -19,13 +19,13 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ErrorKind {
     Unavailable,
     Moving,
     OutcomeUnknown,
@@ -44,74 +44,74 @@ enum Kind {
 }
 
 impl Error {
-    fn new(kind: Kind, message: impl Into<String>) -> Self {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
     /// The store cannot be reached or does not serve at the moment.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Kind::Unavailable, message)
+        Self::new(ErrorKind::Unavailable, message)
     }
 
     /// The queue is on its way from one server of a Redis Cluster to another.
     pub(crate) fn moving() -> Self {
-        Self::new(Kind::Moving, "the queue is being moved")
+        Self::new(ErrorKind::Moving, "the queue is being moved")
     }
 
     /// The store did not answer in time: the operation may have happened.
     pub(crate) fn outcome_unknown(message: impl Into<String>) -> Self {
-        Self::new(Kind::OutcomeUnknown, message)
+        Self::new(ErrorKind::OutcomeUnknown, message)
     }
 
     /// The store answered and refused: full, not permitted.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self::new(Kind::Refused, message)
+        Self::new(ErrorKind::Refused, message)
     }
 
     /// What is stored is not what it should be: of another type, or unreadable.
     pub(crate) fn damaged(message: impl Into<String>) -> Self {
-        Self::new(Kind::Damaged, message)
+        Self::new(ErrorKind::Damaged, message)
     }
 
     pub(crate) fn duplicate(message: impl Into<String>) -> Self {
-        Self::new(Kind::Duplicate, message)
+        Self::new(ErrorKind::Duplicate, message)
     }
 
     pub(crate) fn id_conflict(message: impl Into<String>) -> Self {
-        Self::new(Kind::IdConflict, message)
+        Self::new(ErrorKind::IdConflict, message)
     }
 
     pub(crate) fn idempotency_mismatch(message: impl Into<String>) -> Self {
-        Self::new(Kind::IdempotencyMismatch, message)
+        Self::new(ErrorKind::IdempotencyMismatch, message)
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(Kind::Invalid, message)
+        Self::new(ErrorKind::Invalid, message)
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
-        Self::new(Kind::Config, message)
+        Self::new(ErrorKind::Config, message)
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(Kind::NotFound, message)
+        Self::new(ErrorKind::NotFound, message)
     }
 
     pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
-        Self::new(Kind::WrongState, message)
+        Self::new(ErrorKind::WrongState, message)
     }
 
     pub(crate) fn closed(message: impl Into<String>) -> Self {
-        Self::new(Kind::Closed, message)
+        Self::new(ErrorKind::Closed, message)
     }
 
     pub(crate) fn lease_lost(message: impl Into<String>) -> Self {
-        Self::new(Kind::LeaseLost, message)
+        Self::new(ErrorKind::LeaseLost, message)
     }
 
     /// A bound on how much may wait is reached.
     pub(crate) fn too_many(message: impl Into<String>) -> Self {
-        Self::new(Kind::TooMany, message)
+        Self::new(ErrorKind::TooMany, message)
     }
 
     /// Keeps the cause for logs; it is never part of the message.
@@ -126,14 +126,14 @@ impl Error {
     /// The store cannot be reached, does not serve now, or did not answer in
     /// time. Trying again later is right. Includes [`Error::is_outcome_unknown`].
     pub fn is_unavailable(&self) -> bool {
-        matches!(self.kind, Kind::Unavailable | Kind::Moving | Kind::OutcomeUnknown)
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Moving | ErrorKind::OutcomeUnknown)
     }
 
     /// The queue moves between two servers of a Redis Cluster, neither of which serves
     /// it meanwhile: its jobs cannot be dequeued, and nothing was done. Trying again later
     /// is right.
     pub fn is_moving(&self) -> bool {
-        self.kind == Kind::Moving
+        self.kind == ErrorKind::Moving
     }
 
     /// The request left and no answer came: it may have been carried out. So may an enqueue
@@ -155,74 +155,74 @@ impl Error {
     /// * *Duplicate* a job, *run a periodic job now*: each makes a new job. Look first, or
     ///   there may be two.
     pub fn is_outcome_unknown(&self) -> bool {
-        self.kind == Kind::OutcomeUnknown
+        self.kind == ErrorKind::OutcomeUnknown
     }
 
     /// The store answered and refused: it is full, it does not permit the
     /// operation, or its data is damaged. Includes [`Error::is_damaged`].
     pub fn is_refused(&self) -> bool {
-        matches!(self.kind, Kind::Refused | Kind::Damaged)
+        matches!(self.kind, ErrorKind::Refused | ErrorKind::Damaged)
     }
 
     /// What is stored is not what it should be: a key of another type, or a job whose
     /// message or state cannot be read. [`Inspector::doctor`](crate::Inspector::doctor)
     /// says which.
     pub fn is_damaged(&self) -> bool {
-        self.kind == Kind::Damaged
+        self.kind == ErrorKind::Damaged
     }
 
     /// A job with the same unique lock is waiting or running.
     pub fn is_duplicate(&self) -> bool {
-        self.kind == Kind::Duplicate
+        self.kind == ErrorKind::Duplicate
     }
 
     /// The queue holds a job with this id already.
     pub fn is_id_conflict(&self) -> bool {
-        self.kind == Kind::IdConflict
+        self.kind == ErrorKind::IdConflict
     }
 
     /// The idempotency key was used before with another body, other options or another queue.
     pub fn is_idempotency_mismatch(&self) -> bool {
-        self.kind == Kind::IdempotencyMismatch
+        self.kind == ErrorKind::IdempotencyMismatch
     }
 
     /// A value the caller gave is out of its domain.
     pub fn is_invalid(&self) -> bool {
-        self.kind == Kind::Invalid
+        self.kind == ErrorKind::Invalid
     }
 
     /// The configuration is wrong; the message has the key's full path.
     pub fn is_config(&self) -> bool {
-        self.kind == Kind::Config
+        self.kind == ErrorKind::Config
     }
 
     /// The queue or job does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.kind == Kind::NotFound
+        self.kind == ErrorKind::NotFound
     }
 
     /// The attempt that wanted to write is over: it ended, or its lease was lost and
     /// another worker may have the job. Nothing was written.
     pub fn is_lease_lost(&self) -> bool {
-        self.kind == Kind::LeaseLost
+        self.kind == ErrorKind::LeaseLost
     }
 
     /// The job or queue exists, and its state does not permit what was asked: the
     /// message names the state.
     pub fn is_wrong_state(&self) -> bool {
-        self.kind == Kind::WrongState
+        self.kind == ErrorKind::WrongState
     }
 
     /// As many as may wait do so already: of jobs that the public reference route enqueued
     /// (`jobqueue.register_max_waiting`), or of requests that wait for a job or follow it.
     /// Nothing was done; try again later.
     pub fn is_too_many(&self) -> bool {
-        self.kind == Kind::TooMany
+        self.kind == ErrorKind::TooMany
     }
 
     /// The queue has been closed or shut down.
     pub fn is_closed(&self) -> bool {
-        self.kind == Kind::Closed
+        self.kind == ErrorKind::Closed
     }
 }
 

@@ -43,5 +43,5 @@
 
 pub use crate::job::{AfterCancel, CancelReason, Transition, asynq_delay};
 pub use crate::registry::{
-    Entry, FromContext, JobHandler, JobMiddleware, JobResult, Layer, Need, Next, State,
+    AppState, FromContext, HandlerEntry, JobHandler, JobMiddleware, JobResult, Layer, Need, Next,
 };

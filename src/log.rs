@@ -16,16 +16,16 @@
 //! [`Line`]: crate::text::Line
 
 /// A field that is not text, and so cannot carry anything that needs escaping.
-pub(crate) trait Plain: tracing::Value + Copy {}
+pub(crate) trait PlainField: tracing::Value + Copy {}
 
 macro_rules! plain {
-    ($($type:ty)*) => { $(impl Plain for $type {})* };
+    ($($type:ty)*) => { $(impl PlainField for $type {})* };
 }
 
 plain! { bool u8 u16 u32 u64 usize i32 i64 f64 }
 
 /// Accepts only fields that are not text.
-pub(crate) fn plain<T: Plain>(value: T) -> T {
+pub(crate) fn plain<T: PlainField>(value: T) -> T {
     value
 }
 

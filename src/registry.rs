@@ -2,7 +2,7 @@
 //!
 //! Only here do jobs lose their types: above it a job is a value of the
 //! application's type, below it a job is a stored name and bytes. A [`JobHandler`] is an
-//! application's function; [`JobHandler::entry`] erases its types into an [`Entry`], which the
+//! application's function; [`JobHandler::entry`] erases its types into an [`HandlerEntry`], which the
 //! worker finds by job type.
 //!
 //! An attempt decodes the payload, takes the handler's other parameters from the context
@@ -36,26 +36,26 @@ pub use middleware::{JobMiddleware, JobResult, Layer, Next};
 pub(crate) use unmarshal::unmarshal_text;
 
 /// A running attempt, with its types erased.
-pub(crate) type Attempt = Pin<Box<dyn Future<Output = JobResult> + Send>>;
+pub(crate) type RunningAttempt = Pin<Box<dyn Future<Output = JobResult> + Send>>;
 
 /// Starts an attempt: decodes the payload and calls the handler.
-type Run = Arc<dyn Fn(JobContext, &State) -> Attempt + Send + Sync>;
+type Run = Arc<dyn Fn(JobContext, &AppState) -> RunningAttempt + Send + Sync>;
 
 /// Values that handlers name in their signatures, cloned out of the application at launch.
 ///
 /// A handler therefore sees the value as it was at launch. What changes later must be behind an
 /// `Arc` with a lock or an atomic inside.
 #[derive(Default)]
-pub struct State(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+pub struct AppState(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
 /// The number of values, without the values.
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for AppState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "State({})", self.0.len())
     }
 }
 
-impl State {
+impl AppState {
     /// Adds the value of a need.
     pub(crate) fn insert(&mut self, need: &Need, value: Box<dyn Any + Send + Sync>) {
         self.0.insert(need.id, value);
@@ -115,11 +115,11 @@ pub trait FromContext: Sized + Send + 'static {
     ///
     /// # Errors
     /// The attempt fails with this error.
-    fn from_context(context: &JobContext, state: &State) -> Result<Self, JobError>;
+    fn from_context(context: &JobContext, state: &AppState) -> Result<Self, JobError>;
 }
 
 impl FromContext for JobContext {
-    fn from_context(context: &JobContext, _: &State) -> Result<Self, JobError> {
+    fn from_context(context: &JobContext, _: &AppState) -> Result<Self, JobError> {
         Ok(context.clone())
     }
 }
@@ -153,7 +153,7 @@ impl Pace {
 
 /// The handler of one job type, with its options: what a worker needs to run its jobs.
 #[derive(Clone)]
-pub struct Entry {
+pub struct HandlerEntry {
     /// The stored name of the job type.
     pub(crate) job_type: String,
     /// The default options of its jobs, used by REST and the pages. Stored jobs have their own.
@@ -176,15 +176,15 @@ pub struct Entry {
     run: Run,
 }
 
-impl Entry {
+impl HandlerEntry {
     /// A handler for a job type without a Rust type. It receives the payload's bytes and returns
     /// the result's bytes, or `None` for no result.
     ///
     /// ```
-    /// # use rocket_jobqueue::handler::{Entry, JobHandler};
+    /// # use rocket_jobqueue::handler::{HandlerEntry, JobHandler};
     /// # use rocket_jobqueue::{JobContext, JobError, JobQueue, RetryPolicy};
     /// # use std::time::Duration;
-    /// let resize = Entry::raw("image:resize", async |payload: Vec<u8>, _: JobContext| {
+    /// let resize = HandlerEntry::raw("image:resize", async |payload: Vec<u8>, _: JobContext| {
     ///     println!("{} bytes", payload.len());
     ///     Ok::<_, JobError>(None)
     /// });
@@ -224,7 +224,7 @@ impl Entry {
     }
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for HandlerEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("job_type", &self.job_type).finish_non_exhaustive()
     }
@@ -240,11 +240,11 @@ impl fmt::Debug for Entry {
 )]
 pub trait JobHandler<Marker>: Send + Sync + 'static {
     /// Erases the types of the job and of the handler.
-    fn entry(self) -> Entry;
+    fn entry(self) -> HandlerEntry;
 
     /// Runs this function around the handler; see [`JobMiddleware`]. Of several, the one that
     /// was added first is the outermost.
-    fn middleware<M>(self, middleware: impl JobMiddleware<M>) -> Entry
+    fn middleware<M>(self, middleware: impl JobMiddleware<M>) -> HandlerEntry
     where
         Self: Sized,
     {
@@ -269,7 +269,7 @@ pub trait JobHandler<Marker>: Send + Sync + 'static {
     /// let policy = RetryPolicy::exponential(first, longest).jitter(0.2);
     /// let queue = JobQueue::fairing().handle(send_welcome.retry_policy(policy));
     /// ```
-    fn retry_policy(self, policy: RetryPolicy) -> Entry
+    fn retry_policy(self, policy: RetryPolicy) -> HandlerEntry
     where
         Self: Sized,
     {
@@ -279,8 +279,8 @@ pub trait JobHandler<Marker>: Send + Sync + 'static {
     }
 }
 
-impl JobHandler<Entry> for Entry {
-    fn entry(self) -> Entry {
+impl JobHandler<HandlerEntry> for HandlerEntry {
+    fn entry(self) -> HandlerEntry {
         self
     }
 }
@@ -318,12 +318,12 @@ macro_rules! handlers {
             E: Into<JobError>,
             $($part: FromContext,)*
         {
-            fn entry(self) -> Entry {
+            fn entry(self) -> HandlerEntry {
                 let handler = Arc::new(self);
                 #[allow(unused_mut)]
                 let mut needs = Vec::new();
                 $($part::needs(&mut needs);)*
-                Entry {
+                HandlerEntry {
                     job_type: J::TYPE.to_owned(),
                     options: J::options(),
                     schema: J::schema(),
@@ -371,7 +371,7 @@ handlers!(A B C D G H);
 /// The handlers of one process, and the middleware around all of them.
 #[derive(Clone)]
 pub struct Registry {
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, HandlerEntry>,
     /// Middleware of all handlers, outermost first.
     layers: Arc<[Layer]>,
     #[cfg(feature = "metrics")]
@@ -402,7 +402,7 @@ impl Registry {
     /// # Errors
     /// [`Error::is_invalid`] for a blank type, a second handler of one type, or
     /// a default queue whose name is not allowed.
-    pub fn add(&mut self, entry: Entry) -> Result<(), Error> {
+    pub fn add(&mut self, entry: HandlerEntry) -> Result<(), Error> {
         let name = &entry.job_type;
         if name.trim().is_empty() {
             return Err(Error::invalid("job type: expected a name, found a blank"));
@@ -414,7 +414,7 @@ impl Registry {
         }
         let name = name.clone();
         #[cfg(feature = "metrics")]
-        let entry = Entry { stopwatch: Some(self.attempts.of(&name)), ..entry };
+        let entry = HandlerEntry { stopwatch: Some(self.attempts.of(&name)), ..entry };
         self.entries.insert(name, entry);
         Ok(())
     }
@@ -431,20 +431,25 @@ impl Registry {
     }
 
     /// All handlers, sorted by job type.
-    pub(crate) fn entries(&self) -> Vec<&Entry> {
-        let mut entries: Vec<&Entry> = self.entries.values().collect();
+    pub(crate) fn entries(&self) -> Vec<&HandlerEntry> {
+        let mut entries: Vec<&HandlerEntry> = self.entries.values().collect();
         entries.sort_by_key(|entry| &entry.job_type);
         entries
     }
 
     /// The handler of a job type, if this process has one.
-    pub(crate) fn get(&self, job_type: &str) -> Option<&Entry> {
+    pub(crate) fn get(&self, job_type: &str) -> Option<&HandlerEntry> {
         self.entries.get(job_type)
     }
 
     /// An attempt of the entry's handler, inside all its middleware. Without middleware the
     /// payload is decoded here already, before the attempt is polled.
-    pub(crate) fn run(&self, entry: &Entry, context: JobContext, state: &Arc<State>) -> Attempt {
+    pub(crate) fn run(
+        &self,
+        entry: &HandlerEntry,
+        context: JobContext,
+        state: &Arc<AppState>,
+    ) -> RunningAttempt {
         let next = Next {
             layers: [Arc::clone(&self.layers), Arc::clone(&entry.layers)],
             entered: 0,
@@ -467,14 +472,18 @@ impl Registry {
 }
 
 /// A handler for a job type without a Rust type, with the options of its jobs.
-pub(crate) fn raw_entry<F, Fut, E>(job_type: String, options: JobOptions, handler: F) -> Entry
+pub(crate) fn raw_entry<F, Fut, E>(
+    job_type: String,
+    options: JobOptions,
+    handler: F,
+) -> HandlerEntry
 where
     F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
     E: Into<JobError>,
 {
     let handler = Arc::new(handler);
-    Entry {
+    HandlerEntry {
         job_type,
         options,
         schema: None,

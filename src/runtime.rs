@@ -41,7 +41,7 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::QueueName;
 use crate::pool::handshake_failure;
-use crate::registry::{Registry, State};
+use crate::registry::{AppState, Registry};
 use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler};
 use crate::sync::lock;
 use crate::time::Timestamp;
@@ -83,12 +83,12 @@ pub(crate) struct Runtime {
     /// `None` if this process aggregates no groups.
     aggregate: Option<(Aggregate, GroupLimits)>,
     /// `None` before the start and after a shutdown.
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<RunningServices>>,
     /// The values that handlers need, from the first start on.
-    state: Mutex<Option<Arc<State>>>,
+    state: Mutex<Option<Arc<AppState>>>,
     /// Held during a shutdown, so that a second call waits for the first.
     draining: tokio::sync::Mutex<()>,
-    health: Arc<Health>,
+    health: Arc<StoreHealth>,
     check: Arc<StoreCheck>,
     /// A test runs the jobs.
     by_hand: Option<Arc<ByHand>>,
@@ -127,7 +127,7 @@ impl ByHand {
 }
 
 /// What runs and has to be stopped. Dropping it stops everything without waiting.
-struct Running {
+struct RunningServices {
     /// `None` in a process that only enqueues.
     worker: Option<(Worker, Scheduler)>,
     /// `None` in a process that does not fire periodic jobs.
@@ -138,7 +138,7 @@ struct Running {
     tasks: TaskTracker,
 }
 
-impl Drop for Running {
+impl Drop for RunningServices {
     fn drop(&mut self) {
         self.probe.cancel();
     }
@@ -166,7 +166,7 @@ impl Runtime {
             running: Mutex::new(None),
             state: Mutex::new(None),
             draining: tokio::sync::Mutex::new(()),
-            health: Arc::new(Health { began: Instant::now(), last_answer: AtomicU64::new(0) }),
+            health: Arc::new(StoreHealth { began: Instant::now(), last_answer: AtomicU64::new(0) }),
             check: Arc::default(),
             by_hand: None,
         }
@@ -270,7 +270,7 @@ impl Runtime {
     /// Starts the worker and its scheduler, if this process has one, and the services of periodic
     /// jobs. The store need not be reachable yet. Does nothing if it runs already or is closed.
     /// The state of the first call counts. Must be called within a Tokio runtime.
-    pub(crate) fn start(&self, state: State) {
+    pub(crate) fn start(&self, state: AppState) {
         let state = Arc::clone(self.state().get_or_insert_with(|| Arc::new(state)));
         let mut running = lock(&self.running);
         if running.is_some() || self.client.is_closed() {
@@ -301,11 +301,11 @@ impl Runtime {
         });
         let periodic_services =
             self.fires.then(|| PeriodicServices::start(&prompt, &self.periodic));
-        *running = Some(Running { worker, periodic_services, probe, tasks });
+        *running = Some(RunningServices { worker, periodic_services, probe, tasks });
     }
 
     /// The parts for a test, without any loop.
-    fn driven(&self, state: Arc<State>) -> Driven {
+    fn driven(&self, state: Arc<AppState>) -> Driven {
         let mut queues: Vec<_> =
             self.settings.iter().flat_map(|settings| settings.queues.clone()).collect();
         queues.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
@@ -387,7 +387,7 @@ impl Runtime {
         running.tasks.wait().await;
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<Arc<State>>> {
+    fn state(&self) -> MutexGuard<'_, Option<Arc<AppState>>> {
         lock(&self.state)
     }
 
@@ -399,7 +399,7 @@ impl Runtime {
         if self.state().is_none() {
             return Err(Error::invalid("the job queue starts at liftoff, which has not been yet"));
         }
-        self.start(State::default());
+        self.start(AppState::default());
         Ok(())
     }
 
@@ -420,12 +420,12 @@ impl Runtime {
 }
 
 /// When the store answered last, in milliseconds since `began`; 0 means never.
-struct Health {
+struct StoreHealth {
     began: Instant,
     last_answer: AtomicU64,
 }
 
-impl Health {
+impl StoreHealth {
     /// Whether the last answer is at most [`READY_FOR`] old.
     fn is_fresh(&self) -> bool {
         let last = self.last_answer.load(Ordering::Relaxed);
@@ -453,7 +453,7 @@ async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>)
 }
 
 /// Asks the store at an interval whether it answers, and says when to check its settings.
-async fn watch(broker: Arc<dyn Broker>, health: Arc<Health>, due: Arc<Notify>) {
+async fn watch(broker: Arc<dyn Broker>, health: Arc<StoreHealth>, due: Arc<Notify>) {
     if let Err(error) = health.probe(&*broker).await {
         let store = broker.describe();
         if let Some(reason) = handshake_failure(&error) {

@@ -73,7 +73,7 @@ pub trait Inspect: Send + Sync {
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>>;
 
     /// The jobs of this id in the first [`MAX_FIND_QUEUES`] queues by name that come after the one
-    /// given, until they have [`MAX_PAGE_BYTES`](super::PAGE_BYTES) together. One command per
+    /// given, until they have [`MAX_PAGE_BYTES`](super::MAX_PAGE_BYTES) together. One command per
     /// queue, 100 of them concurrently, and one script per job. A job that cannot be read is
     /// left out.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;

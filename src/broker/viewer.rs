@@ -125,7 +125,7 @@ impl Viewer {
             info.record.payload = None;
             hide(info, |_| true);
         } else if info.record.payload_bytes() != whole {
-            let hidden = Parts::between(&whole, info.record.payload_bytes());
+            let hidden = RedactedParts::between(&whole, info.record.payload_bytes());
             hide(info, |text| hidden.are_in(text));
         }
         if !info.record.unique_key.is_empty() {
@@ -155,29 +155,29 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
 }
 
 /// The parts of a payload that redaction removed.
-enum Parts {
+enum RedactedParts {
     /// In lower case, as texts are compared.
     Some(Vec<String>),
     TooMany,
 }
 
-impl Parts {
+impl RedactedParts {
     fn between(whole: &[u8], shown: &[u8]) -> Self {
         if whole.len() > MAX_PAYLOAD_BYTES {
-            return Parts::TooMany;
+            return RedactedParts::TooMany;
         }
         let (mut parts, shown) = (parts_of(whole), parts_of(shown));
         parts.retain(|part| !shown.contains(part));
         if parts.len() > MAX_PARTS {
-            Parts::TooMany
+            RedactedParts::TooMany
         } else {
-            Parts::Some(parts.into_iter().collect())
+            RedactedParts::Some(parts.into_iter().collect())
         }
     }
 
     /// Whether a text contains one of them, plain or with JSON escapes.
     fn are_in(&self, text: &str) -> bool {
-        let Parts::Some(parts) = self else { return true };
+        let RedactedParts::Some(parts) = self else { return true };
         if text.len() > MAX_TEXT_BYTES {
             return true;
         }
@@ -294,7 +294,7 @@ mod tests {
         }
         // With escapes, as a name, as a word of a text, and where it is a part of what is shown.
         let secret = |whole: &str, shown: &str, text: &str| {
-            Parts::between(whole.as_bytes(), shown.as_bytes()).are_in(text)
+            RedactedParts::between(whole.as_bytes(), shown.as_bytes()).are_in(text)
         };
         assert!(secret(r#"{"token":"p&ss<1>"}"#, "{}", r#""p\u0026ss\u003c1\u003e""#));
         assert!(secret(r#"{"cards":{"4111":1}}"#, r#"{"cards":{}}"#, "card 4111 refused"));

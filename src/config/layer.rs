@@ -24,7 +24,7 @@ use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 
 use super::files::{self, AppEnv, RocketToml};
-use super::schema::{Key, Kind, Place, Section};
+use super::schema::{ConfigKey, Section, SectionPlace, ValueKind};
 use super::value::{Leaf, Table, kind};
 use super::variables;
 use crate::error::Error;
@@ -33,7 +33,7 @@ use crate::error::Error;
 type Origin<'a> = dyn Fn(&Value, &str) -> String + 'a;
 
 /// Selects the tables under which a kind of source has a section.
-type Root = fn(&Place) -> &'static [&'static str];
+type Root = fn(&SectionPlace) -> &'static [&'static str];
 
 const IN_ROCKET: Root = |place| place.rocket;
 const IN_YAML: Root = |place| place.yaml;
@@ -169,7 +169,7 @@ impl<'a> Layers<'a> {
         for section in Section::ALL {
             let root = root(section.place());
             let Some(value) = find(dict, root, prefix, origin)? else { continue };
-            let mut walk = Walk {
+            let mut walk = TableWalk {
                 section,
                 root: format!("{prefix}{}", root.join(".")),
                 origin,
@@ -241,7 +241,7 @@ fn find<'a>(
 }
 
 /// The way through one of our tables: collects the known keys, and warns of the others.
-struct Walk<'a> {
+struct TableWalk<'a> {
     section: Section,
     root: String,
     origin: &'a Origin<'a>,
@@ -250,7 +250,7 @@ struct Walk<'a> {
     warnings: &'a mut Vec<String>,
 }
 
-impl Walk<'_> {
+impl TableWalk<'_> {
     /// Reads the keys of the section. `above` is empty, or the tables above them with a dot
     /// at the end.
     fn section(&mut self, above: &str, value: &Value) -> Result<(), Error> {
@@ -272,12 +272,12 @@ impl Walk<'_> {
             return Ok(());
         };
         match key.kind {
-            Kind::NumberPerName => {
+            ValueKind::NumberPerName => {
                 for (entry, value) in self.table(name, value)? {
                     self.insert(&format!("{name}.{entry}"), value);
                 }
             }
-            Kind::TablePerName(keys) => {
+            ValueKind::TablePerName(keys) => {
                 for (entry, value) in self.table(name, value)? {
                     self.entry(&format!("{name}.{entry}"), keys, value)?;
                 }
@@ -288,7 +288,7 @@ impl Walk<'_> {
     }
 
     /// Reads a table that stands behind a name of the user's own.
-    fn entry(&mut self, at: &str, keys: &[Key], value: &Value) -> Result<(), Error> {
+    fn entry(&mut self, at: &str, keys: &[ConfigKey], value: &Value) -> Result<(), Error> {
         for (name, value) in self.table(at, value)? {
             if keys.iter().any(|key| key.name == name) {
                 self.insert(&format!("{at}.{name}"), value);

@@ -33,9 +33,9 @@ use figment::{Figment, Profile};
 
 pub use self::jobqueue::{JobQueueConfig, Store};
 pub use self::rate_limit::{RateLimitConfig, StorageType};
-pub use self::schema::{Key, Kind, Section};
+pub use self::schema::{ConfigKey, Section, ValueKind};
 pub use self::variables::unused_variables;
-pub use self::yaml::{Document as YamlDocument, parse_yaml};
+pub use self::yaml::{YamlDocument, parse_yaml};
 
 use self::layer::Layers;
 use crate::error::Error;

@@ -24,7 +24,7 @@ pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
     }
     let mut periodic = BTreeMap::new();
     for (name, leaves) in entries {
-        if let Some(found) = (Entry { name, leaves }).read()? {
+        if let Some(found) = (PeriodicKeys { name, leaves }).read()? {
             periodic.insert(name.to_owned(), found);
         }
     }
@@ -32,13 +32,13 @@ pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
 }
 
 /// The keys of one periodic job.
-struct Entry<'a> {
+struct PeriodicKeys<'a> {
     name: &'a str,
     /// By key; at least one.
     leaves: BTreeMap<&'a str, &'a Leaf>,
 }
 
-impl Entry<'_> {
+impl PeriodicKeys<'_> {
     /// `None` if a stronger layer removed the periodic job with an empty `spec`.
     fn read(&self) -> Result<Option<Periodic>, Error> {
         if self.leaves.get("spec").is_some_and(|spec| spec.is_blank()) {

@@ -19,7 +19,7 @@ pub enum Section {
 }
 
 /// The location of a section in each kind of source.
-pub(super) struct Place {
+pub(super) struct SectionPlace {
     /// The tables above it in Rocket's configuration.
     pub(super) rocket: &'static [&'static str],
     /// The tables above it in the YAML files.
@@ -31,28 +31,28 @@ pub(super) struct Place {
     pub(super) beginnings: &'static [&'static str],
 }
 
-const CONNECTION_PLACE: Place = Place {
+const CONNECTION_PLACE: SectionPlace = SectionPlace {
     rocket: &["databases", "jobqueue"],
     yaml: &["redis", "jobqueue"],
     variable: ("ROCKET_DATABASES", &["jobqueue"]),
     beginnings: &["databasesjobqueue", "databasejobqueue", "redisjobqueue"],
 };
 
-const DEFAULT_PLACE: Place = Place {
+const DEFAULT_PLACE: SectionPlace = SectionPlace {
     rocket: &["redis", "default", "cluster"],
     yaml: &["redis", "default", "cluster"],
     variable: ("ROCKET_REDIS", &["default", "cluster"]),
     beginnings: &["redisdefaultcluster", "redisdefault"],
 };
 
-const JOBQUEUE_PLACE: Place = Place {
+const JOBQUEUE_PLACE: SectionPlace = SectionPlace {
     rocket: &["jobqueue"],
     yaml: &["jobqueue"],
     variable: ("ROCKET_JOBQUEUE", &[]),
     beginnings: &["jobqueue"],
 };
 
-const RATE_LIMIT_PLACE: Place = Place {
+const RATE_LIMIT_PLACE: SectionPlace = SectionPlace {
     rocket: &["rate_limit"],
     yaml: &["api", "rate_limit"],
     variable: ("ROCKET_RATE_LIMIT", &[]),
@@ -64,7 +64,7 @@ impl Section {
     pub(super) const ALL: [Self; 4] =
         [Self::Connection, Self::Default, Self::JobQueue, Self::RateLimit];
 
-    pub(super) fn place(self) -> &'static Place {
+    pub(super) fn place(self) -> &'static SectionPlace {
         match self {
             Self::Connection => &CONNECTION_PLACE,
             Self::Default => &DEFAULT_PLACE,
@@ -74,7 +74,7 @@ impl Section {
     }
 
     /// The keys of the section, with dots between tables.
-    pub fn keys(self) -> impl Iterator<Item = &'static Key> {
+    pub fn keys(self) -> impl Iterator<Item = &'static ConfigKey> {
         let keys = match self {
             Self::Connection | Self::Default => CONNECTION_KEYS,
             Self::JobQueue => JOBQUEUE_KEYS,
@@ -84,18 +84,18 @@ impl Section {
     }
 
     /// The key of this name, if the section has it.
-    pub(super) fn key(self, name: &str) -> Option<&'static Key> {
+    pub(super) fn key(self, name: &str) -> Option<&'static ConfigKey> {
         self.keys().find(|key| key.name == name)
     }
 }
 
 /// One key of a section.
 #[derive(Debug)]
-pub struct Key {
+pub struct ConfigKey {
     /// The key, with dots between tables: `sentinel.addrs`.
     pub name: &'static str,
     /// The kind of its value.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Its default as it would be written; empty if there is none.
     pub default: &'static str,
     only_in: Option<Section>,
@@ -104,7 +104,7 @@ pub struct Key {
 /// The kind of value of a key. It serves documentation and messages; the section converts the
 /// value itself.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// A text.
     Text,
     /// A text that no message repeats, such as a password.
@@ -128,110 +128,116 @@ pub enum Kind {
     /// A table of numbers under names that the user chooses.
     NumberPerName,
     /// A table of tables with these keys, under names that the user chooses.
-    TablePerName(&'static [Key]),
+    TablePerName(&'static [ConfigKey]),
 }
 
 /// A key of every section that uses the list.
-const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
-    Key { name, kind, default, only_in: None }
+const fn key(name: &'static str, kind: ValueKind, default: &'static str) -> ConfigKey {
+    ConfigKey { name, kind, default, only_in: None }
 }
 
 /// A key of one section, in a list that two sections share.
-const fn key_in(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Key {
-    Key { name, kind, default, only_in: Some(section) }
+const fn key_in(
+    section: Section,
+    name: &'static str,
+    kind: ValueKind,
+    default: &'static str,
+) -> ConfigKey {
+    ConfigKey { name, kind, default, only_in: Some(section) }
 }
 
 /// `databases.jobqueue` or `redis.jobqueue`, and `redis.default.cluster`.
-const CONNECTION_KEYS: &[Key] = &[
-    key("url", Kind::Secret, ""),
-    key_in(Section::Connection, "addr", Kind::Text, "localhost:6379"),
-    key_in(Section::Default, "addrs", Kind::List, ""),
-    key("sentinel.master", Kind::Text, ""),
-    key("sentinel.addrs", Kind::List, ""),
-    key("sentinel.username", Kind::Text, ""),
-    key("sentinel.password", Kind::Secret, ""),
-    key("cluster.addrs", Kind::List, ""),
-    key("username", Kind::Text, ""),
-    key("password", Kind::Secret, ""),
-    key("db", Kind::Number, "0"),
-    key("tls", Kind::Bool, "false"),
-    key("tls_ca_file", Kind::File, ""),
-    key("tls_cert_file", Kind::File, ""),
-    key("tls_key_file", Kind::File, ""),
-    key("tls_server_name", Kind::Text, ""),
-    key("max_retries", Kind::Number, "2"),
-    key("min_retry_backoff", Kind::Duration, "8ms"),
-    key("max_retry_backoff", Kind::Duration, "512ms"),
-    key("dial_timeout", Kind::Duration, "5s"),
-    key("read_timeout", Kind::Duration, "3s"),
-    key("write_timeout", Kind::Duration, "3s"),
-    key("pool_size", Kind::Number, "1"),
-    key("pool_timeout", Kind::Duration, "4s"),
-    key_in(Section::Connection, "wait_replicas", Kind::Number, "0"),
+const CONNECTION_KEYS: &[ConfigKey] = &[
+    key("url", ValueKind::Secret, ""),
+    key_in(Section::Connection, "addr", ValueKind::Text, "localhost:6379"),
+    key_in(Section::Default, "addrs", ValueKind::List, ""),
+    key("sentinel.master", ValueKind::Text, ""),
+    key("sentinel.addrs", ValueKind::List, ""),
+    key("sentinel.username", ValueKind::Text, ""),
+    key("sentinel.password", ValueKind::Secret, ""),
+    key("cluster.addrs", ValueKind::List, ""),
+    key("username", ValueKind::Text, ""),
+    key("password", ValueKind::Secret, ""),
+    key("db", ValueKind::Number, "0"),
+    key("tls", ValueKind::Bool, "false"),
+    key("tls_ca_file", ValueKind::File, ""),
+    key("tls_cert_file", ValueKind::File, ""),
+    key("tls_key_file", ValueKind::File, ""),
+    key("tls_server_name", ValueKind::Text, ""),
+    key("max_retries", ValueKind::Number, "2"),
+    key("min_retry_backoff", ValueKind::Duration, "8ms"),
+    key("max_retry_backoff", ValueKind::Duration, "512ms"),
+    key("dial_timeout", ValueKind::Duration, "5s"),
+    key("read_timeout", ValueKind::Duration, "3s"),
+    key("write_timeout", ValueKind::Duration, "3s"),
+    key("pool_size", ValueKind::Number, "1"),
+    key("pool_timeout", ValueKind::Duration, "4s"),
+    key_in(Section::Connection, "wait_replicas", ValueKind::Number, "0"),
 ];
 
 /// `jobqueue`, in the order of its documentation.
-const JOBQUEUE_KEYS: &[Key] = &[
-    key("base", Kind::Text, "/api/dm-jobqueue"),
-    key("store", Kind::Word, "redis"),
-    key("allow_memory_in_release", Kind::Bool, "false"),
-    key("allow_eviction", Kind::Bool, "false"),
-    key("worker", Kind::Bool, "true"),
-    key("concurrency", Kind::Number, "10"),
-    key("queues", Kind::NumberPerName, ""),
-    key("strict_priority", Kind::Bool, "false"),
-    key("shutdown_timeout", Kind::Duration, "8s"),
-    key("unknown_jobs", Kind::Word, "park"),
-    key("max_payload", Kind::Bytes, "1048576"),
-    key("group_grace", Kind::Duration, "60s"),
-    key("group_max_delay", Kind::Duration, "0s"),
-    key("group_max_size", Kind::Number, "0"),
-    key("read_only", Kind::Bool, "false"),
-    key("allowed_origins", Kind::List, ""),
-    key("trusted_proxies", Kind::List, ""),
-    key("register_route", Kind::Bool, "true"),
-    key("register_max_waiting", Kind::Number, "1000"),
-    key("status_key", Kind::Secret, ""),
-    key("port", Kind::Number, "8082"),
-    key("openapi", Kind::Bool, "true"),
-    key("docs", Kind::Bool, "true"),
-    key("log_to_stderr", Kind::Bool, "true"),
-    key("archive_max", Kind::Number, "9999"),
-    key("archive_age", Kind::Duration, "2160h"),
-    key("archive", Kind::TablePerName(ARCHIVE_KEYS), ""),
-    key("release_lock_on_archive", Kind::Bool, "false"),
-    key("fire_periodic", Kind::Bool, "true"),
-    key("periodic", Kind::TablePerName(PERIODIC_KEYS), ""),
+const JOBQUEUE_KEYS: &[ConfigKey] = &[
+    key("base", ValueKind::Text, "/api/dm-jobqueue"),
+    key("store", ValueKind::Word, "redis"),
+    key("allow_memory_in_release", ValueKind::Bool, "false"),
+    key("allow_eviction", ValueKind::Bool, "false"),
+    key("worker", ValueKind::Bool, "true"),
+    key("concurrency", ValueKind::Number, "10"),
+    key("queues", ValueKind::NumberPerName, ""),
+    key("strict_priority", ValueKind::Bool, "false"),
+    key("shutdown_timeout", ValueKind::Duration, "8s"),
+    key("unknown_jobs", ValueKind::Word, "park"),
+    key("max_payload", ValueKind::Bytes, "1048576"),
+    key("group_grace", ValueKind::Duration, "60s"),
+    key("group_max_delay", ValueKind::Duration, "0s"),
+    key("group_max_size", ValueKind::Number, "0"),
+    key("read_only", ValueKind::Bool, "false"),
+    key("allowed_origins", ValueKind::List, ""),
+    key("trusted_proxies", ValueKind::List, ""),
+    key("register_route", ValueKind::Bool, "true"),
+    key("register_max_waiting", ValueKind::Number, "1000"),
+    key("status_key", ValueKind::Secret, ""),
+    key("port", ValueKind::Number, "8082"),
+    key("openapi", ValueKind::Bool, "true"),
+    key("docs", ValueKind::Bool, "true"),
+    key("log_to_stderr", ValueKind::Bool, "true"),
+    key("archive_max", ValueKind::Number, "9999"),
+    key("archive_age", ValueKind::Duration, "2160h"),
+    key("archive", ValueKind::TablePerName(ARCHIVE_KEYS), ""),
+    key("release_lock_on_archive", ValueKind::Bool, "false"),
+    key("fire_periodic", ValueKind::Bool, "true"),
+    key("periodic", ValueKind::TablePerName(PERIODIC_KEYS), ""),
 ];
 
 /// `jobqueue.archive.<queue>`.
-const ARCHIVE_KEYS: &[Key] = &[key("max", Kind::Number, ""), key("age", Kind::Duration, "")];
+const ARCHIVE_KEYS: &[ConfigKey] =
+    &[key("max", ValueKind::Number, ""), key("age", ValueKind::Duration, "")];
 
 /// `jobqueue.periodic.<name>`. A key without a default uses the job type's.
-const PERIODIC_KEYS: &[Key] = &[
-    key("spec", Kind::Text, ""),
-    key("time_zone", Kind::Text, "UTC"),
-    key("type", Kind::Text, ""),
-    key("payload", Kind::Json, ""),
-    key("queue", Kind::Text, ""),
-    key("delay", Kind::Duration, ""),
-    key("max_retry", Kind::Number, ""),
-    key("timeout", Kind::Duration, ""),
-    key("retention", Kind::Duration, ""),
-    key("unique_for", Kind::Duration, ""),
-    key("group", Kind::Text, ""),
-    key("missed", Kind::Text, "1h"),
+const PERIODIC_KEYS: &[ConfigKey] = &[
+    key("spec", ValueKind::Text, ""),
+    key("time_zone", ValueKind::Text, "UTC"),
+    key("type", ValueKind::Text, ""),
+    key("payload", ValueKind::Json, ""),
+    key("queue", ValueKind::Text, ""),
+    key("delay", ValueKind::Duration, ""),
+    key("max_retry", ValueKind::Number, ""),
+    key("timeout", ValueKind::Duration, ""),
+    key("retention", ValueKind::Duration, ""),
+    key("unique_for", ValueKind::Duration, ""),
+    key("group", ValueKind::Text, ""),
+    key("missed", ValueKind::Text, "1h"),
 ];
 
 /// `rate_limit`, or `api.rate_limit` in the YAML files.
-const RATE_LIMIT_KEYS: &[Key] = &[
-    key("enabled", Kind::Bool, "false"),
-    key("requests_per_minute", Kind::Number, "60"),
-    key("requests_per_hour", Kind::Number, "0"),
-    key("storage_type", Kind::Word, "auto"),
-    key("paths", Kind::List, ""),
-    key("exempt", Kind::List, ""),
-    key("trusted_proxies", Kind::List, ""),
+const RATE_LIMIT_KEYS: &[ConfigKey] = &[
+    key("enabled", ValueKind::Bool, "false"),
+    key("requests_per_minute", ValueKind::Number, "60"),
+    key("requests_per_hour", ValueKind::Number, "0"),
+    key("storage_type", ValueKind::Word, "auto"),
+    key("paths", ValueKind::List, ""),
+    key("exempt", ValueKind::List, ""),
+    key("trusted_proxies", ValueKind::List, ""),
 ];
 
 #[cfg(test)]
@@ -249,8 +255,8 @@ mod tests {
         for key in section.keys().filter(|key| !key.default.is_empty()) {
             let text = key.default;
             let value: Value = match key.kind {
-                Kind::Bool => text.parse::<bool>().unwrap().into(),
-                Kind::Number | Kind::Bytes => text.parse::<u32>().unwrap().into(),
+                ValueKind::Bool => text.parse::<bool>().unwrap().into(),
+                ValueKind::Number | ValueKind::Bytes => text.parse::<u32>().unwrap().into(),
                 _ => text.into(),
             };
             let (origin, path) = ("schema".to_owned(), key.name.to_owned());

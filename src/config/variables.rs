@@ -8,7 +8,7 @@
 
 use figment::value::{Dict, Value};
 
-use super::schema::{Kind, Section};
+use super::schema::{Section, ValueKind};
 
 /// The variables that are read whole, as a table.
 const READ_WHOLE: [&str; 4] = ["jobqueue", "databases", "rate_limit", "redis"];
@@ -100,8 +100,8 @@ fn meant(section: Section, rest: &str) -> String {
     for key in section.keys() {
         let name = rest.strip_prefix(key.name).filter(|name| !name.is_empty());
         match (key.kind, name) {
-            (Kind::NumberPerName, Some(name)) => return format!("{}.{name}", key.name),
-            (Kind::TablePerName(_), Some(_)) => return format!("{}.<name>.<key>", key.name),
+            (ValueKind::NumberPerName, Some(name)) => return format!("{}.{name}", key.name),
+            (ValueKind::TablePerName(_), Some(_)) => return format!("{}.<name>.<key>", key.name),
             _ => {}
         }
     }

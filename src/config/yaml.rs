@@ -2,7 +2,7 @@
 //! depth, and a key given twice is reported. Scalars follow the core schema of YAML 1.2,
 //! so `yes` and `0123` are text. What the keys mean is decided elsewhere.
 //!
-//! The parser gives events; [`Reader`] builds values from them and remembers what has an
+//! The parser gives events; [`YamlReader`] builds values from them and remembers what has an
 //! anchor. Values are built here, not by a library, because it is up to this crate what merge
 //! keys and repeated keys mean, and because messages name the line but never quote a value.
 //!
@@ -24,7 +24,7 @@ const MAX_VALUES: usize = 100_000;
 const MAX_DEPTH: usize = 100;
 
 /// What a file holds.
-pub struct Document {
+pub struct YamlDocument {
     /// The value itself; empty if the file holds none.
     pub value: Value,
     /// What is legal and probably a mistake, a line each, with its line in the file.
@@ -32,7 +32,7 @@ pub struct Document {
 }
 
 /// Without the value, which may hold credentials.
-impl std::fmt::Debug for Document {
+impl std::fmt::Debug for YamlDocument {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Document").field("warnings", &self.warnings).finish_non_exhaustive()
     }
@@ -45,8 +45,8 @@ impl std::fmt::Debug for Document {
 ///
 /// # Errors
 /// What was expected and found, and in which line. Values are never quoted.
-pub fn parse_yaml(text: &str) -> Result<Document, String> {
-    let mut reader = Reader {
+pub fn parse_yaml(text: &str) -> Result<YamlDocument, String> {
+    let mut reader = YamlReader {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         path: Vec::new(),
@@ -54,7 +54,7 @@ pub fn parse_yaml(text: &str) -> Result<Document, String> {
         warnings: Vec::new(),
     };
     let value = reader.document()?;
-    Ok(Document { value, warnings: reader.warnings })
+    Ok(YamlDocument { value, warnings: reader.warnings })
 }
 
 /// A value behind an anchor, and how many values it holds.
@@ -66,7 +66,7 @@ struct Anchored {
 }
 
 /// Builds the value of a document from the parser's events.
-struct Reader<'input> {
+struct YamlReader<'input> {
     parser: Parser<'input, StrInput<'input>>,
     anchors: HashMap<usize, Anchored>,
     /// The keys of the tables being read, for warnings.
@@ -75,7 +75,7 @@ struct Reader<'input> {
     warnings: Vec<String>,
 }
 
-impl<'input> Reader<'input> {
+impl<'input> YamlReader<'input> {
     /// The next event, and where it stands in the file.
     fn next(&mut self) -> Result<(Event<'input>, Span), String> {
         match self.parser.next_event() {

@@ -217,7 +217,7 @@ impl Inspector {
             broker: Arc::clone(&self.broker),
             sweep: Sweep::new(queue.clone(), action, of.into()),
             queue: queue.clone(),
-            state: Walk::Before,
+            state: BulkWalk::Before,
         }
     }
 }
@@ -268,11 +268,11 @@ pub struct Bulk {
     broker: Arc<dyn Broker>,
     queue: QueueName,
     sweep: Result<Sweep, Error>,
-    state: Walk,
+    state: BulkWalk,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Walk {
+enum BulkWalk {
     Before,
     Between,
     Over,
@@ -292,15 +292,15 @@ impl Bulk {
             Ok(sweep) => sweep,
             Err(error) => return Err(Error::invalid(error.to_string())),
         };
-        if self.state == Walk::Over {
+        if self.state == BulkWalk::Over {
             return Ok(None);
         }
-        if self.state == Walk::Before {
+        if self.state == BulkWalk::Before {
             self.broker.queue(&self.queue).await?;
-            self.state = Walk::Between;
+            self.state = BulkWalk::Between;
         }
         if !sweep.step(&*self.broker).await? {
-            self.state = Walk::Over;
+            self.state = BulkWalk::Over;
         }
         Ok(Some(BulkProgress { done: sweep.done(), total: sweep.total() }))
     }

@@ -125,10 +125,10 @@ pub(crate) trait Reporter: Send + Sync {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct JobContext(Arc<Inner>);
+pub struct JobContext(Arc<ContextInner>);
 
 /// What all clones of a context share.
-struct Inner {
+struct ContextInner {
     record: Arc<JobRecord>,
     /// By the store's clock, as all times of a job.
     deadline: Timestamp,
@@ -138,7 +138,7 @@ struct Inner {
 
 impl fmt::Debug for JobContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { record, deadline, .. } = &*self.0;
+        let ContextInner { record, deadline, .. } = &*self.0;
         f.debug_struct("JobContext")
             .field("job", record)
             .field("deadline", deadline)
@@ -154,7 +154,7 @@ impl JobContext {
         cancellation: Arc<Cancellation>,
         reporter: Arc<dyn Reporter>,
     ) -> Self {
-        Self(Arc::new(Inner { record, deadline, cancellation, reporter }))
+        Self(Arc::new(ContextInner { record, deadline, cancellation, reporter }))
     }
 
     /// The job's id.

@@ -86,10 +86,10 @@ impl Error {
 /// assert_eq!(foreign.to_string(), "%FF%0A-17");
 /// ```
 #[derive(Clone)]
-pub struct JobId(Form);
+pub struct JobId(IdForm);
 
 #[derive(Clone)]
-enum Form {
+enum IdForm {
     /// The bytes are their own printable form.
     Text(Arc<str>),
     /// They are not: both forms are kept, because both are needed often.
@@ -106,7 +106,7 @@ impl JobId {
     pub fn random() -> Self {
         let mut text = uuid::Uuid::encode_buffer();
         let text: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
-        Self(Form::Text(Arc::from(text)))
+        Self(IdForm::Text(Arc::from(text)))
     }
 
     /// An id of the application's own, taken literally: not blank, at most 512
@@ -125,8 +125,8 @@ impl JobId {
     pub(crate) fn stored(id: impl AsRef<[u8]>) -> Self {
         let id = id.as_ref();
         match (printable(id), std::str::from_utf8(id)) {
-            (None, Ok(text)) => Self(Form::Text(Arc::from(text))),
-            (form, _) => Self(Form::Bytes(Arc::new(Unprintable {
+            (None, Ok(text)) => Self(IdForm::Text(Arc::from(text))),
+            (form, _) => Self(IdForm::Bytes(Arc::new(Unprintable {
                 bytes: id.into(),
                 printable: form.unwrap_or_default().into(),
             }))),
@@ -136,8 +136,8 @@ impl JobId {
     /// The printable form.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Form::Text(text) => text,
-            Form::Bytes(id) => &id.printable,
+            IdForm::Text(text) => text,
+            IdForm::Bytes(id) => &id.printable,
         }
     }
 
@@ -148,8 +148,8 @@ impl JobId {
     /// The id itself.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            Form::Text(text) => text.as_bytes(),
-            Form::Bytes(id) => &id.bytes,
+            IdForm::Text(text) => text.as_bytes(),
+            IdForm::Bytes(id) => &id.bytes,
         }
     }
 }

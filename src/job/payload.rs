@@ -17,7 +17,7 @@ mod key;
 use serde::ser::{self, Serialize, Serializer};
 use serde_json::Error;
 
-use self::key::{Key, KeyReader};
+use self::key::{KeyReader, MapKey};
 
 /// The payload of a job: compact JSON, the same bytes for equal values.
 ///
@@ -53,8 +53,8 @@ impl<'a> Serializer for Sorted<'a> {
     type SerializeTupleStruct = List<'a>;
     type SerializeTupleVariant = List<'a>;
     type SerializeMap = Map<'a>;
-    type SerializeStruct = Fields<'a>;
-    type SerializeStructVariant = Fields<'a>;
+    type SerializeStruct = FieldWriter<'a>;
+    type SerializeStructVariant = FieldWriter<'a>;
 
     scalars! {
         serialize_bool(value: bool);
@@ -139,14 +139,14 @@ impl<'a> Serializer for Sorted<'a> {
         Ok(Map { start: self.0.len(), bytes: self.0, entries: Vec::new() })
     }
 
-    fn serialize_struct(self, name: &'static str, _len: usize) -> Result<Fields<'a>, Error> {
+    fn serialize_struct(self, name: &'static str, _len: usize) -> Result<FieldWriter<'a>, Error> {
         // Types of serde_json that carry their JSON as text, if its features are on.
         let is_json = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
         if is_json.contains(&name) {
-            return Ok(Fields { bytes: self.0, is_first: true, end: "", is_json: true });
+            return Ok(FieldWriter { bytes: self.0, is_first: true, end: "", is_json: true });
         }
         self.0.push(b'{');
-        Ok(Fields { bytes: self.0, is_first: true, end: "}", is_json: false })
+        Ok(FieldWriter { bytes: self.0, is_first: true, end: "}", is_json: false })
     }
 
     fn serialize_struct_variant(
@@ -155,10 +155,10 @@ impl<'a> Serializer for Sorted<'a> {
         _index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Fields<'a>, Error> {
+    ) -> Result<FieldWriter<'a>, Error> {
         open_variant(self.0, variant)?;
         self.0.push(b'{');
-        Ok(Fields { bytes: self.0, is_first: true, end: "}}", is_json: false })
+        Ok(FieldWriter { bytes: self.0, is_first: true, end: "}}", is_json: false })
     }
 }
 
@@ -227,7 +227,7 @@ compound! { List:
     ser::SerializeTupleVariant, serialize_field() => item;
 }
 
-compound! { Fields:
+compound! { FieldWriter:
     ser::SerializeStruct, serialize_field(key) => field;
     ser::SerializeStructVariant, serialize_field(key) => field;
 }
@@ -235,14 +235,14 @@ compound! { Fields:
 /// A structure that is being written. Fields stay in the order of their declaration, which is
 /// the same for all values of the type. `is_json` is set for a type of `serde_json` whose only
 /// field is text that is JSON already: it is copied as it is.
-struct Fields<'a> {
+struct FieldWriter<'a> {
     bytes: &'a mut Vec<u8>,
     is_first: bool,
     end: &'static str,
     is_json: bool,
 }
 
-impl Fields<'_> {
+impl FieldWriter<'_> {
     fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Error> {
         if self.is_json {
             let json: String = serde_json::from_value(serde_json::to_value(value)?)?;
@@ -268,7 +268,7 @@ struct Map<'a> {
     /// The offset of the first entry.
     start: usize,
     /// The key of each entry, and its offset.
-    entries: Vec<(Key, usize)>,
+    entries: Vec<(MapKey, usize)>,
 }
 
 impl ser::SerializeMap for Map<'_> {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{Counted, HOUR, Limits, MINUTE};
+use super::{CountedRequest, HOUR, Limits, MINUTE};
 use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
 
@@ -70,7 +70,7 @@ impl MemoryCounter {
     }
 
     /// Counts a request of this client, unless a window is full.
-    pub(crate) fn count(&self, client: &str, limits: Limits) -> Counted {
+    pub(crate) fn count(&self, client: &str, limits: Limits) -> CountedRequest {
         // A window lasts as long as it says, wherever the host's clock is set to.
         let now = self.clock.steady();
         let mut clients = lock(&self.clients);
@@ -80,7 +80,7 @@ impl MemoryCounter {
         let (minute, hour) = (windows.minute.at(now, MINUTE), windows.hour.at(now, HOUR));
         let passes = minute.0 < limits.minute && limits.hour.is_none_or(|limit| hour.0 < limit);
         if !passes {
-            return Counted::of(limits, false, minute, hour);
+            return CountedRequest::of(limits, false, minute, hour);
         }
         windows.minute = windows.minute.with_one_more(now, MINUTE);
         if limits.hour.is_some() {
@@ -91,7 +91,7 @@ impl MemoryCounter {
         }
         clients.insert(client.into(), windows);
         let (minute, hour) = (windows.minute.at(now, MINUTE), windows.hour.at(now, HOUR));
-        Counted::of(limits, true, minute, hour)
+        CountedRequest::of(limits, true, minute, hour)
     }
 }
 

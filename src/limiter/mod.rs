@@ -57,7 +57,7 @@ pub(crate) struct Window {
 
 /// Whether a request may pass, and the state of the client's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Counted {
+pub(crate) struct CountedRequest {
     /// Whether it may pass. A refused request is not counted.
     pub passes: bool,
     /// The window of a minute.
@@ -66,7 +66,7 @@ pub(crate) struct Counted {
     pub hour: Option<Window>,
 }
 
-impl Counted {
+impl CountedRequest {
     /// Puts together what a counter found: for each window its requests and the time left.
     fn of(limits: Limits, passes: bool, minute: (u32, Duration), hour: (u32, Duration)) -> Self {
         let window = |limit: u32, (count, ends_in): (u32, Duration)| Window {
@@ -119,7 +119,7 @@ impl Limiter {
 
     /// Counts a request of this client, with the counter or, while that fails, in this process.
     /// Never fails. With a Redis counter it waits for at most half a second.
-    pub(crate) async fn count(&self, client: &str) -> Counted {
+    pub(crate) async fn count(&self, client: &str) -> CountedRequest {
         let counter = match &self.counter {
             Counter::Memory(counter) => return counter.count(client, self.limits),
             Counter::Redis(counter) => counter,
@@ -137,7 +137,7 @@ impl Limiter {
 
     /// Logs one line when counting begins to fail, and one when it works again. Also sets until
     /// when Redis is not asked.
-    fn note(&self, counted: &Result<Counted, Error>) {
+    fn note(&self, counted: &Result<CountedRequest, Error>) {
         let mut failing = self.failing();
         match counted {
             // A refusal only reads, which a full server permits too, so it proves nothing.
@@ -192,7 +192,7 @@ mod tests {
     fn a_refused_request_waits_for_the_last_full_window() {
         let limits = Limits { minute: 2, hour: Some(3) };
         let secs = Duration::from_secs;
-        let wait = |minute, hour| Counted::of(limits, false, minute, hour).wait();
+        let wait = |minute, hour| CountedRequest::of(limits, false, minute, hour).wait();
         assert_eq!(wait((2, secs(9)), (2, secs(99))), secs(9));
         assert_eq!(wait((1, secs(9)), (3, secs(99))), secs(99));
         assert_eq!(wait((2, secs(9)), (3, secs(99))), secs(99));

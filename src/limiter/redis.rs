@@ -17,7 +17,7 @@ use futures_util::future::select_ok;
 use redis::{FromRedisValue, Value};
 use tokio::sync::OnceCell;
 
-use super::{Counted, HOUR, Limits, MINUTE};
+use super::{CountedRequest, HOUR, Limits, MINUTE};
 use crate::error::Error;
 use crate::pool::{LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology};
 
@@ -81,13 +81,17 @@ impl RedisCounter {
     ///
     /// # Errors
     /// Any error of Redis, and no answer within half a second. The request may have been counted.
-    pub(crate) async fn count(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
+    pub(crate) async fn count(
+        &self,
+        client: &str,
+        limits: Limits,
+    ) -> Result<CountedRequest, Error> {
         let counted = tokio::time::timeout(COUNT_TIMEOUT, self.ask(client, limits)).await;
         counted.unwrap_or_else(|_| Err(Error::unavailable("no answer in time")))
     }
 
     /// Sends the script, once: a repetition could count twice.
-    async fn ask(&self, client: &str, limits: Limits) -> Result<Counted, Error> {
+    async fn ask(&self, client: &str, limits: Limits) -> Result<CountedRequest, Error> {
         let pool = self.pool.get_or_try_init(|| self.connect()).await?;
         let call = |_| {
             // The braces bring both keys into one slot.
@@ -105,7 +109,7 @@ impl RedisCounter {
             (u32::try_from(count).unwrap_or(u32::MAX), Duration::from_millis(left))
         };
         let (minute, hour) = (window(minute, minute_left), window(hour, hour_left));
-        Ok(Counted::of(limits, passes == 1, minute, hour))
+        Ok(CountedRequest::of(limits, passes == 1, minute, hour))
     }
 
     /// Asks the servers whether they are a Cluster. The configuration cannot know: one

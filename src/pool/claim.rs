@@ -12,7 +12,7 @@
 //! failover and agree on it by vote. A *doubt* protects from the second: the pool dialled the
 //! named server and it was no master.
 //!
-//! Time enters as an argument, and `sentinel` owns the [`State`] and calls [`choose`] after
+//! Time enters as an argument, and `sentinel` owns the [`ClaimState`] and calls [`choose`] after
 //! every answer. So the tests decide with made-up times, without a server.
 
 use std::time::Duration;
@@ -33,11 +33,11 @@ const CONTRADICTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Everything the decision depends on. [`choose`] also updates `contradicted` and `doubt` in
 /// it.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct ClaimState {
     /// The latest answer of each Sentinel, by its index.
     pub reports: Vec<Heard>,
     /// The claim that is believed now.
-    pub current: Option<Claim>,
+    pub current: Option<MasterClaim>,
     /// Since when a majority contradicts the current claim. Reset as soon as it no longer does.
     pub contradicted: Option<Instant>,
     /// A claim whose server does not serve as master. Only the latest one is remembered.
@@ -55,14 +55,14 @@ pub(super) enum Heard {
     #[default]
     Nothing,
     /// It named a master, at that time.
-    Claim(Claim, Instant),
+    Claim(MasterClaim, Instant),
     /// It could not be asked.
     Error(RedisError),
 }
 
 /// What a Sentinel says: this server is master since this configuration epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct MasterClaim {
     /// The server that it names.
     pub master: HostPort,
     /// `None` if this process may not ask for it.
@@ -72,7 +72,7 @@ pub(super) struct Claim {
 /// A claim whose server could not be used as master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
-    pub claim: Claim,
+    pub claim: MasterClaim,
     /// It said that it is not a master. A server that is merely unreachable may be one.
     pub is_disproved: bool,
     /// How many Sentinels made the claim then.
@@ -82,14 +82,19 @@ pub(super) struct Doubt {
 impl Doubt {
     /// A doubt that starts now. It keeps the present number of votes, because a claim that more
     /// Sentinels make later deserves another try.
-    pub(super) fn new(claim: Claim, is_disproved: bool, reports: &[Heard], now: Instant) -> Self {
+    pub(super) fn new(
+        claim: MasterClaim,
+        is_disproved: bool,
+        reports: &[Heard],
+        now: Instant,
+    ) -> Self {
         let votes = votes(&fresh(reports, now), &claim.master);
         Self { claim, is_disproved, votes }
     }
 }
 
 /// The claims that are recent enough to count.
-fn fresh(reports: &[Heard], now: Instant) -> Vec<&Claim> {
+fn fresh(reports: &[Heard], now: Instant) -> Vec<&MasterClaim> {
     let lately = |heard| match heard {
         &Heard::Claim(ref claim, at) if at + ANSWER_LIFETIME > now => Some(claim),
         _ => None,
@@ -98,7 +103,7 @@ fn fresh(reports: &[Heard], now: Instant) -> Vec<&Claim> {
 }
 
 /// Number of these claims that name this master.
-fn votes(claims: &[&Claim], master: &HostPort) -> usize {
+fn votes(claims: &[&MasterClaim], master: &HostPort) -> usize {
     claims.iter().filter(|claim| claim.master == *master).count()
 }
 
@@ -110,11 +115,11 @@ fn votes(claims: &[&Claim], master: &HostPort) -> usize {
 /// when more Sentinels make it, or its server has been found to be master.
 ///
 /// If no epoch is known, the majority wins at once.
-pub(super) fn choose(state: &mut State, now: Instant) -> Option<Claim> {
+pub(super) fn choose(state: &mut ClaimState, now: Instant) -> Option<MasterClaim> {
     let fresh = fresh(&state.reports, now);
     let majority = state.reports.len() / 2 + 1;
-    let votes = |claim: &Claim| votes(&fresh, &claim.master);
-    let best = |claims: &mut dyn Iterator<Item = &Claim>| {
+    let votes = |claim: &MasterClaim| votes(&fresh, &claim.master);
+    let best = |claims: &mut dyn Iterator<Item = &MasterClaim>| {
         claims.max_by_key(|claim| (claim.epoch, votes(claim))).cloned()
     };
     let newest = best(&mut fresh.iter().copied())?;
@@ -183,17 +188,21 @@ mod tests {
     use super::super::failure::timed_out;
     use super::*;
 
-    fn claim(master: u16, epoch: u64) -> Claim {
-        Claim { master: ("redis".to_owned(), master), epoch: Some(epoch) }
+    fn claim(master: u16, epoch: u64) -> MasterClaim {
+        MasterClaim { master: ("redis".to_owned(), master), epoch: Some(epoch) }
     }
 
     /// Each Sentinel's claim as the master's port and epoch; `None` does not answer.
-    fn state(current: Option<Claim>, words: &[Option<(u16, u64)>], now: Instant) -> State {
+    fn state(
+        current: Option<MasterClaim>,
+        words: &[Option<(u16, u64)>],
+        now: Instant,
+    ) -> ClaimState {
         let heard = |word: &Option<(u16, u64)>| match *word {
             Some((master, epoch)) => Heard::Claim(claim(master, epoch), now),
             None => Heard::Error(timed_out()),
         };
-        State { reports: words.iter().map(heard).collect(), current, ..State::default() }
+        ClaimState { reports: words.iter().map(heard).collect(), current, ..ClaimState::default() }
     }
 
     #[test]
@@ -237,7 +246,7 @@ mod tests {
     #[test]
     fn where_no_epoch_is_known_the_majority_wins_at_once() {
         let now = Instant::now();
-        let unknown = |master| Claim { epoch: None, ..claim(master, 0) };
+        let unknown = |master| MasterClaim { epoch: None, ..claim(master, 0) };
         let promoted = claim(2, 1);
         for (current, masters, expected) in [
             (Some(unknown(1)), [2, 1, 1], unknown(1)),
@@ -248,12 +257,12 @@ mod tests {
             (Some(promoted), [2, 2, 1], unknown(2)),
         ] {
             let reports = masters.map(|master| Heard::Claim(unknown(master), now)).to_vec();
-            let mut state = State { reports, current, ..State::default() };
+            let mut state = ClaimState { reports, current, ..ClaimState::default() };
             assert_eq!(choose(&mut state, now), Some(expected), "{masters:?}");
         }
     }
 
-    fn doubt(state: &mut State, claim: Claim, is_disproved: bool, now: Instant) {
+    fn doubt(state: &mut ClaimState, claim: MasterClaim, is_disproved: bool, now: Instant) {
         state.doubt = Some(Doubt::new(claim, is_disproved, &state.reports, now));
     }
 

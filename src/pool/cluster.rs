@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::address::{HostPort, host_and_port};
 use super::dial::Dialer;
-use super::failure::{Failure, Meaning, timed_out};
+use super::failure::{Meaning, RequestFailure, timed_out};
 use super::request::{Manner, Request};
 use super::settings::{PoolSettings, Topology};
 use super::slot::Core;
@@ -109,12 +109,12 @@ impl Cluster {
         deadline: Instant,
         request: &Request,
         haste: Haste,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, RequestFailure> {
         if request.is_raw() {
             return self.raw.attempt(deadline, request, &Manner::default()).await;
         }
         let known = timeout_at(deadline, self.topology.learn(&self.dialer));
-        known.await.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
+        known.await.unwrap_or_else(|_| Err(timed_out())).map_err(RequestFailure::unsent)?;
         match request.key() {
             Some(key) => self.at_slot(deadline, request, slot_of(key), haste).await,
             None if request.is_for_all() => {
@@ -137,12 +137,12 @@ impl Cluster {
         request: &Request,
         slot: u16,
         haste: Haste,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, RequestFailure> {
         let map = self.topology.map();
         let Some(owner) = map.owner(slot) else {
             self.refresh_soon();
             let none = (ErrorKind::ClusterConnectionNotFound, "no server has this slot");
-            return Err(Failure::unsent(none.into()));
+            return Err(RequestFailure::unsent(none.into()));
         };
         let manner = Manner { guard: request.guard(), asking: false };
         let failure = match self.send(owner, Some(slot), deadline, request, &manner, haste).await {
@@ -182,12 +182,12 @@ impl Cluster {
         request: &Request,
         manner: &Manner,
         haste: Haste,
-    ) -> Result<Vec<Value>, Failure> {
-        let node = self.node(addr).map_err(Failure::unsent)?;
+    ) -> Result<Vec<Value>, RequestFailure> {
+        let node = self.node(addr).map_err(RequestFailure::unsent)?;
         if haste == Haste::Prompt && node.is_silent() {
             self.refresh_soon();
             node.probe(self.settings.read_timeout);
-            return Err(Failure::unsent(timed_out()));
+            return Err(RequestFailure::unsent(timed_out()));
         }
         let blocks = self.longest.is_some();
         let mut changes = blocks.then(|| self.topology.changes());
@@ -203,7 +203,7 @@ impl Cluster {
                     }
                     self.refresh_soon();
                     if haste == Haste::Prompt {
-                        return Err(Failure::sent(timed_out()));
+                        return Err(RequestFailure::sent(timed_out()));
                     }
                     changes.get_or_insert_with(|| self.topology.changes());
                 }
@@ -211,7 +211,9 @@ impl Cluster {
             let map = self.topology.map();
             if slot.is_some_and(|slot| map.owner(slot).is_some_and(|owner| owner != addr)) {
                 // Its answer, if any comes, is of a server that has been replaced.
-                return Err(Failure::sent(io::Error::from(io::ErrorKind::BrokenPipe).into()));
+                return Err(RequestFailure::sent(
+                    io::Error::from(io::ErrorKind::BrokenPipe).into(),
+                ));
             }
         }
     }
@@ -222,7 +224,7 @@ impl Cluster {
         self: &Arc<Self>,
         deadline: Instant,
         request: &Request,
-    ) -> Result<Vec<(Value, Value)>, Failure> {
+    ) -> Result<Vec<(Value, Value)>, RequestFailure> {
         let mut failed = None;
         let mut all = Vec::new();
         for (addr, answer) in join_all(self.ask_each(deadline, request)).await {
@@ -243,14 +245,14 @@ impl Cluster {
         self: &Arc<Self>,
         deadline: Instant,
         request: &Request,
-    ) -> Vec<impl Future<Output = (String, Result<Vec<Value>, Failure>)>> {
+    ) -> Vec<impl Future<Output = (String, Result<Vec<Value>, RequestFailure>)>> {
         let deadline = deadline.min(Instant::now() + SERVER_TIMEOUT);
         let masters = self.topology.map().masters().to_vec();
         let ask = |addr: HostPort| async move {
             let (manner, haste) = (Manner::default(), Haste::Patient);
             let asked = self.send(&addr, None, deadline, request, &manner, haste);
             let answer = timeout_at(deadline, asked).await;
-            let answer = answer.unwrap_or_else(|_| Err(Failure::sent(timed_out())));
+            let answer = answer.unwrap_or_else(|_| Err(RequestFailure::sent(timed_out())));
             (format!("{}:{}", addr.0, addr.1), answer)
         };
         masters.into_iter().map(ask).collect()
@@ -263,27 +265,27 @@ impl Cluster {
         deadline: Instant,
         request: &Request,
         haste: Haste,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, RequestFailure> {
         let mut masters = self.topology.map().masters().to_vec();
         fastrand::shuffle(&mut masters);
         let lively = |addr: &&HostPort| self.node(addr).is_ok_and(|node| !node.is_silent());
         let Some(addr) = masters.iter().find(lively).or(masters.first()) else {
             let none = (ErrorKind::ClusterConnectionNotFound, "no server has slots");
-            return Err(Failure::unsent(none.into()));
+            return Err(RequestFailure::unsent(none.into()));
         };
         self.send(addr, None, deadline, request, &Manner::default(), haste).await
     }
 
     /// Sends a PING to every master. Like the Cluster itself, this is satisfied with the
     /// majority: the others serve while one is being replaced.
-    pub(super) async fn ping(self: &Arc<Self>, request: &Request) -> Result<(), Failure> {
+    pub(super) async fn ping(self: &Arc<Self>, request: &Request) -> Result<(), RequestFailure> {
         let deadline = Instant::now() + self.limit;
         let known = timeout_at(deadline, self.topology.learn(&self.dialer));
-        known.await.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
+        known.await.unwrap_or_else(|_| Err(timed_out())).map_err(RequestFailure::unsent)?;
         let mut asked: FuturesUnordered<_> = self.ask_each(deadline, request).into_iter().collect();
         let (needed, mut answered) = (asked.len() / 2 + 1, 0);
         let none = (ErrorKind::ClusterConnectionNotFound, "no server has slots");
-        let mut failed = Failure::unsent(none.into());
+        let mut failed = RequestFailure::unsent(none.into());
         while let Some((_, answer)) = asked.next().await {
             match answer {
                 Ok(_) => answered += 1,
@@ -406,7 +408,7 @@ impl Node {
         deadline: Instant,
         request: &Request,
         manner: &Manner,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, RequestFailure> {
         let asked = Instant::now();
         self.awaited.fetch_add(1, Ordering::Relaxed);
         let _awaited = Awaited(self);

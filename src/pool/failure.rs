@@ -5,7 +5,7 @@
 //! The question matters most for commands that must not run twice. An error *reply* means that
 //! Redis refused the command. No reply proves nothing: the connection may have broken before the
 //! command arrived or after it ran. So everything that is not an error reply counts as unknown,
-//! unless the request never left this process ([`Failure::unsent`]).
+//! unless the request never left this process ([`RequestFailure::unsent`]).
 //!
 //! What may surprise. A code is more specific than it looks:
 //! - `MOVED` counts as [`Meaning::Away`]: the redirection was followed once already, or cannot
@@ -196,14 +196,14 @@ fn is_code_of_demoted(code: &str) -> bool {
 
 /// What went wrong with one attempt, and whether anything was sent.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct RequestFailure {
     /// The error of the attempt.
     pub error: RedisError,
     /// Whether the request left this process. If not, it certainly did not run.
     pub sent: bool,
 }
 
-impl Failure {
+impl RequestFailure {
     /// A failure before anything was sent, such as no connection.
     pub(super) fn unsent(error: RedisError) -> Self {
         Self { error, sent: false }
@@ -372,8 +372,8 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_unknown_only_if_the_command_left() {
-        assert_eq!(Failure::sent(timed_out()).meaning(), Meaning::Unknown);
-        assert_eq!(Failure::unsent(timed_out()).meaning(), Meaning::Away);
+        assert_eq!(RequestFailure::sent(timed_out()).meaning(), Meaning::Unknown);
+        assert_eq!(RequestFailure::unsent(timed_out()).meaning(), Meaning::Away);
         assert!(classify(&timed_out()).is_outcome_unknown());
     }
 }

@@ -59,7 +59,7 @@ use crate::error::Error;
 use cluster::Cluster;
 use confirm::Confirmation;
 use dial::Dialer;
-use failure::{Failure, Meaning, told};
+use failure::{Meaning, RequestFailure, told};
 use request::{Manner, Request};
 use slot::Core;
 
@@ -171,7 +171,7 @@ impl Backend {
         deadline: Instant,
         request: &Request,
         haste: Haste,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, RequestFailure> {
         match self {
             Self::Server(core) => core.attempt(deadline, request, &Manner::default()).await,
             Self::Cluster(cluster) => cluster.attempt(deadline, request, haste).await,
@@ -454,7 +454,12 @@ impl fmt::Debug for RedisPool {
 /// - The command may have run: only if repeating is safe.
 /// - It did not run: yes, except for a pipeline of several commands. Some of them may have run
 ///   before one was refused.
-fn repeatable(failure: &Failure, meaning: Meaning, repeat: Repeat, request: &Request) -> bool {
+fn repeatable(
+    failure: &RequestFailure,
+    meaning: Meaning,
+    repeat: Repeat,
+    request: &Request,
+) -> bool {
     match meaning {
         _ if !failure.sent => false,
         Meaning::Refused(_) => false,

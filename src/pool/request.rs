@@ -27,14 +27,14 @@ pub struct LuaScript {
     name: &'static str,
     code: Arc<str>,
     sha: Arc<str>,
-    guarded: Arc<OnceLock<Guarded>>,
+    guarded: Arc<OnceLock<GuardedScript>>,
 }
 
 /// The script as a Cluster runs it: with one key more, which it does not see. The prefix
 /// removes that key from `KEYS` before the script's own code runs, so scripts that count their
 /// keys need not know. Its digest differs, so it is another script for Redis.
 #[derive(Debug)]
-struct Guarded {
+struct GuardedScript {
     code: String,
     sha: String,
 }
@@ -58,12 +58,12 @@ impl LuaScript {
     }
 
     /// The variant for a Cluster, made at its first use.
-    fn guarded(&self) -> &Guarded {
+    fn guarded(&self) -> &GuardedScript {
         self.guarded.get_or_init(|| {
             // On the first line, so that errors name the line of the file.
             let code = format!("KEYS[#KEYS] = nil {}", self.code);
             let sha = redis::Script::new(&code).get_hash().to_owned();
-            Guarded { code, sha }
+            GuardedScript { code, sha }
         })
     }
 }

@@ -40,7 +40,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::address::HostPort;
-use super::claim::{ANSWER_LIFETIME, Claim, Doubt, Heard, State, all_failed, choose};
+use super::claim::{ANSWER_LIFETIME, ClaimState, Doubt, Heard, MasterClaim, all_failed, choose};
 use super::dial::{Dialer, check_master, role, unavailable_master};
 use super::failure::timed_out;
 use super::settings::PoolSettings;
@@ -70,20 +70,20 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The settings by which pools share a watch.
 #[derive(PartialEq)]
-struct Key(PoolSettings);
+struct WatchKey(PoolSettings);
 
 /// The watches of this process. Entries without a pool are removed when another watch is made.
-static SHARED: Mutex<Vec<(Key, Weak<Sentinels>)>> = Mutex::new(Vec::new());
+static SHARED: Mutex<Vec<(WatchKey, Weak<Sentinels>)>> = Mutex::new(Vec::new());
 
 /// The Sentinels of one master, shared by all pools of the same settings.
 pub(super) struct Sentinels {
-    watch: Arc<Watch>,
+    watch: Arc<SentinelWatch>,
     started: AtomicBool,
     stop: CancellationToken,
 }
 
-/// What the thread works on. The pools see only its [`View`].
-struct Watch {
+/// What the thread works on. The pools see only its [`MasterView`].
+struct SentinelWatch {
     /// The master's name.
     name: String,
     addrs: Vec<HostPort>,
@@ -91,8 +91,8 @@ struct Watch {
     to_sentinels: Dialer,
     /// Dials the servers that Sentinels name.
     to_servers: Dialer,
-    state: Mutex<State>,
-    view: watch::Sender<View>,
+    state: Mutex<ClaimState>,
+    view: watch::Sender<MasterView>,
     /// When something hinted at a failover last.
     hint: watch::Sender<Option<Instant>>,
 }
@@ -100,7 +100,7 @@ struct Watch {
 /// What the pools see. It changes only if something in it changes, so that pools that wait for
 /// a change are not woken by every answer of a Sentinel.
 #[derive(Clone, Debug, Default)]
-struct View {
+struct MasterView {
     /// Rises with each change of the master.
     term: u64,
     master: Option<HostPort>,
@@ -120,7 +120,7 @@ impl Sentinels {
         to_servers: Dialer,
     ) -> Arc<Self> {
         // All other settings stay at their defaults, so that they make no difference.
-        let key = Key(PoolSettings {
+        let key = WatchKey(PoolSettings {
             topology: settings.topology.clone(),
             username: settings.username.clone(),
             password: settings.password.clone(),
@@ -136,15 +136,16 @@ impl Sentinels {
         if let Some(sentinels) = same.and_then(|(_, sentinels)| sentinels.upgrade()) {
             return sentinels;
         }
-        let state = State { reports: vec![Heard::Nothing; addrs.len()], ..State::default() };
+        let state =
+            ClaimState { reports: vec![Heard::Nothing; addrs.len()], ..ClaimState::default() };
         let sentinels = Arc::new(Self {
-            watch: Arc::new(Watch {
+            watch: Arc::new(SentinelWatch {
                 name,
                 addrs,
                 to_sentinels,
                 to_servers,
                 state: Mutex::new(state),
-                view: watch::Sender::new(View::default()),
+                view: watch::Sender::new(MasterView::default()),
                 hint: watch::Sender::new(None),
             }),
             started: AtomicBool::new(false),
@@ -233,7 +234,7 @@ impl Sentinels {
 
     /// Returns at once, or when requests are no longer held back for a promotion.
     pub(super) async fn ready(&self) {
-        let held = |view: &View| view.held_until.filter(|until| *until > Instant::now());
+        let held = |view: &MasterView| view.held_until.filter(|until| *until > Instant::now());
         let Some(until) = held(&self.watch.view.borrow()) else { return };
         let mut view = self.watch.view.subscribe();
         let released = view.wait_for(|view| held(view).is_none());
@@ -269,7 +270,7 @@ impl Drop for Sentinels {
     }
 }
 
-impl Watch {
+impl SentinelWatch {
     /// Runs until the last pool is gone.
     async fn run(self: Arc<Self>) {
         self.to_servers.provide_tls();
@@ -368,7 +369,10 @@ impl Watch {
     ///
     /// # Errors No reply in time, or a Sentinel that does not know this master's name. A user
     /// who may send only the first of the two commands gets a claim without epoch.
-    async fn ask(&self, connection: &mut MultiplexedConnection) -> RedisResult<(Claim, bool)> {
+    async fn ask(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<(MasterClaim, bool)> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         pipeline.cmd("SENTINEL").arg("MASTER").arg(&self.name);
@@ -387,7 +391,7 @@ impl Watch {
         let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok());
         let flags = field("flags").unwrap_or_default();
         let fails_over = flags.contains("o_down") || flags.contains("failover_in_progress");
-        Ok((Claim { master, epoch }, fails_over))
+        Ok((MasterClaim { master, epoch }, fails_over))
     }
 
     /// Whether something hinted at a failover within [`HINT_LIFETIME`].
@@ -445,7 +449,8 @@ impl Watch {
                 return recovered;
             }
             moved = view.term > 0;
-            *view = View { term: view.term + 1, master: Some(master), ..View::default() };
+            *view =
+                MasterView { term: view.term + 1, master: Some(master), ..MasterView::default() };
             true
         });
         if moved {
@@ -498,7 +503,7 @@ impl Watch {
                 let mut state = lock(&watch.state);
                 // Sentinel's own epoch for it is at least this.
                 let epoch = state.current.as_ref().and_then(|claim| claim.epoch).unwrap_or(0) + 1;
-                state.current = Some(Claim { master: replica.clone(), epoch: Some(epoch) });
+                state.current = Some(MasterClaim { master: replica.clone(), epoch: Some(epoch) });
                 state.contradicted = None;
                 watch.publish(replica);
             }

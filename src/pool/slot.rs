@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::{self, Dialer, Link};
-use super::failure::{self, Failure, Meaning, timed_out};
+use super::failure::{self, Meaning, RequestFailure, timed_out};
 use super::health::LinkHealth;
 use super::request::{Manner, Request};
 use super::sentinel::{self, Sentinels};
@@ -81,7 +81,7 @@ pub(super) struct Core {
     health: LinkHealth,
     /// Too few replicas confirmed the last time.
     unconfirmed: AtomicBool,
-    watch: Mutex<Watch>,
+    watch: Mutex<ConnectionWatch>,
 }
 
 impl Core {
@@ -123,14 +123,14 @@ impl Core {
     /// Sends a request once, on a connection that is made if there is none.
     ///
     /// # Errors
-    /// [`Failure::unsent`] if there was no connection in time: the request did not run. Otherwise
-    /// [`Failure::sent`], and the error decides whether it may have run.
+    /// [`RequestFailure::unsent`] if there was no connection in time: the request did not run. Otherwise
+    /// [`RequestFailure::sent`], and the error decides whether it may have run.
     pub(super) async fn attempt(
         self: &Arc<Self>,
         deadline: Instant,
         request: &Request,
         manner: &Manner,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, RequestFailure> {
         let slot = self.slot_for(request);
         let patience = deadline.min(Instant::now() + self.settings.pool_timeout);
         let connected = async {
@@ -141,7 +141,7 @@ impl Core {
         };
         let connected = timeout_at(patience, connected).await;
         let (generation, link) =
-            connected.unwrap_or_else(|_| Err(timed_out())).map_err(Failure::unsent)?;
+            connected.unwrap_or_else(|_| Err(timed_out())).map_err(RequestFailure::unsent)?;
         let mut in_flight = SentCommand::new(self, slot, generation);
         let patience = deadline.min(Instant::now() + self.answer);
         let left = self.left(&link);
@@ -168,7 +168,7 @@ impl Core {
             }
             answer => self.note(slot, generation, answer.as_ref().err()),
         }
-        answer.map_err(Failure::sent)
+        answer.map_err(RequestFailure::sent)
     }
 
     /// Logs once that replicas are missing, and once that they are back.
@@ -378,7 +378,7 @@ impl Core {
 
 /// The task that watches a pool's connections, started by the first dial.
 #[derive(Default)]
-struct Watch {
+struct ConnectionWatch {
     task: Option<JoinHandle<()>>,
     /// Set for good: a dial still in progress must not start a watch that nobody would end.
     ended: bool,

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Attempt, FromContext, Need, Run, State};
+use super::{AppState, FromContext, Need, Run, RunningAttempt};
 use crate::job::{JobContext, JobError};
 
 /// The result of an attempt: the encoded result, if any, or the handler's error.
@@ -83,7 +83,7 @@ pub trait JobMiddleware<Marker>: Send + Sync + 'static {
 }
 
 /// A middleware with its types erased: gets the context, the rest of the attempt and the state.
-type Wrap = Arc<dyn Fn(JobContext, Next, &State) -> Attempt + Send + Sync>;
+type Wrap = Arc<dyn Fn(JobContext, Next, &AppState) -> RunningAttempt + Send + Sync>;
 
 /// One middleware, ready to run around handlers.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ pub struct Next {
     pub(super) entered: usize,
     pub(super) run: Run,
     pub(super) context: JobContext,
-    pub(super) state: Arc<State>,
+    pub(super) state: Arc<AppState>,
 }
 
 impl Next {
@@ -118,7 +118,7 @@ impl Next {
     }
 
     /// Enters the next layer, or starts the handler if all are entered.
-    pub(super) fn attempt(mut self) -> Attempt {
+    pub(super) fn attempt(mut self) -> RunningAttempt {
         let [all, own] = &self.layers;
         let layer = all.get(self.entered).or_else(|| own.get(self.entered - all.len()));
         match layer.cloned() {

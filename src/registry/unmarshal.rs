@@ -54,12 +54,12 @@ pub(crate) fn unmarshal_text<T: DeserializeOwned>(
 /// never comes this far.
 fn reason<T: DeserializeOwned>(payload: &[u8]) -> String {
     let Ok(value) = serde_json::from_slice::<Value>(payload) else { return REFUSED.to_owned() };
-    match T::deserialize(Plain(value.clone())) {
-        Err(Reason::Fixed(text)) => text,
-        Err(Reason::Expected { expected, found }) if !quotes(&value, &expected) => {
+    match T::deserialize(PlainValue(value.clone())) {
+        Err(Mismatch::Fixed(text)) => text,
+        Err(Mismatch::Expected { expected, found }) if !quotes(&value, &expected) => {
             format!("expected {expected}, found {found}")
         }
-        Err(Reason::Expected { .. } | Reason::Refused) | Ok(_) => REFUSED.to_owned(),
+        Err(Mismatch::Expected { .. } | Mismatch::Refused) | Ok(_) => REFUSED.to_owned(),
     }
 }
 
@@ -80,7 +80,7 @@ fn quotes(value: &Value, text: &str) -> bool {
 
 /// Why a value does not fit.
 #[derive(Debug)]
-enum Reason {
+enum Mismatch {
     /// Made of the type's own names only.
     Fixed(String),
     Expected {
@@ -91,21 +91,21 @@ enum Reason {
     Refused,
 }
 
-impl Display for Reason {
+impl Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(REFUSED)
     }
 }
 
-impl std::error::Error for Reason {}
+impl std::error::Error for Mismatch {}
 
-impl de::Error for Reason {
+impl de::Error for Mismatch {
     fn custom<M: Display>(_: M) -> Self {
-        Reason::Refused
+        Mismatch::Refused
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Reason::Expected { expected: expected.to_string(), found: kind(found) }
+        Mismatch::Expected { expected: expected.to_string(), found: kind(found) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -113,23 +113,23 @@ impl de::Error for Reason {
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Reason::Expected { expected: expected.to_string(), found: "another number of values" }
+        Mismatch::Expected { expected: expected.to_string(), found: "another number of values" }
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Reason::Fixed(format!("expected {}", one_of(expected)))
+        Mismatch::Fixed(format!("expected {}", one_of(expected)))
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
-        Reason::Fixed(format!("unknown field, expected {}", one_of(expected)))
+        Mismatch::Fixed(format!("unknown field, expected {}", one_of(expected)))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Reason::Fixed(format!("missing field `{field}`"))
+        Mismatch::Fixed(format!("missing field `{field}`"))
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Reason::Fixed(format!("duplicate field `{field}`"))
+        Mismatch::Fixed(format!("duplicate field `{field}`"))
     }
 }
 
@@ -158,9 +158,9 @@ fn kind(found: Unexpected<'_>) -> &'static str {
 }
 
 /// A JSON value that is decoded without its text reaching an error.
-struct Plain(Value);
+struct PlainValue(Value);
 
-impl<'de> IntoDeserializer<'de, Reason> for Plain {
+impl<'de> IntoDeserializer<'de, Mismatch> for PlainValue {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -170,14 +170,16 @@ impl<'de> IntoDeserializer<'de, Reason> for Plain {
 
 fn object<'de>(
     fields: serde_json::Map<String, Value>,
-) -> MapDeserializer<'de, impl Iterator<Item = (Key, Plain)>, Reason> {
-    MapDeserializer::new(fields.into_iter().map(|(name, value)| (Key(name), Plain(value))))
+) -> MapDeserializer<'de, impl Iterator<Item = (ObjectKey, PlainValue)>, Mismatch> {
+    MapDeserializer::new(
+        fields.into_iter().map(|(name, value)| (ObjectKey(name), PlainValue(value))),
+    )
 }
 
-impl<'de> Deserializer<'de> for Plain {
-    type Error = Reason;
+impl<'de> Deserializer<'de> for PlainValue {
+    type Error = Mismatch;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Reason> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(value),
@@ -185,17 +187,17 @@ impl<'de> Deserializer<'de> for Plain {
                 (Some(number), ..) => visitor.visit_u64(number),
                 (_, Some(number), _) => visitor.visit_i64(number),
                 (.., Some(number)) => visitor.visit_f64(number),
-                _ => Err(Reason::Refused),
+                _ => Err(Mismatch::Refused),
             },
             Value::String(text) => visitor.visit_string(text),
             Value::Array(values) => {
-                visitor.visit_seq(SeqDeserializer::new(values.into_iter().map(Plain)))
+                visitor.visit_seq(SeqDeserializer::new(values.into_iter().map(PlainValue)))
             }
             Value::Object(fields) => visitor.visit_map(object(fields)),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Reason> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.0 {
             Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
@@ -206,7 +208,7 @@ impl<'de> Deserializer<'de> for Plain {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Reason> {
+    ) -> Result<V::Value, Mismatch> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -215,15 +217,15 @@ impl<'de> Deserializer<'de> for Plain {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Reason> {
+    ) -> Result<V::Value, Mismatch> {
         match self.0 {
             Value::String(text) => visitor.visit_enum(StringDeserializer::new(text)),
             Value::Object(fields) if fields.len() == 1 => {
                 let map = MapAccessDeserializer::new(object(fields));
                 map.deserialize_enum(name, variants, visitor)
             }
-            Value::Object(_) => Err(Reason::Fixed("expected an object with one key".to_owned())),
-            other => Plain(other).deserialize_any(visitor),
+            Value::Object(_) => Err(Mismatch::Fixed("expected an object with one key".to_owned())),
+            other => PlainValue(other).deserialize_any(visitor),
         }
     }
 
@@ -234,9 +236,9 @@ impl<'de> Deserializer<'de> for Plain {
 }
 
 /// A key of an object: a text, which may stand for a number.
-struct Key(String);
+struct ObjectKey(String);
 
-impl<'de> IntoDeserializer<'de, Reason> for Key {
+impl<'de> IntoDeserializer<'de, Mismatch> for ObjectKey {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -246,23 +248,23 @@ impl<'de> IntoDeserializer<'de, Reason> for Key {
 
 macro_rules! numbers {
     ($($name:ident)*) => {$(
-        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Reason> {
+        fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
             match serde_json::from_str(&self.0) {
-                Ok(number @ Value::Number(_)) => Plain(number).deserialize_any(visitor),
+                Ok(number @ Value::Number(_)) => PlainValue(number).deserialize_any(visitor),
                 _ => visitor.visit_string(self.0),
             }
         }
     )*};
 }
 
-impl<'de> Deserializer<'de> for Key {
-    type Error = Reason;
+impl<'de> Deserializer<'de> for ObjectKey {
+    type Error = Mismatch;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Reason> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         visitor.visit_string(self.0)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Reason> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         visitor.visit_some(self)
     }
 
@@ -270,7 +272,7 @@ impl<'de> Deserializer<'de> for Key {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Reason> {
+    ) -> Result<V::Value, Mismatch> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -279,7 +281,7 @@ impl<'de> Deserializer<'de> for Key {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Reason> {
+    ) -> Result<V::Value, Mismatch> {
         visitor.visit_enum(StringDeserializer::new(self.0))
     }
 

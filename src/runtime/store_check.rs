@@ -24,12 +24,12 @@ const EVICTION_FIX: &str = "Set maxmemory-policy to noeviction on the server (or
 #[derive(Default)]
 pub(crate) struct StoreCheck {
     allow_eviction: bool,
-    seen: Mutex<Seen>,
+    seen: Mutex<LoggedFacts>,
 }
 
 /// What has been logged already.
 #[derive(Default)]
-struct Seen {
+struct LoggedFacts {
     /// Name and version of each server.
     programs: Vec<String>,
     /// What the store evicts when its memory is full.
@@ -44,7 +44,7 @@ impl StoreCheck {
         Self { allow_eviction, seen: Mutex::default() }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, LoggedFacts> {
         lock(&self.seen)
     }
 

@@ -27,7 +27,7 @@ const JUMP_TOLERANCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct ClockWatch {
     /// The last reading. `None` before the first, and after [`forget`](Self::forget).
-    last: Option<Look>,
+    last: Option<ClockReading>,
     /// Since when the two clocks agree.
     since: Option<Instant>,
 }
@@ -35,7 +35,7 @@ pub(super) struct ClockWatch {
 /// A reading of the store's clock, taken at some instant between request and answer. `told` is
 /// the store's time; the other two are this process's.
 #[derive(Clone, Copy)]
-struct Look {
+struct ClockReading {
     asked: Instant,
     answered: Instant,
     told: Timestamp,
@@ -50,7 +50,7 @@ impl ClockWatch {
         answered: Instant,
         told: Timestamp,
     ) -> Option<f64> {
-        let look = Look { asked, answered, told };
+        let look = ClockReading { asked, answered, told };
         let before = self.last.replace(look);
         let jumped = before.and_then(|before| jump(before, look));
         if self.since.is_none() || jumped.is_some() {
@@ -83,7 +83,7 @@ impl ClockWatch {
 /// Between `least` and `most` seconds have passed here: `least` from the earlier answer to the
 /// later request, `most` from the earlier request to the later answer. A correct clock has
 /// advanced by something in between.
-fn jump(before: Look, look: Look) -> Option<f64> {
+fn jump(before: ClockReading, look: ClockReading) -> Option<f64> {
     let theirs = (look.told.as_micros() - before.told.as_micros()) as f64 / 1e6;
     let least = look.asked.saturating_duration_since(before.answered).as_secs_f64();
     let most = look.answered.saturating_duration_since(before.asked).as_secs_f64();

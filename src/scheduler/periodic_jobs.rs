@@ -60,10 +60,10 @@ const MAX_CLAIM_RETENTION: Duration = Duration::from_secs(20 * 366 * 86_400);
 /// ```
 #[derive(Clone)]
 pub struct PeriodicJobs {
-    shared: Arc<Shared>,
+    shared: Arc<PeriodicShared>,
 }
 
-struct Shared {
+struct PeriodicShared {
     template: Template,
     /// By name, so that lists are in the order of names.
     jobs: Mutex<BTreeMap<String, Arc<PeriodicJob>>>,
@@ -105,12 +105,12 @@ pub(super) struct PeriodicJob {
     pub schedule: Schedule,
     pub missed: Missed,
     pub job: NewJob,
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenTicks>,
 }
 
 /// What the store said last about the ticks of a periodic job.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenTicks {
     /// The last claimed tick; `None` until the store was asked.
     pub claimed: Option<Timestamp>,
     /// When a job was last stored, by any process. `None` if never, or not asked yet.
@@ -119,7 +119,8 @@ pub(super) struct Seen {
 
 impl PeriodicJobs {
     pub(crate) fn new(template: Template) -> Self {
-        let shared = Shared { template, jobs: Mutex::default(), changed: Default::default() };
+        let shared =
+            PeriodicShared { template, jobs: Mutex::default(), changed: Default::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -219,7 +220,7 @@ impl fmt::Debug for PeriodicJobs {
 }
 
 impl PeriodicJob {
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> SeenTicks {
         *self.lock()
     }
 
@@ -278,7 +279,7 @@ impl PeriodicJob {
         job
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, SeenTicks> {
         lock(&self.seen)
     }
 }

@@ -88,9 +88,9 @@ impl PeriodicService {
         };
         let now = self.broker.now();
         let ticks = match due(&job.schedule, job.missed, claimed, now) {
-            Due::Nothing => Vec::new(),
-            Due::Ticks(ticks) => ticks,
-            Due::PassedOver(tick) => {
+            DueTicks::Nothing => Vec::new(),
+            DueTicks::Ticks(ticks) => ticks,
+            DueTicks::PassedOver(tick) => {
                 crate::log::info!(
                     "periodic job {:?}: the tick at {tick} was missed and is skipped",
                     job.name
@@ -145,7 +145,7 @@ impl Service for PeriodicService {
 
 /// What is due of a periodic job.
 #[derive(Debug, PartialEq, Eq)]
-enum Due {
+enum DueTicks {
     Nothing,
     /// Ticks to fire, in order.
     Ticks(Vec<Timestamp>),
@@ -157,7 +157,7 @@ enum Due {
 ///
 /// Late ticks come first: if there are any, older ones are not looked at, and of more than
 /// [`MAX_LATE_TICKS`] the last are fired. Of missed ones, at most the last counts.
-fn due(schedule: &Schedule, missed: Missed, claimed: Timestamp, now: Timestamp) -> Due {
+fn due(schedule: &Schedule, missed: Missed, claimed: Timestamp, now: Timestamp) -> DueTicks {
     let mut ticks = Vec::new();
     let mut at = claimed.max(now - MAX_LATENESS);
     while let Some(tick) = schedule.next(at).filter(|tick| *tick <= now) {
@@ -166,13 +166,15 @@ fn due(schedule: &Schedule, missed: Missed, claimed: Timestamp, now: Timestamp) 
     }
     if !ticks.is_empty() {
         ticks.drain(..ticks.len().saturating_sub(MAX_LATE_TICKS));
-        return Due::Ticks(ticks);
+        return DueTicks::Ticks(ticks);
     }
     match (schedule.latest(claimed, now), missed) {
-        (None, _) => Due::Nothing,
-        (Some(tick), Missed::Once) => Due::Ticks(vec![tick]),
-        (Some(tick), Missed::Within(long)) if now.since(tick) <= long => Due::Ticks(vec![tick]),
-        (Some(tick), Missed::Skip | Missed::Within(_)) => Due::PassedOver(tick),
+        (None, _) => DueTicks::Nothing,
+        (Some(tick), Missed::Once) => DueTicks::Ticks(vec![tick]),
+        (Some(tick), Missed::Within(long)) if now.since(tick) <= long => {
+            DueTicks::Ticks(vec![tick])
+        }
+        (Some(tick), Missed::Skip | Missed::Within(_)) => DueTicks::PassedOver(tick),
     }
 }
 
@@ -185,21 +187,21 @@ mod tests {
         const HOUR: i64 = 3600;
         let within = |secs| Missed::Within(Duration::from_secs(secs));
         let at = |secs: i64| Timestamp::from_secs(100 * HOUR + secs);
-        let ticks = |all: &[i64]| Due::Ticks(all.iter().map(|secs| at(*secs)).collect());
+        let ticks = |all: &[i64]| DueTicks::Ticks(all.iter().map(|secs| at(*secs)).collect());
         for (spec, missed, claimed, now, expected) in [
             // In time.
             ("0 * * * *", Missed::Skip, -HOUR, 0, ticks(&[0])),
-            ("0 * * * *", Missed::Skip, -HOUR, -1, Due::Nothing),
-            ("0 * * * *", Missed::Skip, 0, 0, Due::Nothing),
+            ("0 * * * *", Missed::Skip, -HOUR, -1, DueTicks::Nothing),
+            ("0 * * * *", Missed::Skip, 0, 0, DueTicks::Nothing),
             // Late: each is fired.
             ("@every 1s", Missed::Skip, -3, 0, ticks(&[-2, -1, 0])),
             ("0 * * * *", Missed::Skip, -HOUR, 4, ticks(&[0])),
             // Missed.
-            ("0 * * * *", Missed::Skip, -HOUR, 5, Due::PassedOver(at(0))),
+            ("0 * * * *", Missed::Skip, -HOUR, 5, DueTicks::PassedOver(at(0))),
             ("0 * * * *", Missed::Once, -HOUR, 5, ticks(&[0])),
             ("0 * * * *", Missed::Once, -90 * HOUR, 5, ticks(&[0])),
             ("0 * * * *", within(600), -90 * HOUR, 600, ticks(&[0])),
-            ("0 * * * *", within(600), -90 * HOUR, 601, Due::PassedOver(at(0))),
+            ("0 * * * *", within(600), -90 * HOUR, 601, DueTicks::PassedOver(at(0))),
             // Never a flood.
             ("@every 1s", Missed::Once, -HOUR, 0, ticks(&[-4, -3, -2, -1, 0])),
             ("*/1 * * * *", Missed::Once, -HOUR, 30, ticks(&[0])),

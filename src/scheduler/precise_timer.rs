@@ -65,13 +65,13 @@ struct Waits {
 
 /// What the thread and the waiting tasks share.
 #[derive(Default)]
-struct Shared {
+struct TimerShared {
     waits: Mutex<Waits>,
     /// Notifies the thread of a new wait or the end.
     changed: Condvar,
 }
 
-impl Shared {
+impl TimerShared {
     fn waits(&self) -> MutexGuard<'_, Waits> {
         lock(&self.waits)
     }
@@ -79,7 +79,7 @@ impl Shared {
 
 /// One thread that wakes tasks at precise instants. It ends when this is dropped.
 pub(super) struct PreciseTimer {
-    shared: Arc<Shared>,
+    shared: Arc<TimerShared>,
     /// Whether the thread could be started.
     precise: bool,
 }
@@ -87,7 +87,7 @@ pub(super) struct PreciseTimer {
 impl PreciseTimer {
     /// Starts the thread. If the system refuses it, waits are less precise.
     pub(super) fn start() -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(TimerShared::default());
         let for_thread = Arc::clone(&shared);
         let spawned = std::thread::Builder::new()
             .name("jobqueue-timer".into())
@@ -136,7 +136,7 @@ async fn spin_until(due: Instant) {
 
 /// The thread: sleeps until the earliest wait and wakes its task. It ends once the timer is
 /// dropped.
-fn run_timer(shared: &Shared) {
+fn run_timer(shared: &TimerShared) {
     let mut waits = shared.waits();
     while !waits.closed {
         let now = Instant::now();

@@ -53,12 +53,12 @@ pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
     /// By queue. Lost at a restart, which costs one confirmation.
-    watched: Mutex<HashMap<QueueName, Watched>>,
+    watched: Mutex<HashMap<QueueName, WatchedServer>>,
 }
 
 /// What is known about the server of one queue. On a Cluster, queues have different servers.
 #[derive(Default)]
-struct Watched {
+struct WatchedServer {
     clock: ClockWatch,
     /// Number of searches to skip after the queue was unreachable. The owners of its jobs could
     /// neither renew nor settle meanwhile and get time to do so.
@@ -70,7 +70,7 @@ struct Watched {
     unconfirmed: HashMap<JobId, (i64, Instant)>,
 }
 
-impl Watched {
+impl WatchedServer {
     /// How long until a second search can confirm that a Go worker's lease has expired, or
     /// `None` if it is confirmed. `before` has the unconfirmed leases of earlier ticks.
     fn confirm(
@@ -114,7 +114,7 @@ impl Recoverer {
         Self { broker, queues, watched: Mutex::default() }
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<QueueName, Watched>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<QueueName, WatchedServer>> {
         lock(&self.watched)
     }
 
@@ -258,7 +258,7 @@ impl Recoverer {
 
     /// Whether the clock of this queue's server can be trusted.
     fn is_steady(&self, queue: &QueueName) -> bool {
-        let trusted = |watched: &Watched| {
+        let trusted = |watched: &WatchedServer| {
             watched.looks_to_skip == 0 && watched.clock.is_trusted(CONFIRM_AFTER)
         };
         self.watched().get(queue).is_none_or(trusted)

@@ -83,7 +83,7 @@ use crate::inspector::Inspector;
 use crate::job::{
     Charge, Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UnknownJobs,
 };
-use crate::registry::{JobHandler, Registry, State, raw_entry};
+use crate::registry::{AppState, JobHandler, Registry, raw_entry};
 use crate::runtime::{ByHand, Driven, Runtime};
 use crate::sync::{get_mut, lock};
 use crate::time::{Clock, Timestamp};
@@ -147,7 +147,7 @@ struct TestQueueInner {
     broker: MemoryBroker,
     slot: Arc<ByHand>,
     /// The queue without a Rocket application.
-    plain: Option<Mutex<Plain>>,
+    plain: Option<Mutex<QueueStage>>,
     /// The outcomes of the next attempts of each job type.
     faults: Mutex<HashMap<&'static str, VecDeque<Outcome>>>,
     /// When the leases of vanished workers expire.
@@ -156,14 +156,14 @@ struct TestQueueInner {
     driving: tokio::sync::Mutex<()>,
 }
 
-enum Plain {
-    Building { registry: Registry, state: State, retry: RetryPolicy },
+enum QueueStage {
+    Building { registry: Registry, state: AppState, retry: RetryPolicy },
     Started(JobQueue),
 }
 
 impl Drop for TestQueueInner {
     fn drop(&mut self) {
-        if let Some(Plain::Started(queue)) = self.plain.as_mut().map(get_mut) {
+        if let Some(QueueStage::Started(queue)) = self.plain.as_mut().map(get_mut) {
             queue.runtime().abandon();
         }
     }
@@ -184,15 +184,15 @@ impl TestQueue {
 
     /// The same with the clock at an instant, for tests that depend on the calendar.
     pub fn starting_at(start: impl Into<Timestamp>) -> Self {
-        let building = Plain::Building {
+        let building = QueueStage::Building {
             registry: Registry::default(),
-            state: State::default(),
+            state: AppState::default(),
             retry: RetryPolicy::default(),
         };
         Self::made(Clock::manual(start.into()), Some(Mutex::new(building)))
     }
 
-    fn made(clock: Clock, plain: Option<Mutex<Plain>>) -> Self {
+    fn made(clock: Clock, plain: Option<Mutex<QueueStage>>) -> Self {
         let broker = MemoryBroker::new(clock.clone());
         broker.keep_record();
         Self(Arc::new(TestQueueInner {
@@ -260,10 +260,10 @@ impl TestQueue {
     }
 
     #[track_caller]
-    fn building(self, change: impl FnOnce(&mut Registry, &mut State, &mut RetryPolicy)) -> Self {
+    fn building(self, change: impl FnOnce(&mut Registry, &mut AppState, &mut RetryPolicy)) -> Self {
         match self.plain().as_deref_mut() {
-            Some(Plain::Building { registry, state, retry }) => change(registry, state, retry),
-            Some(Plain::Started(_)) => {
+            Some(QueueStage::Building { registry, state, retry }) => change(registry, state, retry),
+            Some(QueueStage::Started(_)) => {
                 panic!("the test queue is in use: set it up before the first job")
             }
             None => panic!("the application's fairing has the handlers and settings"),
@@ -271,7 +271,7 @@ impl TestQueue {
         self
     }
 
-    fn plain(&self) -> Option<MutexGuard<'_, Plain>> {
+    fn plain(&self) -> Option<MutexGuard<'_, QueueStage>> {
         self.0.plain.as_ref().map(lock)
     }
 
@@ -286,8 +286,8 @@ impl TestQueue {
             panic!("the application has the handle: `rocket.state::<JobQueue>()`");
         };
         let (registry, mut state, retry) = match &mut *plain {
-            Plain::Started(queue) => return queue.clone(),
-            Plain::Building { registry, state, retry } => {
+            QueueStage::Started(queue) => return queue.clone(),
+            QueueStage::Building { registry, state, retry } => {
                 (std::mem::take(registry), std::mem::take(state), std::mem::take(retry))
             }
         };
@@ -313,7 +313,7 @@ impl TestQueue {
             panic!("a handler names `Managed<{need:?}>`: add `.manage(…)` with one");
         }
         queue.runtime().start(state);
-        *plain = Plain::Started(queue.clone());
+        *plain = QueueStage::Started(queue.clone());
         queue
     }
 

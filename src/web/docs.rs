@@ -21,9 +21,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
 /// A response with the headers of this page and its files.
-struct Guarded<R>(R);
+struct DocsResponse<R>(R);
 
-impl<'r, 'o: 'r, R: Responder<'r, 'o>> Responder<'r, 'o> for Guarded<R> {
+impl<'r, 'o: 'r, R: Responder<'r, 'o>> Responder<'r, 'o> for DocsResponse<R> {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'o> {
         Response::build_from(self.0.respond_to(request)?)
             .header(Header::new("Content-Security-Policy", CONTENT_SECURITY_POLICY))
@@ -39,7 +39,7 @@ fn entrance(base: PublicBase) -> Redirect {
 }
 
 #[get("/docs/index.html")]
-fn page(queue: &JobQueue) -> Guarded<(ContentType, String)> {
+fn page(queue: &JobQueue) -> DocsResponse<(ContentType, String)> {
     let page: Markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -58,19 +58,19 @@ fn page(queue: &JobQueue) -> Guarded<(ContentType, String)> {
             }
         }
     };
-    Guarded((ContentType::HTML, page.into_string()))
+    DocsResponse((ContentType::HTML, page.into_string()))
 }
 
 #[get("/docs/swagger-ui-config.json")]
-fn config(base: PublicBase) -> Guarded<Json<Value>> {
+fn config(base: PublicBase) -> DocsResponse<Json<Value>> {
     // Without this, Swagger UI sends the document's address to a validator on another server.
-    Guarded(Json(json!({ "url": format!("{}/openapi.json", base.0), "validatorUrl": null })))
+    DocsResponse(Json(json!({ "url": format!("{}/openapi.json", base.0), "validatorUrl": null })))
 }
 
 /// A file that is compiled into the crate and changes only with it.
-struct Asset(ContentType, &'static [u8]);
+struct DocsAsset(ContentType, &'static [u8]);
 
-impl<'r> Responder<'r, 'static> for Asset {
+impl<'r> Responder<'r, 'static> for DocsAsset {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         Response::build_from((self.0, self.1).respond_to(request)?)
             .header(Header::new("Cache-Control", "public, max-age=3600"))
@@ -79,18 +79,18 @@ impl<'r> Responder<'r, 'static> for Asset {
 }
 
 #[get("/docs/swagger-ui-bundle.js")]
-fn bundle() -> Guarded<Asset> {
-    Guarded(Asset(ContentType::JavaScript, include_bytes!("docs/swagger-ui-bundle.js")))
+fn bundle() -> DocsResponse<DocsAsset> {
+    DocsResponse(DocsAsset(ContentType::JavaScript, include_bytes!("docs/swagger-ui-bundle.js")))
 }
 
 #[get("/docs/swagger-ui.css")]
-fn style() -> Guarded<Asset> {
-    Guarded(Asset(ContentType::CSS, include_bytes!("docs/swagger-ui.css")))
+fn style() -> DocsResponse<DocsAsset> {
+    DocsResponse(DocsAsset(ContentType::CSS, include_bytes!("docs/swagger-ui.css")))
 }
 
 #[get("/docs/initializer.js")]
-fn initializer() -> Guarded<Asset> {
-    Guarded(Asset(ContentType::JavaScript, include_bytes!("docs/initializer.js")))
+fn initializer() -> DocsResponse<DocsAsset> {
+    DocsResponse(DocsAsset(ContentType::JavaScript, include_bytes!("docs/initializer.js")))
 }
 
 /// The page and its parts, to mount at the base.

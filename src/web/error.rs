@@ -207,18 +207,18 @@ pub(crate) fn catchers() -> Vec<Catcher> {
 }
 
 /// Why a guard refused a request, for the catcher.
-struct Reason(Cow<'static, str>);
+struct RefusalReason(Cow<'static, str>);
 
 /// Records why this request is refused. The first reason counts.
 pub(crate) fn explain(request: &Request<'_>, reason: impl Into<Cow<'static, str>>) {
-    request.local_cache(|| Reason(reason.into()));
+    request.local_cache(|| RefusalReason(reason.into()));
 }
 
 /// The answer of the catcher: a page if a person reads it, problem details otherwise.
 enum Caught {
     Problem(ProblemDetails),
     #[cfg(feature = "dashboard")]
-    Page(super::dashboard::Page),
+    Page(super::dashboard::HtmlPage),
 }
 
 impl<'r> Responder<'r, 'static> for Caught {
@@ -246,7 +246,7 @@ fn any_status(status: Status, request: &Request<'_>) -> Caught {
 
 /// The problem of a status: with the reason of the guard, if there is one.
 fn problem_of(status: Status, request: &Request<'_>) -> ProblemDetails {
-    let Reason(reason) = request.local_cache(|| Reason("".into()));
+    let RefusalReason(reason) = request.local_cache(|| RefusalReason("".into()));
     let detail = match status.code {
         401 | 403 if !reason.is_empty() => reason.to_string(),
         404 => not_found(request),

@@ -29,7 +29,7 @@ use crate::client::{Aggregate, Draft};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
 use crate::job::{JobContext, JobError, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs};
-use crate::registry::{Entry, JobHandler, JobMiddleware, Layer, State};
+use crate::registry::{AppState, HandlerEntry, JobHandler, JobMiddleware, Layer};
 use crate::runtime::ByHand;
 use crate::sync::{get_mut, lock};
 use crate::worker::SettledHook;
@@ -42,7 +42,7 @@ use ignite::ignite;
 /// counts.
 #[must_use = "a fairing does nothing until it is attached"]
 pub struct JobQueueFairing {
-    parts: Mutex<Parts>,
+    parts: Mutex<FairingParts>,
 }
 
 /// Without the settings, which may hold credentials.
@@ -55,8 +55,8 @@ impl std::fmt::Debug for JobQueueFairing {
 /// What the application has set, until ignition takes it. Behind a mutex, because Rocket hands
 /// the fairing out by shared reference only.
 #[derive(Default)]
-struct Parts {
-    entries: Vec<Entry>,
+struct FairingParts {
+    entries: Vec<HandlerEntry>,
     layers: Vec<Layer>,
     settled: Vec<SettledHook>,
     periodic: Vec<Periodic>,
@@ -77,7 +77,7 @@ impl JobQueueFairing {
     }
 
     /// Changes the parts; every setter goes through here.
-    fn with(mut self, change: impl FnOnce(&mut Parts)) -> Self {
+    fn with(mut self, change: impl FnOnce(&mut FairingParts)) -> Self {
         change(get_mut(&mut self.parts));
         self
     }
@@ -96,7 +96,7 @@ impl JobQueueFairing {
         Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
         E: Into<JobError>,
     {
-        let entry = Entry::raw(job_type, handler);
+        let entry = HandlerEntry::raw(job_type, handler);
         self.with(|parts| parts.entries.push(entry))
     }
 
@@ -296,7 +296,7 @@ impl JobQueueFairing {
     }
 
     /// Takes the parts, for ignition, and leaves empty ones.
-    fn take(&self) -> Parts {
+    fn take(&self) -> FairingParts {
         std::mem::take(&mut *lock(&self.parts))
     }
 }
@@ -334,7 +334,7 @@ impl Fairing for JobQueueFairing {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let Some(queue) = rocket.state::<JobQueue>() else { return };
         let runtime = queue.runtime();
-        let mut state = State::default();
+        let mut state = AppState::default();
         for need in runtime.registry().needs() {
             if let Some(value) = (need.load)(rocket as &dyn Any) {
                 state.insert(&need, value);

@@ -35,10 +35,10 @@ pub(super) const STREAM_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shared reads of a process.
 pub(crate) struct Looks {
-    jobs: Arc<Shared<(QueueName, JobId), Look>>,
+    jobs: Arc<SharedReads<(QueueName, JobId), Look>>,
     #[cfg(feature = "dashboard")]
-    pub(super) queues: Arc<Shared<(), Option<u64>>>,
-    peers: Arc<Shared<(), Peers>>,
+    pub(super) queues: Arc<SharedReads<(), Option<u64>>>,
+    peers: Arc<SharedReads<(), Peers>>,
     links: Arc<Semaphore>,
     waiters: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
@@ -205,17 +205,17 @@ impl FollowedJob {
 }
 
 /// Values that are read repeatedly, each by one task for all its followers.
-pub(super) struct Shared<K, V> {
+pub(super) struct SharedReads<K, V> {
     followed: Mutex<HashMap<K, Arc<watch::Sender<Option<V>>>>>,
 }
 
-impl<K, V> Default for Shared<K, V> {
+impl<K, V> Default for SharedReads<K, V> {
     fn default() -> Self {
         Self { followed: Mutex::default() }
     }
 }
 
-impl<K, V> Shared<K, V>
+impl<K, V> SharedReads<K, V>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -246,7 +246,7 @@ where
 
 /// Reads until there is no next read or no follower.
 async fn look_on<K, V, L, F>(
-    shared: Arc<Shared<K, V>>,
+    shared: Arc<SharedReads<K, V>>,
     key: K,
     sender: Arc<watch::Sender<Option<V>>>,
     mut look: L,
@@ -285,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_follow_share_one_look_which_ends_with_them() {
-        let shared = Arc::<Shared<&str, u32>>::default();
+        let shared = Arc::<SharedReads<&str, u32>>::default();
         let looks = Arc::new(AtomicU32::new(0));
         let follow = || {
             let looks = Arc::clone(&looks);

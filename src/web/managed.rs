@@ -9,7 +9,7 @@ use std::ops::Deref;
 use rocket::{Build, Orbit, Rocket};
 
 use crate::job::{JobContext, JobError};
-use crate::registry::{FromContext, Need, State};
+use crate::registry::{AppState, FromContext, Need};
 
 /// State that the application manages, as a parameter of a handler.
 ///
@@ -69,7 +69,7 @@ impl<T: Clone + Send + Sync + 'static> FromContext for Managed<T> {
         needs.push(Need::of::<T>(load::<T>));
     }
 
-    fn from_context(_: &JobContext, state: &State) -> Result<Self, JobError> {
+    fn from_context(_: &JobContext, state: &AppState) -> Result<Self, JobError> {
         // The launch has checked that it is there.
         let missing = || JobError::failed(format!("no managed state `{}`", type_name::<T>()));
         state.get().map(Managed).ok_or_else(missing)

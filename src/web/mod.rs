@@ -111,7 +111,7 @@ pub use rate_limit::{RateLimit, RateLimitFairing};
 /// ```
 #[derive(Clone)]
 pub struct JobQueue {
-    inner: Arc<Inner>,
+    inner: Arc<QueueInner>,
     /// The trace of the request that this handle serves.
     trace: Option<Trace>,
     /// The path prefix of the proxies before that request.
@@ -119,7 +119,7 @@ pub struct JobQueue {
 }
 
 /// What all clones of the handle share.
-struct Inner {
+struct QueueInner {
     runtime: Runtime,
     config: JobQueueConfig,
     viewer: Viewer,
@@ -148,7 +148,7 @@ impl JobQueue {
     /// A queue that shows viewers what this viewer may see.
     pub(crate) fn shown_to(runtime: Runtime, config: JobQueueConfig, viewer: Viewer) -> Self {
         let (looks, reads) = (Looks::default(), Reads::default());
-        let inner = Arc::new(Inner { runtime, config, viewer, looks, reads });
+        let inner = Arc::new(QueueInner { runtime, config, viewer, looks, reads });
         Self { inner, trace: None, prefix: None }
     }
 

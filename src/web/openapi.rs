@@ -21,7 +21,7 @@ use rocket_okapi::okapi::openapi3::{
 };
 use rocket_okapi::openapi_get_spec;
 
-use crate::registry::Entry;
+use crate::registry::HandlerEntry;
 use crate::web::api::{bulk, enqueue, health, jobs, periodic, queues, register, status, store};
 
 pub(crate) use serve::document_route;
@@ -36,7 +36,7 @@ const ANY_JOB_TYPE: &str = "/jobs/{type}";
 
 /// Makes the document. Without `with_register` the reference route is left out. If job types are
 /// given, each gets a path of its own with its payload's schema, instead of the general one.
-pub(crate) fn document(with_register: bool, job_types: &[&Entry]) -> OpenApi {
+pub(crate) fn document(with_register: bool, job_types: &[&HandlerEntry]) -> OpenApi {
     let mut document = all_routes();
     document.info = info();
     document.tags = tags();
@@ -161,7 +161,7 @@ fn drop_body_errors(operation: &mut Operation) {
 }
 
 /// Replaces the path of any job type by one path for each of these.
-fn add_job_types(document: &mut OpenApi, job_types: &[&Entry]) {
+fn add_job_types(document: &mut OpenApi, job_types: &[&HandlerEntry]) {
     let Some(general) = document.paths.shift_remove(ANY_JOB_TYPE) else { return };
     for entry in job_types {
         document.paths.insert(format!("/jobs/{}", entry.job_type()), item_of(&general, entry));
@@ -169,7 +169,7 @@ fn add_job_types(document: &mut OpenApi, job_types: &[&Entry]) {
 }
 
 /// The path of one job type, whose body has the schema of its payload.
-fn item_of(general: &PathItem, entry: &Entry) -> PathItem {
+fn item_of(general: &PathItem, entry: &HandlerEntry) -> PathItem {
     let mut item = general.clone();
     let Some(operation) = &mut item.post else { return item };
     let name = entry.job_type();

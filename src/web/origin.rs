@@ -15,7 +15,7 @@ use rocket::Request;
 
 use super::JobQueue;
 use super::error::explain;
-use super::proxy::{Forwarded, forwarded};
+use super::proxy::{ProxyHeaders, forwarded};
 
 /// Authentication schemes whose credentials a browser sends by itself once they were entered.
 const SENT_BY_BROWSERS: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
@@ -35,7 +35,7 @@ fn is_same_origin(request: &Request<'_>) -> Option<bool> {
 }
 
 /// Whether this origin is the application's address as the browser shows it.
-fn is_here(origin: &str, host: Option<&str>, forwarded: &Forwarded) -> bool {
+fn is_here(origin: &str, host: Option<&str>, forwarded: &ProxyHeaders) -> bool {
     let Some((scheme, at)) = origin.split_once("://") else { return false };
     let (scheme, at) = (scheme.to_ascii_lowercase(), at.to_ascii_lowercase());
     let protocols = &forwarded.protocols;
@@ -173,9 +173,9 @@ mod form {
 mod tests {
     use super::*;
 
-    fn proxied(hosts: &[&str], protocols: &[&str]) -> Forwarded {
+    fn proxied(hosts: &[&str], protocols: &[&str]) -> ProxyHeaders {
         let own = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
-        Forwarded { hosts: own(hosts), protocols: own(protocols), ..Forwarded::default() }
+        ProxyHeaders { hosts: own(hosts), protocols: own(protocols), ..ProxyHeaders::default() }
     }
 
     #[test]

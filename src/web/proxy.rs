@@ -31,7 +31,7 @@ const MAX_PREFIX_CHARS: usize = 256;
 
 /// What trusted proxies say about a request; empty if no proxy is trusted.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Forwarded {
+pub(crate) struct ProxyHeaders {
     /// Hosts, some with ports, one from each proxy that sent one, the outermost first.
     pub hosts: Vec<String>,
     /// `http` or `https`, from the same proxies.
@@ -53,23 +53,23 @@ pub(crate) enum IgnoredPrefix {
 }
 
 /// What trusted proxies say about this request, read once.
-pub(crate) fn forwarded<'r>(request: &'r Request<'_>) -> &'r Forwarded {
+pub(crate) fn forwarded<'r>(request: &'r Request<'_>) -> &'r ProxyHeaders {
     request.local_cache(|| {
         let peer = request.remote().map(|peer| peer.ip());
         match peer {
             Some(peer) if !is_trusted(request, peer) => {
                 let sent = request.headers().contains("X-Forwarded-Prefix");
                 let ignored = sent.then_some(IgnoredPrefix::Untrusted(peer));
-                Forwarded { ignored, ..Forwarded::default() }
+                ProxyHeaders { ignored, ..ProxyHeaders::default() }
             }
             Some(_) => {
-                let forwarded = Forwarded::read(request.headers());
+                let forwarded = ProxyHeaders::read(request.headers());
                 if let Some(IgnoredPrefix::NotAPath(found)) = &forwarded.ignored {
                     warn_of_prefix(found);
                 }
                 forwarded
             }
-            None => Forwarded::default(),
+            None => ProxyHeaders::default(),
         }
     })
 }
@@ -112,7 +112,7 @@ fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&ip.to_canonical()))
 }
 
-impl Forwarded {
+impl ProxyHeaders {
     /// Reads the headers of a trusted proxy. `X-Forwarded-*` come before `Forwarded`, because a
     /// proxy that sets the former may pass on the latter from its client.
     fn read(headers: &HeaderMap<'_>) -> Self {
@@ -378,7 +378,7 @@ mod tests {
             (&["https://evil.example"], ""),
         ] {
             let lines: Vec<_> = given.iter().map(|line| ("X-Forwarded-Prefix", *line)).collect();
-            let found = Forwarded::read(&headers(&lines));
+            let found = ProxyHeaders::read(&headers(&lines));
             assert_eq!(found.prefix, expected, "{given:?}");
             let is_said = found.ignored.is_some();
             assert_eq!(is_said, expected.is_empty() && given != ["/"], "{given:?}");
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_standard_header_is_read_where_the_others_are_absent() {
-        let read = |all: &[(&'static str, &'static str)]| Forwarded::read(&headers(all));
+        let read = |all: &[(&'static str, &'static str)]| ProxyHeaders::read(&headers(all));
         let standard =
             ("Forwarded", r#"for="[2001:db8::1]";Host="shop.example:8443" ; proto=HTTPS, host=b"#);
         let found = read(&[standard]);

@@ -26,7 +26,7 @@ use super::{JobQueue, log, proxy, stderr};
 use crate::config::{Config, RateLimitConfig, process_env};
 use crate::error::Error;
 use crate::limiter::{
-    Counted, Counter, HOUR, Limiter, Limits, MINUTE, MemoryCounter, RedisCounter, Window,
+    CountedRequest, Counter, HOUR, Limiter, Limits, MINUTE, MemoryCounter, RedisCounter, Window,
 };
 use crate::sync::lock;
 use crate::time::Clock;
@@ -92,7 +92,7 @@ impl RateLimit {
 #[must_use = "a fairing does nothing until it is attached"]
 pub struct RateLimitFairing {
     code: Mutex<(Figment, Option<String>)>,
-    ready: OnceLock<Ready>,
+    ready: OnceLock<ReadyLimits>,
 }
 
 /// Without the settings, which may hold credentials.
@@ -103,7 +103,7 @@ impl std::fmt::Debug for RateLimitFairing {
 }
 
 /// The limits, ready to be applied.
-struct Ready {
+struct ReadyLimits {
     limiter: Limiter,
     paths: Vec<Vec<String>>,
     exempt: Vec<Vec<String>>,
@@ -134,7 +134,7 @@ impl RateLimitFairing {
     }
 
     /// Reads the configuration and prepares the limits; `None` if they are switched off.
-    fn ignite(&self, rocket: &Rocket<Build>) -> Result<Option<Ready>, Error> {
+    fn ignite(&self, rocket: &Rocket<Build>) -> Result<Option<ReadyLimits>, Error> {
         let (code, environment) = lock(&self.code).clone();
         let env = |name: &str| match (&environment, name) {
             (Some(word), "APP_ENV") => Some(word.clone()),
@@ -172,7 +172,7 @@ impl RateLimitFairing {
             settings.paths.join(", ")
         );
         let exempt = exempt(settings, &config.jobqueue.base);
-        Ok(Some(Ready {
+        Ok(Some(ReadyLimits {
             limiter: Limiter::new(limits, counter),
             paths: settings.paths.iter().map(|path| segments(path)).collect(),
             exempt: exempt.iter().map(|path| segments(path)).collect(),
@@ -197,7 +197,7 @@ fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-impl Ready {
+impl ReadyLimits {
     /// Whether a request for this path is counted. Decoded segments are compared, as Rocket
     /// compares them with routes, so no spelling of a path evades the limit. On the job queue's
     /// own paths only reading is exempt, because forms are sent to pages.
@@ -228,11 +228,11 @@ impl Ready {
 }
 
 /// The count of a request, for its response.
-struct Seen(Option<Counted>);
+struct RequestCount(Option<CountedRequest>);
 
 /// The count of a request, if it was counted.
-fn seen<'r>(request: &'r Request<'_>) -> Option<&'r Counted> {
-    request.local_cache(|| Seen(None)).0.as_ref()
+fn seen<'r>(request: &'r Request<'_>) -> Option<&'r CountedRequest> {
+    request.local_cache(|| RequestCount(None)).0.as_ref()
 }
 
 #[rocket::async_trait]
@@ -271,7 +271,7 @@ impl Fairing for RateLimitFairing {
         }
         let client = ready.client(request);
         let counted = ready.limiter.count(&client).await;
-        request.local_cache(|| Seen(Some(counted)));
+        request.local_cache(|| RequestCount(Some(counted)));
         if !counted.passes {
             request.set_uri(ready.marked(request.uri()));
         }
@@ -319,7 +319,7 @@ fn whole_seconds(time: Duration) -> u64 {
 }
 
 /// The headers: the common ones, and the ones of the IETF draft.
-fn tell(counted: &Counted, response: &mut Response<'_>) {
+fn tell(counted: &CountedRequest, response: &mut Response<'_>) {
     let now = Clock::system().now();
     let mut set = |name: String, value: String| response.set_header(Header::new(name, value));
     let (mut policy, mut standing) = (Vec::new(), Vec::new());
@@ -346,7 +346,7 @@ mod tests {
     fn no_spelling_of_a_path_evades_the_limit() {
         let settings = RateLimitConfig::default();
         let exempt = exempt(&settings, "/api/dm-jobqueue");
-        let ready = Ready {
+        let ready = ReadyLimits {
             limiter: Limiter::new(
                 Limits { minute: 1, hour: None },
                 Counter::Memory(MemoryCounter::new(Clock::system())),

@@ -30,12 +30,12 @@ static WRITER: OnceLock<Stderr> = OnceLock::new();
 #[derive(Clone)]
 pub(super) struct Stderr {
     lines: SyncSender<Vec<u8>>,
-    counts: Arc<Counts>,
+    counts: Arc<LineCounts>,
 }
 
 /// What the writers and the thread know of each other.
 #[derive(Default)]
-struct Counts {
+struct LineCounts {
     /// Lines that were handed to a writer.
     taken: AtomicU64,
     /// Lines dropped since the last report about it.
@@ -46,7 +46,7 @@ struct Counts {
     progress: Condvar,
 }
 
-impl Counts {
+impl LineCounts {
     /// Counts a line as written, or as dropped, and wakes those that flush.
     fn wrote_one(&self) {
         *lock(&self.written) += 1;
@@ -96,7 +96,7 @@ impl Stderr {
     /// Starts the thread.
     fn start(to: Box<dyn Write + Send>, max_waiting: usize) -> Self {
         let (lines, waiting) = sync_channel(max_waiting);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<LineCounts>::default();
         let of_thread = Arc::clone(&counts);
         // If the thread cannot be started, every line counts as dropped.
         let _ = std::thread::Builder::new()
@@ -107,7 +107,7 @@ impl Stderr {
 }
 
 /// The thread: writes line after line, and reports dropped ones.
-fn write_all(waiting: &Receiver<Vec<u8>>, mut to: Box<dyn Write + Send>, counts: &Counts) {
+fn write_all(waiting: &Receiver<Vec<u8>>, mut to: Box<dyn Write + Send>, counts: &LineCounts) {
     for line in waiting {
         // A closed standard error must not end the thread.
         let _ = to.write_all(&line);

@@ -32,8 +32,8 @@ use futures_util::{StreamExt, poll};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Shared;
-use super::in_flight::Accepted;
+use super::WorkerShared;
+use super::in_flight::AcceptedDelivery;
 use super::launcher::{Launched, launch};
 use super::order::order;
 use super::outbox::SentSettles;
@@ -70,7 +70,7 @@ const DEQUEUE_BACKOFF: (Duration, Duration) =
 ///
 /// The select is biased: replies come first, because they bring both free slots and jobs. Every
 /// beat of the heartbeat wakes the loop, which so proves that it still runs.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<WorkerShared>) {
     let (min_backoff, max_backoff) = DEQUEUE_BACKOFF;
     let mut dispatcher = Dispatcher {
         shared: &shared,
@@ -153,7 +153,7 @@ type RoundTrip = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
 
 /// The state of the loop.
 struct Dispatcher<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<WorkerShared>,
     round_trips: FuturesUnordered<RoundTrip>,
     /// The blocking wait for jobs, while the queues are empty.
     queue_wait: Option<QueueWait>,
@@ -333,7 +333,7 @@ impl Dispatcher<'_> {
         mut slots: Vec<OwnedSemaphorePermit>,
         hold_until: Instant,
         requested: usize,
-    ) -> Vec<Accepted> {
+    ) -> Vec<AcceptedDelivery> {
         let dequeued = match dequeued {
             Ok(dequeued) => dequeued,
             Err(error) => {
@@ -373,7 +373,7 @@ impl Dispatcher<'_> {
 /// One round trip: settles these jobs and requests new ones. The end of the new leases is
 /// counted from before the request, so it is never later than the store's.
 async fn exchange(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     jobs: Vec<PendingSettle>,
     slots: Vec<OwnedSemaphorePermit>,
     requested: usize,

@@ -19,9 +19,9 @@ use futures_util::FutureExt;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use super::Shared;
-use super::in_flight::{Accepted, InFlightGuard};
-use super::in_flight_job::{Attempt, InFlightJob, NotBegun};
+use super::WorkerShared;
+use super::in_flight::{AcceptedDelivery, InFlightGuard};
+use super::in_flight_job::{AttemptTimes, InFlightJob, NotBegun};
 use super::progress::ProgressWriter;
 use super::settle::{FinishedAttempt, PendingSettle};
 use crate::broker::{Delivery, SettleRequest};
@@ -29,14 +29,14 @@ use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
     Reporter, Transition, decide,
 };
-use crate::registry::Entry;
+use crate::registry::HandlerEntry;
 use crate::text::line;
 use crate::time::Timestamp;
 use crate::trace::{self, Trace};
 
 /// Runs a job and puts it into the outbox, with its slot.
-pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
-    let Accepted { delivery, guard, slot } = job;
+pub(super) async fn run(shared: Arc<WorkerShared>, job: AcceptedDelivery) {
+    let AcceptedDelivery { delivery, guard, slot } = job;
     match run_to_end(&shared, delivery, guard, None).await {
         Some(mut finished) => {
             finished.attempt.slot = Some(slot);
@@ -53,7 +53,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
 /// Runs a job and decides its transition. Returns `None` if its lease was lost or if it was
 /// given back before it began. If an outcome is `given`, the handler is not called.
 pub(super) async fn run_to_end(
-    shared: &Shared,
+    shared: &WorkerShared,
     delivery: Delivery,
     guard: InFlightGuard,
     given: Option<Outcome>,
@@ -63,7 +63,7 @@ pub(super) async fn run_to_end(
     let limit = Limit::of(&delivery.job, now);
     let job = Arc::clone(guard.job());
     let ends = began + limit.at.since(now);
-    begin(&job, Attempt { started: now, deadline: limit.at, ends })?;
+    begin(&job, AttemptTimes { started: now, deadline: limit.at, ends })?;
     let cancellation = Arc::clone(&job.cancellation);
     let progress = Arc::new(ProgressWriter::new(Arc::clone(&shared.broker), Arc::clone(&job)));
     let reporter = Arc::clone(&progress) as Arc<dyn Reporter>;
@@ -86,7 +86,7 @@ pub(super) async fn run_to_end(
 }
 
 /// Begins the attempt. Returns `None` if the job is not this process's to run.
-fn begin(job: &InFlightJob, attempt: Attempt) -> Option<()> {
+fn begin(job: &InFlightJob, attempt: AttemptTimes) -> Option<()> {
     match job.begin(attempt) {
         Ok(()) => Some(()),
         Err(NotBegun::GivenBack) => None,
@@ -103,8 +103,8 @@ fn begin(job: &InFlightJob, attempt: Attempt) -> Option<()> {
 /// What happens to the job after this outcome, by the retry policy of its handler, its type
 /// or the worker.
 fn transition(
-    shared: &Shared,
-    entry: Option<&Entry>,
+    shared: &WorkerShared,
+    entry: Option<&HandlerEntry>,
     job: &JobRecord,
     outcome: Outcome,
 ) -> Transition {
@@ -116,7 +116,7 @@ fn transition(
 
 /// Counts how long a job waited from being ready until its start.
 #[cfg(feature = "metrics")]
-fn measure_wait(entry: Option<&Entry>, delivery: &Delivery, now: Timestamp) {
+fn measure_wait(entry: Option<&HandlerEntry>, delivery: &Delivery, now: Timestamp) {
     let stopwatch = entry.and_then(|entry| entry.stopwatch.as_ref());
     if let (Some(ready), Some(stopwatch)) = (delivery.ready, stopwatch) {
         stopwatch.began(now.since(ready));
@@ -126,7 +126,7 @@ fn measure_wait(entry: Option<&Entry>, delivery: &Delivery, now: Timestamp) {
 /// Counts how long an attempt took that succeeded or failed. Snoozed, revoked and requeued jobs
 /// did neither. Losses are not measured: when a vanished worker stopped is not known.
 #[cfg(feature = "metrics")]
-fn measure_attempt(entry: Option<&Entry>, transition: &Transition, took: Duration) {
+fn measure_attempt(entry: Option<&HandlerEntry>, transition: &Transition, took: Duration) {
     let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) else { return };
     match transition {
         Transition::Complete { .. } => stopwatch.ended(took, true),
@@ -167,8 +167,8 @@ impl Limit {
 /// Before the handler is called, everything that forbids it is checked: a deadline that has
 /// passed, a stopping worker, a cancellation, a type without a handler.
 async fn attempt(
-    shared: &Shared,
-    entry: Option<&Entry>,
+    shared: &WorkerShared,
+    entry: Option<&HandlerEntry>,
     context: &JobContext,
     job: &InFlightJob,
     progress: &ProgressWriter,
@@ -297,7 +297,7 @@ mod tests {
     use crate::broker::memory::MemoryBroker;
     use crate::broker::{Broker, LEASE};
     use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
-    use crate::registry::{Registry, State, raw_entry};
+    use crate::registry::{AppState, Registry, raw_entry};
     use crate::time::Clock;
     use crate::worker::WorkerSettings;
 
@@ -317,10 +317,10 @@ mod tests {
         interrupt.cancel();
         let stop = CancellationToken::new();
         stop.cancel();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkerShared {
             broker: broker.clone(),
             registry,
-            state: Arc::new(State::default()),
+            state: Arc::new(AppState::default()),
             settings: WorkerSettings {
                 concurrency: 1,
                 queues: [(queue.clone(), 1)].into(),

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::Shared;
+use super::WorkerShared;
 use crate::broker::{Announcement, Broker, Extended, host_name};
 
 /// How often a stopping worker checks whether its last job has ended.
@@ -37,7 +37,7 @@ const RETIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Starts the heartbeat's thread. If the system has no thread to give, the heartbeat runs
 /// as a task of the application's runtime.
-pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
+pub(super) fn start(shared: Arc<WorkerShared>) -> Option<JoinHandle<()>> {
     let (for_thread, runtime) = (Arc::clone(&shared), Handle::current());
     let of_thread = runtime.clone();
     let spawned = std::thread::Builder::new().name("jobqueue-heartbeat".into()).spawn(move || {
@@ -58,7 +58,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Option<JoinHandle<()>> {
 }
 
 /// Runs everything that belongs on the heartbeat's thread until the worker has stopped.
-async fn beat(shared: Arc<Shared>, runtime: Handle) {
+async fn beat(shared: Arc<WorkerShared>, runtime: Handle) {
     let broker = shared.broker.detached();
     let cancelled = Arc::new(Notify::new());
     let (hears, notifies) = (Arc::clone(&shared), Arc::clone(&cancelled));
@@ -80,7 +80,7 @@ async fn beat(shared: Arc<Shared>, runtime: Handle) {
 ///
 /// The announcement follows the renewal: leases matter more than display, and if the store does
 /// not answer the renewal, the announcement is not tried.
-async fn beat_on(shared: &Shared, broker: &dyn Broker, cancelled: &Notify) {
+async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify) {
     let settings = &shared.settings;
     let mut who = Announcement {
         host: host_name(),
@@ -144,7 +144,7 @@ enum Renewal {
 }
 
 /// Renews all leases in one call. Settlements that use a lease keep it.
-async fn extend(shared: &Shared, broker: &dyn Broker) -> Renewal {
+async fn extend(shared: &WorkerShared, broker: &dyn Broker) -> Renewal {
     let extension = shared.in_flight.begin_extending();
     if extension.leases.is_empty() {
         return Renewal::All;

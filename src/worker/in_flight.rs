@@ -28,14 +28,14 @@ use crate::job::{JobId, QueueName};
 use crate::sync::lock;
 
 /// Queue and id.
-type Key = (QueueName, JobId);
+type JobKey = (QueueName, JobId);
 
 /// All jobs in flight. The key has the queue because ids are unique within a queue only.
 #[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<Mutex<HashMap<Key, Arc<InFlightJob>>>>);
+pub(super) struct InFlight(Arc<Mutex<HashMap<JobKey, Arc<InFlightJob>>>>);
 
 /// A delivery that this process has taken in, with its slot.
-pub(super) struct Accepted {
+pub(super) struct AcceptedDelivery {
     pub(super) delivery: Delivery,
     pub(super) guard: InFlightGuard,
     pub(super) slot: OwnedSemaphorePermit,
@@ -48,7 +48,7 @@ pub(super) struct GivenBack {
     pub(super) delivery: Delivery,
 }
 
-impl Accepted {
+impl AcceptedDelivery {
     /// Lets it start: the settlement it waited for has been answered.
     pub(super) fn ready(self) -> Self {
         self.guard.job().ready();
@@ -57,7 +57,7 @@ impl Accepted {
 }
 
 impl InFlight {
-    fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<InFlightJob>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<JobKey, Arc<InFlightJob>>> {
         lock(&self.0)
     }
 
@@ -71,9 +71,9 @@ impl InFlight {
         holds_until: Instant,
         slot: OwnedSemaphorePermit,
         interrupt: &CancellationToken,
-    ) -> Option<Accepted> {
+    ) -> Option<AcceptedDelivery> {
         let (guard, before) = self.insert(&delivery, holds_until, interrupt)?;
-        let accepted = Accepted { delivery, guard, slot };
+        let accepted = AcceptedDelivery { delivery, guard, slot };
         match before {
             Some(before) => before.keep_next(accepted),
             None => Some(accepted),
@@ -238,7 +238,7 @@ mod tests {
 
     use tokio::sync::Semaphore;
 
-    use super::super::in_flight_job::{Attempt, NotBegun, Over};
+    use super::super::in_flight_job::{AttemptTimes, NotBegun, Over};
     use super::*;
     use crate::broker::LEASE;
     use crate::job::{AfterCancel, CancelReason, Charge, JobRecord};
@@ -256,13 +256,13 @@ mod tests {
         Instant::now() + LEASE
     }
 
-    fn attempt() -> Attempt {
+    fn attempt() -> AttemptTimes {
         let at = Timestamp::from_secs(1_000);
-        Attempt { started: at, deadline: at, ends: soon() }
+        AttemptTimes { started: at, deadline: at, ends: soon() }
     }
 
     /// Delivers the job to this process, with a slot.
-    fn accept(in_flight: &InFlight, owner: u64, holds_until: Instant) -> Option<Accepted> {
+    fn accept(in_flight: &InFlight, owner: u64, holds_until: Instant) -> Option<AcceptedDelivery> {
         let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         in_flight.accept(delivery(owner), holds_until, slot, &CancellationToken::new())
     }

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::in_flight::Accepted;
+use super::in_flight::AcceptedDelivery;
 use crate::broker::{Delivery, Extended, LEASE, Lease, Running};
 use crate::job::{AfterCancel, CancelReason, Cancellation, Charge, JobRecord, is_suspect};
 use crate::sync::lock;
@@ -65,12 +65,12 @@ struct Changing {
     /// A settlement is using the lease.
     settling: bool,
     /// A second delivery of the same job, kept until the settlement is answered.
-    next: Option<Box<Accepted>>,
+    next: Option<Box<AcceptedDelivery>>,
 }
 
 /// When an attempt began and has to end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
+pub(super) struct AttemptTimes {
     /// In store time, for display.
     pub(super) started: Timestamp,
     /// In store time, for display.
@@ -104,7 +104,7 @@ pub(super) enum Over {
     /// Another call did.
     Already,
     /// This one did. Carries a second delivery that waited for it.
-    Now(Option<Box<Accepted>>),
+    Now(Option<Box<AcceptedDelivery>>),
 }
 
 /// One job in flight, with its lease.
@@ -113,7 +113,7 @@ pub(super) struct InFlightJob {
     /// When this process received it.
     delivered: Instant,
     losses: u32,
-    attempt: OnceLock<Attempt>,
+    attempt: OnceLock<AttemptTimes>,
     /// Cancels the attempt.
     pub(super) cancellation: Arc<Cancellation>,
     /// What happens to the job once an operator has cancelled it.
@@ -164,7 +164,7 @@ impl InFlightJob {
     }
 
     /// Begins the attempt, unless the lease was lost or the job was given back.
-    pub(super) fn begin(&self, attempt: Attempt) -> Result<(), NotBegun> {
+    pub(super) fn begin(&self, attempt: AttemptTimes) -> Result<(), NotBegun> {
         let mut changing = self.changing();
         if changing.phase != Phase::Waiting {
             return Err(NotBegun::GivenBack);
@@ -238,7 +238,7 @@ impl InFlightJob {
 
     /// Keeps a second delivery until the settlement of this one is answered. Returns it if
     /// the settlement has been answered meanwhile: the job can start.
-    pub(super) fn keep_next(&self, next: Accepted) -> Option<Accepted> {
+    pub(super) fn keep_next(&self, next: AcceptedDelivery) -> Option<AcceptedDelivery> {
         next.guard.job().changing().phase = Phase::Behind;
         let mut changing = self.changing();
         if changing.phase != Phase::Over {
@@ -378,7 +378,7 @@ impl InFlightJob {
     /// Cancels the attempt if its time is over. Its own task does that on time, except
     /// while the handler blocks its thread. Logs a warning if it ignores that.
     pub(super) fn end_overdue(&self) {
-        let overdue = |attempt: &Attempt| attempt.ends < Instant::now();
+        let overdue = |attempt: &AttemptTimes| attempt.ends < Instant::now();
         if self.attempt.get().is_some_and(overdue) {
             self.cancellation.cancel(CancelReason::TimedOut);
         }

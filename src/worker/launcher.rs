@@ -43,8 +43,8 @@ use futures_util::poll;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::in_flight::Accepted;
-use super::{Shared, execute, suspects};
+use super::in_flight::AcceptedDelivery;
+use super::{WorkerShared, execute, suspects};
 use crate::sync::lock;
 
 /// Longest first poll of a handler that does not mark its job type as slow.
@@ -60,7 +60,7 @@ const MAX_QUIET_CHECKS: u32 = 100;
 /// that show whether starts make progress.
 #[derive(Default)]
 pub(super) struct Launcher {
-    queue: Mutex<VecDeque<Accepted>>,
+    queue: Mutex<VecDeque<AcceptedDelivery>>,
     /// Number of jobs handed to [`launch`].
     launched: AtomicU64,
     /// Number of first polls that have begun.
@@ -69,7 +69,7 @@ pub(super) struct Launcher {
     polls_ended: AtomicU64,
     /// Number of jobs on a thread after their first wait.
     resumed_on_thread: AtomicUsize,
-    /// Whether the watch is in [`Watch::Asleep`].
+    /// Whether the watch is in [`StartWatch::Asleep`].
     watch_asleep: AtomicBool,
     watch_wakeup: Notify,
     /// A handler blocks its thread: tasks that wait for the batch to start go on without it.
@@ -90,7 +90,7 @@ enum StartMode {
 
 impl StartMode {
     /// Decides how to start a job: by its losses and the pace of its type.
-    fn of(shared: &Shared, job: &Accepted) -> Self {
+    fn of(shared: &WorkerShared, job: &AcceptedDelivery) -> Self {
         if suspects::waits(&job.delivery) {
             return Self::Suspect;
         }
@@ -110,7 +110,7 @@ pub(super) struct Launched {
 }
 
 /// Starts these jobs, in their order.
-pub(super) fn launch(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Launched {
+pub(super) fn launch(shared: &Arc<WorkerShared>, jobs: Vec<AcceptedDelivery>) -> Launched {
     let (mut alone, mut batch) = (Vec::new(), Vec::new());
     for job in jobs {
         match StartMode::of(shared, &job) {
@@ -141,14 +141,14 @@ pub(super) fn launch(shared: &Arc<Shared>, jobs: Vec<Accepted>) -> Launched {
 }
 
 /// Starts a job in a task of its own and runs it to its end.
-async fn start_alone(shared: Arc<Shared>, job: Accepted) {
+async fn start_alone(shared: Arc<WorkerShared>, job: AcceptedDelivery) {
     if let Some(waiting) = start(&shared, job).await {
         waiting.await;
     }
 }
 
 /// Starts queued jobs until the queue is empty.
-async fn start_batch(shared: Arc<Shared>) {
+async fn start_batch(shared: Arc<WorkerShared>) {
     // On every way out: the dispatcher waits for it.
     let _notify = NotifyOnDrop(&shared.launcher.batch_started);
     loop {
@@ -161,7 +161,7 @@ async fn start_batch(shared: Arc<Shared>) {
 }
 
 /// Polls a job's attempt for the first time. Returns what is left of it if it waits.
-async fn start(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
+async fn start(shared: &Arc<WorkerShared>, job: AcceptedDelivery) -> Option<Resumed> {
     let pace = shared.registry.get(&job.delivery.job.job_type).map(|entry| Arc::clone(&entry.pace));
     let mut job = Box::pin(execute::run(Arc::clone(shared), job));
     let (launcher, began) = (&shared.launcher, Instant::now());
@@ -179,7 +179,7 @@ async fn start(shared: &Arc<Shared>, job: Accepted) -> Option<Resumed> {
 }
 
 /// State of the watch over starts.
-enum Watch {
+enum StartWatch {
     /// Until several jobs are launched at once.
     Asleep,
     /// Checks every [`WATCH_INTERVAL`]. `quiet` counts the checks without a starting job.
@@ -188,19 +188,19 @@ enum Watch {
 
 /// First polls so far, to see whether starts make progress between two checks.
 #[derive(Clone, Copy, Default, PartialEq)]
-struct Progress {
+struct StartProgress {
     begun: u64,
     ended: u64,
 }
 
 impl Launcher {
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<AcceptedDelivery>> {
         lock(&self.queue)
     }
 
     /// A job has left its thread. After a stall the dispatcher waits for that before it
     /// requests more.
-    fn left_thread(&self, shared: &Shared) {
+    fn left_thread(&self, shared: &WorkerShared) {
         if shared.stall.is_cautious() {
             shared.outbox.wake_dispatcher();
         }
@@ -245,21 +245,21 @@ impl Launcher {
 
     /// Keeps jobs starting although a handler blocks its thread. Never returns; it has to
     /// run on a thread that runs no handlers.
-    pub(super) async fn watch(&self, shared: &Arc<Shared>, runtime: &Handle) {
-        let mut state = Watch::Active { quiet: 0 };
-        let mut before = Progress::default();
+    pub(super) async fn watch(&self, shared: &Arc<WorkerShared>, runtime: &Handle) {
+        let mut state = StartWatch::Active { quiet: 0 };
+        let mut before = StartProgress::default();
         // Whether the last extra start task has run. While handlers block all threads,
         // none runs, and one is enough.
         let mut extra_ran = Arc::new(AtomicBool::new(true));
         loop {
-            let Watch::Active { quiet } = state else {
+            let StartWatch::Active { quiet } = state else {
                 self.sleep_until_launch().await;
-                state = Watch::Active { quiet: 0 };
+                state = StartWatch::Active { quiet: 0 };
                 continue;
             };
             tokio::time::sleep(WATCH_INTERVAL).await;
             let ended = self.polls_ended.load(Ordering::Relaxed);
-            let now = Progress { begun: self.polls_begun.load(Ordering::Relaxed), ended };
+            let now = StartProgress { begun: self.polls_begun.load(Ordering::Relaxed), ended };
             let queued = !self.queue().is_empty();
             let starting = queued || now.begun > now.ended;
             if starting && now == before {
@@ -270,9 +270,9 @@ impl Launcher {
             }
             before = now;
             state = match starting {
-                true => Watch::Active { quiet: 0 },
-                false if quiet + 1 < MAX_QUIET_CHECKS => Watch::Active { quiet: quiet + 1 },
-                false => Watch::Asleep,
+                true => StartWatch::Active { quiet: 0 },
+                false if quiet + 1 < MAX_QUIET_CHECKS => StartWatch::Active { quiet: quiet + 1 },
+                false => StartWatch::Asleep,
             };
         }
     }
@@ -288,7 +288,7 @@ impl Launcher {
 }
 
 /// Starts the queued jobs in another task. Returns a flag that says whether it has run.
-fn start_elsewhere(shared: &Arc<Shared>, runtime: &Handle) -> Arc<AtomicBool> {
+fn start_elsewhere(shared: &Arc<WorkerShared>, runtime: &Handle) -> Arc<AtomicBool> {
     let ran = Arc::new(AtomicBool::new(false));
     let (of_task, runs) = (Arc::clone(shared), Arc::clone(&ran));
     let start = async move {
@@ -319,7 +319,7 @@ impl Drop for CountOnDrop<'_> {
 
 /// A job after its first wait. It counts as occupying a thread while it is polled.
 struct Resumed {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     job: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -334,10 +334,10 @@ impl Future for Resumed {
 }
 
 /// Counts a job as occupying a thread until it is dropped.
-struct OnThread<'a>(&'a Shared);
+struct OnThread<'a>(&'a WorkerShared);
 
 impl<'a> OnThread<'a> {
-    fn of(shared: &'a Shared) -> Self {
+    fn of(shared: &'a WorkerShared) -> Self {
         shared.launcher.resumed_on_thread.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }

@@ -17,7 +17,7 @@
 //! application's runtime stands still ([`stall`]). [`pulse`] shows health checks whether
 //! both loops still run.
 //!
-//! Shutdown has three steps, each with its own token in [`Shared`]: stop dequeuing, after
+//! Shutdown has three steps, each with its own token in [`WorkerShared`]: stop dequeuing, after
 //! the shutdown timeout interrupt running handlers, and finally leave what cannot be
 //! settled to its lease.
 
@@ -45,7 +45,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, Delivery, LEASE, Viewer};
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
-use crate::registry::{Registry, State};
+use crate::registry::{AppState, Registry};
 use crate::sync::lock;
 use in_flight::InFlight;
 use launcher::Launcher;
@@ -86,10 +86,10 @@ pub(crate) struct WorkerSettings {
 }
 
 /// State that the parts of a worker share.
-struct Shared {
+struct WorkerShared {
     broker: Arc<dyn Broker>,
     registry: Registry,
-    state: Arc<State>,
+    state: Arc<AppState>,
     settings: WorkerSettings,
     in_flight: InFlight,
     outbox: Outbox,
@@ -117,7 +117,7 @@ struct Shared {
 /// A running worker. [`Worker::drain`] stops it. Dropping it interrupts running jobs,
 /// which become pending again, and does not wait for that.
 pub(crate) struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     heartbeat: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -126,7 +126,7 @@ impl Worker {
     pub(crate) fn start(
         broker: Arc<dyn Broker>,
         registry: Registry,
-        state: Arc<State>,
+        state: Arc<AppState>,
         settings: WorkerSettings,
     ) -> Self {
         let worker = Self::idle(broker, registry, state, settings, false);
@@ -141,7 +141,7 @@ impl Worker {
     pub(crate) fn by_hand(
         broker: Arc<dyn Broker>,
         registry: Registry,
-        state: Arc<State>,
+        state: Arc<AppState>,
         settings: WorkerSettings,
     ) -> Self {
         Self::idle(broker, registry, state, settings, true)
@@ -151,11 +151,11 @@ impl Worker {
     fn idle(
         broker: Arc<dyn Broker>,
         registry: Registry,
-        state: Arc<State>,
+        state: Arc<AppState>,
         settings: WorkerSettings,
         by_hand: bool,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkerShared {
             in_flight: InFlight::default(),
             outbox: Outbox::default(),
             launcher: Launcher::default(),

@@ -20,8 +20,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Shared;
-use super::in_flight::{Accepted, InFlightGuard};
+use super::WorkerShared;
+use super::in_flight::{AcceptedDelivery, InFlightGuard};
 use super::in_flight_job::Over;
 use super::launcher::launch;
 use crate::broker::{Broker, Delivery, SettleRequest, Settled};
@@ -54,14 +54,14 @@ impl PendingSettle {
 
     /// Settles it alone. Returns the transition that was carried out, which a cancel request
     /// may have changed.
-    pub(super) async fn alone(self, shared: &Arc<Shared>, road: Road<'_>) -> Transition {
+    pub(super) async fn alone(self, shared: &Arc<WorkerShared>, road: Road<'_>) -> Transition {
         self.keep_trying(shared, road, None).await
     }
 
     /// Settles it alone after its settlement failed, or was lost (no error). While the store is
     /// unreachable it may give up its slot, so that the worker can serve queues on other
     /// servers.
-    pub(super) async fn again(mut self, shared: Arc<Shared>, error: Option<Error>) {
+    pub(super) async fn again(mut self, shared: Arc<WorkerShared>, error: Option<Error>) {
         let mut spare = None;
         if error.as_ref().is_some_and(Error::is_unavailable) {
             // Its queue may be the only one that is away, so other jobs get the slot. The
@@ -81,7 +81,7 @@ impl PendingSettle {
     /// earlier try. The pauses grow from 20 ms to 1 s.
     async fn keep_trying(
         mut self,
-        shared: &Arc<Shared>,
+        shared: &Arc<WorkerShared>,
         road: Road<'_>,
         mut failed: Option<Error>,
     ) -> Transition {
@@ -144,7 +144,7 @@ impl FinishedAttempt {
     /// `None` if another sending was answered before.
     pub(super) fn settled(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Arc<WorkerShared>,
         road: &Road<'_>,
         request: &SettleRequest,
         settled: Settled,
@@ -177,11 +177,11 @@ impl FinishedAttempt {
     /// before.
     pub(super) fn done(
         &self,
-        shared: &Shared,
+        shared: &WorkerShared,
         delivery: &Delivery,
         transition: Transition,
         settled: Settled,
-    ) -> Option<(Transition, Option<Accepted>)> {
+    ) -> Option<(Transition, Option<AcceptedDelivery>)> {
         let Over::Now(next) = self.guard.job().over() else { return None };
         let transition = match settled {
             Settled::Cancelled(after) => after.carried_out(&transition),
@@ -199,7 +199,7 @@ impl FinishedAttempt {
             // Another sending settled it.
             Over::Already => None,
             Over::Now(Some(next)) => {
-                let Accepted { guard, slot, .. } = *next;
+                let AcceptedDelivery { guard, slot, .. } = *next;
                 Some(Self { guard, slot: Some(slot), ..self })
             }
             Over::Now(None) => {
@@ -214,7 +214,7 @@ impl FinishedAttempt {
 }
 
 /// Calls the application's hooks. One that panics stops no other.
-pub(super) fn tell(shared: &Shared, context: &JobContext, transition: &Transition) {
+pub(super) fn tell(shared: &WorkerShared, context: &JobContext, transition: &Transition) {
     for hook in &shared.settings.settled {
         if catch_unwind(AssertUnwindSafe(|| hook(context, transition))).is_err() {
             let id = context.id();

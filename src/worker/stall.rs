@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::Shared;
+use super::WorkerShared;
 use super::in_flight::GivenBack;
 use super::outbox::SentSettles;
 use super::settle::{PendingSettle, Road};
@@ -75,12 +75,12 @@ impl Stall {
     /// Watches for stalls. Never returns; it has to run on a thread that runs no handlers.
     pub(super) async fn watch(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Arc<WorkerShared>,
         broker: &Arc<dyn Broker>,
         runtime: &Handle,
     ) {
         let probe = Probe { runtime, sent: None };
-        let mut watch = Watch { shared, broker, runtime, waiting: None, probe };
+        let mut watch = StallWatch { shared, broker, runtime, waiting: None, probe };
         let mut stalled: Option<Instant> = None;
         loop {
             if shared.in_flight.len() == 0 {
@@ -114,8 +114,8 @@ impl Stall {
 }
 
 /// The state of one watch.
-struct Watch<'a> {
-    shared: &'a Arc<Shared>,
+struct StallWatch<'a> {
+    shared: &'a Arc<WorkerShared>,
     broker: &'a Arc<dyn Broker>,
     runtime: &'a Handle,
     /// The outbox's number of takes at the last check, if jobs were in it.
@@ -150,7 +150,7 @@ impl Probe<'_> {
     }
 }
 
-impl Watch<'_> {
+impl StallWatch<'_> {
     /// Gives back deliveries that have waited for longer than `timeout`. Returns whether
     /// there were any.
     fn give_back(&mut self, timeout: Duration) -> bool {
@@ -205,7 +205,7 @@ impl Watch<'_> {
 
 /// Makes deliveries pending again, as the next jobs of their queues. It is repeated for as long
 /// as their leases may hold; after that the recoverer has them.
-async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBack>) {
+async fn requeue(shared: Arc<WorkerShared>, broker: Arc<dyn Broker>, back: Vec<GivenBack>) {
     let began = Instant::now();
     let next_in_line = |delivery: Delivery| {
         // It has not started, so its number of losses stays as it was.
@@ -230,7 +230,7 @@ async fn requeue(shared: Arc<Shared>, broker: Arc<dyn Broker>, back: Vec<GivenBa
 
 /// Settles a finished job that the dispatcher did not take.
 async fn settle(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     broker: Arc<dyn Broker>,
     runtime: Handle,
     ended: PendingSettle,
@@ -241,7 +241,7 @@ async fn settle(
 
 /// Sends settlements of the dispatcher a second time. A failure lets the watch send them again.
 async fn settle_again(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     broker: Arc<dyn Broker>,
     runtime: Handle,
     sent: Arc<SentSettles>,

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
-use super::in_flight::{Accepted, InFlightGuard};
+use super::in_flight::{AcceptedDelivery, InFlightGuard};
 use super::settle::Road;
-use super::{Shared, execute};
+use super::{WorkerShared, execute};
 use crate::broker::{Delivery, Lease};
 use crate::error::Refusals;
 use crate::job::{Outcome, is_suspect};
@@ -73,21 +73,21 @@ pub(super) fn waits(delivery: &Delivery) -> bool {
 }
 
 /// Counts a suspect as waiting until this is dropped.
-struct Waiting<'a>(&'a Suspects);
+struct WaitingSuspect<'a>(&'a Suspects);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingSuspect<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Runs a suspect when it is its turn.
-pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
-    let Accepted { delivery, guard, slot } = job;
+pub(super) async fn run(shared: Arc<WorkerShared>, job: AcceptedDelivery) {
+    let AcceptedDelivery { delivery, guard, slot } = job;
     // Other jobs use the slot meanwhile.
     drop(slot);
     shared.outbox.wake_dispatcher();
-    let waiting = Waiting(&shared.suspects);
+    let waiting = WaitingSuspect(&shared.suspects);
     if shared.suspects.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
         return settle(&shared, delivery, guard, Some(Outcome::NotStarted(PUT_BACK_FOR))).await;
     }
@@ -104,7 +104,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
     let recorded = begin(&shared, &job.current()).await;
     let mut turn = Some(turn);
     match recorded {
-        Recorded::Ours => {
+        StartRecord::Ours => {
             // In a task of its own: a handler may keep its thread.
             let of_job = Arc::clone(&shared);
             let attempt = async move { settle(&of_job, delivery, guard, None).await };
@@ -119,8 +119,8 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
             }
         }
         // The next owner or the recoverer has it.
-        Recorded::Lost => drop(guard),
-        Recorded::Stopped => not_started(&shared, delivery, guard).await,
+        StartRecord::Lost => drop(guard),
+        StartRecord::Stopped => not_started(&shared, delivery, guard).await,
     }
     drop(slot);
     shared.outbox.wake_dispatcher();
@@ -130,7 +130,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Accepted) {
 }
 
 /// Waits for the turn, then for a slot.
-async fn turn(shared: &Shared) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+async fn turn(shared: &WorkerShared) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
     let suspects = &shared.suspects;
     let turn = Arc::clone(&suspects.turn).acquire_owned().await.ok()?;
     let wants = Wants::slot(suspects);
@@ -159,7 +159,7 @@ impl Drop for Wants<'_> {
 
 /// Settles a suspect that did not start: it becomes pending again, or ends as an operator
 /// requested.
-async fn not_started(shared: &Arc<Shared>, delivery: Delivery, guard: InFlightGuard) {
+async fn not_started(shared: &Arc<WorkerShared>, delivery: Delivery, guard: InFlightGuard) {
     let outcome = match guard.job().on_cancel() {
         Some(after) => Outcome::Cancelled(after),
         None => Outcome::NotStarted(Duration::ZERO),
@@ -169,7 +169,7 @@ async fn not_started(shared: &Arc<Shared>, delivery: Delivery, guard: InFlightGu
 
 /// Runs the suspect, unless an outcome is `given`, and settles it.
 async fn settle(
-    shared: &Arc<Shared>,
+    shared: &Arc<WorkerShared>,
     delivery: Delivery,
     guard: InFlightGuard,
     given: Option<Outcome>,
@@ -180,7 +180,7 @@ async fn settle(
 }
 
 /// The result of recording that a suspect starts.
-enum Recorded {
+enum StartRecord {
     /// It may start.
     Ours,
     /// Its lease was lost.
@@ -191,19 +191,19 @@ enum Recorded {
 
 /// Records in the store that this suspect starts, and tries until the store has answered. It
 /// must not start unrecorded: if it then killed the process, its loss would prove nothing.
-async fn begin(shared: &Shared, lease: &Lease) -> Recorded {
+async fn begin(shared: &WorkerShared, lease: &Lease) -> StartRecord {
     let mut running = shared.suspects.running.lock().await;
     *running += 1;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     let mut refused = Refusals::default();
     loop {
         match shared.broker.begin_suspect(lease, *running).await {
-            Ok(true) => return Recorded::Ours,
-            Ok(false) => return Recorded::Lost,
+            Ok(true) => return StartRecord::Ours,
+            Ok(false) => return StartRecord::Lost,
             Err(error) => refused.note("starting a suspect", &error),
         }
         tokio::select! {
-            () = shared.stop.cancelled() => return Recorded::Stopped,
+            () = shared.stop.cancelled() => return StartRecord::Stopped,
             () = tokio::time::sleep(backoff.next()) => {}
         }
     }
@@ -211,7 +211,7 @@ async fn begin(shared: &Shared, lease: &Lease) -> Recorded {
 
 /// Records in the store that a suspect has ended, and tries until the store has answered or
 /// the worker gives up.
-async fn end(shared: &Shared) {
+async fn end(shared: &WorkerShared) {
     let mut running = shared.suspects.running.lock().await;
     *running -= 1;
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));

@@ -10,7 +10,7 @@ use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
     Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobState, MAX_RESULT,
     Managed, Progress, QueueName, RetryPolicy, UnknownJobs,
-    handler::{AfterCancel, Entry, JobHandler, JobResult, Next, Transition},
+    handler::{AfterCancel, HandlerEntry, JobHandler, JobResult, Next, Transition},
     inspect::{Cancelled, JobInfo},
 };
 use rstest::rstest;
@@ -298,7 +298,7 @@ async fn an_uncounted_failure_leaves_its_text_and_every_retry() {
 #[rocket::async_test]
 async fn a_job_types_own_retry_policy_is_stronger_than_the_applications() {
     let hour = Duration::from_secs(3600);
-    let raw = Entry::raw("raw", async |_: Vec<u8>, _: JobContext| {
+    let raw = HandlerEntry::raw("raw", async |_: Vec<u8>, _: JobContext| {
         Err::<Option<Vec<u8>>, _>(JobError::failed("no"))
     });
     let queue = memory()

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use rocket_jobqueue::internals::{Kind, Section};
+use rocket_jobqueue::internals::{Section, ValueKind};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -42,7 +42,7 @@ fn the_tables_have_a_row_for_each_key_of_the_configuration_and_for_nothing_else(
     };
     assert_eq!(jobqueue.0, known(Section::JobQueue));
     let entry = Section::JobQueue.keys().find(|key| key.name == "periodic").unwrap();
-    let Kind::TablePerName(keys) = entry.kind else { panic!("{entry:?}") };
+    let ValueKind::TablePerName(keys) = entry.kind else { panic!("{entry:?}") };
     assert_eq!(periodic.0, keys.iter().map(|key| key.name.to_owned()).collect());
     assert_eq!(connection.0, known(Section::Connection));
     let mut others = known(Section::RateLimit);

@@ -69,7 +69,7 @@ impl Batcher {
 /// Jobs that wait to be sent together.
 struct BatchQueue {
     /// Jobs and runners; never locked over an await.
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingJobs>,
     /// One permit for each running call.
     calls: Semaphore,
 }
@@ -81,7 +81,7 @@ impl Default for BatchQueue {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingJobs {
     /// Waiting jobs in the order of their callers.
     jobs: VecDeque<WaitingEnqueue>,
     /// Tasks that send batches.
@@ -107,7 +107,7 @@ struct Ticket {
 }
 
 impl BatchQueue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingJobs> {
         lock(&self.waiting)
     }
 
@@ -131,7 +131,7 @@ impl BatchQueue {
     }
 }
 
-impl Waiting {
+impl WaitingJobs {
     /// The first waiting job and those that go with it in one script; empty if none waits. The
     /// usual case, in which all waiting jobs go together, moves the whole queue at once.
     fn next_batch(&mut self, one_place: bool) -> Vec<WaitingEnqueue> {

@@ -35,7 +35,7 @@ use crate::pool::Repeat;
 use crate::time::Timestamp;
 
 /// One entry of a list, as the scripts return it.
-struct Row {
+struct ListEntry {
     /// The id as stored; it need not be UTF-8.
     id: Vec<u8>,
     /// What the script found: 0 a job, 1 nothing, 2 another type, 3 no message, 4 not read.
@@ -55,7 +55,7 @@ struct Row {
     cancelling: Option<AfterCancel>,
 }
 
-impl Row {
+impl ListEntry {
     /// Reads the next row of a reply.
     fn read(reply: &mut Reply) -> Result<Self, Error> {
         let (id, found, message) = (reply.bytes()?, reply.int()?, reply.bytes()?);
@@ -154,7 +154,7 @@ impl RedisBroker {
         if found.is_empty() {
             return Ok(None);
         }
-        let row = Row::read(&mut found)?;
+        let row = ListEntry::read(&mut found)?;
         let failures = found.bytes()?;
         let mut info = row.into_info(queue, None, self.now()).map_err(|broken| {
             let what = match broken.corruption {
@@ -207,7 +207,7 @@ impl RedisBroker {
         let (total, before, last_score) = (found.size()?, found.size()?, found.text()?);
         let mut rows = Vec::new();
         while !found.is_empty() {
-            rows.push(Row::read(&mut found)?);
+            rows.push(ListEntry::read(&mut found)?);
         }
         let end = before + rows.len() as u64;
         let next = match (rows.first(), rows.last()) {
@@ -229,7 +229,7 @@ impl RedisBroker {
         &self,
         queue: &QueueName,
         state: JobState,
-        rows: Vec<Row>,
+        rows: Vec<ListEntry>,
     ) -> Result<Vec<JobRow>, Error> {
         /// The script's mark of a row that did not fit into its reply.
         const LATER: i64 = 4;
@@ -244,8 +244,8 @@ impl RedisBroker {
             if found.is_empty() {
                 return Ok(None);
             }
-            let belongs = |row: &Row| row.found != 0 || row.state == state.as_str();
-            Row::read(&mut found).map(|row| Some(row).filter(belongs))
+            let belongs = |row: &ListEntry| row.found != 0 || row.state == state.as_str();
+            ListEntry::read(&mut found).map(|row| Some(row).filter(belongs))
         });
         let mut understood = Vec::new();
         for row in join_all(whole).await {

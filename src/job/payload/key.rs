@@ -8,10 +8,10 @@ use serde_json::Error;
 /// A map key in its own sort order, not the order of its text, so that a `BTreeMap`
 /// stays as it is.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum MapKey {
     Bool(bool),
     Integer(i128),
-    /// Beyond [`Key::Integer`].
+    /// Beyond [`MapKey::Integer`].
     Large(u128),
     Float(Float),
     /// By its index in the declaration; keys may be of several types.
@@ -46,55 +46,55 @@ pub(super) struct KeyReader;
 
 macro_rules! keys {
     ($($method:ident($value:ident: $kind:ty) => $key:expr;)*) => {
-        $(fn $method(self, $value: $kind) -> Result<Key, Error> {
+        $(fn $method(self, $value: $kind) -> Result<MapKey, Error> {
             Ok($key)
         })*
     };
 }
 
 impl Serializer for KeyReader {
-    type Ok = Key;
+    type Ok = MapKey;
     type Error = Error;
-    type SerializeSeq = Impossible<Key, Error>;
-    type SerializeTuple = Impossible<Key, Error>;
-    type SerializeTupleStruct = Impossible<Key, Error>;
-    type SerializeTupleVariant = Impossible<Key, Error>;
-    type SerializeMap = Impossible<Key, Error>;
-    type SerializeStruct = Impossible<Key, Error>;
-    type SerializeStructVariant = Impossible<Key, Error>;
+    type SerializeSeq = Impossible<MapKey, Error>;
+    type SerializeTuple = Impossible<MapKey, Error>;
+    type SerializeTupleStruct = Impossible<MapKey, Error>;
+    type SerializeTupleVariant = Impossible<MapKey, Error>;
+    type SerializeMap = Impossible<MapKey, Error>;
+    type SerializeStruct = Impossible<MapKey, Error>;
+    type SerializeStructVariant = Impossible<MapKey, Error>;
 
     keys! {
-        serialize_bool(value: bool) => Key::Bool(value);
-        serialize_i8(value: i8) => Key::Integer(value.into());
-        serialize_i16(value: i16) => Key::Integer(value.into());
-        serialize_i32(value: i32) => Key::Integer(value.into());
-        serialize_i64(value: i64) => Key::Integer(value.into());
-        serialize_i128(value: i128) => Key::Integer(value);
-        serialize_u8(value: u8) => Key::Integer(value.into());
-        serialize_u16(value: u16) => Key::Integer(value.into());
-        serialize_u32(value: u32) => Key::Integer(value.into());
-        serialize_u64(value: u64) => Key::Integer(value.into());
-        serialize_u128(value: u128) => i128::try_from(value).map_or(Key::Large(value), Key::Integer);
-        serialize_f32(value: f32) => Key::Float(Float(value.into()));
-        serialize_f64(value: f64) => Key::Float(Float(value));
-        serialize_char(value: char) => Key::Text(value.into());
-        serialize_str(value: &str) => Key::Text(value.to_owned());
-        serialize_unit_struct(name: &'static str) => Key::Text(name.to_owned());
+        serialize_bool(value: bool) => MapKey::Bool(value);
+        serialize_i8(value: i8) => MapKey::Integer(value.into());
+        serialize_i16(value: i16) => MapKey::Integer(value.into());
+        serialize_i32(value: i32) => MapKey::Integer(value.into());
+        serialize_i64(value: i64) => MapKey::Integer(value.into());
+        serialize_i128(value: i128) => MapKey::Integer(value);
+        serialize_u8(value: u8) => MapKey::Integer(value.into());
+        serialize_u16(value: u16) => MapKey::Integer(value.into());
+        serialize_u32(value: u32) => MapKey::Integer(value.into());
+        serialize_u64(value: u64) => MapKey::Integer(value.into());
+        serialize_u128(value: u128) => i128::try_from(value).map_or(MapKey::Large(value), MapKey::Integer);
+        serialize_f32(value: f32) => MapKey::Float(Float(value.into()));
+        serialize_f64(value: f64) => MapKey::Float(Float(value));
+        serialize_char(value: char) => MapKey::Text(value.into());
+        serialize_str(value: &str) => MapKey::Text(value.to_owned());
+        serialize_unit_struct(name: &'static str) => MapKey::Text(name.to_owned());
     }
 
-    fn serialize_bytes(self, _value: &[u8]) -> Result<Key, Error> {
+    fn serialize_bytes(self, _value: &[u8]) -> Result<MapKey, Error> {
         Err(no_key())
     }
 
-    fn serialize_none(self) -> Result<Key, Error> {
+    fn serialize_none(self) -> Result<MapKey, Error> {
         Err(no_key())
     }
 
-    fn serialize_unit(self) -> Result<Key, Error> {
+    fn serialize_unit(self) -> Result<MapKey, Error> {
         Err(no_key())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Key, Error> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<MapKey, Error> {
         value.serialize(self)
     }
 
@@ -103,15 +103,15 @@ impl Serializer for KeyReader {
         _name: &'static str,
         index: u32,
         variant: &'static str,
-    ) -> Result<Key, Error> {
-        Ok(Key::Variant(index, variant))
+    ) -> Result<MapKey, Error> {
+        Ok(MapKey::Variant(index, variant))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<Key, Error> {
+    ) -> Result<MapKey, Error> {
         value.serialize(self)
     }
 
@@ -121,15 +121,15 @@ impl Serializer for KeyReader {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<Key, Error> {
+    ) -> Result<MapKey, Error> {
         Err(no_key())
     }
 
-    fn serialize_seq(self, _len: Option<usize>) -> Result<Impossible<Key, Error>, Error> {
+    fn serialize_seq(self, _len: Option<usize>) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 
-    fn serialize_tuple(self, _len: usize) -> Result<Impossible<Key, Error>, Error> {
+    fn serialize_tuple(self, _len: usize) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 
@@ -137,7 +137,7 @@ impl Serializer for KeyReader {
         self,
         _name: &'static str,
         _len: usize,
-    ) -> Result<Impossible<Key, Error>, Error> {
+    ) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 
@@ -147,11 +147,11 @@ impl Serializer for KeyReader {
         _index: u32,
         _variant: &'static str,
         _len: usize,
-    ) -> Result<Impossible<Key, Error>, Error> {
+    ) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 
-    fn serialize_map(self, _len: Option<usize>) -> Result<Impossible<Key, Error>, Error> {
+    fn serialize_map(self, _len: Option<usize>) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 
@@ -159,7 +159,7 @@ impl Serializer for KeyReader {
         self,
         _name: &'static str,
         _len: usize,
-    ) -> Result<Impossible<Key, Error>, Error> {
+    ) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 
@@ -169,7 +169,7 @@ impl Serializer for KeyReader {
         _index: u32,
         _variant: &'static str,
         _len: usize,
-    ) -> Result<Impossible<Key, Error>, Error> {
+    ) -> Result<Impossible<MapKey, Error>, Error> {
         Err(no_key())
     }
 }

@@ -10,7 +10,7 @@ use super::{Wrong, quoted, wrong};
 
 /// The values of each field: bit *n* is set for the value *n*.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Fields {
+pub(super) struct CronFields {
     minute: u64,
     hour: u64,
     day_of_month: u64,
@@ -47,7 +47,7 @@ const DAY_OF_WEEK: Bounds = Bounds {
     names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
 };
 
-impl Fields {
+impl CronFields {
     /// Reads five fields. Six, with seconds, are refused, as in Asynq.
     pub(super) fn parse(spec: &str) -> Result<Self, Wrong> {
         let texts: Vec<&str> = spec.split_whitespace().collect();

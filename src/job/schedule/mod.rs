@@ -23,7 +23,7 @@ use chrono_tz::Tz;
 use crate::error::Error;
 use crate::time::Timestamp;
 pub(crate) use duration::{parse as parse_duration, text as duration_text};
-use fields::Fields;
+use fields::CronFields;
 
 /// Longest specification, which bounds the time that reading one takes.
 const MAX_SPEC_BYTES: usize = 256;
@@ -75,7 +75,7 @@ pub struct Schedule {
 enum Rule {
     /// Whole seconds, at least one.
     Every(i64),
-    Cron(Fields, Tz),
+    Cron(CronFields, Tz),
 }
 
 impl Schedule {
@@ -222,13 +222,13 @@ fn rule(spec: &str) -> Result<Rule, Wrong> {
         return Ok(Rule::Every((nanos / 1_000_000_000).max(1)));
     }
     if rest.starts_with('@') {
-        return Fields::named(rest).map(|fields| Rule::Cron(fields, zone)).ok_or_else(|| {
+        return CronFields::named(rest).map(|fields| Rule::Cron(fields, zone)).ok_or_else(|| {
             let known = "@yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly or \
                          @every <duration>";
             wrong(known, quoted(rest))
         });
     }
-    Ok(Rule::Cron(Fields::parse(rest)?, zone))
+    Ok(Rule::Cron(CronFields::parse(rest)?, zone))
 }
 
 /// Whether the specification names a time zone itself.
@@ -272,7 +272,7 @@ fn quoted(text: &str) -> String {
 ///
 /// It goes from day to day, and from month to month where the month does not match, so a rare
 /// date costs a few hundred steps. Within a day the times are tried in order.
-fn next_match(fields: &Fields, zone: Tz, after: Timestamp) -> Option<Timestamp> {
+fn next_match(fields: &CronFields, zone: Tz, after: Timestamp) -> Option<Timestamp> {
     let local = |time: Timestamp| Some(time.to_utc()?.with_timezone(&zone).naive_local());
     // Clocks may show a time again that they showed before `after`.
     let from = local(after - MAX_CLOCK_SHIFT)?;
@@ -300,7 +300,7 @@ fn next_match(fields: &Fields, zone: Tz, after: Timestamp) -> Option<Timestamp> 
 /// A local time can belong to no instant or to two. None: clocks were set forward past it, and
 /// it is not due. Two: they were set back, and it is due at both.
 fn first_of_day(
-    fields: &Fields,
+    fields: &CronFields,
     zone: Tz,
     day: NaiveDate,
     earliest: u32,

@@ -35,9 +35,9 @@ use crate::web::guards::ActAccess;
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulk", example = "run_archived"))]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Wanted {
+pub(crate) struct BulkRequest {
     /// The action.
-    action: Verb,
+    action: BulkVerb,
     /// The state of the jobs; may be omitted with a group.
     #[serde(default)]
     state: Option<String>,
@@ -57,7 +57,7 @@ pub(crate) struct Wanted {
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulkAction"))]
 #[serde(rename_all = "lowercase")]
-enum Verb {
+enum BulkVerb {
     Run,
     Archive,
     Delete,
@@ -74,7 +74,7 @@ fn run_archived() -> serde_json::Value {
 #[derive(Clone, Copy, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueBulkProgress"))]
-pub(crate) struct Counts {
+pub(crate) struct BulkCounts {
     /// Jobs changed so far.
     done: u64,
     /// Jobs that were there at the start, or more if some have come since.
@@ -82,25 +82,25 @@ pub(crate) struct Counts {
 }
 
 /// The counts at the end, or an event for each batch.
-pub(crate) enum Counted {
+pub(crate) enum BulkResponse {
     /// The action is done.
-    Json(Counts),
+    Json(BulkCounts),
     /// The action that the response carries out while it is sent.
     Events(Bulk),
 }
 
-impl<'r> Responder<'r, 'r> for Counted {
+impl<'r> Responder<'r, 'r> for BulkResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
         let mut bulk = match self {
-            Counted::Json(counts) => return Json(counts).respond_to(request),
-            Counted::Events(bulk) => bulk,
+            BulkResponse::Json(counts) => return Json(counts).respond_to(request),
+            BulkResponse::Events(bulk) => bulk,
         };
-        let mut last = Counts { done: 0, total: 0 };
+        let mut last = BulkCounts { done: 0, total: 0 };
         let events = EventStream! {
             loop {
                 match bulk.step().await {
                     Ok(Some(progress)) => {
-                        last = Counts { done: progress.done, total: progress.total };
+                        last = BulkCounts { done: progress.done, total: progress.total };
                         yield Event::json(&last).event("progress");
                     }
                     Ok(None) => {
@@ -146,8 +146,8 @@ pub(crate) async fn act(
     events: WantsEvents,
     queue: &JobQueue,
     name: &str,
-    body: JsonBody<Wanted>,
-) -> Result<Counted, Refused> {
+    body: JsonBody<BulkRequest>,
+) -> Result<BulkResponse, Refused> {
     let known = queue_name(name)?;
     let wanted = body.parsed()?;
     let state = wanted.state.as_deref().map(state_of).transpose()?;
@@ -166,31 +166,31 @@ pub(crate) async fn act(
     }
     let inspector = queue.redacted_inspector();
     let (bulk, done) = match (wanted.action, wanted.delay_seconds) {
-        (Verb::Reschedule, Some(seconds)) => {
+        (BulkVerb::Reschedule, Some(seconds)) => {
             let placement = Placement::After(Duration::from_secs(seconds));
             (inspector.reschedule_all(&known, selection, placement), "jobs rescheduled")
         }
-        (Verb::Reschedule, None) => {
+        (BulkVerb::Reschedule, None) => {
             return Err(Error::invalid("delay_seconds: expected seconds, found nothing").into());
         }
         (_, Some(_)) => {
             let wrong = "delay_seconds: expected only with the action reschedule";
             return Err(Error::invalid(wrong).into());
         }
-        (Verb::Run, None) => (inspector.run_all(&known, selection), "jobs run now"),
-        (Verb::Archive, None) => (inspector.archive_all(&known, selection), "jobs archived"),
-        (Verb::Delete, None) => (inspector.delete_all(&known, selection), "jobs deleted"),
+        (BulkVerb::Run, None) => (inspector.run_all(&known, selection), "jobs run now"),
+        (BulkVerb::Archive, None) => (inspector.archive_all(&known, selection), "jobs archived"),
+        (BulkVerb::Delete, None) => (inspector.delete_all(&known, selection), "jobs deleted"),
     };
     let what = wanted.state.or(wanted.group).unwrap_or_default();
     // Logged before it starts, because the client may disconnect before the end.
     audit(&asked, "action on many jobs begins", name, &format!("{done}: {what}"));
     if events.0 {
-        return Ok(Counted::Events(bulk));
+        return Ok(BulkResponse::Events(bulk));
     }
     let progress = bulk.await?;
     let counts = format!("{} of {}", progress.done, progress.total);
     audit(&asked, done, name, &counts);
-    Ok(Counted::Json(Counts { done: progress.done, total: progress.total }))
+    Ok(BulkResponse::Json(BulkCounts { done: progress.done, total: progress.total }))
 }
 
 /// The routes to mount at the base.

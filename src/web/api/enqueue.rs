@@ -98,7 +98,7 @@ impl Overrides<'_> {
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueEnqueued"))]
-pub(crate) struct Enqueued {
+pub(crate) struct EnqueueReceipt {
     /// Its id.
     job_id: JobId,
     /// Its queue.
@@ -140,7 +140,7 @@ pub(crate) async fn enqueue(
     max_retry: Param<'_>,
     unique_seconds: Param<'_>,
     body: JsonBody<Value>,
-) -> Result<Created<Enqueued>, Refused> {
+) -> Result<Created<EnqueueReceipt>, Refused> {
     let options = Overrides {
         queue: queue.once("queue")?,
         delay_seconds: delay_seconds.once("delay_seconds")?,
@@ -164,10 +164,10 @@ pub(crate) async fn enqueue(
     let receipt = draft.await?;
     if receipt.replayed {
         let found = jobs.inspect().job(&receipt.queue, &receipt.id).await?;
-        return Ok(Created(Enqueued::before(receipt.queue, receipt.id, found.as_ref())));
+        return Ok(Created(EnqueueReceipt::before(receipt.queue, receipt.id, found.as_ref())));
     }
     audit(&asked, "job enqueued", &receipt.queue.printable(), receipt.id.as_str());
-    Ok(Created(Enqueued {
+    Ok(Created(EnqueueReceipt {
         job_id: receipt.id,
         queue: receipt.queue,
         state: Some(receipt.state),
@@ -176,7 +176,7 @@ pub(crate) async fn enqueue(
     }))
 }
 
-impl Enqueued {
+impl EnqueueReceipt {
     /// The job that the same request has enqueued before, in its current state.
     fn before(queue: QueueName, job_id: JobId, found: Option<&JobInfo>) -> Self {
         Self {

@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::MAX_DELAY_SECONDS;
 use crate::web::api::{
-    Answer, Asked, Created, Done, JsonBody, NoContent, Param, Refused, audit, number, place,
+    Asked, Created, Done, JsonBody, JsonResult, NoContent, Param, Refused, audit, number, place,
     queue_name,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
@@ -39,18 +39,18 @@ use crate::web::peers::Peer;
 pub(crate) const MAX_WAIT_SECONDS: u64 = 60;
 
 /// A job, or nothing if it has ended and is not retained.
-pub(crate) enum Found {
+pub(crate) enum JobLookup {
     /// 200 with the job.
     Job(Arc<JobInfo>),
     /// 204.
     Gone,
 }
 
-impl<'r> Responder<'r, 'static> for Found {
+impl<'r> Responder<'r, 'static> for JobLookup {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         match self {
-            Found::Job(info) => Json(&*info).respond_to(request),
-            Found::Gone => NoContent.respond_to(request),
+            JobLookup::Job(info) => Json(&*info).respond_to(request),
+            JobLookup::Gone => NoContent.respond_to(request),
         }
     }
 }
@@ -77,14 +77,14 @@ pub(crate) async fn one(
     name: &str,
     id: &str,
     wait: Param<'_>,
-) -> Result<Found, Refused> {
+) -> Result<JobLookup, Refused> {
     let wait = wait.given("wait")?;
     let (known, job) = place(name, id)?;
     let wait = number("wait", wait, 0, MAX_WAIT_SECONDS)?.unwrap_or(0);
     let inspector = queue.redacted_inspector();
     if wait == 0 {
         let info = inspector.job(&known, &job).await?.ok_or_else(|| missing(name, id))?;
-        return Ok(Found::Job(Arc::new(info)));
+        return Ok(JobLookup::Job(Arc::new(info)));
     }
     // The wait may take a minute, and turns to read are few.
     drop(access);
@@ -99,15 +99,15 @@ pub(crate) async fn one(
     let known = Arc::clone(&first);
     tokio::select! {
         info = followed.ended(first, until, &mut shutdown) => {
-            Ok(info?.map_or(Found::Gone, Found::Job))
+            Ok(info?.map_or(JobLookup::Gone, JobLookup::Job))
         }
         // The client has usually gone. One that closed only its sending side still reads this.
-        () = hung_up => Ok(Found::Job(known)),
+        () = hung_up => Ok(JobLookup::Job(known)),
     }
 }
 
 /// A job that is followed until it ends.
-pub(crate) struct Watched {
+pub(crate) struct FollowResponse {
     followed: FollowedJob,
     /// The job when the request came.
     first: Arc<JobInfo>,
@@ -115,7 +115,7 @@ pub(crate) struct Watched {
     shutdown: Shutdown,
 }
 
-impl<'r> Responder<'r, 'r> for Watched {
+impl<'r> Responder<'r, 'r> for FollowResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
         let Self { mut followed, first, mut shutdown } = self;
         let events = EventStream! {
@@ -167,12 +167,12 @@ pub(crate) async fn watch(
     shutdown: Shutdown,
     name: &str,
     id: &str,
-) -> Result<Watched, Refused> {
+) -> Result<FollowResponse, Refused> {
     let (known, job) = place(name, id)?;
     let mut followed =
         queue.looks().follow_job(Follower::Viewer, &queue.redacted_inspector(), &known, &job)?;
     match followed.first().await {
-        Look::Job(first) => Ok(Watched { followed, first, shutdown }),
+        Look::Job(first) => Ok(FollowResponse { followed, first, shutdown }),
         Look::Gone => Err(missing(name, id)),
         Look::Failed(error) => Err(error.into()),
     }
@@ -182,7 +182,7 @@ pub(crate) async fn watch(
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueFoundJobs"))]
-pub(crate) struct FoundJobs {
+pub(crate) struct JobsWithId {
     /// One for each queue that has the id.
     jobs: Vec<JobInfo>,
     /// The last queue searched, if there are more; send it as `after` to continue.
@@ -200,13 +200,13 @@ pub(crate) async fn find(
     queue: &JobQueue,
     id: Param<'_>,
     after: Param<'_>,
-) -> Answer<FoundJobs> {
+) -> JsonResult<JobsWithId> {
     let after = after.once("after")?.map(queue_name).transpose()?;
     let id = id.once("id")?;
     let id = id.ok_or_else(|| Error::invalid("id: expected a job's id, found nothing"))?;
     let id: JobId = id.parse()?;
     let found = queue.redacted_inspector().find_after(&id, after.as_ref()).await?;
-    Ok(Json(FoundJobs { jobs: found.jobs, next: found.next }))
+    Ok(Json(JobsWithId { jobs: found.jobs, next: found.next }))
 }
 
 /// # Run a job now
@@ -407,7 +407,7 @@ fn and_archive() -> serde_json::Value {
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueueCancelled"))]
-pub(crate) struct Cancellation {
+pub(crate) struct CancelResult {
     /// `requested`: the worker of an active job has been asked to stop it. `done`: the job was not
     /// active and has been archived or deleted.
     outcome: &'static str,
@@ -428,7 +428,7 @@ pub(crate) async fn cancel(
     name: &str,
     id: &str,
     body: JsonBody<Cancel>,
-) -> Answer<Cancellation> {
+) -> JsonResult<CancelResult> {
     let (known, job) = place(name, id)?;
     let after = match body.parsed()?.then {
         Then::Retry => AfterCancel::Retry,
@@ -444,7 +444,7 @@ pub(crate) async fn cancel(
         }
     };
     audit(&asked, "job cancelled", name, id);
-    Ok(Json(Cancellation { outcome, at: queue.now() }))
+    Ok(Json(CancelResult { outcome, at: queue.now() }))
 }
 
 /// The routes to mount at the base.

@@ -28,7 +28,7 @@ use crate::web::guards::ViewAccess;
 
 /// The label of a metric of one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Queue {
+struct QueueLabel {
     queue: String,
 }
 
@@ -74,13 +74,13 @@ fn render(
     attempts: &Attempts,
 ) -> Result<String, std::fmt::Error> {
     let by_state = Size::<QueueState>::default();
-    let (size, paused) = (Size::<Queue>::default(), Size::<Queue>::default());
-    let latency = Family::<Queue, Gauge<f64, AtomicU64>>::default();
-    let processed = Family::<Queue, Counter>::default();
-    let failed = Family::<Queue, Counter>::default();
+    let (size, paused) = (Size::<QueueLabel>::default(), Size::<QueueLabel>::default());
+    let latency = Family::<QueueLabel, Gauge<f64, AtomicU64>>::default();
+    let processed = Family::<QueueLabel, Counter>::default();
+    let failed = Family::<QueueLabel, Counter>::default();
     for (name, info) in queues {
         let queue = name.to_string();
-        let label = Queue { queue: queue.clone() };
+        let label = QueueLabel { queue: queue.clone() };
         for (state, jobs) in &info.sizes {
             by_state.get_or_create(&QueueState { queue: queue.clone(), state }).set(*jobs);
         }

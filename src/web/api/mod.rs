@@ -2,7 +2,7 @@
 //!
 //! Each module has the routes of one subject and a function `routes` that the fairing mounts at the
 //! base. A route takes a guard first ([`ViewAccess`](super::guards::ViewAccess) or
-//! [`ActAccess`](super::guards::ActAccess)), then its parameters, and answers with [`Answer`],
+//! [`ActAccess`](super::guards::ActAccess)), then its parameters, and answers with [`JsonResult`],
 //! [`Done`] or [`Created`]. Every error is a problem document (RFC 9457).
 //!
 //! Bodies and parameters never fail as Rocket guards: a failed guard leads to a catcher, which does
@@ -249,7 +249,7 @@ impl<'r> Responder<'r, 'static> for Refused {
 }
 
 /// A JSON response, or why there is none.
-pub(crate) type Answer<T> = Result<Json<T>, Refused>;
+pub(crate) type JsonResult<T> = Result<Json<T>, Refused>;
 
 /// 204, or why the action failed.
 pub(crate) type Done = Result<NoContent, Refused>;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::broker::{PeriodicJobInfo, PeriodicRun};
 use crate::job::JobId;
 use crate::web::JobQueue;
-use crate::web::api::{Answer, Asked, Created, Param, Refused, audit, page};
+use crate::web::api::{Asked, Created, JsonResult, Param, Refused, audit, page};
 use crate::web::guards::{ActAccess, ViewAccess};
 
 /// All periodic jobs.
@@ -29,7 +29,7 @@ pub(crate) struct AllPeriodic {
 /// As the running processes announce them, Go schedulers included.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-periodic", operation_id = "list-periodic"))]
 #[get("/periodic")]
-pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> Answer<AllPeriodic> {
+pub(crate) async fn list(_access: ViewAccess, queue: &JobQueue) -> JsonResult<AllPeriodic> {
     Ok(Json(AllPeriodic { periodic: queue.redacted_inspector().periodic_jobs().await? }))
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn runs(
     id: &str,
     page: Param<'_>,
     size: Param<'_>,
-) -> Answer<Runs> {
+) -> JsonResult<Runs> {
     let page = page.given("page")?;
     let size = size.given("size")?;
     let page = self::page(page, size, None)?;
@@ -67,7 +67,7 @@ pub(crate) async fn runs(
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "openapi", schemars(rename = "JobQueuePeriodicRun"))]
-pub(crate) struct Fired {
+pub(crate) struct FiredJob {
     /// Its id.
     job_id: JobId,
 }
@@ -83,10 +83,10 @@ pub(crate) async fn run(
     asked: Asked,
     queue: &JobQueue,
     id: &str,
-) -> Result<Created<Fired>, Refused> {
+) -> Result<Created<FiredJob>, Refused> {
     let job_id = queue.redacted_inspector().fire(id).await?;
     audit(&asked, "periodic job run now", id, job_id.as_str());
-    Ok(Created(Fired { job_id }))
+    Ok(Created(FiredJob { job_id }))
 }
 
 /// The routes to mount at the base.

@@ -23,7 +23,7 @@ use crate::inspector::Filter;
 use crate::job::{JobState, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{
-    Answer, Asked, Done, NoContent, Param, Refused, audit, number, page, queue_name,
+    Asked, Done, JsonResult, NoContent, Param, Refused, audit, number, page, queue_name,
 };
 use crate::web::guards::{ActAccess, ViewAccess};
 
@@ -55,7 +55,7 @@ pub(crate) async fn list(
     queue: &JobQueue,
     after: Param<'_>,
     size: Param<'_>,
-) -> Answer<Queues> {
+) -> JsonResult<Queues> {
     let after = after.once("after")?.map(queue_name).transpose()?;
     let size = number("size", size.given("size")?, 1, MAX_QUEUES)?.unwrap_or(MAX_QUEUES);
     let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -77,7 +77,11 @@ pub(crate) async fn list(
 /// Its sizes by state and its counters.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-queue"))]
 #[get("/queues/<name>")]
-pub(crate) async fn one(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<QueueInfo> {
+pub(crate) async fn one(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+) -> JsonResult<QueueInfo> {
     Ok(Json(queue.redacted_inspector().queue(&queue_name(name)?).await?))
 }
 
@@ -151,7 +155,7 @@ pub(crate) async fn history(
     queue: &JobQueue,
     name: &str,
     days: Param<'_>,
-) -> Answer<History> {
+) -> JsonResult<History> {
     let days = days.given("days")?;
     let days = number("days", days, 1, 90)?.unwrap_or(7);
     let days = u32::try_from(days).unwrap_or(u32::MAX);
@@ -173,7 +177,11 @@ pub(crate) struct LastHour {
 /// record them.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-queues", operation_id = "get-last-hour"))]
 #[get("/queues/<name>/minutes")]
-pub(crate) async fn minutes(_access: ViewAccess, queue: &JobQueue, name: &str) -> Answer<LastHour> {
+pub(crate) async fn minutes(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+) -> JsonResult<LastHour> {
     Ok(Json(LastHour { minutes: queue.redacted_inspector().last_hour(&queue_name(name)?).await? }))
 }
 
@@ -186,7 +194,7 @@ pub(crate) async fn memory(
     _access: ViewAccess,
     queue: &JobQueue,
     name: &str,
-) -> Answer<QueueMemory> {
+) -> JsonResult<QueueMemory> {
     Ok(Json(queue.redacted_inspector().memory(&queue_name(name)?).await?))
 }
 
@@ -275,7 +283,7 @@ pub(crate) async fn groups(
     name: &str,
     size: Param<'_>,
     cursor: Param<'_>,
-) -> Answer<GroupPage> {
+) -> JsonResult<GroupPage> {
     let size = size.given("size")?;
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(None, size, cursor)?);
@@ -303,7 +311,7 @@ pub(crate) async fn aggregations(
     _access: ViewAccess,
     queue: &JobQueue,
     name: &str,
-) -> Answer<Aggregations> {
+) -> JsonResult<Aggregations> {
     Ok(Json(Aggregations {
         sets: queue.redacted_inspector().aggregations(&queue_name(name)?).await?,
     }))

@@ -10,7 +10,7 @@ use rocket_okapi::openapi;
 use crate::broker::{Servers, StoreInfo};
 use crate::inspector::DoctorReport;
 use crate::web::JobQueue;
-use crate::web::api::{Answer, Asked, audit};
+use crate::web::api::{Asked, JsonResult, audit};
 use crate::web::guards::{ActAccess, ViewAccess};
 
 /// # List worker processes
@@ -18,7 +18,7 @@ use crate::web::guards::{ActAccess, ViewAccess};
 /// Workers of this crate and of Go, each with its jobs in flight.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "list-servers"))]
 #[get("/servers")]
-pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Servers> {
+pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> JsonResult<Servers> {
     Ok(Json(queue.redacted_inspector().servers().await?))
 }
 
@@ -27,7 +27,7 @@ pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> Answer<Ser
 /// Version, memory, clients and settings of each Redis server.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "get-store"))]
 #[get("/store")]
-pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<StoreInfo> {
+pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> JsonResult<StoreInfo> {
     Ok(Json(queue.redacted_inspector().store().await?))
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn store(_access: ViewAccess, queue: &JobQueue) -> Answer<Store
 /// page by page, about a minute for a million jobs. One run at a time: 429 otherwise.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "check-store"))]
 #[get("/doctor")]
-pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> Answer<DoctorReport> {
+pub(crate) async fn check(access: ViewAccess, queue: &JobQueue) -> JsonResult<DoctorReport> {
     let _place = queue.doctor_run(access)?;
     Ok(Json(queue.redacted_inspector().doctor().await?))
 }
@@ -53,7 +53,7 @@ pub(crate) async fn repair(
     _access: ActAccess,
     asked: Asked,
     queue: &JobQueue,
-) -> Answer<DoctorReport> {
+) -> JsonResult<DoctorReport> {
     let found = queue.redacted_inspector().doctor().repair().await?;
     audit(&asked, "store repaired", "", &found.repaired().to_string());
     Ok(Json(found))

@@ -23,7 +23,7 @@ mod search;
 mod ui;
 
 pub(crate) use ui::layout::trouble;
-pub(crate) use ui::{Page, Reader};
+pub(crate) use ui::{HtmlPage, Reader};
 
 use rocket::http::{ContentType, Header};
 use rocket::request::Request;
@@ -73,7 +73,7 @@ pub(crate) fn routes(with_register: bool) -> Vec<Route> {
 
 /// The page for a request that a guard refused, if a person reads the answer: one for a page's
 /// path whose client accepts HTML. Other clients get problem details.
-pub(crate) fn refusal(request: &Request<'_>, problem: &ProblemDetails) -> Option<Page> {
+pub(crate) fn refusal(request: &Request<'_>, problem: &ProblemDetails) -> Option<HtmlPage> {
     let base = &request.rocket().state::<JobQueue>()?.config().base;
     let path = request.uri().path().as_str().strip_prefix(base.as_str())?;
     let is_page = path == "/ui" || path.starts_with("/ui/");

@@ -20,7 +20,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::registry::Entry;
+use crate::registry::HandlerEntry;
 use crate::web::dashboard::ui::Texts;
 use crate::web::dashboard::ui::form::Form;
 use crate::web::dashboard::ui::payload::compact;
@@ -35,13 +35,13 @@ struct Input<'a> {
     /// The schema's description, shown as a hint.
     about: Option<&'a str>,
     /// How it is typed in.
-    kind: Kind<'a>,
+    kind: InputKind<'a>,
     /// Whether the payload is invalid without it.
     required: bool,
 }
 
 /// The input that suits a field.
-enum Kind<'a> {
+enum InputKind<'a> {
     /// A line of text.
     Text,
     /// A number, sent with the digits that were typed.
@@ -78,11 +78,11 @@ fn input<'a>(name: &'a str, property: &'a Value, required: bool) -> Input<'a> {
     let choices: Option<Vec<&str>> =
         property["enum"].as_array().and_then(|all| all.iter().map(Value::as_str).collect());
     let kind = match (choices, &types[..]) {
-        (Some(choices), _) => Kind::Choice(choices),
-        (None, ["string"]) => Kind::Text,
-        (None, ["integer" | "number"]) => Kind::Number,
-        (None, ["boolean"]) => Kind::Flag,
-        _ => Kind::Json,
+        (Some(choices), _) => InputKind::Choice(choices),
+        (None, ["string"]) => InputKind::Text,
+        (None, ["integer" | "number"]) => InputKind::Number,
+        (None, ["boolean"]) => InputKind::Flag,
+        _ => InputKind::Json,
     };
     Input { name, about: property["description"].as_str(), kind, required }
 }
@@ -91,7 +91,7 @@ fn input<'a>(name: &'a str, property: &'a Value, required: bool) -> Input<'a> {
 ///
 /// # Errors
 /// [`Error::is_invalid`] with the field, for text that is not a value of its kind.
-pub(crate) fn payload(entry: &Entry, form: &Form) -> Result<String, Error> {
+pub(crate) fn payload(entry: &HandlerEntry, form: &Form) -> Result<String, Error> {
     let text = |name: &str| form.get(name);
     let Some(inputs) = entry.schema().and_then(inputs) else {
         let json = text("json").unwrap_or_default();
@@ -105,18 +105,20 @@ pub(crate) fn payload(entry: &Entry, form: &Form) -> Result<String, Error> {
             Error::invalid(format!("{}: expected {expected}, found another text", input.name))
         };
         let value = match (&input.kind, given) {
-            (Kind::Flag, given) => given.is_some().to_string(),
+            (InputKind::Flag, given) => given.is_some().to_string(),
             (_, None | Some("")) if !input.required => continue,
-            (Kind::Text | Kind::Choice(_), given) => {
+            (InputKind::Text | InputKind::Choice(_), given) => {
                 Value::from(given.unwrap_or_default().replace("\r\n", "\n")).to_string()
             }
-            (Kind::Number, given) => {
+            (InputKind::Number, given) => {
                 let number = compact(given.unwrap_or_default()).ok();
                 let is_number =
                     |json: &String| json.starts_with(|c: char| "-0123456789".contains(c));
                 number.filter(is_number).ok_or_else(|| wrong("a number"))?
             }
-            (Kind::Json, given) => compact(given.unwrap_or_default()).map_err(|_| wrong("JSON"))?,
+            (InputKind::Json, given) => {
+                compact(given.unwrap_or_default()).map_err(|_| wrong("JSON"))?
+            }
         };
         fields.push(format!("{}:{value}", Value::from(input.name)));
     }
@@ -124,7 +126,7 @@ pub(crate) fn payload(entry: &Entry, form: &Form) -> Result<String, Error> {
 }
 
 /// The inputs of a payload, with the values that were sent before.
-pub(crate) fn payload_fields(texts: &Texts, entry: &Entry, form: &Form) -> Markup {
+pub(crate) fn payload_fields(texts: &Texts, entry: &HandlerEntry, form: &Form) -> Markup {
     let Some(inputs) = entry.schema().and_then(inputs) else {
         return html! {
             div.field {
@@ -139,7 +141,7 @@ pub(crate) fn payload_fields(texts: &Texts, entry: &Entry, form: &Form) -> Marku
             div.field {
                 label for=(key) { (input.name) @if input.required { " *" } }
                 @match &input.kind {
-                    Kind::Choice(choices) => {
+                    InputKind::Choice(choices) => {
                         select #(key) name=(key) required[input.required] {
                             @if !input.required { option value="" {} }
                             @for choice in choices {
@@ -147,17 +149,17 @@ pub(crate) fn payload_fields(texts: &Texts, entry: &Entry, form: &Form) -> Marku
                             }
                         }
                     }
-                    Kind::Flag => {
+                    InputKind::Flag => {
                         input.flag #(key) name=(key) type="checkbox" value="true"
                             checked[!form.text(&key).is_empty()];
                     }
-                    Kind::Json => {
+                    InputKind::Json => {
                         textarea #(key) name=(key) rows="4" spellcheck="false" placeholder="JSON" { (form.text(&key)) }
                     }
-                    Kind::Number => {
+                    InputKind::Number => {
                         input #(key) name=(key) inputmode="numeric" value=(form.text(&key)) required[input.required];
                     }
-                    Kind::Text => {
+                    InputKind::Text => {
                         input #(key) name=(key) type="text" value=(form.text(&key)) required[input.required];
                     }
                 }
@@ -175,8 +177,9 @@ mod tests {
     use crate::job::JobContext;
     use crate::job::JobError;
 
-    fn entry(schema: Option<Value>) -> Entry {
-        let mut entry = Entry::raw("t", async |_: Vec<u8>, _: JobContext| Ok::<_, JobError>(None));
+    fn entry(schema: Option<Value>) -> HandlerEntry {
+        let mut entry =
+            HandlerEntry::raw("t", async |_: Vec<u8>, _: JobContext| Ok::<_, JobError>(None));
         entry.schema = schema;
         entry
     }

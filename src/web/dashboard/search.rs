@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::broker::{JobRow, MAX_PAGE_BYTES, Page as ListPage};
+use crate::broker::{JobRow, MAX_PAGE_BYTES, Page};
 use crate::error::Error;
 use crate::inspector::{Filter, Inspector, bytes_of};
 use crate::job::{JobState, QueueName};
@@ -169,7 +169,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The result of a search: rows, and the lists that may have more.
-pub(crate) struct Found {
+pub(crate) struct SearchResult {
     /// At most [`MAX_ROWS`] jobs.
     pub(crate) rows: Vec<JobRow>,
     /// The position at which the search stopped.
@@ -205,9 +205,9 @@ fn is_named(name: &QueueName, wanted: &str) -> bool {
 
 /// Reads list after list until a page is full or [`SEARCH_TIMEOUT`] has passed. A damaged queue
 /// is logged and left out.
-pub(crate) async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Error> {
+pub(crate) async fn search(queue: &JobQueue, query: &Query) -> Result<SearchResult, Error> {
     let (inspector, began) = (queue.redacted_inspector(), Instant::now());
-    let (mut found, mut bytes) = (Found { rows: Vec::new(), more: Vec::new() }, 0);
+    let (mut found, mut bytes) = (SearchResult { rows: Vec::new(), more: Vec::new() }, 0);
     for (nth, (name, state)) in lists(&inspector, query).await?.into_iter().enumerate() {
         let room = MAX_ROWS - found.rows.len();
         if room == 0
@@ -218,7 +218,7 @@ pub(crate) async fn search(queue: &JobQueue, query: &Query) -> Result<Found, Err
             found.more.push((name, state));
             break;
         }
-        let page = ListPage::default().size(u32::try_from(room).unwrap_or(1))?;
+        let page = Page::default().size(u32::try_from(room).unwrap_or(1))?;
         match inspector.jobs_where(&name, state, &query.filter, &page).await {
             Ok(page) => {
                 bytes += page.rows.iter().map(bytes_of).sum::<usize>();

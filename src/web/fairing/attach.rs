@@ -13,7 +13,7 @@ use crate::web::schemas::Schemas;
 use crate::web::{JobQueue, log, routes, stderr};
 
 /// What ignition has made, to be attached.
-pub(super) struct Ready {
+pub(super) struct Ignited {
     pub(super) queue: JobQueue,
     pub(super) hooks: Hooks,
     pub(super) login: Option<Login>,
@@ -22,7 +22,7 @@ pub(super) struct Ready {
     pub(super) worker_only: bool,
 }
 
-impl Ready {
+impl Ignited {
     /// Mounts the routes and manages the state.
     pub(super) fn attach_to(self, mut rocket: Rocket<Build>) -> Rocket<Build> {
         // Rocket counts its grace period from the signal, so the drain is part of it: with a

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rocket::{Build, Rocket};
 
-use super::Parts;
-use super::attach::Ready;
+use super::FairingParts;
+use super::attach::Ignited;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, GroupLimits, Viewer};
@@ -16,7 +16,7 @@ use crate::demo;
 use crate::error::Error;
 use crate::job::{JobOptions, Periodic, QueueName, RetryPolicy};
 use crate::pool::RedisPool;
-use crate::registry::{Entry, Layer, Registry, raw_entry};
+use crate::registry::{HandlerEntry, Layer, Registry, raw_entry};
 use crate::runtime::Runtime;
 use crate::time::Clock;
 use crate::web::guards::Hooks;
@@ -33,7 +33,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`Error::is_invalid`] for a wrong configuration, two handlers of a type, an invalid schema or
 /// an invalid periodic job.
-pub(super) fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Error> {
+pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Ignited, Error> {
     let config = load(&parts, rocket)?;
     warn(&config);
     let (broker, by_hand) = match parts.by_hand {
@@ -61,11 +61,11 @@ pub(super) fn ignite(parts: Parts, rocket: &Rocket<Build>) -> Result<Ready, Erro
     }
     add_periodic(&runtime, &parts.periodic, &config.jobqueue)?;
     let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
-    Ok(Ready { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
+    Ok(Ignited { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
 }
 
 /// Reads the configuration; the environment that the application set replaces `APP_ENV`.
-fn load(parts: &Parts, rocket: &Rocket<Build>) -> Result<Config, Error> {
+fn load(parts: &FairingParts, rocket: &Rocket<Build>) -> Result<Config, Error> {
     let env = |name: &str| match (&parts.environment, name) {
         (Some(environment), "APP_ENV") => Some(environment.clone()),
         _ => process_env(name),
@@ -113,7 +113,7 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
 
 /// The handlers of all job types, the reference job included, each within the
 /// middleware.
-fn registry(entries: Vec<Entry>, layers: Vec<Layer>) -> Result<Registry, Error> {
+fn registry(entries: Vec<HandlerEntry>, layers: Vec<Layer>) -> Result<Registry, Error> {
     let mut registry = Registry::default();
     registry.add(raw_entry(
         demo::TYPE.to_owned(),

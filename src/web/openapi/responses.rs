@@ -16,9 +16,9 @@ use schemars::JsonSchema;
 
 use super::{JSON, PROBLEM};
 use crate::broker::{JobInfo, JobPage};
-use crate::web::api::bulk::{Counted, Counts};
+use crate::web::api::bulk::{BulkCounts, BulkResponse};
 use crate::web::api::health::{Health, Healthy, Unhealthy};
-use crate::web::api::jobs::{Found, Watched};
+use crate::web::api::jobs::{FollowResponse, JobLookup};
 use crate::web::api::queues::JobRows;
 use crate::web::api::register::NotRegistered;
 use crate::web::api::status::{JobStatus, StatusAnswer};
@@ -115,7 +115,7 @@ fn nothing(description: &str) -> Responses {
     responses
 }
 
-impl OpenApiResponderInner for Found {
+impl OpenApiResponderInner for JobLookup {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = nothing("The job ended during the wait and is not retained");
         answer::<JobInfo>(generator, &mut responses, JSON, (200, "The job"));
@@ -139,7 +139,7 @@ impl OpenApiResponderInner for StatusAnswer {
     }
 }
 
-impl OpenApiResponderInner for Watched {
+impl OpenApiResponderInner for FollowResponse {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = Responses::default();
         let events = (200, "Events, each with the job as JSON");
@@ -148,10 +148,10 @@ impl OpenApiResponderInner for Watched {
     }
 }
 
-impl OpenApiResponderInner for Counted {
+impl OpenApiResponderInner for BulkResponse {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = Responses::default();
-        answer::<Counts>(
+        answer::<BulkCounts>(
             generator,
             &mut responses,
             JSON,

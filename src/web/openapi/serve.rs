@@ -15,16 +15,16 @@ use crate::web::proxy::PublicBase;
 
 /// The route to mount at the base, which the document names as its server.
 pub(crate) fn document_route(document: OpenApi) -> Route {
-    Route::new(Method::Get, "/openapi.json", Document(document))
+    Route::new(Method::Get, "/openapi.json", ServedDocument(document))
 }
 
 /// Sends the document, with the path under which the client reaches the routes. A reverse proxy
 /// may have changed it, so the document is serialized for each request.
 #[derive(Clone)]
-struct Document(OpenApi);
+struct ServedDocument(OpenApi);
 
 #[rocket::async_trait]
-impl Handler for Document {
+impl Handler for ServedDocument {
     async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> route::Outcome<'r> {
         let PublicBase(url) = match PublicBase::from_request(request).await {
             Outcome::Success(base) => base,

@@ -27,7 +27,7 @@ use crate::web::dashboard::ui::bulk_form::action_name;
 use crate::web::dashboard::ui::layout::jobs_changed;
 use crate::web::dashboard::ui::page::{document, marked, sent_as_page, trouble};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, Page, Reader};
+use crate::web::dashboard::ui::{Act, HtmlPage, Reader};
 use crate::web::error::ProblemDetails;
 
 /// An action that ends within this time needs no page of its own.
@@ -39,7 +39,7 @@ const STEP_INTERVAL: Duration = Duration::from_millis(500);
 /// The fields of the form, by their names in REST. An unknown field is an error: a misspelled
 /// filter must not widen the action.
 #[derive(FromForm)]
-struct Wanted<'r> {
+struct BulkForm<'r> {
     /// The state of the jobs.
     state: &'r str,
     /// `run`, `archive` or `delete`.
@@ -50,7 +50,7 @@ struct Wanted<'r> {
     group: Option<&'r str>,
 }
 
-impl Wanted<'_> {
+impl BulkForm<'_> {
     /// The action as the inspector carries it out.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Wanted<'_> {
 
 /// The progress of an action.
 #[derive(Clone, Default)]
-struct Progress {
+struct StepProgress {
     /// Jobs changed so far.
     done: u64,
     /// Jobs at the start.
@@ -85,7 +85,7 @@ struct Progress {
 }
 
 /// A page that is sent piece by piece, and its destination.
-struct Shown {
+struct StreamedPage {
     reader: Reader,
     /// The action and the queue.
     title: String,
@@ -94,7 +94,7 @@ struct Shown {
     /// The address of the list that the action was started from.
     back: String,
     /// Receives each batch from the task that does the work.
-    states: watch::Receiver<Progress>,
+    states: watch::Receiver<StepProgress>,
 }
 
 /// A page that grows while the work goes on, or the way back if it has ended.
@@ -102,7 +102,7 @@ enum Acting {
     /// It ended within [`SHORT_ACTION_TIMEOUT`].
     Over(Redirect),
     /// It goes on.
-    Shown(Shown),
+    Shown(StreamedPage),
 }
 
 impl<'r> Responder<'r, 'r> for Acting {
@@ -149,9 +149,9 @@ impl<'r> Responder<'r, 'r> for Acting {
 }
 
 /// One step: the number of jobs so far, or how it ended.
-fn step(shown: &Shown, state: &Progress) -> Markup {
-    let Shown { reader: Reader { texts, .. }, action, back, .. } = shown;
-    let Progress { done, total, ended } = state;
+fn step(shown: &StreamedPage, state: &StepProgress) -> Markup {
+    let StreamedPage { reader: Reader { texts, .. }, action, back, .. } = shown;
+    let StepProgress { done, total, ended } = state;
     let count = html! {
         (done) @if *total > 0 { " / " (total) } " "
         (jobs_changed(texts, action))
@@ -187,15 +187,15 @@ fn over(back: &str, action: &str, done: u64) -> String {
 async fn act(
     act: Act<'_>,
     name: &str,
-    form: Timely<Form<Strict<Wanted<'_>>>>,
-) -> Result<Acting, Page> {
+    form: Timely<Form<Strict<BulkForm<'_>>>>,
+) -> Result<Acting, HtmlPage> {
     let (form, Act { site, asked }) = (form.0, act);
     let bulk = name.parse().and_then(|known| form.bulk(&site.inspector(), &known));
     let mut bulk = bulk.map_err(|error| site.trouble(&error))?;
     let (action, state, queue) = (form.action.to_owned(), form.state.to_owned(), name.to_owned());
     // Logged before it starts too: the process may end in between.
     audit(&asked, "action on many jobs begins", name, &format!("{action}: {state}"));
-    let (tell, mut states) = watch::channel(Progress::default());
+    let (tell, mut states) = watch::channel(StepProgress::default());
     tokio::spawn(async move {
         let ended = run(&mut bulk, &tell).await;
         let done = tell.borrow().done;
@@ -215,14 +215,14 @@ async fn act(
     let short = tokio::time::timeout(SHORT_ACTION_TIMEOUT, short).await;
     let progress = short.ok().and_then(Result::ok).map(|progress| progress.clone());
     match progress {
-        Some(Progress { ended: Some(Err(error)), .. }) => Err(site.trouble(&error)),
-        Some(Progress { done, .. }) => {
+        Some(StepProgress { ended: Some(Err(error)), .. }) => Err(site.trouble(&error)),
+        Some(StepProgress { done, .. }) => {
             Ok(Acting::Over(Redirect::to(over(&back, form.action, done))))
         }
         None => {
             let title = format!("{}: {name}", action_name(site.texts(), form.action));
             let action = form.action.to_owned();
-            Ok(Acting::Shown(Shown { reader: site.reader, title, action, back, states }))
+            Ok(Acting::Shown(StreamedPage { reader: site.reader, title, action, back, states }))
         }
     }
 }
@@ -231,7 +231,7 @@ async fn act(
 /// clients of the store are served.
 ///
 /// # Errors The error of the first batch that failed. The batches before it are done.
-async fn run(bulk: &mut Bulk, tell: &watch::Sender<Progress>) -> Result<(), Error> {
+async fn run(bulk: &mut Bulk, tell: &watch::Sender<StepProgress>) -> Result<(), Error> {
     while let Some(step) = bulk.step().await? {
         tell.send_modify(|progress| (progress.done, progress.total) = (step.done, step.total));
     }

@@ -8,15 +8,15 @@ use rocket::{Route, get, post, routes};
 
 use crate::broker::{Finding, FindingStatus};
 use crate::inspector::DoctorReport;
-use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::parts::{button, empty};
-use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
-use crate::web::dashboard::ui::{Act, Page, Place, Reader, View, layout};
+use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
+use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, View, layout};
 
 /// Reads every queue, which takes minutes with many jobs: the request gives up its turn to
 /// read, and one run of the doctor is admitted at a time.
 #[get("/ui/doctor?<done>")]
-async fn show(view: View<'_>, done: Option<&str>) -> Page {
+async fn show(view: View<'_>, done: Option<&str>) -> HtmlPage {
     let View { access, site } = view;
     let found = async {
         let _permit = site.queue.doctor_run(access)?;
@@ -26,7 +26,7 @@ async fn show(view: View<'_>, done: Option<&str>) -> Page {
     let content = found.await.map(|found| {
         html! { (layout::notice(texts, done)) (report(&site.reader, &found)) }
     });
-    site.respond(Place::Elsewhere, texts.doctor_title, content)
+    site.respond(NavPage::Elsewhere, texts.doctor_title, content)
 }
 
 /// What was checked, and a table of findings with the button for the repair.
@@ -45,7 +45,7 @@ fn report(reader: &Reader, found: &DoctorReport) -> Markup {
             (empty(texts.doctor_healthy))
         } @else {
             @let rows: Vec<Row> = found.findings.iter().map(|finding| row(reader, finding)).collect();
-            (table(Kind::Jobs, texts.finding, &columns, &rows))
+            (table(TableKind::Jobs, texts.finding, &columns, &rows))
             div.actions {
                 (button(&format!("{}/ui/doctor", reader.base), texts.repair, Some(texts.repair_sure)))
             }
@@ -76,7 +76,7 @@ fn row(reader: &Reader, finding: &Finding) -> Row {
 
 /// Examines again and repairs, then shows the doctor's page.
 #[post("/ui/doctor")]
-async fn repair(act: Act<'_>) -> Acted {
+async fn repair(act: Act<'_>) -> FormResult {
     act.redirect(act.site.inspector().doctor().repair().await.map(|found| {
         act.audit("store repaired", "", &found.repaired().to_string());
         "/ui/doctor?done=repair".to_owned()

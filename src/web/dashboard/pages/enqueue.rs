@@ -10,12 +10,12 @@ use rocket::{Data, Route, State, get, post, routes};
 
 use crate::error::Error;
 use crate::job::JobId;
-use crate::registry::Entry;
+use crate::registry::HandlerEntry;
 use crate::web::api::enqueue::Overrides;
 use crate::web::dashboard::schema_form::{payload, payload_fields};
 use crate::web::dashboard::ui::form::Form;
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts, View};
+use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Site, Texts, View};
 use crate::web::error::ProblemDetails;
 use crate::web::schemas::Schemas;
 
@@ -24,7 +24,7 @@ const MAX_FORM_BYTES: u64 = 4 << 20;
 
 /// The job types that have a handler here.
 #[get("/ui/enqueue")]
-async fn types(view: View<'_>) -> Page {
+async fn types(view: View<'_>) -> HtmlPage {
     let site = &view.site;
     let texts = site.texts();
     let content = html! {
@@ -37,11 +37,11 @@ async fn types(view: View<'_>) -> Page {
             }
         }
     };
-    site.respond(Place::Enqueue, texts.enqueue_title, Ok(content))
+    site.respond(NavPage::Enqueue, texts.enqueue_title, Ok(content))
 }
 
 /// What the page says above the form.
-enum Notice {
+enum EnqueueNotice {
     /// The form has not been sent yet.
     Nothing,
     /// The job is enqueued.
@@ -52,24 +52,26 @@ enum Notice {
 
 /// An empty form for one job type; 404 if it has no handler here.
 #[get("/ui/enqueue/<type>")]
-async fn show(view: View<'_>, r#type: &str) -> Page {
+async fn show(view: View<'_>, r#type: &str) -> HtmlPage {
     let site = &view.site;
     match site.queue.runtime().registry().get(r#type) {
-        Some(entry) => form_page(site, entry, &Form(Vec::new()), Notice::Nothing),
+        Some(entry) => form_page(site, entry, &Form(Vec::new()), EnqueueNotice::Nothing),
         None => site.missing(site.texts().enqueue_no_handler),
     }
 }
 
 /// Enqueues, and answers with the form as it was sent and its result.
 #[post("/ui/enqueue/<type>", data = "<body>")]
-async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data<'_>) -> Page {
+async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data<'_>) -> HtmlPage {
     let site = &act.site;
     let Some(entry) = site.queue.runtime().registry().get(r#type) else {
         return site.missing(site.texts().enqueue_no_handler);
     };
     let form = match Form::read(body, MAX_FORM_BYTES).await {
         Ok(form) => form,
-        Err(problem) => return form_page(site, entry, &Form(Vec::new()), Notice::Wrong(problem)),
+        Err(problem) => {
+            return form_page(site, entry, &Form(Vec::new()), EnqueueNotice::Wrong(problem));
+        }
     };
     let done = async {
         let problem = |error: Error| ProblemDetails::of(&error, "Failed to enqueue job");
@@ -86,9 +88,9 @@ async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data
     let notice = match done.await {
         Ok(receipt) => {
             act.audit("job enqueued", &receipt.queue.printable(), receipt.id.as_str());
-            Notice::Done { queue: receipt.queue.to_string(), id: receipt.id }
+            EnqueueNotice::Done { queue: receipt.queue.to_string(), id: receipt.id }
         }
-        Err(problem) => Notice::Wrong(problem),
+        Err(problem) => EnqueueNotice::Wrong(problem),
     };
     form_page(site, entry, &form, notice)
 }
@@ -118,12 +120,17 @@ fn overrides(form: &Form) -> Overrides<'_> {
 }
 
 /// The notice, the form, and the same request as a command.
-fn form_page(site: &Site<'_>, entry: &Entry, form: &Form, notice: Notice) -> Page {
+fn form_page(
+    site: &Site<'_>,
+    entry: &HandlerEntry,
+    form: &Form,
+    notice: EnqueueNotice,
+) -> HtmlPage {
     let (reader, texts) = (&site.reader, site.texts());
     let name = entry.job_type();
     let status = match &notice {
-        Notice::Wrong(problem) => problem.status(),
-        Notice::Nothing | Notice::Done { .. } => Status::Ok,
+        EnqueueNotice::Wrong(problem) => problem.status(),
+        EnqueueNotice::Nothing | EnqueueNotice::Done { .. } => Status::Ok,
     };
     let content = html! {
         (said(reader, &notice))
@@ -148,21 +155,21 @@ fn form_page(site: &Site<'_>, entry: &Entry, form: &Form, notice: Notice) -> Pag
         h2 { "curl" }
         pre { (curl(&reader.base, entry, form)) }
     };
-    site.page(status, Place::Elsewhere, name, content)
+    site.page(status, NavPage::Elsewhere, name, content)
 }
 
 /// The result of the form: the job's id, or what is wrong with which field.
-fn said(reader: &Reader, notice: &Notice) -> Markup {
+fn said(reader: &Reader, notice: &EnqueueNotice) -> Markup {
     let texts = reader.texts;
     match notice {
-        Notice::Nothing => html! {},
-        Notice::Done { queue, id } => html! {
+        EnqueueNotice::Nothing => html! {},
+        EnqueueNotice::Done { queue, id } => html! {
             div.notice.good role="status" {
                 p { (texts.enqueued) }
                 p { a href={ (reader.base) "/ui/jobs/" (escaped(queue)) "/" (escaped(id.as_str())) } { code { (id) } } }
             }
         },
-        Notice::Wrong(problem) => html! {
+        EnqueueNotice::Wrong(problem) => html! {
             div.notice.bad role="alert" {
                 p { (problem.detail()) }
                 @for fault in problem.errors() { p { code { (fault.pointer) } " " (fault.detail) } }
@@ -172,7 +179,7 @@ fn said(reader: &Reader, notice: &Notice) -> Markup {
 }
 
 /// The same request as a shell command.
-fn curl(base: &str, entry: &Entry, form: &Form) -> String {
+fn curl(base: &str, entry: &HandlerEntry, form: &Form) -> String {
     let payload = payload(entry, form).unwrap_or_else(|_| "{ … }".to_owned());
     let quoted = payload.replace('\'', "'\\''");
     let name = escaped(entry.job_type());

@@ -10,7 +10,7 @@ use std::time::Instant;
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{JobRow, Page as ListPage};
+use crate::broker::{JobRow, Page};
 use crate::error::Error;
 use crate::job::JobState;
 use crate::time::Timestamp;
@@ -18,14 +18,14 @@ use crate::web::JobQueue;
 use crate::web::dashboard::search::{MAX_LISTS, MAX_ROWS, SEARCH_TIMEOUT, quoted};
 use crate::web::dashboard::ui::parts::{empty, instant, short};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
-use crate::web::dashboard::ui::{Page, Place, Reader, View};
+use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, View};
 
 /// Pages of 100 jobs that are read of each list: enough to see a pattern, and bounded.
 const MAX_PAGES: usize = 5;
 
 /// Failures of the same kind.
-struct Failure {
+struct FailureGroup {
     /// Number of jobs among those that were read.
     count: usize,
     /// The text that all of these errors contain, for a search.
@@ -69,7 +69,7 @@ fn common(print: &str) -> String {
 
 /// The table of failures, and how many jobs it was made of.
 #[get("/ui/failures")]
-async fn show(view: View<'_>) -> Page {
+async fn show(view: View<'_>) -> HtmlPage {
     let site = &view.site;
     let texts = site.texts();
     let content = collect(site.queue).await.map(|(failures, looked)| {
@@ -78,17 +78,17 @@ async fn show(view: View<'_>) -> Page {
             (list(&site.reader, site.queue.now(), &failures))
         }
     });
-    site.respond(Place::Failures, texts.failures_title, content)
+    site.respond(NavPage::Failures, texts.failures_title, content)
 }
 
 /// Groups the newest archived and retrying jobs of each queue by type and fingerprint, the most
 /// frequent first. Also the number of jobs that were read.
-async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Error> {
+async fn collect(queue: &JobQueue) -> Result<(Vec<(String, FailureGroup)>, usize), Error> {
     let (inspector, mut looked, began) = (queue.redacted_inspector(), 0, Instant::now());
-    let mut groups: BTreeMap<(String, String), Failure> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String), FailureGroup> = BTreeMap::new();
     for name in inspector.queues().await?.into_iter().take(MAX_LISTS) {
         for state in [JobState::Archived, JobState::Retry] {
-            let mut page = ListPage::default().size(100)?;
+            let mut page = Page::default().size(100)?;
             for _ in 0..MAX_PAGES {
                 if began.elapsed() > SEARCH_TIMEOUT {
                     break;
@@ -102,7 +102,7 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
                     looked += 1;
                     let error = &info.record.last_error;
                     let key = (info.record.job_type.clone(), fingerprint(error));
-                    let failure = groups.entry(key).or_insert_with(|| Failure {
+                    let failure = groups.entry(key).or_insert_with(|| FailureGroup {
                         count: 0,
                         common: common(&fingerprint(error)),
                         sample: short(error),
@@ -112,18 +112,18 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, Failure)>, usize), Er
                     failure.last = failure.last.max(info.record.last_failed_at);
                 }
                 let Some(next) = found.next else { break };
-                page = ListPage::after(next).size(100)?;
+                page = Page::after(next).size(100)?;
             }
         }
     }
-    let mut failures: Vec<(String, Failure)> =
+    let mut failures: Vec<(String, FailureGroup)> =
         groups.into_iter().map(|((job_type, _), failure)| (job_type, failure)).collect();
     failures.sort_by_key(|(_, failure)| std::cmp::Reverse(failure.count));
     failures.truncate(MAX_ROWS);
     Ok((failures, looked))
 }
 
-impl Failure {
+impl FailureGroup {
     /// The search that finds these jobs.
     fn query(&self, job_type: &str) -> String {
         let words = format!("state:archived state:retry type:{}", quoted(job_type));
@@ -135,13 +135,13 @@ impl Failure {
 }
 
 /// One row for each kind of failure, the most frequent first, linked to a search for its jobs.
-fn list(reader: &Reader, now: Timestamp, failures: &[(String, Failure)]) -> Markup {
+fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) -> Markup {
     let texts = reader.texts;
     if failures.is_empty() {
         return empty(texts.failures_none);
     }
     let columns = [texts.error, texts.job_type, texts.failures_count, texts.last_failure];
-    let row = |(job_type, failure): &(String, Failure)| {
+    let row = |(job_type, failure): &(String, FailureGroup)| {
         let head = html! {
             a href={ (reader.base) "/ui/jobs?q=" (escaped(&failure.query(job_type))) } {
                 (if failure.sample.is_empty() { "–" } else { &failure.sample })
@@ -154,7 +154,7 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, Failure)]) -> Mark
         ];
         Row::long(head, cells)
     };
-    table(Kind::Jobs, texts.error, &columns, &failures.iter().map(row).collect::<Vec<_>>())
+    table(TableKind::Jobs, texts.error, &columns, &failures.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The routes to mount at the base.

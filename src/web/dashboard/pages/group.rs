@@ -12,7 +12,7 @@ use crate::web::api::page as page_of;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::parts::more;
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Page, Place, Site, View, job_table, layout};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Site, View, job_table, layout};
 
 /// The jobs of a group, page by page. The group is a query parameter, because its name may contain
 /// any character.
@@ -24,7 +24,7 @@ async fn show(
     cursor: Option<&str>,
     done: Option<&str>,
     count: Option<u64>,
-) -> Page {
+) -> HtmlPage {
     let site = &view.site;
     let Some(group) = group.filter(|group| !group.is_empty()) else {
         return site.trouble(&Error::invalid("group: expected a group's name, found nothing"));
@@ -36,7 +36,7 @@ async fn show(
             (content)
         }
     });
-    site.respond(Place::Elsewhere, &title, content)
+    site.respond(NavPage::Elsewhere, &title, content)
 }
 
 /// The list, its next page, and the buttons for all jobs of the group.

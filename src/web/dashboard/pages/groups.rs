@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{AggregationSet, GroupPage, Page as ListPage};
+use crate::broker::{AggregationSet, GroupPage, Page};
 use crate::error::Error;
 use crate::job::QueueName;
 use crate::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::web::JobQueue;
 use crate::web::dashboard::ui::group_table::group_table;
 use crate::web::dashboard::ui::parts::{empty, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Page, Place, Texts, View};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Texts, View};
 
 /// Maximum queues on one page, maximum queues that are asked for their groups, and maximum
 /// concurrent requests.
@@ -25,7 +25,7 @@ const MAX_CONCURRENT: usize = 10;
 
 /// The groups of the next queues `after` a name.
 #[get("/ui/groups?<after>")]
-async fn show(view: View<'_>, after: Option<&str>) -> Page {
+async fn show(view: View<'_>, after: Option<&str>) -> HtmlPage {
     let site = &view.site;
     let (reader, texts, now) = (&site.reader, site.texts(), site.queue.now());
     let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
@@ -43,19 +43,19 @@ async fn show(view: View<'_>, after: Option<&str>) -> Page {
             }
         }
     });
-    site.respond(Place::Groups, texts.groups_title, content)
+    site.respond(NavPage::Groups, texts.groups_title, content)
 }
 
 /// A queue with its groups and the sets that are being aggregated.
-type Found = (QueueName, GroupPage, Vec<AggregationSet>);
+type QueueGroups = (QueueName, GroupPage, Vec<AggregationSet>);
 
 /// The queues with groups among those after this name, and the last queue that was asked if
 /// there are more.
 async fn collect(
     queue: &JobQueue,
     after: Option<&QueueName>,
-) -> Result<(Vec<Found>, Option<QueueName>), Error> {
-    let (inspector, page) = (queue.redacted_inspector(), ListPage::default());
+) -> Result<(Vec<QueueGroups>, Option<QueueName>), Error> {
+    let (inspector, page) = (queue.redacted_inspector(), Page::default());
     let mut names = inspector.queues().await?;
     names.retain(|name| after.is_none_or(|after| name > after));
     let of = |name: &QueueName| {

@@ -20,7 +20,7 @@ use crate::job::JobState;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::parts::{button, fact, instant, short};
 use crate::web::dashboard::ui::payload::{self, Part};
-use crate::web::dashboard::ui::{Page, Place, Site, Texts, View, layout};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Site, Texts, View, layout};
 
 /// Maximum headers on the page; all of them can be downloaded.
 const MAX_HEADERS: usize = 100;
@@ -36,7 +36,7 @@ async fn show(
     id: &str,
     done: Option<&str>,
     edit: Option<&str>,
-) -> Page {
+) -> HtmlPage {
     let (site, texts) = (&view.site, view.site.texts());
     let found = async {
         let (known, id) = (name.parse()?, id.parse()?);
@@ -49,7 +49,7 @@ async fn show(
                 (layout::notice(texts, done))
                 (detail(site, &info, edit == Some("payload")))
             };
-            site.respond(Place::Elsewhere, &title, Ok(content))
+            site.respond(NavPage::Elsewhere, &title, Ok(content))
         }
         Ok(None) => site.missing(texts.job_gone),
         Err(error) => site.trouble(&error),

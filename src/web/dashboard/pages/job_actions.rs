@@ -16,12 +16,12 @@ use crate::error::Error;
 use crate::inspector::Cancelled;
 use crate::job::{AfterCancel, JobId, Placement, QueueName};
 use crate::web::api::registration::MAX_DELAY_SECONDS;
-use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::Form;
 use crate::web::dashboard::ui::parts::{empty, more};
 use crate::web::dashboard::ui::payload::{self, Download, Part};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, Page, Place, View};
+use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, View};
 
 /// The largest form that is read, in bytes: the longest payload that can be edited, with each
 /// of its bytes escaped.
@@ -29,7 +29,7 @@ const MAX_FORM_BYTES: u64 = 4 * payload::MAX_WHOLE_BYTES as u64;
 
 /// A part of a job as it is stored, to be saved as a file.
 #[get("/ui/jobs/<name>/<id>/<part>")]
-async fn download(view: View<'_>, name: &str, id: &str, part: &str) -> Result<Download, Page> {
+async fn download(view: View<'_>, name: &str, id: &str, part: &str) -> Result<Download, HtmlPage> {
     let found = async {
         let part = Part::parse(part).ok_or_else(|| Error::not_found("a job has no such part"))?;
         let (known, id) = (name.parse()?, id.parse()?);
@@ -43,7 +43,7 @@ async fn download(view: View<'_>, name: &str, id: &str, part: &str) -> Result<Do
 /// Goes to the page of the job with this id, in whichever queue it is. A request searches a
 /// bounded number of queues; if none has the job, the page links to a search of the next ones.
 #[get("/ui/find?<id>&<after>")]
-async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<Redirect, Page> {
+async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<Redirect, HtmlPage> {
     let site = &view.site;
     let (reader, texts) = (&site.reader, site.texts());
     let found = async {
@@ -65,13 +65,13 @@ async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<R
         (empty(texts.job_id_not_yet))
         (more(&format!("{}/ui/find?id={id}&after={next}", reader.base), texts.find_more))
     };
-    Err(site.page(Status::NotFound, Place::Elsewhere, texts.not_found, content))
+    Err(site.page(Status::NotFound, NavPage::Elsewhere, texts.not_found, content))
 }
 
 /// Carries out one action on a job, and redirects to its page: to the duplicate if one was made, or
 /// to the queue if the job was deleted.
 #[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
-async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> Acted {
+async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> FormResult {
     let site = &act.site;
     let form = Form::read(body, MAX_FORM_BYTES).await.map_err(|problem| site.refused(&problem))?;
     let done = async { carry_out(&act, &name.parse()?, &id.parse()?, verb, &form).await };

@@ -11,9 +11,9 @@ use rocket::{Route, get, routes};
 use super::selected;
 use crate::error::Error;
 use crate::inspector::Filter;
-use crate::web::dashboard::search::{Found, Query, search};
+use crate::web::dashboard::search::{Query, SearchResult, search};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Page, Place, Reader, View, job_table, layout};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, View, job_table, layout};
 
 /// The results of a search; all jobs without one. An invalid search is 422 and finds nothing.
 #[get("/ui/jobs?<q>&<done>&<count>&<left>")]
@@ -23,7 +23,7 @@ async fn show(
     done: Option<&str>,
     count: Option<u64>,
     left: Option<u64>,
-) -> Page {
+) -> HtmlPage {
     let site = &view.site;
     let (reader, texts) = (&site.reader, site.texts());
     let text = q.unwrap_or_default().trim();
@@ -38,7 +38,7 @@ async fn show(
                 (form(reader, text))
                 div.notice.bad role="alert" { p { (texts.search_wrong) } p { (error) } }
             };
-            site.page(Status::UnprocessableEntity, Place::Jobs, texts.jobs_title, content)
+            site.page(Status::UnprocessableEntity, NavPage::Jobs, texts.jobs_title, content)
         }
         found => {
             let content = found.map(|(found, query)| {
@@ -53,7 +53,7 @@ async fn show(
                     (more(reader, &query.filter, &found))
                 }
             });
-            site.respond(Place::Jobs, texts.jobs_title, content)
+            site.respond(NavPage::Jobs, texts.jobs_title, content)
         }
     }
 }
@@ -76,7 +76,7 @@ fn form(reader: &Reader, text: &str) -> Markup {
 
 /// Links to the lists that have more jobs of this search, on their queues' pages. Such a page
 /// has one text filter, so of several the most general one goes along.
-fn more(reader: &Reader, filter: &Filter, found: &Found) -> Markup {
+fn more(reader: &Reader, filter: &Filter, found: &SearchResult) -> Markup {
     let texts = reader.texts;
     let text = filter.text.as_ref().or(filter.error.as_ref()).or(filter.id.as_ref());
     html! {

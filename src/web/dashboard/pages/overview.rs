@@ -19,8 +19,8 @@ use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::parts::{empty, fact, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
-use crate::web::dashboard::ui::{Page, Place, Reader, Texts, View, charts, layout};
+use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, Texts, View, charts, layout};
 
 /// Maximum queues on one page.
 const MAX_QUEUES: usize = 100;
@@ -55,7 +55,7 @@ struct Told {
 
 /// The queues `after` a name, and everything that concerns all of them.
 #[get("/ui?<done>&<after>")]
-async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> Page {
+async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> HtmlPage {
     let site = &view.site;
     let (reader, texts, now) = (&site.reader, site.texts(), site.queue.now());
     let after = after.filter(|after| !after.is_empty()).map(QueueName::stored);
@@ -72,7 +72,7 @@ async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> Page {
             (charts::days(texts, &told.days))
         }
     });
-    site.respond(Place::Overview, texts.title, content)
+    site.respond(NavPage::Overview, texts.title, content)
 }
 
 /// Reads what the page shows, as far as possible at the same time.
@@ -209,7 +209,7 @@ fn list(reader: &Reader, now: Timestamp, queues: &[QueueSummary]) -> Markup {
     columns.extend(JobState::ALL.map(texts.state_name));
     columns.extend([texts.latency, texts.next_due, texts.processed_today, texts.failed_today]);
     let rows: Vec<Row> = queues.iter().map(|summary| row(reader, now, summary)).collect();
-    table(Kind::Plain, texts.queue, &columns, &rows)
+    table(TableKind::Plain, texts.queue, &columns, &rows)
 }
 
 /// A queue, or the reason why it cannot be read.

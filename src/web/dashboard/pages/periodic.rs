@@ -9,15 +9,15 @@ use rocket::{Route, get, post, routes};
 use crate::broker::PeriodicJobInfo;
 use crate::job::JobId;
 use crate::time::Timestamp;
-use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::parts::{button, empty, instant};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
-use crate::web::dashboard::ui::{Act, Page, Place, Reader, View, layout};
+use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
+use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, View, layout};
 
 /// The table of periodic jobs of all processes.
 #[get("/ui/periodic?<done>")]
-async fn show(view: View<'_>, done: Option<&str>) -> Page {
+async fn show(view: View<'_>, done: Option<&str>) -> HtmlPage {
     let site = &view.site;
     let texts = site.texts();
     let content = site.inspector().periodic_jobs().await.map(|periodic| {
@@ -26,7 +26,7 @@ async fn show(view: View<'_>, done: Option<&str>) -> Page {
             (list(&site.reader, site.queue.now(), &periodic))
         }
     });
-    site.respond(Place::Periodic, texts.periodic_title, content)
+    site.respond(NavPage::Periodic, texts.periodic_title, content)
 }
 
 /// One row for each periodic job: type, schedule, queue, next and last run, and a button.
@@ -48,12 +48,12 @@ fn list(reader: &Reader, now: Timestamp, periodic: &[PeriodicJobInfo]) -> Markup
         ];
         Row::new(html! { (periodic.job_type) }, cells)
     };
-    table(Kind::Plain, texts.job_type, &columns, &periodic.iter().map(row).collect::<Vec<_>>())
+    table(TableKind::Plain, texts.job_type, &columns, &periodic.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Enqueues one job as the next run would; the schedule does not change.
 #[post("/ui/periodic/<id>/run")]
-async fn run(act: Act<'_>, id: &str) -> Acted {
+async fn run(act: Act<'_>, id: &str) -> FormResult {
     act.redirect(act.site.inspector().fire(id).await.map(|job| {
         act.audit("periodic job run now", id, job.as_str());
         "/ui/periodic?done=fire".to_owned()

@@ -15,15 +15,17 @@ use crate::job::JobState;
 use crate::time::Timestamp;
 use crate::web::api::page as page_of;
 use crate::web::api::queues::state_of;
-use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::group_table::group_table;
 use crate::web::dashboard::ui::parts::{button, fact, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, Page, Place, Site, Texts, View, charts, job_table, layout};
+use crate::web::dashboard::ui::{
+    Act, HtmlPage, NavPage, Site, Texts, View, charts, job_table, layout,
+};
 
 /// The query of the address: which part of the queue is shown, and what was done before.
-struct Shown<'r> {
+struct QueueQuery<'r> {
     /// The tab.
     state: Option<&'r str>,
     /// The filter by job type; empty for none.
@@ -50,17 +52,17 @@ async fn show(
     cursor: Option<&str>,
     done: Option<&str>,
     count: Option<u64>,
-) -> Page {
-    let shown = Shown { state, r#type, search, cursor, done, count };
+) -> HtmlPage {
+    let shown = QueueQuery { state, r#type, search, cursor, done, count };
     let title = format!("{} {name}", view.site.texts().queue);
     let content = content(&view.site, name, &shown).await;
-    view.site.respond(Place::Elsewhere, &title, content)
+    view.site.respond(NavPage::Elsewhere, &title, content)
 }
 
 /// Reads the queue, its history and one page of jobs. The history and the last hour are read at
 /// the same time; the jobs come after, because the state to show may depend on the queue's
 /// sizes.
-async fn content(site: &Site<'_>, name: &str, shown: &Shown<'_>) -> Result<Markup, Error> {
+async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<Markup, Error> {
     let (inspector, known) = (site.inspector(), name.parse()?);
     let info = inspector.queue(&known).await?;
     let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
@@ -195,19 +197,19 @@ fn search(texts: &Texts, here: &str, state: JobState, filter: &Filter) -> Markup
 
 /// Stops workers from dequeueing jobs; jobs in flight continue.
 #[post("/ui/queues/<name>/pause")]
-async fn pause(act: Act<'_>, name: &str) -> Acted {
+async fn pause(act: Act<'_>, name: &str) -> FormResult {
     set_paused(&act, name, true).await
 }
 
 /// Lets workers dequeue jobs again.
 #[post("/ui/queues/<name>/resume")]
-async fn resume(act: Act<'_>, name: &str) -> Acted {
+async fn resume(act: Act<'_>, name: &str) -> FormResult {
     set_paused(&act, name, false).await
 }
 
 /// Deletes the queue with its jobs; refused while jobs are active.
 #[post("/ui/queues/<name>/delete")]
-async fn remove(act: Act<'_>, name: &str) -> Acted {
+async fn remove(act: Act<'_>, name: &str) -> FormResult {
     let done = async { act.site.inspector().delete_queue(&name.parse()?, true).await };
     act.redirect(done.await.map(|()| {
         act.audit("queue removed", name, "with its jobs");
@@ -216,7 +218,7 @@ async fn remove(act: Act<'_>, name: &str) -> Acted {
 }
 
 /// Pauses or resumes, and goes back to the queue.
-async fn set_paused(act: &Act<'_>, name: &str, paused: bool) -> Acted {
+async fn set_paused(act: &Act<'_>, name: &str, paused: bool) -> FormResult {
     let (word, line) = match paused {
         true => ("pause", "queue paused"),
         false => ("resume", "queue resumed"),

@@ -16,7 +16,7 @@ use crate::web::api::registration::{Fault, Faults, Field, MAX_MESSAGE_BYTES, Reg
 use crate::web::api::{RouteScope, read_bytes, register};
 use crate::web::dashboard::ui::form::form_pairs;
 use crate::web::dashboard::ui::page::{document, reason};
-use crate::web::dashboard::ui::{Page, Reader, Texts};
+use crate::web::dashboard::ui::{HtmlPage, Reader, Texts};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
 use crate::web::origin::SameOrigin;
@@ -49,7 +49,7 @@ impl Values {
 }
 
 /// What the page says above the form.
-enum Notice {
+enum RegisterNotice {
     /// The form has not been sent yet.
     None,
     /// Registered now, or before by the same form.
@@ -62,8 +62,8 @@ enum Notice {
 
 /// The empty form.
 #[get("/ui/register")]
-async fn show(_access: RegisterAccess, reader: Reader) -> Page {
-    Page(Status::Ok, page(&reader, &Values::default(), &Notice::None))
+async fn show(_access: RegisterAccess, reader: Reader) -> HtmlPage {
+    HtmlPage(Status::Ok, page(&reader, &Values::default(), &RegisterNotice::None))
 }
 
 /// Registers the job and answers with the page, whatever the result.
@@ -79,7 +79,7 @@ async fn submit(
     reader: Reader,
     content: Option<&ContentType>,
     body: Data<'_>,
-) -> Result<Page, ProblemDetails> {
+) -> Result<HtmlPage, ProblemDetails> {
     if !content.is_some_and(|content| content.is_form()) {
         let detail = "expected content type application/x-www-form-urlencoded";
         return Err(ProblemDetails::new(Status::UnsupportedMediaType, detail));
@@ -100,8 +100,8 @@ async fn submit(
     let registration = match Registration::from_fields(&form) {
         Ok(registration) => registration,
         Err(faults) => {
-            let page = page(&reader, &values, &Notice::Faults(faults));
-            return Ok(Page(Status::UnprocessableEntity, page));
+            let page = page(&reader, &values, &RegisterNotice::Faults(faults));
+            return Ok(HtmlPage(Status::UnprocessableEntity, page));
         }
     };
     // The ticket makes every form different, so the same form sent again, by a second click or a
@@ -110,21 +110,21 @@ async fn submit(
     let repeat_guard = Idempotency::new(&scope.0, &key, &body);
     Ok(match register::enqueue(queue, registration, Some(repeat_guard)).await {
         Ok((id, again)) => {
-            let notice = Notice::Registered { id, again };
-            Page(Status::Ok, page(&reader, &Values::default(), &notice))
+            let notice = RegisterNotice::Registered { id, again };
+            HtmlPage(Status::Ok, page(&reader, &Values::default(), &notice))
         }
         Err(problem) => refused(&reader, &values, problem),
     })
 }
 
 /// The page with the values that were sent and the problem.
-fn refused(reader: &Reader, values: &Values, problem: ProblemDetails) -> Page {
+fn refused(reader: &Reader, values: &Values, problem: ProblemDetails) -> HtmlPage {
     let status = problem.status();
-    Page(status, page(reader, values, &Notice::Problem(problem)))
+    HtmlPage(status, page(reader, values, &RegisterNotice::Problem(problem)))
 }
 
 /// The page: the notice, and the form with these values.
-fn page(reader: &Reader, values: &Values, notice: &Notice) -> Markup {
+fn page(reader: &Reader, values: &Values, notice: &RegisterNotice) -> Markup {
     let texts = reader.texts;
     let first_wrong = Field::ALL.into_iter().find(|field| fault_of(notice, *field).is_some());
     let form = html! {
@@ -158,16 +158,16 @@ fn page(reader: &Reader, values: &Values, notice: &Notice) -> Markup {
 }
 
 /// The result of the form that was sent.
-fn announcement(texts: &Texts, notice: &Notice) -> Markup {
+fn announcement(texts: &Texts, notice: &RegisterNotice) -> Markup {
     match notice {
-        Notice::None => html! {},
-        Notice::Registered { id, again } => html! {
+        RegisterNotice::None => html! {},
+        RegisterNotice::Registered { id, again } => html! {
             div.notice.good role="status" {
                 p { @if *again { (texts.registered_before) } @else { (texts.registered) } }
                 p { (texts.registered_id) " " code #job-id { (id) } }
             }
         },
-        Notice::Faults(faults) => html! {
+        RegisterNotice::Faults(faults) => html! {
             div.notice.bad role="alert" {
                 p { (texts.fields_wrong) }
                 @for (name, fault) in faults {
@@ -177,7 +177,7 @@ fn announcement(texts: &Texts, notice: &Notice) -> Markup {
                 }
             }
         },
-        Notice::Problem(problem) => html! {
+        RegisterNotice::Problem(problem) => html! {
             div.notice.bad role="alert" {
                 p { (texts.not_registered) }
                 (reason(texts, problem))
@@ -261,8 +261,8 @@ fn text(form: &Map<String, Value>, name: &str) -> String {
 }
 
 /// The fault of one field, if it has one.
-fn fault_of(notice: &Notice, field: Field) -> Option<&Fault> {
-    let Notice::Faults(faults) = notice else { return None };
+fn fault_of(notice: &RegisterNotice, field: Field) -> Option<&Fault> {
+    let RegisterNotice::Faults(faults) = notice else { return None };
     faults.iter().find(|(name, _)| name == field.name()).map(|(_, fault)| fault)
 }
 

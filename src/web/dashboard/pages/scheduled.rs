@@ -7,14 +7,14 @@ use futures_util::stream::{self, StreamExt};
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{JobRow, Page as ListPage};
+use crate::broker::{JobRow, Page};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::charts::{self, Bar};
 use crate::web::dashboard::ui::parts::empty;
-use crate::web::dashboard::ui::{Page, Place, Texts, View, job_table};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Texts, View, job_table};
 
 /// Maximum queues that are read, the first by name; the page says how many are left out.
 const MAX_QUEUES: usize = 200;
@@ -31,7 +31,7 @@ const CHART_MINUTES: i64 = 60;
 const CHART_HOURS: i64 = 24;
 
 /// What is due, over all queues.
-struct Due {
+struct DueJobs {
     /// Until now, then minute by minute of an hour, then hour by hour of the rest of a day.
     counts: Vec<u64>,
     /// The next jobs, scheduled and retrying ones together, by due time.
@@ -49,7 +49,7 @@ fn ends(now: Timestamp) -> Vec<Timestamp> {
 
 /// Two charts and the next jobs of all queues.
 #[get("/ui/scheduled")]
-async fn show(view: View<'_>) -> Page {
+async fn show(view: View<'_>) -> HtmlPage {
     let site = &view.site;
     let (texts, now) = (site.texts(), site.queue.now());
     let content = collect(&site.inspector(), now).await.map(|due| {
@@ -60,15 +60,15 @@ async fn show(view: View<'_>) -> Page {
             @if due.left_out > 0 { p.hint { (texts.queues_left_out) (due.left_out) } }
         }
     });
-    site.respond(Place::Scheduled, texts.scheduled_title, content)
+    site.respond(NavPage::Scheduled, texts.scheduled_title, content)
 }
 
 /// Reads counts and first jobs queue by queue. The next jobs are merged as they come, and what
 /// is beyond [`MAX_ROWS`] is dropped at once: with many queues the rows would otherwise add up.
-async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
+async fn collect(inspector: &Inspector, now: Timestamp) -> Result<DueJobs, Error> {
     let queues = inspector.queues().await?;
     let ends = ends(now);
-    let page = ListPage::default().size(u32::try_from(MAX_ROWS).unwrap_or(1))?;
+    let page = Page::default().size(u32::try_from(MAX_ROWS).unwrap_or(1))?;
     let of = |name: &QueueName| {
         let (name, ends, page) = (name.clone(), &ends, &page);
         async move {
@@ -78,7 +78,7 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
             Ok::<_, Error>((counts, scheduled.rows, retry.rows))
         }
     };
-    let mut due = Due {
+    let mut due = DueJobs {
         counts: vec![0; ends.len()],
         next: Vec::new(),
         left_out: queues.len().saturating_sub(MAX_QUEUES),
@@ -109,7 +109,7 @@ async fn collect(inspector: &Inspector, now: Timestamp) -> Result<Due, Error> {
 }
 
 /// The two charts.
-fn timeline(texts: &Texts, now: Timestamp, due: &Due) -> Markup {
+fn timeline(texts: &Texts, now: Timestamp, due: &DueJobs) -> Markup {
     let after = |secs: i64| Timestamp::from_secs(now.as_secs() + secs);
     let split = usize::try_from(CHART_MINUTES).unwrap_or_default() + 1;
     let (minutes, hours) = due.counts.split_at(split);

@@ -18,17 +18,17 @@ use maud::{Markup, html};
 use rocket::http::{RawStr, Status};
 use rocket::{Data, Route, post, routes};
 
-use crate::broker::Page as ListPage;
+use crate::broker::Page;
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobId, QueueName};
 use crate::web::dashboard::search::{Query, lists};
-use crate::web::dashboard::ui::access::Acted;
+use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::form::Form;
 use crate::web::dashboard::ui::job_table::choice_value;
 use crate::web::dashboard::ui::parts::empty;
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, Page, Place, Reader, Site, Texts};
+use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Site, Texts};
 
 /// The id of the form that the checkboxes of rows belong to.
 pub(crate) const FORM: &str = "selected";
@@ -47,7 +47,7 @@ const MAX_CONCURRENT: usize = 32;
 
 /// An action on a job.
 #[derive(Clone, Copy, PartialEq)]
-enum Verb {
+enum SelectedVerb {
     /// Move to pending.
     Run,
     /// Move to the archive.
@@ -56,16 +56,16 @@ enum Verb {
     Delete,
 }
 
-impl Verb {
+impl SelectedVerb {
     /// In the order of the buttons.
-    const ALL: [Verb; 3] = [Verb::Run, Verb::Archive, Verb::Delete];
+    const ALL: [SelectedVerb; 3] = [SelectedVerb::Run, SelectedVerb::Archive, SelectedVerb::Delete];
 
     /// The name in forms and in the audit log.
     fn name(self) -> &'static str {
         match self {
-            Verb::Run => "run",
-            Verb::Archive => "archive",
-            Verb::Delete => "delete",
+            SelectedVerb::Run => "run",
+            SelectedVerb::Archive => "archive",
+            SelectedVerb::Delete => "delete",
         }
     }
 
@@ -77,9 +77,9 @@ impl Verb {
     /// The action in the reader's language.
     fn label(self, texts: &Texts) -> &'static str {
         match self {
-            Verb::Run => texts.run_now,
-            Verb::Archive => texts.archive,
-            Verb::Delete => texts.delete,
+            SelectedVerb::Run => texts.run_now,
+            SelectedVerb::Archive => texts.archive,
+            SelectedVerb::Delete => texts.delete,
         }
     }
 }
@@ -101,13 +101,13 @@ pub(crate) fn buttons(reader: &Reader, query: &str) -> Markup {
             input type="hidden" name="q" value=(query);
             fieldset {
                 legend { (texts.selected_jobs) }
-                @for verb in Verb::ALL {
+                @for verb in SelectedVerb::ALL {
                     button.small type="submit" name="action" value=(verb.name()) { (verb.label(texts)) } " "
                 }
             }
             fieldset {
                 legend { (texts.all_matching) }
-                @for verb in Verb::ALL {
+                @for verb in SelectedVerb::ALL {
                     button.small type="submit" name="all" value=(verb.name()) { (verb.label(texts)) } " "
                 }
             }
@@ -116,9 +116,9 @@ pub(crate) fn buttons(reader: &Reader, query: &str) -> Markup {
 }
 
 /// The form as it was sent.
-struct Wanted {
+struct SelectedForm {
     /// What to do.
-    verb: Verb,
+    verb: SelectedVerb,
     /// The selected jobs; `None` for all that match the query.
     jobs: Option<Vec<(QueueName, JobId)>>,
     /// The search, as text; shown again after the action.
@@ -127,7 +127,7 @@ struct Wanted {
     sure: Option<usize>,
 }
 
-impl Wanted {
+impl SelectedForm {
     /// Reads the form.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Wanted {
     fn of(form: &Form) -> Result<Self, Error> {
         let text = |name: &str| form.text(name);
         let all = !text("all").is_empty();
-        let verb = Verb::parse(if all { text("all") } else { text("action") })
+        let verb = SelectedVerb::parse(if all { text("all") } else { text("action") })
             .ok_or_else(|| Error::invalid("action: expected run, archive or delete"))?;
         let chosen = form.0.iter().filter(|(name, _)| name == "job").map(|(_, text)| place(text));
         if all && form.get("q").is_none() {
@@ -165,7 +165,7 @@ async fn matching(
 ) -> Result<(Vec<(QueueName, JobId)>, bool), Error> {
     let (mut found, began) = (Vec::new(), Instant::now());
     for (name, state) in lists(inspector, query).await? {
-        let mut page = ListPage::default().size(100)?;
+        let mut page = Page::default().size(100)?;
         loop {
             if found.len() >= MAX_JOBS || began.elapsed() > SEARCH_TIMEOUT {
                 found.truncate(MAX_JOBS);
@@ -179,7 +179,7 @@ async fn matching(
             };
             found.extend(some.rows.iter().map(|row| (name.clone(), row.id().clone())));
             let Some(next) = some.next else { break };
-            page = ListPage::after(next).size(100)?;
+            page = Page::after(next).size(100)?;
         }
     }
     Ok((found, false))
@@ -187,11 +187,11 @@ async fn matching(
 
 /// Asks, or acts if the form repeats the number of jobs that the question named.
 #[post("/ui/jobs/act", data = "<body>")]
-async fn act(act: Act<'_>, body: Data<'_>) -> Acted {
+async fn act(act: Act<'_>, body: Data<'_>) -> FormResult {
     let site = &act.site;
     let form = Form::read(body, MAX_FORM_BYTES).await.map_err(|problem| site.refused(&problem))?;
     let trouble = |error: Error| site.trouble(&error);
-    let wanted = Wanted::of(&form).map_err(trouble)?;
+    let wanted = SelectedForm::of(&form).map_err(trouble)?;
     let inspector = site.inspector();
     let (mut jobs, more) = match &wanted.jobs {
         Some(jobs) => (jobs.clone(), false),
@@ -211,9 +211,9 @@ async fn act(act: Act<'_>, body: Data<'_>) -> Acted {
             let (inspector, act) = (&inspector, &act);
             async move {
                 let acted = match verb {
-                    Verb::Run => inspector.run(&name, &id).await,
-                    Verb::Archive => inspector.archive(&name, &id).await,
-                    Verb::Delete => inspector.delete(&name, &id).await,
+                    SelectedVerb::Run => inspector.run(&name, &id).await,
+                    SelectedVerb::Archive => inspector.archive(&name, &id).await,
+                    SelectedVerb::Delete => inspector.delete(&name, &id).await,
                 };
                 if acted.is_ok() {
                     act.audit(verb.name(), &name.printable(), id.as_str());
@@ -240,7 +240,7 @@ async fn act(act: Act<'_>, body: Data<'_>) -> Acted {
 }
 
 /// Asks before anything happens, with the number of jobs.
-fn question(site: &Site<'_>, wanted: &Wanted, count: usize, more: bool) -> Page {
+fn question(site: &Site<'_>, wanted: &SelectedForm, count: usize, more: bool) -> HtmlPage {
     let (reader, texts, verb) = (&site.reader, site.texts(), wanted.verb);
     let back = format!("{}/ui/jobs?q={}", reader.base, escaped(&wanted.query));
     let title = verb.label(texts);
@@ -267,7 +267,7 @@ fn question(site: &Site<'_>, wanted: &Wanted, count: usize, more: bool) -> Page 
         }
         p.more { a href=(back) { (texts.back) } }
     };
-    site.page(Status::Ok, Place::Elsewhere, title, content)
+    site.page(Status::Ok, NavPage::Elsewhere, title, content)
 }
 
 /// The routes to mount at the base.
@@ -296,15 +296,17 @@ mod tests {
 
     #[test]
     fn a_form_is_for_the_selected_jobs_or_for_all_that_match() {
-        let wanted = Wanted::of(&form(&[("action", "run"), ("job", "q/1"), ("job", "q/2")]));
+        let wanted = SelectedForm::of(&form(&[("action", "run"), ("job", "q/1"), ("job", "q/2")]));
         let wanted = wanted.unwrap();
-        assert!(wanted.verb == Verb::Run && wanted.sure.is_none());
+        assert!(wanted.verb == SelectedVerb::Run && wanted.sure.is_none());
         assert_eq!(wanted.jobs.map(|jobs| jobs.len()), Some(2));
         let all = form(&[("all", "delete"), ("q", "x"), ("job", "q/1"), ("sure", "7")]);
-        let wanted = Wanted::of(&all).unwrap();
-        assert!(wanted.verb == Verb::Delete && wanted.sure == Some(7) && wanted.jobs.is_none());
-        assert!(Wanted::of(&form(&[("all", "delete"), ("q", ""), ("sure", "yes")])).is_err());
-        assert!(Wanted::of(&form(&[("all", "delete"), ("Q", "x")])).is_err());
-        assert!(Wanted::of(&form(&[("action", "explode")])).is_err());
+        let wanted = SelectedForm::of(&all).unwrap();
+        assert!(
+            wanted.verb == SelectedVerb::Delete && wanted.sure == Some(7) && wanted.jobs.is_none()
+        );
+        assert!(SelectedForm::of(&form(&[("all", "delete"), ("q", ""), ("sure", "yes")])).is_err());
+        assert!(SelectedForm::of(&form(&[("all", "delete"), ("Q", "x")])).is_err());
+        assert!(SelectedForm::of(&form(&[("action", "explode")])).is_err());
     }
 }

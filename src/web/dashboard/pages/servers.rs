@@ -9,16 +9,16 @@ use rocket::{Route, get, routes};
 use crate::broker::{ServerInfo, Servers};
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::parts::{empty, instant, job_link};
-use crate::web::dashboard::ui::table::{Cell, Kind, Row, table};
-use crate::web::dashboard::ui::{Page, Place, Reader, Texts, View};
+use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Reader, Texts, View};
 
 /// All worker processes that have announced themselves within their expiry.
 #[get("/ui/servers")]
-async fn show(view: View<'_>) -> Page {
+async fn show(view: View<'_>) -> HtmlPage {
     let site = &view.site;
     let servers = site.inspector().servers().await;
     let content = servers.map(|servers| workers(&site.reader, site.queue.now(), &servers));
-    site.respond(Place::Servers, site.texts().workers_title, content)
+    site.respond(NavPage::Servers, site.texts().workers_title, content)
 }
 
 /// The table, and below it the jobs in flight of each process.
@@ -31,7 +31,7 @@ fn workers(reader: &Reader, now: Timestamp, servers: &Servers) -> Markup {
         [texts.process, texts.process_status, texts.running_jobs, texts.queues, texts.started];
     let rows: Vec<Row> = servers.servers.iter().map(|server| row(texts, now, server)).collect();
     html! {
-        (table(Kind::Plain, texts.process, &columns, &rows))
+        (table(TableKind::Plain, texts.process, &columns, &rows))
         @for server in servers.servers.iter().filter(|server| !server.running.is_empty()) {
             h2 { (server.host) ":" (server.pid) }
             @if server.more_running > 0 {

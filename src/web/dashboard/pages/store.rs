@@ -12,11 +12,11 @@ use rocket::{Route, get, routes};
 
 use crate::broker::{StoreInfo, StoreNode};
 use crate::web::dashboard::ui::parts::fact;
-use crate::web::dashboard::ui::{Page, Place, Texts, View};
+use crate::web::dashboard::ui::{HtmlPage, NavPage, Texts, View};
 
 /// The servers, and above them the settings under which jobs can be lost.
 #[get("/ui/store")]
-async fn show(view: View<'_>) -> Page {
+async fn show(view: View<'_>) -> HtmlPage {
     let site = &view.site;
     let (texts, inspector) = (site.texts(), site.inspector());
     let found = async { Ok((inspector.store().await?, inspector.check_store().await?)) };
@@ -35,7 +35,7 @@ async fn show(view: View<'_>) -> Page {
             }
         }
     });
-    site.respond(Place::Store, texts.store_title, content)
+    site.respond(NavPage::Store, texts.store_title, content)
 }
 
 /// The store in one line, and its servers: one, or the masters of a Cluster.

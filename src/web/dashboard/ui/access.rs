@@ -9,7 +9,7 @@ use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::Redirect;
 
-use super::{Page, Reader, Site};
+use super::{HtmlPage, Reader, Site};
 use crate::error::Error;
 use crate::web::JobQueue;
 use crate::web::api::{Asked, audit};
@@ -60,7 +60,7 @@ impl<'r> FromRequest<'r> for Act<'r> {
 }
 
 /// After a form: the page to go to, or what went wrong.
-pub(crate) type Acted = Result<Redirect, Page>;
+pub(crate) type FormResult = Result<Redirect, HtmlPage>;
 
 impl Act<'_> {
     /// Writes one line to the audit log: what was done to which queue.
@@ -69,7 +69,7 @@ impl Act<'_> {
     }
 
     /// Goes to this path below the base, or shows why the action failed.
-    pub(crate) fn redirect(&self, path: Result<String, Error>) -> Acted {
+    pub(crate) fn redirect(&self, path: Result<String, Error>) -> FormResult {
         match path {
             Ok(path) => Ok(Redirect::to(format!("{}{path}", self.site.reader.base))),
             Err(error) => Err(self.site.trouble(&error)),

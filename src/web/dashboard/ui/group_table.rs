@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::Reader;
 use super::parts::{instant, more};
 use super::reader::escaped;
-use super::table::{Cell, Kind, Row, table};
+use super::table::{Cell, Row, TableKind, table};
 use crate::broker::GroupPage;
 use crate::job::QueueName;
 use crate::time::Timestamp;
@@ -42,7 +42,7 @@ pub(crate) fn group_table(
         })
         .collect();
     html! {
-        (table(Kind::Plain, texts.group, &columns, &rows))
+        (table(TableKind::Plain, texts.group, &columns, &rows))
         @if let Some(next) = &groups.next {
             (more(&format!("{here}?state=aggregating&cursor={next}"), texts.next_page))
         }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::Reader;
 use super::parts::{empty, instant, job_link, short};
 use super::reader::escaped;
-use super::table::{Cell, Kind, Row, table};
+use super::table::{Cell, Row, TableKind, table};
 use crate::broker::{JobInfo, JobRow};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
@@ -63,7 +63,7 @@ fn draw(
         };
         Row::new(head(reader, row, form), cells)
     };
-    table(Kind::Jobs, texts.jobs, &columns, &rows.iter().map(row).collect::<Vec<_>>())
+    table(TableKind::Jobs, texts.jobs, &columns, &rows.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The job's id, linked to its page.

@@ -7,7 +7,7 @@
 use maud::{Markup, html};
 use rocket::http::Status;
 
-use super::page::{self, Page};
+use super::page::{self, HtmlPage};
 use super::{Reader, Texts};
 use crate::error::Error;
 use crate::inspector::Inspector;
@@ -16,7 +16,7 @@ use crate::web::error::ProblemDetails;
 
 /// The pages that the navigation names.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Place {
+pub(crate) enum NavPage {
     /// Every queue with its jobs by state.
     Overview,
     /// The search over all queues.
@@ -62,10 +62,10 @@ impl Site<'_> {
     /// The page of this content, with status 200, or of the error that kept it from being made.
     pub(crate) fn respond(
         &self,
-        place: Place,
+        place: NavPage,
         title: &str,
         content: Result<Markup, Error>,
-    ) -> Page {
+    ) -> HtmlPage {
         match content {
             Ok(content) => self.page(Status::Ok, place, title, content),
             Err(error) => self.trouble(&error),
@@ -73,31 +73,37 @@ impl Site<'_> {
     }
 
     /// A page with the navigation around its content.
-    pub(crate) fn page(&self, status: Status, place: Place, title: &str, content: Markup) -> Page {
-        Page(status, framed(&self.reader, self.queue, place, title, content))
+    pub(crate) fn page(
+        &self,
+        status: Status,
+        place: NavPage,
+        title: &str,
+        content: Markup,
+    ) -> HtmlPage {
+        HtmlPage(status, framed(&self.reader, self.queue, place, title, content))
     }
 
     /// A page that says what went wrong, with the status it means.
-    pub(crate) fn trouble(&self, error: &Error) -> Page {
+    pub(crate) fn trouble(&self, error: &Error) -> HtmlPage {
         trouble(&self.reader, self.queue, error)
     }
 
     /// A page about a form that could not be read.
-    pub(crate) fn refused(&self, problem: &ProblemDetails) -> Page {
+    pub(crate) fn refused(&self, problem: &ProblemDetails) -> HtmlPage {
         let content = page::trouble(self.texts(), problem);
-        self.page(problem.status(), Place::Elsewhere, self.texts().title, content)
+        self.page(problem.status(), NavPage::Elsewhere, self.texts().title, content)
     }
 
     /// 404: what the page is about does not exist.
-    pub(crate) fn missing(&self, what: &str) -> Page {
+    pub(crate) fn missing(&self, what: &str) -> HtmlPage {
         let content = super::parts::empty(what);
-        self.page(Status::NotFound, Place::Elsewhere, self.texts().not_found, content)
+        self.page(Status::NotFound, NavPage::Elsewhere, self.texts().not_found, content)
     }
 }
 
 /// A page that says what went wrong, with the status it means, for a request whose guards are
 /// not a page's. Damaged data links to the doctor.
-pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page {
+pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> HtmlPage {
     let problem = ProblemDetails::of_stored(error, "Failed to read the job queue");
     let texts = reader.texts;
     let content = html! {
@@ -106,11 +112,17 @@ pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> Page 
             p.more { a href={ (reader.base) "/ui/doctor" } { (texts.doctor_link) } }
         }
     };
-    Page(problem.status(), framed(reader, queue, Place::Elsewhere, texts.title, content))
+    HtmlPage(problem.status(), framed(reader, queue, NavPage::Elsewhere, texts.title, content))
 }
 
 /// Navigation, title, content and footer. The script replaces what is marked `data-content`.
-fn framed(reader: &Reader, queue: &JobQueue, place: Place, title: &str, content: Markup) -> Markup {
+fn framed(
+    reader: &Reader,
+    queue: &JobQueue,
+    place: NavPage,
+    title: &str,
+    content: Markup,
+) -> Markup {
     let (base, texts, config) = (&reader.base, reader.texts, queue.config());
     let docs = cfg!(feature = "openapi") && config.openapi && config.docs;
     let body = html! {
@@ -138,18 +150,18 @@ fn framed(reader: &Reader, queue: &JobQueue, place: Place, title: &str, content:
 }
 
 /// The links to all pages, and the search by id.
-fn navigation(reader: &Reader, place: Place) -> Markup {
+fn navigation(reader: &Reader, place: NavPage) -> Markup {
     let (base, texts) = (&reader.base, reader.texts);
     let pages = [
-        (Place::Overview, "/ui", texts.overview),
-        (Place::Jobs, "/ui/jobs", texts.jobs_title),
-        (Place::Failures, "/ui/failures", texts.failures_title),
-        (Place::Scheduled, "/ui/scheduled", texts.scheduled_title),
-        (Place::Periodic, "/ui/periodic", texts.nav_periodic),
-        (Place::Groups, "/ui/groups", texts.groups_title),
-        (Place::Servers, "/ui/servers", texts.workers_title),
-        (Place::Store, "/ui/store", texts.store_title),
-        (Place::Enqueue, "/ui/enqueue", texts.enqueue),
+        (NavPage::Overview, "/ui", texts.overview),
+        (NavPage::Jobs, "/ui/jobs", texts.jobs_title),
+        (NavPage::Failures, "/ui/failures", texts.failures_title),
+        (NavPage::Scheduled, "/ui/scheduled", texts.scheduled_title),
+        (NavPage::Periodic, "/ui/periodic", texts.nav_periodic),
+        (NavPage::Groups, "/ui/groups", texts.groups_title),
+        (NavPage::Servers, "/ui/servers", texts.workers_title),
+        (NavPage::Store, "/ui/store", texts.store_title),
+        (NavPage::Enqueue, "/ui/enqueue", texts.enqueue),
     ];
     html! {
         nav aria-label=(texts.nav_pages) {

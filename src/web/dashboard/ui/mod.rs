@@ -59,7 +59,7 @@ pub(crate) mod table;
 pub(crate) mod texts;
 
 pub(crate) use access::{Act, View};
-pub(crate) use layout::{Place, Site};
-pub(crate) use page::Page;
+pub(crate) use layout::{NavPage, Site};
+pub(crate) use page::HtmlPage;
 pub(crate) use reader::Reader;
 pub(crate) use texts::Texts;

@@ -22,9 +22,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img
 
 /// A page and the status it is sent with. Invisible characters of the finished page are
 /// marked (see `marks`), so no page can forget it.
-pub(crate) struct Page(pub Status, pub Markup);
+pub(crate) struct HtmlPage(pub Status, pub Markup);
 
-impl<'r> Responder<'r, 'static> for Page {
+impl<'r> Responder<'r, 'static> for HtmlPage {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let page = marked(&self.1);
         let mut page = sent_as_page(page.respond_to(request)?)?;
@@ -83,7 +83,7 @@ fn prefix_ignored(texts: &Texts, ignored: &IgnoredPrefix) -> Markup {
 }
 
 /// The page for a request that a guard refused: 401 or 403, and the reason.
-pub(crate) fn refusal(reader: &Reader, problem: &ProblemDetails) -> Page {
+pub(crate) fn refusal(reader: &Reader, problem: &ProblemDetails) -> HtmlPage {
     let texts = reader.texts;
     let title = match problem.status().code {
         401 => texts.authentication_required,
@@ -96,7 +96,7 @@ pub(crate) fn refusal(reader: &Reader, problem: &ProblemDetails) -> Page {
             p.more { a href={ (reader.base) "/ui" } { (texts.back_to_overview) } }
         }
     };
-    Page(problem.status(), document(reader, title, content))
+    HtmlPage(problem.status(), document(reader, title, content))
 }
 
 /// A problem, read aloud by screen readers at once.

@@ -44,7 +44,7 @@ impl Row {
 
 /// How a table is laid out.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum TableKind {
     /// Numbers and names.
     Plain,
     /// With a column for long texts.
@@ -53,8 +53,8 @@ pub(crate) enum Kind {
 
 /// A table in a card that scrolls sideways. `name` is read by screen readers; `columns` has
 /// the heads of all columns, the first included.
-pub(crate) fn table(kind: Kind, name: &str, columns: &[&str], rows: &[Row]) -> Markup {
-    let class = (kind == Kind::Jobs).then_some("jobs");
+pub(crate) fn table(kind: TableKind, name: &str, columns: &[&str], rows: &[Row]) -> Markup {
+    let class = (kind == TableKind::Jobs).then_some("jobs");
     html! {
         div.card.wide tabindex="0" role="region" aria-label=(name) {
             table class=[class] {

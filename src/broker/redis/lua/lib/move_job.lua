@@ -15,7 +15,7 @@
 -- * the hashes and unique locks of deleted and trimmed jobs are deleted too.
 
 local ACTION = ARGV[2]
-local MOST_ARCHIVED, ARCHIVE_AGE, RELEASE = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
+local MAX_ARCHIVED, ARCHIVE_AGE, RELEASE = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local T, DUE, ARCHIVED = Q .. 't:', Q .. 'x:due', Q .. 'archived'
 
 local due = now
@@ -54,7 +54,7 @@ local function enter(id, state)
   if ACTION == 'delete' then
     forget(id)
   elseif ACTION == 'archive' then
-    make_room(MOST_ARCHIVED, ARCHIVE_AGE)
+    make_room(MAX_ARCHIVED, ARCHIVE_AGE)
     redis.call('ZADD', ARCHIVED, whole(now_s), id)
     redis.call('HSET', task, 'state', 'archived')
     redis.call('HDEL', task, 'pending_since')

@@ -20,7 +20,7 @@ local CONTAINERS = {'pending', 'scheduled', 'retry', 'archived', 'completed'}
 local GROUPS, SETS, SOME = Q .. 'groups', Q .. 'aggregation_sets', 100
 local OLD_GROUPS, OLD_SETS = Q .. 'x:removing:groups', Q .. 'x:removing:sets'
 -- Without force, more groups than this count as jobs: not all of them can be left over.
-local MOST_GROUPS = 1000
+local MAX_GROUPS = 1000
 expect_lists('active', 'pending')
 expect_zsets('scheduled', 'retry', 'archived', 'completed', 'aggregation_sets')
 redis.call('SCARD', GROUPS)
@@ -42,7 +42,7 @@ else
   if ARGV[2] == '0' then
     local jobs = redis.call('ZCARD', SETS)
     for _, name in ipairs(CONTAINERS) do jobs = jobs + redis.call('EXISTS', Q .. name) end
-    if redis.call('SCARD', GROUPS) > MOST_GROUPS then return refuse(0) end
+    if redis.call('SCARD', GROUPS) > MAX_GROUPS then return refuse(0) end
     for _, group in ipairs(redis.call('SMEMBERS', GROUPS)) do
       jobs = jobs + redis.call('EXISTS', Q .. 'g:' .. group)
     end

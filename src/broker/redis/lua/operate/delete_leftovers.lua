@@ -14,7 +14,7 @@
 
 -- Numbers of new pending jobs and of aggregation sets that are looked at. If there are more,
 -- a job that may be among them is kept.
-local MOST_ARRIVED, MOST_SETS = 1000, 100
+local MAX_ARRIVED, MAX_SETS = 1000, 100
 local T = Q .. 't:'
 -- Keys that stay: if these exist they hold jobs that arrived since.
 local KEPT = {
@@ -28,9 +28,9 @@ local KEPT = {
 redis.call('SCARD', Q .. 'groups')
 expect_zsets('aggregation_sets')
 
-local arrived, many = {}, redis.call('LLEN', KEYS[1]) > MOST_ARRIVED
-for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, MOST_ARRIVED - 1)) do arrived[id] = true end
-local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, MOST_SETS)
+local arrived, many = {}, redis.call('LLEN', KEYS[1]) > MAX_ARRIVED
+for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, MAX_ARRIVED - 1)) do arrived[id] = true end
+local sets = redis.call('ZRANGE', Q .. 'aggregation_sets', 0, MAX_SETS)
 -- Whether a listed group, or a set taken out of it, holds the job.
 local function aggregating(id, group)
   local key = Q .. 'g:' .. group
@@ -38,7 +38,7 @@ local function aggregating(id, group)
     and type(redis.pcall('ZSCORE', key, id)) == 'string' then
     return true
   end
-  if #sets > MOST_SETS then return true end
+  if #sets > MAX_SETS then return true end
   for _, set in ipairs(sets) do
     if string.sub(set, 1, #key + 1) == key .. ':'
       and type(redis.pcall('ZSCORE', set, id)) == 'string' then

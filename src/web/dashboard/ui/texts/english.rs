@@ -6,7 +6,7 @@
 //! (`docs/glossary.md`): pending, active, in flight, slot, finding, repair.
 
 use super::Texts;
-use crate::broker::FindingKind as Kind;
+use crate::broker::FindingKind as TableKind;
 use crate::job::JobState;
 use crate::web::api::registration::{
     Fault, Field, MAX_DELAY_SECONDS, MAX_MESSAGE_BYTES, MAX_RETRIES,
@@ -284,37 +284,37 @@ pub(super) const TEXTS: Texts = Texts {
     },
     doctor_looked: |looked, queues| format!("Examined {looked} entries in {queues} queues."),
     finding_name: |kind| match kind {
-        Kind::Ghost => "An ID whose job does not exist",
-        Kind::Stray => "An ID left in a list that its job has moved out of",
-        Kind::WrongState => "A job whose state does not match the list it is in",
-        Kind::Duplicate => "An ID that is in a list twice",
-        Kind::ActiveWithoutLease => "An active job without a lease",
-        Kind::LeaseWithoutActive => "A lease of a job that is not active",
-        Kind::StaleDueTime => "A due time of a job that is not waiting for it",
-        Kind::Stub => "The remains of a job without its message",
-        Kind::Orphan => "A job that is in no list",
-        Kind::LockWithoutHolder => "A unique lock whose job does not exist",
-        Kind::UnlistedGroup => "A group that no aggregator would find",
-        Kind::UnlistedSet => "Jobs of an aggregation that is not registered",
-        Kind::DeadSet => "A registered aggregation that has no jobs",
-        Kind::OverdueSet => "An aggregation past its deadline: is an aggregator running?",
-        Kind::WrongType => "A key whose type differs from the protocol's",
-        Kind::UnknownKey => "A key that neither Asynq nor this crate writes",
-        Kind::UnreadableMessage => "A message that cannot be decoded",
-        Kind::BadCounter => "A counter that is not a number",
-        Kind::ForeignQueueName => "A queue name that other tools cannot handle",
-        Kind::EvictionPolicy => {
+        TableKind::Ghost => "An ID whose job does not exist",
+        TableKind::Stray => "An ID left in a list that its job has moved out of",
+        TableKind::WrongState => "A job whose state does not match the list it is in",
+        TableKind::Duplicate => "An ID that is in a list twice",
+        TableKind::ActiveWithoutLease => "An active job without a lease",
+        TableKind::LeaseWithoutActive => "A lease of a job that is not active",
+        TableKind::StaleDueTime => "A due time of a job that is not waiting for it",
+        TableKind::Stub => "The remains of a job without its message",
+        TableKind::Orphan => "A job that is in no list",
+        TableKind::LockWithoutHolder => "A unique lock whose job does not exist",
+        TableKind::UnlistedGroup => "A group that no aggregator would find",
+        TableKind::UnlistedSet => "Jobs of an aggregation that is not registered",
+        TableKind::DeadSet => "A registered aggregation that has no jobs",
+        TableKind::OverdueSet => "An aggregation past its deadline: is an aggregator running?",
+        TableKind::WrongType => "A key whose type differs from the protocol's",
+        TableKind::UnknownKey => "A key that neither Asynq nor this crate writes",
+        TableKind::UnreadableMessage => "A message that cannot be decoded",
+        TableKind::BadCounter => "A counter that is not a number",
+        TableKind::ForeignQueueName => "A queue name that other tools cannot handle",
+        TableKind::EvictionPolicy => {
             "Redis evicts jobs when memory is full: set maxmemory-policy to noeviction"
         }
-        Kind::LockEviction => {
+        TableKind::LockEviction => {
             "Redis evicts unique locks and idempotency keys when memory is full: set \
              maxmemory-policy to noeviction"
         }
-        Kind::NoPersistence => {
+        TableKind::NoPersistence => {
             "Redis loses all jobs when it restarts: turn on the append-only file"
         }
-        Kind::OldServer => "The server is older than Redis 6.2",
-        Kind::ClockSkew => "The clocks of Redis and this host differ by more than a second",
-        Kind::CheckRefused => "The store refused the examination",
+        TableKind::OldServer => "The server is older than Redis 6.2",
+        TableKind::ClockSkew => "The clocks of Redis and this host differ by more than a second",
+        TableKind::CheckRefused => "The store refused the examination",
     },
 };

@@ -4,7 +4,7 @@
 //! fields and configuration keys are not, because they have to be typed as they are.
 
 use super::Texts;
-use crate::broker::FindingKind as Kind;
+use crate::broker::FindingKind as TableKind;
 use crate::job::JobState;
 use crate::web::api::registration::{
     Fault, Field, MAX_DELAY_SECONDS, MAX_MESSAGE_BYTES, MAX_RETRIES,
@@ -288,34 +288,34 @@ pub(super) const TEXTS: Texts = Texts {
     question: |action, jobs| format!("{jobs}件のジョブを対象に「{action}」を行います。"),
     doctor_looked: |looked, queues| format!("{queues}個のキューの{looked}件を調べました。"),
     finding_name: |kind| match kind {
-        Kind::Ghost => "ジョブのないID",
-        Kind::Stray => "別の場所に移ったジョブのID",
-        Kind::WrongState => "状態の不一致",
-        Kind::Duplicate => "重複したID",
-        Kind::ActiveWithoutLease => "リースのない実行中ジョブ",
-        Kind::LeaseWithoutActive => "実行中でないジョブのリース",
-        Kind::StaleDueTime => "不要な予定時刻",
-        Kind::Stub => "メッセージのないジョブ",
-        Kind::Orphan => "どこにもないジョブ",
-        Kind::LockWithoutHolder => "持ち主のいない一意ロック",
-        Kind::UnlistedGroup => "一覧にないグループ",
-        Kind::UnlistedSet => "一覧にない集約",
-        Kind::DeadSet => "終わった集約の名前",
-        Kind::OverdueSet => "期限を過ぎた集約",
-        Kind::WrongType => "型の異なるキー",
-        Kind::UnknownKey => "不明なキー",
-        Kind::UnreadableMessage => "読めないメッセージ",
-        Kind::BadCounter => "数値でないカウンター",
-        Kind::ForeignQueueName => "扱えないキュー名",
-        Kind::EvictionPolicy => {
+        TableKind::Ghost => "ジョブのないID",
+        TableKind::Stray => "別の場所に移ったジョブのID",
+        TableKind::WrongState => "状態の不一致",
+        TableKind::Duplicate => "重複したID",
+        TableKind::ActiveWithoutLease => "リースのない実行中ジョブ",
+        TableKind::LeaseWithoutActive => "実行中でないジョブのリース",
+        TableKind::StaleDueTime => "不要な予定時刻",
+        TableKind::Stub => "メッセージのないジョブ",
+        TableKind::Orphan => "どこにもないジョブ",
+        TableKind::LockWithoutHolder => "持ち主のいない一意ロック",
+        TableKind::UnlistedGroup => "一覧にないグループ",
+        TableKind::UnlistedSet => "一覧にない集約",
+        TableKind::DeadSet => "終わった集約の名前",
+        TableKind::OverdueSet => "期限を過ぎた集約",
+        TableKind::WrongType => "型の異なるキー",
+        TableKind::UnknownKey => "不明なキー",
+        TableKind::UnreadableMessage => "読めないメッセージ",
+        TableKind::BadCounter => "数値でないカウンター",
+        TableKind::ForeignQueueName => "扱えないキュー名",
+        TableKind::EvictionPolicy => {
             "メモリーが一杯になるとジョブが失われます（maxmemory-policyをnoevictionに）"
         }
-        Kind::LockEviction => {
+        TableKind::LockEviction => {
             "メモリーが一杯になると一意ロックと冪等キーが失われます（maxmemory-policyをnoevictionに）"
         }
-        Kind::NoPersistence => "再起動でジョブが失われます（appendonlyを有効に）",
-        Kind::OldServer => "Redisのバージョンが6.2より前です",
-        Kind::ClockSkew => "Redisとこのホストの時計が1秒以上ずれています",
-        Kind::CheckRefused => "検査できません",
+        TableKind::NoPersistence => "再起動でジョブが失われます（appendonlyを有効に）",
+        TableKind::OldServer => "Redisのバージョンが6.2より前です",
+        TableKind::ClockSkew => "Redisとこのホストの時計が1秒以上ずれています",
+        TableKind::CheckRefused => "検査できません",
     },
 };
