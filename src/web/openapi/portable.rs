@@ -238,7 +238,10 @@ fn name_variants(schemas: &mut Map<String, SchemaObject>) {
         let Some(variants) = one_of.as_deref().and_then(tagged) else { continue };
         let (mut references, mut mapping) = (Vec::new(), serde_json::Map::new());
         let tag = variants.tag;
-        for (word, variant) in variants.all {
+        for (word, mut variant) in variants.all {
+            // Always there, but not required by the document: Rust clients of openapi-generator
+            // take the tag away before they read the variant, and would miss it.
+            variant.object().required.remove(&tag);
             let mut initial = word.chars();
             let first = initial.next().map(|first| first.to_ascii_uppercase());
             let own = format!("{name}{}{}", first.unwrap_or_default(), initial.as_str());
