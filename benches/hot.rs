@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use rocket_jobqueue::internals::redis::{keys, wire};
-use rocket_jobqueue::internals::{Broker, MemoryBroker, SettleRequest, decide};
+use rocket_jobqueue::internals::{Broker, Chance, MemoryBroker, SettleRequest, decide};
 use rocket_jobqueue::{
     Clock, JobError, JobRecord, NewJob, Outcome, QueueName, RetryPolicy, Timestamp,
     handler::Transition,
@@ -40,15 +40,15 @@ fn names(c: &mut Criterion) {
 
 fn verdicts(c: &mut Criterion) {
     let (record, policy) = (record(), RetryPolicy::default());
-    let now = Timestamp::from_secs(1_800_000_000);
+    let (now, chance) = (Timestamp::from_secs(1_800_000_000), Chance::system());
     c.bench_function("verdict: done", |b| {
-        b.iter(|| decide(black_box(&record), Outcome::Done(None), &policy, now))
+        b.iter(|| decide(black_box(&record), Outcome::Done(None), &policy, now, &chance))
     });
     c.bench_function("verdict: failed", |b| {
         let failed = || Outcome::Failed(JobError::failed("smtp is down"));
         b.iter_batched(
             failed,
-            |failed| decide(&record, failed, &policy, now),
+            |failed| decide(&record, failed, &policy, now, &chance),
             BatchSize::SmallInput,
         )
     });

@@ -8,9 +8,10 @@ mod enqueue;
 mod receipt;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::broker::Broker;
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::job::{Job, NewJob, Periodic};
 use crate::trace::Trace;
@@ -31,19 +32,18 @@ pub struct Client {
     max_payload: usize,
     /// The trace of new jobs, instead of the trace of the job that enqueues them.
     trace: Option<Trace>,
-    /// The number of the last id, where ids are numbers.
-    numbered: Option<Arc<AtomicU64>>,
+    /// Draws the ids of new jobs.
+    chance: Chance,
 }
 
 impl Client {
     pub(crate) fn new(broker: Arc<dyn Broker>, max_payload: usize) -> Self {
-        Self { broker, closed: Arc::default(), max_payload, trace: None, numbered: None }
+        Self { broker, closed: Arc::default(), max_payload, trace: None, chance: Chance::system() }
     }
 
-    /// Assigns consecutive ids instead of random ones.
-    pub(crate) fn with_numbered_ids(mut self) -> Self {
-        self.numbered = Some(Arc::default());
-        self
+    /// Draws ids from this chance.
+    pub(crate) fn with_chance(self, chance: Chance) -> Self {
+        Self { chance, ..self }
     }
 
     /// The same producer, whose jobs belong to this trace.

@@ -86,6 +86,7 @@
 //! troubleshooting, every configuration key and every route.
 
 mod broker;
+mod chance;
 mod client;
 mod config;
 pub mod demo;
@@ -138,6 +139,7 @@ pub use web::{
 pub mod internals {
     pub use crate::broker::memory::MemoryBroker;
     pub use crate::broker::*;
+    pub use crate::chance::Chance;
     pub use crate::config::*;
     pub use crate::job::decide;
     pub use crate::pool::*;

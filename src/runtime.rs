@@ -23,7 +23,7 @@
 //!   succeed now. It is answered from memory, so a load balancer's probe costs the store nothing.
 //! - A store that cannot be reached at launch does not stop the launch, because processes and
 //!   Redis may start together. A store that answers and is unsuitable does: it would lose jobs.
-//! - In a test the worker is [driven by hand](ByHand): no loop runs, and no task checks the store.
+//! - In a test the worker is [driven by the test](TestDriver): no loop runs, and no task checks the store.
 
 mod store_check;
 
@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, GroupLimits, Inspect};
+use crate::chance::Chance;
 use crate::client::{Aggregate, Client};
 use crate::error::Error;
 use crate::inspector::Inspector;
@@ -91,13 +92,16 @@ pub(crate) struct Runtime {
     health: Arc<StoreHealth>,
     check: Arc<StoreCheck>,
     /// A test runs the jobs.
-    by_hand: Option<Arc<ByHand>>,
+    test_driver: Option<TestDriver>,
 }
 
 /// Gives a test the parts that it drives instead of the worker, between the start of
-/// the queue and the end of the application.
-#[derive(Default)]
-pub(crate) struct ByHand(Mutex<Option<Arc<Driven>>>);
+/// the queue and the end of the application. Clones share them.
+#[derive(Clone)]
+pub(crate) struct TestDriver {
+    parts: Arc<Mutex<Option<Arc<Driven>>>>,
+    chance: Chance,
+}
 
 /// The parts of a queue whose worker and scheduler are driven by a test.
 pub(crate) struct Driven {
@@ -111,13 +115,20 @@ pub(crate) struct Driven {
     pub(crate) aggregation: Option<Aggregation>,
     /// Queues to serve, highest weight first. Empty means all queues.
     pub(crate) queues: Vec<QueueName>,
+    /// What the worker draws from.
+    pub(crate) chance: Chance,
     /// The application's own runtime.
     pub(crate) tokio: Option<tokio::runtime::Handle>,
 }
 
-impl ByHand {
+impl TestDriver {
+    /// Nothing has started yet.
+    pub(crate) fn new(chance: Chance) -> Self {
+        Self { parts: Arc::default(), chance }
+    }
+
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Driven>>> {
-        lock(&self.0)
+        lock(&self.parts)
     }
 
     /// The parts; `None` before the start and after the end.
@@ -168,15 +179,15 @@ impl Runtime {
             draining: tokio::sync::Mutex::new(()),
             health: Arc::new(StoreHealth { began: Instant::now(), last_answer: AtomicU64::new(0) }),
             check: Arc::default(),
-            by_hand: None,
+            test_driver: None,
         }
     }
 
-    /// The same queue without a worker and scheduler of its own: the holder of the slot drives
-    /// it. Ids are consecutive numbers, so that every run is the same.
-    pub(crate) fn by_hand(mut self, slot: Arc<ByHand>) -> Self {
-        self.client = self.client.with_numbered_ids();
-        self.by_hand = Some(slot);
+    /// The same queue without a worker and scheduler of its own: a test drives it, and draws ids
+    /// and jitter from its own chance.
+    pub(crate) fn driven_by(mut self, driver: TestDriver) -> Self {
+        self.client = self.client.with_chance(driver.chance.clone());
+        self.test_driver = Some(driver);
         self
     }
 
@@ -202,7 +213,7 @@ impl Runtime {
     /// Checks the store before anything runs, on connections of its own. An error stops the
     /// launch. A store that cannot be reached is not an error.
     pub(crate) async fn check_store(&self) -> Result<(), Error> {
-        if self.by_hand.is_some() {
+        if self.test_driver.is_some() {
             return Ok(());
         }
         self.check.at_launch(&*self.broker.detached()).await
@@ -276,8 +287,9 @@ impl Runtime {
         if running.is_some() || self.client.is_closed() {
             return;
         }
-        if let Some(by_hand) = &self.by_hand {
-            by_hand.slot().get_or_insert_with(|| Arc::new(self.driven(state)));
+        if let Some(driver) = &self.test_driver {
+            let parts = || Arc::new(self.driven(state, driver.chance.clone()));
+            driver.slot().get_or_insert_with(parts);
             return;
         }
         let (probe, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -305,13 +317,13 @@ impl Runtime {
     }
 
     /// The parts for a test, without any loop.
-    fn driven(&self, state: Arc<AppState>) -> Driven {
+    fn driven(&self, state: Arc<AppState>, chance: Chance) -> Driven {
         let mut queues: Vec<_> =
             self.settings.iter().flat_map(|settings| settings.queues.clone()).collect();
         queues.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
         let worker = self.settings.as_ref().map(|settings| {
             let (broker, registry) = (Arc::clone(&self.broker), self.registry.clone());
-            Worker::by_hand(broker, registry, state, settings.clone())
+            Worker::idle(broker, registry, state, settings.clone(), chance.clone())
         });
         let periodic = || PeriodicService::new(Arc::clone(&self.broker), self.periodic.clone());
         Driven {
@@ -320,6 +332,7 @@ impl Runtime {
             periodic: self.fires.then(periodic),
             aggregation: self.aggregation(),
             queues: queues.into_iter().map(|(queue, _)| queue).collect(),
+            chance,
             tokio: tokio::runtime::Handle::try_current().ok(),
         }
     }
@@ -347,7 +360,7 @@ impl Runtime {
     /// it has never answered.
     async fn answers(&self) -> bool {
         // No task checks then, and the store is in this process.
-        if self.by_hand.is_some() || self.health.is_fresh() {
+        if self.test_driver.is_some() || self.health.is_fresh() {
             return true;
         }
         if self.health.last_answer.load(Ordering::Relaxed) == 0 {
@@ -409,7 +422,7 @@ impl Runtime {
         drop(lock(&self.running).take());
         // It may hold a handle to this runtime, which would keep it alive forever.
         drop(self.state().take());
-        drop(self.by_hand.as_ref().map(|by_hand| by_hand.slot().take()));
+        drop(self.test_driver.as_ref().map(|driver| driver.slot().take()));
     }
 
     /// Shuts down and refuses further enqueues.

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::chance::Chance;
+
 /// Microseconds in a second. All instants are whole microseconds: Redis' `TIME` has no finer
 /// ones.
 const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -215,7 +217,7 @@ impl Backoff {
     /// The pause before the next try: between half of the current one and all
     /// of it; the current one doubles up to the longest.
     pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let pause = self.next.mul_f64(0.5 + Chance::system().share() / 2.0);
         self.next = (self.next * 2).min(self.longest);
         pause
     }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use crate::broker::Enqueued;
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::job::{Idempotency, JobState, NewJob, Placement};
 use crate::time::Timestamp;
@@ -111,7 +112,7 @@ impl Client {
             // The last try begins when the time is over, and not later.
             let last = open.iter().filter_map(|&at| tries[at].until).max();
             let left = last.map_or(longest, |last| last.saturating_duration_since(Instant::now()));
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left)).await;
+            tokio::time::sleep(pause.mul_f64(0.5 + Chance::system().share() / 2.0).min(left)).await;
             pause = (pause * 2).min(longest);
             let again: Vec<NewJob> = open.iter().map(|&at| tries[at].job.clone()).collect();
             let outcomes = self.broker.enqueue_each(&again).await;

@@ -2,7 +2,6 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::Instrument;
@@ -314,11 +313,10 @@ impl<Q> Enqueue<Q> {
 }
 
 impl Client {
-    /// Checks a job, numbers it where ids are numbers, and names the trace it belongs to.
+    /// Checks a job, gives it an id if nothing is left to chance, and names the trace it belongs to.
     pub(super) fn build(&self, mut draft: Draft) -> Result<NewJob, Error> {
-        if let (None, Some(last)) = (&draft.id, &self.numbered) {
-            let number = last.fetch_add(1, Ordering::SeqCst) + 1;
-            draft.id = Some(format!("00000000-0000-4000-8000-{number:012}"));
+        if draft.id.is_none() {
+            draft.id = self.chance.numbered_id();
         }
         let mut job = draft.build(self.max_payload)?;
         if let Some(trace) = self.trace.clone().or_else(Trace::current) {

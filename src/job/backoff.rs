@@ -12,6 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chance::Chance;
+
 /// Longest delay of any policy: 100 years, short enough to be multiplied safely.
 const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
 
@@ -109,19 +111,16 @@ impl RetryPolicy {
         self
     }
 
-    /// The same without randomness: Asynq's formula at its shortest, and no jitter. Tests that
-    /// drive the queue use it, so that they can name the instant of the next attempt.
-    pub(crate) fn without_chance(&self) -> Self {
-        match &self.shape {
-            Shape::Asynq => Self::new(|retried| asynq_delay(retried, 0)),
-            shape => Self::of(shape.clone()),
-        }
-    }
-
     /// The delay before the next attempt, at most 100 years. `retried` is the number of retries
     /// counted before this failure: 0 after the first attempt.
     pub fn delay(&self, retried: u32) -> Duration {
-        let asynq = || asynq_delay(retried, fastrand::u32(0..30));
+        self.drawn_delay(retried, &Chance::system())
+    }
+
+    /// The same with this chance. Without any, Asynq's formula gives its shortest delay, and
+    /// jitter subtracts nothing.
+    pub(crate) fn drawn_delay(&self, retried: u32, chance: &Chance) -> Duration {
+        let asynq = || asynq_delay(retried, chance.below(30));
         let delay = match &self.shape {
             Shape::Asynq => asynq(),
             Shape::Fixed(delay) => *delay,
@@ -140,7 +139,7 @@ impl RetryPolicy {
             }
         };
         let delay = delay.min(MAX_DELAY);
-        if self.jitter > 0.0 { delay.mul_f64(1.0 - self.jitter * fastrand::f64()) } else { delay }
+        if self.jitter > 0.0 { delay.mul_f64(1.0 - self.jitter * chance.share()) } else { delay }
     }
 }
 

@@ -105,7 +105,7 @@ impl JobId {
     /// A new random id.
     pub fn random() -> Self {
         let mut text = uuid::Uuid::encode_buffer();
-        let text: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        let text: &str = crate::chance::uuid().hyphenated().encode_lower(&mut text);
         Self(IdForm::Text(Arc::from(text)))
     }
 

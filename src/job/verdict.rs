@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use crate::chance::Chance;
 use crate::job::error::Reason;
 use crate::job::{JobError, JobRecord, RetryPolicy};
 use crate::time::Timestamp;
@@ -193,20 +194,21 @@ impl Transition {
 
 /// Decides the transition of `job` after `outcome`, at the instant `now`.
 ///
-/// `policy` is asked only if the job is tried again and its error names no instant. A job with
-/// `max_retry` 0 is archived at its first failure. The same inputs always give the same
-/// transition, except for the randomness of the policy.
+/// `policy` is asked only if the job is tried again and its error names no instant; it draws from
+/// `chance`. A job with `max_retry` 0 is archived at its first failure. The same inputs always
+/// give the same transition, except for what is left to chance.
 pub fn decide(
     job: &JobRecord,
     outcome: Outcome,
     policy: &RetryPolicy,
     now: Timestamp,
+    chance: &Chance,
 ) -> Transition {
     let failed = |error: String, after: Option<Duration>| {
         if job.retried >= job.max_retry {
             Transition::Archive { error }
         } else {
-            let after = after.unwrap_or_else(|| policy.delay(job.retried));
+            let after = after.unwrap_or_else(|| policy.drawn_delay(job.retried, chance));
             Transition::Retry { after, error, counted: true }
         }
     };
@@ -218,7 +220,7 @@ pub fn decide(
             }
             Reason::Failed { text, again, counted: false } => {
                 let after = again.map(|when| when.after(now));
-                let after = after.unwrap_or_else(|| policy.delay(job.retried));
+                let after = after.unwrap_or_else(|| policy.drawn_delay(job.retried, chance));
                 Transition::Retry { after, error: text, counted: false }
             }
             Reason::GiveUp(error) => Transition::Archive { error },
@@ -381,7 +383,11 @@ mod tests {
         ];
         for (outcome, retried, max, expected) in table {
             let label = format!("{outcome:?} at {retried} of {max}");
-            assert_eq!(decide(&job(retried, max), outcome, &policy, now), expected, "{label}");
+            assert_eq!(
+                decide(&job(retried, max), outcome, &policy, now, &Chance::none()),
+                expected,
+                "{label}"
+            );
         }
     }
 }

@@ -32,6 +32,7 @@ use super::settings::{PoolSettings, Topology};
 use super::slot::Core;
 use super::topology::{ClusterTopology, slot_of};
 use super::{Haste, only};
+use crate::chance::Chance;
 use crate::sync::lock;
 
 /// Silence: a server has a request to answer and has not answered for this long, or for
@@ -267,7 +268,7 @@ impl Cluster {
         haste: Haste,
     ) -> Result<Vec<Value>, RequestFailure> {
         let mut masters = self.topology.map().masters().to_vec();
-        fastrand::shuffle(&mut masters);
+        Chance::system().shuffle(&mut masters);
         let lively = |addr: &&HostPort| self.node(addr).is_ok_and(|node| !node.is_silent());
         let Some(addr) = masters.iter().find(lively).or(masters.first()) else {
             let none = (ErrorKind::ClusterConnectionNotFound, "no server has slots");

@@ -55,6 +55,7 @@ use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::chance::Chance;
 use crate::error::Error;
 use cluster::Cluster;
 use confirm::Confirmation;
@@ -348,7 +349,7 @@ impl RedisPool {
         let settings = self.backend().settings();
         let longest = settings.max_retry_backoff;
         let least = settings.min_retry_backoff.saturating_mul(1 << attempt.min(20)).min(longest);
-        (least + least.mul_f64(fastrand::f64())).min(longest)
+        (least + least.mul_f64(Chance::system().share())).min(longest)
     }
 
     /// The same settings with connections of its own, for work that must not wait behind other

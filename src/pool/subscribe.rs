@@ -19,6 +19,8 @@ use super::dial::Dialer;
 use super::failure::timed_out;
 use super::sentinel;
 
+use crate::chance::Chance;
+
 /// The first pause before subscribing again, and the longest. It doubles with each attempt that
 /// fails; each pause is shortened at random by up to half.
 const MIN_RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -48,7 +50,7 @@ pub(super) async fn listen(
             }
             turn += 1;
             pause = if heard { MIN_RETRY_PAUSE } else { (pause * 2).min(MAX_RETRY_PAUSE) };
-            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            sleep(pause.mul_f64(0.5 + Chance::system().share() / 2.0)).await;
         }
     };
     // Only ever ended by the token.

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::HostPort;
 use super::dial::{Dialer, Link};
 use super::failure::{self, Meaning, timed_out};
+use crate::chance::Chance;
 use crate::sync::lock;
 
 /// Number of slots of every Cluster.
@@ -308,7 +309,7 @@ impl ClusterTopology {
     async fn ask(&self, dialer: &Dialer) -> RedisResult<SlotMap> {
         let known = self.map();
         let mut asked: Vec<HostPort> = known.nodes().cloned().collect();
-        fastrand::shuffle(&mut asked);
+        Chance::system().shuffle(&mut asked);
         // Configured servers are asked first: others may have left the cluster.
         asked.splice(..0, dialer.seeds().iter().cloned());
         let mut distinct: Vec<HostPort> = Vec::new();

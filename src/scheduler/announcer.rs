@@ -48,7 +48,7 @@ pub(crate) struct Retirement {
 
 impl Announcer {
     pub(crate) fn new(broker: Arc<dyn Broker>, jobs: PeriodicJobs) -> Self {
-        let random = uuid::Uuid::new_v4();
+        let random = crate::chance::uuid();
         let scheduler = format!("{}:{}:{random}", host_name(), std::process::id());
         Self { broker, jobs, scheduler, announced: Arc::default() }
     }

@@ -54,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::error::Refusals;
 use crate::job::QueueName;
@@ -158,7 +159,7 @@ impl Scheduler {
         let (b, q) = of();
         tasks.spawn(run(Forwarder::new(b, q), Arc::clone(&timer), stop.clone()));
         let (b, q) = of();
-        tasks.spawn(run(Recoverer::new(b, q), Arc::clone(&timer), stop.clone()));
+        tasks.spawn(run(Recoverer::new(b, q, Chance::system()), Arc::clone(&timer), stop.clone()));
         if let Some(aggregation) = aggregation {
             let (b, q) = of();
             let aggregator = Aggregator::new(b, q, aggregation, tasks.clone(), stop.clone());

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use super::clock_watch::ClockWatch;
 use super::{Round, Service};
 use crate::broker::{Broker, Delivery, LEASE, SettleRequest, Settled};
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::job::{JobId, Outcome, QueueName, RetryPolicy, decide, report};
 use crate::sync::lock;
@@ -54,6 +55,8 @@ pub(crate) struct Recoverer {
     queues: Vec<QueueName>,
     /// By queue. Lost at a restart, which costs one confirmation.
     watched: Mutex<HashMap<QueueName, WatchedServer>>,
+    /// Draws the jitter of its ticks and of retries.
+    chance: Chance,
 }
 
 /// What is known about the server of one queue. On a Cluster, queues have different servers.
@@ -110,8 +113,8 @@ struct Confirmed {
 }
 
 impl Recoverer {
-    pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>) -> Self {
-        Self { broker, queues, watched: Mutex::default() }
+    pub(crate) fn new(broker: Arc<dyn Broker>, queues: Vec<QueueName>, chance: Chance) -> Self {
+        Self { broker, queues, watched: Mutex::default(), chance }
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<QueueName, WatchedServer>> {
@@ -237,7 +240,8 @@ impl Recoverer {
                 None => Outcome::LeaseLost { losses: delivery.losses, charge: delivery.charge },
             };
             let now = self.broker.now();
-            let transition = decide(&delivery.job, lost, &RetryPolicy::default(), now);
+            let transition =
+                decide(&delivery.job, lost, &RetryPolicy::default(), now, &self.chance);
             SettleRequest { delivery, transition }
         };
         let settlements: Vec<_> = expired.into_iter().map(decided).collect();
@@ -288,7 +292,7 @@ impl Service for Recoverer {
     async fn tick(&self) -> Result<Duration, Error> {
         let mut round = Round::default();
         // Jitter, so that many processes do not search at the same instant.
-        let mut next = INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.2);
+        let mut next = INTERVAL.mul_f64(0.8 + self.chance.share() * 0.2);
         for queue in &self.queues {
             let recovered = self.recover(queue).await;
             next = round.add(recovered).flatten().into_iter().chain([next]).min().unwrap_or(next);
@@ -328,7 +332,10 @@ mod tests {
             assert_eq!(asked, CancelAnswer::Requested);
             clock.advance(LEASE * 2);
 
-            Recoverer::new(broker.clone(), vec![queue.clone()]).tick().await.unwrap();
+            Recoverer::new(broker.clone(), vec![queue.clone()], Chance::none())
+                .tick()
+                .await
+                .unwrap();
 
             let info = broker.job(&queue, &id).await.unwrap();
             assert_eq!(info.map(|info| (info.state, info.record.retried)), expected, "{after:?}");

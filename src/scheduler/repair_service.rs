@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::{Round, Service};
 use crate::broker::{Broker, FindingStatus};
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::job::QueueName;
 
@@ -64,6 +65,6 @@ impl Service for RepairService {
             round.add(self.repair_provable(queue).await);
         }
         // Jitter, so that many processes do not ask at the same instant.
-        round.end(INTERVAL.mul_f64(0.8 + fastrand::f64() * 0.4))
+        round.end(INTERVAL.mul_f64(0.8 + Chance::system().share() * 0.4))
     }
 }

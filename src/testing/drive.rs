@@ -79,7 +79,7 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
         vanished.len() < before
     };
     if vanished {
-        let recoverer = Recoverer::new(broker.detached(), queues.to_vec());
+        let recoverer = Recoverer::new(broker.detached(), queues.to_vec(), driven.chance.clone());
         recoverer.tick().await.expect("the store in memory does not fail");
     }
     let mut next = lock(&tests.0.vanished).iter().min().copied();

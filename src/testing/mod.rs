@@ -77,6 +77,7 @@ use futures_util::FutureExt;
 
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{Answer, Inspect, JobInfo, Viewer};
+use crate::chance::Chance;
 use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
 use crate::inspector::Inspector;
@@ -84,7 +85,7 @@ use crate::job::{
     Charge, Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UnknownJobs,
 };
 use crate::registry::{AppState, JobHandler, Registry, raw_entry};
-use crate::runtime::{ByHand, Driven, Runtime};
+use crate::runtime::{Driven, Runtime, TestDriver};
 use crate::sync::{get_mut, lock};
 use crate::time::{Clock, Timestamp};
 use crate::web::{JobQueue, JobQueueFairing};
@@ -103,7 +104,7 @@ pub use report::{Attempt, AttemptEnd, Report};
 pub fn queue(fairing: JobQueueFairing) -> (JobQueueFairing, TestQueue) {
     let tests = TestQueue::made(Clock::manual(Clock::system().now()), None);
     let broker = Arc::new(tests.0.broker.clone());
-    (fairing.by_hand(broker, Arc::clone(&tests.0.slot)), tests)
+    (fairing.driven_by(broker, tests.0.driver.clone()), tests)
 }
 
 /// A queue that a test drives. Clones share it.
@@ -145,7 +146,7 @@ pub struct TestQueue(Arc<TestQueueInner>);
 struct TestQueueInner {
     clock: Clock,
     broker: MemoryBroker,
-    slot: Arc<ByHand>,
+    driver: TestDriver,
     /// The queue without a Rocket application.
     plain: Option<Mutex<QueueStage>>,
     /// The outcomes of the next attempts of each job type.
@@ -198,7 +199,7 @@ impl TestQueue {
         Self(Arc::new(TestQueueInner {
             clock,
             broker,
-            slot: Arc::default(),
+            driver: TestDriver::new(Chance::none()),
             plain,
             faults: Mutex::default(),
             vanished: Mutex::default(),
@@ -306,7 +307,7 @@ impl TestQueue {
         let config = JobQueueConfig::default();
         let broker = Arc::new(self.0.broker.clone());
         let runtime = Runtime::new(broker, registry, Some(settings), config.max_payload)
-            .by_hand(Arc::clone(&self.0.slot));
+            .driven_by(self.0.driver.clone());
         let queue = JobQueue::new(runtime, config);
         state.put(queue.clone());
         if let Some(need) = needs.iter().find(|need| !state.has(need)) {
@@ -323,7 +324,7 @@ impl TestQueue {
         if self.0.plain.is_some() {
             self.queue();
         }
-        self.0.slot.driven().expect(
+        self.0.driver.driven().expect(
             "the application runs: attach the fairing that `testing::queue` gave back, launch \
              with a local client, and keep the client",
         )

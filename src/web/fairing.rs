@@ -30,7 +30,7 @@ use crate::config::JobQueueConfig;
 use crate::error::Error;
 use crate::job::{JobContext, JobError, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{AppState, HandlerEntry, JobHandler, JobMiddleware, Layer};
-use crate::runtime::ByHand;
+use crate::runtime::TestDriver;
 use crate::sync::{get_mut, lock};
 use crate::worker::SettledHook;
 
@@ -67,7 +67,7 @@ struct FairingParts {
     aggregate: Option<Aggregate>,
     worker_only: bool,
     redact: Option<Redact>,
-    by_hand: Option<(Arc<dyn Broker>, Arc<ByHand>)>,
+    test: Option<(Arc<dyn Broker>, TestDriver)>,
 }
 
 impl JobQueueFairing {
@@ -291,8 +291,8 @@ impl JobQueueFairing {
     }
 
     /// Keeps jobs in this store; a test runs them step by step.
-    pub(crate) fn by_hand(self, broker: Arc<dyn Broker>, slot: Arc<ByHand>) -> Self {
-        self.with(|parts| parts.by_hand = Some((broker, slot)))
+    pub(crate) fn driven_by(self, broker: Arc<dyn Broker>, driver: TestDriver) -> Self {
+        self.with(|parts| parts.test = Some((broker, driver)))
     }
 
     /// Takes the parts, for ignition, and leaves empty ones.

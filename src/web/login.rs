@@ -38,7 +38,7 @@ pub(super) struct Login {
 impl Login {
     /// A login with a new token of 122 random bits.
     pub(super) fn new() -> Self {
-        Self { token: uuid::Uuid::new_v4().simple().to_string().into() }
+        Self { token: crate::chance::uuid().simple().to_string().into() }
     }
 
     /// Prints the link. It is a credential, so it does not go to the log, which may be collected.

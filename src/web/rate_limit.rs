@@ -178,7 +178,7 @@ impl RateLimitFairing {
             exempt: exempt.iter().map(|path| segments(path)).collect(),
             exempts_writes: settings.exempt.is_some(),
             proxies: settings.trusted_proxies.clone(),
-            mark: format!("too_many_requests={}", uuid::Uuid::new_v4().simple()),
+            mark: format!("too_many_requests={}", crate::chance::uuid().simple()),
         }))
     }
 }

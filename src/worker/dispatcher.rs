@@ -254,7 +254,8 @@ impl Dispatcher<'_> {
     /// wait is asked again after [`PAUSED_CHECK_INTERVAL`].
     fn wait_for_jobs(&self) -> QueueWait {
         let shared = Arc::clone(self.shared);
-        let mut open = order(&shared.settings.queues, shared.settings.strict_priority);
+        let mut open =
+            order(&shared.settings.queues, shared.settings.strict_priority, &shared.chance);
         open.retain(|queue| !self.paused.contains(queue));
         let timeout = if self.paused.is_empty() { WAIT_TIMEOUT } else { PAUSED_CHECK_INTERVAL };
         Box::pin(async move {
@@ -380,7 +381,7 @@ async fn exchange(
 ) -> RoundTripReply {
     let order = match requested {
         0 => Vec::new(),
-        _ => order(&shared.settings.queues, shared.settings.strict_priority),
+        _ => order(&shared.settings.queues, shared.settings.strict_priority, &shared.chance),
     };
     let hold_until = Instant::now() + LEASE;
     let has_settles = !jobs.is_empty();

@@ -110,8 +110,7 @@ fn transition(
 ) -> Transition {
     let policy = &shared.settings.retry;
     let policy = entry.map_or(policy, |entry| entry.retry_policy_or(policy));
-    let without_jitter = shared.by_hand.then(|| policy.without_chance());
-    decide(job, outcome, without_jitter.as_ref().unwrap_or(policy), shared.broker.now())
+    decide(job, outcome, policy, shared.broker.now(), &shared.chance)
 }
 
 /// Counts how long a job waited from being ready until its start.
@@ -296,6 +295,7 @@ mod tests {
     use super::*;
     use crate::broker::memory::MemoryBroker;
     use crate::broker::{Broker, LEASE};
+    use crate::chance::Chance;
     use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
     use crate::registry::{AppState, Registry, raw_entry};
     use crate::time::Clock;
@@ -344,7 +344,7 @@ mod tests {
             stop,
             interrupt,
             give_up: CancellationToken::new(),
-            by_hand: false,
+            chance: Chance::system(),
         });
         let queues = [queue.clone()];
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);

@@ -85,7 +85,7 @@ async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify)
     let mut who = Announcement {
         host: host_name(),
         pid: std::process::id(),
-        server_id: uuid::Uuid::new_v4().to_string(),
+        server_id: crate::chance::uuid().to_string(),
         concurrency: u32::try_from(settings.concurrency).unwrap_or(u32::MAX),
         queues: settings.queues.clone(),
         strict_priority: settings.strict_priority,

@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, Delivery, LEASE, Viewer};
+use crate::chance::Chance;
 use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
 use crate::registry::{AppState, Registry};
 use crate::sync::lock;
@@ -110,8 +111,8 @@ struct WorkerShared {
     interrupt: CancellationToken,
     /// Jobs that still cannot be settled are left to their lease.
     give_up: CancellationToken,
-    /// A test runs the jobs one by one, without the loops and without randomness.
-    by_hand: bool,
+    /// Draws the order of queues and the jitter of retries.
+    chance: Chance,
 }
 
 /// A running worker. [`Worker::drain`] stops it. Dropping it interrupts running jobs,
@@ -129,31 +130,20 @@ impl Worker {
         state: Arc<AppState>,
         settings: WorkerSettings,
     ) -> Self {
-        let worker = Self::idle(broker, registry, state, settings, false);
+        let worker = Self::idle(broker, registry, state, settings, Chance::system());
         let shared = &worker.shared;
         *lock(&worker.heartbeat) = heartbeat::start(Arc::clone(shared));
         shared.tasks.spawn(dispatcher::run(Arc::clone(shared)));
         worker
     }
 
-    /// A worker without loops, for tests: each job is run by [`Worker::run`], and retry
-    /// delays have no jitter.
-    pub(crate) fn by_hand(
+    /// A worker without loops: each job is run by [`Worker::run`].
+    pub(crate) fn idle(
         broker: Arc<dyn Broker>,
         registry: Registry,
         state: Arc<AppState>,
         settings: WorkerSettings,
-    ) -> Self {
-        Self::idle(broker, registry, state, settings, true)
-    }
-
-    /// A worker without loops.
-    fn idle(
-        broker: Arc<dyn Broker>,
-        registry: Registry,
-        state: Arc<AppState>,
-        settings: WorkerSettings,
-        by_hand: bool,
+        chance: Chance,
     ) -> Self {
         let shared = Arc::new(WorkerShared {
             in_flight: InFlight::default(),
@@ -168,7 +158,7 @@ impl Worker {
             stop: CancellationToken::new(),
             interrupt: CancellationToken::new(),
             give_up: CancellationToken::new(),
-            by_hand,
+            chance,
             broker,
             registry,
             state,

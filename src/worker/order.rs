@@ -14,17 +14,22 @@
 
 use std::collections::BTreeMap;
 
+use crate::chance::Chance;
 use crate::job::QueueName;
 
 /// The queue order of one dequeue. A strict order is by weight, highest first, and by name
 /// among equals. Otherwise the order is drawn at random, and a queue's chance to come next is
 /// proportional to its weight. Queues of weight 0 are left out. O(n log n).
-pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<QueueName> {
+pub(super) fn order(
+    queues: &BTreeMap<QueueName, u32>,
+    strict: bool,
+    chance: &Chance,
+) -> Vec<QueueName> {
     let serving = queues.iter().filter(|(_, weight)| **weight > 0);
     let first = serving.clone().next().map(|(_, weight)| weight);
     if serving.clone().all(|(_, weight)| Some(weight) == first) && !strict {
         let mut all: Vec<QueueName> = serving.map(|(queue, _)| queue.clone()).collect();
-        fastrand::shuffle(&mut all);
+        chance.shuffle(&mut all);
         return all;
     }
     let mut drawn: Vec<(f64, &QueueName)> = serving
@@ -33,7 +38,7 @@ pub(super) fn order(queues: &BTreeMap<QueueName, u32>, strict: bool) -> Vec<Queu
             // Weighted sampling without replacement (Efraimidis and Spirakis, 2006): sort by
             // exponential variables whose rates are the weights. It takes one draw for each
             // queue, and there may be thousands.
-            let key = if strict { -weight } else { -(1.0 - fastrand::f64()).ln() / weight };
+            let key = if strict { -weight } else { -(1.0 - chance.share()).ln() / weight };
             (key, queue)
         })
         .collect();
@@ -51,7 +56,8 @@ mod tests {
 
     #[test]
     fn strict_order_is_by_priority() {
-        let order = order(&queues(&[("a", 1), ("b", 9), ("c", 3), ("off", 0)]), true);
+        let order =
+            order(&queues(&[("a", 1), ("b", 9), ("c", 3), ("off", 0)]), true, &Chance::none());
         assert_eq!(order.iter().map(QueueName::as_str).collect::<Vec<_>>(), ["b", "c", "a"]);
     }
 
@@ -60,7 +66,7 @@ mod tests {
         let queues = queues(&[("a", 2), ("b", 2), ("off", 0), ("c", 2)]);
         let mut first = BTreeMap::<String, u32>::new();
         for _ in 0..9_000 {
-            let order = order(&queues, false);
+            let order = order(&queues, false, &Chance::system());
             assert_eq!(order.len(), 3);
             *first.entry(order[0].to_string()).or_default() += 1;
         }
@@ -72,7 +78,7 @@ mod tests {
         let queues = queues(&[("low", 1), ("mid", 3), ("high", 6)]);
         let mut first = BTreeMap::<String, u32>::new();
         for _ in 0..10_000 {
-            let order = order(&queues, false);
+            let order = order(&queues, false, &Chance::system());
             assert_eq!(order.len(), 3);
             *first.entry(order[0].to_string()).or_default() += 1;
         }

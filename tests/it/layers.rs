@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by level. One may import from levels below its own, and from itself.
 const LEVELS: [&[&str]; 9] = [
-    &["sync", "text"],
+    &["sync", "text", "chance"],
     &["log"],
     &["error", "time", "trace"],
     &["job", "metrics", "pool"],
@@ -126,6 +126,12 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         let may_span = ["client/enqueue.rs", "client/bulk.rs", "worker/execute.rs"].contains(&path);
         if (logs || prints) && own != "log" || spans && !may_span {
             report(token.line, format!("`{word}!`: lines are written by `crate::log` only"));
+        }
+        // A generator with a seed repeats itself.
+        let draws = word == "fastrand" && is_crate(&tokens, at) && text(&tokens, at + 2) != "Rng"
+            || word == "new_v4";
+        if draws && own != "chance" {
+            report(token.line, format!("`{word}`: chance and random ids come from `chance`"));
         }
         let reads_clock = ["SystemTime", "Utc", "Local", "OffsetDateTime"].contains(&word)
             && text(&tokens, at + 1) == "::"
@@ -433,6 +439,8 @@ mod checker {
     #[case::lua_in_the_pool("pool.rs", r#"let s = "redis.call('PING')";"#, "Lua belongs")]
     #[case::clock("worker/mod.rs", "let now = SystemTime::now();", "only in `time`")]
     #[case::clock_path("demo.rs", "let now = chrono::Local::now();", "only in `time`")]
+    #[case::chance("pool/mod.rs", "let share = fastrand::f64();", "come from `chance`")]
+    #[case::ids("web/login.rs", "let token = uuid::Uuid::new_v4();", "come from `chance`")]
     #[case::log("client.rs", "fn f(id: &str) { tracing::warn!(id, \"no\"); }", "`warn!`")]
     #[case::log_by_name("client.rs", "use tracing::info; fn f() { info!(\"x\"); }", "`info!`")]
     #[case::span("client/mod.rs", "fn f() { tracing::info_span!(\"x\"); }", "`info_span!`")]
@@ -471,6 +479,8 @@ mod checker {
         "client.rs",
         "use crate::log; fn f() { log::warn!(\"x\"); crate::log::info!(\"y\"); }"
     )]
+    #[case::chance_at_home("chance.rs", "fastrand::shuffle(&mut all); Uuid::new_v4()")]
+    #[case::seeded("job/printable.rs", "let mut random = fastrand::Rng::with_seed(1);")]
     #[case::clock_at_home("time.rs", "SystemTime::now()")]
     fn lets_pass(#[case] path: &str, #[case] source: &str) {
         assert_eq!(violations(path, source), Vec::<String>::new());

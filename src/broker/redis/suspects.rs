@@ -24,6 +24,7 @@ use super::leases::lease_args;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};
 use crate::broker::Lease;
+use crate::chance::process_number;
 use crate::error::Error;
 use crate::job::{Charge, is_suspect};
 use crate::pool::{Repeat, ScriptCall};
@@ -48,8 +49,8 @@ pub(super) struct Process {
 
 impl Default for Process {
     fn default() -> Self {
-        let number = fastrand::u64(1..1 << (u64::BITS - CALL_BITS - CHECK_BITS));
-        Self { number, calls: AtomicU64::new(fastrand::u64(..)) }
+        let number = process_number(1 << (u64::BITS - CALL_BITS - CHECK_BITS));
+        Self { number, calls: AtomicU64::new(process_number(u64::MAX)) }
     }
 }
 
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn owners_of_earlier_versions_are_hardly_ever_taken_for_ours() {
-        let random = (0..100_000).filter(|_| process_of(fastrand::u64(1..)).is_some());
+        let random = (0..100_000).filter(|_| process_of(process_number(u64::MAX)).is_some());
         assert!(random.count() < 100);
     }
 }

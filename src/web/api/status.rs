@@ -44,7 +44,7 @@ const PURPOSE: &str = "rocket_jobqueue status 1";
 fn own_key() -> &'static [u8] {
     static KEY: OnceLock<[u8; 32]> = OnceLock::new();
     KEY.get_or_init(|| {
-        let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+        let (one, two) = (crate::chance::uuid(), crate::chance::uuid());
         let mut key = [0; 32];
         key[..16].copy_from_slice(one.as_bytes());
         key[16..].copy_from_slice(two.as_bytes());

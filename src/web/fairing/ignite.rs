@@ -36,8 +36,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Ignited, Error> {
     let config = load(&parts, rocket)?;
     warn(&config);
-    let (broker, by_hand) = match parts.by_hand {
-        Some((broker, slot)) => (broker, Some(slot)),
+    let (broker, test_driver) = match parts.test {
+        Some((broker, driver)) => (broker, Some(driver)),
         None => (broker(&config)?, None),
     };
     let registry = registry(parts.entries, parts.layers)?;
@@ -56,8 +56,8 @@ pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Igni
     if let Some(function) = parts.aggregate {
         runtime = runtime.aggregating(function, group_limits(&config.jobqueue));
     }
-    if let Some(slot) = by_hand {
-        runtime = runtime.by_hand(slot);
+    if let Some(driver) = test_driver {
+        runtime = runtime.driven_by(driver);
     }
     add_periodic(&runtime, &parts.periodic, &config.jobqueue)?;
     let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);

@@ -131,7 +131,7 @@ fn page(reader: &Reader, values: &Values, notice: &RegisterNotice) -> Markup {
         // `novalidate`: the browser's own messages would hide the server's, which are in the
         // page's language and read aloud.
         form method="post" action={ (reader.base) "/ui/register" } novalidate autocomplete="off" {
-            input type="hidden" name=(TICKET) value=(uuid::Uuid::new_v4());
+            input type="hidden" name=(TICKET) value=(crate::chance::uuid());
             @for field in Field::ALL {
                 (entry(
                     texts,
