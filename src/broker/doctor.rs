@@ -172,7 +172,7 @@ pub enum RepairScope {
     All,
 }
 
-/// If the check of a queue continues.
+/// Where the check of a queue continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint(pub(crate) String);
 

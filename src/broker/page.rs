@@ -86,7 +86,7 @@ impl Page {
         self.size as usize
     }
 
-    /// If it begins.
+    /// Where the page begins. A cursor is anywhere in the list, a number only near its beginning.
     pub(crate) fn begin(&self) -> Result<Begin<'_>, Error> {
         let number = match &self.from {
             From::Cursor(cursor) => return Ok(Begin::After(&cursor.0)),
@@ -103,7 +103,7 @@ impl Page {
     }
 }
 
-/// If a page begins.
+/// Where a page begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Begin<'a> {
     /// After this many rows.

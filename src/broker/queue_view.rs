@@ -97,7 +97,7 @@ pub struct GroupPage {
     pub groups: Vec<GroupInfo>,
     /// How many groups the queue has.
     pub total: u64,
-    /// If the next page begins; `None` after the last one.
+    /// Where the next page begins; `None` after the last one.
     pub next: Option<super::page::Cursor>,
 }
 

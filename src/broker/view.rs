@@ -245,6 +245,6 @@ pub struct JobPage {
     pub rows: Vec<JobRow>,
     /// How many entries the whole list has.
     pub total: u64,
-    /// If the next page begins; `None` after the last one.
+    /// Where the next page begins; `None` after the last one.
     pub next: Option<super::Cursor>,
 }

@@ -1,4 +1,8 @@
 //! The application's aggregate function, with its types erased.
+//!
+//! The function returns a [`Draft`], which is checked like any enqueued job. An error of the
+//! function or of the checks leaves the group's jobs where they are; see the scheduler's
+//! aggregator for what happens then.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,6 +11,7 @@ use std::sync::Arc;
 use super::{Client, Draft};
 use crate::job::{JobError, JobRecord, NewJob, QueueName};
 
+/// What the application's function returns, boxed.
 type Drafted = Pin<Box<dyn Future<Output = Result<Draft, JobError>> + Send>>;
 
 /// Makes one job of a group's jobs.
@@ -14,6 +19,7 @@ type Drafted = Pin<Box<dyn Future<Output = Result<Draft, JobError>> + Send>>;
 pub(crate) struct Aggregate(Arc<dyn Fn(String, Vec<JobRecord>) -> Drafted + Send + Sync>);
 
 impl Aggregate {
+    /// Erases the types of a function.
     pub(crate) fn new<F, Fut, D, E>(function: F) -> Self
     where
         F: Fn(String, Vec<JobRecord>) -> Fut + Send + Sync + 'static,
@@ -27,8 +33,9 @@ impl Aggregate {
         }))
     }
 
-    /// The one job, checked, or the reason why there is none. It goes into the
-    /// group's queue, even if it names another.
+    /// The one job, checked, or the reason why there is none. It goes into the group's queue,
+    /// even if it names another: the set and the job are exchanged in one script, which has one
+    /// queue.
     pub(crate) async fn make(
         self,
         client: Client,

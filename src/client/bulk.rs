@@ -78,6 +78,8 @@ impl EnqueueAll {
         self
     }
 
+    /// Builds all jobs and stores those that are valid. An invalid one has its error in its
+    /// position; it does not stop the others.
     async fn store(self) -> Vec<Result<Receipt, Error>> {
         let Self { client, drafts } = self;
         if let Err(error) = client.expect_open() {

@@ -36,6 +36,8 @@ impl Try<'_> {
             && self.outcome.as_ref().is_err_and(|error| self.unknown || error.is_unavailable())
     }
 
+    /// Takes in the answer to a try that began at this instant. A replay of this job's own id
+    /// means that an earlier try of this call stored it; to the caller that is a creation.
     fn note(&mut self, outcome: Result<Enqueued, Error>, began: Timestamp) {
         self.unknown |= outcome.as_ref().is_err_and(Error::is_outcome_unknown);
         let own_key = self.job.idempotency.as_ref().is_some_and(Idempotency::is_of_one_call);
@@ -50,6 +52,8 @@ impl Try<'_> {
         };
     }
 
+    /// The result for the caller. If an earlier try may have stored the job, a later refusal
+    /// leaves the outcome unknown.
     fn end(self) -> Result<Enqueued, Error> {
         match self.outcome {
             Err(error) if self.unknown && !error.is_outcome_unknown() => {
@@ -84,7 +88,8 @@ pub(super) fn placed(job: &NewJob, began: Timestamp) -> (JobState, Timestamp) {
 
 impl Client {
     /// Stores jobs, and asks again for those with a time while they are not confirmed; one
-    /// outcome for each, in order. Those have an idempotency key.
+    /// outcome for each, in order. Jobs with a time have an idempotency key, so that asking
+    /// again stores nothing twice. The others are sent once.
     pub(super) async fn store(
         &self,
         jobs: &[NewJob],

@@ -58,12 +58,16 @@ use crate::trace::Trace;
 pub struct Enqueue<Q = Client> {
     client: Q,
     job_type: String,
+    /// An error is kept until the job is built: the setters return none.
     payload: Result<Option<Vec<u8>>, Error>,
     options: JobOptions,
+    /// `None` makes a random id.
     id: Option<String>,
+    /// In the order given; of two with a name the last counts.
     headers: Vec<(String, String)>,
     idempotency: Option<Idempotency>,
     or_existing: bool,
+    /// How long it is tried again; `None` sends it once.
     confirm: Option<Duration>,
     max_waiting: Option<u32>,
 }
@@ -142,7 +146,7 @@ impl Draft {
         self.confirm
     }
 
-    /// Checks all values, before anything is sent.
+    /// Checks all values, before anything is sent. `max_payload` is in bytes.
     pub(super) fn build(self, max_payload: usize) -> Result<NewJob, Error> {
         if self.job_type.trim().is_empty() {
             return Err(Error::invalid("job type: expected a name, found a blank"));
@@ -304,8 +308,8 @@ impl<Q> Enqueue<Q> {
         self
     }
 
-    /// Refuses the job with [`Error::is_too_many`] while this many that were enqueued so
-    /// wait in its queue.
+    /// Refuses the job with [`Error::is_too_many`] while this many jobs that were enqueued with
+    /// such a limit wait or run in its queue.
     pub(crate) fn max_waiting(mut self, max_waiting: u32) -> Self {
         self.max_waiting = Some(max_waiting);
         self
@@ -313,7 +317,8 @@ impl<Q> Enqueue<Q> {
 }
 
 impl Client {
-    /// Checks a job, gives it an id if nothing is left to chance, and names the trace it belongs to.
+    /// Checks a job, numbers it in a test whose ids are consecutive, and names the trace it
+    /// belongs to.
     pub(super) fn build(&self, mut draft: Draft) -> Result<NewJob, Error> {
         if draft.id.is_none() {
             draft.id = self.chance.numbered_id();
@@ -327,6 +332,9 @@ impl Client {
 }
 
 impl Client {
+    /// Admits the job to the limited number that may wait or run, or refuses it.
+    ///
+    /// # Errors [`Error::is_too_many`] if that many do.
     async fn admit(&self, job: &NewJob, max_waiting: u32) -> Result<(), Error> {
         let (record, guard) = (&job.record, job.idempotency.as_ref());
         if self.broker.admit(&record.queue, &record.id, max_waiting, guard).await? {

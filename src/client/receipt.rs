@@ -1,4 +1,7 @@
-//! What comes back of an enqueue.
+//! The answer to an enqueue.
+//!
+//! A store answers with one of five outcomes. Two of them are a receipt in any case (created,
+//! replayed), one is a receipt if the caller wants the existing job, and two are conflicts.
 
 use super::confirm::placed;
 use crate::broker::Enqueued;

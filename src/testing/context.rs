@@ -72,6 +72,7 @@ impl std::fmt::Debug for TestAttempt {
     }
 }
 
+/// What a handler reported, kept instead of stored.
 struct Reported {
     cancellation: Arc<Cancellation>,
     values: Mutex<(Option<Progress>, Option<Vec<u8>>)>,

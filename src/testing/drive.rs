@@ -18,6 +18,8 @@ const MAX_ATTEMPTS_AT_ONCE: usize = 10_000;
 /// Maximum jobs that one call of the store moves.
 const MAX_BATCH_JOBS: usize = 100;
 
+/// Moves the clock to each instant at which there is something to do, up to `by` from now, and
+/// runs it. Two tasks that drive the same queue take turns.
 pub(super) async fn advance(tests: &TestQueue, by: Duration) -> Report {
     let _turn = tests.0.driving.lock().await;
     let driven = tests.driven();
@@ -69,7 +71,8 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
     }
 }
 
-/// Runs the services of the scheduler; returns when they have something to do next.
+/// Runs the services of the scheduler; returns when they have something to do next. Leases are
+/// checked only when one of a vanished worker has ended: no other lease can expire here.
 async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Option<Timestamp> {
     let (broker, now) = (&tests.0.broker, tests.now());
     let vanished = {
@@ -105,6 +108,8 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
     next
 }
 
+/// The queues that the application's worker serves: all that exist if it was given none by
+/// name, and none without a worker.
 fn served(tests: &TestQueue, driven: &Driven) -> Vec<QueueName> {
     match (&driven.worker, driven.queues.is_empty()) {
         (None, _) => Vec::new(),

@@ -27,7 +27,7 @@ pub struct EnqueuedJob<J> {
     pub due: Timestamp,
     /// The duration of its unique lock, if it has one.
     pub unique_for: Option<Duration>,
-    /// If it stands now; `None` if it has ended and is not kept.
+    /// Its state now; `None` if it has ended and is not kept.
     pub state: Option<JobState>,
     /// The stored record: retries, timeout, deadline, retention, headers.
     pub record: JobRecord,

@@ -146,6 +146,7 @@ pub struct TestQueue(Arc<TestQueueInner>);
 struct TestQueueInner {
     clock: Clock,
     broker: MemoryBroker,
+    /// Receives the parts of the queue at launch, for this test to drive.
     driver: TestDriver,
     /// The queue without a Rocket application.
     plain: Option<Mutex<QueueStage>>,
@@ -157,6 +158,7 @@ struct TestQueueInner {
     driving: tokio::sync::Mutex<()>,
 }
 
+/// A queue without a Rocket application: handlers and state are added until it is first used.
 enum QueueStage {
     Building { registry: Registry, state: AppState, retry: RetryPolicy },
     Started(JobQueue),
@@ -260,6 +262,7 @@ impl TestQueue {
         self.building(|_, _, retry| *retry = policy)
     }
 
+    /// Changes the set-up. Panics once the queue is in use, and if an application has it.
     #[track_caller]
     fn building(self, change: impl FnOnce(&mut Registry, &mut AppState, &mut RetryPolicy)) -> Self {
         match self.plain().as_deref_mut() {
@@ -455,6 +458,7 @@ impl TestQueue {
         self.fault(J::TYPE, Outcome::LeaseLost { losses: 0, charge: Charge::Possible });
     }
 
+    /// Adds an outcome that the next attempt of this type has instead of calling its handler.
     fn fault(&self, job_type: &'static str, outcome: Outcome) {
         lock(&self.0.faults).entry(job_type).or_default().push_back(outcome);
     }
