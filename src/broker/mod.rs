@@ -469,8 +469,8 @@ pub trait Broker:
 
     /// Succeeds if the store serves. On a Cluster a majority of the masters has to answer.
     ///
-    /// # Errors [`Error::is_unavailable`] if it cannot be reached, or why it refuses this
-    /// process.
+    /// # Errors
+    /// [`Error::is_unavailable`] if it cannot be reached, or why it refuses this process.
     fn ping(&self) -> Answer<'_, ()>;
 
     /// Binds an idempotency key to a queue for the duration `kept`: the queue of the first

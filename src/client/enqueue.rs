@@ -334,7 +334,8 @@ impl Client {
 impl Client {
     /// Admits the job to the limited number that may wait or run, or refuses it.
     ///
-    /// # Errors [`Error::is_too_many`] if that many do.
+    /// # Errors
+    /// [`Error::is_too_many`] if that many do.
     async fn admit(&self, job: &NewJob, max_waiting: u32) -> Result<(), Error> {
         let (record, guard) = (&job.record, job.idempotency.as_ref());
         if self.broker.admit(&record.queue, &record.id, max_waiting, guard).await? {

@@ -149,8 +149,9 @@ fn mentions_our_tables(file: &Path) -> bool {
 
 /// The file's text, or `None` if there is no such file.
 ///
-/// # Errors A file that exists and cannot be read, or that is not UTF-8. Going on without it
-/// would mean to run with other settings than the operator wrote.
+/// # Errors
+/// A file that exists and cannot be read, or that is not UTF-8. Going on without it would mean
+/// to run with other settings than the operator wrote.
 pub(super) fn read(file: &Path, origin: &str) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),

@@ -336,8 +336,8 @@ fn grace(table: &Table, default: Duration) -> Result<Duration, Error> {
 /// The queues to serve, with their weights; `None` if no layer names one. Queues are merged one
 /// by one, so a weight of 0 is how a stronger layer removes a queue of a weaker one.
 ///
-/// # Errors Every queue has been removed: such a worker would run nothing without anybody
-/// noticing.
+/// # Errors
+/// Every queue has been removed: such a worker would run nothing without anybody noticing.
 fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
     let mut queues = BTreeMap::new();
     let mut last = None;

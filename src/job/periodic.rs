@@ -179,7 +179,8 @@ impl Periodic {
     /// equal input. Its first 16 hexadecimal digits are enough: a collision needs billions of
     /// entries.
     ///
-    /// # Errors [`Error::is_invalid`] for a name that is not allowed.
+    /// # Errors
+    /// [`Error::is_invalid`] for a name that is not allowed.
     pub(crate) fn identity(&self) -> Result<String, Error> {
         let Some(name) = &self.name else {
             let mut digest = Sha256::new();

@@ -114,9 +114,10 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Parses the addresses; `answer` bounds what a Cluster waits for a node.
     ///
-    /// # Errors [`Error::is_config`] with the key, the expected and the found value: a wrong
-    /// address, a negative database number, a database other than 0 on a Cluster, no name of
-    /// the Sentinels' master, or a TLS file that cannot be used.
+    /// # Errors
+    /// [`Error::is_config`] with the key, the expected and the found value: a wrong address, a
+    /// negative database number, a database other than 0 on a Cluster, no name of the
+    /// Sentinels' master, or a TLS file that cannot be used.
     pub(super) fn new(settings: &PoolSettings, answer: Duration) -> Result<Self, Error> {
         let mut dialer = Self {
             target: Target::Single((String::new(), 0)),
@@ -264,8 +265,9 @@ impl Dialer {
     /// For a Cluster this is the Redis library's own connection, for raw commands only. The
     /// pool's own requests dial single nodes, with a dialer of [`of_node`](Self::of_node).
     ///
-    /// # Errors The error of the step that failed. A server that refuses this client answers
-    /// with its own error, such as `WRONGPASS`.
+    /// # Errors
+    /// The error of the step that failed. A server that refuses this client answers with its
+    /// own error, such as `WRONGPASS`.
     pub(super) async fn dial(&self) -> RedisResult<Link> {
         self.provide_tls();
         match &self.target {
@@ -490,7 +492,8 @@ fn tls(settings: &PoolSettings) -> Result<Option<Arc<Tls>>, Error> {
 
 /// Asks a server what it is: `master`, `slave` or `sentinel`.
 ///
-/// # Errors The server's error, for example `NOPERM` for a user who may not send ROLE.
+/// # Errors
+/// The server's error, for example `NOPERM` for a user who may not send ROLE.
 pub(super) async fn role(connection: &mut impl ConnectionLike) -> RedisResult<String> {
     let answer: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
     match answer.first() {

@@ -303,8 +303,8 @@ impl RedisPool {
     ///   a [`prompt`](RedisPool::prompt) pool.
     /// - Anything else: at most `max_retries` times.
     ///
-    /// # Errors [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last
-    /// one says.
+    /// # Errors
+    /// [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last one says.
     async fn request(
         &self,
         repeat: Repeat,

@@ -367,8 +367,9 @@ impl SentinelWatch {
 
     /// Which server is master, and whether a failover is under way.
     ///
-    /// # Errors No reply in time, or a Sentinel that does not know this master's name. A user
-    /// who may send only the first of the two commands gets a claim without epoch.
+    /// # Errors
+    /// No reply in time, or a Sentinel that does not know this master's name. A user who may
+    /// send only the first of the two commands gets a claim without epoch.
     async fn ask(
         &self,
         connection: &mut MultiplexedConnection,

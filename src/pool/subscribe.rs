@@ -61,7 +61,8 @@ pub(super) async fn listen(
 /// `subscribed` is set once the subscription works, so that the caller knows whether the
 /// attempt failed or a working connection was lost.
 ///
-/// # Errors Why the connection was lost; `Ok` if the server closed it.
+/// # Errors
+/// Why the connection was lost; `Ok` if the server closed it.
 async fn round(
     dialer: &Dialer,
     turn: usize,

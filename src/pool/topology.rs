@@ -249,7 +249,8 @@ impl ClusterTopology {
     /// Asks all known servers again, unless that was done just now. Callers that come while
     /// another refresh runs wait for it and get its result.
     ///
-    /// # Errors No server described the cluster in time. The last view stays in use.
+    /// # Errors
+    /// No server described the cluster in time. The last view stays in use.
     pub(super) async fn refresh(&self, dialer: &Dialer) -> RedisResult<()> {
         let mut ended = self.ended.subscribe();
         let number = loop {

@@ -99,8 +99,9 @@ async fn answer<'r>(
 
 /// Checks the names of a query, decoded as Rocket decodes them.
 ///
-/// # Errors [`Error::is_invalid`] for the first unknown one, with the known ones and the
-/// nearest of them.
+/// # Errors
+/// [`Error::is_invalid`] for the first unknown one, with the known ones and the nearest of
+/// them.
 fn check(query: &str, known: &[String]) -> Result<(), Error> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);

@@ -30,7 +30,8 @@ impl RedisBroker {
     /// the number of earlier attempts that may have run, and a call that has the keys and the
     /// time already.
     ///
-    /// # Errors The pool's, and [`Error::is_damaged`] for a reply that is not this script's.
+    /// # Errors
+    /// The pool's, and [`Error::is_damaged`] for a reply that is not this script's.
     pub(super) async fn ask(
         &self,
         script: &LuaScript,

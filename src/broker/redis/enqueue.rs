@@ -33,8 +33,9 @@ impl RedisBroker {
     /// Stores jobs in one call, in the given order within each queue. All have the same
     /// [`EnqueueArgs::kind`], or belong to one queue.
     ///
-    /// # Errors One error for the whole call: after a refusal none of the jobs is stored, after
-    /// an unknown outcome all or none are.
+    /// # Errors
+    /// One error for the whole call: after a refusal none of the jobs is stored, after an
+    /// unknown outcome all or none are.
     pub(super) async fn store_batch(&self, jobs: &[&EnqueueArgs]) -> Result<Vec<Enqueued>, Error> {
         if jobs.is_empty() {
             return Ok(Vec::new());

@@ -213,7 +213,8 @@ impl RedisBroker {
 
 /// The values of an array of texts.
 ///
-/// # Errors [`Error::is_damaged`] for a reply of another form.
+/// # Errors
+/// [`Error::is_damaged`] for a reply of another form.
 fn array(value: Value) -> Result<Vec<Vec<u8>>, Error> {
     match value {
         Value::Array(values) => values

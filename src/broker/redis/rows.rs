@@ -141,8 +141,9 @@ impl RedisBroker {
     /// Reads one job, with its lock, its failures and the process that runs it. `None` if there
     /// is none.
     ///
-    /// # Errors [`Error::is_damaged`] for a job that is not complete. A list shows such a job
-    /// as a row; a question about this one job is answered with the defect.
+    /// # Errors
+    /// [`Error::is_damaged`] for a job that is not complete. A list shows such a job as a row;
+    /// a question about this one job is answered with the defect.
     pub(super) async fn one_job(
         &self,
         queue: &QueueName,
@@ -173,8 +174,9 @@ impl RedisBroker {
 
     /// Reads a page of a list.
     ///
-    /// # Errors [`Error::is_invalid`] for a cursor of another list: one of a sorted set does
-    /// not fit a list, and the other way round.
+    /// # Errors
+    /// [`Error::is_invalid`] for a cursor of another list: one of a sorted set does not fit a
+    /// list, and the other way round.
     pub(super) async fn page_of(
         &self,
         queue: &QueueName,

@@ -230,7 +230,8 @@ async fn act(
 /// Carries out the action batch by batch and reports its progress. Between two batches other
 /// clients of the store are served.
 ///
-/// # Errors The error of the first batch that failed. The batches before it are done.
+/// # Errors
+/// The error of the first batch that failed. The batches before it are done.
 async fn run(bulk: &mut Bulk, tell: &watch::Sender<StepProgress>) -> Result<(), Error> {
     while let Some(step) = bulk.step().await? {
         tell.send_modify(|progress| (progress.done, progress.total) = (step.done, step.total));
