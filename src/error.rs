@@ -146,7 +146,7 @@ impl Error {
     ///   [idempotency key](crate::Enqueue::idempotency) for a day. The same *id* is not
     ///   enough: it is in use only while the job exists, and a job that has succeeded is gone
     ///   unless it is retained. Enqueued again it runs a second time.
-    /// * *Pause, resume, archive, delete, reschedule, edit* an entry: safe. Where it was
+    /// * *Pause, resume, archive, delete, reschedule, edit* an entry: safe. If it was
     ///   carried out, the answer is the same, or says that the job is
     ///   [gone](Error::is_not_found) or [in that state already](Error::is_wrong_state).
     /// * *Run* and *cancel* a job: look at the [job](crate::Inspector::job) first. One that was

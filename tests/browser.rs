@@ -667,7 +667,7 @@ async fn an_action_that_takes_long_shows_how_far_it_is(
         browser.close().await;
         return;
     }
-    // What a click does where it may: a driver's clicks hang without scripts.
+    // What a permitted click does: a driver's clicks hang without scripts.
     let form = [("state", "scheduled"), ("action", "delete")];
     let answer = reqwest::Client::new()
         .post(format!("{pages}/queues/default/actions"))

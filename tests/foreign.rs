@@ -79,8 +79,8 @@ debug = "line-tables-only"
     program
 }
 
-/// A server of our own where applications expect one; `None` where the port is
-/// somebody else's.
+/// A server of our own where applications expect one; `None` if another
+/// program has the port.
 fn redis_at_the_default() -> Option<RedisServer> {
     // Without IPv6 the second cannot be bound, but nobody has it either.
     let is_taken = |host| {

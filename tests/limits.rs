@@ -148,7 +148,7 @@ async fn all_who_wait_or_follow_share_one_look_and_end_with_their_clients() {
     drop(waiters);
     assert!(site.nothing_is_asked().await, "looked at although nobody waits");
 
-    // A client that waits hears of the end: a job that is deleted, and one that is archived.
+    // A client that waits learns of the end: a job that is deleted, and one that is archived.
     let gone = site.ask(&waits).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     site.queue.inspector().delete(&job.queue, &job.id).await.unwrap();

@@ -166,7 +166,7 @@ async fn what_a_handler_logs_says_for_which_job_and_trace() {
     let of = format!(r#"job_type="import" queue="default" id="{id}""#);
     let run = format!(r#"run{{{of} attempt=1 trace_id="{TRACE}"}}"#);
     let enqueue = format!(r#"enqueue{{{of} trace_id="{TRACE}"}}"#);
-    // A span is told of when it is over, which may be after its job began.
+    // A span is reported when it is over, which may be after its job began.
     let began = Instant::now();
     while !(has(&[&run, "importing"])
         // The child was enqueued within the span of its parent's run.

@@ -6,7 +6,7 @@
 //! config/staging/config.yaml: jobqueue.port: expected a whole number from 0 to 65535, found "x"
 //! ```
 //!
-//! A conversion takes what is meant and nothing else: `"10"` is no number and `yes` no boolean.
+//! A conversion accepts no near misses: `"10"` is not a number, and `yes` is not a boolean.
 //! Guessing would accept a typing error as a value. Secrets are read with [`Leaf::text`], whose
 //! errors name only the kind of value; [`shown`] and [`quoted`] are for everything else, and even
 //! they leave out what looks like a URL with a password.

@@ -2,7 +2,8 @@
 //! has to end, and how it reports progress and results.
 //!
 //! Three things can end an attempt from outside: the worker (time limit, shutdown), the
-//! heartbeat (lost lease) and an operator, whose wish the heartbeat delivers. All use one
+//! heartbeat (lost lease) and an operator, whose cancel request the heartbeat
+//! delivers. All use one
 //! [`Cancellation`]. The handler's future is then dropped at its next `await`; code that runs
 //! elsewhere has to look at the token.
 //!

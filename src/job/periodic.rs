@@ -1,6 +1,6 @@
 //! A periodic job: what is enqueued, and when.
 //!
-//! This is the application's wish, unchecked, as the builder leaves it.
+//! This is what the application asked for, unchecked, as the builder leaves it.
 //! [`PeriodicJobs`](crate::periodic::PeriodicJobs) checks it and keeps it; the scheduler fires
 //! it. What makes it the same periodic job in every process is its name, which is therefore a
 //! part of the ids of its jobs and of the store's claim.

@@ -29,7 +29,7 @@ pub(crate) use self::redis::RedisCounter;
 /// How long a failed counter is not asked again. Meanwhile this process counts by itself.
 const FAILED_COUNTER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Lengths of the two windows. They begin with a request, so they are no calendar minutes or
+/// Lengths of the two windows. They begin with a request, so they are not calendar minutes or
 /// hours.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);

@@ -10,7 +10,7 @@
 //! them. Believing a wrong new one sends them to a replica, which refuses them, so that nothing
 //! works. The epoch protects from the first mistake: Sentinels raise it by one with each
 //! failover and agree on it by vote. A *doubt* protects from the second: the pool dialled the
-//! named server and it was no master.
+//! named server and it was not a master.
 //!
 //! Time enters as an argument, and `sentinel` owns the [`ClaimState`] and calls [`choose`] after
 //! every answer. So the tests decide with made-up times, without a server.
@@ -109,10 +109,10 @@ fn votes(claims: &[&MasterClaim], master: &HostPort) -> usize {
 
 /// Which claim to believe now; `None` leaves the decision open.
 ///
-/// The highest epoch wins, at once. A majority that contradicts it wins only when it does
-/// so for [`CONTRADICTION_TIMEOUT`] and no Sentinel repeats the newer claim, or its server cannot be
-/// reached; or at once when that server says that it is not a master. Such a claim counts again
-/// when more Sentinels make it, or its server has been found to be master.
+/// The highest epoch wins, at once. A majority that contradicts it wins only when it does so
+/// for [`CONTRADICTION_TIMEOUT`] and no Sentinel repeats the newer claim, or its server cannot
+/// be reached; or at once when that server says that it is not a master. Such a claim counts
+/// again when more Sentinels make it, or its server has been found to be master.
 ///
 /// If no epoch is known, the majority wins at once.
 pub(super) fn choose(state: &mut ClaimState, now: Instant) -> Option<MasterClaim> {
@@ -123,7 +123,7 @@ pub(super) fn choose(state: &mut ClaimState, now: Instant) -> Option<MasterClaim
         claims.max_by_key(|claim| (claim.epoch, votes(claim))).cloned()
     };
     let newest = best(&mut fresh.iter().copied())?;
-    // First the newest claim's server: the pool may know that it is no master.
+    // First the newest claim's server: the pool may know that it is not a master.
     if let Some(doubt) = &mut state.doubt {
         let is_same = newest.master == doubt.claim.master;
         let mut others = fresh.iter().copied().filter(|claim| claim.master != newest.master);

@@ -36,7 +36,7 @@ impl Janitor {
         Self { broker, queues }
     }
 
-    /// Deletes everything in this queue whose time is over.
+    /// Deletes everything in this queue that has outlived its retention or the archive's limits.
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
         while self.broker.delete_expired(queue, MAX_BATCH_JOBS).await? == MAX_BATCH_JOBS {}
         while self.broker.trim(queue, MAX_BATCH_JOBS).await? == MAX_BATCH_JOBS {}

@@ -233,8 +233,8 @@ fn cancelled(job: &InFlightJob, limit: Limit, reason: CancelReason) -> Option<Ou
 }
 
 /// The span around a handler, so that its log lines name the job. It has no parent: what the
-/// process did when it dequeued the job is no part of the job. Text of callers is made a single
-/// printable line.
+/// process did when it dequeued the job does not belong to the job. Text of callers is made a
+/// single printable line.
 fn run_span(context: &JobContext, trace: Option<&Trace>) -> Span {
     let span = tracing::info_span!(
         target: "rocket_jobqueue::run",

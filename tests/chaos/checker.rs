@@ -193,14 +193,14 @@ impl Figures {
     }
 }
 
-/// A job that was archived and trimmed, or revoked, is no loss.
+/// A job that was archived and trimmed, or revoked, is not a loss.
 fn has_left_otherwise(story: &Story, id: &str) -> bool {
     let settled = story.settled.get(id).into_iter().flatten();
     settled.into_iter().any(|settled| ["archive", "revoke"].contains(&&*settled.transition))
 }
 
 /// Whether the process was stopped for longer than a lease between the end of this run
-/// and the answer to its settlement. Where that was sent again the worker cannot know
+/// and the answer to its settlement. If that was sent again the worker cannot know
 /// whether the first sending did it or the job was lost meanwhile; it says settled.
 fn is_doubtful(story: &Story, id: &str, run: &Run, history: &History) -> bool {
     let Some((end, _)) = run.end.as_ref() else { return false };

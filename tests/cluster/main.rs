@@ -1,5 +1,5 @@
 //! A Redis Cluster whose slots move and whose servers hang, under load: what happens to
-//! one queue's server is no matter of the other queues, and no job is lost or doubled.
+//! one queue's server does not disturb the other queues, and no job is lost or doubled.
 //!
 //! `JOBQUEUE_CLUSTER_LONG=1` runs the same at full length: slots held open for 90 s, a
 //! server that hangs for 40 s, a whole master's slots.

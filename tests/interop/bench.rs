@@ -15,7 +15,7 @@ use crate::rust_peer::RustPeer;
 use crate::settings::{Line, Order, Setup};
 use crate::support::RedisServer;
 
-/// How long to wait for what must come; a loaded machine is no failure.
+/// How long to wait for what must come; a loaded machine is not a failure.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What the Go programs of a case say on standard error, in its folder.
@@ -98,7 +98,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// `GET`, `POST` or `DELETE` of a path below `/api`: status and body, which
-    /// is null where there is none.
+    /// is null if there is none.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let method = method.parse().expect("a method");
         let mut request = self.http.request(method, format!("{}{path}", self.api));

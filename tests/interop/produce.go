@@ -12,7 +12,7 @@ type order struct {
 	Type string `json:"type"`
 	// Absent is Go's nil, which has a unique key of its own.
 	Payload *string `json:"payload"`
-	// The payload in hexadecimal digits, where it is no text.
+	// The payload in hexadecimal digits, if it is not text.
 	Hex       string            `json:"hex"`
 	Headers   map[string]string `json:"headers"`
 	Queue     string            `json:"queue"`

@@ -74,7 +74,7 @@ async fn one_of_many(group: String, jobs: Vec<JobRecord>) -> Result<Draft, JobEr
     Ok(Draft::raw(BATCH, Some(payload.into_bytes())).id(id))
 }
 
-/// Where a payload asks for it, its handler's job enqueues another for the other side.
+/// If a payload asks for it, its handler's job enqueues another for the other side.
 async fn with_child(context: JobContext, next: Next, queue: Managed<JobQueue>) -> JobResult {
     let wish: Behaviour = serde_json::from_slice(context.payload()).unwrap_or_default();
     if wish.r#do == "child" {
@@ -90,7 +90,7 @@ async fn act(
     ledger: &File,
 ) -> Result<Option<Vec<u8>>, JobError> {
     note(ledger, context, "start", "");
-    // What is no JSON object asks for nothing.
+    // A payload that is not a JSON object asks for nothing.
     let wish: Behaviour = serde_json::from_slice(payload).unwrap_or_default();
     let end = |word| note(ledger, context, "end", word);
     match wish.r#do.as_str() {
@@ -180,7 +180,7 @@ impl RustPeer {
         self.client.terminate().await;
     }
 
-    /// Enqueues, and says as the Go client does what came of it.
+    /// Enqueues, and reports the result in the form of the Go client.
     pub async fn produce(&self, order: &Order) -> Result<Value, String> {
         let job = self.queue().enqueue_raw(&order.r#type, order.bytes());
         match with_options(job, order).await {
@@ -267,7 +267,7 @@ pub fn describe(info: &JobInfo) -> Value {
     })
 }
 
-/// Go says null where there is none.
+/// Go says null if there is none.
 fn headers(headers: &BTreeMap<String, String>) -> Value {
     if headers.is_empty() { Value::Null } else { json!(headers) }
 }

@@ -13,7 +13,7 @@ pub struct Order {
     pub r#type: String,
     /// `None` is Go's nil, which has a unique key of its own.
     pub payload: Option<String>,
-    /// The payload in hexadecimal digits, where it is no text.
+    /// The payload in hexadecimal digits, if it is not text.
     pub hex: String,
     pub headers: Option<BTreeMap<String, String>>,
     pub queue: String,

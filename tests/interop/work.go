@@ -122,7 +122,7 @@ func handle(ctx context.Context, t *asynq.Task, ledger *os.File) error {
 		}
 	}
 	var wish behaviour
-	// What is no JSON object asks for nothing.
+	// A payload that is not a JSON object asks for nothing.
 	_ = json.Unmarshal(t.Payload(), &wish)
 	note("start", "")
 	switch wish.Do {

@@ -1,5 +1,5 @@
-//! What actions leave in Redis, in the sight of any other client, also where its
-//! data is damaged, and that none of them makes that client wait.
+//! What actions leave in Redis, as any other client sees it, also if its data
+//! is damaged, and that none of them makes that client wait.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -595,8 +595,8 @@ impl Effort {
     }
 }
 
-/// No more than a third of this should a command of ours keep the server from others, and
-/// does where the machine is its own. To do it naively takes hundreds.
+/// A command of ours should block the server for a third of this at most, and does on a
+/// machine of its own. The naive way takes hundreds of milliseconds.
 const MOST: Duration = Duration::from_millis(30);
 
 impl Harness {

@@ -501,7 +501,7 @@ async fn nothing_is_put_back_into_a_queue_that_is_being_removed() {
 #[tokio::test]
 async fn a_page_with_many_full_groups_is_looked_at_in_parts() {
     let on = open(&[]);
-    // 100 groups of 100, and in each somebody who is not there.
+    // 100 groups of 100, each with an id that has no job.
     let script = "for g = 1, 100 do for n = 1, 99 do \
         local id = g .. '-' .. n \
         redis.call('HSET', 'asynq:{default}:t:' .. id, 'msg', '', 'state', 'aggregating', 'group', g) \

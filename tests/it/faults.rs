@@ -159,8 +159,8 @@ fn no_secret_reaches_a_log_line_when_redis_refuses_the_password() {
     assert!(!body.contains("WRONGPASS"), "Redis's own words reached the client: {body}");
 }
 
-/// Here the payload is in the process's hands: one job prints it, which is its
-/// purpose, and one cannot be understood and fails.
+/// Here the process has the payload: one job prints it, which is its purpose, and one
+/// cannot be decoded and fails.
 #[rocket::async_test]
 async fn no_secret_reaches_a_log_line_when_jobs_run_and_fail() {
     let redis = RedisServer::start(&["--requirepass", "s3cr3t-pass"]);

@@ -557,7 +557,7 @@ async fn a_cancelled_job_that_a_go_worker_put_back_in_line_ends_without_running(
     let queues = [QueueName::new("default").unwrap()];
     other.dequeue(&queues, 1).await.unwrap();
     assert_eq!(app.cancel(&id, AfterCancel::Archive).await, Cancelled::Requested);
-    // As a Go worker does at its shutdown, which knows nothing of the wish.
+    // As a Go worker does at its shutdown, which knows nothing of the cancel request.
     let (key, id_text) = (format!("asynq:{{default}}:t:{id}"), id.as_str());
     redis.cli(&["LREM", "asynq:{default}:active", "0", id_text]);
     redis.cli(&["ZREM", "asynq:{default}:lease", id_text]);

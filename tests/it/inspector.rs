@@ -133,7 +133,7 @@ async fn what_is_damaged_is_a_row_that_says_how() {
     );
     let JobRow::Corrupt(unreadable) = &page.rows[1] else { panic!("{page:?}") };
     assert_eq!(unreadable.message_bytes, 2);
-    // A cursor of an id that is no text leads on all the same.
+    // A cursor of an id that is not text leads to the next page all the same.
     let mut walk = Vec::new();
     let mut next = Page::default().size(1).unwrap();
     loop {
@@ -470,7 +470,7 @@ async fn a_cluster_says_where_a_queue_lives() {
 
     let queue = QueueName::new("default").unwrap();
     let place = async || inspector.cluster_place(&queue).await.unwrap().unwrap();
-    // A replica is heard of a little later than its master.
+    // A replica shows up a little later than its master.
     let complete = async || place().await.nodes.len() == 2;
     assert!(eventually(Duration::from_secs(20), complete).await, "{:?}", place().await);
     let place = place().await;

@@ -309,7 +309,7 @@ async fn reading_health_metrics_pages_and_documents_of_the_queue_is_not_counted(
         }
     }
     let register = || client.post(format!("{BASE}/register")).header(ContentType::JSON).body("{}");
-    // A form that is sent to a page is no page.
+    // A form that is sent to a page is not a page view.
     let form = async |path: &str| {
         let request = client.post(format!("{BASE}/{path}")).header(ContentType::Form);
         let request = request.header(Header::new("Sec-Fetch-Site", "same-origin"));
@@ -490,7 +490,7 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert!(eventually(Duration::from_secs(10), counted).await);
 
-    // Where the server takes requests and answers none, nobody waits for long.
+    // If the server takes requests and answers none, nobody waits for long.
     redis.freeze();
     let began = Instant::now();
     let hits = (0..100).map(|_| here.get("/api/hit").remote(from(5)).dispatch());

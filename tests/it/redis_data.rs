@@ -1,5 +1,5 @@
 //! What lies in Redis after each operation, read as any other client would, and
-//! what happens where that is not what the protocol says.
+//! what happens if that is not what the protocol says.
 
 mod leases;
 mod lost_replies;

@@ -102,7 +102,7 @@ fn fields_of_scripts(code: &str) -> BTreeSet<String> {
             // Of a write, every second argument is a value.
             let step = if command.starts_with("HSET") { 2 } else { 1 };
             for name in names.step_by(step) {
-                // What is only compared is no field.
+                // A text that is only compared is not a field.
                 let name = name.replace("== '", "'-").replace("~= '", "'-");
                 let names = literals(&name, '\'').filter(|name| is_field(name));
                 fields.extend(names.map(str::to_owned));

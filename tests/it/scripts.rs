@@ -266,7 +266,7 @@ impl World {
                     .await
                     .unwrap();
                 for finding in checked.findings {
-                    // "m" is no message of Asynq's, which no script can tell.
+                    // "m" is not a message of Asynq's, which no script can tell.
                     if finding.kind == FindingKind::UnreadableMessage {
                         continue;
                     }

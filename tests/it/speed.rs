@@ -190,7 +190,7 @@ async fn of_many_queues_the_important_one_is_served_first() {
     producer.terminate().await;
 }
 
-/// What a crash costs with a batch in hand: its leases, and nothing else.
+/// What a crash costs with a batch in flight: its leases, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_in_hand_of_a_worker_that_is_dropped_run_again() {
     let server = RedisServer::start::<&str>(&[]);

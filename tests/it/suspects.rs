@@ -183,7 +183,7 @@ struct Beside {
 #[derive(Default)]
 struct Seen {
     running: AtomicUsize,
-    /// How many suspects ran at a time at the most, and how many have ended.
+    /// The maximum number of suspects that ran at a time, and how many have ended.
     most: AtomicUsize,
     suspects: AtomicUsize,
     others: AtomicUsize,
@@ -260,7 +260,7 @@ async fn suspects_run_one_at_a_time_and_hold_up_no_other_job() {
     assert_eq!(seen.most.load(Ordering::SeqCst), 1);
     assert_eq!(seen.suspects.load(Ordering::SeqCst), 40);
     assert!(seen.before.load(Ordering::SeqCst) > 10, "others ran meanwhile");
-    // What was told of them is taken back.
+    // What was recorded of them is removed.
     let none = || async { on.redis.cli(&["KEYS", "asynq:x:suspects:*"]).is_empty() };
     assert!(eventually(PATIENCE, none).await);
     client.terminate().await;

@@ -475,7 +475,7 @@ fn finish_and_dequeue_does_what_settle_and_dequeue_does() {
             general.args.extend(part.args);
             general = general.number(0);
         }
-        // Swap names those that were lost, exchange says of each what became of it.
+        // The fast script names the lost jobs, the general one the result of each.
         let told = |fast: &[Value], general: &[Vec<Value>]| {
             let general = &general[0];
             let number = int(&fast[2]) as usize;
@@ -483,7 +483,7 @@ fn finish_and_dequeue_does_what_settle_and_dequeue_does() {
             let codes = (1..=ended as i64).map(|nth| i64::from(!lost.contains(&nth)));
             let mut said: Vec<i64> = fast[..2].iter().map(int).chain(codes).collect();
             let mut wanted: Vec<i64> = general[..2 + ended].iter().map(int).collect();
-            // What was taken is told alike.
+            // Both report the dequeued jobs in the same form.
             let (rest, other) = (&fast[3 + number..], &general[2 + ended..]);
             said.push(1);
             wanted.push(i64::from(rest == other));
@@ -577,7 +577,7 @@ fn enqueue_later_does_what_enqueue_does() {
         }
         let told = |fast: &[Value], general: &[Vec<Value>]| {
             let general = &general[0];
-            // When it is due says nothing where the id is in use.
+            // When it is due says nothing if the id is in use.
             let due = |code: i64, due: &Value| [code, if code == 0 { 0 } else { int(due) }];
             let said = fast[1..].chunks(2).flat_map(|job| due(int(&job[0]), &job[1]));
             let wanted = general[1..].chunks(3).flat_map(|job| due(int(&job[0]), &job[2]));

@@ -1,4 +1,4 @@
-//! What a worker process keeps to while its threads are blocked, its leases are lost
+//! What a worker process guarantees while its threads are blocked, its leases are lost
 //! and its clock is set: no job runs beside itself, and nothing that was done is lost.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn a_worker_process() {
     worker_process();
 }
 
-/// What takes minutes runs where this is set.
+/// Cases that take minutes run only if this is set.
 fn long() -> bool {
     std::env::var_os("JOBQUEUE_LONG_TESTS").is_some()
 }
@@ -66,8 +66,8 @@ async fn a_job_whose_lease_was_lost_is_not_started_62_s_later() {
     }
 }
 
-/// What a worker cannot start within a second is for others to run, and comes to it
-/// again when its thread is free.
+/// A job that a worker cannot start within a second is for others to run, and is delivered
+/// to it again when its thread is free.
 #[rstest]
 #[case::one_thread(1)]
 #[case::current_thread(0)]
@@ -167,8 +167,8 @@ async fn a_far_away_store_is_asked_for_many_jobs_at_a_time() {
     bench.assert_each_ran_once(JOBS);
 }
 
-/// It cannot be given the job again, and hears of it with the next extension, or when it
-/// settles what has ended.
+/// The job cannot be delivered to it again. It learns of the loss with the next extension,
+/// or when it settles what has ended.
 #[rstest]
 #[case::awaits(12_000, 0)]
 #[case::blocks(0, 12_000)]

@@ -1,5 +1,5 @@
-//! A Redis that evicts jobs when its memory is full: it stops the launch, and where it is
-//! seen later the process goes on and says that it is not ready.
+//! A Redis that evicts jobs when its memory is full: it stops the launch, and if it is
+//! seen later, the process goes on and says that it is not ready.
 
 use std::time::{Duration, Instant};
 

@@ -122,7 +122,7 @@ async fn unreadable_jobs_keep_no_other_from_recovery() {
 #[tokio::test]
 async fn entries_without_a_job_keep_no_other_from_recovery() {
     let server = RedisServer::start::<&str>(&[]);
-    // Half of them have remains without a message, the others are somebody else's.
+    // Half of them have remains without a message, the others belong to another program.
     let entry = "if n % 2 == 0 then redis.call('HSET', Q .. 't:' .. id, 'state', 'active')
                  else redis.call('SET', Q .. 't:' .. id, 'text') end";
     abandon(&server, entry, 1500).await;

@@ -90,7 +90,7 @@ async fn sentinels_with_a_password_are_asked_with_theirs_and_not_with_the_server
     }
     assert_eq!(trio.master.cli(&["GET", "k"]), "1");
 
-    // And it is told of a failover.
+    // And it learns of a failover.
     let pool = with(None, "hush");
     pool.ping().await.unwrap();
     trio.fail_over().await;

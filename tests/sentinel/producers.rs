@@ -83,7 +83,7 @@ impl Producers {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Toll {
     /// For the output.

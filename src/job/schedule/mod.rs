@@ -270,7 +270,7 @@ fn quoted(text: &str) -> String {
 
 /// The first instant after `after` whose date and time in the zone match.
 ///
-/// It goes from day to day, and from month to month where the month does not match, so a rare
+/// It goes from day to day, and from month to month if the month does not match, so a rare
 /// date costs a few hundred steps. Within a day the times are tried in order.
 fn next_match(fields: &CronFields, zone: Tz, after: Timestamp) -> Option<Timestamp> {
     let local = |time: Timestamp| Some(time.to_utc()?.with_timezone(&zone).naive_local());

@@ -148,7 +148,7 @@ impl Visitor for Words {
     }
 }
 
-/// Inlines components where they are referenced: simple ones, and those that may be null there.
+/// Inlines components at their references: simple ones, and ones that may be null there.
 struct Inline<'a> {
     simple: &'a Map<String, SchemaObject>,
     objects: &'a Map<String, SchemaObject>,

@@ -70,7 +70,7 @@ impl Scene {
             let listed = self.ids(name).await;
             assert_eq!(listed.len(), expected, "Asynq lists as {name}: {listed:?}");
         }
-        // A group without members is no group.
+        // A group without members does not exist.
         let groups = self.bench.redis.cli(&["smembers", "asynq:{default}:groups"]);
         let empty = state == "aggregating" && moved == before.len();
         assert_eq!(groups, if empty { "" } else { GROUP });

@@ -59,7 +59,7 @@ fn possible(action: Action, state: &str) -> bool {
 /// The rows of the first table after this line: header → cell.
 pub fn table(text: &str, after: &str) -> Vec<BTreeMap<String, String>> {
     let text = text.split_once(after).unwrap_or_else(|| panic!("no {after:?} in:\n{text}")).1;
-    // What is left of the title's own line is no part of the table.
+    // The rest of the title's own line does not belong to the table.
     let text =
         if after.is_empty() { text } else { text.split_once('\n').map_or("", |(_, rest)| rest) };
     let mut lines = text.lines().skip_while(|line| line.trim().is_empty());

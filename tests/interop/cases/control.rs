@@ -93,7 +93,7 @@ async fn durable(bench: Bench) {
     bench.noted(&id, "start", 1).await;
     let name = QueueName::new("default").unwrap();
     cancel(&bench, Side::Rust, &id, AfterCancel::Archive).await;
-    // Go knows of cancelling only; the wish waits for a worker of ours.
+    // Go knows only how to cancel; what happens afterwards is stored for a worker of ours.
     bench.noted(&id, "end", 1).await;
     worker.stop().await;
     let worker = bench.worker(Side::Rust, &bench.setup()).await;

@@ -68,7 +68,7 @@ async fn plain(bench: Bench, side: Side) {
     worker.stop().await;
     let left = bench.redis.cli(&["keys", "asynq:{default}:*"]);
     let mut left: Vec<&str> = left.lines().filter(|key| !key.contains(":processed")).collect();
-    // What the two workers keep for themselves is no trace of the job.
+    // What the two workers keep for themselves is not a trace of the job.
     left.retain(|key| !key.contains(":x:"));
     assert_eq!(left, Vec::<&str>::new());
 }

@@ -213,7 +213,7 @@ fn snooze(after: Duration) -> Transition {
     Transition::Retry { after, error: String::new(), counted: false }
 }
 
-/// The attempt ended before its worker heard of the wish.
+/// The attempt ended before its worker saw the cancel request.
 #[rstest]
 #[tokio::test]
 async fn a_wish_does_not_wait_until_the_job_is_tried_again(

@@ -72,7 +72,7 @@ async fn forwarding_counts_only_what_became_pending_and_goes_on_behind_a_group(
     assert_eq!(on.state("c").await, Some(JobState::Scheduled));
 }
 
-/// Ten seconds of peace, and nothing else.
+/// A grace period of ten seconds, and no other limit.
 fn calm() -> GroupLimits {
     GroupLimits { grace: secs(10), max_delay: Duration::ZERO, max_size: 0 }
 }
@@ -113,7 +113,7 @@ impl OpenStore {
         self.broker.repair_groups(&self.queue, 100).await.unwrap().returned
     }
 
-    /// Until there is no more to do.
+    /// Repairs until there is no more to do.
     async fn mend_all(&self) -> usize {
         let mut returned = 0;
         loop {
@@ -567,10 +567,10 @@ async fn wherever_aggregators_die_each_job_is_aggregated_once(
         let Some(set) = on.claim_group(&calm()).await else { continue };
         let job = made(&set, round);
         match round % 5 {
-            // Dies with the set in its hands.
+            // Dies after claiming the set.
             0 => {}
             1 => drop(on.broker.aggregate(&set, &job).await.unwrap()),
-            // Does not hear the answer, and says it again much later.
+            // Does not get the answer, and asks again much later.
             2 => {
                 on.broker.aggregate(&set, &job).await.unwrap();
                 late.push((set, job));

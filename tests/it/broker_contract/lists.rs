@@ -134,7 +134,7 @@ async fn a_row_says_what_the_job_alone_says(#[values(Store::Memory, Store::Redis
         ("p", JobState::Pending),
     ] {
         let page = on.list(state, &Page::default()).await;
-        // How attempts failed is told of a single job alone.
+        // Only a single job says how its attempts failed.
         let mut info = on.see(name).await;
         info.failures.clear();
         assert_eq!(page.rows, [JobRow::Job(Box::new(info))], "{name}");

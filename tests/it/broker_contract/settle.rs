@@ -331,7 +331,7 @@ async fn the_last_ten_failures_of_a_job_stay_with_it(
     let attempts: Vec<u32> = kept.iter().map(|(_, attempt, _)| *attempt).collect();
     assert_eq!(attempts, (4..=13).collect::<Vec<_>>());
     assert_eq!(kept[9].2, "failure 13");
-    // What is no failure adds nothing; an archive and a success keep what there is.
+    // A transition that is not a failure adds nothing; an archive and a success keep the list.
     on.run(Transition::Requeue).await;
     assert_eq!(told().await, kept);
     on.run(done()).await;

@@ -1,4 +1,4 @@
-//! Both stores in the hands of the same actors: does everything twice and
+//! Both stores, used by the same actors: does everything twice and
 //! compares the results.
 
 mod groups;

@@ -23,14 +23,13 @@ pub enum Operation {
         queues: Vec<usize>,
         most: usize,
     },
-    /// A worker ends some of the jobs in its hands, which may not be its own any
-    /// more.
+    /// A worker settles some of its jobs, which may not be its own any more.
     Settle {
         worker: usize,
         picks: Vec<usize>,
         how: How,
     },
-    /// Somebody ends a job once more, or one that was lost long ago.
+    /// A worker settles a job once more, or one that it lost long ago.
     SettleAgain {
         pick: usize,
         how: How,
@@ -59,13 +58,13 @@ pub enum Operation {
         queue: usize,
         paused: bool,
     },
-    /// Somebody wants a running job to end.
+    /// An operator cancels a running job.
     Cancel {
         queue: usize,
         name: usize,
         after: AfterCancel,
     },
-    /// A worker writes what a job in its hands has to say.
+    /// A worker writes what one of its jobs reports.
     Note {
         worker: usize,
         pick: usize,

@@ -53,8 +53,8 @@ async fn jobs_whose_delivery_was_not_heard_are_delivered_again_at_once_and_only_
     let ids: std::collections::BTreeSet<_> = again.iter().map(|d| d.job.id.as_str()).collect();
     assert_eq!(ids, ["a", "b"].into());
     assert!(again.iter().all(|delivery| delivery.losses == 0));
-    // Asked about until the server cannot run the lost call any more; in hand, they
-    // belong to who has them.
+    // They are delivered again until the server cannot run the lost call any more. Once
+    // delivered, they belong to their owner.
     assert!(on.broker.dequeue(&queues, 9).await.unwrap().deliveries.is_empty());
     for delivery in again {
         assert_eq!(on.settle(&delivery, done()).await, Settled::Done);

@@ -10,7 +10,7 @@
 //!
 //! What may surprise. [`encode`] writes by hand what [`TaskMessage`] describes, because it is
 //! called for each job and should copy nothing; a test compares the two. Times are whole
-//! seconds, rounded up where they are limits: exact due times stand in keys of our own.
+//! seconds, rounded up if they are limits: exact due times are in keys of our own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

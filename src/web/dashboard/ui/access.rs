@@ -2,7 +2,7 @@
 //! the right, the queue, and the reader.
 //!
 //! A form needs three things, and [`Act`] is the only way to get a site for one: the application's
-//! admin guard, a page of this origin (also where a proxy is in between), and a queue that is not
+//! admin guard, a page of this origin (also behind a proxy), and a queue that is not
 //! read-only. They are checked in this order, so a stranger learns nothing but 401.
 
 use rocket::outcome::try_outcome;

@@ -66,7 +66,7 @@ impl Actors {
         (sets > 0).then(|| self.sets[pick % sets].clone())
     }
 
-    /// The set stays in the aggregator's hands: it may well try once more.
+    /// The aggregator keeps the set: it may well try once more.
     pub(super) async fn aggregate(&mut self, pick: usize, new: &New) -> Result<(), String> {
         let Some((set, too)) = self.set(pick) else { return Ok(()) };
         let queue = self.index(&set.queue);
