@@ -1,5 +1,10 @@
-//! The producer's side: a value becomes a stored job. Leaves running it to the
-//! worker and everything about HTTP to the web layer.
+//! The producer's side: a value becomes a stored job. Running it is the worker's part, and
+//! everything about HTTP belongs to the web layer.
+//!
+//! A [`Draft`] is a job without a store, an [`Enqueue`] is one with a [`Client`]. Awaiting an
+//! `Enqueue` checks all values, sends the job, and turns the store's answer into a [`Receipt`]
+//! or an error. [`EnqueueAll`] does the same for many jobs with few round trips, and `confirm`
+//! asks again if an answer was lost.
 
 mod aggregate;
 mod bulk;
@@ -28,7 +33,9 @@ pub const MAX_PAYLOAD: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct Client {
     broker: Arc<dyn Broker>,
+    /// Set once, at shutdown.
     closed: Arc<AtomicBool>,
+    /// In bytes.
     max_payload: usize,
     /// The trace of new jobs, instead of the trace of the job that enqueues them.
     trace: Option<Trace>,
@@ -55,7 +62,8 @@ impl Client {
         self.max_payload
     }
 
-    /// Refuses every enqueue from now on, by all clones.
+    /// Refuses every enqueue from now on, by all clones. Called at the end of a shutdown: a job
+    /// that is enqueued later would get no answer.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
@@ -64,6 +72,8 @@ impl Client {
         self.closed.load(Ordering::SeqCst)
     }
 
+    /// # Errors
+    /// [`Error::is_closed`] after [`close`](Self::close).
     fn expect_open(&self) -> Result<(), Error> {
         if self.is_closed() {
             return Err(Error::closed("the job queue has been closed"));
@@ -82,7 +92,10 @@ impl Client {
         Draft::raw(job_type, payload).by(self.clone())
     }
 
-    /// What a periodic job enqueues at each tick.
+    /// What a periodic job enqueues at each tick: the job without an id of its own.
+    ///
+    /// # Errors
+    /// As for an enqueue: [`Error::is_invalid`] for a value out of its domain.
     pub(crate) fn template(&self, periodic: &Periodic) -> Result<NewJob, Error> {
         let draft = Draft::raw(periodic.job_type(), periodic.payload()?);
         let draft = draft.options(periodic.all_options());

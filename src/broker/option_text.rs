@@ -1,5 +1,9 @@
 //! The options of a periodic job as the texts that Asynq's tools read and write, such as
 //! `MaxRetry(3)`. Every text has a parenthesis: without one all Go readers panic.
+//!
+//! They are display only, with one exception: "run now" makes the job again from them, because
+//! an announcement holds no other record of it. So everything that [`of`] writes, [`job`] can
+//! read; what a Go scheduler writes and this crate does not know is left out.
 
 use std::time::Duration;
 
@@ -11,10 +15,11 @@ use crate::job::{
 };
 use crate::time::Timestamp;
 
-/// Go's `Mon Jan _2 15:04:05 MST 2006`, in UTC.
+/// Go's `Mon Jan _2 15:04:05 MST 2006`, in UTC. Whole seconds: a fraction is lost here, which
+/// no announcement needs.
 const DATE: &str = "%a %b %e %H:%M:%S UTC %Y";
 
-/// The options of a job.
+/// The options of a job. Options at Asynq's zero value are left out, as there.
 pub(super) fn of(job: &NewJob) -> Vec<String> {
     let record = &job.record;
     let mut texts = vec![
@@ -97,16 +102,19 @@ pub(super) fn queue(texts: &[String]) -> QueueName {
     QueueName::stored(name.as_deref().unwrap_or(crate::job::DEFAULT_QUEUE))
 }
 
+/// Name and argument of a text such as `MaxRetry(3)`; `None` without a parenthesis.
 fn parts(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = text.split_once('(')?;
     Some((name, rest.split_once(')').map_or(rest, |(argument, _)| argument)))
 }
 
+/// An instant in the form of [`DATE`]; `None` for any other text.
 fn date(text: &str) -> Option<Timestamp> {
     let date = NaiveDateTime::parse_from_str(text, DATE).ok()?;
     Some(Timestamp::from_secs(date.and_utc().timestamp()))
 }
 
+/// Whole seconds, rounded up: no limit becomes shorter than it was.
 fn whole(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }

@@ -5,6 +5,12 @@
 //! function hid is hidden too: the unique lock, whose name ends in the MD5 of the payload,
 //! and errors, progress, headers and results that quote parts of the payload. If the
 //! function panics, everything that it might hide is hidden.
+//!
+//! What may surprise. A text is hidden as a whole, not only the part that quotes the payload: a
+//! rest would tell how long the part was. Texts are compared without regard to upper and lower
+//! case. When in doubt a text is hidden: payloads with many parts and very long texts are not
+//! searched at all, because a viewer must not be able to keep the process busy. The store's
+//! data is never changed.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -38,7 +44,7 @@ pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
 pub(crate) struct Viewer(Option<Redact>);
 
 impl Viewer {
-    /// A viewer that sees redacted jobs.
+    /// A viewer that sees redacted jobs; without a function, one that sees everything.
     pub(crate) fn redacted(redact: Option<Redact>) -> Self {
         Self(redact)
     }
@@ -116,6 +122,8 @@ impl Viewer {
         if self.is_restricted() { HIDDEN.to_owned() } else { text }
     }
 
+    /// Calls the application's function, and hides what still reveals what it hid. It runs once
+    /// per job that is shown, so a page of 100 jobs calls it 100 times.
     fn redact(&self, info: &mut JobInfo) {
         let Some(redact) = &self.0 else { return };
         let whole = info.record.payload.clone().unwrap_or_default();
@@ -162,6 +170,8 @@ enum RedactedParts {
 }
 
 impl RedactedParts {
+    /// The parts of the whole payload that the shown one does not have. Parts that remain
+    /// visible elsewhere in the shown payload are no secret.
     fn between(whole: &[u8], shown: &[u8]) -> Self {
         if whole.len() > MAX_PAYLOAD_BYTES {
             return RedactedParts::TooMany;
@@ -215,6 +225,7 @@ fn parts_of_value(value: &Value) -> BTreeSet<String> {
     parts
 }
 
+/// Collects names as well as values: a hidden field's name may be what is secret.
 fn add_parts(value: &Value, parts: &mut BTreeSet<String>) {
     match value {
         Value::Null | Value::Bool(_) => {}

@@ -27,7 +27,10 @@ use crate::pool::{PoolSettings, TlsOptions, Topology, WrongOption};
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// The job queue's Redis.
+/// The job queue's Redis; `localhost:6379` if no address is given.
+///
+/// # Errors
+/// The first wrong value, or a contradiction between two keys, with file and key.
 pub(super) fn read(table: &Table) -> Result<PoolSettings, Error> {
     let url = read_url(table)?;
     let topology = topology(table, url.as_ref())?.unwrap_or(PoolSettings::default().topology);
@@ -56,6 +59,10 @@ struct Url<'a> {
 }
 
 /// The servers, from whichever keys name them; `None` if none do.
+///
+/// If both `url` and `addr` are given, the stronger layer wins, and within one layer `addr`: so
+/// an environment variable can replace the address of a file, whichever of the two forms it
+/// uses.
 fn topology(table: &Table, url: Option<&Url<'_>>) -> Result<Option<Topology>, Error> {
     let addr = table.get("addr");
     let addrs = table.get("addrs");
@@ -285,11 +292,11 @@ fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     })
 }
 
-/// `redis-socket` is the scheme that Asynq uses.
+/// Schemes of a Unix socket. `redis-socket` is the one that Asynq uses.
 const SOCKET_SCHEMES: [&str; 3] = ["unix", "redis+unix", "redis-socket"];
 
-/// `[user[:password]@]/path[?db=n]`, with user and password in the query too, as other
-/// clients write it.
+/// `[user[:password]@]/path[?db=n]`, with user and password in the query too, as other clients
+/// write it. An unknown name in the query is an error: it may be a misspelled `password`.
 fn parse_socket<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     let (rest, query) = text.split_once('?').unwrap_or((text, ""));
     // Before the path only: a path may hold an `@`.
@@ -368,7 +375,9 @@ fn address(leaf: &Leaf, value: &Value, port: u16) -> Result<String, Error> {
     }
 }
 
-/// `host:port`, with the default port if none is given.
+/// `host:port`, with the default port if none is given. An IPv6 address needs brackets: without
+/// them nobody can tell its last group from a port. `None` for anything that cannot be a host,
+/// such as a text with a slash or a space, and for port 0.
 fn host_and_port(text: &str, default: u16) -> Option<String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(v6) => {

@@ -12,7 +12,10 @@ use super::value::{Leaf, Table, kind, quoted};
 use crate::error::Error;
 use crate::job::{Missed, Periodic, QueueName, Schedule, Wrong, payload_bytes};
 
-/// Reads all periodic jobs, by name.
+/// Reads all periodic jobs, by name. A name may contain dots: the last dot of a key ends it.
+///
+/// # Errors
+/// The first wrong value, with its file and key.
 pub(super) fn read(table: &Table) -> Result<BTreeMap<String, Periodic>, Error> {
     let mut entries: BTreeMap<&str, BTreeMap<&str, &Leaf>> = BTreeMap::new();
     for (key, leaf) in &table.0 {
@@ -39,7 +42,8 @@ struct PeriodicKeys<'a> {
 }
 
 impl PeriodicKeys<'_> {
-    /// `None` if a stronger layer removed the periodic job with an empty `spec`.
+    /// The periodic job, or `None` if a stronger layer removed it with an empty `spec`. That is
+    /// the only way to remove one: layers can only add and replace keys.
     fn read(&self) -> Result<Option<Periodic>, Error> {
         if self.leaves.get("spec").is_some_and(|spec| spec.is_blank()) {
             return Ok(None);

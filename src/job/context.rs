@@ -2,14 +2,13 @@
 //! has to end, and how it reports progress and results.
 //!
 //! Three things can end an attempt from outside: the worker (time limit, shutdown), the
-//! heartbeat (lost lease) and an operator, whose cancel request the heartbeat
-//! delivers. All use one
-//! [`Cancellation`]. The handler's future is then dropped at its next `await`; code that runs
-//! elsewhere has to look at the token.
+//! heartbeat (lost lease) and an operator, whose cancel request the heartbeat delivers. All use
+//! one [`Cancellation`]. The handler's future is then dropped at its next `await`; code that
+//! runs elsewhere has to look at the token.
 //!
-//! A report of progress and a stored result go different ways. Progress is for people: the
-//! latest value is sent from time to time and may get lost. A result belongs to the job, so it
-//! is stored before the call returns, and only while this attempt has the lease.
+//! A report of progress and a stored result go different ways. Progress is for people: only the
+//! latest value is sent, at most four times a second. A result belongs to the job, so it is
+//! stored before the call returns, and only while this attempt has the lease.
 
 use std::collections::BTreeMap;
 use std::fmt;

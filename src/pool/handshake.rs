@@ -3,6 +3,10 @@
 //! `rustls` reports what it saw (an alert, an unknown issuer), the operator needs to know which
 //! setting or certificate is wrong. The text travels inside the error of the Redis library, and
 //! [`handshake_failure`] takes it out again for the log.
+//!
+//! Each text names the configuration key that helps (`tls_ca_file`, `tls_server_name`,
+//! `tls_cert_file`), because a failed handshake is nearly always a matter of configuration and
+//! stops the launch. None of them contains a secret: names of hosts and files only.
 
 use std::fmt;
 use std::io;
@@ -69,7 +73,9 @@ pub(super) fn reason(error: &io::Error, name: &str) -> Option<String> {
     Some(text)
 }
 
-/// What is wrong with the server's certificate, and what to change. `name` is the expected name.
+/// What is wrong with the server's certificate, and what to change. `name` is the expected
+/// name. Two mistakes are recognised by the text of the error, because `rustls` has no variant
+/// for them.
 fn of_certificate(why: &CertificateError, name: &str) -> String {
     let words = match why {
         CertificateError::UnknownIssuer => {

@@ -83,10 +83,8 @@ fn quotes(value: &Value, text: &str) -> bool {
 enum Mismatch {
     /// Made of the type's own names only.
     Fixed(String),
-    Expected {
-        expected: String,
-        found: &'static str,
-    },
+    /// Another kind or value. What the type expected is its own sentence and has to be checked.
+    Expected { expected: String, found: &'static str },
     /// The type's own message, which may quote the payload and is not kept.
     Refused,
 }
@@ -168,6 +166,7 @@ impl<'de> IntoDeserializer<'de, Mismatch> for PlainValue {
     }
 }
 
+/// The fields of an object, each key and value decoded without its text.
 fn object<'de>(
     fields: serde_json::Map<String, Value>,
 ) -> MapDeserializer<'de, impl Iterator<Item = (ObjectKey, PlainValue)>, Mismatch> {
@@ -246,6 +245,8 @@ impl<'de> IntoDeserializer<'de, Mismatch> for ObjectKey {
     }
 }
 
+/// A key that is asked for as a number is read as one: JSON has only text as keys, and
+/// `serde_json` does the same.
 macro_rules! numbers {
     ($($name:ident)*) => {$(
         fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {

@@ -1,4 +1,12 @@
 //! The sort order of map keys in payloads.
+//!
+//! JSON has only text as keys, so a key `10` is written before `9` if it is sorted as text,
+//! while a `BTreeMap<u64, _>` has it after. To keep the bytes of such maps as they are, each
+//! key is read a second time, as the value that it is in Rust, and compared as such.
+//!
+//! [`KeyReader`] is a `serde` serializer that accepts what `serde_json` accepts as a key: truth
+//! values, numbers, characters, texts, and variants without content. `serde_json` has written
+//! the key before and refused all else, so the errors here are never seen.
 
 use std::cmp::Ordering;
 
@@ -10,6 +18,7 @@ use serde_json::Error;
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MapKey {
     Bool(bool),
+    /// Any integer that fits, signed or not: `1u8` and `1i64` are the same key.
     Integer(i128),
     /// Beyond [`MapKey::Integer`].
     Large(u128),
@@ -19,6 +28,7 @@ pub(super) enum MapKey {
     Text(String),
 }
 
+/// A float with a total order: -0.0 comes before 0.0, and NaN after all numbers.
 pub(super) struct Float(f64);
 
 impl Ord for Float {
@@ -44,6 +54,7 @@ impl Eq for Float {}
 /// Reads a key that serde_json has accepted.
 pub(super) struct KeyReader;
 
+/// Values that are a key by themselves.
 macro_rules! keys {
     ($($method:ident($value:ident: $kind:ty) => $key:expr;)*) => {
         $(fn $method(self, $value: $kind) -> Result<MapKey, Error> {
@@ -174,6 +185,7 @@ impl Serializer for KeyReader {
     }
 }
 
+/// The error of `serde_json` for a key that is not one.
 fn no_key() -> Error {
     ser::Error::custom("key must be a string")
 }

@@ -1,9 +1,9 @@
 //! The documented inputs: bodies, headers, and guards that take nothing a client has to send.
 //!
 //! Guards are inputs to rocket_okapi. Guards that ask for a client's rights are listed in
-//! `guarded!`, guards that read nothing a client has to send in `silent!`; a new guard has to be
-//! added to one of them or documented. A body is
-//! always required. A query parameter is optional text here; `parameters` refines it.
+//! `guarded!`, guards that read nothing a client has to send in `silent!`; a new guard has to
+//! be added to one of them or documented. A body is always required. A query parameter is
+//! optional text here; `parameters` refines it.
 
 use rocket_okapi::Result;
 use rocket_okapi::r#gen::OpenApiGenerator;
@@ -33,8 +33,7 @@ impl<'r, T: JsonSchema> OpenApiFromData<'r> for JsonBody<T> {
     }
 }
 
-/// Implements the trait for guards without an input to document. The credentials that an
-/// application's guard wants are not documented either: this crate does not know them.
+/// Implements the trait for guards without an input to document.
 macro_rules! silent {
     ($($guard:ty),*) => {$(
         impl<'r> OpenApiFromRequest<'r> for $guard {
