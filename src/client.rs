@@ -62,8 +62,8 @@ impl Client {
         self.max_payload
     }
 
-    /// Refuses every enqueue from now on, by all clones. Called at the end of a shutdown: a job
-    /// that is enqueued later would get no answer.
+    /// Refuses every enqueue from now on, by all clones. The first step of closing the queue: a
+    /// job that is enqueued later would get no answer.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
@@ -92,7 +92,7 @@ impl Client {
         Draft::raw(job_type, payload).by(self.clone())
     }
 
-    /// What a periodic job enqueues at each tick: the job without an id of its own.
+    /// What a periodic job enqueues at each tick, except that each tick has an id of its own.
     ///
     /// # Errors
     /// As for an enqueue: [`Error::is_invalid`] for a value out of its domain.

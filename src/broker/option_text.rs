@@ -1,9 +1,10 @@
 //! The options of a periodic job as the texts that Asynq's tools read and write, such as
 //! `MaxRetry(3)`. Every text has a parenthesis: without one all Go readers panic.
 //!
-//! They are display only, with one exception: "run now" makes the job again from them, because
-//! an announcement holds no other record of it. So everything that [`of`] writes, [`job`] can
-//! read; what a Go scheduler writes and this crate does not know is left out.
+//! They are display only, with one exception: running a periodic job now builds its job from
+//! the announcement, that is from type, payload and these texts. So everything that [`of`]
+//! writes, [`job`] can read. An option of a Go scheduler that this crate does not know is left
+//! out.
 
 use std::time::Duration;
 

@@ -171,7 +171,7 @@ enum RedactedParts {
 
 impl RedactedParts {
     /// The parts of the whole payload that the shown one does not have. Parts that remain
-    /// visible elsewhere in the shown payload are no secret.
+    /// visible elsewhere in the shown payload are not secret.
     fn between(whole: &[u8], shown: &[u8]) -> Self {
         if whole.len() > MAX_PAYLOAD_BYTES {
             return RedactedParts::TooMany;

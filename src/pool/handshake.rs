@@ -5,8 +5,8 @@
 //! [`handshake_failure`] takes it out again for the log.
 //!
 //! Each text names the configuration key that helps (`tls_ca_file`, `tls_server_name`,
-//! `tls_cert_file`), because a failed handshake is nearly always a matter of configuration and
-//! stops the launch. None of them contains a secret: names of hosts and files only.
+//! `tls_cert_file`), because a failed handshake is nearly always a matter of configuration.
+//! None of them contains a secret: names of hosts and keys only.
 
 use std::fmt;
 use std::io;
