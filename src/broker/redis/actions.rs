@@ -40,6 +40,7 @@ const KEYS_PER_SCAN: u32 = 500;
 
 /// The answer of the `act_on_job` script.
 enum Answered {
+    /// It is decided: carried out or refused.
     Acted(Acted),
     /// The message is not the one that was read.
     Changed,
@@ -225,7 +226,7 @@ impl Actions for RedisBroker {
 }
 
 impl RedisBroker {
-    /// Adds the arguments that all actions share.
+    /// Adds the arguments that all actions share, in the order of `move_job.lua`.
     fn action(&self, call: ScriptCall, queue: &QueueName, action: Option<Action>) -> ScriptCall {
         let keep = self.archive.of(queue);
         let (word, placement) = match action {
@@ -248,7 +249,11 @@ impl RedisBroker {
             .arg(time)
     }
 
-    /// Calls the script once. No action means an edit.
+    /// Calls the script once. No action means an edit. `place` is the number of jobs before
+    /// this one in the pending list, if it was found there.
+    ///
+    /// It may be repeated after a lost reply: the script gets the number of the attempt, and a
+    /// repetition that finds its own work done says so.
     async fn act_once(
         &self,
         queue: &QueueName,

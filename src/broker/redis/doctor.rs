@@ -70,7 +70,8 @@ const MAX_DECODED_BYTES: usize = 8 * 1024;
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 impl Doctor for RedisBroker {
-    /// Reads settings and registries. What an ACL hides gives no finding.
+    /// Reads settings and registries. What an ACL hides gives no finding: a server that does
+    /// not say whether it has snapshots is taken to have them.
     fn check_store(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(async move {
             let mut found = Findings::default();
@@ -226,7 +227,8 @@ impl Doctor for RedisBroker {
 }
 
 impl RedisBroker {
-    /// The `INFO` of each server; empty if it is not permitted.
+    /// The `INFO` of each server; empty if it is not permitted. On a Cluster the answer has a
+    /// text for each node.
     async fn infos(&self) -> Result<Vec<String>, Error> {
         let text = |info| match info {
             Value::BulkString(text) => Some(String::from_utf8_lossy(&text).into_owned()),
@@ -280,7 +282,8 @@ impl RedisBroker {
         }
     }
 
-    /// Runs a script to learn the server's time.
+    /// Runs a script to learn the server's time, so that the difference of the clocks is a
+    /// fresh one.
     async fn ping_time(&self) -> Result<(), Error> {
         let any = QueueName::stored("default");
         self.ask(&SCRIPTS.read_queue, &any, Repeat::Safe, |_, call| call).await.map(|_| ()).or_else(

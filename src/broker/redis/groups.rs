@@ -200,7 +200,8 @@ impl RedisBroker {
     }
 
     /// Takes jobs that cannot be aggregated out of a set: unreadable ones are archived, ids
-    /// without a job dropped.
+    /// without a job dropped. Otherwise they would return to their group with every failed
+    /// aggregation, and keep it from ever becoming empty.
     async fn remove_unfit(&self, set: &GroupSet, ids: &[JobId]) -> Result<(), Error> {
         let mut reply = self
             .ask(&SCRIPTS.remove_unreadable, &set.queue, Repeat::Safe, |_, call| {
@@ -217,7 +218,8 @@ impl RedisBroker {
     }
 }
 
-/// Adds the limits of a group as scripts read them: whole seconds.
+/// Adds the limits of a group as scripts read them: whole seconds, rounded up, because the
+/// scores of a group are whole seconds too.
 fn with_limits(call: ScriptCall, limits: &GroupLimits) -> ScriptCall {
     call.arg(limits.bounded().max_size)
         .arg(ceil_secs(limits.max_delay))

@@ -150,6 +150,8 @@ impl Inspect for RedisBroker {
         Box::pin(self.known(queue, read))
     }
 
+    /// Whether the queue exists is not asked: an unknown queue has no job, which is the same
+    /// answer.
     fn job<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Option<JobInfo>> {
         Box::pin(self.one_job(queue, id))
     }

@@ -49,6 +49,8 @@ impl PeriodicStore for RedisBroker {
         })
     }
 
+    /// One script on the history's own key. It is not in the slot of the job's queue, and a
+    /// failure loses the entry, never the job.
     fn record_run<'a>(
         &'a self,
         periodic_id: &'a str,
@@ -70,6 +72,9 @@ impl PeriodicStore for RedisBroker {
         })
     }
 
+    /// Three calls: removes what has expired from the registry, adds this process, and writes
+    /// its list. In between another process may read a list that is not there yet, and shows
+    /// nothing of this one.
     fn announce_periodic_jobs<'a>(
         &'a self,
         scheduler: &'a str,
@@ -103,6 +108,8 @@ impl PeriodicStore for RedisBroker {
         })
     }
 
+    /// Reads the lists of all processes one after another. A list that has expired since the
+    /// registry was read is empty.
     fn periodic_jobs(&self) -> Answer<'_, Vec<PeriodicJobInfo>> {
         Box::pin(async move {
             let now = self.now().as_secs().to_string();

@@ -46,12 +46,15 @@ struct ListEntry {
     state: String,
     /// The score in the list: due, lease end, archived, expiry or joined.
     at: Option<Timestamp>,
+    /// How often its worker has vanished.
     losses: u32,
     /// Asynq's field in nanoseconds; empty if missing.
     pending_since: String,
     /// The result, if one was written.
     result: Option<Vec<u8>>,
+    /// `None` also if it cannot be read: a page does not fail for it.
     progress: Option<Progress>,
+    /// What an operator wants to happen once the attempt has ended.
     cancelling: Option<AfterCancel>,
 }
 
@@ -85,7 +88,9 @@ impl ListEntry {
         JobId::stored(self.id.as_slice())
     }
 
-    /// The job, or what is wrong with it. `listed` is the state of the list.
+    /// The job, or what is wrong with it. `listed` is the state of the list in which it was
+    /// found, or `None` if it was asked for by its id; a job that says another state is a
+    /// corrupt entry there.
     fn into_info(
         self,
         queue: &QueueName,
@@ -280,7 +285,8 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Adds whether each job holds its unique lock.
+    /// Adds whether each job holds its unique lock. That a message names a lock does not mean
+    /// that the job has it: the lock may have expired, and another job may have taken it.
     async fn add_locks(&self, queue: &QueueName, jobs: &mut [&mut JobInfo]) -> Result<(), Error> {
         let mut unique: Vec<_> =
             jobs.iter_mut().filter(|info| !info.record.unique_key.is_empty()).collect();

@@ -16,9 +16,11 @@ use crate::web::{JobQueue, log, routes, stderr};
 pub(super) struct Ignited {
     pub(super) queue: JobQueue,
     pub(super) hooks: Hooks,
+    /// The login with a token, if the application is developed and has no guard.
     pub(super) login: Option<Login>,
     pub(super) schemas: Schemas,
     pub(super) config: Config,
+    /// Only the health routes are mounted, on a port of their own.
     pub(super) worker_only: bool,
 }
 

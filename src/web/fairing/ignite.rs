@@ -96,7 +96,8 @@ fn warn(config: &Config) {
     open_files::warn_if_few();
 }
 
-/// The configured store. Nothing is connected yet.
+/// The configured store. Nothing is connected yet, so an unreachable server is not an error
+/// here.
 fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     let archive = config.jobqueue.archive.clone();
     Ok(match config.jobqueue.store {
@@ -111,8 +112,9 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     })
 }
 
-/// The handlers of all job types, the reference job included, each within the
-/// middleware.
+/// The handlers of all job types, the reference job included, each within the middleware. The
+/// reference job comes first, so an application that handles its type gets the error about two
+/// handlers.
 fn registry(entries: Vec<HandlerEntry>, layers: Vec<Layer>) -> Result<Registry, Error> {
     let mut registry = Registry::default();
     registry.add(raw_entry(
@@ -159,7 +161,8 @@ fn guards(mut hooks: Hooks, config: &Config, worker_only: bool) -> (Hooks, Optio
     (hooks, login)
 }
 
-/// The settings of a worker by the configuration alone.
+/// The settings of a worker by the configuration alone. Retry policy, hooks and viewer are the
+/// application's and follow.
 fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
     WorkerSettings {
         concurrency: config.concurrency,
