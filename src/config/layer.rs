@@ -57,10 +57,12 @@ pub(super) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
+    /// No layer yet: every key is absent.
     pub(super) fn new(cwd: &'a Path) -> Self {
         Self { tables: Default::default(), warnings: Vec::new(), cwd, rank: 0 }
     }
 
+    /// The merged values of a section.
     pub(super) fn table(&self, section: Section) -> &Table {
         &self.tables[section as usize]
     }
@@ -243,9 +245,11 @@ fn find<'a>(
 /// The way through one of our tables: collects the known keys, and warns of the others.
 struct TableWalk<'a> {
     section: Section,
+    /// Where the section is in the source, for messages.
     root: String,
     origin: &'a Origin<'a>,
     rank: usize,
+    /// The values found so far.
     table: Table,
     warnings: &'a mut Vec<String>,
 }
@@ -366,7 +370,8 @@ pub(super) struct Split<'a> {
     pub(super) code: Vec<RocketValues<'a>>,
 }
 
-/// The kinds of sources of Rocket's figment.
+/// The kinds of sources of Rocket's figment. Rocket mixes them; here they are layers of
+/// different strength.
 #[derive(Clone, Copy, PartialEq)]
 enum Sort {
     Toml,

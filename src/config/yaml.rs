@@ -68,9 +68,11 @@ struct Anchored {
 /// Builds the value of a document from the parser's events.
 struct YamlReader<'input> {
     parser: Parser<'input, StrInput<'input>>,
+    /// By the parser's number of the anchor.
     anchors: HashMap<usize, Anchored>,
     /// The keys of the tables being read, for warnings.
     path: Vec<String>,
+    /// Number of values so far, aliases replaced.
     values: usize,
     warnings: Vec<String>,
 }
@@ -164,7 +166,8 @@ impl<'input> YamlReader<'input> {
         }
     }
 
-    /// A table, with merged tables filled in below its own keys.
+    /// A table, with merged tables filled in below its own keys. That is done at the end of the
+    /// table, so it does not matter where `<<` stands.
     fn table(&mut self, start: &Span) -> Result<Value, String> {
         let mut dict = Dict::new();
         let mut lines: HashMap<String, usize> = HashMap::new();

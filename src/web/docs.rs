@@ -33,11 +33,13 @@ impl<'r, 'o: 'r, R: Responder<'r, 'o>> Responder<'r, 'o> for DocsResponse<R> {
     }
 }
 
+/// The short address. The page's own address has a folder, so that its files are beside it.
 #[get("/docs")]
 fn entrance(base: PublicBase) -> Redirect {
     Redirect::to(format!("{}/docs/index.html", base.0))
 }
 
+/// The page: an empty frame that Swagger UI fills. Its texts are English, like the document's.
 #[get("/docs/index.html")]
 fn page(queue: &JobQueue) -> DocsResponse<(ContentType, String)> {
     let page: Markup = html! {
@@ -61,6 +63,7 @@ fn page(queue: &JobQueue) -> DocsResponse<(ContentType, String)> {
     DocsResponse((ContentType::HTML, page.into_string()))
 }
 
+/// Where Swagger UI finds the document, also behind a proxy with a prefix.
 #[get("/docs/swagger-ui-config.json")]
 fn config(base: PublicBase) -> DocsResponse<Json<Value>> {
     // Without this, Swagger UI sends the document's address to a validator on another server.

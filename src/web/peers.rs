@@ -83,7 +83,9 @@ pub(super) async fn open() -> Peers {
     tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
-/// The peer of a row, if its connection is open.
+/// The peer of a row, if its connection is open. The format is `proc_net_tcp`'s: the third
+/// column is the remote address, the fourth the state. An IPv4 address in IPv6 form is the same
+/// peer.
 fn peer_of(row: &str) -> Option<SocketAddr> {
     let mut columns = row.split_whitespace().skip(2);
     let (peer, state) = (columns.next()?, columns.next()?);

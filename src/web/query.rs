@@ -1,9 +1,9 @@
-//! Unknown query parameters are refused: a misspelled filter must not become no filter.
+//! Unknown query parameters are refused: a filter with a typing error must not be dropped.
 //!
 //! Rocket ignores parameters that a route does not name: `…/jobs?stat=archived` would list the
-//! pending jobs. So each route is wrapped in a check that knows the names from the route's address,
-//! and the answer is 422 with the nearest name. A client
-//! without rights is answered by the route's guard first, and learns nothing about parameters.
+//! pending jobs. So each route is wrapped in a check that knows the names from the route's
+//! address, and the answer is 422 with the nearest name. A client without rights is answered by
+//! the route's guard first, and learns nothing about parameters.
 
 use rocket::http::RawStr;
 use rocket::request::FromRequest;
@@ -52,6 +52,7 @@ fn known(query: &str) -> Vec<String> {
 /// A route's handler behind the check of its query.
 #[derive(Clone)]
 struct Strict {
+    /// The names that the route's address has.
     known: Vec<String>,
     /// Whether the answer is a page.
     is_page: bool,

@@ -99,7 +99,8 @@ impl RedisBroker {
     }
 
     /// Reads one process and its jobs in flight, while all together have not used up this many
-    /// bytes.
+    /// bytes. Both keys are read at the same time; if one of them has expired in between, the
+    /// process is gone, or has no jobs.
     async fn server(&self, key: &[u8], budget: &AtomicUsize) -> Result<Announced, Error> {
         let Some(who) = key.strip_prefix(keys::SERVERS.as_bytes()) else {
             return Ok(Announced::Unreadable);
@@ -230,6 +231,7 @@ impl RedisBroker {
 enum Announced {
     /// It expired in between.
     Gone,
+    /// It is not what Asynq's workers write.
     Unreadable,
     /// One process, and how many of its jobs are unreadable.
     Server(ServerInfo, u64),

@@ -68,6 +68,10 @@ async fn metrics(
 
 /// Builds a registry for each scrape, because the store keeps the numbers. The histograms of
 /// this process are the exception: they are registered as clones that share their counts.
+///
+/// Asynq's names are kept, so that dashboards and alerts made for its exporter go on working:
+/// `asynq_tasks_enqueued_total` is a gauge by state, whatever its name says. Names that begin
+/// with `jobqueue_` are this crate's own.
 fn render(
     queues: &[(QueueName, QueueInfo)],
     servers: &[ServerInfo],

@@ -107,7 +107,8 @@ pub(crate) struct JobStatus {
 }
 
 impl JobStatus {
-    /// The status for the holder of a link: no payload, no error, no headers.
+    /// The status for the holder of a link: no payload, no error, no headers. A result is shown
+    /// only of a job that has succeeded: until then it is partial.
     fn of(info: &JobInfo) -> Self {
         let status = match info.state {
             JobState::Active => "running",
