@@ -2,7 +2,7 @@
 //!
 //! Only here do jobs lose their types: above it a job is a value of the
 //! application's type, below it a job is a stored name and bytes. A [`JobHandler`] is an
-//! application's function; [`JobHandler::entry`] erases its types into an [`HandlerEntry`], which the
+//! application's function; [`JobHandler::entry`] erases its types into a [`HandlerEntry`], which the
 //! worker finds by job type.
 //!
 //! An attempt decodes the payload, takes the handler's other parameters from the context

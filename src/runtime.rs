@@ -23,7 +23,8 @@
 //!   succeed now. It is answered from memory, so a load balancer's probe costs the store nothing.
 //! - A store that cannot be reached at launch does not stop the launch, because processes and
 //!   Redis may start together. A store that answers and is unsuitable does: it would lose jobs.
-//! - In a test the worker is [driven by the test](TestDriver): no loop runs, and no task checks the store.
+//! - In a test the worker is [driven by the test](TestDriver): no loop runs, and no task checks
+//!   the store.
 
 mod store_check;
 

@@ -167,8 +167,8 @@ impl Inspector {
         self.bulk(queue, Action::Archive, of)
     }
 
-    /// Deletes all jobs of a state or a group: [`delete`](Self::delete) for each. See [`Bulk`], also for lists of more than 300,000 pending jobs and for
-    /// selections by type.
+    /// Deletes all jobs of a state or a group: [`delete`](Self::delete) for each. See [`Bulk`],
+    /// also for lists of more than 300,000 pending jobs and for selections by type.
     pub fn delete_all(&self, queue: &QueueName, of: impl Into<Selection>) -> Bulk {
         self.bulk(queue, Action::Delete, of)
     }

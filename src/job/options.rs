@@ -142,7 +142,8 @@ impl JobOptions {
     /// A job with a delay joins the group when it is due. Not blank, at most 512
     /// bytes, no control characters.
     ///
-    /// If no worker of the queue has an aggregate function, the job waits for ever; see [`JobQueueFairing::aggregate`](crate::JobQueueFairing::aggregate).
+    /// If no worker of the queue has an aggregate function, the job waits for ever; see
+    /// [`JobQueueFairing::aggregate`](crate::JobQueueFairing::aggregate).
     pub fn group(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.group = Some(name.into());
         self

@@ -2,7 +2,8 @@
 //!
 //! Text stays as it is, except for what would be lost if it were shown and typed
 //! again: bytes that are not UTF-8, control and other invisible characters, a space at
-//! either end, `%`, and the names `.` and `..`. Each of their bytes becomes `%` and two hexadecimal digits.
+//! either end, `%`, and the names `.` and `..`. Each of their bytes becomes `%` and two
+//! hexadecimal digits.
 
 use crate::text::is_invisible;
 

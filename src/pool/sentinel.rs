@@ -7,9 +7,10 @@
 //! that announces a failover) and asks each of them; one that hangs delays no other.
 //!
 //! Sentinels may disagree for seconds: the one that leads a failover knows the new master
-//! first, the others hear of it by gossip, and one that was cut off may name the old master
-//! for as long as it likes. The answer with the highest configuration epoch is believed;
-//! see [`claim::choose`](super::claim::choose) for what happens when that server proves to be no master.
+//! first, the others learn of it by gossip, and one that was cut off may name the old master
+//! for as long as it likes. The answer with the highest configuration epoch is believed; see
+//! [`claim::choose`](super::claim::choose) for what happens when that server proves not to be
+//! a master.
 //!
 //! In a planned failover the old master goes on accepting writes after the replica has been
 //! promoted, and Sentinel itself notices up to a second late. All these writes would be lost.

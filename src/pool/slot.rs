@@ -123,8 +123,8 @@ impl Core {
     /// Sends a request once, on a connection that is made if there is none.
     ///
     /// # Errors
-    /// [`RequestFailure::unsent`] if there was no connection in time: the request did not run. Otherwise
-    /// [`RequestFailure::sent`], and the error decides whether it may have run.
+    /// [`RequestFailure::unsent`] if there was no connection in time: the request did not run.
+    /// Otherwise [`RequestFailure::sent`], and the error decides whether it may have run.
     pub(super) async fn attempt(
         self: &Arc<Self>,
         deadline: Instant,
