@@ -24,6 +24,8 @@ pub struct Error {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
+/// The kinds of errors, one for each question such as [`Error::is_unavailable`]. Not public:
+/// callers ask, and a new kind breaks no match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ErrorKind {
     Unavailable,
@@ -73,38 +75,47 @@ impl Error {
         Self::new(ErrorKind::Damaged, message)
     }
 
+    /// Another job holds the unique lock. [`Error::held_by`] names it.
     pub(crate) fn duplicate(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Duplicate, message)
     }
 
+    /// The queue has a job with this id.
     pub(crate) fn id_conflict(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::IdConflict, message)
     }
 
+    /// The key was used before, for another request.
     pub(crate) fn idempotency_mismatch(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::IdempotencyMismatch, message)
     }
 
+    /// A value is out of its domain. The message says what was expected and found.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
+    /// A configured value is wrong. The message names its origin and key.
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
     }
 
+    /// There is no such queue, job or periodic job.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
     }
 
+    /// The job or queue is not in a state that allows the operation.
     pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::WrongState, message)
     }
 
+    /// The queue of this process has been closed.
     pub(crate) fn closed(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Closed, message)
     }
 
+    /// The attempt is over for the store, so nothing was written.
     pub(crate) fn lease_lost(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::LeaseLost, message)
     }
@@ -254,12 +265,15 @@ impl std::error::Error for Error {
 pub(crate) struct Refusals(bool);
 
 impl Refusals {
+    /// Logs the error if it is a refusal and none was logged since the store last served.
+    /// `what` begins the line.
     pub(crate) fn note(&mut self, what: &str, error: &Error) {
         if error.is_refused() && !std::mem::replace(&mut self.0, true) {
             crate::log::warn!("{what} does not work: {error:?}; it is tried again until it does");
         }
     }
 
+    /// The store has served: the next refusal is logged again.
     pub(crate) fn over(&mut self) {
         self.0 = false;
     }

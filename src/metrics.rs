@@ -36,6 +36,7 @@ pub(crate) struct TypeOutcome {
 /// Histograms by label, all with the same buckets.
 pub(crate) type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
+/// Histograms without any observation.
 fn histograms<L: Clone + Eq + std::hash::Hash>() -> Histograms<L> {
     Family::new_with_constructor(|| Histogram::new(BUCKETS))
 }

@@ -119,6 +119,7 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A finding with one sample. [`Findings`] adds up the ones that are alike.
     pub(crate) fn new(
         kind: FindingKind,
         queue: Option<&QueueName>,

@@ -38,6 +38,7 @@ pub struct Page {
     from: From,
 }
 
+/// Where a page begins, as the caller asked for it. Numbers begin at 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum From {
     Number(u32),
@@ -147,6 +148,7 @@ pub(crate) enum Mark {
 }
 
 impl Cursor {
+    /// A cursor to hand out: the next page begins after this mark.
     pub(crate) fn new(mark: Mark) -> Self {
         Self(mark)
     }
@@ -207,12 +209,15 @@ impl Serialize for Cursor {
     }
 }
 
+/// Reads the mark of a sorted set. Id and score are hexadecimal, because an id is bytes; a
+/// score that is not a number would reach Redis as a wrong argument.
 fn scored(score: &str, id: &str) -> Option<Mark> {
     let score = String::from_utf8(unhex(score)?).ok()?;
     let number: f64 = score.parse().ok()?;
     (!number.is_nan()).then_some(Mark::Scored { score, id: unhex(id)? })
 }
 
+/// Reads the mark of a list: its position, and the ids of the last and the first row.
 fn listed(place: &str, last: &str, first: &str) -> Option<Mark> {
     // Beyond this the store's numbers are not exact any more.
     let place = place.parse().ok().filter(|place| *place < 1 << 48)?;

@@ -66,6 +66,8 @@ impl StoreNode {
     }
 }
 
+/// Whether it is a Redis below 6.2, which has no `LMOVE`. Only for Redis itself: compatible
+/// servers report a version that says nothing about single commands.
 fn is_before_6_2(node: &StoreNode) -> bool {
     let version = node.version.as_deref().filter(|_| node.server.as_deref() == Some("Redis"));
     let Some(version) = version else { return false };

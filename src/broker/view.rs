@@ -128,6 +128,8 @@ pub struct JobFailure {
 }
 
 impl JobFailure {
+    /// The failure of an attempt, as it is kept with the job. `job` is the record before the
+    /// attempt was counted.
     pub(crate) fn of(job: &JobRecord, error: &str, at: Timestamp) -> Self {
         let longest = error.len().min(MAX_ERROR_BYTES);
         let end = (0..=longest).rev().find(|at| error.is_char_boundary(*at)).unwrap_or_default();
@@ -141,6 +143,8 @@ impl JobFailure {
         serde_json::to_vec(&line).expect("two numbers and a text are JSON")
     }
 
+    /// Reads the stored form; `None` for a line that is something else. Such a line is left
+    /// out: a job can be shown without it.
     pub(crate) fn from_line(line: &[u8]) -> Option<Self> {
         let (at, attempt, error) = serde_json::from_slice(line).ok()?;
         Some(Self { at: Timestamp::from_micros(at), attempt, error })

@@ -133,6 +133,7 @@ impl Draft {
         }
     }
 
+    /// The same job, to be stored by this client.
     pub(super) fn by(self, client: Client) -> Enqueue {
         self.within(client).0
     }

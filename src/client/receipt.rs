@@ -22,7 +22,7 @@ pub struct Receipt {
     /// When it is due, in store time.
     pub due: Timestamp,
     /// Whether an idempotency key brought the receipt of an earlier enqueue;
-    /// state and due time are then what this request asked for, not those of that job.
+    /// state and due time are then what this request asked for, which that job need not have.
     pub replayed: bool,
     /// Whether the job was there before: it holds the unique lock, and
     /// [`Enqueue::or_existing`](crate::Enqueue::or_existing) asked for it.

@@ -31,6 +31,8 @@ pub(super) struct SectionPlace {
     pub(super) beginnings: &'static [&'static str],
 }
 
+/// The job queue's Redis. In Rocket's configuration it is a database, so that an application
+/// can use it as one too.
 const CONNECTION_PLACE: SectionPlace = SectionPlace {
     rocket: &["databases", "jobqueue"],
     yaml: &["redis", "jobqueue"],
@@ -38,6 +40,7 @@ const CONNECTION_PLACE: SectionPlace = SectionPlace {
     beginnings: &["databasesjobqueue", "databasejobqueue", "redisjobqueue"],
 };
 
+/// The application's other Redis, which the rate limit counts in.
 const DEFAULT_PLACE: SectionPlace = SectionPlace {
     rocket: &["redis", "default", "cluster"],
     yaml: &["redis", "default", "cluster"],
@@ -64,6 +67,7 @@ impl Section {
     pub(super) const ALL: [Self; 4] =
         [Self::Connection, Self::Default, Self::JobQueue, Self::RateLimit];
 
+    /// Where the section is in each kind of source.
     pub(super) fn place(self) -> &'static SectionPlace {
         match self {
             Self::Connection => &CONNECTION_PLACE,

@@ -208,6 +208,7 @@ impl Inspector {
         }
     }
 
+    /// Acts on one job, and turns every other outcome than success into an error.
     async fn act(&self, queue: &QueueName, id: &JobId, action: Action) -> Result<(), Error> {
         answer(id, self.broker.act(queue, id, action).await?, action.done())
     }
@@ -222,6 +223,7 @@ impl Inspector {
     }
 }
 
+/// The result of an action as the caller sees it. `done` is the participle for the message.
 fn answer(id: &JobId, acted: Acted, done: &str) -> Result<(), Error> {
     match acted {
         Acted::Done => Ok(()),
@@ -271,6 +273,8 @@ pub struct Bulk {
     state: BulkWalk,
 }
 
+/// How far a bulk action is. Only the first step asks whether the queue exists: one that is
+/// removed meanwhile has no jobs left.
 #[derive(Clone, Copy, PartialEq)]
 enum BulkWalk {
     Before,
@@ -305,6 +309,7 @@ impl Bulk {
         Ok(Some(BulkProgress { done: sweep.done(), total: sweep.total() }))
     }
 
+    /// Makes all steps. The count is the last one that a step reported.
     async fn finish(mut self) -> Result<BulkProgress, Error> {
         let mut progress = BulkProgress::default();
         while let Some(further) = self.step().await? {

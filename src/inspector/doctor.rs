@@ -89,6 +89,8 @@ impl DoctorRun {
         self
     }
 
+    /// Checks the store, then queue by queue and page by page. A queue that refuses the check
+    /// becomes a finding, so that it does not hide the others.
     async fn run(self) -> Result<DoctorReport, Error> {
         let Self { broker, mut queues, repair } = self;
         if queues.is_empty() {

@@ -228,6 +228,8 @@ impl Inspector {
         self.filtered(queue, JobList::Group(group), filter, page).await
     }
 
+    /// A page of the rows that pass the filter. The store knows no filters, so pages are read
+    /// and filtered here, at most [`MAX_PAGES`] of them: a rare match may need several calls.
     async fn filtered(
         &self,
         queue: &QueueName,

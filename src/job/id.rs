@@ -88,6 +88,7 @@ impl Error {
 #[derive(Clone)]
 pub struct JobId(IdForm);
 
+/// The two forms of an id in memory.
 #[derive(Clone)]
 enum IdForm {
     /// The bytes are their own printable form.
@@ -96,6 +97,7 @@ enum IdForm {
     Bytes(Arc<Unprintable>),
 }
 
+/// An id whose printable form differs from its bytes.
 struct Unprintable {
     bytes: Box<[u8]>,
     printable: Box<str>,

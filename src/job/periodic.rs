@@ -234,6 +234,7 @@ impl Periodic {
         self.payload.clone().map_err(wrong)
     }
 
+    /// The options of its jobs: the type's, with what the setters replaced.
     pub(crate) fn all_options(&self) -> JobOptions {
         self.options.clone()
     }

@@ -32,6 +32,7 @@ pub(super) enum Meaning {
     Refused(&'static str),
 }
 
+/// Texts for clients. None of them repeats what Redis said.
 const CREDENTIALS: &str = "not permitted by the storage (credentials)";
 /// Our own error code: too few replicas have the write.
 pub(super) const UNCONFIRMED: &str = "UNCONFIRMED";

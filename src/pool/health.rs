@@ -21,6 +21,7 @@ pub(super) struct LinkHealth {
     pub quiet: bool,
 }
 
+/// What the log has said about a connection, so that it says each change once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinkState {
     /// Not dialled yet.

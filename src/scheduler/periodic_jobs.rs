@@ -63,6 +63,7 @@ pub struct PeriodicJobs {
     shared: Arc<PeriodicShared>,
 }
 
+/// What all clones share.
 struct PeriodicShared {
     template: Template,
     /// By name, so that lists are in the order of names.
@@ -181,6 +182,7 @@ impl PeriodicJobs {
         self.jobs().values().map(Arc::clone).collect()
     }
 
+    /// Returns when the list has changed since the last call. Several changes count as one.
     pub(super) async fn changed(&self, listener: Listener) {
         self.shared.changed[listener as usize].notified().await;
     }
@@ -190,6 +192,8 @@ impl PeriodicJobs {
         self.shared.changed[Listener::Announcing as usize].notify_one();
     }
 
+    /// Checks name, schedule and job. The job is built here once, as a test of everything that
+    /// each tick would otherwise find out.
     fn checked(&self, periodic: &Periodic) -> Result<PeriodicJob, Error> {
         let name = periodic.identity()?;
         Ok(PeriodicJob {

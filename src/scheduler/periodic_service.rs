@@ -40,6 +40,7 @@ const PRECISE_SLEEP: Duration = Duration::from_secs(9);
 /// Pause before a periodic job is served again after the store failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The service that fires ticks. Tests that drive the queue call it without its loop.
 pub(crate) struct PeriodicService {
     broker: Arc<dyn Broker>,
     jobs: PeriodicJobs,

@@ -244,6 +244,7 @@ impl JobQueue {
         format!("{}{path}", self.prefix.as_deref().unwrap_or_default())
     }
 
+    /// The path of a status link, with the base and without a proxy's prefix.
     fn status_path(&self, queue: &QueueName, id: &JobId, good_for: Duration) -> String {
         let token = status::token(self, queue, id, self.now() + good_for);
         format!("{}/status/{token}", self.inner.config.base)

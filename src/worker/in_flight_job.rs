@@ -42,12 +42,14 @@ const MOVING_GRACE: Duration = Duration::from_secs(8);
 /// A lease with less time left than this is renewed although its settlement is under way.
 const MIN_LEASE_WHILE_SETTLING: Duration = Duration::from_secs(LEASE.as_secs() / 2);
 
+/// Where the job is on its way; see the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// Delivered; its attempt has not begun.
     Waiting,
     /// Delivered while the settlement of the previous attempt is under way.
     Behind,
+    /// Its handler runs, or is about to.
     Running,
     /// The handler has ended, and its outcome is on its way to the store.
     Settling,

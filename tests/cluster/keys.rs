@@ -30,7 +30,7 @@ const START: Timestamp = Timestamp::from_secs(4_000_003_200);
 /// More locks than one call of a script is told.
 const LOCKS: usize = 1_001;
 
-/// All commands of a server, also those of scripts.
+/// All commands of a server, also the ones that scripts call.
 struct Monitor<'a> {
     server: &'a RedisServer,
     child: Child,

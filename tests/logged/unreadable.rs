@@ -356,7 +356,7 @@ async fn a_counter_that_is_none_stops_no_job_from_ending() {
 async fn a_job_whose_id_is_not_text_runs_as_any_other() {
     let Harness { server, broker, clock, queue } = Harness::start();
     let id: JobId = SHOWN.parse().unwrap();
-    // The message has no id, or another one: that of the key counts.
+    // The message has no id, or another one: the id in the key counts.
     let script = format!(
         "local Q, id = 'asynq:{{default}}:', {IN_LUA}
          redis.call('HSET', Q .. 't:' .. id, 'msg', '\\10\\4mail\\26\\1x\\64\\226\\255\\255\\255\\255\\255\\255\\255\\255\\1',

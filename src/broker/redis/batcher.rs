@@ -80,6 +80,7 @@ impl Default for BatchQueue {
     }
 }
 
+/// What waits for a batch, and who sends it. Locked for moments only.
 #[derive(Default)]
 struct WaitingJobs {
     /// Waiting jobs in the order of their callers.

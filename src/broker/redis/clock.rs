@@ -74,6 +74,8 @@ impl Estimate {
 }
 
 impl StoreClock {
+    /// Nothing is known of the store's time yet: until the first answer the host's clock stands
+    /// in.
     pub(super) fn new(source: Clock) -> Self {
         let base = Instant::now();
         let best = Estimate { learned: base, within: Duration::MAX, agreed: base };

@@ -93,6 +93,8 @@ impl CronFields {
         self.month >> day.month() & 1 == 1
     }
 
+    /// Whether the day matches. Of two restricted day fields one is enough, as in cron: `0 0 13
+    /// * 5` is every 13th and every Friday.
     pub(super) fn has_day(&self, day: NaiveDate) -> bool {
         let of_month = self.day_of_month >> day.day() & 1 == 1;
         let of_week = self.day_of_week >> day.weekday().num_days_from_sunday() & 1 == 1;

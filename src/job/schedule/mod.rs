@@ -71,6 +71,7 @@ pub struct Schedule {
     rule: Rule,
 }
 
+/// The two kinds of schedules.
 #[derive(Clone, PartialEq, Eq)]
 enum Rule {
     /// Whole seconds, at least one.
