@@ -5,6 +5,7 @@
 
 pub mod anybody;
 pub mod border;
+pub mod effort;
 pub mod fleet;
 pub mod harness;
 pub mod log;
@@ -13,12 +14,15 @@ pub mod scripts;
 pub mod wall_clock;
 pub mod workers;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// More than a busy machine needs; reached only by a test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The server program that tests start: `$JOBQUEUE_TEST_SERVER`, by default the
 /// machine's own `redis-server`.
@@ -48,6 +52,8 @@ const SINCE_7: [&str; 1] = ["--enable-debug-command"];
 /// A `redis-server` that the test starts, kills, freezes and starts again.
 pub struct RedisServer {
     port: u16,
+    /// Keeps the port for this server, also while it is stopped.
+    reserved: Option<UdpSocket>,
     tls: bool,
     args: Vec<String>,
     variables: Vec<(String, String)>,
@@ -66,8 +72,10 @@ impl RedisServer {
     /// As [`RedisServer::start`], but the server is not running yet: only its
     /// port is chosen. [`RedisServer::restart`] starts it.
     pub fn prepare<S: AsRef<str>>(args: &[S]) -> Self {
+        let (port, reserved) = reserve_port();
         Self {
-            port: free_port(),
+            port,
+            reserved: Some(reserved),
             tls: false,
             args: known_args(args),
             variables: Vec::new(),
@@ -90,7 +98,7 @@ impl RedisServer {
 
     /// Listens on this port instead of a free one.
     pub fn with_port(mut self, port: u16) -> Self {
-        self.port = port;
+        (self.port, self.reserved) = (port, None);
         self
     }
 
@@ -156,11 +164,19 @@ impl RedisServer {
         }
         // Last, so that a test's own word counts.
         command.args(rest);
-        self.child = Some(command.spawn().expect("the server program is there"));
-        let patience = Instant::now() + Duration::from_secs(10);
+        let mut start = || command.spawn().expect("the server program is there");
+        self.child = Some(start());
+        let end = Instant::now() + PATIENCE;
         while !self.answers() {
-            assert!(Instant::now() < patience, "redis-server did not start: {}", self.log());
+            assert!(Instant::now() < end, "redis-server did not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
+            let child = self.child.as_mut().expect("it was started");
+            if let Some(status) = child.try_wait().expect("it is a child") {
+                // A connection of another program may have the port for a moment.
+                let log = self.log();
+                assert!(log.contains("already in use"), "redis-server ended, {status}: {log}");
+                self.child = Some(start());
+            }
         }
     }
 
@@ -250,13 +266,25 @@ fn known_args<S: AsRef<str>>(args: &[S]) -> Vec<String> {
     known
 }
 
+/// A port to listen on, which no other test gets until this process ends.
+pub fn free_port() -> u16 {
+    static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let (port, reserved) = reserve_port();
+    RESERVED.lock().unwrap().push(reserved);
+    port
+}
+
 /// A port to listen on. Kept under 32768, where the system hands out none by itself,
 /// with a cluster's bus at +10000, where nobody else listens.
-pub fn free_port() -> u16 {
+///
+/// No other test gets it as long as the UDP socket is open: the port is free for TCP until
+/// its server listens, and again while that is stopped, also to tests of other processes.
+fn reserve_port() -> (u16, UdpSocket) {
     loop {
         let port = random_port(11_000..21_000);
+        let Ok(reserved) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
         if is_free(port) && is_free(port + 10_000) {
-            return port;
+            return (port, reserved);
         }
     }
 }
@@ -279,6 +307,13 @@ fn random_port(among: std::ops::Range<u16>) -> u16 {
 
 fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// What this comes to, which has to end within `limit`. A machine that stands still for a
+/// while holds up this timer as well as those of the future, and they end in their order.
+pub async fn within<F: Future>(limit: Duration, future: F) -> F::Output {
+    let ended = tokio::time::timeout(limit, future).await;
+    ended.unwrap_or_else(|_| panic!("it did not end within {limit:?}"))
 }
 
 /// Waits until `condition` holds, asking each 20 ms, at most `patience` long.
