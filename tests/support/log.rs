@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use tracing::Level;
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Level};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The lines of a log, as text without colors.
@@ -24,6 +24,11 @@ impl Write for Log {
 impl Log {
     /// Lines from this level on that this thread logs, while the guard lives.
     pub fn of_this_thread(level: Level) -> (Self, DefaultGuard) {
+        // While a process has one subscriber, `tracing` asks only the thread that comes by a
+        // log line first whether anybody wants it: another test's thread, which has none,
+        // would silence that line here too.
+        static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+        OTHERS.get_or_init(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
