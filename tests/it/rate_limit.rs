@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::fleet::Cluster;
 use crate::support::log::Log;
-use crate::support::{RedisServer, closed_port, eventually};
+use crate::support::{PATIENCE, RedisServer, closed_port, eventually};
 
 /// How often handlers ran.
 #[derive(Clone, Default)]
@@ -389,6 +389,24 @@ async fn exactly_as_many_pass_as_may_of_a_thousand_at_once(
     place: Place,
 ) {
     let site = place.open().await;
+    let (log, _guard) = Log::of_this_thread(tracing::Level::WARN);
+    // A busy machine may let one of them wait for Redis longer than the half second after
+    // which a process counts by itself, and says so: then another client asks.
+    let alone = || log.lines(&["this process counts by itself"]).len();
+    for who in 1..=20 {
+        let before = alone();
+        let counted = a_thousand_at_once(&site, who).await;
+        if alone() == before {
+            assert_eq!(counted, (300, 700, 302), "{place:?}");
+            return;
+        }
+    }
+    panic!("{place:?} never counts: {}", log.text());
+}
+
+/// How many requests of this client pass and are refused, of a thousand to processes that
+/// have just started, and how many reach a handler.
+async fn a_thousand_at_once(site: &Site, who: u8) -> (usize, usize, u32) {
     let runs = Runs::default();
     // Two processes share what they count in Redis.
     let one = client(&site.settings, &runs).await;
@@ -396,20 +414,17 @@ async fn exactly_as_many_pass_as_may_of_a_thousand_at_once(
     let shared = !site.servers.is_empty();
     // The first request finds out what the servers are.
     for client in [&one, &two] {
-        let response = client.get("/api/hit").remote(from(9)).dispatch().await;
-        assert!(field(&response, "X-RateLimit-Limit").is_some(), "{place:?}: counted");
+        let response = client.get("/api/hit").remote(from(100 + who)).dispatch().await;
+        assert!(field(&response, "X-RateLimit-Limit").is_some(), "counted");
     }
 
     let ask = |n: usize| {
         let client = if n.is_multiple_of(2) || !shared { &one } else { &two };
-        async move { client.get("/api/hit").remote(from(1)).dispatch().await.status().code }
+        async move { client.get("/api/hit").remote(from(who)).dispatch().await.status().code }
     };
-    // Not more abreast than a busy machine gets through in the half second that one waits.
     let answers: Vec<u16> = stream::iter((0..1000).map(ask)).buffer_unordered(50).collect().await;
-    let passed = answers.iter().filter(|code| **code == 200).count();
-    let refused = answers.iter().filter(|code| **code == 429).count();
-    assert_eq!((passed, refused), (300, 700), "{place:?}");
-    assert_eq!(runs.0.load(Ordering::SeqCst), 302);
+    let number = |status: u16| answers.iter().filter(|code| **code == status).count();
+    (number(200), number(429), runs.0.load(Ordering::SeqCst))
 }
 
 #[tokio::test]
@@ -435,10 +450,8 @@ async fn windows_in_redis_end_by_themselves_and_a_broken_one_begins_anew() {
     assert!((3_590_000..=3_600_000).contains(&left(keys[1])));
 
     redis.cli(&["PEXPIRE", keys[0], "1"]);
-    assert!(
-        eventually(Duration::from_secs(2), async || redis.cli(&["EXISTS", keys[0]]).trim() == "0")
-            .await
-    );
+    let ended = async || redis.cli(&["EXISTS", keys[0]]).trim() == "0";
+    assert!(eventually(PATIENCE, ended).await);
     assert_eq!(codes().await, [200, 200]);
     assert_eq!(codes().await, [429, 429]);
     // The hour went on counting.
@@ -473,7 +486,8 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     let began = Instant::now();
     assert_eq!(pass(&here, 1, 1000).await, 20);
     assert_eq!((pass(&here, 2, 30).await, pass(&there, 1, 30).await), (20, 20));
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // None of them waits for long.
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
 
     site.servers[0].restart();
     let redis = &site.servers[0];
@@ -481,14 +495,14 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
         here.get("/api/hit").remote(from(3)).dispatch().await;
         redis.cli(&["EXISTS", "ratelimit:{192.0.2.3}"]) == "1"
     };
-    assert!(eventually(Duration::from_secs(10), counted).await);
+    assert!(eventually(PATIENCE, counted).await);
 
     // A full server reads and refuses to write: nothing is forced into it.
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(pass(&here, 4, 200).await, 20);
     assert_eq!(redis.cli(&["EXISTS", "ratelimit:{192.0.2.4}"]), "0");
     redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
-    assert!(eventually(Duration::from_secs(10), counted).await);
+    assert!(eventually(PATIENCE, counted).await);
 
     // If the server takes requests and answers none, nobody waits for long.
     redis.freeze();
@@ -497,7 +511,8 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     let answers = join_all(hits).await;
     let passed = answers.iter().filter(|response| response.status() == Status::Ok).count();
     assert_eq!(passed, 20);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Half a second; one after another, 50 s.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     redis.thaw();
 
     let text = log.text();
