@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::effort::{Effort, MOST};
 use crate::support::harness::{Harness, START};
-use crate::support::{RedisServer, eventually};
+use crate::support::{PATIENCE, RedisServer, eventually};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::internals::{Announcement, Broker, SettleRequest, Settled};
 use rocket_jobqueue::{
@@ -15,8 +16,6 @@ use rocket_jobqueue::{
     handler::Transition,
 };
 use serde::{Deserialize, Serialize};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn reclaim() -> Transition {
     Transition::Reclaim { error: "asynq: task lease expired".to_owned() }
@@ -32,23 +31,25 @@ async fn a_hundred_thousand_expired_leases_come_in_parts_that_hold_nobody_up() {
         redis.call('ZADD', 'asynq:{default}:lease', 3000000000 + n, n) end return 'ok'";
     assert_eq!(on.server.cli(&["EVAL", script, "0"]), "ok");
     on.broker.first_expired_leases(&on.queue, 100).await.unwrap(); // the server knows the script now
-    // 10 ms on a machine of its own; on a shared one, one of 40 calls may be
-    // interrupted.
-    on.q("CONFIG SET slowlog-log-slower-than 30000");
-    on.q("SLOWLOG RESET");
+    let (mut effort, mut efforts) = (Effort::of(&on.server), Vec::new());
 
     for round in 1..=20 {
+        let before = effort.now();
         let found = on.broker.first_expired_leases(&on.queue, 100).await.unwrap();
+        efforts.push(effort.now() - before);
         assert_eq!(found.len(), 100);
         let settlements: Vec<_> =
             found.into_iter().map(|one| SettleRequest::from((one, reclaim()))).collect();
+        let before = effort.now();
         let settled = on.broker.settle(&settlements).await.unwrap();
+        efforts.push(effort.now() - before);
         assert!(settled.iter().all(|one| *one == Settled::Done));
         assert_eq!(on.q("LLEN Q:active"), (100_000 - round * 100).to_string());
     }
 
-    let slow: usize = on.q("SLOWLOG LEN").parse().unwrap();
-    assert!(slow <= 4, "{slow}: {}", on.q("SLOWLOG GET 3"));
+    // A few of them may have met a machine that had other work.
+    efforts.sort_unstable();
+    assert!(efforts[efforts.len() - 5] < MOST, "{efforts:?}");
 }
 
 /// D8 and D9: Asynq's script fails from 8000 old ids on, with the job in no list;
