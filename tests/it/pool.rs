@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::fleet::{Cluster, WatchedPair};
 use crate::support::log::Log;
-use crate::support::{RedisServer, eventually};
+use crate::support::{PATIENCE, RedisServer, eventually, within};
 use rocket_jobqueue::Error;
 use rocket_jobqueue::internals::{
     LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology,
@@ -37,10 +37,15 @@ async fn increment(pool: &RedisPool, repeat: Repeat) -> Result<redis::Value, Err
     .await
 }
 
-async fn heals(pool: &RedisPool, patience: Duration) {
-    let start = Instant::now();
-    assert!(eventually(patience, || async { pool.ping().await.is_ok() }).await);
-    assert!(start.elapsed() <= patience, "took {:?}", start.elapsed());
+/// 3 s are promised after Redis is back, or 4.5 s where a link is half open; the rest is room
+/// for a busy machine.
+const HEALED: Duration = Duration::from_secs(15);
+
+/// "At once", on a busy machine. Whoever waits for a server waits 3 s.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+async fn heals(pool: &RedisPool) {
+    assert!(eventually(HEALED, || async { pool.ping().await.is_ok() }).await);
 }
 
 #[tokio::test]
@@ -64,13 +69,11 @@ async fn a_user_with_a_password_works_in_a_database_of_its_own() {
 async fn without_redis_commands_fail_at_once_and_work_when_it_comes_up() {
     let mut server = RedisServer::prepare(&NO_ARGS);
     let pool = pool(&server);
-    let start = Instant::now();
-    let error = increment(&pool, Repeat::Safe).await.unwrap_err();
+    let error = within(AT_ONCE, increment(&pool, Repeat::Safe)).await.unwrap_err();
     assert!(error.is_unavailable() && !error.is_outcome_unknown(), "{error:?}");
     assert_eq!(error.to_string(), "Redis is not connected");
-    assert!(start.elapsed() < Duration::from_millis(300));
     server.restart();
-    assert!(eventually(Duration::from_secs(3), || async { pool.is_connected() }).await);
+    assert!(eventually(HEALED, || async { pool.is_connected() }).await);
     increment(&pool, Repeat::Never).await.unwrap();
 }
 
@@ -93,12 +96,15 @@ async fn a_killed_and_restarted_redis_is_found_again_while_idle() {
     let pool = pool(&server);
     pool.ping().await.unwrap();
     server.restart();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // `redis-cli`, and the pool, which has left the old connection by then.
+    let clients = || server.cli(&["CLIENT", "LIST"]).lines().count();
+    let back = || async { clients() == 2 && pool.is_connected() };
+    assert!(eventually(HEALED, back).await);
     increment(&pool, Repeat::Never).await.unwrap();
     server.stop();
     assert!(increment(&pool, Repeat::Never).await.unwrap_err().is_unavailable());
     server.restart();
-    heals(&pool, Duration::from_secs(3)).await;
+    heals(&pool).await;
 }
 
 #[tokio::test]
@@ -108,11 +114,8 @@ async fn a_frozen_redis_costs_a_request_no_more_than_its_limit() {
     pool.ping().await.unwrap();
     server.freeze();
     let one = async |repeat| {
-        let start = Instant::now();
-        let error = increment(&pool, repeat).await.unwrap_err();
-        // The limit is 3 s; the rest is room for a busy machine.
-        assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
-        error
+        // The limit is 3.5 s, and two of them are 7 s; the rest is room for a busy machine.
+        within(Duration::from_secs(6), increment(&pool, repeat)).await.unwrap_err()
     };
     let (never, safe) = tokio::join!(one(Repeat::Never), one(Repeat::Safe));
     assert!(never.is_outcome_unknown() && safe.is_outcome_unknown(), "{never:?} {safe:?}");
@@ -120,7 +123,7 @@ async fn a_frozen_redis_costs_a_request_no_more_than_its_limit() {
     let (first, second) = tokio::join!(one(Repeat::Never), one(Repeat::Safe));
     assert!(first.is_unavailable() && second.is_unavailable(), "{first:?} {second:?}");
     server.thaw();
-    heals(&pool, Duration::from_secs(3)).await;
+    heals(&pool).await;
 }
 
 #[test]
@@ -197,7 +200,7 @@ async fn the_last_handle_closes_the_connection() {
     let clients = || server.cli(&["CLIENT", "LIST"]).lines().count() - 1;
     assert_eq!(clients(), 2);
     drop(pool);
-    assert!(eventually(Duration::from_secs(1), || async { clients() == 1 }).await);
+    assert!(eventually(PATIENCE, || async { clients() == 1 }).await);
     detached.ping().await.unwrap();
 }
 
@@ -229,18 +232,23 @@ async fn a_blocking_command_disturbs_nobody_and_ends_with_its_caller() {
             command
         })
     };
-    let start = Instant::now();
-    let (nothing, other) = tokio::join!(take(1.2), async {
-        let answer = increment(&pool, Repeat::Never).await;
-        (answer, start.elapsed())
+    assert_eq!(take(0.1).await.unwrap(), redis::Value::Nil);
+    let blocked = async |number: u32| {
+        let line = format!("blocked_clients:{number}\r");
+        eventually(PATIENCE, || async { server.cli(&["INFO", "clients"]).contains(&line) }).await
+    };
+    // The other one is answered while it blocks, which ends with what comes after.
+    let (first, ()) = tokio::join!(take(50.0), async {
+        assert!(blocked(1).await);
+        increment(&pool, Repeat::Never).await.unwrap();
+        server.cli(&["LPUSH", "from", "first"]);
     });
-    assert_eq!(nothing.unwrap(), redis::Value::Nil);
-    other.0.unwrap();
-    assert!(other.1 < Duration::from_millis(600), "waited {:?}", other.1);
-    let gone = tokio::time::timeout(Duration::from_millis(200), take(30.0)).await;
-    assert!(gone.is_err());
-    let unblocked = || async { server.cli(&["INFO", "clients"]).contains("blocked_clients:0") };
-    assert!(eventually(Duration::from_secs(1), unblocked).await);
+    assert_eq!(first.unwrap(), redis::Value::BulkString(b"first".to_vec()));
+    tokio::select! {
+        answer = take(50.0) => panic!("{answer:?}"),
+        blocks = blocked(1) => assert!(blocks),
+    }
+    assert!(blocked(0).await);
     server.cli(&["LPUSH", "from", "job"]);
     assert_eq!(take(1.0).await.unwrap(), redis::Value::BulkString(b"job".to_vec()));
 }
@@ -285,10 +293,8 @@ async fn a_half_open_link_is_given_up_and_replaced() {
     pool.ping().await.unwrap();
     let old = std::mem::take(&mut *muted.lock().unwrap());
     old.store(true, Ordering::SeqCst);
-    heals(&pool, Duration::from_millis(4500)).await;
-    let start = Instant::now();
-    increment(&pool, Repeat::Never).await.unwrap();
-    assert!(start.elapsed() < Duration::from_millis(500));
+    heals(&pool).await;
+    within(AT_ONCE, increment(&pool, Repeat::Never)).await.unwrap();
 }
 
 #[tokio::test]
@@ -370,7 +376,7 @@ async fn only_what_is_safe_or_did_not_run_is_repeated_and_with_pauses() {
         for gap in seen.windows(2).map(|pair| pair[1] - pair[0]) {
             assert!(gap >= Duration::from_millis(58), "{gap:?}");
             // The wait is 100 ms at most; the rest is room for a busy machine.
-            assert!(gap <= Duration::from_secs(1), "{gap:?}");
+            assert!(gap <= Duration::from_secs(3), "{gap:?}");
         }
     }
 }
@@ -481,7 +487,7 @@ async fn a_unix_socket_serves_commands_and_subscriptions() {
         publish.arg("news").arg("hello");
         publish
     };
-    let is_heard = eventually(Duration::from_secs(10), || async {
+    let is_heard = eventually(PATIENCE, || async {
         pool.run(Repeat::Safe, publish).await.unwrap();
         !heard.lock().unwrap().is_empty()
     });
@@ -509,7 +515,7 @@ fn listen(pool: &RedisPool, stop: &CancellationToken) -> (Heard, tokio::task::Jo
 
 async fn hears(server: &RedisServer, heard: &Heard) -> bool {
     heard.lock().unwrap().clear();
-    eventually(Duration::from_secs(5), || async {
+    eventually(PATIENCE, || async {
         server.cli(&["PUBLISH", "news", "hello"]);
         heard.lock().unwrap().contains(&("news".to_owned(), b"hello".to_vec()))
     })
@@ -526,7 +532,7 @@ async fn a_subscription_finds_its_way_back_and_ends_when_told() {
     let (heard, task) = listen(&pool, &stop);
     let publish = async |server: &RedisServer| {
         heard.lock().unwrap().clear();
-        eventually(Duration::from_secs(5), || async {
+        eventually(PATIENCE, || async {
             server.cli(&["-a", "secret", "PUBLISH", "more", "x"]);
             heard.lock().unwrap().contains(&("more".to_owned(), b"x".to_vec()))
         })
@@ -536,7 +542,7 @@ async fn a_subscription_finds_its_way_back_and_ends_when_told() {
     server.restart();
     assert!(publish(&server).await);
     stop.cancel();
-    tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+    within(PATIENCE, task).await.unwrap();
 }
 
 #[tokio::test]
@@ -556,7 +562,7 @@ async fn connection_loss_and_reconnection_are_logged_once_each() {
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     server.restart();
-    heals(&pool, Duration::from_secs(3)).await;
+    heals(&pool).await;
     let text = log.text();
     let lines: Vec<_> = text
         .lines()
@@ -582,7 +588,7 @@ async fn a_failover_by_sentinel_is_followed() {
     assert!(pair.is_in_sync().await);
     pair.master.stop();
     let written = || async { increment(&pool, Repeat::Safe).await.is_ok() };
-    assert!(eventually(Duration::from_secs(20), written).await, "{}", pair.sentinel.log());
+    assert!(eventually(PATIENCE, written).await, "{}", pair.sentinel.log());
     assert!(pair.replica.cli(&["INFO", "replication"]).contains("role:master"));
     assert!(hears(&pair.replica, &heard).await);
     stop.cancel();
@@ -594,7 +600,14 @@ async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
     let pool = sentinel_pool(&pair);
     pool.ping().await.unwrap();
     pair.fail_over().await;
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Of its clients neither Sentinel, nor the other server, nor `redis-cli`.
+    let is_ours = |line: &str| {
+        let others = ["name=sentinel", "flags=S", "flags=M", "cmd=client"];
+        !others.iter().any(|word| line.contains(word))
+    };
+    let has = |server: &RedisServer| server.cli(&["CLIENT", "LIST"]).lines().any(is_ours);
+    let moved = || async { has(&pair.replica) && !has(&pair.master) && pool.is_connected() };
+    assert!(eventually(PATIENCE, moved).await, "{}", pair.replica.cli(&["CLIENT", "LIST"]));
     // Once and never repeated, and it arrives.
     increment(&pool, Repeat::Never).await.unwrap();
     assert_eq!(pair.replica.cli(&["GET", "n"]), "1");
@@ -602,7 +615,7 @@ async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
 
 #[tokio::test]
 async fn a_cluster_of_three_works_moves_slots_and_comes_back() {
-    let Cluster { mut nodes, .. } = Cluster::start(3, 0, "1000").await;
+    let Cluster { mut nodes, .. } = Cluster::start(3, 0, "2000").await;
     let topology = Topology::Cluster(nodes[..2].iter().map(RedisServer::addr).collect());
     let pool = RedisPool::new(PoolSettings { topology, ..Default::default() }).unwrap();
     assert!(pool.is_cluster());
@@ -650,12 +663,10 @@ async fn a_cluster_of_three_works_moves_slots_and_comes_back() {
     for node in &mut nodes {
         node.stop();
     }
-    let start = Instant::now();
-    assert!(add(Repeat::Safe).await.unwrap_err().is_unavailable());
-    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    assert!(within(Duration::from_secs(6), add(Repeat::Safe)).await.unwrap_err().is_unavailable());
     for node in &mut nodes {
         node.restart();
     }
     let again = || async { add(Repeat::Safe).await.is_ok() };
-    assert!(eventually(Duration::from_secs(8), again).await);
+    assert!(eventually(PATIENCE, again).await);
 }

@@ -1,15 +1,11 @@
 //! Redis servers that belong together: a pair under Sentinel, and a cluster.
 
 use std::process::{ChildStdin, Command, Stdio};
-use std::time::Duration;
 
 use rocket_jobqueue::internals::Topology;
 
 use super::border::Border;
-use super::{RedisServer, closed_port, eventually, free_port};
-
-/// More than a busy machine needs; reached only if something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{PATIENCE, RedisServer, closed_port, eventually, free_port};
 
 /// A master, its replica and the Sentinel that watches both.
 pub struct WatchedPair {
@@ -30,7 +26,7 @@ impl WatchedPair {
         let sentinel = RedisServer::prepare::<&str>(&[]);
         let file = sentinel.dir().join("sentinel.conf");
         let monitor = format!("sentinel monitor mymaster 127.0.0.1 {port} 1\n");
-        let rest = "sentinel down-after-milliseconds mymaster 500\n\
+        let rest = "sentinel down-after-milliseconds mymaster 1000\n\
                     sentinel failover-timeout mymaster 3000\n";
         std::fs::write(&file, monitor + rest).expect("Sentinel's folder is writable");
         let file = file.display().to_string();

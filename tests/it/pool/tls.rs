@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use rocket_jobqueue::internals::handshake_failure;
 use rocket_jobqueue::internals::{PoolSettings, RedisPool, Repeat, TlsOptions, Topology};
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{NO_ARGS, listen, settings};
-use crate::support::{RedisServer, eventually};
+use crate::support::{PATIENCE, RedisServer, eventually};
 
 /// Two authorities and what they issued, made once.
 fn folder() -> &'static Path {
@@ -89,7 +88,7 @@ async fn a_private_authority_is_trusted_by_file_and_by_the_systems_variable() {
         publish.arg("news").arg("hello");
         publish
     };
-    let is_heard = eventually(Duration::from_secs(10), || async {
+    let is_heard = eventually(PATIENCE, || async {
         pool.run(Repeat::Safe, publish).await.unwrap();
         !heard.lock().unwrap().is_empty()
     });
@@ -149,7 +148,7 @@ async fn a_cluster_is_trusted_by_file() {
         RedisPool::new(PoolSettings { tls: true, tls_options, topology, ..PoolSettings::default() })
     };
     let pool = cluster(trusting("ca.crt")).unwrap();
-    assert!(eventually(Duration::from_secs(20), async || pool.ping().await.is_ok()).await);
+    assert!(eventually(PATIENCE, async || pool.ping().await.is_ok()).await);
 
     let error = cluster(trusting("other.crt")).unwrap().ping().await.unwrap_err();
     let reason = handshake_failure(&error).unwrap_or_default();
@@ -163,7 +162,7 @@ async fn a_cluster_is_trusted_by_file() {
     };
     // A new master serves its slots a moment after it has them.
     let serves = async || pool.run(Repeat::Safe, get).await.is_ok();
-    assert!(eventually(Duration::from_secs(20), serves).await);
+    assert!(eventually(PATIENCE, serves).await);
     // An application's own commands go through the `redis` crate, which knows no such name.
     let raw = get(0).query_async::<Option<String>>(&mut pool.connection()).await.unwrap_err();
     assert!(raw.to_string().contains("tls_server_name"), "{raw}");
@@ -193,7 +192,7 @@ async fn renewed_certificate_files_are_used_from_the_next_connection_on() {
     assert!(pool.ping().await.is_err());
     put("ca.crt", "ca.pem");
     let connects = async || pool.ping().await.is_ok();
-    assert!(eventually(Duration::from_secs(20), connects).await);
+    assert!(eventually(PATIENCE, connects).await);
 
     // A certificate of another authority, which the server does not accept.
     put("other.crt", "client.pem");
