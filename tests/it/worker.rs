@@ -3,15 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::eventually;
 use crate::support::wall_clock::WallClock;
-use crate::support::workers::{PATIENCE, WorkerFleet, far_away, twice, worker_process};
+use crate::support::workers::{WorkerFleet, far_away, twice, worker_process};
+use crate::support::{PATIENCE, eventually};
 use rstest::rstest;
 
 #[test]
 fn a_worker_process() {
     worker_process();
 }
+
+/// Long before a lease of 30 s ends.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Cases that take minutes run only if this is set.
 fn long() -> bool {
@@ -75,13 +78,14 @@ async fn a_job_whose_lease_was_lost_is_not_started_62_s_later() {
 async fn what_a_blocked_worker_cannot_start_goes_back_uncounted(#[case] threads: usize) {
     let mut bench = WorkerFleet::start().await;
     for _ in 0..3 {
-        bench.put(0, 6_000).await;
+        bench.put_blocking().await;
     }
     bench.add_worker(threads, 10);
     bench.until_begun(1).await;
     let back = || async { bench.q("LLEN Q:pending") == "2" };
-    assert!(eventually(Duration::from_secs(5), back).await, "{}", bench.log(0));
+    assert!(eventually(SOON, back).await, "{}", bench.log(0));
     assert_eq!(bench.q("LLEN Q:active"), "1");
+    bench.release();
     bench.until_processed(3, PATIENCE).await;
     assert_eq!(bench.q("GET Q:failed"), "");
     bench.assert_each_ran_once(3);
@@ -95,12 +99,13 @@ async fn what_a_blocked_worker_cannot_start_goes_back_uncounted(#[case] threads:
 async fn what_has_ended_is_settled_although_all_threads_are_taken(#[case] threads: usize) {
     let mut bench = WorkerFleet::start().await;
     bench.put(0, 300).await;
-    bench.put(0, 10_000).await;
+    bench.put_blocking().await;
     bench.add_worker(threads, 10);
     bench.until_begun(2).await;
-    bench.until_processed(1, Duration::from_secs(6)).await;
+    bench.until_processed(1, SOON).await;
     let other = bench.runs().values().filter(|runs| runs[0].ended.is_none()).count();
     assert_eq!(other, 1, "{:#?}", bench.runs());
+    bench.release();
     bench.until_processed(2, PATIENCE).await;
     bench.assert_each_ran_once(2);
 }
@@ -131,15 +136,16 @@ async fn a_process_that_is_given_a_job_it_still_runs_does_not_run_it_twice() {
 async fn suspects_that_a_blocked_worker_cannot_start_go_back_as_suspects() {
     let mut bench = WorkerFleet::start().await;
     for _ in 0..2 {
-        let id = bench.put(0, 8_000).await;
+        let id = bench.put_blocking().await;
         bench.q(&format!("HSET Q:t:{id} x_lost 2"));
     }
     bench.add_worker(1, 10);
     bench.until_begun(1).await;
     let back = || async { bench.q("LLEN Q:pending") == "1" };
-    assert!(eventually(Duration::from_secs(6), back).await, "{}", bench.log(0));
+    assert!(eventually(SOON, back).await, "{}", bench.log(0));
     let waits = bench.q("LINDEX Q:pending 0");
     assert_eq!(bench.q(&format!("HGET Q:t:{waits} x_lost")), "2");
+    bench.release();
     bench.until_processed(2, PATIENCE).await;
     bench.assert_each_ran_once(2);
 }

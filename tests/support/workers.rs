@@ -21,16 +21,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{RedisServer, eventually};
-
-/// More than a loaded machine needs; reached only by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use super::{PATIENCE, RedisServer, eventually};
 
 /// What a job does: milliseconds in each of these ways, one after another.
 #[derive(Serialize, Deserialize)]
 struct Work {
     awaits: u64,
     blocks: u64,
+    /// It keeps its thread only until this file is there.
+    until: Option<PathBuf>,
 }
 
 impl Job for Work {
@@ -66,7 +65,16 @@ async fn work(job: Work, context: JobContext, ledger: Managed<Ledger>) -> Result
     if job.awaits > 0 {
         tokio::time::sleep(Duration::from_millis(job.awaits)).await;
     }
-    std::thread::sleep(Duration::from_millis(job.blocks));
+    let mut left = Duration::from_millis(job.blocks);
+    if let Some(file) = job.until {
+        const STEP: Duration = Duration::from_millis(20);
+        while !left.is_zero() && !file.exists() {
+            std::thread::sleep(STEP);
+            left = left.saturating_sub(STEP);
+        }
+        left = Duration::ZERO;
+    }
+    std::thread::sleep(left);
     Ok(())
 }
 
@@ -197,7 +205,23 @@ impl WorkerFleet {
     }
 
     pub async fn put(&self, awaits: u64, blocks: u64) -> String {
-        self.queue().enqueue(Work { awaits, blocks }).await.unwrap().id.to_string()
+        let work = Work { awaits, blocks, until: None };
+        self.queue().enqueue(work).await.unwrap().id.to_string()
+    }
+
+    /// A job that keeps its thread until [`release`](Self::release).
+    pub async fn put_blocking(&self) -> String {
+        let work = Work { awaits: 0, blocks: 300_000, until: Some(self.released()) };
+        self.queue().enqueue(work).await.unwrap().id.to_string()
+    }
+
+    /// Lets those jobs end.
+    pub fn release(&self) {
+        std::fs::write(self.released(), "").unwrap();
+    }
+
+    fn released(&self) -> PathBuf {
+        self.folder.path().join("released")
     }
 
     pub fn runs(&self) -> BTreeMap<String, Vec<Run>> {
