@@ -221,7 +221,7 @@ async fn of_jobs_that_a_frozen_redis_was_sent_the_outcome_is_unknown_and_none_is
     };
     assert!(outcomes[1_600..1_850].iter().all(unavailable));
     assert!(outcomes[1_850].as_ref().is_err_and(Error::is_invalid));
-    let again = support::eventually(secs(20), || async {
+    let again = support::eventually(support::PATIENCE, || async {
         let again = queue.enqueue_all(jobs()).await;
         again[..1_850].iter().all(|one| match one {
             Ok(_) => true,

@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::wall_clock::WallClock;
-use crate::support::{RedisServer, eventually};
+use crate::support::{PATIENCE, RedisServer, eventually};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{Job, JobQueue};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const JOBS: usize = 120;
 
 #[derive(Serialize, Deserialize)]

@@ -1,10 +1,8 @@
 //! Global keys and jobs of a wrong type: every route and page still answers, and says
 //! what is wrong.
 
-use std::time::Duration;
-
 use crate::support::anybody::Anybody;
-use crate::support::{RedisServer, eventually};
+use crate::support::{PATIENCE, RedisServer, eventually};
 use rocket::http::{Accept, ContentType, Header};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{JobId, JobQueue, JobState, QueueName};
@@ -158,7 +156,7 @@ async fn prepared() -> (RedisServer, Client) {
         redis.cli(&["ZADD", "asynq:{default}:archived", "1700000000", id]);
     }
     let known = || async { redis.cli(&["SISMEMBER", "asynq:queues", "default"]) == "1" };
-    assert!(eventually(Duration::from_secs(10), known).await);
+    assert!(eventually(PATIENCE, known).await);
     (redis, client)
 }
 
@@ -284,10 +282,6 @@ async fn a_worker_is_seen_although_the_list_of_jobs_at_work_is_damaged() {
     redis.cli(&["SET", "asynq:workers", "text"]);
     let client = app(&redis, true).await;
     let seen = || async { get(&client, "/servers").await.1.contains("server_id") };
-    assert!(
-        eventually(Duration::from_secs(20), seen).await,
-        "{}",
-        get(&client, "/servers").await.1
-    );
+    assert!(eventually(PATIENCE, seen).await, "{}", get(&client, "/servers").await.1);
     client.terminate().await;
 }

@@ -10,7 +10,7 @@ use rocket_jobqueue::{JobQueue, JobQueueFairing};
 
 const KEY: &str = "asynq:x:format";
 /// The store is looked at each 5 s; the rest is room for a busy machine.
-const SEEN: Duration = Duration::from_secs(30);
+const SEEN: Duration = Duration::from_secs(60);
 
 fn fairing(redis: &RedisServer) -> JobQueueFairing {
     JobQueue::fairing()

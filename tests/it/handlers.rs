@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::RedisServer;
+use crate::support::{PATIENCE, RedisServer, within};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
     Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobState, MAX_RESULT,
@@ -15,9 +15,6 @@ use rocket_jobqueue::{
 };
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
-
-/// More than a loaded machine needs; reached only by a test that fails.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Serialize, Deserialize)]
 struct Work {
@@ -534,12 +531,10 @@ async fn a_wish_whose_message_was_lost_is_carried_out_with_the_next_heartbeat() 
 
     // What the script writes, without what it publishes.
     redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    let began = Instant::now();
     redis.cli(&["HSET", &task, "x_cancel", "archive"]);
 
-    app.until(&id, JobState::Archived).await;
-    // 5 s and what a loaded machine takes.
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // 5 s, and what a busy machine takes.
+    within(Duration::from_secs(20), app.until(&id, JobState::Archived)).await;
     app.client.terminate().await;
 }
 

@@ -4,9 +4,9 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{RedisServer, closed_port, eventually};
+use crate::support::{PATIENCE, RedisServer, closed_port, eventually, within};
 use rocket::http::{ContentType, Status};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{Job, JobQueue, JobQueueFairing};
@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
-const PATIENCE: Duration = Duration::from_secs(5);
-/// As long as a 503 asks clients to wait.
-const BACK: Duration = Duration::from_secs(3);
+/// A 503 asks clients to wait for 3 s; the rest is room for a busy machine.
+const BACK: Duration = Duration::from_secs(15);
+/// The limit of a request is 3.5 s, and two of them are 7 s; the rest is room as well.
+const LIMIT: Duration = Duration::from_secs(6);
 
 /// Words of Redis's own.
 const ITS_WORDS: [&str; 16] = [
@@ -82,10 +83,8 @@ async fn is_registered(client: &Client) {
 }
 
 async fn is_unavailable(client: &Client) {
-    let began = Instant::now();
-    let (status, body) = register(client).await;
+    let (status, body) = within(LIMIT, register(client)).await;
     assert_eq!((status, &body["detail"]), (Status::ServiceUnavailable, &json!(UNAVAILABLE)));
-    assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
 }
 
 async fn is_refused(client: &Client, words: &str) {
@@ -179,18 +178,18 @@ async fn a_server_that_loads_its_data_is_503() {
     let redis = RedisServer::start(&["--enable-debug-command", "local"]);
     let client = producer_at(&redis).await;
     is_registered(&client).await;
-    // 8000 keys of 500 µs each. It listens in between: each 2 MiB, and Redis 6.2 cannot
-    // be told to do so more often.
+    // 8000 keys of 1500 µs each, unless it is told to hurry. It listens in between: each
+    // 2 MiB, and Redis 6.2 cannot be told to do so more often.
     redis.cli(&["CONFIG", "SET", "rdbcompression", "no"]);
     redis.cli(&["DEBUG", "POPULATE", "8000", "key", "8192"]);
-    redis.cli(&["CONFIG", "SET", "key-load-delay", "500"]);
+    redis.cli(&["CONFIG", "SET", "key-load-delay", "1500"]);
     let _reload = Asking::start(&redis, &["DEBUG", "RELOAD"]);
     until_it_says(&redis, &["GET", "x"], "LOADING").await;
     is_unavailable(&client).await;
     is_unavailable(&producer_at(&redis).await).await;
     redis.cli(&["CONFIG", "SET", "key-load-delay", "0"]);
     let loaded = || async { !redis.cli(&["GET", "x"]).contains("LOADING") };
-    assert!(eventually(Duration::from_secs(10), loaded).await);
+    assert!(eventually(PATIENCE, loaded).await);
     is_back(&client).await;
 }
 

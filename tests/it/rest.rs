@@ -10,6 +10,7 @@ mod viewer;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, within};
 use rocket::http::{Accept, ContentType, Header, Method, Status};
 use rocket::local::asynchronous::Client;
 use rocket::request::{FromRequest, Outcome, Request};
@@ -237,7 +238,7 @@ async fn entries_servers_and_the_store_are_shown() {
         if let Some(entry) = found["periodic"].as_array().unwrap().first() {
             break entry.clone();
         }
-        assert!(began.elapsed() < Duration::from_secs(10));
+        assert!(began.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!((&entry["spec"], &entry["payload"]), (&json!("0 3 * * *"), &json!("{\"user\":3}")));

@@ -102,7 +102,8 @@ fn the_latest_instant_is_found_without_walking_there() {
         let found = schedule(spec).latest(secs(after), secs(until));
         assert_eq!(found.map(Timestamp::as_secs), latest, "{spec}");
     }
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Tens of millions of steps would be walked.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -149,5 +150,5 @@ fn nothing_that_can_be_written_takes_long_or_panics() {
             let _ = schedule(spec).latest(Timestamp::from_micros(edge), secs(0));
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

@@ -131,7 +131,7 @@ async fn a_delayed_job_of_an_application_runs_when_the_clock_says_so() {
     assert_eq!(report.attempts[0].at, tests.now());
     assert_eq!(report.result::<u64>(&report.attempts[0].job.id), Some(7));
     assert_eq!(client.get("/journal").dispatch().await.into_string().await.unwrap(), "welcome 7");
-    assert!(began.elapsed() < secs(20));
+    assert!(began.elapsed() < secs(100));
 }
 
 #[rocket::async_test]

@@ -6,6 +6,7 @@ pub use std::sync::atomic::{AtomicU32, Ordering};
 pub use std::time::{Duration, Instant};
 
 use super::site::{Site, Turn, slot};
+pub use crate::support::PATIENCE;
 pub use rocket_jobqueue::internals::{
     Announcement, ArchiveSettings, Broker, Delivery, Enqueued, Extended, Forwarded, GroupLimits,
     GroupSet, JobInfo, LEASE, Lease, MemoryBroker, QueueInfo, ReadyGroups, RedisPool, Settled,
@@ -29,8 +30,6 @@ pub enum Store {
 /// by its own clock.
 pub const START: Timestamp = Timestamp::from_secs(4_000_003_200);
 pub const MICRO: Duration = Duration::from_micros(1);
-/// More than any store needs; reached only by a case that fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A store, its clock, and a queue that no other case uses.
 #[derive(Clone)]

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// A store that waits for an answer for 1 s only, on the server's clock.
+fn impatient() -> Harness {
+    let mut on = Harness::by(Clock::system());
+    let topology = Topology::Single(on.server.addr());
+    let settings = PoolSettings { topology, read_timeout: secs(1), ..PoolSettings::default() };
+    on.broker = Arc::new(RedisBroker::new(RedisPool::new(settings).unwrap(), on.clock.clone()));
+    on
+}
+
 /// Freezes the server over this request, and lets it run what it got when it wakes.
 async fn unheard<T>(
     on: &Harness,
@@ -13,9 +22,9 @@ async fn unheard<T>(
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let carried_out = || async { carried_out() };
-    assert!(eventually(secs(20), carried_out).await, "the server read it when it woke");
+    assert!(eventually(PATIENCE, carried_out).await, "the server read it when it woke");
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(eventually(secs(20), back).await);
+    assert!(eventually(PATIENCE, back).await);
 }
 
 #[tokio::test]
@@ -37,7 +46,8 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
 /// As its own process would have it, with nothing but the lost answer between.
 #[tokio::test]
 async fn jobs_whose_delivery_was_not_heard_are_delivered_again_at_once_and_only_once() {
-    let on = Harness::by(Clock::system());
+    // The server runs the dequeue for 4 s, and is thawed when this is over.
+    let on = impatient();
     for name in ["known", "a", "b", "c"] {
         on.put(on.job(name)).await;
     }
@@ -77,22 +87,16 @@ async fn a_dequeue_that_runs_when_its_caller_is_gone_takes_nothing() {
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let ran = || async { on.cli("INFO commandstats").contains("evalsha:calls=1,") };
-    assert!(eventually(secs(5), ran).await);
+    assert!(eventually(PATIENCE, ran).await);
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(eventually(secs(5), back).await);
+    assert!(eventually(PATIENCE, back).await);
 
     assert_eq!(on.take().await.job.id.as_str(), "a");
 }
 
 #[tokio::test]
 async fn an_extension_without_an_answer_is_not_sent_again() {
-    let mut on = Harness::by(Clock::system());
-    let settings = PoolSettings {
-        topology: Topology::Single(on.server.addr()),
-        read_timeout: Duration::from_millis(500),
-        ..PoolSettings::default()
-    };
-    on.broker = Arc::new(RedisBroker::new(RedisPool::new(settings).unwrap(), on.clock.clone()));
+    let on = impatient();
     on.put(on.job("a")).await;
     let mut delivery = on.take().await;
     delivery.lease = on.extend(&delivery).await.expect("the lease holds"); // knows the script now
@@ -104,9 +108,9 @@ async fn an_extension_without_an_answer_is_not_sent_again() {
 
     assert!(extended.unwrap_err().is_outcome_unknown());
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(eventually(secs(5), back).await);
+    assert!(eventually(PATIENCE, back).await);
     let ran = || async { on.cli("INFO commandstats").contains("cmdstat_evalsha:") };
-    assert!(eventually(secs(5), ran).await);
+    assert!(eventually(PATIENCE, ran).await);
     assert!(on.cli("INFO commandstats").contains("cmdstat_evalsha:calls=1,"));
 }
 
@@ -125,9 +129,9 @@ async fn a_settlement_whose_answer_was_lost_is_done_when_it_is_repeated() {
     on.server.thaw();
     assert!(error.is_outcome_unknown(), "{error:?}");
     let carried_out = || async { on.q("EXISTS Q:t:a") == "0" };
-    assert!(eventually(secs(5), carried_out).await);
+    assert!(eventually(PATIENCE, carried_out).await);
     let back = || async { on.broker.ping().await.is_ok() };
-    assert!(eventually(secs(5), back).await);
+    assert!(eventually(PATIENCE, back).await);
 
     assert_eq!(on.settle(&delivery, done()).await, Settled::Done);
     assert_eq!(on.settle(&delivery, done()).await, Settled::Lost, "it was asked and answered");

@@ -180,13 +180,11 @@ async fn a_frozen_server_costs_an_enqueue_one_deadline() {
     job.record.queue = QueueName::new("new").unwrap();
 
     on.server.freeze();
-    let begin = Instant::now();
-    let error = on.broker.enqueue(&[job]).await.unwrap_err();
-    let took = begin.elapsed();
+    // 3 s, and two of them are 6 s.
+    let error = within(secs(5), on.broker.enqueue(&[job])).await.unwrap_err();
     on.server.thaw();
 
     assert!(error.is_outcome_unknown(), "{error:?}");
-    assert!(took < secs(4), "{took:?}");
 }
 
 #[tokio::test]
@@ -196,8 +194,8 @@ async fn a_user_who_may_not_block_looks_four_times_a_second() {
     let broker = broker(&server, &Clock::system());
     let begin = Instant::now();
 
-    broker.wait(&[QueueName::new("default").unwrap()], secs(5)).await.unwrap();
+    let queues = [QueueName::new("default").unwrap()];
+    within(secs(30), broker.wait(&queues, secs(60))).await.unwrap();
 
-    let took = begin.elapsed();
-    assert!(took >= Duration::from_millis(240) && took < secs(2), "{took:?}");
+    assert!(begin.elapsed() >= Duration::from_millis(240), "{:?}", begin.elapsed());
 }

@@ -117,12 +117,11 @@ async fn many_jobs_are_acted_upon_with_counts_and_with_progress() {
 #[tokio::test]
 async fn the_end_of_a_job_can_be_waited_for() {
     let client = start(fairing()).await;
-    let began = Instant::now();
     // A success without retention leaves nothing.
     let id = enqueue(&client, 1, "?delay_seconds=1").await;
-    let answer = ask(&client, Method::Get, &format!("/jobs/mail/{id}?wait=30"), None).await;
+    let path = format!("/jobs/mail/{id}?wait=30");
+    let answer = within(Duration::from_secs(20), ask(&client, Method::Get, &path, None)).await;
     assert_eq!(answer.status, 204, "{}", answer.text);
-    assert!(began.elapsed() < Duration::from_secs(5));
 
     let id = enqueue(&client, 13, "?delay_seconds=1").await;
     let job = get(&client, &format!("/jobs/mail/{id}?wait=30")).await;
@@ -132,10 +131,9 @@ async fn the_end_of_a_job_can_be_waited_for() {
     );
 
     let id = enqueue(&client, 2, "?delay_seconds=600").await;
-    let began = Instant::now();
-    let job = get(&client, &format!("/jobs/mail/{id}?wait=1")).await;
+    let path = format!("/jobs/mail/{id}?wait=1");
+    let job = within(Duration::from_secs(20), get(&client, &path)).await;
     assert_eq!(job["state"], "scheduled");
-    assert!(began.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]
@@ -172,7 +170,7 @@ async fn a_running_job_is_cancelled() {
     let job = format!("/jobs/default/{id}");
     let began = Instant::now();
     while get(&client, &job).await["state"] != "active" {
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let wish = Some(json!({ "then": "archive" }));
