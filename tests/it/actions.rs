@@ -623,7 +623,7 @@ impl Harness {
         total
     }
 
-    /// An action on one job, which may be several commands: each of them quick.
+    /// An action on one job, which may take several commands. Each of them is quick.
     async fn single(&self, action: Option<Action>, first: u32) {
         let mut next = first..;
         let act = || {

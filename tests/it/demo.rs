@@ -43,7 +43,7 @@ fn the_same_application_uses_redis_when_it_is_given_one() {
     let program = Program::start("demo", &["--redis", &redis.addr()], &[]);
     program.origin();
     program.said("registered job", PATIENCE);
-    // A busy machine may come to look when it has been run.
+    // On a busy machine the job may have run by now.
     let scheduled = redis.cli(&["zcard", "asynq:{default}:scheduled"]);
     assert!(scheduled == "1" || redis.cli(&["get", "asynq:{default}:processed"]) == "1");
     program.printed("Hello from the job queue", PATIENCE);

@@ -54,8 +54,8 @@ impl Ledger {
         assert!(enough, "{name}: {:?}", self.ticks(name));
     }
 
-    /// Three ticks in a row: where a machine stands still for longer than a second, one job
-    /// makes up for all that were missed.
+    /// Waits for three ticks in a row. If the machine stands still for longer than a second,
+    /// one job makes up for all ticks missed meanwhile.
     async fn has_a_row(&self, name: &str) {
         let row = |ticks: &[i64]| ticks.windows(3).any(|three| three[2] - three[0] == 2);
         let found = eventually(PATIENCE, async || row(&self.ticks(name))).await;

@@ -37,11 +37,11 @@ async fn increment(pool: &RedisPool, repeat: Repeat) -> Result<redis::Value, Err
     .await
 }
 
-/// 3 s are promised after Redis is back, or 4.5 s where a link is half open; the rest is room
-/// for a busy machine.
+/// 3 s are promised after Redis is back, and 4.5 s for a half-open link. The rest is room for
+/// a busy machine.
 const HEALED: Duration = Duration::from_secs(15);
 
-/// "At once", on a busy machine. Whoever waits for a server waits 3 s.
+/// "At once", on a busy machine. A request that waits for its server waits 3 s.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 async fn heals(pool: &RedisPool) {
@@ -96,7 +96,7 @@ async fn a_killed_and_restarted_redis_is_found_again_while_idle() {
     let pool = pool(&server);
     pool.ping().await.unwrap();
     server.restart();
-    // `redis-cli`, and the pool, which has left the old connection by then.
+    // One client is `redis-cli`, the other the pool's new connection.
     let clients = || server.cli(&["CLIENT", "LIST"]).lines().count();
     let back = || async { clients() == 2 && pool.is_connected() };
     assert!(eventually(HEALED, back).await);
@@ -114,7 +114,7 @@ async fn a_frozen_redis_costs_a_request_no_more_than_its_limit() {
     pool.ping().await.unwrap();
     server.freeze();
     let one = async |repeat| {
-        // The limit is 3.5 s, and two of them are 7 s; the rest is room for a busy machine.
+        // The limit is 3.5 s and two of them are 7 s. The rest is room for a busy machine.
         within(Duration::from_secs(6), increment(&pool, repeat)).await.unwrap_err()
     };
     let (never, safe) = tokio::join!(one(Repeat::Never), one(Repeat::Safe));
@@ -237,7 +237,7 @@ async fn a_blocking_command_disturbs_nobody_and_ends_with_its_caller() {
         let line = format!("blocked_clients:{number}\r");
         eventually(PATIENCE, || async { server.cli(&["INFO", "clients"]).contains(&line) }).await
     };
-    // The other one is answered while it blocks, which ends with what comes after.
+    // The increment is answered while the command blocks: only the push ends the block.
     let (first, ()) = tokio::join!(take(50.0), async {
         assert!(blocked(1).await);
         increment(&pool, Repeat::Never).await.unwrap();
@@ -600,7 +600,7 @@ async fn a_master_that_sentinel_demotes_is_left_even_while_idle() {
     let pool = sentinel_pool(&pair);
     pool.ping().await.unwrap();
     pair.fail_over().await;
-    // Of its clients neither Sentinel, nor the other server, nor `redis-cli`.
+    // A client that is neither a Sentinel, nor the other server, nor `redis-cli`.
     let is_ours = |line: &str| {
         let others = ["name=sentinel", "flags=S", "flags=M", "cmd=client"];
         !others.iter().any(|word| line.contains(word))

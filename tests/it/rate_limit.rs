@@ -390,8 +390,8 @@ async fn exactly_as_many_pass_as_may_of_a_thousand_at_once(
 ) {
     let site = place.open().await;
     let (log, _guard) = Log::of_this_thread(tracing::Level::WARN);
-    // A busy machine may let one of them wait for Redis longer than the half second after
-    // which a process counts by itself, and says so: then another client asks.
+    // On a busy machine a request may wait for Redis for more than half a second. Then its
+    // process counts by itself and logs a warning: the round is repeated by another client.
     let alone = || log.lines(&["this process counts by itself"]).len();
     for who in 1..=20 {
         let before = alone();
@@ -404,8 +404,8 @@ async fn exactly_as_many_pass_as_may_of_a_thousand_at_once(
     panic!("{place:?} never counts: {}", log.text());
 }
 
-/// How many requests of this client pass and are refused, of a thousand to processes that
-/// have just started, and how many reach a handler.
+/// A thousand requests of this client to two processes that have just started: how many
+/// pass, how many are refused, and how many reach a handler.
 async fn a_thousand_at_once(site: &Site, who: u8) -> (usize, usize, u32) {
     let runs = Runs::default();
     // Two processes share what they count in Redis.
@@ -511,7 +511,7 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     let answers = join_all(hits).await;
     let passed = answers.iter().filter(|response| response.status() == Status::Ok).count();
     assert_eq!(passed, 20);
-    // Half a second; one after another, 50 s.
+    // They wait half a second together. One after another, they would wait 50 s.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     redis.thaw();
 

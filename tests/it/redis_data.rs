@@ -40,7 +40,7 @@ fn reclaim() -> Transition {
     Transition::Reclaim { error: "gone".to_owned() }
 }
 
-/// This key was to end after so many seconds, of which some may be over on a busy machine.
+/// Asserts that this key was set to expire after this time, a few seconds ago at most.
 fn assert_lasts(on: &Harness, key: &str, seconds: i64) {
     let left: i64 = on.cli(&format!("TTL {key}")).parse().unwrap();
     assert!((seconds - 5..=seconds).contains(&left), "{key}: {left} of {seconds} s are left");

@@ -178,7 +178,7 @@ async fn a_server_that_loads_its_data_is_503() {
     let redis = RedisServer::start(&["--enable-debug-command", "local"]);
     let client = producer_at(&redis).await;
     is_registered(&client).await;
-    // 8000 keys of 1500 µs each, unless it is told to hurry. It listens in between: each
+    // 8000 keys of 1500 µs each, until the delay is set to 0. It listens in between: each
     // 2 MiB, and Redis 6.2 cannot be told to do so more often.
     redis.cli(&["CONFIG", "SET", "rdbcompression", "no"]);
     redis.cli(&["DEBUG", "POPULATE", "8000", "key", "8192"]);

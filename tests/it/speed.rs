@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize)]
 struct Work {
     n: u64,
-    /// The handler keeps its thread until so many jobs have begun.
+    /// The handler keeps its thread until this many jobs have begun.
     blocks: usize,
     /// Milliseconds that it waits.
     waits: u64,
@@ -121,7 +121,7 @@ async fn enqueues_that_waited_behind_a_frozen_redis_end_within_the_limit() {
             assert!(caller.await.unwrap().unwrap_err().is_unavailable());
         }
     };
-    // 3.5 s; one after another, two of them would need 7 s.
+    // The limit is 3.5 s. Two in a row would need 7 s.
     within(Duration::from_secs(6), all).await;
     server.thaw();
     let works = async || queue.enqueue(job(99)).await.is_ok();
@@ -162,7 +162,7 @@ async fn a_job_that_keeps_its_thread_holds_up_none_that_came_with_it() {
     }
     let seen = Seen::default();
     let worker = launch(&server, &seen, JobQueue::fairing().set("jobqueue.concurrency", 20)).await;
-    // Two keep their threads until then: none of the others waits for one of them.
+    // Two of them keep their threads until then, so no other may wait for those.
     let all = async || seen.began().len() == 20;
     assert!(eventually(PATIENCE / 2, all).await, "{:?} have begun", seen.began());
     worker.terminate().await;

@@ -1,5 +1,5 @@
-//! What a server computes, on a machine that has other work: there it waits for a processor in
-//! the middle of a command, which SLOWLOG takes for its own time.
+//! How much a server computes. On a busy machine it waits for a processor in the middle of a
+//! command, and SLOWLOG counts that wait as the command's own time.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ impl Effort {
     }
 }
 
-/// Runs a question until none of its commands kept the server for [`MOST`]: by SLOWLOG, which
-/// notes what took that long, or because all of them together computed less.
+/// Runs a question until none of its commands blocked the server for [`MOST`]: either SLOWLOG,
+/// which must have that limit, is empty, or all of them together computed for less.
 pub async fn quick<T, F: Future<Output = T>>(
     server: &RedisServer,
     what: &str,

@@ -24,9 +24,9 @@ impl Write for Log {
 impl Log {
     /// Lines from this level on that this thread logs, while the guard lives.
     pub fn of_this_thread(level: Level) -> (Self, DefaultGuard) {
-        // While a process has one subscriber, `tracing` asks only the thread that comes by a
-        // log line first whether anybody wants it: another test's thread, which has none,
-        // would silence that line here too.
+        // While a process has one subscriber, `tracing` asks the first thread that reaches a
+        // log line whether the line is wanted, and remembers the answer. That may be another
+        // test's thread, which has no subscriber. Two more make it ask all of them.
         static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
         OTHERS.get_or_init(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
         let log = Self::default();

@@ -277,8 +277,8 @@ pub fn free_port() -> u16 {
 /// A port to listen on. Kept under 32768, where the system hands out none by itself,
 /// with a cluster's bus at +10000, where nobody else listens.
 ///
-/// No other test gets it as long as the UDP socket is open: the port is free for TCP until
-/// its server listens, and again while that is stopped, also to tests of other processes.
+/// No other test gets it as long as the UDP socket is open, not even in another process. TCP
+/// alone would leave the port free until its server listens, and while it is stopped.
 fn reserve_port() -> (u16, UdpSocket) {
     loop {
         let port = random_port(11_000..21_000);
@@ -309,8 +309,8 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// What this comes to, which has to end within `limit`. A machine that stands still for a
-/// while holds up this timer as well as those of the future, and they end in their order.
+/// The result of a future that must end within `limit`. If the machine stands still for a
+/// while, this timer is late as well as the future's own, and they still fire in their order.
 pub async fn within<F: Future>(limit: Duration, future: F) -> F::Output {
     let ended = tokio::time::timeout(limit, future).await;
     ended.unwrap_or_else(|_| panic!("it did not end within {limit:?}"))

@@ -46,7 +46,7 @@ async fn an_owner_who_did_not_hear_of_an_extension_is_still_known() {
 /// As its own process would have it, with nothing but the lost answer between.
 #[tokio::test]
 async fn jobs_whose_delivery_was_not_heard_are_delivered_again_at_once_and_only_once() {
-    // The server runs the dequeue for 4 s, and is thawed when this is over.
+    // Redis runs a dequeue that is up to 4 s old, and is thawed after this second.
     let on = impatient();
     for name in ["known", "a", "b", "c"] {
         on.put(on.job(name)).await;

@@ -48,7 +48,7 @@ async fn use_it(job: Secret, context: JobContext) -> Result<String, JobError> {
     }
 }
 
-/// The answer's head and what it says; of a stream, which does not end, within a moment.
+/// The answer's head and body. A stream does not end: of it, what comes within a moment.
 async fn hear(client: &Client, path: &str) -> (u16, String) {
     let mut request = client.get(path.to_owned());
     request.add_header(Header::new("Role", "operator"));
