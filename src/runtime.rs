@@ -19,14 +19,16 @@
 //! loops of worker and scheduler, and the heartbeat's. On the memory store they are all the same.
 //!
 //! What may surprise:
-//! - *Ready* means that the store answered within the last [`READY_FOR`], not that a request would
+//! - *Ready* means that the store answered within the last [3 s](store_health), not that a request would
 //!   succeed now. It is answered from memory, so a load balancer's probe costs the store nothing.
 //! - A store that cannot be reached at launch does not stop the launch, because processes and
 //!   Redis may start together. A store that answers and is unsuitable does: it would lose jobs.
 //! - In a test the worker is [driven by the test](TestDriver): no loop runs, and no task checks
 //!   the store.
 
+mod driven;
 mod store_check;
+mod store_health;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -41,29 +43,18 @@ use crate::chance::Chance;
 use crate::client::{Aggregate, Client};
 use crate::error::Error;
 use crate::inspector::Inspector;
-use crate::job::QueueName;
-use crate::pool::handshake_failure;
 use crate::registry::{AppState, Registry};
 use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler};
 use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
+pub(crate) use driven::{Driven, TestDriver};
 use store_check::StoreCheck;
-
-/// How long after its last answer the store still counts as ready. Two probes may fail before
-/// the load balancer sends requests elsewhere, so a failover of a second or two does not show.
-const READY_FOR: Duration = Duration::from_secs(3);
+use store_health::{StoreHealth, look, watch};
 
 /// How long the first check of readiness waits for the store. Shorter than the timeout of any
 /// usual probe, so that the answer is "not ready" rather than none.
 const FIRST_PROBE_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// Interval between two checks whether the store answers.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Number of such checks between two checks of the store's settings: about 5 s. They change
-/// rarely, and reading them costs more than a PING.
-const PROBES_PER_STORE_CHECK: u32 = 5;
 
 /// The parts of a job queue. All operations may be repeated, and called concurrently.
 pub(crate) struct Runtime {
@@ -94,48 +85,6 @@ pub(crate) struct Runtime {
     check: Arc<StoreCheck>,
     /// A test runs the jobs.
     test_driver: Option<TestDriver>,
-}
-
-/// Gives a test the parts that it drives instead of the worker, between the start of
-/// the queue and the end of the application. Clones share them.
-#[derive(Clone)]
-pub(crate) struct TestDriver {
-    parts: Arc<Mutex<Option<Arc<Driven>>>>,
-    chance: Chance,
-}
-
-/// The parts of a queue whose worker and scheduler are driven by a test.
-pub(crate) struct Driven {
-    /// Enqueues with consecutive ids.
-    pub(crate) client: Client,
-    /// `None` in a process that only enqueues.
-    pub(crate) worker: Option<Worker>,
-    /// `None` in a process that does not fire periodic jobs.
-    pub(crate) periodic: Option<PeriodicService>,
-    /// `None` if this process aggregates no groups.
-    pub(crate) aggregation: Option<Aggregation>,
-    /// Queues to serve, highest weight first. Empty means all queues.
-    pub(crate) queues: Vec<QueueName>,
-    /// What the worker draws from.
-    pub(crate) chance: Chance,
-    /// The application's own runtime.
-    pub(crate) tokio: Option<tokio::runtime::Handle>,
-}
-
-impl TestDriver {
-    /// Nothing has started yet.
-    pub(crate) fn new(chance: Chance) -> Self {
-        Self { parts: Arc::default(), chance }
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Driven>>> {
-        lock(&self.parts)
-    }
-
-    /// The parts; `None` before the start and after the end.
-    pub(crate) fn driven(&self) -> Option<Arc<Driven>> {
-        self.slot().clone()
-    }
 }
 
 /// What runs and has to be stopped. Dropping it stops everything without waiting.
@@ -430,71 +379,5 @@ impl Runtime {
     pub(crate) async fn close(&self) {
         self.client.close();
         self.shutdown().await;
-    }
-}
-
-/// When the store answered last, in milliseconds since `began`; 0 means never.
-struct StoreHealth {
-    began: Instant,
-    last_answer: AtomicU64,
-}
-
-impl StoreHealth {
-    /// Whether the last answer is at most [`READY_FOR`] old.
-    fn is_fresh(&self) -> bool {
-        let last = self.last_answer.load(Ordering::Relaxed);
-        last > 0 && self.began.elapsed() < Duration::from_millis(last) + READY_FOR
-    }
-
-    /// Sends a PING and records its answer.
-    async fn probe(&self, broker: &dyn Broker) -> Result<(), Error> {
-        let answer = broker.ping().await;
-        if answer.is_ok() {
-            let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.last_answer.store(millis.max(1), Ordering::Relaxed);
-        }
-        answer
-    }
-}
-
-/// Checks the store's settings whenever that is due. It has its own task, because one server of
-/// a Cluster may hang while the others serve: the probe of readiness must not wait for it.
-async fn look(broker: Arc<dyn Broker>, check: Arc<StoreCheck>, due: Arc<Notify>) {
-    loop {
-        due.notified().await;
-        check.look(&*broker).await;
-    }
-}
-
-/// Asks the store at an interval whether it answers, and says when to check its settings.
-async fn watch(broker: Arc<dyn Broker>, health: Arc<StoreHealth>, due: Arc<Notify>) {
-    if let Err(error) = health.probe(&*broker).await {
-        let store = broker.describe();
-        if let Some(reason) = handshake_failure(&error) {
-            crate::log::warn!("{error} ({store}): {reason}. No job is dequeued until it is");
-        } else if error.is_unavailable() {
-            crate::log::warn!(
-                "{error} ({store}): no job is dequeued until it is. Start it with \
-                 `scripts/start-redis.sh start`, or run without Redis: APP_ENV=embedded"
-            );
-        } else {
-            let reason = std::error::Error::source(&error).map(ToString::to_string);
-            crate::log::warn!(
-                reason = %reason.unwrap_or_default(),
-                "{store} refuses to serve: {error}. No job is dequeued until it does"
-            );
-        }
-    }
-    // A server that has just become reachable is checked at once.
-    let mut until_check = 0;
-    loop {
-        if until_check == 0 && health.is_fresh() {
-            due.notify_one();
-            until_check = PROBES_PER_STORE_CHECK;
-        }
-        tokio::time::sleep(PROBE_INTERVAL).await;
-        // The pool logs losses and reconnections, once each.
-        let answered = health.probe(&*broker).await.is_ok();
-        until_check = if answered { until_check.saturating_sub(1) } else { 0 };
     }
 }

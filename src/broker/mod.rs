@@ -37,7 +37,9 @@
 
 mod actions;
 mod admission;
+mod announcement;
 mod control;
+mod delivery;
 mod doctor;
 mod groups;
 mod inspect;
@@ -58,7 +60,13 @@ pub use actions::{
     BulkStepResult, Removal, Selection, Sweep,
 };
 pub use admission::{ADMISSION_CHECK_INTERVAL, Admission};
+pub(crate) use announcement::host_name;
+pub use announcement::{Announcement, Running};
 pub use control::{CancelAnswer, CancelListener, Control, Output};
+pub use delivery::{
+    Delivery, Dequeued, Enqueued, ExchangeReply, ExpiredLeases, Extended, Forwarded, KeyBinding,
+    Lease, SettleRequest, Settled,
+};
 pub use doctor::{
     CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,
 };
@@ -83,14 +91,13 @@ pub(crate) use view::MAX_FAILURES;
 pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};
 pub(crate) use viewer::{Redact, Viewer};
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::job::{AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, QueueName, Transition};
+use crate::job::{NewJob, QueueName};
 use crate::time::Timestamp;
 
 /// How long a worker owns a job after dequeuing it, unless it extends the lease.
@@ -99,18 +106,6 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// How long after its end a Go worker's lease counts as expired: its host's clock may
 /// run behind Redis'. Asynq uses the same margin.
 pub const FOREIGN_LEASE_MARGIN: Duration = Duration::from_secs(30);
-
-/// The queue to which requests with an idempotency key go.
-///
-/// A guard against repetition lies in one queue. Without the binding, a repeated request that
-/// names another queue would find no guard there and store the job twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyBinding {
-    /// The queue of the first request.
-    pub queue: QueueName,
-    /// Whether this request was the first.
-    pub is_new: bool,
-}
 
 /// High-water mark of a pending list, in jobs. Above it, due jobs are forwarded in limited
 /// batches, one each [`PENDING_HIGH_WATER_PAUSE`], so that new jobs do not queue behind a
@@ -128,210 +123,6 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 
 /// The future of an operation that has a result for each of its items. The call as a whole
 /// cannot fail: an error is the result of the items that it concerns.
 pub type Each<'a, T> = Pin<Box<dyn Future<Output = Vec<Result<T, Error>>> + Send + 'a>>;
-
-/// The exclusive right to settle a job until it ends. The store checks the owner at each
-/// settlement, extension and write, so a stale owner changes nothing (fencing).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// The job's queue.
-    pub queue: QueueName,
-    /// The job.
-    pub id: JobId,
-    /// The number of the dequeue that made the lease. It stays the same through all
-    /// extensions, so an extension that arrives late cannot take the job from a later owner.
-    /// `None` if the lease was found by [`Broker::first_expired_leases`]: then it is valid
-    /// until its owner extends it.
-    pub owner: Option<u64>,
-    /// When the lease ends, in microseconds since 1970 of store time.
-    pub ends: i64,
-}
-
-/// The result of dequeuing a job: the job and the lease it is held under.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Delivery {
-    /// The job as it is stored.
-    pub job: JobRecord,
-    /// The right to settle it.
-    pub lease: Lease,
-    /// When it became ready to run, if known: its due time, or when it became pending.
-    pub ready: Option<Timestamp>,
-    /// How often a worker vanished while it ran the job. From two on the job is a suspect, which
-    /// is started alone.
-    pub losses: u32,
-    /// If the lease ran out: what the loss of its worker says about the job.
-    pub charge: Charge,
-    /// The cancel request of an operator, if any: carried out instead of an attempt.
-    pub on_cancel: Option<AfterCancel>,
-}
-
-/// The result of enqueuing a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Enqueued {
-    /// Stored.
-    Created {
-        /// Pending, scheduled if it is due later, or aggregating in its group.
-        state: JobState,
-        /// When it is due, in store time.
-        due: Timestamp,
-    },
-    /// Another job holds the same unique lock.
-    Duplicate {
-        /// The job that holds the lock.
-        holder: JobId,
-    },
-    /// The queue has a job with this id already.
-    IdConflict,
-    /// The idempotency key was used before for the same request.
-    Replayed {
-        /// The job that the first request stored.
-        id: JobId,
-    },
-    /// The idempotency key was used before for another request.
-    KeyReused,
-}
-
-/// The result of a dequeue.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Dequeued {
-    /// The jobs, in the order in which they are to start.
-    pub deliveries: Vec<Delivery>,
-    /// Queues that may hold jobs but gave none, because they are paused or failed: a wait on
-    /// them would return at once.
-    pub paused: Vec<QueueName>,
-}
-
-/// What to do about one finished attempt: the store's half of the road
-/// `Outcome → Transition → SettleRequest → Settled`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SettleRequest {
-    /// The job, under the lease it was run with.
-    pub delivery: Delivery,
-    /// What happens to the job.
-    pub transition: Transition,
-}
-
-impl From<(Delivery, Transition)> for SettleRequest {
-    fn from((delivery, transition): (Delivery, Transition)) -> Self {
-        Self { delivery, transition }
-    }
-}
-
-/// The result of a settlement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// Carried out.
-    Done,
-    /// The job was to wait for another attempt, but a cancel request asked for its end: it
-    /// was archived or deleted instead.
-    Cancelled(AfterCancel),
-    /// The lease is no longer the caller's; nothing was changed.
-    Lost,
-}
-
-/// The result of an exchange: settlements and a dequeue in one.
-#[derive(Debug)]
-pub struct ExchangeReply {
-    /// One result for each request, in order. After an error the settlement may have been
-    /// carried out; repeating it is safe.
-    pub settled: Vec<Result<Settled, Error>>,
-    /// The dequeued jobs, or the error if no queue replied.
-    pub dequeued: Result<Dequeued, Error>,
-}
-
-/// The result of extending one lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Extended {
-    /// The lease, with its new end.
-    Renewed(Lease),
-    /// The lease, with its new end; a cancel request asks the attempt to end.
-    Cancelled(Lease, AfterCancel),
-    /// The lease is no longer the caller's.
-    Lost,
-    /// The store did not reply. The lease can be used as before: its owner does not change
-    /// with its end.
-    Unknown,
-    /// The queue is moving to another server. The job cannot be dequeued meanwhile, and
-    /// recovery waits afterwards until its owner has had time to ask again.
-    Moving,
-}
-
-/// The result of forwarding due jobs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// Jobs that became pending.
-    pub moved: usize,
-    /// How long until the next job is due, or until the next call makes sense; `None` if no
-    /// job waits.
-    pub next: Option<Duration>,
-    /// Whether jobs are pending and the queue is not paused.
-    pub ready: bool,
-}
-
-/// The result of a search for expired leases.
-#[derive(Clone, Debug, Default)]
-pub struct ExpiredLeases {
-    /// Jobs to recover, with the leases as found.
-    pub jobs: Vec<Delivery>,
-    /// Entries removed: unreadable jobs (archived) and ids without a job.
-    pub removed: usize,
-    /// Unreadable jobs that were not archived: the store refused, or another process was
-    /// first.
-    pub stuck: usize,
-    /// The error, if the store refused to archive some.
-    pub refusal: Option<Error>,
-    /// Whether there may be more: the search reached its limit.
-    pub more: bool,
-    /// The store's time of the search; `None` if its clock cannot be set.
-    pub at: Option<Timestamp>,
-}
-
-/// What a worker process announces about itself; Asynq's tools read it, and so does the page of
-/// servers. The heartbeat sends it every 5 s.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Announcement {
-    /// Host name.
-    pub host: String,
-    /// Process id.
-    pub pid: u32,
-    /// A random id, new with each start.
-    pub server_id: String,
-    /// Maximum concurrent jobs.
-    pub concurrency: u32,
-    /// Queue → priority as configured.
-    pub queues: BTreeMap<QueueName, u32>,
-    /// Whether priorities are strict.
-    pub strict_priority: bool,
-    /// `active`, `stopped` or `closed`.
-    pub status: &'static str,
-    /// When the worker started.
-    pub started: Timestamp,
-    /// The jobs in flight.
-    pub running: Vec<Running>,
-}
-
-/// One job in flight, as announced.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Running {
-    /// The job.
-    pub job: Arc<JobRecord>,
-    /// When its attempt began.
-    pub started: Timestamp,
-    /// When the attempt is cancelled as timed out.
-    pub deadline: Timestamp,
-}
-
-/// The name of this host, as announcements show it; `unknown-host` if the system does not tell
-/// it. In a container it is the container's id, unless a host name was set.
-pub(crate) fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .or_else(|| std::env::var("HOSTNAME").ok())
-        .or_else(|| std::env::var("COMPUTERNAME").ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "unknown-host".to_owned())
-}
 
 mod sealed {
     pub trait Sealed {}

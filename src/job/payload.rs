@@ -12,12 +12,13 @@
 //! field changes them. Payloads that arrive as JSON by REST do not pass here; they are stored
 //! as they were sent.
 
+mod compound;
 mod key;
 
-use serde::ser::{self, Serialize, Serializer};
+use serde::ser::{Serialize, Serializer};
 use serde_json::Error;
 
-use self::key::{KeyReader, MapKey};
+use self::compound::{FieldWriter, List, Map};
 
 /// The payload of a job: compact JSON, the same bytes for equal values.
 ///
@@ -169,147 +170,6 @@ fn open_variant(bytes: &mut Vec<u8>, variant: &str) -> Result<(), Error> {
     Sorted(bytes).serialize_str(variant)?;
     bytes.push(b':');
     Ok(())
-}
-
-/// Writes a comma, except before the first item.
-fn comma(bytes: &mut Vec<u8>, is_first: &mut bool) {
-    if !std::mem::take(is_first) {
-        bytes.push(b',');
-    }
-}
-
-/// A list, tuple or tuple variant that is being written. `end` is what closes it: a tuple
-/// variant has its outer brace to close as well.
-struct List<'a> {
-    bytes: &'a mut Vec<u8>,
-    is_first: bool,
-    end: &'static str,
-}
-
-impl List<'_> {
-    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        comma(self.bytes, &mut self.is_first);
-        value.serialize(Sorted(self.bytes))
-    }
-
-    fn close(self) -> Result<(), Error> {
-        self.bytes.extend_from_slice(self.end.as_bytes());
-        Ok(())
-    }
-}
-
-/// The four traits of lists, and the two of structures, differ in their names only.
-macro_rules! compound {
-    ($kind:ident: $($name:path, $method:ident($($key:ident)?) => $own:ident;)*) => {
-        $(impl $name for $kind<'_> {
-            type Ok = ();
-            type Error = Error;
-
-            fn $method<T: Serialize + ?Sized>(
-                &mut self,
-                $($key: &'static str,)?
-                value: &T,
-            ) -> Result<(), Error> {
-                self.$own($($key,)? value)
-            }
-
-            fn end(self) -> Result<(), Error> {
-                self.close()
-            }
-        })*
-    };
-}
-
-compound! { List:
-    ser::SerializeSeq, serialize_element() => item;
-    ser::SerializeTuple, serialize_element() => item;
-    ser::SerializeTupleStruct, serialize_field() => item;
-    ser::SerializeTupleVariant, serialize_field() => item;
-}
-
-compound! { FieldWriter:
-    ser::SerializeStruct, serialize_field(key) => field;
-    ser::SerializeStructVariant, serialize_field(key) => field;
-}
-
-/// A structure that is being written. Fields stay in the order of their declaration, which is
-/// the same for all values of the type. `is_json` is set for a type of `serde_json` whose only
-/// field is text that is JSON already: it is copied as it is.
-struct FieldWriter<'a> {
-    bytes: &'a mut Vec<u8>,
-    is_first: bool,
-    end: &'static str,
-    is_json: bool,
-}
-
-impl FieldWriter<'_> {
-    fn field<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), Error> {
-        if self.is_json {
-            let json: String = serde_json::from_value(serde_json::to_value(value)?)?;
-            self.bytes.extend_from_slice(json.as_bytes());
-            return Ok(());
-        }
-        comma(self.bytes, &mut self.is_first);
-        Sorted(self.bytes).serialize_str(key)?;
-        self.bytes.push(b':');
-        value.serialize(Sorted(self.bytes))
-    }
-
-    fn close(self) -> Result<(), Error> {
-        self.bytes.extend_from_slice(self.end.as_bytes());
-        Ok(())
-    }
-}
-
-/// A map. Entries are written as they come, each followed by a comma, and sorted at the end if
-/// necessary.
-struct Map<'a> {
-    bytes: &'a mut Vec<u8>,
-    /// The offset of the first entry.
-    start: usize,
-    /// The key of each entry, and its offset.
-    entries: Vec<(MapKey, usize)>,
-}
-
-impl ser::SerializeMap for Map<'_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        let at = self.bytes.len();
-        // serde_json knows which keys there are, and writes `{"key"` here.
-        let mut writer = serde_json::Serializer::new(&mut *self.bytes);
-        ser::SerializeMap::serialize_key(&mut writer.serialize_map(None)?, key)?;
-        self.bytes.remove(at);
-        self.entries.push((key.serialize(KeyReader)?, at));
-        Ok(())
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.bytes.push(b':');
-        value.serialize(Sorted(self.bytes))?;
-        self.bytes.push(b',');
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), Error> {
-        if !self.entries.is_sorted_by(|(a, _), (b, _)| a <= b) {
-            let written = self.bytes.split_off(self.start);
-            let ends = self.entries.iter().skip(1).map(|(_, at)| *at);
-            let ends: Vec<usize> = ends.chain([self.start + written.len()]).collect();
-            let mut order: Vec<usize> = (0..self.entries.len()).collect();
-            order.sort_by(|a, b| self.entries[*a].0.cmp(&self.entries[*b].0));
-            for entry in order {
-                let range = self.entries[entry].1 - self.start..ends[entry] - self.start;
-                self.bytes.extend_from_slice(&written[range]);
-            }
-        }
-        if !self.entries.is_empty() {
-            self.bytes.pop();
-        }
-        self.bytes.push(b'}');
-        Ok(())
-    }
 }
 
 #[cfg(test)]

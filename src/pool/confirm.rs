@@ -18,8 +18,8 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
-use super::dial::Link;
 use super::failure::UNCONFIRMED;
+use super::link::Link;
 
 /// How long the key of the additional write lives, in milliseconds.
 const WITNESS_TTL_MILLIS: u64 = 1000;

@@ -3,7 +3,7 @@
 //! keeps no state about them.
 //!
 //! The steps for one server: TCP (if necessary with a descriptor of [`spare`]), TLS (`tls`),
-//! `AUTH`, `SELECT`, `PING`. The first error ends it. The PING is what proves that the server
+//! `AUTH`, `SELECT`, `PING`, all in `open`. The first error ends it. The PING is what proves that the server
 //! serves: one that is loading its data accepts connections too. With Sentinels the server is
 //! also asked for its role, in `sentinel`.
 //!
@@ -15,70 +15,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::aio::PubSub;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use redis::cluster_async::ClusterConnection;
-use redis::io::tcp::TcpSettings;
-use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
-    TlsMode, Value,
-};
-use tokio::net::TcpStream;
+use redis::{Client, ConnectionAddr, ErrorKind, RedisError, RedisResult, TlsMode};
 
 use super::address::{HostPort, host_and_port, hosts_and_ports, shown};
 use super::failure::{self, Meaning};
 use super::handshake::handshake_failure;
+use super::link::Link;
+use super::open::open;
 use super::sentinel::{self, Sentinels};
 use super::settings::{PoolSettings, Topology};
 use super::spare;
 use super::tls::{Tls, WrongOption};
 use super::topology::ClusterTopology;
 use crate::error::Error;
-
-/// An open connection. Clones share it; it closes with the last clone.
-#[derive(Clone)]
-pub(super) enum Link {
-    /// A single server, or one server of a Cluster.
-    Server(MultiplexedConnection),
-    /// The master of this term, as the Sentinels say. A later term makes it outdated.
-    Master(MultiplexedConnection, u64),
-    /// The Redis library's own connection to a Cluster, for raw commands.
-    Cluster(ClusterConnection),
-}
-
-impl ConnectionLike for Link {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Link::Server(connection) | Link::Master(connection, _) => {
-                connection.req_packed_command(cmd)
-            }
-            Link::Cluster(connection) => connection.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Link::Server(connection) | Link::Master(connection, _) => {
-                connection.req_packed_commands(pipeline, offset, count)
-            }
-            Link::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Link::Server(connection) | Link::Master(connection, _) => connection.get_db(),
-            Link::Cluster(connection) => connection.get_db(),
-        }
-    }
-}
 
 /// The servers to dial, with addresses that have been checked.
 enum Target {
@@ -104,11 +55,11 @@ struct ClusterTimeouts {
 /// so the certificates, the Sentinels and the topology of a Cluster.
 pub(super) struct Dialer {
     target: Target,
-    username: Option<String>,
-    password: Option<String>,
-    db: i64,
-    tls: Option<Arc<Tls>>,
-    write_timeout: Duration,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) db: i64,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) write_timeout: Duration,
 }
 
 impl Dialer {
@@ -329,146 +280,6 @@ impl Dialer {
         };
         Ok((self.listen_to(&addr).await?, term))
     }
-
-    /// A connection to this server that only listens.
-    pub(super) async fn listen_to(&self, addr: &HostPort) -> RedisResult<PubSub> {
-        let info = self.info(addr, true)?;
-        let Some(tls) = &self.tls else {
-            let client = Client::open(info)?;
-            return spare::connect(|| client.get_async_pubsub()).await;
-        };
-        let stream = spare::connect(|| self.tcp_stream(addr)).await?;
-        PubSub::new(info.redis_settings(), tls.wrap(stream, &addr.0).await?).await
-    }
-
-    /// Dials one server and greets it: credentials, database, a sign of life.
-    pub(super) async fn server(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
-        self.greet(self.open(addr).await?).await
-    }
-
-    /// Authenticates, selects the database and waits for the answer to a PING.
-    async fn greet(
-        &self,
-        mut connection: MultiplexedConnection,
-    ) -> RedisResult<MultiplexedConnection> {
-        // Not left to the library: its RESP2 greeting turns every refusal, such
-        // as "max number of clients reached", into a wrong password.
-        if self.username.is_some() || self.password.is_some() {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(username) = &self.username {
-                auth.arg(username);
-            }
-            auth.arg(self.password.as_deref().unwrap_or_default());
-            auth.query_async::<()>(&mut connection).await?;
-        }
-        if self.db != 0 {
-            redis::cmd("SELECT").arg(self.db).query_async::<()>(&mut connection).await?;
-        }
-        alive(redis::cmd("PING").query_async::<Value>(&mut connection).await)?;
-        Ok(connection)
-    }
-
-    /// Opens a connection without greeting or timeouts. With TLS the stream is wrapped by `tls`
-    /// rather than by the library: it knows `tls_server_name` and explains a failed handshake.
-    async fn open(&self, addr: &HostPort) -> RedisResult<MultiplexedConnection> {
-        let info = self.info(addr, false)?;
-        let Some(tls) = &self.tls else { return open(info).await };
-        let stream = spare::connect(|| self.tcp_stream(addr)).await?;
-        let stream = tls.wrap(stream, &addr.0).await?;
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(info.redis_settings(), stream, without_limits())
-                .await?;
-        // Ends with the last clone of the connection.
-        tokio::spawn(driver);
-        Ok(connection)
-    }
-
-    /// A TCP connection with the options that the Redis library gives its own; see
-    /// [`tcp`](Self::tcp).
-    async fn tcp_stream(&self, (host, port): &HostPort) -> RedisResult<TcpStream> {
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&keepalive())?;
-        #[cfg(target_os = "linux")]
-        if !self.write_timeout.is_zero() {
-            socket.set_tcp_user_timeout(Some(self.write_timeout))?;
-        }
-        Ok(stream)
-    }
-
-    /// The library's description of a server. Without credentials if [`greet`](Self::greet) sends
-    /// them.
-    fn info(&self, (host, port): &HostPort, with_credentials: bool) -> RedisResult<ConnectionInfo> {
-        let addr = if self.tls.is_some() {
-            let host = host.clone();
-            ConnectionAddr::TcpTls { host, port: *port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host.clone(), *port)
-        };
-        self.with_greeting(addr, with_credentials)
-    }
-
-    /// The library's description of an address, with or without our credentials.
-    fn with_greeting(
-        &self,
-        addr: ConnectionAddr,
-        with_credentials: bool,
-    ) -> RedisResult<ConnectionInfo> {
-        let mut greeting = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if with_credentials {
-            if let Some(username) = &self.username {
-                greeting = greeting.set_username(username);
-            }
-            if let Some(password) = &self.password {
-                greeting = greeting.set_password(password);
-            }
-        }
-        let info = addr.into_connection_info()?;
-        Ok(info.set_redis_settings(greeting).set_tcp_settings(self.tcp()))
-    }
-
-    /// The options of a TCP connection: no delay, keepalive, and `write_timeout`.
-    ///
-    /// They find a peer that vanished without closing (a machine that lost power, a firewall
-    /// that drops packets). Keepalive covers a connection that only waits, the user timeout one
-    /// with data under way. Without them Linux goes on sending for about 15 minutes.
-    fn tcp(&self) -> TcpSettings {
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
-        // Sent and not even acknowledged by the peer's kernel: the link is cut.
-        #[cfg(target_os = "linux")]
-        let tcp = if self.write_timeout.is_zero() {
-            tcp
-        } else {
-            tcp.set_user_timeout(self.write_timeout)
-        };
-        tcp
-    }
-
-    /// rustls wants one provider for the process; an application's own stays.
-    pub(super) fn provide_tls(&self) {
-        if self.tls.is_some() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing a race against another installer is as good as winning it.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-    }
-}
-
-/// The library's connection without timeouts of its own: the pool bounds every call, with a
-/// deadline that differs from call to call.
-fn without_limits() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
-}
-
-/// Opens a connection, if necessary with a reserved descriptor.
-async fn open(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
-    let (client, config) = (Client::open(info)?, without_limits());
-    spare::connect(|| client.get_multiplexed_async_connection_with_config(&config)).await
-}
-
-/// A dead peer is noticed after 5 s without traffic and unanswered probes every 2 s.
-fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2))
 }
 
 /// Prepares TLS, if it is switched on. The handshake gets less time than the dial, so that its
@@ -490,71 +301,8 @@ fn tls(settings: &PoolSettings) -> Result<Option<Arc<Tls>>, Error> {
     })
 }
 
-/// Asks a server what it is: `master`, `slave` or `sentinel`.
-///
-/// # Errors
-/// The server's error, for example `NOPERM` for a user who may not send ROLE.
-pub(super) async fn role(connection: &mut impl ConnectionLike) -> RedisResult<String> {
-    let answer: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
-    match answer.first() {
-        Some(Value::BulkString(role)) => Ok(String::from_utf8_lossy(role).into_owned()),
-        _ => Err(unavailable_master("the server does not tell its role")),
-    }
-}
-
-/// Fails unless that was a master. A user who may not send ROLE is given the benefit of the
-/// doubt.
-pub(super) fn check_master(role: RedisResult<String>) -> RedisResult<()> {
-    match role {
-        Ok(role) if role == "master" => Ok(()),
-        Ok(_) => Err(unavailable_master("the server is no longer the master")),
-        Err(error) => alive::<()>(Err(error)),
-    }
-}
-
-/// Fails unless this answer to PING or ROLE shows a server that serves. A server that refuses
-/// the command to this user, or because it cannot write to its disk, counts as serving.
-pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
-    match answer {
-        Ok(_) => Ok(()),
-        Err(error) if failure::is_shut_out(&error) => Err(error),
-        Err(error) => match failure::meaning(&error) {
-            Meaning::Refused(_) => Ok(()),
-            Meaning::Away | Meaning::Moving | Meaning::Unknown => Err(error),
-        },
-    }
-}
-
-/// The error if a server is not a master that can be used.
-pub(super) fn unavailable_master(why: &'static str) -> RedisError {
-    (redis::ErrorKind::MasterNameNotFoundBySentinel, why).into()
-}
-
 /// An address that the library refuses, as a configuration error.
 fn unusable(error: RedisError) -> Error {
     Error::config("addr: expected an address of Redis, got one that cannot be used")
         .caused_by(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_answers_and_lets_us_in_is_alive() {
-        let table = [
-            ("+PONG", true),
-            ("-NOPERM this user has no permissions to run the 'ping' command", true),
-            ("-MISCONF Redis is configured to save RDB snapshots", true),
-            ("-NOAUTH Authentication required.", false),
-            ("-DENIED Redis is running in protected mode", false),
-            ("-LOADING Redis is loading the dataset in memory", false),
-            ("-ERR max number of clients reached", false),
-        ];
-        for (line, expected) in table {
-            let reply = redis::parse_redis_value(format!("{line}\r\n").as_bytes());
-            let answer = reply.and_then(Value::extract_error);
-            assert_eq!(alive(answer).is_ok(), expected, "{line}");
-        }
-    }
 }

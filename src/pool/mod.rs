@@ -29,17 +29,26 @@
 //!   be discarded. The caller gets an unknown outcome.
 
 mod address;
+mod backend;
 mod claim;
 mod cluster;
+mod cluster_node;
 mod confirm;
+mod connection;
+mod connection_slot;
 mod dial;
 mod failure;
 mod handshake;
 mod health;
+mod link;
+mod open;
 mod request;
+mod role;
 mod sentinel;
+mod sentinel_watch;
 mod settings;
 mod slot;
+mod slot_map;
 mod spare;
 mod subscribe;
 mod tls;
@@ -50,20 +59,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
-use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
 use crate::error::Error;
-use cluster::Cluster;
+use backend::{Backend, Handle, Haste};
 use confirm::Confirmation;
 use dial::Dialer;
 use failure::{Meaning, RequestFailure, told};
-use request::{Manner, Request};
-use slot::Core;
+use request::Request;
 
+pub use connection::Connection;
 pub use failure::classify;
 pub use handshake::handshake_failure;
 pub use request::{LuaScript, ScriptCall};
@@ -90,15 +98,6 @@ pub enum Repeat {
 /// How long a request is repeated while the nodes of a Cluster disagree about its slot.
 const CLUSTER_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a request waits for a server that cannot serve it immediately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Haste {
-    /// As long as a request may take.
-    Patient,
-    /// Not at all: its sender has other queues to serve, and comes back.
-    Prompt,
-}
-
 /// The connections to one Redis. Clones share them.
 ///
 /// Nothing is dialled before the first command; from then on one connection is
@@ -108,85 +107,6 @@ enum Haste {
 pub struct RedisPool {
     handle: Arc<Handle>,
     haste: Haste,
-}
-
-/// What the clones of a pool share. When the last one is dropped, so is this, and the task that
-/// watches the connections ends.
-struct Handle {
-    backend: Backend,
-}
-
-/// The connections behind a pool.
-enum Backend {
-    /// One server at a time, which Sentinel may name.
-    Server(Arc<Core>),
-    /// All servers of a Cluster.
-    Cluster(Arc<Cluster>),
-}
-
-impl Backend {
-    /// Connections that are dialled at the first request. `longest` is set for a pool of blocking
-    /// commands, and says for how long the server may block. A `quiet` pool logs lost
-    /// connections at debug level only.
-    fn new(
-        settings: PoolSettings,
-        dialer: Arc<Dialer>,
-        longest: Option<Duration>,
-        quiet: bool,
-    ) -> Self {
-        match dialer.topology().cloned() {
-            Some(known) => {
-                Self::Cluster(Arc::new(Cluster::new(settings, dialer, known, longest, quiet)))
-            }
-            None => Self::Server(Arc::new(Core::new(settings, dialer, longest, quiet))),
-        }
-    }
-
-    fn settings(&self) -> &PoolSettings {
-        match self {
-            Self::Server(core) => &core.settings,
-            Self::Cluster(cluster) => &cluster.settings,
-        }
-    }
-
-    fn dialer(&self) -> &Arc<Dialer> {
-        match self {
-            Self::Server(core) => &core.dialer,
-            Self::Cluster(cluster) => &cluster.dialer,
-        }
-    }
-
-    /// Maximum time of one request: `request_limit`, and for a blocking pool the time that the
-    /// server may block besides.
-    fn limit(&self) -> Duration {
-        match self {
-            Self::Server(core) => core.limit,
-            Self::Cluster(cluster) => cluster.limit,
-        }
-    }
-
-    /// Sends a request once. What to do about a failure is decided in
-    /// [`RedisPool::request`].
-    async fn attempt(
-        &self,
-        deadline: Instant,
-        request: &Request,
-        haste: Haste,
-    ) -> Result<Vec<Value>, RequestFailure> {
-        match self {
-            Self::Server(core) => core.attempt(deadline, request, &Manner::default()).await,
-            Self::Cluster(cluster) => cluster.attempt(deadline, request, haste).await,
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        match &self.backend {
-            Backend::Server(core) => core.end_watch(),
-            Backend::Cluster(cluster) => cluster.end_watch(),
-        }
-    }
 }
 
 impl RedisPool {
@@ -472,44 +392,4 @@ fn repeatable(
 /// The answer to a single command. Redis sends exactly one; nil stands in for a missing one.
 fn only(mut answers: Vec<Value>) -> Value {
     answers.pop().unwrap_or(Value::Nil)
-}
-
-/// A handle on a [`RedisPool`] for the `redis` crate's own commands, cheap to clone. Commands
-/// are sent once and never repeated.
-///
-/// It shares its connection with the job queue. So a command that blocks (`BLPOP`, `WAIT`) or
-/// changes the connection (`SELECT`, `SUBSCRIBE`, `MULTI` outside a pipeline) does not belong
-/// here: it would delay or redirect the queue's own commands.
-#[derive(Clone, Debug)]
-pub struct Connection(RedisPool);
-
-impl Connection {
-    /// Sends a request once, with the library's error: an application decides itself about
-    /// repeating.
-    async fn once(&self, request: Request) -> RedisResult<Vec<Value>> {
-        let backend = self.0.backend();
-        let deadline = Instant::now() + backend.limit();
-        let answer = backend.attempt(deadline, &request, Haste::Patient).await;
-        answer.map_err(|failure| failure.error)
-    }
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move { self.once(Request::RawOne(cmd.clone())).await.map(only) })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        let pipeline = pipeline.clone();
-        Box::pin(async move { self.once(Request::RawMany { pipeline, offset, count }).await })
-    }
-
-    fn get_db(&self) -> i64 {
-        self.0.backend().settings().db
-    }
 }

@@ -15,9 +15,9 @@ use redis::aio::ConnectionLike;
 use redis::{Arg, Cmd, Pipeline, RedisResult, ToRedisArgs, Value};
 
 use super::confirm::Confirmation;
-use super::dial::Link;
 use super::failure;
-use super::topology::never_key;
+use super::link::Link;
+use super::slot_map::never_key;
 
 /// A Lua script, known to Redis by the digest of its code.
 ///

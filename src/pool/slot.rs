@@ -13,7 +13,7 @@
 //! ones again. With Sentinels it also leaves a master that is no longer the master. The
 //! watch belongs to the pool, not to one clone of it, and ends with the last clone.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,10 +21,13 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::dial::{self, Dialer, Link};
+use super::connection_slot::{ConnectionSlot, SentCommand};
+use super::dial::Dialer;
 use super::failure::{self, Meaning, RequestFailure, timed_out};
 use super::health::LinkHealth;
+use super::link::Link;
 use super::request::{Manner, Request};
+use super::role::{alive, check_master, role};
 use super::sentinel::{self, Sentinels};
 use super::settings::PoolSettings;
 use crate::sync::lock;
@@ -142,7 +145,7 @@ impl Core {
         let connected = timeout_at(patience, connected).await;
         let (generation, link) =
             connected.unwrap_or_else(|_| Err(timed_out())).map_err(RequestFailure::unsent)?;
-        let mut in_flight = SentCommand::new(self, slot, generation);
+        let mut in_flight = SentCommand::new(self.blocking, slot, generation);
         let patience = deadline.min(Instant::now() + self.answer);
         let left = self.left(&link);
         let sent = timeout_at(patience, request.send(link, manner));
@@ -356,9 +359,9 @@ impl Core {
         }
         let sign_of_life = async {
             if self.dialer.sentinels().is_some() {
-                dial::check_master(dial::role(&mut link).await)
+                check_master(role(&mut link).await)
             } else {
-                dial::alive(redis::cmd("PING").query_async::<Value>(&mut link).await)
+                alive(redis::cmd("PING").query_async::<Value>(&mut link).await)
             }
         };
         let answer =
@@ -382,70 +385,6 @@ struct ConnectionWatch {
     task: Option<JoinHandle<()>>,
     /// Set for good: a dial still in progress must not start a watch that nobody would end.
     ended: bool,
-}
-
-/// One connection that can be replaced, and what is known about it.
-#[derive(Default)]
-struct ConnectionSlot {
-    /// The connection and its generation.
-    live: Mutex<Option<(u64, Link)>>,
-    /// The next generation. A late failure of an earlier one does not close the present one.
-    generation: AtomicU64,
-    /// Held while one caller dials. Keeps the last failure.
-    dialing: tokio::sync::Mutex<Option<(Instant, RedisError)>>,
-    /// Timeouts in a row.
-    failures: AtomicU32,
-    /// Whether an answer has come since the last tick of the watch.
-    heard: AtomicBool,
-    /// Requests that are sent and not answered.
-    in_flight: AtomicUsize,
-}
-
-impl ConnectionSlot {
-    /// The connection, if there is one.
-    fn live(&self) -> Option<(u64, Link)> {
-        lock(&self.live).clone()
-    }
-
-    /// Installs a new connection, with a new generation and no timeouts counted.
-    fn put(&self, link: Link) -> (u64, Link) {
-        let live = (self.generation.fetch_add(1, Ordering::Relaxed), link);
-        self.failures.store(0, Ordering::Relaxed);
-        *lock(&self.live) = Some(live.clone());
-        live
-    }
-
-    /// Gives the connection up, unless it has been replaced already. Commands that are on their
-    /// way keep it open until they end. Whether this call was the one that did it: only that
-    /// one logs.
-    fn give_up(&self, generation: u64) -> bool {
-        lock(&self.live).take_if(|live| live.0 == generation).is_some()
-    }
-}
-
-/// A command that was sent and not answered yet. If it is dropped on a blocking connection,
-/// the connection is given up: the server would go on blocking for a caller that is gone.
-struct SentCommand<'a> {
-    core: &'a Core,
-    slot: &'a ConnectionSlot,
-    generation: u64,
-    answered: bool,
-}
-
-impl<'a> SentCommand<'a> {
-    fn new(core: &'a Core, slot: &'a ConnectionSlot, generation: u64) -> Self {
-        slot.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { core, slot, generation, answered: false }
-    }
-}
-
-impl Drop for SentCommand<'_> {
-    fn drop(&mut self) {
-        self.slot.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if self.core.blocking && !self.answered {
-            self.slot.give_up(self.generation);
-        }
-    }
 }
 
 /// The error of a server that is no longer the master.

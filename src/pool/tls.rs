@@ -27,8 +27,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::dial::alive;
 use super::handshake::{failed, reason};
+use super::role::alive;
 use crate::sync::lock;
 
 /// The certificates for TLS. The default trusts the system's roots, which `SSL_CERT_FILE`

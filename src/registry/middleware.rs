@@ -10,7 +10,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{AppState, FromContext, Need, Run, RunningAttempt};
+use super::handler::Run;
+use super::{AppState, FromContext, Need, RunningAttempt};
 use crate::job::{JobContext, JobError};
 
 /// The result of an attempt: the encoded result, if any, or the handler's error.
