@@ -15,6 +15,16 @@ use crate::time::Timestamp;
 /// Maximum queues that one call of [`Inspect::find`] searches.
 pub const MAX_FIND_QUEUES: usize = 10_000;
 
+/// The result of [`Inspect::summaries`].
+#[derive(Clone, Debug, Default)]
+pub struct QueueSummaries {
+    /// By name.
+    pub queues: Vec<QueueSummary>,
+    /// Printable forms of the names of queues that are not UTF-8, at most 100: other programs
+    /// may have used them. No method accepts such a name.
+    pub unnamable: Vec<String>,
+}
+
 /// The result of [`Inspect::find`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FoundJobs {
@@ -52,7 +62,7 @@ pub trait Inspect: Send + Sync {
         &'a self,
         after: Option<&'a QueueName>,
         most: usize,
-    ) -> Answer<'a, Vec<QueueSummary>>;
+    ) -> Answer<'a, QueueSummaries>;
 
     /// An estimate of a queue's memory. One script that measures at most 140
     /// jobs and 10 lists; one more per 1,000 groups.
@@ -77,10 +87,6 @@ pub trait Inspect: Send + Sync {
     /// queue, 100 of them concurrently, and one script per job. A job that cannot be read is
     /// left out.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;
-
-    /// Printable forms of the names of queues that are not UTF-8, at most 100: other programs
-    /// may have used them. No other method accepts such a name.
-    fn unnamable(&self) -> Answer<'_, Vec<String>>;
 
     /// A page of a list, in Asynq's order: pending and active jobs in the order of their
     /// dequeue, the others by their time. One script and another

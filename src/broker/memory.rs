@@ -378,9 +378,14 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
-        self.state().queues_of_keys.remove(key);
-        Box::pin(std::future::ready(Ok(())))
+    fn release_key<'a>(&'a self, key: &'a str, queue: &'a QueueName) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let (mut state, now) = (self.state(), self.clock.now());
+            if !state.queues.get(queue).is_some_and(|queue| queue.has_stored_for(key, now)) {
+                state.queues_of_keys.remove(key);
+            }
+            Ok(())
+        })
     }
 
     /// The data was written by this process, so its format is known.

@@ -73,7 +73,7 @@ pub use doctor::{
 pub use groups::{
     GroupLimits, GroupSet, Groups, MAX_SET_JOBS, ReadyGroups, RepairedGroups, SET_EXPIRY,
 };
-pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES};
+pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES, QueueSummaries};
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub(crate) use page::{Begin, Mark};
@@ -273,9 +273,9 @@ pub trait Broker:
         kept: Duration,
     ) -> Answer<'a, KeyBinding>;
 
-    /// Lets requests with this key go to any queue again, because the request that bound it was
-    /// refused.
-    fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()>;
+    /// Lets requests with this key go to any queue again, because the request that bound it to
+    /// this queue was refused. Does nothing if another request with the key has been stored there.
+    fn release_key<'a>(&'a self, key: &'a str, queue: &'a QueueName) -> Answer<'a, ()>;
 
     /// The version of the stored data's format if this crate does not know it, else `None`.
     /// Writes its own version if the store has none or an older one.

@@ -365,7 +365,7 @@ impl Client {
         };
         let is_stored = matches!(outcome, Ok(Enqueued::Created { .. }));
         let done = match bound_here {
-            true if is_refused => self.broker.release_key(&key.key).await,
+            true if is_refused => self.broker.release_key(&key.key, queue).await,
             false if is_stored => self.broker.bind_key(&key.key, queue, key.kept).await.map(drop),
             true | false => return,
         };

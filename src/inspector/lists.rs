@@ -3,7 +3,7 @@
 use super::Inspector;
 use crate::broker::{
     AggregationSet, Cursor, DayStats, FoundJobs, GroupPage, JobInfo, JobList, JobPage, JobRow,
-    MAX_PAGE_BYTES, MinuteStats, Page, QueueMemory, QueueSummary,
+    MAX_PAGE_BYTES, MinuteStats, Page, QueueMemory, QueueSummaries, QueueSummary,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -68,15 +68,16 @@ impl Inspector {
     /// # Errors
     /// Errors of the store.
     pub async fn all_queues(&self) -> Result<Vec<QueueSummary>, Error> {
-        self.broker.summaries(None, usize::MAX).await
+        Ok(self.broker.summaries(None, usize::MAX).await?.queues)
     }
 
-    /// Like [`Inspector::all_queues`] of at most `most`, the first in order after this one.
+    /// Like [`Inspector::all_queues`] of at most `most`, the first in order after this one. Also
+    /// gives the names that no other method accepts.
     pub(crate) async fn some_queues(
         &self,
         after: Option<&QueueName>,
         most: usize,
-    ) -> Result<Vec<QueueSummary>, Error> {
+    ) -> Result<QueueSummaries, Error> {
         self.broker.summaries(after, most).await
     }
 
@@ -325,11 +326,5 @@ impl Inspector {
     ) -> Result<FoundJobs, Error> {
         let FoundJobs { jobs, next } = self.broker.find(id, after).await?;
         Ok(FoundJobs { jobs: jobs.into_iter().map(|info| self.viewer.job(info)).collect(), next })
-    }
-
-    /// The names of queues that are not UTF-8, in printable form, at most 100. Other programs
-    /// may have used them; no other method accepts such a name.
-    pub(crate) async fn unnamable_queues(&self) -> Result<Vec<String>, Error> {
-        self.broker.unnamable().await
     }
 }

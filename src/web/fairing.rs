@@ -23,7 +23,8 @@ use rocket::{Build, Orbit, Rocket};
 
 use super::guards::{Hooks, erase};
 use super::login::Login;
-use super::{JobQueue, log, stderr};
+use super::refusal::refuse;
+use super::{JobQueue, stderr};
 use crate::broker::{Broker, JobInfo, Redact};
 use crate::client::{Aggregate, Draft};
 use crate::config::JobQueueConfig;
@@ -322,12 +323,7 @@ impl Fairing for JobQueueFairing {
                 stderr::flush();
                 Ok(ready.attach_to(rocket))
             }
-            Err(error) => {
-                log::to_stderr_unless_taken();
-                crate::log::error!("the job queue cannot start: {error}");
-                stderr::flush();
-                Err(rocket)
-            }
+            Err(error) => Err(refuse(rocket, "the job queue", &error)),
         }
     }
 

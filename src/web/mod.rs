@@ -35,6 +35,7 @@ mod proxy;
 mod query;
 mod rate_limit;
 mod reads;
+mod refusal;
 mod routes;
 mod schemas;
 mod stderr;
@@ -320,7 +321,7 @@ impl JobQueue {
             Some((summary.queue, summary.info?))
         };
         let some = self.inner.runtime.aside().summaries(None, most).await?;
-        Ok(some.into_iter().filter_map(read).collect())
+        Ok(some.queues.into_iter().filter_map(read).collect())
     }
 
     /// The store's time, as far as this process knows it.

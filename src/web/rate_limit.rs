@@ -22,7 +22,8 @@ use rocket::route::{Handler, Outcome};
 use rocket::{Build, Data, Request, Response, Rocket, Route};
 
 use super::error::{ALL_METHODS, ProblemDetails};
-use super::{JobQueue, log, proxy, stderr};
+use super::refusal::refuse;
+use super::{JobQueue, proxy};
 use crate::config::{Config, RateLimitConfig, process_env};
 use crate::error::Error;
 use crate::limiter::{
@@ -255,12 +256,7 @@ impl Fairing for RateLimitFairing {
                 let _ = self.ready.set(ready);
                 Ok(rocket.mount("/", routes))
             }
-            Err(error) => {
-                log::to_stderr_unless_taken();
-                crate::log::error!("the rate limit cannot start: {error}");
-                stderr::flush();
-                Err(rocket)
-            }
+            Err(error) => Err(refuse(rocket, "the rate limit", &error)),
         }
     }
 

@@ -11,8 +11,8 @@ use super::{MemoryBroker, StoreState};
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
     Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_FIND_QUEUES, MAX_PAGE_BYTES,
-    MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary, Running, ServerInfo, Servers,
-    StoreInfo, WorkerInfo,
+    MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo,
+    Servers, StoreInfo, WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -49,7 +49,7 @@ impl Inspect for MemoryBroker {
         &'a self,
         after: Option<&'a QueueName>,
         most: usize,
-    ) -> Answer<'a, Vec<QueueSummary>> {
+    ) -> Answer<'a, QueueSummaries> {
         Box::pin(async move {
             let (state, now) = (self.state(), self.clock.now());
             let used = state.queues.iter().filter(|(_, queue)| queue.used());
@@ -59,7 +59,9 @@ impl Inspect for MemoryBroker {
                 info: Some(queue.info(now)),
                 problem: None,
             };
-            Ok(used.take(most).map(summary).collect())
+            let queues = used.take(most).map(summary).collect();
+            // Queues of this process have names.
+            Ok(QueueSummaries { queues, unnamable: Vec::new() })
         })
     }
 
@@ -140,11 +142,6 @@ impl Inspect for MemoryBroker {
             }
             Ok(FoundJobs { jobs, next: names.pop().filter(|_| has_more) })
         })
-    }
-
-    fn unnamable(&self) -> Answer<'_, Vec<String>> {
-        // Queues of this process have names.
-        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// Processes that announced themselves to this store, in practice this one.

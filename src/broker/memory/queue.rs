@@ -225,6 +225,11 @@ impl Queue {
         Enqueued::Created { state: JobState::Pending, due }
     }
 
+    /// Whether a job was stored for a request with this idempotency key.
+    pub(super) fn has_stored_for(&self, key: &str, now: Timestamp) -> bool {
+        self.requests.get(key, now).is_some()
+    }
+
     /// Why a new job is not stored. The idempotency guard comes first: a repeated request
     /// would otherwise meet the lock and the id of its own job.
     fn refusal(&self, new: &NewJob, now: Timestamp) -> Option<Enqueued> {

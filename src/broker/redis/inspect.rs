@@ -26,8 +26,8 @@ use super::{RedisBroker, keys};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
     FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage, MAX_FIND_QUEUES,
-    MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary, Servers,
-    StoreInfo,
+    MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries, QueueSummary,
+    Servers, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -66,9 +66,13 @@ impl Inspect for RedisBroker {
         &'a self,
         after: Option<&'a QueueName>,
         most: usize,
-    ) -> Answer<'a, Vec<QueueSummary>> {
+    ) -> Answer<'a, QueueSummaries> {
         Box::pin(async move {
-            let (mut summaries, mut names) = (Vec::new(), self.queues().await?);
+            let mut summaries = QueueSummaries::default();
+            let (mut names, mut others) = self.named().await?;
+            others.truncate(MAX_UNNAMABLE);
+            let printable = |name| JobId::stored(name).to_string();
+            summaries.unnamable = others.into_iter().map(printable).collect();
             names.retain(|name| after.is_none_or(|after| name > after));
             names.truncate(most);
             for names in names.chunks(CONCURRENT_QUEUES) {
@@ -82,7 +86,7 @@ impl Inspect for RedisBroker {
                         }
                         Err(error) => (None, Some(error.to_string())),
                     };
-                    summaries.push(QueueSummary { queue: queue.clone(), info, problem });
+                    summaries.queues.push(QueueSummary { queue: queue.clone(), info, problem });
                 }
             }
             Ok(summaries)
@@ -248,14 +252,6 @@ impl Inspect for RedisBroker {
                 }
             }
             Ok(FoundJobs { jobs, next: names.pop().filter(|_| has_more) })
-        })
-    }
-
-    fn unnamable(&self) -> Answer<'_, Vec<String>> {
-        Box::pin(async move {
-            let (_, mut others) = self.named().await?;
-            others.truncate(MAX_UNNAMABLE);
-            Ok(others.iter().map(|name| JobId::stored(name).to_string()).collect())
         })
     }
 

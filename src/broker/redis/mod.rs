@@ -278,10 +278,22 @@ impl Broker for RedisBroker {
 
     /// Deletes the binding. Never repeated: a repetition could delete the binding of a later
     /// request.
-    fn release_key<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
+    ///
+    /// The guard of a stored job lies in another slot, so no script can compare the two. A request
+    /// that is stored before the deletion is seen here, and its key is bound again; one that is
+    /// stored later finds no binding and binds its key itself.
+    fn release_key<'a>(&'a self, key: &'a str, queue: &'a QueueName) -> Answer<'a, ()> {
         Box::pin(async move {
             let name = keys::queue_of_key(key).into_bytes();
-            self.command(Repeat::Never, "DEL", &[name]).await.map(drop)
+            self.command(Repeat::Never, "DEL", std::slice::from_ref(&name)).await?;
+            let guard = keys::idempotency(queue, key).into_bytes();
+            let left = self.command(Repeat::Safe, "PTTL", &[guard]).await?;
+            if let Value::Int(millis @ 1..) = left {
+                let kept = millis.to_string().into_bytes();
+                let bind = [name, queue.as_str().into(), b"NX".to_vec(), b"PX".to_vec(), kept];
+                self.command(Repeat::Safe, "SET", &bind).await?;
+            }
+            Ok(())
         })
     }
 

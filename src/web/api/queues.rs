@@ -16,7 +16,8 @@ use rocket_okapi::openapi;
 use serde::Serialize;
 
 use crate::broker::{
-    AggregationSet, DayStats, GroupPage, JobPage, MinuteStats, QueueInfo, QueueMemory, QueueSummary,
+    AggregationSet, DayStats, GroupPage, JobPage, MinuteStats, QueueInfo, QueueMemory,
+    QueueSummaries, QueueSummary,
 };
 use crate::error::Error;
 use crate::inspector::Filter;
@@ -61,11 +62,11 @@ pub(crate) async fn list(
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let inspector = queue.redacted_inspector();
     // One more than asked for, to learn whether there are more.
-    let mut queues = inspector.some_queues(after.as_ref(), size + 1).await?;
-    let unnamable = match after {
-        None => inspector.unnamable_queues().await?,
-        Some(_) => Vec::new(),
-    };
+    let QueueSummaries { mut queues, mut unnamable } =
+        inspector.some_queues(after.as_ref(), size + 1).await?;
+    if after.is_some() {
+        unnamable.clear();
+    }
     let has_more = queues.len() > size;
     queues.truncate(size);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());

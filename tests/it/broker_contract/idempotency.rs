@@ -81,6 +81,27 @@ async fn requests_with_a_key_go_to_the_queue_of_the_first_for_as_long_as_it_is_k
     assert_eq!(ask("k", &one).await, one);
     assert_eq!(ask("l", &other).await, other);
 
-    on.broker.release_key(&format!("{} k", on.queue)).await.unwrap();
+    on.broker.release_key(&format!("{} k", on.queue), &one).await.unwrap();
     assert_eq!(ask("k", &other).await, other);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_refused_request_does_not_release_the_key_of_a_stored_job(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let other = QueueName::new("other").unwrap();
+    let job = guarded(on.job("a"), on.queue.as_str(), "body");
+    // The digest that names the key in the store is private.
+    let guard = format!("{:?}", job.idempotency);
+    let key = guard.split('"').nth(1).unwrap().to_owned();
+    on.broker.bind_key(&key, &on.queue, secs(60)).await.unwrap();
+    // Another request with the key, which was stored while the first one was refused.
+    assert!(created(&on.put(job).await));
+
+    on.broker.release_key(&key, &on.queue).await.unwrap();
+
+    let bound = on.broker.bind_key(&key, &other, secs(60)).await.unwrap();
+    assert_eq!((bound.queue, bound.is_new), (on.queue.clone(), false));
 }

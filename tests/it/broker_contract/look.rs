@@ -226,7 +226,7 @@ async fn all_queues_are_summed_up_as_each_alone(
     other.fill(&["c"]).await;
     other.pause(true).await;
 
-    let all = on.broker.summaries(None, usize::MAX).await.unwrap();
+    let all = on.broker.summaries(None, usize::MAX).await.unwrap().queues;
 
     let of =
         |bench: &OpenStore| all.iter().find(|one| one.queue == bench.queue).unwrap().info.clone();

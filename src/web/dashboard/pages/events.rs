@@ -78,14 +78,14 @@ fn events(
 async fn digest(inspector: &Inspector) -> (Option<u64>, u32) {
     let Ok(all) = inspector.some_queues(None, MAX_QUEUES).await else { return (None, 0) };
     let mut hasher = DefaultHasher::new();
-    for summary in &all {
+    for summary in &all.queues {
         summary.queue.as_str().hash(&mut hasher);
         if let Some(info) = &summary.info {
             info.sizes.hash(&mut hasher);
             (info.processed, info.failed, info.paused).hash(&mut hasher);
         }
     }
-    (Some(hasher.finish()), u32::try_from(all.len()).unwrap_or(u32::MAX))
+    (Some(hasher.finish()), u32::try_from(all.queues.len()).unwrap_or(u32::MAX))
 }
 
 /// The routes to mount at the base.

@@ -12,7 +12,9 @@ use futures_util::future::{join, join_all};
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{DayStats, Finding, MinuteStats, QueueInfo, QueueSummary, ServerInfo, Servers};
+use crate::broker::{
+    DayStats, Finding, MinuteStats, QueueInfo, QueueSummaries, QueueSummary, ServerInfo, Servers,
+};
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobState, QueueName};
@@ -78,12 +80,9 @@ async fn show(view: View<'_>, done: Option<&str>, after: Option<&str>) -> HtmlPa
 /// Reads what the page shows, as far as possible at the same time.
 async fn ask(inspector: &Inspector, after: Option<&QueueName>) -> Result<Told, Error> {
     let queues = inspector.some_queues(after, MAX_QUEUES + 1);
-    let ((queues, unnamable), (servers, findings)) = join(
-        join(queues, inspector.unnamable_queues()),
-        join(inspector.servers(), inspector.check_store()),
-    )
-    .await;
-    let (mut queues, unnamable, servers) = (queues?, unnamable?, servers?);
+    let (summaries, (servers, findings)) =
+        join(queues, join(inspector.servers(), inspector.check_store())).await;
+    let (QueueSummaries { mut queues, unnamable }, servers) = (summaries?, servers?);
     let has_more = queues.len() > MAX_QUEUES;
     queues.truncate(MAX_QUEUES);
     let next = queues.last().filter(|_| has_more).map(|last| last.queue.clone());
