@@ -27,6 +27,9 @@ use crate::pool::{PoolSettings, TlsOptions, Topology, WrongOption};
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
+/// What a password is, for errors: YAML reads digits as a number.
+const QUOTED_TEXT: &str = "text (a number needs quotes)";
+
 /// The job queue's Redis; `localhost:6379` if no address is given.
 ///
 /// # Errors
@@ -125,42 +128,13 @@ fn settings(
     topology: Topology,
 ) -> Result<PoolSettings, Error> {
     let default = PoolSettings::default();
-    // A key of the same layer as the URL is the more particular statement.
-    let key = |key: &str, in_url: bool| {
-        let is_weaker = |leaf: &Leaf| url.is_some_and(|url| in_url && leaf.rank < url.leaf.rank);
-        table.get(key).filter(|leaf| !is_weaker(leaf))
-    };
-    let from_url = |part: fn(&Url<'_>) -> Option<String>| url.and_then(part);
-
-    let username = from_url(|url| url.username.clone());
-    let username = match key("username", username.is_some()) {
-        Some(leaf) => Some(leaf.text("text")?.to_owned()),
-        None => username,
-    };
-    let password = from_url(|url| url.password.clone());
-    let password = match key("password", password.is_some()) {
-        Some(leaf) => Some(leaf.text("text (a number needs quotes)")?.to_owned()),
-        None => password,
-    };
-    let sentinel = |key: &str, expected: &str| -> Result<Option<String>, Error> {
-        let Some(leaf) = table.get(key) else { return Ok(None) };
-        if !matches!(topology, Topology::Sentinel { .. }) {
-            return Err(leaf.error("sentinel.master and sentinel.addrs beside it", "neither"));
-        }
-        Ok(Some(leaf.text(expected)?.to_owned()).filter(|text| !text.is_empty()))
-    };
-    let sentinel_username = sentinel("sentinel.username", "text")?;
-    let sentinel_password = sentinel("sentinel.password", "text (a number needs quotes)")?;
-    let url_db = url.and_then(|url| url.db);
-    let db_key = key("db", url_db.is_some());
-    let db = match db_key.map(|leaf| leaf.number(0, u32::MAX)).transpose()? {
-        None | Some(0) => url_db.unwrap_or(0),
-        Some(db) => db,
-    };
-    if let Some(leaf) = db_key.filter(|_| db != 0 && matches!(topology, Topology::Cluster(_))) {
-        return Err(leaf.error("0, a Cluster's only database", &db.to_string()));
-    }
-
+    let of_url = url.and_then(|url| url.username.clone());
+    let username = credential(table, url, "username", "text", of_url)?;
+    let of_url = url.and_then(|url| url.password.clone());
+    let password = credential(table, url, "password", QUOTED_TEXT, of_url)?;
+    let sentinel_username = of_sentinel(table, &topology, "sentinel.username", "text")?;
+    let sentinel_password = of_sentinel(table, &topology, "sentinel.password", QUOTED_TEXT)?;
+    let db = database(table, url, &topology)?;
     let tls = tls(table, url)?;
     let tls_options = tls_options(table, tls, &topology)?;
     let settings = PoolSettings {
@@ -183,14 +157,74 @@ fn settings(
         wait_replicas: table.number("wait_replicas", default.wait_replicas)?,
         request_limit: default.request_limit,
     };
+    check_pauses(table, &settings)?;
+    Ok(settings)
+}
+
+/// The value of a key that the URL has too, unless the URL comes from a stronger layer. In the
+/// same layer the key is the more particular statement.
+fn beside_url<'a>(
+    table: &'a Table,
+    url: Option<&Url<'_>>,
+    key: &str,
+    in_url: bool,
+) -> Option<&'a Leaf> {
+    let is_weaker = |leaf: &Leaf| url.is_some_and(|url| in_url && leaf.rank < url.leaf.rank);
+    table.get(key).filter(|leaf| !is_weaker(leaf))
+}
+
+/// A user name or password for the servers, from its key or from the URL.
+fn credential(
+    table: &Table,
+    url: Option<&Url<'_>>,
+    key: &str,
+    expected: &str,
+    of_url: Option<String>,
+) -> Result<Option<String>, Error> {
+    match beside_url(table, url, key, of_url.is_some()) {
+        Some(leaf) => Ok(Some(leaf.text(expected)?.to_owned())),
+        None => Ok(of_url),
+    }
+}
+
+/// A user name or password for the Sentinels; an error without Sentinels. Empty means none.
+fn of_sentinel(
+    table: &Table,
+    topology: &Topology,
+    key: &str,
+    expected: &str,
+) -> Result<Option<String>, Error> {
+    let Some(leaf) = table.get(key) else { return Ok(None) };
+    if !matches!(topology, Topology::Sentinel { .. }) {
+        return Err(leaf.error("sentinel.master and sentinel.addrs beside it", "neither"));
+    }
+    Ok(Some(leaf.text(expected)?.to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// The number of the database; 0 means the URL's. A Cluster has database 0 only.
+fn database(table: &Table, url: Option<&Url<'_>>, topology: &Topology) -> Result<u32, Error> {
+    let of_url = url.and_then(|url| url.db);
+    let key = beside_url(table, url, "db", of_url.is_some());
+    let db = match key.map(|leaf| leaf.number(0, u32::MAX)).transpose()? {
+        None | Some(0) => of_url.unwrap_or(0),
+        Some(db) => db,
+    };
+    match key.filter(|_| db != 0 && matches!(topology, Topology::Cluster(_))) {
+        Some(leaf) => Err(leaf.error("0, a Cluster's only database", &db.to_string())),
+        None => Ok(db),
+    }
+}
+
+/// An error if the first pause between two tries is longer than the longest.
+fn check_pauses(table: &Table, settings: &PoolSettings) -> Result<(), Error> {
     let pauses = table.get("min_retry_backoff").or(table.get("max_retry_backoff"));
-    if let Some(leaf) = pauses.filter(|_| settings.min_retry_backoff > settings.max_retry_backoff) {
-        return Err(leaf.error(
+    match pauses.filter(|_| settings.min_retry_backoff > settings.max_retry_backoff) {
+        Some(leaf) => Err(leaf.error(
             "min_retry_backoff of at most max_retry_backoff",
             &format!("{:?} and {:?}", settings.min_retry_backoff, settings.max_retry_backoff),
-        ));
+        )),
+        None => Ok(()),
     }
-    Ok(settings)
 }
 
 /// Whether to speak TLS. `rediss://` means yes, and a contradiction is an error.

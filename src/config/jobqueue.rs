@@ -181,24 +181,9 @@ impl JobQueueConfig {
     pub(super) fn read(table: &Table) -> Result<Self, Error> {
         let default = Self::default();
         let concurrency = table.number("concurrency", 10)?;
-        let store = match table.get("store") {
-            Some(leaf) => [Store::Redis, Store::Memory][leaf.word(&["redis", "memory"])?],
-            None => default.store,
-        };
-        let unknown_jobs = match table.get("unknown_jobs") {
-            Some(leaf) => {
-                let words = [UnknownJobs::Park, UnknownJobs::Archive];
-                words[leaf.word(&["park", "archive"])?]
-            }
-            None => default.unknown_jobs,
-        };
-        let port = match table.get("port") {
-            Some(leaf) => u16::try_from(leaf.number(0, u32::from(u16::MAX))?).unwrap_or(u16::MAX),
-            None => default.port,
-        };
         Ok(Self {
             base: table.get("base").map_or(Ok(default.base), base)?,
-            store,
+            store: table.get("store").map_or(Ok(default.store), store)?,
             allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
             allow_eviction: table.bool("allow_eviction", false)?,
             worker: table.bool("worker", true)?,
@@ -206,7 +191,9 @@ impl JobQueueConfig {
             queues: queues(table)?.unwrap_or(default.queues),
             strict_priority: table.bool("strict_priority", false)?,
             shutdown_timeout: table.duration("shutdown_timeout", default.shutdown_timeout)?,
-            unknown_jobs,
+            unknown_jobs: table
+                .get("unknown_jobs")
+                .map_or(Ok(default.unknown_jobs), unknown_jobs)?,
             max_payload: size(table, "max_payload", default.max_payload)?,
             group_grace: grace(table, default.group_grace)?,
             group_max_delay: table.duration("group_max_delay", default.group_max_delay)?,
@@ -226,7 +213,7 @@ impl JobQueueConfig {
                 .transpose()?
                 .unwrap_or_default(),
             status_key: table.get("status_key").map(status_key).transpose()?,
-            port,
+            port: table.get("port").map_or(Ok(default.port), port)?,
             openapi: table.bool("openapi", true)?,
             docs: table.bool("docs", true)?,
             log_to_stderr: table.bool("log_to_stderr", true)?,
@@ -235,6 +222,18 @@ impl JobQueueConfig {
             periodic: periodic::read(table)?,
         })
     }
+}
+
+fn store(leaf: &Leaf) -> Result<Store, Error> {
+    Ok([Store::Redis, Store::Memory][leaf.word(&["redis", "memory"])?])
+}
+
+fn unknown_jobs(leaf: &Leaf) -> Result<UnknownJobs, Error> {
+    Ok([UnknownJobs::Park, UnknownJobs::Archive][leaf.word(&["park", "archive"])?])
+}
+
+fn port(leaf: &Leaf) -> Result<u16, Error> {
+    Ok(u16::try_from(leaf.number(0, u32::from(u16::MAX))?).unwrap_or(u16::MAX))
 }
 
 /// A secret text: `Debug` does not show it.

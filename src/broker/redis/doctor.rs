@@ -143,39 +143,9 @@ impl Doctor for RedisBroker {
                 .await?;
             let entries_checked = found.size()?;
             let cursor = found.text()?;
-            let mut findings = Findings::default();
-            for _ in 0..found.size()? {
-                let (id, message) = (found.id()?, found.bytes()?);
-                if wire::decode(queue, &id, &message).is_none() {
-                    let kind = FindingKind::UnreadableMessage;
-                    let sample = id.as_str();
-                    findings.add(Finding::new(
-                        kind,
-                        Some(queue),
-                        part,
-                        sample,
-                        FindingStatus::Reported,
-                    ));
-                }
-            }
-            while !found.is_empty() {
-                let kind = kind(&found.text()?).ok_or_else(reply::unexpected)?;
-                let (place, sample) = (found.text()?, found.printable()?);
-                let status = match found.int()? {
-                    0 => FindingStatus::Reported,
-                    1 => FindingStatus::Repairable,
-                    _ => FindingStatus::Repaired,
-                };
-                findings.add(Finding::new(kind, Some(queue), place, sample, status));
-            }
-            let next = match cursor.as_str() {
-                "0" => {
-                    let at = PARTS.iter().position(|known| *known == part);
-                    at.and_then(|at| PARTS.get(at + 1)).map(|next| Checkpoint(format!("{next} 0")))
-                }
-                cursor => Some(Checkpoint(format!("{part} {cursor}"))),
-            };
-            Ok(CheckedPage { findings: findings.into_vec(), entries_checked, next })
+            let findings = findings_of(queue, part, &mut found)?;
+            let next = page_after(part, &cursor);
+            Ok(CheckedPage { findings, entries_checked, next })
         })
     }
 
@@ -298,6 +268,44 @@ impl RedisBroker {
 fn is_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 2)
+}
+
+/// The findings in the script's reply: messages that cannot be decoded, and what the script itself
+/// has found.
+fn findings_of(
+    queue: &QueueName,
+    part: &str,
+    found: &mut reply::Reply,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Findings::default();
+    for _ in 0..found.size()? {
+        let (id, message) = (found.id()?, found.bytes()?);
+        if wire::decode(queue, &id, &message).is_none() {
+            let kind = FindingKind::UnreadableMessage;
+            let sample = id.as_str();
+            findings.add(Finding::new(kind, Some(queue), part, sample, FindingStatus::Reported));
+        }
+    }
+    while !found.is_empty() {
+        let kind = kind(&found.text()?).ok_or_else(reply::unexpected)?;
+        let (place, sample) = (found.text()?, found.printable()?);
+        let status = match found.int()? {
+            0 => FindingStatus::Reported,
+            1 => FindingStatus::Repairable,
+            _ => FindingStatus::Repaired,
+        };
+        findings.add(Finding::new(kind, Some(queue), place, sample, status));
+    }
+    Ok(findings.into_vec())
+}
+
+/// The page to check next: the rest of this part, or the next part.
+fn page_after(part: &str, cursor: &str) -> Option<Checkpoint> {
+    if cursor != "0" {
+        return Some(Checkpoint(format!("{part} {cursor}")));
+    }
+    let at = PARTS.iter().position(|known| *known == part)?;
+    PARTS.get(at + 1).map(|next| Checkpoint(format!("{next} 0")))
 }
 
 /// The kind of finding that the script names; `None` for one that this version does not know.

@@ -77,6 +77,17 @@ fn render(
     servers: &[ServerInfo],
     attempts: &Attempts,
 ) -> Result<String, std::fmt::Error> {
+    let mut all = Registry::default();
+    add_queues(&mut all, queues);
+    add_attempts(&mut all, attempts);
+    add_servers(&mut all, servers);
+    let mut text = String::new();
+    encode(&mut text, &all)?;
+    Ok(text)
+}
+
+/// The numbers of the queues, under the names that Asynq's exporter has.
+fn add_queues(all: &mut Registry, queues: &[(QueueName, QueueInfo)]) {
     let by_state = Size::<QueueState>::default();
     let (size, paused) = (Size::<QueueLabel>::default(), Size::<QueueLabel>::default());
     let latency = Family::<QueueLabel, Gauge<f64, AtomicU64>>::default();
@@ -94,7 +105,6 @@ fn render(
         processed.get_or_create(&label).inc_by(info.processed);
         failed.get_or_create(&label).inc_by(info.failed);
     }
-    let mut all = Registry::default();
     let registry = all.sub_registry_with_prefix("asynq");
     registry.register("tasks_enqueued_total", "Jobs by state", by_state);
     registry.register("queue_size", "Jobs in the queue", size);
@@ -102,6 +112,10 @@ fn render(
     registry.register("queue_paused_total", "1 while the queue is paused", paused);
     registry.register("tasks_processed", "Attempts that ended", processed);
     registry.register("tasks_failed", "Attempts that failed", failed);
+}
+
+/// The durations of this process.
+fn add_attempts(all: &mut Registry, attempts: &Attempts) {
     all.register(
         "jobqueue_attempt_duration_seconds",
         "Duration of the attempts of this process",
@@ -112,6 +126,10 @@ fn render(
         "Time from a job's being ready (due or pending) to the start of its attempt in this process",
         attempts.lateness.clone(),
     );
+}
+
+/// The sums over all worker processes.
+fn add_servers(all: &mut Registry, servers: &[ServerInfo]) {
     let gauge = |value: usize| {
         let gauge = Gauge::<u64, AtomicU64>::default();
         gauge.set(value as u64);
@@ -126,9 +144,6 @@ fn render(
     all.register("jobqueue_servers", "Worker processes, Go workers included", gauge(servers.len()));
     all.register("jobqueue_slots", "Maximum concurrent jobs of these processes", gauge(slots));
     all.register("jobqueue_running", "Jobs in flight in these processes", gauge(running));
-    let mut text = String::new();
-    encode(&mut text, &all)?;
-    Ok(text)
 }
 
 /// The routes to mount at the base.

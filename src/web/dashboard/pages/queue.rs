@@ -96,14 +96,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
         (summary(texts, &here, now, &info))
         (charts::hour(texts, now, &minutes))
         (charts::days(texts, &days))
-        nav.tabs aria-label=(texts.states) {
-            @for one in JobState::ALL {
-                a href={ (here) "?state=" (one.as_str()) } aria-current=[(one == state).then_some("page")] {
-                    ((texts.state_name)(one)) " "
-                    span.count { (size(&info, one)) }
-                }
-            }
-        }
+        (tabs(texts, &here, state, &info))
         @if let Some(groups) = &grouped {
             (group_table(reader, now, &known, groups))
             (bulk_form::buttons(reader, name, &Which::of(state, None, size(&info, state))))
@@ -119,6 +112,20 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
             }
         }
     })
+}
+
+/// A tab for each state, with the number of its jobs.
+fn tabs(texts: &Texts, here: &str, state: JobState, info: &QueueInfo) -> Markup {
+    html! {
+        nav.tabs aria-label=(texts.states) {
+            @for one in JobState::ALL {
+                a href={ (here) "?state=" (one.as_str()) } aria-current=[(one == state).then_some("page")] {
+                    ((texts.state_name)(one)) " "
+                    span.count { (size(info, one)) }
+                }
+            }
+        }
+    }
 }
 
 /// The address of the next page of a list, with its filter.
