@@ -116,3 +116,22 @@ impl fmt::Debug for PoolSettings {
             .finish_non_exhaustive()
     }
 }
+
+/// Means "no timeout": longer than any caller waits, and safe to add to any instant.
+pub(super) const UNBOUNDED_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
+
+/// Replaces a timeout of zero, which means none, by the limit of the whole request, and cuts
+/// huge ones, so that they can be added to any instant without overflow.
+pub(super) fn within_reason(mut settings: PoolSettings) -> PoolSettings {
+    settings.request_limit = settings.request_limit.min(UNBOUNDED_TIMEOUT);
+    let limit = settings.request_limit;
+    let timeouts =
+        [&mut settings.dial_timeout, &mut settings.read_timeout, &mut settings.pool_timeout];
+    for timeout in timeouts {
+        *timeout = if timeout.is_zero() { limit } else { (*timeout).min(UNBOUNDED_TIMEOUT) };
+    }
+    for pause in [&mut settings.min_retry_backoff, &mut settings.max_retry_backoff] {
+        *pause = (*pause).min(UNBOUNDED_TIMEOUT);
+    }
+    settings
+}

@@ -29,7 +29,7 @@ use super::link::Link;
 use super::request::{Manner, Request};
 use super::role::{alive, check_master, role};
 use super::sentinel::{self, Sentinels};
-use super::settings::PoolSettings;
+use super::settings::{PoolSettings, UNBOUNDED_TIMEOUT, within_reason};
 use crate::sync::lock;
 
 /// How long a failed dial is the answer to every request, without another dial. Without it a
@@ -46,25 +46,6 @@ const QUIET_TICKS: u32 = 3;
 const MAX_TIMEOUTS: u32 = 2;
 /// The same for the Redis library's Cluster connection, which repairs its own links.
 const MAX_CLUSTER_FAILURES: u32 = 3;
-
-/// Means "no timeout": longer than any caller waits, and safe to add to any instant.
-const UNBOUNDED_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
-
-/// Replaces a timeout of zero, which means none, by the limit of the whole request, and cuts
-/// huge ones, so that they can be added to any instant without overflow.
-fn within_reason(mut settings: PoolSettings) -> PoolSettings {
-    settings.request_limit = settings.request_limit.min(UNBOUNDED_TIMEOUT);
-    let limit = settings.request_limit;
-    let timeouts =
-        [&mut settings.dial_timeout, &mut settings.read_timeout, &mut settings.pool_timeout];
-    for timeout in timeouts {
-        *timeout = if timeout.is_zero() { limit } else { (*timeout).min(UNBOUNDED_TIMEOUT) };
-    }
-    for pause in [&mut settings.min_retry_backoff, &mut settings.max_retry_backoff] {
-        *pause = (*pause).min(UNBOUNDED_TIMEOUT);
-    }
-    settings
-}
 
 /// What all clones of a pool share: the connections to one server, and what is known about
 /// them.

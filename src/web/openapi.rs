@@ -22,7 +22,9 @@ use rocket_okapi::okapi::openapi3::{
 use rocket_okapi::openapi_get_spec;
 
 use crate::registry::HandlerEntry;
-use crate::web::api::{bulk, enqueue, health, jobs, periodic, queues, register, status, store};
+use crate::web::api::{
+    bulk, enqueue, health, job_actions, jobs, periodic, queues, register, status, store,
+};
 
 pub(crate) use serve::document_route;
 
@@ -65,13 +67,13 @@ fn all_routes() -> OpenApi {
         jobs::one,
         jobs::watch,
         jobs::find,
-        jobs::run,
-        jobs::archive,
-        jobs::reschedule,
-        jobs::cancel,
-        jobs::edit,
-        jobs::duplicate,
-        jobs::remove,
+        job_actions::run,
+        job_actions::archive,
+        job_actions::reschedule,
+        job_actions::cancel,
+        job_actions::edit,
+        job_actions::duplicate,
+        job_actions::remove,
         queues::list,
         queues::one,
         queues::history,

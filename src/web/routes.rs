@@ -9,7 +9,9 @@ use rocket::{Build, Rocket, Route};
 
 #[cfg(feature = "metrics")]
 use super::api::metrics;
-use super::api::{bulk, enqueue, health, jobs, periodic, queues, register, status, store};
+use super::api::{
+    bulk, enqueue, health, job_actions, jobs, periodic, queues, register, status, store,
+};
 #[cfg(feature = "dashboard")]
 use super::dashboard;
 #[cfg(feature = "openapi")]
@@ -50,6 +52,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
     for more in [
         queues::routes,
         jobs::routes,
+        job_actions::routes,
         bulk::routes,
         enqueue::routes,
         periodic::routes,

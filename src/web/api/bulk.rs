@@ -27,7 +27,7 @@ use crate::inspector::Bulk;
 use crate::job::{JobState, Placement};
 use crate::web::JobQueue;
 use crate::web::api::queues::state_of;
-use crate::web::api::{Asked, JsonBody, Refused, audit, jobs, queue_name};
+use crate::web::api::{Asked, JsonBody, Refused, audit, job_actions, queue_name};
 use crate::web::guards::ActAccess;
 
 /// An action, and the jobs it applies to.
@@ -48,7 +48,7 @@ pub(crate) struct BulkRequest {
     #[serde(default)]
     group: Option<String>,
     /// For `reschedule`: seconds until the jobs are due, at most a year.
-    #[serde(default, deserialize_with = "jobs::some_delay_seconds")]
+    #[serde(default, deserialize_with = "job_actions::some_delay_seconds")]
     delay_seconds: Option<u64>,
 }
 

@@ -24,6 +24,7 @@ mod body;
 pub(crate) mod bulk;
 pub(crate) mod enqueue;
 pub(crate) mod health;
+pub(crate) mod job_actions;
 pub(crate) mod jobs;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
