@@ -26,7 +26,7 @@ IN_GATE=(redis-6.2 redis-8.0 redis-8.2 valkey-8.1 valkey-9.1)
 
 # Modules of the test program `it`, and other test programs, of the whole.
 WHOLE=(broker_contract broker_model scripts redis_data redis_groups redis_errors doctor wire
-  pool actions recovery periodic groups faults rate_limit database)
+  pool actions removal recovery periodic groups faults rate_limit database)
 PROGRAMS=(foreign sentinel cluster)
 # Modules of the part for the gate, which tries one of eight keys in the test that spoils
 # each. The gate also moves slots atomically on the one server that can.

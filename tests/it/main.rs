@@ -52,6 +52,7 @@ mod redis_data;
 mod redis_doc;
 mod redis_errors;
 mod redis_groups;
+mod removal;
 mod rest;
 mod schedule;
 mod scripts;
