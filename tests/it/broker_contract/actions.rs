@@ -1,19 +1,17 @@
 //! What an operator does to jobs that are not running.
 
 use crate::broker_contract::bench::*;
-use rocket_jobqueue::internals::{
-    Acted, Action, ArchiveLimit, ArchiveSettings, GroupLimits, Removal, Sweep,
-};
+use rocket_jobqueue::internals::{Acted, Action, GroupLimits, Removal, Sweep};
 use rocket_jobqueue::{Error, inspect::Selection};
 
-const LATER: Duration = Duration::from_secs(3600);
+pub const LATER: Duration = Duration::from_secs(3600);
 
 fn reschedule(after: Duration) -> Action {
     Action::Reschedule(Placement::After(after))
 }
 
 impl OpenStore {
-    async fn act(&self, name: &str, action: Action) -> Acted {
+    pub async fn act(&self, name: &str, action: Action) -> Acted {
         self.broker.act(&self.queue, &id(name), action).await.unwrap()
     }
 
@@ -51,7 +49,7 @@ impl OpenStore {
         Ok((sweep.done(), sweep.total()))
     }
 
-    async fn size(&self, state: JobState) -> u64 {
+    pub async fn size(&self, state: JobState) -> u64 {
         self.info().await.sizes[state.as_str()]
     }
 }
@@ -567,87 +565,6 @@ async fn an_empty_queue_is_removed_without_force(
     assert!(on.broker.queue(&on.queue).await.unwrap_err().is_not_found());
 }
 
-fn small_archive(queue: &QueueName, release_lock: bool) -> ArchiveSettings {
-    let mut settings = ArchiveSettings::default();
-    settings.queues.insert(queue.clone(), ArchiveLimit { max: 3, age: secs(60) });
-    settings.release_lock = release_lock;
-    settings
-}
-
-#[rstest]
-#[tokio::test]
-async fn an_archive_keeps_what_its_queues_own_limits_say(
-    #[values(Store::Memory, Store::Redis)] store: Store,
-    #[values(false, true)] by_the_operator: bool,
-) {
-    let mut on = store.open().await;
-    let limits = small_archive(&on.queue, false);
-    on = on.with_archive(limits);
-    for name in ["a", "b", "c", "d", "e"] {
-        on.fill(&[name]).await;
-        if by_the_operator {
-            assert_eq!(on.act(name, Action::Archive).await, Acted::Done);
-        } else {
-            on.run(archive()).await;
-        }
-        on.clock.advance(secs(10));
-    }
-    assert_eq!(on.size(JobState::Archived).await, 3);
-    assert_eq!(on.state("b").await, None);
-    assert_eq!(on.broker.trim(&on.queue, 100).await.unwrap(), 0);
-
-    // Archived at 20, 30 and 40; it is 50.
-    on.clock.advance(secs(30));
-    assert_eq!(on.broker.trim(&on.queue, 100).await.unwrap(), 1);
-    assert_eq!(on.state("c").await, None);
-    assert!(created(&on.put(on.job("c")).await), "its id is free");
-    on.clock.advance(secs(20));
-    assert_eq!(on.broker.trim(&on.queue, 1).await.unwrap(), 1, "no more than asked for");
-    assert_eq!(on.size(JobState::Archived).await, 1);
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_job_trimmed_from_the_archive_releases_its_own_lock(
-    #[values(Store::Memory, Store::Redis)] store: Store,
-) {
-    let mut on = store.open().await;
-    let limits = small_archive(&on.queue, false);
-    on = on.with_archive(limits);
-    assert!(created(&on.put(unique(on.job("a"), LATER)).await));
-    on.run(archive()).await;
-    let second = async || on.put(unique(on.job("b"), LATER)).await;
-    assert_eq!(second().await, Enqueued::Duplicate { holder: id("a") }, "kept in the archive");
-
-    on.clock.advance(secs(60));
-    assert_eq!(on.broker.trim(&on.queue, 100).await.unwrap(), 1);
-
-    assert!(created(&second().await));
-}
-
-#[rstest]
-#[tokio::test]
-async fn archiving_releases_the_lock_where_that_is_wanted(
-    #[values(Store::Memory, Store::Redis)] store: Store,
-    #[values(false, true)] by_the_operator: bool,
-) {
-    let mut on = store.open().await;
-    let limits = small_archive(&on.queue, true);
-    on = on.with_archive(limits);
-    assert!(created(&on.put(unique(on.job("a"), LATER)).await));
-
-    if by_the_operator {
-        assert_eq!(on.act("a", Action::Archive).await, Acted::Done);
-    } else {
-        on.run(archive()).await;
-    }
-
-    assert!(created(&on.put(unique(on.job("b"), LATER)).await));
-    assert_eq!(on.act("a", Action::Delete).await, Acted::Done);
-    let third = on.put(unique(on.job("c"), LATER)).await;
-    assert_eq!(third, Enqueued::Duplicate { holder: id("b") }, "b's lock is b's");
-}
-
 /// Whether a transition counts as processed, and as failed.
 #[rstest]
 #[tokio::test]
@@ -707,35 +624,6 @@ async fn a_lease_of_a_removed_queue_fits_no_job_of_the_next_one(
 
     assert_eq!(on.settle(&owner, done()).await, Settled::Done);
     assert_eq!(on.counters().await, (1, 0));
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_queue_that_a_worker_announced_first_has_its_own_archive_limits(
-    #[values(Store::Memory, Store::Redis)] store: Store,
-) {
-    let mut on = store.open().await;
-    let limits = small_archive(&on.queue, true);
-    on = on.with_archive(limits);
-    let worker = Announcement {
-        host: "host".to_owned(),
-        pid: 42,
-        server_id: "1b671a64-40d5-491e-99b0-da01ff1f3341".to_owned(),
-        concurrency: 10,
-        queues: [(on.queue.clone(), 1)].into(),
-        strict_priority: false,
-        status: "active",
-        started: START,
-        running: Vec::new(),
-    };
-    on.broker.announce(&worker).await.unwrap();
-
-    for name in ["a", "b", "c", "d"] {
-        assert!(created(&on.put(unique(on.job(name), LATER)).await), "archiving released the lock");
-        on.run(archive()).await;
-    }
-
-    assert_eq!(on.size(JobState::Archived).await, 3);
 }
 
 #[rstest]

@@ -9,6 +9,7 @@ pub mod site;
 
 mod actions;
 mod admission;
+mod archive;
 mod control;
 mod dequeue;
 mod doctor;
