@@ -12,7 +12,7 @@ use rocket::local::asynchronous::Client;
 use rocket::{Build, Rocket, get, routes, tokio};
 use rocket_jobqueue::{
     Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed,
-    inspect::JobInfo,
+    inspect::JobInfo, rate_limit::RateLimit,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -463,6 +463,17 @@ async fn a_wrong_setting_stops_the_launch() {
     let wrong = app(queue().set("jobqueue.concurrency", "many"), tell);
     let line = refused("a_wrong_setting_stops_the_launch", wrong).await;
     assert_says(&line, &["tests/it/plugin.rs", "jobqueue.concurrency: expected", "found \"many\""]);
+}
+
+#[rocket::async_test]
+async fn a_wrong_setting_that_two_fairings_read_is_reported_once() {
+    let (tell, _told) = told();
+    let wrong = rocket::Config::figment().merge(("log_level", "off"));
+    let wrong = wrong.merge(("jobqueue.concurrency", "many"));
+    let wrong = rocket::custom(wrong).manage(tell).attach(queue()).attach(RateLimit::fairing());
+    let test = "a_wrong_setting_that_two_fairings_read_is_reported_once";
+    let line = refused(test, wrong).await;
+    assert_says(&line, &["the job queue cannot start", "jobqueue.concurrency: expected"]);
 }
 
 #[rocket::async_test]
