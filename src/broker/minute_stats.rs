@@ -52,7 +52,7 @@ impl CounterSnapshot {
 
 impl MinuteStats {
     /// The minute of an instant, since the epoch.
-    pub(crate) fn minute_of(at: Timestamp) -> i64 {
+    pub(super) fn minute_of(at: Timestamp) -> i64 {
         at.as_secs().div_euclid(60)
     }
 

@@ -154,7 +154,7 @@ impl Cursor {
     }
 
     /// The error for a page number of an unordered list.
-    pub(crate) fn by_cursor() -> Error {
+    pub(super) fn by_cursor() -> Error {
         Error::invalid(
             "page: expected the first one of groups or one by its cursor, found a number",
         )

@@ -138,14 +138,14 @@ impl JobFailure {
     }
 
     /// The stored form: JSON without line breaks.
-    pub(crate) fn to_line(&self) -> Vec<u8> {
+    pub(super) fn to_line(&self) -> Vec<u8> {
         let line = (self.at.as_micros(), self.attempt, &self.error);
         serde_json::to_vec(&line).expect("two numbers and a text are JSON")
     }
 
     /// Reads the stored form; `None` for a line that is something else. Such a line is left
     /// out: a job can be shown without it.
-    pub(crate) fn from_line(line: &[u8]) -> Option<Self> {
+    pub(super) fn from_line(line: &[u8]) -> Option<Self> {
         let (at, attempt, error) = serde_json::from_slice(line).ok()?;
         Some(Self { at: Timestamp::from_micros(at), attempt, error })
     }

@@ -119,7 +119,7 @@ impl RetryPolicy {
 
     /// The same with this chance. Without any, Asynq's formula gives its shortest delay, and
     /// jitter subtracts nothing.
-    pub(crate) fn drawn_delay(&self, retried: u32, chance: &Chance) -> Duration {
+    pub(super) fn drawn_delay(&self, retried: u32, chance: &Chance) -> Duration {
         let asynq = || asynq_delay(retried, chance.below(30));
         let delay = match &self.shape {
             Shape::Asynq => asynq(),

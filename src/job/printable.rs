@@ -42,7 +42,7 @@ pub(crate) fn printable(bytes: &[u8]) -> Option<String> {
 /// The bytes of a printable form: `from_printable(printable(x))` is `x`. A `%` that is not
 /// followed by two hexadecimal digits is literal. It reads more than `printable` writes, for
 /// example lower-case digits.
-pub(crate) fn from_printable(form: &str) -> Vec<u8> {
+pub(super) fn from_printable(form: &str) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let (form, mut bytes, mut at) = (form.as_bytes(), Vec::with_capacity(form.len()), 0);
     while let Some(byte) = form.get(at) {

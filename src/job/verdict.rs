@@ -18,7 +18,7 @@ use crate::job::{JobError, JobRecord, RetryPolicy};
 use crate::time::Timestamp;
 
 /// The text that Asynq records for a job whose worker vanished.
-pub(crate) const LEASE_EXPIRED: &str = "asynq: task lease expired";
+pub(super) const LEASE_EXPIRED: &str = "asynq: task lease expired";
 
 /// And for one that was cancelled.
 const CANCELLED: &str = "context canceled";

@@ -54,7 +54,7 @@ impl StoreCheck {
     /// # Errors
     /// [`Error::is_config`] if it may evict jobs or holds data of a newer format: the launch
     /// stops.
-    pub(crate) async fn at_launch(&self, broker: &dyn Broker) -> Result<(), Error> {
+    pub(super) async fn at_launch(&self, broker: &dyn Broker) -> Result<(), Error> {
         let Ok(Ok(store)) = tokio::time::timeout(LAUNCH_TIMEOUT, broker.store()).await else {
             return Ok(());
         };

@@ -54,7 +54,7 @@ impl Announcer {
     }
 
     /// What withdraws the announcement once the announcer has ended.
-    pub(crate) fn retirement(&self) -> Retirement {
+    pub(super) fn retirement(&self) -> Retirement {
         Retirement {
             broker: Arc::clone(&self.broker),
             scheduler: self.scheduler.clone(),

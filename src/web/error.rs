@@ -35,7 +35,7 @@ use crate::web::api::TOO_SLOW;
 use crate::web::reads::had_no_turn;
 
 /// The detail of a 503, whatever made the store unavailable.
-pub(crate) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
+pub(super) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
 
 /// The detail of a 503 for a viewer while too many others are reading.
 const BUSY: &str = "too many requests are reading the job queue: retry later";
@@ -132,7 +132,7 @@ impl ProblemDetails {
 
     /// Like [`ProblemDetails::of`], for routes that read or change stored jobs: damaged data is
     /// 409, a state of what the client named, not a failure of this process.
-    pub(crate) fn of_stored(error: &Error, action: &str) -> Self {
+    pub(super) fn of_stored(error: &Error, action: &str) -> Self {
         if error.is_damaged() {
             return Self::new(Status::Conflict, format!("{error}; {ASK_THE_DOCTOR}"));
         }
@@ -191,7 +191,7 @@ impl<'r> Responder<'r, 'static> for ProblemDetails {
 }
 
 /// The `Retry-After` header of a status that a client may retry.
-pub(crate) fn retry_after(status: Status) -> Option<Header<'static>> {
+pub(super) fn retry_after(status: Status) -> Option<Header<'static>> {
     let seconds = match status.code {
         503 => RETRY_AFTER_SECONDS,
         429 => RETRY_BOUNDED_SECONDS,
@@ -202,7 +202,7 @@ pub(crate) fn retry_after(status: Status) -> Option<Header<'static>> {
 
 /// The catchers to register at the base. They apply below it only; the application keeps its
 /// own everywhere else.
-pub(crate) fn catchers() -> Vec<Catcher> {
+pub(super) fn catchers() -> Vec<Catcher> {
     rocket::catchers![any_status]
 }
 
@@ -282,7 +282,7 @@ fn not_found(request: &Request<'_>) -> String {
 
 /// Routes of the lowest rank that answer the methods which a path of `routes` does not have with
 /// 405 and `Allow`. Rocket itself would answer 404.
-pub(crate) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
+pub(super) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
     let mut paths: BTreeMap<String, Vec<Method>> = BTreeMap::new();
     for route in routes {
         let methods = paths.entry(route.uri.path().to_owned()).or_default();
@@ -307,7 +307,7 @@ pub(crate) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
 }
 
 /// The methods that Rocket knows.
-pub(crate) const ALL_METHODS: [Method; 9] = [
+pub(super) const ALL_METHODS: [Method; 9] = [
     Method::Get,
     Method::Put,
     Method::Post,

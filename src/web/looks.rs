@@ -83,7 +83,7 @@ impl Looks {
     }
 
     /// Returns when this peer has closed its connection; never if that cannot be known.
-    pub(crate) fn hung_up(
+    pub(super) fn hung_up(
         &self,
         peer: Option<SocketAddr>,
     ) -> impl Future<Output = ()> + Send + 'static {
@@ -101,7 +101,7 @@ impl Looks {
     }
 
     /// Follows a job until the result is dropped.
-    pub(crate) fn follow_job(
+    pub(super) fn follow_job(
         &self,
         who: Follower,
         inspector: &Inspector,

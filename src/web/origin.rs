@@ -81,7 +81,7 @@ fn has_credential(request: &Request<'_>) -> bool {
 /// Whether a change by REST is allowed: from this origin, an allowed origin, or a program. A
 /// form or link of another site cannot send a JSON content type or a credential of its own.
 /// Records the reason of a refusal.
-pub(crate) fn may_change(request: &Request<'_>) -> bool {
+pub(super) fn may_change(request: &Request<'_>) -> bool {
     let by_program = || {
         let passes =
             request.content_type().is_some_and(super::api::is_json) || has_credential(request);
@@ -95,7 +95,7 @@ pub(crate) fn may_change(request: &Request<'_>) -> bool {
 
 /// Whether the public route may enqueue: always, except for a page of another site in a visitor's
 /// browser. Records the reason of a refusal.
-pub(crate) fn may_register(request: &Request<'_>) -> bool {
+pub(super) fn may_register(request: &Request<'_>) -> bool {
     is_same_origin(request).unwrap_or(true) || is_allowed_elsewhere(request)
 }
 

@@ -27,7 +27,7 @@ use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, 
 use crate::web::peers::Peer;
 
 /// Maximum time to wait for a job's end, in seconds.
-pub(crate) const MAX_WAIT_SECONDS: u64 = 60;
+pub(super) const MAX_WAIT_SECONDS: u64 = 60;
 
 /// A job, or nothing if it has ended and is not retained.
 pub(crate) enum JobLookup {

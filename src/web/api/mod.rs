@@ -365,7 +365,7 @@ pub(crate) fn page(
 
 /// Logs a change and its client, with the target `rocket_jobqueue::audit`, so that a subscriber
 /// can keep these lines apart. Payloads are not among them.
-pub(crate) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
+pub(super) fn audit(request: &Asked, action: &str, queue: &str, what: &str) {
     crate::log::info!(target: "rocket_jobqueue::audit", from = %request.0, %queue, %what, "{action}");
 }
 

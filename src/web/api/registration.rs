@@ -98,7 +98,7 @@ pub(crate) type Faults = Vec<(String, Fault)>;
 
 impl Registration {
     /// Reads a JSON body.
-    pub(crate) fn from_json(value: &Value) -> Result<Self, ProblemDetails> {
+    pub(super) fn from_json(value: &Value) -> Result<Self, ProblemDetails> {
         let Value::Object(fields) = value else {
             let detail = format!("expected a JSON object, got {}", kind(value));
             return Err(ProblemDetails::new(Status::UnprocessableEntity, detail));

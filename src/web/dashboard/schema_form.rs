@@ -126,7 +126,7 @@ pub(crate) fn payload(entry: &HandlerEntry, form: &Form) -> Result<String, Error
 }
 
 /// The inputs of a payload, with the values that were sent before.
-pub(crate) fn payload_fields(texts: &Texts, entry: &HandlerEntry, form: &Form) -> Markup {
+pub(super) fn payload_fields(texts: &Texts, entry: &HandlerEntry, form: &Form) -> Markup {
     let Some(inputs) = entry.schema().and_then(inputs) else {
         return html! {
             div.field {

@@ -27,10 +27,10 @@ use crate::web::JobQueue;
 pub(crate) const MAX_ROWS: usize = 100;
 
 /// Maximum lists (one per queue and state) that are read for one page.
-pub(crate) const MAX_LISTS: usize = 200;
+pub(super) const MAX_LISTS: usize = 200;
 
 /// How long a page searches; it then shows what it has found.
-pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// States in the order in which an operator usually looks for a job.
 const STATES: [JobState; 6] = [

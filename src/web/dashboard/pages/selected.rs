@@ -31,7 +31,7 @@ use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Site, Texts};
 
 /// The id of the form that the checkboxes of rows belong to.
-pub(crate) const FORM: &str = "selected";
+pub(super) const FORM: &str = "selected";
 
 /// The largest form that is read, in bytes.
 const MAX_FORM_BYTES: u64 = 1 << 20;
