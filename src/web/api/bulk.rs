@@ -52,6 +52,19 @@ pub(crate) struct BulkRequest {
     delay_seconds: Option<u64>,
 }
 
+impl BulkRequest {
+    /// An empty filter would apply the action to all jobs of the state.
+    fn expect_no_empty_filter(&self) -> Result<(), Error> {
+        for (name, filter) in [("type", &self.job_type), ("group", &self.group)] {
+            if filter.as_deref().is_some_and(str::is_empty) {
+                let wrong = format!("{name}: expected a name, found an empty string");
+                return Err(Error::invalid(wrong));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The actions, by their names in JSON.
 #[derive(Clone, Copy, Deserialize, PartialEq)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -150,6 +163,7 @@ pub(crate) async fn act(
 ) -> Result<BulkResponse, Refused> {
     let known = queue_name(name)?;
     let wanted = body.parsed()?;
+    wanted.expect_no_empty_filter()?;
     let state = wanted.state.as_deref().map(state_of).transpose()?;
     let mut selection = match (&wanted.group, state) {
         (Some(group), None | Some(JobState::Aggregating)) => Selection::group(group),

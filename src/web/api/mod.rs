@@ -95,10 +95,15 @@ impl<'r, T> FromData<'r> for JsonBody<T> {
 }
 
 impl<T: DeserializeOwned> JsonBody<T> {
-    /// Deserializes the body; 422 with the reason if it does not fit.
+    /// Deserializes the body; 422 with the reason if it does not fit. It reads the bytes, since the
+    /// parsed value no longer shows a field that was sent twice.
     pub(super) fn parsed(self) -> Result<T, ProblemDetails> {
-        serde_json::from_value(self.read?.value)
-            .map_err(|error| ProblemDetails::new(Status::UnprocessableEntity, error.to_string()))
+        serde_json::from_slice(&self.read?.bytes).map_err(|error| {
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            let mut detail = error.to_string();
+            detail.truncate(detail.strip_suffix(&position).map_or(detail.len(), str::len));
+            ProblemDetails::new(Status::UnprocessableEntity, detail)
+        })
     }
 }
 

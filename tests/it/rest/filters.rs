@@ -71,6 +71,30 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
 }
 
 #[tokio::test]
+async fn an_empty_filter_of_an_action_is_an_error_and_so_is_one_sent_twice() {
+    let client = still().await;
+    enqueue(&client, 1, "?delay_seconds=600").await;
+    for wrong in [
+        r#"{"action":"delete","state":"scheduled","type":""}"#,
+        r#"{"action":"delete","group":""}"#,
+        r#"{"action":"delete","state":"","type":"mail:welcome"}"#,
+        r#"{"action":"delete","state":"archived","state":"scheduled"}"#,
+        r#"{"action":"run","state":"scheduled","type":"other","type":"mail:welcome"}"#,
+    ] {
+        let request = client
+            .post(format!("{BASE}/queues/mail/actions"))
+            .header(ContentType::JSON)
+            .header(Header::new("Role", "operator"))
+            .body(wrong);
+        let response = request.dispatch().await;
+        assert_eq!(response.status().code, 422, "{wrong}");
+        let said = response.into_string().await.unwrap_or_default();
+        assert!(said.contains("expected") || said.contains("duplicate field"), "{said}");
+    }
+    assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 1);
+}
+
+#[tokio::test]
 async fn a_query_parameter_that_a_route_does_not_know_is_422() {
     let client = still().await;
     enqueue(&client, 1, "").await;
