@@ -23,6 +23,9 @@ const MAX_SAMPLES: usize = 5;
 pub enum FindingKind {
     /// An id whose job is gone, as after an eviction. Removed.
     Ghost,
+    /// A job of an Asynq before 0.18, which wrote the whole message where later versions write
+    /// the id. Archived with its payload.
+    OldEntry,
     /// An id in a list although its job is in another. Removed from that list.
     Stray,
     /// A job whose state names another list than the one it is in. The state is

@@ -127,6 +127,34 @@ fn kinds(findings: &[Finding]) -> BTreeSet<FindingKind> {
     "completed",
     true
 )]
+#[case::old_scheduled(
+    r#"ZADD Q:scheduled 5000000000 {"Type":"old","Payload":{"user":1},"ID":"old"}"#,
+    FindingKind::OldEntry,
+    "HGET Q:t:old state",
+    "archived",
+    true
+)]
+#[case::old_retry(
+    r#"ZADD Q:retry 5000000000 {"Type":"old","Payload":{"user":1},"ID":"old"}"#,
+    FindingKind::OldEntry,
+    "HGET Q:t:old state",
+    "archived",
+    true
+)]
+#[case::old_archived(
+    r#"ZADD Q:archived 5000000000 {"Type":"old","Payload":{"user":1},"ID":"old"}"#,
+    FindingKind::OldEntry,
+    "HGET Q:t:old state",
+    "archived",
+    true
+)]
+#[case::old_active(
+    r#"LPUSH Q:active {"Type":"old","Payload":{"user":1},"ID":"old"}"#,
+    FindingKind::OldEntry,
+    "HGET Q:t:old state",
+    "archived",
+    true
+)]
 #[case::ghost_lease(
     "ZADD Q:lease 5000000000 ghost",
     FindingKind::Ghost,
@@ -300,6 +328,7 @@ async fn a_fault_is_found_told_and_mended(
 
     let found = on.check(RepairScope::Nothing).await;
     assert!(kinds(&found).contains(&kind), "{found:?}");
+    assert!(!format!("{found:?}").contains("Payload"), "{found:?}");
     assert!(found.iter().all(|finding| finding.status == FindingStatus::Repairable), "{found:?}");
     assert_eq!(on.digest(), broken, "a look changes nothing");
 

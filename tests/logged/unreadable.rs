@@ -643,6 +643,14 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
     }
     assert_eq!(log.lines(&["archived jobs that an Asynq before 0.18 wrote", "jobs=2"]).len(), 1);
 
+    // Active: its worker is gone, and it has no lease.
+    server.cli(&["LPUSH", "asynq:{default}:active", &message("active")]);
+    assert_eq!(broker.expired_leases(&queue, 9, 0).await.unwrap().jobs, []);
+    let info = broker.job(&queue, &"active".parse().unwrap()).await.unwrap().expect("it is kept");
+    assert_eq!((info.state, info.record.max_retry), (JobState::Archived, 25));
+    assert_eq!(server.cli(&["LLEN", "asynq:{default}:active"]), "0");
+    assert_eq!(log.lines(&["archived jobs that an Asynq before 0.18 wrote", "jobs=1"]).len(), 1);
+
     // Pending, by the fast script and by the general one.
     for (together, name) in [(false, "fast"), (true, "general")] {
         server.cli(&["LPUSH", "asynq:{default}:pending", &message(name)]);

@@ -314,6 +314,7 @@ fn kind(word: &str) -> Option<FindingKind> {
     use FindingKind as K;
     Some(match word {
         "ghost" => K::Ghost,
+        "old_entry" => K::OldEntry,
         "stray" => K::Stray,
         "wrong_state" => K::WrongState,
         "duplicate" => K::Duplicate,

@@ -89,23 +89,24 @@ impl RedisBroker {
         let moved = reply.size()? as usize;
         let next = self.next_due_of(queue, &mut reply)?;
         let ready = reply.int()? == 1;
-        warn_of_old_jobs(queue, &mut reply)?;
+        let mut old: Vec<JobId> = Vec::new();
+        while !reply.is_empty() {
+            old.push(reply.id()?);
+        }
+        if let Some(first) = old.first() {
+            warn_of_old_jobs(queue, old.len(), first);
+        }
         Ok(Forwarded { moved, next, ready })
     }
 }
 
-/// Reads the ids of jobs in Asynq's old format, which the script has archived.
-fn warn_of_old_jobs(queue: &QueueName, reply: &mut Reply) -> Result<(), Error> {
-    let mut old: Vec<JobId> = Vec::new();
-    while !reply.is_empty() {
-        old.push(reply.id()?);
-    }
-    if let Some(first) = old.first() {
+/// Says that a script archived jobs in Asynq's old format.
+pub(super) fn warn_of_old_jobs(queue: &QueueName, jobs: usize, first: &JobId) {
+    if jobs > 0 {
         crate::log::warn!(
-            %queue, jobs = old.len(), first = %first.as_str(),
+            %queue, jobs, first = %first.as_str(),
             "archived jobs that an Asynq before 0.18 wrote: run them from the archive, \
              or migrate what is left with `asynq migrate`"
         );
     }
-    Ok(())
 }

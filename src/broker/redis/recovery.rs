@@ -11,6 +11,7 @@
 //! keeps its lease and is counted as stuck, so that the recoverer skips it and
 //! continues with the jobs behind it.
 
+use super::due::warn_of_old_jobs;
 use super::exchange_call::{FoundJob, QueuePart, Settle};
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
@@ -49,6 +50,8 @@ impl RedisBroker {
         let add = |_, call: ScriptCall| call.arg(limit.clamp(1, 1000)).arg(skip);
         let mut reply = self.ask(&SCRIPTS.list_expired_leases, queue, Repeat::Safe, add).await?;
         let (more, removed) = (reply.int()? == 1, reply.size()? as usize);
+        let (old, first) = (reply.size()? as usize, reply.id()?);
+        warn_of_old_jobs(queue, old, &first);
         let at = self.clock.moves_by_itself().then(|| reply.now());
         let mut found = found(queue, &mut reply)?;
         self.charge(&mut found).await;

@@ -32,14 +32,25 @@ local function whole(number)
   return string.format('%d', number)
 end
 
--- Archives a job of an Asynq before 0.18, which wrote the whole message where later versions
--- write the id. The job gets the id in the message, or the digest of a message without one,
--- because a message holds the payload. Returns the id, or nil if that id exists already:
--- then Asynq's own migration came first. Twin of archive_old() in finish_and_dequeue.lua.
-local function archive_old(message)
+-- Whether an entry of a list is a job of an Asynq before 0.18, which wrote the whole message, as
+-- JSON, where later versions write the id. Such an entry is never just removed: it is the job.
+local function is_old(entry)
+  return string.sub(entry, 1, 8) == '{"Type":'
+end
+
+-- The id of such a job: the one in the message, or the digest of a message without one, because
+-- a message holds the payload.
+local function old_id(message)
   local ok, old = pcall(cjson.decode, message)
   local id = ok and type(old) == 'table' and old.ID
-  if type(id) ~= 'string' or id == '' then id = redis.sha1hex(message) end
+  if type(id) ~= 'string' or id == '' then return redis.sha1hex(message) end
+  return id
+end
+
+-- Archives a job of an Asynq before 0.18. Returns its id, or nil if that id exists already: then
+-- Asynq's own migration came first. Twin of archive_old() in finish_and_dequeue.lua.
+local function archive_old(message)
+  local id = old_id(message)
   if redis.pcall('EXISTS', Q .. 't:' .. id) ~= 0 then return nil end
   redis.call('HSET', Q .. 't:' .. id, 'msg', message, 'state', 'archived')
   redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)

@@ -73,7 +73,7 @@ local function pop_pending(room, ids, tasks, seen)
       broken = broken + 1
     elseif not task[1] then
       broken = broken + 1
-      if string.sub(id, 1, 8) == '{"Type":' then old[#old + 1] = id
+      if is_old(id) then old[#old + 1] = id
       else stubs[#stubs + 1] = T .. id end
     else
       ids[#ids + 1], tasks[#tasks + 1] = id, task

@@ -35,6 +35,8 @@ local STATES = {
 
 local looked, next_cursor, messages, findings = 0, '0', {}, {}
 local function add(kind, place, entry, fate)
+  -- Samples are shown to people, and an old entry is the whole message.
+  if is_old(entry) then entry = old_id(entry) end
   for _, value in ipairs({kind, place, entry, fate}) do findings[#findings + 1] = value end
 end
 -- Runs a repair if this call's level allows it. Returns the fate to report.
@@ -129,10 +131,17 @@ local function check(place, expected, id, remove)
   local task = task_of(id)
   if not task then return false end
   if not task.msg then
-    add('ghost', place, id, repair(1, function()
-      remove()
-      redis.call('DEL', T .. id)
-    end))
+    if is_old(id) then
+      add('old_entry', place, id, repair(1, function()
+        remove()
+        archive_old(id)
+      end))
+    else
+      add('ghost', place, id, repair(1, function()
+        remove()
+        redis.call('DEL', T .. id)
+      end))
+    end
     return false
   end
   if task.state == expected then return true, task end

@@ -81,7 +81,7 @@ for _, job in ipairs(due_jobs) do
   redis.call('ZREM', job.source, job.id)
   if job.foreign then
     -- A key of another type belongs to somebody else: only the entry is removed.
-  elseif not job.whole and string.sub(job.id, 1, 8) == '{"Type":' then
+  elseif not job.whole and is_old(job.id) then
     old[#old + 1] = archive_old(job.id)
   elseif not job.whole then
     redis.call('DEL', task)

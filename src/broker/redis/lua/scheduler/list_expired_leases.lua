@@ -7,7 +7,8 @@
 -- ARGV[3]  number of expired leases to skip, the oldest ends first
 --
 -- Returns  now; 1 if the call stopped at one of its bounds; number of removed entries that
---          belong to no job; then seven values per job: id, message, x_lost, end of its
+--          belong to no job; number of archived jobs of an Asynq before 0.18, and the id of
+--          the first or empty; then seven values per job: id, message, x_lost, end of its
 --          lease in microseconds, x_cancel or empty, x_owner or empty, x_started or empty
 --
 -- The caller settles each job (retry, archive or reclaim) with settle_and_dequeue.lua.
@@ -17,7 +18,7 @@
 --   it is over. A whole second is a Go worker's, by the clock of its host: it expires 30 s
 --   later, as in Asynq;
 -- * lease entries of jobs that are not active, and ids without message, are removed;
---   Asynq tries them again for ever;
+--   Asynq tries them again for ever. Active entries of an Asynq before 0.18 are archived;
 -- * a score below 0 has expired. One far ahead (infinite, in milliseconds, or written before
 --   the server's clock was set back) is replaced like the missing lease of an active job;
 -- * an active job without lease gets one: otherwise no server would ever recover it. If
@@ -46,7 +47,7 @@ local function task_of(id)
   return {false}
 end
 
-local answer, found, ghosts, orphans, broken, dropped = {now, 0, 0}, 0, {}, {}, {}, {}
+local answer, found, ghosts, orphans, broken, dropped = {now, 0, 0, 0, ''}, 0, {}, {}, {}, {}
 
 -- The fields of a leased job if it is active. Otherwise nil, and its lease is noted for
 -- removal: in `ghosts` if the job is in another state, in `broken` if it does not exist.
@@ -182,6 +183,13 @@ if next_place == nil then return answer end
 -- No id is empty: mark the entries with an empty one, then remove all in one walk.
 for _, place in ipairs(places) do redis.call('LSET', ACTIVE, -place, '') end
 if #places > 0 then redis.call('LREM', ACTIVE, -#places, '') end
+for _, id in ipairs(broken) do
+  local archived = is_old(id) and archive_old(id)
+  if archived then
+    answer[4] = answer[4] + 1
+    if answer[5] == '' then answer[5] = archived end
+  end
+end
 for _, orphan in ipairs(orphans) do
   lease(orphan[1], orphan[2])
   redis.call('HSET', T .. orphan[1], 'state', 'active')

@@ -285,6 +285,7 @@ pub(super) const TEXTS: Texts = Texts {
     doctor_looked: |looked, queues| format!("Examined {looked} entries in {queues} queues."),
     finding_name: |kind| match kind {
         TableKind::Ghost => "An ID whose job does not exist",
+        TableKind::OldEntry => "A job that an Asynq before 0.18 wrote",
         TableKind::Stray => "An ID left in a list that its job has moved out of",
         TableKind::WrongState => "A job whose state does not match the list it is in",
         TableKind::Duplicate => "An ID that is in a list twice",

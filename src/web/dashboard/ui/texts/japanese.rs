@@ -289,6 +289,7 @@ pub(super) const TEXTS: Texts = Texts {
     doctor_looked: |looked, queues| format!("{queues}個のキューの{looked}件を調べました。"),
     finding_name: |kind| match kind {
         TableKind::Ghost => "ジョブのないID",
+        TableKind::OldEntry => "0.18より前のAsynqが書いたジョブ",
         TableKind::Stray => "別の場所に移ったジョブのID",
         TableKind::WrongState => "状態の不一致",
         TableKind::Duplicate => "重複したID",
