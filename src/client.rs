@@ -23,6 +23,7 @@ use crate::trace::Trace;
 
 pub(crate) use aggregate::Aggregate;
 pub use bulk::EnqueueAll;
+pub(crate) use bulk::PreparedJob;
 pub use enqueue::{Draft, Enqueue};
 pub use receipt::Receipt;
 

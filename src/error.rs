@@ -21,8 +21,28 @@ use std::sync::Arc;
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<ForLogs>>,
 }
+
+/// The source of one of our errors. Its text is for logs alone: code that writes a chain of errors
+/// for clients or operators stops before it.
+#[derive(Debug)]
+pub(crate) struct ForLogs(Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for ForLogs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ForLogs {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Maximum causes that `Debug` writes.
+const MAX_CAUSES: usize = 8;
 
 /// The kinds of errors, one for each question such as [`Error::is_unavailable`]. Not public:
 /// callers ask, and a new kind breaks no match.
@@ -130,8 +150,13 @@ impl Error {
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        self.source = Some(Arc::from(source.into()));
+        self.source = Some(Arc::new(ForLogs(source.into())));
         self
+    }
+
+    /// The cause, if it is of this type.
+    pub(crate) fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.source.as_ref()?.0.downcast_ref()
     }
 
     /// The store cannot be reached, does not serve now, or did not answer in
@@ -246,10 +271,8 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.message)?;
-        match &self.source {
-            Some(source) => write!(f, " ({source})"),
-            None => Ok(()),
-        }
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        causes.take(MAX_CAUSES).try_for_each(|cause| write!(f, " ({cause})"))
     }
 }
 

@@ -1,9 +1,9 @@
 //! What runs jobs: handlers, the values they ask for, and middleware around them.
 //!
-//! A [`JobHandler`] is any `async fn(job, extractors…) -> Result<T, E>`. Most code never
-//! names the trait and passes the function to
-//! [`JobQueueFairing::handle`](crate::JobQueueFairing::handle). Import the trait to give
-//! one job type a middleware or a retry policy of its own:
+//! A handler is any `async fn(job, extractors…) -> Result<T, E>` ([`IntoEntry`]). Most code
+//! names no trait and passes the function to
+//! [`JobQueueFairing::handle`](crate::JobQueueFairing::handle). Import [`JobHandler`] to
+//! give one job type a middleware or a retry policy of its own, or to run a function that blocks:
 //!
 //! ```
 //! use rocket_jobqueue::handler::{JobHandler, JobResult, Next};
@@ -43,5 +43,6 @@
 
 pub use crate::job::{AfterCancel, CancelReason, Transition, asynq_delay};
 pub use crate::registry::{
-    AppState, FromContext, HandlerEntry, JobHandler, JobMiddleware, JobResult, Layer, Need, Next,
+    AppState, FromContext, HandlerEntry, IntoBlockingEntry, IntoEntry, JobHandler, JobMiddleware,
+    JobResult, Layer, Need, Next,
 };

@@ -49,12 +49,13 @@
 //!
 //! **Enqueue.** [`JobQueue::enqueue`] prepares an [`Enqueue`]; awaited, it gives a
 //! [`Receipt`]. [`JobQueue::enqueue_all`] takes many, each a [`Draft`] with its own
-//! options. [`JobQueue::enqueue_raw`] takes a type and bytes. Code that should not know
+//! options. [`JobQueue::enqueue_raw`] takes a type and bytes. The guard [`OnSuccess`] enqueues only
+//! if the request succeeds. Code that should not know
 //! Rocket uses the [`Client`].
 //!
 //! **Handle** ([`handler`]). A handler is any `async fn(job, extractors…) -> Result<T, E>`.
 //! Its extractors are [`JobContext`] (attempt, deadline, cancellation, headers, progress,
-//! results) and [`Managed`] state. Its error is anything with `Display`, or a
+//! results) and [`Managed`] state. Its error is any error or text, or a
 //! [`JobError`] that says whether and when to retry. Otherwise the [`RetryPolicy`]
 //! decides. Middleware runs around handlers; [`JobQueueFairing::on_settled`] reports
 //! each finished attempt.
@@ -116,7 +117,7 @@ mod web;
 mod worker;
 
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
-pub use config::{JobQueueConfig, Store};
+pub use config::{JobQueueConfig, OnSuccessFailure, Store};
 pub use error::Error;
 pub use inspector::Inspector;
 #[doc(hidden)] // What stores take and workers report, for the crate's own tests.
@@ -124,14 +125,15 @@ pub use job::{Charge, NewJob, Outcome};
 pub use job::{
     DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
     JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Periodic, Placement, Progress, QueueName,
-    RetryPolicy, Schedule, UnknownJobs,
+    RetryPolicy, Schedule, UndecodableJobs, UnknownJobs,
 };
 pub use pool::Connection as JobQueueConnection;
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.
 pub use time::Clock;
 pub use time::Timestamp;
 pub use web::{
-    Accepted, FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, ProblemDetails,
+    Accepted, FieldProblem, JobQueue, JobQueueFairing, JobQueuePool, Managed, OnSuccess,
+    ProblemDetails,
 };
 
 /// What the crate's own tests use of its private modules. No promises.

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -48,11 +49,17 @@ pub(crate) struct Attempts {
     pub durations: Histograms<TypeOutcome>,
     /// The time from a job's being ready to the start of its attempt.
     pub lateness: Histograms<Type>,
+    /// Jobs of successful answers that the store did not take.
+    pub lost_on_success: Counter,
 }
 
 impl Default for Attempts {
     fn default() -> Self {
-        Self { durations: histograms(), lateness: histograms() }
+        Self {
+            durations: histograms(),
+            lateness: histograms(),
+            lost_on_success: Counter::default(),
+        }
     }
 }
 

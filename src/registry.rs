@@ -1,13 +1,13 @@
 //! The handlers of a process, by job type.
 //!
 //! Only here do jobs lose their types: above it a job is a value of the
-//! application's type, below it a job is a stored name and bytes. A [`JobHandler`] is an
-//! application's function; [`JobHandler::entry`] erases its types into a [`HandlerEntry`], which the
+//! application's type, below it a job is a stored name and bytes. A handler is an
+//! application's function; [`IntoEntry::entry`] erases its types into a [`HandlerEntry`], which the
 //! worker finds by job type.
 //!
 //! An attempt decodes the payload, takes the handler's other parameters from the context
 //! ([`FromContext`]) and runs the function inside its [middleware](JobMiddleware). A payload
-//! that cannot be decoded is a failed attempt.
+//! that cannot be decoded is parked or fails the attempt, by `jobqueue.undecodable_jobs`.
 //!
 //! Everything that can be wrong with a handler is found at launch: a type with two handlers, a
 //! default queue with a name that is not allowed, and a [`Need`] for state that the application
@@ -17,6 +17,8 @@
 //! process may have it. The worker decides what to do with such a job.
 
 mod app_state;
+mod blocking;
+mod customize;
 mod handler;
 mod middleware;
 mod pace;
@@ -28,7 +30,9 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::job::{JobContext, QueueName};
 pub use app_state::{AppState, FromContext, Need};
-pub use handler::{HandlerEntry, JobHandler};
+pub use blocking::IntoBlockingEntry;
+pub use customize::JobHandler;
+pub use handler::{HandlerEntry, IntoEntry};
 pub(crate) use handler::{RunningAttempt, raw_entry};
 pub use middleware::{JobMiddleware, JobResult, Layer, Next};
 pub(crate) use unmarshal::unmarshal_text;

@@ -78,6 +78,12 @@ impl Timestamp {
         if self.0 >= 0 { UNIX_EPOCH + magnitude } else { UNIX_EPOCH - magnitude }
     }
 
+    /// The instant of its displayed form.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let utc = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Self(utc.timestamp_micros()))
+    }
+
     /// The calendar date and time in UTC; `None` outside chrono's range.
     pub(crate) fn to_utc(self) -> Option<chrono::DateTime<chrono::Utc>> {
         chrono::DateTime::from_timestamp_micros(self.0)

@@ -42,12 +42,12 @@ fn rocket() -> _ {
 }
 "#;
 
-/// The repository's lock makes the versions the same, so nothing is looked up.
-/// What is built for the dependencies stays for the next run.
-fn built(folder: &Path) -> PathBuf {
+/// A package that depends on this crate. The repository's lock makes the versions the same, so
+/// nothing is looked up.
+fn write_manifest(folder: &Path, name: &str) {
     let manifest = format!(
         r#"[package]
-name = "foreign"
+name = {name:?}
 version = "0.0.0"
 edition = "2024"
 
@@ -62,21 +62,161 @@ debug = "line-tables-only"
     );
     std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     std::fs::copy(Path::new(REPOSITORY).join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+}
+
+/// The folder of what is built. Beside the tests' own: most dependencies are there already.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("..")
+}
+
+/// Cargo in this package.
+fn cargo(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(folder).env("CARGO_TARGET_DIR", target());
+    command
+}
+
+/// The program of an application elsewhere. What is built for the dependencies stays for the next
+/// run.
+fn built(folder: &Path) -> PathBuf {
+    write_manifest(folder, "foreign");
     std::fs::create_dir(folder.join("src")).unwrap();
     std::fs::write(folder.join("src/main.rs"), MAIN).unwrap();
-    // Beside the tests' own: most dependencies are there already.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
-    let cargo = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", &target);
-        assert!(command.status().expect("cargo starts").success(), "cargo {arguments:?}");
+    let run = |arguments: &[&str]| {
+        let status = cargo(folder).args(arguments).status().expect("cargo starts");
+        assert!(status.success(), "cargo {arguments:?}");
     };
-    cargo(&["build", "--quiet"]);
+    run(&["build", "--quiet"]);
     let program = folder.join("program");
-    std::fs::copy(target.join("debug/foreign"), &program).unwrap();
+    std::fs::copy(target().join("debug/foreign"), &program).unwrap();
     // Its folder is another one each time, and so would be its files.
-    cargo(&["clean", "--quiet", "--package", "foreign"]);
+    run(&["clean", "--quiet", "--package", "foreign"]);
     program
+}
+
+/// What every mistake begins with: a job type, and a database as `#[derive(Database)]` makes it,
+/// which is not `Clone`.
+const SHOP: &str = r#"
+#![allow(dead_code, unused_imports)]
+use rocket_jobqueue::handler::JobHandler;
+use rocket_jobqueue::{Draft, Error, Job, JobContext, JobQueue, Managed, RetryPolicy};
+use std::time::Duration;
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Charge { order: u64 }
+impl Job for Charge { const TYPE: &'static str = "shop:charge"; }
+struct Db(u64);
+"#;
+
+const NO_HANDLER: &str = "is not a job handler";
+
+/// The likeliest mistakes: a name, the code, and what the compiler's message has.
+const MISTAKES: [(&str, &str, &[&str]); 11] = [
+    (
+        "state_that_is_not_clone",
+        "async fn charge(_: Charge, _: Managed<Db>) -> Result<(), Error> { Ok(()) }
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &[NO_HANDLER, "`T: Clone`", "`#[derive(Database)]`"],
+    ),
+    (
+        "state_that_is_not_clone_with_a_policy",
+        "async fn charge(_: Charge, _: Managed<Db>) -> Result<(), Error> { Ok(()) }
+         fn main() { let _ = charge.retry_policy(RetryPolicy::fixed(Duration::ZERO)); }",
+        &[NO_HANDLER, "`T: Clone`", "`#[derive(Database)]`"],
+    ),
+    (
+        "not_async",
+        "fn charge(_: Charge) -> Result<(), Error> { Ok(()) }
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &[NO_HANDLER, "`handle(function.blocking())`"],
+    ),
+    (
+        "async_and_blocking",
+        "async fn charge(_: Charge) -> Result<(), Error> { Ok(()) }
+         fn main() { let _ = JobQueue::fairing().handle(charge.blocking()); }",
+        &["is not a job handler that blocks", "attached without `.blocking()`"],
+    ),
+    (
+        "no_result",
+        "async fn charge(_: Charge) {}
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &[NO_HANDLER, "-> Result<T, E>`"],
+    ),
+    (
+        "an_error_that_is_none",
+        "struct Broken;
+         async fn charge(_: Charge) -> Result<(), Broken> { Ok(()) }
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &[NO_HANDLER, "`E` is an error (`std::error::Error + Send + Sync`)"],
+    ),
+    (
+        "the_job_comes_second",
+        "async fn charge(_: JobContext, _: Charge) -> Result<(), Error> { Ok(()) }
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &[NO_HANDLER, "the job comes first"],
+    ),
+    (
+        "rockets_state",
+        "async fn charge(_: Charge, _: &rocket::State<Db>) -> Result<(), Error> { Ok(()) }
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &[NO_HANDLER, "extractors are `JobContext` and `Managed<T>`"],
+    ),
+    (
+        "a_future_that_is_not_send",
+        "async fn charge(_: Charge) -> Result<(), Error> {
+             let shared = std::rc::Rc::new(1);
+             std::future::ready(()).await;
+             drop(shared);
+             Ok(())
+         }
+         fn main() { let _ = JobQueue::fairing().handle(charge); }",
+        &["cannot be sent between threads safely", "Rc<"],
+    ),
+    (
+        "a_payload_without_serde",
+        "struct Refund;
+         impl Job for Refund { const TYPE: &'static str = \"shop:refund\"; }
+         fn main() {}",
+        &["`Refund: serde::Serialize` is not satisfied", "`#[derive(serde::Serialize)]`"],
+    ),
+    (
+        "a_guard_that_is_none",
+        "struct Admin;
+         fn main() { let _ = JobQueue::fairing().admin_guard::<Admin>(); }",
+        &["`Admin: FromRequest<", "is not satisfied"],
+    ),
+];
+
+/// The package of the mistakes: each a program of its own, so that one hides no other.
+fn mistakes(folder: &Path) {
+    let programs = folder.join("src/bin");
+    std::fs::create_dir_all(&programs).unwrap();
+    for (name, code, _) in MISTAKES {
+        std::fs::write(programs.join(format!("{name}.rs")), format!("{SHOP}{code}")).unwrap();
+    }
+}
+
+/// What a person reads when they make a mistake. The dependencies are those of the other test.
+#[test]
+fn every_mistake_is_told_what_is_wrong() {
+    let folder = TempDir::new().unwrap();
+    write_manifest(folder.path(), "mistakes");
+    mistakes(folder.path());
+    let mut command = cargo(folder.path());
+    command.args(["build", "--quiet", "--keep-going", "--message-format", "json"]);
+    let output = command.output().expect("cargo starts");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let messages: Vec<serde_json::Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for (name, _, parts) in MISTAKES {
+        let of_it = |message: &&serde_json::Value| message["target"]["name"] == name;
+        let rendered = |message: &serde_json::Value| {
+            message["message"]["rendered"].as_str().unwrap_or_default().to_owned()
+        };
+        let said: String = messages.iter().filter(of_it).map(rendered).collect();
+        for part in parts {
+            assert!(said.contains(part), "{name}: {part:?} is missing in\n{said}");
+        }
+    }
 }
 
 /// A server of our own where applications expect one; `None` if another

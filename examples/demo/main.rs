@@ -73,7 +73,8 @@ fn build(options: Options) -> Rocket<Build> {
         .handle(jobs::count_visit)
         .handle(jobs::send_order)
         .handle(jobs::nap)
-        .admin_guard::<Admin>();
+        .admin_guard::<Admin>()
+        .login_url("/login");
     let mut limit = RateLimit::fairing();
     if options.nothing_said() {
         queue = queue.environment("embedded");

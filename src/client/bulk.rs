@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use super::{Client, Draft, Receipt};
 use crate::error::Error;
+use crate::job::{JobId, NewJob};
 
 /// Many jobs about to be stored. Await it; dropped, nothing happens.
 ///
@@ -82,34 +83,74 @@ impl EnqueueAll {
     /// position; it does not stop the others.
     async fn store(self) -> Vec<Result<Receipt, Error>> {
         let Self { client, drafts } = self;
-        if let Err(error) = client.expect_open() {
-            return drafts.iter().map(|_| Err(error.clone())).collect();
-        }
-        let (mut jobs, mut answers, mut sent) = (Vec::new(), Vec::new(), Vec::new());
-        let mut confirm = Vec::new();
+        let (mut prepared, mut answers, mut sent) = (Vec::new(), Vec::new(), Vec::new());
         for draft in drafts {
-            let (or_existing, within) = (draft.wants_existing(), draft.confirm());
-            match client.build(draft) {
+            match client.prepare(draft) {
                 Ok(job) => {
-                    sent.push((answers.len(), or_existing));
-                    jobs.push(job);
-                    confirm.push(within);
+                    sent.push(answers.len());
+                    prepared.push(job);
                     answers.push(Err(Error::refused("the store gave no answer for this job")));
                 }
                 Err(error) => answers.push(Err(error)),
             }
+        }
+        for (at, answer) in sent.into_iter().zip(client.store_prepared(prepared).await) {
+            answers[at] = answer;
+        }
+        answers
+    }
+}
+
+/// A job that is checked and not stored yet.
+pub(crate) struct PreparedJob {
+    job: NewJob,
+    or_existing: bool,
+    confirm: Option<Duration>,
+}
+
+impl PreparedJob {
+    /// The id that it will have.
+    pub(crate) fn id(&self) -> &JobId {
+        &self.job.record.id
+    }
+}
+
+impl Client {
+    /// Checks a job. It belongs to the trace that is current now.
+    ///
+    /// # Errors
+    /// [`Error::is_closed`], and [`Error::is_invalid`] for a value out of its domain.
+    pub(crate) fn prepare(&self, draft: Draft) -> Result<PreparedJob, Error> {
+        self.expect_open()?;
+        let (or_existing, confirm) = (draft.wants_existing(), draft.confirm());
+        Ok(PreparedJob { job: self.build(draft)?, or_existing, confirm })
+    }
+
+    /// Stores prepared jobs; one answer for each, in order.
+    pub(crate) async fn store_prepared(
+        &self,
+        prepared: Vec<PreparedJob>,
+    ) -> Vec<Result<Receipt, Error>> {
+        if let Err(error) = self.expect_open() {
+            return prepared.iter().map(|_| Err(error.clone())).collect();
+        }
+        let (mut jobs, mut confirm, mut existing) = (Vec::new(), Vec::new(), Vec::new());
+        for PreparedJob { job, or_existing, confirm: within } in prepared {
+            jobs.push(job);
+            existing.push(or_existing);
+            confirm.push(within);
         }
         let span = tracing::info_span!(
             target: "rocket_jobqueue::enqueue",
             "enqueue_all",
             jobs = jobs.len()
         );
-        let outcomes = client.store(&jobs, &confirm).instrument(span).await;
-        let now = client.broker.now();
-        for ((job, (at, or_existing)), outcome) in jobs.iter().zip(sent).zip(outcomes) {
-            answers[at] = outcome.and_then(|outcome| Receipt::of(job, outcome, or_existing, now));
-        }
+        let outcomes = self.store(&jobs, &confirm).instrument(span).await;
+        let now = self.broker.now();
+        let answers = jobs.iter().zip(existing).zip(outcomes);
         answers
+            .map(|((job, or_existing), outcome)| Receipt::of(job, outcome?, or_existing, now))
+            .collect()
     }
 }
 

@@ -3,6 +3,8 @@
 //! A store answers with one of five outcomes. Two of them are a receipt in any case (created,
 //! replayed), one is a receipt if the caller wants the existing job, and two are conflicts.
 
+use serde::Serialize;
+
 use super::confirm::placed;
 use crate::broker::Enqueued;
 use crate::error::Error;
@@ -10,10 +12,16 @@ use crate::job::{JobId, JobState, NewJob, QueueName};
 use crate::time::Timestamp;
 
 /// What the store answered to an enqueue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// As the answer of a route it is a 202 with these fields as JSON.
+/// [`JobQueue::accepted`](crate::JobQueue::accepted) answers with a link to the job's status instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueReceipt"))]
 #[non_exhaustive]
 pub struct Receipt {
     /// The job's id.
+    #[serde(rename = "job_id")]
     pub id: JobId,
     /// The queue it is in.
     pub queue: QueueName,

@@ -15,7 +15,7 @@ use super::value::{Leaf, Table, quoted};
 use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
-use crate::job::{Periodic, QueueName, UnknownJobs};
+use crate::job::{Periodic, QueueName, UndecodableJobs, UnknownJobs};
 
 /// Largest `max_payload`: half of what Redis takes in one value.
 const MAX_PAYLOAD_BYTES: u32 = 256 * 1024 * 1024;
@@ -76,6 +76,15 @@ pub struct JobQueueConfig {
     /// What happens to jobs of a type without a handler in this process. Default
     /// [`UnknownJobs::Park`].
     pub unknown_jobs: UnknownJobs,
+    /// What happens to jobs whose payload the handler of their type cannot decode. Default
+    /// [`UndecodableJobs::Park`].
+    pub undecodable_jobs: UndecodableJobs,
+    /// The first HTTP status that is no success for [`OnSuccess`](crate::OnSuccess). Default 400;
+    /// from 200 to 600.
+    pub on_success_below: u16,
+    /// What an answer becomes whose [`OnSuccess`](crate::OnSuccess) jobs the store does not take.
+    /// Default [`OnSuccessFailure::Refuse`].
+    pub on_success_failure: OnSuccessFailure,
     /// Maximum payload of a job in bytes; enqueueing a larger one is an error. Default 1 MiB,
     /// also for 0; at most 256 MiB. Redis accepts more, but holds all of it in memory, and
     /// every worker fetches it: store large data elsewhere and name it in the job.
@@ -152,6 +161,9 @@ impl Default for JobQueueConfig {
             strict_priority: false,
             shutdown_timeout: Duration::from_secs(8),
             unknown_jobs: UnknownJobs::Park,
+            undecodable_jobs: UndecodableJobs::Park,
+            on_success_below: 400,
+            on_success_failure: OnSuccessFailure::Refuse,
             max_payload: MAX_PAYLOAD,
             group_grace: Duration::from_secs(60),
             group_max_delay: Duration::ZERO,
@@ -194,6 +206,15 @@ impl JobQueueConfig {
             unknown_jobs: table
                 .get("unknown_jobs")
                 .map_or(Ok(default.unknown_jobs), unknown_jobs)?,
+            undecodable_jobs: table
+                .get("undecodable_jobs")
+                .map_or(Ok(default.undecodable_jobs), undecodable_jobs)?,
+            on_success_below: table
+                .get("on_success_below")
+                .map_or(Ok(default.on_success_below), on_success_below)?,
+            on_success_failure: table
+                .get("on_success_failure")
+                .map_or(Ok(default.on_success_failure), on_success_failure)?,
             max_payload: size(table, "max_payload", default.max_payload)?,
             group_grace: grace(table, default.group_grace)?,
             group_max_delay: table.duration("group_max_delay", default.group_max_delay)?,
@@ -234,6 +255,30 @@ fn unknown_jobs(leaf: &Leaf) -> Result<UnknownJobs, Error> {
 
 fn port(leaf: &Leaf) -> Result<u16, Error> {
     Ok(u16::try_from(leaf.number(0, u32::from(u16::MAX))?).unwrap_or(u16::MAX))
+}
+
+fn undecodable_jobs(leaf: &Leaf) -> Result<UndecodableJobs, Error> {
+    Ok([UndecodableJobs::Park, UndecodableJobs::Fail][leaf.word(&["park", "fail"])?])
+}
+
+fn on_success_below(leaf: &Leaf) -> Result<u16, Error> {
+    Ok(u16::try_from(leaf.number(200, 600)?).unwrap_or(u16::MAX))
+}
+
+fn on_success_failure(leaf: &Leaf) -> Result<OnSuccessFailure, Error> {
+    Ok([OnSuccessFailure::Refuse, OnSuccessFailure::Log][leaf.word(&["refuse", "log"])?])
+}
+
+/// What an answer becomes if the store does not take the jobs that were to leave with it
+/// ([`OnSuccess`](crate::OnSuccess)); configured as `jobqueue.on_success_failure`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnSuccessFailure {
+    /// 503, or 500 if the store refuses the jobs for good.
+    #[default]
+    Refuse,
+    /// The answer stays. An error is logged, and a metric counts the lost jobs.
+    Log,
 }
 
 /// A secret text: `Debug` does not show it.

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use figment::{Figment, Profile};
 
-pub use self::jobqueue::{JobQueueConfig, Store};
+pub use self::jobqueue::{JobQueueConfig, OnSuccessFailure, Store};
 pub use self::rate_limit::{RateLimitConfig, StorageType};
 pub use self::schema::{ConfigKey, Section, ValueKind};
 pub use self::variables::unused_variables;

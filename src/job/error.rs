@@ -4,33 +4,31 @@
 //! that into what the store does. Which errors are worth another attempt is known to the
 //! handler only, so the default is the safe one: whatever `?` returns is tried again.
 
-use std::fmt::Display;
 use std::time::Duration;
 
+use super::failure_text::{Failure, failure_text};
 use crate::time::Timestamp;
-
-/// Maximum recorded text of a failure, in bytes. It is stored with the job and
-/// read by every list that shows it.
-const MAX_TEXT_BYTES: usize = 8 * 1024;
 
 /// Why a handler failed, and what to do with the job.
 ///
-/// Anything that can be displayed becomes an ordinary failure through `?` or
-/// `.into()`; the constructors say more. Like `anyhow::Error`, it does not
-/// implement `Display` itself, so that the conversion can be general.
+/// Every error (`std::error::Error`, `anyhow::Error`, `eyre::Report`) and every text becomes an
+/// ordinary failure through `?` or `.into()`; the constructors say more. Like `anyhow::Error`, it
+/// implements neither `Display` nor `Error` itself, so that the conversion can be general.
 ///
 /// | constructor | what happens | an attempt is counted |
 /// | --- | --- | --- |
 /// | [`failed`](Self::failed), `?` | tried again by the retry policy | yes |
 /// | [`retry_in`](Self::retry_in), [`retry_at`](Self::retry_at) | tried again then | yes |
 /// | one of these, [`uncounted`](Self::uncounted) | the same, however often | no |
+/// | [`undecodable`](Self::undecodable) | parked, by `jobqueue.undecodable_jobs` | no |
 /// | [`give_up`](Self::give_up) | archived at once | yes, as failed |
 /// | [`revoke`](Self::revoke) | removed | yes, as processed |
 /// | [`snooze`](Self::snooze), [`snooze_until`](Self::snooze_until) | runs again then | no |
 ///
-/// A counted failure of a job whose retries are used up archives it. The text is
-/// stored with the job and shown to operators: keep payloads and secrets out of
-/// it. It is cut after 8 KiB.
+/// A counted failure of a job whose retries are used up archives it. The error is recorded with
+/// all its causes (`source()`) on one line, and with the backtrace that it carries, as those of
+/// `anyhow` do if `RUST_BACKTRACE=1`. The text is stored with the job and shown to operators: keep
+/// payloads and secrets out of it. It is cut after 8 KiB, half of which may be a backtrace.
 ///
 /// ```
 /// use rocket_jobqueue::JobError;
@@ -59,6 +57,8 @@ pub(crate) enum Reason {
         counted: bool,
     },
     GiveUp(String),
+    /// The payload does not fit the handler's job type.
+    Undecodable(String),
     Revoke,
     Snooze(When),
 }
@@ -82,19 +82,19 @@ impl When {
 
 impl JobError {
     /// An ordinary failure: counted, and tried again by the retry policy.
-    pub fn failed(error: impl Display) -> Self {
+    pub fn failed<'a>(error: impl Into<Failure<'a>>) -> Self {
         Self(Reason::Failed { text: recorded(error), again: None, counted: true })
     }
 
     /// A failure, counted, that is tried again after `delay`.
-    pub fn retry_in(delay: Duration, error: impl Display) -> Self {
+    pub fn retry_in<'a>(delay: Duration, error: impl Into<Failure<'a>>) -> Self {
         let again = Some(When::After(delay));
         Self(Reason::Failed { text: recorded(error), again, counted: true })
     }
 
     /// A failure, counted, that is tried again at an instant, such as the one of an API's
     /// `Retry-After`; at once if it has passed.
-    pub fn retry_at(instant: impl Into<Timestamp>, error: impl Display) -> Self {
+    pub fn retry_at<'a>(instant: impl Into<Timestamp>, error: impl Into<Failure<'a>>) -> Self {
         let again = Some(When::At(instant.into()));
         Self(Reason::Failed { text: recorded(error), again, counted: true })
     }
@@ -122,8 +122,15 @@ impl JobError {
     }
 
     /// No further attempt makes sense: archived at once.
-    pub fn give_up(error: impl Display) -> Self {
+    pub fn give_up<'a>(error: impl Into<Failure<'a>>) -> Self {
         Self(Reason::GiveUp(recorded(error)))
+    }
+
+    /// The payload is of another version than this handler. A handler of a typed job need not say
+    /// so itself; one that gets bytes ([`handle_raw`](crate::JobQueueFairing::handle_raw)) does.
+    /// [`UndecodableJobs`](crate::UndecodableJobs) says what happens to the job.
+    pub fn undecodable<'a>(error: impl Into<Failure<'a>>) -> Self {
+        Self(Reason::Undecodable(recorded(error)))
     }
 
     /// The job has become pointless: removed, neither failed nor kept.
@@ -144,12 +151,15 @@ impl JobError {
     /// The recorded text; `None` for a snooze and a revocation.
     pub fn text(&self) -> Option<&str> {
         match &self.0 {
-            Reason::Failed { text, .. } | Reason::GiveUp(text) => Some(text),
+            Reason::Failed { text, .. } | Reason::GiveUp(text) | Reason::Undecodable(text) => {
+                Some(text)
+            }
             Reason::Revoke | Reason::Snooze(_) => None,
         }
     }
 
-    /// Whether it counts as a failed attempt.
+    /// Whether it counts as a failed attempt. An undecodable payload does only under
+    /// [`UndecodableJobs::Fail`](crate::UndecodableJobs::Fail).
     pub fn is_counted(&self) -> bool {
         matches!(self.0, Reason::Failed { counted: true, .. } | Reason::GiveUp(_))
     }
@@ -159,28 +169,29 @@ impl JobError {
         matches!(self.0, Reason::GiveUp(_) | Reason::Revoke)
     }
 
+    /// Whether the payload could not be decoded.
+    pub fn is_undecodable(&self) -> bool {
+        matches!(self.0, Reason::Undecodable(_))
+    }
+
     /// Whether the job is snoozed.
     pub fn is_snooze(&self) -> bool {
         matches!(self.0, Reason::Snooze(_))
     }
 }
 
-impl<E: Display> From<E> for JobError {
+impl<E> From<E> for JobError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     fn from(error: E) -> Self {
         Self::failed(error)
     }
 }
 
-/// The text as it is stored: cut at the end of a character, with an ellipsis if it was too
-/// long.
-fn recorded(error: impl Display) -> String {
-    let mut text = error.to_string();
-    if text.len() > MAX_TEXT_BYTES {
-        let whole = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(whole.unwrap_or(0));
-        text.push('…');
-    }
-    text
+/// The text as it is stored: with all causes, and bounded.
+fn recorded<'a>(error: impl Into<Failure<'a>>) -> String {
+    failure_text(&error.into())
 }
 
 /// The recorded text of a failure, for tests of handlers inside the crate.
@@ -192,12 +203,6 @@ pub(crate) fn text(error: JobError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_endless_text_is_cut_between_two_characters() {
-        let error = JobError::failed("é".repeat(MAX_TEXT_BYTES));
-        assert_eq!(error.text().unwrap().chars().count(), MAX_TEXT_BYTES / 2 + 1);
-    }
 
     #[test]
     fn only_a_failure_can_be_left_uncounted() {

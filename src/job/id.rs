@@ -60,7 +60,7 @@ struct Holder(JobId);
 impl Error {
     /// The job that has the unique lock, if [`Error::is_duplicate`].
     pub fn holder(&self) -> Option<&JobId> {
-        std::error::Error::source(self)?.downcast_ref::<Holder>().map(|holder| &holder.0)
+        self.cause::<Holder>().map(|holder| &holder.0)
     }
 
     /// Names the job that has the lock.

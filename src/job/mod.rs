@@ -8,6 +8,7 @@
 mod backoff;
 mod context;
 mod error;
+mod failure_text;
 mod id;
 mod options;
 mod payload;
@@ -28,6 +29,7 @@ pub(crate) use context::{Cancellation, Reporter};
 pub use error::JobError;
 #[cfg(test)]
 pub(crate) use error::text as error_text;
+pub(crate) use failure_text::without_backtrace;
 pub(crate) use id::check_group;
 pub use id::{JobId, QueueName};
 pub(crate) use options::option_setters;
@@ -43,7 +45,7 @@ pub(crate) use schedule::{Wrong, duration_text, parse_duration};
 pub use state::JobState;
 pub use verdict::decide;
 pub(crate) use verdict::is_suspect;
-pub use verdict::{AfterCancel, Charge, Outcome, Transition, UnknownJobs};
+pub use verdict::{AfterCancel, Charge, Outcome, Transition, UndecodableJobs, UnknownJobs};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::job::{JobRecord, Transition};
+use crate::job::{JobRecord, Transition, without_backtrace};
 use crate::time::Timestamp;
 
 /// Writes the line of a transition that the store has carried out. `job` is the record as it
@@ -68,8 +68,10 @@ pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, n
     }
 }
 
-/// Cut to 500 characters. The log escapes invisible characters.
+/// Without a backtrace, which is kept with the job, and cut to 500 characters. The log escapes
+/// invisible characters.
 fn cut(text: &str) -> &str {
+    let text = without_backtrace(text);
     const MAX_REPORT_BYTES: usize = 500;
     text.char_indices().nth(MAX_REPORT_BYTES).map_or(text, |(end, _)| &text[..end])
 }

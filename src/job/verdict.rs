@@ -64,6 +64,30 @@ pub enum UnknownJobs {
     Archive,
 }
 
+/// What happens to a job whose payload the handler of its type cannot decode, because another
+/// version of the application wrote it; configured as `jobqueue.undecodable_jobs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UndecodableJobs {
+    /// It waits 15 s and becomes pending again, without counting an attempt, for at most an hour:
+    /// while a new version is rolled out, some process can decode it. Then it is archived, with
+    /// what was expected and what was found.
+    #[default]
+    Park,
+    /// A failed attempt, tried again by the retry policy.
+    Fail,
+}
+
+/// How long a job that this process cannot run waits until it is offered again.
+const PARKED_FOR: Duration = Duration::from_secs(15);
+
+/// How long an undecodable job is parked at most before it is archived.
+const UNDECODABLE_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// The beginning of the last error of a parked undecodable job, followed by the instant since when
+/// it is parked. Every store keeps this text, and so a restart forgets nothing.
+const UNDECODABLE_SINCE: &str = "undecodable since ";
+
 /// What happens to a job whose attempt an operator cancels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -123,6 +147,8 @@ pub enum Outcome {
     DeadlinePassed,
     /// No handler is registered for its type in this process.
     Unknown(UnknownJobs),
+    /// The payload could not be decoded, and the job is to be parked.
+    Undecodable(String),
     /// The application stops, and the attempt did not end within the shutdown timeout.
     Interrupted,
     /// Cancelled by an operator.
@@ -224,6 +250,7 @@ pub fn decide(
                 Transition::Retry { after, error: text, counted: false }
             }
             Reason::GiveUp(error) => Transition::Archive { error },
+            Reason::Undecodable(text) => failed(text, None),
             Reason::Revoke => Transition::Revoke,
             Reason::Snooze(when) => {
                 Transition::Retry { after: when.after(now), error: String::new(), counted: false }
@@ -235,11 +262,10 @@ pub fn decide(
         Outcome::DeadlinePassed => Transition::Archive { error: "deadline passed".to_owned() },
         // A rolling deploy: another process, or the next version, knows the type.
         Outcome::Unknown(UnknownJobs::Archive) => Transition::Archive { error: no_handler(job) },
-        Outcome::Unknown(UnknownJobs::Park) => Transition::Retry {
-            after: Duration::from_secs(15),
-            error: no_handler(job),
-            counted: false,
-        },
+        Outcome::Unknown(UnknownJobs::Park) => {
+            Transition::Retry { after: PARKED_FOR, error: no_handler(job), counted: false }
+        }
+        Outcome::Undecodable(text) => undecodable(job, &text, now),
         Outcome::Interrupted => Transition::Requeue,
         Outcome::Cancelled(AfterCancel::Retry) => failed(CANCELLED.to_owned(), None),
         Outcome::Cancelled(AfterCancel::Archive) => {
@@ -249,6 +275,19 @@ pub fn decide(
         Outcome::LeaseLost { losses, charge } => lease_lost(losses.saturating_add(1), charge),
         Outcome::NotStarted(after) => Transition::PutBack { after, error: String::new() },
     }
+}
+
+/// Parks a job that cannot be decoded, or archives it when it has been parked for an hour.
+fn undecodable(job: &JobRecord, text: &str, now: Timestamp) -> Transition {
+    let parked = job.last_error.strip_prefix(UNDECODABLE_SINCE);
+    let since = parked.and_then(|parked| Timestamp::parse(parked.split_once(": ")?.0));
+    // A clock that was set back would otherwise park the job until it is right again.
+    let since = since.filter(|since| *since <= now).unwrap_or(now);
+    if now.since(since) >= UNDECODABLE_FOR {
+        return Transition::Archive { error: format!("undecodable for an hour: {text}") };
+    }
+    let error = format!("{UNDECODABLE_SINCE}{since}: {text}");
+    Transition::Retry { after: PARKED_FOR, error, counted: false }
 }
 
 /// What happens to a job at its n-th loss: archived if that is enough for its charge, else
@@ -375,6 +414,13 @@ mod tests {
                 retry(15, "no handler for job type \"t\" in this worker", false),
             ),
             (
+                Outcome::Undecodable("expected a, found b".to_owned()),
+                25,
+                25,
+                retry(15, &format!("undecodable since {now}: expected a, found b"), false),
+            ),
+            (Outcome::Failed(JobError::undecodable("bad")), 25, 25, archive("bad")),
+            (
                 Outcome::Unknown(UnknownJobs::Archive),
                 0,
                 25,
@@ -389,5 +435,31 @@ mod tests {
                 "{label}"
             );
         }
+    }
+
+    #[test]
+    fn an_undecodable_job_is_parked_for_an_hour_and_then_archived() {
+        let (mut job, policy) = (job(0, 25), RetryPolicy::default());
+        let start = Timestamp::from_micros(1_000_000_007);
+        let at = |job: &JobRecord, minutes: u64| {
+            let now = start + Duration::from_secs(60 * minutes);
+            decide(
+                job,
+                Outcome::Undecodable("found 1: x".to_owned()),
+                &policy,
+                now,
+                &Chance::none(),
+            )
+        };
+        let parked = at(&job, 0);
+        job.last_error = parked.error().unwrap().to_owned();
+        assert_eq!(at(&job, 59), parked, "the instant of the beginning is kept");
+        assert_eq!(at(&job, 60), archive("undecodable for an hour: found 1: x"));
+        // An operator who runs it again gives it another hour.
+        job.last_error = at(&job, 60).error().unwrap().to_owned();
+        assert!(matches!(at(&job, 61), Transition::Retry { counted: false, .. }));
+        // The clock was set back by a day.
+        job.last_error = format!("{UNDECODABLE_SINCE}{}: x", start + Duration::from_secs(86_400));
+        assert_eq!(at(&job, 0), parked);
     }
 }

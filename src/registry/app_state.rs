@@ -70,7 +70,7 @@ impl fmt::Debug for Need {
 /// [`Managed<T>`](crate::Managed) for state the application manages.
 #[diagnostic::on_unimplemented(
     message = "a job handler cannot receive `{Self}`",
-    note = "after the job, a handler may name `JobContext` and `Managed<T>` for any `T: Clone` that the application manages"
+    note = "after the job, a handler may name `JobContext` and `Managed<T>` for any `T: Clone` that the application manages: add `#[derive(Clone)]` to `T`, also beside `#[derive(Database)]`, or manage an `Arc<T>`"
 )]
 pub trait FromContext: Sized + Send + 'static {
     /// Adds the values that must be available at launch.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::middleware::{JobMiddleware, JobResult, Layer};
+use super::middleware::{JobResult, Layer};
 use super::pace::Pace;
 use super::unmarshal::unmarshal_text;
 use super::{AppState, FromContext, Need};
@@ -101,55 +101,24 @@ impl fmt::Debug for HandlerEntry {
 }
 
 /// A function that runs jobs of one type: `async fn(job, extractors…) ->
-/// Result<T, E>`, where `E` is anything that can be displayed, or [`JobError`].
+/// Result<T, E>`, where `E` is any error, a text, `anyhow::Error` or [`JobError`].
 ///
 /// What it returns is stored as JSON if the job has a retention; `()` stores nothing.
+/// [`JobHandler`](super::JobHandler) changes a handler before it is attached.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job handler",
-    note = "a handler is `async fn(job: J, extractors..) -> Result<T, E>` with `J: Job`, `T: Serialize` and `E: Display` (or `JobError`)"
+    label = "expected `async fn(job: J, extractors..) -> Result<T, E>`",
+    note = "the job comes first, and `J: Job`; `T: Serialize`; `E` is an error (`std::error::Error + Send + Sync`), a text, `anyhow::Error` or `JobError`",
+    note = "extractors are `JobContext` and `Managed<T>`, where `T: Clone`: add `#[derive(Clone)]` to `T`, also beside `#[derive(Database)]`, or manage an `Arc<T>`",
+    note = "the future must be `Send`: it holds no `Rc` and no guard of `std::sync` across an `.await`",
+    note = "a function that is not `async` is attached by `handle(function.blocking())`, with `use rocket_jobqueue::handler::JobHandler`"
 )]
-pub trait JobHandler<Marker>: Send + Sync + 'static {
+pub trait IntoEntry<Marker>: Send + Sync + 'static {
     /// Erases the types of the job and of the handler.
     fn entry(self) -> HandlerEntry;
-
-    /// Runs this function around the handler; see [`JobMiddleware`]. Of several, the one that
-    /// was added first is the outermost.
-    fn middleware<M>(self, middleware: impl JobMiddleware<M>) -> HandlerEntry
-    where
-        Self: Sized,
-    {
-        let mut entry = self.entry();
-        let layer = middleware.layer();
-        entry.needs.extend_from_slice(&layer.needs);
-        entry.layers = entry.layers.iter().cloned().chain([layer]).collect();
-        entry
-    }
-
-    /// The retry policy of this job type. It takes precedence over the policies of
-    /// [`Job::retry_policy`] and of the worker.
-    ///
-    /// ```
-    /// # use rocket_jobqueue::handler::JobHandler;
-    /// # use rocket_jobqueue::{Job, JobQueue, RetryPolicy};
-    /// # use std::time::Duration;
-    /// # #[derive(serde::Serialize, serde::Deserialize)] struct Welcome;
-    /// # impl Job for Welcome { const TYPE: &'static str = "mail:welcome"; }
-    /// # async fn send_welcome(_job: Welcome) -> Result<(), std::io::Error> { Ok(()) }
-    /// let (first, longest) = (Duration::from_secs(1), Duration::from_secs(600));
-    /// let policy = RetryPolicy::exponential(first, longest).jitter(0.2);
-    /// let queue = JobQueue::fairing().handle(send_welcome.retry_policy(policy));
-    /// ```
-    fn retry_policy(self, policy: RetryPolicy) -> HandlerEntry
-    where
-        Self: Sized,
-    {
-        let mut entry = self.entry();
-        entry.retry = Some(policy);
-        entry
-    }
 }
 
-impl JobHandler<HandlerEntry> for HandlerEntry {
+impl IntoEntry<HandlerEntry> for HandlerEntry {
     fn entry(self) -> HandlerEntry {
         self
     }
@@ -168,18 +137,18 @@ fn encode<T: Serialize>(value: &T) -> Result<Option<Vec<u8>>, JobError> {
     }
 }
 
-/// The payload as the handler's job, or a failure that quotes nothing of it. It is an ordinary
-/// failure, so the job is retried: a newer version of the handler may understand it.
+/// The payload as the handler's job, or a failure that quotes nothing of it. Another
+/// version of the handler may understand it.
 fn decode<J: Job>(context: &JobContext) -> Result<J, JobError> {
     serde_json::from_slice(context.payload())
-        .map_err(|error| JobError::failed(unmarshal_text::<J>(context.payload(), &error)))
+        .map_err(|error| JobError::undecodable(unmarshal_text::<J>(context.payload(), &error)))
 }
 
-/// Implements [`JobHandler`] for functions with the job and this many parameters after it: none to
+/// Implements [`IntoEntry`] for functions with the job and this many parameters after it: none to
 /// six. The marker type lists the parameters, so that the implementations do not overlap.
 macro_rules! handlers {
     ($($part:ident)*) => {
-        impl<F, Fut, J, T, E, $($part,)*> JobHandler<fn(J, $($part,)*) -> (T, E)> for F
+        impl<F, Fut, J, T, E, $($part,)*> IntoEntry<fn(J, $($part,)*) -> (T, E)> for F
         where
             F: Fn(J, $($part,)*) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = Result<T, E>> + Send + 'static,

@@ -18,8 +18,8 @@ use crate::job::{JobContext, JobError};
 pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 
 /// A function around handlers: `async fn(JobContext, Next, extractors…) ->
-/// Result<Option<Vec<u8>>, E>`, where `E` is [`JobError`] or anything that can be
-/// displayed.
+/// Result<Option<Vec<u8>>, E>`, where `E` is [`JobError`], any error, a text or
+/// `anyhow::Error`.
 ///
 /// It runs for each attempt, after the deadline was checked and before the payload is
 /// decoded. It may read the [`JobContext`], continue the attempt with `next.run().await`,
@@ -76,7 +76,7 @@ pub type JobResult = Result<Option<Vec<u8>>, JobError>;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job middleware",
-    note = "a middleware is `async fn(context: JobContext, next: Next, extractors..) -> Result<Option<Vec<u8>>, E>` with `E: Display` (or `JobError`)"
+    note = "a middleware is `async fn(context: JobContext, next: Next, extractors..) -> Result<Option<Vec<u8>>, E>` with `E: Error + Send + Sync` (or a text, `anyhow::Error`, `JobError`)"
 )]
 pub trait JobMiddleware<Marker>: Send + Sync + 'static {
     /// Erases the types.

@@ -170,7 +170,11 @@ pub(crate) async fn aggregate_now(
         let seen = broker.ready_groups(queue, &aggregation.limits, 0).await?;
         if seen.ready.is_empty() {
             let now = broker.now();
-            let sets = broker.aggregations(queue).await?;
+            let sets = match broker.aggregations(queue).await {
+                // A configured queue comes into being with its first job.
+                Err(error) if error.is_not_found() => Vec::new(),
+                sets => sets?,
+            };
             let returned = sets.first().map(|set| set.expires.since(now));
             return Ok(seen.next.into_iter().chain(returned).min());
         }

@@ -82,9 +82,10 @@ use crate::client::{Client, Enqueue};
 use crate::config::JobQueueConfig;
 use crate::inspector::Inspector;
 use crate::job::{
-    Charge, Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UnknownJobs,
+    Charge, Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UndecodableJobs,
+    UnknownJobs,
 };
-use crate::registry::{AppState, JobHandler, Registry, raw_entry};
+use crate::registry::{AppState, IntoEntry, Registry, raw_entry};
 use crate::runtime::{Driven, Runtime, TestDriver};
 use crate::sync::{get_mut, lock};
 use crate::time::{Clock, Timestamp};
@@ -215,7 +216,7 @@ impl TestQueue {
     /// # Panics
     /// If the type has a handler already, or the queue is in use.
     #[track_caller]
-    pub fn handle<M>(self, handler: impl JobHandler<M>) -> Self {
+    pub fn handle<M>(self, handler: impl IntoEntry<M>) -> Self {
         self.building(|registry, _, _| {
             if let Err(error) = registry.add(handler.entry()) {
                 panic!("{error}");
@@ -304,6 +305,7 @@ impl TestQueue {
             heartbeat: Duration::MAX,
             retry,
             unknown: UnknownJobs::default(),
+            undecodable: UndecodableJobs::default(),
             settled: Vec::new(),
             viewer: Viewer::default(),
         };

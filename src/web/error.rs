@@ -24,9 +24,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rocket::http::{ContentType, Header, Method, Status};
+#[cfg(feature = "dashboard")]
+use rocket::response::Redirect;
 use rocket::response::{self, Responder, Response};
-use rocket::route::{Handler, Outcome};
-use rocket::{Catcher, Data, Request, Route};
+use rocket::{Catcher, Request, Route};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -36,6 +37,9 @@ use crate::web::reads::had_no_turn;
 
 /// The detail of a 503, whatever made the store unavailable.
 pub(super) const UNAVAILABLE: &str = "Job queue service is unavailable: Redis is not connected";
+
+/// The challenge of a 401. No browser asks for a password because of it.
+const CHALLENGE: &str = "Bearer realm=\"job queue\"";
 
 /// The detail of a 503 for a viewer while too many others are reading.
 const BUSY: &str = "too many requests are reading the job queue: retry later";
@@ -217,6 +221,11 @@ pub(crate) fn explain(request: &Request<'_>, reason: impl Into<Cow<'static, str>
 /// The answer of the catcher: a page if a person reads it, problem details otherwise.
 enum Caught {
     Problem(ProblemDetails),
+    WrongMethod(WrongMethod),
+    /// Refused for want of credentials: with a challenge, as RFC 9110 asks.
+    Challenge(ProblemDetails),
+    #[cfg(feature = "dashboard")]
+    Login(Redirect),
     #[cfg(feature = "dashboard")]
     Page(super::dashboard::HtmlPage),
 }
@@ -225,23 +234,59 @@ impl<'r> Responder<'r, 'static> for Caught {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         match self {
             Caught::Problem(problem) => problem.respond_to(request),
+            Caught::WrongMethod(wrong) => wrong.respond_to(request),
+            Caught::Challenge(problem) => {
+                let mut response = problem.respond_to(request)?;
+                response.set_header(Header::new("WWW-Authenticate", CHALLENGE));
+                Ok(response)
+            }
+            #[cfg(feature = "dashboard")]
+            Caught::Login(redirect) => redirect.respond_to(request),
             #[cfg(feature = "dashboard")]
             Caught::Page(page) => page.respond_to(request),
         }
     }
 }
 
+/// A method that a path does not have, and the ones it has.
+struct WrongMethod {
+    allow: String,
+}
+
+impl<'r> Responder<'r, 'static> for WrongMethod {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let detail = format!("{} takes {}", request.uri().path(), self.allow);
+        let problem = ProblemDetails::new(Status::MethodNotAllowed, detail);
+        let mut response = problem.respond_to(request)?;
+        response.set_header(Header::new("Allow", self.allow));
+        Ok(response)
+    }
+}
+
 /// Answers every status without a response of its own, below the base.
 #[rocket::catch(default)]
 fn any_status(status: Status, request: &Request<'_>) -> Caught {
+    let methods = request.rocket().state::<Methods>().filter(|_| status == Status::NotFound);
+    if let Some(allow) = methods.and_then(|methods| methods.allowed(request)) {
+        return Caught::WrongMethod(WrongMethod { allow });
+    }
     let problem = problem_of(status, request);
+    #[cfg(feature = "dashboard")]
+    if status == Status::Unauthorized
+        && let Some(login) = super::dashboard::login(request)
+    {
+        return Caught::Login(login);
+    }
     #[cfg(feature = "dashboard")]
     if matches!(status.code, 401 | 403)
         && let Some(page) = super::dashboard::refusal(request, &problem)
     {
         return Caught::Page(page);
     }
-    Caught::Problem(problem)
+    match status.code {
+        401 => Caught::Challenge(problem),
+        _ => Caught::Problem(problem),
+    }
 }
 
 /// The problem of a status: with the reason of the guard, if there is one.
@@ -280,30 +325,55 @@ fn not_found(request: &Request<'_>) -> String {
     }
 }
 
-/// Routes of the lowest rank that answer the methods which a path of `routes` does not have with
-/// 405 and `Allow`. Rocket itself would answer 404.
-pub(super) fn wrong_methods(routes: &[Route]) -> Vec<Route> {
-    let mut paths: BTreeMap<String, Vec<Method>> = BTreeMap::new();
-    for route in routes {
-        let methods = paths.entry(route.uri.path().to_owned()).or_default();
-        methods.push(route.method);
-        if route.method == Method::Get {
-            // Rocket answers HEAD for every GET route.
-            methods.push(Method::Head);
+/// Which methods each path below the base has. The catcher answers any other method with 405 and
+/// `Allow`, for which Rocket itself answers 404. Routes for it would fill the launch log, and at the
+/// base `/` they would come between the application's own routes and its catchers.
+pub(super) struct Methods(Vec<(Vec<String>, Vec<Method>)>);
+
+impl Methods {
+    /// The methods of these routes, which are not mounted yet, below `base`.
+    pub(super) fn of(base: &str, routes: &[Route]) -> Self {
+        let mut paths: BTreeMap<String, Vec<Method>> = BTreeMap::new();
+        for route in routes {
+            let methods = paths.entry(format!("{base}/{}", route.uri.path())).or_default();
+            methods.push(route.method);
+            if route.method == Method::Get {
+                // Rocket answers HEAD for every GET route.
+                methods.push(Method::Head);
+            }
         }
+        Self(paths.into_iter().map(|(path, methods)| (segments(&path), methods)).collect())
     }
-    let mut fallbacks = Vec::new();
-    for (index, (path, methods)) in paths.into_iter().enumerate() {
-        let allow = methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
-        // Every rank is different, so that overlapping paths never collide. Paths with fewer
-        // parameters come first.
-        let rank = 1000 * (1 + path.matches('<').count()) + index;
-        for method in ALL_METHODS.into_iter().filter(|method| !methods.contains(method)) {
-            let handler = WrongMethod { allow: allow.clone() };
-            fallbacks.push(Route::ranked(rank as isize, method, &path, handler));
+
+    /// The methods that the path of a request has, if its own is none of them.
+    fn allowed(&self, request: &Request<'_>) -> Option<String> {
+        let path: Vec<&str> = request.uri().path().segments().collect();
+        let paths = self.0.iter().filter(|(route, _)| matches(route, &path));
+        let mut methods: Vec<&str> = Vec::new();
+        for method in paths.flat_map(|(_, methods)| methods) {
+            if *method == request.method() {
+                return None;
+            }
+            if !methods.contains(&method.as_str()) {
+                methods.push(method.as_str());
+            }
         }
+        (!methods.is_empty()).then(|| methods.join(", "))
     }
-    fallbacks
+}
+
+/// The segments of a path, without empty ones.
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a route has this path, as Rocket compares them.
+fn matches(route: &[String], path: &[&str]) -> bool {
+    let is_trailing = route.last().is_some_and(|last| last.ends_with("..>"));
+    let fixed = &route[..route.len() - usize::from(is_trailing)];
+    let same = |(one, found): (&String, &&str)| one.starts_with('<') || one == found;
+    (path.len() == fixed.len() || is_trailing && path.len() > fixed.len())
+        && fixed.iter().zip(path).all(same)
 }
 
 /// The methods that Rocket knows.
@@ -318,27 +388,6 @@ pub(super) const ALL_METHODS: [Method; 9] = [
     Method::Connect,
     Method::Patch,
 ];
-
-/// Answers a method that a path does not have, and lists the ones it has.
-#[derive(Clone)]
-struct WrongMethod {
-    allow: String,
-}
-
-#[rocket::async_trait]
-impl Handler for WrongMethod {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let detail = format!("{} takes {}", request.uri().path(), self.allow);
-        let problem = ProblemDetails::new(Status::MethodNotAllowed, detail);
-        match problem.respond_to(request) {
-            Ok(mut response) => {
-                response.set_header(Header::new("Allow", self.allow.clone()));
-                Outcome::Success(response)
-            }
-            Err(status) => Outcome::Error(status),
-        }
-    }
-}
 
 /// An error of the queue as an answer: problem details with the status it means.
 impl<'r> Responder<'r, 'static> for Error {

@@ -29,18 +29,22 @@ use crate::broker::{Broker, JobInfo, Redact};
 use crate::client::{Aggregate, Draft};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
-use crate::job::{JobContext, JobError, JobRecord, Periodic, RetryPolicy, Transition, UnknownJobs};
-use crate::registry::{AppState, HandlerEntry, JobHandler, JobMiddleware, Layer};
+use crate::job::{
+    JobContext, JobError, JobRecord, Periodic, RetryPolicy, Transition, UndecodableJobs,
+    UnknownJobs,
+};
+use crate::registry::{AppState, HandlerEntry, IntoEntry, JobMiddleware, Layer};
 use crate::runtime::TestDriver;
 use crate::sync::{get_mut, lock};
 use crate::worker::SettledHook;
 
+pub(super) use ignite::broker as broker_of;
 use ignite::ignite;
 
 /// Builds the queue of an application: handlers, guards and settings, then `.attach()`.
 ///
-/// Settings made here override every file and variable. If two are attached, the last one
-/// counts.
+/// Settings made here override every file and variable. An application attaches one: a second one
+/// stops the launch.
 #[must_use = "a fairing does nothing until it is attached"]
 pub struct JobQueueFairing {
     parts: Mutex<FairingParts>,
@@ -84,8 +88,8 @@ impl JobQueueFairing {
     }
 
     /// Adds the handler of a job type: an `async fn(job, extractors…) -> Result<T, E>`. See
-    /// [`JobHandler`].
-    pub fn handle<M>(self, handler: impl JobHandler<M>) -> Self {
+    /// [`IntoEntry`].
+    pub fn handle<M>(self, handler: impl IntoEntry<M>) -> Self {
         self.with(|parts| parts.entries.push(handler.entry()))
     }
 
@@ -221,6 +225,30 @@ impl JobQueueFairing {
         self.with(|parts| parts.hooks.register = Some(erase::<G>()))
     }
 
+    /// Where people log in: a path of this application, such as `/login`, or a URL that begins with
+    /// `https://` or `http://`. A browser that asks for a page of the dashboard and is answered 401
+    /// by a guard goes there, with the page's path in the parameter `next`. Redirect to it after the
+    /// login, but only if it begins with a single `/`. All other clients get 401 with
+    /// `WWW-Authenticate: Bearer`.
+    ///
+    /// ```
+    /// # use rocket::request::{FromRequest, Outcome, Request};
+    /// # use rocket_jobqueue::JobQueue;
+    /// # struct Admin;
+    /// # #[rocket::async_trait]
+    /// # impl<'r> FromRequest<'r> for Admin {
+    /// #     type Error = ();
+    /// #     async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> { Outcome::Success(Admin) }
+    /// # }
+    /// let queue = JobQueue::fairing().admin_guard::<Admin>().login_url("/login");
+    /// ```
+    ///
+    /// # Errors
+    /// Any other text stops the launch.
+    pub fn login_url(self, url: impl Into<String>) -> Self {
+        self.with(|parts| parts.hooks.login_url = Some(url.into()))
+    }
+
     /// Hides parts of jobs from REST, pages, status links and log lines. The function changes
     /// each job before it is shown or searched: payload, result, headers, progress and errors may
     /// hold data that operators need not see.
@@ -258,6 +286,17 @@ impl JobQueueFairing {
             UnknownJobs::Park => "park",
         };
         self.set("jobqueue.unknown_jobs", word)
+    }
+
+    /// What the worker does with a job whose payload its handler cannot decode, because another
+    /// version of the application wrote it. Default: [`UndecodableJobs::Park`].
+    #[track_caller]
+    pub fn undecodable_jobs(self, what: UndecodableJobs) -> Self {
+        let word = match what {
+            UndecodableJobs::Park => "park",
+            UndecodableJobs::Fail => "fail",
+        };
+        self.set("jobqueue.undecodable_jobs", word)
     }
 
     /// Sets one configuration value by its full path, overriding every file and variable:
@@ -307,13 +346,20 @@ impl Fairing for JobQueueFairing {
     fn info(&self) -> Info {
         Info {
             name: "Job queue",
-            kind: Kind::Ignite | Kind::Liftoff | Kind::Shutdown | Kind::Singleton,
+            // Not a singleton, of which Rocket would drop all but the last without a word.
+            kind: Kind::Ignite | Kind::Liftoff | Kind::Shutdown,
         }
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
         let parts = self.take();
         let ready = async {
+            if rocket.state::<JobQueue>().is_some() {
+                return Err(Error::config(
+                    "two `JobQueue::fairing()` are attached: attach one, and give it the handlers, \
+                     guards and settings of both",
+                ));
+            }
             let ready = ignite(parts, &rocket)?;
             ready.queue.runtime().check_store().await?;
             Ok::<_, Error>(ready)

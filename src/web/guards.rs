@@ -137,6 +137,8 @@ pub(super) struct Hooks {
     pub(super) admin: Option<Box<dyn ErasedGuard>>,
     pub(super) view: Option<Box<dyn ErasedGuard>>,
     pub(super) register: Option<Box<dyn ErasedGuard>>,
+    /// Where browsers log in: a path of this application, or a URL.
+    pub(super) login_url: Option<String>,
     /// Whether every change is refused.
     pub(super) read_only: bool,
 }

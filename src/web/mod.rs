@@ -26,11 +26,13 @@ mod log;
 mod login;
 mod looks;
 mod managed;
+mod on_success;
 mod open_files;
 #[cfg(feature = "openapi")]
 mod openapi;
 mod origin;
 mod peers;
+mod producer;
 mod proxy;
 mod query;
 mod rate_limit;
@@ -68,6 +70,7 @@ pub use database::JobQueuePool;
 pub use error::{FieldProblem, ProblemDetails};
 pub use fairing::JobQueueFairing;
 pub use managed::Managed;
+pub use on_success::OnSuccess;
 pub use rate_limit::{RateLimit, RateLimitFairing};
 
 /// The job queue of this application: a request guard, managed state, and a handle that can be

@@ -89,7 +89,8 @@ impl RateLimit {
     }
 }
 
-/// The fairing that limits requests; see [`RateLimit`].
+/// The fairing that limits requests; see [`RateLimit`]. An application attaches one: a second one
+/// stops the launch.
 #[must_use = "a fairing does nothing until it is attached"]
 pub struct RateLimitFairing {
     code: Mutex<(Figment, Option<String>)>,
@@ -228,6 +229,9 @@ impl ReadyLimits {
     }
 }
 
+/// Managed once a rate limit is attached.
+struct Attached;
+
 /// The count of a request, for its response.
 struct RequestCount(Option<CountedRequest>);
 
@@ -241,20 +245,28 @@ impl Fairing for RateLimitFairing {
     fn info(&self) -> Info {
         Info {
             name: "Rate limit",
-            kind: Kind::Ignite | Kind::Request | Kind::Response | Kind::Singleton,
+            // Not a singleton, of which Rocket would drop all but the last without a word.
+            kind: Kind::Ignite | Kind::Request | Kind::Response,
         }
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
-        match self.ignite(&rocket) {
-            Ok(None) => Ok(rocket),
+        let made = match rocket.state::<Attached>() {
+            None => self.ignite(&rocket),
+            Some(Attached) => Err(Error::config(
+                "two `RateLimit::fairing()` are attached: attach one, and give it the settings of \
+                 both",
+            )),
+        };
+        match made {
+            Ok(None) => Ok(rocket.manage(Attached)),
             Ok(Some(ready)) => {
                 let path = format!("/<_..>?{}", ready.mark);
                 let routes =
                     ALL_METHODS.map(|method| Route::ranked(FIRST_RANK, method, &path, Refuse));
                 // Ignited once; Rocket keeps no fairing for a second time.
                 let _ = self.ready.set(ready);
-                Ok(rocket.mount("/", routes))
+                Ok(rocket.manage(Attached).mount("/", routes))
             }
             Err(error) => Err(refuse(rocket, "the rate limit", &error)),
         }

@@ -2,8 +2,8 @@
 //! own; here they become one tree below the base.
 //!
 //! A worker-only process mounts the health routes alone. Every route is wrapped in a check of its
-//! query (`query`), every path answers wrong methods with 405, and catchers turn other statuses
-//! into problem details.
+//! query (`query`), and catchers answer wrong methods with 405 and turn other
+//! statuses into problem details.
 
 use rocket::{Build, Rocket, Route};
 
@@ -38,9 +38,9 @@ pub(super) fn mount(
         routes.extend(status::routes());
     }
     let base = if config.base.is_empty() { "/" } else { &config.base };
-    let wrong_methods = error::wrong_methods(&routes);
+    let methods = error::Methods::of(base, &routes);
     let routes = query::strict(routes);
-    rocket.mount(base, routes).mount(base, wrong_methods).register(base, error::catchers())
+    rocket.mount(base, routes).register(base, error::catchers()).manage(methods)
 }
 
 /// The routes of a process with a web interface. GET routes among them run at low priority

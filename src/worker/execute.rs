@@ -26,8 +26,8 @@ use super::progress::ProgressWriter;
 use super::settle::{FinishedAttempt, PendingSettle};
 use crate::broker::{Delivery, SettleRequest};
 use crate::job::{
-    AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobRecord, Outcome,
-    Reporter, Transition, decide,
+    AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobError, JobRecord,
+    Outcome, Reporter, Transition, UndecodableJobs, decide,
 };
 use crate::registry::HandlerEntry;
 use crate::text::line;
@@ -197,7 +197,7 @@ async fn attempt(
         biased;
         ended = AssertUnwindSafe(running).catch_unwind() => return Some(match ended {
             Ok(Ok(result)) => Outcome::Done(result),
-            Ok(Err(error)) => own_end(job, Outcome::Failed(error)),
+            Ok(Err(error)) => own_end(job, failed(error, shared.settings.undecodable)),
             Err(panic) => own_end(job, Outcome::Panicked(panic_text(&*panic))),
         }),
         reason = job.cancellation.cancelled() => reason,
@@ -208,6 +208,14 @@ async fn attempt(
         }
     };
     cancelled(job, limit, reason)
+}
+
+/// The outcome of a handler's error.
+fn failed(error: JobError, undecodable: UndecodableJobs) -> Outcome {
+    match (error.is_undecodable(), undecodable, error.text()) {
+        (true, UndecodableJobs::Park, Some(text)) => Outcome::Undecodable(text.to_owned()),
+        _ => Outcome::Failed(error),
+    }
 }
 
 /// The outcome of an attempt that was cancelled; `None` if its lease was lost.
@@ -296,7 +304,7 @@ mod tests {
     use crate::broker::memory::MemoryBroker;
     use crate::broker::{Broker, LEASE};
     use crate::chance::Chance;
-    use crate::job::{JobError, JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
+    use crate::job::{JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
     use crate::registry::{AppState, Registry, raw_entry};
     use crate::time::Clock;
     use crate::worker::WorkerSettings;
@@ -329,6 +337,7 @@ mod tests {
                 heartbeat: Duration::from_secs(5),
                 retry: RetryPolicy::default(),
                 unknown: UnknownJobs::Park,
+                undecodable: UndecodableJobs::Park,
                 settled: Vec::new(),
                 viewer: crate::broker::Viewer::default(),
             },

@@ -45,7 +45,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, Delivery, LEASE, Viewer};
 use crate::chance::Chance;
-use crate::job::{JobContext, Outcome, QueueName, RetryPolicy, Transition, UnknownJobs};
+use crate::job::{
+    JobContext, Outcome, QueueName, RetryPolicy, Transition, UndecodableJobs, UnknownJobs,
+};
 use crate::registry::{AppState, Registry};
 use crate::sync::lock;
 use in_flight::InFlight;
@@ -80,6 +82,8 @@ pub(crate) struct WorkerSettings {
     pub retry: RetryPolicy,
     /// What happens to jobs of a type without a handler.
     pub unknown: UnknownJobs,
+    /// What happens to jobs whose payload the handler of their type cannot decode.
+    pub undecodable: UndecodableJobs,
     /// Hooks after each settlement, called in this order.
     pub settled: Vec<SettledHook>,
     /// What the log may show of errors and results.

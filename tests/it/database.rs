@@ -1,15 +1,30 @@
 //! The job queue's Redis as a database of the application's own.
 
-use crate::support::RedisServer;
+use crate::support::{RedisServer, eventually};
+use rocket::figment::Figment;
 use rocket::http::Status;
 use rocket::local::asynchronous::Client;
 use rocket::{get, routes};
 use rocket_db_pools::{Connection, Database};
-use rocket_jobqueue::{JobQueue, JobQueuePool};
+use rocket_jobqueue::{Job, JobError, JobQueue, JobQueuePool, Managed};
+use std::time::Duration;
 
-#[derive(Database)]
+/// `Clone`, so that handlers share it.
+#[derive(Clone, Database)]
 #[database("jobqueue")]
 struct Db(JobQueuePool);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct CountVisit;
+
+impl Job for CountVisit {
+    const TYPE: &'static str = "site:count_visit";
+}
+
+async fn count_visit(_: CountVisit, db: Managed<Db>) -> Result<u64, JobError> {
+    let mut connection = rocket_db_pools::Pool::get(&**db).await?;
+    Ok(redis::cmd("INCR").arg("visits").query_async(&mut connection).await?)
+}
 
 #[get("/visits")]
 async fn visits(mut db: Connection<Db>) -> Result<String, Status> {
@@ -23,7 +38,7 @@ async fn launch(settings: &[(&str, &str)]) -> Result<Client, String> {
         figment = figment.merge(*setting);
     }
     let rocket = rocket::custom(figment)
-        .attach(JobQueue::fairing().memory())
+        .attach(JobQueue::fairing().memory().handle(count_visit))
         .attach(Db::init())
         .mount("/", routes![visits]);
     Client::untracked(rocket).await.map_err(|error| error.to_string())
@@ -38,6 +53,34 @@ async fn an_application_reaches_the_queues_redis_by_its_own_commands() {
         let answer = client.get("/visits").dispatch().await;
         assert_eq!(answer.into_string().await.as_deref(), Some(expected));
     }
+}
+
+#[tokio::test]
+async fn a_handler_shares_the_applications_database() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let url = format!("redis://{}", redis.addr());
+    let client = launch(&[("databases.jobqueue.url", &url)]).await.unwrap();
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    queue.enqueue(CountVisit).await.unwrap();
+    let counted = || async { redis.cli(&["get", "visits"]).trim() == "1" };
+    assert!(eventually(Duration::from_secs(20), counted).await);
+}
+
+#[tokio::test]
+async fn a_client_by_configuration_alone_enqueues() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let figment =
+        Figment::new().merge(("databases.jobqueue.url", format!("redis://{}", redis.addr())));
+    let receipt =
+        rocket_jobqueue::Client::from_figment(&figment).unwrap().enqueue(CountVisit).await;
+    let stored = redis.cli(&["lrange", "asynq:{default}:pending", "0", "-1"]);
+    assert_eq!(stored.trim(), receipt.unwrap().id.as_str());
+
+    let memory = Figment::new()
+        .merge(("jobqueue.store", "memory"))
+        .merge(("jobqueue.allow_memory_in_release", true));
+    let error = rocket_jobqueue::Client::from_figment(&memory).unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("found \"memory\""), "{error}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::support::{PATIENCE, RedisServer, within};
 use rocket::local::asynchronous::Client;
 use rocket_jobqueue::{
     Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobState, MAX_RESULT,
-    Managed, Progress, QueueName, RetryPolicy, UnknownJobs,
+    Managed, Progress, QueueName, RetryPolicy, UndecodableJobs, UnknownJobs,
     handler::{AfterCancel, HandlerEntry, JobHandler, JobResult, Next, Transition},
     inspect::{Cancelled, JobInfo},
 };
@@ -201,7 +201,8 @@ async fn middleware_runs_outermost_first_around_all_handlers_and_then_around_one
 
 #[rocket::async_test]
 async fn middleware_sees_the_failure_of_a_payload_that_cannot_be_read() {
-    let app = App::launch(memory().middleware(noting("all")).handle(do_work)).await;
+    let fails = memory().undecodable_jobs(UndecodableJobs::Fail);
+    let app = App::launch(fails.middleware(noting("all")).handle(do_work)).await;
 
     let receipt = app.queue.enqueue_raw(Work::TYPE, Some(b"[]".to_vec())).max_retry(0).await;
 
@@ -290,6 +291,51 @@ async fn an_uncounted_failure_leaves_its_text_and_every_retry() {
     let info = app.until(&id, JobState::Completed).await;
     assert_eq!((info.record.retried, info.record.last_error.as_str()), (0, "the printer is busy"));
     assert_eq!(app.diary.read().len(), 2);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Thumbnail(String);
+
+impl Job for Thumbnail {
+    const TYPE: &'static str = "image:thumbnail";
+
+    fn options() -> JobOptions {
+        JobOptions::new().retention(Duration::from_secs(60)).max_retry(0)
+    }
+}
+
+/// Not async: it keeps its thread, until it is cancelled for one of its jobs.
+fn thumbnail(job: Thumbnail, context: JobContext, diary: Managed<Diary>) -> JobResult {
+    diary.write(format!("{:?}", std::thread::current().id()));
+    match job.0.as_str() {
+        "panic" => panic!("boom"),
+        "wait" => {
+            while !context.cancelled().is_cancelled() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            diary.write("cancelled");
+        }
+        _ => {}
+    }
+    Ok(None)
+}
+
+/// The runtime of this test has one thread.
+#[tokio::test]
+async fn a_handler_that_blocks_has_another_thread_and_learns_that_it_is_cancelled() {
+    let app = App::launch(memory().handle(thumbnail.blocking())).await;
+    let put = async |word: &str, timeout| {
+        let job = app.queue.enqueue(Thumbnail(word.to_owned()));
+        job.timeout(Duration::from_secs(timeout)).await.unwrap().id
+    };
+    app.until(&put("x", 60).await, JobState::Completed).await;
+    let ours = format!("{:?}", std::thread::current().id());
+    assert!(app.diary.read().len() == 1 && app.diary.read()[0] != ours);
+
+    let panicked = app.until(&put("panic", 60).await, JobState::Archived).await;
+    assert_eq!(panicked.record.last_error, "panic: boom");
+    app.until(&put("wait", 1).await, JobState::Archived).await;
+    app.until_written("cancelled").await;
 }
 
 #[rocket::async_test]

@@ -40,6 +40,7 @@ mod inspector;
 mod layers;
 mod layout;
 mod leases;
+mod on_success;
 #[cfg(feature = "openapi")]
 mod openapi_merge;
 mod periodic;

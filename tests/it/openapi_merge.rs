@@ -2,12 +2,14 @@
 //! queue's document into its own.
 use std::collections::BTreeSet;
 
-use rocket::get;
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
-use rocket_jobqueue::JobQueue;
+use rocket::{get, post, put};
+use rocket_jobqueue::{Accepted, Error, Job, JobQueue, Receipt};
 use rocket_okapi::settings::OpenApiSettings;
-use rocket_okapi::{mount_endpoints_and_merged_docs, openapi, openapi_get_routes_spec};
+use rocket_okapi::{
+    mount_endpoints_and_merged_docs, openapi, openapi_get_routes, openapi_get_routes_spec,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -38,6 +40,63 @@ fn pulse() -> Json<Health> {
 #[get("/mood")]
 fn mood() -> Json<ProblemDetails> {
     Json(ProblemDetails { mood: "fine".to_owned() })
+}
+
+/// A job of the host.
+#[derive(Serialize, serde::Deserialize)]
+struct Charge {
+    order: u64,
+}
+
+impl Job for Charge {
+    const TYPE: &'static str = "shop:charge";
+}
+
+/// Charges an order.
+#[openapi(tag = "host")]
+#[post("/orders/<order>")]
+async fn charge(order: u64, queue: &JobQueue) -> Result<Accepted, Error> {
+    let receipt = queue.enqueue(Charge { order }).await?;
+    Ok(queue.accepted(&receipt))
+}
+
+/// Charges an order, and says when.
+#[openapi(tag = "host")]
+#[put("/orders/<order>")]
+async fn charge_later(order: u64, queue: &JobQueue) -> Result<Receipt, Error> {
+    queue.enqueue(Charge { order }).await
+}
+
+#[rocket::async_test]
+async fn a_hosts_own_routes_answer_with_our_types_and_their_documentation() {
+    let figment = rocket::Config::figment().merge(("log_level", "off"));
+    let host = rocket::custom(figment)
+        .attach(JobQueue::fairing().memory().set("jobqueue.worker", false))
+        .mount("/", openapi_get_routes![charge, charge_later]);
+    let client = Client::tracked(host).await.unwrap();
+    let document = client.get("/openapi.json").dispatch().await.into_json::<Value>().await.unwrap();
+    let schemas = &document["components"]["schemas"];
+    for (method, schema, fields) in [
+        ("post", "JobQueueAccepted", vec!["job_id", "status_url"]),
+        ("put", "JobQueueReceipt", vec!["due", "existing", "job_id", "queue", "replayed", "state"]),
+    ] {
+        let answers = &document["paths"]["/orders/{order}"][method]["responses"];
+        let body = &answers["202"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(body, &format!("#/components/schemas/{schema}"));
+        let documented = schemas[schema]["properties"].as_object().unwrap();
+        assert_eq!(documented.keys().collect::<Vec<_>>(), fields);
+        for status in ["409", "422", "500", "503"] {
+            let problem = &answers[status]["content"]["application/problem+json"];
+            assert!(problem["schema"]["$ref"].is_string(), "{method} {status}");
+        }
+        let method: rocket::http::Method = method.parse().unwrap();
+        let answer = client.req(method, "/orders/7").dispatch().await;
+        assert_eq!(answer.status().code, 202);
+        let answer = answer.into_json::<Value>().await.unwrap();
+        let mut found: Vec<_> = answer.as_object().unwrap().keys().collect();
+        found.sort();
+        assert_eq!(found, fields);
+    }
 }
 
 /// The merged document as the host serves it.

@@ -458,6 +458,42 @@ async fn two_handlers_of_one_type_stop_the_launch() {
 }
 
 #[rocket::async_test]
+async fn two_fairings_stop_the_launch() {
+    let (tell, _told) = told();
+    let twice = app(queue(), tell).attach(JobQueue::fairing().memory());
+    let line = refused("two_fairings_stop_the_launch", twice).await;
+    assert_says(&line, &["two `JobQueue::fairing()` are attached", "attach one"]);
+}
+
+#[rocket::async_test]
+async fn two_rate_limits_stop_the_launch() {
+    let (tell, _told) = told();
+    let limit = RateLimit::fairing;
+    let twice = app(queue(), tell).attach(limit()).attach(limit());
+    let line = refused("two_rate_limits_stop_the_launch", twice).await;
+    assert_says(&line, &["two `RateLimit::fairing()` are attached", "attach one"]);
+}
+
+/// Rocket logs one line for each route and catcher at launch.
+#[rocket::async_test]
+async fn the_launch_log_has_at_most_80_lines_of_ours() {
+    let (tell, _told) = told();
+    let client = client(app(queue(), tell)).await;
+    let rocket = client.rocket();
+    let (routes, catchers) = (rocket.routes().count(), rocket.catchers().count());
+    assert!(routes > 50 && routes + catchers <= 80, "{routes} routes, {catchers} catchers");
+    client.terminate().await;
+}
+
+#[rocket::async_test]
+async fn a_login_that_is_no_address_stops_the_launch() {
+    let (tell, _told) = told();
+    let wrong = app(queue().login_url("//evil.example"), tell);
+    let line = refused("a_login_that_is_no_address_stops_the_launch", wrong).await;
+    assert_says(&line, &["login_url: expected a path such as /login", "\"//evil.example\""]);
+}
+
+#[rocket::async_test]
 async fn a_wrong_setting_stops_the_launch() {
     let (tell, _told) = told();
     let wrong = app(queue().set("jobqueue.concurrency", "many"), tell);

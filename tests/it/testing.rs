@@ -10,8 +10,8 @@ use rocket::local::{asynchronous, blocking};
 use rocket::{Build, Rocket, State, get, post, routes};
 use rocket_jobqueue::testing::{self, AttemptEnd, Report, TestQueue};
 use rocket_jobqueue::{
-    Draft, Idempotency, Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState,
-    Managed, Periodic, RetryPolicy, Timestamp,
+    Draft, Idempotency, Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing,
+    JobRecord, JobState, Managed, Periodic, RetryPolicy, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -513,6 +513,58 @@ async fn an_application_that_has_ended_leaves_nothing_behind() {
     plain.enqueue(Welcome { user: 7 }).await.unwrap();
     drop(plain);
     assert_eq!(Arc::strong_count(&plain_journal.0), 1);
+}
+
+/// What an application is that has just been written: queues that nobody has used yet, groups,
+/// periodic jobs, no job.
+#[test]
+fn an_application_whose_queues_nobody_has_used_is_driven_without_a_panic() {
+    async fn digest(_: String, _: Vec<JobRecord>) -> Result<Draft, JobError> {
+        Ok(Draft::new(Welcome { user: 1 }))
+    }
+    let fairing = fairing()
+        .set("jobqueue.queues", serde_json::json!({ "payments": 2, "mail": 1, "default": 1 }))
+        .periodic(Periodic::new("@hourly", Welcome { user: 2 }).name("hourly").queue("reports"))
+        .aggregate(digest);
+    let (jobs, tests) = testing::queue(fairing);
+    let _client = blocking::Client::untracked(app(jobs)).unwrap();
+    assert!(tests.blocking_run_due().is_empty());
+    assert!(tests.blocking_advance(secs(7200)).is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_is_recorded_with_all_its_causes() {
+    async fn send(_: Welcome) -> anyhow::Result<()> {
+        use anyhow::Context;
+        let disk = std::io::Error::other("disk on fire");
+        Err(std::io::Error::other(disk)).context("reading the template").context("sending")
+    }
+    let tests = TestQueue::new().handle(send);
+    let receipt = tests.enqueue(Welcome { user: 7 }).await.unwrap();
+    tests.run_due().await;
+    let error = tests.job(&receipt.id).unwrap().record.last_error;
+    assert!(error.starts_with("sending: reading the template: disk on fire"), "{error}");
+}
+
+#[tokio::test]
+async fn a_payload_of_another_version_waits_for_an_hour_and_burns_no_attempt() {
+    let (tests, journal) = plain();
+    let new_version = br#"{"user":"ann"}"#.to_vec();
+    let draft = Draft::raw(Welcome::TYPE, Some(new_version)).max_retry(1);
+    let receipt = tests.queue().enqueue_all([draft]).await.remove(0).unwrap();
+
+    tests.advance(secs(3599)).await;
+    let parked = tests.job(&receipt.id).unwrap();
+    assert_eq!((parked.state, parked.record.retried), (JobState::Retry, 0));
+    let error = &parked.record.last_error;
+    assert!(error.starts_with("undecodable since ") && error.contains("expected u64"), "{error}");
+
+    tests.advance(secs(15)).await;
+    let archived = tests.job(&receipt.id).unwrap();
+    assert_eq!((archived.state, archived.record.retried), (JobState::Archived, 0));
+    let error = &archived.record.last_error;
+    assert!(error.contains("expected u64, found a string"), "{error}");
+    assert!(!error.contains("ann") && journal.read().is_empty(), "{error}");
 }
 
 /// A job whose maps have another order in each instance.

@@ -126,6 +126,12 @@ fn add_attempts(all: &mut Registry, attempts: &Attempts) {
         "Time from a job's being ready (due or pending) to the start of its attempt in this process",
         attempts.lateness.clone(),
     );
+    // The encoder appends `_total`.
+    all.register(
+        "jobqueue_on_success_lost_jobs",
+        "Jobs of successful answers that the store did not take, with on_success_failure = log",
+        attempts.lost_on_success.clone(),
+    );
 }
 
 /// The sums over all worker processes.

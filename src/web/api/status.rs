@@ -26,6 +26,7 @@ use sha2::Sha256;
 use tokio::time::Instant;
 
 use crate::broker::JobInfo;
+use crate::client::Receipt;
 use crate::error::Error;
 use crate::job::serial::{hex, unhex};
 use crate::job::{JobId, JobState, Progress, QueueName};
@@ -224,8 +225,12 @@ impl<'r> Responder<'r, 'r> for StatusAnswer {
 /// 202 for an enqueued job, with a link to its status: the response of a route that leaves its
 /// work to the job. Made by [`JobQueue::accepted`].
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAccepted"))]
 pub struct Accepted {
+    /// The job's id.
     job_id: JobId,
+    /// The path of its status, as in the header `Location`.
     status_url: String,
 }
 
@@ -244,6 +249,13 @@ impl<'r> Responder<'r, 'static> for Accepted {
             .status(Status::Accepted)
             .header(location)
             .ok()
+    }
+}
+
+/// The job is enqueued; nothing says yet that it has run.
+impl<'r> Responder<'r, 'static> for Receipt {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        Response::build_from(Json(self).respond_to(request)?).status(Status::Accepted).ok()
     }
 }
 

@@ -25,13 +25,17 @@ mod ui;
 pub(crate) use ui::layout::trouble;
 pub(crate) use ui::{HtmlPage, Reader};
 
-use rocket::http::{ContentType, Header};
+use rocket::http::{ContentType, Header, Method};
 use rocket::request::Request;
-use rocket::response::{self, Responder, Response};
+use rocket::response::{self, Redirect, Responder, Response};
 use rocket::{Route, get, routes};
 
 use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
+use crate::web::guards::Hooks;
+use crate::web::proxy::forwarded;
+
+use ui::reader::escaped;
 
 /// A file that is compiled into the crate.
 struct Asset(ContentType, &'static str);
@@ -71,15 +75,31 @@ pub(crate) fn routes(with_register: bool) -> Vec<Route> {
     routes
 }
 
-/// The page for a request that a guard refused, if a person reads the answer: one for a page's
-/// path whose client accepts HTML. Other clients get problem details.
+/// The page for a request that a guard refused, if a person reads the answer. Other clients get
+/// problem details.
 pub(crate) fn refusal(request: &Request<'_>, problem: &ProblemDetails) -> Option<HtmlPage> {
+    Some(ui::page::refusal(&person(request)?, problem))
+}
+
+/// The way to the application's login, if it has one and a person reads the answer. It names the
+/// page to come back to: the one that was asked for, or the overview after a form.
+pub(crate) fn login(request: &Request<'_>) -> Option<Redirect> {
+    let login = request.rocket().state::<Hooks>()?.login_url.as_deref()?;
+    let (reader, prefix) = (person(request)?, &forwarded(request).prefix);
+    let next = match request.method() {
+        Method::Get | Method::Head => format!("{prefix}{}", request.uri()),
+        _ => format!("{}/ui", reader.base),
+    };
+    let prefix = if login.starts_with('/') { prefix.as_str() } else { "" };
+    let mark = if login.contains('?') { '&' } else { '?' };
+    Some(Redirect::to(format!("{prefix}{login}{mark}next={}", escaped(&next))))
+}
+
+/// Who reads the answer, if it is a person: the path is a page's, and the client accepts HTML.
+fn person(request: &Request<'_>) -> Option<Reader> {
     let base = &request.rocket().state::<JobQueue>()?.config().base;
     let path = request.uri().path().as_str().strip_prefix(base.as_str())?;
     let is_page = path == "/ui" || path.starts_with("/ui/");
     let reads_html = request.headers().get("Accept").any(|accept| accept.contains("text/html"));
-    if !is_page || !reads_html {
-        return None;
-    }
-    Some(ui::page::refusal(&Reader::of(request, base), problem))
+    (is_page && reads_html).then(|| Reader::of(request, base))
 }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::registry::Need;
 use crate::web::guards::Hooks;
 use crate::web::login::Login;
+use crate::web::on_success::Departure;
 use crate::web::schemas::Schemas;
 use crate::web::{JobQueue, log, routes, stderr};
 
@@ -77,7 +78,8 @@ impl Fairing for StateCheck {
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
         let missing = self.0.iter().find(|need| (need.load)(&rocket as &dyn Any).is_none());
-        let Some(need) = missing else { return Ok(rocket) };
+        // All other fairings are attached by now, so this one is the last to see a response.
+        let Some(need) = missing else { return Ok(rocket.attach(Departure)) };
         log::to_stderr_unless_taken();
         crate::log::error!(
             "the job queue cannot start: a handler names `Managed<{name}>`, but the application \

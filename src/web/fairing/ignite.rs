@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocket::http::uri::Reference;
 use rocket::{Build, Rocket};
 
 use super::FairingParts;
@@ -35,6 +36,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// an invalid periodic job.
 pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Ignited, Error> {
     let config = load(&parts, rocket)?;
+    check_login_url(parts.hooks.login_url.as_deref())?;
     warn(&config);
     let (broker, test_driver) = match parts.test {
         Some((broker, driver)) => (broker, Some(driver)),
@@ -62,6 +64,19 @@ pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Igni
     add_periodic(&runtime, &parts.periodic, &config.jobqueue)?;
     let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
     Ok(Ignited { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
+}
+
+/// A path here or a URL: anything else would be a redirect relative to each page.
+fn check_login_url(url: Option<&str>) -> Result<(), Error> {
+    let is_path = |url: &str| url.starts_with('/') && !url.starts_with("//");
+    let is_url = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+    let is_plain = |url: &str| !url.contains('#') && Reference::parse(url).is_ok();
+    match url {
+        Some(url) if !(is_path(url) || is_url(url)) || !is_plain(url) => Err(Error::config(
+            format!("login_url: expected a path such as /login or a URL, found {url:?}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the configuration; the environment that the application set replaces `APP_ENV`.
@@ -98,7 +113,7 @@ fn warn(config: &Config) {
 
 /// The configured store. Nothing is connected yet, so an unreachable server is not an error
 /// here.
-fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
+pub(in crate::web) fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     let archive = config.jobqueue.archive.clone();
     Ok(match config.jobqueue.store {
         Store::Memory => {
@@ -172,6 +187,7 @@ fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
         heartbeat: HEARTBEAT_INTERVAL,
         retry: RetryPolicy::default(),
         unknown: config.unknown_jobs,
+        undecodable: config.undecodable_jobs,
         settled: Vec::new(),
         viewer: Viewer::default(),
     }

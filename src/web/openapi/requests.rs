@@ -20,6 +20,7 @@ use crate::web::JobQueue;
 use crate::web::api::bulk::WantsEvents;
 use crate::web::api::{Asked, Caller, IdempotencyKey, JsonBody, Param, RouteScope};
 use crate::web::guards::{ActAccess, RegisterAccess, ViewAccess};
+use crate::web::on_success::OnSuccess;
 
 impl<'r, T: JsonSchema> OpenApiFromData<'r> for JsonBody<T> {
     fn request_body(generator: &mut OpenApiGenerator) -> Result<RequestBody> {
@@ -48,7 +49,16 @@ macro_rules! silent {
     )*};
 }
 
-silent!(JobQueue, &'r JobQueue, RegisterAccess, Asked, Caller, WantsEvents, RouteScope);
+silent!(
+    JobQueue,
+    &'r JobQueue,
+    OnSuccess<'r>,
+    RegisterAccess,
+    Asked,
+    Caller,
+    WantsEvents,
+    RouteScope
+);
 
 /// The name of the security scheme. It is the job queue's own, because the document may be merged
 /// into an application's.

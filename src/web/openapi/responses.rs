@@ -16,12 +16,14 @@ use schemars::JsonSchema;
 
 use super::{JSON, PROBLEM};
 use crate::broker::{JobInfo, JobPage};
+use crate::client::Receipt;
+use crate::error::Error;
 use crate::web::api::bulk::{BulkCounts, BulkResponse};
 use crate::web::api::health::{Health, Healthy, Unhealthy};
 use crate::web::api::jobs::{FollowResponse, JobLookup};
 use crate::web::api::queues::JobRows;
 use crate::web::api::register::NotRegistered;
-use crate::web::api::status::{JobStatus, StatusAnswer};
+use crate::web::api::status::{Accepted, JobStatus, StatusAnswer};
 use crate::web::api::{Created, NoContent, Refused};
 use crate::web::error::ProblemDetails;
 
@@ -162,6 +164,38 @@ impl OpenApiResponderInner for BulkResponse {
             let media = MediaType { schema, ..MediaType::default() };
             counted.content.insert("text/event-stream".to_owned(), media);
         }
+        Ok(responses)
+    }
+}
+
+/// The problems of an application's own route that enqueues.
+const NOT_ENQUEUED: [(u16, &str); 5] = [
+    (409, "An equal job or a job with this id already exists"),
+    (422, "A value is invalid, or the idempotency key was used for another body"),
+    (429, "Too many jobs are waiting; retry later"),
+    (500, "The job could not be enqueued"),
+    UNAVAILABLE,
+];
+
+impl OpenApiResponderInner for Error {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        Ok(problems(generator, &NOT_ENQUEUED))
+    }
+}
+
+impl OpenApiResponderInner for Accepted {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        let mut responses = Responses::default();
+        let accepted = (202, "The job is enqueued; `status_url` and `Location` lead to its status");
+        answer::<Accepted>(generator, &mut responses, JSON, accepted);
+        Ok(responses)
+    }
+}
+
+impl OpenApiResponderInner for Receipt {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        let mut responses = Responses::default();
+        answer::<Receipt>(generator, &mut responses, JSON, (202, "The job is enqueued"));
         Ok(responses)
     }
 }

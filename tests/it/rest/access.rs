@@ -7,8 +7,7 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
     let client = still().await;
     let table = routes();
     let mut rows = Vec::new();
-    // Answers to wrong methods have the highest ranks.
-    for route in client.rocket().routes().filter(|route| route.rank < 1000) {
+    for route in client.rocket().routes() {
         let Some(path) = route.uri.as_str().strip_prefix(BASE) else { continue };
         if path.starts_with("/docs") {
             continue;
@@ -167,6 +166,27 @@ async fn what_is_redacted_is_neither_shown_nor_found() {
     let queue = client.rocket().state::<JobQueue>().unwrap();
     let job = queue.job("mail", &rocket_jobqueue::JobId::new(&id).unwrap()).await.unwrap().unwrap();
     assert_eq!(job.record.payload_bytes(), br#"{"user":4711}"#);
+}
+
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn a_browser_without_credentials_is_sent_to_the_login_and_back() {
+    let client = start(fairing().set("jobqueue.worker", false).login_url("/login?by=page")).await;
+    let send = async |method: Method, path: &str, accept: Accept| {
+        let url = format!("{BASE}{path}");
+        let response = client.req(method, url).header(accept).dispatch().await;
+        let header = |name| response.headers().get_one(name).map(str::to_owned);
+        (response.status().code, header("Location"), header("WWW-Authenticate"))
+    };
+    let next = |path: &str| rocket::http::RawStr::new(path).percent_encode().to_string();
+    let way = |path: &str| Some(format!("/login?by=page&next={}", next(&format!("{BASE}{path}"))));
+    let page = "/ui/jobs?q=a%26b";
+    assert_eq!(send(Method::Get, page, Accept::HTML).await, (303, way(page), None));
+    assert_eq!(send(Method::Post, "/ui/jobs/act", Accept::HTML).await, (303, way("/ui"), None));
+    let challenge = Some("Bearer realm=\"job queue\"".to_owned());
+    for (path, accept) in [(page, Accept::JSON), ("/queues", Accept::HTML)] {
+        assert_eq!(send(Method::Get, path, accept).await, (401, None, challenge.clone()), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use rocket::{Route, get, routes};
 
 use crate::broker::{JobRow, Page};
 use crate::error::Error;
-use crate::job::JobState;
+use crate::job::{JobState, without_backtrace};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::dashboard::search::{MAX_LISTS, MAX_ROWS, SEARCH_TIMEOUT, quoted};
@@ -100,7 +100,7 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, FailureGroup)>, usize
                 };
                 for info in found.rows.iter().filter_map(JobRow::job) {
                     looked += 1;
-                    let error = &info.record.last_error;
+                    let error = without_backtrace(&info.record.last_error);
                     let key = (info.record.job_type.clone(), fingerprint(error));
                     let failure = groups.entry(key).or_insert_with(|| FailureGroup {
                         count: 0,
