@@ -10,11 +10,13 @@ use rocket_jobqueue::internals::{
 };
 use rocket_jobqueue::{Clock, JobId, JobRecord, NewJob, QueueName, Timestamp};
 
-use super::RedisServer;
+use super::{PATIENCE, RedisServer};
 
 /// Where the clock stands, in seconds since 1970: a whole second, ahead of the server's
 /// clock, so that nothing that expires is gone at once.
 pub const START: i64 = 4_000_000_000;
+
+const PERMITS_DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
 
 /// A server, its store and the queue `default`.
 pub struct Harness {
@@ -27,12 +29,12 @@ pub struct Harness {
 impl Harness {
     /// On a server that permits `DEBUG`, with a clock that stands at [`START`].
     pub fn start() -> Self {
-        Self::by(Clock::manual(Timestamp::from_secs(START)))
+        Self::on(RedisServer::start(&PERMITS_DEBUG), |_| {})
     }
 
-    /// On such a server, by another clock.
+    /// On such a server, by another clock, and with the pool's own limits.
     pub fn by(clock: Clock) -> Self {
-        let server = RedisServer::start(&["--enable-debug-command", "yes"]);
+        let server = RedisServer::start(&PERMITS_DEBUG);
         Self { broker: broker(&server, &clock), server, clock, queue: default_queue() }
     }
 
@@ -41,7 +43,7 @@ impl Harness {
     pub fn on(server: RedisServer, adapt: impl FnOnce(&mut PoolSettings)) -> Self {
         let clock = Clock::manual(Timestamp::from_secs(START));
         let topology = Topology::Single(server.addr());
-        let mut settings = PoolSettings { topology, ..PoolSettings::default() };
+        let mut settings = patient(topology);
         adapt(&mut settings);
         let pool = RedisPool::new(settings).unwrap();
         let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
@@ -105,6 +107,12 @@ impl Harness {
     pub fn digest(&self) -> String {
         self.q("DEBUG DIGEST")
     }
+}
+
+/// Settings of a pool for which no answer comes too late, however busy the machine is.
+pub fn patient(topology: Topology) -> PoolSettings {
+    let (request_limit, read_timeout) = (PATIENCE, PATIENCE);
+    PoolSettings { topology, request_limit, read_timeout, ..PoolSettings::default() }
 }
 
 /// Another store on this server.

@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, OwnedRwLockReadGuard, RwLock};
 
 use crate::support::RedisServer;
 use crate::support::fleet::{Cluster, WatchedPair, end_with_this_process};
+use crate::support::harness::patient;
 use rocket_jobqueue::internals::{PoolSettings, RedisPool, Topology};
 
 /// What `Store::Redis` is in a test binary.
@@ -83,7 +84,7 @@ impl Site {
 
     pub fn settings(&self) -> PoolSettings {
         let topology = match self {
-            Site::Single(server) => Topology::Single(server.addr()),
+            Site::Single(server) => return patient(Topology::Single(server.addr())),
             Site::Cluster(cluster) => cluster.topology(),
             Site::Sentinel { pair, .. } => pair.topology(),
         };

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::{
     ArchiveLimit, ArchiveSettings, Broker, Control, Delivery, Enqueued, Extended, GroupSet,
-    Inspect, JobInfo, LEASE, Lease, MemoryBroker, Output, PoolSettings, QueueInfo, RedisPool,
-    Repeat, SettleRequest, Settled, Topology, redis::RedisBroker,
+    Inspect, JobInfo, LEASE, Lease, MemoryBroker, Output, QueueInfo, RedisPool, Repeat,
+    SettleRequest, Settled, Topology, redis::RedisBroker,
 };
 use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Progress, QueueName, Timestamp,
@@ -22,6 +22,7 @@ use rocket_jobqueue::{
 use crate::broker_model::operation::{GROUPS, How, NAMES, New, Operation, Step, micros};
 use crate::broker_model::raw::Raw;
 use crate::support::RedisServer;
+use crate::support::harness::patient;
 use groups::{Grouped, groups_of};
 use operator::{Gone, Reading, Walk};
 
@@ -113,7 +114,7 @@ fn comparable(deliveries: &[Delivery]) -> Vec<(JobRecord, JobId, i64, u32, Optio
 /// Connections to the server.
 pub fn connect(server: &RedisServer) -> RedisPool {
     let topology = Topology::Single(server.addr());
-    RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).expect("settings in order")
+    RedisPool::new(patient(topology)).expect("settings in order")
 }
 
 impl Actors {
