@@ -169,7 +169,7 @@ const MISTAKES: [(&str, &str, &[&str]); 11] = [
              Ok(())
          }
          fn main() { let _ = JobQueue::fairing().handle(charge); }",
-        &["cannot be sent between threads safely", "Rc<"],
+        &[NO_HANDLER, "the future must be `Send`: it holds no `Rc`"],
     ),
     (
         "a_payload_without_serde",
@@ -182,7 +182,7 @@ const MISTAKES: [(&str, &str, &[&str]); 11] = [
         "a_guard_that_is_none",
         "struct Admin;
          fn main() { let _ = JobQueue::fairing().admin_guard::<Admin>(); }",
-        &["`Admin: FromRequest<", "is not satisfied"],
+        &["`for<'r> Admin: ", "FromRequest<'r>` is not satisfied"],
     ),
 ];
 
