@@ -15,7 +15,7 @@
 //! - An empty text or list counts as absent, so a stronger layer can remove with it what a
 //!   weaker one set. A key without any value is skipped and removes nothing.
 //! - Rocket's figment mixes `Rocket.toml`, the environment and code. They are told apart by the
-//!   metadata of each value ([`split`](super::rocket_values::split)), because the YAML files stand between them in strength.
+//!   metadata of each value ([`split`](super::by_source::split)), because the YAML files stand between them in strength.
 //! - An unknown key never stops the launch. It may belong to a newer version that shares the file.
 
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use figment::value::{Dict, Value};
 use figment::{Metadata, Source};
 
+use super::by_source::RocketValues;
 use super::files::{self, AppEnv};
-use super::rocket_values::RocketValues;
 use super::schema::{ConfigKey, Section, SectionPlace, ValueKind};
 use super::value::{Leaf, Table, kind};
 use super::variables;

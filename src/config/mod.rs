@@ -16,13 +16,13 @@
 //! knows better. All of them are merged before a section is read, so a value that a stronger
 //! source replaces is not checked and cannot stop the launch.
 
+mod by_source;
 mod connection;
 mod files;
 mod jobqueue;
 mod layer;
 mod periodic;
 mod rate_limit;
-mod rocket_values;
 mod schema;
 mod value;
 mod variables;
@@ -95,14 +95,14 @@ impl Config {
         let app_env = files::AppEnv::find(rocket, env, cwd)?;
         let mut layers = Layers::new(cwd);
         layers.add_built_in(&app_env)?;
-        let rocket_values = rocket_values::split(rocket, env)?;
+        let rocket_values = by_source::split(rocket, env)?;
         layers.add_rocket(rocket_values.toml)?;
         let files = layers.add_folder(&app_env)?;
         layers.warn_of_variables(&rocket_values.env);
         layers.add_rocket(rocket_values.env)?;
         layers.add_address(env)?;
         layers.add_rocket(rocket_values.code)?;
-        layers.add_builder(rocket_values::all_code(code)?)?;
+        layers.add_builder(by_source::all_code(code)?)?;
 
         let redis_default = connection::read_default(layers.table(Section::Default))?;
         let jobqueue = JobQueueConfig::read(layers.table(Section::JobQueue))?;
