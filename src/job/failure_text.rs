@@ -85,8 +85,22 @@ mod tests {
         Template(#[source] std::io::Error),
         #[error("charging: {0}")]
         Charge(#[source] Box<Shop>),
-        #[error("loop")]
-        Loop(#[source] &'static Shop),
+    }
+
+    /// Its own cause.
+    #[derive(Debug)]
+    struct Loop;
+
+    impl std::fmt::Display for Loop {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("loop")
+        }
+    }
+
+    impl StdError for Loop {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&Loop)
+        }
     }
 
     fn text(error: impl Into<Failure<'static>>) -> String {
@@ -114,16 +128,13 @@ mod tests {
     fn what_a_store_said_stays_out_of_the_text() {
         let error = Error::unavailable("no connection").caused_by("10.0.0.1 refused");
         assert_eq!(text(error.clone()), "no connection");
-        assert_eq!(
-            text(anyhow::Error::new(error).context("enqueueing")),
-            "enqueueing: no connection"
-        );
+        let around = text(anyhow::Error::new(error).context("enqueueing"));
+        assert_eq!(without_backtrace(&around), "enqueueing: no connection");
     }
 
     #[test]
     fn a_text_and_a_chain_without_end_are_cut() {
-        static LOOP: Shop = Shop::Loop(&LOOP);
-        assert_eq!(text(Shop::Loop(&LOOP)), "loop");
+        assert_eq!(text(Loop), "loop");
         let long = text("é".repeat(10_000));
         assert!((8_000..=MAX_TEXT_BYTES).contains(&long.len()) && long.ends_with("é…"));
     }
