@@ -13,14 +13,16 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 
 /// Whether a character shows nothing itself, or changes how the text around it is shown:
-/// control characters, marks of direction, format and line, and blanks without width.
-/// Source: Unicode 16, general category `Cf` and `Default_Ignorable_Code_Point`.
+/// control characters, marks of direction, format and line, blanks without width, and every
+/// space except U+0020, because each looks like that one or like nothing.
+/// Source: Unicode 16, general categories `Cc`, `Cf` and `Z`, `Default_Ignorable_Code_Point`, and
+/// the few characters of other categories whose glyph is blank.
 pub(crate) fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
     matches!(c,
-        '\u{80}'..='\u{9f}'
+        '\u{80}'..='\u{a0}'
         | '\u{ad}'
         | '\u{34f}'
         | '\u{600}'..='\u{605}'
@@ -30,12 +32,14 @@ pub(crate) fn is_invisible(c: char) -> bool {
         | '\u{890}'..='\u{891}'
         | '\u{8e2}'
         | '\u{115f}'..='\u{1160}'
+        | '\u{1680}'
         | '\u{17b4}'..='\u{17b5}'
         | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
+        | '\u{2000}'..='\u{200f}'
+        | '\u{2028}'..='\u{202f}'
+        | '\u{205f}'..='\u{206f}'
         | '\u{2800}'
+        | '\u{3000}'
         | '\u{3164}'
         | '\u{fe00}'..='\u{fe0f}'
         | '\u{feff}'
@@ -44,7 +48,9 @@ pub(crate) fn is_invisible(c: char) -> bool {
         | '\u{110bd}'
         | '\u{110cd}'
         | '\u{13430}'..='\u{1343f}'
+        | '\u{16fe4}'
         | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d159}'
         | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{e0fff}')
 }
@@ -95,5 +101,20 @@ mod tests {
         let (name, many) = ("a\n", ["\u{1b}", "b"]);
         let text = Line(format_args!("{name} {:?} {:>3}", many, "\t")).to_string();
         assert_eq!(text, "a\\n [\"\\u{1b}\", \"b\"]   \\t");
+    }
+
+    #[test]
+    fn every_space_but_the_usual_one_is_marked() {
+        for c in (char::MIN..=char::MAX).filter(|c| *c != ' ') {
+            assert!(is_invisible(c) || !c.is_whitespace() && !c.is_control(), "{:x}", u32::from(c));
+        }
+        // Letters by their category, and blank.
+        for blank in ['\u{1d159}', '\u{16fe4}', '\u{2800}', '\u{3164}'] {
+            assert!(is_invisible(blank), "{:x}", u32::from(blank));
+        }
+        for seen in [' ', 'é', '、', '日', '·', '¡', '‐', '‧', '‰', '\u{2070}', '。', '🦀']
+        {
+            assert!(!is_invisible(seen), "{seen}");
+        }
     }
 }

@@ -15,13 +15,17 @@ use crate::time::Timestamp;
 /// Maximum queues that one call of [`Inspect::find`] searches.
 pub const MAX_FIND_QUEUES: usize = 10_000;
 
+/// How an empty name of a queue is shown. Asynq and this crate write none, but another program
+/// may have put it into the set of names.
+pub(crate) const EMPTY_QUEUE_NAME: &str = "\"\"";
+
 /// The result of [`Inspect::summaries`].
 #[derive(Clone, Debug, Default)]
 pub struct QueueSummaries {
     /// By name.
     pub queues: Vec<QueueSummary>,
-    /// Printable forms of the names of queues that are not UTF-8, at most 100: other programs
-    /// may have used them. No method accepts such a name.
+    /// Printable forms of the names of queues that are not UTF-8, and `""` for an empty name, at
+    /// most 100: other programs may have used them. No method accepts such a name.
     pub unnamable: Vec<String>,
 }
 

@@ -73,6 +73,7 @@ pub use doctor::{
 pub use groups::{
     GroupLimits, GroupSet, Groups, MAX_SET_JOBS, ReadyGroups, RepairedGroups, SET_EXPIRY,
 };
+pub(crate) use inspect::EMPTY_QUEUE_NAME;
 pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES, QueueSummaries};
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};

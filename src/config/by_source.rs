@@ -1,6 +1,6 @@
 //! The values of Rocket's figment, sorted by the kind of source they come from.
 
-use figment::value::{Dict, Value};
+use figment::value::{Dict, Map, Value};
 use figment::{Figment, Profile, Provider};
 
 use super::files::RocketToml;
@@ -53,17 +53,33 @@ pub(super) fn all_code(figment: &Figment) -> Result<Vec<RocketValues<'_>>, Error
     values(figment, false, &|_| true)
 }
 
-/// The picked values of a figment, by profile. An error does not quote the file, which may contain
-/// credentials.
+/// All values of `Rocket.toml`, by profile, also of profiles that are not in use.
+pub(super) fn of_file(
+    figment: &Figment,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Map<Profile, Dict>, Error> {
+    let toml = RocketToml::new(env);
+    let is_toml =
+        |value: &Value| figment.get_metadata(value.tag()).is_some_and(|from| toml.is(from));
+    let all = data(figment)?;
+    Ok(all.into_iter().map(|(profile, dict)| (profile, picked(&dict, &is_toml))).collect())
+}
+
+/// All values of a figment, by profile. An error does not quote the file: figment's message may
+/// repeat its lines, hence credentials.
+fn data(figment: &Figment) -> Result<Map<Profile, Dict>, Error> {
+    figment
+        .data()
+        .map_err(|_| Error::config("Rocket's configuration cannot be read: see Rocket's message"))
+}
+
+/// The picked values of a figment, by profile.
 fn values<'a>(
     figment: &'a Figment,
     is_file: bool,
     pick: &dyn Fn(&Value) -> bool,
 ) -> Result<Vec<RocketValues<'a>>, Error> {
-    // Figment's message may quote lines of the file, hence credentials.
-    let data = figment.data().map_err(|_| {
-        Error::config("Rocket's configuration cannot be read: see Rocket's message")
-    })?;
+    let data = data(figment)?;
     let mut profiles = vec![Profile::Default, figment.profile().clone(), Profile::Global];
     profiles.dedup();
     let values = profiles.into_iter().filter_map(|profile| {

@@ -284,7 +284,7 @@ fn is_unix(topology: &Topology) -> bool {
 /// The URL, if one is given. An error does not repeat it.
 fn read_url(table: &Table) -> Result<Option<Url<'_>>, Error> {
     const EXPECTED: &str = "redis:// or rediss://[user[:password]@]host[:port][/db], \
-                            or unix://[user[:password]@]/path[?db=n]";
+                            or unix://[user[:password]@]/path[?db=n], each part once";
     let Some(leaf) = table.get("url") else { return Ok(None) };
     let text = leaf.text(EXPECTED)?;
     parse_url(leaf, text.trim())
@@ -330,7 +330,8 @@ fn parse_url<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
 const SOCKET_SCHEMES: [&str; 3] = ["unix", "redis+unix", "redis-socket"];
 
 /// `[user[:password]@]/path[?db=n]`, with user and password in the query too, as other clients
-/// write it. An unknown name in the query is an error: it may be a misspelled `password`.
+/// write it. An unknown name in the query is an error: it may be a misspelled `password`. So is a
+/// part that is given twice, in whatever form: nobody can tell which one was meant.
 fn parse_socket<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     let (rest, query) = text.split_once('?').unwrap_or((text, ""));
     // Before the path only: a path may hold an `@`.
@@ -351,14 +352,22 @@ fn parse_socket<'a>(leaf: &'a Leaf, text: &str) -> Option<Url<'a>> {
     };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=')?;
-        match key {
-            "db" => url.db = Some(value.parse().ok()?),
-            "user" | "username" => url.username = given(value)?,
-            "pass" | "password" => url.password = given(value)?,
+        let is_repeated = match key {
+            "db" => url.db.replace(value.parse().ok()?).is_some(),
+            "user" | "username" => repeats(&mut url.username, given(value)?),
+            "pass" | "password" => repeats(&mut url.password, given(value)?),
             _ => return None,
+        };
+        if is_repeated {
+            return None;
         }
     }
     Some(url)
+}
+
+/// Takes the given part of a URL. Returns whether an earlier one is replaced.
+fn repeats(part: &mut Option<String>, given: Option<String>) -> bool {
+    given.is_some_and(|text| part.replace(text).is_some())
 }
 
 /// The socket that `addr` names, if it is one. It must not contain credentials.

@@ -16,7 +16,7 @@ use super::yaml::parse_yaml;
 use crate::error::Error;
 
 /// The names of `APP_ENV` that need no folder.
-const ENVIRONMENTS: [&str; 4] = ["develop", "staging", "production", "embedded"];
+pub(super) const ENVIRONMENTS: [&str; 4] = ["develop", "staging", "production", "embedded"];
 
 /// The files of an environment, weaker first.
 const FILE_NAMES: [&str; 2] = ["cacheserver.yaml", "config.yaml"];

@@ -402,21 +402,26 @@ fn queues(table: &Table) -> Result<Option<BTreeMap<QueueName, u32>>, Error> {
     }
 }
 
-/// Origins as browsers write them: in lower case, without the scheme's default port.
+/// Origins as browsers write them: in lower case, without the scheme's default port. A single
+/// slash at the end is dropped, because addresses are often copied with it.
 fn origins(leaf: &Leaf) -> Result<Vec<String>, Error> {
-    leaf.list_of("an origin such as https://app.example or http://localhost:3000", |text| {
-        let text = text.to_ascii_lowercase();
-        let (scheme, host) = text.split_once("://")?;
-        let usual = match scheme {
-            "http" => ":80",
-            "https" => ":443",
-            _ => return None,
-        };
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-        let host = host.strip_suffix(usual).unwrap_or(host);
-        let is_host = !host.is_empty() && host.chars().all(allowed);
-        is_host.then(|| format!("{scheme}://{host}"))
-    })
+    leaf.list_of(
+        "an origin such as https://app.example or http://localhost:3000, without a path",
+        |text| {
+            let text = text.to_ascii_lowercase();
+            let (scheme, host) = text.split_once("://")?;
+            let usual = match scheme {
+                "http" => ":80",
+                "https" => ":443",
+                _ => return None,
+            };
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+            let host = host.strip_suffix('/').unwrap_or(host);
+            let host = host.strip_suffix(usual).unwrap_or(host);
+            let is_host = !host.is_empty() && host.chars().all(allowed);
+            is_host.then(|| format!("{scheme}://{host}"))
+        },
+    )
 }
 
 /// A path that Rocket can mount, normalised to end without a slash. The root is refused: it

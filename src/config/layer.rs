@@ -18,14 +18,16 @@
 //!   metadata of each value ([`split`](super::by_source::split)), because the YAML files stand between them in strength.
 //! - An unknown key never stops the launch. It may belong to a newer version that shares the file.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Value};
-use figment::{Metadata, Source};
+use figment::value::{Dict, Tag, Value};
+use figment::{Figment, Metadata, Source};
 
-use super::by_source::RocketValues;
+use super::by_source::{self, RocketValues};
 use super::files::{self, AppEnv};
 use super::schema::{ConfigKey, Section, SectionPlace, ValueKind};
+use super::slips::{self, Slip};
 use super::value::{Leaf, Table, kind};
 use super::variables;
 use crate::error::Error;
@@ -101,17 +103,39 @@ impl<'a> Layers<'a> {
         let of = |_: &Value, _: &str| origin.to_owned();
         if let Some(Value::Dict(_, nested)) = dict.get(NEST) {
             self.add(IN_YAML, nested, "cache_server.", &of)?;
-            self.warn_of_slips(nested, "cache_server.", origin);
+            self.warn_of_slips(nested, IN_YAML, "cache_server.", origin);
         }
-        self.warn_of_slips(&dict, "", origin);
+        self.warn_of_slips(&dict, IN_YAML, "", origin);
+        self.warn_of_nest(&dict, origin);
         self.add(IN_YAML, &dict, "", &of)
     }
 
     /// Warns of `ROCKET_*` variables that look like ours and have no effect, such as
-    /// `ROCKET_JOBQUEUE_CONCURRENCY`: Rocket reads a whole table from one variable.
-    pub(super) fn warn_of_variables(&mut self, values: &[RocketValues<'_>]) {
-        let unused = values.iter().flat_map(|values| variables::unused_rocket(&values.dict));
+    /// `ROCKET_JOBQUEUE_CONCURRENCY`: Rocket reads a whole table from one variable. Also warns of
+    /// keys that one of ours gives twice.
+    pub(super) fn warn_of_variables(
+        &mut self,
+        values: &[RocketValues<'_>],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) {
+        let has_app_env = env("APP_ENV").is_some();
+        let unused =
+            values.iter().flat_map(|values| variables::unused_rocket(&values.dict, has_app_env));
         self.warnings.extend(unused);
+        self.warnings.extend(variables::repeated_keys(env));
+    }
+
+    /// Warns of tables of ours below a misspelled [`NEST`].
+    fn warn_of_nest(&mut self, dict: &Dict, origin: &str) {
+        for path in slips::section_paths(IN_YAML) {
+            let path: Vec<&str> = iter::once(NEST).chain(path.iter().copied()).collect();
+            let nest = format!("{NEST}.");
+            // Below the right name they have been found already.
+            let slips = slips::slips(dict, [&path[..]]);
+            for Slip { found, near } in slips.iter().filter(|slip| !slip.found.starts_with(&nest)) {
+                self.warnings.push(unknown(origin, "", found, near));
+            }
+        }
     }
 
     /// Adds the values that Rocket's figment has from one kind of source.
@@ -187,28 +211,51 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Above our tables the files are the application's: only a key that is nearly one
-    /// of ours is worth a warning. `x-redis` or `.redis` usually holds an anchor.
-    fn warn_of_slips(&mut self, dict: &Dict, prefix: &str, origin: &str) {
-        let mut check = |dict: &Dict, prefix: &str, known: &[&str]| {
-            let is_anchors = |key: &str| key.starts_with(['.', '_']) || key.starts_with("x-");
-            let is_ours = |key: &str| known.contains(&key);
-            for key in dict.keys().filter(|key| !is_ours(key) && !is_anchors(key)) {
-                let Some(near) = nearest(key, known) else { continue };
-                if strsim::damerau_levenshtein(key, near) <= 2 {
-                    self.warnings.push(unknown(origin, prefix, key, near));
-                }
-            }
-        };
-        check(dict, prefix, &["redis", "jobqueue", "api", NEST]);
-        for (key, known) in [("redis", &["jobqueue", "default"][..]), ("api", &["rate_limit"])] {
-            if let Some(Value::Dict(_, dict)) = dict.get(key) {
-                check(dict, &format!("{prefix}{key}."), known);
-                if let Some(Value::Dict(_, dict)) = dict.get("default") {
-                    check(dict, &format!("{prefix}{key}.default."), &["cluster"]);
-                }
+    /// Warns of tables whose path is nearly, but not quite, the one of a section.
+    fn warn_of_slips(&mut self, dict: &Dict, root: Root, prefix: &str, origin: &str) {
+        for Slip { found, near } in slips::slips(dict, slips::section_paths(root)) {
+            self.warnings.push(unknown(origin, prefix, &found, &near));
+        }
+    }
+
+    /// The same for `Rocket.toml` and for values that code put into Rocket's figment. `redis.jobqueue`
+    /// and `api.rate_limit` are names of the YAML files, and read nowhere else.
+    pub(super) fn warn_of_rocket_slips(&mut self, values: &[RocketValues<'_>]) {
+        for RocketValues { figment, prefix, dict } in values {
+            let elsewhere = [Section::Connection, Section::RateLimit].map(Section::place);
+            let moved = elsewhere.iter().filter_map(|place| {
+                let value = find(dict, place.yaml, "", &|_, _| String::new()).ok()??;
+                let (found, near) = (place.yaml.join("."), place.rocket.join("."));
+                matches!(value, Value::Dict(..)).then_some(Slip { found, near })
+            });
+            let near = slips::slips(dict, slips::section_paths(IN_ROCKET));
+            for Slip { found, near } in near.into_iter().chain(moved) {
+                let above = |name: &str| found == name || found.starts_with(&format!("{name}."));
+                let tag =
+                    dict.iter().find(|(name, _)| above(name)).map(|(_, value)| first_tag(value));
+                let metadata = tag.and_then(|tag| figment.get_metadata(tag));
+                let origin = origin(metadata, &found, self.cwd);
+                self.warnings.push(unknown(&origin, prefix, &found, &near));
             }
         }
+    }
+
+    /// Warns of tables of ours in `Rocket.toml` below a misspelled profile, or below none.
+    pub(super) fn warn_of_profiles(
+        &mut self,
+        figment: &Figment,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), Error> {
+        let selected = figment.profile().as_str().as_str().to_owned();
+        for (profile, dict) in &by_source::of_file(figment, env)? {
+            let profile = profile.as_str().as_str();
+            let Some(tag) = dict.values().next().map(first_tag) else { continue };
+            for Slip { found, near } in slips::profile_slips(profile, dict, &[&selected]) {
+                let origin = origin(figment.get_metadata(tag), &found, self.cwd);
+                self.warnings.push(unknown(&origin, "", &found, &near));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -354,6 +401,14 @@ fn unknown(origin: &str, prefix: &str, key: &str, near: &str) -> String {
 fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(key, known);
     known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+/// The tag of a value, or of the first value in a table: tables themselves have none.
+fn first_tag(value: &Value) -> Tag {
+    match value {
+        Value::Dict(tag, dict) => dict.values().next().map_or(*tag, first_tag),
+        other => other.tag(),
+    }
 }
 
 /// The origin of a value, as messages show it.

@@ -24,6 +24,7 @@ mod layer;
 mod periodic;
 mod rate_limit;
 mod schema;
+mod slips;
 mod value;
 mod variables;
 mod yaml;
@@ -39,6 +40,7 @@ pub use self::variables::unused_variables;
 pub use self::yaml::{YamlDocument, parse_yaml};
 
 use self::layer::Layers;
+use self::value::Table;
 use crate::error::Error;
 use crate::pool::PoolSettings;
 
@@ -92,28 +94,50 @@ impl Config {
         env: &dyn Fn(&str) -> Option<String>,
         cwd: &Path,
     ) -> Result<Self, Error> {
+        Self::load_sections(&Section::ALL, rocket, code, env, cwd)
+    }
+
+    /// The same for a reader that needs these sections only: a wrong one of the others is replaced
+    /// by its defaults. Two fairings of an application read the same files but have builders of
+    /// their own, so a section that lacks a value here may be complete in the other one.
+    ///
+    /// # Errors
+    /// As of [`load`](Self::load). A store in memory is refused to a reader of both
+    /// [`Section::JobQueue`] and [`Section::Connection`]: the queue itself.
+    pub(crate) fn load_sections(
+        needed: &[Section],
+        rocket: &Figment,
+        code: &Figment,
+        env: &dyn Fn(&str) -> Option<String>,
+        cwd: &Path,
+    ) -> Result<Self, Error> {
         let app_env = files::AppEnv::find(rocket, env, cwd)?;
         let mut layers = Layers::new(cwd);
         layers.add_built_in(&app_env)?;
         let rocket_values = by_source::split(rocket, env)?;
+        layers.warn_of_rocket_slips(&rocket_values.toml);
+        layers.warn_of_profiles(rocket, env)?;
         layers.add_rocket(rocket_values.toml)?;
         let files = layers.add_folder(&app_env)?;
-        layers.warn_of_variables(&rocket_values.env);
+        layers.warn_of_variables(&rocket_values.env, env);
         layers.add_rocket(rocket_values.env)?;
         layers.add_address(env)?;
+        layers.warn_of_rocket_slips(&rocket_values.code);
         layers.add_rocket(rocket_values.code)?;
         layers.add_builder(by_source::all_code(code)?)?;
 
-        let redis_default = connection::read_default(layers.table(Section::Default))?;
-        let jobqueue = JobQueueConfig::read(layers.table(Section::JobQueue))?;
-        let mut rate_limit =
-            RateLimitConfig::read(layers.table(Section::RateLimit), redis_default.is_some())?;
+        let of = |section| (layers.table(section), needed.contains(&section));
+        let redis_default = read(of(Section::Default), connection::read_default)?;
+        let jobqueue = read(of(Section::JobQueue), JobQueueConfig::read)?;
+        let mut rate_limit = read(of(Section::RateLimit), |table| {
+            RateLimitConfig::read(table, redis_default.is_some())
+        })?;
         if rate_limit.trusted_proxies.is_empty() {
             rate_limit.trusted_proxies.clone_from(&jobqueue.trusted_proxies);
         }
         let config = Self {
             jobqueue,
-            redis: connection::read(layers.table(Section::Connection))?,
+            redis: read(of(Section::Connection), connection::read)?,
             redis_default,
             rate_limit,
             app_env: app_env.word,
@@ -121,7 +145,9 @@ impl Config {
             development: is_development(rocket.profile(), cfg!(debug_assertions)),
             warnings: layers.warnings,
         };
-        config.refuse_memory_in_production(rocket.profile())?;
+        if [Section::JobQueue, Section::Connection].iter().all(|part| needed.contains(part)) {
+            config.refuse_memory_in_production(rocket.profile())?;
+        }
         Ok(config)
     }
 
@@ -148,6 +174,17 @@ impl Config {
             )));
         }
         Ok(())
+    }
+}
+
+/// Reads a section. Without need for it, its defaults replace a wrong one.
+fn read<T: Default>(
+    (table, is_needed): (&Table, bool),
+    read: impl FnOnce(&Table) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match read(table) {
+        Err(_) if !is_needed => Ok(T::default()),
+        read => read,
     }
 }
 

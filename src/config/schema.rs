@@ -37,7 +37,7 @@ const CONNECTION_PLACE: SectionPlace = SectionPlace {
     rocket: &["databases", "jobqueue"],
     yaml: &["redis", "jobqueue"],
     variable: ("ROCKET_DATABASES", &["jobqueue"]),
-    beginnings: &["databasesjobqueue", "databasejobqueue", "redisjobqueue"],
+    beginnings: &["databasesjobqueue", "databasejobqueue", "dbjobqueue", "redisjobqueue"],
 };
 
 /// The application's other Redis, which the rate limit counts in.

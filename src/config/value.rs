@@ -218,11 +218,21 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// The text in quotes, cut to one readable line; what may hold a password is left out.
+/// The text in quotes, cut to one readable line; what may hold a password is left out. Of a web
+/// address the scheme and the host are shown.
 pub(super) fn quoted(text: &str) -> String {
-    if text.contains('@') || text.contains("://") {
-        return "text that may hold credentials (not shown)".to_owned();
+    let cut = |text: &str| text.chars().take(60).collect::<String>();
+    let web = ["https://", "http://"].into_iter().find(|scheme| text.starts_with(scheme));
+    match web {
+        _ if text.contains('@') => {}
+        None if !text.contains("://") => return format!("{:?}", cut(text)),
+        None => {}
+        Some(scheme) => {
+            let rest = &text[scheme.len()..];
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let more = if host.len() < rest.len() { " with a path (not shown)" } else { "" };
+            return format!("{:?}{more}", cut(&text[..scheme.len() + host.len()]));
+        }
     }
-    let cut: String = text.chars().take(60).collect();
-    format!("{cut:?}")
+    "text that may hold credentials (not shown)".to_owned()
 }

@@ -10,7 +10,7 @@ use rocket::figment::value::{Dict, Map};
 use rocket::figment::{self, Figment, Metadata, Profile, Provider};
 use rocket_db_pools::Pool;
 
-use crate::config::{Config, process_env};
+use crate::config::{Config, Section, process_env};
 use crate::error::Error;
 use crate::pool::{Connection as JobQueueConnection, RedisPool};
 
@@ -58,7 +58,13 @@ impl Pool for JobQueuePool {
         })?;
         // A clone keeps the source file of every value, for error messages.
         let whole = figment.clone().merge(Unfocused(figment));
-        let config = Config::load(&whole, &Figment::new(), &process_env, &cwd)?;
+        let config = Config::load_sections(
+            &[Section::Connection],
+            &whole,
+            &Figment::new(),
+            &process_env,
+            &cwd,
+        )?;
         RedisPool::new(config.redis).map(Self)
     }
 

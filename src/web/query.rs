@@ -1,4 +1,5 @@
-//! Unknown query parameters are refused: a filter with a typing error must not be dropped.
+//! Unknown and repeated query parameters are refused: a filter with a typing error must not be
+//! dropped, and of two values of a filter none.
 //!
 //! Rocket ignores parameters that a route does not name: `…/jobs?stat=archived` would list the
 //! pending jobs. So each route is wrapped in a check that knows the names from the route's
@@ -102,12 +103,14 @@ async fn answer<'r>(
 ///
 /// # Errors
 /// [`Error::is_invalid`] for the first unknown one, with the known ones and the nearest of
-/// them.
+/// them, and for one that is given more than once.
 fn check(query: &str, known: &[String]) -> Result<(), Error> {
+    let mut times = vec![0_usize; known.len()];
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let name = RawStr::new(name).url_decode_lossy();
-        if known.iter().any(|known| *known == name) {
+        if let Some(at) = known.iter().position(|known| *known == name) {
+            times[at] += 1;
             continue;
         }
         let found: String = name.chars().take(40).collect();
@@ -122,7 +125,12 @@ fn check(query: &str, known: &[String]) -> Result<(), Error> {
             "query parameter: expected {expected}, found {found:?}{hint}"
         )));
     }
-    Ok(())
+    match known.iter().zip(times).find(|(_, times)| *times > 1) {
+        Some((name, times)) => {
+            Err(Error::invalid(format!("{name}: expected once, found {times} times")))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +151,10 @@ mod tests {
             error.contains("\"stat\"") && error.ends_with("the nearest is \"state\""),
             "{error}"
         );
+        for twice in ["page=1&state=a&state=b", "state&st%61te=a", "page=1&size=2&page=1"] {
+            let error = check(twice, &known).unwrap_err();
+            assert!(error.is_invalid() && error.to_string().contains("expected once, found 2"));
+        }
         assert!(check("x", &[]).unwrap_err().to_string().contains("expected none"));
     }
 }

@@ -24,7 +24,7 @@ use rocket::{Build, Data, Request, Response, Rocket, Route};
 use super::error::{ALL_METHODS, ProblemDetails};
 use super::refusal::refuse;
 use super::{JobQueue, proxy};
-use crate::config::{Config, RateLimitConfig, process_env};
+use crate::config::{Config, RateLimitConfig, Section, process_env};
 use crate::error::Error;
 use crate::limiter::{
     CountedRequest, Counter, HOUR, Limiter, Limits, MINUTE, MemoryCounter, RedisCounter, Window,
@@ -145,11 +145,20 @@ impl RateLimitFairing {
         let cwd = std::env::current_dir().map_err(|error| {
             Error::config(format!("the current folder cannot be read: {error}"))
         })?;
-        let config = Config::load(rocket.figment(), &code, &env, &cwd)?;
+        // The job queue reads the connection itself, since its builder may complete it.
+        let needed = [Section::Default, Section::RateLimit, Section::JobQueue];
+        let mut config = Config::load_sections(&needed, rocket.figment(), &code, &env, &cwd)?;
         if rocket.state::<JobQueue>().is_none() {
             // With a job queue, its fairing logs the other warnings.
             let ours = |warning: &&String| warning.contains("rate_limit");
             config.warnings.iter().filter(ours).for_each(|warning| crate::log::warn!("{warning}"));
+        }
+        if let Some(queue) = rocket.state::<JobQueue>() {
+            // What the queue's builder has set is known to the queue alone.
+            if config.rate_limit.trusted_proxies == config.jobqueue.trusted_proxies {
+                config.rate_limit.trusted_proxies.clone_from(&queue.config().trusted_proxies);
+            }
+            config.jobqueue.base.clone_from(&queue.config().base);
         }
         let settings = &config.rate_limit;
         if !settings.enabled {

@@ -278,9 +278,14 @@ fn real_rocket_variables_are_told_from_code_and_files() {
     r#"jobqueue.trusted_proxies: expected an IP address or a network such as 10.0.0.0/8, found "10.0.0.0/99""#
 )]
 #[case("jobqueue: {trusted_proxies: 10.0.0.1}", "jobqueue.trusted_proxies: expected a list")]
-#[case("jobqueue: {allowed_origins: ['*']}", r#"jobqueue.allowed_origins: expected an origin such as https://app.example or http://localhost:3000, found "*""#)]
+#[case("jobqueue: {allowed_origins: ['*']}", r#"jobqueue.allowed_origins: expected an origin such as https://app.example or http://localhost:3000, without a path, found "*""#)]
 #[case("jobqueue: {allowed_origins: ['null']}", r#"found "null""#)]
-#[case("jobqueue: {allowed_origins: ['https://a.example/']}", "expected an origin")]
+#[case(
+    "jobqueue: {allowed_origins: ['https://a.example/hush']}",
+    r#"found "https://a.example" with a path (not shown)"#
+)]
+#[case("jobqueue: {allowed_origins: ['https://a.example//']}", "without a path, found")]
+#[case("jobqueue: {allowed_origins: ['https://joe:hush@a.example']}", "credentials (not shown)")]
 #[case("jobqueue: {allowed_origins: ['ftp://a.example']}", "expected an origin")]
 #[case("jobqueue: {allowed_origins: ['https://*.example']}", "expected an origin")]
 #[case("jobqueue: {queues: {mail: -1}}", "jobqueue.queues.mail: expected")]

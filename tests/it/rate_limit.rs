@@ -521,3 +521,26 @@ async fn while_redis_does_not_count_each_process_does_with_one_warning_for_each_
     assert!((3..=5).contains(&warnings), "one for each time and process:\n{text}");
     assert!(!text.contains("192.0.2."), "no client in the log: {text}");
 }
+
+#[tokio::test]
+async fn the_builders_of_queue_and_limit_complete_what_the_files_leave_out() {
+    let figment = rocket::Config::figment()
+        .merge(("log_level", "off"))
+        .merge(("rate_limit.enabled", true))
+        .merge(("rate_limit.storage_type", "redis"))
+        .merge(("jobqueue.store", "memory"))
+        .select("production");
+    let queue = JobQueue::fairing()
+        .environment("embedded")
+        .set("jobqueue.worker", false)
+        .set("jobqueue.allow_memory_in_release", true)
+        .set("jobqueue.base", "/api/queue");
+    let limit = RateLimit::fairing()
+        .environment("embedded")
+        .set("redis.default.cluster.addrs", [format!("127.0.0.1:{}", closed_port())]);
+    let rocket = rocket::custom(figment).attach(queue).attach(limit);
+    let client = Client::untracked(rocket.mount("/api", routes![page])).await.expect("it starts");
+
+    assert!(field(&get(&client, "/api/page").await, "X-RateLimit-Limit").is_some());
+    assert_eq!(field(&get(&client, "/api/queue/health/live").await, "X-RateLimit-Limit"), None);
+}

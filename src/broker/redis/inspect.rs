@@ -25,9 +25,9 @@ use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
-    FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage, MAX_FIND_QUEUES,
-    MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries, QueueSummary,
-    Servers, StoreInfo,
+    EMPTY_QUEUE_NAME, FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage,
+    MAX_FIND_QUEUES, MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory,
+    QueueSummaries, QueueSummary, Servers, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -71,7 +71,10 @@ impl Inspect for RedisBroker {
             let mut summaries = QueueSummaries::default();
             let (mut names, mut others) = self.named().await?;
             others.truncate(MAX_UNNAMABLE);
-            let printable = |name| JobId::stored(name).to_string();
+            let printable = |name: Vec<u8>| match name.is_empty() {
+                true => EMPTY_QUEUE_NAME.to_owned(),
+                false => JobId::stored(name).to_string(),
+            };
             summaries.unnamable = others.into_iter().map(printable).collect();
             names.retain(|name| after.is_none_or(|after| name > after));
             names.truncate(most);
@@ -301,6 +304,8 @@ impl RedisBroker {
             let mut some = page.array()?;
             while !some.is_empty() {
                 match String::from_utf8(some.bytes()?) {
+                    // No queue has this name, so nothing could be done to it.
+                    Ok(name) if name.is_empty() => _ = others.insert(Vec::new()),
                     Ok(name) => _ = names.insert(QueueName::stored(&name)),
                     Err(error) => _ = others.insert(error.into_bytes()),
                 }

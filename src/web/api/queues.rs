@@ -41,7 +41,8 @@ pub(crate) struct Queues {
     /// The last of these, to send as `after`, if there are more.
     next: Option<QueueName>,
     /// Names in `asynq:queues` that are not UTF-8, at most 100, on the first page: another
-    /// program may have put them there. These queues cannot be read by this interface.
+    /// program may have put them there. These queues cannot be read by this interface. An empty
+    /// name is shown as `""`; `redis-cli SREM asynq:queues ""` deletes it.
     unnamable: Vec<String>,
 }
 

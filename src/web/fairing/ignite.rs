@@ -12,7 +12,7 @@ use super::attach::Ignited;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, GroupLimits, Viewer};
-use crate::config::{Config, JobQueueConfig, Store, process_env, unused_variables};
+use crate::config::{Config, JobQueueConfig, Section, Store, process_env, unused_variables};
 use crate::demo;
 use crate::error::Error;
 use crate::job::{JobOptions, Periodic, QueueName, RetryPolicy};
@@ -87,7 +87,9 @@ fn load(parts: &FairingParts, rocket: &Rocket<Build>) -> Result<Config, Error> {
     };
     let cwd = std::env::current_dir()
         .map_err(|error| Error::config(format!("the current folder cannot be read: {error}")))?;
-    Config::load(rocket.figment(), &parts.overrides, &env, &cwd)
+    // The rate limit reads its own sections, since its builder may complete them.
+    let needed = [Section::Connection, Section::JobQueue];
+    Config::load_sections(&needed, rocket.figment(), &parts.overrides, &env, &cwd)
 }
 
 /// Starts our own log if it is wanted, and logs what is odd but no error.

@@ -285,6 +285,9 @@ fn a_unix_socket_is_an_address(
 #[case("url: 'unix:///'")]
 #[case("url: 'unix:///r.sock?db=hush'")]
 #[case("url: 'unix:///r.sock?hush=1'")]
+#[case("url: 'unix:///r.sock?db=1&db=2'")]
+#[case("url: 'unix:///r.sock?user=joe&username=joe'")]
+#[case("url: 'unix://:hush@/r.sock?pass=hush'")]
 #[case("addr: 'unix://:hush@/r.sock'")]
 #[case("addr: 'unix:///r.sock?db=1'")]
 fn a_socket_that_cannot_be_is_refused_without_a_secret(#[case] keys: &str) {

@@ -49,8 +49,16 @@ fn a_key_given_to_the_builder_outside_our_tables_is_warned_of() {
 #[test]
 fn the_applications_own_keys_are_none_of_our_business() {
     let project = Project::new()
-        .toml("[default]\nport = 1\n[default.databases.main]\nurl = 'x'\n[default.redis]\na = 1")
-        .yaml("server: {port: 1}\napi: {version: 1}\nredis: 'elsewhere'")
+        .toml(
+            "[default]\nport = 1\nratelimit = 5\n[default.databases.main]\nurl = 'x'\n\
+             [default.redis]\na = 1\n[default.jobs]\nport = 1\n[default.workqueue]\nport = 1\n\
+             [default.databases.queue]\ndb = 1\n[default.database]\nurl = 'x'\n\
+             [production.jobqueue]\nport = 1\n[defaults]\nport = 1\n[jobs]\nport = 1",
+        )
+        .yaml(
+            "server: {port: 1}\napi: {version: 1}\nredis: 'elsewhere'\n\
+             app: {rate_limit: {a: 1}}\nx-jobqueue: {a: 1}",
+        )
         .cacheserver("redis: {session: {addr: x}}\nmemcached: 1");
     assert_eq!(project.load().warnings, Vec::<String>::new());
 }
@@ -120,6 +128,34 @@ fn a_key_given_twice_is_warned_of_with_both_lines_and_the_last_one_counts() {
 #[case::other_words("job_queue_max_payload", "5", "ROCKET_JOBQUEUE='{max_payload=…}'")]
 #[case::queue("jobqueue_queues_mail", "5", "ROCKET_JOBQUEUE='{queues={mail=…}}'")]
 #[case::archive("jobqueue_archive_mail_max", "5", "ROCKET_JOBQUEUE='{archive={<name>={<key>=…}}}'")]
+#[case::wrong_table(
+    "database",
+    "{jobqueue={db=3, password=hush}}",
+    "ROCKET_DATABASE: database.jobqueue is not used; it is set with ROCKET_DATABASES='{jobqueue={…}}'"
+)]
+#[case::wrong_name(
+    "databases",
+    "{job_queue={db=3}}",
+    "ROCKET_DATABASES: databases.job_queue is not used; it is set with ROCKET_DATABASES='{jobqueue={…}}'"
+)]
+#[case::misspelt_table("jobqueu", "{concurrency=5}", "it is set with ROCKET_JOBQUEUE='{…}'")]
+#[case::plural("rate_limits", "{enabled=true}", "it is set with ROCKET_RATE_LIMIT='{…}'")]
+#[case::cluster(
+    "redis",
+    "{default={clusters={addrs=[h]}}}",
+    "ROCKET_REDIS='{default={cluster={…}}}'"
+)]
+#[case::misspelt_beginning("jobqueu_concurrency", "5", "jobqueue.concurrency is set with")]
+#[case::short(
+    "db_jobqueue_url",
+    "redis://:hush@h",
+    "databases.jobqueue.url is set with ROCKET_DATABASES='{jobqueue={url=…}}'"
+)]
+#[case::app_env(
+    "app_env",
+    "production",
+    "ROCKET_APP_ENV is not used; the environment is chosen with APP_ENV"
+)]
 #[case::nothing_near("jobqueue_xyzzy", "hush", "ROCKET_JOBQUEUE='{<key>=…}'")]
 #[case::table_of_yaml(
     "redis",
@@ -150,6 +186,10 @@ fn variables_of_others_and_those_in_use_are_not_warned_of() {
         ("port", "8000"),
         ("log_level", "off"),
         ("jobs", "1"),
+        ("database", "{main={url=x}}"),
+        ("mailqueue", "{concurrency=5}"),
+        ("workqueue_concurrency", "5"),
+        ("limits", "{json=1}"),
         // Kubernetes, for a service that is called rocket-jobqueue.
         ("jobqueue_service_host", "10.0.0.1"),
         ("jobqueue_port", "tcp://10.0.0.1:80"),
@@ -169,12 +209,39 @@ fn variables_of_others_and_those_in_use_are_not_warned_of() {
         ("REDIS_JOBQUEUE_SERVICE_PORT", "6379"),
         ("REDIS_JOBQUEUE_PORT", "tcp://10.0.0.1:6379"),
         ("REDIS_HOSTS", "local:h:1"),
+        // An application's own.
+        ("JOBQUEUE_DASHBOARD_URL", "https://x"),
+        ("JOBQUEUE_URL", "https://x"),
+        ("JOBQUEUE_PASSWORD", "hush"),
+        ("JOBQUEUE_NAME", "{x}"),
+        ("JOBS_CONCURRENCY", "5"),
+        ("RATE_LIMIT_ENABLED", "true"),
+        ("RATE_LIMIT", "{x}"),
+        ("DATABASES", "{jobqueue={}}"),
+        ("DATABASE_URL", "redis://h"),
+        ("app_env", "production"),
+        ("APP_END", "develop"),
+        ("APPEND", "x"),
+        // Read by Rocket.
+        ("ROCKET_JOBQUEUE", "{concurrency=5}"),
+        ("rocket_jobqueue", "{concurrency=5}"),
     ];
     assert_eq!(found(&fine), Vec::<String>::new());
     let wrong = [
         ("APP_ENVIRONMENT", "production"),
         ("REDIS_JOBQUEUE_ADDRESS", "h:1"),
         ("REDIS_JOBQUEUE_PASSWORD", "hush"),
+        ("REDIS_JOBQUEU_ADDR", "h:1"),
+        ("app_env", "production"),
+        ("APP_EVN", "production"),
+        ("APP_EVE", "yes"),
+        ("JOBQUEUE_CONCURRENCY", "5"),
+        ("JOBQUEUE_MAX_PAYLAOD", "5"),
+        ("JOBQUEUE_URL", "redis://:hush@h"),
+        ("DATABASES_JOBQUEUE_DB", "1"),
+        ("JOBQUEUE", "{concurrency=5}"),
+        ("ROKET_JOBQUEUE", "{concurrency=5}"),
+        ("RATE_LIMIT", "5"),
     ];
     assert_eq!(
         found(&wrong),
@@ -182,8 +249,62 @@ fn variables_of_others_and_those_in_use_are_not_warned_of() {
             "environment variable APP_ENVIRONMENT is not used; the environment is chosen with APP_ENV",
             "environment variable REDIS_JOBQUEUE_ADDRESS is not used; host and port are set with REDIS_JOBQUEUE_ADDR",
             "environment variable REDIS_JOBQUEUE_PASSWORD is not used; databases.jobqueue.password is set with ROCKET_DATABASES='{jobqueue={password=…}}'",
+            "environment variable REDIS_JOBQUEU_ADDR is not used; host and port are set with REDIS_JOBQUEUE_ADDR",
+            "environment variable app_env is not used; the environment is chosen with APP_ENV",
+            "environment variable APP_EVN is not used; the environment is chosen with APP_ENV",
+            "environment variable JOBQUEUE_CONCURRENCY is not used; jobqueue.concurrency is set with ROCKET_JOBQUEUE='{concurrency=…}'",
+            "environment variable JOBQUEUE_MAX_PAYLAOD is not used; jobqueue.max_payload is set with ROCKET_JOBQUEUE='{max_payload=…}'",
+            "environment variable JOBQUEUE_URL is not used; databases.jobqueue.url is set with ROCKET_DATABASES='{jobqueue={url=…}}'",
+            "environment variable DATABASES_JOBQUEUE_DB is not used; databases.jobqueue.db is set with ROCKET_DATABASES='{jobqueue={db=…}}'",
+            "environment variable JOBQUEUE is not used; the nearest is ROCKET_JOBQUEUE",
+            "environment variable ROKET_JOBQUEUE is not used; the nearest is ROCKET_JOBQUEUE",
         ]
     );
+}
+
+#[test]
+fn a_key_given_twice_in_a_variable_is_warned_of() {
+    let config = Project::new()
+        .rocket_env("jobqueue", "{concurrency=6}")
+        .env("ROCKET_JOBQUEUE", "{concurrency=5,concurrency=6}")
+        .env("ROCKET_DATABASES", "{jobqueue={password=hush,password=\"hush=a,db=1\"},main={db=1}}")
+        .load();
+    let warnings = ["ROCKET_JOBQUEUE: concurrency", "ROCKET_DATABASES: jobqueue.password"]
+        .map(|key| format!("environment variable {key} is given twice; the last one counts"));
+    assert_eq!(config.warnings, warnings);
+}
+
+#[rstest]
+#[case("[default.jobqeue]\nport = 1", "default.jobqeue", "default.jobqueue")]
+#[case("[defualt.jobqueue]\nport = 1", "defualt.jobqueue", "default.jobqueue")]
+#[case("[debug.rate-limit]\nenabled = true", "debug.rate-limit", "debug.rate_limit")]
+#[case(
+    "[default.database.jobqueue]\ndb = 1",
+    "default.database.jobqueue",
+    "default.databases.jobqueue"
+)]
+#[case(
+    "[default.databases.job_queue]\ndb = 1",
+    "default.databases.job_queue",
+    "default.databases.jobqueue"
+)]
+#[case(
+    "[default.redis.defaults.cluster]\ndb = 1",
+    "default.redis.defaults.cluster",
+    "default.redis.default.cluster"
+)]
+#[case("[default.redis.jobqueue]\ndb = 1", "default.redis.jobqueue", "default.databases.jobqueue")]
+#[case("[default.api.rate_limit]\nenabled = true", "default.api.rate_limit", "default.rate_limit")]
+#[case("[jobqueue]\nport = 1", "jobqueue", "default.jobqueue")]
+#[case("[databases.jobqueue]\ndb = 1", "databases.jobqueue", "default.databases.jobqueue")]
+fn a_misspelled_table_of_rockets_file_is_warned_of(
+    #[case] toml: &str,
+    #[case] table: &str,
+    #[case] nearest: &str,
+) {
+    let expected =
+        format!("Rocket.toml: {table} is unknown and ignored; the nearest known key is {nearest}");
+    assert_eq!(Project::new().toml(toml).load().warnings, [expected]);
 }
 
 #[test]

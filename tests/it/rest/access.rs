@@ -430,6 +430,7 @@ async fn links_and_forms_follow_what_a_trusted_proxy_says() {
     ] {
         let (status, _, page) = ask(Method::Get, path, trusted, &[prefix]).await;
         assert_eq!(status, 200, "{path}");
+        assert_eq!(repeated_attribute(&page), None, "{path}");
         for attribute in ["href=\"", "src=\"", "action=\"", "data-events=\"", "content=\"0;url="] {
             for link in page.split(attribute).skip(1) {
                 let link = link.split('"').next().unwrap();
@@ -452,4 +453,17 @@ async fn links_and_forms_follow_what_a_trusted_proxy_says() {
     assert_eq!(document["servers"][0]["url"], "/ops/api/dm-jobqueue");
     let (_, to, _) = ask(Method::Get, "/docs", trusted, &[prefix]).await;
     assert_eq!(to, "/ops/api/dm-jobqueue/docs/index.html");
+}
+
+/// The first tag with an attribute that is given twice: a browser ignores the second one.
+fn repeated_attribute(page: &str) -> Option<&str> {
+    let is_repeated = |tag: &&str| {
+        let mut seen = std::collections::BTreeSet::new();
+        // Every second part is a value in quotes.
+        let names = tag.split('"').step_by(2).flat_map(str::split_whitespace).skip(1);
+        let mut names = names.filter(|name| *name != "/");
+        names.any(|name| !seen.insert(name.trim_end_matches('=')))
+    };
+    let tags = page.split('<').skip(1).filter_map(|tag| Some(tag.split_once('>')?.0));
+    tags.into_iter().find(is_repeated)
 }

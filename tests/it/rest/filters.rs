@@ -44,11 +44,21 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
             assert_eq!(status, 422, "{wrong}");
         }
     }
-    for wrong in ["all=delete&sure=3", "Q=state:archived&all=delete&sure=3"] {
+    for wrong in [
+        "all=delete&sure=3",
+        "Q=state:archived&all=delete&sure=3",
+        // Of two values nobody knows which one was meant.
+        "q=state:scheduled&q=state:archived&all=delete&sure=3",
+        "q=state:scheduled&%71=state:scheduled&all=delete&sure=3",
+        "q=state:scheduled&all=delete&sure=3&sure=1",
+        "q=state:scheduled&all=run&all=delete&sure=3",
+    ] {
         assert_eq!(act(wrong.to_owned()).await, 422, "{wrong}");
     }
     for wrong in [
         "/ui/jobs?Q=state:archived",
+        "/ui/jobs?q=state:archived&q=state:scheduled",
+        "/ui/queues/mail?state=scheduled&state=scheduled",
         "/ui/queues/mail?state=archved",
         "/ui/queues/mail?stat=archived",
         "/ui?x=1",
@@ -57,13 +67,18 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
         assert_eq!(status, 422, "{wrong}");
         assert!(page.contains("<html") && !page.contains("/actions\""), "{wrong}: {page}");
     }
-    let request = client
-        .post(format!("{BASE}/ui/queues/mail/actions"))
-        .body("state=scheduld&action=delete")
-        .header(ContentType::Form)
-        .header(Header::new("Role", "operator"))
-        .header(Header::new("Sec-Fetch-Site", "same-origin"));
-    assert_eq!(request.dispatch().await.status().code, 422);
+    for (path, body) in [
+        ("/ui/queues/mail/actions", "state=scheduld&action=delete"),
+        ("/ui/queues/mail/actions", "state=archived&state=scheduled&action=delete"),
+    ] {
+        let request = client
+            .post(format!("{BASE}{path}"))
+            .body(body)
+            .header(ContentType::Form)
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Sec-Fetch-Site", "same-origin"));
+        assert_eq!(request.dispatch().await.status().code, 422, "{path} {body}");
+    }
     assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 3);
     // Text with a colon stands in quotes.
     let (status, page) = look("/ui/jobs?q=%22mail:welcome%22").await;
@@ -119,6 +134,13 @@ async fn a_query_parameter_that_a_route_does_not_know_is_422() {
     assert!(refused > 30, "{refused}");
     // Nothing was done.
     assert_eq!(get(&client, "/queues/mail").await["size"], 1);
+    for twice in ["/queues/mail/jobs?state=retry&state=pending", "/queues/mail?force=a&force=true"]
+    {
+        let method = if twice.contains("force") { Method::Delete } else { Method::Get };
+        let answer = ask(&client, method, twice, None).await;
+        assert_eq!(answer.status, 422, "{twice}: {}", answer.text);
+        assert!(answer.text.contains("expected once, found 2 times"), "{twice}: {}", answer.text);
+    }
     let answer = ask(&client, Method::Get, "/queues/mail/jobs?stat=archived", None).await;
     assert!(answer.text.contains("the nearest is \\\"state\\\""), "{}", answer.text);
 }

@@ -13,7 +13,8 @@ use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
 use crate::broker::{
-    DayStats, Finding, MinuteStats, QueueInfo, QueueSummaries, QueueSummary, ServerInfo, Servers,
+    DayStats, EMPTY_QUEUE_NAME, Finding, MinuteStats, QueueInfo, QueueSummaries, QueueSummary,
+    ServerInfo, Servers,
 };
 use crate::error::Error;
 use crate::inspector::Inspector;
@@ -131,8 +132,13 @@ fn warnings(reader: &Reader, told: &Told) -> Markup {
     let texts = reader.texts;
     let findings =
         told.findings.iter().map(|finding| html! { ((texts.finding_name)(finding.kind)) });
-    let unnamable =
-        told.unnamable.iter().map(|name| html! { code { (name) } ": " (texts.warn_unnamable) });
+    let unnamable = told.unnamable.iter().map(|name| {
+        let warning = match name.as_str() {
+            EMPTY_QUEUE_NAME => texts.warn_empty_name,
+            _ => texts.warn_unnamable,
+        };
+        html! { code { (name) } ": " (warning) }
+    });
     let queues = told.queues.iter().filter_map(|summary| {
         let warning = warning(texts, summary, &told.servers)?;
         Some(html! { a href=(reader.queue(&summary.queue)) { (summary.queue) } ": " (warning) })

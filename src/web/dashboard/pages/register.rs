@@ -14,7 +14,7 @@ use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::{Fault, Faults, Field, MAX_MESSAGE_BYTES, Registration};
 use crate::web::api::{RouteScope, read_bytes, register};
-use crate::web::dashboard::ui::form::form_pairs;
+use crate::web::dashboard::ui::form::{form_pairs, repeated};
 use crate::web::dashboard::ui::page::{document, reason};
 use crate::web::dashboard::ui::{HtmlPage, Reader, Texts};
 use crate::web::error::ProblemDetails;
@@ -91,7 +91,12 @@ async fn submit(
         Ok(body) => body,
         Err(problem) => return Ok(refused(&reader, &Values::default(), problem)),
     };
-    let form = read_form(&String::from_utf8_lossy(&body));
+    let pairs: Vec<_> = form_pairs(&String::from_utf8_lossy(&body)).collect();
+    if let Some(error) = repeated(&pairs) {
+        let problem = ProblemDetails::of(&error, "The form is not valid");
+        return Ok(refused(&reader, &Values::default(), problem));
+    }
+    let form = read_form(pairs);
     let values = Values {
         message: text(&form, Field::Message.name()),
         delay_seconds: text(&form, Field::DelaySeconds.name()),
@@ -212,8 +217,9 @@ fn entry(texts: &Texts, field: Field, value: &str, fault: Option<&Fault>, focuse
 }
 
 /// The pairs of an urlencoded form as the JSON fields they stand for.
-fn read_form(body: &str) -> Map<String, Value> {
-    form_pairs(body)
+fn read_form(pairs: Vec<(String, String)>) -> Map<String, Value> {
+    pairs
+        .into_iter()
         .filter(|(name, _)| name != TICKET)
         .map(|(name, value)| {
             let number = [Field::DelaySeconds, Field::MaxRetry].map(Field::name);
@@ -279,7 +285,10 @@ mod tests {
 
     #[test]
     fn a_form_says_what_a_json_body_would() {
-        let form = read_form("ticket=1&message=a+b%26%E3%81%82&delay_seconds=%EF%BC%95&max_retry=");
+        let form = read_form(
+            form_pairs("ticket=1&message=a+b%26%E3%81%82&delay_seconds=%EF%BC%95&max_retry=")
+                .collect(),
+        );
         let expected = json!({"message": "a b&あ", "delay_seconds": 5, "max_retry": null});
         assert_eq!(Value::Object(form), expected);
     }

@@ -24,7 +24,7 @@ use crate::inspector::Inspector;
 use crate::job::{JobId, QueueName};
 use crate::web::dashboard::search::{Query, lists};
 use crate::web::dashboard::ui::access::FormResult;
-use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::ui::form::{Form, SELECTED};
 use crate::web::dashboard::ui::job_table::choice_value;
 use crate::web::dashboard::ui::parts::empty;
 use crate::web::dashboard::ui::reader::escaped;
@@ -138,7 +138,8 @@ impl SelectedForm {
         let all = !text("all").is_empty();
         let verb = SelectedVerb::parse(if all { text("all") } else { text("action") })
             .ok_or_else(|| Error::invalid("action: expected run, archive or delete"))?;
-        let chosen = form.0.iter().filter(|(name, _)| name == "job").map(|(_, text)| place(text));
+        let chosen =
+            form.0.iter().filter(|(name, _)| name == SELECTED).map(|(_, text)| place(text));
         if all && form.get("q").is_none() {
             return Err(Error::invalid(
                 "q: expected the search that found the jobs, found nothing",
@@ -257,7 +258,7 @@ fn question(site: &Site<'_>, wanted: &SelectedForm, count: usize, more: bool) ->
                     Some(jobs) => {
                         input type="hidden" name="action" value=(verb.name());
                         @for (name, id) in jobs {
-                            input type="hidden" name="job" value=(choice_value(&name.printable(), id.as_str()));
+                            input type="hidden" name=(SELECTED) value=(choice_value(&name.printable(), id.as_str()));
                         }
                     }
                     None => { input type="hidden" name="all" value=(verb.name()); }

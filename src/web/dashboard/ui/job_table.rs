@@ -71,7 +71,7 @@ fn head(reader: &Reader, row: &JobRow, form: Option<&str>) -> Markup {
     let queue = queue_of(row);
     html! {
         @if let Some(form) = form {
-            input.choice type="checkbox" name="job" form=(form)
+            input.choice type="checkbox" name=(super::form::SELECTED) form=(form)
                 value=(choice_value(&queue.printable(), row.id().as_str()))
                 aria-label={ (reader.texts.select) " " (row.id()) };
             " "

@@ -19,15 +19,16 @@ pub(crate) fn fact(label: &str, value: Markup) -> Markup {
 /// A button that sends a form to `action`. With a question, a first click only opens it, and
 /// the button in it acts: for what cannot be undone. It works without scripts.
 pub(crate) fn button(action: &str, label: &str, question: Option<&str>) -> Markup {
+    // One attribute: a browser ignores a second `class`.
     let form = |label: &str, class: &str| {
-        html! { form.action method="post" action=(action) { button.small class=(class) type="submit" { (label) } } }
+        html! { form.action method="post" action=(action) { button class=(class) type="submit" { (label) } } }
     };
     match question {
-        None => form(label, "plain"),
+        None => form(label, "small plain"),
         Some(question) => html! {
             details.sure {
                 summary.small { (label) }
-                div { p { (question) } (form(label, "grave")) }
+                div { p { (question) } (form(label, "small grave")) }
             }
         },
     }

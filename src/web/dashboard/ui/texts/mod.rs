@@ -314,6 +314,8 @@ pub(crate) struct Texts {
     pub warn_latency: &'static str,
     /// Warning on the overview, after the name of a queue that this crate cannot handle.
     pub warn_unnamable: &'static str,
+    /// The same after an empty name.
+    pub warn_empty_name: &'static str,
     /// Above warnings and findings.
     pub needs_attention: &'static str,
     /// Overview, fact: the age of the oldest pending job of all queues.
