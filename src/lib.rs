@@ -82,7 +82,7 @@
 //! [`Error::is_unavailable`]; as the answer of a route it is a [`ProblemDetails`].
 //!
 //! Cargo features. On by default: `dashboard` (pages) and `metrics` (Prometheus). Off by
-//! default: `json-schema` (checks posted payloads) and `openapi` (document and Swagger UI;
+//! default: `disk` (`store = "disk"`), `json-schema` (checks posted payloads) and `openapi` (document and Swagger UI;
 //! it holds Rocket at 0.5.1). The [guide] explains the rest: a first job, deploying,
 //! troubleshooting, every configuration key and every route.
 
@@ -116,6 +116,7 @@ mod trace;
 mod web;
 mod worker;
 
+pub use broker::disk::Durability;
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
 pub use config::{JobQueueConfig, OnSuccessFailure, Store};
 pub use error::Error;

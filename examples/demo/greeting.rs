@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use rocket::serde::json::{Value, json};
-use rocket::{Orbit, Rocket, tokio};
+use rocket::{Build, Orbit, Rocket, tokio};
 use rocket_jobqueue::demo::DelayPrint;
-use rocket_jobqueue::{JobId, JobQueue, JobState};
+use rocket_jobqueue::inspect::{JobRow, Page};
+use rocket_jobqueue::{JobId, JobQueue, JobState, QueueName};
 
 use crate::{origin, say};
 
@@ -15,6 +16,29 @@ const DELAY: Duration = Duration::from_secs(3);
 const MESSAGE: &str = "Hello from the job queue";
 
 type Anything = Box<dyn std::error::Error + Send + Sync>;
+
+/// Removes greetings that an earlier process left in the store: each process prints its own.
+pub async fn forget_old(rocket: Rocket<Build>) -> Rocket<Build> {
+    if let Some(queue) = rocket.state::<JobQueue>() {
+        // A store that does not answer is told when the job is registered.
+        let _ = remove_greetings(queue).await;
+    }
+    rocket
+}
+
+async fn remove_greetings(queue: &JobQueue) -> Result<(), Anything> {
+    let name = QueueName::new("default")?;
+    for state in [JobState::Scheduled, JobState::Pending] {
+        let page = queue.inspector().jobs(&name, state, &Page::default().size(100)?).await?;
+        for job in page.rows.iter().filter_map(JobRow::job) {
+            let greets = |job: DelayPrint| job.message.as_deref() == Some(MESSAGE);
+            if job.record.decode::<DelayPrint>().is_ok_and(greets) {
+                queue.inspector().delete(&name, &job.record.id).await?;
+            }
+        }
+    }
+    Ok(())
+}
 
 pub fn spawn(rocket: &Rocket<Orbit>) {
     let Some(queue) = rocket.state::<JobQueue>().cloned() else { return };

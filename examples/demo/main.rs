@@ -1,11 +1,13 @@
 //! An application with a job queue, as a user would write it.
 //!
 //! ```sh
-//! cargo run --example demo                       # in memory, nothing installed
+//! cargo run --example demo                       # jobs in data/jobqueue, nothing installed
+//! cargo run --example demo -- --memory           # jobs end with the process
 //! cargo run --example demo -- --redis localhost:6379
 //! APP_ENV=develop cargo run --example demo       # as config/develop says
 //! ```
 //!
+//! `--path` names another folder than `data/jobqueue`; a folder belongs to one process at a time.
 //! `--no-greeting` registers no job at the start. `--worker` starts a process that only runs jobs
 //! and answers health checks on port 8082.
 // A program: nobody else names its items.
@@ -24,11 +26,17 @@ use rocket_jobqueue::{JobQueue, Store, rate_limit::RateLimit};
 
 use routes::{Admin, Token};
 
-const USAGE: &str = "usage: demo [--redis HOST:PORT] [--no-greeting] [--worker]";
+const USAGE: &str =
+    "usage: demo [--path FOLDER | --memory | --redis HOST:PORT] [--no-greeting] [--worker]";
+
+/// The folder of the jobs if nobody names a store.
+const FOLDER: &str = "data/jobqueue";
 
 #[derive(Default)]
 struct Options {
     redis: Option<String>,
+    path: Option<String>,
+    memory: bool,
     no_greeting: bool,
     worker: bool,
 }
@@ -43,12 +51,27 @@ impl Options {
                         words.next().ok_or("--redis: expected HOST:PORT, found nothing")?;
                     options.redis = Some(address);
                 }
+                "--path" => {
+                    let path = words.next().ok_or("--path: expected a folder, found nothing")?;
+                    options.path = Some(path);
+                }
+                "--memory" => options.memory = true,
                 "--no-greeting" => options.no_greeting = true,
                 "--worker" => options.worker = true,
                 other => return Err(format!("unknown argument {other:?}")),
             }
         }
         Ok(options)
+    }
+
+    /// The folder of the jobs.
+    fn folder(&self) -> &str {
+        self.path.as_deref().unwrap_or(FOLDER)
+    }
+
+    /// Whether jobs are kept in that folder.
+    fn on_disk(&self) -> bool {
+        self.path.is_some() || self.nothing_said()
     }
 
     /// Whether neither the environment nor the command line names a store.
@@ -59,8 +82,17 @@ impl Options {
                 || name.starts_with("ROCKET_DATABASES")
                 || name.starts_with("ROCKET_JOBQUEUE")
         };
-        self.redis.is_none() && !std::env::vars_os().any(|(name, _)| said(&name.to_string_lossy()))
+        let named = self.redis.is_some() || self.path.is_some() || self.memory;
+        !named && !std::env::vars_os().any(|(name, _)| said(&name.to_string_lossy()))
     }
+}
+
+/// The process that uses this folder now, as it wrote there.
+fn user_of(folder: &str) -> Option<String> {
+    let holder = std::path::Path::new(folder).join("holder");
+    let file = std::fs::File::open(&holder).ok()?;
+    let is_used = matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+    is_used.then(|| std::fs::read_to_string(holder).unwrap_or_default())
 }
 
 fn build(options: Options) -> Rocket<Build> {
@@ -76,10 +108,17 @@ fn build(options: Options) -> Rocket<Build> {
         .admin_guard::<Admin>()
         .login_url("/login");
     let mut limit = RateLimit::fairing();
-    if options.nothing_said() {
+    if options.nothing_said() || options.path.is_some() || options.memory {
         queue = queue.environment("embedded");
         limit = limit.environment("embedded");
-        say("running embedded: jobs live in this process, no Redis needed");
+        match options.memory {
+            true => say("running embedded: jobs live in this process and end with it"),
+            false => {
+                let folder = options.folder();
+                queue = queue.disk(folder);
+                say(&format!("running embedded: jobs are kept in {folder}, no Redis needed"));
+            }
+        }
         say("with Redis: cargo run --example demo -- --redis localhost:6379");
     }
     if let Some(address) = &options.redis {
@@ -95,6 +134,7 @@ fn build(options: Options) -> Rocket<Build> {
     rocket
         .manage(Token(uuid::Uuid::new_v4().simple().to_string()))
         .attach(queue)
+        .attach(AdHoc::on_ignite("Old greetings", greeting::forget_old))
         .attach(limit)
         .mount("/", routes::all())
         .attach(AdHoc::on_liftoff("Welcome", move |rocket| {
@@ -137,8 +177,11 @@ fn welcome(rocket: &Rocket<Orbit>) {
     };
     let (origin, config) = (origin(rocket), queue.config());
     let base = format!("{origin}{}", config.base);
-    let memory = config.store == Store::Memory;
-    let store = if memory { "this process's memory" } else { "Redis" };
+    let store = match config.store {
+        Store::Memory => "this process's memory".to_owned(),
+        Store::Disk => config.path.display().to_string(),
+        _ => "Redis".to_owned(),
+    };
     say("");
     say(&format!("listening    {origin}"));
     match config.register_route {
@@ -167,6 +210,16 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.on_disk()
+        && let Some(pid) = user_of(options.folder())
+    {
+        say(&format!(
+            "demo: {} is used by process {pid}: stop it, or start this one with --path FOLDER or \
+             --memory",
+            options.folder()
+        ));
+        return ExitCode::FAILURE;
+    }
     match build(options).launch().await {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {

@@ -14,6 +14,7 @@
 
 mod actions;
 mod admission;
+mod changes;
 mod control;
 mod doctor;
 mod expiring;
@@ -22,7 +23,9 @@ mod inspect;
 mod leases;
 mod list;
 mod periodic;
+mod persist;
 mod queue;
+mod restore;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -32,10 +35,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
+use super::disk::{Journal, Level, Rows};
 use super::{
     Announcement, Answer, ArchiveSettings, Broker, Dequeued, Each, Enqueued, ExchangeReply,
-    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest,
+    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest, Settled,
 };
+use crate::error::Error;
 use crate::job::{JobId, NewJob, QueueName};
 use crate::sync::lock;
 use crate::time::{Clock, Timestamp};
@@ -52,6 +57,17 @@ pub struct MemoryBroker {
     clock: Clock,
     archive: Arc<ArchiveSettings>,
     shared: Arc<MemoryStore>,
+    /// Where changes are kept, if they are.
+    journal: Option<Arc<DiskJournal>>,
+}
+
+/// The journal of a store on disk.
+struct DiskJournal {
+    journal: Journal,
+    /// The folder, as the store describes itself.
+    description: String,
+    /// The owner numbers of this process are higher: no lease of an earlier one fits.
+    first_owner: u64,
 }
 
 /// Without the stored jobs.
@@ -116,7 +132,7 @@ struct StoreState {
 impl MemoryBroker {
     /// An empty store with this clock.
     pub fn new(clock: Clock) -> MemoryBroker {
-        Self { clock, archive: Arc::default(), shared: Arc::default() }
+        Self { clock, archive: Arc::default(), shared: Arc::default(), journal: None }
     }
 
     /// The same store with other limits on archived jobs.
@@ -158,10 +174,10 @@ impl MemoryBroker {
     fn act<T>(&self, name: &QueueName, act: impl FnOnce(&mut Queue, Timestamp) -> T) -> T {
         let mut state = self.state();
         let now = self.clock.now();
-        let new = || Queue::keeping(self.archive.of(name), self.archive.release_lock);
-        let queue = state.queues.entry(name.clone()).or_insert_with(new);
+        let queue = state.queues.entry(name.clone()).or_insert_with(|| self.new_queue(name));
         let (available, due) = (queue.available(), queue.next_due());
         let answer = act(queue, now);
+        self.keep(|rows| queue.write_changes(name, rows));
         if queue.available() > available {
             self.shared.arrived.notify_waiters();
         }
@@ -173,10 +189,77 @@ impl MemoryBroker {
         answer
     }
 
+    /// A queue without jobs.
+    fn new_queue(&self, name: &QueueName) -> Queue {
+        let mut queue = Queue::keeping(self.archive.of(name), self.archive.release_lock);
+        if let Some(disk) = &self.journal {
+            queue.begin_owners(disk.first_owner);
+            queue.watch();
+        }
+        queue
+    }
+
+    /// Writes what changed, if it is kept. The store is locked meanwhile.
+    fn keep(&self, write: impl FnOnce(&mut Rows)) {
+        if let Some(disk) = &self.journal {
+            disk.journal.add(write);
+        }
+    }
+
+    /// Whether changes are accepted: a journal may have failed, or have no room for new jobs.
+    fn accepts(&self, level: Level) -> Result<(), Error> {
+        self.journal.as_ref().map_or(Ok(()), |disk| disk.journal.accepts(level))
+    }
+
+    /// Waits until what was changed is safe, if it is kept.
+    async fn saved(&self, level: Level) -> Result<(), Error> {
+        match &self.journal {
+            None => Ok(()),
+            Some(disk) => disk.journal.saved(level).await,
+        }
+    }
+
+    /// Dequeues without waiting until that is safe.
+    fn take(&self, queues: &[QueueName], at_most: usize) -> Dequeued {
+        let mut dequeued = Dequeued::default();
+        for name in queues {
+            self.act(name, |queue, _| {
+                let steady = self.clock.steady();
+                if queue.withholds() {
+                    dequeued.paused.push(name.clone());
+                }
+                while dequeued.deliveries.len() < at_most {
+                    let Some(delivery) = queue.dequeue(steady) else { break };
+                    dequeued.deliveries.push(delivery);
+                }
+            });
+        }
+        dequeued
+    }
+
     /// Reads a queue; `None` if it does not exist.
     fn look<T>(&self, name: &QueueName, look: impl FnOnce(&Queue, Timestamp) -> T) -> Option<T> {
         let state = self.state();
         state.queues.get(name).filter(|queue| queue.used()).map(|q| look(q, self.clock.now()))
+    }
+
+    /// Records the number of suspects in flight.
+    fn count_suspects(&self, running: usize) {
+        let mut state = self.state();
+        state.suspects = running;
+        self.keep(|rows| persist::write_suspects(running, rows));
+    }
+
+    /// Binds a key to this queue, unless it is bound.
+    fn bind(&self, key: &str, queue: &QueueName, kept: Duration) -> KeyBinding {
+        let (mut state, now) = (self.state(), self.clock.now());
+        let keys = &mut state.queues_of_keys;
+        if let Some(first) = keys.get(key, now) {
+            return KeyBinding { queue: first.clone(), is_new: false };
+        }
+        keys.insert(key.to_owned(), queue.clone(), now + kept, now);
+        self.keep(|rows| persist::write_key_queues(keys, rows));
+        KeyBinding { queue: queue.clone(), is_new: true }
     }
 
     /// Whether one of the queues has a job to dequeue.
@@ -199,25 +282,22 @@ impl Broker for MemoryBroker {
                     enqueued
                 })
             };
-            jobs.iter().map(|job| Ok(store(job))).collect()
+            if let Err(error) = self.accepts(Level::NewJobs) {
+                return jobs.iter().map(|_| Err(error.clone())).collect();
+            }
+            let stored: Vec<Enqueued> = jobs.iter().map(store).collect();
+            let saved = self.saved(Level::NewJobs).await;
+            stored.into_iter().map(|stored| saved.clone().map(|()| stored)).collect()
         })
     }
 
     /// Locks one queue at a time, so that two workers share the jobs of many queues.
     fn dequeue<'a>(&'a self, queues: &'a [QueueName], at_most: usize) -> Answer<'a, Dequeued> {
         Box::pin(async move {
-            let mut dequeued = Dequeued::default();
-            for name in queues {
-                self.act(name, |queue, _| {
-                    let steady = self.clock.steady();
-                    if queue.withholds() {
-                        dequeued.paused.push(name.clone());
-                    }
-                    while dequeued.deliveries.len() < at_most {
-                        let Some(delivery) = queue.dequeue(steady) else { break };
-                        dequeued.deliveries.push(delivery);
-                    }
-                });
+            self.accepts(Level::Written)?;
+            let dequeued = self.take(queues, at_most);
+            if !dequeued.deliveries.is_empty() {
+                self.saved(Level::Written).await?;
             }
             Ok(dequeued)
         })
@@ -237,8 +317,27 @@ impl Broker for MemoryBroker {
                     queue.settle(delivery, transition, now)
                 })
             };
-            let settled = requests.iter().map(|request| Ok(settle(request))).collect();
-            ExchangeReply { settled, dequeued: self.dequeue(queues, at_most).await }
+            let refused = |error: Error| ExchangeReply {
+                settled: requests.iter().map(|_| Err(error.clone())).collect(),
+                dequeued: Err(error.clone()),
+            };
+            if let Err(error) = self.accepts(Level::Durable) {
+                return refused(error);
+            }
+            let settled: Vec<Settled> = requests.iter().map(|request| settle(request)).collect();
+            let dequeued = self.take(queues, at_most);
+            let saved = match (settled.is_empty(), dequeued.deliveries.is_empty()) {
+                (true, true) => Ok(()),
+                (true, false) => self.saved(Level::Written).await,
+                (false, _) => self.saved(Level::Durable).await,
+            };
+            match saved {
+                Ok(()) => ExchangeReply {
+                    settled: settled.into_iter().map(Ok).collect(),
+                    dequeued: Ok(dequeued),
+                },
+                Err(error) => refused(error),
+            }
         })
     }
 
@@ -286,15 +385,18 @@ impl Broker for MemoryBroker {
     /// number too.
     fn begin_suspect<'a>(&'a self, lease: &'a Lease, running: usize) -> Answer<'a, bool> {
         Box::pin(async move {
-            self.state().suspects = running;
-            Ok(self.act(&lease.queue, |q, _| q.begin_suspect(lease)))
+            self.count_suspects(running);
+            let begins = self.act(&lease.queue, |q, _| q.begin_suspect(lease));
+            // If it kills this process, the next one has to know.
+            self.saved(Level::Written).await?;
+            Ok(begins)
         })
     }
 
     /// Only the number changes; the job was settled before.
     fn end_suspect(&self, running: usize) -> Answer<'_, ()> {
         Box::pin(async move {
-            self.state().suspects = running;
+            self.count_suspects(running);
             Ok(())
         })
     }
@@ -340,8 +442,10 @@ impl Broker for MemoryBroker {
             let mut state = self.state();
             // As in Redis, an announced queue exists before its first job.
             for name in who.queues.keys() {
-                let new = || Queue::keeping(self.archive.of(name), self.archive.release_lock);
-                state.queues.entry(name.clone()).or_insert_with(new).publish();
+                let queue =
+                    state.queues.entry(name.clone()).or_insert_with(|| self.new_queue(name));
+                queue.publish();
+                self.keep(|rows| queue.write_changes(name, rows));
             }
             state.announced.insert(who.server_id.clone(), who.clone(), until, now);
             Ok(())
@@ -356,9 +460,9 @@ impl Broker for MemoryBroker {
         })
     }
 
-    /// The store is always there.
+    /// The store is always there, unless the disk failed.
     fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(self.accepts(Level::Durable)))
     }
 
     /// The first caller decides the queue until the binding expires.
@@ -369,12 +473,10 @@ impl Broker for MemoryBroker {
         kept: Duration,
     ) -> Answer<'a, KeyBinding> {
         Box::pin(async move {
-            let (mut state, now) = (self.state(), self.clock.now());
-            if let Some(first) = state.queues_of_keys.get(key, now) {
-                return Ok(KeyBinding { queue: first.clone(), is_new: false });
-            }
-            state.queues_of_keys.insert(key.to_owned(), queue.clone(), now + kept, now);
-            Ok(KeyBinding { queue: queue.clone(), is_new: true })
+            self.accepts(Level::NewJobs)?;
+            let binding = self.bind(key, queue, kept);
+            self.saved(Level::NewJobs).await?;
+            Ok(binding)
         })
     }
 
@@ -383,6 +485,7 @@ impl Broker for MemoryBroker {
             let (mut state, now) = (self.state(), self.clock.now());
             if !state.queues.get(queue).is_some_and(|queue| queue.has_stored_for(key, now)) {
                 state.queues_of_keys.remove(key);
+                self.keep(|rows| persist::write_key_queues(&mut state.queues_of_keys, rows));
             }
             Ok(())
         })
@@ -409,6 +512,9 @@ impl Broker for MemoryBroker {
     }
 
     fn describe(&self) -> String {
-        "in this process's memory".to_owned()
+        match &self.journal {
+            None => "in this process's memory".to_owned(),
+            Some(disk) => disk.description.clone(),
+        }
     }
 }

@@ -40,6 +40,7 @@ mod admission;
 mod announcement;
 mod control;
 mod delivery;
+pub mod disk;
 mod doctor;
 mod groups;
 mod inspect;

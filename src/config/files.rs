@@ -45,6 +45,13 @@ impl RocketToml {
         (is_toml && path.file_name() == self.0.file_name()).then_some(path)
     }
 
+    /// The folder that relative paths begin in: the file's own, or the current one.
+    pub(super) fn base(&self, rocket: &Figment, cwd: &Path) -> PathBuf {
+        let found = rocket.metadata().find_map(|metadata| self.path_in(metadata));
+        let folder = found.and_then(Path::parent).unwrap_or(cwd);
+        cwd.join(folder)
+    }
+
     /// The folders in which `config/` may lie: the file's own, or all in which
     /// Rocket looked for it.
     fn folders(&self, rocket: &Figment, cwd: &Path) -> Vec<PathBuf> {

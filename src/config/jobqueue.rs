@@ -6,12 +6,14 @@
 //! entry in [`schema`](super::schema), which a test compares with both.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::periodic;
 use super::value::{Leaf, Table, quoted};
+use crate::broker::disk::Durability;
 use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
@@ -33,6 +35,9 @@ pub enum Store {
     /// In Redis: shared by all processes, and durable.
     #[default]
     Redis,
+    /// In a folder on disk: durable with nothing installed, for one process at a time. Needs
+    /// the feature `disk`; without it the launch stops.
+    Disk,
     /// In this process, lost when it ends: for development, tests and trials.
     Memory,
 }
@@ -48,6 +53,15 @@ pub struct JobQueueConfig {
     /// The store of the jobs. Default [`Store::Redis`]; the library never falls back to memory
     /// by itself.
     pub store: Store,
+    /// The folder of [`Store::Disk`]. Relative to the folder of `Rocket.toml` if there is one,
+    /// else to the current folder; absolute once the configuration is read. Default
+    /// `data/jobqueue`. It is made for this user alone, and belongs to one process at a time:
+    /// the next one waits for [`shutdown_timeout`](Self::shutdown_timeout) and 5 s more.
+    pub path: PathBuf,
+    /// When a change counts as stored on disk. Default [`Durability::Always`]: once it is
+    /// synced, so that no answer is lost with the power. [`Durability::EverySecond`] is
+    /// faster: nothing is lost with the process, at most a second with the power.
+    pub durability: Durability,
     /// Whether [`Store::Memory`] may serve outside of development, which is Rocket's
     /// profile `debug` in a build with debug assertions. Default `false`: jobs in memory
     /// are lost with the process.
@@ -153,6 +167,8 @@ impl Default for JobQueueConfig {
         Self {
             base: "/api/dm-jobqueue".to_owned(),
             store: Store::Redis,
+            path: PathBuf::from("data/jobqueue"),
+            durability: Durability::Always,
             allow_memory_in_release: false,
             allow_eviction: false,
             worker: true,
@@ -196,6 +212,8 @@ impl JobQueueConfig {
         Ok(Self {
             base: table.get("base").map_or(Ok(default.base), base)?,
             store: table.get("store").map_or(Ok(default.store), store)?,
+            path: table.get("path").map_or(Ok(default.path), folder)?,
+            durability: table.get("durability").map_or(Ok(default.durability), durability)?,
             allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
             allow_eviction: table.bool("allow_eviction", false)?,
             worker: table.bool("worker", true)?,
@@ -245,8 +263,22 @@ impl JobQueueConfig {
     }
 }
 
+/// The folder of the store on disk.
+fn folder(leaf: &Leaf) -> Result<PathBuf, Error> {
+    match leaf.text("a folder")? {
+        "" => Err(leaf.error("a folder", "an empty text")),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// When a change on disk counts as stored.
+fn durability(leaf: &Leaf) -> Result<Durability, Error> {
+    let words = [Durability::Always, Durability::EverySecond];
+    Ok(words[leaf.word(&["always", "everysec"])?])
+}
+
 fn store(leaf: &Leaf) -> Result<Store, Error> {
-    Ok([Store::Redis, Store::Memory][leaf.word(&["redis", "memory"])?])
+    Ok([Store::Redis, Store::Disk, Store::Memory][leaf.word(&["redis", "disk", "memory"])?])
 }
 
 fn unknown_jobs(leaf: &Leaf) -> Result<UnknownJobs, Error> {

@@ -128,7 +128,9 @@ impl Config {
 
         let of = |section| (layers.table(section), needed.contains(&section));
         let redis_default = read(of(Section::Default), connection::read_default)?;
-        let jobqueue = read(of(Section::JobQueue), JobQueueConfig::read)?;
+        let mut jobqueue = read(of(Section::JobQueue), JobQueueConfig::read)?;
+        let base = files::RocketToml::new(env).base(rocket, cwd);
+        jobqueue.path = base.join(&jobqueue.path);
         let mut rate_limit = read(of(Section::RateLimit), |table| {
             RateLimitConfig::read(table, redis_default.is_some())
         })?;
@@ -166,7 +168,7 @@ impl Config {
         let memory = self.jobqueue.store == Store::Memory;
         if memory && !self.development && !self.jobqueue.allow_memory_in_release {
             return Err(Error::config(format!(
-                "jobqueue.store: expected redis in Rocket's profile {:?}{}, found memory, \
+                "jobqueue.store: expected redis or disk in Rocket's profile {:?}{}, found memory, \
                  which loses all jobs with the process; jobqueue.allow_memory_in_release = true \
                  permits it",
                 profile.as_str().as_str(),

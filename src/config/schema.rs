@@ -183,6 +183,8 @@ const CONNECTION_KEYS: &[ConfigKey] = &[
 const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("base", ValueKind::Text, "/api/dm-jobqueue"),
     key("store", ValueKind::Word, "redis"),
+    key("path", ValueKind::Text, "data/jobqueue"),
+    key("durability", ValueKind::Word, "always"),
     key("allow_memory_in_release", ValueKind::Bool, "false"),
     key("allow_eviction", ValueKind::Bool, "false"),
     key("worker", ValueKind::Bool, "true"),

@@ -38,8 +38,8 @@ use crate::runtime::TestDriver;
 use crate::sync::{get_mut, lock};
 use crate::worker::SettledHook;
 
-pub(super) use ignite::broker as broker_of;
-use ignite::ignite;
+pub(super) use ignite::redis_store;
+use ignite::{configure, ignite, open_store};
 
 /// Builds the queue of an application: handlers, guards and settings, then `.attach()`.
 ///
@@ -319,6 +319,17 @@ impl JobQueueFairing {
         self.set("jobqueue.store", "memory")
     }
 
+    /// Keeps jobs in this folder on disk: durable with nothing installed, for one process at a
+    /// time. A relative path begins in the folder of `Rocket.toml` if there is one, else in the
+    /// current folder. [`durability`](crate::JobQueueConfig::durability) says what a loss of
+    /// power may cost. Needs the feature `disk`; without it the launch stops.
+    #[track_caller]
+    pub fn disk(self, path: impl AsRef<std::path::Path>) -> Self {
+        // Values of the configuration are Unicode.
+        let path = path.as_ref().to_string_lossy().into_owned();
+        self.set("jobqueue.store", "disk").set("jobqueue.path", path)
+    }
+
     /// Sets the environment, instead of the variable `APP_ENV`.
     pub fn environment(self, name: impl Into<String>) -> Self {
         self.with(|parts| parts.environment = Some(name.into()))
@@ -352,7 +363,7 @@ impl Fairing for JobQueueFairing {
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
-        let parts = self.take();
+        let mut parts = self.take();
         let ready = async {
             if rocket.state::<JobQueue>().is_some() {
                 return Err(Error::config(
@@ -360,7 +371,12 @@ impl Fairing for JobQueueFairing {
                      guards and settings of both",
                 ));
             }
-            let ready = ignite(parts, &rocket)?;
+            let config = configure(&parts, &rocket)?;
+            let store = match parts.test.take() {
+                Some((broker, driver)) => (broker, Some(driver)),
+                None => (open_store(&config).await?, None),
+            };
+            let ready = ignite(parts, config, store)?;
             ready.queue.runtime().check_store().await?;
             Ok::<_, Error>(ready)
         };

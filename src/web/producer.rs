@@ -2,7 +2,7 @@
 
 use rocket::figment::Figment;
 
-use super::fairing::broker_of;
+use super::fairing::redis_store;
 use crate::client::Client;
 use crate::config::{Config, Store, process_env};
 use crate::error::Error;
@@ -28,19 +28,23 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::is_config`] for a wrong value, and for a store in this process's memory, in which no
-    /// worker would ever find a job.
+    /// [`Error::is_config`] for a wrong value, and for a store in this process's memory or on its
+    /// disk, in which no worker would ever find a job.
     pub fn from_figment(figment: &Figment) -> Result<Self, Error> {
         let cwd = std::env::current_dir().map_err(|error| {
             Error::config(format!("the current folder cannot be read: {error}"))
         })?;
         let config = Config::load(figment, &Figment::new(), &process_env, &cwd)?;
-        if config.jobqueue.store == Store::Memory {
-            return Err(Error::config(
-                "jobqueue.store: expected a store that a worker can reach, found \"memory\", which \
-                 belongs to this process alone",
-            ));
+        let found = match config.jobqueue.store {
+            Store::Redis => None,
+            Store::Memory => Some("\"memory\", which belongs to this process alone"),
+            Store::Disk => Some("\"disk\", which belongs to one process at a time"),
+        };
+        if let Some(found) = found {
+            return Err(Error::config(format!(
+                "jobqueue.store: expected a store that a worker can reach, found {found}"
+            )));
         }
-        Ok(Self::new(broker_of(&config)?, config.jobqueue.max_payload))
+        Ok(Self::new(redis_store(&config)?, config.jobqueue.max_payload))
     }
 }

@@ -29,6 +29,7 @@ mod confirm;
 mod damaged_store;
 mod database;
 mod demo;
+mod disk;
 mod doctor;
 mod faults;
 mod findings;

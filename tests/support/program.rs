@@ -17,6 +17,8 @@ pub struct Program {
     /// Lines of standard error that were read and not asked for yet: the order
     /// of lines from different tasks is nobody's promise.
     passed_over: RefCell<Vec<String>>,
+    /// The folder of a demo whose store nobody named.
+    folder: Option<tempfile::TempDir>,
 }
 
 fn lines(of: impl std::io::Read + Send + 'static) -> Receiver<String> {
@@ -34,11 +36,21 @@ fn lines(of: impl std::io::Read + Send + 'static) -> Receiver<String> {
 impl Program {
     pub fn start(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--quiet", "--example", name]);
-        if !arguments.is_empty() {
-            command.arg("--").args(arguments);
+        command.args(["run", "--quiet", "--example", name, "--"]).args(arguments);
+        let named = ["--redis", "--path", "--memory"];
+        let names = ["APP_ENV", "REDIS_", "ROCKET_DATABASES", "ROCKET_JOBQUEUE"];
+        let names_store = |variable: &str| names.iter().any(|name| variable.starts_with(name));
+        let is_named = arguments.iter().any(|argument| named.contains(argument))
+            || variables.iter().any(|(variable, _)| names_store(variable));
+        if name != "demo" || is_named {
+            return Self::spawn(command, variables);
         }
-        Self::spawn(command, variables)
+        // The demo's own folder belongs to one process at a time.
+        let folder = tempfile::tempdir().unwrap();
+        command.arg("--path").arg(folder.path());
+        let mut program = Self::spawn(command, variables);
+        program.folder = Some(folder);
+        program
     }
 
     /// Starts a program with these variables and none else that configure it.
@@ -55,7 +67,7 @@ impl Program {
         let mut child = command.spawn().expect("cargo starts");
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
-        Self { child, out, err, passed_over: RefCell::default() }
+        Self { child, out, err, passed_over: RefCell::default(), folder: None }
     }
 
     /// The next line on standard error that holds this text, also if it came

@@ -19,6 +19,7 @@ use crate::broker::Answer;
 use crate::broker::actions::{
     Acted, Action, Actions, ArchiveLimit, BulkPosition, BulkStep, BulkStepResult, Removal,
 };
+use crate::broker::disk::Level;
 use crate::error::Error;
 use crate::job::{JobId, JobState, Placement, QueueName};
 use crate::time::Timestamp;
@@ -29,7 +30,10 @@ impl Actions for MemoryBroker {
     fn act<'a>(&'a self, queue: &'a QueueName, id: &'a JobId, action: Action) -> Answer<'a, Acted> {
         Box::pin(async move {
             self.must_exist(queue)?;
-            Ok(self.act(queue, |q, now| q.act_on(id, action, now)))
+            self.accepts(Level::Durable)?;
+            let acted = self.act(queue, |q, now| q.act_on(id, action, now));
+            self.saved(Level::Durable).await?;
+            Ok(acted)
         })
     }
 
@@ -42,13 +46,21 @@ impl Actions for MemoryBroker {
     ) -> Answer<'a, Acted> {
         Box::pin(async move {
             self.must_exist(queue)?;
-            Ok(self.act(queue, |q, _| q.edit(id, payload)))
+            self.accepts(Level::Durable)?;
+            let acted = self.act(queue, |q, _| q.edit(id, payload));
+            self.saved(Level::Durable).await?;
+            Ok(acted)
         })
     }
 
     /// Bounded by the same number of jobs as a step in Redis.
     fn step<'a>(&'a self, step: &'a BulkStep<'a>) -> Answer<'a, BulkStepResult> {
-        Box::pin(async move { Ok(self.act(step.queue, |q, now| q.step(step, now))) })
+        Box::pin(async move {
+            self.accepts(Level::Durable)?;
+            let result = self.act(step.queue, |q, now| q.step(step, now));
+            self.saved(Level::Durable).await?;
+            Ok(result)
+        })
     }
 
     /// All groups with waiting jobs, in the order in which a sweep takes them.
@@ -63,17 +75,10 @@ impl Actions for MemoryBroker {
     fn remove_queue<'a>(&'a self, queue: &'a QueueName, force: bool) -> Answer<'a, Removal> {
         Box::pin(async move {
             self.must_exist(queue)?;
-            let mut state = self.state();
-            let Some(found) = state.queues.get(queue) else { return Ok(Removal::Gone) };
-            if found.has_active() {
-                return Ok(Removal::Running);
-            }
-            if !force && found.has_jobs() {
-                return Ok(Removal::NotEmpty);
-            }
-            let successor = found.successor();
-            state.queues.insert(queue.clone(), successor);
-            Ok(Removal::Gone)
+            self.accepts(Level::Durable)?;
+            let removal = self.replace_queue(queue, force);
+            self.saved(Level::Durable).await?;
+            Ok(removal)
         })
     }
 
@@ -84,6 +89,22 @@ impl Actions for MemoryBroker {
 }
 
 impl MemoryBroker {
+    /// Replaces a queue by an empty one, unless it has jobs.
+    fn replace_queue(&self, queue: &QueueName, force: bool) -> Removal {
+        let mut state = self.state();
+        let Some(found) = state.queues.get(queue) else { return Removal::Gone };
+        if found.has_active() {
+            return Removal::Running;
+        }
+        if !force && found.has_jobs() {
+            return Removal::NotEmpty;
+        }
+        self.keep(|rows| found.delete_rows(queue, rows));
+        let successor = found.successor();
+        state.queues.insert(queue.clone(), successor);
+        Removal::Gone
+    }
+
     /// An error if the queue does not exist.
     fn must_exist(&self, queue: &QueueName) -> Result<(), Error> {
         self.look(queue, |_, _| ())
@@ -122,6 +143,7 @@ impl Queue {
             }
             _ => {}
         }
+        stored.saved.job = false;
         stored.job.payload = Some(payload.to_vec()).filter(|payload| !payload.is_empty());
         Acted::Done
     }
@@ -248,8 +270,7 @@ impl Queue {
                 // Otherwise it would wait in its group again after a failure.
                 stored.grouped = false;
                 stored.pending_since = Some(now);
-                self.pending.push_back(id.clone());
-                self.jobs.insert(id.clone(), stored);
+                self.append_pending(id.clone(), stored);
             }
         }
     }

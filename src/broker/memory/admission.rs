@@ -48,11 +48,19 @@ impl Queue {
                     | JobState::Aggregating,
                 ) => true,
             };
-            self.admitted.retain(|id, at| now.since(*at) < ADMISSION_CHECK_INTERVAL || waits(id));
+            let changed = &mut self.admitted_changed;
+            self.admitted.retain(|id, at| {
+                let stays = now.since(*at) < ADMISSION_CHECK_INTERVAL || waits(id);
+                if !stays {
+                    changed.note(|| id.clone());
+                }
+                stays
+            });
         }
         if self.admitted.len() >= max_waiting {
             return false;
         }
+        self.admitted_changed.note(|| id.clone());
         self.admitted.insert(id.clone(), now);
         true
     }

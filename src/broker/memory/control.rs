@@ -13,14 +13,22 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::MemoryBroker;
 use super::queue::Queue;
+use crate::broker::disk::Level;
 use crate::broker::{Answer, CancelAnswer, CancelListener, Control, Lease, Output, Settled};
 use crate::job::{AfterCancel, JobId, JobState, QueueName};
 
 impl Control for MemoryBroker {
     fn write_output<'a>(&'a self, lease: &'a Lease, output: Output<'a>) -> Answer<'a, Settled> {
-        Box::pin(
-            async move { Ok(self.act(&lease.queue, |queue, _| queue.write_output(lease, output))) },
-        )
+        Box::pin(async move {
+            let level = match output {
+                Output::Result(_) => Level::Durable,
+                Output::Progress(_) => Level::Written,
+            };
+            self.accepts(level)?;
+            let written = self.act(&lease.queue, |queue, _| queue.write_output(lease, output));
+            self.saved(level).await?;
+            Ok(written)
+        })
     }
 
     /// The request is stored first and broadcast afterwards, so a worker that hears of it finds
@@ -32,7 +40,9 @@ impl Control for MemoryBroker {
         after: AfterCancel,
     ) -> Answer<'a, CancelAnswer> {
         Box::pin(async move {
+            self.accepts(Level::Durable)?;
             let answer = self.act(queue, |queue, _| queue.cancel(id, after));
+            self.saved(Level::Durable).await?;
             if answer == CancelAnswer::Requested {
                 // Nobody may be listening.
                 let _ = self.shared.cancelled.send(id.clone());

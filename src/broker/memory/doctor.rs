@@ -79,7 +79,7 @@ impl Queue {
                 broken.extend(kind.map(|kind| (kind, state, id)));
             }
         }
-        for (id, job) in &self.jobs {
+        for (id, job) in self.jobs.iter() {
             if !seen.contains(id) {
                 broken.push((FindingKind::Orphan, job.state, id.clone()));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::changes::Changes;
 use crate::time::Timestamp;
 
 /// A map whose entries expire. Expired entries are swept when others are added, so the map
@@ -11,6 +12,8 @@ pub(super) struct Expiring<V> {
     entries: HashMap<String, (V, Timestamp)>,
     /// The size at which expired entries are swept next.
     sweep_at: usize,
+    /// Keys that came or went.
+    pub(super) changed: Changes<String>,
 }
 
 /// Maps below this size are never swept.
@@ -18,7 +21,7 @@ const SMALLEST_SWEEP: usize = 64;
 
 impl<V> Default for Expiring<V> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), sweep_at: SMALLEST_SWEEP }
+        Self { entries: HashMap::new(), sweep_at: SMALLEST_SWEEP, changed: Changes::default() }
     }
 }
 
@@ -36,15 +39,34 @@ impl<V> Expiring<V> {
     /// Adds or replaces an entry that expires at `until`.
     pub(super) fn insert(&mut self, key: String, value: V, until: Timestamp, now: Timestamp) {
         if self.entries.len() >= self.sweep_at {
-            self.entries.retain(|_, (_, until)| *until > now);
+            let changed = &mut self.changed;
+            self.entries.retain(|key, (_, until)| {
+                let stays = *until > now;
+                if !stays {
+                    changed.note(|| key.clone());
+                }
+                stays
+            });
             self.sweep_at = (self.entries.len() * 2).max(SMALLEST_SWEEP);
         }
+        self.changed.note(|| key.clone());
         self.entries.insert(key, (value, until));
     }
 
     /// Removes an entry.
     pub(super) fn remove(&mut self, key: &str) {
+        self.changed.note(|| key.to_owned());
         self.entries.remove(key);
+    }
+
+    /// The entry with its expiry, expired or not.
+    pub(super) fn raw(&self, key: &str) -> Option<&(V, Timestamp)> {
+        self.entries.get(key)
+    }
+
+    /// The keys of all entries, expired or not.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.entries.keys()
     }
 }
 

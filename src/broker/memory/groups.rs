@@ -13,7 +13,9 @@
 use std::collections::BTreeMap;
 
 use super::MemoryBroker;
+use super::changes::Changes;
 use super::queue::{Queue, StoredJob, Timeline, whole_second};
+use crate::broker::disk::Level;
 use crate::broker::groups::ceil_secs;
 use crate::broker::{
     AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, ReadyGroups, RepairedGroups,
@@ -31,17 +33,19 @@ pub(super) struct Grouping {
     /// Groups with waiting jobs, by name; jobs by the second they joined.
     pub(super) waiting: BTreeMap<String, Timeline>,
     /// Claimed sets that are being aggregated, by id.
-    claimed: BTreeMap<String, ClaimedSet>,
+    pub(super) claimed: BTreeMap<String, ClaimedSet>,
+    /// Sets that came, went or expire at another time.
+    pub(super) changed: Changes<String>,
 }
 
 /// Jobs that an aggregator has claimed from their group.
-struct ClaimedSet {
+pub(super) struct ClaimedSet {
     /// The group they came from.
-    group: String,
+    pub(super) group: String,
     /// Its jobs, by the second they joined the group.
-    jobs: Timeline,
+    pub(super) jobs: Timeline,
     /// When the jobs return to the group.
-    expires: Timestamp,
+    pub(super) expires: Timestamp,
 }
 
 impl Grouping {
@@ -66,7 +70,9 @@ impl Grouping {
     fn return_stale(&mut self, limit: usize, now: Timestamp) -> usize {
         let stale = self.claimed.iter().filter(|(_, set)| set.expires <= whole_second(now));
         let stale: Vec<String> = stale.map(|(id, _)| id.clone()).take(limit).collect();
-        for set in stale.iter().filter_map(|id| self.claimed.remove(id)) {
+        for id in &stale {
+            let Some(set) = self.claimed.remove(id) else { continue };
+            self.changed.note(|| id.clone());
             self.waiting.entry(set.group).or_default().extend(set.jobs);
         }
         stale.len()
@@ -92,8 +98,9 @@ impl Queue {
     /// Adds a job to its group.
     pub(super) fn join_group(&mut self, mut stored: StoredJob, now: Timestamp) {
         let id = stored.job.id.clone();
+        stored.entered = whole_second(now);
         let group = self.grouping.waiting.entry(stored.job.group.clone()).or_default();
-        group.insert((whole_second(now), id.clone()));
+        group.insert((stored.entered, id.clone()));
         stored.state = JobState::Aggregating;
         stored.due = None;
         self.jobs.insert(id, stored);
@@ -153,6 +160,7 @@ impl Queue {
             jobs: jobs.iter().filter_map(|(_, id)| Some(self.jobs.get(id)?.job.clone())).collect(),
         };
         let claimed = ClaimedSet { group: set.group.clone(), jobs, expires: set.expires };
+        self.grouping.changed.note(|| set.id.clone());
         self.grouping.claimed.insert(set.id.clone(), claimed);
         Some(set)
     }
@@ -163,6 +171,7 @@ impl Queue {
         self.grouping.claimed.get(&set.id)?;
         let outcome = self.enqueue(job, now);
         if let Enqueued::Created { .. } = outcome {
+            self.grouping.changed.note(|| set.id.clone());
             let jobs =
                 self.grouping.claimed.remove(&set.id).map(|set| set.jobs).unwrap_or_default();
             for stored in jobs.iter().filter_map(|(_, id)| self.jobs.remove(id)).collect::<Vec<_>>()
@@ -177,6 +186,7 @@ impl Queue {
     fn return_set(&mut self, id: &str, now: Timestamp) {
         if let Some(set) = self.grouping.claimed.get_mut(id) {
             set.expires = whole_second(now);
+            self.grouping.changed.note(|| id.to_owned());
         }
         // Other expired sets are returned too, even if this one is gone.
         self.grouping.return_stale(usize::MAX, now);
@@ -203,18 +213,26 @@ impl Groups for MemoryBroker {
         group: &'a str,
         limits: &'a GroupLimits,
     ) -> Answer<'a, Option<GroupSet>> {
-        Box::pin(
-            async move { Ok(self.act(queue, |q, now| q.claim_group(queue, group, limits, now))) },
-        )
+        Box::pin(async move {
+            self.accepts(Level::Written)?;
+            let set = self.act(queue, |q, now| q.claim_group(queue, group, limits, now));
+            if set.is_some() {
+                self.saved(Level::Written).await?;
+            }
+            Ok(set)
+        })
     }
 
     /// The aggregated job is enqueued under the same rules as any other.
     fn aggregate<'a>(&'a self, set: &'a GroupSet, job: &'a NewJob) -> Answer<'a, Option<Enqueued>> {
         Box::pin(async move {
-            Ok(self.act(&set.queue, |q, now| {
+            self.accepts(Level::Durable)?;
+            let enqueued = self.act(&set.queue, |q, now| {
                 let outcome = q.aggregate(set, job, now);
                 outcome.inspect(|enqueued| self.note(job, enqueued, now))
-            }))
+            });
+            self.saved(Level::Durable).await?;
+            Ok(enqueued)
         })
     }
 

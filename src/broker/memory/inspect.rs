@@ -8,6 +8,7 @@
 
 use super::queue::Queue;
 use super::{MemoryBroker, StoreState};
+use crate::broker::disk::Level;
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
     Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_FIND_QUEUES, MAX_PAGE_BYTES,
@@ -168,7 +169,12 @@ impl Inspect for MemoryBroker {
 
     /// Pausing an unknown queue makes it exist, as in Redis.
     fn pause<'a>(&'a self, queue: &'a QueueName, paused: bool) -> Answer<'a, bool> {
-        Box::pin(async move { Ok(self.act(queue, |queue, now| queue.pause(paused, now))) })
+        Box::pin(async move {
+            self.accepts(Level::Durable)?;
+            let changed = self.act(queue, |queue, now| queue.pause(paused, now));
+            self.saved(Level::Durable).await?;
+            Ok(changed)
+        })
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::queue::{Queue, StoredJob};
 use crate::broker::{Delivery, Extended, LEASE, Lease};
-use crate::job::{Charge, JobState, is_suspect};
+use crate::job::{Charge, JobId, JobState, is_suspect};
 use crate::time::Timestamp;
 
 impl Queue {
@@ -20,7 +20,12 @@ impl Queue {
             return Extended::Lost;
         }
         let ends = self.next_end(steady);
-        let Some(stored) = self.jobs.get_mut(&lease.id) else {
+        // Where a lease ends is not kept on disk; who holds it is.
+        let found = match waits {
+            true => self.jobs.get_mut(&lease.id),
+            false => self.jobs.get_unnoted(&lease.id),
+        };
+        let Some(stored) = found else {
             return Extended::Lost;
         };
         if waits {
@@ -63,6 +68,18 @@ impl Queue {
         ended.filter_map(|(_, id)| Some(found(self.jobs.get(id)?))).collect()
     }
 
+    /// Gives these active jobs leases that have expired, in this order.
+    pub(super) fn expire_all(&mut self, jobs: impl Iterator<Item = JobId>, steady: Timestamp) {
+        let mut ends = (steady - LEASE).as_micros();
+        for id in jobs {
+            ends += if (ends + 1) % 1_000_000 == 0 { 2 } else { 1 };
+            if let Some(stored) = self.jobs.get_unnoted(&id) {
+                stored.held.ends = ends;
+            }
+            self.leases.insert(ends, id);
+        }
+    }
+
     /// Records that a suspect starts, unless the lease is no longer the caller's.
     pub(super) fn begin_suspect(&mut self, lease: &Lease) -> bool {
         let held = self.holds(lease);
@@ -96,7 +113,7 @@ impl Queue {
         while let Some((ends, _)) = self.leases.last_key_value().filter(|(ends, _)| **ends > far) {
             let (ends, new) = (*ends, self.next_end(steady));
             let Some(id) = self.leases.remove(&ends) else { return };
-            if let Some(stored) = self.jobs.get_mut(&id) {
+            if let Some(stored) = self.jobs.get_unnoted(&id) {
                 stored.held.ends = new;
             }
             self.leases.insert(new, id);

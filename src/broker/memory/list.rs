@@ -117,7 +117,7 @@ impl Queue {
         let mut memory = QueueMemory::default();
         let mut sample = |ids: Vec<&JobId>, jobs: usize| {
             let sizes: Vec<u64> =
-                ids.iter().filter_map(|id| self.jobs.get(*id)).map(StoredJob::bytes).collect();
+                ids.iter().filter_map(|id| self.jobs.get(id)).map(StoredJob::bytes).collect();
             let some = sizes.len().max(1) as u64;
             memory.bytes += sizes.iter().sum::<u64>() * jobs as u64 / some;
             memory.sampled += sizes.len() as u64;
@@ -201,7 +201,7 @@ impl Queue {
         let mut bytes = 0;
         let is_within = |id: &&JobId| {
             let fits = bytes < MAX_PAGE_BYTES;
-            bytes += self.jobs.get(*id).map_or(0, |stored| {
+            bytes += self.jobs.get(id).map_or(0, |stored| {
                 stored.job.payload_bytes().len() + stored.result.as_ref().map_or(0, Vec::len)
             });
             fits
@@ -216,7 +216,7 @@ impl Queue {
             JobList::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
             JobList::State(JobState::Active) => {
                 let mut active: Vec<&JobId> = self.leases.values().collect();
-                active.sort_by_key(|id| self.jobs.get(*id).map(|stored| stored.held.owner));
+                active.sort_by_key(|id| self.jobs.get(id).map(|stored| stored.held.owner));
                 in_line(&active.into_iter(), begin, most)?
             }
             JobList::State(JobState::Scheduled) => by_second(&self.scheduled, begin, most)?,

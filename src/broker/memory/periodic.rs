@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::MemoryBroker;
+use super::{MemoryBroker, persist};
+use crate::broker::disk::Level;
 use crate::broker::periodic::{
     AnnouncedPeriodicJob, CLAIM_AHEAD, Fired, Firing, MAX_PERIODIC_RUNS, PERIODIC_ANNOUNCEMENT_TTL,
     PeriodicJobInfo, PeriodicRun, PeriodicStore, Tick, merged,
@@ -19,8 +20,8 @@ use crate::time::Timestamp;
 /// The instant up to which ticks of a periodic job are claimed, and its last run.
 #[derive(Clone, Copy)]
 pub(super) struct Claim {
-    up_to: Timestamp,
-    last_run: Option<Timestamp>,
+    pub(super) up_to: Timestamp,
+    pub(super) last_run: Option<Timestamp>,
 }
 
 /// Announced periodic jobs, and the histories of their runs.
@@ -29,13 +30,14 @@ pub(super) struct PeriodicState {
     /// The jobs of each process, with the expiry of its announcement.
     announced: BTreeMap<String, (Vec<AnnouncedPeriodicJob>, Timestamp)>,
     /// Runs by the id of the periodic job, the newest first.
-    history: HashMap<String, VecDeque<PeriodicRun>>,
+    pub(super) history: HashMap<String, VecDeque<PeriodicRun>>,
 }
 
 impl PeriodicStore for MemoryBroker {
     fn fire<'a>(&'a self, what: &'a Firing) -> Answer<'a, Fired> {
         Box::pin(async move {
-            Ok(self.act(&what.queue, |queue, now| {
+            self.accepts(Level::NewJobs)?;
+            let fired = self.act(&what.queue, |queue, now| {
                 let possible = |up_to: &Timestamp| *up_to <= now + CLAIM_AHEAD;
                 let kept = queue.claims.get(&what.entry).filter(|claim| possible(&claim.up_to));
                 let known = what.known.filter(possible).unwrap_or(now);
@@ -62,9 +64,12 @@ impl PeriodicStore for MemoryBroker {
                         }
                     });
                 }
+                queue.claims_changed.note(|| what.entry.clone());
                 queue.claims.insert(what.entry.clone(), claim);
                 Fired { claimed: claim.up_to, last_run: claim.last_run, ticks }
-            }))
+            });
+            self.saved(Level::NewJobs).await?;
+            Ok(fired)
         })
     }
 
@@ -79,7 +84,10 @@ impl PeriodicStore for MemoryBroker {
             let history = state.periodic.history.entry(periodic_id.to_owned()).or_default();
             if !history.contains(run) {
                 history.push_front(run.clone());
-                history.truncate(MAX_PERIODIC_RUNS);
+                self.keep(|rows| persist::write_run(periodic_id, run, true, rows));
+                for old in history.drain(MAX_PERIODIC_RUNS.min(history.len())..) {
+                    self.keep(|rows| persist::write_run(periodic_id, &old, false, rows));
+                }
             }
             Ok(())
         })

@@ -11,11 +11,13 @@
 //! recovered remembers its last owner: if that owner returns before the job is dequeued
 //! again, it may still settle or extend it, and the loss is taken back.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::changes::{Changes, Jobs, Saved};
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use super::periodic::Claim;
@@ -29,7 +31,7 @@ use crate::job::{
 use crate::time::Timestamp;
 
 /// Days that daily counters are kept, as in Asynq.
-const COUNTER_DAYS: i64 = 90;
+pub(super) const COUNTER_DAYS: i64 = 90;
 
 /// Minutes that snapshots of the counters are kept.
 const SNAPSHOT_MINUTES: i64 = 90;
@@ -41,13 +43,16 @@ pub(super) type Timeline = BTreeSet<(Timestamp, JobId)>;
 #[derive(Default)]
 pub(super) struct Queue {
     /// A job was enqueued or a worker announced the queue.
-    used: bool,
+    pub(super) used: bool,
     /// Since when the queue is paused.
     pub(super) paused: Option<Timestamp>,
     /// All jobs by id.
-    pub(super) jobs: HashMap<JobId, StoredJob>,
-    /// Pending jobs, the next one in front.
+    pub(super) jobs: Jobs,
+    /// Pending jobs, the next one in front. Each is added by [`Queue::append_pending`] or
+    /// [`Queue::next_in_line`], which number them.
     pub(super) pending: VecDeque<JobId>,
+    /// The numbers of the first and the last pending job.
+    pub(super) order: (i64, i64),
     /// Active jobs by the end of their lease in microseconds; each end is unique.
     pub(super) leases: BTreeMap<i64, JobId>,
     /// The owner number of the last dequeue.
@@ -69,17 +74,27 @@ pub(super) struct Queue {
     /// Unique locks by key, each with its holder.
     pub(super) locks: Expiring<JobId>,
     /// Idempotency keys, each with its first request.
-    requests: Expiring<Request>,
+    pub(super) requests: Expiring<Request>,
     /// Jobs that a public endpoint enqueued, and when each was admitted.
     pub(super) admitted: HashMap<JobId, Timestamp>,
+    /// Admitted jobs that came or went.
+    pub(super) admitted_changed: Changes<JobId>,
     /// Claimed ticks of periodic jobs, by name.
     pub(super) claims: HashMap<String, Claim>,
+    /// Periodic jobs with a new claim.
+    pub(super) claims_changed: Changes<String>,
     /// Attempts since the queue exists.
     pub(super) total: Tally,
     /// The counters at the beginning of each minute.
     pub(super) snapshots: CounterSnapshots,
     /// Attempts by UTC day since the epoch.
     pub(super) days: BTreeMap<i64, Tally>,
+    /// Days with other counters than on disk.
+    pub(super) days_changed: Changes<i64>,
+    /// Minutes whose snapshot came.
+    pub(super) snapshots_changed: Changes<i64>,
+    /// Whether the queue exists, and since when it is paused, as it is on disk.
+    pub(super) saved: (bool, Option<Timestamp>),
 }
 
 /// A job and what the queue knows about it.
@@ -111,6 +126,12 @@ pub(super) struct StoredJob {
     /// Whether it joins its group when it is due. An operator may make it run alone
     /// instead.
     pub(super) grouped: bool,
+    /// When it was archived or joined its group, while it is there.
+    pub(super) entered: Timestamp,
+    /// Its number in the order of pending jobs, while it is pending.
+    pub(super) order: i64,
+    /// Its rows on disk.
+    pub(super) saved: Saved,
 }
 
 /// The owner and the end of a lease.
@@ -123,11 +144,11 @@ pub(super) struct HeldLease {
 }
 
 /// The request that used an idempotency key.
-struct Request {
+pub(super) struct Request {
     /// The digest of the request.
-    body: String,
+    pub(super) body: String,
     /// The job that it stored.
-    id: JobId,
+    pub(super) id: JobId,
 }
 
 /// Counted attempts.
@@ -149,7 +170,16 @@ impl Queue {
     /// that no old lease fits a new job.
     pub(super) fn successor(&self) -> Self {
         let new = Self::keeping(self.keep, self.release_on_archive);
-        Self { last_owner: self.last_owner, ..new }
+        let mut new = Self { last_owner: self.last_owner, ..new };
+        if self.jobs.changed.watched() {
+            new.watch();
+        }
+        new
+    }
+
+    /// Begins the owner numbers after this one.
+    pub(super) fn begin_owners(&mut self, after: u64) {
+        self.last_owner = after;
     }
 
     /// Makes the queue exist without a job.
@@ -220,8 +250,7 @@ impl Queue {
             return Enqueued::Created { state: JobState::Aggregating, due };
         }
         stored.pending_since = Some(now);
-        self.pending.push_back(id.clone());
-        self.jobs.insert(id, stored);
+        self.append_pending(id, stored);
         Enqueued::Created { state: JobState::Pending, due }
     }
 
@@ -290,8 +319,7 @@ impl Queue {
             }
             stored.state = JobState::Pending;
             stored.pending_since = Some(stored.due.take().unwrap_or(now).min(now));
-            self.jobs.insert(id.clone(), stored);
-            self.pending.push_back(id);
+            self.append_pending(id, stored);
             moved += 1;
         }
         let crowded = moved == limit && self.pending.len() >= PENDING_HIGH_WATER;
@@ -305,8 +333,11 @@ impl Queue {
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
         let (snapshot, minute) = (self.snapshot(), MinuteStats::minute_of(now));
         // As in Redis, where a removed queue leaves nothing.
-        if snapshot.processed > 0 || snapshot.waiting > 0 {
-            self.snapshots.entry(minute).or_insert(snapshot);
+        if (snapshot.processed > 0 || snapshot.waiting > 0)
+            && let Entry::Vacant(entry) = self.snapshots.entry(minute)
+        {
+            entry.insert(snapshot);
+            self.snapshots_changed.note(|| minute);
         }
         self.snapshots.retain(|noted, _| *noted > minute - SNAPSHOT_MINUTES);
         let mut removed = 0;
@@ -339,7 +370,17 @@ impl Queue {
         let id = stored.job.id.clone();
         stored.state = JobState::Pending;
         stored.pending_since = Some(now);
+        self.order.0 -= 1;
+        stored.order = self.order.0;
         self.pending.push_front(id.clone());
+        self.jobs.insert(id, stored);
+    }
+
+    /// Makes the job the last pending one.
+    pub(super) fn append_pending(&mut self, id: JobId, mut stored: StoredJob) {
+        self.order.1 += 1;
+        stored.order = self.order.1;
+        self.pending.push_back(id.clone());
         self.jobs.insert(id, stored);
     }
 
@@ -383,6 +424,7 @@ impl Queue {
         }
         let id = stored.job.id.clone();
         stored.state = JobState::Archived;
+        stored.entered = at;
         self.archived.insert((at, id.clone()));
         self.jobs.insert(id, stored);
     }
@@ -397,6 +439,7 @@ impl Queue {
     /// Counts an attempt that ended.
     pub(super) fn count(&mut self, now: Timestamp, failed: bool) {
         let today = day(now);
+        self.days_changed.note(|| today);
         self.days.retain(|day, _| *day > today - COUNTER_DAYS);
         for tally in [&mut self.total, self.days.entry(today).or_default()] {
             tally.processed += 1;
@@ -407,7 +450,7 @@ impl Queue {
 
 impl StoredJob {
     /// A new job that is about to become pending.
-    fn new(job: JobRecord) -> Self {
+    pub(super) fn new(job: JobRecord) -> Self {
         Self {
             grouped: !job.group.is_empty(),
             job,
@@ -422,6 +465,9 @@ impl StoredJob {
             held: HeldLease::default(),
             started: false,
             reclaimed_from: None,
+            entered: Timestamp::default(),
+            order: 0,
+            saved: Saved::default(),
         }
     }
 

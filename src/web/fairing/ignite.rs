@@ -9,6 +9,7 @@ use rocket::{Build, Rocket};
 
 use super::FairingParts;
 use super::attach::Ignited;
+use crate::broker::disk::{self, DiskSettings};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, GroupLimits, Viewer};
@@ -18,7 +19,7 @@ use crate::error::Error;
 use crate::job::{JobOptions, Periodic, QueueName, RetryPolicy};
 use crate::pool::RedisPool;
 use crate::registry::{HandlerEntry, Layer, Registry, raw_entry};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, TestDriver};
 use crate::time::Clock;
 use crate::web::guards::Hooks;
 use crate::web::login::Login;
@@ -29,19 +30,20 @@ use crate::worker::WorkerSettings;
 /// How often leases of 30 s are extended: Asynq's own interval.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How much longer than a drain to wait for a process that still has the folder.
+const HANDOVER_MARGIN: Duration = Duration::from_secs(5);
+
 /// Makes the queue, and everything that belongs beside it in the Rocket instance.
 ///
 /// # Errors
 /// [`Error::is_invalid`] for a wrong configuration, two handlers of a type, an invalid schema or
 /// an invalid periodic job.
-pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Ignited, Error> {
-    let config = load(&parts, rocket)?;
-    check_login_url(parts.hooks.login_url.as_deref())?;
-    warn(&config);
-    let (broker, test_driver) = match parts.test {
-        Some((broker, driver)) => (broker, Some(driver)),
-        None => (broker(&config)?, None),
-    };
+pub(super) fn ignite(
+    parts: FairingParts,
+    config: Config,
+    store: OpenedStore,
+) -> Result<Ignited, Error> {
+    let (broker, test_driver) = store;
     let registry = registry(parts.entries, parts.layers)?;
     let schemas = Schemas::of(&registry)?;
     let (hooks, login) = guards(parts.hooks, &config, parts.worker_only);
@@ -64,6 +66,20 @@ pub(super) fn ignite(parts: FairingParts, rocket: &Rocket<Build>) -> Result<Igni
     add_periodic(&runtime, &parts.periodic, &config.jobqueue)?;
     let queue = JobQueue::shown_to(runtime, config.jobqueue.clone(), viewer);
     Ok(Ignited { queue, hooks, login, schemas, config, worker_only: parts.worker_only })
+}
+
+/// The store, and the driver of a test.
+pub(super) type OpenedStore = (Arc<dyn Broker>, Option<TestDriver>);
+
+/// Reads the configuration and says what is odd about it.
+///
+/// # Errors
+/// [`Error::is_config`] for a wrong configuration.
+pub(super) fn configure(parts: &FairingParts, rocket: &Rocket<Build>) -> Result<Config, Error> {
+    let config = load(parts, rocket)?;
+    check_login_url(parts.hooks.login_url.as_deref())?;
+    warn(&config);
+    Ok(config)
 }
 
 /// A path here or a URL: anything else would be a redirect relative to each page.
@@ -114,19 +130,39 @@ fn warn(config: &Config) {
 }
 
 /// The configured store. Nothing is connected yet, so an unreachable server is not an error
-/// here.
-pub(in crate::web) fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
+/// here; a folder is open, once no other process has it.
+///
+/// # Errors
+/// The folder is used by another process, or its files cannot be read or written.
+pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     let archive = config.jobqueue.archive.clone();
     Ok(match config.jobqueue.store {
         Store::Memory => {
             crate::log::warn!("jobs are kept in this process's memory and are gone when it ends");
             Arc::new(MemoryBroker::new(Clock::system()).with_archive(archive))
         }
+        Store::Disk => {
+            let settings = DiskSettings {
+                path: config.jobqueue.path.clone(),
+                durability: config.jobqueue.durability,
+                patience: config.jobqueue.shutdown_timeout.saturating_add(HANDOVER_MARGIN),
+            };
+            Arc::new(disk::open(&settings, Clock::system(), archive).await?)
+        }
         Store::Redis => {
-            let pool = RedisPool::new(config.redis.clone())?;
-            Arc::new(RedisBroker::new(pool, Clock::system()).with_archive(archive))
+            return redis_store(config);
         }
     })
+}
+
+/// The configured Redis. Nothing is connected yet.
+///
+/// # Errors
+/// The settings of the connection contradict each other.
+pub(in crate::web) fn redis_store(config: &Config) -> Result<Arc<dyn Broker>, Error> {
+    let pool = RedisPool::new(config.redis.clone())?;
+    let archive = config.jobqueue.archive.clone();
+    Ok(Arc::new(RedisBroker::new(pool, Clock::system()).with_archive(archive)))
 }
 
 /// The handlers of all job types, the reference job included, each within the middleware. The

@@ -14,12 +14,12 @@ fn small_archive(queue: &QueueName, release_lock: bool) -> ArchiveSettings {
 #[rstest]
 #[tokio::test]
 async fn an_archive_keeps_what_its_queues_own_limits_say(
-    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] by_the_operator: bool,
 ) {
     let mut on = store.open().await;
     let limits = small_archive(&on.queue, false);
-    on = on.with_archive(limits);
+    on = on.with_archive(limits).await;
     for name in ["a", "b", "c", "d", "e"] {
         on.fill(&[name]).await;
         if by_the_operator {
@@ -46,11 +46,11 @@ async fn an_archive_keeps_what_its_queues_own_limits_say(
 #[rstest]
 #[tokio::test]
 async fn a_job_trimmed_from_the_archive_releases_its_own_lock(
-    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let mut on = store.open().await;
     let limits = small_archive(&on.queue, false);
-    on = on.with_archive(limits);
+    on = on.with_archive(limits).await;
     assert!(created(&on.put(unique(on.job("a"), LATER)).await));
     on.run(archive()).await;
     let second = async || on.put(unique(on.job("b"), LATER)).await;
@@ -65,12 +65,12 @@ async fn a_job_trimmed_from_the_archive_releases_its_own_lock(
 #[rstest]
 #[tokio::test]
 async fn archiving_releases_the_lock_where_that_is_wanted(
-    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] by_the_operator: bool,
 ) {
     let mut on = store.open().await;
     let limits = small_archive(&on.queue, true);
-    on = on.with_archive(limits);
+    on = on.with_archive(limits).await;
     assert!(created(&on.put(unique(on.job("a"), LATER)).await));
 
     if by_the_operator {
@@ -88,11 +88,11 @@ async fn archiving_releases_the_lock_where_that_is_wanted(
 #[rstest]
 #[tokio::test]
 async fn a_queue_that_a_worker_announced_first_has_its_own_archive_limits(
-    #[values(Store::Memory, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let mut on = store.open().await;
     let limits = small_archive(&on.queue, true);
-    on = on.with_archive(limits);
+    on = on.with_archive(limits).await;
     let worker = Announcement {
         host: "host".to_owned(),
         pid: 42,

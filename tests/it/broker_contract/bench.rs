@@ -1,6 +1,7 @@
 //! What every case has: a store, its clock, and short words for what it does.
 
 pub use std::collections::BTreeSet;
+use std::path::Path;
 pub use std::sync::Arc;
 pub use std::sync::atomic::{AtomicU32, Ordering};
 pub use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ pub use crate::support::PATIENCE;
 pub use rocket_jobqueue::internals::{
     Announcement, ArchiveSettings, Broker, Delivery, Enqueued, Extended, Forwarded, GroupLimits,
     GroupSet, JobInfo, LEASE, Lease, MemoryBroker, QueueInfo, ReadyGroups, RedisPool, Settled,
+    disk::{self, DiskSettings, Durability},
     redis::RedisBroker,
 };
 pub use rocket_jobqueue::{
@@ -23,6 +25,7 @@ pub use rstest::rstest;
 #[derive(Clone, Copy, Debug)]
 pub enum Store {
     Memory,
+    Disk,
     Redis,
 }
 
@@ -40,6 +43,8 @@ pub struct OpenStore {
     pub server: Option<Arc<Site>>,
     /// The Redis pair stays as it is while this case runs.
     pub turn: Option<Turn>,
+    /// The folder of a store on disk.
+    pub folder: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Store {
@@ -49,17 +54,29 @@ impl Store {
         match self {
             Store::Memory => {
                 let broker = Arc::new(MemoryBroker::new(clock.clone()));
-                OpenStore { broker, clock, queue, server: None, turn: None }
+                OpenStore { broker, clock, queue, server: None, turn: None, folder: None }
+            }
+            Store::Disk => {
+                let folder = Arc::new(tempfile::tempdir().unwrap());
+                let broker = open_folder(folder.path(), &clock, ArchiveSettings::default()).await;
+                OpenStore { broker, clock, queue, server: None, turn: None, folder: Some(folder) }
             }
             Store::Redis => {
                 let server = Site::open().await;
                 let pool = RedisPool::new(server.settings()).unwrap();
                 let turn = server.turn(&pool).await;
                 let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-                OpenStore { broker, clock, queue, server: Some(server), turn }
+                OpenStore { broker, clock, queue, server: Some(server), turn, folder: None }
             }
         }
     }
+}
+
+/// Opens the store in a folder, once nobody else has it.
+async fn open_folder(path: &Path, clock: &Clock, archive: ArchiveSettings) -> Arc<dyn Broker> {
+    let settings =
+        DiskSettings { path: path.to_owned(), durability: Durability::Always, patience: PATIENCE };
+    Arc::new(disk::open(&settings, clock.clone(), archive).await.unwrap())
 }
 
 /// Brings the end of each key of a queue closer: locks and repeat guards end by
@@ -126,9 +143,15 @@ pub fn guarded(mut job: NewJob, key: &str, body: &str) -> NewJob {
 impl OpenStore {
     /// The same queue through a store with other limits of its archive. Nothing may
     /// have been stored before: a store in memory begins empty.
-    pub fn with_archive(self, archive: ArchiveSettings) -> OpenStore {
+    pub async fn with_archive(mut self, archive: ArchiveSettings) -> OpenStore {
         let clock = self.clock.clone();
         let broker: Arc<dyn Broker> = match &self.server {
+            None if self.folder.is_some() => {
+                let folder = Arc::new(tempfile::tempdir().unwrap());
+                let broker = open_folder(folder.path(), &clock, archive).await;
+                self.folder = Some(folder);
+                broker
+            }
             None => Arc::new(MemoryBroker::new(clock).with_archive(archive)),
             Some(server) => {
                 let pool = RedisPool::new(server.settings()).unwrap();

@@ -1,0 +1,47 @@
+//! Rows in a map: a disk for tests that open a store again and again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::journal::{Storage, StorageError};
+use super::{Rows, Source};
+use crate::error::Error;
+use crate::sync::lock;
+
+/// What a process leaves on this disk, the next one finds. Clones share it.
+#[derive(Clone, Default, Debug)]
+pub struct RowMap(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
+
+impl Storage for RowMap {
+    fn write(&mut self, rows: &Rows) -> Result<(), StorageError> {
+        let mut map = lock(&self.0);
+        for (key, value) in rows.iter() {
+            match value {
+                Some(value) => map.insert(key.to_vec(), value.to_vec()),
+                None => map.remove(key),
+            };
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn tend(&mut self) -> Option<String> {
+        None
+    }
+}
+
+impl Source for RowMap {
+    fn read(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Error> {
+        match lock(&self.0).iter().all(|(key, value)| each(key, value)) {
+            true => Ok(()),
+            false => Err(Error::config("a row that is none of ours")),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "in rows".to_owned()
+    }
+}
