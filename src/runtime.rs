@@ -200,7 +200,7 @@ impl Runtime {
 
     /// The store on connections for readers; they are made at the first call.
     pub(crate) fn aside(&self) -> &Arc<dyn Broker> {
-        self.aside.get_or_init(|| self.broker.detached())
+        self.aside.get_or_init(|| self.broker.aside())
     }
 
     /// An inspector on the connections for readers.

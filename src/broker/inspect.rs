@@ -53,8 +53,31 @@ pub enum JobList<'a> {
 /// [`Error::is_not_found`](crate::Error::is_not_found). No single call works on more
 /// than a few hundred entries, however many there are.
 pub trait Inspect: Send + Sync {
-    /// Names of all queues, in order. One command per 1,000 queues.
+    /// Names of all queues, in order. One command per 500 queues. If there are more, a store
+    /// [for viewers](super::Broker::aside) may answer with the names of a few seconds ago.
     fn queues(&self) -> Answer<'_, Vec<QueueName>>;
+
+    /// At most `most` of these names, the first ones after the name given, and whether there are
+    /// more. Cost as [`Inspect::queues`].
+    fn queues_after<'a>(
+        &'a self,
+        after: Option<&'a QueueName>,
+        most: usize,
+    ) -> Answer<'a, (Vec<QueueName>, bool)> {
+        Box::pin(async move {
+            let mut names = self.queues().await?;
+            names.retain(|name| after.is_none_or(|after| name > after));
+            let has_more = names.len() > most;
+            names.truncate(most);
+            Ok((names, has_more))
+        })
+    }
+
+    /// Whether each of these queues may have groups or aggregations; cheaper than asking for
+    /// them. One command per queue.
+    fn may_have_groups<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move { Ok(vec![true; queues.len()]) })
+    }
 
     /// Sizes and counters of a queue. A command and a script, O(1); one more
     /// script per 1,000 groups.

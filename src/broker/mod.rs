@@ -289,6 +289,12 @@ pub trait Broker:
     /// The same store through connections of its own, for a thread with another runtime.
     fn detached(&self) -> Arc<dyn Broker>;
 
+    /// The same store for viewers: whatever they read, and however many they are, they hardly
+    /// delay the calls of others.
+    fn aside(&self) -> Arc<dyn Broker> {
+        self.detached()
+    }
+
     /// The same store for loops that serve several queues: if one queue's server hangs or its
     /// slot moves, a call for that queue fails within a moment, so that the others do not
     /// wait. The outcome may be unknown then.

@@ -327,4 +327,22 @@ impl Inspector {
         let FoundJobs { jobs, next } = self.broker.find(id, after).await?;
         Ok(FoundJobs { jobs: jobs.into_iter().map(|info| self.viewer.job(info)).collect(), next })
     }
+
+    /// At most `most` names of queues, the first in order after this one, and whether there are
+    /// more.
+    #[cfg(feature = "dashboard")]
+    pub(crate) async fn queues_after(
+        &self,
+        after: Option<&QueueName>,
+        most: usize,
+    ) -> Result<(Vec<QueueName>, bool), Error> {
+        self.broker.queues_after(after, most).await
+    }
+
+    /// Those of these queues that may have groups or aggregations.
+    #[cfg(feature = "dashboard")]
+    pub(crate) async fn with_groups(&self, queues: &[QueueName]) -> Result<Vec<QueueName>, Error> {
+        let may = self.broker.may_have_groups(queues).await?;
+        Ok(queues.iter().zip(may).filter(|(_, may)| *may).map(|(name, _)| name.clone()).collect())
+    }
 }

@@ -47,7 +47,7 @@ impl Inspector {
         Self { viewer, ..self }
     }
 
-    /// Names of all queues, in order. One command per 1,000 queues.
+    /// Names of all queues, in order. One command per 500 queues.
     ///
     /// # Errors
     /// Errors of the store.

@@ -29,6 +29,7 @@
 //!   be discarded. The caller gets an unknown outcome.
 
 mod address;
+mod aside;
 mod backend;
 mod claim;
 mod cluster;
@@ -42,6 +43,7 @@ mod handshake;
 mod health;
 mod link;
 mod open;
+mod pace;
 mod request;
 mod role;
 mod sentinel;
@@ -65,12 +67,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chance::Chance;
 use crate::error::Error;
+use aside::Aside;
 use backend::{Backend, Handle, Haste};
 use confirm::Confirmation;
 use dial::Dialer;
 use failure::{Meaning, RequestFailure, told};
 use request::Request;
 
+pub(crate) use aside::lower_priority;
 pub use connection::Connection;
 pub use failure::classify;
 pub use handshake::handshake_failure;
@@ -107,6 +111,8 @@ const CLUSTER_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct RedisPool {
     handle: Arc<Handle>,
     haste: Haste,
+    /// Only of a pool for viewers.
+    aside: Option<Arc<Aside>>,
 }
 
 impl RedisPool {
@@ -128,7 +134,7 @@ impl RedisPool {
     }
 
     fn of(backend: Backend) -> Self {
-        Self { handle: Arc::new(Handle { backend }), haste: Haste::Patient }
+        Self { handle: Arc::new(Handle { backend }), haste: Haste::Patient, aside: None }
     }
 
     fn backend(&self) -> &Backend {
@@ -144,7 +150,7 @@ impl RedisPool {
     /// nothing is different.
     #[must_use]
     pub fn prompt(&self) -> Self {
-        Self { handle: Arc::clone(&self.handle), haste: Haste::Prompt }
+        Self { haste: Haste::Prompt, ..self.clone() }
     }
 
     /// Sends a command and returns its answer.
@@ -230,14 +236,22 @@ impl RedisPool {
         repeat: Repeat,
         mut build: impl FnMut(u32) -> Request + Send,
     ) -> Result<Vec<Value>, Error> {
+        let _permit = match &self.aside {
+            Some(aside) => aside.admit().await,
+            None => None,
+        };
         let backend = self.backend();
         let began = Instant::now();
         let deadline = began + backend.limit();
         let mut may_have_run = 0;
         let mut attempt = 0;
         loop {
-            let request = build(may_have_run);
-            let failure = match backend.attempt(deadline, &request, self.haste).await {
+            let made = self.attempt(deadline, build(may_have_run)).await;
+            // The thread for viewers has ended.
+            let Some((request, answer)) = made else {
+                return Err(told(Meaning::Unknown, &failure::timed_out()));
+            };
+            let failure = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -263,6 +277,30 @@ impl RedisPool {
         }
     }
 
+    /// Sends a request once, on the thread for viewers if it is their pool; `None` if that has
+    /// ended meanwhile.
+    async fn attempt(
+        &self,
+        deadline: Instant,
+        request: Request,
+    ) -> Option<(Request, Result<Vec<Value>, RequestFailure>)> {
+        let haste = self.haste;
+        let Some(aside) = &self.aside else {
+            let answer = self.backend().attempt(deadline, &request, haste).await;
+            return Some((request, answer));
+        };
+        let handle = Arc::clone(&self.handle);
+        let work = async move {
+            let answer = handle.backend.attempt(deadline, &request, haste).await;
+            (request, answer)
+        };
+        let (request, answer) = aside.run(work).await?;
+        if let Ok(replies) = &answer {
+            aside.pay(replies);
+        }
+        Some((request, answer))
+    }
+
     /// Exponential backoff from `min_retry_backoff` to `max_retry_backoff`, with up to 100 %
     /// jitter. Without jitter, all requests that failed together would come back together.
     fn pause(&self, attempt: u32) -> Duration {
@@ -281,6 +319,13 @@ impl RedisPool {
         let backend = self.backend();
         let other = Backend::new(backend.settings().clone(), backend.dialer().clone(), None, true);
         Self { haste: self.haste, ..Self::of(other) }
+    }
+
+    /// Like [`detached`](RedisPool::detached), for viewers: on a thread of low priority, few
+    /// calls at a time, and a bounded number of bytes per second. The thread runs until the last
+    /// clone is dropped.
+    pub(crate) fn aside(&self) -> RedisPool {
+        RedisPool { aside: Some(Aside::start()), ..self.detached() }
     }
 
     /// Connections of their own for [`RedisPool::eval_confirmed`], if

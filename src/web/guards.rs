@@ -155,8 +155,37 @@ async fn passes(guard: &dyn ErasedGuard, request: &Request<'_>) -> Result<(), St
 /// The right to view queues and jobs, granted by the application's `view_guard` or its
 /// `admin_guard`. Without either, it is always denied.
 ///
-/// While it is held, it is this request's turn to read the store, and turns are few. A route
-/// that waits or streams drops it first.
+/// For routes that read nothing themselves because they follow what others read too, such as
+/// streams. All others ask for [`ViewAccess`].
+pub(crate) struct ViewRight(());
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for ViewRight {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match may_view(request).await {
+            Ok(()) => Outcome::Success(ViewRight(())),
+            Err(status) => Outcome::Error((status, ())),
+        }
+    }
+}
+
+async fn may_view(request: &Request<'_>) -> Result<(), Status> {
+    let hooks = request.rocket().state::<Hooks>().ok_or(Status::Forbidden)?;
+    match (&hooks.view, &hooks.admin) {
+        (None, None) => Err(Status::Forbidden),
+        (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
+        (Some(view), Some(admin)) => match passes(&**view, request).await {
+            Ok(()) => Ok(()),
+            // The right to act includes viewing. Otherwise the view guard gives the reason.
+            Err(status) => passes(&**admin, request).await.map_err(|_| status),
+        },
+    }
+}
+
+/// The [right to view](ViewRight) and, while it is held, this request's turn to read the store.
+/// Turns are few, so a route that waits drops it first.
 pub(crate) struct ViewAccess {
     _turn: Turn,
 }
@@ -166,19 +195,7 @@ impl<'r> FromRequest<'r> for ViewAccess {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let Some(hooks) = request.rocket().state::<Hooks>() else {
-            return Outcome::Error((Status::Forbidden, ()));
-        };
-        let allowed = match (&hooks.view, &hooks.admin) {
-            (None, None) => Err(Status::Forbidden),
-            (Some(one), None) | (None, Some(one)) => passes(&**one, request).await,
-            (Some(view), Some(admin)) => match passes(&**view, request).await {
-                Ok(()) => Ok(()),
-                // The right to act includes viewing. Otherwise the view guard gives the reason.
-                Err(status) => passes(&**admin, request).await.map_err(|_| status),
-            },
-        };
-        let turn = match allowed {
+        let turn = match may_view(request).await {
             Ok(()) => turn(request).await,
             Err(status) => Err(status),
         };

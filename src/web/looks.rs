@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::peers::{self, Peers};
 use crate::broker::JobInfo;
+use crate::chance::Chance;
 use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{JobId, JobState, QueueName};
@@ -29,6 +30,12 @@ const READ_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duratio
 const MAX_LINK_WAITERS: usize = 1000;
 const MAX_WAITERS: usize = 500;
 const MAX_VIEWERS: usize = 500;
+
+/// How long a request waits for a slot: a random time between these.
+const SLOT_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+
+/// How far apart streams send what they learn at the same time.
+const SPREAD_PER_STREAM: Duration = Duration::from_millis(1);
 
 /// Interval of a stream's heartbeats, which also detect that the client has gone.
 pub(super) const STREAM_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,15 +78,42 @@ pub(crate) enum Follower {
 }
 
 impl Looks {
-    /// A follower's slot, for as long as this is held.
-    pub(super) fn place(&self, who: Follower) -> Result<OwnedSemaphorePermit, Error> {
-        let places = match who {
+    /// A follower's slot, for as long as this is held. If all are taken, it waits a while for one
+    /// before it refuses: many clients that ask again at once would otherwise keep the process
+    /// busy with refusals.
+    pub(super) async fn place(&self, who: Follower) -> Result<OwnedSemaphorePermit, Error> {
+        // Not all of them in the same moment.
+        let patience = (SLOT_TIMEOUTS.1 - SLOT_TIMEOUTS.0).mul_f64(Chance::system().share());
+        self.place_within(who, SLOT_TIMEOUTS.0 + patience).await
+    }
+
+    async fn place_within(
+        &self,
+        who: Follower,
+        patience: Duration,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        let places = Arc::clone(match who {
             Follower::Link => &self.links,
             Follower::Waiter => &self.waiters,
             Follower::Viewer => &self.viewers,
-        };
-        let taken = |_| Error::too_many("too many requests are waiting or streaming: retry later");
-        Arc::clone(places).try_acquire_owned().map_err(taken)
+        });
+        match tokio::time::timeout(patience, places.acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => {
+                Err(Error::too_many("too many requests are waiting or streaming: retry later"))
+            }
+        }
+    }
+
+    /// A moment before a stream sends what all streams learn at the same time, longer the more
+    /// streams there are: otherwise one burst of writes would delay jobs and other requests.
+    pub(super) async fn spread(&self) {
+        tokio::time::sleep(self.longest_spread().mul_f64(Chance::system().share())).await;
+    }
+
+    fn longest_spread(&self) -> Duration {
+        let streams = MAX_VIEWERS - self.viewers.available_permits().min(MAX_VIEWERS);
+        SPREAD_PER_STREAM.saturating_mul(u32::try_from(streams).unwrap_or(u32::MAX))
     }
 
     /// Returns when this peer has closed its connection; never if that cannot be known.
@@ -101,14 +135,14 @@ impl Looks {
     }
 
     /// Follows a job until the result is dropped.
-    pub(super) fn follow_job(
+    pub(super) async fn follow_job(
         &self,
         who: Follower,
         inspector: &Inspector,
         queue: &QueueName,
         id: &JobId,
     ) -> Result<FollowedJob, Error> {
-        let place = self.place(who)?;
+        let place = self.place(who).await?;
         let (inspector, key) = (inspector.clone(), (queue.clone(), id.clone()));
         let (of_look, mut interval) = (key.clone(), READ_INTERVALS.0);
         let looks = self.jobs.follow(key, move || {
@@ -309,15 +343,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_are_bounded_and_given_back() {
-        let looks = Looks::default();
-        let all: Vec<_> =
-            (0..MAX_VIEWERS).map(|_| looks.place(Follower::Viewer).unwrap()).collect();
-        assert!(looks.place(Follower::Viewer).unwrap_err().is_too_many());
-        for other in [Follower::Link, Follower::Waiter] {
-            assert!(looks.place(other).is_ok(), "{other:?}: others have their own");
+    async fn places_are_bounded_and_given_back_to_who_waits() {
+        let (looks, moment) = (Looks::default(), Duration::from_millis(20));
+        let mut all = Vec::new();
+        for _ in 0..MAX_VIEWERS {
+            all.push(looks.place(Follower::Viewer).await.unwrap());
         }
-        drop(all);
-        assert!(looks.place(Follower::Viewer).is_ok());
+        assert_eq!(looks.longest_spread(), Duration::from_millis(500));
+        let refused = looks.place_within(Follower::Viewer, moment).await.unwrap_err();
+        assert!(refused.is_too_many());
+        for other in [Follower::Link, Follower::Waiter] {
+            assert!(looks.place(other).await.is_ok(), "{other:?}: others have their own");
+        }
+        let mut waits = std::pin::pin!(looks.place_within(Follower::Viewer, Duration::MAX));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        all.pop();
+        assert!(waits.await.is_ok());
+        all.clear();
+        assert_eq!(looks.longest_spread(), Duration::ZERO);
     }
 }

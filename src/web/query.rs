@@ -12,7 +12,7 @@ use rocket::response::Responder;
 use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
 
-use super::guards::ViewAccess;
+use super::guards::ViewRight;
 use super::login;
 use crate::error::Error;
 use crate::web::api::Refused;
@@ -70,7 +70,7 @@ impl Handler for Strict {
             return self.inner.handle(request, data).await;
         };
         // A client without rights gets the answer of the route's own guard, and nothing else.
-        if !self.is_open && !ViewAccess::from_request(request).await.is_success() {
+        if !self.is_open && !ViewRight::from_request(request).await.is_success() {
             return self.inner.handle(request, data).await;
         }
         let answer = match answer(request, error, self.is_page).await {

@@ -1,11 +1,14 @@
 //! Bounds concurrent reads by viewers and runs them in low-priority threads. Each may read
 //! several MB from the store and hold them until its answer is written, so only a few fit
-//! beside the application's own work.
+//! beside the application's own work. What they may read of the store in all is bounded by its
+//! connections for viewers (`Broker::aside`).
 
+use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Context;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::JobQueue;
 use super::guards::ViewAccess;
 use crate::error::Error;
+use crate::pool::lower_priority;
 
 /// Maximum concurrent reads. Answers of several MB take a while to make, and the application needs
 /// the other threads.
@@ -27,6 +31,10 @@ const MAX_READS: usize = 2;
 
 /// How long a request waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Large answers are written in pieces of this size. By default Rocket writes 4 KB at a time, and
+/// each piece wakes a thread of the application.
+const LARGE_CHUNK_BYTES: usize = 64 * 1024;
 
 /// The turns of a process: permits for concurrent reads.
 pub(super) struct Reads {
@@ -125,52 +133,70 @@ struct Quiet {
 impl Handler for Quiet {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
         let mut work = self.inner.handle(request, data);
-        std::future::poll_fn(|context| {
-            if !turn_lasts(request).load(Ordering::Relaxed) {
-                return work.as_mut().poll(context);
+        let lasts = turn_lasts(request);
+        let mut outcome = loop {
+            if let Some(outcome) = poll_while(&mut work, || !is_set(lasts)).await {
+                break outcome;
             }
-            let waker = context.waker().clone();
-            quietly(|| work.as_mut().poll(&mut Context::from_waker(&waker)))
-        })
-        .await
+            if let Some(outcome) = quietly(poll_while(&mut work, || is_set(lasts))).await {
+                break outcome;
+            }
+        };
+        if let Outcome::Success(response) = &mut outcome
+            && response.body().preset_size().is_some_and(|size| size > LARGE_CHUNK_BYTES)
+        {
+            response.set_max_chunk_size(LARGE_CHUNK_BYTES);
+        }
+        outcome
     }
 }
 
-/// Runs long work in a thread of low priority, while the runtime moves its other tasks to other
-/// threads.
-fn quietly<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
+fn is_set(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed)
+}
+
+/// Polls as long as the condition holds. `None`: it does not hold any more, and another call has
+/// to continue.
+async fn poll_while<F: Future + Unpin>(
+    work: &mut F,
+    holds: impl Fn() -> bool,
+) -> Option<F::Output> {
+    poll_fn(|context| match Pin::new(&mut *work).poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if holds() => Poll::Pending,
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Runs work to its end in a thread of low priority, while the runtime moves its other tasks to
+/// other threads.
+async fn quietly<T: Send>(work: impl Future<Output = T> + Send) -> T {
     let runtime = match Handle::try_current() {
         Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => runtime,
         // The runtime of a test, which has no other thread.
-        Ok(_) | Err(_) => return work(),
+        Ok(_) | Err(_) => return work.await,
     };
+    let mut work = Some(work);
     let mut in_thread = || {
-        let _within = runtime.enter();
-        give_way();
-        work()
+        lower_priority();
+        work.take().map(|work| runtime.block_on(work))
     };
     let done = block_in_place(|| {
         thread::scope(|scope| {
             let name = "jobqueue-read".to_owned();
             let started = thread::Builder::new().name(name).spawn_scoped(scope, &mut in_thread);
-            started.ok().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            let thread = started.ok()?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     });
-    done.unwrap_or_else(work)
+    match (done, work) {
+        (Some(done), _) => done,
+        // There was no thread to start.
+        (None, Some(work)) => work.await,
+        (None, None) => unreachable!("the thread returns what the work returned"),
+    }
 }
-
-/// Lowers the priority of this thread permanently. Only on Linux: elsewhere the call would lower
-/// the priority of the process.
-#[cfg(target_os = "linux")]
-fn give_way() {
-    // Not the lowest: a thread that holds a lock must come to its end beside busy ones.
-    const READ_NICENESS: i32 = 10;
-    // If refused, the work runs at normal priority.
-    let _ = rustix::process::setpriority_process(None, READ_NICENESS);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn give_way() {}
 
 #[cfg(test)]
 mod tests {
@@ -183,7 +209,27 @@ mod tests {
         #[cfg(not(target_os = "linux"))]
         let priority = || 10;
         let name = || thread::current().name().map(str::to_owned);
-        let done = quietly(|| (name(), priority(), Handle::try_current().is_ok()));
-        assert_eq!(done, (Some("jobqueue-read".to_owned()), priority().max(10), true));
+        let done = quietly(async {
+            let before = name();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert_eq!(before, name());
+            (before, priority(), Handle::try_current().is_ok())
+        });
+        assert_eq!(done.await, (Some("jobqueue-read".to_owned()), priority().max(10), true));
+    }
+
+    #[tokio::test]
+    async fn work_changes_over_with_its_turn() {
+        let lasts = AtomicBool::new(false);
+        let mut work = Box::pin(async {
+            lasts.store(true, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            lasts.store(false, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            "done"
+        });
+        assert_eq!(poll_while(&mut work, || !is_set(&lasts)).await, None);
+        assert_eq!(poll_while(&mut work, || is_set(&lasts)).await, None);
+        assert_eq!(poll_while(&mut work, || !is_set(&lasts)).await, Some("done"));
     }
 }

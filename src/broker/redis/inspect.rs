@@ -14,13 +14,12 @@
 //! process has used and the names that workers announce replace it. Names that are not
 //! UTF-8 are listed separately, in printable form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ::redis::Value;
 use futures_util::future::{join, join_all};
 
-use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys};
 use crate::broker::{
@@ -32,14 +31,13 @@ use crate::broker::{
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 use crate::pool::{Repeat, ScriptCall};
-use crate::sync::lock;
 use crate::time::Timestamp;
-
-/// Names read per `SSCAN`.
-const NAMES_PER_SCAN: &str = "1000";
 
 /// Maximum queues read concurrently.
 const CONCURRENT_QUEUES: usize = 100;
+
+/// Maximum queues that one call asks for groups.
+const MAX_EXISTS: usize = 100;
 
 /// Maximum calls that count the jobs of groups, 1,000 groups each. With more groups the
 /// total is extrapolated.
@@ -54,7 +52,43 @@ const MAX_AGGREGATIONS: usize = 100;
 impl Inspect for RedisBroker {
     /// Read by `SSCAN`, so that many names do not block Redis; sorted here.
     fn queues(&self) -> Answer<'_, Vec<QueueName>> {
-        Box::pin(async move { Ok(self.named().await?.0) })
+        Box::pin(async move { Ok(self.names().await?.names.clone()) })
+    }
+
+    fn queues_after<'a>(
+        &'a self,
+        after: Option<&'a QueueName>,
+        most: usize,
+    ) -> Answer<'a, (Vec<QueueName>, bool)> {
+        Box::pin(async move { Ok(self.names().await?.after(after, most)) })
+    }
+
+    /// One `EXISTS` a queue, many of them in one call except on a Cluster.
+    fn may_have_groups<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<bool>> {
+        Box::pin(async move {
+            let keys_of = |queue| [keys::groups(queue), keys::aggregation_sets(queue)];
+            let mut answers = Vec::with_capacity(queues.len());
+            if self.pool.is_cluster() {
+                let one = |queue| {
+                    let keys = keys_of(queue).map(String::into_bytes);
+                    async move { self.command(Repeat::Safe, "EXISTS", &keys).await }
+                };
+                for answer in join_all(queues.iter().map(one)).await {
+                    answers.push(answer?);
+                }
+            } else {
+                for some in queues.chunks(MAX_EXISTS) {
+                    let build = |_| {
+                        let mut pipeline = ::redis::pipe();
+                        some.iter()
+                            .for_each(|queue| _ = pipeline.cmd("EXISTS").arg(&keys_of(queue)));
+                        pipeline
+                    };
+                    answers.extend(self.pool.run_pipeline(Repeat::Safe, build).await?);
+                }
+            }
+            Ok(answers.into_iter().map(|answer| answer != Value::Int(0)).collect())
+        })
     }
 
     fn queue<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, QueueInfo> {
@@ -68,16 +102,14 @@ impl Inspect for RedisBroker {
         most: usize,
     ) -> Answer<'a, QueueSummaries> {
         Box::pin(async move {
+            let known = self.names().await?;
             let mut summaries = QueueSummaries::default();
-            let (mut names, mut others) = self.named().await?;
-            others.truncate(MAX_UNNAMABLE);
-            let printable = |name: Vec<u8>| match name.is_empty() {
+            let printable = |name: &Vec<u8>| match name.is_empty() {
                 true => EMPTY_QUEUE_NAME.to_owned(),
                 false => JobId::stored(name).to_string(),
             };
-            summaries.unnamable = others.into_iter().map(printable).collect();
-            names.retain(|name| after.is_none_or(|after| name > after));
-            names.truncate(most);
+            summaries.unnamable = known.others.iter().take(MAX_UNNAMABLE).map(printable).collect();
+            let (names, _) = known.after(after, most);
             for names in names.chunks(CONCURRENT_QUEUES) {
                 let answers = join_all(names.iter().map(|name| self.sizes(name))).await;
                 for (queue, answer) in names.iter().zip(answers) {
@@ -226,10 +258,7 @@ impl Inspect for RedisBroker {
     /// Asks each queue for the job's key, and reads only the jobs that exist.
     fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
         Box::pin(async move {
-            let mut names = self.queues().await?;
-            names.retain(|name| after.is_none_or(|after| name > after));
-            let has_more = names.len() > MAX_FIND_QUEUES;
-            names.truncate(MAX_FIND_QUEUES);
+            let (mut names, has_more) = self.names().await?.after(after, MAX_FIND_QUEUES);
             let (mut jobs, mut bytes) = (Vec::new(), 0);
             for names in names.chunks(CONCURRENT_QUEUES) {
                 let exists = names.iter().map(|name| self.exists(name, id));
@@ -287,35 +316,6 @@ impl Inspect for RedisBroker {
 }
 
 impl RedisBroker {
-    /// The names of all queues, in order, and separately the names that are not UTF-8.
-    async fn named(&self) -> Result<(Vec<QueueName>, Vec<Vec<u8>>), Error> {
-        let (mut names, mut others) = (BTreeSet::new(), BTreeSet::new());
-        let mut cursor: Vec<u8> = b"0".into();
-        loop {
-            let args = [keys::QUEUES.into(), cursor, b"COUNT".into(), NAMES_PER_SCAN.into()];
-            let mut page = match self.command(Repeat::Safe, "SSCAN", &args).await {
-                Ok(page) => Reply::new(page)?,
-                Err(error) if error.is_damaged() => {
-                    return Ok((self.queues_in_use().await?, Vec::new()));
-                }
-                Err(error) => return Err(error),
-            };
-            cursor = page.bytes()?;
-            let mut some = page.array()?;
-            while !some.is_empty() {
-                match String::from_utf8(some.bytes()?) {
-                    // No queue has this name, so nothing could be done to it.
-                    Ok(name) if name.is_empty() => _ = others.insert(Vec::new()),
-                    Ok(name) => _ = names.insert(QueueName::stored(&name)),
-                    Err(error) => _ = others.insert(error.into_bytes()),
-                }
-            }
-            if cursor == b"0" {
-                return Ok((names.into_iter().collect(), others.into_iter().collect()));
-            }
-        }
-    }
-
     /// Whether something is stored as this job.
     async fn exists(&self, queue: &QueueName, id: &JobId) -> Result<bool, Error> {
         let answer = self.command(Repeat::Safe, "EXISTS", &[keys::task(queue, id)]).await?;
@@ -346,18 +346,7 @@ impl RedisBroker {
         }
     }
 
-    /// The queues that this process enqueued to and that workers announce: a substitute for
-    /// a damaged set of names.
-    async fn queues_in_use(&self) -> Result<Vec<QueueName>, Error> {
-        let mut names: BTreeSet<_> = lock(&self.published).keys().cloned().collect();
-        for server in self.all_servers().await?.servers {
-            names.extend(server.queues.into_keys());
-        }
-        Ok(names.into_iter().collect())
-    }
-
-    /// The sizes and counters of a queue: one script, and the groups if there are any. Does not
-    /// say whether the queue exists; an unknown one is empty.
+    /// The sizes and counters of a queue.
     async fn sizes(&self, queue: &QueueName) -> Result<QueueInfo, Error> {
         let mut found = self.ask(&SCRIPTS.read_queue, queue, Repeat::Safe, |_, call| call).await?;
         let mut sizes = BTreeMap::new();

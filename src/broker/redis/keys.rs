@@ -61,6 +61,11 @@ pub fn task(queue: &QueueName, id: &JobId) -> Vec<u8> {
     [prefix(queue).as_bytes(), b"t:", id.as_bytes()].concat()
 }
 
+/// A set: the names of the queue's groups.
+pub fn groups(queue: &QueueName) -> String {
+    format!("asynq:{{{}}}:groups", queue.as_str())
+}
+
 /// A sorted set: the keys of aggregation sets, by the second they expire.
 pub fn aggregation_sets(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:aggregation_sets", queue.as_str())

@@ -60,7 +60,7 @@ pub mod wire;
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,7 @@ use crate::time::{Clock, Timestamp};
 use batcher::Batcher;
 use clock::StoreClock;
 use peek::Peeks;
+use queue_names::KnownNames;
 use scripts::SCRIPTS;
 use suspects::Process;
 use unconfirmed::{FailingQueues, UnconfirmedDequeues, UnconfirmedSettles};
@@ -106,6 +107,10 @@ pub struct RedisBroker {
     wake: Arc<Wake>,
     /// When the name of each queue was last written to `asynq:queues`.
     published: Arc<Mutex<HashMap<QueueName, Instant>>>,
+    /// Counts the names that this process added or removed.
+    name_changes: Arc<AtomicU64>,
+    /// The names of all queues, remembered for viewers if they are many.
+    known_names: Option<Arc<KnownNames>>,
     /// Notified while this process makes jobs pending.
     arrived: Arc<Notify>,
     /// Groups single enqueues into batches.
@@ -146,6 +151,8 @@ impl RedisBroker {
             peeks: Arc::default(),
             wake: Arc::default(),
             published: Arc::default(),
+            name_changes: Arc::default(),
+            known_names: None,
             arrived: Arc::default(),
             batcher: Arc::default(),
             process: Arc::default(),
@@ -162,6 +169,22 @@ impl RedisBroker {
     /// The same store with other limits on archived jobs.
     pub fn with_archive(self, archive: ArchiveSettings) -> Self {
         Self { archive: Arc::new(archive), ..self }
+    }
+
+    /// The same store on other connections.
+    fn on(&self, pool: RedisPool) -> Self {
+        // Unconfirmed operations are shared: either store may repeat them.
+        Self {
+            clock: Arc::clone(&self.clock),
+            process: Arc::clone(&self.process),
+            unconfirmed_dequeues: Arc::clone(&self.unconfirmed_dequeues),
+            unconfirmed_settles: Arc::clone(&self.unconfirmed_settles),
+            // A queue that either removes must be registered again by both.
+            published: Arc::clone(&self.published),
+            name_changes: Arc::clone(&self.name_changes),
+            archive: Arc::clone(&self.archive),
+            ..Self::new(pool, Clock::system())
+        }
     }
 
     /// How long archived jobs of a queue are kept, in seconds. Nothing is deleted for its
@@ -306,17 +329,11 @@ impl Broker for RedisBroker {
     }
 
     fn detached(&self) -> Arc<dyn Broker> {
-        // Unconfirmed operations are shared: either store may repeat them.
-        Arc::new(Self {
-            clock: Arc::clone(&self.clock),
-            process: Arc::clone(&self.process),
-            unconfirmed_dequeues: Arc::clone(&self.unconfirmed_dequeues),
-            unconfirmed_settles: Arc::clone(&self.unconfirmed_settles),
-            // A queue that either removes must be registered again by both.
-            published: Arc::clone(&self.published),
-            archive: Arc::clone(&self.archive),
-            ..Self::new(self.pool.detached(), Clock::system())
-        })
+        Arc::new(self.on(self.pool.detached()))
+    }
+
+    fn aside(&self) -> Arc<dyn Broker> {
+        Arc::new(Self { known_names: Some(Arc::default()), ..self.on(self.pool.aside()) })
     }
 
     fn prompt(&self) -> Arc<dyn Broker> {

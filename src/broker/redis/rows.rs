@@ -8,8 +8,9 @@
 //!
 //! What the list script does not return is added afterwards: whether unique locks
 //! are held, in one call, and which process runs each active job, in one `HMGET`
-//! per announced process. Rows whose payload did not fit into the reply are read
-//! one by one; a page ends at [`MAX_PAGE_BYTES`], and then has fewer rows than
+//! per announced process. Large messages and results are read by plain commands, a
+//! bounded number of bytes at a time and one call after another, so that Redis serves
+//! others in between. A page ends at [`MAX_PAGE_BYTES`], and then has fewer rows than
 //! requested.
 //!
 //! What may surprise. Pending and active jobs are lists that move while they are
@@ -34,11 +35,22 @@ use crate::job::{AfterCancel, JobId, JobState, Progress, QueueName};
 use crate::pool::Repeat;
 use crate::time::Timestamp;
 
+/// The script's mark of a row whose message and result it did not read.
+const UNREAD: i64 = 4;
+
+/// Maximum bytes of messages and results that one call reads, unless a single job has more, and
+/// maximum jobs: Redis serves nobody else while it copies them.
+const MAX_CALL_BYTES: usize = 256 * 1024;
+const MAX_CALL_ROWS: usize = 25;
+
+/// Maximum tries to read a job that moves to another state meanwhile.
+const MAX_TRIES: u32 = 10;
+
 /// One entry of a list, as the scripts return it.
 struct ListEntry {
     /// The id as stored; it need not be UTF-8.
     id: Vec<u8>,
-    /// What the script found: 0 a job, 1 nothing, 2 another type, 3 no message, 4 not read.
+    /// What the script found: 0 a job, 1 nothing, 2 another type, 3 no message, [`UNREAD`].
     found: i64,
     /// The stored message.
     message: Vec<u8>,
@@ -56,6 +68,8 @@ struct ListEntry {
     progress: Option<Progress>,
     /// What an operator wants to happen once the attempt has ended.
     cancelling: Option<AfterCancel>,
+    /// Bytes of message and result.
+    bytes: usize,
 }
 
 impl ListEntry {
@@ -69,6 +83,7 @@ impl ListEntry {
         let result = has_result.then_some(result);
         let progress = serde_json::from_slice(&reply.bytes()?).ok();
         let cancelling = AfterCancel::parse(&reply.text()?);
+        let bytes = usize::try_from(reply.size()?).unwrap_or(usize::MAX);
         Ok(Self {
             id,
             found,
@@ -80,6 +95,7 @@ impl ListEntry {
             result,
             progress,
             cancelling,
+            bytes,
         })
     }
 
@@ -154,14 +170,7 @@ impl RedisBroker {
         queue: &QueueName,
         id: &JobId,
     ) -> Result<Option<JobInfo>, Error> {
-        let mut found = self
-            .ask(&SCRIPTS.read_job, queue, Repeat::Safe, |_, call| call.arg(id.as_bytes()))
-            .await?;
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let row = ListEntry::read(&mut found)?;
-        let failures = found.bytes()?;
+        let Some((row, failures)) = self.read_row(queue, id).await? else { return Ok(None) };
         let mut info = row.into_info(queue, None, self.now()).map_err(|broken| {
             let what = match broken.corruption {
                 Corruption::WrongType => "something else is stored in its place",
@@ -175,6 +184,28 @@ impl RedisBroker {
         self.add_locks_and_workers(queue, &mut rows).await?;
         let [JobRow::Job(info)] = rows else { return Ok(None) };
         Ok(Some(*info))
+    }
+
+    /// Reads the row of one job, and its last failures.
+    async fn read_row(
+        &self,
+        queue: &QueueName,
+        id: &JobId,
+    ) -> Result<Option<(ListEntry, Vec<u8>)>, Error> {
+        for _ in 0..MAX_TRIES {
+            let mut found = self
+                .ask(&SCRIPTS.read_job, queue, Repeat::Safe, |_, call| call.arg(id.as_bytes()))
+                .await?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let mut rows = vec![ListEntry::read(&mut found)?];
+            self.read_large(queue, &mut rows).await?;
+            if let Some(row) = rows.pop() {
+                return Ok(Some((row, found.bytes()?)));
+            }
+        }
+        Err(Error::unavailable(format!("job \"{id}\" moves while it is read: retry later")))
     }
 
     /// Reads a page of a list.
@@ -225,44 +256,86 @@ impl RedisBroker {
             })),
             _ => None,
         };
-        let mut rows = self.complete_rows(queue, state, rows).await?;
+        self.read_large(queue, &mut rows).await?;
+        let now = self.now();
+        let understood = rows.into_iter().map(|row| match row.into_info(queue, Some(state), now) {
+            Ok(info) => JobRow::Job(Box::new(info)),
+            Err(broken) => JobRow::Corrupt(broken),
+        });
+        let mut rows: Vec<JobRow> = understood.collect();
         self.add_locks_and_workers(queue, &mut rows).await?;
         Ok(JobPage { rows, total, next })
     }
 
-    /// Turns rows into jobs. Rows that did not fit into the reply are read one by one, and
-    /// left out if they have moved on meanwhile.
-    async fn complete_rows(
-        &self,
-        queue: &QueueName,
-        state: JobState,
-        rows: Vec<ListEntry>,
-    ) -> Result<Vec<JobRow>, Error> {
-        /// The script's mark of a row that did not fit into its reply.
-        const LATER: i64 = 4;
-        let now = self.now();
-        let whole = rows.into_iter().map(|row| async move {
-            if row.found != LATER {
-                return Ok(Some(row));
+    /// Reads the messages and results that the script left out. Rows whose job has moved to
+    /// another state meanwhile are removed.
+    async fn read_large(&self, queue: &QueueName, rows: &mut Vec<ListEntry>) -> Result<(), Error> {
+        // A pipeline cannot follow a slot that moves.
+        let most = if self.pool.is_cluster() { 1 } else { MAX_CALL_ROWS };
+        let mut rest: &mut [ListEntry] = rows;
+        while let Some(first) = rest.iter().position(|row| row.found == UNREAD) {
+            let mut bytes = 0_usize;
+            let fits = |row: &&ListEntry| {
+                bytes = bytes.saturating_add(row.bytes);
+                row.found == UNREAD && bytes <= MAX_CALL_BYTES
+            };
+            let count = rest[first..].iter().take(most).take_while(fits).count().max(1);
+            let (some, others) = rest[first..].split_at_mut(count);
+            if let Err(error) = self.read_values(queue, some).await {
+                if error.is_unavailable() {
+                    return Err(error);
+                }
+                // A key is of another type by now: each job is read by itself.
+                for row in some {
+                    match self.read_values(queue, std::slice::from_mut(row)).await {
+                        Err(error) if error.is_unavailable() => return Err(error),
+                        Err(_) => row.found = 2,
+                        Ok(()) => {}
+                    }
+                }
             }
-            let id = row.id.as_slice();
-            let mut found =
-                self.ask(&SCRIPTS.read_job, queue, Repeat::Safe, |_, call| call.arg(id)).await?;
-            if found.is_empty() {
-                return Ok(None);
-            }
-            let belongs = |row: &ListEntry| row.found != 0 || row.state == state.as_str();
-            ListEntry::read(&mut found).map(|row| Some(row).filter(belongs))
-        });
-        let mut understood = Vec::new();
-        for row in join_all(whole).await {
-            let Some(row) = row? else { continue };
-            understood.push(match row.into_info(queue, Some(state), now) {
-                Ok(info) => JobRow::Job(Box::new(info)),
-                Err(broken) => JobRow::Corrupt(broken),
-            });
+            rest = others;
         }
-        Ok(understood)
+        rows.retain(|row| row.found != UNREAD);
+        Ok(())
+    }
+
+    /// Reads the messages and results of these rows in one call. A row whose job has moved
+    /// stays unread.
+    async fn read_values(&self, queue: &QueueName, rows: &mut [ListEntry]) -> Result<(), Error> {
+        let arguments = |row: &ListEntry| {
+            let fields = ["state", "msg", "result"].map(Vec::from);
+            [vec![keys::task(queue, &row.id())], fields.to_vec()].concat()
+        };
+        let answers = match &*rows {
+            [row] => vec![self.command(Repeat::Safe, "HMGET", &arguments(row)).await?],
+            rows => {
+                let build = |_| {
+                    let mut pipeline = ::redis::pipe();
+                    for row in rows {
+                        pipeline.cmd("HMGET").arg(arguments(row));
+                    }
+                    pipeline
+                };
+                self.pool.run_pipeline(Repeat::Safe, build).await?
+            }
+        };
+        for (row, answer) in rows.iter_mut().zip(answers) {
+            let mut values = Reply::new(answer)?;
+            let (state, message) = (values.value(), values.value());
+            let text = |value| match value {
+                Some(Value::BulkString(bytes)) => Some(bytes),
+                _ => None,
+            };
+            if text(state).unwrap_or_default() != row.state.as_bytes() {
+                continue;
+            }
+            let message = text(message);
+            row.found = if message.is_some() { 0 } else { 3 };
+            row.message = message.unwrap_or_default();
+            row.result = text(values.value());
+        }
+        Ok(())
     }
 
     /// Adds what the list script does not return: held locks, and the processes of active jobs.

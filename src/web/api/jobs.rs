@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::job::{JobId, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{JsonResult, NoContent, Param, Refused, number, place, queue_name};
-use crate::web::guards::ViewAccess;
+use crate::web::guards::{ViewAccess, ViewRight};
 use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, has_ended};
 use crate::web::peers::Peer;
 
@@ -80,7 +80,7 @@ pub(crate) async fn one(
     // The wait may take a minute, and turns to read are few.
     drop(access);
     let until = Instant::now() + Duration::from_secs(wait);
-    let mut followed = queue.looks().follow_job(Follower::Waiter, &inspector, &known, &job)?;
+    let mut followed = queue.looks().follow_job(Follower::Waiter, &inspector, &known, &job).await?;
     let hung_up = queue.looks().hung_up(peer.0);
     let first = match followed.first().await {
         Look::Job(info) => info,
@@ -104,11 +104,12 @@ pub(crate) struct FollowResponse {
     first: Arc<JobInfo>,
     /// Ends the stream when the application stops.
     shutdown: Shutdown,
+    queue: JobQueue,
 }
 
 impl<'r> Responder<'r, 'r> for FollowResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'r> {
-        let Self { mut followed, first, mut shutdown } = self;
+        let Self { mut followed, first, mut shutdown, queue } = self;
         let events = EventStream! {
             let mut last = first;
             yield Event::json(&*last).event("job");
@@ -119,6 +120,7 @@ impl<'r> Responder<'r, 'r> for FollowResponse {
                 };
                 match look {
                     Some(Look::Job(now)) if now != last => {
+                        queue.looks().spread().await;
                         last = now;
                         yield Event::json(&*last).event("job");
                     }
@@ -153,17 +155,18 @@ impl<'r> Responder<'r, 'r> for FollowResponse {
 )]
 #[get("/jobs/<name>/<id>/events")]
 pub(crate) async fn watch(
-    _access: ViewAccess,
+    _right: ViewRight,
     queue: &JobQueue,
     shutdown: Shutdown,
     name: &str,
     id: &str,
 ) -> Result<FollowResponse, Refused> {
     let (known, job) = place(name, id)?;
-    let mut followed =
-        queue.looks().follow_job(Follower::Viewer, &queue.redacted_inspector(), &known, &job)?;
+    let (looks, inspector) = (queue.looks(), queue.redacted_inspector());
+    let mut followed = looks.follow_job(Follower::Viewer, &inspector, &known, &job).await?;
+    let queue = queue.clone();
     match followed.first().await {
-        Look::Job(first) => Ok(FollowResponse { followed, first, shutdown }),
+        Look::Job(first) => Ok(FollowResponse { followed, first, shutdown, queue }),
         Look::Gone => Err(missing(name, id)),
         Look::Failed(error) => Err(error.into()),
     }

@@ -164,7 +164,7 @@ pub(crate) async fn status(
         return Ok(StatusAnswer::Now(JobStatus::or_gone(info.as_ref(), id)));
     }
     let until = Instant::now() + Duration::from_secs(wait);
-    let mut followed = queue.looks().follow_job(Follower::Link, &inspector, &name, &id)?;
+    let mut followed = queue.looks().follow_job(Follower::Link, &inspector, &name, &id).await?;
     Ok(match followed.first().await {
         Look::Failed(error) => return Err(error.into()),
         Look::Gone => StatusAnswer::Now(JobStatus::gone(id)),

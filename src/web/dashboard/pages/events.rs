@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::inspector::Inspector;
 use crate::web::JobQueue;
 use crate::web::api::Refused;
-use crate::web::guards::ViewAccess;
+use crate::web::guards::ViewRight;
 use crate::web::looks::{Follower, STREAM_HEARTBEAT_INTERVAL};
 
 /// How often the store is asked, once for all open pages, and how much longer the interval gets
@@ -33,12 +33,12 @@ const MAX_SILENCE: Duration = Duration::from_secs(30);
 /// every 30 s. All open pages share one reading of the store, of one script a queue. Their
 /// number is bounded: 429 beyond.
 #[get("/ui/events")]
-fn events(
-    _access: ViewAccess,
+async fn events(
+    _right: ViewRight,
     queue: &JobQueue,
     shutdown: Shutdown,
 ) -> Result<EventStream![], Refused> {
-    let place = queue.looks().place(Follower::Viewer)?;
+    let place = queue.looks().place(Follower::Viewer).await?;
     let inspector = queue.redacted_inspector();
     let mut digests = queue.looks().queues.follow((), move || {
         let inspector = inspector.clone();
@@ -47,7 +47,7 @@ fn events(
             (digest, Some(INTERVAL.max(INTERVAL_PER_QUEUE * queues)))
         }
     });
-    let mut shutdown = shutdown;
+    let (mut shutdown, queue) = (shutdown, queue.clone());
     let events = EventStream! {
         let _place = place;
         let mut known = tokio::select! {
@@ -63,6 +63,7 @@ fn events(
                 () = tokio::time::sleep_until(sent + MAX_SILENCE) => {}
                 () = &mut shutdown => return,
             }
+            queue.looks().spread().await;
             let now = *digests.borrow_and_update();
             if now != known || sent.elapsed() >= MAX_SILENCE {
                 (known, sent) = (now, Instant::now());

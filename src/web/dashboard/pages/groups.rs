@@ -1,7 +1,7 @@
 //! The groups of all queues: jobs that wait to be aggregated into one.
 //!
-//! Groups are asked for queue by queue, ten at a time, until 50 queues with groups are found. A
-//! set that is being aggregated is shown with the deadline at which its jobs return to the group.
+//! Up to 500 queues are asked whether they have groups, and those that do for their groups, ten at
+//! a time, until 50 are found. A set that is being aggregated is shown with the deadline at which its jobs return to the group.
 
 use futures_util::future::join_all;
 use maud::{Markup, html};
@@ -17,8 +17,8 @@ use crate::web::dashboard::ui::parts::{empty, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{HtmlPage, NavPage, Texts, View};
 
-/// Maximum queues on one page, maximum queues that are asked for their groups, and maximum
-/// concurrent requests.
+/// Maximum queues on one page, maximum queues that are asked whether they have groups, and
+/// maximum queues whose groups are read concurrently.
 const MAX_QUEUES: usize = 50;
 const MAX_ASKED: usize = 500;
 const MAX_CONCURRENT: usize = 10;
@@ -56,8 +56,8 @@ async fn collect(
     after: Option<&QueueName>,
 ) -> Result<(Vec<QueueGroups>, Option<QueueName>), Error> {
     let (inspector, page) = (queue.redacted_inspector(), Page::default());
-    let mut names = inspector.queues().await?;
-    names.retain(|name| after.is_none_or(|after| name > after));
+    let (names, has_more) = inspector.queues_after(after, MAX_ASKED).await?;
+    let with_groups = inspector.with_groups(&names).await?;
     let of = |name: &QueueName| {
         let (inspector, page, name) = (&inspector, &page, name.clone());
         async move {
@@ -67,7 +67,7 @@ async fn collect(
         }
     };
     let (mut found, mut asked) = (Vec::new(), 0);
-    for some in names[..names.len().min(MAX_ASKED)].chunks(MAX_CONCURRENT) {
+    for some in with_groups.chunks(MAX_CONCURRENT) {
         if found.len() >= MAX_QUEUES {
             break;
         }
@@ -84,7 +84,11 @@ async fn collect(
         }
         asked += some.len();
     }
-    let next = names.get(asked.saturating_sub(1)).filter(|_| asked < names.len()).cloned();
+    let next = match asked < with_groups.len() {
+        true => with_groups[..asked].last(),
+        false => names.last().filter(|_| has_more),
+    };
+    let next = next.cloned();
     Ok((found, next))
 }
 
