@@ -203,8 +203,10 @@ step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Test programs" tests --no-run
 mapfile -t OTHERS < <(other_programs)
 beside "Tests of fleets, pages and programs" tests "${OTHERS[@]}"
+beside "Compatibility with the newest release" nice -n 10 scripts/semver.sh
 step "Tests" tests --lib --test it
 join "Tests of fleets, pages and programs"
+join "Compatibility with the newest release"
 step "Tests that measure" tests --test lateness --test limits
 step "Examples in the documentation" tests --doc
 beside "Interoperation with Go Asynq" scripts/interop.sh
