@@ -14,7 +14,7 @@ use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::{Fault, Faults, Field, MAX_MESSAGE_BYTES, Registration};
 use crate::web::api::{RouteScope, read_bytes, register};
-use crate::web::dashboard::ui::form::{form_pairs, repeated};
+use crate::web::dashboard::ui::form::{expect_no_repetition, form_pairs};
 use crate::web::dashboard::ui::page::{document, reason};
 use crate::web::dashboard::ui::{HtmlPage, Reader, Texts};
 use crate::web::error::ProblemDetails;
@@ -92,8 +92,7 @@ async fn submit(
         Err(problem) => return Ok(refused(&reader, &Values::default(), problem)),
     };
     let pairs: Vec<_> = form_pairs(&String::from_utf8_lossy(&body)).collect();
-    if let Some(error) = repeated(&pairs) {
-        let problem = ProblemDetails::of(&error, "The form is not valid");
+    if let Err(problem) = expect_no_repetition(&pairs) {
         return Ok(refused(&reader, &Values::default(), problem));
     }
     let form = read_form(pairs);

@@ -7,9 +7,8 @@ use std::collections::HashSet;
 
 use rocket::Data;
 use rocket::data::ByteUnit;
-use rocket::http::RawStr;
+use rocket::http::{RawStr, Status};
 
-use crate::error::Error;
 use crate::web::api::read_bytes;
 use crate::web::error::ProblemDetails;
 
@@ -32,10 +31,8 @@ impl Form {
     ) -> Result<Self, ProblemDetails> {
         let bytes = read_bytes(body, limit.into()).await?;
         let form = Self(form_pairs(&String::from_utf8_lossy(&bytes)).collect());
-        match repeated(&form.0) {
-            Some(error) => Err(ProblemDetails::of(&error, "The form is not valid")),
-            None => Ok(form),
-        }
+        expect_no_repetition(&form.0)?;
+        Ok(form)
     }
 
     /// The first value of this name; empty if there is none.
@@ -49,13 +46,18 @@ impl Form {
     }
 }
 
-/// The error about the first field that is given twice, if there is one.
-pub(crate) fn repeated(pairs: &[(String, String)]) -> Option<Error> {
+/// # Errors
+/// 422 that names the first field that is given twice.
+pub(crate) fn expect_no_repetition(pairs: &[(String, String)]) -> Result<(), ProblemDetails> {
     let mut seen = HashSet::new();
-    let (name, _) = pairs.iter().find(|(name, _)| name != SELECTED && !seen.insert(name))?;
+    let Some((name, _)) = pairs.iter().find(|(name, _)| name != SELECTED && !seen.insert(name))
+    else {
+        return Ok(());
+    };
     let times = pairs.iter().filter(|(other, _)| other == name).count();
     let shown: String = name.chars().take(40).collect();
-    Some(Error::invalid(format!("{shown}: expected once, found {times} times")))
+    let detail = format!("{shown}: expected once, found {times} times");
+    Err(ProblemDetails::new(Status::UnprocessableEntity, detail))
 }
 
 /// The pairs of an urlencoded form.
