@@ -157,8 +157,8 @@ pub(super) const TEXTS: Texts = Texts {
     warn_no_worker: "no worker serves this queue; pending jobs: ",
     warn_unnamable: "the name of this queue is not UTF-8, so it cannot be viewed or served here; \
                      drain or delete it with the program that created it.",
-    warn_empty_name: "an empty name belongs to no queue; delete it with \
-                      redis-cli SREM asynq:queues \"\"",
+    warn_empty_name: "an empty name belongs to no queue; remove the empty member from Redis' set of \
+                      queue names.",
     warn_latency: "oldest pending job: ",
     needs_attention: "Needs attention",
     longest_wait: "Oldest pending",

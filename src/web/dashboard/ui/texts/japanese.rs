@@ -154,7 +154,7 @@ pub(super) const TEXTS: Texts = Texts {
     warn_paused: "停止中に待機しているジョブ: ",
     warn_no_worker: "処理するワーカーがありません。待機中: ",
     warn_unnamable: "キュー名がUTF-8ではないため、ここでは表示・操作できません。作成したプログラムから処理・削除してください。",
-    warn_empty_name: "空の名前のキューは存在しません。redis-cli SREM asynq:queues \"\" で削除してください。",
+    warn_empty_name: "空の名前のキューは存在しません。Redisのキュー名の集合から、空の要素を削除してください。",
     warn_latency: "次のジョブの待ち時間: ",
     needs_attention: "要確認",
     longest_wait: "最長待ち時間",
