@@ -116,6 +116,9 @@ fetch() {
   "$FOLDER/$name/server" --version
 }
 
+# The cases of the stores without a server are the same everywhere.
+OTHER_STORES=(--skip Store__Memory --skip Store__Disk)
+
 # Tests, without ending at the first program that fails.
 tests() {
   cargo test --all-features --locked --no-fail-fast "$@"
@@ -127,11 +130,11 @@ check() {
   export JOBQUEUE_TEST_SERVER=$FOLDER/$name/server
   if [ "$part" = gate ]; then
     export JOBQUEUE_TEST_SAMPLE=8
-    tests --test it -- "${PART[@]/%/::}" || return 1
+    tests --test it -- "${PART[@]/%/::}" "${OTHER_STORES[@]}" || return 1
     [ "$name" != valkey-9.1 ] || tests --test cluster atomic::
   else
     unset JOBQUEUE_TEST_SAMPLE
-    tests --test it -- "${WHOLE[@]/%/::}" || status=1
+    tests --test it -- "${WHOLE[@]/%/::}" "${OTHER_STORES[@]}" || status=1
     tests "${PROGRAMS[@]/#/--test=}" || status=1
     return "$status"
   fi

@@ -142,7 +142,8 @@ tests() {
   cargo test --all-features --locked --no-fail-fast "$@"
 }
 
-# The test programs that run beside `it`: all but those that measure, which run alone.
+# The test programs that run beside `it`: all but those that measure, which run alone. Those with
+# the store's contract have a function of their own.
 other_programs() {
   local file name
   for file in tests/*.rs tests/*/main.rs; do
@@ -150,10 +151,18 @@ other_programs() {
     name=${name%/main.rs}
     name=${name%.rs}
     case $name in
-      it | lateness | limits) ;;
+      it | lateness | limits | cluster | sentinel) ;;
       *) printf -- '--test=%s\n' "$name" ;;
     esac
   done
+}
+
+# On two cores the cases of the stores without a server are not repeated: `it` has them.
+fleets() {
+  local status=0
+  tests "${OTHERS[@]}" || status=1
+  tests --test cluster --test sentinel -- --skip Store__Memory --skip Store__Disk || status=1
+  return "$status"
 }
 
 docs() {
@@ -202,7 +211,7 @@ step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 # On two cores: a test that waits for a lease or a failover leaves its core to others.
 step "Test programs" tests --no-run
 mapfile -t OTHERS < <(other_programs)
-beside "Tests of fleets, pages and programs" tests "${OTHERS[@]}"
+beside "Tests of fleets, pages and programs" fleets
 beside "Compatibility with the newest release" nice -n 10 scripts/semver.sh
 step "Tests" tests --lib --test it
 join "Tests of fleets, pages and programs"
