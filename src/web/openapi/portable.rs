@@ -17,7 +17,7 @@ use schemars::schema::{
     InstanceType, Metadata, Schema, SchemaObject, SingleOrVec, SubschemaValidation,
 };
 use schemars::visit::{Visitor, visit_schema_object};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Components whose values may have several types. No type is given for them: the description says
 /// what they may be.
@@ -33,7 +33,7 @@ const PREFIX: &str = "#/components/schemas/";
 ///   enumerations, which collide if two of them share a string;
 /// * objects that may be null are inlined too, because generators lose `nullable` beside a
 ///   reference;
-/// * each variant of a tagged choice becomes a component, with a discriminator.
+/// * each variant of a tagged choice becomes a component.
 pub(super) fn make_portable(document: &mut OpenApi) {
     each_schema(document, &mut |schema| Words.visit_schema_object(schema));
     let Some(components) = &mut document.components else { return };
@@ -232,40 +232,28 @@ fn remove_unused(document: &mut OpenApi) {
 
 /// Gives each variant of a tagged choice a name of its own: the choice's name and the tag's
 /// value, with a capital letter.
+///
+/// The choice gets no discriminator. With one, Rust clients of openapi-generator take the tag away
+/// before they read a variant, and then miss it. Without one all clients tell the variants apart,
+/// because the tag has a single value in each.
 fn name_variants(schemas: &mut Map<String, SchemaObject>) {
     for name in schemas.keys().cloned().collect::<Vec<_>>() {
         let one_of = schemas[&name].subschemas.as_ref().and_then(|all| all.one_of.clone());
         let Some(variants) = one_of.as_deref().and_then(tagged) else { continue };
-        let (mut references, mut mapping) = (Vec::new(), serde_json::Map::new());
-        let tag = variants.tag;
-        for (word, mut variant) in variants.all {
-            // Always there, but not required by the document: Rust clients of openapi-generator
-            // take the tag away before they read the variant, and would miss it.
-            variant.object().required.remove(&tag);
+        let mut references = Vec::new();
+        for (word, variant) in variants {
             let mut initial = word.chars();
             let first = initial.next().map(|first| first.to_ascii_uppercase());
             let own = format!("{name}{}{}", first.unwrap_or_default(), initial.as_str());
-            let reference = format!("{PREFIX}{own}");
-            mapping.insert(word, Value::from(reference.clone()));
-            references.push(Schema::new_ref(reference));
+            references.push(Schema::new_ref(format!("{PREFIX}{own}")));
             schemas.insert(own, variant);
         }
-        let schema = &mut schemas[&name];
-        schema.subschemas().one_of = Some(references);
-        let discriminator = json!({ "propertyName": tag, "mapping": mapping });
-        schema.extensions.insert("discriminator".to_owned(), discriminator);
+        schemas[&name].subschemas().one_of = Some(references);
     }
 }
 
-/// The variants of a tagged choice.
-struct Variants {
-    tag: String,
-    /// By the value of the tag.
-    all: Vec<(String, SchemaObject)>,
-}
-
 /// The variants, if all are objects with a field that has a single value in each.
-fn tagged(choice: &[Schema]) -> Option<Variants> {
+fn tagged(choice: &[Schema]) -> Option<Vec<(String, SchemaObject)>> {
     let objects: Option<Vec<&SchemaObject>> = choice
         .iter()
         .map(|one| match one {
@@ -286,7 +274,6 @@ fn tagged(choice: &[Schema]) -> Option<Variants> {
     let mut fields = objects.first()?.object.as_ref()?.properties.keys();
     fields.find_map(|tag| {
         let words: Option<Vec<String>> = objects.iter().map(|object| word(object, tag)).collect();
-        let all = words?.into_iter().zip(objects.iter().map(|object| (*object).clone())).collect();
-        Some(Variants { tag: tag.clone(), all })
+        Some(words?.into_iter().zip(objects.iter().map(|object| (*object).clone())).collect())
     })
 }

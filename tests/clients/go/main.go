@@ -45,8 +45,8 @@ func main() {
 	expect("list", jobs.StatusCode(), 200)
 	listed := false
 	for _, row := range jobs.JSON200.Rows {
-		value := must(row.ValueByDiscriminator())
-		if job, ok := value.(api.JobQueueJobRowJob); ok && job.Id == id {
+		job := must(row.AsJobQueueJobRowJob())
+		if job.Row == "job" && job.Id == id {
 			listed = string(job.State) == "scheduled" && job.Due != nil
 		}
 	}
