@@ -61,7 +61,11 @@ impl Options {
                 other => return Err(format!("unknown argument {other:?}")),
             }
         }
-        Ok(options)
+        let stores = [options.redis.is_some(), options.path.is_some(), options.memory];
+        match stores.into_iter().filter(|named| *named).count() {
+            0 | 1 => Ok(options),
+            _ => Err("expected one of --path, --memory and --redis, found several".to_owned()),
+        }
     }
 
     /// The folder of the jobs.

@@ -318,6 +318,25 @@ async fn a_flipped_bit_loses_no_job_without_a_word() {
 }
 
 #[tokio::test]
+async fn rows_without_their_marker_are_refused_and_left_alone() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+    let store = open(folder.path(), &clock).await;
+    put(&store, job("kept")).await;
+    drop(store);
+    let rows = folder.path().join("rows");
+    fs::rename(rows.join("version"), folder.path().join("aside")).unwrap();
+    let names = files_below(&rows);
+
+    let error = try_open(folder.path(), &clock).await.unwrap_err().to_string();
+
+    assert!(error.contains("rows/version is missing"), "{error}");
+    assert_eq!(files_below(&rows), names, "nothing was made");
+    fs::rename(folder.path().join("aside"), rows.join("version")).unwrap();
+    let store = open(folder.path(), &clock).await;
+    assert!(seen(&store).await.contains("kept"));
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_one_is_told() {
     let clock = Clock::manual(START);
     let folder = tempfile::tempdir().unwrap();

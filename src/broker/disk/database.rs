@@ -26,6 +26,9 @@ const ROWS_FOLDER: &str = "rows";
 /// Its name while it is made.
 const NEW_ROWS_FOLDER: &str = "rows.new";
 
+/// The file by which fjall knows a folder of its own.
+const MARKER_FILE: &str = "version";
+
 /// The rows with the format and with the number of times that the store was opened.
 const FORMAT_ROW: &[u8] = b"format";
 const OPENED_ROW: &[u8] = b"opened";
@@ -83,6 +86,10 @@ impl Rowbase {
         let rows = path.join(ROWS_FOLDER);
         if !rows.exists() {
             make(&path).map_err(|error| cannot(&path, &error))?;
+        }
+        // fjall would make a new database among files that it does not know, or over its own.
+        if !rows.join(MARKER_FILE).is_file() {
+            return Err(is_here(format!("{ROWS_FOLDER}/{MARKER_FILE} is missing")));
         }
         journal_file::check_all(&rows).map_err(is_here)?;
         let open = Open::at(&rows).map_err(is_here)?;
