@@ -113,17 +113,7 @@ fn check(query: &str, known: &[String]) -> Result<(), Error> {
             times[at] += 1;
             continue;
         }
-        let found: String = name.chars().take(40).collect();
-        let expected = match known {
-            [] => "none".to_owned(),
-            known => known.join(", "),
-        };
-        let likeness = |known: &&String| strsim::jaro_winkler(&name.to_lowercase(), known);
-        let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        let hint = nearest.map_or_else(String::new, |near| format!("; the nearest is {near:?}"));
-        return Err(Error::invalid(format!(
-            "query parameter: expected {expected}, found {found:?}{hint}"
-        )));
+        expect_known("query parameter", &name, known)?;
     }
     match known.iter().zip(times).find(|(_, times)| *times > 1) {
         Some((name, times)) => {
@@ -131,6 +121,23 @@ fn check(query: &str, known: &[String]) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+/// Checks that a name is one of those that are known here.
+///
+/// # Errors
+/// [`Error::is_invalid`] with the known names, and the nearest of them.
+pub(super) fn expect_known(kind: &str, name: &str, known: &[impl AsRef<str>]) -> Result<(), Error> {
+    let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let found: String = name.chars().take(40).collect();
+    let likeness = |known: &&&str| strsim::jaro_winkler(&name.to_lowercase(), known);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let hint = nearest.map_or_else(String::new, |near| format!("; the nearest is {near:?}"));
+    let expected = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Err(Error::invalid(format!("{kind}: expected {expected}, found {found:?}{hint}")))
 }
 
 #[cfg(test)]

@@ -93,6 +93,21 @@ async fn a_byte_order_mark_is_skipped_and_a_compressed_body_is_refused_in_words(
     }
 }
 
+#[tokio::test]
+async fn a_field_that_is_given_twice_is_refused() {
+    let client = client(&[]).await;
+    for body in [
+        r#"{"message": "a", "message": "b"}"#,
+        r#"{"delay_seconds": 1, "message": "a", "delay_seconds": 1}"#,
+        "{\"message\": \"a\", \"mess\\u0061ge\": \"b\"}",
+    ] {
+        let (status, answer) = post(&client, body).await;
+        assert_eq!(status, Status::UnprocessableEntity, "{body}: {answer}");
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(detail.ends_with("expected once, found 2 times"), "{detail}");
+    }
+}
+
 #[rstest]
 #[case::nothing("", 400)]
 #[case::half_a_body("{\"message\":", 400)]

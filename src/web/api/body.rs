@@ -7,15 +7,9 @@
 
 use std::time::Duration;
 
-#[cfg(feature = "dashboard")]
-use rocket::Request;
-#[cfg(feature = "dashboard")]
-use rocket::data::{self, FromData};
 use rocket::data::{ByteUnit, Data};
 use rocket::http::Status;
 use rocket::tokio::io::AsyncReadExt;
-#[cfg(feature = "dashboard")]
-use rocket::tokio::time::timeout;
 use rocket::tokio::time::{Instant, timeout_at};
 
 use crate::web::error::ProblemDetails;
@@ -57,21 +51,3 @@ pub(crate) async fn read_bytes(data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8
 
 /// The detail of a 408.
 pub(crate) const TOO_SLOW: &str = "the body did not arrive in time";
-
-/// Data that Rocket reads itself, such as small forms, with a timeout. Its size is bounded by
-/// Rocket's own limits (`form`), which an application may raise.
-#[cfg(feature = "dashboard")]
-pub(crate) struct Timely<T>(pub T);
-
-#[cfg(feature = "dashboard")]
-#[rocket::async_trait]
-impl<'r, T: FromData<'r>> FromData<'r> for Timely<T> {
-    type Error = Option<T::Error>;
-
-    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> data::Outcome<'r, Self> {
-        match timeout(BODY_TIMEOUT, T::from_data(request, data)).await {
-            Ok(outcome) => outcome.map(Self).map_error(|(status, error)| (status, Some(error))),
-            Err(_) => data::Outcome::Error((Status::RequestTimeout, None)),
-        }
-    }
-}

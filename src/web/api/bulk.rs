@@ -52,17 +52,36 @@ pub(crate) struct BulkRequest {
     delay_seconds: Option<u64>,
 }
 
-impl BulkRequest {
-    /// An empty filter would apply the action to all jobs of the state.
-    fn expect_no_empty_filter(&self) -> Result<(), Error> {
-        for (name, filter) in [("type", &self.job_type), ("group", &self.group)] {
-            if filter.as_deref().is_some_and(str::is_empty) {
-                let wrong = format!("{name}: expected a name, found an empty string");
-                return Err(Error::invalid(wrong));
-            }
+/// The jobs of a state or a group, of all types or of one.
+///
+/// # Errors
+/// [`Error::is_invalid`] for an unknown state, a state beside a group, neither of them, and an empty
+/// filter, which would apply the action to more jobs than were meant.
+pub(crate) fn selection(
+    state: Option<&str>,
+    group: Option<&str>,
+    job_type: Option<&str>,
+) -> Result<Selection, Error> {
+    for (name, filter) in [("type", job_type), ("group", group)] {
+        if filter.is_some_and(str::is_empty) {
+            let wrong = format!("{name}: expected a name, found an empty string");
+            return Err(Error::invalid(wrong));
         }
-        Ok(())
     }
+    let selection = match (group, state.map(state_of).transpose()?) {
+        (Some(group), None | Some(JobState::Aggregating)) => Selection::group(group),
+        (None, Some(state)) => Selection::from(state),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("group: expected it without a state, found both"));
+        }
+        (None, None) => {
+            return Err(Error::invalid("state: expected one, or a group, found neither"));
+        }
+    };
+    Ok(match job_type {
+        Some(job_type) => selection.of_type(job_type),
+        None => selection,
+    })
 }
 
 /// The actions, by their names in JSON.
@@ -163,21 +182,8 @@ pub(crate) async fn act(
 ) -> Result<BulkResponse, Refused> {
     let known = queue_name(name)?;
     let wanted = body.parsed()?;
-    wanted.expect_no_empty_filter()?;
-    let state = wanted.state.as_deref().map(state_of).transpose()?;
-    let mut selection = match (&wanted.group, state) {
-        (Some(group), None | Some(JobState::Aggregating)) => Selection::group(group),
-        (None, Some(state)) => Selection::from(state),
-        (Some(_), Some(_)) => {
-            return Err(Error::invalid("group: expected it without a state, found both").into());
-        }
-        (None, None) => {
-            return Err(Error::invalid("state: expected one, or a group, found neither").into());
-        }
-    };
-    if let Some(job_type) = &wanted.job_type {
-        selection = selection.of_type(job_type);
-    }
+    let selection =
+        selection(wanted.state.as_deref(), wanted.group.as_deref(), wanted.job_type.as_deref())?;
     let inspector = queue.redacted_inspector();
     let (bulk, done) = match (wanted.action, wanted.delay_seconds) {
         (BulkVerb::Reschedule, Some(seconds)) => {

@@ -35,7 +35,9 @@ pub(crate) mod registration;
 pub(crate) mod status;
 pub(crate) mod store;
 
+use std::collections::HashSet;
 use std::convert::Infallible;
+use std::fmt;
 use std::marker::PhantomData;
 
 use rocket::data::{self, Data, FromData};
@@ -44,8 +46,8 @@ use rocket::http::{ContentType, Status};
 use rocket::request::{self, FromRequest, Request};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::broker::Page;
@@ -54,8 +56,6 @@ use crate::job::{Idempotency, JobId, QueueName};
 use crate::web::error::ProblemDetails;
 use crate::web::proxy::{client_name, client_of};
 
-#[cfg(feature = "dashboard")]
-pub(crate) use body::Timely;
 pub(crate) use body::{TOO_SLOW, read_bytes};
 
 /// Maximum `Idempotency-Key`, in characters.
@@ -135,8 +135,49 @@ async fn read_json(request: &Request<'_>, data: Data<'_>) -> Result<Read, Proble
     Ok(Read { bytes, value })
 }
 
-/// 415 for a compressed body, which would otherwise be reported as invalid JSON.
-fn expect_no_coding(request: &Request<'_>) -> Result<(), ProblemDetails> {
+/// The names of an object's fields, also those that occur several times, of which a parsed value
+/// has one.
+struct FieldNames(Vec<String>);
+
+impl<'de> Deserialize<'de> for FieldNames {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = FieldNames;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldNames, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(FieldNames(names))
+            }
+        }
+        from.deserialize_map(Names)
+    }
+}
+
+/// 422 for an object with a field that is given twice; anything else is judged elsewhere.
+fn expect_fields_once(body: &[u8]) -> Result<(), ProblemDetails> {
+    let Ok(FieldNames(names)) = serde_json::from_slice(body) else { return Ok(()) };
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let times = names.iter().filter(|other| *other == name).count();
+            let shown: String = name.chars().take(40).collect();
+            let detail = format!("{shown}: expected once, found {times} times");
+            Err(ProblemDetails::new(Status::UnprocessableEntity, detail))
+        }
+    }
+}
+
+/// 415 for a compressed body, which would otherwise be reported as invalid.
+pub(crate) fn expect_no_coding(request: &Request<'_>) -> Result<(), ProblemDetails> {
     let codings = request.headers().get("Content-Encoding").flat_map(|line| line.split(','));
     let mut codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
     match codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
@@ -290,6 +331,19 @@ impl<'r> Param<'r> {
     /// 422 if it was sent more than once.
     pub(super) fn once(&self, name: &str) -> Result<Option<&'r str>, Refused> {
         Ok(self.given(name)?.filter(|text| !text.is_empty()))
+    }
+
+    /// A filter's text; `None` if it is absent.
+    ///
+    /// # Errors
+    /// 422 if it was sent more than once, or empty: it must not become no filter.
+    pub(super) fn filter(&self, name: &str) -> Result<Option<&'r str>, Refused> {
+        match self.given(name)? {
+            Some("") => {
+                Err(Error::invalid(format!("{name}: expected a value, found nothing")).into())
+            }
+            given => Ok(given),
+        }
     }
 
     /// Its text, also an empty one, which is not a number; `None` if it is absent.

@@ -221,27 +221,26 @@ pub(crate) async fn jobs(
     size: Param<'_>,
     cursor: Param<'_>,
 ) -> Result<JobRows, Refused> {
-    let state = state.once("state")?;
-    let group = group.once("group")?;
-    let r#type = r#type.once("type")?;
-    let search = search.once("search")?;
+    let state = state.filter("state")?;
+    let group = group.filter("group")?;
+    let r#type = r#type.filter("type")?;
+    let search = search.filter("search")?;
     let page = page.given("page")?;
     let size = size.given("size")?;
     let cursor = cursor.once("cursor")?;
     let (known, page) = (queue_name(name)?, self::page(page, size, cursor)?);
-    let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    let filter = Filter { job_type: given(r#type), text: given(search), ..Filter::default() };
+    let (job_type, text) = (r#type.map(str::to_owned), search.map(str::to_owned));
+    let filter = Filter { job_type, text, ..Filter::default() };
     let inspector = queue.redacted_inspector();
-    let found = match (given(group), given(state)) {
-        (Some(group), None) => inspector.group_jobs_where(&known, &group, &filter, &page).await?,
-        (Some(group), Some(word)) if word == "aggregating" => {
-            inspector.group_jobs_where(&known, &group, &filter, &page).await?
+    let found = match (group, state) {
+        (Some(group), None | Some("aggregating")) => {
+            inspector.group_jobs_where(&known, group, &filter, &page).await?
         }
         (Some(_), Some(_)) => {
             return Err(Error::invalid("group: expected it without a state, found both").into());
         }
         (None, word) => {
-            let state = state_of(word.as_deref().unwrap_or("pending"))?;
+            let state = state_of(word.unwrap_or("pending"))?;
             inspector.jobs_where(&known, state, &filter, &page).await?
         }
     };

@@ -14,7 +14,7 @@ use crate::demo::DelayPrint;
 use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::Registration;
-use crate::web::api::{Caller, Created, IdempotencyKey, JsonBody, RouteScope};
+use crate::web::api::{Caller, Created, IdempotencyKey, JsonBody, RouteScope, expect_fields_once};
 use crate::web::error::ProblemDetails;
 use crate::web::guards::RegisterAccess;
 
@@ -63,6 +63,7 @@ pub(crate) async fn register(
     body: JsonBody<Registration>,
 ) -> Result<Created<Registered>, NotRegistered> {
     let body = body.read?;
+    expect_fields_once(&body.bytes)?;
     let registration = Registration::from_json(&body.value)?;
     // Different callers may choose the same key, so each has a scope of its own.
     let scope = format!("{}\n{}", scope.0, caller.0);

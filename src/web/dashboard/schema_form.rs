@@ -28,6 +28,9 @@ use crate::web::dashboard::ui::payload::compact;
 /// Begins the names of payload fields, apart from the fields of the form itself.
 const PREFIX: &str = "field.";
 
+/// The field of a payload without a schema.
+const JSON: &str = "json";
+
 /// One field of a payload, as its schema describes it.
 struct Input<'a> {
     /// Its name in the payload.
@@ -87,6 +90,14 @@ fn input<'a>(name: &'a str, property: &'a Value, required: bool) -> Input<'a> {
     Input { name, about: property["description"].as_str(), kind, required }
 }
 
+/// The names of the fields from which [`payload`] makes a payload.
+pub(crate) fn payload_names(entry: &HandlerEntry) -> Vec<String> {
+    match entry.schema().and_then(inputs) {
+        Some(inputs) => inputs.iter().map(|input| format!("{PREFIX}{}", input.name)).collect(),
+        None => vec![JSON.to_owned()],
+    }
+}
+
 /// The payload of a sent form, as JSON on one line. Numbers keep the digits that were typed.
 ///
 /// # Errors
@@ -94,7 +105,7 @@ fn input<'a>(name: &'a str, property: &'a Value, required: bool) -> Input<'a> {
 pub(crate) fn payload(entry: &HandlerEntry, form: &Form) -> Result<String, Error> {
     let text = |name: &str| form.get(name);
     let Some(inputs) = entry.schema().and_then(inputs) else {
-        let json = text("json").unwrap_or_default();
+        let json = text(JSON).unwrap_or_default();
         return compact(json)
             .map_err(|error| Error::invalid(format!("payload: expected JSON: {error}")));
     };
@@ -130,8 +141,8 @@ pub(super) fn payload_fields(texts: &Texts, entry: &HandlerEntry, form: &Form) -
     let Some(inputs) = entry.schema().and_then(inputs) else {
         return html! {
             div.field {
-                label for="json" { (texts.payload_json) }
-                textarea #json name="json" rows="8" spellcheck="false" { (form.text("json")) }
+                label for=(JSON) { (texts.payload_json) }
+                textarea #(JSON) name=(JSON) rows="8" spellcheck="false" { (form.text(JSON)) }
             }
         };
     };

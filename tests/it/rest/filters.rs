@@ -67,22 +67,106 @@ async fn a_mistyped_filter_lists_nothing_and_nothing_can_be_acted_upon() {
         assert_eq!(status, 422, "{wrong}");
         assert!(page.contains("<html") && !page.contains("/actions\""), "{wrong}: {page}");
     }
-    for (path, body) in [
-        ("/ui/queues/mail/actions", "state=scheduld&action=delete"),
-        ("/ui/queues/mail/actions", "state=archived&state=scheduled&action=delete"),
-    ] {
-        let request = client
-            .post(format!("{BASE}{path}"))
-            .body(body)
-            .header(ContentType::Form)
-            .header(Header::new("Role", "operator"))
-            .header(Header::new("Sec-Fetch-Site", "same-origin"));
-        assert_eq!(request.dispatch().await.status().code, 422, "{path} {body}");
-    }
     assert_eq!(get(&client, "/queues/mail").await["sizes"]["scheduled"], 3);
     // Text with a colon stands in quotes.
     let (status, page) = look("/ui/jobs?q=%22mail:welcome%22").await;
     assert!(status == 200 && page.contains("/ui/jobs/mail/"), "{page}");
+}
+
+/// What every form of the dashboard refuses, whatever it changes.
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn a_form_with_an_unknown_a_repeated_or_an_undecodable_field_changes_nothing() {
+    let client = still().await;
+    enqueue(&client, 1, "?delay_seconds=600").await;
+    let listed = get(&client, "/queues/mail/jobs?state=scheduled").await;
+    let id = listed["rows"][0]["id"].as_str().unwrap().to_owned();
+    let send = async |path: &str, body: &[u8]| {
+        let request = client
+            .post(format!("{BASE}{path}"))
+            .body(body)
+            .header(ContentType::Form)
+            .header(Header::new("Accept-Language", "en"))
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Sec-Fetch-Site", "same-origin"));
+        let response = request.dispatch().await;
+        (response.status().code, response.into_string().await.unwrap_or_default())
+    };
+    let compressed = async |path: &str, body: &str| {
+        let request = client
+            .post(format!("{BASE}{path}"))
+            .body(body)
+            .header(ContentType::Form)
+            .header(Header::new("Content-Encoding", "deflate"))
+            .header(Header::new("Role", "operator"))
+            .header(Header::new("Sec-Fetch-Site", "same-origin"));
+        request.dispatch().await.status().code
+    };
+    // Each form, and fields with which it would act.
+    let mut forms = 0;
+    for route in client.rocket().routes().filter(|route| route.method == Method::Post) {
+        let path = route.uri.path().strip_prefix(BASE).unwrap_or_default();
+        if !path.starts_with("/ui") || route.rank >= 1000 {
+            continue;
+        }
+        let verbs: &[&str] = match path.contains("<verb>") {
+            true => &["reschedule", "edit", "run", "archive", "delete", "duplicate", "cancel"],
+            false => &[""],
+        };
+        for verb in verbs {
+            let good = match (path, *verb) {
+                ("/ui/queues/<name>/actions", _) => "state=scheduled&action=delete",
+                ("/ui/jobs/act", _) => "all=delete&q=state:scheduled&sure=1",
+                ("/ui/enqueue/<type>", _) => "field.user=2",
+                ("/ui/register", _) => "message=x",
+                (_, "reschedule") => "delay_seconds=60",
+                (_, "edit") => "payload=7",
+                _ => "",
+            };
+            let path = path
+                .replace("<name>", "mail")
+                .replace("<id>", &id)
+                .replace("<type>", "mail:welcome")
+                .replace("<verb>", verb);
+            let field = good.split('&').next().unwrap_or_default();
+            for extra in ["x=1", "State=retry", "type%00=a", "a=%ff", "a=1&a=1", field, "%ff"] {
+                if extra.is_empty() {
+                    continue; // A form without fields has none to repeat.
+                }
+                for body in [format!("{good}&{extra}"), format!("{extra}&{good}")] {
+                    let (status, page) = send(&path, body.as_bytes()).await;
+                    assert_eq!(status, 422, "{path} {body}: {page}");
+                    let is_told = page.contains("expected") || page.contains("unknown field");
+                    assert!(is_told, "{path} {body}: {page}");
+                }
+            }
+            assert_eq!(compressed(&path, good).await, 415, "{path}");
+            assert_eq!(send(&path, &[good.as_bytes(), b"&a=\xff"].concat()).await.0, 422, "{path}");
+            forms += 1;
+        }
+    }
+    assert!(forms >= 15, "{forms}");
+    for wrong in [
+        "state=scheduld&action=delete",
+        "state=scheduled&action=delete&type=",
+        "group=&action=delete",
+        "state=&action=delete&type=mail:welcome",
+        "state=scheduled&action=delete&type=other&type=mail:welcome",
+        "state=scheduled&group=a&group=b&action=delete",
+        "state=scheduled&group=a&action=delete",
+        "state=scheduled&action=run&action=delete",
+        "state=scheduled&action=",
+        "action=delete",
+    ] {
+        assert_eq!(send("/ui/queues/mail/actions", wrong.as_bytes()).await.0, 422, "{wrong}");
+    }
+    let both = b"all=delete&action=run&q=state:scheduled&sure=1";
+    assert_eq!(send("/ui/jobs/act", both).await.0, 422);
+    assert_eq!(get(&client, "/queues/mail/jobs?state=scheduled").await, listed);
+    assert_eq!(get(&client, "/queues/mail").await["size"], 1);
+    let good = b"state=scheduled&action=delete&type=mail:welcome";
+    assert_eq!(send("/ui/queues/mail/actions", good).await.0, 303);
+    assert_eq!(get(&client, "/queues/mail").await["size"], 0);
 }
 
 #[tokio::test]
@@ -140,6 +224,12 @@ async fn a_query_parameter_that_a_route_does_not_know_is_422() {
         let answer = ask(&client, method, twice, None).await;
         assert_eq!(answer.status, 422, "{twice}: {}", answer.text);
         assert!(answer.text.contains("expected once, found 2 times"), "{twice}: {}", answer.text);
+    }
+    for name in ["state", "group", "type", "search"] {
+        let answer = ask(&client, Method::Get, &format!("/queues/mail/jobs?{name}="), None).await;
+        assert_eq!(answer.status, 422, "{name}: {}", answer.text);
+        let said = format!("{name}: expected a value, found nothing");
+        assert!(answer.text.contains(&said), "{}", answer.text);
     }
     let answer = ask(&client, Method::Get, "/queues/mail/jobs?stat=archived", None).await;
     assert!(answer.text.contains("the nearest is \\\"state\\\""), "{}", answer.text);

@@ -66,8 +66,8 @@ async fn payloads_are_shown_as_they_are_stored() {
     assert_eq!(status, 303);
     let job = get(&client, "/jobs/mail/odd-0").await;
     assert_eq!(job["payload"], "12345678901234567890123");
-    let message = format!("message={}", "%41".repeat(50_000));
-    let (status, answer) = post("/ui/jobs/mail/odd-0/edit", message).await;
+    let no_json = format!("payload={}", "%41".repeat(50_000));
+    let (status, answer) = post("/ui/jobs/mail/odd-0/edit", no_json).await;
     assert!(status == 422 && answer.contains("payload: expected JSON"), "{status}");
     let (status, answer) =
         post("/ui/jobs/mail/odd-0/edit", format!("payload=\"{}\"", "x".repeat(60_000))).await;

@@ -6,24 +6,23 @@
 //! goes away.
 //!
 //! The buttons that start an action are in `ui::bulk_form`, for the pages of a queue and
-//! of a group. Reading the form is bound by Rocket's form limit and by a timeout.
+//! of a group.
 
 use std::time::Duration;
 
 use maud::{Markup, PreEscaped, html};
-use rocket::form::{Form, Strict};
 use rocket::response::stream::TextStream;
 use rocket::response::{self, Redirect, Responder};
-use rocket::{FromForm, Request, Route, post, routes};
+use rocket::{Request, Route, post, routes};
 use tokio::sync::watch;
 
-use crate::broker::Selection;
 use crate::error::Error;
 use crate::inspector::{Bulk, Inspector};
-use crate::job::QueueName;
-use crate::web::api::queues::state_of;
-use crate::web::api::{Timely, audit};
+use crate::job::{JobState, QueueName};
+use crate::web::api::audit;
+use crate::web::api::bulk::selection;
 use crate::web::dashboard::ui::bulk_form::action_name;
+use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::layout::jobs_changed;
 use crate::web::dashboard::ui::page::{document, marked, sent_as_page, trouble};
 use crate::web::dashboard::ui::reader::escaped;
@@ -36,40 +35,23 @@ const SHORT_ACTION_TIMEOUT: Duration = Duration::from_millis(700);
 /// Interval between two steps of a page that shows progress.
 const STEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The fields of the form, by their names in REST. An unknown field is an error: a misspelled
-/// filter must not widen the action.
-#[derive(FromForm)]
-struct BulkForm<'r> {
-    /// The state of the jobs.
-    state: &'r str,
-    /// `run`, `archive` or `delete`.
-    action: &'r str,
-    /// Only jobs of this type; empty for all.
-    r#type: Option<&'r str>,
-    /// Only jobs of this group; empty for all.
-    group: Option<&'r str>,
-}
+/// The fields of the form, by their names in REST.
+const FIELDS: [&str; 4] = ["state", "action", "type", "group"];
 
-impl BulkForm<'_> {
-    /// The action as the inspector carries it out.
-    ///
-    /// # Errors
-    /// [`Error::is_invalid`] for an unknown state or action.
-    fn bulk(&self, inspector: &Inspector, name: &QueueName) -> Result<Bulk, Error> {
-        let state = state_of(self.state)?;
-        let mut selection = match self.group.filter(|group| !group.is_empty()) {
-            Some(group) => Selection::group(group),
-            None => Selection::from(state),
-        };
-        if let Some(job_type) = self.r#type.filter(|name| !name.is_empty()) {
-            selection = selection.of_type(job_type);
-        }
-        match self.action {
-            "run" => Ok(inspector.run_all(name, selection)),
-            "archive" => Ok(inspector.archive_all(name, selection)),
-            "delete" => Ok(inspector.delete_all(name, selection)),
-            _ => Err(Error::invalid("action: expected run, archive or delete")),
-        }
+/// The largest form that is read, in bytes.
+const MAX_FORM_BYTES: u64 = 64 * 1024;
+
+/// The action of a form, as the inspector carries it out.
+///
+/// # Errors
+/// [`Error::is_invalid`] for an unknown state or action, and for an empty filter.
+fn bulk_of(form: &Form, inspector: &Inspector, name: &QueueName) -> Result<Bulk, Error> {
+    let selection = selection(form.get("state"), form.get("group"), form.get("type"))?;
+    match form.text("action") {
+        "run" => Ok(inspector.run_all(name, selection)),
+        "archive" => Ok(inspector.archive_all(name, selection)),
+        "delete" => Ok(inspector.delete_all(name, selection)),
+        _ => Err(Error::invalid("action: expected run, archive or delete")),
     }
 }
 
@@ -183,16 +165,15 @@ fn over(back: &str, action: &str, done: u64) -> String {
 
 /// Starts the action and waits a moment for its end. Two lines go to the audit log, one at the
 /// start and one at the end.
-#[post("/ui/queues/<name>/actions", data = "<form>")]
-async fn act(
-    act: Act<'_>,
-    name: &str,
-    form: Timely<Form<Strict<BulkForm<'_>>>>,
-) -> Result<Acting, HtmlPage> {
-    let (form, Act { site, asked }) = (form.0, act);
-    let bulk = name.parse().and_then(|known| form.bulk(&site.inspector(), &known));
+#[post("/ui/queues/<name>/actions", data = "<body>")]
+async fn act(act: Act<'_>, name: &str, body: FormBody<'_>) -> Result<Acting, HtmlPage> {
+    let Act { site, asked } = act;
+    let form = Form::read(body, MAX_FORM_BYTES, &FIELDS).await;
+    let form = form.map_err(|problem| site.refused(&problem))?;
+    let bulk = name.parse().and_then(|known| bulk_of(&form, &site.inspector(), &known));
     let mut bulk = bulk.map_err(|error| site.trouble(&error))?;
-    let (action, state, queue) = (form.action.to_owned(), form.state.to_owned(), name.to_owned());
+    let (action, queue) = (form.text("action").to_owned(), name.to_owned());
+    let state = form.get("state").unwrap_or(JobState::Aggregating.as_str()).to_owned();
     // Logged before it starts too: the process may end in between.
     audit(&asked, "action on many jobs begins", name, &format!("{action}: {state}"));
     let (tell, mut states) = watch::channel(StepProgress::default());
@@ -207,9 +188,9 @@ async fn act(
         tell.send_modify(|progress| progress.ended = Some(ended));
     });
     let here = format!("{}/ui/queues/{}", site.reader.base, escaped(name));
-    let back = match form.group.filter(|group| !group.is_empty()) {
+    let back = match form.get("group") {
         Some(group) => format!("{here}/group?group={}", escaped(group)),
-        None => format!("{here}?state={}", escaped(form.state)),
+        None => format!("{here}?state={}", escaped(form.text("state"))),
     };
     let short = states.wait_for(|progress| progress.ended.is_some());
     let short = tokio::time::timeout(SHORT_ACTION_TIMEOUT, short).await;
@@ -217,11 +198,11 @@ async fn act(
     match progress {
         Some(StepProgress { ended: Some(Err(error)), .. }) => Err(site.trouble(&error)),
         Some(StepProgress { done, .. }) => {
-            Ok(Acting::Over(Redirect::to(over(&back, form.action, done))))
+            Ok(Acting::Over(Redirect::to(over(&back, form.text("action"), done))))
         }
         None => {
-            let title = format!("{}: {name}", action_name(site.texts(), form.action));
-            let action = form.action.to_owned();
+            let action = form.text("action").to_owned();
+            let title = format!("{}: {name}", action_name(site.texts(), &action));
             Ok(Acting::Shown(StreamedPage { reader: site.reader, title, action, back, states }))
         }
     }

@@ -9,6 +9,7 @@ use rocket::{Route, get, post, routes};
 use crate::broker::{Finding, FindingStatus};
 use crate::inspector::DoctorReport;
 use crate::web::dashboard::ui::access::FormResult;
+use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::parts::{button, empty};
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
 use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, View, layout};
@@ -75,8 +76,9 @@ fn row(reader: &Reader, finding: &Finding) -> Row {
 }
 
 /// Examines again and repairs, then shows the doctor's page.
-#[post("/ui/doctor")]
-async fn repair(act: Act<'_>) -> FormResult {
+#[post("/ui/doctor", data = "<body>")]
+async fn repair(act: Act<'_>, body: FormBody<'_>) -> FormResult {
+    act.expect_no_fields(body).await?;
     act.redirect(act.site.inspector().doctor().repair().await.map(|found| {
         act.audit("store repaired", "", &found.repaired().to_string());
         "/ui/doctor?done=repair".to_owned()

@@ -6,14 +6,14 @@
 
 use maud::{Markup, html};
 use rocket::http::Status;
-use rocket::{Data, Route, State, get, post, routes};
+use rocket::{Route, State, get, post, routes};
 
 use crate::error::Error;
 use crate::job::JobId;
 use crate::registry::HandlerEntry;
 use crate::web::api::enqueue::Overrides;
-use crate::web::dashboard::schema_form::{payload, payload_fields};
-use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::schema_form::{payload, payload_fields, payload_names};
+use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Reader, Site, Texts, View};
 use crate::web::error::ProblemDetails;
@@ -62,12 +62,19 @@ async fn show(view: View<'_>, r#type: &str) -> HtmlPage {
 
 /// Enqueues, and answers with the form as it was sent and its result.
 #[post("/ui/enqueue/<type>", data = "<body>")]
-async fn submit(act: Act<'_>, schemas: &State<Schemas>, r#type: &str, body: Data<'_>) -> HtmlPage {
+async fn submit(
+    act: Act<'_>,
+    schemas: &State<Schemas>,
+    r#type: &str,
+    body: FormBody<'_>,
+) -> HtmlPage {
     let site = &act.site;
     let Some(entry) = site.queue.runtime().registry().get(r#type) else {
         return site.missing(site.texts().enqueue_no_handler);
     };
-    let form = match Form::read(body, MAX_FORM_BYTES).await {
+    let names = payload_names(entry);
+    let known: Vec<&str> = names.iter().map(String::as_str).chain(OPTIONS).collect();
+    let form = match Form::read(body, MAX_FORM_BYTES, &known).await {
         Ok(form) => form,
         Err(problem) => {
             return form_page(site, entry, &Form(Vec::new()), EnqueueNotice::Wrong(problem));

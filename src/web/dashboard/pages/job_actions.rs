@@ -8,7 +8,7 @@ use std::time::Duration;
 use maud::html;
 use rocket::http::Status;
 use rocket::response::Redirect;
-use rocket::{Data, Route, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde::de::IgnoredAny;
 
 use crate::broker::JobInfo;
@@ -17,7 +17,7 @@ use crate::inspector::Cancelled;
 use crate::job::{AfterCancel, JobId, Placement, QueueName};
 use crate::web::api::registration::MAX_DELAY_SECONDS;
 use crate::web::dashboard::ui::access::FormResult;
-use crate::web::dashboard::ui::form::Form;
+use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::parts::{empty, more};
 use crate::web::dashboard::ui::payload::{self, Download, Part};
 use crate::web::dashboard::ui::reader::escaped;
@@ -71,9 +71,15 @@ async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<R
 /// Carries out one action on a job, and redirects to its page: to the duplicate if one was made, or
 /// to the queue if the job was deleted.
 #[post("/ui/jobs/<name>/<id>/<verb>", data = "<body>")]
-async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: Data<'_>) -> FormResult {
+async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: FormBody<'_>) -> FormResult {
     let site = &act.site;
-    let form = Form::read(body, MAX_FORM_BYTES).await.map_err(|problem| site.refused(&problem))?;
+    let known: &[&str] = match verb {
+        "reschedule" => &["delay_seconds"],
+        "edit" => &["payload"],
+        _ => &[],
+    };
+    let form = Form::read(body, MAX_FORM_BYTES, known).await;
+    let form = form.map_err(|problem| site.refused(&problem))?;
     let done = async { carry_out(&act, &name.parse()?, &id.parse()?, verb, &form).await };
     act.redirect(done.await.map(|duplicate| {
         act.audit(verb, name, id);

@@ -10,6 +10,7 @@ use crate::broker::PeriodicJobInfo;
 use crate::job::JobId;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::access::FormResult;
+use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::parts::{button, empty, instant};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};
@@ -52,8 +53,9 @@ fn list(reader: &Reader, now: Timestamp, periodic: &[PeriodicJobInfo]) -> Markup
 }
 
 /// Enqueues one job as the next run would; the schedule does not change.
-#[post("/ui/periodic/<id>/run")]
-async fn run(act: Act<'_>, id: &str) -> FormResult {
+#[post("/ui/periodic/<id>/run", data = "<body>")]
+async fn run(act: Act<'_>, id: &str, body: FormBody<'_>) -> FormResult {
+    act.expect_no_fields(body).await?;
     act.redirect(act.site.inspector().fire(id).await.map(|job| {
         act.audit("periodic job run now", id, job.as_str());
         "/ui/periodic?done=fire".to_owned()

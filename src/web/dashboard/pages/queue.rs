@@ -17,6 +17,7 @@ use crate::web::api::page as page_of;
 use crate::web::api::queues::state_of;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
+use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::group_table::group_table;
 use crate::web::dashboard::ui::parts::{button, fact, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
@@ -203,20 +204,23 @@ fn search(texts: &Texts, here: &str, state: JobState, filter: &Filter) -> Markup
 }
 
 /// Stops workers from dequeueing jobs; jobs in flight continue.
-#[post("/ui/queues/<name>/pause")]
-async fn pause(act: Act<'_>, name: &str) -> FormResult {
+#[post("/ui/queues/<name>/pause", data = "<body>")]
+async fn pause(act: Act<'_>, name: &str, body: FormBody<'_>) -> FormResult {
+    act.expect_no_fields(body).await?;
     set_paused(&act, name, true).await
 }
 
 /// Lets workers dequeue jobs again.
-#[post("/ui/queues/<name>/resume")]
-async fn resume(act: Act<'_>, name: &str) -> FormResult {
+#[post("/ui/queues/<name>/resume", data = "<body>")]
+async fn resume(act: Act<'_>, name: &str, body: FormBody<'_>) -> FormResult {
+    act.expect_no_fields(body).await?;
     set_paused(&act, name, false).await
 }
 
 /// Deletes the queue with its jobs; refused while jobs are active.
-#[post("/ui/queues/<name>/delete")]
-async fn remove(act: Act<'_>, name: &str) -> FormResult {
+#[post("/ui/queues/<name>/delete", data = "<body>")]
+async fn remove(act: Act<'_>, name: &str, body: FormBody<'_>) -> FormResult {
+    act.expect_no_fields(body).await?;
     let done = async { act.site.inspector().delete_queue(&name.parse()?, true).await };
     act.redirect(done.await.map(|()| {
         act.audit("queue removed", name, "with its jobs");

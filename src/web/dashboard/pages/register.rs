@@ -5,7 +5,7 @@
 //! `register_guard`, so it has neither the navigation nor anything about other jobs.
 
 use maud::{Markup, html};
-use rocket::data::{Data, ToByteUnit};
+use rocket::data::ToByteUnit;
 use rocket::http::{ContentType, Status};
 use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value};
@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use crate::job::{Idempotency, JobId};
 use crate::web::JobQueue;
 use crate::web::api::registration::{Fault, Faults, Field, MAX_MESSAGE_BYTES, Registration};
-use crate::web::api::{RouteScope, read_bytes, register};
-use crate::web::dashboard::ui::form::{expect_no_repetition, form_pairs};
+use crate::web::api::{RouteScope, register};
+use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::page::{document, reason};
 use crate::web::dashboard::ui::{HtmlPage, Reader, Texts};
 use crate::web::error::ProblemDetails;
@@ -78,7 +78,7 @@ async fn submit(
     scope: RouteScope,
     reader: Reader,
     content: Option<&ContentType>,
-    body: Data<'_>,
+    body: FormBody<'_>,
 ) -> Result<HtmlPage, ProblemDetails> {
     if !content.is_some_and(|content| content.is_form()) {
         let detail = "expected content type application/x-www-form-urlencoded";
@@ -87,15 +87,14 @@ async fn submit(
     // Each byte of the longest message may be escaped into three; the rest is short. Rocket's
     // own limit for forms is smaller than that.
     let limit = (3 * MAX_MESSAGE_BYTES + 16 * 1024).bytes();
-    let body = match read_bytes(body, limit).await {
+    let body = match body.bytes(limit).await {
         Ok(body) => body,
         Err(problem) => return Ok(refused(&reader, &Values::default(), problem)),
     };
-    let pairs: Vec<_> = form_pairs(&String::from_utf8_lossy(&body)).collect();
-    if let Err(problem) = expect_no_repetition(&pairs) {
-        return Ok(refused(&reader, &Values::default(), problem));
-    }
-    let form = read_form(pairs);
+    let form = match Form::parse(&body) {
+        Ok(form) => read_form(form),
+        Err(problem) => return Ok(refused(&reader, &Values::default(), problem)),
+    };
     let values = Values {
         message: text(&form, Field::Message.name()),
         delay_seconds: text(&form, Field::DelaySeconds.name()),
@@ -215,9 +214,9 @@ fn entry(texts: &Texts, field: Field, value: &str, fault: Option<&Fault>, focuse
     }
 }
 
-/// The pairs of an urlencoded form as the JSON fields they stand for.
-fn read_form(pairs: Vec<(String, String)>) -> Map<String, Value> {
-    pairs
+/// The fields of the form as the JSON fields they stand for. [`Registration`] refuses unknown ones.
+fn read_form(form: Form) -> Map<String, Value> {
+    form.0
         .into_iter()
         .filter(|(name, _)| name != TICKET)
         .map(|(name, value)| {
@@ -284,10 +283,8 @@ mod tests {
 
     #[test]
     fn a_form_says_what_a_json_body_would() {
-        let form = read_form(
-            form_pairs("ticket=1&message=a+b%26%E3%81%82&delay_seconds=%EF%BC%95&max_retry=")
-                .collect(),
-        );
+        let sent = b"ticket=1&message=a+b%26%E3%81%82&delay_seconds=%EF%BC%95&max_retry=";
+        let form = read_form(Form::parse(sent).unwrap());
         let expected = json!({"message": "a b&あ", "delay_seconds": 5, "max_retry": null});
         assert_eq!(Value::Object(form), expected);
     }

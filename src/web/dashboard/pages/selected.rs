@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use maud::{Markup, html};
 use rocket::http::{RawStr, Status};
-use rocket::{Data, Route, post, routes};
+use rocket::{Route, post, routes};
 
 use crate::broker::Page;
 use crate::error::Error;
@@ -24,7 +24,7 @@ use crate::inspector::Inspector;
 use crate::job::{JobId, QueueName};
 use crate::web::dashboard::search::{Query, lists};
 use crate::web::dashboard::ui::access::FormResult;
-use crate::web::dashboard::ui::form::{Form, SELECTED};
+use crate::web::dashboard::ui::form::{Form, FormBody, SELECTED};
 use crate::web::dashboard::ui::job_table::choice_value;
 use crate::web::dashboard::ui::parts::empty;
 use crate::web::dashboard::ui::reader::escaped;
@@ -35,6 +35,9 @@ pub(super) const FORM: &str = "selected";
 
 /// The largest form that is read, in bytes.
 const MAX_FORM_BYTES: u64 = 1 << 20;
+
+/// The fields of the form.
+const FIELDS: [&str; 5] = ["q", "action", "all", "sure", SELECTED];
 
 /// Maximum jobs of one action.
 const MAX_JOBS: usize = 10_000;
@@ -140,6 +143,10 @@ impl SelectedForm {
             .ok_or_else(|| Error::invalid("action: expected run, archive or delete"))?;
         let chosen =
             form.0.iter().filter(|(name, _)| name == SELECTED).map(|(_, text)| place(text));
+        if all && !text("action").is_empty() {
+            let wrong = "action: expected it without all, found both";
+            return Err(Error::invalid(wrong));
+        }
         if all && form.get("q").is_none() {
             return Err(Error::invalid(
                 "q: expected the search that found the jobs, found nothing",
@@ -188,9 +195,10 @@ async fn matching(
 
 /// Asks, or acts if the form repeats the number of jobs that the question named.
 #[post("/ui/jobs/act", data = "<body>")]
-async fn act(act: Act<'_>, body: Data<'_>) -> FormResult {
+async fn act(act: Act<'_>, body: FormBody<'_>) -> FormResult {
     let site = &act.site;
-    let form = Form::read(body, MAX_FORM_BYTES).await.map_err(|problem| site.refused(&problem))?;
+    let form = Form::read(body, MAX_FORM_BYTES, &FIELDS).await;
+    let form = form.map_err(|problem| site.refused(&problem))?;
     let trouble = |error: Error| site.trouble(&error);
     let wanted = SelectedForm::of(&form).map_err(trouble)?;
     let inspector = site.inspector();
@@ -309,5 +317,7 @@ mod tests {
         assert!(SelectedForm::of(&form(&[("all", "delete"), ("q", ""), ("sure", "yes")])).is_err());
         assert!(SelectedForm::of(&form(&[("all", "delete"), ("Q", "x")])).is_err());
         assert!(SelectedForm::of(&form(&[("action", "explode")])).is_err());
+        let both = form(&[("all", "delete"), ("action", "run"), ("q", "x")]);
+        assert!(SelectedForm::of(&both).is_err());
     }
 }

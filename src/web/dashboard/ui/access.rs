@@ -9,6 +9,7 @@ use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::Redirect;
 
+use super::form::{Form, FormBody};
 use super::{HtmlPage, Reader, Site};
 use crate::error::Error;
 use crate::web::JobQueue;
@@ -63,6 +64,14 @@ impl<'r> FromRequest<'r> for Act<'r> {
 pub(crate) type FormResult = Result<Redirect, HtmlPage>;
 
 impl Act<'_> {
+    /// Reads the body of a form without fields.
+    ///
+    /// # Errors
+    /// A page with 422 for any field.
+    pub(crate) async fn expect_no_fields(&self, body: FormBody<'_>) -> Result<(), HtmlPage> {
+        Form::read_empty(body).await.map_err(|problem| self.site.refused(&problem))
+    }
+
     /// Writes one line to the audit log: what was done to which queue.
     pub(crate) fn audit(&self, action: &str, queue: &str, what: &str) {
         audit(&self.asked, action, queue, what);

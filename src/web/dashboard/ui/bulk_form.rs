@@ -77,8 +77,9 @@ pub(crate) fn buttons(reader: &Reader, queue: &str, which: &Which<'_>) -> Markup
                         form.action method="post" action=(to) {
                             input type="hidden" name="state" value=(which.state.as_str());
                             input type="hidden" name="action" value=(action);
-                            input type="hidden" name="type" value=(which.job_type.unwrap_or_default());
-                            input type="hidden" name="group" value=(which.group.unwrap_or_default());
+                            // An empty filter is refused.
+                            @if let Some(name) = which.job_type { input type="hidden" name="type" value=(name); }
+                            @if let Some(name) = which.group { input type="hidden" name="group" value=(name); }
                             button.small.grave type="submit" { (action_name(texts, action)) }
                         }
                     }

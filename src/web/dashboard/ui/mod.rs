@@ -16,7 +16,7 @@
 //! | `charts` | bars over time, drawn as SVG |
 //! | `payload` | payloads, results and errors of any size, and their download |
 //! | `parts` | facts, buttons, instants |
-//! | `form` | the fields of a form that was sent |
+//! | `form` | the fields of a form that was sent; refuses what the page does not have |
 //! | `marks` | visible marks for invisible characters, put in every page |
 //!
 //! A page looks like this:
@@ -34,8 +34,9 @@
 //! and a form like this, where [`Act`] has checked the right, the origin and `read_only`:
 //!
 //! ```ignore
-//! #[post("/ui/doctor")]
-//! async fn repair(act: Act<'_>) -> Acted {
+//! #[post("/ui/doctor", data = "<body>")]
+//! async fn repair(act: Act<'_>, body: FormBody<'_>) -> FormResult {
+//!     act.expect_no_fields(body).await?;
 //!     act.redirect(act.site.inspector().doctor().repair().await.map(|report| {
 //!         act.audit("store repaired", "", &report.repaired().to_string());
 //!         "/ui/doctor?done=repair".to_owned()
