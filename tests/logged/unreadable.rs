@@ -653,7 +653,7 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
 
     // Pending, by the fast script and by the general one.
     for (together, name) in [(false, "fast"), (true, "general")] {
-        server.cli(&["LPUSH", "asynq:{default}:pending", &message(name)]);
+        server.cli(&["LPUSH", "asynq:{default}:pending", &message(name), "gone"]);
         let before: usize = server.cli(&["ZCARD", "asynq:{default}:archived"]).parse().unwrap();
         if together {
             broker.enqueue(&[NewJob::now(JobRecord::new("x", None, queue.clone()))]).await.unwrap();
@@ -671,5 +671,11 @@ async fn an_entry_of_asynq_0_17_is_archived_with_its_payload_and_a_line() {
         let kept: JobId = name.parse().unwrap();
         let info = broker.job(&queue, &kept).await.unwrap().expect("it is kept");
         assert_eq!(info.record.job_type, "mail:old");
+        // A line for each fate.
+        let first = format!("first={name}");
+        let archived = log.lines(&["archived jobs that an Asynq before 0.18 wrote", &first]);
+        assert_eq!(archived.len(), 1, "{name}: {archived:?}");
+        let dropped = log.lines(&["dropped pending entries that have no job", "entries=1"]);
+        assert_eq!(dropped.len(), if together { 2 } else { 1 }, "{name}: {dropped:?}");
     }
 }

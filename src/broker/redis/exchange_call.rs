@@ -13,6 +13,7 @@
 
 use std::time::Instant;
 
+use super::due::warn_of_old_jobs;
 use super::inspect::nanos;
 use super::leases::lease_args;
 use super::reply::{self, Reply};
@@ -22,7 +23,7 @@ use super::unconfirmed::DEQUEUE_VALID_FOR;
 use super::{RedisBroker, micros};
 use crate::broker::{Dequeued, Lease, Settled};
 use crate::error::Error;
-use crate::job::{AfterCancel, Charge, QueueName};
+use crate::job::{AfterCancel, Charge, JobId, QueueName};
 use crate::pool::{Repeat, ScriptCall};
 use crate::time::Timestamp;
 
@@ -288,15 +289,7 @@ impl RedisBroker {
         if reply.int()? == 1 {
             call.dequeued.paused.push(queue.clone());
         }
-        let dropped = reply.size()?;
-        if dropped > 0 {
-            crate::log::warn!(
-                %queue,
-                entries = dropped,
-                "dropped pending entries without a job; those of an Asynq before 0.18 are archived"
-            );
-            call.gaps = true;
-        }
+        call.gaps |= read_gaps(queue, reply)?;
         let found = found_jobs(queue, owner, reply)?;
         let number = found.len();
         let readable = self.readable(queue, found).await;
@@ -358,6 +351,30 @@ impl FoundJob {
             started: false,
         }
     }
+}
+
+/// Reads how many pending entries had no job, and says what happened to them: most are dropped,
+/// those of an old Asynq archived. True if there were some.
+fn read_gaps(queue: &QueueName, reply: &mut Reply) -> Result<bool, Error> {
+    // Archived entries are rare, so a plain number means that there are none.
+    let (dropped, mut old) = match reply.peek() {
+        Some(_) => (reply.size()?, None),
+        None => {
+            let mut both = reply.array()?;
+            (both.size()?, Some(both))
+        }
+    };
+    if dropped > 0 {
+        crate::log::warn!(%queue, entries = dropped, "dropped pending entries that have no job");
+    }
+    let mut archived: Vec<JobId> = Vec::new();
+    while let Some(old) = old.as_mut().filter(|old| !old.is_empty()) {
+        archived.push(old.id()?);
+    }
+    if let Some(first) = archived.first() {
+        warn_of_old_jobs(queue, archived.len(), first);
+    }
+    Ok(dropped > 0 || !archived.is_empty())
 }
 
 /// Reads the jobs that were dequeued from a queue. The leases of one call end one microsecond

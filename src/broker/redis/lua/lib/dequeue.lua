@@ -62,7 +62,8 @@ local function find_unconfirmed(most, unconfirmed, ids, tasks, seen)
 end
 
 -- Step 2: reads the next `room` pending jobs and removes them from the list. Adds them to
--- `ids`, `tasks` and `seen`. Broken entries are dropped; returns their number.
+-- `ids`, `tasks` and `seen`. Broken entries are dropped; returns their number, and the ids of
+-- jobs of an old Asynq that were archived.
 local function pop_pending(room, ids, tasks, seen)
   local PENDING, T, broken, stubs, old = Q .. 'pending', Q .. 't:', 0, {}, {}
   local line = room > 0 and redis.call('LRANGE', PENDING, -room, -1) or {}
@@ -72,9 +73,12 @@ local function pop_pending(room, ids, tasks, seen)
     if seen[id] or task.err then
       broken = broken + 1
     elseif not task[1] then
-      broken = broken + 1
-      if is_old(id) then old[#old + 1] = id
-      else stubs[#stubs + 1] = T .. id end
+      if is_old(id) then
+        old[#old + 1] = id
+      else
+        broken = broken + 1
+        stubs[#stubs + 1] = T .. id
+      end
     else
       ids[#ids + 1], tasks[#tasks + 1] = id, task
     end
@@ -83,8 +87,12 @@ local function pop_pending(room, ids, tasks, seen)
 
   if #line > 0 then redis.call('RPOP', PENDING, #line) else before_growth() end
   if #stubs > 0 then redis.call('DEL', unpack(stubs)) end
-  for _, message in ipairs(old) do archive_old(message) end
-  return broken
+  local archived = {}
+  for _, message in ipairs(old) do
+    local id = archive_old(message)
+    if id then archived[#archived + 1] = id else broken = broken + 1 end
+  end
+  return broken, archived
 end
 
 -- Step 3: writes the jobs as active under this owner and appends them to `answer`, whose last
@@ -126,7 +134,8 @@ local function activate(ids, tasks, again, owner, answer)
 end
 
 -- Dequeues at most `most` jobs and returns how many. Appends to `answer`:
---   number of broken entries that were dropped; number of jobs that follow;
+--   number of broken entries that were dropped, or if jobs of an old Asynq were archived an
+--   array of this number and their ids; number of jobs that follow;
 --   if there are jobs: the end of the first lease in microseconds. Each following lease ends
 --   one microsecond later, or two if that would be a whole second;
 --   three values per job: id, message, pending_since or empty;
@@ -136,7 +145,8 @@ local function deliver(most, paused, owner, unconfirmed, answer)
   local ids, tasks, seen = {}, {}, {}
   if unconfirmed ~= '' then find_unconfirmed(most, unconfirmed, ids, tasks, seen) end
   local again = #ids
-  local broken = pop_pending(paused and 0 or most - again, ids, tasks, seen)
+  local broken, archived = pop_pending(paused and 0 or most - again, ids, tasks, seen)
+  if #archived > 0 then broken = {broken, unpack(archived)} end
   local number = #ids
   local last = #answer + 2
   answer[last - 1], answer[last] = broken, number

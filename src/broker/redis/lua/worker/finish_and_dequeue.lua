@@ -253,17 +253,19 @@ local function archive_old(Q, message)
   local ok, old = try(cjson.decode, message)
   local id = ok and type(old) == 'table' and old.ID
   if type(id) ~= 'string' or id == '' then id = redis.sha1hex(message) end
-  if pcall('EXISTS', Q .. 't:' .. id) ~= 0 then return end
+  if pcall('EXISTS', Q .. 't:' .. id) ~= 0 then return nil end
   call('HSET', Q .. 't:' .. id, 'msg', message, 'state', 'archived')
   pcall('ZADD', Q .. 'archived', format('%d', now / SECOND), id)
+  return id
 end
 
 -- Pops up to `room` jobs. Returns their ids, hash keys and fields; their number; and how many
--- entries were popped, which includes the broken ones that were dropped.
+-- entries were popped, which includes the broken ones that were dropped. If jobs of an old Asynq
+-- were archived, also their ids.
 local function pop(pending, plan, room)
   local T = plan.tasks
   local ids = call('RPOP', pending, format('%d', room)) or {}
-  local size, number = #ids, 0
+  local size, number, archived = #ids, 0, nil
   -- Tables of the final size from the start.
   local tasks, keys = {unpack(ids)}, {unpack(ids)}
   for place = 1, size do
@@ -274,13 +276,21 @@ local function pop(pending, plan, room)
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
     elseif not task.err and string.sub(id, 1, 8) == '{"Type":' then
-      archive_old(plan.prefix, id)
+      id = archive_old(plan.prefix, id)
+      archived = archived or {}
+      if id then archived[#archived + 1] = id end
     elseif not task.err then
       call('DEL', key)
     end
   end
   for place = size, number + 1, -1 do ids[place] = nil end
-  return ids, keys, tasks, number, size
+  return ids, keys, tasks, number, size, archived
+end
+
+-- What deliver() in dequeue.lua says of entries without a job.
+local function without_job(dropped, archived)
+  if not archived or #archived == 0 then return dropped end
+  return {dropped - #archived, unpack(archived)}
 end
 
 -- The end of the first lease, in microseconds: no other lease has it, and it is never a whole
@@ -382,9 +392,9 @@ local function take(nth, plan, room)
     last = last + 4
     return 0
   end
-  local ids, keys, tasks, number, size = pop(KEYS[nth], plan, room)
+  local ids, keys, tasks, number, size, archived = pop(KEYS[nth], plan, room)
   if number == 0 then
-    answer[last + 3], answer[last + 4] = size, 0
+    answer[last + 3], answer[last + 4] = without_job(size, archived), 0
     last = last + 4
     return 0
   end
@@ -392,7 +402,8 @@ local function take(nth, plan, room)
   local others = call('LPUSH', plan.active, unpack(ids)) - number
   local ends = first_end(plan.leases, others)
   number = add_leases(plan, ids, keys, tasks, number, others, ends)
-  answer[last + 3], answer[last + 4], answer[last + 5] = size - number, number, ends
+  answer[last + 3] = without_job(size - number, archived)
+  answer[last + 4], answer[last + 5] = number, ends
   last = last + 5
   activate(ids, keys, tasks, number)
   return number
