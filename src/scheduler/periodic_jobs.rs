@@ -22,7 +22,9 @@ use tokio::sync::Notify;
 
 use crate::broker::{AnnouncedPeriodicJob, Fired, Firing};
 use crate::error::Error;
-use crate::job::{Missed, NewJob, Periodic, Placement, QueueName, Schedule, periodic_id, tick_id};
+use crate::job::{
+    Missed, NewJob, Periodic, Placement, QueueName, Schedule, duration_text, periodic_id, tick_id,
+};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
@@ -195,11 +197,15 @@ impl PeriodicJobs {
     /// Checks name, schedule and job. The job is built here once, as a test of everything that
     /// each tick would otherwise find out.
     fn checked(&self, periodic: &Periodic) -> Result<PeriodicJob, Error> {
-        let name = periodic.identity()?;
+        let (name, schedule) = (periodic.identity()?, periodic.schedule()?);
+        if let Some(kept) = schedule.rounded() {
+            let (spec, interval) = (schedule.spec(), duration_text(kept));
+            crate::log::warn!(%name, %spec, %interval, "@every is cut to whole seconds, at least one");
+        }
         Ok(PeriodicJob {
             id: periodic_id(&name),
             name,
-            schedule: periodic.schedule()?,
+            schedule,
             missed: periodic.on_missed(),
             job: (self.shared.template)(periodic)?,
             seen: Mutex::default(),

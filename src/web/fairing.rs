@@ -256,8 +256,13 @@ impl JobQueueFairing {
     /// Everything derived from a hidden payload is hidden as well: the name of the unique lock, and
     /// each error, progress, header and result that quotes a hidden part of the payload. The
     /// payloads of periodic jobs and of jobs in flight are not shown at all, and pages do not
-    /// edit payloads. Names (queue, job type, id, group) are always shown, and
-    /// [`JobQueue::inspector`] still shows everything.
+    /// edit payloads. [`JobQueue::inspector`] still shows everything.
+    ///
+    /// Two things are not hidden. Names (queue, job type, id, group) are always shown, because
+    /// operators list and act by them: make none of them from data that they must not see. And a
+    /// quoted `true`, `false`, `null` or single letter or digit is not recognised in a text,
+    /// because it occurs in almost every text: if that much is a secret, let the function replace
+    /// `last_error` and the other texts itself.
     ///
     /// ```
     /// use rocket_jobqueue::JobQueue;

@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::log::Log;
 use rocket::local::{asynchronous, blocking};
 use rocket::{Build, Rocket, State, get, post, routes};
 use rocket_jobqueue::testing::{self, AttemptEnd, Report, TestQueue};
@@ -625,7 +626,24 @@ fn a_periodic_job_that_never_fires_is_refused() {
         assert!(error.is_invalid() && error.to_string().contains(expected), "{spec}: {error}");
     }
     // The weekday is enough, and leap days come.
-    for spec in ["0 0 31 2 mon", "0 0 29 2 *", "0 0 31 2,3 *", "@every 10ms"] {
+    for spec in ["0 0 31 2 mon", "0 0 29 2 *", "0 0 31 2,3 *"] {
         add(spec).unwrap_or_else(|error| panic!("{spec}: {error}"));
+    }
+}
+
+#[test]
+fn an_interval_that_is_not_in_whole_seconds_is_cut_with_a_line() {
+    let (log, _taken) = Log::of_this_thread(tracing::Level::WARN);
+    let tests = TestQueue::new();
+    let entries = tests.queue().periodic();
+    let add = |spec: &str| entries.add(Periodic::raw(spec, "t", None)).unwrap();
+    for spec in ["@every 1s", "@every 1m30s", "@every 1000ms", "* * * * *", "@hourly"] {
+        add(spec);
+        assert!(!log.text().contains("@every is cut"), "{spec}: {}", log.text());
+    }
+    for (spec, interval) in [("@every 10ms", "1s"), ("@every 90.7s", "1m30s")] {
+        add(spec);
+        let kept = format!("interval={interval}");
+        assert_eq!(log.lines(&["@every is cut to whole seconds", spec, &kept]).len(), 1, "{spec}");
     }
 }

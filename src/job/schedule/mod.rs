@@ -98,14 +98,26 @@ impl Schedule {
         Ok(Self { spec, rule })
     }
 
+    /// The interval of an `@every` that is not written in whole seconds, as it is kept: `@every
+    /// 10ms` fires each second, as in robfig/cron.
+    pub(crate) fn rounded(&self) -> Option<Duration> {
+        let Rule::Every(secs) = self.rule else { return None };
+        let is_whole = self.nanos_of_every()? == secs.checked_mul(1_000_000_000)?;
+        (!is_whole).then(|| Duration::from_secs(secs.unsigned_abs()))
+    }
+
+    /// The interval of `@every` as it is written.
+    fn nanos_of_every(&self) -> Option<i64> {
+        self.spec.rsplit("@every ").next().and_then(parse_duration)
+    }
+
     /// Refuses a valid specification that never fires (`0 0 31 2 *`) or whose interval is
     /// not positive (`@every 0s`). A periodic job with such a schedule is a mistake.
     pub(crate) fn fires(self) -> Result<Self, Wrong> {
         let never = match &self.rule {
             Rule::Cron(fields, _) => !fields.can_match(),
             Rule::Every(_) => {
-                let interval = self.spec.rsplit("@every ").next().and_then(parse_duration);
-                if interval.is_some_and(|nanos| nanos <= 0) {
+                if self.nanos_of_every().is_some_and(|nanos| nanos <= 0) {
                     return Err(wrong(
                         "an interval of 1s or more after @every",
                         quoted(&self.spec),
