@@ -145,6 +145,11 @@ impl Error {
         Self::new(ErrorKind::TooMany, message)
     }
 
+    /// The same error with another message.
+    pub(crate) fn reworded(self, words: impl FnOnce(&str) -> String) -> Self {
+        Self { message: words(&self.message), ..self }
+    }
+
     /// Keeps the cause for logs; it is never part of the message.
     pub(crate) fn caused_by(
         mut self,

@@ -144,7 +144,7 @@ pub mod internals {
     pub use crate::broker::*;
     pub use crate::chance::Chance;
     pub use crate::config::*;
-    pub use crate::job::decide;
+    pub use crate::job::{Namespace, decide};
     pub use crate::pool::*;
     pub use crate::registry::*;
 

@@ -62,4 +62,10 @@ pub trait Control: Send + Sync {
         &self,
         listener: CancelListener,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Whether a message alone cancels nothing, so that it is only a reason to look for a stored
+    /// request at once. By default a message is enough: Go's tools store none.
+    fn cancel_needs_request(&self) -> bool {
+        false
+    }
 }

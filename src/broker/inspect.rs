@@ -113,7 +113,20 @@ pub trait Inspect: Send + Sync {
     /// given, until they have [`MAX_PAGE_BYTES`](super::MAX_PAGE_BYTES) together. One command per
     /// queue, 100 of them concurrently, and one script per job. A job that cannot be read is
     /// left out.
-    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs>;
+    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
+        Box::pin(async move {
+            let (mut names, has_more) = self.queues_after(after, MAX_FIND_QUEUES).await?;
+            let mut found = self.find_in(id, &names).await?;
+            if found.next.is_none() && has_more {
+                found.next = names.pop();
+            }
+            Ok(found)
+        })
+    }
+
+    /// The same in these queues. If jobs of that many bytes were found before the last one,
+    /// [`FoundJobs::next`] is the last queue searched.
+    fn find_in<'a>(&'a self, id: &'a JobId, queues: &'a [QueueName]) -> Answer<'a, FoundJobs>;
 
     /// A page of a list, in Asynq's order: pending and active jobs in the order of their
     /// dequeue, the others by their time. One script and another

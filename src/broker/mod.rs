@@ -46,6 +46,7 @@ mod groups;
 mod inspect;
 pub mod memory;
 mod minute_stats;
+mod namespaced;
 mod option_text;
 mod page;
 mod periodic;
@@ -78,6 +79,7 @@ pub(crate) use inspect::EMPTY_QUEUE_NAME;
 pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES, QueueSummaries};
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
+pub use namespaced::{NamespacedBroker, in_namespace};
 pub(crate) use page::{Begin, Mark};
 pub use page::{Cursor, MAX_PAGE_BYTES, Page};
 pub use periodic::{
@@ -299,6 +301,12 @@ pub trait Broker:
     /// slot moves, a call for that queue fails within a moment, so that the others do not
     /// wait. The outcome may be unknown then.
     fn prompt(&self) -> Arc<dyn Broker>;
+
+    /// The store with the queues of all applications, under their stored names, if this is the
+    /// [namespace](NamespacedBroker) of one.
+    fn all_namespaces(&self) -> Option<Arc<dyn Broker>> {
+        None
+    }
 
     /// The store in one line, for the log at launch; without credentials.
     fn describe(&self) -> String;

@@ -103,6 +103,15 @@ pub(super) fn queue(texts: &[String]) -> QueueName {
     QueueName::stored(name.as_deref().unwrap_or(crate::job::DEFAULT_QUEUE))
 }
 
+/// The same options with another queue.
+pub(super) fn with_queue(mut texts: Vec<String>, queue: &QueueName) -> Vec<String> {
+    let is_queue = |text: &&mut String| parts(text).is_some_and(|(name, _)| name == "Queue");
+    for text in texts.iter_mut().filter(is_queue) {
+        *text = format!("Queue({})", quoted(queue.as_str()));
+    }
+    texts
+}
+
 /// Name and argument of a text such as `MaxRetry(3)`; `None` without a parenthesis.
 fn parts(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = text.split_once('(')?;

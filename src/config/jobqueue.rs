@@ -17,7 +17,9 @@ use crate::broker::disk::Durability;
 use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
-use crate::job::{Periodic, QueueName, UndecodableJobs, UnknownJobs};
+use crate::job::{
+    EXPECTED_NAMESPACE, Namespace, Periodic, QueueName, UndecodableJobs, UnknownJobs,
+};
 
 /// Largest `max_payload`: half of what Redis takes in one value.
 const MAX_PAYLOAD_BYTES: u32 = 256 * 1024 * 1024;
@@ -62,6 +64,11 @@ pub struct JobQueueConfig {
     /// synced, so that no answer is lost with the power. [`Durability::EverySecond`] is
     /// faster: nothing is lost with the process, at most a second with the power.
     pub durability: Durability,
+    /// The namespace of this application's queues, periodic jobs and idempotency keys. Default
+    /// none: the store's names are the application's own. With `shop`, the queue `default` is
+    /// stored as `shop:default`, and the application knows only queues of `shop`. 1 to 32 of
+    /// `A-Z a-z 0-9 _ . -`.
+    pub(crate) namespace: Option<Namespace>,
     /// Whether [`Store::Memory`] may serve outside of development, which is Rocket's
     /// profile `debug` in a build with debug assertions. Default `false`: jobs in memory
     /// are lost with the process.
@@ -169,6 +176,7 @@ impl Default for JobQueueConfig {
             store: Store::Redis,
             path: PathBuf::from("data/jobqueue"),
             durability: Durability::Always,
+            namespace: None,
             allow_memory_in_release: false,
             allow_eviction: false,
             worker: true,
@@ -214,6 +222,7 @@ impl JobQueueConfig {
             store: table.get("store").map_or(Ok(default.store), store)?,
             path: table.get("path").map_or(Ok(default.path), folder)?,
             durability: table.get("durability").map_or(Ok(default.durability), durability)?,
+            namespace: table.0.get("namespace").map(namespace).transpose()?,
             allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
             allow_eviction: table.bool("allow_eviction", false)?,
             worker: table.bool("worker", true)?,
@@ -275,6 +284,13 @@ fn folder(leaf: &Leaf) -> Result<PathBuf, Error> {
 fn durability(leaf: &Leaf) -> Result<Durability, Error> {
     let words = [Durability::Always, Durability::EverySecond];
     Ok(words[leaf.word(&["always", "everysec"])?])
+}
+
+/// An empty one is refused: it is what remains of a variable that was not set, and would put
+/// the application's jobs among those of others.
+fn namespace(leaf: &Leaf) -> Result<Namespace, Error> {
+    let text = leaf.text(EXPECTED_NAMESPACE)?;
+    Namespace::new(text).map_err(|_| leaf.error(EXPECTED_NAMESPACE, &quoted(text)))
 }
 
 fn store(leaf: &Leaf) -> Result<Store, Error> {

@@ -185,6 +185,7 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("store", ValueKind::Word, "redis"),
     key("path", ValueKind::Text, "data/jobqueue"),
     key("durability", ValueKind::Word, "always"),
+    key("namespace", ValueKind::Text, ""),
     key("allow_memory_in_release", ValueKind::Bool, "false"),
     key("allow_eviction", ValueKind::Bool, "false"),
     key("worker", ValueKind::Bool, "true"),

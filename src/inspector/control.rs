@@ -35,7 +35,8 @@ impl Inspector {
     /// A Go worker only knows [`AfterCancel::Retry`]: it retries the job in any case, and the
     /// next worker of this crate that dequeues it carries the request out. As in Asynq the
     /// request names only an id: a Go worker cancels jobs with this id in all queues, and
-    /// workers of this crate may.
+    /// workers of this crate may, unless their application has a
+    /// [namespace](crate::JobQueueFairing::namespace).
     ///
     /// One script, O(1), for a running job; another one for one that waits.
     ///

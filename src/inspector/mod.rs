@@ -47,6 +47,27 @@ impl Inspector {
         Self { viewer, ..self }
     }
 
+    /// The queues of all applications in this store, each under its stored name (`shop:default`).
+    ///
+    /// For an application with a [namespace](crate::JobQueueFairing::namespace), whose inspectors
+    /// otherwise know its own queues only, as `default`. Without a namespace this is the same
+    /// inspector. REST and pages never use it: who may see an application's jobs is decided
+    /// by its own guards, which say nothing about the jobs of others.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Error, Inspector};
+    /// async fn jobs_in_this_redis(inspector: &Inspector) -> Result<u64, Error> {
+    ///     let queues = inspector.all_namespaces().all_queues().await?;
+    ///     Ok(queues.iter().filter_map(|queue| queue.info.as_ref()).map(|info| info.size).sum())
+    /// }
+    /// ```
+    pub fn all_namespaces(&self) -> Self {
+        match self.broker.all_namespaces() {
+            Some(broker) => Self { broker, ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
     /// Names of all queues, in order. One command per 500 queues.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ const MAX_ID_BYTES: usize = 512;
 /// fit into a URL.
 const MAX_STORED_BYTES: usize = 64 * 1024;
 /// Maximum length of a queue name.
-const MAX_QUEUE_BYTES: usize = 128;
+pub(super) const MAX_QUEUE_BYTES: usize = 128;
 
 /// Refuses text that some reader, key or log line cannot hold. `what` names it in the error.
 fn plain_text(what: &str, text: &str) -> Result<(), Error> {

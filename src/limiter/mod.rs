@@ -172,8 +172,10 @@ mod tests {
         let topology = crate::pool::Topology::Single("127.0.0.1:1".to_owned());
         let settings = PoolSettings { topology, ..PoolSettings::default() };
         let limits = Limits { minute: 2, hour: None };
-        let limiter =
-            Limiter::new(limits, Counter::Redis(Box::new(RedisCounter::new(settings).unwrap())));
+        let limiter = Limiter::new(
+            limits,
+            Counter::Redis(Box::new(RedisCounter::new(settings, None).unwrap())),
+        );
         let began = Instant::now();
         let mut passed = 0;
         for _ in 0..1000 {

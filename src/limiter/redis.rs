@@ -3,7 +3,7 @@
 //! either, so a refused request changes nothing.
 //!
 //! The keys are `ratelimit:{client}` and `ratelimit_hour:{client}`, each a number that expires
-//! with its window. They lie in the application's other Redis, `redis.default.cluster`, not in
+//! with its window; an application with a namespace has `ratelimit:{shop:client}`. They lie in the application's other Redis, `redis.default.cluster`, not in
 //! the job queue's. The whole question takes at most [`COUNT_TIMEOUT`]: a request must not wait
 //! long only to learn that it may pass.
 //!
@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 
 use super::{CountedRequest, HOUR, Limits, MINUTE};
 use crate::error::Error;
+use crate::job::Namespace;
 use crate::pool::{LuaScript, PoolSettings, RedisPool, Repeat, ScriptCall, Topology};
 
 /// Maximum time that a request waits to be counted.
@@ -59,6 +60,8 @@ return {passes and 1 or 0, windows[1][1], windows[1][2], windows[2][1], windows[
 /// launch.
 pub(crate) struct RedisCounter {
     settings: PoolSettings,
+    /// Whose requests are counted, if other applications count in the same Redis.
+    namespace: Option<Namespace>,
     /// Created once the servers have said whether they are a Cluster.
     pool: OnceCell<RedisPool>,
 }
@@ -66,7 +69,7 @@ pub(crate) struct RedisCounter {
 impl RedisCounter {
     /// # Errors
     /// [`Error::is_config`] for invalid addresses.
-    pub(crate) fn new(settings: PoolSettings) -> Result<Self, Error> {
+    pub(crate) fn new(settings: PoolSettings, namespace: Option<Namespace>) -> Result<Self, Error> {
         let settings = PoolSettings {
             read_timeout: settings.read_timeout.min(COUNT_TIMEOUT),
             dial_timeout: settings.dial_timeout.min(COUNT_TIMEOUT),
@@ -74,7 +77,7 @@ impl RedisCounter {
             ..settings
         };
         RedisPool::quiet(settings.clone())?;
-        Ok(Self { settings, pool: OnceCell::new() })
+        Ok(Self { settings, namespace, pool: OnceCell::new() })
     }
 
     /// Counts a request of this client, unless a window is full.
@@ -93,6 +96,10 @@ impl RedisCounter {
     /// Sends the script, once: a repetition could count twice.
     async fn ask(&self, client: &str, limits: Limits) -> Result<CountedRequest, Error> {
         let pool = self.pool.get_or_try_init(|| self.connect()).await?;
+        let client = match &self.namespace {
+            Some(namespace) => namespace.stored_text(client),
+            None => client.to_owned(),
+        };
         let call = |_| {
             // The braces bring both keys into one slot.
             ScriptCall::new()

@@ -282,6 +282,26 @@ impl JobQueueFairing {
         self.with(|parts| parts.retry = policy)
     }
 
+    /// Keeps the queues, periodic jobs and idempotency keys of this application apart from those of
+    /// others in the same store: `jobqueue.namespace`. Default: none.
+    ///
+    /// Names stay as they are in the application. The store, and Go with it, has `shop:default`
+    /// for the queue `default`. Inspector, REST, pages and metrics know only this
+    /// application's queues. All processes of an application need the same namespace, and its
+    /// producers too.
+    ///
+    /// ```
+    /// use rocket_jobqueue::JobQueue;
+    ///
+    /// let shop = JobQueue::fairing().namespace("shop");
+    /// ```
+    ///
+    /// 1 to 32 of `A-Z a-z 0-9 _ . -`; another name stops the launch.
+    #[track_caller]
+    pub fn namespace(self, name: &str) -> Self {
+        self.set("jobqueue.namespace", name)
+    }
+
     /// What the worker does with a job type that has no handler in this process. Default:
     /// [`UnknownJobs::Park`].
     #[track_caller]

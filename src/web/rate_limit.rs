@@ -159,13 +159,17 @@ impl RateLimitFairing {
                 config.rate_limit.trusted_proxies.clone_from(&queue.config().trusted_proxies);
             }
             config.jobqueue.base.clone_from(&queue.config().base);
+            config.jobqueue.namespace.clone_from(&queue.config().namespace);
         }
         let settings = &config.rate_limit;
         if !settings.enabled {
             return Ok(None);
         }
         let counter = match config.rate_limit_redis() {
-            Some(redis) => Counter::Redis(Box::new(RedisCounter::new(redis.clone())?)),
+            Some(redis) => {
+                let namespace = config.jobqueue.namespace.clone();
+                Counter::Redis(Box::new(RedisCounter::new(redis.clone(), namespace)?))
+            }
             None => Counter::Memory(MemoryCounter::new(Clock::system())),
         };
         let place = match counter {

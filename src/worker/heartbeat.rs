@@ -62,8 +62,14 @@ async fn beat(shared: Arc<WorkerShared>, runtime: Handle) {
     let broker = shared.broker.detached();
     let cancelled = Arc::new(Notify::new());
     let (hears, notifies) = (Arc::clone(&shared), Arc::clone(&cancelled));
+    let needs_request = broker.cancel_needs_request();
     let hearing = broker.hear_cancels(Arc::new(move |id| {
-        if hears.in_flight.request_cancel(id) {
+        let is_heard = match needs_request {
+            // The renewal of the lease brings the request, if it is for this job.
+            true => hears.in_flight.has_id(id),
+            false => hears.in_flight.request_cancel(id),
+        };
+        if is_heard {
             notifies.notify_one();
         }
     }));

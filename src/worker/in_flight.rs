@@ -146,6 +146,11 @@ impl InFlight {
         }
     }
 
+    /// Whether a job with this id is in flight, of whatever queue.
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.all().values().any(|job| job.record.id.as_str() == id)
+    }
+
     /// Notes a cancel request for the jobs with this id. Returns whether it is the first
     /// one for any of them.
     pub(super) fn request_cancel(&self, id: &str) -> bool {

@@ -256,6 +256,13 @@ fn real_rocket_variables_are_told_from_code_and_files() {
     r#"jobqueue.store: expected redis or disk or memory, found "file""#
 )]
 #[case("jobqueue: {store: 1}", "jobqueue.store: expected redis or disk or memory, found 1")]
+#[case(
+    "jobqueue: {namespace: 'shop:eu'}",
+    "jobqueue.namespace: expected 1 to 32 of A-Z a-z 0-9 _ . - (a colon ends the namespace in the \
+     name of a stored queue), found \"shop:eu\""
+)]
+#[case("jobqueue: {namespace: ''}", "jobqueue.namespace: expected 1 to 32 of")]
+#[case("jobqueue: {namespace: 7}", "jobqueue.namespace: expected 1 to 32 of")]
 #[case("jobqueue: {worker: 1}", "jobqueue.worker: expected true or false, found 1")]
 #[case("jobqueue: {concurrency: -1}", "jobqueue.concurrency: expected")]
 #[case("jobqueue: {concurrency: many}", r#"found "many""#)]

@@ -41,6 +41,7 @@ mod inspector;
 mod layers;
 mod layout;
 mod leases;
+mod namespace;
 mod on_success;
 #[cfg(feature = "openapi")]
 mod openapi_merge;

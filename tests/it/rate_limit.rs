@@ -428,6 +428,22 @@ async fn a_thousand_at_once(site: &Site, who: u8) -> (usize, usize, u32) {
 }
 
 #[tokio::test]
+async fn a_client_of_two_applications_with_namespaces_is_counted_for_each() {
+    let site = Place::Single.open().await;
+    for namespace in ["shop", "shop-eu"] {
+        let own = [
+            ("rate_limit.requests_per_minute", json!(1)),
+            ("jobqueue.namespace", json!(namespace)),
+        ];
+        let client = client(&[&site.settings[..], &own].concat(), &Runs::default()).await;
+        assert_eq!(get(&client, "/api/hit").await.status().code, 200, "{namespace}");
+        assert_eq!(get(&client, "/api/hit").await.status().code, 429, "{namespace}");
+        let key = format!("ratelimit:{{{namespace}:192.0.2.1}}");
+        assert_eq!(site.servers[0].cli(&["EXISTS", &key]).trim(), "1");
+    }
+}
+
+#[tokio::test]
 async fn windows_in_redis_end_by_themselves_and_a_broken_one_begins_anew() {
     let site = Place::Single.open().await;
     let client = client(

@@ -11,9 +11,9 @@ use super::{MemoryBroker, StoreState};
 use crate::broker::disk::Level;
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
-    Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_FIND_QUEUES, MAX_PAGE_BYTES,
-    MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo,
-    Servers, StoreInfo, WorkerInfo,
+    Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_PAGE_BYTES, MinuteStats, Page,
+    QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo, Servers, StoreInfo,
+    WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -126,14 +126,10 @@ impl Inspect for MemoryBroker {
     }
 
     /// Bounded as in Redis, so that pages of results look alike.
-    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
+    fn find_in<'a>(&'a self, id: &'a JobId, queues: &'a [QueueName]) -> Answer<'a, FoundJobs> {
         Box::pin(async move {
-            let mut names = self.queues().await?;
-            names.retain(|name| after.is_none_or(|after| name > after));
-            let has_more = names.len() > MAX_FIND_QUEUES;
-            names.truncate(MAX_FIND_QUEUES);
             let (mut jobs, mut bytes) = (Vec::new(), 0);
-            for name in &names {
+            for name in queues {
                 let Some(info) = self.job(name, id).await? else { continue };
                 bytes += info.large_bytes();
                 jobs.push(info);
@@ -141,7 +137,7 @@ impl Inspect for MemoryBroker {
                     return Ok(FoundJobs { jobs, next: Some(name.clone()) });
                 }
             }
-            Ok(FoundJobs { jobs, next: names.pop().filter(|_| has_more) })
+            Ok(FoundJobs { jobs, next: None })
         })
     }
 

@@ -25,8 +25,8 @@ use super::{RedisBroker, keys};
 use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
     EMPTY_QUEUE_NAME, FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage,
-    MAX_FIND_QUEUES, MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory,
-    QueueSummaries, QueueSummary, Servers, StoreInfo,
+    MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries, QueueSummary,
+    Servers, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -256,11 +256,10 @@ impl Inspect for RedisBroker {
     }
 
     /// Asks each queue for the job's key, and reads only the jobs that exist.
-    fn find<'a>(&'a self, id: &'a JobId, after: Option<&'a QueueName>) -> Answer<'a, FoundJobs> {
+    fn find_in<'a>(&'a self, id: &'a JobId, queues: &'a [QueueName]) -> Answer<'a, FoundJobs> {
         Box::pin(async move {
-            let (mut names, has_more) = self.names().await?.after(after, MAX_FIND_QUEUES);
             let (mut jobs, mut bytes) = (Vec::new(), 0);
-            for names in names.chunks(CONCURRENT_QUEUES) {
+            for names in queues.chunks(CONCURRENT_QUEUES) {
                 let exists = names.iter().map(|name| self.exists(name, id));
                 for (name, exists) in names.iter().zip(join_all(exists).await) {
                     let found = match exists {
@@ -283,7 +282,7 @@ impl Inspect for RedisBroker {
                     }
                 }
             }
-            Ok(FoundJobs { jobs, next: names.pop().filter(|_| has_more) })
+            Ok(FoundJobs { jobs, next: None })
         })
     }
 

@@ -12,11 +12,11 @@ use super::attach::Ignited;
 use crate::broker::disk::{self, DiskSettings};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
-use crate::broker::{Broker, GroupLimits, Viewer};
+use crate::broker::{ArchiveSettings, Broker, GroupLimits, Viewer, in_namespace};
 use crate::config::{Config, JobQueueConfig, Section, Store, process_env, unused_variables};
 use crate::demo;
 use crate::error::Error;
-use crate::job::{JobOptions, Periodic, QueueName, RetryPolicy};
+use crate::job::{JobOptions, Namespace, Periodic, QueueName, RetryPolicy};
 use crate::pool::RedisPool;
 use crate::registry::{HandlerEntry, Layer, Registry, raw_entry};
 use crate::runtime::{Runtime, TestDriver};
@@ -119,14 +119,29 @@ fn warn(config: &Config) {
     for warning in config.warnings.iter().chain(&unused_variables(variables)) {
         crate::log::warn!("{warning}");
     }
-    for queue in config.jobqueue.queues.keys() {
-        if let Err(error) = QueueName::new(queue.as_str()) {
+    warn_of_queues(&config.jobqueue);
+    open_files::warn_if_few();
+}
+
+/// Logs which served queues are probably meant otherwise.
+fn warn_of_queues(config: &JobQueueConfig) {
+    for queue in config.queues.keys() {
+        if let Some(namespace) = &config.namespace
+            && let Some(name) = namespace.shown(queue)
+        {
+            crate::log::warn!(
+                "jobqueue.queues: {queue:?} has the namespace twice in the store; its name in \
+                 this application is {name:?}"
+            );
+        }
+        let fits = |namespace: &Namespace| namespace.check(queue);
+        let named = QueueName::new(queue.as_str());
+        if let Err(error) = named.and(config.namespace.as_ref().map_or(Ok(()), fits)) {
             crate::log::warn!(
                 "jobqueue.queues: {queue:?} is served, but nothing can be enqueued there: {error}"
             );
         }
     }
-    open_files::warn_if_few();
 }
 
 /// The configured store. Nothing is connected yet, so an unreachable server is not an error
@@ -135,8 +150,8 @@ fn warn(config: &Config) {
 /// # Errors
 /// The folder is used by another process, or its files cannot be read or written.
 pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Broker>, Error> {
-    let archive = config.jobqueue.archive.clone();
-    Ok(match config.jobqueue.store {
+    let archive = stored_archive(config);
+    let store: Arc<dyn Broker> = match config.jobqueue.store {
         Store::Memory => {
             crate::log::warn!("jobs are kept in this process's memory and are gone when it ends");
             Arc::new(MemoryBroker::new(Clock::system()).with_archive(archive))
@@ -149,10 +164,9 @@ pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Broker>, Error
             };
             Arc::new(disk::open(&settings, Clock::system(), archive).await?)
         }
-        Store::Redis => {
-            return redis_store(config);
-        }
-    })
+        Store::Redis => return redis_store(config),
+    };
+    Ok(in_namespace(store, config.jobqueue.namespace.as_ref()))
 }
 
 /// The configured Redis. Nothing is connected yet.
@@ -161,8 +175,13 @@ pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Broker>, Error
 /// The settings of the connection contradict each other.
 pub(in crate::web) fn redis_store(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     let pool = RedisPool::new(config.redis.clone())?;
-    let archive = config.jobqueue.archive.clone();
-    Ok(Arc::new(RedisBroker::new(pool, Clock::system()).with_archive(archive)))
+    let store = RedisBroker::new(pool, Clock::system()).with_archive(stored_archive(config));
+    Ok(in_namespace(Arc::new(store), config.jobqueue.namespace.as_ref()))
+}
+
+/// The limits on archived jobs, for the store below the namespace.
+fn stored_archive(config: &Config) -> ArchiveSettings {
+    config.jobqueue.archive.clone().stored_in(config.jobqueue.namespace.as_ref())
 }
 
 /// The handlers of all job types, the reference job included, each within the middleware. The

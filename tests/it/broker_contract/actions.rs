@@ -57,7 +57,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn each_action_is_for_certain_states_and_changes_nothing_else(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Action::Run, Action::Archive, Action::Delete, reschedule(LATER))] action: Action,
     #[values(
         JobState::Pending,
@@ -99,7 +99,7 @@ async fn each_action_is_for_certain_states_and_changes_nothing_else(
 #[rstest]
 #[tokio::test]
 async fn a_job_or_a_queue_that_does_not_exist_is_named(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Action::Run, Action::Archive, Action::Delete, reschedule(LATER))] action: Action,
 ) {
     let on = store.open().await;
@@ -119,7 +119,7 @@ async fn a_job_or_a_queue_that_does_not_exist_is_named(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_is_run_stands_last_in_line_and_can_be_taken(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.bring("s", JobState::Scheduled).await;
@@ -141,7 +141,7 @@ async fn a_job_that_is_run_stands_last_in_line_and_can_be_taken(
 #[rstest]
 #[tokio::test]
 async fn a_rescheduled_job_is_due_at_the_new_time_to_the_microsecond(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(JobState::Pending, JobState::Scheduled, JobState::Retry, JobState::Archived)]
     state: JobState,
     #[values(Duration::from_micros(1_500_001), secs(7200))] after: Duration,
@@ -162,7 +162,7 @@ async fn a_rescheduled_job_is_due_at_the_new_time_to_the_microsecond(
 #[rstest]
 #[tokio::test]
 async fn a_due_time_that_has_come_makes_a_job_pending(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Placement::Now, Placement::After(Duration::ZERO), Placement::At(START))]
     placement: Placement,
 ) {
@@ -181,7 +181,7 @@ async fn a_due_time_that_has_come_makes_a_job_pending(
 #[rstest]
 #[tokio::test]
 async fn whoever_waits_for_due_jobs_hears_of_an_earlier_one(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.bring("a", JobState::Scheduled).await;
@@ -198,7 +198,7 @@ async fn whoever_waits_for_due_jobs_hears_of_an_earlier_one(
 #[rstest]
 #[tokio::test]
 async fn a_deleted_job_leaves_its_lock_and_its_id_to_others(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert!(created(&on.put(unique(on.job("a"), LATER)).await));
@@ -215,7 +215,7 @@ async fn a_deleted_job_leaves_its_lock_and_its_id_to_others(
 #[rstest]
 #[tokio::test]
 async fn a_payload_is_replaced_in_every_state_but_active(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         JobState::Pending,
         JobState::Active,
@@ -246,7 +246,7 @@ async fn a_payload_is_replaced_in_every_state_but_active(
 #[rstest]
 #[tokio::test]
 async fn an_edited_job_keeps_the_lock_of_its_first_payload(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert!(created(&on.put(unique(on.job("a"), LATER)).await));
@@ -261,7 +261,7 @@ async fn an_edited_job_keeps_the_lock_of_its_first_payload(
 #[rstest]
 #[tokio::test]
 async fn an_action_on_all_jobs_of_a_state_reaches_each_and_no_other(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         (Action::Run, JobState::Scheduled),
         (Action::Archive, JobState::Scheduled),
@@ -301,7 +301,7 @@ async fn an_action_on_all_jobs_of_a_state_reaches_each_and_no_other(
 #[rstest]
 #[tokio::test]
 async fn jobs_that_arrive_meanwhile_do_not_keep_an_action_on_all_going(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let fill = async |from: usize| {
@@ -325,7 +325,7 @@ async fn jobs_that_arrive_meanwhile_do_not_keep_an_action_on_all_going(
 #[rstest]
 #[tokio::test]
 async fn an_action_on_all_jobs_of_a_type_leaves_the_others_in_their_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(JobState::Pending, JobState::Scheduled)] state: JobState,
 ) {
     let on = store.open().await;
@@ -357,7 +357,7 @@ async fn an_action_on_all_jobs_of_a_type_leaves_the_others_in_their_order(
 #[rstest]
 #[tokio::test]
 async fn all_jobs_of_a_state_get_one_due_time_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(secs(10), secs(400), secs(4000))] after: Duration,
 ) {
     let on = store.open().await;
@@ -385,7 +385,7 @@ async fn all_jobs_of_a_state_get_one_due_time_once(
 #[rstest]
 #[tokio::test]
 async fn a_job_run_out_of_its_group_is_tried_again_by_itself(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] all: bool,
 ) {
     let on = store.open().await;
@@ -406,7 +406,7 @@ async fn a_job_run_out_of_its_group_is_tried_again_by_itself(
 #[rstest]
 #[tokio::test]
 async fn a_scheduled_job_of_a_group_still_goes_there_when_it_is_rescheduled(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(grouped(on.job("a"), "group").placed(Placement::After(LATER))).await;
@@ -421,7 +421,7 @@ async fn a_scheduled_job_of_a_group_still_goes_there_when_it_is_rescheduled(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_is_being_aggregated_is_left_alone_until_it_is_back(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Action::Run, Action::Archive, Action::Delete)] action: Action,
 ) {
     let on = store.open().await;
@@ -445,7 +445,7 @@ async fn a_job_that_is_being_aggregated_is_left_alone_until_it_is_back(
 #[rstest]
 #[tokio::test]
 async fn an_action_is_for_one_group_or_for_all(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Action::Run, Action::Archive, Action::Delete)] action: Action,
     #[values(false, true)] one: bool,
 ) {
@@ -471,7 +471,7 @@ async fn an_action_is_for_one_group_or_for_all(
 #[rstest]
 #[tokio::test]
 async fn no_action_on_all_is_for_jobs_that_run_or_would_stay_what_they_are(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for (action, state) in [
@@ -488,7 +488,7 @@ async fn no_action_on_all_is_for_jobs_that_run_or_would_stay_what_they_are(
 #[rstest]
 #[tokio::test]
 async fn a_queue_with_a_job_of_any_state_is_removed_by_force_alone(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         JobState::Pending,
         JobState::Active,
@@ -522,7 +522,7 @@ async fn a_queue_with_a_job_of_any_state_is_removed_by_force_alone(
 #[rstest]
 #[tokio::test]
 async fn a_removed_queue_leaves_nothing_and_begins_anew_with_the_next_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let beside = on.beside();
@@ -554,7 +554,7 @@ async fn a_removed_queue_leaves_nothing_and_begins_anew_with_the_next_job(
 #[rstest]
 #[tokio::test]
 async fn an_empty_queue_is_removed_without_force(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -569,7 +569,7 @@ async fn an_empty_queue_is_removed_without_force(
 #[rstest]
 #[tokio::test]
 async fn every_transition_counts_what_ended_and_nothing_else(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         (done(), 1, 0),
         (Transition::Revoke, 1, 0),
@@ -610,7 +610,7 @@ async fn every_transition_counts_what_ended_and_nothing_else(
 #[rstest]
 #[tokio::test]
 async fn a_lease_of_a_removed_queue_fits_no_job_of_the_next_one(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -629,7 +629,7 @@ async fn a_lease_of_a_removed_queue_fits_no_job_of_the_next_one(
 #[rstest]
 #[tokio::test]
 async fn an_action_on_all_takes_jobs_in_the_order_of_their_list(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     // Of one second, as lists have it; the other of the next.

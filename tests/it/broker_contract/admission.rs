@@ -6,7 +6,7 @@ use rocket_jobqueue::internals::ADMISSION_CHECK_INTERVAL;
 #[rstest]
 #[tokio::test]
 async fn a_place_is_free_again_when_its_job_does_not_wait_any_more(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let admit = async |name: &str| on.broker.admit(&on.queue, &id(name), 3, None).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_place_is_free_again_when_its_job_does_not_wait_any_more(
 #[rstest]
 #[tokio::test]
 async fn no_more_are_admitted_than_may_wait_however_many_ask_at_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.broker.detached();

@@ -14,7 +14,7 @@ fn small_archive(queue: &QueueName, release_lock: bool) -> ArchiveSettings {
 #[rstest]
 #[tokio::test]
 async fn an_archive_keeps_what_its_queues_own_limits_say(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] by_the_operator: bool,
 ) {
     let mut on = store.open().await;
@@ -46,7 +46,7 @@ async fn an_archive_keeps_what_its_queues_own_limits_say(
 #[rstest]
 #[tokio::test]
 async fn a_job_trimmed_from_the_archive_releases_its_own_lock(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let mut on = store.open().await;
     let limits = small_archive(&on.queue, false);
@@ -65,7 +65,7 @@ async fn a_job_trimmed_from_the_archive_releases_its_own_lock(
 #[rstest]
 #[tokio::test]
 async fn archiving_releases_the_lock_where_that_is_wanted(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] by_the_operator: bool,
 ) {
     let mut on = store.open().await;
@@ -88,7 +88,7 @@ async fn archiving_releases_the_lock_where_that_is_wanted(
 #[rstest]
 #[tokio::test]
 async fn a_queue_that_a_worker_announced_first_has_its_own_archive_limits(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let mut on = store.open().await;
     let limits = small_archive(&on.queue, true);

@@ -6,6 +6,7 @@ pub use std::sync::Arc;
 pub use std::sync::atomic::{AtomicU32, Ordering};
 pub use std::time::{Duration, Instant};
 
+use super::neighbour::{self, Neighbour};
 use super::site::{Site, Turn, slot};
 pub use crate::support::PATIENCE;
 pub use rocket_jobqueue::internals::{
@@ -25,6 +26,9 @@ pub use rstest::rstest;
 #[derive(Clone, Copy, Debug)]
 pub enum Store {
     Memory,
+    /// In memory, as an application with a namespace sees it: others use the same store under the
+    /// same names, see `Neighbour`.
+    MemoryNamespace,
     Disk,
     Redis,
 }
@@ -45,28 +49,39 @@ pub struct OpenStore {
     pub turn: Option<Turn>,
     /// The folder of a store on disk.
     pub folder: Option<Arc<tempfile::TempDir>>,
+    /// The other applications in this store.
+    pub neighbour: Option<Arc<Neighbour>>,
 }
 
 impl Store {
     pub async fn open(self) -> OpenStore {
         let clock = Clock::manual(START);
         let queue = fresh_queue();
+        let (server, turn, folder, neighbour) = (None, None, None, None);
         match self {
             Store::Memory => {
                 let broker = Arc::new(MemoryBroker::new(clock.clone()));
-                OpenStore { broker, clock, queue, server: None, turn: None, folder: None }
+                OpenStore { broker, clock, queue, server, turn, folder, neighbour }
+            }
+            Store::MemoryNamespace => {
+                let whole: Arc<dyn Broker> = Arc::new(MemoryBroker::new(clock.clone()));
+                let broker = neighbour::seen_by(&whole, Some(neighbour::OWN));
+                let neighbour = Some(Neighbour::in_store(whole, &queue).await);
+                OpenStore { broker, clock, queue, server, turn, folder, neighbour }
             }
             Store::Disk => {
                 let folder = Arc::new(tempfile::tempdir().unwrap());
                 let broker = open_folder(folder.path(), &clock, ArchiveSettings::default()).await;
-                OpenStore { broker, clock, queue, server: None, turn: None, folder: Some(folder) }
+                let folder = Some(folder);
+                OpenStore { broker, clock, queue, server, turn, folder, neighbour }
             }
             Store::Redis => {
                 let server = Site::open().await;
                 let pool = RedisPool::new(server.settings()).unwrap();
                 let turn = server.turn(&pool).await;
                 let broker = Arc::new(RedisBroker::new(pool, clock.clone()));
-                OpenStore { broker, clock, queue, server: Some(server), turn, folder: None }
+                let server = Some(server);
+                OpenStore { broker, clock, queue, server, turn, folder, neighbour }
             }
         }
     }
@@ -150,6 +165,14 @@ impl OpenStore {
                 let folder = Arc::new(tempfile::tempdir().unwrap());
                 let broker = open_folder(folder.path(), &clock, archive).await;
                 self.folder = Some(folder);
+                broker
+            }
+            None if self.neighbour.is_some() => {
+                let archive = neighbour::stored(archive);
+                let whole: Arc<dyn Broker> =
+                    Arc::new(MemoryBroker::new(clock).with_archive(archive));
+                let broker = neighbour::seen_by(&whole, Some(neighbour::OWN));
+                self.neighbour = Some(Neighbour::in_store(whole, &self.queue).await);
                 broker
             }
             None => Arc::new(MemoryBroker::new(clock).with_archive(archive)),

@@ -22,7 +22,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn a_result_written_while_running_is_seen_and_survives_a_retry(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.kept("a", secs(60))).await;
@@ -42,7 +42,7 @@ async fn a_result_written_while_running_is_seen_and_survives_a_retry(
 #[rstest]
 #[tokio::test]
 async fn what_a_handler_returns_replaces_what_it_wrote(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.kept("a", secs(60))).await;
@@ -59,7 +59,7 @@ async fn what_a_handler_returns_replaces_what_it_wrote(
 #[rstest]
 #[tokio::test]
 async fn a_stale_owner_writes_nothing(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -79,7 +79,7 @@ async fn a_stale_owner_writes_nothing(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_is_gone_is_not_written_into_being(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -94,7 +94,7 @@ async fn a_job_that_is_gone_is_not_written_into_being(
 #[rstest]
 #[tokio::test]
 async fn an_owner_goes_on_writing_after_its_lease_was_extended(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -110,7 +110,7 @@ async fn an_owner_goes_on_writing_after_its_lease_was_extended(
 #[rstest]
 #[tokio::test]
 async fn progress_stays_with_the_job_until_it_is_taken_again(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -133,7 +133,7 @@ async fn progress_stays_with_the_job_until_it_is_taken_again(
 #[rstest]
 #[tokio::test]
 async fn the_owner_of_a_cancelled_job_hears_of_it_with_its_next_extension(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(AfterCancel::Retry, AfterCancel::Archive, AfterCancel::Delete)] after: AfterCancel,
 ) {
     let on = store.open().await;
@@ -157,7 +157,7 @@ async fn the_owner_of_a_cancelled_job_hears_of_it_with_its_next_extension(
 #[rstest]
 #[tokio::test]
 async fn the_later_of_two_wishes_counts(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -172,7 +172,7 @@ async fn the_later_of_two_wishes_counts(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_does_not_run_is_left_alone(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.kept("completed", secs(60))).await;
@@ -201,7 +201,7 @@ async fn a_job_that_does_not_run_is_left_alone(
 #[rstest]
 #[tokio::test]
 async fn whoever_finds_a_cancelled_job_of_a_lost_worker_learns_the_wish(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(AfterCancel::Retry, AfterCancel::Archive, AfterCancel::Delete)] after: AfterCancel,
 ) {
     let on = store.open().await;
@@ -221,7 +221,7 @@ fn snooze(after: Duration) -> Transition {
 #[rstest]
 #[tokio::test]
 async fn a_wish_does_not_wait_until_the_job_is_tried_again(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(AfterCancel::Archive, AfterCancel::Delete)] after: AfterCancel,
     #[values(Transition::Requeue, reclaim(), retry(secs(900)), snooze(secs(900)))] end: Transition,
     #[values(false, true)] release: bool,
@@ -258,7 +258,7 @@ async fn a_wish_does_not_wait_until_the_job_is_tried_again(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_was_to_be_tried_again_is(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Transition::Requeue, reclaim(), retry(secs(1)))] end: Transition,
 ) {
     let on = store.open().await;
@@ -275,7 +275,9 @@ async fn a_job_that_was_to_be_tried_again_is(
 
 #[rstest]
 #[tokio::test]
-async fn a_wish_names_its_queue(#[values(Store::Memory, Store::Disk, Store::Redis)] store: Store) {
+async fn a_wish_names_its_queue(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     let other = on.beside();
     on.fill(&["a"]).await;
@@ -291,7 +293,7 @@ async fn a_wish_names_its_queue(#[values(Store::Memory, Store::Disk, Store::Redi
 #[rstest]
 #[tokio::test]
 async fn a_wish_is_heard_of_at_once_also_through_another_handle(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let name = format!("heard-{}", on.queue);

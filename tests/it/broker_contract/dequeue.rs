@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn queues_are_tried_in_the_order_given(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -23,7 +23,7 @@ async fn queues_are_tried_in_the_order_given(
 #[rstest]
 #[tokio::test]
 async fn no_more_jobs_are_taken_than_asked_for(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -37,7 +37,7 @@ async fn no_more_jobs_are_taken_than_asked_for(
 #[rstest]
 #[tokio::test]
 async fn workers_that_take_at_the_same_time_share_no_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let names: Vec<_> = (0..200).map(|n| format!("{n:03}")).collect();
@@ -71,7 +71,7 @@ async fn workers_that_take_at_the_same_time_share_no_job(
 #[rstest]
 #[tokio::test]
 async fn a_paused_queue_gives_nothing_and_says_so(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -99,7 +99,7 @@ async fn a_paused_queue_gives_nothing_and_says_so(
 #[rstest]
 #[tokio::test]
 async fn every_taking_has_an_owner_of_its_own_and_every_lease_tells_its_end(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;

@@ -21,7 +21,7 @@ async fn findings(on: &OpenStore) -> (u64, Vec<Finding>) {
 #[rstest]
 #[tokio::test]
 async fn a_queue_that_only_its_own_operations_touched_is_healthy(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert_eq!(findings(&on).await.1, [], "there is nothing yet");
@@ -62,7 +62,7 @@ async fn a_queue_that_only_its_own_operations_touched_is_healthy(
 #[rstest]
 #[tokio::test]
 async fn a_turn_at_mending_a_sound_queue_changes_nothing(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -79,7 +79,7 @@ async fn a_turn_at_mending_a_sound_queue_changes_nothing(
 #[rstest]
 #[tokio::test]
 async fn the_store_itself_can_be_examined(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;

@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_job_is_never_forwarded_a_microsecond_early(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(1, 999_999, 1_000_000, 1_000_001, 86_400_000_123)] delay: u64,
 ) {
     let on = store.open().await;
@@ -24,7 +24,7 @@ async fn a_job_is_never_forwarded_a_microsecond_early(
 #[rstest]
 #[tokio::test]
 async fn jobs_due_within_one_second_keep_their_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for (name, micros) in [("a", 500_002), ("b", 500_001), ("c", 999_999), ("d", 1)] {
@@ -40,7 +40,7 @@ async fn jobs_due_within_one_second_keep_their_order(
 #[rstest]
 #[tokio::test]
 async fn scheduled_and_retried_jobs_share_one_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["r1", "r2"]).await;
@@ -59,7 +59,7 @@ async fn scheduled_and_retried_jobs_share_one_order(
 #[rstest]
 #[tokio::test]
 async fn many_due_jobs_move_in_batches_and_keep_their_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let jobs: Vec<_> = (0..250u64)
@@ -82,7 +82,7 @@ async fn many_due_jobs_move_in_batches_and_keep_their_order(
 #[rstest]
 #[tokio::test]
 async fn a_forwarded_job_waits_behind_those_that_are_pending(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.job("due").placed(Placement::After(secs(1)))).await;
@@ -97,7 +97,7 @@ async fn a_forwarded_job_waits_behind_those_that_are_pending(
 #[rstest]
 #[tokio::test]
 async fn forwarding_tells_when_the_next_job_is_due(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert_eq!(on.forward().await, Forwarded::default());
@@ -115,7 +115,7 @@ async fn forwarding_tells_when_the_next_job_is_due(
 #[rstest]
 #[tokio::test]
 async fn a_paused_queue_forwards_but_is_not_ready(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.job("a").placed(Placement::After(secs(1)))).await;
@@ -131,7 +131,7 @@ async fn a_paused_queue_forwards_but_is_not_ready(
 #[rstest]
 #[tokio::test]
 async fn a_delivery_says_since_when_its_job_was_ready(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.job("late").placed(Placement::After(secs(2)))).await;

@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_new_job_is_pending_and_its_queue_exists(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
 
@@ -19,7 +19,7 @@ async fn a_new_job_is_pending_and_its_queue_exists(
 #[rstest]
 #[tokio::test]
 async fn jobs_are_taken_in_the_order_they_came(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["c", "a"]).await;
@@ -32,7 +32,7 @@ async fn jobs_are_taken_in_the_order_they_came(
 #[rstest]
 #[tokio::test]
 async fn a_batch_answers_for_each_job_in_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let lock = |name| unique(on.job(name), secs(60));
@@ -55,7 +55,7 @@ async fn a_batch_answers_for_each_job_in_order(
 #[rstest]
 #[tokio::test]
 async fn a_batch_may_be_for_several_queues(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -69,7 +69,7 @@ async fn a_batch_may_be_for_several_queues(
 #[rstest]
 #[tokio::test]
 async fn an_id_is_refused_while_a_job_has_it_in_whatever_state(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let conflict = async || on.put(on.job("a")).await == Enqueued::IdConflict;
@@ -95,7 +95,7 @@ async fn an_id_is_refused_while_a_job_has_it_in_whatever_state(
 #[rstest]
 #[tokio::test]
 async fn every_byte_of_a_payload_and_every_field_come_back(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let mut job = on.job("a");
@@ -117,7 +117,7 @@ async fn every_byte_of_a_payload_and_every_field_come_back(
 #[rstest]
 #[tokio::test]
 async fn an_empty_payload_and_none_are_both_empty_once_stored(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(None, Some(vec![]))] payload: Option<Vec<u8>>,
 ) {
     let on = store.open().await;
@@ -131,7 +131,7 @@ async fn an_empty_payload_and_none_are_both_empty_once_stored(
 #[rstest]
 #[tokio::test]
 async fn a_due_time_that_is_not_ahead_means_at_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         Placement::After(Duration::ZERO),
         Placement::At(START),
@@ -151,7 +151,7 @@ async fn a_due_time_that_is_not_ahead_means_at_once(
 #[rstest]
 #[tokio::test]
 async fn a_delayed_job_is_scheduled_to_the_microsecond(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(true, false)] relative: bool,
 ) {
     let on = store.open().await;
@@ -170,7 +170,7 @@ async fn a_delayed_job_is_scheduled_to_the_microsecond(
 #[rstest]
 #[tokio::test]
 async fn a_bulk_of_many_jobs_for_several_queues_keeps_their_order_and_options(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let others = [on.beside(), on.beside()];
@@ -214,7 +214,7 @@ async fn a_bulk_of_many_jobs_for_several_queues_keeps_their_order_and_options(
 #[rstest]
 #[tokio::test]
 async fn jobs_with_large_payloads_go_in_parts_of_their_own(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let jobs: Vec<_> = ["a", "b", "c", "d"]

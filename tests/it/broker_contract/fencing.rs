@@ -7,7 +7,7 @@ use rocket_jobqueue::internals::{Action, Output};
 #[rstest]
 #[tokio::test]
 async fn a_settlement_is_carried_out_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         done(),
         Transition::Revoke,
@@ -33,7 +33,7 @@ async fn a_settlement_is_carried_out_once(
 #[rstest]
 #[tokio::test]
 async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         done(),
         Transition::Revoke,
@@ -65,7 +65,7 @@ async fn a_stale_owner_changes_nothing_after_the_job_was_recovered(
 #[rstest]
 #[tokio::test]
 async fn an_owner_takes_a_recovered_job_back_while_it_waits(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(true, false)] paused: bool,
 ) {
     let on = store.open().await;
@@ -104,7 +104,7 @@ async fn an_owner_takes_a_recovered_job_back_while_it_waits(
 #[rstest]
 #[tokio::test]
 async fn an_attempt_that_ended_is_settled_although_its_job_was_recovered(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(
         done(),
         Transition::Complete { result: None },
@@ -137,7 +137,7 @@ async fn an_attempt_that_ended_is_settled_although_its_job_was_recovered(
 #[rstest]
 #[tokio::test]
 async fn a_recovered_job_that_somebody_had_or_moved_is_not_taken_back(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(0, 1, 2)] how: u32,
 ) {
     let on = store.open().await;
@@ -174,7 +174,7 @@ async fn a_recovered_job_that_somebody_had_or_moved_is_not_taken_back(
 #[rstest]
 #[tokio::test]
 async fn an_extension_moves_the_end_and_leaves_the_right(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -200,7 +200,7 @@ async fn an_extension_moves_the_end_and_leaves_the_right(
 #[rstest]
 #[tokio::test]
 async fn an_extension_that_arrives_late_takes_the_job_from_nobody(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(done(), retry(secs(1)), archive(), Transition::Requeue)] way: Transition,
 ) {
     let on = store.open().await;
@@ -226,7 +226,7 @@ async fn an_extension_that_arrives_late_takes_the_job_from_nobody(
 #[rstest]
 #[tokio::test]
 async fn a_lapsed_lease_that_its_owner_extended_is_no_right_to_recover(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -243,7 +243,7 @@ async fn a_lapsed_lease_that_its_owner_extended_is_no_right_to_recover(
 #[rstest]
 #[tokio::test]
 async fn a_lease_that_is_named_twice_in_one_call_is_renewed_twice(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -266,7 +266,7 @@ async fn a_lease_that_is_named_twice_in_one_call_is_renewed_twice(
 #[rstest]
 #[tokio::test]
 async fn an_overdue_owner_whose_job_nobody_recovered_still_settles(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -282,7 +282,7 @@ async fn an_overdue_owner_whose_job_nobody_recovered_still_settles(
 #[rstest]
 #[tokio::test]
 async fn a_lease_that_never_was_is_lost(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -303,7 +303,7 @@ async fn a_lease_that_never_was_is_lost(
 #[rstest]
 #[tokio::test]
 async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -323,7 +323,7 @@ async fn a_lease_lapses_exactly_at_its_end_and_asking_changes_nothing(
 #[rstest]
 #[tokio::test]
 async fn lapsed_leases_come_oldest_first_and_within_the_limit(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["c", "b", "a"]).await;
@@ -355,7 +355,7 @@ async fn lapsed_leases_come_oldest_first_and_within_the_limit(
 #[rstest]
 #[tokio::test]
 async fn a_lease_ends_after_its_time_or_just_after_another_that_stands(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c", "d"]).await;

@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_job_of_a_group_waits_there_and_not_in_line(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
 
@@ -23,7 +23,7 @@ async fn a_job_of_a_group_waits_there_and_not_in_line(
 #[rstest]
 #[tokio::test]
 async fn a_delayed_job_joins_its_group_when_it_is_due(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let later = grouped(on.job("a"), "digest").placed(Placement::After(secs(5)));
@@ -41,7 +41,7 @@ async fn a_delayed_job_joins_its_group_when_it_is_due(
 #[rstest]
 #[tokio::test]
 async fn a_lock_holds_in_a_group_and_an_id_too(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(grouped(unique(on.job("a"), secs(60)), "digest")).await;
@@ -56,7 +56,7 @@ async fn a_lock_holds_in_a_group_and_an_id_too(
 #[rstest]
 #[tokio::test]
 async fn forwarding_counts_only_what_became_pending_and_goes_on_behind_a_group(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for (name, group, delay) in [("a", "digest", 1), ("b", "", 2), ("c", "digest", 3)] {
@@ -146,7 +146,7 @@ fn digest_ready() -> ReadyGroups {
 #[rstest]
 #[tokio::test]
 async fn a_group_is_ready_when_no_job_has_joined_it_for_a_while(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.gather(&["a"]).await;
@@ -167,7 +167,7 @@ async fn a_group_is_ready_when_no_job_has_joined_it_for_a_while(
 #[rstest]
 #[tokio::test]
 async fn a_group_is_ready_when_its_oldest_job_has_waited_long_enough(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let limits = GroupLimits { max_delay: secs(15), ..calm() };
@@ -190,7 +190,7 @@ async fn a_group_is_ready_when_its_oldest_job_has_waited_long_enough(
 #[rstest]
 #[tokio::test]
 async fn a_group_of_the_greatest_size_is_ready_at_once_and_the_rest_waits_on(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(3, 4)] jobs: usize,
 ) {
     let on = store.open().await;
@@ -214,7 +214,7 @@ async fn a_group_of_the_greatest_size_is_ready_at_once_and_the_rest_waits_on(
 #[rstest]
 #[tokio::test]
 async fn jobs_that_are_being_aggregated_are_in_no_group_but_still_there(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.gather(&["a"]).await;
@@ -235,7 +235,7 @@ async fn jobs_that_are_being_aggregated_are_in_no_group_but_still_there(
 #[rstest]
 #[tokio::test]
 async fn an_aggregated_job_takes_the_place_of_its_jobs_and_their_locks_are_free(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(grouped(unique(on.job("a"), secs(600)), "digest")).await;
@@ -259,7 +259,7 @@ async fn an_aggregated_job_takes_the_place_of_its_jobs_and_their_locks_are_free(
 #[rstest]
 #[tokio::test]
 async fn a_set_is_aggregated_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.gather(&["a"]).await;
@@ -275,7 +275,7 @@ async fn a_set_is_aggregated_once(
 #[rstest]
 #[tokio::test]
 async fn a_set_whose_job_cannot_be_stored_stays(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["taken"]).await;
@@ -296,7 +296,7 @@ async fn a_set_whose_job_cannot_be_stored_stays(
 #[rstest]
 #[tokio::test]
 async fn an_aggregated_job_may_be_delayed_unique_or_grouped_itself(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for (name, job, state) in [
@@ -318,7 +318,7 @@ async fn an_aggregated_job_may_be_delayed_unique_or_grouped_itself(
 #[rstest]
 #[tokio::test]
 async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_minutes(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] others_joined: bool,
 ) {
     let on = store.open().await;
@@ -346,7 +346,7 @@ async fn jobs_whose_aggregation_did_not_end_are_back_in_their_group_after_two_mi
 #[rstest]
 #[tokio::test]
 async fn whoever_gives_a_set_back_that_has_ended_brings_back_those_whose_time_is_over(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.gather(&["a"]).await;
@@ -367,7 +367,7 @@ async fn whoever_gives_a_set_back_that_has_ended_brings_back_those_whose_time_is
 #[rstest]
 #[tokio::test]
 async fn a_set_can_be_given_back_at_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.gather(&["a"]).await;
@@ -386,7 +386,7 @@ async fn a_set_can_be_given_back_at_once(
 #[rstest]
 #[tokio::test]
 async fn groups_of_any_name_are_kept_apart(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let groups = ["a", "a:b", "a:b:c", "größe 1"];
@@ -413,7 +413,7 @@ async fn groups_of_any_name_are_kept_apart(
 #[rstest]
 #[tokio::test]
 async fn a_group_of_thousands_is_aggregated_whole_and_leaves_nothing(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let jobs: Vec<_> = (0..2500)
@@ -443,7 +443,7 @@ async fn a_group_of_thousands_is_aggregated_whole_and_leaves_nothing(
 #[rstest]
 #[tokio::test]
 async fn large_sets_go_back_into_large_groups_whole(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values((1200, 30), (30, 1200), (700, 700))] sizes: (usize, usize),
 ) {
     let on = store.open().await;
@@ -468,7 +468,7 @@ async fn large_sets_go_back_into_large_groups_whole(
 #[rstest]
 #[tokio::test]
 async fn a_part_of_a_large_set_or_more_than_it_had_is_nobodys_to_aggregate(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values((1300, 1200), (1200, 1300))] sizes: (usize, usize),
 ) {
     let on = store.open().await;
@@ -496,7 +496,7 @@ async fn a_part_of_a_large_set_or_more_than_it_had_is_nobodys_to_aggregate(
 #[rstest]
 #[tokio::test]
 async fn a_set_has_a_bound_where_its_group_has_none_and_the_rest_is_as_ready(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(0, 6_000)] max_size: usize,
 ) {
     let on = store.open().await;
@@ -514,7 +514,7 @@ async fn a_set_has_a_bound_where_its_group_has_none_and_the_rest_is_as_ready(
 #[rstest]
 #[tokio::test]
 async fn an_earlier_requests_job_takes_no_sets_place(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(guarded(on.job("earlier"), "key", "body")).await;
@@ -532,7 +532,7 @@ async fn an_earlier_requests_job_takes_no_sets_place(
 #[rstest]
 #[tokio::test]
 async fn a_group_of_large_jobs_is_taken_whole_and_in_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let size = |n: usize| [10, 700_000, 1_500_000][n % 3];
@@ -554,7 +554,7 @@ async fn a_group_of_large_jobs_is_taken_whole_and_in_order(
 #[rstest]
 #[tokio::test]
 async fn wherever_aggregators_die_each_job_is_aggregated_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let mut late: Vec<(GroupSet, NewJob)> = Vec::new();

@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_repeated_request_is_answered_with_the_first_id(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert!(created(&on.put(guarded(on.job("a"), "k", "body")).await));
@@ -22,7 +22,7 @@ async fn a_repeated_request_is_answered_with_the_first_id(
 #[rstest]
 #[tokio::test]
 async fn a_request_is_remembered_for_a_day_though_its_job_has_ended(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(guarded(on.job("a"), "k", "body")).await;
@@ -41,7 +41,7 @@ async fn a_request_is_remembered_for_a_day_though_its_job_has_ended(
 #[rstest]
 #[tokio::test]
 async fn a_repeated_request_does_not_meet_its_own_lock_and_id(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let request = || guarded(unique(on.job("a"), secs(60)), "k", "body");
@@ -53,7 +53,7 @@ async fn a_repeated_request_does_not_meet_its_own_lock_and_id(
 #[rstest]
 #[tokio::test]
 async fn a_refused_request_is_not_remembered(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
@@ -70,7 +70,7 @@ async fn a_refused_request_is_not_remembered(
 #[rstest]
 #[tokio::test]
 async fn requests_with_a_key_go_to_the_queue_of_the_first_for_as_long_as_it_is_kept(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let [one, other] = ["one", "other"].map(|name| QueueName::new(name).unwrap());
@@ -90,7 +90,7 @@ async fn requests_with_a_key_go_to_the_queue_of_the_first_for_as_long_as_it_is_k
 #[rstest]
 #[tokio::test]
 async fn a_refused_request_does_not_release_the_key_of_a_stored_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = QueueName::new("other").unwrap();

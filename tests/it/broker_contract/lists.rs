@@ -51,7 +51,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn pending_jobs_are_listed_as_they_will_be_taken(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c", "d"]).await;
@@ -68,7 +68,7 @@ async fn pending_jobs_are_listed_as_they_will_be_taken(
 #[rstest]
 #[tokio::test]
 async fn active_jobs_are_listed_as_they_were_taken_with_their_leases(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -95,7 +95,7 @@ async fn active_jobs_are_listed_as_they_were_taken_with_their_leases(
 #[rstest]
 #[tokio::test]
 async fn due_jobs_are_listed_by_their_second_and_then_by_id(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.later(&["z"], Duration::from_millis(1200)).await;
@@ -114,7 +114,7 @@ async fn due_jobs_are_listed_by_their_second_and_then_by_id(
 #[rstest]
 #[tokio::test]
 async fn a_row_says_what_the_job_alone_says(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.later(&["s"], secs(60)).await;
@@ -163,7 +163,7 @@ async fn a_row_says_what_the_job_alone_says(
 #[rstest]
 #[tokio::test]
 async fn pages_by_number_and_by_cursor_are_the_same(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(JobState::Pending, JobState::Active, JobState::Scheduled, JobState::Archived)]
     state: JobState,
 ) {
@@ -206,7 +206,7 @@ async fn pages_by_number_and_by_cursor_are_the_same(
 #[rstest]
 #[tokio::test]
 async fn a_cursor_in_a_list_by_time_outlives_its_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.later(&["a", "b", "c", "d", "e"], secs(1)).await;
@@ -228,7 +228,7 @@ async fn a_cursor_in_a_list_by_time_outlives_its_job(
 #[rstest]
 #[tokio::test]
 async fn a_cursor_in_a_moving_list_skips_nobody(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c", "d", "e", "f"]).await;
@@ -255,7 +255,7 @@ async fn a_cursor_in_a_moving_list_skips_nobody(
 #[rstest]
 #[tokio::test]
 async fn a_page_too_far_and_the_cursor_of_another_kind_of_list_are_refused(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -280,7 +280,7 @@ async fn a_page_too_far_and_the_cursor_of_another_kind_of_list_are_refused(
 #[rstest]
 #[tokio::test]
 async fn jobs_of_a_group_are_listed_by_when_they_joined(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.join("b", "a:b}c").await;
@@ -301,7 +301,7 @@ async fn jobs_of_a_group_are_listed_by_when_they_joined(
 #[rstest]
 #[tokio::test]
 async fn groups_are_listed_with_their_sizes_and_ages(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.join("1", "a").await;
@@ -325,7 +325,7 @@ async fn groups_are_listed_with_their_sizes_and_ages(
 #[rstest]
 #[tokio::test]
 async fn a_walk_over_many_groups_sees_each(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let grouped = |n: usize| {

@@ -8,7 +8,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn the_sizes_of_a_queue_have_every_state(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let later = |name| on.job(name).placed(Placement::After(secs(60)));
@@ -40,7 +40,7 @@ async fn the_sizes_of_a_queue_have_every_state(
 #[rstest]
 #[tokio::test]
 async fn counters_of_the_day_begin_anew_at_midnight_utc(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -63,7 +63,7 @@ async fn counters_of_the_day_begin_anew_at_midnight_utc(
 #[rstest]
 #[tokio::test]
 async fn a_queue_that_was_never_used_does_not_exist(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert!(on.take_many(1).await.is_empty());
@@ -81,7 +81,7 @@ async fn a_queue_that_was_never_used_does_not_exist(
 #[rstest]
 #[tokio::test]
 async fn what_happens_in_one_queue_leaves_another_alone(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -108,7 +108,7 @@ async fn what_happens_in_one_queue_leaves_another_alone(
 #[rstest]
 #[tokio::test]
 async fn the_latency_is_how_long_the_next_job_has_been_pending(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -135,7 +135,7 @@ async fn the_latency_is_how_long_the_next_job_has_been_pending(
 #[rstest]
 #[tokio::test]
 async fn a_paused_queue_says_since_when(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -155,7 +155,7 @@ async fn a_paused_queue_says_since_when(
 #[rstest]
 #[tokio::test]
 async fn the_history_has_every_day_newest_first(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -179,7 +179,7 @@ async fn the_history_has_every_day_newest_first(
 #[rstest]
 #[tokio::test]
 async fn the_memory_of_a_queue_grows_with_its_jobs(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -204,7 +204,7 @@ async fn the_memory_of_a_queue_grows_with_its_jobs(
 #[rstest]
 #[tokio::test]
 async fn a_queue_that_does_not_exist_is_not_found_by_any_question(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let (queue, page) = (&on.queue, Page::default());
@@ -220,7 +220,7 @@ async fn a_queue_that_does_not_exist_is_not_found_by_any_question(
 #[rstest]
 #[tokio::test]
 async fn all_queues_are_summed_up_as_each_alone(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -241,7 +241,7 @@ async fn all_queues_are_summed_up_as_each_alone(
 #[rstest]
 #[tokio::test]
 async fn the_last_hour_is_told_by_the_minute(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let told = async || {
@@ -270,7 +270,7 @@ async fn the_last_hour_is_told_by_the_minute(
 #[rstest]
 #[tokio::test]
 async fn what_is_due_when_is_counted_and_the_next_one_named(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["now"]).await;
@@ -291,7 +291,7 @@ async fn what_is_due_when_is_counted_and_the_next_one_named(
 #[rstest]
 #[tokio::test]
 async fn a_queue_without_jobs_and_counters_is_not_noted(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.job("a").placed(Placement::After(secs(600)))).await;

@@ -5,6 +5,7 @@
 //! cases there: each root says in `REDIS` which servers `Store::Redis` means.
 
 pub mod bench;
+pub mod neighbour;
 pub mod site;
 
 mod actions;

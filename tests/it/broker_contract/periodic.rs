@@ -60,7 +60,7 @@ fn after(seconds: u64) -> Timestamp {
 #[rstest]
 #[tokio::test]
 async fn a_tick_is_fired_by_one_of_many_processes(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.enter().await;
@@ -80,7 +80,7 @@ async fn a_tick_is_fired_by_one_of_many_processes(
 #[rstest]
 #[tokio::test]
 async fn a_new_entry_counts_from_when_it_was_entered(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let entered = on.fire(&on.firing(None, &[])).await;
@@ -98,7 +98,7 @@ async fn a_new_entry_counts_from_when_it_was_entered(
 #[rstest]
 #[tokio::test]
 async fn a_late_process_and_one_that_starts_again_fire_no_tick_twice(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.enter().await;
@@ -119,7 +119,7 @@ async fn a_late_process_and_one_that_starts_again_fire_no_tick_twice(
 #[rstest]
 #[tokio::test]
 async fn a_tick_is_not_fired_a_microsecond_early(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.enter().await;
@@ -136,7 +136,7 @@ async fn a_tick_is_not_fired_a_microsecond_early(
 #[rstest]
 #[tokio::test]
 async fn a_tick_is_skipped_while_the_job_of_an_earlier_one_holds_the_lock(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.enter().await;
@@ -162,7 +162,7 @@ async fn a_tick_is_skipped_while_the_job_of_an_earlier_one_holds_the_lock(
 #[rstest]
 #[tokio::test]
 async fn a_tick_whose_job_a_peer_has_stored_is_a_conflict_and_no_second_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.enter().await;
@@ -179,7 +179,7 @@ async fn a_tick_whose_job_a_peer_has_stored_is_a_conflict_and_no_second_job(
 #[rstest]
 #[tokio::test]
 async fn a_tick_may_enqueue_for_later(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.enter().await;
@@ -196,7 +196,7 @@ async fn a_tick_may_enqueue_for_later(
 #[rstest]
 #[tokio::test]
 async fn a_store_that_lost_the_claim_believes_the_process(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.clock.advance(secs(9));
@@ -209,7 +209,7 @@ async fn a_store_that_lost_the_claim_believes_the_process(
 #[rstest]
 #[tokio::test]
 async fn a_claim_far_ahead_is_from_before_the_clock_was_set_back(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let far = 2 * 86_400;
@@ -224,7 +224,7 @@ async fn a_claim_far_ahead_is_from_before_the_clock_was_set_back(
 #[rstest]
 #[tokio::test]
 async fn an_entry_of_several_processes_is_shown_once_with_all_of_them(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let id = format!("e-{}", on.queue);
@@ -255,7 +255,7 @@ async fn an_entry_of_several_processes_is_shown_once_with_all_of_them(
 #[rstest]
 #[tokio::test]
 async fn an_announcement_that_is_not_repeated_ends(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let id = format!("e-{}", on.queue);
@@ -271,7 +271,7 @@ async fn an_announcement_that_is_not_repeated_ends(
 #[rstest]
 #[tokio::test]
 async fn runs_are_kept_newest_first_each_once_and_not_without_end(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let entry = format!("e-{}", on.queue);

@@ -21,7 +21,7 @@ fn names(three: &[OpenStore; 3]) -> Vec<QueueName> {
 #[rstest]
 #[tokio::test]
 async fn jobs_of_several_queues_are_stored_in_the_order_of_each(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let three = three(store).await;
 
@@ -40,7 +40,7 @@ async fn jobs_of_several_queues_are_stored_in_the_order_of_each(
 #[rstest]
 #[tokio::test]
 async fn one_call_settles_jobs_of_several_queues_and_takes_others(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let three = three(store).await;
     let broker = &three[0].broker;
@@ -82,7 +82,7 @@ async fn one_call_settles_jobs_of_several_queues_and_takes_others(
 #[rstest]
 #[tokio::test]
 async fn a_job_named_twice_in_a_call_is_done_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let three = three(store).await;
     let on = &three[0];
@@ -100,7 +100,7 @@ async fn a_job_named_twice_in_a_call_is_done_once(
 #[rstest]
 #[tokio::test]
 async fn a_call_gives_no_more_than_was_asked_for_and_the_first_queues_go_first(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let three = three(store).await;
     three[1].pause(true).await;
@@ -116,7 +116,7 @@ async fn a_call_gives_no_more_than_was_asked_for_and_the_first_queues_go_first(
 #[rstest]
 #[tokio::test]
 async fn when_each_queue_has_something_due_is_told_in_one_call(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let three = [on.clone(), on.beside(), on.beside()];

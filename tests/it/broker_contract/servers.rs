@@ -36,7 +36,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn an_announced_process_is_seen_with_what_it_runs(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -64,7 +64,7 @@ async fn an_announced_process_is_seen_with_what_it_runs(
 #[rstest]
 #[tokio::test]
 async fn an_active_job_names_its_worker(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -92,7 +92,7 @@ async fn an_active_job_names_its_worker(
 #[rstest]
 #[tokio::test]
 async fn a_process_that_went_silent_or_said_goodbye_is_not_seen(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -113,7 +113,7 @@ async fn a_process_that_went_silent_or_said_goodbye_is_not_seen(
 #[rstest]
 #[tokio::test]
 async fn the_queues_of_a_process_exist_before_their_first_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
 

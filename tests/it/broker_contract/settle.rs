@@ -8,7 +8,7 @@ use rocket_jobqueue::internals::SettleRequest;
 #[rstest]
 #[tokio::test]
 async fn a_completed_job_without_retention_is_gone_and_counted(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -23,7 +23,7 @@ async fn a_completed_job_without_retention_is_gone_and_counted(
 #[rstest]
 #[tokio::test]
 async fn a_completed_job_is_kept_with_its_result_until_its_retention_is_over(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(None, Some(vec![]), Some((0..=255).collect()))] result: Option<Vec<u8>>,
 ) {
     let on = store.open().await;
@@ -47,7 +47,7 @@ async fn a_completed_job_is_kept_with_its_result_until_its_retention_is_over(
 #[rstest]
 #[tokio::test]
 async fn completed_jobs_expire_in_order_and_within_the_limit(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for (name, retention) in [("a", 30), ("b", 10), ("c", 20)] {
@@ -66,7 +66,7 @@ async fn completed_jobs_expire_in_order_and_within_the_limit(
 #[rstest]
 #[tokio::test]
 async fn a_revoked_job_is_gone_whatever_its_retention(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.kept("a", secs(60))).await;
@@ -80,7 +80,7 @@ async fn a_revoked_job_is_gone_whatever_its_retention(
 #[rstest]
 #[tokio::test]
 async fn a_failure_is_counted_and_waits_to_the_microsecond(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -103,7 +103,7 @@ async fn a_failure_is_counted_and_waits_to_the_microsecond(
 #[rstest]
 #[tokio::test]
 async fn a_snoozed_job_waits_and_nothing_is_counted(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -134,7 +134,7 @@ async fn a_snoozed_job_waits_and_nothing_is_counted(
 #[rstest]
 #[tokio::test]
 async fn an_archived_job_is_kept_with_its_error(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -152,7 +152,7 @@ async fn an_archived_job_is_kept_with_its_error(
 #[rstest]
 #[tokio::test]
 async fn what_was_archived_ninety_days_ago_makes_room(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -171,7 +171,7 @@ async fn what_was_archived_ninety_days_ago_makes_room(
 #[rstest]
 #[tokio::test]
 async fn the_archive_holds_no_more_than_its_limit(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     for batch in 0..101 {
@@ -197,7 +197,7 @@ async fn the_archive_holds_no_more_than_its_limit(
 #[rstest]
 #[tokio::test]
 async fn a_requeued_job_is_next_in_line_as_if_it_had_not_been_taken(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b", "c"]).await;
@@ -213,7 +213,7 @@ async fn a_requeued_job_is_next_in_line_as_if_it_had_not_been_taken(
 #[rstest]
 #[tokio::test]
 async fn a_reclaimed_job_is_next_in_line_with_the_loss_recorded(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a", "b"]).await;
@@ -232,7 +232,7 @@ async fn a_reclaimed_job_is_next_in_line_with_the_loss_recorded(
 #[rstest]
 #[tokio::test]
 async fn losses_in_a_row_are_seen_by_those_who_find_the_job(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -250,7 +250,7 @@ async fn losses_in_a_row_are_seen_by_those_who_find_the_job(
 #[rstest]
 #[tokio::test]
 async fn any_other_end_of_an_attempt_forgets_the_losses(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(retry(secs(1)), archive(), Transition::Requeue, done())] end: Transition,
 ) {
     let on = store.open().await;
@@ -265,7 +265,7 @@ async fn any_other_end_of_an_attempt_forgets_the_losses(
 #[rstest]
 #[tokio::test]
 async fn a_batch_settles_each_job_in_its_own_way(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -299,7 +299,7 @@ async fn a_batch_settles_each_job_in_its_own_way(
 #[rstest]
 #[tokio::test]
 async fn the_last_ten_failures_of_a_job_stay_with_it(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.kept("a", secs(100))).await;
@@ -345,7 +345,7 @@ async fn the_last_ten_failures_of_a_job_stay_with_it(
 #[rstest]
 #[tokio::test]
 async fn the_failure_that_archives_a_job_and_a_vanished_worker_are_told_too(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;

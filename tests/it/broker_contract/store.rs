@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_detached_handle_is_the_same_store(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -21,7 +21,7 @@ async fn a_detached_handle_is_the_same_store(
 #[rstest]
 #[tokio::test]
 async fn a_store_answers_tells_its_time_and_describes_itself(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.broker.ping().await.unwrap();
@@ -34,7 +34,7 @@ async fn a_store_answers_tells_its_time_and_describes_itself(
 #[rstest]
 #[tokio::test]
 async fn a_worker_is_announced_repeatedly_and_retired(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let mut worker = Announcement {

@@ -34,7 +34,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn all_that_was_in_flight_may_be_the_cause(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.take_lost("a", 0).await;
@@ -46,7 +46,7 @@ async fn all_that_was_in_flight_may_be_the_cause(
 #[rstest]
 #[tokio::test]
 async fn only_the_suspect_that_had_started_is_charged(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.take_lost("a", 0).await;
@@ -65,7 +65,7 @@ async fn only_the_suspect_that_had_started_is_charged(
 #[rstest]
 #[tokio::test]
 async fn a_suspect_that_ended_clears_nobody(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let suspect = on.take_lost("a", 2).await;
@@ -80,7 +80,7 @@ async fn a_suspect_that_ended_clears_nobody(
 #[rstest]
 #[tokio::test]
 async fn two_suspects_that_ran_side_by_side_prove_nothing(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let (one, other) = (on.take_lost("a", 2).await, on.take_lost("b", 2).await);
@@ -94,7 +94,7 @@ async fn two_suspects_that_ran_side_by_side_prove_nothing(
 #[rstest]
 #[tokio::test]
 async fn a_start_counts_for_its_own_delivery_only(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let first = on.take_lost("a", 2).await;
@@ -111,7 +111,7 @@ async fn a_start_counts_for_its_own_delivery_only(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_is_put_back_keeps_its_losses(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(0, 5)] after: u64,
 ) {
     let on = store.open().await;

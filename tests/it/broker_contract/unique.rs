@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_second_job_under_a_lock_is_refused_and_told_the_holder(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert!(created(&on.put(unique(on.job("a"), secs(60))).await));
@@ -21,7 +21,7 @@ async fn a_second_job_under_a_lock_is_refused_and_told_the_holder(
 #[rstest]
 #[tokio::test]
 async fn locks_differ_by_queue_type_and_payload(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let other = on.beside();
@@ -49,7 +49,7 @@ async fn locks_differ_by_queue_type_and_payload(
 #[rstest]
 #[tokio::test]
 async fn a_lock_is_released_when_the_job_ends_well(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(done(), Transition::Revoke)] end: Transition,
     #[values(0, 60)] retention: u64,
 ) {
@@ -64,7 +64,7 @@ async fn a_lock_is_released_when_the_job_ends_well(
 #[rstest]
 #[tokio::test]
 async fn a_lock_is_kept_when_the_job_has_not_ended_well(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(retry(secs(1)), archive(), Transition::Requeue, reclaim())] end: Transition,
 ) {
     let on = store.open().await;
@@ -79,7 +79,7 @@ async fn a_lock_is_kept_when_the_job_has_not_ended_well(
 #[rstest]
 #[tokio::test]
 async fn a_lock_ends_by_the_clock(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
@@ -95,7 +95,7 @@ async fn a_lock_ends_by_the_clock(
 #[rstest]
 #[tokio::test]
 async fn the_lock_of_a_scheduled_job_counts_from_its_due_time(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60)).placed(Placement::After(secs(100)))).await;
@@ -111,7 +111,7 @@ async fn the_lock_of_a_scheduled_job_counts_from_its_due_time(
 #[rstest]
 #[tokio::test]
 async fn a_lock_that_passed_to_another_job_is_not_released_by_the_first(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
@@ -127,7 +127,7 @@ async fn a_lock_that_passed_to_another_job_is_not_released_by_the_first(
 #[rstest]
 #[tokio::test]
 async fn a_duplicate_is_reported_before_an_id_conflict(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(unique(on.job("a"), secs(60))).await;
@@ -140,7 +140,7 @@ async fn a_duplicate_is_reported_before_an_id_conflict(
 #[rstest]
 #[tokio::test]
 async fn an_id_conflict_takes_no_lock(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;

@@ -5,7 +5,7 @@ use crate::broker_contract::bench::*;
 #[rstest]
 #[tokio::test]
 async fn a_wait_ends_at_once_where_a_job_is_pending(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -20,7 +20,7 @@ async fn a_wait_ends_at_once_where_a_job_is_pending(
 #[rstest]
 #[tokio::test]
 async fn a_wait_ends_when_a_job_becomes_pending(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values("enqueue", "forward", "requeue")] how: &str,
 ) {
     let on = store.open().await;
@@ -56,7 +56,7 @@ async fn a_wait_ends_when_a_job_becomes_pending(
 #[rstest]
 #[tokio::test]
 async fn a_wait_is_over_after_its_time(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let (began, at_most) = (Instant::now(), Duration::from_millis(100));
@@ -69,7 +69,7 @@ async fn a_wait_is_over_after_its_time(
 #[rstest]
 #[tokio::test]
 async fn an_earlier_due_time_is_heard_of_from_another_handle(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let listener = on.broker.clone();
