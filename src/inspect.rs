@@ -23,4 +23,4 @@ pub use crate::broker::{
     Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo,
     StoreNode, WorkerInfo,
 };
-pub use crate::inspector::{Bulk, BulkProgress, Cancelled};
+pub use crate::inspector::{Bulk, BulkProgress, Cancelled, Explanation, Reason};

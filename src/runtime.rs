@@ -195,7 +195,7 @@ impl Runtime {
 
     /// An inspector on the application's own connections.
     pub(crate) fn inspector(&self) -> Inspector {
-        Inspector::new(Arc::clone(&self.broker)).with_max_payload(self.client.max_payload())
+        self.inspector_of(&self.broker)
     }
 
     /// The store on connections for readers; they are made at the first call.
@@ -205,7 +205,14 @@ impl Runtime {
 
     /// An inspector on the connections for readers.
     pub(crate) fn aside_inspector(&self) -> Inspector {
-        Inspector::new(Arc::clone(self.aside())).with_max_payload(self.client.max_payload())
+        self.inspector_of(self.aside())
+    }
+
+    /// An inspector of this store that knows the limits of this process.
+    fn inspector_of(&self, broker: &Arc<dyn Broker>) -> Inspector {
+        Inspector::new(Arc::clone(broker))
+            .with_max_payload(self.client.max_payload())
+            .with_group_limits(self.aggregate.as_ref().map(|(_, limits)| *limits))
     }
 
     /// The store's time, as well as it is known.

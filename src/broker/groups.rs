@@ -105,8 +105,26 @@ pub trait Groups: Send + Sync {
 
 impl GroupLimits {
     /// The same limits, with a size that a set may have.
-    pub(super) fn bounded(&self) -> Self {
+    pub(crate) fn bounded(&self) -> Self {
         Self { max_size: self.max_size.min(MAX_SET_JOBS), ..*self }
+    }
+
+    /// When a group of this many jobs is ready unless more join; for one that is full, now.
+    pub(crate) fn ready_at(
+        &self,
+        jobs: usize,
+        (oldest, newest): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Timestamp {
+        let limits = self.bounded();
+        if limits.max_size > 0 && jobs >= limits.max_size {
+            return now;
+        }
+        let quiet = newest + Duration::from_secs(ceil_secs(limits.grace).max(1));
+        match ceil_secs(limits.max_delay) {
+            0 => quiet,
+            delay => quiet.min(oldest + Duration::from_secs(delay)),
+        }
     }
 
     /// Maximum jobs that are claimed at once.

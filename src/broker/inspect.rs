@@ -7,7 +7,7 @@ use super::minute_stats::MinuteStats;
 use super::page::Page;
 use super::{
     AggregationSet, ClusterPlace, DayStats, GroupPage, JobInfo, JobPage, QueueInfo, QueueMemory,
-    QueueSummary, Servers, StoreInfo,
+    QueueSummary, Servers, Standing, StoreInfo,
 };
 use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
@@ -147,6 +147,27 @@ pub trait Inspect: Send + Sync {
     /// The announced worker processes, at most 1,000, and their jobs in flight. A
     /// command and two more per process.
     fn servers(&self) -> Answer<'_, Servers>;
+
+    /// Where a job stands. One script, O(log n) and at most [`MAX_SEARCHED`](super::MAX_SEARCHED)
+    /// entries of the pending list for a pending job.
+    fn standing<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Standing>;
+
+    /// The announced worker processes, at most 1,000, each with the number of its jobs in flight
+    /// in `more_running` instead of the jobs. A command and one more per process.
+    fn serving(&self) -> Answer<'_, Servers> {
+        Box::pin(async move {
+            let mut all = self.servers().await?;
+            for server in &mut all.servers {
+                server.more_running += server.running.len() as u64;
+                server.running.clear();
+            }
+            Ok(all)
+        })
+    }
+
+    /// How many jobs of each queue a worker may dequeue: the pending ones, none of a paused queue.
+    /// Two commands per queue, concurrently.
+    fn available<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<u64>>;
 
     /// The slot and nodes of a queue in a Cluster; `None` if there is no Cluster. Two commands.
     fn place<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Option<ClusterPlace>>;

@@ -27,6 +27,7 @@ mod persist;
 mod queue;
 mod restore;
 mod settle;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -53,6 +53,7 @@ mod periodic;
 mod queue_view;
 pub mod redis;
 mod server_view;
+mod standing;
 mod suitability;
 mod view;
 mod viewer;
@@ -90,6 +91,8 @@ pub use queue_view::{
     AggregationSet, DayStats, GroupInfo, GroupPage, QueueInfo, QueueMemory, QueueSummary,
 };
 pub use server_view::{ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo};
+pub(crate) use standing::MAX_SEARCHED_SETS;
+pub use standing::{MAX_SEARCHED, Standing};
 pub(crate) use suitability::{Eviction, Support};
 pub(crate) use view::MAX_FAILURES;
 pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};

@@ -4,19 +4,23 @@
 mod actions;
 mod control;
 mod doctor;
+mod explain;
 mod lists;
 mod periodic;
 mod servers;
 
 use std::sync::Arc;
 
-use crate::broker::{Broker, JobInfo, QueueInfo, Viewer};
+use crate::broker::{Broker, GroupLimits, JobInfo, QueueInfo, Viewer};
 use crate::error::Error;
 use crate::job::{JobId, QueueName};
 
 pub use actions::{Bulk, BulkProgress};
 pub use control::Cancelled;
 pub use doctor::{DoctorReport, DoctorRun};
+#[cfg(feature = "dashboard")]
+pub(crate) use explain::{At, Short, Span};
+pub use explain::{Explanation, Reason};
 pub(crate) use lists::Filter;
 #[cfg(feature = "dashboard")]
 pub(crate) use lists::bytes_of;
@@ -30,16 +34,23 @@ pub struct Inspector {
     broker: Arc<dyn Broker>,
     max_payload: usize,
     viewer: Viewer,
+    /// When this process aggregates a group, if it does.
+    group_limits: Option<GroupLimits>,
 }
 
 impl Inspector {
     pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, max_payload: usize::MAX, viewer: Viewer::default() }
+        Self { broker, max_payload: usize::MAX, viewer: Viewer::default(), group_limits: None }
     }
 
     /// The same inspector, with a maximum size in bytes for payloads that it writes.
     pub(crate) fn with_max_payload(self, max_payload: usize) -> Self {
         Self { max_payload, ..self }
+    }
+
+    /// The same inspector, which knows when this process aggregates a group.
+    pub(crate) fn with_group_limits(self, group_limits: Option<GroupLimits>) -> Self {
+        Self { group_limits, ..self }
     }
 
     /// The same inspector for this viewer.

@@ -47,8 +47,8 @@ pub use schedule::Schedule;
 pub(crate) use schedule::{Wrong, duration_text, parse_duration};
 pub use state::JobState;
 pub use verdict::decide;
-pub(crate) use verdict::is_suspect;
 pub use verdict::{AfterCancel, Charge, Outcome, Transition, UndecodableJobs, UnknownJobs};
+pub(crate) use verdict::{Parked, is_suspect, parked};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::job::{JobRecord, Transition, without_backtrace};
+use crate::job::{JobRecord, Parked, Transition, parked, without_backtrace};
 use crate::time::Timestamp;
 
 /// Writes the line of a transition that the store has carried out. `job` is the record as it
@@ -39,10 +39,17 @@ pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, n
             );
         }
         Transition::Retry { after, error, counted: false } => {
+            // The words of `Reason::kind`.
+            let why = match parked(job, error) {
+                Some(Parked::NoHandler) => "no_handler",
+                Some(Parked::Undecodable { .. }) => "undecodable",
+                None if error.is_empty() => "snoozed",
+                None => "waits_for_retry",
+            };
             let error = cut(error);
             crate::log::info!(
                 "job postponed: type={kind} id={id} queue={queue} for {after:.1?} \
-                 without counting an attempt, reason={error:?}"
+                 without counting an attempt, why={why} reason={error:?}"
             );
         }
         Transition::Archive { error } => {

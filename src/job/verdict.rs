@@ -290,6 +290,30 @@ fn undecodable(job: &JobRecord, text: &str, now: Timestamp) -> Transition {
     Transition::Retry { after: PARKED_FOR, error, counted: false }
 }
 
+/// Why a job is parked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parked<'a> {
+    /// There was no handler for its type.
+    NoHandler,
+    /// Its payload could not be decoded.
+    Undecodable {
+        /// Since when.
+        since: Timestamp,
+        /// What was expected and what was found.
+        text: &'a str,
+    },
+}
+
+/// Why a job that waits for a retry with this last error is parked; `None` if it is not. Every
+/// store keeps that text.
+pub(crate) fn parked<'a>(job: &JobRecord, last_error: &'a str) -> Option<Parked<'a>> {
+    if last_error == no_handler(job) {
+        return Some(Parked::NoHandler);
+    }
+    let (since, text) = last_error.strip_prefix(UNDECODABLE_SINCE)?.split_once(": ")?;
+    Some(Parked::Undecodable { since: Timestamp::parse(since)?, text })
+}
+
 /// What happens to a job at its n-th loss: archived if that is enough for its charge, else
 /// pending again. A cleared loss is not counted at all.
 fn lease_lost(losses: u32, charge: Charge) -> Transition {
@@ -461,5 +485,20 @@ mod tests {
         // The clock was set back by a day.
         job.last_error = format!("{UNDECODABLE_SINCE}{}: x", start + Duration::from_secs(86_400));
         assert_eq!(at(&job, 0), parked);
+    }
+
+    #[test]
+    fn why_a_job_is_parked_is_recognised_by_its_error() {
+        let (job, now) = (job(0, 25), Timestamp::from_micros(1_000_000_007));
+        let error = |outcome| {
+            let transition = decide(&job, outcome, &RetryPolicy::default(), now, &Chance::none());
+            transition.error().unwrap().to_owned()
+        };
+        let no_handler = error(Outcome::Unknown(UnknownJobs::Park));
+        assert_eq!(parked(&job, &no_handler), Some(Parked::NoHandler));
+        let undecodable = error(Outcome::Undecodable("expected 1: x".to_owned()));
+        let expected = Parked::Undecodable { since: now, text: "expected 1: x" };
+        assert_eq!(parked(&job, &undecodable), Some(expected));
+        assert_eq!(parked(&job, &error(failed("no handler"))), None);
     }
 }

@@ -66,6 +66,7 @@ fn all_routes() -> OpenApi {
         status::status,
         jobs::one,
         jobs::watch,
+        jobs::explain,
         jobs::find,
         job_actions::run,
         job_actions::archive,

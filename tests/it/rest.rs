@@ -332,6 +332,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/jobs?<id>&<after>", Viewers),
         ("GET", "/jobs/<name>/<id>?<wait>", Viewers),
         ("GET", "/jobs/<name>/<id>/events", Viewers),
+        ("GET", "/jobs/<name>/<id>/explanation", Viewers),
         ("DELETE", "/jobs/<name>/<id>", Operators),
         ("POST", "/jobs/<name>/<id>/run", Operators),
         ("POST", "/jobs/<name>/<id>/archive", Operators),

@@ -91,6 +91,7 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "aggregating|g:digest|9|at|0|||8388608",
         ],
         "check_locks" => &["a|Q:unique:mail:a"],
+        "read_standing" => &["a|9|9", "p|9|9", "g|9|9", "ag|9|9", "gone|9|9"],
         "run_doctor" => &[
             "types|0|100|2|9999",
             "active|0|100|2|9999",

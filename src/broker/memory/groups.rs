@@ -16,7 +16,6 @@ use super::MemoryBroker;
 use super::changes::Changes;
 use super::queue::{Queue, StoredJob, Timeline, whole_second};
 use crate::broker::disk::Level;
-use crate::broker::groups::ceil_secs;
 use crate::broker::{
     AggregationSet, Answer, Enqueued, GroupLimits, GroupSet, Groups, ReadyGroups, RepairedGroups,
     SET_EXPIRY,
@@ -66,6 +65,14 @@ impl Grouping {
         line.is_some_and(|line| line.iter().any(|(_, id)| *id == job.id))
     }
 
+    /// The set that claimed the job.
+    pub(super) fn set_of(&self, job: &JobRecord) -> Option<&ClaimedSet> {
+        let has = |set: &&ClaimedSet| {
+            set.group == job.group && set.jobs.iter().any(|(_, id)| *id == job.id)
+        };
+        self.claimed.values().find(has)
+    }
+
     /// Returns the jobs of expired sets to their groups; returns how many sets.
     fn return_stale(&mut self, limit: usize, now: Timestamp) -> usize {
         let stale = self.claimed.iter().filter(|(_, set)| set.expires <= whole_second(now));
@@ -81,17 +88,8 @@ impl Grouping {
 
 /// The instant from which the group is ready to be aggregated.
 fn ready_at(jobs: &Timeline, limits: &GroupLimits, now: Timestamp) -> Option<Timestamp> {
-    let limits = limits.bounded();
     let ((oldest, _), (newest, _)) = (jobs.first()?, jobs.last()?);
-    if limits.max_size > 0 && jobs.len() >= limits.max_size {
-        return Some(now);
-    }
-    let secs = std::time::Duration::from_secs;
-    let quiet = *newest + secs(ceil_secs(limits.grace).max(1));
-    match ceil_secs(limits.max_delay) {
-        0 => Some(quiet),
-        delay => Some(quiet.min(*oldest + secs(delay))),
-    }
+    Some(limits.ready_at(jobs.len(), (*oldest, *newest), now))
 }
 
 impl Queue {

@@ -12,8 +12,8 @@ use crate::broker::disk::Level;
 use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
     Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_PAGE_BYTES, MinuteStats, Page,
-    QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo, Servers, StoreInfo,
-    WorkerInfo,
+    QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo, Servers, Standing,
+    StoreInfo, WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -149,6 +149,19 @@ impl Inspect for MemoryBroker {
             let mut all = Servers { servers, unreadable: 0 };
             all.sort();
             Ok(all)
+        })
+    }
+
+    fn standing<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Standing> {
+        Box::pin(
+            async move { Ok(self.look(queue, |queue, _| queue.standing(id)).unwrap_or_default()) },
+        )
+    }
+
+    fn available<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<u64>> {
+        Box::pin(async move {
+            let available = |queue: &Queue, _| queue.available() as u64;
+            Ok(queues.iter().map(|name| self.look(name, available).unwrap_or(0)).collect())
         })
     }
 

@@ -7,7 +7,7 @@ use super::NamespacedBroker;
 use crate::broker::{
     AggregationSet, Answer, ClusterPlace, DayStats, FoundJobs, GroupPage, Inspect, JobInfo,
     JobList, JobPage, JobRow, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries,
-    ServerInfo, Servers, StoreInfo,
+    ServerInfo, Servers, Standing, StoreInfo,
 };
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
@@ -187,6 +187,32 @@ impl Inspect for NamespacedBroker {
             let all = self.answer(self.inner.servers()).await?;
             let servers = all.servers.into_iter().filter_map(|server| self.shown_server(server));
             Ok(Servers { servers: servers.collect(), unreadable: 0 })
+        })
+    }
+
+    fn standing<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Standing> {
+        Box::pin(async move {
+            let queue = self.stored(queue);
+            self.answer(self.inner.standing(&queue, id)).await
+        })
+    }
+
+    /// How many slots are in use is the process's, whose jobs ever run in them.
+    fn serving(&self) -> Answer<'_, Servers> {
+        Box::pin(async move {
+            let all = self.answer(self.inner.serving()).await?;
+            let servers = all.servers.into_iter().filter_map(|server| {
+                let in_use = server.more_running;
+                Some(ServerInfo { more_running: in_use, ..self.shown_server(server)? })
+            });
+            Ok(Servers { servers: servers.collect(), unreadable: 0 })
+        })
+    }
+
+    fn available<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<u64>> {
+        Box::pin(async move {
+            let queues = self.all_stored(queues);
+            self.answer(self.inner.available(&queues)).await
         })
     }
 

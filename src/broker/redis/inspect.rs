@@ -26,7 +26,7 @@ use crate::broker::{
     AggregationSet, Answer, Begin, Broker, ClusterPlace, CounterSnapshot, Cursor, DayStats,
     EMPTY_QUEUE_NAME, FoundJobs, GroupInfo, GroupPage, Inspect, JobInfo, JobList, JobPage,
     MAX_PAGE_BYTES, Mark, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummaries, QueueSummary,
-    Servers, StoreInfo,
+    Servers, Standing, StoreInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -288,6 +288,21 @@ impl Inspect for RedisBroker {
 
     fn servers(&self) -> Answer<'_, Servers> {
         Box::pin(self.all_servers())
+    }
+
+    fn standing<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Standing> {
+        Box::pin(self.standing_of(queue, id))
+    }
+
+    fn serving(&self) -> Answer<'_, Servers> {
+        Box::pin(self.serving_processes())
+    }
+
+    fn available<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<u64>> {
+        Box::pin(async move {
+            let counts = join_all(queues.iter().map(|queue| self.available_in(queue))).await;
+            counts.into_iter().collect()
+        })
     }
 
     fn place<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Option<ClusterPlace>> {

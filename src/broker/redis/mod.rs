@@ -52,6 +52,7 @@ mod scripts;
 mod servers;
 mod settle_args;
 mod slot_move;
+mod standing;
 mod suspects;
 mod unconfirmed;
 mod wait;

@@ -77,6 +77,7 @@ scripts! {
     read_job: "lib/common", "lib/job_row", "inspect/read_job";
     list_jobs: "lib/common", "lib/job_row", "inspect/list_jobs";
     check_locks: "lib/common", "inspect/check_locks";
+    read_standing: "lib/common", "inspect/read_standing";
 
     act_on_job: "lib/common", "lib/move_job", "operate/act_on_job";
     act_in_bulk: "lib/common", "lib/move_job", "operate/act_in_bulk";

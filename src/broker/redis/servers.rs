@@ -32,7 +32,7 @@ use crate::pool::Repeat;
 const MAX_PROCESSES: &str = "1000";
 
 /// Maximum concurrent requests.
-const CONCURRENT_REQUESTS: usize = 50;
+pub(super) const CONCURRENT_REQUESTS: usize = 50;
 
 /// Jobs of a process that the first `HSCAN` asks for, and after one with large payloads.
 const MIN_SCAN_JOBS: usize = 16;

@@ -257,6 +257,13 @@ pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
     })
 }
 
+/// Decodes a process that counts its jobs in flight without naming them.
+pub fn announced_server(bytes: &[u8]) -> Option<broker::ServerInfo> {
+    let running = ServerInfo::decode(bytes).ok()?.active_worker_count;
+    let server = server(bytes)?;
+    Some(broker::ServerInfo { more_running: u64::try_from(running).unwrap_or(0), ..server })
+}
+
 /// Decodes a job in flight and the process that runs it. The id is the field name, which
 /// unlike the message need not be UTF-8.
 pub fn worker(id: &[u8], bytes: &[u8]) -> Option<(broker::WorkerInfo, WorkerInfo)> {

@@ -1,4 +1,4 @@
-//! One job: its state, and its end. Names of queues and
+//! One job: its state, its end, and why it does not run. Names of queues and
 //! ids in paths are in their printable form (`job::printable`), so that every stored name can
 //! be addressed.
 //!
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::broker::JobInfo;
 use crate::error::Error;
+use crate::inspector::{Explanation, Reason};
 use crate::job::{JobId, QueueName};
 use crate::web::JobQueue;
 use crate::web::api::{JsonResult, NoContent, Param, Refused, number, place, queue_name};
@@ -172,6 +173,27 @@ pub(crate) async fn watch(
     }
 }
 
+/// # Explain a job
+///
+/// Why a job is not running, or that it runs: a sentence, and the reasons with their data, the
+/// decisive one first. A job that does not exist is 404, and the detail says what may have
+/// become of it.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "explain-job"))]
+#[get("/jobs/<name>/<id>/explanation")]
+pub(crate) async fn explain(
+    _access: ViewAccess,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+) -> JsonResult<Explanation> {
+    let (known, job) = place(name, id)?;
+    let explanation = queue.redacted_inspector().explain(&known, &job).await?;
+    match explanation.reason() {
+        Reason::NoSuchJob { .. } => Err(Error::not_found(explanation.to_string()).into()),
+        _ => Ok(Json(explanation)),
+    }
+}
+
 /// The jobs with one id.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
@@ -205,5 +227,5 @@ pub(crate) async fn find(
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![one, watch, find]
+    routes![one, watch, explain, find]
 }

@@ -231,7 +231,7 @@ fn remove_unused(document: &mut OpenApi) {
 }
 
 /// Gives each variant of a tagged choice a name of its own: the choice's name and the tag's
-/// value, with a capital letter.
+/// value, each word of it with a capital letter.
 ///
 /// The choice gets no discriminator. With one, Rust clients of openapi-generator take the tag away
 /// before they read a variant, and then miss it. Without one all clients tell the variants apart,
@@ -242,9 +242,12 @@ fn name_variants(schemas: &mut Map<String, SchemaObject>) {
         let Some(variants) = one_of.as_deref().and_then(tagged) else { continue };
         let mut references = Vec::new();
         for (word, variant) in variants {
-            let mut initial = word.chars();
-            let first = initial.next().map(|first| first.to_ascii_uppercase());
-            let own = format!("{name}{}{}", first.unwrap_or_default(), initial.as_str());
+            let capital = |part: &str| {
+                let mut rest = part.chars();
+                let first = rest.next().map(|first| first.to_ascii_uppercase());
+                format!("{}{}", first.unwrap_or_default(), rest.as_str())
+            };
+            let own = format!("{name}{}", word.split('_').map(capital).collect::<String>());
             references.push(Schema::new_ref(format!("{PREFIX}{own}")));
             schemas.insert(own, variant);
         }

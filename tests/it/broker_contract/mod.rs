@@ -16,6 +16,7 @@ mod dequeue;
 mod doctor;
 mod due;
 mod enqueue;
+mod explain;
 mod fencing;
 mod groups;
 mod idempotency;

@@ -46,6 +46,68 @@ async fn a_job_is_duplicated() {
 }
 
 #[tokio::test]
+async fn a_job_says_why_it_is_not_running() {
+    let client = still().await;
+    let why = async |id: &str| get(&client, &format!("/jobs/mail/{id}/explanation")).await;
+    let id = enqueue(&client, 1, "?delay_seconds=172800").await;
+    let due = why(&id).await;
+    let due_at = get(&client, &format!("/jobs/mail/{id}")).await["due"].clone();
+    assert_eq!(
+        (&due["queue"], &due["id"], &due["state"]),
+        (&"mail".into(), &json!(id), &"scheduled".into())
+    );
+    let reason = &due["reasons"][0];
+    assert_eq!((&reason["kind"], &reason["at"]), (&json!("due"), &due_at));
+    assert!(
+        (100_000.0..=172_800.0).contains(&reason["wait_seconds"].as_f64().unwrap()),
+        "{reason}"
+    );
+    assert!(due["sentence"].as_str().unwrap().starts_with("due in "), "{due}");
+
+    for (language, sentence) in [("en", ">due in 1 d 23 h (at 2"), ("ja", "1日23時間後（2")] {
+        let page = client.get(format!("{BASE}/ui/jobs/mail/{id}"));
+        let page = page.header(Header::new("Role", "viewer"));
+        let page = page.header(Header::new("Accept-Language", language)).dispatch().await;
+        let page = page.into_string().await.unwrap();
+        assert!(page.contains(sentence), "{language}: {page}");
+    }
+
+    done(&client, Method::Post, &format!("/jobs/mail/{id}/run"), None).await;
+    let reasons = why(&id).await["reasons"].clone();
+    assert_eq!(reasons, json!([{ "kind": "no_worker", "queue": "mail", "last_seen": null }]));
+    done(&client, Method::Post, "/queues/mail/pause", None).await;
+    let paused = why(&id).await;
+    assert_eq!(paused["reasons"][0]["kind"], "queue_paused");
+    assert!(paused["reasons"][0]["since"].is_string(), "{paused}");
+    done(&client, Method::Post, &format!("/jobs/mail/{id}/archive"), None).await;
+    assert_eq!(why(&id).await["reasons"][0]["kind"], "archived");
+
+    done(&client, Method::Delete, &format!("/jobs/mail/{id}"), None).await;
+    let gone = ask(&client, Method::Get, &format!("/jobs/mail/{id}/explanation"), None).await;
+    assert_eq!(gone.status, 404, "{}", gone.text);
+    let detail = gone.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("queue mail has no such job: it was never stored"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_refused_enqueue_says_who_holds_the_lock_and_why() {
+    let client = still().await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    let welcome = || queue.enqueue(Welcome { user: 1 }).unique_for(Duration::from_secs(600));
+    let first = welcome().delay(Duration::from_secs(172_800)).await.unwrap();
+    let refused = welcome().await.unwrap_err();
+
+    let why = queue.inspector().explain_refusal(&first.queue, &refused).await.unwrap().unwrap();
+
+    let kinds: Vec<_> = why.reasons.iter().map(|reason| reason.kind()).collect();
+    assert_eq!(kinds, ["lock_held", "due", "no_worker"]);
+    let held = format!("the unique lock is held by job {} of queue mail; due in 1 d ", first.id);
+    assert!(why.to_string().starts_with(&held), "{why}");
+    let other = rocket_jobqueue::QueueName::new("no spaces").unwrap_err();
+    assert_eq!(queue.inspector().explain_refusal(&first.queue, &other).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_job_is_edited_moved_and_removed() {
     let client = still().await;
     let id = enqueue(&client, 1, "?delay_seconds=600").await;

@@ -1,10 +1,10 @@
 //! One job: everything that is known about it, and the buttons for what can be done to it.
 //! `job_actions` carries these out.
 //!
-//! The page costs one script, whatever the size of the job: of long payloads, results and
-//! errors only the beginning is shown, and the rest is a download. What the application hides
-//! ([`redact`](crate::JobQueueFairing::redact)) is missing here too, and then the payload
-//! cannot be edited: saving it would lose what is hidden.
+//! The page costs as much as `Inspector::explain`, whatever the size of the job: of long payloads,
+//! results and errors only the beginning is shown, and the rest is a download. What the
+//! application hides ([`redact`](crate::JobQueueFairing::redact)) is missing here too, and then
+//! the payload cannot be edited: saving it would lose what is hidden.
 //!
 //! What may surprise. A job without retention disappears when it succeeds. Its page then says
 //! so with status 404, since that is by far the most common reason. The timeline has what is
@@ -16,6 +16,7 @@ use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
 use crate::broker::JobInfo;
+use crate::inspector::Reason;
 use crate::job::JobState;
 use crate::time::Timestamp;
 use crate::web::dashboard::ui::parts::{button, fact, instant, short};
@@ -40,14 +41,14 @@ async fn show(
     let (site, texts) = (&view.site, view.site.texts());
     let found = async {
         let (known, id) = (name.parse()?, id.parse()?);
-        site.inspector().job(&known, &id).await
+        site.inspector().job_with_reasons(&known, &id).await
     };
     match found.await {
-        Ok(Some(info)) => {
+        Ok(Some((info, reasons))) => {
             let title = format!("{} {}", texts.job, cut(&info.record.job_type));
             let content = html! {
                 (layout::notice(texts, done))
-                (detail(site, &info, edit == Some("payload")))
+                (detail(site, &info, &reasons, edit == Some("payload")))
             };
             site.respond(NavPage::Elsewhere, &title, Ok(content))
         }
@@ -57,12 +58,12 @@ async fn show(
 }
 
 /// Facts, actions, error, timeline, payload, result and headers, each only if the job has it.
-fn detail(site: &Site<'_>, info: &JobInfo, editing: bool) -> Markup {
+fn detail(site: &Site<'_>, info: &JobInfo, reasons: &[Reason], editing: bool) -> Markup {
     let (texts, now, job) = (site.texts(), site.queue.now(), &info.record);
     let here = site.reader.job(&job.queue, &job.id);
     html! {
         div.card.facts {
-            dl { (facts(site, info)) }
+            dl { (facts(site, info, reasons)) }
             div.actions { (actions(texts, &here, info.state)) }
         }
         @if !job.last_error.is_empty() {
@@ -94,7 +95,7 @@ fn detail(site: &Site<'_>, info: &JobInfo, editing: bool) -> Markup {
 }
 
 /// Names and values, each only if it is known or set.
-fn facts(site: &Site<'_>, info: &JobInfo) -> Markup {
+fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
     let (texts, now, job) = (site.texts(), site.queue.now(), &info.record);
     let time = |at: Option<Timestamp>| instant(texts, now, at);
     html! {
@@ -108,6 +109,9 @@ fn facts(site: &Site<'_>, info: &JobInfo) -> Markup {
             @if let Some(after) = info.cancelling {
                 " " span.tag { (texts.cancelling) " (" (format!("{after:?}").to_lowercase()) ")" }
             }
+        }))
+        (fact(texts.explanation, html! {
+            @for reason in reasons { div { (cut(&(texts.reason)(reason))) } }
         }))
         (fact(texts.attempts, html! { (job.retried) " / " (job.max_retry) }))
         @if info.due.is_some() { (fact(texts.due, time(info.due))) }

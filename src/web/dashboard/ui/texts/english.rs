@@ -7,6 +7,7 @@
 
 use super::Texts;
 use crate::broker::FindingKind as TableKind;
+use crate::inspector::Span;
 use crate::job::JobState;
 use crate::web::api::registration::{
     Fault, Field, MAX_DELAY_SECONDS, MAX_MESSAGE_BYTES, MAX_RETRIES,
@@ -32,6 +33,7 @@ pub(super) const TEXTS: Texts = Texts {
     delay_seconds: "Delay in seconds",
     max_retry: "Maximum retries",
     unique_seconds: "Unique lock in seconds",
+    explanation: "Explanation",
     done_run: "The job is moved to pending.",
     done_archive: "The job is archived.",
     done_delete: "The job is deleted.",
@@ -255,17 +257,8 @@ pub(super) const TEXTS: Texts = Texts {
         )
     },
     state_name: JobState::as_str,
-    span: |length| {
-        let seconds = length.as_secs();
-        let (day, hour, minute) = (seconds / 86_400, seconds / 3600, seconds / 60);
-        match seconds {
-            0 => format!("{} ms", length.as_millis()),
-            1..60 => format!("{seconds} s"),
-            60..3600 => format!("{minute} min {} s", seconds % 60),
-            3600..86_400 => format!("{hour} h {} min", minute % 60),
-            _ => format!("{day} d {} h", hour % 24),
-        }
-    },
+    reason: |reason| reason.to_string(),
+    span: |length| Span(length).to_string(),
     ago: |length| format!("{length} ago"),
     from_now: |length| format!("in {length}"),
     chart_sum: |all, failed, most| match failed {

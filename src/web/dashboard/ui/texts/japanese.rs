@@ -3,6 +3,8 @@
 //! Terms follow the English file. The names of job states are translated. The names of filters,
 //! fields and configuration keys are not, because they have to be typed as they are.
 
+mod reason;
+
 use super::Texts;
 use crate::broker::FindingKind as TableKind;
 use crate::job::JobState;
@@ -30,6 +32,7 @@ pub(super) const TEXTS: Texts = Texts {
     delay_seconds: "遅延時間（秒）",
     max_retry: "最大リトライ回数",
     unique_seconds: "一意ロック（秒）",
+    explanation: "説明",
     done_run: "ジョブを実行待ちに移しました。",
     done_archive: "ジョブをアーカイブしました。",
     done_delete: "ジョブを削除しました。",
@@ -259,17 +262,8 @@ pub(super) const TEXTS: Texts = Texts {
         JobState::Completed => "完了",
         JobState::Aggregating => "集約待ち",
     },
-    span: |length| {
-        let seconds = length.as_secs();
-        let (day, hour, minute) = (seconds / 86_400, seconds / 3600, seconds / 60);
-        match seconds {
-            0 => format!("{}ミリ秒", length.as_millis()),
-            1..60 => format!("{seconds}秒"),
-            60..3600 => format!("{minute}分{}秒", seconds % 60),
-            3600..86_400 => format!("{hour}時間{}分", minute % 60),
-            _ => format!("{day}日{}時間", hour % 24),
-        }
-    },
+    reason: reason::sentence,
+    span: reason::span,
     ago: |length| format!("{length}前"),
     from_now: |length| format!("{length}後"),
     chart_sum: |all, failed, most| match failed {

@@ -19,6 +19,7 @@ mod japanese;
 use std::time::Duration;
 
 use crate::broker::FindingKind;
+use crate::inspector::Reason;
 use crate::job::JobState;
 use crate::web::api::registration::{Fault, Field};
 use crate::web::proxy::IgnoredPrefix;
@@ -64,6 +65,8 @@ pub(crate) struct Texts {
     pub max_retry: &'static str,
     /// Enqueue page: label of how long the unique lock lasts.
     pub unique_seconds: &'static str,
+    /// Job's page: label of the reasons why the job is not running.
+    pub explanation: &'static str,
     /// Notice on a job's page: it was moved to pending.
     pub done_run: &'static str,
     /// Notice on a job's page: it was archived.
@@ -452,6 +455,8 @@ pub(crate) struct Texts {
     pub id_too_long: fn(usize) -> String,
     /// A job state.
     pub state_name: fn(JobState) -> &'static str,
+    /// Job's page: one reason why the job is not running.
+    pub reason: fn(&Reason) -> String,
     /// A length of time, in at most two units.
     pub span: fn(Duration) -> String,
     /// A past instant, of the length of time since.

@@ -1,0 +1,223 @@
+//! Reasons as English sentences: one line each, in which nothing of a job breaks the line.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::reason::{Explanation, Reason};
+use crate::job::{AfterCancel, without_backtrace};
+use crate::text::Line;
+use crate::time::Timestamp;
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+/// A length of time with two units at most.
+pub(crate) struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (day, hour, minute) = (seconds / 86_400, seconds / 3600, seconds / 60);
+        match seconds {
+            0 => write!(f, "{} ms", self.0.as_millis()),
+            1..60 => write!(f, "{seconds} s"),
+            60..3600 => write!(f, "{minute} min {} s", seconds % 60),
+            3600..86_400 => write!(f, "{hour} h {} min", minute % 60),
+            _ => write!(f, "{day} d {} h", hour % 24),
+        }
+    }
+}
+
+/// An instant to the second, in UTC.
+pub(crate) struct At(pub Timestamp);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.to_utc() {
+            Some(utc) => write!(f, "{}", utc.format("%Y-%m-%d %H:%M:%S UTC")),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+/// A text of a job on one line, without a backtrace: its beginning, if it is long.
+pub(crate) struct Short<'a>(pub &'a str);
+
+/// Maximum characters of such a text.
+const MAX_TEXT_CHARS: usize = 300;
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = without_backtrace(self.0);
+        match text.char_indices().nth(MAX_TEXT_CHARS) {
+            Some((end, _)) => Line(format_args!("{}…", &text[..end])).fmt(f),
+            None => Line(format_args!("{text}")).fmt(f),
+        }
+    }
+}
+
+/// A number of things.
+struct Count(u64, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let optional = |f: &mut fmt::Formatter<'_>, before: &str, at: &Option<Timestamp>| match at {
+            Some(at) => write!(f, "{before}{}", At(*at)),
+            None => Ok(()),
+        };
+        match self {
+            Self::NoSuchJob { queue, queue_exists: false } => {
+                write!(f, "queue {queue} does not exist")
+            }
+            Self::NoSuchJob { queue, queue_exists: true } => write!(
+                f,
+                "queue {queue} has no such job: it was never stored, was deleted, has succeeded \
+                 without retention, or its retention is over"
+            ),
+            Self::Unreadable { problem } => {
+                write!(f, "{}; the doctor says more", Short(problem))
+            }
+            Self::NotListed { state } => {
+                write!(f, "it is {state}, but missing from that list; the doctor repairs it")
+            }
+            Self::QueuePaused { queue, since } => {
+                write!(f, "queue {queue} is paused")?;
+                optional(f, " since ", since)
+            }
+            Self::NoWorker { queue, last_seen } => {
+                write!(f, "no worker serves queue {queue}")?;
+                optional(f, "; the last one was seen at ", last_seen)
+            }
+            Self::WorkersStopping { queue, workers } => match workers {
+                1 => write!(f, "the only worker that serves queue {queue} is stopping"),
+                _ => write!(f, "all {workers} workers that serve queue {queue} are stopping"),
+            },
+            Self::HigherPriority { queue, higher, pending } => {
+                let jobs = Count(*pending, "pending job");
+                write!(f, "workers serve queue {queue} with strict priority, after {jobs} of ")?;
+                for (nth, queue) in higher.iter().enumerate() {
+                    write!(f, "{}{queue}", if nth > 0 { ", " } else { "" })?;
+                }
+                Ok(())
+            }
+            Self::InLine { queue, ahead, at_least, workers, slots, in_use } => {
+                match ahead {
+                    0 => write!(f, "it is next in queue {queue}")?,
+                    _ => {
+                        let least = if *at_least { "at least " } else { "" };
+                        let verb = if *ahead == 1 { "is" } else { "are" };
+                        let jobs = Count(*ahead, "job");
+                        write!(f, "{least}{jobs} {verb} before it in queue {queue}")?;
+                    }
+                }
+                let workers = Count(*workers, "worker");
+                write!(f, "; {workers} with {in_use} of {} in use", Count(*slots, "slot"))
+            }
+            Self::Due { at, wait } => write!(f, "due in {} (at {})", Span(*wait), At(*at)),
+            Self::Overdue { since, pending } => {
+                let jobs = Count(*pending, "pending job");
+                write!(f, "due since {}; it becomes pending soon, behind {jobs}", At(*since))
+            }
+            Self::WaitsForRetry { at, wait, retried, max_retry, error } => write!(
+                f,
+                "waits for its retry in {} (at {}), {retried} of {max_retry} counted, after: {}",
+                Span(*wait),
+                At(*at),
+                Short(error)
+            ),
+            Self::Snoozed { at, wait } => {
+                write!(f, "put off by its handler: due in {} (at {})", Span(*wait), At(*at))
+            }
+            Self::NoHandler { job_type, at, wait } => write!(
+                f,
+                "parked: the worker that dequeued it has no handler for job type \"{}\"; offered \
+                 again in {} (at {})",
+                Short(job_type),
+                Span(*wait),
+                At(*at)
+            ),
+            Self::Undecodable { since, at, wait, error } => write!(
+                f,
+                "parked since {}: its payload cannot be decoded; offered again in {} (at {}), and \
+                 archived after an hour: {}",
+                At(*since),
+                Span(*wait),
+                At(*at),
+                Short(error)
+            ),
+            Self::Suspect { losses } => write!(
+                f,
+                "{} vanished while it ran; a process runs one such job at a time",
+                Count((*losses).into(), "worker")
+            ),
+            Self::Running { worker: Some(worker), lease_ends, .. } => {
+                write!(f, "it runs in {}:{}", Short(&worker.host), worker.pid)?;
+                optional(f, " since ", &worker.started)?;
+                write!(f, "; the lease runs until {}", At(*lease_ends))
+            }
+            Self::Running { worker: None, lease_ends, .. } => {
+                write!(f, "it runs; its worker has not announced it yet")?;
+                write!(f, "; the lease runs until {}", At(*lease_ends))
+            }
+            Self::WorkerGone { lease_ends: None, .. } => {
+                write!(f, "its worker is gone, and it has no lease; the doctor repairs it")
+            }
+            Self::WorkerGone { lease_ends, recovered } => {
+                write!(f, "its worker is gone")?;
+                optional(f, "; its lease ends at ", lease_ends)?;
+                optional(f, ", and it is recovered from ", recovered)
+            }
+            Self::CancelRequested { then } => write!(
+                f,
+                "cancellation is requested; then it is {}",
+                match then {
+                    AfterCancel::Retry => "tried again",
+                    AfterCancel::Archive => "archived",
+                    AfterCancel::Delete => "deleted",
+                }
+            ),
+            Self::GroupWaits { group, size, oldest, missing, ready_at } => {
+                let jobs = Count(*size, "job");
+                write!(f, "group \"{}\" has {jobs}", Short(group))?;
+                optional(f, ", the first from ", oldest)?;
+                match missing {
+                    Some(missing) => write!(f, "; it waits for {missing} more")?,
+                    None => write!(f, "; it waits for more")?,
+                }
+                optional(f, ", at the latest until ", ready_at)
+            }
+            Self::BeingAggregated { group, until } => {
+                write!(f, "group \"{}\" is being aggregated", Short(group))?;
+                optional(f, ", at the latest until ", until)
+            }
+            Self::LockHeld { queue, holder } => {
+                write!(f, "the unique lock is held by job {holder} of queue {queue}")
+            }
+            Self::DeadlinePassed { deadline } => {
+                write!(f, "its deadline passed at {}: the next attempt archives it", At(*deadline))
+            }
+            Self::Archived { at, error } => {
+                write!(f, "archived")?;
+                optional(f, " at ", at)?;
+                match error.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, " after: {}", Short(error)),
+                }
+            }
+            Self::Completed { at, kept_until } => {
+                write!(f, "completed")?;
+                optional(f, " at ", at)?;
+                optional(f, ", kept until ", kept_until)
+            }
+        }
+    }
+}
