@@ -12,6 +12,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use prost::Message;
 
 use super::folder::{Folder, restrict_all};
+use super::hush::Hush;
 use super::journal::{Storage, StorageError};
 use super::{Key, Kind, Rows, Source, journal_file};
 use crate::error::Error;
@@ -32,6 +33,9 @@ const MARKER_FILE: &str = "version";
 /// The rows with the format and with the number of times that the store was opened.
 const FORMAT_ROW: &[u8] = b"format";
 const OPENED_ROW: &[u8] = b"opened";
+
+/// What is wrong with a row that no version of this crate wrote.
+const UNKNOWN_ROW: &str = "a row that is none of ours";
 
 /// The name of the only keyspace.
 const KEYSPACE: &str = "rows";
@@ -191,12 +195,16 @@ impl Source for Rowbase {
             for row in open.rows.iter() {
                 let (key, value) = row.into_inner().map_err(|error| error.to_string())?;
                 if !each(&key, &value) {
-                    return Err("a row that is none of ours".to_owned());
+                    return Err(UNKNOWN_ROW.to_owned());
                 }
             }
             Ok(())
         };
         unless_it_panics(read).map_err(|error| damaged(self.folder.path(), &error))
+    }
+
+    fn unknown_row(&self) -> Error {
+        damaged(self.folder.path(), UNKNOWN_ROW)
     }
 
     fn describe(&self) -> String {
@@ -209,6 +217,7 @@ impl Open {
     fn at(path: &Path) -> Result<Self, String> {
         unless_it_panics(|| {
             let open = || -> fjall::Result<Self> {
+                let _quiet = Hush::begin();
                 let database = Database::builder(path)
                     .cache_size(CACHE_BYTES)
                     .max_journaling_size(JOURNAL_BYTES)

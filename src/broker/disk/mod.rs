@@ -14,6 +14,8 @@
 mod database;
 #[cfg(feature = "disk")]
 mod folder;
+#[cfg(feature = "disk")]
+mod hush;
 mod journal;
 #[cfg(feature = "disk")]
 mod journal_file;
@@ -45,6 +47,9 @@ pub(crate) trait Source: Storage + 'static {
     /// # Errors
     /// The rows cannot be read, or `each` does not know one.
     fn read(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Error>;
+
+    /// The error about a row that this version does not know.
+    fn unknown_row(&self) -> Error;
 
     /// The store in one line.
     fn describe(&self) -> String;
@@ -101,8 +106,8 @@ pub async fn open(
     {
         let _ = (clock, archive);
         Err(Error::config(format!(
-            "jobqueue.store: expected a build with the feature `disk` of rocket_jobqueue for \
-             the folder {}, found one without",
+            "jobqueue.store: expected a build with the feature `disk` for the folder {}, found one \
+             without: add features = [\"disk\"] to rocket_jobqueue in Cargo.toml",
             settings.path.display()
         )))
     }

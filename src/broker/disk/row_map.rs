@@ -12,6 +12,14 @@ use crate::sync::lock;
 #[derive(Clone, Default, Debug)]
 pub struct RowMap(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
 
+impl RowMap {
+    /// What a process that is killed now leaves: later writes do not change it.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self(Arc::new(Mutex::new(lock(&self.0).clone())))
+    }
+}
+
 impl Storage for RowMap {
     fn write(&mut self, rows: &Rows) -> Result<(), StorageError> {
         let mut map = lock(&self.0);
@@ -37,8 +45,12 @@ impl Source for RowMap {
     fn read(&self, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Error> {
         match lock(&self.0).iter().all(|(key, value)| each(key, value)) {
             true => Ok(()),
-            false => Err(Error::config("a row that is none of ours")),
+            false => Err(self.unknown_row()),
         }
+    }
+
+    fn unknown_row(&self) -> Error {
+        Error::config("a row that is none of ours")
     }
 
     fn describe(&self) -> String {

@@ -1,7 +1,7 @@
 //! What changed in a queue since its rows were written: nothing is noted, and nothing is
 //! spent, unless the store is kept on disk.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::HashMap;
 
 use super::queue::StoredJob;
 use crate::job::JobId;
@@ -53,14 +53,15 @@ pub(super) struct Saved {
 /// The jobs of a queue by id. Each way to change one notes it.
 #[derive(Default)]
 pub(super) struct Jobs {
-    by_id: HashMap<JobId, StoredJob>,
+    /// A job is large, and the map moves its entries when it grows.
+    by_id: HashMap<JobId, Box<StoredJob>>,
     /// Changed jobs, and the rows that those had which were taken out.
     pub(super) changed: Changes<(JobId, Saved)>,
 }
 
 impl Jobs {
     pub(super) fn get(&self, id: &JobId) -> Option<&StoredJob> {
-        self.by_id.get(id)
+        self.by_id.get(id).map(Box::as_ref)
     }
 
     /// The job, to be changed.
@@ -72,15 +73,15 @@ impl Jobs {
 
     /// The job, to change what is not kept on disk: the end of its lease, and what `Saved` says.
     pub(super) fn get_unnoted(&mut self, id: &JobId) -> Option<&mut StoredJob> {
-        self.by_id.get_mut(id)
+        self.by_id.get_mut(id).map(Box::as_mut)
     }
 
-    pub(super) fn insert(&mut self, id: JobId, mut stored: StoredJob) {
+    pub(super) fn insert(&mut self, id: JobId, mut stored: Box<StoredJob>) {
         note(&mut self.changed, &id, &mut stored);
         self.by_id.insert(id, stored);
     }
 
-    pub(super) fn remove(&mut self, id: &JobId) -> Option<StoredJob> {
+    pub(super) fn remove(&mut self, id: &JobId) -> Option<Box<StoredJob>> {
         let mut stored = self.by_id.remove(id)?;
         if self.changed.watched() {
             let saved = stored.saved;
@@ -102,8 +103,8 @@ impl Jobs {
         self.by_id.is_empty()
     }
 
-    pub(super) fn iter(&self) -> hash_map::Iter<'_, JobId, StoredJob> {
-        self.by_id.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&JobId, &StoredJob)> {
+        self.by_id.iter().map(|(id, stored)| (id, stored.as_ref()))
     }
 }
 

@@ -94,7 +94,7 @@ fn ready_at(jobs: &Timeline, limits: &GroupLimits, now: Timestamp) -> Option<Tim
 
 impl Queue {
     /// Adds a job to its group.
-    pub(super) fn join_group(&mut self, mut stored: StoredJob, now: Timestamp) {
+    pub(super) fn join_group(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
         let id = stored.job.id.clone();
         stored.entered = whole_second(now);
         let group = self.grouping.waiting.entry(stored.job.group.clone()).or_default();

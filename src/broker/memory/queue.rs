@@ -240,7 +240,7 @@ impl Queue {
             let request = Request { body: guard.body.clone(), id: id.clone() };
             self.requests.insert(guard.key.clone(), request, now + guard.kept, now);
         }
-        let mut stored = StoredJob::new(job);
+        let mut stored = Box::new(StoredJob::new(job));
         if due > now {
             self.wait(stored, JobState::Scheduled, due);
             return Enqueued::Created { state: JobState::Scheduled, due };
@@ -366,7 +366,7 @@ impl Queue {
     }
 
     /// Makes the job the next pending one.
-    pub(super) fn next_in_line(&mut self, mut stored: StoredJob, now: Timestamp) {
+    pub(super) fn next_in_line(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
         let id = stored.job.id.clone();
         stored.state = JobState::Pending;
         stored.pending_since = Some(now);
@@ -377,7 +377,7 @@ impl Queue {
     }
 
     /// Makes the job the last pending one.
-    pub(super) fn append_pending(&mut self, id: JobId, mut stored: StoredJob) {
+    pub(super) fn append_pending(&mut self, id: JobId, mut stored: Box<StoredJob>) {
         self.order.1 += 1;
         stored.order = self.order.1;
         self.pending.push_back(id.clone());
@@ -385,7 +385,7 @@ impl Queue {
     }
 
     /// Lets the job wait for its due time.
-    pub(super) fn wait(&mut self, mut stored: StoredJob, state: JobState, due: Timestamp) {
+    pub(super) fn wait(&mut self, mut stored: Box<StoredJob>, state: JobState, due: Timestamp) {
         let id = stored.job.id.clone();
         let retries = state == JobState::Retry;
         let line = if retries { &mut self.retry } else { &mut self.scheduled };
@@ -398,7 +398,7 @@ impl Queue {
     /// Keeps a completed job for its retention, which may be zero.
     pub(super) fn complete(
         &mut self,
-        mut stored: StoredJob,
+        mut stored: Box<StoredJob>,
         result: Option<Vec<u8>>,
         now: Timestamp,
     ) {
@@ -416,7 +416,7 @@ impl Queue {
     }
 
     /// Archives the job. Makes room first, so that the archive never exceeds its limit.
-    pub(super) fn archive(&mut self, mut stored: StoredJob, now: Timestamp) {
+    pub(super) fn archive(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
         let at = whole_second(now);
         self.make_room(1, usize::MAX, now);
         if self.release_on_archive {

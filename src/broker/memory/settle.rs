@@ -55,7 +55,7 @@ impl Queue {
     }
 
     /// Takes the job of a lease out of its collection, if the lease may settle it.
-    fn take_settled(&mut self, lease: &Lease) -> Option<StoredJob> {
+    fn take_settled(&mut self, lease: &Lease) -> Option<Box<StoredJob>> {
         let is_reclaimed = self.reclaimed(lease);
         if !is_reclaimed && !self.holds(lease) {
             return None;
@@ -74,7 +74,7 @@ impl Queue {
     /// Puts a job back whose transition lets it wait for another attempt.
     fn let_wait(
         &mut self,
-        mut stored: StoredJob,
+        mut stored: Box<StoredJob>,
         transition: &Transition,
         lease: &Lease,
         now: Timestamp,
@@ -107,7 +107,7 @@ impl Queue {
     /// Archives or deletes a job whose attempt has ended, as a cancel request asked.
     fn carry_out_cancel(
         &mut self,
-        stored: StoredJob,
+        stored: Box<StoredJob>,
         after: AfterCancel,
         now: Timestamp,
     ) -> Settled {

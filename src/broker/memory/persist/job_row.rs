@@ -248,8 +248,14 @@ impl StateRow {
         self.job_state().is_some()
     }
 
+    /// Changes the job to this, which has a row of its own.
+    pub(super) fn apply_after_save(self, stored: &mut StoredJob) {
+        stored.saved.state = true;
+        self.apply_to(stored);
+    }
+
     /// Changes the job to this; the state stays if it is unknown.
-    pub(super) fn apply_to(self, stored: &mut StoredJob) {
+    fn apply_to(self, stored: &mut StoredJob) {
         stored.state = self.job_state().unwrap_or(stored.state);
         stored.due = instant(self.due);
         stored.pending_since = instant(self.pending_since);

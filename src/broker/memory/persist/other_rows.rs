@@ -1,0 +1,82 @@
+//! The rows of everything but jobs. Their fields are numbers of a protobuf message, so the
+//! structures of this crate may change while the format stays.
+
+use prost::Message;
+
+/// A queue that exists or is paused; one that nobody used may be paused too.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct QueueRow {
+    #[prost(bool, tag = "2")]
+    pub(super) used: bool,
+    #[prost(sint64, optional, tag = "1")]
+    pub(super) paused: Option<i64>,
+}
+
+/// Attempts of a day, and of all time at its end.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct DayRow {
+    #[prost(uint64, tag = "1")]
+    pub(super) processed: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) failed: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) total_processed: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) total_failed: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MinutesRow {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) minutes: Vec<MinuteRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MinuteRow {
+    #[prost(sint64, tag = "1")]
+    pub(super) minute: i64,
+    #[prost(uint64, tag = "2")]
+    pub(super) processed: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) failed: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) waiting: u64,
+}
+
+/// An entry that expires: a lock, a request, or the queue of a key.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ExpiringRow {
+    #[prost(sint64, tag = "1")]
+    pub(super) until: i64,
+    /// The lock's holder, the request's job, or the queue's name.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) value: Vec<u8>,
+    /// The digest of a request.
+    #[prost(string, tag = "3")]
+    pub(super) body: String,
+}
+
+/// An instant, and a second one.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InstantRow {
+    #[prost(sint64, tag = "1")]
+    pub(super) at: i64,
+    #[prost(sint64, optional, tag = "2")]
+    pub(super) and: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SetRow {
+    #[prost(string, tag = "1")]
+    pub(super) group: String,
+    #[prost(sint64, tag = "2")]
+    pub(super) expires: i64,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub(super) jobs: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct NumberRow {
+    #[prost(uint64, tag = "1")]
+    pub(super) number: u64,
+}
