@@ -3,17 +3,18 @@
 //!
 //! Rows reach the disk in the order of the changes, because they are added while the store is
 //! locked. One batch is written at a time; what is added meanwhile leaves with the next one,
-//! so all concurrent callers share one sync. With [`Durability::Always`] the thread
-//! `jobqueue-disk` writes and syncs. With [`Durability::EverySecond`] an answer only has to
-//! survive the process, so the first caller writes for all that came with it, and the thread
-//! syncs each second; if writing turns slow, the thread writes too.
+//! so all concurrent callers share one sync. The first caller writes, and with
+//! [`Durability::Always`] syncs, for all that came with it: handing over to a thread would cost
+//! about half of what a fast disk takes. What is added meanwhile is written by the thread
+//! `jobqueue-disk`. If the disk turns slow, the thread does all of it, so that no thread of the
+//! application waits for a busy disk. With [`Durability::EverySecond`] it syncs each second.
 //!
 //! A failed write or sync closes the journal for good: what the disk holds is then unknown,
 //! and only opening it again finds out. A full disk is no failure: the batch is kept and
 //! tried again, and meanwhile no new job is accepted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,22 @@ pub enum Durability {
     /// Once the operating system has it; it is synced each second. Survives the end of the
     /// process, however it comes. A loss of power may cost the last second.
     EverySecond,
+}
+
+impl Durability {
+    fn slow_batch(self) -> Duration {
+        match self {
+            Durability::Always => SLOW_SYNC,
+            Durability::EverySecond => SLOW_WRITE,
+        }
+    }
+
+    fn max_led_batches(self) -> usize {
+        match self {
+            Durability::Always => MAX_SYNCED_BATCHES,
+            Durability::EverySecond => MAX_LED_BATCHES,
+        }
+    }
 }
 
 /// What rows are written to.
@@ -72,12 +89,18 @@ pub(crate) enum Level {
     NewJobs,
 }
 
-/// A batch that takes longer is written by the thread from then on, so that no thread of the
-/// application waits for a busy disk.
+/// A batch that takes longer is written by the thread from then on. Beside this, handing over
+/// costs little.
 const SLOW_WRITE: Duration = Duration::from_millis(2);
 
-/// Batches that one caller writes for others before the thread goes on.
+/// The same with a sync.
+const SLOW_SYNC: Duration = Duration::from_micros(500);
+
+/// Batches that one caller writes before the thread goes on.
 const MAX_LED_BATCHES: usize = 8;
+
+/// The same if each of them is synced: a caller syncs for itself.
+const MAX_SYNCED_BATCHES: usize = 1;
 
 /// Interval between two syncs, between two tries while the disk is full, and between two
 /// looks at its room.
@@ -103,14 +126,20 @@ struct Shared {
 
 #[derive(Default)]
 struct Pending {
-    /// Rows that no batch has yet.
+    /// Rows that no batch has yet. They will be the batch behind `taken`.
     rows: Rows,
     /// Callers whose rows those are.
     waiters: Vec<Waiter>,
-    /// Callers whose rows are being written.
+    /// Callers who wait for batches up to `taken`.
     under_way: Vec<Waiter>,
-    /// Whether a batch is being written, and whether only its sync is missing.
-    stage: Stage,
+    /// The number of the last batch: it is written, or is being written, or is stuck.
+    taken: u64,
+    /// The last batch that the operating system has.
+    written: u64,
+    /// The last batch that is as safe as [`Durability`] says.
+    safe: u64,
+    /// Whether somebody writes, who looks for more rows before it stops.
+    writing: bool,
     /// A batch for which there was no room.
     stuck: Option<Rows>,
     /// An empty buffer for the next batch.
@@ -127,18 +156,13 @@ struct Pending {
     closed: bool,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    Idle,
-    Writing,
-    Syncing,
-}
-
 struct Waiter {
     level: Level,
     done: oneshot::Sender<Result<(), Error>>,
 }
+
+/// Who writes. When it stops, the thread is called if there is more.
+struct Turn<'a>(&'a Shared);
 
 impl Journal {
     /// Starts the thread.
@@ -183,35 +207,24 @@ impl Journal {
     /// # Errors
     /// It could not be written, or there is no room for new jobs now.
     pub(crate) async fn saved(&self, level: Level) -> Result<(), Error> {
-        if self.shared.durability == Durability::EverySecond
-            && !self.shared.slow.load(Ordering::Relaxed)
-        {
-            self.shared.lead();
+        let batch = self.shared.queue().last_batch();
+        // Whoever needs no sync does not wait for its own.
+        let syncs_for_others =
+            self.shared.durability == Durability::Always && level == Level::Written;
+        if !syncs_for_others && !self.shared.slow.load(Ordering::Relaxed) {
+            self.shared.lead(level, batch);
         }
         let answer = {
             let mut queue = self.shared.queue();
-            if let Some(reason) = &queue.failed {
-                return Err(closed(reason));
-            }
-            let idle = queue.rows.is_empty() && queue.stuck.is_none();
-            match queue.stage {
-                Stage::Idle if idle => return Ok(()),
-                Stage::Syncing if idle && level == Level::Written => return Ok(()),
-                Stage::Idle | Stage::Writing | Stage::Syncing => {}
+            if let Some(known) = queue.known(level, batch) {
+                return known;
             }
             let (done, answer) = oneshot::channel();
-            let waiter = Waiter { level, done };
-            if queue.stuck.is_some() {
-                if level == Level::NewJobs {
-                    return Err(unconfirmed(queue.full.as_deref().unwrap_or_default()));
-                }
-                queue.waiters.push(waiter);
-            } else if !queue.rows.is_empty() {
-                queue.waiters.push(waiter);
-                queue.called = true;
-                self.shared.wake.notify_one();
-            } else {
-                queue.under_way.push(waiter);
+            let is_taken = batch <= queue.taken;
+            let waiters = if is_taken { &mut queue.under_way } else { &mut queue.waiters };
+            waiters.push(Waiter { level, done });
+            if !is_taken && !queue.writing && queue.stuck.is_none() {
+                self.shared.call(&mut queue);
             }
             answer
         };
@@ -243,6 +256,23 @@ fn unconfirmed(reason: &str) -> Error {
 }
 
 impl Pending {
+    /// The next batch and its number: the stuck one first.
+    fn take_batch(&mut self) -> Option<(Rows, u64)> {
+        if self.failed.is_some() {
+            return None;
+        }
+        if let Some(stuck) = self.stuck.take() {
+            return Some((stuck, self.taken));
+        }
+        if self.rows.is_empty() {
+            return None;
+        }
+        let (spare, waiters) = (std::mem::take(&mut self.spare), std::mem::take(&mut self.waiters));
+        self.under_way.extend(waiters);
+        self.taken += 1;
+        Some((std::mem::replace(&mut self.rows, spare), self.taken))
+    }
+
     fn accepts(&self, level: Level) -> Result<(), Error> {
         match (&self.failed, &self.full) {
             (Some(reason), _) => Err(closed(reason)),
@@ -251,11 +281,43 @@ impl Pending {
         }
     }
 
-    /// Answers the waiters of the batch under way that this concerns.
-    fn answer(&mut self, answer: &Result<(), Error>, concerns: impl Fn(Level) -> bool) {
-        for waiter in self.under_way.extract_if(.., |waiter| concerns(waiter.level)) {
-            // A caller that has gone needs no answer.
-            let _ = waiter.done.send(answer.clone());
+    /// The batch with everything that was added before.
+    fn last_batch(&self) -> u64 {
+        self.taken + u64::from(!self.rows.is_empty())
+    }
+
+    /// What is known about a batch already.
+    fn known(&self, level: Level, batch: u64) -> Option<Result<(), Error>> {
+        let reached = if level == Level::Written { self.written } else { self.safe };
+        if batch <= reached {
+            return Some(Ok(()));
+        }
+        if let Some(reason) = &self.failed {
+            return Some(Err(closed(reason)));
+        }
+        let waits_for_room = self.stuck.is_some() && level == Level::NewJobs;
+        waits_for_room.then(|| Err(unconfirmed(self.full.as_deref().unwrap_or_default())))
+    }
+
+    /// The waiters for the batches up to the last one that this concerns.
+    fn waiting(&mut self, concerns: impl Fn(Level) -> bool) -> Vec<Waiter> {
+        self.under_way.extract_if(.., |waiter| concerns(waiter.level)).collect()
+    }
+}
+
+fn answer(waiters: Vec<Waiter>, answer: &Result<(), Error>) {
+    for waiter in waiters {
+        // A caller that has gone needs no answer.
+        let _ = waiter.done.send(answer.clone());
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.writing = false;
+        if !queue.rows.is_empty() && queue.stuck.is_none() {
+            self.0.call(&mut queue);
         }
     }
 }
@@ -265,84 +327,79 @@ impl Shared {
         lock(&self.queue)
     }
 
-    /// Writes what there is, unless another caller does already.
-    fn lead(&self) {
-        for _ in 0..MAX_LED_BATCHES {
-            let mut storage = match self.storage.try_lock() {
-                Ok(storage) => storage,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // The one who writes looks again before it leaves.
-                Err(TryLockError::WouldBlock) => return,
-            };
-            if self.queue().stuck.is_some() {
-                return;
-            }
-            while self.write_batch(&mut **storage) {
-                if self.slow.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-            drop(storage);
-            if self.queue().rows.is_empty() {
+    /// Lets the thread write.
+    fn call(&self, queue: &mut Pending) {
+        queue.called = true;
+        self.wake.notify_one();
+    }
+
+    /// The right to write, unless somebody has it, or there is no room.
+    fn turn(&self) -> Option<Turn<'_>> {
+        let mut queue = self.queue();
+        if queue.writing || queue.stuck.is_some() {
+            return None;
+        }
+        queue.writing = true;
+        Some(Turn(self))
+    }
+
+    /// Writes for a caller who waits for this batch, and for those who came with it.
+    fn lead(&self, level: Level, batch: u64) {
+        if self.queue().known(level, batch).is_some() {
+            return;
+        }
+        let Some(_turn) = self.turn() else { return };
+        let mut storage = lock(&self.storage);
+        for _ in 0..self.durability.max_led_batches() {
+            if !self.write_batch(&mut **storage) || self.slow.load(Ordering::Relaxed) {
                 return;
             }
         }
-        self.queue().called = true;
-        self.wake.notify_one();
     }
 
     /// Writes one batch; false if there was none, or if it could not be written.
     fn write_batch(&self, storage: &mut dyn Storage) -> bool {
-        let mut rows = {
-            let mut queue = self.queue();
-            if queue.failed.is_some() {
-                return false;
-            }
-            let stuck = queue.stuck.take();
-            if stuck.is_none() && queue.rows.is_empty() {
-                return false;
-            }
-            queue.stage = Stage::Writing;
-            stuck.unwrap_or_else(|| {
-                let spare = std::mem::take(&mut queue.spare);
-                let waiters = std::mem::take(&mut queue.waiters);
-                queue.under_way.extend(waiters);
-                std::mem::replace(&mut queue.rows, spare)
-            })
-        };
+        let Some((rows, batch)) = self.queue().take_batch() else { return false };
         let began = Instant::now();
-        let written = storage.write(&rows);
-        self.slow.store(began.elapsed() > SLOW_WRITE, Ordering::Relaxed);
-        let synced = match written {
-            Ok(()) if self.durability == Durability::Always => {
-                let mut queue = self.queue();
-                queue.stage = Stage::Syncing;
-                queue.answer(&Ok(()), |level| level == Level::Written);
-                drop(queue);
-                // Writing again would not bring back what a failed sync lost.
-                storage.sync().map_err(|(StorageError::Full(text) | StorageError::Failed(text))| {
+        let mut written = storage.write(&rows);
+        if written.is_ok() && self.durability == Durability::Always {
+            let mut queue = self.queue();
+            queue.written = batch;
+            let waiters = queue.waiting(|level| level == Level::Written);
+            drop(queue);
+            answer(waiters, &Ok(()));
+            // Writing again would not bring back what a failed sync lost.
+            written = storage.sync().map_err(
+                |(StorageError::Full(text) | StorageError::Failed(text))| {
                     StorageError::Failed(text)
-                })
-            }
-            other => other,
-        };
+                },
+            );
+        }
+        self.slow.store(began.elapsed() > self.durability.slow_batch(), Ordering::Relaxed);
+        self.conclude(rows, batch, written)
+    }
+
+    /// Says what became of a batch; whether it is safe.
+    fn conclude(&self, mut rows: Rows, batch: u64, written: Result<(), StorageError>) -> bool {
         let mut queue = self.queue();
-        queue.stage = Stage::Idle;
-        match synced {
+        match written {
             Ok(()) => {
                 queue.unsynced = self.durability == Durability::EverySecond;
-                queue.answer(&Ok(()), |_| true);
+                (queue.written, queue.safe) = (batch, batch);
+                let waiters = std::mem::take(&mut queue.under_way);
                 rows.clear();
                 queue.spare = rows;
+                drop(queue);
+                answer(waiters, &Ok(()));
                 true
             }
             Err(StorageError::Full(reason)) => {
                 crate::log::error!("{reason}; no new job is accepted until there is room");
-                let later = queue.waiters.extract_if(.., |waiter| waiter.level == Level::NewJobs);
-                let later: Vec<_> = later.collect();
-                queue.under_way.extend(later);
-                queue.answer(&Err(unconfirmed(&reason)), |level| level == Level::NewJobs);
+                let mut waiters = queue.waiting(|level| level == Level::NewJobs);
+                waiters
+                    .extend(queue.waiters.extract_if(.., |waiter| waiter.level == Level::NewJobs));
                 // The others wait for room: their changes are kept.
+                answer(waiters, &Err(unconfirmed(&reason)));
                 queue.full = Some(reason);
                 queue.stuck = Some(rows);
                 false
@@ -369,11 +426,15 @@ impl Shared {
                 queue.called = false;
                 queue.closed
             };
-            let mut storage = lock(&self.storage);
             let is_due = next_tick <= Instant::now();
-            if is_due || is_closed || self.queue().stuck.is_none() {
-                while self.write_batch(&mut **storage) {}
+            let turn = self.turn();
+            if turn.is_none() && !is_due && !is_closed {
+                // The one who writes calls again.
+                continue;
             }
+            let mut storage = lock(&self.storage);
+            while self.write_batch(&mut **storage) {}
+            drop(turn);
             if is_due || is_closed {
                 next_tick = Instant::now() + TICK;
                 self.sync(&mut **storage);
@@ -416,7 +477,7 @@ fn fail(queue: &mut Pending, reason: String) {
     crate::log::error!("the store on disk is closed, because it could not be written: {reason}");
     let waiters = std::mem::take(&mut queue.waiters);
     queue.under_way.extend(waiters);
-    queue.answer(&Err(closed(&reason)), |_| true);
+    answer(std::mem::take(&mut queue.under_way), &Err(closed(&reason)));
     queue.rows.clear();
     queue.failed = Some(reason);
 }
