@@ -3,6 +3,7 @@
 
 mod groups;
 mod operator;
+mod restart;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -25,6 +26,7 @@ use crate::support::RedisServer;
 use crate::support::harness::patient;
 use groups::{Grouped, groups_of};
 use operator::{Gone, Reading, Walk};
+use restart::Kept;
 
 /// A whole second, at 08:00 UTC, far ahead: Redis ends daily counters by its own
 /// clock.
@@ -61,6 +63,8 @@ impl Seen {
 pub struct Actors {
     clock: Clock,
     memory: MemoryBroker,
+    /// The rows of that store, if it is kept on disk.
+    kept: Option<Kept>,
     redis: RedisBroker,
     pool: RedisPool,
     queues: [QueueName; 2],
@@ -118,8 +122,9 @@ pub fn connect(server: &RedisServer) -> RedisPool {
 }
 
 impl Actors {
-    /// `pool` is for looking past the stores.
-    pub fn new(server: &RedisServer, pool: RedisPool) -> Actors {
+    /// `pool` is for looking past the stores. `on_disk` keeps the rows of the one in memory, so
+    /// that it can be opened again.
+    pub fn new(server: &RedisServer, pool: RedisPool, on_disk: bool) -> Actors {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let run = NEXT.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::manual(START);
@@ -127,8 +132,14 @@ impl Actors {
         let queues = ["a", "b"].map(|q| QueueName::new(format!("{q}{run}")).expect("a name"));
         let mut keep = ArchiveSettings::default();
         keep.queues.insert(queues[1].clone(), FEW);
+        let kept = on_disk.then(|| Kept::new(keep.clone()));
+        let memory = match &kept {
+            Some(kept) => kept.open(&clock),
+            None => MemoryBroker::new(clock.clone()).with_archive(keep.clone()),
+        };
         Actors {
-            memory: MemoryBroker::new(clock.clone()).with_archive(keep.clone()),
+            memory,
+            kept,
             redis: RedisBroker::new(connect(server), clock.clone()).with_archive(keep),
             pool,
             clock,
@@ -223,6 +234,10 @@ impl Actors {
             }
             Operation::ReadOn { pages } => self.read_on(*pages).await?,
             Operation::Wait(step) => self.wait(*step),
+            Operation::Restart { killed } => self.restart(*killed).await?,
+        }
+        if !operation.promises() {
+            self.write_all().await?;
         }
         self.look().await
     }

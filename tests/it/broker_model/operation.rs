@@ -135,6 +135,11 @@ pub enum Operation {
         pages: usize,
     },
     Wait(Step),
+    /// The process of a store on disk ends and the next one opens it. One that is killed writes
+    /// nothing more.
+    Restart {
+        killed: bool,
+    },
 }
 
 /// A job to be stored.
@@ -217,6 +222,21 @@ impl Operation {
         // Neighbouring seeds shall have nothing in common.
         let rng = &mut Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D);
         (0..length).map(|_| Self::random(rng)).collect()
+    }
+
+    /// The same with restarts in between: after every fourth operation or so, and after each one
+    /// of every eighth sequence.
+    pub fn sequence_with_restarts(seed: u64, length: usize) -> Vec<Operation> {
+        let mut rng = Rng::with_seed(seed);
+        let one_in = if seed.is_multiple_of(8) { 1 } else { 4 };
+        let mut operations = Vec::new();
+        for operation in Self::sequence(seed, length) {
+            operations.push(operation);
+            if rng.u32(0..one_in) == 0 {
+                operations.push(Self::Restart { killed: rng.bool() });
+            }
+        }
+        operations
     }
 
     fn random(rng: &mut Rng) -> Operation {
