@@ -250,6 +250,7 @@ fn an_application_elsewhere_needs_one_attach_and_a_redis_on_localhost() {
     let mut command = Command::new(&program);
     command.current_dir(folder.path());
     refuses_a_schema_that_it_cannot_check(&program, folder.path());
+    refuses_a_store_that_it_was_built_without(&program, folder.path());
     let mut program = Program::spawn(command, &variables);
     program.printed("launched from", PROMPT);
 
@@ -274,4 +275,16 @@ fn refuses_a_schema_that_it_cannot_check(program: &Path, folder: &Path) {
     assert!(!output.status.success(), "{said}");
     assert!(said.contains(r#"job type "elsewhere:checked" has a JSON Schema"#), "{said}");
     assert!(said.contains("json-schema"), "{said}");
+}
+
+/// Nor a store on disk. Nothing is made in the folder that it would have.
+fn refuses_a_store_that_it_was_built_without(program: &Path, folder: &Path) {
+    let mut command = Command::new(program);
+    command.current_dir(folder).env("ROCKET_JOBQUEUE", r#"{store="disk",path="jobs"}"#);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("jobqueue.store: expected a build with the feature `disk`"), "{said}");
+    assert!(said.contains(r#"features = ["disk"]"#), "the way out: {said}");
+    assert!(!folder.join("jobs").exists());
 }

@@ -115,15 +115,9 @@ fn build(options: Options) -> Rocket<Build> {
     if options.nothing_said() || options.path.is_some() || options.memory {
         queue = queue.environment("embedded");
         limit = limit.environment("embedded");
-        match options.memory {
-            true => say("running embedded: jobs live in this process and end with it"),
-            false => {
-                let folder = options.folder();
-                queue = queue.disk(folder);
-                say(&format!("running embedded: jobs are kept in {folder}, no Redis needed"));
-            }
+        if !options.memory {
+            queue = queue.disk(options.folder());
         }
-        say("with Redis: cargo run --example demo -- --redis localhost:6379");
     }
     if let Some(address) = &options.redis {
         queue = queue.set("databases.jobqueue.url", format!("redis://{address}"));
@@ -143,6 +137,7 @@ fn build(options: Options) -> Rocket<Build> {
         .mount("/", routes::all())
         .attach(AdHoc::on_liftoff("Welcome", move |rocket| {
             Box::pin(async move {
+                say_store(&options);
                 welcome(rocket);
                 if !options.no_greeting {
                     greeting::spawn(rocket);
@@ -172,6 +167,19 @@ fn origin(rocket: &Rocket<Orbit>) -> String {
         address => address.to_string(),
     };
     format!("http://{host}:{}", config.port)
+}
+
+/// Where jobs are, once that is true.
+fn say_store(options: &Options) {
+    if options.memory {
+        say("running embedded: jobs live in this process and end with it");
+    } else if options.on_disk() {
+        let folder = options.folder();
+        say(&format!("running embedded: jobs are kept in {folder}, no Redis needed"));
+    } else {
+        return;
+    }
+    say("with Redis: cargo run --example demo -- --redis localhost:6379");
 }
 
 fn welcome(rocket: &Rocket<Orbit>) {

@@ -1,6 +1,9 @@
 //! What only the store on disk promises: it opens as it was closed, whatever ended its
 //! process, and says what is wrong with its folder. Its rules are cases of the contract.
 
+mod clock;
+mod room;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -356,23 +359,29 @@ async fn a_folder_that_cannot_be_one_is_told() {
     assert!(text.contains(begun.to_str().unwrap()), "{text}");
 }
 
-/// The demo on this folder, which was built before.
+/// The demo on this folder.
 fn demo(path: &Path, arguments: &[&str]) -> Program {
+    demo_with(path, arguments, &[])
+}
+
+fn demo_with(path: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Program {
     let arguments = [&["--path", path.to_str().unwrap()], arguments].concat();
-    Program::start("demo", &arguments, &[])
+    Program::start("demo", &arguments, variables)
+}
+
+/// Registers a job that prints this message after so many seconds.
+fn register(origin: &str, message: &str, delay: u32) {
+    let url = format!("{origin}/api/dm-jobqueue/register");
+    let body = format!(r#"{{"message":"{message}","delay_seconds":{delay}}}"#);
+    assert_eq!(post_json(&url, &body, &[]).0, 201);
 }
 
 #[test]
 fn a_registered_job_survives_ctrl_c_and_kill_9_and_a_second_demo_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs");
-    let register = |program: &Program, message: &str, delay: u32| {
-        let url = format!("{}/api/dm-jobqueue/register", program.origin());
-        let body = format!(r#"{{"message":"{message}","delay_seconds":{delay}}}"#);
-        assert_eq!(post_json(&url, &body, &[]).0, 201);
-    };
     let mut first = demo(&path, &[]);
-    register(&first, "survived", 6);
+    register(&first.origin(), "survived", 6);
 
     let mut second = Command::new(env!("CARGO"));
     second.args(["run", "--quiet", "--example", "demo", "--", "--path"]).arg(&path);
@@ -390,12 +399,46 @@ fn a_registered_job_survives_ctrl_c_and_kill_9_and_a_second_demo_is_told() {
     next.said("listening", BUILD);
     next.signal("INT");
     assert!(next.child.wait().unwrap().success());
+    // On a slow machine it was due while this process ran.
+    let mut runs = next.printed_so_far("survived").len();
     let last = demo(&path, &[]);
-    last.printed("survived", PROMPT);
+    if runs == 0 {
+        last.printed("survived", PROMPT);
+        runs += 1;
+    }
     last.said("done", PROMPT);
-    assert!(last.printed_so_far("survived").is_empty(), "once");
+    assert_eq!(runs + last.printed_so_far("survived").len(), 1, "once");
     let greetings = last.printed_so_far("Hello from the job queue").len();
     assert!(greetings <= 1, "{greetings}");
+}
+
+/// A second start finds what the first one made.
+#[test]
+fn a_launch_says_where_jobs_are_and_nothing_of_what_is_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs");
+    for _ in 0..2 {
+        let arguments = ["--path", path.to_str().unwrap(), "--no-greeting"];
+        let mut program = Program::start("demo", &arguments, &[("ROCKET_LOG_LEVEL", "normal")]);
+        program.said(&format!("jobs are kept in {}", path.display()), BUILD);
+        program.origin();
+        program.signal("TERM");
+        assert!(program.child.wait().unwrap().success());
+        let lines: Vec<String> = program.out.iter().chain(program.err.iter()).collect();
+        assert!(lines.iter().any(|line| line.contains("launched from")), "{lines:#?}");
+        for word in ["fjall", "atabase", "keyspace"] {
+            let told: Vec<_> = lines.iter().filter(|line| line.contains(word)).collect();
+            assert!(told.is_empty(), "{told:?}");
+        }
+    }
+    // Nothing is said to be kept in a folder that cannot be one.
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let mut program = demo(&file, &[]);
+    assert!(!program.child.wait().unwrap().success());
+    let told: Vec<String> = program.err.iter().collect();
+    assert!(!told.iter().any(|line| line.contains("are kept in")), "{told:#?}");
+    assert!(told.iter().any(|line| line.contains("jobqueue.path")), "{told:#?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ pub const BUILD: Duration = Duration::from_secs(600);
 /// An example program, its lines on both outputs, killed when dropped.
 pub struct Program {
     pub child: Child,
-    out: Receiver<String>,
+    pub out: Receiver<String>,
     pub err: Receiver<String>,
     /// Lines of standard error that were read and not asked for yet: the order
     /// of lines from different tasks is nobody's promise.
