@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, missing_debug_implementations)]
 
 mod eviction;
+mod on_success;
 #[path = "../support/mod.rs"]
 mod support;
 mod unreadable;
