@@ -1,17 +1,25 @@
-//! What the stores of one process cost: jobs a second in memory and on disk, the sync rate of
-//! the disk beside it, and how long a folder with many waiting jobs takes to open.
+//! What the stores of one process cost: jobs a second in memory and on disk, and how long a folder
+//! with many waiting jobs takes to open. Beside them, in the same run: the sync rate of the disk,
+//! SQLite and Redis, which sync before they answer too.
 //!
 //! ```sh
 //! cargo run --release --example stores                     # below the temporary folder
 //! cargo run --release --example stores -- /var/lib/jobs    # on that disk
 //! cargo run --release --example stores -- /var/lib/jobs 1000000
+//! cargo run --release --example stores -- --only always,open /var/lib/jobs
 //! ```
+//!
+//! `--only` names parts: `disk`, `memory`, `everysec`, `always`, `sqlite`, `redis`, `open`. SQLite
+//! needs `python3`, Redis `redis-server`; without the program its lines are left out.
 // A program: nobody else names its items.
 #![allow(unreachable_pub, missing_debug_implementations)]
+
+mod others;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,8 +37,9 @@ const STRETCH: Duration = Duration::from_secs(3);
 /// Jobs of one call in bulk.
 const BATCH: u64 = 1000;
 
-/// Jobs that a worker drains.
-const DRAINED: u64 = 30_000;
+/// Jobs that a worker drains, and how often: single drains differ.
+const DRAINED: u64 = 60_000;
+const DRAINS: usize = 3;
 
 static RAN: AtomicU64 = AtomicU64::new(0);
 
@@ -104,26 +113,36 @@ async fn measure(name: &str, open: impl Fn(usize) -> JobQueueFairing) -> Outcome
         client.terminate().await;
     }
     for (line, concurrency) in [(3, 10), (4, 100)] {
-        let store = open(line);
-        let (client, queue) = start(store, Some(concurrency)).await?;
-        let name_of_queue = QueueName::new("default")?;
-        queue.inspector().pause(&name_of_queue).await?;
-        for n in 0..DRAINED / BATCH {
-            for stored in
-                queue.enqueue_all((0..BATCH).map(|i| Draft::new(Noop { n: n * BATCH + i }))).await
-            {
-                stored?;
-            }
+        let (client, queue) = start(open(line), Some(concurrency)).await?;
+        for _ in 0..DRAINS {
+            say(name, &format!("drain c={concurrency}"), drain(&queue).await?);
         }
-        RAN.store(0, Ordering::Relaxed);
-        let began = Instant::now();
-        queue.inspector().resume(&name_of_queue).await?;
-        while RAN.load(Ordering::Relaxed) < DRAINED {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let what = format!("drain c={concurrency}");
-        say(name, &what, DRAINED as f64 / began.elapsed().as_secs_f64());
         client.terminate().await;
+    }
+    Ok(())
+}
+
+/// Lets a worker run what waited; jobs a second.
+async fn drain(queue: &JobQueue) -> Outcome<f64> {
+    let name = QueueName::new("default")?;
+    queue.inspector().pause(&name).await?;
+    fill(queue, DRAINED).await?;
+    RAN.store(0, Ordering::Relaxed);
+    let began = Instant::now();
+    queue.inspector().resume(&name).await?;
+    while RAN.load(Ordering::Relaxed) < DRAINED {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(DRAINED as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Enqueues jobs in bulk.
+async fn fill(queue: &JobQueue, jobs: u64) -> Outcome<()> {
+    for n in 0..jobs / BATCH {
+        let drafts = (0..BATCH).map(|i| Draft::new(Noop { n: n * BATCH + i }));
+        for stored in queue.enqueue_all(drafts).await {
+            stored?;
+        }
     }
     Ok(())
 }
@@ -140,30 +159,38 @@ fn syncs(folder: &Path) -> Outcome<f64> {
     Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
 
-/// Opens a folder with this many waiting jobs.
+/// Fills a folder with this many waiting jobs, and opens it in a process of its own.
 async fn reopen(folder: &Path, jobs: u64) -> Outcome<()> {
-    let store = || JobQueue::fairing().disk(folder).set("jobqueue.durability", "everysec");
-    let (client, queue) = start(store(), None).await?;
-    for n in 0..jobs / BATCH {
-        for stored in
-            queue.enqueue_all((0..BATCH).map(|i| Draft::new(Noop { n: n * BATCH + i }))).await
-        {
-            stored?;
-        }
-    }
+    let (client, queue) = start(store(folder), None).await?;
+    fill(&queue, jobs).await?;
     drop(queue);
     client.terminate().await;
-    let bytes = size(folder)?;
+    println!("{} bytes a waiting job on disk", size(folder)? / jobs.max(1));
+    let opened = Command::new(std::env::current_exe()?).arg(OPEN).arg(folder).status()?;
+    opened.success().then_some(()).ok_or_else(|| "the folder does not open".into())
+}
+
+fn store(folder: &Path) -> JobQueueFairing {
+    JobQueue::fairing().disk(folder).set("jobqueue.durability", "everysec")
+}
+
+/// The word by which a process is told to open a folder.
+const OPEN: &str = "--open";
+
+async fn open(folder: &Path) -> Outcome<()> {
     let began = Instant::now();
-    let (client, queue) = start(store(), None).await?;
+    let (client, queue) = start(store(folder), None).await?;
     let took = began.elapsed();
     let found = queue.inspector().queue(&QueueName::new("default")?).await?.size;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("?");
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("?");
+        line.trim().to_owned()
+    };
     println!(
-        "{found} waiting jobs open in {took:.2?}: {} bytes each on disk, resident memory {}",
-        bytes / jobs.max(1),
-        resident.trim()
+        "{found} waiting jobs open in {took:.2?}: resident memory {}, at most {}",
+        line("VmRSS:"),
+        line("VmHWM:")
     );
     client.terminate().await;
     Ok(())
@@ -187,18 +214,44 @@ fn main() -> Outcome<()> {
 }
 
 async fn run(mut words: impl Iterator<Item = String>) -> Outcome<()> {
-    let parent = words.next().map_or_else(std::env::temp_dir, Into::into);
+    let mut first = words.next();
+    if first.as_deref() == Some(OPEN) {
+        return open(Path::new(&words.next().ok_or("expected a folder")?)).await;
+    }
+    let mut only = None;
+    if first.as_deref() == Some("--only") {
+        only = words.next();
+        first = words.next();
+    }
+    let is_wanted =
+        |part: &str| only.as_ref().is_none_or(|only| only.split(',').any(|word| word == part));
+    let parent = first.map_or_else(std::env::temp_dir, Into::into);
     let jobs = words.next().map_or(Ok(100_000), |jobs| jobs.parse())?;
     fs::create_dir_all(&parent)?;
     let folder = tempfile::tempdir_in(parent)?;
-    say("the disk itself", "write and sync", syncs(folder.path())?);
-    measure("memory", |_| JobQueue::fairing().memory()).await?;
+    if is_wanted("disk") {
+        say("the disk itself", "write and sync", syncs(folder.path())?);
+    }
+    if is_wanted("memory") {
+        measure("memory", |_| JobQueue::fairing().memory()).await?;
+    }
     for durability in ["everysec", "always"] {
         let open = |line: usize| {
             let path = folder.path().join(format!("{durability}-{line}"));
             JobQueue::fairing().disk(path).set("jobqueue.durability", durability)
         };
-        measure(&format!("disk, {durability}"), open).await?;
+        if is_wanted(durability) {
+            measure(&format!("disk, {durability}"), open).await?;
+        }
     }
-    reopen(&folder.path().join("many"), jobs).await
+    if is_wanted("sqlite") {
+        others::sqlite(folder.path())?;
+    }
+    if is_wanted("redis") {
+        others::redis(folder.path()).await?;
+    }
+    if is_wanted("open") {
+        reopen(&folder.path().join("many"), jobs).await?;
+    }
+    Ok(())
 }
