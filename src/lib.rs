@@ -126,7 +126,7 @@ pub use job::{Charge, NewJob, Outcome};
 pub use job::{
     DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
     JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Periodic, Placement, Progress, QueueName,
-    RetryPolicy, Schedule, UndecodableJobs, UnknownJobs,
+    RetryPolicy, Schedule, UndecodableJobs, UnknownJobs, Until,
 };
 pub use pool::Connection as JobQueueConnection;
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.

@@ -103,6 +103,7 @@ impl NamespacedBroker {
             record: self.stored_record(&job.record),
             placement: job.placement,
             unique_for: job.unique_for,
+            until: job.until,
             idempotency: job.idempotency.as_ref().map(|guard| self.stored_key(guard)),
         }
     }

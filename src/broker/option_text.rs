@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::NaiveDateTime;
 
 use crate::job::{
-    DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, JobId, JobRecord, NewJob, Placement, QueueName,
+    DEFAULT_MAX_RETRY, DEFAULT_TIMEOUT, JobId, JobRecord, NewJob, Placement, QueueName, Until,
     duration_text, parse_duration,
 };
 use crate::time::Timestamp;
@@ -38,6 +38,11 @@ pub(super) fn of(job: &NewJob) -> Vec<String> {
     if let Placement::After(delay) = job.placement {
         duration("ProcessIn", delay);
     }
+    // Ours, which Go's readers leave out.
+    if job.until != Until::default() {
+        texts.push(format!("UniqueUntil({})", job.until.as_str()));
+    }
+    texts.extend(job.unique_key.as_ref().map(|digest| format!("UniqueKey({digest})")));
     let date = |at: Timestamp| at.to_utc().map(|utc| utc.format(DATE).to_string());
     if let Placement::At(at) = job.placement {
         texts.extend(date(at).map(|date| format!("ProcessAt({date})")));
@@ -74,6 +79,11 @@ pub(super) fn job(job_type: &str, payload: Option<Vec<u8>>, texts: &[String]) ->
             "Timeout" => job.record.timeout = duration().map_or(Duration::ZERO, whole),
             "Deadline" => job.record.deadline = date(argument),
             "Unique" => job.unique_for = duration().filter(|lock| lock.as_secs() > 0),
+            "UniqueUntil" => job.until = Until::parse(argument).unwrap_or_default(),
+            "UniqueKey" => {
+                let is_digest = argument.len() == 64 && is_hex(argument);
+                job.unique_key = is_digest.then(|| argument.to_owned());
+            }
             "Retention" => job.record.retention = duration().map_or(Duration::ZERO, whole),
             "ProcessIn" => job.placement = Placement::After(duration().unwrap_or_default()),
             "ProcessAt" => {
@@ -118,6 +128,10 @@ fn parts(text: &str) -> Option<(&str, &str)> {
     Some((name, rest.split_once(')').map_or(rest, |(argument, _)| argument)))
 }
 
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// An instant in the form of [`DATE`]; `None` for any other text.
 fn date(text: &str) -> Option<Timestamp> {
     let date = NaiveDateTime::parse_from_str(text, DATE).ok()?;
@@ -142,6 +156,7 @@ mod tests {
         record.headers.insert("trace".to_owned(), "a(b)\"c\"".to_owned());
         let mut job = NewJob::now(record).placed(Placement::After(Duration::from_secs(600)));
         job.unique_for = Some(Duration::from_secs(3600));
+        (job.until, job.unique_key) = (Until::Expiry, Some("0c".repeat(32)));
         job
     }
 
@@ -156,6 +171,8 @@ mod tests {
                 "Unique(1h0m0s)",
                 "Retention(24h0m0s)",
                 "ProcessIn(10m0s)",
+                "UniqueUntil(expiry)",
+                &format!("UniqueKey({})", "0c".repeat(32)),
                 "Deadline(Sat Jan  3 03:04:05 UTC 2026)",
                 r#"Header(["trace","a(b\u0029\"c\""])"#,
             ]

@@ -166,6 +166,13 @@ impl Draft {
                 "unique lock: expected at least 1s, found {lock:?}"
             )));
         }
+        if options.unique_for.is_none() && options.has_lock_terms() {
+            return Err(Error::invalid(
+                "unique lock: expected unique_for with until, unique_by or unique_key, found none",
+            ));
+        }
+        let bytes = payload.as_deref().unwrap_or_default();
+        let unique_key = options.unique_key.digest(&self.job_type, bytes)?;
         let mut record = JobRecord::new(self.job_type, payload, QueueName::new(&options.queue)?);
         if let Some(group) = options.group {
             check_group(&group)?;
@@ -192,6 +199,8 @@ impl Draft {
             record,
             placement: options.placement,
             unique_for: options.unique_for,
+            until: options.until,
+            unique_key,
             idempotency,
         })
     }
@@ -236,7 +245,12 @@ impl<Q> Enqueue<Q> {
         /// Refuses another job of the same queue, type and payload until this one succeeds,
         /// for at most this long. Payloads are compared by their bytes; see [`Job`] for sets
         /// and maps. At least one second; for a delayed job the time counts from its due time.
+        /// [`until`](Self::until) ends it elsewhere, [`unique_by`](Self::unique_by) and
+        /// [`unique_key`](Self::unique_key) compare something else than the payload.
         unique_for;
+        until;
+        unique_by;
+        unique_key;
         group;
     }
 

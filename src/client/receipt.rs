@@ -34,7 +34,8 @@ pub struct Receipt {
     pub replayed: bool,
     /// Whether the job was there before: it holds the unique lock, and
     /// [`Enqueue::or_existing`](crate::Enqueue::or_existing) asked for it.
-    /// Nothing was stored; state and due time are unknown and say pending, now.
+    /// Nothing was stored; state and due time are unknown and say pending, now. With
+    /// [`Until::Expiry`](crate::Until::Expiry) that job may have ended.
     pub existing: bool,
 }
 
@@ -64,8 +65,8 @@ impl Receipt {
                 Ok(Self { existing: true, ..receipt(holder, JobState::Pending, now) })
             }
             Enqueued::Duplicate { holder } => Err(Error::duplicate(format!(
-                "a job of type {:?} with this payload is in queue {:?} already: {holder}",
-                record.job_type, record.queue
+                "queue {:?} has a job of type {:?} with this unique lock already: {holder}",
+                record.queue, record.job_type
             ))
             .held_by(holder)),
             Enqueued::IdConflict => Err(Error::id_conflict(format!(

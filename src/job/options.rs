@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::unique::{UniqueKey, Until};
 use crate::time::Timestamp;
 
 /// The queue of jobs that name none.
@@ -57,6 +58,10 @@ pub struct JobOptions {
     pub(crate) retention: Duration,
     /// `None` takes no lock.
     pub(crate) unique_for: Option<Duration>,
+    /// When that lock ends, if not with its time.
+    pub(crate) until: Until,
+    /// Which jobs are the same to it.
+    pub(crate) unique_key: UniqueKey,
     /// `None` runs the job by itself.
     pub(crate) group: Option<Cow<'static, str>>,
 }
@@ -79,6 +84,8 @@ impl JobOptions {
             deadline: None,
             retention: Duration::ZERO,
             unique_for: None,
+            until: Until::Success,
+            unique_key: UniqueKey::Payload,
             group: None,
         }
     }
@@ -131,10 +138,55 @@ impl JobOptions {
 
     /// Refuses another job of the same queue, type and payload until this one succeeds, for
     /// at most this long. At least one second; for a delayed job the time counts from its
-    /// due time.
+    /// due time. [`until`](Self::until) ends it elsewhere, [`unique_by`](Self::unique_by) and
+    /// [`unique_key`](Self::unique_key) compare something else than the payload.
     pub fn unique_for(mut self, lock: Duration) -> Self {
         self.unique_for = Some(lock);
         self
+    }
+
+    /// When the lock of [`unique_for`](Self::unique_for) ends: with the job's start, its
+    /// success (the default), or not before its time is over.
+    pub fn until(mut self, until: Until) -> Self {
+        self.until = until;
+        self
+    }
+
+    /// Jobs are the same to the lock of [`unique_for`](Self::unique_for) if these fields of
+    /// their payloads are equal, in place of the whole payload. A name that begins with `/` is a
+    /// JSON pointer, such as `/user/id`. 1 to 16 fields, which every payload must have: with a
+    /// missing one the enqueue is invalid, because otherwise a misspelled name would make all
+    /// jobs of the type the same.
+    ///
+    /// ```
+    /// use rocket_jobqueue::{JobOptions, Until};
+    /// use std::time::Duration;
+    ///
+    /// // One reminder a day for each user, whatever its text.
+    /// let reminder = JobOptions::new()
+    ///     .unique_for(Duration::from_secs(86_400))
+    ///     .unique_by(["user"])
+    ///     .until(Until::Expiry);
+    /// ```
+    pub fn unique_by<F: Into<Cow<'static, str>>>(
+        mut self,
+        fields: impl IntoIterator<Item = F>,
+    ) -> Self {
+        self.unique_key = UniqueKey::Fields(fields.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Jobs of a queue and type are the same to the lock of [`unique_for`](Self::unique_for) if
+    /// they have this key, whatever their payloads. Not blank, at most 1024 bytes; stored as a
+    /// digest.
+    pub fn unique_key(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.unique_key = UniqueKey::Text(key.into());
+        self
+    }
+
+    /// Whether something is said about a unique lock, apart from its time.
+    pub(crate) fn has_lock_terms(&self) -> bool {
+        self.until != Until::default() || self.unique_key != UniqueKey::default()
     }
 
     /// Collects the job in this group of its queue instead of running it: a
@@ -228,6 +280,37 @@ macro_rules! option_setters {
         $($more)*
         pub fn unique_for(mut self, lock: std::time::Duration) -> Self {
             self.options = self.options.unique_for(lock);
+            self
+        }
+    };
+    (@until [$($more:tt)*]) => {
+        /// When the lock of `unique_for` ends: with the job's start, its success (the default),
+        /// or not before its time is over; see [`Until`](crate::Until).
+        $($more)*
+        pub fn until(mut self, until: $crate::job::Until) -> Self {
+            self.options = self.options.until(until);
+            self
+        }
+    };
+    (@unique_by [$($more:tt)*]) => {
+        /// Compares these fields of the payloads for `unique_for`, in place of the whole
+        /// payload; see [`JobOptions::unique_by`](crate::JobOptions::unique_by).
+        $($more)*
+        pub fn unique_by<F: Into<std::borrow::Cow<'static, str>>>(
+            mut self,
+            fields: impl IntoIterator<Item = F>,
+        ) -> Self {
+            self.options = self.options.unique_by(fields);
+            self
+        }
+    };
+    (@unique_key [$($more:tt)*]) => {
+        /// Compares this key for `unique_for`, in place of the payload: a function of the job,
+        /// such as `format!("user-{}", job.user)`. Jobs of the same queue, type and key are the
+        /// same. Not blank, at most 1024 bytes; stored as a digest.
+        $($more)*
+        pub fn unique_key(mut self, key: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+            self.options = self.options.unique_key(key);
             self
         }
     };

@@ -164,6 +164,9 @@ impl Periodic {
         /// Skips ticks while a job of the same queue, type and payload waits or runs, for at
         /// most this long.
         unique_for;
+        until;
+        unique_by;
+        unique_key;
         group;
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::job::{Job, JobId, Placement, QueueName, payload_bytes, serial};
+use crate::job::{Job, JobId, Placement, QueueName, Until, payload_bytes, serial};
 use crate::time::Timestamp;
 
 /// One stored job: the fields of Asynq's message.
@@ -227,6 +227,10 @@ pub struct NewJob {
     pub placement: Placement,
     /// How long its unique lock holds at most; `None` if it takes none.
     pub unique_for: Option<Duration>,
+    /// When that lock ends, if not with its time.
+    pub until: Until,
+    /// The digest that names the lock; `None` for the whole payload.
+    pub unique_key: Option<String>,
     /// The idempotency key, if the caller gave one.
     pub idempotency: Option<Idempotency>,
 }
@@ -234,7 +238,14 @@ pub struct NewJob {
 impl NewJob {
     /// A job that is due at once, without lock or repeat guard.
     pub fn now(record: JobRecord) -> Self {
-        Self { record, placement: Placement::Now, unique_for: None, idempotency: None }
+        Self {
+            record,
+            placement: Placement::Now,
+            unique_for: None,
+            until: Until::default(),
+            unique_key: None,
+            idempotency: None,
+        }
     }
 
     /// The same job, due according to `placement`.

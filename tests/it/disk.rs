@@ -18,7 +18,7 @@ use rocket_jobqueue::internals::{
 };
 use rocket_jobqueue::{
     Clock, Durability, Error, Idempotency, JobId, JobRecord, JobState, NewJob, Placement,
-    QueueName, Timestamp,
+    QueueName, Timestamp, Until,
 };
 
 use crate::support::program::{BUILD, Program, curl, post_json};
@@ -114,6 +114,14 @@ async fn a_store_opens_as_it_was_closed() {
     locked.unique_for = Some(HOUR);
     locked.idempotency = Some(Idempotency::new("/jobs", "key", b"body"));
     put(&store, locked.clone()).await;
+    let [timed, until_start] = [(Until::Expiry, "0c"), (Until::Start, "0d")].map(|(until, key)| {
+        let unique_key = Some(key.repeat(32));
+        let later = job(until.as_str()).placed(Placement::After(HOUR));
+        NewJob { unique_for: Some(HOUR), until, unique_key, ..later }
+    });
+    put(&store, timed.clone()).await;
+    Actions::act(&store, &queue(), &id("expiry"), Action::Delete).await.unwrap();
+    put(&store, until_start.clone()).await;
     store.bind_key("key", &queue(), HOUR).await.unwrap();
     for name in ["grouped-1", "grouped-2", "grouped-3"] {
         let mut grouped = job(name);
@@ -135,6 +143,12 @@ async fn a_store_opens_as_it_was_closed() {
         again.idempotency = None;
         again.record.id = id("another");
         assert_eq!(put(&store, again).await, Enqueued::Duplicate { holder: id("locked") });
+        for job in [&timed, &until_start] {
+            let mut again = job.clone();
+            again.record.id = id("another");
+            let holder = job.record.id.clone();
+            assert_eq!(put(&store, again).await, Enqueued::Duplicate { holder });
+        }
         let other = QueueName::new("other").unwrap();
         let bound = store.bind_key("key", &other, HOUR).await.unwrap();
         assert_eq!((bound.queue, bound.is_new), (queue(), false));
@@ -158,7 +172,7 @@ async fn a_store_opens_as_it_was_closed() {
         assert!(store.job(&queue(), &id(name)).await.unwrap().is_none(), "{name}");
     }
     let checked = store.check_queue(&queue(), None, RepairScope::Nothing).await.unwrap();
-    assert_eq!((checked.findings.len(), checked.entries_checked), (0, 11));
+    assert_eq!((checked.findings.len(), checked.entries_checked), (0, 12));
     store.remove_queue(&queue(), true).await.unwrap();
 }
 

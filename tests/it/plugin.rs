@@ -11,7 +11,7 @@ use crate::support::{PATIENCE, within};
 use rocket::local::asynchronous::Client;
 use rocket::{Build, Rocket, get, routes, tokio};
 use rocket_jobqueue::{
-    Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed,
+    Job, JobContext, JobError, JobOptions, JobQueue, JobQueueFairing, JobState, Managed, Until,
     inspect::JobInfo, rate_limit::RateLimit,
 };
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,8 @@ async fn until_state(queue: &JobQueue, id: &rocket_jobqueue::JobId, state: JobSt
 
 /// Set in the child process in which a test's own application is refused.
 const CHILD: &str = "JOBQUEUE_TEST_REFUSED";
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What an operator reads on standard error when this application is refused.
 ///
@@ -391,6 +393,28 @@ async fn a_unique_job_is_refused_while_the_first_one_waits() {
 }
 
 #[rocket::async_test]
+async fn jobs_are_the_same_by_what_was_chosen() {
+    let (tell, _told) = told();
+    let client = client(app(queue().set("jobqueue.worker", false), tell)).await;
+    let queue = handle(&client);
+    let by_field = |user: u32, text: &str| {
+        let payload = format!(r#"{{"user":{user},"text":"{text}"}}"#);
+        queue.enqueue_raw("note", Some(payload.into())).unique_for(MINUTE).unique_by(["user"])
+    };
+    let first = by_field(7, "a").await.unwrap();
+    assert_eq!(by_field(7, "b").await.unwrap_err().holder(), Some(&first.id));
+    by_field(8, "a").await.unwrap();
+    // In bulk too, and with another key than the fields.
+    let drafts = ["user-7", "user-7", "user-8"].map(|key| {
+        rocket_jobqueue::Draft::raw("note", Some(key.into())).unique_for(MINUTE).unique_key(key)
+    });
+    let outcomes = queue.enqueue_all(drafts).await;
+    let stored: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(stored, [true, false, true]);
+    client.terminate().await;
+}
+
+#[rocket::async_test]
 async fn values_out_of_their_domain_are_refused_before_anything_is_stored() {
     let (tell, _told) = told();
     let client = client(app(queue().set("jobqueue.worker", false), tell)).await;
@@ -400,6 +424,9 @@ async fn values_out_of_their_domain_are_refused_before_anything_is_stored() {
         queue.enqueue(work("x")).queue("a b").await.unwrap_err(),
         queue.enqueue(work("x")).id("").await.unwrap_err(),
         queue.enqueue(work("x")).unique_for(Duration::from_millis(999)).await.unwrap_err(),
+        queue.enqueue(work("x")).until(Until::Expiry).await.unwrap_err(),
+        queue.enqueue(work("x")).unique_key("x").await.unwrap_err(),
+        queue.enqueue(work("x")).unique_for(MINUTE).unique_by(["none"]).await.unwrap_err(),
         queue.enqueue_raw("big", Some(vec![0; 1024 * 1024 + 1])).await.unwrap_err(),
     ];
     for error in errors {

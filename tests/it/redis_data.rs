@@ -17,6 +17,7 @@ use rocket_jobqueue::internals::{
 };
 use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, Placement, Progress, QueueName, Timestamp,
+    Until,
     handler::{AfterCancel, Transition},
 };
 
@@ -154,6 +155,40 @@ async fn a_lock_names_its_holder_and_lasts_from_the_due_time() {
     assert_lasts(&on, &key, 160);
     assert_eq!(on.q("HGET Q:t:a unique_key"), key);
     assert_eq!(on.message("a").unique_key, key);
+}
+
+#[tokio::test]
+async fn a_lock_that_ends_with_its_time_is_named_by_nothing_that_releases_locks() {
+    let on = Harness::start();
+    let mut job = on.job("a").placed(Placement::After(secs(100)));
+    (job.unique_for, job.until) = (Some(secs(60)), Until::Expiry);
+
+    on.put(job).await;
+
+    let key = keys::unique(&on.queue, "mail", Some(b"{}"));
+    assert_eq!(on.cli(&format!("GET {key}")), "x:expiry:a");
+    assert_lasts(&on, &key, 160);
+    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate");
+    assert_eq!(on.message("a").unique_key, "");
+}
+
+#[tokio::test]
+async fn a_lock_that_ends_at_the_start_is_named_as_asynq_does_until_then() {
+    let on = Harness::start();
+    let mut job = on.job("a");
+    (job.unique_for, job.until) = (Some(secs(60)), Until::Start);
+    job.unique_key = Some("0c".repeat(32));
+    on.put(job).await;
+
+    let key = keys::unique_by_key(&on.queue, "mail", &"0c".repeat(32));
+    assert_eq!(on.cli(&format!("GET {key}")), "a");
+    assert_eq!(on.q("HMGET Q:t:a unique_key x_unlock"), format!("{key}\n{key}"));
+    assert_eq!(on.message("a").unique_key, key, "a Go worker releases it when it settles the job");
+
+    on.take().await;
+
+    assert_eq!(on.cli(&format!("EXISTS {key}")), "0");
+    assert_eq!(on.q("HEXISTS Q:t:a x_unlock"), "0");
 }
 
 #[tokio::test]

@@ -26,13 +26,16 @@ const OTHER: &str = "asynq:{o}:";
 /// another queue first. `None` for a script that has no line yet.
 fn calls(script: &str) -> Option<&'static [&'static str]> {
     // A new job: id, message, placement, microseconds, lock, its microseconds,
-    // guard, digest, its microseconds, group.
+    // guard, digest, its microseconds, group, when the lock ends.
     Some(match script {
         "enqueue" => &[
-            "0|new|m|now|0||0|||0|",
-            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000|",
-            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest",
-            "1|p|m|after|5000000||0|||0|new",
+            "0|new|m|now|0||0|||0||",
+            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000||success",
+            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest|success",
+            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||start",
+            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||expiry",
+            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0||expiry",
+            "1|p|m|after|5000000||0|||0|new|",
         ],
         "admit_job" => {
             &["new|1||5000000", "new|9|Q:x:idem:k|5000000", "new|9|Q:x:idem:new|5000000"]
@@ -126,15 +129,15 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "delete_leftovers" => &["0|1000"],
         "end_removal" => &[""],
         "fire_ticks" => &[
-            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|",
-            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0|",
-            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest",
+            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0||",
+            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0||start",
+            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest|",
         ],
         "list_ready_groups" => &["0|100|1|60|10"],
         "take_group" => &["digest|set-2|1|60|10|100|9"],
         "read_set" => &["digest|set-1|0|100"],
         "remove_unreadable" => &["digest|set-1|ag"],
-        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0|"],
+        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0||"],
         "record_locks" => &["digest|set-1|ag|Q:unique:mail:ag"],
         "return_sets" => &["100"],
         _ => return None,
@@ -149,7 +152,9 @@ const DISMANTLE: [&str; 3] = ["begin_removal", "delete_leftovers", "end_removal"
 
 /// A job in each state, and all that lies beside the jobs.
 const WORLD: &str = "
-    HSET Q:t:p msg m state pending pending_since 1
+    HSET Q:t:p msg m state pending pending_since 1 unique_key Q:unique:mail:p x_unlock Q:unique:mail:p
+    SET Q:unique:mail:p p EX 1000
+    SET Q:unique:mail:timed x:expiry:gone EX 1000
     LPUSH Q:pending p
     HSET Q:t:a msg m state active x_owner 7 x_lost 1 unique_key Q:unique:mail:a
     HSET Q:t:l msg m state active x_owner 9

@@ -110,6 +110,7 @@ impl State {
         let mut state = Self { commands: Vec::new(), leases: Default::default(), now };
         for queue in 0..2 {
             state.jobs(queue, dice);
+            state.locks(queue, dice);
             state.counters(queue, dice);
             state.damage(queue, dice);
         }
@@ -188,6 +189,8 @@ impl State {
                 ("x_cancel", &["retry", "archive", "delete", "?"]),
                 ("pending_since", &["1", "4000000000000000000", "x"]),
                 ("x_progress", &["{}"]),
+                // Of this queue, of another one, and none at all.
+                ("x_unlock", &["asynq:{q}:unique:t:1", "asynq:{o}:unique:t:1", "text", ""]),
                 ("group", &["digest", ""]),
             ] {
                 let share = if field == "state" { 4 } else { 15 };
@@ -229,6 +232,16 @@ impl State {
             for n in 0..200 {
                 self.add(&[end, &key(queue, "active"), format!("filler-{n}").as_bytes()]);
             }
+        }
+    }
+
+    /// A unique lock, which a job that is dequeued may hold.
+    fn locks(&mut self, queue: usize, dice: &mut Dice) {
+        let lock = key(queue, "unique:t:1");
+        match dice.0.u32(..10) {
+            0 => self.add(&[b"RPUSH", &lock, b"x"]),
+            1..=7 => self.add(&[b"SET", &lock, dice.id()]),
+            _ => {}
         }
     }
 
@@ -526,7 +539,7 @@ fn enqueue_now_does_what_enqueue_does() {
                 let id = if dice.chance(60) { dice.id().to_vec() } else { vec![b'n', nth as u8] };
                 fast = fast.arg(&id).arg("new");
                 other = other.arg(&id).arg("new").arg("now").number(0);
-                other = other.arg("").number(0).arg("").arg("").number(0).arg("");
+                other = other.arg("").number(0).arg("").arg("").number(0).arg("").arg("");
             }
             general.push(other);
         }
@@ -573,7 +586,7 @@ fn enqueue_later_does_what_enqueue_does() {
             };
             let job = |call: Call| call.arg(&id).arg(message).arg(placement).number(time);
             fast = job(fast);
-            general = job(general).arg("").number(0).arg("").arg("").number(0).arg("");
+            general = job(general).arg("").number(0).arg("").arg("").number(0).arg("").arg("");
         }
         let told = |fast: &[Value], general: &[Vec<Value>]| {
             let general = &general[0];

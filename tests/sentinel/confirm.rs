@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{Broker, Enqueued, PoolSettings, RedisPool, Topology};
-use rocket_jobqueue::{Clock, Error, Idempotency, JobRecord, NewJob, Placement, QueueName};
+use rocket_jobqueue::{Clock, Error, Idempotency, JobRecord, NewJob, QueueName};
 
 use super::producers::{PATIENCE, Producers, settings, toll};
 use super::support::border::Border;
@@ -38,7 +38,7 @@ async fn nothing_is_lost(trio: &WatchedTrio, producers: Producers, what: &str) {
 async fn store(broker: &RedisBroker, queue: &str, key: &str) -> Result<Enqueued, Error> {
     let record = JobRecord::new("t".to_owned(), None, QueueName::new(queue).unwrap());
     let idempotency = Some(Idempotency::new("s", key, b"b"));
-    let job = NewJob { record, placement: Placement::Now, unique_for: None, idempotency };
+    let job = NewJob { idempotency, ..NewJob::now(record) };
     broker.enqueue(&[job]).await.map(|mut one| one.remove(0))
 }
 
@@ -95,7 +95,7 @@ async fn concurrent_enqueues_share_their_waits_and_a_bulk_has_few() {
     };
     let job = || {
         let record = JobRecord::new("t".to_owned(), None, QueueName::new("q").unwrap());
-        NewJob { record, placement: Placement::Now, unique_for: None, idempotency: None }
+        NewJob::now(record)
     };
     let confirmed = RedisBroker::new(
         RedisPool::new(settings(Topology::Single(master.addr()), 1)).unwrap(),

@@ -46,7 +46,7 @@ impl Producers {
                     let queue = QueueName::new(QUEUE).unwrap();
                     let record = JobRecord::new("t".to_owned(), None, queue);
                     let (id, placement) = (record.id.to_string(), Placement::Now);
-                    let job = NewJob { record, placement, unique_for: None, idempotency: None };
+                    let job = NewJob::now(record).placed(placement);
                     let sent = Instant::now();
                     let answer = broker.enqueue(&[job]).await;
                     let unknown = answer.as_ref().is_err_and(|error| error.is_outcome_unknown());

@@ -27,6 +27,7 @@ use crate::broker::{
 };
 use crate::job::{
     AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
+    Until,
 };
 use crate::time::Timestamp;
 
@@ -126,6 +127,8 @@ pub(super) struct StoredJob {
     /// Whether it joins its group when it is due. An operator may make it run alone
     /// instead.
     pub(super) grouped: bool,
+    /// Whether its unique lock ends when it is dequeued.
+    pub(super) unlock_at_start: bool,
     /// When it was archived or joined its group, while it is there.
     pub(super) entered: Timestamp,
     /// Its number in the order of pending jobs, while it is pending.
@@ -233,14 +236,19 @@ impl Queue {
         let id = new.record.id.clone();
         let mut job = new.record.clone();
         if let Some(lasts) = new.unique_for {
-            job.unique_key = unique_key(&new.record);
-            self.locks.insert(job.unique_key.clone(), id.clone(), due + lasts, now);
+            let lock = unique_key(new);
+            self.locks.insert(lock.clone(), id.clone(), due + lasts, now);
+            // A lock that no end of the job releases is not the job's to know.
+            if new.until != Until::Expiry {
+                job.unique_key = lock;
+            }
         }
         if let Some(guard) = &new.idempotency {
             let request = Request { body: guard.body.clone(), id: id.clone() };
             self.requests.insert(guard.key.clone(), request, now + guard.kept, now);
         }
         let mut stored = Box::new(StoredJob::new(job));
+        stored.unlock_at_start = new.unique_for.is_some() && new.until == Until::Start;
         if due > now {
             self.wait(stored, JobState::Scheduled, due);
             return Enqueued::Created { state: JobState::Scheduled, due };
@@ -271,7 +279,7 @@ impl Queue {
             });
         }
         if new.unique_for.is_some()
-            && let Some(holder) = self.locks.get(&unique_key(&new.record), now)
+            && let Some(holder) = self.locks.get(&unique_key(new), now)
         {
             return Some(Enqueued::Duplicate { holder: holder.clone() });
         }
@@ -288,6 +296,11 @@ impl Queue {
         let ends = self.next_end(steady);
         self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
+        if std::mem::take(&mut stored.unlock_at_start)
+            && self.locks.raw(&stored.job.unique_key).is_some_and(|(holder, _)| *holder == id)
+        {
+            self.locks.remove(&stored.job.unique_key);
+        }
         stored.state = JobState::Active;
         let ready = stored.pending_since.take();
         let held = HeldLease { owner: self.last_owner, ends };
@@ -465,6 +478,7 @@ impl StoredJob {
             held: HeldLease::default(),
             started: false,
             reclaimed_from: None,
+            unlock_at_start: false,
             entered: Timestamp::default(),
             order: 0,
             saved: Saved::default(),
@@ -501,11 +515,16 @@ pub(super) fn day(time: Timestamp) -> i64 {
     time.as_secs().div_euclid(86_400)
 }
 
-/// The key of a unique lock: type and payload. No payload differs from an empty one.
-fn unique_key(job: &JobRecord) -> String {
+/// The key of a unique lock: type and payload, or type and a digest of what was chosen in its
+/// place. No payload differs from an empty one.
+fn unique_key(new: &NewJob) -> String {
+    let job_type = &new.record.job_type;
+    if let Some(digest) = &new.unique_key {
+        return format!("{job_type}:x:{digest}");
+    }
     let digest = |payload: &Vec<u8>| {
         Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    let payload = job.payload.as_ref().map(digest).unwrap_or_default();
-    format!("{}:{payload}", job.job_type)
+    let payload = new.record.payload.as_ref().map(digest).unwrap_or_default();
+    format!("{job_type}:{payload}")
 }

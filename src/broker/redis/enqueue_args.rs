@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::{keys, micros, wire};
-use crate::job::{JobId, NewJob, Placement, QueueName};
+use crate::job::{JobId, NewJob, Placement, QueueName, Until};
 use crate::pool::ScriptCall;
 
 /// Longer than all repetitions of one request take: a job due later than this has not run
@@ -62,6 +62,8 @@ struct EnqueueExtras {
     guard_for: Duration,
     /// The group; empty if none.
     group: String,
+    /// When the lock ends.
+    until: Until,
 }
 
 impl EnqueueArgs {
@@ -75,14 +77,18 @@ impl EnqueueArgs {
             let message = wire::encode(record);
             return Self { queue: own, id, message, placement, extras: None, opens: false };
         }
-        let lock = unique.map(|_| keys::unique(queue, &record.job_type, record.payload.as_deref()));
+        let lock = unique.map(|_| match &new.unique_key {
+            Some(digest) => keys::unique_by_key(queue, &record.job_type, digest),
+            None => keys::unique(queue, &record.job_type, record.payload.as_deref()),
+        });
         let message = match &lock {
-            Some(lock) => {
+            // Whoever settles a job whose message names a lock, Go too, releases that.
+            Some(lock) if new.until != Until::Expiry => {
                 let mut record = record.clone();
                 record.unique_key.clone_from(lock);
                 wire::encode(&record)
             }
-            None => wire::encode(record),
+            Some(_) | None => wire::encode(record),
         };
         let extras = EnqueueExtras {
             lock: lock.unwrap_or_default(),
@@ -91,6 +97,7 @@ impl EnqueueArgs {
             digest: guard.map_or(String::new(), |guard| guard.body.clone()),
             guard_for: guard.map_or(Duration::ZERO, |guard| guard.kept),
             group: record.group.clone(),
+            until: new.until,
         };
         Self { queue: own, id, message, placement, extras: Some(Box::new(extras)), opens: false }
     }
@@ -145,11 +152,11 @@ impl EnqueueArgs {
         self.add_now_args(call).arg(placement).arg(time)
     }
 
-    /// Adds its ten arguments of `enqueue`.
+    /// Adds its eleven arguments of `enqueue`.
     pub(super) fn add_args(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_args(call);
         let Some(extras) = &self.extras else {
-            return call.arg("").arg(0).arg("").arg("").arg(0).arg("");
+            return call.arg("").arg(0).arg("").arg("").arg(0).arg("").arg("");
         };
         call.arg(extras.lock.as_str())
             .arg(micros(extras.lock_for))
@@ -157,6 +164,7 @@ impl EnqueueArgs {
             .arg(extras.digest.as_str())
             .arg(micros(extras.guard_for))
             .arg(extras.group.as_str())
+            .arg(extras.until.as_str())
     }
 }
 

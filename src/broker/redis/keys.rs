@@ -113,6 +113,12 @@ pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> Stri
     key
 }
 
+/// The unique lock of a job with a key of the application's own, by its SHA-256. Twice as long as
+/// Asynq's digests, so that the two never meet.
+pub fn unique_by_key(queue: &QueueName, job_type: &str, digest: &str) -> String {
+    format!("asynq:{{{}}}:unique:{job_type}:{digest}", queue.as_str())
+}
+
 /// A worker process's own key.
 pub fn server(who: &Announcement) -> String {
     format!("asynq:servers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)

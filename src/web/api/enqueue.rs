@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::broker::JobInfo;
 use crate::client::Enqueue;
 use crate::error::Error;
-use crate::job::{JobId, JobState, QueueName};
+use crate::job::{JobId, JobState, QueueName, Until};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::api::registration::{MAX_DELAY_SECONDS, MAX_RETRIES};
@@ -41,6 +41,10 @@ pub(crate) struct Overrides<'r> {
     pub max_retry: Option<&'r str>,
     /// Seconds that the unique lock holds, at most a year.
     pub unique_seconds: Option<&'r str>,
+    /// When that lock ends: `start`, `success` or `expiry`.
+    pub unique_until: Option<&'r str>,
+    /// The key of that lock, in place of the payload.
+    pub unique_key: Option<&'r str>,
 }
 
 impl Overrides<'_> {
@@ -53,16 +57,19 @@ impl Overrides<'_> {
             ("delay_seconds", self.delay_seconds),
             ("max_retry", self.max_retry),
             ("unique_seconds", self.unique_seconds),
+            ("unique_until", self.unique_until.filter(|text| !text.is_empty())),
+            ("unique_key", self.unique_key.filter(|text| !text.is_empty())),
         ] {
             let plain = match (name, value) {
-                ("queue", value) => value.map(str::to_owned),
+                ("queue" | "unique_until" | "unique_key", value) => value.map(str::to_owned),
                 (_, value) => {
                     let number = value.and_then(|text| text.parse::<u64>().ok());
                     number.filter(|number| *number > 0).map(|number| number.to_string())
                 }
             };
             if let Some(value) = plain {
-                // Queue names contain none of these characters, and JSON ends before them.
+                // JSON ends before these characters. Of the values only the last one, the key
+                // of a lock, may contain them.
                 text.push_str(&format!("\n?{name}={value}"));
             }
         }
@@ -89,6 +96,16 @@ impl Overrides<'_> {
         }
         if let Some(lock) = above_zero("unique_seconds", self.unique_seconds, MAX_DELAY_SECONDS)? {
             draft = draft.unique_for(Duration::from_secs(lock));
+        }
+        if let Some(name) = self.unique_until.filter(|name| !name.is_empty()) {
+            draft = draft.until(Until::parse(name).ok_or_else(|| {
+                Error::invalid(format!(
+                    "unique_until: expected start, success or expiry, found {name:?}"
+                ))
+            })?);
+        }
+        if let Some(key) = self.unique_key.filter(|key| !key.is_empty()) {
+            draft = draft.unique_key(key.to_owned());
         }
         Ok(draft)
     }
@@ -120,12 +137,16 @@ pub(crate) struct EnqueueReceipt {
 ///
 /// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (for this
 /// long no other job of this type and payload is accepted in the queue) override the job type's
-/// options; absent and 0 keep them.
+/// options; absent and 0 keep them. So do `unique_until` (when that lock ends) and `unique_key`
+/// (the jobs with this key are the same, whatever their payloads).
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "enqueue-job", ignore = "schemas")
 )]
-#[post("/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>", data = "<body>")]
+#[post(
+    "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>&<unique_until>&<unique_key>",
+    data = "<body>"
+)]
 #[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
 pub(crate) async fn enqueue(
     _access: ActAccess,
@@ -139,6 +160,8 @@ pub(crate) async fn enqueue(
     delay_seconds: Param<'_>,
     max_retry: Param<'_>,
     unique_seconds: Param<'_>,
+    unique_until: Param<'_>,
+    unique_key: Param<'_>,
     body: JsonBody<Value>,
 ) -> Result<Created<EnqueueReceipt>, Refused> {
     let options = Overrides {
@@ -146,6 +169,8 @@ pub(crate) async fn enqueue(
         delay_seconds: delay_seconds.once("delay_seconds")?,
         max_retry: max_retry.once("max_retry")?,
         unique_seconds: unique_seconds.once("unique_seconds")?,
+        unique_until: unique_until.once("unique_until")?,
+        unique_key: unique_key.once("unique_key")?,
     };
     let body = body.read?;
     let entry = jobs.runtime().registry().get(r#type).ok_or_else(|| {

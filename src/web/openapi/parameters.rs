@@ -77,6 +77,14 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
             "Seconds for which no other job of this type and payload is accepted.",
             whole(0, SECONDS_PER_YEAR),
         ),
+        "unique_until" => (
+            "When that lock ends: with the start, the success, or its time. Default success.",
+            json!({ "type": "string", "enum": ["", "start", "success", "expiry"] }),
+        ),
+        "unique_key" => (
+            "The key of that lock, instead of the payload.",
+            json!({ "type": "string", "maxLength": 1024 }),
+        ),
         "max_retry" => ("Maximum retries.", whole(0, 1000)),
         _ => return None,
     })

@@ -16,7 +16,7 @@ pub use rocket_jobqueue::internals::{
     redis::RedisBroker,
 };
 pub use rocket_jobqueue::{
-    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Clock, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp, Until,
     handler::Transition,
 };
 pub use rstest::rstest;
@@ -143,6 +143,11 @@ pub fn created(outcome: &Enqueued) -> bool {
 pub fn unique(mut job: NewJob, lasts: Duration) -> NewJob {
     job.unique_for = Some(lasts);
     job
+}
+
+/// A unique job for an hour whose lock ends then.
+pub fn until(job: NewJob, until: Until) -> NewJob {
+    NewJob { until, ..unique(job, secs(3600)) }
 }
 
 pub fn grouped(mut job: NewJob, group: &str) -> NewJob {

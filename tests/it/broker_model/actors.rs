@@ -268,7 +268,11 @@ impl Actors {
             record.group = GROUPS[group].to_owned();
         }
         let mut job = NewJob::now(record).placed(self.placement(new.placement));
-        job.unique_for = new.unique.map(Duration::from_secs);
+        if let Some((seconds, until, by_key)) = new.unique {
+            job.unique_for = Some(Duration::from_secs(seconds));
+            job.until = until;
+            job.unique_key = by_key.then(|| "0c".repeat(32));
+        }
         job.idempotency =
             new.guard.map(|(key, body)| Idempotency::new("/jobs", &key.to_string(), &[body]));
         job

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rocket_jobqueue::internals::GroupLimits;
-use rocket_jobqueue::{JobState, handler::AfterCancel};
+use rocket_jobqueue::{JobState, Until, handler::AfterCancel};
 
 /// How many ids there are in each of the two queues.
 pub const NAMES: usize = 6;
@@ -150,8 +150,8 @@ pub struct New {
     pub job_type: usize,
     pub placement: Due,
     pub payload: Option<usize>,
-    /// Seconds.
-    pub unique: Option<u64>,
+    /// Seconds, when the lock ends, and whether it has a key of its own.
+    pub unique: Option<(u64, Until, bool)>,
     /// Key and body.
     pub guard: Option<(u8, u8)>,
     pub group: Option<usize>,
@@ -313,7 +313,10 @@ impl New {
             job_type: rng.usize(0..2),
             placement: if rng.u32(0..10) < 6 { Due::Now } else { Due::random(rng) },
             payload: (rng.u32(0..4) > 0).then(|| rng.usize(0..3)),
-            unique: (rng.u32(0..4) == 0).then(|| [30, 61, 3_600][rng.usize(0..3)]),
+            unique: (rng.u32(0..4) == 0).then(|| {
+                let ends = [Until::Success, Until::Success, Until::Start, Until::Expiry];
+                ([30, 61, 3_600][rng.usize(0..3)], ends[rng.usize(0..4)], rng.u32(0..4) == 0)
+            }),
             guard: (rng.u32(0..6) == 0).then(|| (rng.u8(0..2), rng.u8(0..2))),
             group: (rng.u32(0..4) == 0).then(|| rng.usize(0..GROUPS.len())),
             retention: [0, 0, 1, 60, 90_000][rng.usize(0..5)],

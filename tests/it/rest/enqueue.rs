@@ -170,7 +170,30 @@ async fn a_request_may_ask_for_a_unique_lock() {
     let path = "/jobs/mail:welcome?unique_seconds=60";
     let again = ask(&client, Method::Post, path, Some(json!({ "user": 1 }))).await;
     assert_eq!(again.status, 409, "{}", again.text);
-    let wrong = "/jobs/mail:welcome?unique_seconds=x";
-    let wrong = ask(&client, Method::Post, wrong, Some(json!({ "user": 1 }))).await;
-    assert_eq!(wrong.status, 422, "{}", wrong.text);
+    for wrong in [
+        "unique_seconds=x",
+        "unique_seconds=60&unique_until=never",
+        "unique_until=expiry",
+        "unique_key=user-7",
+        "unique_seconds=60&unique_key=%20",
+    ] {
+        let path = format!("/jobs/mail:welcome?{wrong}");
+        let wrong = ask(&client, Method::Post, &path, Some(json!({ "user": 1 }))).await;
+        assert_eq!(wrong.status, 422, "{}", wrong.text);
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_say_which_jobs_are_the_same_and_until_when() {
+    let client = still().await;
+    let query = "?unique_seconds=60&unique_until=expiry&unique_key=user-7";
+    let first = enqueue(&client, 1, query).await;
+    done(&client, Method::Delete, &format!("/jobs/mail/{first}"), None).await;
+    let path = format!("/jobs/mail:welcome{query}");
+    let again = ask(&client, Method::Post, &path, Some(json!({ "user": 2 }))).await;
+    assert_eq!(again.status, 409, "{}", again.text);
+    assert!(again.text.contains(&first), "{}", again.text);
+    let other = path.replace("user-7", "user-8");
+    let other = ask(&client, Method::Post, &other, Some(json!({ "user": 2 }))).await;
+    assert_eq!(other.status, 201, "{}", other.text);
 }

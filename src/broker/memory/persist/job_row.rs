@@ -92,6 +92,8 @@ pub(super) struct StateRow {
     grouped: bool,
     #[prost(uint64, tag = "18")]
     owner: u64,
+    #[prost(bool, tag = "19")]
+    unlock_at_start: bool,
 }
 
 /// A length of time.
@@ -235,6 +237,7 @@ impl StateRow {
             reclaimed_from: stored.reclaimed_from,
             grouped: stored.grouped,
             owner: stored.held.owner,
+            unlock_at_start: stored.unlock_at_start,
         }
     }
 
@@ -279,6 +282,7 @@ impl StateRow {
         stored.started = self.started;
         stored.reclaimed_from = self.reclaimed_from;
         stored.grouped = self.grouped;
+        stored.unlock_at_start = self.unlock_at_start;
         stored.held = HeldLease { owner: self.owner, ends: 0 };
     }
 }

@@ -103,7 +103,11 @@ async fn submit(
 }
 
 /// The fields that override the job type's options, by their names in REST.
-const OPTIONS: [&str; 4] = ["queue", "delay_seconds", "max_retry", "unique_seconds"];
+const OPTIONS: [&str; 6] =
+    ["queue", "delay_seconds", "max_retry", "unique_seconds", "unique_until", "unique_key"];
+
+/// The options with a text; the others are numbers.
+const TEXT_OPTIONS: [&str; 3] = ["queue", "unique_until", "unique_key"];
 
 /// The label of an option.
 fn option_label(texts: &Texts, option: &str) -> &'static str {
@@ -111,7 +115,18 @@ fn option_label(texts: &Texts, option: &str) -> &'static str {
         "queue" => texts.queue,
         "delay_seconds" => texts.delay_seconds,
         "max_retry" => texts.max_retry,
+        "unique_until" => texts.unique_until,
+        "unique_key" => texts.unique_key,
         _ => texts.unique_seconds,
+    }
+}
+
+/// What an empty field stands for, or what it takes.
+fn placeholder<'a>(entry: &'a HandlerEntry, option: &str) -> Option<&'a str> {
+    match option {
+        "queue" => Some(&entry.options.queue),
+        "unique_until" => Some("start, success, expiry"),
+        _ => None,
     }
 }
 
@@ -123,6 +138,8 @@ fn overrides(form: &Form) -> Overrides<'_> {
         delay_seconds: text("delay_seconds"),
         max_retry: text("max_retry"),
         unique_seconds: text("unique_seconds"),
+        unique_until: text("unique_until"),
+        unique_key: text("unique_key"),
     }
 }
 
@@ -150,9 +167,9 @@ fn form_page(
                     @for name in OPTIONS {
                         div.field {
                             label for=(name) { (option_label(texts, name)) }
-                            input #(name) name=(name) inputmode=[(name != "queue").then_some("numeric")]
+                            input #(name) name=(name) inputmode=[(!TEXT_OPTIONS.contains(&name)).then_some("numeric")]
                                 value=(form.text(name))
-                                placeholder=[(name == "queue").then_some(&entry.options.queue)];
+                                placeholder=[placeholder(entry, name)];
                         }
                     }
                 }

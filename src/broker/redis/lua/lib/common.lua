@@ -156,6 +156,14 @@ local function get_until(key)
   return value
 end
 
+-- The value of a unique lock is the id of its job. This before it marks a lock that ends only
+-- with its time: nothing that happens to the job releases it.
+local TIMED = 'x:expiry:'
+local function holder_of(value)
+  if string.sub(value, 1, #TIMED) == TIMED then return string.sub(value, #TIMED + 1) end
+  return value
+end
+
 -- A write that changes nothing. When memory is full, Redis refuses growing commands only
 -- until the script has written once. What a worker needs to finish its jobs must not be
 -- refused, so this write comes first.

@@ -69,7 +69,8 @@ local function pop_pending(room, ids, tasks, seen)
   local line = room > 0 and redis.call('LRANGE', PENDING, -room, -1) or {}
   for at = #line, 1, -1 do
     local id = line[at]
-    local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since')
+    local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since',
+      'x_unlock')
     if seen[id] or task.err then
       broken = broken + 1
     elseif not task[1] then
@@ -93,6 +94,15 @@ local function pop_pending(room, ids, tasks, seen)
     if id then archived[#archived + 1] = id else broken = broken + 1 end
   end
   return broken, archived
+end
+
+-- Releases the lock of a job, which ends at its start. Twin of unlock() in
+-- finish_and_dequeue.lua.
+local function unlock(id, key, lock)
+  redis.call('HDEL', key, 'x_unlock')
+  if string.sub(lock, 1, #Q) == Q and redis.pcall('GET', lock) == id then
+    redis.call('DEL', lock)
+  end
 end
 
 -- Step 3: writes the jobs as active under this owner and appends them to `answer`, whose last
@@ -120,6 +130,7 @@ local function activate(ids, tasks, again, owner, answer)
         request = nil
       end
       redis.call('HDEL', key, 'pending_since', 'x_progress')
+      if task[5] then unlock(id, key, task[5]) end
     end
     redis.call('HSET', key, 'state', 'active', 'x_owner', owner)
     leases[2 * nth - 1] = seconds(ends)

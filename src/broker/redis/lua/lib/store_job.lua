@@ -2,10 +2,11 @@
 --
 -- Call may_store() for all jobs of the call first; then store_at() once per job.
 --
--- A job is ten arguments: id; message; placement (now | after | at); microseconds of the
+-- A job is eleven arguments: id; message; placement (now | after | at); microseconds of the
 -- placement (a delay, or an instant); key of the unique lock or empty; microseconds the lock
 -- is held after the due time; key of the idempotency record or empty; digest of the request;
--- microseconds the idempotency record is kept; group or empty.
+-- microseconds the idempotency record is kept; group or empty; when the lock ends: success |
+-- start | expiry.
 --
 -- Returns  code, text, due time in microseconds
 --           1  stored: pending       2  stored: scheduled       5  stored: in its group
@@ -26,10 +27,12 @@
 --   Q:scheduled is rounded up instead of down;
 -- * a scheduled job keeps its group in its hash, so that every forwarder puts it there. It is
 --   also noted in Q:x:grouped, because a Go forwarder does not add the group to Q:groups;
--- * the lock of a grouped job is in its hash too, so that a deletion can release it.
+-- * the lock of a grouped job is in its hash too, so that a deletion can release it;
+-- * a lock that ends at the start is in x_unlock too, which dequeue reads. One that ends with
+--   its time is named neither in the message nor in the hash, and its value is marked.
 
 -- Number of arguments per job.
-local JOB = 10
+local JOB = 11
 
 -- When the job is due, in microseconds; never before now.
 local function due_at(placement, value)
@@ -64,7 +67,7 @@ end
 
 -- Stores one job and returns code, text and due time; see the header.
 local function store(repeated, id, msg, placement, value, lock, lock_for, guard, digest,
-    guard_for, group)
+    guard_for, group, lock_ends)
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
   local due = due_at(placement, value)
   local later = due > now
@@ -89,7 +92,7 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   end
   if lock ~= '' then
     local holder = get_until(lock)
-    if holder then return -1, holder, 0 end
+    if holder then return -1, holder_of(holder), 0 end
   end
   if redis.call('EXISTS', task) == 1 then return 0, '', 0 end
 
@@ -101,8 +104,11 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   end
   if state == 'pending' then set('pending_since', now_ns()) end
   if group ~= '' then set('group', group) end
-  if lock ~= '' then
+  if lock ~= '' and lock_ends == 'expiry' then
+    set_until(lock, TIMED .. id, due + lock_for)
+  elseif lock ~= '' then
     set('unique_key', lock)
+    if lock_ends == 'start' then set('x_unlock', lock) end
     set_until(lock, id, due + lock_for)
   end
   if guard ~= '' then set_until(guard, digest .. ':' .. id, now + guard_for) end
@@ -127,5 +133,5 @@ end
 local function store_at(at, repeated)
   return store(repeated, ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]),
     ARGV[at + 4], tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 7], tonumber(ARGV[at + 8]),
-    ARGV[at + 9])
+    ARGV[at + 9], ARGV[at + 10])
 end

@@ -66,7 +66,7 @@ local function kept(key)
   end
   local value = redis.pcall('GET', key)
   if type(value) ~= 'string' then return false end
-  if string.sub(rest, 1, 7) == 'unique:' then return in_use(value) end
+  if string.sub(rest, 1, 7) == 'unique:' then return in_use(holder_of(value)) end
   if string.sub(rest, 1, 7) == 'x:idem:' then
     return in_use(string.sub(value, (string.find(value, ':', 1, true) or 0) + 1))
   end

@@ -362,7 +362,8 @@ end
 
 local function look_at_lock(key)
   local holder = redis.pcall('GET', key)
-  if type(holder) ~= 'string' then return end
+  -- A lock that ends only with its time needs no job.
+  if type(holder) ~= 'string' or holder_of(holder) ~= holder then return end
   local task = redis.pcall('HMGET', T .. holder, 'msg', 'state', 'unique_key')
   if task.err then return end
   local other = task[3] and task[3] ~= '' and task[3] ~= key

@@ -271,7 +271,7 @@ local function pop(pending, plan, room)
   for place = 1, size do
     local id = ids[place]
     local key = T .. id
-    local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since')
+    local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since', 'x_unlock')
     if task[1] then
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
@@ -356,13 +356,20 @@ local function add_leases(plan, ids, keys, tasks, number, others, ends)
   return number
 end
 
+-- Releases the lock of a job, which ends at its start. Twin of unlock() in dequeue.lua.
+local function unlock(Q, id, key, lock)
+  call('HDEL', key, 'x_unlock')
+  if string.sub(lock, 1, #Q) == Q and pcall('GET', lock) == id then call('DEL', lock) end
+end
+
 -- Writes the hashes of the dequeued jobs and appends to the answer three values per job, then
 -- the number of jobs with a past, then three values for each.
-local function activate(ids, keys, tasks, number)
+local function activate(Q, ids, keys, tasks, number)
   local past = {}
   for place = 1, number do
     local task, key = tasks[place], keys[place]
     call('HDEL', key, 'pending_since', 'x_progress')
+    if task[5] then unlock(Q, ids[place], key, task[5]) end
     call('HSET', key, 'state', 'active', 'x_owner', owner)
     answer[last + 1], answer[last + 2], answer[last + 3] = ids[place], task[1], task[4] or ''
     last = last + 3
@@ -405,7 +412,7 @@ local function take(nth, plan, room)
   answer[last + 3] = without_job(size - number, archived)
   answer[last + 4], answer[last + 5] = number, ends
   last = last + 5
-  activate(ids, keys, tasks, number)
+  activate(plan.prefix, ids, keys, tasks, number)
   return number
 end
 

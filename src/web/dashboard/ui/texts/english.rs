@@ -34,6 +34,8 @@ pub(super) const TEXTS: Texts = Texts {
     max_retry: "Maximum retries",
     unique_seconds: "Unique lock in seconds",
     explanation: "Explanation",
+    unique_until: "Lock ends with",
+    unique_key: "Key of the lock",
     done_run: "The job is moved to pending.",
     done_archive: "The job is archived.",
     done_delete: "The job is deleted.",

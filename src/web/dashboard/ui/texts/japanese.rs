@@ -33,6 +33,8 @@ pub(super) const TEXTS: Texts = Texts {
     max_retry: "最大リトライ回数",
     unique_seconds: "一意ロック（秒）",
     explanation: "説明",
+    unique_until: "ロックの終わり",
+    unique_key: "ロックのキー",
     done_run: "ジョブを実行待ちに移しました。",
     done_archive: "ジョブをアーカイブしました。",
     done_delete: "ジョブを削除しました。",

@@ -67,6 +67,10 @@ pub(crate) struct Texts {
     pub unique_seconds: &'static str,
     /// Job's page: label of the reasons why the job is not running.
     pub explanation: &'static str,
+    /// Enqueue page: label of when the unique lock ends.
+    pub unique_until: &'static str,
+    /// Enqueue page: label of the unique lock's key.
+    pub unique_key: &'static str,
     /// Notice on a job's page: it was moved to pending.
     pub done_run: &'static str,
     /// Notice on a job's page: it was archived.
