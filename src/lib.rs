@@ -122,7 +122,7 @@ pub use config::{JobQueueConfig, OnSuccessFailure, Store};
 pub use error::Error;
 pub use inspector::Inspector;
 #[doc(hidden)] // What stores take and workers report, for the crate's own tests.
-pub use job::{Charge, NewJob, Outcome};
+pub use job::{Charge, NewJob, OnConflict, Outcome};
 pub use job::{
     DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
     JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Periodic, Placement, Progress, QueueName,

@@ -70,6 +70,20 @@ pub enum Enqueued {
         /// The job that holds the lock.
         holder: JobId,
     },
+    /// The waiting holder of the lock became this job; its id is kept.
+    Replaced {
+        /// The holder.
+        id: JobId,
+        /// As of a new job.
+        state: JobState,
+        /// When it is due, in store time.
+        due: Timestamp,
+    },
+    /// The holder's lock, and its due time if it is scheduled, are as late as this job asked.
+    Extended {
+        /// The job that holds the lock; it may have ended.
+        holder: JobId,
+    },
     /// The queue has a job with this id already.
     IdConflict,
     /// The idempotency key was used before for the same request.

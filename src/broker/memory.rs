@@ -28,6 +28,7 @@ mod queue;
 mod restore;
 mod settle;
 mod standing;
+mod unique;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -153,10 +154,15 @@ impl MemoryBroker {
 
     /// Adds a job that was stored to the record, if one is kept.
     fn note(&self, job: &NewJob, enqueued: &Enqueued, at: Timestamp) {
-        if let Enqueued::Created { due, .. } = *enqueued
-            && let Some(record) = &mut *self.record()
-        {
-            record.push(Recorded { job: job.clone(), at, due });
+        let (id, due) = match enqueued {
+            Enqueued::Created { due, .. } => (&job.record.id, *due),
+            Enqueued::Replaced { id, due, .. } => (id, *due),
+            _ => return,
+        };
+        if let Some(record) = &mut *self.record() {
+            let mut job = job.clone();
+            job.record.id = id.clone();
+            record.push(Recorded { job, at, due });
         }
     }
 

@@ -104,6 +104,8 @@ impl NamespacedBroker {
             placement: job.placement,
             unique_for: job.unique_for,
             until: job.until,
+            unique_key: job.unique_key.clone(),
+            on_conflict: job.on_conflict,
             idempotency: job.idempotency.as_ref().map(|guard| self.stored_key(guard)),
         }
     }

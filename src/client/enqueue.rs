@@ -13,7 +13,7 @@ use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::serial::marshal_reason;
 use crate::job::{
-    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, QueueName,
+    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, OnConflict, QueueName,
     check_group, option_setters, payload_bytes,
 };
 use crate::text::line;
@@ -67,6 +67,7 @@ pub struct Enqueue<Q = Client> {
     headers: Vec<(String, String)>,
     idempotency: Option<Idempotency>,
     or_existing: bool,
+    on_conflict: OnConflict,
     /// How long it is tried again; `None` sends it once.
     confirm: Option<Duration>,
     max_waiting: Option<u32>,
@@ -128,6 +129,7 @@ impl Draft {
             headers: Vec::new(),
             idempotency: None,
             or_existing: false,
+            on_conflict: OnConflict::default(),
             confirm: None,
             max_waiting: None,
         }
@@ -166,9 +168,11 @@ impl Draft {
                 "unique lock: expected at least 1s, found {lock:?}"
             )));
         }
-        if options.unique_for.is_none() && options.has_lock_terms() {
+        let has_terms = options.has_lock_terms() || self.on_conflict != OnConflict::default();
+        if options.unique_for.is_none() && has_terms {
             return Err(Error::invalid(
-                "unique lock: expected unique_for with until, unique_by or unique_key, found none",
+                "unique lock: expected unique_for with until, unique_by, unique_key, or_replace or \
+                 or_extend, found none",
             ));
         }
         let bytes = payload.as_deref().unwrap_or_default();
@@ -201,6 +205,7 @@ impl Draft {
             unique_for: options.unique_for,
             until: options.until,
             unique_key,
+            on_conflict: self.on_conflict,
             idempotency,
         })
     }
@@ -216,8 +221,9 @@ impl<Q> Enqueue<Q> {
     /// The same job with another queue handle, and the one it had.
     fn within<P>(self, client: P) -> (Enqueue<P>, Q) {
         let Self { client: before, job_type, payload, options, id, headers, .. } = self;
-        let (idempotency, or_existing, confirm, max_waiting) =
-            (self.idempotency, self.or_existing, self.confirm, self.max_waiting);
+        let (idempotency, or_existing, on_conflict) =
+            (self.idempotency, self.or_existing, self.on_conflict);
+        let (confirm, max_waiting) = (self.confirm, self.max_waiting);
         let moved = Enqueue {
             client,
             job_type,
@@ -227,6 +233,7 @@ impl<Q> Enqueue<Q> {
             headers,
             idempotency,
             or_existing,
+            on_conflict,
             confirm,
             max_waiting,
         };
@@ -323,6 +330,60 @@ impl<Q> Enqueue<Q> {
         self
     }
 
+    /// If another job holds the unique lock and waits, replaces it: that job keeps its id and gets
+    /// this one's payload, options, due time and lock. A debounce: of many changes in a row the
+    /// last one counts.
+    ///
+    /// | the holder | what happens |
+    /// | --- | --- |
+    /// | scheduled, waiting for a retry, or in a group | it becomes this job, as if new |
+    /// | pending | it becomes this job and keeps its place: it is due already, so a later due time does not delay it again |
+    /// | runs, or is being aggregated | [`Error::is_duplicate`]; with [`Until::Start`](crate::Until::Start) the lock is free by then, and this job is stored |
+    /// | archived, completed or gone | this job is stored and takes the lock; with [`Until::Expiry`](crate::Until::Expiry) [`Error::is_duplicate`] |
+    ///
+    /// [`Receipt::replaced`] says that it happened. `or_existing` counts for what is refused.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Job, Until, testing::TestQueue};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Reindex { document: u64, revision: u64 }
+    /// # impl Job for Reindex { const TYPE: &'static str = "reindex"; }
+    /// # #[rocket::main]
+    /// # async fn main() -> Result<(), rocket_jobqueue::Error> {
+    /// # let tests = TestQueue::new();
+    /// # let queue = tests.queue();
+    /// use std::time::Duration;
+    ///
+    /// // Five seconds after the last change, with the last revision.
+    /// let changed = |revision| {
+    ///     queue
+    ///         .enqueue(Reindex { document: 7, revision })
+    ///         .delay(Duration::from_secs(5))
+    ///         .unique_for(Duration::from_secs(3600))
+    ///         .unique_by(["document"])
+    ///         .until(Until::Start)
+    ///         .or_replace()
+    /// };
+    /// let first = changed(1).await?;
+    /// let second = changed(2).await?;
+    /// assert!(second.replaced && second.id == first.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn or_replace(mut self) -> Self {
+        self.on_conflict = OnConflict::Replace;
+        self
+    }
+
+    /// If another job holds the unique lock, moves the end of that lock to where this job's would
+    /// be, and the due time of the holder too if it is scheduled; neither is ever moved to an
+    /// earlier time. Nothing is stored: [`Receipt::existing`] is set and the id is the holder's,
+    /// which keeps its payload and may have ended ([`Until::Expiry`](crate::Until::Expiry)).
+    pub fn or_extend(mut self) -> Self {
+        self.on_conflict = OnConflict::Extend;
+        self
+    }
+
     /// Refuses the job with [`Error::is_too_many`] while this many jobs that were enqueued with
     /// such a limit wait or run in its queue.
     pub(crate) fn max_waiting(mut self, max_waiting: u32) -> Self {
@@ -373,11 +434,19 @@ impl Client {
         outcome: &Result<Enqueued, Error>,
     ) {
         let is_refused = match outcome {
-            Ok(Enqueued::Duplicate { .. } | Enqueued::IdConflict) => true,
-            Ok(Enqueued::Created { .. } | Enqueued::Replayed { .. } | Enqueued::KeyReused) => false,
+            // Nothing is remembered of an extension.
+            Ok(Enqueued::Duplicate { .. } | Enqueued::IdConflict | Enqueued::Extended { .. }) => {
+                true
+            }
+            Ok(
+                Enqueued::Created { .. }
+                | Enqueued::Replaced { .. }
+                | Enqueued::Replayed { .. }
+                | Enqueued::KeyReused,
+            ) => false,
             Err(error) => !error.is_outcome_unknown() && !error.is_unavailable(),
         };
-        let is_stored = matches!(outcome, Ok(Enqueued::Created { .. }));
+        let is_stored = matches!(outcome, Ok(Enqueued::Created { .. } | Enqueued::Replaced { .. }));
         let done = match bound_here {
             true if is_refused => self.broker.release_key(&key.key, queue).await,
             false if is_stored => self.broker.bind_key(&key.key, queue, key.kept).await.map(drop),

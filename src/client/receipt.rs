@@ -1,7 +1,8 @@
 //! The answer to an enqueue.
 //!
-//! A store answers with one of five outcomes. Two of them are a receipt in any case (created,
-//! replayed), one is a receipt if the caller wants the existing job, and two are conflicts.
+//! A store answers with one of seven outcomes. Four of them are a receipt in any case (created,
+//! replaced, extended, replayed), one is a receipt if the caller wants the existing job, and two
+//! are conflicts.
 
 use serde::Serialize;
 
@@ -37,6 +38,9 @@ pub struct Receipt {
     /// Nothing was stored; state and due time are unknown and say pending, now. With
     /// [`Until::Expiry`](crate::Until::Expiry) that job may have ended.
     pub existing: bool,
+    /// Whether the waiting holder of the unique lock became this job, as
+    /// [`Enqueue::or_replace`](crate::Enqueue::or_replace) asked. The id is the holder's.
+    pub replaced: bool,
 }
 
 impl Receipt {
@@ -55,11 +59,18 @@ impl Receipt {
             due,
             replayed: false,
             existing: false,
+            replaced: false,
         };
         match outcome {
             Enqueued::Created { state, due } => Ok(receipt(record.id.clone(), state, due)),
             Enqueued::Replayed { id } => {
                 Ok(Self { replayed: true, ..receipt(id, asked.0, asked.1) })
+            }
+            Enqueued::Replaced { id, state, due } => {
+                Ok(Self { replaced: true, ..receipt(id, state, due) })
+            }
+            Enqueued::Extended { holder } => {
+                Ok(Self { existing: true, ..receipt(holder, JobState::Pending, now) })
             }
             Enqueued::Duplicate { holder } if or_existing => {
                 Ok(Self { existing: true, ..receipt(holder, JobState::Pending, now) })

@@ -47,7 +47,7 @@ pub(crate) use report::report;
 pub use schedule::Schedule;
 pub(crate) use schedule::{Wrong, duration_text, parse_duration};
 pub use state::JobState;
-pub use unique::Until;
+pub use unique::{OnConflict, Until};
 pub use verdict::decide;
 pub use verdict::{AfterCancel, Charge, Outcome, Transition, UndecodableJobs, UnknownJobs};
 pub(crate) use verdict::{Parked, is_suspect, parked};

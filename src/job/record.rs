@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::job::{Job, JobId, Placement, QueueName, Until, payload_bytes, serial};
+use crate::job::{Job, JobId, OnConflict, Placement, QueueName, Until, payload_bytes, serial};
 use crate::time::Timestamp;
 
 /// One stored job: the fields of Asynq's message.
@@ -231,6 +231,8 @@ pub struct NewJob {
     pub until: Until,
     /// The digest that names the lock; `None` for the whole payload.
     pub unique_key: Option<String>,
+    /// What happens if another job holds the lock.
+    pub on_conflict: OnConflict,
     /// The idempotency key, if the caller gave one.
     pub idempotency: Option<Idempotency>,
 }
@@ -244,6 +246,7 @@ impl NewJob {
             unique_for: None,
             until: Until::default(),
             unique_key: None,
+            on_conflict: OnConflict::default(),
             idempotency: None,
         }
     }

@@ -74,6 +74,31 @@ impl Until {
     }
 }
 
+/// What an enqueue does if another job holds its unique lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// It is refused, and told the holder.
+    #[default]
+    Reject,
+    /// The waiting holder becomes this job, with this job's time and lock.
+    Replace,
+    /// The lock, and the due time of a scheduled holder, are moved to where this job's would be,
+    /// unless they are later already.
+    Extend,
+}
+
+impl OnConflict {
+    /// Its name in scripts.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Replace => "replace",
+            Self::Extend => "extend",
+        }
+    }
+}
+
 /// Which jobs of a queue and type are the same to a unique lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UniqueKey {

@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use super::{Round, Service};
 use crate::broker::{Broker, Enqueued, GroupLimits, GroupSet, MAX_SET_JOBS, Viewer};
 use crate::error::Error;
-use crate::job::{JobRecord, NewJob, QueueName};
+use crate::job::{JobRecord, NewJob, OnConflict, QueueName};
 
 /// Maximum interval between two checks of the groups. Asynq's own interval.
 const MAX_INTERVAL: Duration = Duration::from_secs(7);
@@ -265,7 +265,11 @@ impl Work {
         };
         let failed = tokio::select! {
             made = made.catch_unwind() => match made {
-                Ok(Ok(job)) => return self.store(&set, size, &job).await,
+                Ok(Ok(mut job)) => {
+                    // It is stored, or the jobs of the set stay: nothing else would be atomic.
+                    job.on_conflict = OnConflict::Reject;
+                    return self.store(&set, size, &job).await;
+                }
                 Ok(Err(error)) => self.aggregation.viewer.text(error),
                 Err(_) => "the function panicked".to_owned(),
             },

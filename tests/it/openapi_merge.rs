@@ -78,7 +78,11 @@ async fn a_hosts_own_routes_answer_with_our_types_and_their_documentation() {
     let schemas = &document["components"]["schemas"];
     for (method, schema, fields) in [
         ("post", "JobQueueAccepted", vec!["job_id", "status_url"]),
-        ("put", "JobQueueReceipt", vec!["due", "existing", "job_id", "queue", "replayed", "state"]),
+        (
+            "put",
+            "JobQueueReceipt",
+            vec!["due", "existing", "job_id", "queue", "replaced", "replayed", "state"],
+        ),
     ] {
         let answers = &document["paths"]["/orders/{order}"][method]["responses"];
         let body = &answers["202"]["content"]["application/json"]["schema"]["$ref"];

@@ -168,7 +168,7 @@ async fn a_lock_that_ends_with_its_time_is_named_by_nothing_that_releases_locks(
     let key = keys::unique(&on.queue, "mail", Some(b"{}"));
     assert_eq!(on.cli(&format!("GET {key}")), "x:expiry:a");
     assert_lasts(&on, &key, 160);
-    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate");
+    assert_eq!(on.q("HKEYS Q:t:a"), "msg\nstate\nx_lock");
     assert_eq!(on.message("a").unique_key, "");
 }
 

@@ -26,16 +26,23 @@ const OTHER: &str = "asynq:{o}:";
 /// another queue first. `None` for a script that has no line yet.
 fn calls(script: &str) -> Option<&'static [&'static str]> {
     // A new job: id, message, placement, microseconds, lock, its microseconds,
-    // guard, digest, its microseconds, group, when the lock ends.
+    // guard, digest, its microseconds, group, when the lock ends, what is
+    // done if it is held.
     Some(match script {
         "enqueue" => &[
-            "0|new|m|now|0||0|||0||",
-            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000||success",
-            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest|success",
-            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||start",
-            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||expiry",
-            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0||expiry",
-            "1|p|m|after|5000000||0|||0|new|",
+            "0|new|m|now|0||0|||0|||reject",
+            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000||success|reject",
+            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest|success|reject",
+            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||start|reject",
+            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||expiry|reject",
+            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0||expiry|reject",
+            "0|new|m|now|0|Q:unique:mail:a|60000000|||0||success|replace:0",
+            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0|digest|expiry|replace:0",
+            "0|new|m|now|0|Q:unique:mail:p|60000000|||0|digest|start|replace:0",
+            "0|new|m|after|5000000|Q:unique:mail:s|60000000|Q:x:idem:new|d|9000000||success|replace:0",
+            "0|new|m|now|0|Q:unique:mail:s|60000000|||0||expiry|replace:0|new2|m|now|0|Q:unique:mail:g|60000000|||0|new|success|replace:0",
+            "0|new|m|after|900000000|Q:unique:mail:s|9000000000|||0||success|extend|new2|m|now|0|Q:unique:mail:timed|60000000|||0||success|extend",
+            "1|p|m|after|5000000||0|||0|new||reject",
         ],
         "admit_job" => {
             &["new|1||5000000", "new|9|Q:x:idem:k|5000000", "new|9|Q:x:idem:new|5000000"]
@@ -129,15 +136,15 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "delete_leftovers" => &["0|1000"],
         "end_removal" => &[""],
         "fire_ticks" => &[
-            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0||",
-            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0||start",
-            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest|",
+            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|||reject",
+            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0||start|reject",
+            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest||reject",
         ],
         "list_ready_groups" => &["0|100|1|60|10"],
         "take_group" => &["digest|set-2|1|60|10|100|9"],
         "read_set" => &["digest|set-1|0|100"],
         "remove_unreadable" => &["digest|set-1|ag"],
-        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0||"],
+        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0|||reject"],
         "record_locks" => &["digest|set-1|ag|Q:unique:mail:ag"],
         "return_sets" => &["100"],
         _ => return None,
@@ -154,20 +161,21 @@ const DISMANTLE: [&str; 3] = ["begin_removal", "delete_leftovers", "end_removal"
 const WORLD: &str = "
     HSET Q:t:p msg m state pending pending_since 1 unique_key Q:unique:mail:p x_unlock Q:unique:mail:p
     SET Q:unique:mail:p p EX 1000
-    SET Q:unique:mail:timed x:expiry:gone EX 1000
+    SET Q:unique:mail:timed x:expiry:r EX 1000
     LPUSH Q:pending p
     HSET Q:t:a msg m state active x_owner 7 x_lost 1 unique_key Q:unique:mail:a
     HSET Q:t:l msg m state active x_owner 9
     RPUSH Q:active a l
     ZADD Q:lease 4000000020.5 a 3999999000.5 l
     SET Q:unique:mail:a a EX 1000
-    HSET Q:t:s msg m state scheduled
+    HSET Q:t:s msg m state scheduled unique_key Q:unique:mail:s
+    SET Q:unique:mail:s s EX 1000
     ZADD Q:scheduled 3999999999 s
     HSET Q:t:sg msg m state scheduled group digest
     ZADD Q:scheduled 3999999998 sg
     ZADD Q:x:grouped 3999999998 digest
     ZADD Q:x:due 3999999999000000 s
-    HSET Q:t:r msg m state retry
+    HSET Q:t:r msg m state retry x_lock Q:unique:mail:timed
     ZADD Q:retry 3999999999 r
     HSET Q:t:ar msg m state archived
     ZADD Q:archived 3999999999 ar
@@ -175,7 +183,8 @@ const WORLD: &str = "
     ZADD Q:archived 1 old
     HSET Q:t:c msg m state completed result 42
     ZADD Q:completed 3999999999 c
-    HSET Q:t:g msg m state aggregating group digest
+    HSET Q:t:g msg m state aggregating group digest unique_key Q:unique:mail:g
+    SET Q:unique:mail:g g EX 1000
     ZADD Q:g:digest 3999999999 g
     SADD Q:groups digest
     HSET Q:t:ag msg m state aggregating group digest

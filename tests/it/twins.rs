@@ -539,7 +539,8 @@ fn enqueue_now_does_what_enqueue_does() {
                 let id = if dice.chance(60) { dice.id().to_vec() } else { vec![b'n', nth as u8] };
                 fast = fast.arg(&id).arg("new");
                 other = other.arg(&id).arg("new").arg("now").number(0);
-                other = other.arg("").number(0).arg("").arg("").number(0).arg("").arg("");
+                other =
+                    other.arg("").number(0).arg("").arg("").number(0).arg("").arg("").arg("reject");
             }
             general.push(other);
         }
@@ -586,7 +587,15 @@ fn enqueue_later_does_what_enqueue_does() {
             };
             let job = |call: Call| call.arg(&id).arg(message).arg(placement).number(time);
             fast = job(fast);
-            general = job(general).arg("").number(0).arg("").arg("").number(0).arg("").arg("");
+            general = job(general)
+                .arg("")
+                .number(0)
+                .arg("")
+                .arg("")
+                .number(0)
+                .arg("")
+                .arg("")
+                .arg("reject");
         }
         let told = |fast: &[Value], general: &[Vec<Value>]| {
             let general = &general[0];

@@ -221,7 +221,7 @@ impl Queue {
     }
 
     /// Takes a job out of the collection of its state; false if it was not there.
-    fn leave(&mut self, id: &JobId, state: JobState) -> bool {
+    pub(super) fn leave(&mut self, id: &JobId, state: JobState) -> bool {
         let line = match state {
             JobState::Pending => {
                 let place = self.pending.iter().position(|one| one == id);

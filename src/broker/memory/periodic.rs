@@ -59,6 +59,10 @@ impl PeriodicStore for MemoryBroker {
                             claim.last_run = Some(now);
                             Tick::Fired { at: now }
                         }
+                        // Of a periodic job every conflict is a skipped tick.
+                        Enqueued::Replaced { id: holder, .. } | Enqueued::Extended { holder } => {
+                            Tick::Locked { holder }
+                        }
                         Enqueued::IdConflict | Enqueued::Replayed { .. } | Enqueued::KeyReused => {
                             Tick::IdConflict
                         }

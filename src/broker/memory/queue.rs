@@ -27,7 +27,6 @@ use crate::broker::{
 };
 use crate::job::{
     AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
-    Until,
 };
 use crate::time::Timestamp;
 
@@ -127,6 +126,8 @@ pub(super) struct StoredJob {
     /// Whether it joins its group when it is due. An operator may make it run alone
     /// instead.
     pub(super) grouped: bool,
+    /// The key of its unique lock if nothing but time ends that.
+    pub(super) timed_lock: Option<String>,
     /// Whether its unique lock ends when it is dequeued.
     pub(super) unlock_at_start: bool,
     /// When it was archived or joined its group, while it is there.
@@ -225,41 +226,49 @@ impl Queue {
     /// three are tested before anything is written.
     pub(super) fn enqueue(&mut self, new: &NewJob, now: Timestamp) -> Enqueued {
         self.used = true;
-        if let Some(refused) = self.refusal(new, now) {
-            return refused;
-        }
         let due = match new.placement {
             Placement::Now => now,
             Placement::After(delay) => now + delay,
             Placement::At(when) => when.max(now),
         };
-        let id = new.record.id.clone();
-        let mut job = new.record.clone();
-        if let Some(lasts) = new.unique_for {
-            let lock = unique_key(new);
-            self.locks.insert(lock.clone(), id.clone(), due + lasts, now);
-            // A lock that no end of the job releases is not the job's to know.
-            if new.until != Until::Expiry {
-                job.unique_key = lock;
-            }
+        if let Some(answer) = self.refusal(new, due, now) {
+            return answer;
         }
+        let id = new.record.id.clone();
+        let mut stored = Box::new(StoredJob::new(new.record.clone()));
+        self.lock(new, &id, &mut stored, due, now);
+        self.remember(new, &id, now);
+        let (state, due) = self.enter_new(id, stored, due, now);
+        Enqueued::Created { state, due }
+    }
+
+    /// Remembers for its idempotency key that the new job is `id`.
+    pub(super) fn remember(&mut self, new: &NewJob, id: &JobId, now: Timestamp) {
         if let Some(guard) = &new.idempotency {
             let request = Request { body: guard.body.clone(), id: id.clone() };
             self.requests.insert(guard.key.clone(), request, now + guard.kept, now);
         }
-        let mut stored = Box::new(StoredJob::new(job));
-        stored.unlock_at_start = new.unique_for.is_some() && new.until == Until::Start;
+    }
+
+    /// Puts a new job where it waits.
+    pub(super) fn enter_new(
+        &mut self,
+        id: JobId,
+        mut stored: Box<StoredJob>,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> (JobState, Timestamp) {
         if due > now {
             self.wait(stored, JobState::Scheduled, due);
-            return Enqueued::Created { state: JobState::Scheduled, due };
+            return (JobState::Scheduled, due);
         }
         if stored.grouped {
             self.join_group(stored, now);
-            return Enqueued::Created { state: JobState::Aggregating, due };
+            return (JobState::Aggregating, due);
         }
         stored.pending_since = Some(now);
         self.append_pending(id, stored);
-        Enqueued::Created { state: JobState::Pending, due }
+        (JobState::Pending, due)
     }
 
     /// Whether a job was stored for a request with this idempotency key.
@@ -267,9 +276,9 @@ impl Queue {
         self.requests.get(key, now).is_some()
     }
 
-    /// Why a new job is not stored. The idempotency guard comes first: a repeated request
-    /// would otherwise meet the lock and the id of its own job.
-    fn refusal(&self, new: &NewJob, now: Timestamp) -> Option<Enqueued> {
+    /// Why a new job is not stored, or what is done in its place. The idempotency guard comes
+    /// first: a repeated request would otherwise meet the lock and the id of its own job.
+    fn refusal(&mut self, new: &NewJob, due: Timestamp, now: Timestamp) -> Option<Enqueued> {
         if let Some(guard) = &new.idempotency
             && let Some(first) = self.requests.get(&guard.key, now)
         {
@@ -279,9 +288,10 @@ impl Queue {
             });
         }
         if new.unique_for.is_some()
-            && let Some(holder) = self.locks.get(&unique_key(new), now)
+            && let Some(holder) = self.locks.get(&unique_key(new), now).cloned()
+            && let Some(answer) = self.on_conflict(new, holder, due, now)
         {
-            return Some(Enqueued::Duplicate { holder: holder.clone() });
+            return Some(answer);
         }
         self.jobs.contains_key(&new.record.id).then_some(Enqueued::IdConflict)
     }
@@ -478,6 +488,7 @@ impl StoredJob {
             held: HeldLease::default(),
             started: false,
             reclaimed_from: None,
+            timed_lock: None,
             unlock_at_start: false,
             entered: Timestamp::default(),
             order: 0,
@@ -517,7 +528,7 @@ pub(super) fn day(time: Timestamp) -> i64 {
 
 /// The key of a unique lock: type and payload, or type and a digest of what was chosen in its
 /// place. No payload differs from an empty one.
-fn unique_key(new: &NewJob) -> String {
+pub(super) fn unique_key(new: &NewJob) -> String {
     let job_type = &new.record.job_type;
     if let Some(digest) = &new.unique_key {
         return format!("{job_type}:x:{digest}");

@@ -160,8 +160,18 @@ impl RedisBroker {
         if let Some(created) = self.created(queue, code, due) {
             return Ok(created);
         }
+        let replaced = |state| {
+            if state == JobState::Scheduled {
+                self.wake.due_at(queue, due);
+            }
+            Enqueued::Replaced { id: id.clone(), state, due }
+        };
         Ok(match code {
             0 => Enqueued::IdConflict,
+            7 => Enqueued::Extended { holder: id },
+            8 => replaced(JobState::Pending),
+            9 => replaced(JobState::Scheduled),
+            10 => replaced(JobState::Aggregating),
             -1 => Enqueued::Duplicate { holder: id },
             3 => Enqueued::Replayed { id },
             _ => Enqueued::KeyReused,

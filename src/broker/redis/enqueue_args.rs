@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::{keys, micros, wire};
-use crate::job::{JobId, NewJob, Placement, QueueName, Until};
+use crate::job::{JobId, NewJob, OnConflict, Placement, QueueName, Until};
 use crate::pool::ScriptCall;
 
 /// Longer than all repetitions of one request take: a job due later than this has not run
@@ -64,6 +64,15 @@ struct EnqueueExtras {
     group: String,
     /// When the lock ends.
     until: Until,
+    /// What happens if the lock is held, in the script's words.
+    on_conflict: String,
+}
+
+impl EnqueueExtras {
+    /// Whether it may take the place of a job that waits.
+    fn replaces(&self) -> bool {
+        self.on_conflict.starts_with("replace")
+    }
 }
 
 impl EnqueueArgs {
@@ -98,6 +107,10 @@ impl EnqueueArgs {
             guard_for: guard.map_or(Duration::ZERO, |guard| guard.kept),
             group: record.group.clone(),
             until: new.until,
+            on_conflict: match new.on_conflict {
+                OnConflict::Replace => format!("replace:{}", wire::bytes_before_id(record)),
+                other => other.as_str().to_owned(),
+            },
         };
         Self { queue: own, id, message, placement, extras: Some(Box::new(extras)), opens: false }
     }
@@ -133,7 +146,10 @@ impl EnqueueArgs {
     /// that is due soon may have run and been deleted by then; stored again, it would run
     /// twice.
     pub(super) fn is_repeatable(&self) -> bool {
-        let late = matches!(self.placement, Placement::After(delay) if delay > REPEAT_WINDOW);
+        // A repetition would replace what was stored in between.
+        let replaces = self.extras.as_ref().is_some_and(|extras| extras.replaces());
+        let late =
+            !replaces && matches!(self.placement, Placement::After(delay) if delay > REPEAT_WINDOW);
         late || self.extras.as_ref().is_some_and(|extras| !extras.guard.is_empty())
     }
 
@@ -152,11 +168,11 @@ impl EnqueueArgs {
         self.add_now_args(call).arg(placement).arg(time)
     }
 
-    /// Adds its eleven arguments of `enqueue`.
+    /// Adds its twelve arguments of `enqueue`.
     pub(super) fn add_args(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_args(call);
         let Some(extras) = &self.extras else {
-            return call.arg("").arg(0).arg("").arg("").arg(0).arg("").arg("");
+            return call.arg("").arg(0).arg("").arg("").arg(0).arg("").arg("").arg("reject");
         };
         call.arg(extras.lock.as_str())
             .arg(micros(extras.lock_for))
@@ -165,6 +181,7 @@ impl EnqueueArgs {
             .arg(micros(extras.guard_for))
             .arg(extras.group.as_str())
             .arg(extras.until.as_str())
+            .arg(extras.on_conflict.as_str())
     }
 }
 

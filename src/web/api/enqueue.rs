@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::broker::JobInfo;
-use crate::client::Enqueue;
+use crate::client::{Enqueue, Receipt};
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName, Until};
 use crate::time::Timestamp;
@@ -45,6 +45,8 @@ pub(crate) struct Overrides<'r> {
     pub unique_until: Option<&'r str>,
     /// The key of that lock, in place of the payload.
     pub unique_key: Option<&'r str>,
+    /// If another job has that lock: `reject`, `existing`, `replace` or `extend`.
+    pub on_conflict: Option<&'r str>,
 }
 
 impl Overrides<'_> {
@@ -58,10 +60,13 @@ impl Overrides<'_> {
             ("max_retry", self.max_retry),
             ("unique_seconds", self.unique_seconds),
             ("unique_until", self.unique_until.filter(|text| !text.is_empty())),
+            ("on_conflict", self.on_conflict.filter(|text| !text.is_empty())),
             ("unique_key", self.unique_key.filter(|text| !text.is_empty())),
         ] {
             let plain = match (name, value) {
-                ("queue" | "unique_until" | "unique_key", value) => value.map(str::to_owned),
+                ("queue" | "unique_until" | "on_conflict" | "unique_key", value) => {
+                    value.map(str::to_owned)
+                }
                 (_, value) => {
                     let number = value.and_then(|text| text.parse::<u64>().ok());
                     number.filter(|number| *number > 0).map(|number| number.to_string())
@@ -107,6 +112,18 @@ impl Overrides<'_> {
         if let Some(key) = self.unique_key.filter(|key| !key.is_empty()) {
             draft = draft.unique_key(key.to_owned());
         }
+        match self.on_conflict.unwrap_or_default() {
+            "" | "reject" => {}
+            "existing" => draft = draft.or_existing(),
+            "replace" => draft = draft.or_replace(),
+            "extend" => draft = draft.or_extend(),
+            other => {
+                return Err(Error::invalid(format!(
+                    "on_conflict: expected reject, existing, replace or extend, found {other:?}"
+                ))
+                .into());
+            }
+        }
         Ok(draft)
     }
 }
@@ -131,20 +148,26 @@ pub(crate) struct EnqueueReceipt {
     due: Option<Timestamp>,
     /// Whether this repeats an earlier request; the id is then the first job's.
     replayed: bool,
+    /// Whether nothing was stored because this job has the unique lock, and `on_conflict` asked
+    /// for it. State and due time are that job's; they are missing if it has ended.
+    existing: bool,
+    /// Whether this job waited under the same unique lock, and became the one of this request.
+    replaced: bool,
 }
 
 /// # Enqueue a job
 ///
 /// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (for this
 /// long no other job of this type and payload is accepted in the queue) override the job type's
-/// options; absent and 0 keep them. So do `unique_until` (when that lock ends) and `unique_key`
-/// (the jobs with this key are the same, whatever their payloads).
+/// options; absent and 0 keep them. So do `unique_until` (when that lock ends), `unique_key`
+/// (the jobs with this key are the same, whatever their payloads) and `on_conflict` (what happens
+/// if another job has the lock).
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "enqueue-job", ignore = "schemas")
 )]
 #[post(
-    "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>&<unique_until>&<unique_key>",
+    "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>&<unique_until>&<unique_key>&<on_conflict>",
     data = "<body>"
 )]
 #[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
@@ -162,6 +185,7 @@ pub(crate) async fn enqueue(
     unique_seconds: Param<'_>,
     unique_until: Param<'_>,
     unique_key: Param<'_>,
+    on_conflict: Param<'_>,
     body: JsonBody<Value>,
 ) -> Result<Created<EnqueueReceipt>, Refused> {
     let options = Overrides {
@@ -171,6 +195,7 @@ pub(crate) async fn enqueue(
         unique_seconds: unique_seconds.once("unique_seconds")?,
         unique_until: unique_until.once("unique_until")?,
         unique_key: unique_key.once("unique_key")?,
+        on_conflict: on_conflict.once("on_conflict")?,
     };
     let body = body.read?;
     let entry = jobs.runtime().registry().get(r#type).ok_or_else(|| {
@@ -187,9 +212,9 @@ pub(crate) async fn enqueue(
         draft = draft.idempotency(guard.across_queues());
     }
     let receipt = draft.await?;
-    if receipt.replayed {
+    if receipt.replayed || receipt.existing {
         let found = jobs.inspect().job(&receipt.queue, &receipt.id).await?;
-        return Ok(Created(EnqueueReceipt::before(receipt.queue, receipt.id, found.as_ref())));
+        return Ok(Created(EnqueueReceipt::before(receipt, found.as_ref())));
     }
     audit(&asked, "job enqueued", &receipt.queue.printable(), receipt.id.as_str());
     Ok(Created(EnqueueReceipt {
@@ -198,18 +223,22 @@ pub(crate) async fn enqueue(
         state: Some(receipt.state),
         due: Some(receipt.due),
         replayed: false,
+        existing: false,
+        replaced: receipt.replaced,
     }))
 }
 
 impl EnqueueReceipt {
-    /// The job that the same request has enqueued before, in its current state.
-    fn before(queue: QueueName, job_id: JobId, found: Option<&JobInfo>) -> Self {
+    /// A job that was there before, in its current state.
+    fn before(receipt: Receipt, found: Option<&JobInfo>) -> Self {
         Self {
-            job_id,
-            queue,
+            job_id: receipt.id,
+            queue: receipt.queue,
             state: found.map(|info| info.state),
             due: found.and_then(|info| info.due.or(info.pending_since)),
-            replayed: true,
+            replayed: receipt.replayed,
+            existing: receipt.existing,
+            replaced: receipt.replaced,
         }
     }
 }

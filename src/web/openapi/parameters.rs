@@ -85,6 +85,14 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
             "The key of that lock, instead of the payload.",
             json!({ "type": "string", "maxLength": 1024 }),
         ),
+        "on_conflict" => (
+            "If another job has that lock: 409 (the default), that job as it is, that job replaced \
+             by this one while it waits, or its lock and due time extended.",
+            json!({
+                "type": "string",
+                "enum": ["", "reject", "existing", "replace", "extend"]
+            }),
+        ),
         "max_retry" => ("Maximum retries.", whole(0, 1000)),
         _ => return None,
     })

@@ -243,7 +243,8 @@ impl Actors {
     }
 
     async fn enqueue(&mut self, jobs: &[New]) -> Result<(), String> {
-        let jobs: Vec<NewJob> = jobs.iter().map(|new| self.job(new)).collect();
+        let job = |new: &New| NewJob { on_conflict: new.on_conflict, ..self.job(new) };
+        let jobs: Vec<NewJob> = jobs.iter().map(job).collect();
         let memory = self.memory.enqueue(&jobs).await.map_err(|e| format!("{e:?}"))?;
         let redis = self.redis.enqueue(&jobs).await.map_err(|e| format!("{e:?}"))?;
         alike("outcomes", &memory, &redis)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use rocket_jobqueue::internals::GroupLimits;
-use rocket_jobqueue::{JobState, Until, handler::AfterCancel};
+use rocket_jobqueue::{JobState, OnConflict, Until, handler::AfterCancel};
 
 /// How many ids there are in each of the two queues.
 pub const NAMES: usize = 6;
@@ -152,6 +152,7 @@ pub struct New {
     pub payload: Option<usize>,
     /// Seconds, when the lock ends, and whether it has a key of its own.
     pub unique: Option<(u64, Until, bool)>,
+    pub on_conflict: OnConflict,
     /// Key and body.
     pub guard: Option<(u8, u8)>,
     pub group: Option<usize>,
@@ -317,6 +318,11 @@ impl New {
                 let ends = [Until::Success, Until::Success, Until::Start, Until::Expiry];
                 ([30, 61, 3_600][rng.usize(0..3)], ends[rng.usize(0..4)], rng.u32(0..4) == 0)
             }),
+            on_conflict: match rng.u32(0..6) {
+                0 | 1 => OnConflict::Replace,
+                2 => OnConflict::Extend,
+                _ => OnConflict::Reject,
+            },
             guard: (rng.u32(0..6) == 0).then(|| (rng.u8(0..2), rng.u8(0..2))),
             group: (rng.u32(0..4) == 0).then(|| rng.usize(0..GROUPS.len())),
             retention: [0, 0, 1, 60, 90_000][rng.usize(0..5)],

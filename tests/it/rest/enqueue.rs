@@ -176,6 +176,8 @@ async fn a_request_may_ask_for_a_unique_lock() {
         "unique_until=expiry",
         "unique_key=user-7",
         "unique_seconds=60&unique_key=%20",
+        "unique_seconds=60&on_conflict=ask",
+        "on_conflict=replace",
     ] {
         let path = format!("/jobs/mail:welcome?{wrong}");
         let wrong = ask(&client, Method::Post, &path, Some(json!({ "user": 1 }))).await;
@@ -193,7 +195,24 @@ async fn a_request_may_say_which_jobs_are_the_same_and_until_when() {
     let again = ask(&client, Method::Post, &path, Some(json!({ "user": 2 }))).await;
     assert_eq!(again.status, 409, "{}", again.text);
     assert!(again.text.contains(&first), "{}", again.text);
+    for (conflict, existing) in [("existing", true), ("extend", true), ("replace", false)] {
+        let path = format!("{path}&on_conflict={conflict}");
+        let asked = ask(&client, Method::Post, &path, Some(json!({ "user": 2 }))).await;
+        if !existing {
+            assert_eq!(asked.status, 409, "its holder is gone: {}", asked.text);
+            continue;
+        }
+        assert_eq!(asked.status, 201, "{}", asked.text);
+        assert_eq!((&asked.body["job_id"], &asked.body["existing"]), (&json!(first), &json!(true)));
+        assert_eq!(asked.body.get("state"), None, "it has ended");
+    }
     let other = path.replace("user-7", "user-8");
     let other = ask(&client, Method::Post, &other, Some(json!({ "user": 2 }))).await;
     assert_eq!(other.status, 201, "{}", other.text);
+    let replace = "/jobs/mail:welcome?unique_seconds=60&unique_key=user-8&on_conflict=replace";
+    let replaced = ask(&client, Method::Post, replace, Some(json!({ "user": 3 }))).await;
+    assert_eq!((replaced.status, &replaced.body["replaced"]), (201, &json!(true)));
+    assert_eq!(replaced.body["job_id"], other.body["job_id"]);
+    let job = format!("/jobs/mail/{}", other.body["job_id"].as_str().unwrap());
+    assert_eq!(get(&client, &job).await["payload"], r#"{"user":3}"#);
 }

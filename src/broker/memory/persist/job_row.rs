@@ -50,6 +50,8 @@ pub(super) struct JobRow {
     /// What was known when the row was written; a state row is newer.
     #[prost(message, optional, tag = "12")]
     state: Option<StateRow>,
+    #[prost(string, optional, tag = "13")]
+    timed_lock: Option<String>,
 }
 
 /// What changes of a job while it lives.
@@ -172,6 +174,7 @@ impl JobRow {
             unknown: job.unknown.clone(),
             odd_numbers: job.odd_numbers.iter().map(odd).collect(),
             state: Some(StateRow::of(stored)),
+            timed_lock: stored.timed_lock.clone(),
         }
     }
 
@@ -198,6 +201,7 @@ impl JobRow {
             last_failed_at: None,
             completed_at: None,
         });
+        stored.timed_lock = self.timed_lock;
         self.state.filter(StateRow::is_known)?.apply_to(&mut stored);
         Some(stored)
     }

@@ -110,6 +110,15 @@ pub fn encode(job: &JobRecord) -> Vec<u8> {
     bytes
 }
 
+/// How many bytes of an encoded message come before the field with the id, in which scripts
+/// write another id.
+pub fn bytes_before_id(job: &JobRecord) -> usize {
+    let mut before = Vec::with_capacity(job.payload_bytes().len() + job.job_type.len() + 16);
+    put_bytes(1, job.job_type.as_bytes(), &mut before);
+    put_bytes(2, job.payload_bytes(), &mut before);
+    before.len()
+}
+
 /// Writes a field of text or bytes; protobuf leaves empty ones out.
 fn put_bytes(tag: u32, value: &[u8], to: &mut Vec<u8>) {
     if !value.is_empty() {

@@ -103,11 +103,18 @@ async fn submit(
 }
 
 /// The fields that override the job type's options, by their names in REST.
-const OPTIONS: [&str; 6] =
-    ["queue", "delay_seconds", "max_retry", "unique_seconds", "unique_until", "unique_key"];
+const OPTIONS: [&str; 7] = [
+    "queue",
+    "delay_seconds",
+    "max_retry",
+    "unique_seconds",
+    "unique_until",
+    "unique_key",
+    "on_conflict",
+];
 
 /// The options with a text; the others are numbers.
-const TEXT_OPTIONS: [&str; 3] = ["queue", "unique_until", "unique_key"];
+const TEXT_OPTIONS: [&str; 4] = ["queue", "unique_until", "unique_key", "on_conflict"];
 
 /// The label of an option.
 fn option_label(texts: &Texts, option: &str) -> &'static str {
@@ -117,6 +124,7 @@ fn option_label(texts: &Texts, option: &str) -> &'static str {
         "max_retry" => texts.max_retry,
         "unique_until" => texts.unique_until,
         "unique_key" => texts.unique_key,
+        "on_conflict" => texts.on_conflict,
         _ => texts.unique_seconds,
     }
 }
@@ -126,6 +134,7 @@ fn placeholder<'a>(entry: &'a HandlerEntry, option: &str) -> Option<&'a str> {
     match option {
         "queue" => Some(&entry.options.queue),
         "unique_until" => Some("start, success, expiry"),
+        "on_conflict" => Some("reject, existing, replace, extend"),
         _ => None,
     }
 }
@@ -140,6 +149,7 @@ fn overrides(form: &Form) -> Overrides<'_> {
         unique_seconds: text("unique_seconds"),
         unique_until: text("unique_until"),
         unique_key: text("unique_key"),
+        on_conflict: text("on_conflict"),
     }
 }
 

@@ -2,16 +2,21 @@
 --
 -- Call may_store() for all jobs of the call first; then store_at() once per job.
 --
--- A job is eleven arguments: id; message; placement (now | after | at); microseconds of the
+-- A job is twelve arguments: id; message; placement (now | after | at); microseconds of the
 -- placement (a delay, or an instant); key of the unique lock or empty; microseconds the lock
 -- is held after the due time; key of the idempotency record or empty; digest of the request;
 -- microseconds the idempotency record is kept; group or empty; when the lock ends: success |
--- start | expiry.
+-- start | expiry; if the lock is held: reject | extend | replace:<number of bytes before the
+-- id in the message>.
 --
 -- Returns  code, text, due time in microseconds
 --           1  stored: pending       2  stored: scheduled       5  stored: in its group
 --           0  the id is in use
 --          -1  the unique lock is held; text = id of the holder
+--           6 is another script's
+--           7  the holder's lock and due time were extended; text = its id
+--           8, 9, 10  the holder was replaced, and is pending, scheduled or in its group;
+--              text = its id
 --           3  answered before; text = id of the job that the first request stored
 --           4  the idempotency key belongs to a request with another digest
 --
@@ -29,16 +34,99 @@
 --   also noted in Q:x:grouped, because a Go forwarder does not add the group to Q:groups;
 -- * the lock of a grouped job is in its hash too, so that a deletion can release it;
 -- * a lock that ends at the start is in x_unlock too, which dequeue reads. One that ends with
---   its time is named neither in the message nor in the hash, and its value is marked.
+--   its time is named in x_lock alone, which releases nothing, and its value is marked;
+-- * Asynq refuses every job whose lock is held. A replaced job keeps its id, and its place if
+--   it is pending.
 
 -- Number of arguments per job.
-local JOB = 11
+local JOB = 12
 
 -- When the job is due, in microseconds; never before now.
 local function due_at(placement, value)
   if placement == 'after' then return math.max(now, bounded(now + value)) end
   if placement == 'at' then return math.max(now, bounded(value)) end
   return now
+end
+
+-- Raises an error if a key of another type is where the holder of this lock may be.
+local function may_replace(lock)
+  expect_lists('pending')
+  expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
+  redis.call('SCARD', Q .. 'groups')
+  local value = redis.call('GET', lock)
+  local group = value and redis.pcall('HGET', Q .. 't:' .. holder_of(value), 'group')
+  if type(group) == 'string' and group ~= '' then expect_zsets('g:' .. group) end
+end
+
+-- Whether the holder of a lock waits, so that another job may take its place: 'waits', 'ended'
+-- (or it is gone), or false if it runs, is being aggregated, is not where it should be or is
+-- another job of that id, which does not name the lock. Also returns its state, group and
+-- pending_since.
+local function find_holder(id, lock, timed)
+  local task = redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'group', 'pending_since',
+    timed and 'x_lock' or 'unique_key')
+  if task.err then return false end
+  local state, group = task[1], task[2] or ''
+  local found = false
+  if not state or state == 'archived' or state == 'completed' then
+    found = 'ended'
+  elseif state == 'pending' then
+    found = 'waits'
+  elseif state == 'scheduled' or state == 'retry' then
+    found = redis.call('ZSCORE', Q .. state, id) and 'waits'
+  elseif state == 'aggregating' then
+    found = redis.call('ZSCORE', Q .. 'g:' .. group, id) and 'waits'
+  end
+  if found == 'waits' and task[4] ~= lock then found = false end
+  return found, state, group, task[3]
+end
+
+-- Takes a waiting job out of its place.
+local function leave_place(id, state, group)
+  if state == 'pending' then
+    redis.call('LREM', Q .. 'pending', 1, id)
+  elseif state == 'aggregating' then
+    redis.call('ZREM', Q .. 'g:' .. group, id)
+    -- Readers expect jobs in a listed group.
+    if redis.call('EXISTS', Q .. 'g:' .. group) == 0 then
+      redis.call('SREM', Q .. 'groups', group)
+    end
+  else
+    redis.call('ZREM', Q .. state, id)
+    redis.call('ZREM', Q .. 'x:due', id)
+    redis.call('ZREM', Q .. 'x:grouped', id)
+  end
+end
+
+-- Moves the end of the lock, and the due time of its holder if that is scheduled; neither to
+-- an earlier time.
+local function extend(lock, value, due, ends)
+  local id, before = holder_of(value), nil
+  if MANUAL then before = tonumber(redis.call('ZSCORE', Q .. 'x:ends', lock) or 0)
+  else before = now + redis.call('PTTL', lock) * 1000 end
+  if ends > before then set_until(lock, value, ends) end
+  local found, state, group = find_holder(id, lock, id ~= value)
+  if found ~= 'waits' or state ~= 'scheduled' then return end
+  local score = tonumber(redis.call('ZSCORE', Q .. 'scheduled', id))
+  local exact = tonumber(redis.call('ZSCORE', Q .. 'x:due', id) or -1)
+  local known = shown(exact) == score and exact or score * SECOND
+  if due <= known then return end
+  redis.call('ZADD', Q .. 'scheduled', whole(shown(due)), id)
+  redis.call('ZADD', Q .. 'x:due', whole(due), id)
+  if group ~= '' then redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id) end
+end
+
+-- The message with another id, which follows its first `before` bytes: field 3 of protobuf.
+local function with_id(msg, before, old, id)
+  local function field(text)
+    local size, length = #text, ''
+    while size >= 128 do
+      length = length .. string.char(size % 128 + 128)
+      size = math.floor(size / 128)
+    end
+    return '\26' .. length .. string.char(size) .. text
+  end
+  return string.sub(msg, 1, before) .. field(id) .. string.sub(msg, before + #field(old) + 1)
 end
 
 -- Raises an error, before the first write, if a key that one of these jobs needs is of
@@ -52,6 +140,7 @@ local function may_store(first, last)
     for _, key in ipairs({ARGV[at + 4], ARGV[at + 6]}) do
       if several and key ~= '' then redis.call('STRLEN', key) end
     end
+    if ARGV[at + 4] ~= '' and ARGV[at + 11] ~= 'reject' then may_replace(ARGV[at + 4]) end
     local group, later = ARGV[at + 9], due_at(ARGV[at + 2], tonumber(ARGV[at + 3])) > now
     if later then
       expect_zsets('scheduled', 'x:due')
@@ -67,7 +156,7 @@ end
 
 -- Stores one job and returns code, text and due time; see the header.
 local function store(repeated, id, msg, placement, value, lock, lock_for, guard, digest,
-    guard_for, group, lock_ends)
+    guard_for, group, lock_ends, conflict)
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
   local due = due_at(placement, value)
   local later = due > now
@@ -90,11 +179,33 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
       return 3, string.sub(before, separator + 1), 0
     end
   end
-  if lock ~= '' then
-    local holder = get_until(lock)
-    if holder then return -1, holder_of(holder), 0 end
+  local replaced, old_state, old_group, since
+  local value = lock ~= '' and get_until(lock)
+  if value then
+    local holder = holder_of(value)
+    if conflict == 'extend' then
+      extend(lock, value, due, due + lock_for)
+      return 7, holder, due
+    end
+    local found = false
+    if conflict ~= 'reject' then
+      found, old_state, old_group, since = find_holder(holder, lock, holder ~= value)
+    end
+    if found == 'waits' then
+      replaced = holder
+    elseif not found or holder ~= value then
+      return -1, holder, 0
+    end
   end
-  if redis.call('EXISTS', task) == 1 then return 0, '', 0 end
+  if replaced then
+    msg = with_id(msg, tonumber(string.sub(conflict, 9)), id, replaced)
+    id, task = replaced, Q .. 't:' .. replaced
+  elseif redis.call('EXISTS', task) == 1 then
+    return 0, '', 0
+  end
+  -- A pending job is due already, and keeps its place.
+  local stays = replaced and old_state == 'pending' and group == ''
+  if stays then later = false end
 
   local state = later and 'scheduled' or group ~= '' and 'aggregating' or 'pending'
   local fields = {'msg', msg, 'state', state}
@@ -102,9 +213,10 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     fields[#fields + 1] = name
     fields[#fields + 1] = text
   end
-  if state == 'pending' then set('pending_since', now_ns()) end
+  if state == 'pending' then set('pending_since', stays and since or now_ns()) end
   if group ~= '' then set('group', group) end
   if lock ~= '' and lock_ends == 'expiry' then
+    set('x_lock', lock)
     set_until(lock, TIMED .. id, due + lock_for)
   elseif lock ~= '' then
     set('unique_key', lock)
@@ -112,26 +224,34 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     set_until(lock, id, due + lock_for)
   end
   if guard ~= '' then set_until(guard, digest .. ':' .. id, now + guard_for) end
+  local stored, text = 0, ''
+  if replaced then
+    stored, text = 7, id
+    if not stays then leave_place(id, old_state, old_group) end
+    -- Everything that the earlier job left: failures, losses, a result.
+    redis.call('DEL', task)
+  end
   redis.call('HSET', task, unpack(fields))
+  if stays then return 8, text, now end
   if state == 'pending' then
     redis.call('LPUSH', Q .. 'pending', id)
-    return 1, '', due
+    return stored + 1, text, due
   end
   if state == 'aggregating' then
     redis.call('ZADD', Q .. 'g:' .. group, whole(now_s), id)
     redis.call('SADD', Q .. 'groups', group)
-    return 5, '', due
+    return replaced and 10 or 5, text, due
   end
   redis.call('ZADD', Q .. 'scheduled', whole(shown(due)), id)
   redis.call('ZADD', exact, whole(due), id)
   if group ~= '' then redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id) end
   wake_if_first(id)
-  return 2, '', due
+  return stored + 2, text, due
 end
 
 -- Stores the job whose values begin at argument `at`.
 local function store_at(at, repeated)
   return store(repeated, ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]),
     ARGV[at + 4], tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 7], tonumber(ARGV[at + 8]),
-    ARGV[at + 9], ARGV[at + 10])
+    ARGV[at + 9], ARGV[at + 10], ARGV[at + 11])
 end

@@ -36,6 +36,7 @@ pub(super) const TEXTS: Texts = Texts {
     explanation: "Explanation",
     unique_until: "Lock ends with",
     unique_key: "Key of the lock",
+    on_conflict: "If the lock is held",
     done_run: "The job is moved to pending.",
     done_archive: "The job is archived.",
     done_delete: "The job is deleted.",

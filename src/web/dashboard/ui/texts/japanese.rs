@@ -35,6 +35,7 @@ pub(super) const TEXTS: Texts = Texts {
     explanation: "説明",
     unique_until: "ロックの終わり",
     unique_key: "ロックのキー",
+    on_conflict: "ロックがあるとき",
     done_run: "ジョブを実行待ちに移しました。",
     done_archive: "ジョブをアーカイブしました。",
     done_delete: "ジョブを削除しました。",

@@ -71,6 +71,8 @@ pub(crate) struct Texts {
     pub unique_until: &'static str,
     /// Enqueue page: label of the unique lock's key.
     pub unique_key: &'static str,
+    /// Enqueue page: label of what happens if the lock is held.
+    pub on_conflict: &'static str,
     /// Notice on a job's page: it was moved to pending.
     pub done_run: &'static str,
     /// Notice on a job's page: it was archived.

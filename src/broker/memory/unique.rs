@@ -1,0 +1,122 @@
+//! What happens to a new job whose unique lock another job holds: it is refused, replaces a
+//! holder that waits, or extends the lock.
+//!
+//! A lock that ends only with its time is not named by its holder's record, and the holder may be
+//! gone. A job that was given its id since does not name the lock at all, and is left alone.
+
+use super::queue::{Queue, StoredJob, unique_key};
+use crate::broker::Enqueued;
+use crate::job::{JobId, JobState, NewJob, OnConflict, Until};
+use crate::time::Timestamp;
+
+impl Queue {
+    /// Takes the lock of a new job for `id`, from whoever has it.
+    pub(super) fn lock(
+        &mut self,
+        new: &NewJob,
+        id: &JobId,
+        stored: &mut StoredJob,
+        due: Timestamp,
+        now: Timestamp,
+    ) {
+        let Some(lasts) = new.unique_for else { return };
+        let lock = unique_key(new);
+        self.locks.insert(lock.clone(), id.clone(), due + lasts, now);
+        // What the record names is released with the job.
+        match new.until {
+            Until::Expiry => stored.timed_lock = Some(lock),
+            Until::Start | Until::Success => stored.job.unique_key = lock,
+        }
+        stored.unlock_at_start = new.until == Until::Start;
+    }
+
+    /// The answer to a new job whose lock this job holds; `None` if it is stored all the same.
+    pub(super) fn on_conflict(
+        &mut self,
+        new: &NewJob,
+        holder: JobId,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Option<Enqueued> {
+        let refused = Some(Enqueued::Duplicate { holder: holder.clone() });
+        match new.on_conflict {
+            OnConflict::Reject => refused,
+            OnConflict::Extend => {
+                self.extend_lock(new, &holder, due, now);
+                Some(Enqueued::Extended { holder })
+            }
+            OnConflict::Replace => {
+                let lock = unique_key(new);
+                let found = self.jobs.get(&holder);
+                let is_timed = found.is_none_or(|held| held.job.unique_key != lock);
+                match found.map(|held| held.state) {
+                    Some(JobState::Archived | JobState::Completed) | None if !is_timed => None,
+                    _ if found.is_some_and(|held| self.may_change(held, &lock)) => {
+                        self.replace(new, holder, due, now)
+                    }
+                    _ => refused,
+                }
+            }
+        }
+    }
+
+    /// Whether this job waits and is the one that took the lock, not another one of its id.
+    fn may_change(&self, held: &StoredJob, lock: &str) -> bool {
+        let waits = match held.state {
+            JobState::Pending | JobState::Scheduled | JobState::Retry => true,
+            JobState::Aggregating => self.grouping.holds(&held.job),
+            JobState::Active | JobState::Archived | JobState::Completed => false,
+        };
+        waits && (held.job.unique_key == lock || held.timed_lock.as_deref() == Some(lock))
+    }
+
+    /// Moves the end of the lock, and the due time of a holder that is scheduled, to those of the
+    /// new job; neither to an earlier time.
+    fn extend_lock(&mut self, new: &NewJob, holder: &JobId, due: Timestamp, now: Timestamp) {
+        let (lock, ends) = (unique_key(new), due + new.unique_for.unwrap_or_default());
+        if self.locks.raw(&lock).is_some_and(|(_, until)| *until < ends) {
+            self.locks.insert(lock.clone(), holder.clone(), ends, now);
+        }
+        let is_earlier = |held: &StoredJob| {
+            held.state == JobState::Scheduled
+                && held.due.is_some_and(|before| before < due)
+                && self.may_change(held, &lock)
+        };
+        if self.jobs.get(holder).is_some_and(is_earlier)
+            && self.leave(holder, JobState::Scheduled)
+            && let Some(stored) = self.jobs.remove(holder)
+        {
+            self.wait(stored, JobState::Scheduled, due);
+        }
+    }
+
+    /// Makes a waiting job the new one, with its own id.
+    fn replace(
+        &mut self,
+        new: &NewJob,
+        id: JobId,
+        due: Timestamp,
+        now: Timestamp,
+    ) -> Option<Enqueued> {
+        let is_pending = self.jobs.get(&id).is_some_and(|held| held.state == JobState::Pending);
+        // It is due already and keeps its place.
+        let stays = is_pending && new.record.group.is_empty();
+        if !stays {
+            let state = self.jobs.get(&id).map(|held| held.state)?;
+            self.leave(&id, state);
+        }
+        let before = self.jobs.remove(&id)?;
+        let mut job = new.record.clone();
+        job.id = id.clone();
+        let mut stored = Box::new(StoredJob::new(job));
+        self.lock(new, &id, &mut stored, due, now);
+        self.remember(new, &id, now);
+        if stays {
+            (stored.order, stored.pending_since) = (before.order, before.pending_since);
+            self.jobs.insert(id.clone(), stored);
+            return Some(Enqueued::Replaced { id, state: JobState::Pending, due: now });
+        }
+        let (state, due) = self.enter_new(id.clone(), stored, due, now);
+        Some(Enqueued::Replaced { id, state, due })
+    }
+}
