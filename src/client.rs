@@ -59,6 +59,11 @@ impl Client {
         Self { trace, ..self.clone() }
     }
 
+    /// Its store.
+    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.broker)
+    }
+
     pub(crate) fn max_payload(&self) -> usize {
         self.max_payload
     }

@@ -8,6 +8,7 @@
 //! | [Groups](groups) | many jobs become one |
 //! | [Testing](testing) | without Redis, with a clock that the test moves |
 //! | [Operating](operating) | list queues and jobs, and act on them |
+//! | [Moving](moving) | to another store, directly or through a file |
 //! | [Deploying](deploying) | checklist, container, systemd, Kubernetes, reverse proxy |
 //! | [Troubleshooting](troubleshooting) | by symptom |
 //! | [Coming from Asynq](coming_from_asynq) | the same things by name |
@@ -43,6 +44,7 @@ pages! {
     groups = "docs/guide/groups.md",
     testing = "docs/guide/testing.md",
     operating = "docs/guide/operating.md",
+    moving = "docs/guide/moving.md",
     deploying = "docs/guide/deploying.md",
     troubleshooting = "docs/guide/troubleshooting.md",
     coming_from_asynq = "docs/guide/coming-from-asynq.md",

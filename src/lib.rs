@@ -73,6 +73,8 @@
 //! runs, archives, deletes, reschedules, edits and cancels one job or a selection of
 //! them. Its doctor finds and repairs what faults left behind.
 //!
+//! **Move** ([`transfer`]). Everything of a store into another one, directly or through a file.
+//!
 //! **Test** ([`testing`]). A queue without Redis whose clock the test moves.
 //!
 //! **Limit** ([`rate_limit`]). Bounds on the requests of one client, for any Rocket
@@ -113,6 +115,7 @@ pub mod testing;
 mod text;
 mod time;
 mod trace;
+pub mod transfer;
 mod web;
 mod worker;
 

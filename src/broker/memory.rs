@@ -28,6 +28,7 @@ mod queue;
 mod restore;
 mod settle;
 mod standing;
+mod transfer;
 mod unique;
 
 use std::collections::BTreeMap;

@@ -55,6 +55,7 @@ pub mod redis;
 mod server_view;
 mod standing;
 mod suitability;
+mod transfer;
 mod view;
 mod viewer;
 
@@ -94,6 +95,9 @@ pub use server_view::{ClusterPlace, ServerInfo, Servers, StoreInfo, StoreNode, W
 pub(crate) use standing::MAX_SEARCHED_SETS;
 pub use standing::{MAX_SEARCHED, Standing};
 pub(crate) use suitability::{Eviction, Support};
+pub use transfer::{
+    Entry, Export, Imported, JobEntry, TRANSFER_PAGE, TRANSFER_PAGE_BYTES, Transfer,
+};
 pub(crate) use view::MAX_FAILURES;
 pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};
 pub(crate) use viewer::{Redact, Viewer};
@@ -149,6 +153,7 @@ pub trait Broker:
     + Actions
     + Admission
     + Groups
+    + Transfer
     + Send
     + Sync
     + Sealed

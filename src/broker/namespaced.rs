@@ -24,6 +24,7 @@
 mod inspect;
 mod operate;
 mod periodic;
+mod transfer;
 
 use std::pin::Pin;
 use std::sync::Arc;

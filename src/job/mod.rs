@@ -42,6 +42,7 @@ pub(crate) use payload::payload_bytes;
 pub use periodic::{Missed, Periodic};
 pub(crate) use periodic::{periodic_id, tick_id};
 pub use progress::Progress;
+pub(crate) use record::lock_name;
 pub use record::{Idempotency, JobRecord, NewJob};
 pub(crate) use report::report;
 pub use schedule::Schedule;

@@ -138,6 +138,14 @@ impl fmt::Debug for JobRecord {
     }
 }
 
+/// The name of a job's unique lock in its queue: its type, and the MD5 of its payload, as Asynq
+/// has it in its keys. A missing payload and an empty one give different names.
+pub(crate) fn lock_name(job_type: &str, payload: Option<&[u8]>) -> String {
+    use md5::{Digest, Md5};
+    let digest = payload.map(|payload| serial::hex(&Md5::digest(payload)));
+    format!("{job_type}:{}", digest.unwrap_or_default())
+}
+
 /// A repeated enqueue with the same key is answered with the first job's id.
 ///
 /// The store writes key, digest and id together with the job and keeps them for a day. So a

@@ -38,8 +38,8 @@ use crate::runtime::TestDriver;
 use crate::sync::{get_mut, lock};
 use crate::worker::SettledHook;
 
-pub(super) use ignite::redis_store;
-use ignite::{configure, ignite, open_store};
+use ignite::{configure, ignite};
+pub(super) use ignite::{open_store, redis_store};
 
 /// Builds the queue of an application: handlers, guards and settings, then `.attach()`.
 ///

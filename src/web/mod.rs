@@ -41,6 +41,7 @@ mod refusal;
 mod routes;
 mod schemas;
 mod stderr;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;

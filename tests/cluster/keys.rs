@@ -168,6 +168,22 @@ async fn inspect(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
     broker.check_queue(queue, None, RepairScope::Nothing).await.unwrap();
 }
 
+/// Everything out of the store and into another queue.
+async fn transfer(broker: &RedisBroker, queue: &QueueName) {
+    let (mut export, mut all) = (broker.export(), Vec::new());
+    while let Some(page) = export.next_page().await.unwrap() {
+        all.extend(page);
+    }
+    let job = all.iter().find_map(|entry| match entry {
+        Entry::Job(job) => Some(job.clone()),
+        _ => None,
+    });
+    let mut job = job.expect("there are jobs");
+    job.record.id = JobId::new("moved").unwrap();
+    assert_eq!(&job.record.queue, queue);
+    assert_eq!(broker.import(&[Entry::Job(job)], false).await.unwrap(), [Imported::New]);
+}
+
 async fn run_periodic(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
     let firing = Firing {
         entry: "nightly".to_owned(),
@@ -213,6 +229,7 @@ async fn every_script_declares_a_second_key_of_its_slot_that_never_exists() {
     work(&broker, &queue).await;
     group(&broker, &clock, &queue, &server).await;
     inspect(&broker, &clock, &queue).await;
+    transfer(&broker, &queue).await;
     run_periodic(&broker, &clock, &queue).await;
     assert_eq!(broker.remove_queue(&queue, true).await.unwrap(), Removal::Gone);
     let commands = monitor.end().await;

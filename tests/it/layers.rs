@@ -15,7 +15,7 @@ const LEVELS: [&[&str]; 9] = [
     &["job", "metrics", "pool"],
     &["registry", "broker", "limiter"],
     &["client", "inspector", "worker", "scheduler"],
-    &["config", "runtime", "demo"],
+    &["config", "runtime", "demo", "transfer"],
     &["web"],
     &["testing", "lib", "guide", "handler", "inspect", "doctor", "periodic", "rate_limit"],
 ];

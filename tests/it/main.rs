@@ -64,6 +64,7 @@ mod speed;
 mod support;
 mod suspects;
 mod testing;
+mod transfer;
 mod twins;
 mod wire;
 mod worker;

@@ -115,6 +115,15 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "aggregation_sets|0|100|2|9999",
             "keys|0|1000|2|9999",
         ],
+        "list_keys" => &["0|1000"],
+        // Per job: id, list, score, exact due time, group, number of texts, texts.
+        "restore_jobs" => &[
+            "new|pending||||6|msg|m|state|pending|pending_since|1",
+            "p|pending||||4|msg|m|state|pending",
+            "new|scheduled|4000000100|4000000099500000|digest|6|msg|m|state|scheduled|group|digest|p|pending||||2|msg|m",
+            "new|g:new|4000000000||new|6|msg|m|state|aggregating|group|new",
+            "new|archived|4000000000|||4|msg|m|state|archived",
+        ],
         "request_cancel" => &["a|retry", "p|delete", "gone|archive"],
         "mark_suspect" => &["a|7|0", "a|8|0"],
         "write_output" => &["a|7|0|result|42", "a|8|0|x_progress|1"],

@@ -36,6 +36,12 @@ impl<V> Expiring<V> {
         self.entries.values().filter(move |(_, until)| *until > now).map(|(value, _)| value)
     }
 
+    /// All entries that have not expired, each with its expiry.
+    pub(super) fn alive(&self, now: Timestamp) -> impl Iterator<Item = (&String, &V, Timestamp)> {
+        let entries = self.entries.iter().map(|(key, (value, until))| (key, value, *until));
+        entries.filter(move |(_, _, until)| *until > now)
+    }
+
     /// Adds or replaces an entry that expires at `until`.
     pub(super) fn insert(&mut self, key: String, value: V, until: Timestamp, now: Timestamp) {
         if self.entries.len() >= self.sweep_at {

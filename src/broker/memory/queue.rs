@@ -15,8 +15,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::changes::{Changes, Jobs, Saved};
 use super::expiring::Expiring;
 use super::groups::Grouping;
@@ -27,6 +25,7 @@ use crate::broker::{
 };
 use crate::job::{
     AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
+    lock_name,
 };
 use crate::time::Timestamp;
 
@@ -533,9 +532,5 @@ pub(super) fn unique_key(new: &NewJob) -> String {
     if let Some(digest) = &new.unique_key {
         return format!("{job_type}:x:{digest}");
     }
-    let digest = |payload: &Vec<u8>| {
-        Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
-    let payload = new.record.payload.as_ref().map(digest).unwrap_or_default();
-    format!("{job_type}:{payload}")
+    lock_name(job_type, new.record.payload.as_deref())
 }

@@ -13,10 +13,8 @@
 //! the code uses another term today: the turn of the background repair is called
 //! `reconciling`.
 
-use md5::{Digest, Md5};
-
 use crate::broker::Announcement;
-use crate::job::{JobId, QueueName};
+use crate::job::{JobId, QueueName, lock_name};
 
 /// A set: the names of all queues.
 pub const QUEUES: &str = "asynq:queues";
@@ -86,6 +84,36 @@ pub fn queue_of_key(key: &str) -> String {
     format!("asynq:x:idem:{key}")
 }
 
+/// Ours: a sorted set: jobs that wait for their due time, by its exact microsecond.
+pub fn due(queue: &QueueName) -> String {
+    format!("asynq:{{{}}}:x:due", queue.as_str())
+}
+
+/// Ours: a sorted set: jobs that anonymous requests enqueued.
+pub fn admitted(queue: &QueueName) -> String {
+    format!("asynq:{{{}}}:x:admitted", queue.as_str())
+}
+
+/// Ours: the counters at the beginning of each of the last minutes.
+pub fn minutes(queue: &QueueName) -> String {
+    format!("asynq:{{{}}}:x:minutes", queue.as_str())
+}
+
+/// Ours: the claimed ticks of a periodic job.
+pub fn claim(queue: &QueueName, name: &str) -> String {
+    format!("asynq:{{{}}}:x:cron:{name}", queue.as_str())
+}
+
+/// The attempts of a UTC day, `YYYY-MM-DD`.
+pub fn processed_on(queue: &QueueName, day: &str) -> String {
+    format!("asynq:{{{}}}:processed:{day}", queue.as_str())
+}
+
+/// The failed attempts of a UTC day, `YYYY-MM-DD`.
+pub fn failed_on(queue: &QueueName, day: &str) -> String {
+    format!("asynq:{{{}}}:failed:{day}", queue.as_str())
+}
+
 /// Ours: exists while one process has its turn to repair the queue.
 pub fn repair_turn(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:reconciling", queue.as_str())
@@ -104,13 +132,21 @@ pub fn witness(queue: &QueueName) -> String {
 /// The unique lock of a job: the MD5 of its payload under its type, as Asynq computes it. As in
 /// Asynq, a missing payload and an empty one give different locks.
 pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> String {
-    let mut key = format!("asynq:{{{}}}:unique:{job_type}:", queue.as_str());
-    if let Some(payload) = payload {
-        for byte in Md5::digest(payload) {
-            key.push_str(&format!("{byte:02x}"));
-        }
+    unique_named(queue, &lock_name(job_type, payload))
+}
+
+/// The unique lock of this name. A name of another form is a key that another program chose.
+pub fn unique_named(queue: &QueueName, name: &str) -> String {
+    match name.starts_with("asynq:{") || name.is_empty() {
+        true => name.to_owned(),
+        false => format!("asynq:{{{}}}:unique:{name}", queue.as_str()),
     }
-    key
+}
+
+/// The name of the unique lock with this key; the key itself if it has another form.
+pub fn unique_name<'a>(queue: &QueueName, key: &'a str) -> &'a str {
+    let rest = key.strip_prefix(&prefix(queue));
+    rest.and_then(|rest| rest.strip_prefix("unique:")).unwrap_or(key)
 }
 
 /// The unique lock of a job with a key of the application's own, by its SHA-256. Twice as long as

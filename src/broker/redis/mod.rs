@@ -54,6 +54,7 @@ mod settle_args;
 mod slot_move;
 mod standing;
 mod suspects;
+mod transfer;
 mod unconfirmed;
 mod wait;
 mod wake;

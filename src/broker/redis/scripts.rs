@@ -79,6 +79,9 @@ scripts! {
     check_locks: "lib/common", "inspect/check_locks";
     read_standing: "lib/common", "inspect/read_standing";
 
+    list_keys: "lib/common", "transfer/list_keys";
+    restore_jobs: "lib/common", "transfer/restore_jobs";
+
     act_on_job: "lib/common", "lib/move_job", "operate/act_on_job";
     act_in_bulk: "lib/common", "lib/move_job", "operate/act_in_bulk";
     request_cancel: "lib/common", "operate/request_cancel";

@@ -149,7 +149,7 @@ fn warn_of_queues(config: &JobQueueConfig) {
 ///
 /// # Errors
 /// The folder is used by another process, or its files cannot be read or written.
-pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Broker>, Error> {
+pub(in crate::web) async fn open_store(config: &Config) -> Result<Arc<dyn Broker>, Error> {
     let archive = stored_archive(config);
     let store: Arc<dyn Broker> = match config.jobqueue.store {
         Store::Memory => {

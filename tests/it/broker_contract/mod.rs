@@ -28,5 +28,6 @@ mod servers;
 mod settle;
 mod store;
 mod suspects;
+mod transfer;
 mod unique;
 mod wait;

@@ -1,0 +1,78 @@
+//! Moving what is in a namespace, under the names that its application uses.
+//!
+//! So a move takes only what belongs to the application, and may end in another namespace or in
+//! none.
+
+use super::NamespacedBroker;
+use crate::broker::{Answer, Entry, Export, Imported, Transfer};
+use crate::job::{Namespace, QueueName};
+
+/// The entry under other names; `None` if it belongs to others.
+fn renamed(
+    mut entry: Entry,
+    queue_name: impl Fn(&QueueName) -> Option<QueueName>,
+    text: impl Fn(&str) -> Option<String>,
+) -> Option<Entry> {
+    match &mut entry {
+        Entry::Job(job) => job.record.queue = queue_name(&job.record.queue)?,
+        Entry::Queue { queue, .. }
+        | Entry::Unreadable { queue, .. }
+        | Entry::Lock { queue, .. }
+        | Entry::Admitted { queue, .. }
+        | Entry::Claim { queue, .. }
+        | Entry::Day { queue, .. }
+        | Entry::Minute { queue, .. } => *queue = queue_name(queue)?,
+        Entry::Request { queue, key, .. } | Entry::KeyQueue { queue, key, .. } => {
+            *queue = queue_name(queue)?;
+            *key = text(key)?;
+        }
+        Entry::Runs { periodic_id, .. } => *periodic_id = text(periodic_id)?,
+    }
+    Some(entry)
+}
+
+/// An export of the whole store, of which only the namespace is seen.
+struct NamespacedExport {
+    inner: Box<dyn Export>,
+    namespace: Namespace,
+}
+
+impl Export for NamespacedExport {
+    fn next_page(&mut self) -> Answer<'_, Option<Vec<Entry>>> {
+        Box::pin(async move {
+            while let Some(page) = self.inner.next_page().await? {
+                let shown = |entry| {
+                    renamed(
+                        entry,
+                        |queue| self.namespace.shown(queue),
+                        |text| self.namespace.shown_text(text).map(str::to_owned),
+                    )
+                };
+                let own: Vec<_> = page.into_iter().filter_map(shown).collect();
+                if !own.is_empty() {
+                    return Ok(Some(own));
+                }
+            }
+            Ok(None)
+        })
+    }
+}
+
+impl Transfer for NamespacedBroker {
+    /// Reads the whole store and leaves out what belongs to others.
+    fn export(&self) -> Box<dyn Export> {
+        let (inner, namespace) = (self.inner.export(), self.namespace.clone());
+        Box::new(NamespacedExport { inner, namespace })
+    }
+
+    fn import<'a>(&'a self, entries: &'a [Entry], dry_run: bool) -> Answer<'a, Vec<Imported>> {
+        Box::pin(async move {
+            let stored = |entry: &Entry| {
+                let queue = |queue: &QueueName| Some(self.stored(queue));
+                renamed(entry.clone(), queue, |text| Some(self.namespace.stored_text(text)))
+            };
+            let stored: Vec<_> = entries.iter().filter_map(stored).collect();
+            self.answer(self.inner.import(&stored, dry_run)).await
+        })
+    }
+}

@@ -1,0 +1,424 @@
+//! An export of Redis, page by page.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::super::reply::{self, Reply};
+use super::super::scripts::SCRIPTS;
+use super::super::{MAX_DURATION, RedisBroker, keys};
+use super::{Value, bytes_of, instant, read_entry, text_of, words};
+use crate::broker::{
+    Answer, Broker, CounterSnapshot, Entry, Export, Inspect, MAX_PERIODIC_RUNS, PeriodicStore,
+    TRANSFER_PAGE, TRANSFER_PAGE_BYTES,
+};
+use crate::error::Error;
+use crate::job::{JobId, JobState, QueueName, periodic_id};
+use crate::pool::Repeat;
+use crate::time::Timestamp;
+
+/// Keys that one call of the scan looks at.
+const KEYS_PER_SCAN: u32 = 1000;
+
+/// How an entry begins that an Asynq before 0.18 wrote: the message instead of the id.
+const OLD_ENTRY: &[u8] = br#"{"Type":"#;
+
+/// An export under way.
+pub(super) struct RedisExport {
+    broker: RedisBroker,
+    /// The names of queues were read.
+    begun: bool,
+    /// Queues that are still to come.
+    queues: VecDeque<QueueName>,
+    /// The current queue, and what is still to be read of it.
+    current: Option<(QueueName, VecDeque<Step>)>,
+    /// Periodic jobs whose histories come last.
+    periodic: BTreeSet<String>,
+}
+
+/// A part of a queue.
+enum Step {
+    /// The queue itself.
+    Info,
+    /// A list or sorted set of jobs, by its whole key, from this entry on.
+    Jobs { key: Vec<u8>, state: JobState, from: usize },
+    /// The names of groups, from this cursor on.
+    Groups(Vec<u8>),
+    /// The aggregation sets.
+    Sets,
+    /// Admitted jobs, from this entry on.
+    Admitted(usize),
+    /// The counters of the last minutes.
+    Minutes,
+    /// Plain values, from this cursor on.
+    Values(Vec<u8>),
+}
+
+impl Export for RedisExport {
+    fn next_page(&mut self) -> Answer<'_, Option<Vec<Entry>>> {
+        Box::pin(async move {
+            loop {
+                if let Some((queue, steps)) = &mut self.current {
+                    let queue = queue.clone();
+                    match steps.pop_front() {
+                        None => self.current = None,
+                        Some(step) => {
+                            let page = self.read(&queue, step).await?;
+                            if !page.is_empty() {
+                                return Ok(Some(page));
+                            }
+                        }
+                    }
+                    continue;
+                }
+                if !self.begun {
+                    self.begun = true;
+                    self.queues = self.broker.queues().await?.into();
+                    let announced = self.broker.periodic_jobs().await?;
+                    self.periodic.extend(announced.into_iter().map(|job| job.id));
+                }
+                if let Some(queue) = self.queues.pop_front() {
+                    self.current = Some((queue.clone(), steps(&queue)));
+                } else if let Some(id) = self.periodic.pop_first() {
+                    let mut runs = self.broker.periodic_history(&id, 0, MAX_PERIODIC_RUNS).await?;
+                    runs.reverse();
+                    if !runs.is_empty() {
+                        return Ok(Some(vec![Entry::Runs { periodic_id: id, runs }]));
+                    }
+                } else {
+                    return Ok(None);
+                }
+            }
+        })
+    }
+}
+
+/// All parts of a queue, in order. Active jobs come first: they become pending again, before
+/// those that wait.
+fn steps(queue: &QueueName) -> VecDeque<Step> {
+    let jobs = |state: JobState| Step::Jobs {
+        key: format!("{}{}", keys::prefix(queue), state.as_str()).into_bytes(),
+        state,
+        from: 0,
+    };
+    let states = [
+        JobState::Active,
+        JobState::Pending,
+        JobState::Scheduled,
+        JobState::Retry,
+        JobState::Archived,
+        JobState::Completed,
+    ];
+    let rest = [
+        Step::Groups(b"0".to_vec()),
+        Step::Sets,
+        Step::Admitted(0),
+        Step::Minutes,
+        Step::Values(b"0".to_vec()),
+    ];
+    [Step::Info].into_iter().chain(states.map(jobs)).chain(rest).collect()
+}
+
+impl RedisExport {
+    pub(super) fn new(broker: RedisBroker) -> Self {
+        let (queues, periodic) = Default::default();
+        Self { broker, begun: false, queues, current: None, periodic }
+    }
+
+    /// Puts a step before the others.
+    fn next(&mut self, step: Step) {
+        if let Some((_, steps)) = &mut self.current {
+            steps.push_front(step);
+        }
+    }
+
+    async fn read(&mut self, queue: &QueueName, step: Step) -> Result<Vec<Entry>, Error> {
+        match step {
+            Step::Info => self.info(queue).await,
+            Step::Jobs { key, state, from } => self.jobs(queue, key, state, from).await,
+            Step::Groups(cursor) => self.groups(queue, cursor).await,
+            Step::Sets => self.sets(queue).await,
+            Step::Admitted(from) => self.admitted(queue, from).await,
+            Step::Minutes => self.minutes(queue).await,
+            Step::Values(cursor) => self.values(queue, cursor).await,
+        }
+    }
+
+    async fn info(&mut self, queue: &QueueName) -> Result<Vec<Entry>, Error> {
+        let prefix = keys::prefix(queue);
+        let get = |name: &str| words([b"GET", format!("{prefix}{name}").as_bytes()]);
+        let found = self.broker.commands(&["paused", "processed", "failed"].map(get)).await?;
+        let mut found = found.into_iter().map(text_of);
+        let mut next = || found.next().flatten();
+        let paused = next().map(|since| Timestamp::from_secs(since.parse().unwrap_or(0)));
+        let mut counter = || next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let (processed, failed) = (counter(), counter());
+        Ok(vec![Entry::Queue { queue: queue.clone(), paused, processed, failed }])
+    }
+
+    /// A page of a list or sorted set.
+    async fn jobs(
+        &mut self,
+        queue: &QueueName,
+        key: Vec<u8>,
+        state: JobState,
+        from: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let in_list = matches!(state, JobState::Active | JobState::Pending);
+        let last = from + TRANSFER_PAGE;
+        let range = if in_list {
+            // The tail is next.
+            let (first, last) = (format!("-{last}"), format!("-{}", from + 1));
+            words([b"LRANGE", &key, first.as_bytes(), last.as_bytes()])
+        } else {
+            let (first, last) = (from.to_string(), (last - 1).to_string());
+            words([b"ZRANGE", &key, first.as_bytes(), last.as_bytes(), b"WITHSCORES"])
+        };
+        let mut ids = Vec::new();
+        let Some(Value::Array(found)) = self.broker.commands(&[range]).await?.pop() else {
+            return Err(reply::unexpected());
+        };
+        let mut found = found.into_iter().map(bytes_of);
+        while let Some(id) = found.next() {
+            let id = JobId::stored(id.ok_or_else(reply::unexpected)?);
+            let score = if in_list { None } else { found.next().flatten() };
+            let score = score.and_then(|score| instant(&String::from_utf8_lossy(&score)));
+            ids.push((id, score));
+        }
+        if in_list {
+            ids.reverse();
+        }
+        let (whole, read) = (ids.len(), self.fitting(queue, &mut ids).await?);
+        if whole > 0 {
+            self.next(Step::Jobs { key, state, from: from + read });
+        }
+        self.entries(queue, state, ids).await
+    }
+
+    /// Cuts the page where its messages and results are enough bytes; returns its length.
+    async fn fitting(
+        &self,
+        queue: &QueueName,
+        ids: &mut Vec<(JobId, Option<Timestamp>)>,
+    ) -> Result<usize, Error> {
+        let sizes: Vec<_> = ids
+            .iter()
+            .flat_map(|(id, _)| {
+                let size = |field: &[u8]| words([b"HSTRLEN", &keys::task(queue, id), field]);
+                [size(b"msg"), size(b"result")]
+            })
+            .collect();
+        let sizes = self.broker.commands(&sizes).await?;
+        let mut bytes = 0;
+        let fits = sizes.chunks(2).take_while(|sizes| {
+            let fits = bytes < TRANSFER_PAGE_BYTES;
+            for size in *sizes {
+                let Value::Int(size) = size else { continue };
+                bytes += usize::try_from(*size).unwrap_or(0);
+            }
+            fits
+        });
+        let fits = fits.count();
+        ids.truncate(fits);
+        Ok(fits)
+    }
+
+    /// These jobs of a list.
+    async fn entries(
+        &self,
+        queue: &QueueName,
+        state: JobState,
+        ids: Vec<(JobId, Option<Timestamp>)>,
+    ) -> Result<Vec<Entry>, Error> {
+        let due: Vec<_> = match state {
+            JobState::Scheduled | JobState::Retry => {
+                let due = keys::due(queue);
+                let score = |id: &JobId| words([b"ZSCORE", due.as_bytes(), id.as_bytes()]);
+                ids.iter().map(|(id, _)| score(id)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut due = self.broker.commands(&due).await?.into_iter().map(text_of);
+        let only: Vec<&JobId> = ids.iter().map(|(id, _)| id).collect();
+        let fields = self.broker.read_fields(queue, &only).await?;
+        let mut page = Vec::with_capacity(ids.len());
+        for ((id, score), fields) in ids.iter().zip(fields) {
+            let due = due.next().flatten().and_then(|due| due.parse().ok());
+            let due = due.map(Timestamp::from_micros);
+            let exists = fields.iter().any(Option::is_some);
+            match read_entry(queue, id, state, fields, *score, due) {
+                Some(entry) => page.push(Entry::Job(Box::new(entry))),
+                // An id whose job is gone is nothing.
+                None if !exists && !id.as_bytes().starts_with(OLD_ENTRY) => {}
+                None => page.push(Entry::Unreadable { queue: queue.clone(), id: id.clone() }),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn groups(&mut self, queue: &QueueName, cursor: Vec<u8>) -> Result<Vec<Entry>, Error> {
+        let scan = words([b"SSCAN", keys::groups(queue).as_bytes(), &cursor, b"COUNT", b"100"]);
+        let Some(page) = self.broker.commands(&[scan]).await?.pop() else {
+            return Err(reply::unexpected());
+        };
+        let mut page = Reply::new(page)?;
+        let next = page.bytes()?;
+        let mut groups = page.array()?;
+        if next != b"0" {
+            self.next(Step::Groups(next));
+        }
+        while !groups.is_empty() {
+            let key = [keys::prefix(queue).as_bytes(), b"g:", &groups.bytes()?].concat();
+            self.next(Step::Jobs { key, state: JobState::Aggregating, from: 0 });
+        }
+        Ok(Vec::new())
+    }
+
+    /// Jobs that an aggregator has claimed belong to their group again.
+    async fn sets(&mut self, queue: &QueueName) -> Result<Vec<Entry>, Error> {
+        let sets = words([b"ZRANGE", keys::aggregation_sets(queue).as_bytes(), b"0", b"-1"]);
+        let Some(sets) = self.broker.commands(&[sets]).await?.pop() else {
+            return Err(reply::unexpected());
+        };
+        let mut sets = Reply::new(sets)?;
+        let own = keys::prefix(queue).into_bytes();
+        while !sets.is_empty() {
+            let key = sets.bytes()?;
+            if key.starts_with(&own) {
+                self.next(Step::Jobs { key, state: JobState::Aggregating, from: 0 });
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn admitted(&mut self, queue: &QueueName, from: usize) -> Result<Vec<Entry>, Error> {
+        let (first, last) = (from.to_string(), (from + TRANSFER_PAGE - 1).to_string());
+        let key = keys::admitted(queue);
+        let range =
+            words([b"ZRANGE", key.as_bytes(), first.as_bytes(), last.as_bytes(), b"WITHSCORES"]);
+        let Some(found) = self.broker.commands(&[range]).await?.pop() else {
+            return Err(reply::unexpected());
+        };
+        let (mut found, mut page) = (Reply::new(found)?, Vec::new());
+        while !found.is_empty() {
+            let (job, at) = (found.id()?, found.text()?);
+            let at = Timestamp::from_micros(at.parse().map_err(|_| reply::unexpected())?);
+            page.push(Entry::Admitted { queue: queue.clone(), job, at });
+        }
+        if !page.is_empty() {
+            self.next(Step::Admitted(from + page.len()));
+        }
+        Ok(page)
+    }
+
+    async fn minutes(&mut self, queue: &QueueName) -> Result<Vec<Entry>, Error> {
+        let read = words([b"HVALS", keys::minutes(queue).as_bytes()]);
+        let Some(found) = self.broker.commands(&[read]).await?.pop() else {
+            return Err(reply::unexpected());
+        };
+        let (mut found, mut page) = (Reply::new(found)?, Vec::new());
+        while !found.is_empty() {
+            let Some((minute, one)) = CounterSnapshot::parse(&found.text()?) else { continue };
+            page.push(Entry::Minute {
+                queue: queue.clone(),
+                minute,
+                processed: one.processed,
+                failed: one.failed,
+                pending: one.waiting,
+            });
+        }
+        Ok(page)
+    }
+
+    /// Locks, idempotency keys, claims, counters of days.
+    async fn values(&mut self, queue: &QueueName, cursor: Vec<u8>) -> Result<Vec<Entry>, Error> {
+        let mut found = self
+            .broker
+            .ask(&SCRIPTS.list_keys, queue, Repeat::Safe, |_, call| {
+                call.arg(cursor.as_slice()).arg(KEYS_PER_SCAN)
+            })
+            .await?;
+        let next = found.bytes()?;
+        if next != b"0" {
+            self.next(Step::Values(next));
+        }
+        let mut page = Vec::new();
+        while !found.is_empty() {
+            let (name, value, left) = (found.bytes()?, found.bytes()?, found.int()?);
+            // Names that are not text are no names of these.
+            if let Ok(name) = String::from_utf8(name) {
+                page.extend(self.value(queue, &name, value, self.until(left)).await?);
+            }
+        }
+        Ok(page)
+    }
+
+    /// When a key expires that has this many milliseconds left; a key that never does has a
+    /// century.
+    fn until(&self, left: i64) -> Timestamp {
+        let left = u64::try_from(left).map_or(MAX_DURATION, Duration::from_millis);
+        self.broker.now() + left
+    }
+
+    /// The entries of one key.
+    async fn value(
+        &mut self,
+        queue: &QueueName,
+        name: &str,
+        value: Vec<u8>,
+        until: Timestamp,
+    ) -> Result<Vec<Entry>, Error> {
+        let (queue, text) = (queue.clone(), String::from_utf8_lossy(&value).into_owned());
+        if let Some(lock) = name.strip_prefix("unique:") {
+            let (name, holder) = (lock.to_owned(), JobId::stored(value));
+            return Ok(vec![Entry::Lock { queue, name, holder, until }]);
+        }
+        if let Some(key) = name.strip_prefix("x:idem:") {
+            let separator = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
+            let (body, job) = value.split_at(separator);
+            let request = Entry::Request {
+                queue,
+                key: key.to_owned(),
+                body: String::from_utf8_lossy(body).into_owned(),
+                job: JobId::stored(job.get(1..).unwrap_or_default()),
+                until,
+            };
+            let bound = self.queue_of_key(key).await?;
+            return Ok([request].into_iter().chain(bound).collect());
+        }
+        if let Some(periodic) = name.strip_prefix("x:cron:") {
+            self.periodic.insert(periodic_id(periodic));
+            let Some((up_to, last)) = text.split_once(':') else { return Ok(Vec::new()) };
+            let Ok(up_to) = up_to.parse().map(Timestamp::from_micros) else {
+                return Ok(Vec::new());
+            };
+            let last_run = last.parse().ok().map(Timestamp::from_micros);
+            let (name, until) = (periodic.to_owned(), Some(until));
+            return Ok(vec![Entry::Claim { queue, name, up_to, last_run, until }]);
+        }
+        if let Some(day) = name.strip_prefix("processed:") {
+            let Some(number) = day_number(day) else { return Ok(Vec::new()) };
+            let failed = keys::failed_on(&queue, day).into_bytes();
+            let failed = self.broker.command(Repeat::Safe, "GET", &[failed]).await?;
+            let counter = |text: Option<String>| text.and_then(|t| t.parse().ok()).unwrap_or(0);
+            let (processed, failed) = (counter(Some(text)), counter(text_of(failed)));
+            return Ok(vec![Entry::Day { queue, day: number, processed, failed }]);
+        }
+        Ok(Vec::new())
+    }
+
+    /// The queue to which requests with an idempotency key go, if that is stored.
+    async fn queue_of_key(&self, key: &str) -> Result<Option<Entry>, Error> {
+        let name = keys::queue_of_key(key).into_bytes();
+        let found = self.broker.command(Repeat::Safe, "GET", std::slice::from_ref(&name)).await?;
+        let Some(queue) = text_of(found) else { return Ok(None) };
+        let left = self.broker.command(Repeat::Safe, "PTTL", &[name]).await?;
+        let Value::Int(left) = left else { return Err(reply::unexpected()) };
+        let (key, queue) = (key.to_owned(), QueueName::stored(&queue));
+        Ok(Some(Entry::KeyQueue { key, queue, until: self.until(left) }))
+    }
+}
+
+/// The number of a UTC day since 1970.
+fn day_number(day: &str) -> Option<i64> {
+    Some(Timestamp::parse(&format!("{day}T00:00:00Z"))?.as_secs().div_euclid(86_400))
+}

@@ -1,0 +1,95 @@
+//! The files of exports.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::line::Line;
+use crate::error::Error;
+
+/// Bytes at the end of a file in which its closing line is looked for.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// An input or output error of a file.
+pub(super) fn failed(what: &str, error: &std::io::Error) -> Error {
+    Error::refused(format!("{what}: {error}"))
+}
+
+/// A file that gets its name when it is whole.
+pub(super) struct NewFile {
+    file: File,
+    part: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Creates the file, for its owner only.
+    ///
+    /// # Errors
+    /// There is one of this name, or it cannot be created.
+    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+        if path.exists() {
+            return Err(Error::refused(format!(
+                "export: expected a new file, found {}",
+                path.display()
+            )));
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        // What an interrupted export left.
+        let _ = std::fs::remove_file(&part);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let what = format!("creating {}", part.display());
+        let file = options.open(&part).map_err(|error| failed(&what, &error))?;
+        Ok(Self { file, part, path: path.to_owned() })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives it its name, once it is on the disk.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        let what = format!("writing {}", self.path.display());
+        let done = self.file.sync_all().and_then(|()| std::fs::rename(&self.part, &self.path));
+        done.map_err(|error| failed(&what, &error))
+    }
+}
+
+/// Opens an export that has its closing line.
+///
+/// # Errors
+/// [`Error::is_invalid`] if that is missing.
+pub(super) fn open_whole(path: &Path) -> Result<File, Error> {
+    let what = format!("reading {}", path.display());
+    let mut file = File::open(path).map_err(|error| failed(&what, &error))?;
+    let mut read_tail = || {
+        let length = file.seek(SeekFrom::End(0))?;
+        if length == 0 {
+            // A device, or nothing: reading will tell.
+            return Ok(None);
+        }
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(Some(tail))
+    };
+    let tail = read_tail().map_err(|error: std::io::Error| failed(&what, &error))?;
+    let is_whole = tail.is_none_or(|tail| {
+        let last =
+            tail.strip_suffix(b"\n").and_then(|rest| rest.split(|b| *b == b'\n').next_back());
+        last.is_some_and(Line::is_end)
+    });
+    if is_whole {
+        return Ok(file);
+    }
+    Err(Error::invalid(format!(
+        "{}: expected the closing line of an export at its end, found none: the file is cut",
+        path.display()
+    )))
+}

@@ -1,0 +1,100 @@
+//! What a move did, in numbers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::broker::Entry;
+
+/// Conflicts that a report describes.
+const MAX_PROBLEMS: usize = 20;
+
+/// What was moved, in numbers.
+///
+/// Displayed as one line: `jobs 1200 (3 were running), others 14; new 1214, already there 0, …`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransferReport {
+    /// Things that were read, by kind: `job`, `lock`, `queue` …
+    pub entries: BTreeMap<&'static str, u64>,
+    /// Jobs that were running: they are pending now, with the attempt not counted.
+    pub was_active: u64,
+    /// Jobs whose message cannot be read; they are not moved.
+    pub unreadable: u64,
+    /// Things that were stored, or would be.
+    pub new: u64,
+    /// Things that were there already, from an earlier move.
+    pub already_there: u64,
+    /// Things in whose place something else is, which was left as it is.
+    pub conflicts: u64,
+    /// Locks, keys and completed jobs that have expired since the export.
+    pub expired: u64,
+    /// The first conflicts and unreadable jobs, each with its line if it has one: what was
+    /// expected, and what was found. At most 20.
+    pub problems: Vec<String>,
+}
+
+impl TransferReport {
+    /// The number of jobs that were read.
+    pub fn jobs(&self) -> u64 {
+        self.entries.get("job").copied().unwrap_or(0)
+    }
+
+    /// Counts an entry that was read.
+    pub(super) fn read(&mut self, entry: &Entry) {
+        if let Entry::Unreadable { queue, id } = entry {
+            self.unreadable += 1;
+            self.note(0, format!("job \"{id}\" of queue \"{queue}\": its message is unreadable"));
+            return;
+        }
+        if let Entry::Job(job) = entry {
+            self.was_active += u64::from(job.was_active);
+        }
+        *self.entries.entry(kind(entry)).or_default() += 1;
+    }
+
+    /// Describes a problem in this line; 0 for none.
+    pub(super) fn note(&mut self, line: u64, what: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(match line {
+                0 => what,
+                line => format!("line {line}: {what}"),
+            });
+        }
+    }
+}
+
+/// The name of an entry's kind, as lines have it.
+fn kind(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Queue { .. } => "queue",
+        Entry::Job(_) => "job",
+        Entry::Unreadable { .. } => "unreadable",
+        Entry::Lock { .. } => "lock",
+        Entry::Request { .. } => "request",
+        Entry::KeyQueue { .. } => "key_queue",
+        Entry::Admitted { .. } => "admitted",
+        Entry::Claim { .. } => "claim",
+        Entry::Runs { .. } => "runs",
+        Entry::Day { .. } => "day",
+        Entry::Minute { .. } => "minute",
+    }
+}
+
+impl fmt::Display for TransferReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: u64 = self.entries.values().sum();
+        write!(f, "jobs {}", self.jobs())?;
+        if self.was_active > 0 {
+            write!(f, " ({} were running)", self.was_active)?;
+        }
+        write!(f, ", others {}", all - self.jobs())?;
+        if self.new + self.already_there + self.conflicts + self.expired > 0 {
+            write!(f, "; new {}, already there {}", self.new, self.already_there)?;
+            write!(f, ", conflicts {}, expired {}", self.conflicts, self.expired)?;
+        }
+        if self.unreadable > 0 {
+            write!(f, "; unreadable {}", self.unreadable)?;
+        }
+        Ok(())
+    }
+}
