@@ -530,7 +530,7 @@ pub(super) fn day(time: Timestamp) -> i64 {
 pub(super) fn unique_key(new: &NewJob) -> String {
     let job_type = &new.record.job_type;
     if let Some(digest) = &new.unique_key {
-        return format!("{job_type}:x:{digest}");
+        return format!("{job_type}:{digest}");
     }
     lock_name(job_type, new.record.payload.as_deref())
 }
