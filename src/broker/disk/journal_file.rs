@@ -77,8 +77,10 @@ fn check(bytes: &[u8]) -> State {
         (valid, last_number) = (valid + length, Some(number));
     }
     let rest = &bytes[valid..];
-    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return State::Whole };
-    let rest = &rest[..=last];
+    let rest = without_zeros_behind(rest);
+    if rest.is_empty() {
+        return State::Whole;
+    }
     let is_complete = rest.ends_with(MAGIC);
     // Sectors begin with the file.
     let to_sector = (SECTOR - valid % SECTOR) % SECTOR;
@@ -89,6 +91,15 @@ fn check(bytes: &[u8]) -> State {
         true => State::Unfinished { valid },
         false => State::Damaged { valid },
     }
+}
+
+/// Drops the zeros at the end, in large steps: `fjall` makes a journal of 64 MiB of them.
+fn without_zeros_behind(mut bytes: &[u8]) -> &[u8] {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    while let Some(before) = bytes.strip_suffix(&ZEROS) {
+        bytes = before;
+    }
+    bytes.iter().rposition(|byte| *byte != 0).map_or(&[], |last| &bytes[..=last])
 }
 
 /// The length and the number of the batch that begins here; `None` if none does.
@@ -172,6 +183,17 @@ mod tests {
         let mut hole = whole;
         hole[SECTOR..2 * SECTOR].fill(0);
         assert_eq!(check(&hole), unfinished);
+    }
+
+    #[test]
+    fn however_many_zeros_are_behind_the_last_batch() {
+        for zeros in [0, 1, (1 << 16) - 1, 1 << 16, (3 << 16) + 5] {
+            let mut journal = written(10);
+            journal.resize(journal.len() + zeros, 0);
+            assert_eq!(check(&journal), State::Whole, "{zeros}");
+            journal.push(1);
+            assert_ne!(check(&journal), State::Whole, "{zeros}");
+        }
     }
 
     #[test]
