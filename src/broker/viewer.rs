@@ -13,29 +13,20 @@
 //! searched at all, because a viewer must not be able to keep the process busy. The store's
 //! data is never changed.
 
+mod escapes;
+mod redacted_parts;
+
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use serde_json::Value;
+use redacted_parts::RedactedParts;
 
 use super::{JobInfo, JobPage, JobRow, PeriodicJobInfo, Servers};
 use crate::job::{JobRecord, JobState, Transition};
 
 /// The text that replaces a hidden one.
 const HIDDEN: &str = "hidden";
-
-/// Shorter parts of a payload occur inside the words of any text, so they are matched as
-/// whole words only.
-const MIN_QUOTE_LEN: usize = 3;
-
-/// Above these sizes of a payload no text is searched: all texts are hidden.
-const MAX_PARTS: usize = 2_000;
-const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
-
-/// Longer texts are hidden without a search.
-const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// The application's function that redacts a job.
 pub(crate) type Redact = Arc<dyn Fn(&mut JobInfo) + Send + Sync>;
@@ -165,240 +156,6 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
     {
         *result = format!("\"{HIDDEN}\"").into();
     }
-}
-
-/// The parts of a payload that redaction removed.
-enum RedactedParts {
-    Some {
-        /// In lower case, as texts are compared.
-        texts: Vec<String>,
-        /// Numbers are also compared by value, because a text may write them in another form.
-        numbers: Vec<f64>,
-    },
-    TooMany,
-}
-
-impl RedactedParts {
-    /// The parts of the whole payload that the shown one does not have. Parts that remain
-    /// visible elsewhere in the shown payload are not secret.
-    fn between(whole: &[u8], shown: &[u8]) -> Self {
-        if whole.len() > MAX_PAYLOAD_BYTES {
-            return RedactedParts::TooMany;
-        }
-        let (mut parts, shown) = (Parts::of(whole), Parts::of(shown));
-        parts.texts.retain(|text| !shown.texts.contains(text));
-        parts.numbers.retain(|number| !shown.numbers.contains(number));
-        if parts.texts.len() > MAX_PARTS {
-            return RedactedParts::TooMany;
-        }
-        let texts = parts.texts.into_iter().collect();
-        RedactedParts::Some { texts, numbers: parts.numbers }
-    }
-
-    /// Whether a text contains one of them, plain or encoded.
-    fn are_in(&self, text: &str) -> bool {
-        let RedactedParts::Some { texts, numbers } = self else { return true };
-        if text.len() > MAX_TEXT_BYTES {
-            return true;
-        }
-        let has = |form: &String, part: &String| match part.len() < MIN_QUOTE_LEN {
-            true => has_word(form, part),
-            false => form.contains(part.as_str()),
-        };
-        let forms = decoded_forms(text);
-        let quotes = |form: &String| texts.iter().any(|part| has(form, part));
-        forms.iter().any(quotes)
-            || (!numbers.is_empty()
-                && forms.iter().any(|form| numbers_in(form).any(|found| numbers.contains(&found))))
-    }
-}
-
-/// What a payload consists of.
-#[derive(Default)]
-struct Parts {
-    /// Names, words and numbers, and whole strings, all in lower case.
-    texts: BTreeSet<String>,
-    numbers: Vec<f64>,
-}
-
-impl Parts {
-    fn of(payload: &[u8]) -> Self {
-        let mut parts = Parts::default();
-        match serde_json::from_slice::<Value>(payload) {
-            Ok(value) => parts.add(&value),
-            Err(_) => parts.add_text(&String::from_utf8_lossy(payload)),
-        }
-        parts
-    }
-
-    /// Collects names as well as values: a hidden field's name may be what is secret.
-    fn add(&mut self, value: &Value) {
-        match value {
-            Value::Null | Value::Bool(_) => {}
-            Value::Number(number) => {
-                let text = number.to_string();
-                // A single digit reveals nothing.
-                if text.len() > 1 {
-                    self.numbers.extend(number.as_f64());
-                }
-                self.add_text(&text);
-            }
-            Value::String(text) => self.add_text(text),
-            Value::Array(values) => values.iter().for_each(|value| self.add(value)),
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    self.add_text(name);
-                    self.add(value);
-                }
-            }
-        }
-    }
-
-    /// A text and its words: an error may quote the password of a URL.
-    fn add_text(&mut self, text: &str) {
-        let text = text.to_lowercase();
-        let words = text.split(|letter: char| !letter.is_alphanumeric());
-        self.texts.extend(words.filter(|word| word.len() >= MIN_QUOTE_LEN).map(str::to_owned));
-        // A single letter or digit reveals nothing.
-        if text.len() > 1 {
-            self.texts.insert(text);
-        }
-    }
-}
-
-/// Whether a text contains this part as a whole word.
-fn has_word(text: &str, part: &str) -> bool {
-    text.match_indices(part).any(|(at, _)| {
-        let (before, after) = (&text[..at], &text[at + part.len()..]);
-        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
-    })
-}
-
-/// How often a text is decoded: a JSON string may stand in a Rust string.
-const MAX_DECODINGS: usize = 2;
-
-/// A text as it is, and with its escapes decoded, in lower case.
-fn decoded_forms(text: &str) -> Vec<String> {
-    let mut forms = vec![text.to_lowercase()];
-    let mut last = text.to_owned();
-    for _ in 0..MAX_DECODINGS {
-        let decoded = decoded(&last);
-        if decoded == last {
-            break;
-        }
-        forms.push(decoded.to_lowercase());
-        last = decoded;
-    }
-    forms
-}
-
-/// Decodes what texts are usually encoded with: the escapes of JSON and of Rust's `{:?}`, the
-/// percent signs of URLs, and the entities of HTML. What is none of these stays.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['\\', '%', '&']) {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = &rest[at..];
-        let escape = backslash(rest).or_else(|| percent(rest)).or_else(|| entity(rest));
-        let (decoded, length) = escape.unwrap_or((Decoded::Byte(rest.as_bytes()[0]), 1));
-        match decoded {
-            Decoded::Byte(byte) => bytes.push(byte),
-            Decoded::Letter(letter) => {
-                bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-        rest = &rest[length..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// What an escape stands for.
-enum Decoded {
-    /// A byte of a UTF-8 sequence.
-    Byte(u8),
-    Letter(char),
-}
-
-fn hex(digits: Option<&str>) -> Option<u32> {
-    u32::from_str_radix(digits?, 16).ok()
-}
-
-/// `\n`, `\x41`, `\u0041`, `\ud83d\ude00` or `\u{41}` at the beginning, and its length.
-fn backslash(text: &str) -> Option<(Decoded, usize)> {
-    let escape = text.strip_prefix('\\')?;
-    let kind = escape.chars().next()?;
-    if kind == 'x' {
-        let byte = u8::try_from(hex(escape.get(1..3))?).ok()?;
-        return Some((Decoded::Byte(byte), 4));
-    }
-    if kind == 'u' {
-        if let Some(braced) = escape.strip_prefix("u{") {
-            let digits = braced.split_once('}')?.0;
-            let letter = char::from_u32(hex(Some(digits))?)?;
-            return Some((Decoded::Letter(letter), digits.len() + 4));
-        }
-        let first = hex(escape.get(1..5))?;
-        let low = escape.get(5..).and_then(|more| more.strip_prefix("\\u"));
-        let units = [first, low.and_then(|low| hex(low.get(..4))).unwrap_or_default()];
-        let units = units.map(|unit| u16::try_from(unit).unwrap_or_default());
-        let letter = char::decode_utf16(units).next()?.ok()?;
-        return Some((Decoded::Letter(letter), if letter.len_utf16() == 2 { 12 } else { 6 }));
-    }
-    let letter = match kind {
-        'n' => '\n',
-        'r' => '\r',
-        't' => '\t',
-        'b' => '\u{8}',
-        'f' => '\u{c}',
-        '0' => '\0',
-        other => other,
-    };
-    Some((Decoded::Letter(letter), 1 + kind.len_utf8()))
-}
-
-/// `%41` at the beginning, and its length.
-fn percent(text: &str) -> Option<(Decoded, usize)> {
-    let byte = u8::try_from(hex(text.strip_prefix('%')?.get(..2))?).ok()?;
-    Some((Decoded::Byte(byte), 3))
-}
-
-/// `&lt;`, `&#60;` or `&#x3c;` at the beginning, and its length.
-fn entity(text: &str) -> Option<(Decoded, usize)> {
-    let name = text.strip_prefix('&')?.split_once(';')?.0;
-    let letter = match name {
-        "amp" => '&',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        _ => {
-            let code = name.strip_prefix('#')?;
-            char::from_u32(match code.strip_prefix(['x', 'X']) {
-                Some(digits) => hex(Some(digits))?,
-                None => code.parse().ok()?,
-            })?
-        }
-    };
-    Some((Decoded::Letter(letter), name.len() + 2))
-}
-
-/// The numbers of a text, such as those of `-4711`, `4,711.0`, `4_711` and `4.711e3`. A run of
-/// digits and signs is read as a whole, without its separators, and in pieces.
-fn numbers_in(text: &str) -> impl Iterator<Item = f64> {
-    let is_part = |letter: char| letter.is_ascii_digit() || ",._+-eE".contains(letter);
-    let runs = text.split(move |letter| !is_part(letter));
-    let runs = runs.filter(|run| run.contains(|letter: char| letter.is_ascii_digit()));
-    runs.flat_map(|run| {
-        let whole: String = run.chars().filter(|letter| !",_".contains(*letter)).collect();
-        let pieces = run.split([',', '_', '+', '-']).map(str::to_owned);
-        let all: Vec<String> = std::iter::once(whole).chain(pieces).collect();
-        all.into_iter().filter_map(|number| {
-            let trimmed = number.trim_matches(|letter: char| "._+eE".contains(letter));
-            trimmed.trim_end_matches('-').parse().ok()
-        })
-    })
 }
 
 #[cfg(test)]

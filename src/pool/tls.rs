@@ -12,145 +12,30 @@
 //! a warning: the certificates read before stay in use. `SSL_CERT_FILE` and `SSL_CERT_DIR`, if
 //! set, replace the system's roots even if nothing is found there. Then no server is trusted.
 
+mod options;
+mod pem;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use redis::{ClientTlsConfig, RedisError, RedisResult, TlsCertificates, Value};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use redis::{RedisError, RedisResult, TlsCertificates, Value};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub use options::TlsOptions;
+pub(crate) use options::WrongOption;
+use options::{EXPECTED_CERT, provider};
+use pem::pem_of;
+
 use super::handshake::{failed, reason};
 use super::role::alive;
 use crate::sync::lock;
-
-/// The certificates for TLS. The default trusts the system's roots, which `SSL_CERT_FILE`
-/// and `SSL_CERT_DIR` replace; on a system without any, Mozilla's, which are built in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsOptions {
-    /// A PEM file of authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The client's certificate, with the chain behind it: a PEM file. Needs `key_file`.
-    pub cert_file: Option<PathBuf>,
-    /// The client's private key, not encrypted: a PEM file. Needs `cert_file`.
-    pub key_file: Option<PathBuf>,
-    /// The name that the servers' certificates must have, if it is not the host's. On a
-    /// Cluster an application's own commands cannot use it and fail: the Redis library sends
-    /// them, which expects each node's own name.
-    pub server_name: Option<String>,
-}
-
-/// An option that cannot be used. The caller puts the key's full path in front of it.
-pub(crate) struct WrongOption {
-    /// `ca_file` and so on.
-    pub option: &'static str,
-    pub expected: &'static str,
-    pub found: String,
-}
-
-const EXPECTED_CA: &str = "a PEM file with one certificate or more";
-const EXPECTED_CERT: &str = "a PEM file with the client's certificate";
-const EXPECTED_KEY: &str = "a PEM file with the private key of that certificate, not encrypted";
-
-impl TlsOptions {
-    /// Reads and checks the files. Called at launch, before anything is dialled, so that a
-    /// wrong path is reported with its configuration key.
-    pub(crate) fn check(&self) -> Result<(), WrongOption> {
-        self.trusted()?;
-        self.client()?;
-        self.name()?;
-        Ok(())
-    }
-
-    /// The authorities of `ca_file`; `None` without that option. Every certificate in the file
-    /// must be usable: a file with one wrong entry is refused rather than trusted in part.
-    fn trusted(&self) -> Result<Option<Vec<CertificateDer<'static>>>, WrongOption> {
-        let wrong = |found| WrongOption { option: "ca_file", expected: EXPECTED_CA, found };
-        let Some(file) = &self.ca_file else { return Ok(None) };
-        let certificates = certificates(&read(file).map_err(wrong)?).map_err(wrong)?;
-        let (_, unusable) = RootCertStore::empty().add_parsable_certificates(certificates.clone());
-        match unusable {
-            0 => Ok(Some(certificates)),
-            _ => Err(wrong("one that is no certificate of an authority".to_owned())),
-        }
-    }
-
-    /// The client's certificates and key; `None` if neither is given. One without the other is
-    /// an error, and so is a key that does not belong to the certificate.
-    fn client(&self) -> Result<Option<ClientIdentity>, WrongOption> {
-        let (cert, key) = match (&self.cert_file, &self.key_file) {
-            (None, None) => return Ok(None),
-            (Some(cert), Some(key)) => (cert, key),
-            (Some(_), None) => {
-                let (option, found) = ("cert_file", "none".to_owned());
-                return Err(WrongOption { option, expected: "tls_key_file beside it", found });
-            }
-            (None, Some(_)) => {
-                let (option, found) = ("key_file", "none".to_owned());
-                return Err(WrongOption { option, expected: "tls_cert_file beside it", found });
-            }
-        };
-        let wrong = |found| WrongOption { option: "cert_file", expected: EXPECTED_CERT, found };
-        let cert = read(cert).map_err(wrong)?;
-        let chain = certificates(&cert).map_err(wrong)?;
-        let wrong = |found| WrongOption { option: "key_file", expected: EXPECTED_KEY, found };
-        let key_pem = read(key).map_err(wrong)?;
-        let key = PrivateKeyDer::from_pem_slice(&key_pem)
-            .map_err(|_| wrong("a file without one".to_owned()))?;
-        ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map(|builder| builder.with_root_certificates(RootCertStore::empty()))
-            .and_then(|builder| builder.with_client_auth_cert(chain.clone(), key.clone_key()))
-            .map_err(|error| wrong(error.to_string()))?;
-        let pem = ClientTlsConfig { client_cert: cert, client_key: key_pem };
-        Ok(Some(ClientIdentity { chain, key, pem }))
-    }
-
-    /// The expected name, parsed.
-    fn name(&self) -> Result<Option<ServerName<'static>>, WrongOption> {
-        let name = self.server_name.clone().map(ServerName::try_from).transpose();
-        name.map_err(|_| WrongOption {
-            option: "server_name",
-            expected: "a host name or an address",
-            found: "another text".to_owned(),
-        })
-    }
-}
-
-/// The client's certificates and key.
-struct ClientIdentity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    /// The same in the form that the Redis library needs.
-    pem: ClientTlsConfig,
-}
-
-/// Reads a file; the error says why not.
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("{error} ({})", file.display()))
-}
-
-/// The certificates of a PEM text, at least one.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err("a file without one".to_owned()),
-    }
-}
-
-/// The application's own provider, or ring. `rustls` wants one of them for the whole process.
-fn provider() -> Arc<CryptoProvider> {
-    let given = CryptoProvider::get_default().cloned();
-    given.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
-}
 
 /// Everything that a handshake needs. The files are read again when they have changed, so
 /// that a renewed certificate is used from the next connection on.
@@ -374,38 +259,4 @@ fn of_the_system() -> (Vec<CertificateDer<'static>>, bool) {
         );
     }
     (trusted, is_named)
-}
-
-/// The Redis library takes certificates as PEM only.
-fn pem_of(certificate: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut pem = b"-----BEGIN CERTIFICATE-----\n".to_vec();
-    // 48 bytes are a line of 64 digits.
-    for line in certificate.chunks(48) {
-        for three in line.chunks(3) {
-            let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            for digit in 0..4 {
-                let value = (bits >> (18 - 6 * digit)) as usize & 63;
-                pem.push(if digit <= three.len() { DIGITS[value] } else { b'=' });
-            }
-        }
-        pem.push(b'\n');
-    }
-    pem.extend_from_slice(b"-----END CERTIFICATE-----\n");
-    pem
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_becomes_pem_that_reads_the_same() {
-        for length in [1, 2, 3, 47, 48, 49, 500] {
-            let bytes: Vec<u8> = (0..length).map(|n| (n * 7 % 256) as u8).collect();
-            let pem = pem_of(&bytes);
-            assert_eq!(certificates(&pem).unwrap()[0].as_ref(), bytes, "{length} bytes");
-        }
-    }
 }

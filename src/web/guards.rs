@@ -28,7 +28,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Ignite, Rocket, Sentinel};
 
 use super::JobQueue;
-use super::error::explain;
+use super::catchers::explain;
 use super::origin::{may_change, may_register};
 use super::proxy::forwarded;
 use super::reads::{Turn, turn};

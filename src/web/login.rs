@@ -17,7 +17,7 @@ use rocket::http::{Cookie, Method, SameSite, Status};
 use rocket::{Config, Request};
 use sha2::{Digest, Sha256};
 
-use super::error::explain;
+use super::catchers::explain;
 use super::guards::{ErasedGuard, Verdict};
 use super::stderr;
 

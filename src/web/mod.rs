@@ -8,12 +8,14 @@
 //! | `api` | the REST interface, one file a noun; `openapi` documents it, `docs` shows it |
 //! | `dashboard` | the pages |
 //! | `error` | every error as problem details (RFC 9457) |
+//! | `catchers`, `methods` | the answers where a guard refuses, and where no route answers |
 //! | `proxy` | who the client is and how it reaches us behind a reverse proxy |
 //! | `reads`, `looks` | bounds on what viewers may cost the store |
 //! | `rate_limit` | the rate limit, for any Rocket application |
 //! | `stderr`, `log` | our log lines in an application without a subscriber |
 
 mod api;
+mod catchers;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod database;
@@ -26,6 +28,7 @@ mod log;
 mod login;
 mod looks;
 mod managed;
+mod methods;
 mod on_success;
 mod open_files;
 #[cfg(feature = "openapi")]

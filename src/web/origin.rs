@@ -14,7 +14,7 @@ pub(crate) use form::SameOrigin;
 use rocket::Request;
 
 use super::JobQueue;
-use super::error::explain;
+use super::catchers::explain;
 use super::proxy::{ProxyHeaders, forwarded};
 
 /// Authentication schemes whose credentials a browser sends by itself once they were entered.

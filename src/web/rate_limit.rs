@@ -21,7 +21,8 @@ use rocket::response::Responder;
 use rocket::route::{Handler, Outcome};
 use rocket::{Build, Data, Request, Response, Rocket, Route};
 
-use super::error::{ALL_METHODS, ProblemDetails};
+use super::error::ProblemDetails;
+use super::methods::ALL_METHODS;
 use super::refusal::refuse;
 use super::{JobQueue, proxy};
 use crate::config::{Config, RateLimitConfig, Section, process_env};

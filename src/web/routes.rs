@@ -12,11 +12,12 @@ use super::api::metrics;
 use super::api::{
     bulk, enqueue, health, job_actions, jobs, periodic, queues, register, status, store,
 };
+use super::catchers::catchers;
 #[cfg(feature = "dashboard")]
 use super::dashboard;
 #[cfg(feature = "openapi")]
 use super::docs;
-use super::error;
+use super::methods::Methods;
 #[cfg(feature = "openapi")]
 use super::openapi;
 use super::{query, reads};
@@ -38,9 +39,9 @@ pub(super) fn mount(
         routes.extend(status::routes());
     }
     let base = if config.base.is_empty() { "/" } else { &config.base };
-    let methods = error::Methods::of(base, &routes);
+    let methods = Methods::of(base, &routes);
     let routes = query::strict(routes);
-    rocket.mount(base, routes).register(base, error::catchers()).manage(methods)
+    rocket.mount(base, routes).register(base, catchers()).manage(methods)
 }
 
 /// The routes of a process with a web interface. GET routes among them run at low priority
