@@ -3,6 +3,7 @@
 # Compares the names of the public API with those in tests/golden/public_api.txt: modules,
 # items, their methods, fields, variants and constants. What disappears breaks users, and
 # what appears is a promise; both are to be wanted. scripts/semver.sh compares types too.
+# The names are those of the documentation, which is made here; a warning of rustdoc is an error.
 #
 # Usage: scripts/public-api.sh            compares; the exit status is 1 if they differ
 #        scripts/public-api.sh --write    writes the list
@@ -17,7 +18,7 @@ LIST=tests/golden/public_api.txt
 DOC=${CARGO_TARGET_DIR:-target}/doc/rocket_jobqueue
 
 rm -rf "$DOC"
-cargo doc --no-deps --all-features --locked --quiet
+RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features --locked --quiet
 
 names() {
   python3 - "$DOC" <<'PYTHON'

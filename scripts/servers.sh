@@ -5,7 +5,8 @@
 #
 # Usage: scripts/servers.sh test [NAME…]    the whole: every suite that starts a server
 #        scripts/servers.sh gate [NAME…]    a part that takes less than a minute each
-#        scripts/servers.sh fetch [NAME…]   only puts them below target/servers/
+#        scripts/servers.sh fetch [NAME…]   only puts them below target/servers/; `fetch gate`
+#                                           those of the gate
 #        scripts/servers.sh run NAME COMMAND…   the command, with that server for tests
 #
 # A name is a folder below target/servers/, such as redis-6.2; by default all of
@@ -172,6 +173,7 @@ case $command in
     ;;
   fetch)
     [ "$#" -gt 0 ] || set -- "${NAMES[@]}"
+    [ "$1" != gate ] || set -- "${IN_GATE[@]}"
     status=0
     for name in "$@"; do fetch "$name" || status=1; done
     exit "$status"
@@ -184,7 +186,7 @@ case $command in
     exec "$@"
     ;;
   *)
-    sed -n '3,18s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,19s/^# \{0,1\}//p' "$0" >&2
     exit 1
     ;;
 esac

@@ -27,8 +27,9 @@ TOOLS=(
   openssl=openssl
 )
 
-# A fresh clone is compiled once: what makes the next build quick takes half of the disk.
-[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
+# A fresh clone is compiled once: what makes the next build quick, and what debuggers read, takes
+# half of the disk and a part of the time. A panic names its file and line without it.
+[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 
 # rustup puts cargo where a shell without a login does not look.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
@@ -100,7 +101,9 @@ install_go() {
 
 need_rust() {
   if ! cargo --version; then
-    echo "cargo is missing. Install Rust 1.89 or newer with:" >&2
+    local oldest
+    oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    echo "cargo is missing. Install Rust $oldest or newer with:" >&2
     echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y" >&2
     return 1
   fi
@@ -142,8 +145,7 @@ tests() {
   cargo test --all-features --locked --no-fail-fast "$@"
 }
 
-# The test programs that run beside `it`: all but those that measure, which run alone. Those with
-# the store's contract have a function of their own.
+# The test programs that are no fleets and do not measure: those run beside others, or alone.
 other_programs() {
   local file name
   for file in tests/*.rs tests/*/main.rs; do
@@ -157,16 +159,9 @@ other_programs() {
   done
 }
 
-# On two cores the cases of the stores without a server are not repeated: `it` has them.
+# The cases of the stores without a server are not repeated: `it` has them.
 fleets() {
-  local status=0
-  tests "${OTHERS[@]}" || status=1
-  tests --test cluster --test sentinel -- --skip Store__Memory --skip Store__Disk || status=1
-  return "$status"
-}
-
-docs() {
-  RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features --locked
+  tests --test cluster --test sentinel -- --skip Store__Memory --skip Store__Disk
 }
 
 # Rocket 0.5.2, with a lock of its own. What the lints checked is not checked again.
@@ -205,17 +200,22 @@ failures() {
 
 step "Tools" install_tools && step "Go" install_go && step "Rust" need_rust || exit 1
 
+# Downloads, while the compiler has the cores; and a program that is built with what is left of
+# them, in a folder of its own, so that no test waits for cargo's lock.
+beside "Servers" scripts/servers.sh fetch gate
+beside "Program that compares APIs" nice -n 19 scripts/semver.sh --program
 step "Shell scripts" shellcheck scripts/*.sh .ci/run
 step "Format" cargo fmt --check
 step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
-# On two cores: a test that waits for a lease or a failover leaves its core to others.
 step "Test programs" tests --no-run
 mapfile -t OTHERS < <(other_programs)
-beside "Tests of fleets, pages and programs" fleets
-beside "Compatibility with the newest release" nice -n 10 scripts/semver.sh
-step "Tests" tests --lib --test it
-join "Tests of fleets, pages and programs"
-join "Compatibility with the newest release"
+# On two cores: a test that waits for a lease or a failover leaves its core to others.
+beside "Tests of fleets" fleets
+step "Tests" tests --lib --test it -- --test-threads 3
+step "Tests of pages and programs" tests "${OTHERS[@]}"
+join "Tests of fleets"
+join "Program that compares APIs"
+join "Servers"
 step "Tests that measure" tests --test lateness --test limits
 step "Examples in the documentation" tests --doc
 beside "Interoperation with Go Asynq" scripts/interop.sh
@@ -225,8 +225,8 @@ join "Interoperation with Go Asynq"
 beside "Fault campaign" scripts/chaos.sh --gate
 step "Peers of the benchmarks" peers
 step "Without default features" cargo clippy --no-default-features --locked -- -D warnings
-step "Documentation" docs
-step "Public names" scripts/public-api.sh
+step "Documentation and public names" scripts/public-api.sh
+step "Compatibility with the newest release" scripts/semver.sh
 step "Package" scripts/package.sh
 step "Host application on Rocket 0.5.2" host
 join "Fault campaign"

@@ -43,7 +43,8 @@ fn rocket() -> _ {
 "#;
 
 /// A package that depends on this crate. The repository's lock makes the versions the same, so
-/// nothing is looked up.
+/// nothing is looked up, and the crates that only our tests use are named so that the features
+/// of what they share are the same too: all but this crate is built already.
 fn write_manifest(folder: &Path, name: &str) {
     let manifest = format!(
         r#"[package]
@@ -55,13 +56,27 @@ edition = "2024"
 rocket = {{ version = "0.5.1", default-features = false, features = ["json"] }}
 rocket_jobqueue = {{ path = {REPOSITORY:?} }}
 serde = {{ version = "1", features = ["derive"] }}
+{}
 
 [profile.dev]
 debug = "line-tables-only"
-"#
+"#,
+        dependencies_of_tests()
     );
     std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     std::fs::copy(Path::new(REPOSITORY).join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+}
+
+/// What the tests have beside the default features: the optional dependencies, and those of
+/// `[dev-dependencies]`, each in one line of the manifest.
+fn dependencies_of_tests() -> String {
+    let manifest = std::fs::read_to_string(Path::new(REPOSITORY).join("Cargo.toml")).unwrap();
+    let (before, from) = manifest.split_once("\n[dev-dependencies]\n").unwrap();
+    let dev = from.lines().take_while(|line| !line.starts_with('['));
+    let dev = dev.filter(|line| !line.starts_with("rocket_jobqueue") && !line.starts_with('#'));
+    let optional = before.lines().filter(|line| line.ends_with(", optional = true }"));
+    let optional = optional.map(|line| line.replace(", optional = true", ""));
+    optional.chain(dev.map(str::to_owned)).collect::<Vec<_>>().join("\n")
 }
 
 /// The folder of what is built. Beside the tests' own: most dependencies are there already.
