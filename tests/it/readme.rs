@@ -248,12 +248,38 @@ fn the_readme_counts_the_cases_with_go_as_their_table_does() {
     assert!(readme.contains(counts.trim_end_matches('.')), "{counts}");
 }
 
+/// The versions of Rust in a text: `Rust 1.90` or `Rust (1.90 or newer` in a sentence, `rust:1.90`
+/// for an image, `, now 1.90` in a table.
+fn rust_versions(text: &str) -> impl Iterator<Item = &str> {
+    let named = ["Rust ", "Rust (", "rust:", ", now "].map(|word| text.split(word).skip(1));
+    let digits = |rest: &str| rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let versions = named.into_iter().flatten().map(move |rest| {
+        let end = digits(rest).unwrap_or(rest.len());
+        rest[..end].trim_end_matches('.')
+    });
+    versions.filter(|version| version.starts_with("1."))
+}
+
 #[test]
-fn the_readme_names_the_oldest_rust_that_the_crate_compiles_with() {
+fn the_oldest_rust_that_the_crate_compiles_with_is_the_same_everywhere() {
     let manifest = read("Cargo.toml");
     let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
     let version = version.expect("a rust-version").trim_matches('"');
-    assert!(read("README.md").contains(&format!("Rust ({version} or newer")), "{version}");
+    let scripts = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).unwrap();
+    let scripts = scripts.map(|file| format!("scripts/{}", file.unwrap().file_name().display()));
+    let mut named = BTreeSet::new();
+    // The changelog keeps the version of each release.
+    for path in documents().into_iter().filter(|path| path != "CHANGELOG.md").chain(scripts) {
+        for found in rust_versions(&read(&path)) {
+            assert_eq!(found, version, "{path}");
+            named.insert(path.clone());
+        }
+    }
+    for path in
+        ["README.md", "CONTRIBUTING.md", "docs/guide/first-job.md", "docs/guide/deploying.md"]
+    {
+        assert!(named.contains(path), "{path} names no version: {named:?}");
+    }
 }
 
 /// What each command of the README and the guides is run by, as a text that stands in a
