@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::RedisServer;
+use crate::support::effort::quick_in_parts;
 use crate::support::harness::Harness;
 use rocket_jobqueue::internals::redis::keys;
 use rocket_jobqueue::internals::{Broker, Doctor, Groups, RepairScope, Settled};
@@ -488,10 +489,11 @@ async fn pages_of_a_long_queue_are_all_looked_at_and_none_takes_long() {
     let expected = ["ghost-back", "ghost-front", "ghost-middle"].map(str::to_owned);
     assert_eq!(ids, expected.into());
     assert_eq!(on.q("LLEN Q:pending"), "99999", "{found:?}");
-    // None takes 10 ms on a machine of its own. This one is shared, and a call of
-    // some 1500 may have been interrupted; one that is long by itself is so each time.
-    let slow: usize = on.q("SLOWLOG LEN").parse().unwrap();
-    assert!(slow <= 10, "{slow}: {}", on.q("SLOWLOG GET 3"));
+    // None takes 10 ms on a machine of its own. This one is shared, and some of 1500 calls may
+    // have been interrupted.
+    if on.q("SLOWLOG LEN") != "0" {
+        quick_in_parts(&on.server, "a check", async || on.check(RepairScope::Provable).await).await;
+    }
 }
 
 #[tokio::test]
