@@ -1,6 +1,8 @@
 //! The queue that users' tests drive: with a Rocket application by its local
 //! clients, and without one.
 
+mod mistakes;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -312,28 +314,6 @@ async fn what_was_enqueued_is_listed_with_its_options_whatever_became_of_it() {
 }
 
 #[rocket::async_test]
-async fn assertions_on_what_was_enqueued_say_what_there_was() {
-    let (tests, _) = plain();
-    let seven = |job: &Welcome| job.user == 7;
-    let nothing = message(|| drop(tests.assert_enqueued(seven)));
-    tests.enqueue(Countdown(1)).await.unwrap();
-    let others = message(|| drop(tests.assert_enqueued(seven)));
-    tests.enqueue(Welcome { user: 8 }).delay(secs(5)).await.unwrap();
-    let other = message(|| drop(tests.assert_enqueued(seven)));
-    tests.assert_not_enqueued(seven);
-    tests.enqueue(Welcome { user: 7 }).await.unwrap();
-    let found = message(|| tests.assert_not_enqueued(seven));
-
-    assert_eq!(tests.assert_enqueued(seven).user, 7);
-
-    assert_eq!(nothing, r#"no such "mail:welcome" was enqueued; there was nothing at all"#);
-    assert!(others.ends_with("there was none of this type, but of countdown"), "{others}");
-    assert!(other.contains(r#"{"user":8} in queue default, due 5s after"#), "{other}");
-    assert!(other.ends_with("now scheduled"), "{other}");
-    assert!(found.starts_with(r#"such a "mail:welcome" was enqueued"#), "{found}");
-}
-
-#[rocket::async_test]
 async fn faults_take_the_place_of_the_next_attempts() {
     let (tests, journal) = plain();
     tests.enqueue(Welcome { user: 7 }).await.unwrap();
@@ -385,24 +365,6 @@ async fn a_job_that_loses_three_workers_is_archived() {
 }
 
 #[rocket::async_test]
-async fn a_queue_that_the_application_does_not_serve_is_named() {
-    let (jobs, tests) = testing::queue(fairing());
-    let client = asynchronous::Client::tracked(app(jobs)).await.unwrap();
-    tests.enqueue(Countdown(0)).await.unwrap();
-
-    let report = tests.advance(secs(60)).await;
-
-    assert!(report.is_empty());
-    assert_eq!(report.unserved.len(), 1);
-    assert!(report.to_string().contains("queue slow, which this application does not serve"));
-    drop(client);
-    let (jobs, tests) = testing::queue(fairing().set("jobqueue.queues.slow", 1));
-    let _client = asynchronous::Client::tracked(app(jobs)).await.unwrap();
-    tests.enqueue(Countdown(0)).await.unwrap();
-    assert_eq!(tests.advance(secs(60)).await.len(), 1);
-}
-
-#[rocket::async_test]
 async fn completed_jobs_are_kept_for_their_retention_by_the_test_s_clock() {
     let (tests, _) = plain();
     let receipt = tests.enqueue(Welcome { user: 7 }).retention(secs(60)).await.unwrap();
@@ -435,50 +397,6 @@ async fn the_clock_can_begin_at_an_instant_of_the_calendar() {
     tests.advance(secs(86_400)).await;
 
     assert_eq!(tests.now(), start + secs(86_400));
-}
-
-/// Enqueues itself without a delay.
-#[derive(Serialize, Deserialize)]
-struct Runaway;
-
-impl Job for Runaway {
-    const TYPE: &'static str = "runaway";
-}
-
-async fn run_away(_: Runaway, queue: Managed<JobQueue>) -> Result<(), JobError> {
-    queue.enqueue(Runaway).await?;
-    Ok(())
-}
-
-#[test]
-fn jobs_that_enqueue_themselves_without_end_fail_the_test() {
-    let tests = TestQueue::new().handle(run_away);
-    let runtime = rocket::tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async { tests.enqueue(Runaway).await }).unwrap();
-
-    let text = message(|| drop(tests.blocking_run_due()));
-
-    assert!(text.contains("10000 attempts") && text.contains("\"runaway\""), "{text}");
-}
-
-#[test]
-fn mistakes_of_a_test_are_told_by_name() {
-    let (_, tests) = testing::queue(fairing());
-    let text = message(|| drop(tests.blocking_run_due()));
-    assert!(text.contains("launch with a local client"), "{text}");
-    let text = message(|| drop(tests.clone().handle(run_away)));
-    assert!(text.contains("the application's fairing has the handlers"), "{text}");
-
-    let tests = TestQueue::new().handle(send_welcome);
-    let text = message(|| drop(tests.queue()));
-    assert!(text.contains("Journal") && text.contains(".manage("), "{text}");
-    let text = message(|| drop(TestQueue::new().handle(run_away).handle(run_away)));
-    assert!(text.contains("two handlers"), "{text}");
-
-    let runtime = rocket::tokio::runtime::Runtime::new().unwrap();
-    let tests = TestQueue::new();
-    let text = message(|| drop(runtime.block_on(async { tests.blocking_run_due() })));
-    assert!(text.contains("this test is async"), "{text}");
 }
 
 #[rocket::async_test]

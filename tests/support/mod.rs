@@ -14,6 +14,7 @@ pub mod scripts;
 pub mod wall_clock;
 pub mod workers;
 
+use std::future::Future;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -23,6 +24,18 @@ use tempfile::TempDir;
 
 /// More than a busy machine needs; reached only by a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the question has an answer.
+pub async fn until<T, F: Future<Output = Option<T>>>(mut question: impl FnMut() -> F) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = question().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "it did not happen within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
 
 /// The server program that tests start: `$JOBQUEUE_TEST_SERVER`, by default the
 /// machine's own `redis-server`.

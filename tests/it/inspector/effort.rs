@@ -142,5 +142,7 @@ async fn no_question_about_ten_thousand_queues_blocks_redis() {
     assert_eq!(all.len(), 10_000);
     assert!(all.iter().all(|one| one.info.as_ref().is_some_and(|info| info.size == 1)));
     let ghost = JobId::new("ghost").unwrap();
-    assert!(quick_in_parts(&on.server, "find", || inspector.find(&ghost)).await.unwrap().is_empty());
+    assert!(
+        quick_in_parts(&on.server, "find", || inspector.find(&ghost)).await.unwrap().is_empty()
+    );
 }

@@ -7,9 +7,8 @@ use std::sync::OnceLock;
 use rocket_jobqueue::internals::handshake_failure;
 use rocket_jobqueue::internals::{PoolSettings, RedisPool, Repeat, TlsOptions, Topology};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
-use super::{NO_ARGS, listen, settings};
+use super::{NO_ARGS, hears_what_it_publishes, settings};
 use crate::support::{PATIENCE, RedisServer, eventually};
 
 /// Two authorities and what they issued, made once.
@@ -81,20 +80,7 @@ async fn a_private_authority_is_trusted_by_file_and_by_the_systems_variable() {
     let pool = RedisPool::new(settings.clone()).unwrap();
     pool.ping().await.unwrap();
 
-    let stop = CancellationToken::new();
-    let (heard, task) = listen(&pool, &stop);
-    let publish = |_| {
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg("news").arg("hello");
-        publish
-    };
-    let is_heard = eventually(PATIENCE, || async {
-        pool.run(Repeat::Safe, publish).await.unwrap();
-        !heard.lock().unwrap().is_empty()
-    });
-    assert!(is_heard.await, "subscriptions speak TLS too");
-    stop.cancel();
-    task.await.unwrap();
+    hears_what_it_publishes(&pool).await;
 
     settings.password = Some("wrong".to_owned());
     let error = RedisPool::new(settings).unwrap().ping().await.unwrap_err();
