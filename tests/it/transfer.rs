@@ -153,7 +153,7 @@ async fn a_store_with_live_workers_is_refused_unless_allowed() {
     // As a Go worker announces itself.
     let info = "0a057765622d311092211a2435613164366130652d326633622d346331642d396538662d37306131623263336434653520\
                 0a2a0b0a0764656661756c7410033a06616374697665420c08809d80cc061080cab5ee014801";
-    let pair = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     let decimal = |pair_of: &[u8]| format!("\\{:03}", pair(pair_of));
     let bytes: String = info.as_bytes().chunks(2).map(decimal).collect();
     let key = "asynq:servers:{web-1:4242:5a1d6a0e-2f3b-4c1d-9e8f-70a1b2c3d4e5}";

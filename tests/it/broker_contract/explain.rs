@@ -54,7 +54,7 @@ fn parked(error: &str) -> Transition {
 #[rstest]
 #[tokio::test]
 async fn a_pending_job_says_that_its_queue_is_paused(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.announced(worker(&on, "w")).await;
@@ -134,7 +134,7 @@ async fn a_pending_job_says_which_queues_go_first(
 #[rstest]
 #[tokio::test]
 async fn a_pending_job_says_how_many_are_before_it_and_how_busy_workers_are(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["r", "a", "b", "c"]).await;
@@ -170,7 +170,7 @@ async fn a_job_far_back_says_that_at_least_so_many_are_before_it(
 #[rstest]
 #[tokio::test]
 async fn a_scheduled_job_says_when_it_is_due_and_what_else_keeps_it(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.announced(worker(&on, "w")).await;
@@ -193,7 +193,7 @@ async fn a_scheduled_job_says_when_it_is_due_and_what_else_keeps_it(
 #[rstest]
 #[tokio::test]
 async fn a_failed_job_says_when_it_is_tried_again_and_after_what(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.announced(worker(&on, "w")).await;
@@ -222,7 +222,7 @@ async fn a_job_that_its_handler_put_off_says_so(
 #[rstest]
 #[tokio::test]
 async fn a_parked_job_says_what_its_worker_lacks(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.announced(worker(&on, "w")).await;
@@ -261,7 +261,7 @@ async fn a_suspect_says_that_it_runs_alone(#[values(Store::Memory, Store::Redis)
 #[rstest]
 #[tokio::test]
 async fn a_running_job_says_where_and_until_when_its_lease_runs(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -281,7 +281,7 @@ async fn a_running_job_says_where_and_until_when_its_lease_runs(
 #[rstest]
 #[tokio::test]
 async fn an_active_job_says_that_its_worker_is_gone_and_when_it_is_recovered(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -349,7 +349,7 @@ async fn a_job_says_that_its_deadline_has_passed(
 #[rstest]
 #[tokio::test]
 async fn a_job_of_a_group_says_what_the_group_waits_for(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.announced(worker(&on, "w")).await;
@@ -371,7 +371,7 @@ async fn a_job_of_a_group_says_what_the_group_waits_for(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_has_ended_says_how(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.fill(&["a"]).await;
@@ -388,7 +388,7 @@ async fn a_job_that_has_ended_says_how(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_is_not_there_is_a_reason_too(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     assert_eq!(on.sentence("a").await, "queue QUEUE does not exist");

@@ -153,7 +153,7 @@ fn jobs(entries: &[Entry]) -> Vec<&JobEntry> {
 #[rstest]
 #[tokio::test]
 async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     furnish(&on).await;
@@ -204,7 +204,7 @@ async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
 #[rstest]
 #[tokio::test]
 async fn what_is_there_is_never_overwritten(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     furnish(&on).await;
@@ -235,7 +235,7 @@ async fn what_is_there_is_never_overwritten(
 #[rstest]
 #[tokio::test]
 async fn what_has_expired_since_the_export_is_left_out(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(on.kept("completed", secs(10))).await;

@@ -173,7 +173,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn a_lock_until_the_start_covers_jobs_that_wait_and_none_that_runs(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] delayed: bool,
     #[values(
         done(),
@@ -209,7 +209,7 @@ async fn a_lock_until_the_start_covers_jobs_that_wait_and_none_that_runs(
 #[rstest]
 #[tokio::test]
 async fn a_lock_until_the_start_is_released_with_a_job_that_never_starts(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.put(until(on.job("a"), Until::Start)).await;
@@ -231,7 +231,7 @@ async fn a_lock_until_the_start_is_released_with_a_job_that_never_starts(
 #[rstest]
 #[tokio::test]
 async fn a_lock_until_expiry_is_kept_however_the_job_ends(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(0, 60)] retention: u64,
     #[values(
         done(),
@@ -262,11 +262,12 @@ async fn a_lock_until_expiry_is_kept_however_the_job_ends(
 #[rstest]
 #[tokio::test]
 async fn a_lock_until_expiry_is_kept_whatever_an_operator_does(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(false, true)] release_lock: bool,
 ) {
     let on = store.open().await;
-    let keep = ArchiveSettings { release_lock, ..ArchiveSettings::default() };
+    let mut keep = ArchiveSettings::default();
+    keep.release_lock = release_lock;
     let on = on.with_archive(keep).await;
     on.put(until(on.job("a"), Until::Expiry).placed(Placement::After(secs(60)))).await;
     for action in [Action::Reschedule(Placement::Now), Action::Archive, Action::Run, Action::Delete]
@@ -286,7 +287,7 @@ async fn a_lock_until_expiry_is_kept_whatever_an_operator_does(
 #[rstest]
 #[tokio::test]
 async fn a_lock_by_key_is_one_of_its_type_and_of_no_payload(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Until::Start, Until::Success, Until::Expiry)] ends: Until,
 ) {
     let on = store.open().await;
@@ -358,7 +359,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn a_holder_that_waits_is_replaced_under_its_id(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Until::Start, Until::Success, Until::Expiry)] ends: Until,
     #[values(Pending, Scheduled, Retry, Aggregating)] holder: Holder,
     #[values(None, Some(90))] delay: Option<u64>,
@@ -409,7 +410,7 @@ async fn a_holder_that_waits_is_replaced_under_its_id(
 #[rstest]
 #[tokio::test]
 async fn a_holder_that_runs_is_not_replaced_and_one_that_ended_makes_room(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Until::Start, Until::Success, Until::Expiry)] ends: Until,
     #[values(Active, Claimed, Archived, Completed)] holder: Holder,
 ) {
@@ -440,7 +441,7 @@ async fn a_holder_that_runs_is_not_replaced_and_one_that_ended_makes_room(
 #[rstest]
 #[tokio::test]
 async fn a_repeated_replacement_is_recognised_by_its_idempotency_key(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.hold(Until::Success, Scheduled).await;
@@ -452,7 +453,7 @@ async fn a_repeated_replacement_is_recognised_by_its_idempotency_key(
 #[rstest]
 #[tokio::test]
 async fn a_lock_is_extended_and_a_scheduled_holder_moved_never_to_an_earlier_time(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(Until::Start, Until::Success, Until::Expiry)] ends: Until,
     #[values(Pending, Scheduled, Active, Archived, Completed)] holder: Holder,
 ) {
@@ -483,7 +484,7 @@ async fn a_lock_is_extended_and_a_scheduled_holder_moved_never_to_an_earlier_tim
 #[rstest]
 #[tokio::test]
 async fn another_job_that_got_the_id_of_a_holder_is_left_alone(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
     #[values(OnConflict::Replace, OnConflict::Extend)] on_conflict: OnConflict,
 ) {
     let on = store.open().await;
