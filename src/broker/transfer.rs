@@ -35,8 +35,9 @@ pub enum Entry {
     Job(Box<JobEntry>),
     /// A job whose message cannot be read. It is reported and not moved.
     Unreadable { queue: QueueName, id: JobId },
-    /// A unique lock, by the part of its name that all stores share.
-    Lock { queue: QueueName, name: String, holder: JobId, until: Timestamp },
+    /// A unique lock, by the part of its name that all stores share. If it is timed, nothing but
+    /// time ends it.
+    Lock { queue: QueueName, name: String, holder: JobId, until: Timestamp, timed: bool },
     /// The request that used an idempotency key.
     Request { queue: QueueName, key: String, body: String, job: JobId, until: Timestamp },
     /// The queue of the requests with an idempotency key.
@@ -76,6 +77,10 @@ pub struct JobEntry {
     pub pending_since: Option<Timestamp>,
     /// Whether it joins its group when it is due.
     pub grouped: bool,
+    /// The name of its unique lock if nothing but time ends that.
+    pub timed_lock: Option<String>,
+    /// Whether its unique lock ends when it is dequeued.
+    pub unlock_at_start: bool,
     /// What its handler returned or wrote.
     pub result: Option<Vec<u8>>,
     /// The progress of its last attempt.

@@ -43,6 +43,8 @@ pub(super) enum Line {
         name: String,
         holder: Text<JobId>,
         until: Text<Timestamp>,
+        #[serde(default, skip_serializing_if = "is_default")]
+        timed: bool,
     },
     Request {
         queue: Text<QueueName>,
@@ -128,6 +130,10 @@ pub(super) struct JobLine {
     completed_at: Option<Text<Timestamp>>,
     #[serde(default, skip_serializing_if = "is_default")]
     lock: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timed_lock: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    unlock_at_start: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     group: String,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -322,8 +328,9 @@ impl Line {
                 Self::Queue { queue: Text(queue), paused: paused.map(Text), processed, failed }
             }
             Entry::Job(job) => Self::Job(Box::new(JobLine::of(*job))),
-            Entry::Lock { queue, name, holder, until } => {
-                Self::Lock { queue: Text(queue), name, holder: Text(holder), until: Text(until) }
+            Entry::Lock { queue, name, holder, until, timed } => {
+                let (queue, holder, until) = (Text(queue), Text(holder), Text(until));
+                Self::Lock { queue, name, holder, until, timed }
             }
             Entry::Request { queue, key, body, job, until } => {
                 let (queue, job, until) = (Text(queue), Text(job), Text(until));
@@ -365,8 +372,8 @@ impl Line {
                 Entry::Queue { queue: queue.0, paused, processed, failed }
             }
             Self::Job(job) => Entry::Job(Box::new(job.into_job()?)),
-            Self::Lock { queue, name, holder, until } => {
-                Entry::Lock { queue: queue.0, name, holder: holder.0, until: until.0 }
+            Self::Lock { queue, name, holder, until, timed } => {
+                Entry::Lock { queue: queue.0, name, holder: holder.0, until: until.0, timed }
             }
             Self::Request { queue, key, body, job, until } => {
                 Entry::Request { queue: queue.0, key, body, job: job.0, until: until.0 }
@@ -425,6 +432,8 @@ impl JobLine {
             retention_seconds: Length::of(record.retention),
             completed_at: record.completed_at.map(Text),
             lock: record.unique_key,
+            timed_lock: job.timed_lock,
+            unlock_at_start: job.unlock_at_start,
             group: record.group,
             grouped: job.grouped,
             result: job.result.map(Bytes::of),
@@ -475,6 +484,8 @@ impl JobLine {
             at: at(self.at),
             pending_since: at(self.pending_since),
             grouped: self.grouped,
+            timed_lock: self.timed_lock,
+            unlock_at_start: self.unlock_at_start,
             result: bytes(self.result)?,
             progress: self.progress,
             losses: self.losses,

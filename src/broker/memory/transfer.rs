@@ -225,6 +225,7 @@ impl Queue {
             name: lock.clone(),
             holder: holder.clone(),
             until,
+            timed: self.jobs.get(holder).is_none_or(|job| job.job.unique_key != *lock),
         }));
         all.extend(self.requests.alive(now).map(|(key, request, until)| Entry::Request {
             queue: queue(),
@@ -283,7 +284,7 @@ impl Queue {
                 let what = format!("pause and counters of queue \"{queue}\"");
                 same(wanted == found, &|| differs(&what, Counters(wanted), Counters(found)))
             }
-            Entry::Lock { queue, name, holder, until } => {
+            Entry::Lock { queue, name, holder, until, .. } => {
                 let found = self.locks.get(name, now);
                 let what = || format!("holder of a unique lock of queue \"{queue}\"");
                 match found {
@@ -375,6 +376,8 @@ impl Queue {
         let mut stored = Box::new(StoredJob::new(job.record.clone()));
         let (id, at) = (job.record.id.clone(), job.at.unwrap_or(now));
         stored.grouped = job.grouped;
+        stored.timed_lock.clone_from(&job.timed_lock);
+        stored.unlock_at_start = job.unlock_at_start;
         stored.result.clone_from(&job.result);
         stored.progress.clone_from(&job.progress);
         stored.losses = job.losses;
@@ -419,6 +422,8 @@ impl StoredJob {
             at,
             pending_since: self.pending_since,
             grouped: self.grouped,
+            timed_lock: self.timed_lock.clone(),
+            unlock_at_start: self.unlock_at_start,
             result: self.result.clone(),
             progress: self.progress.clone(),
             losses: self.losses,

@@ -137,7 +137,7 @@ pub fn unique(queue: &QueueName, job_type: &str, payload: Option<&[u8]>) -> Stri
 
 /// The unique lock of this name. A name of another form is a key that another program chose.
 pub fn unique_named(queue: &QueueName, name: &str) -> String {
-    match name.starts_with("asynq:{") || name.is_empty() {
+    match name.starts_with(&prefix(queue)) || name.is_empty() {
         true => name.to_owned(),
         false => format!("asynq:{{{}}}:unique:{name}", queue.as_str()),
     }

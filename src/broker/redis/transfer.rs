@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 use export::RedisExport;
 
 /// The fields of a job's hash that are moved, in the order of [`read_entry`].
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 11] = [
     "msg",
     "pending_since",
     "group",
@@ -34,7 +34,12 @@ const FIELDS: [&str; 9] = [
     "x_failures",
     "state",
     "unique_key",
+    "x_lock",
+    "x_unlock",
 ];
+
+/// Marks the value of a lock that nothing but time ends, as `common.lua` does.
+const TIMED: &[u8] = b"x:expiry:";
 
 impl Transfer for RedisBroker {
     fn export(&self) -> Box<dyn Export> {
@@ -136,6 +141,9 @@ fn read_entry(
     let grouped = next().is_some();
     let (result, progress, lost) = (next(), next(), text(next()));
     let failures = next().unwrap_or_default();
+    let (_state, _lock) = (next(), next());
+    let timed_lock = text(next()).map(|key| keys::unique_name(queue, &key).to_owned());
+    let unlock_at_start = next().is_some();
     // The exact time counts if it is the one whose second Asynq's tools see.
     let due = due.filter(|due| score.is_some_and(|score| due.as_secs_ceil() == score.as_secs()));
     let was_active = state == JobState::Active;
@@ -146,6 +154,8 @@ fn read_entry(
         at: due.or(score),
         pending_since: pending_since.as_deref().and_then(super::inspect::nanos),
         grouped,
+        timed_lock,
+        unlock_at_start,
         result,
         progress: progress.and_then(|json| serde_json::from_slice(&json).ok()),
         losses: lost.and_then(|lost| lost.parse().ok()).unwrap_or(0),

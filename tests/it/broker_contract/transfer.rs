@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rocket_jobqueue::Progress;
 use rocket_jobqueue::internals::{Entry, Firing, Imported, JobEntry, Output};
+use rocket_jobqueue::{Progress, Until};
 
 use crate::broker_contract::bench::*;
 
@@ -109,7 +109,12 @@ async fn furnish(on: &OpenStore) {
     on.put(headers).await;
     let mut locked = unique(on.job("locked"), secs(600));
     locked.record.payload = Some(b"locked".to_vec());
+    locked.until = Until::Start;
     on.put(locked.placed(Placement::After(Duration::from_micros(7_000_001)))).await;
+    let mut timed = unique(on.job("timed"), secs(600));
+    timed.record.payload = Some(b"timed".to_vec());
+    timed.until = Until::Expiry;
+    on.put(timed.placed(Placement::After(secs(8)))).await;
     on.put(guarded(on.job("guarded"), "key", "body")).await;
     on.put(grouped(on.job("in-group"), "digest")).await;
     on.put(grouped(on.job("to-group"), "digest").placed(Placement::After(secs(9)))).await;
@@ -195,6 +200,9 @@ async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
     let mut second = unique(back.job("other"), secs(60));
     second.record.payload = Some(b"locked".to_vec());
     assert_eq!(back.put(second).await, Enqueued::Duplicate { holder: id("locked") });
+    let mut third = unique(back.job("third"), secs(60));
+    third.record.payload = Some(b"timed".to_vec());
+    assert_eq!(back.put(third).await, Enqueued::Duplicate { holder: id("timed") });
     let repeated = back.put(guarded(back.job("guarded-again"), "key", "body")).await;
     assert_eq!(repeated, Enqueued::Replayed { id: id("guarded") });
     let next = back.broker.next_due(std::slice::from_ref(&back.queue)).await.unwrap();
@@ -246,7 +254,13 @@ async fn what_has_expired_since_the_export_is_left_out(
     on.clock.advance(secs(11));
     let job = entries.iter().filter(|entry| matches!(entry, Entry::Job(_))).cloned();
     let queue = back.queue.clone();
-    let lock = Entry::Lock { queue, name: "mail:".to_owned(), holder: id("a"), until: START };
+    let lock = Entry::Lock {
+        queue,
+        name: "mail:".to_owned(),
+        holder: id("a"),
+        until: START,
+        timed: false,
+    };
     let entries = of_queue(&job.chain([lock]).collect::<Vec<_>>(), &back.queue);
     assert_eq!(entries.len(), 2);
     all(&back.broker.import(&entries, false).await.unwrap(), &Imported::Expired);

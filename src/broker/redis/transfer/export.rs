@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::reply::{self, Reply};
 use super::super::scripts::SCRIPTS;
 use super::super::{MAX_DURATION, RedisBroker, keys};
-use super::{Value, bytes_of, instant, read_entry, text_of, words};
+use super::{TIMED, Value, bytes_of, instant, read_entry, text_of, words};
 use crate::broker::{
     Answer, Broker, CounterSnapshot, Entry, Export, Inspect, MAX_PERIODIC_RUNS, PeriodicStore,
     TRANSFER_PAGE, TRANSFER_PAGE_BYTES,
@@ -369,8 +369,10 @@ impl RedisExport {
     ) -> Result<Vec<Entry>, Error> {
         let (queue, text) = (queue.clone(), String::from_utf8_lossy(&value).into_owned());
         if let Some(lock) = name.strip_prefix("unique:") {
-            let (name, holder) = (lock.to_owned(), JobId::stored(value));
-            return Ok(vec![Entry::Lock { queue, name, holder, until }]);
+            let timed = value.starts_with(TIMED);
+            let holder = JobId::stored(value.strip_prefix(TIMED).unwrap_or(&value));
+            let name = lock.to_owned();
+            return Ok(vec![Entry::Lock { queue, name, holder, until, timed }]);
         }
         if let Some(key) = name.strip_prefix("x:idem:") {
             let separator = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());

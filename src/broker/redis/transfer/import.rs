@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::scripts::SCRIPTS;
 use super::super::{RedisBroker, keys, wire};
-use super::{Fields, Value, bytes_of, instant, read_entry, text_of, words};
+use super::{Fields, TIMED, Value, bytes_of, instant, read_entry, text_of, words};
 use crate::broker::transfer::{Counters, HISTORY_KEPT, differs, job_differs};
 use crate::broker::{
     Broker, Entry, Imported, JobEntry, JobFailure, MAX_PERIODIC_RUNS, PeriodicRun, PeriodicStore,
@@ -138,8 +138,10 @@ impl RedisBroker {
             Entry::Queue { queue, paused, processed, failed } => {
                 self.import_queue(queue, (*paused, *processed, *failed), dry_run).await
             }
-            Entry::Lock { queue, name, holder, until } => {
-                let value = (keys::unique_named(queue, name), holder.as_bytes().to_vec());
+            Entry::Lock { queue, name, holder, until, timed } => {
+                let mark = if *timed { TIMED } else { b"" };
+                let value = [mark, holder.as_bytes()].concat();
+                let value = (keys::unique_named(queue, name), value);
                 let what = format!("a unique lock of queue \"{queue}\"");
                 self.set(&what, value, Some(*until), dry_run).await
             }
@@ -359,6 +361,8 @@ struct StoredForm {
     message: Vec<u8>,
     /// The key of its unique lock; empty if it has none.
     lock: String,
+    /// The key of its unique lock if nothing but time ends that.
+    timed_lock: Option<String>,
 }
 
 impl StoredForm {
@@ -375,7 +379,8 @@ impl StoredForm {
         let record = JobRecord { unique_key: job.record.unique_key.clone(), ..stored };
         let at = job.at.filter(|_| job.state != JobState::Pending);
         let entry = JobEntry { record, at: at.map(|at| as_scored(job.state, at)), ..job.clone() };
-        Self { entry, message: theirs.unwrap_or(ours), lock }
+        let timed = job.timed_lock.as_ref().map(|name| keys::unique_named(queue, name));
+        Self { entry, message: theirs.unwrap_or(ours), lock, timed_lock: timed }
     }
 
     /// Its arguments for the script.
@@ -420,6 +425,9 @@ impl StoredForm {
         set("pending_since", is_pending.then(|| format!("{since}000").into_bytes()));
         set("group", job.grouped.then(|| job.record.group.clone().into_bytes()));
         set("unique_key", (!self.lock.is_empty()).then(|| self.lock.clone().into_bytes()));
+        let at_start = job.unlock_at_start && !self.lock.is_empty();
+        set("x_unlock", at_start.then(|| self.lock.clone().into_bytes()));
+        set("x_lock", self.timed_lock.clone().map(String::into_bytes));
         set("result", job.result.clone());
         set("x_lost", (job.losses > 0).then(|| job.losses.to_string().into_bytes()));
         let json = |progress| serde_json::to_vec(progress).expect("two numbers and a text");
