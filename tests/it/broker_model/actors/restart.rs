@@ -30,11 +30,19 @@ impl Kept {
 
 impl Operation {
     /// Whether its answer promises that everything it did survives the process. What the others
-    /// do is done again if it is lost.
+    /// do is done again if it is lost, or belongs to an attempt that ends with the process.
     pub(super) fn promises(&self) -> bool {
         !matches!(
             self,
-            Self::Forward { .. } | Self::Recover { .. } | Self::Expire { .. } | Self::Extend { .. }
+            Self::Forward { .. }
+                | Self::Recover { .. }
+                | Self::Expire { .. }
+                | Self::Trim { .. }
+                | Self::Extend { .. }
+                | Self::ExtendAgain { .. }
+                | Self::Note { .. }
+                | Self::ReturnSet { .. }
+                | Self::MendGroups { .. }
         )
     }
 }
