@@ -207,7 +207,12 @@ impl Journal {
     /// # Errors
     /// It could not be written, or there is no room for new jobs now.
     pub(crate) async fn saved(&self, level: Level) -> Result<(), Error> {
-        let batch = self.shared.queue().last_batch();
+        let batch = {
+            let queue = self.shared.queue();
+            // Its rows may have been dropped, and then no batch has them.
+            queue.accepts(Level::Written)?;
+            queue.last_batch()
+        };
         // Whoever needs no sync does not wait for its own.
         let syncs_for_others =
             self.shared.durability == Durability::Always && level == Level::Written;
