@@ -246,7 +246,9 @@ impl Queue {
             last_run: claim.last_run,
             until: None,
         }));
-        all.extend(self.days.iter().map(|(day, tally)| Entry::Day {
+        // A day without attempts only keeps the totals on disk.
+        let days = self.days.iter().filter(|(_, tally)| tally.processed + tally.failed > 0);
+        all.extend(days.map(|(day, tally)| Entry::Day {
             queue: queue(),
             day: *day,
             processed: tally.processed,
