@@ -417,12 +417,9 @@ async fn a_holder_that_runs_is_not_replaced_and_one_that_ended_makes_room(
     let on = store.open().await;
     on.hold(ends, holder).await;
     // What the lock says then, see the table of `or_replace`.
-    let is_stored = match (ends, holder) {
-        (Until::Expiry, _) => false,
-        (_, Claimed) => false,
-        (Until::Success, Active) => false,
-        _ => true,
-    };
+    let is_kept =
+        matches!((ends, holder), (Until::Expiry, _) | (_, Claimed) | (Until::Success, Active));
+    let is_stored = !is_kept;
 
     let outcome = on.put(on.like("b", ends, OnConflict::Replace)).await;
 
