@@ -168,8 +168,12 @@ impl Storage for Rowbase {
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        let Some(open) = &self.open else { return Ok(()) };
         let path = self.folder.path();
+        let Some(open) = &self.open else {
+            // What was written before the disk was full is to be safe all the same.
+            return journal_file::sync_all(&path.join(ROWS_FOLDER))
+                .map_err(|error| StorageError::Failed(format!("{}: {error}", path.display())));
+        };
         let synced = unless_it_panics(|| open.sync().map_err(|error| error.to_string()));
         synced.map_err(|error| StorageError::Failed(format!("{}: {error}", path.display())))
     }

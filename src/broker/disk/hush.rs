@@ -33,7 +33,8 @@ impl Drop for Hush {
     fn drop(&mut self) {
         let mut hushed = lock(&HUSHED);
         hushed.0 -= 1;
-        if hushed.0 == 0 {
+        // Another level now is the choice of somebody else, made meanwhile.
+        if hushed.0 == 0 && log::max_level() == hushed.1.min(LevelFilter::Warn) {
             log::set_max_level(hushed.1);
         }
     }

@@ -14,7 +14,7 @@
 //! tried again, and meanwhile no new job is accepted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -210,7 +210,9 @@ impl Journal {
         let batch = {
             let queue = self.shared.queue();
             // Its rows may have been dropped, and then no batch has them.
-            queue.accepts(Level::Written)?;
+            if let Some(reason) = &queue.failed {
+                return Err(lost(reason));
+            }
             queue.last_batch()
         };
         // Whoever needs no sync does not wait for its own.
@@ -234,7 +236,7 @@ impl Journal {
             answer
         };
         // Only a panic of the writer loses the other end.
-        answer.await.unwrap_or_else(|_| Err(closed("its writer has ended")))
+        answer.await.unwrap_or_else(|_| Err(lost("its writer has ended")))
     }
 }
 
@@ -256,8 +258,16 @@ fn closed(reason: &str) -> Error {
     ))
 }
 
+/// For a change that was added before the journal was closed: a start may find it.
+fn lost(reason: &str) -> Error {
+    Error::outcome_unknown(format!(
+        "the store on disk was closed before this was confirmed: {reason}; restart the process \
+         once the disk works"
+    ))
+}
+
 fn unconfirmed(reason: &str) -> Error {
-    Error::outcome_unknown(format!("the job is not stored yet: {reason}"))
+    Error::outcome_unknown(format!("this is not stored yet: {reason}"))
 }
 
 impl Pending {
@@ -298,7 +308,7 @@ impl Pending {
             return Some(Ok(()));
         }
         if let Some(reason) = &self.failed {
-            return Some(Err(closed(reason)));
+            return Some(Err(lost(reason)));
         }
         let waits_for_room = self.stuck.is_some() && level == Level::NewJobs;
         waits_for_room.then(|| Err(unconfirmed(self.full.as_deref().unwrap_or_default())))
@@ -354,7 +364,12 @@ impl Shared {
             return;
         }
         let Some(_turn) = self.turn() else { return };
-        let mut storage = lock(&self.storage);
+        let mut storage = match self.storage.try_lock() {
+            Ok(storage) => storage,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The thread syncs. It is called as the turn ends.
+            Err(TryLockError::WouldBlock) => return,
+        };
         for _ in 0..self.durability.max_led_batches() {
             if !self.write_batch(&mut **storage) || self.slow.load(Ordering::Relaxed) {
                 return;
@@ -482,7 +497,7 @@ fn fail(queue: &mut Pending, reason: String) {
     crate::log::error!("the store on disk is closed, because it could not be written: {reason}");
     let waiters = std::mem::take(&mut queue.waiters);
     queue.under_way.extend(waiters);
-    answer(std::mem::take(&mut queue.under_way), &Err(closed(&reason)));
+    answer(std::mem::take(&mut queue.under_way), &Err(lost(&reason)));
     queue.rows.clear();
     queue.failed = Some(reason);
 }
@@ -559,7 +574,8 @@ mod tests {
         lock(&disk.0).is_broken = true;
         add(&journal, "a");
         let error = journal.saved(Level::Durable).await.unwrap_err();
-        assert!(error.is_unavailable() && error.to_string().contains("closed"), "{error}");
+        // It was written: a start may find it.
+        assert!(error.is_outcome_unknown() && error.to_string().contains("closed"), "{error}");
         // For good, though the disk works again.
         lock(&disk.0).is_broken = false;
         for level in [Level::Written, Level::Durable, Level::NewJobs] {

@@ -46,6 +46,14 @@ pub(crate) fn check_all(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Syncs all journals in a folder that no database has open.
+///
+/// # Errors
+/// A file cannot be opened or synced.
+pub(crate) fn sync_all(folder: &Path) -> io::Result<()> {
+    journals(folder)?.iter().try_for_each(|path| fs::File::open(path)?.sync_data())
+}
+
 fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
