@@ -212,7 +212,8 @@ impl Error {
         self.kind == ErrorKind::Damaged
     }
 
-    /// A job with the same unique lock is waiting or running.
+    /// Another job holds the same unique lock: it waits, runs, is archived, or has left a lock that
+    /// [lasts for its time](crate::Until::Expiry).
     pub fn is_duplicate(&self) -> bool {
         self.kind == ErrorKind::Duplicate
     }

@@ -378,7 +378,9 @@ impl<Q> Enqueue<Q> {
     /// If another job holds the unique lock, moves the end of that lock to where this job's would
     /// be, and the due time of the holder too if it is scheduled; neither is ever moved to an
     /// earlier time. Nothing is stored: [`Receipt::existing`] is set and the id is the holder's,
-    /// which keeps its payload and may have ended ([`Until::Expiry`](crate::Until::Expiry)).
+    /// which keeps its payload and may have ended ([`Until::Expiry`](crate::Until::Expiry)). The
+    /// lock of a job that failed for good is taken over instead, as by
+    /// [`or_replace`](Self::or_replace).
     pub fn or_extend(mut self) -> Self {
         self.on_conflict = OnConflict::Extend;
         self

@@ -34,7 +34,8 @@ pub struct Receipt {
     /// state and due time are then what this request asked for, which that job need not have.
     pub replayed: bool,
     /// Whether the job was there before: it holds the unique lock, and
-    /// [`Enqueue::or_existing`](crate::Enqueue::or_existing) asked for it.
+    /// [`Enqueue::or_existing`](crate::Enqueue::or_existing) or
+    /// [`or_extend`](crate::Enqueue::or_extend) asked for it.
     /// Nothing was stored; state and due time are unknown and say pending, now. With
     /// [`Until::Expiry`](crate::Until::Expiry) that job may have ended.
     pub existing: bool,

@@ -45,7 +45,8 @@ const MAX_FIELDS: usize = 16;
 pub enum Until {
     /// When a worker dequeues the job: jobs that wait are the same, and one that runs is not
     /// among them. What it had to read has changed since, and the next job reads it again. The
-    /// lock is not taken again if the attempt fails or its worker vanishes.
+    /// lock is not taken again if the attempt fails, its worker vanishes, or the job is put back
+    /// or parked because that worker cannot run it.
     ///
     /// A Go worker does not know this: it releases the lock at success.
     Start,
@@ -140,12 +141,14 @@ impl UniqueKey {
                 }
                 let payload: Value = serde_json::from_slice(payload).unwrap_or_default();
                 add(b"fields");
+                let mut fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
+                fields.sort_unstable();
                 for name in fields {
                     check("unique_by", name)?;
                     let value = if name.starts_with('/') {
                         payload.pointer(name)
                     } else {
-                        payload.get(name.as_ref())
+                        payload.get(name)
                     };
                     let value = value.ok_or_else(|| {
                         Error::invalid(format!(
@@ -153,6 +156,13 @@ impl UniqueKey {
                              found none"
                         ))
                     })?;
+                    if has_inexact_number(value) {
+                        return Err(Error::invalid(format!(
+                            "unique_by: expected numbers below 2^64 in field {name:?} of {job_type:?}, \
+                             found one that is only known approximately; give it as text, or \
+                             use unique_key"
+                        )));
+                    }
                     add(name.as_bytes());
                     // Objects are sorted by their keys, at every depth.
                     add(&payload_bytes(value).unwrap_or_default());
@@ -160,6 +170,19 @@ impl UniqueKey {
             }
         }
         Ok(Some(hex(&digest.finalize())))
+    }
+}
+
+/// Whether a number in the value stands for many: an integer beyond 64 bits became the nearest one
+/// with a fraction, and two of them could be taken for the same.
+fn has_inexact_number(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= 2f64.powi(53))
+        }
+        Value::Array(values) => values.iter().any(has_inexact_number),
+        Value::Object(fields) => fields.values().any(has_inexact_number),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 
@@ -204,6 +227,9 @@ mod tests {
         let digits = of_fields(&["a"], r#"{"a":"7"}"#).unwrap();
         assert_ne!(digits, of_fields(&["a"], r#"{"a":7}"#).unwrap());
         assert_ne!(digits, of_text("7").unwrap());
+        // The order in which fields are named does not matter.
+        let both = r#"{"a":1,"b":2}"#;
+        assert_eq!(of_fields(&["a", "b"], both).unwrap(), of_fields(&["b", "a"], both).unwrap());
         // Where one value ends and the next begins.
         let pair = |a: &str, b: &str| of_fields(&["a", "b"], &format!(r#"{{"a":{a},"b":{b}}}"#));
         assert_ne!(pair("1", "11").unwrap(), pair("11", "1").unwrap());
@@ -220,6 +246,11 @@ mod tests {
             (
                 of_fields(&["user"], r#"{"pin":1234}"#),
                 r#"unique_by: expected field "user" in the payload of "mail", found none"#,
+            ),
+            (
+                of_fields(&["id"], r#"{"id":[340282366920938463463374607431768211455]}"#),
+                "unique_by: expected numbers below 2^64 in field \"id\" of \"mail\", found one \
+                 that is only known approximately; give it as text, or use unique_key",
             ),
             (
                 of_fields(&["user"], "no json"),

@@ -67,8 +67,9 @@ pub struct OnSuccess<'r> {
 }
 
 impl OnSuccess<'_> {
-    /// Holds a job back until the answer. Returns the id that it will have. A delay begins with the
-    /// answer.
+    /// Holds a job back until the answer. Returns the id that it will have if it is stored: a unique
+    /// job may be refused then, which is silent, or be stored under the id of the job that it
+    /// replaces. A delay begins with the answer.
     ///
     /// # Errors
     /// [`Error::is_invalid`] for a value out of its domain, and [`Error::is_closed`].

@@ -39,24 +39,24 @@ impl Queue {
         now: Timestamp,
     ) -> Option<Enqueued> {
         let refused = Some(Enqueued::Duplicate { holder: holder.clone() });
+        let (lock, found) = (unique_key(new), self.jobs.get(&holder));
+        // Only the lock is left of it, and not one that lasts for its time.
+        let has_ended = found.is_some_and(|held| {
+            matches!(held.state, JobState::Archived | JobState::Completed)
+                && held.job.unique_key == lock
+        });
         match new.on_conflict {
             OnConflict::Reject => refused,
+            // Extending the lock of a job that has ended would keep all others out for ever.
+            OnConflict::Extend | OnConflict::Replace if has_ended => None,
             OnConflict::Extend => {
                 self.extend_lock(new, &holder, due, now);
                 Some(Enqueued::Extended { holder })
             }
-            OnConflict::Replace => {
-                let lock = unique_key(new);
-                let found = self.jobs.get(&holder);
-                let is_timed = found.is_none_or(|held| held.job.unique_key != lock);
-                match found.map(|held| held.state) {
-                    Some(JobState::Archived | JobState::Completed) | None if !is_timed => None,
-                    _ if found.is_some_and(|held| self.may_change(held, &lock)) => {
-                        self.replace(new, holder, due, now)
-                    }
-                    _ => refused,
-                }
+            OnConflict::Replace if found.is_some_and(|held| self.may_change(held, &lock)) => {
+                self.replace(new, holder, due, now)
             }
+            OnConflict::Replace => refused,
         }
     }
 

@@ -183,17 +183,20 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
   local value = lock ~= '' and get_until(lock)
   if value then
     local holder = holder_of(value)
-    if conflict == 'extend' then
-      extend(lock, value, due, due + lock_for)
-      return 7, holder, due
-    end
     local found = false
     if conflict ~= 'reject' then
       found, old_state, old_group, since = find_holder(holder, lock, holder ~= value)
     end
+    -- Of a job that has ended only the lock is left, which is taken over: else it would be
+    -- extended for ever. A timed one lasts all the same.
+    local is_left = found == 'ended' and holder == value
+    if conflict == 'extend' and not is_left then
+      extend(lock, value, due, due + lock_for)
+      return 7, holder, due
+    end
     if found == 'waits' then
       replaced = holder
-    elseif not found or holder ~= value then
+    elseif not is_left then
       return -1, holder, 0
     end
   end
