@@ -157,9 +157,9 @@ pub(crate) struct EnqueueReceipt {
 
 /// # Enqueue a job
 ///
-/// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (for this
-/// long no other job of this type and payload is accepted in the queue) override the job type's
-/// options; absent and 0 keep them. So do `unique_until` (when that lock ends), `unique_key`
+/// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (until
+/// this job succeeds, but no longer than this, no other job of this type and payload is accepted in
+/// the queue) override the job type's options; absent and 0 keep them. So do `unique_until` (when that lock ends), `unique_key`
 /// (the jobs with this key are the same, whatever their payloads) and `on_conflict` (what happens
 /// if another job has the lock).
 #[cfg_attr(
@@ -212,11 +212,13 @@ pub(crate) async fn enqueue(
         draft = draft.idempotency(guard.across_queues());
     }
     let receipt = draft.await?;
+    if let Some(deed) = audited(&receipt, options.on_conflict.unwrap_or_default()) {
+        audit(&asked, deed, &receipt.queue.printable(), receipt.id.as_str());
+    }
     if receipt.replayed || receipt.existing {
         let found = jobs.inspect().job(&receipt.queue, &receipt.id).await?;
         return Ok(Created(EnqueueReceipt::before(receipt, found.as_ref())));
     }
-    audit(&asked, "job enqueued", &receipt.queue.printable(), receipt.id.as_str());
     Ok(Created(EnqueueReceipt {
         job_id: receipt.id,
         queue: receipt.queue,
@@ -226,6 +228,16 @@ pub(crate) async fn enqueue(
         existing: false,
         replaced: receipt.replaced,
     }))
+}
+
+/// What an enqueue with this word for conflicts has changed, for the audit line; `None` if nothing.
+pub(crate) fn audited(receipt: &Receipt, on_conflict: &str) -> Option<&'static str> {
+    match (receipt.replayed, receipt.existing, receipt.replaced) {
+        (true, _, _) => None,
+        (_, true, _) => (on_conflict == "extend").then_some("unique lock extended"),
+        (_, _, true) => Some("job replaced"),
+        _ => Some("job enqueued"),
+    }
 }
 
 impl EnqueueReceipt {

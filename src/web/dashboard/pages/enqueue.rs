@@ -11,7 +11,7 @@ use rocket::{Route, State, get, post, routes};
 use crate::error::Error;
 use crate::job::JobId;
 use crate::registry::HandlerEntry;
-use crate::web::api::enqueue::Overrides;
+use crate::web::api::enqueue::{Overrides, audited};
 use crate::web::dashboard::schema_form::{payload, payload_fields, payload_names};
 use crate::web::dashboard::ui::form::{Form, FormBody};
 use crate::web::dashboard::ui::reader::escaped;
@@ -46,6 +46,8 @@ enum EnqueueNotice {
     Nothing,
     /// The job is enqueued.
     Done { queue: String, id: JobId },
+    /// Nothing was stored: this job has the unique lock.
+    Held { queue: String, id: JobId },
     /// The payload or an option is invalid, or the store refused.
     Wrong(ProblemDetails),
 }
@@ -94,8 +96,15 @@ async fn submit(
     };
     let notice = match done.await {
         Ok(receipt) => {
-            act.audit("job enqueued", &receipt.queue.printable(), receipt.id.as_str());
-            EnqueueNotice::Done { queue: receipt.queue.to_string(), id: receipt.id }
+            let deed = audited(&receipt, form.text("on_conflict").trim());
+            if let Some(deed) = deed {
+                act.audit(deed, &receipt.queue.printable(), receipt.id.as_str());
+            }
+            let queue = receipt.queue.to_string();
+            match receipt.existing {
+                true => EnqueueNotice::Held { queue, id: receipt.id },
+                false => EnqueueNotice::Done { queue, id: receipt.id },
+            }
         }
         Err(problem) => EnqueueNotice::Wrong(problem),
     };
@@ -164,7 +173,9 @@ fn form_page(
     let name = entry.job_type();
     let status = match &notice {
         EnqueueNotice::Wrong(problem) => problem.status(),
-        EnqueueNotice::Nothing | EnqueueNotice::Done { .. } => Status::Ok,
+        EnqueueNotice::Nothing | EnqueueNotice::Done { .. } | EnqueueNotice::Held { .. } => {
+            Status::Ok
+        }
     };
     let content = html! {
         (said(reader, &notice))
@@ -195,14 +206,18 @@ fn form_page(
 /// The result of the form: the job's id, or what is wrong with which field.
 fn said(reader: &Reader, notice: &EnqueueNotice) -> Markup {
     let texts = reader.texts;
-    match notice {
-        EnqueueNotice::Nothing => html! {},
-        EnqueueNotice::Done { queue, id } => html! {
+    let linked = |text: &str, queue: &str, id: &JobId| {
+        html! {
             div.notice.good role="status" {
-                p { (texts.enqueued) }
+                p { (text) }
                 p { a href={ (reader.base) "/ui/jobs/" (escaped(queue)) "/" (escaped(id.as_str())) } { code { (id) } } }
             }
-        },
+        }
+    };
+    match notice {
+        EnqueueNotice::Nothing => html! {},
+        EnqueueNotice::Done { queue, id } => linked(texts.enqueued, queue, id),
+        EnqueueNotice::Held { queue, id } => linked(texts.enqueue_held, queue, id),
         EnqueueNotice::Wrong(problem) => html! {
             div.notice.bad role="alert" {
                 p { (problem.detail()) }

@@ -75,6 +75,7 @@ pub(super) const TEXTS: Texts = Texts {
     enqueue_defaults: "An empty field means the job type's default.",
     enqueue: "Enqueue",
     enqueued: "The job is enqueued.",
+    enqueue_held: "Nothing was enqueued: another job has the unique lock.",
     payload_json: "Payload (JSON)",
     jobs_title: "Jobs",
     left_alone: "were not changed: they have moved on, or their state does not allow the action.",

@@ -74,6 +74,7 @@ pub(super) const TEXTS: Texts = Texts {
     enqueue_defaults: "空欄はジョブタイプの既定値。",
     enqueue: "登録",
     enqueued: "ジョブを登録しました。",
+    enqueue_held: "登録しませんでした。別のジョブが一意ロックを保持しています。",
     payload_json: "ペイロード（JSON）",
     jobs_title: "ジョブ検索",
     left_alone: "件はそのままです（すでに移動したか、状態が操作を許しません）。",
@@ -256,15 +257,7 @@ pub(super) const TEXTS: Texts = Texts {
              ジョブ検索で選択すると、実行・アーカイブ・削除できます。"
         )
     },
-    state_name: |state| match state {
-        JobState::Pending => "待機中",
-        JobState::Active => "実行中",
-        JobState::Scheduled => "予約",
-        JobState::Retry => "再試行待ち",
-        JobState::Archived => "アーカイブ",
-        JobState::Completed => "完了",
-        JobState::Aggregating => "集約待ち",
-    },
+    state_name,
     reason: reason::sentence,
     span: reason::span,
     ago: |length| format!("{length}前"),
@@ -318,3 +311,16 @@ pub(super) const TEXTS: Texts = Texts {
         TableKind::CheckRefused => "検査できません",
     },
 };
+
+/// The name of a state.
+fn state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Pending => "待機中",
+        JobState::Active => "実行中",
+        JobState::Scheduled => "予約",
+        JobState::Retry => "再試行待ち",
+        JobState::Archived => "アーカイブ",
+        JobState::Completed => "完了",
+        JobState::Aggregating => "集約待ち",
+    }
+}

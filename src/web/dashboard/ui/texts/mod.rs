@@ -149,6 +149,8 @@ pub(crate) struct Texts {
     pub enqueue: &'static str,
     /// Enqueue page: after success; the job's id follows.
     pub enqueued: &'static str,
+    /// Enqueue page: nothing was stored; the id of the job with the unique lock follows.
+    pub enqueue_held: &'static str,
     /// Enqueue page: label of the payload of a job type without a schema.
     pub payload_json: &'static str,
     /// Navigation and title of the jobs page.

@@ -38,7 +38,8 @@ pub(super) fn sentence(reason: &Reason) -> String {
             format!("ジョブを読めません。ドクターで確認してください: {}", Short(problem))
         }
         Reason::NotListed { state } => {
-            format!("状態は{state}ですが、その一覧にありません。ドクターで修復できます。")
+            let state = super::state_name(*state);
+            format!("状態は「{state}」ですが、その一覧にありません。ドクターで修復できます。")
         }
         Reason::QueuePaused { queue, since } => {
             let since = optional(since, |at| format!("{at}から"));
