@@ -15,8 +15,9 @@
 use std::io::{IsTerminal, stdin, stdout};
 use std::process::ExitCode;
 
-use rocket_jobqueue::Error;
 use rocket_jobqueue::transfer::{Transfer, TransferReport};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "usage: move export STORE FILE | import FILE STORE | copy STORE STORE
             [--dry-run] [--while-running]
@@ -46,8 +47,20 @@ impl Order {
         Some(Self { command, from, to, dry_run, while_running })
     }
 
+    /// Opens the store that is moved from. A folder must exist: one that is misspelt would be made,
+    /// and empty.
+    async fn source(&self, name: &str) -> Result<Transfer, Failure> {
+        let is_folder = name != "configured" && !name.contains("://");
+        if is_folder && !std::path::Path::new(name).is_dir() {
+            return Err(
+                format!("{name}: expected the folder of a store on disk, found none").into()
+            );
+        }
+        self.store(name).await
+    }
+
     /// Opens a store.
-    async fn store(&self, name: &str) -> Result<Transfer, Error> {
+    async fn store(&self, name: &str) -> Result<Transfer, Failure> {
         let store = match name {
             "configured" => Transfer::from_figment(&rocket::Config::figment()).await?,
             url if url.contains("://") => Transfer::redis(url)?,
@@ -63,10 +76,10 @@ impl Order {
         }))
     }
 
-    async fn carry_out(&self) -> Result<Option<TransferReport>, Error> {
+    async fn carry_out(&self) -> Result<Option<TransferReport>, Failure> {
         Ok(Some(match self.command.as_str() {
             "export" => {
-                let from = self.store(&self.from).await?;
+                let from = self.source(&self.from).await?;
                 match self.to.as_str() {
                     "-" => from.export(std::io::BufWriter::new(stdout())).await?,
                     path => from.export_file(path).await?,
@@ -80,7 +93,7 @@ impl Order {
                 }
             }
             "copy" => {
-                let from = self.store(&self.from).await?;
+                let from = self.source(&self.from).await?;
                 from.copy_to(&self.store(&self.to).await?).await?
             }
             _ => return Ok(None),

@@ -93,8 +93,8 @@ impl Transfer {
         Self { progress: Some(Arc::new(call)), ..self }
     }
 
-    /// Writes everything in this store, a line of JSON for each thing. It holds a page at a
-    /// time in memory, and blocks its thread while it writes.
+    /// Writes everything in this store, a line of JSON for each thing. It holds a page of jobs at
+    /// a time in memory, and blocks its thread while it writes.
     ///
     /// # Errors
     /// [`Error::is_wrong_state`] if processes are announced that work on the store; the
@@ -233,14 +233,24 @@ impl Transfer {
     }
 
     /// # Errors
-    /// [`Error::is_wrong_state`] if processes are announced that work on the store, and the
-    /// format of its data is known.
+    /// [`Error::is_wrong_state`] if processes are announced that work on the store.
     async fn expect_idle(&self) -> Result<(), Error> {
         if self.while_running {
             return Ok(());
         }
-        let servers = self.broker.servers().await?.servers;
-        let Some(one) = servers.first() else { return Ok(()) };
+        let found = self.broker.servers().await?;
+        let servers = found.servers;
+        let Some(one) = servers.first() else {
+            return match found.unreadable {
+                0 => Ok(()),
+                unreadable => Err(Error::wrong_state(format!(
+                    "store {}: expected no worker process, found {unreadable} with announcements \
+                     that this version cannot read: stop producers and workers first, or allow a \
+                     move while they run",
+                    self.broker.describe(),
+                ))),
+            };
+        };
         Err(Error::wrong_state(format!(
             "store {}: expected no worker process, found {} (host {}, process {}): stop producers \
              and workers first, or allow a move while they run",

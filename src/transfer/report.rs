@@ -43,7 +43,7 @@ impl TransferReport {
     pub(super) fn read(&mut self, entry: &Entry) {
         if let Entry::Unreadable { queue, id } = entry {
             self.unreadable += 1;
-            self.note(0, format!("job \"{id}\" of queue \"{queue}\": its message is unreadable"));
+            self.note(0, format!("\"{id}\" of queue \"{queue}\" cannot be read"));
             return;
         }
         if let Entry::Job(job) = entry {

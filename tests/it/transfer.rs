@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use rocket_jobqueue::internals::redis::wire;
+use rocket_jobqueue::periodic::PeriodicRun;
 use rocket_jobqueue::transfer::Transfer;
 use rocket_jobqueue::{Client, Error, JobId, JobRecord, QueueName, Timestamp};
 use serde_json::Value as Json;
@@ -112,6 +113,102 @@ async fn an_import_is_repeated_without_doubles_and_a_dry_run_only_counts() {
     let report = to.import_file(&path).await.unwrap();
     assert_eq!((report.new, report.conflicts), (0, 1), "{report}");
     assert!(report.problems[0].contains(&id) && report.problems[0].starts_with("line "));
+}
+
+#[tokio::test]
+async fn a_move_to_a_folder_that_broke_off_is_made_again() {
+    let (server, folder) = (server(), tempfile::tempdir().unwrap());
+    write_as_asynq(&server);
+    let today = chrono::Utc::now().format("%Y-%m-%d").to_string();
+    server.cli(&["SET", &format!("asynq:{{default}}:processed:{today}"), "5"]);
+    let (path, to) = (folder.path().join("jobs.ndjson"), folder.path().join("jobs"));
+    store_of(&server).export_file(&path).await.unwrap();
+
+    // It broke off after the queues and before their counters.
+    let is_first =
+        |line: &String| line.contains("\"format\"") || line.contains("\"kind\":\"queue\"");
+    let begin: String = lines(&path).into_iter().filter(is_first).map(|line| line + "\n").collect();
+    let disk = Transfer::disk(&to).await.unwrap();
+    assert!(refused(disk.import(begin.as_bytes()).await).contains("the file is cut"));
+    drop(disk);
+
+    let disk = Transfer::disk(&to).await.unwrap();
+    let report = disk.import_file(&path).await.unwrap();
+    assert_eq!((report.conflicts, report.expired), (0, 0), "{:?}", report.problems);
+    let mut back = Vec::new();
+    disk.export(&mut back).await.unwrap();
+    let days = |text: &str| text.lines().filter(|line| line.contains("\"kind\":\"day\"")).count();
+    assert_eq!(days(&String::from_utf8(back).unwrap()), 2);
+}
+
+#[tokio::test]
+async fn a_job_that_moves_into_a_namespace_names_its_queue_there() {
+    let (first, second) = (server(), server());
+    let mut record =
+        JobRecord::new("mail", Some(b"{}".to_vec()), QueueName::new("default").unwrap());
+    record.id = JobId::new("odd").unwrap();
+    record.max_retry = 25;
+    // As another program may write it: the number of retries first, and again in its place.
+    let message = [&[0x28, 25], &*wire::encode(&record)].concat();
+    let mut pipe = redis::pipe();
+    pipe.cmd("SADD").arg("asynq:queues").arg("default");
+    let key = "asynq:{default}:t:odd";
+    pipe.cmd("HSET").arg(key).arg("msg").arg(&message).arg("state").arg("pending");
+    pipe.cmd("LPUSH").arg("asynq:{default}:pending").arg("odd");
+    let mut client = redis::Client::open(url(&first)).unwrap().get_connection().unwrap();
+    pipe.query::<()>(&mut client).unwrap();
+    let figment = rocket::figment::Figment::new()
+        .merge(("databases.jobqueue.url", url(&second)))
+        .merge(("jobqueue.namespace", "shop"));
+    let shop = Transfer::of(&Client::from_figment(&figment).unwrap());
+
+    let report = store_of(&first).copy_to(&shop).await.unwrap();
+
+    assert_eq!((report.new, report.conflicts), (2, 0), "{:?}", report.problems);
+    let mut client = redis::Client::open(url(&second)).unwrap().get_connection().unwrap();
+    let key = "asynq:{shop:default}:t:odd";
+    let moved: Vec<u8> = redis::cmd("HGET").arg(key).arg("msg").query(&mut client).unwrap();
+    assert!(moved.windows(12).any(|bytes| bytes == b"shop:default"), "Go builds keys from it");
+    // And back, under its first name, as this crate writes it.
+    let third = server();
+    shop.copy_to(&store_of(&third)).await.unwrap();
+    assert_eq!(third.cli(&["LRANGE", "asynq:{default}:pending", "0", "-1"]), "odd");
+}
+
+#[tokio::test]
+async fn the_history_of_a_periodic_job_in_a_namespace_moves() {
+    let (first, second) = (server(), server());
+    // The id of "nightly", which its claim does not have.
+    let history = "asynq:scheduler_history:shop:0be6c93c-eb4c-88b5-8f79-a8d1577074e0";
+    let run = PeriodicRun::new(JobId::new("j").unwrap(), Timestamp::from_secs(1_770_000_000));
+    let mut pipe = redis::pipe();
+    pipe.cmd("SADD").arg("asynq:queues").arg("shop:default");
+    let claim = "asynq:{shop:default}:x:cron:nightly";
+    pipe.cmd("SET").arg(claim).arg("1770000000000000:1770000000000000").arg("EX").arg(1000);
+    pipe.cmd("ZADD").arg(history).arg(1_770_000_000).arg(wire::scheduler_event(&run));
+    let mut client = redis::Client::open(url(&first)).unwrap().get_connection().unwrap();
+    pipe.query::<()>(&mut client).unwrap();
+
+    let report = store_of(&first).copy_to(&store_of(&second)).await.unwrap();
+
+    assert_eq!(report.conflicts, 0, "{:?}", report.problems);
+    assert_eq!(second.cli(&["ZCARD", history]), "1");
+}
+
+#[tokio::test]
+async fn damaged_keys_are_reported_and_everything_else_moves() {
+    let (first, second) = (server(), server());
+    let jobs = write_as_asynq(&first);
+    first.cli(&["SADD", "asynq:queues", "broken"]);
+    first.cli(&["SET", "asynq:{broken}:scheduled", "no sorted set"]);
+    first.cli(&["SET", "asynq:{broken}:t:a", "no hash"]);
+    first.cli(&["RPUSH", "asynq:{broken}:pending", "a"]);
+
+    let report = store_of(&first).copy_to(&store_of(&second)).await.unwrap();
+
+    assert_eq!((report.jobs(), report.unreadable, report.conflicts), (jobs as u64, 2, 0));
+    let all = report.problems.join("\n");
+    assert!(all.contains("(list of scheduled jobs)") && all.contains("\"a\""), "{all}");
 }
 
 #[tokio::test]
@@ -330,6 +427,14 @@ async fn the_program_exports_copies_and_imports() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("new 0,") && said.contains("conflicts 0"), "{said}");
 
+    let missing = path("misspelt");
+    let (status, said, _) = run(&["copy", &missing, &url(&server)], Stdio::null());
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("misspelt: expected the folder of a store on disk, found none"),
+        "{said}"
+    );
+    assert!(!Path::new(&missing).exists());
     let (status, said, _) = run(&["export", "redis://127.0.0.1:1"], Stdio::null());
     assert_eq!(status, Some(2), "{said}");
     let gone = path("gone.ndjson");

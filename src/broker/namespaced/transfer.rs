@@ -65,14 +65,26 @@ impl Transfer for NamespacedBroker {
         Box::new(NamespacedExport { inner, namespace })
     }
 
+    /// An entry of a queue whose name is too long with the namespace is a conflict.
     fn import<'a>(&'a self, entries: &'a [Entry], dry_run: bool) -> Answer<'a, Vec<Imported>> {
         Box::pin(async move {
             let stored = |entry: &Entry| {
-                let queue = |queue: &QueueName| Some(self.stored(queue));
+                let queue = |queue: &QueueName| {
+                    self.namespace.check(queue).ok().map(|()| self.stored(queue))
+                };
                 renamed(entry.clone(), queue, |text| Some(self.namespace.stored_text(text)))
             };
-            let stored: Vec<_> = entries.iter().filter_map(stored).collect();
-            self.answer(self.inner.import(&stored, dry_run)).await
+            let stored: Vec<_> = entries.iter().map(stored).collect();
+            let fitting: Vec<_> = stored.iter().flatten().cloned().collect();
+            let mut results = self.answer(self.inner.import(&fitting, dry_run)).await?.into_iter();
+            let too_long = || {
+                Imported::Conflict(format!(
+                    "expected a queue whose name fits behind namespace {}, found a longer one",
+                    self.namespace
+                ))
+            };
+            let each = stored.iter().map(|entry| entry.as_ref().and_then(|_| results.next()));
+            Ok(each.map(|result| result.unwrap_or_else(too_long)).collect())
         })
     }
 }

@@ -74,6 +74,27 @@ impl RedisBroker {
         self.pool.run_pipeline(Repeat::Safe, build).await
     }
 
+    /// Several commands that read; nil for a key of another type, so that one damaged key does not
+    /// keep all others from being read.
+    async fn reads(&self, commands: &[Vec<Vec<u8>>]) -> Result<Vec<Value>, Error> {
+        let error = match self.commands(commands).await {
+            Err(error) if error.is_damaged() => error,
+            other => return other,
+        };
+        if commands.len() == 1 {
+            crate::log::debug!("a key is of another type than expected: {error}");
+            return Ok(vec![Value::Nil]);
+        }
+        let mut all = Vec::with_capacity(commands.len());
+        for one in commands {
+            all.extend(match self.commands(std::slice::from_ref(one)).await {
+                Err(error) if error.is_damaged() => vec![Value::Nil],
+                other => other?,
+            });
+        }
+        Ok(all)
+    }
+
     /// The hashes of jobs, in order.
     async fn read_fields(&self, queue: &QueueName, ids: &[&JobId]) -> Result<Vec<Fields>, Error> {
         let read = |id: &&JobId| {
@@ -81,13 +102,14 @@ impl RedisBroker {
             [b"HMGET".to_vec(), keys::task(queue, id)].into_iter().chain(fields).collect()
         };
         let commands: Vec<_> = ids.iter().map(read).collect();
-        self.commands(&commands).await?.into_iter().map(fields_of).collect()
+        self.reads(&commands).await?.into_iter().map(fields_of).collect()
     }
 }
 
-/// The values of `HMGET`.
+/// The values of `HMGET`. A key of another type has something, but no message.
 fn fields_of(value: Value) -> Result<Fields, Error> {
     match value {
+        Value::Nil => Ok(vec![None, Some(Vec::new())]),
         Value::Array(values) => Ok(values.into_iter().map(bytes_of).collect()),
         _ => Err(super::reply::unexpected()),
     }

@@ -24,7 +24,7 @@ use crate::broker::{
 };
 use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
-pub use message::{TaskMessage, bytes_before_id, decode, encode};
+pub use message::{TaskMessage, bytes_before_id, decode, encode, names_queue};
 
 /// Maximum payload bytes of a job in flight that are announced to Asynq's tools.
 pub const SHOWN_PAYLOAD_BYTES: usize = 4096;

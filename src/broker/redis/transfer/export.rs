@@ -53,6 +53,21 @@ enum Step {
     Values(Vec<u8>),
 }
 
+impl Step {
+    /// What it reads, for people.
+    fn part(&self) -> String {
+        match self {
+            Self::Info => "(pause and counters)".to_owned(),
+            Self::Jobs { state, .. } => format!("(list of {state} jobs)"),
+            Self::Groups(_) => "(names of groups)".to_owned(),
+            Self::Sets => "(aggregation sets)".to_owned(),
+            Self::Admitted(_) => "(admitted jobs)".to_owned(),
+            Self::Minutes => "(counters of minutes)".to_owned(),
+            Self::Values(_) => "(locks, idempotency keys and counters)".to_owned(),
+        }
+    }
+}
+
 impl Export for RedisExport {
     fn next_page(&mut self) -> Answer<'_, Option<Vec<Entry>>> {
         Box::pin(async move {
@@ -62,7 +77,14 @@ impl Export for RedisExport {
                     match steps.pop_front() {
                         None => self.current = None,
                         Some(step) => {
-                            let page = self.read(&queue, step).await?;
+                            let part = step.part();
+                            let page = match self.read(&queue, step).await {
+                                // Reported, and the rest of the store is moved.
+                                Err(error) if error.is_damaged() => {
+                                    vec![Entry::Unreadable { queue, id: JobId::stored(part) }]
+                                }
+                                page => page?,
+                            };
                             if !page.is_empty() {
                                 return Ok(Some(page));
                             }
@@ -146,7 +168,7 @@ impl RedisExport {
     async fn info(&mut self, queue: &QueueName) -> Result<Vec<Entry>, Error> {
         let prefix = keys::prefix(queue);
         let get = |name: &str| words([b"GET", format!("{prefix}{name}").as_bytes()]);
-        let found = self.broker.commands(&["paused", "processed", "failed"].map(get)).await?;
+        let found = self.broker.reads(&["paused", "processed", "failed"].map(get)).await?;
         let mut found = found.into_iter().map(text_of);
         let mut next = || found.next().flatten();
         let paused = next().map(|since| Timestamp::from_secs(since.parse().unwrap_or(0)));
@@ -207,7 +229,7 @@ impl RedisExport {
                 [size(b"msg"), size(b"result")]
             })
             .collect();
-        let sizes = self.broker.commands(&sizes).await?;
+        let sizes = self.broker.reads(&sizes).await?;
         let mut bytes = 0;
         let fits = sizes.chunks(2).take_while(|sizes| {
             let fits = bytes < TRANSFER_PAGE_BYTES;
@@ -237,7 +259,7 @@ impl RedisExport {
             }
             _ => Vec::new(),
         };
-        let mut due = self.broker.commands(&due).await?.into_iter().map(text_of);
+        let mut due = self.broker.reads(&due).await?.into_iter().map(text_of);
         let only: Vec<&JobId> = ids.iter().map(|(id, _)| id).collect();
         let fields = self.broker.read_fields(queue, &only).await?;
         let mut page = Vec::with_capacity(ids.len());
@@ -388,7 +410,12 @@ impl RedisExport {
             return Ok([request].into_iter().chain(bound).collect());
         }
         if let Some(periodic) = name.strip_prefix("x:cron:") {
-            self.periodic.insert(periodic_id(periodic));
+            let id = periodic_id(periodic);
+            // A claim has the bare name, the history the namespace of the queue.
+            if let Some((namespace, _)) = queue.as_str().split_once(':') {
+                self.periodic.insert(format!("{namespace}:{id}"));
+            }
+            self.periodic.insert(id);
             let Some((up_to, last)) = text.split_once(':') else { return Ok(Vec::new()) };
             let Ok(up_to) = up_to.parse().map(Timestamp::from_micros) else {
                 return Ok(Vec::new());

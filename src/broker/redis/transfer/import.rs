@@ -372,9 +372,11 @@ impl StoredForm {
         let ours = wire::encode(&record);
         let id = &record.id;
         let stored = wire::decode(queue, id, &ours).unwrap_or_else(|| record.clone());
-        // The bytes as they were, unless someone edited the file.
+        // The bytes as they were, unless someone edited the file, or the job comes from a queue of
+        // another name: a Go worker builds its keys from the message.
         let theirs = job.message.clone().filter(|message| {
-            wire::decode(queue, id, message).is_some_and(|theirs| theirs == stored)
+            wire::names_queue(message, queue)
+                && wire::decode(queue, id, message).is_some_and(|theirs| theirs == stored)
         });
         let record = JobRecord { unique_key: job.record.unique_key.clone(), ..stored };
         let at = job.at.filter(|_| job.state != JobState::Pending);

@@ -196,6 +196,12 @@ pub fn decode(queue: &QueueName, id: &JobId, bytes: &[u8]) -> Option<JobRecord> 
     })
 }
 
+/// Whether a message names this queue, from which Go builds the keys of its job. A message of an
+/// Asynq before 0.18 is never kept as it is.
+pub fn names_queue(bytes: &[u8], queue: &QueueName) -> bool {
+    read(bytes).is_some_and(|(message, _)| message.queue == queue.as_str())
+}
+
 /// The fields that this version knows, and all others as bytes. As in Go, a field with a
 /// known number but another type counts as unknown.
 fn read(bytes: &[u8]) -> Option<(TaskMessage, Vec<u8>)> {
