@@ -165,6 +165,7 @@ async fn inspect(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
     broker.minutes(queue).await.unwrap();
     broker.upcoming(queue, &[clock.now(), clock.now() + Duration::from_secs(9)]).await.unwrap();
     broker.job(queue, &JobId::new("gone").unwrap()).await.unwrap();
+    broker.standing(queue, &JobId::new("gone").unwrap()).await.unwrap();
     broker.check_queue(queue, None, RepairScope::Nothing).await.unwrap();
 }
 

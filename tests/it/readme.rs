@@ -284,8 +284,9 @@ fn the_oldest_rust_that_the_crate_compiles_with_is_the_same_everywhere() {
 
 /// What each command of the README and the guides is run by, as a text that stands in a
 /// test or a script: `what the command begins with, where it is run`.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("cargo run --example demo", "Program::start(\"demo\""),
+    ("cargo run --example move -- ", "\"--example\", \"move\""),
     (
         "curl -X POST http://localhost:8000/api/dm-jobqueue/register",
         "find(|line| line.starts_with(\"curl \"))",
@@ -321,7 +322,9 @@ fn each_command_of_the_readme_and_the_guides_is_run_by_a_test_or_ci() {
     for document in documents().iter().filter(guides).chain(&reference) {
         let text = read(document);
         for block in text.split("```sh\n").skip(1) {
-            for line in block.split("```").next().unwrap().lines() {
+            // In a numbered list a block is indented.
+            let lines = block.split("```").next().unwrap().lines().map(str::trim);
+            for line in lines.filter(|line| !line.is_empty()) {
                 let known = COMMANDS.iter().any(|(command, _)| line.starts_with(command));
                 assert!(known, "{document}: {line}: say in COMMANDS what runs it");
                 seen += 1;

@@ -340,7 +340,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/jobs/<name>/<id>/cancel", Operators),
         ("PUT", "/jobs/<name>/<id>/payload", Operators),
         ("GET", "/status/<token>?<wait>", All),
-        ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>", Operators),
+        ("POST", "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>&<unique_until>&<unique_key>&<on_conflict>", Operators),
         ("GET", "/periodic", Viewers),
         ("GET", "/periodic/<id>/runs?<page>&<size>", Viewers),
         ("POST", "/periodic/<id>/run", Operators),
