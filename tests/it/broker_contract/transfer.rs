@@ -205,8 +205,8 @@ async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
     assert_eq!(back.put(third).await, Enqueued::Duplicate { holder: id("timed") });
     let repeated = back.put(guarded(back.job("guarded-again"), "key", "body")).await;
     assert_eq!(repeated, Enqueued::Replayed { id: id("guarded") });
-    let next = back.broker.next_due(std::slice::from_ref(&back.queue)).await.unwrap();
-    assert_eq!(next, [Some(Duration::from_micros(7_000_001))]);
+    let forwarded = back.broker.forward(&back.queue, 9).await.unwrap();
+    assert_eq!((forwarded.moved, forwarded.next), (0, Some(Duration::from_micros(7_000_001))));
 }
 
 #[rstest]
