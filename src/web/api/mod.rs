@@ -51,7 +51,9 @@ use crate::error::Error;
 use crate::web::error::ProblemDetails;
 use crate::web::proxy::client_of;
 
-pub(crate) use body::{TOO_SLOW, read_bytes};
+pub(crate) use body::TOO_SLOW;
+#[cfg(feature = "dashboard")]
+pub(crate) use body::read_bytes;
 pub(crate) use idempotency::{Caller, IdempotencyKey, RouteScope};
 use json_body::expect_fields_once;
 #[cfg(feature = "dashboard")]
