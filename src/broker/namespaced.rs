@@ -61,6 +61,9 @@ pub fn in_namespace(inner: Arc<dyn Broker>, namespace: Option<&Namespace>) -> Ar
 
 impl ArchiveSettings {
     /// The settings with which a store is opened: single queues under their stored names.
+    ///
+    /// Hidden, because only an application's launch and the tests of namespaces need it.
+    #[doc(hidden)]
     pub fn stored_in(mut self, namespace: Option<&Namespace>) -> Self {
         if let Some(namespace) = namespace {
             let queues = self.queues.into_iter();
