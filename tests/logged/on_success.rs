@@ -5,8 +5,8 @@ use rocket::{post, routes};
 use rocket_jobqueue::{Draft, Job, JobQueue, OnSuccess};
 use serde::{Deserialize, Serialize};
 
+use crate::support::RedisServer;
 use crate::support::anybody::Anybody;
-use crate::support::free_port;
 use crate::support::log::Log;
 
 #[derive(Serialize, Deserialize)]
@@ -29,17 +29,18 @@ fn sign_up(jobs: OnSuccess<'_>) -> &'static str {
 #[rocket::async_test]
 async fn jobs_that_are_lost_after_a_success_are_logged_and_counted() {
     let log = Log::of_this_process();
-    // Nobody listens there.
-    let address = format!("127.0.0.1:{}", free_port());
+    let server = RedisServer::start::<&str>(&[]);
     let queue = JobQueue::fairing()
         .environment("staging")
         .view_guard::<Anybody>()
-        .set("databases.jobqueue.url", format!("redis://{address}"))
+        .set("databases.jobqueue.url", format!("redis://{}", server.addr()))
         .set("jobqueue.on_success_failure", "log")
         .set("jobqueue.worker", false);
     let figment = rocket::Config::figment().merge(("log_level", "off"));
     let rocket = rocket::custom(figment).attach(queue).mount("/", routes![sign_up]);
     let client = Client::untracked(rocket).await.unwrap();
+    // It reads, and stores nothing more.
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
 
     assert_eq!(client.post("/sign-up").dispatch().await.status().code, 200, "it stays a success");
 
