@@ -193,7 +193,7 @@ async fn a_job_is_duplicated_and_enqueued_with_options() {
     let other = QueueName::new("other").unwrap();
     assert_eq!(queue.inspector().queue(&other).await.unwrap().sizes["pending"], 1);
     browser.click("main form[method=post] button").await;
-    browser.until("[role=alert]", "is in queue").await;
+    browser.until("[role=alert]", "with this unique lock already").await;
 
     browser.open_page(&format!("{pages}/queues/other")).await;
     let delete = "form[action$='/delete'] button";
