@@ -66,7 +66,7 @@ pub enum Entry {
 pub struct JobEntry {
     /// The record. Its unique key is the name of the lock, see [`Entry::Lock`].
     pub record: JobRecord,
-    /// Its state. An active job is exported as pending: whoever ran it is not there.
+    /// Its state. An active job is exported as pending: its worker is not there.
     pub state: JobState,
     /// Whether it was active when it was exported.
     pub was_active: bool,

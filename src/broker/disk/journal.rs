@@ -215,7 +215,7 @@ impl Journal {
             }
             queue.last_batch()
         };
-        // Whoever needs no sync does not wait for its own.
+        // A caller that needs no sync does not sync for others.
         let syncs_for_others =
             self.shared.durability == Durability::Always && level == Level::Written;
         if !syncs_for_others && !self.shared.slow.load(Ordering::Relaxed) {

@@ -10,7 +10,7 @@ use crate::job::{JobId, JobState, NewJob, OnConflict, Until};
 use crate::time::Timestamp;
 
 impl Queue {
-    /// Takes the lock of a new job for `id`, from whoever has it.
+    /// Gives the lock of a new job to `id`, even if another job holds it.
     pub(super) fn lock(
         &mut self,
         new: &NewJob,
