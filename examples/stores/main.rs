@@ -9,7 +9,7 @@
 //! cargo run --release --example stores -- --only always,open /var/lib/jobs
 //! ```
 //!
-//! `--only` names parts: `disk`, `memory`, `everysec`, `always`, `sqlite`, `redis`, `open`. SQLite
+//! `--only` names parts: `memory`, `everysec`, `always`, `sqlite`, `redis`, `open`. SQLite
 //! needs `python3`, Redis `redis-server`; without the program its lines are left out.
 // A program: nobody else names its items.
 #![allow(unreachable_pub, missing_debug_implementations)]
@@ -229,9 +229,6 @@ async fn run(mut words: impl Iterator<Item = String>) -> Outcome<()> {
     let jobs = words.next().map_or(Ok(100_000), |jobs| jobs.parse())?;
     fs::create_dir_all(&parent)?;
     let folder = tempfile::tempdir_in(parent)?;
-    if is_wanted("disk") {
-        say("the disk itself", "write and sync", syncs(folder.path())?);
-    }
     if is_wanted("memory") {
         measure("memory", |_| JobQueue::fairing().memory()).await?;
     }
@@ -241,9 +238,12 @@ async fn run(mut words: impl Iterator<Item = String>) -> Outcome<()> {
             JobQueue::fairing().disk(path).set("jobqueue.durability", durability)
         };
         if is_wanted(durability) {
+            // Its rate changes by the minute.
+            say("the disk itself", "write and sync", syncs(folder.path())?);
             measure(&format!("disk, {durability}"), open).await?;
         }
     }
+    say("the disk itself", "write and sync", syncs(folder.path())?);
     if is_wanted("sqlite") {
         others::sqlite(folder.path())?;
     }
