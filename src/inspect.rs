@@ -19,8 +19,8 @@
 
 pub use crate::broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
-    DayStats, GroupInfo, GroupPage, JobFailure, JobInfo, JobPage, JobRow, JobWorker, MinuteStats,
-    Page, QueueInfo, QueueMemory, QueueSummary, Selection, ServerInfo, Servers, StoreInfo,
-    StoreNode, WorkerInfo,
+    DayStats, GroupInfo, GroupPage, JobFailure, JobInfo, JobPage, JobRow, JobWorker, LimitInfo,
+    LimitUse, LimitUses, LimitWait, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
+    Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
 };
 pub use crate::inspector::{Bulk, BulkProgress, Cancelled, Explanation, Reason};

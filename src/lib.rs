@@ -128,8 +128,8 @@ pub use inspector::Inspector;
 pub use job::{Charge, NewJob, OnConflict, Outcome};
 pub use job::{
     DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
-    JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Periodic, Placement, Progress, QueueName,
-    RetryPolicy, Schedule, UndecodableJobs, UnknownJobs, Until,
+    JobId, JobOptions, JobRecord, JobState, Limit, LimitKey, MAX_RESULT, Periodic, Placement,
+    Progress, QueueName, Rate, RetryPolicy, Schedule, UndecodableJobs, UnknownJobs, Until,
 };
 pub use pool::Connection as JobQueueConnection;
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.
@@ -147,7 +147,7 @@ pub mod internals {
     pub use crate::broker::*;
     pub use crate::chance::Chance;
     pub use crate::config::*;
-    pub use crate::job::{Namespace, decide};
+    pub use crate::job::{MAX_KEYED_PAYLOAD, MAX_LIMIT_KEY, MAX_LIMITS, Namespace, decide};
     pub use crate::pool::*;
     pub use crate::registry::*;
 

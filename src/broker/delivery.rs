@@ -52,6 +52,8 @@ pub struct Delivery {
     pub charge: Charge,
     /// The cancel request of an operator, if any: carried out instead of an attempt.
     pub on_cancel: Option<AfterCancel>,
+    /// Whether it counts for limits: settling it gives its places back.
+    pub limited: bool,
 }
 
 /// The result of enqueuing a job.

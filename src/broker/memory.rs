@@ -21,6 +21,7 @@ mod expiring;
 mod groups;
 mod inspect;
 mod leases;
+mod limits;
 mod list;
 mod periodic;
 mod persist;

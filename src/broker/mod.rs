@@ -44,6 +44,7 @@ pub mod disk;
 mod doctor;
 mod groups;
 mod inspect;
+mod limits;
 pub mod memory;
 mod minute_stats;
 mod namespaced;
@@ -79,6 +80,9 @@ pub use groups::{
 };
 pub(crate) use inspect::EMPTY_QUEUE_NAME;
 pub use inspect::{FoundJobs, Inspect, JobList, MAX_FIND_QUEUES, QueueSummaries};
+pub use limits::{
+    LimitInfo, LimitStanding, LimitUse, LimitUses, LimitWait, Limits, MAX_LISTED_KEYS,
+};
 pub use minute_stats::MinuteStats;
 pub(crate) use minute_stats::{CounterSnapshot, CounterSnapshots};
 pub use namespaced::{NamespacedBroker, in_namespace};
@@ -152,6 +156,7 @@ pub trait Broker:
     + Doctor
     + Actions
     + Admission
+    + Limits
     + Groups
     + Transfer
     + Send

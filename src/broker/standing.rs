@@ -1,6 +1,7 @@
 //! Where a job stands: what a store knows about a job's place beyond the job itself. The
 //! inspector makes the explanation of a waiting job from it.
 
+use super::LimitStanding;
 use crate::job::JobState;
 use crate::time::Timestamp;
 
@@ -16,6 +17,8 @@ pub(crate) const MAX_SEARCHED_SETS: usize = 100;
 pub struct Standing {
     /// The job's state; `None` if there is no such job, or if its state is unknown.
     pub state: Option<JobState>,
+    /// How it stands with the limit that it waits for.
+    pub waits_for: Option<LimitStanding>,
     /// Whether its queue is paused.
     pub is_paused: bool,
     /// Since when, if known.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::LimitWait;
 use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName, serial};
 use crate::time::Timestamp;
 
@@ -29,6 +30,9 @@ pub struct JobInfo {
     pub state: JobState,
     /// When it is due (scheduled, retry); to the microsecond if known.
     pub due: Option<Timestamp>,
+    /// What it waits for, if a limit has no room for it. It is scheduled then, and `due` is an
+    /// hour ahead or less: Asynq's tools see it so, and it is moved on while it waits.
+    pub waiting_for: Option<LimitWait>,
     /// Since when it is pending; for a job that was scheduled, since its due time. Missing if
     /// a Go worker or tool made it pending again.
     pub pending_since: Option<Timestamp>,
@@ -73,6 +77,7 @@ impl JobInfo {
             record,
             state,
             due: None,
+            waiting_for: None,
             pending_since: None,
             lease_ends: None,
             orphaned: false,
@@ -96,6 +101,7 @@ impl fmt::Debug for JobInfo {
             .field("record", &self.record)
             .field("state", &self.state)
             .field("due", &self.due)
+            .field("waiting_for", &self.waiting_for)
             .field("pending_since", &self.pending_since)
             .field("lease_ends", &self.lease_ends)
             .field("orphaned", &self.orphaned)

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::job::serial::marshal_reason;
 use crate::job::{
     DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, OnConflict, QueueName,
-    check_group, option_setters, payload_bytes,
+    check_group, given_header, option_setters, payload_bytes,
 };
 use crate::text::line;
 use crate::time::Timestamp;
@@ -276,6 +276,13 @@ impl<Q> Enqueue<Q> {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// The key of this job for a limit whose key is [`given`](crate::LimitKey::Given): what the
+    /// limit counts the job under, computed from it by the caller. It is a header, so it reaches
+    /// every store and process; the first 128 bytes count.
+    pub fn limit_key(self, limit: impl AsRef<str>, key: impl Into<String>) -> Self {
+        self.header(given_header(limit.as_ref()), key)
     }
 
     /// Makes a repeated enqueue with the same key answer with the first id.

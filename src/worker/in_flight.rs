@@ -254,7 +254,8 @@ mod tests {
         job.id = JobId::new("a").unwrap();
         let (queue, id) = (job.queue.clone(), job.id.clone());
         let lease = Lease { queue, id, owner: Some(owner), ends: 1 };
-        Delivery { job, lease, ready: None, losses: 0, charge: Charge::default(), on_cancel: None }
+        let charge = Charge::default();
+        Delivery { job, lease, ready: None, losses: 0, charge, on_cancel: None, limited: false }
     }
 
     fn soon() -> Instant {

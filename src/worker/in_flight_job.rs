@@ -115,6 +115,8 @@ pub(super) struct InFlightJob {
     /// When this process received it.
     delivered: Instant,
     losses: u32,
+    /// Whether settling it gives places of limits back.
+    limited: bool,
     attempt: OnceLock<AttemptTimes>,
     /// Cancels the attempt.
     pub(super) cancellation: Arc<Cancellation>,
@@ -140,6 +142,7 @@ impl InFlightJob {
             record: Arc::new(delivery.job.clone()),
             delivered: Instant::now(),
             losses: delivery.losses,
+            limited: delivery.limited,
             attempt: OnceLock::new(),
             cancellation: Arc::new(Cancellation::below(interrupt)),
             on_cancel: OnceLock::new(),
@@ -210,6 +213,7 @@ impl InFlightJob {
             losses: self.losses,
             charge: Charge::default(),
             on_cancel: None,
+            limited: self.limited,
         };
         Some((self.delivered, delivery))
     }

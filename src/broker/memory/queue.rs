@@ -500,7 +500,8 @@ impl StoredJob {
         let (queue, id) = (self.job.queue.clone(), self.job.id.clone());
         let lease = Lease { queue, id, owner, ends: self.held.ends };
         let (job, losses, on_cancel) = (self.job.clone(), self.losses, self.on_cancel);
-        Delivery { job, lease, ready: None, losses, charge: Charge::default(), on_cancel }
+        let charge = Charge::default();
+        Delivery { job, lease, ready: None, losses, charge, on_cancel, limited: false }
     }
 
     /// Records an error: in the message and in the log of the last failures.

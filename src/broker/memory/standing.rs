@@ -19,6 +19,7 @@ impl Queue {
         let sets = waits.and_then(|stored| self.grouping.set_of(&stored.job));
         Standing {
             state,
+            waits_for: None,
             is_paused: self.paused(),
             paused_since: self.paused,
             pending: self.pending.len() as u64,

@@ -6,8 +6,8 @@ use super::NamespacedBroker;
 use crate::broker::{
     Acted, Action, Actions, Admission, Answer, BulkStep, BulkStepResult, CancelAnswer,
     CancelListener, CheckedPage, Checkpoint, Control, Doctor, Enqueued, Finding, FindingKind,
-    FindingStatus, Findings, GroupLimits, GroupSet, Groups, Inspect, Lease, Output, ReadyGroups,
-    Removal, RepairScope, RepairedGroups, Settled,
+    FindingStatus, Findings, GroupLimits, GroupSet, Groups, Inspect, Lease, Limits, Output,
+    ReadyGroups, Removal, RepairScope, RepairedGroups, Settled,
 };
 use crate::job::{AfterCancel, Idempotency, JobId, NewJob, QueueName};
 
@@ -216,6 +216,8 @@ impl Groups for NamespacedBroker {
         })
     }
 }
+
+impl Limits for NamespacedBroker {}
 
 impl Admission for NamespacedBroker {
     fn admit<'a>(

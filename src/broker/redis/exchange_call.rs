@@ -335,6 +335,8 @@ pub(super) struct FoundJob {
     /// The owner of an expired lease, and whether it had started the job as a suspect.
     pub owner: Option<u64>,
     pub started: bool,
+    /// Whether it counts for limits.
+    pub limited: bool,
 }
 
 impl FoundJob {
@@ -349,6 +351,7 @@ impl FoundJob {
             on_cancel: None,
             owner: None,
             started: false,
+            limited: false,
         }
     }
 }

@@ -40,6 +40,7 @@ mod groups;
 mod inspect;
 pub mod keys;
 mod leases;
+mod limits;
 mod order;
 mod peek;
 mod periodic;

@@ -77,10 +77,11 @@ impl RedisBroker {
         let mut sorted =
             DecodedJobs { readable: Vec::with_capacity(found.len()), ..DecodedJobs::default() };
         let mut unreadable = Vec::new();
-        for FoundJob { lease, message, ready, losses, charge, on_cancel, .. } in found {
+        for FoundJob { lease, message, ready, losses, charge, on_cancel, limited, .. } in found {
             match wire::decode(queue, &lease.id, &message) {
                 Some(job) => {
-                    let delivery = Delivery { job, lease, ready, losses, charge, on_cancel };
+                    let delivery =
+                        Delivery { job, lease, ready, losses, charge, on_cancel, limited };
                     sorted.readable.push(delivery);
                 }
                 None => unreadable.push(lease),

@@ -39,6 +39,8 @@ pub(super) struct SettleArgs {
     pub lock: String,
     /// How the attempt failed, as a line for the job's log; empty if it did not fail.
     pub failure: Vec<u8>,
+    /// Whether it has places of limits to give back.
+    pub limited: bool,
 }
 
 /// What the arguments are made from.
@@ -101,12 +103,15 @@ impl SettleArgs {
             result: None,
             lock: String::new(),
             failure: Vec::new(),
+            limited: false,
         }
     }
 
-    /// Whether the job is only deleted: it has no lock, and its owner is known.
+    /// Whether the job is only deleted: it has no lock and no place of a limit, and its owner is
+    /// known.
     pub(super) fn is_deletion(&self) -> bool {
-        self.kind == "delete" && self.lock.is_empty() && self.lease.owner.is_some()
+        let is_plain = self.lock.is_empty() && !self.limited;
+        self.kind == "delete" && is_plain && self.lease.owner.is_some()
     }
 
     /// How long the job waits for its next attempt, if it does.
@@ -118,7 +123,8 @@ impl SettleArgs {
 impl Settlement<'_> {
     /// Only the lease and the kind; the stored message stays.
     fn bare(&self, kind: &'static str) -> SettleArgs {
-        SettleArgs::bare(self.delivery.lease.clone(), kind)
+        let limited = self.delivery.limited;
+        SettleArgs { limited, ..SettleArgs::bare(self.delivery.lease.clone(), kind) }
     }
 
     /// A transition after which the job waits.

@@ -33,6 +33,7 @@ impl RedisBroker {
         let since = found.text()?.parse().ok().map(Timestamp::from_secs);
         Ok(Standing {
             state,
+            waits_for: None,
             is_paused,
             paused_since: since.filter(|_| is_paused),
             pending: found.size()?,

@@ -1,0 +1,148 @@
+//! Limits of a queue: what a store is asked to keep, and what it tells of them.
+//!
+//! The dequeue decides. A job whose limits all have room takes a place in each and is
+//! delivered. Otherwise it waits for the first that has none: it is scheduled for an hour ahead,
+//! which is what Asynq's tools see, and is moved on as long as it waits. Settling a job, in any
+//! way, gives its places back and lets one waiting job of each key go to pending.
+
+use serde::Serialize;
+
+use super::Answer;
+use crate::error::Error;
+use crate::job::{Limit, QueueName};
+use crate::time::Timestamp;
+
+/// Maximum keys of a queue's limits that one list looks at.
+pub const MAX_LISTED_KEYS: usize = 1000;
+
+/// Keeps the limits of queues. Off the hot path: a dequeue learns of them by itself.
+pub trait Limits: Send + Sync {
+    /// Sets the limit of this name, or replaces it. It holds from the next dequeue of every
+    /// process on. Jobs that run go on; a larger limit lets waiting jobs start at once.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] for a limit that [`Limit::check`] refuses, for more than
+    /// [`MAX_LIMITS`](crate::job::MAX_LIMITS) of a queue, and of a store without limits.
+    fn set_limit<'a>(&'a self, _queue: &'a QueueName, _limit: &'a Limit) -> Answer<'a, ()> {
+        Box::pin(async { Err(none_here()) })
+    }
+
+    /// Removes a limit; false if there is none of this name. Jobs that waited for it become
+    /// pending.
+    ///
+    /// # Errors
+    /// [`Error::is_invalid`] of a store without limits.
+    fn remove_limit<'a>(&'a self, _queue: &'a QueueName, _name: &'a str) -> Answer<'a, bool> {
+        Box::pin(async { Err(none_here()) })
+    }
+
+    /// The limits of a queue by name. Without any this is one command.
+    fn limits<'a>(&'a self, _queue: &'a QueueName) -> Answer<'a, Vec<LimitInfo>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// The keys of a limit, those with most waiting jobs first: at most `limit`, of at most
+    /// [`MAX_LISTED_KEYS`] that are looked at.
+    fn limit_uses<'a>(
+        &'a self,
+        _queue: &'a QueueName,
+        _name: &'a str,
+        _most: usize,
+    ) -> Answer<'a, LimitUses> {
+        Box::pin(async { Ok(LimitUses::default()) })
+    }
+}
+
+/// The refusal of a store that has no limits.
+fn none_here() -> Error {
+    Error::invalid("limits: expected a store that keeps them, found one that does not")
+}
+
+/// A limit and what counts for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLimitInfo"))]
+#[non_exhaustive]
+pub struct LimitInfo {
+    /// The limit; its fields are this object's own when serialized.
+    #[serde(flatten)]
+    pub limit: Limit,
+    /// Keys with jobs that run or wait, or whose rate is in use.
+    pub keys: u64,
+    /// Jobs that run.
+    pub in_use: u64,
+    /// Jobs that wait.
+    pub waiting: u64,
+    /// Whether the queue has more keys than were looked at, so that the numbers are too low.
+    pub is_partial: bool,
+}
+
+impl LimitInfo {
+    /// A limit that nothing counts for yet.
+    #[allow(dead_code, reason = "for stores that count in this process")]
+    pub(crate) fn new(limit: Limit) -> Self {
+        Self { limit, keys: 0, in_use: 0, waiting: 0, is_partial: false }
+    }
+}
+
+/// Keys of a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLimitUses"))]
+#[non_exhaustive]
+pub struct LimitUses {
+    /// The keys.
+    pub uses: Vec<LimitUse>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// One key of a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLimitUse"))]
+#[non_exhaustive]
+pub struct LimitUse {
+    /// The key; empty if the limit has none, and for the jobs without a key.
+    pub key: String,
+    /// Jobs that run.
+    pub in_use: u64,
+    /// Jobs that wait.
+    pub waiting: u64,
+    /// When the first of those that run was dequeued.
+    pub since: Option<Timestamp>,
+    /// When its rate admits the next start, if that is later than now.
+    pub next_at: Option<Timestamp>,
+}
+
+/// What a job waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLimitWait"))]
+#[non_exhaustive]
+pub struct LimitWait {
+    /// Name of the limit.
+    pub limit: String,
+    /// The job's key there.
+    pub key: String,
+}
+
+/// How a job stands that waits for a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitStanding {
+    /// Name of the limit.
+    pub limit: String,
+    /// The job's key there.
+    pub key: String,
+    /// Jobs of the key that run.
+    pub in_use: u64,
+    /// Maximum jobs of a key that run; `None` if the limit has none, or is no longer there.
+    pub max: Option<u32>,
+    /// When the first of those that run was dequeued.
+    pub since: Option<Timestamp>,
+    /// Waiting jobs of the key that start before it.
+    pub ahead: u64,
+    /// When the rate admits the next start, if that is later than now.
+    pub next_at: Option<Timestamp>,
+}
