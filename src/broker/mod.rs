@@ -11,9 +11,8 @@
 //!
 //! [`Broker`] is the hot path. The other traits (inspection, bulk actions, periodic
 //! jobs, groups, the doctor) are off it, and their methods state their cost. There
-//! are two stores: Redis, and this process' memory, which is the executable
-//! specification. One suite of named cases, `tests/it/broker_contract/`, runs against
-//! both.
+//! are three stores: Redis, this process' memory, which is the executable specification, and
+//! that memory kept on disk. One suite of named cases, `tests/it/broker_contract/`, runs on all.
 //!
 //! The parts of a process and what they call most. None of them talks to a store in another way.
 //!
@@ -144,7 +143,7 @@ mod sealed {
 }
 pub(crate) use sealed::Sealed;
 
-/// The hot path of a store. Sealed: both implementations are in this crate.
+/// The hot path of a store. Sealed: all implementations are in this crate.
 ///
 /// Every operation is atomic per job. After an error of
 /// [`Error::is_outcome_unknown`] it may have been carried out; the methods say what a

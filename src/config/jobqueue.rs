@@ -103,7 +103,7 @@ pub struct JobQueueConfig {
     /// The first HTTP status that is no success for [`OnSuccess`](crate::OnSuccess). Default 400;
     /// from 200 to 600.
     pub on_success_below: u16,
-    /// What an answer becomes whose [`OnSuccess`](crate::OnSuccess) jobs the store does not take.
+    /// What happens to a response if the store does not take its [`OnSuccess`](crate::OnSuccess) jobs.
     /// Default [`OnSuccessFailure::Refuse`].
     pub on_success_failure: OnSuccessFailure,
     /// Maximum payload of a job in bytes; enqueueing a larger one is an error. Default 1 MiB,
@@ -317,7 +317,7 @@ fn on_success_failure(leaf: &Leaf) -> Result<OnSuccessFailure, Error> {
     Ok([OnSuccessFailure::Refuse, OnSuccessFailure::Log][leaf.word(&["refuse", "log"])?])
 }
 
-/// What an answer becomes if the store does not take the jobs that were to leave with it
+/// What happens to a response if the store does not take the jobs that were to leave with it
 /// ([`OnSuccess`](crate::OnSuccess)); configured as `jobqueue.on_success_failure`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -27,7 +27,7 @@
 //!     let site = &view.site;
 //!     let servers = site.inspector().servers().await;
 //!     let content = servers.map(|servers| workers(&site.reader, site.queue.now(), &servers));
-//!     site.respond(Place::Servers, site.texts().workers_title, content)
+//!     site.respond(NavPage::Servers, site.texts().workers_title, content)
 //! }
 //! ```
 //!
