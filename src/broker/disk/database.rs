@@ -1,7 +1,23 @@
-//! The rows in a database of `fjall`: a journal with checksums and atomic batches.
+//! Stores the rows with `fjall`, an embedded database: a journal with checksums and atomic batches.
 //!
-//! Its folder is `rows` in the store's. It is made under another name first, so that a process
-//! that dies meanwhile leaves nothing half made. Rows are read only when the store is opened.
+//! Its folder is `rows` inside the store's folder. It is built as `rows.new` and renamed when
+//! complete, so that a process that dies meanwhile leaves no half-built database. One batch of
+//! [`Rows`] is one atomic batch of `fjall`: after a crash either all of them are there or none.
+//!
+//! `fjall` is used for one thing only, to append and to read everything back. Rows are read when
+//! the store is opened and never again, so its caches are as small as it allows.
+//!
+//! What may surprise:
+//!
+//! * A write reaches the operating system, not the disk ([`PersistMode::Buffer`]).
+//!   [`Storage::sync`] makes it durable, and the journal above decides when.
+//! * An error may leave the open database unusable (`Poisoned`). A full disk is no reason to stop
+//!   the process, so the database is closed then, and the next write opens it again. A batch that
+//!   failed is written again as a whole, which puts the same rows.
+//! * `fjall` panics about some kinds of damage. [`unless_it_panics`] turns that into an error that
+//!   names the folder.
+//! * On Linux some free space is kept in reserve: new jobs are refused before the disk is full, so
+//!   that jobs that are stored already can still be settled.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,46 +33,46 @@ use super::journal::{Storage, StorageError};
 use super::{Key, Kind, Rows, Source, journal_file};
 use crate::error::Error;
 
-/// The version of the rows that this crate writes. It changes if an older crate could not
-/// read them.
+/// The version of the rows that this crate writes. Raise it whenever an older crate could not read
+/// them.
 const FORMAT: u64 = 1;
 
-/// The folder of the rows, in the store's.
+/// The folder of the database, inside the folder of the store.
 const ROWS_FOLDER: &str = "rows";
 
-/// Its name while it is made.
+/// Its name until it is complete.
 const NEW_ROWS_FOLDER: &str = "rows.new";
 
-/// The file by which fjall knows a folder of its own.
+/// The file by which `fjall` recognises a database. Without it `fjall` would create a new one.
 const MARKER_FILE: &str = "version";
 
-/// The rows with the format and with the number of times that the store was opened.
+/// The row with the format, and the one that counts how often the store was opened.
 const FORMAT_ROW: &[u8] = b"format";
 const OPENED_ROW: &[u8] = b"opened";
 
-/// What is wrong with a row that no version of this crate wrote.
+/// The problem, if a row was not written by any version of this crate.
 const UNKNOWN_ROW: &str = "a row that is none of ours";
 
 /// The name of the only keyspace.
 const KEYSPACE: &str = "rows";
 
-/// Rows in memory before they are sorted into a table.
+/// Bytes of rows that `fjall` keeps in memory before it sorts them into a table.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 
-/// All journals together; the least that fjall takes.
+/// Maximum bytes of all journals together: the least that `fjall` accepts.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
-/// Rows are read once, in order, so that nothing is read twice.
+/// Bytes of the cache. Rows are read once, in order, so a larger one would not help.
 const CACHE_BYTES: u64 = 1 << 20;
 
-/// Below this much free space no new job is accepted: the rest is left to jobs that run, and
-/// to fjall, which needs room to give room back. On small disks it is a part of the whole.
+/// With less free space than this, no new job is accepted. The rest is left to the settlements of
+/// jobs that run, and to `fjall`, which needs space in order to free space.
 const RESERVE_BYTES: u64 = 64 << 20;
 
-/// The part of a small disk.
+/// On a small disk the reserve is a tenth of it, if that is less.
 const RESERVE_DIVISOR: u64 = 10;
 
-/// A number in a row.
+/// The value of the two rows about the store itself.
 #[derive(Clone, PartialEq, Message)]
 struct Number {
     #[prost(uint64, tag = "1")]
@@ -65,22 +81,24 @@ struct Number {
 
 /// The open database of a folder.
 pub(crate) struct Rowbase {
-    /// `None` after the disk was full, until it is opened again.
+    /// `None` after the disk was full; the next write opens it again.
     open: Option<Open>,
-    /// Given back last: another process may then open the database.
+    /// Dropped after `open`, because another process may open the database from then on.
     folder: Folder,
-    /// Files whose permissions are set.
+    /// How many files had their permissions set. Another number means that there are new files.
     restricted_files: usize,
 }
 
+/// The database and its only keyspace.
 struct Open {
     database: Database,
     rows: Keyspace,
 }
 
 impl Rowbase {
-    /// Opens the database, and makes it first if there is none. Returns how often the store
-    /// was opened, this time included.
+    /// Opens the database, and creates it if there is none. Also returns how often the store was
+    /// opened, this time included: it numbers the owners of leases, so that no process repeats the
+    /// number of an earlier one.
     ///
     /// # Errors
     /// The files are damaged, of another version, or cannot be read or written.
@@ -119,7 +137,7 @@ impl Rowbase {
         Ok((base, opened))
     }
 
-    /// Opens the database again after the disk was full.
+    /// The open database. It is opened again if it was closed because the disk was full.
     fn reopened(&mut self) -> Result<&Open, StorageError> {
         let open = match self.open.take() {
             Some(open) => open,
@@ -131,12 +149,13 @@ impl Rowbase {
         Ok(self.open.insert(open))
     }
 
-    /// Closes the database if the error says that the disk is full.
+    /// Classifies an error of a write, and closes the database if the disk is full.
     fn judged(&mut self, error: fjall::Error) -> StorageError {
         let path = self.folder.path().to_owned();
         let is_full = match &error {
             fjall::Error::Io(error) => is_full(error),
-            // A thread of fjall has met the error: whether there is room says which.
+            // The error happened on a thread of `fjall`, which keeps it to itself. Too little free
+            // space says that the disk was full.
             fjall::Error::Poisoned => room(&path).is_some_and(|room| room.is_short()),
             _ => false,
         };
@@ -147,7 +166,8 @@ impl Rowbase {
         StorageError::Failed(format!("{}: {error}", path.display()))
     }
 
-    /// Sets the permissions of new files. The folder keeps others out anyway.
+    /// Sets the permissions of new files. This is a second line of defence: the folder itself
+    /// already keeps other users out.
     fn restrict_files(&mut self) {
         let Some(open) = &self.open else { return };
         let files = open.database.journal_count() + open.rows.table_count();
@@ -170,7 +190,8 @@ impl Storage for Rowbase {
     fn sync(&mut self) -> Result<(), StorageError> {
         let path = self.folder.path();
         let Some(open) = &self.open else {
-            // What was written before the disk was full is to be safe all the same.
+            // The database is closed, but what it wrote before the disk was full must become
+            // durable all the same.
             return journal_file::sync_all(&path.join(ROWS_FOLDER))
                 .map_err(|error| StorageError::Failed(format!("{}: {error}", path.display())));
         };
@@ -217,7 +238,7 @@ impl Source for Rowbase {
 }
 
 impl Open {
-    /// Opens the database; an error says what is wrong.
+    /// Opens or creates the database in this folder. The error is text, without the folder.
     fn at(path: &Path) -> Result<Self, String> {
         unless_it_panics(|| {
             let open = || -> fjall::Result<Self> {
@@ -236,6 +257,7 @@ impl Open {
         })
     }
 
+    /// Reads one of the rows about the store itself; `None` if there is no such row.
     fn number(&self, name: &[u8]) -> Result<Option<u64>, String> {
         let key = Key::store(Kind::Store, name).to_vec();
         unless_it_panics(|| {
@@ -245,7 +267,8 @@ impl Open {
         })
     }
 
-    /// Writes the rows as one batch, which survives the end of the process.
+    /// Writes the rows as one atomic batch. It survives the end of the process, but not a loss of
+    /// power.
     fn write(&self, rows: &Rows) -> fjall::Result<()> {
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), rows.len());
         for (key, value) in rows.iter() {
@@ -257,12 +280,13 @@ impl Open {
         batch.durability(Some(PersistMode::Buffer)).commit()
     }
 
+    /// Makes all batches so far survive a loss of power.
     fn sync(&self) -> fjall::Result<()> {
         self.database.persist(PersistMode::SyncData)
     }
 }
 
-/// Makes the database of a store without jobs.
+/// Creates the database of a store without jobs: complete and synced before it gets its name.
 fn make(path: &Path) -> Result<(), fjall::Error> {
     let new = path.join(NEW_ROWS_FOLDER);
     match fs::remove_dir_all(&new) {
@@ -280,7 +304,8 @@ fn make(path: &Path) -> Result<(), fjall::Error> {
     Ok(())
 }
 
-/// The answer of a function, or the text of its panic: fjall panics about some damages.
+/// Runs a function, and turns a panic into an error with its text: `fjall` panics about some kinds
+/// of damage.
 fn unless_it_panics<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -289,6 +314,7 @@ fn unless_it_panics<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, Str
     })
 }
 
+/// The error for files that cannot be read, with the two ways out.
 fn damaged(path: &Path, error: &str) -> Error {
     Error::config(format!(
         "{}: the jobs on disk cannot be read: {error}. Restore the folder from a backup, or move \
@@ -297,6 +323,7 @@ fn damaged(path: &Path, error: &str) -> Error {
     ))
 }
 
+/// The error for a folder that cannot be written when the store is opened.
 fn cannot(path: &Path, error: &fjall::Error) -> Error {
     Error::config(format!("{}: jobs cannot be stored there: {error}", path.display()))
 }
@@ -305,12 +332,13 @@ fn full(path: &Path, error: &str) -> StorageError {
     StorageError::Full(format!("the disk of {} is full: {error}", path.display()))
 }
 
+/// Whether there is no space, be it of the disk, of a quota or of a file.
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// The space of a disk in bytes.
+/// The space of a file system in bytes: what this process may still use, and all of it.
 #[derive(Clone, Copy)]
 struct Room {
     left: u64,
@@ -318,6 +346,7 @@ struct Room {
 }
 
 impl Room {
+    /// The part of it that is kept for jobs that are stored already.
     fn reserve(&self) -> u64 {
         RESERVE_BYTES.min(self.total / RESERVE_DIVISOR)
     }
@@ -327,7 +356,7 @@ impl Room {
     }
 }
 
-/// The space of the disk with this folder, if the system says.
+/// The space of the file system that has this folder; `None` if the system does not say.
 #[cfg(target_os = "linux")]
 fn room(path: &Path) -> Option<Room> {
     let found = rustix::fs::statvfs(path).ok()?;
@@ -335,6 +364,7 @@ fn room(path: &Path) -> Option<Room> {
     Some(Room { left: bytes(found.f_bavail), total: bytes(found.f_blocks) })
 }
 
+/// Elsewhere the space is not known, and only a write that fails shows that the disk is full.
 #[cfg(not(target_os = "linux"))]
 fn room(_: &Path) -> Option<Room> {
     None

@@ -1,4 +1,9 @@
-//! The folder of a store on disk: one process at a time, and nobody else may read it.
+//! The folder of a store on disk: used by one process at a time, and readable by one user.
+//!
+//! The lock is that of the operating system on the file `holder`, so it ends with the process,
+//! however the process ends. The id that is written into the file only serves the message of the
+//! next process. A process that finds the folder locked waits for a while: during a deployment the
+//! old process drains while the new one starts.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -7,21 +12,21 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// The file whose lock its process holds, and in which it writes its id.
+/// The file that the process locks, and into which it writes its id.
 const HOLDER_FILE: &str = "holder";
 
-/// Interval between two tries to get the folder.
+/// Interval between two attempts to lock the folder.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A folder that only this process uses, until this is dropped.
+/// A folder that this process has for itself, until this value is dropped.
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Locked as long as it is open.
+    /// The lock is released when the file is closed.
     _holder: File,
 }
 
 impl Folder {
-    /// Makes the folder if need be, and waits until no other process uses it.
+    /// Creates the folder if it does not exist, and waits until no other process uses it.
     ///
     /// # Errors
     /// Another process still uses it after `patience`, or the folder cannot be used.
@@ -63,7 +68,7 @@ impl Folder {
     }
 }
 
-/// The process that has the folder, as it wrote.
+/// Names the process that has the folder, by the id that it wrote, for messages.
 fn holder_of(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
@@ -80,6 +85,8 @@ fn unusable(path: &Path, error: &io::Error) -> Error {
     ))
 }
 
+/// Opens the file to lock, and creates it if need be. It keeps its content, the id of its process,
+/// until the lock is ours.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -88,7 +95,8 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes the folder, for this user only.
+/// Creates the folder for this user only. One that exists gets these permissions when its database
+/// is opened ([`restrict_all`]).
 fn make(path: &Path) -> io::Result<()> {
     let is_new = !path.exists();
     fs::create_dir_all(path)?;
@@ -98,7 +106,7 @@ fn make(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets only this user read the folder and every file in it.
+/// Lets only this user read the folder and, at any depth, every file in it: they hold payloads.
 pub(crate) fn restrict_all(path: &Path) -> io::Result<()> {
     restrict(path, 0o700)?;
     for entry in fs::read_dir(path)? {
@@ -108,7 +116,7 @@ pub(crate) fn restrict_all(path: &Path) -> io::Result<()> {
             false => restrict(&entry.path(), 0o600),
         };
         match done {
-            // The library removes files by itself.
+            // `fjall` may remove a file between the listing and this call.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
         }

@@ -1,9 +1,9 @@
-//! Keeps `fjall`'s lines about opening out of the log: it tells at level *info* of each launch,
-//! which our own line does.
+//! Keeps `fjall`'s log lines about opening a database out of the application's log. It writes them
+//! at level *info* at each launch, and our own line says the same.
 //!
-//! Rocket's logger takes the lines of every crate, and nobody can choose among them. The level
-//! of the facade is the only way, and it is one of the process: lines of others at *info* and
-//! below are lost meanwhile. Warnings and errors are not.
+//! Rocket's logger prints the lines of every crate and cannot filter by crate. The maximum level of
+//! the `log` facade is the only switch, and it belongs to the process: meanwhile lines of other
+//! crates at *info* and below are lost too. Warnings and errors are not.
 
 use std::sync::Mutex;
 
@@ -11,13 +11,14 @@ use log::LevelFilter;
 
 use crate::sync::lock;
 
-/// How many are hushed now, and the level before.
+/// How many [`Hush`] values live, and the level before the first of them.
 static HUSHED: Mutex<(usize, LevelFilter)> = Mutex::new((0, LevelFilter::Off));
 
-/// While one of these lives, the facade `log` takes only warnings and errors.
+/// While a value of this type lives, the `log` facade passes only warnings and errors on.
 pub(super) struct Hush(());
 
 impl Hush {
+    /// Begins to hush. Several may live at a time; the level comes back with the last one.
     pub(super) fn begin() -> Self {
         let mut hushed = lock(&HUSHED);
         if hushed.0 == 0 {
@@ -33,7 +34,7 @@ impl Drop for Hush {
     fn drop(&mut self) {
         let mut hushed = lock(&HUSHED);
         hushed.0 -= 1;
-        // Another level now is the choice of somebody else, made meanwhile.
+        // Any other level was set by somebody else meanwhile, and stays.
         if hushed.0 == 0 && log::max_level() == hushed.1.min(LevelFilter::Warn) {
             log::set_max_level(hushed.1);
         }

@@ -1,12 +1,15 @@
 //! Checks the journals of `fjall` before it opens them.
 //!
-//! `fjall` ends a journal at the first place that it cannot read, and cuts the rest off. That
-//! is right for what a crash left unfinished. If a bit has flipped, however, it would drop
-//! acknowledged jobs behind that place without a word. The two differ: an unfinished write
-//! ends the file, or leaves sectors of zeros in it; a flipped bit has intact data around it.
+//! `fjall` ends a journal at the first place that it cannot read, and cuts off the rest. That is
+//! right for a write that a crash left unfinished. If a bit has flipped, however, it would silently
+//! drop acknowledged jobs behind that place. The two can be told apart: an unfinished write ends
+//! the file, or leaves whole sectors of zeros in it; a flipped bit has intact data around it. An
+//! unfinished end is cut off with a warning. Damage stops the launch, because only an operator can
+//! decide what to do about it.
 //!
-//! The layout is that of `fjall`'s third format: a batch is a start (tag 1, number of items,
+//! The layout is that of the third format of `fjall`. A batch is a start (tag 1, number of items,
 //! sequence number), items (tag 2) and an end (tag 3, checksum of the items, four magic bytes).
+//! Numbers are little-endian.
 
 use std::fs;
 use std::io;
@@ -14,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The end of each batch.
+/// The last bytes of each batch.
 const MAGIC: &[u8; 4] = b"FJL\x03";
 
-/// The least that a disk writes at once.
+/// Bytes that a disk writes as a whole: after a crash a sector is there or missing.
 const SECTOR: usize = 512;
 
-/// Checks all journals in a folder; cuts off what a crash left unfinished.
+/// Checks all journals in a folder, and cuts off what a crash left unfinished.
 ///
 /// # Errors
 /// A file cannot be read, or is damaged: the text names it and the place.
@@ -46,7 +49,7 @@ pub(crate) fn check_all(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Syncs all journals in a folder that no database has open.
+/// Syncs all journals in a folder. For a database that is closed because its disk was full.
 ///
 /// # Errors
 /// A file cannot be opened or synced.
@@ -54,6 +57,7 @@ pub(crate) fn sync_all(folder: &Path) -> io::Result<()> {
     journals(folder)?.iter().try_for_each(|path| fs::File::open(path)?.sync_data())
 }
 
+/// The files with the ending `.jnl`.
 fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -65,20 +69,24 @@ fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What a check found. `valid` is the number of bytes before the first place that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// Batches, and nothing behind them.
+    /// Complete batches, and only zeros behind them.
     Whole,
-    /// The last writes did not reach the disk.
+    /// The last writes did not reach the disk completely.
     Unfinished { valid: usize },
-    /// Something else than a crash has changed it.
+    /// Changed by something other than a crash.
     Damaged { valid: usize },
 }
 
+/// Reads batch after batch. Behind the last whole one, the rest decides: if no sector is missing in
+/// it and a batch ends in it, that is damage; otherwise the last writes were not finished.
 fn check(bytes: &[u8]) -> State {
     let (mut valid, mut last_number) = (0, None);
     while let Some((length, number)) = batch(&bytes[valid..]) {
-        // The checksum does not cover the number, by which rows replace each other.
+        // The checksum does not cover the sequence number, which decides which of two values of a
+        // row is the newer one. Numbers only rise.
         if last_number.is_some_and(|last| number <= last) {
             return State::Damaged { valid };
         }
@@ -90,7 +98,7 @@ fn check(bytes: &[u8]) -> State {
         return State::Whole;
     }
     let is_complete = rest.ends_with(MAGIC);
-    // Sectors begin with the file.
+    // Sectors are counted from the beginning of the file.
     let to_sector = (SECTOR - valid % SECTOR) % SECTOR;
     let sectors = rest.get(to_sector..).unwrap_or_default().chunks_exact(SECTOR);
     let lost = sectors.into_iter().any(|sector| sector.iter().all(|byte| *byte == 0));
@@ -101,7 +109,7 @@ fn check(bytes: &[u8]) -> State {
     }
 }
 
-/// Drops the zeros at the end, in large steps: `fjall` makes a journal of 64 MiB of them.
+/// Drops the zeros at the end, in large steps: `fjall` allocates a journal as 64 MiB of zeros.
 fn without_zeros_behind(mut bytes: &[u8]) -> &[u8] {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while let Some(before) = bytes.strip_suffix(&ZEROS) {
@@ -110,7 +118,8 @@ fn without_zeros_behind(mut bytes: &[u8]) -> &[u8] {
     bytes.iter().rposition(|byte| *byte != 0).map_or(&[], |last| &bytes[..=last])
 }
 
-/// The length and the number of the batch that begins here; `None` if none does.
+/// The length in bytes and the sequence number of the batch that begins here; `None` if no complete
+/// batch does.
 fn batch(bytes: &[u8]) -> Option<(usize, u64)> {
     let mut rest = bytes;
     let mut take = |length: usize| {

@@ -1,4 +1,7 @@
-//! Rows in a map: a disk for tests that open a store again and again.
+//! Rows in a map: stands in for the disk in tests that restart a store.
+//!
+//! A test keeps the map, drops the store as a crash would, and opens another one on it
+//! ([`open_rows`](super::open_rows)). Every write counts as synced, and there is always room.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,12 +11,12 @@ use super::{Rows, Source};
 use crate::error::Error;
 use crate::sync::lock;
 
-/// What a process leaves on this disk, the next one finds. Clones share it.
+/// The rows. Clones share them, as two processes in turn share a disk.
 #[derive(Clone, Default, Debug)]
 pub struct RowMap(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
 
 impl RowMap {
-    /// What a process that is killed now leaves: later writes do not change it.
+    /// A copy that later writes do not change: what a process leaves if it is killed now.
     #[must_use]
     pub fn copied(&self) -> Self {
         Self(Arc::new(Mutex::new(lock(&self.0).clone())))

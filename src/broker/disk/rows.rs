@@ -1,21 +1,24 @@
-//! Rows to write, in one buffer, and the keys that name them.
+//! The stored format: rows to write, in one buffer, and the keys that name them.
 //!
-//! A key is a letter for the kind of row, the queue's name behind its length, and the rest
-//! that tells rows of that kind apart. Rows of the whole store have an empty name.
+//! A key is a letter for the kind of row, the length of the queue's name (two bytes, big-endian),
+//! the name, and what tells rows of that kind and queue apart. Rows about the whole store have an
+//! empty name. A value is a protobuf message; `src/broker/memory/persist/` has the messages. Fields
+//! may be added to them, and a new kind of row gets a new letter. Anything else that an older
+//! version could not read needs another format number (`FORMAT` in `database.rs`).
 
 use prost::Message;
 
-/// Changes to write at once: each row is put or deleted, in the order of the changes.
+/// Changes that are written as one batch: rows put or deleted, in the order of the changes.
 #[derive(Default)]
 pub(crate) struct Rows {
-    /// Keys and values behind each other.
+    /// All keys and values, one after another: one allocation for a whole batch.
     bytes: Vec<u8>,
-    /// The length of each key and value; no value deletes the row.
+    /// The lengths of each key and its value in bytes. Without a value the row is deleted.
     spans: Vec<(u32, Option<u32>)>,
 }
 
 impl Rows {
-    /// Puts a row.
+    /// Adds a row, or replaces its value.
     pub(crate) fn put(&mut self, key: Key<'_>, value: &impl Message) {
         let begin = self.bytes.len();
         key.append_to(&mut self.bytes);
@@ -42,7 +45,8 @@ impl Rows {
         self.spans.len()
     }
 
-    /// Forgets the rows; their memory is used again unless it was a lot.
+    /// Removes all rows. The memory is kept for the next ones, up to [`KEPT_BYTES`] and
+    /// [`KEPT_ROWS`].
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
@@ -50,7 +54,7 @@ impl Rows {
         self.spans.shrink_to(KEPT_ROWS);
     }
 
-    /// The rows: a key, and its value unless it is to be deleted.
+    /// The changes in order: a key, and its value unless the row is deleted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut rest = self.bytes.as_slice();
         let mut cut = move |length: u32| {
@@ -62,14 +66,14 @@ impl Rows {
     }
 }
 
-/// The buffer that is kept for the next rows, in bytes.
+/// Maximum bytes of the buffer that is kept for the next rows.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// The list that is kept for the next rows.
+/// Maximum length of the list of spans that is kept for the next rows.
 const KEPT_ROWS: usize = 1 << 14;
 
 fn span(length: usize) -> u32 {
-    // Payloads have at most 256 MiB.
+    // A payload has at most 256 MiB, so a length always fits.
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
@@ -105,6 +109,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Every kind with its letter. A letter is never used again for something else: stores on disk
+    /// have it.
     const ALL: [(Kind, u8); 13] = [
         (Kind::Job, b'j'),
         (Kind::JobState, b's'),
@@ -128,6 +134,7 @@ pub(crate) struct Key<'a> {
     pub(crate) kind: Kind,
     /// The queue's name; empty for a row of the whole store.
     pub(crate) queue: &'a str,
+    /// What tells rows of this kind and queue apart; see [`Kind`].
     pub(crate) rest: &'a [u8],
 }
 
@@ -137,11 +144,12 @@ impl<'a> Key<'a> {
         Self { kind, queue: "", rest }
     }
 
+    /// Appends the bytes of the key.
     fn append_to(self, to: &mut Vec<u8>) {
         let letter =
             Kind::ALL.iter().find(|(kind, _)| *kind == self.kind).map(|(_, letter)| *letter);
         to.push(letter.expect("every kind has a letter"));
-        // A name has at most 64 KiB.
+        // A queue name is far shorter than 64 KiB.
         to.extend_from_slice(&u16::try_from(self.queue.len()).unwrap_or(u16::MAX).to_be_bytes());
         to.extend_from_slice(self.queue.as_bytes());
         to.extend_from_slice(self.rest);
@@ -155,7 +163,7 @@ impl<'a> Key<'a> {
         bytes
     }
 
-    /// The key of these bytes; `None` if they are none.
+    /// Reads the bytes of a key; `None` if they are not one that this version knows.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (letter, rest) = bytes.split_first()?;
         let (kind, _) = Kind::ALL.iter().find(|(_, known)| known == letter)?;
