@@ -1,13 +1,14 @@
 //! Why a job is not running: one question, answered with a sentence and its data.
 //!
-//! What the store knows comes in a few round trips: the job and its place in the queue at the
-//! same time, then the workers that announced themselves, then the pending jobs of queues that
-//! these ask first. [`decide`] makes the reasons from it, without I/O.
+//! What the store knows comes in a few round trips: the job and its place in the queue at the same
+//! time; then the workers that announced themselves; then the number of pending jobs in queues that
+//! these workers ask first. [`decide`] makes the reasons from that, without I/O. `reason` has their
+//! data, `sentence` their English text.
 //!
-//! What may surprise. The answers are not of one instant, so a job that moves meanwhile is
-//! asked for again. Announcements are up to 5 s old, and 10 s pass before a dead process is
-//! missing. The viewer sees texts as the application's redaction leaves them, but which reason
-//! holds is decided by the stored job.
+//! What may surprise. The answers are not of one instant, so the job is read again if it moved
+//! between them. Announcements are up to 5 s old, and a dead process is noticed after 10 s. A
+//! viewer sees texts as the application's redaction leaves them, but the stored job decides which
+//! reason holds: a hidden error must not turn a parked job into a failed one.
 
 mod decide;
 mod reason;
@@ -24,7 +25,7 @@ use crate::broker::{JobInfo, Standing};
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 
-/// Maximum tries to read a job that moves meanwhile.
+/// Maximum attempts to read a job and its place in the same state.
 const MAX_TRIES: usize = 3;
 
 impl Inspector {
@@ -134,7 +135,8 @@ impl Inspector {
         Ok(Some((shown, reasons)))
     }
 
-    /// A job and where it stands, both of the same state, unless it moves on and on.
+    /// The job and its place in the queue. Both show the same state, unless the job keeps moving
+    /// for [`MAX_TRIES`] reads.
     async fn job_and_standing(
         &self,
         queue: &QueueName,
@@ -152,9 +154,9 @@ impl Inspector {
         }
     }
 
-    /// Whether there is such a queue.
+    /// Whether the queue exists.
     async fn exists(&self, queue: &QueueName) -> Result<bool, Error> {
-        // This counts nothing, and is asked of a queue that exists.
+        // The cheapest call that reports a missing queue: without instants it counts no jobs.
         match self.broker.upcoming(queue, &[]).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),

@@ -1,4 +1,21 @@
-//! Which reasons hold: a pure function of what the store answered.
+//! Decides which reasons hold: a pure function of what the store answered.
+//!
+//! [`reasons`] goes by the job's state. The first reason is the decisive one. The others hold as
+//! well: what would keep the job back once the first is gone, a passed deadline, a cancel request.
+//! Each state has a method of [`Facts`]:
+//!
+//! * Pending and due jobs wait for a worker: is the queue paused, does a worker serve it, does one
+//!   still dequeue ([`Facts::of_queue`])? Only if nothing there holds the job back, its place in
+//!   the queue counts.
+//! * Active jobs run, or their worker is gone. The lease shows which: it is renewed every 5 s for
+//!   30 s, so one with less than 20 s left was missed twice.
+//! * Aggregating jobs wait for their group, by the limits of this process.
+//! * Archived and completed jobs have ended: one reason, and no other.
+//!
+//! What may surprise. A pause stops only dequeuing: due jobs of a paused queue become pending, and
+//! lost jobs are recovered, so it is no reason for those. And there are two kinds of workers of a
+//! queue: all that announced it ([`serving`]), and those of them that are not shutting down
+//! ([`dequeuing`]).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,29 +27,35 @@ use crate::broker::{
 use crate::job::{JobState, Parked, QueueName, is_suspect, parked};
 use crate::time::Timestamp;
 
-/// A worker renews its leases every 5 s. One that was not renewed for twice as long, and whose job
-/// no announced process runs, is a dead worker's.
+/// A lease that was not renewed for this long belongs to a dead worker, unless an announced process
+/// runs the job. Renewals come every 5 s, so two were missed.
 const MAX_UNRENEWED: Duration = Duration::from_secs(10);
 
-/// Maximum queues of higher priority that are asked for their pending jobs.
+/// Maximum queues of higher priority whose pending jobs are counted: two commands each.
 const MAX_HIGHER: usize = 100;
 
-/// What the store answered about one job.
+/// What the store answered about one job: all that the decision depends on.
 pub(super) struct Facts<'a> {
-    /// The job as it is stored: hidden texts would hide which error it is.
+    /// The job as it is stored. It decides, because a redacted error no longer tells a parked job
+    /// from a failed one.
     pub(super) stored: &'a JobInfo,
-    /// The job as the viewer may see it: texts come from here.
+    /// The job as the viewer may see it. Every text in a reason comes from here.
     pub(super) shown: &'a JobInfo,
+    /// Its place: the queue, the pending jobs before it, its group.
     pub(super) standing: &'a Standing,
+    /// The workers that announced themselves; empty unless [`needs_servers`].
     pub(super) servers: &'a [ServerInfo],
-    /// Pending jobs of the queues that [`higher_queues`] named, if they are not paused.
+    /// The queues of [`higher_queues`] and how many pending jobs each has. A paused one counts as
+    /// empty.
     pub(super) higher: &'a [(QueueName, u64)],
-    /// When this process aggregates a group, if it does.
+    /// The limits by which this process aggregates groups, if it does.
     pub(super) group_limits: Option<&'a GroupLimits>,
+    /// Store time.
     pub(super) now: Timestamp,
 }
 
-/// Whether the answer depends on who serves the queue.
+/// Whether the answer depends on who serves the queue: then the announced workers have to be read.
+/// An active job whose worker announced it needs no others.
 pub(super) fn needs_servers(job: &JobInfo) -> bool {
     match job.state {
         JobState::Pending | JobState::Scheduled | JobState::Retry | JobState::Aggregating => true,
@@ -41,14 +64,15 @@ pub(super) fn needs_servers(job: &JobInfo) -> bool {
     }
 }
 
-/// The queues that some worker with strict priorities asks before this one.
+/// The queues that some worker with strict priorities asks before this one, by name, at most
+/// [`MAX_HIGHER`].
 pub(super) fn higher_queues(queue: &QueueName, servers: &[ServerInfo]) -> Vec<QueueName> {
     let all: BTreeSet<&QueueName> =
         dequeuing(queue, servers).flat_map(|server| higher_in(queue, server)).collect();
     all.into_iter().take(MAX_HIGHER).cloned().collect()
 }
 
-/// The queues that this worker asks before this one.
+/// The queues that this worker asks before this one; none without strict priorities.
 fn higher_in<'a>(queue: &QueueName, server: &'a ServerInfo) -> Vec<&'a QueueName> {
     let own = server.queues.get(queue).copied().unwrap_or_default();
     let is_higher = |(_, priority): &(&QueueName, &i64)| **priority > own;
@@ -56,7 +80,7 @@ fn higher_in<'a>(queue: &QueueName, server: &'a ServerInfo) -> Vec<&'a QueueName
     all.filter(is_higher).map(|(name, _)| name).collect()
 }
 
-/// The workers that serve a queue.
+/// The workers that announced this queue, including those that are shutting down.
 fn serving<'a>(
     queue: &'a QueueName,
     servers: &'a [ServerInfo],
@@ -64,7 +88,7 @@ fn serving<'a>(
     servers.iter().filter(move |server| server.queues.get(queue).is_some_and(|weight| *weight > 0))
 }
 
-/// The workers that dequeue from a queue: not those that drain.
+/// The workers that still dequeue from a queue.
 fn dequeuing<'a>(
     queue: &'a QueueName,
     servers: &'a [ServerInfo],
@@ -72,7 +96,7 @@ fn dequeuing<'a>(
     serving(queue, servers).filter(|server| !matches!(server.status.as_str(), "stopped" | "closed"))
 }
 
-/// The reasons, the decisive one first.
+/// The reasons, the decisive one first; at least one.
 pub(super) fn reasons(facts: &Facts<'_>) -> Vec<Reason> {
     let mut reasons = match facts.stored.state {
         JobState::Pending => facts.pending(),
@@ -96,11 +120,13 @@ impl Facts<'_> {
         &self.stored.record.queue
     }
 
+    /// How long it is until then; zero if that is over.
     fn wait(&self, at: Timestamp) -> Duration {
         at.since(self.now)
     }
 
-    /// What keeps every job of the queue from being dequeued.
+    /// What keeps every job of this queue from being dequeued: a pause, no worker, or only workers
+    /// that drain.
     fn of_queue(&self) -> Vec<Reason> {
         let queue = self.queue();
         let mut reasons = Vec::new();
@@ -118,6 +144,9 @@ impl Facts<'_> {
         reasons
     }
 
+    /// A pending job that was searched for in the whole list and not found is missing from it,
+    /// which only the doctor repairs. Otherwise the queue decides, and if nothing is wrong with it,
+    /// the place in it.
     fn pending(&self) -> Vec<Reason> {
         let mut reasons = self.of_queue();
         let is_searched = self.standing.pending <= MAX_SEARCHED;
@@ -133,8 +162,8 @@ impl Facts<'_> {
         reasons
     }
 
-    /// The queues that keep every worker busy before it asks this one; `None` if some worker does
-    /// ask it.
+    /// The queues that are served before this one by every worker. `None` if at least one worker
+    /// asks this queue, because nothing is pending in the queues above it.
     fn higher_priority(&self) -> Option<Reason> {
         let queue = self.queue();
         let mut full = BTreeSet::new();
@@ -153,6 +182,7 @@ impl Facts<'_> {
         Some(Reason::HigherPriority { queue: queue.clone(), higher, pending })
     }
 
+    /// Its turn has not come: how many jobs are before it, and how busy the workers are.
     fn in_line(&self) -> Reason {
         let queue = self.queue();
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
@@ -167,11 +197,15 @@ impl Facts<'_> {
         }
     }
 
+    /// It is suspected of killing processes, so it may wait for its turn among such jobs.
     fn suspect(&self) -> Option<Reason> {
         let losses = self.stored.losses;
         is_suspect(losses).then_some(Reason::Suspect { losses })
     }
 
+    /// A scheduled or retry job. If it is due, whoever serves the queue should have made it
+    /// pending; if not, its last error says why it waits. What would hold it back afterwards
+    /// follows.
     fn waiting(&self) -> Vec<Reason> {
         let (stored, job) = (self.stored, &self.stored.record);
         let Some(at) = stored.due else {
@@ -179,7 +213,8 @@ impl Facts<'_> {
         };
         let wait = self.wait(at);
         if wait.is_zero() {
-            // Who serves the queue also makes its due jobs pending, if it is paused too.
+            // The workers of the queue make its due jobs pending, even if it is paused. So with a
+            // worker this is over soon; without one, that is the decisive reason.
             let mut reasons = self.of_queue();
             let overdue = Reason::Overdue { since: at, pending: self.standing.pending };
             let is_served = serving(self.queue(), self.servers).next().is_some();
@@ -192,7 +227,8 @@ impl Facts<'_> {
                 Reason::NoHandler { job_type: job.job_type.clone(), at, wait }
             }
             (JobState::Retry, Some(Parked::Undecodable { since, text })) => {
-                // A hidden error is hidden as a whole.
+                // If redaction changed the error, the part behind the parking mark is not shown
+                // either.
                 let is_shown = error == job.last_error;
                 let error = if is_shown { text.to_owned() } else { error };
                 Reason::Undecodable { since, at, wait, error }
@@ -213,6 +249,8 @@ impl Facts<'_> {
         reasons
     }
 
+    /// An active job runs, unless its lease shows that its worker is gone. Without a lease nobody
+    /// will ever recover it: that is for the doctor.
     fn active(&self) -> Vec<Reason> {
         let stored = self.stored;
         let Some(lease_ends) = stored.lease_ends else {
@@ -227,7 +265,7 @@ impl Facts<'_> {
                 lease_ends: Some(lease_ends),
                 recovered: Some(lease_ends + margin),
             };
-            // The workers of the queue recover its jobs, if it is paused too.
+            // The workers of the queue recover its jobs, even if it is paused.
             let mut reasons = vec![gone];
             reasons.extend(
                 self.of_queue()
@@ -241,6 +279,8 @@ impl Facts<'_> {
         suspect.into_iter().chain([running]).collect()
     }
 
+    /// A job in a group waits until the group is large or old enough, or is being aggregated just
+    /// now. The limits are settings of this process: one that does not aggregate cannot say when.
     fn aggregating(&self) -> Vec<Reason> {
         let (group, standing) = (self.stored.record.group.clone(), self.standing);
         if let Some(until) = standing.set_expires {

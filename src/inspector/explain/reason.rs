@@ -1,4 +1,12 @@
 //! The reasons why a job is not running, and the answer that they make together.
+//!
+//! Each reason is a variant with the data that an operator or a program needs, in four renderings
+//! that must agree: the variant, its [`kind`](Reason::kind), its English sentence (`sentence.rs`),
+//! and its JSON, from which the OpenAPI document follows. Other languages of the dashboard
+//! translate the variants.
+//!
+//! All types may grow, so programs should treat an unknown `kind` as "see the sentence". Durations
+//! are relative to [`Explanation::at`], and in JSON they are seconds.
 
 use std::time::Duration;
 

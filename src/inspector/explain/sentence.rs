@@ -1,4 +1,9 @@
-//! Reasons as English sentences: one line each, in which nothing of a job breaks the line.
+//! Reasons as English sentences: one line each, in which no text of a job can break the line.
+//!
+//! A sentence begins in lower case and has no full stop, so that [`Explanation`] can join several
+//! with semicolons. Texts of jobs (errors, types, groups, host names) go through [`Short`]: without
+//! backtrace, control characters escaped, at most 300 characters. The dashboard uses [`Span`],
+//! [`At`] and [`Short`] too, and its own words around them.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +19,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// A length of time with two units at most.
+/// A length of time in its two largest units, rounded down: `3 h 12 min`.
 pub(crate) struct Span(pub Duration);
 
 impl fmt::Display for Span {
@@ -31,7 +36,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// An instant to the second, in UTC.
+/// An instant in UTC, to the second; a number if it is outside of the calendar.
 pub(crate) struct At(pub Timestamp);
 
 impl fmt::Display for At {
@@ -43,10 +48,10 @@ impl fmt::Display for At {
     }
 }
 
-/// A text of a job on one line, without a backtrace: its beginning, if it is long.
+/// A text of a job on one line, without its backtrace, cut with an ellipsis if it is long.
 pub(crate) struct Short<'a>(pub &'a str);
 
-/// Maximum characters of such a text.
+/// Maximum characters of a [`Short`] text.
 const MAX_TEXT_CHARS: usize = 300;
 
 impl fmt::Display for Short<'_> {
@@ -59,7 +64,7 @@ impl fmt::Display for Short<'_> {
     }
 }
 
-/// A number of things.
+/// A number with its noun, in the plural unless it is 1.
 struct Count(u64, &'static str);
 
 impl fmt::Display for Count {
