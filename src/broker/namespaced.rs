@@ -1,4 +1,5 @@
-//! A store of which one application sees and touches its own namespace only.
+//! The store as one application with a namespace sees it: its own queues and jobs, and nothing
+//! else.
 //!
 //! [`NamespacedBroker`] stands between everything above and the store below. It is the one place
 //! that adds the [`Namespace`] to names on their way down, and removes it on their way up. So
@@ -39,8 +40,12 @@ use crate::error::Error;
 use crate::job::{Idempotency, JobRecord, Namespace, NewJob, QueueName};
 use crate::time::Timestamp;
 
-/// What an application with a namespace sees of a store.
+/// A [`Broker`] that maps names between one application and the store below.
+///
+/// Methods of two families do the work: `stored…` adds the namespace to a value on its way down,
+/// `shown…` removes it on the way up. Payloads, ids of jobs and groups are not touched.
 pub struct NamespacedBroker {
+    /// The store with the queues of all applications.
     inner: Arc<dyn Broker>,
     namespace: Namespace,
 }
@@ -79,29 +84,37 @@ impl NamespacedBroker {
         self.namespace.stored(queue)
     }
 
+    /// The same for a list of names, in its order: answers that have a row per queue need no
+    /// mapping.
     fn all_stored(&self, queues: &[QueueName]) -> Vec<QueueName> {
         queues.iter().map(|queue| self.stored(queue)).collect()
     }
 
-    /// A name in the store's answer about a queue of this application.
+    /// A queue name in the answer to a question about this application. Any other name here is a
+    /// fault of the store: tests fail, and a release shows the stored name.
     fn shown(&self, stored: &QueueName) -> QueueName {
         let shown = self.namespace.shown(stored);
         debug_assert!(shown.is_some(), "the store was asked for a queue of {}", self.namespace);
         shown.unwrap_or_else(|| stored.clone())
     }
 
+    /// A job on its way down. Its queue is the only name in it.
     fn stored_record(&self, job: &JobRecord) -> JobRecord {
         JobRecord { queue: self.stored(&job.queue), ..job.clone() }
     }
 
+    /// A job on its way up.
     fn shown_record(&self, job: &mut JobRecord) {
         job.queue = self.shown(&job.queue);
     }
 
+    /// An idempotency key carries the namespace itself, because the store keeps it outside of
+    /// queues.
     fn stored_key(&self, guard: &Idempotency) -> Idempotency {
         Idempotency { key: self.namespace.stored_text(&guard.key), ..guard.clone() }
     }
 
+    /// A new job. Its unique key needs no namespace: locks belong to a queue.
     fn stored_job(&self, job: &NewJob) -> NewJob {
         NewJob {
             record: self.stored_record(&job.record),
@@ -128,6 +141,7 @@ impl NamespacedBroker {
         delivery
     }
 
+    /// What is to be settled. The transition names no queue.
     fn stored_request(&self, request: &SettleRequest) -> SettleRequest {
         let SettleRequest { delivery, transition } = request;
         let delivery = Delivery {
@@ -138,6 +152,7 @@ impl NamespacedBroker {
         SettleRequest { delivery, transition: transition.clone() }
     }
 
+    /// The deliveries, and the queues that were found paused.
     fn shown_dequeued(&self, dequeued: Dequeued) -> Dequeued {
         let deliveries =
             dequeued.deliveries.into_iter().map(|delivery| self.shown_delivery(delivery));
@@ -145,6 +160,8 @@ impl NamespacedBroker {
         Dequeued { deliveries: deliveries.collect(), paused }
     }
 
+    /// The process as other applications and Go tools read it: with stored names, of its queues and
+    /// of the jobs that it runs.
     fn stored_announcement(&self, who: &Announcement) -> Announcement {
         let running = who
             .running
@@ -154,18 +171,19 @@ impl NamespacedBroker {
         Announcement { running: running.collect(), queues: queues.collect(), ..who.clone() }
     }
 
-    /// The store's error, with the name that the application knows.
+    /// The error of the store with the queue name that the application knows. Only a name written
+    /// as `queue "…"` is corrected.
     fn error(&self, error: Error) -> Error {
         let stored = format!("queue \"{}", self.namespace.prefix());
         error.reworded(|message| message.replace(&stored, "queue \""))
     }
 
-    /// The store's answer, or its error with the name that the application knows.
+    /// Awaits an answer of the store, and corrects the name in its error.
     async fn answer<T>(&self, answer: Answer<'_, T>) -> Result<T, Error> {
         answer.await.map_err(|error| self.error(error))
     }
 
-    /// The same namespace of another handle to the store.
+    /// The same namespace on another handle to the store.
     fn of(&self, inner: Arc<dyn Broker>) -> Arc<dyn Broker> {
         Arc::new(Self { inner, namespace: self.namespace.clone() })
     }
@@ -174,7 +192,8 @@ impl NamespacedBroker {
 impl Sealed for NamespacedBroker {}
 
 impl Broker for NamespacedBroker {
-    /// A job whose queue has too long a name with the namespace is refused, and stops no other.
+    /// A job whose queue name is too long together with the namespace is refused. The others of the
+    /// call go on, and every answer stays in the place of its job.
     fn enqueue_each<'a>(&'a self, jobs: &'a [NewJob]) -> Each<'a, Enqueued> {
         Box::pin(async move {
             let checked = jobs.iter().map(|job| self.namespace.check(&job.record.queue));
@@ -272,7 +291,7 @@ impl Broker for NamespacedBroker {
         })
     }
 
-    /// Of this process, whatever its queues.
+    /// The count belongs to the process, so no name is involved.
     fn end_suspect(&self, running: usize) -> Answer<'_, ()> {
         self.inner.end_suspect(running)
     }
@@ -291,8 +310,8 @@ impl Broker for NamespacedBroker {
         })
     }
 
-    /// The store reports queues of all applications. A report of others alone is not passed on: no
-    /// queue at all would mean any queue.
+    /// The store reports queues of all applications. A report without a queue of this one is
+    /// skipped: passed on as an empty list, it would mean "any queue".
     fn due_changed(&self) -> Answer<'_, Vec<QueueName>> {
         Box::pin(async move {
             loop {
@@ -345,7 +364,7 @@ impl Broker for NamespacedBroker {
         })
     }
 
-    /// One format for all applications.
+    /// All applications share one format of the stored data.
     fn unknown_format(&self) -> Answer<'_, Option<String>> {
         self.inner.unknown_format()
     }

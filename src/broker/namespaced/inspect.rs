@@ -1,7 +1,9 @@
-//! What is in a namespace: its queues and jobs, and the processes that work on them.
+//! Reading in a namespace: its queues and jobs, and the processes that work on them.
 //!
-//! The names of a namespace are neighbours in the order of all names, so a page of them is a page
-//! of the store that begins at its prefix.
+//! Stored names are in alphabetical order and those of a namespace share a prefix, so they stand
+//! next to each other: a page of them is a page of the store that begins at the prefix and stops at
+//! the first name without it. Nothing of another application is read on the way, except of
+//! processes: their registry is common to all, and is filtered.
 
 use super::NamespacedBroker;
 use crate::broker::{
@@ -13,18 +15,20 @@ use crate::job::{JobId, QueueName};
 use crate::time::Timestamp;
 
 impl NamespacedBroker {
-    /// The name in the store after which a page begins.
+    /// The stored name after which a page begins: that of the last queue shown, or the prefix,
+    /// which sorts before all names with it.
     fn begin(&self, after: Option<&QueueName>) -> QueueName {
         let prefix = || QueueName::stored(self.namespace.prefix());
         after.map_or_else(prefix, |after| self.stored(after))
     }
 
+    /// A job with all that a viewer may read of it, on its way up.
     fn shown_info(&self, mut info: JobInfo) -> JobInfo {
         self.shown_record(&mut info.record);
         info
     }
 
-    /// A process with what it does for this namespace; `None` if it serves only others. A Go
+    /// A process, reduced to what it does for this namespace; `None` if it serves only others. A Go
     /// process may serve several.
     fn shown_server(&self, server: ServerInfo) -> Option<ServerInfo> {
         let (all_queues, all_running) = (server.queues.len(), server.running.len());
@@ -38,7 +42,7 @@ impl NamespacedBroker {
         let mut shown =
             ServerInfo { queues: queues.collect(), running: running.collect(), ..server };
         if shown.queues.len() < all_queues || shown.running.len() < all_running {
-            // Whose they are is unknown.
+            // The announcement only counts these jobs. They may belong to another application.
             shown.more_running = 0;
         }
         (!shown.queues.is_empty()).then_some(shown)
@@ -81,7 +85,8 @@ impl Inspect for NamespacedBroker {
         })
     }
 
-    /// The names come first, so that no queue of others is read.
+    /// The names are read first: they tell how many queues to ask for, so that no queue of another
+    /// application is read.
     fn summaries<'a>(
         &'a self,
         after: Option<&'a QueueName>,
@@ -181,7 +186,7 @@ impl Inspect for NamespacedBroker {
         })
     }
 
-    /// Of an unreadable announcement it is unknown whose it is, so those are not counted.
+    /// An announcement that cannot be read does not tell whose it is, so those are not counted.
     fn servers(&self) -> Answer<'_, Servers> {
         Box::pin(async move {
             let all = self.answer(self.inner.servers()).await?;
@@ -197,7 +202,8 @@ impl Inspect for NamespacedBroker {
         })
     }
 
-    /// How many slots are in use is the process's, whose jobs ever run in them.
+    /// Here `more_running` counts the slots in use, and they are in use for this application
+    /// whoever owns the jobs in them.
     fn serving(&self) -> Answer<'_, Servers> {
         Box::pin(async move {
             let all = self.answer(self.inner.serving()).await?;
@@ -223,7 +229,7 @@ impl Inspect for NamespacedBroker {
         })
     }
 
-    /// The servers are everybody's.
+    /// The servers belong to all applications. Only the description names the namespace.
     fn store(&self) -> Answer<'_, StoreInfo> {
         Box::pin(async move {
             let store = self.answer(self.inner.store()).await?;

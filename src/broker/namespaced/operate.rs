@@ -1,4 +1,8 @@
-//! What operators, aggregators and public endpoints do in a namespace.
+//! Changing things in a namespace: what operators, aggregators, the doctor and public endpoints do.
+//!
+//! Nearly every method takes the same three steps: store the name, call the store, correct the name
+//! in an error. The others reach what lies outside of queues: cancel requests are heard for all
+//! applications, and the doctor checks the store itself, which concerns everybody.
 
 use std::pin::Pin;
 
@@ -12,6 +16,7 @@ use crate::broker::{
 use crate::job::{AfterCancel, Idempotency, JobId, NewJob, QueueName};
 
 impl NamespacedBroker {
+    /// Findings about one queue, with the name that the application knows.
     fn shown_findings(&self, findings: Vec<Finding>) -> Vec<Finding> {
         let shown = findings.into_iter().map(|finding| {
             let queue = finding.queue.as_ref().map(|queue| self.shown(queue));
@@ -20,7 +25,8 @@ impl NamespacedBroker {
         shown.collect()
     }
 
-    /// The jobs of a set stay with it; the store needs their ids and locks.
+    /// A claimed set with its jobs: the store needs their ids and unique locks when the set is
+    /// settled.
     fn stored_set(&self, set: &GroupSet) -> GroupSet {
         let jobs = set.jobs.iter().map(|job| self.stored_record(job)).collect();
         GroupSet {
@@ -53,7 +59,8 @@ impl Control for NamespacedBroker {
         })
     }
 
-    /// Ids of all applications: see [`cancel_needs_request`](Control::cancel_needs_request).
+    /// Hears the ids that any application cancels, as the channel has no queue: see
+    /// [`cancel_needs_request`](Control::cancel_needs_request).
     fn hear_cancels(
         &self,
         listener: CancelListener,
@@ -61,6 +68,7 @@ impl Control for NamespacedBroker {
         self.inner.hear_cancels(listener)
     }
 
+    /// An id that was heard may belong to another application, so only a stored request counts.
     fn cancel_needs_request(&self) -> bool {
         true
     }
@@ -117,8 +125,9 @@ impl Actions for NamespacedBroker {
 }
 
 impl Doctor for NamespacedBroker {
-    /// Settings and servers are everybody's. Odd names are looked for among this application's
-    /// queues, because the store names those of all.
+    /// Findings about settings and servers are shown to every application. Names that the crate
+    /// would not accept are searched among the queues of this one, because the store reports those
+    /// of all.
     fn check_store(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(async move {
             let mut found = Findings::default();

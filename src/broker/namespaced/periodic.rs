@@ -1,5 +1,6 @@
-//! Periodic jobs of a namespace: their ids carry it, because announcements and histories lie
-//! outside of queues. Ticks are claimed in the data of a queue, so their names need none.
+//! Periodic jobs in a namespace. Their ids carry it, because announcements and histories lie
+//! outside of queues. The claim of a tick lies in the data of a queue, so the name in it needs
+//! none.
 //!
 //! What may surprise. A Go scheduler whose jobs go to `shop:default` belongs to `shop` too, and its
 //! ids are random UUIDs without a namespace. They are shown as they are. Our own ids are
@@ -29,7 +30,8 @@ impl NamespacedBroker {
         if is_go_id(id) { id.to_owned() } else { self.namespace.stored_text(id) }
     }
 
-    /// A periodic job as this application sees it; `None` for one of others.
+    /// A periodic job as this application sees it; `None` for one of another application. Its
+    /// options may name the queue as text, which is corrected too.
     fn shown_periodic(&self, job: PeriodicJobInfo) -> Option<PeriodicJobInfo> {
         let queue = self.namespace.shown(&job.queue)?;
         let id = match self.namespace.shown_text(&job.id) {
@@ -40,6 +42,7 @@ impl NamespacedBroker {
         Some(PeriodicJobInfo { id, queue, options, ..job })
     }
 
+    /// All periodic jobs of this namespace, as announced by its own processes and by Go schedulers.
     async fn all_periodic(&self) -> Result<Vec<PeriodicJobInfo>, Error> {
         let stored = self.answer(self.inner.periodic_jobs()).await?;
         Ok(stored.into_iter().filter_map(|job| self.shown_periodic(job)).collect())
@@ -90,7 +93,7 @@ impl PeriodicStore for NamespacedBroker {
         })
     }
 
-    /// The id of a process is its own.
+    /// A scheduler is a process, and its id is unique among all applications.
     fn retire_periodic_jobs<'a>(&'a self, scheduler: &'a str) -> Answer<'a, ()> {
         self.inner.retire_periodic_jobs(scheduler)
     }

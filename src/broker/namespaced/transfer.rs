@@ -1,13 +1,18 @@
-//! Moving what is in a namespace, under the names that its application uses.
+//! Moving the contents of a namespace, under the names that its application uses.
 //!
 //! So a move takes only what belongs to the application, and may end in another namespace or in
-//! none.
+//! none: the export removes the prefix, and the import on the other side adds its own.
+//!
+//! What may surprise. An export reads the whole store, whatever the share of this application in
+//! it; entries of others are dropped page by page. A name that does not fit behind the new
+//! namespace is a conflict of that entry and stops no other.
 
 use super::NamespacedBroker;
 use crate::broker::{Answer, Entry, Export, Imported, Transfer};
 use crate::job::{Namespace, QueueName};
 
-/// The entry under other names; `None` if it belongs to others.
+/// The entry under other names; `None` if one of its names has none, as those of other
+/// applications.
 fn renamed(
     mut entry: Entry,
     queue_name: impl Fn(&QueueName) -> Option<QueueName>,
@@ -31,7 +36,8 @@ fn renamed(
     Some(entry)
 }
 
-/// An export of the whole store, of which only the namespace is seen.
+/// An export of the whole store, reduced to one namespace. Pages without anything of it are
+/// skipped.
 struct NamespacedExport {
     inner: Box<dyn Export>,
     namespace: Namespace,
@@ -59,13 +65,14 @@ impl Export for NamespacedExport {
 }
 
 impl Transfer for NamespacedBroker {
-    /// Reads the whole store and leaves out what belongs to others.
+    /// Reads the whole store, and leaves out what belongs to other applications.
     fn export(&self) -> Box<dyn Export> {
         let (inner, namespace) = (self.inner.export(), self.namespace.clone());
         Box::new(NamespacedExport { inner, namespace })
     }
 
-    /// An entry of a queue whose name is too long with the namespace is a conflict.
+    /// An entry whose queue name is too long together with the namespace is a conflict. The results
+    /// keep the order of the entries.
     fn import<'a>(&'a self, entries: &'a [Entry], dry_run: bool) -> Answer<'a, Vec<Imported>> {
         Box::pin(async move {
             let stored = |entry: &Entry| {
