@@ -44,13 +44,16 @@ use crate::error::Error;
 use line::Line;
 pub use report::TransferReport;
 
-/// Called after each page.
+/// Called with the counts so far after each page.
 type Progress = Arc<dyn Fn(&TransferReport) + Send + Sync>;
 
-/// A store that is moved from or to.
+/// A store to move from or to.
 ///
-/// [`of`](Self::of) a client, [`redis`](Self::redis) by URL, [`disk`](Self::disk) by folder, or
-/// as an application is configured ([`from_figment`](Self::from_figment)). Cloning is cheap.
+/// Create it [`of`](Self::of) a client, by URL ([`redis`](Self::redis)), by folder
+/// ([`disk`](Self::disk)), or as an application is configured
+/// ([`from_figment`](Self::from_figment)). The setters [`while_running`](Self::while_running),
+/// [`dry_run`](Self::dry_run) and [`on_progress`](Self::on_progress) apply to every move from then
+/// on. Cloning is cheap.
 #[derive(Clone)]
 pub struct Transfer {
     broker: Arc<dyn Broker>,
@@ -59,7 +62,7 @@ pub struct Transfer {
     progress: Option<Progress>,
 }
 
-/// The store, without credentials.
+/// Shows the store, without credentials.
 impl std::fmt::Debug for Transfer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Transfer({})", self.broker.describe())
@@ -77,13 +80,14 @@ impl Transfer {
         Self { broker, while_running: false, dry_run: false, progress: None }
     }
 
-    /// Whether to go on although processes are announced that work on this store. Default
-    /// false: then that is an error. What they change meanwhile may be missed or moved twice.
+    /// Whether to move although processes are announced that work on this store. Default false:
+    /// such a move is an error, because what they change meanwhile may be missed or moved twice.
     pub fn while_running(self, allowed: bool) -> Self {
         Self { while_running: allowed, ..self }
     }
 
-    /// Whether to count only: nothing is stored, and no file is written. Default false.
+    /// Whether to count only: nothing is stored, and no file is written. Default false. Use it to
+    /// see the conflicts before a move.
     pub fn dry_run(self, counts_only: bool) -> Self {
         Self { dry_run: counts_only, ..self }
     }
@@ -93,8 +97,8 @@ impl Transfer {
         Self { progress: Some(Arc::new(call)), ..self }
     }
 
-    /// Writes everything in this store, a line of JSON for each thing. It holds a page of jobs at
-    /// a time in memory, and blocks its thread while it writes.
+    /// Writes everything in this store, one line of JSON for each entry. It keeps one page of jobs
+    /// in memory, and blocks its thread while it writes.
     ///
     /// # Errors
     /// [`Error::is_wrong_state`] if processes are announced that work on the store; the
@@ -126,8 +130,8 @@ impl Transfer {
         Ok(report)
     }
 
-    /// [Exports](Self::export) into a new file, which only its owner can read (mode 0600): it
-    /// holds payloads. Until it is whole its name ends in `.part`.
+    /// [Exports](Self::export) into a new file, which only its owner can read (mode 0600), because
+    /// it holds payloads. Until the file is complete, its name ends in `.part`.
     ///
     /// # Errors
     /// Also if there is a file of this name.
@@ -141,9 +145,10 @@ impl Transfer {
         Ok(report)
     }
 
-    /// Stores what an export wrote. Something that is there already is compared: the same is
-    /// counted in [`already_there`](TransferReport::already_there), anything else in
-    /// [`conflicts`](TransferReport::conflicts) and left as it is.
+    /// Stores what an export wrote. An entry that is there already is compared: if it is the same,
+    /// it counts as [`already_there`](TransferReport::already_there), otherwise as one of the
+    /// [`conflicts`](TransferReport::conflicts), and it is left as it is. So an import that was
+    /// interrupted can simply be made again.
     ///
     /// # Errors
     /// [`Error::is_invalid`] with the number of the line for text that is not of this version's
@@ -175,8 +180,8 @@ impl Transfer {
         }
     }
 
-    /// [Imports](Self::import) a file, if it ends with the closing line of an export: a file
-    /// that was cut stores nothing.
+    /// [Imports](Self::import) a file. Its closing line is looked for first, so a file that was cut
+    /// off stores nothing.
     ///
     /// # Errors
     /// Also if the file cannot be read.
@@ -185,9 +190,9 @@ impl Transfer {
         self.import(std::io::BufReader::new(file)).await
     }
 
-    /// Moves everything in this store to another one. What `to` says about a dry run,
-    /// progress and running processes counts for it; this store has its own word about running
-    /// processes.
+    /// Moves everything in this store to another one, without a file between them; this store keeps
+    /// it too. Dry run and progress are taken from the settings of `to`. Whether running processes
+    /// are allowed is asked of each store for itself.
     ///
     /// # Errors
     /// As of [`export`](Self::export) and [`import`](Self::import).
@@ -204,7 +209,8 @@ impl Transfer {
         Ok(report)
     }
 
-    /// Stores entries with the numbers of their lines, and counts the results.
+    /// Stores one page, and counts the results. Each entry comes with the number of its line, for
+    /// the description of a conflict; 0 if there is no file.
     async fn store(
         &self,
         page: Vec<(u64, Entry)>,
@@ -226,12 +232,16 @@ impl Transfer {
         Ok(())
     }
 
+    /// Reports the counts to the caller.
     fn tell(&self, report: &TransferReport) {
         if let Some(progress) = &self.progress {
             progress(report);
         }
     }
 
+    /// Refuses to move while workers run, unless that is allowed. An announcement that cannot be
+    /// read counts as a worker: a newer version may have written it.
+    ///
     /// # Errors
     /// [`Error::is_wrong_state`] if processes are announced that work on the store.
     async fn expect_idle(&self) -> Result<(), Error> {

@@ -1,4 +1,8 @@
 //! The files of exports.
+//!
+//! A file has its name only once it is complete and synced, and an import looks for the closing
+//! line before it stores anything. So neither an interrupted export nor an interrupted copy of the
+//! file passes for a whole one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -7,15 +11,15 @@ use std::path::{Path, PathBuf};
 use super::line::Line;
 use crate::error::Error;
 
-/// Bytes at the end of a file in which its closing line is looked for.
+/// Bytes at the end of a file that are searched for its closing line.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// An input or output error of a file.
+/// An error of reading or writing, with what was being done.
 pub(super) fn failed(what: &str, error: &std::io::Error) -> Error {
     Error::refused(format!("{what}: {error}"))
 }
 
-/// A file that gets its name when it is whole.
+/// A file that gets its name when it is complete. Until then it is `….part`.
 pub(super) struct NewFile {
     file: File,
     part: PathBuf,
@@ -37,7 +41,7 @@ impl NewFile {
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
-        // What an interrupted export left.
+        // An interrupted export may have left one.
         let _ = std::fs::remove_file(&part);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -52,7 +56,7 @@ impl NewFile {
         &self.file
     }
 
-    /// Gives it its name, once it is on the disk.
+    /// Syncs the file to the disk, then gives it its name.
     pub(super) fn finish(self) -> Result<(), Error> {
         let what = format!("writing {}", self.path.display());
         let done = self.file.sync_all().and_then(|()| std::fs::rename(&self.part, &self.path));
@@ -60,7 +64,7 @@ impl NewFile {
     }
 }
 
-/// Opens an export that has its closing line.
+/// Opens an export for reading, if it ends with its closing line.
 ///
 /// # Errors
 /// [`Error::is_invalid`] if that is missing.
@@ -70,7 +74,7 @@ pub(super) fn open_whole(path: &Path) -> Result<File, Error> {
     let mut read_tail = || {
         let length = file.seek(SeekFrom::End(0))?;
         if length == 0 {
-            // A device, or nothing: reading will tell.
+            // Empty, or a pipe or device without a length: reading it will tell.
             return Ok(None);
         }
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;

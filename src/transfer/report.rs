@@ -1,30 +1,36 @@
-//! What a move did, in numbers.
+//! Counts what a move did, and describes the first problems.
+//!
+//! Every entry is counted twice: by kind when it is read, and by its result when it is stored. An
+//! export stores nothing, so it has only the former.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::broker::Entry;
 
-/// Conflicts that a report describes.
+/// Maximum conflicts and unreadable jobs that a report describes.
 const MAX_PROBLEMS: usize = 20;
 
-/// What was moved, in numbers.
+/// The counts of an export, an import or a copy.
 ///
-/// Displayed as one line: `jobs 1200 (3 were running), others 14; new 1214, already there 0, …`.
+/// Displayed as one line: `jobs 1200 (3 were running), others 14; new 1214, already there 0, …`. If
+/// [`conflicts`](Self::conflicts) and [`unreadable`](Self::unreadable) are both 0, nothing was left
+/// behind but what has expired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferReport {
-    /// Things that were read, by kind: `job`, `lock`, `queue` …
+    /// Entries that were read, by kind: `job`, `lock`, `queue` …
     pub entries: BTreeMap<&'static str, u64>,
-    /// Jobs that were running: they are pending now, with the attempt not counted.
+    /// Jobs that were running when they were read. They arrive as pending, and the interrupted
+    /// attempt is not counted.
     pub was_active: u64,
-    /// Jobs whose message cannot be read; they are not moved.
+    /// Jobs whose message cannot be read. They are not moved.
     pub unreadable: u64,
-    /// Things that were stored, or would be.
+    /// Entries that were stored, or in a dry run would be.
     pub new: u64,
-    /// Things that were there already, from an earlier move.
+    /// Entries that were there already, the same in all that matters: from an earlier move.
     pub already_there: u64,
-    /// Things in whose place something else is, which was left as it is.
+    /// Entries in whose place something else was found. That was left as it is.
     pub conflicts: u64,
     /// Locks, keys and completed jobs that have expired since the export.
     pub expired: u64,
@@ -63,7 +69,7 @@ impl TransferReport {
     }
 }
 
-/// The name of an entry's kind, as lines have it.
+/// The name of an entry's kind, as in the lines of an export.
 fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Queue { .. } => "queue",
