@@ -1,4 +1,8 @@
-//! The connections behind a pool: of one server, or of all servers of a Cluster.
+//! The connections behind a pool: to one server, or to all servers of a Cluster.
+//!
+//! Everything above talks to a [`Backend`] and does not know which of the two it is. [`Haste`] is
+//! the one difference that callers see: it only matters in a Cluster, where one server may hang
+//! while the others serve.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +58,7 @@ impl Backend {
         }
     }
 
+    /// The settings that the pool was made with, within bounds.
     pub(super) fn settings(&self) -> &PoolSettings {
         match self {
             Self::Server(core) => &core.settings,
@@ -61,6 +66,7 @@ impl Backend {
         }
     }
 
+    /// What makes its connections, and knows its address.
     pub(super) fn dialer(&self) -> &Arc<Dialer> {
         match self {
             Self::Server(core) => &core.dialer,

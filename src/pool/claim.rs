@@ -72,6 +72,7 @@ pub(super) struct MasterClaim {
 /// A claim whose server could not be used as master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
+    /// The claim as it was made then.
     pub claim: MasterClaim,
     /// It said that it is not a master. A server that is merely unreachable may be one.
     pub is_disproved: bool,

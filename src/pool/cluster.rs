@@ -11,6 +11,18 @@
 //! end, and prompt requests (from loops that serve several queues) are not sent to
 //! it at all. The `redis` crate's own cluster connection is used for an application's
 //! raw commands only: it stops all traffic while it waits for one server.
+//!
+//! A request takes one of four ways: with a key, to the server of its slot ([`Cluster::at_slot`]);
+//! without one, to any server, or for `PING` and `INFO` to all of them; and raw, through the
+//! `redis` crate. The pool's own repetition of requests
+//! ([`RedisPool::request`](super::RedisPool::request)) is above: here a request is sent once, or
+//! twice if it was redirected.
+//!
+//! What may surprise. Nothing waits for a refresh of the topology, except the very first request:
+//! the others fail or are answered by what is known, and the next one profits. A silent server is
+//! only suspected, so a patient request goes on waiting for it. A prompt one fails at once, because
+//! its caller has queues on other servers to serve. And in a Cluster a queue is the unit of
+//! failure: one server away means that its queues stand still and all others go on.
 
 use std::collections::HashMap;
 use std::io;
@@ -44,6 +56,7 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// made from another one has its own, and shares only the topology.
 pub(super) struct Cluster {
     pub settings: PoolSettings,
+    /// Credentials, TLS and timeouts for every server of the Cluster.
     pub dialer: Arc<Dialer>,
     topology: Arc<ClusterTopology>,
     /// How long a request may take in all.
@@ -198,7 +211,8 @@ impl Cluster {
             }
             let map = self.topology.map();
             if slot.is_some_and(|slot| map.owner(slot).is_some_and(|owner| owner != addr)) {
-                // Its answer, if any comes, is of a server that has been replaced.
+                // An answer that still comes is from a server that has been replaced, so it does
+                // not count.
                 return Err(RequestFailure::sent(
                     io::Error::from(io::ErrorKind::BrokenPipe).into(),
                 ));
@@ -206,8 +220,8 @@ impl Cluster {
         }
     }
 
-    /// Sends it to every master. Those that do not answer in time are left out, unless
-    /// none does.
+    /// Sends a request to every master, and returns a map of their answers by address. Servers that
+    /// do not answer in time are left out; if none answers, that is an error.
     async fn at_all(
         self: &Arc<Self>,
         deadline: Instant,
@@ -310,7 +324,7 @@ impl Cluster {
             return Ok(Arc::clone(node));
         }
         let map = self.topology.map();
-        // Servers that have left the cluster are let go.
+        // A server that has left the Cluster is dropped once it owes no answer.
         nodes.retain(|known, node| {
             let stays = node.is_awaited() || map.nodes().any(|one| one == known);
             if !stays {
@@ -340,7 +354,8 @@ async fn changed<T>(changes: Option<&mut tokio::sync::watch::Receiver<T>>) {
     }
 }
 
-/// The server that this answer names, and whether it has to be asked for the slot.
+/// The server that a redirection names, and whether the request has to be preceded by `ASKING`.
+/// `None` if the error is no redirection, or names an address that cannot be read.
 fn redirection(error: &RedisError, told_by: &HostPort) -> Option<(HostPort, bool)> {
     let asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
     let (addr, _) = error.redirect_node()?;

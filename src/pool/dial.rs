@@ -3,9 +3,9 @@
 //! keeps no state about them.
 //!
 //! The steps for one server: TCP (if necessary with a descriptor of [`spare`]), TLS (`tls`),
-//! `AUTH`, `SELECT`, `PING`, all in `open`. The first error ends it. The PING is what proves that the server
-//! serves: one that is loading its data accepts connections too. With Sentinels the server is
-//! also asked for its role, in `sentinel`.
+//! `AUTH`, `SELECT`, `PING`, all in `open`. The first error ends it. The PING is what proves that
+//! the server serves: one that is loading its data accepts connections too. With Sentinels the
+//! server is also asked for its role, in `sentinel`.
 //!
 //! What may surprise. Nothing here has a timeout except the TLS handshake: the caller bounds
 //! the whole dial, and dropping the future closes what is open. Connections speak RESP2. They
@@ -55,9 +55,12 @@ struct ClusterTimeouts {
 /// so the certificates, the Sentinels and the topology of a Cluster.
 pub(super) struct Dialer {
     target: Target,
+    /// For data servers; Sentinels may have credentials of their own.
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
+    /// The database to select; 0 in a Cluster.
     pub(super) db: i64,
+    /// `None` without TLS. Shared, so that changed files are read once.
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) write_timeout: Duration,
 }
@@ -128,7 +131,7 @@ impl Dialer {
         timeouts: ClusterTimeouts,
     ) -> RedisResult<ClusterClient> {
         let infos: RedisResult<Vec<_>> = nodes.iter().map(|node| self.info(node, false)).collect();
-        // No repetition by the library: it does not know which commands allow it.
+        // The library repeats nothing: it does not know which commands may run twice.
         let mut builder = ClusterClientBuilder::new(infos?)
             .retries(0)
             .connection_timeout(timeouts.dial)

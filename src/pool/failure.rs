@@ -36,7 +36,9 @@ pub(super) enum Meaning {
 const CREDENTIALS: &str = "not permitted by the storage (credentials)";
 /// Our own error code: too few replicas have the write.
 pub(super) const UNCONFIRMED: &str = "UNCONFIRMED";
+/// For every code that this module does not know.
 const REFUSED: &str = "storage refused the operation";
+/// A key has another type than ours: other software writes there.
 const WRONG_TYPE: &str = "stored data has an unexpected type";
 
 /// Reads an error that came back for a command that was sent.
@@ -136,8 +138,9 @@ const CODES: [&str; 18] = [
     "NOSCRIPT",
 ];
 
-/// The texts that scripts of Redis 6.2 and 7.0 get instead of NOPERM and CLUSTERDOWN.
+/// The text that scripts of Redis 6.2 and 7.0 get instead of the code `NOPERM`.
 const NOT_PERMITTED: [&str; 1] = ["The user executing the script"];
+/// The same for `CLUSTERDOWN`, for reading and for writing scripts.
 const CLUSTER_IS_DOWN: [&str; 2] = [
     "Script attempted to execute a command while the cluster is down",
     "Script attempted to execute a write command while the cluster is down",
@@ -167,7 +170,7 @@ pub(super) fn is_unconfirmed(error: &RedisError) -> bool {
     error.code() == Some(UNCONFIRMED)
 }
 
-/// The server answered and is not the master it was; of a pipeline, any of its answers. The
+/// The server answered, and is no longer the master; of a pipeline, any of its answers says so. The
 /// connection is given up, so that the next dial finds the new master.
 pub(super) fn is_demoted(error: &RedisError) -> bool {
     if let Some(all) = error.clone().into_server_errors() {

@@ -1,4 +1,8 @@
-//! A connection to one server, or the library's own to a Cluster.
+//! One open connection, of whichever kind.
+//!
+//! All three kinds multiplex: many requests may be under way on one connection. A [`Link::Master`]
+//! also carries the *term* under which it was dialled, so that a connection to a former master is
+//! recognised after a failover.
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;

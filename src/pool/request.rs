@@ -1,9 +1,9 @@
 //! What is sent to Redis: a command, a pipeline, or a script by its digest.
 //!
-//! A script is sent as `EVALSHA`. If the server does not know the digest it has not run anything,
-//! and the text follows with `EVAL` in the same attempt. On a Cluster a script declares one key
-//! more than it uses, its *guard*: see [`never_key`] for how that keeps a queue whole while its
-//! slot moves.
+//! A script is sent as `EVALSHA`, with the digest instead of the text. A server that does not know
+//! the digest has run nothing; the text then follows with `EVAL` in the same attempt. On a Cluster
+//! a script declares one key more than it uses, its *guard*: see [`never_key`] for how that keeps a
+//! queue whole while its slot moves.
 //!
 //! What may surprise. A [`Request`] may be sent several times, so it holds everything by value.
 //! One built for the `redis` crate's own traits is *raw*: errors come back among its values, and
@@ -80,14 +80,15 @@ pub(super) struct Manner {
 /// The keys and arguments of one call of a [`LuaScript`].
 #[derive(Clone, Debug, Default)]
 pub struct ScriptCall {
-    // Commands hold their arguments in one piece of memory.
+    // A `Cmd` keeps all arguments in one allocation, so it serves as a list of bytes here.
     keys: Cmd,
     args: Cmd,
     in_full: bool,
 }
 
 impl ScriptCall {
-    /// A call without keys and arguments.
+    /// A call without keys and arguments; [`key`](Self::key) and [`arg`](Self::arg) add them, in
+    /// the order of the script's header.
     pub fn new() -> Self {
         Self::default()
     }
@@ -278,7 +279,7 @@ async fn one(link: &mut Link, command: &Cmd, manner: &Manner) -> RedisResult<Val
     if !manner.asking {
         return command.query_async(link).await;
     }
-    // In one go, so that no other command comes between the two.
+    // In one pipeline, so that no other command of this connection comes between the two.
     let mut pipeline = Pipeline::new();
     pipeline.cmd("ASKING").add_command(command.clone());
     let mut answers = link.req_packed_commands(&pipeline, 1, 1).await?;

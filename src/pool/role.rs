@@ -1,4 +1,9 @@
 //! Whether a server serves, and whether it is a master.
+//!
+//! A server that answers is not always one to use: it may still load its data, or have become a
+//! replica. With Sentinels the pool asks for the role when it dials and once a second, since the
+//! news of a failover may be late. A user who may not ask is given the benefit of the doubt here:
+//! the first refused write then tells.
 
 use redis::aio::ConnectionLike;
 use redis::{RedisError, RedisResult, Value};
@@ -40,7 +45,8 @@ pub(super) fn alive<T>(answer: RedisResult<T>) -> RedisResult<()> {
     }
 }
 
-/// The error if a server is not a master that can be used.
+/// The error of a server that cannot be used as master. [`failure::meaning`] reads it as
+/// unavailable.
 pub(super) fn unavailable_master(why: &'static str) -> RedisError {
     (redis::ErrorKind::MasterNameNotFoundBySentinel, why).into()
 }

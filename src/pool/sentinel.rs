@@ -21,8 +21,8 @@
 //! What may surprise:
 //! - A *term* is our own count of masters, from 1. It is not Sentinel's epoch: it rises whenever
 //!   another server is believed, also when an earlier master is believed again.
-//! - Requests wait at most [`MAX_HOLD`](super::sentinel_watch::MAX_HOLD), even if the promotion never comes. A failover that is
-//!   announced over and over holds them only once in [`HOLD_INTERVAL`](super::sentinel_watch::HOLD_INTERVAL).
+//! - Requests wait at most 1.5 s, even if the promotion never comes. A failover that is announced
+//!   over and over holds them back only once in 5 s.
 //! - Pools with different passwords or certificates have watches of their own, because they may
 //!   see different servers. All other settings make no difference.
 //! - If no Sentinel can be asked, requests fail although the master may be well. The pools cannot

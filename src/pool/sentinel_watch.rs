@@ -1,5 +1,20 @@
-//! The thread that follows the Sentinels of one master: it asks them, hears their events, and
+//! Follows the Sentinels of one master on a thread of its own: asks them, hears their events, and
 //! publishes which server [`choose`] believes to be master.
+//!
+//! Each Sentinel has a loop of its own ([`SentinelWatch::attend`]), so that one that hangs delays
+//! no other. It is asked every second, and every 100 ms while something hints at a failover: an
+//! event, a flag in its answer, or a pool that has just lost its connection. Each answer is
+//! recorded and the decision made again; pools see only its result, the [`MasterView`], whose
+//! *term* rises with each change of the master.
+//!
+//! During a failover there is a moment in which the old master still accepts writes that will be
+//! lost. When Sentinels announce which replica they promote, requests are therefore held back, for
+//! at most 1.5 s, and that replica is asked every 20 ms whether it is master yet. If it is, it is
+//! believed before any Sentinel says so.
+//!
+//! What may surprise. A server that was named and turned out not to be a master stays *doubted*,
+//! and is asked again every 500 ms: once another one is believed, nobody else would ask it. Without
+//! the permission to subscribe, Sentinels are asked four times as often instead.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +36,7 @@ use crate::sync::lock;
 /// How often each Sentinel is asked when nothing hints at a failover.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often while something does.
+/// How often each is asked while something does.
 const HINTED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A hint counts for this long. Sentinel's events come at least once a second.
@@ -46,12 +61,15 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct SentinelWatch {
     /// The master's name.
     pub(super) name: String,
+    /// The Sentinels, in the order of the configuration.
     pub(super) addrs: Vec<HostPort>,
     /// Dials Sentinels, with their own credentials.
     pub(super) to_sentinels: Dialer,
     /// Dials the servers that Sentinels name.
     pub(super) to_servers: Dialer,
+    /// What all Sentinels said, and what was decided from it.
     pub(super) state: Mutex<ClaimState>,
+    /// What the pools see.
     pub(super) view: watch::Sender<MasterView>,
     /// When something hinted at a failover last.
     pub(super) hint: watch::Sender<Option<Instant>>,
@@ -63,6 +81,7 @@ pub(super) struct SentinelWatch {
 pub(super) struct MasterView {
     /// Rises with each change of the master.
     pub(super) term: u64,
+    /// The server that is believed to be master; `None` before the first decision.
     pub(super) master: Option<HostPort>,
     /// Why no Sentinel can be asked at the moment.
     pub(super) error: Option<RedisError>,
@@ -205,7 +224,7 @@ impl SentinelWatch {
         self.hint.send_replace(Some(Instant::now()));
     }
 
-    /// Whether at least one Sentinel has named a master recently.
+    /// Whether at least one Sentinel has named a master within [`ANSWER_LIFETIME`].
     pub(super) fn is_fresh(&self) -> bool {
         let state = lock(&self.state);
         let fresh =
@@ -297,7 +316,7 @@ impl SentinelWatch {
         }
         self.view.send_modify(|view| view.held_until = Some(now + MAX_HOLD));
         let watch = Arc::clone(self);
-        // On the watch's own runtime, which outlives no pool; it ends by itself.
+        // On the runtime of this watch. The task ends by itself after [`MAX_HOLD`].
         tokio::spawn(async move {
             let promoted = timeout(MAX_HOLD, watch.promotion(&replica)).await;
             if promoted.is_ok() {

@@ -12,6 +12,12 @@
 //! A watch task sends a PING once a second on connections that were idle and dials lost
 //! ones again. With Sentinels it also leaves a master that is no longer the master. The
 //! watch belongs to the pool, not to one clone of it, and ends with the last clone.
+//!
+//! What may surprise. A caller that gives up does not stop the command: Redis carries out what it
+//! has received, and only the reply is lost. With Sentinels an answer counts only while the server
+//! that gave it is still the master, because the writes of a former master may be discarded. And a
+//! pool for blocking commands has a single slot: such a command keeps its connection for as long as
+//! it blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -51,6 +57,7 @@ const MAX_CLUSTER_FAILURES: u32 = 3;
 /// them.
 pub(super) struct Core {
     pub settings: PoolSettings,
+    /// Makes the connections; shared with pools that were made from this one.
     pub dialer: Arc<Dialer>,
     /// How long an answer may take.
     pub answer: Duration,

@@ -1,4 +1,11 @@
-//! Which server of a Cluster owns which slot, and the slot of a key.
+//! Which server of a Cluster owns which slot, and which slot a key belongs to.
+//!
+//! A Cluster divides all keys into 16,384 slots by a checksum. If a key has a part in braces, its
+//! *hash tag*, only that part counts: `asynq:{mail}:pending` and `asynq:{mail}:active` are in the
+//! slot of `mail`. So all keys of a queue are on one server, and a script can use several of them.
+//!
+//! [`SlotMap`] is what one server said about the whole Cluster ([`topology`](super::topology) asks
+//! and compares). It may be outdated at any time: that is found out by a redirection, not here.
 
 use redis::{FromRedisValue, Value};
 
@@ -26,8 +33,8 @@ fn hash_tag(key: &[u8]) -> Option<std::ops::Range<usize>> {
     (length > 0).then(|| open + 1..open + 1 + length)
 }
 
-/// A key of the same slot that never exists. `None` for the rare key with braces
-/// that leave no way to name one.
+/// A key of the same slot that never exists: the *guard* that a script declares beside its own
+/// keys. `None` for the rare key with braces that leave no way to name one.
 ///
 /// A command that names it beside its own key is refused by both servers while the
 /// slot moves from one to the other: with two keys and one of them missing the old
@@ -48,8 +55,12 @@ pub(super) struct SlotMap {
     /// For each slot the index of its server in `masters`, or an index beyond if no server has
     /// it. Empty while the cluster is unknown. 16,384 entries of two bytes: 32 KiB a view.
     pub(super) owners: Vec<u16>,
+    /// Servers with slots, in the order in which the reply names them.
     pub(super) masters: Vec<HostPort>,
+    /// Their replicas: asked for the topology, never for data.
     pub(super) replicas: Vec<HostPort>,
+    /// The configuration epoch of the server that described it; of two views the higher one is
+    /// newer.
     pub(super) epoch: u64,
 }
 

@@ -40,7 +40,9 @@ use crate::sync::lock;
 /// Everything that a handshake needs. The files are read again when they have changed, so
 /// that a renewed certificate is used from the next connection on.
 pub(super) struct Tls {
+    /// Which files, and which name to expect.
     options: TlsOptions,
+    /// The name that certificates must have; `None` means the host that is dialled.
     name: Option<ServerName<'static>>,
     /// Timeout of the handshake: less than the dial's, so that its failure can be reported.
     timeout: Duration,
@@ -49,9 +51,11 @@ pub(super) struct Tls {
 
 /// The files as they were read last.
 struct Files {
+    /// Their stamps before they were read.
     stamps: Vec<Stamp>,
     /// The stamps of the last attempt that failed, so that each failure is logged once.
     refused: Option<Vec<Stamp>>,
+    /// The last files that could be used.
     loaded: Loaded,
 }
 
@@ -61,6 +65,7 @@ type Stamp = Option<(SystemTime, u64)>;
 /// Files in the form that a handshake needs.
 #[derive(Clone)]
 struct Loaded {
+    /// For the connections that the pool dials itself.
     config: Arc<ClientConfig>,
     /// The same for the Redis library, whose own connection to a Cluster dials its nodes.
     for_cluster: TlsCertificates,
