@@ -49,7 +49,7 @@ pub struct JobError(pub(crate) Reason);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Failed {
-        /// At most [`MAX_TEXT_BYTES`] and an ellipsis.
+        /// At most 8 KiB; a longer text is cut and ends with an ellipsis.
         text: String,
         /// `None` asks the retry policy.
         again: Option<When>,

@@ -4,6 +4,13 @@
 //! `anyhow` write them. A cause that the text before it quotes already is left out. What our own
 //! errors keep for logs alone ([`ForLogs`]) is left out too. If the error carries a backtrace, it
 //! follows after an empty line.
+//!
+//! The whole text has at most 8 KiB. A backtrace gets at most half of that, so that it cannot push
+//! out the causes. Lists and log lines show the text without it ([`without_backtrace`]).
+//!
+//! What may surprise. On stable Rust the only way to a backtrace is the `Debug` text of an error,
+//! so it is found by its heading there. Of what follows the heading, only lines that look like
+//! frames are kept: the rest of a `Debug` text may be fields of an error, with anything in them.
 
 use std::error::Error as StdError;
 

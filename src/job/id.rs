@@ -22,12 +22,12 @@ use std::sync::Arc;
 use super::printable::{from_printable, printable};
 use crate::error::Error;
 
-/// Maximum length of an id.
+/// Maximum bytes of an id that the application chooses.
 const MAX_ID_BYTES: usize = 512;
 /// Maximum length of an id or a queue's name that another program stored: its printable form must
 /// fit into a URL.
 const MAX_STORED_BYTES: usize = 64 * 1024;
-/// Maximum length of a queue name.
+/// Maximum characters of a queue name. All are ASCII, so bytes are the same.
 pub(super) const MAX_QUEUE_BYTES: usize = 128;
 
 /// Refuses text that some reader, key or log line cannot hold. `what` names it in the error.
@@ -52,7 +52,7 @@ pub(crate) fn check_group(name: &str) -> Result<(), Error> {
     plain_text("group", name)
 }
 
-/// The job that conflicts with another; the source of that error.
+/// The source of a "duplicate" error: the job that holds the unique lock.
 #[derive(Debug, thiserror::Error)]
 #[error("held by job {0}")]
 struct Holder(JobId);
@@ -275,6 +275,7 @@ impl FromStr for QueueName {
     }
 }
 
+/// Shows, logs and serializes an id or a name in its printable form.
 macro_rules! text_like {
     ($name:ident) => {
         impl fmt::Display for $name {

@@ -4,6 +4,10 @@
 //! namespace, colon, name. A namespace has no colon itself, so the first colon of a stored name
 //! ends it: `shop` and `shop-eu` have no name in common, and `shop:eu` is refused. A queue's
 //! name may have colons; `eu:default` of the namespace `shop` is stored as `shop:eu:default`.
+//!
+//! Use one if several applications share a Redis: without it, two of them with a queue `default`
+//! would run each other's jobs. It separates names, not permissions; what may be read is decided by
+//! the users and ACLs of Redis. `src/broker/namespaced.rs` applies it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use std::sync::Arc;
 use super::QueueName;
 use crate::error::Error;
 
-/// Maximum length of a namespace.
+/// Maximum characters of a namespace.
 const MAX_NAMESPACE_BYTES: usize = 32;
 
 /// Which namespaces there are, for messages.
@@ -21,7 +25,7 @@ pub(crate) const EXPECTED_NAMESPACE: &str =
 /// The namespace of an application. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Namespace {
-    /// With the colon.
+    /// The name with its colon: what stored names begin with.
     prefix: Arc<str>,
 }
 

@@ -80,6 +80,7 @@ impl<'a> Serializer for Sorted<'a> {
         serialize_unit_variant(name: &'static str, index: u32, variant: &'static str);
     }
 
+    /// Values that are written by their `Display` text.
     fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), Error> {
         serde_json::Serializer::new(self.0).collect_str(value)
     }
@@ -89,6 +90,7 @@ impl<'a> Serializer for Sorted<'a> {
         value.serialize(self)
     }
 
+    /// A type around one value is written as that value.
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
@@ -97,6 +99,7 @@ impl<'a> Serializer for Sorted<'a> {
         value.serialize(self)
     }
 
+    /// A variant around one value: `{"Name":value}`.
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
@@ -110,6 +113,7 @@ impl<'a> Serializer for Sorted<'a> {
         Ok(())
     }
 
+    /// Lists and tuples: `[a,b]`. Sets are lists too, in the order in which they iterate.
     fn serialize_seq(self, _len: Option<usize>) -> Result<List<'a>, Error> {
         self.0.push(b'[');
         Ok(List { bytes: self.0, is_first: true, end: "]" })
@@ -123,6 +127,7 @@ impl<'a> Serializer for Sorted<'a> {
         self.serialize_seq(Some(len))
     }
 
+    /// A variant with several values: `{"Name":[a,b]}`, so two brackets end it.
     fn serialize_tuple_variant(
         self,
         _name: &'static str,
@@ -135,11 +140,13 @@ impl<'a> Serializer for Sorted<'a> {
         Ok(List { bytes: self.0, is_first: true, end: "]}" })
     }
 
+    /// A map: its entries are put in order when it ends.
     fn serialize_map(self, _len: Option<usize>) -> Result<Map<'a>, Error> {
         self.0.push(b'{');
         Ok(Map { start: self.0.len(), bytes: self.0, entries: Vec::new() })
     }
 
+    /// A structure: `{"field":value}`, in the order of declaration.
     fn serialize_struct(self, name: &'static str, _len: usize) -> Result<FieldWriter<'a>, Error> {
         // Types of serde_json that carry their JSON as text, if its features are on.
         let is_json = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
@@ -150,6 +157,7 @@ impl<'a> Serializer for Sorted<'a> {
         Ok(FieldWriter { bytes: self.0, is_first: true, end: "}", is_json: false })
     }
 
+    /// A variant with fields: `{"Name":{"field":value}}`.
     fn serialize_struct_variant(
         self,
         _name: &'static str,

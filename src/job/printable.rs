@@ -4,6 +4,11 @@
 //! again: bytes that are not UTF-8, control and other invisible characters, a space at
 //! either end, `%`, and the names `.` and `..`. Each of their bytes becomes `%` and two
 //! hexadecimal digits.
+//!
+//! It is not URL encoding, although it looks like it: a slash, a question mark and letters of any
+//! script stay as they are, and whoever puts the form into a URL encodes it once more. It can be
+//! reversed without loss ([`from_printable`]), so every id in any store can be addressed, whichever
+//! program wrote it.
 
 use crate::text::is_invisible;
 
@@ -66,6 +71,7 @@ fn has_form_of_its_own(shown: char) -> bool {
     shown == '%' || is_invisible(shown)
 }
 
+/// Appends `%` and the two upper-case digits of a byte.
 fn escape(byte: u8, form: &mut String) {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];

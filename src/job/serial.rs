@@ -1,4 +1,8 @@
 //! The JSON form of values for which serde has no suitable one: bytes and durations.
+//!
+//! Payloads and results are bytes, and nearly always text. As text they stay readable for people
+//! and programs; only other bytes become an object, `{"hex": "…"}`. A reader tells the two apart by
+//! the JSON type. Durations are numbers of seconds.
 
 use std::time::Duration;
 
@@ -15,7 +19,7 @@ pub(crate) fn bytes<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Erro
     map.end()
 }
 
-/// Bytes as hexadecimal digits.
+/// Bytes as lower-case hexadecimal digits, two for each.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

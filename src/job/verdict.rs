@@ -1,5 +1,13 @@
-//! What the queue will do about what happened. A pure function: the table of its tests is the
-//! policy.
+//! What the queue will do about what happened to an attempt: [`decide`] makes a [`Transition`] from
+//! an [`Outcome`]. No other file decides this. It is a pure function, and the table of its tests is
+//! the policy.
+//!
+//! Some ends count no attempt, because the job is not to blame: a snooze, a shutdown, a job that
+//! was dequeued and not started, an error that the handler marks as uncounted, and a job that this
+//! process cannot run (no handler, or a payload that it cannot decode). The last is *parked*: it
+//! waits 15 s and is offered again, in case another version of the application knows it. Some
+//! failures are final at once: the handler gave up, or the deadline has passed. All others count,
+//! and are tried again until the retries are used up.
 //!
 //! *Losses.* A job whose worker vanishes may be the cause: it may exhaust the memory or abort
 //! the process. Run again and again, it would kill one worker after another. So a vanished
@@ -20,7 +28,7 @@ use crate::time::Timestamp;
 /// The text that Asynq records for a job whose worker vanished.
 pub(super) const LEASE_EXPIRED: &str = "asynq: task lease expired";
 
-/// And for one that was cancelled.
+/// The text that Asynq records for a job that was cancelled.
 const CANCELLED: &str = "context canceled";
 
 /// Losses of its worker from which on a job is a suspect: a process runs one of these at
@@ -330,7 +338,7 @@ fn lease_lost(losses: u32, charge: Charge) -> Transition {
     Transition::Archive { error: format!("{LEASE_EXPIRED}: its worker vanished {losses} times") }
 }
 
-/// What is recorded of a job that no handler here takes.
+/// The last error of a job without a handler. [`parked`] recognises it, so it must not change.
 fn no_handler(job: &JobRecord) -> String {
     format!("no handler for job type {:?} in this worker", job.job_type)
 }

@@ -1,4 +1,8 @@
-//! Lists, structures and maps while they are written.
+//! Lists, structures and maps while they are being written.
+//!
+//! Each of these types has the buffer of the whole payload, writes its own punctuation and hands
+//! every value inside it back to [`Sorted`]. So a map is put in order however deep it lies. Values
+//! are written in place; only a map whose entries arrive out of order is copied once, when it ends.
 
 use serde::ser::{self, Serialize, Serializer};
 use serde_json::Error;
@@ -22,6 +26,7 @@ pub(super) struct List<'a> {
 }
 
 impl List<'_> {
+    /// Writes one item, after a comma unless it is the first.
     pub(super) fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         comma(self.bytes, &mut self.is_first);
         value.serialize(Sorted(self.bytes))
@@ -78,6 +83,7 @@ pub(super) struct FieldWriter<'a> {
 }
 
 impl FieldWriter<'_> {
+    /// Writes one field: its name, a colon and its value.
     pub(super) fn field<T: Serialize + ?Sized>(
         &mut self,
         key: &str,
@@ -116,7 +122,8 @@ impl ser::SerializeMap for Map<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
         let at = self.bytes.len();
-        // serde_json knows which keys there are, and writes `{"key"` here.
+        // `serde_json` decides which types can be keys and how they are written. Its map writer
+        // also opens a map, so the brace before the key is removed again.
         let mut writer = serde_json::Serializer::new(&mut *self.bytes);
         ser::SerializeMap::serialize_key(&mut writer.serialize_map(None)?, key)?;
         self.bytes.remove(at);
@@ -124,6 +131,8 @@ impl ser::SerializeMap for Map<'_> {
         Ok(())
     }
 
+    /// Writes the value of the last key. Each entry ends with a comma, so that entries can change
+    /// places; the last comma is removed when the map ends.
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.bytes.push(b':');
         value.serialize(Sorted(self.bytes))?;
@@ -132,6 +141,7 @@ impl ser::SerializeMap for Map<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
+        // Maps that are in order already, such as a `BTreeMap`, stay as they were written.
         if !self.entries.is_sorted_by(|(a, _), (b, _)| a <= b) {
             let written = self.bytes.split_off(self.start);
             let ends = self.entries.iter().skip(1).map(|(_, at)| *at);

@@ -54,7 +54,7 @@ impl Eq for Float {}
 /// Reads a key that serde_json has accepted.
 pub(super) struct KeyReader;
 
-/// Values that are a key by themselves.
+/// Types whose value is the key, each with the variant of [`MapKey`] that compares it.
 macro_rules! keys {
     ($($method:ident($value:ident: $kind:ty) => $key:expr;)*) => {
         $(fn $method(self, $value: $kind) -> Result<MapKey, Error> {
@@ -185,7 +185,7 @@ impl Serializer for KeyReader {
     }
 }
 
-/// The error of `serde_json` for a key that is not one.
+/// The error for a type that cannot be a key, with the text of `serde_json`.
 fn no_key() -> Error {
     ser::Error::custom("key must be a string")
 }

@@ -1,5 +1,9 @@
 //! The one grammar of durations: Go's `time.ParseDuration`, in the configuration, in schedules
-//! and in Asynq's option texts.
+//! (`@every 90s`) and in Asynq's option texts.
+//!
+//! Units are `ns`, `us` (or `µs`), `ms`, `s`, `m` and `h`; there are no days. Several parts add up,
+//! in any order and with fractions: `1h30m`, `1.5h`. Go services read and write the same texts, so
+//! what Go accepts is accepted here, and [`text`] prints as Go does.
 
 use std::time::Duration;
 
@@ -50,7 +54,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-/// The text before and from the first character at which `end` says so.
+/// Splits a text before the first character for which `end` is true.
 fn split(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(end).unwrap_or(text.len()))
 }

@@ -3,6 +3,10 @@
 //! Everything here is a rule of robfig/cron, version 3, including what looks like a mistake:
 //! empty parts of a list are ignored, and so is whatever follows `*-`. A specification must
 //! mean the same for a Go service, so nothing is corrected.
+//!
+//! A field is a set: a star, a value, a range, any of them with a step, and lists of these with
+//! commas. Each set is the bits of one `u64`, so a test is a shift; [`schedule`](super) walks days
+//! and asks [`CronFields::has_day`], then takes the times of the day in order.
 
 use chrono::{Datelike, NaiveDate};
 
@@ -30,6 +34,7 @@ struct Bounds {
     names: &'static [&'static str],
 }
 
+/// The five fields, with the bounds that robfig/cron has. Sunday is 0 and not also 7.
 const MINUTE: Bounds = Bounds { name: "minute", min: 0, max: 59, names: &[] };
 const HOUR: Bounds = Bounds { name: "hour", min: 0, max: 23, names: &[] };
 const DAY_OF_MONTH: Bounds = Bounds { name: "day of month", min: 1, max: 31, names: &[] };
@@ -89,6 +94,7 @@ impl CronFields {
         has_day && self.minute != 0 && self.hour != 0
     }
 
+    /// Whether the month of this day matches.
     pub(super) fn has_month(&self, day: NaiveDate) -> bool {
         self.month >> day.month() & 1 == 1
     }
