@@ -111,8 +111,8 @@ impl Registry {
         self.entries.get(job_type)
     }
 
-    /// An attempt of the entry's handler, inside all its middleware. Without middleware the
-    /// payload is decoded here already, before the attempt is polled.
+    /// An attempt of this handler, inside all its middleware: a future that does nothing until it
+    /// is polled. Without middleware the payload has been decoded when this returns.
     pub(crate) fn run(
         &self,
         entry: &HandlerEntry,

@@ -1,4 +1,9 @@
 //! What handlers take from the application and from the attempt.
+//!
+//! A handler names what it needs in its signature. At launch each [`Need`] clones its value out of
+//! the application; one that the application does not manage stops the launch with the name of the
+//! type. For each attempt [`FromContext`] then clones the value again into the handler's parameter,
+//! without asking Rocket, so a worker without a web server works the same.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -48,6 +53,7 @@ impl AppState {
 pub struct Need {
     /// The Rust name of the type.
     pub(crate) name: &'static str,
+    /// By which the value is found, and by which two needs are the same.
     pub(super) id: TypeId,
     /// Clones the value; `None` if the application does not manage this type.
     pub(crate) load: fn(&dyn Any) -> Option<Box<dyn Any + Send + Sync>>,

@@ -1,5 +1,11 @@
 //! Handlers that are not async. They run on Tokio's threads for blocking work, so that they keep no
 //! thread from other tasks.
+//!
+//! A blocking handler becomes an async one that waits for such a thread, and is an ordinary
+//! [`HandlerEntry`] from then on: same options, same middleware. Two differences remain. Dropping
+//! the attempt does not stop the thread, see [`JobHandler::blocking`](super::JobHandler::blocking).
+//! And the function starts when a thread is free, which with hundreds of blocking jobs may be later
+//! than the attempt's beginning; the job's timeout runs meanwhile.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;

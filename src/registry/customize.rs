@@ -1,4 +1,5 @@
-//! What can be changed about a handler before it is attached.
+//! What can be changed about a handler before it is attached: [`JobHandler`] turns a function into
+//! a [`HandlerEntry`] and changes one field of it.
 
 use super::{HandlerEntry, IntoBlockingEntry, IntoEntry, JobMiddleware};
 use crate::job::RetryPolicy;

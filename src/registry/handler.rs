@@ -1,4 +1,12 @@
 //! Handlers: functions of the application, whose types end here.
+//!
+//! [`IntoEntry::entry`] makes a [`HandlerEntry`] of an async function: a value without type
+//! parameters that knows how to decode a payload, call the function and encode what it returns. A
+//! macro implements it for functions with zero to six parameters after the job.
+//!
+//! What may surprise. The payload is decoded and the parameters are made before the future exists,
+//! because the future must not borrow the state. A result that cannot be written as JSON archives
+//! the job, although its work is done: every further attempt would end in the same way.
 
 use std::fmt;
 use std::future::Future;

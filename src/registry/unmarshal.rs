@@ -25,7 +25,7 @@ use serde_json::error::Category;
 /// Fallback text: anything more would quote the payload.
 const REFUSED: &str = "a value is not accepted";
 
-/// Shorter texts occur in any sentence.
+/// Bytes from which on a text counts as quoted: shorter ones occur in any sentence by chance.
 const MIN_QUOTE_LEN: usize = 3;
 
 /// The text to record for `error`, the result of decoding `payload` as a `T`. The line and
@@ -50,8 +50,8 @@ pub(crate) fn unmarshal_text<T: DeserializeOwned>(
     }
 }
 
-/// Why the payload does not fit, without quoting it. The payload is JSON here; a syntax error
-/// never comes this far.
+/// Why the payload does not fit, without quoting it. A syntax error never comes here, so the
+/// payload is JSON; if a second decoding does not fail in the same way, nothing is said about it.
 fn reason<T: DeserializeOwned>(payload: &[u8]) -> String {
     let Ok(value) = serde_json::from_slice::<Value>(payload) else { return REFUSED.to_owned() };
     match T::deserialize(PlainValue(value.clone())) {
@@ -98,10 +98,12 @@ impl Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
+    /// A message of the type itself. It may quote the payload, so it is not even printed.
     fn custom<M: Display>(_: M) -> Self {
         Mismatch::Refused
     }
 
+    /// Another kind of value. `found` holds the value, of which only the kind is kept.
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Mismatch::Expected { expected: expected.to_string(), found: kind(found) }
     }
@@ -114,6 +116,7 @@ impl de::Error for Mismatch {
         Mismatch::Expected { expected: expected.to_string(), found: "another number of values" }
     }
 
+    /// The unknown name comes from the payload; the expected ones are those of the type.
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
         Mismatch::Fixed(format!("expected {}", one_of(expected)))
     }
@@ -155,7 +158,8 @@ fn kind(found: Unexpected<'_>) -> &'static str {
     }
 }
 
-/// A JSON value that is decoded without its text reaching an error.
+/// A JSON value as a `serde` deserializer whose errors are [`Mismatch`]: whatever the type
+/// complains about, its text is never kept.
 struct PlainValue(Value);
 
 impl<'de> IntoDeserializer<'de, Mismatch> for PlainValue {
@@ -234,7 +238,7 @@ impl<'de> Deserializer<'de> for PlainValue {
     }
 }
 
-/// A key of an object: a text, which may stand for a number.
+/// A key of an object. It is text, but a map may ask for it as a number.
 struct ObjectKey(String);
 
 impl<'de> IntoDeserializer<'de, Mismatch> for ObjectKey {
