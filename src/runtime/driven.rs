@@ -1,4 +1,10 @@
-//! A queue whose worker and scheduler a test drives: no loop runs.
+//! A queue whose worker and scheduler a test drives: no loop runs, and no thread.
+//!
+//! An application under test launches as usual, with its own fairing and handlers. Where
+//! [`Runtime::start`](super::Runtime::start) would start loops, it puts their parts into the
+//! [`TestDriver`] instead, and the test queue of [`crate::testing`] takes them from there to run
+//! one job, or one tick, at a time. Ids and jitter are drawn from the driver's own chance, so that
+//! two runs of a test are alike.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -4,6 +4,10 @@
 //! then on the check is repeated every few seconds, because settings change and servers are
 //! replaced. It then only logs and makes the process not ready; a running worker is never
 //! stopped for it.
+//!
+//! Readiness is the right signal for that: a load balancer sends new requests elsewhere, while jobs
+//! that are in the store are still worked on. [`StoreCheck::objection`] says why, in words that
+//! clients may see.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;

@@ -1,4 +1,12 @@
 //! Whether the store answers: two tasks ask it, and readiness is told from memory.
+//!
+//! [`watch`] sends a `PING` every second and records when the last answer came. A probe of a load
+//! balancer only compares that instant with the clock, so it costs the store nothing and is
+//! answered at once, even while the store hangs. About every fifth answer also makes [`look`] check
+//! the store's settings, in a task of its own.
+//!
+//! What may surprise. The first `PING` that fails is explained in the log with what to do about it.
+//! Later ones are not: the connections log each loss and each return once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

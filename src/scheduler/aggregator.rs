@@ -80,7 +80,9 @@ pub(crate) struct Aggregator {
 /// State that all aggregations of a process share.
 struct Work {
     broker: Arc<dyn Broker>,
+    /// The application's function and its limits.
     aggregation: Aggregation,
+    /// A shutdown has begun: no function is called any more.
     stop: CancellationToken,
     /// A group, or the rest of one, waits for another aggregation to end.
     crowded: AtomicBool,

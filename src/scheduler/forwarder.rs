@@ -42,9 +42,10 @@ const IDLE_BEFORE_PREWARM: Duration = Duration::from_millis(2);
 pub(crate) struct Forwarder {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
-    /// When each of them is asked next.
+    /// When each of them is asked next, in the same order.
     looks: Mutex<Vec<Instant>>,
-    /// The next look is for a job that becomes due, after an idle time: prewarm.
+    /// The next look is for a job that becomes due, after an idle time: then a PING is sent just
+    /// before.
     expects: AtomicBool,
 }
 
@@ -58,8 +59,8 @@ impl Forwarder {
         lock(&self.looks)
     }
 
-    /// Moves the due jobs of a queue, as many as the store allows at once. Returns how long
-    /// until the next look.
+    /// Moves the due jobs of a queue, one batch after another, as long as batches are full and the
+    /// store says that more may be moved now. Returns how long until the next look.
     async fn forward(&self, queue: &QueueName) -> Result<Option<Duration>, Error> {
         loop {
             let forwarded = self.broker.forward(queue, MAX_BATCH_JOBS).await?;
@@ -92,7 +93,8 @@ impl Forwarder {
         due
     }
 
-    /// How long until just after the next whole second, when jobs of Go producers are due.
+    /// How long until half a millisecond after the next whole second, when jobs of Go producers are
+    /// due.
     fn next_whole_second(&self) -> Duration {
         let micros = self.broker.now().as_micros().rem_euclid(1_000_000);
         Duration::from_micros(1_000_500 - micros.unsigned_abs())

@@ -103,10 +103,15 @@ pub struct PeriodicRegistration {
 
 /// A checked periodic job, and what is known about its ticks.
 pub(super) struct PeriodicJob {
+    /// By which this process removes it and the store claims its ticks.
     pub name: String,
+    /// By which the announcement and the history name it.
     pub id: String,
+    /// When its ticks are.
     pub schedule: Schedule,
+    /// What happens to ticks that nobody fired in time.
     pub missed: Missed,
+    /// What each tick enqueues, but for the id.
     pub job: NewJob,
     seen: Mutex<SeenTicks>,
 }
@@ -180,6 +185,7 @@ impl PeriodicJobs {
         self.all().into_iter().map(info).collect()
     }
 
+    /// A snapshot of the list, by name.
     pub(super) fn all(&self) -> Vec<Arc<PeriodicJob>> {
         self.jobs().values().map(Arc::clone).collect()
     }
@@ -212,6 +218,7 @@ impl PeriodicJobs {
         })
     }
 
+    /// Wakes both services: the list has changed.
     fn notify_listeners(&self) {
         for listener in &self.shared.changed {
             listener.notify_one();
@@ -230,6 +237,7 @@ impl fmt::Debug for PeriodicJobs {
 }
 
 impl PeriodicJob {
+    /// What the store said last about its ticks.
     pub(super) fn seen(&self) -> SeenTicks {
         *self.lock()
     }

@@ -53,7 +53,8 @@ const MAX_BATCHES_PER_TICK: usize = 200;
 pub(crate) struct Recoverer {
     broker: Arc<dyn Broker>,
     queues: Vec<QueueName>,
-    /// By queue. Lost at a restart, which costs one confirmation.
+    /// What is known about each queue's server. It is lost with the process: a new one confirms the
+    /// first expired leases once more.
     watched: Mutex<HashMap<QueueName, WatchedServer>>,
     /// Draws the jitter of its ticks and of retries.
     chance: Chance,
@@ -96,7 +97,7 @@ impl WatchedServer {
     }
 }
 
-/// Whether the lease is a Go worker's: those end on a whole second.
+/// Whether the lease is a Go worker's: those end on a whole second, while ours have microseconds.
 fn is_foreign(one: &Delivery) -> bool {
     one.lease.ends % 1_000_000 == 0 && one.lease.ends > 0
 }

@@ -154,6 +154,7 @@ type RoundTrip = Pin<Box<dyn Future<Output = RoundTripReply> + Send>>;
 /// The state of the loop.
 struct Dispatcher<'a> {
     shared: &'a Arc<WorkerShared>,
+    /// At most [`MAX_ROUND_TRIPS`]. They are polled by this loop, not in tasks of their own.
     round_trips: FuturesUnordered<RoundTrip>,
     /// The blocking wait for jobs, while the queues are empty.
     queue_wait: Option<QueueWait>,
@@ -161,7 +162,9 @@ struct Dispatcher<'a> {
     queues_empty: bool,
     /// Queues that were paused according to the last reply.
     paused: Vec<QueueName>,
+    /// Between two attempts to dequeue while the store fails.
     backoff: Backoff,
+    /// Logs a refusal by the store once, not at each attempt.
     refused: Refusals,
     /// No jobs are requested before then, because the store failed.
     resume_at: Option<Instant>,

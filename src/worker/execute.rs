@@ -34,7 +34,8 @@ use crate::text::line;
 use crate::time::Timestamp;
 use crate::trace::{self, Trace};
 
-/// Runs a job and puts it into the outbox, with its slot.
+/// Runs a job and puts it into the outbox, together with its slot. If there is nothing to settle,
+/// the slot is free again and the dispatcher is told.
 pub(super) async fn run(shared: Arc<WorkerShared>, job: AcceptedDelivery) {
     let AcceptedDelivery { delivery, guard, slot } = job;
     match run_to_end(&shared, delivery, guard, None).await {
@@ -50,8 +51,9 @@ pub(super) async fn run(shared: Arc<WorkerShared>, job: AcceptedDelivery) {
     }
 }
 
-/// Runs a job and decides its transition. Returns `None` if its lease was lost or if it was
-/// given back before it began. If an outcome is `given`, the handler is not called.
+/// Runs a job and decides its transition. Returns `None` if its lease was lost or if it was given
+/// back before it began: then nothing may be written. If an outcome is `given`, the handler is not
+/// called, as for a cancelled job that never started.
 pub(super) async fn run_to_end(
     shared: &WorkerShared,
     delivery: Delivery,
@@ -76,6 +78,7 @@ pub(super) async fn run_to_end(
         (None, Some(after)) => Outcome::Cancelled(after),
         (None, None) => attempt(shared, entry, &context, &job, &progress, limit, ends).await?,
     };
+    // What was reported within the last interval has not been written yet.
     progress.write_latest().await;
     let transition = transition(shared, entry, &delivery.job, outcome);
     let took = began.elapsed();
@@ -140,7 +143,8 @@ fn measure_attempt(entry: Option<&HandlerEntry>, transition: &Transition, took: 
     }
 }
 
-/// When the attempt has to end, and whether that is the job's deadline or its timeout.
+/// When the attempt has to end, and whether that is the job's deadline or its timeout. They end
+/// differently: after a timeout the job is tried again, after its deadline it is archived.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limit {
     at: Timestamp,

@@ -12,9 +12,10 @@
 //! - the [stall watch](super::stall), which gives back and settles jobs while the
 //!   application's runtime stands still.
 //!
-//! A beat that fails is repeated after [`RETRY_INTERVAL`], not after a whole interval:
-//! leases go on expiring. The thread ends when the worker stops and nothing is in flight,
-//! or when the worker gives up on settling.
+//! A beat that fails is repeated after [`RETRY_INTERVAL`], not after a whole interval: leases go on
+//! expiring. With a lease of 30 s and a beat every 5 s, every lease survives an outage of 25 s. The
+//! thread ends when the worker stops and nothing is in flight, or when the worker gives up on
+//! settling.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -138,7 +139,7 @@ async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify)
     }
 }
 
-/// How many of the leases were answered by the store.
+/// How many of the leases the store answered for.
 #[derive(Clone, Copy, PartialEq)]
 enum Renewal {
     /// The next beat comes after a whole interval.

@@ -43,7 +43,9 @@ pub(super) struct AcceptedDelivery {
 
 /// A delivery that goes back to the store without having started.
 pub(super) struct GivenBack {
+    /// Stays in the table until the store has answered.
     pub(super) job: Arc<InFlightJob>,
+    /// When this process received it; the latest goes back first.
     delivered: Instant,
     pub(super) delivery: Delivery,
 }
@@ -57,6 +59,7 @@ impl AcceptedDelivery {
 }
 
 impl InFlight {
+    /// The table. Held for operations on the map only, never across an `.await`.
     fn all(&self) -> MutexGuard<'_, HashMap<JobKey, Arc<InFlightJob>>> {
         lock(&self.0)
     }
@@ -211,7 +214,8 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// A renewal under way. Dropping it unanswered leaves the leases as they were.
+/// A renewal under way: the leases that the store is asked about. Dropping it unanswered leaves
+/// them as they were, so a cancelled call loses nothing.
 pub(super) struct Extension {
     /// Each with whether a cancel request was heard before the store was asked.
     in_flight: Vec<(Arc<InFlightJob>, bool)>,

@@ -71,6 +71,7 @@ pub(super) struct Launcher {
     resumed_on_thread: AtomicUsize,
     /// Whether the watch is in [`StartWatch::Asleep`].
     watch_asleep: AtomicBool,
+    /// Ends the sleep of the watch.
     watch_wakeup: Notify,
     /// A handler blocks its thread: tasks that wait for the batch to start go on without it.
     blocked: Notify,

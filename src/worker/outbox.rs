@@ -27,12 +27,14 @@ use crate::sync::lock;
 /// Jobs whose attempt is over and whose settlement the store has not confirmed.
 #[derive(Default)]
 pub(super) struct Outbox {
+    /// Finished jobs that no round trip has taken yet, oldest first.
     ended: Mutex<VecDeque<PendingSettle>>,
     dispatcher_wakeup: Notify,
     /// Number of calls of [`take`](Self::take). If it does not rise, the dispatcher is stuck.
     takes: AtomicU64,
     /// Every round trip is under way, so nothing is taken until one returns.
     full: AtomicBool,
+    /// Settlements whose reply has not been read, one entry for each round trip.
     sent: Mutex<Vec<Arc<SentSettles>>>,
 }
 
@@ -42,6 +44,7 @@ pub(super) struct SentSettles {
     /// thread may read them meanwhile and send them again; then the round trip waits for
     /// that before it takes them out.
     pub(super) pending: RwLock<Vec<PendingSettle>>,
+    /// When they were sent.
     since: Instant,
     /// The heartbeat's thread has sent them as well.
     pub(super) sent_again: AtomicBool,

@@ -11,6 +11,10 @@
 //! the two take turns through the in-flight job. A settlement whose lease was lost
 //! may find that this process was given the same job again: the attempt then settles
 //! under the new lease, and the job is not run twice.
+//!
+//! What may surprise. The transition that the hooks see is the one that was carried out, which an
+//! operator's cancel request may have changed. A worker that gives up leaves the job to its lease;
+//! another one then runs it again, which is why jobs run at least once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;

@@ -51,11 +51,14 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of jobs that are settled at a time.
 const MAX_BATCH_JOBS: usize = 100;
 
-/// State of the watch, and whether a stall was seen lately.
+/// State of the watch, and whether it has seen a stall within the last [`CAUTIOUS_FOR`].
 #[derive(Default)]
 pub(super) struct Stall {
+    /// The watch sleeps, because nothing is in flight.
     asleep: AtomicBool,
+    /// Wakes it.
     wake: Notify,
+    /// Handlers have blocked all threads lately.
     cautious: AtomicBool,
 }
 
