@@ -1,5 +1,16 @@
-//! One error type for the whole crate, which answers questions instead of
-//! showing its parts. What a store said verbatim stays inside, for the log.
+//! One error type for the whole crate. Callers do not match on variants: they ask questions such as
+//! [`Error::is_unavailable`], so that a new kind of error breaks nobody.
+//!
+//! Three texts, for three readers. The message is one line that names the thing, what was expected
+//! and what was found; it is safe to show to anybody. What a store said verbatim is the
+//! [source](std::error::Error::source), for logs alone ([`ForLogs`] marks it, so that a chain of
+//! causes which is written for people stops before it). `Debug` has the kind, the message and the
+//! causes.
+//!
+//! What may surprise. Two questions include others: an unknown outcome also *is unavailable*, and a
+//! damaged job also *is refused*. So ask for the special case first. And a store that refuses is
+//! not one that is away: a retry helps against the latter only, which is why an outage is logged by
+//! the connection and a refusal by [`Refusals`], once each.
 
 use std::fmt;
 use std::sync::Arc;

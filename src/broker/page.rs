@@ -1,5 +1,10 @@
-//! Pages of lists: by number near the beginning, by cursor everywhere, so that no page
-//! costs more than another.
+//! Pages of lists: by number near the beginning, by cursor everywhere, so that no page costs more
+//! than another.
+//!
+//! A number is convenient for people and means skipping rows, so it reaches up to row 10,000. A
+//! [`Cursor`] says after which row a page begins; it is opaque text in URLs, and continues at the
+//! right place even if rows before it are gone. [`Mark`] has one form for each kind of list, and a
+//! cursor of another kind is refused.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,14 @@
 //! The builder of one job: options, checks, and the call that stores it.
+//!
+//! A [`Draft`] is the same builder without a client. [`Draft::build`] checks everything at once and
+//! makes a [`NewJob`], the value that stores take; errors that a setter could have reported (a
+//! payload that cannot be written) are kept until then. Nothing is sent before the builder is
+//! awaited.
+//!
+//! Three options change how an enqueue is repeated, and are easily confused. An *id* protects as
+//! long as the job exists. A *unique lock* protects until the job succeeds, or for its time. An
+//! *idempotency key* protects the call: repeated, it gets the id of the first one, whatever has
+//! become of the job. `confirm_within` makes such a key for one call and repeats it by itself.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

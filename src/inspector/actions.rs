@@ -1,4 +1,14 @@
 //! Operator actions that move, change and remove jobs and queues.
+//!
+//! Every action is one call of the store, atomic for its job: it finds the job in the state that
+//! the action permits, or changes nothing and says which state it found. So two operators, or an
+//! operator and a worker, cannot both win. Bulk actions are many such calls in steps of at most 200
+//! jobs ([`Bulk`]), so that workers and producers go on between them.
+//!
+//! What may surprise. No action here touches a job that runs: that takes a cancel request
+//! ([`Inspector::cancel`]), which its worker carries out. Reads are redacted for viewers, but
+//! [`Inspector::duplicate`] copies the stored job, since a copy of the redacted one would lose
+//! data.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

@@ -1,4 +1,13 @@
 //! Lists of jobs, page by page, with filters; and the search for a job in all queues.
+//!
+//! A page is bounded twice, by rows and by bytes (8 MiB of messages and results), so that no list,
+//! however long, costs the store or this process more than that. A filter is applied here and not
+//! in the store: a filtered page reads up to ten pages of the list, may therefore come out short or
+//! empty, and still has a next page.
+//!
+//! What may surprise. Lists change while they are read. A cursor continues after the last row that
+//! was shown, even if that row has moved; but in the lists of pending and active jobs, which have
+//! no order of their own besides the position, a row may come twice.
 
 use super::Inspector;
 use crate::broker::{

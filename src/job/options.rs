@@ -1,10 +1,15 @@
 //! The options of a job. A job type has its own, and a caller overrides single ones.
 //!
+//! The options of [`Job::options`](crate::Job::options) are the beginning;
+//! [`Enqueue`](crate::Enqueue) and [`Periodic`](crate::Periodic) change a copy of them. The macro
+//! `option_setters!` writes the same setters, with the same documentation, for all of these.
+//!
 //! Setters check nothing, so that a chain of them needs no `?`. All values are checked together
 //! when a job is built, before anything is sent.
 //!
-//! Durations here may have fractions of a second. Which of them the store keeps to the second
-//! is said at each setter; those are rounded up, so that no limit is shorter than asked for.
+//! What may surprise. Options are stored with each job: a changed default concerns new jobs only.
+//! Durations may have fractions of a second; those that Asynq's message keeps in whole seconds are
+//! rounded up, as is said at each setter, so that no limit is shorter than asked for.
 
 use std::borrow::Cow;
 use std::time::Duration;

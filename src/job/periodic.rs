@@ -4,6 +4,11 @@
 //! [`PeriodicJobs`](crate::periodic::PeriodicJobs) checks it and keeps it; the scheduler fires
 //! it. What makes it the same periodic job in every process is its name, which is therefore a
 //! part of the ids of its jobs and of the store's claim.
+//!
+//! What may surprise. A periodic job without a name is named by a digest of its specification,
+//! type, payload and queue. Two processes with the same code agree on it, but a changed schedule
+//! makes another periodic job with a history of its own. The policy for missed ticks is not part of
+//! that: it belongs to each process.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,13 @@
 //! A job as it is stored, free of any store's encoding.
+//!
+//! [`JobRecord`] has the fields of Asynq's message: what a job is, and what happened to it so far.
+//! [`NewJob`] adds what matters once, when it is enqueued: when it is due, its locks and its
+//! idempotency key. Where a job is now (state, due time, lease) is not in the record, because
+//! stores keep that outside of the message.
+//!
+//! What may surprise. A record that was read from a Go program is written back byte for byte as far
+//! as it was not changed: fields that this version does not know are kept (`unknown`), and so are
+//! numbers that our types cannot hold (`odd_numbers`).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,16 @@
 //! Unique locks: which jobs count as the same, when a lock ends, and the digest that names it.
 //!
-//! By default two jobs are the same if their payloads have the same bytes, as in Asynq, which
-//! names such a lock by the MD5 of the payload. A key of the application's own, or chosen fields
-//! of the payload, have a SHA-256 instead: it is longer, so that the two never meet.
+//! By default two jobs are the same if they have the same queue, type and payload, byte by byte, as
+//! in Asynq, which names such a lock by the MD5 of the payload. A key of the application's own, or
+//! chosen fields of the payload, have a SHA-256 instead: it is longer, so that the two never meet.
+//!
+//! [`Until`] says when the lock ends, [`OnConflict`] what an enqueue does that finds it held, and
+//! [`UniqueKey`] what is compared. The lock is a key of its own in the store, with the id of the
+//! job that holds it. So a job only releases a lock that is still its own, and a refused enqueue
+//! can name the holder.
+//!
+//! What may surprise. Every lock has an end in time, whatever happens to its job: a job that waits
+//! for longer than that may meet a second one.
 
 use std::borrow::Cow;
 
@@ -13,10 +21,10 @@ use super::payload::payload_bytes;
 use super::serial::hex;
 use crate::error::Error;
 
-/// The longest key, and the longest name of a field, in bytes.
+/// Maximum bytes of a key, and of the name of a field.
 const MAX_KEY: usize = 1024;
 
-/// The most fields that make a key.
+/// Maximum fields that make a key.
 const MAX_FIELDS: usize = 16;
 
 /// When the lock of a [unique](crate::Enqueue::unique_for) job ends. It ends at the latest when

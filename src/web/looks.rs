@@ -1,6 +1,19 @@
-//! Shared reads for requests that wait: one task reads a job for all requests that wait for it or
-//! watch it, and one reads the queues for all open pages. A request that follows something holds one
-//! of a bounded number of slots. The task ends with its last follower.
+//! Shared reads for requests that wait or follow: however many clients watch a job, one task reads
+//! it for all of them.
+//!
+//! [`SharedReads::follow`] starts a task for a key, or joins the one that runs. The task reads,
+//! publishes the result to all followers, and waits; it ends with its last follower, or when there
+//! is nothing more to learn. A job is read after 50 ms at first and then at growing intervals of up
+//! to 1 s, because most jobs that somebody waits for end soon. Open pages share one read of the
+//! queues in the same way, and all requests share one look at which clients have hung up.
+//!
+//! Each follower holds a slot of its kind, so that waiting clients are bounded: 1000 with a status
+//! link, 500 that wait, 500 that stream. One that finds no slot waits for 2 to 5 s before it is
+//! refused, since clients that are refused at once come back at once.
+//!
+//! What may surprise. A follower may get its first result from a read that another one caused a
+//! moment ago. If the store is away, the reads go on: the job may have ended meanwhile, and the
+//! followers learn it when the store is back.
 
 use std::collections::HashMap;
 use std::future::Future;

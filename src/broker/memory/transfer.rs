@@ -4,6 +4,10 @@
 //! An export takes the ids of a queue's jobs when it comes to the queue, and reads the jobs
 //! page by page, so that the store is locked for a page at a time. Everything else of a queue
 //! is small and read at once.
+//!
+//! An import stores consecutive entries of one queue under one lock, and compares before it stores:
+//! what is there already is the same, or a conflict that stays. On a store on disk the rows of an
+//! import go the way of all others, through the journal.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,11 @@
 //! Ignition: makes the queue of what the application and the configuration set. Each step is a
 //! function, in the order in which their warnings are logged; every error stops the launch.
+//!
+//! The order matters. The configuration is read before anything is opened, so that a misspelled key
+//! is the error that is reported, and not a store that does not answer. The store is opened next,
+//! with the archive's limits under stored queue names, and put behind the application's namespace.
+//! Then [`ignite`] makes the registry of handlers, the runtime and the periodic jobs, which only
+//! need values. Nothing runs before liftoff.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,12 @@
 //! The rows of one job. Their fields are numbers of a protobuf message, so the structures of
 //! this crate may change while the format stays; unknown fields are ignored.
+//!
+//! [`JobRow`] is written when a job is enqueued or edited and has all of it, payload included.
+//! [`StateRow`] is what changes afterwards: a dequeue or a failure writes only this, so its size
+//! does not depend on the payload. Times are microseconds since 1970.
+//!
+//! A tag is never used again for something else, and a new field must have a sensible value if it
+//! is missing: rows of older versions do not have it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,12 @@
-//! The state of the store from its rows.
+//! Makes the state of the store from its rows, when a store on disk is opened.
+//!
+//! Rows may come in any order: a state row whose job has not been seen is kept until the job comes.
+//! What has expired meanwhile (locks, idempotency keys) is not loaded, and its row is deleted with
+//! the first batch that is written. A row that this version does not know stops the launch, since
+//! an older version must not drop what a newer one wrote.
+//!
+//! What may surprise. Jobs that were active stay active: their leases have expired, because they
+//! belonged to a process that is gone, and the recoverer settles them as it does every lost job.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,14 @@
 //! An export of Redis, page by page.
+//!
+//! A queue is read in [`Step`]s, each of which yields pages and puts the step for its next page in
+//! front of the others. So the export holds one page in memory, and its position is the list of
+//! steps that are left. Active jobs come first: they arrive as pending, and belong before those
+//! that wait. Locks, idempotency keys and counters are separate keys, found by a scan.
+//!
+//! What may surprise. A part that cannot be read (a key of another type) is reported as an
+//! unreadable entry, and the export goes on: the rest of the store should not be lost for it.
+//! Nothing is locked, so what workers change during an export may be missed or seen twice; that is
+//! why a move expects them to be stopped.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

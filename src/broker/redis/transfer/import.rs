@@ -1,4 +1,13 @@
-//! Storing exported entries in Redis, unless something is there.
+//! Stores exported entries in Redis, unless something is there.
+//!
+//! Each entry is first compared with what is stored in its place: nothing, the same, or something
+//! else, which is a conflict and stays. Only then is it written, with commands that do not
+//! overwrite (`SET … NX`, `HSETNX`, a script for jobs). So an import that was interrupted can be
+//! made again, and one into a store that is in use does no harm. Consecutive jobs of a queue share
+//! their calls; other entries come one after another.
+//!
+//! What may surprise. What has expired since the export is counted and left out. Locks and keys
+//! keep the end that they had.
 
 use std::time::Duration;
 
