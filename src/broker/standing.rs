@@ -31,7 +31,7 @@ pub struct Standing {
     /// The minute in which a worker of this crate last served the queue, if that was within the
     /// last two hours.
     pub served: Option<Timestamp>,
-    /// Whether its attempt began as that of a suspect.
+    /// Whether the store recorded that its attempt has started, as it does for a suspect.
     pub has_started: bool,
     /// Whether a Go worker has its lease: it counts as expired
     /// [`FOREIGN_LEASE_MARGIN`](super::FOREIGN_LEASE_MARGIN) after its end.

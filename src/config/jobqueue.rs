@@ -100,8 +100,8 @@ pub struct JobQueueConfig {
     /// What happens to jobs whose payload the handler of their type cannot decode. Default
     /// [`UndecodableJobs::Park`].
     pub undecodable_jobs: UndecodableJobs,
-    /// The first HTTP status that is no success for [`OnSuccess`](crate::OnSuccess). Default 400;
-    /// from 200 to 600.
+    /// The first HTTP status that does not count as success for [`OnSuccess`](crate::OnSuccess).
+    /// Default 400; from 200 to 600.
     pub on_success_below: u16,
     /// What happens to a response if the store does not take its [`OnSuccess`](crate::OnSuccess) jobs.
     /// Default [`OnSuccessFailure::Refuse`].
@@ -286,8 +286,8 @@ fn durability(leaf: &Leaf) -> Result<Durability, Error> {
     Ok(words[leaf.word(&["always", "everysec"])?])
 }
 
-/// An empty one is refused: it is what remains of a variable that was not set, and would put
-/// the application's jobs among those of others.
+/// Refuses an empty namespace. It is what a variable that was not set leaves behind, and would mix
+/// the jobs of this application with those of others.
 fn namespace(leaf: &Leaf) -> Result<Namespace, Error> {
     let text = leaf.text(EXPECTED_NAMESPACE)?;
     Namespace::new(text).map_err(|_| leaf.error(EXPECTED_NAMESPACE, &quoted(text)))

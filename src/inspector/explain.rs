@@ -29,8 +29,8 @@ use crate::job::{JobId, JobState, QueueName};
 const MAX_TRIES: usize = 3;
 
 impl Inspector {
-    /// Says why a job is not running, or that it runs, whichever state it is in and whoever
-    /// wrote it, this crate or Go's Asynq. Reads only.
+    /// Says why a job is not running, or that it runs. Works in every state and for the jobs of Go
+    /// programs as well. Reads only.
     ///
     /// The job and its place in the queue are read at the same time by [`Inspector::job`] and one
     /// script that searches at most 10,000 pending jobs. Unless the job has ended or its worker

@@ -25,9 +25,9 @@ use crate::time::Timestamp;
 /// | [`revoke`](Self::revoke) | removed | yes, as processed |
 /// | [`snooze`](Self::snooze), [`snooze_until`](Self::snooze_until) | runs again then | no |
 ///
-/// A counted failure of a job whose retries are used up archives it. The error is recorded with
-/// all its causes (`source()`) on one line, and with the backtrace that it carries, as those of
-/// `anyhow` do if `RUST_BACKTRACE=1`. The text is stored with the job and shown to operators: keep
+/// A counted failure of a job whose retries are used up archives it. The error is recorded with all
+/// its causes (`source()`) on one line, and with its backtrace if it carries one, as an `anyhow`
+/// error does with `RUST_BACKTRACE=1`. The text is stored with the job and shown to operators: keep
 /// payloads and secrets out of it. It is cut after 8 KiB, half of which may be a backtrace.
 ///
 /// ```

@@ -6,9 +6,8 @@
 //! hexadecimal digits.
 //!
 //! It is not URL encoding, although it looks like it: a slash, a question mark and letters of any
-//! script stay as they are, and whoever puts the form into a URL encodes it once more. It can be
-//! reversed without loss ([`from_printable`]), so every id in any store can be addressed, whichever
-//! program wrote it.
+//! script stay as they are. A link encodes the form once more. It can be reversed without loss
+//! ([`from_printable`]), so every id in any store can be addressed, whichever program wrote it.
 
 use crate::text::is_invisible;
 

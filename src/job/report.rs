@@ -39,7 +39,7 @@ pub(crate) fn report(job: &JobRecord, transition: &Transition, took: Duration, n
             );
         }
         Transition::Retry { after, error, counted: false } => {
-            // The words of `Reason::kind`.
+            // The same words as the `kind` of an explanation.
             let why = match parked(job, error) {
                 Some(Parked::NoHandler) => "no_handler",
                 Some(Parked::Undecodable { .. }) => "undecodable",

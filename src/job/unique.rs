@@ -87,7 +87,7 @@ impl Until {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// It is refused, and told the holder.
+    /// It is refused. The error names the holder ([`Error::holder`]).
     #[default]
     Reject,
     /// The waiting holder becomes this job, with this job's time and lock.

@@ -1,4 +1,8 @@
 //! The pool as a connection of the `redis` crate, for an application's own commands.
+//!
+//! The traits of the `redis` crate expect plain replies, so requests of this kind are *raw*: an
+//! error reply of Redis stays among the values, nothing is repeated, and on a Cluster the crate's
+//! own connection finds the server.
 
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};

@@ -1,4 +1,9 @@
 //! Opens one connection to one server: TCP options, TLS, credentials, database, a sign of life.
+//!
+//! The Redis library could do most of this itself. It is done here because its greeting turns every
+//! refusal into a wrong password, its TLS does not explain a failed handshake, and its timeouts are
+//! the same for every call. So a stream is opened and wrapped here, and the library gets it ready
+//! to use, without timeouts: the pool bounds each call with a deadline of its own.
 
 use std::time::Duration;
 

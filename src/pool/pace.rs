@@ -48,6 +48,7 @@ struct Allowance {
 }
 
 impl Allowance {
+    /// Adds what has accrued since the last refill, up to [`MAX_ALLOWANCE`].
     fn refill(&mut self, now: Instant) {
         let refill = now.saturating_duration_since(self.at).as_secs_f64() * BYTES_PER_SECOND;
         self.bytes = (self.bytes + refill).min(MAX_ALLOWANCE);

@@ -7,8 +7,8 @@ use crate::job::RetryPolicy;
 /// Gives a handler a middleware or a retry policy of its own, or moves it to a thread for blocking
 /// work.
 ///
-/// The methods are there for every type, so that the compiler says what is wrong with a function
-/// that is no handler, instead of not finding the method.
+/// The methods exist for every type. So for a function that is not a handler, the compiler says
+/// what is wrong with it, instead of not finding the method.
 pub trait JobHandler: Sized {
     /// Runs this function around the handler; see [`JobMiddleware`]. Of several, the one that
     /// was added first is the outermost.

@@ -1,4 +1,4 @@
-//! Whether the store answers: two tasks ask it, and readiness is told from memory.
+//! Whether the store answers: two tasks ask it, and readiness is answered from memory.
 //!
 //! [`watch`] sends a `PING` every second and records when the last answer came. A probe of a load
 //! balancer only compares that instant with the clock, so it costs the store nothing and is

@@ -32,14 +32,14 @@ struct HeldJobs(Mutex<Vec<PreparedJob>>);
 /// A request guard that enqueues jobs only if the answer is a success: if its final status is below
 /// 400, so also for the 303 after a form. Otherwise the jobs vanish.
 ///
-/// They leave in one call, after the route, its responder and every other fairing, and before the
-/// answer is sent. If the store does not take one of them, the answer becomes 503 (500 if the store
-/// refuses), although the route has done its work; a client that repeats the request then repeats
-/// that too. With `jobqueue.on_success_failure = "log"` the answer stays, an error is logged and
-/// `jobqueue_on_success_lost_jobs_total` counts the jobs. A duplicate is no failure.
-/// `jobqueue.on_success_below` is the first status that is no success; 400 by default.
+/// They are sent in one call, after the route, its responder and every other fairing, and before
+/// the answer is sent. If the store does not take one of them, the answer becomes 503 (500 if the
+/// store refuses), although the route has done its work; a client that repeats the request then
+/// repeats that too. With `jobqueue.on_success_failure = "log"` the answer stays, an error is
+/// logged and `jobqueue_on_success_lost_jobs_total` counts the jobs. A duplicate is not a failure.
+/// `jobqueue.on_success_below` is the first status that does not count as success, 400 by default.
 ///
-/// This is no transaction with a database: if the process dies before the answer, the jobs are
+/// This is not a transaction with a database: if the process dies before the answer, the jobs are
 /// lost.
 ///
 /// ```no_run

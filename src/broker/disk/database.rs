@@ -332,7 +332,7 @@ fn full(path: &Path, error: &str) -> StorageError {
     StorageError::Full(format!("the disk of {} is full: {error}", path.display()))
 }
 
-/// Whether there is no space, be it of the disk, of a quota or of a file.
+/// Whether the space is used up: of the disk, of a quota, or of the largest file that is allowed.
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)

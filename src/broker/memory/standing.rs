@@ -6,7 +6,7 @@ use crate::job::{JobId, JobState};
 use crate::time::Timestamp;
 
 impl Queue {
-    /// Where a job stands, as `read_standing.lua` tells it.
+    /// The place of a job in its queue: the same answer as that of `read_standing.lua`.
     pub(super) fn standing(&self, id: &JobId) -> Standing {
         let stored = self.jobs.get(id);
         let state = stored.map(|stored| stored.state);

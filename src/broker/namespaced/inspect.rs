@@ -85,7 +85,7 @@ impl Inspect for NamespacedBroker {
         })
     }
 
-    /// The names are read first: they tell how many queues to ask for, so that no queue of another
+    /// The names are read first. Their number bounds the second read, so that no queue of another
     /// application is read.
     fn summaries<'a>(
         &'a self,
@@ -202,8 +202,8 @@ impl Inspect for NamespacedBroker {
         })
     }
 
-    /// Here `more_running` counts the slots in use, and they are in use for this application
-    /// whoever owns the jobs in them.
+    /// Here `more_running` counts the slots in use. An occupied slot is not free for this
+    /// application, whichever application the job in it belongs to.
     fn serving(&self) -> Answer<'_, Servers> {
         Box::pin(async move {
             let all = self.answer(self.inner.serving()).await?;

@@ -11,8 +11,8 @@ use super::NamespacedBroker;
 use crate::broker::{Answer, Entry, Export, Imported, Transfer};
 use crate::job::{Namespace, QueueName};
 
-/// The entry under other names; `None` if one of its names has none, as those of other
-/// applications.
+/// The entry under other names. `None` if one of its names cannot be mapped: it belongs to another
+/// application, or does not fit.
 fn renamed(
     mut entry: Entry,
     queue_name: impl Fn(&QueueName) -> Option<QueueName>,

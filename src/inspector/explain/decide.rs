@@ -203,9 +203,8 @@ impl Facts<'_> {
         is_suspect(losses).then_some(Reason::Suspect { losses })
     }
 
-    /// A scheduled or retry job. If it is due, whoever serves the queue should have made it
-    /// pending; if not, its last error says why it waits. What would hold it back afterwards
-    /// follows.
+    /// A scheduled or retry job. If it is due, a worker of the queue should have made it pending;
+    /// if not, its last error says why it waits. What would hold it back afterwards follows.
     fn waiting(&self) -> Vec<Reason> {
         let (stored, job) = (self.stored, &self.stored.record);
         let Some(at) = stored.due else {

@@ -376,7 +376,7 @@ impl RedisExport {
         let mut page = Vec::new();
         while !found.is_empty() {
             let (name, value, left) = (found.bytes()?, found.bytes()?, found.int()?);
-            // Names that are not text are no names of these.
+            // The names of all these values are text.
             if let Ok(name) = String::from_utf8(name) {
                 page.extend(self.value(queue, &name, value, self.until(left)).await?);
             }
