@@ -175,15 +175,14 @@ impl Error {
         self.source.as_ref()?.0.downcast_ref()
     }
 
-    /// The store cannot be reached, does not serve now, or did not answer in
-    /// time. Trying again later is right. Includes [`Error::is_outcome_unknown`].
+    /// The store cannot be reached, does not serve now, or did not answer in time: retry later.
+    /// Includes [`Error::is_outcome_unknown`].
     pub fn is_unavailable(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Moving | ErrorKind::OutcomeUnknown)
     }
 
-    /// The queue moves between two servers of a Redis Cluster, neither of which serves
-    /// it meanwhile: its jobs cannot be dequeued, and nothing was done. Trying again later
-    /// is right.
+    /// The queue moves between two servers of a Redis Cluster, neither of which serves it
+    /// meanwhile. Its jobs cannot be dequeued, and nothing was done: retry later.
     pub fn is_moving(&self) -> bool {
         self.kind == ErrorKind::Moving
     }
@@ -191,21 +190,20 @@ impl Error {
     /// The request left and no answer came: it may have been carried out. So may an enqueue
     /// that fewer replicas confirmed than the connection's `wait_replicas` asks for.
     ///
-    /// What asking again does depends on what was asked:
+    /// What a second request does depends on the operation:
     ///
-    /// * *Enqueue*: [`Enqueue::confirm_within`](crate::Enqueue::confirm_within) asks again by
-    ///   itself, safely, and so is the same
-    ///   [idempotency key](crate::Enqueue::idempotency) for a day. The same *id* is not
-    ///   enough: it is in use only while the job exists, and a job that has succeeded is gone
-    ///   unless it is retained. Enqueued again it runs a second time.
-    /// * *Pause, resume, archive, delete, reschedule, edit* an entry: safe. If it was
-    ///   carried out, the answer is the same, or says that the job is
-    ///   [gone](Error::is_not_found) or [in that state already](Error::is_wrong_state).
+    /// * *Enqueue*: [`Enqueue::confirm_within`](crate::Enqueue::confirm_within) repeats the request
+    ///   by itself, safely. The same [idempotency key](crate::Enqueue::idempotency) makes it safe
+    ///   for a day. The same *id* is not enough: it is in use only while the job exists, and a job
+    ///   that has succeeded is gone unless it is retained. Enqueued again, it runs a second time.
+    /// * *Pause, resume, archive, delete, reschedule, edit* a job: safe. If it was carried out, the
+    ///   answer is the same, or says that the job is [gone](Error::is_not_found) or [in that state
+    ///   already](Error::is_wrong_state).
     /// * *Run* and *cancel* a job: look at the [job](crate::Inspector::job) first. One that was
-    ///   run, and has failed again since, would be run once more; a job that was tried again
-    ///   meanwhile would be cancelled once more.
-    /// * *Duplicate* a job, *run a periodic job now*: each makes a new job. Look first, or
-    ///   there may be two.
+    ///   run, and has failed again since, would be run once more; one that is already at its next
+    ///   attempt would be cancelled once more.
+    /// * *Duplicate* a job, *run a periodic job now*: each makes a new job. Look first, or there
+    ///   may be two.
     pub fn is_outcome_unknown(&self) -> bool {
         self.kind == ErrorKind::OutcomeUnknown
     }
@@ -266,9 +264,9 @@ impl Error {
         self.kind == ErrorKind::WrongState
     }
 
-    /// As many as may wait do so already: of jobs that the public reference route enqueued
-    /// (`jobqueue.register_max_waiting`), or of requests that wait for a job or follow it.
-    /// Nothing was done; try again later.
+    /// The maximum number that may wait is reached: of jobs that the public reference route
+    /// enqueued (`jobqueue.register_max_waiting`), or of requests that wait for a job or follow it.
+    /// Nothing was done: retry later.
     pub fn is_too_many(&self) -> bool {
         self.kind == ErrorKind::TooMany
     }

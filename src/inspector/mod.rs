@@ -1,5 +1,11 @@
-//! What an operator asks and does: the operations that REST, the dashboard and an
-//! application's own code share. The client enqueues, the worker runs jobs.
+//! What an operator asks and does: the operations that REST, the dashboard and an application's own
+//! code share. The client enqueues, the worker runs jobs.
+//!
+//! One file for each kind of question: [`lists`] and `servers` read, [`actions`] and [`control`]
+//! change, [`explain`] says why a job is not running, [`doctor`] checks whether the store is sound,
+//! and [`periodic`] covers periodic jobs. An inspector for viewers hides what the application
+//! redacts (`Viewer`); the application's own sees everything. None of it is on the hot path, and
+//! every public method says what it costs the store.
 
 mod actions;
 mod control;

@@ -20,8 +20,8 @@ const MAX_DELAY: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// Asynq's default: `n⁴ + 15 + r · (n + 1)` seconds, where `n` is the number of
 /// retries counted before this failure and `r` a whole number in 0…29.
 ///
-/// All 25 of Asynq's default retries together take about 20 days.
-/// Source: `asynq-protocol.md` 8.3.
+/// All 25 of Asynq's default retries together take about 20 days. The formula is that of
+/// `DefaultRetryDelayFunc` in Asynq's `server.go`.
 ///
 /// ```
 /// use rocket_jobqueue::handler::asynq_delay;

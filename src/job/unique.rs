@@ -51,10 +51,10 @@ const MAX_FIELDS: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Until {
-    /// When a worker dequeues the job: jobs that wait are the same, and one that runs is not
-    /// among them. What it had to read has changed since, and the next job reads it again. The
-    /// lock is not taken again if the attempt fails, its worker vanishes, or the job is put back
-    /// or parked because that worker cannot run it.
+    /// When a worker dequeues the job. So only jobs that wait count as the same: while one runs,
+    /// another can be enqueued, because what the running one has read may have changed since. The
+    /// lock is not taken again if the attempt fails, its worker vanishes, or the job is put back or
+    /// parked because that worker cannot run it.
     ///
     /// A Go worker does not know this: it releases the lock at success.
     Start,

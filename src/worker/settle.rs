@@ -143,9 +143,9 @@ pub(super) enum Road<'a> {
 }
 
 impl FinishedAttempt {
-    /// The store has settled the job: calls the application's hooks, and starts a delivery of
-    /// the same job that came meanwhile. Returns the transition that was carried out, or
-    /// `None` if another sending was answered before.
+    /// The store has settled the job: calls the application's hooks, and starts a delivery of the
+    /// same job that came meanwhile. Returns the transition that was carried out. A settlement may
+    /// have been sent twice (see [`stall`](super::stall)): `None` if its other reply came first.
     pub(super) fn settled(
         &self,
         shared: &Arc<WorkerShared>,
@@ -176,9 +176,8 @@ impl FinishedAttempt {
         Some(done)
     }
 
-    /// The store has settled the job. Returns the transition that was carried out and a
-    /// delivery of the same job that came meanwhile; `None` if another sending was answered
-    /// before.
+    /// The store has settled the job. Returns the transition that was carried out and a delivery of
+    /// the same job that came meanwhile; `None` if another reply to this settlement came first.
     pub(super) fn done(
         &self,
         shared: &WorkerShared,
@@ -200,7 +199,7 @@ impl FinishedAttempt {
     /// under the new lease, so that it is not made twice.
     pub(super) fn lost(self, delivery: &Delivery) -> Option<Self> {
         match self.guard.job().over() {
-            // Another sending settled it.
+            // The other copy of this settlement was carried out.
             Over::Already => None,
             Over::Now(Some(next)) => {
                 let AcceptedDelivery { guard, slot, .. } = *next;

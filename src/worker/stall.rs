@@ -261,7 +261,8 @@ async fn settle_again(
         Ok(settled) => {
             let road = Road::Detached(&*broker, &runtime);
             for (one, settled) in pending.iter().zip(settled) {
-                // Lost, most likely to the first sending, whose reply will say so.
+                // Most likely the first copy was carried out. The dispatcher learns that from its
+                // own reply.
                 if settled != Settled::Lost {
                     one.attempt.settled(&shared, &road, &one.request, settled);
                 }

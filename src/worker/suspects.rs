@@ -1,16 +1,17 @@
-//! Runs suspects: jobs that were in flight twice or more when their worker vanished. Such a
-//! job may be what kills the process, and it has to be found out which one does.
+//! Runs suspects: jobs that were in flight at least twice when their worker vanished. Such a job
+//! may be what kills the process. Suspects run one at a time, so that the next death proves which
+//! one does.
 //!
-//! A process runs at most one suspect at a time, beside its other work; the next one
-//! starts when that one has ended or has run for [`RUN_ALONE_FOR`]. Before a suspect starts,
-//! the store records it. If the process then vanishes, the jobs it had are recovered without a
-//! loss, except of that suspect, and the next loss of a suspect that had started archives
-//! it. A process that vanishes without a suspect charges all it had, because nothing is
-//! known about them.
+//! A process runs at most one suspect at a time, beside its other work. The next one starts when
+//! that one has ended or has run for [`RUN_ALONE_FOR`]. Before a suspect starts, the store records
+//! it. If the process then vanishes with only this suspect running, the loss is proven, which
+//! archives it from its third loss on; the other jobs are recovered without a loss. If a process
+//! vanishes while no suspect runs, the loss counts against every job in flight there, because any
+//! of them may be the cause.
 //!
-//! A suspect waits for its turn without a slot, in flight and under its lease. At most
-//! [`MAX_WAITING`] wait here; others are put back for a while, so that other processes get
-//! some and other jobs are dequeued meanwhile.
+//! A suspect waits for its turn without a slot, but in flight and with its lease renewed. At most
+//! [`MAX_WAITING`] wait here. Others are put back for [`PUT_BACK_FOR`], so that other processes get
+//! some of them, and this one dequeues other jobs meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
