@@ -7,8 +7,9 @@
 //!
 //! Three options change how an enqueue is repeated, and are easily confused. An *id* protects as
 //! long as the job exists. A *unique lock* protects until the job succeeds, or for its time. An
-//! *idempotency key* protects the call: repeated, it gets the id of the first one, whatever has
-//! become of the job. `confirm_within` makes such a key for one call and repeats it by itself.
+//! *idempotency key* protects the call: repeated with the same key, it gets the id of the first job
+//! for as long as the key is kept, even if that job has ended. `confirm_within` makes such a key
+//! for one call and repeats it by itself.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

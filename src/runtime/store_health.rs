@@ -5,8 +5,8 @@
 //! answered at once, even while the store hangs. About every fifth answer also makes [`look`] check
 //! the store's settings, in a task of its own.
 //!
-//! What may surprise. The first `PING` that fails is explained in the log with what to do about it.
-//! Later ones are not: the connections log each loss and each return once.
+//! What may surprise. If the first `PING` after the start fails, the log explains what to do about
+//! it. Later failures are not explained there: the connections log each loss and each return once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

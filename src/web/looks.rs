@@ -3,9 +3,9 @@
 //!
 //! [`SharedReads::follow`] starts a task for a key, or joins the one that runs. The task reads,
 //! publishes the result to all followers, and waits; it ends with its last follower, or when there
-//! is nothing more to learn. A job is read after 50 ms at first and then at growing intervals of up
-//! to 1 s, because most jobs that somebody waits for end soon. Open pages share one read of the
-//! queues in the same way, and all requests share one look at which clients have hung up.
+//! is nothing more to learn. A job is read at once and then at intervals that grow to 1 s, because
+//! most jobs that somebody waits for end soon. Open pages share one read of the queues in the same
+//! way, and all requests share one look at which clients have hung up.
 //!
 //! Each follower holds a slot of its kind, so that waiting clients are bounded: 1000 with a status
 //! link, 500 that wait, 500 that stream. One that finds no slot waits for 2 to 5 s before it is
