@@ -11,7 +11,7 @@ use std::time::Duration;
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::*;
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Clock, JobId, JobRecord, JobState, Limit, NewJob, Placement, QueueName, Timestamp,
     handler::{AfterCancel, Transition},
     inspect::Page,
 };
@@ -169,6 +169,25 @@ async fn inspect(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
     broker.check_queue(queue, None, RepairScope::Nothing).await.unwrap();
 }
 
+/// Limits, and jobs that wait for them.
+async fn limit(broker: &RedisBroker, queue: &QueueName) {
+    let queues = std::slice::from_ref(queue);
+    broker.set_limit(queue, &Limit::new("one").concurrency(1)).await.unwrap();
+    let new = || NewJob::now(record(queue));
+    broker.enqueue(&[new(), new(), new()]).await.unwrap();
+    let taken = broker.dequeue(queues, 3).await.unwrap().deliveries;
+    assert_eq!(taken.len(), 1, "the others wait");
+    broker.enqueue(&[new()]).await.unwrap();
+    broker.forward(queue, 10).await.unwrap();
+    assert_eq!(broker.limits(queue).await.unwrap()[0].waiting, 3);
+    broker.settle(&[(taken[0].clone(), Transition::Requeue).into()]).await.unwrap();
+    assert!(broker.remove_limit(queue, "one").await.unwrap());
+    broker.forward(queue, 10).await.unwrap();
+    for delivery in broker.dequeue(queues, 9).await.unwrap().deliveries {
+        broker.settle(&[(delivery, Transition::Revoke).into()]).await.unwrap();
+    }
+}
+
 /// Everything out of the store and into another queue.
 async fn transfer(broker: &RedisBroker, queue: &QueueName) {
     let (mut export, mut all) = (broker.export(), Vec::new());
@@ -231,6 +250,7 @@ async fn every_script_declares_a_second_key_of_its_slot_that_never_exists() {
     group(&broker, &clock, &queue, &server).await;
     inspect(&broker, &clock, &queue).await;
     transfer(&broker, &queue).await;
+    limit(&broker, &QueueName::new("limited").unwrap()).await;
     run_periodic(&broker, &clock, &queue).await;
     assert_eq!(broker.remove_queue(&queue, true).await.unwrap(), Removal::Gone);
     let commands = monitor.end().await;

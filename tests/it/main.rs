@@ -41,6 +41,7 @@ mod inspector;
 mod layers;
 mod layout;
 mod leases;
+mod limited;
 mod namespace;
 mod on_success;
 #[cfg(feature = "openapi")]

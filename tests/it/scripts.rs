@@ -5,7 +5,7 @@
 //! A new script needs a line in `calls`; without one this test fails.
 
 use crate::support::scripts;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,6 +79,12 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "+9||77|2|1|b|1|1|7|4000000020.5|4000000020.5|1|l|1|1|9|5.1|5.1",
             "+1||77|1|0|0|1|l|1|1|9|3999999000.5|3999999000.5",
         ],
+        "enqueue_limited" => &[
+            "0|new|m|now|0||0|||0|||reject",
+            "0|new|m|after|5000000|Q:unique:mail:new|60000000|||0|||reject",
+        ],
+        "set_limit" => &[r#"one|{"concurrency":1}|32|0"#, "one||32|0"],
+        "read_limits" => &["100"],
         "extend_leases" => &["a|7|0", "a|8|0|l|7|0"],
         "next_due" => &["", "+"],
         "forward_due" => &["9|1000|100000", "1|1|100000"],
@@ -212,6 +218,19 @@ const WORLD: &str = "
     LPUSH O:active b
     ZADD O:lease 4000000020.5 b";
 
+/// Beside it a limit with a job that holds a place, one that waits, and a look that is due.
+const LIMITED: &str = r#"
+    HSET Q:x:limits one {"concurrency":2,"spacing":1000,"tolerance":10}
+    HSET Q:t:a x_use one:
+    ZADD Q:x:lim:use:one: 1 a
+    HSET Q:t:w msg m state scheduled x_wait 1:one:
+    ZADD Q:scheduled 4000003600 w
+    ZADD Q:x:held 4000003600 w
+    ZADD Q:x:lim:wait:one: 1 w
+    ZADD Q:x:lim:keys 3999999000000000 one:
+    ZADD Q:x:lim:tat 3999999000000000 one:
+    ZADD Q:x:due 3999999000000000 ''"#;
+
 /// Keys that are not there and might be met in another type.
 const ABSENT: [&str; 5] = ["t:new", "g:new", "unique:mail:new", "x:idem:new", "paused"];
 
@@ -220,6 +239,8 @@ struct World {
     broker: Arc<RedisBroker>,
     runtime: tokio::runtime::Runtime,
     queue: QueueName,
+    /// What the world has beside `WORLD`.
+    beside: &'static str,
 }
 
 fn written(text: &str) -> String {
@@ -240,11 +261,12 @@ impl World {
     fn world(&mut self) {
         let _: Value = redis::cmd("FLUSHALL").query(&mut self.connection).unwrap();
         let mut all = redis::pipe();
-        for line in written(WORLD).lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let lines = written(WORLD) + &written(self.beside);
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let mut words = line.split_whitespace();
             all.cmd(words.next().unwrap());
             words.for_each(|word| {
-                all.arg(word);
+                all.arg(if word == "''" { "" } else { word });
             });
         }
         all.query::<Value>(&mut self.connection).unwrap();
@@ -344,19 +366,97 @@ fn spoils(key: &str, kind: &str) -> Vec<String> {
     spoils.iter().map(|spoil| spoil.replace("KEY", key)).collect()
 }
 
-#[test]
-fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
+fn open(beside: &'static str) -> (RedisServer, World) {
     let server = RedisServer::start(&["--enable-debug-command", "yes"]);
     let client = redis::Client::open(format!("redis://{}", server.addr())).unwrap();
     let clock = Clock::manual(Timestamp::from_secs(NOW));
     let topology = Topology::Single(server.addr());
     let pool = RedisPool::new(PoolSettings { topology, ..PoolSettings::default() }).unwrap();
-    let mut on = World {
+    let on = World {
         connection: client.get_connection().unwrap(),
         runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
         broker: Arc::new(RedisBroker::new(pool, clock)),
         queue: QueueName::new("q").unwrap(),
+        beside,
     };
+    (server, on)
+}
+
+impl World {
+    /// Runs each call of the scripts in the sound world.
+    fn run_all(&mut self, scripts: &BTreeMap<String, String>) {
+        self.world();
+        assert_eq!(self.wrong(), BTreeSet::new(), "the world is sound");
+        for (name, text) in scripts {
+            for call in calls(name).unwrap_or_default() {
+                self.world();
+                self.call(text, call).unwrap_or_else(|error| panic!("{name} {call:?}: {error}"));
+                let sound = DISMANTLE.contains(&name.as_str()) || self.wrong().is_empty();
+                assert!(sound, "{name} {call:?}: {:?}", self.wrong());
+            }
+        }
+    }
+
+    /// Spoils each of the keys in turn, and runs each call of the scripts. Returns how many runs
+    /// were refused, and what went wrong.
+    fn spoil_all(
+        &mut self,
+        scripts: &BTreeMap<String, String>,
+        keys: &[String],
+    ) -> (usize, Vec<String>) {
+        let (mut runs, mut refused, mut failures) = (0, 0, Vec::new());
+        // The gate looks at a part of the keys on servers that are not the machine's own.
+        let sample = std::env::var("JOBQUEUE_TEST_SAMPLE").map_or(1, |n| n.parse().unwrap());
+        for key in keys.iter().step_by(sample) {
+            self.world();
+            let kind: String = redis::cmd("TYPE").arg(key).query(&mut self.connection).unwrap();
+            for spoil in spoils(key, &kind) {
+                let mut wrong_before = None;
+                let mut spoilt = None;
+                for (name, text) in scripts {
+                    for call in calls(name).unwrap_or_default() {
+                        // Most scripts refuse or only look: then it is as it was.
+                        let before = match spoilt.take() {
+                            Some(digest) => digest,
+                            None => self.spoilt(&spoil),
+                        };
+                        let answer = self.call(text, call);
+                        runs += 1;
+                        let after = self.digest();
+                        spoilt = (after == before).then(|| after.clone());
+                        match answer {
+                            Err(error) if after != before => {
+                                failures.push(format!(
+                                    "{name} {call:?} after {spoil:?} left half: {error}"
+                                ));
+                            }
+                            Err(_) => refused += 1,
+                            Ok(_) if after == before || DISMANTLE.contains(&name.as_str()) => {}
+                            Ok(_) => {
+                                let wrong = self.wrong();
+                                let before = wrong_before.get_or_insert_with(|| {
+                                    self.spoilt(&spoil);
+                                    self.wrong()
+                                });
+                                let new: Vec<_> = wrong.difference(before).collect();
+                                if !new.is_empty() {
+                                    failures
+                                        .push(format!("{name} {call:?} after {spoil:?}: {new:?}"));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        println!("{runs} runs, {refused} refused, {} failures", failures.len());
+        (refused, failures)
+    }
+}
+
+#[test]
+fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
+    let (_server, mut on) = open("");
     let scripts = scripts::all();
     assert!(scripts.len() > 10, "{:?}", scripts.keys());
     let missing: Vec<_> = scripts
@@ -365,67 +465,33 @@ fn every_script_refuses_or_keeps_the_queue_sound_whatever_key_is_spoilt() {
         .collect();
     assert!(missing.is_empty(), "scripts without a line in `calls`: {missing:?}");
 
+    on.run_all(&scripts);
     on.world();
-    assert_eq!(on.wrong(), BTreeSet::new(), "the world is sound");
-    for (name, text) in &scripts {
-        for call in calls(name).unwrap_or_default() {
-            on.world();
-            on.call(text, call).unwrap_or_else(|error| panic!("{name} {call:?}: {error}"));
-            let sound = DISMANTLE.contains(&name.as_str()) || on.wrong().is_empty();
-            assert!(sound, "{name} {call:?}: {:?}", on.wrong());
-        }
-    }
     let mut keys: Vec<String> = on.connection.keys(format!("{Q}*")).unwrap();
     keys.extend(ABSENT.map(|name| format!("{Q}{name}")));
     keys.sort();
+    let (refused, failures) = on.spoil_all(&scripts, &keys);
+    assert!(refused > 100, "{refused}");
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
 
-    let (mut runs, mut refused, mut failures) = (0, 0, Vec::new());
-    // The gate looks at a part of the keys on servers that are not the machine's own.
-    let sample = std::env::var("JOBQUEUE_TEST_SAMPLE").map_or(1, |n| n.parse().unwrap());
-    for key in keys.iter().step_by(sample) {
-        on.world();
-        let kind: String = redis::cmd("TYPE").arg(key).query(&mut on.connection).unwrap();
-        for spoil in spoils(key, &kind) {
-            let mut wrong_before = None;
-            let mut spoilt = None;
-            for (name, text) in &scripts {
-                for call in calls(name).unwrap_or_default() {
-                    // Most scripts refuse or only look: then it is as it was.
-                    let before = match spoilt.take() {
-                        Some(digest) => digest,
-                        None => on.spoilt(&spoil),
-                    };
-                    let answer = on.call(text, call);
-                    runs += 1;
-                    let after = on.digest();
-                    spoilt = (after == before).then(|| after.clone());
-                    match answer {
-                        Err(error) if after != before => {
-                            failures.push(format!(
-                                "{name} {call:?} after {spoil:?} left half: {error}"
-                            ));
-                        }
-                        Err(_) => refused += 1,
-                        Ok(_) if after == before || DISMANTLE.contains(&name.as_str()) => {}
-                        Ok(_) => {
-                            let wrong = on.wrong();
-                            let before = wrong_before.get_or_insert_with(|| {
-                                on.spoilt(&spoil);
-                                on.wrong()
-                            });
-                            let new: Vec<_> = wrong.difference(before).collect();
-                            if !new.is_empty() {
-                                failures.push(format!("{name} {call:?} after {spoil:?}: {new:?}"));
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-    println!("{runs} runs, {refused} refused, {} failures", failures.len());
-    assert!(refused > 100, "{refused} of {runs}");
-    assert!(failures.is_empty(), "{} of {runs}:\n{}", failures.len(), failures.join("\n"));
+#[test]
+fn a_queue_with_limits_stays_sound_too_whatever_key_of_them_is_spoilt() {
+    let (_server, mut on) = open(LIMITED);
+    let scripts = scripts::all();
+    on.run_all(&scripts);
+    let limited: BTreeMap<_, _> =
+        scripts.into_iter().filter(|(_, text)| text.contains("x:limits")).collect();
+    assert!(limited.len() > 5, "{:?}", limited.keys());
+    on.world();
+    let mut keys: Vec<String> = on.connection.keys(format!("{Q}x:lim*")).unwrap();
+    keys.extend(
+        ["x:held", "x:due", "scheduled", "pending", "t:w"].map(|name| format!("{Q}{name}")),
+    );
+    keys.sort();
+    let (refused, failures) = on.spoil_all(&limited, &keys);
+    assert!(refused > 20, "{refused}");
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
 }
 
 /// Asynq answers errors with the state or the group in their text, which breaks the

@@ -13,8 +13,8 @@ pub fn all() -> BTreeMap<String, String> {
     };
     let (_, table) = table.split_once("\nscripts! {\n").expect("the table");
     let (table, _) = table.split_once("\n}\n").expect("the end of the table");
-    let lines = table.lines().filter_map(|line| line.trim().split_once(": "));
-    lines
+    let entries = table.split(';').filter_map(|entry| entry.trim().split_once(": "));
+    entries
         .map(|(name, parts)| {
             let parts = parts.split('"').skip(1).step_by(2);
             (name.to_owned(), parts.map(file).collect::<String>())

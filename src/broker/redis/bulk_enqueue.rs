@@ -23,7 +23,7 @@ use super::order::CallOrder;
 use super::{MAX_BATCH_BYTES, MAX_BATCH_JOBS, RedisBroker, by_queue, reply};
 use crate::broker::Enqueued;
 use crate::error::Error;
-use crate::job::NewJob;
+use crate::job::{NewJob, QueueName};
 
 /// Maximum script calls of one bulk enqueue that are in flight at a time.
 const MAX_CONCURRENT_CALLS: usize = 16;
@@ -59,7 +59,9 @@ impl RedisBroker {
     async fn enqueue_one(&self, new: &NewJob) -> Result<Enqueued, Error> {
         let mut moving = self.moving();
         loop {
-            let stored = self.enqueue_batched(EnqueueArgs::of(&new.record.queue, new)).await;
+            let queue = &new.record.queue;
+            let args = EnqueueArgs::of(queue, new).of_limited(self.limited.contains(queue));
+            let stored = self.enqueue_batched(args).await;
             if !moving.passes(stored.as_ref().err()).await {
                 return stored;
             }
@@ -70,7 +72,9 @@ impl RedisBroker {
     /// Within a sequence the order of the jobs is kept; sequences run side by side.
     async fn enqueue_bulk(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         // One server takes plain jobs of several queues in one call.
-        let spans_queues = !self.pool.is_cluster() && jobs.iter().all(enqueue_args::is_plain);
+        let is_plain =
+            |new: &NewJob| enqueue_args::is_plain(new) && !self.limited.contains(&new.record.queue);
+        let spans_queues = !self.pool.is_cluster() && jobs.iter().all(is_plain);
         let sequences: Vec<Vec<usize>> = match spans_queues {
             true => vec![(0..jobs.len()).collect()],
             false => by_queue(jobs.iter().map(|new| &new.record.queue))
@@ -132,7 +136,12 @@ impl RedisBroker {
         if let Some(error) = order.failed.get() {
             return not_sent(error);
         }
-        let args = |&index: &usize| EnqueueArgs::of(&jobs[index].record.queue, &jobs[index]);
+        // Jobs of several queues go by the script that serves several; then the dequeue decides.
+        let limited = |queue: &QueueName| !spans_queues && self.limited.contains(queue);
+        let args = |&index: &usize| {
+            let queue = &jobs[index].record.queue;
+            EnqueueArgs::of(queue, &jobs[index]).of_limited(limited(queue))
+        };
         let mut args: Vec<EnqueueArgs> = indexes.iter().map(args).collect();
         if let Some(first) = args.first_mut() {
             first.opens = opens;

@@ -1,8 +1,8 @@
 //! The script calls that store new jobs and extend leases.
 //!
-//! Three scripts store jobs. `enqueue_now` takes plain jobs that are due now, of several
+//! Four scripts store jobs. `enqueue_now` takes plain jobs that are due now, of several
 //! queues at once; `enqueue_later` takes plain jobs that are due later; `enqueue` knows
-//! unique locks, idempotency keys and groups as well. A call uses the cheapest
+//! unique locks, idempotency keys and groups as well, and `enqueue_limited` limits too. A call uses the cheapest
 //! script that all of its jobs allow.
 //!
 //! The name of a queue is written beside the call (`SADD asynq:queues`), at most
@@ -26,7 +26,7 @@ use super::{RedisBroker, by_queue};
 use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::{JobState, QueueName};
-use crate::pool::{Repeat, ScriptCall};
+use crate::pool::{LuaScript, Repeat, ScriptCall};
 use crate::time::Timestamp;
 
 impl RedisBroker {
@@ -89,7 +89,10 @@ impl RedisBroker {
         match script {
             EnqueueScript::Now if alike => self.store_now(queues, jobs).await,
             EnqueueScript::Later if alike => self.store_later(queues[0].0, jobs).await,
-            _ => self.store_any(queues[0].0, jobs).await,
+            EnqueueScript::Limited => {
+                self.store_any(&SCRIPTS.enqueue_limited, queues[0].0, jobs).await
+            }
+            _ => self.store_any(&SCRIPTS.enqueue, queues[0].0, jobs).await,
         }
     }
 
@@ -142,6 +145,7 @@ impl RedisBroker {
     /// Any jobs of one queue: with locks, guards and groups.
     async fn store_any(
         &self,
+        script: &'static LuaScript,
         queue: &QueueName,
         jobs: &[&EnqueueArgs],
     ) -> Result<Vec<Enqueued>, Error> {
@@ -149,7 +153,6 @@ impl RedisBroker {
             jobs.iter().fold(begin(call, jobs).arg(attempt), |call, job| job.add_args(call))
         };
         let (queues, now) = (iter::once(queue), self.clock.argument());
-        let script = &SCRIPTS.enqueue;
         let mut reply = self.promise(script, queues, repeat_of(jobs), &now, add).await?;
         jobs.iter().map(|_| self.stored(queue, &mut reply)).collect()
     }

@@ -38,6 +38,8 @@ pub(super) struct EnqueueArgs {
     extras: Option<Box<EnqueueExtras>>,
     /// It opens a sequence of several calls whose order must be kept.
     pub opens: bool,
+    /// Whether its queue is known to have limits.
+    limited: bool,
 }
 
 /// Which script stores a job.
@@ -49,6 +51,8 @@ pub(super) enum EnqueueScript {
     Later,
     /// `enqueue`: everything else.
     Any,
+    /// `enqueue_limited`: as `enqueue`, for a queue that has limits.
+    Limited,
 }
 
 /// What only some jobs have.
@@ -84,7 +88,8 @@ impl EnqueueArgs {
         let (own, placement) = (queue.clone(), new.placement);
         if is_ordinary(new) {
             let message = wire::encode(record);
-            return Self { queue: own, id, message, placement, extras: None, opens: false };
+            let (extras, opens, limited) = (None, false, false);
+            return Self { queue: own, id, message, placement, extras, opens, limited };
         }
         let lock = unique.map(|_| match &new.unique_key {
             Some(digest) => keys::unique_by_key(queue, &record.job_type, digest),
@@ -112,7 +117,13 @@ impl EnqueueArgs {
                 other => other.as_str().to_owned(),
             },
         };
-        Self { queue: own, id, message, placement, extras: Some(Box::new(extras)), opens: false }
+        let (extras, opens, limited) = (Some(Box::new(extras)), false, false);
+        Self { queue: own, id, message, placement, extras, opens, limited }
+    }
+
+    /// The same job of a queue that has limits, or of one that has none.
+    pub(super) fn of_limited(self, limited: bool) -> Self {
+        Self { limited, ..self }
     }
 
     pub(super) fn queue(&self) -> &QueueName {
@@ -127,6 +138,7 @@ impl EnqueueArgs {
     /// The cheapest script that can store it.
     pub(super) fn script(&self) -> EnqueueScript {
         match (&self.extras, self.placement) {
+            (Some(_), _) | (None, Placement::Now) if self.limited => EnqueueScript::Limited,
             (Some(_), _) => EnqueueScript::Any,
             (None, Placement::Now) => EnqueueScript::Now,
             (None, Placement::After(_) | Placement::At(_)) => EnqueueScript::Later,

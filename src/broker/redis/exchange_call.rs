@@ -16,6 +16,7 @@ use std::time::Instant;
 use super::due::warn_of_old_jobs;
 use super::inspect::nanos;
 use super::leases::lease_args;
+use super::limits::LimitedQueues;
 use super::reply::{self, Reply};
 use super::scripts::SCRIPTS;
 use super::settle_args::SettleArgs;
@@ -150,8 +151,9 @@ impl CallPlan {
     }
 
     /// Whether the `finish_and_dequeue` script can do it, which costs about half.
-    fn is_fast(&self, parts: &[QueuePart<'_>]) -> bool {
+    fn is_fast(&self, parts: &[QueuePart<'_>], limited: &LimitedQueues) -> bool {
         self.dequeues > 0
+            && !parts.iter().any(|part| part.dequeues && limited.contains(part.queue))
             && self.unconfirmed.iter().all(String::is_empty)
             && parts.iter().all(|part| part.others().next().is_none())
     }
@@ -172,7 +174,7 @@ impl RedisBroker {
         settled: &mut [Result<Settled, Error>],
     ) -> Result<CallReply, Error> {
         let plan = CallPlan::of(self, parts, room);
-        let is_fast = plan.is_fast(parts);
+        let is_fast = plan.is_fast(parts, &self.limited);
         let answer = match is_fast {
             true => self.call_fast(parts, &plan).await,
             false => self.call_general(parts, &plan).await,
@@ -190,7 +192,9 @@ impl RedisBroker {
         }
         let mut call = CallReply { gaps: late, ..CallReply::default() };
         for _ in 0..reply.size()? {
-            self.read_deliveries(parts, plan.owner, &mut reply, &mut call).await?;
+            let limited = self.read_deliveries(parts, plan.owner, &mut reply, &mut call).await?;
+            // The general script has to be asked.
+            call.gaps |= is_fast && limited;
         }
         if !late && call.dequeued.deliveries.len() < room {
             // Nothing is left of the unconfirmed dequeues that were named.
@@ -275,27 +279,32 @@ impl RedisBroker {
     }
 
     /// Reads what was dequeued from one queue. A job whose message cannot be decoded is
-    /// archived here and leaves a gap: its slot stays free, and the queue is asked again.
+    /// archived here and leaves a gap: its slot stays free, and the queue is asked again. Returns
+    /// whether the queue has limits.
     async fn read_deliveries(
         &self,
         parts: &[QueuePart<'_>],
         owner: u64,
         reply: &mut Reply,
         call: &mut CallReply,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let nth = reply.size()? as usize;
         let part = nth.checked_sub(1).and_then(|nth| parts.get(nth));
         let queue = part.ok_or_else(reply::unexpected)?.queue;
-        if reply.int()? == 1 {
+        let flags = reply.int()?;
+        let (paused, limited) = (flags & 1 == 1, flags & 2 == 2);
+        self.limited.note(queue, limited);
+        if paused {
             call.dequeued.paused.push(queue.clone());
         }
         call.gaps |= read_gaps(queue, reply)?;
-        let found = found_jobs(queue, owner, reply)?;
+        let mut found = found_jobs(queue, owner, reply)?;
+        found.iter_mut().for_each(|job| job.limited = limited);
         let number = found.len();
         let readable = self.readable(queue, found).await;
         call.gaps |= readable.len() < number;
         call.dequeued.deliveries.extend(readable);
-        Ok(())
+        Ok(limited)
     }
 
     /// The result of a settlement, from the script's code.

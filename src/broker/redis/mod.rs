@@ -79,6 +79,7 @@ use crate::pool::{RedisPool, Repeat};
 use crate::time::{Clock, Timestamp};
 use batcher::Batcher;
 use clock::StoreClock;
+use limits::LimitedQueues;
 use peek::Peeks;
 use queue_names::KnownNames;
 use scripts::SCRIPTS;
@@ -126,6 +127,8 @@ pub struct RedisBroker {
     failing: Arc<FailingQueues>,
     /// Settlements without a reply.
     unconfirmed_settles: Arc<UnconfirmedSettles>,
+    /// Queues that have limits, as far as scripts said so.
+    limited: Arc<LimitedQueues>,
     /// Limits on archived jobs.
     archive: Arc<ArchiveSettings>,
     /// A warning was logged that Redis refuses to block.
@@ -162,6 +165,7 @@ impl RedisBroker {
             unconfirmed_dequeues: Arc::default(),
             failing: Arc::default(),
             unconfirmed_settles: Arc::default(),
+            limited: Arc::default(),
             archive: Arc::default(),
             warned: Arc::default(),
             unlisted: Arc::default(),
@@ -185,6 +189,7 @@ impl RedisBroker {
             // A queue that either removes must be registered again by both.
             published: Arc::clone(&self.published),
             name_changes: Arc::clone(&self.name_changes),
+            limited: Arc::clone(&self.limited),
             archive: Arc::clone(&self.archive),
             ..Self::new(pool, Clock::system())
         }

@@ -23,6 +23,7 @@ use ::redis::Value;
 use futures_util::future::join_all;
 
 use super::inspect::nanos;
+use super::limits::waited_for;
 use super::reply::Reply;
 use super::scripts::SCRIPTS;
 use super::{RedisBroker, keys, wire};
@@ -70,6 +71,8 @@ struct ListEntry {
     cancelling: Option<AfterCancel>,
     /// Bytes of message and result.
     bytes: usize,
+    /// For which limit and key it waits, `<limit>:<key>`; empty if it does not.
+    waits_for: String,
 }
 
 impl ListEntry {
@@ -84,6 +87,7 @@ impl ListEntry {
         let progress = serde_json::from_slice(&reply.bytes()?).ok();
         let cancelling = AfterCancel::parse(&reply.text()?);
         let bytes = usize::try_from(reply.size()?).unwrap_or(usize::MAX);
+        let waits_for = reply.text()?;
         Ok(Self {
             id,
             found,
@@ -96,6 +100,7 @@ impl ListEntry {
             progress,
             cancelling,
             bytes,
+            waits_for,
         })
     }
 
@@ -145,7 +150,10 @@ impl ListEntry {
                 info.lease_ends = self.at;
                 info.orphaned = self.at.is_none_or(|ends| ends <= now);
             }
-            JobState::Scheduled | JobState::Retry => info.due = self.at,
+            JobState::Scheduled | JobState::Retry => {
+                info.due = self.at;
+                info.waiting_for = waited_for(&self.waits_for);
+            }
             JobState::Archived => info.archived_at = self.at,
             JobState::Completed => info.expires = self.at,
             JobState::Aggregating => info.grouped_since = self.at,

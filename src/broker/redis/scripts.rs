@@ -40,17 +40,19 @@ scripts! {
     enqueue_now: "enqueue/enqueue_now";
     enqueue_later: "enqueue/enqueue_later";
     enqueue: "lib/common", "lib/store_job", "enqueue/enqueue";
+    enqueue_limited: "lib/common", "lib/limits", "lib/store_job", "enqueue/enqueue_limited";
     admit_job: "lib/common", "enqueue/admit_job";
 
     finish_and_dequeue: "worker/finish_and_dequeue";
-    settle_and_dequeue: "lib/common", "lib/settle", "lib/dequeue", "worker/settle_and_dequeue";
-    extend_leases: "lib/common", "worker/extend_leases";
+    settle_and_dequeue: "lib/common", "lib/limits", "lib/settle", "lib/dequeue",
+        "worker/settle_and_dequeue";
+    extend_leases: "lib/common", "lib/limits", "worker/extend_leases";
     write_output: "lib/common", "worker/write_output";
     mark_suspect: "lib/common", "worker/mark_suspect";
     announce_worker: "worker/announce_worker";
 
     next_due: "lib/common", "scheduler/next_due";
-    forward_due: "lib/common", "scheduler/forward_due";
+    forward_due: "lib/common", "lib/limits", "scheduler/forward_due";
     list_expired_leases: "lib/common", "scheduler/list_expired_leases";
     delete_expired: "lib/common", "scheduler/delete_expired";
     trim_archive: "lib/common", "scheduler/trim_archive";
@@ -77,7 +79,10 @@ scripts! {
     read_job: "lib/common", "lib/job_row", "inspect/read_job";
     list_jobs: "lib/common", "lib/job_row", "inspect/list_jobs";
     check_locks: "lib/common", "inspect/check_locks";
-    read_standing: "lib/common", "inspect/read_standing";
+    read_standing: "lib/common", "lib/limits", "inspect/read_standing";
+
+    set_limit: "lib/common", "lib/limits", "limits/set_limit";
+    read_limits: "lib/common", "lib/limits", "limits/read_limits";
 
     list_keys: "lib/common", "transfer/list_keys";
     restore_jobs: "lib/common", "transfer/restore_jobs";

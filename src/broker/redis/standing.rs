@@ -7,6 +7,7 @@
 use ::redis::Value;
 use futures_util::future::{join, join_all};
 
+use super::limits::limit_standing;
 use super::scripts::SCRIPTS;
 use super::servers::CONCURRENT_REQUESTS;
 use super::{RedisBroker, keys, wire};
@@ -31,7 +32,7 @@ impl RedisBroker {
         let state = JobState::parse(&found.text()?);
         let is_paused = found.int()? == 1;
         let since = found.text()?.parse().ok().map(Timestamp::from_secs);
-        Ok(Standing {
+        let mut standing = Standing {
             state,
             waits_for: None,
             is_paused,
@@ -45,7 +46,11 @@ impl RedisBroker {
             group_oldest: found.instant()?,
             group_newest: found.instant()?,
             set_expires: found.instant()?,
-        })
+        };
+        if !found.is_empty() {
+            standing.waits_for = limit_standing(&mut found)?;
+        }
+        Ok(standing)
     }
 
     /// The announced processes with the number of their jobs. One command, and one per process.

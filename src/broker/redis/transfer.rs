@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 use export::RedisExport;
 
 /// The fields of a job's hash that are moved, in the order of [`read_entry`].
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "msg",
     "pending_since",
     "group",
@@ -36,6 +36,7 @@ const FIELDS: [&str; 11] = [
     "unique_key",
     "x_lock",
     "x_unlock",
+    "x_wait",
 ];
 
 /// Marks the value of a lock that nothing but time ends, as `common.lua` does.
@@ -166,14 +167,18 @@ fn read_entry(
     let (_state, _lock) = (next(), next());
     let timed_lock = text(next()).map(|key| keys::unique_name(queue, &key).to_owned());
     let unlock_at_start = next().is_some();
+    // It is scheduled only because a limit has no room, and limits do not move. Of a job that
+    // never waited only the turn is known.
+    let has_waited = text(next()).is_some_and(|wait| wait.matches(':').count() > 1);
+    let waits = has_waited && state == JobState::Scheduled;
     // The exact time counts if it is the one whose second Asynq's tools see.
     let due = due.filter(|due| score.is_some_and(|score| due.as_secs_ceil() == score.as_secs()));
     let was_active = state == JobState::Active;
     Some(JobEntry {
         record,
-        state: if was_active { JobState::Pending } else { state },
+        state: if was_active || waits { JobState::Pending } else { state },
         was_active,
-        at: due.or(score),
+        at: due.or(score).filter(|_| !waits),
         pending_since: pending_since.as_deref().and_then(super::inspect::nanos),
         grouped,
         timed_lock,

@@ -20,6 +20,7 @@ mod explain;
 mod fencing;
 mod groups;
 mod idempotency;
+mod limits;
 mod lists;
 mod look;
 mod periodic;

@@ -266,3 +266,21 @@ async fn what_has_expired_since_the_export_is_left_out(
     all(&back.broker.import(&entries, false).await.unwrap(), &Imported::Expired);
     assert!(exported(&back).await.iter().all(|entry| matches!(entry, Entry::Queue { .. })));
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_job_that_waits_for_a_limit_arrives_pending(#[values(Store::Redis)] store: Store) {
+    use rocket_jobqueue::Limit;
+    let on = store.open().await;
+    on.broker.set_limit(&on.queue, &Limit::new("all").concurrency(1)).await.unwrap();
+    on.fill(&["a", "b"]).await;
+    assert_eq!(ids(&on.take_many(2).await), ["a"]);
+    assert_eq!(on.state("b").await, Some(JobState::Scheduled));
+
+    let target = on.beside();
+    let mut entries: Vec<Entry> = exported(&on).await;
+    entries.iter_mut().filter_map(queue_mut).for_each(|queue| *queue = target.queue.clone());
+    target.broker.import(&entries, false).await.unwrap();
+    assert_eq!(target.state("b").await, Some(JobState::Pending), "limits do not move");
+    assert_eq!(target.take_many(2).await.len(), 2);
+}

@@ -19,15 +19,20 @@
 -- this many.
 local NEWEST = 500
 
--- Returns how many pending jobs this queue has, and whether it is paused. Raises an error if
--- a key that deliver() writes is of another type.
-local function may_deliver(unconfirmed)
+-- Returns how many pending jobs this queue has, whether it is paused, and whether it has limits.
+-- `more` is whether settling may add some. Raises an error if a key that deliver() writes is of
+-- another type.
+local function may_deliver(unconfirmed, more)
   local size = redis.call('LLEN', Q .. 'pending')
-  if size == 0 and unconfirmed == '' then return 0, false end
+  if size == 0 and more then size = 1 end
+  if size == 0 and unconfirmed == '' then return 0, false, false end
   expect_lists('active')
   expect_zsets('lease')
-  if redis.call('EXISTS', Q .. 'paused') == 1 then return 0, true end
-  return size, false
+  if redis.call('EXISTS', Q .. 'paused', Q .. 'x:limits') == 0 then return size, false, false end
+  local limited = redis.call('EXISTS', Q .. 'x:limits') == 1
+  if limited then limits().test() end
+  if redis.call('EXISTS', Q .. 'paused') == 1 then return 0, true, limited end
+  return size, false, limited
 end
 
 -- Adds leases: scores and ids in turn. Redis stores a short sorted set as a flat list, walks
@@ -96,6 +101,40 @@ local function pop_pending(room, ids, tasks, seen)
   return broken, archived
 end
 
+-- Maximum jobs that one call takes out of the list of a queue with limits: each that has no room
+-- is moved to where it waits.
+local MAX_POPPED = 200
+
+-- As pop_pending() for a queue with limits: only jobs with room, which take their places. Error
+-- codes of Redis cannot occur: see limits.lua.
+local function pop_limited(room, ids, tasks, seen)
+  local T, broken, archived, popped = Q .. 't:', 0, {}, 0
+  local full, tools = #ids + room, limits()
+  before_growth()
+  while #ids < full and popped < MAX_POPPED do
+    local id = redis.call('RPOP', Q .. 'pending')
+    if not id then break end
+    popped = popped + 1
+    local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since',
+      'x_unlock', 'x_wait')
+    if seen[id] or task.err then
+      broken = broken + 1
+    elseif task[1] then
+      if tools.admits(id, task[1], task[6]) then
+        ids[#ids + 1], tasks[#tasks + 1] = id, task
+        seen[id] = true
+      end
+    elseif is_old(id) then
+      local known = archive_old(id)
+      if known then archived[#archived + 1] = known else broken = broken + 1 end
+    else
+      broken = broken + 1
+      redis.call('DEL', T .. id)
+    end
+  end
+  return broken, archived
+end
+
 -- Releases the lock of a job, which ends at its start. Twin of unlock() in
 -- finish_and_dequeue.lua.
 local function unlock(id, key, lock)
@@ -152,11 +191,12 @@ end
 --   three values per job: id, message, pending_since or empty;
 --   number of jobs with a past; three values for each: its number among these jobs, x_lost,
 --   x_cancel or empty.
-local function deliver(most, paused, owner, unconfirmed, answer)
+local function deliver(most, paused, limited, owner, unconfirmed, answer)
   local ids, tasks, seen = {}, {}, {}
   if unconfirmed ~= '' then find_unconfirmed(most, unconfirmed, ids, tasks, seen) end
   local again = #ids
-  local broken, archived = pop_pending(paused and 0 or most - again, ids, tasks, seen)
+  local pop = limited and pop_limited or pop_pending
+  local broken, archived = pop(paused and 0 or most - again, ids, tasks, seen)
   if #archived > 0 then broken = {broken, unpack(archived)} end
   local number = #ids
   local last = #answer + 2

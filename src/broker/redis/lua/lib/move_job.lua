@@ -38,6 +38,8 @@ local function leave(id, state, from)
   if state == 'scheduled' or state == 'retry' then
     redis.call('ZREM', DUE, id)
     redis.call('ZREM', Q .. 'x:grouped', id)
+    -- It does not wait for a limit any more.
+    redis.pcall('ZREM', Q .. 'x:held', id)
   end
 end
 
@@ -57,14 +59,14 @@ local function enter(id, state)
     make_room(MAX_ARCHIVED, ARCHIVE_AGE)
     redis.call('ZADD', ARCHIVED, whole(now_s), id)
     redis.call('HSET', task, 'state', 'archived')
-    redis.call('HDEL', task, 'pending_since')
+    redis.call('HDEL', task, 'pending_since', 'x_wait')
     if RELEASE then release(id) end
   elseif due > now and ACTION == 'reschedule' then
     local line = state == 'retry' and 'retry' or 'scheduled'
     redis.call('ZADD', Q .. line, whole(shown(due)), id)
     redis.call('ZADD', DUE, whole(due), id)
     redis.call('HSET', task, 'state', line)
-    redis.call('HDEL', task, 'pending_since')
+    redis.call('HDEL', task, 'pending_since', 'x_wait')
     -- The forwarder puts it into its group; a Go forwarder does not list the group.
     if redis.call('HEXISTS', task, 'group') == 1 then
       redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id)

@@ -45,7 +45,8 @@
 -- * reclaim (the worker vanished) makes the job the next one and increments x_lost; Asynq's
 --   recoverer counts a retry and waits. restore and defer are requeue and snooze that keep
 --   x_lost as it is;
--- * x_failures keeps one line for each of the last failed attempts.
+-- * x_failures keeps one line for each of the last failed attempts;
+-- * the places of limits that a job held are given back, and each lets one waiting job go.
 
 -- Kinds after which the job waits to be dequeued again.
 local WAITS = {retry = true, snooze = true, defer = true, requeue = true, restore = true,
@@ -106,7 +107,7 @@ local function read_done(plan, at, otherwise, answer)
     end
     for nth = 1, number do
       local id = ARGV[place + nth]
-      local task, ours = redis.pcall('HMGET', T .. id, 'state', 'x_owner'), nil
+      local task, ours = redis.pcall('HMGET', T .. id, 'state', 'x_owner', 'x_use'), nil
       if exact then
         -- No other owner ever had this end, but the hash may be lost.
         ours = not task[2] or task[2] == owner
@@ -121,6 +122,7 @@ local function read_done(plan, at, otherwise, answer)
         seen[id] = true
         done[#done + 1] = id
         gone[#gone + 1] = T .. id
+        if task[3] then plan.places[#plan.places + 1] = {id, task[3]} end
       end
       answer[#answer + 1] = ours and 1 or otherwise
     end
@@ -139,7 +141,8 @@ local function read_other(plan, at, otherwise, answer)
   local id, done = job.id, otherwise
   -- A key of another type is not a job and must not stop the others.
   local task =
-    redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel')
+    redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel',
+      'x_use')
   local owner, ends = ARGV[at + 1], tonumber(ARGV[at + 2])
   local ours = not plan.seen[id] and held(id, owner, ends, task[1], task[2])
   if not ours and not plan.seen[id] and reclaimed(id, owner, task[1]) then
@@ -148,6 +151,7 @@ local function read_other(plan, at, otherwise, answer)
   end
   if ours then
     plan.seen[id] = true
+    if task[6] then plan.places[#plan.places + 1] = {id, task[6]} end
     -- The owner whose lease expired, unless it is a Go worker.
     if job.kind == 'reclaim' and owner == '' and not of_go(ends / SECOND) then
       job.from = task[2]
@@ -178,6 +182,7 @@ end
 --   done       ids of done jobs             gone       keys to delete at the end
 --   others     the other jobs               waiting    ids that a recovery made pending
 --   seen       ids read so far, as a set    processed, failed   what to add to the counters
+--   places     ids that hold places of limits, each with its x_use
 local function read_settlements(at, otherwise, answer)
   local finished = tonumber(ARGV[at])
   local after = at + finished + 2
@@ -186,7 +191,7 @@ local function read_settlements(at, otherwise, answer)
   if finished + number == 0 then return nil, after + 1 end
   local plan =
     {queue = Q, seen = {}, finished = finished, done = {}, gone = {}, others = {}, failed = 0,
-      waiting = {}}
+      waiting = {}, places = {}}
   expect_lists('active')
   if finished > 0 then read_done(plan, at, otherwise, answer) end
   plan.processed = #plan.done
@@ -199,6 +204,7 @@ local function read_settlements(at, otherwise, answer)
       at = at + 10
     end
   end
+  if #plan.places > 0 then limits().test() end
   return plan, at
 end
 
@@ -262,7 +268,7 @@ local function settle_other(job, most_archived, archive_age, gone)
   end
   redis.call('HSET', task, unpack(fields))
   -- One HDEL for all: a field that has to stay is replaced by x_owner in the list.
-  redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel',
+  redis.call('HDEL', task, 'x_owner', 'x_started', 'x_cancel', 'x_use',
     KEEPS_LOSSES[kind] and 'x_owner' or 'x_lost',
     kind == 'reclaim' and job.from and 'x_owner' or 'x_reclaimed')
 end
@@ -286,5 +292,6 @@ local function settle(plan, most_archived, archive_age)
   end
   for _, job in ipairs(plan.others) do settle_other(job, most_archived, archive_age, gone) end
   if #gone > 0 then redis.call('DEL', unpack(gone)) end
+  for _, place in ipairs(plan.places) do limits().give(place[1], place[2]) end
   count(plan.processed, plan.failed)
 end

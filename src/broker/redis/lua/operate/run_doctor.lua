@@ -27,6 +27,7 @@ local TYPES = {
   pending = 'list', active = 'list', lease = 'zset', scheduled = 'zset', retry = 'zset',
   archived = 'zset', completed = 'zset', ['x:due'] = 'zset', groups = 'set',
   aggregation_sets = 'zset', processed = 'string', failed = 'string', paused = 'string',
+  ['x:limits'] = 'hash', ['x:held'] = 'zset', ['x:lim:keys'] = 'zset', ['x:lim:tat'] = 'zset',
 }
 local STATES = {
   pending = 'list', active = 'list', scheduled = 'zset', retry = 'zset', archived = 'zset',
@@ -286,7 +287,8 @@ end
 
 look['x:due'] = function()
   look_at_zset('x:due', function(id)
-    if not TYPES.scheduled or not TYPES.retry then return end
+    -- The empty id is no job's: see limits.lua.
+    if id == '' or not TYPES.scheduled or not TYPES.retry then return end
     if redis.call('ZSCORE', Q .. 'scheduled', id) or redis.call('ZSCORE', Q .. 'retry', id) then
       return
     end

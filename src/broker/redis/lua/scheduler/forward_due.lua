@@ -21,7 +21,9 @@
 --   another type is dropped alone;
 -- * before 0.18, Asynq wrote the message itself, as JSON, instead of the id. Such a job is
 --   archived under its own id with that message;
--- * a grouped job adds the group's name to Q:groups, which may have lost it.
+-- * a grouped job adds the group's name to Q:groups, which may have lost it;
+-- * a due job for which a limit has no room is moved to where it waits. The empty id in Q:x:due
+--   says when waiting jobs have to be looked at: see limits.lua.
 
 local T, DUE = Q .. 't:', Q .. 'x:due'
 local SOURCES = {Q .. 'scheduled', Q .. 'retry'}
@@ -30,7 +32,7 @@ expect_lists('pending')
 expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
 
 -- Step 1: collect due jobs, first those with an exact time, then all others.
-local due_jobs, stale, seen = {}, {}, {}
+local due_jobs, stale, seen, looks = {}, {}, {}, false
 local function add(id, due, source)
   if seen[id] then return end
   seen[id] = true
@@ -55,7 +57,14 @@ for at = 1, #exact, 2 do
       break
     end
   end
-  if source then add(id, due, source) else stale[#stale + 1] = id end
+  if id == '' then
+    looks = true
+    stale[#stale + 1] = id
+  elseif source then
+    add(id, due, source)
+  else
+    stale[#stale + 1] = id
+  end
 end
 for _, source in ipairs(SOURCES) do
   local room = limit - #due_jobs
@@ -74,7 +83,7 @@ end)
 
 -- Step 2: write. The first write of each job does not grow memory.
 for _, id in ipairs(stale) do redis.call('ZREM', DUE, id) end
-local moved, old = 0, {}
+local moved, old = {}, {}
 for _, job in ipairs(due_jobs) do
   local task = T .. job.id
   redis.call('ZREM', DUE, job.id)
@@ -95,11 +104,20 @@ for _, job in ipairs(due_jobs) do
     -- Pending since its due time, as exactly as that is known.
     redis.call('HSET', task, 'state', 'pending', 'pending_since',
       whole(bounded(math.min(job.due, now))) .. '000')
-    moved = moved + 1
+    moved[#moved + 1] = job.id
   end
 end
 
--- Step 3: when the next job is due.
+-- Step 3: limits. Whether the queue has some is asked together with whether it is paused.
+local pending = redis.call('LLEN', KEYS[1])
+local marked = pending > 0 and redis.call('EXISTS', Q .. 'paused', Q .. 'x:limits') or 0
+if looks or marked > 0 then
+  if redis.call('EXISTS', Q .. 'x:limits') == 1 then limits().hold_back(moved) end
+  if looks then limits().look_around() end
+  pending, marked = redis.call('LLEN', KEYS[1]), redis.call('EXISTS', Q .. 'paused')
+end
+
+-- Step 4: when the next job is due.
 local next_due
 local function sooner(due)
   if not next_due or due < next_due then next_due = due end
@@ -112,11 +130,10 @@ for _, source in ipairs(SOURCES) do
 end
 local wait = -1
 if next_due then wait = math.max(0, math.min(next_due, LATEST * SECOND) - now) end
-local pending = redis.call('LLEN', KEYS[1])
 -- Above the high-water mark the next batch waits, so that new jobs do not queue behind the
 -- whole backlog.
-if wait >= 0 and moved == limit and pending >= tonumber(ARGV[3]) then
+if wait >= 0 and #moved == limit and pending >= tonumber(ARGV[3]) then
   wait = math.max(wait, tonumber(ARGV[4]))
 end
-local ready = pending > 0 and redis.call('EXISTS', Q .. 'paused') == 0
-return {now, moved, wait, ready and 1 or 0, unpack(old)}
+local ready = pending > 0 and marked == 0
+return {now, #moved, wait, ready and 1 or 0, unpack(old)}

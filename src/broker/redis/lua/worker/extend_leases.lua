@@ -48,6 +48,7 @@ for _, one in ipairs(back) do
   redis.call('LPUSH', Q .. 'active', id)
   redis.call('HSET', task, 'state', 'active', 'x_owner', one[2])
   redis.call('HDEL', task, 'pending_since', 'x_reclaimed')
+  if redis.pcall('TYPE', Q .. 'x:limits').ok == 'hash' then limits().take_back(id) end
   -- The recovery counted a loss that was none.
   local losses = (tonumber(redis.call('HGET', task, 'x_lost')) or 0) - 1
   if losses > 0 then

@@ -17,7 +17,8 @@
 -- Returns  now; 1 if the caller's time was over, so that nothing was dequeued; number of
 --          done jobs that are not the caller's any more; their numbers among all done jobs;
 --          number of queues that follow. A queue follows if it had pending jobs: its number
---          in KEYS, 1 if it is paused, then what deliver() in dequeue.lua appends
+--          in KEYS, 1 if it is paused plus 2 if it has limits, then what deliver() in dequeue.lua
+--          appends. From a queue with limits nothing is dequeued here
 --
 -- Order of effects and differences from Asynq: see settle.lua and dequeue.lua; only here the
 -- leases are written before the hashes. Unlike settle_and_dequeue.lua this script does not
@@ -46,7 +47,7 @@ local most, owner, givers = tonumber(ARGV[2]), ARGV[4], late and 0 or tonumber(A
 --   active  key of the active list      leases  key of the leases
 --   oldest  ids at the tail of active: as many as jobs are done
 --   size    number of pending jobs, 0 if none are wanted
---   paused  whether the queue is paused
+--   paused  whether the queue is paused     limited  whether it has limits
 --   number  number of done jobs that are the caller's; ids and hashes are their ids and keys
 --   waiting ids among them that a recovery made pending, or false
 local plans = {}
@@ -140,7 +141,7 @@ for nth = 1, #KEYS do
   if size > 0 or done > 0 then
     local Q = string.sub(pending, 1, -8)
     local plan = {prefix = Q, tasks = Q .. 't:', active = Q .. 'active', leases = Q .. 'lease',
-      oldest = false, size = size, paused = false, number = 0, ids = false, hashes = false,
+      oldest = false, size = size, paused = false, limited = false, number = 0, ids = false, hashes = false,
       waiting = false}
     if done > 0 then
       at = read_done(pending, plan, at, done, before)
@@ -152,8 +153,11 @@ for nth = 1, #KEYS do
     end
     if size > 0 then
       lines = lines + 1
-      plan.paused = call('EXISTS', Q .. 'paused') == 1
-      if not plan.paused then left = left - size end
+      if call('EXISTS', Q .. 'paused', Q .. 'x:limits') > 0 then
+        plan.paused = call('EXISTS', Q .. 'paused') == 1
+        plan.limited = call('EXISTS', Q .. 'x:limits') == 1
+      end
+      if not plan.paused and not plan.limited then left = left - size end
     end
     plans[nth] = plan
   else
@@ -393,8 +397,9 @@ end
 
 -- Dequeues up to `room` jobs of a queue and returns how many.
 local function take(nth, plan, room)
-  answer[last + 1], answer[last + 2] = nth, plan.paused and 1 or 0
-  if plan.paused or room == 0 then
+  answer[last + 1] = nth
+  answer[last + 2] = (plan.paused and 1 or 0) + (plan.limited and 2 or 0)
+  if plan.paused or plan.limited or room == 0 then
     answer[last + 3], answer[last + 4] = 0, 0
     last = last + 4
     return 0

@@ -16,8 +16,8 @@
 --
 -- Returns  now; 1 if the caller's time was over; a code per ended job, see settle.lua;
 --          number of queues that follow. A queue follows if it has jobs, is paused or has
---          unconfirmed deliveries: its number in KEYS, 1 if it is paused, then what deliver()
---          in dequeue.lua appends
+--          unconfirmed deliveries: its number in KEYS, 1 if it is paused plus 2 if it has
+--          limits, then what deliver() in dequeue.lua appends
 --
 -- Order of effects and differences from Asynq: see settle.lua and dequeue.lua. All queues
 -- are tested before the first write; then all settlements are written, then all deliveries.
@@ -42,9 +42,10 @@ local lines, left = {}, room
 for nth = 1, givers do
   if left <= 0 then break end
   of_queue(nth)
-  local size, paused = may_deliver(unconfirmed[nth])
+  local size, paused, limited =
+    may_deliver(unconfirmed[nth], plans[nth] and #plans[nth].places > 0)
   if size > 0 or paused or unconfirmed[nth] ~= '' then
-    lines[#lines + 1] = {nth, paused}
+    lines[#lines + 1] = {nth, paused, limited}
     left = left - size
   end
 end
@@ -56,10 +57,10 @@ end
 -- Step 3: dequeue.
 answer[#answer + 1] = #lines
 for _, line in ipairs(lines) do
-  local nth, paused = line[1], line[2]
+  local nth, paused, limited = line[1], line[2], line[3]
   of_queue(nth)
   answer[#answer + 1] = nth
-  answer[#answer + 1] = paused and 1 or 0
-  room = room - deliver(room, paused, owner, unconfirmed[nth], answer)
+  answer[#answer + 1] = (paused and 1 or 0) + (limited and 2 or 0)
+  room = room - deliver(room, paused, limited, owner, unconfirmed[nth], answer)
 end
 return answer

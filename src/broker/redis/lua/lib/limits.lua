@@ -1,0 +1,496 @@
+-- Purpose: limits of a queue: which ones count a job, whether they have room, and what happens
+-- to the jobs that wait for them.
+--
+-- A place is held by an id in Q:x:lim:use:<pair>, where a pair is `<limit>:<key>`. Dequeue takes
+-- it, settle gives it back; both compare the job's owner, so a place moves exactly when the
+-- ownership does. A job without room waits: it is in Q:x:lim:wait:<pair> by its turn, and for
+-- Asynq's tools it is scheduled for an hour ahead. Q:x:held has the same score as Q:scheduled:
+-- if they differ, the job does not wait any more.
+--
+-- Q:x:lim:keys has every pair with a state, by the microsecond at which to look at it: when its
+-- rate admits the next job, else within a minute. A look lets waiting jobs go, removes holders
+-- that are not active (a Go worker's recovery takes a job and not its place) and pairs without
+-- a state. The empty id in Q:x:due brings the forwarder here at the first of these instants.
+--
+-- All writes happen between other writes of a script, so nothing here raises an error; test()
+-- does, before the first write. Keys of one pair are ours by their name: one of another type is
+-- deleted. limits() makes the functions when a queue needs them: others pay nothing.
+--
+-- Asynq has no counterpart.
+
+local limit_tools
+local function limits()
+  if limit_tools then return limit_tools end
+  local tools = {}
+  limit_tools = tools
+
+  -- How long a job that waits is scheduled ahead, and when that is moved on.
+  local AHEAD_S, ROLLED_S = 3600, 1800
+  -- When a pair is looked at if nothing else says so.
+  local LOOK = 60 * SECOND
+  -- Maximum bytes of a payload in which a key is looked for, and of a key.
+  local MAX_PAYLOAD, MAX_KEY = 16384, 128
+  -- Bounds of one look: pairs, jobs of a pair, holders of a pair, jobs whose time is moved on.
+  local MAX_PAIRS, MAX_ADMITTED, MAX_HOLDERS, MAX_ROLLED = 100, 100, 100, 200
+  -- Number of pending jobs above which a look admits none.
+  local CROWDED = 1000
+
+  -- The limits of this queue in the order of their names, and by name. If the key is of another
+  -- type or an entry cannot be read, `damaged` is true and nothing is admitted.
+  local loaded = {}
+  local function load()
+    if loaded[Q] then return loaded[Q] end
+    local all, known = redis.pcall('HGETALL', Q .. 'x:limits'), {by_name = {}}
+    if all.err then all, known.damaged = {}, true end
+    for at = 1, #all, 2 do
+      local ok, one = pcall(cjson.decode, all[at + 1])
+      if ok and type(one) == 'table' then
+        local types
+        if type(one.types) == 'table' and #one.types > 0 then
+          types = {}
+          for _, name in ipairs(one.types) do types[name] = true end
+        end
+        local limit = {name = all[at], types = types, key = type(one.key) == 'string' and one.key,
+          most = tonumber(one.concurrency), spacing = tonumber(one.spacing),
+          tolerance = tonumber(one.tolerance) or 0}
+        known[#known + 1] = limit
+        known.by_name[limit.name] = limit
+      end
+    end
+    table.sort(known, function(a, b) return a.name < b.name end)
+    loaded[Q] = known
+    return known
+  end
+  tools.load = load
+
+  -- Raises an error, before the first write, if a key that all pairs share is damaged.
+  function tools.test()
+    redis.call('HLEN', Q .. 'x:limits')
+    expect_lists('pending')
+    expect_zsets('scheduled', 'x:due', 'x:held', 'x:lim:keys', 'x:lim:tat')
+  end
+
+  local function use_key(pair) return Q .. 'x:lim:use:' .. pair end
+  local function wait_key(pair) return Q .. 'x:lim:wait:' .. pair end
+  tools.use_key, tools.wait_key = use_key, wait_key
+
+  -- Number of members of a key of one pair.
+  local function size_of(key)
+    local size = redis.pcall('ZCARD', key)
+    if type(size) == 'number' then return size end
+    redis.call('DEL', key)
+    return 0
+  end
+  tools.size_of = size_of
+
+  -- Reads a number of protobuf at `at`; returns it and the position after it.
+  local function varint(msg, at)
+    local value, scale = 0, 1
+    for _ = 1, 10 do
+      local byte = string.byte(msg, at)
+      if not byte then return nil, at end
+      at = at + 1
+      value = value + (byte % 128) * scale
+      if byte < 128 then return value, at end
+      scale = scale * 128
+    end
+    return nil, at
+  end
+
+  -- Calls `each` with the number and the text of every field of bytes, until it returns true.
+  local function each_field(msg, each)
+    local at, tag, size = 1, nil, nil
+    while at <= #msg do
+      tag, at = varint(msg, at)
+      local kind = tag and tag % 8
+      if kind == 2 then
+        size, at = varint(msg, at)
+        if not size or at + size - 1 > #msg then return end
+        if each(math.floor(tag / 8), string.sub(msg, at, at + size - 1)) then return end
+        at = at + size
+      elseif kind == 0 then
+        tag, at = varint(msg, at)
+      elseif kind == 1 then
+        at = at + 8
+      elseif kind == 5 then
+        at = at + 4
+      else
+        return
+      end
+    end
+  end
+
+  -- Type, payload and headers of a message: fields 1, 2 and 15.
+  local function read_message(msg)
+    local job = {type = '', payload = '', headers = {}}
+    each_field(msg, function(field, text)
+      if field == 1 then
+        job.type = text
+      elseif field == 2 then
+        job.payload = text
+      elseif field == 15 then
+        local name, value = '', ''
+        each_field(text, function(part, word)
+          if part == 1 then name = word elseif part == 2 then value = word end
+        end)
+        job.headers[name] = value
+      end
+    end)
+    return job
+  end
+
+  -- The value at a path of the payload as text, or nil.
+  local function in_payload(job, path)
+    if #job.payload > MAX_PAYLOAD then return nil end
+    if job.json == nil then
+      local ok, json = pcall(cjson.decode, job.payload)
+      job.json = ok and json or false
+    end
+    local value = job.json
+    for name in string.gmatch(path, '[^.]+') do
+      if type(value) ~= 'table' then return nil end
+      value = value[name]
+    end
+    if type(value) == 'string' then return value end
+    if type(value) == 'boolean' and job.json then return tostring(value) end
+    if type(value) == 'number' then
+      if value % 1 == 0 and math.abs(value) < 2 ^ 63 then return string.format('%.0f', value) end
+      return string.format('%.17g', value)
+    end
+  end
+
+  -- The key of a job for a limit; twin of Limit::key_of in src/job/limit.rs.
+  local function key_of(limit, job)
+    local key = limit.key
+    if not key then return '' end
+    local text
+    if key == 'given' then
+      text = job.headers['jobqueue-limit-' .. limit.name]
+    elseif string.sub(key, 1, 7) == 'header.' then
+      text = job.headers[string.sub(key, 8)]
+    elseif string.sub(key, 1, 8) == 'payload.' then
+      text = in_payload(job, string.sub(key, 9))
+    end
+    text = string.gsub(text or '', '%c', '?')
+    if #text <= MAX_KEY then return text end
+    -- Not in the middle of a character of UTF-8.
+    local last = MAX_KEY
+    while last > 0 do
+      local next_byte = string.byte(text, last + 1)
+      if next_byte < 128 or next_byte >= 192 then break end
+      last = last - 1
+    end
+    return string.sub(text, 1, last)
+  end
+
+  -- The pairs that count a job, each with its limit.
+  local function pairs_of(msg)
+    local known, found, job = load(), {}, nil
+    for _, limit in ipairs(known) do
+      if not job and (limit.types or limit.key) then job = read_message(msg) end
+      if not limit.types or limit.types[job.type] then
+        found[#found + 1] = {limit = limit, name = limit.name .. ':' .. key_of(limit, job or {})}
+      end
+    end
+    return found
+  end
+
+  -- Brings the forwarder at this instant, if it would come later.
+  local function look_at(at)
+    local due = Q .. 'x:due'
+    if redis.pcall('ZADD', due, 'LT', 'CH', whole(math.max(0, at)), '') == 1 then
+      wake_if_first('')
+    end
+  end
+
+  -- Looks at a pair at this instant and no later.
+  local function look_at_pair(pair, at)
+    redis.pcall('ZADD', Q .. 'x:lim:keys', whole(at), pair)
+    look_at(at)
+  end
+
+  -- The state of a rate: the instant of the next start in even spacing. One farther ahead than it
+  -- can be, because the clock was set back, counts as the farthest.
+  local function next_even(pair, limit)
+    local at = redis.pcall('ZSCORE', Q .. 'x:lim:tat', pair)
+    at = type(at) == 'string' and tonumber(at) or 0
+    return math.min(at, now + limit.spacing + limit.tolerance)
+  end
+
+  -- When the rate of a pair admits the next start: not after now if it does now. Twin of
+  -- Rate::next_at in src/job/limit.rs.
+  local function rate_admits_at(pair, limit)
+    if not limit or not limit.spacing then return 0 end
+    return next_even(pair, limit) - limit.tolerance
+  end
+  tools.rate_admits_at = rate_admits_at
+
+  -- Whether a job may take a place. One that has it may keep it.
+  local function has_room(pair, limit, id)
+    if limit.most and size_of(use_key(pair)) >= limit.most
+      and not redis.call('ZSCORE', use_key(pair), id) then
+      return false
+    end
+    return rate_admits_at(pair, limit) <= now
+  end
+
+  -- Forgets a pair without a state.
+  local function tidy(pair)
+    if size_of(use_key(pair)) > 0 or size_of(wait_key(pair)) > 0 then return false end
+    local at = redis.pcall('ZSCORE', Q .. 'x:lim:tat', pair)
+    if type(at) == 'string' and tonumber(at) > now and tonumber(at) < now + DAYS_90 * SECOND then
+      return false
+    end
+    redis.pcall('ZREM', Q .. 'x:lim:tat', pair)
+    redis.pcall('ZREM', Q .. 'x:lim:keys', pair)
+    return true
+  end
+
+  -- Takes the places of a job that becomes active.
+  local function take(id, found, turn)
+    local names = {}
+    for nth, one in ipairs(found) do
+      local pair, limit = one.name, one.limit
+      names[nth] = pair
+      size_of(use_key(pair))
+      redis.call('ZADD', use_key(pair), 'NX', whole(now), id)
+      if limit.spacing then
+        local at = math.max(next_even(pair, limit), now) + limit.spacing
+        redis.pcall('ZADD', Q .. 'x:lim:tat', whole(at), pair)
+      end
+      if limit.spacing and size_of(wait_key(pair)) > 0 then
+        look_at_pair(pair, math.max(now, rate_admits_at(pair, limit)))
+      elseif redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair) == 1 then
+        look_at(now + LOOK)
+      end
+    end
+    local key, use = Q .. 't:' .. id, table.concat(names, '\n')
+    redis.call('HSET', key, 'x_use', use)
+    -- A job that fails keeps the turn of its first start.
+    if not turn then redis.call('HSET', key, 'x_wait', whole(now) .. ':') end
+  end
+
+  -- A job's turn and the pair for which it waited last.
+  local function waited(x_wait)
+    if not x_wait then return nil, nil end
+    local turn, pair = string.match(x_wait, '^(%d+):(.*)$')
+    return tonumber(turn), pair ~= '' and pair or nil
+  end
+
+  -- Lets a job wait that has just left pending. Its turn stays if it had one.
+  local function park(id, pair, limit, turn)
+    local key = wait_key(pair)
+    size_of(key)
+    if not turn then
+      local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+      turn = math.max(now, tonumber(last or 0) + 1)
+    end
+    redis.call('ZADD', key, whole(turn), id)
+    redis.pcall('ZADD', Q .. 'x:held', whole(now_s + AHEAD_S), id)
+    redis.pcall('ZADD', Q .. 'scheduled', whole(now_s + AHEAD_S), id)
+    redis.call('HSET', Q .. 't:' .. id, 'state', 'scheduled', 'x_wait', whole(turn) .. ':' .. pair)
+    redis.call('HDEL', Q .. 't:' .. id, 'pending_since')
+    local at = rate_admits_at(pair, limit)
+    if at > now then
+      look_at_pair(pair, at)
+    elseif redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair) == 1 then
+      look_at(now + LOOK)
+    end
+  end
+
+  -- Whether a job waits, and its score in Q:scheduled.
+  local function still_waits(id)
+    local score = redis.pcall('ZSCORE', Q .. 'x:held', id)
+    if type(score) ~= 'string' or redis.pcall('ZSCORE', Q .. 'scheduled', id) ~= score then
+      return false
+    end
+    return redis.pcall('HGET', Q .. 't:' .. id, 'state') == 'scheduled'
+  end
+
+  -- Makes waiting jobs of a pair pending, at most `most` of them and no more than have room.
+  -- Returns how many. They go to the head of the list, which is fair between keys; dequeue
+  -- decides again.
+  local function admit(pair, most)
+    local known, key = load(), wait_key(pair)
+    if known.damaged or size_of(key) == 0 then return 0 end
+    local limit = known.by_name[string.match(pair, '^[^:]*')]
+    if limit and limit.most then most = math.min(most, limit.most - size_of(use_key(pair))) end
+    if limit and limit.spacing then
+      local base = math.max(next_even(pair, limit), now)
+      most = math.min(most, math.floor((now + limit.tolerance - base) / limit.spacing) + 1)
+    end
+    local admitted, looked = 0, 0
+    while admitted < most and looked < 2 * MAX_ADMITTED do
+      local ids = redis.call('ZRANGE', key, 0, most - admitted - 1)
+      if #ids == 0 then break end
+      for _, id in ipairs(ids) do
+        looked = looked + 1
+        redis.call('ZREM', key, id)
+        if still_waits(id) then
+          redis.pcall('ZREM', Q .. 'x:held', id)
+          redis.pcall('ZREM', Q .. 'scheduled', id)
+          redis.pcall('LPUSH', Q .. 'pending', id)
+          redis.call('HSET', Q .. 't:' .. id, 'state', 'pending', 'pending_since', now_ns())
+          admitted = admitted + 1
+        end
+      end
+    end
+    return admitted
+  end
+
+  -- Admits one job of a pair for a place that became free. If its rate has to wait, the pair is
+  -- looked at then.
+  local function pass_on(pair)
+    if admit(pair, 1) > 0 or tidy(pair) then return end
+    if size_of(wait_key(pair)) == 0 then return end
+    local at = rate_admits_at(pair, load().by_name[string.match(pair, '^[^:]*')])
+    if at > now then look_at_pair(pair, at) end
+  end
+
+  -- Gives the places of a job back. `x_use` is the field of its hash.
+  function tools.give(id, x_use)
+    for pair in string.gmatch(x_use, '[^\n]+') do
+      size_of(use_key(pair))
+      redis.call('ZREM', use_key(pair), id)
+      pass_on(pair)
+    end
+  end
+
+  -- Decides about a job that was just taken out of pending: true if it takes its places, or it
+  -- waits for the first limit without room. It waits too if others of its key waited before it;
+  -- then the first of them goes in its place.
+  function tools.admits(id, msg, x_wait)
+    local turn, before = waited(x_wait)
+    local found = pairs_of(msg)
+    for _, one in ipairs(found) do
+      local pair, limit = one.name, one.limit
+      local room, passes = has_room(pair, limit, id), true
+      if size_of(wait_key(pair)) > 0 then
+        local first = redis.call('ZRANGE', wait_key(pair), 0, 0, 'WITHSCORES')
+        passes = first[1] == id or turn and turn <= tonumber(first[2])
+      end
+      if not room or not passes then
+        park(id, pair, limit, turn)
+        if room then pass_on(pair) end
+        -- It was let go for another pair, whose place is still free.
+        if before and before ~= pair then pass_on(before) end
+        return false
+      end
+    end
+    if before then
+      redis.pcall('ZREM', wait_key(before), id)
+      redis.pcall('ZREM', Q .. 'x:held', id)
+    end
+    if #found > 0 then take(id, found, turn) end
+    return true
+  end
+
+  -- Takes the places of a job whose attempt goes on after a recovery, whether there is room or
+  -- not.
+  function tools.take_back(id)
+    local msg = redis.pcall('HGET', Q .. 't:' .. id, 'msg')
+    local found = type(msg) == 'string' and pairs_of(msg) or {}
+    if #found > 0 then take(id, found, 0) end
+  end
+
+  -- Moves jobs without room that were just added to pending at its head to where they wait.
+  function tools.hold_back(ids)
+    for _, id in ipairs(ids) do
+      local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'x_wait', 'state')
+      local turn = waited(task[2])
+      for _, one in ipairs(task[1] and task[3] == 'pending' and pairs_of(task[1]) or {}) do
+        local pair, limit = one.name, one.limit
+        if size_of(wait_key(pair)) > 0 or not has_room(pair, limit, id) then
+          if redis.pcall('LREM', Q .. 'pending', 1, id) == 1 then
+            park(id, pair, limit, turn)
+            if has_room(pair, limit, id) then pass_on(pair) end
+          end
+          break
+        end
+      end
+    end
+  end
+
+  -- Looks at one pair; see the beginning.
+  local function look(pair, crowded)
+    local limit = load().by_name[string.match(pair, '^[^:]*')]
+    size_of(use_key(pair))
+    for _, id in ipairs(redis.call('ZRANGE', use_key(pair), 0, MAX_HOLDERS - 1)) do
+      if redis.pcall('HGET', Q .. 't:' .. id, 'state') ~= 'active' then
+        redis.call('ZREM', use_key(pair), id)
+      end
+    end
+    if not limit then redis.pcall('ZREM', Q .. 'x:lim:tat', pair) end
+    local admitted = crowded and 0 or admit(pair, MAX_ADMITTED)
+    if tidy(pair) then return end
+    local at = now + LOOK
+    if size_of(wait_key(pair)) > 0 and not crowded then
+      -- Dequeuing an admitted job takes the token and says when the next is. If none is
+      -- dequeued, this is the next look.
+      local rate = rate_admits_at(pair, limit)
+      if rate > now then at = math.min(at, rate) end
+      if limit and limit.spacing and admitted > 0 then at = now + 5 * SECOND end
+      if admitted >= MAX_ADMITTED then at = limit and now + SECOND or now end
+    end
+    redis.pcall('ZADD', Q .. 'x:lim:keys', whole(at), pair)
+  end
+
+  -- Moves the time on for which waiting jobs are scheduled.
+  local function roll()
+    local held = redis.pcall('ZRANGEBYSCORE', Q .. 'x:held', '-inf', whole(now_s + ROLLED_S),
+      'LIMIT', 0, MAX_ROLLED)
+    for _, id in ipairs(held.err and {} or held) do
+      local x_wait = redis.pcall('HGET', Q .. 't:' .. id, 'x_wait')
+      local turn, pair = waited(type(x_wait) == 'string' and x_wait)
+      if pair and still_waits(id) then
+        redis.pcall('ZADD', Q .. 'x:held', whole(now_s + AHEAD_S), id)
+        redis.pcall('ZADD', Q .. 'scheduled', whole(now_s + AHEAD_S), id)
+        -- Where it waits may have been lost.
+        size_of(wait_key(pair))
+        redis.call('ZADD', wait_key(pair), whole(turn), id)
+        redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now), pair)
+      else
+        redis.pcall('ZREM', Q .. 'x:held', id)
+      end
+    end
+  end
+
+  -- Looks at all pairs whose instant has come, moves times on, and notes when to come again.
+  function tools.look_around()
+    local due = redis.pcall('ZRANGEBYSCORE', Q .. 'x:lim:keys', '-inf', whole(now), 'LIMIT', 0,
+      MAX_PAIRS)
+    local pending = redis.pcall('LLEN', Q .. 'pending')
+    local crowded = type(pending) ~= 'number' or pending > CROWDED
+    for _, pair in ipairs(due.err and {} or due) do look(pair, crowded) end
+    roll()
+    local first = redis.pcall('ZRANGE', Q .. 'x:lim:keys', 0, 0, 'WITHSCORES')[2]
+    local held = redis.pcall('ZRANGE', Q .. 'x:held', 0, 0, 'WITHSCORES')[2]
+    if first then look_at(tonumber(first)) end
+    if held then look_at((tonumber(held) - ROLLED_S) * SECOND) end
+  end
+
+  -- What read_limits.lua says of a pair.
+  function tools.state_of(pair)
+    local use, limit = use_key(pair), load().by_name[string.match(pair, '^[^:]*')]
+    local using = redis.pcall('ZCARD', use)
+    local waiting = redis.pcall('ZCARD', wait_key(pair))
+    local first = redis.pcall('ZRANGE', use, 0, 0, 'WITHSCORES')[2]
+    local next_at = limit and rate_admits_at(pair, limit) or 0
+    return {pair, type(using) == 'number' and using or 0, type(waiting) == 'number' and waiting or 0,
+      first and tonumber(first) or -1, next_at > now and next_at or -1}
+  end
+
+  -- How a job stands that waits: the state of its pair, maximum jobs that hold a place or -1, and
+  -- how many wait before it. Empty if it does not wait.
+  function tools.standing_of(id, state, x_wait)
+    local _, pair = waited(x_wait)
+    if state ~= 'scheduled' or not pair then return {} end
+    local limit, answer = load().by_name[string.match(pair, '^[^:]*')], tools.state_of(pair)
+    local before = redis.pcall('ZRANK', wait_key(pair), id)
+    answer[6] = limit and limit.most or -1
+    answer[7] = type(before) == 'number' and before or 0
+    return answer
+  end
+
+  return tools
+end
