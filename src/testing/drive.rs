@@ -1,5 +1,14 @@
-//! The worker and the scheduler of a test: the same services as in an application, called
-//! one after another in a fixed order, so that a test runs the same way each time.
+//! The worker and the scheduler of a test: the same services as in an application, called one after
+//! another in a fixed order, so that a test runs the same way each time.
+//!
+//! [`advance`] alternates two things until the given time is reached: it runs all that is due at
+//! this instant, one job at a time, and then moves the manual clock to the next instant at which
+//! there is something to do. So a test of a week with retries and periodic jobs takes milliseconds,
+//! and no instant is skipped.
+//!
+//! What may surprise. A worker that vanishes is simulated: its job is not run and stays active, and
+//! the recoverer settles it when its lease has ended. Jobs that enqueue themselves without a delay
+//! would never let the clock move, so the number of attempts at one instant is bounded.
 
 use std::time::Duration;
 
@@ -45,6 +54,8 @@ async fn run_due(tests: &TestQueue, driven: &Driven, report: &mut Report) -> Opt
         let queues = served(tests, driven);
         let next = tend(tests, driven, &queues).await;
         let Some(worker) = &driven.worker else { return next };
+        // One at a time, so that jobs run in the order of their queue and each sees what the one
+        // before has done.
         let taken = at_once(tests.0.broker.dequeue(&queues, 1)).deliveries.pop();
         let Some(delivery) = taken else { return next };
         attempts += 1;

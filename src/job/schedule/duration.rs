@@ -62,6 +62,7 @@ fn split(text: &str, end: impl Fn(char) -> bool) -> (&str, &str) {
 /// A duration as Go prints it: `1h0m0s`, `1m30s`, `1.5s`, `20µs`, `0s`.
 pub(crate) fn text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
+    // Less than a second has one unit, with a fraction but without zeros at its end.
     let part = |unit: u128, name: &str| {
         let fraction = format!("{:0width$}", nanos % unit, width = unit.ilog10() as usize);
         let fraction = fraction.trim_end_matches('0');
@@ -74,6 +75,7 @@ pub(crate) fn text(duration: Duration) -> String {
         1..1_000 => part(1, "ns"),
         1_000..1_000_000 => part(1_000, "µs"),
         1_000_000..1_000_000_000 => part(1_000_000, "ms"),
+        // From a second on Go prints hours, minutes and seconds, zeros in between included.
         _ => {
             let secs = duration.as_secs();
             let (hours, minutes) = (secs / 3600, secs / 60 % 60);

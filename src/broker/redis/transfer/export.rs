@@ -156,13 +156,14 @@ impl RedisExport {
         Self { broker, begun: false, queues, current: None, periodic }
     }
 
-    /// Puts a step before the others.
+    /// Makes this the next step: the following page of a list, or a list that was just found.
     fn next(&mut self, step: Step) {
         if let Some((_, steps)) = &mut self.current {
             steps.push_front(step);
         }
     }
 
+    /// Reads one page of a step. An empty page does not end the export.
     async fn read(&mut self, queue: &QueueName, step: Step) -> Result<Vec<Entry>, Error> {
         match step {
             Step::Info => self.info(queue).await,
@@ -175,6 +176,7 @@ impl RedisExport {
         }
     }
 
+    /// Whether the queue is paused and since when, and its two counters.
     async fn info(&mut self, queue: &QueueName) -> Result<Vec<Entry>, Error> {
         let prefix = keys::prefix(queue);
         let get = |name: &str| words([b"GET", format!("{prefix}{name}").as_bytes()]);
@@ -287,6 +289,8 @@ impl RedisExport {
         Ok(page)
     }
 
+    /// Finds the names of groups, and puts the jobs of each before the other steps. It yields no
+    /// entries itself: a group exists as long as it has jobs.
     async fn groups(&mut self, queue: &QueueName, cursor: Vec<u8>) -> Result<Vec<Entry>, Error> {
         let scan = words([b"SSCAN", keys::groups(queue).as_bytes(), &cursor, b"COUNT", b"100"]);
         let Some(page) = self.broker.commands(&[scan]).await?.pop() else {
@@ -322,6 +326,7 @@ impl RedisExport {
         Ok(Vec::new())
     }
 
+    /// A page of the jobs that a public endpoint enqueued, oldest first.
     async fn admitted(&mut self, queue: &QueueName, from: usize) -> Result<Vec<Entry>, Error> {
         let (first, last) = (from.to_string(), (from + TRANSFER_PAGE - 1).to_string());
         let key = keys::admitted(queue);
@@ -342,6 +347,8 @@ impl RedisExport {
         Ok(page)
     }
 
+    /// The counters of the last minutes, which are one small hash. A row that cannot be read is
+    /// left out.
     async fn minutes(&mut self, queue: &QueueName) -> Result<Vec<Entry>, Error> {
         let read = words([b"HVALS", keys::minutes(queue).as_bytes()]);
         let Some(found) = self.broker.commands(&[read]).await?.pop() else {
@@ -361,7 +368,9 @@ impl RedisExport {
         Ok(page)
     }
 
-    /// Locks, idempotency keys, claims, counters of days.
+    /// A page of plain values: locks, idempotency keys, claims and counters of days. They are found
+    /// by scanning all keys of the server, because nothing lists them; the script returns only
+    /// those of this queue.
     async fn values(&mut self, queue: &QueueName, cursor: Vec<u8>) -> Result<Vec<Entry>, Error> {
         let mut found = self
             .broker

@@ -34,7 +34,8 @@ const MINUTES_KEPT: Duration = Duration::from_secs(7200);
 const CLAIM_KEPT: Duration = Duration::from_secs(400 * 86_400);
 
 impl RedisBroker {
-    /// Consecutive jobs of one queue share their calls; other entries come one after another.
+    /// Imports a page: one result for each entry, in order. Consecutive jobs of one queue share
+    /// their calls; other entries come one after another.
     pub(super) async fn import_all(
         &self,
         entries: &[Entry],
@@ -60,7 +61,8 @@ impl RedisBroker {
         Ok(results)
     }
 
-    /// Stores those jobs whose ids are free, in order.
+    /// Stores those jobs whose ids are free, in order. The script looks again before it writes, so
+    /// a job that was stored in between is a conflict and is not overwritten.
     async fn import_jobs(
         &self,
         queue: &QueueName,
@@ -99,7 +101,8 @@ impl RedisBroker {
         Ok(results)
     }
 
-    /// What is stored under the ids of these jobs.
+    /// Reads what is stored under the ids of these jobs, with the score of each in the list of its
+    /// state: two jobs are the same only if their times are.
     async fn existing(&self, queue: &QueueName, jobs: &[&JobEntry]) -> Result<Vec<Found>, Error> {
         let ids: Vec<_> = jobs.iter().map(|job| &job.record.id).collect();
         let found = self.read_fields(queue, &ids).await?;
@@ -141,6 +144,7 @@ impl RedisBroker {
         Ok(all.collect())
     }
 
+    /// Imports an entry that is not a job. Most are one key that is set unless it exists.
     async fn import_one(&self, entry: &Entry, dry_run: bool) -> Result<Imported, Error> {
         match entry {
             Entry::Job(_) | Entry::Unreadable { .. } => Ok(Imported::AlreadyThere),
@@ -266,6 +270,8 @@ impl RedisBroker {
         Ok(Imported::New)
     }
 
+    /// Adds the runs that the history of this periodic job lacks. Runs are not compared one by one:
+    /// a history is for reading, so more runs are never a conflict.
     async fn import_runs(
         &self,
         periodic_id: &str,
@@ -283,7 +289,8 @@ impl RedisBroker {
         Ok(Imported::New)
     }
 
-    /// Sets a key that is not there.
+    /// Sets a key unless it exists, with the rest of its time. An equal value is there already,
+    /// another one is a conflict, described by `what`.
     async fn set(
         &self,
         what: &str,
@@ -311,7 +318,8 @@ impl RedisBroker {
         Ok(Imported::New)
     }
 
-    /// Sets two counters that are not there; the second one only if it is not zero.
+    /// Sets the two counters of a day unless they exist; the second one only if it is not zero, as
+    /// Asynq keeps no counter of zero failures.
     async fn set_both(
         &self,
         what: &str,
@@ -351,6 +359,7 @@ fn state_of(fields: &Fields) -> Option<JobState> {
     JobState::parse(std::str::from_utf8(state).ok()?)
 }
 
+/// The conflict of an id that is taken by something that cannot be read as a job.
 fn unreadable(job: &JobEntry) -> Imported {
     Imported::Conflict(format!(
         "job \"{}\" of queue \"{}\": expected the same job, found something else with its id",
@@ -358,6 +367,7 @@ fn unreadable(job: &JobEntry) -> Imported {
     ))
 }
 
+/// The result for a value that exists: the same one, or a conflict.
 fn compared(what: &str, wanted: &str, found: &str) -> Imported {
     if wanted == found { Imported::AlreadyThere } else { differs(what, wanted, found) }
 }
@@ -375,6 +385,8 @@ struct StoredForm {
 }
 
 impl StoredForm {
+    /// The job as Redis would give it back. It is encoded and decoded once, so that what the
+    /// message cannot hold (a fraction of a second, for example) does not count as a difference.
     fn of(queue: &QueueName, job: &JobEntry) -> Self {
         let lock = keys::unique_named(queue, &job.record.unique_key);
         let record = JobRecord { unique_key: lock.clone(), ..job.record.clone() };
