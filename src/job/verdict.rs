@@ -20,16 +20,16 @@
 
 use std::time::Duration;
 
+use super::outcome::CANCELLED;
+use super::{
+    AfterCancel, Charge, JobError, JobRecord, Outcome, RetryPolicy, Transition, UnknownJobs,
+};
 use crate::chance::Chance;
 use crate::job::error::Reason;
-use crate::job::{JobError, JobRecord, RetryPolicy};
 use crate::time::Timestamp;
 
 /// The text that Asynq records for a job whose worker vanished.
 pub(super) const LEASE_EXPIRED: &str = "asynq: task lease expired";
-
-/// The text that Asynq records for a job that was cancelled.
-const CANCELLED: &str = "context canceled";
 
 /// Losses of its worker from which on a job is a suspect: a process runs one of these at
 /// a time, so that the next death says which job caused it.
@@ -42,48 +42,9 @@ const POISON_LOSSES: u32 = 3;
 /// long-running jobs were in flight.
 const UNPROVEN_LOSSES: u32 = 2 * POISON_LOSSES;
 
-/// What the death of its worker says about a job in flight there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Charge {
-    /// The job may be the cause, like every other in flight there.
-    #[default]
-    Possible,
-    /// It was the one suspect that had started.
-    Proven,
-    /// None: a suspect had started beside it, or it had not started.
-    Cleared,
-}
-
 /// Whether a job with this number of losses is a suspect.
 pub(crate) fn is_suspect(losses: u32) -> bool {
     losses >= SUSPECT_LOSSES
-}
-
-/// What happens to a job without a handler in the process that dequeued it;
-/// configured as `jobqueue.unknown_jobs`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UnknownJobs {
-    /// It waits 15 s and becomes pending again, without counting an attempt: while a new
-    /// version is rolled out, some process has a handler for the type.
-    #[default]
-    Park,
-    /// The job is archived at once, for an operator to inspect.
-    Archive,
-}
-
-/// What happens to a job whose payload the handler of its type cannot decode, because another
-/// version of the application wrote it; configured as `jobqueue.undecodable_jobs`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UndecodableJobs {
-    /// It waits 15 s and becomes pending again, without counting an attempt, for at most an hour:
-    /// while a new version is rolled out, some process can decode it. Then it is archived, with
-    /// what was expected and what was found.
-    #[default]
-    Park,
-    /// A failed attempt, tried again by the retry policy.
-    Fail,
 }
 
 /// How long a job that this process cannot run waits until it is offered again.
@@ -95,136 +56,6 @@ const UNDECODABLE_FOR: Duration = Duration::from_secs(60 * 60);
 /// The beginning of the last error of a parked undecodable job, followed by the instant since when
 /// it is parked. Every store keeps this text, and so a restart forgets nothing.
 const UNDECODABLE_SINCE: &str = "undecodable since ";
-
-/// What happens to a job whose attempt an operator cancels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueAfterCancel"))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AfterCancel {
-    /// A failed attempt, counted, as every cancellation is in Asynq: tried again by
-    /// the retry policy, archived if the retries are used up.
-    Retry,
-    /// Archived, so that a person can examine it.
-    Archive,
-    /// Removed.
-    Delete,
-}
-
-impl AfterCancel {
-    /// The transition of a cancelled job whose attempt would otherwise have ended as `instead`.
-    pub(crate) fn carried_out(self, instead: &Transition) -> Transition {
-        match self {
-            Self::Retry => instead.clone(),
-            Self::Archive => {
-                Transition::Archive { error: instead.error().unwrap_or(CANCELLED).to_owned() }
-            }
-            Self::Delete => Transition::Revoke,
-        }
-    }
-
-    /// Its stored form.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Retry => "retry",
-            Self::Archive => "archive",
-            Self::Delete => "delete",
-        }
-    }
-
-    /// The value of a stored form.
-    pub(crate) fn parse(word: &str) -> Option<Self> {
-        [Self::Retry, Self::Archive, Self::Delete].into_iter().find(|one| one.as_str() == word)
-    }
-}
-
-/// What happened to an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// The handler succeeded, perhaps with a result to keep.
-    Done(Option<Vec<u8>>),
-    /// The handler returned an error.
-    Failed(JobError),
-    /// The handler panicked with this message.
-    Panicked(String),
-    /// The time limit of the attempt passed.
-    TimedOut,
-    /// The job's absolute deadline had passed, before or while it ran.
-    DeadlinePassed,
-    /// No handler is registered for its type in this process.
-    Unknown(UnknownJobs),
-    /// The payload could not be decoded, and the job is to be parked.
-    Undecodable(String),
-    /// The application stops, and the attempt did not end within the shutdown timeout.
-    Interrupted,
-    /// Cancelled by an operator.
-    Cancelled(AfterCancel),
-    /// The worker that ran it vanished.
-    LeaseLost {
-        /// How often that had happened to this job before.
-        losses: u32,
-        /// What the loss says about the job.
-        charge: Charge,
-    },
-    /// Dequeued but not started; pending again after this delay.
-    NotStarted(Duration),
-}
-
-/// What the store does with a job after an outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Transition {
-    /// Counted as processed; kept for its retention with the result, or removed.
-    Complete {
-        /// What the handler returned, if anything.
-        result: Option<Vec<u8>>,
-    },
-    /// Removed and counted as processed; retention is ignored.
-    Revoke,
-    /// Waits for another attempt.
-    Retry {
-        /// How long it waits.
-        after: Duration,
-        /// Recorded as the last error; empty for a snooze.
-        error: String,
-        /// Whether it counts as a retry and a failure.
-        counted: bool,
-    },
-    /// Archived, so that a person can examine it.
-    Archive {
-        /// Recorded as the last error.
-        error: String,
-    },
-    /// Pending again, at the head of the queue, as if it had not been dequeued.
-    Requeue,
-    /// Pending again with its losses unchanged: nothing is known against it.
-    PutBack {
-        /// After how long; zero puts it at the head of the queue.
-        after: Duration,
-        /// The recorded last error; empty if the job was merely not started.
-        error: String,
-    },
-    /// Pending again, at the head of the queue, with the loss of its worker recorded.
-    Reclaim {
-        /// What is recorded as the last error.
-        error: String,
-    },
-}
-
-impl Transition {
-    /// The recorded last error; `None` if nothing failed.
-    pub fn error(&self) -> Option<&str> {
-        match self {
-            Self::Retry { error, .. }
-            | Self::Archive { error }
-            | Self::Reclaim { error }
-            | Self::PutBack { error, .. } => Some(error.as_str()).filter(|error| !error.is_empty()),
-            Self::Complete { .. } | Self::Revoke | Self::Requeue => None,
-        }
-    }
-}
 
 /// Decides the transition of `job` after `outcome`, at the instant `now`.
 ///

@@ -65,36 +65,31 @@
 mod context;
 mod drive;
 mod enqueued;
+mod faults;
 mod report;
+mod setup;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{Answer, Inspect, JobInfo, Viewer};
-use crate::chance::Chance;
+use crate::broker::{Answer, Inspect, JobInfo};
 use crate::client::{Client, Enqueue};
-use crate::config::JobQueueConfig;
 use crate::inspector::Inspector;
-use crate::job::{
-    Charge, Job, JobContext, JobError, JobId, JobOptions, Outcome, RetryPolicy, UndecodableJobs,
-    UnknownJobs,
-};
-use crate::registry::{AppState, IntoEntry, Registry, raw_entry};
-use crate::runtime::{Driven, Runtime, TestDriver};
-use crate::sync::{get_mut, lock};
+use crate::job::{Job, JobId, Outcome};
+use crate::runtime::{Driven, TestDriver};
+use crate::sync::get_mut;
 use crate::time::{Clock, Timestamp};
-use crate::web::{JobQueue, JobQueueFairing};
-use crate::worker::WorkerSettings;
+use crate::web::JobQueueFairing;
 
 pub use context::{TestAttempt, context};
 pub use enqueued::EnqueuedJob;
 pub use report::{Attempt, AttemptEnd, Report};
+use setup::QueueStage;
 
 /// Replaces Redis, the worker and the clock of the queue that this fairing makes by a test.
 /// Attach the returned fairing, launch with a local client, and drive the queue with the
@@ -159,12 +154,6 @@ struct TestQueueInner {
     driving: tokio::sync::Mutex<()>,
 }
 
-/// A queue without a Rocket application: handlers and state are added until it is first used.
-enum QueueStage {
-    Building { registry: Registry, state: AppState, retry: RetryPolicy },
-    Started(JobQueue),
-}
-
 impl Drop for TestQueueInner {
     fn drop(&mut self) {
         if let Some(QueueStage::Started(queue)) = self.plain.as_mut().map(get_mut) {
@@ -180,149 +169,6 @@ impl Default for TestQueue {
 }
 
 impl TestQueue {
-    /// A queue without an application. Its clock starts at the system's time, and it serves
-    /// all queues.
-    pub fn new() -> Self {
-        Self::starting_at(Clock::system().now())
-    }
-
-    /// The same with the clock at an instant, for tests that depend on the calendar.
-    pub fn starting_at(start: impl Into<Timestamp>) -> Self {
-        let building = QueueStage::Building {
-            registry: Registry::default(),
-            state: AppState::default(),
-            retry: RetryPolicy::default(),
-        };
-        Self::made(Clock::manual(start.into()), Some(Mutex::new(building)))
-    }
-
-    fn made(clock: Clock, plain: Option<Mutex<QueueStage>>) -> Self {
-        let broker = MemoryBroker::new(clock.clone());
-        broker.keep_record();
-        Self(Arc::new(TestQueueInner {
-            clock,
-            broker,
-            driver: TestDriver::new(Chance::none()),
-            plain,
-            faults: Mutex::default(),
-            vanished: Mutex::default(),
-            driving: tokio::sync::Mutex::default(),
-        }))
-    }
-
-    /// Runs jobs of a type with this function, as
-    /// [`JobQueueFairing::handle`] does.
-    ///
-    /// # Panics
-    /// If the type has a handler already, or the queue is in use.
-    #[track_caller]
-    pub fn handle<M>(self, handler: impl IntoEntry<M>) -> Self {
-        self.building(|registry, _, _| {
-            if let Err(error) = registry.add(handler.entry()) {
-                panic!("{error}");
-            }
-        })
-    }
-
-    /// Runs jobs of a type without a Rust type, as
-    /// [`JobQueueFairing::handle_raw`] does.
-    ///
-    /// # Panics
-    /// If the type has a handler already, or the queue is in use.
-    #[track_caller]
-    pub fn handle_raw<F, Fut, E>(self, job_type: impl Into<String>, handler: F) -> Self
-    where
-        F: Fn(Vec<u8>, JobContext) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Option<Vec<u8>>, E>> + Send + 'static,
-        E: Into<JobError>,
-    {
-        let entry = raw_entry(job_type.into(), JobOptions::new(), handler);
-        self.building(|registry, _, _| {
-            if let Err(error) = registry.add(entry) {
-                panic!("{error}");
-            }
-        })
-    }
-
-    /// Adds a value for handlers with a [`Managed<T>`](crate::Managed) argument. The
-    /// [`JobQueue`] itself is always available.
-    ///
-    /// # Panics
-    /// If the queue is in use already.
-    #[track_caller]
-    pub fn manage<T: Clone + Send + Sync + 'static>(self, value: T) -> Self {
-        self.building(|_, state, _| state.put(value))
-    }
-
-    /// Sets how long failed jobs wait. Default: Asynq's formula at its shortest.
-    ///
-    /// # Panics
-    /// If the queue is in use already.
-    #[track_caller]
-    pub fn retry_policy(self, policy: RetryPolicy) -> Self {
-        self.building(|_, _, retry| *retry = policy)
-    }
-
-    /// Changes the set-up. Panics once the queue is in use, and if an application has it.
-    #[track_caller]
-    fn building(self, change: impl FnOnce(&mut Registry, &mut AppState, &mut RetryPolicy)) -> Self {
-        match self.plain().as_deref_mut() {
-            Some(QueueStage::Building { registry, state, retry }) => change(registry, state, retry),
-            Some(QueueStage::Started(_)) => {
-                panic!("the test queue is in use: set it up before the first job")
-            }
-            None => panic!("the application's fairing has the handlers and settings"),
-        }
-        self
-    }
-
-    fn plain(&self) -> Option<MutexGuard<'_, QueueStage>> {
-        self.0.plain.as_ref().map(lock)
-    }
-
-    /// The handle for code that takes a [`JobQueue`], without an application.
-    ///
-    /// # Panics
-    /// With an application, whose handle is `rocket.state::<JobQueue>()`; and if a handler
-    /// needs state that is not managed.
-    #[track_caller]
-    pub fn queue(&self) -> JobQueue {
-        let Some(mut plain) = self.plain() else {
-            panic!("the application has the handle: `rocket.state::<JobQueue>()`");
-        };
-        let (registry, mut state, retry) = match &mut *plain {
-            QueueStage::Started(queue) => return queue.clone(),
-            QueueStage::Building { registry, state, retry } => {
-                (std::mem::take(registry), std::mem::take(state), std::mem::take(retry))
-            }
-        };
-        let needs = registry.needs();
-        let settings = WorkerSettings {
-            concurrency: 1,
-            queues: [].into(),
-            strict_priority: true,
-            shutdown_timeout: Duration::ZERO,
-            heartbeat: Duration::MAX,
-            retry,
-            unknown: UnknownJobs::default(),
-            undecodable: UndecodableJobs::default(),
-            settled: Vec::new(),
-            viewer: Viewer::default(),
-        };
-        let config = JobQueueConfig::default();
-        let broker = Arc::new(self.0.broker.clone());
-        let runtime = Runtime::new(broker, registry, Some(settings), config.max_payload)
-            .driven_by(self.0.driver.clone());
-        let queue = JobQueue::new(runtime, config);
-        state.put(queue.clone());
-        if let Some(need) = needs.iter().find(|need| !state.has(need)) {
-            panic!("a handler names `Managed<{need:?}>`: add `.manage(…)` with one");
-        }
-        queue.runtime().start(state);
-        *plain = QueueStage::Started(queue.clone());
-        queue
-    }
-
     /// The driven parts of the queue, which exist while the application runs.
     #[track_caller]
     fn driven(&self) -> Arc<Driven> {
@@ -434,39 +280,6 @@ impl TestQueue {
     /// The job with this id, in any queue; `None` if it has ended and was deleted.
     pub fn job(&self, id: &JobId) -> Option<JobInfo> {
         self.jobs().into_iter().find(|info| info.record.id == *id)
-    }
-
-    /// Lets the next attempt of this job type fail with this error instead of calling its
-    /// handler. Called twice, the next two attempts fail.
-    pub fn fail_next<J: Job>(&self, error: impl Into<JobError>) {
-        self.fault(J::TYPE, Outcome::Failed(error.into()));
-    }
-
-    /// Lets the next attempt of this job type end like a panic with this message: an ordinary
-    /// failure.
-    pub fn panic_next<J: Job>(&self, message: impl Into<String>) {
-        self.fault(J::TYPE, Outcome::Panicked(message.into()));
-    }
-
-    /// Lets the next attempt of this job type time out.
-    pub fn time_out_next<J: Job>(&self) {
-        self.fault(J::TYPE, Outcome::TimedOut);
-    }
-
-    /// Lets the worker vanish at the next attempt of this job type, as in a power failure. The
-    /// job starts again when its lease has expired, 30 s later; after the third loss in a row
-    /// it is archived.
-    pub fn lose_worker_at_next<J: Job>(&self) {
-        self.fault(J::TYPE, Outcome::LeaseLost { losses: 0, charge: Charge::Possible });
-    }
-
-    /// Adds an outcome that the next attempt of this type has instead of calling its handler.
-    fn fault(&self, job_type: &'static str, outcome: Outcome) {
-        lock(&self.0.faults).entry(job_type).or_default().push_back(outcome);
-    }
-
-    fn take_fault(&self, job_type: &str) -> Option<Outcome> {
-        lock(&self.0.faults).get_mut(job_type)?.pop_front()
     }
 }
 
