@@ -27,9 +27,9 @@ use std::path::Path;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use prost::Message;
 
+use super::durability::{Storage, StorageError};
 use super::folder::{Folder, restrict_all};
 use super::hush::Hush;
-use super::journal::{Storage, StorageError};
 use super::{Key, Kind, Rows, Source, journal_file};
 use crate::error::Error;
 
@@ -286,6 +286,11 @@ impl Open {
     }
 }
 
+/// Whether there is a database in the folder of a store, whole or not.
+pub(super) fn exists(path: &Path) -> bool {
+    path.join(ROWS_FOLDER).exists()
+}
+
 /// Creates the database of a store without jobs: complete and synced before it gets its name.
 fn make(path: &Path) -> Result<(), fjall::Error> {
     let new = path.join(NEW_ROWS_FOLDER);
@@ -368,4 +373,36 @@ fn room(path: &Path) -> Option<Room> {
 #[cfg(not(target_os = "linux"))]
 fn room(_: &Path) -> Option<Room> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::super::hush;
+    use super::*;
+    use crate::sync::lock;
+
+    #[test]
+    fn what_was_written_is_synced_while_the_disk_is_full() {
+        let _alone = lock(&hush::LEVEL);
+        let folder = tempfile::tempdir().unwrap();
+        let taken = Folder::take(folder.path(), Duration::ZERO);
+        let taken = taken.now_or_never().expect("nobody has it").unwrap();
+        let (mut base, _) = Rowbase::open(taken).unwrap();
+        let mut rows = Rows::default();
+        rows.put(Key::store(Kind::Store, b"seven"), &Number { number: 7 });
+        base.write(&rows).unwrap();
+
+        // As after a write for which there was no room.
+        base.open = None;
+        base.sync().unwrap();
+
+        assert_eq!(base.reopened().unwrap().number(b"seven").unwrap(), Some(7));
+        base.open = None;
+        fs::remove_dir_all(folder.path().join(ROWS_FOLDER)).unwrap();
+        assert!(matches!(base.sync(), Err(StorageError::Failed(_))), "the files are looked for");
+    }
 }

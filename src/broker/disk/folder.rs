@@ -96,14 +96,27 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Creates the folder for this user only. One that exists gets these permissions when its database
-/// is opened ([`restrict_all`]).
+/// is opened ([`restrict_all`]). A new one is there for good: a loss of power does not take it
+/// away with what is synced in it.
 fn make(path: &Path) -> io::Result<()> {
-    let is_new = !path.exists();
+    let parents = parents_of_new(path);
     fs::create_dir_all(path)?;
-    if is_new {
+    if !parents.is_empty() {
         restrict(path, 0o700)?;
     }
-    Ok(())
+    parents.iter().try_for_each(|parent| File::open(parent)?.sync_all())
+}
+
+/// The folders that get an entry when this folder is made, with those above it that are missing.
+fn parents_of_new(path: &Path) -> Vec<PathBuf> {
+    let is_new = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let parent = |path: &Path| match path.parent() {
+        // A relative path begins in the current folder.
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+        None => path.to_owned(),
+    };
+    path.ancestors().take_while(is_new).map(parent).collect()
 }
 
 /// Lets only this user read the folder and, at any depth, every file in it: they hold payloads.
@@ -133,4 +146,21 @@ fn restrict(path: &Path, mode: u32) -> io::Result<()> {
 #[cfg(not(unix))]
 fn restrict(_: &Path, _: u32) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gets_an_entry_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/shop/jobs");
+        let parents = ["data/shop", "data", ""].map(|name| folder.path().join(name));
+        assert_eq!(parents_of_new(&path), parents);
+        make(&path).unwrap();
+        assert_eq!(parents_of_new(&path), [PathBuf::new(); 0]);
+        let relative = Path::new("no-such-folder/jobs");
+        assert_eq!(parents_of_new(relative), ["no-such-folder", "."].map(PathBuf::from));
+    }
 }

@@ -41,12 +41,17 @@ impl Drop for Hush {
     }
 }
 
+/// Held by tests that open a database or look at the level, which is one of the process.
+#[cfg(test)]
+pub(super) static LEVEL: Mutex<()> = Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_level_comes_back_with_the_last_one() {
+        let _alone = lock(&LEVEL);
         let before = log::max_level();
         log::set_max_level(LevelFilter::Debug);
         let (first, second) = (Hush::begin(), Hush::begin());

@@ -7,12 +7,17 @@
 //! unfinished end is cut off with a warning. Damage stops the launch, because only an operator can
 //! decide what to do about it.
 //!
+//! Zeros in a batch that is intact are a payload's. Zeros in the batch that cannot be read could
+//! be either, and count as lost: a loss of power is the more likely cause. Only the newest journal
+//! may be unfinished, because `fjall` syncs a journal before it begins the next one.
+//!
 //! The layout is that of the third format of `fjall`. A batch is a start (tag 1, number of items,
 //! sequence number), items (tag 2) and an end (tag 3, checksum of the items, four magic bytes).
 //! Numbers are little-endian.
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,20 +33,22 @@ const SECTOR: usize = 512;
 /// # Errors
 /// A file cannot be read, or is damaged: the text names it and the place.
 pub(crate) fn check_all(folder: &Path) -> Result<(), String> {
-    for path in journals(folder).map_err(|error| error.to_string())? {
+    let journals = journals(folder).map_err(|error| error.to_string())?;
+    let newest = journals.iter().max_by_key(|path| number(path));
+    for path in &journals {
         let told = |error: io::Error| format!("{}: {error}", path.display());
-        let bytes = fs::read(&path).map_err(told)?;
+        let bytes = fs::read(path).map_err(told)?;
         match check(&bytes) {
             State::Whole => {}
-            State::Unfinished { valid } => {
+            State::Unfinished { valid } if Some(path) == newest => {
                 crate::log::warn!(
                     "{}: a write was not finished, so what follows byte {valid} is dropped",
                     path.display()
                 );
-                let file = fs::OpenOptions::new().write(true).open(&path).map_err(told)?;
+                let file = fs::OpenOptions::new().write(true).open(path).map_err(told)?;
                 file.set_len(valid as u64).and_then(|()| file.sync_all()).map_err(told)?;
             }
-            State::Damaged { valid } => {
+            State::Unfinished { valid } | State::Damaged { valid } => {
                 return Err(format!("{}: it is damaged behind byte {valid}", path.display()));
             }
         }
@@ -69,7 +76,11 @@ fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What a check found. `valid` is the number of bytes before the first place that cannot be read.
+/// The number of a journal, by which they follow each other.
+fn number(path: &Path) -> Option<u64> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     /// Complete batches, and only zeros behind them.
@@ -92,21 +103,52 @@ fn check(bytes: &[u8]) -> State {
         }
         (valid, last_number) = (valid + length, Some(number));
     }
-    let rest = &bytes[valid..];
-    let rest = without_zeros_behind(rest);
+    let rest = without_zeros_behind(&bytes[valid..]);
     if rest.is_empty() {
         return State::Whole;
     }
-    let is_complete = rest.ends_with(MAGIC);
+    let intact = intact_behind(rest);
     // Sectors are counted from the beginning of the file.
     let to_sector = (SECTOR - valid % SECTOR) % SECTOR;
-    let sectors = rest.get(to_sector..).unwrap_or_default().chunks_exact(SECTOR);
-    let lost = sectors.into_iter().any(|sector| sector.iter().all(|byte| *byte == 0));
-    let batches = rest.windows(MAGIC.len()).filter(|window| window == MAGIC).count();
-    match lost || !is_complete && batches == 0 {
-        true => State::Unfinished { valid },
-        false => State::Damaged { valid },
+    if has_lost_sector(rest, to_sector, &intact) {
+        return State::Unfinished { valid };
     }
+    let is_damaged = rest.ends_with(MAGIC)
+        || !intact.is_empty()
+        || match broken(rest) {
+            Broken::Complete => true,
+            // It has the end of a batch, and no write stops behind a wrong byte.
+            Broken::Unreadable => rest.windows(MAGIC.len()).any(|window| window == MAGIC),
+            Broken::Cut => false,
+        };
+    if is_damaged { State::Damaged { valid } } else { State::Unfinished { valid } }
+}
+
+/// Whether a sector was never written: it has zeros alone, and is no part of an intact batch. The
+/// first one began before this place.
+fn has_lost_sector(rest: &[u8], to_sector: usize, intact: &[Range<usize>]) -> bool {
+    let is_lost = |from: usize, to: usize| {
+        let is_zero = rest.get(from..to).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        // The last one that begins before it.
+        let behind = intact.partition_point(|batch| batch.start <= from);
+        let around = behind.checked_sub(1).map(|nth| &intact[nth]);
+        is_zero && around.is_none_or(|batch| batch.end < to)
+    };
+    (to_sector > 0 && is_lost(0, to_sector))
+        || (to_sector..rest.len()).step_by(SECTOR).any(|from| is_lost(from, from + SECTOR))
+}
+
+/// The batches behind the first end of one that can be read.
+fn intact_behind(rest: &[u8]) -> Vec<Range<usize>> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(end) = rest[at..].windows(MAGIC.len()).position(|window| window == MAGIC) {
+        at += end + MAGIC.len();
+        while let Some((length, _)) = batch(&rest[at..]) {
+            found.push(at..at + length);
+            at += length;
+        }
+    }
+    found
 }
 
 /// Drops the zeros at the end, in large steps: `fjall` allocates a journal as 64 MiB of zeros.
@@ -118,47 +160,81 @@ fn without_zeros_behind(mut bytes: &[u8]) -> &[u8] {
     bytes.iter().rposition(|byte| *byte != 0).map_or(&[], |last| &bytes[..=last])
 }
 
-/// The length in bytes and the sequence number of the batch that begins here; `None` if no complete
+/// The length in bytes and the sequence number of the batch that begins here; `None` if no intact
 /// batch does.
 fn batch(bytes: &[u8]) -> Option<(usize, u64)> {
-    let mut rest = bytes;
+    let frame = frame(bytes).ok()?;
+    let is_whole = xxh3_64(&bytes[HEAD..frame.items_end]) == frame.checksum;
+    is_whole.then_some((frame.items_end + TAIL, frame.number))
+}
+
+/// How a batch that is not intact looks.
+fn broken(bytes: &[u8]) -> Broken {
+    frame(bytes).map_or_else(|broken| broken, |_| Broken::Complete)
+}
+
+enum Broken {
+    /// From its start to its end, with another checksum.
+    Complete,
+    /// The bytes end before the batch does.
+    Cut,
+    /// Something in it has no meaning.
+    Unreadable,
+}
+
+/// Bytes of a start and of an end.
+const HEAD: usize = 1 + 4 + 8;
+const TAIL: usize = 1 + 8 + 4;
+
+/// The outline of a batch: where its items end, its number and its checksum.
+struct Frame {
+    items_end: usize,
+    number: u64,
+    checksum: u64,
+}
+
+/// The outline of the batch that begins here.
+fn frame(bytes: &[u8]) -> Result<Frame, Broken> {
+    let mut at = 0_usize;
     let mut take = |length: usize| {
-        let (head, tail) = rest.split_at_checked(length)?;
-        rest = tail;
-        Some(head)
+        let taken = at.checked_add(length).and_then(|end| bytes.get(at..end)).ok_or(Broken::Cut)?;
+        at += length;
+        Ok(taken)
     };
     if take(1)? != [1] {
-        return None;
+        return Err(Broken::Unreadable);
     }
-    let items = u32::from_le_bytes(take(4)?.try_into().ok()?);
-    let number = u64::from_le_bytes(take(8)?.try_into().ok()?);
-    let begin = 1 + 4 + 8;
-    let mut at = begin;
+    let items = u32::from_le_bytes(array(take(4)?));
+    let number = u64::from_le_bytes(array(take(8)?));
+    let mut items_end = HEAD;
     for _ in 0..items {
-        match take(1)? {
+        items_end += 1 + match take(1)? {
             // Type, compression, keyspace, lengths of key, value and stored value.
             [2] => {
                 let head = take(1 + 1 + 8 + 2 + 4 + 4)?;
-                let key = u16::from_le_bytes(head[10..12].try_into().ok()?);
-                let value = u32::from_le_bytes(head[16..20].try_into().ok()?);
-                let length = usize::from(key).checked_add(usize::try_from(value).ok()?)?;
-                take(length)?;
-                at += 1 + head.len() + length;
+                let key = usize::from(u16::from_le_bytes(array(&head[10..12])));
+                let value = u32::from_le_bytes(array(&head[16..20]));
+                let length = key.saturating_add(usize::try_from(value).unwrap_or(usize::MAX));
+                head.len() + take(length)?.len()
             }
             // A keyspace that was emptied.
-            [4] => {
-                take(8)?;
-                at += 1 + 8;
-            }
-            _ => return None,
-        }
+            [4] => take(8)?.len(),
+            _ => return Err(Broken::Unreadable),
+        };
     }
     if take(1)? != [3] {
-        return None;
+        return Err(Broken::Unreadable);
     }
-    let checksum = u64::from_le_bytes(take(8)?.try_into().ok()?);
-    let is_whole = take(MAGIC.len())? == MAGIC && xxh3_64(&bytes[begin..at]) == checksum;
-    is_whole.then_some((at + 1 + 8 + MAGIC.len(), number))
+    let checksum = u64::from_le_bytes(array(take(8)?));
+    match take(MAGIC.len())? == MAGIC {
+        true => Ok(Frame { items_end, number, checksum }),
+        false => Err(Broken::Unreadable),
+    }
+}
+
+/// Bytes of this length.
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("as many as were taken")
 }
 
 #[cfg(test)]
@@ -167,16 +243,21 @@ mod tests {
 
     /// A batch with one value of this length, which is its number too.
     fn written(length: usize) -> Vec<u8> {
+        with_value(length as u64, &vec![b'x'; length])
+    }
+
+    /// A batch with one value.
+    fn with_value(number: u64, value: &[u8]) -> Vec<u8> {
         let mut item = vec![2, 0, 0];
         item.extend(1u64.to_le_bytes());
         item.extend(3u16.to_le_bytes());
-        item.extend((length as u32).to_le_bytes());
-        item.extend((length as u32).to_le_bytes());
+        item.extend((value.len() as u32).to_le_bytes());
+        item.extend((value.len() as u32).to_le_bytes());
         item.extend(b"key");
-        item.extend(std::iter::repeat_n(b'x', length));
+        item.extend(value);
         let mut bytes = vec![1];
         bytes.extend(1u32.to_le_bytes());
-        bytes.extend((length as u64).to_le_bytes());
+        bytes.extend(number.to_le_bytes());
         bytes.extend(&item);
         bytes.push(3);
         bytes.extend(xxh3_64(&item).to_le_bytes());
@@ -232,5 +313,46 @@ mod tests {
         let mut renumbered = whole;
         renumbered[5] = 25;
         assert_eq!(check(&renumbered), State::Damaged { valid: first });
+    }
+
+    #[test]
+    fn zeros_in_a_payload_are_no_lost_sectors() {
+        let mut journal = [written(10), with_value(20, &[0; 3 * SECTOR]), written(30)].concat();
+        assert_eq!(check(&journal), State::Whole);
+        // A bit of the first batch flips: what is behind it was acknowledged.
+        journal[HEAD + 30] ^= 0x10;
+        assert_eq!(check(&journal), State::Damaged { valid: 0 });
+    }
+
+    #[test]
+    fn the_rest_of_a_sector_that_was_written_before_may_be_lost_too() {
+        let first = written(10);
+        let mut journal = [first.clone(), written(SECTOR + 100)].concat();
+        assert!(journal.len() < 2 * SECTOR + 100 && first.len() < SECTOR);
+        journal[first.len()..SECTOR].fill(0);
+        assert_eq!(check(&journal), State::Unfinished { valid: first.len() });
+    }
+
+    #[test]
+    fn the_end_of_a_batch_in_a_payload_is_none() {
+        let payload = [b"text ".as_slice(), MAGIC, &[b'x'; 100]].concat();
+        let (first, second) = (written(10), with_value(20, &payload));
+        let cut = [first.clone(), second[..second.len() - 50].to_vec()].concat();
+        assert_eq!(check(&cut), State::Unfinished { valid: first.len() });
+    }
+
+    #[test]
+    fn only_the_newest_journal_may_be_unfinished() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = [written(10), written(20)].concat();
+        let cut = &whole[..whole.len() - 1];
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("9.jnl"), &whole).unwrap();
+        fs::write(path("10.jnl"), cut).unwrap();
+        check_all(folder.path()).unwrap();
+        assert_eq!(fs::read(path("10.jnl")).unwrap(), written(10));
+        fs::write(path("9.jnl"), cut).unwrap();
+        let error = check_all(folder.path()).unwrap_err();
+        assert!(error.contains("9.jnl: it is damaged behind byte"), "{error}");
     }
 }

@@ -22,6 +22,7 @@
 
 #[cfg(feature = "disk")]
 mod database;
+mod durability;
 #[cfg(feature = "disk")]
 mod folder;
 #[cfg(feature = "disk")]
@@ -34,13 +35,14 @@ mod rows;
 
 #[cfg(feature = "disk")]
 pub(crate) use database::Rowbase;
-pub use journal::Durability;
-use journal::Storage;
-pub(crate) use journal::{Journal, Level};
+pub use durability::Durability;
+pub(crate) use durability::Level;
+use durability::Storage;
+pub(crate) use journal::Journal;
 pub use row_map::RowMap;
 pub(crate) use rows::{Key, Kind, Rows};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ArchiveSettings;
@@ -93,6 +95,17 @@ pub struct DiskSettings {
     /// process drains while the new one starts, so this is a little longer than the shutdown
     /// timeout.
     pub patience: Duration,
+}
+
+/// Whether a folder has a store. Without the feature `disk` opening it says why it cannot.
+pub fn exists(path: &Path) -> bool {
+    #[cfg(feature = "disk")]
+    return database::exists(path);
+    #[cfg(not(feature = "disk"))]
+    {
+        let _ = path;
+        true
+    }
 }
 
 /// Opens the store in a folder. It reads all rows, so the time grows with the number of stored

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::journal::{Storage, StorageError};
+use super::durability::{Storage, StorageError};
 use super::{Rows, Source};
 use crate::error::Error;
 use crate::sync::lock;
