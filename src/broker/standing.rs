@@ -44,4 +44,6 @@ pub struct Standing {
     pub group_newest: Option<Timestamp>,
     /// When the aggregation that claimed it expires.
     pub set_expires: Option<Timestamp>,
+    /// Whether there are more aggregation sets than were searched for it.
+    pub has_more_sets: bool,
 }

@@ -35,6 +35,7 @@ impl Queue {
             group_oldest: group.and_then(|line| line.first()).map(|(at, _)| *at),
             group_newest: group.and_then(|line| line.last()).map(|(at, _)| *at),
             set_expires: sets.map(|set| set.expires),
+            has_more_sets: false,
         }
     }
 }

@@ -46,6 +46,7 @@ impl RedisBroker {
             group_oldest: found.instant()?,
             group_newest: found.instant()?,
             set_expires: found.instant()?,
+            has_more_sets: found.int()? == 1,
         };
         if !found.is_empty() {
             standing.waits_for = limit_standing(&mut found)?;

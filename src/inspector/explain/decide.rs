@@ -285,6 +285,10 @@ impl Facts<'_> {
         if let Some(until) = standing.set_expires {
             return vec![Reason::BeingAggregated { group, until: Some(until) }];
         }
+        if self.stored.grouped_since.is_none() && standing.has_more_sets {
+            // Most likely in one that was not searched.
+            return vec![Reason::BeingAggregated { group, until: None }];
+        }
         if self.stored.grouped_since.is_none() {
             return vec![Reason::NotListed { state: JobState::Aggregating }];
         }

@@ -390,6 +390,25 @@ async fn a_job_of_a_group_says_what_the_group_waits_for(
     assert_eq!(on.sentence("b").await, aggregated);
 }
 
+/// Of so many sets not all are searched for a job.
+#[rstest]
+#[tokio::test]
+async fn a_job_is_being_aggregated_in_whichever_of_many_sets(
+    #[values(Store::Memory, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.announced(worker(&on, "w")).await;
+    let limits = GroupLimits { grace: secs(60), max_delay: Duration::ZERO, max_size: 1 };
+    let groups: Vec<String> = (0..102).map(|n| format!("g{n:03}")).collect();
+    for group in &groups {
+        on.put(grouped(on.job(group), group)).await;
+        on.broker.claim_group(&on.queue, group, &limits).await.unwrap().expect("it is full");
+    }
+    for group in &groups {
+        assert_eq!(on.kinds(group).await, ["being_aggregated"], "{group}");
+    }
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_job_that_has_ended_says_how(

@@ -1,5 +1,7 @@
 //! Jobs that are collected in groups.
 
+use rocket_jobqueue::OnConflict;
+
 use crate::broker_contract::bench::*;
 
 #[rstest]
@@ -289,6 +291,27 @@ async fn a_set_whose_job_cannot_be_stored_stays(
     assert_eq!(second, Some(Enqueued::Duplicate { holder: id("holder") }));
 
     assert_eq!(on.state("a").await, Some(JobState::Aggregating));
+    assert!(created(&on.aggregate(&set, "free").await.unwrap()));
+    assert_eq!(on.find("a").await, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_set_stays_if_its_job_only_changes_the_holder_of_its_lock(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.put(unique(on.job("holder"), secs(60)).placed(Placement::After(secs(30)))).await;
+    on.gather(&["a"]).await;
+    on.clock.advance(secs(10));
+    let set = on.claim_group(&calm()).await.unwrap();
+    for conflict in [OnConflict::Extend, OnConflict::Replace] {
+        let mut job = unique(on.job("b"), secs(60));
+        job.on_conflict = conflict;
+        let outcome = on.broker.aggregate(&set, &job).await.unwrap().unwrap();
+        assert!(!matches!(outcome, Enqueued::Created { .. }), "{outcome:?}");
+        assert_eq!(on.state("a").await, Some(JobState::Aggregating), "{conflict:?}");
+    }
     assert!(created(&on.aggregate(&set, "free").await.unwrap()));
     assert_eq!(on.find("a").await, None);
 }

@@ -11,6 +11,9 @@
 --
 -- Returns  now, code, text, due time in microseconds: see store_job.lua, and
 --           6  the set is not the caller's any more; nothing was changed
+--          Only with codes 1, 2 and 5 is the set deleted. The caller asks to be refused if the
+--          lock is held: with codes 7 to 10 another job was changed and the set stays, so that
+--          no job is lost.
 --          In a repetition, if the set is gone and the job exists, the answer is 1: the
 --          first sending stored it.
 --
@@ -43,8 +46,7 @@ for at = 17, #ARGV, 2 do held_by(ARGV[at], ARGV[at + 1]) end
 -- This frees more memory than it takes.
 before_growth()
 local code, text, due = store_at(5, repeated)
--- Code 3 is the job of an earlier request, which was not aggregated from this set.
-if code < 1 or code == 3 or code == 4 then return {now, code, text, due} end
+if code ~= 1 and code ~= 2 and code ~= 5 then return {now, code, text, due} end
 redis.call('ZREM', SETS, set)
 redis.call('ZREM', OWN_SETS, set)
 for _, lock in ipairs(locks) do redis.call('DEL', lock) end

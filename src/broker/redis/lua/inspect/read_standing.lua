@@ -11,8 +11,9 @@
 --          found; last minute since 1970 in which a worker of ours served the queue, or -1;
 --          1 if x_started is set; 1 if its lease is a Go worker's; number of jobs in its
 --          group; microseconds at which the first and the last of them joined, or -1;
---          microsecond at which the aggregation that claimed it ends, or -1; if it waits for a
---          limit seven more, see standing_of in limits.lua
+--          microsecond at which the aggregation that claimed it ends, or -1; 1 if there are
+--          more aggregation sets than were searched for it; if it waits for a limit seven more,
+--          see standing_of in limits.lua
 --
 -- Asynq has no counterpart. Only what the job's state asks for is searched.
 
@@ -35,7 +36,7 @@ end
 
 local lease = state == 'active' and redis.call('ZSCORE', Q .. 'lease', id)
 
-local size, oldest, newest, ends = 0, -1, -1, -1
+local size, oldest, newest, ends, more_sets = 0, -1, -1, -1, 0
 if state == 'aggregating' then
   local key = Q .. 'g:' .. group
   local function joined(rank)
@@ -54,6 +55,8 @@ if state == 'aggregating' then
         break
       end
     end
+    local searched = tonumber(ARGV[4])
+    more_sets = redis.call('ZCARD', Q .. 'aggregation_sets') > searched and 1 or 0
   end
 end
 
@@ -63,6 +66,7 @@ local answer = {
   redis.call('EXISTS', Q .. 'paused'), type(paused) == 'string' and paused or '',
   pending, ahead, served, task[3] and 1 or 0,
   lease and of_go(lease) and 1 or 0, size, oldest, newest, ends,
+  more_sets,
 }
 for _, value in ipairs(task[4] and limits().standing_of(id, state, task[4]) or {}) do
   answer[#answer + 1] = value
