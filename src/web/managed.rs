@@ -14,7 +14,8 @@ use crate::registry::{AppState, FromContext, Need};
 /// State that the application manages, as a parameter of a handler.
 ///
 /// `T` is cloned once at launch and once for each attempt, so it should be cheap to clone: a
-/// pool, a client, an `Arc`. If the application does not manage a `T`, the launch fails with the
+/// pool, a client, an `Arc`. Without `Clone` it cannot be: Rocket lends its state for the length of a
+/// call, and a job outlives every call. If the application does not manage a `T`, the launch fails with the
 /// name of the type.
 ///
 /// ```
