@@ -59,13 +59,27 @@ impl Order {
         self.store(name).await
     }
 
+    /// Opens the store that is moved to.
+    async fn target(&self, name: &str) -> Result<Transfer, Failure> {
+        // `localhost:6379` or `redis:/…` would become a folder.
+        let is_new = !std::path::Path::new(name).exists();
+        if name != "configured" && !name.contains("://") && name.contains(':') && is_new {
+            let expected = "expected redis://host:port, or a folder without a colon in its name";
+            return Err(format!("{name}: {expected}").into());
+        }
+        self.store(name).await
+    }
+
     /// Opens a store.
     async fn store(&self, name: &str) -> Result<Transfer, Failure> {
         let store = match name {
-            "configured" => Transfer::from_figment(&rocket::Config::figment()).await?,
-            url if url.contains("://") => Transfer::redis(url)?,
-            folder => Transfer::disk(folder).await?,
+            "configured" => Transfer::from_figment(&rocket::Config::figment()).await,
+            url if url.contains("://") => Transfer::redis(url),
+            folder => Transfer::disk(folder).await,
         };
+        // There may be two of them, and a URL is not repeated: it may have a password.
+        let which = if name == self.from { "store to move from" } else { "store to move to" };
+        let store = store.map_err(|error| format!("{which}: {error}"))?;
         let store = store.dry_run(self.dry_run).while_running(self.while_running);
         // One line that is written again and again, for a person.
         let shown = std::io::stderr().is_terminal();
@@ -86,7 +100,7 @@ impl Order {
                 }
             }
             "import" => {
-                let to = self.store(&self.to).await?;
+                let to = self.target(&self.to).await?;
                 match self.from.as_str() {
                     "-" => to.import(std::io::BufReader::new(stdin())).await?,
                     path => to.import_file(path).await?,
@@ -94,7 +108,7 @@ impl Order {
             }
             "copy" => {
                 let from = self.source(&self.from).await?;
-                from.copy_to(&self.store(&self.to).await?).await?
+                from.copy_to(&self.target(&self.to).await?).await?
             }
             _ => return Ok(None),
         }))

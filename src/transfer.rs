@@ -31,8 +31,12 @@
 //! ```
 
 mod file;
+mod job_line;
 mod line;
+mod lines;
 mod report;
+mod store;
+mod values;
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -43,6 +47,8 @@ use crate::client::Client;
 use crate::error::Error;
 use line::Line;
 pub use report::TransferReport;
+pub(crate) use store::Opening;
+use store::Store;
 
 /// Called with the counts so far after each page.
 type Progress = Arc<dyn Fn(&TransferReport) + Send + Sync>;
@@ -56,7 +62,7 @@ type Progress = Arc<dyn Fn(&TransferReport) + Send + Sync>;
 /// on. Cloning is cheap.
 #[derive(Clone)]
 pub struct Transfer {
-    broker: Arc<dyn Broker>,
+    store: Store,
     while_running: bool,
     dry_run: bool,
     progress: Option<Progress>,
@@ -65,7 +71,7 @@ pub struct Transfer {
 /// Shows the store, without credentials.
 impl std::fmt::Debug for Transfer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transfer({})", self.broker.describe())
+        write!(f, "Transfer({})", self.store.describe())
     }
 }
 
@@ -77,7 +83,21 @@ impl Transfer {
 
     /// This store.
     pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
-        Self { broker, while_running: false, dry_run: false, progress: None }
+        Self::with(Store::Open(broker))
+    }
+
+    /// A store that does not exist. `open` makes it once something is stored there; until then it
+    /// is as empty as `none`.
+    pub(crate) fn not_made(
+        description: String,
+        none: Arc<dyn Broker>,
+        open: impl Fn() -> Opening + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(Store::not_made(description, none, open))
+    }
+
+    fn with(store: Store) -> Self {
+        Self { store, while_running: false, dry_run: false, progress: None }
     }
 
     /// Whether to move although processes are announced that work on this store. Default false:
@@ -98,33 +118,38 @@ impl Transfer {
     }
 
     /// Writes everything in this store, one line of JSON for each entry. It keeps one page of jobs
-    /// in memory, and blocks its thread while it writes.
+    /// in memory, and blocks its thread while it writes. A job whose line would be longer
+    /// than 256 MiB is reported and left out, as one that cannot be read is.
     ///
     /// # Errors
-    /// [`Error::is_wrong_state`] if processes are announced that work on the store; the
-    /// store's errors; [`Error::is_refused`] if writing fails.
+    /// [`Error::is_wrong_state`] if processes are announced that work on the store, or if its data
+    /// has a format that this version does not know; the store's errors, which name it;
+    /// [`Error::is_refused`] if writing fails.
     pub async fn export(&self, mut to: impl Write + Send) -> Result<TransferReport, Error> {
-        self.expect_idle().await?;
-        let (mut export, mut report) = (self.broker.export(), TransferReport::default());
-        let mut write = |line: &Line| -> Result<(), Error> {
-            let mut text = line.to_json();
-            text.push(b'\n');
-            to.write_all(&text).map_err(|error| file::failed("writing the export", &error))
+        let broker = self.source().await?;
+        let (mut export, mut report) = (broker.export(), TransferReport::default());
+        let mut write = |text: &[u8]| -> Result<(), Error> {
+            let written = to.write_all(text).and_then(|()| to.write_all(b"\n"));
+            written.map_err(|error| file::failed("writing the export", &error))
         };
         if !self.dry_run {
-            write(&Line::begin(self.broker.now(), self.broker.describe()))?;
+            write(&Line::begin(broker.now(), broker.describe()).to_json())?;
         }
-        while let Some(page) = export.next_page().await? {
+        while let Some(page) = self.named(export.next_page().await)? {
             for entry in page {
                 report.read(&entry);
-                if let Some(line) = Line::of(entry).filter(|_| !self.dry_run) {
-                    write(&line)?;
+                let Some(line) = Line::of(entry) else { continue };
+                let text = line.to_json();
+                if text.len() > lines::MAX_LINE_BYTES {
+                    report.too_long(&line, text.len());
+                } else if !self.dry_run {
+                    write(&text)?;
                 }
             }
             self.tell(&report);
         }
         if !self.dry_run {
-            write(&Line::end(&report))?;
+            write(&Line::end(&report).to_json())?;
             to.flush().map_err(|error| file::failed("writing the export", &error))?;
         }
         Ok(report)
@@ -152,11 +177,11 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Error::is_invalid`] with the number of the line for text that is not of this version's
-    /// format, and at the end if the closing line is missing or its counts differ: the file was
+    /// format or longer than 256 MiB, and at the end if the closing line is missing or its counts differ: the file was
     /// cut. The lines before are stored then. Otherwise as of [`export`](Self::export).
     pub async fn import(&self, mut from: impl BufRead + Send) -> Result<TransferReport, Error> {
-        self.expect_idle().await?;
-        let mut lines = line::Lines::new(&mut from);
+        let broker = self.target().await?;
+        let mut lines = lines::Lines::new(&mut from);
         lines.begin()?;
         let mut report = TransferReport::default();
         let (mut page, mut bytes) = (Vec::new(), 0);
@@ -169,7 +194,7 @@ impl Transfer {
                 page.push((number, entry));
             }
             if is_end || page.len() >= TRANSFER_PAGE || bytes >= TRANSFER_PAGE_BYTES {
-                self.store(std::mem::take(&mut page), &mut report).await?;
+                self.store(&*broker, std::mem::take(&mut page), &mut report).await?;
                 bytes = 0;
                 self.tell(&report);
             }
@@ -180,8 +205,8 @@ impl Transfer {
         }
     }
 
-    /// [Imports](Self::import) a file. Its closing line is looked for first, so a file that was cut
-    /// off stores nothing.
+    /// [Imports](Self::import) a file, if it begins and ends with the lines of an export: a file
+    /// that was cut, or of another kind, stores nothing.
     ///
     /// # Errors
     /// Also if the file cannot be read.
@@ -197,13 +222,12 @@ impl Transfer {
     /// # Errors
     /// As of [`export`](Self::export) and [`import`](Self::import).
     pub async fn copy_to(&self, to: &Transfer) -> Result<TransferReport, Error> {
-        self.expect_idle().await?;
-        to.expect_idle().await?;
-        let (mut export, mut report) = (self.broker.export(), TransferReport::default());
-        while let Some(page) = export.next_page().await? {
+        let (from, target) = (self.source().await?, to.target().await?);
+        let (mut export, mut report) = (from.export(), TransferReport::default());
+        while let Some(page) = self.named(export.next_page().await)? {
             page.iter().for_each(|entry| report.read(entry));
             let page = page.into_iter().filter(|entry| !matches!(entry, Entry::Unreadable { .. }));
-            to.store(page.map(|entry| (0, entry)).collect(), &mut report).await?;
+            to.store(&*target, page.map(|entry| (0, entry)).collect(), &mut report).await?;
             to.tell(&report);
         }
         Ok(report)
@@ -213,11 +237,12 @@ impl Transfer {
     /// the description of a conflict; 0 if there is no file.
     async fn store(
         &self,
+        broker: &dyn Broker,
         page: Vec<(u64, Entry)>,
         report: &mut TransferReport,
     ) -> Result<(), Error> {
         let (numbers, entries): (Vec<u64>, Vec<Entry>) = page.into_iter().unzip();
-        let results = self.broker.import(&entries, self.dry_run).await?;
+        let results = self.named(broker.import(&entries, self.dry_run).await)?;
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
                 Imported::New => report.new += 1,
@@ -239,35 +264,60 @@ impl Transfer {
         }
     }
 
-    /// Refuses to move while workers run, unless that is allowed. An announcement that cannot be
-    /// read counts as a worker: a newer version may have written it.
+    /// The store to move from, which is not changed.
+    async fn source(&self) -> Result<Arc<dyn Broker>, Error> {
+        let broker = self.store.to_read();
+        self.named(self.expect_ready(&*broker).await)?;
+        Ok(broker)
+    }
+
+    /// The store to move to. It is made if it does not exist, but not to count.
+    async fn target(&self) -> Result<Arc<dyn Broker>, Error> {
+        if self.dry_run {
+            return self.source().await;
+        }
+        let broker = self.named(self.store.to_write().await)?;
+        self.named(self.expect_ready(&*broker).await)?;
+        Ok(broker)
+    }
+
+    /// Names this store in an error of its own: a move has two.
+    fn named<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        let name = |words: &str| format!("store {}: {words}", self.store.describe());
+        result.map_err(|error| error.reworded(name))
+    }
+
+    /// Refuses to move data in an unknown format, and while workers run unless that is allowed. An
+    /// announcement that cannot be read counts as a worker: a newer version may have written it.
     ///
     /// # Errors
-    /// [`Error::is_wrong_state`] if processes are announced that work on the store.
-    async fn expect_idle(&self) -> Result<(), Error> {
+    /// [`Error::is_wrong_state`] if the data has a format that this version does not know, or if
+    /// processes are announced that work on the store.
+    async fn expect_ready(&self, broker: &dyn Broker) -> Result<(), Error> {
+        if let Some(found) = broker.foreign_format().await? {
+            return Err(Error::wrong_state(format!(
+                "expected data in a format that this version knows, found format {found}: move it \
+                 with the version of rocket_jobqueue that wrote it"
+            )));
+        }
         if self.while_running {
             return Ok(());
         }
-        let found = self.broker.servers().await?;
-        let servers = found.servers;
-        let Some(one) = servers.first() else {
-            return match found.unreadable {
-                0 => Ok(()),
-                unreadable => Err(Error::wrong_state(format!(
-                    "store {}: expected no worker process, found {unreadable} with announcements \
-                     that this version cannot read: stop producers and workers first, or allow a \
-                     move while they run",
-                    self.broker.describe(),
-                ))),
-            };
+        let found = broker.servers().await?;
+        let found = match found.servers.first() {
+            Some(one) => {
+                let all = found.servers.len();
+                format!("found {all} (host {}, process {})", one.host, one.pid)
+            }
+            None if found.unreadable == 0 => return Ok(()),
+            None => format!(
+                "found {} with announcements that this version cannot read",
+                found.unreadable
+            ),
         };
         Err(Error::wrong_state(format!(
-            "store {}: expected no worker process, found {} (host {}, process {}): stop producers \
-             and workers first, or allow a move while they run",
-            self.broker.describe(),
-            servers.len(),
-            one.host,
-            one.pid
+            "expected no worker process, {found}: stop producers and workers first, or allow a \
+             move while they run"
         )))
     }
 }

@@ -61,6 +61,25 @@ pub enum Entry {
     Minute { queue: QueueName, minute: i64, processed: u64, failed: u64, pending: u64 },
 }
 
+impl Entry {
+    /// The queue that it belongs to; the history of a periodic job belongs to none.
+    pub fn queue(&self) -> Option<&QueueName> {
+        match self {
+            Self::Job(job) => Some(&job.record.queue),
+            Self::Runs { .. } => None,
+            Self::Queue { queue, .. }
+            | Self::Unreadable { queue, .. }
+            | Self::Lock { queue, .. }
+            | Self::Request { queue, .. }
+            | Self::KeyQueue { queue, .. }
+            | Self::Admitted { queue, .. }
+            | Self::Claim { queue, .. }
+            | Self::Day { queue, .. }
+            | Self::Minute { queue, .. } => Some(queue),
+        }
+    }
+}
+
 /// A job, as it arrives in another store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobEntry {
@@ -143,6 +162,10 @@ pub trait Export: Send {
 
 /// Everything in a store, out of it and into it.
 pub trait Transfer: Send + Sync {
+    /// The version of the stored data's format if this crate does not know it, else `None`.
+    /// Nothing is written.
+    fn foreign_format(&self) -> Answer<'_, Option<String>>;
+
     /// Begins an export. It reads a page at a time; nothing is changed.
     fn export(&self) -> Box<dyn Export>;
 

@@ -44,6 +44,7 @@ mod health;
 mod link;
 mod open;
 mod pace;
+mod repeat;
 mod request;
 mod role;
 mod sentinel;
@@ -62,17 +63,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::chance::Chance;
 use crate::error::Error;
+use address::shown;
 use aside::Aside;
 use backend::{Backend, Handle, Haste};
 use confirm::Confirmation;
 use dial::Dialer;
-use failure::{Meaning, RequestFailure, told};
+use failure::told;
 use request::Request;
+use slot_map::slot_of;
 
 pub(crate) use aside::lower_priority;
 pub use connection::Connection;
@@ -98,9 +99,6 @@ pub enum Repeat {
     /// May be sent again after an unknown outcome.
     Safe,
 }
-
-/// How long a request is repeated while the nodes of a Cluster disagree about its slot.
-const CLUSTER_AGREEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connections to one Redis. Clones share them.
 ///
@@ -219,97 +217,6 @@ impl RedisPool {
         self.request(repeat, request).await.map(only)
     }
 
-    /// Sends a request, and again as long as its failure, `repeat` and the time allow it.
-    /// `build` gets the number of earlier attempts that may have run.
-    ///
-    /// How often depends on the failure:
-    /// - The slot is moving between two servers of a Cluster: never. A move takes longer than a
-    ///   request may, so the caller decides.
-    /// - The nodes of a Cluster disagree: for [`CLUSTER_AGREEMENT_TIMEOUT`], or not at all for
-    ///   a [`prompt`](RedisPool::prompt) pool.
-    /// - Anything else: at most `max_retries` times.
-    ///
-    /// # Errors
-    /// [`Error::is_outcome_unknown`] if any attempt may have run, whatever the last one says.
-    async fn request(
-        &self,
-        repeat: Repeat,
-        mut build: impl FnMut(u32) -> Request + Send,
-    ) -> Result<Vec<Value>, Error> {
-        let _permit = match &self.aside {
-            Some(aside) => aside.admit().await,
-            None => None,
-        };
-        let backend = self.backend();
-        let began = Instant::now();
-        let deadline = began + backend.limit();
-        let mut may_have_run = 0;
-        let mut attempt = 0;
-        loop {
-            let made = self.attempt(deadline, build(may_have_run)).await;
-            // The thread for viewers has ended.
-            let Some((request, answer)) = made else {
-                return Err(told(Meaning::Unknown, &failure::timed_out()));
-            };
-            let failure = match answer {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let meaning = failure.meaning();
-            may_have_run += u32::from(meaning == Meaning::Unknown);
-            let more = match self.haste {
-                // A slot may be moving for longer than any request: the caller decides.
-                _ if meaning == Meaning::Moving => false,
-                _ if !(self.is_cluster() && failure::is_passing(&failure.error)) => {
-                    attempt < backend.settings().max_retries
-                }
-                Haste::Patient => began.elapsed() < CLUSTER_AGREEMENT_TIMEOUT,
-                Haste::Prompt => false,
-            };
-            let again = more && repeatable(&failure, meaning, repeat, &request);
-            let next = Instant::now() + self.pause(attempt);
-            if !again || next >= deadline {
-                let meaning = if may_have_run > 0 { Meaning::Unknown } else { meaning };
-                return Err(told(meaning, &failure.error));
-            }
-            tokio::time::sleep_until(next).await;
-            attempt += 1;
-        }
-    }
-
-    /// Sends a request once, on the thread for viewers if it is their pool; `None` if that has
-    /// ended meanwhile.
-    async fn attempt(
-        &self,
-        deadline: Instant,
-        request: Request,
-    ) -> Option<(Request, Result<Vec<Value>, RequestFailure>)> {
-        let haste = self.haste;
-        let Some(aside) = &self.aside else {
-            let answer = self.backend().attempt(deadline, &request, haste).await;
-            return Some((request, answer));
-        };
-        let handle = Arc::clone(&self.handle);
-        let work = async move {
-            let answer = handle.backend.attempt(deadline, &request, haste).await;
-            (request, answer)
-        };
-        let (request, answer) = aside.run(work).await?;
-        if let Ok(replies) = &answer {
-            aside.pay(replies);
-        }
-        Some((request, answer))
-    }
-
-    /// Exponential backoff from `min_retry_backoff` to `max_retry_backoff`, with up to 100 %
-    /// jitter. Without jitter, all requests that failed together would come back together.
-    fn pause(&self, attempt: u32) -> Duration {
-        let settings = self.backend().settings();
-        let longest = settings.max_retry_backoff;
-        let least = settings.min_retry_backoff.saturating_mul(1 << attempt.min(20)).min(longest);
-        (least + least.mul_f64(Chance::system().share())).min(longest)
-    }
-
     /// The same settings with connections of its own, for work that must not wait behind other
     /// work, or that lives on another runtime.
     ///
@@ -376,6 +283,13 @@ impl RedisPool {
         self.backend().dialer().is_cluster()
     }
 
+    /// The server of a Cluster that has a key, as far as is known. `None` elsewhere: one server has
+    /// all keys.
+    pub fn server_of(&self, key: &[u8]) -> Option<String> {
+        let map = self.backend().dialer().topology()?.map();
+        map.owner(slot_of(key)).map(shown)
+    }
+
     /// The address for log lines and pages: `localhost:6379/0`, `sentinel mymaster`. Without
     /// credentials.
     pub fn describe(&self) -> String {
@@ -410,27 +324,6 @@ impl RedisPool {
 impl fmt::Debug for RedisPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RedisPool").field(&self.describe()).finish()
-    }
-}
-
-/// Whether this attempt may be followed by another one.
-///
-/// - Nothing was sent: no. It would be the same remembered failure again.
-/// - Redis refused: no. It would refuse again.
-/// - The command may have run: only if repeating is safe.
-/// - It did not run: yes, except for a pipeline of several commands. Some of them may have run
-///   before one was refused.
-fn repeatable(
-    failure: &RequestFailure,
-    meaning: Meaning,
-    repeat: Repeat,
-    request: &Request,
-) -> bool {
-    match meaning {
-        _ if !failure.sent => false,
-        Meaning::Refused(_) => false,
-        Meaning::Unknown => repeat == Repeat::Safe,
-        Meaning::Away | Meaning::Moving => repeat == Repeat::Safe || !request.is_divisible(),
     }
 }
 

@@ -5,14 +5,15 @@
 //! file passes for a whole one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::line::Line;
+use super::lines::expect_begin;
 use crate::error::Error;
 
-/// Bytes at the end of a file that are searched for its closing line.
-const TAIL_BYTES: u64 = 64 * 1024;
+/// Bytes at both ends of a file in which its first and its closing line are looked for.
+const END_BYTES: u64 = 64 * 1024;
 
 /// An error of reading or writing, with what was being done.
 pub(super) fn failed(what: &str, error: &std::io::Error) -> Error {
@@ -64,36 +65,41 @@ impl NewFile {
     }
 }
 
-/// Opens an export for reading, if it ends with its closing line.
+/// Opens an export that has its first and its closing line.
 ///
 /// # Errors
-/// [`Error::is_invalid`] if that is missing.
+/// [`Error::is_invalid`] if one of them is missing.
 pub(super) fn open_whole(path: &Path) -> Result<File, Error> {
     let what = format!("reading {}", path.display());
     let mut file = File::open(path).map_err(|error| failed(&what, &error))?;
-    let mut read_tail = || {
-        let length = file.seek(SeekFrom::End(0))?;
-        if length == 0 {
-            // Empty, or a pipe or device without a length: reading it will tell.
-            return Ok(None);
-        }
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut tail = Vec::new();
-        file.read_to_end(&mut tail)?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(Some(tail))
-    };
-    let tail = read_tail().map_err(|error: std::io::Error| failed(&what, &error))?;
-    let is_whole = tail.is_none_or(|tail| {
-        let last =
-            tail.strip_suffix(b"\n").and_then(|rest| rest.split(|b| *b == b'\n').next_back());
-        last.is_some_and(Line::is_end)
-    });
-    if is_whole {
+    let ends = read_ends(&mut file).map_err(|error| failed(&what, &error))?;
+    let Some((first, last)) = ends else { return Ok(file) };
+    expect_begin(&first)
+        .map_err(|error| error.reworded(|words| format!("{}: {words}", path.display())))?;
+    if Line::is_end(&last) {
         return Ok(file);
     }
     Err(Error::invalid(format!(
         "{}: expected the closing line of an export at its end, found none: the file is cut",
         path.display()
     )))
+}
+
+/// The first line of a file, and the last one if a line end follows; each as far as it is short.
+/// `None` for a device: reading it will tell.
+fn read_ends(file: &mut File) -> std::io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    if length == 0 && !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut first = Vec::new();
+    BufReader::new(Read::take(&mut *file, END_BYTES)).read_until(b'\n', &mut first)?;
+    file.seek(SeekFrom::Start(0))?;
+    let whole = tail.strip_suffix(b"\n").unwrap_or_default();
+    let last = whole.split(|byte| *byte == b'\n').next_back().unwrap_or_default();
+    Ok(Some((first, last.to_vec())))
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::line::Line;
+use super::lines::MAX_LINE_BYTES;
 use crate::broker::Entry;
 
 /// Maximum conflicts and unreadable jobs that a report describes.
@@ -24,7 +26,7 @@ pub struct TransferReport {
     /// Jobs that were running when they were read. They arrive as pending, and the interrupted
     /// attempt is not counted.
     pub was_active: u64,
-    /// Jobs whose message cannot be read. They are not moved.
+    /// Jobs whose message cannot be read, or is too long for a file; they are not moved.
     pub unreadable: u64,
     /// Entries that were stored, or in a dry run would be.
     pub new: u64,
@@ -56,6 +58,18 @@ impl TransferReport {
             self.was_active += u64::from(job.was_active);
         }
         *self.entries.entry(kind(entry)).or_default() += 1;
+    }
+
+    /// Takes back a job that was read, because its line would be too long.
+    pub(super) fn too_long(&mut self, line: &Line, length: usize) {
+        let Line::Job(job) = line else { return };
+        self.was_active -= u64::from(job.was_active);
+        self.entries.entry("job").and_modify(|count| *count -= 1);
+        self.unreadable += 1;
+        self.note(
+            0,
+            format!("{job}: expected a line of at most {MAX_LINE_BYTES} bytes, found {length}"),
+        );
     }
 
     /// Describes a problem in this line; 0 for none.

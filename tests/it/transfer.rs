@@ -176,6 +176,154 @@ async fn a_job_that_moves_into_a_namespace_names_its_queue_there() {
 }
 
 #[tokio::test]
+async fn a_queue_whose_name_is_too_long_in_a_namespace_is_left_out_by_name() {
+    let (first, second) = (server(), server());
+    let name = "q".repeat(120);
+    let mut pipe = redis::pipe();
+    for queue in ["default", &name] {
+        let record = JobRecord::new("mail", None, QueueName::new(queue).unwrap());
+        let (key, id) = (format!("asynq:{{{queue}}}:t:{}", record.id), record.id.to_string());
+        pipe.cmd("SADD").arg("asynq:queues").arg(queue);
+        pipe.cmd("HSET").arg(key).arg("msg").arg(wire::encode(&record)).arg("state").arg("pending");
+        pipe.cmd("LPUSH").arg(format!("asynq:{{{queue}}}:pending")).arg(id);
+    }
+    let mut client = redis::Client::open(url(&first)).unwrap().get_connection().unwrap();
+    pipe.query::<()>(&mut client).unwrap();
+    let figment = rocket::figment::Figment::new()
+        .merge(("databases.jobqueue.url", url(&second)))
+        .merge(("jobqueue.namespace", "shop-of-the-north"));
+    let shop = Transfer::of(&Client::from_figment(&figment).unwrap());
+
+    let report = store_of(&first).copy_to(&shop).await.unwrap();
+
+    // The queue and its job.
+    assert_eq!((report.new, report.conflicts), (2, 2), "{:?}", report.problems);
+    let says = format!("queue \"{name}\": queue name: expected at most");
+    assert!(report.problems[0].starts_with(&says), "{}", report.problems[0]);
+    assert_eq!(second.cli(&["SMEMBERS", "asynq:queues"]), "shop-of-the-north:default");
+}
+
+#[tokio::test]
+async fn a_store_in_an_unknown_format_is_refused_on_both_sides() {
+    let (old, new) = (server(), server());
+    write_as_asynq(&old);
+    new.cli(&["SET", "asynq:x:format", "2"]);
+    for dry_run in [false, true] {
+        let (old, new) = (store_of(&old).dry_run(dry_run), store_of(&new).dry_run(dry_run));
+        for error in [
+            refused(old.copy_to(&new).await),
+            refused(new.copy_to(&old).await),
+            refused(new.export(std::io::sink()).await),
+            refused(new.import("{}".as_bytes()).await),
+        ] {
+            assert!(error.starts_with("store 127.0.0.1:"), "{error}");
+            assert!(error.contains("found format 2"), "{error}");
+        }
+    }
+    assert_eq!(new.cli(&["DBSIZE"]), "1", "nothing was stored");
+    assert_eq!(old.cli(&["EXISTS", "asynq:x:format"]), "0", "a look writes nothing");
+}
+
+#[tokio::test]
+async fn an_error_names_its_store_and_no_place_in_this_crate() {
+    let (server, gone) = (server(), Transfer::redis("redis://user:secret@127.0.0.1:1").unwrap());
+    let here = store_of(&server);
+    for error in [refused(here.copy_to(&gone).await), refused(gone.copy_to(&here).await)] {
+        assert_eq!(error, "store 127.0.0.1:1/0: Redis is not connected");
+    }
+    let error = Transfer::redis("redis://secret@").unwrap_err().to_string();
+    assert!(error.starts_with("URL of a Redis: expected redis://"), "{error}");
+    assert!(!error.contains("secret") && !error.contains(".rs"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_is_made_for_the_first_thing_that_is_stored_in_it() {
+    let (server, folder) = (server(), tempfile::tempdir().unwrap());
+    let jobs = write_as_asynq(&server) as u64;
+    let path = folder.path().join("jobs");
+    for known in [false, true] {
+        let disk = match known {
+            false => Transfer::disk(&path).await.unwrap(),
+            true => {
+                let figment = rocket::figment::Figment::new()
+                    .merge(("jobqueue.store", "disk"))
+                    .merge(("jobqueue.path", &path));
+                Transfer::from_figment(&figment).await.unwrap()
+            }
+        };
+        let counted = store_of(&server).copy_to(&disk.clone().dry_run(true)).await.unwrap();
+        assert_eq!((counted.jobs(), counted.conflicts), (jobs, 0), "{counted}");
+        assert_eq!(disk.export(std::io::sink()).await.unwrap().jobs(), 0);
+        assert!(!path.exists(), "a look makes no folder");
+        let moved = store_of(&server).copy_to(&disk).await.unwrap();
+        assert_eq!(moved, counted);
+        assert_eq!(disk.export(std::io::sink()).await.unwrap().jobs(), jobs);
+        drop(disk);
+        fs::remove_dir_all(&path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_move_that_broke_off_within_a_queue_finds_no_conflict() {
+    let (first, second) = (server(), server());
+    for (name, value) in [("paused", "1770000000"), ("processed", "7"), ("failed", "2")] {
+        first.cli(&["SET", &format!("asynq:{{default}}:{name}"), value]);
+    }
+    first.cli(&["SADD", "asynq:queues", "default"]);
+    let minute = Timestamp::from(SystemTime::now()).as_secs() / 60;
+    let (minutes, field) = ("asynq:{default}:x:minutes", (minute % 90).to_string());
+    first.cli(&["HSET", minutes, &field, &format!("{minute} 7 2 0")]);
+    // The name of the queue and a field without its expiry: what a crash may have left.
+    second.cli(&["SADD", "asynq:queues", "default"]);
+    second.cli(&["HSET", minutes, &field, &format!("{minute} 7 2 0")]);
+
+    let report = store_of(&first).copy_to(&store_of(&second)).await.unwrap();
+
+    assert_eq!((report.new, report.already_there, report.conflicts), (1, 1, 0), "{report}");
+    assert_ne!(second.cli(&["TTL", minutes]), "-1");
+    let sets = |stats: &str| stats.lines().filter(|line| line.starts_with("cmdstat_set:")).count();
+    assert_eq!(sets(&second.cli(&["INFO", "commandstats"])), 0, "all of a queue at once");
+    let report = store_of(&first).copy_to(&store_of(&second)).await.unwrap();
+    assert_eq!((report.new, report.conflicts), (0, 0), "{report}");
+}
+
+/// How often a server was asked to scan its keys for an export of this many queues, each with a
+/// lock and counters of a day; what came out.
+async fn scans_of(queues: usize) -> (u64, BTreeMap<&'static str, u64>) {
+    let server = server();
+    let mut pipe = redis::pipe();
+    for n in 0..queues {
+        pipe.cmd("SADD").arg("asynq:queues").arg(format!("q{n}"));
+        let prefix = format!("asynq:{{q{n}}}:");
+        pipe.cmd("SET").arg(format!("{prefix}unique:mail:a")).arg("a").arg("EX").arg(1000);
+        pipe.cmd("SET").arg(format!("{prefix}processed:2096-10-02")).arg(n);
+    }
+    let mut client = redis::Client::open(url(&server)).unwrap().get_connection().unwrap();
+    pipe.query::<()>(&mut client).unwrap();
+    let began = std::time::Instant::now();
+    let report = store_of(&server).export(std::io::sink()).await.unwrap();
+    println!("{queues} queues: exported in {:?}", began.elapsed());
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let scans = stats.lines().find_map(|line| line.strip_prefix("cmdstat_scan:calls="));
+    let scans = scans.and_then(|rest| rest.split(',').next()?.parse().ok());
+    (scans.unwrap_or(0), report.entries)
+}
+
+#[tokio::test]
+async fn the_keys_of_a_server_are_scanned_once_for_all_queues() {
+    let (scans, entries) = scans_of(300).await;
+    assert_eq!(entries, BTreeMap::from([("queue", 300), ("lock", 300), ("day", 300)]));
+    assert!(scans <= 3, "{scans} calls for 601 keys");
+}
+
+/// For a figure: `cargo test --test it transfer::an_export_of_1000_queues -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a figure for the guide"]
+async fn an_export_of_1000_queues() {
+    println!("{:?}", scans_of(1000).await);
+}
+
+#[tokio::test]
 async fn the_history_of_a_periodic_job_in_a_namespace_moves() {
     let (first, second) = (server(), server());
     // The id of "nightly", which its claim does not have.
@@ -209,6 +357,19 @@ async fn damaged_keys_are_reported_and_everything_else_moves() {
     assert_eq!((report.jobs(), report.unreadable, report.conflicts), (jobs as u64, 2, 0));
     let all = report.problems.join("\n");
     assert!(all.contains("(list of scheduled jobs)") && all.contains("\"a\""), "{all}");
+}
+
+#[tokio::test]
+async fn a_file_of_another_kind_is_not_called_a_cut_one() {
+    let (server, folder) = (server(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("other");
+    for content in ["{\"name\":\"shop\"}\n", "id,type\n1,mail\n", "\u{7f}ELF\0\0"] {
+        fs::write(&path, content).unwrap();
+        let error = refused(store_of(&server).import_file(&path).await);
+        let says = "/other: line 1: expected the first line of an export in format 1, found \
+                    something else: this is no export of a job queue";
+        assert!(error.ends_with(says), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -427,6 +588,21 @@ async fn the_program_exports_copies_and_imports() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("new 0,") && said.contains("conflicts 0"), "{said}");
 
+    let new = path("new");
+    let (status, said, _) = run(&["copy", &url(&server), &new, "--dry-run"], Stdio::null());
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!Path::new(&new).exists(), "a dry run makes no folder");
+    let wrong = "redis://:secret@host:port";
+    for (arguments, says) in [
+        (["copy", wrong, &new], "error: store to move from: URL of a Redis: expected redis://"),
+        (["copy", &path("jobs"), wrong], "error: store to move to: URL of a Redis: expected"),
+        (["copy", &path("jobs"), "localhost:6379"], "error: localhost:6379: expected redis://"),
+        (["copy", &url(&server), "redis://127.0.0.1:1"], "error: store 127.0.0.1:1/0: Redis is"),
+    ] {
+        let (status, said, _) = run(&arguments, Stdio::null());
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.starts_with(says) && !said.contains("secret"), "{said}");
+    }
     let missing = path("misspelt");
     let (status, said, _) = run(&["copy", &missing, &url(&server)], Stdio::null());
     assert_eq!(status, Some(1), "{said}");

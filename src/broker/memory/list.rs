@@ -166,7 +166,8 @@ impl Queue {
                 info.grouped_since = entry.map(|(at, _)| *at);
             }
         }
-        info.locked = self.locks.get(&stored.job.unique_key, now) == Some(id);
+        info.locked =
+            self.locks.get(&stored.job.unique_key, now).is_some_and(|holder| holder.id == *id);
         info.result.clone_from(&stored.result);
         info.losses = stored.losses;
         info.failures.clone_from(&stored.failures);

@@ -17,9 +17,10 @@ use prost::Message;
 
 use super::expiring::Expiring;
 use super::queue::{Queue, Request};
+use super::unique::LockHolder;
 use crate::broker::disk::{Key, Kind, Rows};
 use crate::broker::{CounterSnapshot, PeriodicRun};
-use crate::job::{JobId, QueueName};
+use crate::job::QueueName;
 use crate::time::Timestamp;
 use job_row::{JobRow, StateRow};
 pub(super) use loader::Loader;
@@ -29,6 +30,9 @@ use other_rows::{
 
 /// The row with the number of suspects in flight.
 const SUSPECTS: &[u8] = b"suspects";
+
+/// In the row of a lock that nothing but time ends.
+const TIMED: &str = "timed";
 
 impl Queue {
     /// Notes changes from now on, for [`Queue::write_changes`].
@@ -95,7 +99,10 @@ impl Queue {
     /// Locks and requests.
     fn write_expiring(&mut self, queue: &str, rows: &mut Rows) {
         for lock in self.locks.changed.take() {
-            let value = |id: &JobId| (id.as_bytes().to_vec(), String::new());
+            let value = |holder: &LockHolder| {
+                let kind = if holder.timed { TIMED } else { "" };
+                (holder.id.as_bytes().to_vec(), kind.to_owned())
+            };
             let key = Key { kind: Kind::Lock, queue, rest: lock.as_bytes() };
             write_expiring(key, self.locks.raw(&lock), value, rows);
         }

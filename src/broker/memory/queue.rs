@@ -19,6 +19,7 @@ use super::changes::{Changes, Jobs, Saved};
 use super::expiring::Expiring;
 use super::groups::Grouping;
 use super::periodic::Claim;
+use super::unique::LockHolder;
 use crate::broker::{
     ArchiveLimit, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, Forwarded, JobFailure,
     Lease, MAX_FAILURES, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
@@ -71,7 +72,7 @@ pub(super) struct Queue {
     /// Groups, and the sets claimed from them.
     pub(super) grouping: Grouping,
     /// Unique locks by key, each with its holder.
-    pub(super) locks: Expiring<JobId>,
+    pub(super) locks: Expiring<LockHolder>,
     /// Idempotency keys, each with its first request.
     pub(super) requests: Expiring<Request>,
     /// Jobs that a public endpoint enqueued, and when each was admitted.
@@ -306,7 +307,7 @@ impl Queue {
         self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
         if std::mem::take(&mut stored.unlock_at_start)
-            && self.locks.raw(&stored.job.unique_key).is_some_and(|(holder, _)| *holder == id)
+            && self.locks.raw(&stored.job.unique_key).is_some_and(|(holder, _)| holder.id == id)
         {
             self.locks.remove(&stored.job.unique_key);
         }
@@ -453,7 +454,7 @@ impl Queue {
 
     /// Releases the job's unique lock, unless it expired and another job holds it.
     pub(super) fn unlock(&mut self, job: &JobRecord, now: Timestamp) {
-        if self.locks.get(&job.unique_key, now) == Some(&job.id) {
+        if self.locks.get(&job.unique_key, now).is_some_and(|holder| holder.id == job.id) {
             self.locks.remove(&job.unique_key);
         }
     }

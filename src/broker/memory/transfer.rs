@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use super::MemoryBroker;
 use super::periodic::Claim;
 use super::queue::{Queue, Request, StoredJob, Tally, day, whole_second};
+use super::unique::LockHolder;
 use crate::broker::disk::Level;
 use crate::broker::transfer::{Counters, HISTORY_KEPT, differs, job_differs};
 use crate::broker::{
@@ -25,6 +26,11 @@ use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
 
 impl Transfer for MemoryBroker {
+    /// A folder in another format is not opened.
+    fn foreign_format(&self) -> Answer<'_, Option<String>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     fn export(&self) -> Box<dyn Export> {
         let queues = self.state().queues.keys().cloned().collect();
         let (broker, entries) = (self.clone(), VecDeque::new());
@@ -46,15 +52,10 @@ impl Transfer for MemoryBroker {
                     Entry::Runs { periodic_id, runs } => {
                         self.import_runs(periodic_id, runs, dry_run).await?
                     }
-                    Entry::Queue { queue, .. }
-                    | Entry::Unreadable { queue, .. }
-                    | Entry::Lock { queue, .. }
-                    | Entry::Request { queue, .. }
-                    | Entry::Admitted { queue, .. }
-                    | Entry::Claim { queue, .. }
-                    | Entry::Day { queue, .. }
-                    | Entry::Minute { queue, .. } => self.import_into(queue, entry, dry_run),
-                    Entry::Job(job) => self.import_into(&job.record.queue, entry, dry_run),
+                    _ => match entry.queue() {
+                        Some(queue) => self.import_into(queue, entry, dry_run),
+                        None => Imported::AlreadyThere,
+                    },
                 });
             }
             if !dry_run {
@@ -227,9 +228,9 @@ impl Queue {
         all.extend(self.locks.alive(now).map(|(lock, holder, until)| Entry::Lock {
             queue: queue(),
             name: lock.clone(),
-            holder: holder.clone(),
+            holder: holder.id.clone(),
             until,
-            timed: self.jobs.get(holder).is_none_or(|job| job.job.unique_key != *lock),
+            timed: holder.timed,
         }));
         all.extend(self.requests.alive(now).map(|(key, request, until)| Entry::Request {
             queue: queue(),
@@ -290,11 +291,12 @@ impl Queue {
                 let what = format!("pause and counters of queue \"{queue}\"");
                 same(wanted == found, &|| differs(&what, Counters(wanted), Counters(found)))
             }
-            Entry::Lock { queue, name, holder, until, .. } => {
+            Entry::Lock { queue, name, holder, until, timed } => {
                 let found = self.locks.get(name, now);
                 let what = || format!("holder of a unique lock of queue \"{queue}\"");
+                let wanted = LockHolder { id: holder.clone(), timed: *timed };
                 match found {
-                    Some(found) => same(found == holder, &|| differs(&what(), holder, found)),
+                    Some(found) => same(*found == wanted, &|| differs(&what(), &wanted, found)),
                     None => (*until <= now).then_some(Imported::Expired),
                 }
             }
@@ -350,8 +352,9 @@ impl Queue {
                 let today = self.days.keys().next_back().copied().unwrap_or(day(now));
                 self.days_changed.note(|| today);
             }
-            Entry::Lock { name, holder, until, .. } => {
-                self.locks.insert(name.clone(), holder.clone(), *until, now);
+            Entry::Lock { name, holder, until, timed, .. } => {
+                let holder = LockHolder { id: holder.clone(), timed: *timed };
+                self.locks.insert(name.clone(), holder, *until, now);
             }
             Entry::Request { key, body, job, until, .. } => {
                 let request = Request { body: body.clone(), id: job.clone() };

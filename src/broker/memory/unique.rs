@@ -4,10 +4,26 @@
 //! A lock that ends only with its time is not named by its holder's record, and the holder may be
 //! gone. A job that was given its id since does not name the lock at all, and is left alone.
 
+use std::fmt;
+
 use super::queue::{Queue, StoredJob, unique_key};
 use crate::broker::Enqueued;
 use crate::job::{JobId, JobState, NewJob, OnConflict, Until};
 use crate::time::Timestamp;
+
+/// Who holds a unique lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LockHolder {
+    pub(super) id: JobId,
+    /// Whether nothing but time ends the lock.
+    pub(super) timed: bool,
+}
+
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.id, if self.timed { ", until it expires" } else { "" })
+    }
+}
 
 impl Queue {
     /// Gives the lock of a new job to `id`, even if another job holds it.
@@ -21,7 +37,8 @@ impl Queue {
     ) {
         let Some(lasts) = new.unique_for else { return };
         let lock = unique_key(new);
-        self.locks.insert(lock.clone(), id.clone(), due + lasts, now);
+        let holder = LockHolder { id: id.clone(), timed: new.until == Until::Expiry };
+        self.locks.insert(lock.clone(), holder, due + lasts, now);
         // What the record names is released with the job.
         match new.until {
             Until::Expiry => stored.timed_lock = Some(lock),
@@ -34,23 +51,22 @@ impl Queue {
     pub(super) fn on_conflict(
         &mut self,
         new: &NewJob,
-        holder: JobId,
+        LockHolder { id: holder, timed }: LockHolder,
         due: Timestamp,
         now: Timestamp,
     ) -> Option<Enqueued> {
         let refused = Some(Enqueued::Duplicate { holder: holder.clone() });
         let (lock, found) = (unique_key(new), self.jobs.get(&holder));
         // Only the lock is left of it, and not one that lasts for its time.
-        let has_ended = found.is_some_and(|held| {
-            matches!(held.state, JobState::Archived | JobState::Completed)
-                && held.job.unique_key == lock
-        });
+        let is_over =
+            |held: &StoredJob| matches!(held.state, JobState::Archived | JobState::Completed);
+        let has_ended = !timed && found.is_none_or(is_over);
         match new.on_conflict {
             OnConflict::Reject => refused,
             // Extending the lock of a job that has ended would keep all others out for ever.
             OnConflict::Extend | OnConflict::Replace if has_ended => None,
             OnConflict::Extend => {
-                self.extend_lock(new, &holder, due, now);
+                self.extend_lock(new, &LockHolder { id: holder.clone(), timed }, due, now);
                 Some(Enqueued::Extended { holder })
             }
             OnConflict::Replace if found.is_some_and(|held| self.may_change(held, &lock)) => {
@@ -72,11 +88,12 @@ impl Queue {
 
     /// Moves the end of the lock, and the due time of a holder that is scheduled, to those of the
     /// new job; neither to an earlier time.
-    fn extend_lock(&mut self, new: &NewJob, holder: &JobId, due: Timestamp, now: Timestamp) {
+    fn extend_lock(&mut self, new: &NewJob, holder: &LockHolder, due: Timestamp, now: Timestamp) {
         let (lock, ends) = (unique_key(new), due + new.unique_for.unwrap_or_default());
         if self.locks.raw(&lock).is_some_and(|(_, until)| *until < ends) {
             self.locks.insert(lock.clone(), holder.clone(), ends, now);
         }
+        let holder = &holder.id;
         let is_earlier = |held: &StoredJob| {
             held.state == JobState::Scheduled
                 && held.due.is_some_and(|before| before < due)

@@ -65,6 +65,10 @@ impl Export for NamespacedExport {
 }
 
 impl Transfer for NamespacedBroker {
+    fn foreign_format(&self) -> Answer<'_, Option<String>> {
+        self.inner.foreign_format()
+    }
+
     /// Reads the whole store, and leaves out what belongs to other applications.
     fn export(&self) -> Box<dyn Export> {
         let (inner, namespace) = (self.inner.export(), self.namespace.clone());
@@ -84,14 +88,22 @@ impl Transfer for NamespacedBroker {
             let stored: Vec<_> = entries.iter().map(stored).collect();
             let fitting: Vec<_> = stored.iter().flatten().cloned().collect();
             let mut results = self.answer(self.inner.import(&fitting, dry_run)).await?.into_iter();
-            let too_long = || {
-                Imported::Conflict(format!(
-                    "expected a queue whose name fits behind namespace {}, found a longer one",
-                    self.namespace
-                ))
-            };
-            let each = stored.iter().map(|entry| entry.as_ref().and_then(|_| results.next()));
-            Ok(each.map(|result| result.unwrap_or_else(too_long)).collect())
+            let each = entries.iter().zip(&stored).map(|(entry, stored)| match stored {
+                Some(_) => results.next().unwrap_or(Imported::AlreadyThere),
+                None => self.too_long(entry),
+            });
+            Ok(each.collect())
         })
+    }
+}
+
+impl NamespacedBroker {
+    /// What an entry of a queue becomes whose name is too long here.
+    fn too_long(&self, entry: &Entry) -> Imported {
+        let Some(queue) = entry.queue() else { return Imported::AlreadyThere };
+        match self.namespace.check(queue) {
+            Ok(()) => Imported::AlreadyThere,
+            Err(error) => Imported::Conflict(format!("queue \"{queue}\": {error}")),
+        }
     }
 }

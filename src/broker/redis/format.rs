@@ -23,18 +23,28 @@ use crate::pool::Repeat;
 const FORMAT: u64 = 1;
 
 impl RedisBroker {
+    /// The version that the store has, if this crate does not know it. Writes nothing.
+    pub(super) async fn read_foreign_format(&self) -> Result<Option<String>, Error> {
+        let is_known = |found: &str| found.parse::<u64>().is_ok_and(|version| version <= FORMAT);
+        Ok(self.read_format().await?.filter(|found| !is_known(found)))
+    }
+
+    async fn read_format(&self) -> Result<Option<String>, Error> {
+        match self.command(Repeat::Safe, "GET", &[Vec::from(keys::FORMAT)]).await? {
+            Value::BulkString(found) => Ok(Some(String::from_utf8_lossy(&found).into_owned())),
+            _ => Ok(None),
+        }
+    }
+
     /// Writes the format if the store has none or an older one. Returns the version found if
     /// this crate does not know it.
     pub(super) async fn check_format(&self) -> Result<Option<String>, Error> {
         let key = || Vec::from(keys::FORMAT);
         let ours = || FORMAT.to_string().into_bytes();
-        let found = match self.command(Repeat::Safe, "GET", &[key()]).await? {
-            Value::BulkString(found) => String::from_utf8_lossy(&found).into_owned(),
-            _ => {
-                // A newer version may write first; its value is seen by the next call.
-                self.command(Repeat::Safe, "SET", &[key(), ours(), b"NX".to_vec()]).await?;
-                return Ok(None);
-            }
+        let Some(found) = self.read_format().await? else {
+            // A newer version may write first; its value is seen by the next call.
+            self.command(Repeat::Safe, "SET", &[key(), ours(), b"NX".to_vec()]).await?;
+            return Ok(None);
         };
         match found.parse::<u64>() {
             Ok(FORMAT) => Ok(None),

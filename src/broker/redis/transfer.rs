@@ -1,7 +1,8 @@
 //! Moving everything out of Redis and into it.
 //!
-//! An export reads the lists and sorted sets of a queue page by page with plain commands, and
-//! finds its locks, idempotency keys, claims and counters by scanning the keys of the server.
+//! An export reads the lists and sorted sets of a queue page by page with plain commands. Then it
+//! finds the locks, idempotency keys, claims and counters of all queues by scanning the keys of
+//! each server once.
 //! An import reads what is there, compares, and stores the jobs that are missing by one script
 //! per page, which tests again that their ids are free. Locks and counters are set only if
 //! they are not there.
@@ -12,6 +13,8 @@
 
 mod export;
 mod import;
+mod stored_form;
+mod values;
 
 use ::redis::Value;
 
@@ -43,6 +46,10 @@ const FIELDS: [&str; 12] = [
 const TIMED: &[u8] = b"x:expiry:";
 
 impl Transfer for RedisBroker {
+    fn foreign_format(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.read_foreign_format())
+    }
+
     fn export(&self) -> Box<dyn Export> {
         Box::new(RedisExport::new(self.clone()))
     }

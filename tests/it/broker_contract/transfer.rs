@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rocket_jobqueue::internals::{Entry, Firing, Imported, JobEntry, Output};
-use rocket_jobqueue::{Progress, Until};
+use rocket_jobqueue::{OnConflict, Progress, Until};
 
 use crate::broker_contract::bench::*;
 
@@ -11,25 +11,9 @@ use crate::broker_contract::bench::*;
 async fn exported(on: &OpenStore) -> Vec<Entry> {
     let (mut export, mut all) = (on.broker.export(), Vec::new());
     while let Some(page) = export.next_page().await.unwrap() {
-        all.extend(page.into_iter().filter(|entry| queue_of(entry) == Some(&on.queue)));
+        all.extend(page.into_iter().filter(|entry| entry.queue() == Some(&on.queue)));
     }
     all
-}
-
-fn queue_of(entry: &Entry) -> Option<&QueueName> {
-    match entry {
-        Entry::Job(job) => Some(&job.record.queue),
-        Entry::Runs { .. } => None,
-        Entry::Queue { queue, .. }
-        | Entry::Unreadable { queue, .. }
-        | Entry::Lock { queue, .. }
-        | Entry::Request { queue, .. }
-        | Entry::KeyQueue { queue, .. }
-        | Entry::Admitted { queue, .. }
-        | Entry::Claim { queue, .. }
-        | Entry::Day { queue, .. }
-        | Entry::Minute { queue, .. } => Some(queue),
-    }
 }
 
 fn queue_mut(entry: &mut Entry) -> Option<&mut QueueName> {
@@ -207,6 +191,47 @@ async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
     assert_eq!(repeated, Enqueued::Replayed { id: id("guarded") });
     let forwarded = back.broker.forward(&back.queue, 9).await.unwrap();
     assert_eq!((forwarded.moved, forwarded.next), (0, Some(Duration::from_micros(7_000_001))));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lock_that_is_left_of_a_job_is_taken_over_and_a_timed_one_is_not(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    for conflict in [OnConflict::Extend, OnConflict::Replace] {
+        for timed in [false, true] {
+            let on = store.open().await;
+            let mut job = unique(on.job("new"), secs(60));
+            (job.record.payload, job.on_conflict) = (None, conflict);
+            let lock = Entry::Lock {
+                queue: on.queue.clone(),
+                name: format!("{}:", job.record.job_type),
+                holder: id("gone"),
+                until: START + secs(600),
+                timed,
+            };
+            let queue = on.queue.clone();
+            let queue = Entry::Queue { queue, paused: None, processed: 0, failed: 0 };
+            all(&on.broker.import(&[queue, lock], false).await.unwrap(), &Imported::New);
+            let is_lock = |entry: &Entry| match entry {
+                Entry::Lock { holder, timed: found, .. } => {
+                    *holder == id("gone") && *found == timed
+                }
+                _ => false,
+            };
+            let there = exported(&on).await;
+            assert!(there.iter().any(is_lock), "{there:?}");
+
+            let outcome = on.put(job).await;
+
+            let expected = match (timed, conflict) {
+                (false, _) => Enqueued::Created { state: JobState::Pending, due: START },
+                (true, OnConflict::Extend) => Enqueued::Extended { holder: id("gone") },
+                (true, _) => Enqueued::Duplicate { holder: id("gone") },
+            };
+            assert_eq!(outcome, expected, "{conflict:?}, timed: {timed}");
+        }
+    }
 }
 
 #[rstest]

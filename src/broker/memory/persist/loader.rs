@@ -12,17 +12,18 @@ use std::collections::HashMap;
 
 use prost::Message;
 
-use super::SUSPECTS;
 use super::job_row::{JobRow, StateRow};
 use super::other_rows::{
     DayRow, ExpiringRow, InstantRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
 };
+use super::{SUSPECTS, TIMED};
 use crate::broker::disk::{Key, Kind, Rows};
 use crate::broker::memory::StoreState;
 use crate::broker::memory::expiring::Expiring;
 use crate::broker::memory::groups::ClaimedSet;
 use crate::broker::memory::periodic::{Claim, PeriodicState};
 use crate::broker::memory::queue::{COUNTER_DAYS, Queue, Request, Tally, day};
+use crate::broker::memory::unique::LockHolder;
 use crate::broker::{ArchiveSettings, CounterSnapshot, PeriodicRun};
 use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
@@ -152,7 +153,8 @@ impl<'a> Loader<'a> {
         let name = text(key.rest)?;
         match key.kind {
             Kind::Lock => {
-                let holder = JobId::stored(row.value);
+                let (id, timed) = (JobId::stored(row.value), row.body == TIMED);
+                let holder = LockHolder { id, timed };
                 self.queue(key.queue).queue.locks.insert(name, holder, until, now);
             }
             Kind::Request => {

@@ -51,7 +51,7 @@ pub(super) struct ExpiringRow {
     /// The lock's holder, the request's job, or the queue's name.
     #[prost(bytes = "vec", tag = "2")]
     pub(super) value: Vec<u8>,
-    /// The digest of a request.
+    /// The digest of a request; what is special about a lock.
     #[prost(string, tag = "3")]
     pub(super) body: String,
 }

@@ -11,38 +11,35 @@
 //! why a move expects them to be stopped.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use super::super::reply::{self, Reply};
-use super::super::scripts::SCRIPTS;
-use super::super::{MAX_DURATION, RedisBroker, keys};
-use super::{TIMED, Value, bytes_of, instant, read_entry, text_of, words};
+use super::super::{RedisBroker, keys};
+use super::values::Search;
+use super::{Value, bytes_of, instant, read_entry, text_of, words};
 use crate::broker::{
-    Answer, Broker, CounterSnapshot, Entry, Export, Inspect, MAX_PERIODIC_RUNS, PeriodicStore,
+    Answer, CounterSnapshot, Entry, Export, Inspect, MAX_PERIODIC_RUNS, PeriodicStore,
     TRANSFER_PAGE, TRANSFER_PAGE_BYTES,
 };
 use crate::error::Error;
-use crate::job::{JobId, JobState, QueueName, periodic_id};
-use crate::pool::Repeat;
+use crate::job::{JobId, JobState, QueueName};
 use crate::time::Timestamp;
-
-/// Keys that one call of the scan looks at.
-const KEYS_PER_SCAN: u32 = 1000;
 
 /// How an entry begins that an Asynq before 0.18 wrote: the message instead of the id.
 const OLD_ENTRY: &[u8] = br#"{"Type":"#;
 
 /// An export under way.
 pub(super) struct RedisExport {
-    broker: RedisBroker,
+    pub(super) broker: RedisBroker,
     /// The names of queues were read.
     begun: bool,
     /// Queues that are still to come.
     queues: VecDeque<QueueName>,
     /// The current queue, and what is still to be read of it.
     current: Option<(QueueName, VecDeque<Step>)>,
+    /// Servers that are still to be searched for plain values, once all queues were read.
+    searches: VecDeque<Search>,
     /// Periodic jobs whose histories come last.
-    periodic: BTreeSet<String>,
+    pub(super) periodic: BTreeSet<String>,
 }
 
 /// A part of a queue.
@@ -59,8 +56,6 @@ enum Step {
     Admitted(usize),
     /// The counters of the last minutes.
     Minutes,
-    /// Plain values, from this cursor on.
-    Values(Vec<u8>),
 }
 
 impl Step {
@@ -73,7 +68,6 @@ impl Step {
             Self::Sets => "(aggregation sets)".to_owned(),
             Self::Admitted(_) => "(admitted jobs)".to_owned(),
             Self::Minutes => "(counters of minutes)".to_owned(),
-            Self::Values(_) => "(locks, idempotency keys and counters)".to_owned(),
         }
     }
 }
@@ -104,12 +98,20 @@ impl Export for RedisExport {
                 }
                 if !self.begun {
                     self.begun = true;
-                    self.queues = self.broker.queues().await?.into();
+                    let queues = self.broker.queues().await?;
+                    self.searches = self.broker.searches(&queues).into();
+                    self.queues = queues.into();
                     let announced = self.broker.periodic_jobs().await?;
                     self.periodic.extend(announced.into_iter().map(|job| job.id));
                 }
                 if let Some(queue) = self.queues.pop_front() {
                     self.current = Some((queue.clone(), steps(&queue)));
+                } else if let Some(search) = self.searches.pop_front() {
+                    let (page, rest) = self.search(search).await?;
+                    self.searches.extend(rest);
+                    if !page.is_empty() {
+                        return Ok(Some(page));
+                    }
                 } else if let Some(id) = self.periodic.pop_first() {
                     let mut runs = self.broker.periodic_history(&id, 0, MAX_PERIODIC_RUNS).await?;
                     runs.reverse();
@@ -140,20 +142,14 @@ fn steps(queue: &QueueName) -> VecDeque<Step> {
         JobState::Archived,
         JobState::Completed,
     ];
-    let rest = [
-        Step::Groups(b"0".to_vec()),
-        Step::Sets,
-        Step::Admitted(0),
-        Step::Minutes,
-        Step::Values(b"0".to_vec()),
-    ];
+    let rest = [Step::Groups(b"0".to_vec()), Step::Sets, Step::Admitted(0), Step::Minutes];
     [Step::Info].into_iter().chain(states.map(jobs)).chain(rest).collect()
 }
 
 impl RedisExport {
     pub(super) fn new(broker: RedisBroker) -> Self {
-        let (queues, periodic) = Default::default();
-        Self { broker, begun: false, queues, current: None, periodic }
+        let (queues, searches, periodic) = Default::default();
+        Self { broker, begun: false, queues, current: None, searches, periodic }
     }
 
     /// Makes this the next step: the following page of a list, or a list that was just found.
@@ -172,7 +168,6 @@ impl RedisExport {
             Step::Sets => self.sets(queue).await,
             Step::Admitted(from) => self.admitted(queue, from).await,
             Step::Minutes => self.minutes(queue).await,
-            Step::Values(cursor) => self.values(queue, cursor).await,
         }
     }
 
@@ -367,106 +362,4 @@ impl RedisExport {
         }
         Ok(page)
     }
-
-    /// A page of plain values: locks, idempotency keys, claims and counters of days. They are found
-    /// by scanning all keys of the server, because nothing lists them; the script returns only
-    /// those of this queue.
-    async fn values(&mut self, queue: &QueueName, cursor: Vec<u8>) -> Result<Vec<Entry>, Error> {
-        let mut found = self
-            .broker
-            .ask(&SCRIPTS.list_keys, queue, Repeat::Safe, |_, call| {
-                call.arg(cursor.as_slice()).arg(KEYS_PER_SCAN)
-            })
-            .await?;
-        let next = found.bytes()?;
-        if next != b"0" {
-            self.next(Step::Values(next));
-        }
-        let mut page = Vec::new();
-        while !found.is_empty() {
-            let (name, value, left) = (found.bytes()?, found.bytes()?, found.int()?);
-            // The names of all these values are text.
-            if let Ok(name) = String::from_utf8(name) {
-                page.extend(self.value(queue, &name, value, self.until(left)).await?);
-            }
-        }
-        Ok(page)
-    }
-
-    /// When a key expires that has this many milliseconds left; a key that never does has a
-    /// century.
-    fn until(&self, left: i64) -> Timestamp {
-        let left = u64::try_from(left).map_or(MAX_DURATION, Duration::from_millis);
-        self.broker.now() + left
-    }
-
-    /// The entries of one key.
-    async fn value(
-        &mut self,
-        queue: &QueueName,
-        name: &str,
-        value: Vec<u8>,
-        until: Timestamp,
-    ) -> Result<Vec<Entry>, Error> {
-        let (queue, text) = (queue.clone(), String::from_utf8_lossy(&value).into_owned());
-        if let Some(lock) = name.strip_prefix("unique:") {
-            let timed = value.starts_with(TIMED);
-            let holder = JobId::stored(value.strip_prefix(TIMED).unwrap_or(&value));
-            let name = lock.to_owned();
-            return Ok(vec![Entry::Lock { queue, name, holder, until, timed }]);
-        }
-        if let Some(key) = name.strip_prefix("x:idem:") {
-            let separator = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
-            let (body, job) = value.split_at(separator);
-            let request = Entry::Request {
-                queue,
-                key: key.to_owned(),
-                body: String::from_utf8_lossy(body).into_owned(),
-                job: JobId::stored(job.get(1..).unwrap_or_default()),
-                until,
-            };
-            let bound = self.queue_of_key(key).await?;
-            return Ok([request].into_iter().chain(bound).collect());
-        }
-        if let Some(periodic) = name.strip_prefix("x:cron:") {
-            let id = periodic_id(periodic);
-            // A claim has the bare name, the history the namespace of the queue.
-            if let Some((namespace, _)) = queue.as_str().split_once(':') {
-                self.periodic.insert(format!("{namespace}:{id}"));
-            }
-            self.periodic.insert(id);
-            let Some((up_to, last)) = text.split_once(':') else { return Ok(Vec::new()) };
-            let Ok(up_to) = up_to.parse().map(Timestamp::from_micros) else {
-                return Ok(Vec::new());
-            };
-            let last_run = last.parse().ok().map(Timestamp::from_micros);
-            let (name, until) = (periodic.to_owned(), Some(until));
-            return Ok(vec![Entry::Claim { queue, name, up_to, last_run, until }]);
-        }
-        if let Some(day) = name.strip_prefix("processed:") {
-            let Some(number) = day_number(day) else { return Ok(Vec::new()) };
-            let failed = keys::failed_on(&queue, day).into_bytes();
-            let failed = self.broker.command(Repeat::Safe, "GET", &[failed]).await?;
-            let counter = |text: Option<String>| text.and_then(|t| t.parse().ok()).unwrap_or(0);
-            let (processed, failed) = (counter(Some(text)), counter(text_of(failed)));
-            return Ok(vec![Entry::Day { queue, day: number, processed, failed }]);
-        }
-        Ok(Vec::new())
-    }
-
-    /// The queue to which requests with an idempotency key go, if that is stored.
-    async fn queue_of_key(&self, key: &str) -> Result<Option<Entry>, Error> {
-        let name = keys::queue_of_key(key).into_bytes();
-        let found = self.broker.command(Repeat::Safe, "GET", std::slice::from_ref(&name)).await?;
-        let Some(queue) = text_of(found) else { return Ok(None) };
-        let left = self.broker.command(Repeat::Safe, "PTTL", &[name]).await?;
-        let Value::Int(left) = left else { return Err(reply::unexpected()) };
-        let (key, queue) = (key.to_owned(), QueueName::stored(&queue));
-        Ok(Some(Entry::KeyQueue { key, queue, until: self.until(left) }))
-    }
-}
-
-/// The number of a UTC day since 1970.
-fn day_number(day: &str) -> Option<i64> {
-    Some(Timestamp::parse(&format!("{day}T00:00:00Z"))?.as_secs().div_euclid(86_400))
 }
