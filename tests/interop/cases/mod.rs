@@ -4,6 +4,7 @@ mod actions;
 mod asynqmon;
 mod cli;
 mod control;
+mod explain;
 mod fleet;
 mod groups;
 mod inspector;
@@ -90,6 +91,7 @@ pub fn all() -> Vec<Case> {
     periodic::add(&mut cases);
     inspector::add(&mut cases);
     our_inspector::add(&mut cases);
+    explain::add(&mut cases);
     fleet::add(&mut cases);
     cli::add(&mut cases);
     asynqmon::add(&mut cases);

@@ -15,7 +15,7 @@ use crate::settings::Order;
 /// Ids of the jobs, by state. The worker is at its only job for ten minutes.
 pub struct Scene {
     pub bench: Bench,
-    _worker: Worker,
+    worker: Worker,
 }
 
 pub const ACTIVE: &str = "active-1";
@@ -82,7 +82,16 @@ impl Scene {
             put(Order { r#in: hours, ..Order::plain() }, SCHEDULED[n]).await;
             put(Order { group: GROUP.into(), ..Order::plain() }, MEMBERS[n]).await;
         }
-        Self { bench, _worker: worker }
+        Self { bench, worker }
+    }
+
+    /// The worker is killed with its job.
+    pub async fn kill(self) -> Bench {
+        match self.worker {
+            Worker::Go(process) => process.kill().await,
+            Worker::Rust(_) => panic!("this process is no worker to kill"),
+        }
+        self.bench
     }
 
     /// The ids of a state's jobs as both inspectors list them, in order.
