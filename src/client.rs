@@ -8,17 +8,19 @@
 
 mod aggregate;
 mod bulk;
+mod change;
 mod confirm;
 mod enqueue;
 mod receipt;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::broker::Broker;
 use crate::chance::Chance;
 use crate::error::Error;
-use crate::job::{Job, NewJob, Periodic};
+use crate::job::{Job, MaxWaiting, NewJob, Periodic, QueueName};
 use crate::trace::Trace;
 
 pub(crate) use aggregate::Aggregate;
@@ -38,6 +40,8 @@ pub struct Client {
     closed: Arc<AtomicBool>,
     /// In bytes.
     max_payload: usize,
+    /// How many jobs may wait, by queue.
+    max_waiting: Arc<BTreeMap<QueueName, MaxWaiting>>,
     /// The trace of new jobs, instead of the trace of the job that enqueues them.
     trace: Option<Trace>,
     /// Draws the ids of new jobs.
@@ -46,7 +50,19 @@ pub struct Client {
 
 impl Client {
     pub(crate) fn new(broker: Arc<dyn Broker>, max_payload: usize) -> Self {
-        Self { broker, closed: Arc::default(), max_payload, trace: None, chance: Chance::system() }
+        Self {
+            broker,
+            closed: Arc::default(),
+            max_payload,
+            max_waiting: Arc::default(),
+            trace: None,
+            chance: Chance::system(),
+        }
+    }
+
+    /// Bounds the jobs that wait in these queues.
+    pub(crate) fn with_max_waiting(self, bounds: BTreeMap<QueueName, MaxWaiting>) -> Self {
+        Self { max_waiting: Arc::new(bounds), ..self }
     }
 
     /// Draws ids from this chance.

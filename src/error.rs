@@ -74,6 +74,7 @@ enum ErrorKind {
     Closed,
     LeaseLost,
     TooMany,
+    QueueFull,
 }
 
 impl Error {
@@ -154,6 +155,11 @@ impl Error {
     /// A bound on how much may wait is reached.
     pub(crate) fn too_many(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::TooMany, message)
+    }
+
+    /// As many jobs wait in the queue as may.
+    pub(crate) fn queue_full(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::QueueFull, message)
     }
 
     /// The same error with another message.
@@ -264,11 +270,16 @@ impl Error {
         self.kind == ErrorKind::WrongState
     }
 
-    /// The maximum number that may wait is reached: of jobs that the public reference route
-    /// enqueued (`jobqueue.register_max_waiting`), or of requests that wait for a job or follow it.
-    /// Nothing was done: retry later.
+    /// The maximum number that may wait is reached: of requests that wait for a job or follow it, or
+    /// of jobs ([`Error::is_queue_full`]). Nothing was done: retry later.
     pub fn is_too_many(&self) -> bool {
-        self.kind == ErrorKind::TooMany
+        matches!(self.kind, ErrorKind::TooMany | ErrorKind::QueueFull)
+    }
+
+    /// The maximum number of jobs waits in the queue ([`MaxWaiting`](crate::MaxWaiting)): the job was
+    /// not stored. Retry later, or do without it.
+    pub fn is_queue_full(&self) -> bool {
+        self.kind == ErrorKind::QueueFull
     }
 
     /// The queue has been closed or shut down.

@@ -128,8 +128,9 @@ pub use inspector::Inspector;
 pub use job::{Charge, NewJob, OnConflict, Outcome};
 pub use job::{
     DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
-    JobId, JobOptions, JobRecord, JobState, Limit, LimitKey, MAX_RESULT, Periodic, Placement,
-    Progress, QueueName, Rate, RetryPolicy, Schedule, UndecodableJobs, UnknownJobs, Until,
+    JobId, JobOptions, JobRecord, JobState, Limit, LimitKey, MAX_RESULT, MaxWaiting, Periodic,
+    Placement, Progress, QueueName, Rate, RetryPolicy, Schedule, UndecodableJobs, UnknownJobs,
+    Until, WhenFull,
 };
 pub use pool::Connection as JobQueueConnection;
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.

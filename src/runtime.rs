@@ -30,6 +30,7 @@ mod driven;
 mod store_check;
 mod store_health;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ use crate::chance::Chance;
 use crate::client::{Aggregate, Client};
 use crate::error::Error;
 use crate::inspector::Inspector;
+use crate::job::{MaxWaiting, QueueName};
 use crate::registry::{AppState, Registry};
 use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler};
 use crate::sync::lock;
@@ -138,6 +140,12 @@ impl Runtime {
     pub(crate) fn driven_by(mut self, driver: TestDriver) -> Self {
         self.client = self.client.with_chance(driver.chance.clone());
         self.test_driver = Some(driver);
+        self
+    }
+
+    /// Bounds the jobs that wait in these queues, as far as this process enqueues them.
+    pub(crate) fn bounding(mut self, bounds: BTreeMap<QueueName, MaxWaiting>) -> Self {
+        self.client = self.client.with_max_waiting(bounds);
         self
     }
 

@@ -22,6 +22,8 @@ pub const BULK_STEP_JOBS: u64 = 200;
 pub enum Action {
     /// Makes it pending, last in the queue.
     Run,
+    /// Makes it pending, first in the queue.
+    RunNext,
     /// Archives it: no worker runs it.
     Archive,
     /// Deletes it, with its unique lock.
@@ -36,6 +38,7 @@ impl Action {
         use JobState::{Aggregating, Archived, Completed, Pending, Retry, Scheduled};
         let permitted: &[JobState] = match self {
             Action::Run => &[Scheduled, Retry, Archived, Completed, Aggregating],
+            Action::RunNext => &[Pending, Scheduled, Retry, Archived, Completed, Aggregating],
             Action::Archive => &[Pending, Scheduled, Retry, Completed, Aggregating],
             Action::Delete => &[Pending, Scheduled, Retry, Archived, Completed, Aggregating],
             Action::Reschedule(_) => &[Pending, Scheduled, Retry, Archived],
@@ -47,6 +50,7 @@ impl Action {
     pub fn done(self) -> &'static str {
         match self {
             Action::Run => "run now",
+            Action::RunNext => "run next",
             Action::Archive => "archived",
             Action::Delete => "deleted",
             Action::Reschedule(_) => "rescheduled",
@@ -65,6 +69,22 @@ pub enum Acted {
     WrongState(JobState),
     /// It is not in the list of its state: it is being aggregated, or damaged.
     Elsewhere(JobState),
+}
+
+impl Acted {
+    /// Done, or the error that says why not. `done` is the participle for its message.
+    pub(crate) fn or_error(self, id: &JobId, done: &str) -> Result<(), Error> {
+        match self {
+            Acted::Done => Ok(()),
+            Acted::NotFound => Err(Error::not_found(format!("job \"{id}\" does not exist"))),
+            Acted::WrongState(state) => {
+                Err(Error::wrong_state(format!("job \"{id}\" is {state}: it cannot be {done}")))
+            }
+            Acted::Elsewhere(state) => Err(Error::wrong_state(format!(
+                "job \"{id}\" is {state}, but moves at the moment, or its queue is damaged"
+            ))),
+        }
+    }
 }
 
 /// The jobs of a bulk action: all of a state, or all of a group.

@@ -72,9 +72,10 @@ pub enum Enqueued {
         /// The job that holds the lock.
         holder: JobId,
     },
-    /// The waiting holder of the lock became this job; its id is kept.
+    /// The waiting holder of the lock, or the waiting job of this id, became this job; the id is
+    /// kept.
     Replaced {
-        /// The holder.
+        /// The job.
         id: JobId,
         /// As of a new job.
         state: JobState,
@@ -88,6 +89,12 @@ pub enum Enqueued {
     },
     /// The queue has a job with this id already.
     IdConflict,
+    /// As many jobs wait in the queue as may.
+    QueueFull,
+    /// The job to replace is not there.
+    NotFound,
+    /// The job to replace does not wait.
+    WrongState(JobState),
     /// The idempotency key was used before for the same request.
     Replayed {
         /// The job that the first request stored.

@@ -13,13 +13,13 @@
 //! was enqueued or a worker announced it, as in Redis.
 
 mod actions;
-mod admission;
 mod changes;
 mod control;
 mod doctor;
 mod expiring;
 mod groups;
 mod inspect;
+mod late;
 mod leases;
 mod limits;
 mod list;
@@ -228,22 +228,26 @@ impl MemoryBroker {
         }
     }
 
-    /// Dequeues without waiting until that is safe.
-    fn take(&self, queues: &[QueueName], at_most: usize) -> Dequeued {
-        let mut dequeued = Dequeued::default();
+    /// Dequeues without waiting until that is safe. Also says whether anything changed: a job that
+    /// expires is archived and not delivered.
+    fn take(&self, queues: &[QueueName], at_most: usize) -> (Dequeued, bool) {
+        let (mut dequeued, mut expired) = (Dequeued::default(), false);
         for name in queues {
             self.act(name, |queue, _| {
-                let steady = self.clock.steady();
+                let (now, steady) = (self.clock.now(), self.clock.steady());
                 if queue.withholds() {
                     dequeued.paused.push(name.clone());
                 }
+                let archived = queue.archived.len();
                 while dequeued.deliveries.len() < at_most {
-                    let Some(delivery) = queue.dequeue(steady) else { break };
+                    let Some(delivery) = queue.dequeue(now, steady) else { break };
                     dequeued.deliveries.push(delivery);
                 }
+                expired |= queue.archived.len() != archived;
             });
         }
-        dequeued
+        let changed = expired || !dequeued.deliveries.is_empty();
+        (dequeued, changed)
     }
 
     /// Reads a queue; `None` if it does not exist.
@@ -304,8 +308,8 @@ impl Broker for MemoryBroker {
     fn dequeue<'a>(&'a self, queues: &'a [QueueName], at_most: usize) -> Answer<'a, Dequeued> {
         Box::pin(async move {
             self.accepts(Level::Written)?;
-            let dequeued = self.take(queues, at_most);
-            if !dequeued.deliveries.is_empty() {
+            let (dequeued, changed) = self.take(queues, at_most);
+            if changed {
                 self.saved(Level::Written).await?;
             }
             Ok(dequeued)
@@ -334,10 +338,10 @@ impl Broker for MemoryBroker {
                 return refused(error);
             }
             let settled: Vec<Settled> = requests.iter().map(|request| settle(request)).collect();
-            let dequeued = self.take(queues, at_most);
-            let saved = match (settled.is_empty(), dequeued.deliveries.is_empty()) {
-                (true, true) => Ok(()),
-                (true, false) => self.saved(Level::Written).await,
+            let (dequeued, changed) = self.take(queues, at_most);
+            let saved = match (settled.is_empty(), changed) {
+                (true, false) => Ok(()),
+                (true, true) => self.saved(Level::Written).await,
                 (false, _) => self.saved(Level::Durable).await,
             };
             match saved {

@@ -35,7 +35,6 @@
 //!   worker's. [`Broker::now`] estimates it.
 
 mod actions;
-mod admission;
 mod announcement;
 mod control;
 mod delivery;
@@ -63,7 +62,6 @@ pub use actions::{
     Acted, Action, Actions, ArchiveLimit, ArchiveSettings, BULK_STEP_JOBS, BulkPosition, BulkStep,
     BulkStepResult, Removal, Selection, Sweep,
 };
-pub use admission::{ADMISSION_CHECK_INTERVAL, Admission};
 pub(crate) use announcement::host_name;
 pub use announcement::{Announcement, Running};
 pub use control::{CancelAnswer, CancelListener, Control, Output};
@@ -154,7 +152,6 @@ pub trait Broker:
     + Control
     + Doctor
     + Actions
-    + Admission
     + Limits
     + Groups
     + Transfer
@@ -253,7 +250,8 @@ pub trait Broker:
     /// process.
     fn end_suspect(&self, running: usize) -> Answer<'_, ()>;
 
-    /// Deletes completed jobs whose retention is over, at most `limit`; returns how many.
+    /// Deletes completed jobs whose retention is over, and archives pending jobs that did not start
+    /// in time: at most `limit` of each; returns how many of both.
     fn delete_expired<'a>(&'a self, queue: &'a QueueName, limit: usize) -> Answer<'a, usize>;
 
     /// Returns when one of the queues may hold a pending job, or after `at_most`. No job is

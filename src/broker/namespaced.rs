@@ -123,6 +123,8 @@ impl NamespacedBroker {
             until: job.until,
             unique_key: job.unique_key.clone(),
             on_conflict: job.on_conflict,
+            expires_in: job.expires_in,
+            max_waiting: job.max_waiting,
             idempotency: job.idempotency.as_ref().map(|guard| self.stored_key(guard)),
         }
     }

@@ -38,7 +38,8 @@ pub(super) fn of(job: &NewJob) -> Vec<String> {
     if let Placement::After(delay) = job.placement {
         duration("ProcessIn", delay);
     }
-    // Ours, which Go's readers leave out.
+    // From here ours, which Go's readers leave out.
+    duration("ExpiresIn", job.expires_in.unwrap_or_default());
     if job.until != Until::default() {
         texts.push(format!("UniqueUntil({})", job.until.as_str()));
     }
@@ -79,6 +80,7 @@ pub(super) fn job(job_type: &str, payload: Option<Vec<u8>>, texts: &[String]) ->
             "Timeout" => job.record.timeout = duration().map_or(Duration::ZERO, whole),
             "Deadline" => job.record.deadline = date(argument),
             "Unique" => job.unique_for = duration().filter(|lock| lock.as_secs() > 0),
+            "ExpiresIn" => job.expires_in = duration().filter(|limit| !limit.is_zero()),
             "UniqueUntil" => job.until = Until::parse(argument).unwrap_or_default(),
             "UniqueKey" => {
                 let is_digest = argument.len() == 64 && is_hex(argument);

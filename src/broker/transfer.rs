@@ -42,8 +42,6 @@ pub enum Entry {
     Request { queue: QueueName, key: String, body: String, job: JobId, until: Timestamp },
     /// The queue of the requests with an idempotency key.
     KeyQueue { key: String, queue: QueueName, until: Timestamp },
-    /// A job that a public endpoint enqueued, and when it was admitted.
-    Admitted { queue: QueueName, job: JobId, at: Timestamp },
     /// How far the ticks of a periodic job are claimed.
     Claim {
         queue: QueueName,
@@ -72,7 +70,6 @@ impl Entry {
             | Self::Lock { queue, .. }
             | Self::Request { queue, .. }
             | Self::KeyQueue { queue, .. }
-            | Self::Admitted { queue, .. }
             | Self::Claim { queue, .. }
             | Self::Day { queue, .. }
             | Self::Minute { queue, .. } => Some(queue),
@@ -100,6 +97,8 @@ pub struct JobEntry {
     pub timed_lock: Option<String>,
     /// Whether its unique lock ends when it is dequeued.
     pub unlock_at_start: bool,
+    /// The instant by which it must have started.
+    pub start_by: Option<Timestamp>,
     /// What its handler returned or wrote.
     pub result: Option<Vec<u8>>,
     /// The progress of its last attempt.

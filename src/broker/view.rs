@@ -42,6 +42,9 @@ pub struct JobInfo {
     pub orphaned: bool,
     /// The process that runs it (active), as announced, up to 5 s late.
     pub worker: Option<JobWorker>,
+    /// The instant by which a worker must have dequeued it; else it is archived with the error
+    /// `expired`. Missing for jobs without such a limit, and once they have started.
+    pub start_by: Option<Timestamp>,
     /// When it was archived (archived).
     pub archived_at: Option<Timestamp>,
     /// When it is deleted (completed).
@@ -82,6 +85,7 @@ impl JobInfo {
             lease_ends: None,
             orphaned: false,
             worker: None,
+            start_by: None,
             archived_at: None,
             expires: None,
             grouped_since: None,
@@ -106,6 +110,7 @@ impl fmt::Debug for JobInfo {
             .field("lease_ends", &self.lease_ends)
             .field("orphaned", &self.orphaned)
             .field("worker", &self.worker)
+            .field("start_by", &self.start_by)
             .field("archived_at", &self.archived_at)
             .field("expires", &self.expires)
             .field("grouped_since", &self.grouped_since)

@@ -47,6 +47,8 @@ impl Aggregate {
         let draft = (self.0)(group, jobs).await.map_err(text)?;
         let mut job = client.build(draft).map_err(|error| error.to_string())?;
         job.record.queue = queue;
+        // It takes the place of others, and a set that cannot be exchanged would be lost work.
+        job.max_waiting = None;
         if job.idempotency.is_some() {
             // A reused job would contain none of the group's jobs.
             return Err("the job of a group can have no idempotency key".to_owned());

@@ -17,6 +17,8 @@ use crate::job::{JobId, NewJob};
 /// * `Ok`: stored, with its [`Receipt`];
 /// * [`Error::is_duplicate`] (with [`Error::holder`]), [`Error::is_id_conflict`],
 ///   [`Error::is_idempotency_mismatch`]: it conflicts with another job;
+/// * [`Error::is_queue_full`]: as many jobs wait in its queue as may; earlier ones of the call
+///   count;
 /// * [`Error::is_invalid`]: a value is out of its domain; it was not sent;
 /// * [`Error::is_outcome_unknown`]: no answer came for its part of the jobs: it
 ///   may be stored, and may have run. [`EnqueueAll::confirm_within`] asks again

@@ -24,8 +24,8 @@ use crate::broker::Enqueued;
 use crate::error::Error;
 use crate::job::serial::marshal_reason;
 use crate::job::{
-    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, NewJob, OnConflict, QueueName,
-    check_group, given_header, option_setters, payload_bytes,
+    DEFAULT_TIMEOUT, Idempotency, Job, JobId, JobOptions, JobRecord, MaxWaiting, NewJob,
+    OnConflict, QueueName, UniqueKey, check_group, given_header, option_setters, payload_bytes,
 };
 use crate::text::line;
 use crate::time::Timestamp;
@@ -64,6 +64,7 @@ use crate::trace::Trace;
 /// [`Error::is_invalid`] for a value out of its domain, before anything is
 /// stored; [`Error::is_duplicate`], [`Error::is_id_conflict`] and
 /// [`Error::is_idempotency_mismatch`] if it conflicts with another job;
+/// [`Error::is_queue_full`] if as many jobs wait as may;
 /// [`Error::is_unavailable`] and [`Error::is_refused`] if the store cannot take the job.
 #[must_use = "a job is stored when this is awaited"]
 pub struct Enqueue<Q = Client> {
@@ -81,7 +82,9 @@ pub struct Enqueue<Q = Client> {
     on_conflict: OnConflict,
     /// How long it is tried again; `None` sends it once.
     confirm: Option<Duration>,
-    max_waiting: Option<u32>,
+    max_waiting: Option<MaxWaiting>,
+    /// The key of its type's own, in place of the payload.
+    own_key: Option<String>,
 }
 
 /// Without payload, headers and idempotency key.
@@ -117,7 +120,8 @@ impl Draft {
             let reason = marshal_reason(&error);
             Error::invalid(format!("payload of {:?}: {reason}", J::TYPE))
         });
-        Self::begin(J::TYPE, payload.map(Some), J::options())
+        let draft = Self::begin(J::TYPE, payload.map(Some), J::options());
+        Self { own_key: job.unique_key(), ..draft }
     }
 
     /// A job by type and bytes. `None` and empty bytes differ in the unique lock
@@ -143,6 +147,7 @@ impl Draft {
             on_conflict: OnConflict::default(),
             confirm: None,
             max_waiting: None,
+            own_key: None,
         }
     }
 
@@ -186,8 +191,21 @@ impl Draft {
                  or_extend, found none",
             ));
         }
+        if options.expires_in.is_some_and(|limit| limit.is_zero()) {
+            return Err(Error::invalid("expires_in: expected more than 0s, found 0s"));
+        }
+        if options.expires_in.is_some() && options.group.is_some() {
+            return Err(Error::invalid(
+                "expires_in: expected a job that runs by itself, found one of a group",
+            ));
+        }
         let bytes = payload.as_deref().unwrap_or_default();
-        let unique_key = options.unique_key.digest(&self.job_type, bytes)?;
+        let unique_key = match (self.own_key, &options.unique_key) {
+            (Some(key), UniqueKey::Payload) if options.unique_for.is_some() => {
+                UniqueKey::Text(key.into()).digest(&self.job_type, bytes)?
+            }
+            (_, given) => given.digest(&self.job_type, bytes)?,
+        };
         let mut record = JobRecord::new(self.job_type, payload, QueueName::new(&options.queue)?);
         if let Some(group) = options.group {
             check_group(&group)?;
@@ -217,6 +235,8 @@ impl Draft {
             until: options.until,
             unique_key,
             on_conflict: self.on_conflict,
+            expires_in: options.expires_in,
+            max_waiting: self.max_waiting,
             idempotency,
         })
     }
@@ -234,7 +254,7 @@ impl<Q> Enqueue<Q> {
         let Self { client: before, job_type, payload, options, id, headers, .. } = self;
         let (idempotency, or_existing, on_conflict) =
             (self.idempotency, self.or_existing, self.on_conflict);
-        let (confirm, max_waiting) = (self.confirm, self.max_waiting);
+        let (confirm, max_waiting, own_key) = (self.confirm, self.max_waiting, self.own_key);
         let moved = Enqueue {
             client,
             job_type,
@@ -247,6 +267,7 @@ impl<Q> Enqueue<Q> {
             on_conflict,
             confirm,
             max_waiting,
+            own_key,
         };
         (moved, before)
     }
@@ -259,6 +280,7 @@ impl<Q> Enqueue<Q> {
         max_retry;
         timeout;
         deadline;
+        expires_in;
         retention;
         /// Refuses another job of the same queue, type and payload until this one succeeds,
         /// for at most this long. Payloads are compared by their bytes; see [`Job`] for sets
@@ -404,10 +426,16 @@ impl<Q> Enqueue<Q> {
         self
     }
 
-    /// Refuses the job with [`Error::is_too_many`] while this many jobs that were enqueued with
-    /// such a limit wait or run in its queue.
-    pub(crate) fn max_waiting(mut self, max_waiting: u32) -> Self {
-        self.max_waiting = Some(max_waiting);
+    /// The key of the job's type for its unique lock.
+    pub(crate) fn own_key(mut self, key: Option<String>) -> Self {
+        self.own_key = key;
+        self
+    }
+
+    /// Refuses the job with [`Error::is_queue_full`] while this many jobs wait in its queue, or as
+    /// many as may by configuration if that is less.
+    pub(crate) fn max_waiting(mut self, jobs: u32) -> Self {
+        self.max_waiting = Some(MaxWaiting::refuse(jobs));
         self
     }
 }
@@ -420,26 +448,12 @@ impl Client {
             draft.id = self.chance.numbered_id();
         }
         let mut job = draft.build(self.max_payload)?;
+        let configured = self.max_waiting.get(&job.record.queue).copied();
+        job.max_waiting = job.max_waiting.into_iter().chain(configured).min_by_key(|one| one.jobs);
         if let Some(trace) = self.trace.clone().or_else(Trace::current) {
             trace.add_to(&mut job.record.headers);
         }
         Ok(job)
-    }
-}
-
-impl Client {
-    /// Admits the job to the limited number that may wait or run, or refuses it.
-    ///
-    /// # Errors
-    /// [`Error::is_too_many`] if that many do.
-    async fn admit(&self, job: &NewJob, max_waiting: u32) -> Result<(), Error> {
-        let (record, guard) = (&job.record, job.idempotency.as_ref());
-        if self.broker.admit(&record.queue, &record.id, max_waiting, guard).await? {
-            return Ok(());
-        }
-        Err(Error::too_many(format!(
-            "{max_waiting} jobs of this kind wait already: try again later"
-        )))
     }
 }
 
@@ -455,9 +469,14 @@ impl Client {
     ) {
         let is_refused = match outcome {
             // Nothing is remembered of an extension.
-            Ok(Enqueued::Duplicate { .. } | Enqueued::IdConflict | Enqueued::Extended { .. }) => {
-                true
-            }
+            Ok(
+                Enqueued::Duplicate { .. }
+                | Enqueued::IdConflict
+                | Enqueued::QueueFull
+                | Enqueued::NotFound
+                | Enqueued::WrongState(_)
+                | Enqueued::Extended { .. },
+            ) => true,
             Ok(
                 Enqueued::Created { .. }
                 | Enqueued::Replaced { .. }
@@ -486,13 +505,9 @@ impl IntoFuture for Enqueue {
         Box::pin(async move {
             let (draft, client) = self.within(());
             client.expect_open()?;
-            let (or_existing, confirm, max_waiting) =
-                (draft.or_existing, draft.confirm, draft.max_waiting);
+            let (or_existing, confirm) = (draft.or_existing, draft.confirm);
             let jobs = [client.build(draft)?];
             let record = &jobs[0].record;
-            if let Some(max_waiting) = max_waiting {
-                client.admit(&jobs[0], max_waiting).await?;
-            }
             let across = jobs[0].idempotency.as_ref().filter(|key| key.across_queues);
             let mut bound_here = false;
             if let Some(key) = across {

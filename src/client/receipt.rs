@@ -1,8 +1,7 @@
 //! The answer to an enqueue.
 //!
-//! A store answers with one of seven outcomes. Four of them are a receipt in any case (created,
-//! replaced, extended, replayed), one is a receipt if the caller wants the existing job, and two
-//! are conflicts.
+//! Of a store's outcomes four are a receipt in any case (created, replaced, extended, replayed),
+//! one is a receipt if the caller wants the existing job, and the others are errors.
 
 use serde::Serialize;
 
@@ -40,7 +39,8 @@ pub struct Receipt {
     /// [`Until::Expiry`](crate::Until::Expiry) that job may have ended.
     pub existing: bool,
     /// Whether the waiting holder of the unique lock became this job, as
-    /// [`Enqueue::or_replace`](crate::Enqueue::or_replace) asked. The id is the holder's.
+    /// [`Enqueue::or_replace`](crate::Enqueue::or_replace) asked, or the waiting job of this id, as
+    /// [`Client::replace`](crate::Client::replace) did. The id is that job's.
     pub replaced: bool,
 }
 
@@ -84,6 +84,19 @@ impl Receipt {
             Enqueued::IdConflict => Err(Error::id_conflict(format!(
                 "queue {:?} has a job {:?} already",
                 record.queue, record.id
+            ))),
+            Enqueued::QueueFull => {
+                let jobs = job.max_waiting.map_or(0, |bound| bound.jobs);
+                let text = format!("queue {:?} is full: {jobs} jobs wait", record.queue);
+                Err(Error::queue_full(text).refusing(record.id.clone(), jobs))
+            }
+            Enqueued::NotFound => Err(Error::not_found(format!(
+                "queue {:?} has no job {:?}",
+                record.queue, record.id
+            ))),
+            Enqueued::WrongState(state) => Err(Error::wrong_state(format!(
+                "job {:?} is {state}: it cannot be replaced",
+                record.id
             ))),
             Enqueued::KeyReused => Err(Error::idempotency_mismatch(
                 "the idempotency key was used before with another body or other options",

@@ -18,7 +18,8 @@ use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
 use crate::job::{
-    EXPECTED_NAMESPACE, Namespace, Periodic, QueueName, UndecodableJobs, UnknownJobs,
+    EXPECTED_NAMESPACE, MaxWaiting, Namespace, Periodic, QueueName, UndecodableJobs, UnknownJobs,
+    WhenFull,
 };
 
 /// Largest `max_payload`: half of what Redis takes in one value.
@@ -123,7 +124,7 @@ pub struct JobQueueConfig {
     /// Whether `POST {base}/register` and its page exist. Default `true`; an application
     /// that is open to the public sets `false`.
     pub register_route: bool,
-    /// Maximum jobs of that route and page that wait or run, for all processes together;
+    /// Maximum jobs that wait in the queue of that route and page, for all processes together;
     /// further requests get 429. Default 1,000, also for 0: anonymous clients must not fill
     /// the store.
     pub register_max_waiting: u32,
@@ -155,6 +156,9 @@ pub struct JobQueueConfig {
     /// Whether our log lines go to standard error if the application has no `tracing`
     /// subscriber. Default `true`: otherwise they would be lost.
     pub log_to_stderr: bool,
+    /// How many jobs may wait in single queues, and what happens to one more. Default none: any
+    /// number. It holds for what this process enqueues.
+    pub max_waiting: BTreeMap<QueueName, MaxWaiting>,
     /// How many archived jobs are kept in each queue, and how long. Default 9,999 and
     /// 90 days, as in Asynq. At most 10 million; the age is rounded up to whole seconds.
     pub archive: ArchiveSettings,
@@ -163,7 +167,7 @@ pub struct JobQueueConfig {
     pub fire_periodic: bool,
     /// Periodic jobs by name: `spec` and `type`, and optionally `time_zone`,
     /// `payload` (a table, or a text that is JSON), `queue`, `delay`, `max_retry`,
-    /// `timeout`, `retention`, `unique_for`, `group` and `missed` (`skip`, `once`,
+    /// `timeout`, `expires_in`, `retention`, `unique_for`, `group` and `missed` (`skip`, `once`,
     /// or a duration; default `1h`). The layers are merged by key; an empty `spec` removes
     /// the periodic job. Default none.
     pub periodic: BTreeMap<String, Periodic>,
@@ -202,6 +206,7 @@ impl Default for JobQueueConfig {
             openapi: true,
             docs: true,
             log_to_stderr: true,
+            max_waiting: BTreeMap::new(),
             archive: ArchiveSettings::default(),
             fire_periodic: true,
             periodic: BTreeMap::new(),
@@ -265,6 +270,7 @@ impl JobQueueConfig {
             openapi: table.bool("openapi", true)?,
             docs: table.bool("docs", true)?,
             log_to_stderr: table.bool("log_to_stderr", true)?,
+            max_waiting: max_waiting(table)?,
             archive: archive(table)?,
             fire_periodic: table.bool("fire_periodic", table.bool("worker", true)?)?,
             periodic: periodic::read(table)?,
@@ -368,6 +374,34 @@ fn size(table: &Table, key: &str, default: usize) -> Result<usize, Error> {
 fn group_size(table: &Table) -> Result<usize, Error> {
     let size = table.get("group_max_size").map_or(Ok(0), |leaf| leaf.number(0, MAX_SET_JOBS))?;
     Ok(size as usize)
+}
+
+/// The bounds of single queues.
+fn max_waiting(table: &Table) -> Result<BTreeMap<QueueName, MaxWaiting>, Error> {
+    let mut bounds = BTreeMap::new();
+    for (key, leaf) in &table.0 {
+        let Some((name, _)) = key.strip_prefix("max_waiting.").and_then(|key| key.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let queue = queue_name(leaf, name)?;
+        let expected = "a number of jobs from 1";
+        let jobs = match table.get(&format!("max_waiting.{name}.jobs")) {
+            Some(leaf) => leaf.number(1, u32::MAX)?,
+            None => {
+                let missing =
+                    Leaf { path: format!("jobqueue.max_waiting.{name}.jobs"), ..leaf.clone() };
+                return Err(missing.error(expected, "nothing"));
+            }
+        };
+        let words = [WhenFull::Refuse, WhenFull::DropOldest];
+        let when_full = match table.get(&format!("max_waiting.{name}.when_full")) {
+            Some(leaf) => words[leaf.word(&words.map(WhenFull::as_str))?],
+            None => WhenFull::default(),
+        };
+        bounds.insert(queue, MaxWaiting { jobs, when_full });
+    }
+    Ok(bounds)
 }
 
 /// The limits for all queues, and exceptions for single queues. A single queue may set one of

@@ -80,6 +80,13 @@ impl PeriodicKeys<'_> {
         if let Some(leaf) = self.get("timeout") {
             entry = entry.timeout(leaf.duration()?);
         }
+        if let Some(leaf) = self.get("expires_in") {
+            let limit = leaf.duration()?;
+            if limit.is_zero() {
+                return Err(leaf.error("a duration above 0", "0s"));
+            }
+            entry = entry.expires_in(limit);
+        }
         if let Some(leaf) = self.get("retention") {
             entry = entry.retention(leaf.duration()?);
         }

@@ -211,6 +211,7 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("openapi", ValueKind::Bool, "true"),
     key("docs", ValueKind::Bool, "true"),
     key("log_to_stderr", ValueKind::Bool, "true"),
+    key("max_waiting", ValueKind::TablePerName(MAX_WAITING_KEYS), ""),
     key("archive_max", ValueKind::Number, "9999"),
     key("archive_age", ValueKind::Duration, "2160h"),
     key("archive", ValueKind::TablePerName(ARCHIVE_KEYS), ""),
@@ -218,6 +219,10 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("fire_periodic", ValueKind::Bool, "true"),
     key("periodic", ValueKind::TablePerName(PERIODIC_KEYS), ""),
 ];
+
+/// `jobqueue.max_waiting.<queue>`.
+const MAX_WAITING_KEYS: &[ConfigKey] =
+    &[key("jobs", ValueKind::Number, ""), key("when_full", ValueKind::Word, "refuse")];
 
 /// `jobqueue.archive.<queue>`.
 const ARCHIVE_KEYS: &[ConfigKey] =
@@ -233,6 +238,7 @@ const PERIODIC_KEYS: &[ConfigKey] = &[
     key("delay", ValueKind::Duration, ""),
     key("max_retry", ValueKind::Number, ""),
     key("timeout", ValueKind::Duration, ""),
+    key("expires_in", ValueKind::Duration, ""),
     key("retention", ValueKind::Duration, ""),
     key("unique_for", ValueKind::Duration, ""),
     key("group", ValueKind::Text, ""),

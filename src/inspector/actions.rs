@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inspector;
-use crate::broker::{Acted, Action, Broker, Enqueued, Removal, Selection, Sweep};
+use crate::broker::{Action, Broker, Enqueued, Removal, Selection, Sweep};
 use crate::error::Error;
 use crate::job::{Idempotency, JobId, JobRecord, NewJob, Placement, QueueName};
 
@@ -45,6 +45,19 @@ impl Inspector {
     /// or running, or is being aggregated at the moment.
     pub async fn run(&self, queue: &QueueName, id: &JobId) -> Result<(), Error> {
         self.act(queue, id, Action::Run).await
+    }
+
+    /// Runs a job before all others of its queue: in any state but active it becomes pending,
+    /// first in the queue. Jobs that are running already keep their slots. Of two calls the later
+    /// one wins.
+    ///
+    /// Otherwise as [`run`](Self::run): attempts are kept, and a job from a group no longer belongs
+    /// to it. Cost as [`archive`](Self::archive).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); the state refused is active.
+    pub async fn run_next(&self, queue: &QueueName, id: &JobId) -> Result<(), Error> {
+        self.act(queue, id, Action::RunNext).await
     }
 
     /// Archives a job that is pending, scheduled, retried, completed or waits in a group: no
@@ -110,7 +123,7 @@ impl Inspector {
                 "payload of job \"{id}\": expected at most {most} bytes, found {size}"
             )));
         }
-        answer(id, self.broker.edit(queue, id, payload).await?, "edited")
+        self.broker.edit(queue, id, payload).await?.or_error(id, "edited")
     }
 
     /// Enqueues a copy of a job in any state, due at once, and returns the id of the copy. The
@@ -220,7 +233,7 @@ impl Inspector {
 
     /// Acts on one job, and turns every other outcome than success into an error.
     async fn act(&self, queue: &QueueName, id: &JobId, action: Action) -> Result<(), Error> {
-        answer(id, self.broker.act(queue, id, action).await?, action.done())
+        self.broker.act(queue, id, action).await?.or_error(id, action.done())
     }
 
     fn bulk(&self, queue: &QueueName, action: Action, of: impl Into<Selection>) -> Bulk {
@@ -230,20 +243,6 @@ impl Inspector {
             queue: queue.clone(),
             state: BulkWalk::Before,
         }
-    }
-}
-
-/// The result of an action as the caller sees it. `done` is the participle for the message.
-fn answer(id: &JobId, acted: Acted, done: &str) -> Result<(), Error> {
-    match acted {
-        Acted::Done => Ok(()),
-        Acted::NotFound => Err(Error::not_found(format!("job \"{id}\" does not exist"))),
-        Acted::WrongState(state) => {
-            Err(Error::wrong_state(format!("job \"{id}\" is {state}: it cannot be {done}")))
-        }
-        Acted::Elsewhere(state) => Err(Error::wrong_state(format!(
-            "job \"{id}\" is {state}, but moves at the moment, or its queue is damaged"
-        ))),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) use self::sentence::{At, Short, Span};
 use super::Inspector;
 use crate::broker::{JobInfo, Standing};
 use crate::error::Error;
-use crate::job::{JobId, JobState, QueueName};
+use crate::job::{JobId, JobState, QueueName, RefusedByBound};
 
 /// Maximum attempts to read a job and its place in the same state.
 const MAX_TRIES: usize = 3;
@@ -73,9 +73,10 @@ impl Inspector {
         }
     }
 
-    /// Says who holds the unique lock for which an enqueue into this queue was
-    /// [refused](Error::is_duplicate), and why that job has not ended; `None` for another error.
-    /// Cost as [`Inspector::explain`].
+    /// Says why an enqueue into this queue was refused: who holds the
+    /// [unique lock](Error::is_duplicate), and why that job has not ended; or that the queue is
+    /// [full](Error::is_queue_full). `None` for another error. Cost as [`Inspector::explain`];
+    /// a full queue costs nothing.
     ///
     /// ```
     /// # use rocket_jobqueue::{Error, Inspector, QueueName};
@@ -94,6 +95,11 @@ impl Inspector {
         queue: &QueueName,
         refused: &Error,
     ) -> Result<Option<Explanation>, Error> {
+        if let Some(RefusedByBound { id, jobs }) = refused.cause() {
+            let full = vec![Reason::QueueFull { queue: queue.clone(), max_waiting: *jobs }];
+            let (id, now) = (id.clone(), self.broker.now());
+            return Ok(Some(Explanation::new(queue.clone(), id, None, now, full)));
+        }
         let Some(holder) = refused.holder() else { return Ok(None) };
         let why = self.explain(queue, holder).await?;
         let held = Reason::LockHeld { queue: queue.clone(), holder: holder.clone() };

@@ -6,6 +6,7 @@
 //! out. Everything here is pure: no I/O, no clock, no locks.
 
 mod backoff;
+mod bound;
 mod context;
 mod error;
 mod failure_text;
@@ -28,6 +29,8 @@ mod unique;
 mod verdict;
 
 pub use backoff::{RetryPolicy, asynq_delay};
+pub(crate) use bound::{DISPLACED, MAX_DISPLACED, RefusedByBound};
+pub use bound::{MaxWaiting, WhenFull};
 pub use context::MAX_RESULT;
 pub use context::{CancelReason, JobContext};
 pub(crate) use context::{Cancellation, Reporter};
@@ -41,8 +44,8 @@ pub(crate) use limit::given_header;
 pub use limit::{Limit, LimitKey, MAX_KEYED_PAYLOAD, MAX_LIMIT_KEY, MAX_LIMITS, Rate};
 pub(crate) use namespace::EXPECTED_NAMESPACE;
 pub use namespace::Namespace;
-pub(crate) use options::option_setters;
 pub use options::{DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, JobOptions, Placement};
+pub(crate) use options::{EXPIRED, option_setters};
 pub use outcome::{AfterCancel, Charge, Outcome, UndecodableJobs, UnknownJobs};
 pub(crate) use payload::payload_bytes;
 pub use periodic::{Missed, Periodic};
@@ -55,6 +58,7 @@ pub use schedule::Schedule;
 pub(crate) use schedule::{Wrong, duration_text, parse_duration};
 pub use state::JobState;
 pub use transition::Transition;
+pub(crate) use unique::UniqueKey;
 pub use unique::{OnConflict, Until};
 pub use verdict::decide;
 pub(crate) use verdict::{Parked, is_suspect, parked};
@@ -101,6 +105,41 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The options of jobs of this type; a caller may override each of them.
     fn options() -> JobOptions {
         JobOptions::new()
+    }
+
+    /// What makes jobs of this type the same to a unique lock, in place of the payload; `None` (the
+    /// default) compares the payload. It counts only with a lock
+    /// ([`unique_for`](JobOptions::unique_for)), and a caller may override it by `unique_by` or
+    /// `unique_key`. Not blank, at most 1024 bytes; stored as a digest.
+    ///
+    /// Jobs enqueued by type name ([`JobQueue::enqueue_raw`](crate::JobQueue::enqueue_raw)) and
+    /// periodic jobs have no value to ask: give those a `unique_key`. REST and the form of a type
+    /// with a handler ask it.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::{Job, JobOptions};
+    /// # use serde::{Deserialize, Serialize};
+    /// # use std::time::Duration;
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Rebuild {
+    ///     user: u64,
+    ///     asked_at: u64,
+    /// }
+    ///
+    /// impl Job for Rebuild {
+    ///     const TYPE: &'static str = "rebuild";
+    ///
+    ///     fn options() -> JobOptions {
+    ///         JobOptions::new().unique_for(Duration::from_secs(600))
+    ///     }
+    ///
+    ///     fn unique_key(&self) -> Option<String> {
+    ///         Some(format!("user-{}", self.user))
+    ///     }
+    /// }
+    /// ```
+    fn unique_key(&self) -> Option<String> {
+        None
     }
 
     /// How long a failed job of this type waits for its next attempt; `None` (the

@@ -27,6 +27,10 @@ pub const DEFAULT_MAX_RETRY: u32 = 10;
 /// How long one attempt may run unless its options say otherwise: 30 minutes, as in Asynq.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1800);
 
+/// The error of a job that was archived because it did not start in time. The scripts in Redis
+/// write the same.
+pub(crate) const EXPIRED: &str = "expired";
+
 /// When a job becomes due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,6 +71,8 @@ pub struct JobOptions {
     pub(crate) until: Until,
     /// Which jobs are the same to it.
     pub(crate) unique_key: UniqueKey,
+    /// After its due time; `None` starts it however late it is.
+    pub(crate) expires_in: Option<Duration>,
     /// `None` runs the job by itself.
     pub(crate) group: Option<Cow<'static, str>>,
 }
@@ -91,6 +97,7 @@ impl JobOptions {
             unique_for: None,
             until: Until::Success,
             unique_key: UniqueKey::Payload,
+            expires_in: None,
             group: None,
         }
     }
@@ -131,6 +138,23 @@ impl JobOptions {
     /// An attempt that would begin later fails without running.
     pub fn deadline(mut self, deadline: impl Into<Timestamp>) -> Self {
         self.deadline = Some(deadline.into());
+        self
+    }
+
+    /// How long after its due time (for a job without delay, after it was enqueued) the job may
+    /// still start; more than zero. Off by default.
+    ///
+    /// A job that no worker has dequeued by then is archived with the error `expired`. No attempt
+    /// is counted, its handler never sees it, and its unique lock is released unless that lasts
+    /// for its time ([`Until::Expiry`](crate::Until::Expiry)). Once a worker has dequeued the job,
+    /// nothing is left of this limit: it may run, fail and be retried for as long as its other
+    /// options allow. Contrast [`deadline`](Self::deadline), an instant by which the job must
+    /// have *ended*: past it, attempts are cancelled and retries fail.
+    ///
+    /// An operator who runs, reschedules or archives the job ends the limit too. Workers written
+    /// in Go do not know it. A job of a [`group`](Self::group) cannot have it.
+    pub fn expires_in(mut self, limit: Duration) -> Self {
+        self.expires_in = Some(limit);
         self
     }
 
@@ -269,6 +293,16 @@ macro_rules! option_setters {
         $($more)*
         pub fn deadline(mut self, deadline: impl Into<$crate::time::Timestamp>) -> Self {
             self.options = self.options.deadline(deadline);
+            self
+        }
+    };
+    (@expires_in [$($more:tt)*]) => {
+        /// How long after its due time the job may still start; more than zero. A job that no
+        /// worker has dequeued by then is archived with the error `expired`, without an attempt;
+        /// see [`JobOptions::expires_in`](crate::JobOptions::expires_in).
+        $($more)*
+        pub fn expires_in(mut self, limit: std::time::Duration) -> Self {
+            self.options = self.options.expires_in(limit);
             self
         }
     };

@@ -165,6 +165,7 @@ impl Periodic {
         delay;
         max_retry;
         timeout;
+        expires_in;
         retention;
         /// Skips ticks while a job of the same queue, type and payload waits or runs, for at
         /// most this long.

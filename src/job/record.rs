@@ -16,7 +16,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::job::{Job, JobId, OnConflict, Placement, QueueName, Until, payload_bytes, serial};
+use crate::job::{
+    Job, JobId, MaxWaiting, OnConflict, Placement, QueueName, Until, payload_bytes, serial,
+};
 use crate::time::Timestamp;
 
 /// One stored job: the fields of Asynq's message.
@@ -250,6 +252,10 @@ pub struct NewJob {
     pub unique_key: Option<String>,
     /// What happens if another job holds the lock.
     pub on_conflict: OnConflict,
+    /// How long after its due time it may still start; `None` for ever.
+    pub expires_in: Option<Duration>,
+    /// How many jobs may wait in its queue; `None` for any number.
+    pub max_waiting: Option<MaxWaiting>,
     /// The idempotency key, if the caller gave one.
     pub idempotency: Option<Idempotency>,
 }
@@ -264,6 +270,8 @@ impl NewJob {
             until: Until::default(),
             unique_key: None,
             on_conflict: OnConflict::default(),
+            expires_in: None,
+            max_waiting: None,
             idempotency: None,
         }
     }

@@ -51,6 +51,11 @@ impl JobState {
         JobState::Aggregating,
     ];
 
+    /// Whether a job in this state has not started yet, and can be too late to do so.
+    pub(crate) const fn may_expire(self) -> bool {
+        matches!(self, JobState::Pending | JobState::Scheduled)
+    }
+
     /// The name that is stored and shown.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -95,6 +95,9 @@ pub enum OnConflict {
     /// The lock, and the due time of a scheduled holder, are moved to where this job's would be,
     /// unless they are later already.
     Extend,
+    /// The job of this id becomes this job, if it waits: not a conflict of locks but a replacement
+    /// by id. A held lock refuses it.
+    ReplaceJob,
 }
 
 impl OnConflict {
@@ -104,6 +107,7 @@ impl OnConflict {
             Self::Reject => "reject",
             Self::Replace => "replace",
             Self::Extend => "extend",
+            Self::ReplaceJob => "replace_job",
         }
     }
 }

@@ -47,8 +47,9 @@ pub struct HandlerEntry {
     /// Measures its attempts, once it is in a registry.
     #[cfg(feature = "metrics")]
     pub(crate) stopwatch: Option<crate::metrics::Stopwatch>,
-    /// Decodes a payload as the handler will. The error says what is wrong with it.
-    pub(super) check: fn(&[u8]) -> Result<(), String>,
+    /// Decodes a payload as the handler will, and asks it for its type's unique key. The error says
+    /// what is wrong with it.
+    pub(super) check: fn(&[u8]) -> Result<Option<String>, String>,
     /// Middleware of this handler, outermost first.
     pub(super) layers: Arc<[Layer]>,
     pub(super) run: Run,
@@ -88,11 +89,11 @@ impl HandlerEntry {
         self.schema.as_ref()
     }
 
-    /// Checks that the handler can decode a payload.
+    /// Checks that the handler can decode a payload, and asks it for its type's unique key.
     ///
     /// # Errors
     /// [`Error::is_invalid`] if it cannot. The message quotes nothing of the payload.
-    pub(crate) fn check(&self, payload: &[u8]) -> Result<(), Error> {
+    pub(crate) fn check(&self, payload: &[u8]) -> Result<Option<String>, Error> {
         (self.check)(payload).map_err(Error::invalid)
     }
 
@@ -180,7 +181,7 @@ macro_rules! handlers {
                     #[cfg(feature = "metrics")]
                     stopwatch: None,
                     check: |payload| match serde_json::from_slice::<J>(payload) {
-                        Ok(_) => Ok(()),
+                        Ok(job) => Ok(job.unique_key()),
                         Err(error) => Err(unmarshal_text::<J>(payload, &error)),
                     },
                     layers: Arc::from([]),
@@ -236,7 +237,7 @@ where
         pace: Arc::default(),
         #[cfg(feature = "metrics")]
         stopwatch: None,
-        check: |_| Ok(()),
+        check: |_| Ok(None),
         layers: Arc::from([]),
         run: Arc::new(move |context, _| {
             let handler = Arc::clone(&handler);

@@ -1,5 +1,6 @@
 //! Deletes completed jobs whose retention has ended, and archived jobs beyond the limits of
-//! the archive (its age and size).
+//! the archive (its age and size). Archives pending jobs that did not start in time while their
+//! queue was paused or had no free worker.
 //!
 //! Every [`INTERVAL`] it goes through the queues of this process one after another. In each it
 //! deletes in batches of [`MAX_BATCH_JOBS`] jobs per script until a batch is not full, so a large
@@ -38,7 +39,7 @@ impl Janitor {
 
     /// Deletes everything in this queue that has outlived its retention or the archive's limits.
     async fn clean(&self, queue: &QueueName) -> Result<(), Error> {
-        while self.broker.delete_expired(queue, MAX_BATCH_JOBS).await? == MAX_BATCH_JOBS {}
+        while self.broker.delete_expired(queue, MAX_BATCH_JOBS).await? >= MAX_BATCH_JOBS {}
         while self.broker.trim(queue, MAX_BATCH_JOBS).await? == MAX_BATCH_JOBS {}
         Ok(())
     }

@@ -102,7 +102,7 @@ async fn tend(tests: &TestQueue, driven: &Driven, queues: &[QueueName]) -> Optio
         next = next.into_iter().chain(tick.map(|wait| now + wait)).min();
     }
     for queue in queues {
-        while at_once(broker.delete_expired(queue, MAX_BATCH_JOBS)) == MAX_BATCH_JOBS {}
+        while at_once(broker.delete_expired(queue, MAX_BATCH_JOBS)) >= MAX_BATCH_JOBS {}
         let due = loop {
             let forwarded = at_once(broker.forward(queue, MAX_BATCH_JOBS));
             if forwarded.moved < MAX_BATCH_JOBS {

@@ -50,6 +50,8 @@ pub(super) struct JobLine {
     timed_lock: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     unlock_at_start: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_by: Option<Text<Timestamp>>,
     #[serde(default, skip_serializing_if = "is_default")]
     group: String,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -121,6 +123,7 @@ impl JobLine {
             lock: record.unique_key,
             timed_lock: job.timed_lock,
             unlock_at_start: job.unlock_at_start,
+            start_by: job.start_by.map(Text),
             group: record.group,
             grouped: job.grouped,
             result: job.result.map(Bytes::of),
@@ -174,6 +177,7 @@ impl JobLine {
             grouped: self.grouped,
             timed_lock: self.timed_lock,
             unlock_at_start: self.unlock_at_start,
+            start_by: at(self.start_by),
             result: bytes(self.result)?,
             progress: self.progress,
             losses: self.losses,

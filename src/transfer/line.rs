@@ -55,11 +55,6 @@ pub(super) enum Line {
         queue: Text<QueueName>,
         until: Text<Timestamp>,
     },
-    Admitted {
-        queue: Text<QueueName>,
-        job: Text<JobId>,
-        at: Text<Timestamp>,
-    },
     Claim {
         queue: Text<QueueName>,
         name: String,
@@ -136,9 +131,6 @@ impl Line {
             Entry::KeyQueue { key, queue, until } => {
                 Self::KeyQueue { key, queue: Text(queue), until: Text(until) }
             }
-            Entry::Admitted { queue, job, at } => {
-                Self::Admitted { queue: Text(queue), job: Text(job), at: Text(at) }
-            }
             Entry::Claim { queue, name, up_to, last_run, until } => Self::Claim {
                 queue: Text(queue),
                 name,
@@ -177,9 +169,6 @@ impl Line {
             }
             Self::KeyQueue { key, queue, until } => {
                 Entry::KeyQueue { key, queue: queue.0, until: until.0 }
-            }
-            Self::Admitted { queue, job, at } => {
-                Entry::Admitted { queue: queue.0, job: job.0, at: at.0 }
             }
             Self::Claim { queue, name, up_to, last_run, until } => Entry::Claim {
                 queue: queue.0,

@@ -92,7 +92,6 @@ fn kind(entry: &Entry) -> &'static str {
         Entry::Lock { .. } => "lock",
         Entry::Request { .. } => "request",
         Entry::KeyQueue { .. } => "key_queue",
-        Entry::Admitted { .. } => "admitted",
         Entry::Claim { .. } => "claim",
         Entry::Runs { .. } => "runs",
         Entry::Day { .. } => "day",

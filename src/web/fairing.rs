@@ -30,8 +30,8 @@ use crate::client::{Aggregate, Draft};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
 use crate::job::{
-    JobContext, JobError, JobRecord, Periodic, RetryPolicy, Transition, UndecodableJobs,
-    UnknownJobs,
+    JobContext, JobError, JobRecord, MaxWaiting, Periodic, RetryPolicy, Transition,
+    UndecodableJobs, UnknownJobs,
 };
 use crate::registry::{AppState, HandlerEntry, IntoEntry, JobMiddleware, Layer};
 use crate::runtime::TestDriver;
@@ -300,6 +300,26 @@ impl JobQueueFairing {
     #[track_caller]
     pub fn namespace(self, name: &str) -> Self {
         self.set("jobqueue.namespace", name)
+    }
+
+    /// Bounds the jobs that wait in a queue: `jobqueue.max_waiting.<queue>`. Default: any number.
+    ///
+    /// A further enqueue by this process is refused ([`Error::is_queue_full`]; by REST 429 with
+    /// `Retry-After`), or archives the oldest waiting job. Periodic jobs, retries and what operators
+    /// do are not bound. A queue without a bound costs nothing.
+    ///
+    /// ```
+    /// use rocket_jobqueue::{JobQueue, MaxWaiting};
+    ///
+    /// let queue = JobQueue::fairing()
+    ///     .max_waiting("mail", MaxWaiting::refuse(10_000))
+    ///     .max_waiting("metrics", MaxWaiting::drop_oldest(500));
+    /// ```
+    #[track_caller]
+    pub fn max_waiting(self, queue: &str, bound: MaxWaiting) -> Self {
+        let path = format!("jobqueue.max_waiting.{queue}");
+        self.set(&format!("{path}.jobs"), bound.jobs)
+            .set(&format!("{path}.when_full"), bound.when_full.as_str())
     }
 
     /// What the worker does with a job type that has no handler in this process. Default:

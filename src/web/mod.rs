@@ -58,7 +58,7 @@ use crate::client::{Client, Draft, Enqueue, EnqueueAll, Receipt};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
 use crate::inspector::Inspector;
-use crate::job::{Job, JobId, QueueName};
+use crate::job::{Job, JobId, Placement, QueueName};
 use crate::runtime::Runtime;
 use crate::scheduler::PeriodicJobs;
 use crate::time::Timestamp;
@@ -212,6 +212,28 @@ impl JobQueue {
         I::Item: Into<Draft>,
     {
         self.client().enqueue_all(jobs)
+    }
+
+    /// Gives a job that waits another due time; see [`Client::reschedule`].
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], [`Error::is_wrong_state`], and errors of the store.
+    pub async fn reschedule(
+        &self,
+        queue: &QueueName,
+        id: &JobId,
+        when: Placement,
+    ) -> Result<(), Error> {
+        self.client().reschedule(queue, id, when).await
+    }
+
+    /// Makes a job that waits another one, with its id; see [`Client::replace`].
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`], [`Error::is_wrong_state`], [`Error::is_duplicate`],
+    /// [`Error::is_invalid`], and errors of the store.
+    pub async fn replace(&self, id: &JobId, job: impl Into<Draft>) -> Result<Receipt, Error> {
+        self.client().replace(id, job).await
     }
 
     /// The periodic jobs of this process, to add, remove and list.

@@ -69,6 +69,7 @@ fn all_routes() -> OpenApi {
         jobs::explain,
         jobs::find,
         job_actions::run,
+        job_actions::run_next,
         job_actions::archive,
         job_actions::reschedule,
         job_actions::cancel,

@@ -104,7 +104,6 @@ async fn work(broker: &RedisBroker, queue: &QueueName) {
     for job in [new(), new(), new(), unique(later()), later()] {
         broker.enqueue(&[job]).await.unwrap();
     }
-    assert!(broker.admit(queue, &"admitted".parse().unwrap(), 1, None).await.unwrap());
     broker.next_due(queues).await.unwrap();
     broker.forward(queue, 10).await.unwrap();
     let taken = broker.dequeue(queues, 3).await.unwrap().deliveries;

@@ -168,7 +168,6 @@ async fn while_a_slot_moves_no_operation_writes_to_either_server() {
         ("enqueue unique", refused!(prompt.enqueue(&[unique()]))),
         ("enqueue guarded", refused!(prompt.enqueue(&[guarded()]))),
         ("enqueue grouped", refused!(prompt.enqueue(&[grouped()]))),
-        ("admit", refused!(prompt.admit(&queue, &"admitted".parse().unwrap(), 5, None))),
         ("dequeue", refused!(prompt.dequeue(&queues, 5))),
         ("settle", refused!(prompt.settle(&complete))),
         ("forward", refused!(prompt.forward(&queue, 10))),

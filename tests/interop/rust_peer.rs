@@ -239,6 +239,12 @@ fn with_options<C>(mut job: Enqueue<C>, order: &Order) -> Enqueue<C> {
     if order.unique > 0 {
         job = job.unique_for(secs(order.unique));
     }
+    if let Some(until) = order.until {
+        job = job.until(until);
+    }
+    if order.expires_in > 0 {
+        job = job.expires_in(secs(order.expires_in));
+    }
     if !order.group.is_empty() {
         job = job.group(order.group.clone());
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use rocket_jobqueue::Until;
 use serde::{Deserialize, Serialize};
 
 /// A job to enqueue, with every option that both clients have. Times are whole
@@ -23,6 +24,12 @@ pub struct Order {
     pub deadline: i64,
     pub retention: u64,
     pub unique: u64,
+    /// When that lock ends: only our client says.
+    #[serde(skip)]
+    pub until: Option<Until>,
+    /// Seconds within which it must start: only our client says.
+    #[serde(skip)]
+    pub expires_in: u64,
     pub group: String,
     pub r#in: u64,
     pub at: i64,

@@ -219,7 +219,7 @@ async fn no_more_reference_jobs_wait_than_may() {
     assert_eq!((created.len(), refused.len()), (20, 40));
     for (status, body) in refused {
         assert_eq!(status, Status::TooManyRequests);
-        assert_eq!(body["detail"], "20 jobs of this kind wait already: try again later");
+        assert_eq!(body["detail"], "queue \"default\" is full: 20 jobs wait");
     }
     let full = client.post(format!("{BASE}/register")).header(ContentType::JSON).body("{}");
     let full = full.dispatch().await;

@@ -122,6 +122,7 @@ async fn a_store_opens_as_it_was_closed() {
     put(&store, timed.clone()).await;
     Actions::act(&store, &queue(), &id("expiry"), Action::Delete).await.unwrap();
     put(&store, until_start.clone()).await;
+    put(&store, NewJob { expires_in: Some(HOUR), ..job("urgent") }).await;
     store.bind_key("key", &queue(), HOUR).await.unwrap();
     for name in ["grouped-1", "grouped-2", "grouped-3"] {
         let mut grouped = job(name);
@@ -165,14 +166,14 @@ async fn a_store_opens_as_it_was_closed() {
     store.pause(&queue(), false).await.unwrap();
     let order = store.dequeue(&[queue()], 10).await.unwrap().deliveries;
     let order: Vec<_> = order.iter().map(|delivery| delivery.job.id.as_str()).collect();
-    assert_eq!(order, ["pending-1", "pending-2", "pending-0", "last", "aggregated"]);
+    assert_eq!(order, ["pending-1", "pending-2", "pending-0", "urgent", "last", "aggregated"]);
     drop(store);
     let store = open(folder.path(), &clock).await;
     for name in ["grouped-1", "grouped-2", "removed"] {
         assert!(store.job(&queue(), &id(name)).await.unwrap().is_none(), "{name}");
     }
     let checked = store.check_queue(&queue(), None, RepairScope::Nothing).await.unwrap();
-    assert_eq!((checked.findings.len(), checked.entries_checked), (0, 12));
+    assert_eq!((checked.findings.len(), checked.entries_checked), (0, 13));
     store.remove_queue(&queue(), true).await.unwrap();
 }
 

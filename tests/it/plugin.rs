@@ -403,6 +403,47 @@ async fn jobs_are_the_same_by_what_was_chosen() {
     client.terminate().await;
 }
 
+/// Jobs of a user are the same, whenever they were asked for.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Rebuild {
+    user: u32,
+    asked_at: u32,
+}
+
+impl rocket_jobqueue::Job for Rebuild {
+    const TYPE: &'static str = "rebuild";
+
+    fn unique_key(&self) -> Option<String> {
+        Some(format!("user-{}", self.user))
+    }
+}
+
+#[rocket::async_test]
+async fn a_job_type_may_have_a_key_of_its_own() {
+    async fn rebuild(_: Rebuild, _: rocket_jobqueue::JobContext) -> Result<(), String> {
+        Ok(())
+    }
+    let (tell, _told) = told();
+    let queue = queue().handle(rebuild).set("jobqueue.worker", false);
+    let client = client(app(queue, tell)).await;
+    let queue = handle(&client);
+    let of = |user, asked_at| Rebuild { user, asked_at };
+    let first = queue.enqueue(of(7, 1)).unique_for(MINUTE).await.unwrap();
+    let second = queue.enqueue(of(7, 2)).unique_for(MINUTE).await.unwrap_err();
+    assert_eq!(second.holder(), Some(&first.id));
+    queue.enqueue(of(8, 1)).unique_for(MINUTE).await.unwrap();
+    queue.enqueue(of(7, 3)).await.expect("without a lock the key says nothing");
+    queue
+        .enqueue(of(7, 4))
+        .unique_for(MINUTE)
+        .unique_key("x")
+        .await
+        .expect("a caller's key counts");
+    let drafts = [rocket_jobqueue::Draft::new(of(7, 5)).unique_for(MINUTE)];
+    assert!(queue.enqueue_all(drafts).await.remove(0).unwrap_err().is_duplicate());
+    client.terminate().await;
+}
+
 #[rocket::async_test]
 async fn values_out_of_their_domain_are_refused_before_anything_is_stored() {
     let (tell, _told) = told();
@@ -416,6 +457,8 @@ async fn values_out_of_their_domain_are_refused_before_anything_is_stored() {
         queue.enqueue(work("x")).until(Until::Expiry).await.unwrap_err(),
         queue.enqueue(work("x")).unique_key("x").await.unwrap_err(),
         queue.enqueue(work("x")).unique_for(MINUTE).unique_by(["none"]).await.unwrap_err(),
+        queue.enqueue(work("x")).expires_in(Duration::ZERO).await.unwrap_err(),
+        queue.enqueue(work("x")).expires_in(MINUTE).group("g").await.unwrap_err(),
         queue.enqueue_raw("big", Some(vec![0; 1024 * 1024 + 1])).await.unwrap_err(),
     ];
     for error in errors {

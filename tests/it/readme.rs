@@ -54,7 +54,8 @@ fn the_tables_have_a_row_for_each_key_of_the_configuration_and_for_nothing_else(
 fn each_key_has_a_default_and_no_row_is_there_twice() {
     for (keys, rows) in tables() {
         let named: usize = rows.iter().map(|row| row.split('|').nth(1).unwrap()).map(count).sum();
-        let twice = usize::from(keys.contains("archive"));
+        let of = |key: &str| usize::from(keys.contains(key));
+        let twice = of("archive") + of("max_waiting");
         assert_eq!(named, keys.len() + twice, "{keys:?}");
         for row in rows {
             assert!(!row.split('|').nth(2).unwrap().trim().is_empty(), "{row}");

@@ -27,26 +27,34 @@ const OTHER: &str = "asynq:{o}:";
 fn calls(script: &str) -> Option<&'static [&'static str]> {
     // A new job: id, message, placement, microseconds, lock, its microseconds,
     // guard, digest, its microseconds, group, when the lock ends, what is
-    // done if it is held.
+    // done if it is held, microseconds within which it must start,
+    // how many may wait.
     Some(match script {
         "enqueue" => &[
-            "0|new|m|now|0||0|||0|||reject",
-            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000||success|reject",
-            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest|success|reject",
-            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||start|reject",
-            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||expiry|reject",
-            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0||expiry|reject",
-            "0|new|m|now|0|Q:unique:mail:a|60000000|||0||success|replace:0",
-            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0|digest|expiry|replace:0",
-            "0|new|m|now|0|Q:unique:mail:p|60000000|||0|digest|start|replace:0",
-            "0|new|m|after|5000000|Q:unique:mail:s|60000000|Q:x:idem:new|d|9000000||success|replace:0",
-            "0|new|m|now|0|Q:unique:mail:s|60000000|||0||expiry|replace:0|new2|m|now|0|Q:unique:mail:g|60000000|||0|new|success|replace:0",
-            "0|new|m|after|900000000|Q:unique:mail:s|9000000000|||0||success|extend|new2|m|now|0|Q:unique:mail:timed|60000000|||0||success|extend",
-            "1|p|m|after|5000000||0|||0|new||reject",
+            "0|new|m|now|0||0|||0|||reject||",
+            "0|new|m|after|5000000|Q:unique:mail:new|60000000|Q:x:idem:new|d|9000000||success|reject||",
+            "0|new|m|now|0|Q:unique:mail:a|60000000|Q:x:idem:k|d|9000000|digest|success|reject||",
+            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||start|reject||",
+            "0|new|m|now|0|Q:unique:mail:new|60000000|||0||expiry|reject||",
+            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0||expiry|reject||",
+            "0|new|m|now|0|Q:unique:mail:a|60000000|||0||success|replace:0||",
+            "0|new|m|now|0|Q:unique:mail:timed|60000000|||0|digest|expiry|replace:0||",
+            "0|new|m|now|0|Q:unique:mail:p|60000000|||0|digest|start|replace:0||",
+            "0|new|m|after|5000000|Q:unique:mail:s|60000000|Q:x:idem:new|d|9000000||success|replace:0||",
+            "0|new|m|now|0|Q:unique:mail:s|60000000|||0||expiry|replace:0|||new2|m|now|0|Q:unique:mail:g|60000000|||0|new|success|replace:0||",
+            "0|new|m|after|900000000|Q:unique:mail:s|9000000000|||0||success|extend|||new2|m|now|0|Q:unique:mail:timed|60000000|||0||success|extend||",
+            "1|p|m|after|5000000||0|||0|new||reject||",
+            "0|new|m|now|0||0|||0|||reject|60000000|",
+            "0|new|m|now|0||0|||0|||reject||drop_oldest:1",
+            "0|new|m|after|5000000||0|||0|||reject||drop_oldest:1|new2|m|now|0||0|||0|||reject||refuse:9",
+            "0|new|m|now|0||0|||0|||reject||refuse:1",
+            "0|p|m2|now|0|Q:unique:mail:new|60000000|||0||success|replace_job|60000000|",
+            "0|s|m2|after|900000000|Q:unique:mail:s|60000000|||0||start|replace_job||",
+            "0|g|m2|now|0||0|||0|||replace_job|||new|m|now|0||0|||0|||replace_job||",
+            "0|r|m2|now|0||0|||0|digest||replace_job|||a|m|now|0||0|||0|||replace_job||",
+            "0|new|m|after|5000000|Q:unique:mail:s|60000000|||0||success|replace:0|60000000|",
+            "0|new|m|after|900000000|Q:unique:mail:s|9000000000|||0||success|extend|60000000|",
         ],
-        "admit_job" => {
-            &["new|1||5000000", "new|9|Q:x:idem:k|5000000", "new|9|Q:x:idem:new|5000000"]
-        }
         "enqueue_later" => &[
             "0|new|m|after|5000000",
             "0|new|m|at|1|p|m|at|4100000000000000",
@@ -80,8 +88,8 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
             "+1||77|1|0|0|1|l|1|1|9|3999999000.5|3999999000.5",
         ],
         "enqueue_limited" => &[
-            "0|new|m|now|0||0|||0|||reject",
-            "0|new|m|after|5000000|Q:unique:mail:new|60000000|||0|||reject",
+            "0|new|m|now|0||0|||0|||reject||",
+            "0|new|m|after|5000000|Q:unique:mail:new|60000000|||0|||reject||",
         ],
         "set_limit" => &[r#"one|{"concurrency":1}|32|0"#, "one||32|0"],
         "read_limits" => &["100"],
@@ -135,6 +143,8 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "write_output" => &["a|7|0|result|42", "a|8|0|x_progress|1"],
         "act_on_job" => &[
             "run|9999|7776000|0|now|0|,scheduled,retry,archived,completed,aggregating,|s|0|||",
+            "run_next|9999|7776000|0|now|0|,pending,scheduled,aggregating,|p|0|||",
+            "run_next|9999|7776000|0|now|0|,pending,scheduled,aggregating,|g|0|||",
             "archive|9999|7776000|1|now|0|,pending,scheduled,retry,aggregating,|p|0|0||",
             "delete|9999|7776000|0|now|0|,pending,scheduled,retry,archived,aggregating,|g|0|||",
             "reschedule|9999|7776000|0|after|5000000|,scheduled,retry,|r|0|||",
@@ -151,15 +161,15 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
         "delete_leftovers" => &["0|1000"],
         "end_removal" => &[""],
         "fire_ticks" => &[
-            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|||reject",
-            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0||start|reject",
-            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest||reject",
+            "0|entry||86400|1|3999999999000000|new|m|now|0||0|||0|||reject||",
+            "0|entry|3999999000000000|86400|1|3999999999000000|new|m|after|5000000|Q:unique:mail:new|60000000|||0||start|reject||",
+            "1|entry|3999999000000000|86400|1|3999999999000000|new|m|now|0||0|||0|digest||reject||",
         ],
         "list_ready_groups" => &["0|100|1|60|10"],
         "take_group" => &["digest|set-2|1|60|10|100|9"],
         "read_set" => &["digest|set-1|0|100"],
         "remove_unreadable" => &["digest|set-1|ag"],
-        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0|||reject"],
+        "aggregate_set" => &["0|digest|set-1|new|m|now|0||0|||0|||reject||"],
         "record_locks" => &["digest|set-1|ag|Q:unique:mail:ag"],
         "return_sets" => &["100"],
         _ => return None,
@@ -178,12 +188,16 @@ const WORLD: &str = "
     SET Q:unique:mail:p p EX 1000
     SET Q:unique:mail:timed x:expiry:r EX 1000
     LPUSH Q:pending p
+    HSET Q:t:late msg m state pending pending_since 1 x_start_by 2 unique_key Q:unique:mail:late
+    SET Q:unique:mail:late late EX 1000
+    LPUSH Q:pending late
+    ZADD Q:x:start_by 2 late 3 gone 4200000000000000 s
     HSET Q:t:a msg m state active x_owner 7 x_lost 1 unique_key Q:unique:mail:a
     HSET Q:t:l msg m state active x_owner 9
     RPUSH Q:active a l
     ZADD Q:lease 4000000020.5 a 3999999000.5 l
     SET Q:unique:mail:a a EX 1000
-    HSET Q:t:s msg m state scheduled unique_key Q:unique:mail:s
+    HSET Q:t:s msg m state scheduled unique_key Q:unique:mail:s x_start_by 4200000000000000
     SET Q:unique:mail:s s EX 1000
     ZADD Q:scheduled 3999999999 s
     HSET Q:t:sg msg m state scheduled group digest
@@ -207,7 +221,6 @@ const WORLD: &str = "
     ZADD Q:aggregation_sets 3999999999 Q:g:digest:set-1
     SET Q:x:idem:k d:p EX 1000
     HSET Q:x:minutes 7 66666600
-    ZADD Q:x:admitted 1 p
     SET Q:processed 5
     SET Q:failed 2
     SET Q:processed:DAY 5

@@ -191,6 +191,8 @@ impl State {
                 ("x_progress", &["{}"]),
                 // Of this queue, of another one, and none at all.
                 ("x_unlock", &["asynq:{q}:unique:t:1", "asynq:{o}:unique:t:1", "text", ""]),
+                ("unique_key", &["asynq:{q}:unique:t:1", "asynq:{o}:unique:t:1", "text", ""]),
+                ("x_start_by", &["1", "4100000000000000", "x"]),
                 ("group", &["digest", ""]),
             ] {
                 let share = if field == "state" { 4 } else { 15 };
@@ -541,6 +543,7 @@ fn enqueue_now_does_what_enqueue_does() {
                 other = other.arg(&id).arg("new").arg("now").number(0);
                 other =
                     other.arg("").number(0).arg("").arg("").number(0).arg("").arg("").arg("reject");
+                other = other.arg("").arg("");
             }
             general.push(other);
         }
@@ -595,7 +598,9 @@ fn enqueue_later_does_what_enqueue_does() {
                 .number(0)
                 .arg("")
                 .arg("")
-                .arg("reject");
+                .arg("reject")
+                .arg("")
+                .arg("");
         }
         let told = |fast: &[Value], general: &[Vec<Value>]| {
             let general = &general[0];

@@ -94,7 +94,7 @@ pub(crate) enum Kind {
     Lock,
     /// An idempotency key's first request: queue, key.
     Request,
-    /// A job that a public endpoint enqueued: queue, job id.
+    /// Of earlier versions, which counted the jobs of a public endpoint: queue, job id.
     Admitted,
     /// Jobs claimed from a group: queue, set's id.
     Set,

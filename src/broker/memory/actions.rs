@@ -259,18 +259,26 @@ impl Queue {
         let waits =
             if stored.state == JobState::Retry { stored.state } else { JobState::Scheduled };
         stored.due = None;
-        stored.pending_since = None;
+        let before = stored.pending_since.take();
         stored.reclaimed_from = None;
+        // An operator has decided about it.
+        stored.start_by = None;
         match action {
             Action::Delete => self.unlock(&stored.job, now),
             Action::Archive => self.archive(stored, now),
             Action::Reschedule(_) if due > now => self.wait(stored, waits, due),
-            Action::Run | Action::Reschedule(_) => {
+            Action::Run | Action::RunNext | Action::Reschedule(_) => {
                 stored.state = JobState::Pending;
                 // Otherwise it would wait in its group again after a failure.
                 stored.grouped = false;
-                stored.pending_since = Some(now);
-                self.append_pending(id.clone(), stored);
+                // One that is pending goes on waiting.
+                let since = before.unwrap_or(now);
+                if action == Action::RunNext {
+                    self.next_in_line(stored, since);
+                } else {
+                    stored.pending_since = Some(since);
+                    self.append_pending(id.clone(), stored);
+                }
             }
         }
     }
@@ -339,6 +347,10 @@ fn due(action: Action, now: Timestamp) -> Timestamp {
     match action {
         Action::Reschedule(Placement::After(delay)) => now + delay,
         Action::Reschedule(Placement::At(when)) => when.max(now),
-        Action::Reschedule(Placement::Now) | Action::Run | Action::Archive | Action::Delete => now,
+        Action::Reschedule(Placement::Now)
+        | Action::Run
+        | Action::RunNext
+        | Action::Archive
+        | Action::Delete => now,
     }
 }

@@ -169,6 +169,7 @@ impl Queue {
         info.locked =
             self.locks.get(&stored.job.unique_key, now).is_some_and(|holder| holder.id == *id);
         info.result.clone_from(&stored.result);
+        info.start_by = stored.start_by.filter(|_| stored.state.may_expire());
         info.losses = stored.losses;
         info.failures.clone_from(&stored.failures);
         info.progress = stored.progress.clone();

@@ -63,9 +63,12 @@ impl PeriodicStore for MemoryBroker {
                         Enqueued::Replaced { id: holder, .. } | Enqueued::Extended { holder } => {
                             Tick::Locked { holder }
                         }
-                        Enqueued::IdConflict | Enqueued::Replayed { .. } | Enqueued::KeyReused => {
-                            Tick::IdConflict
-                        }
+                        Enqueued::IdConflict
+                        | Enqueued::QueueFull
+                        | Enqueued::NotFound
+                        | Enqueued::WrongState(_)
+                        | Enqueued::Replayed { .. }
+                        | Enqueued::KeyReused => Tick::IdConflict,
                     });
                 }
                 queue.claims_changed.note(|| what.entry.clone());

@@ -40,7 +40,6 @@ impl Queue {
         self.jobs.changed.watch();
         self.locks.changed.watch();
         self.requests.changed.watch();
-        self.admitted_changed.watch();
         self.claims_changed.watch();
         self.grouping.changed.watch();
         self.days_changed.watch();
@@ -52,7 +51,6 @@ impl Queue {
         let queue = name.as_str();
         self.write_jobs(queue, rows);
         self.write_expiring(queue, rows);
-        self.write_admitted(queue, rows);
         self.write_claims(queue, rows);
         self.write_sets(queue, rows);
         self.write_counters(queue, rows);
@@ -110,14 +108,6 @@ impl Queue {
             let value = |request: &Request| (request.id.as_bytes().to_vec(), request.body.clone());
             let key = Key { kind: Kind::Request, queue, rest: name.as_bytes() };
             write_expiring(key, self.requests.raw(&name), value, rows);
-        }
-    }
-
-    fn write_admitted(&mut self, queue: &str, rows: &mut Rows) {
-        for id in self.admitted_changed.take() {
-            let key = Key { kind: Kind::Admitted, queue, rest: id.as_bytes() };
-            let row = self.admitted.get(&id);
-            write(key, row.map(|at| InstantRow { at: at.as_micros(), and: None }), rows);
         }
     }
 
@@ -181,7 +171,6 @@ impl Queue {
         }
         self.locks.keys().for_each(|key| delete(Kind::Lock, key.as_bytes()));
         self.requests.keys().for_each(|key| delete(Kind::Request, key.as_bytes()));
-        self.admitted.keys().for_each(|id| delete(Kind::Admitted, id.as_bytes()));
         self.claims.keys().for_each(|id| delete(Kind::Claim, id.as_bytes()));
         self.grouping.claimed.keys().for_each(|id| delete(Kind::Set, id.as_bytes()));
         self.days.keys().for_each(|day| delete(Kind::Day, &day.to_be_bytes()));

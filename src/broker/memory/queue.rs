@@ -25,7 +25,7 @@ use crate::broker::{
     Lease, MAX_FAILURES, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
 };
 use crate::job::{
-    AfterCancel, Charge, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, Progress,
+    AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, OnConflict, Placement, Progress,
     lock_name,
 };
 use crate::time::Timestamp;
@@ -61,6 +61,8 @@ pub(super) struct Queue {
     pub(super) scheduled: Timeline,
     /// Jobs to retry, by due time.
     pub(super) retry: Timeline,
+    /// Jobs that must have started by an instant. Some may have started since, or be gone.
+    pub(super) late: Timeline,
     /// Completed jobs by the end of their retention.
     pub(super) completed: Timeline,
     /// Archived jobs by the time of archiving.
@@ -75,10 +77,6 @@ pub(super) struct Queue {
     pub(super) locks: Expiring<LockHolder>,
     /// Idempotency keys, each with its first request.
     pub(super) requests: Expiring<Request>,
-    /// Jobs that a public endpoint enqueued, and when each was admitted.
-    pub(super) admitted: HashMap<JobId, Timestamp>,
-    /// Admitted jobs that came or went.
-    pub(super) admitted_changed: Changes<JobId>,
     /// Claimed ticks of periodic jobs, by name.
     pub(super) claims: HashMap<String, Claim>,
     /// Periodic jobs with a new claim.
@@ -130,6 +128,8 @@ pub(super) struct StoredJob {
     pub(super) timed_lock: Option<String>,
     /// Whether its unique lock ends when it is dequeued.
     pub(super) unlock_at_start: bool,
+    /// The instant by which it must have started.
+    pub(super) start_by: Option<Timestamp>,
     /// When it was archived or joined its group, while it is there.
     pub(super) entered: Timestamp,
     /// Its number in the order of pending jobs, while it is pending.
@@ -217,11 +217,6 @@ impl Queue {
         first(&self.scheduled).into_iter().chain(first(&self.retry)).min()
     }
 
-    /// Whether a request with this key was stored before.
-    pub(super) fn knows_request(&self, guard: &Idempotency, now: Timestamp) -> bool {
-        self.requests.get(&guard.key, now).is_some()
-    }
-
     /// Stores a new job, unless its idempotency key, its unique lock or its id is in use. All
     /// three are tested before anything is written.
     pub(super) fn enqueue(&mut self, new: &NewJob, now: Timestamp) -> Enqueued {
@@ -234,9 +229,13 @@ impl Queue {
         if let Some(answer) = self.refusal(new, due, now) {
             return answer;
         }
+        if !self.has_room(new, due, now) {
+            return Enqueued::QueueFull;
+        }
         let id = new.record.id.clone();
         let mut stored = Box::new(StoredJob::new(new.record.clone()));
         self.lock(new, &id, &mut stored, due, now);
+        self.must_start_by(&mut stored, new.expires_in.map(|limit| due + limit));
         self.remember(new, &id, now);
         let (state, due) = self.enter_new(id, stored, due, now);
         Enqueued::Created { state, due }
@@ -287,6 +286,9 @@ impl Queue {
                 false => Enqueued::KeyReused,
             });
         }
+        if new.on_conflict == OnConflict::ReplaceJob {
+            return Some(self.replace_job(new, due, now));
+        }
         if new.unique_for.is_some()
             && let Some(holder) = self.locks.get(&unique_key(new), now).cloned()
             && let Some(answer) = self.on_conflict(new, holder, due, now)
@@ -296,13 +298,18 @@ impl Queue {
         self.jobs.contains_key(&new.record.id).then_some(Enqueued::IdConflict)
     }
 
-    /// Dequeues the next job, unless the queue is paused. Leases go by the
-    /// [steady](crate::time::Clock::steady) time.
-    pub(super) fn dequeue(&mut self, steady: Timestamp) -> Option<Delivery> {
+    /// Dequeues the next job, unless the queue is paused. Jobs that did not start in time are
+    /// archived. Leases go by the [steady](crate::time::Clock::steady) time.
+    pub(super) fn dequeue(&mut self, now: Timestamp, steady: Timestamp) -> Option<Delivery> {
         if self.paused() {
             return None;
         }
-        let id = self.pending.pop_front()?;
+        let id = loop {
+            let id = self.pending.pop_front()?;
+            if !self.archive_if_late(&id, now) {
+                break id;
+            }
+        };
         let ends = self.next_end(steady);
         self.last_owner += 1;
         let stored = self.jobs.get_mut(&id)?;
@@ -310,6 +317,9 @@ impl Queue {
             && self.locks.raw(&stored.job.unique_key).is_some_and(|(holder, _)| holder.id == id)
         {
             self.locks.remove(&stored.job.unique_key);
+        }
+        if let Some(at) = stored.start_by.take() {
+            self.late.remove(&(at, id.clone()));
         }
         stored.state = JobState::Active;
         let ready = stored.pending_since.take();
@@ -335,6 +345,9 @@ impl Queue {
             };
             let line = if scheduled_is_next { &mut self.scheduled } else { &mut self.retry };
             let Some((_, id)) = line.pop_first() else { break };
+            if self.archive_if_late(&id, now) {
+                continue;
+            }
             let Some(mut stored) = self.jobs.remove(&id) else { continue };
             if stored.grouped {
                 self.join_group(stored, now);
@@ -351,8 +364,9 @@ impl Queue {
         Forwarded { moved, next, ready: self.available() > 0 }
     }
 
-    /// Deletes completed jobs whose retention is over, at most `limit`; returns how many. Also
-    /// takes the snapshot of the counters of this minute.
+    /// Deletes completed jobs whose retention is over, and archives pending jobs that did not start
+    /// in time, because nobody may ask for them: at most `limit` of each; returns how many. Takes
+    /// the snapshot of the counters of this minute.
     pub(super) fn expire(&mut self, limit: usize, now: Timestamp) -> usize {
         let (snapshot, minute) = (self.snapshot(), MinuteStats::minute_of(now));
         // As in Redis, where a removed queue leaves nothing.
@@ -363,6 +377,7 @@ impl Queue {
             self.snapshots_changed.note(|| minute);
         }
         self.snapshots.retain(|noted, _| *noted > minute - SNAPSHOT_MINUTES);
+        let late = self.archive_late(limit, now);
         let mut removed = 0;
         while removed < limit && self.completed.first().is_some_and(|(end, _)| *end <= now) {
             if let Some((_, id)) = self.completed.pop_first() {
@@ -370,7 +385,7 @@ impl Queue {
             }
             removed += 1;
         }
-        removed
+        removed + late
     }
 
     /// The counters now.
@@ -439,13 +454,17 @@ impl Queue {
     }
 
     /// Archives the job. Makes room first, so that the archive never exceeds its limit.
-    pub(super) fn archive(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
-        let at = whole_second(now);
+    pub(super) fn archive(&mut self, stored: Box<StoredJob>, now: Timestamp) {
         self.make_room(1, usize::MAX, now);
         if self.release_on_archive {
             self.unlock(&stored.job, now);
         }
-        let id = stored.job.id.clone();
+        self.put_into_archive(stored, now);
+    }
+
+    /// Puts the job into the archive, whatever that holds.
+    pub(super) fn put_into_archive(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
+        let (id, at) = (stored.job.id.clone(), whole_second(now));
         stored.state = JobState::Archived;
         stored.entered = at;
         self.archived.insert((at, id.clone()));
@@ -490,6 +509,7 @@ impl StoredJob {
             reclaimed_from: None,
             timed_lock: None,
             unlock_at_start: false,
+            start_by: None,
             entered: Timestamp::default(),
             order: 0,
             saved: Saved::default(),

@@ -239,11 +239,6 @@ impl Queue {
             job: request.id.clone(),
             until,
         }));
-        all.extend(self.admitted.iter().map(|(id, at)| Entry::Admitted {
-            queue: queue(),
-            job: id.clone(),
-            at: *at,
-        }));
         all.extend(self.claims.iter().map(|(claimed, claim)| Entry::Claim {
             queue: queue(),
             name: claimed.clone(),
@@ -310,9 +305,6 @@ impl Queue {
                     None => (*until <= now).then_some(Imported::Expired),
                 }
             }
-            Entry::Admitted { job, .. } => {
-                self.admitted.contains_key(job).then_some(Imported::AlreadyThere)
-            }
             Entry::Claim { queue, name, up_to, last_run, .. } => {
                 let found = self.claims.get(name)?;
                 let what = format!("claimed ticks of periodic job \"{name}\" in queue \"{queue}\"");
@@ -360,10 +352,6 @@ impl Queue {
                 let request = Request { body: body.clone(), id: job.clone() };
                 self.requests.insert(key.clone(), request, *until, now);
             }
-            Entry::Admitted { job, at, .. } => {
-                self.admitted_changed.note(|| job.clone());
-                self.admitted.insert(job.clone(), *at);
-            }
             Entry::Claim { name, up_to, last_run, .. } => {
                 self.claims_changed.note(|| name.clone());
                 self.claims.insert(name.clone(), Claim { up_to: *up_to, last_run: *last_run });
@@ -389,6 +377,7 @@ impl Queue {
         stored.grouped = job.grouped;
         stored.timed_lock.clone_from(&job.timed_lock);
         stored.unlock_at_start = job.unlock_at_start;
+        self.must_start_by(&mut stored, job.start_by);
         stored.result.clone_from(&job.result);
         stored.progress.clone_from(&job.progress);
         stored.losses = job.losses;
@@ -435,6 +424,7 @@ impl StoredJob {
             grouped: self.grouped,
             timed_lock: self.timed_lock.clone(),
             unlock_at_start: self.unlock_at_start,
+            start_by: self.start_by,
             result: self.result.clone(),
             progress: self.progress.clone(),
             losses: self.losses,

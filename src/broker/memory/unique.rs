@@ -5,6 +5,7 @@
 //! gone. A job that was given its id since does not name the lock at all, and is left alone.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::queue::{Queue, StoredJob, unique_key};
 use crate::broker::Enqueued;
@@ -62,7 +63,7 @@ impl Queue {
             |held: &StoredJob| matches!(held.state, JobState::Archived | JobState::Completed);
         let has_ended = !timed && found.is_none_or(is_over);
         match new.on_conflict {
-            OnConflict::Reject => refused,
+            OnConflict::Reject | OnConflict::ReplaceJob => refused,
             // Extending the lock of a job that has ended would keep all others out for ever.
             OnConflict::Extend | OnConflict::Replace if has_ended => None,
             OnConflict::Extend => {
@@ -76,14 +77,37 @@ impl Queue {
         }
     }
 
-    /// Whether this job waits and is the one that took the lock, not another one of its id.
-    fn may_change(&self, held: &StoredJob, lock: &str) -> bool {
-        let waits = match held.state {
+    /// Whether a job waits, so that another one may take its place.
+    fn waits(&self, held: &StoredJob) -> bool {
+        match held.state {
             JobState::Pending | JobState::Scheduled | JobState::Retry => true,
             JobState::Aggregating => self.grouping.holds(&held.job),
             JobState::Active | JobState::Archived | JobState::Completed => false,
-        };
-        waits && (held.job.unique_key == lock || held.timed_lock.as_deref() == Some(lock))
+        }
+    }
+
+    /// Makes the waiting job of this id the new one.
+    pub(super) fn replace_job(&mut self, new: &NewJob, due: Timestamp, now: Timestamp) -> Enqueued {
+        let id = new.record.id.clone();
+        let Some(held) = self.jobs.get(&id) else { return Enqueued::NotFound };
+        if !self.waits(held) {
+            return Enqueued::WrongState(held.state);
+        }
+        let before = held.job.clone();
+        if new.unique_for.is_some()
+            && let Some(holder) = self.locks.get(&unique_key(new), now)
+            && holder.id != id
+        {
+            return Enqueued::Duplicate { holder: holder.id.clone() };
+        }
+        self.unlock(&before, now);
+        self.replace(new, id, due, now).unwrap_or(Enqueued::NotFound)
+    }
+
+    /// Whether this job waits and is the one that took the lock, not another one of its id.
+    fn may_change(&self, held: &StoredJob, lock: &str) -> bool {
+        self.waits(held)
+            && (held.job.unique_key == lock || held.timed_lock.as_deref() == Some(lock))
     }
 
     /// Moves the end of the lock, and the due time of a holder that is scheduled, to those of the
@@ -101,8 +125,11 @@ impl Queue {
         };
         if self.jobs.get(holder).is_some_and(is_earlier)
             && self.leave(holder, JobState::Scheduled)
-            && let Some(stored) = self.jobs.remove(holder)
+            && let Some(mut stored) = self.jobs.remove(holder)
         {
+            let moved = stored.due.map_or(Duration::ZERO, |before| due.since(before));
+            let start_by = stored.start_by.map(|at| at + moved);
+            self.must_start_by(&mut stored, start_by);
             self.wait(stored, JobState::Scheduled, due);
         }
     }
@@ -127,6 +154,7 @@ impl Queue {
         job.id = id.clone();
         let mut stored = Box::new(StoredJob::new(job));
         self.lock(new, &id, &mut stored, due, now);
+        self.must_start_by(&mut stored, new.expires_in.map(|limit| due + limit));
         self.remember(new, &id, now);
         if stays {
             (stored.order, stored.pending_since) = (before.order, before.pending_since);

@@ -8,12 +8,12 @@ use std::pin::Pin;
 
 use super::NamespacedBroker;
 use crate::broker::{
-    Acted, Action, Actions, Admission, Answer, BulkStep, BulkStepResult, CancelAnswer,
-    CancelListener, CheckedPage, Checkpoint, Control, Doctor, Enqueued, Finding, FindingKind,
-    FindingStatus, Findings, GroupLimits, GroupSet, Groups, Inspect, Lease, Limits, Output,
-    ReadyGroups, Removal, RepairScope, RepairedGroups, Settled,
+    Acted, Action, Actions, Answer, BulkStep, BulkStepResult, CancelAnswer, CancelListener,
+    CheckedPage, Checkpoint, Control, Doctor, Enqueued, Finding, FindingKind, FindingStatus,
+    Findings, GroupLimits, GroupSet, Groups, Inspect, Lease, Limits, Output, ReadyGroups, Removal,
+    RepairScope, RepairedGroups, Settled,
 };
-use crate::job::{AfterCancel, Idempotency, JobId, NewJob, QueueName};
+use crate::job::{AfterCancel, JobId, NewJob, QueueName};
 
 impl NamespacedBroker {
     /// Findings about one queue, with the name that the application knows.
@@ -227,18 +227,3 @@ impl Groups for NamespacedBroker {
 }
 
 impl Limits for NamespacedBroker {}
-
-impl Admission for NamespacedBroker {
-    fn admit<'a>(
-        &'a self,
-        queue: &'a QueueName,
-        id: &'a JobId,
-        max_waiting: u32,
-        repeat_guard: Option<&'a Idempotency>,
-    ) -> Answer<'a, bool> {
-        Box::pin(async move {
-            let (queue, guard) = (self.stored(queue), repeat_guard.map(|key| self.stored_key(key)));
-            self.answer(self.inner.admit(&queue, id, max_waiting, guard.as_ref())).await
-        })
-    }
-}

@@ -23,7 +23,6 @@ fn renamed(
         Entry::Queue { queue, .. }
         | Entry::Unreadable { queue, .. }
         | Entry::Lock { queue, .. }
-        | Entry::Admitted { queue, .. }
         | Entry::Claim { queue, .. }
         | Entry::Day { queue, .. }
         | Entry::Minute { queue, .. } => *queue = queue_name(queue)?,

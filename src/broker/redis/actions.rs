@@ -231,6 +231,7 @@ impl RedisBroker {
         let keep = self.archive.of(queue);
         let (word, placement) = match action {
             Some(Action::Run) => ("run", Placement::Now),
+            Some(Action::RunNext) => ("run_next", Placement::Now),
             Some(Action::Archive) => ("archive", Placement::Now),
             Some(Action::Delete) => ("delete", Placement::Now),
             Some(Action::Reschedule(placement)) => ("reschedule", placement),

@@ -175,6 +175,12 @@ impl RedisBroker {
             8 => replaced(JobState::Pending),
             9 => replaced(JobState::Scheduled),
             10 => replaced(JobState::Aggregating),
+            13 => Enqueued::QueueFull,
+            11 => Enqueued::NotFound,
+            12 => {
+                let state = JobState::parse(id.as_str());
+                Enqueued::WrongState(state.ok_or_else(reply::unexpected)?)
+            }
             -1 => Enqueued::Duplicate { holder: id },
             3 => Enqueued::Replayed { id },
             _ => Enqueued::KeyReused,

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::{keys, micros, wire};
-use crate::job::{JobId, NewJob, OnConflict, Placement, QueueName, Until};
+use crate::job::{JobId, MaxWaiting, NewJob, OnConflict, Placement, QueueName, Until};
 use crate::pool::ScriptCall;
 
 /// Longer than all repetitions of one request take: a job due later than this has not run
@@ -70,6 +70,10 @@ struct EnqueueExtras {
     until: Until,
     /// What happens if the lock is held, in the script's words.
     on_conflict: String,
+    /// How long after its due time it may start.
+    expires_in: Option<Duration>,
+    /// How many jobs may wait in the queue.
+    max_waiting: Option<MaxWaiting>,
 }
 
 impl EnqueueExtras {
@@ -116,6 +120,8 @@ impl EnqueueArgs {
                 OnConflict::Replace => format!("replace:{}", wire::bytes_before_id(record)),
                 other => other.as_str().to_owned(),
             },
+            expires_in: new.expires_in,
+            max_waiting: new.max_waiting,
         };
         let (extras, opens, limited) = (Some(Box::new(extras)), false, false);
         Self { queue: own, id, message, placement, extras, opens, limited }
@@ -180,11 +186,12 @@ impl EnqueueArgs {
         self.add_now_args(call).arg(placement).arg(time)
     }
 
-    /// Adds its twelve arguments of `enqueue`.
+    /// Adds its fourteen arguments of `enqueue`.
     pub(super) fn add_args(&self, call: ScriptCall) -> ScriptCall {
         let call = self.add_later_args(call);
         let Some(extras) = &self.extras else {
-            return call.arg("").arg(0).arg("").arg("").arg(0).arg("").arg("").arg("reject");
+            let call = call.arg("").arg(0).arg("").arg("").arg(0).arg("").arg("").arg("reject");
+            return call.arg("").arg("");
         };
         call.arg(extras.lock.as_str())
             .arg(micros(extras.lock_for))
@@ -194,12 +201,21 @@ impl EnqueueArgs {
             .arg(extras.group.as_str())
             .arg(extras.until.as_str())
             .arg(extras.on_conflict.as_str())
+            .arg(extras.expires_in.map_or(String::new(), |limit| micros(limit).to_string()))
+            .arg(extras.max_waiting.map_or(String::new(), |bound| {
+                format!("{}:{}", bound.when_full.as_str(), bound.jobs)
+            }))
     }
 }
 
-/// Whether the job has no extras: no lock, guard or group. Most jobs are ordinary.
+/// Whether the job has no extras: no lock, guard, group, limit or bound, and replaces none. Most jobs are ordinary.
 fn is_ordinary(new: &NewJob) -> bool {
-    new.unique_for.is_none() && new.idempotency.is_none() && new.record.group.is_empty()
+    new.unique_for.is_none()
+        && new.idempotency.is_none()
+        && new.record.group.is_empty()
+        && new.expires_in.is_none()
+        && new.max_waiting.is_none()
+        && new.on_conflict != OnConflict::ReplaceJob
 }
 
 /// Whether `enqueue_now` can store the job.

@@ -174,7 +174,12 @@ impl<'a> Exchange<'a> {
         self.unsettled -= settles_of(&call);
         let full = dequeued.deliveries.len() == room;
         self.dequeued.deliveries.extend(dequeued.deliveries);
-        self.dequeued.paused.extend(dequeued.paused);
+        // A call that left gaps is made again, and finds the same queues paused.
+        for queue in dequeued.paused {
+            if !self.dequeued.paused.contains(&queue) {
+                self.dequeued.paused.push(queue);
+            }
+        }
         for part in &call {
             self.broker.failing.over(part.queue);
         }

@@ -365,17 +365,20 @@ impl FoundJob {
     }
 }
 
-/// Reads how many pending entries had no job, and says what happened to them: most are dropped,
-/// those of an old Asynq archived. True if there were some.
+/// Reads how many pending entries gave no job to run, and says what happened to them: most are
+/// dropped; late jobs and those of an old Asynq are archived. True if there were some.
 fn read_gaps(queue: &QueueName, reply: &mut Reply) -> Result<bool, Error> {
     // Archived entries are rare, so a plain number means that there are none.
-    let (dropped, mut old) = match reply.peek() {
-        Some(_) => (reply.size()?, None),
+    let (dropped, late, mut old) = match reply.peek() {
+        Some(_) => (reply.size()?, 0, None),
         None => {
-            let mut both = reply.array()?;
-            (both.size()?, Some(both))
+            let mut all = reply.array()?;
+            (all.size()?, all.size()?, Some(all))
         }
     };
+    if late > 0 {
+        crate::log::info!(%queue, jobs = late, "archived jobs that did not start in time");
+    }
     if dropped > 0 {
         crate::log::warn!(%queue, entries = dropped, "dropped pending entries that have no job");
     }
@@ -386,7 +389,7 @@ fn read_gaps(queue: &QueueName, reply: &mut Reply) -> Result<bool, Error> {
     if let Some(first) = archived.first() {
         warn_of_old_jobs(queue, archived.len(), first);
     }
-    Ok(dropped > 0 || !archived.is_empty())
+    Ok(dropped + late > 0 || !archived.is_empty())
 }
 
 /// Reads the jobs that were dequeued from a queue. The leases of one call end one microsecond

@@ -89,11 +89,6 @@ pub fn due(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:due", queue.as_str())
 }
 
-/// Ours: a sorted set: jobs that anonymous requests enqueued.
-pub fn admitted(queue: &QueueName) -> String {
-    format!("asynq:{{{}}}:x:admitted", queue.as_str())
-}
-
 /// Ours: the counters at the beginning of each of the last minutes.
 pub fn minutes(queue: &QueueName) -> String {
     format!("asynq:{{{}}}:x:minutes", queue.as_str())

@@ -23,7 +23,6 @@
 //! `MAX_PEEKS` queues, polls by script instead of blocking.
 
 mod actions;
-mod admission;
 mod batcher;
 mod bulk_enqueue;
 mod call;
@@ -259,7 +258,11 @@ impl Broker for RedisBroker {
                     call.arg(limit.clamp(1, 1000))
                 })
                 .await?;
-            Ok(reply.size()? as usize)
+            let (deleted, late) = (reply.size()?, reply.size()?);
+            if late > 0 {
+                crate::log::info!(%queue, jobs = late, "archived jobs that did not start in time");
+            }
+            Ok((deleted + late) as usize)
         })
     }
 

@@ -73,6 +73,8 @@ struct ListEntry {
     bytes: usize,
     /// For which limit and key it waits, `<limit>:<key>`; empty if it does not.
     waits_for: String,
+    /// The instant by which it must have started.
+    start_by: Option<Timestamp>,
 }
 
 impl ListEntry {
@@ -88,6 +90,7 @@ impl ListEntry {
         let cancelling = AfterCancel::parse(&reply.text()?);
         let bytes = usize::try_from(reply.size()?).unwrap_or(usize::MAX);
         let waits_for = reply.text()?;
+        let start_by = reply.text()?.parse().ok().map(Timestamp::from_micros);
         Ok(Self {
             id,
             found,
@@ -101,6 +104,7 @@ impl ListEntry {
             cancelling,
             bytes,
             waits_for,
+            start_by,
         })
     }
 
@@ -158,6 +162,7 @@ impl ListEntry {
             JobState::Completed => info.expires = self.at,
             JobState::Aggregating => info.grouped_since = self.at,
         }
+        info.start_by = self.start_by.filter(|_| state.may_expire());
         info.losses = self.losses;
         info.result = self.result;
         info.progress = self.progress;

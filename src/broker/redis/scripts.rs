@@ -41,7 +41,6 @@ scripts! {
     enqueue_later: "enqueue/enqueue_later";
     enqueue: "lib/common", "lib/store_job", "enqueue/enqueue";
     enqueue_limited: "lib/common", "lib/limits", "lib/store_job", "enqueue/enqueue_limited";
-    admit_job: "lib/common", "enqueue/admit_job";
 
     finish_and_dequeue: "worker/finish_and_dequeue";
     settle_and_dequeue: "lib/common", "lib/limits", "lib/settle", "lib/dequeue",

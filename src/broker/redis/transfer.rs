@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 use export::RedisExport;
 
 /// The fields of a job's hash that are moved, in the order of [`read_entry`].
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "msg",
     "pending_since",
     "group",
@@ -40,6 +40,7 @@ const FIELDS: [&str; 12] = [
     "x_lock",
     "x_unlock",
     "x_wait",
+    "x_start_by",
 ];
 
 /// Marks the value of a lock that nothing but time ends, as `common.lua` does.
@@ -178,6 +179,7 @@ fn read_entry(
     // never waited only the turn is known.
     let has_waited = text(next()).is_some_and(|wait| wait.matches(':').count() > 1);
     let waits = has_waited && state == JobState::Scheduled;
+    let start_by = text(next()).and_then(|at| at.parse().ok()).map(Timestamp::from_micros);
     // The exact time counts if it is the one whose second Asynq's tools see.
     let due = due.filter(|due| score.is_some_and(|score| due.as_secs_ceil() == score.as_secs()));
     let was_active = state == JobState::Active;
@@ -190,6 +192,7 @@ fn read_entry(
         grouped,
         timed_lock,
         unlock_at_start,
+        start_by: start_by.filter(|_| state.may_expire()),
         result,
         progress: progress.and_then(|json| serde_json::from_slice(&json).ok()),
         losses: lost.and_then(|lost| lost.parse().ok()).unwrap_or(0),

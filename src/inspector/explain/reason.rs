@@ -260,6 +260,15 @@ pub enum Reason {
         /// The job that holds it.
         holder: JobId,
     },
+    /// An enqueue was refused because as many jobs wait in its queue as may
+    /// ([`MaxWaiting`](crate::MaxWaiting)).
+    #[non_exhaustive]
+    QueueFull {
+        /// The queue.
+        queue: QueueName,
+        /// How many may wait.
+        max_waiting: u32,
+    },
     /// Its deadline has passed: the next attempt does not run it, but archives it.
     #[non_exhaustive]
     DeadlinePassed {
@@ -328,6 +337,7 @@ impl Reason {
             Self::GroupWaits { .. } => "group_waits",
             Self::BeingAggregated { .. } => "being_aggregated",
             Self::LockHeld { .. } => "lock_held",
+            Self::QueueFull { .. } => "queue_full",
             Self::DeadlinePassed { .. } => "deadline_passed",
             Self::Archived { .. } => "archived",
             Self::Completed { .. } => "completed",

@@ -207,6 +207,9 @@ impl fmt::Display for Reason {
             Self::LockHeld { queue, holder } => {
                 write!(f, "the unique lock is held by job {holder} of queue {queue}")
             }
+            Self::QueueFull { queue, max_waiting } => {
+                write!(f, "queue {queue} is full: {max_waiting} jobs may wait")
+            }
             Self::DeadlinePassed { deadline } => {
                 write!(f, "its deadline passed at {}: the next attempt archives it", At(*deadline))
             }

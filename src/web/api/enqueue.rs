@@ -39,6 +39,8 @@ pub(crate) struct Overrides<'r> {
     pub delay_seconds: Option<&'r str>,
     /// Maximum retries, at most 1,000.
     pub max_retry: Option<&'r str>,
+    /// Seconds after its due time by which it must have started, at most a year.
+    pub expires_seconds: Option<&'r str>,
     /// Seconds that the unique lock holds, at most a year.
     pub unique_seconds: Option<&'r str>,
     /// When that lock ends: `start`, `success` or `expiry`.
@@ -58,6 +60,7 @@ impl Overrides<'_> {
             ("queue", self.queue),
             ("delay_seconds", self.delay_seconds),
             ("max_retry", self.max_retry),
+            ("expires_seconds", self.expires_seconds),
             ("unique_seconds", self.unique_seconds),
             ("unique_until", self.unique_until.filter(|text| !text.is_empty())),
             ("on_conflict", self.on_conflict.filter(|text| !text.is_empty())),
@@ -98,6 +101,10 @@ impl Overrides<'_> {
         }
         if let Some(retries) = above_zero("max_retry", self.max_retry, MAX_RETRIES)? {
             draft = draft.max_retry(u32::try_from(retries).unwrap_or(u32::MAX));
+        }
+        if let Some(limit) = above_zero("expires_seconds", self.expires_seconds, MAX_DELAY_SECONDS)?
+        {
+            draft = draft.expires_in(Duration::from_secs(limit));
         }
         if let Some(lock) = above_zero("unique_seconds", self.unique_seconds, MAX_DELAY_SECONDS)? {
             draft = draft.unique_for(Duration::from_secs(lock));
@@ -157,17 +164,18 @@ pub(crate) struct EnqueueReceipt {
 
 /// # Enqueue a job
 ///
-/// The body is the payload. `queue`, `delay_seconds`, `max_retry` and `unique_seconds` (until
-/// this job succeeds, but no longer than this, no other job of this type and payload is accepted in
-/// the queue) override the job type's options; absent and 0 keep them. So do `unique_until` (when that lock ends), `unique_key`
-/// (the jobs with this key are the same, whatever their payloads) and `on_conflict` (what happens
-/// if another job has the lock).
+/// The body is the payload. `queue`, `delay_seconds`, `max_retry`, `expires_seconds` (a job that has
+/// not started this long after its due time is archived with the error `expired`) and
+/// `unique_seconds` (until this job succeeds, but no longer than this, no other job of this type and
+/// payload is accepted in the queue) override the job type's options; absent and 0 keep them. So do
+/// `unique_until` (when that lock ends), `unique_key` (the jobs with this key are the same, whatever
+/// their payloads) and `on_conflict` (what happens if another job has the lock).
 #[cfg_attr(
     feature = "openapi",
     openapi(tag = "jobqueue-enqueue", operation_id = "enqueue-job", ignore = "schemas")
 )]
 #[post(
-    "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<unique_seconds>&<unique_until>&<unique_key>&<on_conflict>",
+    "/jobs/<type>?<queue>&<delay_seconds>&<max_retry>&<expires_seconds>&<unique_seconds>&<unique_until>&<unique_key>&<on_conflict>",
     data = "<body>"
 )]
 #[expect(clippy::too_many_arguments, reason = "a query's parameters are a route's arguments")]
@@ -182,6 +190,7 @@ pub(crate) async fn enqueue(
     queue: Param<'_>,
     delay_seconds: Param<'_>,
     max_retry: Param<'_>,
+    expires_seconds: Param<'_>,
     unique_seconds: Param<'_>,
     unique_until: Param<'_>,
     unique_key: Param<'_>,
@@ -192,6 +201,7 @@ pub(crate) async fn enqueue(
         queue: queue.once("queue")?,
         delay_seconds: delay_seconds.once("delay_seconds")?,
         max_retry: max_retry.once("max_retry")?,
+        expires_seconds: expires_seconds.once("expires_seconds")?,
         unique_seconds: unique_seconds.once("unique_seconds")?,
         unique_until: unique_until.once("unique_until")?,
         unique_key: unique_key.once("unique_key")?,
@@ -202,11 +212,12 @@ pub(crate) async fn enqueue(
         Error::not_found(format!("this process has no handler for job type {:?}", r#type))
     })?;
     schemas.check(r#type, &body.value)?;
-    entry.check(&body.bytes)?;
+    let own_key = entry.check(&body.bytes)?;
     // The options are part of the request too: with others it would not be the same one.
     let asked_for = [&*body.bytes, options.fingerprint().as_bytes()].concat();
     let guard = key.guard(&scope.0.replace("<type>", r#type), &asked_for)?;
     let draft = jobs.enqueue_raw(r#type, Some(body.bytes)).options(entry.options.clone());
+    let draft = draft.own_key(own_key);
     let mut draft = options.over(draft)?;
     if let Some(guard) = guard {
         draft = draft.idempotency(guard.across_queues());

@@ -43,6 +43,24 @@ pub(crate) async fn run(
     Ok(NoContent)
 }
 
+/// # Run a job next
+///
+/// Makes a job the first pending one of its queue, whatever its state, unless it is active.
+#[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-jobs", operation_id = "run-job-next"))]
+#[post("/jobs/<name>/<id>/run_next")]
+pub(crate) async fn run_next(
+    _access: ActAccess,
+    asked: Asked,
+    queue: &JobQueue,
+    name: &str,
+    id: &str,
+) -> Done {
+    let (known, job) = place(name, id)?;
+    queue.redacted_inspector().run_next(&known, &job).await?;
+    audit(&asked, "job run next", name, id);
+    Ok(NoContent)
+}
+
 /// # Archive a job
 ///
 /// Any job that is not active.
@@ -264,5 +282,5 @@ pub(crate) async fn cancel(
 
 /// The routes to mount at the base.
 pub(crate) fn routes() -> Vec<Route> {
-    routes![run, archive, remove, reschedule, edit, duplicate, cancel]
+    routes![run, run_next, archive, remove, reschedule, edit, duplicate, cancel]
 }

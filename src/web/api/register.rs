@@ -1,8 +1,8 @@
 //! `POST {base}/register`: the reference route, which enqueues the reference job. `registration`
 //! checks the request.
 //!
-//! The route is public by default, so it is bounded: at most `jobqueue.register_max_waiting` jobs of
-//! this kind may be waiting in the store, for all processes together (429 beyond). Pages of other
+//! The route is public by default, so it is bounded: at most `jobqueue.register_max_waiting` jobs may
+//! wait in its queue, for all processes together (429 beyond). Pages of other
 //! sites cannot call it from a visitor's browser.
 
 use rocket::post;

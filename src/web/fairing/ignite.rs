@@ -61,6 +61,7 @@ pub(super) fn ignite(
         ..worker_settings(&config.jobqueue)
     });
     let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
+        .bounding(config.jobqueue.max_waiting.clone())
         .firing(config.jobqueue.fire_periodic)
         .allowing_eviction(config.jobqueue.allow_eviction);
     if let Some(function) = parts.aggregate {

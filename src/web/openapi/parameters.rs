@@ -73,6 +73,10 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
             ("Whether to delete its jobs as well.", json!({ "type": "boolean", "default": false }))
         }
         "delay_seconds" => ("Seconds until the job is due.", whole(0, SECONDS_PER_YEAR)),
+        "expires_seconds" => (
+            "Seconds after its due time by which the job must have started; else it is archived.",
+            whole(0, SECONDS_PER_YEAR),
+        ),
         "unique_seconds" => (
             "Seconds for which no other job of this type and payload is accepted.",
             whole(0, SECONDS_PER_YEAR),

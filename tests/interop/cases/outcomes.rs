@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rocket_jobqueue::Until;
 use serde_json::json;
 
 use super::{BOTH, Cases};
@@ -20,6 +21,9 @@ pub fn add(cases: &mut Cases) {
     cases.both(BOTH, "a unique lock is kept by a job that was archived", unique_archived);
     cases.both(BOTH, "a scheduled job's lock lasts beyond its due time", unique_scheduled);
     cases.both(BOTH, "the lock tells an absent payload from an empty one", unique_empty);
+    cases.one(BOTH[1], "a lock until expiry outlives a Go worker's success", until_expiry);
+    cases.one(BOTH[1], "a lock until the start is to Go one until success", until_start);
+    cases.one(BOTH[1], "a job that must start in time is archived by us, not by Go", expires_in);
     cases.both(BOTH, "counters of the day and in all are right for both inspectors", counters);
     cases.both(BOTH, "a queue paused by one side is not served by the other", pause);
     cases.both(BOTH, "headers and payload outlive retries by the other side", kept);
@@ -153,6 +157,59 @@ async fn unique_empty(bench: Bench, side: Side) {
     bench.put(side.other(), &empty).await;
     assert_eq!(bench.produce(side.other(), &absent).await.unwrap_err(), TAKEN);
     assert_eq!(bench.produce(side, &empty).await.unwrap_err(), TAKEN);
+}
+
+/// No client may take this lock.
+async fn is_taken(bench: &Bench, order: &Order) {
+    for side in [Side::Go, Side::Rust] {
+        assert_eq!(bench.produce(side, order).await.unwrap_err(), TAKEN, "{side:?}");
+    }
+}
+
+async fn until_expiry(bench: Bench) {
+    let order = Order { unique: 100, until: Some(Until::Expiry), ..Order::plain() };
+    let id = bench.put(Side::Rust, &order).await;
+    is_taken(&bench, &order).await;
+    let worker = bench.worker(Side::Go, &bench.setup()).await;
+    bench.gone("default", &id).await;
+    worker.stop().await;
+    is_taken(&bench, &order).await;
+}
+
+async fn until_start(bench: Bench) {
+    let order = Order {
+        unique: 100,
+        until: Some(Until::Start),
+        ..Order::that(r#"{"do":"fail","times":1}"#)
+    };
+    let id = bench.put(Side::Rust, &order).await;
+    let worker = bench.worker(Side::Go, &bench.setup().retry_delay(2000)).await;
+    bench.reached("default", &id, "retry").await;
+    is_taken(&bench, &order).await;
+    bench.gone("default", &id).await;
+    worker.stop().await;
+
+    let id = bench.put(Side::Rust, &order).await;
+    let worker = bench.worker(Side::Rust, &bench.setup().retry_delay(60_000)).await;
+    bench.reached("default", &id, "retry").await;
+    worker.stop().await;
+    bench.put(Side::Go, &order).await;
+}
+
+async fn expires_in(bench: Bench) {
+    let order = Order { expires_in: 1, retention: 100, ..Order::plain() };
+    let (first, second) = (
+        bench.put(Side::Rust, &order).await,
+        bench.put(Side::Rust, &order.clone().queue("go")).await,
+    );
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+    let worker = bench.worker(Side::Rust, &bench.setup()).await;
+    let seen = bench.reached("default", &first, "archived").await;
+    assert_eq!((&seen["last_error"], &seen["retried"]), (&json!("expired"), &json!(0)));
+    worker.stop().await;
+    let worker = bench.worker(Side::Go, &bench.setup().queues(&[("go", 1)])).await;
+    bench.reached("go", &second, "completed").await;
+    worker.stop().await;
 }
 
 async fn counters(bench: Bench, side: Side) {

@@ -58,7 +58,8 @@ impl OpenStore {
 #[tokio::test]
 async fn each_action_is_for_certain_states_and_changes_nothing_else(
     #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
-    #[values(Action::Run, Action::Archive, Action::Delete, reschedule(LATER))] action: Action,
+    #[values(Action::Run, Action::RunNext, Action::Archive, Action::Delete, reschedule(LATER))]
+    action: Action,
     #[values(
         JobState::Pending,
         JobState::Active,
@@ -79,7 +80,7 @@ async fn each_action_is_for_certain_states_and_changes_nothing_else(
 
     let after = match action {
         _ if !action.permits(state) => Some(state),
-        Action::Run => Some(JobState::Pending),
+        Action::Run | Action::RunNext => Some(JobState::Pending),
         Action::Archive => Some(JobState::Archived),
         Action::Delete => None,
         Action::Reschedule(_) if state == JobState::Retry => Some(state),

@@ -9,7 +9,6 @@ pub mod neighbour;
 pub mod site;
 
 mod actions;
-mod admission;
 mod archive;
 mod control;
 mod dequeue;
@@ -32,3 +31,4 @@ mod suspects;
 mod transfer;
 mod unique;
 mod wait;
+mod waiting;

@@ -25,7 +25,6 @@ fn queue_mut(entry: &mut Entry) -> Option<&mut QueueName> {
         | Entry::Lock { queue, .. }
         | Entry::Request { queue, .. }
         | Entry::KeyQueue { queue, .. }
-        | Entry::Admitted { queue, .. }
         | Entry::Claim { queue, .. }
         | Entry::Day { queue, .. }
         | Entry::Minute { queue, .. } => Some(queue),
@@ -99,10 +98,11 @@ async fn furnish(on: &OpenStore) {
     timed.record.payload = Some(b"timed".to_vec());
     timed.until = Until::Expiry;
     on.put(timed.placed(Placement::After(secs(8)))).await;
+    let urgent = NewJob { expires_in: Some(secs(70)), ..on.job("urgent") };
+    on.put(urgent).await;
     on.put(guarded(on.job("guarded"), "key", "body")).await;
     on.put(grouped(on.job("in-group"), "digest")).await;
     on.put(grouped(on.job("to-group"), "digest").placed(Placement::After(secs(9)))).await;
-    assert!(on.broker.admit(&on.queue, &id("first"), 9, None).await.unwrap());
     let tick = (on.clock.now(), on.job("tick"));
     let firing = Firing {
         entry: "nightly".to_owned(),
@@ -153,7 +153,7 @@ async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
     assert_eq!(moved.iter().filter(|job| job.was_active).count(), 1);
     let kinds: BTreeSet<_> =
         all_entries.iter().map(std::mem::discriminant).map(|kind| format!("{kind:?}")).collect();
-    assert_eq!(kinds.len(), 8, "queue, job, lock, request, admitted, claim, day, minute");
+    assert_eq!(kinds.len(), 7, "queue, job, lock, request, claim, day, minute");
 
     let between = OpenStore { queue: on.queue.clone(), ..Store::Memory.open().await };
     between.clock.advance(secs(1));
@@ -180,7 +180,7 @@ async fn everything_of_a_queue_moves_to_memory_and_back_unchanged(
     assert!(taken.is_empty(), "it is paused");
     back.broker.pause(&back.queue, false).await.unwrap();
     let taken = back.take_from(std::slice::from_ref(&back.queue), 9).await;
-    assert_eq!(ids(&taken), ["active", "first", "second", "headers", "guarded", "tick"]);
+    assert_eq!(ids(&taken), ["active", "first", "second", "headers", "urgent", "guarded", "tick"]);
     let mut second = unique(back.job("other"), secs(60));
     second.record.payload = Some(b"locked".to_vec());
     assert_eq!(back.put(second).await, Enqueued::Duplicate { holder: id("locked") });

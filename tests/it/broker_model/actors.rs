@@ -249,9 +249,9 @@ impl Actors {
         let redis = self.redis.enqueue(&jobs).await.map_err(|e| format!("{e:?}"))?;
         alike("outcomes", &memory, &redis)?;
         for (job, outcome) in jobs.iter().zip(memory) {
+            let queue = self.index(&job.record.queue);
+            self.touched[queue] = true;
             if let Enqueued::Created { .. } = outcome {
-                let queue = self.index(&job.record.queue);
-                self.touched[queue] = true;
                 self.alive.insert((queue, job.record.id.clone()));
             }
         }
@@ -274,6 +274,8 @@ impl Actors {
             job.until = until;
             job.unique_key = by_key.then(|| "0c".repeat(32));
         }
+        let alone = new.expires_in.filter(|_| new.group.is_none());
+        job.expires_in = alone.map(Duration::from_secs);
         job.idempotency =
             new.guard.map(|(key, body)| Idempotency::new("/jobs", &key.to_string(), &[body]));
         job

@@ -156,6 +156,8 @@ pub struct New {
     /// Key and body.
     pub guard: Option<(u8, u8)>,
     pub group: Option<usize>,
+    /// Seconds within which it must start; not of a group's job.
+    pub expires_in: Option<u64>,
     /// Seconds.
     pub retention: u64,
     pub max_retry: u32,
@@ -174,6 +176,7 @@ pub enum Due {
 #[derive(Clone, Copy, Debug)]
 pub enum Do {
     Run,
+    RunNext,
     Archive,
     Delete,
     Reschedule(Due),
@@ -285,7 +288,7 @@ impl Operation {
             82 => Self::Edit { queue, name: rng.usize(0..NAMES), payload: rng.usize(0..3) },
             83..87 => Self::Sweep {
                 queue,
-                what: Do::random(rng),
+                what: Do::random_to_many(rng),
                 of: Of::random(rng),
                 limit: [1, 2, 200][rng.usize(0..3)],
                 steps: [1, 2, 100][rng.usize(0..3)],
@@ -319,12 +322,14 @@ impl New {
                 ([30, 61, 3_600][rng.usize(0..3)], ends[rng.usize(0..4)], rng.u32(0..4) == 0)
             }),
             on_conflict: match rng.u32(0..6) {
-                0 | 1 => OnConflict::Replace,
+                0 => OnConflict::Replace,
+                1 => OnConflict::ReplaceJob,
                 2 => OnConflict::Extend,
                 _ => OnConflict::Reject,
             },
             guard: (rng.u32(0..6) == 0).then(|| (rng.u8(0..2), rng.u8(0..2))),
             group: (rng.u32(0..4) == 0).then(|| rng.usize(0..GROUPS.len())),
+            expires_in: (rng.u32(0..4) == 0).then(|| [1, 30, 3_600][rng.usize(0..3)]),
             retention: [0, 0, 1, 60, 90_000][rng.usize(0..5)],
             max_retry: rng.u32(0..3),
         }
@@ -344,8 +349,17 @@ impl Due {
 }
 
 impl Do {
+    /// One job can be the next, many cannot.
+    fn random_to_many(rng: &mut Rng) -> Do {
+        match Self::random(rng) {
+            Self::RunNext => Self::Run,
+            other => other,
+        }
+    }
+
     fn random(rng: &mut Rng) -> Do {
-        match rng.u32(0..8) {
+        match rng.u32(0..9) {
+            8 => Self::RunNext,
             0..2 => Self::Run,
             2..4 => Self::Archive,
             4 => Self::Delete,

@@ -1,6 +1,7 @@
 //! Queues, the limits of their archives, and periodic jobs.
 
 use super::*;
+use rocket_jobqueue::MaxWaiting;
 
 #[test]
 fn queues_of_all_layers_make_one_table() {
@@ -90,4 +91,37 @@ fn the_periodic_job_of_the_guide_loads_without_a_warning() {
 
     assert_eq!(config.warnings, Vec::<String>::new());
     assert!(config.jobqueue.periodic.contains_key("nightly-report"));
+}
+
+#[test]
+fn single_queues_may_be_bound() {
+    let config = Project::new()
+        .toml(
+            "
+[default.jobqueue.max_waiting.mail]
+jobs = 10000
+[default.jobqueue.max_waiting.'a.b']
+jobs = 5
+when_full = 'drop_oldest'
+",
+        )
+        .load();
+    let bounds = &config.jobqueue.max_waiting;
+    let of = |queue: &str| bounds.get(&rocket_jobqueue::QueueName::new(queue).unwrap()).copied();
+    assert_eq!(of("mail"), Some(MaxWaiting::refuse(10_000)));
+    assert_eq!(of("a.b"), Some(MaxWaiting::drop_oldest(5)));
+    assert_eq!((bounds.len(), config.warnings.len()), (2, 0), "{:?}", config.warnings);
+}
+
+#[rstest]
+#[case(
+    "max_waiting: {mail: {jobs: 0}}",
+    "max_waiting.mail.jobs: expected a whole number of 1 or more"
+)]
+#[case("max_waiting: {mail: {jobs: 3, when_full: wait}}", "max_waiting.mail.when_full: expected")]
+#[case("max_waiting: {mail: {when_full: refuse}}", "max_waiting.mail.jobs: expected a number")]
+#[case("max_waiting: {mail: 3}", "max_waiting.mail: expected a table")]
+fn a_wrong_bound_of_a_queue_is_named_with_its_place(#[case] line: &str, #[case] found: &str) {
+    let error = Project::new().yaml(&format!("jobqueue: {{{line}}}")).error();
+    assert!(error.contains(found), "{error}");
 }

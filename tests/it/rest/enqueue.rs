@@ -1,6 +1,7 @@
 //! Jobs that are enqueued by HTTP, and requests that are repeated.
 
 use super::*;
+use rocket_jobqueue::MaxWaiting;
 
 #[tokio::test]
 async fn a_job_of_a_registered_type_is_enqueued_with_its_types_options() {
@@ -215,4 +216,39 @@ async fn a_request_may_say_which_jobs_are_the_same_and_until_when() {
     assert_eq!(replaced.body["job_id"], other.body["job_id"]);
     let job = format!("/jobs/mail/{}", other.body["job_id"].as_str().unwrap());
     assert_eq!(get(&client, &job).await["payload"], r#"{"user":3}"#);
+}
+
+#[tokio::test]
+async fn a_request_may_say_until_when_the_job_is_worth_a_start() {
+    let client = still().await;
+    let id = enqueue(&client, 1, "?delay_seconds=60&expires_seconds=600").await;
+    let job = get(&client, &format!("/jobs/mail/{id}")).await;
+    let at =
+        |name: &str| chrono::DateTime::parse_from_rfc3339(job[name].as_str().unwrap()).unwrap();
+    assert_eq!((at("start_by") - at("due")).num_milliseconds(), 600_000);
+    let id = enqueue(&client, 2, "").await;
+    assert_eq!(get(&client, &format!("/jobs/mail/{id}")).await["start_by"], json!(null));
+    for wrong in ["expires_seconds=x", "expires_seconds=31536001"] {
+        let path = format!("/jobs/mail:welcome?{wrong}");
+        let wrong = ask(&client, Method::Post, &path, Some(json!({ "user": 1 }))).await;
+        assert_eq!(wrong.status, 422, "{}", wrong.text);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_is_429() {
+    let fairing = fairing().set("jobqueue.worker", false);
+    let client = start(fairing.max_waiting("mail", MaxWaiting::refuse(1))).await;
+    let first = enqueue(&client, 1, "").await;
+    let request = client.post(format!("{BASE}/jobs/mail:welcome")).header(ContentType::JSON);
+    let request = request.header(Header::new("Role", "operator")).body(r#"{"user":2}"#);
+    let full = request.dispatch().await;
+    assert_eq!(full.status().code, 429);
+    assert_eq!(full.headers().get_one("Retry-After"), Some("5"));
+    let text = full.into_string().await.unwrap();
+    assert!(text.contains(r#"queue \"mail\" is full: 1 jobs wait"#), "{text}");
+    // Another queue, and a job that is archived, do not count.
+    enqueue(&client, 2, "?queue=other").await;
+    done(&client, Method::Post, &format!("/jobs/mail/{first}/archive"), None).await;
+    enqueue(&client, 3, "").await;
 }

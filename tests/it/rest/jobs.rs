@@ -108,6 +108,22 @@ async fn a_refused_enqueue_says_who_holds_the_lock_and_why() {
 }
 
 #[tokio::test]
+async fn a_full_queue_refuses_with_a_reason() {
+    let fairing = fairing().set("jobqueue.worker", false);
+    let bound = rocket_jobqueue::MaxWaiting::refuse(1);
+    let client = start(fairing.max_waiting("mail", bound)).await;
+    let queue = client.rocket().state::<JobQueue>().unwrap();
+    let first = queue.enqueue(Welcome { user: 1 }).await.unwrap();
+    let refused = queue.enqueue(Welcome { user: 2 }).id("second").await.unwrap_err();
+    assert!(refused.is_queue_full() && refused.is_too_many() && refused.holder().is_none());
+
+    let why = queue.inspector().explain_refusal(&first.queue, &refused).await.unwrap().unwrap();
+
+    assert_eq!((why.id.as_str(), why.state, why.reason().kind()), ("second", None, "queue_full"));
+    assert_eq!(why.to_string(), "queue mail is full: 1 jobs may wait");
+}
+
+#[tokio::test]
 async fn a_job_is_edited_moved_and_removed() {
     let client = still().await;
     let id = enqueue(&client, 1, "?delay_seconds=600").await;
@@ -118,6 +134,8 @@ async fn a_job_is_edited_moved_and_removed() {
         .await;
     assert_eq!(get(&client, &job).await["state"], "scheduled");
     done(&client, Method::Post, &format!("{job}/run"), None).await;
+    assert_eq!(get(&client, &job).await["state"], "pending");
+    done(&client, Method::Post, &format!("{job}/run_next"), None).await;
     assert_eq!(get(&client, &job).await["state"], "pending");
     done(&client, Method::Post, &format!("{job}/archive"), None).await;
     assert_eq!(get(&client, &job).await["state"], "archived");

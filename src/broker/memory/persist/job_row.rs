@@ -103,6 +103,8 @@ pub(super) struct StateRow {
     owner: u64,
     #[prost(bool, tag = "19")]
     unlock_at_start: bool,
+    #[prost(sint64, optional, tag = "20")]
+    start_by: Option<i64>,
 }
 
 /// A length of time.
@@ -249,6 +251,7 @@ impl StateRow {
             grouped: stored.grouped,
             owner: stored.held.owner,
             unlock_at_start: stored.unlock_at_start,
+            start_by: micros(stored.start_by),
         }
     }
 
@@ -294,6 +297,7 @@ impl StateRow {
         stored.reclaimed_from = self.reclaimed_from;
         stored.grouped = self.grouped;
         stored.unlock_at_start = self.unlock_at_start;
+        stored.start_by = instant(self.start_by);
         stored.held = HeldLease { owner: self.owner, ends: 0 };
     }
 }

@@ -86,7 +86,10 @@ impl<'a> Loader<'a> {
             Kind::Day => self.add_day(key, value),
             Kind::Minutes => self.add_minutes(key, value),
             Kind::Lock | Kind::Request | Kind::KeyQueue => self.add_expiring(key, value),
-            Kind::Admitted => self.add_admitted(key, value),
+            Kind::Admitted => {
+                self.leftovers.delete(key);
+                Some(())
+            }
             Kind::Set => self.add_set(key, value),
             Kind::Claim => self.add_claim(key, value),
             Kind::Run => self.add_run(key),
@@ -166,12 +169,6 @@ impl<'a> Loader<'a> {
                 self.keys.insert(name, queue, until, now);
             }
         }
-        Some(())
-    }
-
-    fn add_admitted(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
-        let at = Timestamp::from_micros(InstantRow::decode(value).ok()?.at);
-        self.queue(key.queue).queue.admitted.insert(JobId::stored(key.rest), at);
         Some(())
     }
 
@@ -266,6 +263,7 @@ impl LoadedQueue {
         let (mut pending, mut active) = (Vec::new(), Vec::new());
         for (id, stored) in queue.jobs.iter() {
             let due = stored.due.unwrap_or_default();
+            queue.late.extend(stored.start_by.map(|at| (at, id.clone())));
             match stored.state {
                 JobState::Pending => pending.push((stored.order, id.clone())),
                 JobState::Active => active.push((stored.held.owner, id.clone())),

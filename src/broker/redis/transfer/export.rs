@@ -52,8 +52,6 @@ enum Step {
     Groups(Vec<u8>),
     /// The aggregation sets.
     Sets,
-    /// Admitted jobs, from this entry on.
-    Admitted(usize),
     /// The counters of the last minutes.
     Minutes,
 }
@@ -66,7 +64,6 @@ impl Step {
             Self::Jobs { state, .. } => format!("(list of {state} jobs)"),
             Self::Groups(_) => "(names of groups)".to_owned(),
             Self::Sets => "(aggregation sets)".to_owned(),
-            Self::Admitted(_) => "(admitted jobs)".to_owned(),
             Self::Minutes => "(counters of minutes)".to_owned(),
         }
     }
@@ -142,7 +139,7 @@ fn steps(queue: &QueueName) -> VecDeque<Step> {
         JobState::Archived,
         JobState::Completed,
     ];
-    let rest = [Step::Groups(b"0".to_vec()), Step::Sets, Step::Admitted(0), Step::Minutes];
+    let rest = [Step::Groups(b"0".to_vec()), Step::Sets, Step::Minutes];
     [Step::Info].into_iter().chain(states.map(jobs)).chain(rest).collect()
 }
 
@@ -166,7 +163,6 @@ impl RedisExport {
             Step::Jobs { key, state, from } => self.jobs(queue, key, state, from).await,
             Step::Groups(cursor) => self.groups(queue, cursor).await,
             Step::Sets => self.sets(queue).await,
-            Step::Admitted(from) => self.admitted(queue, from).await,
             Step::Minutes => self.minutes(queue).await,
         }
     }
@@ -319,27 +315,6 @@ impl RedisExport {
             }
         }
         Ok(Vec::new())
-    }
-
-    /// A page of the jobs that a public endpoint enqueued, oldest first.
-    async fn admitted(&mut self, queue: &QueueName, from: usize) -> Result<Vec<Entry>, Error> {
-        let (first, last) = (from.to_string(), (from + TRANSFER_PAGE - 1).to_string());
-        let key = keys::admitted(queue);
-        let range =
-            words([b"ZRANGE", key.as_bytes(), first.as_bytes(), last.as_bytes(), b"WITHSCORES"]);
-        let Some(found) = self.broker.commands(&[range]).await?.pop() else {
-            return Err(reply::unexpected());
-        };
-        let (mut found, mut page) = (Reply::new(found)?, Vec::new());
-        while !found.is_empty() {
-            let (job, at) = (found.id()?, found.text()?);
-            let at = Timestamp::from_micros(at.parse().map_err(|_| reply::unexpected())?);
-            page.push(Entry::Admitted { queue: queue.clone(), job, at });
-        }
-        if !page.is_empty() {
-            self.next(Step::Admitted(from + page.len()));
-        }
-        Ok(page)
     }
 
     /// The counters of the last minutes, which are one small hash. A row that cannot be read is

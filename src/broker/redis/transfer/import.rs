@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::super::scripts::SCRIPTS;
 use super::super::{RedisBroker, keys};
 use super::stored_form::StoredForm;
-use super::{Fields, TIMED, Value, bytes_of, instant, read_entry, text_of, words};
+use super::{Fields, TIMED, bytes_of, instant, read_entry, text_of, words};
 use crate::broker::transfer::{Counters, HISTORY_KEPT, differs, job_differs};
 use crate::broker::{
     Broker, Entry, Imported, JobEntry, MAX_PERIODIC_RUNS, PeriodicRun, PeriodicStore,
@@ -175,19 +175,6 @@ impl RedisBroker {
                 let until = until.unwrap_or(self.now() + CLAIM_KEPT);
                 let what = format!("the claim of periodic job \"{name}\" in queue \"{queue}\"");
                 self.set(&what, (keys::claim(queue, name), text), Some(until), dry_run).await
-            }
-            Entry::Admitted { queue, job, at } => {
-                let key = keys::admitted(queue).into_bytes();
-                let found = [key.clone(), job.as_bytes().to_vec()];
-                if self.command(Repeat::Safe, "ZSCORE", &found).await? != Value::Nil {
-                    return Ok(Imported::AlreadyThere);
-                }
-                if !dry_run {
-                    let at = at.as_micros().to_string().into_bytes();
-                    let add = [key, b"NX".to_vec(), at, job.as_bytes().to_vec()];
-                    self.command(Repeat::Safe, "ZADD", &add).await?;
-                }
-                Ok(Imported::New)
             }
             Entry::Runs { periodic_id, runs } => self.import_runs(periodic_id, runs, dry_run).await,
             Entry::Day { queue, day, processed, failed } => {

@@ -84,6 +84,8 @@ impl StoredForm {
         set("unique_key", (!self.lock.is_empty()).then(|| self.lock.clone().into_bytes()));
         let at_start = job.unlock_at_start && !self.lock.is_empty();
         set("x_unlock", at_start.then(|| self.lock.clone().into_bytes()));
+        let start_by = job.start_by.map(|at| at.as_micros().to_string().into_bytes());
+        set("x_start_by", start_by);
         set("x_lock", self.timed_lock.clone().map(String::into_bytes));
         set("result", job.result.clone());
         set("x_lost", (job.losses > 0).then(|| job.losses.to_string().into_bytes()));

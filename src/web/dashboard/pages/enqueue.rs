@@ -89,8 +89,9 @@ async fn submit(
             .map_err(|error| problem(Error::invalid(format!("payload: expected JSON: {error}"))))?;
         schemas.check(r#type, &value)?;
         let bytes = json.into_bytes();
-        entry.check(&bytes).map_err(problem)?;
+        let own_key = entry.check(&bytes).map_err(problem)?;
         let draft = site.queue.enqueue_raw(r#type, Some(bytes)).options(entry.options.clone());
+        let draft = draft.own_key(own_key);
         let draft = overrides(&form).over(draft).map_err(|refused| refused.0)?;
         draft.await.map_err(problem)
     };
@@ -112,10 +113,11 @@ async fn submit(
 }
 
 /// The fields that override the job type's options, by their names in REST.
-const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 8] = [
     "queue",
     "delay_seconds",
     "max_retry",
+    "expires_seconds",
     "unique_seconds",
     "unique_until",
     "unique_key",
@@ -131,6 +133,7 @@ fn option_label(texts: &Texts, option: &str) -> &'static str {
         "queue" => texts.queue,
         "delay_seconds" => texts.delay_seconds,
         "max_retry" => texts.max_retry,
+        "expires_seconds" => texts.expires_seconds,
         "unique_until" => texts.unique_until,
         "unique_key" => texts.unique_key,
         "on_conflict" => texts.on_conflict,
@@ -155,6 +158,7 @@ fn overrides(form: &Form) -> Overrides<'_> {
         queue: text("queue"),
         delay_seconds: text("delay_seconds"),
         max_retry: text("max_retry"),
+        expires_seconds: text("expires_seconds"),
         unique_seconds: text("unique_seconds"),
         unique_until: text("unique_until"),
         unique_key: text("unique_key"),

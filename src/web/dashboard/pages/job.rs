@@ -115,6 +115,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
         }))
         (fact(texts.attempts, html! { (job.retried) " / " (job.max_retry) }))
         @if info.due.is_some() { (fact(texts.due, time(info.due))) }
+        @if info.start_by.is_some() { (fact(texts.start_by, time(info.start_by))) }
         @if info.pending_since.is_some() { (fact(texts.pending_since, time(info.pending_since))) }
         @if let Some(worker) = &info.worker {
             (fact(texts.worker, html! { (worker.host) ":" (worker.pid) ", " (time(worker.started)) }))
@@ -200,6 +201,9 @@ fn actions(texts: &Texts, here: &str, state: JobState) -> Markup {
     html! {
         @if matches!(state, Scheduled | Retry | Archived | Completed | Aggregating) {
             (button(&to("run"), texts.run_now, None))
+        }
+        @if matches!(state, Pending | Scheduled | Retry | Aggregating) {
+            (button(&to("run_next"), texts.run_next, None))
         }
         @if state == Active {
             (button(&to("cancel"), texts.cancel, Some(texts.cancel_sure)))

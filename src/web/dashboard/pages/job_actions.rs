@@ -103,6 +103,7 @@ async fn carry_out(
     match verb {
         "duplicate" => return inspector.duplicate(queue, job).await.map(Some),
         "run" => inspector.run(queue, job).await,
+        "run_next" => inspector.run_next(queue, job).await,
         "archive" => inspector.archive(queue, job).await,
         "delete" => inspector.delete(queue, job).await,
         "cancel" => match inspector.cancel(queue, job, AfterCancel::Archive).await? {

@@ -181,6 +181,7 @@ fn navigation(reader: &Reader, place: NavPage) -> Markup {
 pub(crate) fn notice(texts: &Texts, done: Option<&str>) -> Markup {
     let sentence = match done {
         Some("run") => texts.done_run,
+        Some("run_next") => texts.done_run_next,
         Some("archive") => texts.done_archive,
         Some("delete") => texts.done_delete,
         Some("cancel") => texts.done_cancel,

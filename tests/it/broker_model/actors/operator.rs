@@ -87,6 +87,7 @@ impl Actors {
     fn action(&self, what: Do) -> Action {
         match what {
             Do::Run => Action::Run,
+            Do::RunNext => Action::RunNext,
             Do::Archive => Action::Archive,
             Do::Delete => Action::Delete,
             Do::Reschedule(due) => Action::Reschedule(self.placement(due)),
@@ -215,7 +216,7 @@ impl Actors {
         match walk.action {
             Action::Delete => self.gone.deleted = Some((walk.queue, walk.of, done)),
             Action::Archive => self.gone.archived = done,
-            Action::Run | Action::Reschedule(_) => {}
+            Action::Run | Action::RunNext | Action::Reschedule(_) => {}
         }
     }
 

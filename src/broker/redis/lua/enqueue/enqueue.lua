@@ -4,7 +4,7 @@
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
 -- ARGV[2]  how often this call was sent before without an answer; 0 the first time
--- ARGV[3…] twelve values per job, see store_job.lua
+-- ARGV[3…] fourteen values per job, see store_job.lua
 --
 -- Returns  now, then three values per job: code, text, due time in microseconds. For the
 --          codes, the order of effects and the differences from Asynq see store_job.lua.

@@ -6,8 +6,8 @@
 -- ARGV[2]  how often this call was sent before without an answer; 0 the first time
 -- ARGV[3]  group
 -- ARGV[4]  id of the set
--- ARGV[5…16]  twelve values: the new job, see store_job.lua
--- ARGV[17…]   two values per lock that only a message of the set names: id, key
+-- ARGV[5…18]  fourteen values: the new job, see store_job.lua
+-- ARGV[19…]   two values per lock that only a message of the set names: id, key
 --
 -- Returns  now, code, text, due time in microseconds: see store_job.lua, and
 --           6  the set is not the caller's any more; nothing was changed
@@ -25,7 +25,7 @@
 local AT_ONCE = 1000
 local name = ARGV[3] .. ':' .. ARGV[4]
 local set, repeated = GROUP .. name, tonumber(ARGV[2]) > 0
-may_store(5, 16)
+may_store(5, 18)
 expect_zsets('aggregation_sets', 'x:sets', 'x:gone', 'scheduled', 'x:due', 'g:' .. name)
 if redis.call('EXISTS', set) == 0 or not redis.call('ZSCORE', SETS, set) then
   if repeated and redis.pcall('HGET', Q .. 't:' .. ARGV[5], 'msg') == ARGV[6] then
@@ -41,7 +41,7 @@ local function held_by(id, lock)
   if redis.pcall('GET', lock) == id then locks[#locks + 1] = lock end
 end
 for _, id in ipairs(ids) do held_by(id, redis.pcall('HGET', Q .. 't:' .. id, 'unique_key')) end
-for at = 17, #ARGV, 2 do held_by(ARGV[at], ARGV[at + 1]) end
+for at = 19, #ARGV, 2 do held_by(ARGV[at], ARGV[at + 1]) end
 
 -- This frees more memory than it takes.
 before_growth()

@@ -214,6 +214,29 @@ local function release(id)
   end
 end
 
+-- Archives a waiting job that has left its list, because it did not start in time or makes room
+-- for a newer one. No attempt is counted. Its lock is released, unless that ends only with its
+-- time: the job keeps nobody else out. A field that is appended to a protobuf message replaces an
+-- earlier one; 58 is the tag of error_msg. The janitor trims the archive. Nothing here may raise
+-- an error. Twin of expire() in finish_and_dequeue.lua.
+local function archive_unrun(id, message, reason)
+  local task = Q .. 't:' .. id
+  release(id)
+  redis.call('HSET', task, 'msg', message .. '\58' .. string.char(#reason) .. reason, 'state',
+    'archived')
+  redis.call('HDEL', task, 'pending_since', 'x_unlock', 'x_start_by', 'x_wait', 'x_cancel',
+    'x_reclaimed')
+  redis.pcall('ZREM', Q .. 'x:start_by', id)
+  redis.pcall('ZADD', Q .. 'archived', whole(now_s), id)
+end
+
+-- Whether a job with this x_start_by may not start any more, and can be archived: if that key is
+-- damaged, a late job is better than a lost one.
+local function is_expired(start_by)
+  local at = start_by and tonumber(start_by)
+  return at and at <= now and type(redis.pcall('ZCARD', Q .. 'archived')) == 'number'
+end
+
 -- Deletes a job's hash and its lock.
 local function forget(id)
   release(id)

@@ -11,6 +11,7 @@
 -- * nothing is dequeued for a caller whose deadline has passed: the jobs would wait for a lease
 --   that nobody holds. Jobs whose delivery got lost on the way to the caller are delivered
 --   again before new ones;
+-- * a job that must have started by an instant that has passed (x_start_by) is archived;
 -- * an id without message is dropped together with its stub hash instead of staying active.
 --   An id whose key is of another type is dropped alone. An id that is itself a message, as
 --   Asynq before 0.18 wrote it, is archived: see forward_due.lua.
@@ -67,15 +68,15 @@ local function find_unconfirmed(most, unconfirmed, ids, tasks, seen)
 end
 
 -- Step 2: reads the next `room` pending jobs and removes them from the list. Adds them to
--- `ids`, `tasks` and `seen`. Broken entries are dropped; returns their number, and the ids of
--- jobs of an old Asynq that were archived.
+-- `ids`, `tasks` and `seen`. Broken entries are dropped; returns their number, the number of jobs
+-- that expired, and the ids of jobs of an old Asynq that were archived.
 local function pop_pending(room, ids, tasks, seen)
-  local PENDING, T, broken, stubs, old = Q .. 'pending', Q .. 't:', 0, {}, {}
+  local PENDING, T, broken, stubs, old, late = Q .. 'pending', Q .. 't:', 0, {}, {}, {}
   local line = room > 0 and redis.call('LRANGE', PENDING, -room, -1) or {}
   for at = #line, 1, -1 do
     local id = line[at]
     local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since',
-      'x_unlock')
+      'x_unlock', 'x_start_by')
     if seen[id] or task.err then
       broken = broken + 1
     elseif not task[1] then
@@ -85,6 +86,8 @@ local function pop_pending(room, ids, tasks, seen)
         broken = broken + 1
         stubs[#stubs + 1] = T .. id
       end
+    elseif is_expired(task[6]) then
+      late[#late + 1] = {id, task[1]}
     else
       ids[#ids + 1], tasks[#tasks + 1] = id, task
     end
@@ -93,12 +96,13 @@ local function pop_pending(room, ids, tasks, seen)
 
   if #line > 0 then redis.call('RPOP', PENDING, #line) else before_growth() end
   if #stubs > 0 then redis.call('DEL', unpack(stubs)) end
+  for _, one in ipairs(late) do archive_unrun(one[1], one[2], 'expired') end
   local archived = {}
   for _, message in ipairs(old) do
     local id = archive_old(message)
     if id then archived[#archived + 1] = id else broken = broken + 1 end
   end
-  return broken, archived
+  return broken, #late, archived
 end
 
 -- Maximum jobs that one call takes out of the list of a queue with limits: each that has no room
@@ -108,7 +112,7 @@ local MAX_POPPED = 200
 -- As pop_pending() for a queue with limits: only jobs with room, which take their places. Error
 -- codes of Redis cannot occur: see limits.lua.
 local function pop_limited(room, ids, tasks, seen)
-  local T, broken, archived, popped = Q .. 't:', 0, {}, 0
+  local T, broken, late, archived, popped = Q .. 't:', 0, 0, {}, 0
   local full, tools = #ids + room, limits()
   before_growth()
   while #ids < full and popped < MAX_POPPED do
@@ -116,11 +120,15 @@ local function pop_limited(room, ids, tasks, seen)
     if not id then break end
     popped = popped + 1
     local task = redis.pcall('HMGET', T .. id, 'msg', 'x_lost', 'x_cancel', 'pending_since',
-      'x_unlock', 'x_wait')
+      'x_unlock', 'x_start_by', 'x_wait')
     if seen[id] or task.err then
       broken = broken + 1
+    elseif task[1] and is_expired(task[6]) then
+      late = late + 1
+      seen[id] = true
+      archive_unrun(id, task[1], 'expired')
     elseif task[1] then
-      if tools.admits(id, task[1], task[6]) then
+      if tools.admits(id, task[1], task[7]) then
         ids[#ids + 1], tasks[#tasks + 1] = id, task
         seen[id] = true
       end
@@ -132,7 +140,7 @@ local function pop_limited(room, ids, tasks, seen)
       redis.call('DEL', T .. id)
     end
   end
-  return broken, archived
+  return broken, late, archived
 end
 
 -- Releases the lock of a job, which ends at its start. Twin of unlock() in
@@ -170,6 +178,11 @@ local function activate(ids, tasks, again, owner, answer)
       end
       redis.call('HDEL', key, 'pending_since', 'x_progress')
       if task[5] then unlock(id, key, task[5]) end
+      if task[6] then
+        -- It has started.
+        redis.call('HDEL', key, 'x_start_by')
+        redis.pcall('ZREM', Q .. 'x:start_by', id)
+      end
     end
     redis.call('HSET', key, 'state', 'active', 'x_owner', owner)
     leases[2 * nth - 1] = seconds(ends)
@@ -184,8 +197,9 @@ local function activate(ids, tasks, again, owner, answer)
 end
 
 -- Dequeues at most `most` jobs and returns how many. Appends to `answer`:
---   number of broken entries that were dropped, or if jobs of an old Asynq were archived an
---   array of this number and their ids; number of jobs that follow;
+--   number of broken entries that were dropped, or if jobs were archived an array of this
+--   number, the number of jobs that expired, and the ids of jobs of an old Asynq; number of jobs
+--   that follow;
 --   if there are jobs: the end of the first lease in microseconds. Each following lease ends
 --   one microsecond later, or two if that would be a whole second;
 --   three values per job: id, message, pending_since or empty;
@@ -196,8 +210,8 @@ local function deliver(most, paused, limited, owner, unconfirmed, answer)
   if unconfirmed ~= '' then find_unconfirmed(most, unconfirmed, ids, tasks, seen) end
   local again = #ids
   local pop = limited and pop_limited or pop_pending
-  local broken, archived = pop(paused and 0 or most - again, ids, tasks, seen)
-  if #archived > 0 then broken = {broken, unpack(archived)} end
+  local broken, late, archived = pop(paused and 0 or most - again, ids, tasks, seen)
+  if late + #archived > 0 then broken = {broken, late, unpack(archived)} end
   local number = #ids
   local last = #answer + 2
   answer[last - 1], answer[last] = broken, number

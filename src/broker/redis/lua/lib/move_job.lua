@@ -1,7 +1,7 @@
 -- Purpose: moves a job that is not active from one state to another, for act_on_job.lua and
 -- act_in_bulk.lua.
 --
--- ARGV[2]  action: run | archive | delete | reschedule | edit
+-- ARGV[2]  action: run | run_next | archive | delete | reschedule | edit
 -- ARGV[3]  maximum number of archived jobs
 -- ARGV[4]  seconds archived jobs are kept
 -- ARGV[5]  1 if archiving releases the unique lock
@@ -72,11 +72,16 @@ local function enter(id, state)
       redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id)
     end
   else
-    redis.call('LPUSH', KEYS[1], id)
-    redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns())
+    redis.call(ACTION == 'run_next' and 'RPUSH' or 'LPUSH', KEYS[1], id)
+    -- One that is pending goes on waiting.
+    if state ~= 'pending' then
+      redis.call('HSET', task, 'state', 'pending', 'pending_since', now_ns())
+    end
     redis.call('HDEL', task, 'group')
   end
   -- This action replaces an earlier cancel request, and a worker that lost the lease can no
-  -- longer settle the job.
-  if ACTION ~= 'delete' then redis.call('HDEL', task, 'x_cancel', 'x_reclaimed') end
+  -- longer settle the job. Nor does the job expire any more: an operator has decided about it.
+  if ACTION ~= 'delete' then
+    redis.call('HDEL', task, 'x_cancel', 'x_reclaimed', 'x_start_by')
+  end
 end

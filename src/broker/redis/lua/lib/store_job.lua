@@ -2,18 +2,22 @@
 --
 -- Call may_store() for all jobs of the call first; then store_at() once per job.
 --
--- A job is twelve arguments: id; message; placement (now | after | at); microseconds of the
+-- A job is fourteen arguments: id; message; placement (now | after | at); microseconds of the
 -- placement (a delay, or an instant); key of the unique lock or empty; microseconds the lock
 -- is held after the due time; key of the idempotency record or empty; digest of the request;
 -- microseconds the idempotency record is kept; group or empty; when the lock ends: success |
 -- start | expiry; if the lock is held: reject | extend | replace:<number of bytes before the
--- id in the message>.
+-- id in the message>, or replace_job: the waiting job of this id becomes this one; microseconds after the due time by which it must have started, or empty;
+-- how many jobs may wait in the queue, or empty: <refuse or drop_oldest>:<number>.
 --
 -- Returns  code, text, due time in microseconds
 --           1  stored: pending       2  stored: scheduled       5  stored: in its group
 --           0  the id is in use
 --          -1  the unique lock is held; text = id of the holder
 --           6 is another script's
+--          11  there is no job to replace
+--          12  the job to replace does not wait; text = its state
+--          13  as many jobs wait as may
 --           7  the holder's lock and due time were extended; text = its id
 --           8, 9, 10  the holder was replaced, and is pending, scheduled or in its group;
 --              text = its id
@@ -36,10 +40,12 @@
 -- * a lock that ends at the start is in x_unlock too, which dequeue reads. One that ends with
 --   its time is named in x_lock alone, which releases nothing, and its value is marked;
 -- * Asynq refuses every job whose lock is held. A replaced job keeps its id, and its place if
---   it is pending.
+--   it is pending;
+-- * a job that must have started by an instant has that in x_start_by and in Q:x:start_by, from
+--   which the janitor takes those that expired while their queue was not served.
 
 -- Number of arguments per job.
-local JOB = 12
+local JOB = 14
 
 -- When the job is due, in microseconds; never before now.
 local function due_at(placement, value)
@@ -48,20 +54,31 @@ local function due_at(placement, value)
   return now
 end
 
--- Raises an error if a key of another type is where the holder of this lock may be.
-local function may_replace(lock)
+-- The job is archived if it has not started by this instant, in microseconds.
+local function must_start_by(id, at)
+  redis.call('HSET', Q .. 't:' .. id, 'x_start_by', whole(bounded(at)))
+  redis.call('ZADD', Q .. 'x:start_by', whole(bounded(at)), id)
+end
+
+-- Raises an error if a key of another type is where this job may be.
+local function may_leave(id)
   expect_lists('pending')
-  expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped')
+  expect_zsets('scheduled', 'retry', 'x:due', 'x:grouped', 'x:start_by')
   redis.call('SCARD', Q .. 'groups')
-  local value = redis.call('GET', lock)
-  local group = value and redis.pcall('HGET', Q .. 't:' .. holder_of(value), 'group')
+  local group = id and redis.pcall('HGET', Q .. 't:' .. id, 'group')
   if type(group) == 'string' and group ~= '' then expect_zsets('g:' .. group) end
+end
+
+-- The same for the holder of this lock.
+local function may_replace(lock)
+  local value = redis.call('GET', lock)
+  may_leave(value and holder_of(value))
 end
 
 -- Whether the holder of a lock waits, so that another job may take its place: 'waits', 'ended'
 -- (or it is gone), or false if it runs, is being aggregated, is not where it should be or is
--- another job of that id, which does not name the lock. Also returns its state, group and
--- pending_since.
+-- another job of that id, which does not name the lock; without a lock that is not asked. Also
+-- returns its state, group and pending_since.
 local function find_holder(id, lock, timed)
   local task = redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'group', 'pending_since',
     timed and 'x_lock' or 'unique_key')
@@ -77,7 +94,7 @@ local function find_holder(id, lock, timed)
   elseif state == 'aggregating' then
     found = redis.call('ZSCORE', Q .. 'g:' .. group, id) and 'waits'
   end
-  if found == 'waits' and task[4] ~= lock then found = false end
+  if found == 'waits' and lock and task[4] ~= lock then found = false end
   return found, state, group, task[3]
 end
 
@@ -95,6 +112,8 @@ local function leave_place(id, state, group)
     redis.call('ZREM', Q .. state, id)
     redis.call('ZREM', Q .. 'x:due', id)
     redis.call('ZREM', Q .. 'x:grouped', id)
+    -- It does not wait for a limit any more.
+    redis.pcall('ZREM', Q .. 'x:held', id)
   end
 end
 
@@ -113,6 +132,8 @@ local function extend(lock, value, due, ends)
   if due <= known then return end
   redis.call('ZADD', Q .. 'scheduled', whole(shown(due)), id)
   redis.call('ZADD', Q .. 'x:due', whole(due), id)
+  local start_by = tonumber(redis.call('HGET', Q .. 't:' .. id, 'x_start_by'))
+  if start_by then must_start_by(id, start_by + due - known) end
   if group ~= '' then redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id) end
 end
 
@@ -140,12 +161,22 @@ local function may_store(first, last)
     for _, key in ipairs({ARGV[at + 4], ARGV[at + 6]}) do
       if several and key ~= '' then redis.call('STRLEN', key) end
     end
-    if ARGV[at + 4] ~= '' and ARGV[at + 11] ~= 'reject' then may_replace(ARGV[at + 4]) end
+    local conflict = ARGV[at + 11]
+    if conflict == 'replace_job' then
+      may_leave(ARGV[at])
+    elseif ARGV[at + 4] ~= '' and conflict ~= 'reject' then
+      may_replace(ARGV[at + 4])
+    end
     local group, later = ARGV[at + 9], due_at(ARGV[at + 2], tonumber(ARGV[at + 3])) > now
     if later then
       expect_zsets('scheduled', 'x:due')
     elseif group == '' then
       expect_lists('pending')
+    end
+    if ARGV[at + 12] ~= '' then expect_zsets('x:start_by') end
+    if ARGV[at + 13] ~= '' then
+      expect_lists('pending')
+      expect_zsets('scheduled', 'retry', 'archived', 'x:due', 'x:grouped', 'x:start_by')
     end
     if group ~= '' then
       expect_zsets('x:grouped', 'g:' .. group)
@@ -154,9 +185,42 @@ local function may_store(first, last)
   end
 end
 
+-- Archives the job that waits longest: the next pending one, else the one that is due first.
+local function displace()
+  local id = redis.call('RPOP', Q .. 'pending')
+  for _, source in ipairs({'scheduled', 'retry'}) do
+    if not id then
+      id = redis.call('ZRANGE', Q .. source, 0, 0)[1]
+      if id then leave_place(id, source) end
+    end
+  end
+  if not id then return end
+  local message = redis.pcall('HGET', Q .. 't:' .. id, 'msg')
+  if type(message) == 'string' then
+    archive_unrun(id, message, 'displaced')
+  elseif is_old(id) then
+    archive_old(id)
+  elseif not message then
+    redis.call('DEL', Q .. 't:' .. id)
+  end
+end
+
+-- Whether one more job may wait. If its bound says so, the oldest ones are archived for it.
+local MAX_DISPLACED = 10
+local function has_room(bound)
+  local when_full, most = string.match(bound, '^([%a_]+):(%d+)$')
+  local waiting = redis.call('LLEN', Q .. 'pending') + redis.call('ZCARD', Q .. 'scheduled')
+    + redis.call('ZCARD', Q .. 'retry')
+  local excess = waiting + 1 - tonumber(most)
+  if excess < 1 then return true end
+  if when_full == 'refuse' then return false end
+  for _ = 1, math.min(excess, MAX_DISPLACED) do displace() end
+  return true
+end
+
 -- Stores one job and returns code, text and due time; see the header.
 local function store(repeated, id, msg, placement, value, lock, lock_for, guard, digest,
-    guard_for, group, lock_ends, conflict)
+    guard_for, group, lock_ends, conflict, start_within, bound)
   local task, exact = Q .. 't:' .. id, Q .. 'x:due'
   local due = due_at(placement, value)
   local later = due > now
@@ -180,8 +244,18 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     end
   end
   local replaced, old_state, old_group, since
+  local by_id = conflict == 'replace_job'
+  if by_id then
+    local found
+    found, old_state, old_group, since = find_holder(id)
+    if not old_state then return 11, '', 0 end
+    if found ~= 'waits' then return 12, old_state, 0 end
+    replaced = id
+  end
   local value = lock ~= '' and get_until(lock)
-  if value then
+  if by_id and value and holder_of(value) ~= id then
+    return -1, holder_of(value), 0
+  elseif value and not by_id then
     local holder = holder_of(value)
     local found = false
     if conflict ~= 'reject' then
@@ -200,11 +274,16 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
       return -1, holder, 0
     end
   end
-  if replaced then
+  if by_id then
+    release(id)
+  elseif replaced then
     msg = with_id(msg, tonumber(string.sub(conflict, 9)), id, replaced)
     id, task = replaced, Q .. 't:' .. replaced
   elseif redis.call('EXISTS', task) == 1 then
     return 0, '', 0
+  end
+  if not replaced and bound ~= '' and (later or group == '') and not has_room(bound) then
+    return 13, '', 0
   end
   -- A pending job is due already, and keeps its place.
   local stays = replaced and old_state == 'pending' and group == ''
@@ -235,6 +314,7 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     redis.call('DEL', task)
   end
   redis.call('HSET', task, unpack(fields))
+  if start_within then must_start_by(id, due + start_within) end
   if stays then return 8, text, now end
   if state == 'pending' then
     redis.call('LPUSH', Q .. 'pending', id)
@@ -256,5 +336,6 @@ end
 local function store_at(at, repeated)
   return store(repeated, ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]),
     ARGV[at + 4], tonumber(ARGV[at + 5]), ARGV[at + 6], ARGV[at + 7], tonumber(ARGV[at + 8]),
-    ARGV[at + 9], ARGV[at + 10], ARGV[at + 11])
+    ARGV[at + 9], ARGV[at + 10], ARGV[at + 11], tonumber(ARGV[at + 12]),
+    ARGV[at + 13])
 end

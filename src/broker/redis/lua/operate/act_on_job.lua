@@ -20,6 +20,7 @@
 --              find its position page by page
 --
 -- Differs from Asynq:
+-- * a job can be made the first pending one (run_next);
 -- * a long pending list is not searched in one call, nor moved as a whole: from the middle
 --   of more than 300,000 jobs one is removed by putting the newest job in its position;
 -- * a new payload replaces exactly the message that was read, in any state.
@@ -33,7 +34,8 @@ local id, repeated = ARGV[9], tonumber(ARGV[10]) > 0
 local task = redis.call('HMGET', T .. id, 'msg', 'state', 'group')
 local state, group = task[2], task[3]
 if not task[1] or not state then
-  local gone = repeated and (ACTION == 'delete' or ACTION == 'run')
+  local gone = repeated
+    and (ACTION == 'delete' or ACTION == 'run' or ACTION == 'run_next')
   return {now, gone and 1 or 0, '', 0, 0}
 end
 local function answer(code)

@@ -21,8 +21,7 @@ local KEPT = {
   pending = true, active = true, lease = true, scheduled = true, retry = true, archived = true,
   completed = true, groups = true, aggregation_sets = true, paused = true, ['x:due'] = true,
   ['x:grouped'] = true, ['x:ends'] = true, ['x:sets'] = true, ['x:gone'] = true,
-  ['x:minutes'] = true, ['x:removing'] = true, ['x:admitted'] = true,
-  ['x:held'] = true,
+  ['x:minutes'] = true, ['x:removing'] = true, ['x:start_by'] = true, ['x:held'] = true,
 }
 
 -- Tested first: a step that fails half-way would be repeated for ever.

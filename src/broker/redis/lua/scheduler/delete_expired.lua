@@ -1,14 +1,18 @@
--- Purpose: deletes completed jobs whose retention is over, and once a minute records the
--- queue's counters.
+-- Purpose: deletes completed jobs whose retention is over, archives pending jobs that did not
+-- start in time, and once a minute records the queue's counters.
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
--- ARGV[2]  maximum number of jobs to delete
+-- ARGV[2]  maximum number of jobs to delete, and of jobs that expire
 --
--- Returns  now, number of deleted jobs
+-- Returns  now, number of deleted jobs, number of jobs that expired
 --
 -- Order of effects as in Asynq: per job the hash, then the entry in Q:completed. Differences:
 -- * the maximum is an argument, in Asynq always 100;
+-- * Asynq's jobs cannot expire. Dequeue and forward_due.lua archive those that they meet; here
+--   follow those of a queue that is paused or has no worker. At most 100 are
+--   looked at, each among the first and last 5,000 pending jobs; elsewhere it is looked at again
+--   in a minute;
 -- * Q:x:minutes has for each of the last 90 minutes in which a worker was there what had been
 --   processed and failed when the minute began, and how many jobs were pending. It expires
 --   two hours after the last worker.
@@ -19,6 +23,33 @@ local ids = redis.call('ZRANGEBYSCORE', COMPLETED, '-inf', whole(now_s), 'LIMIT'
 for _, id in ipairs(ids) do
   redis.call('DEL', Q .. 't:' .. id)
   redis.call('ZREM', COMPLETED, id)
+end
+
+-- Q:x:start_by may name jobs that have started or are gone: a Go worker does not know it.
+local LATE, PENDING, LOOKS, NEAR, AGAIN = Q .. 'x:start_by', KEYS[1], 100, 5000, 60 * SECOND
+local expired = 0
+local found = redis.pcall('ZRANGEBYSCORE', LATE, '-inf', whole(now), 'LIMIT', 0, LOOKS)
+-- A damaged key must not stop the rest.
+local sound = not found.err and found[1] and type(redis.pcall('LLEN', PENDING)) == 'number'
+for _, id in ipairs(sound and found or {}) do
+  if expired == tonumber(ARGV[2]) then break end
+  local task = redis.pcall('HMGET', Q .. 't:' .. id, 'msg', 'state', 'x_start_by')
+  local at = task[3] and tonumber(task[3])
+  if not task[1] or not at or at > now then
+    redis.call('ZREM', LATE, id)
+  elseif not is_expired(task[3]) then
+    redis.call('ZADD', LATE, 'XX', whole(now + AGAIN), id)
+  elseif task[2] == 'pending' and redis.call('LPOS', PENDING, id, 'RANK', -1, 'MAXLEN', NEAR) then
+    redis.call('LREM', PENDING, -1, id)
+    archive_unrun(id, task[1], 'expired')
+    expired = expired + 1
+  elseif task[2] == 'pending' and redis.call('LPOS', PENDING, id, 'MAXLEN', NEAR) then
+    redis.call('LREM', PENDING, 1, id)
+    archive_unrun(id, task[1], 'expired')
+    expired = expired + 1
+  else
+    redis.call('ZADD', LATE, 'XX', whole(now + AGAIN), id)
+  end
 end
 
 local MINUTES = Q .. 'x:minutes'
@@ -42,4 +73,4 @@ if is_new then
     .. ' ' .. (type(waiting) == 'number' and waiting or 0))
   redis.pcall('EXPIRE', MINUTES, 7200)
 end
-return {now, #ids}
+return {now, #ids, expired}

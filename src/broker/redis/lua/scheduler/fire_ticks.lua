@@ -9,7 +9,7 @@
 -- ARGV[5]  seconds the claim is kept
 -- ARGV[6]  number of ticks n
 -- ARGV[7…] n ticks in microseconds, ascending
--- then     twelve values per tick: its job, see store_job.lua
+-- then     fourteen values per tick: its job, see store_job.lua
 --
 -- Returns  now; microsecond up to which ticks are claimed now; microsecond at which a job was
 --          last stored, or -1; then three values per tick: code, text, number

@@ -21,6 +21,8 @@
 --   another type is dropped alone;
 -- * before 0.18, Asynq wrote the message itself, as JSON, instead of the id. Such a job is
 --   archived under its own id with that message;
+-- * a job that must have started by an instant that has passed (x_start_by) is archived. One that
+--   waits for a retry has started: with a Go worker, which keeps that field, so it is removed;
 -- * a grouped job adds the group's name to Q:groups, which may have lost it;
 -- * a due job for which a limit has no room is moved to where it waits. The empty id in Q:x:due
 --   says when waiting jobs have to be looked at: see limits.lua.
@@ -36,7 +38,7 @@ local due_jobs, stale, seen, looks = {}, {}, {}, false
 local function add(id, due, source)
   if seen[id] then return end
   seen[id] = true
-  local task = redis.pcall('HMGET', T .. id, 'msg', 'group')
+  local task = redis.pcall('HMGET', T .. id, 'msg', 'group', 'x_start_by')
   local group = task[1] and task[2] and task[2] ~= '' and task[2]
   if group then
     redis.call('ZCARD', Q .. 'g:' .. group)
@@ -44,7 +46,7 @@ local function add(id, due, source)
   end
   due_jobs[#due_jobs + 1] =
     {id = id, due = due, source = source, whole = task[1], group = group, nth = #due_jobs,
-      foreign = task.err}
+      foreign = task.err, start_by = task[3]}
 end
 
 local exact = redis.call('ZRANGEBYSCORE', DUE, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, limit)
@@ -94,6 +96,8 @@ for _, job in ipairs(due_jobs) do
     old[#old + 1] = archive_old(job.id)
   elseif not job.whole then
     redis.call('DEL', task)
+  elseif job.source == SOURCES[1] and is_expired(job.start_by) then
+    archive_unrun(job.id, job.whole, 'expired')
   elseif job.group then
     redis.call('ZREM', Q .. 'x:grouped', job.id)
     redis.call('ZADD', Q .. 'g:' .. job.group, whole(now_s), job.id)
@@ -104,6 +108,10 @@ for _, job in ipairs(due_jobs) do
     -- Pending since its due time, as exactly as that is known.
     redis.call('HSET', task, 'state', 'pending', 'pending_since',
       whole(bounded(math.min(job.due, now))) .. '000')
+    if job.start_by and job.source == SOURCES[2] then
+      redis.call('HDEL', task, 'x_start_by')
+      redis.pcall('ZREM', Q .. 'x:start_by', job.id)
+    end
     moved[#moved + 1] = job.id
   end
 end

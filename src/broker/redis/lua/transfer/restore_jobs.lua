@@ -17,7 +17,10 @@ while at <= #ARGV do
   local texts = tonumber(ARGV[at + 5])
   local job = {id = ARGV[at], list = ARGV[at + 1], score = ARGV[at + 2], due = ARGV[at + 3],
     group = ARGV[at + 4], fields = {}}
-  for nth = 1, texts do job.fields[nth] = ARGV[at + 5 + nth] end
+  for nth = 1, texts do
+    job.fields[nth] = ARGV[at + 5 + nth]
+    if nth % 2 == 0 and job.fields[nth - 1] == 'x_start_by' then job.start_by = job.fields[nth] end
+  end
   jobs[#jobs + 1] = job
   at = at + 6 + texts
 end
@@ -25,6 +28,7 @@ end
 for _, job in ipairs(jobs) do
   if job.score == '' then expect_lists(job.list) else expect_zsets(job.list) end
   if job.due ~= '' then expect_zsets('x:due') end
+  if job.start_by then expect_zsets('x:start_by') end
   if job.group ~= '' then
     expect_zsets('x:grouped')
     redis.call('SCARD', Q .. 'groups')
@@ -49,6 +53,7 @@ for nth, job in ipairs(jobs) do
     elseif job.group ~= '' then
       redis.call('SADD', Q .. 'groups', job.group)
     end
+    if job.start_by then redis.call('ZADD', Q .. 'x:start_by', job.start_by, job.id) end
     answer[nth + 1] = 1
   end
 end

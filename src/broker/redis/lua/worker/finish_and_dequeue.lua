@@ -263,20 +263,46 @@ local function archive_old(Q, message)
   return id
 end
 
--- Pops up to `room` jobs. Returns their ids, hash keys and fields; their number; and how many
--- entries were popped, which includes the broken ones that were dropped. If jobs of an old Asynq
--- were archived, also their ids.
+-- Twin of is_expired() in common.lua.
+local function is_expired(Q, start_by)
+  local at = tonumber(start_by)
+  return at and at <= now and type(pcall('ZCARD', Q .. 'archived')) == 'number'
+end
+
+-- Archives a job that did not start in time. Twin of archive_unrun() in common.lua.
+local function expire(Q, id, key, message)
+  local lock = pcall('HGET', key, 'unique_key')
+  if type(lock) == 'string' and string.sub(lock, 1, #Q) == Q and pcall('GET', lock) == id then
+    call('DEL', lock)
+  end
+  call('HSET', key, 'msg', message .. '\58\7expired', 'state', 'archived')
+  call('HDEL', key, 'pending_since', 'x_unlock', 'x_start_by', 'x_wait', 'x_cancel', 'x_reclaimed')
+  pcall('ZREM', Q .. 'x:start_by', id)
+  pcall('ZADD', Q .. 'archived', format('%d', now / SECOND), id)
+end
+
+-- Pops up to `room` jobs. Returns their ids, hash keys and fields; their number; how many
+-- entries were popped, which includes the broken ones that were dropped; the number of jobs that
+-- expired. If jobs of an old Asynq were archived, also their ids.
 local function pop(pending, plan, room)
   local T = plan.tasks
   local ids = call('RPOP', pending, format('%d', room)) or {}
-  local size, number, archived = #ids, 0, nil
+  local size, number, late, archived, expired = #ids, 0, 0, nil, nil
   -- Tables of the final size from the start.
   local tasks, keys = {unpack(ids)}, {unpack(ids)}
   for place = 1, size do
     local id = ids[place]
     local key = T .. id
-    local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since', 'x_unlock')
-    if task[1] then
+    local task = pcall('HMGET', key, 'msg', 'x_lost', 'x_cancel', 'pending_since', 'x_unlock',
+      'x_start_by')
+    if task[1] and task[6] and is_expired(plan.prefix, task[6]) then
+      late = late + 1
+      expired = expired or {}
+      expired[id] = true
+      expire(plan.prefix, id, key, task[1])
+    elseif expired and expired[id] then
+      -- It was pending twice.
+    elseif task[1] then
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
     elseif not task.err and string.sub(id, 1, 8) == '{"Type":' then
@@ -288,13 +314,14 @@ local function pop(pending, plan, room)
     end
   end
   for place = size, number + 1, -1 do ids[place] = nil end
-  return ids, keys, tasks, number, size, archived
+  return ids, keys, tasks, number, size, late, archived
 end
 
 -- What deliver() in dequeue.lua says of entries without a job.
-local function without_job(dropped, archived)
-  if not archived or #archived == 0 then return dropped end
-  return {dropped - #archived, unpack(archived)}
+local function without_job(dropped, late, archived)
+  local old = archived or {}
+  if late + #old == 0 then return dropped end
+  return {dropped - late - #old, late, unpack(old)}
 end
 
 -- The end of the first lease, in microseconds: no other lease has it, and it is never a whole
@@ -374,6 +401,11 @@ local function activate(Q, ids, keys, tasks, number)
     local task, key = tasks[place], keys[place]
     call('HDEL', key, 'pending_since', 'x_progress')
     if task[5] then unlock(Q, ids[place], key, task[5]) end
+    if task[6] then
+      -- It has started.
+      call('HDEL', key, 'x_start_by')
+      pcall('ZREM', Q .. 'x:start_by', ids[place])
+    end
     call('HSET', key, 'state', 'active', 'x_owner', owner)
     answer[last + 1], answer[last + 2], answer[last + 3] = ids[place], task[1], task[4] or ''
     last = last + 3
@@ -404,9 +436,9 @@ local function take(nth, plan, room)
     last = last + 4
     return 0
   end
-  local ids, keys, tasks, number, size, archived = pop(KEYS[nth], plan, room)
+  local ids, keys, tasks, number, size, late, archived = pop(KEYS[nth], plan, room)
   if number == 0 then
-    answer[last + 3], answer[last + 4] = without_job(size, archived), 0
+    answer[last + 3], answer[last + 4] = without_job(size, late, archived), 0
     last = last + 4
     return 0
   end
@@ -414,7 +446,7 @@ local function take(nth, plan, room)
   local others = call('LPUSH', plan.active, unpack(ids)) - number
   local ends = first_end(plan.leases, others)
   number = add_leases(plan, ids, keys, tasks, number, others, ends)
-  answer[last + 3] = without_job(size - number, archived)
+  answer[last + 3] = without_job(size - number, late, archived)
   answer[last + 4], answer[last + 5] = number, ends
   last = last + 5
   activate(plan.prefix, ids, keys, tasks, number)

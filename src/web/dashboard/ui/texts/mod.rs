@@ -67,6 +67,10 @@ pub(crate) struct Texts {
     pub unique_seconds: &'static str,
     /// Job's page: label of the reasons why the job is not running.
     pub explanation: &'static str,
+    /// Enqueue page: label of the seconds within which the job must start.
+    pub expires_seconds: &'static str,
+    /// Job's page: label of the instant by which the job must start.
+    pub start_by: &'static str,
     /// Enqueue page: label of when the unique lock ends.
     pub unique_until: &'static str,
     /// Enqueue page: label of the unique lock's key.
@@ -75,6 +79,8 @@ pub(crate) struct Texts {
     pub on_conflict: &'static str,
     /// Notice on a job's page: it was moved to pending.
     pub done_run: &'static str,
+    /// Notice on a job's page: it was made the first pending one.
+    pub done_run_next: &'static str,
     /// Notice on a job's page: it was archived.
     pub done_archive: &'static str,
     /// Notice on a queue's page: one job was deleted.
@@ -259,6 +265,8 @@ pub(crate) struct Texts {
     pub timeline: &'static str,
     /// Button: move a job to pending, or run a periodic job by hand.
     pub run_now: &'static str,
+    /// Button: makes a job the first pending one.
+    pub run_next: &'static str,
     /// Button: request the cancellation of an active job.
     pub cancel: &'static str,
     /// Question before a cancellation.

@@ -148,6 +148,9 @@ pub(super) fn sentence(reason: &Reason) -> String {
         Reason::LockHeld { queue, holder } => {
             format!("一意ロックはキュー{queue}のジョブ{holder}が持っています。")
         }
+        Reason::QueueFull { queue, max_waiting } => {
+            format!("キュー{queue}は満杯です（待機の上限{max_waiting}件）。")
+        }
         Reason::DeadlinePassed { deadline } => {
             format!("締め切り{}を過ぎました。次の試行でアーカイブされます。", At(*deadline))
         }
