@@ -53,6 +53,16 @@ pub(crate) fn uuid() -> Uuid {
     Uuid::new_v4()
 }
 
+/// The id of a worker process. It has the form that RFC 9562 leaves to applications (version 8),
+/// unlike those of Go workers and of older versions of this crate, which do not know limits.
+pub(crate) fn server_id() -> String {
+    let id = uuid::Builder::from_bytes(uuid().into_bytes());
+    id.with_variant(uuid::Variant::RFC4122)
+        .with_version(uuid::Version::Custom)
+        .into_uuid()
+        .to_string()
+}
+
 /// A number from 1 to below `end` that differs between processes. No test replaces it.
 pub(crate) fn process_number(end: u64) -> u64 {
     fastrand::u64(1..end)

@@ -6,6 +6,7 @@
 //! | [Handlers and errors](handlers) | extractors, retries, progress, cancelling |
 //! | [Periodic jobs](periodic) | cron, time zones, missed ticks |
 //! | [Groups](groups) | many jobs become one |
+//! | [Limits](limits) | how many jobs run at once, or start in a time |
 //! | [Testing](testing) | without Redis, with a clock that the test moves |
 //! | [Operating](operating) | list queues and jobs, and act on them |
 //! | [Moving](moving) | to another store, directly or through a file |
@@ -42,6 +43,7 @@ pages! {
     handlers = "docs/guide/handlers.md",
     periodic = "docs/guide/periodic.md",
     groups = "docs/guide/groups.md",
+    limits = "docs/guide/limits.md",
     testing = "docs/guide/testing.md",
     operating = "docs/guide/operating.md",
     moving = "docs/guide/moving.md",

@@ -121,7 +121,7 @@ mod worker;
 
 pub use broker::disk::Durability;
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
-pub use config::{JobQueueConfig, OnSuccessFailure, Store};
+pub use config::{JobQueueConfig, OnSuccessFailure, QueueLimit, Store};
 pub use error::Error;
 pub use inspector::Inspector;
 #[doc(hidden)] // What stores take and workers report, for the crate's own tests.

@@ -26,6 +26,7 @@
 //! - In a test the worker is [driven by the test](TestDriver): no loop runs, and no task checks
 //!   the store.
 
+mod declared_limits;
 mod driven;
 mod store_check;
 mod store_health;
@@ -50,6 +51,8 @@ use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServi
 use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
+pub(crate) use declared_limits::DeclaredLimit;
+use declared_limits::DeclaredLimits;
 pub(crate) use driven::{Driven, TestDriver};
 use store_check::StoreCheck;
 use store_health::{StoreHealth, look, watch};
@@ -85,6 +88,7 @@ pub(crate) struct Runtime {
     draining: tokio::sync::Mutex<()>,
     health: Arc<StoreHealth>,
     check: Arc<StoreCheck>,
+    declared: Arc<DeclaredLimits>,
     /// A test runs the jobs.
     test_driver: Option<TestDriver>,
 }
@@ -131,6 +135,7 @@ impl Runtime {
             draining: tokio::sync::Mutex::new(()),
             health: Arc::new(StoreHealth { began: Instant::now(), last_answer: AtomicU64::new(0) }),
             check: Arc::default(),
+            declared: Arc::default(),
             test_driver: None,
         }
     }
@@ -168,13 +173,20 @@ impl Runtime {
         self
     }
 
-    /// Checks the store before anything runs, on connections of its own. An error stops the
+    /// Sets these limits in the store at launch.
+    pub(crate) fn declaring(mut self, limits: Vec<DeclaredLimit>) -> Self {
+        self.declared = Arc::new(DeclaredLimits::new(limits));
+        self
+    }
+
+    /// Checks the store and sets declared limits before anything runs, on connections of its own. An error stops the
     /// launch. A store that cannot be reached is not an error.
     pub(crate) async fn check_store(&self) -> Result<(), Error> {
-        if self.test_driver.is_some() {
-            return Ok(());
+        let broker = self.broker.detached();
+        if self.test_driver.is_none() {
+            self.check.at_launch(&*broker).await?;
         }
-        self.check.at_launch(&*self.broker.detached()).await
+        self.declared.at_launch(&*broker).await
     }
 
     /// What the aggregator needs; `None` without a function or without a worker.
@@ -267,6 +279,8 @@ impl Runtime {
             check,
             Arc::clone(&due),
         )));
+        let declared = Arc::clone(&self.declared).keep_setting(Arc::clone(&prompt));
+        tasks.spawn(probe.clone().run_until_cancelled_owned(declared));
         tasks.spawn(probe.clone().run_until_cancelled_owned(watch(broker, health, due)));
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {

@@ -79,7 +79,6 @@ pub struct LimitInfo {
 
 impl LimitInfo {
     /// A limit that nothing counts for yet.
-    #[allow(dead_code, reason = "for stores that count in this process")]
     pub(crate) fn new(limit: Limit) -> Self {
         Self { limit, keys: 0, in_use: 0, waiting: 0, is_partial: false }
     }

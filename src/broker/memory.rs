@@ -186,6 +186,7 @@ impl MemoryBroker {
         let queue = state.queues.entry(name.clone()).or_insert_with(|| self.new_queue(name));
         let (available, due) = (queue.available(), queue.next_due());
         let answer = act(queue, now);
+        queue.admit_waiting(now);
         self.keep(|rows| queue.write_changes(name, rows));
         if queue.available() > available {
             self.shared.arrived.notify_waiters();
@@ -357,8 +358,9 @@ impl Broker for MemoryBroker {
     /// The steady clock counts, which cannot be set back.
     fn extend<'a>(&'a self, leases: &'a [Lease]) -> Answer<'a, Vec<Extended>> {
         Box::pin(async move {
-            let extend =
-                |lease: &Lease| self.act(&lease.queue, |q, _| q.extend(lease, self.clock.steady()));
+            let extend = |lease: &Lease| {
+                self.act(&lease.queue, |q, now| q.extend(lease, self.clock.steady(), now))
+            };
             Ok(leases.iter().map(extend).collect())
         })
     }

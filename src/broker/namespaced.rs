@@ -23,6 +23,7 @@
 //! Without a namespace there is no `NamespacedBroker`, and nothing is different.
 
 mod inspect;
+mod limits;
 mod operate;
 mod periodic;
 mod transfer;

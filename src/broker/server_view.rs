@@ -64,6 +64,15 @@ pub struct ServerInfo {
     pub more_running: u64,
 }
 
+impl ServerInfo {
+    /// Whether it is a process of this crate that counts jobs for limits: its id is a UUID of
+    /// version 8 ([`server_id`](crate::chance::server_id)). Those of Go workers and of older
+    /// versions have version 4.
+    pub(crate) fn knows_limits(&self) -> bool {
+        self.server_id.as_bytes().get(14) == Some(&b'8')
+    }
+}
+
 /// One job in flight, as its process announces it.
 #[derive(Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]

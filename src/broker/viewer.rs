@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use redacted_parts::RedactedParts;
 
-use super::{JobInfo, JobPage, JobRow, PeriodicJobInfo, Servers};
+use super::{JobInfo, JobPage, JobRow, LimitUses, PeriodicJobInfo, Servers};
 use crate::job::{JobRecord, JobState, Transition};
 
 /// The text that replaces a hidden one.
@@ -113,6 +113,16 @@ impl Viewer {
         Cow::Owned(shown)
     }
 
+    /// The keys of a limit, which are parts of payloads or headers.
+    pub(crate) fn limit_uses(&self, mut uses: LimitUses) -> LimitUses {
+        for one in &mut uses.uses {
+            if !one.key.is_empty() {
+                one.key = self.text(std::mem::take(&mut one.key));
+            }
+        }
+        uses
+    }
+
     /// A text that may quote the payloads of several jobs.
     pub(crate) fn text(&self, text: String) -> String {
         if self.is_restricted() { HIDDEN.to_owned() } else { text }
@@ -150,6 +160,9 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
     info.record.headers.values_mut().for_each(hide);
     if let Some(progress) = &mut info.progress {
         hide(&mut progress.message);
+    }
+    if let Some(limit) = &mut info.waiting_for {
+        hide(&mut limit.key);
     }
     if let Some(result) = &mut info.result
         && is_secret(&String::from_utf8_lossy(result))

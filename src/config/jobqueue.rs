@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::limits::{self, QueueLimit};
 use super::periodic;
 use super::value::{Leaf, Table, quoted};
 use crate::broker::disk::Durability;
@@ -171,6 +172,10 @@ pub struct JobQueueConfig {
     /// or a duration; default `1h`). The layers are merged by key; an empty `spec` removes
     /// the periodic job. Default none.
     pub periodic: BTreeMap<String, Periodic>,
+    /// Limits on jobs by name: `queue`, and `concurrency`, `rate` or both; optionally `types`, `key`
+    /// and `burst`. The layers are merged by key; an empty `queue` removes the limit from the
+    /// configuration. Each launch sets them in the store. Default none.
+    pub limits: Vec<QueueLimit>,
 }
 
 impl Default for JobQueueConfig {
@@ -210,6 +215,7 @@ impl Default for JobQueueConfig {
             archive: ArchiveSettings::default(),
             fire_periodic: true,
             periodic: BTreeMap::new(),
+            limits: Vec::new(),
         }
     }
 }
@@ -274,6 +280,7 @@ impl JobQueueConfig {
             archive: archive(table)?,
             fire_periodic: table.bool("fire_periodic", table.bool("worker", true)?)?,
             periodic: periodic::read(table)?,
+            limits: limits::read(table)?,
         })
     }
 }

@@ -4,7 +4,7 @@
 //! A value passes through these steps. [`files`] finds and parses the YAML files. [`layer`] takes
 //! our sections out of each source and merges them key by key; [`schema`] knows every key, so that
 //! unknown ones give a warning. [`value`] converts single values. The sections themselves
-//! ([`jobqueue`], [`connection`], [`rate_limit`], [`periodic`]) check bounds and apply defaults.
+//! ([`jobqueue`], [`connection`], [`rate_limit`], [`periodic`], [`limits`]) check bounds and apply defaults.
 //!
 //! What may surprise. A wrong value is an error and stops the launch; an unknown key is only a
 //! warning, with the key that was probably meant. Secrets never appear in either. A number or
@@ -21,6 +21,7 @@ mod connection;
 mod files;
 mod jobqueue;
 mod layer;
+mod limits;
 mod periodic;
 mod rate_limit;
 mod schema;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use figment::{Figment, Profile};
 
 pub use self::jobqueue::{JobQueueConfig, OnSuccessFailure, Store};
+pub use self::limits::QueueLimit;
 pub use self::rate_limit::{RateLimitConfig, StorageType};
 pub use self::schema::{ConfigKey, Section, ValueKind};
 pub use self::variables::unused_variables;

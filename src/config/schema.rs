@@ -218,6 +218,7 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("release_lock_on_archive", ValueKind::Bool, "false"),
     key("fire_periodic", ValueKind::Bool, "true"),
     key("periodic", ValueKind::TablePerName(PERIODIC_KEYS), ""),
+    key("limits", ValueKind::TablePerName(LIMIT_KEYS), ""),
 ];
 
 /// `jobqueue.max_waiting.<queue>`.
@@ -243,6 +244,16 @@ const PERIODIC_KEYS: &[ConfigKey] = &[
     key("unique_for", ValueKind::Duration, ""),
     key("group", ValueKind::Text, ""),
     key("missed", ValueKind::Text, "1h"),
+];
+
+/// `jobqueue.limits.<name>`.
+const LIMIT_KEYS: &[ConfigKey] = &[
+    key("queue", ValueKind::Text, ""),
+    key("types", ValueKind::List, ""),
+    key("key", ValueKind::Text, ""),
+    key("concurrency", ValueKind::Number, ""),
+    key("rate", ValueKind::Text, ""),
+    key("burst", ValueKind::Number, "1"),
 ];
 
 /// `rate_limit`, or `api.rate_limit` in the YAML files.

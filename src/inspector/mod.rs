@@ -11,6 +11,7 @@ mod actions;
 mod control;
 mod doctor;
 mod explain;
+mod limits;
 mod lists;
 mod periodic;
 mod servers;

@@ -66,12 +66,14 @@ pub struct Limit {
     pub types: Vec<String>,
     /// What each count is for; without it there is one count.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
     pub key: Option<LimitKey>,
     /// Maximum jobs that run at once.
     #[serde(default)]
     pub concurrency: Option<u32>,
     /// Maximum starts in a time.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<String>"))]
     pub rate: Option<Rate>,
 }
 
@@ -190,8 +192,6 @@ pub(crate) fn given_header(limit: &str) -> String {
 /// `given`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueLimitKey", with = "String"))]
 #[non_exhaustive]
 pub enum LimitKey {
     /// A text, number or boolean of the JSON payload: names of fields, with dots between them.
@@ -270,12 +270,11 @@ impl From<LimitKey> for String {
 ///
 /// Any half-open window of [`per`](Self::per) holds at most [`count`](Self::count) starts. With a
 /// [`burst`](Self::burst) of `b` up to `b` jobs start at once, and a window holds at most
-/// `count + b − 1`. In the long run at least 99 % of the rate start if there are jobs: starts may
-/// be late by up to 1 % of the time in all without losing any.
+/// `count + b − 1`. In the long run 99 % of the rate start if there are jobs and workers are never
+/// later than 1 % of the time: what a start is later than that is lost. Without a burst each start
+/// follows the one before by a few round trips, so rates beyond some tens a second need a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "openapi", schemars(rename = "JobQueueRate", with = "String"))]
 #[non_exhaustive]
 pub struct Rate {
     /// Starts in the time, at least one.
@@ -377,14 +376,12 @@ impl Rate {
     /// When the next job may start, in microseconds: not after `now` if it may now. `next` is the
     /// state of the limit, the instant of the next start in even spacing; 0 at first. A state that
     /// is farther ahead than it can be, because the clock was set back, counts as the farthest.
-    #[allow(dead_code, reason = "for stores that count in this process")]
     pub(crate) fn next_at(&self, next: i64, now: i64) -> i64 {
         let farthest = now + self.spacing() + self.tolerance();
         next.min(farthest) - self.tolerance()
     }
 
     /// The state after a start now.
-    #[allow(dead_code, reason = "for stores that count in this process")]
     pub(crate) fn start(&self, next: i64, now: i64) -> i64 {
         let farthest = now + self.spacing() + self.tolerance();
         next.min(farthest).max(now) + self.spacing()

@@ -52,6 +52,17 @@ pub(crate) fn seconds<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, 
     to.serialize_f64(length.as_secs_f64())
 }
 
+/// As [`seconds`], or null.
+pub(crate) fn some_seconds<S: Serializer>(
+    some: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match some {
+        Some(length) => seconds(length, to),
+        None => to.serialize_none(),
+    }
+}
+
 /// Why a value of the application cannot be written as JSON. The message of its type is left
 /// out: it may quote the value, and the reason reaches logs and stored errors.
 pub(crate) fn marshal_reason(error: &serde_json::Error) -> String {

@@ -4,6 +4,7 @@
 //! - [`recoverer`] requeues jobs whose worker vanished.
 //! - [`janitor`] deletes completed jobs after their retention and trims the archive.
 //! - [`repair_service`] repairs what faults left behind.
+//! - [`limit_watch`] warns of workers that do not know limits.
 //! - [`aggregator`] turns the jobs of a group into one.
 //! - [`periodic_service`] enqueues periodic jobs; [`announcer`] publishes which of them this
 //!   process has.
@@ -26,6 +27,7 @@
 //! | recoverer | every 4 to 5 s | 100 jobs |
 //! | janitor | every 8 s | 100 jobs |
 //! | repair service | every 48 to 72 s | a part of the queue |
+//! | limit watch | every 60 s | nothing |
 //! | aggregator | when the next group is ready, at least every 7 s | one group |
 //! | periodic service | at the next tick, at least every 60 s | the ticks of one periodic job |
 //! | announcer | every 10 s, and at a change of the list | all periodic jobs |
@@ -40,6 +42,7 @@ mod announcer;
 mod clock_watch;
 mod forwarder;
 mod janitor;
+mod limit_watch;
 mod periodic_jobs;
 mod periodic_service;
 mod precise_timer;
@@ -60,6 +63,7 @@ use crate::error::Refusals;
 use crate::job::QueueName;
 use crate::time::Backoff;
 use announcer::{Announcer, Retirement};
+use limit_watch::LimitWatch;
 use precise_timer::PreciseTimer;
 
 pub(crate) use aggregator::{Aggregation, Aggregator, aggregate_now};
@@ -167,6 +171,8 @@ impl Scheduler {
         }
         let (b, q) = of();
         tasks.spawn(run(Janitor::new(b, q), Arc::clone(&timer), stop.clone()));
+        let (b, q) = of();
+        tasks.spawn(run(LimitWatch::new(b, q), Arc::clone(&timer), stop.clone()));
         let (b, q) = of();
         tasks.spawn(run(RepairService::new(b, q), timer, stop.clone()));
         tasks.close();

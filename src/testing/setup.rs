@@ -55,7 +55,7 @@ impl TestQueue {
     }
 
     /// Runs jobs of a type with this function, as
-    /// [`JobQueueFairing::handle`] does.
+    /// [`JobQueueFairing::handle`](crate::JobQueueFairing::handle) does.
     ///
     /// # Panics
     /// If the type has a handler already, or the queue is in use.
@@ -69,7 +69,7 @@ impl TestQueue {
     }
 
     /// Runs jobs of a type without a Rust type, as
-    /// [`JobQueueFairing::handle_raw`] does.
+    /// [`JobQueueFairing::handle_raw`](crate::JobQueueFairing::handle_raw) does.
     ///
     /// # Panics
     /// If the type has a handler already, or the queue is in use.

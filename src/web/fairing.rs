@@ -30,7 +30,7 @@ use crate::client::{Aggregate, Draft};
 use crate::config::JobQueueConfig;
 use crate::error::Error;
 use crate::job::{
-    JobContext, JobError, JobRecord, MaxWaiting, Periodic, RetryPolicy, Transition,
+    JobContext, JobError, JobRecord, Limit, MaxWaiting, Periodic, RetryPolicy, Transition,
     UndecodableJobs, UnknownJobs,
 };
 use crate::registry::{AppState, HandlerEntry, IntoEntry, JobMiddleware, Layer};
@@ -65,6 +65,7 @@ struct FairingParts {
     layers: Vec<Layer>,
     settled: Vec<SettledHook>,
     periodic: Vec<Periodic>,
+    limits: Vec<(String, Limit)>,
     hooks: Hooks,
     overrides: Figment,
     environment: Option<String>,
@@ -190,6 +191,32 @@ impl JobQueueFairing {
     /// `jobqueue.fire_periodic` says otherwise.
     pub fn periodic(self, periodic: Periodic) -> Self {
         self.with(|parts| parts.periodic.push(periodic))
+    }
+
+    /// Declares a [`Limit`] of a queue: how many of its jobs run at once, or start in a time, over all
+    /// processes. Limits can also be configured (`jobqueue.limits.<name>`). See the
+    /// [guide](crate::guide::limits).
+    ///
+    /// Each launch sets what is declared in the store, over what an operator has changed there. What
+    /// is declared here goes before the configuration's limit of the same queue and name. A limit
+    /// that is no longer declared stays in the store until it is
+    /// [removed](crate::Inspector::remove_limit).
+    ///
+    /// ```
+    /// use rocket_jobqueue::{JobQueue, Limit, LimitKey, Rate};
+    ///
+    /// let stripe = Limit::new("stripe")
+    ///     .key(LimitKey::parse("payload.account_id")?)
+    ///     .concurrency(2)
+    ///     .rate(Rate::parse("100/1m")?);
+    /// let queue = JobQueue::fairing().limit("default", stripe);
+    /// # Ok::<(), rocket_jobqueue::Error>(())
+    /// ```
+    ///
+    /// An invalid limit or name of a queue stops the launch.
+    pub fn limit(self, queue: impl Into<String>, limit: Limit) -> Self {
+        let queue = queue.into();
+        self.with(|parts| parts.limits.push((queue, limit)))
     }
 
     /// Protects the routes that show or change queues and jobs with a request guard of the

@@ -23,7 +23,7 @@ use rocket_okapi::openapi_get_spec;
 
 use crate::registry::HandlerEntry;
 use crate::web::api::{
-    bulk, enqueue, health, job_actions, jobs, periodic, queues, register, status, store,
+    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
 };
 
 pub(crate) use serve::document_route;
@@ -87,6 +87,10 @@ fn all_routes() -> OpenApi {
         queues::pause,
         queues::resume,
         queues::remove,
+        limits::list,
+        limits::one,
+        limits::set,
+        limits::remove,
         bulk::act,
         periodic::list,
         periodic::runs,

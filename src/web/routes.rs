@@ -10,7 +10,7 @@ use rocket::{Build, Rocket, Route};
 #[cfg(feature = "metrics")]
 use super::api::metrics;
 use super::api::{
-    bulk, enqueue, health, job_actions, jobs, periodic, queues, register, status, store,
+    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
 };
 use super::catchers::catchers;
 #[cfg(feature = "dashboard")]
@@ -52,6 +52,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
     let mut routes = Vec::new();
     for more in [
         queues::routes,
+        limits::routes,
         jobs::routes,
         job_actions::routes,
         bulk::routes,

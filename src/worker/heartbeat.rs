@@ -92,7 +92,7 @@ async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify)
     let mut who = Announcement {
         host: host_name(),
         pid: std::process::id(),
-        server_id: crate::chance::uuid().to_string(),
+        server_id: crate::chance::server_id(),
         concurrency: u32::try_from(settings.concurrency).unwrap_or(u32::MAX),
         queues: settings.queues.clone(),
         strict_priority: settings.strict_priority,

@@ -37,13 +37,15 @@ fn tables() -> Vec<(BTreeSet<String>, Vec<String>)> {
 #[test]
 fn the_tables_have_a_row_for_each_key_of_the_configuration_and_for_nothing_else() {
     let tables = tables();
-    let [jobqueue, periodic, connection, rate_limit] = &tables[..] else {
-        panic!("four tables, found {}", tables.len());
+    let [jobqueue, periodic, limits, connection, rate_limit] = &tables[..] else {
+        panic!("five tables, found {}", tables.len());
     };
     assert_eq!(jobqueue.0, known(Section::JobQueue));
-    let entry = Section::JobQueue.keys().find(|key| key.name == "periodic").unwrap();
-    let ValueKind::TablePerName(keys) = entry.kind else { panic!("{entry:?}") };
-    assert_eq!(periodic.0, keys.iter().map(|key| key.name.to_owned()).collect());
+    for (name, table) in [("periodic", periodic), ("limits", limits)] {
+        let entry = Section::JobQueue.keys().find(|key| key.name == name).unwrap();
+        let ValueKind::TablePerName(keys) = entry.kind else { panic!("{entry:?}") };
+        assert_eq!(table.0, keys.iter().map(|key| key.name.to_owned()).collect());
+    }
     assert_eq!(connection.0, known(Section::Connection));
     let mut others = known(Section::RateLimit);
     others.extend(known(Section::Default).difference(&connection.0).cloned());

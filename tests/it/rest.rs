@@ -4,6 +4,7 @@ mod access;
 mod enqueue;
 mod filters;
 mod jobs;
+mod limits;
 mod payloads;
 mod viewer;
 
@@ -284,6 +285,8 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/ui/queues/<name>/pause", Operators),
         ("POST", "/ui/queues/<name>/resume", Operators),
         ("POST", "/ui/queues/<name>/delete", Operators),
+        ("POST", "/ui/queues/<name>/limits", Operators),
+        ("POST", "/ui/queues/<name>/limits/<limit>/delete", Operators),
         ("GET", "/ui/jobs/<name>/<id>?<done>&<edit>", Viewers),
         ("GET", "/ui/jobs/<name>/<id>/<part>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
@@ -328,6 +331,10 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ),
         ("GET", "/queues/<name>/groups?<size>&<cursor>", Viewers),
         ("GET", "/queues/<name>/aggregations", Viewers),
+        ("GET", "/queues/<name>/limits", Viewers),
+        ("GET", "/queues/<name>/limits/<limit>?<size>", Viewers),
+        ("PUT", "/queues/<name>/limits/<limit>", Operators),
+        ("DELETE", "/queues/<name>/limits/<limit>", Operators),
         ("POST", "/queues/<name>/actions", Operators),
         ("GET", "/jobs?<id>&<after>", Viewers),
         ("GET", "/jobs/<name>/<id>?<wait>", Viewers),

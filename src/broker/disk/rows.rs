@@ -104,6 +104,10 @@ pub(crate) enum Kind {
     Run,
     /// The queue of requests with an idempotency key: key.
     KeyQueue,
+    /// A limit: queue, its name.
+    Limit,
+    /// When the next job of a limit's key may start: queue, limit's name, a zero byte, key.
+    LimitRate,
     /// Facts about the whole store: a name.
     Store,
 }
@@ -111,7 +115,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Every kind with its letter. A letter is never used again for something else: stores on disk
     /// have it.
-    const ALL: [(Kind, u8); 13] = [
+    const ALL: [(Kind, u8); 15] = [
         (Kind::Job, b'j'),
         (Kind::JobState, b's'),
         (Kind::Queue, b'q'),
@@ -124,6 +128,8 @@ impl Kind {
         (Kind::Claim, b'c'),
         (Kind::Run, b'r'),
         (Kind::KeyQueue, b'k'),
+        (Kind::Limit, b'L'),
+        (Kind::LimitRate, b'R'),
         (Kind::Store, b'A'),
     ];
 }

@@ -47,7 +47,7 @@ impl Actions for MemoryBroker {
         Box::pin(async move {
             self.must_exist(queue)?;
             self.accepts(Level::Durable)?;
-            let acted = self.act(queue, |q, _| q.edit(id, payload));
+            let acted = self.act(queue, |q, now| q.edit(id, payload, now));
             self.saved(Level::Durable).await?;
             Ok(acted)
         })
@@ -133,7 +133,7 @@ impl Queue {
     }
 
     /// Replaces the payload of a job that is not active.
-    fn edit(&mut self, id: &JobId, payload: &[u8]) -> Acted {
+    fn edit(&mut self, id: &JobId, payload: &[u8], now: Timestamp) -> Acted {
         let Some(stored) = self.jobs.get_mut(id) else { return Acted::NotFound };
         match stored.state {
             JobState::Active => return Acted::WrongState(stored.state),
@@ -145,6 +145,7 @@ impl Queue {
         }
         stored.saved.job = false;
         stored.job.payload = Some(payload.to_vec()).filter(|payload| !payload.is_empty());
+        self.check_gates(id, now);
         Acted::Done
     }
 
@@ -222,6 +223,14 @@ impl Queue {
 
     /// Takes a job out of the collection of its state; false if it was not there.
     pub(super) fn leave(&mut self, id: &JobId, state: JobState) -> bool {
+        let has_left = self.leave_line(id, state);
+        if has_left && matches!(state, JobState::Pending | JobState::Scheduled) {
+            self.leave_gates(id);
+        }
+        has_left
+    }
+
+    fn leave_line(&mut self, id: &JobId, state: JobState) -> bool {
         let line = match state {
             JobState::Pending => {
                 let place = self.pending.iter().position(|one| one == id);
@@ -268,16 +277,14 @@ impl Queue {
             Action::Archive => self.archive(stored, now),
             Action::Reschedule(_) if due > now => self.wait(stored, waits, due),
             Action::Run | Action::RunNext | Action::Reschedule(_) => {
-                stored.state = JobState::Pending;
                 // Otherwise it would wait in its group again after a failure.
                 stored.grouped = false;
                 // One that is pending goes on waiting.
-                let since = before.unwrap_or(now);
+                stored.pending_since = Some(before.unwrap_or(now));
                 if action == Action::RunNext {
-                    self.next_in_line(stored, since);
+                    self.prepend_pending(stored, now);
                 } else {
-                    stored.pending_since = Some(since);
-                    self.append_pending(id.clone(), stored);
+                    self.append_pending(stored, now);
                 }
             }
         }

@@ -153,9 +153,9 @@ impl Inspect for MemoryBroker {
     }
 
     fn standing<'a>(&'a self, queue: &'a QueueName, id: &'a JobId) -> Answer<'a, Standing> {
-        Box::pin(
-            async move { Ok(self.look(queue, |queue, _| queue.standing(id)).unwrap_or_default()) },
-        )
+        Box::pin(async move {
+            Ok(self.look(queue, |queue, now| queue.standing(id, now)).unwrap_or_default())
+        })
     }
 
     fn available<'a>(&'a self, queues: &'a [QueueName]) -> Answer<'a, Vec<u64>> {

@@ -67,6 +67,7 @@ impl Queue {
     /// Archives a job that has left its list, without an attempt. Its lock is released, unless
     /// nothing but time ends that: the job keeps nobody else out.
     fn archive_unrun(&mut self, id: &JobId, reason: &str, now: Timestamp) {
+        self.leave_gates(id);
         let Some(mut stored) = self.jobs.remove(id) else { return };
         if let Some(at) = stored.start_by.take() {
             self.late.remove(&(at, id.clone()));

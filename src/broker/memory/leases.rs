@@ -14,12 +14,16 @@ use crate::time::Timestamp;
 
 impl Queue {
     /// Extends a lease to [`LEASE`] from now.
-    pub(super) fn extend(&mut self, lease: &Lease, steady: Timestamp) -> Extended {
+    pub(super) fn extend(&mut self, lease: &Lease, steady: Timestamp, now: Timestamp) -> Extended {
         let waits = self.reclaimed(lease);
         if !waits && !self.holds(lease) {
             return Extended::Lost;
         }
         let ends = self.next_end(steady);
+        if waits {
+            // Its places went to nobody else: it claimed them again when it became pending.
+            self.occupy(&lease.id, now);
+        }
         // Where a lease ends is not kept on disk; who holds it is.
         let found = match waits {
             true => self.jobs.get_mut(&lease.id),

@@ -152,7 +152,10 @@ impl Queue {
                 info.lease_ends = Some(ends);
                 info.orphaned = ends <= now;
             }
-            JobState::Scheduled | JobState::Retry => info.due = stored.due,
+            JobState::Scheduled | JobState::Retry => {
+                info.due = stored.due;
+                info.waiting_for = self.waiting_for(stored);
+            }
             JobState::Archived => {
                 let entry = self.archived.iter().find(|(_, archived)| archived == id);
                 info.archived_at = entry.map(|(at, _)| *at);

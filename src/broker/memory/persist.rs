@@ -16,6 +16,7 @@ mod other_rows;
 use prost::Message;
 
 use super::expiring::Expiring;
+use super::limits::Pair;
 use super::queue::{Queue, Request};
 use super::unique::LockHolder;
 use crate::broker::disk::{Key, Kind, Rows};
@@ -25,7 +26,7 @@ use crate::time::Timestamp;
 use job_row::{JobRow, StateRow};
 pub(super) use loader::Loader;
 use other_rows::{
-    DayRow, ExpiringRow, InstantRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
+    DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
 };
 
 /// The row with the number of suspects in flight.
@@ -44,6 +45,8 @@ impl Queue {
         self.grouping.changed.watch();
         self.days_changed.watch();
         self.snapshots_changed.watch();
+        self.gates.changed.watch();
+        self.gates.rates_changed.watch();
     }
 
     /// Writes what has changed since the last call.
@@ -54,6 +57,7 @@ impl Queue {
         self.write_claims(queue, rows);
         self.write_sets(queue, rows);
         self.write_counters(queue, rows);
+        self.write_limits(queue, rows);
         let saved = (self.used, self.paused);
         if self.saved != saved {
             self.saved = saved;
@@ -134,6 +138,21 @@ impl Queue {
         }
     }
 
+    fn write_limits(&mut self, queue: &str, rows: &mut Rows) {
+        for name in self.gates.changed.take() {
+            let key = Key { kind: Kind::Limit, queue, rest: name.as_bytes() };
+            write(key, self.gates.limit(&name).map(LimitRow::of), rows);
+        }
+        let mut rates = self.gates.rates_changed.take();
+        rates.sort_unstable();
+        rates.dedup();
+        for pair in rates {
+            let rest = limit_rate(&pair);
+            let row = self.gates.tat(&pair).map(|at| InstantRow { at, and: None });
+            write(Key { kind: Kind::LimitRate, queue, rest: &rest }, row, rows);
+        }
+    }
+
     fn write_counters(&mut self, queue: &str, rows: &mut Rows) {
         let mut days = self.days_changed.take();
         days.dedup();
@@ -174,9 +193,16 @@ impl Queue {
         self.claims.keys().for_each(|id| delete(Kind::Claim, id.as_bytes()));
         self.grouping.claimed.keys().for_each(|id| delete(Kind::Set, id.as_bytes()));
         self.days.keys().for_each(|day| delete(Kind::Day, &day.to_be_bytes()));
+        self.gates.limits().iter().for_each(|one| delete(Kind::Limit, one.name.as_bytes()));
+        self.gates.pairs_with_tat().for_each(|pair| delete(Kind::LimitRate, &limit_rate(pair)));
         delete(Kind::Minutes, b"");
         delete(Kind::Queue, b"");
     }
+}
+
+/// The rest of the key of a rate's row.
+fn limit_rate(pair: &Pair) -> Vec<u8> {
+    [pair.limit.as_bytes(), &[0], pair.key.as_bytes()].concat()
 }
 
 /// Puts a row, or deletes it.

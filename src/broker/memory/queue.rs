@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::changes::{Changes, Jobs, Saved};
 use super::expiring::Expiring;
 use super::groups::Grouping;
+use super::limits::{End, Gates, Limited};
 use super::periodic::Claim;
 use super::unique::LockHolder;
 use crate::broker::{
@@ -48,8 +49,8 @@ pub(super) struct Queue {
     pub(super) paused: Option<Timestamp>,
     /// All jobs by id.
     pub(super) jobs: Jobs,
-    /// Pending jobs, the next one in front. Each is added by [`Queue::append_pending`] or
-    /// [`Queue::next_in_line`], which number them.
+    /// Pending jobs, the next one in front. Each is added by [`Queue::push_pending`], which
+    /// numbers them.
     pub(super) pending: VecDeque<JobId>,
     /// The numbers of the first and the last pending job.
     pub(super) order: (i64, i64),
@@ -67,6 +68,8 @@ pub(super) struct Queue {
     pub(super) completed: Timeline,
     /// Archived jobs by the time of archiving.
     pub(super) archived: Timeline,
+    /// Limits on jobs, and who takes or waits for a place of each.
+    pub(super) gates: Gates,
     /// Limits of the archive.
     pub(super) keep: ArchiveLimit,
     /// Whether archiving releases the unique lock.
@@ -134,6 +137,10 @@ pub(super) struct StoredJob {
     pub(super) entered: Timestamp,
     /// Its number in the order of pending jobs, while it is pending.
     pub(super) order: i64,
+    /// The limits that it is subject to, if there are any.
+    pub(super) limited: Option<Box<Limited>>,
+    /// Whether it is scheduled only because a limit has no place for it.
+    pub(super) waits_for_place: bool,
     /// Its rows on disk.
     pub(super) saved: Saved,
 }
@@ -211,8 +218,13 @@ impl Queue {
         if self.paused() { 0 } else { self.pending.len() }
     }
 
-    /// When the next scheduled or retried job is due.
+    /// When the next scheduled or retried job is due, or a limit lets one pass.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.next_in_lines().into_iter().chain(self.gates.next_ready()).min()
+    }
+
+    /// When the next scheduled or retried job is due.
+    fn next_in_lines(&self) -> Option<Timestamp> {
         let first = |line: &Timeline| line.first().map(|(due, _)| *due);
         first(&self.scheduled).into_iter().chain(first(&self.retry)).min()
     }
@@ -237,7 +249,7 @@ impl Queue {
         self.lock(new, &id, &mut stored, due, now);
         self.must_start_by(&mut stored, new.expires_in.map(|limit| due + limit));
         self.remember(new, &id, now);
-        let (state, due) = self.enter_new(id, stored, due, now);
+        let (state, due) = self.enter_new(stored, due, now);
         Enqueued::Created { state, due }
     }
 
@@ -252,7 +264,6 @@ impl Queue {
     /// Puts a new job where it waits.
     pub(super) fn enter_new(
         &mut self,
-        id: JobId,
         mut stored: Box<StoredJob>,
         due: Timestamp,
         now: Timestamp,
@@ -266,7 +277,8 @@ impl Queue {
             return (JobState::Aggregating, due);
         }
         stored.pending_since = Some(now);
-        self.append_pending(id, stored);
+        self.append_pending(stored, now);
+        // Also if a limit has no place for it yet.
         (JobState::Pending, due)
     }
 
@@ -305,9 +317,12 @@ impl Queue {
             return None;
         }
         let id = loop {
-            let id = self.pending.pop_front()?;
-            if !self.archive_if_late(&id, now) {
-                break id;
+            let next = self.pending.pop_front()?;
+            if self.archive_if_late(&next, now) {
+                continue;
+            }
+            if self.take_places(&next, now) {
+                break next;
             }
         };
         let ends = self.next_end(steady);
@@ -336,7 +351,7 @@ impl Queue {
     pub(super) fn forward(&mut self, limit: usize, now: Timestamp) -> Forwarded {
         let mut moved = 0;
         for _ in 0..limit {
-            if self.next_due().is_none_or(|due| due > now) {
+            if self.next_in_lines().is_none_or(|due| due > now) {
                 break;
             }
             let scheduled_is_next = match (self.scheduled.first(), self.retry.first()) {
@@ -348,16 +363,18 @@ impl Queue {
             if self.archive_if_late(&id, now) {
                 continue;
             }
-            let Some(mut stored) = self.jobs.remove(&id) else { continue };
+            let Some(stored) = self.jobs.remove(&id) else { continue };
+            let Some(mut stored) = self.roll_on(stored, now) else { continue };
             if stored.grouped {
                 self.join_group(stored, now);
                 continue;
             }
             stored.state = JobState::Pending;
             stored.pending_since = Some(stored.due.take().unwrap_or(now).min(now));
-            self.append_pending(id, stored);
+            self.append_pending(stored, now);
             moved += 1;
         }
+        self.admit_waiting(now);
         let crowded = moved == limit && self.pending.len() >= PENDING_HIGH_WATER;
         let least = if crowded { PENDING_HIGH_WATER_PAUSE } else { Duration::ZERO };
         let next = self.next_due().map(|due| due.since(now).max(least));
@@ -377,6 +394,7 @@ impl Queue {
             self.snapshots_changed.note(|| minute);
         }
         self.snapshots.retain(|noted, _| *noted > minute - SNAPSHOT_MINUTES);
+        self.gates.sweep(now);
         let late = self.archive_late(limit, now);
         let mut removed = 0;
         while removed < limit && self.completed.first().is_some_and(|(end, _)| *end <= now) {
@@ -403,22 +421,38 @@ impl Queue {
         true
     }
 
-    /// Makes the job the next pending one.
+    /// Makes the job the next pending one, if the limits have a place for it.
     pub(super) fn next_in_line(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
-        let id = stored.job.id.clone();
-        stored.state = JobState::Pending;
         stored.pending_since = Some(now);
-        self.order.0 -= 1;
-        stored.order = self.order.0;
-        self.pending.push_front(id.clone());
-        self.jobs.insert(id, stored);
+        self.enter_gates(stored, End::Front, now);
     }
 
-    /// Makes the job the last pending one.
-    pub(super) fn append_pending(&mut self, id: JobId, mut stored: Box<StoredJob>) {
-        self.order.1 += 1;
-        stored.order = self.order.1;
-        self.pending.push_back(id.clone());
+    /// The same for a job that says itself since when it is pending.
+    pub(super) fn prepend_pending(&mut self, stored: Box<StoredJob>, now: Timestamp) {
+        self.enter_gates(stored, End::Front, now);
+    }
+
+    /// Makes the job the last pending one, if the limits have a place for it.
+    pub(super) fn append_pending(&mut self, stored: Box<StoredJob>, now: Timestamp) {
+        self.enter_gates(stored, End::Back, now);
+    }
+
+    /// Makes a job pending that no limit keeps.
+    pub(super) fn push_pending(&mut self, mut stored: Box<StoredJob>, end: End) {
+        let id = stored.job.id.clone();
+        stored.state = JobState::Pending;
+        match end {
+            End::Front => {
+                self.order.0 -= 1;
+                stored.order = self.order.0;
+                self.pending.push_front(id.clone());
+            }
+            End::Back => {
+                self.order.1 += 1;
+                stored.order = self.order.1;
+                self.pending.push_back(id.clone());
+            }
+        }
         self.jobs.insert(id, stored);
     }
 
@@ -445,7 +479,7 @@ impl Queue {
         }
         let id = stored.job.id.clone();
         let completed_at = whole_second(now);
-        stored.state = JobState::Completed;
+        (stored.state, stored.limited) = (JobState::Completed, None);
         // What it wrote while it ran stays if it returned nothing.
         stored.result = result.or(stored.result);
         stored.job.completed_at = Some(completed_at);
@@ -465,7 +499,7 @@ impl Queue {
     /// Puts the job into the archive, whatever that holds.
     pub(super) fn put_into_archive(&mut self, mut stored: Box<StoredJob>, now: Timestamp) {
         let (id, at) = (stored.job.id.clone(), whole_second(now));
-        stored.state = JobState::Archived;
+        (stored.state, stored.limited) = (JobState::Archived, None);
         stored.entered = at;
         self.archived.insert((at, id.clone()));
         self.jobs.insert(id, stored);
@@ -512,6 +546,8 @@ impl StoredJob {
             start_by: None,
             entered: Timestamp::default(),
             order: 0,
+            limited: None,
+            waits_for_place: false,
             saved: Saved::default(),
         }
     }
@@ -522,7 +558,8 @@ impl StoredJob {
         let lease = Lease { queue, id, owner, ends: self.held.ends };
         let (job, losses, on_cancel) = (self.job.clone(), self.losses, self.on_cancel);
         let charge = Charge::default();
-        Delivery { job, lease, ready: None, losses, charge, on_cancel, limited: false }
+        let limited = self.limited.as_ref().is_some_and(|limited| !limited.pairs.is_empty());
+        Delivery { job, lease, ready: None, losses, charge, on_cancel, limited }
     }
 
     /// Records an error: in the message and in the log of the last failures.

@@ -60,6 +60,9 @@ impl Queue {
         if !is_reclaimed && !self.holds(lease) {
             return None;
         }
+        if is_reclaimed {
+            self.leave_gates(&lease.id);
+        }
         let mut stored = self.jobs.remove(&lease.id)?;
         if is_reclaimed {
             // Its attempt has been made, and must not be made again.
@@ -67,6 +70,7 @@ impl Queue {
             (stored.pending_since, stored.reclaimed_from) = (None, None);
         } else {
             self.leases.remove(&stored.held.ends);
+            self.give_places(&mut stored);
         }
         Some(stored)
     }

@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 
 impl Queue {
     /// The place of a job in its queue: the same answer as that of `read_standing.lua`.
-    pub(super) fn standing(&self, id: &JobId) -> Standing {
+    pub(super) fn standing(&self, id: &JobId, now: Timestamp) -> Standing {
         let stored = self.jobs.get(id);
         let state = stored.map(|stored| stored.state);
         let ahead = || {
@@ -19,7 +19,6 @@ impl Queue {
         let sets = waits.and_then(|stored| self.grouping.set_of(&stored.job));
         Standing {
             state,
-            waits_for: None,
             is_paused: self.paused(),
             paused_since: self.paused,
             pending: self.pending.len() as u64,
@@ -36,6 +35,7 @@ impl Queue {
             group_newest: group.and_then(|line| line.last()).map(|(at, _)| *at),
             set_expires: sets.map(|set| set.expires),
             has_more_sets: false,
+            waits_for: stored.and_then(|stored| self.waits_for(stored, now)),
         }
     }
 }

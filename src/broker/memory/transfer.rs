@@ -385,7 +385,7 @@ impl Queue {
         match job.state {
             JobState::Pending | JobState::Active => {
                 stored.pending_since = Some(job.pending_since.unwrap_or(now));
-                self.append_pending(id, stored);
+                self.append_pending(stored, now);
             }
             JobState::Scheduled | JobState::Retry => self.wait(stored, job.state, at),
             JobState::Aggregating => self.join_group(stored, at),
@@ -410,14 +410,17 @@ impl StoredJob {
     fn entry(&self) -> JobEntry {
         let at = match self.state {
             JobState::Pending | JobState::Active => None,
+            JobState::Scheduled if self.waits_for_place => None,
             JobState::Scheduled | JobState::Retry => self.due,
             JobState::Archived | JobState::Aggregating => Some(self.entered),
             JobState::Completed => self.job.completed_at.map(|at| at + self.job.retention),
         };
+        // Limits are set there again, and find it a place.
+        let waits = self.waits_for_limit();
         let was_active = self.state == JobState::Active;
         JobEntry {
             record: self.job.clone(),
-            state: if was_active { JobState::Pending } else { self.state },
+            state: if was_active || waits { JobState::Pending } else { self.state },
             was_active,
             at,
             pending_since: self.pending_since,

@@ -120,7 +120,7 @@ impl Queue {
         let holder = &holder.id;
         let is_earlier = |held: &StoredJob| {
             held.state == JobState::Scheduled
-                && held.due.is_some_and(|before| before < due)
+                && (held.waits_for_limit() || held.due.is_some_and(|before| before < due))
                 && self.may_change(held, &lock)
         };
         if self.jobs.get(holder).is_some_and(is_earlier)
@@ -143,8 +143,8 @@ impl Queue {
         now: Timestamp,
     ) -> Option<Enqueued> {
         let is_pending = self.jobs.get(&id).is_some_and(|held| held.state == JobState::Pending);
-        // It is due already and keeps its place.
-        let stays = is_pending && new.record.group.is_empty();
+        // It is due already and keeps its place, unless a limit may see it differently.
+        let stays = is_pending && new.record.group.is_empty() && self.gates.is_empty();
         if !stays {
             let state = self.jobs.get(&id).map(|held| held.state)?;
             self.leave(&id, state);
@@ -161,7 +161,7 @@ impl Queue {
             self.jobs.insert(id.clone(), stored);
             return Some(Enqueued::Replaced { id, state: JobState::Pending, due: now });
         }
-        let (state, due) = self.enter_new(id.clone(), stored, due, now);
+        let (state, due) = self.enter_new(stored, due, now);
         Some(Enqueued::Replaced { id, state, due })
     }
 }

@@ -10,7 +10,7 @@ use super::NamespacedBroker;
 use crate::broker::{
     Acted, Action, Actions, Answer, BulkStep, BulkStepResult, CancelAnswer, CancelListener,
     CheckedPage, Checkpoint, Control, Doctor, Enqueued, Finding, FindingKind, FindingStatus,
-    Findings, GroupLimits, GroupSet, Groups, Inspect, Lease, Limits, Output, ReadyGroups, Removal,
+    Findings, GroupLimits, GroupSet, Groups, Inspect, Lease, Output, ReadyGroups, Removal,
     RepairScope, RepairedGroups, Settled,
 };
 use crate::job::{AfterCancel, JobId, NewJob, QueueName};
@@ -225,5 +225,3 @@ impl Groups for NamespacedBroker {
         })
     }
 }
-
-impl Limits for NamespacedBroker {}

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use super::reason::Reason;
 use crate::broker::{
-    FOREIGN_LEASE_MARGIN, GroupLimits, JobInfo, LEASE, MAX_SEARCHED, ServerInfo, Standing,
+    FOREIGN_LEASE_MARGIN, GroupLimits, JobInfo, LEASE, LimitStanding, MAX_SEARCHED, ServerInfo,
+    Standing,
 };
 use crate::job::{JobState, Parked, QueueName, is_suspect, parked};
 use crate::time::Timestamp;
@@ -210,6 +211,13 @@ impl Facts<'_> {
         let Some(at) = stored.due else {
             return vec![Reason::NotListed { state: stored.state }];
         };
+        if let Some(limit) = &self.standing.waits_for {
+            // The due time is only what Asynq's tools see.
+            let mut reasons = vec![self.limited(limit)];
+            reasons.extend(self.suspect());
+            reasons.extend(self.of_queue());
+            return reasons;
+        }
         let wait = self.wait(at);
         if wait.is_zero() {
             // The workers of the queue make its due jobs pending, even if it is paused. So with a
@@ -246,6 +254,15 @@ impl Facts<'_> {
         reasons.extend(self.suspect());
         reasons.extend(self.of_queue());
         reasons
+    }
+
+    /// What it waits for, if a limit has no place for it.
+    fn limited(&self, standing: &LimitStanding) -> Reason {
+        let LimitStanding { limit, in_use, max, since, ahead, next_at, .. } = standing.clone();
+        // It may quote the payload.
+        let key = self.shown.waiting_for.as_ref().map(|wait| wait.key.clone()).unwrap_or_default();
+        let since = since.map(|since| self.now.since(since));
+        Reason::WaitsForLimit { limit, key, in_use, max, since, ahead, next_at }
     }
 
     /// An active job runs, unless its lease shows that its worker is gone. Without a lease nobody

@@ -134,6 +134,27 @@ pub enum Reason {
         #[cfg_attr(feature = "openapi", schemars(with = "f64"))]
         wait: Duration,
     },
+    /// A limit of its queue has no place for it. It becomes pending by itself when there is one,
+    /// and uses no slot and no attempt meanwhile.
+    #[non_exhaustive]
+    WaitsForLimit {
+        /// Name of the limit.
+        limit: String,
+        /// The job's key there; empty for a limit without keys, and for a job without a key.
+        key: String,
+        /// Jobs of the key that run.
+        in_use: u64,
+        /// Maximum jobs of the key that run; `None` if the limit has only a rate.
+        max: Option<u32>,
+        /// How long ago the first of those that run was dequeued.
+        #[serde(rename = "in_use_seconds", serialize_with = "serial::some_seconds")]
+        #[cfg_attr(feature = "openapi", schemars(with = "Option<f64>"))]
+        since: Option<Duration>,
+        /// Waiting jobs of the key that start before it.
+        ahead: u64,
+        /// When the rate of the limit lets the next job of the key start, if that is not now.
+        next_at: Option<Timestamp>,
+    },
     /// It is due, and nobody has made it pending yet: a worker that serves the queue does it.
     #[non_exhaustive]
     Overdue {
@@ -325,6 +346,7 @@ impl Reason {
             Self::HigherPriority { .. } => "higher_priority",
             Self::InLine { .. } => "in_line",
             Self::Due { .. } => "due",
+            Self::WaitsForLimit { .. } => "waits_for_limit",
             Self::Overdue { .. } => "overdue",
             Self::WaitsForRetry { .. } => "waits_for_retry",
             Self::Snoozed { .. } => "snoozed",

@@ -128,6 +128,22 @@ impl fmt::Display for Reason {
                 write!(f, "; {workers} with {in_use} of {} in use", Count(*slots, "slot"))
             }
             Self::Due { at, wait } => write!(f, "due in {} (at {})", Span(*wait), At(*at)),
+            Self::WaitsForLimit { limit, key, in_use, max, since, ahead, next_at } => {
+                write!(f, "waits for limit {}", Short(limit))?;
+                if !key.is_empty() {
+                    write!(f, ", key {}", Short(key))?;
+                }
+                if let Some(max) = max {
+                    write!(f, ": {in_use} of {max} in use")?;
+                    if let Some(since) = since {
+                        write!(f, " since {}", Span(*since))?;
+                    }
+                }
+                let before = if max.is_some() { ", " } else { ": " };
+                optional(f, &format!("{before}the next may start at "), next_at)?;
+                let before = if max.is_some() || next_at.is_some() { ", " } else { ": " };
+                write!(f, "{before}{ahead} before it")
+            }
             Self::Overdue { since, pending } => {
                 let jobs = Count(*pending, "pending job");
                 write!(f, "due since {}; it becomes pending soon, behind {jobs}", At(*since))

@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use rocket::http::{ContentType, Status};
 use rocket::{Route, get, routes};
 
-use crate::broker::{QueueInfo, ServerInfo};
+use crate::broker::{LimitInfo, QueueInfo, ServerInfo};
 use crate::job::QueueName;
 use crate::metrics::Attempts;
 use crate::web::JobQueue;
@@ -39,14 +39,24 @@ struct QueueState {
     state: &'static str,
 }
 
+/// The labels of a metric of one limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    queue: String,
+    limit: String,
+}
+
 /// A gauge of jobs, by label.
 type Size<L> = Family<L, Gauge<u64, AtomicU64>>;
 
 /// Maximum queues in a scrape, the first by name, so that its cost stays bounded.
 const MAX_QUEUES: usize = 1000;
 
-/// Answers a scrape, in OpenMetrics text. It costs one O(1) script per queue and two commands per
-/// worker process.
+/// Maximum queues whose limits are reported, the first by name; a queue has at most 32.
+const MAX_LIMITED_QUEUES: usize = 100;
+
+/// Answers a scrape, in OpenMetrics text. It costs one O(1) script per queue, two commands per
+/// worker process, and one command or script for the limits of each of at most 100 queues.
 #[get("/metrics")]
 async fn metrics(
     _access: ViewAccess,
@@ -54,11 +64,16 @@ async fn metrics(
 ) -> Result<(ContentType, String), ProblemDetails> {
     let failed = |error| ProblemDetails::of_stored(&error, "Failed to read the job queue");
     let queues = queue.some_queues(MAX_QUEUES).await.map_err(failed)?;
-    // If the servers cannot be read, the rest is still useful.
-    let servers =
-        queue.redacted_inspector().servers().await.map(|found| found.servers).unwrap_or_default();
+    // If the servers or limits cannot be read, the rest is still useful.
+    let inspector = queue.redacted_inspector();
+    let servers = inspector.servers().await.map(|found| found.servers).unwrap_or_default();
     let attempts = queue.runtime().registry().attempts();
-    let text = render(&queues, &servers, attempts).map_err(|_| {
+    let mut limits = Vec::new();
+    for (name, _) in queues.iter().take(MAX_LIMITED_QUEUES) {
+        let found = inspector.limits(name).await.unwrap_or_default();
+        limits.extend(found.into_iter().map(|info| (name.clone(), info)));
+    }
+    let text = render(&queues, &limits, &servers, attempts).map_err(|_| {
         ProblemDetails::new(Status::InternalServerError, "the metrics could not be written")
     })?;
     let format = ContentType::new("application", "openmetrics-text")
@@ -74,16 +89,30 @@ async fn metrics(
 /// with `jobqueue_` are this crate's own.
 fn render(
     queues: &[(QueueName, QueueInfo)],
+    limits: &[(QueueName, LimitInfo)],
     servers: &[ServerInfo],
     attempts: &Attempts,
 ) -> Result<String, std::fmt::Error> {
     let mut all = Registry::default();
     add_queues(&mut all, queues);
+    add_limits(&mut all, limits);
     add_attempts(&mut all, attempts);
     add_servers(&mut all, servers);
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)
+}
+
+/// How full the limits are, over all keys of each.
+fn add_limits(all: &mut Registry, limits: &[(QueueName, LimitInfo)]) {
+    let (in_use, waiting) = (Size::<LimitLabel>::default(), Size::<LimitLabel>::default());
+    for (queue, info) in limits {
+        let label = LimitLabel { queue: queue.to_string(), limit: info.limit.name.clone() };
+        in_use.get_or_create(&label).set(info.in_use);
+        waiting.get_or_create(&label).set(info.waiting);
+    }
+    all.register("jobqueue_limit_in_use", "Active jobs that count for a limit", in_use);
+    all.register("jobqueue_limit_waiting", "Jobs that wait for a place of a limit", waiting);
 }
 
 /// The numbers of the queues, under the names that Asynq's exporter has.
@@ -160,6 +189,7 @@ pub(crate) fn routes() -> Vec<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Limit;
 
     #[test]
     fn a_scrape_has_the_names_of_asynqs_exporter() {
@@ -171,7 +201,11 @@ mod tests {
         let stopwatch = attempts.of("mail:send");
         stopwatch.began(std::time::Duration::from_millis(3));
         stopwatch.ended(std::time::Duration::from_millis(30), true);
-        let text = render(&[(QueueName::new("mail").unwrap(), info)], &[], &attempts).unwrap();
+        let mail = QueueName::new("mail").unwrap();
+        let mut limit = LimitInfo::new(Limit::new("smtp").concurrency(2));
+        (limit.in_use, limit.waiting) = (2, 14);
+        let limits = [(mail.clone(), limit)];
+        let text = render(&[(mail, info)], &limits, &[], &attempts).unwrap();
         for line in [
             r#"asynq_tasks_enqueued_total{queue="mail",state="pending"} 3"#,
             r#"asynq_queue_size{queue="mail"} 4"#,
@@ -183,6 +217,8 @@ mod tests {
             r#"jobqueue_attempt_duration_seconds_bucket{le="0.05",type="mail:send",outcome="succeeded"} 1"#,
             "jobqueue_servers 0",
             "jobqueue_slots 0",
+            r#"jobqueue_limit_in_use{queue="mail",limit="smtp"} 2"#,
+            r#"jobqueue_limit_waiting{queue="mail",limit="smtp"} 14"#,
             r#"jobqueue_lateness_seconds_count{type="mail:send"} 1"#,
             r#"jobqueue_lateness_seconds_bucket{le="0.005",type="mail:send"} 1"#,
         ] {

@@ -13,7 +13,8 @@
 //! | --- | --- |
 //! | `enqueue`, `status` | enqueue a job of the application's types; follow it by a signed link |
 //! | `jobs`, `bulk` | one job; many jobs at once |
-//! | `queues`, `periodic`, `store` | queues and their lists; periodic jobs; servers and the doctor |
+//! | `queues`, `limits` | queues and their lists; how many of their jobs run at once |
+//! | `periodic`, `store` | periodic jobs; servers and the doctor |
 //! | `health`, `metrics` | for probes and Prometheus |
 //! | `register`, `registration` | the reference route, and the fields of its request |
 //! | `body`, `json_body`, `params`, `idempotency` | what requests carry |
@@ -29,6 +30,7 @@ mod idempotency;
 pub(crate) mod job_actions;
 pub(crate) mod jobs;
 mod json_body;
+pub(crate) mod limits;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
 mod params;

@@ -7,6 +7,7 @@
 //! Then [`ignite`] makes the registry of handlers, the runtime and the periodic jobs, which only
 //! need values. Nothing runs before liftoff.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +20,15 @@ use crate::broker::disk::{self, DiskSettings};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{ArchiveSettings, Broker, GroupLimits, Viewer, in_namespace};
-use crate::config::{Config, JobQueueConfig, Section, Store, process_env, unused_variables};
+use crate::config::{
+    Config, JobQueueConfig, QueueLimit, Section, Store, process_env, unused_variables,
+};
 use crate::demo;
 use crate::error::Error;
-use crate::job::{JobOptions, Namespace, Periodic, QueueName, RetryPolicy};
+use crate::job::{JobOptions, Limit, Namespace, Periodic, QueueName, RetryPolicy};
 use crate::pool::RedisPool;
 use crate::registry::{HandlerEntry, Layer, Registry, raw_entry};
-use crate::runtime::{Runtime, TestDriver};
+use crate::runtime::{DeclaredLimit, Runtime, TestDriver};
 use crate::time::Clock;
 use crate::web::guards::Hooks;
 use crate::web::login::Login;
@@ -63,7 +66,8 @@ pub(super) fn ignite(
     let mut runtime = Runtime::new(broker, registry, settings, config.jobqueue.max_payload)
         .bounding(config.jobqueue.max_waiting.clone())
         .firing(config.jobqueue.fire_periodic)
-        .allowing_eviction(config.jobqueue.allow_eviction);
+        .allowing_eviction(config.jobqueue.allow_eviction)
+        .declaring(limits(parts.limits, &config.jobqueue)?);
     if let Some(function) = parts.aggregate {
         runtime = runtime.aggregating(function, group_limits(&config.jobqueue));
     }
@@ -255,6 +259,28 @@ fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
         settled: Vec::new(),
         viewer: Viewer::default(),
     }
+}
+
+/// The limits of the configuration and of the application, which go before those of the same queue
+/// and name.
+///
+/// # Errors
+/// [`Error::is_config`] for an invalid limit or name of a queue.
+fn limits(
+    declared: Vec<(String, Limit)>,
+    config: &JobQueueConfig,
+) -> Result<Vec<DeclaredLimit>, Error> {
+    let mut all: BTreeMap<(QueueName, String), Limit> = BTreeMap::new();
+    for QueueLimit { queue, limit, .. } in &config.limits {
+        all.insert((queue.clone(), limit.name.clone()), limit.clone());
+    }
+    for (queue, limit) in declared {
+        let wrong = |error| Error::config(format!("limit {:?}: {error}", limit.name));
+        let queue = QueueName::new(&queue).map_err(wrong)?;
+        limit.check().map_err(wrong)?;
+        all.insert((queue, limit.name.clone()), limit);
+    }
+    Ok(all.into_iter().map(|((queue, _), limit)| DeclaredLimit { queue, limit }).collect())
 }
 
 /// When a group is aggregated.

@@ -19,6 +19,7 @@ const SECONDS_PER_YEAR: u32 = 31_536_000;
 /// route's own comment stays.
 pub(super) fn describe(operation: &mut Operation) {
     let of_queues = operation.operation_id.as_deref() == Some("list-queues");
+    let of_keys = operation.operation_id.as_deref() == Some("get-limit");
     for parameter in &mut operation.parameters {
         let RefOr::Object(Parameter { name, location, description, value, required, .. }) =
             parameter
@@ -29,6 +30,7 @@ pub(super) fn describe(operation: &mut Operation) {
         let in_path = location == "path";
         let known = match name.as_str() {
             "size" if of_queues => Some(("Maximum queues. Default 1000.", whole(1, 1000))),
+            "size" if of_keys => Some(("Maximum keys. Default 100.", whole(1, 1000))),
             "type" if in_path => Some(("The job type.", text_of_any_length())),
             name => described(name),
         };
@@ -55,6 +57,10 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
             json!({ "type": "string", "pattern": "^([A-Za-z0-9_.:-]{1,128})?$" }),
         ),
         "id" => ("The id.", text_of_any_length()),
+        "limit" => (
+            "The name of the limit.",
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" }),
+        ),
         "type" => ("The job type.", text()),
         "token" => ("The signed end of the link.", text_of_any_length()),
         "wait" => ("Seconds to wait for the end of the job.", whole(0, 60)),

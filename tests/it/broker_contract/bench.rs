@@ -94,6 +94,19 @@ async fn open_folder(path: &Path, clock: &Clock, archive: ArchiveSettings) -> Ar
     Arc::new(disk::open(&settings, clock.clone(), archive).await.unwrap())
 }
 
+impl OpenStore {
+    /// The store in a folder that was closed, which is opened again.
+    pub async fn reopened(
+        folder: Arc<tempfile::TempDir>,
+        clock: Clock,
+        queue: QueueName,
+    ) -> OpenStore {
+        let broker = open_folder(folder.path(), &clock, ArchiveSettings::default()).await;
+        let folder = Some(folder);
+        OpenStore { broker, clock, queue, server: None, turn: None, folder, neighbour: None }
+    }
+}
+
 /// Brings the end of each key of a queue closer: locks and repeat guards end by
 /// the server's own clock.
 pub const AGE_KEYS: &str = "

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use rocket_jobqueue::handler::AfterCancel;
 use rocket_jobqueue::inspect::{Explanation, Reason};
 use rocket_jobqueue::internals::{Running, inspector};
+use rocket_jobqueue::{Limit, LimitKey, Rate};
 use tokio::sync::Mutex;
 
 use crate::broker_contract::bench::*;
@@ -210,6 +211,41 @@ async fn a_scheduled_job_says_when_it_is_due_and_what_else_keeps_it(
     assert_eq!(on.sentence("a").await, overdue);
     on.retired(worker(&on, "w")).await;
     assert_eq!(on.kinds("a").await, ["no_worker", "overdue"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_job_over_its_limit_says_what_it_waits_for(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk)] store: Store,
+) {
+    let on = store.open().await;
+    on.announced(worker(&on, "w")).await;
+    let limit = Limit::new("stripe").key(LimitKey::parse("header.account").unwrap());
+    let limit = limit.concurrency(2).rate(Rate::parse("6/1m").unwrap().burst(6));
+    on.broker.set_limit(&on.queue, &limit).await.unwrap();
+    for name in ["a", "b", "c", "d"] {
+        let mut job = on.job(name);
+        job.record.headers.insert("account".to_owned(), "acct_7".to_owned());
+        on.put(job).await;
+    }
+    assert_eq!(on.take_many(10).await.len(), 2);
+    on.clock.advance(secs(3));
+
+    let waits = "waits for limit stripe, key acct_7: 2 of 2 in use since 3 s, 1 before it";
+    assert_eq!(on.sentence("d").await, waits);
+    assert_eq!(on.kinds("d").await, ["waits_for_limit"]);
+    on.pause(true).await;
+    assert_eq!(on.kinds("d").await, ["waits_for_limit", "queue_paused"]);
+
+    // Without keys, and with nothing but a rate.
+    on.broker.remove_limit(&on.queue, "stripe").await.unwrap();
+    let limit = Limit::new("slow").rate(Rate::parse("1/1m").unwrap());
+    on.broker.set_limit(&on.queue, &limit).await.unwrap();
+    on.pause(false).await;
+    assert_eq!(on.take_many(10).await.len(), 1);
+    let sentence = on.sentence("d").await;
+    let waits = "waits for limit slow: the next may start at 2096-10-02 08:0";
+    assert!(sentence.starts_with(waits) && sentence.ends_with(", 0 before it"), "{sentence}");
 }
 
 #[rstest]

@@ -40,7 +40,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn no_more_jobs_of_a_queue_run_than_its_limit_says_and_they_start_in_order(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(2)).await;
@@ -68,7 +68,9 @@ async fn no_more_jobs_of_a_queue_run_than_its_limit_says_and_they_start_in_order
 
 #[rstest]
 #[tokio::test]
-async fn each_key_has_its_own_limit_and_none_delays_another(#[values(Store::Redis)] store: Store) {
+async fn each_key_has_its_own_limit_and_none_delays_another(
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.set_limit(&per_account(1)).await;
     for name in ["hot-1", "hot-2", "hot-3"] {
@@ -92,7 +94,7 @@ async fn each_key_has_its_own_limit_and_none_delays_another(#[values(Store::Redi
 #[rstest]
 #[tokio::test]
 async fn a_limit_counts_the_types_that_it_names_and_a_key_may_be_given(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let given = LimitKey::parse("given").unwrap();
@@ -114,7 +116,9 @@ async fn a_limit_counts_the_types_that_it_names_and_a_key_may_be_given(
 
 #[rstest]
 #[tokio::test]
-async fn a_job_under_two_limits_needs_room_in_both(#[values(Store::Redis)] store: Store) {
+async fn a_job_under_two_limits_needs_room_in_both(
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.set_limit(&per_account(2)).await;
     on.set_limit(&Limit::new("all").concurrency(3)).await;
@@ -150,7 +154,7 @@ async fn a_job_under_two_limits_needs_room_in_both(#[values(Store::Redis)] store
 async fn however_an_attempt_ends_its_place_is_free(
     #[case] end: Transition,
     #[case] later: u64,
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -178,7 +182,7 @@ async fn however_an_attempt_ends_its_place_is_free(
 #[rstest]
 #[tokio::test]
 async fn a_vanished_workers_place_comes_back_with_its_lease_and_only_once(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -201,7 +205,7 @@ async fn a_vanished_workers_place_comes_back_with_its_lease_and_only_once(
 #[rstest]
 #[tokio::test]
 async fn an_attempt_that_takes_its_recovered_job_back_takes_its_place_too(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -219,7 +223,7 @@ async fn an_attempt_that_takes_its_recovered_job_back_takes_its_place_too(
 #[rstest]
 #[tokio::test]
 async fn a_rate_spaces_the_starts_and_the_next_comes_by_itself(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("api").rate(Rate::parse("2/1s").unwrap())).await;
@@ -252,7 +256,9 @@ async fn a_rate_spaces_the_starts_and_the_next_comes_by_itself(
 
 #[rstest]
 #[tokio::test]
-async fn a_burst_starts_at_once_and_then_goes_by_the_rate(#[values(Store::Redis)] store: Store) {
+async fn a_burst_starts_at_once_and_then_goes_by_the_rate(
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.set_limit(&Limit::new("api").rate(Rate::parse("10/1s burst 3").unwrap())).await;
     let names: Vec<String> = (0..30).map(|nth| format!("job-{nth:02}")).collect();
@@ -275,7 +281,9 @@ async fn a_burst_starts_at_once_and_then_goes_by_the_rate(#[values(Store::Redis)
 
 #[rstest]
 #[tokio::test]
-async fn a_limit_is_changed_and_removed_while_jobs_wait(#[values(Store::Redis)] store: Store) {
+async fn a_limit_is_changed_and_removed_while_jobs_wait(
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
     on.fill(&["a", "b", "c", "d", "e", "f"]).await;
@@ -316,7 +324,7 @@ async fn a_limit_is_changed_and_removed_while_jobs_wait(#[values(Store::Redis)] 
 #[rstest]
 #[tokio::test]
 async fn an_operator_may_do_with_a_waiting_job_what_any_scheduled_one_allows(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     use rocket_jobqueue::internals::{Acted, Action};
     let on = store.open().await;
@@ -346,7 +354,9 @@ async fn an_operator_may_do_with_a_waiting_job_what_any_scheduled_one_allows(
 
 #[rstest]
 #[tokio::test]
-async fn a_job_that_waits_for_long_stays_an_hour_ahead(#[values(Store::Redis)] store: Store) {
+async fn a_job_that_waits_for_long_stays_an_hour_ahead(
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
     on.fill(&["a", "b"]).await;
@@ -367,7 +377,7 @@ async fn a_job_that_waits_for_long_stays_an_hour_ahead(#[values(Store::Redis)] s
 #[rstest]
 #[tokio::test]
 async fn a_wrong_limit_is_refused_and_a_queue_has_a_bounded_number(
-    #[values(Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let refused = on.broker.set_limit(&on.queue, &Limit::new("a")).await.unwrap_err();

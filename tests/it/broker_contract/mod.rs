@@ -19,6 +19,7 @@ mod explain;
 mod fencing;
 mod groups;
 mod idempotency;
+mod limited;
 mod limits;
 mod lists;
 mod look;

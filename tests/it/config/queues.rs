@@ -1,5 +1,7 @@
 //! Queues, the limits of their archives, and periodic jobs.
 
+use rocket_jobqueue::{Limit, Rate};
+
 use super::*;
 use rocket_jobqueue::MaxWaiting;
 
@@ -80,6 +82,66 @@ fn an_unknown_key_of_a_periodic_entry_is_warned_of_with_the_nearest() {
     let line = &warnings[0];
     assert!(line.contains("jobqueue.periodic.a.timezone is unknown"), "{line}");
     assert!(line.ends_with("jobqueue.periodic.a.time_zone"), "{line}");
+}
+
+#[test]
+fn all_layers_together_make_a_limit_and_an_empty_queue_takes_it_out() {
+    let project = Project::new()
+        .toml(
+            "[default.jobqueue.limits.stripe]\nqueue = 'low'\nconcurrency = 5\nrate = '100/1m'\n\
+             [default.jobqueue.limits.gone]\nqueue = 'low'\nconcurrency = 5",
+        )
+        .yaml(
+            "jobqueue: {limits: {stripe: {queue: high, concurrency: 2, types: [a, b], burst: 3}, \
+             gone: {queue: ''}}}",
+        );
+    let rate = Rate::parse("100/1m").unwrap().burst(3);
+    let expected = Limit::new("stripe").types(["a", "b"]).concurrency(2).rate(rate);
+
+    let limits = project.load().jobqueue.limits;
+
+    assert_eq!(limits.len(), 1);
+    assert_eq!((limits[0].queue.as_str(), &limits[0].limit), ("high", &expected));
+}
+
+#[rstest]
+#[case(
+    "a: {concurrency: 2}",
+    "jobqueue.limits.a.queue: expected the name of a queue, found nothing"
+)]
+#[case(
+    "a: {queue: q}",
+    "jobqueue.limits.a: expected a valid limit, found limit \"a\": expected concurrency, a rate"
+)]
+#[case("a: {queue: q, concurrency: 0}", "jobqueue.limits.a.concurrency: expected")]
+#[case(
+    "a: {queue: q, rate: often}",
+    "jobqueue.limits.a.rate: expected a number of jobs and a time"
+)]
+#[case(
+    "a: {queue: q, concurrency: 1, burst: 2}",
+    "jobqueue.limits.a.burst: expected it beside a rate"
+)]
+#[case("a: {queue: q, rate: 2/1s, burst: 3}", "jobqueue.limits.a.burst: expected")]
+#[case(
+    "a: {queue: q, concurrency: 1, key: account}",
+    "jobqueue.limits.a.key: expected payload.<path>, header.<name> or given, found \"account\""
+)]
+#[case("'a b': {queue: q, concurrency: 1}", "jobqueue.limits.a b: expected a valid limit")]
+fn a_wrong_limit_is_named_with_its_place(#[case] line: &str, #[case] found: &str) {
+    let error = Project::new().yaml(&format!("jobqueue: {{limits: {{{line}}}}}")).error();
+    assert!(error.contains(found), "{error}");
+}
+
+#[test]
+fn the_limit_of_the_guide_loads_without_a_warning() {
+    let guide = include_str!("../../../docs/guide/limits.md");
+    let entry = guide.split("```toml\n[default.jobqueue.limits.").nth(1).expect("an example");
+    let entry = entry.split("```").next().unwrap();
+    let config = Project::new().toml(&format!("[default.jobqueue.limits.{entry}")).load();
+
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(config.jobqueue.limits[0].limit.concurrency, Some(2));
 }
 
 #[test]

@@ -20,6 +20,7 @@ async fn every_route_lets_in_whom_it_is_for_and_nobody_else() {
         let address = address
             .replace("<name>", "mail")
             .replace("<id>", "x")
+            .replace("<limit>", "smtp")
             .replace("<type>", "mail:welcome");
         let address =
             address.replace("<verb>", "run").replace("<part>", "payload").replace("<token>", "x.y");

@@ -119,6 +119,7 @@ async fn a_form_with_an_unknown_a_repeated_or_an_undecodable_field_changes_nothi
                 ("/ui/jobs/act", _) => "all=delete&q=state:scheduled&sure=1",
                 ("/ui/enqueue/<type>", _) => "field.user=2",
                 ("/ui/register", _) => "message=x",
+                ("/ui/queues/<name>/limits", _) => "name=smtp&concurrency=1",
                 (_, "reschedule") => "delay_seconds=60",
                 (_, "edit") => "payload=7",
                 _ => "",
@@ -126,6 +127,7 @@ async fn a_form_with_an_unknown_a_repeated_or_an_undecodable_field_changes_nothi
             let path = path
                 .replace("<name>", "mail")
                 .replace("<id>", &id)
+                .replace("<limit>", "smtp")
                 .replace("<type>", "mail:welcome")
                 .replace("<verb>", verb);
             let field = good.split('&').next().unwrap_or_default();
@@ -207,6 +209,7 @@ async fn a_query_parameter_that_a_route_does_not_know_is_422() {
         let path = path
             .replace("<name>", "mail")
             .replace("<id>", "x")
+            .replace("<limit>", "smtp")
             .replace("<type>", "mail:welcome")
             .replace("<token>", "x");
         let body = json!({ "user": 1 });

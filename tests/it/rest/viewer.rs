@@ -75,6 +75,10 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
     let queue = client.rocket().state::<JobQueue>().unwrap().clone();
     let mail = rocket_jobqueue::QueueName::new("mail").unwrap();
 
+    let by_pin = rocket_jobqueue::LimitKey::parse("payload.pin").unwrap();
+    let limit = rocket_jobqueue::Limit::new("by-pin").key(by_pin).concurrency(100);
+    queue.inspector().set_limit(&mail, &limit).await.unwrap();
+
     let mut secrets = vec![CANARY.to_owned(), CANARY.to_uppercase(), PIN.to_string()];
     let mut ids = Vec::new();
     for then in ["succeed", "fail", "give up", "panic", "stay", "wait"] {
@@ -130,6 +134,7 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
         let path = path
             .replace("<name>", "mail")
             .replace("<type>", "secret:use")
+            .replace("<limit>", "by-pin")
             .replace("<token>", "x")
             .replace("<file..>", "x");
         let path = format!("{BASE}{path}");

@@ -14,6 +14,7 @@ use std::time::Duration;
 use prost::Message;
 
 use crate::broker::JobFailure;
+use crate::broker::memory::limits::{Limited, Pair};
 use crate::broker::memory::queue::{HeldLease, StoredJob};
 use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName};
 use crate::time::Timestamp;
@@ -105,6 +106,48 @@ pub(super) struct StateRow {
     unlock_at_start: bool,
     #[prost(sint64, optional, tag = "20")]
     start_by: Option<i64>,
+    #[prost(message, optional, tag = "30")]
+    limited: Option<LimitedRow>,
+    #[prost(bool, tag = "31")]
+    waits_for_place: bool,
+}
+
+/// The number of a job among those that wait, and the places that it holds.
+#[derive(Clone, PartialEq, Message)]
+struct LimitedRow {
+    #[prost(sint64, tag = "1")]
+    number: i64,
+    #[prost(sint64, tag = "2")]
+    taken: i64,
+    #[prost(message, repeated, tag = "3")]
+    places: Vec<PlaceRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PlaceRow {
+    #[prost(string, tag = "1")]
+    limit: String,
+    #[prost(string, tag = "2")]
+    key: String,
+}
+
+impl LimitedRow {
+    /// Places are held by active jobs only; where others wait follows from the limits.
+    fn of(limited: &Limited, is_active: bool) -> Self {
+        let place = |pair: &Pair| PlaceRow { limit: pair.limit.clone(), key: pair.key.clone() };
+        let held = if is_active { limited.pairs.as_slice() } else { &[] };
+        Self {
+            number: limited.number,
+            taken: limited.taken.as_micros(),
+            places: held.iter().map(place).collect(),
+        }
+    }
+
+    fn into_limited(self) -> Limited {
+        let pair = |place: PlaceRow| Pair { limit: place.limit, key: place.key };
+        let pairs = self.places.into_iter().map(pair).collect();
+        Limited::holding(pairs, self.number, Timestamp::from_micros(self.taken))
+    }
 }
 
 /// A length of time.
@@ -252,6 +295,11 @@ impl StateRow {
             owner: stored.held.owner,
             unlock_at_start: stored.unlock_at_start,
             start_by: micros(stored.start_by),
+            limited: stored
+                .limited
+                .as_ref()
+                .map(|limited| LimitedRow::of(limited, stored.state == JobState::Active)),
+            waits_for_place: stored.waits_for_place,
         }
     }
 
@@ -298,6 +346,8 @@ impl StateRow {
         stored.grouped = self.grouped;
         stored.unlock_at_start = self.unlock_at_start;
         stored.start_by = instant(self.start_by);
+        stored.limited = self.limited.map(|row| Box::new(row.into_limited()));
+        stored.waits_for_place = self.waits_for_place;
         stored.held = HeldLease { owner: self.owner, ends: 0 };
     }
 }

@@ -14,13 +14,14 @@ use prost::Message;
 
 use super::job_row::{JobRow, StateRow};
 use super::other_rows::{
-    DayRow, ExpiringRow, InstantRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
+    DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
 };
 use super::{SUSPECTS, TIMED};
 use crate::broker::disk::{Key, Kind, Rows};
 use crate::broker::memory::StoreState;
 use crate::broker::memory::expiring::Expiring;
 use crate::broker::memory::groups::ClaimedSet;
+use crate::broker::memory::limits::Pair;
 use crate::broker::memory::periodic::{Claim, PeriodicState};
 use crate::broker::memory::queue::{COUNTER_DAYS, Queue, Request, Tally, day};
 use crate::broker::memory::unique::LockHolder;
@@ -93,6 +94,8 @@ impl<'a> Loader<'a> {
             Kind::Set => self.add_set(key, value),
             Kind::Claim => self.add_claim(key, value),
             Kind::Run => self.add_run(key),
+            Kind::Limit => self.add_limit(key, value),
+            Kind::LimitRate => self.add_limit_rate(key, value),
             Kind::Store => self.add_fact(key, value),
         }
     }
@@ -186,6 +189,20 @@ impl<'a> Loader<'a> {
         Some(())
     }
 
+    fn add_limit(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
+        let limit = LimitRow::decode(value).ok()?.into_limit(&text(key.rest)?)?;
+        self.queue(key.queue).queue.gates.set(limit);
+        Some(())
+    }
+
+    fn add_limit_rate(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
+        let name_ends = key.rest.iter().position(|byte| *byte == 0)?;
+        let (limit, rest) = (text(&key.rest[..name_ends])?, text(&key.rest[name_ends + 1..])?);
+        let tat = InstantRow::decode(value).ok()?.at;
+        self.queue(key.queue).queue.gates.restore_tat(Pair { limit, key: rest }, tat);
+        Some(())
+    }
+
     /// The key has all of it.
     fn add_run(&mut self, key: Key<'_>) -> Option<()> {
         let id_ends = key.rest.iter().position(|byte| *byte == 0)?;
@@ -210,7 +227,7 @@ impl<'a> Loader<'a> {
             runs.make_contiguous().sort_by_key(|run| std::cmp::Reverse(run.at));
         }
         self.keys.changed.watch();
-        let (steady, leftovers) = (self.steady, &mut self.leftovers);
+        let (now, steady, leftovers) = (self.now, self.steady, &mut self.leftovers);
         let first_day = day(self.now) - COUNTER_DAYS;
         let mut finish = |loaded: LoadedQueue| {
             let name = loaded.name.clone();
@@ -220,7 +237,7 @@ impl<'a> Loader<'a> {
                 let rest = &day.to_be_bytes();
                 leftovers.delete(Key { kind: Kind::Day, queue: name.as_str(), rest });
             }
-            let queue = loaded.finish(steady, leftovers);
+            let queue = loaded.finish(now, steady, leftovers);
             (name, queue)
         };
         let state = StoreState {
@@ -243,7 +260,7 @@ impl LoadedQueue {
     }
 
     /// Puts each job into the collection of its state.
-    fn finish(mut self, steady: Timestamp, leftovers: &mut Rows) -> Queue {
+    fn finish(mut self, now: Timestamp, steady: Timestamp, leftovers: &mut Rows) -> Queue {
         for (id, state) in self.states {
             let Some(stored) = self.queue.jobs.get_unnoted(&id) else {
                 let queue = self.name.as_str();
@@ -297,6 +314,7 @@ impl LoadedQueue {
         active.sort_unstable();
         queue.expire_all(active.into_iter().map(|(_, id)| id), steady);
         queue.watch();
+        queue.restore_gates(now);
         queue
     }
 }

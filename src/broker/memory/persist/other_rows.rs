@@ -3,6 +3,8 @@
 
 use prost::Message;
 
+use crate::job::{Limit, LimitKey, Rate};
+
 /// A queue that exists or is paused; one that nobody used may be paused too.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct QueueRow {
@@ -73,6 +75,40 @@ pub(super) struct SetRow {
     pub(super) expires: i64,
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub(super) jobs: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LimitRow {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) types: Vec<String>,
+    /// As in the configuration.
+    #[prost(string, optional, tag = "2")]
+    pub(super) key: Option<String>,
+    #[prost(uint32, optional, tag = "3")]
+    pub(super) concurrency: Option<u32>,
+    /// As in the configuration.
+    #[prost(string, optional, tag = "4")]
+    pub(super) rate: Option<String>,
+}
+
+impl LimitRow {
+    pub(super) fn of(limit: &Limit) -> Self {
+        Self {
+            types: limit.types.clone(),
+            key: limit.key.as_ref().map(ToString::to_string),
+            concurrency: limit.concurrency,
+            rate: limit.rate.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// The limit of this name; `None` if this version does not know such a key or rate.
+    pub(super) fn into_limit(self, name: &str) -> Option<Limit> {
+        let mut limit = Limit::new(name).types(self.types);
+        limit.key = self.key.map(|key| LimitKey::parse(&key)).transpose().ok()?;
+        limit.concurrency = self.concurrency;
+        limit.rate = self.rate.map(|rate| Rate::parse(&rate)).transpose().ok()?;
+        Some(limit)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

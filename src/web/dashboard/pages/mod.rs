@@ -12,7 +12,7 @@
 //! | `/ui/servers` | `servers` | two commands per worker process |
 //! | `/ui/store`, `/ui/doctor` | `store`, `doctor` | a few commands; every entry of every queue |
 //! | `/ui/enqueue` | `enqueue` | nothing, or one job |
-//! | `/ui/queues/<name>` | `queue` | three scripts and one page of jobs |
+//! | `/ui/queues/<name>` | `queue`, `limits` | three scripts, one page of jobs, two commands per limit |
 //! | `/ui/jobs/<name>/<id>` | `job` | one script |
 //! | `/ui/register` | `register` | nothing, or one job |
 //! | `/ui/events` | `events` | one script per queue every 2 s, for all open pages together |
@@ -27,6 +27,7 @@ mod groups;
 mod job;
 mod job_actions;
 mod jobs;
+mod limits;
 mod overview;
 mod periodic;
 mod queue;
@@ -49,6 +50,7 @@ pub(super) fn routes(with_register: bool) -> Vec<Route> {
         scheduled::routes,
         periodic::routes,
         queue::routes,
+        limits::routes,
         bulk::routes,
         groups::routes,
         group::routes,

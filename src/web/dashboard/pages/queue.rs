@@ -8,6 +8,7 @@ use futures_util::future::join;
 use maud::{Markup, html};
 use rocket::{Route, get, post, routes};
 
+use super::limits;
 use crate::broker::{JobPage, QueueInfo};
 use crate::error::Error;
 use crate::inspector::Filter;
@@ -68,6 +69,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
     let info = inspector.queue(&known).await?;
     let (days, minutes) = join(inspector.history(&known, 90), inspector.last_hour(&known)).await;
     let (days, minutes) = (days?, minutes?);
+    let limits = limits::read(&inspector, &known).await?;
     let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let state = match given(shown.state) {
         Some(word) => state_of(&word)?,
@@ -97,6 +99,7 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
         (summary(texts, &here, now, &info))
         (charts::hour(texts, now, &minutes))
         (charts::days(texts, &days))
+        (limits::section(texts, &here, &limits))
         (tabs(texts, &here, state, &info))
         @if let Some(groups) = &grouped {
             (group_table(reader, now, &known, groups))

@@ -193,6 +193,8 @@ pub(crate) fn notice(texts: &Texts, done: Option<&str>) -> Markup {
         Some("remove") => texts.done_delete_queue,
         Some("repair") => texts.done_repair,
         Some("fire") => texts.done_run_periodic,
+        Some("limit") => texts.done_limit,
+        Some("unlimit") => texts.done_unlimit,
         _ => return html! {},
     };
     html! { div.notice.good role="status" { p { (sentence) } } }

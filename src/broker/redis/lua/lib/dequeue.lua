@@ -127,6 +127,7 @@ local function pop_limited(room, ids, tasks, seen)
       late = late + 1
       seen[id] = true
       archive_unrun(id, task[1], 'expired')
+      tools.decline(task[1])
     elseif task[1] then
       if tools.admits(id, task[1], task[7]) then
         ids[#ids + 1], tasks[#tasks + 1] = id, task

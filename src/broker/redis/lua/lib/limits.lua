@@ -385,6 +385,11 @@ local function limits()
     return true
   end
 
+  -- A job that was let go does not take its places after all: others may.
+  function tools.decline(msg)
+    for _, one in ipairs(pairs_of(msg)) do pass_on(one.name) end
+  end
+
   -- Takes the places of a job whose attempt goes on after a recovery, whether there is room or
   -- not.
   function tools.take_back(id)

@@ -369,6 +369,38 @@ pub(crate) struct Texts {
     pub text_hint: &'static str,
     /// Page of a queue: the button of the filter.
     pub filter: &'static str,
+    /// Notice on a queue's page: a limit was set.
+    pub done_limit: &'static str,
+    /// Notice on a queue's page: a limit was removed.
+    pub done_unlimit: &'static str,
+    /// Queue's page: heading of its limits.
+    pub limits: &'static str,
+    /// Column and field: the name of a limit.
+    pub limit: &'static str,
+    /// Column: the job types that a limit counts, and its key.
+    pub limit_of: &'static str,
+    /// Cell of the same column: jobs of every type.
+    pub limit_all_types: &'static str,
+    /// Column: jobs of a limit that run, and their maximum.
+    pub limit_in_use: &'static str,
+    /// Column: jobs that wait for a place of a limit.
+    pub limit_waiting: &'static str,
+    /// Column and field: the rate of a limit, as in the configuration.
+    pub limit_rate: &'static str,
+    /// Column: the keys of a limit, each with running and waiting jobs.
+    pub limit_keys: &'static str,
+    /// Field: the job types of a limit.
+    pub limit_types: &'static str,
+    /// Field: the key of a limit, as in the configuration.
+    pub limit_key: &'static str,
+    /// Field: how many jobs run at once.
+    pub limit_concurrency: &'static str,
+    /// Button: set a limit.
+    pub limit_set: &'static str,
+    /// Above the fields of a limit: a limit of the same name is replaced.
+    pub limit_set_hint: &'static str,
+    /// Question before a limit is removed.
+    pub limit_delete_sure: &'static str,
     /// A list without jobs.
     pub jobs_none: &'static str,
     /// Column: when an attempt or a process started.

@@ -71,6 +71,22 @@ pub(super) fn sentence(reason: &Reason) -> String {
             format!("{place}。ワーカー{workers}個、スロット{slots}個のうち{in_use}個が使用中です。")
         }
         Reason::Due { at, wait } => format!("{}後（{}）に実行予定です。", span(*wait), At(*at)),
+        Reason::WaitsForLimit { limit, key, in_use, max, since, ahead, next_at } => {
+            let key = match key.is_empty() {
+                true => String::new(),
+                false => format!("（キー{}）", Short(key)),
+            };
+            let used = max.map(|max| {
+                let since = since.map(|since| format!("{}前から", span(since)));
+                format!("{max}件中{in_use}件を{}使用中です。", since.unwrap_or_default())
+            });
+            let next = optional(next_at, |at| format!("次の開始は{at}以降です。"));
+            format!(
+                "制限{}{key}の空きを待っています。{}{next}このジョブの前に{ahead}件あります。",
+                Short(limit),
+                used.unwrap_or_default()
+            )
+        }
         Reason::Overdue { since, pending } => format!(
             "{}に予定時刻になりました。まもなく待機中になります（待機中{pending}件の後）。",
             At(*since)

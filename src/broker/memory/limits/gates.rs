@@ -1,0 +1,376 @@
+//! How many jobs of each limit and key run, and which wait for a place: plain accounting, without
+//! the jobs themselves.
+//!
+//! A limit is a row of gates, one for each key. A job passes the gates of all limits that it is
+//! subject to, one after the other, and is pending behind the last one. A gate that it has passed
+//! keeps a place *claimed* for it; the dequeue turns claims into places *in use* and spends a
+//! token of a rate. So no job is pending that could not run at once, unless its rate's token went
+//! to another one meanwhile; then the dequeue puts it back.
+//!
+//! The order of gates is fixed: keys, then types, then the queue. What waits at a wide gate has
+//! passed the narrow ones, so a single key with many jobs stands there with as many as it may
+//! run, and the others behind their own gate are in nobody's way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::broker::memory::changes::Changes;
+use crate::broker::{LimitInfo, LimitUse, LimitUses, MAX_LISTED_KEYS};
+use crate::job::{JobId, JobRecord, Limit};
+use crate::time::Timestamp;
+
+/// A limit and one of its keys; the key is empty for a limit without keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::broker::memory) struct Pair {
+    pub(in crate::broker::memory) limit: String,
+    pub(in crate::broker::memory) key: String,
+}
+
+/// One gate.
+#[derive(Default)]
+pub(super) struct Gate {
+    /// Active jobs with a place, by when they took it.
+    pub(super) holders: BTreeSet<(Timestamp, JobId)>,
+    /// Places of jobs that have passed, and are not active yet.
+    claimed: u32,
+    /// Jobs that wait here, by their number.
+    pub(super) waiting: BTreeMap<i64, JobId>,
+    /// The theoretical arrival time of a rate, in microseconds: when the next job would start if
+    /// all were evenly spaced.
+    pub(super) tat: i64,
+    /// Its entry in [`Gates::ready`].
+    ready_at: Option<i64>,
+}
+
+impl Gate {
+    /// Whether one more job may pass.
+    fn has_room(&self, limit: &Limit, now: Timestamp) -> bool {
+        self.has_place(limit)
+            && limit.rate.is_none_or(|rate| {
+                let after = (0..self.claimed).fold(self.tat, |tat, _| rate.start(tat, micros(now)));
+                self.claimed < rate.burst && rate.next_at(after, micros(now)) <= micros(now)
+            })
+    }
+
+    /// Whether a place is free, and claimed by nobody.
+    fn has_place(&self, limit: &Limit) -> bool {
+        let taken = self.holders.len() + self.claimed as usize;
+        limit.concurrency.is_none_or(|max| taken < max as usize)
+    }
+
+    /// When a rate lets the next waiting job pass, if only time keeps it.
+    fn opens_at(&self, limit: &Limit, now: Timestamp) -> Option<i64> {
+        let rate = limit.rate.filter(|_| !self.waiting.is_empty() && self.has_place(limit))?;
+        (self.claimed == 0).then(|| rate.next_at(self.tat, micros(now)))
+    }
+
+    /// Whether nothing is known here that a new gate would not know.
+    fn is_idle(&self, now: Timestamp) -> bool {
+        let is_unused = self.holders.is_empty() && self.claimed == 0 && self.waiting.is_empty();
+        is_unused && self.tat <= micros(now)
+    }
+
+    /// When the next job may start, if that is not now.
+    pub(super) fn next_at(&self, limit: &Limit, now: Timestamp) -> Option<Timestamp> {
+        let next = limit.rate?.next_at(self.tat, micros(now));
+        (next > micros(now)).then(|| Timestamp::from_micros(next))
+    }
+
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.holders.first().map(|(since, _)| *since)
+    }
+}
+
+fn micros(time: Timestamp) -> i64 {
+    time.as_micros()
+}
+
+/// The limits of a queue and their gates.
+#[derive(Default)]
+pub(in crate::broker::memory) struct Gates {
+    /// By the order of gates.
+    limits: Vec<Limit>,
+    gates: BTreeMap<Pair, Gate>,
+    /// Gates where only time keeps the next job, by when it passes.
+    ready: BTreeSet<(i64, Pair)>,
+    /// Gates where a place may have become free.
+    freed: BTreeSet<Pair>,
+    /// The number of the last job that came to a gate.
+    last_number: i64,
+    /// Limits that were set or removed.
+    pub(in crate::broker::memory) changed: Changes<String>,
+    /// Gates whose rate was used.
+    pub(in crate::broker::memory) rates_changed: Changes<Pair>,
+}
+
+impl Gates {
+    /// Whether there is no limit.
+    pub(in crate::broker::memory) fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
+    /// The limit of this name.
+    pub(in crate::broker::memory) fn limit(&self, name: &str) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.name == name)
+    }
+
+    /// All limits, in no particular order.
+    pub(in crate::broker::memory) fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// Sets a limit, whose gates stay. The jobs have to be led through them again.
+    pub(in crate::broker::memory) fn set(&mut self, limit: Limit) {
+        self.changed.note(|| limit.name.clone());
+        self.limits.retain(|before| before.name != limit.name);
+        self.limits.push(limit);
+        let rank = |limit: &Limit| match (&limit.key, limit.types.is_empty()) {
+            (Some(_), _) => 0,
+            (None, false) => 1,
+            (None, true) => 2,
+        };
+        self.limits.sort_by(|a, b| (rank(a), &a.name).cmp(&(rank(b), &b.name)));
+    }
+
+    /// Removes a limit; false if there is none. The jobs have to be led through the gates again.
+    pub(in crate::broker::memory) fn unset(&mut self, name: &str) -> bool {
+        let before = self.limits.len();
+        self.limits.retain(|limit| limit.name != name);
+        let is_removed = self.limits.len() < before;
+        if is_removed {
+            self.changed.note(|| name.to_owned());
+        }
+        is_removed
+    }
+
+    /// The gates of a job, in order.
+    pub(super) fn pairs_of(&self, job: &JobRecord) -> Vec<Pair> {
+        let limits = self.limits.iter().filter(|limit| limit.covers(&job.job_type));
+        limits.map(|limit| Pair { limit: limit.name.clone(), key: limit.key_of(job) }).collect()
+    }
+
+    /// A gate with state, and its limit.
+    pub(super) fn gate(&self, pair: &Pair) -> Option<(&Limit, &Gate)> {
+        self.limit(&pair.limit).zip(self.gates.get(pair))
+    }
+
+    /// The gates of a limit with state.
+    fn gates_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Pair, &'a Gate)> {
+        let first = Pair { limit: name.to_owned(), key: String::new() };
+        self.gates.range(first..).take_while(move |(pair, _)| pair.limit == name)
+    }
+
+    /// All limits by name, with totals.
+    pub(super) fn infos(&self) -> Vec<LimitInfo> {
+        let mut limits: Vec<&Limit> = self.limits.iter().collect();
+        limits.sort_by(|a, b| a.name.cmp(&b.name));
+        let info = |limit: &Limit| {
+            let mut info = LimitInfo::new(limit.clone());
+            for (_, gate) in self.gates_of(&limit.name) {
+                info.keys += 1;
+                info.in_use += gate.holders.len() as u64;
+                info.waiting += gate.waiting.len() as u64;
+            }
+            info
+        };
+        limits.into_iter().map(info).collect()
+    }
+
+    /// The first keys of a limit with state, those with the most waiting jobs first.
+    pub(super) fn uses(&self, name: &str, most: usize, now: Timestamp) -> LimitUses {
+        let Some(limit) = self.limit(name) else { return LimitUses::default() };
+        let one = |(pair, gate): (&Pair, &Gate)| LimitUse {
+            key: pair.key.clone(),
+            in_use: gate.holders.len() as u64,
+            waiting: gate.waiting.len() as u64,
+            since: gate.since(),
+            next_at: gate.next_at(limit, now),
+        };
+        let mut all = self.gates_of(name);
+        let mut uses: Vec<LimitUse> = all.by_ref().take(MAX_LISTED_KEYS).map(one).collect();
+        let more = all.next().is_some() || uses.len() > most;
+        uses.sort_by(|a, b| (b.waiting, b.in_use, &a.key).cmp(&(a.waiting, a.in_use, &b.key)));
+        uses.truncate(most);
+        LimitUses { uses, more }
+    }
+
+    /// The state of a rate, if the gate has one that is not over.
+    pub(in crate::broker::memory) fn tat(&self, pair: &Pair) -> Option<i64> {
+        self.gates.get(pair).map(|gate| gate.tat).filter(|tat| *tat > 0)
+    }
+
+    /// Gates with a rate's state.
+    pub(in crate::broker::memory) fn pairs_with_tat(&self) -> impl Iterator<Item = &Pair> {
+        self.gates.iter().filter(|(_, gate)| gate.tat > 0).map(|(pair, _)| pair)
+    }
+
+    /// Restores the state of a rate.
+    pub(in crate::broker::memory) fn restore_tat(&mut self, pair: Pair, tat: i64) {
+        self.gates.entry(pair).or_default().tat = tat;
+    }
+
+    /// A number behind all others.
+    pub(super) fn next_number(&mut self) -> i64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Numbers that follow are higher.
+    pub(in crate::broker::memory) fn begin_numbers(&mut self, after: i64) {
+        self.last_number = self.last_number.max(after);
+    }
+
+    /// Lets a job pass this gate, unless others wait before it or there is no room.
+    pub(super) fn pass(&mut self, pair: &Pair, number: i64, now: Timestamp) -> bool {
+        // A limit that is gone keeps nobody.
+        let Some(limit) = self.limits.iter().find(|limit| limit.name == pair.limit) else {
+            return true;
+        };
+        let gate = self.gates.entry(pair.clone()).or_default();
+        let is_first = gate.waiting.first_key_value().is_none_or(|(first, _)| number < *first);
+        let passes = is_first && gate.has_room(limit, now);
+        gate.claimed += u32::from(passes);
+        passes
+    }
+
+    /// Lets a job wait at this gate.
+    pub(super) fn wait(&mut self, pair: &Pair, number: i64, id: JobId, now: Timestamp) {
+        self.gates.entry(pair.clone()).or_default().waiting.insert(number, id);
+        self.schedule(pair, now);
+    }
+
+    /// A job no longer waits at this gate.
+    pub(super) fn stop_waiting(&mut self, pair: &Pair, number: i64) {
+        if let Some(gate) = self.gates.get_mut(pair) {
+            gate.waiting.remove(&number);
+        }
+        self.freed.insert(pair.clone());
+    }
+
+    /// Gives back a claim.
+    pub(super) fn unclaim(&mut self, pair: &Pair) {
+        if let Some(gate) = self.gates.get_mut(pair) {
+            gate.claimed = gate.claimed.saturating_sub(1);
+        }
+        self.freed.insert(pair.clone());
+    }
+
+    /// Whether the rates of these gates let a job start now that has passed them.
+    pub(super) fn may_start(&self, pairs: &[Pair], now: Timestamp) -> bool {
+        let opens = |(limit, gate): (&Limit, &Gate)| gate.next_at(limit, now).is_none();
+        pairs.iter().all(|pair| self.gate(pair).is_none_or(opens))
+    }
+
+    /// Takes a place for a job that has claimed it, or that takes back what it had.
+    pub(super) fn occupy(&mut self, pair: &Pair, since: Timestamp, id: &JobId) {
+        let gate = self.gates.entry(pair.clone()).or_default();
+        gate.claimed = gate.claimed.saturating_sub(1);
+        gate.holders.insert((since, id.clone()));
+        self.freed.insert(pair.clone());
+    }
+
+    /// Spends a token of this gate's rate.
+    pub(super) fn start(&mut self, pair: &Pair, now: Timestamp) {
+        let rate = self.limit(&pair.limit).and_then(|limit| limit.rate);
+        if let Some((rate, gate)) = rate.zip(self.gates.get_mut(pair)) {
+            gate.tat = rate.start(gate.tat, micros(now));
+            self.rates_changed.note(|| pair.clone());
+        }
+    }
+
+    /// Gives back a place in use.
+    pub(super) fn give(&mut self, pair: &Pair, since: Timestamp, id: &JobId) {
+        if let Some(gate) = self.gates.get_mut(pair) {
+            gate.holders.remove(&(since, id.clone()));
+            self.freed.insert(pair.clone());
+        }
+    }
+
+    /// When the next gate opens by time alone.
+    pub(in crate::broker::memory) fn next_ready(&self) -> Option<Timestamp> {
+        self.ready.first().map(|(at, _)| Timestamp::from_micros(*at))
+    }
+
+    /// The next job that could pass the gate at which it waited, and has. The caller leads it on.
+    pub(super) fn next_passed(&mut self, now: Timestamp) -> Option<JobId> {
+        loop {
+            let due = self.ready.first().filter(|(at, _)| *at <= now.as_micros());
+            let pair = match due {
+                Some((_, pair)) => pair.clone(),
+                None => self.freed.first()?.clone(),
+            };
+            if let Some(passed) = self.pass_first(&pair, now) {
+                return Some(passed);
+            }
+            self.freed.remove(&pair);
+            self.schedule(&pair, now);
+            if self.gates.get(&pair).is_some_and(|gate| gate.is_idle(now)) {
+                self.remove(&pair);
+            }
+        }
+    }
+
+    /// Lets the first job that waits at this gate pass, if there is room.
+    fn pass_first(&mut self, pair: &Pair, now: Timestamp) -> Option<JobId> {
+        let limit = self.limits.iter().find(|limit| limit.name == pair.limit)?;
+        let gate = self.gates.get_mut(pair)?;
+        if !gate.has_room(limit, now) {
+            return None;
+        }
+        let (_, passed) = gate.waiting.pop_first()?;
+        gate.claimed += 1;
+        Some(passed)
+    }
+
+    /// Notes when this gate opens by time alone.
+    fn schedule(&mut self, pair: &Pair, now: Timestamp) {
+        let limit = self.limits.iter().find(|limit| limit.name == pair.limit);
+        let Some(gate) = self.gates.get_mut(pair) else { return };
+        let opens = limit.and_then(|limit| gate.opens_at(limit, now));
+        let before = std::mem::replace(&mut gate.ready_at, opens);
+        if before == opens {
+            return;
+        }
+        if let Some(at) = before {
+            self.ready.remove(&(at, pair.clone()));
+        }
+        if let Some(at) = opens {
+            self.ready.insert((at, pair.clone()));
+        }
+    }
+
+    /// Removes gates whose rate lies in the past, and that nobody uses.
+    pub(in crate::broker::memory) fn sweep(&mut self, now: Timestamp) {
+        let idle = self.gates.iter().filter(|(_, gate)| gate.is_idle(now));
+        for pair in idle.map(|(pair, _)| pair.clone()).collect::<Vec<_>>() {
+            self.remove(&pair);
+        }
+    }
+
+    fn remove(&mut self, pair: &Pair) {
+        if let Some(gate) = self.gates.remove(pair) {
+            if let Some(at) = gate.ready_at {
+                self.ready.remove(&(at, pair.clone()));
+            }
+            if gate.tat > 0 {
+                self.rates_changed.note(|| pair.clone());
+            }
+        }
+    }
+
+    /// Forgets who waits and who has passed, and the gates of limits that are gone. Returns who
+    /// waited, in order.
+    pub(super) fn empty(&mut self) -> Vec<JobId> {
+        self.ready.clear();
+        self.freed.clear();
+        let mut waited = Vec::new();
+        for gate in self.gates.values_mut() {
+            waited.extend(std::mem::take(&mut gate.waiting));
+            (gate.claimed, gate.ready_at) = (0, None);
+        }
+        let known = |pair: &Pair| self.limits.iter().any(|limit| limit.name == pair.limit);
+        let gone: Vec<Pair> = self.gates.keys().filter(|pair| !known(pair)).cloned().collect();
+        gone.iter().for_each(|pair| self.remove(pair));
+        waited.sort_unstable();
+        waited.into_iter().map(|(_, id)| id).collect()
+    }
+}

@@ -1,0 +1,68 @@
+//! Setting, removing and reading limits.
+
+use crate::broker::disk::Level;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{Answer, LimitInfo, LimitUses, Limits};
+use crate::error::Error;
+use crate::job::{Limit, MAX_LIMITS, QueueName};
+
+impl Limits for MemoryBroker {
+    /// Leads all jobs that may run through the gates again, in one step.
+    fn set_limit<'a>(&'a self, queue: &'a QueueName, limit: &'a Limit) -> Answer<'a, ()> {
+        Box::pin(async move {
+            limit.check()?;
+            self.accepts(Level::Durable)?;
+            self.act(queue, |queue, now| {
+                let others = queue.gates.limits().iter().filter(|other| other.name != limit.name);
+                if others.count() >= MAX_LIMITS {
+                    return Err(Error::invalid(format!(
+                        "limits: expected at most {MAX_LIMITS} for a queue, found one more"
+                    )));
+                }
+                if queue.gates.limit(&limit.name) != Some(limit) {
+                    queue.gates.set(limit.clone());
+                    queue.rebuild_gates(now);
+                }
+                Ok(())
+            })?;
+            self.saved(Level::Durable).await
+        })
+    }
+
+    /// Leads all jobs that may run through the other gates, in one step.
+    fn remove_limit<'a>(&'a self, queue: &'a QueueName, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            self.accepts(Level::Durable)?;
+            let removed = self.act(queue, |queue, now| {
+                let removed = queue.gates.unset(name);
+                if removed {
+                    queue.rebuild_gates(now);
+                }
+                removed
+            });
+            self.saved(Level::Durable).await?;
+            Ok(removed)
+        })
+    }
+
+    /// A queue that nobody used may have limits too.
+    fn limits<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<LimitInfo>> {
+        Box::pin(async move {
+            let state = self.state();
+            Ok(state.queues.get(queue).map(|queue| queue.gates.infos()).unwrap_or_default())
+        })
+    }
+
+    fn limit_uses<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        name: &'a str,
+        most: usize,
+    ) -> Answer<'a, LimitUses> {
+        Box::pin(async move {
+            let (state, now) = (self.state(), self.clock.now());
+            let uses = |queue: &super::Queue| queue.gates.uses(name, most, now);
+            Ok(state.queues.get(queue).map(uses).unwrap_or_default())
+        })
+    }
+}
