@@ -276,7 +276,7 @@ impl Error {
         matches!(self.kind, ErrorKind::TooMany | ErrorKind::QueueFull)
     }
 
-    /// The maximum number of jobs waits in the queue ([`MaxWaiting`](crate::MaxWaiting)): the job was
+    /// The maximum number of jobs waits in the queue ([`MaxWaiting`](crate::limits::MaxWaiting)): the job was
     /// not stored. Retry later, or do without it.
     pub fn is_queue_full(&self) -> bool {
         self.kind == ErrorKind::QueueFull

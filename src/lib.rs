@@ -41,7 +41,7 @@
 //! **Attach.** [`JobQueue::fairing`] makes a [`JobQueueFairing`]. Give it handlers,
 //! middleware, periodic jobs, guards and settings, and attach it. It manages the
 //! [`JobQueue`], mounts the routes, starts the worker at liftoff and drains it at
-//! shutdown. [`JobQueueConfig`] has every setting with its default.
+//! shutdown. [`JobQueueConfig`](settings::JobQueueConfig) has every setting with its default.
 //!
 //! **Jobs.** A [`Job`] is a type of the application: data with a name and
 //! [`JobOptions`]. A stored instance is a [`JobRecord`] in a [`JobState`], identified by
@@ -68,6 +68,9 @@
 //! `jobqueue.periodic` in the configuration, or with [`JobQueue::periodic`] while the
 //! application runs.
 //!
+//! **Limit** ([`limits`]). How many jobs of a queue, a type or a key run at once, start in a
+//! time, or wait: [`JobQueueFairing::limit`] and [`JobQueueFairing::max_waiting`].
+//!
 //! **Inspect and act** ([`inspect`], [`doctor`]). [`JobQueue::inspector`] gives the
 //! [`Inspector`]. It lists queues, jobs page by page, history and worker processes. It
 //! runs, archives, deletes, reschedules, edits and cancels one job or a selection of
@@ -77,14 +80,15 @@
 //!
 //! **Test** ([`testing`]). A queue without Redis whose clock the test moves.
 //!
-//! **Limit** ([`rate_limit`]). Bounds on the requests of one client, for any Rocket
+//! **Limit requests** ([`rate_limit`]). Bounds on the requests of one client, for any Rocket
 //! application, with or without a queue.
 //!
 //! **Errors.** One [`Error`] with questions such as [`Error::is_duplicate`] and
 //! [`Error::is_unavailable`]; as the answer of a route it is a [`ProblemDetails`].
 //!
 //! Cargo features. On by default: `dashboard` (pages) and `metrics` (Prometheus). Off by
-//! default: `disk` (`store = "disk"`), `json-schema` (checks posted payloads) and `openapi` (document and Swagger UI;
+//! default: `disk` (`store = "disk"`), `json-schema` (checks posted payloads) and `openapi`
+//! (document and Swagger UI;
 //! it holds Rocket at 0.5.1). The [guide] explains the rest: a first job, deploying,
 //! troubleshooting, every configuration key and every route.
 
@@ -101,6 +105,7 @@ pub mod inspect;
 mod inspector;
 mod job;
 mod limiter;
+pub mod limits;
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -110,6 +115,7 @@ pub mod rate_limit;
 mod registry;
 mod runtime;
 mod scheduler;
+pub mod settings;
 mod sync;
 pub mod testing;
 mod text;
@@ -119,18 +125,15 @@ pub mod transfer;
 mod web;
 mod worker;
 
-pub use broker::disk::Durability;
 pub use client::{Client, Draft, Enqueue, EnqueueAll, MAX_PAYLOAD, Receipt};
-pub use config::{JobQueueConfig, OnSuccessFailure, QueueLimit, Store};
 pub use error::Error;
 pub use inspector::Inspector;
 #[doc(hidden)] // What stores take and workers report, for the crate's own tests.
 pub use job::{Charge, NewJob, OnConflict, Outcome};
 pub use job::{
     DEFAULT_MAX_RETRY, DEFAULT_QUEUE, DEFAULT_TIMEOUT, Idempotency, Job, JobContext, JobError,
-    JobId, JobOptions, JobRecord, JobState, Limit, LimitKey, MAX_RESULT, MaxWaiting, Periodic,
-    Placement, Progress, QueueName, Rate, RetryPolicy, Schedule, UndecodableJobs, UnknownJobs,
-    Until, WhenFull,
+    JobId, JobOptions, JobRecord, JobState, MAX_RESULT, Periodic, Placement, Progress, QueueName,
+    RetryPolicy, Schedule, Until,
 };
 pub use pool::Connection as JobQueueConnection;
 #[doc(hidden)] // An application's tests move the clock of their `testing::TestQueue`.

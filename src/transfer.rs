@@ -17,6 +17,7 @@
 //! # async fn main() -> Result<(), Error> {
 //! # let folder = std::env::temp_dir().join(format!("transfer-{}", std::process::id()));
 //! # #[cfg(feature = "disk")] {
+//! # std::fs::create_dir(&folder).unwrap();
 //! let disk = Transfer::disk(folder.join("jobs")).await?;
 //! let report = disk.export_file(folder.join("jobs.ndjson")).await?;
 //! println!("{report}");

@@ -22,7 +22,8 @@ use std::process::ExitCode;
 
 use rocket::fairing::AdHoc;
 use rocket::{Build, Orbit, Rocket};
-use rocket_jobqueue::{JobQueue, Store, rate_limit::RateLimit};
+use rocket_jobqueue::settings::Store;
+use rocket_jobqueue::{JobQueue, rate_limit::RateLimit};
 
 use routes::{Admin, Token};
 

@@ -1,14 +1,14 @@
 //! Limits of a queue: what a store is asked to keep, and what it tells of them.
 //!
-//! The dequeue decides. A job whose limits all have room takes a place in each and is
-//! delivered. Otherwise it waits for the first that has none: it is scheduled for an hour ahead,
-//! which is what Asynq's tools see, and is moved on as long as it waits. Settling a job, in any
-//! way, gives its places back and lets one waiting job of each key go to pending.
+//! A job whose limits all have room takes a place in each when it is dequeued. Otherwise it waits
+//! for the first that has none, before it becomes pending (memory) or when it is dequeued
+//! (Redis): it is scheduled for an hour ahead, which is what Asynq's tools see, and is moved on as
+//! long as it waits. Settling a job, in any way, gives its places back and lets one waiting job
+//! of each key go to pending.
 
 use serde::Serialize;
 
 use super::Answer;
-use crate::error::Error;
 use crate::job::{Limit, QueueName};
 use crate::time::Timestamp;
 
@@ -21,41 +21,25 @@ pub trait Limits: Send + Sync {
     /// process on. Jobs that run go on; a larger limit lets waiting jobs start at once.
     ///
     /// # Errors
-    /// [`Error::is_invalid`] for a limit that [`Limit::check`] refuses, for more than
-    /// [`MAX_LIMITS`](crate::job::MAX_LIMITS) of a queue, and of a store without limits.
-    fn set_limit<'a>(&'a self, _queue: &'a QueueName, _limit: &'a Limit) -> Answer<'a, ()> {
-        Box::pin(async { Err(none_here()) })
-    }
+    /// [`Error::is_invalid`](crate::Error::is_invalid) for a limit that [`Limit::check`] refuses, and for more than
+    /// [`MAX_LIMITS`](crate::job::MAX_LIMITS) of a queue.
+    fn set_limit<'a>(&'a self, queue: &'a QueueName, limit: &'a Limit) -> Answer<'a, ()>;
 
     /// Removes a limit; false if there is none of this name. Jobs that waited for it become
     /// pending.
-    ///
-    /// # Errors
-    /// [`Error::is_invalid`] of a store without limits.
-    fn remove_limit<'a>(&'a self, _queue: &'a QueueName, _name: &'a str) -> Answer<'a, bool> {
-        Box::pin(async { Err(none_here()) })
-    }
+    fn remove_limit<'a>(&'a self, queue: &'a QueueName, name: &'a str) -> Answer<'a, bool>;
 
     /// The limits of a queue by name. Without any this is one command.
-    fn limits<'a>(&'a self, _queue: &'a QueueName) -> Answer<'a, Vec<LimitInfo>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
+    fn limits<'a>(&'a self, queue: &'a QueueName) -> Answer<'a, Vec<LimitInfo>>;
 
-    /// The keys of a limit, those with most waiting jobs first: at most `limit`, of at most
+    /// The keys of a limit, those with most waiting jobs first: at most `most`, of at most
     /// [`MAX_LISTED_KEYS`] that are looked at.
     fn limit_uses<'a>(
         &'a self,
-        _queue: &'a QueueName,
-        _name: &'a str,
-        _most: usize,
-    ) -> Answer<'a, LimitUses> {
-        Box::pin(async { Ok(LimitUses::default()) })
-    }
-}
-
-/// The refusal of a store that has no limits.
-fn none_here() -> Error {
-    Error::invalid("limits: expected a store that keeps them, found one that does not")
+        queue: &'a QueueName,
+        name: &'a str,
+        most: usize,
+    ) -> Answer<'a, LimitUses>;
 }
 
 /// A limit and what counts for it.

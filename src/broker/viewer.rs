@@ -145,6 +145,10 @@ impl Viewer {
         if !info.record.unique_key.is_empty() {
             info.record.unique_key = HIDDEN.to_owned();
         }
+        // A part of the payload or of a header, and hidden in lists of keys too.
+        if let Some(wait) = info.waiting_for.as_mut().filter(|wait| !wait.key.is_empty()) {
+            HIDDEN.clone_into(&mut wait.key);
+        }
     }
 }
 
@@ -160,9 +164,6 @@ fn hide(info: &mut JobInfo, is_secret: impl Fn(&str) -> bool) {
     info.record.headers.values_mut().for_each(hide);
     if let Some(progress) = &mut info.progress {
         hide(&mut progress.message);
-    }
-    if let Some(limit) = &mut info.waiting_for {
-        hide(&mut limit.key);
     }
     if let Some(result) = &mut info.result
         && is_secret(&String::from_utf8_lossy(result))

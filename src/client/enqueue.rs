@@ -311,7 +311,7 @@ impl<Q> Enqueue<Q> {
         self
     }
 
-    /// The key of this job for a limit whose key is [`given`](crate::LimitKey::Given): what the
+    /// The key of this job for a limit whose key is [`given`](crate::limits::LimitKey::Given): what the
     /// limit counts the job under, computed from it by the caller. It is a header, so it reaches
     /// every store and process; the first 128 bytes count.
     pub fn limit_key(self, limit: impl AsRef<str>, key: impl Into<String>) -> Self {

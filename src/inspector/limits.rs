@@ -38,7 +38,8 @@ impl Inspector {
     /// next launch.
     ///
     /// ```
-    /// use rocket_jobqueue::{Error, Inspector, Limit, QueueName};
+    /// use rocket_jobqueue::limits::Limit;
+    /// use rocket_jobqueue::{Error, Inspector, QueueName};
     ///
     /// async fn slow_down(inspector: &Inspector, mail: &QueueName) -> Result<(), Error> {
     ///     let limit = Limit::new("smtp").concurrency(2);

@@ -128,7 +128,7 @@ impl JobError {
 
     /// The payload is of another version than this handler. A handler of a typed job need not say
     /// so itself; one that gets bytes ([`handle_raw`](crate::JobQueueFairing::handle_raw)) does.
-    /// [`UndecodableJobs`](crate::UndecodableJobs) says what happens to the job.
+    /// [`UndecodableJobs`](crate::settings::UndecodableJobs) says what happens to the job.
     pub fn undecodable<'a>(error: impl Into<Failure<'a>>) -> Self {
         Self(Reason::Undecodable(recorded(error)))
     }
@@ -159,7 +159,7 @@ impl JobError {
     }
 
     /// Whether it counts as a failed attempt. An undecodable payload does only under
-    /// [`UndecodableJobs::Fail`](crate::UndecodableJobs::Fail).
+    /// [`UndecodableJobs::Fail`](crate::settings::UndecodableJobs::Fail).
     pub fn is_counted(&self) -> bool {
         matches!(self.0, Reason::Failed { counted: true, .. } | Reason::GiveUp(_))
     }

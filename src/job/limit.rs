@@ -42,7 +42,7 @@ const PERIODS: std::ops::RangeInclusive<Duration> =
 /// or an attempt, and starts when there is room. A Go worker does not know limits.
 ///
 /// ```
-/// use rocket_jobqueue::{Limit, LimitKey, Rate};
+/// use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 ///
 /// // At most two calls of an account at once, and at most 100 a minute.
 /// let limit = Limit::new("stripe")
@@ -157,7 +157,8 @@ impl Limit {
             Some(LimitKey::Given) => header(&given_header(&self.name)),
             Some(LimitKey::Payload(path)) => payload_key(job.payload_bytes(), path),
         };
-        cut(&key.unwrap_or_default(), MAX_LIMIT_KEY).to_owned()
+        let key = key.unwrap_or_default().replace(|c: char| c.is_ascii_control(), "?");
+        cut(&key, MAX_LIMIT_KEY).to_owned()
     }
 }
 
@@ -170,6 +171,11 @@ fn payload_key(payload: &[u8], path: &str) -> Option<String> {
     let found = path.split('.').try_fold(&payload, |value, name| value.get(name))?;
     match found {
         Value::String(text) => Some(text.clone()),
+        // As lib/limits.lua, for which all numbers are floating.
+        Value::Number(number) if number.is_f64() => number.as_f64().map(|number| {
+            let is_whole = number.fract() == 0.0 && number.abs() < 2f64.powi(63);
+            if is_whole { format!("{number:.0}") } else { number.to_string() }
+        }),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,

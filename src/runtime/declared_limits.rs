@@ -49,11 +49,16 @@ impl DeclaredLimits {
 
     /// Tries until all are set. One that the store refuses is logged and left out.
     pub(super) async fn keep_setting(self: Arc<Self>, broker: Arc<dyn Broker>) {
+        let mut told = false;
         while let Err(error) = self.set(&*broker).await {
             if error.is_invalid() {
                 crate::log::error!("a declared limit is not set: {error}");
                 lock(&self.missing).pop();
                 continue;
+            }
+            if !told {
+                told = true;
+                crate::log::warn!("declared limits are not set yet, and are tried again: {error}");
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
         }

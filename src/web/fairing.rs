@@ -203,7 +203,8 @@ impl JobQueueFairing {
     /// [removed](crate::Inspector::remove_limit).
     ///
     /// ```
-    /// use rocket_jobqueue::{JobQueue, Limit, LimitKey, Rate};
+    /// use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
+    /// use rocket_jobqueue::JobQueue;
     ///
     /// let stripe = Limit::new("stripe")
     ///     .key(LimitKey::parse("payload.account_id")?)
@@ -336,7 +337,8 @@ impl JobQueueFairing {
     /// do are not bound. A queue without a bound costs nothing.
     ///
     /// ```
-    /// use rocket_jobqueue::{JobQueue, MaxWaiting};
+    /// use rocket_jobqueue::limits::MaxWaiting;
+    /// use rocket_jobqueue::JobQueue;
     ///
     /// let queue = JobQueue::fairing()
     ///     .max_waiting("mail", MaxWaiting::refuse(10_000))
@@ -393,7 +395,7 @@ impl JobQueueFairing {
 
     /// Keeps jobs in this folder on disk: durable with nothing installed, for one process at a
     /// time. A relative path begins in the folder of `Rocket.toml` if there is one, else in the
-    /// current folder. [`durability`](crate::JobQueueConfig::durability) says what a loss of
+    /// current folder. [`durability`](crate::settings::JobQueueConfig::durability) says what a loss of
     /// power may cost. Needs the feature `disk`; without it the launch stops.
     #[track_caller]
     pub fn disk(self, path: impl AsRef<std::path::Path>) -> Self {

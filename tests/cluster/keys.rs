@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::*;
+use rocket_jobqueue::limits::Limit;
 use rocket_jobqueue::{
-    Clock, JobId, JobRecord, JobState, Limit, NewJob, Placement, QueueName, Timestamp,
+    Clock, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
     handler::{AfterCancel, Transition},
     inspect::Page,
 };

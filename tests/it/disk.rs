@@ -16,9 +16,10 @@ use rocket_jobqueue::internals::{
     Action, Actions, ArchiveSettings, Broker, Doctor, Enqueued, GroupLimits, Groups, Inspect,
     JobList, MemoryBroker, RepairScope, Settled,
 };
+use rocket_jobqueue::settings::Durability;
 use rocket_jobqueue::{
-    Clock, Durability, Error, Idempotency, JobId, JobRecord, JobState, NewJob, Placement,
-    QueueName, Timestamp, Until,
+    Clock, Error, Idempotency, JobId, JobRecord, JobState, NewJob, Placement, QueueName, Timestamp,
+    Until,
 };
 
 use crate::support::program::{BUILD, Program, curl, post_json};

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::{PATIENCE, RedisServer, until, within};
 use rocket::local::asynchronous::Client;
+use rocket_jobqueue::settings::{UndecodableJobs, UnknownJobs};
 use rocket_jobqueue::{
     Job, JobContext, JobError, JobId, JobOptions, JobQueue, JobQueueFairing, JobState, MAX_RESULT,
-    Managed, Progress, QueueName, RetryPolicy, UndecodableJobs, UnknownJobs,
+    Managed, Progress, QueueName, RetryPolicy,
     handler::{AfterCancel, HandlerEntry, JobHandler, JobResult, Next, Transition},
     inspect::{Cancelled, JobInfo},
 };

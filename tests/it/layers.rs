@@ -17,7 +17,18 @@ const LEVELS: [&[&str]; 9] = [
     &["client", "inspector", "worker", "scheduler"],
     &["config", "runtime", "demo", "transfer"],
     &["web"],
-    &["testing", "lib", "guide", "handler", "inspect", "doctor", "periodic", "rate_limit"],
+    &[
+        "testing",
+        "lib",
+        "guide",
+        "handler",
+        "inspect",
+        "doctor",
+        "periodic",
+        "rate_limit",
+        "limits",
+        "settings",
+    ],
 ];
 
 #[test]

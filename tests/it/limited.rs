@@ -12,9 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::support::{RedisServer, eventually};
 use rocket_jobqueue::internals::redis::RedisBroker;
 use rocket_jobqueue::internals::{Broker, Limits, PoolSettings, RedisPool, Topology};
+use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 use rocket_jobqueue::{
-    Clock, Job, JobContext, JobOptions, JobQueue, JobRecord, Limit, LimitKey, Managed, NewJob,
-    QueueName, Rate,
+    Clock, Job, JobContext, JobOptions, JobQueue, JobRecord, Managed, NewJob, QueueName,
 };
 use serde::{Deserialize, Serialize};
 

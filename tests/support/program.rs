@@ -1,7 +1,7 @@
 //! Example programs as processes of their own, and `curl` to talk to them.
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -96,10 +96,18 @@ impl Program {
         self.out.try_iter().filter(|line| line.contains(text)).collect()
     }
 
-    /// The address it listens on, as its welcome shows it.
+    /// The address it listens on, as its welcome shows it. Waits until it answers: Rocket obeys
+    /// signals only from then on, and a signal before ends the process.
     pub fn origin(&self) -> String {
         let line = self.said("listening", BUILD);
-        line.split_whitespace().last().unwrap().to_owned()
+        let origin = line.split_whitespace().last().unwrap().to_owned();
+        let address = origin.split("://").last().unwrap();
+        let end = Instant::now() + BUILD;
+        while !answers(address) {
+            assert!(Instant::now() < end, "no answer from {origin}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        origin
     }
 }
 
@@ -109,6 +117,14 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a server answers there, be it that it does not understand.
+fn answers(address: &str) -> bool {
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
+    let asked = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    asked.and_then(|()| stream.write_all(b"?\r\n\r\n")).is_ok()
+        && stream.read(&mut [0]).is_ok_and(|read| read > 0)
 }
 
 fn find(lines: &Receiver<String>, text: &str, within: Duration, seen: &mut Vec<String>) -> String {

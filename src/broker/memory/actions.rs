@@ -172,6 +172,17 @@ impl Queue {
             } else if in_place && at == due {
                 // An earlier step may have moved it here; that step counted it.
                 skip += 1;
+            } else if due <= now
+                && stored.waits_for_limit()
+                && !matches!(step.action, Action::Archive | Action::Delete)
+            {
+                // It is due already, and waits on at its turn in the same place.
+                if let Some(stored) = self.jobs.get_mut(&id) {
+                    stored.start_by = None;
+                }
+                skip += 1;
+                spent += 1;
+                done += 1;
             } else {
                 self.leave(&id, step.state);
                 self.enter(&id, step.action, due, now);

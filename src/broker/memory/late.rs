@@ -23,16 +23,21 @@ impl Queue {
         is_late
     }
 
-    /// Archives pending jobs that did not start in time, at most `limit`; returns how many. Those
-    /// that are scheduled are the forwarder's.
+    /// Archives jobs that are pending, or wait for a limit, and did not start in time: at most
+    /// `limit`; returns how many. Those that are scheduled are the forwarder's.
     pub(super) fn archive_late(&mut self, limit: usize, now: Timestamp) -> usize {
         let mut found = HashSet::new();
         while found.len() < limit && self.late.first().is_some_and(|(at, _)| *at <= now) {
             let Some((at, id)) = self.late.pop_first() else { break };
             let stored = self.jobs.get(&id);
-            if stored.is_some_and(|one| {
-                one.state == JobState::Pending && one.start_by == Some(at) && one.is_late(now)
-            }) {
+            let Some(one) = stored.filter(|one| one.start_by == Some(at) && one.is_late(now))
+            else {
+                continue;
+            };
+            if one.waits_for_limit() {
+                self.leave(&id, JobState::Scheduled);
+                found.insert(id);
+            } else if one.state == JobState::Pending {
                 found.insert(id);
             }
         }

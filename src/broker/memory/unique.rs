@@ -120,7 +120,9 @@ impl Queue {
         let holder = &holder.id;
         let is_earlier = |held: &StoredJob| {
             held.state == JobState::Scheduled
-                && (held.waits_for_limit() || held.due.is_some_and(|before| before < due))
+                // One that waits for a limit is due already, as a pending one.
+                && !held.waits_for_limit()
+                && held.due.is_some_and(|before| before < due)
                 && self.may_change(held, &lock)
         };
         if self.jobs.get(holder).is_some_and(is_earlier)
@@ -142,23 +144,33 @@ impl Queue {
         due: Timestamp,
         now: Timestamp,
     ) -> Option<Enqueued> {
-        let is_pending = self.jobs.get(&id).is_some_and(|held| held.state == JobState::Pending);
-        // It is due already and keeps its place, unless a limit may see it differently.
-        let stays = is_pending && new.record.group.is_empty() && self.gates.is_empty();
+        let held = self.jobs.get(&id)?;
+        let (state, is_grouped) = (held.state, !new.record.group.is_empty());
+        // It is due already: a later due time does not delay it again. It keeps its place too,
+        // unless it is of another key now.
+        let stays_due = state == JobState::Pending && !is_grouped;
+        let pairs = held.limited.as_ref().map_or(&[][..], |limited| &limited.pairs);
+        let stays = stays_due && self.gates.pairs_of(&new.record) == pairs;
         if !stays {
-            let state = self.jobs.get(&id).map(|held| held.state)?;
             self.leave(&id, state);
         }
-        let before = self.jobs.remove(&id)?;
+        let mut before = self.jobs.remove(&id)?;
         let mut job = new.record.clone();
         job.id = id.clone();
         let mut stored = Box::new(StoredJob::new(job));
         self.lock(new, &id, &mut stored, due, now);
         self.must_start_by(&mut stored, new.expires_in.map(|limit| due + limit));
         self.remember(new, &id, now);
-        if stays {
-            (stored.order, stored.pending_since) = (before.order, before.pending_since);
-            self.jobs.insert(id.clone(), stored);
+        // Its turn stays, and while it keeps its place what it has passed.
+        stored.limited = before.limited.take();
+        if stays_due {
+            stored.pending_since = before.pending_since;
+            if stays {
+                stored.order = before.order;
+                self.jobs.insert(id.clone(), stored);
+            } else {
+                self.append_pending(stored, now);
+            }
             return Some(Enqueued::Replaced { id, state: JobState::Pending, due: now });
         }
         let (state, due) = self.enter_new(stored, due, now);

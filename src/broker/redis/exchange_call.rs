@@ -153,7 +153,7 @@ impl CallPlan {
     /// Whether the `finish_and_dequeue` script can do it, which costs about half.
     fn is_fast(&self, parts: &[QueuePart<'_>], limited: &LimitedQueues) -> bool {
         self.dequeues > 0
-            && !parts.iter().any(|part| part.dequeues && limited.contains(part.queue))
+            && !parts.iter().any(|part| limited.contains(part.queue))
             && self.unconfirmed.iter().all(String::is_empty)
             && parts.iter().all(|part| part.others().next().is_none())
     }

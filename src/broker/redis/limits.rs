@@ -50,7 +50,10 @@ impl LimitedQueues {
         let mut names = lock(&self.names);
         if !limited {
             names.remove(queue);
-        } else if names.len() < MAX_REMEMBERED {
+        } else {
+            if names.len() >= MAX_REMEMBERED {
+                names.pop_first();
+            }
             names.insert(queue.clone());
         }
         self.some.store(!names.is_empty(), Ordering::Relaxed);

@@ -282,7 +282,7 @@ pub enum Reason {
         holder: JobId,
     },
     /// An enqueue was refused because as many jobs wait in its queue as may
-    /// ([`MaxWaiting`](crate::MaxWaiting)).
+    /// ([`MaxWaiting`](crate::limits::MaxWaiting)).
     #[non_exhaustive]
     QueueFull {
         /// The queue.

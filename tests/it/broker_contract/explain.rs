@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use rocket_jobqueue::handler::AfterCancel;
 use rocket_jobqueue::inspect::{Explanation, Reason};
 use rocket_jobqueue::internals::{Running, inspector};
-use rocket_jobqueue::{Limit, LimitKey, Rate};
+use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 use tokio::sync::Mutex;
 
 use crate::broker_contract::bench::*;

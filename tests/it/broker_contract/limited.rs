@@ -3,7 +3,7 @@
 //! pending jobs.
 
 use rocket_jobqueue::internals::{Acted, Action, LimitInfo};
-use rocket_jobqueue::{Limit, LimitKey, Rate};
+use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 
 use crate::broker_contract::bench::*;
 

@@ -2,7 +2,7 @@
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::inspect::LimitUse;
-use rocket_jobqueue::{Limit, LimitKey, Rate};
+use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 
 /// A job of an account.
 fn of_account(on: &OpenStore, name: &str, account: &str) -> NewJob {
@@ -234,8 +234,7 @@ async fn a_rate_spaces_the_starts_and_the_next_comes_by_itself(
     on.settle(&first[0], done()).await;
     assert!(on.start().await.is_empty());
     for name in ["b", "c"] {
-        let queues = std::slice::from_ref(&on.queue);
-        let wait = on.broker.next_due(queues).await.unwrap()[0].expect("a job waits");
+        let wait = on.forward().await.next.expect("a job waits");
         assert!(
             wait > Duration::from_millis(450) && wait <= Duration::from_millis(505),
             "{wait:?}"

@@ -20,6 +20,7 @@ mod fencing;
 mod groups;
 mod idempotency;
 mod limited;
+mod limited_waiting;
 mod limits;
 mod lists;
 mod look;

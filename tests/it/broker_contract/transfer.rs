@@ -295,7 +295,7 @@ async fn what_has_expired_since_the_export_is_left_out(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_waits_for_a_limit_arrives_pending(#[values(Store::Redis)] store: Store) {
-    use rocket_jobqueue::Limit;
+    use rocket_jobqueue::limits::Limit;
     let on = store.open().await;
     on.broker.set_limit(&on.queue, &Limit::new("all").concurrency(1)).await.unwrap();
     on.fill(&["a", "b"]).await;

@@ -1,8 +1,9 @@
 //! Jobs that must start in time.
 
 use crate::broker_contract::bench::*;
+use rocket_jobqueue::OnConflict;
 use rocket_jobqueue::internals::{Acted, Action};
-use rocket_jobqueue::{MaxWaiting, OnConflict};
+use rocket_jobqueue::limits::MaxWaiting;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -1,9 +1,9 @@
 //! Queues, the limits of their archives, and periodic jobs.
 
-use rocket_jobqueue::{Limit, Rate};
+use rocket_jobqueue::limits::{Limit, Rate};
 
 use super::*;
-use rocket_jobqueue::MaxWaiting;
+use rocket_jobqueue::limits::MaxWaiting;
 
 #[test]
 fn queues_of_all_layers_make_one_table() {

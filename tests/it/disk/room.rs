@@ -13,7 +13,8 @@ use rocket_jobqueue::internals::disk::{self, DiskSettings};
 use rocket_jobqueue::internals::{
     ArchiveSettings, Broker, Inspect, MemoryBroker, SettleRequest, Settled,
 };
-use rocket_jobqueue::{Clock, Durability, Error, NewJob};
+use rocket_jobqueue::settings::Durability;
+use rocket_jobqueue::{Clock, Error, NewJob};
 
 use super::{PROMPT, START, files_below, id, job, open, put, queue, try_open};
 

@@ -1,7 +1,7 @@
 //! Jobs that are enqueued by HTTP, and requests that are repeated.
 
 use super::*;
-use rocket_jobqueue::MaxWaiting;
+use rocket_jobqueue::limits::MaxWaiting;
 
 #[tokio::test]
 async fn a_job_of_a_registered_type_is_enqueued_with_its_types_options() {

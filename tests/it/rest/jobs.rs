@@ -110,7 +110,7 @@ async fn a_refused_enqueue_says_who_holds_the_lock_and_why() {
 #[tokio::test]
 async fn a_full_queue_refuses_with_a_reason() {
     let fairing = fairing().set("jobqueue.worker", false);
-    let bound = rocket_jobqueue::MaxWaiting::refuse(1);
+    let bound = rocket_jobqueue::limits::MaxWaiting::refuse(1);
     let client = start(fairing.max_waiting("mail", bound)).await;
     let queue = client.rocket().state::<JobQueue>().unwrap();
     let first = queue.enqueue(Welcome { user: 1 }).await.unwrap();

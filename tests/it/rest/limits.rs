@@ -61,7 +61,7 @@ async fn a_wrong_limit_says_what_was_expected_and_found() {
 
 #[tokio::test]
 async fn declared_limits_are_set_at_launch_over_what_was_there() {
-    let limit = rocket_jobqueue::Limit::new("smtp").concurrency(3);
+    let limit = rocket_jobqueue::limits::Limit::new("smtp").concurrency(3);
     let client = start(
         fairing()
             .set("jobqueue.worker", false)

@@ -75,8 +75,8 @@ async fn nothing_of_a_redacted_payload_reaches_a_viewer_or_the_log() {
     let queue = client.rocket().state::<JobQueue>().unwrap().clone();
     let mail = rocket_jobqueue::QueueName::new("mail").unwrap();
 
-    let by_pin = rocket_jobqueue::LimitKey::parse("payload.pin").unwrap();
-    let limit = rocket_jobqueue::Limit::new("by-pin").key(by_pin).concurrency(100);
+    let by_pin = rocket_jobqueue::limits::LimitKey::parse("payload.pin").unwrap();
+    let limit = rocket_jobqueue::limits::Limit::new("by-pin").key(by_pin).concurrency(100);
     queue.inspector().set_limit(&mail, &limit).await.unwrap();
 
     let mut secrets = vec![CANARY.to_owned(), CANARY.to_uppercase(), PIN.to_string()];

@@ -18,7 +18,7 @@ pub(super) struct Pending {
     pub(super) taken: u64,
     /// The last batch that the operating system has.
     pub(super) written: u64,
-    /// The last batch that is as safe as [`Durability`] says.
+    /// The last batch that is as safe as [`Durability`](super::Durability) says.
     pub(super) safe: u64,
     /// Whether somebody writes, who looks for more rows before it stops.
     pub(super) writing: bool,

@@ -143,7 +143,7 @@ impl Gates {
     }
 
     /// The gates of a job, in order.
-    pub(super) fn pairs_of(&self, job: &JobRecord) -> Vec<Pair> {
+    pub(in crate::broker::memory) fn pairs_of(&self, job: &JobRecord) -> Vec<Pair> {
         let limits = self.limits.iter().filter(|limit| limit.covers(&job.job_type));
         limits.map(|limit| Pair { limit: limit.name.clone(), key: limit.key_of(job) }).collect()
     }

@@ -16,7 +16,7 @@ impl Limits for MemoryBroker {
                 let others = queue.gates.limits().iter().filter(|other| other.name != limit.name);
                 if others.count() >= MAX_LIMITS {
                     return Err(Error::invalid(format!(
-                        "limits: expected at most {MAX_LIMITS} for a queue, found one more"
+                        "limits of a queue: expected at most {MAX_LIMITS}, found one more"
                     )));
                 }
                 if queue.gates.limit(&limit.name) != Some(limit) {

@@ -172,8 +172,14 @@ fn limit(form: &Form) -> Result<Limit, Error> {
 #[post("/ui/queues/<name>/limits/<limit>/delete", data = "<body>")]
 async fn remove(act: Act<'_>, name: &str, limit: &str, body: FormBody<'_>) -> FormResult {
     act.expect_no_fields(body).await?;
-    let done = async { act.site.inspector().remove_limit(&name.parse()?, limit).await };
-    act.redirect(done.await.map(|_| {
+    let done = async {
+        if act.site.inspector().remove_limit(&name.parse()?, limit).await? {
+            return Ok(());
+        }
+        let limit: String = limit.chars().take(64).collect();
+        Err(Error::not_found(format!("queue {name:?} has no limit {limit:?}")))
+    };
+    act.redirect(done.await.map(|()| {
         act.audit("limit removed", name, limit);
         format!("/ui/queues/{}?done=unlimit", escaped(name))
     }))

@@ -214,6 +214,14 @@ local function release(id)
   end
 end
 
+-- Lets a job that has left Q:scheduled wait for no limit any more. Nothing here may raise an error.
+local function stop_waiting(id)
+  if redis.pcall('ZREM', Q .. 'x:held', id) ~= 1 then return end
+  local x_wait = redis.pcall('HGET', Q .. 't:' .. id, 'x_wait')
+  local pair = type(x_wait) == 'string' and string.match(x_wait, '^%d+:(.+)$')
+  if pair then redis.pcall('ZREM', Q .. 'x:lim:wait:' .. pair, id) end
+end
+
 -- Archives a waiting job that has left its list, because it did not start in time or makes room
 -- for a newer one. No attempt is counted. Its lock is released, unless that ends only with its
 -- time: the job keeps nobody else out. A field that is appended to a protobuf message replaces an

@@ -10,7 +10,8 @@
 -- Q:x:lim:keys has every pair with a state, by the microsecond at which to look at it: when its
 -- rate admits the next job, else within a minute. A look lets waiting jobs go, removes holders
 -- that are not active (a Go worker's recovery takes a job and not its place) and pairs without
--- a state. The empty id in Q:x:due brings the forwarder here at the first of these instants.
+-- a state. The empty id in Q:x:due brings the forwarder here at the first of these instants; an
+-- older version removes it, so that every start and wait, and the janitor, put it back.
 --
 -- All writes happen between other writes of a script, so nothing here raises an error; test()
 -- does, before the first write. Keys of one pair are ours by their name: one of another type is
@@ -32,8 +33,11 @@ local function limits()
   local MAX_PAYLOAD, MAX_KEY = 16384, 128
   -- Bounds of one look: pairs, jobs of a pair, holders of a pair, jobs whose time is moved on.
   local MAX_PAIRS, MAX_ADMITTED, MAX_HOLDERS, MAX_ROLLED = 100, 100, 100, 200
-  -- Number of pending jobs above which a look admits none.
+  -- Number of pending jobs above which a look admits one job of a pair a second, so that no key
+  -- starves and pending does not grow.
   local CROWDED = 1000
+  -- Waiting jobs that one script may still look at, over all pairs.
+  local left = 1000
 
   -- The limits of this queue in the order of their names, and by name. If the key is of another
   -- type or an entry cannot be read, `damaged` is true and nothing is admitted.
@@ -260,7 +264,8 @@ local function limits()
       end
       if limit.spacing and size_of(wait_key(pair)) > 0 then
         look_at_pair(pair, math.max(now, rate_admits_at(pair, limit)))
-      elseif redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair) == 1 then
+      else
+        redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair)
         look_at(now + LOOK)
       end
     end
@@ -293,7 +298,8 @@ local function limits()
     local at = rate_admits_at(pair, limit)
     if at > now then
       look_at_pair(pair, at)
-    elseif redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair) == 1 then
+    else
+      redis.pcall('ZADD', Q .. 'x:lim:keys', 'NX', whole(now + LOOK), pair)
       look_at(now + LOOK)
     end
   end
@@ -320,11 +326,11 @@ local function limits()
       most = math.min(most, math.floor((now + limit.tolerance - base) / limit.spacing) + 1)
     end
     local admitted, looked = 0, 0
-    while admitted < most and looked < 2 * MAX_ADMITTED do
-      local ids = redis.call('ZRANGE', key, 0, most - admitted - 1)
+    while admitted < most and looked < 2 * MAX_ADMITTED and left > 0 do
+      local ids = redis.call('ZRANGE', key, 0, math.min(most - admitted, left) - 1)
       if #ids == 0 then break end
       for _, id in ipairs(ids) do
-        looked = looked + 1
+        looked, left = looked + 1, left - 1
         redis.call('ZREM', key, id)
         if still_waits(id) then
           redis.pcall('ZREM', Q .. 'x:held', id)
@@ -335,13 +341,15 @@ local function limits()
         end
       end
     end
-    return admitted
+    return admitted, admitted < most and (looked >= 2 * MAX_ADMITTED or left <= 0)
   end
 
   -- Admits one job of a pair for a place that became free. If its rate has to wait, the pair is
   -- looked at then.
   local function pass_on(pair)
-    if admit(pair, 1) > 0 or tidy(pair) then return end
+    local admitted, more = admit(pair, 1)
+    if admitted > 0 or tidy(pair) then return end
+    if more then return look_at_pair(pair, now) end
     if size_of(wait_key(pair)) == 0 then return end
     local at = rate_admits_at(pair, load().by_name[string.match(pair, '^[^:]*')])
     if at > now then look_at_pair(pair, at) end
@@ -379,7 +387,8 @@ local function limits()
     end
     if before then
       redis.pcall('ZREM', wait_key(before), id)
-      redis.pcall('ZREM', Q .. 'x:held', id)
+      -- It was twice in pending.
+      if redis.pcall('ZREM', Q .. 'x:held', id) == 1 then redis.pcall('ZREM', Q .. 'scheduled', id) end
     end
     if #found > 0 then take(id, found, turn) end
     return true
@@ -420,22 +429,23 @@ local function limits()
   local function look(pair, crowded)
     local limit = load().by_name[string.match(pair, '^[^:]*')]
     size_of(use_key(pair))
-    for _, id in ipairs(redis.call('ZRANGE', use_key(pair), 0, MAX_HOLDERS - 1)) do
+    for _, id in ipairs(redis.call('ZRANDMEMBER', use_key(pair), MAX_HOLDERS)) do
       if redis.pcall('HGET', Q .. 't:' .. id, 'state') ~= 'active' then
         redis.call('ZREM', use_key(pair), id)
       end
     end
     if not limit then redis.pcall('ZREM', Q .. 'x:lim:tat', pair) end
-    local admitted = crowded and 0 or admit(pair, MAX_ADMITTED)
+    local admitted, more = admit(pair, crowded and 1 or MAX_ADMITTED)
     if tidy(pair) then return end
     local at = now + LOOK
-    if size_of(wait_key(pair)) > 0 and not crowded then
+    if size_of(wait_key(pair)) > 0 then
       -- Dequeuing an admitted job takes the token and says when the next is. If none is
       -- dequeued, this is the next look.
       local rate = rate_admits_at(pair, limit)
       if rate > now then at = math.min(at, rate) end
       if limit and limit.spacing and admitted > 0 then at = now + 5 * SECOND end
       if admitted >= MAX_ADMITTED then at = limit and now + SECOND or now end
+      if crowded then at = math.min(at, now + SECOND) elseif more then at = now end
     end
     redis.pcall('ZADD', Q .. 'x:lim:keys', whole(at), pair)
   end

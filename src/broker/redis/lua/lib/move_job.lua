@@ -39,7 +39,7 @@ local function leave(id, state, from)
     redis.call('ZREM', DUE, id)
     redis.call('ZREM', Q .. 'x:grouped', id)
     -- It does not wait for a limit any more.
-    redis.pcall('ZREM', Q .. 'x:held', id)
+    stop_waiting(id)
   end
 end
 

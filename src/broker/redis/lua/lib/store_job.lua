@@ -113,7 +113,7 @@ local function leave_place(id, state, group)
     redis.call('ZREM', Q .. 'x:due', id)
     redis.call('ZREM', Q .. 'x:grouped', id)
     -- It does not wait for a limit any more.
-    redis.pcall('ZREM', Q .. 'x:held', id)
+    stop_waiting(id)
   end
 end
 
@@ -130,11 +130,24 @@ local function extend(lock, value, due, ends)
   local exact = tonumber(redis.call('ZSCORE', Q .. 'x:due', id) or -1)
   local known = shown(exact) == score and exact or score * SECOND
   if due <= known then return end
+  -- One that waits for a limit is due already, as a pending one.
+  local held = redis.pcall('ZSCORE', Q .. 'x:held', id)
+  if type(held) == 'string' and tonumber(held) == score then return end
   redis.call('ZADD', Q .. 'scheduled', whole(shown(due)), id)
   redis.call('ZADD', Q .. 'x:due', whole(due), id)
   local start_by = tonumber(redis.call('HGET', Q .. 't:' .. id, 'x_start_by'))
   if start_by then must_start_by(id, start_by + due - known) end
   if group ~= '' then redis.call('ZADD', Q .. 'x:grouped', whole(shown(due)), id) end
+end
+
+-- What a job that replaces this one keeps of its x_wait (see limits.lua): all of it if it stays
+-- pending, and its turn if it waited for a limit and is due.
+local function turn_of(id, stays, later)
+  local x_wait = redis.pcall('HGET', Q .. 't:' .. id, 'x_wait')
+  if type(x_wait) ~= 'string' then return nil end
+  if stays then return x_wait end
+  local held = not later and redis.pcall('ZSCORE', Q .. 'x:held', id)
+  return type(held) == 'string' and string.match(x_wait, '^%d+:')
 end
 
 -- The message with another id, which follows its first `before` bytes: field 3 of protobuf.
@@ -233,7 +246,9 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     local score = redis.pcall('ZSCORE', exact, id)
     local known = type(score) == 'string' and tonumber(score) or due
     local codes = {scheduled = 2, aggregating = 5}
-    return codes[found[2]] or 1, '', known
+    -- One that waits for a limit counts as pending.
+    local held = found[2] == 'scheduled' and redis.pcall('ZSCORE', Q .. 'x:held', id)
+    return type(held) == 'string' and 1 or codes[found[2]] or 1, '', known
   end
   if guard ~= '' then
     local before = get_until(guard)
@@ -306,14 +321,16 @@ local function store(repeated, id, msg, placement, value, lock, lock_for, guard,
     set_until(lock, id, due + lock_for)
   end
   if guard ~= '' then set_until(guard, digest .. ':' .. id, now + guard_for) end
-  local stored, text = 0, ''
+  local stored, text, turn = 0, '', nil
   if replaced then
     stored, text = 7, id
+    turn = turn_of(id, stays, later)
     if not stays then leave_place(id, old_state, old_group) end
     -- Everything that the earlier job left: failures, losses, a result.
     redis.call('DEL', task)
   end
   redis.call('HSET', task, unpack(fields))
+  if turn then redis.call('HSET', task, 'x_wait', turn) end
   if start_within then must_start_by(id, due + start_within) end
   if stays then return 8, text, now end
   if state == 'pending' then

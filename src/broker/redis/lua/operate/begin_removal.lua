@@ -51,7 +51,7 @@ else
   -- UNLINK, because DEL frees a million entries before it returns.
   redis.call('UNLINK', OLD_GROUPS, OLD_SETS)
   redis.call('UNLINK', Q .. 'lease', Q .. 'x:due', Q .. 'x:grouped', Q .. 'x:sets', Q .. 'x:gone',
-    Q .. 'x:minutes', Q .. 'x:start_by')
+    Q .. 'x:minutes', Q .. 'x:start_by', Q .. 'x:held')
   for _, name in ipairs(CONTAINERS) do redis.call('UNLINK', Q .. name) end
   if redis.call('EXISTS', GROUPS) == 1 then redis.call('RENAME', GROUPS, OLD_GROUPS) end
   if redis.call('EXISTS', SETS) == 1 then redis.call('RENAME', SETS, OLD_SETS) end

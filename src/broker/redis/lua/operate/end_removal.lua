@@ -17,5 +17,5 @@ if live == 0 or type(paused) == 'string' and string.match(paused, '^0%d') then
 end
 if live > 0 then return {now, 0} end
 redis.call('UNLINK', Q .. 'lease', Q .. 'x:due', Q .. 'x:grouped', Q .. 'x:ends', Q .. 'x:sets',
-  Q .. 'x:gone', Q .. 'x:minutes', Q .. 'x:start_by')
+  Q .. 'x:gone', Q .. 'x:minutes', Q .. 'x:start_by', Q .. 'x:held')
 return {now, 1}

@@ -1,5 +1,5 @@
--- Purpose: deletes completed jobs whose retention is over, archives pending jobs that did not
--- start in time, and once a minute records the queue's counters.
+-- Purpose: deletes completed jobs whose retention is over, archives jobs that are pending, or wait
+-- for a limit, and did not start in time, and once a minute records the queue's counters.
 --
 -- KEYS[1]  Q:pending
 -- ARGV[1]  now in microseconds since 1970, or empty for the clock of this server
@@ -27,6 +27,12 @@ end
 
 -- Q:x:start_by may name jobs that have started or are gone: a Go worker does not know it.
 local LATE, PENDING, LOOKS, NEAR, AGAIN = Q .. 'x:start_by', KEYS[1], 100, 5000, 60 * SECOND
+-- Whether a job waits for a limit; see lib/limits.lua.
+local function waits(id)
+  local held = redis.pcall('ZSCORE', Q .. 'x:held', id)
+  return type(held) == 'string' and redis.pcall('ZSCORE', Q .. 'scheduled', id) == held
+end
+
 local expired = 0
 local found = redis.pcall('ZRANGEBYSCORE', LATE, '-inf', whole(now), 'LIMIT', 0, LOOKS)
 -- A damaged key must not stop the rest.
@@ -47,10 +53,19 @@ for _, id in ipairs(sound and found or {}) do
     redis.call('LREM', PENDING, 1, id)
     archive_unrun(id, task[1], 'expired')
     expired = expired + 1
+  elseif task[2] == 'scheduled' and waits(id) then
+    redis.call('ZREM', Q .. 'scheduled', id)
+    redis.call('ZREM', Q .. 'x:held', id)
+    archive_unrun(id, task[1], 'expired')
+    expired = expired + 1
   else
     redis.call('ZADD', LATE, 'XX', whole(now + AGAIN), id)
   end
 end
+
+-- What brings the forwarder to the limits of this queue; see lib/limits.lua.
+local first = redis.pcall('ZRANGE', Q .. 'x:lim:keys', 0, 0, 'WITHSCORES')[2]
+if first then redis.pcall('ZADD', Q .. 'x:due', 'LT', first, '') end
 
 local MINUTES = Q .. 'x:minutes'
 local minute = math.floor(now_s / 60)
