@@ -7,7 +7,8 @@ use crate::job::{Limit, QueueName};
 
 impl Inspector {
     /// The limits of a queue by name, each with the jobs that run and wait. A queue without
-    /// limits, or one that does not exist, has none.
+    /// limits, or one that does not exist, has none. One command without limits; else a script
+    /// that looks at 1,000 keys at most.
     ///
     /// # Errors
     /// Errors of the store.
@@ -33,6 +34,8 @@ impl Inspector {
 
     /// Sets a limit of a queue, or replaces the one of its name. It holds from the next dequeue of
     /// every process on: jobs that run go on, and a larger limit lets waiting jobs start at once.
+    /// One script. In memory and on disk it decides about all pending and waiting jobs of the queue
+    /// in one step.
     ///
     /// A limit that the application [declares](crate::JobQueueFairing::limit) is set again at its
     /// next launch.
