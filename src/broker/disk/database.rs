@@ -51,7 +51,8 @@ const FORMAT_ROW: &[u8] = b"format";
 const OPENED_ROW: &[u8] = b"opened";
 
 /// The problem, if a row was not written by any version of this crate.
-const UNKNOWN_ROW: &str = "a row that is none of ours";
+const UNKNOWN_ROW: &str = "a row that this version does not know: a newer version of rocket_jobqueue wrote it (open it \
+     with that one), or it is damaged";
 
 /// The name of the only keyspace.
 const KEYSPACE: &str = "rows";

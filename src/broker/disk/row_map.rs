@@ -53,7 +53,7 @@ impl Source for RowMap {
     }
 
     fn unknown_row(&self) -> Error {
-        Error::config("a row that is none of ours")
+        Error::config("a row that this version does not know")
     }
 
     fn describe(&self) -> String {

@@ -5,8 +5,8 @@
 //! page by page, so that the store is locked for a page at a time. Everything else of a queue
 //! is small and read at once.
 //!
-//! An import stores consecutive entries of one queue under one lock, and compares before it stores:
-//! what is there already is the same, or a conflict that stays. On a store on disk the rows of an
+//! An import compares each entry and stores it under the store's lock, and waits for the disk once a
+//! page: what is there already is the same, or a conflict that stays. On a store on disk the rows of an
 //! import go the way of all others, through the journal.
 
 use std::collections::VecDeque;
@@ -37,7 +37,7 @@ impl Transfer for MemoryBroker {
         Box::new(MemoryExport { broker, queues, jobs: None, entries, is_last: false })
     }
 
-    /// Consecutive entries of one queue are stored under one lock.
+    /// Each entry is compared and stored under the store's lock; the page waits for the disk once.
     fn import<'a>(&'a self, entries: &'a [Entry], dry_run: bool) -> Answer<'a, Vec<Imported>> {
         Box::pin(async move {
             if !dry_run {
@@ -280,7 +280,9 @@ impl Queue {
             Entry::Queue { queue, paused, processed, failed } => {
                 let wanted = (*paused, *processed, *failed);
                 let found = (self.paused, self.total.processed, self.total.failed);
-                if !self.used || found == (None, 0, 0) && wanted != found {
+                // Nobody may have used it, and yet it may be paused.
+                let is_empty = found == (None, 0, 0);
+                if is_empty && (!self.used || wanted != found) {
                     return None;
                 }
                 let what = format!("pause and counters of queue \"{queue}\"");

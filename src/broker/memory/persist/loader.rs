@@ -313,8 +313,9 @@ impl LoadedQueue {
         queue.pending = pending.into_iter().map(|(_, id)| id).collect();
         active.sort_unstable();
         queue.expire_all(active.into_iter().map(|(_, id)| id), steady);
-        queue.watch();
+        // Where jobs wait follows from what is on disk, and need not be written again.
         queue.restore_gates(now);
+        queue.watch();
         queue
     }
 }
