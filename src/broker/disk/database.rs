@@ -30,11 +30,11 @@ use prost::Message;
 use super::durability::{Storage, StorageError};
 use super::folder::{Folder, restrict_all};
 use super::hush::Hush;
-use super::{Key, Kind, Rows, Source, journal_file};
+use super::{Durability, Key, Kind, Rows, Source, journal_file};
 use crate::error::Error;
 
-/// The version of the rows that this crate writes. Raise it whenever an older crate could not read
-/// them.
+/// The version of the rows that this crate writes. Raise it if known rows change their meaning: an
+/// older crate refuses a new kind of row by itself.
 const FORMAT: u64 = 1;
 
 /// The folder of the database, inside the folder of the store.
@@ -51,8 +51,8 @@ const FORMAT_ROW: &[u8] = b"format";
 const OPENED_ROW: &[u8] = b"opened";
 
 /// The problem, if a row was not written by any version of this crate.
-const UNKNOWN_ROW: &str = "a row that this version does not know: a newer version of rocket_jobqueue wrote it (open it \
-     with that one), or it is damaged";
+const UNKNOWN_ROW: &str = "a row that this version does not know: a newer version of \
+     rocket_jobqueue wrote it (open it with that one), or it is damaged";
 
 /// The name of the only keyspace.
 const KEYSPACE: &str = "rows";
@@ -103,7 +103,7 @@ impl Rowbase {
     ///
     /// # Errors
     /// The files are damaged, of another version, or cannot be read or written.
-    pub(crate) fn open(folder: Folder) -> Result<(Self, u64), Error> {
+    pub(crate) fn open(folder: Folder, durability: Durability) -> Result<(Self, u64), Error> {
         let path = folder.path().to_owned();
         let is_here = |error: String| damaged(&path, &error);
         let rows = path.join(ROWS_FOLDER);
@@ -114,7 +114,7 @@ impl Rowbase {
         if !rows.join(MARKER_FILE).is_file() {
             return Err(is_here(format!("{ROWS_FOLDER}/{MARKER_FILE} is missing")));
         }
-        journal_file::check_all(&rows).map_err(is_here)?;
+        journal_file::check_all(&rows, durability).map_err(is_here)?;
         let open = Open::at(&rows).map_err(is_here)?;
         let number = |name| open.number(name);
         match number(FORMAT_ROW).map_err(is_here)? {
@@ -392,7 +392,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let taken = Folder::take(folder.path(), Duration::ZERO);
         let taken = taken.now_or_never().expect("nobody has it").unwrap();
-        let (mut base, _) = Rowbase::open(taken).unwrap();
+        let (mut base, _) = Rowbase::open(taken, Durability::Always).unwrap();
         let mut rows = Rows::default();
         rows.put(Key::store(Kind::Store, b"seven"), &Number { number: 7 });
         base.write(&rows).unwrap();

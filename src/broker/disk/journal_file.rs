@@ -8,8 +8,11 @@
 //! decide what to do about it.
 //!
 //! Zeros in a batch that is intact are a payload's. Zeros in the batch that cannot be read could
-//! be either, and count as lost: a loss of power is the more likely cause. Only the newest journal
-//! may be unfinished, because `fjall` syncs a journal before it begins the next one.
+//! be either. With [`Durability::Always`] each batch is synced before the next one is written, so
+//! that no loss of power leaves intact batches behind a missing sector: such a journal is refused.
+//! With [`Durability::EverySecond`] sectors of a second may reach the disk in any order, and the
+//! zeros count as lost: a loss of power is the more likely cause. Only the newest journal may be
+//! unfinished, because `fjall` syncs a journal before it begins the next one.
 //!
 //! The layout is that of the third format of `fjall`. A batch is a start (tag 1, number of items,
 //! sequence number), items (tag 2) and an end (tag 3, checksum of the items, four magic bytes).
@@ -22,23 +25,26 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Durability;
+
 /// The last bytes of each batch.
 const MAGIC: &[u8; 4] = b"FJL\x03";
 
 /// Bytes that a disk writes as a whole: after a crash a sector is there or missing.
 const SECTOR: usize = 512;
 
-/// Checks all journals in a folder, and cuts off what a crash left unfinished.
+/// Checks all journals in a folder, and cuts off what a crash left unfinished. `durability` is that
+/// of the process which opens it; the one that wrote it is expected to have had the same.
 ///
 /// # Errors
 /// A file cannot be read, or is damaged: the text names it and the place.
-pub(crate) fn check_all(folder: &Path) -> Result<(), String> {
+pub(crate) fn check_all(folder: &Path, durability: Durability) -> Result<(), String> {
     let journals = journals(folder).map_err(|error| error.to_string())?;
     let newest = journals.iter().max_by_key(|path| number(path));
     for path in &journals {
         let told = |error: io::Error| format!("{}: {error}", path.display());
         let bytes = fs::read(path).map_err(told)?;
-        match check(&bytes) {
+        match check(&bytes, durability) {
             State::Whole => {}
             State::Unfinished { valid } if Some(path) == newest => {
                 crate::log::warn!(
@@ -50,6 +56,14 @@ pub(crate) fn check_all(folder: &Path) -> Result<(), String> {
             }
             State::Unfinished { valid } | State::Damaged { valid } => {
                 return Err(format!("{}: it is damaged behind byte {valid}", path.display()));
+            }
+            State::MissingWithin { valid } => {
+                return Err(format!(
+                    "{}: a sector behind byte {valid} is missing, and later changes are there. If \
+                     the power failed while durability was \"everysec\", open it once with that: it \
+                     drops the later ones. Otherwise it is damaged",
+                    path.display()
+                ));
             }
         }
     }
@@ -89,11 +103,14 @@ enum State {
     Unfinished { valid: usize },
     /// Changed by something other than a crash.
     Damaged { valid: usize },
+    /// A sector is missing, or a changed batch looks so, and intact batches follow, although each
+    /// was synced before the next was written.
+    MissingWithin { valid: usize },
 }
 
 /// Reads batch after batch. Behind the last whole one, the rest decides: if no sector is missing in
 /// it and a batch ends in it, that is damage; otherwise the last writes were not finished.
-fn check(bytes: &[u8]) -> State {
+fn check(bytes: &[u8], durability: Durability) -> State {
     let (mut valid, mut last_number) = (0, None);
     while let Some((length, number)) = batch(&bytes[valid..]) {
         // The checksum does not cover the sequence number, which decides which of two values of a
@@ -111,7 +128,11 @@ fn check(bytes: &[u8]) -> State {
     // Sectors are counted from the beginning of the file.
     let to_sector = (SECTOR - valid % SECTOR) % SECTOR;
     if has_lost_sector(rest, to_sector, &intact) {
-        return State::Unfinished { valid };
+        let each_was_synced = durability == Durability::Always;
+        return match each_was_synced && !intact.is_empty() {
+            true => State::MissingWithin { valid },
+            false => State::Unfinished { valid },
+        };
     }
     let is_damaged = rest.ends_with(MAGIC)
         || !intact.is_empty()
@@ -241,6 +262,11 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 mod tests {
     use super::*;
 
+    /// What was synced each second may miss any sector of the last one.
+    fn check(bytes: &[u8]) -> State {
+        super::check(bytes, Durability::EverySecond)
+    }
+
     /// A batch with one value of this length, which is its number too.
     fn written(length: usize) -> Vec<u8> {
         with_value(length as u64, &vec![b'x'; length])
@@ -325,6 +351,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_synced_batch_by_batch_is_not_dropped_for_zeros_before_it() {
+        let zeros = with_value(
+            20,
+            &[b'x'; SECTOR].iter().chain(&[0; 3 * SECTOR]).copied().collect::<Vec<_>>(),
+        );
+        let (first, last) = (written(10), written(30));
+        let valid = first.len();
+        let mut journal = [first, zeros.clone(), last].concat();
+        // A bit of the batch with zeros flips.
+        journal[valid + HEAD + 30] ^= 0x10;
+        let state = |bytes: &[u8], durability| super::check(bytes, durability);
+        assert_eq!(state(&journal, Durability::Always), State::MissingWithin { valid });
+        assert_eq!(state(&journal, Durability::EverySecond), State::Unfinished { valid });
+        // Nothing that was acknowledged follows.
+        journal.truncate(valid + zeros.len());
+        assert_eq!(state(&journal, Durability::Always), State::Unfinished { valid });
+    }
+
+    #[test]
     fn the_rest_of_a_sector_that_was_written_before_may_be_lost_too() {
         let first = written(10);
         let mut journal = [first.clone(), written(SECTOR + 100)].concat();
@@ -349,10 +394,10 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         fs::write(path("9.jnl"), &whole).unwrap();
         fs::write(path("10.jnl"), cut).unwrap();
-        check_all(folder.path()).unwrap();
+        check_all(folder.path(), Durability::Always).unwrap();
         assert_eq!(fs::read(path("10.jnl")).unwrap(), written(10));
         fs::write(path("9.jnl"), cut).unwrap();
-        let error = check_all(folder.path()).unwrap_err();
+        let error = check_all(folder.path(), Durability::Always).unwrap_err();
         assert!(error.contains("9.jnl: it is damaged behind byte"), "{error}");
     }
 }

@@ -125,7 +125,7 @@ pub async fn open(
         let folder = Folder::take(&settings.path, settings.patience).await?;
         let durability = settings.durability;
         let open = move || {
-            let (base, opened) = Rowbase::open(folder)?;
+            let (base, opened) = Rowbase::open(folder, durability)?;
             MemoryBroker::restore(base, opened, durability, clock, archive)
         };
         // Reading every row blocks the thread.
