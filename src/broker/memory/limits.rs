@@ -1,11 +1,11 @@
 //! Limits on the jobs of a queue: who becomes pending, who waits for a place, and who takes one.
 //!
-//! The numbers are in [`gates`]; here jobs are led through them. A job that waits for a place has
+//! [`gates`] counts; this module moves the jobs. A job that waits for a place has
 //! the state *scheduled* and is due in an hour, as Asynq's tools see it in Redis, and the hour is
-//! rolled on. It keeps its number while it lives, so that a retry is not behind all others.
+//! rolled on. It keeps its turn while it lives, so that a retry is not behind all others.
 //!
-//! A place is taken by the dequeue and given back with the lease: whoever may settle the job gives
-//! its places back, and nobody else does.
+//! A place is taken by the dequeue and given back with the lease: only the owner that may settle
+//! the job gives its places back.
 
 mod gates;
 mod store;
@@ -30,16 +30,16 @@ pub(super) struct Limited {
     pub(super) pairs: Vec<Pair>,
     /// The gates that it has passed.
     passed: usize,
-    /// Its number among those that wait.
-    pub(super) number: i64,
+    /// Its turn among those that wait.
+    pub(super) turn: i64,
     /// When it took its places, while it is active.
     pub(super) taken: Timestamp,
 }
 
 impl Limited {
     /// A job as it was stored: an active one with places of these pairs.
-    pub(super) fn holding(pairs: Vec<Pair>, number: i64, taken: Timestamp) -> Self {
-        Self { pairs, passed: 0, number, taken }
+    pub(super) fn holding(pairs: Vec<Pair>, turn: i64, taken: Timestamp) -> Self {
+        Self { pairs, passed: 0, turn, taken }
     }
 
     /// The gate at which it waits, if it does.
@@ -63,7 +63,8 @@ pub(super) enum End {
 }
 
 impl Queue {
-    /// Leads a job that may run to its first gate. It becomes pending if it passes all of them.
+    /// Sends a job that may run through the gates of its limits: it becomes pending, or waits at the
+    /// first gate without room.
     pub(super) fn enter_gates(&mut self, mut stored: Box<StoredJob>, end: End, now: Timestamp) {
         let pairs = self.gates.pairs_of(&stored.job);
         if pairs.is_empty() {
@@ -71,29 +72,29 @@ impl Queue {
             return self.push_pending(stored, end);
         }
         let limited = stored.limited.get_or_insert_default();
-        if limited.number == 0 {
-            limited.number = self.gates.next_number();
+        if limited.turn == 0 {
+            limited.turn = self.gates.next_turn();
         }
         (limited.pairs, limited.passed) = (pairs, 0);
         self.walk(stored, end, now);
     }
 
-    /// Leads a job through its next gates, until one of them holds it.
+    /// Goes on from the gates that the job has passed.
     fn walk(&mut self, mut stored: Box<StoredJob>, end: End, now: Timestamp) {
         let Some(limited) = &mut stored.limited else { return self.push_pending(stored, end) };
         while let Some(pair) = limited.pairs.get(limited.passed) {
-            if !self.gates.pass(pair, limited.number, now) {
+            if !self.gates.pass(pair, limited.turn, now) {
                 break;
             }
             limited.passed += 1;
         }
         let Some(pair) = limited.next() else { return self.push_pending(stored, end) };
-        self.gates.wait(pair, limited.number, stored.job.id.clone(), now);
+        self.gates.wait(pair, limited.turn, stored.job.id.clone(), now);
         (stored.waits_for_place, stored.pending_since) = (true, None);
         self.wait(stored, JobState::Scheduled, now + HELD_FOR);
     }
 
-    /// Makes everybody pending for whom there is a place now.
+    /// Makes waiting jobs pending, as long as there are places.
     pub(super) fn admit_waiting(&mut self, now: Timestamp) {
         while let Some(id) = self.gates.next_passed(now) {
             let Some(mut stored) = self.jobs.remove(&id) else { continue };
@@ -120,12 +121,12 @@ impl Queue {
             self.gates.unclaim(pair);
         }
         if let Some(pair) = limited.next().filter(|_| waits) {
-            self.gates.stop_waiting(pair, limited.number);
+            self.gates.stop_waiting(pair, limited.turn);
         }
         (limited.pairs, limited.passed) = (Vec::new(), 0);
     }
 
-    /// Leads a job to other gates if its payload has another key now.
+    /// Sends a job to the gates of its new key, if an edited payload has another one.
     pub(super) fn check_gates(&mut self, id: &JobId, now: Timestamp) {
         let Some(stored) = self.jobs.get(id) else { return };
         let (state, may_run) = match stored.state {
@@ -200,29 +201,29 @@ impl Queue {
         let mut waited = Vec::new();
         for (id, stored) in self.jobs.iter() {
             let Some(limited) = &stored.limited else { continue };
-            self.gates.begin_numbers(limited.number);
+            self.gates.begin_turns(limited.turn);
             match stored.state {
                 JobState::Active => {
                     limited.pairs.iter().for_each(|pair| self.gates.occupy(pair, limited.taken, id))
                 }
-                _ if stored.waits_for_limit() => waited.push((limited.number, id.clone())),
+                _ if stored.waits_for_limit() => waited.push((limited.turn, id.clone())),
                 _ => {}
             }
         }
         if !self.gates.is_empty() || !waited.is_empty() {
             waited.sort_unstable();
-            self.lead_all(waited.into_iter().map(|(_, id)| id).collect(), now);
+            self.send_all(waited.into_iter().map(|(_, id)| id).collect(), now);
         }
     }
 
-    /// Leads all jobs that may run through the gates again: the limits are others.
+    /// Decides again about all pending and waiting jobs, because the limits have changed.
     pub(super) fn rebuild_gates(&mut self, now: Timestamp) {
         let waited = self.gates.empty();
-        self.lead_all(waited, now);
+        self.send_all(waited, now);
     }
 
-    /// Leads the pending jobs, and then those that waited, through all gates.
-    fn lead_all(&mut self, waited: Vec<JobId>, now: Timestamp) {
+    /// Sends the pending jobs, and then those that waited, through all gates.
+    fn send_all(&mut self, waited: Vec<JobId>, now: Timestamp) {
         let pending = std::mem::take(&mut self.pending);
         for id in pending.into_iter().chain(waited) {
             let Some(mut stored) = self.jobs.remove(&id) else { continue };
@@ -254,7 +255,7 @@ impl Queue {
             in_use: gate.holders.len() as u64,
             max: limit.concurrency,
             since: gate.since(),
-            ahead: gate.waiting.range(..limited.number).count() as u64,
+            ahead: gate.waiting.range(..limited.turn).count() as u64,
             next_at: gate.next_at(limit, now),
         })
     }

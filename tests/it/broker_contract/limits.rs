@@ -5,23 +5,23 @@ use rocket_jobqueue::inspect::LimitUse;
 use rocket_jobqueue::limits::{Limit, LimitKey, Rate};
 
 /// A job of an account.
-fn of_account(on: &OpenStore, name: &str, account: &str) -> NewJob {
+pub(super) fn of_account(on: &OpenStore, name: &str, account: &str) -> NewJob {
     let mut job = on.job(name);
     job.record.payload = Some(format!(r#"{{"account":{{"id":"{account}"}}}}"#).into_bytes());
     job
 }
 
-fn per_account(jobs: u32) -> Limit {
+pub(super) fn per_account(jobs: u32) -> Limit {
     Limit::new("account").key(LimitKey::parse("payload.account.id").unwrap()).concurrency(jobs)
 }
 
 impl OpenStore {
-    async fn set_limit(&self, limit: &Limit) {
+    pub(super) async fn set_limit(&self, limit: &Limit) {
         self.broker.set_limit(&self.queue, limit).await.unwrap();
     }
 
     /// All jobs that can start now.
-    async fn start(&self) -> Vec<Delivery> {
+    pub(super) async fn start(&self) -> Vec<Delivery> {
         self.take_many(100).await
     }
 
@@ -32,7 +32,7 @@ impl OpenStore {
     }
 
     /// Jobs of the key that run, and that wait.
-    async fn counted(&self, limit: &str, key: &str) -> (u64, u64) {
+    pub(super) async fn counted(&self, limit: &str, key: &str) -> (u64, u64) {
         self.use_of(limit, key).await.map_or((0, 0), |one| (one.in_use, one.waiting))
     }
 }
@@ -40,7 +40,7 @@ impl OpenStore {
 #[rstest]
 #[tokio::test]
 async fn no_more_jobs_of_a_queue_run_than_its_limit_says_and_they_start_in_order(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(2)).await;
@@ -69,7 +69,7 @@ async fn no_more_jobs_of_a_queue_run_than_its_limit_says_and_they_start_in_order
 #[rstest]
 #[tokio::test]
 async fn each_key_has_its_own_limit_and_none_delays_another(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&per_account(1)).await;
@@ -94,7 +94,7 @@ async fn each_key_has_its_own_limit_and_none_delays_another(
 #[rstest]
 #[tokio::test]
 async fn a_limit_counts_the_types_that_it_names_and_a_key_may_be_given(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let given = LimitKey::parse("given").unwrap();
@@ -117,7 +117,7 @@ async fn a_limit_counts_the_types_that_it_names_and_a_key_may_be_given(
 #[rstest]
 #[tokio::test]
 async fn a_job_under_two_limits_needs_room_in_both(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&per_account(2)).await;
@@ -154,7 +154,7 @@ async fn a_job_under_two_limits_needs_room_in_both(
 async fn however_an_attempt_ends_its_place_is_free(
     #[case] end: Transition,
     #[case] later: u64,
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -182,7 +182,7 @@ async fn however_an_attempt_ends_its_place_is_free(
 #[rstest]
 #[tokio::test]
 async fn a_vanished_workers_place_comes_back_with_its_lease_and_only_once(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -205,7 +205,7 @@ async fn a_vanished_workers_place_comes_back_with_its_lease_and_only_once(
 #[rstest]
 #[tokio::test]
 async fn an_attempt_that_takes_its_recovered_job_back_takes_its_place_too(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -223,7 +223,7 @@ async fn an_attempt_that_takes_its_recovered_job_back_takes_its_place_too(
 #[rstest]
 #[tokio::test]
 async fn a_rate_spaces_the_starts_and_the_next_comes_by_itself(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("api").rate(Rate::parse("2/1s").unwrap())).await;
@@ -256,7 +256,7 @@ async fn a_rate_spaces_the_starts_and_the_next_comes_by_itself(
 #[rstest]
 #[tokio::test]
 async fn a_burst_starts_at_once_and_then_goes_by_the_rate(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("api").rate(Rate::parse("10/1s burst 3").unwrap())).await;
@@ -281,7 +281,7 @@ async fn a_burst_starts_at_once_and_then_goes_by_the_rate(
 #[rstest]
 #[tokio::test]
 async fn a_limit_is_changed_and_removed_while_jobs_wait(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -323,7 +323,7 @@ async fn a_limit_is_changed_and_removed_while_jobs_wait(
 #[rstest]
 #[tokio::test]
 async fn an_operator_may_do_with_a_waiting_job_what_any_scheduled_one_allows(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     use rocket_jobqueue::internals::{Acted, Action};
     let on = store.open().await;
@@ -354,7 +354,7 @@ async fn an_operator_may_do_with_a_waiting_job_what_any_scheduled_one_allows(
 #[rstest]
 #[tokio::test]
 async fn a_job_that_waits_for_long_stays_an_hour_ahead(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     on.set_limit(&Limit::new("all").concurrency(1)).await;
@@ -376,7 +376,7 @@ async fn a_job_that_waits_for_long_stays_an_hour_ahead(
 #[rstest]
 #[tokio::test]
 async fn a_wrong_limit_is_refused_and_a_queue_has_a_bounded_number(
-    #[values(Store::Memory, Store::Disk, Store::Redis)] store: Store,
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
 ) {
     let on = store.open().await;
     let refused = on.broker.set_limit(&on.queue, &Limit::new("a")).await.unwrap_err();

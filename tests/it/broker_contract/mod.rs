@@ -19,7 +19,7 @@ mod explain;
 mod fencing;
 mod groups;
 mod idempotency;
-mod limited;
+mod limit_order;
 mod limited_waiting;
 mod limits;
 mod lists;

@@ -9,7 +9,7 @@
 //!
 //! The order of gates is fixed: keys, then types, then the queue. What waits at a wide gate has
 //! passed the narrow ones, so a single key with many jobs stands there with as many as it may
-//! run, and the others behind their own gate are in nobody's way.
+//! run. Its other jobs wait at their own gate and delay nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub(super) struct Gate {
     pub(super) holders: BTreeSet<(Timestamp, JobId)>,
     /// Places of jobs that have passed, and are not active yet.
     claimed: u32,
-    /// Jobs that wait here, by their number.
+    /// Jobs that wait here, by their turn.
     pub(super) waiting: BTreeMap<i64, JobId>,
     /// The theoretical arrival time of a rate, in microseconds: when the next job would start if
     /// all were evenly spaced.
@@ -94,8 +94,8 @@ pub(in crate::broker::memory) struct Gates {
     ready: BTreeSet<(i64, Pair)>,
     /// Gates where a place may have become free.
     freed: BTreeSet<Pair>,
-    /// The number of the last job that came to a gate.
-    last_number: i64,
+    /// The turn of the last job that came to a gate.
+    last_turn: i64,
     /// Limits that were set or removed.
     pub(in crate::broker::memory) changed: Changes<String>,
     /// Gates whose rate was used.
@@ -118,7 +118,7 @@ impl Gates {
         &self.limits
     }
 
-    /// Sets a limit, whose gates stay. The jobs have to be led through them again.
+    /// Sets a limit, whose gates stay. The caller then sends all jobs through them again.
     pub(in crate::broker::memory) fn set(&mut self, limit: Limit) {
         self.changed.note(|| limit.name.clone());
         self.limits.retain(|before| before.name != limit.name);
@@ -131,7 +131,8 @@ impl Gates {
         self.limits.sort_by(|a, b| (rank(a), &a.name).cmp(&(rank(b), &b.name)));
     }
 
-    /// Removes a limit; false if there is none. The jobs have to be led through the gates again.
+    /// Removes a limit; false if there is none. The caller then sends all jobs through
+    /// the gates again.
     pub(in crate::broker::memory) fn unset(&mut self, name: &str) -> bool {
         let before = self.limits.len();
         self.limits.retain(|limit| limit.name != name);
@@ -208,40 +209,40 @@ impl Gates {
         self.gates.entry(pair).or_default().tat = tat;
     }
 
-    /// A number behind all others.
-    pub(super) fn next_number(&mut self) -> i64 {
-        self.last_number += 1;
-        self.last_number
+    /// A turn behind all others.
+    pub(super) fn next_turn(&mut self) -> i64 {
+        self.last_turn += 1;
+        self.last_turn
     }
 
-    /// Numbers that follow are higher.
-    pub(in crate::broker::memory) fn begin_numbers(&mut self, after: i64) {
-        self.last_number = self.last_number.max(after);
+    /// Makes all later turns higher than this one.
+    pub(in crate::broker::memory) fn begin_turns(&mut self, after: i64) {
+        self.last_turn = self.last_turn.max(after);
     }
 
     /// Lets a job pass this gate, unless others wait before it or there is no room.
-    pub(super) fn pass(&mut self, pair: &Pair, number: i64, now: Timestamp) -> bool {
-        // A limit that is gone keeps nobody.
+    pub(super) fn pass(&mut self, pair: &Pair, turn: i64, now: Timestamp) -> bool {
+        // A limit that was removed holds no job back.
         let Some(limit) = self.limits.iter().find(|limit| limit.name == pair.limit) else {
             return true;
         };
         let gate = self.gates.entry(pair.clone()).or_default();
-        let is_first = gate.waiting.first_key_value().is_none_or(|(first, _)| number < *first);
+        let is_first = gate.waiting.first_key_value().is_none_or(|(first, _)| turn < *first);
         let passes = is_first && gate.has_room(limit, now);
         gate.claimed += u32::from(passes);
         passes
     }
 
     /// Lets a job wait at this gate.
-    pub(super) fn wait(&mut self, pair: &Pair, number: i64, id: JobId, now: Timestamp) {
-        self.gates.entry(pair.clone()).or_default().waiting.insert(number, id);
+    pub(super) fn wait(&mut self, pair: &Pair, turn: i64, id: JobId, now: Timestamp) {
+        self.gates.entry(pair.clone()).or_default().waiting.insert(turn, id);
         self.schedule(pair, now);
     }
 
     /// A job no longer waits at this gate.
-    pub(super) fn stop_waiting(&mut self, pair: &Pair, number: i64) {
+    pub(super) fn stop_waiting(&mut self, pair: &Pair, turn: i64) {
         if let Some(gate) = self.gates.get_mut(pair) {
-            gate.waiting.remove(&number);
+            gate.waiting.remove(&turn);
         }
         self.freed.insert(pair.clone());
     }

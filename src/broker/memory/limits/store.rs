@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::job::{Limit, MAX_LIMITS, QueueName};
 
 impl Limits for MemoryBroker {
-    /// Leads all jobs that may run through the gates again, in one step.
+    /// Decides again about all pending and waiting jobs, in one step.
     fn set_limit<'a>(&'a self, queue: &'a QueueName, limit: &'a Limit) -> Answer<'a, ()> {
         Box::pin(async move {
             limit.check()?;
@@ -29,7 +29,7 @@ impl Limits for MemoryBroker {
         })
     }
 
-    /// Leads all jobs that may run through the other gates, in one step.
+    /// Decides again about all pending and waiting jobs, in one step.
     fn remove_limit<'a>(&'a self, queue: &'a QueueName, name: &'a str) -> Answer<'a, bool> {
         Box::pin(async move {
             self.accepts(Level::Durable)?;

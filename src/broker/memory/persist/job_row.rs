@@ -137,7 +137,7 @@ impl LimitedRow {
         let place = |pair: &Pair| PlaceRow { limit: pair.limit.clone(), key: pair.key.clone() };
         let held = if is_active { limited.pairs.as_slice() } else { &[] };
         Self {
-            number: limited.number,
+            number: limited.turn,
             taken: limited.taken.as_micros(),
             places: held.iter().map(place).collect(),
         }
