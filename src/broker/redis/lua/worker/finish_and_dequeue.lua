@@ -141,8 +141,8 @@ for nth = 1, #KEYS do
   if size > 0 or done > 0 then
     local Q = string.sub(pending, 1, -8)
     local plan = {prefix = Q, tasks = Q .. 't:', active = Q .. 'active', leases = Q .. 'lease',
-      oldest = false, size = size, paused = false, limited = false, number = 0, ids = false, hashes = false,
-      waiting = false}
+      oldest = false, size = size, paused = false, limited = false, number = 0, ids = false,
+      hashes = false, waiting = false}
     if done > 0 then
       at = read_done(pending, plan, at, done, before)
       before = before + done
@@ -301,7 +301,7 @@ local function pop(pending, plan, room)
       expired[id] = true
       expire(plan.prefix, id, key, task[1])
     elseif expired and expired[id] then
-      -- It was pending twice.
+      -- It was pending twice: archived above.
     elseif task[1] then
       number = number + 1
       ids[number], keys[number], tasks[number] = id, key, task
@@ -319,6 +319,7 @@ end
 
 -- What deliver() in dequeue.lua says of entries without a job.
 local function without_job(dropped, late, archived)
+  if late == 0 and not archived then return dropped end
   local old = archived or {}
   if late + #old == 0 then return dropped end
   return {dropped - late - #old, late, unpack(old)}
