@@ -151,7 +151,9 @@ pub mod internals {
     pub use crate::broker::*;
     pub use crate::chance::Chance;
     pub use crate::config::*;
-    pub use crate::job::{MAX_KEYED_PAYLOAD, MAX_LIMIT_KEY, MAX_LIMITS, Namespace, decide};
+    pub use crate::job::{
+        AppVersion, MAX_KEYED_PAYLOAD, MAX_LIMIT_KEY, MAX_LIMITS, Namespace, decide,
+    };
     pub use crate::pool::*;
     pub use crate::registry::*;
 

@@ -1,10 +1,13 @@
 //! What goes between the queue and its store: leases, deliveries, settlements, and the result of
 //! each operation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::job::{AfterCancel, Charge, JobId, JobRecord, JobState, QueueName, Transition};
+use crate::job::{
+    AfterCancel, AppVersion, Charge, JobId, JobRecord, JobState, QueueName, Transition,
+};
 use crate::time::Timestamp;
 
 /// The queue to which requests with an idempotency key go.
@@ -122,12 +125,28 @@ pub struct SettleRequest {
     pub delivery: Delivery,
     /// What happens to the job.
     pub transition: Transition,
+    /// What the process that made the attempt says about it; nothing if none was made here.
+    pub note: AttemptNote,
 }
 
 impl From<(Delivery, Transition)> for SettleRequest {
     fn from((delivery, transition): (Delivery, Transition)) -> Self {
-        Self { delivery, transition }
+        Self { delivery, transition, note: AttemptNote::default() }
     }
+}
+
+/// What the process that made an attempt says about it. A failure is stored with it, and a job
+/// with the version.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttemptNote {
+    /// The application's version, if it has one.
+    pub version: Option<AppVersion>,
+    /// The process, as `host:pid`.
+    pub worker: Option<Arc<str>>,
+    /// From being ready to run until the start.
+    pub waited: Option<Duration>,
+    /// From the start until the end.
+    pub ran: Option<Duration>,
 }
 
 /// The result of a settlement.

@@ -326,10 +326,9 @@ impl Broker for MemoryBroker {
         at_most: usize,
     ) -> Pin<Box<dyn Future<Output = ExchangeReply> + Send + 'a>> {
         Box::pin(async move {
-            let settle = |SettleRequest { delivery, transition }: &SettleRequest| {
-                self.act(&delivery.lease.queue, |queue, now| {
-                    queue.settle(delivery, transition, now)
-                })
+            let settle = |request: &SettleRequest| {
+                let queue = &request.delivery.lease.queue;
+                self.act(queue, |queue, now| queue.settle(request, now))
             };
             let refused = |error: Error| ExchangeReply {
                 settled: requests.iter().map(|_| Err(error.clone())).collect(),

@@ -66,8 +66,8 @@ pub(crate) use announcement::host_name;
 pub use announcement::{Announcement, Running};
 pub use control::{CancelAnswer, CancelListener, Control, Output};
 pub use delivery::{
-    Delivery, Dequeued, Enqueued, ExchangeReply, ExpiredLeases, Extended, Forwarded, KeyBinding,
-    Lease, SettleRequest, Settled,
+    AttemptNote, Delivery, Dequeued, Enqueued, ExchangeReply, ExpiredLeases, Extended, Forwarded,
+    KeyBinding, Lease, SettleRequest, Settled,
 };
 pub use doctor::{
     CheckedPage, Checkpoint, Doctor, Finding, FindingKind, FindingStatus, Findings, RepairScope,

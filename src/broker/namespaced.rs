@@ -146,13 +146,13 @@ impl NamespacedBroker {
 
     /// What is to be settled. The transition names no queue.
     fn stored_request(&self, request: &SettleRequest) -> SettleRequest {
-        let SettleRequest { delivery, transition } = request;
+        let SettleRequest { delivery, transition, note } = request;
         let delivery = Delivery {
             job: self.stored_record(&delivery.job),
             lease: self.stored_lease(&delivery.lease),
             ..*delivery
         };
-        SettleRequest { delivery, transition: transition.clone() }
+        SettleRequest { delivery, transition: transition.clone(), note: note.clone() }
     }
 
     /// The deliveries, and the queues that were found paused.

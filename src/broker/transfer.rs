@@ -105,6 +105,10 @@ pub struct JobEntry {
     pub progress: Option<Progress>,
     /// How often a worker vanished with it.
     pub losses: u32,
+    /// See [`JobInfo::version`](super::JobInfo::version).
+    pub version: Option<String>,
+    /// The version that made the first attempt that failed.
+    pub first_failed_version: Option<String>,
     /// Its last failures, the oldest first.
     pub failures: Vec<JobFailure>,
     /// The bytes of Asynq's message, if a peer wrote them in another form than this crate

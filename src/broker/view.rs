@@ -3,11 +3,13 @@
 //! they do not reach a log by accident. Queues and counters are in `queue_view`, processes
 //! and servers in `server_view`.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::LimitWait;
+use super::{AttemptNote, LimitWait};
 use crate::job::{AfterCancel, JobId, JobRecord, JobState, Progress, QueueName, serial};
 use crate::time::Timestamp;
 
@@ -63,6 +65,11 @@ pub struct JobInfo {
     pub cancelling: Option<AfterCancel>,
     /// How often a worker vanished while it ran the job.
     pub losses: u32,
+    /// The application's version that made its last attempt that failed, or completed it. Missing
+    /// if that process has no `jobqueue.version`; attempts of Go workers change nothing.
+    pub version: Option<String>,
+    /// The version that made the first attempt that failed; missing like the other.
+    pub first_failed_version: Option<String>,
     /// Its last failures, the oldest first: at most ten, of workers of this crate. Empty in
     /// lists; present if the job is requested by itself.
     pub failures: Vec<JobFailure>,
@@ -94,6 +101,8 @@ impl JobInfo {
             progress: None,
             cancelling: None,
             losses: 0,
+            version: None,
+            first_failed_version: None,
             failures: Vec::new(),
         }
     }
@@ -118,6 +127,8 @@ impl fmt::Debug for JobInfo {
             .field("progress", &self.progress)
             .field("cancelling", &self.cancelling)
             .field("losses", &self.losses)
+            .field("version", &self.version)
+            .field("first_failed_version", &self.first_failed_version)
             .field("failures", &self.failures)
             .finish_non_exhaustive()
     }
@@ -136,30 +147,102 @@ pub struct JobFailure {
     pub attempt: u32,
     /// The error: its first 1,000 bytes.
     pub error: String,
+    /// The application's version that made the attempt: `jobqueue.version` of its process.
+    pub version: Option<String>,
+    /// The process that made the attempt, as `host:pid`.
+    pub worker: Option<String>,
+    /// From being ready to run until the start, in seconds.
+    #[serde(rename = "waited_seconds", serialize_with = "serial::some_seconds")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<f64>"))]
+    pub waited: Option<Duration>,
+    /// From the start until the end, in seconds.
+    #[serde(rename = "ran_seconds", serialize_with = "serial::some_seconds")]
+    #[cfg_attr(feature = "openapi", schemars(with = "Option<f64>"))]
+    pub ran: Option<Duration>,
+}
+
+/// The stored form of what is known of an attempt beside its error. What is missing is left out.
+#[derive(Default, Deserialize, Serialize)]
+struct FailureNote<'a> {
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    version: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    worker: Option<Cow<'a, str>>,
+    /// Microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waited: Option<u64>,
+    /// Microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ran: Option<u64>,
 }
 
 impl JobFailure {
     /// The failure of an attempt, as it is kept with the job. `job` is the record before the
     /// attempt was counted.
-    pub(crate) fn of(job: &JobRecord, error: &str, at: Timestamp) -> Self {
+    pub(crate) fn of(job: &JobRecord, error: &str, at: Timestamp, note: &AttemptNote) -> Self {
         let longest = error.len().min(MAX_ERROR_BYTES);
         let end = (0..=longest).rev().find(|at| error.is_char_boundary(*at)).unwrap_or_default();
         let attempt = job.retried.saturating_add(1);
-        Self { at, attempt, error: error[..end].to_owned() }
+        Self {
+            at,
+            attempt,
+            error: error[..end].to_owned(),
+            version: note.version.as_ref().map(|version| version.as_str().to_owned()),
+            worker: note.worker.as_deref().map(str::to_owned),
+            waited: note.waited.map(whole_micros),
+            ran: note.ran.map(whole_micros),
+        }
     }
 
-    /// The stored form: JSON without line breaks.
+    /// The stored form: JSON without line breaks, `[at, attempt, error]` and an object with the
+    /// rest if anything of that is known.
     pub(super) fn to_line(&self) -> Vec<u8> {
-        let line = (self.at.as_micros(), self.attempt, &self.error);
-        serde_json::to_vec(&line).expect("two numbers and a text are JSON")
+        let (at, attempt, error) = (self.at.as_micros(), self.attempt, &self.error);
+        let is_bare = self.version.is_none()
+            && self.worker.is_none()
+            && self.waited.is_none()
+            && self.ran.is_none();
+        let line = match is_bare {
+            true => serde_json::to_vec(&(at, attempt, error)),
+            false => serde_json::to_vec(&(at, attempt, error, self.note())),
+        };
+        line.expect("numbers and texts are JSON")
+    }
+
+    /// What is known beside the error.
+    fn note(&self) -> FailureNote<'_> {
+        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        FailureNote {
+            version: self.version.as_deref().map(Cow::Borrowed),
+            worker: self.worker.as_deref().map(Cow::Borrowed),
+            waited: self.waited.map(micros),
+            ran: self.ran.map(micros),
+        }
     }
 
     /// Reads the stored form; `None` for a line that is something else. Such a line is left
     /// out: a job can be shown without it.
     pub(super) fn from_line(line: &[u8]) -> Option<Self> {
-        let (at, attempt, error) = serde_json::from_slice(line).ok()?;
-        Some(Self { at: Timestamp::from_micros(at), attempt, error })
+        let bare = |(at, attempt, error)| (at, attempt, error, FailureNote::default());
+        let (at, attempt, error, note): (i64, u32, String, FailureNote<'_>) =
+            serde_json::from_slice(line)
+                .or_else(|_| serde_json::from_slice(line).map(bare))
+                .ok()?;
+        Some(Self {
+            at: Timestamp::from_micros(at),
+            attempt,
+            error,
+            version: note.version.map(Cow::into_owned),
+            worker: note.worker.map(Cow::into_owned),
+            waited: note.waited.map(Duration::from_micros),
+            ran: note.ran.map(Duration::from_micros),
+        })
     }
+}
+
+/// As stores keep it.
+fn whole_micros(length: Duration) -> Duration {
+    Duration::from_micros(u64::try_from(length.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// The process that runs a job.

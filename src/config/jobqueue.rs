@@ -19,8 +19,8 @@ use crate::broker::{ArchiveLimit, ArchiveSettings};
 use crate::client::MAX_PAYLOAD;
 use crate::error::Error;
 use crate::job::{
-    EXPECTED_NAMESPACE, MaxWaiting, Namespace, Periodic, QueueName, UndecodableJobs, UnknownJobs,
-    WhenFull,
+    AppVersion, EXPECTED_NAMESPACE, EXPECTED_VERSION, MaxWaiting, Namespace, Periodic, QueueName,
+    UndecodableJobs, UnknownJobs, WhenFull,
 };
 
 /// Largest `max_payload`: half of what Redis takes in one value.
@@ -71,6 +71,10 @@ pub struct JobQueueConfig {
     /// stored as `shop:default`, and the application knows only queues of `shop`. 1 to 32 of
     /// `A-Z a-z 0-9 _ . -`.
     pub(crate) namespace: Option<Namespace>,
+    /// The version of the application: what failures, announcements of workers and statistics say,
+    /// so that an operator sees since which deploy. Default none. 1 to 64 of
+    /// `A-Z a-z 0-9 . _ + - ~ / : @`.
+    pub(crate) version: Option<AppVersion>,
     /// Whether [`Store::Memory`] may serve outside of development, which is Rocket's
     /// profile `debug` in a build with debug assertions. Default `false`: jobs in memory
     /// are lost with the process.
@@ -186,6 +190,7 @@ impl Default for JobQueueConfig {
             path: PathBuf::from("data/jobqueue"),
             durability: Durability::Always,
             namespace: None,
+            version: None,
             allow_memory_in_release: false,
             allow_eviction: false,
             worker: true,
@@ -234,6 +239,7 @@ impl JobQueueConfig {
             path: table.get("path").map_or(Ok(default.path), folder)?,
             durability: table.get("durability").map_or(Ok(default.durability), durability)?,
             namespace: table.0.get("namespace").map(namespace).transpose()?,
+            version: table.get("version").map(version).transpose()?,
             allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
             allow_eviction: table.bool("allow_eviction", false)?,
             worker: table.bool("worker", true)?,
@@ -304,6 +310,11 @@ fn durability(leaf: &Leaf) -> Result<Durability, Error> {
 fn namespace(leaf: &Leaf) -> Result<Namespace, Error> {
     let text = leaf.text(EXPECTED_NAMESPACE)?;
     Namespace::new(text).map_err(|_| leaf.error(EXPECTED_NAMESPACE, &quoted(text)))
+}
+
+fn version(leaf: &Leaf) -> Result<AppVersion, Error> {
+    let text = leaf.text(EXPECTED_VERSION)?;
+    AppVersion::new(text).map_err(|_| leaf.error(EXPECTED_VERSION, &quoted(text)))
 }
 
 fn store(leaf: &Leaf) -> Result<Store, Error> {

@@ -186,6 +186,7 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("path", ValueKind::Text, "data/jobqueue"),
     key("durability", ValueKind::Word, "always"),
     key("namespace", ValueKind::Text, ""),
+    key("version", ValueKind::Text, ""),
     key("allow_memory_in_release", ValueKind::Bool, "false"),
     key("allow_eviction", ValueKind::Bool, "false"),
     key("worker", ValueKind::Bool, "true"),

@@ -34,6 +34,8 @@ pub(crate) struct Filter {
     pub id: Option<String>,
     /// Text in the last error.
     pub error: Option<String>,
+    /// The application's version that made the last attempt.
+    pub version: Option<String>,
     /// Text in id, type, payload, group or last error.
     pub text: Option<String>,
 }
@@ -45,7 +47,8 @@ impl Filter {
 
     /// Corrupt rows never match.
     fn lets_pass(&self, row: &JobRow) -> bool {
-        let Some(job) = row.job().map(|info| &info.record) else { return false };
+        let Some(info) = row.job() else { return false };
+        let job = &info.record;
         let within = |wanted: &Option<String>, places: &[&str]| {
             let has = |text: &String| {
                 let text = text.to_lowercase();
@@ -56,6 +59,7 @@ impl Filter {
         let payload = String::from_utf8_lossy(job.payload_bytes());
         let all = [job.id.as_str(), &job.job_type, &payload, &job.group, &job.last_error];
         self.job_type.as_ref().is_none_or(|wanted| *wanted == job.job_type)
+            && (self.version.is_none() || self.version == info.version)
             && within(&self.id, &[job.id.as_str()])
             && within(&self.error, &[&job.last_error])
             && within(&self.text, &all)

@@ -27,6 +27,7 @@ mod state;
 mod transition;
 mod unique;
 mod verdict;
+mod version;
 
 pub use backoff::{RetryPolicy, asynq_delay};
 pub(crate) use bound::{DISPLACED, MAX_DISPLACED, RefusedByBound};
@@ -62,6 +63,8 @@ pub(crate) use unique::UniqueKey;
 pub use unique::{OnConflict, Until};
 pub use verdict::decide;
 pub(crate) use verdict::{Parked, is_suspect, parked};
+pub use version::AppVersion;
+pub(crate) use version::EXPECTED_VERSION;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -243,12 +243,13 @@ impl Recoverer {
             let now = self.broker.now();
             let transition =
                 decide(&delivery.job, lost, &RetryPolicy::default(), now, &self.chance);
-            SettleRequest { delivery, transition }
+            SettleRequest::from((delivery, transition))
         };
         let settlements: Vec<_> = expired.into_iter().map(decided).collect();
         let settled = self.broker.settle(&settlements).await?;
         let mut recovered = 0;
-        for (SettleRequest { delivery, transition }, settled) in settlements.iter().zip(settled) {
+        for (SettleRequest { delivery, transition, .. }, settled) in settlements.iter().zip(settled)
+        {
             // Lost: another process has recovered it.
             let done = match settled {
                 Settled::Done => transition.clone(),

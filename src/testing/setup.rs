@@ -152,6 +152,7 @@ impl TestQueue {
             undecodable: UndecodableJobs::default(),
             settled: Vec::new(),
             viewer: Viewer::default(),
+            version: None,
         };
         let config = JobQueueConfig::default();
         let broker = Arc::new(self.0.broker.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,10 @@ pub(super) struct JobLine {
     progress: Option<Progress>,
     #[serde(default, skip_serializing_if = "is_default")]
     losses: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_failed_version: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     failures: Vec<FailureLine>,
     /// Fields of the message that a newer peer wrote.
@@ -81,6 +86,14 @@ struct FailureLine {
     at: Text<Timestamp>,
     attempt: u32,
     error: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waited_micros: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ran_micros: Option<u64>,
 }
 
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -97,10 +110,15 @@ impl fmt::Display for JobLine {
 impl JobLine {
     pub(super) fn of(job: JobEntry) -> Self {
         let record = job.record;
+        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
         let failure = |failure: JobFailure| FailureLine {
             at: Text(failure.at),
             attempt: failure.attempt,
             error: failure.error,
+            version: failure.version,
+            worker: failure.worker,
+            waited_micros: failure.waited.map(micros),
+            ran_micros: failure.ran.map(micros),
         };
         Self {
             queue: Text(record.queue),
@@ -129,6 +147,8 @@ impl JobLine {
             result: job.result.map(Bytes::of),
             progress: job.progress,
             losses: job.losses,
+            version: job.version,
+            first_failed_version: job.first_failed_version,
             failures: job.failures.into_iter().map(failure).collect(),
             unknown: Some(record.unknown).filter(|bytes| !bytes.is_empty()).map(Bytes::of),
             odd_numbers: record.odd_numbers,
@@ -149,6 +169,10 @@ impl JobLine {
             at: line.at.0,
             attempt: line.attempt,
             error: line.error,
+            version: line.version,
+            worker: line.worker,
+            waited: line.waited_micros.map(Duration::from_micros),
+            ran: line.ran_micros.map(Duration::from_micros),
         };
         Ok(JobEntry {
             record: JobRecord {
@@ -181,6 +205,8 @@ impl JobLine {
             result: bytes(self.result)?,
             progress: self.progress,
             losses: self.losses,
+            version: self.version,
+            first_failed_version: self.first_failed_version,
             failures: self.failures.into_iter().map(failure).collect(),
             message: bytes(self.message)?,
         })

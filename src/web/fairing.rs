@@ -330,6 +330,27 @@ impl JobQueueFairing {
         self.set("jobqueue.namespace", name)
     }
 
+    /// The version of the application: `jobqueue.version`. Default: none.
+    ///
+    /// The pages, REST and the list of workers then say which version made an attempt, and since
+    /// which one a kind of failure is known. Name the version of your own package:
+    ///
+    /// ```
+    /// use rocket_jobqueue::JobQueue;
+    ///
+    /// let queue = JobQueue::fairing().version(env!("CARGO_PKG_VERSION"));
+    /// ```
+    ///
+    /// What tells two deploys apart is better still: the tag or commit that a build was made of,
+    /// such as `option_env!("GIT_SHA")`. Or leave this out, and let the deployment set
+    /// `jobqueue.version`.
+    ///
+    /// 1 to 64 of `A-Z a-z 0-9 . _ + - ~ / : @`; another text stops the launch.
+    #[track_caller]
+    pub fn version(self, version: &str) -> Self {
+        self.set("jobqueue.version", version)
+    }
+
     /// Bounds the jobs that wait in a queue: `jobqueue.max_waiting.<queue>`. Default: any number.
     ///
     /// A further enqueue by this process is refused ([`Error::is_queue_full`]; by REST 429 with

@@ -283,7 +283,7 @@ impl Dispatcher<'_> {
                 Ok(settled) => {
                     slots.extend(job.attempt.slot.take());
                     let PendingSettle { request, attempt } = job;
-                    let SettleRequest { delivery, transition } = request;
+                    let SettleRequest { delivery, transition, .. } = request;
                     let done = attempt.done(self.shared, &delivery, transition, settled);
                     if let Some((transition, next)) = done {
                         jobs.extend(next);

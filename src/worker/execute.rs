@@ -24,7 +24,7 @@ use super::in_flight::{AcceptedDelivery, InFlightGuard};
 use super::in_flight_job::{AttemptTimes, InFlightJob, NotBegun};
 use super::progress::ProgressWriter;
 use super::settle::{FinishedAttempt, PendingSettle};
-use crate::broker::{Delivery, SettleRequest};
+use crate::broker::{AttemptNote, Delivery, SettleRequest};
 use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobError, JobRecord,
     Outcome, Reporter, Transition, UndecodableJobs, decide,
@@ -84,8 +84,14 @@ pub(super) async fn run_to_end(
     let took = began.elapsed();
     #[cfg(feature = "metrics")]
     measure_attempt(entry, &transition, took);
+    let note = AttemptNote {
+        version: shared.settings.version.clone(),
+        worker: Some(Arc::clone(&shared.process)),
+        waited: delivery.ready.map(|ready| now.since(ready)),
+        ran: Some(took),
+    };
     let attempt = FinishedAttempt { guard, context, took, slot: None };
-    Some(PendingSettle { request: SettleRequest { delivery, transition }, attempt })
+    Some(PendingSettle { request: SettleRequest { delivery, transition, note }, attempt })
 }
 
 /// Begins the attempt. Returns `None` if the job is not this process's to run.
@@ -344,7 +350,9 @@ mod tests {
                 undecodable: UndecodableJobs::Park,
                 settled: Vec::new(),
                 viewer: crate::broker::Viewer::default(),
+                version: None,
             },
+            process: "test:1".into(),
             in_flight: InFlight::default(),
             outbox: Outbox::default(),
             launcher: Launcher::default(),

@@ -43,10 +43,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, Delivery, LEASE, Viewer};
+use crate::broker::{Broker, Delivery, LEASE, Viewer, host_name};
 use crate::chance::Chance;
 use crate::job::{
-    JobContext, Outcome, QueueName, RetryPolicy, Transition, UndecodableJobs, UnknownJobs,
+    AppVersion, JobContext, Outcome, QueueName, RetryPolicy, Transition, UndecodableJobs,
+    UnknownJobs,
 };
 use crate::registry::{AppState, Registry};
 use crate::sync::lock;
@@ -88,6 +89,8 @@ pub(crate) struct WorkerSettings {
     pub settled: Vec<SettledHook>,
     /// What the log may show of errors and results.
     pub viewer: Viewer,
+    /// The application's version, which failures and announcements name.
+    pub version: Option<AppVersion>,
 }
 
 /// State that the parts of a worker share.
@@ -96,6 +99,8 @@ struct WorkerShared {
     registry: Registry,
     state: Arc<AppState>,
     settings: WorkerSettings,
+    /// This process, as failures name it: `host:pid`.
+    process: Arc<str>,
     in_flight: InFlight,
     outbox: Outbox,
     launcher: Launcher,
@@ -167,6 +172,7 @@ impl Worker {
             registry,
             state,
             settings,
+            process: format!("{}:{}", host_name(), std::process::id()).into(),
         });
         Self { shared, heartbeat: Mutex::new(None) }
     }

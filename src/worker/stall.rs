@@ -216,7 +216,7 @@ async fn requeue(shared: Arc<WorkerShared>, broker: Arc<dyn Broker>, back: Vec<G
             0 => Transition::Requeue,
             _ => Transition::PutBack { after: Duration::ZERO, error: String::new() },
         };
-        SettleRequest { delivery, transition }
+        SettleRequest::from((delivery, transition))
     };
     let (hands, settlements): (Vec<_>, Vec<_>) =
         back.into_iter().map(|one| (one.job, next_in_line(one.delivery))).unzip();

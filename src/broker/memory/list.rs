@@ -174,6 +174,8 @@ impl Queue {
         info.result.clone_from(&stored.result);
         info.start_by = stored.start_by.filter(|_| stored.state.may_expire());
         info.losses = stored.losses;
+        info.version.clone_from(&stored.version);
+        info.first_failed_version.clone_from(&stored.first_failed_version);
         info.failures.clone_from(&stored.failures);
         info.progress = stored.progress.clone();
         info.cancelling = stored.on_cancel;

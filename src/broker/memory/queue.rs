@@ -22,8 +22,8 @@ use super::limits::{End, Gates, Limited};
 use super::periodic::Claim;
 use super::unique::LockHolder;
 use crate::broker::{
-    ArchiveLimit, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, Forwarded, JobFailure,
-    Lease, MAX_FAILURES, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
+    ArchiveLimit, AttemptNote, CounterSnapshot, CounterSnapshots, Delivery, Enqueued, Forwarded,
+    JobFailure, Lease, MAX_FAILURES, MinuteStats, PENDING_HIGH_WATER, PENDING_HIGH_WATER_PAUSE,
 };
 use crate::job::{
     AfterCancel, Charge, JobId, JobRecord, JobState, NewJob, OnConflict, Placement, Progress,
@@ -116,6 +116,10 @@ pub(super) struct StoredJob {
     pub(super) on_cancel: Option<AfterCancel>,
     /// How often a worker vanished while it ran the job; a settled attempt resets it.
     pub(super) losses: u32,
+    /// The version that made its last attempt that failed or completed it.
+    pub(super) version: Option<String>,
+    /// The version that made the first attempt that failed.
+    pub(super) first_failed_version: Option<String>,
     /// Its last failures, the oldest first.
     pub(super) failures: Vec<JobFailure>,
     /// While it is active: its lease.
@@ -537,6 +541,8 @@ impl StoredJob {
             progress: None,
             on_cancel: None,
             losses: 0,
+            version: None,
+            first_failed_version: None,
             failures: Vec::new(),
             held: HeldLease::default(),
             started: false,
@@ -563,13 +569,23 @@ impl StoredJob {
     }
 
     /// Records an error: in the message and in the log of the last failures.
-    pub(super) fn failed(&mut self, error: &str, now: Timestamp) {
+    pub(super) fn failed(&mut self, error: &str, note: &AttemptNote, now: Timestamp) {
+        self.attempted(note);
+        // An earlier failure without a version leaves the first one unknown.
+        if self.failures.is_empty() {
+            self.first_failed_version.clone_from(&self.version);
+        }
         if self.failures.len() == MAX_FAILURES {
             self.failures.remove(0);
         }
-        self.failures.push(JobFailure::of(&self.job, error, now));
+        self.failures.push(JobFailure::of(&self.job, error, now, note));
         error.clone_into(&mut self.job.last_error);
         self.job.last_failed_at = Some(whole_second(now));
+    }
+
+    /// Notes which version made an attempt.
+    pub(super) fn attempted(&mut self, note: &AttemptNote) {
+        self.version = note.version.as_ref().map(|version| version.as_str().to_owned());
     }
 }
 

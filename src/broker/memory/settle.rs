@@ -6,18 +6,14 @@
 //! cancel request replaces a transition after which the job would wait.
 
 use super::queue::{Queue, StoredJob};
-use crate::broker::{Delivery, Lease, Settled};
+use crate::broker::{AttemptNote, Lease, SettleRequest, Settled};
 use crate::job::{AfterCancel, JobState, Transition};
 use crate::time::Timestamp;
 
 impl Queue {
     /// Carries out a transition, unless the lease is lost.
-    pub(super) fn settle(
-        &mut self,
-        delivery: &Delivery,
-        transition: &Transition,
-        now: Timestamp,
-    ) -> Settled {
+    pub(super) fn settle(&mut self, request: &SettleRequest, now: Timestamp) -> Settled {
+        let SettleRequest { delivery, transition, note } = request;
         let Some(mut stored) = self.take_settled(&delivery.lease) else { return Settled::Lost };
         if !matches!(transition, Transition::Reclaim { .. } | Transition::PutBack { .. }) {
             stored.losses = 0;
@@ -30,6 +26,7 @@ impl Queue {
                 stored.job.last_failed_at = delivery.job.last_failed_at;
                 self.count(now, false);
                 self.unlock(&stored.job, now);
+                stored.attempted(note);
                 self.complete(stored, result.clone(), now);
             }
             (Transition::Revoke, _) => {
@@ -38,16 +35,16 @@ impl Queue {
             }
             (Transition::Archive { error }, _) => {
                 self.count(now, true);
-                stored.failed(error, now);
+                stored.failed(error, note, now);
                 self.archive(stored, now);
             }
             (waits, Some(after)) => {
-                note_failure(&mut stored, waits, now);
+                note_failure(&mut stored, waits, note, now);
                 stored.losses = 0;
                 return self.carry_out_cancel(stored, after, now);
             }
             (waits, None) => {
-                note_failure(&mut stored, waits, now);
+                note_failure(&mut stored, waits, note, now);
                 self.let_wait(stored, waits, &delivery.lease, now);
             }
         }
@@ -127,11 +124,16 @@ impl Queue {
 }
 
 /// Notes the error of a transition after which the job waits, if there is one.
-fn note_failure(stored: &mut StoredJob, transition: &Transition, now: Timestamp) {
+fn note_failure(
+    stored: &mut StoredJob,
+    transition: &Transition,
+    note: &AttemptNote,
+    now: Timestamp,
+) {
     match transition {
         Transition::Retry { error, counted, .. } => {
             if *counted || !error.is_empty() {
-                stored.failed(error, now);
+                stored.failed(error, note, now);
             }
             if *counted {
                 stored.job.retried = stored.job.retried.saturating_add(1);
@@ -139,7 +141,7 @@ fn note_failure(stored: &mut StoredJob, transition: &Transition, now: Timestamp)
         }
         Transition::PutBack { error, .. } if error.is_empty() => {}
         Transition::PutBack { error, .. } | Transition::Reclaim { error } => {
-            stored.failed(error, now);
+            stored.failed(error, note, now);
         }
         Transition::Requeue
         | Transition::Complete { .. }

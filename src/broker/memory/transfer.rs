@@ -383,6 +383,8 @@ impl Queue {
         stored.result.clone_from(&job.result);
         stored.progress.clone_from(&job.progress);
         stored.losses = job.losses;
+        stored.version.clone_from(&job.version);
+        stored.first_failed_version.clone_from(&job.first_failed_version);
         stored.failures.clone_from(&job.failures);
         match job.state {
             JobState::Pending | JobState::Active => {
@@ -433,6 +435,8 @@ impl StoredJob {
             result: self.result.clone(),
             progress: self.progress.clone(),
             losses: self.losses,
+            version: self.version.clone(),
+            first_failed_version: self.first_failed_version.clone(),
             failures: self.failures.clone(),
             message: None,
         }

@@ -234,10 +234,8 @@ impl RedisBroker {
         let release = self.archive.release_lock;
         let mut groups = by_queue(requests.iter().map(|request| &request.delivery.lease.queue));
         let mut parts = Vec::with_capacity(queues.len());
-        let settle = |&index: &usize| {
-            let SettleRequest { delivery, transition } = requests[index];
-            Settle { index, args: SettleArgs::new(delivery, transition, now, release) }
-        };
+        let settle =
+            |&index: &usize| Settle { index, args: SettleArgs::new(requests[index], now, release) };
         for queue in queues {
             let own = groups.iter().position(|(name, _)| *name == queue);
             let mut indexes = own.map(|own| groups.remove(own).1).unwrap_or_default();

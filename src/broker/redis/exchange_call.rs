@@ -94,6 +94,7 @@ impl QueuePart<'_> {
                 .arg(args.result.as_deref().unwrap_or_default())
                 .arg(args.lock.as_str())
                 .arg(args.failure.as_slice())
+                .arg(args.version.as_str())
         })
     }
 }

@@ -75,6 +75,8 @@ struct ListEntry {
     waits_for: String,
     /// The instant by which it must have started.
     start_by: Option<Timestamp>,
+    /// The versions of the first failed and of the last attempt.
+    versions: String,
 }
 
 impl ListEntry {
@@ -91,6 +93,7 @@ impl ListEntry {
         let bytes = usize::try_from(reply.size()?).unwrap_or(usize::MAX);
         let waits_for = reply.text()?;
         let start_by = reply.text()?.parse().ok().map(Timestamp::from_micros);
+        let versions = reply.text()?;
         Ok(Self {
             id,
             found,
@@ -105,6 +108,7 @@ impl ListEntry {
             bytes,
             waits_for,
             start_by,
+            versions,
         })
     }
 
@@ -164,11 +168,25 @@ impl ListEntry {
         }
         info.start_by = self.start_by.filter(|_| state.may_expire());
         info.losses = self.losses;
+        (info.first_failed_version, info.version) = read_versions(&self.versions);
         info.result = self.result;
         info.progress = self.progress;
         info.cancelling = self.cancelling;
         Ok(info)
     }
+}
+
+/// The versions of the first failed and of the last attempt, of the field `x_version`.
+pub(super) fn read_versions(field: &str) -> (Option<String>, Option<String>) {
+    let (first, last) = field.split_once(' ').unwrap_or_default();
+    let known = |version: &str| Some(version.to_owned()).filter(|version| !version.is_empty());
+    (known(first), known(last))
+}
+
+/// The inverse of [`read_versions`]; `None` if neither is known.
+pub(super) fn write_versions(first: Option<&str>, last: Option<&str>) -> Option<String> {
+    let either = first.is_some() || last.is_some();
+    either.then(|| format!("{} {}", first.unwrap_or_default(), last.unwrap_or_default()))
 }
 
 impl RedisBroker {

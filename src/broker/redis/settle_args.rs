@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::{keys, wire};
-use crate::broker::{Delivery, JobFailure, Lease};
+use crate::broker::{AttemptNote, Delivery, JobFailure, Lease, SettleRequest};
 use crate::job::{JobRecord, Transition};
 use crate::time::Timestamp;
 
@@ -39,6 +39,8 @@ pub(super) struct SettleArgs {
     pub lock: String,
     /// How the attempt failed, as a line for the job's log; empty if it did not fail.
     pub failure: Vec<u8>,
+    /// The application's version, if the attempt failed or completed the job; else empty.
+    pub version: String,
     /// Whether it has places of limits to give back.
     pub limited: bool,
 }
@@ -46,21 +48,18 @@ pub(super) struct SettleArgs {
 /// What the arguments are made from.
 struct Settlement<'a> {
     delivery: &'a Delivery,
+    note: &'a AttemptNote,
     now: Timestamp,
     /// Whether archiving releases the unique lock.
     release: bool,
 }
 
 impl SettleArgs {
-    /// The arguments that carry out `transition`, with `now` as the time in the message.
+    /// The arguments that carry out a request, with `now` as the time in the message.
     /// `release` is whether archiving releases the unique lock.
-    pub(super) fn new(
-        delivery: &Delivery,
-        transition: &Transition,
-        now: Timestamp,
-        release: bool,
-    ) -> Self {
-        let settlement = Settlement { delivery, now, release };
+    pub(super) fn new(request: &SettleRequest, now: Timestamp, release: bool) -> Self {
+        let SettleRequest { delivery, transition, note } = request;
+        let settlement = Settlement { delivery, note, now, release };
         match transition {
             Transition::Complete { result } if !delivery.job.retention.is_zero() => {
                 settlement.complete(result.clone())
@@ -83,6 +82,7 @@ impl SettleArgs {
             Transition::Reclaim { error } => Self {
                 msg: settlement.failed_message(error),
                 failure: settlement.failure_line(error),
+                version: settlement.version(),
                 ..settlement.waiting("reclaim")
             },
         }
@@ -103,6 +103,7 @@ impl SettleArgs {
             result: None,
             lock: String::new(),
             failure: Vec::new(),
+            version: String::new(),
             limited: false,
         }
     }
@@ -138,7 +139,7 @@ impl Settlement<'_> {
             return self.waiting(kind);
         }
         let (msg, failure) = (self.failed_message(error), self.failure_line(error));
-        SettleArgs { msg, failure, ..self.waiting(kind) }
+        SettleArgs { msg, failure, version: self.version(), ..self.waiting(kind) }
     }
 
     /// Keeps the completed job for its retention.
@@ -150,6 +151,7 @@ impl Settlement<'_> {
             time: job.retention,
             result,
             lock: own_lock(self.delivery),
+            version: self.version(),
             ..self.bare("complete")
         }
     }
@@ -159,7 +161,8 @@ impl Settlement<'_> {
         let mut job = self.failed(error);
         job.retried = job.retried.saturating_add(1);
         let (msg, failure) = (wire::encode(&job), self.failure_line(error));
-        SettleArgs { msg, time: after, failure, ..self.waiting("retry") }
+        let version = self.version();
+        SettleArgs { msg, time: after, failure, version, ..self.waiting("retry") }
     }
 
     /// Archives the job with its last error. The unique lock stays unless the configuration
@@ -169,6 +172,7 @@ impl Settlement<'_> {
             msg: self.failed_message(error),
             lock: self.archive_lock(),
             failure: self.failure_line(error),
+            version: self.version(),
             ..self.bare("archive")
         }
     }
@@ -188,7 +192,12 @@ impl Settlement<'_> {
 
     /// The line of the job's failure log.
     fn failure_line(&self, error: &str) -> Vec<u8> {
-        JobFailure::of(&self.delivery.job, error, self.now).to_line()
+        JobFailure::of(&self.delivery.job, error, self.now, self.note).to_line()
+    }
+
+    /// The version that made the attempt.
+    fn version(&self) -> String {
+        self.note.version.as_ref().map(|version| version.as_str().to_owned()).unwrap_or_default()
     }
 
     /// The lock that archiving releases, if it releases any.

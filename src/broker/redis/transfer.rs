@@ -18,6 +18,7 @@ mod values;
 
 use ::redis::Value;
 
+use super::rows::read_versions;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{Answer, Entry, Export, Imported, JobEntry, JobFailure, Transfer};
 use crate::error::Error;
@@ -27,7 +28,7 @@ use crate::time::Timestamp;
 use export::RedisExport;
 
 /// The fields of a job's hash that are moved, in the order of [`read_entry`].
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "msg",
     "pending_since",
     "group",
@@ -41,6 +42,7 @@ const FIELDS: [&str; 13] = [
     "x_unlock",
     "x_wait",
     "x_start_by",
+    "x_version",
 ];
 
 /// Marks the value of a lock that nothing but time ends, as `common.lua` does.
@@ -180,6 +182,8 @@ fn read_entry(
     let has_waited = text(next()).is_some_and(|wait| wait.matches(':').count() > 1);
     let waits = has_waited && state == JobState::Scheduled;
     let start_by = text(next()).and_then(|at| at.parse().ok()).map(Timestamp::from_micros);
+    let versions = text(next()).unwrap_or_default();
+    let (first_failed_version, version) = read_versions(&versions);
     // The exact time counts if it is the one whose second Asynq's tools see.
     let due = due.filter(|due| score.is_some_and(|score| due.as_secs_ceil() == score.as_secs()));
     let was_active = state == JobState::Active;
@@ -196,6 +200,8 @@ fn read_entry(
         result,
         progress: progress.and_then(|json| serde_json::from_slice(&json).ok()),
         losses: lost.and_then(|lost| lost.parse().ok()).unwrap_or(0),
+        version,
+        first_failed_version,
         failures: failures.split(|b| *b == b'\n').filter_map(JobFailure::from_line).collect(),
         message: (!is_ours).then_some(message),
     })

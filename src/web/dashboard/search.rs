@@ -9,6 +9,7 @@
 //! | `queue:mail` | of this queue; several queues may be named |
 //! | `state:retry` | in this state; several may be named |
 //! | `type:`, `id:`, `error:` | whose type is this; whose id or error contains this; once each |
+//! | `version:2.4.1` | whose last attempt was made by this version of the application; once |
 //! | other text | that contain it in id, type, payload or error |
 //! | `"…"` | text with spaces or colons, as one piece |
 //!
@@ -54,7 +55,7 @@ pub(crate) struct Query {
 }
 
 /// The filters, each written before a colon.
-const FILTERS: [&str; 5] = ["queue", "state", "type", "id", "error"];
+const FILTERS: [&str; 6] = ["queue", "state", "type", "id", "error", "version"];
 
 impl Query {
     /// Parses a search.
@@ -80,6 +81,7 @@ impl Query {
                 "type" => once(&filter, &mut query.filter.job_type, text)?,
                 "id" => once(&filter, &mut query.filter.id, text)?,
                 "error" => once(&filter, &mut query.filter.error, text)?,
+                "version" => once(&filter, &mut query.filter.version, text)?,
                 _ => return Err(unknown(&filter)),
             }
         }
@@ -250,6 +252,8 @@ mod tests {
         assert_eq!(query.filter.job_type.as_deref(), Some("mail:send"));
         assert_eq!(query.filter.error.as_deref(), Some("no"));
         assert_eq!(query.filter.text.as_deref(), Some("hello world"));
+        let query = Query::parse("version:2.4.1 state:archived").unwrap();
+        assert_eq!(query.filter.version.as_deref(), Some("2.4.1"));
         assert_eq!(Query::parse(" ").unwrap(), Query::default());
         let text = "error:\"timed out\" type：\"a b\" \"mail:send\" it's 5\" \\ 説明：二";
         let query = Query::parse(text).unwrap();
@@ -268,7 +272,7 @@ mod tests {
             ("sate:archived", "the nearest is \"state\""),
             ("State:archived", "the nearest is \"state\""),
             ("-state:archived", "\"-state\""),
-            ("foo:bar", "expected one of queue, state, type, id, error, found \"foo\""),
+            ("foo:bar", "expected one of queue, state, type, id, error, version, found \"foo\""),
             ("mail:send", "in quotes: \"mail:…\""),
             (":x", "found \"\""),
             ("type:a type:b", "type: expected once"),

@@ -258,6 +258,7 @@ fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
         undecodable: config.undecodable_jobs,
         settled: Vec::new(),
         viewer: Viewer::default(),
+        version: config.version.clone(),
     }
 }
 

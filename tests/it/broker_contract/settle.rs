@@ -2,8 +2,7 @@
 
 use crate::broker_contract::bench::*;
 use rocket_jobqueue::inspect::Page;
-use rocket_jobqueue::internals::JobList;
-use rocket_jobqueue::internals::SettleRequest;
+use rocket_jobqueue::internals::{AppVersion, AttemptNote, JobList, SettleRequest};
 
 #[rstest]
 #[tokio::test]
@@ -354,4 +353,58 @@ async fn the_failure_that_archives_a_job_and_a_vanished_worker_are_told_too(
     let failures = on.see("a").await.failures;
     assert_eq!(failures.iter().map(|one| one.attempt).collect::<Vec<_>>(), [1, 1]);
     assert!(failures.iter().all(|one| !one.error.is_empty()));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_job_says_which_versions_made_its_attempts(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    let settle = async |version: Option<&str>, transition: Transition| {
+        let delivery = on.take().await;
+        let note = AttemptNote {
+            version: version.map(|version| AppVersion::new(version).unwrap()),
+            worker: Some("host:7".into()),
+            waited: Some(secs(3)),
+            ran: Some(Duration::from_micros(1_500_000)),
+        };
+        on.broker.settle(&[SettleRequest { delivery, transition, note }]).await.unwrap();
+        on.clock.advance(secs(2));
+        on.forward().await;
+    };
+    let versions = async |id: &str| {
+        let found = on.see(id).await;
+        let page = Page::default();
+        let list = on.broker.jobs(&on.queue, JobList::State(found.state), &page).await.unwrap();
+        let row = list
+            .rows
+            .iter()
+            .find_map(|row| row.job().filter(|job| job.record.id == found.record.id));
+        assert_eq!(row.map(|row| &row.version), Some(&found.version), "lists say it too");
+        (found.first_failed_version, found.version)
+    };
+    let some = |version: &str| Some(version.to_owned());
+    on.put(on.kept("a", secs(100))).await;
+    settle(Some("2.4.0"), Transition::Requeue).await;
+    assert_eq!(versions("a").await, (None, None), "nothing failed");
+    settle(Some("2.4.0"), retry(secs(1))).await;
+    settle(Some("2.4.1"), retry(secs(1))).await;
+    assert_eq!(versions("a").await, (some("2.4.0"), some("2.4.1")));
+    let failures = on.see("a").await.failures;
+    let told: Vec<_> = failures.iter().map(|one| one.version.as_deref()).collect();
+    assert_eq!(told, [Some("2.4.0"), Some("2.4.1")]);
+    let last = &failures[1];
+    assert_eq!(last.worker.as_deref(), Some("host:7"));
+    assert_eq!((last.waited, last.ran), (Some(secs(3)), Some(Duration::from_millis(1500))));
+    // A process that does not say its version leaves the last one unknown, not the former one.
+    settle(None, retry(secs(1))).await;
+    assert_eq!(versions("a").await, (some("2.4.0"), None));
+    settle(Some("2.5.0"), done()).await;
+    assert_eq!(versions("a").await, (some("2.4.0"), some("2.5.0")));
+
+    on.put(on.kept("b", secs(100))).await;
+    settle(None, retry(secs(1))).await;
+    settle(Some("2.5.0"), archive()).await;
+    assert_eq!(versions("b").await, (None, some("2.5.0")), "an earlier version may have failed");
 }

@@ -318,7 +318,7 @@ impl Actors {
         let settled = self.memory.settle(&memory).await.map_err(|e| format!("{e:?}"))?;
         let too = self.redis.settle(&redis).await.map_err(|e| format!("{e:?}"))?;
         alike("settlements", &settled, &too)?;
-        for (SettleRequest { delivery, transition }, settled) in memory.iter().zip(settled) {
+        for (SettleRequest { delivery, transition, .. }, settled) in memory.iter().zip(settled) {
             self.touched[self.index(&delivery.lease.queue)] = true;
             match settled {
                 Settled::Done => self.note(delivery, transition),

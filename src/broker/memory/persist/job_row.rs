@@ -110,6 +110,10 @@ pub(super) struct StateRow {
     limited: Option<LimitedRow>,
     #[prost(bool, tag = "31")]
     waits_for_place: bool,
+    #[prost(string, optional, tag = "32")]
+    version: Option<String>,
+    #[prost(string, optional, tag = "33")]
+    first_failed_version: Option<String>,
 }
 
 /// The number of a job among those that wait, and the places that it holds.
@@ -186,6 +190,16 @@ struct FailureRow {
     attempt: u32,
     #[prost(string, tag = "3")]
     error: String,
+    #[prost(string, optional, tag = "4")]
+    version: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    worker: Option<String>,
+    /// Microseconds.
+    #[prost(uint64, optional, tag = "6")]
+    waited: Option<u64>,
+    /// Microseconds.
+    #[prost(uint64, optional, tag = "7")]
+    ran: Option<u64>,
 }
 
 fn span(duration: Duration) -> Option<Span> {
@@ -268,6 +282,10 @@ impl StateRow {
             at: failure.at.as_micros(),
             attempt: failure.attempt,
             error: failure.error.clone(),
+            version: failure.version.clone(),
+            worker: failure.worker.clone(),
+            waited: failure.waited.map(|waited| waited.as_micros() as u64),
+            ran: failure.ran.map(|ran| ran.as_micros() as u64),
         };
         let progress = |progress: &Progress| ProgressRow {
             done: progress.done,
@@ -300,6 +318,8 @@ impl StateRow {
                 .as_ref()
                 .map(|limited| LimitedRow::of(limited, stored.state == JobState::Active)),
             waits_for_place: stored.waits_for_place,
+            version: stored.version.clone(),
+            first_failed_version: stored.first_failed_version.clone(),
         }
     }
 
@@ -339,6 +359,10 @@ impl StateRow {
             at: Timestamp::from_micros(row.at),
             attempt: row.attempt,
             error: row.error,
+            version: row.version,
+            worker: row.worker,
+            waited: row.waited.map(Duration::from_micros),
+            ran: row.ran.map(Duration::from_micros),
         };
         stored.failures = self.failures.into_iter().map(failure).collect();
         stored.started = self.started;
@@ -348,6 +372,8 @@ impl StateRow {
         stored.start_by = instant(self.start_by);
         stored.limited = self.limited.map(|row| Box::new(row.into_limited()));
         stored.waits_for_place = self.waits_for_place;
+        stored.version = self.version;
+        stored.first_failed_version = self.first_failed_version;
         stored.held = HeldLease { owner: self.owner, ends: 0 };
     }
 }

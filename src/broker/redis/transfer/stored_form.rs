@@ -1,5 +1,6 @@
 //! The form in which Redis keeps a job that is imported.
 
+use super::super::rows::write_versions;
 use super::super::{keys, wire};
 use crate::broker::{JobEntry, JobFailure};
 use crate::job::{JobRecord, JobState, QueueName};
@@ -92,6 +93,8 @@ impl StoredForm {
         let json = |progress| serde_json::to_vec(progress).expect("two numbers and a text");
         set("x_progress", job.progress.as_ref().map(json));
         let lines: Vec<_> = job.failures.iter().map(JobFailure::to_line).collect();
+        let versions = write_versions(job.first_failed_version.as_deref(), job.version.as_deref());
+        set("x_version", versions.map(String::into_bytes));
         set("x_failures", (!lines.is_empty()).then(|| lines.join(&b'\n')));
         fields
     }

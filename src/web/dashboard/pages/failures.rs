@@ -4,13 +4,13 @@
 //! It reads at most 500 archived and 500 retrying jobs of each queue, for at most two seconds, so
 //! that it stays cheap beside a million failed jobs; the newest come first and show the pattern.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use maud::{Markup, html};
 use rocket::{Route, get, routes};
 
-use crate::broker::{JobRow, Page};
+use crate::broker::{JobInfo, JobRow, Page};
 use crate::error::Error;
 use crate::job::{JobState, without_backtrace};
 use crate::time::Timestamp;
@@ -34,6 +34,39 @@ struct FailureGroup {
     sample: String,
     /// When the last of them failed.
     last: Option<Timestamp>,
+    versions: FailureVersions,
+}
+
+/// Which versions of the application failed so.
+#[derive(Default)]
+struct FailureVersions {
+    /// The versions in which jobs failed first.
+    first: BTreeSet<String>,
+    /// When a job last failed in each version, the earliest of all jobs.
+    seen: BTreeMap<String, Timestamp>,
+    /// Some job failed first in an unknown version.
+    is_unknown: bool,
+}
+
+impl FailureVersions {
+    fn add(&mut self, info: &JobInfo) {
+        match &info.first_failed_version {
+            Some(version) => _ = self.first.insert(version.clone()),
+            None => self.is_unknown = true,
+        }
+        if let (Some(version), Some(at)) = (&info.version, info.record.last_failed_at) {
+            let seen = self.seen.entry(version.clone()).or_insert(at);
+            *seen = at.min(*seen);
+        }
+    }
+
+    /// The first version that failed so. A version in which no job failed last is older than all
+    /// others: its jobs have been tried by later ones. `None` if a job failed in an unknown
+    /// version, which may have been earlier.
+    fn since(&self) -> Option<&str> {
+        let oldest = self.first.iter().min_by_key(|version| self.seen.get(*version));
+        oldest.filter(|_| !self.is_unknown).map(String::as_str)
+    }
 }
 
 /// An error without the parts that differ from job to job: numbers, ids and quoted text.
@@ -107,9 +140,11 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, FailureGroup)>, usize
                         common: common(&fingerprint(error)),
                         sample: short(error),
                         last: None,
+                        versions: FailureVersions::default(),
                     });
                     failure.count += 1;
                     failure.last = failure.last.max(info.record.last_failed_at);
+                    failure.versions.add(info);
                 }
                 let Some(next) = found.next else { break };
                 page = Page::after(next).size(100)?;
@@ -140,7 +175,13 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
     if failures.is_empty() {
         return empty(texts.failures_none);
     }
-    let columns = [texts.error, texts.job_type, texts.failures_count, texts.last_failure];
+    let columns = [
+        texts.error,
+        texts.job_type,
+        texts.failures_count,
+        texts.since_version,
+        texts.last_failure,
+    ];
     let row = |(job_type, failure): &(String, FailureGroup)| {
         let head = html! {
             a href={ (reader.base) "/ui/jobs?q=" (escaped(&failure.query(job_type))) } {
@@ -150,6 +191,7 @@ fn list(reader: &Reader, now: Timestamp, failures: &[(String, FailureGroup)]) ->
         let cells = vec![
             Cell::Value(html! { (job_type) }),
             Cell::Value(html! { (failure.count) }),
+            Cell::Value(html! { (failure.versions.since().unwrap_or("–")) }),
             Cell::Value(instant(texts, now, failure.last)),
         ];
         Row::long(head, cells)
@@ -165,6 +207,7 @@ pub(crate) fn routes() -> Vec<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{JobRecord, QueueName};
 
     #[test]
     fn errors_that_differ_in_numbers_and_names_are_alike() {
@@ -177,5 +220,28 @@ mod tests {
         fingerprint("日本語 7 エラー");
         assert_eq!(common(&fingerprint("order 7: the shop is closed")), "the shop is closed");
         assert_eq!(common("# …"), "");
+    }
+
+    #[test]
+    fn a_kind_of_failure_is_since_the_first_version_that_failed_so() {
+        let failed = |first: Option<&str>, last: &str, second: i64| {
+            let mut job = JobRecord::new("t", None, QueueName::stored("q"));
+            job.last_failed_at = Some(Timestamp::from_secs(second));
+            let mut info = JobInfo::new(job, JobState::Retry);
+            info.first_failed_version = first.map(str::to_owned);
+            info.version = Some(last.to_owned());
+            info
+        };
+        let since = |jobs: &[JobInfo]| {
+            let mut versions = FailureVersions::default();
+            jobs.iter().for_each(|info| versions.add(info));
+            versions.since().map(str::to_owned)
+        };
+        let (new, old) = (failed(Some("2.10"), "2.10", 20), failed(Some("2.9"), "2.9", 10));
+        assert_eq!(since(&[new.clone(), old.clone()]).as_deref(), Some("2.9"));
+        // The one that failed in 2.8 has been tried by 2.10 since.
+        let tried = failed(Some("2.8"), "2.10", 30);
+        assert_eq!(since(&[new.clone(), old, tried]).as_deref(), Some("2.8"));
+        assert_eq!(since(&[new, failed(None, "2.9", 5)]), None);
     }
 }

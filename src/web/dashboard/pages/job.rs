@@ -128,6 +128,7 @@ fn facts(site: &Site<'_>, info: &JobInfo, reasons: &[Reason]) -> Markup {
         @if !job.timeout.is_zero() { (fact(texts.timeout, html! { ((texts.span)(job.timeout)) })) }
         @if job.deadline.is_some() { (fact(texts.deadline, time(job.deadline))) }
         @if !job.group.is_empty() { (fact(texts.group, html! { (cut(&job.group)) })) }
+        @if let Some(version) = &info.version { (fact(texts.version, html! { (version) })) }
         @if info.losses > 0 { (fact(texts.workers_lost, html! { (info.losses) })) }
         @if let Some(progress) = &info.progress {
             (fact(texts.progress, html! {
@@ -149,6 +150,7 @@ fn timeline(texts: &Texts, now: Timestamp, info: &JobInfo) -> Markup {
             failure.at,
             html! {
                 ((texts.attempt_number_failed)(failure.attempt))
+                @if let Some(version) = &failure.version { " (" (texts.version) " " (version) ")" }
                 @let line = short(&failure.error);
                 @if line == failure.error { ": " code { (line) } } @else {
                     details { summary { code { (line) } } pre.bad { (cut(&failure.error)) } }

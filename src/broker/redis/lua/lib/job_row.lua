@@ -1,6 +1,6 @@
 -- Purpose: reads one job as a row, for the scripts that show jobs.
 --
--- Returns (appended to the answer) fourteen values:
+-- Returns (appended to the answer) fifteen values:
 --    1  id
 --    2  what was found: 0 a job, 1 nothing, 2 a key of another type, 3 a hash without
 --       message, 4 a job whose message and result the caller reads by HMGET
@@ -12,7 +12,7 @@
 --    6  x_lost      7  pending_since, or empty      8  1 if there is a result
 --    9  the result     10  x_progress, or empty    11  x_cancel, or empty
 --   12  bytes of message and result     13  for which limit and key it waits, or empty
---   14  x_start_by, or empty
+--   14  x_start_by, or empty     15  x_version, or empty
 
 -- Maximum bytes of the message and result of one row, and of one answer, that pass through
 -- Lua. Lua and the answer each copy them: 1 MiB takes Redis twenty times as long as by HMGET,
@@ -43,12 +43,12 @@ local function add_row(answer, id, state, score)
     bytes = bytes + redis.call('HSTRLEN', key, 'result')
     if bytes > MAX_ROW or carried + bytes > ROOM then
       task = redis.call('HMGET', key, 'state', 'x_lost', 'pending_since', 'x_progress', 'x_cancel',
-        'x_wait', 'x_start_by')
-      task[8], task[9], task[6], task[7] = task[6], task[7], false, false
+        'x_wait', 'x_start_by', 'x_version')
+      task[8], task[9], task[10], task[6], task[7] = task[6], task[7], task[8], false, false
       found = 4
     else
       task = redis.call('HMGET', key, 'state', 'x_lost', 'pending_since', 'x_progress', 'x_cancel',
-        'msg', 'result', 'x_wait', 'x_start_by')
+        'msg', 'result', 'x_wait', 'x_start_by', 'x_version')
       carried = carried + bytes
       if task[6] then
         found = 0
@@ -74,4 +74,5 @@ local function add_row(answer, id, state, score)
   -- Its turn comes first.
   answer[at + 13] = task[1] == 'scheduled' and task[8] and string.match(task[8], '^%d+:(.*)$') or ''
   answer[at + 14] = task[9] or ''
+  answer[at + 15] = task[10] or ''
 end

@@ -4,7 +4,7 @@
 --
 -- Arguments per queue: number of jobs that are simply done (they are deleted, hold no lock
 -- and count as processed); their ids; their leases in runs, see finish_and_dequeue.lua;
--- number of other jobs; then ten values for each:
+-- number of other jobs; then eleven values for each:
 --    1  id
 --    2  owner, or empty if only the end of the lease is known
 --    3  end of the lease in microseconds, as the caller knows it
@@ -17,6 +17,7 @@
 --    9  key of the unique lock to release, or empty. If the job would wait, it is the lock
 --       that is released when an operator's request archives the job instead
 --   10  one line for x_failures, or empty
+--   11  version of the application, if the attempt failed or completed the job; else empty
 --
 -- Returns (appended to the answer), per job, the done ones first:
 --    1  carried out      2  archived instead, as an operator requested
@@ -45,7 +46,8 @@
 -- * reclaim (the worker vanished) makes the job the next one and increments x_lost; Asynq's
 --   recoverer counts a retry and waits. restore and defer are requeue and snooze that keep
 --   x_lost as it is;
--- * x_failures keeps one line for each of the last failed attempts;
+-- * x_failures keeps one line for each of the last failed attempts, x_version the versions
+--   that made the first and the last of them;
 -- * the places of limits that a job held are given back, and each lets one waiting job go.
 
 -- Kinds after which the job waits to be dequeued again.
@@ -136,13 +138,13 @@ local function read_other(plan, at, otherwise, answer)
   local job = {
     id = ARGV[at], kind = ARGV[at + 3], msg = ARGV[at + 4], time = tonumber(ARGV[at + 5]),
     result = ARGV[at + 6] == '1' and ARGV[at + 7], lock = ARGV[at + 8],
-    failure = ARGV[at + 9],
+    failure = ARGV[at + 9], version = ARGV[at + 10],
   }
   local id, done = job.id, otherwise
   -- A key of another type is not a job and must not stop the others.
   local task =
     redis.pcall('HMGET', Q .. 't:' .. id, 'state', 'x_owner', 'x_lost', 'group', 'x_cancel',
-      'x_use')
+      'x_use', 'x_version')
   local owner, ends = ARGV[at + 1], tonumber(ARGV[at + 2])
   local ours = not plan.seen[id] and held(id, owner, ends, task[1], task[2])
   if not ours and not plan.seen[id] and reclaimed(id, owner, task[1]) then
@@ -160,6 +162,7 @@ local function read_other(plan, at, otherwise, answer)
     job.losses = tonumber(task[3]) or 0
     job.grouped = task[4] and task[4] ~= ''
     job.request = task[5]
+    job.versions = task[7] or ' '
     if WAITS[job.kind] then
       done = REQUESTS[job.request] or done
       if done == 1 then job.lock = '' else job.kind = job.request end
@@ -201,7 +204,7 @@ local function read_settlements(at, otherwise, answer)
     expect_zsets('lease', 'retry', 'archived', 'completed', 'x:due', 'x:grouped')
     for _ = 1, number do
       read_other(plan, at, otherwise, answer)
-      at = at + 10
+      at = at + 11
     end
   end
   if #plan.places > 0 then limits().test() end
@@ -240,6 +243,9 @@ local function settle_other(job, most_archived, archive_age, gone)
   elseif kind == 'complete' then
     redis.call('ZADD', Q .. 'completed', whole(now_s + math.ceil(job.time / SECOND)), id)
     set('state', 'completed')
+    if job.version ~= '' or job.versions ~= ' ' then
+      set('x_version', (string.match(job.versions, '^(.*) ') or '') .. ' ' .. job.version)
+    end
     if job.result then set('result', job.result) end
   elseif kind == 'retry' or kind == 'snooze' or kind == 'defer' then
     local due = bounded(now + job.time)
@@ -261,7 +267,13 @@ local function settle_other(job, most_archived, archive_age, gone)
     if kind == 'reclaim' and job.from then set('x_reclaimed', job.from .. ' ' .. now_ns()) end
   end
   if job.failure ~= '' then
-    local failures = (redis.call('HGET', task, 'x_failures') or '') .. job.failure .. '\n'
+    local before = redis.call('HGET', task, 'x_failures')
+    -- An earlier failure without a version leaves the first one unknown.
+    local first = before and string.match(job.versions, '^(.*) ') or not before and job.version
+    if job.version ~= '' or job.versions ~= ' ' then
+      set('x_version', (first or '') .. ' ' .. job.version)
+    end
+    local failures = (before or '') .. job.failure .. '\n'
     local _, lines = string.gsub(failures, '\n', '')
     for _ = FAILURES + 1, lines do failures = string.match(failures, '\n(.*)$') end
     set('x_failures', failures)

@@ -187,6 +187,8 @@ pub(crate) struct Texts {
     pub failures_count: &'static str,
     /// When the last attempt failed.
     pub last_failure: &'static str,
+    /// Failures page: column of the first version of the application that failed so.
+    pub since_version: &'static str,
     /// Groups page: there are none.
     pub groups_none: &'static str,
     /// Groups page: before the last queue that was read.
@@ -523,6 +525,8 @@ pub(crate) struct Texts {
     pub all_of_state: fn(u64, &str) -> String,
     /// Which attempt failed.
     pub attempt_number_failed: fn(u32) -> String,
+    /// The application's version.
+    pub version: &'static str,
     /// A number of bytes.
     pub bytes: fn(usize) -> String,
     /// Only the beginning of this many bytes is shown.
