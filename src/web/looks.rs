@@ -58,6 +58,9 @@ pub(crate) struct Looks {
     jobs: Arc<SharedReads<(QueueName, JobId), Look>>,
     #[cfg(feature = "dashboard")]
     pub(super) queues: Arc<SharedReads<(), Option<u64>>>,
+    /// The numbers of the pages' navigation.
+    #[cfg(feature = "dashboard")]
+    pub(super) counts: super::dashboard::LastCounts,
     peers: Arc<SharedReads<(), Peers>>,
     links: Arc<Semaphore>,
     waiters: Arc<Semaphore>,
@@ -70,6 +73,8 @@ impl Default for Looks {
             jobs: Arc::default(),
             #[cfg(feature = "dashboard")]
             queues: Arc::default(),
+            #[cfg(feature = "dashboard")]
+            counts: Default::default(),
             peers: Arc::default(),
             links: Arc::new(Semaphore::new(MAX_LINK_WAITERS)),
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),

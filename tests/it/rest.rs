@@ -305,6 +305,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/ui/enqueue/<type>", Operators),
         ("GET", "/ui/events", Viewers),
         ("GET", "/ui/live.js", All),
+        ("GET", "/ui/desk.js", All),
         ("GET", "/ui/servers", Viewers),
         ("GET", "/ui/periodic?<done>", Viewers),
         ("POST", "/ui/periodic/<id>/run", Operators),

@@ -22,6 +22,7 @@ mod schema_form;
 mod search;
 mod ui;
 
+pub(crate) use ui::counts::LastCounts;
 pub(crate) use ui::layout::trouble;
 pub(crate) use ui::{HtmlPage, Reader};
 
@@ -50,10 +51,25 @@ impl<'r> Responder<'r, 'static> for Asset {
     }
 }
 
-/// The styles of all pages: one file, light and dark, wide and narrow.
+/// The styles of all pages as one file, light and dark, wide and narrow. The order matters:
+/// colours and type, the frame, its parts.
 #[get("/ui/style.css")]
 fn style() -> Asset {
-    Asset(ContentType::CSS, include_str!("assets/style.css"))
+    const SHEETS: &str = concat!(
+        include_str!("assets/base.css"),
+        include_str!("assets/frame.css"),
+        include_str!("assets/style.css"),
+        include_str!("assets/tables.css"),
+        include_str!("assets/charts.css"),
+    );
+    Asset(ContentType::CSS, SHEETS)
+}
+
+/// The script that makes a page quicker to use: keys, and the values of charts. Pages work without
+/// it.
+#[get("/ui/desk.js")]
+fn desk() -> Asset {
+    Asset(ContentType::JavaScript, include_str!("assets/desk.js"))
 }
 
 /// The script that keeps a page current; see `pages::events`. Pages work without it.
@@ -70,7 +86,7 @@ fn icon() -> Asset {
 
 /// The pages and the files they refer to, to mount at the base.
 pub(crate) fn routes(with_register: bool) -> Vec<Route> {
-    let mut routes = routes![style, icon, script];
+    let mut routes = routes![style, icon, script, desk];
     routes.extend(pages::routes(with_register));
     routes
 }

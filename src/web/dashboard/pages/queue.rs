@@ -20,10 +20,10 @@ use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::form::FormBody;
 use crate::web::dashboard::ui::group_table::group_table;
-use crate::web::dashboard::ui::parts::{button, fact, instant, more};
+use crate::web::dashboard::ui::parts::{button, fact, grouped, instant, more};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::{
-    Act, HtmlPage, NavPage, Site, Texts, View, charts, job_table, layout,
+    Act, HtmlPage, NavPage, Site, Texts, View, charts, job_table, layout, state,
 };
 
 /// The query of the address: which part of the queue is shown, and what was done before.
@@ -124,8 +124,8 @@ fn tabs(texts: &Texts, here: &str, state: JobState, info: &QueueInfo) -> Markup 
         nav.tabs aria-label=(texts.states) {
             @for one in JobState::ALL {
                 a href={ (here) "?state=" (one.as_str()) } aria-current=[(one == state).then_some("page")] {
-                    ((texts.state_name)(one)) " "
-                    span.count { (size(info, one)) }
+                    (state::state(texts, one)) " "
+                    span.count { (grouped(size(info, one))) }
                 }
             }
         }

@@ -31,7 +31,8 @@ impl<'r> FromRequest<'r> for View<'r> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let access = try_outcome!(ViewAccess::from_request(request).await);
-        let site = try_outcome!(Site::from_request(request).await);
+        let mut site = try_outcome!(Site::from_request(request).await);
+        site.counts = site.queue.looks().counts.read(&site.inspector()).await;
         Outcome::Success(Self { access, site })
     }
 }
@@ -97,6 +98,6 @@ impl<'r> FromRequest<'r> for Site<'r> {
             Outcome::Error((_, never)) => match never {},
             Outcome::Forward(status) => return Outcome::Forward(status),
         };
-        Outcome::Success(Self { queue, reader })
+        Outcome::Success(Self { queue, reader, counts: None })
     }
 }

@@ -23,41 +23,110 @@ pub(crate) struct Bar {
     pub bad: u64,
 }
 
-/// Bars from left to right below a caption; nothing if all are empty. Sums and maximum are
-/// also there as text, for readers who cannot see the bars.
+/// Bars from left to right below a caption, with axes; nothing if all are empty. The script lets
+/// a mouse or the arrow keys read one bar; the list below has all values without it.
 pub(crate) fn bars(texts: &Texts, caption: &str, bars: &[Bar]) -> Markup {
     let most = bars.iter().map(|bar| bar.all.max(bar.bad)).max().unwrap_or_default();
-    let (Some(first), Some(last), true) = (bars.first(), bars.last(), most > 0) else {
+    if most == 0 {
         return html! {};
-    };
-    let high =
-        |count: u64| (u128::from(count) * u128::from(CHART_HEIGHT)).div_ceil(u128::from(most));
+    }
     let sum = |of: fn(&Bar) -> u64| bars.iter().map(of).fold(0_u64, u64::saturating_add);
     let (all, bad) = (sum(|bar| bar.all), sum(|bar| bar.bad));
     let total = (texts.chart_sum)(all, bad, most);
+    let top = ceiling(most);
     html! {
-        figure.card.chart {
-            figcaption { span { (caption) } span { (total) } }
-            svg viewBox={ "0 0 " (bars.len() * BAR_WIDTH) " " (CHART_HEIGHT) } role="img"
-                aria-label={ (caption) ": " (total) } preserveAspectRatio="none" {
-                @for (nth, bar) in bars.iter().enumerate() {
-                    @if bar.all > 0 || bar.bad > 0 {
-                        g {
-                            title {
-                                (bar.when) ": " (bar.all)
-                                @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) }
-                            }
-                            rect.ended x=(nth * BAR_WIDTH + 2) width=(BAR_WIDTH - 4)
-                                y=(u128::from(CHART_HEIGHT) - high(bar.all)) height=(high(bar.all)) {}
-                            @if bar.bad > 0 {
-                                rect.failed x=(nth * BAR_WIDTH + 2) width=(BAR_WIDTH - 4)
-                                    y=(u128::from(CHART_HEIGHT) - high(bar.bad)) height=(high(bar.bad)) {}
-                            }
-                        }
-                    }
+        figure.card.chart data-chart=(caption) {
+            figcaption { span.name { (caption) } span.total { (total) } }
+            div.plot {
+                div.scale aria-hidden="true" {
+                    span { (top) }
+                    @if top > 1 { span { (top / 2) } }
+                    span { "0" }
+                }
+                (drawing(texts, &format!("{caption}: {total}"), top, bars))
+                div.ends aria-hidden="true" { @for when in ticks(bars) { span { (when) } } }
+            }
+            @if bad > 0 {
+                p.legend {
+                    span { (swatch("ended")) (texts.chart_attempts) }
+                    span { (swatch("failed")) (texts.chart_failed) }
                 }
             }
-            div.ends { span { (first.when) } span { (last.when) } }
+            (values(texts, bars))
+        }
+    }
+}
+
+/// The bars as SVG, with a line at the top and one in the middle.
+fn drawing(texts: &Texts, label: &str, top: u64, bars: &[Bar]) -> Markup {
+    let high =
+        |count: u64| (u128::from(count) * u128::from(CHART_HEIGHT)).div_ceil(u128::from(top));
+    let part = |class: &str, x: usize, count: u64| {
+        html! {
+            rect class=(class) x=(x + 2) width=(BAR_WIDTH - 4)
+                y=(u128::from(CHART_HEIGHT) - high(count)) height=(high(count)) {}
+        }
+    };
+    let width = bars.len() * BAR_WIDTH;
+    html! {
+        svg.bars viewBox={ "0 0 " (width) " " (CHART_HEIGHT) } role="img"
+            aria-label=(label) preserveAspectRatio="none" {
+            @for y in [0, CHART_HEIGHT / 2, CHART_HEIGHT] {
+                line.grid x1="0" x2=(width) y1=(y) y2=(y) {}
+            }
+            @for (nth, bar) in bars.iter().enumerate() {
+                g {
+                    title { (value(texts, bar)) }
+                    rect.room x=(nth * BAR_WIDTH) y="0" width=(BAR_WIDTH) height="100%" {}
+                    @if bar.all > 0 { (part("ended", nth * BAR_WIDTH, bar.all)) }
+                    @if bar.bad > 0 { (part("failed", nth * BAR_WIDTH, bar.bad)) }
+                }
+            }
+        }
+    }
+}
+
+/// What one bar says.
+fn value(texts: &Texts, bar: &Bar) -> Markup {
+    html! { (bar.when) ": " (bar.all) @if bar.bad > 0 { ", " (texts.chart_failed) " " (bar.bad) } }
+}
+
+/// The end of the vertical axis: at least `most`, and even above 1, so that the middle is whole.
+fn ceiling(most: u64) -> u64 {
+    if most <= 2 {
+        return most;
+    }
+    let mut unit = 1_u64;
+    loop {
+        for step in [4, 6, 8, 10, 20] {
+            match unit.checked_mul(step) {
+                Some(top) if top >= most => return top,
+                Some(_) => {}
+                None => return most,
+            }
+        }
+        unit = unit.saturating_mul(10);
+    }
+}
+
+/// The times below the horizontal axis: the first, the last, and up to three between.
+fn ticks(bars: &[Bar]) -> Vec<&str> {
+    let last = bars.len().saturating_sub(1);
+    let parts = last.clamp(1, 4);
+    (0..=parts).filter_map(|nth| bars.get(last * nth / parts)).map(|bar| &*bar.when).collect()
+}
+
+/// The colour of a part, in the legend.
+fn swatch(class: &str) -> Markup {
+    html! { svg viewBox="0 0 8 8" aria-hidden="true" { rect class=(class) width="8" height="8" {} } }
+}
+
+/// All values that are not zero, folded.
+fn values(texts: &Texts, bars: &[Bar]) -> Markup {
+    html! {
+        details {
+            summary { (texts.chart_values) }
+            ol { @for bar in bars.iter().filter(|bar| bar.all > 0 || bar.bad > 0) { li { (value(texts, bar)) } } }
         }
     }
 }
@@ -112,6 +181,18 @@ mod tests {
         // Other programs may have counted more failures than attempts.
         let drawn = bars(english(), "c", &[bar(1, u64::MAX)]).into_string();
         assert!(drawn.contains(r#"height="80""#), "{drawn}");
+    }
+
+    #[test]
+    fn the_axis_ends_at_a_round_number_with_a_whole_middle() {
+        for (most, top) in [(1, 1), (2, 2), (3, 4), (5, 6), (11, 20), (21, 40), (99, 100)] {
+            assert_eq!(ceiling(most), top, "{most}");
+        }
+        assert_eq!(ceiling(u64::MAX), u64::MAX);
+        let days: Vec<Bar> =
+            (0..90).map(|day| Bar { when: day.to_string(), all: 1, bad: 0 }).collect();
+        assert_eq!(ticks(&days), ["0", "22", "44", "66", "89"]);
+        assert_eq!(ticks(&days[..1]), ["0", "0"]);
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn cells(reader: &Reader, now: Timestamp, state: Option<JobState>, info: &JobInf
     let when = html! {
         // In a list of several states and queues the reader wants to know which.
         @if state.is_none() {
-            span.tag { ((texts.state_name)(info.state)) } " "
+            (super::state::state(texts, info.state)) " "
             a href=(reader.queue(&job.queue)) { (job.queue) } " "
         }
         (instant(texts, now, moment(info)))

@@ -7,7 +7,9 @@
 use maud::{Markup, html};
 use rocket::http::Status;
 
+use super::counts::NavCounts;
 use super::page::{self, HtmlPage};
+use super::parts::grouped;
 use super::{Reader, Texts};
 use crate::error::Error;
 use crate::inspector::Inspector;
@@ -45,6 +47,8 @@ pub(crate) struct Site<'r> {
     pub queue: &'r JobQueue,
     /// Base path and language.
     pub reader: Reader,
+    /// The numbers of the navigation, if they are known.
+    pub counts: Option<NavCounts>,
 }
 
 impl Site<'_> {
@@ -80,7 +84,7 @@ impl Site<'_> {
         title: &str,
         content: Markup,
     ) -> HtmlPage {
-        HtmlPage(status, framed(&self.reader, self.queue, place, title, content))
+        HtmlPage(status, framed(self, place, title, content))
     }
 
     /// A page that says what went wrong, with the status it means.
@@ -112,67 +116,120 @@ pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> HtmlP
             p.more { a href={ (reader.base) "/ui/doctor" } { (texts.doctor_link) } }
         }
     };
-    HtmlPage(problem.status(), framed(reader, queue, NavPage::Elsewhere, texts.title, content))
+    let site = Site { queue, reader: reader.clone(), counts: None };
+    HtmlPage(problem.status(), framed(&site, NavPage::Elsewhere, texts.title, content))
 }
 
-/// Navigation, title, content and footer. The script replaces what is marked `data-content`.
-fn framed(
-    reader: &Reader,
-    queue: &JobQueue,
-    place: NavPage,
-    title: &str,
-    content: Markup,
-) -> Markup {
-    let (base, texts, config) = (&reader.base, reader.texts, queue.config());
+/// Navigation, title, content and footer. The live script replaces what is marked `data-content`;
+/// the desk script copies the numbers in it to the navigation.
+fn framed(site: &Site<'_>, place: NavPage, title: &str, content: Markup) -> Markup {
+    let (reader, config) = (&site.reader, site.queue.config());
+    let (base, texts) = (&reader.base, reader.texts);
     let docs = cfg!(feature = "openapi") && config.openapi && config.docs;
+    let script = |file: &str| format!("{base}/ui/{file}?v={}", env!("CARGO_PKG_VERSION"));
     let body = html! {
-        main.broad {
-            (navigation(reader, place))
-            header { h1 { (title) } }
-            button.small.live type="button" hidden data-events={ (base) "/ui/events" }
-                data-live=(texts.live)
-                data-paused=(texts.live_paused) {}
-            div data-content { (content) }
-            @if docs || config.register_route {
-                footer {
-                    nav aria-label=(texts.nav_more) {
-                        @if config.register_route {
-                            a href={ (base) "/ui/register" } { (texts.nav_register) }
+        a.skip href="#content" { (texts.skip_to_content) }
+        div.frame {
+            (side(site, place))
+            main.broad #content tabindex="-1" {
+                header { h1 { (title) } }
+                button.small.live type="button" hidden data-events={ (base) "/ui/events" }
+                    data-live=(texts.live)
+                    data-paused=(texts.live_paused) {}
+                div data-content {
+                    @for (page, count) in counted_pages(site.counts.as_ref()) {
+                        data hidden data-for=(page) value=(count) {}
+                    }
+                    (content)
+                }
+                @if docs || config.register_route {
+                    footer {
+                        nav aria-label=(texts.nav_more) {
+                            @if config.register_route {
+                                a href={ (base) "/ui/register" } { (texts.nav_register) }
+                            }
+                            @if docs { a href={ (base) "/docs" } { "API" } }
                         }
-                        @if docs { a href={ (base) "/docs" } { "API" } }
                     }
                 }
             }
-            script src={ (base) "/ui/live.js?v=" (env!("CARGO_PKG_VERSION")) } defer {}
         }
+        script src=(script("desk.js")) defer {}
+        script src=(script("live.js")) defer {}
     };
     page::document(reader, title, body)
 }
 
-/// The links to all pages, and the search by id.
-fn navigation(reader: &Reader, place: NavPage) -> Markup {
-    let (base, texts) = (&reader.base, reader.texts);
-    let pages = [
-        (NavPage::Overview, "/ui", texts.overview),
-        (NavPage::Jobs, "/ui/jobs", texts.jobs_title),
-        (NavPage::Failures, "/ui/failures", texts.failures_title),
-        (NavPage::Scheduled, "/ui/scheduled", texts.scheduled_title),
-        (NavPage::Periodic, "/ui/periodic", texts.nav_periodic),
-        (NavPage::Groups, "/ui/groups", texts.groups_title),
-        (NavPage::Servers, "/ui/servers", texts.workers_title),
-        (NavPage::Store, "/ui/store", texts.store_title),
-        (NavPage::Enqueue, "/ui/enqueue", texts.enqueue),
+/// The numbers by the path of their page.
+fn counted_pages(counts: Option<&NavCounts>) -> Vec<(&'static str, u64)> {
+    let Some(counts) = counts else { return Vec::new() };
+    vec![
+        ("/ui/jobs", counts.jobs),
+        ("/ui/failures", counts.failures),
+        ("/ui/scheduled", counts.scheduled),
+        ("/ui/groups", counts.groups),
+    ]
+}
+
+/// A page, its path below the base, and its name.
+type NavLink = (NavPage, &'static str, &'static str);
+
+/// What stands beside the page: the search by id, and the links to all pages with their numbers.
+fn side(site: &Site<'_>, place: NavPage) -> Markup {
+    let (base, texts) = (&site.reader.base, site.texts());
+    let counts = counted_pages(site.counts.as_ref());
+    let parts: [(&str, &[NavLink]); 2] = [
+        (
+            texts.nav_jobs,
+            &[
+                (NavPage::Overview, "/ui", texts.overview),
+                (NavPage::Jobs, "/ui/jobs", texts.jobs_title),
+                (NavPage::Failures, "/ui/failures", texts.failures_title),
+                (NavPage::Scheduled, "/ui/scheduled", texts.scheduled_title),
+                (NavPage::Periodic, "/ui/periodic", texts.nav_periodic),
+                (NavPage::Groups, "/ui/groups", texts.groups_title),
+                (NavPage::Enqueue, "/ui/enqueue", texts.enqueue),
+            ],
+        ),
+        (
+            texts.nav_system,
+            &[
+                (NavPage::Servers, "/ui/servers", texts.workers_title),
+                (NavPage::Store, "/ui/store", texts.store_title),
+            ],
+        ),
     ];
     html! {
-        nav aria-label=(texts.nav_pages) {
-            @for (to, path, label) in pages {
-                a href={ (base) (path) } aria-current=[(to == place).then_some("page")] { (label) }
-            }
+        header.side {
+            a.brand href={ (base) "/ui" } { (logo()) (texts.title) }
             form.find method="get" action={ (base) "/ui/find" } role="search" {
                 label.hidden for="find" { (texts.job_id) }
                 input #find name="id" type="search" placeholder=(texts.job_id);
                 button.small type="submit" { (texts.find) }
             }
+            nav aria-label=(texts.nav_pages) {
+                @for (part, pages) in parts {
+                    p.part { (part) }
+                    @for (to, path, label) in pages {
+                        a href={ (base) (path) } aria-current=[(*to == place).then_some("page")] {
+                            (label)
+                            @if let Some((_, count)) = counts.iter().find(|(page, _)| page == path) {
+                                " " span.count data-count=(path) { (grouped(*count)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The mark beside the name: lines of a list.
+fn logo() -> Markup {
+    html! {
+        svg viewBox="0 0 20 20" aria-hidden="true" focusable="false" {
+            rect width="20" height="20" rx="5" fill="currentColor" {}
+            path d="M5 6h10M5 10h10M5 14h5" stroke="var(--card)" stroke-width="2" stroke-linecap="round" {}
         }
     }
 }

@@ -13,7 +13,9 @@
 //! | `texts` | every text of every page, one file a language |
 //! | `table`, `job_table`, `group_table` | tables, all through one function |
 //! | `bulk_form` | the buttons for actions on all jobs of a state, type or group |
-//! | `charts` | bars over time, drawn as SVG |
+//! | `charts` | bars over time with axes, drawn as SVG |
+//! | `counts` | the numbers that the navigation carries |
+//! | `state` | a job's state as shape and word |
 //! | `payload` | payloads, results and errors of any size, and their download |
 //! | `parts` | facts, buttons, instants |
 //! | `form` | the fields of a form that was sent; refuses what the page does not have |
@@ -47,6 +49,7 @@
 pub(crate) mod access;
 pub(crate) mod bulk_form;
 pub(crate) mod charts;
+pub(crate) mod counts;
 pub(crate) mod form;
 pub(crate) mod group_table;
 pub(crate) mod job_table;
@@ -56,6 +59,7 @@ pub(crate) mod page;
 pub(crate) mod parts;
 pub(crate) mod payload;
 pub(crate) mod reader;
+pub(crate) mod state;
 pub(crate) mod table;
 pub(crate) mod texts;
 

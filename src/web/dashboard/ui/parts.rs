@@ -45,6 +45,19 @@ pub(crate) fn instant(texts: &Texts, now: Timestamp, at: Option<Timestamp>) -> M
     html! { time datetime=(at) title=(at) { (text) } }
 }
 
+/// A number with a comma between groups of three digits.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// The first line of an error, at most 100 characters of it.
 pub(crate) fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
@@ -76,5 +89,5 @@ pub(crate) fn more(to: &str, label: &str) -> Markup {
 
 /// A card with one sentence, for a page whose list is empty.
 pub(crate) fn empty(sentence: &str) -> Markup {
-    html! { div.card { p { (sentence) } } }
+    html! { div.card.empty { p { (sentence) } } }
 }

@@ -139,6 +139,10 @@ pub(crate) struct Texts {
     pub back: &'static str,
     /// Tooltip of a bar, before the number of failed attempts.
     pub chart_failed: &'static str,
+    /// Legend of a chart: all attempts or jobs.
+    pub chart_attempts: &'static str,
+    /// Below a chart: what unfolds its values.
+    pub chart_values: &'static str,
     /// Caption of the chart by minute.
     pub chart_hour: &'static str,
     /// Enqueue page: above the list of job types.
@@ -301,6 +305,12 @@ pub(crate) struct Texts {
     pub find_more: &'static str,
     /// Name of the navigation, for screen readers.
     pub nav_pages: &'static str,
+    /// Heading above the pages about jobs.
+    pub nav_jobs: &'static str,
+    /// Heading above the pages about workers and the store.
+    pub nav_system: &'static str,
+    /// Link before everything else, for the keyboard.
+    pub skip_to_content: &'static str,
     /// Navigation: the overview.
     pub overview: &'static str,
     /// Navigation and title of the page of due jobs.
