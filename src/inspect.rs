@@ -21,6 +21,10 @@ pub use crate::broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
     DayStats, GroupInfo, GroupPage, JobFailure, JobInfo, JobPage, JobRow, JobWorker, LimitInfo,
     LimitUse, LimitUses, LimitWait, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
-    Selection, ServerInfo, Servers, StoreInfo, StoreNode, WorkerInfo,
+    Selection, ServerInfo, Servers, StoreInfo, StoreNode, VersionSeen, WorkerInfo,
 };
-pub use crate::inspector::{Bulk, BulkProgress, Cancelled, Explanation, Reason};
+pub use crate::inspector::{
+    Bulk, BulkProgress, Cancelled, Explanation, JobTypeDetail, JobTypeSummary, JobTypes, Reason,
+    TypeFigures, TypePoint, TypeTimes,
+};
+pub use crate::job::TypeAttempt;

@@ -152,7 +152,8 @@ pub mod internals {
     pub use crate::chance::Chance;
     pub use crate::config::*;
     pub use crate::job::{
-        AppVersion, MAX_KEYED_PAYLOAD, MAX_LIMIT_KEY, MAX_LIMITS, Namespace, decide,
+        AppVersion, MAX_ERROR, MAX_KEYED_PAYLOAD, MAX_LIMIT_KEY, MAX_LIMITS, Namespace, Remembered,
+        Sketch, TypeAttempt, TypeRecord, decide,
     };
     pub use crate::pool::*;
     pub use crate::registry::*;

@@ -22,19 +22,21 @@ mod customize;
 mod handler;
 mod middleware;
 mod pace;
+mod tally;
 mod unmarshal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::job::{JobContext, QueueName};
+use crate::job::{JobContext, QueueName, TypeRecord};
 pub use app_state::{AppState, FromContext, Need};
 pub use blocking::IntoBlockingEntry;
 pub use customize::JobHandler;
 pub use handler::{HandlerEntry, IntoEntry};
 pub(crate) use handler::{RunningAttempt, raw_entry};
 pub use middleware::{JobMiddleware, JobResult, Layer, Next};
+pub(crate) use tally::{Attempts, EndedAttempt};
 pub(crate) use unmarshal::unmarshal_text;
 
 /// The handlers of one process, and the middleware around all of them.
@@ -65,6 +67,13 @@ impl Default for Registry {
     }
 }
 
+/// What a process has counted of a job type since its last report.
+pub(crate) struct TypeCounts {
+    pub(crate) job_type: String,
+    pub(crate) record: TypeRecord,
+    pub(crate) remembered: Attempts,
+}
+
 impl Registry {
     /// Adds a handler.
     ///
@@ -86,6 +95,22 @@ impl Registry {
         let entry = HandlerEntry { stopwatch: Some(self.attempts.of(&name)), ..entry };
         self.entries.insert(name, entry);
         Ok(())
+    }
+
+    /// Takes what was counted of each job type since the last time.
+    pub(crate) fn take_counts(&self) -> Vec<TypeCounts> {
+        let counts = |entry: &HandlerEntry| {
+            let (record, remembered) = entry.tally.take()?;
+            Some(TypeCounts { job_type: entry.job_type.clone(), record, remembered })
+        };
+        self.entries.values().filter_map(counts).collect()
+    }
+
+    /// Puts back what could not be reported.
+    pub(crate) fn put_back(&self, counts: TypeCounts) {
+        if let Some(entry) = self.get(&counts.job_type) {
+            entry.tally.put_back(&counts.record, counts.remembered);
+        }
     }
 
     /// Durations of the attempts of all types.

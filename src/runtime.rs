@@ -47,7 +47,9 @@ use crate::error::Error;
 use crate::inspector::Inspector;
 use crate::job::{MaxWaiting, QueueName};
 use crate::registry::{AppState, Registry};
-use crate::scheduler::{Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler};
+use crate::scheduler::{
+    Aggregation, PeriodicJobs, PeriodicService, PeriodicServices, Scheduler, TypeReporter,
+};
 use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::worker::{Worker, WorkerSettings};
@@ -96,13 +98,20 @@ pub(crate) struct Runtime {
 /// What runs and has to be stopped. Dropping it stops everything without waiting.
 struct RunningServices {
     /// `None` in a process that only enqueues.
-    worker: Option<(Worker, Scheduler)>,
+    worker: Option<RunningWorker>,
     /// `None` in a process that does not fire periodic jobs.
     periodic_services: Option<PeriodicServices>,
     /// Ends the two tasks that watch the store.
     probe: CancellationToken,
     /// These two tasks.
     tasks: TaskTracker,
+}
+
+/// A worker with what it needs.
+struct RunningWorker {
+    worker: Worker,
+    scheduler: Scheduler,
+    reporter: TypeReporter,
 }
 
 impl Drop for RunningServices {
@@ -285,10 +294,13 @@ impl Runtime {
         tasks.close();
         let worker = self.settings.as_ref().map(|settings| {
             let queues: Vec<_> = settings.queues.keys().cloned().collect();
-            let scheduler = Scheduler::start(&prompt, &queues, self.aggregation());
+            let version = settings.version.clone();
+            let reporter = TypeReporter::new(Arc::clone(&prompt), self.registry.clone(), version);
+            let scheduler =
+                Scheduler::start(&prompt, &queues, self.aggregation(), reporter.clone());
             let worker =
                 Worker::start(Arc::clone(&prompt), self.registry.clone(), state, settings.clone());
-            (worker, scheduler)
+            RunningWorker { worker, scheduler, reporter }
         });
         let periodic_services =
             self.fires.then(|| PeriodicServices::start(&prompt, &self.periodic));
@@ -327,7 +339,7 @@ impl Runtime {
     pub(crate) fn is_stuck(&self) -> bool {
         let running = lock(&self.running);
         let worker = running.as_ref().and_then(|running| running.worker.as_ref());
-        worker.is_some_and(|(worker, _)| worker.is_stuck())
+        worker.is_some_and(|running| running.worker.is_stuck())
     }
 
     /// Why the process is not ready although the store answers. Safe to show to clients.
@@ -365,9 +377,12 @@ impl Runtime {
             }
         };
         let drained = async {
-            let Some((worker, scheduler)) = &running.worker else { return };
+            let Some(RunningWorker { worker, scheduler, reporter }) = &running.worker else {
+                return;
+            };
             // From now on due jobs are left to other processes.
             let ((), interrupted) = tokio::join!(scheduler.stop(), worker.drain());
+            reporter.report_last().await;
             match interrupted {
                 0 => crate::log::info!("job queue drained"),
                 n => crate::log::warn!("job queue stopped: {n} running jobs were requeued"),

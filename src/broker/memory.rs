@@ -30,6 +30,7 @@ mod restore;
 mod settle;
 mod standing;
 mod transfer;
+mod type_stats;
 mod unique;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ use crate::time::{Clock, Timestamp};
 use expiring::Expiring;
 use periodic::PeriodicState;
 use queue::Queue;
+use type_stats::TypeStatsState;
 
 /// How long an announcement is valid; a worker repeats it every 5 s.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
@@ -131,6 +133,8 @@ struct StoreState {
     periodic: PeriodicState,
     /// The queue of the requests with each idempotency key.
     queues_of_keys: Expiring<QueueName>,
+    /// Statistics by job type, of each namespace.
+    type_stats: BTreeMap<String, TypeStatsState>,
 }
 
 impl MemoryBroker {

@@ -55,6 +55,7 @@ mod server_view;
 mod standing;
 mod suitability;
 mod transfer;
+pub(crate) mod type_stats;
 mod view;
 mod viewer;
 
@@ -98,6 +99,10 @@ pub use standing::{MAX_SEARCHED, Standing};
 pub(crate) use suitability::{Eviction, Support};
 pub use transfer::{
     Entry, Export, Imported, JobEntry, TRANSFER_PAGE, TRANSFER_PAGE_BYTES, Transfer,
+};
+pub use type_stats::{
+    MAX_REPORTED_DURATIONS, MAX_REPORTED_TYPES, MAX_TYPE_BYTES, MAX_TYPES, MAX_VERSIONS,
+    OTHER_TYPES, ReportedType, Slice, TypeHistory, TypeReport, TypeStats, VersionSeen,
 };
 pub(crate) use view::MAX_FAILURES;
 pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};
@@ -155,6 +160,7 @@ pub trait Broker:
     + Limits
     + Groups
     + Transfer
+    + TypeStats
     + Send
     + Sync
     + Sealed

@@ -27,6 +27,7 @@ mod limits;
 mod operate;
 mod periodic;
 mod transfer;
+mod type_stats;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ mod limits;
 mod lists;
 mod periodic;
 mod servers;
+mod types;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use explain::{Explanation, Reason};
 pub(crate) use lists::Filter;
 #[cfg(feature = "dashboard")]
 pub(crate) use lists::bytes_of;
+pub use types::{JobTypeDetail, JobTypeSummary, JobTypes, TypeFigures, TypePoint, TypeTimes};
 
 /// Reads queues and jobs, and acts on them from outside their handlers.
 ///

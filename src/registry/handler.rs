@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::middleware::{JobResult, Layer};
 use super::pace::Pace;
+use super::tally::{EndedAttempt, Tally};
 use super::unmarshal::unmarshal_text;
 use super::{AppState, FromContext, Need};
 use crate::error::Error;
@@ -44,6 +45,8 @@ pub struct HandlerEntry {
     pub(crate) retry: Option<RetryPolicy>,
     /// Shared by all clones of the entry.
     pub(crate) pace: Arc<Pace>,
+    /// Counts its attempts for the statistics; shared by all clones of the entry.
+    pub(crate) tally: Arc<Tally>,
     /// Measures its attempts, once it is in a registry.
     #[cfg(feature = "metrics")]
     pub(crate) stopwatch: Option<crate::metrics::Stopwatch>,
@@ -56,6 +59,15 @@ pub struct HandlerEntry {
 }
 
 impl HandlerEntry {
+    /// Counts an attempt that succeeded or failed, for the statistics and for Prometheus.
+    pub(crate) fn count(&self, ended: &EndedAttempt<'_>) {
+        self.tally.count(ended);
+        #[cfg(feature = "metrics")]
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.ended(ended.ran, !ended.failed);
+        }
+    }
+
     /// A handler for a job type without a Rust type. It receives the payload's bytes and returns
     /// the result's bytes, or `None` for no result.
     ///
@@ -178,6 +190,7 @@ macro_rules! handlers {
                     needs,
                     retry: J::retry_policy(),
                     pace: Arc::default(),
+                    tally: Arc::default(),
                     #[cfg(feature = "metrics")]
                     stopwatch: None,
                     check: |payload| match serde_json::from_slice::<J>(payload) {
@@ -235,6 +248,7 @@ where
         needs: Vec::new(),
         retry: None,
         pace: Arc::default(),
+        tally: Arc::default(),
         #[cfg(feature = "metrics")]
         stopwatch: None,
         check: |_| Ok(None),

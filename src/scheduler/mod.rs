@@ -5,6 +5,7 @@
 //! - [`janitor`] deletes completed jobs after their retention and trims the archive.
 //! - [`repair_service`] repairs what faults left behind.
 //! - [`limit_watch`] warns of workers that do not know limits.
+//! - [`type_reporter`] stores statistics of job types.
 //! - [`aggregator`] turns the jobs of a group into one.
 //! - [`periodic_service`] enqueues periodic jobs; [`announcer`] publishes which of them this
 //!   process has.
@@ -28,6 +29,7 @@
 //! | janitor | every 8 s | 100 jobs |
 //! | repair service | every 48 to 72 s | a part of the queue |
 //! | limit watch | every 60 s | nothing |
+//! | type reporter | every 10 s, if jobs ended | the counts of 50 job types |
 //! | aggregator | when the next group is ready, at least every 7 s | one group |
 //! | periodic service | at the next tick, at least every 60 s | the ticks of one periodic job |
 //! | announcer | every 10 s, and at a change of the list | all periodic jobs |
@@ -48,6 +50,7 @@ mod periodic_service;
 mod precise_timer;
 mod recoverer;
 mod repair_service;
+mod type_reporter;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -73,6 +76,7 @@ pub use periodic_jobs::{PeriodicJobs, PeriodicRegistration};
 pub(crate) use periodic_service::PeriodicService;
 pub(crate) use recoverer::Recoverer;
 pub(crate) use repair_service::RepairService;
+pub(crate) use type_reporter::TypeReporter;
 
 /// Work that is repeated in the background.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -156,6 +160,7 @@ impl Scheduler {
         broker: &Arc<dyn Broker>,
         queues: &[QueueName],
         aggregation: Option<Aggregation>,
+        reporter: TypeReporter,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let timer = Arc::new(PreciseTimer::start());
@@ -173,6 +178,7 @@ impl Scheduler {
         tasks.spawn(run(Janitor::new(b, q), Arc::clone(&timer), stop.clone()));
         let (b, q) = of();
         tasks.spawn(run(LimitWatch::new(b, q), Arc::clone(&timer), stop.clone()));
+        tasks.spawn(run(reporter, Arc::clone(&timer), stop.clone()));
         let (b, q) = of();
         tasks.spawn(run(RepairService::new(b, q), timer, stop.clone()));
         tasks.close();

@@ -134,12 +134,13 @@ const ABOUT: &str = "Jobs for a Rocket application, over Asynq's Redis protocol.
     the application limits requests, every response can be 429.";
 
 /// Name and description of each group.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("jobqueue-demo", "参考コード: the reference route. Applications have routes of their own."),
     ("jobqueue-enqueue", "Enqueue jobs of the application's own types."),
     ("jobqueue-jobs", "Look at jobs and act on them."),
     ("jobqueue-queues", "Look at queues; pause, resume and delete them."),
     ("jobqueue-periodic", "Periodic jobs."),
+    ("jobqueue-types", "Statistics by job type: attempts, failures, waits and run times."),
     ("jobqueue-store", "Worker processes, the store and its doctor."),
     ("jobqueue-health", "Whether the process is alive and its store answers."),
 ];

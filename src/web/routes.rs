@@ -11,6 +11,7 @@ use rocket::{Build, Rocket, Route};
 use super::api::metrics;
 use super::api::{
     bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
+    types,
 };
 use super::catchers::catchers;
 #[cfg(feature = "dashboard")]
@@ -59,6 +60,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
         enqueue::routes,
         periodic::routes,
         store::routes,
+        types::routes,
     ] {
         routes.extend(more());
     }

@@ -29,7 +29,7 @@ use crate::job::{
     AfterCancel, CancelReason, Cancellation, DEFAULT_TIMEOUT, JobContext, JobError, JobRecord,
     Outcome, Reporter, Transition, UndecodableJobs, decide,
 };
-use crate::registry::HandlerEntry;
+use crate::registry::{EndedAttempt, HandlerEntry};
 use crate::text::line;
 use crate::time::Timestamp;
 use crate::trace::{self, Trace};
@@ -82,12 +82,15 @@ pub(super) async fn run_to_end(
     progress.write_latest().await;
     let transition = transition(shared, entry, &delivery.job, outcome);
     let took = began.elapsed();
-    #[cfg(feature = "metrics")]
-    measure_attempt(entry, &transition, took);
+    let waited = delivery.ready.map(|ready| now.since(ready));
+    if let (Some(entry), Some(failed)) = (entry, failed_or_succeeded(&transition)) {
+        let (job, ran) = (&delivery.job, took);
+        entry.count(&EndedAttempt { job, waited, ran, failed, began: now });
+    }
     let note = AttemptNote {
         version: shared.settings.version.clone(),
         worker: Some(Arc::clone(&shared.process)),
-        waited: delivery.ready.map(|ready| now.since(ready)),
+        waited,
         ran: Some(took),
     };
     let attempt = FinishedAttempt { guard, context, took, slot: None };
@@ -131,21 +134,17 @@ fn measure_wait(entry: Option<&HandlerEntry>, delivery: &Delivery, now: Timestam
     }
 }
 
-/// Counts how long an attempt took that succeeded or failed. Snoozed, revoked and requeued jobs
-/// did neither. Losses are not measured: when a vanished worker stopped is not known.
-#[cfg(feature = "metrics")]
-fn measure_attempt(entry: Option<&HandlerEntry>, transition: &Transition, took: Duration) {
-    let Some(stopwatch) = entry.and_then(|entry| entry.stopwatch.as_ref()) else { return };
+/// Whether the attempt failed; `None` for one that did neither: snoozed, revoked and requeued jobs.
+/// Losses are not counted: when a vanished worker stopped is not known.
+fn failed_or_succeeded(transition: &Transition) -> Option<bool> {
     match transition {
-        Transition::Complete { .. } => stopwatch.ended(took, true),
-        Transition::Archive { .. } | Transition::Retry { counted: true, .. } => {
-            stopwatch.ended(took, false);
-        }
+        Transition::Complete { .. } => Some(false),
+        Transition::Archive { .. } | Transition::Retry { counted: true, .. } => Some(true),
         Transition::Retry { counted: false, .. }
         | Transition::Revoke
         | Transition::Requeue
         | Transition::PutBack { .. }
-        | Transition::Reclaim { .. } => {}
+        | Transition::Reclaim { .. } => None,
     }
 }
 

@@ -169,6 +169,29 @@ async fn an_operator_finds_jobs_and_acts_on_them(#[case] name: &str, #[case] set
 }
 
 #[rstest]
+#[case::light("types-light", PLAIN)]
+#[case::dark_phone("types-phone", Settings { phone: true, dark: true, ..PLAIN })]
+#[tokio::test]
+async fn the_slowest_job_type_is_one_click_away(#[case] name: &str, #[case] settings: Settings) {
+    let (pages, queue) = operated().await;
+    // What was counted since the last report is stored.
+    queue.shutdown().await;
+    let browser = Browser::open(settings).await;
+    browser.open_page(&pages).await;
+    browser.hold_still().await;
+    browser.click("nav a[href$='/ui/types']").await;
+    browser.until("h1", "Job types").await;
+    browser.until("tbody tr:first-child th", "mail:send").await;
+    browser.shoot(&format!("{name}-list")).await;
+    browser.click("tbody tr:first-child th a").await;
+    browser.until("h1", "mail:send").await;
+    browser.until(".chart figcaption", "4 in total, 4 failed").await;
+    browser.until("td.error", "no such address").await;
+    browser.shoot(&format!("{name}-one")).await;
+    browser.close().await;
+}
+
+#[rstest]
 #[case::light("explore-light", PLAIN)]
 #[case::dark_phone("explore-phone", Settings { phone: true, dark: true, ..PLAIN })]
 #[tokio::test]

@@ -67,6 +67,7 @@ fn gets() -> Vec<String> {
         "/ui/jobs",
         "/ui/jobs?q=mail",
         "/ui/failures",
+        "/ui/types",
         "/ui/scheduled",
         "/ui/groups",
         "/ui/enqueue",

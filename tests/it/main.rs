@@ -67,6 +67,7 @@ mod suspects;
 mod testing;
 mod transfer;
 mod twins;
+mod type_stats;
 mod wire;
 mod worker;
 

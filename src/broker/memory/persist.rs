@@ -18,15 +18,17 @@ use prost::Message;
 use super::expiring::Expiring;
 use super::limits::Pair;
 use super::queue::{Queue, Request};
+use super::type_stats::TypeRow;
 use super::unique::LockHolder;
 use crate::broker::disk::{Key, Kind, Rows};
-use crate::broker::{CounterSnapshot, PeriodicRun};
-use crate::job::QueueName;
+use crate::broker::{CounterSnapshot, PeriodicRun, Slice};
+use crate::job::{QueueName, Remembered};
 use crate::time::Timestamp;
 use job_row::{JobRow, StateRow};
 pub(super) use loader::Loader;
 use other_rows::{
-    DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
+    BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow,
+    QueueRow, SetRow,
 };
 
 /// The row with the number of suspects in flight.
@@ -233,6 +235,48 @@ pub(super) fn write_key_queues(queues: &mut Expiring<QueueName>, rows: &mut Rows
         let key = Key::store(Kind::KeyQueue, name.as_bytes());
         write_expiring(key, queues.raw(&name), value, rows);
     }
+}
+
+/// What rows of the statistics by job type begin with. They are facts about the store, so that a
+/// version without such statistics can open it.
+const TYPES: &[u8] = b"types\0";
+
+/// Writes a row of the statistics by job type, or deletes it. The key: namespace, a zero byte, a
+/// letter, the second at which the slice begins as eight bytes, the type or version.
+pub(super) fn write_type_row(
+    scope: &str,
+    row: TypeRow,
+    name: &str,
+    value: Option<Vec<u8>>,
+    rows: &mut Rows,
+) {
+    let (letter, at) = match row {
+        TypeRow::Counts(slice, at) => (slice.letter(), at),
+        TypeRow::Attempts(which, day) => (which.letter(), day),
+        TypeRow::Version => ('v', 0),
+    };
+    let mut rest = [TYPES, scope.as_bytes(), b"\0"].concat();
+    rest.push(letter as u8);
+    rest.extend_from_slice(&at.to_be_bytes());
+    rest.extend_from_slice(name.as_bytes());
+    write(Key::store(Kind::Store, &rest), value.map(|value| BytesRow { value }), rows);
+}
+
+/// Reads the key of such a row: its namespace, what it is, and the type or version.
+fn type_row(rest: &[u8]) -> Option<(&str, TypeRow, &str)> {
+    let rest = rest.strip_prefix(TYPES)?;
+    let ends = rest.iter().position(|byte| *byte == 0)?;
+    let scope = std::str::from_utf8(&rest[..ends]).ok()?;
+    let (letter, rest) = rest[ends + 1..].split_first()?;
+    let (at, name) = rest.split_first_chunk()?;
+    let at = i64::from_be_bytes(*at);
+    let row = match letter {
+        b's' => TypeRow::Attempts(Remembered::Slowest, at),
+        b'f' => TypeRow::Attempts(Remembered::Failed, at),
+        b'v' => TypeRow::Version,
+        letter => TypeRow::Counts(Slice::of_letter(*letter)?, at),
+    };
+    Some((scope, row, std::str::from_utf8(name).ok()?))
 }
 
 /// Writes the number of suspects in flight.

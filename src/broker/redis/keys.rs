@@ -36,6 +36,23 @@ pub fn suspects(process: u64) -> String {
     format!("asynq:x:suspects:{process:x}")
 }
 
+/// Ours: when each version of the application of a namespace was seen first and last. The hash tag
+/// is the same for all statistics of the namespace.
+pub fn type_versions(scope: &str) -> String {
+    format!("asynq:x:{{{}}}:versions", types_tag(scope))
+}
+
+/// Ours: what was counted of job types in the slice of this letter that begins at this second; `s`
+/// for the slowest attempts of a day.
+pub fn type_slice(scope: &str, letter: char, at: i64) -> String {
+    format!("asynq:x:{{{}}}:{letter}:{at}", types_tag(scope))
+}
+
+/// No namespace has a colon.
+fn types_tag(scope: &str) -> String {
+    if scope.is_empty() { "types".to_owned() } else { format!("{scope}:types") }
+}
+
 /// The channel of cancel requests: job ids.
 pub const CANCEL: &str = "asynq:cancel";
 

@@ -55,6 +55,7 @@ mod slot_move;
 mod standing;
 mod suspects;
 mod transfer;
+mod type_stats;
 mod unconfirmed;
 mod wait;
 mod wake;

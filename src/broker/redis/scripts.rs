@@ -49,6 +49,7 @@ scripts! {
     write_output: "lib/common", "worker/write_output";
     mark_suspect: "lib/common", "worker/mark_suspect";
     announce_worker: "worker/announce_worker";
+    record_types: "worker/record_types";
 
     next_due: "lib/common", "scheduler/next_due";
     forward_due: "lib/common", "lib/limits", "scheduler/forward_due";

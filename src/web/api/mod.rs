@@ -15,6 +15,7 @@
 //! | `jobs`, `bulk` | one job; many jobs at once |
 //! | `queues`, `limits` | queues and their lists; how many of their jobs run at once |
 //! | `periodic`, `store` | periodic jobs; servers and the doctor |
+//! | `types` | statistics by job type |
 //! | `health`, `metrics` | for probes and Prometheus |
 //! | `register`, `registration` | the reference route, and the fields of its request |
 //! | `body`, `json_body`, `params`, `idempotency` | what requests carry |
@@ -40,6 +41,7 @@ pub(crate) mod register;
 pub(crate) mod registration;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod types;
 
 use std::convert::Infallible;
 

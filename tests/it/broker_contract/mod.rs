@@ -31,6 +31,7 @@ mod settle;
 mod store;
 mod suspects;
 mod transfer;
+mod type_stats;
 mod unique;
 mod wait;
 mod waiting;

@@ -418,6 +418,7 @@ async fn links_and_forms_follow_what_a_trusted_proxy_says() {
         "/ui",
         "/ui/jobs",
         "/ui/failures",
+        "/ui/types",
         "/ui/scheduled",
         "/ui/periodic",
         "/ui/groups",

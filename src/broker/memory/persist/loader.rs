@@ -8,15 +8,16 @@
 //! What may surprise. Jobs that were active stay active: their leases have expired, because they
 //! belonged to a process that is gone, and the recoverer settles them as it does every lost job.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 
 use super::job_row::{JobRow, StateRow};
 use super::other_rows::{
-    DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow, QueueRow, SetRow,
+    BytesRow, DayRow, ExpiringRow, InstantRow, LimitRow, MinuteRow, MinutesRow, NumberRow,
+    QueueRow, SetRow,
 };
-use super::{SUSPECTS, TIMED};
+use super::{SUSPECTS, TIMED, type_row};
 use crate::broker::disk::{Key, Kind, Rows};
 use crate::broker::memory::StoreState;
 use crate::broker::memory::expiring::Expiring;
@@ -24,9 +25,10 @@ use crate::broker::memory::groups::ClaimedSet;
 use crate::broker::memory::limits::Pair;
 use crate::broker::memory::periodic::{Claim, PeriodicState};
 use crate::broker::memory::queue::{COUNTER_DAYS, Queue, Request, Tally, day};
+use crate::broker::memory::type_stats::{TypeRow, TypeStatsState};
 use crate::broker::memory::unique::LockHolder;
 use crate::broker::{ArchiveSettings, CounterSnapshot, PeriodicRun};
-use crate::job::{JobId, JobState, QueueName};
+use crate::job::{JobId, JobState, QueueName, TypeAttempt, TypeRecord};
 use crate::time::Timestamp;
 
 /// Makes the state of the store from its rows.
@@ -39,6 +41,7 @@ pub(in crate::broker::memory) struct Loader<'a> {
     periodic: PeriodicState,
     keys: Expiring<QueueName>,
     suspects: usize,
+    type_stats: BTreeMap<String, TypeStatsState>,
     /// Deletes rows that mean nothing any more.
     leftovers: Rows,
 }
@@ -61,8 +64,19 @@ impl<'a> Loader<'a> {
         steady: Timestamp,
         first_owner: u64,
     ) -> Self {
-        let (queues, periodic, keys, leftovers) = Default::default();
-        Self { archive, now, steady, first_owner, queues, periodic, keys, suspects: 0, leftovers }
+        let (queues, periodic, keys, type_stats, leftovers) = Default::default();
+        Self {
+            archive,
+            now,
+            steady,
+            first_owner,
+            queues,
+            periodic,
+            keys,
+            suspects: 0,
+            type_stats,
+            leftovers,
+        }
     }
 
     fn queue(&mut self, name: &str) -> &mut LoadedQueue {
@@ -218,7 +232,33 @@ impl<'a> Loader<'a> {
         if key.rest == SUSPECTS {
             self.suspects = usize::try_from(NumberRow::decode(value).ok()?.number).ok()?;
         }
+        if let Some((scope, row, name)) = type_row(key.rest) {
+            self.add_type_row(scope, row, name, &BytesRow::decode(value).ok()?.value);
+        }
         Some(())
+    }
+
+    /// A row of the statistics by job type; one that cannot be read is as if it were not there.
+    /// What is too old goes with the next report.
+    fn add_type_row(&mut self, scope: &str, row: TypeRow, name: &str, value: &[u8]) {
+        let (stats, name) = (self.type_stats.entry(scope.to_owned()).or_default(), name.to_owned());
+        match row {
+            TypeRow::Counts(slice, at) => {
+                if let Some(record) = TypeRecord::unpack(value) {
+                    stats.slices.entry((slice, at)).or_default().insert(name, record);
+                }
+            }
+            TypeRow::Attempts(which, day) => {
+                let attempts = TypeAttempt::unpack(value);
+                stats.remembered.entry((day, which)).or_default().insert(name, attempts);
+            }
+            TypeRow::Version => {
+                let seconds = std::str::from_utf8(value).ok().and_then(|text| text.split_once(' '));
+                let parse = |text: &str| Some(Timestamp::from_secs(text.parse().ok()?));
+                let seen = seconds.and_then(|(first, last)| Some((parse(first)?, parse(last)?)));
+                stats.versions.extend(seen.map(|seen| (name, seen)));
+            }
+        }
     }
 
     /// The state, whose changes are noted from now on, and rows to delete.
@@ -246,6 +286,7 @@ impl<'a> Loader<'a> {
             suspects: self.suspects,
             periodic: self.periodic,
             queues_of_keys: self.keys,
+            type_stats: self.type_stats,
         };
         (state, self.leftovers)
     }

@@ -111,6 +111,13 @@ impl LimitRow {
     }
 }
 
+/// A value in a form of its own.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct BytesRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) value: Vec<u8>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NumberRow {
     #[prost(uint64, tag = "1")]

@@ -6,6 +6,7 @@
 //! | `/ui` | `overview` | one script per queue, three for at most 50 queues, a few commands |
 //! | `/ui/jobs` | `jobs` | pages of lists until 100 jobs match, for at most 2 s |
 //! | `/ui/failures` | `failures` | at most 1,000 jobs per queue, for at most 2 s |
+//! | `/ui/types`, `/ui/types/<type>` | `types` | 27 commands; 55, and a script per remembered attempt |
 //! | `/ui/scheduled` | `scheduled` | counts by range and 100 jobs per queue, of at most 200 queues |
 //! | `/ui/periodic` | `periodic` | the announcements of running processes |
 //! | `/ui/groups`, `/ui/queues/<name>/group` | `groups`, `group` | the groups of at most 500 queues; one page of jobs |
@@ -36,6 +37,7 @@ mod scheduled;
 mod selected;
 mod servers;
 mod store;
+mod types;
 
 use rocket::Route;
 
@@ -47,6 +49,7 @@ pub(super) fn routes(with_register: bool) -> Vec<Route> {
         jobs::routes,
         selected::routes,
         failures::routes,
+        types::routes,
         scheduled::routes,
         periodic::routes,
         queue::routes,

@@ -25,6 +25,8 @@ pub(crate) enum NavPage {
     Jobs,
     /// Failures grouped by error.
     Failures,
+    /// How fast and how well each job type runs.
+    Types,
     /// What is due when.
     Scheduled,
     /// The periodic jobs of running processes.
@@ -185,6 +187,7 @@ fn side(site: &Site<'_>, place: NavPage) -> Markup {
                 (NavPage::Overview, "/ui", texts.overview),
                 (NavPage::Jobs, "/ui/jobs", texts.jobs_title),
                 (NavPage::Failures, "/ui/failures", texts.failures_title),
+                (NavPage::Types, "/ui/types", texts.types_title),
                 (NavPage::Scheduled, "/ui/scheduled", texts.scheduled_title),
                 (NavPage::Periodic, "/ui/periodic", texts.nav_periodic),
                 (NavPage::Groups, "/ui/groups", texts.groups_title),

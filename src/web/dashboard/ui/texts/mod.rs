@@ -535,6 +535,78 @@ pub(crate) struct Texts {
     pub all_of_state: fn(u64, &str) -> String,
     /// Which attempt failed.
     pub attempt_number_failed: fn(u32) -> String,
+    /// Navigation and title of the list of job types.
+    pub types_title: &'static str,
+    /// Job types: what the figures are.
+    pub types_hint: &'static str,
+    /// Job types: there are none.
+    pub types_none: &'static str,
+    /// The page of a job type that did not run.
+    pub types_missing: &'static str,
+    /// Job types: what the links to other orders are.
+    pub types_sorted: &'static str,
+    /// Job types: order by run time.
+    pub types_slowest: &'static str,
+    /// Job types: order by failure rate.
+    pub types_failing: &'static str,
+    /// Job types: order by attempts.
+    pub types_busiest: &'static str,
+    /// Job types: column.
+    pub types_run_hour: &'static str,
+    /// Job types: column.
+    pub types_wait_hour: &'static str,
+    /// Job types: column.
+    pub types_attempts_hour: &'static str,
+    /// Job types: column.
+    pub types_failed_hour: &'static str,
+    /// Job types: column.
+    pub types_run_days: &'static str,
+    /// Job types: column.
+    pub types_attempts_days: &'static str,
+    /// Job types: column.
+    pub types_failed_days: &'static str,
+    /// A job type: column of times.
+    pub types_time: &'static str,
+    /// A job type: column.
+    pub types_attempts: &'static str,
+    /// A job type: column.
+    pub types_failed: &'static str,
+    /// A job type: column.
+    pub types_run: &'static str,
+    /// A job type: column.
+    pub types_wait: &'static str,
+    /// A job type: row.
+    pub types_last_hour: &'static str,
+    /// A job type: row.
+    pub types_last_days: &'static str,
+    /// A job type: column of hours.
+    pub types_hour: &'static str,
+    /// A job type: title of the table by hour.
+    pub types_hours: &'static str,
+    /// A job type or version: link to a search for its jobs.
+    pub types_jobs: &'static str,
+    /// A job type: link to a search for its failed jobs.
+    pub types_failed_jobs: &'static str,
+    /// A job type: title.
+    pub types_slowest_attempts: &'static str,
+    /// A job type: title.
+    pub types_newest_failures: &'static str,
+    /// A job type: no attempts are remembered.
+    pub types_no_attempts: &'static str,
+    /// A job type: the job of an attempt is gone.
+    pub types_gone: &'static str,
+    /// A job type: how long an attempt ran.
+    pub types_ran: &'static str,
+    /// A job type: when an attempt ended.
+    pub types_ended: &'static str,
+    /// A job type: title of the versions.
+    pub types_versions: &'static str,
+    /// Versions: column.
+    pub types_first_seen: &'static str,
+    /// Versions: column.
+    pub types_last_seen: &'static str,
+    /// A chart: a version was seen first in a bar.
+    pub types_since: fn(&str) -> String,
     /// The application's version.
     pub version: &'static str,
     /// A number of bytes.
