@@ -41,6 +41,7 @@ const MAX_FIRST_ROW: u32 = 10_000;
 pub struct Page {
     size: u32,
     from: From,
+    backward: bool,
 }
 
 /// Where a page begins, as the caller asked for it. Numbers begin at 1.
@@ -52,7 +53,7 @@ enum From {
 
 impl Default for Page {
     fn default() -> Self {
-        Self { size: 30, from: From::Number(1) }
+        Self { size: 30, from: From::Number(1), backward: false }
     }
 }
 
@@ -85,6 +86,30 @@ impl Page {
         }
         self.size = size;
         Ok(self)
+    }
+
+    /// From the other end of the list: the job that was archived last comes first, or the one that
+    /// became pending last. The default is the list's own order, see
+    /// [`Inspector::jobs`](crate::Inspector::jobs). A page after another one has to go the same
+    /// way; the cost is the same.
+    ///
+    /// ```
+    /// # use rocket_jobqueue::inspect::Page;
+    /// # use rocket_jobqueue::{Error, Inspector, JobState, QueueName};
+    /// async fn last_archived(inspector: &Inspector) -> Result<Option<String>, Error> {
+    ///     let (queue, page) = (QueueName::new("mail")?, Page::default().backward().size(1)?);
+    ///     let found = inspector.jobs(&queue, JobState::Archived, &page).await?;
+    ///     Ok(found.rows.first().map(|row| row.id().to_string()))
+    /// }
+    /// ```
+    pub fn backward(mut self) -> Self {
+        self.backward = true;
+        self
+    }
+
+    /// Whether it is read from the other end.
+    pub(crate) fn is_backward(&self) -> bool {
+        self.backward
     }
 
     /// The requested number of rows.

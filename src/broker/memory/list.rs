@@ -219,11 +219,21 @@ impl Queue {
     /// The ids of a page, at most `most`.
     fn slice(&self, list: JobList<'_>, page: &Page, most: usize) -> Result<ListSlice, Error> {
         let begin = page.begin()?;
+        let by_second = |line: &Timeline, begin: Begin<'_>, most| match page.is_backward() {
+            true => by_second_backward(line, begin, most),
+            false => by_second(line, begin, most),
+        };
         Ok(match list {
+            JobList::State(JobState::Pending) if page.is_backward() => {
+                in_line(&self.pending.iter().rev(), begin, most)?
+            }
             JobList::State(JobState::Pending) => in_line(&self.pending.iter(), begin, most)?,
             JobList::State(JobState::Active) => {
                 let mut active: Vec<&JobId> = self.leases.values().collect();
                 active.sort_by_key(|id| self.jobs.get(id).map(|stored| stored.held.owner));
+                if page.is_backward() {
+                    active.reverse();
+                }
                 in_line(&active.into_iter(), begin, most)?
             }
             JobList::State(JobState::Scheduled) => by_second(&self.scheduled, begin, most)?,
@@ -324,6 +334,47 @@ fn by_second(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<ListSlice
         same.sort();
         for id in same {
             if after.is_some_and(|after| (second, id.as_bytes()) <= after) {
+                continue;
+            }
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            found.push((second, id));
+        }
+    }
+    let more = found.len() > most;
+    found.truncate(most);
+    let next = found.last().filter(|_| more).map(|(second, id)| {
+        Cursor::new(Mark::Scored { score: second.to_string(), id: id.as_bytes().into() })
+    });
+    let ids = found.into_iter().map(|(_, id)| id.clone()).collect();
+    Ok(ListSlice { ids, total: line.len(), next })
+}
+
+/// The same from the end.
+fn by_second_backward(line: &Timeline, begin: Begin<'_>, most: usize) -> Result<ListSlice, Error> {
+    let (mut skip, before) = match begin {
+        Begin::At(skip) => (skip, None),
+        Begin::After(Mark::Scored { score, id }) => {
+            let second = score.parse::<f64>().map_err(|_| Cursor::foreign())? as i64;
+            (0, Some((second, id.as_slice())))
+        }
+        Begin::After(_) => return Err(Cursor::foreign()),
+    };
+    let mut rest = line.iter().rev().peekable();
+    let mut found: Vec<(i64, &JobId)> = Vec::new();
+    while found.len() <= most
+        && let Some((at, _)) = rest.peek()
+    {
+        let second = at.as_secs_ceil();
+        let mut same = Vec::new();
+        while let Some((_, id)) = rest.next_if(|(at, _)| at.as_secs_ceil() == second) {
+            same.push(id);
+        }
+        same.sort();
+        for id in same.into_iter().rev() {
+            if before.is_some_and(|before| (second, id.as_bytes()) >= before) {
                 continue;
             }
             if skip > 0 {

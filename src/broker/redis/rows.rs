@@ -270,7 +270,8 @@ impl RedisBroker {
             .ask(&SCRIPTS.list_jobs, queue, Repeat::Safe, |_, call| {
                 let call = call.arg(state.as_str()).arg(key.as_str()).arg(page.rows());
                 let call = call.arg(from.0).arg(from.1.as_slice()).arg(from.2).arg(from.3);
-                call.arg(MAX_PAGE_BYTES)
+                let way = if page.is_backward() { "backward" } else { "forward" };
+                call.arg(MAX_PAGE_BYTES).arg(way)
             })
             .await?;
         let (total, before, last_score) = (found.size()?, found.size()?, found.text()?);

@@ -1,7 +1,7 @@
 //! Lists of jobs and groups: order, pages, cursors.
 
 use rocket_jobqueue::inspect::{Cursor, JobInfo, JobPage, JobRow, Page};
-use rocket_jobqueue::internals::JobList;
+use rocket_jobqueue::internals::{Action, JobList};
 
 use crate::broker_contract::bench::*;
 
@@ -349,4 +349,42 @@ async fn a_walk_over_many_groups_sees_each(
     assert_eq!(seen.len(), 250);
     let error = on.broker.groups(&on.queue, &Page::number(2).unwrap()).await.unwrap_err();
     assert!(error.is_invalid(), "{error:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_list_can_be_read_from_its_end_page_by_page(
+    #[values(Store::Memory, Store::MemoryNamespace, Store::Disk, Store::Redis)] store: Store,
+) {
+    let on = store.open().await;
+    on.fill(&["a", "b", "c", "d", "e"]).await;
+    on.later(&["s2", "s1"], secs(10)).await;
+    on.later(&["s3"], secs(20)).await;
+    on.later(&["s4"], secs(30)).await;
+    for (state, expected) in [
+        (JobState::Pending, vec!["e", "d", "c", "b", "a"]),
+        (JobState::Scheduled, vec!["s4", "s3", "s2", "s1"]),
+    ] {
+        let mut page = on.list(state, &Page::default().backward().size(2).unwrap()).await;
+        let mut seen: Vec<String> = names(&page).into_iter().map(str::to_owned).collect();
+        while page.next.is_some() {
+            page = on.list(state, &after(&page, 2).backward()).await;
+            seen.extend(names(&page).into_iter().map(str::to_owned));
+        }
+        assert_eq!(seen, expected);
+        let numbered = on.list(state, &self::page(2, 2).backward()).await;
+        assert_eq!(names(&numbered), expected[2..4]);
+    }
+
+    // The last row of the first page moves on before the next one is read.
+    let first = on.list(JobState::Scheduled, &page(1, 2).backward()).await;
+    on.broker.act(&on.queue, &id("s3"), Action::Delete).await.unwrap();
+    let rest = on.list(JobState::Scheduled, &after(&first, 3).backward()).await;
+    assert_eq!(names(&rest), ["s2", "s1"]);
+
+    // New jobs come before the pages that were read, not among the next ones.
+    let first = on.list(JobState::Pending, &page(1, 2).backward()).await;
+    on.fill(&["f", "g"]).await;
+    let rest = on.list(JobState::Pending, &after(&first, 3).backward()).await;
+    assert_eq!(names(&rest), ["c", "b", "a"]);
 }
