@@ -81,6 +81,19 @@ impl JobInfo {
         self.record.payload_bytes().len() + self.result.as_ref().map_or(0, Vec::len)
     }
 
+    /// The instant that matters in its state: when it is due, since when it is pending or runs,
+    /// when it was archived, completed or joined its group. `None` if that is unknown.
+    pub(crate) fn moment(&self) -> Option<Timestamp> {
+        match self.state {
+            JobState::Scheduled | JobState::Retry => self.due,
+            JobState::Pending => self.pending_since,
+            JobState::Active => self.worker.as_ref().and_then(|worker| worker.started),
+            JobState::Archived => self.archived_at,
+            JobState::Completed => self.record.completed_at,
+            JobState::Aggregating => self.grouped_since,
+        }
+    }
+
     /// A job in a state, without further knowledge.
     pub(crate) fn new(record: JobRecord, state: JobState) -> Self {
         Self {

@@ -16,7 +16,6 @@ use crate::broker::{
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
-#[cfg(feature = "dashboard")]
 use crate::time::Timestamp;
 
 /// Days that daily counters are kept.
@@ -38,6 +37,10 @@ pub(crate) struct Filter {
     pub version: Option<String>,
     /// Text in id, type, payload, group or last error.
     pub text: Option<String>,
+    /// The job's own time (see `JobInfo::moment`) is this or later. One without it never matches.
+    pub since: Option<Timestamp>,
+    /// The job's own time is before this.
+    pub until: Option<Timestamp>,
 }
 
 impl Filter {
@@ -48,7 +51,12 @@ impl Filter {
     /// Corrupt rows never match.
     fn lets_pass(&self, row: &JobRow) -> bool {
         let Some(info) = row.job() else { return false };
-        let job = &info.record;
+        let (job, moment) = (&info.record, info.moment());
+        if self.since.is_some_and(|since| moment.is_none_or(|at| at < since))
+            || self.until.is_some_and(|until| moment.is_none_or(|at| at >= until))
+        {
+            return false;
+        }
         let within = |wanted: &Option<String>, places: &[&str]| {
             let has = |text: &String| {
                 let text = text.to_lowercase();
@@ -262,7 +270,8 @@ impl Inspector {
                 None => page.clone(),
                 Some(cursor) => {
                     // Never more than still fit, so that the cursor is right.
-                    Page::after(cursor.clone()).size((wanted - rows.len()) as u32)?
+                    let rest = Page::after(cursor.clone()).size((wanted - rows.len()) as u32)?;
+                    if page.is_backward() { rest.backward() } else { rest }
                 }
             };
             // Hidden text cannot be searched either.

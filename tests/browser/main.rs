@@ -7,6 +7,7 @@
 #[path = "../support/browser.rs"]
 mod browser;
 mod busy;
+mod desk;
 #[path = "../support/front.rs"]
 mod front;
 mod proxy;

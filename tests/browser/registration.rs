@@ -15,7 +15,7 @@ async fn a_job_is_registered_by_keyboard(#[case] name: &str, #[case] settings: S
     browser.client.goto(&format!("{pages}/register")).await.expect("the page opens");
     let japanese = settings.language == "ja";
     let title = browser.client.title().await.expect("a title");
-    assert_eq!(title == "ジョブキュー（参考コード）", japanese, "{title}");
+    assert_eq!(title == "ジョブキュー（サンプルジョブ）", japanese, "{title}");
     assert_eq!(browser.see("h1").await, title);
     browser.shoot(name).await;
 

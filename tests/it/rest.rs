@@ -4,6 +4,7 @@ mod access;
 mod enqueue;
 mod filters;
 mod jobs;
+mod languages;
 mod limits;
 mod payloads;
 mod viewer;
@@ -291,7 +292,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/jobs/<name>/<id>/<part>", Viewers),
         ("POST", "/ui/jobs/<name>/<id>/<verb>", Operators),
         ("GET", "/ui/find?<id>&<after>", Viewers),
-        ("GET", "/ui/jobs?<q>&<done>&<count>&<left>", Viewers),
+        ("GET", "/ui/jobs?<q>&<sort>&<page>&<done>&<count>&<left>", Viewers),
         ("POST", "/ui/jobs/act", Operators),
         ("GET", "/ui/scheduled", Viewers),
         ("GET", "/ui/groups?<after>", Viewers),
@@ -308,6 +309,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/events", Viewers),
         ("GET", "/ui/live.js", All),
         ("GET", "/ui/desk.js", All),
+        ("POST", "/ui/display", Viewers),
         ("GET", "/ui/servers", Viewers),
         ("GET", "/ui/periodic?<done>", Viewers),
         ("POST", "/ui/periodic/<id>/run", Operators),

@@ -10,19 +10,21 @@
 //! | `state:retry` | in this state; several may be named |
 //! | `type:`, `id:`, `error:` | whose type is this; whose id or error contains this; once each |
 //! | `version:2.4.1` | whose last attempt was made by this version of the application; once |
+//! | `since:1h`, `until:2026-12-01`, `since:"yesterday 18:00"` | whose own time is in this range: when it is due, was archived, and so on; see `moment` |
 //! | other text | that contain it in id, type, payload or error |
 //! | `"…"` | text with spaces or colons, as one piece |
 //!
-//! A search reads lists in the order of [`STATES`], queue by queue, and stops at 100 rows, at 200
-//! lists, at 8 MiB or after two seconds, whichever comes first. It says which lists have more.
+//! `results` reads what a search finds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::broker::{JobRow, MAX_PAGE_BYTES, Page};
+use chrono_tz::Tz;
+
+use super::moment::parse_past;
 use crate::error::Error;
-use crate::inspector::{Filter, Inspector, bytes_of};
+use crate::inspector::{Filter, Inspector};
 use crate::job::{JobState, QueueName};
-use crate::web::JobQueue;
+use crate::time::Timestamp;
 
 /// Maximum rows of one page of results.
 pub(crate) const MAX_ROWS: usize = 100;
@@ -34,7 +36,7 @@ pub(super) const MAX_LISTS: usize = 200;
 pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// States in the order in which an operator usually looks for a job.
-const STATES: [JobState; 6] = [
+pub(super) const STATES: [JobState; 6] = [
     JobState::Archived,
     JobState::Retry,
     JobState::Active,
@@ -47,23 +49,23 @@ const STATES: [JobState; 6] = [
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     /// Only these queues; empty for all.
-    queues: Vec<String>,
+    pub(super) queues: Vec<String>,
     /// Only these states; empty for all that have a list.
-    states: Vec<JobState>,
+    pub(super) states: Vec<JobState>,
     /// Job type, id, error and free text.
     pub(crate) filter: Filter,
 }
 
 /// The filters, each written before a colon.
-const FILTERS: [&str; 6] = ["queue", "state", "type", "id", "error", "version"];
+const FILTERS: [&str; 8] = ["queue", "state", "type", "id", "error", "version", "since", "until"];
 
 impl Query {
-    /// Parses a search.
+    /// Parses a search; times are of this zone, and counted from `now`.
     ///
     /// # Errors
     /// [`Error::is_invalid`] for an unknown filter or state, an empty text, a filter given
-    /// twice, or a quote that does not end.
-    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+    /// twice, a time that means none, or a quote that does not end.
+    pub(crate) fn parse(text: &str, now: Timestamp, zone: Tz) -> Result<Self, Error> {
         let mut query = Self::default();
         let mut free: Vec<String> = Vec::new();
         for Word { filter, text } in words(text)? {
@@ -82,6 +84,12 @@ impl Query {
                 "id" => once(&filter, &mut query.filter.id, text)?,
                 "error" => once(&filter, &mut query.filter.error, text)?,
                 "version" => once(&filter, &mut query.filter.version, text)?,
+                "since" => {
+                    once(&filter, &mut query.filter.since, parse_past(&text, now, zone)?)?;
+                }
+                "until" => {
+                    once(&filter, &mut query.filter.until, parse_past(&text, now, zone)?)?;
+                }
                 _ => return Err(unknown(&filter)),
             }
         }
@@ -102,7 +110,7 @@ fn listed_state(name: &str) -> Result<JobState, Error> {
 }
 
 /// Sets a filter that may be given once.
-fn once(filter: &str, place: &mut Option<String>, text: String) -> Result<(), Error> {
+fn once<T>(filter: &str, place: &mut Option<T>, text: T) -> Result<(), Error> {
     match place.replace(text) {
         None => Ok(()),
         Some(_) => Err(Error::invalid(format!("{filter}: expected once, found twice"))),
@@ -165,17 +173,45 @@ fn words(text: &str) -> Result<Vec<Word>, Error> {
     Ok(words)
 }
 
+/// A search in which this filter has this value, or is missing: what a facet links to. The other
+/// words stay as they were written.
+pub(crate) fn with_filter(text: &str, filter: &str, value: Option<&str>) -> String {
+    let kept = pieces(text).into_iter().filter(|piece| {
+        let name = piece.split_once([':', '：']).map(|(name, _)| name);
+        name != Some(filter)
+    });
+    let set = value.map(|value| {
+        match value.contains(|c: char| c.is_whitespace() || "\"\\".contains(c)) {
+            true => format!("{filter}:{}", quoted(value)),
+            false => format!("{filter}:{value}"),
+        }
+    });
+    kept.map(str::to_owned).chain(set).collect::<Vec<_>>().join(" ")
+}
+
+/// The pieces of a search between its spaces, as they were written.
+fn pieces(text: &str) -> Vec<&str> {
+    let (mut pieces, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            c if c.is_whitespace() && !quoted => {
+                pieces.push(&text[start..at]);
+                start = at + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    pieces.push(&text[start..]);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
 /// A text in the form that a filter accepts.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// The result of a search: rows, and the lists that may have more.
-pub(crate) struct SearchResult {
-    /// At most [`MAX_ROWS`] jobs.
-    pub(crate) rows: Vec<JobRow>,
-    /// The position at which the search stopped.
-    pub(crate) more: Vec<(QueueName, JobState)>,
 }
 
 /// The lists that a search reads, in its order. Jobs in groups are not among them.
@@ -201,62 +237,32 @@ pub(crate) async fn lists(
 }
 
 /// Whether the text names this queue, as it is stored or as pages show it.
-fn is_named(name: &QueueName, wanted: &str) -> bool {
+pub(super) fn is_named(name: &QueueName, wanted: &str) -> bool {
     name.as_str() == wanted || name.printable() == wanted
-}
-
-/// Reads list after list until a page is full or [`SEARCH_TIMEOUT`] has passed. A damaged queue
-/// is logged and left out.
-pub(crate) async fn search(queue: &JobQueue, query: &Query) -> Result<SearchResult, Error> {
-    let (inspector, began) = (queue.redacted_inspector(), Instant::now());
-    let (mut found, mut bytes) = (SearchResult { rows: Vec::new(), more: Vec::new() }, 0);
-    for (nth, (name, state)) in lists(&inspector, query).await?.into_iter().enumerate() {
-        let room = MAX_ROWS - found.rows.len();
-        if room == 0
-            || bytes >= MAX_PAGE_BYTES
-            || nth >= MAX_LISTS
-            || began.elapsed() > SEARCH_TIMEOUT
-        {
-            found.more.push((name, state));
-            break;
-        }
-        let page = Page::default().size(u32::try_from(room).unwrap_or(1))?;
-        match inspector.jobs_where(&name, state, &query.filter, &page).await {
-            Ok(page) => {
-                bytes += page.rows.iter().map(bytes_of).sum::<usize>();
-                found.rows.extend(page.rows);
-                if page.next.is_some() {
-                    found.more.push((name, state));
-                }
-            }
-            Err(error) if error.is_unavailable() => return Err(error),
-            // One damaged queue must not hide the others.
-            Err(error) => {
-                crate::log::warn!(queue = %name, ?error, "cannot list the jobs of a queue")
-            }
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Query, Error> {
+        Query::parse(text, Timestamp::from_secs(1_800_000_000), Tz::UTC)
+    }
+
     #[test]
     fn words_are_filters_or_text() {
         let text = "  state:archived queue:mail type:mail:send hello  error:no state:retry world";
-        let query = Query::parse(text).unwrap();
+        let query = parse(text).unwrap();
         assert_eq!(query.states, [JobState::Archived, JobState::Retry]);
         assert_eq!(query.queues, ["mail"]);
         assert_eq!(query.filter.job_type.as_deref(), Some("mail:send"));
         assert_eq!(query.filter.error.as_deref(), Some("no"));
         assert_eq!(query.filter.text.as_deref(), Some("hello world"));
-        let query = Query::parse("version:2.4.1 state:archived").unwrap();
+        let query = parse("version:2.4.1 state:archived").unwrap();
         assert_eq!(query.filter.version.as_deref(), Some("2.4.1"));
-        assert_eq!(Query::parse(" ").unwrap(), Query::default());
+        assert_eq!(parse(" ").unwrap(), Query::default());
         let text = "error:\"timed out\" type：\"a b\" \"mail:send\" it's 5\" \\ 説明：二";
-        let query = Query::parse(text).unwrap();
+        let query = parse(text).unwrap();
         assert_eq!(query.filter.error.as_deref(), Some("timed out"));
         assert_eq!(query.filter.job_type.as_deref(), Some("a b"));
         assert_eq!(query.filter.text.as_deref(), Some("mail:send it's 5\" \\ 説明：二"));
@@ -272,14 +278,17 @@ mod tests {
             ("sate:archived", "the nearest is \"state\""),
             ("State:archived", "the nearest is \"state\""),
             ("-state:archived", "\"-state\""),
-            ("foo:bar", "expected one of queue, state, type, id, error, version, found \"foo\""),
+            (
+                "foo:bar",
+                "expected one of queue, state, type, id, error, version, since, until, found \"foo\"",
+            ),
             ("mail:send", "in quotes: \"mail:…\""),
             (":x", "found \"\""),
             ("type:a type:b", "type: expected once"),
             ("error:\"日本 x", "expected a second \""),
             ("\"\"", "expected text"),
         ] {
-            let error = Query::parse(text).unwrap_err();
+            let error = parse(text).unwrap_err();
             assert!(error.is_invalid() && error.to_string().contains(found), "{text}: {error}");
         }
     }
@@ -287,9 +296,33 @@ mod tests {
     #[test]
     fn a_quoted_text_is_read_back() {
         for text in ["a b", "say \"x\"", "\\", "a\\\"", "state:x"] {
-            let query = Query::parse(&format!("error:{0} {0}", quoted(text))).unwrap();
+            let query = parse(&format!("error:{0} {0}", quoted(text))).unwrap();
             assert_eq!(query.filter.error.as_deref(), Some(text));
             assert_eq!(query.filter.text.as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_search_has_a_range_of_time() {
+        let query = parse("since:1h until:\"2027-01-15 08:00\"").unwrap();
+        assert_eq!(query.filter.since, Some(Timestamp::from_secs(1_800_000_000 - 3600)));
+        assert_eq!(query.filter.until, Some(Timestamp::from_secs(1_800_000_000)));
+        assert!(parse("since:soon").unwrap_err().to_string().contains("found \"soon\""));
+        assert!(parse("since:1h since:2h").unwrap_err().is_invalid());
+    }
+
+    #[test]
+    fn a_facet_sets_one_filter_and_leaves_the_rest() {
+        for (text, filter, value, expected) in [
+            ("", "state", Some("retry"), "state:retry"),
+            ("state:archived state:retry hello", "state", Some("retry"), "hello state:retry"),
+            ("type:mail:send error:\"timed out: 7\"", "type", None, "error:\"timed out: 7\""),
+            ("error:\"a \\\" b\" x", "error", Some("c d"), "x error:\"c d\""),
+            ("x", "type", Some("say \"a\""), "x type:\"say \\\"a\\\"\""),
+        ] {
+            let found = with_filter(text, filter, value);
+            assert_eq!(found, expected);
+            assert!(parse(&found).is_ok(), "{found}");
         }
     }
 }

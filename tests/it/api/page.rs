@@ -18,9 +18,9 @@ async fn submit(client: &Client, body: &str, headers: &[(&'static str, &str)]) -
 const OURS: [(&str, &str); 1] = [("Sec-Fetch-Site", "same-origin")];
 
 #[rstest]
-#[case(Some("ja"), "ジョブキュー（参考コード）")]
+#[case(Some("ja"), "ジョブキュー（サンプルジョブ）")]
 #[case(Some("en-GB"), "Job queue (reference code)")]
-#[case(None, "ジョブキュー（参考コード）")]
+#[case(None, "Job queue (reference code)")]
 #[tokio::test]
 async fn it_speaks_the_readers_language(#[case] language: Option<&str>, #[case] title: &str) {
     let client = client(&[]).await;

@@ -120,7 +120,7 @@ async fn a_form_with_an_unknown_a_repeated_or_an_undecodable_field_changes_nothi
                 ("/ui/enqueue/<type>", _) => "field.user=2",
                 ("/ui/register", _) => "message=x",
                 ("/ui/queues/<name>/limits", _) => "name=smtp&concurrency=1",
-                (_, "reschedule") => "delay_seconds=60",
+                (_, "reschedule") => "at=2100-01-01T00:00:00Z",
                 (_, "edit") => "payload=7",
                 _ => "",
             };

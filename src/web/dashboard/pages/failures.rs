@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::job::{JobState, without_backtrace};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
+use crate::web::dashboard::failure::{common, fingerprint};
 use crate::web::dashboard::search::{MAX_LISTS, MAX_ROWS, SEARCH_TIMEOUT, quoted};
 use crate::web::dashboard::ui::parts::{empty, instant, short};
 use crate::web::dashboard::ui::reader::escaped;
@@ -69,37 +70,6 @@ impl FailureVersions {
     }
 }
 
-/// An error without the parts that differ from job to job: numbers, ids and quoted text.
-fn fingerprint(error: &str) -> String {
-    let mut print = String::new();
-    let mut quote = None;
-    for word in error.split_inclusive(|c: char| c.is_whitespace() || "\"'`".contains(c)) {
-        let ends = word.chars().last().filter(|c| "\"'`".contains(*c));
-        match (quote, ends) {
-            (Some(open), Some(close)) if open == close => {
-                quote = None;
-                print.push('…');
-                continue;
-            }
-            (Some(_), _) => continue,
-            (None, Some(open)) => quote = Some(open),
-            (None, None) => {}
-        }
-        if word.chars().any(|c| c.is_ascii_digit()) {
-            print.push_str("# ")
-        } else {
-            print.push_str(word)
-        }
-    }
-    print.chars().take(200).collect()
-}
-
-/// The longest part of a fingerprint that the error contains literally.
-fn common(print: &str) -> String {
-    let parts = print.split(['#', '…', '"', '\n', '\r']).map(str::trim);
-    parts.max_by_key(|part| part.len()).unwrap_or_default().to_owned()
-}
-
 /// The table of failures, and how many jobs it was made of.
 #[get("/ui/failures")]
 async fn show(view: View<'_>) -> HtmlPage {
@@ -121,7 +91,12 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, FailureGroup)>, usize
     let mut groups: BTreeMap<(String, String), FailureGroup> = BTreeMap::new();
     for name in inspector.queues().await?.into_iter().take(MAX_LISTS) {
         for state in [JobState::Archived, JobState::Retry] {
-            let mut page = Page::default().size(100)?;
+            // The newest failures: an archive lists its oldest first.
+            let turned = |page: Page| match state {
+                JobState::Archived => page.backward(),
+                _ => page,
+            };
+            let mut page = turned(Page::default().size(100)?);
             for _ in 0..MAX_PAGES {
                 if began.elapsed() > SEARCH_TIMEOUT {
                     break;
@@ -147,7 +122,7 @@ async fn collect(queue: &JobQueue) -> Result<(Vec<(String, FailureGroup)>, usize
                     failure.versions.add(info);
                 }
                 let Some(next) = found.next else { break };
-                page = Page::after(next).size(100)?;
+                page = turned(Page::after(next).size(100)?);
             }
         }
     }
@@ -208,19 +183,6 @@ pub(crate) fn routes() -> Vec<Route> {
 mod tests {
     use super::*;
     use crate::job::{JobRecord, QueueName};
-
-    #[test]
-    fn errors_that_differ_in_numbers_and_names_are_alike() {
-        let alike = |a: &str, b: &str| assert_eq!(fingerprint(a), fingerprint(b));
-        alike("order 7: the shop is closed", "order 8123: the shop is closed");
-        alike("no user \"a b\" here", "no user \"c\" here");
-        assert_ne!(fingerprint("timed out"), fingerprint("refused"));
-        // An open quote takes the rest with it; nothing panics.
-        fingerprint("it's \"");
-        fingerprint("日本語 7 エラー");
-        assert_eq!(common(&fingerprint("order 7: the shop is closed")), "the shop is closed");
-        assert_eq!(common("# …"), "");
-    }
 
     #[test]
     fn a_kind_of_failure_is_since_the_first_version_that_failed_so() {

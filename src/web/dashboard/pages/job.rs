@@ -215,8 +215,9 @@ fn actions(texts: &Texts, here: &str, state: JobState) -> Markup {
                 summary.small { (texts.reschedule) }
                 div {
                     form.action method="post" action=(to("reschedule")) {
-                        label for="delay" { (texts.seconds_from_now) }
-                        input #delay name="delay_seconds" inputmode="numeric" value="60" required;
+                        label for="when" { (texts.reschedule_when) }
+                        input #when name="when" required aria-describedby="when-hint" autocomplete="off";
+                        p.hint #when-hint { (texts.reschedule_hint) }
                         button.small type="submit" { (texts.reschedule) }
                     }
                 }

@@ -3,8 +3,6 @@
 //! The store checks the state of a job in the step that changes it. So a button on an outdated
 //! page can do nothing worse than to answer with an error.
 
-use std::time::Duration;
-
 use maud::html;
 use rocket::http::Status;
 use rocket::response::Redirect;
@@ -15,13 +13,15 @@ use crate::broker::JobInfo;
 use crate::error::Error;
 use crate::inspector::Cancelled;
 use crate::job::{AfterCancel, JobId, Placement, QueueName};
-use crate::web::api::registration::MAX_DELAY_SECONDS;
+use crate::time::Timestamp;
+use crate::web::dashboard::moment::parse;
 use crate::web::dashboard::ui::access::FormResult;
+use crate::web::dashboard::ui::display::local_text;
 use crate::web::dashboard::ui::form::{Form, FormBody};
-use crate::web::dashboard::ui::parts::{empty, more};
+use crate::web::dashboard::ui::parts::{empty, instant, more};
 use crate::web::dashboard::ui::payload::{self, Download, Part};
 use crate::web::dashboard::ui::reader::escaped;
-use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, View};
+use crate::web::dashboard::ui::{Act, HtmlPage, NavPage, Site, View};
 
 /// The largest form that is read, in bytes: the longest payload that can be edited, with each
 /// of its bytes escaped.
@@ -74,12 +74,17 @@ async fn find(view: View<'_>, id: Option<&str>, after: Option<&str>) -> Result<R
 async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: FormBody<'_>) -> FormResult {
     let site = &act.site;
     let known: &[&str] = match verb {
-        "reschedule" => &["delay_seconds"],
+        "reschedule" => &["when", "at"],
         "edit" => &["payload"],
         _ => &[],
     };
     let form = Form::read(body, MAX_FORM_BYTES, known).await;
     let form = form.map_err(|problem| site.refused(&problem))?;
+    // What the words mean is shown before it is done.
+    if verb == "reschedule" && form.get("at").is_none() {
+        let at = parse(form.text("when"), site.queue.now(), site.reader.zone);
+        return Err(at.map_or_else(|error| site.trouble(&error), |at| when(site, name, id, at)));
+    }
     let done = async { carry_out(&act, &name.parse()?, &id.parse()?, verb, &form).await };
     act.redirect(done.await.map(|duplicate| {
         act.audit(verb, name, id);
@@ -89,6 +94,24 @@ async fn act(act: Act<'_>, name: &str, id: &str, verb: &str, body: FormBody<'_>)
             _ => format!("/ui/jobs/{name}/{id}?done={}", escaped(verb)),
         }
     }))
+}
+
+/// Asks whether the moment is the one that was meant.
+fn when(site: &Site<'_>, name: &str, id: &str, at: Timestamp) -> HtmlPage {
+    let (reader, texts) = (&site.reader, site.texts());
+    let job = format!("{}/ui/jobs/{}/{}", reader.base, escaped(name), escaped(id));
+    let content = html! {
+        form method="post" action={ (job) "/reschedule" } {
+            p { (texts.reschedule_as) }
+            p.moment {
+                strong { (local_text(at, reader.zone)) } " (" (instant(texts, site.queue.now(), Some(at))) ")"
+            }
+            input type="hidden" name="at" value=(at);
+            button.small.main type="submit" { (texts.reschedule) }
+            " " a href=(job) { (texts.back) }
+        }
+    };
+    site.page(Status::Ok, NavPage::Elsewhere, texts.reschedule, content)
 }
 
 /// Carries out the action. Returns the id of the duplicate if it made one.
@@ -112,22 +135,17 @@ async fn carry_out(
             ))),
             Cancelled::Requested | Cancelled::Done => Ok(()),
         },
-        "reschedule" => inspector.reschedule(queue, job, delay(form)?).await,
+        "reschedule" => inspector.reschedule(queue, job, confirmed(form)?).await,
         "edit" => inspector.edit_payload(queue, job, edited(form)?).await,
         _ => Err(Error::not_found("there is no such action")),
     }
     .map(|()| None)
 }
 
-/// When a rescheduled job is due.
-fn delay(form: &Form) -> Result<Placement, Error> {
-    let seconds = form.text("delay_seconds").trim().parse::<u64>().ok();
-    match seconds.filter(|seconds| *seconds <= MAX_DELAY_SECONDS) {
-        Some(seconds) => Ok(Placement::After(Duration::from_secs(seconds))),
-        None => Err(Error::invalid(format!(
-            "delay_seconds: expected a whole number from 0 to {MAX_DELAY_SECONDS}"
-        ))),
-    }
+/// When a rescheduled job is due: the moment that the question named.
+fn confirmed(form: &Form) -> Result<Placement, Error> {
+    let at = Timestamp::parse(form.text("at"));
+    at.map(Placement::At).ok_or_else(|| Error::invalid("at: expected a moment, found another text"))
 }
 
 /// The payload of an edit form. Forms end lines with CR LF, whatever the textarea had.

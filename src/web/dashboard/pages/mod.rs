@@ -15,10 +15,12 @@
 //! | `/ui/enqueue` | `enqueue` | nothing, or one job |
 //! | `/ui/queues/<name>` | `queue`, `limits` | three scripts, one page of jobs, two commands per limit |
 //! | `/ui/jobs/<name>/<id>` | `job` | one script |
+//! | `/ui/display` | `display` | nothing |
 //! | `/ui/register` | `register` | nothing, or one job |
 //! | `/ui/events` | `events` | one script per queue every 2 s, for all open pages together |
 
 mod bulk;
+mod display;
 mod doctor;
 mod enqueue;
 mod events;
@@ -63,6 +65,7 @@ pub(super) fn routes(with_register: bool) -> Vec<Route> {
         servers::routes,
         store::routes,
         doctor::routes,
+        display::routes,
         events::routes,
     ] {
         routes.extend(more());

@@ -8,14 +8,15 @@ use futures_util::future::join;
 use maud::{Markup, html};
 use rocket::{Route, get, post, routes};
 
-use super::limits;
+use super::{limits, selected};
 use crate::broker::{JobPage, QueueInfo};
 use crate::error::Error;
 use crate::inspector::Filter;
-use crate::job::JobState;
+use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 use crate::web::api::page as page_of;
 use crate::web::api::queues::state_of;
+use crate::web::dashboard::search::quoted;
 use crate::web::dashboard::ui::access::FormResult;
 use crate::web::dashboard::ui::bulk_form::{self, Which};
 use crate::web::dashboard::ui::form::FormBody;
@@ -79,6 +80,11 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
         Filter { job_type: given(shown.r#type), text: given(shown.search), ..Filter::default() };
     let page = page_of(None, None, shown.cursor);
     let page = page.map_err(|refused| Error::invalid(refused.0.detail().to_owned()))?;
+    // What ended last is looked for first; what waits is listed in the order of its turn.
+    let page = match state {
+        JobState::Archived | JobState::Completed => page.backward(),
+        _ => page,
+    };
     let jobs = match state {
         JobState::Aggregating => JobPage { rows: Vec::new(), total: 0, next: None },
         state => inspector.jobs_where(&known, state, &filter, &page).await?,
@@ -106,7 +112,10 @@ async fn content(site: &Site<'_>, name: &str, shown: &QueueQuery<'_>) -> Result<
             (bulk_form::buttons(reader, name, &Which::of(state, None, size(&info, state))))
         } @else {
             (search(texts, &here, state, &filter))
-            (job_table::of_state(reader, now, state, &jobs.rows))
+            (job_table::choice_of_state(reader, now, state, &jobs.rows, selected::FORM))
+            @if !jobs.rows.is_empty() {
+                (selected::buttons_for_selected(reader, &searched(&known, state, &filter)))
+            }
             @if let Some(next) = &jobs.next {
                 (more(&next_page(&here, state, &filter, &next.to_string()), texts.next_page))
             }
@@ -141,6 +150,18 @@ fn next_page(here: &str, state: JobState, filter: &Filter, cursor: &str) -> Stri
         text(&filter.job_type),
         text(&filter.text)
     )
+}
+
+/// The search that lists the same jobs, to come back to after an action on some of them.
+fn searched(queue: &QueueName, state: JobState, filter: &Filter) -> String {
+    let mut text = format!("queue:{} state:{}", quoted(&queue.printable()), state.as_str());
+    if let Some(job_type) = &filter.job_type {
+        text.push_str(&format!(" type:{}", quoted(job_type)));
+    }
+    if let Some(words) = &filter.text {
+        text.push_str(&format!(" {}", quoted(words)));
+    }
+    text
 }
 
 /// The state that is shown if none is asked for: the first with jobs, in the order in which an

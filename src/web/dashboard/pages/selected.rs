@@ -96,22 +96,36 @@ fn place(text: &str) -> Result<(QueueName, JobId), Error> {
     Ok((decode(queue).parse()?, decode(id).parse()?))
 }
 
-/// The buttons below rows with checkboxes; `query` is the search that found them.
+/// The bar below rows with checkboxes, which stays at the bottom of the window; `query` is the
+/// search that found them.
 pub(crate) fn buttons(reader: &Reader, query: &str) -> Markup {
+    bar(reader, query, true)
+}
+
+/// The same without the buttons for all that match.
+pub(crate) fn buttons_for_selected(reader: &Reader, query: &str) -> Markup {
+    bar(reader, query, false)
+}
+
+fn bar(reader: &Reader, query: &str, with_all: bool) -> Markup {
     let texts = reader.texts;
     html! {
         form.action.select id=(FORM) method="post" action={ (reader.base) "/ui/jobs/act" } {
             input type="hidden" name="q" value=(query);
             fieldset {
-                legend { (texts.selected_jobs) }
+                legend { (texts.selected_jobs) " " span.count data-selected {} }
+                // The script shows it: without one, nothing could be done with it.
+                label.all hidden data-all { input.choice type="checkbox"; (texts.select_page) }
                 @for verb in SelectedVerb::ALL {
                     button.small type="submit" name="action" value=(verb.name()) { (verb.label(texts)) } " "
                 }
             }
-            fieldset {
-                legend { (texts.all_matching) }
-                @for verb in SelectedVerb::ALL {
-                    button.small type="submit" name="all" value=(verb.name()) { (verb.label(texts)) } " "
+            @if with_all {
+                fieldset {
+                    legend { (texts.all_matching) }
+                    @for verb in SelectedVerb::ALL {
+                        button.small type="submit" name="all" value=(verb.name()) { (verb.label(texts)) } " "
+                    }
                 }
             }
         }
@@ -205,7 +219,8 @@ async fn act(act: Act<'_>, body: FormBody<'_>) -> FormResult {
     let (mut jobs, more) = match &wanted.jobs {
         Some(jobs) => (jobs.clone(), false),
         None => {
-            let query = Query::parse(&wanted.query).map_err(trouble)?;
+            let query =
+                Query::parse(&wanted.query, site.queue.now(), site.reader.zone).map_err(trouble)?;
             matching(&inspector, &query).await.map_err(trouble)?
         }
     };

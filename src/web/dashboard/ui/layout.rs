@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use rocket::http::Status;
 
 use super::counts::NavCounts;
+use super::display::THEMES;
 use super::page::{self, HtmlPage};
 use super::parts::grouped;
 use super::{Reader, Texts};
@@ -156,6 +157,7 @@ fn framed(site: &Site<'_>, place: NavPage, title: &str, content: Markup) -> Mark
                 }
             }
         }
+        (keys(texts))
         script src=(script("desk.js")) defer {}
         script src=(script("live.js")) defer {}
     };
@@ -223,6 +225,82 @@ fn side(site: &Site<'_>, place: NavPage) -> Markup {
                     }
                 }
             }
+            (choices(&site.reader))
+        }
+    }
+}
+
+/// The choices of how pages look, folded.
+fn choices(reader: &Reader) -> Markup {
+    let (texts, display) = (reader.texts, &reader.display);
+    let themes = [texts.theme_system, texts.theme_light, texts.theme_dark];
+    let theme = display.theme.unwrap_or(THEMES[0]);
+    let zone = if display.is_local { "local" } else { display.zone.name() };
+    let times = [("relative", texts.times_relative), ("absolute", texts.times_absolute)];
+    html! {
+        details.foot {
+            summary { (texts.display) " " span.count { (display.zone.name()) } }
+            form.action method="post" action={ (reader.base) "/ui/display" } {
+                input type="hidden" name="back" value=(reader.here);
+                label for="theme" { (texts.theme) }
+                select #theme name="theme" {
+                    @for (name, label) in THEMES.into_iter().zip(themes) {
+                        option value=(name) selected[name == theme] { (label) }
+                    }
+                }
+                label for="language" { (texts.language) }
+                select #language name="language" {
+                    option value="" { (texts.language_browser) }
+                    @for one in Texts::all() {
+                        option value=(one.code) lang=(one.code) selected[one.code == texts.code] { (one.name) }
+                    }
+                }
+                label for="times" { (texts.times) }
+                select #times name="times" {
+                    @for (name, label) in times {
+                        option value=(name) selected[display.absolute == (name == "absolute")] { (label) }
+                    }
+                }
+                label for="zone" { (texts.zone) }
+                input #zone name="zone" value=(zone) list="zones" aria-describedby="zone-hint" spellcheck="false";
+                datalist #zones { @for name in ZONES { option value=(name) {} } }
+                p.hint #zone-hint { (texts.zone_hint) }
+                button.small type="submit" { (texts.save) }
+            }
+        }
+    }
+}
+
+/// Zones to choose from by a click; any other can be typed.
+const ZONES: [&str; 8] = [
+    "local",
+    "UTC",
+    "Asia/Tokyo",
+    "Asia/Kolkata",
+    "Europe/Berlin",
+    "Europe/London",
+    "America/New_York",
+    "America/Los_Angeles",
+];
+
+/// The help on the keys, which the script opens. They can be switched off: speech input and
+/// screen readers may use the same ones.
+fn keys(texts: &Texts) -> Markup {
+    let keys = [
+        ("/", texts.key_search),
+        ("j", texts.key_next),
+        ("k", texts.key_previous),
+        ("Enter", texts.key_open),
+        ("x", texts.key_select),
+        ("?", texts.key_help),
+        ("Esc", texts.key_close),
+    ];
+    html! {
+        dialog #keys aria-labelledby="keys-title" data-columns=(texts.columns) data-selected=(texts.key_selected) {
+            h2 #keys-title { (texts.keys_title) }
+            dl { @for (key, what) in keys { dt { kbd { (key) } } dd { (what) } } }
+            label { input.choice #keys-on type="checkbox" checked; (texts.keys_on) }
+            form.action method="dialog" { button.small autofocus { (texts.close) } }
         }
     }
 }

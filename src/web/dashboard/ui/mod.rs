@@ -15,6 +15,7 @@
 //! | `bulk_form` | the buttons for actions on all jobs of a state, type or group |
 //! | `charts` | bars over time with axes, drawn as SVG |
 //! | `counts` | the numbers that the navigation carries |
+//! | `display` | theme, language and time zone, as the reader chose |
 //! | `state` | a job's state as shape and word |
 //! | `payload` | payloads, results and errors of any size, and their download |
 //! | `parts` | facts, buttons, instants |
@@ -50,6 +51,7 @@ pub(crate) mod access;
 pub(crate) mod bulk_form;
 pub(crate) mod charts;
 pub(crate) mod counts;
+pub(crate) mod display;
 pub(crate) mod form;
 pub(crate) mod group_table;
 pub(crate) mod job_table;

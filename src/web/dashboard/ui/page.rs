@@ -10,6 +10,7 @@ use rocket::http::{ContentType, Header, Status};
 use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 
+use super::display::{self, Display};
 use super::{Reader, Texts, marks};
 use crate::web::error::{ProblemDetails, UNAVAILABLE, retry_after};
 use crate::web::proxy::IgnoredPrefix;
@@ -27,6 +28,7 @@ pub(crate) struct HtmlPage(pub Status, pub Markup);
 impl<'r> Responder<'r, 'static> for HtmlPage {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let page = marked(&self.1);
+        let page = display::shown(&page, &Display::of(request)).into_owned();
         let mut page = sent_as_page(page.respond_to(request)?)?;
         page.set_status(self.0);
         retry_after(self.0).into_iter().for_each(|header| _ = page.set_header(header));
@@ -47,7 +49,7 @@ pub(crate) fn sent_as_page(answer: Response<'_>) -> response::Result<'_> {
         // Not `no-referrer`: browsers would send forms with `Origin: null`.
         .header(Header::new("Referrer-Policy", "same-origin"))
         .header(Header::new("Cache-Control", "no-store"))
-        .header(Header::new("Vary", "Accept-Language"))
+        .header(Header::new("Vary", "Accept-Language, Cookie"))
         .ok()
 }
 
@@ -58,11 +60,11 @@ pub(crate) fn document(reader: &Reader, title: &str, content: Markup) -> Markup 
     let version = env!("CARGO_PKG_VERSION");
     html! {
         (DOCTYPE)
-        html lang=(reader.texts.code) {
+        html lang=(reader.texts.code) data-theme=[reader.display.theme] {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
+                meta name="color-scheme" content=(reader.display.theme.unwrap_or("light dark"));
                 title { (title) }
                 link rel="stylesheet" href={ (base) "/ui/style.css?v=" (version) };
                 link rel="icon" type="image/svg+xml" href={ (base) "/ui/icon.svg?v=" (version) };

@@ -1,14 +1,15 @@
 //! Who reads a page: below which path, and in which language.
 //!
-//! Without `Accept-Language` a page is Japanese, the language of the first readers; a browser that
-//! asks for none of our languages gets English.
+//! The language is the one that was chosen on a page, else the browser's, else English.
 
 use std::convert::Infallible;
 
-use rocket::http::RawStr;
+use chrono_tz::Tz;
+use rocket::http::{Method, RawStr};
 use rocket::request::{FromRequest, Outcome, Request};
 
 use super::Texts;
+use super::display::{Display, LANGUAGE};
 use crate::job::{JobId, QueueName};
 use crate::web::proxy::{IgnoredPrefix, forwarded};
 
@@ -27,6 +28,12 @@ pub(crate) struct Reader {
     pub ignored_prefix: Option<IgnoredPrefix>,
     /// The texts of the page.
     pub texts: &'static Texts,
+    /// The time zone in which moments are read and shown.
+    pub zone: Tz,
+    /// Theme and times.
+    pub display: Display,
+    /// The page that is read, as a path below the base; the overview after a form.
+    pub here: String,
 }
 
 #[rocket::async_trait]
@@ -43,10 +50,16 @@ impl Reader {
     /// The reader of a request that may have no route of ours, with the configured base.
     pub(crate) fn of(request: &Request<'_>, base: &str) -> Self {
         let forwarded = forwarded(request);
+        let display = Display::of(request);
+        let language = request.cookies().get(LANGUAGE).and_then(|code| Texts::of(code.value()));
+        let accepted = || Texts::preferred(request.headers().get_one("Accept-Language"));
         Self {
             base: format!("{}{base}", forwarded.prefix),
-            texts: Texts::preferred(request.headers().get_one("Accept-Language")),
+            texts: language.unwrap_or_else(accepted),
+            here: here(request, base),
             ignored_prefix: forwarded.ignored.clone(),
+            zone: display.zone,
+            display,
         }
     }
 
@@ -63,6 +76,25 @@ impl Reader {
     /// The address of a job's page; `None` for an id that is too long for an address.
     pub(crate) fn reachable_job(&self, queue: &QueueName, id: &JobId) -> Option<String> {
         Some(self.job(queue, id)).filter(|path| path.len() <= MAX_PATH_BYTES)
+    }
+}
+
+/// The address of a request below the base, to come back to. What was done before is not said
+/// again, and a form is not sent again.
+fn here(request: &Request<'_>, base: &str) -> String {
+    let path = request.uri().path().as_str().strip_prefix(base).unwrap_or_default();
+    if request.method() != Method::Get || !path.starts_with("/ui") {
+        return "/ui".to_owned();
+    }
+    let query = request.uri().query().map(|query| query.as_str()).unwrap_or_default();
+    let said = ["done", "count", "left"];
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !said.contains(&pair.split('=').next().unwrap_or(pair)))
+        .collect();
+    match kept.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{}", kept.join("&")),
     }
 }
 

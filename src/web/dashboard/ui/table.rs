@@ -12,6 +12,8 @@ pub(crate) enum Cell {
     Value(Markup),
     /// An error or another long text, which may break anywhere.
     Error(Markup),
+    /// A text of one line that is cut where the room ends.
+    Clipped(Markup),
     /// What is wrong with a row, across all other columns; with the name of the last column.
     Broken(Markup),
     /// The same without a column's name.
@@ -51,33 +53,59 @@ pub(crate) enum TableKind {
     Jobs,
 }
 
+/// A column: the key by which a script hides it, empty for one that always stays, and its head.
+#[derive(Clone, Copy)]
+pub(crate) struct Column<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// The head.
+    pub label: &'a str,
+}
+
 /// A table in a card that scrolls sideways. `name` is read by screen readers; `columns` has
 /// the heads of all columns, the first included.
 pub(crate) fn table(kind: TableKind, name: &str, columns: &[&str], rows: &[Row]) -> Markup {
+    let columns: Vec<Column<'_>> = columns.iter().map(|label| Column { key: "", label }).collect();
+    keyed(kind, name, &columns, rows)
+}
+
+/// The same with columns that can be hidden.
+pub(crate) fn keyed(kind: TableKind, name: &str, columns: &[Column<'_>], rows: &[Row]) -> Markup {
     let class = (kind == TableKind::Jobs).then_some("jobs");
     html! {
         div.card.wide tabindex="0" role="region" aria-label=(name) {
             table class=[class] {
-                thead { tr { @for column in columns { th scope="col" { (column) } } } }
+                thead { tr {
+                    @for column in columns {
+                        th scope="col" data-col=[key(column)] { (column.label) }
+                    }
+                } }
                 tbody { @for row in rows { (line(columns, row)) } }
             }
         }
     }
 }
 
+/// The key of a column that has one.
+fn key<'a>(column: &Column<'a>) -> Option<&'a str> {
+    Some(column.key).filter(|key| !key.is_empty())
+}
+
 /// One row; cells beyond the last column are dropped. A row that one cell fills has a single
 /// one.
-fn line(columns: &[&str], row: &Row) -> Markup {
+fn line(columns: &[Column<'_>], row: &Row) -> Markup {
     let others = columns.len().saturating_sub(1);
     html! {
         tr {
             th class=[row.long.then_some("error")] scope="row" { (row.head) }
             @for (column, cell) in columns.iter().skip(1).zip(&row.cells) {
+                @let (key, label) = (key(column), column.label);
                 @match cell {
-                    Cell::Value(value) => { td data-label=(column) { (value) } }
-                    Cell::Error(error) => { td.error data-label=(column) { (error) } }
+                    Cell::Value(value) => { td data-col=[key] data-label=(label) { (value) } }
+                    Cell::Error(error) => { td.error data-col=[key] data-label=(label) { (error) } }
+                    Cell::Clipped(text) => { td.clipped data-col=[key] data-label=(label) { (text) } }
                     Cell::Broken(error) => {
-                        td.error colspan=(others) data-label=[columns.last()] { (error) }
+                        td.error colspan=(others) data-label=[columns.last().map(|last| last.label)] { (error) }
                     }
                     Cell::Unreadable(error) => { td.error colspan=(others) { (error) } }
                     Cell::Button(button) => { td { (button) } }

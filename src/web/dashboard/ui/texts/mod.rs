@@ -10,8 +10,8 @@
 //! because a page and a program get the same ones.
 //!
 //! The comment on a key says where the text stands and what follows it, which is what a translator
-//! needs. The browser's `Accept-Language` chooses the language ([`Texts::preferred`]); there is no
-//! switch on the page and no cookie.
+//! needs. The reader chooses a language on a page (`display`), or the browser's `Accept-Language`
+//! does ([`Texts::preferred`]).
 
 mod english;
 mod japanese;
@@ -24,15 +24,16 @@ use crate::job::JobState;
 use crate::web::api::registration::{Fault, Field};
 use crate::web::proxy::IgnoredPrefix;
 
-/// The languages there are. A browser that asks for none gets the first; one that asks for
-/// none of these gets English.
-const LANGUAGES: [&Texts; 2] = [&japanese::TEXTS, &english::TEXTS];
+/// The languages there are. A browser that asks for none of them gets the first.
+const LANGUAGES: [&Texts; 2] = [&english::TEXTS, &japanese::TEXTS];
 
 /// The texts of one language. A key says what the text is for.
 #[derive(Debug)]
 pub(crate) struct Texts {
     /// The language's code in `Accept-Language` and in the page's `lang`.
     pub code: &'static str,
+    /// The language's own name, in the choice of languages.
+    pub name: &'static str,
     /// Title of the page for a request without credentials (401).
     pub authentication_required: &'static str,
     /// Title of the page for a request that a guard denies (403).
@@ -175,6 +176,18 @@ pub(crate) struct Texts {
     pub search: &'static str,
     /// Jobs page: the filters, which are not translated.
     pub search_hint: &'static str,
+    /// Job search: name of the links for ranges of time and the order.
+    pub time_and_order: &'static str,
+    /// Job search: link that removes the range of time.
+    pub any_time: &'static str,
+    /// Job search: the default order.
+    pub newest_first: &'static str,
+    /// Job search: the other order.
+    pub oldest_first: &'static str,
+    /// Job search: name of the counts beside the rows.
+    pub facets: &'static str,
+    /// Job search: name of the links to other pages.
+    pub result_pages: &'static str,
     /// Jobs page: before links to the lists with more results.
     pub more_in: &'static str,
     /// Failures page: before the number of jobs that were read.
@@ -211,6 +224,8 @@ pub(crate) struct Texts {
     pub group_newest: &'static str,
     /// Link to the next page of a list.
     pub next_page: &'static str,
+    /// Job search: link to the page before.
+    pub previous_page: &'static str,
     /// Groups page: above the sets that are being aggregated.
     pub aggregating_now: &'static str,
     /// Groups page, between the number of jobs of a set and its deadline.
@@ -279,8 +294,12 @@ pub(crate) struct Texts {
     pub cancel_sure: &'static str,
     /// Button: change the due time of a job.
     pub reschedule: &'static str,
-    /// Field of the new due time.
-    pub seconds_from_now: &'static str,
+    /// Job page: label of the moment to which a job is rescheduled.
+    pub reschedule_when: &'static str,
+    /// Job page: what may be written there.
+    pub reschedule_hint: &'static str,
+    /// Job page: the question, before the moment.
+    pub reschedule_as: &'static str,
     /// Button: archive a job.
     pub archive: &'static str,
     /// Button: enqueue a copy of a job.
@@ -309,8 +328,56 @@ pub(crate) struct Texts {
     pub nav_jobs: &'static str,
     /// Heading above the pages about workers and the store.
     pub nav_system: &'static str,
+    /// Beside the pages: what unfolds theme, language and times.
+    pub display: &'static str,
+    /// Display: label of the themes.
+    pub theme: &'static str,
+    /// Display: the theme of the system.
+    pub theme_system: &'static str,
+    /// Display: the light theme.
+    pub theme_light: &'static str,
+    /// Display: the dark theme.
+    pub theme_dark: &'static str,
+    /// Display: label of the languages.
+    pub language: &'static str,
+    /// Display: the language that the browser asks for.
+    pub language_browser: &'static str,
+    /// Display: label of how times are told.
+    pub times: &'static str,
+    /// Display: times as distances.
+    pub times_relative: &'static str,
+    /// Display: times in full.
+    pub times_absolute: &'static str,
+    /// Display: label of the time zone.
+    pub zone: &'static str,
+    /// Display: which zones there are.
+    pub zone_hint: &'static str,
     /// Link before everything else, for the keyboard.
     pub skip_to_content: &'static str,
+    /// Help on the keys: its heading.
+    pub keys_title: &'static str,
+    /// Help on the keys: to the search field.
+    pub key_search: &'static str,
+    /// Help on the keys: to the next row.
+    pub key_next: &'static str,
+    /// Help on the keys: to the row before.
+    pub key_previous: &'static str,
+    /// Help on the keys: opens the page of the row.
+    pub key_open: &'static str,
+    /// Help on the keys: selects the row or no longer.
+    pub key_select: &'static str,
+    /// Job search: after the number of rows that are selected.
+    pub key_selected: &'static str,
+    /// Help on the keys: opens it.
+    pub key_help: &'static str,
+    /// Help on the keys: leaves a field or closes the help.
+    pub key_close: &'static str,
+    /// Help on the keys: checkbox that switches them on.
+    pub keys_on: &'static str,
+    /// Above a list of jobs: what unfolds the choice of columns.
+    pub columns: &'static str,
+    /// Button that closes a dialog.
+    pub close: &'static str,
     /// Navigation: the overview.
     pub overview: &'static str,
     /// Navigation and title of the page of due jobs.
@@ -435,6 +502,8 @@ pub(crate) struct Texts {
     pub due_none: &'static str,
     /// Jobs page: legend of the buttons for selected jobs.
     pub selected_jobs: &'static str,
+    /// Job search: checkbox that selects all rows of the page.
+    pub select_page: &'static str,
     /// Jobs page: legend of the buttons for all results.
     pub all_matching: &'static str,
     /// Question without a job.
@@ -611,6 +680,14 @@ pub(crate) struct Texts {
     pub version: &'static str,
     /// A number of bytes.
     pub bytes: fn(usize) -> String,
+    /// Job search: which page this is.
+    pub page_number: fn(usize) -> String,
+    /// Job search: this many values are not shown.
+    pub more_values: fn(usize) -> String,
+    /// Job search: the counts below are of this many jobs only.
+    pub of_the_first: fn(usize) -> String,
+    /// Job search: the last 15m, 1h, 24h or 7d.
+    pub last_range: fn(&str) -> String,
     /// Only the beginning of this many bytes is shown.
     pub beginning_of: fn(usize) -> String,
     /// Deleting a queue with this many jobs.
@@ -624,6 +701,16 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
+    /// All languages.
+    pub(crate) fn all() -> &'static [&'static Texts] {
+        &LANGUAGES
+    }
+
+    /// The language with this code.
+    pub(crate) fn of(code: &str) -> Option<&'static Texts> {
+        LANGUAGES.into_iter().find(|texts| texts.code == code)
+    }
+
     /// The language that an `Accept-Language` header prefers among ours. Of two with the same
     /// quality the first of [`LANGUAGES`] wins, whatever their order in the header.
     pub(crate) fn preferred(header: Option<&str>) -> &'static Texts {
@@ -645,8 +732,7 @@ impl Texts {
         }
         match best {
             Some((texts, _)) => texts,
-            None if quality("*") > 0.0 => first,
-            None => &english::TEXTS,
+            None => first,
         }
     }
 }
@@ -669,9 +755,9 @@ mod tests {
     #[test]
     fn the_language_is_the_one_preferred_of_ours() {
         for (header, expected) in [
-            (None, "ja"),
-            (Some(""), "ja"),
-            (Some("*"), "ja"),
+            (None, "en"),
+            (Some(""), "en"),
+            (Some("*"), "en"),
             (Some("ja"), "ja"),
             (Some("en-US,en;q=0.9"), "en"),
             (Some("en;q=0.8, ja;q=0.9"), "ja"),
@@ -707,12 +793,35 @@ mod tests {
         }
     }
 
+    /// The texts of a language that are not functions, by key.
+    fn plain(texts: &Texts) -> Vec<(String, String)> {
+        let all = format!("{texts:#?}");
+        let lines = all.lines().filter_map(|line| line.trim().split_once(": \""));
+        lines.map(|(key, text)| (key.to_owned(), text.trim_end_matches("\",").to_owned())).collect()
+    }
+
+    #[test]
+    fn every_text_is_translated() {
+        let (english, japanese) = (plain(&english::TEXTS), plain(&japanese::TEXTS));
+        assert!(english.len() > 200 && english.len() == japanese.len());
+        for ((key, english), (_, japanese)) in english.iter().zip(&japanese) {
+            let is_japanese = japanese.chars().any(|c| ('ぁ'..='龠').contains(&c) || c == 'ー');
+            assert!(is_japanese || key == "code", "{key}: {japanese:?} for {english:?}");
+            assert!(
+                english.is_ascii() || english.contains('—') || key == "name",
+                "{key}: {english:?}"
+            );
+        }
+    }
+
     /// A text in a page would be there in one language only. Page texts begin with a capital
-    /// letter or are Japanese; names of headers, errors of requests and log lines are not.
+    /// letter or are Japanese; names of headers and zones, errors of requests and log lines are not.
     #[test]
     fn pages_have_no_texts_of_their_own() {
-        const ALLOWED: [&str; 4] = [
+        const ALLOWED: [&str; 6] = [
             "Redis",
+            "Enter",
+            "Esc",
             "Failed to enqueue job",
             "Failed to read the job queue",
             "The request could not be completed",
@@ -732,7 +841,7 @@ mod tests {
                     for text in line.split('"').skip(1).step_by(2) {
                         let is_sentence = text.starts_with(|c: char| c.is_ascii_uppercase())
                             && text.chars().nth(1).is_some_and(|c| c.is_ascii_lowercase())
-                            && !text.contains('-');
+                            && !text.contains(['-', '/']);
                         let is_japanese = text.chars().any(|c| ('ぁ'..='龠').contains(&c));
                         let is_text = is_sentence && !ALLOWED.contains(&text) || is_japanese;
                         assert!(!is_text, "{}: {text:?}", path.display());
