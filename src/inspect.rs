@@ -21,10 +21,11 @@ pub use crate::broker::{
     AggregationSet, ArchiveLimit, ArchiveSettings, ClusterPlace, CorruptEntry, Corruption, Cursor,
     DayStats, GroupInfo, GroupPage, JobFailure, JobInfo, JobPage, JobRow, JobWorker, LimitInfo,
     LimitUse, LimitUses, LimitWait, MinuteStats, Page, QueueInfo, QueueMemory, QueueSummary,
-    Selection, ServerInfo, Servers, StoreInfo, StoreNode, VersionSeen, WorkerInfo,
+    Selection, ServerInfo, Servers, StoreInfo, StoreNode, VersionSeen, WorkerChangeInfo,
+    WorkerDetails, WorkerInfo, WorkerState,
 };
 pub use crate::inspector::{
     Bulk, BulkProgress, Cancelled, Explanation, JobTypeDetail, JobTypeSummary, JobTypes, Reason,
-    TypeFigures, TypePoint, TypeTimes,
+    TypeFigures, TypePoint, TypeTimes, WorkerUpdate,
 };
 pub use crate::job::TypeAttempt;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::WorkerDetails;
 use crate::job::{JobRecord, QueueName};
 use crate::time::Timestamp;
 
@@ -28,6 +29,8 @@ pub struct Announcement {
     pub started: Timestamp,
     /// The jobs in flight.
     pub running: Vec<Running>,
+    /// What only this crate's tools read.
+    pub details: WorkerDetails,
 }
 
 /// One job in flight, as announced.

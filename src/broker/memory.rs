@@ -32,6 +32,7 @@ mod standing;
 mod transfer;
 mod type_stats;
 mod unique;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -44,6 +45,7 @@ use super::disk::{Journal, Level, Rows};
 use super::{
     Announcement, Answer, ArchiveSettings, Broker, Dequeued, Each, Enqueued, ExchangeReply,
     ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest, Settled,
+    WorkerRequests,
 };
 use crate::error::Error;
 use crate::job::{JobId, NewJob, QueueName};
@@ -53,6 +55,7 @@ use expiring::Expiring;
 use periodic::PeriodicState;
 use queue::Queue;
 use type_stats::TypeStatsState;
+use workers::AskedChanges;
 
 /// How long an announcement is valid; a worker repeats it every 5 s.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
@@ -127,6 +130,8 @@ struct StoreState {
     queues: BTreeMap<QueueName, Queue>,
     /// Announced worker processes by id.
     announced: Expiring<Announcement>,
+    /// What operators ask of them.
+    asked: AskedChanges,
     /// The number of suspects in flight.
     suspects: usize,
     /// Announced periodic jobs and their history.
@@ -453,7 +458,7 @@ impl Broker for MemoryBroker {
     }
 
     /// Announced queues exist for readers, even without jobs.
-    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, WorkerRequests> {
         Box::pin(async move {
             let now = self.clock.now();
             let until = now + ANNOUNCED_FOR;
@@ -466,14 +471,16 @@ impl Broker for MemoryBroker {
                 self.keep(|rows| queue.write_changes(name, rows));
             }
             state.announced.insert(who.server_id.clone(), who.clone(), until, now);
-            Ok(())
+            Ok(state.asked.of(who, now))
         })
     }
 
     /// Only the announcement goes; its queues stay.
     fn retire<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.state().announced.remove(&who.server_id);
+            let mut state = self.state();
+            state.announced.remove(&who.server_id);
+            state.asked.forget(&who.server_id);
             Ok(())
         })
     }

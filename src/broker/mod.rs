@@ -58,6 +58,7 @@ mod transfer;
 pub(crate) mod type_stats;
 mod view;
 mod viewer;
+mod workers;
 
 pub use actions::{
     Acted, Action, Actions, ArchiveLimit, ArchiveSettings, BULK_STEP_JOBS, BulkPosition, BulkStep,
@@ -107,6 +108,11 @@ pub use type_stats::{
 pub(crate) use view::MAX_FAILURES;
 pub use view::{CorruptEntry, Corruption, JobFailure, JobInfo, JobPage, JobRow, JobWorker};
 pub(crate) use viewer::{Redact, Viewer};
+pub(crate) use workers::in_force;
+pub use workers::{
+    MAX_CHANGE_TIME, REQUESTS_KEPT, WorkerChange, WorkerChangeInfo, WorkerDetails, WorkerName,
+    WorkerRequests, WorkerSetting, WorkerState, Workers, hint_for, hint_for_all,
+};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -161,6 +167,7 @@ pub trait Broker:
     + Groups
     + Transfer
     + TypeStats
+    + Workers
     + Send
     + Sync
     + Sealed
@@ -271,8 +278,9 @@ pub trait Broker:
     /// until the next look.
     fn due_changed(&self) -> Answer<'_, Vec<QueueName>>;
 
-    /// Announces a worker process. Must be repeated every 5 s, or the announcement expires.
-    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()>;
+    /// Announces a worker process, and returns what operators ask of it. Must be repeated every
+    /// 5 s, or the announcement expires.
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, WorkerRequests>;
 
     /// Removes the announcement, at the end of a drain. Without it the page of servers would
     /// show the process until the announcement expires.

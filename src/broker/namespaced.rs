@@ -28,6 +28,7 @@ mod operate;
 mod periodic;
 mod transfer;
 mod type_stats;
+mod workers;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use super::{
     Announcement, Answer, ArchiveSettings, Broker, Delivery, Dequeued, Each, Enqueued,
     ExchangeReply, ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Running, Sealed,
-    SettleRequest, Settled,
+    SettleRequest, Settled, WorkerRequests,
 };
 use crate::error::Error;
 use crate::job::{Idempotency, JobRecord, Namespace, NewJob, QueueName};
@@ -172,7 +173,13 @@ impl NamespacedBroker {
             .iter()
             .map(|one| Running { job: Arc::new(self.stored_record(&one.job)), ..one.clone() });
         let queues = who.queues.iter().map(|(queue, weight)| (self.stored(queue), *weight));
-        Announcement { running: running.collect(), queues: queues.collect(), ..who.clone() }
+        let details = self.stored_details(&who.details);
+        Announcement {
+            running: running.collect(),
+            queues: queues.collect(),
+            details,
+            ..who.clone()
+        }
     }
 
     /// The error of the store with the queue name that the application knows. Only a name written
@@ -329,10 +336,12 @@ impl Broker for NamespacedBroker {
         })
     }
 
-    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, WorkerRequests> {
         Box::pin(async move {
             let who = self.stored_announcement(who);
-            self.inner.announce(&who).await
+            let WorkerRequests { own, all } = self.inner.announce(&who).await?;
+            let all = all.map(|all| self.shown_changes(all));
+            Ok(WorkerRequests { own: self.shown_changes(own), all })
         })
     }
 

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::{WorkerChangeInfo, WorkerDetails, WorkerName};
 use crate::job::{JobId, QueueName, serial};
 use crate::time::Timestamp;
 
@@ -47,13 +48,14 @@ pub struct ServerInfo {
     pub pid: i64,
     /// A random id, new with each start.
     pub server_id: String,
-    /// Maximum concurrent jobs.
+    /// Maximum concurrent jobs, today's if it was changed while the process runs.
     pub concurrency: i64,
-    /// Queue → priority as configured.
+    /// Queue → priority, today's if it was changed while the process runs.
     pub queues: BTreeMap<QueueName, i64>,
     /// Whether priorities are strict.
     pub strict_priority: bool,
-    /// `active`, `stopped` or `closed`; a Go process may say `new`.
+    /// `active`, `stopped` or `closed`; a Go process may say `new`. A process that was made quiet
+    /// says `stopped`, as in Asynq; `details` tells more.
     pub status: String,
     /// When it started, if announced.
     pub started: Option<Timestamp>,
@@ -62,9 +64,19 @@ pub struct ServerInfo {
     pub running: Vec<WorkerInfo>,
     /// How many more jobs it announces.
     pub more_running: u64,
+    /// What a process of this crate tells besides; null for Go processes and older versions, which
+    /// cannot be changed from here.
+    pub details: Option<WorkerDetails>,
+    /// What operators changed in it, or have asked to change.
+    pub changes: Vec<WorkerChangeInfo>,
 }
 
 impl ServerInfo {
+    /// The parts of its key.
+    pub(crate) fn name(&self) -> WorkerName<'_> {
+        WorkerName { host: &self.host, pid: self.pid, server_id: &self.server_id }
+    }
+
     /// Whether it is a process of this crate that counts jobs for limits: its id is a UUID of
     /// version 8 ([`server_id`](crate::chance::server_id)). Those of Go workers and of older
     /// versions have version 4.

@@ -89,6 +89,10 @@ pub struct JobQueueConfig {
     /// Maximum concurrent jobs of this process. Default 10, also for 0. Jobs mostly wait for
     /// other services, so more than the number of cores is usually right.
     pub concurrency: usize,
+    /// The highest concurrency that an operator may set while the process runs. Default four
+    /// times `concurrency`, also for 0; at least `concurrency`. A bound on what the process's
+    /// memory, connections and the services behind its jobs can bear.
+    pub concurrency_max: usize,
     /// The queues to serve, each with its weight. Default `{default = 10}`. The layers are
     /// merged by queue; a weight of 0 removes a queue. At least one must remain. Jobs of
     /// queues that no process serves wait.
@@ -195,6 +199,7 @@ impl Default for JobQueueConfig {
             allow_eviction: false,
             worker: true,
             concurrency: 10,
+            concurrency_max: 40,
             queues: BTreeMap::from([(QueueName::stored("default"), 10)]),
             strict_priority: false,
             shutdown_timeout: Duration::from_secs(8),
@@ -233,6 +238,7 @@ impl JobQueueConfig {
     pub(super) fn read(table: &Table) -> Result<Self, Error> {
         let default = Self::default();
         let concurrency = table.number("concurrency", 10)?;
+        let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
         Ok(Self {
             base: table.get("base").map_or(Ok(default.base), base)?,
             store: table.get("store").map_or(Ok(default.store), store)?,
@@ -243,7 +249,8 @@ impl JobQueueConfig {
             allow_memory_in_release: table.bool("allow_memory_in_release", false)?,
             allow_eviction: table.bool("allow_eviction", false)?,
             worker: table.bool("worker", true)?,
-            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+            concurrency,
+            concurrency_max: concurrency_max(table, concurrency)?,
             queues: queues(table)?.unwrap_or(default.queues),
             strict_priority: table.bool("strict_priority", false)?,
             shutdown_timeout: table.duration("shutdown_timeout", default.shutdown_timeout)?,
@@ -474,6 +481,19 @@ fn grace(table: &Table, default: Duration) -> Result<Duration, Error> {
             Err(leaf.error("a duration of 1s or more", &format!("{grace:?}")))
         }
         _ => Ok(grace),
+    }
+}
+
+/// The highest concurrency: the one that is set, or four times the configured one.
+fn concurrency_max(table: &Table, concurrency: usize) -> Result<usize, Error> {
+    let set = usize::try_from(table.number("concurrency_max", 0)?).unwrap_or(usize::MAX);
+    match table.get("concurrency_max") {
+        Some(leaf) if set > 0 && set < concurrency => {
+            let expected = format!("at least `concurrency`, which is {concurrency}");
+            Err(leaf.error(&expected, &set.to_string()))
+        }
+        _ if set > 0 => Ok(set),
+        _ => Ok(concurrency.saturating_mul(4)),
     }
 }
 

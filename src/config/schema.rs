@@ -191,6 +191,7 @@ const JOBQUEUE_KEYS: &[ConfigKey] = &[
     key("allow_eviction", ValueKind::Bool, "false"),
     key("worker", ValueKind::Bool, "true"),
     key("concurrency", ValueKind::Number, "10"),
+    key("concurrency_max", ValueKind::Number, ""),
     key("queues", ValueKind::NumberPerName, ""),
     key("strict_priority", ValueKind::Bool, "false"),
     key("shutdown_timeout", ValueKind::Duration, "8s"),

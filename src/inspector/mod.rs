@@ -2,7 +2,8 @@
 //! code share. The client enqueues, the worker runs jobs.
 //!
 //! One file for each kind of question: [`lists`] and `servers` read, [`actions`] and [`control`]
-//! change, [`explain`] says why a job is not running, [`doctor`] checks whether the store is sound,
+//! change, `workers` changes processes while they
+//! run, [`explain`] says why a job is not running, [`doctor`] checks whether the store is sound,
 //! and [`periodic`] covers periodic jobs. An inspector for viewers hides what the application
 //! redacts (`Viewer`); the application's own sees everything. None of it is on the hot path, and
 //! every public method says what it costs the store.
@@ -16,6 +17,7 @@ mod lists;
 mod periodic;
 mod servers;
 mod types;
+mod workers;
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ pub(crate) use lists::Filter;
 #[cfg(feature = "dashboard")]
 pub(crate) use lists::bytes_of;
 pub use types::{JobTypeDetail, JobTypeSummary, JobTypes, TypeFigures, TypePoint, TypeTimes};
+pub use workers::WorkerUpdate;
 
 /// Reads queues and jobs, and acts on them from outside their handlers.
 ///

@@ -7,8 +7,8 @@ use crate::job::QueueName;
 
 impl Inspector {
     /// The worker processes that announced themselves within the last 10 s, of this crate
-    /// and of Go, at most 1,000, and their jobs in flight. One command, and two per process,
-    /// 50 processes concurrently.
+    /// and of Go, at most 1,000, and their jobs in flight. One command, and three per process,
+    /// four for those of this crate, 50 processes concurrently.
     ///
     /// Unreadable announcements are left out and counted.
     ///

@@ -76,7 +76,7 @@ impl Service for LimitWatch {
 mod tests {
     use super::*;
     use crate::broker::memory::MemoryBroker;
-    use crate::broker::{Announcement, Limits};
+    use crate::broker::{Announcement, Limits, WorkerDetails};
     use crate::job::Limit;
     use crate::time::{Clock, Timestamp};
 
@@ -91,6 +91,7 @@ mod tests {
             status: "active",
             started: Timestamp::from_secs(0),
             running: Vec::new(),
+            details: WorkerDetails::default(),
         }
     }
 

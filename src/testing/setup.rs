@@ -143,6 +143,7 @@ impl TestQueue {
         let needs = registry.needs();
         let settings = WorkerSettings {
             concurrency: 1,
+            concurrency_max: 1,
             queues: [].into(),
             strict_priority: true,
             shutdown_timeout: Duration::ZERO,

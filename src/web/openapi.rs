@@ -24,6 +24,7 @@ use rocket_okapi::openapi_get_spec;
 use crate::registry::HandlerEntry;
 use crate::web::api::{
     bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
+    workers,
 };
 
 pub(crate) use serve::document_route;
@@ -95,6 +96,14 @@ fn all_routes() -> OpenApi {
         periodic::list,
         periodic::runs,
         periodic::run,
+        workers::list,
+        workers::one,
+        workers::change,
+        workers::change_all,
+        workers::quiet,
+        workers::resume,
+        workers::quiet_all,
+        workers::resume_all,
         store::servers,
         store::store,
         store::check,
@@ -134,14 +143,15 @@ const ABOUT: &str = "Jobs for a Rocket application, over Asynq's Redis protocol.
     the application limits requests, every response can be 429.";
 
 /// Name and description of each group.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("jobqueue-demo", "参考コード: the reference route. Applications have routes of their own."),
     ("jobqueue-enqueue", "Enqueue jobs of the application's own types."),
     ("jobqueue-jobs", "Look at jobs and act on them."),
     ("jobqueue-queues", "Look at queues; pause, resume and delete them."),
     ("jobqueue-periodic", "Periodic jobs."),
     ("jobqueue-types", "Statistics by job type: attempts, failures, waits and run times."),
-    ("jobqueue-store", "Worker processes, the store and its doctor."),
+    ("jobqueue-workers", "Worker processes: look at them, and change them while they run."),
+    ("jobqueue-store", "The store and its doctor."),
     ("jobqueue-health", "Whether the process is alive and its store answers."),
 ];
 

@@ -11,7 +11,7 @@ use rocket::{Build, Rocket, Route};
 use super::api::metrics;
 use super::api::{
     bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
-    types,
+    types, workers,
 };
 use super::catchers::catchers;
 #[cfg(feature = "dashboard")]
@@ -61,6 +61,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
         periodic::routes,
         store::routes,
         types::routes,
+        workers::routes,
     ] {
         routes.extend(more());
     }

@@ -59,6 +59,9 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// holds jobs, so only the other queues are waited on.
 const PAUSED_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long the first dequeue waits for what operators ask of all processes.
+const FIRST_REQUESTS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often a stopping worker checks whether its last job has ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -82,10 +85,18 @@ pub(super) async fn run(shared: Arc<WorkerShared>) {
         refused: Refusals::default(),
         resume_at: None,
         requested: 0,
+        seen_version: shared.live.version(),
+        has_drained: false,
         launched: Launched::default(),
     };
+    tokio::select! {
+        () = shared.live.ready() => {}
+        () = shared.stop.cancelled() => {}
+        () = tokio::time::sleep(FIRST_REQUESTS_TIMEOUT) => {}
+    }
     loop {
         shared.pulse.dispatched();
+        dispatcher.see_changes();
         dispatcher.start_round_trips().await;
         shared.outbox.set_full(dispatcher.is_full());
         let stopping = shared.stop.is_cancelled();
@@ -170,6 +181,10 @@ struct Dispatcher<'a> {
     resume_at: Option<Instant>,
     /// Number of jobs that the round trips under way request.
     requested: usize,
+    /// The version of the [live settings](super::live) by which jobs are requested.
+    seen_version: u64,
+    /// The worker is quiet, and its last job has ended.
+    has_drained: bool,
     /// How the jobs of the last reply were started.
     launched: Launched,
 }
@@ -180,10 +195,32 @@ impl Dispatcher<'_> {
         self.round_trips.len() >= MAX_ROUND_TRIPS
     }
 
+    /// Goes by settings that have changed, and says so once nothing of the old ones is under way.
+    fn see_changes(&mut self) {
+        let live = &self.shared.live;
+        let version = live.version();
+        if version != self.seen_version {
+            self.seen_version = version;
+            // A queue that was not served, or all of them, may have jobs.
+            self.queue_wait = None;
+            self.queues_empty = false;
+        }
+        // Before anything is requested: a slot that is owed must not be used again.
+        self.shared.slots.repay();
+        if !live.is_quiet() || self.requested == 0 {
+            live.acknowledge(version);
+        }
+        let has_drained = live.is_quiet() && self.is_done();
+        if has_drained && !self.has_drained {
+            live.announce();
+        }
+        self.has_drained = has_drained;
+    }
+
     /// Starts round trips while there is something to settle or to request.
     async fn start_round_trips(&mut self) {
         while !self.is_full() {
-            let lane = self.shared.settings.concurrency.div_ceil(2).min(MAX_BATCH_JOBS);
+            let lane = self.shared.slots.wanted().div_ceil(2).min(MAX_BATCH_JOBS);
             let ended = self.shared.outbox.take(lane);
             let (slots, requested) = self.claim_slots(&ended, lane);
             if ended.is_empty() && requested == 0 {
@@ -212,7 +249,8 @@ impl Dispatcher<'_> {
         ended: &[PendingSettle],
         lane: usize,
     ) -> (Vec<OwnedSemaphorePermit>, usize) {
-        if self.shared.stop.is_cancelled() || self.resume_at.is_some() {
+        let is_idle = self.shared.stop.is_cancelled() || self.shared.live.is_quiet();
+        if is_idle || self.resume_at.is_some() {
             return (Vec::new(), 0);
         }
         let limit = self.start_limit();
@@ -221,7 +259,8 @@ impl Dispatcher<'_> {
             false => self.free_slots(lane.min(limit).saturating_sub(ended.len())),
         };
         let available = (ended.len() + slots.len()).min(limit);
-        (slots, available.saturating_sub(self.shared.suspects.wanted_slots()))
+        let kept_back = self.shared.suspects.wanted_slots() + self.shared.slots.owed();
+        (slots, available.saturating_sub(kept_back))
     }
 
     /// Maximum number of jobs to request. Unlimited, except after a stall: then no more
@@ -237,15 +276,14 @@ impl Dispatcher<'_> {
 
     /// At most `limit` free slots, without waiting for one.
     fn free_slots(&self, limit: usize) -> Vec<OwnedSemaphorePermit> {
-        let free = || Arc::clone(&self.shared.slots).try_acquire_owned().ok();
-        std::iter::from_fn(free).take(limit).collect()
+        std::iter::from_fn(|| self.shared.slots.try_take()).take(limit).collect()
     }
 
     /// Starts waiting for jobs if a slot is free and the queues are empty; otherwise ends the
     /// wait. Ending it loses nothing: the blocking command moves no job.
     fn update_queue_wait(&mut self) {
         let shared = self.shared;
-        let idle = self.queues_empty && shared.slots.available_permits() > 0;
+        let idle = self.queues_empty && shared.slots.has_free() && !shared.live.is_quiet();
         if !idle || self.resume_at.is_some() || shared.stop.is_cancelled() {
             self.queue_wait = None;
         } else if self.queue_wait.is_none() {
@@ -258,7 +296,7 @@ impl Dispatcher<'_> {
     fn wait_for_jobs(&self) -> QueueWait {
         let shared = Arc::clone(self.shared);
         let mut open =
-            order(&shared.settings.queues, shared.settings.strict_priority, &shared.chance);
+            order(&shared.live.queues(), shared.settings.strict_priority, &shared.chance);
         open.retain(|queue| !self.paused.contains(queue));
         let timeout = if self.paused.is_empty() { WAIT_TIMEOUT } else { PAUSED_CHECK_INTERVAL };
         Box::pin(async move {
@@ -368,9 +406,7 @@ impl Dispatcher<'_> {
     /// Whether nothing runs, waits to be settled, or is under way.
     fn is_done(&self) -> bool {
         let shared = self.shared;
-        self.round_trips.is_empty()
-            && shared.slots.available_permits() == shared.settings.concurrency
-            && shared.outbox.is_empty()
+        self.round_trips.is_empty() && shared.slots.are_all_free() && shared.outbox.is_empty()
     }
 }
 
@@ -384,7 +420,7 @@ async fn exchange(
 ) -> RoundTripReply {
     let order = match requested {
         0 => Vec::new(),
-        _ => order(&shared.settings.queues, shared.settings.strict_priority, &shared.chance),
+        _ => order(&shared.live.queues(), shared.settings.strict_priority, &shared.chance),
     };
     let hold_until = Instant::now() + LEASE;
     let has_settles = !jobs.is_empty();

@@ -299,24 +299,24 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
     use super::super::in_flight::InFlight;
     use super::super::launcher::Launcher;
+    use super::super::live::Live;
     use super::super::outbox::Outbox;
     use super::super::pulse::Pulse;
+    use super::super::slots::Slots;
     use super::super::stall::Stall;
     use super::super::suspects::Suspects;
     use super::*;
     use crate::broker::memory::MemoryBroker;
     use crate::broker::{Broker, LEASE};
     use crate::chance::Chance;
-    use crate::job::{JobOptions, JobState, NewJob, QueueName, RetryPolicy, UnknownJobs};
+    use crate::job::{JobOptions, JobState, NewJob, QueueName};
     use crate::registry::{AppState, Registry, raw_entry};
     use crate::time::Clock;
-    use crate::worker::WorkerSettings;
 
     #[tokio::test]
     async fn a_job_dequeued_while_its_worker_is_dropped_is_requeued_without_running() {
@@ -334,23 +334,13 @@ mod tests {
         interrupt.cancel();
         let stop = CancellationToken::new();
         stop.cancel();
+        let settings = crate::worker::tests::settings(1, 1, &[(queue.as_str(), 1)]);
         let shared = Arc::new(WorkerShared {
             broker: broker.clone(),
             registry,
             state: Arc::new(AppState::default()),
-            settings: WorkerSettings {
-                concurrency: 1,
-                queues: [(queue.clone(), 1)].into(),
-                strict_priority: false,
-                shutdown_timeout: Duration::ZERO,
-                heartbeat: Duration::from_secs(5),
-                retry: RetryPolicy::default(),
-                unknown: UnknownJobs::Park,
-                undecodable: UndecodableJobs::Park,
-                settled: Vec::new(),
-                viewer: crate::broker::Viewer::default(),
-                version: None,
-            },
+            live: Live::new(&settings),
+            settings,
             process: "test:1".into(),
             in_flight: InFlight::default(),
             outbox: Outbox::default(),
@@ -358,8 +348,7 @@ mod tests {
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
-            slots: Arc::new(Semaphore::new(1)),
-            unsettled: Arc::new(Semaphore::new(1)),
+            slots: Slots::new(1),
             tasks: TaskTracker::new(),
             stop,
             interrupt,
@@ -368,7 +357,7 @@ mod tests {
         });
         let queues = [queue.clone()];
         let delivery = broker.dequeue(&queues, 1).await.unwrap().deliveries.remove(0);
-        let slot = Arc::clone(&shared.slots).acquire_owned().await.unwrap();
+        let slot = shared.slots.take().await.unwrap();
         let holds_until = Instant::now() + LEASE;
         let job = shared.in_flight.accept(delivery, holds_until, slot, &shared.interrupt).unwrap();
 

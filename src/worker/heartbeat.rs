@@ -5,7 +5,8 @@
 //! lose no lease. Four things run on that thread:
 //!
 //! - the beat itself: at each interval it renews the leases in one batch and announces the
-//!   worker with its running jobs, in Asynq's format;
+//!   worker with its running jobs, in Asynq's format. The reply to the announcement has what
+//!   operators ask of this worker ([`live`](super::live));
 //! - the subscription to cancel requests. A request makes the next beat come at once; the
 //!   answer to the renewal says what is to happen to the job;
 //! - the [watch over starts](super::launcher::Launcher::watch);
@@ -25,7 +26,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::WorkerShared;
-use crate::broker::{Announcement, Broker, Extended, host_name};
+use super::live::Requests;
+use crate::broker::{
+    Announcement, Broker, Extended, WorkerDetails, WorkerState, hint_for, hint_for_all, host_name,
+};
 
 /// How often a stopping worker checks whether its last job has ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -63,6 +67,8 @@ async fn beat(shared: Arc<WorkerShared>, runtime: Handle) {
     let broker = shared.broker.detached();
     let cancelled = Arc::new(Notify::new());
     let (hears, notifies) = (Arc::clone(&shared), Arc::clone(&cancelled));
+    let server_id = crate::chance::server_id();
+    let hints = [hint_for(&server_id), hint_for_all()];
     let needs_request = broker.cancel_needs_request();
     let hearing = broker.hear_cancels(Arc::new(move |id| {
         let is_heard = match needs_request {
@@ -70,36 +76,39 @@ async fn beat(shared: Arc<WorkerShared>, runtime: Handle) {
             true => hears.in_flight.has_id(id),
             false => hears.in_flight.request_cancel(id),
         };
-        if is_heard {
+        // The reply to the announcement brings the request.
+        if is_heard || hints.iter().any(|hint| hint == id) {
             notifies.notify_one();
         }
     }));
     tokio::select! {
-        () = beat_on(&shared, &*broker, &cancelled) => {}
+        () = beat_on(&shared, &*broker, server_id, &cancelled) => {}
         () = async { hearing.await; std::future::pending().await } => {}
         () = shared.launcher.watch(&shared, &runtime) => {}
         () = shared.stall.watch(&shared, &broker, &runtime) => {}
     }
 }
 
-/// Beats until the worker has stopped. `cancelled` is notified when a job in flight gets a
-/// cancel request.
+/// Beats until the worker has stopped. `hint` is notified when a job in flight gets a cancel
+/// request, or the worker another one.
 ///
 /// The announcement follows the renewal: leases matter more than display, and if the store does
 /// not answer the renewal, the announcement is not tried.
-async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify) {
+async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, server_id: String, hint: &Notify) {
     let settings = &shared.settings;
     let mut who = Announcement {
         host: host_name(),
         pid: std::process::id(),
-        server_id: crate::chance::server_id(),
+        server_id,
         concurrency: u32::try_from(settings.concurrency).unwrap_or(u32::MAX),
         queues: settings.queues.clone(),
         strict_priority: settings.strict_priority,
         status: "active",
         started: broker.now(),
         running: Vec::new(),
+        details: configured(shared),
     };
+    let mut requests = Requests::default();
     let mut was_stopping = false;
     let mut next_beat = Instant::now();
     loop {
@@ -112,15 +121,28 @@ async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify)
         }
         if next_beat <= Instant::now() || stopping != was_stopping {
             was_stopping = stopping;
-            who.status = if stopping { "stopped" } else { "active" };
             shared.in_flight.end_overdue();
-            who.running = shared.in_flight.running();
+            describe(shared, &mut who, &mut requests, stopping);
             let extended = extend(shared, broker).await;
-            if extended != Renewal::None
-                && let Err(error) = broker.announce(&who).await
-            {
-                crate::log::debug!("the worker could not be announced: {error:?}");
+            if extended != Renewal::None {
+                match broker.announce(&who).await {
+                    Ok(stored) => requests.learn(stored),
+                    Err(error) => {
+                        crate::log::debug!("the worker could not be announced: {error:?}");
+                    }
+                }
             }
+            // Also without an answer: a change may have ended.
+            let (live, slots) = (&shared.live, &shared.slots);
+            if requests.apply(live, settings, slots, broker.now()) {
+                crate::log::info!(
+                    quiet = live.is_quiet(),
+                    concurrency = slots.wanted(),
+                    "an operator changed this worker"
+                );
+                shared.outbox.wake_dispatcher();
+            }
+            live.set_ready();
             let all = extended == Renewal::All;
             next_beat = Instant::now() + if all { settings.heartbeat } else { RETRY_INTERVAL };
         }
@@ -129,7 +151,9 @@ async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify)
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.stop.cancelled(), if !stopping => {}
-            () = cancelled.notified() => next_beat = Instant::now(),
+            () = hint.notified() => next_beat = Instant::now(),
+            // Announced at once, so that a viewer sees what was applied, and that it has drained.
+            () = shared.live.has_news() => next_beat = Instant::now(),
         }
     }
     who.status = "closed";
@@ -137,6 +161,53 @@ async fn beat_on(shared: &WorkerShared, broker: &dyn Broker, cancelled: &Notify)
     if tokio::time::timeout(RETIRE_TIMEOUT, broker.retire(&who)).await.is_err() {
         crate::log::debug!("the worker's announcement was left to expire");
     }
+}
+
+/// What a worker tells besides that never changes.
+fn configured(shared: &WorkerShared) -> WorkerDetails {
+    let settings = &shared.settings;
+    WorkerDetails {
+        configured_concurrency: u32::try_from(settings.concurrency).unwrap_or(u32::MAX),
+        concurrency_max: u32::try_from(settings.concurrency_max).unwrap_or(u32::MAX),
+        configured_queues: settings.queues.clone(),
+        version: settings.version.as_ref().map(|version| version.as_str().to_owned()),
+        ..WorkerDetails::default()
+    }
+}
+
+/// Brings the announcement up to date. As in Asynq, a worker that dequeues nothing is `stopped`.
+fn describe(
+    shared: &WorkerShared,
+    who: &mut Announcement,
+    requests: &mut Requests,
+    stopping: bool,
+) {
+    let live = &shared.live;
+    let quiet = live.is_quiet();
+    who.running = shared.in_flight.running();
+    who.concurrency = u32::try_from(shared.slots.wanted()).unwrap_or(u32::MAX);
+    who.queues = live.queues().as_ref().clone();
+    who.status = if stopping || quiet { "stopped" } else { "active" };
+    let details = &mut who.details;
+    details.applied = requests.applied(live);
+    details.in_use = u32::try_from(shared.in_flight.len()).unwrap_or(u32::MAX);
+    details.memory = resident_memory();
+    // A round trip that has left may still bring jobs.
+    let drains = details.in_use > 0 || !live.is_acknowledged();
+    details.state = match (stopping, quiet) {
+        (true, _) => WorkerState::Stopping,
+        (false, false) => WorkerState::Running,
+        (false, true) if drains => WorkerState::Draining,
+        (false, true) => WorkerState::Quiet,
+    };
+}
+
+/// The memory of this process in bytes, if the system tells it.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// How many of the leases the store answered for.

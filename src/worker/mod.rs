@@ -17,6 +17,8 @@
 //! application's runtime stands still ([`stall`]). [`pulse`] shows health checks whether
 //! both loops still run.
 //!
+//! An operator may change some settings while the worker runs: [`live`] and [`slots`].
+//!
 //! Shutdown has three steps, each with its own token in [`WorkerShared`]: stop dequeuing, after
 //! the shutdown timeout interrupt running handlers, and finally leave what cannot be
 //! settled to its lease.
@@ -27,11 +29,13 @@ mod heartbeat;
 mod in_flight;
 mod in_flight_job;
 mod launcher;
+mod live;
 mod order;
 mod outbox;
 mod progress;
 mod pulse;
 mod settle;
+mod slots;
 mod stall;
 mod suspects;
 
@@ -39,7 +43,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -53,9 +56,11 @@ use crate::registry::{AppState, Registry};
 use crate::sync::lock;
 use in_flight::InFlight;
 use launcher::Launcher;
+use live::Live;
 use outbox::Outbox;
 use pulse::Pulse;
 use settle::Road;
+use slots::Slots;
 use stall::Stall;
 use suspects::Suspects;
 
@@ -71,6 +76,8 @@ pub(crate) type SettledHook = Arc<dyn Fn(&JobContext, &Transition) + Send + Sync
 pub(crate) struct WorkerSettings {
     /// Maximum concurrent jobs: the number of slots.
     pub concurrency: usize,
+    /// The highest number of slots that an operator may set while the worker runs.
+    pub concurrency_max: usize,
     /// Queues with their weights. A weight of 0 means that the queue is not served.
     pub queues: BTreeMap<QueueName, u32>,
     /// Whether a queue is served only while all queues of higher weight are empty.
@@ -107,11 +114,10 @@ struct WorkerShared {
     stall: Stall,
     pulse: Pulse,
     suspects: Suspects,
-    /// Free slots. There are `concurrency` of them in all.
-    slots: Arc<Semaphore>,
-    /// One permit for each slot, for finished jobs that have released their slot although
-    /// the store is away.
-    unsettled: Arc<Semaphore>,
+    /// What may change while the worker runs.
+    live: Live,
+    /// At first `concurrency` slots.
+    slots: Slots,
     /// Every task of the worker, so that shutdown can wait for all.
     tasks: TaskTracker,
     /// Dequeuing has ended.
@@ -161,8 +167,8 @@ impl Worker {
             stall: Stall::default(),
             pulse: Pulse::default(),
             suspects: Suspects::default(),
-            slots: Arc::new(Semaphore::new(settings.concurrency)),
-            unsettled: Arc::new(Semaphore::new(settings.concurrency)),
+            live: Live::new(&settings),
+            slots: Slots::new(settings.concurrency),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             interrupt: CancellationToken::new(),
@@ -233,5 +239,33 @@ impl Drop for Worker {
         self.shared.stop.cancel();
         self.shared.interrupt.cancel();
         self.shared.give_up.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settings with these slots and queues.
+    pub(super) fn settings(
+        concurrency: usize,
+        concurrency_max: usize,
+        queues: &[(&str, u32)],
+    ) -> WorkerSettings {
+        let queues = queues.iter().map(|(name, weight)| (QueueName::stored(name), *weight));
+        WorkerSettings {
+            concurrency,
+            concurrency_max,
+            queues: queues.collect(),
+            strict_priority: false,
+            shutdown_timeout: Duration::ZERO,
+            heartbeat: Duration::from_secs(5),
+            retry: RetryPolicy::default(),
+            unknown: UnknownJobs::Park,
+            undecodable: UndecodableJobs::Park,
+            settled: Vec::new(),
+            viewer: Viewer::default(),
+            version: None,
+        }
     }
 }

@@ -70,7 +70,7 @@ impl PendingSettle {
         if error.as_ref().is_some_and(Error::is_unavailable) {
             // Its queue may be the only one that is away, so other jobs get the slot. The
             // number of such jobs is bounded, in case settling alone fails too.
-            spare = Arc::clone(&shared.unsettled).try_acquire_owned().ok();
+            spare = shared.slots.try_take_unsettled();
             if spare.is_some() {
                 self.attempt.slot = None;
                 shared.outbox.wake_dispatcher();

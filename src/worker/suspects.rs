@@ -135,7 +135,7 @@ async fn turn(shared: &WorkerShared) -> Option<(OwnedSemaphorePermit, OwnedSemap
     let suspects = &shared.suspects;
     let turn = Arc::clone(&suspects.turn).acquire_owned().await.ok()?;
     let wants = Wants::slot(suspects);
-    let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;
+    let slot = shared.slots.take().await?;
     drop(wants);
     // More slots than one may have been left for it.
     shared.outbox.wake_dispatcher();

@@ -233,12 +233,24 @@ async fn run_periodic(broker: &RedisBroker, clock: &Clock, queue: &QueueName) {
         status: "active",
         started: START,
         running: Vec::new(),
+        details: WorkerDetails::default(),
     };
     broker.announce(&worker).await.unwrap();
     let record = TypeRecord { succeeded: 1, ..TypeRecord::default() };
     let mail = ReportedType { name: "mail".into(), record, ..ReportedType::default() };
     let report = TypeReport { version: None, types: vec![mail] };
     broker.add_type_report("", &report).await.unwrap();
+    let (host, server_id) = ("host", "w");
+    let name = WorkerName { host, pid: 42, server_id };
+    let change = WorkerChange {
+        setting: WorkerSetting::Quiet,
+        value: Some(1),
+        at: START,
+        until: None,
+        by: String::new(),
+        for_all: false,
+    };
+    broker.request_of_one(name, &[change]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

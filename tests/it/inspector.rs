@@ -11,7 +11,7 @@ use crate::support::harness::{Harness, START};
 use crate::support::{PATIENCE, RedisServer, eventually};
 use rocket_jobqueue::internals::redis::{RedisBroker, wire};
 use rocket_jobqueue::internals::{
-    Announcement, Broker, PoolSettings, RedisPool, Running, inspector,
+    Announcement, Broker, PoolSettings, RedisPool, Running, WorkerDetails, inspector,
 };
 use rocket_jobqueue::{
     Clock, Inspector, JobId, JobState, Placement, QueueName, Timestamp,
@@ -404,6 +404,7 @@ async fn no_payload_or_result_is_in_debug_and_all_is_in_json() {
         status: "active",
         started: at,
         running: vec![Running { job: record, started: at, deadline: at }],
+        details: WorkerDetails::default(),
     };
     on.broker.announce(&who).await.unwrap();
     let page = on.list(JobState::Pending).await;

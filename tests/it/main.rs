@@ -42,6 +42,7 @@ mod layers;
 mod layout;
 mod leases;
 mod limited;
+mod live_workers;
 mod namespace;
 mod on_success;
 #[cfg(feature = "openapi")]

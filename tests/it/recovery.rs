@@ -9,7 +9,7 @@ use crate::support::effort::{Effort, MOST};
 use crate::support::harness::{Harness, START};
 use crate::support::{PATIENCE, RedisServer, eventually};
 use rocket::local::asynchronous::Client;
-use rocket_jobqueue::internals::{Announcement, Broker, SettleRequest, Settled};
+use rocket_jobqueue::internals::{Announcement, Broker, SettleRequest, Settled, WorkerDetails};
 use rocket_jobqueue::{
     Clock, Job, JobQueue, Placement, Timestamp,
     doctor::{Finding, FindingKind, FindingStatus},
@@ -126,6 +126,7 @@ async fn a_queue_is_seen_again_after_the_server_was_emptied() {
         status: "active",
         started: Timestamp::from_secs(START),
         running: Vec::new(),
+        details: WorkerDetails::default(),
     };
     on.broker.announce(&worker).await.unwrap();
 

@@ -14,6 +14,7 @@ use rocket_jobqueue::internals::redis::{RedisBroker, keys, wire};
 use rocket_jobqueue::internals::{
     Actions, Announcement, Broker, CancelAnswer, Control, Delivery, Enqueued, Extended, Firing,
     Inspect, Lease, Output, PeriodicStore, PoolSettings, RedisPool, Running, Settled, Topology,
+    WorkerDetails,
 };
 use rocket_jobqueue::{
     Clock, Idempotency, JobId, JobRecord, JobState, Placement, Progress, QueueName, Timestamp,
@@ -557,6 +558,7 @@ async fn an_announcement_is_where_asynqs_tools_look_and_goes_when_taken_back() {
             started: Timestamp::from_secs(START),
             deadline: Timestamp::from_secs(START + 60),
         }],
+        details: WorkerDetails::default(),
     };
     on.cli("ZADD asynq:servers 5 vanished");
 

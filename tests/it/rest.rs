@@ -8,6 +8,7 @@ mod languages;
 mod limits;
 mod payloads;
 mod viewer;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -310,7 +311,13 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/live.js", All),
         ("GET", "/ui/desk.js", All),
         ("POST", "/ui/display", Viewers),
-        ("GET", "/ui/servers", Viewers),
+        ("GET", "/ui/servers?<done>", Viewers),
+        ("POST", "/ui/servers/quiet", Operators),
+        ("POST", "/ui/servers/resume", Operators),
+        ("POST", "/ui/servers/change", Operators),
+        ("POST", "/ui/servers/<id>/quiet", Operators),
+        ("POST", "/ui/servers/<id>/resume", Operators),
+        ("POST", "/ui/servers/<id>/change", Operators),
         ("GET", "/ui/periodic?<done>", Viewers),
         ("POST", "/ui/periodic/<id>/run", Operators),
         ("GET", "/ui/style.css", All),
@@ -360,6 +367,14 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/types", Viewers),
         ("GET", "/types/<type>", Viewers),
         ("GET", "/servers", Viewers),
+        ("GET", "/workers", Viewers),
+        ("GET", "/workers/<id>", Viewers),
+        ("PATCH", "/workers", Operators),
+        ("PATCH", "/workers/<id>", Operators),
+        ("POST", "/workers/quiet", Operators),
+        ("POST", "/workers/resume", Operators),
+        ("POST", "/workers/<id>/quiet", Operators),
+        ("POST", "/workers/<id>/resume", Operators),
         ("GET", "/store", Viewers),
         ("GET", "/doctor", Viewers),
         ("POST", "/doctor/repair", Operators),

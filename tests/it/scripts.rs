@@ -179,8 +179,8 @@ fn calls(script: &str) -> Option<&'static [&'static str]> {
 }
 
 /// Scripts that touch no queue.
-const WITHOUT_QUEUE: [&str; 4] =
-    ["announce_worker", "announce_periodic", "record_run", "record_types"];
+const WITHOUT_QUEUE: [&str; 5] =
+    ["announce_worker", "request_change", "announce_periodic", "record_run", "record_types"];
 
 /// Steps of the removal of a queue: what they leave is the next step's.
 const DISMANTLE: [&str; 3] = ["begin_removal", "delete_leftovers", "end_removal"];

@@ -8,7 +8,7 @@ use rocket_jobqueue::internals::redis::keys;
 use rocket_jobqueue::internals::redis::wire::{
     self, SchedulerEnqueueEvent, SchedulerEntry, ServerInfo, TaskMessage, WorkerInfo,
 };
-use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Announcement, Running};
+use rocket_jobqueue::internals::{AnnouncedPeriodicJob, Announcement, Running, WorkerDetails};
 use rocket_jobqueue::{JobId, JobRecord, NewJob, QueueName, Timestamp, periodic::PeriodicRun};
 use serde_json::Value;
 
@@ -213,6 +213,7 @@ fn announcement() -> Announcement {
             started: Timestamp::from_secs(1_770_000_001),
             deadline: Timestamp::from_secs(1_770_001_801),
         }],
+        details: WorkerDetails::default(),
     }
 }
 

@@ -173,6 +173,12 @@ impl WorkerFleet {
         self.workers.push(command.spawn().unwrap());
     }
 
+    /// Ends a process as `kill -9` does.
+    pub fn kill(&mut self, nth: usize) {
+        self.workers[nth].kill().unwrap();
+        self.workers[nth].wait().unwrap();
+    }
+
     /// Recovers lost leases as another process would, whose threads are free.
     pub fn recover(&mut self) {
         let topology = Topology::Single(self.redis.addr());

@@ -13,7 +13,7 @@ use crate::broker::{
     AggregationSet, Announcement, Answer, Broker, ClusterPlace, DayStats, FoundJobs, GroupPage,
     Inspect, JobInfo, JobList, JobPage, JobRow, JobWorker, MAX_PAGE_BYTES, MinuteStats, Page,
     QueueInfo, QueueMemory, QueueSummaries, QueueSummary, Running, ServerInfo, Servers, Standing,
-    StoreInfo, WorkerInfo,
+    StoreInfo, WorkerChangeInfo, WorkerInfo,
 };
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
@@ -145,7 +145,8 @@ impl Inspect for MemoryBroker {
     fn servers(&self) -> Answer<'_, Servers> {
         Box::pin(async move {
             let (state, now) = (self.state(), self.clock.now());
-            let servers = state.announced.values(now).map(server).collect();
+            let asked = |who: &Announcement| state.asked.shown(who, now);
+            let servers = state.announced.values(now).map(|who| server(who, asked(who))).collect();
             let mut all = Servers { servers, unreadable: 0 };
             all.sort();
             Ok(all)
@@ -188,7 +189,7 @@ impl Inspect for MemoryBroker {
 }
 
 /// The announcement of a process, as readers see it.
-fn server(who: &Announcement) -> ServerInfo {
+fn server(who: &Announcement, changes: Vec<WorkerChangeInfo>) -> ServerInfo {
     let running = who.running.iter().map(|one| WorkerInfo {
         queue: one.job.queue.clone(),
         id: one.job.id.clone(),
@@ -212,6 +213,8 @@ fn server(who: &Announcement) -> ServerInfo {
         started: Some(who.started),
         running: running.collect(),
         more_running: 0,
+        details: Some(who.details.clone()),
+        changes,
     }
 }
 

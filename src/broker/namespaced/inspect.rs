@@ -41,6 +41,7 @@ impl NamespacedBroker {
         });
         let mut shown =
             ServerInfo { queues: queues.collect(), running: running.collect(), ..server };
+        self.show_details(&mut shown);
         if shown.queues.len() < all_queues || shown.running.len() < all_running {
             // The announcement only counts these jobs. They may belong to another application.
             shown.more_running = 0;

@@ -13,7 +13,7 @@
 //! the code uses another term today: the turn of the background repair is called
 //! `reconciling`.
 
-use crate::broker::Announcement;
+use crate::broker::{Announcement, WorkerName};
 use crate::job::{JobId, QueueName, lock_name};
 
 /// A set: the names of all queues.
@@ -52,6 +52,12 @@ pub fn type_slice(scope: &str, letter: char, at: i64) -> String {
 fn types_tag(scope: &str) -> String {
     if scope.is_empty() { "types".to_owned() } else { format!("{scope}:types") }
 }
+
+/// Ours: what a worker process tells besides. The rest of the key is that of [`server`].
+pub const WORKER: &str = "asynq:x:worker:";
+
+/// Ours: what operators ask of a worker process. The rest of the key is that of [`server`].
+pub const ASKED: &str = "asynq:x:asked:";
 
 /// The channel of cancel requests: job ids.
 pub const CANCEL: &str = "asynq:cancel";
@@ -175,6 +181,24 @@ pub fn server(who: &Announcement) -> String {
 /// The key of its jobs in flight, in the same slot.
 pub fn workers(who: &Announcement) -> String {
     format!("asynq:workers:{{{}:{}:{}}}", who.host, who.pid, who.server_id)
+}
+
+/// Ours: what a worker process tells besides, in the same slot.
+pub fn worker(who: &Announcement) -> String {
+    format!("{WORKER}{{{}:{}:{}}}", who.host, who.pid, who.server_id)
+}
+
+/// Ours: what operators ask of this worker process, in the same slot.
+pub fn asked(who: WorkerName<'_>) -> String {
+    format!("{ASKED}{{{}:{}:{}}}", who.host, who.pid, who.server_id)
+}
+
+/// Ours: what operators ask of all worker processes of a namespace, which ends with a colon.
+pub fn asked_of_all(namespace: &str) -> String {
+    match namespace.strip_suffix(':') {
+        Some(name) => format!("asynq:x:asked:all:{name}"),
+        None => "asynq:x:asked:all".to_owned(),
+    }
 }
 
 /// The key of a process's periodic jobs.

@@ -44,6 +44,7 @@ mod order;
 mod peek;
 mod periodic;
 mod presence;
+mod processes;
 mod queue_names;
 mod recovery;
 mod reply;
@@ -72,7 +73,7 @@ use tokio::sync::Notify;
 
 use crate::broker::{
     Announcement, Answer, ArchiveSettings, Broker, Dequeued, Each, Enqueued, ExchangeReply,
-    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest,
+    ExpiredLeases, Extended, Forwarded, KeyBinding, Lease, Sealed, SettleRequest, WorkerRequests,
 };
 use crate::job::{NewJob, QueueName};
 use crate::pool::{RedisPool, Repeat};
@@ -275,7 +276,7 @@ impl Broker for RedisBroker {
         Box::pin(async move { Ok(self.wake.changed(&self.pool).await) })
     }
 
-    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, ()> {
+    fn announce<'a>(&'a self, who: &'a Announcement) -> Answer<'a, WorkerRequests> {
         Box::pin(self.announce_presence(who))
     }
 

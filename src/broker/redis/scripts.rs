@@ -50,6 +50,7 @@ scripts! {
     mark_suspect: "lib/common", "worker/mark_suspect";
     announce_worker: "worker/announce_worker";
     record_types: "worker/record_types";
+    request_change: "worker/request_change";
 
     next_due: "lib/common", "scheduler/next_due";
     forward_due: "lib/common", "lib/limits", "scheduler/forward_due";

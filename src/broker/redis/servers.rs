@@ -16,13 +16,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::redis::Value;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 
 use super::reply::{Reply, unexpected};
 use super::wire::SHOWN_PAYLOAD_BYTES;
 use super::{RedisBroker, keys, wire};
 use crate::broker::{
-    Broker, ClusterPlace, MAX_PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode,
+    Broker, ClusterPlace, MAX_PAGE_BYTES, ServerInfo, Servers, StoreInfo, StoreNode, WorkerChange,
 };
 use crate::error::Error;
 use crate::job::QueueName;
@@ -78,14 +78,14 @@ impl RedisBroker {
             }
             Err(error) => return Err(error),
         };
-        let budget = AtomicUsize::new(MAX_PAGE_BYTES);
+        let (budget, mut found) = (AtomicUsize::new(MAX_PAGE_BYTES), Vec::new());
         for keys in live.chunks(CONCURRENT_REQUESTS) {
             for answer in join_all(keys.iter().map(|key| self.server(key, &budget))).await {
                 match answer {
                     Ok(Announced::Gone) => {}
                     Ok(Announced::Unreadable) => all.unreadable += 1,
-                    Ok(Announced::Server(server, unreadable)) => {
-                        all.servers.push(server);
+                    Ok(Announced::Server { server, asked, unreadable }) => {
+                        found.push((server, asked));
                         all.unreadable += unreadable;
                     }
                     Err(error) if error.is_unavailable() => return Err(error),
@@ -94,24 +94,34 @@ impl RedisBroker {
                 }
             }
         }
+        all.servers = self.add_changes(found).await?;
         all.sort();
         Ok(all)
     }
 
     /// Reads one process and its jobs in flight, while all together have not used up this many
-    /// bytes. Both keys are read at the same time; if one of them has expired in between, the
+    /// bytes. All keys are read at the same time; if one of them has expired in between, the
     /// process is gone, or has no jobs.
     async fn server(&self, key: &[u8], budget: &AtomicUsize) -> Result<Announced, Error> {
         let Some(who) = key.strip_prefix(keys::SERVERS.as_bytes()) else {
             return Ok(Announced::Unreadable);
         };
         let workers = [keys::WORKERS.as_bytes(), who].concat();
-        let (server, running) =
-            join(self.command(Repeat::Safe, "GET", &[key.into()]), self.running(&workers, budget))
-                .await;
+        let tag = who.strip_prefix(b":").unwrap_or(who);
+        let get = [key.into()];
+        let (server, running, details) = join3(
+            self.command(Repeat::Safe, "GET", &get),
+            self.running(&workers, budget),
+            self.details(tag),
+        )
+        .await;
         let Value::BulkString(server) = server? else { return Ok(Announced::Gone) };
         let Some(mut server) = wire::server(&server) else { return Ok(Announced::Unreadable) };
-        let mut unreadable = 0;
+        let (mut unreadable, mut asked) = (0, Vec::new());
+        if let Some((details, requests)) = details? {
+            server.details = Some(details);
+            asked = requests;
+        }
         match running {
             Ok((running, more)) => {
                 server.more_running = more;
@@ -131,7 +141,7 @@ impl RedisBroker {
             Err(error) if error.is_unavailable() => return Err(error),
             Err(_) => unreadable += 1,
         }
-        Ok(Announced::Server(server, unreadable))
+        Ok(Announced::Server { server, asked, unreadable })
     }
 
     /// The announced jobs of a process by id, and how many more there are. Go workers announce
@@ -233,8 +243,15 @@ enum Announced {
     Gone,
     /// It is not what Asynq's workers write.
     Unreadable,
-    /// One process, and how many of its jobs are unreadable.
-    Server(ServerInfo, u64),
+    /// One process.
+    Server {
+        /// What it announces.
+        server: ServerInfo,
+        /// What was asked of it alone.
+        asked: Vec<WorkerChange>,
+        /// How many of its jobs are unreadable.
+        unreadable: u64,
+    },
 }
 
 /// A reply as text, whatever string type Redis chose.

@@ -11,7 +11,7 @@ use super::limits::limit_standing;
 use super::scripts::SCRIPTS;
 use super::servers::CONCURRENT_REQUESTS;
 use super::{RedisBroker, keys, wire};
-use crate::broker::{MAX_SEARCHED, MAX_SEARCHED_SETS, Servers, Standing};
+use crate::broker::{MAX_SEARCHED, MAX_SEARCHED_SETS, ServerInfo, Servers, Standing};
 use crate::error::Error;
 use crate::job::{JobId, JobState, QueueName};
 use crate::pool::Repeat;
@@ -54,7 +54,7 @@ impl RedisBroker {
         Ok(standing)
     }
 
-    /// The announced processes with the number of their jobs. One command, and one per process.
+    /// The announced processes with the number of their jobs. One command, and two per process.
     pub(super) async fn serving_processes(&self) -> Result<Servers, Error> {
         let mut all = Servers::default();
         let live = match self.live(keys::SERVERS).await {
@@ -68,13 +68,19 @@ impl RedisBroker {
         };
         for some in live.chunks(CONCURRENT_REQUESTS) {
             let read = |key: &Vec<u8>| {
+                let prefix = [keys::SERVERS, ":"].concat();
+                let tag = key.strip_prefix(prefix.as_bytes()).unwrap_or_default().to_vec();
                 let key = [key.clone()];
-                async move { self.command(Repeat::Safe, "GET", &key).await }
+                async move {
+                    join(self.command(Repeat::Safe, "GET", &key), self.plain_details(&tag)).await
+                }
             };
-            for answer in join_all(some.iter().map(read)).await {
+            for (answer, details) in join_all(some.iter().map(read)).await {
                 match answer {
                     Ok(Value::BulkString(server)) => match wire::announced_server(&server) {
-                        Some(server) => all.servers.push(server),
+                        Some(server) => {
+                            all.servers.push(ServerInfo { details: details?, ..server });
+                        }
                         None => all.unreadable += 1,
                     },
                     // It expired in between.

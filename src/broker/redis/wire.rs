@@ -254,6 +254,8 @@ pub fn server(bytes: &[u8]) -> Option<broker::ServerInfo> {
         started: info.start_time.map(Timestamp::from),
         running: Vec::new(),
         more_running: 0,
+        details: None,
+        changes: Vec::new(),
     })
 }
 

@@ -103,8 +103,11 @@ impl fmt::Display for Reason {
                 optional(f, "; the last one was seen at ", last_seen)
             }
             Self::WorkersStopping { queue, workers } => match workers {
-                1 => write!(f, "the only worker that serves queue {queue} is stopping"),
-                _ => write!(f, "all {workers} workers that serve queue {queue} are stopping"),
+                1 => write!(f, "the only worker that serves queue {queue} is quiet or stopping"),
+                _ => write!(
+                    f,
+                    "all {workers} workers that serve queue {queue} are quiet or stopping"
+                ),
             },
             Self::HigherPriority { queue, higher, pending } => {
                 let jobs = Count(*pending, "pending job");

@@ -176,7 +176,14 @@ fn add_servers(all: &mut Registry, servers: &[ServerInfo]) {
         server.running.len().saturating_add(usize::try_from(server.more_running).unwrap_or(0))
     });
     let running = running.fold(0, usize::saturating_add);
+    // As Asynq announces a worker that was made quiet, or shuts down.
+    let quiet = servers.iter().filter(|server| server.status == "stopped").count();
     all.register("jobqueue_servers", "Worker processes, Go workers included", gauge(servers.len()));
+    all.register(
+        "jobqueue_quiet_servers",
+        "Of these, processes that dequeue nothing: quiet, or shutting down",
+        gauge(quiet),
+    );
     all.register("jobqueue_slots", "Maximum concurrent jobs of these processes", gauge(slots));
     all.register("jobqueue_running", "Jobs in flight in these processes", gauge(running));
 }
@@ -216,6 +223,7 @@ mod tests {
             r#"jobqueue_attempt_duration_seconds_count{type="mail:send",outcome="succeeded"} 1"#,
             r#"jobqueue_attempt_duration_seconds_bucket{le="0.05",type="mail:send",outcome="succeeded"} 1"#,
             "jobqueue_servers 0",
+            "jobqueue_quiet_servers 0",
             "jobqueue_slots 0",
             r#"jobqueue_limit_in_use{queue="mail",limit="smtp"} 2"#,
             r#"jobqueue_limit_waiting{queue="mail",limit="smtp"} 14"#,

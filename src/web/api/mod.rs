@@ -14,7 +14,7 @@
 //! | `enqueue`, `status` | enqueue a job of the application's types; follow it by a signed link |
 //! | `jobs`, `bulk` | one job; many jobs at once |
 //! | `queues`, `limits` | queues and their lists; how many of their jobs run at once |
-//! | `periodic`, `store` | periodic jobs; servers and the doctor |
+//! | `periodic`, `store`, `workers` | periodic jobs; servers and the doctor; worker processes |
 //! | `types` | statistics by job type |
 //! | `health`, `metrics` | for probes and Prometheus |
 //! | `register`, `registration` | the reference route, and the fields of its request |
@@ -42,6 +42,7 @@ pub(crate) mod registration;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod types;
+pub(crate) mod workers;
 
 use std::convert::Infallible;
 

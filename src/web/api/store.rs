@@ -15,7 +15,7 @@ use crate::web::guards::{ActAccess, ViewAccess};
 
 /// # List worker processes
 ///
-/// Workers of this crate and of Go, each with its jobs in flight.
+/// The same processes as `GET /workers`, which also says what all of them were asked to change.
 #[cfg_attr(feature = "openapi", openapi(tag = "jobqueue-store", operation_id = "list-servers"))]
 #[get("/servers")]
 pub(crate) async fn servers(_access: ViewAccess, queue: &JobQueue) -> JsonResult<Servers> {

@@ -249,6 +249,7 @@ fn guards(mut hooks: Hooks, config: &Config, worker_only: bool) -> (Hooks, Optio
 fn worker_settings(config: &JobQueueConfig) -> WorkerSettings {
     WorkerSettings {
         concurrency: config.concurrency,
+        concurrency_max: config.concurrency_max,
         queues: config.queues.clone(),
         strict_priority: config.strict_priority,
         shutdown_timeout: config.shutdown_timeout,

@@ -1,6 +1,9 @@
 //! The inspector of Asynq's newest library on data written by Rust: its lists and
 //! numbers are the same as ours, and what it does leaves both in agreement.
 
+use std::time::Duration;
+
+use rocket_jobqueue::inspect::WorkerUpdate;
 use serde_json::json;
 
 use super::Cases;
@@ -114,6 +117,17 @@ async fn servers(bench: Bench) {
     let worker = &told["ActiveWorkers"][0];
     assert_eq!(worker["TaskID"], ours.running[0].id.as_str());
     assert_eq!(worker["TaskType"], "interop:work");
+
+    // Changed while it runs: Go's tools read what it is now.
+    let slots = u32::try_from(ours.concurrency).unwrap() + 1;
+    let update = WorkerUpdate::new().quiet().concurrency(slots);
+    let inspector = scene.bench.rust.inspector();
+    inspector.update_worker(&ours.server_id, &update).await.unwrap();
+    let changed = async || {
+        let told = scene.bench.ask(json!({"call": "Servers"})).await.unwrap();
+        told[0]["Status"] == "stopped" && told[0]["Concurrency"] == slots
+    };
+    scene.bench.within(Duration::from_secs(20), "Go reads the change", changed).await;
 }
 
 /// The first job of every state for which the action is possible.

@@ -22,6 +22,7 @@ fn worker(on: &OpenStore, name: &str) -> Announcement {
         status: "active",
         started: START,
         running: Vec::new(),
+        details: rocket_jobqueue::inspect::WorkerDetails::default(),
     }
 }
 
@@ -118,7 +119,7 @@ async fn a_pending_job_says_that_its_workers_are_stopping(
     let on = store.open().await;
     on.announced(Announcement { status: "stopped", ..worker(&on, "1") }).await;
     on.fill(&["a"]).await;
-    let only = "the only worker that serves queue QUEUE is stopping";
+    let only = "the only worker that serves queue QUEUE is quiet or stopping";
     assert_eq!(on.sentence("a").await, only);
 
     on.announced(Announcement { status: "closed", ..worker(&on, "2") }).await;

@@ -35,3 +35,4 @@ mod type_stats;
 mod unique;
 mod wait;
 mod waiting;
+mod workers;

@@ -1,6 +1,6 @@
 //! Who works on the queues.
 
-use rocket_jobqueue::inspect::{JobWorker, ServerInfo, Servers};
+use rocket_jobqueue::inspect::{JobWorker, ServerInfo, Servers, WorkerDetails};
 use rocket_jobqueue::internals::Running;
 
 use crate::broker_contract::bench::*;
@@ -16,6 +16,7 @@ fn worker(on: &OpenStore, server_id: &str, running: Vec<Running>) -> Announcemen
         status: "active",
         started: START,
         running,
+        details: WorkerDetails::default(),
     }
 }
 

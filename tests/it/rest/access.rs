@@ -154,6 +154,7 @@ async fn what_is_redacted_is_neither_shown_nor_found() {
         "/queues/mail/jobs".to_owned(),
         "/periodic".to_owned(),
         "/servers".to_owned(),
+        "/workers".to_owned(),
     ] {
         let answer = ask(&client, Method::Get, &path, None).await;
         assert!(answer.status == 200 && !answer.text.contains("4711"), "{path}: {}", answer.text);
@@ -222,6 +223,8 @@ async fn where_it_is_read_only_nobody_changes_anything() {
         (Method::Post, "/queues/mail/pause"),
         (Method::Delete, "/queues/mail"),
         (Method::Post, "/doctor/repair"),
+        (Method::Post, "/workers/quiet"),
+        (Method::Patch, "/workers/x"),
     ] {
         let answer = ask(&client, method, path, Some(json!({ "user": 1 }))).await;
         assert_eq!(answer.status, 403, "{method} {path}");

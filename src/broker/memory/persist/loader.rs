@@ -283,6 +283,7 @@ impl<'a> Loader<'a> {
         let state = StoreState {
             queues: self.queues.into_values().map(&mut finish).collect(),
             announced: Expiring::default(),
+            asked: Default::default(),
             suspects: self.suspects,
             periodic: self.periodic,
             queues_of_keys: self.keys,

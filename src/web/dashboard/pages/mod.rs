@@ -10,7 +10,7 @@
 //! | `/ui/scheduled` | `scheduled` | counts by range and 100 jobs per queue, of at most 200 queues |
 //! | `/ui/periodic` | `periodic` | the announcements of running processes |
 //! | `/ui/groups`, `/ui/queues/<name>/group` | `groups`, `group` | the groups of at most 500 queues; one page of jobs |
-//! | `/ui/servers` | `servers` | two commands per worker process |
+//! | `/ui/servers` | `servers` | four commands per worker process |
 //! | `/ui/store`, `/ui/doctor` | `store`, `doctor` | a few commands; every entry of every queue |
 //! | `/ui/enqueue` | `enqueue` | nothing, or one job |
 //! | `/ui/queues/<name>` | `queue`, `limits` | three scripts, one page of jobs, two commands per limit |

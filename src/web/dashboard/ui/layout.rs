@@ -333,6 +333,9 @@ pub(crate) fn notice(texts: &Texts, done: Option<&str>) -> Markup {
         Some("fire") => texts.done_run_periodic,
         Some("limit") => texts.done_limit,
         Some("unlimit") => texts.done_unlimit,
+        Some("quiet") => texts.done_quiet,
+        Some("unquiet") => texts.done_unquiet,
+        Some("worker") => texts.done_worker,
         _ => return html! {},
     };
     html! { div.notice.good role="status" { p { (sentence) } } }

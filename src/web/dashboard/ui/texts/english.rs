@@ -6,7 +6,7 @@
 //! (`docs/glossary.md`): pending, active, in flight, slot, finding, repair.
 
 use super::Texts;
-use crate::broker::FindingKind as TableKind;
+use crate::broker::{FindingKind as TableKind, WorkerState};
 use crate::inspector::Span;
 use crate::job::JobState;
 use crate::web::api::registration::{
@@ -283,8 +283,59 @@ pub(super) const TEXTS: Texts = Texts {
     process: "Process",
     process_status: "Status",
     more_running: "Running jobs not shown: ",
-    running_jobs: "Running",
     queues: "Queues",
+    worker_slots: "Slots in use",
+    worker_memory: "Memory",
+    worker_change: "Change",
+    worker_fixed: "A Go process or an older version: it takes no changes from here.",
+    worker_quiet: "Quiet worker",
+    worker_quiet_sure: "This process takes no more jobs. Its running jobs finish; then it stays idle until you resume it or it restarts. Other processes go on.",
+    worker_resume: "Resume worker",
+    worker_change_sure: "More slots are used at once. With fewer, running jobs finish first; none is cancelled. An empty field means: as configured.",
+    worker_change_one: "Change worker",
+    worker_as_configured: "as configured",
+    worker_how_long: "For how long",
+    worker_until: "until",
+    workers_all: "All workers",
+    workers_all_asked: "Asked of all workers, also of those that start later:",
+    workers_quiet: "Quiet all workers",
+    workers_quiet_sure: "No process takes jobs any more. Running jobs finish; all others wait until you resume the workers.",
+    workers_resume: "Resume all workers",
+    workers_resume_sure: "Every process takes jobs again, also those that were made quiet one by one.",
+    workers_change: "Change all workers",
+    done_quiet: "Asked to take no more jobs. The state below says when it is so.",
+    done_unquiet: "Asked to take jobs again. The state below says when it is so.",
+    done_worker: "The change was asked for. A change that is not applied yet is marked below.",
+    worker_state: |state| match state {
+        WorkerState::Running => "running",
+        WorkerState::Draining => "draining",
+        WorkerState::Quiet => "quiet",
+        WorkerState::Stopping => "stopping",
+    },
+    worker_changed: |change| {
+        let what = match (change.setting, change.value, &change.queue) {
+            ("quiet", Some(1), _) => "quiet".to_owned(),
+            ("quiet", _, _) => "running".to_owned(),
+            ("weight", Some(weight), Some(queue)) => format!("weight of {queue} {weight}"),
+            ("weight", None, Some(queue)) => format!("weight of {queue} as configured"),
+            (_, Some(jobs), _) => format!("concurrency {jobs}"),
+            (_, None, _) => "concurrency as configured".to_owned(),
+        };
+        let by = change.by.as_ref().map_or(String::new(), |by| format!(" by {by}"));
+        let all = if change.for_all { " for all workers" } else { "" };
+        let asked = if change.applied { "" } else { "asked, not applied yet: " };
+        format!("{asked}{what}{all}{by}")
+    },
+    worker_concurrency: |most| format!("Slots, at most {most}"),
+    worker_weight: |queue| format!("Weight of {queue}"),
+    worker_hours: |hours, for_all| match (hours, for_all) {
+        (0, false) => "until the process ends".to_owned(),
+        (0, true) => "until each process ends".to_owned(),
+        (1, false) => "1 hour".to_owned(),
+        (1, true) => "1 hour, also processes that start later".to_owned(),
+        (_, false) => format!("{hours} hours"),
+        (_, true) => format!("{hours} hours, also processes that start later"),
+    },
     periodic_title: "Periodic jobs",
     periodic_none: "No process announces periodic jobs.",
     schedule: "Schedule",

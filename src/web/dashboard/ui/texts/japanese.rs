@@ -6,7 +6,7 @@
 mod reason;
 
 use super::Texts;
-use crate::broker::FindingKind as TableKind;
+use crate::broker::{FindingKind as TableKind, WorkerState};
 use crate::job::JobState;
 use crate::web::api::registration::{
     Fault, Field, MAX_DELAY_SECONDS, MAX_MESSAGE_BYTES, MAX_RETRIES,
@@ -280,8 +280,57 @@ pub(super) const TEXTS: Texts = Texts {
     process: "プロセス",
     process_status: "状態",
     more_running: "表示されていないジョブ: ",
-    running_jobs: "実行中",
     queues: "キュー",
+    worker_slots: "使用中のスロット",
+    worker_memory: "メモリ",
+    worker_change: "変更",
+    worker_fixed: "Goのプロセスか以前のバージョンのため、ここからは変更できません。",
+    worker_quiet: "ワーカーの受付を停止",
+    worker_quiet_sure: "このプロセスは新しいジョブを受け付けなくなります。実行中のジョブは最後まで実行され、その後は再開するか再起動するまで待機します。他のプロセスには影響しません。",
+    worker_resume: "ワーカーの受付を再開",
+    worker_change_sure: "スロットを増やすとすぐに使われます。減らした場合も実行中のジョブは最後まで実行され、キャンセルされません。空欄にすると設定ファイルの値に戻ります。",
+    worker_change_one: "ワーカーを変更",
+    worker_as_configured: "設定どおり",
+    worker_how_long: "期間",
+    worker_until: "期限:",
+    workers_all: "すべてのワーカー",
+    workers_all_asked: "すべてのワーカー（これから起動するものを含む）への指示:",
+    workers_quiet: "すべてのワーカーの受付を停止",
+    workers_quiet_sure: "どのプロセスも新しいジョブを受け付けなくなります。実行中のジョブは最後まで実行され、残りのジョブは受付を再開するまで待機します。",
+    workers_resume: "すべてのワーカーの受付を再開",
+    workers_resume_sure: "個別に停止したものも含め、すべてのプロセスがジョブの受付を再開します。",
+    workers_change: "すべてのワーカーを変更",
+    done_quiet: "受付の停止を指示しました。反映されると下の状態が変わります。",
+    done_unquiet: "受付の再開を指示しました。反映されると下の状態が変わります。",
+    done_worker: "変更を指示しました。まだ反映されていない変更には下に印が付きます。",
+    worker_state: |state| match state {
+        WorkerState::Running => "稼働中",
+        WorkerState::Draining => "実行中のジョブの終了待ち",
+        WorkerState::Quiet => "受付停止中",
+        WorkerState::Stopping => "終了処理中",
+    },
+    worker_changed: |change| {
+        let what = match (change.setting, change.value, &change.queue) {
+            ("quiet", Some(1), _) => "受付停止".to_owned(),
+            ("quiet", _, _) => "受付再開".to_owned(),
+            ("weight", Some(weight), Some(queue)) => format!("{queue}の重み {weight}"),
+            ("weight", None, Some(queue)) => format!("{queue}の重み 設定どおり"),
+            (_, Some(jobs), _) => format!("同時実行数 {jobs}"),
+            (_, None, _) => "同時実行数 設定どおり".to_owned(),
+        };
+        let by = change.by.as_ref().map_or(String::new(), |by| format!("（{by}）"));
+        let all = if change.for_all { "全ワーカー: " } else { "" };
+        let asked = if change.applied { "" } else { "指示済み・未反映: " };
+        format!("{asked}{all}{what}{by}")
+    },
+    worker_concurrency: |most| format!("スロット数（最大{most}）"),
+    worker_weight: |queue| format!("{queue}の重み"),
+    worker_hours: |hours, for_all| match (hours, for_all) {
+        (0, false) => "プロセスの終了まで".to_owned(),
+        (0, true) => "各プロセスの終了まで".to_owned(),
+        (_, false) => format!("{hours}時間"),
+        (_, true) => format!("{hours}時間（これから起動するプロセスにも適用）"),
+    },
     periodic_title: "定期実行",
     periodic_none: "定期実行の設定はありません。",
     schedule: "設定",

@@ -18,9 +18,9 @@ mod japanese;
 
 use std::time::Duration;
 
-use crate::broker::FindingKind;
+use crate::broker::{FindingKind, WorkerChangeInfo, WorkerState};
 use crate::inspector::Reason;
-use crate::job::JobState;
+use crate::job::{JobState, QueueName};
 use crate::web::api::registration::{Fault, Field};
 use crate::web::proxy::IgnoredPrefix;
 
@@ -558,12 +558,64 @@ pub(crate) struct Texts {
     pub process: &'static str,
     /// Column: the status that a worker process announces.
     pub process_status: &'static str,
-    /// Column: jobs in flight and their maximum.
-    pub running_jobs: &'static str,
     /// Page of worker processes: before the number of jobs that are not listed.
     pub more_running: &'static str,
     /// Column: the queues that a worker process serves.
     pub queues: &'static str,
+    /// Column: jobs in flight of a worker process, and how many it may have.
+    pub worker_slots: &'static str,
+    /// Column: the memory of a worker process.
+    pub worker_memory: &'static str,
+    /// Column and summary: changing a worker process.
+    pub worker_change: &'static str,
+    /// Instead of actions: a process that takes none.
+    pub worker_fixed: &'static str,
+    /// Button: a process is to dequeue nothing.
+    pub worker_quiet: &'static str,
+    /// The question before it.
+    pub worker_quiet_sure: &'static str,
+    /// Button: a process is to dequeue again.
+    pub worker_resume: &'static str,
+    /// What a change of slots and weights does.
+    pub worker_change_sure: &'static str,
+    /// Button that changes one process.
+    pub worker_change_one: &'static str,
+    /// Placeholder: the configured value.
+    pub worker_as_configured: &'static str,
+    /// Field: how long a change holds.
+    pub worker_how_long: &'static str,
+    /// Before the instant at which a change ends.
+    pub worker_until: &'static str,
+    /// Heading: all worker processes.
+    pub workers_all: &'static str,
+    /// Before what all processes were asked, also those that start later.
+    pub workers_all_asked: &'static str,
+    /// Button: all processes are to dequeue nothing.
+    pub workers_quiet: &'static str,
+    /// The question before it.
+    pub workers_quiet_sure: &'static str,
+    /// Button: all processes are to dequeue again.
+    pub workers_resume: &'static str,
+    /// The question before it.
+    pub workers_resume_sure: &'static str,
+    /// Button that changes all processes.
+    pub workers_change: &'static str,
+    /// Notice: processes were asked to dequeue nothing.
+    pub done_quiet: &'static str,
+    /// Notice: processes were asked to dequeue again.
+    pub done_unquiet: &'static str,
+    /// Notice: processes were asked to change.
+    pub done_worker: &'static str,
+    /// What a worker process does.
+    pub worker_state: fn(WorkerState) -> &'static str,
+    /// A change of a worker process: asked or applied, the value, who asked, of one or of all.
+    pub worker_changed: fn(&WorkerChangeInfo) -> String,
+    /// Field: maximum concurrent jobs, at most this many.
+    pub worker_concurrency: fn(u32) -> String,
+    /// Field: the weight of a queue.
+    pub worker_weight: fn(&QueueName) -> String,
+    /// So many hours; 0 is until the process, or each process, ends.
+    pub worker_hours: fn(u32, bool) -> String,
     /// Page of periodic jobs: title.
     pub periodic_title: &'static str,
     /// Page of periodic jobs: there are none.

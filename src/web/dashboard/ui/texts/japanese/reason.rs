@@ -50,7 +50,9 @@ pub(super) fn sentence(reason: &Reason) -> String {
             format!("キュー{queue}を処理するワーカーがありません{seen}。")
         }
         Reason::WorkersStopping { queue, workers } => {
-            format!("キュー{queue}を処理するワーカー{workers}個はすべて停止処理中です。")
+            format!(
+                "キュー{queue}を処理するワーカー{workers}個はすべて受付停止中か終了処理中です。"
+            )
         }
         Reason::HigherPriority { queue, higher, pending } => {
             let higher: Vec<String> = higher.iter().map(ToString::to_string).collect();
