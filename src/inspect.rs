@@ -25,7 +25,7 @@ pub use crate::broker::{
     WorkerDetails, WorkerInfo, WorkerState,
 };
 pub use crate::inspector::{
-    Bulk, BulkProgress, Cancelled, Explanation, JobTypeDetail, JobTypeSummary, JobTypes, Reason,
-    TypeFigures, TypePoint, TypeTimes, WorkerUpdate,
+    Bulk, BulkProgress, Cancelled, Explanation, FoundRows, JobTypeDetail, JobTypeSummary, JobTypes,
+    Reason, TypeFigures, TypePoint, TypeTimes, WorkerUpdate,
 };
 pub use crate::job::TypeAttempt;

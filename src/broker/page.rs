@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::job::serial::{hex, unhex};
+use crate::job::{JobState, QueueName};
 
 /// Maximum rows of one page.
 const MAX_ROWS: u32 = 100;
@@ -175,6 +176,23 @@ pub(crate) enum Mark {
     },
     /// How far a set was scanned: a cursor of Redis.
     Scanned(Vec<u8>),
+    /// The list that a search of many lists continues with.
+    Found {
+        /// The state of its jobs.
+        state: JobState,
+        /// The stored name of its queue.
+        queue: Vec<u8>,
+        /// The last row of it that was found.
+        within: Option<Box<Mark>>,
+    },
+}
+
+impl Mark {
+    /// The mark of a search that continues in this list.
+    pub(crate) fn found(state: JobState, queue: &QueueName, within: Option<Cursor>) -> Self {
+        let within = within.map(|cursor| Box::new(cursor.0));
+        Self::Found { state, queue: queue.as_str().as_bytes().to_vec(), within }
+    }
 }
 
 impl Cursor {
@@ -204,6 +222,10 @@ impl fmt::Display for Cursor {
                 write!(f, "l~{place}~{}~{}", hex(last), hex(first))
             }
             Mark::Scanned(words) => write!(f, "s~{}", hex(words)),
+            Mark::Found { state, queue, within } => {
+                write!(f, "f~{state}~{}", hex(queue))?;
+                within.iter().try_for_each(|mark| write!(f, "~{}", Cursor(mark.as_ref().clone())))
+            }
         }
     }
 }
@@ -213,13 +235,7 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let parts: Vec<&str> = text.split('~').collect();
-        let mark = match *parts {
-            ["z", score, id] => scored(score, id),
-            ["l", place, last, first] => listed(place, last, first),
-            ["s", words] => unhex(words).map(Mark::Scanned),
-            _ => None,
-        };
-        mark.map(Cursor).ok_or_else(|| {
+        mark(&parts).map(Cursor).ok_or_else(|| {
             Error::invalid("cursor: expected the text that came with a page, found another")
         })
     }
@@ -236,6 +252,31 @@ crate::job::serial::text_schema!(
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+/// Reads a mark.
+fn mark(parts: &[&str]) -> Option<Mark> {
+    match *parts {
+        ["f", state, queue, ref within @ ..] => {
+            let (state, queue) = (JobState::parse(state)?, unhex(queue)?);
+            let within = match within {
+                [] => None,
+                within => Some(Box::new(in_list(within)?)),
+            };
+            Some(Mark::Found { state, queue, within })
+        }
+        _ => in_list(parts),
+    }
+}
+
+/// Reads the mark of a single list.
+fn in_list(parts: &[&str]) -> Option<Mark> {
+    match *parts {
+        ["z", score, id] => scored(score, id),
+        ["l", place, last, first] => listed(place, last, first),
+        ["s", words] => unhex(words).map(Mark::Scanned),
+        _ => None,
     }
 }
 
@@ -264,6 +305,12 @@ mod tests {
             Mark::Scored { score: "1.5e+18".into(), id: b"a~\xff".to_vec() },
             Mark::Listed { place: 77, last: b"l".to_vec(), first: Vec::new() },
             Mark::Scanned(b"1024".to_vec()),
+            Mark::Found { state: JobState::Retry, queue: b"mail".to_vec(), within: None },
+            Mark::Found {
+                state: JobState::Archived,
+                queue: b"a:b".to_vec(),
+                within: Some(Box::new(Mark::Scored { score: "7".into(), id: b"x".to_vec() })),
+            },
         ] {
             let cursor = Cursor::new(mark);
             let text = cursor.to_string();
@@ -275,10 +322,22 @@ mod tests {
     #[test]
     fn a_forged_cursor_is_refused() {
         let nan = hex(b"nan");
-        for text in
-            ["", "z", "z~", "z~31", "l~-1~~", "l~9e99~~", "l~999999999999999999~~", "s~0g", "s~0"]
-                .into_iter()
-                .chain([format!("z~{nan}~61").as_str()])
+        for text in [
+            "",
+            "z",
+            "z~",
+            "z~31",
+            "l~-1~~",
+            "l~9e99~~",
+            "l~999999999999999999~~",
+            "s~0g",
+            "s~0",
+            "f~nothing~61",
+            "f~retry~6",
+            "f~retry~61~x",
+        ]
+        .into_iter()
+        .chain([format!("z~{nan}~61").as_str(), "f~retry~61~f~retry~61"])
         {
             assert!(text.parse::<Cursor>().is_err(), "{text:?}");
         }

@@ -12,9 +12,12 @@ mod actions;
 mod control;
 mod doctor;
 mod explain;
+mod found;
 mod limits;
 mod lists;
+pub(crate) mod moment;
 mod periodic;
+pub(crate) mod search;
 mod servers;
 mod types;
 mod workers;
@@ -31,6 +34,7 @@ pub use doctor::{DoctorReport, DoctorRun};
 #[cfg(feature = "dashboard")]
 pub(crate) use explain::{At, Short, Span};
 pub use explain::{Explanation, Reason};
+pub use found::FoundRows;
 pub(crate) use lists::Filter;
 #[cfg(feature = "dashboard")]
 pub(crate) use lists::bytes_of;

@@ -23,8 +23,8 @@ use rocket_okapi::openapi_get_spec;
 
 use crate::registry::HandlerEntry;
 use crate::web::api::{
-    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
-    workers,
+    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, search, status,
+    store, workers,
 };
 
 pub(crate) use serve::document_route;
@@ -69,6 +69,7 @@ fn all_routes() -> OpenApi {
         jobs::watch,
         jobs::explain,
         jobs::find,
+        search::search,
         job_actions::run,
         job_actions::run_next,
         job_actions::archive,

@@ -10,8 +10,8 @@ use rocket::{Build, Rocket, Route};
 #[cfg(feature = "metrics")]
 use super::api::metrics;
 use super::api::{
-    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, status, store,
-    types, workers,
+    bulk, enqueue, health, job_actions, jobs, limits, periodic, queues, register, search, status,
+    store, types, workers,
 };
 use super::catchers::catchers;
 #[cfg(feature = "dashboard")]
@@ -55,6 +55,7 @@ fn routes_for_people(config: &JobQueueConfig, registry: &Registry) -> Vec<Route>
         queues::routes,
         limits::routes,
         jobs::routes,
+        search::routes,
         job_actions::routes,
         bulk::routes,
         enqueue::routes,

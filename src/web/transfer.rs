@@ -16,7 +16,7 @@ use crate::time::Clock;
 use crate::transfer::{Opening, Transfer};
 
 /// How long to wait for a process that still has the folder.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Transfer {
     /// The Redis at this URL, such as `redis://localhost:6379/1`. A Cluster and Sentinels are
@@ -25,12 +25,7 @@ impl Transfer {
     /// # Errors
     /// [`Error::is_config`] for a wrong URL. Nothing is connected yet.
     pub fn redis(url: &str) -> Result<Self, Error> {
-        let code = Figment::new().merge(("databases.jobqueue.url", url));
-        let code = code.merge(("jobqueue.store", "redis"));
-        // No files and no variables: the URL says it all.
-        let config = Config::load(&Figment::new(), &code, &|_: &str| None, Path::new("/"));
-        let config = config.map_err(|error| error.reworded(about_url))?;
-        Ok(Self::new(redis_store(&config)?))
+        Ok(Self::new(redis_store(&redis_at(url)?)?))
     }
 
     /// The store in a folder on disk. If there is none, it is made once something is stored in it,
@@ -85,6 +80,18 @@ impl Transfer {
         };
         in_folder(&path, none, open).await
     }
+}
+
+/// The configuration of the Redis at this URL.
+///
+/// # Errors
+/// [`Error::is_config`] for a wrong URL.
+pub(super) fn redis_at(url: &str) -> Result<Config, Error> {
+    let code = Figment::new().merge(("databases.jobqueue.url", url));
+    let code = code.merge(("jobqueue.store", "redis"));
+    // No files and no variables: the URL says it all.
+    let config = Config::load(&Figment::new(), &code, &|_: &str| None, Path::new("/"));
+    config.map_err(|error| error.reworded(about_url))
 }
 
 /// A store in a folder: opened now if there is one.

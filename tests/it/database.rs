@@ -84,6 +84,30 @@ async fn a_client_by_configuration_alone_enqueues() {
 }
 
 #[tokio::test]
+async fn a_client_of_a_url_or_a_folder_lists_and_acts() {
+    let redis = RedisServer::start::<&str>(&[]);
+    let url = format!("redis://{}", redis.addr());
+    let client = rocket_jobqueue::Client::redis(&url).unwrap();
+    let receipt = client.enqueue(CountVisit).await.unwrap();
+    let page = rocket_jobqueue::inspect::Page::default();
+    let found = client.inspector().search("state:pending queue:default", &page).await.unwrap();
+    assert_eq!(found.rows.len(), 1);
+    client.inspector().archive(&receipt.queue, &receipt.id).await.unwrap();
+    let figment = Figment::new().merge(("databases.jobqueue.url", &url));
+    let same = rocket_jobqueue::Client::open(&figment).await.unwrap();
+    let info = same.inspector().job(&receipt.queue, &receipt.id).await.unwrap().unwrap();
+    assert_eq!(info.state, rocket_jobqueue::JobState::Archived);
+    assert!(rocket_jobqueue::Client::redis("http://x").unwrap_err().is_config());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs");
+    let error = rocket_jobqueue::Client::disk(&path).await.unwrap_err();
+    assert!(error.is_not_found() && !path.exists(), "{error}");
+    let figment = Figment::new().merge(("jobqueue.store", "disk")).merge(("jobqueue.path", &path));
+    assert!(rocket_jobqueue::Client::open(&figment).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
 async fn an_unreachable_redis_stops_neither_the_launch_nor_the_route() {
     let client = launch(&[("databases.jobqueue.addr", "127.0.0.1:1")]).await.unwrap();
     // The route's own word: a pool that fails in the guard would answer 503.

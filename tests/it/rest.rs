@@ -366,6 +366,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("POST", "/periodic/<id>/run", Operators),
         ("GET", "/types", Viewers),
         ("GET", "/types/<type>", Viewers),
+        ("GET", "/search?<q>&<size>&<cursor>", Viewers),
         ("GET", "/servers", Viewers),
         ("GET", "/workers", Viewers),
         ("GET", "/workers/<id>", Viewers),

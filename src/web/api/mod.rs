@@ -12,7 +12,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | `enqueue`, `status` | enqueue a job of the application's types; follow it by a signed link |
-//! | `jobs`, `bulk` | one job; many jobs at once |
+//! | `jobs`, `search`, `bulk` | one job; jobs by search terms; many jobs at once |
 //! | `queues`, `limits` | queues and their lists; how many of their jobs run at once |
 //! | `periodic`, `store`, `workers` | periodic jobs; servers and the doctor; worker processes |
 //! | `types` | statistics by job type |
@@ -39,6 +39,7 @@ pub(crate) mod periodic;
 pub(crate) mod queues;
 pub(crate) mod register;
 pub(crate) mod registration;
+pub(crate) mod search;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod types;

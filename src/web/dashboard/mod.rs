@@ -2,8 +2,8 @@
 //!
 //! Pages are made on the server, from links and forms that work without scripts; with scripts
 //! they follow what happens. Three layers, each of which imports the ones below it only:
-//! `pages` has the routes, one page a file; `search`, `results`, `moment` and `schema_form` are the
-//! larger pieces of logic behind them; `ui` has the components, and the texts of every language.
+//! `pages` has the routes, one page a file; `results` and `schema_form` are the larger pieces of
+//! logic behind them; `ui` has the components, and the texts of every language.
 //!
 //! What protects an operator's browser. Every value is escaped by maud's types, so a job cannot
 //! bring its own HTML. The Content-Security-Policy forbids scripts that are not this crate's file.
@@ -18,11 +18,9 @@
 //! (`docs/roles.md`).
 
 mod failure;
-mod moment;
 mod pages;
 mod results;
 mod schema_form;
-mod search;
 mod ui;
 
 pub(crate) use ui::counts::LastCounts;

@@ -23,7 +23,7 @@ use crate::inspector::{Filter, Inspector, bytes_of};
 use crate::job::{JobState, QueueName, without_backtrace};
 use crate::time::Timestamp;
 
-use super::search::{MAX_LISTS, MAX_ROWS, Query, SEARCH_TIMEOUT, STATES, is_named};
+use crate::inspector::search::{MAX_LISTS, MAX_ROWS, Query, SEARCH_TIMEOUT, STATES, is_named};
 
 /// Maximum jobs that are read for the counts by type and error, together with the page's own.
 const MAX_SAMPLE: usize = 200;

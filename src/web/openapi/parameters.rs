@@ -67,6 +67,7 @@ fn described(name: &str) -> Option<(&'static str, Value)> {
         "state" => ("The state.", json!({ "type": "string", "enum": listed_states() })),
         "group" => ("The group.", text()),
         "search" => ("Text in id, type, payload, group or last error, case-insensitive.", text()),
+        "q" => ("Search terms, as in the dashboard's job list.", text()),
         "page" => (
             "The page, from 1. It must begin within the first 10,000 rows.",
             json!({ "type": "integer", "minimum": 1 }),

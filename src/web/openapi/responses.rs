@@ -18,11 +18,13 @@ use super::{JSON, PROBLEM};
 use crate::broker::{JobInfo, JobPage};
 use crate::client::Receipt;
 use crate::error::Error;
+use crate::inspector::FoundRows;
 use crate::web::api::bulk::{BulkCounts, BulkResponse};
 use crate::web::api::health::{Health, Healthy, Unhealthy};
 use crate::web::api::jobs::{FollowResponse, JobLookup};
 use crate::web::api::queues::JobRows;
 use crate::web::api::register::NotRegistered;
+use crate::web::api::search::Found;
 use crate::web::api::status::{Accepted, JobStatus, StatusAnswer};
 use crate::web::api::{Created, NoContent, Refused};
 use crate::web::error::ProblemDetails;
@@ -129,6 +131,14 @@ impl OpenApiResponderInner for JobRows {
     fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
         let mut responses = Responses::default();
         answer::<JobPage>(generator, &mut responses, JSON, (200, "A page of jobs"));
+        Ok(responses)
+    }
+}
+
+impl OpenApiResponderInner for Found {
+    fn responses(generator: &mut OpenApiGenerator) -> Result<Responses> {
+        let mut responses = Responses::default();
+        answer::<FoundRows>(generator, &mut responses, JSON, (200, "A page of jobs"));
         Ok(responses)
     }
 }

@@ -152,6 +152,7 @@ async fn what_is_redacted_is_neither_shown_nor_found() {
         format!("/jobs/mail/{id}"),
         format!("/jobs?id={id}"),
         "/queues/mail/jobs".to_owned(),
+        "/search".to_owned(),
         "/periodic".to_owned(),
         "/servers".to_owned(),
         "/workers".to_owned(),

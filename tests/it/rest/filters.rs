@@ -237,3 +237,45 @@ async fn a_query_parameter_that_a_route_does_not_know_is_422() {
     let answer = ask(&client, Method::Get, "/queues/mail/jobs?stat=archived", None).await;
     assert!(answer.text.contains("the nearest is \\\"state\\\""), "{}", answer.text);
 }
+
+#[tokio::test]
+async fn a_search_goes_through_all_lists_and_ends() {
+    let client = still().await;
+    for user in 1..=7 {
+        enqueue(&client, user, "").await;
+        enqueue(&client, user, "?delay_seconds=600&queue=default").await;
+    }
+    let walk = async |q: &str| {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = get(&client, &format!("/search?q={q}&size=3{cursor}")).await;
+            for row in page["rows"].as_array().unwrap() {
+                assert_eq!(row["row"], "job");
+                found.push(format!("{} {}", row["queue"].as_str().unwrap(), row["id"]));
+            }
+            (pages, cursor) = match page["next"].as_str() {
+                Some(next) => (pages + 1, format!("&cursor={next}")),
+                None => return (found, pages + 1),
+            };
+            assert!(pages < 50, "it has no end");
+        }
+    };
+    let (all, pages) = walk("").await;
+    let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (14, 14));
+    assert!(pages >= 5, "{pages}");
+    assert_eq!(walk("state:scheduled").await.0.len(), 7);
+    assert_eq!(walk("queue:mail+type:mail:welcome").await.0.len(), 7);
+    assert_eq!(walk("state:archived").await.0.len(), 0);
+    for wrong in ["sate:pending", "state:", "queue:mial", "foo:bar"] {
+        let answer = ask(&client, Method::Get, &format!("/search?q={wrong}"), None).await;
+        assert!(answer.status == 422 && answer.text.contains("expected"), "{}", answer.text);
+    }
+    // A cursor of another list leads nowhere.
+    let list = get(&client, "/queues/mail/jobs?size=1").await;
+    let foreign = format!("/search?q=&cursor={}", list["next"].as_str().unwrap());
+    assert_eq!(ask(&client, Method::Get, &foreign, None).await.status, 422);
+    let found = get(&client, "/search?q=&size=3").await["next"].as_str().unwrap().to_owned();
+    let foreign = format!("/queues/mail/jobs?cursor={found}");
+    assert_eq!(ask(&client, Method::Get, &foreign, None).await.status, 422);
+}

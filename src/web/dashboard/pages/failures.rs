@@ -12,11 +12,11 @@ use rocket::{Route, get, routes};
 
 use crate::broker::{JobInfo, JobRow, Page};
 use crate::error::Error;
+use crate::inspector::search::{MAX_LISTS, MAX_ROWS, SEARCH_TIMEOUT, quoted};
 use crate::job::{JobState, without_backtrace};
 use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::dashboard::failure::{common, fingerprint};
-use crate::web::dashboard::search::{MAX_LISTS, MAX_ROWS, SEARCH_TIMEOUT, quoted};
 use crate::web::dashboard::ui::parts::{empty, instant, short};
 use crate::web::dashboard::ui::reader::escaped;
 use crate::web::dashboard::ui::table::{Cell, Row, TableKind, table};

@@ -11,10 +11,10 @@ use rocket::{Route, get, routes};
 
 use crate::broker::{JobInfo, VersionSeen};
 use crate::error::Error;
+use crate::inspector::search::quoted;
 use crate::inspector::{JobTypeDetail, JobTypeSummary, TypeFigures, TypePoint, TypeTimes};
 use crate::job::TypeAttempt;
 use crate::time::Timestamp;
-use crate::web::dashboard::search::quoted;
 use crate::web::dashboard::ui::charts::{Bar, bars, clock};
 use crate::web::dashboard::ui::parts::{empty, instant, job_link, short};
 use crate::web::dashboard::ui::reader::escaped;

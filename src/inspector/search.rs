@@ -1,5 +1,5 @@
-//! The search language of the jobs page: `state:archived type:mail:send error:"timed out"
-//! queue:mail id:4e37 anything`.
+//! The search language of the jobs page, of REST and of the terminal: `state:archived
+//! type:mail:send error:"timed out" queue:mail id:4e37 anything`.
 //!
 //! Everything a search finds can be acted upon, so nothing is guessed: an unknown filter, a
 //! misspelled state or an empty text is an error, never a wider search.
@@ -14,15 +14,16 @@
 //! | other text | that contain it in id, type, payload or error |
 //! | `"…"` | text with spaces or colons, as one piece |
 //!
-//! `results` reads what a search finds.
+//! The dashboard's `results` reads what a page shows, `found` walks all there is.
+#![cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "the rest is for pages"))]
 
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use super::moment::parse_past;
+use super::{Filter, Inspector};
 use crate::error::Error;
-use crate::inspector::{Filter, Inspector};
 use crate::job::{JobState, QueueName};
 use crate::time::Timestamp;
 
@@ -30,13 +31,13 @@ use crate::time::Timestamp;
 pub(crate) const MAX_ROWS: usize = 100;
 
 /// Maximum lists (one per queue and state) that are read for one page.
-pub(super) const MAX_LISTS: usize = 200;
+pub(crate) const MAX_LISTS: usize = 200;
 
 /// How long a page searches; it then shows what it has found.
-pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// States in the order in which an operator usually looks for a job.
-pub(super) const STATES: [JobState; 6] = [
+pub(crate) const STATES: [JobState; 6] = [
     JobState::Archived,
     JobState::Retry,
     JobState::Active,
@@ -49,9 +50,9 @@ pub(super) const STATES: [JobState; 6] = [
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     /// Only these queues; empty for all.
-    pub(super) queues: Vec<String>,
+    pub(crate) queues: Vec<String>,
     /// Only these states; empty for all that have a list.
-    pub(super) states: Vec<JobState>,
+    pub(crate) states: Vec<JobState>,
     /// Job type, id, error and free text.
     pub(crate) filter: Filter,
 }
@@ -237,7 +238,7 @@ pub(crate) async fn lists(
 }
 
 /// Whether the text names this queue, as it is stored or as pages show it.
-pub(super) fn is_named(name: &QueueName, wanted: &str) -> bool {
+pub(crate) fn is_named(name: &QueueName, wanted: &str) -> bool {
     name.as_str() == wanted || name.printable() == wanted
 }
 

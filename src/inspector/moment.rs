@@ -13,6 +13,7 @@
 //! | `tomorrow`, `tomorrow 9:00`, `monday 9:00`, `明日 9時` | that day, 0:00 without a time |
 //! | `2026-12-24`, `2026-12-24 18:00` | that day, in the reader's zone |
 //! | `2026-12-24T18:00:00Z` | that moment |
+#![cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "the rest is for pages"))]
 
 use std::time::Duration;
 
