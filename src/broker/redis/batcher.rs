@@ -26,7 +26,7 @@ use super::enqueue_args::EnqueueArgs;
 use super::{MAX_BATCH_BYTES, MAX_BATCH_JOBS, RedisBroker};
 use crate::broker::Enqueued;
 use crate::error::Error;
-use crate::job::QueueName;
+use crate::job::{NewJob, QueueName};
 use crate::sync::lock;
 
 /// Maximum concurrent calls of one [`BatchQueue`]: while Redis runs one, the next is being
@@ -161,6 +161,17 @@ impl WaitingJobs {
         self.jobs = others;
         batch
     }
+}
+
+/// How many of these jobs leave together, batch by batch, if all of them wait at once for one
+/// server. For the crate's own tests, which count what this costs.
+pub fn batch_sizes(jobs: &[NewJob]) -> Vec<usize> {
+    let queue = BatchQueue::default();
+    let join = |new: &NewJob| queue.join(EnqueueArgs::of(&new.record.queue, new));
+    // A job without its ticket is a caller that is gone.
+    let _tickets: Vec<Ticket> = jobs.iter().map(join).collect();
+    let next = || Some(queue.waiting().next_batch(true).len()).filter(|jobs| *jobs > 0);
+    std::iter::from_fn(next).collect()
 }
 
 impl RedisBroker {

@@ -79,6 +79,7 @@ use crate::job::{NewJob, QueueName};
 use crate::pool::{RedisPool, Repeat};
 use crate::time::{Clock, Timestamp};
 use batcher::Batcher;
+pub use batcher::batch_sizes;
 use clock::StoreClock;
 use limits::LimitedQueues;
 use peek::Peeks;
