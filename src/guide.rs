@@ -23,7 +23,7 @@
 //! | [Rate limit](rate_limit) | limits for any Rocket application |
 //! | [Operations](operations) | what a person on call should know |
 //! | [Reliability](reliability), [Cluster](cluster), [servers], [fault campaign](chaos) | promises and proofs |
-//! | [Performance](performance) | figures and their causes |
+//! | [Performance](performance), [scaling] | figures and their causes; how many masters and workers a number of jobs takes |
 //! | [Interoperation with Go](interop), [findings about Asynq](asynq_findings) | what is tested, where the two differ |
 //! | [Glossary](glossary), [data in Redis](redis_data), [changelog] | words, keys, changes |
 
@@ -63,6 +63,7 @@ pages! {
     servers = "docs/servers.md",
     chaos = "docs/chaos.md",
     performance = "docs/performance.md",
+    scaling = "docs/scaling.md",
     interop = "docs/interop.md",
     asynq_findings = "docs/asynq-findings.md",
     glossary = "docs/glossary.md",

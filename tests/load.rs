@@ -133,6 +133,23 @@ fn growth_compares_two_sizes() {
     assert_eq!(sizes, [10, 20]);
 }
 
+#[test]
+fn scale_compares_clusters() {
+    let few = "scale --masters 2 --queues 4 --jobs 1000 --concurrency 10 --rounds 1 --json";
+    let output = load(&few.split(' ').collect::<Vec<_>>());
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{out}");
+    for (masters, line) in (1..).zip(&lines) {
+        assert_eq!(line["masters"], masters, "{line}");
+        let calls = line["calls"].as_array().unwrap();
+        assert_eq!(calls.len(), masters, "{line}");
+        assert!(calls.iter().all(|calls| calls.as_u64() > Some(0)), "{line}");
+        assert!(line["jobs_per_s"].as_f64() > Some(0.0), "{line}");
+    }
+}
+
 #[rstest]
 #[case("drian", "drian")]
 #[case("drain --jobs many", "many")]

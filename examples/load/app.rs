@@ -230,9 +230,13 @@ async fn launch(fairing: JobQueueFairing, notes: Notes) -> Outcome<Client> {
 }
 
 fn fairing(site: &Site) -> JobQueueFairing {
+    anywhere().set("databases.jobqueue.url", site.url.as_str())
+}
+
+/// Without a store.
+fn anywhere() -> JobQueueFairing {
     JobQueue::fairing()
         .handle(noop)
-        .set("databases.jobqueue.url", site.url.as_str())
         .set("jobqueue.log_to_stderr", false)
         // Old jobs stay in the store: removing them would be work of its own.
         .set("jobqueue.archive_max", 10_000_000)
@@ -266,6 +270,24 @@ pub async fn worker_of(
     notes: &Notes,
 ) -> Outcome<Client> {
     let fairing = fairing(site).set("jobqueue.concurrency", concurrency);
+    launch(fairing.set("jobqueue.queues", queues), notes.clone()).await
+}
+
+/// An application on a Cluster that only enqueues.
+pub async fn producer_on(cluster: &[String]) -> Outcome<Client> {
+    let fairing = anywhere().set("databases.jobqueue.cluster.addrs", cluster);
+    launch(fairing.set("jobqueue.worker", false), Notes::of(0, Work::Nothing)).await
+}
+
+/// An application on a Cluster that runs the jobs of these queues.
+pub async fn worker_on(
+    cluster: &[String],
+    concurrency: usize,
+    queues: HashMap<String, u32>,
+    notes: &Notes,
+) -> Outcome<Client> {
+    let fairing = anywhere().set("databases.jobqueue.cluster.addrs", cluster);
+    let fairing = fairing.set("jobqueue.concurrency", concurrency);
     launch(fairing.set("jobqueue.queues", queues), notes.clone()).await
 }
 

@@ -15,6 +15,7 @@
 //! cargo run --release --example load -- mixed --concurrency 50
 //! cargo run --release --example load -- beside pages
 //! cargo run --release --example load -- growth --kind waiting
+//! cargo run --release --example load -- scale --share 15
 //! cargo run --release --example load -- soak --jobs 5000000
 //! ```
 //!
@@ -37,6 +38,8 @@ mod nap;
 mod pages;
 mod proxy;
 mod report;
+mod scale;
+mod share;
 mod site;
 mod soak;
 
@@ -128,6 +131,8 @@ enum Scenario {
     Pages(pages::Options),
     /// The application's own enqueues and worker beside viewers who overload the pages.
     Beside(beside::Options),
+    /// Queues over the slots of Clusters of one, two and three masters, each held to a share of a core.
+    Scale(scale::Options),
     /// Enqueues and runs jobs for a long time, and watches the memory of the process.
     Soak(Common),
     #[command(hide = true)]
@@ -218,6 +223,7 @@ async fn run(scenario: Scenario) -> Outcome<()> {
         Scenario::Mixed(common) => (mixed::mixed(&common).await?, json(&common)),
         Scenario::Soak(common) => (soak::soak(&common).await?, json(&common)),
         Scenario::Growth(options) => return growth::growth(&options).await,
+        Scenario::Scale(options) => return scale::scale(&options).await,
         Scenario::Pages(options) => return pages::pages(&options).await,
         Scenario::Beside(options) => return beside::beside(&options).await,
         Scenario::Host(options) => return beside::host(&options).await,
