@@ -25,6 +25,7 @@ TOOLS=(
   awk=mawk
   ps=procps # for its kill, which shells hide behind a builtin
   openssl=openssl
+  valgrind=valgrind
 )
 
 # A fresh clone is compiled once: what makes the next build quick, and what debuggers read, takes
@@ -145,7 +146,7 @@ tests() {
   cargo test --all-features --locked --no-fail-fast "$@"
 }
 
-# The test programs that are no fleets and do not measure: those run beside others, or alone.
+# The test programs that are no fleets and do not measure or count: those run beside others, or alone.
 other_programs() {
   local file name
   for file in tests/*.rs tests/*/main.rs; do
@@ -153,7 +154,7 @@ other_programs() {
     name=${name%/main.rs}
     name=${name%.rs}
     case $name in
-      it | lateness | limits | cluster | sentinel) ;;
+      it | lateness | limits | cluster | sentinel | costs) ;;
       *) printf -- '--test=%s\n' "$name" ;;
     esac
   done
@@ -173,6 +174,8 @@ host() {
 peers() {
   (cd benches/peers/go && [ -z "$(gofmt -l .)" ] && go vet ./...) &&
     (cd benches/peers/rust && cargo fmt --check &&
+      CARGO_TARGET_DIR=../../../target cargo check --locked) &&
+    (cd benches/peers/azums && cargo fmt --check &&
       CARGO_TARGET_DIR=../../../target cargo check --locked)
 }
 
@@ -205,6 +208,7 @@ step "Tools" install_tools && step "Go" install_go && step "Rust" need_rust || e
 beside "Servers" scripts/servers.sh fetch gate
 beside "Program that compares APIs" nice -n 19 scripts/semver.sh --program
 step "Shell scripts" shellcheck scripts/*.sh .ci/run
+step "Arithmetic of docs/scaling.md" scripts/scaling.sh
 step "Format" cargo fmt --check
 step "Lints" cargo clippy --all-targets --all-features --locked -- -D warnings
 step "Test programs" tests --no-run
