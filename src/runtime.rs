@@ -32,9 +32,8 @@ mod store_check;
 mod store_health;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -142,7 +141,7 @@ impl Runtime {
             running: Mutex::new(None),
             state: Mutex::new(None),
             draining: tokio::sync::Mutex::new(()),
-            health: Arc::new(StoreHealth { began: Instant::now(), last_answer: AtomicU64::new(0) }),
+            health: Arc::new(StoreHealth::new()),
             check: Arc::default(),
             declared: Arc::default(),
             test_driver: None,
@@ -354,13 +353,29 @@ impl Runtime {
         if self.test_driver.is_some() || self.health.is_fresh() {
             return true;
         }
-        if self.health.last_answer.load(Ordering::Relaxed) == 0 {
+        if self.health.age().is_none() {
             // The answer is recorded in `health`; a failure means "not ready". The caller
             // must not wait for a store that hangs.
             let _ =
                 tokio::time::timeout(FIRST_PROBE_TIMEOUT, self.health.probe(&*self.broker)).await;
         }
         self.health.is_fresh()
+    }
+
+    /// How long ago the store answered last; `None` if it never has. It is asked only if no task
+    /// asks it every second: before the start and after a shutdown.
+    #[cfg(feature = "dashboard")]
+    pub(crate) async fn last_answer(&self) -> Option<Duration> {
+        if self.test_driver.is_some() {
+            return Some(Duration::ZERO);
+        }
+        let is_watched = lock(&self.running).is_some();
+        if !is_watched && self.health.age().is_none_or(|age| age > FIRST_PROBE_TIMEOUT) {
+            // A failure leaves the last answer as it is.
+            let _ =
+                tokio::time::timeout(FIRST_PROBE_TIMEOUT, self.health.probe(&*self.broker)).await;
+        }
+        self.health.age()
     }
 
     /// Drains the worker: dequeuing stops, running jobs finish within the shutdown timeout, the

@@ -32,15 +32,24 @@ const PROBES_PER_STORE_CHECK: u32 = 5;
 
 /// When the store answered last, in milliseconds since `began`; 0 means never.
 pub(super) struct StoreHealth {
-    pub(super) began: Instant,
-    pub(super) last_answer: AtomicU64,
+    began: Instant,
+    last_answer: AtomicU64,
 }
 
 impl StoreHealth {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), last_answer: AtomicU64::new(0) }
+    }
+
+    /// How long ago the store answered last; `None` if it never has.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let last = self.last_answer.load(Ordering::Relaxed);
+        (last > 0).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(last)))
+    }
+
     /// Whether the last answer is at most [`READY_FOR`] old.
     pub(super) fn is_fresh(&self) -> bool {
-        let last = self.last_answer.load(Ordering::Relaxed);
-        last > 0 && self.began.elapsed() < Duration::from_millis(last) + READY_FOR
+        self.age().is_some_and(|age| age < READY_FOR)
     }
 
     /// Sends a PING and records its answer.

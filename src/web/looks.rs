@@ -8,7 +8,7 @@
 //! way, and all requests share one look at which clients have hung up.
 //!
 //! Each follower holds a slot of its kind, so that waiting clients are bounded: 1000 with a status
-//! link, 500 that wait, 500 that stream. One that finds no slot waits for 2 to 5 s before it is
+//! link, 500 that wait, 250 that stream. One that finds no slot waits for 2 to 5 s before it is
 //! refused, since clients that are refused at once come back at once.
 //!
 //! What may surprise. A follower may get its first result from a read that another one caused a
@@ -42,7 +42,7 @@ const READ_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duratio
 /// stream.
 const MAX_LINK_WAITERS: usize = 1000;
 const MAX_WAITERS: usize = 500;
-const MAX_VIEWERS: usize = 500;
+const MAX_VIEWERS: usize = 250;
 
 /// How long a request waits for a slot: a random time between these.
 const SLOT_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
@@ -367,7 +367,7 @@ mod tests {
         for _ in 0..MAX_VIEWERS {
             all.push(looks.place(Follower::Viewer).await.unwrap());
         }
-        assert_eq!(looks.longest_spread(), Duration::from_millis(500));
+        assert_eq!(looks.longest_spread(), Duration::from_millis(250));
         let refused = looks.place_within(Follower::Viewer, moment).await.unwrap_err();
         assert!(refused.is_too_many());
         for other in [Follower::Link, Follower::Waiter] {

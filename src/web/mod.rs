@@ -45,6 +45,7 @@ mod routes;
 mod schemas;
 mod stderr;
 mod transfer;
+mod unbuffered;
 
 use std::sync::Arc;
 use std::time::Duration;

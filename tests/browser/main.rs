@@ -14,6 +14,7 @@ mod proxy;
 mod registration;
 #[path = "../support/mod.rs"]
 mod support;
+mod truth;
 mod workers;
 
 use std::time::Duration;
@@ -258,19 +259,18 @@ async fn a_page_follows_what_happens_until_it_is_paused() {
     let (pages, queue) = operated().await;
     let browser = Browser::open(PLAIN).await;
     browser.open_page(&pages).await;
-    browser.until("[data-live]", "Live").await;
+    browser.until("[data-sentence]", "Live, as of ").await;
     let scheduled = "tbody td:nth-of-type(3)";
     browser.until(scheduled, "40").await;
     let later = Duration::from_secs(3600);
     queue.enqueue(Mail { to: "another".to_owned() }).delay(later).await.unwrap();
     browser.until(scheduled, "41").await;
 
-    browser.click("[data-live]").await;
-    browser.until("[data-live]", "Paused").await;
+    browser.hold_still().await;
     queue.enqueue(Mail { to: "one more".to_owned() }).delay(later).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     browser.until(scheduled, "41").await;
-    browser.click("[data-live]").await;
+    browser.click("[data-freshness] button").await;
     browser.until(scheduled, "42").await;
     browser.close().await;
 }

@@ -307,7 +307,7 @@ fn routes() -> BTreeMap<(String, &'static str), For> {
         ("GET", "/ui/enqueue", Viewers),
         ("GET", "/ui/enqueue/<type>", Viewers),
         ("POST", "/ui/enqueue/<type>", Operators),
-        ("GET", "/ui/events", Viewers),
+        ("GET", "/ui/events?<once>", Viewers),
         ("GET", "/ui/live.js", All),
         ("GET", "/ui/desk.js", All),
         ("POST", "/ui/display", Viewers),

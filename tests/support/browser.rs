@@ -22,10 +22,15 @@ use tokio::sync::mpsc;
 /// An application with this queue, open to everybody, on a free port; the address of its
 /// pages, and its handle.
 pub async fn pages_of(fairing: JobQueueFairing) -> (String, JobQueue) {
+    pages_at(0, fairing).await
+}
+
+/// The same on this port.
+pub async fn pages_at(port: u16, fairing: JobQueueFairing) -> (String, JobQueue) {
     let figment = rocket::Config::figment()
         .merge(("log_level", "off"))
         .merge(("address", "127.0.0.1"))
-        .merge(("port", 0))
+        .merge(("port", port))
         .merge(("jobqueue.allow_memory_in_release", true));
     let (tell, mut told) = mpsc::unbounded_channel();
     let fairing = fairing.admin_guard::<Anybody>();
@@ -186,8 +191,8 @@ impl Browser {
 
     /// The same in another language.
     pub async fn hold_still_in(&self, paused: &str) {
-        self.click("[data-live]").await;
-        self.until("[data-live]", paused).await;
+        self.click("[data-freshness] button").await;
+        self.until("[data-sentence]", paused).await;
     }
 
     pub async fn click(&self, css: &str) {

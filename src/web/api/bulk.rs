@@ -29,6 +29,7 @@ use crate::web::JobQueue;
 use crate::web::api::queues::state_of;
 use crate::web::api::{Asked, JsonBody, Refused, audit, job_actions, queue_name};
 use crate::web::guards::ActAccess;
+use crate::web::unbuffered::Unbuffered;
 
 /// An action, and the jobs it applies to.
 #[derive(Deserialize)]
@@ -146,7 +147,7 @@ impl<'r> Responder<'r, 'r> for BulkResponse {
                 }
             }
         };
-        events.respond_to(request)
+        Unbuffered(events).respond_to(request)
     }
 }
 

@@ -26,6 +26,7 @@ use crate::web::api::{JsonResult, NoContent, Param, Refused, number, place, queu
 use crate::web::guards::{ViewAccess, ViewRight};
 use crate::web::looks::{FollowedJob, Follower, Look, STREAM_HEARTBEAT_INTERVAL, has_ended};
 use crate::web::peers::Peer;
+use crate::web::unbuffered::Unbuffered;
 
 /// Maximum time to wait for a job's end, in seconds.
 pub(super) const MAX_WAIT_SECONDS: u64 = 60;
@@ -141,7 +142,7 @@ impl<'r> Responder<'r, 'r> for FollowResponse {
             }
             yield Event::data("").event("end");
         };
-        events.heartbeat(STREAM_HEARTBEAT_INTERVAL).respond_to(request)
+        Unbuffered(events.heartbeat(STREAM_HEARTBEAT_INTERVAL)).respond_to(request)
     }
 }
 

@@ -63,6 +63,7 @@ fn style() -> Asset {
         include_str!("assets/tables.css"),
         include_str!("assets/charts.css"),
         include_str!("assets/lists.css"),
+        include_str!("assets/truth.css"),
     );
     Asset(ContentType::CSS, SHEETS)
 }

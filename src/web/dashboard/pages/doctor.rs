@@ -25,7 +25,11 @@ async fn show(view: View<'_>, done: Option<&str>) -> HtmlPage {
     };
     let texts = site.texts();
     let content = found.await.map(|found| {
-        html! { (layout::notice(texts, done)) (report(&site.reader, &found)) }
+        html! {
+            (layout::notice(texts, done))
+            // A run takes long, so the page is not fetched again by itself.
+            div data-report { (report(&site.reader, &found)) }
+        }
     });
     site.respond(NavPage::Elsewhere, texts.doctor_title, content)
 }

@@ -98,6 +98,6 @@ impl<'r> FromRequest<'r> for Site<'r> {
             Outcome::Error((_, never)) => match never {},
             Outcome::Forward(status) => return Outcome::Forward(status),
         };
-        Outcome::Success(Self { queue, reader, counts: None })
+        Outcome::Success(Self { queue, reader, since: queue.now(), counts: None })
     }
 }

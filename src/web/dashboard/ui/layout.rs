@@ -11,9 +11,10 @@ use super::counts::NavCounts;
 use super::display::THEMES;
 use super::page::{self, HtmlPage};
 use super::parts::grouped;
-use super::{Reader, Texts};
+use super::{Reader, Texts, parts};
 use crate::error::Error;
 use crate::inspector::Inspector;
+use crate::time::Timestamp;
 use crate::web::JobQueue;
 use crate::web::error::ProblemDetails;
 
@@ -52,6 +53,8 @@ pub(crate) struct Site<'r> {
     pub reader: Reader,
     /// The numbers of the navigation, if they are known.
     pub counts: Option<NavCounts>,
+    /// The store's time before the page was made: what it shows is not older.
+    pub since: Timestamp,
 }
 
 impl Site<'_> {
@@ -87,7 +90,7 @@ impl Site<'_> {
         title: &str,
         content: Markup,
     ) -> HtmlPage {
-        HtmlPage(status, framed(self, place, title, content))
+        HtmlPage(status, framed(self, status, place, title, content))
     }
 
     /// A page that says what went wrong, with the status it means.
@@ -103,7 +106,7 @@ impl Site<'_> {
 
     /// 404: what the page is about does not exist.
     pub(crate) fn missing(&self, what: &str) -> HtmlPage {
-        let content = super::parts::empty(what);
+        let content = parts::empty(what);
         self.page(Status::NotFound, NavPage::Elsewhere, self.texts().not_found, content)
     }
 }
@@ -119,13 +122,43 @@ pub(crate) fn trouble(reader: &Reader, queue: &JobQueue, error: &Error) -> HtmlP
             p.more { a href={ (reader.base) "/ui/doctor" } { (texts.doctor_link) } }
         }
     };
-    let site = Site { queue, reader: reader.clone(), counts: None };
-    HtmlPage(problem.status(), framed(&site, NavPage::Elsewhere, texts.title, content))
+    let site = Site { queue, reader: reader.clone(), since: queue.now(), counts: None };
+    let status = problem.status();
+    HtmlPage(status, framed(&site, status, NavPage::Elsewhere, texts.title, content))
 }
 
-/// Navigation, title, content and footer. The live script replaces what is marked `data-content`;
-/// the desk script copies the numbers in it to the navigation.
-fn framed(site: &Site<'_>, place: NavPage, title: &str, content: Markup) -> Markup {
+/// How long a page stays as it is at most, in seconds, if nothing that is counted changes: it may
+/// show other things too.
+const MAX_AGE_SECONDS: u32 = 30;
+
+/// Of when the page is. The script says whether that is still true, and offers to pause.
+fn freshness(site: &Site<'_>) -> Markup {
+    let texts = site.texts();
+    html! {
+        p.freshness data-freshness data-events={ (site.reader.base) "/ui/events" }
+            data-live=(texts.live) data-paused=(texts.live_paused)
+            data-waiting=(texts.live_waiting) data-behind=(texts.live_behind)
+            data-lost=(texts.live_lost) data-denied=(texts.live_denied)
+            data-still=(texts.as_of) {
+            span data-sentence { (texts.as_of.replace("{}", &parts::clock(site.since))) }
+            " " span.count data-age {}
+            span.hidden aria-live="polite" data-spoken {}
+            button.small type="button" hidden data-pause=(texts.pause_updates)
+                data-resume=(texts.resume_updates) {}
+        }
+    }
+}
+
+/// Navigation, title, content and footer. The live script replaces what is marked `data-content`
+/// and `data-follow`; the content says of when it is, whether the store was away, and whether it may
+/// be fetched again. The desk script copies the numbers in it to the navigation.
+fn framed(
+    site: &Site<'_>,
+    status: Status,
+    place: NavPage,
+    title: &str,
+    content: Markup,
+) -> Markup {
     let (reader, config) = (&site.reader, site.queue.config());
     let (base, texts) = (&reader.base, reader.texts);
     let docs = cfg!(feature = "openapi") && config.openapi && config.docs;
@@ -135,11 +168,11 @@ fn framed(site: &Site<'_>, place: NavPage, title: &str, content: Markup) -> Mark
         div.frame {
             (side(site, place))
             main.broad #content tabindex="-1" {
-                header { h1 { (title) } }
-                button.small.live type="button" hidden data-events={ (base) "/ui/events" }
-                    data-live=(texts.live)
-                    data-paused=(texts.live_paused) {}
-                div data-content {
+                header { h1 data-follow="title" { (title) } }
+                (freshness(site))
+                div data-content data-as-of=(site.since) data-every=(MAX_AGE_SECONDS)
+                    data-unavailable[status == Status::ServiceUnavailable]
+                    data-still[reader.answers_form] {
                     @for (page, count) in counted_pages(site.counts.as_ref()) {
                         data hidden data-for=(page) value=(count) {}
                     }

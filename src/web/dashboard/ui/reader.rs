@@ -34,6 +34,8 @@ pub(crate) struct Reader {
     pub display: Display,
     /// The page that is read, as a path below the base; the overview after a form.
     pub here: String,
+    /// Whether the page answers a form: fetching its address again would show another one.
+    pub answers_form: bool,
 }
 
 #[rocket::async_trait]
@@ -60,6 +62,7 @@ impl Reader {
             ignored_prefix: forwarded.ignored.clone(),
             zone: display.zone,
             display,
+            answers_form: request.method() == Method::Post,
         }
     }
 

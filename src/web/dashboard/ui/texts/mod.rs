@@ -390,10 +390,24 @@ pub(crate) struct Texts {
     pub store_title: &'static str,
     /// Navigation: the button beside the search by id.
     pub find: &'static str,
-    /// Button that pauses updates, while they run.
+    /// Above every page: of when it is. Like the next six, with `{}` for the time of day.
+    pub as_of: &'static str,
+    /// The same while the page follows what happens.
     pub live: &'static str,
-    /// The same button, while updates are paused.
+    /// The same after the reader has paused updates.
     pub live_paused: &'static str,
+    /// The same while updates wait for the reader, who fills in a form or has selected something.
+    pub live_waiting: &'static str,
+    /// The same while something has changed that the page does not show yet.
+    pub live_behind: &'static str,
+    /// The same after 2.6 s without a sign of the application or of its store.
+    pub live_lost: &'static str,
+    /// The same after the reader's session has ended.
+    pub live_denied: &'static str,
+    /// Button beside it, while updates run.
+    pub pause_updates: &'static str,
+    /// The same button while updates are paused.
+    pub resume_updates: &'static str,
     /// Name of the navigation at the foot, for screen readers.
     pub nav_more: &'static str,
     /// Navigation at the foot: the registration page.
